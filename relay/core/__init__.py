@@ -1,0 +1,1 @@
+"""Words and states every layer shares. Standard library only."""

@@ -1,0 +1,85 @@
+"""The only module that reads clocks.
+
+Every stored time is on the *relay clock*: seconds since the epoch, computed as ``CLOCK_BOOTTIME`` plus an offset that
+is kept together with the boot id. While the machine is up a step of the wall clock therefore moves nothing; after a
+reboot the wall clock is taken again (SPEC 6, "Stored times").
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tells the time that decisions and stored columns use."""
+
+    def now(self) -> float:
+        """Return seconds on the relay clock; never goes back while the machine is up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClockState:
+    """What a store keeps so that a restart continues the same clock."""
+
+    boot_id: str
+    offset_s: float
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The offset to run on, and whether times stored earlier can be compared with it."""
+
+    offset_s: float
+    continuous: bool
+
+
+def resume(stored: ClockState | None, *, boot_id: str, boottime_s: float, wall_s: float) -> Resumed:
+    """Decide the relay clock's offset at start.
+
+    Same boot: the stored offset goes on, whatever the wall clock says. Another boot: the wall clock is taken; if it
+    stands behind the last stored time the clock continues from that time and is not ``continuous``, and whoever kept
+    slots must count them from the start.
+    """
+    if stored is None:
+        return Resumed(wall_s - boottime_s, continuous=True)
+    if stored.boot_id == boot_id:
+        return Resumed(stored.offset_s, continuous=True)
+    if wall_s >= stored.last_at:
+        return Resumed(wall_s - boottime_s, continuous=True)
+    return Resumed(stored.last_at - boottime_s, continuous=False)
+
+
+class RelayClock:
+    """The real clock: boot time plus a fixed offset."""
+
+    __slots__ = ("offset_s",)
+
+    def __init__(self, offset_s: float) -> None:
+        self.offset_s = offset_s
+
+    def now(self) -> float:
+        """Return seconds on the relay clock."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) + self.offset_s
+
+
+def boottime_s() -> float:
+    """Seconds since the machine booted, sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def wall_s() -> float:
+    """Seconds since the epoch as the wall clock tells: for people and certificates, never for decisions."""
+    return time.time()
+
+
+def elapsed_s() -> float:
+    """Return a high-resolution reading for measuring durations within this process."""
+    return time.perf_counter()
+
+
+def boot_id() -> str:
+    """Return the kernel's id of this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

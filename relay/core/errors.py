@@ -1,0 +1,42 @@
+"""The few error types callers branch on. Foreign errors are mapped to these at the edge."""
+
+
+class RelayError(Exception):
+    """Anything the relay refuses or fails at, with a message that says what to do."""
+
+
+class StoreError(RelayError):
+    """The store could not do it."""
+
+
+class StoreFull(StoreError):
+    """``store.max_size`` is used up by callbacks that must be kept."""
+
+
+class StoreFailed(StoreError):
+    """A transaction could not be committed; whether it took effect is unknown until the store has recovered."""
+
+
+class StoreLocked(StoreError):
+    """Another daemon holds this store."""
+
+
+class StoreUnusable(StoreError):
+    """The file or directory cannot be used as a store: not a database, too new, no permission."""
+
+
+class IdempotencyConflict(RelayError):
+    """A row repeats an idempotency key with another body; nothing of its request was accepted."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"row {index}: this idempotency key was used with another body")
+        self.index = index
+
+
+class CountMismatch(RelayError):
+    """An operation's ``expect_count`` no longer fits; nothing was done."""
+
+    def __init__(self, expected: int, found: int) -> None:
+        super().__init__(f"{found} callbacks match, {expected} were expected; nothing was done")
+        self.expected = expected
+        self.found = found

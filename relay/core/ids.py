@@ -1,0 +1,41 @@
+"""Public ids: a callback's is its sequence number and its store's tag, so looking one up needs no index.
+
+A sequence number is the acceptance time in microseconds, made unique and increasing by the store; ids therefore sort
+by acceptance. Crockford's base 32 (no I, L, O, U) survives being read aloud.
+"""
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_VALUES = {character: value for value, character in enumerate(_ALPHABET)}
+_SEQ_CHARS = 11
+TAG_BITS = 20
+_TAG_CHARS = TAG_BITS // 5
+_PAIRS = [_ALPHABET[value >> 5] + _ALPHABET[value & 31] for value in range(1024)]
+
+
+def encode_id(seq: int, tag: int) -> str:
+    """Return the 15-character id of sequence number ``seq`` (55 bits) in the store with ``tag`` (20 bits)."""
+    pairs = _PAIRS
+    number = seq << TAG_BITS | tag
+    return (
+        _ALPHABET[number >> 70 & 31]
+        + pairs[number >> 60 & 1023]
+        + pairs[number >> 50 & 1023]
+        + pairs[number >> 40 & 1023]
+        + pairs[number >> 30 & 1023]
+        + pairs[number >> 20 & 1023]
+        + pairs[number >> 10 & 1023]
+        + pairs[number & 1023]
+    )
+
+
+def decode_id(text: str, tag: int) -> int | None:
+    """Return the sequence number in ``text``, or None when it is no id of the store with ``tag``."""
+    if len(text) != _SEQ_CHARS + _TAG_CHARS:
+        return None
+    number = 0
+    for character in text.upper():
+        value = _VALUES.get(character)
+        if value is None:
+            return None
+        number = number << 5 | value
+    return number >> TAG_BITS if number & ((1 << TAG_BITS) - 1) == tag else None

@@ -1,0 +1,251 @@
+"""The words of the house as types: callbacks, batches, attempts, settlements and the states between them.
+
+Plain data without behaviour that does I/O. Times are seconds on the relay clock (``core.clock``), sizes are bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, NamedTuple
+
+
+class State(IntEnum):
+    """Where a callback stands. All but ``PENDING`` are final unless an operator retries."""
+
+    PENDING = 0
+    DELIVERED = 1
+    DEAD = 2
+    EXPIRED = 3
+    SUPERSEDED = 4
+
+    @property
+    def word(self) -> str:
+        """The state's public name."""
+        return self.name.lower()
+
+
+class Lane(IntEnum):
+    """Which kind of work a callback is, in the order batches are packed; each keeps a share of the slots."""
+
+    HIGH = 0
+    NORMAL = 1
+    RETRY = 2
+    REPLAY = 3
+    LOW = 4
+
+
+class Outcome(StrEnum):
+    """What an attempt came to. The first eight are SPEC 6's; the rest say how the relay got no usable answer."""
+
+    OK = "ok"
+    DUPLICATE = "duplicate"
+    THROTTLED = "throttled"
+    RETRY = "retry"
+    AUTH = "auth"
+    REJECT = "reject"
+    SPLIT = "split"
+    CONFIRM = "confirm"
+    PLAIN = "plain"  # 415 to a compressed body: the same again, uncompressed
+    DOWN = "down"  # never connected: refused, unreachable, TLS or DNS failure
+    CRASH = "crash"  # the relay itself ended while the attempt was under way
+
+
+class NewCallback(NamedTuple):
+    """One callback to accept. ``expires_s`` counts from acceptance."""
+
+    platform: str
+    payload: bytes
+    key: str | None
+    event: str | None
+    lane: int
+    expires_s: float
+    idempotency_key: str | None
+    content_type: str | None
+    traceparent: str | None
+    group: str
+
+
+class Accepted(NamedTuple):
+    """The ids of accepted rows in their order, and which of them were there before."""
+
+    ids: list[str]
+    duplicates: frozenset[int]
+
+
+class Item(NamedTuple):
+    """A callback inside a claimed batch."""
+
+    seq: int
+    id: str
+    payload: bytes
+    key: str | None
+    event: str | None
+    accepted_at: float
+    expires_at: float
+    attempts: int  # requests that carried it before this one
+    spent: int  # re-sends charged to its budget
+    strikes: int  # times it alone drew a throttle (SPEC 6, suspicion)
+    first_sent_at: float  # 0.0 when this is its first request
+    maybe_applied: bool  # an earlier ambiguous attempt may have been applied
+
+
+@dataclass(slots=True)
+class Batch:
+    """The callbacks of one request, frozen and recorded before its first byte is sent."""
+
+    number: int
+    id: str
+    attempt: int  # n-th request of this membership, from 1
+    attempt_id: int
+    platform: str
+    group: str
+    items: list[Item]
+    created_at: float
+    root: int  # number of the batch it was split from, else its own
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """Nothing to claim now. ``at`` may be infinite: then only a change wakes the platform.
+
+    ``missing`` is how many more callbacks would make a full batch, and so end a pace or linger wait early.
+    """
+
+    at: float
+    reason: str  # idle | limit | pace | linger | retry | share | concurrency
+    missing: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a platform would send now."""
+
+    platform: str
+    group: str
+    max_items: int
+    max_bytes: int  # of the whole body before compression
+    frame_bytes: int  # of an envelope with no items
+    item_bytes: int  # the envelope adds per item
+    linger_s: float
+    turn: int  # counts this platform's batches: decides which lane leads
+    probe: bool = False  # one batch to test an open breaker or a cooldown: no waiting for more
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """What is kept of an attempt."""
+
+    outcome: Outcome
+    ended_at: float  # the answer or failure was seen: the slot's way back starts here
+    duration_s: float
+    status: int | None = None
+    reason: str = ""
+    excerpt: str = ""  # the start of the answer, for people
+    ambiguous: bool = False
+    raw_bytes: int = 0
+    wire_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """Items that return to their places in the queue; they may be regrouped."""
+
+    seqs: Sequence[int]
+    due_at: float
+    charge: bool  # spends one re-send of each item's budget
+    reason: str
+    strike: bool = False
+    maybe_applied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Items that will not be tried again without a person."""
+
+    seqs: Sequence[int]
+    state: State  # DEAD or EXPIRED
+    reason: str
+    maybe_applied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """The same batch goes again: same membership, same id."""
+
+    due_at: float
+    charge: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Everything one answer changes, committed at once. Each item of the batch is named in exactly one part."""
+
+    batch: int
+    attempt_id: int
+    platform: str
+    result: AttemptResult
+    delivered: Sequence[int] = ()
+    requeue: Sequence[Requeue] = ()
+    endings: Sequence[Ending] = ()
+    held: Sequence[int] = ()
+    resend: Resend | None = None
+    split: Sequence[Sequence[int]] = ()  # each part becomes a frozen batch of its own, due at once
+    gate: dict[str, Any] | None = None  # the platform's gate as it now stands (policy.gate), to survive a restart
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``limit`` requests in any ``window_s`` seconds."""
+
+    limit: int
+    window_s: float
+
+    def __str__(self) -> str:
+        """Return the rate as the configuration writes it."""
+        names = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day"}
+        return f"{self.limit}/{names.get(self.window_s) or f'{self.window_s:g}s'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """One or more limits that hold together, private to a platform or shared by several."""
+
+    name: str
+    rates: tuple[Rate, ...]
+    burst: int | None = None
+    per_group: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformRules:
+    """What the store must know of a platform: its quotas and what queueing itself depends on."""
+
+    quotas: tuple[str, ...] = ()
+    coalesce: bool = False
+    block_on_dead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRules:
+    """The configuration as far as a store acts on it."""
+
+    quotas: dict[str, Quota] = field(default_factory=dict)
+    platforms: dict[str, PlatformRules] = field(default_factory=dict)
+    keep_delivered_s: float = 7 * 86400.0
+    keep_dead_s: float = 90 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which callbacks a list or an operation means; empty fields match all."""
+
+    platform: str | None = None
+    state: str | None = None
+    key: str | None = None
+    event: str | None = None
+    reason: str | None = None
+    ids: tuple[str, ...] = ()
+    since: float | None = None
+    until: float | None = None

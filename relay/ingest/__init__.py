@@ -1,0 +1,1 @@
+"""From the order center into the store."""

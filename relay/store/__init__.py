@@ -1,0 +1,1 @@
+"""The durable queue: protocols, the shared slot keeping, and its backends."""

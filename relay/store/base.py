@@ -1,0 +1,130 @@
+"""What a store promises, as three small protocols; each caller depends on the one it uses.
+
+* ``Inbox`` takes callbacks in (ingest).
+* ``Outbox`` hands batches out and settles them (delivery).
+* ``Ledger`` shows and changes what lies there (admin, upkeep).
+
+A backend exists when it passes ``tests/store``. All methods may raise ``StoreFailed``; after it the effect is unknown
+until the store has recovered, and repeating the call is safe (``accept`` with an idempotency key, ``settle`` by its
+attempt id). Every write joins a group commit: it has taken effect durably when the awaitable returns.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from relay.core.clock import Clock
+from relay.core.model import Accepted, Batch, Filter, NewCallback, Settlement, StoreRules, WaitUntil, Wish
+
+
+class Inbox(Protocol):
+    """Takes callbacks in."""
+
+    def accept(self, rows: Sequence[NewCallback]) -> Awaitable[Accepted]:
+        """Queue ``rows`` durably, all or none; resolves after the commit that holds them.
+
+        Repeats of an idempotency key with the same body answer the first id and queue nothing. Raises
+        ``IdempotencyConflict`` (nothing accepted), ``StoreFull``, ``StoreFailed``.
+        """
+        ...
+
+
+class Outbox(Protocol):
+    """Hands batches out and settles them."""
+
+    async def claim(self, wish: Wish) -> Batch | WaitUntil:
+        """Reserve a slot, freeze a batch and record its attempt in one commit, or say until when to wait."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Commit what an attempt came to and start the slot's way back. A second call for the attempt does nothing."""
+        ...
+
+    async def gates(self) -> Mapping[str, dict[str, Any]]:
+        """Return each platform's gate as last settled or set, for a restart to continue from."""
+        ...
+
+    async def set_gate(self, platform: str, gate: dict[str, Any]) -> None:
+        """Keep a platform's gate (pause, cooldown, breaker) outside a settle."""
+        ...
+
+    def watch(self, changed: Callable[[str, int], None]) -> None:
+        """Call ``changed(platform, count)`` on the loop after a commit that gave the platform something to do.
+
+        ``count`` is the number of callbacks accepted or freed for it; 0 means that only time or slots changed.
+        """
+        ...
+
+
+class Ledger(Protocol):
+    """Shows and changes what lies in the store. Reads see the last commit and never hold up a write."""
+
+    clock: Clock
+
+    async def configure(self, rules: StoreRules) -> None:
+        """Put quotas and platform rules in force; a changed quota's slots are rebuilt from recorded attempts."""
+        ...
+
+    async def totals(self) -> dict[str, dict[str, int]]:
+        """Return per platform ``accepted delivered dead expired superseded pending``, of one instant."""
+        ...
+
+    async def platform_status(self) -> dict[str, dict[str, Any]]:
+        """Return per platform: ``pending in_flight held oldest_due_at dead last_error quotas``.
+
+        ``quotas`` lists ``{"quota", "window_s", "limit", "used", "free_at"}`` per window in force.
+        """
+        ...
+
+    async def callback(self, callback_id: str, *, payload: bool = False) -> dict[str, Any] | None:
+        """Return one callback with its attempts (newest last), or None."""
+        ...
+
+    async def callbacks(self, wanted: Filter, *, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+        """Return one page, newest first, and the cursor of the next page or None."""
+        ...
+
+    async def start_operation(
+        self, action: str, wanted: Filter, *, options: Mapping[str, Any], expect_count: int | None
+    ) -> dict[str, Any]:
+        """Fix the matches of an operation and record it. Raises ``CountMismatch``."""
+        ...
+
+    async def step_operation(self, number: int, limit: int) -> dict[str, Any]:
+        """Apply the operation to its next ``limit`` matches and return its progress."""
+        ...
+
+    async def operation(self, number: int) -> dict[str, Any] | None:
+        """Return an operation's progress, or None."""
+        ...
+
+    async def open_operations(self) -> list[int]:
+        """Return the operations that a restart must continue."""
+        ...
+
+    async def expire(self) -> float:
+        """End pending callbacks whose time is over (none in a frozen batch); return when the next one is due."""
+        ...
+
+    async def prune(self) -> bool:
+        """Delete one small step of what need not be kept; return whether there may be more."""
+        ...
+
+    async def audit(self, record: Mapping[str, Any]) -> None:
+        """Record who changed or saw what."""
+        ...
+
+    async def ping(self) -> None:
+        """Go once through the writer and commit; raises ``StoreFailed`` when the store cannot commit."""
+        ...
+
+    async def size(self) -> dict[str, int]:
+        """Return ``bytes`` on disk, ``used_bytes`` of live pages and ``max_bytes``."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is queued, then close. Safe to call twice."""
+        ...
+
+
+class Store(Inbox, Outbox, Ledger, Protocol):
+    """A backend is all three."""

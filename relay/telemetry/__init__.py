@@ -1,0 +1,1 @@
+"""What happened, once: each fact becomes a log line and a metric."""

@@ -1,0 +1,1 @@
+"""Side duties, one per module."""

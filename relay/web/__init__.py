@@ -1,0 +1,1 @@
+"""What both listeners share: listening, guarding, reading bodies, telling problems."""

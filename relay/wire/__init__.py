@@ -1,0 +1,1 @@
+"""Pure translation between callbacks and HTTP: bytes in, bytes out."""
