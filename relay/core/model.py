@@ -80,6 +80,7 @@ class Item(NamedTuple):
     payload: bytes
     key: str | None
     event: str | None
+    content_type: str | None
     accepted_at: float
     expires_at: float
     attempts: int  # requests that carried it before this one

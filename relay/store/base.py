@@ -79,7 +79,9 @@ class Ledger(Protocol):
         """Return one callback with its attempts (newest last), or None."""
         ...
 
-    async def callbacks(self, wanted: Filter, *, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    async def callbacks(
+        self, wanted: Filter, *, cursor: str | None, limit: int
+    ) -> tuple[list[dict[str, Any]], str | None]:
         """Return one page, newest first, and the cursor of the next page or None."""
         ...
 
