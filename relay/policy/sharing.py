@@ -2,8 +2,8 @@
 
 Parties that wait stand in line in the order they were refused; one that is served and comes back stands at the end.
 The last free slots are left to those ahead; where more are free than they need at once, others may pass, but not more
-than ``MAX_PASSED`` times: of two parties that wait each gets one slot in ten at least. A party that was offered a slot and does
-not take it within the grace (paused, vanished, nothing to send any more) loses its place: it holds nobody up longer.
+than ``MAX_PASSED`` times, so that each party that waits keeps a share. A party that was offered a slot and does not
+take it within the grace (paused, vanished, nothing to send any more) loses its place: it holds nobody up for longer.
 """
 
 import math
