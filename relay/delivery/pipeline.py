@@ -27,7 +27,7 @@ from typing import Any
 
 from relay.core.clock import Clock
 from relay.core.errors import StoreError
-from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, Verdict, WaitUntil, Wish
+from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, State, Verdict, WaitUntil, Wish
 from relay.delivery.sender import Request, Sender
 from relay.delivery.terms import Terms
 from relay.delivery.wakeup import Wakeup
@@ -58,7 +58,6 @@ class Pipeline:
         wall: Callable[[], float],
         events: Events,
         rng: random.Random,
-        settled: Callable[[str], None],
     ) -> None:
         self.terms = terms
         self.gate = gate
@@ -71,7 +70,6 @@ class Pipeline:
         self._wall = wall
         self._events = events
         self._rng = rng
-        self._settled = settled
         self._wakeup = Wakeup(clock)
         self._turn = 0
         self._flush = False
@@ -180,7 +178,6 @@ class Pipeline:
         self._wakeup.wake()  # a gate that closed or opened is news before the commit
         await self._settle(settlement)
         self._tell(batch, settlement, was_open=was_open)
-        self._settled(self.terms.platform)
 
     async def _attempt(self, batch: Batch, started_at: float) -> tuple[Verdict, AttemptResult]:
         request, raw_bytes = self._request(batch)
@@ -264,8 +261,13 @@ class Pipeline:
             events.delivered(platform=platform, latencies=[ended_at - item.accepted_at for item in batch.items])
         if settlement.resend is not None or settlement.requeue:
             events.retried(platform=platform, count=len(batch.items), reason=result.outcome)
+        if settlement.held:
+            events.held(platform=platform, count=len(settlement.held), reason=result.reason)
         for ending in settlement.endings:
-            events.dead(platform=platform, count=len(ending.seqs), reason=ending.reason, state=ending.state)
+            if ending.state is State.EXPIRED:
+                events.expired(platform=platform, count=len(ending.seqs))
+            else:
+                events.dead(platform=platform, count=len(ending.seqs), reason=ending.reason)
         if self.gate.throttled and result.outcome is Outcome.THROTTLED:
             wait_s = self.gate.stopped_until - result.ended_at
             events.throttled(platform=platform, wait_s=max(0.0, wait_s), reason=result.reason)

@@ -30,7 +30,7 @@ class _Running:
 
 
 class Registry:
-    """The platforms under delivery. ``shared`` names, per platform, those that share a quota with it."""
+    """The platforms under delivery."""
 
     def __init__(
         self,
@@ -49,18 +49,15 @@ class Registry:
         self._rng = rng
         self._open_sender = open_sender
         self._running: dict[str, _Running] = {}
-        self._shared: Mapping[str, frozenset[str]] = {}
 
-    async def start(self, terms: Iterable[Terms], shared: Mapping[str, frozenset[str]]) -> None:
+    async def start(self, terms: Iterable[Terms]) -> None:
         """Start a pipeline per platform, each with the gate it had when last settled."""
-        self._shared = shared
         gates = await self._outbox.gates()
         for each in terms:
             self._run(each, gates.get(each.platform, {}))
 
-    async def replace(self, terms: Iterable[Terms], shared: Mapping[str, frozenset[str]], within_s: float) -> None:
+    async def replace(self, terms: Iterable[Terms], within_s: float) -> None:
         """Put other terms in force: unchanged platforms are not touched, requests under way finish first."""
-        self._shared = shared
         wanted = {each.platform: each for each in terms}
         stale = [
             name for name, running in self._running.items() if running.pipeline.terms != wanted.get(name, None)
@@ -124,7 +121,6 @@ class Registry:
             wall=self._wall,
             events=self._events,
             rng=self._rng,
-            settled=self._settled,
         )
         task = asyncio.create_task(self._keep_running(pipeline), name=f"pipeline {terms.platform}")
         self._running[terms.platform] = _Running(pipeline, sender, task)
@@ -148,10 +144,6 @@ class Registry:
         cut_off = await running.pipeline.drain(within_s)
         await running.sender.close()
         return cut_off
-
-    def _settled(self, platform: str) -> None:
-        for peer in self._shared.get(platform, ()):
-            self.changed(peer, 0)
 
 
 def _view(pipeline: Pipeline, now: float) -> dict[str, Any]:
