@@ -58,13 +58,17 @@ class Gate:
         self.resuming = False
 
     def throttle(self, now: float, *, started_at: float, wait_s: float | None, reason: str, rng: random.Random) -> None:
-        """Stop until the hint, or by growing backoff. Answers to requests sent before a stop do not make it grow."""
+        """Stop until the hint, or by growing backoff. Answers to requests sent before a stop do not make it grow.
+
+        A hint that proved too short - the first request after it was refused again - does not shorten the backoff: a
+        platform that keeps saying "in 0 seconds" must not be asked in a hot loop.
+        """
+        until = self.stopped_until
+        fresh = started_at >= self._stopped_at
         if wait_s is not None:
             until = now + wait_s * (1.0 + _HINT_JITTER * rng.random())
-        elif started_at < self._stopped_at:
-            until = self.stopped_until
-        else:
-            until = now + backoff_s(self.level + 1, base_s=self.base_s, cap_s=self.cap_s, rng=rng)
+        if fresh and (wait_s is None or self.level):
+            until = max(until, now + backoff_s(self.level + 1, base_s=self.base_s, cap_s=self.cap_s, rng=rng))
         self._stop(now, until, started_at=started_at, reason=reason, throttled=True)
 
     def failed(self, now: float, *, started_at: float, reason: str, rng: random.Random, back_off: bool) -> None:

@@ -59,9 +59,11 @@ def decide(attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng:
             return _throttled(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
         case Outcome.DOWN | Outcome.AUTH:
             gate.failed(now, started_at=attempted.started_at, reason=verdict.reason, rng=rng, back_off=True)
+            _obey(attempted, gate=gate, now=now, rng=rng)
             return replace(settlement, requeue=[_back(batch.items, gate.opens_at(now), verdict)])
         case Outcome.RETRY:
             gate.failed(now, started_at=attempted.started_at, reason=verdict.reason, rng=rng, back_off=False)
+            _obey(attempted, gate=gate, now=now, rng=rng)
             return _retried(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
         case Outcome.CRASH:  # our own failure says nothing about the platform, but must not repeat for ever
             return _retried(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
@@ -73,6 +75,18 @@ def decide(attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng:
             return _refused(settlement, attempted, gate=gate, now=now)
         case Outcome.CONFIRM:
             return _unrecognised(settlement, attempted, gate=gate, now=now)
+
+
+def _obey(attempted: Attempted, *, gate: Gate, now: float, rng: random.Random) -> None:
+    """Stop for a Retry-After that came with a failure rather than a throttle."""
+    if attempted.verdict.wait_s:
+        gate.throttle(
+            now,
+            started_at=attempted.started_at,
+            wait_s=attempted.verdict.wait_s,
+            reason=attempted.verdict.reason,
+            rng=rng,
+        )
 
 
 def _seqs(items: Sequence[Item]) -> list[int]:
@@ -110,6 +124,8 @@ def _retried(
     if any(item.spent < budget.times for item in alive):
         spent = max(item.spent for item in items)
         due_at = now + backoff_s(spent + 1, base_s=budget.base_s, cap_s=budget.cap_s, rng=rng)
+        if verdict.wait_s is not None:
+            due_at = max(due_at, gate.stopped_until)
         return replace(settlement, resend=Resend(due_at=due_at, charge=True, reason=verdict.reason))
     first_sent_at = min((item.first_sent_at or attempted.started_at) for item in items)
     if alive and gate.breaker.terms is not None and gate.last_accepted_at < first_sent_at:

@@ -114,6 +114,31 @@ def test_throttle_without_hint_grows() -> None:
     assert 2.0 <= its.opens_at(later + 1) - (later + 1) <= 4.0
 
 
+def test_hint_of_nothing_is_no_hot_loop() -> None:
+    """A platform that keeps refusing "for 0 seconds" is asked at growing intervals."""
+    its = gate()
+    at = NOW
+    gaps = []
+    for _ in range(6):
+        draw(its, Outcome.THROTTLED, item(1), wait_s=0.0, now=at)
+        gaps.append(its.opens_at(at) - at)
+        at = its.opens_at(at) + 0.2
+
+    assert gaps[0] == 0
+    assert all(gap >= 2.0 * 2 ** (n - 1) / 2 for n, gap in enumerate(gaps[1:], start=1))
+
+
+def test_retry_after_on_a_failure_is_obeyed() -> None:
+    """A 500 with Retry-After stops the platform, and the batch is not due before."""
+    its = gate()
+
+    settlement = draw(its, Outcome.RETRY, item(1), ambiguous=True, wait_s=120.0)
+
+    assert its.opens_at(NOW) >= NOW + 120
+    assert settlement.resend is not None
+    assert settlement.resend.due_at >= NOW + 120
+
+
 @pytest.mark.parametrize("outcome", [Outcome.DOWN, Outcome.AUTH])
 def test_down_and_auth_back_off_without_charge(outcome: Outcome) -> None:
     """Never connected, or not let in: nothing was applied and nobody pays."""
