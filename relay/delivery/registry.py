@@ -59,9 +59,7 @@ class Registry:
     async def replace(self, terms: Iterable[Terms], within_s: float) -> None:
         """Put other terms in force: unchanged platforms are not touched, requests under way finish first."""
         wanted = {each.platform: each for each in terms}
-        stale = [
-            name for name, running in self._running.items() if running.pipeline.terms != wanted.get(name, None)
-        ]
+        stale = [name for name, running in self._running.items() if running.pipeline.terms != wanted.get(name)]
         gates = {name: self._running[name].pipeline.gate.dump() for name in stale}
         await asyncio.gather(*(self._end(self._running.pop(name), within_s) for name in stale))
         kept = await self._outbox.gates()

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-
 from relay.delivery.sender import HttpSender, Request
 from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure
 
