@@ -120,7 +120,7 @@ class LiveConfig:
         ]
 
     async def _swap(self, wanted: Config) -> None:
-        """Rates first, so that no pipeline sends under a limit that is gone; intake last, so that it finds all ready."""
+        """Rates first, so that nobody sends under a limit that is gone; intake last, so that it finds all ready."""
         self._notifier.reloading(int(monotonic_s() * 1e6))
         await self._store.configure(wanted.store_rules())
         await self._registry.replace(

@@ -166,7 +166,7 @@ class Pipeline:
         started_at = self._clock.now()
         try:
             verdict, result = await self._attempt(batch, started_at)
-        except Exception as error:  # a bug of ours: the batch must not stay under way for ever; then tell
+        except Exception as error:  # noqa: BLE001 - a bug of ours: the batch must not stay under way for ever; then tell
             verdict = Verdict(Outcome.CRASH, ambiguous=True, reason=f"relay error: {type(error).__name__}")
             ended_at = self._clock.now()
             result = AttemptResult(

@@ -129,7 +129,7 @@ class Registry:
             began_at = self._clock.now()
             try:
                 await pipeline.run()
-            except Exception as error:  # a bug in one platform's pipeline must not stop the others
+            except Exception as error:  # noqa: BLE001 - a bug in one platform's pipeline must not stop the others
                 if self._clock.now() - began_at > _RESTART_MOST_S:
                     wait_s = _RESTART_FIRST_S
                 self._events.pipeline_failed(platform=pipeline.terms.platform, error=error, restart_s=wait_s)
