@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from aiohttp.web import BaseRequest
 
-from relay.core.errors import IdempotencyConflict, StoreFailed
+from relay.core.errors import IdempotencyConflict, StoreError
 from relay.core.model import NewCallback
 from relay.ingest.admission import Admission, Held
 from relay.ingest.rows import (
@@ -157,7 +157,7 @@ class Handlers:
         try:
             async with asyncio.timeout(_READ_S):
                 found: dict[str, Any] | None = await self._ledger.callback(values["id"])
-        except (StoreFailed, TimeoutError) as error:
+        except (StoreError, TimeoutError) as error:
             raise Refusal("store_failed", "the store cannot be read now") from error
         if found is None:
             raise Refusal(

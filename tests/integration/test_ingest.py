@@ -421,6 +421,23 @@ async def test_malformed_http_is_counted_not_quoted(relay: Relay):
     assert relay.inbox.rows == []
 
 
+async def test_expect_continue(relay: Relay):
+    """A client that asks first is told to go on, unless its body is too large anyway."""
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %%d\r\n\r\n" % POST.encode()
+    reader, writer = await asyncio.open_connection(*relay.endpoint)
+    writer.write(head % 2)
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"{}")
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 202")
+    writer.close()
+    await writer.wait_closed()
+    reader, writer = await asyncio.open_connection(*relay.endpoint)
+    writer.write(head % 10_000_000)
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 413")
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_pipelined_requests_are_answered_in_order(relay: Relay):
     """Two requests in one packet get two answers; HTTP/1.0 gets one and the connection closes."""
     one = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n%%b\r\n%%b" % POST.encode()
