@@ -16,6 +16,7 @@ from relay.core.model import NewCallback
 from relay.ingest.admission import Admission, Held
 from relay.ingest.rows import (
     NDJSON,
+    ROW_BYTES,
     PlatformIntake,
     envelope_rows,
     line_number,
@@ -126,6 +127,7 @@ class Handlers:
         rows: list[NewCallback] = []
         for part in parts:
             rows += part
+            held.grow(len(part) * ROW_BYTES)
             await asyncio.sleep(0)  # other requests get their turn between parts
         if not rows:
             if platform.needs_json:

@@ -329,6 +329,7 @@ BAD: dict[str, tuple[int, str, bytes, dict[str, str]]] = {
     "strange envelope": (400, "invalid_header", b"{}", {"Relay-Envelope": "2", **NDJSON}),
     "NDJSON without lines": (400, "invalid_json", b"\n\n", NDJSON),
     "NDJSON with a long line": (413, "too_large", b'{}\n"' + b"x" * (1024 * 1024) + b'"', NDJSON),
+    "NDJSON with too many lines": (413, "too_large", b"1\n" * 250_001, NDJSON),
     "wrong Host": (403, "forbidden_host", b"{}", {"Host": "attacker.example"}),
     "Host that begins well": (403, "forbidden_host", b"{}", {"Host": "127.0.0.1.attacker.example"}),
     "an Origin": (403, "forbidden_origin", b"{}", {"Origin": "http://127.0.0.1:8787"}),
