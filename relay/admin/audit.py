@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from relay.admin.access import Identity
 from relay.core.clock import Clock
+from relay.telemetry.events import Events
 
 
 class Records(Protocol):
@@ -18,9 +19,10 @@ class Records(Protocol):
 class Audit:
     """Writes one record per change and per look into a payload."""
 
-    def __init__(self, *, records: Records, clock: Clock) -> None:
+    def __init__(self, *, records: Records, clock: Clock, events: Events) -> None:
         self._records = records
         self._clock = clock
+        self._events = events
 
     async def record(self, who: Identity, action: str, target: str, *, reason: str = "", **details: Any) -> None:
         """Commit that ``who`` asks for ``action`` on ``target``; raises ``StoreFailed``, and then nothing is done."""
@@ -36,3 +38,4 @@ class Audit:
                 "details": details,
             }
         )
+        self._events.audit(who=who.name, origin=who.remote, action=action, target=target, reason=reason)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from relay.core.clock import Clock
 from relay.core.errors import StoreFailed, StoreFull
+from relay.telemetry.events import Events
 
 _Result = TypeVar("_Result")
 
@@ -39,13 +40,13 @@ class Alarm:
         return True
 
 
-async def persist(call: Callable[[], Awaitable[_Result]], *, failed: Callable[[Exception], None]) -> _Result:
-    """Repeat ``call`` until the store can do it, waiting longer each time; ``failed`` hears of every failure."""
+async def persist(call: Callable[[], Awaitable[_Result]], *, events: Events) -> _Result:
+    """Repeat ``call`` until the store can do it, waiting longer each time."""
     delay_s = _FIRST_S
     while True:
         try:
             return await call()
         except (StoreFailed, StoreFull) as error:
-            failed(error)
+            events.store_failed(error=error)
         await asyncio.sleep(delay_s)
         delay_s = min(delay_s * 2, _SLOWEST_S)

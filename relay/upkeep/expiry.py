@@ -1,10 +1,11 @@
 """Ends callbacks whose time is over, when it is over: sleeps until the next one is due."""
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Protocol
 
 from relay.core.clock import Clock
+from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
 
 _LOOK_AGAIN_S = 60.0  # at most this late for an expiry accepted after the last look and never nudged about
@@ -21,10 +22,10 @@ class Expires(Protocol):
 class Expiry:
     """Runs ``Ledger.expire`` when something is due."""
 
-    def __init__(self, *, ledger: Expires, clock: Clock, failed: Callable[[Exception], None]) -> None:
+    def __init__(self, *, ledger: Expires, clock: Clock, events: Events) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._failed = failed
+        self._events = events
         self._alarm = Alarm(clock)
         self._next_at = math.inf
 
@@ -38,7 +39,7 @@ class Expiry:
         """Expire until cancelled."""
         while True:
             self._next_at = math.inf  # a nudge during the commit below is compared with nothing, so it is kept
-            due_at = await persist(self._ledger.expire, failed=self._failed)
+            due_at = await persist(self._ledger.expire, events=self._events)
             now = self._clock.now()
             # Not before one second from now: a store that leaves an overdue callback for its batch to settle
             # answers a time in the past.

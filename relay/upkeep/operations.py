@@ -13,6 +13,7 @@ from aiolimiter import AsyncLimiter
 
 from relay.core.clock import Clock
 from relay.core.model import Rate
+from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
 
 _STEP = 500  # callbacks per commit: some milliseconds of the writer
@@ -44,13 +45,11 @@ class Operations:
         ledger: Steps,
         clock: Clock,
         parse_rate: Callable[[str], Rate],
-        failed: Callable[[Exception], None],
-        finished: Callable[[Mapping[str, Any]], None],
+        events: Events,
     ) -> None:
         self._ledger = ledger
         self._parse_rate = parse_rate
-        self._failed = failed
-        self._finished = finished
+        self._events = events
         self._alarm = Alarm(clock)
         self._running: dict[int, asyncio.Task[None]] = {}
 
@@ -62,22 +61,22 @@ class Operations:
         """Run what is open and what is started later, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                for number in await persist(self._ledger.open_operations, failed=self._failed):
+                for number in await persist(self._ledger.open_operations, events=self._events):
                     if number not in self._running:
                         self._running[number] = tasks.create_task(self._carry_out(number), name=f"operation {number}")
                 await self._alarm.until(float("inf"))
 
     async def _carry_out(self, number: int) -> None:
         try:
-            operation = await persist(lambda: self._ledger.operation(number), failed=self._failed)
+            operation = await persist(lambda: self._ledger.operation(number), events=self._events)
             if operation is None:
                 return
             step, pacer = self._pace(operation)
             while not operation["finished"]:
                 if pacer is not None:
                     await pacer.acquire(step)
-                operation = await persist(lambda: self._ledger.step_operation(number, step), failed=self._failed)
-            self._finished(operation)
+                operation = await persist(lambda: self._ledger.step_operation(number, step), events=self._events)
+            self._tell(number, operation)
         finally:
             del self._running[number]
 

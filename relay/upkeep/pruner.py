@@ -1,9 +1,10 @@
 """Deletes what need not be kept any longer, in small steps with room between them for the callbacks' own commits."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Protocol
 
 from relay.core.clock import Clock, elapsed_s
+from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
 
 _REST_S = 60.0  # retention is in days: once a minute keeps up with it
@@ -22,10 +23,10 @@ class Prunes(Protocol):
 class Pruner:
     """Runs ``Ledger.prune`` step by step."""
 
-    def __init__(self, *, ledger: Prunes, clock: Clock, failed: Callable[[Exception], None]) -> None:
+    def __init__(self, *, ledger: Prunes, clock: Clock, events: Events) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._failed = failed
+        self._events = events
         self._alarm = Alarm(clock)
 
     def nudge(self) -> None:
@@ -36,6 +37,6 @@ class Pruner:
         """Prune until cancelled."""
         while True:
             began_s = elapsed_s()
-            more = await persist(self._ledger.prune, failed=self._failed)
+            more = await persist(self._ledger.prune, events=self._events)
             rest_s = max(_SHORTEST_S, _SHARE * (elapsed_s() - began_s)) if more else _REST_S
             await self._alarm.until(self._clock.now() + rest_s)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from relay.core.clock import Clock, elapsed_s
 from relay.core.errors import StoreFailed, StoreFull
+from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm
 
 
@@ -20,20 +21,20 @@ class Watchdog:
         *,
         ping: Callable[[], Awaitable[None]],
         alive: Callable[[], None],
-        late: Callable[[str, float], None],
+        events: Events,
         clock: Clock,
         interval_s: float,
         late_s: float = 1.0,
     ) -> None:
         self._ping = ping
         self._alive = alive
-        self._late = late
+        self._events = events
         self._clock = clock
         self._interval_s = interval_s
         self._late_s = late_s
 
     async def run(self) -> None:
-        """Go round until cancelled. ``late("loop" | "store", seconds)`` hears of a slow trip, once while it lasts."""
+        """Go round until cancelled. A slow trip is an event, told while it lasts and again with its length."""
         alarm = Alarm(self._clock)
         while True:
             await self._through_store()
@@ -42,13 +43,13 @@ class Watchdog:
             await alarm.until(wake_at)
             over_s = self._clock.now() - wake_at
             if over_s > self._late_s:
-                self._late("loop", over_s)
+                self._events.watchdog_late(part="loop", seconds=over_s)
 
     async def _through_store(self) -> None:
         began_s = elapsed_s()
         # The timer speaks while the trip still hangs; the ping itself is never cancelled, so that a slow writer
         # finds its reader waiting.
-        timer = asyncio.get_running_loop().call_later(self._late_s, self._late, "store", self._late_s)
+        timer = asyncio.get_running_loop().call_later(self._late_s, self._still_waiting)
         try:
             await self._ping()
         except (StoreFailed, StoreFull):
@@ -57,4 +58,7 @@ class Watchdog:
             timer.cancel()
         took_s = elapsed_s() - began_s
         if took_s > self._late_s:
-            self._late("store", took_s)
+            self._events.watchdog_late(part="store", seconds=took_s)
+
+    def _still_waiting(self) -> None:
+        self._events.watchdog_late(part="store", seconds=self._late_s)
