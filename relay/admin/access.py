@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from relay.web.problem import Problem
+from relay.web.problem import Refusal
 
 
 class Permission(StrEnum):
@@ -57,9 +57,7 @@ class Identity:
         """Raise 403 ``forbidden`` unless ``permission`` is granted."""
         if permission not in self.grants:
             able = ", ".join(role for role, grants in _GRANTS.items() if permission in grants)
-            raise Problem(
-                403, "forbidden", f"{self.name} has the role {self.role}; this needs one of: {able} (admin.users)"
-            )
+            raise Refusal("forbidden", f"{self.name} has the role {self.role}; this needs one of: {able} (admin.users)")
 
 
 class Access:
@@ -80,8 +78,8 @@ class Access:
         """
         if not self._users:
             if not local:
-                raise Problem(
-                    403, "forbidden", "no admin.users are configured, so only this machine may use the admin listener"
+                raise Refusal(
+                    "forbidden", "no admin.users are configured, so only this machine may use the admin listener"
                 )
             return Identity("local", "local", remote, _WITHOUT_USERS)
         scheme, _, token = (authorization or "").partition(" ")
@@ -93,11 +91,9 @@ class Access:
                     found = user
             if found is not None:
                 return Identity(found.name, found.role, remote, _GRANTS.get(found.role, frozenset()))
-        raise Problem(
-            401,
+        raise Refusal(
             "unauthorized",
-            "send 'Authorization: Bearer TOKEN' with the token of one of admin.users (the CLI takes it from RELAY_TOKEN)",
-            headers={"WWW-Authenticate": 'Bearer realm="relay"'},
+            "send 'Authorization: Bearer' with the token of one of admin.users (the CLI takes it from RELAY_TOKEN)",
         )
 
 

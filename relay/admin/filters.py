@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from relay.config.problems import BadValue
+from relay.config.units import DURATION_PATTERN, parse_duration
 from relay.core.model import Filter, State
-from relay.web.problem import Problem
+from relay.web.problem import Refusal
 
 KEYS = ("platform", "state", "key", "event", "reason", "ids", "since", "until")
 STATES = tuple(state.word for state in State)
@@ -18,15 +20,14 @@ PAGE = 100
 LARGEST_PAGE = 1000
 _MOST_IDS = 10_000
 
-_AGO = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_AGO = re.compile(DURATION_PATTERN)
 
 
-class InvalidFilter(Problem):
+class InvalidFilter(Refusal):
     """A filter that means nothing: 400 ``invalid_filter``."""
 
     def __init__(self, key: str, detail: str) -> None:
-        super().__init__(400, "invalid_filter", detail, key=key)
+        super().__init__("invalid_filter", detail, key=key)
 
 
 def parse(given: Mapping[str, Any], *, now: float) -> Filter:
@@ -61,10 +62,10 @@ def page_size(text: str | None) -> int:
 def parse_time(text: str, *, now: float) -> float:
     """Return the seconds that ``text`` means: ISO 8601 (UTC unless it says otherwise) or an age such as ``2h``.
 
-    Raises ``ValueError``.
+    Raises ``BadValue`` or ``ValueError``.
     """
-    if match := _AGO.fullmatch(text):
-        return now - float(match[1]) * _UNIT_S[match[2]]
+    if _AGO.fullmatch(text):
+        return now - parse_duration(text)
     # A '+' of an offset arrives as a space when a client forgot to percent-encode it.
     moment = datetime.fromisoformat(re.sub(r" (\d\d:?\d\d)$", r"+\1", text) if "T" in text else text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -103,7 +104,7 @@ def _time(given: Mapping[str, Any], key: str, now: float) -> float | None:
         return None
     try:
         return parse_time(text, now=now)
-    except (ValueError, OverflowError) as error:
+    except (BadValue, ValueError, OverflowError) as error:
         raise InvalidFilter(
             key, f"'{key}' is '{text[:40]}': write an age such as 2h or a time such as 2026-11-22T10:02:11Z"
         ) from error

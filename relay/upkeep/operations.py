@@ -6,13 +6,13 @@ task of its own, so that a slow one holds up no other.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 from aiolimiter import AsyncLimiter
 
+from relay.config.units import parse_rate
 from relay.core.clock import Clock
-from relay.core.model import Rate
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
 
@@ -44,11 +44,9 @@ class Operations:
         *,
         ledger: Steps,
         clock: Clock,
-        parse_rate: Callable[[str], Rate],
         events: Events,
     ) -> None:
         self._ledger = ledger
-        self._parse_rate = parse_rate
         self._events = events
         self._alarm = Alarm(clock)
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -71,7 +69,7 @@ class Operations:
             operation = await persist(lambda: self._ledger.operation(number), events=self._events)
             if operation is None:
                 return
-            step, pacer = self._pace(operation)
+            step, pacer = _pace(operation)
             while not operation["finished"]:
                 if pacer is not None:
                     await pacer.acquire(step)
@@ -80,12 +78,23 @@ class Operations:
         finally:
             del self._running[number]
 
-    def _pace(self, operation: Mapping[str, Any]) -> tuple[int, AsyncLimiter | None]:
-        """Return how many callbacks a step takes, and the pacer that spaces steps evenly."""
-        text = operation["options"].get("rate")
-        if text is None:
-            return _STEP, None
-        rate = self._parse_rate(text)
-        per_s = rate.limit / rate.window_s
-        step = max(1, min(_STEP, int(per_s * _TICK_S)))
-        return step, AsyncLimiter(step, step / per_s)
+    def _tell(self, number: int, operation: Mapping[str, Any]) -> None:
+        self._events.operation(
+            number=number,
+            action=operation["action"],
+            state="finished",
+            matched=operation["matched"],
+            done=operation["done"],
+            skipped=operation["skipped"],
+        )
+
+
+def _pace(operation: Mapping[str, Any]) -> tuple[int, AsyncLimiter | None]:
+    """Return how many callbacks a step takes, and the pacer that spaces steps evenly."""
+    text = operation["options"].get("rate")
+    if text is None:
+        return _STEP, None
+    rate = parse_rate(text)
+    per_s = rate.limit / rate.window_s
+    step = max(1, min(_STEP, int(per_s * _TICK_S)))
+    return step, AsyncLimiter(step, step / per_s)

@@ -1,4 +1,4 @@
-"""Proves that the daemon is alive: a round trip through the event loop and the store's writer, then systemd hears of it.
+"""Proves that the daemon is alive: round trips through the event loop and the store's writer, told to systemd.
 
 A ping from a timer would go on while the writer thread hangs; this one cannot (``WatchdogSec=`` then ends the process
 and ``Restart=`` starts it again). A store that answers "cannot commit" is alive: a full disk heals without a restart.
