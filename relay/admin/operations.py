@@ -135,8 +135,8 @@ class OperationRoutes:
 
 def operation_view(operation: Mapping[str, Any]) -> dict[str, Any]:
     """Return a store's record of an operation as answers carry it."""
-    view: dict[str, Any] = with_instants(operation)
-    return view
+    view: dict[str, Any] = with_instants({key: value for key, value in operation.items() if key != "number"})
+    return {"id": operation["number"], **view}
 
 
 def _word(body: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:

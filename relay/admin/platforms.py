@@ -144,7 +144,8 @@ class PlatformRoutes:
 
     async def ledger(self, call: Call) -> Answer:
         """GET /v1/ledger."""
-        return json_answer(ledger(await self._queues.totals()))
+        totals = await self._queues.totals()
+        return json_answer(ledger({**dict.fromkeys(self._control.views(), {}), **totals}))
 
     async def pause(self, call: Call) -> Answer:
         """POST /v1/platforms/{platform}/pause."""

@@ -15,7 +15,7 @@ def instant(at: float | None) -> str | None:
 
 
 def with_instants(value: Any) -> Any:
-    """Return ``value`` with every time in it (keys ending in ``_at``, ``since`` or ``until``) as an instant."""
+    """Return ``value`` with every time in it (keys ``at`` or ending in ``_at``, ``since``, ``until``) as an instant."""
     if isinstance(value, Mapping):
         return {key: _under(key, inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -24,6 +24,6 @@ def with_instants(value: Any) -> Any:
 
 
 def _under(key: str, value: Any) -> Any:
-    if isinstance(value, int | float) and not isinstance(value, bool) and key.endswith(("_at", "since", "until")):
+    if isinstance(value, int | float) and not isinstance(value, bool) and (key == "at" or key.endswith(("_at", "since", "until"))):
         return instant(value)
     return with_instants(value)

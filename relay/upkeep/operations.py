@@ -70,7 +70,7 @@ class Operations:
             if operation is None:
                 return
             step, pacer = _pace(operation)
-            while not operation["finished"]:
+            while operation["finished_at"] is None:
                 if pacer is not None:
                     await pacer.acquire(step)
                 operation = await persist(lambda: self._ledger.step_operation(number, step), events=self._events)
@@ -82,10 +82,10 @@ class Operations:
         self._events.operation(
             number=number,
             action=operation["action"],
-            state="finished",
+            state="done",
             matched=operation["matched"],
             done=operation["done"],
-            skipped=operation["skipped"],
+            skipped=sum(operation["skipped"].values()),
         )
 
 
