@@ -24,6 +24,10 @@ def with_instants(value: Any) -> Any:
 
 
 def _under(key: str, value: Any) -> Any:
-    if isinstance(value, int | float) and not isinstance(value, bool) and (key == "at" or key.endswith(("_at", "since", "until"))):
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and (key == "at" or key.endswith(("_at", "since", "until")))
+    ):
         return instant(value)
     return with_instants(value)

@@ -7,7 +7,7 @@ import click
 
 from relay.cli import human
 from relay.cli.locate import locate, place_options
-from relay.cli.output import cells, jsonl, output_option, say_json
+from relay.cli.tables import columns, output_option, say_json, say_jsonl
 from relay.cli.source import Source, open_source, remote_errors
 from relay.core.clock import wall_s
 
@@ -56,14 +56,14 @@ def show(callback_id: str, config: str | None, admin: str | None, payload: bool,
     if output == "json":
         say_json(found)
     elif output == "jsonl":
-        jsonl([found])
+        say_jsonl([found])
     else:
         click.echo(details(found))
 
 
 def page(source: Source, wanted: dict[str, Any], *, limit: int, cursor: str | None) -> dict[str, Any]:
     """Return up to ``limit`` callbacks, over as many pages as that takes."""
-    query = {key: _instant(value) if key in ("since", "until") else value for key, value in wanted.items()}
+    query = query_of(wanted)
     items: list[dict[str, Any]] = []
     while True:
         found = source.callbacks({**query, "cursor": cursor, "limit": min(limit - len(items), _LARGEST_PAGE)})
@@ -73,14 +73,25 @@ def page(source: Source, wanted: dict[str, Any], *, limit: int, cursor: str | No
             return {"items": items, "next": cursor}
 
 
+def query_of(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return the filter that a command's options mean; times without zone are this machine's."""
+    return {
+        key: _instant(value) if key in ("since", "until") else value
+        for key, value in wanted.items()
+        if value is not None
+    }
+
+
 def show_page(found: dict[str, Any], output: str) -> None:
     """Print a page of callbacks."""
     if output == "json":
         say_json(found)
     elif output == "jsonl":
-        jsonl(found["items"])
+        say_jsonl(found["items"])
     else:
-        for line in cells([("ID", "PLATFORM", "STATE", "KEY", "EVENT", "ACCEPTED", "TRIES", "REASON"), *_rows(found)]):
+        for line in columns(
+            [("ID", "PLATFORM", "STATE", "KEY", "EVENT", "ACCEPTED", "TRIES", "REASON"), *_rows(found)]
+        ):
             click.echo(line)
         if found["next"]:
             click.echo("there are more: raise --limit or narrow the filter", err=True)
@@ -103,7 +114,7 @@ def details(found: dict[str, Any]) -> str:
     if waiting := found.get("waiting"):
         until = f", until {human.moment(waiting['until'], now=now)}" if waiting["until"] else ""
         shown.append(("waiting", f"for {waiting['for']}{until}"))
-    lines = cells(shown)
+    lines = columns(shown)
     attempts = found.get("attempts")
     if isinstance(attempts, list):
         for number, attempt in enumerate(attempts, 1):

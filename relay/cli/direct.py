@@ -81,7 +81,9 @@ class Direct:
         except Refusal as refusal:
             raise Refused(400, {"code": refusal.code, "detail": refusal.detail}) from refusal
         except ValueError as error:
-            raise Refused(400, {"code": "invalid_cursor", "detail": "this list did not give out this cursor"}) from error
+            raise Refused(
+                400, {"code": "invalid_cursor", "detail": "this list did not give out this cursor"}
+            ) from error
         return {"items": [callback_view(item) for item in items], "next": after}
 
     def callback(self, callback_id: str, *, payload: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import click
 from relay.cli import human
 from relay.cli.client import Unreachable
 from relay.cli.locate import locate, place_options
-from relay.cli.output import cells, jsonl, output_option, say_json
+from relay.cli.tables import columns, output_option, say_json, say_jsonl
 from relay.cli.source import Source, open_source, remote_errors
 
 _HEAD = ("PLATFORM", "STATE", "DUE", "OLDEST", "RETRY", "DEAD", "USED/CAP", "DRAIN")
@@ -47,14 +47,14 @@ def _show(found: dict[str, Any], output: str, *, clear: bool = False) -> None:
     if output == "json":
         say_json(found)
     elif output == "jsonl":
-        jsonl([*found["platforms"], {"ledger": found["ledger"]["total"]}])
+        say_jsonl([*found["platforms"], {"ledger": found["ledger"]["total"]}])
     else:
         click.echo((_CLEAR if clear else "") + table(found))
 
 
 def table(found: dict[str, Any]) -> str:
     """Return the status as text: the platforms, why any of them is not sending, and the ledger."""
-    lines = cells([_HEAD, *(_row(platform) for platform in found["platforms"])])
+    lines = columns([_HEAD, *(_row(platform) for platform in found["platforms"])])
     for platform in found["platforms"]:
         if platform["reason"] and platform["state"] != "limited":  # a limit in use explains itself
             lines.append(f"{platform['name']} {platform['state']}: {platform['reason']}")
