@@ -82,6 +82,7 @@ def platform_view(
         "requests_in_flight": live.get("in_flight", 0),
         "held": queue.get("held", 0),
         "oldest_due_seconds": None if oldest_at is None or oldest_at > now else round(now - oldest_at, 3),
+        "retrying": queue.get("retrying"),
         "dead": queue.get("dead", 0),
         "quotas": with_instants(quotas),
         "learned_limit": None,
@@ -145,7 +146,7 @@ class PlatformRoutes:
     async def ledger(self, call: Call) -> Answer:
         """GET /v1/ledger."""
         totals = await self._queues.totals()
-        return json_answer(ledger({**dict.fromkeys(self._control.views(), {}), **totals}))
+        return json_answer(ledger({**{name: {} for name in self._control.views()}, **totals}))
 
     async def pause(self, call: Call) -> Answer:
         """POST /v1/platforms/{platform}/pause."""

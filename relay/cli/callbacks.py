@@ -7,13 +7,15 @@ import click
 
 from relay.cli import human
 from relay.cli.locate import locate, place_options
-from relay.cli.tables import columns, output_option, say_json, say_jsonl
-from relay.cli.source import Source, open_source, remote_errors
+from relay.cli.output import output_option, print_record, print_rows, printable, to_json
+from relay.cli.source import Source, open_source
 from relay.core.clock import wall_s
 
 _STATES = ("pending", "delivered", "dead", "expired", "superseded")
 _LARGEST_PAGE = 1000
 _FIELDS = ("platform", "state", "reason", "key", "event", "priority", "accepted_at", "due_at", "expires_at", "ended_at")
+
+_COLUMNS = ("id", "platform", "state", "key", "event", "accepted", "tries", "reason")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -38,7 +40,6 @@ def filter_options(command: _Command) -> _Command:
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @click.option("--cursor", help="Continue where a -o json answer's 'next' points.")
 @output_option
-@remote_errors
 def ls(config: str | None, admin: str | None, limit: int, cursor: str | None, output: str, **wanted: Any) -> None:
     """List callbacks, newest first."""
     show_page(page(open_source(locate(config, admin=admin)), wanted, limit=limit, cursor=cursor), output)
@@ -49,14 +50,11 @@ def ls(config: str | None, admin: str | None, limit: int, cursor: str | None, ou
 @place_options
 @click.option("--payload", is_flag=True, help="Show the payload too: masked unless your role may see it.")
 @output_option
-@remote_errors
 def show(callback_id: str, config: str | None, admin: str | None, payload: bool, output: str) -> None:
     """Show one callback: its state, why it waits, and every attempt."""
     found = open_source(locate(config, admin=admin)).callback(callback_id, payload=payload)
-    if output == "json":
-        say_json(found)
-    elif output == "jsonl":
-        say_jsonl([found])
+    if output != "table":
+        print_record(found, output=output)
     else:
         click.echo(details(found))
 
@@ -85,14 +83,11 @@ def query_of(wanted: dict[str, Any]) -> dict[str, Any]:
 def show_page(found: dict[str, Any], output: str) -> None:
     """Print a page of callbacks."""
     if output == "json":
-        say_json(found)
+        click.echo(to_json(found, indent=2))
     elif output == "jsonl":
-        say_jsonl(found["items"])
+        print_rows(found["items"], output=output, columns=())
     else:
-        for line in columns(
-            [("ID", "PLATFORM", "STATE", "KEY", "EVENT", "ACCEPTED", "TRIES", "REASON"), *_rows(found)]
-        ):
-            click.echo(line)
+        print_rows(_rows(found["items"]), output=output, columns=_COLUMNS, right=("tries",))
         if found["next"]:
             click.echo("there are more: raise --limit or narrow the filter", err=True)
 
@@ -114,7 +109,8 @@ def details(found: dict[str, Any]) -> str:
     if waiting := found.get("waiting"):
         until = f", until {human.moment(waiting['until'], now=now)}" if waiting["until"] else ""
         shown.append(("waiting", f"for {waiting['for']}{until}"))
-    lines = columns(shown)
+    width = max(len(name) for name, _ in shown)
+    lines = [f"{name.ljust(width)}  {printable(value)}" for name, value in shown]
     attempts = found.get("attempts")
     if isinstance(attempts, list):
         for number, attempt in enumerate(attempts, 1):
@@ -126,20 +122,16 @@ def details(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
+def _rows(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     now = wall_s()
     return [
-        (
-            item["id"],
-            item["platform"],
-            item["state"],
-            item.get("key") or "-",
-            item.get("event") or "-",
-            human.moment(item["accepted_at"], now=now),
-            str(_tries(item)),
-            item.get("reason") or "",
-        )
-        for item in found["items"]
+        {
+            **item,
+            "accepted": human.moment(item["accepted_at"], now=now),
+            "tries": _tries(item),
+            "reason": item.get("reason") or ("held" if item.get("held") else ""),
+        }
+        for item in items
     ]
 
 
@@ -159,7 +151,7 @@ def _attempt(attempt: dict[str, Any], now: float) -> str:
         parts.append(f"- {attempt['reason']}")
     if attempt.get("excerpt"):
         parts.append(f"- {attempt['excerpt']}")
-    return " ".join(parts)
+    return printable(" ".join(parts))
 
 
 def _payload_text(found: dict[str, Any]) -> str:

@@ -10,15 +10,21 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from relay.cli.main import EXIT_UNREACHABLE, ExitWith
+from relay.core.errors import RelayError
+
 _TIMEOUT_S = 30.0
 
 
-class Unreachable(Exception):
-    """Nobody answers at an address."""
+class Unreachable(ExitWith):
+    """Nobody answers at an address: exit code 4."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(EXIT_UNREACHABLE, message)
 
 
-class Refused(Exception):
-    """The daemon answered with a problem (RFC 9457)."""
+class Refused(RelayError):
+    """The daemon answered with a problem (RFC 9457): exit code 1."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         super().__init__(str(problem.get("detail") or problem.get("title") or f"HTTP status {status}"))
@@ -70,7 +76,7 @@ class Client:
             status, content = response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             why = str(error) or type(error).__name__
-            raise Unreachable(f"{self.address}: {why}") from error
+            raise Unreachable(f"daemon not reachable at {self.address}: {why}") from error
         finally:
             connection.close()
         try:
@@ -85,12 +91,16 @@ class Client:
     def _connection(self) -> http.client.HTTPConnection:
         if self.address.startswith("unix:"):
             return _UnixConnection(self.address.removeprefix("unix:").removeprefix("//"), self._timeout_s)
-        parts = urlsplit(self.address if "://" in self.address else f"http://{self.address}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Unreachable(f"{self.address}: not an address; write host:port, unix:/path or http://host:port")
+        try:
+            parts = urlsplit(self.address if "://" in self.address else f"http://{self.address}")
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        if not host or parts.scheme not in ("http", "https"):
+            raise Unreachable(f"{self.address} is no address; write host:port, unix:/path or http://host:port")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        host = "127.0.0.1" if parts.hostname == "0.0.0.0" else parts.hostname  # noqa: S104 - a listening address
-        return kind(host, parts.port, timeout=self._timeout_s)
+        # Whoever listens on every address is reached on this one.
+        return kind("127.0.0.1" if host == "0.0.0.0" else host, port, timeout=self._timeout_s)  # noqa: S104
 
 
 def segment(text: str) -> str:

@@ -10,8 +10,8 @@ import click
 from relay.cli.callbacks import filter_options, page, query_of, show_page
 from relay.cli.client import Client
 from relay.cli.locate import locate, place_options, token
-from relay.cli.source import open_source, remote_errors
-from relay.cli.tables import output_option, say_json, say_jsonl
+from relay.cli.output import output_option, print_record
+from relay.cli.source import open_source
 
 _POLL_S = 0.1
 _SLOWEST_POLL_S = 1.0
@@ -36,10 +36,9 @@ def _selection(command: _Command) -> _Command:
     return command
 
 
-def _acting(command: _Command) -> _Command:
+def _acting(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command what ``retry`` and ``drop`` share."""
     for option in (
-        remote_errors,
         output_option,
         place_options,
         click.option("--no-wait", is_flag=True, help="Do not wait until it is done."),
@@ -60,7 +59,6 @@ def _acting(command: _Command) -> _Command:
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @click.option("--cursor", help="Continue where a -o json answer's 'next' points.")
 @output_option
-@remote_errors
 def ls(config: str | None, admin: str | None, limit: int, cursor: str | None, output: str, **wanted: Any) -> None:
     """List dead letters, newest first."""
     show_page(page(open_source(locate(config, admin=admin)), _filter((), **wanted), limit=limit, cursor=cursor), output)
@@ -103,9 +101,8 @@ def _operate(
     matched = client.post("/v1/operations", {**request, "dry_run": True})["matched"]
     which = f"{matched} {wanted['state']} callback{'' if matched == 1 else 's'}"
     if dry_run or not matched:
-        _report(
-            {"action": action, "matched": matched, "dry_run": dry_run}, output, f"{which} would be taken to {action}"
-        )
+        text = f"{which} would be taken; nothing was done" if matched else f"nothing to {action}: {which} match"
+        _report({"action": action, "matched": matched, "dry_run": dry_run}, output, text)
         return
     if not yes:
         _ask(f"{action} {which}?")
@@ -148,7 +145,8 @@ def _wait(client: Client, operation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _count(operation: Mapping[str, Any]) -> int:
-    return int(operation["done"]) + sum(operation["skipped"].values())
+    skipped: int = sum(operation["skipped"].values())
+    return int(operation["done"]) + skipped
 
 
 def _told(operation: Mapping[str, Any]) -> str:
@@ -170,9 +168,7 @@ _WHY = {
 
 
 def _report(result: Mapping[str, Any], output: str, text: str) -> None:
-    if output == "json":
-        say_json(result)
-    elif output == "jsonl":
-        say_jsonl([result])
+    if output != "table":
+        print_record(result, output=output)
     else:
         click.echo(text)

@@ -51,7 +51,7 @@ def place_options(command: _Command) -> _Command:
 def locate(config: str | None, *, admin: str | None = None, ingest: str | None = None) -> Place:
     """Return the place that a command's options and the environment mean.
 
-    Raises ``click.ClickException`` when a file that was named cannot be read.
+    Raises ``ConfigInvalid`` when a file that was named cannot be read.
     """
     named = config or os.environ.get("RELAY_CONFIG")
     path = Path(named or _DEFAULT_FILE)
@@ -70,13 +70,9 @@ def token() -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from relay.config.problems import ConfigInvalid  # PyYAML only: no pydantic on the way to a status line
-    from relay.config.yamlsource import read_source
+    from relay.config.yamlsource import read_source  # PyYAML only: no pydantic on the way to a status line
 
-    try:
-        return read_source(path).data
-    except ConfigInvalid as error:
-        raise click.ClickException(str(error)) from error
+    return read_source(path).data
 
 
 def _section(data: dict[str, Any], name: str) -> dict[str, Any]:

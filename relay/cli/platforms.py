@@ -6,8 +6,7 @@ import click
 
 from relay.cli.client import Client, segment
 from relay.cli.locate import locate, place_options, token
-from relay.cli.source import remote_errors
-from relay.cli.tables import output_option, say_json, say_jsonl
+from relay.cli.output import output_option, print_record
 
 _reason_option = click.option("--reason", default="", help="Why; kept in the audit record.")
 
@@ -17,7 +16,6 @@ _reason_option = click.option("--reason", default="", help="Why; kept in the aud
 @_reason_option
 @place_options
 @output_option
-@remote_errors
 def pause(**given: Any) -> None:
     """Send nothing more to PLATFORM until it is resumed; its callbacks are kept."""
     _act("pause", **given)
@@ -28,7 +26,6 @@ def pause(**given: Any) -> None:
 @_reason_option
 @place_options
 @output_option
-@remote_errors
 def resume(**given: Any) -> None:
     """End a pause of PLATFORM."""
     _act("resume", **given)
@@ -39,7 +36,6 @@ def resume(**given: Any) -> None:
 @_reason_option
 @place_options
 @output_option
-@remote_errors
 def flush(**given: Any) -> None:
     """Send what is queued for PLATFORM without waiting for pace, linger or retry times; its limits still hold."""
     _act("flush", **given)
@@ -48,10 +44,8 @@ def flush(**given: Any) -> None:
 def _act(action: str, *, platform: str, reason: str, config: str | None, admin: str | None, output: str) -> None:
     client = Client(locate(config, admin=admin).admin, token=token())
     view = client.post(f"/v1/platforms/{segment(platform)}/{action}", {"reason": reason} if reason else {})
-    if output == "json":
-        say_json(view)
-    elif output == "jsonl":
-        say_jsonl([view])
+    if output != "table":
+        print_record(view, output=output)
     else:
         done = {"pause": "paused", "resume": "resumed", "flush": "flushed"}[action]
         click.echo(f"{view['name']} {done}: {view['pending']} pending, now {view['state']}")

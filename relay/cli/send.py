@@ -8,8 +8,7 @@ import click
 
 from relay.cli.client import Client, segment
 from relay.cli.locate import locate, place_options, token
-from relay.cli.source import remote_errors
-from relay.cli.tables import output_option, say_json, say_jsonl
+from relay.cli.output import output_option, print_record
 
 
 @click.command()
@@ -27,7 +26,6 @@ from relay.cli.tables import output_option, say_json, say_jsonl
 )
 @place_options
 @output_option
-@remote_errors
 def send(
     platform: str, file: Any, config: str | None, admin: str | None, ingest: str | None, output: str, **given: Any
 ) -> None:
@@ -38,10 +36,8 @@ def send(
     headers = _headers(payload, **given)
     client = Client(locate(config, admin=admin, ingest=ingest).ingest, token=token())
     answer = client.send("POST", f"/v1/platforms/{segment(platform)}/callbacks", payload, headers)
-    if output == "json":
-        say_json(answer)
-    elif output == "jsonl":
-        say_jsonl([answer])
+    if output != "table":
+        print_record(answer, output=output)
     elif "ids" in answer:
         for callback_id in answer["ids"]:
             click.echo(callback_id)

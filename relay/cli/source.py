@@ -1,16 +1,12 @@
 """Where ``status``, ``ls``, ``show`` and ``dead ls`` read from: the daemon, or its store when the daemon is down."""
 
-import functools
-from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import click
 
-from relay.cli.client import Client, Refused, Unreachable, segment
+from relay.cli.client import Client, Unreachable, segment
 from relay.cli.locate import Place, token
-
-_Given = ParamSpec("_Given")
-_Result = TypeVar("_Result")
 
 
 class Source(Protocol):
@@ -81,20 +77,3 @@ def _direct(place: Place, unreachable: Unreachable) -> Source:
     name = place.store.rpartition("/")[2]
     click.echo(f"daemon not reachable at {place.admin}; reading {name} directly", err=True)
     return source
-
-
-def remote_errors(command: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
-    """Turn what can go wrong in reaching a daemon into exit codes: 4 unreachable, 1 refused."""
-
-    @functools.wraps(command)
-    def wrapped(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
-        try:
-            return command(*args, **kwargs)
-        except Unreachable as error:
-            click.echo(f"daemon not reachable at {error}", err=True)
-            raise SystemExit(4) from error
-        except Refused as error:
-            click.echo(f"refused: {error}", err=True)
-            raise SystemExit(1) from error
-
-    return wrapped

@@ -9,10 +9,11 @@ import click
 from relay.cli import human
 from relay.cli.client import Unreachable
 from relay.cli.locate import locate, place_options
-from relay.cli.tables import columns, output_option, say_json, say_jsonl
-from relay.cli.source import Source, open_source, remote_errors
+from relay.cli.output import output_option, print_rows, printable, to_json
+from relay.cli.source import Source, open_source
+from relay.core.clock import wall_s
 
-_HEAD = ("PLATFORM", "STATE", "DUE", "OLDEST", "RETRY", "DEAD", "USED/CAP", "DRAIN")
+_COLUMNS = ("platform", "state", "due", "oldest", "retry", "dead", "used/cap", "drain")
 _CLEAR = "\x1b[H\x1b[2J"  # home, then erase: one write, so that watching does not flicker
 
 
@@ -21,7 +22,6 @@ _CLEAR = "\x1b[H\x1b[2J"  # home, then erase: one write, so that watching does n
 @output_option
 @click.option("--watch", is_flag=True, help="Show it again and again until interrupted.")
 @click.option("--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds of --watch.")
-@remote_errors
 def status(config: str | None, admin: str | None, output: str, watch: bool, interval: float) -> None:
     """Show every platform's state, queue, limit use and drain time, and the ledger."""
     place = locate(config, admin=admin)
@@ -44,41 +44,50 @@ def _read(source: Source) -> dict[str, Any]:
 
 
 def _show(found: dict[str, Any], output: str, *, clear: bool = False) -> None:
+    platforms, total = found["platforms"], found["ledger"]["total"]
     if output == "json":
-        say_json(found)
-    elif output == "jsonl":
-        say_jsonl([*found["platforms"], {"ledger": found["ledger"]["total"]}])
-    else:
-        click.echo((_CLEAR if clear else "") + table(found))
+        click.echo(to_json(found, indent=2))
+        return
+    if output == "jsonl":
+        print_rows([*platforms, {"ledger": total}], output=output, columns=())
+        return
+    if clear:
+        click.echo(_CLEAR, nl=False)
+    print_rows([_row(each) for each in platforms], output=output, columns=_COLUMNS, right=("due", "retry", "dead"))
+    for note in notes(platforms):
+        click.echo(note)
+    click.echo(ledger_line(total))
 
 
-def table(found: dict[str, Any]) -> str:
-    """Return the status as text: the platforms, why any of them is not sending, and the ledger."""
-    lines = columns([_HEAD, *(_row(platform) for platform in found["platforms"])])
-    for platform in found["platforms"]:
+def notes(platforms: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each thing an operator should know and the table does not say."""
+    found = []
+    for platform in platforms:
         if platform["reason"] and platform["state"] != "limited":  # a limit in use explains itself
-            lines.append(f"{platform['name']} {platform['state']}: {platform['reason']}")
-    return "\n".join([*lines, ledger_line(found["ledger"]["total"])])
+            found.append(f"{platform['name']} {platform['state']}: {printable(platform['reason'])}")
+        if platform["held"]:
+            found.append(f"{platform['name']}: {platform['held']} held until an operator resolves them")
+    return found
 
 
 def ledger_line(total: dict[str, int]) -> str:
-    """Return the ledger as a sum; ends that nothing came to are left out."""
+    """Return the ledger as a sum; rare ends that nothing came to are left out."""
     parts = [f"{total['delivered']} delivered", f"{total['pending']} queued", f"{total['dead']} dead"]
     parts += [f"{total[end]} {end}" for end in ("expired", "superseded") if total[end]]
-    return f"LEDGER   {total['accepted']} in = {' + '.join(parts)} + {total['unaccounted']} unaccounted"
+    return f"LEDGER  {total['accepted']} in = {' + '.join(parts)} + {total['unaccounted']} unaccounted"
 
 
-def _row(platform: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        platform["name"],
-        platform["state"],
-        str(platform["pending"]),
-        human.duration(platform["oldest_due_seconds"]),
-        "-" if platform.get("retrying") is None else str(platform["retrying"]),
-        str(platform["dead"]),
-        _used(platform["quotas"]),
-        _drain(platform),
-    )
+def _row(platform: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "platform": platform["name"],
+        "state": platform["state"],
+        "due": platform["pending"],
+        "oldest": human.duration(platform["oldest_due_seconds"]),
+        "retry": platform.get("retrying"),
+        "dead": platform["dead"],
+        "used/cap": _used(platform["quotas"]),
+        "drain": _drain(platform),
+    }
 
 
 def _used(quotas: list[dict[str, Any]]) -> str:
@@ -91,5 +100,5 @@ def _used(quotas: list[dict[str, Any]]) -> str:
 
 def _drain(platform: dict[str, Any]) -> str:
     if platform["state"] == "broken" and platform["until"]:
-        return f"probe {human.distance(human.parse_instant(platform['until']), now=time.time())}"  # noqa: TID251
+        return f"probe {human.distance(human.parse_instant(platform['until']), now=wall_s())}"
     return human.duration(platform["drain_eta_seconds"])

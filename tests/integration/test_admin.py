@@ -30,6 +30,7 @@ class Caller:
 
 @pytest.fixture
 async def call() -> AsyncIterator[Caller]:
+    """A caller of an admin side without users."""
     async with admin_side() as side, aiohttp.ClientSession() as session:
         yield Caller(session, side)
 
