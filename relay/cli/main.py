@@ -28,6 +28,7 @@ class Subcommand(NamedTuple):
 
 
 SUBCOMMANDS: dict[str, Subcommand] = {
+    "run": Subcommand("relay.cli.run", "run", "Run the daemon."),
     "send": Subcommand("relay.cli.send", "send", "Hand a callback to the relay."),
     "status": Subcommand("relay.cli.status", "status", "Show every platform's state and the ledger."),
     "ls": Subcommand("relay.cli.callbacks", "ls", "List callbacks."),
@@ -72,15 +73,18 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, known.summary) for name, known in SUBCOMMANDS.items()])
 
 
-def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    if not wanted or ctx.resilient_parsing:
-        return
+def product_version() -> str:
+    """Return the installed version; ``0+source`` when the package is not installed."""
     try:
-        number = version("callback-relay")
+        return version("callback-relay")
     except PackageNotFoundError:
-        number = "(running from a source tree)"
-    click.echo(f"relay {number}")
-    ctx.exit()
+        return "0+source"
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"relay {product_version()}")
+        ctx.exit()
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
