@@ -75,7 +75,7 @@ class CallbackRoutes:
         await self._platforms.check_known(wanted.platform)
         try:
             items, after = await self._callbacks.callbacks(wanted, cursor=cursor, limit=limit)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise Refusal(
                 "invalid_cursor", "this cursor was not given out by this list; start again without one"
             ) from error

@@ -3,21 +3,19 @@
 Payloads are masked, whoever asks: there is no role to check and no audit record to write.
 """
 
-import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from relay.admin import filters
 from relay.admin.callbacks import callback_view, unknown_callback, waits_for
 from relay.admin.platforms import ledger, platform_view
 from relay.cli.client import Refused
-from relay.core.clock import Clock
+from relay.core.clock import wall_s
 from relay.core.errors import StoreError
 from relay.core.model import Filter
 from relay.privacy.masking import masked
 from relay.web.problem import Refusal
 
-_Result = TypeVar("_Result")
 _UNKNOWN = {"state": "unknown", "reason": "the daemon is not running", "drain_eta_seconds": None, "until": None}
 
 
@@ -28,23 +26,19 @@ class NoStore(Exception):
 class Reader(Protocol):
     """A store opened for reading only."""
 
-    clock: Clock
-
-    def totals(self) -> Awaitable[Mapping[str, Mapping[str, int]]]:
+    def totals(self) -> Mapping[str, Mapping[str, int]]:
         """Return the totals of each platform."""
         ...
 
-    def platform_status(self) -> Awaitable[Mapping[str, Mapping[str, Any]]]:
+    def platform_status(self) -> Mapping[str, Mapping[str, Any]]:
         """Return the queue of each platform."""
         ...
 
-    def callback(self, callback_id: str, *, payload: bool = False) -> Awaitable[Mapping[str, Any] | None]:
+    def callback(self, callback_id: str, *, payload: bool = False) -> Mapping[str, Any] | None:
         """Return one callback, or None."""
         ...
 
-    def callbacks(
-        self, wanted: Filter, *, cursor: str | None, limit: int
-    ) -> Awaitable[tuple[list[dict[str, Any]], str | None]]:
+    def callbacks(self, wanted: Filter, *, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
         """Return one page and the next cursor."""
         ...
 
@@ -58,8 +52,8 @@ class Direct:
 
     def platforms(self) -> list[dict[str, Any]]:
         """Return the platforms' views, their state unknown."""
-        queues = _wait(self._reader.platform_status())
-        now = self._reader.clock.now()
+        queues = self._reader.platform_status()
+        now = wall_s()
         names = dict.fromkeys((*self._platforms, *queues))
         return [
             {**platform_view(name, queue=queues.get(name, {}), live={}, batch_items=None, now=now), **_UNKNOWN}
@@ -68,7 +62,7 @@ class Direct:
 
     def ledger(self) -> dict[str, Any]:
         """Return the ledger."""
-        return ledger(_wait(self._reader.totals()))
+        return ledger(self._reader.totals())
 
     def callbacks(self, query: Mapping[str, Any]) -> dict[str, Any]:
         """Return one page of callbacks."""
@@ -76,11 +70,11 @@ class Direct:
         cursor, limit = given.pop("cursor", None), given.pop("limit", None)
         try:
             size = filters.page_size(limit)
-            wanted = filters.parse(given, now=self._reader.clock.now())
-            items, after = _wait(self._reader.callbacks(wanted, cursor=cursor, limit=size))
+            wanted = filters.parse(given, now=wall_s())
+            items, after = self._reader.callbacks(wanted, cursor=cursor, limit=size)
         except Refusal as refusal:
             raise Refused(400, {"code": refusal.code, "detail": refusal.detail}) from refusal
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise Refused(
                 400, {"code": "invalid_cursor", "detail": "this list did not give out this cursor"}
             ) from error
@@ -88,12 +82,12 @@ class Direct:
 
     def callback(self, callback_id: str, *, payload: bool) -> dict[str, Any]:
         """Return one callback; its payload masked."""
-        found = _wait(self._reader.callback(callback_id, payload=payload))
+        found = self._reader.callback(callback_id, payload=payload)
         if found is None:
             raise Refused(404, {"code": "unknown_callback", "detail": unknown_callback(callback_id).detail})
         view = callback_view(found)
         if view["state"] == "pending":
-            waiting = waits_for(found, {}, self._reader.clock.now())
+            waiting = waits_for(found, {}, wall_s())
             view["waiting"] = waiting if waiting["until"] else {"for": "the daemon to run", "until": None}
         if payload:
             shown = masked(found["payload"] or b"")
@@ -109,10 +103,3 @@ def open_direct(url: str, *, platforms: Sequence[str]) -> Direct:
         return Direct(open_reader(url), platforms=platforms)
     except (StoreError, OSError) as error:
         raise NoStore(str(error)) from error
-
-
-def _wait(result: Awaitable[_Result]) -> _Result:
-    async def wait() -> _Result:
-        return await result
-
-    return asyncio.run(wait())

@@ -37,6 +37,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "pause": Subcommand("relay.cli.platforms", "pause", "Stop sending to a platform."),
     "resume": Subcommand("relay.cli.platforms", "resume", "Go on sending to a platform."),
     "flush": Subcommand("relay.cli.platforms", "flush", "Send what is queued without waiting for more."),
+    "reload": Subcommand("relay.cli.reload", "reload", "Put the configuration file in force."),
     "config": Subcommand("relay.cli.config", "config", "Check and show the configuration file."),
 }
 """Every subcommand by name; a new one is a module in ``relay/cli`` and a line here."""

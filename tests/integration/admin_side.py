@@ -9,15 +9,12 @@ import structlog
 from relay.admin.access import Access, User
 from relay.admin.api import AdminApi
 from relay.admin.configuration import ConfigAccess
-from relay.core.model import Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
+from relay.admin.server import AdminServer, AdminSettings
+from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
 from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.operations import Operations
-from relay.web.guard import Guard
-from relay.web.health import Health
-from relay.web.listen import open_listener
-from relay.web.router import Router, Routes
 
 START = 1_790_000_000.0
 USERS = [User(role, role, f"{role}-token") for role in ("viewer", "operator", "privacy", "admin")]
@@ -109,8 +106,6 @@ class AdminSide:
 
     async def bury(self, ids: Sequence[str]) -> None:
         """Make dead letters of pending callbacks."""
-        from relay.core.model import Filter
-
         wanted = Filter(ids=tuple(ids))
         started = await self.store.start_operation("drop", wanted, options={}, expect_count=len(ids))
         await self.store.step_operation(started["number"], len(ids))
@@ -144,23 +139,11 @@ async def admin_side(
         batch_items=lambda: {"shop-a": 10},
         operation_started=operations.nudge,
     )
-    routes = Routes()
-    api.add_to(routes)
-    Health(ping=store.ping).add_to(routes)
-    failures: list[BaseException] = []
-    router = Router(
-        routes=routes,
-        checks=(Guard(listen=listen).check,),
-        refused=lambda code: None,
-        failed=lambda method, error: failures.append(error),
-    )
-    listener = await open_listener(
-        listen, serve=router, refused=lambda code: None, failed=lambda place, error: failures.append(error)
-    )
+    server = AdminServer(settings=AdminSettings(listen=listen), api=api, ping=store.ping, events=events)
+    await server.start()
     try:
-        address = listener.address
-        url = address if address.startswith("unix:") else f"http://{address}"
+        url = server.address if server.address.startswith("unix:") else f"http://{server.address}"
         yield AdminSide(url, store, clock, control, config, operations, api)
     finally:
-        await listener.close(0.1)
-    assert not failures, failures
+        await server.close(0.1)
+    assert not metrics.refused["admin", "internal"]

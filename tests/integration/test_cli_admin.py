@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from admin_side import USERS, AdminSide, admin_side
 from aiohttp import web
+from relay.core.model import Lane, NewCallback
+from relay.store.sqlite.store import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -182,6 +184,52 @@ async def test_a_daemon_that_is_down_is_exit_code_4(tmp_path: Path) -> None:
     assert (await relay("pause")).code == 2
     assert (await relay("status", "-c", str(tmp_path / "none.yaml"))).code == 1
     assert (await relay("status", "-c", str(broken))).code == 1
+
+
+async def test_the_configuration_is_reloaded(side: AdminSide) -> None:
+    """A dry run changes nothing; a bad file is exit code 1 with every problem."""
+    dry = await relay("reload", "--dry-run", "--admin", side.url)
+    done = await relay("reload", "--admin", side.url)
+    side.config.problems = ["relay.yaml:3:1: E010 unknown key"]
+    bad = await relay("reload", "--admin", side.url)
+
+    assert (dry.code, dry.out) == (0, "0 changes; nothing was done\n")
+    assert (done.code, done.out) == (0, "0 changes\n")
+    assert side.config.reloads == [(True, False), (False, False), (False, False)]
+    assert (bad.code, bad.err.splitlines()[0]) == (1, "relay.yaml:3:1: E010 unknown key")
+
+
+async def test_a_store_is_read_when_its_daemon_is_down(tmp_path: Path) -> None:
+    """Reading goes on from the file, says so, and masks payloads; the answers are the API's."""
+    config = tmp_path / "relay.yaml"
+    config.write_text(
+        f"admin: {{listen: 'unix:{tmp_path}/a'}}\nstore: {{url: sqlite:r.db}}\nplatforms: {{shop-b: {{}}}}\n"
+    )
+    store = await SqliteStore.open(tmp_path / "r.db")
+    row = NewCallback("shop-a", b'{"phone":"13812345678"}', "A-1", None, Lane.NORMAL, 3600.0, None, None, None, "")
+    ids = (await store.accept([row, row._replace(key="A-2")])).ids
+    await store.close()
+
+    status = await relay("status", "-c", str(config))
+    listed = await relay("ls", "-c", str(config), "--key", "A-1", "-o", "json")
+    shown = await relay("show", ids[0], "-c", str(config), "--payload", "-o", "json")
+    dead = await relay("dead", "ls", "-c", str(config), "-o", "json")
+    typo = await relay("ls", "-c", str(config), "--since", "yesterday")
+    changed = await relay("pause", "shop-a", "-c", str(config))
+    empty = await relay("status", "--admin", f"unix:{tmp_path}/a", STATE_DIRECTORY=str(tmp_path / "none"))
+
+    lines = status.out.splitlines()
+    assert status.err == f"daemon not reachable at unix:{tmp_path}/a; reading r.db directly\n"
+    assert lines[1].split()[:3] == ["shop-b", "unknown", "0"]
+    assert lines[2].split()[:3] == ["shop-a", "unknown", "2"]
+    assert lines[-1] == "LEDGER  2 in = 0 delivered + 2 queued + 0 dead + 0 unaccounted"
+    assert [item["id"] for item in listed.json()["items"]] == ids[:1]
+    assert shown.json()["payload"] == {"phone": "138****5678"}
+    assert shown.json()["waiting"] == {"for": "the daemon to run", "until": None}
+    assert dead.json() == {"items": [], "next": None}
+    assert (typo.code, "'since'" in typo.err) == (1, True)
+    assert (changed.code, changed.out) == (4, "")
+    assert (empty.code, "relay.db does not exist" in empty.err) == (4, True)
 
 
 async def test_send_posts_what_the_order_center_would() -> None:

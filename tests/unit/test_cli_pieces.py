@@ -1,16 +1,13 @@
-"""What the command line makes of numbers, times, places and a store without its daemon."""
+"""What the command line makes of numbers, times and places."""
 
 from pathlib import Path
 
 import pytest
 from relay.cli import human
 from relay.cli.callbacks import query_of
-from relay.cli.client import Client, Refused, Unreachable
+from relay.cli.client import Client, Unreachable
 from relay.cli.dead import _told
-from relay.cli.direct import Direct
 from relay.cli.locate import locate
-from relay.core.model import Lane, NewCallback
-from relay.store.memory import MemoryStore
 
 
 @pytest.mark.parametrize(
@@ -93,41 +90,3 @@ def test_what_an_operation_skipped_is_told_in_words() -> None:
     assert text.startswith("operation 7: 2 of 5 queued again; 2 skipped: a newer callback of the key was delivered")
     assert "--reorder" in text
     assert text.endswith("; 1 skipped: odd")
-
-
-class _Clock:
-    def now(self) -> float:
-        return 1_790_000_000.0
-
-
-async def _filled() -> MemoryStore:
-    store = MemoryStore(clock=_Clock())
-    row = NewCallback("shop-a", b'{"phone":"13812345678"}', "A-1", None, Lane.NORMAL, 60.0, None, None, None, "")
-    await store.accept([row, row._replace(key="A-2")])
-    return store
-
-
-def test_a_store_is_read_without_its_daemon() -> None:
-    """The same answers as the API's, but nobody knows the state; payloads stay masked."""
-    import asyncio
-
-    direct = Direct(asyncio.run(_filled()), platforms=("shop-a", "shop-b"))
-
-    views = direct.platforms()
-    listed = direct.callbacks({"key": "A-1", "limit": 10, "cursor": None})
-    shown = direct.callback(listed["items"][0]["id"], payload=True)
-
-    assert [(view["name"], view["state"], view["pending"]) for view in views] == [
-        ("shop-a", "unknown", 2),
-        ("shop-b", "unknown", 0),
-    ]
-    assert direct.ledger()["total"]["accepted"] == 2
-    assert shown["payload"] == {"phone": "138****5678"}
-    assert shown["waiting"] == {"for": "the daemon to run", "until": None}
-    for call in (
-        lambda: direct.callbacks({"state": "ded"}),
-        lambda: direct.callbacks({"cursor": "x"}),
-        lambda: direct.callback("NOSUCH", payload=False),
-    ):
-        with pytest.raises(Refused):
-            call()
