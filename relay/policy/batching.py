@@ -1,0 +1,64 @@
+"""What goes into a batch: which lane leads, and when it is full."""
+
+from relay.core.model import Lane, Wish
+
+# Who leads batch number n is _LEADERS[n % 10]: ten turns hold each lane but HIGH once, so each keeps one batch in ten
+# whatever the others bring (SPEC 6). They are spread out, so none of them waits for more than nine batches.
+_LEADERS = (
+    Lane.HIGH,
+    Lane.NORMAL,
+    Lane.HIGH,
+    Lane.RETRY,
+    Lane.HIGH,
+    Lane.REPLAY,
+    Lane.HIGH,
+    Lane.LOW,
+    Lane.HIGH,
+    Lane.HIGH,
+)
+_ORDERS = tuple((leader, *(lane for lane in Lane if lane is not leader)) for leader in _LEADERS)
+
+
+def lane_order(turn: int) -> tuple[Lane, ...]:
+    """Return the order in which batch number ``turn`` of a platform takes from the lanes."""
+    return _ORDERS[turn % len(_ORDERS)]
+
+
+def turn_of(lane: Lane) -> int:
+    """Return a turn that ``lane`` leads."""
+    return _LEADERS.index(lane)
+
+
+class Packer:
+    """Fills one batch up to a wish's items and body bytes (before compression)."""
+
+    __slots__ = ("_item_bytes", "_max_bytes", "_max_items", "bytes", "count", "full")
+
+    def __init__(self, wish: Wish) -> None:
+        self._max_items = wish.max_items
+        self._max_bytes = wish.max_bytes
+        self._item_bytes = wish.item_bytes
+        self.count = 0
+        self.bytes = wish.frame_bytes
+        self.full = False
+
+    def offer(self, size: int) -> bool:
+        """Take an item of ``size`` payload bytes, or say that it does not fit; then the batch is full.
+
+        An item too large for any batch goes alone: limits may have shrunk since it was accepted.
+        """
+        if self.full:
+            return False
+        grown = self.bytes + size + self._item_bytes
+        if self.count and grown > self._max_bytes:
+            self.full = True
+            return False
+        self.count += 1
+        self.bytes = grown
+        self.full = self.count >= self._max_items or grown >= self._max_bytes
+        return True
+
+    @property
+    def missing(self) -> int:
+        """How many more items would make the batch full by count; 0 when it is full."""
+        return 0 if self.full else self._max_items - self.count
