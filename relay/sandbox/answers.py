@@ -30,6 +30,7 @@ class Answer:
 
 
 OK = Answer("200", applied=True)
+TOO_MANY = Answer("429", status=429)
 NO_ENCODING = Answer("415", status=415)
 TOO_LARGE = Answer("413", status=413)
 MALFORMED = Answer("400", status=400)

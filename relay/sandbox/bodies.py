@@ -1,7 +1,7 @@
 """Request bodies as a platform reads them: decoded, taken apart into callbacks, each named by its digest."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -21,7 +21,7 @@ def digest(payload: bytes) -> str:
     return hashlib.sha1(payload.strip(_JSON_SPACE), usedforsecurity=False).hexdigest()
 
 
-def split_items(body: bytes, *, content_type: str, shape: Shape = "auto", items_at: str = "") -> Sequence[bytes]:
+def split_items(body: bytes, *, content_type: str, shape: Shape = "auto", items_at: str = "") -> list[bytes]:
     """Take a decoded body apart into payloads, byte for byte as they stand in it.
 
     ``auto`` goes by the content type, then by the first byte. ``items_at`` is the dotted path of the list inside an

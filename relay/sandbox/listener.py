@@ -15,17 +15,13 @@ class Listener:
     def __init__(self, factory: Callable[[], asyncio.Protocol], *, host: str, port: int, backlog: int = 1024) -> None:
         self._factory = factory
         self._backlog = backlog
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.setblocking(False)
-        try:
-            self._socket.bind((host, port))
-        except OSError:
-            self._socket.close()
-            raise
+        first = _bound(host, port)
+        self.port: int = first.getsockname()[1]
+        # The kernel forgets a port it chose itself when a socket stops listening: bind again by number, without a gap.
+        self._socket = first if port else _bound(host, self.port)
+        if not port:
+            first.close()
         self.host = host
-        self.port: int = self._socket.getsockname()[1]
         self._server: asyncio.AbstractServer | None = None
 
     @property
@@ -57,3 +53,15 @@ class Listener:
             self._server.close()
             self._server = None
         self._socket.close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setblocking(False)
+    try:
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound

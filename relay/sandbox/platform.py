@@ -26,6 +26,7 @@ from relay.sandbox.listener import Listener
 from relay.sandbox.settings import BadSetting, Settings
 
 CONTROL = "/_sandbox/"
+_GRACE_S = 0.05  # an answer being written may finish; one held back on purpose is dropped
 _LINGER_RESET = struct.pack("ii", 1, 0)  # close() sends RST at once
 _ERRCODE_BODY = b'{"errcode":45011,"errmsg":"api freq limit"}'
 
@@ -51,6 +52,7 @@ class Platform:
         self._host, self._port, self._control_port = host, port, control_port
         self._epoch_s = wall_s() - boottime_s()  # limiters must not see a step of the wall clock
         self._arrived = 0
+        self._busy: set[web.RequestHandler] = set()
         self._reopen: asyncio.TimerHandle | None = None
         self._reopening: asyncio.Task[None] | None = None
 
@@ -78,8 +80,9 @@ class Platform:
         self.listener.close()
         if self.control_listener is not None:
             self.control_listener.close()
-        await self._http.shutdown(0)
-        await self._control.shutdown(0)
+        for server in (self._http, self._control):
+            server.pre_shutdown()  # idle connections go at once
+            await server.shutdown(_GRACE_S)
         self.log.close()
 
     @property
@@ -110,11 +113,15 @@ class Platform:
         self._follow_outage()
         return endpoint.settings
 
+    def figures_by_path(self) -> dict[str, dict[str, Any]]:
+        """Return the figures of each path with a behaviour of its own, and of all others as ``*``."""
+        own = {path: endpoint.figures.as_dict() for path, endpoint in self.paths.items()}
+        return {"*": self.everywhere.figures.as_dict()} | own
+
     def stats(self) -> dict[str, Any]:
-        """Return the figures: of the shared behaviour, and per path with its own."""
-        return self.everywhere.figures.as_dict() | {
-            "paths": {path: endpoint.figures.as_dict() for path, endpoint in self.paths.items()}
-        }
+        """Return the shared figures at the top, and those of paths with their own under ``paths``."""
+        figures = self.figures_by_path()
+        return figures.pop("*") | {"paths": figures}
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path.startswith(CONTROL):
@@ -125,6 +132,7 @@ class Platform:
         endpoint = self.endpoint(request.path)
         endpoint.figures.arrive(at)
         arrived = _Arrived(number, at, request, endpoint)
+        self._busy.add(request.protocol)
         try:
             answer, wait_s = endpoint.admit(at + self._epoch_s)
             self._refuse_when_used_up(endpoint, at)
@@ -145,6 +153,7 @@ class Platform:
                 await asyncio.sleep(delay_s)
             return await self._give(request, answer, endpoint.settings, wait_s)
         finally:
+            self._busy.discard(request.protocol)
             endpoint.figures.leave()
 
     def _record(
@@ -222,7 +231,8 @@ class Platform:
     def _shut(self) -> None:
         self.listener.shut()
         for connection in self._http.connections:
-            connection.close()  # idle ones go at once, busy ones with their answer
+            if connection not in self._busy and connection.transport is not None:
+                connection.transport.close()  # idle ones go at once, busy ones with their answer
 
     def _open(self) -> None:
         self._reopen = None

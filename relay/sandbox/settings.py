@@ -1,6 +1,6 @@
 """How the stand-in behaves on a path: read from words, on the command line and over HTTP alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast, get_args
 
@@ -8,7 +8,7 @@ from relay.config.problems import BadValue
 from relay.config.units import parse_duration, parse_rate, parse_size
 from relay.core.errors import RelayError
 from relay.core.model import Rate
-from relay.sandbox.answers import Answer, parse_answer
+from relay.sandbox.answers import TOO_MANY, Answer, parse_answer
 from relay.sandbox.bodies import Shape
 from relay.sandbox.limits import Limits, build_limit
 
@@ -32,7 +32,7 @@ class Settings:
     """The behaviour of one path. ``source`` keeps the words it was read from, for people."""
 
     limit: tuple[tuple[str, Rate], ...] = ()  # (kind, rate); all hold
-    over: Answer = Answer("429", status=429)  # the answer above the limit
+    over: Answer = TOO_MANY  # the answer above the limit
     latency: tuple[float, float] = (0.0, 0.0)  # seconds every answer is held back, drawn evenly
     fault: tuple[Fault, ...] = ()
     outage: Answer | None = None  # while set, what happens to every request
@@ -118,7 +118,7 @@ def _listed(words: Any) -> Sequence[Any]:
     return words if isinstance(words, list | tuple) else str(words).split(",")
 
 
-_READERS = {
+_READERS: dict[str, Callable[[Any], Any]] = {
     "limit": _limits,
     "over": lambda word: parse_answer(str(word)),
     "latency": _latency,

@@ -1,7 +1,6 @@
 """The platform's side of a limit: what each kind lets through and when it opens again."""
 
 import pytest
-
 from relay.core.model import Rate
 from relay.sandbox.limits import Bucket, Fixed, Limits, Sliding, build_limit
 
@@ -66,5 +65,5 @@ def test_no_limits_let_everything_through() -> None:
 
 def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
     """The message names what can be written instead."""
-    with pytest.raises(ValueError, match="use sliding, .* fixed or bucket"):
+    with pytest.raises(ValueError, match=r"use sliding, .* fixed or bucket"):
         build_limit("leaky", Rate(1, 1.0))
