@@ -1,0 +1,304 @@
+"""A store in plain dicts: the whole protocol, no durability.
+
+The simulator and tests run on it; it says in few words what a backend must do, and ``tests/store`` holds it and the
+others to the same. Everything happens synchronously inside the call, on the loop.
+"""
+
+import asyncio
+import copy
+import hashlib
+import heapq
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from relay.core.clock import Clock
+from relay.core.errors import IdempotencyConflict, StoreFull
+from relay.core.ids import encode_id
+from relay.core.model import (
+    Accepted,
+    Batch,
+    Filter,
+    Lane,
+    NewCallback,
+    PlatformRules,
+    Settlement,
+    State,
+    StoreRules,
+    WaitUntil,
+    Wish,
+)
+from relay.store.memory_batches import Batches
+from relay.store.memory_operations import Operations
+from relay.store.memory_rows import Row, Shelf
+from relay.store.memory_views import Views
+from relay.store.slots import Slots
+
+# A day's window may be configured later and must find the attempts it has to count.
+_KEEP_ATTEMPTS_S = 86400.0
+_PRUNE_STEP = 500
+
+
+def _digest(row: NewCallback) -> bytes:
+    """Return what makes two posts the same: payload, key and event."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (row.payload, (row.key or "").encode(), (row.event or "").encode()):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+class MemoryStore:
+    """Implements ``relay.store.base.Store``; see there for what each method promises."""
+
+    def __init__(self, *, clock: Clock, tag: int = 0, max_bytes: int | None = None) -> None:
+        self.clock = clock
+        self._tag = tag
+        self._max_bytes = max_bytes
+        self._rules = StoreRules()
+        self._shelf = Shelf()
+        self._slots = Slots()
+        self._seq = 0
+        self._batches = Batches(self._shelf, self._slots, tag=tag)
+        self._posts: dict[tuple[str, str], tuple[bytes, int]] = {}
+        self._gates: dict[str, dict[str, Any]] = {}
+        self._watchers: list[Callable[[str, int], None]] = []
+        self._audit: list[dict[str, Any]] = []
+        self._views = Views(self._shelf, self._batches, self._slots)
+        self._operations = Operations(self._shelf, self._platform_rules)
+
+    def _platform_rules(self, platform: str) -> PlatformRules:
+        return self._rules.platforms.get(platform) or PlatformRules()
+
+    def _notify(self) -> None:
+        changes = self._shelf.drain_freed()
+        for platform in self._slots.drain_wakes():
+            changes.setdefault(platform, 0)
+        for platform, count in changes.items():
+            for changed in self._watchers:
+                changed(platform, count)
+
+    # Inbox
+
+    def accept(self, rows: Sequence[NewCallback]) -> asyncio.Future[Accepted]:
+        """Queue ``rows``, all or none."""
+        done: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        try:
+            done.set_result(self._accept(rows))
+        except (IdempotencyConflict, StoreFull) as refusal:
+            done.set_exception(refusal)
+        return done
+
+    def _accept(self, rows: Sequence[NewCallback]) -> Accepted:
+        now = self.clock.now()
+        firsts: dict[int, int] = {}  # index of a repeat -> index of the new row it repeats
+        known: dict[int, int] = {}  # index of a repeat -> sequence number of the row it repeats
+        posts: dict[tuple[str, str], tuple[bytes, int]] = {}
+        for index, new in enumerate(rows):
+            if new.idempotency_key is None:
+                continue
+            post, digest = (new.platform, new.idempotency_key), _digest(new)
+            earlier = self._posts.get(post)
+            if earlier is not None:
+                known[index] = earlier[1]
+            else:
+                earlier = posts.setdefault(post, (digest, index))
+                if earlier[1] != index:
+                    firsts[index] = earlier[1]
+            if earlier[0] != digest:
+                raise IdempotencyConflict(index)
+        fresh = [index for index in range(len(rows)) if index not in known and index not in firsts]
+        self._make_room(sum(len(rows[index].payload) for index in fresh))
+        ids: list[str] = []
+        seqs: list[int] = []
+        for index, new in enumerate(rows):
+            if index in known:
+                seqs.append(known[index])
+            elif index in firsts:
+                seqs.append(seqs[firsts[index]])
+            else:
+                self._seq = max(self._seq + 1, int(now * 1e6))
+                seqs.append(self._seq)
+                self._enqueue(new, self._seq, now)
+            ids.append(encode_id(seqs[-1], self._tag))
+        for post, (digest, index) in posts.items():
+            self._posts[post] = (digest, seqs[index])
+        self._notify()
+        return Accepted(ids, frozenset(known) | frozenset(firsts))
+
+    def _make_room(self, wanted: int) -> None:
+        if self._max_bytes is None:
+            return
+        short = self._shelf.ended[0]
+        while self._shelf.used_bytes + wanted > self._max_bytes and short:
+            self._remove_ended(*short.popleft())
+        if self._shelf.used_bytes + wanted > self._max_bytes:
+            raise StoreFull(
+                f"the store holds {self._shelf.used_bytes} of {self._max_bytes} bytes in callbacks that must be kept; "
+                "raise store.max_size, or drop dead letters"
+            )
+
+    def _enqueue(self, new: NewCallback, seq: int, now: float) -> None:
+        row = Row(
+            seq=seq,
+            id=encode_id(seq, self._tag),
+            platform=new.platform,
+            payload=new.payload,
+            key=new.key,
+            event=new.event,
+            lane=Lane(new.lane),
+            priority=Lane(new.lane),
+            group=new.group,
+            content_type=new.content_type,
+            traceparent=new.traceparent,
+            idempotency_key=new.idempotency_key,
+            bytes=len(new.payload),
+            accepted_at=now,
+            expires_s=new.expires_s,
+            expires_at=now + new.expires_s,
+            due_at=now,
+            place=seq,
+        )
+        if new.key is not None and self._platform_rules(new.platform).coalesce:
+            older = self._shelf.behind(row)
+            if older:
+                row.place, row.due_at = older[0].place, older[0].due_at
+                row.lane = min(row.lane, *(old.lane for old in older))
+            for old in older:
+                old.superseded_by = row.id
+                self._shelf.finish(old, State.SUPERSEDED, "coalesced", now)
+        self._shelf.add(row)
+
+    # Outbox
+
+    async def claim(self, wish: Wish) -> Batch | WaitUntil:
+        """Take a slot and a batch, or say until when to wait."""
+        claimed = self._batches.claim(wish, self.clock.now())
+        self._notify()
+        return claimed
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Carry out what an answer decided, once per attempt."""
+        blocks = self._platform_rules(settlement.platform).block_on_dead
+        if not self._batches.settle(settlement, self.clock.now(), blocks=blocks):
+            return
+        if settlement.gate is not None:
+            self._gates[settlement.platform] = copy.deepcopy(settlement.gate)
+        self._notify()
+
+    async def gates(self) -> Mapping[str, dict[str, Any]]:
+        """Return a copy of each platform's gate."""
+        return copy.deepcopy(self._gates)
+
+    async def set_gate(self, platform: str, gate: dict[str, Any]) -> None:
+        """Keep a platform's gate."""
+        self._gates[platform] = copy.deepcopy(gate)
+
+    def watch(self, changed: Callable[[str, int], None]) -> None:
+        """Call ``changed`` after each change that gives a platform something to do."""
+        self._watchers.append(changed)
+
+    # Ledger
+
+    async def configure(self, rules: StoreRules) -> None:
+        """Put rules in force and let every platform look again."""
+        self._slots.configure(rules, self._batches.sent, self.clock.now())
+        self._rules = rules
+        for platform, rule in rules.platforms.items():
+            if not rule.block_on_dead:
+                self._shelf.unblock_platform(platform)
+            self._shelf.freed.setdefault(platform, 0)
+        self._notify()
+
+    async def totals(self) -> dict[str, dict[str, int]]:
+        """Return the ledger."""
+        return self._views.totals()
+
+    async def platform_status(self) -> dict[str, dict[str, Any]]:
+        """Return what each platform has and waits for."""
+        return self._views.platform_status(sorted(self._rules.platforms), self.clock.now())
+
+    async def callback(self, callback_id: str, *, payload: bool = False) -> dict[str, Any] | None:
+        """Return one callback with its attempts."""
+        return self._views.callback(callback_id, self._tag, payload=payload)
+
+    async def callbacks(
+        self, wanted: Filter, *, cursor: str | None, limit: int
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Return one page, newest first."""
+        return self._views.callbacks(wanted, cursor, limit)
+
+    async def start_operation(
+        self, action: str, wanted: Filter, *, options: Mapping[str, Any], expect_count: int | None
+    ) -> dict[str, Any]:
+        """Fix the matches of an operation."""
+        return self._operations.start(action, wanted, options, expect_count, self.clock.now())
+
+    async def step_operation(self, number: int, limit: int) -> dict[str, Any]:
+        """Apply an operation to its next matches."""
+        progress = self._operations.step(number, limit, self.clock.now())
+        self._notify()
+        return progress
+
+    async def operation(self, number: int) -> dict[str, Any] | None:
+        """Return an operation's progress."""
+        return self._operations.progress(number)
+
+    async def open_operations(self) -> list[int]:
+        """Return the operations that are not done."""
+        return self._operations.open()
+
+    async def expire(self) -> float:
+        """End what is past its time, except frozen and held rows."""
+        now = self.clock.now()
+        heap, rows = self._shelf.expiries, self._shelf.rows
+        while heap:
+            expires_at, seq = heap[0]
+            row = rows.get(seq)
+            live = row is not None and row.state is State.PENDING and row.expires_at == expires_at
+            if live and expires_at > now:
+                break
+            heapq.heappop(heap)
+            if live and row is not None and not row.frozen and not row.held:
+                self._shelf.finish(row, State.EXPIRED, "expired", now)
+        self._notify()
+        return heap[0][0] if heap else math.inf
+
+    async def prune(self) -> bool:
+        """Delete up to 500 rows and attempts that need not be kept any more."""
+        now = self.clock.now()
+        keeps = (self._rules.keep_delivered_s, self._rules.keep_dead_s)
+        budget = _PRUNE_STEP
+        for ended, keep_s in zip(self._shelf.ended, keeps, strict=True):
+            while budget and ended and ended[0][0] + keep_s <= now:
+                self._remove_ended(*ended.popleft())
+                budget -= 1
+        longest_s = max((rate.window_s for quota in self._rules.quotas.values() for rate in quota.rates), default=0.0)
+        keep_s = max(longest_s, _KEEP_ATTEMPTS_S)
+        budget -= self._batches.prune(now - keep_s, budget)
+        self._notify()
+        return budget == 0
+
+    def _remove_ended(self, ended_at: float, seq: int) -> None:
+        row = self._shelf.rows.get(seq)
+        if row is None or row.state is State.PENDING or row.ended_at != ended_at:
+            return
+        self._shelf.remove(row)
+        if row.idempotency_key is not None:
+            self._posts.pop((row.platform, row.idempotency_key), None)
+        self._batches.forget(row)
+
+    async def audit(self, record: Mapping[str, Any]) -> None:
+        """Record who changed or saw what."""
+        self._audit.append(copy.deepcopy(dict(record)))
+
+    async def ping(self) -> None:
+        """Do nothing: memory always commits."""
+
+    async def size(self) -> dict[str, int]:
+        """Return payload bytes; there are no pages."""
+        used = self._shelf.used_bytes
+        return {"bytes": used, "used_bytes": used, "max_bytes": self._max_bytes or 0}
+
+    async def close(self) -> None:
+        """Do nothing: what memory holds ends with the process."""

@@ -1,0 +1,280 @@
+"""Batches and attempts of the memory store: claiming, re-sending, settling.
+
+A claim looks for work first and for a slot second, so that a platform with nothing to send never stands in line at a
+shared quota.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from relay.core.ids import encode_id
+from relay.core.model import Batch, Item, Lane, Settlement, State, WaitUntil, Wish
+from relay.policy.batching import Packer, lane_order
+from relay.store.memory_rows import Attempt, Frozen, Heads, Row, Shelf
+from relay.store.slots import Sent, Slots
+
+
+class Batches:
+    """Frozen batches and recorded attempts over a shelf and the slots."""
+
+    def __init__(self, shelf: Shelf, slots: Slots, *, tag: int) -> None:
+        self.attempts: dict[int, Attempt] = {}
+        self._shelf = shelf
+        self._slots = slots
+        self._tag = tag
+        self._number = 0
+        self._attempt_id = 0
+        self._frozen: dict[int, Frozen] = {}
+        self._of: dict[tuple[str, str], dict[int, Frozen]] = {}
+        self._loose: deque[int] = deque()  # attempts that no kept row shows, oldest first
+
+    def in_flight(self, row: Row) -> bool:
+        """Say whether a row is in a batch under way."""
+        batch = self._frozen.get(row.frozen)
+        return batch is not None and bool(batch.attempt_id)
+
+    def claim(self, wish: Wish, now: float) -> Batch | WaitUntil:
+        """Take a slot and a frozen or a fresh batch, or say until when to wait.
+
+        The first lane of the turn with something due decides; frozen batches count as ``RETRY`` and go before loose
+        retries. They gain nothing by waiting, so one that is due goes where a fresh batch would wait for the pace;
+        and beside one, a lane whose turn it is goes as it stands, so that neither keeps the other out. A probe takes
+        fresh work first: the same batch again would only show again that it fails.
+        """
+        order = lane_order(wish.turn)
+        heads = self._shelf.heads(wish.platform, wish.group)
+        due = [lane for lane in order if heads.next_at(lane) <= now]
+        resend, resend_at = self._resend(wish, now)
+        if not due and resend is None:
+            return self._nothing_due(heads, resend_at)
+        wait = self._slots.ready(wish.platform, wish.group, now)
+        if wait is not None:
+            return wait
+        retry_leads = not due or (not wish.probe and order.index(Lane.RETRY) <= order.index(due[0]))
+        if resend is not None and retry_leads:
+            return self._send(resend, wish, now)
+        hasty = wish.probe or (resend is not None and order[0] in due)
+        fresh = self._pack(wish, heads, due, now, hasty=hasty)
+        if isinstance(fresh, Frozen):
+            return self._send(fresh, wish, now)
+        if resend is not None:
+            return self._send(resend, wish, now)
+        if fresh is None:
+            return self._nothing_due(heads, resend_at)
+        return WaitUntil(min(fresh.at, resend_at), fresh.reason, fresh.missing)
+
+    def _resend(self, wish: Wish, now: float) -> tuple[Frozen | None, float]:
+        """Return the frozen batch to send next (parts of a split first) when one is due, and when the first is."""
+        waiting = [batch for batch in self._of.get((wish.platform, wish.group), {}).values() if not batch.attempt_id]
+        due = [batch for batch in waiting if batch.due_at <= now]
+        best = min(due, key=lambda batch: (not batch.part, batch.due_at, batch.number), default=None)
+        return best, min((batch.due_at for batch in waiting), default=math.inf)
+
+    @staticmethod
+    def _nothing_due(heads: Heads, resend_at: float) -> WaitUntil:
+        at = min(resend_at, *(heads.next_at(lane) for lane in Lane))
+        return WaitUntil(at, "idle" if at == math.inf else "retry")
+
+    def _pack(
+        self, wish: Wish, heads: Heads, lanes: Iterable[Lane], now: float, *, hasty: bool
+    ) -> Frozen | WaitUntil | None:
+        """Freeze a fresh batch; or return all to their places and say until when to gather, None without any."""
+        packer = Packer(wish)
+        taken: list[tuple[Row, Lane]] = []
+        for lane in lanes:
+            while not packer.full:
+                row = heads.pop_due(lane, now)
+                if row is None:
+                    break
+                if row.expires_at <= now:
+                    continue  # left to expire(); it is never sent again
+                if packer.offer(row.bytes):
+                    taken.append((row, lane))
+                else:
+                    heads.push(row, lane)
+        if not taken:
+            return None
+        if not packer.full and not hasty:
+            pace_at = self._slots.partial_at(wish.platform, wish.group, now)
+            linger_at = min(row.due_at for row, _ in taken) + wish.linger_s
+            at = max(pace_at, linger_at)
+            if at > now:
+                for row, lane in taken:
+                    heads.push(row, lane)
+                return WaitUntil(at, "linger" if linger_at > pace_at else "pace", packer.missing)
+        return self._freeze(wish.platform, wish.group, [row.seq for row, _ in taken], now)
+
+    def _freeze(self, platform: str, group: str, seqs: Sequence[int], now: float, root: int | None = None) -> Frozen:
+        """Bind rows into a new batch; with ``root`` it is a part of that one."""
+        self._number = number = max(self._number + 1, int(now * 1e6))
+        batch = Frozen(
+            number=number,
+            id="b" + encode_id(number, self._tag),
+            platform=platform,
+            group=group,
+            seqs=list(seqs),
+            created_at=now,
+            root=number if root is None else root,
+            due_at=now,
+            part=root is not None,
+        )
+        self._frozen[number] = batch
+        self._of.setdefault((platform, group), {})[number] = batch
+        for seq in seqs:
+            row = self._shelf.rows[seq]
+            row.batch_id = batch.id
+            self._shelf.freeze(row, number)
+        return batch
+
+    def _send(self, batch: Frozen, wish: Wish, now: float) -> Batch:
+        """Record one more attempt of a batch and take its slot."""
+        self._attempt_id = attempt_id = self._attempt_id + 1
+        batch.attempt += 1
+        batch.attempt_id = attempt_id
+        self._slots.take(batch.platform, batch.group, attempt_id, now)
+        self.attempts[attempt_id] = Attempt(
+            attempt_id, batch.id, batch.attempt, batch.platform, batch.group, now, len(batch.seqs)
+        )
+        return Batch(
+            number=batch.number,
+            id=batch.id,
+            attempt=batch.attempt,
+            attempt_id=attempt_id,
+            platform=batch.platform,
+            group=batch.group,
+            items=[self._item(self._shelf.rows[seq], attempt_id, now) for seq in batch.seqs],
+            created_at=batch.created_at,
+            root=batch.root,
+            probe=wish.probe,
+        )
+
+    @staticmethod
+    def _item(row: Row, attempt_id: int, now: float) -> Item:
+        """Return a row as it goes out, and count the attempt."""
+        assert row.payload is not None
+        item = Item(
+            seq=row.seq,
+            id=row.id,
+            payload=row.payload,
+            key=row.key,
+            event=row.event,
+            content_type=row.content_type,
+            accepted_at=row.accepted_at,
+            expires_at=row.expires_at,
+            attempts=row.attempts,
+            spent=row.spent,
+            strikes=row.strikes,
+            first_sent_at=row.first_sent_at,
+            maybe_applied=row.maybe_applied,
+        )
+        row.attempts += 1
+        row.first_sent_at = row.first_sent_at or now
+        row.attempt_ids.append(attempt_id)
+        return item
+
+    def settle(self, settlement: Settlement, now: float, *, blocks: bool) -> bool:
+        """Carry out what an answer decided; return False when that was done before.
+
+        Raises ``ValueError``, changing nothing, when the parts do not name each item of the batch exactly once.
+        """
+        attempt = self.attempts.get(settlement.attempt_id)
+        if attempt is None or attempt.result is not None:
+            return False
+        batch = self._frozen[settlement.batch]
+        _check(settlement, batch)
+        attempt.result = settlement.result
+        self._slots.release(settlement.attempt_id, settlement.result.ended_at, settlement.result.duration_s)
+        batch.attempt_id = 0
+        if settlement.result.ambiguous:
+            for seq in batch.seqs:
+                self._shelf.rows[seq].maybe_applied = True
+        if settlement.resend is None:
+            del self._frozen[batch.number]
+            del self._of[batch.platform, batch.group][batch.number]
+        self._end(settlement, now, blocks=blocks)
+        self._return(settlement, batch, now)
+        return True
+
+    def _end(self, settlement: Settlement, now: float, *, blocks: bool) -> None:
+        """Carry out the parts that end items."""
+        rows, result = self._shelf.rows, settlement.result
+        for seq in settlement.delivered:
+            rows[seq].maybe_applied = False
+            self._shelf.finish(rows[seq], State.DELIVERED, result.reason, now)
+        for ending in settlement.endings:
+            for seq in ending.seqs:
+                rows[seq].maybe_applied |= ending.maybe_applied
+                dead = ending.state is State.DEAD
+                self._shelf.finish(rows[seq], ending.state, ending.reason, now, blocks=blocks and dead)
+
+    def _return(self, settlement: Settlement, batch: Frozen, now: float) -> None:
+        """Carry out the parts whose items stay pending."""
+        shelf, rows = self._shelf, self._shelf.rows
+        for again in settlement.requeue:
+            for seq in again.seqs:
+                row = rows[seq]
+                row.spent += again.charge
+                row.strikes += again.strike
+                row.maybe_applied |= again.maybe_applied
+                row.reason = again.reason
+                retried = row.lane is Lane.NORMAL and row.spent > 0
+                shelf.requeue(row, again.due_at, Lane.RETRY if retried else row.lane)
+        for seq in settlement.held:
+            rows[seq].reason = settlement.result.reason
+            shelf.hold(rows[seq])
+        if settlement.resend is not None:
+            batch.due_at = settlement.resend.due_at
+            for seq in batch.seqs:
+                rows[seq].spent += settlement.resend.charge
+                rows[seq].reason = settlement.resend.reason
+        for part in settlement.split:
+            self._freeze(batch.platform, batch.group, part, now, root=batch.root)
+            shelf.freed[batch.platform] = shelf.freed.get(batch.platform, 0) + len(part)
+        shelf.freed.setdefault(batch.platform, 0)
+
+    def sent(self, platforms: frozenset[str], since: float) -> Iterable[Sent]:
+        """Return the attempts that ``Slots.configure`` asks for."""
+        for attempt in self.attempts.values():
+            result = attempt.result
+            if attempt.platform not in platforms or (result is not None and result.ended_at <= since):
+                continue
+            yield Sent(
+                attempt_id=attempt.attempt_id,
+                platform=attempt.platform,
+                group=attempt.group,
+                started_at=attempt.started_at,
+                ended_at=None if result is None else result.ended_at,
+                answer_s=0.0 if result is None else result.duration_s,
+            )
+
+    def forget(self, row: Row) -> None:
+        """Let go of a deleted row's attempts."""
+        for attempt_id in row.attempt_ids:
+            attempt = self.attempts[attempt_id]
+            attempt.rows -= 1
+            if not attempt.rows:
+                self._loose.append(attempt_id)
+
+    def prune(self, before: float, limit: int) -> int:
+        """Delete up to ``limit`` attempts that ended by ``before`` and that no row shows; return how many."""
+        deleted = 0
+        while deleted < limit and self._loose:
+            result = self.attempts[self._loose[0]].result
+            if result is None or result.ended_at > before:
+                break
+            del self.attempts[self._loose.popleft()]
+            deleted += 1
+        return deleted
+
+
+def _check(settlement: Settlement, batch: Frozen) -> None:
+    """Raise ``ValueError`` unless each item of the batch is named once; a re-send names all."""
+    parts: list[Sequence[int]] = [settlement.delivered, settlement.held, *settlement.split]
+    parts += [again.seqs for again in settlement.requeue]
+    parts += [ending.seqs for ending in settlement.endings]
+    if settlement.resend is not None:
+        parts.append(batch.seqs)
+    named = sorted(seq for part in parts for seq in part)
+    if named != sorted(batch.seqs):
+        raise ValueError(f"settlement of batch {batch.id} names {named}, the batch holds {sorted(batch.seqs)}")

@@ -1,0 +1,166 @@
+"""Operations of the memory store: what a person does to many callbacks at once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from relay.core.errors import CountMismatch, StoreError
+from relay.core.model import Filter, Lane, PlatformRules, State
+from relay.store.memory_rows import Row, Shelf
+
+_LISTED = 100  # ids of skipped callbacks shown with an operation's progress
+
+
+def matches(row: Row, wanted: Filter) -> bool:
+    """Say whether a row is meant by a filter; empty fields match all."""
+    return (
+        (wanted.platform is None or row.platform == wanted.platform)
+        and (wanted.state is None or row.state.word == wanted.state)
+        and (wanted.key is None or row.key == wanted.key)
+        and (wanted.event is None or row.event == wanted.event)
+        and (wanted.reason is None or row.reason == wanted.reason)
+        and (not wanted.ids or row.id in wanted.ids)
+        and (wanted.since is None or row.accepted_at >= wanted.since)
+        and (wanted.until is None or row.accepted_at < wanted.until)
+    )
+
+
+_MEANT: dict[str, Callable[[Row], bool]] = {
+    "retry": lambda row: row.state in (State.DEAD, State.EXPIRED),
+    "drop": lambda row: row.state in (State.PENDING, State.DEAD),
+    "expire": lambda row: row.state is State.PENDING,
+    "resolve": lambda row: row.held,
+}
+_VERDICTS = ("delivered", "retry", "dead")
+
+
+@dataclass(slots=True)
+class _Operation:
+    number: int
+    action: str
+    wanted: Filter
+    options: dict[str, Any]
+    seqs: list[int]
+    started_at: float
+    finished_at: float | None = None
+    next: int = 0
+    done: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+
+
+class Operations:
+    """Starts operations and carries them out step by step."""
+
+    def __init__(self, shelf: Shelf, rules: Callable[[str], PlatformRules]) -> None:
+        self._shelf = shelf
+        self._rules = rules
+        self._all: dict[int, _Operation] = {}
+
+    def start(
+        self, action: str, wanted: Filter, options: Mapping[str, Any], expect_count: int | None, now: float
+    ) -> dict[str, Any]:
+        """Fix the matches, oldest first. Raises ``CountMismatch``, and ``ValueError`` for an unknown action."""
+        meant = _MEANT.get(action)
+        if meant is None:
+            raise ValueError(f"unknown action {action!r}: one of {', '.join(_MEANT)}")
+        if action == "resolve" and options.get("as") not in _VERDICTS:
+            raise ValueError(f'resolve needs "as": one of {", ".join(_VERDICTS)}')
+        seqs = sorted(row.seq for row in self._shelf.rows.values() if meant(row) and matches(row, wanted))
+        if expect_count is not None and expect_count != len(seqs):
+            raise CountMismatch(expect_count, len(seqs))
+        number = len(self._all) + 1
+        self._all[number] = operation = _Operation(number, action, wanted, dict(options), seqs, now)
+        if not seqs:
+            operation.finished_at = now
+        return self._progress(operation)
+
+    def step(self, number: int, limit: int, now: float) -> dict[str, Any]:
+        """Apply an operation to its next ``limit`` matches. Raises ``StoreError`` when there is no such operation."""
+        operation = self._all.get(number)
+        if operation is None:
+            raise StoreError(f"there is no operation {number}")
+        act = {"retry": self._retry, "drop": self._drop, "expire": self._expire, "resolve": self._resolve}
+        for seq in operation.seqs[operation.next : operation.next + limit]:
+            operation.next += 1
+            row = self._shelf.rows.get(seq)
+            skipped = "gone" if row is None else act[operation.action](row, operation.options, now)
+            if skipped is None:
+                operation.done += 1
+                continue
+            operation.skipped[skipped] = operation.skipped.get(skipped, 0) + 1
+            if row is not None and len(operation.failed) < _LISTED:
+                operation.failed.append(row.id)
+        if operation.next >= len(operation.seqs) and operation.finished_at is None:
+            operation.finished_at = now
+        return self._progress(operation)
+
+    def progress(self, number: int) -> dict[str, Any] | None:
+        """Return an operation's progress, or None."""
+        operation = self._all.get(number)
+        return None if operation is None else self._progress(operation)
+
+    def open(self) -> list[int]:
+        """Return the operations that are not done."""
+        return [operation.number for operation in self._all.values() if operation.finished_at is None]
+
+    def _progress(self, operation: _Operation) -> dict[str, Any]:
+        return {
+            "number": operation.number,
+            "action": operation.action,
+            "state": "running" if operation.finished_at is None else "done",
+            "matched": len(operation.seqs),
+            "done": operation.done,
+            "skipped": dict(operation.skipped),
+            "failed": list(operation.failed),
+            "started_at": operation.started_at,
+            "finished_at": operation.finished_at,
+            "filter": {name: value for name, value in asdict(operation.wanted).items() if value},
+            "options": dict(operation.options),
+        }
+
+    # Each returns why it skipped the row, or None when done.
+
+    def _retry(self, row: Row, options: Mapping[str, Any], now: float) -> str | None:
+        if row.state not in (State.DEAD, State.EXPIRED):
+            return "state"
+        if row.payload is None:
+            return "no_payload"
+        if not options.get("reorder") and self._shelf.overtaken(row):
+            return "overtaken"
+        row.spent = 0
+        row.strikes = 0
+        row.lane = Lane.REPLAY
+        self._shelf.revive(row, now)
+        return None
+
+    def _drop(self, row: Row, options: Mapping[str, Any], now: float) -> str | None:
+        if row.state is State.DEAD:
+            self._shelf.discard_payload(row)
+            self._shelf.unblock(row)
+            return None
+        return self._end(row, State.DEAD, "dropped", now)
+
+    def _expire(self, row: Row, options: Mapping[str, Any], now: float) -> str | None:
+        return self._end(row, State.EXPIRED, "operator", now)
+
+    def _end(self, row: Row, state: State, reason: str, now: float) -> str | None:
+        if row.state is not State.PENDING:
+            return "state"
+        if row.frozen:
+            return "in_flight"
+        self._shelf.finish(row, state, reason, now)
+        return None
+
+    def _resolve(self, row: Row, options: Mapping[str, Any], now: float) -> str | None:
+        if not row.held:
+            return "state"
+        if options["as"] == "delivered":
+            row.maybe_applied = False
+            self._shelf.finish(row, State.DELIVERED, "resolved", now)
+        elif options["as"] == "retry":
+            self._shelf.requeue(row, now, Lane.RETRY if row.lane is Lane.NORMAL else row.lane)
+        else:
+            blocks = self._rules(row.platform).block_on_dead
+            self._shelf.finish(row, State.DEAD, "resolved", now, blocks=blocks)
+        return None

@@ -1,0 +1,321 @@
+"""The memory store's shelf: rows, the lines of their keys, and the heads that may be claimed.
+
+Whatever changes a row goes through ``Shelf``, which keeps three things true: only the first live row of a key is a
+head, and only while nothing of the key is frozen, held or blocking; a head has the best lane of its key; the totals
+move with the states.
+"""
+
+import heapq
+import math
+from bisect import bisect_left, insort
+from collections import deque
+from dataclasses import dataclass, field
+
+from relay.core.model import AttemptResult, Lane, State
+
+_LANES = len(Lane)
+
+
+@dataclass(slots=True)
+class Row:
+    """One callback. ``place`` orders it in its key and among equally old work; coalescing hands it on."""
+
+    seq: int
+    id: str
+    platform: str
+    payload: bytes | None
+    key: str | None
+    event: str | None
+    lane: Lane
+    priority: Lane
+    group: str
+    content_type: str | None
+    traceparent: str | None
+    idempotency_key: str | None
+    bytes: int
+    accepted_at: float
+    expires_s: float
+    expires_at: float
+    due_at: float
+    place: int
+    state: State = State.PENDING
+    ended_at: float = 0.0
+    attempts: int = 0
+    spent: int = 0
+    strikes: int = 0
+    first_sent_at: float = 0.0
+    frozen: int = 0  # number of the batch it is frozen in
+    batch_id: str | None = None  # its latest batch
+    held: bool = False
+    maybe_applied: bool = False
+    reason: str = ""
+    superseded_by: str | None = None
+    attempt_ids: list[int] = field(default_factory=list)
+    stamp: int = 0  # which of its entries in a heap of heads is valid
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One recorded request."""
+
+    attempt_id: int
+    batch_id: str
+    number: int
+    platform: str
+    group: str
+    started_at: float
+    rows: int  # kept rows that show it
+    result: AttemptResult | None = None
+
+
+@dataclass(slots=True)
+class Frozen:
+    """A batch under way or waiting for its re-send."""
+
+    number: int
+    id: str
+    platform: str
+    group: str
+    seqs: list[int]
+    created_at: float
+    root: int
+    due_at: float
+    part: bool = False  # came from a split
+    attempt: int = 0
+    attempt_id: int = 0  # of the attempt under way, else 0
+
+
+class _KeyLine:
+    __slots__ = ("blockers", "busy", "delivered", "head", "lane", "lanes", "live", "rows")
+
+    def __init__(self) -> None:
+        self.live: list[tuple[int, int]] = []  # (place, seq) of pending rows, in order
+        self.lanes = [0] * _LANES  # how many of them are in each lane
+        self.busy = 0  # frozen or held
+        self.blockers: set[int] = set()  # dead rows that keep the key waiting
+        self.delivered = 0  # newest delivered sequence number
+        self.rows = 0  # rows kept, in any state
+        self.head: Row | None = None
+        self.lane = Lane.LOW  # the head's, while there is one
+
+
+class Heads:
+    """The claimable rows of one platform and group: a heap per lane, oldest due time first."""
+
+    __slots__ = ("_lanes", "_rows")
+
+    def __init__(self, rows: dict[int, Row]) -> None:
+        self._rows = rows
+        self._lanes: list[list[tuple[float, int, int, int]]] = [[] for _ in range(_LANES)]
+
+    def push(self, row: Row, lane: Lane) -> None:
+        """Make ``row`` claimable from its due time on, replacing its earlier entry."""
+        row.stamp += 1
+        heapq.heappush(self._lanes[lane], (row.due_at, row.place, row.seq, row.stamp))
+
+    def next_at(self, lane: Lane) -> float:
+        """Return when the lane's first row is due; infinite when there is none."""
+        heap = self._lanes[lane]
+        while heap:
+            due_at, _, seq, stamp = heap[0]
+            row = self._rows.get(seq)
+            if row is not None and row.stamp == stamp:
+                return due_at
+            heapq.heappop(heap)
+        return math.inf
+
+    def pop_due(self, lane: Lane, now: float) -> Row | None:
+        """Take out the lane's next row if it is due; one that is not used must be pushed again."""
+        if self.next_at(lane) > now:
+            return None
+        return self._rows[heapq.heappop(self._lanes[lane])[2]]
+
+
+class Shelf:
+    """All rows and what follows from their states."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Row] = {}
+        self.totals: dict[str, dict[str, int]] = {}
+        self.used_bytes = 0
+        self.freed: dict[str, int] = {}  # callbacks made claimable per platform, until drained
+        self.expiries: list[tuple[float, int]] = []
+        # Ended rows in the order they ended, for pruning: those kept short (delivered, superseded), those kept long.
+        self.ended: tuple[deque[tuple[float, int]], deque[tuple[float, int]]] = (deque(), deque())
+        self._keys: dict[tuple[str, str], _KeyLine] = {}
+        self._heads: dict[tuple[str, str], Heads] = {}
+
+    def heads(self, platform: str, group: str) -> Heads:
+        """Return the claimable rows of a platform's group."""
+        heads = self._heads.get((platform, group))
+        if heads is None:
+            heads = self._heads[platform, group] = Heads(self.rows)
+        return heads
+
+    def count(self, platform: str, word: str, change: int) -> None:
+        """Move a stored total."""
+        totals = self.totals.setdefault(
+            platform, {"accepted": 0, **{state.word: 0 for state in State if state is not State.PENDING}}
+        )
+        totals[word] += change
+
+    def add(self, row: Row) -> None:
+        """Put an accepted row in."""
+        self.rows[row.seq] = row
+        self.used_bytes += row.bytes
+        self.count(row.platform, "accepted", 1)
+        if row.key is not None:
+            self._line(row).rows += 1
+        self._enter(row)
+        heapq.heappush(self.expiries, (row.expires_at, row.seq))
+
+    def behind(self, row: Row) -> list[Row]:
+        """Return the live rows of ``row``'s key that are neither frozen nor held, in order."""
+        line = self._keys.get((row.platform, row.key)) if row.key is not None else None
+        if line is None:
+            return []
+        found = (self.rows[seq] for _, seq in line.live)
+        return [other for other in found if not other.frozen and not other.held]
+
+    def overtaken(self, row: Row) -> bool:
+        """Say whether a newer callback of the row's key was delivered."""
+        line = self._keys.get((row.platform, row.key)) if row.key is not None else None
+        return line is not None and line.delivered > row.seq
+
+    def freeze(self, row: Row, number: int) -> None:
+        """Bind a row to a batch, or to a part of the one it was in."""
+        if not row.frozen:
+            row.stamp += 1
+            self._busy(row, 1)
+        row.frozen = number
+
+    def hold(self, row: Row) -> None:
+        """Keep a frozen row, and its key, for a person."""
+        row.frozen = 0
+        row.held = True
+
+    def requeue(self, row: Row, due_at: float, lane: Lane) -> None:
+        """Return a frozen or held row to its place."""
+        self._leave(row)
+        row.due_at = due_at
+        row.lane = lane
+        self._enter(row)
+        heapq.heappush(self.expiries, (row.expires_at, row.seq))
+
+    def finish(self, row: Row, state: State, reason: str, now: float, *, blocks: bool = False) -> None:
+        """End a pending row. With ``blocks`` its key waits until it is revived, dropped or pruned."""
+        self._leave(row)
+        row.state = state
+        row.reason = reason
+        row.ended_at = now
+        self.count(row.platform, state.word, 1)
+        self.ended[state in (State.DEAD, State.EXPIRED)].append((now, row.seq))
+        if row.key is not None:
+            line = self._line(row)
+            if state is State.DELIVERED:
+                line.delivered = max(line.delivered, row.seq)
+            if blocks:
+                line.blockers.add(row.seq)
+            self._promote(row.platform, line)
+
+    def revive(self, row: Row, now: float) -> None:
+        """Make a dead or expired row pending again, in its old place."""
+        self.count(row.platform, row.state.word, -1)
+        row.state = State.PENDING
+        row.reason = ""
+        row.ended_at = 0.0
+        row.due_at = now
+        row.expires_at = now + row.expires_s
+        self._unblock(row)
+        self._enter(row)
+        heapq.heappush(self.expiries, (row.expires_at, row.seq))
+
+    def unblock(self, row: Row) -> None:
+        """Let a key go on past a dead row."""
+        self._unblock(row)
+        if row.key is not None:
+            self._promote(row.platform, self._line(row))
+
+    def unblock_platform(self, platform: str) -> None:
+        """Let every key of a platform go on past its dead rows."""
+        for (owner, _), line in self._keys.items():
+            if owner == platform and line.blockers:
+                line.blockers.clear()
+                self._promote(platform, line)
+
+    def discard_payload(self, row: Row) -> None:
+        """Delete an ended row's payload."""
+        self.used_bytes -= row.bytes
+        row.payload = None
+        row.bytes = 0
+
+    def remove(self, row: Row) -> None:
+        """Delete an ended row."""
+        self.unblock(row)
+        del self.rows[row.seq]
+        self.used_bytes -= row.bytes
+        if row.key is not None:
+            line = self._line(row)
+            line.rows -= 1
+            if not line.rows:
+                del self._keys[row.platform, row.key]
+
+    def drain_freed(self) -> dict[str, int]:
+        """Return, once, how many callbacks became claimable per platform."""
+        freed, self.freed = self.freed, {}
+        return freed
+
+    def _line(self, row: Row) -> _KeyLine:
+        assert row.key is not None
+        return self._keys.setdefault((row.platform, row.key), _KeyLine())
+
+    def _busy(self, row: Row, change: int) -> None:
+        if row.key is not None:
+            line = self._line(row)
+            line.busy += change
+            line.head = None
+
+    def _enter(self, row: Row) -> None:
+        if row.key is None:
+            self._offer(row, row.lane)
+            return
+        line = self._line(row)
+        insort(line.live, (row.place, row.seq))
+        line.lanes[row.lane] += 1
+        self._promote(row.platform, line)
+
+    def _leave(self, row: Row) -> None:
+        row.stamp += 1
+        if row.key is not None:
+            line = self._line(row)
+            if row.frozen or row.held:
+                self._busy(row, -1)
+            del line.live[bisect_left(line.live, (row.place, row.seq))]
+            line.lanes[row.lane] -= 1
+            if line.head is row:
+                line.head = None
+        row.frozen = 0
+        row.held = False
+
+    def _unblock(self, row: Row) -> None:
+        if row.key is not None:
+            self._line(row).blockers.discard(row.seq)
+
+    def _promote(self, platform: str, line: _KeyLine) -> None:
+        """Make the first live row of a key its head, in the best lane of the key."""
+        head = None
+        if line.live and not line.busy and not line.blockers:
+            head = self.rows[line.live[0][1]]
+        lane = next((lane for lane in Lane if line.lanes[lane]), Lane.LOW)
+        if head is line.head and lane is line.lane:
+            return
+        if line.head is not None and line.head is not head:
+            line.head.stamp += 1
+        line.head = head
+        line.lane = lane
+        if head is not None:
+            self._offer(head, lane)
+
+    def _offer(self, row: Row, lane: Lane) -> None:
+        self.heads(row.platform, row.group).push(row, lane)
+        self.freed[row.platform] = self.freed.get(row.platform, 0) + 1

@@ -1,0 +1,131 @@
+"""What the memory store shows of its rows: totals, status, callbacks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from relay.core.ids import decode_id
+from relay.core.model import Filter, Lane, Outcome, State
+from relay.store.memory_batches import Batches
+from relay.store.memory_operations import matches
+from relay.store.memory_rows import Attempt, Row, Shelf
+from relay.store.slots import Slots
+
+_PRIORITIES = {Lane.HIGH: "high", Lane.LOW: "low"}
+
+
+class Views:
+    """Reads rows and attempts; changes nothing."""
+
+    def __init__(self, shelf: Shelf, batches: Batches, slots: Slots) -> None:
+        self._shelf = shelf
+        self._attempts = batches.attempts
+        self._batches = batches
+        self._slots = slots
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Return stored totals, and pending counted from rows."""
+        found = {platform: {**totals, "pending": 0} for platform, totals in self._shelf.totals.items()}
+        for row in self._shelf.rows.values():
+            if row.state is State.PENDING:
+                found[row.platform]["pending"] += 1
+        return found
+
+    def platform_status(self, configured: Sequence[str], now: float) -> dict[str, dict[str, Any]]:
+        """Return each configured platform's figures, and those of any other that has rows."""
+        found = {name: self._empty_status(name, now) for name in (*configured, *self._shelf.totals)}
+        for row in self._shelf.rows.values():
+            status = found[row.platform]
+            if row.state is State.DEAD:
+                status["dead"] += 1
+            if row.state is not State.PENDING:
+                continue
+            status["pending"] += 1
+            status["held"] += row.held
+            status["in_flight"] += self._batches.in_flight(row)
+            if not row.frozen and not row.held:
+                oldest = status["oldest_due_at"]
+                status["oldest_due_at"] = row.due_at if oldest is None else min(oldest, row.due_at)
+        for attempt in self._attempts.values():
+            result = attempt.result
+            if result is not None and result.outcome not in (Outcome.OK, Outcome.DUPLICATE):
+                found.setdefault(attempt.platform, self._empty_status(attempt.platform, now))["last_error"] = {
+                    "at": result.ended_at,
+                    "outcome": result.outcome.value,
+                    "status": result.status,
+                    "reason": result.reason,
+                    "excerpt": result.excerpt,
+                }
+        return found
+
+    def _empty_status(self, platform: str, now: float) -> dict[str, Any]:
+        return {
+            "pending": 0,
+            "in_flight": 0,
+            "held": 0,
+            "oldest_due_at": None,
+            "dead": 0,
+            "last_error": None,
+            "quotas": self._slots.usage(platform, now),
+        }
+
+    def callback(self, callback_id: str, tag: int, *, payload: bool) -> dict[str, Any] | None:
+        """Return one callback with its attempts, newest last."""
+        row = self._shelf.rows.get(decode_id(callback_id, tag) or 0)
+        if row is None:
+            return None
+        found = self._summary(row)
+        found["attempt_count"] = found.pop("attempts")
+        found["attempts"] = [self._attempt(self._attempts[number]) for number in row.attempt_ids]
+        if row.superseded_by is not None:
+            found["superseded_by"] = row.superseded_by
+        if payload:
+            found["payload"] = row.payload
+        return found
+
+    def callbacks(self, wanted: Filter, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+        """Return one page, newest first; the cursor is the last sequence number shown."""
+        below = int(cursor) if cursor is not None else None
+        rows = sorted(
+            (row for row in self._shelf.rows.values() if matches(row, wanted) and (below is None or row.seq < below)),
+            key=lambda row: -row.seq,
+        )
+        page = rows[:limit]
+        return [self._summary(row) for row in page], str(page[-1].seq) if len(rows) > limit else None
+
+    def _summary(self, row: Row) -> dict[str, Any]:
+        return {
+            "id": row.id,
+            "platform": row.platform,
+            "state": row.state.word,
+            "key": row.key,
+            "event": row.event,
+            "priority": _PRIORITIES.get(row.priority, "normal"),
+            "group": row.group,
+            "accepted_at": row.accepted_at,
+            "due_at": row.due_at,
+            "expires_at": row.expires_at,
+            "ended_at": row.ended_at or None,
+            "attempts": row.attempts,
+            "spent": row.spent,
+            "held": row.held,
+            "in_flight": self._batches.in_flight(row),
+            "maybe_applied": row.maybe_applied,
+            "reason": row.reason,
+            "bytes": row.bytes,
+            "batch": row.batch_id,
+        }
+
+    @staticmethod
+    def _attempt(attempt: Attempt) -> dict[str, Any]:
+        result = attempt.result
+        return {
+            "attempt": attempt.number,
+            "batch": attempt.batch_id,
+            "started_at": attempt.started_at,
+            "duration_s": None if result is None else result.duration_s,
+            "outcome": None if result is None else result.outcome.value,
+            "status": None if result is None else result.status,
+            "reason": "" if result is None else result.reason,
+            "excerpt": "" if result is None else result.excerpt,
+            "ambiguous": False if result is None else result.ambiguous,
+        }
