@@ -27,7 +27,9 @@ class Subcommand(NamedTuple):
 
 
 SUBCOMMANDS: dict[str, Subcommand] = {
+    "demo": Subcommand("relay.cli.demo", "demo", "Show what the relay does, with a real kill, in half a minute."),
     "config": Subcommand("relay.cli.config", "config", "Check and show the configuration file."),
+    "sandbox": Subcommand("relay.cli.sandbox", "sandbox", "Run a platform stand-in with limits and faults."),
 }
 """Every subcommand by name; a new one is a module in ``relay/cli`` and a line here."""
 

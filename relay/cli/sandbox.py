@@ -81,7 +81,7 @@ from relay.sandbox.settings import BadSetting, Settings
     help="Write arrivals here, one JSON line each.",
 )
 @click.option("--seed", type=int, default=None, help="Repeat the same faults and latencies; printed when not given.")
-def command(
+def sandbox(
     listen: str, control: str | None, paths: tuple[str, ...], log: Path | None, seed: int | None, **words: Any
 ) -> None:
     """Run a platform stand-in: a real HTTP server that takes batches on any path.

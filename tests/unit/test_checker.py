@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from relay.core.model import Rate
 from tests.e2e.checker import CHECKS, Evidence, Posted, check
 
