@@ -29,6 +29,7 @@ class Subcommand(NamedTuple):
 
 SUBCOMMANDS: dict[str, Subcommand] = {
     "run": Subcommand("relay.cli.run", "run", "Run the daemon."),
+    "demo": Subcommand("relay.cli.demo", "demo", "Show what the relay does, with a real kill, in half a minute."),
     "send": Subcommand("relay.cli.send", "send", "Hand a callback to the relay."),
     "status": Subcommand("relay.cli.status", "status", "Show every platform's state and the ledger."),
     "ls": Subcommand("relay.cli.callbacks", "ls", "List callbacks."),
@@ -39,6 +40,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "flush": Subcommand("relay.cli.platforms", "flush", "Send what is queued without waiting for more."),
     "reload": Subcommand("relay.cli.reload", "reload", "Put the configuration file in force."),
     "config": Subcommand("relay.cli.config", "config", "Check and show the configuration file."),
+    "sandbox": Subcommand("relay.cli.sandbox", "sandbox", "Run a platform stand-in with limits and faults."),
 }
 """Every subcommand by name; a new one is a module in ``relay/cli`` and a line here."""
 

@@ -17,9 +17,7 @@ async def open_store(config: Config, events: Events) -> Store:
     return await SqliteStore.open(
         config.store_path,
         max_size_bytes=config.store.max_size,
-        committed=lambda seconds, rows: events.store_committed(seconds=seconds, rows=rows),
-        failed=lambda error: events.store_failed(error=error),
-        recovered=lambda seconds: events.store_recovered(seconds=seconds),
+        on_commit=lambda seconds, rows: events.store_committed(seconds=seconds, rows=rows),
     )
 
 
