@@ -35,7 +35,7 @@ from relay.store.sqlite.ledger import Reader, open_reader
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.operations import Operations
 from relay.store.sqlite.prune import Prunes
-from relay.store.sqlite.rows import RowEncoder
+from relay.store.sqlite.rows import encode
 from relay.store.sqlite.settle import Settles, save_gate
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.transaction import Transaction
@@ -44,7 +44,7 @@ from relay.store.sqlite.writer import Writer
 T = TypeVar("T")
 
 _SENT = """
-SELECT json_group_array(json_array(id, p.name, grp, started_at, ended_at, coalesce(duration_s, 0.0)))
+SELECT json_group_array(json_array(a.id, p.name, grp, started_at, ended_at, coalesce(duration_s, 0.0)))
 FROM platform AS p JOIN attempt AS a INDEXED BY attempt_recent ON a.platform = p.id
 WHERE p.name IN (SELECT value FROM json_each(?1)) AND (a.ended_at > ?2 OR a.ended_at IS NULL)
 """
@@ -93,7 +93,6 @@ class SqliteStore:
         self._closed = False
         tag = identity.tag
         self._names = Names(identity.secret, identity.platforms)
-        self._encoder = RowEncoder(self._names)
         self._slots = Slots()
         self._claims = Claims(names=self._names, slots=self._slots, tag=tag)
         self._claims.last_number, self._claims.last_attempt = identity.last_number, identity.last_attempt
@@ -123,7 +122,7 @@ class SqliteStore:
         """Queue ``rows`` durably, all or none."""
         future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         if rows:
-            self._writer.post(self._encoder.encode(rows, future))
+            self._writer.post(encode(self._names, rows, future))
         else:
             future.set_result(Accepted([], frozenset()))
         return future
