@@ -134,6 +134,18 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an answer, or its absence, means for the items of its batch."""
+
+    outcome: Outcome
+    ambiguous: bool  # the platform may have applied it, whatever the outcome is called
+    reason: str  # short and stable: from fixed sets or the rule that matched, never from the payload
+    wait_s: float | None = None  # how long the platform asks to be left alone
+    excerpt: str = ""  # the start of the answer, for people
+    scope: str = "group"  # what a throttle stops: group | platform
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptResult:
     """What is kept of an attempt."""
 

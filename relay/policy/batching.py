@@ -24,6 +24,11 @@ def lane_order(turn: int) -> tuple[Lane, ...]:
     return _ORDERS[turn % len(_ORDERS)]
 
 
+def turn_of(lane: Lane) -> int:
+    """Return a turn that ``lane`` leads."""
+    return _LEADERS.index(lane)
+
+
 class Packer:
     """Fills one batch up to a wish's items and body bytes (before compression)."""
 

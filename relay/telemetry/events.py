@@ -1,4 +1,198 @@
 """One method per fact; each becomes a log line and a metric, never one without the other.
 
-Names are stable: dashboards and log searches are built on them. No payload, key or secret is ever an argument.
+Names are stable: dashboards and log searches are built on them. No payload, ordering key or secret is ever an argument.
+What happens per callback or per commit is a metric alone, or a debug line; what a person must act on is a warning.
+All methods are called on the event loop, except ``store_committed``, which a store's writer thread may call.
 """
+
+from collections.abc import Iterable, Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from relay.core.clock import elapsed_s
+from relay.telemetry.failure import describe
+from relay.telemetry.metrics import OUTCOMES, Metrics, code_class, reason_label
+
+_QUIET = frozenset(("ok", "duplicate"))
+# A refusal repeats with every request of a flood: one line per listener, code and this many seconds tells it.
+_REPEAT_S = 10.0
+_SLOW_COMMIT_S = 1.0
+
+
+class Events:
+    """What happened, told once to the log and to the metrics."""
+
+    def __init__(self, *, log: FilteringBoundLogger, metrics: Metrics) -> None:
+        self._log = log
+        self._metrics = metrics
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}
+
+    # --- intake
+
+    def accepted(self, *, platform: str, count: int, duplicates: int) -> None:
+        """``count`` new callbacks are on disk; ``duplicates`` repeats were answered with their first ids."""
+        if duplicates:
+            self._metrics.duplicates[platform] += duplicates
+        self._log.debug("accepted", platform=platform, count=count, duplicates=duplicates)
+
+    def refused(self, *, listener: str, code: str) -> None:
+        """A request was answered with a problem; ``code`` is the problem's stable code."""
+        self._metrics.refused[listener, code] += 1
+        now = elapsed_s()
+        told_at, since = self._told.get((listener, code), (-_REPEAT_S, 0))
+        if now - told_at < _REPEAT_S:
+            self._told[listener, code] = (told_at, since + 1)
+            return
+        self._told[listener, code] = (now, 0)
+        self._log.warning("refused", listener=listener, code=code, since_last_line=since)
+
+    def handler_failed(self, *, listener: str, route: str, error: BaseException) -> None:
+        """A request handler raised what it should not: a bug; the client got a 500."""
+        self._metrics.refused[listener, "internal"] += 1
+        self._log.error("handler_failed", listener=listener, route=route, **describe(error))
+
+    # --- delivery
+
+    def attempt(
+        self,
+        *,
+        platform: str,
+        batch: str,
+        attempt: int,
+        outcome: str,
+        status: int | None,
+        items: int,
+        raw_bytes: int,
+        wire_bytes: int,
+        duration_s: float,
+        reason: str,
+    ) -> None:
+        """One request ended. ``reason`` is in the relay's own words, never the platform's."""
+        metrics = self._metrics
+        word = str(outcome)
+        metrics.requests[platform, word if word in OUTCOMES else "other", code_class(status)] += 1
+        metrics.batch_items.of(platform).add(items)
+        metrics.request_duration.of(platform).add(duration_s)
+        metrics.batch_bytes[platform, "raw"] += raw_bytes
+        metrics.batch_bytes[platform, "wire"] += wire_bytes
+        tell = self._log.debug if word in _QUIET else self._log.info
+        tell(
+            "attempt",
+            platform=platform,
+            batch=batch,
+            attempt=attempt,
+            outcome=word,
+            status=status,
+            items=items,
+            wire_bytes=wire_bytes,
+            duration_s=round(duration_s, 4),
+            reason=reason,
+        )
+
+    def delivered(self, *, platform: str, latencies: Iterable[float]) -> None:
+        """Callbacks were delivered; ``latencies`` are seconds from acceptance, one for each."""
+        self._metrics.latency.of(platform).add_many(latencies)
+
+    def retried(self, *, platform: str, count: int, reason: str) -> None:
+        """``count`` callbacks will be sent again."""
+        self._metrics.retries[platform, reason_label(reason)] += count
+        self._log.debug("retried", platform=platform, count=count, reason=reason)
+
+    def dead(self, *, platform: str, count: int, reason: str) -> None:
+        """``count`` callbacks became dead letters: a person must look."""
+        self._metrics.dead[platform, reason_label(reason)] += count
+        self._log.warning("dead", platform=platform, count=count, reason=reason)
+
+    def expired(self, *, platform: str, count: int) -> None:
+        """``count`` callbacks ran out of time before they were delivered."""
+        self._log.warning("expired", platform=platform, count=count)
+
+    def held(self, *, platform: str, count: int, reason: str) -> None:
+        """``count`` callbacks wait for a person or a read-back: the answer was not recognised."""
+        self._log.warning("held", platform=platform, count=count, reason=reason)
+
+    def throttled(self, *, platform: str, wait_s: float, reason: str, group: str = "") -> None:
+        """The platform (or one group of it) is left alone for ``wait_s``."""
+        self._log.info("throttled", platform=platform, group=group, wait_s=round(wait_s, 3), reason=reason)
+
+    def breaker_opened(self, *, platform: str, reason: str) -> None:
+        """Sending stopped but for probes; call it at start too, for a breaker that was open before."""
+        self._metrics.breaker_open[platform] = 1
+        self._log.warning("breaker_opened", platform=platform, reason=reason)
+
+    def breaker_closed(self, *, platform: str) -> None:
+        """The platform accepted again."""
+        self._metrics.breaker_open[platform] = 0
+        self._log.info("breaker_closed", platform=platform)
+
+    def paused(self, *, platform: str, who: str) -> None:
+        """A person stopped a platform."""
+        self._log.info("paused", platform=platform, who=who)
+
+    def resumed(self, *, platform: str, who: str) -> None:
+        """A person let a platform go on."""
+        self._log.info("resumed", platform=platform, who=who)
+
+    def plain_remembered(self, *, platform: str) -> None:
+        """The platform refused a compressed body; it gets plain ones from now on."""
+        self._log.info("plain_remembered", platform=platform)
+
+    def pipeline_failed(self, *, platform: str, error: BaseException, restart_s: float) -> None:
+        """A platform's pipeline raised: a bug; it starts again after ``restart_s``."""
+        self._log.error("pipeline_failed", platform=platform, restart_s=restart_s, **describe(error))
+
+    # --- store
+
+    def store_committed(self, *, seconds: float, rows: int) -> None:
+        """A group of writes is durable."""
+        self._metrics.store_commit.add(seconds)
+        if seconds >= _SLOW_COMMIT_S:
+            self._log.warning("store_slow", seconds=round(seconds, 3), rows=rows)
+
+    def store_failed(self, *, error: BaseException) -> None:
+        """A commit failed: nothing is acknowledged until the store has recovered."""
+        self._log.error("store_failed", **describe(error))
+
+    def store_recovered(self, *, seconds: float) -> None:
+        """A probe commit succeeded after ``seconds`` of refusals."""
+        self._log.info("store_recovered", seconds=round(seconds, 3))
+
+    # --- daemon
+
+    def config_loaded(self, *, ok: bool, file: str, problems: Sequence[str] = ()) -> None:
+        """A configuration was put in force, or refused with ``problems`` (``file:line:col: code message``)."""
+        self._metrics.reload_successful = 1 if ok else 0
+        if ok:
+            self._log.info("config_loaded", file=file)
+        else:
+            self._log.error("config_refused", file=file, problems=list(problems))
+
+    def started(self, *, version: str, store: str, platforms: int) -> None:
+        """The process runs and opens its store."""
+        self._log.info("started", version=version, store=store, platforms=platforms)
+
+    def ready(self, *, listeners: Sequence[str], seconds: float) -> None:
+        """Callbacks are taken and delivered, ``seconds`` after the start."""
+        self._log.info("ready", listeners=list(listeners), seconds=round(seconds, 3))
+
+    def stopping(self, *, reason: str) -> None:
+        """No new requests; what is under way is finished."""
+        self._log.info("stopping", reason=reason)
+
+    def stopped(self, *, seconds: float, unfinished: int = 0) -> None:
+        """Everything is closed; ``unfinished`` requests were cut off and count as ambiguous."""
+        self._log.info("stopped", seconds=round(seconds, 3), unfinished=unfinished)
+
+    def operation(self, *, number: int, action: str, state: str, matched: int, done: int, skipped: int = 0) -> None:
+        """An operation over many callbacks started, went on or ended."""
+        self._log.info(
+            "operation", number=number, action=action, state=state, matched=matched, done=done, skipped=skipped
+        )
+
+    def audit(self, *, who: str, origin: str, action: str, target: str, reason: str = "") -> None:
+        """A person changed or saw something; the same is recorded in the store."""
+        self._log.info("audit", who=who, origin=origin, action=action, target=target, reason=reason)
+
+    def watchdog_late(self, *, seconds: float, part: str) -> None:
+        """The loop or the store's writer answered late; the service manager will restart a process that hangs."""
+        self._log.warning("watchdog_late", seconds=round(seconds, 3), part=part)

@@ -1,0 +1,50 @@
+# make demo    install into .venv and show the main job on real input (under a minute, half of it installing)
+# make test    install into .venv and run the whole suite
+# make check   lint, types, layers
+# make bench   the table of SPEC 10 with this machine's figures
+.POSIX:
+BIN = .venv/bin
+STAMP = .venv/.installed
+XDIST = 2
+
+.PHONY: demo test check bench soak format schema upgrade clean
+demo: $(STAMP)
+	@$(BIN)/relay demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -n $(XDIST) --dist worksteal
+
+check: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks
+
+# The long form of the kill loop: 200 kills instead of 20.
+soak: $(STAMP)
+	@KILLS=200 $(BIN)/python -m pytest -x --timeout 3600 tests/e2e/test_kill_loop.py
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+schema: $(STAMP)
+	@$(BIN)/relay config schema > relay.schema.json
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "installing into .venv (once)"
+	@tools/make-venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+upgrade:
+	@tools/make-venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade -e '.[dev]'
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --exclude pip --exclude setuptools; } > .venv/constraints
+	@mv .venv/constraints constraints.txt && touch $(STAMP)
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build ./*.egg-info

@@ -1,0 +1,47 @@
+"""How every command finds and loads the configuration file."""
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from relay.config.load import load
+from relay.config.problems import ConfigInvalid
+from relay.config.schema import Config
+
+DEFAULT_FILE = "config.yaml"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def config_file(command: _Command) -> _Command:
+    """Let a command take the file as ``-c FILE`` or as an argument; it gets both as ``option`` and ``argument``."""
+    argument = click.argument("argument", metavar="[FILE]", required=False)
+    option = click.option("-c", "--config", "option", metavar="FILE", help="The file; also $RELAY_CONFIG.")
+    return option(argument(command))
+
+
+def chosen_file(option: str | None, argument: str | None = None) -> str:
+    """Return the file to use: named by option or argument, by ``$RELAY_CONFIG``, else the one in this directory."""
+    if option and argument:
+        raise click.UsageError("name the file once: with -c or as an argument")
+    return option or argument or os.environ.get("RELAY_CONFIG") or DEFAULT_FILE
+
+
+def load_config(file: str, *, err: bool = True) -> Config:
+    """Load the file; where it is invalid print every problem, say that nothing happened, and end with 1.
+
+    ``err`` sends them to standard error; for a check they are the result and go to standard output.
+    """
+    try:
+        return load(file)
+    except ConfigInvalid as invalid:
+        for problem in invalid.problems:
+            click.echo(str(problem), err=err)
+        click.echo(f"{count(len(invalid.problems), 'problem')}. Nothing was opened, written or sent.", err=err)
+        raise click.exceptions.Exit(1) from None
+
+
+def count(number: int, noun: str) -> str:
+    """Return ``1 problem`` or ``n problems``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

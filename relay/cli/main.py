@@ -1,0 +1,135 @@
+"""The ``relay`` command: finds the subcommand, imports its module only then, and turns errors into exit codes.
+
+Exit codes: 0 ok, 1 failed or invalid, 2 wrong usage, 4 the daemon cannot be reached.
+"""
+
+import os
+import sys
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
+
+import click
+
+from relay.core.errors import RelayError
+
+EXIT_FAILED = 1
+EXIT_UNREACHABLE = 4
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect
+
+
+class Subcommand(NamedTuple):
+    """Where a subcommand lives, and its line in ``relay --help`` (so that help imports nothing)."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+SUBCOMMANDS: dict[str, Subcommand] = {
+    "run": Subcommand("relay.cli.run", "run", "Run the daemon."),
+    "demo": Subcommand("relay.cli.demo", "demo", "Show what the relay does, with a real kill, in half a minute."),
+    "send": Subcommand("relay.cli.send", "send", "Hand a callback to the relay."),
+    "status": Subcommand("relay.cli.status", "status", "Show every platform's state and the ledger."),
+    "ls": Subcommand("relay.cli.callbacks", "ls", "List callbacks."),
+    "show": Subcommand("relay.cli.callbacks", "show", "Show one callback with its attempts."),
+    "dead": Subcommand("relay.cli.dead", "dead", "List, retry or drop dead letters."),
+    "pause": Subcommand("relay.cli.platforms", "pause", "Stop sending to a platform."),
+    "resume": Subcommand("relay.cli.platforms", "resume", "Go on sending to a platform."),
+    "flush": Subcommand("relay.cli.platforms", "flush", "Send what is queued without waiting for more."),
+    "reload": Subcommand("relay.cli.reload", "reload", "Put the configuration file in force."),
+    "config": Subcommand("relay.cli.config", "config", "Check and show the configuration file."),
+    "sandbox": Subcommand("relay.cli.sandbox", "sandbox", "Run a platform stand-in with limits and faults."),
+}
+"""Every subcommand by name; a new one is a module in ``relay/cli`` and a line here."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when called, and which guesses what a mistyped name meant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all names in the table's order: the order of a day's work."""
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command called ``cmd_name``."""
+        known = SUBCOMMANDS.get(cmd_name)
+        if known is None:
+            return None
+        command: click.Command = getattr(import_module(known.module), known.attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one was probably meant."""
+        if args and args[0] not in SUBCOMMANDS and not args[0].startswith("-"):
+            close = get_close_matches(args[0], SUBCOMMANDS, 1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their summaries, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, known.summary) for name, known in SUBCOMMANDS.items()])
+
+
+def product_version() -> str:
+    """Return the installed version; ``0+source`` when the package is not installed."""
+    try:
+        return version("callback-relay")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"relay {product_version()}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version."
+)
+def relay() -> None:
+    """Get status callbacks to external platforms: durable, batched, in order, never above their limits."""
+
+
+class ExitWith(RelayError):
+    """Ends a command with a code of its own and one line on standard error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        outcome: Any = relay.main(args=arguments, prog_name="relay", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("relay: interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # the reader (head, less) has gone: nothing more can be said, and the interpreter must not try at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except ExitWith as error:
+        click.echo(f"relay: {error}", err=True)
+        return error.code
+    except RelayError as error:
+        click.echo(f"relay: {error}", err=True)
+        return EXIT_FAILED
+    return outcome if isinstance(outcome, int) else 0
+
+
+def main() -> None:
+    """Run the command line as this process."""
+    sys.exit(run())

@@ -1,0 +1,96 @@
+"""Prints rows as a table, JSON or JSON lines; every listing command offers the same ``-o``."""
+
+import json
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+FORMATS = ("table", "json", "jsonl")
+
+
+def output_option(command: _Command) -> _Command:
+    """Add ``-o table|json|jsonl`` to a command, which gets it as ``output``."""
+    choice = click.Choice(FORMATS)
+    return click.option("-o", "--output", type=choice, default="table", show_default=True, help="Form of output.")(
+        command
+    )
+
+
+def print_rows(
+    rows: Iterable[Mapping[str, Any]], *, output: str, columns: Sequence[str], right: Sequence[str] = ()
+) -> None:
+    """Print rows: a table of ``columns`` (those in ``right`` aligned right), or all their fields as JSON."""
+    if output == "jsonl":
+        for row in rows:
+            click.echo(to_json(row))
+        return
+    if output == "json":
+        click.echo(to_json(list(rows), indent=2))
+        return
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    if sys.stdout.isatty():
+        _print_rich(cells, columns, right)
+    else:
+        _print_plain(cells, columns, right)
+
+
+def print_record(record: Mapping[str, Any], *, output: str) -> None:
+    """Print one thing: its fields line by line, or as JSON."""
+    if output != "table":
+        click.echo(to_json(record, indent=2 if output == "json" else None))
+        return
+    width = max((len(name) for name in record), default=0)
+    for name, value in record.items():
+        click.echo(f"{name.ljust(width)}  {_cell(value)}")
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Return JSON text with characters as they are; what JSON has no form for is written as text."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+
+
+def printable(text: str) -> str:
+    """Return text that is safe to print: a control character in a key or an answer must not drive the terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = to_json(value) if isinstance(value, Mapping | list | tuple) else str(value)
+    return printable(text)
+
+
+def _width(text: str) -> int:
+    """Return how many columns a text takes: Chinese characters take two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _print_plain(cells: list[list[str]], columns: Sequence[str], right: Sequence[str]) -> None:
+    lines = [[column.upper() for column in columns], *cells]
+    widths = [max(_width(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        padded = [
+            " " * (width - _width(text)) + text if column in right else text + " " * (width - _width(text))
+            for text, width, column in zip(line, widths, columns, strict=True)
+        ]
+        click.echo("  ".join(padded).rstrip())
+
+
+def _print_rich(cells: list[list[str]], columns: Sequence[str], right: Sequence[str]) -> None:
+    from rich.console import Console  # imported only for tables on a terminal
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.upper(), justify="right" if column in right else "left", overflow="fold")
+    for line in cells:
+        table.add_row(*(Text(text) for text in line))
+    Console().print(table)

@@ -1,0 +1,130 @@
+"""The configuration in force, setting by setting: what was written, what came from ``defaults``, what is built in.
+
+Values are shown as a person would write them (``10s``, not 10.0), references unresolved, secrets masked; so the
+result can be pasted into a ticket, and is a valid configuration but for what is masked.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, get_origin
+
+import yaml
+from pydantic import BaseModel
+
+from relay.config.merge import with_defaults, written_at
+from relay.config.schema import Config
+from relay.config.secrets import masked
+from relay.config.translate import model_in
+from relay.config.yamlsource import KeyPath, Mark
+
+BUILT_IN = "built in"
+
+
+class Effective(NamedTuple):
+    """One setting in force: its path, its value as shown, and where it comes from."""
+
+    path: KeyPath
+    value: Any
+    origin: str  # ``file:line``, ``defaults, file:line`` or ``built in``
+
+
+def effective(config: Config) -> list[Effective]:
+    """Return every setting in force, in the order of the schema. Keys that are not set have none."""
+    data, places = with_defaults(config.origin.data)
+    view = _View(config.origin.file, config.origin.marks, places)
+    view.section(Config, {key: value for key, value in data.items() if key != "defaults"}, (), skip=("defaults",))
+    return [_one_at_a_time(config, setting) for setting in view.settings]
+
+
+def _one_at_a_time(config: Config, setting: Effective) -> Effective:
+    """Show that a `single` envelope carries one callback, whatever its batch says."""
+    if setting.path[0] == "platforms" and setting.path[2:] == ("batch", "max_items"):
+        in_force = config.platforms[str(setting.path[1])].batch.max_items
+        if in_force != setting.value:
+            return Effective(setting.path, in_force, "envelope: single")
+    return setting
+
+
+def as_tree(settings: Iterable[Effective]) -> dict[str, Any]:
+    """Return settings as nested mappings, the form of the file."""
+    tree: dict[str, Any] = {}
+    for path, value, _ in settings:
+        branch = tree
+        for part in path[:-1]:
+            branch = branch.setdefault(str(part), {})
+        branch[str(path[-1])] = value
+    return tree
+
+
+def as_yaml(settings: Iterable[Effective], *, origin: bool) -> str:
+    """Return settings as YAML text, each line with its origin as a comment if wanted."""
+    lines: list[tuple[str, str]] = []
+    open_path: KeyPath = ()
+    for path, value, where in settings:
+        shared = next((at for at, pair in enumerate(zip(open_path, path, strict=False)) if pair[0] != pair[1]), 0)
+        lines.extend(("  " * level + f"{as_scalar(path[level])}:", "") for level in range(shared, len(path) - 1))
+        lead = "  " * (len(path) - 1) + f"{as_scalar(path[-1])}:"
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            lines.append((lead, where))
+            lines.extend(("  " * len(path) + f"- {as_scalar(item)}", "") for item in value)
+        else:
+            lines.append((f"{lead} {as_scalar(value)}", where))
+        open_path = path
+    if not origin:
+        return "".join(f"{text}\n" for text, _ in lines)
+    width = min(max((len(text) for text, _ in lines), default=0), 64)
+    return "".join(f"{text.ljust(width)}  # {where}\n" if where else f"{text}\n" for text, where in lines)
+
+
+class _View:
+    """Walks schema and data together."""
+
+    def __init__(self, file: str, marks: dict[KeyPath, Mark], places: dict[KeyPath, KeyPath]) -> None:
+        self._file = file
+        self._marks = marks
+        self._places = places
+        self.settings: list[Effective] = []
+
+    def section(self, model: type[BaseModel], data: Any, path: KeyPath, *, skip: Iterable[str] = ()) -> None:
+        fields = sorted(model.model_fields.items(), key=lambda named: named[0] != "url")  # where it goes, then how
+        for name, field in fields:
+            key = field.alias or name
+            if key in skip:
+                continue
+            given = key in data
+            value = data[key] if given else field.default
+            if value is None:
+                continue
+            inner = model_in(field.annotation)
+            container = get_origin(field.annotation)
+            if inner is not None and container is dict:
+                for child, settings in value.items():
+                    self.section(inner, settings, (*path, key, child))
+            elif inner is not None and container is not tuple and isinstance(value, dict):
+                self.section(inner, value, (*path, key))
+            elif isinstance(value, dict) and value:
+                for child, leaf in value.items():
+                    self._leaf((*path, key, child), leaf, given=True)
+            else:
+                self._leaf((*path, key), value, given=given)
+
+    def _leaf(self, path: KeyPath, value: Any, *, given: bool) -> None:
+        self.settings.append(Effective(path, _shown(path, value), self._origin(path) if given else BUILT_IN))
+
+    def _origin(self, path: KeyPath) -> str:
+        written = written_at(path, self._places)
+        place = f"{self._file}:{self._marks[written].key_line}"
+        return f"defaults, {place}" if written != path else place
+
+
+def _shown(path: KeyPath, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shown((*path, key), child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_shown((*path, index), child) for index, child in enumerate(value)]
+    return masked(path, value)
+
+
+def as_scalar(value: Any) -> str:
+    """Return a value on one line, quoted where any YAML reader might take it for something else."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=1 << 20, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -1,0 +1,196 @@
+"""Loads the configuration file: read, resolve references, merge defaults, validate, check, or name every problem.
+
+Opens nothing but the file and the files its references name; binds, connects and writes nothing.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from relay.config.checks import cautions, contradictions
+from relay.config.merge import with_defaults, written_at
+from relay.config.problems import CODES, BadValue, ConfigInvalid, Problem
+from relay.config.schema import Config, Origin
+from relay.config.secrets import Resolved, Resolver, scrub
+from relay.config.translate import Finding, dotted, findings
+from relay.config.yamlsource import KeyPath, Source, parse_source, read_source
+
+_SECTIONS = ("ingest", "admin", "store", "quotas", "defaults")
+"""Top-level mappings that may stand empty, with everything below them commented out."""
+
+_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E040", "E041"}
+"""Codes whose messages may quote a value, which must not happen to what a reference holds."""
+
+
+def load(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None) -> Config:
+    """Load the file at ``path``; raise ``ConfigInvalid`` with all its problems.
+
+    ``environ`` (default: the process's) resolves ``${env:}``, ``$CREDENTIALS_DIRECTORY`` and ``$STATE_DIRECTORY``.
+    """
+    return _compile(
+        read_source(Path(path), name=os.fspath(path)), Path(path), os.environ if environ is None else environ
+    )
+
+
+def loads(text: str, *, path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Config:
+    """Load a configuration given as text, as if it stood in the file at ``path``; raises as ``load`` does."""
+    source = parse_source(text.encode(), os.fspath(path))
+    return _compile(source, Path(path), os.environ if environ is None else environ)
+
+
+def _compile(source: Source, path: Path, environ: Mapping[str, str]) -> Config:
+    _fill_empty_sections(source)
+    directory = path.resolve().parent
+    resolved = Resolver(directory, environ).resolve(source.data)
+    data, places = with_defaults(resolved.data)
+    desk = _Desk(source, resolved, places)
+    for bad_path, bad in resolved.problems:
+        desk.add(Finding(bad_path, BadValue(bad.code, f"{dotted(bad_path)}: {bad.message}", bad.hint)))
+    dropped = _drop_empty(data, (), desk)
+    config = _validate(data, dropped, desk)
+    if desk.problems:
+        raise ConfigInvalid(desk.problems)
+    if config is None:
+        raise AssertionError("a configuration without problems has been validated")
+    state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    config._origin = Origin(source.file, Path(state) if state else directory, source.data, source.marks)
+    config._warnings = tuple(sorted(desk.place(found) for found in cautions(config, source.data)))
+    return config
+
+
+def _fill_empty_sections(source: Source) -> None:
+    for name in _SECTIONS:
+        if name in source.data and source.data[name] is None and (name,) not in source.bad:
+            source.data[name] = {}
+    platforms = source.data.get("platforms")
+    if isinstance(platforms, dict):
+        for name, own in platforms.items():
+            platforms[name] = {} if own is None else own
+
+
+def _drop_empty(value: Any, path: KeyPath, desk: "_Desk") -> set[KeyPath]:
+    """Report and remove keys without a value: a forgotten limit must not silently become no limit."""
+    dropped: set[KeyPath] = set()
+    if isinstance(value, list):
+        for index, child in enumerate(value):
+            dropped |= _drop_empty(child, (*path, index), desk)
+    if not isinstance(value, dict):
+        return dropped
+    for key, child in list(value.items()):
+        child_path = (*path, key)
+        if child is None or desk.is_bad(child_path):
+            if not desk.is_bad(child_path):
+                hint = "give it one, or remove the key"
+                desk.add(Finding(child_path, BadValue("E014", f"{dotted(child_path)} has no value", hint), at_key=True))
+            del value[key]
+            dropped.add(child_path)
+        else:
+            dropped |= _drop_empty(child, child_path, desk)
+    return dropped
+
+
+def _validate(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") -> Config | None:
+    """Validate, then once more without what was wrong, so that contradictions among the rest are found too."""
+    try:
+        config: Config | None = Config.model_validate(data)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        for found, detail in zip(findings(details), details, strict=True):
+            if detail["type"] == "missing" and tuple(detail["loc"]) in dropped:
+                continue  # already said: it stands there without a value
+            desk.add(found)
+        failed = {tuple(part for part in detail["loc"] if part != "[key]") for detail in details} | dropped
+        config = _remainder(data, failed)
+    else:
+        failed = set(dropped)
+    if config is not None:
+        for found in contradictions(config):
+            if not _is_moot(found, failed):
+                desk.add(found)
+    return config
+
+
+def _is_moot(found: Finding, failed: set[KeyPath]) -> bool:
+    """Tell whether a contradiction relies on something that could not be read."""
+    return any(
+        unread == needed[: len(unread)] or needed == unread[: len(needed)]
+        for needed in found.relies_on
+        for unread in failed
+    )
+
+
+def _remainder(data: dict[str, Any], failed: set[KeyPath]) -> Config | None:
+    """Validate what is left when everything that failed is taken away; None if that is not enough."""
+    for path in failed:
+        first_index = next((at for at, part in enumerate(path) if isinstance(part, int)), len(path))
+        _remove(data, path[:first_index])  # a list goes as a whole: its other items would change places
+    data["version"] = 1
+    data.setdefault("platforms", {})
+    for name, key, filler in (("platforms", "url", "http://unknown.invalid/"), ("quotas", "rate", "1/s")):
+        for section in data.get(name, {}).values():
+            section.setdefault(key, filler)
+    try:
+        return Config.model_validate(data)
+    except ValidationError:
+        return None  # the first round has reported what is wrong here
+
+
+def _remove(data: Any, path: KeyPath) -> None:
+    for part in path[:-1]:
+        data = data.get(part) if isinstance(data, dict) else None
+    if isinstance(data, dict) and path:
+        data.pop(path[-1], None)
+
+
+class _Desk:
+    """Collects findings, gives each its place in the file and keeps secrets out of its words."""
+
+    def __init__(self, source: Source, resolved: Resolved, places: dict[KeyPath, KeyPath]) -> None:
+        self._source = source
+        self._resolved = resolved
+        self._places = places
+        self._unresolved = {path for path, _ in resolved.problems}
+        self.problems: list[Problem] = list(source.problems)
+
+    def add(self, found: Finding) -> None:
+        """Keep a finding, unless its value could not be resolved anyway."""
+        if found.bad.code != "E040" and found.bad.code != "E041" and self.is_bad(found.path):
+            return
+        self.problems.append(self.place(found))
+
+    def is_bad(self, path: KeyPath) -> bool:
+        """Tell whether a value has been complained about before it was looked at."""
+        written = written_at(path, self._places)
+        return written in self._source.bad or written in self._unresolved
+
+    def place(self, found: Finding) -> Problem:
+        """Return the finding as a problem with its line and column."""
+        bad = found.bad
+        place = written_at(found.path, self._places)
+        known = self._known(place)
+        mark = self._source.marks[known]
+        message, hint, offset = bad.message, bad.hint, bad.offset
+        if bad.code in _ABOUT_VALUES and self._holds_reference(known):
+            message, hint, offset = f"{dotted(known)}: what the reference holds is {CODES[bad.code]}", "", 0
+        elif place != found.path:
+            message = message.replace(f"platforms.{found.path[1]}", "defaults")
+        if known != place:  # one rate is checked as a list of one: the place of its [0] is its own
+            message = message.replace(dotted(place), dotted(known))
+        if found.at_key or (known != place and mark.is_mapping):
+            line, col = mark.key_line, mark.key_col
+        else:
+            line, col = mark.line, mark.col + offset + (1 if mark.quoted and offset else 0)
+        values = self._resolved.values
+        return Problem(self._source.file, line, col, bad.code, scrub(message, values), scrub(hint, values))
+
+    def _known(self, path: KeyPath) -> KeyPath:
+        """Return ``path`` or the nearest thing around it that stands in the file."""
+        while path not in self._source.marks:
+            path = path[:-1]
+        return path
+
+    def _holds_reference(self, path: KeyPath) -> bool:
+        return any(reference[: len(path)] == path for reference in self._resolved.references)

@@ -1,0 +1,113 @@
+"""What can be wrong with a configuration file: stable codes, one ``Problem`` per mistake, all raised together."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from relay.core.errors import RelayError
+
+CODES: dict[str, str] = {
+    # E00x: the file itself
+    "E001": "the file cannot be read",
+    "E002": "the file is not UTF-8 text",
+    "E003": "the file is not well-formed YAML",
+    "E004": "the file holds no settings",
+    "E005": "a key stands twice in one mapping",
+    "E006": "the file is too large, too deep, or expands too far",
+    "E007": "a YAML feature the relay does not read",
+    "E008": "the format version is not known",
+    # E01x: the shape
+    "E010": "unknown key",
+    "E011": "a required key is missing",
+    "E012": "not supported by this version yet",
+    "E013": "the value has the wrong type",
+    "E014": "the key has no value",
+    "E015": "the value is not one of the choices",
+    "E016": "the number is out of range",
+    # E02x: values with a form of their own
+    "E020": "not a rate",
+    "E021": "not a duration",
+    "E022": "not a size",
+    "E023": "not a range of durations",
+    "E024": "not a usable URL",
+    "E025": "not a listening address",
+    "E026": "not a usable name",
+    "E027": "not a JMESPath expression",
+    "E028": "not a regular expression",
+    "E029": "not a usable header",
+    "E030": "not a usable classify rule",
+    "E031": "not a text the relay can use here",
+    # E04x: references to secrets
+    "E040": "a reference cannot be resolved",
+    "E041": "not a reference the relay knows",
+    # E05x: settings that contradict each other
+    "E050": "an unknown quota is named",
+    "E051": "two settings contradict each other",
+    "E052": "an address is used twice",
+    "E053": "there are no platforms",
+    "E054": "the listener would be open to others",
+    # W0xx: worth knowing; the file is used all the same
+    "W001": "credentials in a URL",
+    "W002": "a secret is written in the file",
+    "W003": "a quota is not used",
+    "W004": "a secret travels unencrypted",
+    "W005": "accepted payloads may be too large for the platform",
+    "W006": "the listener is open to others",
+}
+"""Every code and what it stands for. A code never changes its meaning; docs/config-errors.md explains each."""
+
+
+class Problem(NamedTuple):
+    """One mistake and where it stands; ``line`` and ``col`` count from 1."""
+
+    file: str
+    line: int
+    col: int
+    code: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        """Return ``file:line:col: code message; hint``, the form editors and terminals can jump to."""
+        return f"{self.file}:{self.line}:{self.col}: {self.code} {self.message}" + (
+            f"; {self.hint}" if self.hint else ""
+        )
+
+
+class ConfigInvalid(RelayError):
+    """The file cannot be used. ``problems`` holds all of them, in the order of the file."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(
+            sorted(set(problems), key=lambda p: (p.line, p.col, p.code, p.message))
+        )
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class BadValue(ValueError):
+    """A single value cannot be read; becomes a ``Problem`` once its place in the file is known.
+
+    ``offset`` is the column inside the value where the mistake stands.
+    """
+
+    def __init__(self, code: str, message: str, hint: str = "", *, offset: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.offset = offset
+
+
+def quoted(value: object) -> str:
+    """Return a value for a message: bounded, on one line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, int | float):
+        return str(value) if abs(value) < 10**30 else "a very large number"
+    text = str(value)
+    return repr(text if len(text) <= 60 else text[:57] + "...")

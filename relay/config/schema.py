@@ -1,0 +1,147 @@
+"""The schema of the whole file, and what the rest of the relay reads from it.
+
+Durations are float seconds, sizes are bytes, rates are ``core.model.Rate``. Every key carries its description; the
+JSON Schema for editors and the reference page are made from it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, PrivateAttr
+
+from relay.config.fields import (
+    Listens,
+    Name,
+    PositiveDuration,
+    Rates,
+    Secret,
+    Section,
+    Size,
+    StoreUrl,
+    Texts,
+    only_list,
+    required,
+    setting,
+)
+from relay.config.platform import Platform, PlatformDefaults
+from relay.config.problems import Problem
+from relay.config.yamlsource import KeyPath, Mark
+from relay.core.model import Quota, StoreRules
+
+
+class Ingest(Section):
+    """Where the order center posts callbacks."""
+
+    listen: Listens = setting("127.0.0.1:8787", "Address or list of addresses: host:port or unix:/path.")
+    max_body: Size = setting("1MiB", "Largest payload of one callback, after decoding.")
+    max_bulk: Size = setting("32MiB", "Largest NDJSON request, after decoding.")
+    token: Secret | None = setting(
+        None, "If set, posts need `Authorization: Bearer <token>`. Not needed on loopback with one user."
+    )
+    hosts: Texts = setting([], "Host names the relay is called by, besides loopback names and the address itself.")
+    origins: Texts = setting([], "Web origins that may post from a browser; none by default.")
+
+
+class User(Section):
+    """Someone who may use the admin side."""
+
+    name: Name = required("Stands in the audit log.")
+    role: Literal["viewer", "operator", "privacy", "admin"] = required(
+        "viewer sees; operator also pauses, retries, drops, reloads; privacy also sees payloads unmasked; admin all."
+    )
+    token: Secret = required("Sent as `Authorization: Bearer <token>`; use a ${file:...} reference.")
+
+
+class Admin(Section):
+    """Where operators, the console and Prometheus connect."""
+
+    listen: Listens = setting("127.0.0.1:8788", "Address or list of addresses: host:port or unix:/path.")
+    users: Annotated[tuple[User, ...], BeforeValidator(only_list)] = setting(
+        [], "Who may do what. With none: loopback only, and everything but unmasked payloads is allowed."
+    )
+    hosts: Texts = setting([], "Host names the console is called by, besides loopback names and the address itself.")
+    origins: Texts = setting([], "Web origins that may call the API from a browser; none by default.")
+
+
+class Keep(Section):
+    """How long finished callbacks stay."""
+
+    delivered: PositiveDuration = setting("7d", "Delivered and superseded callbacks; idempotency keys live as long.")
+    dead: PositiveDuration = setting("90d", "Dead and expired callbacks, for a person to look at.")
+
+
+class StoreSettings(Section):
+    """Where callbacks lie until they are delivered."""
+
+    url: StoreUrl = setting(
+        "sqlite:relay.db", "sqlite:PATH; a relative path lies in $STATE_DIRECTORY, else beside the configuration file."
+    )
+    max_size: Size = setting("2GiB", "Most room of used pages; nothing undelivered is ever dropped for room.")
+    keep: Keep = setting({}, "How long finished callbacks stay.")
+
+
+class QuotaSettings(Section):
+    """A request limit that several platforms share."""
+
+    rate: Rates = required("Requests allowed: 40/s, or a list such as [40/s, 100000/day] that must all hold.")
+    burst: Annotated[int, Field(ge=1)] | None = setting(
+        None, "Requests at most back to back, then the pace window/N. Not set: as many as the rate has free."
+    )
+
+
+class Origin(NamedTuple):
+    """Where a loaded configuration came from; kept for showing it."""
+
+    file: str
+    state_directory: Path
+    data: dict[str, Any]  # as written, references unresolved
+    marks: dict[KeyPath, Mark]
+
+
+class Config(Section):
+    """The relay's configuration."""
+
+    version: Literal[1] = required("Format of this file; always 1.")
+    ingest: Ingest = setting({}, "Where the order center posts callbacks.")
+    admin: Admin = setting({}, "Where operators, the console and Prometheus connect.")
+    store: StoreSettings = setting({}, "Where callbacks lie until they are delivered.")
+    quotas: dict[Name, QuotaSettings] = setting({}, "Limits shared by several platforms, by name.")
+    defaults: PlatformDefaults = setting({}, "Keys every platform starts from.")
+    platforms: dict[Name, Platform] = required("The destinations, by name; the name stands in URLs and metrics.")
+
+    _origin: Origin = PrivateAttr()
+    _warnings: tuple[Problem, ...] = PrivateAttr(default=())
+
+    @property
+    def origin(self) -> Origin:
+        """The file this was loaded from."""
+        return self._origin
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is worth knowing although the file can be used."""
+        return self._warnings
+
+    @property
+    def store_path(self) -> Path:
+        """The store's file; a relative one lies in ``$STATE_DIRECTORY``, else beside the configuration file."""
+        return self._origin.state_directory / self.store.url.removeprefix("sqlite:")
+
+    def quota(self, name: str) -> Quota:
+        """Return the shared quota called ``name``."""
+        settings = self.quotas[name]
+        return Quota(name, settings.rate, settings.burst)
+
+    def store_rules(self) -> StoreRules:
+        """Return what a store acts on: shared quotas, private ones as ``platform:NAME``, and how long to keep."""
+        quotas = {name: self.quota(name) for name in self.quotas}
+        for name, platform in self.platforms.items():
+            private = platform.private_quota(name)
+            if private is not None:
+                quotas[private.name] = private
+        return StoreRules(
+            quotas=quotas,
+            platforms={name: platform.rules(name) for name, platform in self.platforms.items()},
+            keep_delivered_s=self.store.keep.delivered,
+            keep_dead_s=self.store.keep.dead,
+        )

@@ -1,0 +1,155 @@
+"""Reads the texts of a configuration that have a form of their own: names, URLs, addresses, expressions.
+
+Like ``units``, every function raises ``BadValue`` with what to write instead.
+"""
+
+import ipaddress
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+
+from relay.config.problems import BadValue, quoted
+
+MAX_NAME = 64
+
+
+def parse_name(value: Any) -> str:
+    """Return a platform's, quota's or user's name: it stands in URLs and metrics."""
+    if not isinstance(value, str):
+        raise BadValue("E026", f"{quoted(value)} cannot be a name", "put it in quotes")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) or len(value) > MAX_NAME:
+        why = "names start with a letter or digit" if value[:1] in "_-." else "only letters, digits, - _ . are allowed"
+        raise BadValue("E026", f"{quoted(value)} cannot be a name", f"{why}, at most {MAX_NAME} characters")
+    return value
+
+
+def parse_jmespath(value: Any) -> str:
+    """Return a JMESPath expression that compiles (https://jmespath.org/specification.html)."""
+    if not isinstance(value, str):
+        raise BadValue("E027", f"{quoted(value)} is not a JMESPath expression", "write a path as text: order.id")
+    try:
+        jmespath.compile(value)
+    except JMESPathError as error:
+        offset = int(getattr(error, "lex_position", 0) or 0)
+        raise BadValue(
+            "E027", f"{quoted(value)} is not a JMESPath expression", _path_hint(value), offset=offset
+        ) from None
+    return value
+
+
+def _path_hint(value: str) -> str:
+    if value.startswith(("$.", "/")):
+        return f"did you mean {value.lstrip('$./').replace('/', '.')}?"
+    if re.fullmatch(r"[\w.-]+", value):
+        return 'names with - or a leading digit need quotes: "order-id"'
+    return "see https://jmespath.org"
+
+
+def parse_regex(value: Any) -> re.Pattern[str]:
+    """Return a compiled Python regular expression."""
+    if not isinstance(value, str):
+        raise BadValue("E028", f"{quoted(value)} is not a regular expression", "put it in quotes")
+    try:
+        return re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        offset = getattr(error, "pos", None) or 0
+        why = getattr(error, "msg", str(error))
+        raise BadValue("E028", f"{quoted(value)} is not a regular expression: {why}", offset=offset) from None
+
+
+def parse_url(value: Any) -> str:
+    """Return an absolute http(s) URL with a host."""
+    if not isinstance(value, str):
+        raise BadValue("E024", f"{quoted(value)} is not a URL", "write https://host/path")
+    if re.search(r"[\s\x00-\x1f\x7f]", value):
+        raise BadValue("E024", "the URL has white space in it")
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise BadValue("E024", f"the URL cannot be read: {error}".lower()) from None
+    if parts.scheme not in ("http", "https"):
+        hint = "" if "://" in value else f"did you mean https://{value.lstrip('/')}?"
+        what = f"the URL's scheme is {parts.scheme!r}" if "://" in value else "the URL has no scheme"
+        raise BadValue("E024", f"{what}; platforms are reached by http or https", hint)
+    if not host or port == 0:
+        raise BadValue("E024", "the URL names no host" if not host else "the URL's port is 0")
+    if parts.fragment or value.endswith("#"):
+        raise BadValue("E024", "the URL has a fragment (#...), which is never sent", "remove it")
+    return value
+
+
+def parse_listen(value: Any) -> str:
+    """Return ``host:port`` (IPv6 in brackets) or ``unix:/path``."""
+    example = "write host:port such as 127.0.0.1:8787, or unix:/path"
+    if not isinstance(value, str):
+        hint = f'write "127.0.0.1:{value}"' if isinstance(value, int) and not isinstance(value, bool) else example
+        raise BadValue("E025", f"{quoted(value)} is not an address", hint)
+    if value.startswith("unix:"):
+        path = value.removeprefix("unix:")
+        if not path.startswith("/"):
+            raise BadValue(
+                "E025", f"the socket path of {quoted(value)} is not absolute", "write unix:/run/relay/relay.sock"
+            )
+        if len(path.encode()) > 107:
+            raise BadValue("E025", f"the socket path of {quoted(value)} is longer than the kernel's 107 bytes")
+        return value
+    host, colon, port = value.rpartition(":")
+    if not colon or not host:
+        hint = f"write 127.0.0.1:{port}" if port.isdigit() else example
+        raise BadValue("E025", f"{quoted(value)} is not an address", hint)
+    if not port.isascii() or not port.isdigit() or int(port[:9]) > 65535:
+        raise BadValue("E025", f"{quoted(port)} is not a port", "ports go from 0 (any free one) to 65535")
+    bracketed = host.startswith("[") and host.endswith("]")
+    bare = host[1:-1] if bracketed else host
+    if bracketed or ":" in host:
+        try:
+            ipaddress.IPv6Address(bare)
+        except ValueError:
+            raise BadValue("E025", f"{quoted(host)} is not an IPv6 address", example) from None
+        if not bracketed:
+            raise BadValue("E025", f"{quoted(value)} is ambiguous", f'write "[{host}]:{port}"')
+    elif not re.fullmatch(r"[A-Za-z0-9._-]+", host):
+        raise BadValue("E025", f"{quoted(host)} is not a host", example)
+    return value
+
+
+def parse_store_url(value: Any) -> str:
+    """Return ``sqlite:PATH``; the Redis forms are told apart."""
+    if not isinstance(value, str) or not value:
+        raise BadValue("E031", f"{quoted(value)} is not a store", "write sqlite:relay.db")
+    scheme, colon, rest = value.partition(":")
+    if colon and scheme in ("redis", "rediss", "redis+sentinel", "redis+cluster"):
+        raise BadValue("E012", f"a {scheme}: store is not supported by this version yet", "use sqlite:relay.db")
+    if scheme != "sqlite" or not colon:
+        hint = f"did you mean sqlite:{value}?" if not colon else "write sqlite:relay.db"
+        raise BadValue("E031", "the store's URL must start with sqlite:", hint)
+    if rest.startswith("//") or rest == ":memory:":
+        hint = f"write sqlite:/{rest.lstrip('/')}" if rest.startswith("//") else "name a file: accepted means on disk"
+        raise BadValue("E031", f"{quoted(value)} is not a store", hint)
+    if not rest or rest.endswith("/") or "\0" in rest:
+        raise BadValue("E031", "the store's URL names no file", "write sqlite:relay.db")
+    return value
+
+
+def parse_utc_offset(value: Any) -> float:
+    """Return seconds east of UTC of ``+08:00``, ``-05:30`` or ``UTC``."""
+    if value in ("UTC", "Z"):
+        return 0.0
+    match = re.fullmatch(r"([+-])([0-9][0-9]):([0-9][0-9])", value) if isinstance(value, str) else None
+    if match is None or int(match[2]) > 14 or int(match[3]) > 59:
+        raise BadValue("E031", f"{quoted(value)} is not a UTC offset", 'write "+08:00" or UTC')
+    seconds = int(match[2]) * 3600.0 + int(match[3]) * 60.0
+    return -seconds if match[1] == "-" else seconds
+
+
+def parse_secret(value: Any) -> str:
+    """Return a token that can stand in an HTTP header."""
+    if not isinstance(value, str):
+        raise BadValue("E013", "a token must be text", "put it in quotes")
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise BadValue("E031", "a token must be printable ASCII without spaces, and not empty")
+    return value

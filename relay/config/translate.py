@@ -1,0 +1,170 @@
+"""Turns pydantic's errors into problems: our codes, our words, the place in the file, and what was probably meant."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from relay.config.problems import BadValue, quoted
+from relay.config.schema import Config
+from relay.config.yamlsource import KeyPath
+
+LATER: dict[str, frozenset[str]] = {
+    "Config": frozenset({"credentials", "routes", "alerts", "reconcile", "privacy"}),
+    "PlatformSettings": frozenset({"preset", "auth", "sign", "results", "confirm", "group", "accept"}),
+    "QuotaSettings": frozenset({"per"}),
+    "Rule": frozenset({"scope"}),
+}
+"""Keys the format has room for, by section, that this version does not act on."""
+
+_ELSEWHERE = {
+    "rate_limit": "rate", "limit": "rate", "ratelimit": "rate", "attempts": "retry.times",
+    "max_attempts": "retry.times", "retries": "retry.times", "max_events": "batch.max_items",
+    "max_wait": "batch.linger", "endpoint": "url", "uri": "url", "order_by": "key", "order_key": "key",
+    "ttl": "expires", "compression": "compress", "format": "envelope", "max_in_flight": "concurrency",
+    "max_disk": "max_size", "dir": "url", "port": "listen", "address": "listen", "retention": "keep",
+}  # fmt: skip
+"""What the same thing is called by other systems."""
+
+
+class Finding(NamedTuple):
+    """A problem whose place is a path in the data."""
+
+    path: KeyPath
+    bad: BadValue
+    at_key: bool = False  # the key is wrong, not its value
+    relies_on: tuple[KeyPath, ...] = ()  # it says nothing where one of these could not be read
+
+
+def findings(errors: list[ErrorDetails]) -> Iterator[Finding]:
+    """Yield what pydantic found, in our words."""
+    for error in errors:
+        path: KeyPath = tuple(error["loc"])
+        at_key = bool(path) and path[-1] == "[key]"
+        yield _finding(error, path[:-1] if at_key else path, at_key)
+
+
+def _finding(error: ErrorDetails, path: KeyPath, at_key: bool) -> Finding:
+    kind, context = error["type"], error.get("ctx", {})
+    where = dotted(path)
+    if kind[:1] == "E" and kind[1:].isdigit():
+        bad = BadValue(kind, f"{where}: {context['message']}", context["hint"], offset=context["offset"])
+        return Finding(path, bad, at_key)
+    if kind == "extra_forbidden":
+        return Finding(path, _unknown_key(path), at_key=True)
+    if kind == "missing":
+        owner = f" in {dotted(path[:-1])}" if path[:-1] else ""
+        hint = "write version: 1 as the first line" if path == ("version",) else ""
+        return Finding(path[:-1], BadValue("E011", f"the key {quoted(path[-1])} is missing{owner}", hint), at_key=True)
+    if kind in ("literal_error", "enum"):
+        return Finding(path, _no_choice(path, error["input"]))
+    return Finding(path, BadValue(*_shape(kind, context, where, error["input"])))
+
+
+def _shape(kind: str, context: dict[str, Any], where: str, value: Any) -> tuple[str, str, str]:
+    """Return code, message and hint of a wrong type or range."""
+    bounds = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
+    if kind in bounds:
+        name, word = bounds[kind]
+        return "E016", f"{where} must be {word} {context[name]}, not {quoted(value)}", ""
+    wanted, hint = {
+        "model_type": ("a mapping of keys", ""),
+        "dict_type": ("a mapping of names", "write `NAME:` and its keys below it"),
+        "tuple_type": ("a list", "write [a, b]"),
+        "string_type": ("text", "put it in quotes"),
+        "int_type": ("a whole number", ""),
+        "bool_type": ("true or false", ""),
+    }.get(kind, (f"something else ({kind})", ""))
+    if kind == "string_type" and isinstance(value, dict | list):
+        hint = ""
+    if kind == "int_type" and isinstance(value, str) and value.isdigit():
+        hint = f"write {value} without quotes"
+    if kind == "bool_type" and value in ("on", "yes", "off", "no"):
+        hint = f"write {'true' if value in ('on', 'yes') else 'false'}; YAML 1.2 knows no other words"
+    if kind == "tuple_type":
+        hint = f"write [{value}]" if isinstance(value, str | int) else "start each entry with `- `"
+    return "E013", f"{where} must be {wanted}, not {quoted(value)}", hint
+
+
+def _no_choice(path: KeyPath, value: Any) -> BadValue:
+    if path == ("version",):
+        return BadValue("E008", f"version {quoted(value)} of the format is not known to this relay", "write version: 1")
+    section = section_at(path[:-1])
+    choices = [str(choice) for choice in _literals(section.fields[path[-1]])] if section else []
+    close = get_close_matches(str(value).lower(), [choice.lower() for choice in choices], 1)
+    meant = next((choice for choice in choices if close and choice.lower() == close[0]), None)
+    hint = f"did you mean {meant!r}?" if meant else f"choices are {', '.join(choices)}"
+    return BadValue("E015", f"{dotted(path)}: {quoted(value)} is not a choice", hint)
+
+
+def _unknown_key(path: KeyPath) -> BadValue:
+    key, owner = str(path[-1]), dotted(path[:-1])
+    inside = f" in {owner}" if owner else ""
+    section = section_at(path[:-1])
+    if section is None:
+        return BadValue("E010", f"unknown key {quoted(key)}{inside}")
+    if any(key in LATER.get(name, ()) for name in section.names):
+        return BadValue("E012", f"the key {quoted(key)}{inside} is not supported by this version yet", "remove it")
+    return BadValue("E010", f"unknown key {quoted(key)}{inside}", _meant(key, section))
+
+
+def _meant(key: str, section: "SectionInfo") -> str:
+    """Guess the key meant: another system's word for it, a slip of the pen, or a key of a mapping within."""
+    for name, annotation in section.fields.items():
+        inner = model_in(annotation)
+        if inner is not None and key in _fields(inner) and get_origin(annotation) not in (dict, tuple):
+            return f"did you mean '{name}.{key}'?"
+    words = {name: name for name in section.fields}
+    words |= {word: meant for word, meant in _ELSEWHERE.items() if meant.partition(".")[0] in section.fields}
+    close = get_close_matches(key.lower().replace("-", "_"), words, 1, 0.65)
+    if close:
+        return f"did you mean {words[close[0]]!r}?"
+    return f"keys are {', '.join(section.fields)}" if len(section.fields) <= 8 else ""
+
+
+class SectionInfo(NamedTuple):
+    """A mapping of the schema: the names of its types, and its keys with their annotations."""
+
+    names: tuple[str, ...]
+    fields: dict[Any, Any]
+
+
+def section_at(path: KeyPath) -> SectionInfo | None:
+    """Return the schema's section that lies at ``path``, or None where free names or values lie."""
+    model: type[BaseModel] | None = Config
+    rest = list(path)
+    while rest:
+        if model is None:
+            return None
+        annotation = _fields(model).get(rest.pop(0))
+        model = model_in(annotation)
+        if get_origin(annotation) in (dict, tuple):
+            if not rest:
+                return None
+            rest.pop(0)
+    return SectionInfo(tuple(base.__name__ for base in model.__mro__), _fields(model)) if model else None
+
+
+def dotted(path: KeyPath) -> str:
+    """Return a path as people write it: ``platforms.shop-a.classify[0].as``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def _fields(model: type[BaseModel]) -> dict[Any, Any]:
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the section type within an annotation such as ``dict[str, Platform]``, or None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := model_in(part))), None)
+
+
+def _literals(annotation: Any) -> list[Any]:
+    found: list[Any] = []
+    for part in get_args(annotation):
+        found.extend(_literals(part) if get_args(part) else [part])
+    return [part for part in found if not isinstance(part, type)]

@@ -1,0 +1,155 @@
+"""Reads quantities as people write them: ``100/min``, ``10s``, ``2MiB``, ``2s..10m``.
+
+A bare number is always an error, because 60 read as seconds by one and as milliseconds by another has cost people
+orders. Every function raises ``BadValue`` with what to write instead.
+"""
+
+import re
+from typing import NamedTuple
+
+from relay.config.problems import BadValue, quoted
+from relay.core.model import Rate
+
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION_WORDS = {
+    "sec": "s", "secs": "s", "second": "s", "seconds": "s", "min": "m", "mins": "m", "minute": "m", "minutes": "m",
+    "hr": "h", "hour": "h", "hours": "h", "day": "d", "days": "d", "msec": "ms", "millis": "ms", "milliseconds": "ms",
+}  # fmt: skip
+_SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_RATE_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86400.0}
+_RATE_WORDS = {
+    "sec": "s", "second": "s", "m": "min", "minute": "min", "mins": "min", "hr": "h", "hour": "h", "d": "day",
+    "days": "day",
+}  # fmt: skip
+
+_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
+DURATION_PATTERN = rf"{_NUMBER}(?:ms|s|m|h|d)"
+SIZE_PATTERN = rf"{_NUMBER}(?:B|KB|MB|GB|KiB|MiB|GiB)"
+RATE_PATTERN = rf"[0-9]{{1,9}}/(?:s|min|h|day|{DURATION_PATTERN})"
+RANGE_PATTERN = rf"{DURATION_PATTERN}\.\.{DURATION_PATTERN}"
+
+_QUANTITY = re.compile(rf"({_NUMBER})([A-Za-z]*)")
+_LOOSE_QUANTITY = re.compile(rf"({_NUMBER})\s*([A-Za-z]*)")
+_RATE = re.compile(r"([0-9]{1,9})/(\S+)")
+_LOOSE_RATE = re.compile(r"([0-9]{1,9})\s*(?:/|per|p)\s*([A-Za-z]+)")
+
+_LONGEST_S = 3660 * 86400.0  # ten years: anything longer is a slip of the pen
+_LONGEST_WINDOW_S = 31 * 86400.0  # attempts are kept for the longest window, so it bounds what the store keeps
+_LARGEST_BYTES = 2**50
+
+
+class Backoff(NamedTuple):
+    """Exponential waiting: the n-th wait is at most ``min(cap, base * 2**(n-1))`` seconds."""
+
+    base: float
+    cap: float
+
+
+def parse_duration(value: object) -> float:
+    """Return seconds of a duration such as ``500ms``, ``10s``, ``5m``, ``24h``, ``7d``."""
+    number, unit = _quantity("E021", "duration", value, example="s or {n}m", units=_DURATION_UNITS)
+    if unit not in _DURATION_UNITS:
+        meant = _closest(unit, _DURATION_UNITS, _DURATION_WORDS)
+        hint = f"did you mean {number}{meant}?" if meant else "units are ms, s, m, h and d"
+        raise BadValue("E021", f"duration {quoted(value)} has the unknown unit {unit!r}", hint)
+    seconds = float(number) * _DURATION_UNITS[unit]
+    if seconds > _LONGEST_S:
+        raise BadValue("E021", f"duration {quoted(value)} is longer than ten years")
+    return seconds
+
+
+def parse_size(value: object) -> int:
+    """Return bytes of a size such as ``64KiB``, ``2MiB`` (powers of 1024) or ``5MB`` (powers of 1000)."""
+    number, unit = _quantity("E022", "size", value, example="KiB or {n}MiB", units=_SIZE_UNITS)
+    if unit not in _SIZE_UNITS:
+        meant = _closest(unit, _SIZE_UNITS, {"K": "KiB", "M": "MiB", "G": "GiB"})
+        hint = f"did you mean {number}{meant}?" if meant else "units are B, KiB, MiB, GiB, KB, MB and GB"
+        raise BadValue("E022", f"size {quoted(value)} has the unknown unit {unit!r}", hint)
+    size = float(number) * _SIZE_UNITS[unit]
+    if size != int(size):
+        raise BadValue("E022", f"size {quoted(value)} is not a whole number of bytes")
+    if size > _LARGEST_BYTES:
+        raise BadValue("E022", f"size {quoted(value)} is larger than any disk the relay will see")
+    return int(size)
+
+
+def parse_rate(value: object) -> Rate:
+    """Return the limit of ``N/s``, ``N/min``, ``N/h``, ``N/day`` or of N in any duration, ``N/90s``."""
+    if not isinstance(value, str):
+        number = value if isinstance(value, int) and not isinstance(value, bool) else 100
+        raise BadValue("E020", f"rate {quoted(value)} has no window", f"write {number}/s or {number}/min")
+    match = _RATE.fullmatch(value)
+    if match is None:
+        raise BadValue("E020", f"{quoted(value)} is not a rate", _rate_hint(value))
+    limit, window = int(match[1]), match[2]
+    if limit == 0:
+        raise BadValue(
+            "E020", f"rate {quoted(value)} would never send anything", "use `relay pause` to stop a platform"
+        )
+    if window in _RATE_UNITS:
+        return Rate(limit, _RATE_UNITS[window])
+    if window[0].isdigit():
+        try:
+            window_s = parse_duration(window)
+        except BadValue as bad:
+            raise BadValue("E020", f"rate {quoted(value)}: {bad.message}", bad.hint) from None
+        if not 0 < window_s <= _LONGEST_WINDOW_S:
+            raise BadValue("E020", f"the window of rate {quoted(value)} must lie between 1ms and 31d")
+        return Rate(limit, window_s)
+    meant = _closest(window, _RATE_UNITS, _RATE_WORDS)
+    hint = f"did you mean {limit}/{meant}?" if meant else "windows are s, min, h, day or a duration such as 90s"
+    raise BadValue("E020", f"rate {quoted(value)} has the unknown window {window!r}", hint)
+
+
+def parse_backoff(value: object) -> Backoff:
+    """Return both ends of a range of durations, ``2s..10m``."""
+    low, dots, high = value.partition("..") if isinstance(value, str) else ("", "", "")
+    if not dots:
+        raise BadValue("E023", f"{quoted(value)} is not a range of durations", "write first..longest wait: 2s..10m")
+    try:
+        base, cap = parse_duration(low), parse_duration(high)
+    except BadValue as bad:
+        raise BadValue("E023", f"range {quoted(value)}: {bad.message}", bad.hint) from None
+    if base <= 0:
+        raise BadValue("E023", f"range {quoted(value)} starts at no wait at all", "the first wait must be above 0")
+    if base > cap:
+        raise BadValue("E023", f"range {quoted(value)} starts above its end", f"did you mean {high}..{low}?")
+    return Backoff(base, cap)
+
+
+def _quantity(
+    code: str, kind: str, value: object, *, example: str, units: dict[str, float] | dict[str, int]
+) -> tuple[str, str]:
+    """Split a number from its unit; refuse what is no number with a unit."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise BadValue(code, f"{kind} {quoted(value)} has no unit", f"write {value}{example.format(n=value)}")
+    if not isinstance(value, str):
+        raise BadValue(code, f"{quoted(value)} is not a {kind}", f"write a number and a unit: {', '.join(units)}")
+    match = _QUANTITY.fullmatch(value)
+    if match is not None and match[2]:
+        return match[1], match[2]
+    if match is not None:
+        raise BadValue(code, f"{kind} {quoted(value)} has no unit", f"write {value}{example.format(n=value)}")
+    loose = _LOOSE_QUANTITY.fullmatch(value.strip())
+    if loose is not None and loose[2] in units:
+        raise BadValue(code, f"{kind} {quoted(value)} has a space in it", f"write {loose[1]}{loose[2]}")
+    raise BadValue(code, f"{quoted(value)} is not a {kind}", f"write one number and a unit: {', '.join(units)}")
+
+
+def _rate_hint(value: str) -> str:
+    loose = _LOOSE_RATE.fullmatch(value.strip())
+    meant = loose and _closest(loose[2], _RATE_UNITS, _RATE_WORDS)
+    if loose and meant:
+        return f"write {loose[1]}/{meant}"
+    if value.isdigit():
+        return f"write {value}/s or {value}/min"
+    return "write requests/window: 10/s, 100/min, 5000/h, 100000/day or 20/90s"
+
+
+def _closest(unit: str, units: dict[str, float] | dict[str, int], words: dict[str, str]) -> str:
+    """Return the unit meant by another spelling of it, or nothing."""
+    lowered = unit.lower()
+    for name in units:
+        if name.lower() == lowered:
+            return name
+    return words.get(unit) or words.get(lowered) or words.get(unit.upper()) or ""

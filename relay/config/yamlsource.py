@@ -1,0 +1,257 @@
+"""Reads a YAML file into plain data and remembers where every key and value stands.
+
+Scalars mean what YAML 1.2's core schema says: only ``true`` and ``false`` are booleans, ``on``, ``no``, ``12:30`` and
+dates stay text (PyYAML's own loaders follow YAML 1.1). Duplicate keys, tags of one's own, merge keys and anything that
+unfolds without bound are errors with a position.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from yaml.composer import Composer
+from yaml.error import MarkedYAMLError
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.parser import Parser
+from yaml.reader import Reader, ReaderError
+from yaml.resolver import BaseResolver
+from yaml.scanner import Scanner
+
+from relay.config.problems import ConfigInvalid, Problem, quoted
+
+MAX_FILE_BYTES = 4 * 2**20
+MAX_DEPTH = 32  # the schema needs 8
+MAX_NODES = 100_000  # some thousand platforms; an alias bomb asks for billions
+
+KeyPath = tuple[str | int, ...]
+"""Where a value stands in the data: ``("platforms", "shop-a", "rate", 0)``."""
+
+
+class Mark(NamedTuple):
+    """The places of a key and of its value, counted from 1. A list item's key place is its value's."""
+
+    key_line: int
+    key_col: int
+    line: int
+    col: int
+    quoted: bool  # the value's text starts one column after its mark
+    is_mapping: bool
+
+
+class Source(NamedTuple):
+    """A file as read: its data, and a mark for every path in it."""
+
+    file: str
+    data: dict[str, Any]
+    marks: dict[KeyPath, Mark]
+    problems: list[Problem]
+    bad: set[KeyPath]  # values already complained about; what stands in the data for them means nothing
+
+
+class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
+    """PyYAML's pure parser with the core schema's resolver and a bound on nesting.
+
+    The C parser is ten times as fast, but its messages and positions differ from build to build.
+    """
+
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+        Composer.__init__(self)
+        BaseResolver.__init__(self)
+        self.depth = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """Compose one node, refusing to go deeper than any sensible file."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _TooMuch(event.start_mark, f"nested more than {MAX_DEPTH} levels deep")
+        node: Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})$"), _first)
+
+
+class _TooMuch(Exception):
+    """Nesting or expansion went past its bound."""
+
+    def __init__(self, mark: Any, why: str) -> None:
+        super().__init__(why)
+        self.mark = mark
+
+
+def read_source(path: Path, *, name: str | None = None) -> Source:
+    """Read and parse the file at ``path``; raise ``ConfigInvalid`` where nothing can be made of it."""
+    file = name or str(path)
+    try:
+        if path.is_dir():
+            raise ConfigInvalid([Problem(file, 1, 1, "E001", "this is a directory", "name the YAML file in it")])
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        hint = "give its path, or set RELAY_CONFIG"
+        raise ConfigInvalid([Problem(file, 1, 1, "E001", "there is no such file", hint)]) from None
+    except OSError as error:
+        why = (error.strerror or "unknown error").lower()
+        raise ConfigInvalid([Problem(file, 1, 1, "E001", f"the file cannot be read: {why}")]) from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigInvalid([Problem(file, 1, 1, "E006", f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")])
+    return parse_source(raw, file)
+
+
+def parse_source(raw: bytes, file: str) -> Source:
+    """Parse the bytes of a file called ``file``; raise ``ConfigInvalid`` where nothing can be made of them."""
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start].decode("utf-8-sig", "replace")
+        line, col = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+        what = f"byte 0x{raw[error.start]:02x} is not UTF-8"
+        raise ConfigInvalid([Problem(file, line, col, "E002", what, "save the file as UTF-8")]) from None
+    try:
+        root = _Loader(text).get_single_node()
+        builder = _Builder(file)
+        if root is None or (isinstance(root, ScalarNode) and not root.value):
+            hint = "start with `version: 1` and `platforms:`"
+            raise ConfigInvalid([Problem(file, 1, 1, "E004", "the file is empty", hint)])
+        data = builder.build(root, (), 0)
+    except _TooMuch as error:
+        line, col = error.mark.line + 1, error.mark.column + 1
+        raise ConfigInvalid([Problem(file, line, col, "E006", str(error))]) from None
+    except ReaderError as error:
+        before = text[: error.position]
+        line, col = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+        what = f"the control character U+{ord(text[error.position]):04X} is not allowed in YAML"
+        raise ConfigInvalid([Problem(file, line, col, "E003", what)]) from None
+    except MarkedYAMLError as error:
+        raise ConfigInvalid([_syntax_problem(error, file)]) from None
+    if not isinstance(data, dict):
+        hint = "start with `version: 1` and `platforms:`"
+        raise ConfigInvalid([*builder.problems, Problem(file, 1, 1, "E004", "the file must hold a mapping", hint)])
+    return Source(file, data, builder.marks, builder.problems, builder.bad)
+
+
+def _syntax_problem(error: MarkedYAMLError, file: str) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    line, col = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    what = error.problem or "not well-formed"
+    hint = ""
+    if "'\\t'" in what:
+        what, hint = "a tab stands where YAML wants spaces", "indent with spaces"
+    elif "mapping values are not allowed" in what:
+        what, hint = "a second ': ' in one line", "quote the value, or check the indentation"
+    elif "cannot start any token" in what:
+        hint = "put the value in quotes"
+    elif "single document" in (error.context or ""):
+        what, hint = "a second document starts here", "keep one document in the file"
+    elif "undefined alias" in what:
+        hint = "put the value in quotes if it is meant to start with *"
+    elif error.context:
+        what = f"{error.context}: {what}"
+    return Problem(file, line, col, "E003", what, hint)
+
+
+class _Builder:
+    """Turns nodes into plain data, noting marks and every problem on the way."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.marks: dict[KeyPath, Mark] = {}
+        self.problems: list[Problem] = []
+        self.bad: set[KeyPath] = set()
+        self.nodes = 0
+
+    def build(self, node: Node, path: KeyPath, depth: int) -> Any:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise _TooMuch(node.start_mark, f"the aliases unfold into more than {MAX_NODES} values")
+        if depth > MAX_DEPTH:
+            raise _TooMuch(node.start_mark, "an alias stands inside what it refers to")
+        if path not in self.marks:
+            self._mark(path, node, node)
+        if isinstance(node, MappingNode):
+            self._check_tag(node, "map")
+            return self._mapping(node, path, depth)
+        if isinstance(node, SequenceNode):
+            self._check_tag(node, "seq")
+            return [self.build(child, (*path, index), depth + 1) for index, child in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: MappingNode, path: KeyPath, depth: int) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            if key == "<<" and not key_node.style:
+                self._problem(
+                    key_node, "E007", "merge keys (<<) are not read", "put what platforms share under `defaults:`"
+                )
+                continue
+            if not isinstance(key_node, ScalarNode) or not key_node.tag.endswith(":str"):
+                shown = quoted(key) if isinstance(key_node, ScalarNode) else "a list or mapping"
+                self._problem(key_node, "E007", f"the key {shown} is not text", "put it in quotes")
+                continue
+            if key in data:
+                first = self.marks[(*path, key)]
+                self._problem(
+                    key_node, "E005", f"the key {quoted(key)} stands here twice", f"first in line {first.key_line}"
+                )
+                continue
+            self._mark((*path, key), key_node, value_node)
+            data[key] = self.build(value_node, (*path, key), depth + 1)
+        return data
+
+    def _scalar(self, node: Node, path: KeyPath) -> Any:
+        text: str = node.value
+        kind = node.tag.rpartition(":")[2] if node.tag.startswith("tag:yaml.org,2002:") else ""
+        try:
+            if kind == "str":
+                return text
+            if kind == "null":
+                return None
+            if kind == "bool":
+                return text.lower() == "true"
+            if kind == "int":
+                return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+            if kind == "float":
+                return float(re.sub(r"(?i)\.(inf|nan)", r"\1", text))
+        except ValueError:
+            self.bad.add(path)
+            self._problem(node, "E013", f"{quoted(text)} is not a number the relay can read")
+            return None
+        self.bad.add(path)
+        self._problem(node, "E007", f"the tag {node.tag!r} is not read", "remove it")
+        return None
+
+    def _check_tag(self, node: Node, kind: str) -> None:
+        if node.tag != f"tag:yaml.org,2002:{kind}":
+            self._problem(node, "E007", f"the tag {node.tag!r} is not read", "remove it")
+
+    def _mark(self, path: KeyPath, key: Node, value: Node) -> None:
+        is_quoted = isinstance(value, ScalarNode) and value.style in ("'", '"')
+        start, key_start = value.start_mark, key.start_mark
+        self.marks[path] = Mark(
+            key_start.line + 1,
+            key_start.column + 1,
+            start.line + 1,
+            start.column + 1,
+            is_quoted,
+            isinstance(value, MappingNode),
+        )
+
+    def _problem(self, node: Node, code: str, message: str, hint: str = "") -> None:
+        mark = node.start_mark
+        self.problems.append(Problem(self.file, mark.line + 1, mark.column + 1, code, message, hint))

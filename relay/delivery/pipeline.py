@@ -1,0 +1,286 @@
+"""The life of a batch, for one platform.
+
+A callback lies in the store, accepted and durable. The pipeline takes it out and to its platform:
+
+1. **Gate.** May the platform be talked to? A pause, a cooldown it asked for, a backoff after failures or an open
+   breaker stop the whole platform (``policy/gate.py``); nothing is claimed meanwhile, so nothing ages in memory.
+2. **Claim.** ``Outbox.claim`` does three things in one commit: it takes a slot under every quota, freezes the batch -
+   membership and id - and records the attempt. Or it answers until when to wait: for a slot, for the pace, for more
+   callbacks, for a retry time. Only then may a byte be sent, and after a crash the same batch goes again under its id.
+3. **Send.** The payloads are spliced into the envelope as they came, compressed, and posted once. The HTTP client
+   follows no redirect and never sends again by itself. ``Idempotency-Key`` carries the batch id, ``Relay-Attempt`` n.
+4. **Classify.** Whatever came back, or did not, becomes a verdict (``wire/classify.py``): an outcome, and whether the
+   platform may have applied the batch.
+5. **Settle.** ``policy/settling.py`` turns the verdict into what happens to each item and to the gate;
+   ``Outbox.settle`` commits it in one transaction and the slot starts its way back, one full window after the answer.
+   A settle that cannot be committed is repeated from memory: the batch is not sent again for the store's sake.
+
+Up to ``concurrency`` batches are between 2 and 5 at once, and never two with the same key: the store hands out only
+the head of a key. Retry times are columns in the store; nothing here sleeps for a callback.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from relay.core.clock import Clock
+from relay.core.errors import StoreError
+from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, State, Verdict, WaitUntil, Wish
+from relay.delivery.sender import Request, Sender
+from relay.delivery.terms import Terms
+from relay.delivery.wakeup import Wakeup
+from relay.policy.batching import turn_of
+from relay.policy.gate import Gate
+from relay.policy.settling import Attempted, decide
+from relay.store.base import Outbox
+from relay.telemetry.events import Events
+from relay.wire.answer import Answer
+from relay.wire.classify import classify
+from relay.wire.compress import compress
+
+_GATE_LAG_S = 30.0  # last_accepted_at alone is written this often at most
+_SETTLE_AGAIN_S = 0.5  # between tries to commit a settle while the store is down
+
+
+class Pipeline:
+    """Claims, sends and settles for one platform until cancelled."""
+
+    def __init__(
+        self,
+        *,
+        terms: Terms,
+        gate: Gate,
+        outbox: Outbox,
+        sender: Sender,
+        clock: Clock,
+        wall: Callable[[], float],
+        events: Events,
+        rng: random.Random,
+    ) -> None:
+        self.terms = terms
+        self.gate = gate
+        self.last_error = ""
+        self.wait_reason = ""
+        self.waits_until = 0.0
+        self._outbox = outbox
+        self._sender = sender
+        self._clock = clock
+        self._wall = wall
+        self._events = events
+        self._rng = rng
+        self._wakeup = Wakeup(clock)
+        self._turn = 0
+        self._flush = False
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._gate_kept: dict[str, Any] = gate.dump()
+        self._broken: BaseException | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Batches claimed and not settled."""
+        return len(self._under_way)
+
+    def changed(self, count: int) -> None:
+        """Take note of ``count`` more callbacks to send, or of changed slots when 0."""
+        if count:
+            self._wakeup.arrived(count)
+        else:
+            self._wakeup.wake()
+
+    def flush(self) -> None:
+        """Send the next batch without waiting for pace or linger; limits hold."""
+        self._flush = True
+        self._wakeup.wake()
+
+    async def run(self) -> None:
+        """Claim and send until cancelled; raises what a delivery raised, which is a bug."""
+        while True:
+            self._wakeup.begin()
+            if self._broken is not None:
+                broken, self._broken = self._broken, None
+                raise broken
+            now = self._clock.now()
+            room = 1 if self.gate.single_file else self.terms.concurrency
+            if self.in_flight >= room:
+                await self._sleep(WaitUntil(float("inf"), "concurrency"))
+                continue
+            opens_at = self.gate.opens_at(now)
+            if opens_at > now:
+                await self._sleep(WaitUntil(opens_at, self._gate_reason()))
+                continue
+            try:
+                claimed = await self._outbox.claim(self._wish())
+            except StoreError:  # the store reports its own failure; what was not claimed was not sent
+                await self._sleep(WaitUntil(self._clock.now() + _SETTLE_AGAIN_S, "store"))
+                continue
+            if isinstance(claimed, WaitUntil):
+                self._flush = False
+                await self._sleep(claimed)
+            else:
+                self._turn += 1
+                task = asyncio.create_task(self._deliver(claimed, first_after_stop=self.gate.resuming))
+                self._under_way.add(task)
+                task.add_done_callback(self._delivered)
+
+    async def drain(self, within_s: float) -> int:
+        """Wait for what is under way, at most ``within_s``; return how many were cut off (they count as crashed)."""
+        if not self._under_way:
+            return 0
+        _, left = await asyncio.wait(self._under_way, timeout=within_s)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+        return len(left)
+
+    def _wish(self) -> Wish:
+        terms, gate = self.terms, self.gate
+        testing = gate.resuming and gate.suspicion.test
+        return Wish(
+            platform=terms.platform,
+            group="",
+            max_items=terms.max_items,
+            max_bytes=terms.max_bytes,
+            frame_bytes=terms.envelope.frame_bytes,
+            item_bytes=terms.envelope.item_bytes,
+            linger_s=terms.linger_s,
+            turn=turn_of(Lane.RETRY) if testing else self._turn,
+            probe=(gate.single_file and not testing) or self._flush,
+        )
+
+    async def _sleep(self, wait: WaitUntil) -> None:
+        self.wait_reason, self.waits_until = wait.reason, wait.at
+        # while slots or the gate hold everything back, more callbacks change nothing
+        missing = wait.missing or (1 if wait.reason in ("idle", "retry") else 0)
+        await self._wakeup.sleep(wait.at, missing=missing)
+        self.wait_reason = ""
+
+    def _gate_reason(self) -> str:
+        if self.gate.paused:
+            return "paused"
+        return "breaker" if self.gate.breaker.is_open else "throttled"
+
+    async def _deliver(self, batch: Batch, *, first_after_stop: bool) -> None:
+        started_at = self._clock.now()
+        try:
+            verdict, result = await self._attempt(batch, started_at)
+        except Exception as error:  # noqa: BLE001 - a bug of ours: the batch must not stay under way for ever; then tell
+            verdict = Verdict(Outcome.CRASH, ambiguous=True, reason=f"relay error: {type(error).__name__}")
+            ended_at = self._clock.now()
+            result = AttemptResult(
+                Outcome.CRASH, ended_at, ended_at - started_at, reason=verdict.reason, ambiguous=True
+            )
+            self._broken = error
+        was_open = self.gate.breaker.is_open
+        attempted = Attempted(batch, verdict, result, started_at, first_after_stop)
+        settlement = decide(attempted, budget=self.terms.budget, gate=self.gate, now=result.ended_at, rng=self._rng)
+        self._wakeup.wake()  # a gate that closed or opened is news before the commit
+        await self._settle(settlement)
+        self._tell(batch, settlement, was_open=was_open)
+
+    async def _attempt(self, batch: Batch, started_at: float) -> tuple[Verdict, AttemptResult]:
+        request, raw_bytes = self._request(batch)
+        answer = await self._sender.send(request)
+        ended_at = self._clock.now()
+        verdict = classify(
+            answer,
+            rules=self.terms.rules,
+            compressed="Content-Encoding" in request.headers,
+            items=len(batch.items),
+            wall=self._wall(),
+        )
+        result = AttemptResult(
+            outcome=verdict.outcome,
+            ended_at=ended_at,
+            duration_s=ended_at - started_at,
+            status=answer.status if isinstance(answer, Answer) else None,
+            reason=verdict.reason,
+            excerpt=verdict.excerpt,
+            ambiguous=verdict.ambiguous,
+            raw_bytes=raw_bytes,
+            wire_bytes=len(request.body),
+        )
+        return verdict, result
+
+    def _request(self, batch: Batch) -> tuple[Request, int]:
+        body, content_type = self.terms.envelope.build(batch.items)
+        wire, encoding = compress(body, "none" if self.gate.plain else self.terms.codec)
+        headers = {
+            **self.terms.headers,
+            "Content-Type": content_type,
+            "Idempotency-Key": batch.id,
+            "Relay-Attempt": str(batch.attempt),
+        }
+        if encoding is not None:
+            headers["Content-Encoding"] = encoding
+        request = Request(
+            url=self.terms.url,
+            method=self.terms.method,
+            headers=headers,
+            body=wire,
+            timeout_s=self.terms.timeout_s,
+        )
+        return request, len(body)
+
+    async def _settle(self, settlement: Settlement) -> None:
+        settlement = self._with_gate(settlement)
+        while True:
+            try:
+                return await self._outbox.settle(settlement)
+            except StoreError:  # reported by the store; the answer is known and must not be asked for again
+                await asyncio.sleep(_SETTLE_AGAIN_S)
+
+    def _with_gate(self, settlement: Settlement) -> Settlement:
+        """Carry the gate along when a restart would miss the change."""
+        gate, kept = self.gate.dump(), self._gate_kept
+        fresh = gate["last_accepted_at"] - kept["last_accepted_at"] < _GATE_LAG_S
+        if fresh and {**gate, "last_accepted_at": 0} == {**kept, "last_accepted_at": 0}:
+            return settlement
+        self._gate_kept = gate
+        return replace(settlement, gate=gate)
+
+    def _tell(self, batch: Batch, settlement: Settlement, *, was_open: bool) -> None:
+        platform, result, events = self.terms.platform, settlement.result, self._events
+        if result.outcome not in (Outcome.OK, Outcome.DUPLICATE):
+            self.last_error = result.reason
+        events.attempt(
+            platform=platform,
+            batch=batch.id,
+            attempt=batch.attempt,
+            outcome=result.outcome,
+            status=result.status,
+            items=len(batch.items),
+            raw_bytes=result.raw_bytes,
+            wire_bytes=result.wire_bytes,
+            duration_s=result.duration_s,
+            reason=result.reason,
+        )
+        if settlement.delivered:
+            ended_at = result.ended_at
+            events.delivered(platform=platform, latencies=[ended_at - item.accepted_at for item in batch.items])
+        if settlement.resend is not None or settlement.requeue:
+            events.retried(platform=platform, count=len(batch.items), reason=result.outcome)
+        if settlement.held:
+            events.held(platform=platform, count=len(settlement.held), reason=result.reason)
+        for ending in settlement.endings:
+            if ending.state is State.EXPIRED:
+                events.expired(platform=platform, count=len(ending.seqs))
+            else:
+                events.dead(platform=platform, count=len(ending.seqs), reason=ending.reason)
+        if self.gate.throttled and result.outcome is Outcome.THROTTLED:
+            wait_s = self.gate.stopped_until - result.ended_at
+            events.throttled(platform=platform, wait_s=max(0.0, wait_s), reason=result.reason)
+        if result.outcome is Outcome.PLAIN:
+            events.plain_remembered(platform=platform)
+        if self.gate.breaker.is_open and not was_open:
+            events.breaker_opened(platform=platform, reason=self.gate.breaker.reason)
+        elif was_open and not self.gate.breaker.is_open:
+            events.breaker_closed(platform=platform)
+
+    def _delivered(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken = error
+        self._wakeup.wake()

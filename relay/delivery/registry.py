@@ -1,0 +1,164 @@
+"""All pipelines by platform: starts, supervises, replaces and stops them, and answers for them to operators.
+
+A pipeline that raises is a bug: it is reported with its state and started again after a growing wait, without touching
+the others. What it had under way is settled or, failing that, found as crashed at the next start of the relay.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from relay.core.clock import Clock
+from relay.delivery.pipeline import Pipeline
+from relay.delivery.sender import Sender
+from relay.delivery.terms import Terms
+from relay.policy.breaker import Breaker
+from relay.policy.gate import Gate
+from relay.store.base import Outbox
+from relay.telemetry.events import Events
+
+_RESTART_FIRST_S, _RESTART_MOST_S = 1.0, 60.0
+
+
+@dataclass(slots=True)
+class _Running:
+    pipeline: Pipeline
+    sender: Sender
+    task: asyncio.Task[None]
+
+
+class Registry:
+    """The platforms under delivery."""
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        clock: Clock,
+        wall: Callable[[], float],
+        events: Events,
+        rng: random.Random,
+        open_sender: Callable[[Terms], Sender],
+    ) -> None:
+        self._outbox = outbox
+        self._clock = clock
+        self._wall = wall
+        self._events = events
+        self._rng = rng
+        self._open_sender = open_sender
+        self._running: dict[str, _Running] = {}
+
+    async def start(self, terms: Iterable[Terms]) -> None:
+        """Start a pipeline per platform, each with the gate it had when last settled."""
+        gates = await self._outbox.gates()
+        for each in terms:
+            self._run(each, gates.get(each.platform, {}))
+
+    async def replace(self, terms: Iterable[Terms], within_s: float) -> None:
+        """Put other terms in force: unchanged platforms are not touched, requests under way finish first."""
+        wanted = {each.platform: each for each in terms}
+        stale = [name for name, running in self._running.items() if running.pipeline.terms != wanted.get(name)]
+        gates = {name: self._running[name].pipeline.gate.dump() for name in stale}
+        await asyncio.gather(*(self._end(self._running.pop(name), within_s) for name in stale))
+        kept = await self._outbox.gates()
+        for name, each in wanted.items():
+            if name not in self._running:
+                self._run(each, gates.get(name) or kept.get(name, {}))
+
+    async def stop(self, within_s: float) -> int:
+        """Stop claiming, let requests under way finish within the bound; return how many were cut off."""
+        ended = await asyncio.gather(*(self._end(running, within_s) for running in self._running.values()))
+        self._running.clear()
+        return sum(ended)
+
+    def changed(self, platform: str, count: int) -> None:
+        """Tell the platform's pipeline of ``count`` more callbacks; 0 when only time or slots changed."""
+        running = self._running.get(platform)
+        if running is not None:
+            running.pipeline.changed(count)
+
+    def views(self) -> dict[str, dict[str, Any]]:
+        """Return what only the running pipelines know, per platform; times on the relay clock."""
+        now = self._clock.now()
+        return {name: _view(running.pipeline, now) for name, running in self._running.items()}
+
+    async def pause(self, name: str, reason: str) -> None:
+        """Claim nothing more for the platform until ``resume``; survives restarts. Raises KeyError."""
+        gate = self._running[name].pipeline.gate
+        await self._outbox.set_gate(name, {**gate.dump(), "paused": True, "pause_reason": reason})
+        gate.paused, gate.pause_reason = True, reason
+        self.changed(name, 0)
+
+    async def resume(self, name: str) -> None:
+        """End a pause, and any stop or open breaker with it: the operator knows better. Raises KeyError."""
+        gate = self._running[name].pipeline.gate
+        was_paused = gate.paused
+        gate.paused, gate.pause_reason = False, ""
+        if not was_paused:
+            gate.stopped_until = min(gate.stopped_until, self._clock.now())
+            gate.breaker.probe_at = min(gate.breaker.probe_at, self._clock.now())
+        await self._outbox.set_gate(name, gate.dump())
+        self.changed(name, 0)
+
+    async def flush(self, name: str) -> None:
+        """Send the platform's next batch without waiting for pace or linger. Raises KeyError."""
+        self._running[name].pipeline.flush()
+
+    def _run(self, terms: Terms, kept: Mapping[str, Any]) -> None:
+        gate = Gate(Breaker(terms.breaker), base_s=terms.budget.base_s, cap_s=terms.budget.cap_s)
+        gate.load(kept)
+        sender = self._open_sender(terms)
+        pipeline = Pipeline(
+            terms=terms,
+            gate=gate,
+            outbox=self._outbox,
+            sender=sender,
+            clock=self._clock,
+            wall=self._wall,
+            events=self._events,
+            rng=self._rng,
+        )
+        task = asyncio.create_task(self._keep_running(pipeline), name=f"pipeline {terms.platform}")
+        self._running[terms.platform] = _Running(pipeline, sender, task)
+
+    async def _keep_running(self, pipeline: Pipeline) -> None:
+        wait_s = _RESTART_FIRST_S
+        while True:
+            began_at = self._clock.now()
+            try:
+                await pipeline.run()
+            except Exception as error:  # noqa: BLE001 - a bug in one platform's pipeline must not stop the others
+                if self._clock.now() - began_at > _RESTART_MOST_S:
+                    wait_s = _RESTART_FIRST_S
+                self._events.pipeline_failed(platform=pipeline.terms.platform, error=error, restart_s=wait_s)
+                await asyncio.sleep(wait_s)
+                wait_s = min(_RESTART_MOST_S, wait_s * 2)
+
+    async def _end(self, running: _Running, within_s: float) -> int:
+        running.task.cancel()
+        await asyncio.wait([running.task])
+        cut_off = await running.pipeline.drain(within_s)
+        await running.sender.close()
+        return cut_off
+
+
+def _view(pipeline: Pipeline, now: float) -> dict[str, Any]:
+    gate = pipeline.gate
+    limited = pipeline.wait_reason in ("limit", "share") and pipeline.waits_until > now
+    stopped = gate.stopped_until > now
+    return {
+        "paused": gate.paused,
+        "pause_reason": gate.pause_reason,
+        "broken": gate.breaker.is_open or (stopped and not gate.throttled),
+        "breaker_reason": gate.breaker.reason or (gate.stop_reason if stopped else ""),
+        "probe_at": gate.opens_at(now) if gate.breaker.is_open or stopped else None,
+        "throttled_until": gate.stopped_until if stopped and gate.throttled else None,
+        "throttle_reason": gate.stop_reason if stopped and gate.throttled else "",
+        "limited_until": pipeline.waits_until if limited else None,
+        "waits_for": pipeline.wait_reason,
+        "waits_until": pipeline.waits_until if pipeline.wait_reason else None,
+        "in_flight": pipeline.in_flight,
+        "last_error": pipeline.last_error,
+    }

@@ -1,0 +1,108 @@
+"""The breaker: a platform that fails in a row is left alone, but for one real batch every ``probe_every``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerTerms:
+    """``breaker:`` of a platform; ``probe_every_s`` in seconds."""
+
+    open_after: int
+    probe_every_s: float
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Counts platform-level failures and storms. ``terms`` None: never opens (``breaker: off``)."""
+
+    terms: BreakerTerms | None
+    failures: int = 0
+    reason: str = ""
+    probe_at: float = 0.0
+    is_open: bool = False
+    storm: "Storm" = field(default_factory=lambda: Storm())
+
+    def failed(self, now: float, reason: str) -> None:
+        """Count one platform-level failure; a failed probe puts the next one off."""
+        self.failures += 1
+        if self.terms is None:
+            return
+        if self.is_open:
+            self.probe_at = now + self.terms.probe_every_s
+        elif self.failures >= self.terms.open_after:
+            self.open(now, reason)
+
+    def open(self, now: float, reason: str) -> None:
+        """Open now, or put the next probe off if already open. Does nothing with the breaker off."""
+        if self.terms is None:
+            return
+        if not self.is_open:
+            self.is_open, self.reason = True, reason
+        self.probe_at = now + self.terms.probe_every_s
+
+    def accepted(self) -> None:
+        """Something got through: close and forget failures and storm."""
+        self.failures, self.is_open, self.reason = 0, False, ""
+        self.storm.clear()
+
+    def refused(self, now: float, *, root: int, batch: int, items: int, reason: str, parts: int = 0) -> None:
+        """Count a wholly rejected or unrecognised batch towards a storm (SPEC 6, "Breaker").
+
+        ``root`` is the batch that ``batch`` was once split from, ``parts`` the number of halves this refusal makes.
+        """
+        if self.terms is None:
+            return
+        self.storm.refused(root=root, alone=items == 1, parts=parts, enough=self.terms.open_after)
+        if self.storm.batches >= self.terms.open_after:
+            self.open(now, f"storm: {reason}")
+
+    def dump(self) -> dict[str, Any]:
+        """Return what a restart must know."""
+        return {"open": self.is_open, "failures": self.failures, "reason": self.reason, "probe_at": self.probe_at}
+
+    def load(self, kept: Mapping[str, Any]) -> None:
+        """Continue from ``dump``; a breaker since turned off stays closed."""
+        if self.terms is None:
+            return
+        self.is_open = bool(kept.get("open", False))
+        self.failures = int(kept.get("failures", 0))
+        self.reason = str(kept.get("reason", ""))
+        self.probe_at = float(kept.get("probe_at", 0.0))
+
+
+@dataclass(slots=True)
+class Storm:
+    """Batches in a row that were wholly refused, nothing accepted between; a bisect counts once."""
+
+    batches: int = 0
+    _bisects: dict[int, "_Bisect"] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        """Something was accepted in between."""
+        self.batches = 0
+        self._bisects.clear()
+
+    def refused(self, *, root: int, alone: bool, parts: int, enough: int) -> None:
+        """Count a refused batch, or one refused part of a bisect."""
+        bisect = self._bisects.get(root)
+        if bisect is None:
+            if not parts:
+                self.batches += 1
+                return
+            bisect = self._bisects[root] = _Bisect(untried=1)
+        bisect.untried += parts - 1
+        bisect.alone += alone
+        if not bisect.counted and (bisect.untried <= 0 or bisect.alone >= enough):
+            bisect.counted = True
+            self.batches += 1
+        if bisect.untried <= 0:
+            del self._bisects[root]
+
+
+@dataclass(slots=True)
+class _Bisect:
+    untried: int
+    alone: int = 0
+    counted: bool = False

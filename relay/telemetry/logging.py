@@ -1,0 +1,152 @@
+"""Log lines: structlog straight to bytes, JSON for machines and colours for a terminal.
+
+The last line of defence for I15 lies here too: values under keys that could hold a payload or a secret are withheld,
+control characters are escaped, and what libraries say through the standard ``logging`` is cut down to its fixed words,
+because aiohttp and asyncio put request bytes and argument values into theirs.
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, cast
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from relay.core.clock import wall_s
+from relay.telemetry.failure import describe
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+_WITHHELD = "[withheld]"
+# Names under which someone might one day log a payload or a secret by mistake. "key" is the ordering key, which is
+# often an order number of a person.
+_PRIVATE = frozenset(
+    (
+        *("payload", "payloads", "body", "content", "data", "excerpt", "response", "request", "headers", "cookie"),
+        *("authorization", "token", "access_token", "refresh_token", "secret", "secrets", "client_secret", "password"),
+        *("passwd", "api_key", "signature", "key", "keys", "credentials"),
+    )
+)
+# JSON escapes C0 by itself; DEL, C1, line separators and direction overrides can still rewrite what a person sees,
+# and a lone surrogate cannot be encoded at all.
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE_ON_TERMINAL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# A foreign message is fixed words up to the first value: "Exception in callback f(b'...')", "future: <Task ...>".
+_FIRST_VALUE = re.compile(r"[(<{\[\n'\":=]")
+
+
+class LineSink:
+    """Writes one line per call; a log that cannot be written must not stop a delivery."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.lost = 0
+
+    def msg(self, line: bytes) -> None:
+        """Write ``line``; count it as lost when the disk is full, the pipe is gone or the file is closed."""
+        try:
+            self._file.write(line + b"\n")
+            self._file.flush()
+        except (OSError, ValueError):
+            self.lost += 1  # there is no other place to tell it; the count is what a debugger finds
+
+    debug = info = warning = error = critical = msg
+
+
+def make_logger(*, file: BinaryIO, level: str = "info", colours: bool = False) -> FilteringBoundLogger:
+    """Return a logger writing to ``file``: JSON lines, or coloured text where ``colours`` (a terminal).
+
+    ``level`` is one of ``LEVELS``; calls below it cost a no-op.
+    """
+    if colours:
+        console = structlog.dev.ConsoleRenderer(colors=True, sort_keys=False)
+        escape, renderers = _UNSAFE_ON_TERMINAL, [console, _encode]
+    else:
+        escape, renderers = _UNSAFE_IN_JSON, [_json]
+    processors = [structlog.processors.add_log_level, _timestamp, withhold, _escaper(escape), *renderers]
+    wrapped = structlog.wrap_logger(
+        LineSink(file),
+        processors=cast(list[Processor], processors),
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+    )
+    return cast(FilteringBoundLogger, wrapped.bind())
+
+
+def withhold(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace values whose name could mean a payload or a secret, and bytes under any name."""
+    for name, value in event.items():
+        if name in _PRIVATE or isinstance(value, bytes | bytearray | memoryview):
+            event[name] = _WITHHELD
+        elif isinstance(value, dict):
+            event[name] = {
+                inner: _WITHHELD if str(inner).lower() in _PRIVATE or isinstance(held, bytes) else held
+                for inner, held in value.items()
+            }
+    return event
+
+
+def _timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    stamp = datetime.fromtimestamp(wall_s(), tz=UTC)
+    # What every line has comes first, so that lines can be read down a column.
+    first = {"timestamp": stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+    return {**first, "level": event.pop("level"), "event": event.pop("event"), **event}
+
+
+def _escaper(unsafe: re.Pattern[str]) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return value if value.isprintable() else unsafe.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+        if isinstance(value, dict):
+            return {clean(name): clean(held) for name, held in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(held) for held in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return f"<{type(value).__name__}>"  # named, not printed: its repr could hold anything
+
+    def escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        return {name: clean(value) for name, value in event.items()}
+
+    return escape
+
+
+def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+    return msgspec.json.encode(event)
+
+
+def _encode(_logger: WrappedLogger, _method: str, text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
+
+
+class _Bridge(logging.Handler):
+    """Passes on what libraries log, without the values in it."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        words = _FIRST_VALUE.split(str(record.msg), maxsplit=1)[0].split("%", 1)[0].strip()
+        facts: dict[str, Any] = {"logger": record.name, "message": words[:120]}
+        if record.exc_info and record.exc_info[1] is not None:
+            facts.update(describe(record.exc_info[1]))
+        self._log.log(min(record.levelno, logging.ERROR), "library", **facts)
+
+
+def bridge_stdlib(log: FilteringBoundLogger, *, level: str = "warning") -> Callable[[], None]:
+    """Send the standard ``logging`` (aiohttp, asyncio) to ``log`` from ``level`` on; returns what undoes it."""
+    root = logging.getLogger()
+    handlers, before = root.handlers[:], root.level
+    bridge = _Bridge(log)
+    root.handlers[:] = [bridge]
+    root.setLevel(LEVELS[level])
+
+    def undo() -> None:
+        if bridge in root.handlers:
+            root.handlers[:] = handlers
+            root.setLevel(before)
+
+    return undo

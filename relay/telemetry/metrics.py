@@ -1,0 +1,215 @@
+"""The metrics of SPEC 9, in a registry of their own.
+
+What the store knows (totals, pending, limits) is read from it when a scrape asks, so nothing is counted twice or on
+the hot path; what only passes by (requests, durations, reasons) is counted in plain dicts here. All methods are called
+on the event loop, except ``store_commit.add``, which a store's single writer thread may call.
+
+Labels come from the configuration or from the fixed sets below; whatever else is said becomes ``other``.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from relay.core.model import Outcome
+from relay.telemetry.histogram import ITEMS, LATENCY_S, REQUEST_S, SHORT_S, Histogram
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+RESULTS = ("accepted", "delivered", "dead", "expired", "superseded")
+OUTCOMES = frozenset(outcome.value for outcome in Outcome)
+REASONS = frozenset(
+    (
+        *("timeout", "reset", "truncated", "refused", "unreachable", "dns", "tls", "down", "crash"),
+        *("throttled", "retry", "auth", "reject", "split", "confirm", "plain", "duplicate"),
+        *("server_error", "client_error", "redirect", "status", "rule", "results", "invalid_answer"),
+        *(
+            "budget",
+            "exhausted",
+            "expired",
+            "dropped",
+            "operator",
+            "poison",
+            "blocked",
+            "too_large",
+            "storm",
+            "unrouted",
+        ),
+    )
+)
+
+Totals = Mapping[str, Mapping[str, int]]
+Statuses = Mapping[str, Mapping[str, Any]]
+
+
+# How the wire and the policies put it, where that is not a label already.
+_PHRASES = {
+    "connection refused": "refused",
+    "name not resolved": "dns",
+    "tls failure": "tls",
+    "connection reset": "reset",
+    "answer truncated": "truncated",
+    "retries used up": "exhausted",
+    "rejected": "reject",
+    "relay error": "crash",
+}
+_CODES = {"3": "redirect", "4": "client_error", "5": "server_error"}
+
+
+def reason_label(reason: str) -> str:
+    """Return a reason as a label: ``retries used up: timeout`` is ``exhausted``, an unknown one ``other``."""
+    phrase = reason.partition(":")[0].strip().lower()
+    word = _PHRASES.get(phrase) or phrase.partition(" ")[0]
+    if word in REASONS:
+        return word
+    return _CODES.get(word[:1], "other") if len(word) == 3 and word.isdigit() else "other"
+
+
+def code_class(status: int | None) -> str:
+    """Return ``2xx`` and so on; ``none`` where no answer came."""
+    return f"{status // 100}xx" if status is not None and 100 <= status < 600 else "none"
+
+
+class Metrics:
+    """Everything a scrape shows."""
+
+    def __init__(self) -> None:
+        self.duplicates: Counter[str] = Counter()
+        self.requests: Counter[tuple[str, str, str]] = Counter()
+        self.batch_bytes: Counter[tuple[str, str]] = Counter()
+        self.retries: Counter[tuple[str, str]] = Counter()
+        self.dead: Counter[tuple[str, str]] = Counter()
+        self.refused: Counter[tuple[str, str]] = Counter()
+        self.breaker_open: dict[str, int] = {}
+        self.reload_successful: int | None = None
+        self.batch_items = Histogram("relay_batch_items", "Callbacks per request.", ITEMS, label="platform")
+        self.request_duration = Histogram(
+            "relay_request_duration_seconds", "First byte sent to answer seen.", REQUEST_S, label="platform"
+        )
+        self.latency = Histogram(
+            "relay_delivery_latency_seconds", "Accepted to delivered.", LATENCY_S, label="platform"
+        )
+        self._commit = Histogram("relay_store_commit_seconds", "Duration of store commits, fsync included.", SHORT_S)
+        self.store_commit = self._commit.of()
+        self._shown: dict[tuple[str, str], tuple[int, int]] = {}
+        self._snapshot: tuple[Totals, Statuses, Mapping[str, int], float] = ({}, {}, {}, 0.0)
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def snapshot(self, *, totals: Totals, statuses: Statuses, size: Mapping[str, int], now: float) -> None:
+        """Take what the store says for the next ``render``.
+
+        The arguments are the answers of ``Ledger.totals()``, ``platform_status()`` and ``size()``, and the relay
+        clock's time they were read at.
+        """
+        self._snapshot = (totals, statuses, size, now)
+
+    def render(self) -> bytes:
+        """Return the metrics in Prometheus' text format (``CONTENT_TYPE``)."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> list[Metric]:
+        """Return nothing: names need no check against other collectors of this registry."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metric families; prometheus-client calls this."""
+        totals, statuses, size, now = self._snapshot
+        yield self._callbacks(totals)
+        yield from self._queues(totals, statuses, now)
+        yield from self._rates(statuses)
+        yield _counter(
+            "relay_requests_total", "Requests to platforms.", ("platform", "outcome", "code_class"), self.requests
+        )
+        yield _counter("relay_batch_bytes_total", "Bytes of request bodies.", ("platform", "stage"), self.batch_bytes)
+        yield _counter("relay_retries_total", "Callbacks to be sent again.", ("platform", "reason"), self.retries)
+        yield _counter("relay_dead_letters_total", "Callbacks given up.", ("platform", "reason"), self.dead)
+        yield _counter("relay_refused_total", "Requests refused by a listener.", ("listener", "code"), self.refused)
+        yield self.batch_items.collect()
+        yield self.request_duration.collect()
+        yield self.latency.collect()
+        yield self._commit.collect()
+        if size:
+            yield GaugeMetricFamily("relay_store_bytes", "Size of the store on disk.", value=size.get("bytes", 0))
+        if totals:
+            yield GaugeMetricFamily(
+                "relay_unaccounted", "Accepted minus every end and pending.", value=_missing(totals)
+            )
+        if self.reload_successful is not None:
+            yield GaugeMetricFamily(
+                "relay_config_last_reload_successful", "1 when the last load was used.", value=self.reload_successful
+            )
+
+    def _callbacks(self, totals: Totals) -> Metric:
+        # A total falls by one when an operator retries a dead callback. A Prometheus counter that falls looks like a
+        # restart and makes rate() jump, so what is shown grows by each rise of the total and ignores its falls.
+        family = CounterMetricFamily("relay_callbacks_total", "Callbacks by result.", labels=("platform", "result"))
+        for platform, counts in totals.items():
+            for result in RESULTS:
+                total = counts.get(result, 0)
+                last, shown = self._shown.get((platform, result), (0, 0))
+                shown += max(0, total - last)
+                self._shown[platform, result] = (total, shown)
+                family.add_metric((platform, result), shown)
+        for platform, count in self.duplicates.items():
+            family.add_metric((platform, "duplicate"), count)
+        return family
+
+    def _queues(self, totals: Totals, statuses: Statuses, now: float) -> Iterator[Metric]:
+        pending = GaugeMetricFamily("relay_pending", "Callbacks without a final state.", labels=("platform",))
+        in_flight = GaugeMetricFamily("relay_in_flight", "Callbacks in a request now.", labels=("platform",))
+        oldest = GaugeMetricFamily(
+            "relay_oldest_due_age_seconds", "How long the oldest due callback has been due.", labels=("platform",)
+        )
+        breaker = GaugeMetricFamily("relay_breaker_open", "1 while the breaker is open.", labels=("platform",))
+        for platform in dict.fromkeys((*totals, *statuses)):
+            status = statuses.get(platform, {})
+            counts = totals.get(platform, {})
+            due_at = status.get("oldest_due_at")
+            pending.add_metric((platform,), counts.get("pending", status.get("pending", 0)))
+            in_flight.add_metric((platform,), status.get("in_flight", 0))
+            oldest.add_metric((platform,), max(0.0, now - due_at) if due_at is not None else 0.0)
+            breaker.add_metric((platform,), self.breaker_open.get(platform, 0))
+        yield from (pending, in_flight, oldest, breaker)
+
+    def _rates(self, statuses: Statuses) -> Iterator[Metric]:
+        used = GaugeMetricFamily("relay_rate_used", "Slots taken in the window.", labels=("platform", "window"))
+        limit = GaugeMetricFamily(
+            "relay_rate_limit", "Requests allowed per window.", labels=("platform", "window", "kind")
+        )
+        for platform, status in statuses.items():
+            # A platform may be under several quotas with one window (its own and a shared one): the one with the
+            # fewest free slots is the one that holds it, and a series may appear only once.
+            tightest: dict[tuple[str, str], tuple[int, int]] = {}
+            for quota in status.get("quotas", ()):
+                at = (f"{quota['window_s']:g}s", "learned" if quota.get("kind") == "learned" else "configured")
+                found = (quota["limit"], quota["used"])
+                held = tightest.get(at)
+                if held is None or found[0] - found[1] < held[0] - held[1]:
+                    tightest[at] = found
+            windows: dict[str, tuple[int, int]] = {}
+            for (window, kind), found in tightest.items():
+                limit.add_metric((platform, window, kind), found[0])
+                held = windows.get(window)
+                if held is None or found[0] - found[1] < held[0] - held[1]:
+                    windows[window] = found
+            for window, (_, taken) in windows.items():
+                used.add_metric((platform, window), taken)
+        yield from (used, limit)
+
+
+def _counter(name: str, documentation: str, labels: tuple[str, ...], counts: Counter[Any]) -> Metric:
+    family = CounterMetricFamily(name, documentation, labels=labels)
+    for values, count in counts.items():
+        family.add_metric(values, count)
+    return family
+
+
+def _missing(totals: Totals) -> int:
+    return sum(
+        counts.get("accepted", 0) - counts.get("pending", 0) - sum(counts.get(end, 0) for end in RESULTS[1:])
+        for counts in totals.values()
+    )

@@ -1,0 +1,62 @@
+"""What a request came to on the wire: an answer, or a failure to get one. Knows nothing of the HTTP library."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+# Enough for any verdict with per-item results of a batch of hundreds; more of an answer is not read.
+MAX_ANSWER_BYTES: Final = 64 * 1024
+
+FailureKind = Literal["refused", "unreachable", "dns", "tls", "timeout", "reset", "truncated"]
+
+
+class Headers(Mapping[str, str]):
+    """Response headers: looked up in any case; repeated ones joined by ", " (RFC 9110 section 5.3)."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        values: dict[str, str] = {}
+        for name, value in pairs:
+            lower = name.lower()
+            values[lower] = f"{values[lower]}, {value}" if lower in values else value
+        self._values = values
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Headers({self._values!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer with its status line and headers; ``headers`` are looked up in any case (``Headers``).
+
+    ``body`` is decoded of its Content-Encoding and at most 64 KiB; ``complete`` is False when there was more of it.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No usable answer.
+
+    ``connected`` is False only when no connection was ever established, so that not a byte can have reached the
+    platform; in doubt it is True. ``truncated`` means that the answer began and did not end. ``detail`` is for
+    people and holds no header or payload.
+    """
+
+    kind: FailureKind
+    connected: bool
+    detail: str = ""

@@ -1,0 +1,153 @@
+"""Says what an answer, or the lack of one, means for a batch (SPEC 6, "Outcomes" and "Re-sends").
+
+Two questions are kept apart. The *outcome* is what a platform's rules, then the built-in ones, call the answer.
+*Ambiguity* is what happened on the wire: whether the platform may have applied the request, whatever it is called.
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+from relay.core.model import Outcome, Verdict
+from relay.wire.answer import Answer, Failure, FailureKind
+from relay.wire.hints import hinted_s, retry_after_s
+from relay.wire.reading import Reading, printable
+from relay.wire.rules import Rule, compile_rule
+
+__all__ = ["Rule", "Verdict", "classify", "compile_rule"]
+
+DEFAULT_CAP_S: Final = 3600.0
+# RFC 9110 renamed the last ones; Python follows in 3.13, and a reason must not change with the interpreter.
+_PHRASES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus} | {
+    413: "413 Content Too Large",
+    414: "414 URI Too Long",
+    422: "422 Unprocessable Content",
+}
+_FAILURES: Final[dict[FailureKind, str]] = {
+    "refused": "connection refused",
+    "unreachable": "unreachable",
+    "dns": "name not resolved",
+    "tls": "TLS failure",
+    "timeout": "timeout",
+    "reset": "connection reset",
+    "truncated": "answer truncated",
+}
+_BUILT_IN: Final = {
+    401: Outcome.AUTH,
+    403: Outcome.AUTH,
+    408: Outcome.THROTTLED,
+    413: Outcome.SPLIT,
+    415: Outcome.PLAIN,
+    429: Outcome.THROTTLED,
+    503: Outcome.THROTTLED,
+}
+_DONE: Final = (Outcome.OK, Outcome.DUPLICATE)
+
+
+def classify(
+    result: Answer | Failure,
+    *,
+    rules: Sequence[Rule],
+    compressed: bool,
+    items: int,
+    wall: float,
+    cap_s: float = DEFAULT_CAP_S,
+) -> Verdict:
+    """Return the verdict on ``result`` for a batch of ``items`` sent ``compressed`` or plain; raises nothing.
+
+    ``wall`` is the wall clock in seconds since the epoch, for waits given as a point in time; ``cap_s`` bounds every
+    wait a platform asks for, except where a rule sets its own. A wait of 0 means that the time asked for is over.
+    ``reason`` is made of fixed words and the rules' own, fit for a metric's label; ``excerpt`` may hold anything.
+    """
+    if isinstance(result, Failure):
+        return _failed(result)
+    reading = Reading(result)
+    ambiguous = _ambiguous(result, wall)
+    for rule in rules:
+        reason = rule.match(reading)
+        if reason is not None:
+            break
+    else:
+        return _built_in(
+            reading, ambiguous, known=not rules, compressed=compressed, items=items, wall=wall, cap_s=cap_s
+        )
+    outcome = rule.outcome
+    if outcome is Outcome.SPLIT and items <= 1:
+        outcome = Outcome.REJECT  # one item cannot be halved
+    wait_s = None if rule.wait is None else rule.wait(reading, wall=wall, cap_s=cap_s)
+    if wait_s is None:
+        wait_s = _hint(result, outcome, wall, cap_s)
+    return Verdict(
+        outcome=outcome,
+        ambiguous=ambiguous and outcome not in _DONE,
+        reason=reason or _status_reason(result.status),
+        wait_s=wait_s,
+        excerpt=reading.excerpt(),
+        scope=rule.scope,
+    )
+
+
+def _failed(failure: Failure) -> Verdict:
+    """Never connected is the platform being down; anything later may have been applied."""
+    reason = _FAILURES[failure.kind]
+    if failure.kind == "timeout" and failure.detail:
+        reason = failure.detail  # "timeout after 10 s": the number is the configured one
+    return Verdict(
+        outcome=Outcome.RETRY if failure.connected else Outcome.DOWN,
+        ambiguous=failure.connected,
+        reason=reason,
+        wait_s=None,
+        excerpt=printable(failure.detail),
+    )
+
+
+def _ambiguous(answer: Answer, wall: float) -> bool:
+    """Tell whether a request that got this answer may have been applied although it was not accepted.
+
+    408 and 5xx often come from something in front of the platform that gave up waiting for it. Only a 503 that says
+    when to come again is a refusal in so many words. 429, other 4xx, 2xx and 3xx are the platform's own decision.
+    """
+    status = answer.status
+    if status == 503:
+        return retry_after_s(answer.headers, wall=wall, cap_s=DEFAULT_CAP_S) is None
+    return status == 408 or status >= 500 or status < 200
+
+
+def _built_in(
+    reading: Reading, ambiguous: bool, *, known: bool, compressed: bool, items: int, wall: float, cap_s: float
+) -> Verdict:
+    """Judge by status alone. ``known`` is False when there were rules and none matched: then a 2xx proves nothing."""
+    answer = reading.answer
+    status = answer.status
+    reason = _status_reason(status)
+    if 200 <= status < 300:
+        outcome = Outcome.OK if known else Outcome.CONFIRM
+        reason = reason if known else f"{reason}, no rule matched"
+    elif status >= 500 or status < 200:
+        outcome = _BUILT_IN.get(status, Outcome.RETRY)
+    else:
+        outcome = _BUILT_IN.get(status, Outcome.REJECT)
+    if (outcome is Outcome.SPLIT and items <= 1) or (outcome is Outcome.PLAIN and not compressed):
+        outcome = Outcome.REJECT  # one item cannot be halved, and a plain body cannot be made plainer
+    return Verdict(
+        outcome=outcome,
+        ambiguous=ambiguous,
+        reason=reason,
+        wait_s=_hint(answer, outcome, wall, cap_s),
+        excerpt=reading.excerpt(),
+    )
+
+
+def _hint(answer: Answer, outcome: Outcome, wall: float, cap_s: float) -> float | None:
+    """Return the wait the headers ask for, where the outcome is one that waits."""
+    if outcome is Outcome.THROTTLED:
+        return hinted_s(answer.headers, wall=wall, cap_s=cap_s)
+    if outcome in (Outcome.RETRY, Outcome.AUTH):
+        # Reset headers stand on every answer of some platforms; on one that is no throttle they ask for nothing.
+        return retry_after_s(answer.headers, wall=wall, cap_s=cap_s)
+    return None
+
+
+def _status_reason(status: int) -> str:
+    """Return the status with its registered phrase: the platform's own phrase could be anything."""
+    return _PHRASES.get(status) or str(status)

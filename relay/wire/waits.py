@@ -1,0 +1,166 @@
+"""A rule's ``wait``: where it says that an answer tells how long to stay away, compiled from the configuration."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast
+
+import jmespath
+import jmespath.exceptions
+
+from relay.wire.hints import UNITS, Unit, answered_at, wait_in_s
+from relay.wire.reading import Reading
+
+_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)", re.ASCII)
+_DURATION_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_ALIGN_S: Final = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
+_WAYS: Final = ("for", "header", "path", "align")
+_KEYS: Final = (*_WAYS, "regex", "unit", "cap", "tz")
+_TZ: Final = re.compile(r"([+-])(\d{2}):(\d{2})", re.ASCII)
+
+
+class Wait(Protocol):
+    """Reads out of an answer how long to stay away."""
+
+    def __call__(self, reading: Reading, *, wall: float, cap_s: float) -> float | None:
+        """Return seconds from now; ``wall`` is seconds since the epoch, ``cap_s`` the bound if the wait has none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedWait:
+    """Always the same; it is configured, so no cap applies."""
+
+    wait_s: float
+
+    def __call__(self, reading: Reading, *, wall: float, cap_s: float) -> float | None:
+        """Return the configured wait."""
+        return self.wait_s
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedWait:
+    """Until the next minute, hour or day begins at the platform: for limits that reset on the clock."""
+
+    period_s: float
+    utc_offset_s: float
+
+    def __call__(self, reading: Reading, *, wall: float, cap_s: float) -> float | None:
+        """Return the seconds to the next boundary; never 0."""
+        return self.period_s - (wall + self.utc_offset_s) % self.period_s
+
+
+@dataclass(frozen=True, slots=True)
+class FoundWait:
+    """A number or date found in a header or in the body."""
+
+    header: str | None
+    path: Any  # a compiled JMESPath, where there is no header
+    pattern: re.Pattern[str] | None
+    unit: Unit
+    cap_s: float | None
+
+    def __call__(self, reading: Reading, *, wall: float, cap_s: float) -> float | None:
+        """Return what was found there, or None."""
+        text = self._subject(reading)
+        if text is not None and self.pattern is not None:
+            found = self.pattern.search(text)
+            text = None if found is None else found[1] if self.pattern.groups else found[0]
+        headers = reading.answer.headers
+        bound_s = cap_s if self.cap_s is None else self.cap_s
+        return wait_in_s(text, self.unit, now=answered_at(headers, wall), cap_s=bound_s)
+
+    def _subject(self, reading: Reading) -> str | None:
+        if self.header is not None:
+            return reading.answer.headers.get(self.header)
+        try:
+            value = self.path.search(reading.document)
+        except jmespath.exceptions.JMESPathError:
+            return None  # a function met a type it does not take: nothing stands there
+        return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+
+
+def compile_wait(wait: object) -> Wait:
+    """Compile a rule's ``wait``: a duration, or a mapping with ``for``, ``header``, ``path`` or ``align``.
+
+    Keys with the value None count as absent. Raises ``ValueError`` with what is wrong.
+    """
+    if not isinstance(wait, Mapping):
+        return FixedWait(duration_s(wait))
+    given = {name: value for name, value in wait.items() if value is not None}
+    unknown = [str(name) for name in given if name not in _KEYS]
+    if unknown:
+        raise ValueError(f"unknown {', '.join(unknown)} in a wait; it takes {', '.join(_KEYS)}")
+    ways = [name for name in _WAYS if name in given]
+    if len(ways) != 1:
+        raise ValueError(f"a wait has exactly one of {', '.join(_WAYS)}, or is a duration such as 60s")
+    if ways == ["for"]:
+        return FixedWait(duration_s(given["for"]))
+    if ways == ["align"]:
+        if given["align"] not in _ALIGN_S:
+            raise ValueError(f"a wait's align is one of {', '.join(_ALIGN_S)}, not {given['align']!r}")
+        return AlignedWait(_ALIGN_S[given["align"]], _utc_offset_s(given.get("tz", "Z")))
+    unit = given.get("unit", "auto")
+    if unit not in UNITS:
+        raise ValueError(f"a wait's unit is one of {', '.join(UNITS)}, not {unit!r}")
+    return FoundWait(
+        header=compile_header(given["header"]) if "header" in given else None,
+        path=compile_path(given["path"]) if "path" in given else None,
+        pattern=compile_regex(given["regex"]) if "regex" in given else None,
+        unit=cast(Unit, unit),
+        cap_s=duration_s(given["cap"]) if "cap" in given else None,
+    )
+
+
+def duration_s(text: object) -> float:
+    """Return the seconds in a duration such as ``500ms``, ``60s``, ``10m``, ``2h``, ``1d``. Raises ``ValueError``.
+
+    A number is taken as seconds: the configuration refuses one without a unit and hands over durations as numbers.
+    """
+    if isinstance(text, int | float) and not isinstance(text, bool) and text >= 0:
+        return float(text)
+    found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError(f"{text!r} is not a duration; write a number with a unit, such as 60s, 10m, 2h or 1d")
+    return float(found[1]) * _DURATION_UNITS[found[2]]
+
+
+def compile_path(expression: object) -> Any:
+    """Return a compiled JMESPath. Raises ``ValueError``."""
+    if not isinstance(expression, str):
+        raise ValueError(f"path {expression!r} is not a JMESPath text")
+    try:
+        return jmespath.compile(expression)
+    except jmespath.exceptions.JMESPathError as error:
+        raise ValueError(f"path {expression!r} is not a JMESPath: {error}") from error
+
+
+def compile_regex(pattern: object) -> re.Pattern[str]:
+    """Return a compiled regular expression. Raises ``ValueError``."""
+    if isinstance(pattern, re.Pattern):
+        return pattern
+    if not isinstance(pattern, str):
+        raise ValueError(f"regex {pattern!r} is not a text")
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"regex {pattern!r} does not compile: {error}") from error
+
+
+def compile_header(name: object) -> str:
+    """Return a header's name in lower case. Raises ``ValueError``."""
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"header {name!r} is not a header's name")
+    return name.strip().lower()
+
+
+def _utc_offset_s(text: object) -> float:
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        return float(text)
+    if text in ("Z", "UTC"):
+        return 0.0
+    found = _TZ.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError(f"a wait's tz is an offset such as +08:00, not {text!r}")
+    seconds = int(found[2]) * 3600.0 + int(found[3]) * 60.0
+    return -seconds if found[1] == "-" else seconds

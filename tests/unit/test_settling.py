@@ -1,0 +1,364 @@
+"""The table "Answers" of docs/state-machine.md, row by row."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from relay.core.model import AttemptResult, Batch, Item, Outcome, Settlement, State, Verdict
+from relay.policy.breaker import Breaker, BreakerTerms
+from relay.policy.gate import Gate
+from relay.policy.settling import Attempted, Budget, decide
+
+NOW = 1_000_000.0
+BUDGET = Budget(times=3, base_s=2.0, cap_s=600.0)
+
+
+def item(seq: int, **changes: object) -> Item:
+    """A callback on its first request."""
+    fresh = Item(
+        seq=seq,
+        id=str(seq),
+        payload=b"{}",
+        key=None,
+        event=None,
+        content_type=None,
+        accepted_at=NOW - 10,
+        expires_at=NOW + 3600,
+        attempts=0,
+        spent=0,
+        strikes=0,
+        first_sent_at=0.0,
+        maybe_applied=False,
+    )
+    return fresh._replace(**changes)  # type: ignore[arg-type]
+
+
+def gate(open_after: int | None = 5) -> Gate:
+    """An open gate; ``open_after`` None turns the breaker off."""
+    terms = BreakerTerms(open_after, 30.0) if open_after else None
+    return Gate(Breaker(terms), base_s=2.0, cap_s=600.0)
+
+
+def draw(
+    its: Gate,
+    outcome: Outcome,
+    *items: Item,
+    ambiguous: bool = False,
+    wait_s: float | None = None,
+    now: float = NOW,
+    number: int = 1,
+    root: int | None = None,
+    first_after_stop: bool = False,
+    started_at: float | None = None,
+) -> Settlement:
+    """What one answer to a batch of ``items`` changes."""
+    verdict = Verdict(outcome, ambiguous=ambiguous, reason="said", wait_s=wait_s)
+    batch = Batch(number, f"b{number}", 1, number, "p", "", list(items), now, number if root is None else root)
+    result = AttemptResult(outcome, now, 0.1, reason="said", ambiguous=ambiguous)
+    began = now - 0.1 if started_at is None else started_at
+    return decide(
+        Attempted(batch, verdict, result, began, first_after_stop),
+        budget=BUDGET,
+        gate=its,
+        now=now,
+        rng=random.Random(1),
+    )
+
+
+@pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.DUPLICATE])
+def test_accepted_items_are_delivered(outcome: Outcome) -> None:
+    """ok and duplicate deliver all items and clear failures, stops and storm."""
+    its = gate()
+    its.breaker.failures, its.level, its.resuming = 3, 2, True
+
+    settlement = draw(its, outcome, item(1), item(2))
+
+    assert list(settlement.delivered) == [1, 2]
+    assert (its.breaker.failures, its.level, its.resuming, its.last_accepted_at) == (0, 0, False, NOW)
+
+
+def test_throttle_stops_the_platform_and_charges_nobody() -> None:
+    """A certain throttle returns the items, due when the stop ends, uncharged; the hint is obeyed and jittered."""
+    its = gate()
+
+    settlement = draw(its, Outcome.THROTTLED, item(1), wait_s=60.0)
+
+    (back,) = settlement.requeue
+    assert not back.charge
+    assert NOW + 60 <= its.opens_at(NOW) <= NOW + 66
+    assert back.due_at == its.opens_at(NOW)
+    assert its.single_file
+
+
+def test_ambiguous_throttle_keeps_the_batch() -> None:
+    """A 408 may have been applied: the same batch goes again after the stop, uncharged."""
+    settlement = draw(gate(), Outcome.THROTTLED, item(1), item(2), ambiguous=True)
+
+    assert settlement.resend is not None
+    assert not settlement.resend.charge
+    assert settlement.requeue == ()
+
+
+def test_throttle_without_hint_grows() -> None:
+    """Stops in a row grow by backoff; answers to requests sent before the stop do not add to it."""
+    its = gate()
+    draw(its, Outcome.THROTTLED, item(1))
+    first = its.opens_at(NOW) - NOW
+    draw(its, Outcome.THROTTLED, item(2), started_at=NOW - 1)
+    assert its.level == 1
+    later = its.opens_at(NOW)
+    draw(its, Outcome.THROTTLED, item(1), now=later + 1)
+
+    assert 1.0 <= first <= 2.0
+    assert 2.0 <= its.opens_at(later + 1) - (later + 1) <= 4.0
+
+
+def test_hint_of_nothing_is_no_hot_loop() -> None:
+    """A platform that keeps refusing "for 0 seconds" is asked at growing intervals."""
+    its = gate()
+    at = NOW
+    gaps = []
+    for _ in range(6):
+        draw(its, Outcome.THROTTLED, item(1), wait_s=0.0, now=at)
+        gaps.append(its.opens_at(at) - at)
+        at = its.opens_at(at) + 0.2
+
+    assert gaps[0] == 0
+    assert all(gap >= 2.0 * 2 ** (n - 1) / 2 for n, gap in enumerate(gaps[1:], start=1))
+
+
+def test_retry_after_on_a_failure_is_obeyed() -> None:
+    """A 500 with Retry-After stops the platform, and the batch is not due before."""
+    its = gate()
+
+    settlement = draw(its, Outcome.RETRY, item(1), ambiguous=True, wait_s=120.0)
+
+    assert its.opens_at(NOW) >= NOW + 120
+    assert settlement.resend is not None
+    assert settlement.resend.due_at >= NOW + 120
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DOWN, Outcome.AUTH])
+def test_down_and_auth_back_off_without_charge(outcome: Outcome) -> None:
+    """Never connected, or not let in: nothing was applied and nobody pays."""
+    its = gate()
+
+    settlement = draw(its, outcome, item(1))
+
+    assert not settlement.requeue[0].charge
+    assert its.opens_at(NOW) > NOW
+    assert its.breaker.failures == 1
+
+
+def test_retry_resends_the_same_batch_and_charges() -> None:
+    """A 500 or timeout spends one re-send; the wait is drawn from [d/2, d]."""
+    settlement = draw(gate(), Outcome.RETRY, item(1, spent=1), item(2), ambiguous=True)
+
+    assert settlement.resend is not None
+    assert settlement.resend.charge
+    assert 2.0 <= settlement.resend.due_at - NOW <= 4.0
+
+
+def test_used_up_budget_is_a_dead_letter() -> None:
+    """With its budget used and others accepted since its first attempt, an item dies, marked maybe applied."""
+    its = gate()
+    its.last_accepted_at = NOW - 1
+
+    settlement = draw(its, Outcome.RETRY, item(1, spent=3, first_sent_at=NOW - 60), ambiguous=True)
+
+    (ending,) = settlement.endings
+    assert (ending.state, ending.maybe_applied, list(ending.seqs)) == (State.DEAD, True, [1])
+
+
+def test_an_outage_buries_nothing() -> None:
+    """With nothing accepted since its first attempt, the breaker opens and the batch waits uncharged."""
+    its = gate()
+
+    settlement = draw(its, Outcome.RETRY, item(1, spent=3, first_sent_at=NOW - 60), ambiguous=True)
+
+    assert settlement.endings == ()
+    assert settlement.resend is not None
+    assert not settlement.resend.charge
+    assert its.breaker.is_open
+
+
+def test_breaker_off_means_the_budget_alone_decides() -> None:
+    """The same item dies with ``breaker: off``."""
+    settlement = draw(gate(None), Outcome.RETRY, item(1, spent=3, first_sent_at=NOW - 60), ambiguous=True)
+
+    assert settlement.endings[0].state is State.DEAD
+
+
+def test_given_up_batch_tells_late_items_from_dead_ones() -> None:
+    """An ambiguous batch is given up when no item has budget and time; expired ones end as expired."""
+    its = gate()
+    its.last_accepted_at = NOW - 1
+    late = item(1, expires_at=NOW - 1, first_sent_at=NOW - 60)
+
+    settlement = draw(its, Outcome.RETRY, late, item(2, spent=3, first_sent_at=NOW - 60), ambiguous=True)
+
+    assert {(ending.state, tuple(ending.seqs)) for ending in settlement.endings} == {
+        (State.DEAD, (2,)),
+        (State.EXPIRED, (1,)),
+    }
+
+
+def test_plain_is_remembered() -> None:
+    """415 to a compressed body: the same batch at once, uncompressed from now on, nothing charged."""
+    its = gate()
+
+    settlement = draw(its, Outcome.PLAIN, item(1))
+
+    assert its.plain
+    assert settlement.resend is not None
+    assert (settlement.resend.due_at, settlement.resend.charge) == (NOW, False)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SPLIT, Outcome.REJECT])
+def test_refused_batch_is_halved_in_order(outcome: Outcome) -> None:
+    """A refusal that names no items halves the batch; order within the parts stays."""
+    settlement = draw(gate(), outcome, *[item(seq) for seq in range(5)])
+
+    assert [list(part) for part in settlement.split] == [[0, 1, 2], [3, 4]]
+
+
+def test_refused_item_dies_alone() -> None:
+    """A single refused item is a dead letter with the platform's reason."""
+    settlement = draw(gate(), Outcome.REJECT, item(7))
+
+    assert settlement.endings[0].reason == "rejected: said"
+
+
+def test_unrecognised_answer_holds_the_items() -> None:
+    """An unknown body is never success: the items wait for a person."""
+    assert list(draw(gate(), Outcome.CONFIRM, item(1), item(2)).held) == [1, 2]
+
+
+def test_failures_in_a_row_open_the_breaker() -> None:
+    """The fifth failure opens; a failed probe puts the next one off; an accepted one closes."""
+    its = gate()
+    for _ in range(5):
+        draw(its, Outcome.RETRY, item(1), ambiguous=True)
+    assert its.breaker.is_open
+    assert its.opens_at(NOW) == NOW + 30
+
+    draw(its, Outcome.RETRY, item(2), ambiguous=True, now=NOW + 31)
+    assert its.opens_at(NOW + 31) == NOW + 61
+
+    draw(its, Outcome.OK, item(3), now=NOW + 62)
+    assert not its.breaker.is_open
+
+
+def test_storm_of_single_rejects_opens_and_spares_the_backlog() -> None:
+    """Five batches in a row wholly rejected open the breaker; the probe after it returns its item unharmed."""
+    its = gate()
+    for number in range(5):
+        draw(its, Outcome.REJECT, item(number), number=number)
+    assert its.breaker.is_open
+
+    settlement = draw(its, Outcome.REJECT, item(9), number=9)
+
+    assert settlement.endings == ()
+    assert not settlement.requeue[0].charge
+
+
+def test_accepted_batch_ends_a_storm() -> None:
+    """Four rejects, one accepted, four rejects: no storm."""
+    its = gate()
+    for number in range(4):
+        draw(its, Outcome.REJECT, item(number), number=number)
+    draw(its, Outcome.OK, item(50), number=50)
+    for number in range(4):
+        draw(its, Outcome.REJECT, item(number + 60), number=number + 60)
+
+    assert not its.breaker.is_open
+
+
+def test_bisect_counts_once_towards_a_storm() -> None:
+    """One bisected batch, all parts refused, is one batch of the storm however many requests it took."""
+    its = gate()
+    draw(its, Outcome.REJECT, item(1), item(2), number=1)
+    draw(its, Outcome.REJECT, item(1), number=2, root=1)
+    draw(its, Outcome.REJECT, item(2), number=3, root=1)
+
+    assert its.breaker.storm.batches == 1
+
+
+def test_bisect_of_a_big_batch_counts_when_enough_stood_alone() -> None:
+    """Five items alone rejected count the bisect although other parts are untried."""
+    its = gate()
+    parts: list[list[int]] = [list(range(100))]
+    alone = 0
+    for number in range(1, 200):
+        part = parts.pop()
+        settlement = draw(its, Outcome.REJECT, *map(item, part), number=number, root=1)
+        parts += [list(half) for half in settlement.split]
+        alone += bool(settlement.endings)
+        assert its.breaker.storm.batches == (alone >= 5)
+        if alone == 5:
+            break
+
+    assert alone == 5
+    assert parts
+
+
+def test_poison_item_is_convicted_and_stops_nobody() -> None:
+    """Refused first after a cooldown, others accepted right after, three times in a row: it pays from there on."""
+    its = gate()
+    at = NOW
+    poison, other = item(1), item(2)
+    draw(its, Outcome.THROTTLED, poison, now=at)
+    for _ in range(3):
+        at = its.opens_at(at) + 1
+        draw(its, Outcome.THROTTLED, poison, now=at, first_after_stop=True)
+        at = its.opens_at(at) + 1
+        draw(its, Outcome.OK, other, now=at, first_after_stop=True)
+
+    settlement = draw(its, Outcome.THROTTLED, poison, now=at + 1)
+
+    assert settlement.resend is not None
+    assert settlement.resend.charge
+    assert its.opens_at(at + 1) == at + 1
+
+
+def test_merely_reached_limit_convicts_nobody() -> None:
+    """When others are refused as well, strikes are cleared and nothing is ever charged."""
+    its = gate()
+    at = NOW
+    for _ in range(20):
+        settlement = draw(its, Outcome.THROTTLED, item(1), now=at, first_after_stop=True)
+        assert settlement.resend is None or not settlement.resend.charge
+        at = its.opens_at(at) + 1
+        settlement = draw(its, Outcome.THROTTLED, item(2), now=at, first_after_stop=True)
+        assert settlement.resend is None or not settlement.resend.charge
+        at = its.opens_at(at) + 1
+
+
+def test_suspected_batch_is_halved() -> None:
+    """A batch of several that earned a strike is halved to find the one."""
+    its = gate()
+    at = NOW
+    items = [item(seq) for seq in range(4)]
+    draw(its, Outcome.THROTTLED, *items, now=at)
+    at = its.opens_at(at) + 1
+    draw(its, Outcome.THROTTLED, *items, now=at, first_after_stop=True)
+    at = its.opens_at(at) + 1
+    draw(its, Outcome.OK, item(9), now=at, first_after_stop=True)
+
+    settlement = draw(its, Outcome.THROTTLED, *items, now=at + 1)
+
+    assert [list(part) for part in settlement.split] == [[0, 1], [2, 3]]
+
+
+def test_gate_survives_a_restart() -> None:
+    """What a gate dumps, a new one loads: pause, stop, breaker."""
+    its = gate()
+    for _ in range(5):
+        draw(its, Outcome.DOWN, item(1))
+    its.paused, its.pause_reason = True, "stock-taking"
+
+    again = gate()
+    again.load(its.dump())
+
+    assert again.dump() == its.dump()
+    assert replace(again, paused=False).opens_at(NOW) == replace(its, paused=False).opens_at(NOW)

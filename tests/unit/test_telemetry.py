@@ -1,0 +1,221 @@
+"""Log lines and metrics: what they say, and what they never say."""
+
+import asyncio
+import io
+import logging
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from relay.core.errors import StoreFailed
+from relay.telemetry.events import Events
+from relay.telemetry.failure import describe
+from relay.telemetry.histogram import LATENCY_S, Series
+from relay.telemetry.logging import bridge_stdlib, make_logger
+from relay.telemetry.metrics import Metrics, reason_label
+
+CANARY = "13812345678"
+
+
+class Told:
+    """An Events object over a log in memory."""
+
+    def __init__(self, *, level: str = "debug", colours: bool = False) -> None:
+        self.file = io.BytesIO()
+        self.log = make_logger(file=self.file, level=level, colours=colours)
+        self.metrics = Metrics()
+        self.events = Events(log=self.log, metrics=self.metrics)
+
+    @property
+    def text(self) -> str:
+        return self.file.getvalue().decode()
+
+    @property
+    def lines(self) -> list[dict]:
+        return [msgspec.json.decode(line) for line in self.file.getvalue().splitlines()]
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        for family in text_string_to_metric_families(self.metrics.render().decode()):
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return sample.value
+        return None
+
+
+def attempt(told: Told, **changes: object) -> None:
+    """Tell of one attempt at platform ``a``."""
+    facts = {
+        "platform": "a",
+        "batch": "B1",
+        "attempt": 1,
+        "outcome": "ok",
+        "status": 200,
+        "items": 3,
+        "raw_bytes": 1000,
+        "wire_bytes": 100,
+        "duration_s": 0.2,
+        "reason": "",
+    }
+    told.events.attempt(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+def test_an_attempt_is_a_line_and_counted():
+    """One attempt shows in the log and in the request, item, byte and duration metrics."""
+    told = Told()
+    attempt(told)
+    attempt(told, outcome="retry", status=None, reason="timeout")
+    assert [(line["level"], line["event"], line["outcome"]) for line in told.lines] == [
+        ("debug", "attempt", "ok"),
+        ("info", "attempt", "retry"),
+    ]
+    assert told.sample("relay_requests_total", platform="a", outcome="ok", code_class="2xx") == 1
+    assert told.sample("relay_requests_total", platform="a", outcome="retry", code_class="none") == 1
+    assert told.sample("relay_batch_bytes_total", platform="a", stage="wire") == 200
+    assert told.sample("relay_batch_items_count", platform="a") == 2
+    assert told.sample("relay_request_duration_seconds_sum", platform="a") == pytest.approx(0.4)
+
+
+def test_bulk_and_single_observation_agree():
+    """A whole batch of latencies lands in the buckets that one by one would fill."""
+    values = [0.0, 0.005, 0.0051, 0.3, 0.3, 59.0, 60.0, 61.0, 1e6]
+    one, many = Series(LATENCY_S), Series(LATENCY_S)
+    for value in values:
+        one.add(value)
+    many.add_many(iter(reversed(values)))
+    assert many.counts == one.counts
+    assert many.total == pytest.approx(one.total)
+    assert sum(many.counts) == len(values)
+
+
+def test_a_scrape_shows_the_stores_numbers():
+    """Totals, queues, limits and the unaccounted difference come from the snapshot."""
+    told = Told()
+    told.metrics.snapshot(
+        totals={"a": {"accepted": 9, "delivered": 4, "dead": 1, "expired": 0, "superseded": 1, "pending": 2}},
+        statuses={
+            "a": {
+                "pending": 2,
+                "in_flight": 1,
+                "oldest_due_at": 90.0,
+                "quotas": [
+                    {"quota": "a", "window_s": 60.0, "limit": 100, "used": 10, "free_at": 0.0},
+                    {"quota": "shared", "window_s": 60.0, "limit": 50, "used": 45, "free_at": 0.0},
+                ],
+            }
+        },
+        size={"bytes": 4096},
+        now=100.0,
+    )
+    assert told.sample("relay_callbacks_total", platform="a", result="delivered") == 4
+    assert told.sample("relay_pending", platform="a") == 2
+    assert told.sample("relay_in_flight", platform="a") == 1
+    assert told.sample("relay_oldest_due_age_seconds", platform="a") == 10
+    assert told.sample("relay_rate_limit", platform="a", window="60s", kind="configured") == 50
+    assert told.sample("relay_rate_used", platform="a", window="60s") == 45
+    assert told.sample("relay_unaccounted") == 1
+    assert told.sample("relay_store_bytes") == 4096
+
+
+def test_counters_do_not_fall_when_a_dead_callback_is_retried():
+    """A total that falls by an operator's retry must not look like a restart to Prometheus."""
+    told = Told()
+    for dead in (3, 2, 4):
+        told.metrics.snapshot(totals={"a": {"accepted": 5, "dead": dead}}, statuses={}, size={}, now=0.0)
+        told.metrics.render()
+    assert told.sample("relay_callbacks_total", platform="a", result="dead") == 5
+
+
+def test_labels_come_from_fixed_sets():
+    """A reason with free text becomes its first word, an unknown one becomes ``other``."""
+    assert reason_label("timeout") == "timeout"
+    assert reason_label("server_error: 502") == "server_error"
+    assert reason_label("503 Service Unavailable") == "server_error"
+    assert reason_label("retries used up: timeout after 10 s") == "exhausted"
+    assert reason_label("timeout after 10 s") == "timeout"
+    assert reason_label(f"phone {CANARY}") == "other"
+
+
+def test_a_flood_of_refusals_is_one_line():
+    """A thousand refusals of one kind are counted each but told once."""
+    told = Told()
+    for _ in range(1000):
+        told.events.refused(listener="ingest", code="store_full")
+    told.events.refused(listener="ingest", code="too_large")
+    assert [line["code"] for line in told.lines] == ["store_full", "too_large"]
+    assert told.sample("relay_refused_total", listener="ingest", code="store_full") == 1000
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_no_payload_value_is_logged(colours: bool):
+    """Values under payload-like names, bytes, objects and foreign exception messages do not reach the log."""
+    told = Told(colours=colours)
+    told.log.info("x", payload=CANARY, nested={"Authorization": CANARY}, raw=CANARY.encode(), thing=KeyError(CANARY))
+    try:
+        int(f"{CANARY}x")
+    except ValueError as error:
+        told.events.pipeline_failed(platform="a", error=error, restart_s=1.0)
+    told.events.store_failed(error=StoreFailed("the disk is full"))
+    assert CANARY not in told.text
+    assert "the disk is full" in told.text
+    assert "ValueError" in told.text
+
+
+def test_foreign_log_lines_lose_their_values():
+    """What aiohttp and asyncio log passes on with its fixed words, without request bytes or arguments."""
+    told = Told()
+    undo = bridge_stdlib(told.log)
+    try:
+        logging.getLogger("aiohttp.server").error("Error handling request from %s", CANARY)
+        try:
+            raise ValueError(CANARY)
+        except ValueError:
+            logging.getLogger("aiohttp.server").exception("Bad request b'%s'", CANARY)
+        loop = asyncio.new_event_loop()
+        loop.call_exception_handler({"message": f"Exception in callback f({CANARY!r})", "exception": KeyError(CANARY)})
+        loop.close()
+    finally:
+        undo()
+    assert [line["message"] for line in told.lines] == [
+        "Error handling request from",
+        "Bad request b",
+        "Exception in callback f",
+    ]
+    assert CANARY not in told.text
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_control_characters_are_escaped(colours: bool):
+    """A value cannot start a new line, colour the terminal or turn the reading direction."""
+    told = Told(colours=colours)
+    told.log.info("x", reason="a\r\nb\x1b]0;c\x07\x9b\u2028\u202ed\udc80")
+    if colours:
+        assert told.text.count("\n") == 1
+        assert "\x1b]0" not in told.text
+    assert not set("\r\x07\x9b\u2028\u202e") & set(told.text)
+
+
+def test_a_log_that_cannot_be_written_stops_nothing():
+    """A closed log file loses lines; the caller does not notice."""
+    told = Told()
+    told.file.close()
+    told.events.dead(platform="a", count=1, reason="budget")
+    assert told.metrics.dead["a", "budget"] == 1
+
+
+def test_levels_filter():
+    """At level warning, an info line is not written."""
+    told = Told(level="warning")
+    told.events.breaker_closed(platform="a")
+    told.events.breaker_opened(platform="a", reason="timeout")
+    assert [line["event"] for line in told.lines] == ["breaker_opened"]
+
+
+def test_describe_names_the_place():
+    """An exception is told by type, our own words and where it was raised."""
+    try:
+        raise StoreFailed("fsync failed") from OSError(5, CANARY)
+    except StoreFailed as error:
+        told = describe(error)
+    assert told["detail"] == "fsync failed"
+    assert told["cause"] == "OSError"
+    assert "test_describe_names_the_place" in told["where"]
