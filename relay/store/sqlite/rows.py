@@ -22,8 +22,8 @@ _WASTE = 3  # a statement may be filled to a third with rows that count, rather 
 _COLUMNS = 13
 _ROW = f"({','.join('?' * _COLUMNS)})"
 _INSERT = """
-INSERT INTO callback (seq, head, platform, grp, key, lane, prio, priority, bytes, expires_s, expires_at, key_text, event,
-  content_type, traceparent, idem, state, live, due_at, accepted_at, attempts, spent, strikes, first_sent_at, held,
+INSERT INTO callback (seq, head, platform, grp, key, lane, prio, priority, bytes, expires_s, expires_at, key_text,
+  event, content_type, traceparent, idem, state, live, due_at, accepted_at, attempts, spent, strikes, first_sent_at, held,
   maybe_applied, overtaken)
 SELECT column1, column2, column3, column4, column5, column6, column6, column6, column7, column8, ?1 + column8, column9,
   column10, column11, column12, column13, 0, 1, ?1, ?1, 0, 0, 0, 0.0, 0, 0, 0
@@ -40,7 +40,7 @@ class Facts(NamedTuple):
     group: str
     key: int | None
     lane: int
-    bytes: int
+    size_bytes: int
     expires_s: float
     key_text: str | None
     event: str | None
@@ -100,7 +100,7 @@ def insert_callbacks(
     for size in _sizes(len(facts)):
         values: list[Any] = [now]
         part = facts[at : at + size]
-        for seq, (head, row) in enumerate(zip(heads[at : at + size], part), first + at):
+        for seq, (head, row) in enumerate(zip(heads[at : at + size], part, strict=True), first + at):
             values += (seq, head, *row)
         for _ in range(size - len(part)):
             values += _FILLER

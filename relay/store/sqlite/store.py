@@ -7,6 +7,7 @@ is a job of the reading thread on a read-only connection, so it sees the last co
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -266,10 +267,9 @@ class SqliteStore:
             return
         self._closed = True
         if self._writer.failed is None:
-            try:
+            # Failing, the clock's last time is a little older, which a restart allows for.
+            with suppress(StoreFailed):
                 await self._writer.call(_touch)
-            except StoreFailed:
-                pass  # the clock's last time is then a little older, which a restart allows for
         await asyncio.get_running_loop().run_in_executor(self._reading, self._reader.close)
         self._reading.shutdown(wait=False)
         await self._writer.close()
