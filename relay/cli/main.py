@@ -15,6 +15,7 @@ import click
 from relay.core.errors import RelayError
 
 EXIT_FAILED = 1
+EXIT_UNREACHABLE = 4
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 
 
@@ -27,7 +28,17 @@ class Subcommand(NamedTuple):
 
 
 SUBCOMMANDS: dict[str, Subcommand] = {
+    "run": Subcommand("relay.cli.run", "run", "Run the daemon."),
     "demo": Subcommand("relay.cli.demo", "demo", "Show what the relay does, with a real kill, in half a minute."),
+    "send": Subcommand("relay.cli.send", "send", "Hand a callback to the relay."),
+    "status": Subcommand("relay.cli.status", "status", "Show every platform's state and the ledger."),
+    "ls": Subcommand("relay.cli.callbacks", "ls", "List callbacks."),
+    "show": Subcommand("relay.cli.callbacks", "show", "Show one callback with its attempts."),
+    "dead": Subcommand("relay.cli.dead", "dead", "List, retry or drop dead letters."),
+    "pause": Subcommand("relay.cli.platforms", "pause", "Stop sending to a platform."),
+    "resume": Subcommand("relay.cli.platforms", "resume", "Go on sending to a platform."),
+    "flush": Subcommand("relay.cli.platforms", "flush", "Send what is queued without waiting for more."),
+    "reload": Subcommand("relay.cli.reload", "reload", "Put the configuration file in force."),
     "config": Subcommand("relay.cli.config", "config", "Check and show the configuration file."),
     "sandbox": Subcommand("relay.cli.sandbox", "sandbox", "Run a platform stand-in with limits and faults."),
 }
@@ -65,15 +76,18 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, known.summary) for name, known in SUBCOMMANDS.items()])
 
 
-def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    if not wanted or ctx.resilient_parsing:
-        return
+def product_version() -> str:
+    """Return the installed version; ``0+source`` when the package is not installed."""
     try:
-        number = version("callback-relay")
+        return version("callback-relay")
     except PackageNotFoundError:
-        number = "(running from a source tree)"
-    click.echo(f"relay {number}")
-    ctx.exit()
+        return "0+source"
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"relay {product_version()}")
+        ctx.exit()
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

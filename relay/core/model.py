@@ -142,6 +142,7 @@ class Verdict:
     reason: str  # short and stable: from fixed sets or the rule that matched, never from the payload
     wait_s: float | None = None  # how long the platform asks to be left alone
     excerpt: str = ""  # the start of the answer, for people
+    scope: str = "group"  # what a throttle stops: group | platform
 
 
 @dataclass(frozen=True, slots=True)

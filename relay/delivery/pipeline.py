@@ -99,7 +99,8 @@ class Pipeline:
         while True:
             self._wakeup.begin()
             if self._broken is not None:
-                raise self._broken
+                broken, self._broken = self._broken, None
+                raise broken
             now = self._clock.now()
             room = 1 if self.gate.single_file else self.terms.concurrency
             if self.in_flight >= room:
@@ -165,16 +166,16 @@ class Pipeline:
         started_at = self._clock.now()
         try:
             verdict, result = await self._attempt(batch, started_at)
-        except Exception as error:  # a bug of ours: the batch must not stay under way for ever; then tell
+        except Exception as error:  # noqa: BLE001 - a bug of ours: the batch must not stay under way for ever; then tell
             verdict = Verdict(Outcome.CRASH, ambiguous=True, reason=f"relay error: {type(error).__name__}")
             ended_at = self._clock.now()
-            result = AttemptResult(Outcome.CRASH, ended_at, ended_at - started_at, reason=verdict.reason, ambiguous=True)
+            result = AttemptResult(
+                Outcome.CRASH, ended_at, ended_at - started_at, reason=verdict.reason, ambiguous=True
+            )
             self._broken = error
         was_open = self.gate.breaker.is_open
         attempted = Attempted(batch, verdict, result, started_at, first_after_stop)
-        settlement = decide(
-            attempted, budget=self.terms.budget, gate=self.gate, now=result.ended_at, rng=self._rng
-        )
+        settlement = decide(attempted, budget=self.terms.budget, gate=self.gate, now=result.ended_at, rng=self._rng)
         self._wakeup.wake()  # a gate that closed or opened is news before the commit
         await self._settle(settlement)
         self._tell(batch, settlement, was_open=was_open)
@@ -283,4 +284,3 @@ class Pipeline:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken = error
         self._wakeup.wake()
-

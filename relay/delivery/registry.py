@@ -59,9 +59,7 @@ class Registry:
     async def replace(self, terms: Iterable[Terms], within_s: float) -> None:
         """Put other terms in force: unchanged platforms are not touched, requests under way finish first."""
         wanted = {each.platform: each for each in terms}
-        stale = [
-            name for name, running in self._running.items() if running.pipeline.terms != wanted.get(name, None)
-        ]
+        stale = [name for name, running in self._running.items() if running.pipeline.terms != wanted.get(name)]
         gates = {name: self._running[name].pipeline.gate.dump() for name in stale}
         await asyncio.gather(*(self._end(self._running.pop(name), within_s) for name in stale))
         kept = await self._outbox.gates()
@@ -131,7 +129,7 @@ class Registry:
             began_at = self._clock.now()
             try:
                 await pipeline.run()
-            except Exception as error:  # a bug in one platform's pipeline must not stop the others
+            except Exception as error:  # noqa: BLE001 - a bug in one platform's pipeline must not stop the others
                 if self._clock.now() - began_at > _RESTART_MOST_S:
                     wait_s = _RESTART_FIRST_S
                 self._events.pipeline_failed(platform=pipeline.terms.platform, error=error, restart_s=wait_s)

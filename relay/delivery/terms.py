@@ -1,12 +1,12 @@
 """What one platform's pipeline runs on: its configuration, compiled."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from relay.config.schema import Platform
+from relay.config.platform import Platform
 from relay.policy.breaker import BreakerTerms
 from relay.policy.settling import Budget
-from relay.wire.classify import Rule
+from relay.wire.classify import Rule, compile_rule
 from relay.wire.envelope import Envelope, envelope_for
 
 
@@ -27,7 +27,8 @@ class Terms:
     codec: str
     budget: Budget
     breaker: BreakerTerms | None
-    rules: Sequence[Rule]
+    rules: Sequence[Rule] = field(compare=False)  # compiled rules hold functions: ``stated`` compares instead
+    stated: Platform | None = None
 
 
 def compile_terms(name: str, platform: Platform) -> Terms:
@@ -48,5 +49,6 @@ def compile_terms(name: str, platform: Platform) -> Terms:
         codec=platform.compress,
         budget=Budget(times=platform.retry.times, base_s=platform.retry.backoff.base, cap_s=platform.retry.backoff.cap),
         breaker=BreakerTerms(breaker.open_after, breaker.probe_every) if breaker else None,
-        rules=platform.rules,
+        rules=tuple(compile_rule(rule.model_dump(by_alias=True)) for rule in platform.classify),
+        stated=platform,
     )

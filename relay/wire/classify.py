@@ -6,18 +6,23 @@ Two questions are kept apart. The *outcome* is what a platform's rules, then the
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final
 
-from relay.core.model import Outcome
+from relay.core.model import Outcome, Verdict
 from relay.wire.answer import Answer, Failure, FailureKind
+from relay.wire.hints import hinted_s, retry_after_s
 from relay.wire.reading import Reading, printable
-from relay.wire.rules import Rule, Scope, compile_rule
-from relay.wire.waits import hinted_s, retry_after_s
+from relay.wire.rules import Rule, compile_rule
 
 __all__ = ["Rule", "Verdict", "classify", "compile_rule"]
 
 DEFAULT_CAP_S: Final = 3600.0
-_PHRASES: Final = {int(status): f"{status.value} {status.phrase}" for status in HTTPStatus}
+# RFC 9110 renamed the last ones; Python follows in 3.13, and a reason must not change with the interpreter.
+_PHRASES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus} | {
+    413: "413 Content Too Large",
+    414: "414 URI Too Long",
+    422: "422 Unprocessable Content",
+}
 _FAILURES: Final[dict[FailureKind, str]] = {
     "refused": "connection refused",
     "unreachable": "unreachable",
@@ -39,25 +44,6 @@ _BUILT_IN: Final = {
 _DONE: Final = (Outcome.OK, Outcome.DUPLICATE)
 
 
-class Verdict(NamedTuple):
-    """What one attempt came to, for the whole batch.
-
-    ``ambiguous``: the platform may have applied it although the outcome is not positive; only the same batch may go
-    again. ``down``: no connection was ever established. ``reason`` is short and made of fixed words and the rules'
-    own, fit for a metric's label. ``wait_s`` is how long the platform asks us to stay away (0 when that time is
-    over), None when it does not say. ``excerpt`` is the start of the answer, for people: it may hold anything.
-    ``scope`` tells whether a throttle stops the batch's group or the whole platform.
-    """
-
-    outcome: Outcome
-    ambiguous: bool
-    down: bool
-    reason: str
-    wait_s: float | None
-    excerpt: str
-    scope: Scope = "group"
-
-
 def classify(
     result: Answer | Failure,
     *,
@@ -70,7 +56,8 @@ def classify(
     """Return the verdict on ``result`` for a batch of ``items`` sent ``compressed`` or plain; raises nothing.
 
     ``wall`` is the wall clock in seconds since the epoch, for waits given as a point in time; ``cap_s`` bounds every
-    wait a platform asks for, except where a rule sets its own.
+    wait a platform asks for, except where a rule sets its own. A wait of 0 means that the time asked for is over.
+    ``reason`` is made of fixed words and the rules' own, fit for a metric's label; ``excerpt`` may hold anything.
     """
     if isinstance(result, Failure):
         return _failed(result)
@@ -93,7 +80,6 @@ def classify(
     return Verdict(
         outcome=outcome,
         ambiguous=ambiguous and outcome not in _DONE,
-        down=False,
         reason=reason or _status_reason(result.status),
         wait_s=wait_s,
         excerpt=reading.excerpt(),
@@ -109,7 +95,6 @@ def _failed(failure: Failure) -> Verdict:
     return Verdict(
         outcome=Outcome.RETRY if failure.connected else Outcome.DOWN,
         ambiguous=failure.connected,
-        down=not failure.connected,
         reason=reason,
         wait_s=None,
         excerpt=printable(failure.detail),
@@ -147,7 +132,6 @@ def _built_in(
     return Verdict(
         outcome=outcome,
         ambiguous=ambiguous,
-        down=False,
         reason=reason,
         wait_s=_hint(answer, outcome, wall, cap_s),
         excerpt=reading.excerpt(),

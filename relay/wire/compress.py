@@ -4,7 +4,7 @@ Decoding is for bodies of strangers: bounded in what it gives out, linear in wha
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Literal, Protocol
 
 from isal import igzip, igzip_lib
@@ -28,11 +28,13 @@ _ZSTD_LEVEL: Final = 3
 _ZSTD_WINDOW_LOG_MAX: Final = 23
 # A member costs a decoder of its own. Honest bodies have a handful; 20-byte empty ones are an attack on the CPU.
 _MAX_MEMBERS: Final = 10_000
+_PLAIN: Final = ("", "none", "identity")
 _FIRST_PIECE_BYTES: Final = 512
 _MAX_PIECE_BYTES: Final = 1 << 20
 
 
 _GZIP_ERROR: Final[type[Exception]] = igzip_lib.IsalError  # type: ignore[assignment]  # isal's stub says Exception
+_BROKEN: Final = (_GZIP_ERROR, zstd.ZstdError, EOFError)
 
 
 class BadEncoding(RelayError):
@@ -107,27 +109,49 @@ def decompress(body: bytes, codec: str, limit: int) -> bytes:
     produced before it).
     """
     name = codec.strip().lower()
-    if name in ("", "none", "identity"):
-        if len(body) > limit:
-            raise TooLarge(limit)
-        return body
+    if name in _PLAIN:
+        decoded = body
+    else:
+        new_decoder = _DECODERS.get(name)
+        if new_decoder is None:
+            raise UnsupportedEncoding("this Content-Encoding is not supported; use gzip, zstd or none")
+        try:
+            parts = list(_decoded(body, new_decoder, limit + 1))
+        except _BROKEN as error:
+            raise BadEncoding(f"the body is not valid {name}: {error}") from error
+        decoded = parts[0] if len(parts) == 1 else b"".join(parts)
+    if len(decoded) > limit:
+        raise TooLarge(limit)
+    return decoded
+
+
+def decompress_start(body: bytes, codec: str, limit: int) -> tuple[bytes, bool]:
+    """Return the first ``limit`` bytes of ``body`` decoded, and whether they are all of it; raises nothing.
+
+    For answers, of which a start is worth reading even when the rest is cut off or broken.
+    """
+    name = codec.strip().lower()
+    if name in _PLAIN:
+        return body[:limit], len(body) <= limit
     new_decoder = _DECODERS.get(name)
     if new_decoder is None:
-        raise UnsupportedEncoding("this Content-Encoding is not supported; use gzip, zstd or none")
+        return b"", False
+    parts: list[bytes] = []
+    whole = True
     try:
-        return _decode(body, new_decoder, limit)
-    except (_GZIP_ERROR, zstd.ZstdError, EOFError) as error:
-        raise BadEncoding(f"the body is not valid {name}: {error}") from error
+        parts.extend(_decoded(body, new_decoder, limit + 1))
+    except (BadEncoding, *_BROKEN):
+        whole = False
+    start = b"".join(parts)
+    return start[:limit], whole and len(start) <= limit
 
 
-def _decode(body: bytes, new_decoder: Callable[[], _Decoder], limit: int) -> bytes:
-    """Decode member after member.
+def _decoded(body: bytes, new_decoder: Callable[[], _Decoder], most: int) -> Iterator[bytes]:
+    """Decode member after member, giving ``most`` bytes in all at the most.
 
     A finished member hands back what it did not use as a copy. Pieces therefore start small and double within a
     member, so that the copies of all members together stay linear in the body, however many empty ones there are.
     """
-    parts: list[bytes] = []
-    produced = 0
     offset = 0
     members = 0
     while offset < len(body):
@@ -141,11 +165,10 @@ def _decode(body: bytes, new_decoder: Callable[[], _Decoder], limit: int) -> byt
             if not piece:
                 raise EOFError("it ends early")
             offset += len(piece)
-            part = decoder.decompress(piece, limit + 1 - produced)
-            produced += len(part)
-            if produced > limit:
-                raise TooLarge(limit)
-            parts.append(part)
+            part = decoder.decompress(piece, most)
+            yield part
+            most -= len(part)
+            if most <= 0:
+                return
             piece_bytes = min(2 * piece_bytes, _MAX_PIECE_BYTES)
         offset -= len(decoder.unused_data)
-    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -86,9 +86,13 @@ def _comparable(value: Any) -> str | None:
 
 
 def compile_rule(mapping: Mapping[str, Any]) -> Rule:
-    """Compile one rule of ``classify``. Raises ``ValueError`` saying what is wrong with it."""
+    """Compile one rule of ``classify``; keys with the value None count as absent.
+
+    Raises ``ValueError`` saying what is wrong with it.
+    """
     if not isinstance(mapping, Mapping):
         raise ValueError(f"a rule is a mapping such as {{status: 429, as: throttled}}, not {mapping!r}")
+    mapping = {name: value for name, value in mapping.items() if value is not None}
     unknown = [str(name) for name in mapping if name not in _KEYS]
     if unknown:
         raise ValueError(f"unknown {', '.join(unknown)} in a rule; it takes {', '.join(_KEYS)}")
@@ -161,7 +165,7 @@ def _compile_wanted(values: Any) -> dict[str, str]:
 
 def _compile_statuses(status: Any) -> frozenset[int]:
     statuses: set[int] = set()
-    for entry in status if isinstance(status, list | tuple) else [status]:
+    for entry in status if isinstance(status, list | tuple | set | frozenset) else [status]:
         found = _CLASS.fullmatch(entry.lower()) if isinstance(entry, str) else None
         if found is not None:
             statuses.update(range(int(found[1]) * 100, int(found[1]) * 100 + 100))

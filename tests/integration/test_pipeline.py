@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-
 from relay.core.clock import RelayClock, wall_s
 from relay.core.errors import StoreFailed
 from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, Settlement, StoreRules

@@ -4,7 +4,6 @@ import random
 from dataclasses import replace
 
 import pytest
-
 from relay.core.model import AttemptResult, Batch, Item, Outcome, Settlement, State, Verdict
 from relay.policy.breaker import Breaker, BreakerTerms
 from relay.policy.gate import Gate

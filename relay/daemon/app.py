@@ -1,0 +1,128 @@
+"""The daemon: opens the store, starts the parts in the order a callback needs them, and stops them in reverse.
+
+Start: store (recovered from a crash, slots rebuilt) - pipelines - side duties - admin - ingest - READY. Whatever fails
+on the way is undone and told in one line. Stop: ingest finishes its requests and closes, pipelines let what is under
+way finish within a bound, the rest stays in the store; then the side duties, the admin listener and the store.
+"""
+
+import random
+import signal
+from contextlib import AsyncExitStack
+
+from relay.admin.access import Access
+from relay.admin.api import AdminApi
+from relay.admin.server import AdminServer
+from relay.config.schema import Config
+from relay.config.units import parse_duration
+from relay.core.clock import elapsed_s, wall_s
+from relay.core.errors import RelayError
+from relay.daemon.intake import ingest_settings, platform_intakes
+from relay.daemon.live import LiveConfig, admin_settings, admin_users
+from relay.daemon.stores import open_store
+from relay.daemon.supervisor import Supervisor
+from relay.daemon.systemd import Notifier
+from relay.delivery.registry import Registry
+from relay.delivery.sender import HttpSender, Sender
+from relay.delivery.terms import Terms, compile_terms
+from relay.ingest.server import IngestServer
+from relay.telemetry.events import Events
+from relay.telemetry.metrics import Metrics
+from relay.upkeep.expiry import Expiry
+from relay.upkeep.operations import Operations
+from relay.upkeep.pruner import Pruner
+from relay.upkeep.watchdog import Watchdog
+
+_GRACE_S = 10.0  # for requests under way, in and out; the unit's TimeoutStopSec is longer
+_WATCHDOG_S = 5.0  # without systemd: how often loop and store are proven to move
+
+
+async def serve(config: Config, *, version: str, events: Events, metrics: Metrics) -> int:
+    """Run until SIGTERM or SIGINT (0), or until a root task dies (1). Raises ``RelayError`` when it cannot start."""
+    began_s = elapsed_s()
+    notifier = Notifier()
+    supervisor = Supervisor()
+    unfinished = 0
+    events.started(version=version, store=config.store.url, platforms=len(config.platforms))
+    async with AsyncExitStack() as stack:
+        store = await open_store(config, events)
+        stack.push_async_callback(store.close)
+        await store.configure(config.store_rules())
+
+        def open_sender(terms: Terms) -> Sender:
+            return HttpSender(concurrency=terms.concurrency, user_agent=f"callback-relay/{version}")
+
+        registry = Registry(
+            outbox=store, clock=store.clock, wall=wall_s, events=events, rng=random.Random(), open_sender=open_sender
+        )
+        store.watch(registry.changed)
+        await registry.start([compile_terms(name, platform) for name, platform in config.platforms.items()])
+
+        async def stop_delivery() -> None:
+            nonlocal unfinished
+            unfinished += await registry.stop(_GRACE_S)
+
+        stack.push_async_callback(stop_delivery)
+
+        operations = Operations(ledger=store, clock=store.clock, events=events)
+        supervisor.run("operations", operations.run())
+        supervisor.run("expiry", Expiry(ledger=store, clock=store.clock, events=events).run())
+        supervisor.run("pruner", Pruner(ledger=store, clock=store.clock, events=events).run())
+        watchdog = Watchdog(
+            ping=store.ping,
+            alive=notifier.alive,
+            events=events,
+            clock=store.clock,
+            interval_s=notifier.watchdog_s / 2 if notifier.watchdog_s else _WATCHDOG_S,
+        )
+        supervisor.run("watchdog", watchdog.run())
+        stack.push_async_callback(supervisor.cancel)
+
+        access = Access(admin_users(config))
+        live = LiveConfig(
+            config=config, store=store, registry=registry, access=access, events=events, notifier=notifier
+        )
+        api = AdminApi(
+            ledger=store,
+            control=registry,
+            access=access,
+            config=live.for_operators,
+            events=events,
+            metrics=metrics,
+            batch_items=live.batch_items,
+            operation_started=operations.nudge,
+        )
+        live.admin = [
+            AdminServer(settings=admin_settings(config, listen), api=api, ping=store.ping, events=events)
+            for listen in config.admin.listen
+        ]
+        live.ingest = [
+            IngestServer(
+                settings=ingest_settings(config, listen),
+                platforms=platform_intakes(config),
+                inbox=store,
+                ledger=store,
+                events=events,
+                duration=parse_duration,
+            )
+            for listen in config.ingest.listen
+        ]
+        servers: list[AdminServer | IngestServer] = [*live.admin, *live.ingest]
+        for server in servers:
+            await server.start()
+            stack.push_async_callback(server.close, _GRACE_S)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            supervisor.on_signal(number)
+        supervisor.on_signal(signal.SIGHUP, live.reload_soon)
+        listeners = [server.address for server in reversed(servers)]
+        events.ready(listeners=listeners, seconds=elapsed_s() - began_s)
+        notifier.ready(f"{len(config.platforms)} platforms, listening on {', '.join(listeners)}")
+
+        fault = await supervisor.wait()
+        events.stopping(reason=supervisor.reason)
+        notifier.stopping()
+        stopping_s = elapsed_s()
+    events.stopped(seconds=elapsed_s() - stopping_s, unfinished=unfinished)
+    if fault is not None:
+        raise RelayError(f"stopped: {supervisor.reason}: {fault!r}; systemd starts it again") from fault
+    return 0

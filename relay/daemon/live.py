@@ -1,0 +1,160 @@
+"""The configuration in force, and how another one takes its place without a restart.
+
+A reload is validated as a whole first; then store rules, pipelines and listeners are swapped. A platform that did not
+change is not touched, requests under way finish, and a bad file changes nothing.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from relay.admin.access import Access, User
+from relay.admin.configuration import ConfigAccess
+from relay.admin.server import AdminServer, AdminSettings
+from relay.config.diff import difference
+from relay.config.effective import as_tree, effective
+from relay.config.load import load, loads
+from relay.config.problems import ConfigInvalid
+from relay.config.schema import Config
+from relay.core.clock import monotonic_s
+from relay.daemon.intake import ingest_settings, platform_intakes
+from relay.daemon.systemd import Notifier
+from relay.delivery.registry import Registry
+from relay.delivery.terms import compile_terms
+from relay.ingest.server import IngestServer
+from relay.store.base import Store
+from relay.telemetry.events import Events
+
+_GRACE_S = 10.0
+
+
+def admin_settings(config: Config, listen: str) -> AdminSettings:
+    """Return the settings of the admin listener on ``listen``."""
+    return AdminSettings(listen=listen, hosts=config.admin.hosts, origins=config.admin.origins)
+
+
+def admin_users(config: Config) -> list[User]:
+    """Return who may do what."""
+    return [User(name=user.name, role=user.role, token=user.token) for user in config.admin.users]
+
+
+class LiveConfig:
+    """Holds the configuration in force; ``admin`` and ``ingest`` are the listeners to tell of another one."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        store: Store,
+        registry: Registry,
+        access: Access,
+        events: Events,
+        notifier: Notifier,
+    ) -> None:
+        self.config = config
+        self.admin: list[AdminServer] = []
+        self.ingest: list[IngestServer] = []
+        self._store = store
+        self._registry = registry
+        self._access = access
+        self._events = events
+        self._notifier = notifier
+        self._swapping = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def for_operators(self) -> ConfigAccess:
+        """What the admin API may do with the configuration."""
+        return ConfigAccess(effective=self._effective, validate=self._validate, reload=self.reload)
+
+    def batch_items(self) -> Mapping[str, int]:
+        """Return each platform's ``batch.max_items``."""
+        return {name: platform.batch.max_items for name, platform in self.config.platforms.items()}
+
+    def reload_soon(self) -> None:
+        """Reload in a task of its own (SIGHUP); the outcome is an event and a metric."""
+        task = asyncio.create_task(self.reload(False, False))
+        self._tasks.add(task)
+        task.add_done_callback(self._reloaded)
+
+    async def reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
+        """Load the file again and put it in force; one with problems changes nothing.
+
+        Returns ``applied``, ``changes`` as ``{path, old, new, needs_restart}`` with secrets masked, and ``problems``.
+        ``force`` removes platforms although callbacks wait for them; these stay visible.
+        """
+        async with self._swapping:
+            file = self.config.origin.file
+            try:
+                wanted = await asyncio.to_thread(load, file)
+            except ConfigInvalid as invalid:
+                problems = [str(problem) for problem in invalid.problems]
+                self._events.config_loaded(ok=False, file=file, problems=problems)
+                return {"applied": False, "changes": [], "problems": problems}
+            found = difference(self.config, wanted)
+            changes = [
+                {
+                    "path": ".".join(map(str, change.path)),
+                    "old": change.old,
+                    "new": change.new,
+                    "needs_restart": change.needs_restart,
+                }
+                for change in found.changes
+            ]
+            problems = [] if force else await self._orphaned(found.removed)
+            if problems:
+                self._events.config_loaded(ok=False, file=file, problems=problems)
+            if problems or dry_run:
+                return {"applied": False, "changes": changes, "problems": problems}
+            await self._swap(wanted)
+            self._events.config_loaded(ok=True, file=file)
+            return {"applied": True, "changes": changes, "problems": []}
+
+    async def _orphaned(self, removed: Sequence[str]) -> list[str]:
+        totals = await self._store.totals()
+        return [
+            f"platforms.{name} is gone from the file but {totals[name]['pending']} callbacks wait for it; "
+            "drain or drop them first, or reload with force"
+            for name in removed
+            if totals.get(name, {}).get("pending")
+        ]
+
+    async def _swap(self, wanted: Config) -> None:
+        """Rates first, so that nobody sends under a limit that is gone; intake last, so that it finds all ready."""
+        self._notifier.reloading(int(monotonic_s() * 1e6))
+        await self._store.configure(wanted.store_rules())
+        await self._registry.replace(
+            [compile_terms(name, platform) for name, platform in wanted.platforms.items()], _GRACE_S
+        )
+        intakes = platform_intakes(wanted)
+        for server, listen in zip(self.ingest, self.config.ingest.listen, strict=True):
+            server.configure(settings=ingest_settings(wanted, listen), platforms=intakes)
+        for admin, listen in zip(self.admin, self.config.admin.listen, strict=True):
+            admin.configure(admin_settings(wanted, listen))
+        self._access.replace(admin_users(wanted))
+        self.config = wanted
+        self._notifier.ready(f"{len(wanted.platforms)} platforms, configuration reloaded")
+
+    def _effective(self) -> Mapping[str, Any]:
+        settings = effective(self.config)
+        return {
+            "file": self.config.origin.file,
+            "config": as_tree(settings),
+            "origins": {".".join(map(str, setting.path)): setting.origin for setting in settings},
+        }
+
+    async def _validate(self, text: str | None) -> Sequence[str]:
+        file = self.config.origin.file
+        try:
+            if text is None:
+                await asyncio.to_thread(load, file)
+            else:
+                await asyncio.to_thread(loads, text, path=file)
+        except ConfigInvalid as invalid:
+            return [str(problem) for problem in invalid.problems]
+        return []
+
+    def _reloaded(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._events.config_loaded(ok=False, file=self.config.origin.file, problems=[repr(error)])

@@ -1,0 +1,144 @@
+"""One request inside aiohttp: whether it got as far as a connection, that it is never re-sent, how it is cut off.
+
+aiohttp sends idempotent methods (PUT, DELETE, GET) a second time after a disconnect, without saying so. The client
+middleware below turns the errors it does that for into one it does not know. A request given up is *aborted*:
+closing alone would first send what is still buffered, after its slot was counted as answered.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
+
+from relay.wire.answer import Failure, FailureKind
+
+_PIECE_BYTES: Final = 64 * 1024
+
+
+class NotSentAgain(aiohttp.ClientError):
+    """Stands for the disconnect in ``__cause__``, so that aiohttp raises it instead of sending again."""
+
+
+class Body(aiohttp.Payload):
+    """A request body in memory, written in pieces so that a slow platform is waited for between them."""
+
+    _autoclose = True
+    _value: bytes
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(value)
+        self._size = len(value)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the body as text."""
+        return self._value.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the whole body."""
+        if len(self._value) <= _PIECE_BYTES:
+            await writer.write(self._value)  # together with the headers in one segment where it fits
+            return
+        view = memoryview(self._value)
+        for start in range(0, len(view), _PIECE_BYTES):
+            await writer.write(view[start : start + _PIECE_BYTES])
+
+
+class ExchangeRequest(aiohttp.ClientRequest):
+    """A request that remembers the transport it was written to."""
+
+    transport: asyncio.Transport | None = None
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Write the request to ``conn``; from here on the platform may have seen some of it."""
+        self.transport = conn.transport
+        return await super().send(conn)
+
+
+class Exchange:
+    """The client middleware of one request: lets it through once and keeps hold of its connection."""
+
+    __slots__ = ("_request", "_response")
+
+    def __init__(self) -> None:
+        self._request: ExchangeRequest | None = None
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Connect and send ``request``, once."""
+        assert isinstance(request, ExchangeRequest)
+        self._request = request
+        try:
+            return await handler(request)
+        except aiohttp.ClientConnectorError:
+            raise  # never connected, and aiohttp does not try again
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            raise NotSentAgain from error
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection was there to write to: then the platform may have seen the request."""
+        return self._request is not None and self._request.transport is not None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer's status line and headers arrived."""
+        return self._response is not None
+
+    def answering(self, response: aiohttp.ClientResponse) -> None:
+        """Note that the answer began."""
+        self._response = response
+
+    def end(self) -> None:
+        """Cut the connection off, unless the exchange is complete and it went back to the pool."""
+        response = self._response
+        if response is not None and response.connection is None:
+            return
+        if self._request is not None and self._request.transport is not None:
+            self._request.transport.abort()
+        if response is not None:
+            response.close()
+
+
+def failure_of(error: Exception, exchange: Exchange) -> Failure:
+    """Translate an error of aiohttp or the OS; what is not surely before the connection counts as after it."""
+    cause = error.__cause__ if isinstance(error, NotSentAgain) and error.__cause__ is not None else error
+    if exchange.connected:
+        began = exchange.answered or isinstance(cause, aiohttp.ClientResponseError)
+        return Failure("truncated" if began else "reset", connected=True, detail=_words(cause))
+    return Failure(_connect_kind(cause), connected=False, detail=_words(cause))
+
+
+def _connect_kind(error: BaseException) -> FailureKind:
+    if isinstance(error, aiohttp.ClientConnectorDNSError | UnicodeError):
+        return "dns"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "tls"
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
+        return "refused"
+    return "unreachable"
+
+
+def _words(error: BaseException) -> str:
+    """Describe an error without its own text where that may hold the URL, and with it a token."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"{error.host}:{error.port}: {_os_words(error.os_error)}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the platform closed the connection without an answer"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the answer ended early"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "the answer is not HTTP"
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
+        return "the URL cannot be requested"
+    if isinstance(error, UnicodeError):
+        return "the host name cannot be resolved"
+    return _os_words(error)
+
+
+def _os_words(error: BaseException) -> str:
+    words: Any = error.strerror if isinstance(error, OSError) else None
+    return words if isinstance(words, str) and "://" not in words else type(error).__name__

@@ -1,0 +1,136 @@
+"""Sends one request and says what came back: an answer, or why there is none. Never sends anything twice.
+
+One ``HttpSender`` per platform, so that a platform that hangs holds up only its own connections.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from ssl import SSLContext
+from typing import Any, Final, Protocol
+
+import aiohttp
+from yarl import URL
+
+from relay.delivery.exchange import Body, Exchange, ExchangeRequest, failure_of
+from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure, Headers
+from relay.wire.compress import decompress_start
+
+# Shorter than the idle timeouts common at the other end (Apache and Node 5 s, nginx 75 s): a connection that the
+# platform closes just as we send on it is an ambiguous attempt, and costs far more than a new connection.
+_KEEPALIVE_S: Final = 4.0
+_DNS_TTL_S: Final = 30
+# A URL made of these characters only is sent as it stands: normalising it could break a signature over it.
+_READY_URL: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+_LINGER_RESET: Final = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # struct linger {l_onoff = 1, l_linger = 0}
+# aiohttp's own timers round long timeouts up to whole seconds; ours is the only one.
+_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, ready to send. ``timeout_s`` covers connecting, sending and reading the answer."""
+
+    url: str
+    method: str
+    headers: Mapping[str, str]
+    body: bytes
+    timeout_s: float
+
+
+class Sender(Protocol):
+    """Sends requests to one platform."""
+
+    async def send(self, request: Request) -> Answer | Failure:
+        """Send ``request`` once and return what came of it; cancelling it takes back what is not on the wire yet."""
+        ...
+
+    async def close(self) -> None:
+        """Reset every connection. Safe to call twice."""
+        ...
+
+
+class HttpSender:
+    """A ``Sender`` over aiohttp: at most ``concurrency`` connections, no redirects, cookies, proxies or re-sends.
+
+    Every socket is set to be reset on close (``SO_LINGER`` with 0 s): a request given up leaves nothing in the kernel
+    that could still arrive while its slot is counted as free again. ``tls`` is the context for https, or True for the
+    system's trust store.
+    """
+
+    def __init__(self, *, concurrency: int, user_agent: str, tls: SSLContext | bool = True) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=concurrency,
+                keepalive_timeout=_KEEPALIVE_S,
+                ttl_dns_cache=_DNS_TTL_S,
+                socket_factory=_resetting_socket,
+                ssl=tls,
+            ),
+            # Answers are small and cut at 64 KiB: coding them gains nothing and is one more thing to go wrong.
+            headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=_NO_TIMEOUT,
+            auto_decompress=False,
+            trust_env=False,
+            request_class=ExchangeRequest,
+        )
+        self._url = lru_cache(maxsize=64)(_url)
+
+    async def send(self, request: Request) -> Answer | Failure:
+        """Send ``request`` once and return what came of it.
+
+        Raises nothing of aiohttp or the OS; ``ValueError`` for headers that HTTP cannot carry.
+        """
+        exchange = Exchange()
+        try:
+            async with asyncio.timeout(request.timeout_s):
+                return await self._send(request, exchange)
+        except TimeoutError:
+            limit = f"{request.timeout_s:g} s"
+            if exchange.connected:
+                return Failure("timeout", connected=True, detail=f"timeout after {limit}")
+            return Failure("unreachable", connected=False, detail=f"no connection within {limit}")
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            return failure_of(error, exchange)
+        finally:
+            exchange.end()
+
+    async def close(self) -> None:
+        """Reset every connection. Safe to call twice."""
+        await self._session.close()
+
+    async def _send(self, request: Request, exchange: Exchange) -> Answer:
+        response = await self._session.request(
+            request.method,
+            self._url(request.url),
+            headers=request.headers,
+            data=Body(request.body) if request.body else None,
+            allow_redirects=False,
+            middlewares=(exchange,),
+        )
+        exchange.answering(response)
+        raw = bytearray()
+        while len(raw) <= MAX_ANSWER_BYTES and (part := await response.content.readany()):
+            raw += part
+        body, whole = bytes(raw), len(raw) <= MAX_ANSWER_BYTES
+        headers = Headers(response.headers.items())
+        coding = headers.get("content-encoding")
+        if coding is not None:
+            body, decoded = decompress_start(body, coding, MAX_ANSWER_BYTES)
+            whole = whole and decoded
+        return Answer(response.status, headers, body[:MAX_ANSWER_BYTES], complete=whole)
+
+
+def _url(text: str) -> URL:
+    return URL(text, encoded=_READY_URL.fullmatch(text) is not None)
+
+
+def _resetting_socket(address: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol = address[:3]
+    created = socket.socket(family, kind, protocol)
+    created.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+    return created

@@ -1,0 +1,101 @@
+"""Who may talk to a listener at all: the Host, the Origin, the token.
+
+A web page can make a browser send requests to 127.0.0.1, and a DNS name can be rebound to it. Both show in headers the
+page cannot forge: ``Host`` names the page's own domain, ``Origin`` is present. Both are checked before anything else.
+"""
+
+from collections.abc import Iterable
+from hmac import compare_digest
+from ipaddress import ip_address
+
+from aiohttp.web import BaseRequest
+
+from relay.web.problem import Refusal
+
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_REMEMBERED = 64  # Host values seen to be good; a client pool uses one or two
+
+
+class Guard:
+    """Checks Host and Origin; build a new one when the configuration changes."""
+
+    def __init__(
+        self, *, listen: str, hosts: Iterable[str] = (), origins: Iterable[str] = (), same_origin: bool = False
+    ) -> None:
+        """Allow loopback names, the ``listen`` address and ``hosts`` (with any port unless they name one).
+
+        ``same_origin`` also allows an Origin that equals the checked Host: a console served by this listener.
+        """
+        names = [*_LOOPBACK, *hosts]
+        # A browser cannot connect to a unix socket, and clients of one put anything into Host.
+        self._any_host = listen.startswith("unix:")
+        if not self._any_host:
+            names.append(split_port(listen)[0])
+        self._names = {name.lower() for name in names}
+        self._origins = {origin.lower().rstrip("/") for origin in origins}
+        self._same_origin = same_origin
+        self._good: set[str] = set()
+
+    def check(self, request: BaseRequest) -> None:
+        """Raise ``Refusal`` (``forbidden_host``, ``forbidden_origin``) for a request that must not be served."""
+        headers = request.headers
+        host = headers.get("Host", "")
+        if host not in self._good and not self._any_host:
+            self._check_host(host)
+        origin = headers.get("Origin")
+        if origin is not None:
+            self._check_origin(origin.lower(), host.lower())
+
+    def _check_host(self, host: str) -> None:
+        wanted = host.lower()
+        if wanted not in self._names and split_port(wanted)[0] not in self._names:
+            raise Refusal("forbidden_host", "add this Host to `hosts` of the listener if it is meant to be served")
+        if len(self._good) < _REMEMBERED:
+            self._good.add(host)
+
+    def _check_origin(self, origin: str, host: str) -> None:
+        if origin in self._origins or (self._same_origin and origin in (f"http://{host}", f"https://{host}")):
+            return
+        raise Refusal("forbidden_origin", "add this Origin to `origins` of the listener if it is meant to be served")
+
+
+class Bearer:
+    """Checks one shared token; with no token everyone may pass."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token.encode() if token else None
+
+    def check(self, request: BaseRequest) -> None:
+        """Raise ``Refusal`` (``unauthorized``) unless the request carries the token."""
+        if self._token is None:
+            return
+        given = bearer_token(request)
+        if given is None or not compare_digest(given, self._token):
+            raise Refusal("unauthorized", "send `Authorization: Bearer` with the token of this listener")
+
+
+def bearer_token(request: BaseRequest) -> bytes | None:
+    """Return the token of ``Authorization: Bearer`` (RFC 6750 section 2.1), or None."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        return None
+    return token.strip().encode("utf-8", "surrogateescape")
+
+
+def split_port(address: str) -> tuple[str, int | None]:
+    """Split ``host:port``, ``[v6]:port`` or a bare host (no port: None); v6 keeps its brackets."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isascii() and port.isdigit() and (":" not in host or host.endswith("]")):
+        return host, int(port)
+    return address, None
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether a listening address can be reached from this machine only."""
+    host = split_port(address)[0].strip("[]")
+    if address.startswith("unix:") or host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

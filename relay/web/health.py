@@ -1,0 +1,70 @@
+"""``/livez`` and ``/readyz``, the same on both listeners.
+
+Live: the loop runs. Ready: the store commits. A platform that is down never makes the relay unready, because a restart
+or a failover would not help it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp.web import BaseRequest
+
+from relay.core.clock import elapsed_s
+from relay.core.errors import RelayError
+from relay.web.answer import Answer, json_answer
+from relay.web.problem import Refusal
+from relay.web.router import Routes
+
+# Probes of several watchers share one commit; half a second is fresher than any of them reacts.
+_FRESH_S = 0.5
+# A probe that gets no commit within this time counts as failed: I12 allows 1 s in all.
+_BOUND_S = 0.9
+
+
+class Health:
+    """Answers the probes; ``ping`` commits once and raises ``StoreFailed`` when it cannot."""
+
+    def __init__(self, *, ping: Callable[[], Awaitable[None]]) -> None:
+        self._ping = ping
+        self._running: asyncio.Future[None] | None = None
+        self._checked_at = -_FRESH_S
+        self._problem: RelayError | None = None
+        self.stopping = False
+
+    def add_to(self, routes: Routes) -> None:
+        """Serve both paths."""
+        routes.add("GET", "/livez", self.livez)
+        routes.add("GET", "/readyz", self.readyz)
+
+    async def livez(self, _request: BaseRequest, _values: Mapping[str, str]) -> Answer:
+        """Answer 200: whoever can answer lives."""
+        return json_answer({"status": "ok"})
+
+    async def readyz(self, _request: BaseRequest, _values: Mapping[str, str]) -> Answer:
+        """Answer 200 when the store commits, else a 503 problem."""
+        if self.stopping:
+            raise Refusal("stopping")
+        if elapsed_s() - self._checked_at >= _FRESH_S:
+            await self._check()
+        if self._problem is not None:
+            raise Refusal("store_failed", str(self._problem))
+        return json_answer({"status": "ok"})
+
+    async def _check(self) -> None:
+        # One commit at a time: while one hangs, later probes wait for the same one instead of queueing more.
+        running = self._running
+        if running is None or running.done():
+            running = self._running = asyncio.ensure_future(self._ping())
+            running.add_done_callback(self._note)
+        done, _ = await asyncio.wait((running,), timeout=_BOUND_S)
+        if not done:
+            self._problem = RelayError(f"no commit within {_BOUND_S:g} s")
+            self._checked_at = elapsed_s()
+
+    def _note(self, running: asyncio.Future[None]) -> None:
+        error = None if running.cancelled() else running.exception()
+        if error is None or isinstance(error, RelayError):
+            self._problem = error
+        else:
+            self._problem = RelayError(f"the check itself failed with {type(error).__name__}")
+        self._checked_at = elapsed_s()

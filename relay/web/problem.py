@@ -1,0 +1,94 @@
+"""Problems as RFC 9457 ``application/problem+json``, each with a stable ``code``.
+
+A detail says which thing, why and what to do; it never repeats what the client sent (I15).
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from relay.web.answer import Answer
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class Kind(NamedTuple):
+    """What all problems of a code share."""
+
+    status: int
+    title: str
+    retry_after_s: int | None = None
+
+
+# Codes are the contract (SPEC 3 and 4): clients branch on them, so they never change.
+KINDS = {
+    "bad_request": Kind(400, "This is not a valid HTTP request"),
+    "bad_encoding": Kind(400, "The body is not what its Content-Encoding says"),
+    "invalid_header": Kind(400, "A request header has a value that cannot be used"),
+    "invalid_json": Kind(400, "The body is not valid JSON"),
+    "invalid_request": Kind(400, "The request does not say what is needed"),
+    "invalid_filter": Kind(400, "The filter means nothing"),
+    "invalid_cursor": Kind(400, "The cursor was not given out by this list"),
+    "unauthorized": Kind(401, "A valid token is needed"),
+    "forbidden": Kind(403, "This is not allowed for you"),
+    "forbidden_host": Kind(403, "This Host is not served"),
+    "forbidden_origin": Kind(403, "Requests from this Origin are refused"),
+    "no_route": Kind(404, "No route takes this callback"),
+    "not_found": Kind(404, "There is nothing here"),
+    "unknown_callback": Kind(404, "There is no such callback"),
+    "unknown_operation": Kind(404, "There is no such operation"),
+    "unknown_platform": Kind(404, "There is no such platform"),
+    "method_not_allowed": Kind(405, "This method does not work here"),
+    "body_timeout": Kind(408, "The body did not arrive in time"),
+    "conflict": Kind(409, "What was expected no longer holds"),
+    "count_mismatch": Kind(409, "Another number of callbacks matches; nothing was done"),
+    "too_large": Kind(413, "The body is too large"),
+    "unsupported_encoding": Kind(415, "This Content-Encoding is not supported"),
+    "idempotency_conflict": Kind(422, "This Idempotency-Key was used with another body"),
+    "invalid_config": Kind(422, "The configuration has problems; nothing was changed"),
+    "internal": Kind(500, "The relay made a mistake"),
+    "not_supported": Kind(501, "This relay does not do that"),
+    # A full disk needs a person or the platform to catch up; a failed commit is often over in a moment.
+    "store_full": Kind(503, "The store is full", 30),
+    "store_failed": Kind(503, "The store cannot commit now", 1),
+    "stopping": Kind(503, "The relay is stopping", 1),
+}
+
+
+class Refusal(Exception):
+    """A request that will be answered with a problem; raise it anywhere below a handler."""
+
+    def __init__(self, code: str, detail: str = "", *, close: bool = False, **extra: Any) -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = detail
+        self.close = close
+        self.extra = extra
+
+    def answer(self) -> Answer:
+        """Return the response for it."""
+        return problem(self.code, self.detail, close=self.close, **self.extra)
+
+
+def problem(
+    code: str, detail: str = "", *, headers: dict[str, str] | None = None, close: bool = False, **extra: Any
+) -> Answer:
+    """Return the problem ``code`` (a key of ``KINDS``) with its detail and extra members such as ``line``.
+
+    ``close`` ends the connection after it: the rest of the request cannot be told from the next one.
+    """
+    kind = KINDS[code]
+    members = {
+        "type": f"urn:callback-relay:problem:{code}",
+        "title": kind.title,
+        "status": kind.status,
+        "code": code,
+        "detail": detail or kind.title,
+        **extra,
+    }
+    told = dict(headers or {})
+    if kind.retry_after_s is not None:
+        told["Retry-After"] = str(kind.retry_after_s)
+    if kind.status == 401:
+        told["WWW-Authenticate"] = "Bearer"
+    return Answer(kind.status, msgspec.json.encode(members), content_type=CONTENT_TYPE, headers=told, close=close)

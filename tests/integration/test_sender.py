@@ -1,0 +1,387 @@
+"""The HTTP sender against real sockets that misbehave."""
+
+import asyncio
+import gzip
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from relay.delivery.sender import HttpSender, Request
+from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure
+
+Handler = Callable[["Peer"], Awaitable[None]]
+
+
+class Peer:
+    """One connection as the platform sees it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, platform: "Platform") -> None:
+        self.reader = reader
+        self.writer = writer
+        self.platform = platform
+
+    async def request(self) -> tuple[str, bytes]:
+        """Read one request; return its head and body."""
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+        length = next((line for line in head.lower().split("\r\n") if line.startswith("content-length:")), "x:0")
+        body = await self.reader.readexactly(int(length.partition(":")[2]))
+        self.platform.requests.append((head, body))
+        return head, body
+
+    def answer(self, status: str, body: bytes = b"", *headers: str) -> None:
+        """Write a whole answer."""
+        lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+        self.writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+    def reset(self) -> None:
+        """Close with a TCP reset."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.writer.transport.abort()
+
+
+class Platform:
+    """A server that does with each connection what the test says."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.connections = 0
+        self.requests: list[tuple[str, bytes]] = []
+        self.ended: asyncio.Queue[BaseException | None] = asyncio.Queue()
+        self.port = 0
+        self.scheme = "http"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.port}/callbacks"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            await self.handler(Peer(reader, writer, self))
+            self.ended.put_nowait(None)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            self.ended.put_nowait(error)
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def platform(handler: Handler, *, buffer_bytes: int | None = None) -> AsyncIterator[Platform]:
+    """Serve ``handler`` on a free port; ``buffer_bytes`` keeps the kernel from taking much that is not read."""
+    served = Platform(handler)
+    listening = socket.socket()
+    if buffer_bytes is not None:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+    listening.bind(("127.0.0.1", 0))
+    server = await asyncio.start_server(served.serve, sock=listening)
+    served.port = listening.getsockname()[1]
+    try:
+        yield served
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.fixture
+async def sender() -> AsyncIterator[HttpSender]:
+    """Open a sender and close it afterwards."""
+    opened = HttpSender(concurrency=4, user_agent="callback-relay/test")
+    yield opened
+    await opened.close()
+
+
+def post(url: str, *, method: str = "POST", body: bytes = b"[1]", timeout_s: float = 5.0) -> Request:
+    """Return a request to ``url``."""
+    return Request(url, method, {"Content-Type": "application/json", "X-Test": "1"}, body, timeout_s)
+
+
+async def test_answer_and_request_as_sent(sender: HttpSender) -> None:
+    """The body and headers arrive as given, once, and the answer comes back with headers looked up in any case."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.answer("429 Slow Down", b'{"wait":3}', "Retry-After: 3", "X-A: 1", "X-A: 2")
+
+    async with platform(handler) as served:
+        result = await sender.send(post(served.url + "?a=%7e%20b+c"))
+    assert isinstance(result, Answer)
+    assert (result.status, result.body, result.complete) == (429, b'{"wait":3}', True)
+    assert result.headers["RETRY-AFTER"] == "3"
+    assert result.headers["x-a"] == "1, 2"
+    [(head, body)] = served.requests
+    assert head.startswith("POST /callbacks?a=%7e%20b+c HTTP/1.1\r\n")
+    assert body == b"[1]"
+    lines = head.lower().split("\r\n")
+    assert "user-agent: callback-relay/test" in lines
+    assert "accept-encoding: identity" in lines
+    assert "content-type: application/json" in lines
+    assert not any(line.startswith(("cookie", "transfer-encoding")) for line in lines)
+
+
+async def test_connection_is_used_again_and_bounded(sender: HttpSender) -> None:
+    """Connections are kept for the next request, and there are never more than ``concurrency``."""
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            peer.answer("200 OK", b"", "Set-Cookie: a=1")
+
+    async with platform(handler) as served:
+        for _ in range(3):
+            assert isinstance(await sender.send(post(served.url)), Answer)
+        assert served.connections == 1
+        await asyncio.gather(*(sender.send(post(served.url)) for _ in range(20)))
+        await sender.close()
+    assert served.connections <= 4
+    assert not any("cookie" in head.lower() for head, _ in served.requests)
+
+
+async def test_refused(sender: HttpSender) -> None:
+    """Nobody listens: refused, never connected."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        result = await sender.send(post(f"http://127.0.0.1:{unused.getsockname()[1]}/"))
+    assert isinstance(result, Failure)
+    assert (result.kind, result.connected) == ("refused", False)
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 70 + ".invalid"])
+async def test_unknown_host(sender: HttpSender, host: str) -> None:
+    """A name that does not resolve, or cannot: dns, never connected."""
+    result = await sender.send(post(f"http://{host}/"))
+    assert isinstance(result, Failure)
+    assert (result.kind, result.connected) == ("dns", False)
+
+
+async def test_unusable_url_keeps_its_token(sender: HttpSender) -> None:
+    """A URL that cannot be requested is a failure, and its text, which may hold a token, is not repeated."""
+    result = await sender.send(post("ftp://host.invalid/?access_token=SECRET"))
+    assert isinstance(result, Failure)
+    assert not result.connected
+    assert "SECRET" not in repr(result)
+
+
+async def test_no_tls_at_the_other_end(sender: HttpSender) -> None:
+    """A TLS handshake with a server that speaks something else: tls, and no request was written."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.reader.read(1)
+        peer.writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with platform(handler) as served:
+        served.scheme = "https"
+        result = await sender.send(post(served.url))
+    assert isinstance(result, Failure)
+    assert (result.kind, result.connected) == ("tls", False)
+
+
+async def test_silent_tls_handshake_is_not_connected() -> None:
+    """A handshake that never ends was no connection: the request cannot have been applied."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.reader.read()
+
+    sender = HttpSender(concurrency=1, user_agent="t", tls=ssl.create_default_context())
+    async with platform(handler) as served:
+        served.scheme = "https"
+        result = await sender.send(post(served.url, timeout_s=0.2))
+        await sender.close()
+    assert result == Failure("unreachable", connected=False, detail="no connection within 0.2 s")
+
+
+async def test_reset_before_an_answer(sender: HttpSender) -> None:
+    """A reset after the request: it may have been applied."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.reset()
+
+    async with platform(handler) as served:
+        result = await sender.send(post(served.url))
+    assert isinstance(result, Failure)
+    assert (result.kind, result.connected) == ("reset", True)
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "GET", "POST"])
+async def test_nothing_is_sent_again_after_a_disconnect(sender: HttpSender, method: str) -> None:
+    """Not even idempotent methods, on a fresh or a kept connection: one call is one request."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        if len(peer.platform.requests) == 1:
+            peer.answer("200 OK")
+            await peer.request()
+
+    async with platform(handler) as served:
+        assert isinstance(await sender.send(post(served.url, method=method)), Answer)
+        on_kept = await sender.send(post(served.url, method=method))
+        on_fresh = await sender.send(post(served.url, method=method))
+    for result in (on_kept, on_fresh):
+        assert isinstance(result, Failure)
+        assert (result.kind, result.connected) == ("reset", True)
+    assert (served.connections, len(served.requests)) == (2, 3)
+
+
+@pytest.mark.parametrize("cut", ["close", "reset"])
+async def test_answer_that_does_not_end(sender: HttpSender, cut: str) -> None:
+    """An answer that stops before its Content-Length is truncated, however the connection ends."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        await peer.writer.drain()
+        if cut == "reset":
+            await asyncio.sleep(0.02)
+            peer.reset()
+
+    async with platform(handler) as served:
+        result = await sender.send(post(served.url))
+    assert isinstance(result, Failure)
+    assert (result.kind, result.connected) == ("truncated", True)
+
+
+async def test_answer_that_is_not_http(sender: HttpSender) -> None:
+    """An answer that is no HTTP at all is a failure after the connection, without its text."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.writer.write(b"SECRET SECRET\r\n\r\n")
+
+    async with platform(handler) as served:
+        result = await sender.send(post(served.url))
+    assert result == Failure("truncated", connected=True, detail="the answer is not HTTP")
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab"])
+async def test_timeout_covers_the_whole_answer(sender: HttpSender, begun: bytes) -> None:
+    """However far the answer came, the total time is over: timeout, and the platform sees a reset."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.writer.write(begun)
+        await peer.reader.readexactly(1)
+
+    async with platform(handler) as served:
+        result = await sender.send(post(served.url, timeout_s=0.2))
+        assert result == Failure("timeout", connected=True, detail="timeout after 0.2 s")
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), ConnectionResetError)
+
+
+async def test_given_up_body_stops_arriving(sender: HttpSender) -> None:
+    """What of a large body was not sent when the time was over never reaches a platform that read slowly."""
+    read_on = asyncio.Event()
+    got = bytearray()
+
+    async def handler(peer: Peer) -> None:
+        await read_on.wait()
+        while part := await peer.reader.read(65536):
+            got.extend(part)
+
+    async with platform(handler, buffer_bytes=4096) as served:
+        result = await sender.send(post(served.url, body=b"x" * 20_000_000, timeout_s=0.3))
+        assert result == Failure("timeout", connected=True, detail="timeout after 0.3 s")
+        read_on.set()
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), ConnectionResetError)
+    assert len(got) < 400_000  # what this side had already taken in; closing alone would go on sending
+
+
+async def test_cancelling_resets_the_connection(sender: HttpSender) -> None:
+    """A cancelled send passes the cancellation on, takes its connection with it and leaves the sender usable."""
+    arrived = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        if len(peer.platform.requests) > 1:
+            peer.answer("200 OK")
+            return
+        arrived.set()
+        await peer.reader.readexactly(1)
+
+    async with platform(handler) as served:
+        task = asyncio.create_task(sender.send(post(served.url)))
+        await asyncio.wait_for(arrived.wait(), 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), ConnectionResetError)
+        assert isinstance(await sender.send(post(served.url)), Answer)
+
+
+async def test_close_resets_idle_connections(sender: HttpSender) -> None:
+    """Closing the sender resets what it kept open: nothing lingers in the kernel."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.answer("200 OK")
+        await peer.reader.readexactly(1)
+
+    async with platform(handler) as served:
+        assert isinstance(await sender.send(post(served.url)), Answer)
+        await sender.close()
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), ConnectionResetError)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_redirects_are_answers(sender: HttpSender, status: int) -> None:
+    """A redirect is handed back, never followed."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.answer(f"{status} Elsewhere", b"", f"Location: {peer.platform.url}/other")
+
+    async with platform(handler) as served:
+        result = await sender.send(post(served.url))
+    assert isinstance(result, Answer)
+    assert result.status == status
+    assert len(served.requests) == 1
+
+
+async def test_answer_is_cut_at_64_kib(sender: HttpSender) -> None:
+    """Of an endless answer the first 64 KiB are kept, it counts as incomplete, and its connection is reset."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        while True:
+            peer.writer.write(b"y" * 65536)
+            await peer.writer.drain()
+
+    async with platform(handler) as served:
+        result = await sender.send(post(served.url))
+        assert isinstance(result, Answer)
+        assert (result.status, len(result.body), result.complete) == (200, MAX_ANSWER_BYTES, False)
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), ConnectionError)
+
+
+async def test_compressed_answers_are_decoded_within_the_bound(sender: HttpSender) -> None:
+    """gzip is decoded though not asked for; a bomb gives 64 KiB; a broken one gives what there was."""
+    bodies = [gzip.compress(b'{"ok":1}'), gzip.compress(bytes(10_000_000)), b"not gzip"]
+
+    async def handler(peer: Peer) -> None:
+        for body in bodies:
+            await peer.request()
+            peer.answer("200 OK", body, "Content-Encoding: gzip")
+
+    async with platform(handler) as served:
+        results = [await sender.send(post(served.url)) for _ in bodies]
+    got = [(len(result.body), result.complete) for result in results if isinstance(result, Answer)]
+    assert got == [(8, True), (MAX_ANSWER_BYTES, False), (0, False)]
+
+
+async def test_answer_before_the_body_was_read(sender: HttpSender) -> None:
+    """A platform that refuses a large body at once is heard, and the rest of the body is not sent."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        peer.answer("413 Content Too Large", b"big")
+        await peer.writer.drain()
+        await asyncio.Event().wait()
+
+    async with platform(handler, buffer_bytes=4096) as served:
+        result = await asyncio.wait_for(sender.send(post(served.url, body=b"x" * 20_000_000)), 5)
+    assert isinstance(result, Answer)
+    assert (result.status, result.body) == (413, b"big")
