@@ -159,9 +159,32 @@ async def test_unwritable_place_is_named(tmp_path: Path) -> None:
         await SqliteStore.open(tmp_path / "file" / "relay.db")
 
 
+class Told:
+    """Keeps what a store tells of itself."""
+
+    def __init__(self) -> None:
+        self.facts: list[str] = []
+
+    def store_committed(self, *, seconds: float, rows: int) -> None:
+        """A commit."""
+        assert (seconds > 0, rows > 0) == (True, True)
+        self.facts.append("committed")
+
+    def store_failed(self, *, error: BaseException) -> None:
+        """A failure."""
+        assert isinstance(error, apsw.Error)
+        self.facts.append("failed")
+
+    def store_recovered(self, *, seconds: float) -> None:
+        """The end of it."""
+        assert seconds > 0
+        self.facts.append("recovered")
+
+
 async def test_failed_fsync(path: Path, disk: _FaultyVfs) -> None:
-    """When fsync fails nothing is acknowledged until a probe commits; then the store goes on by itself."""
-    store = await SqliteStore.open(path)
+    """When fsync fails nothing is acknowledged until a probe commits; then the store goes on and says so."""
+    told = Told()
+    store = await SqliteStore.open(path, events=told)
     await store.configure(rules())
     kept = await post(store, note(b"kept", idempotency_key="kept"))
     woken: list[str] = []
@@ -179,6 +202,8 @@ async def test_failed_fsync(path: Path, disk: _FaultyVfs) -> None:
     assert await states(store, [*kept.ids, *again.ids]) == ["pending", "pending"]
     assert (await balanced(store))["shop"]["accepted"] == 2
     await store.close()
+    assert told.facts.index("failed") < told.facts.index("recovered") < len(told.facts) - 1
+    assert told.facts.count("recovered") == 1
 
 
 async def test_claim_lost_in_a_failed_commit(path: Path, disk: _FaultyVfs) -> None:

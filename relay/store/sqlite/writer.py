@@ -54,9 +54,12 @@ class Writer:
         recover: Callable[[Transaction], None],
         wakes: Callable[[], Iterable[str]],
         after_commit: Callable[[dict[str, int], float, int], None],
+        failed: Callable[[BaseException], None],
+        recovered: Callable[[float], None],
     ) -> None:
         """``recover`` makes the file fit what memory holds after a failure; ``wakes`` gives platforms whose wait a
-        group shortened (both in the thread). ``after_commit`` gets wakes, seconds and rows, on the loop.
+        group shortened (both in the thread). On the loop: ``after_commit`` gets wakes, seconds and rows, ``failed``
+        what went wrong, ``recovered`` how many seconds it lasted.
         """
         self.failed: StoreFailed | None = None
         self._name = name
@@ -66,6 +69,8 @@ class Writer:
         self._recover_state = recover
         self._drain_wakes = wakes
         self._after_commit = after_commit
+        self._told_failure = failed
+        self._told_recovery = recovered
         self._loop = asyncio.get_running_loop()
         self._chunk: list[Any] = []
         self._queue: SimpleQueue[list[Any] | None] = SimpleQueue()
@@ -312,6 +317,8 @@ class Writer:
             finished += [(work.future, None, self.failed) for work in (unit if isinstance(unit, list) else [unit])]
         self._report(finished, {}, 0.0, 0)
         self._fail_queued()
+        failed_s = elapsed_s()
+        self._loop.call_soon_threadsafe(self._told_failure, error)
         wait_s = _RETRY_FIRST_S
         while not self._closing_seen and not self._reopened():
             try:
@@ -319,6 +326,8 @@ class Writer:
             except Empty:
                 wait_s = min(_RETRY_MAX_S, wait_s * 2)
             self._fail_queued()
+        if self.failed is None:
+            self._loop.call_soon_threadsafe(self._told_recovery, elapsed_s() - failed_s)
 
     def _reopened(self) -> bool:
         try:
