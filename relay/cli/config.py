@@ -5,7 +5,7 @@ import click
 from relay.cli.configfile import chosen_file, config_file, count, load_config
 from relay.cli.output import to_json
 from relay.config.diff import Change, difference
-from relay.config.effective import as_tree, as_yaml, effective
+from relay.config.effective import as_scalar, as_tree, as_yaml, effective
 from relay.config.jsonschema import json_schema_text
 from relay.config.translate import dotted
 
@@ -20,9 +20,9 @@ def config() -> None:
 def check(option: str | None, argument: str | None) -> None:
     """Name every problem of the file. Opens, binds and writes nothing."""
     file = chosen_file(option, argument)
-    loaded = load_config(file)
+    loaded = load_config(file, err=False)
     for warning in loaded.warnings:
-        click.echo(str(warning), err=True)
+        click.echo(str(warning))
     number = len(loaded.platforms)
     click.echo(f"{file}: ok, {count(number, 'platform')}")
 
@@ -74,13 +74,11 @@ def diff(old: str, new: str, output: str) -> None:
         click.echo(f"+ platforms.{name}")
     for name in found.removed:
         click.echo(f"- platforms.{name}")
-    shown = {path[1] for path in (one.path for one in found.changes) if path[0] == "platforms"}
     for one in found.changes:
         if not (one.path[0] == "platforms" and one.path[1] in (*found.added, *found.removed)):
             click.echo(_line(one))
-    for name in found.changed:
-        if name not in shown:
-            click.echo(f"~ platforms.{name}  a secret's value")
+    for path in found.hidden:
+        click.echo(f"~ {dotted(path)}  (a secret's value)")
     if found.empty:
         click.echo("no difference")
     elif found.unchanged:
@@ -89,5 +87,5 @@ def diff(old: str, new: str, output: str) -> None:
 
 def _line(change: Change) -> str:
     note = "  (needs a restart)" if change.needs_restart else ""
-    old, new = ("not set" if value is None else to_json(value).strip('"') for value in (change.old, change.new))
+    old, new = ("not set" if value is None else as_scalar(value) for value in (change.old, change.new))
     return f"{'!' if change.needs_restart else '~'} {dotted(change.path)}  {old} -> {new}{note}"

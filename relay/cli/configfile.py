@@ -28,14 +28,17 @@ def chosen_file(option: str | None, argument: str | None = None) -> str:
     return option or argument or os.environ.get("RELAY_CONFIG") or DEFAULT_FILE
 
 
-def load_config(file: str) -> Config:
-    """Load the file; where it is invalid print every problem, say that nothing happened, and end with 1."""
+def load_config(file: str, *, err: bool = True) -> Config:
+    """Load the file; where it is invalid print every problem, say that nothing happened, and end with 1.
+
+    ``err`` sends them to standard error; for a check they are the result and go to standard output.
+    """
     try:
         return load(file)
     except ConfigInvalid as invalid:
         for problem in invalid.problems:
-            click.echo(str(problem), err=True)
-        click.echo(f"{count(len(invalid.problems), 'problem')}. Nothing was opened, written or sent.", err=True)
+            click.echo(str(problem), err=err)
+        click.echo(f"{count(len(invalid.problems), 'problem')}. Nothing was opened, written or sent.", err=err)
         raise click.exceptions.Exit(1) from None
 
 

@@ -15,6 +15,7 @@ import click
 from relay.core.errors import RelayError
 
 EXIT_FAILED = 1
+EXIT_UNREACHABLE = 4
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 
 
@@ -28,7 +29,18 @@ class Subcommand(NamedTuple):
 
 SUBCOMMANDS: dict[str, Subcommand] = {
     "run": Subcommand("relay.cli.run", "run", "Run the daemon."),
+    "demo": Subcommand("relay.cli.demo", "demo", "Show what the relay does, with a real kill, in half a minute."),
+    "send": Subcommand("relay.cli.send", "send", "Hand a callback to the relay."),
+    "status": Subcommand("relay.cli.status", "status", "Show every platform's state and the ledger."),
+    "ls": Subcommand("relay.cli.callbacks", "ls", "List callbacks."),
+    "show": Subcommand("relay.cli.callbacks", "show", "Show one callback with its attempts."),
+    "dead": Subcommand("relay.cli.dead", "dead", "List, retry or drop dead letters."),
+    "pause": Subcommand("relay.cli.platforms", "pause", "Stop sending to a platform."),
+    "resume": Subcommand("relay.cli.platforms", "resume", "Go on sending to a platform."),
+    "flush": Subcommand("relay.cli.platforms", "flush", "Send what is queued without waiting for more."),
+    "reload": Subcommand("relay.cli.reload", "reload", "Put the configuration file in force."),
     "config": Subcommand("relay.cli.config", "config", "Check and show the configuration file."),
+    "sandbox": Subcommand("relay.cli.sandbox", "sandbox", "Run a platform stand-in with limits and faults."),
 }
 """Every subcommand by name; a new one is a module in ``relay/cli`` and a line here."""
 

@@ -53,14 +53,18 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, ensure_ascii=False, default=str)
 
 
+def printable(text: str) -> str:
+    """Return text that is safe to print: a control character in a key or an answer must not drive the terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = to_json(value) if isinstance(value, Mapping | list | tuple) else str(value)
-    # a control character in a key or an answer must not drive the terminal
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return printable(text)
 
 
 def _width(text: str) -> int:

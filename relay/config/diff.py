@@ -33,11 +33,12 @@ class Difference:
     changed: tuple[str, ...]  # platforms whose own settings differ, secrets included
     unchanged: tuple[str, ...]
     changes: tuple[Change, ...]
+    hidden: tuple[KeyPath, ...]  # differ only in what is never shown: the value of a secret
 
     @property
     def empty(self) -> bool:
         """Whether nothing differs."""
-        return not (self.added or self.removed or self.changed or self.changes)
+        return not (self.added or self.removed or self.changed or self.changes or self.hidden)
 
 
 def difference(old: Config, new: Config) -> Difference:
@@ -47,12 +48,17 @@ def difference(old: Config, new: Config) -> Difference:
     before = {setting.path: setting.value for setting in effective(old)}
     after = {setting.path: setting.value for setting in effective(new)}
     paths = [*before, *(path for path in after if path not in before)]
+    changes = tuple(
+        Change(path, before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)
+    )
+    shown = {change.path[: 2 if change.path[0] == "platforms" else 1] for change in changes}
+    differing: list[KeyPath] = [("platforms", name) for name in changed]
+    differing += [(name,) for name in ("ingest", "admin", "store") if getattr(old, name) != getattr(new, name)]
     return Difference(
         added=tuple(name for name in new.platforms if name not in old.platforms),
         removed=tuple(name for name in old.platforms if name not in new.platforms),
         changed=changed,
         unchanged=tuple(name for name in kept if name not in changed),
-        changes=tuple(
-            Change(path, before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)
-        ),
+        changes=changes,
+        hidden=tuple(path for path in differing if path not in shown),
     )

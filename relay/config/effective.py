@@ -32,7 +32,16 @@ def effective(config: Config) -> list[Effective]:
     data, places = with_defaults(config.origin.data)
     view = _View(config.origin.file, config.origin.marks, places)
     view.section(Config, {key: value for key, value in data.items() if key != "defaults"}, (), skip=("defaults",))
-    return view.settings
+    return [_one_at_a_time(config, setting) for setting in view.settings]
+
+
+def _one_at_a_time(config: Config, setting: Effective) -> Effective:
+    """Show that a `single` envelope carries one callback, whatever its batch says."""
+    if setting.path[0] == "platforms" and setting.path[2:] == ("batch", "max_items"):
+        in_force = config.platforms[str(setting.path[1])].batch.max_items
+        if in_force != setting.value:
+            return Effective(setting.path, in_force, "envelope: single")
+    return setting
 
 
 def as_tree(settings: Iterable[Effective]) -> dict[str, Any]:
@@ -52,8 +61,13 @@ def as_yaml(settings: Iterable[Effective], *, origin: bool) -> str:
     open_path: KeyPath = ()
     for path, value, where in settings:
         shared = next((at for at, pair in enumerate(zip(open_path, path, strict=False)) if pair[0] != pair[1]), 0)
-        lines.extend(("  " * level + f"{_scalar(path[level])}:", "") for level in range(shared, len(path) - 1))
-        lines.append(("  " * (len(path) - 1) + f"{_scalar(path[-1])}: {_scalar(value)}", where))
+        lines.extend(("  " * level + f"{as_scalar(path[level])}:", "") for level in range(shared, len(path) - 1))
+        lead = "  " * (len(path) - 1) + f"{as_scalar(path[-1])}:"
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            lines.append((lead, where))
+            lines.extend(("  " * len(path) + f"- {as_scalar(item)}", "") for item in value)
+        else:
+            lines.append((f"{lead} {as_scalar(value)}", where))
         open_path = path
     if not origin:
         return "".join(f"{text}\n" for text, _ in lines)
@@ -71,7 +85,8 @@ class _View:
         self.settings: list[Effective] = []
 
     def section(self, model: type[BaseModel], data: Any, path: KeyPath, *, skip: Iterable[str] = ()) -> None:
-        for name, field in model.model_fields.items():
+        fields = sorted(model.model_fields.items(), key=lambda named: named[0] != "url")  # where it goes, then how
+        for name, field in fields:
             key = field.alias or name
             if key in skip:
                 continue
@@ -109,7 +124,7 @@ def _shown(path: KeyPath, value: Any) -> Any:
     return masked(path, value)
 
 
-def _scalar(value: Any) -> str:
+def as_scalar(value: Any) -> str:
     """Return a value on one line, quoted where any YAML reader might take it for something else."""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=1 << 20, allow_unicode=True, sort_keys=False)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -21,6 +21,9 @@ from relay.config.yamlsource import KeyPath, Source, parse_source, read_source
 _SECTIONS = ("ingest", "admin", "store", "quotas", "defaults")
 """Top-level mappings that may stand empty, with everything below them commented out."""
 
+_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E040", "E041"}
+"""Codes whose messages may quote a value, which must not happen to what a reference holds."""
+
 
 def load(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None) -> Config:
     """Load the file at ``path``; raise ``ConfigInvalid`` with all its problems.
@@ -166,18 +169,17 @@ class _Desk:
     def place(self, found: Finding) -> Problem:
         """Return the finding as a problem with its line and column."""
         bad = found.bad
-        written = self._known(written_at(found.path, self._places))
-        mark = self._source.marks[written]
+        place = written_at(found.path, self._places)
+        known = self._known(place)
+        mark = self._source.marks[known]
         message, hint, offset = bad.message, bad.hint, bad.offset
-        if (
-            self._holds_reference(written)
-            and bad.code[0] == "E"
-            and bad.code not in ("E010", "E011", "E012", "E040", "E041")
-        ):
-            message, hint, offset = f"{dotted(written)}: what the reference holds is {CODES[bad.code]}", "", 0
-        elif written != found.path:
-            message = message.replace(dotted(found.path), dotted(written))
-        if found.at_key:
+        if bad.code in _ABOUT_VALUES and self._holds_reference(known):
+            message, hint, offset = f"{dotted(known)}: what the reference holds is {CODES[bad.code]}", "", 0
+        elif place != found.path:
+            message = message.replace(f"platforms.{found.path[1]}", "defaults")
+        if known != place:  # one rate is checked as a list of one: the place of its [0] is its own
+            message = message.replace(dotted(place), dotted(known))
+        if found.at_key or (known != place and mark.is_mapping):
             line, col = mark.key_line, mark.key_col
         else:
             line, col = mark.line, mark.col + offset + (1 if mark.quoted and offset else 0)

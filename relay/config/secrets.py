@@ -18,8 +18,10 @@ MAX_SECRET_BYTES = 64 * 2**10  # a private key is 4 KiB; more is the wrong file
 
 _REFERENCE = re.compile(r"\$?\$\{([^{}]*)\}")
 _SECRET_KEY = re.compile(
-    r"token|passw|secret|credential|private_?key|api_?key|access_?key|authorization|cookie|signature", re.IGNORECASE
+    r"token|passw|secret|credential|private[_-]?key|api[_-]?key|access[_-]?key|authorization|cookie|signature",
+    re.IGNORECASE,
 )
+_SECRET_PARAMETERS = ("key", "sig", "sign")
 
 
 class Resolved(NamedTuple):
@@ -116,7 +118,8 @@ class Resolver:
 
 def is_secret_key(path: KeyPath) -> bool:
     """Tell whether a setting's own name says that its value is a secret."""
-    return bool(path) and isinstance(path[-1], str) and _SECRET_KEY.search(path[-1]) is not None
+    name = next((part for part in reversed(path) if isinstance(part, str)), "")  # a list's items are its key's
+    return _SECRET_KEY.search(name) is not None
 
 
 def masked(path: KeyPath, value: Any) -> Any:
@@ -141,7 +144,9 @@ def mask_url(url: str) -> str:
         credentials, _, host = netloc.rpartition("@")
         netloc = f"{_mask_around_references(credentials)}@{host}"
     query = "&".join(
-        f"{name}={_mask_around_references(value)}" if is_secret_key((name,)) else name + equals + value
+        f"{name}={_mask_around_references(value)}"
+        if is_secret_key((name,)) or name in _SECRET_PARAMETERS
+        else name + equals + value
         for name, equals, value in (pair.partition("=") for pair in parts.query.split("&"))
     )
     return urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment))

@@ -139,7 +139,7 @@ def parse_utc_offset(value: Any) -> float:
     """Return seconds east of UTC of ``+08:00``, ``-05:30`` or ``UTC``."""
     if value in ("UTC", "Z"):
         return 0.0
-    match = re.fullmatch(r"([+-])(\d\d):(\d\d)", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"([+-])([0-9][0-9]):([0-9][0-9])", value) if isinstance(value, str) else None
     if match is None or int(match[2]) > 14 or int(match[3]) > 59:
         raise BadValue("E031", f"{quoted(value)} is not a UTC offset", 'write "+08:00" or UTC')
     seconds = int(match[2]) * 3600.0 + int(match[3]) * 60.0

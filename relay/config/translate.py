@@ -83,8 +83,8 @@ def _shape(kind: str, context: dict[str, Any], where: str, value: Any) -> tuple[
         hint = f"write {value} without quotes"
     if kind == "bool_type" and value in ("on", "yes", "off", "no"):
         hint = f"write {'true' if value in ('on', 'yes') else 'false'}; YAML 1.2 knows no other words"
-    if kind == "tuple_type" and isinstance(value, str | int):
-        hint = f"write [{value}]"
+    if kind == "tuple_type":
+        hint = f"write [{value}]" if isinstance(value, str | int) else "start each entry with `- `"
     return "E013", f"{where} must be {wanted}, not {quoted(value)}", hint
 
 
@@ -112,15 +112,15 @@ def _unknown_key(path: KeyPath) -> BadValue:
 
 def _meant(key: str, section: "SectionInfo") -> str:
     """Guess the key meant: another system's word for it, a slip of the pen, or a key of a mapping within."""
+    for name, annotation in section.fields.items():
+        inner = model_in(annotation)
+        if inner is not None and key in _fields(inner) and get_origin(annotation) not in (dict, tuple):
+            return f"did you mean '{name}.{key}'?"
     words = {name: name for name in section.fields}
     words |= {word: meant for word, meant in _ELSEWHERE.items() if meant.partition(".")[0] in section.fields}
     close = get_close_matches(key.lower().replace("-", "_"), words, 1, 0.65)
     if close:
         return f"did you mean {words[close[0]]!r}?"
-    for name, annotation in section.fields.items():
-        inner = model_in(annotation)
-        if inner is not None and key in _fields(inner) and get_origin(annotation) not in (dict, tuple):
-            return f"did you mean '{name}.{key}'?"
     return f"keys are {', '.join(section.fields)}" if len(section.fields) <= 8 else ""
 
 

@@ -22,16 +22,16 @@ _RATE_WORDS = {
     "days": "day",
 }  # fmt: skip
 
-_NUMBER = r"\d{1,15}(?:\.\d{1,9})?"
+_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
 DURATION_PATTERN = rf"{_NUMBER}(?:ms|s|m|h|d)"
 SIZE_PATTERN = rf"{_NUMBER}(?:B|KB|MB|GB|KiB|MiB|GiB)"
-RATE_PATTERN = rf"\d{{1,9}}/(?:s|min|h|day|{DURATION_PATTERN})"
+RATE_PATTERN = rf"[0-9]{{1,9}}/(?:s|min|h|day|{DURATION_PATTERN})"
 RANGE_PATTERN = rf"{DURATION_PATTERN}\.\.{DURATION_PATTERN}"
 
 _QUANTITY = re.compile(rf"({_NUMBER})([A-Za-z]*)")
 _LOOSE_QUANTITY = re.compile(rf"({_NUMBER})\s*([A-Za-z]*)")
-_RATE = re.compile(r"(\d{1,9})/(\S+)")
-_LOOSE_RATE = re.compile(r"(\d{1,9})\s*(?:/|per|p)\s*([A-Za-z]+)")
+_RATE = re.compile(r"([0-9]{1,9})/(\S+)")
+_LOOSE_RATE = re.compile(r"([0-9]{1,9})\s*(?:/|per|p)\s*([A-Za-z]+)")
 
 _LONGEST_S = 3660 * 86400.0  # ten years: anything longer is a slip of the pen
 _LONGEST_WINDOW_S = 31 * 86400.0  # attempts are kept for the longest window, so it bounds what the store keeps

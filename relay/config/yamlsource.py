@@ -35,6 +35,7 @@ class Mark(NamedTuple):
     line: int
     col: int
     quoted: bool  # the value's text starts one column after its mark
+    is_mapping: bool
 
 
 class Source(NamedTuple):
@@ -242,7 +243,14 @@ class _Builder:
     def _mark(self, path: KeyPath, key: Node, value: Node) -> None:
         is_quoted = isinstance(value, ScalarNode) and value.style in ("'", '"')
         start, key_start = value.start_mark, key.start_mark
-        self.marks[path] = Mark(key_start.line + 1, key_start.column + 1, start.line + 1, start.column + 1, is_quoted)
+        self.marks[path] = Mark(
+            key_start.line + 1,
+            key_start.column + 1,
+            start.line + 1,
+            start.column + 1,
+            is_quoted,
+            isinstance(value, MappingNode),
+        )
 
     def _problem(self, node: Node, code: str, message: str, hint: str = "") -> None:
         mark = node.start_mark

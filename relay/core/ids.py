@@ -28,6 +28,20 @@ def encode_id(seq: int, tag: int) -> str:
     )
 
 
+def encode_ids(first: int, count: int, tag: int) -> list[str]:
+    """Return the ids of ``count`` sequence numbers from ``first`` on; several times as fast as one by one."""
+    pairs = _PAIRS
+    suffix = encode_id(0, tag)[_SEQ_CHARS:]
+    ids: list[str] = []
+    seq = first
+    while seq < first + count:
+        block_end = min((seq >> 10) + 1 << 10, first + count)
+        prefix = encode_id(seq, tag)[: _SEQ_CHARS - 2]
+        ids += [f"{prefix}{pairs[number & 1023]}{suffix}" for number in range(seq, block_end)]
+        seq = block_end
+    return ids
+
+
 def decode_id(text: str, tag: int) -> int | None:
     """Return the sequence number in ``text``, or None when it is no id of the store with ``tag``."""
     if len(text) != _SEQ_CHARS + _TAG_CHARS:

@@ -106,14 +106,15 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
             )
             for listen in config.ingest.listen
         ]
-        for server in (*live.admin, *live.ingest):
+        servers: list[AdminServer | IngestServer] = [*live.admin, *live.ingest]
+        for server in servers:
             await server.start()
             stack.push_async_callback(server.close, _GRACE_S)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             supervisor.on_signal(number)
         supervisor.on_signal(signal.SIGHUP, live.reload_soon)
-        listeners = [server.address for server in (*live.ingest, *live.admin)]
+        listeners = [server.address for server in reversed(servers)]
         events.ready(listeners=listeners, seconds=elapsed_s() - began_s)
         notifier.ready(f"{len(config.platforms)} platforms, listening on {', '.join(listeners)}")
 

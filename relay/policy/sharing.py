@@ -1,9 +1,9 @@
 """Turns at a shared quota: who was refused goes before who has just sent.
 
-Parties that wait stand in line in the order they were refused; one that is served and comes back stands at the end.
-The last free slots are left to those ahead; where more are free than they need at once, others may pass, but not more
-than ``MAX_PASSED`` times, so that each party that waits keeps a share. A party that was offered a slot and does not
-take it within the grace (paused, vanished, nothing to send any more) loses its place: it holds nobody up for longer.
+Of those that wait, the one whose last send lies furthest back goes first. The last free slots are left to those ahead;
+where more are free than they need at once, others may pass, but not more than ``MAX_PASSED`` times, so that each party
+that waits keeps a share. A party that was offered a slot and does not take it within the grace (paused, vanished,
+nothing to send any more) leaves the line: it holds nobody up for longer.
 """
 
 import math
@@ -14,6 +14,7 @@ Party = TypeVar("Party", bound=Hashable)
 
 MAX_PASSED = 3  # SPEC 6 asks for one in ten; fewer passes are fairer, none would make every free slot a handshake
 GRACE_S = 0.25  # a live waiter is woken by a timer or a wake-up and asks within milliseconds
+_REMEMBERED = 1024  # parties whose last send is kept; one forgotten counts as having waited longest
 
 
 class _Waiter:
@@ -22,17 +23,19 @@ class _Waiter:
     def __init__(self) -> None:
         self.offered_at = math.inf
         self.passed = 0
-        self.until = math.inf
         self.share = False
+        self.until = math.inf
 
 
 class Turns(Generic[Party]):
     """The line in front of one shared quota."""
 
-    __slots__ = ("_line",)
+    __slots__ = ("_line", "_sends", "_sent")
 
     def __init__(self) -> None:
         self._line: dict[Party, _Waiter] = {}
+        self._sent: dict[Party, int] = {}  # each party's last send, counted; the oldest first
+        self._sends = 0
 
     def __len__(self) -> int:
         return len(self._line)
@@ -51,31 +54,35 @@ class Turns(Generic[Party]):
 
     def turn_at(self, party: Party, spare: int, now: float) -> float:
         """Return ``now`` when ``party`` may use one of ``spare`` free slots (at least 1), else when to ask again."""
-        ahead = 0
+        if not self._line or (len(self._line) == 1 and party in self._line):
+            return now
+        mine = self._sent.get(party, 0)
         until = math.inf
-        gone: list[Party] = []
-        for other, waiter in self._line.items():
-            if other == party:
+        ahead = 0
+        for other in sorted(self._line, key=lambda other: self._sent.get(other, 0)):
+            if other == party or self._sent.get(other, 0) > mine:
                 break
+            waiter = self._line[other]
             if waiter.offered_at == math.inf:
                 waiter.offered_at = now
             grace_ends_at = waiter.offered_at + GRACE_S
             if now >= grace_ends_at:
-                gone.append(other)
+                del self._line[other]
                 continue
             ahead += 1
             until = min(until, grace_ends_at)
-            if waiter.passed >= MAX_PASSED:
-                ahead = spare
-            if ahead >= spare:
-                break
-        for other in gone:
-            del self._line[other]
-        return now if ahead < spare else until
+            if ahead >= spare or waiter.passed >= MAX_PASSED:
+                return until
+        return now
 
     def served(self, party: Party) -> list[Party]:
         """Note that ``party`` sends; return who waits for another's turn to pass, as they may ask again now."""
         self._line.pop(party, None)
+        self._sent.pop(party, None)
+        self._sends += 1
+        self._sent[party] = self._sends
+        if len(self._sent) > _REMEMBERED:
+            del self._sent[next(iter(self._sent))]
         for waiter in self._line.values():
             waiter.passed += 1
         return self.waiting_for_others()

@@ -45,12 +45,27 @@ Totals = Mapping[str, Mapping[str, int]]
 Statuses = Mapping[str, Mapping[str, Any]]
 
 
+# How the wire and the policies put it, where that is not a label already.
+_PHRASES = {
+    "connection refused": "refused",
+    "name not resolved": "dns",
+    "tls failure": "tls",
+    "connection reset": "reset",
+    "answer truncated": "truncated",
+    "retries used up": "exhausted",
+    "rejected": "reject",
+    "relay error": "crash",
+}
+_CODES = {"3": "redirect", "4": "client_error", "5": "server_error"}
+
+
 def reason_label(reason: str) -> str:
-    """Return a reason as a label: ``server_error: 502`` counts as ``server_error``, anything unknown as ``other``."""
-    word = reason.split(" ", 1)[0].rstrip(":").lower()
+    """Return a reason as a label: ``retries used up: timeout`` is ``exhausted``, an unknown one ``other``."""
+    phrase = reason.partition(":")[0].strip().lower()
+    word = _PHRASES.get(phrase) or phrase.partition(" ")[0]
     if word in REASONS:
         return word
-    return {"4": "client_error", "5": "server_error", "3": "redirect"}.get(word[:1] if word.isdigit() else "", "other")
+    return _CODES.get(word[:1], "other") if len(word) == 3 and word.isdigit() else "other"
 
 
 def code_class(status: int | None) -> str:

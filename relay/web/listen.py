@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web import BaseRequest, Server, StreamResponse
+from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 
 from relay.core.errors import RelayError
 from relay.web.answer import Answer
 from relay.web.guard import split_port
+from relay.web.problem import problem
 
 _BACKLOG = 1024
 # Idle connections and dripped headers are closed after this long. Longer than the pools of common HTTP clients keep
@@ -40,14 +41,8 @@ class Listener:
         self._idle = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._unlink: Path | None = None
-        self._web = Server(
-            cast(Callable[[BaseRequest], Awaitable[StreamResponse]], self._handle),
-            access_log=None,
-            auto_decompress=False,  # bounded decoding is ours (web/body.py)
-            keepalive_timeout=_KEEPALIVE_S,
-            lingering_time=_LINGER_S,
-            logger=_ParserLog(refused=refused, failed=failed),
-        )
+        self._web = Server(cast(Callable[[BaseRequest], Awaitable[StreamResponse]], self._handle))
+        self._log = _ProtocolLog(refused=refused, failed=failed)
 
     async def start(self, sock: socket.socket, *, unlink: Path | None) -> None:
         """Serve ``sock``, which is bound; ``unlink`` is the socket file to remove at the end."""
@@ -55,11 +50,22 @@ class Listener:
         self._unlink = unlink
         if sock.family == socket.AF_UNIX:
             self.address = f"unix:{sock.getsockname()}"
-            self._server = await loop.create_unix_server(self._web, sock=sock, backlog=_BACKLOG)
+            self._server = await loop.create_unix_server(self._connected, sock=sock, backlog=_BACKLOG)
         else:
             host, port = sock.getsockname()[:2]
             self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            self._server = await loop.create_server(self._web, sock=sock, backlog=_BACKLOG)
+            self._server = await loop.create_server(self._connected, sock=sock, backlog=_BACKLOG)
+
+    def _connected(self) -> RequestHandler:
+        return _Connection(
+            self._web,
+            loop=asyncio.get_running_loop(),
+            access_log=cast(logging.Logger, None),  # None is aiohttp's word for no access log
+            auto_decompress=False,  # bounded decoding is ours (web/body.py)
+            keepalive_timeout=_KEEPALIVE_S,
+            lingering_time=_LINGER_S,
+            logger=self._log,
+        )
 
     async def _handle(self, request: BaseRequest) -> Answer | StreamResponse:
         self._open += 1
@@ -201,7 +207,24 @@ def inherited_sockets(environ: Mapping[str, str], *, pid: int) -> dict[str, sock
     return found
 
 
-class _ParserLog(logging.Logger):
+class _Connection(RequestHandler):
+    """aiohttp's protocol, answering malformed HTTP without quoting it: the bytes may be a body read as a head."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> StreamResponse:
+        """Return the response to a request that could not be parsed or served."""
+        self.log_exception("request failed", exc_info=exc)
+        return cast(StreamResponse, problem("internal" if status >= 500 else "bad_request", close=True))
+
+
+class _ProtocolLog(logging.Logger):
     """What aiohttp's protocol would log: malformed HTTP becomes a count, because its lines quote request bytes."""
 
     def __init__(self, *, refused: Callable[[str], None], failed: Callable[[str, BaseException], None]) -> None:

@@ -48,7 +48,9 @@ def _invalid(payload: bytes, error: msgspec.DecodeError | RecursionError) -> Inv
     found = _POSITION.search(text)
     if found is None:  # msgspec names no byte where the input ended too early
         return InvalidJson("it is empty" if not payload.strip() else "it ends too early", len(payload))
-    return InvalidJson(_POSITION.sub("", text).removeprefix("JSON is malformed: "), int(found[1]))
+    problem = _POSITION.sub("", text).removeprefix("JSON is malformed: ")
+    # For this one msgspec names the byte behind the fault.
+    return InvalidJson(problem, int(found[1]) - (problem == "trailing characters"))
 
 
 def check_json(payload: bytes) -> None:

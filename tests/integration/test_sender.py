@@ -71,6 +71,7 @@ class Platform:
 
 @asynccontextmanager
 async def platform(handler: Handler, *, buffer_bytes: int | None = None) -> AsyncIterator[Platform]:
+    """Serve ``handler`` on a free port; ``buffer_bytes`` keeps the kernel from taking much that is not read."""
     served = Platform(handler)
     listening = socket.socket()
     if buffer_bytes is not None:
@@ -87,12 +88,14 @@ async def platform(handler: Handler, *, buffer_bytes: int | None = None) -> Asyn
 
 @pytest.fixture
 async def sender() -> AsyncIterator[HttpSender]:
+    """Open a sender and close it afterwards."""
     opened = HttpSender(concurrency=4, user_agent="callback-relay/test")
     yield opened
     await opened.close()
 
 
 def post(url: str, *, method: str = "POST", body: bytes = b"[1]", timeout_s: float = 5.0) -> Request:
+    """Return a request to ``url``."""
     return Request(url, method, {"Content-Type": "application/json", "X-Test": "1"}, body, timeout_s)
 
 
@@ -285,7 +288,7 @@ async def test_given_up_body_stops_arriving(sender: HttpSender) -> None:
         assert result == Failure("timeout", connected=True, detail="timeout after 0.3 s")
         read_on.set()
         assert isinstance(await asyncio.wait_for(served.ended.get(), 5), ConnectionResetError)
-    assert len(got) < 10_000_000
+    assert len(got) < 400_000  # what this side had already taken in; closing alone would go on sending
 
 
 async def test_cancelling_resets_the_connection(sender: HttpSender) -> None:

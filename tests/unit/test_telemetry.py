@@ -129,7 +129,9 @@ def test_labels_come_from_fixed_sets():
     """A reason with free text becomes its first word, an unknown one becomes ``other``."""
     assert reason_label("timeout") == "timeout"
     assert reason_label("server_error: 502") == "server_error"
-    assert reason_label("503") == "server_error"
+    assert reason_label("503 Service Unavailable") == "server_error"
+    assert reason_label("retries used up: timeout after 10 s") == "exhausted"
+    assert reason_label("timeout after 10 s") == "timeout"
     assert reason_label(f"phone {CANARY}") == "other"
 
 

@@ -1,0 +1,101 @@
+"""Who may do what on the admin listener: roles from bearer tokens, nothing by default.
+
+``viewer`` looks, ``operator`` also changes things, ``privacy`` looks and sees payloads unmasked, ``admin`` does all.
+With no users configured whoever is on this machine may do everything but see payloads unmasked, and nobody else may
+do anything.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from relay.web.problem import Refusal
+
+
+class Permission(StrEnum):
+    """What a route asks for."""
+
+    VIEW = "view"
+    OPERATE = "operate"
+    REVEAL = "reveal"  # payloads unmasked
+
+
+_GRANTS = {
+    "viewer": frozenset({Permission.VIEW}),
+    "operator": frozenset({Permission.VIEW, Permission.OPERATE}),
+    "privacy": frozenset({Permission.VIEW, Permission.REVEAL}),
+    "admin": frozenset(Permission),
+}
+_WITHOUT_USERS = frozenset({Permission.VIEW, Permission.OPERATE})
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One of ``admin.users``."""
+
+    name: str
+    role: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks, from where, and what is granted."""
+
+    name: str
+    role: str
+    remote: str
+    grants: frozenset[Permission]
+
+    def may(self, permission: Permission) -> bool:
+        """Say whether ``permission`` is granted."""
+        return permission in self.grants
+
+    def require(self, permission: Permission) -> None:
+        """Raise 403 ``forbidden`` unless ``permission`` is granted."""
+        if permission not in self.grants:
+            able = ", ".join(role for role, grants in _GRANTS.items() if permission in grants)
+            raise Refusal("forbidden", f"{self.name} has the role {self.role}; this needs one of: {able} (admin.users)")
+
+
+class Access:
+    """The configured users; ``replace`` puts a reloaded list in force at once."""
+
+    def __init__(self, users: Iterable[User]) -> None:
+        self.replace(users)
+
+    def replace(self, users: Iterable[User]) -> None:
+        """Take ``users`` instead of the ones before."""
+        self._users = [(user, _digest(user.token)) for user in users]
+
+    def identify(self, authorization: str | None, *, remote: str, local: bool) -> Identity:
+        """Return who sends ``authorization``. ``local``: over loopback or a unix socket.
+
+        Raises 401 ``unauthorized`` for a missing or unknown token, 403 ``forbidden`` for strangers when there are no
+        users at all.
+        """
+        if not self._users:
+            if not local:
+                raise Refusal(
+                    "forbidden", "no admin.users are configured, so only this machine may use the admin listener"
+                )
+            return Identity("local", "local", remote, _WITHOUT_USERS)
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() == "bearer":
+            given = _digest(token.strip())
+            found: User | None = None
+            for user, digest in self._users:  # all of them, so that the time taken tells nothing
+                if hmac.compare_digest(digest, given):
+                    found = user
+            if found is not None:
+                return Identity(found.name, found.role, remote, _GRANTS.get(found.role, frozenset()))
+        raise Refusal(
+            "unauthorized",
+            "send 'Authorization: Bearer' with the token of one of admin.users (the CLI takes it from RELAY_TOKEN)",
+        )
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,151 @@
+"""The admin listener's table of routes: every route, the permission it needs and its handler.
+
+What is not in the table is not served, and a row without a permission cannot be written: access is denied by default.
+Only the index page and the health probes answer without one; they tell nothing about anybody's callbacks.
+"""
+
+from collections.abc import Callable, Mapping
+
+from aiohttp.web import BaseRequest
+
+from relay.admin import filters, openapi, page
+from relay.admin.access import Access, Permission
+from relay.admin.audit import Audit
+from relay.admin.call import Call
+from relay.admin.callbacks import CallbackRoutes
+from relay.admin.configuration import ConfigAccess, ConfigRoutes
+from relay.admin.endpoint import Endpoint
+from relay.admin.operations import ACTIONS, RESOLUTIONS, OperationRoutes
+from relay.admin.platforms import PlatformControl, PlatformRoutes
+from relay.core.errors import StoreError
+from relay.store.base import Ledger
+from relay.telemetry.events import Events
+from relay.telemetry.metrics import CONTENT_TYPE, Metrics
+from relay.web.answer import Answer, json_answer
+from relay.web.router import Routes
+
+_PAGED = (*filters.KEYS, "cursor", "limit")
+_REASON = {"reason": {"type": "string", "description": "why, for the audit record"}}
+_OPERATION = {
+    "action": {"enum": list(ACTIONS)},
+    "filter": {"type": "object", "properties": {key: {} for key in filters.KEYS}},
+    "expect_count": {"type": "integer", "description": "409 and nothing done when another number matches"},
+    "rate": {"type": "string", "description": "callbacks, such as 50/min"},
+    "as": {"enum": list(RESOLUTIONS), "description": "with the action resolve"},
+    "reorder": {"type": "boolean", "description": "retry also what a newer callback of its key has overtaken"},
+    "dry_run": {"type": "boolean", "description": "only count the matches"},
+    **_REASON,
+}
+
+
+class AdminApi:
+    """Builds the handlers from what the daemon hands in, and adds them to a router."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        control: PlatformControl,
+        access: Access,
+        config: ConfigAccess,
+        events: Events,
+        metrics: Metrics,
+        batch_items: Callable[[], Mapping[str, int]],
+        operation_started: Callable[[], None],
+    ) -> None:
+        """Wire it. ``batch_items()`` is each platform's ``batch.max_items``; ``operation_started`` nudges upkeep."""
+        self._access = access
+        self._ledger = ledger
+        self._metrics = metrics
+        audit = Audit(records=ledger, clock=ledger.clock, events=events)
+        platforms = PlatformRoutes(
+            queues=ledger, control=control, audit=audit, clock=ledger.clock, batch_items=batch_items
+        )
+        callbacks = CallbackRoutes(callbacks=ledger, platforms=platforms, audit=audit, clock=ledger.clock)
+        operations = OperationRoutes(
+            operations=ledger, platforms=platforms, audit=audit, clock=ledger.clock, started=operation_started
+        )
+        configuration = ConfigRoutes(config=config, audit=audit)
+        view, operate = Permission.VIEW, Permission.OPERATE
+        self.endpoints = (
+            Endpoint("GET", "/v1/platforms", view, platforms.list, "All platforms: state, queue, quotas, drain time"),
+            Endpoint("GET", "/v1/platforms/{platform}", view, platforms.one, "One platform"),
+            Endpoint(
+                "POST",
+                "/v1/platforms/{platform}/pause",
+                operate,
+                platforms.pause,
+                "Send nothing more to it until resumed",
+                body=_REASON,
+            ),
+            Endpoint("POST", "/v1/platforms/{platform}/resume", operate, platforms.resume, "End a pause", body=_REASON),
+            Endpoint(
+                "POST",
+                "/v1/platforms/{platform}/flush",
+                operate,
+                platforms.flush,
+                "Send what is queued without waiting for pace or retry times; limits hold",
+                body=_REASON,
+            ),
+            Endpoint("GET", "/v1/ledger", view, platforms.ledger, "What was accepted and where all of it is"),
+            Endpoint("GET", "/v1/callbacks", view, callbacks.callbacks, "Callbacks, newest first", query=_PAGED),
+            Endpoint(
+                "GET",
+                "/v1/callbacks/{id}",
+                view,
+                callbacks.one,
+                "One callback with its attempts; payload=1 adds its payload, masked unless the role may see it",
+                query=("payload",),
+            ),
+            Endpoint("GET", "/v1/dead-letters", view, callbacks.dead_letters, "Dead letters", query=_PAGED),
+            Endpoint(
+                "POST",
+                "/v1/operations",
+                operate,
+                operations.start,
+                "Retry, drop, expire or resolve everything that matches a filter",
+                body=_OPERATION,
+            ),
+            Endpoint("GET", "/v1/operations", view, operations.list, "Operations under way"),
+            Endpoint("GET", "/v1/operations/{id}", view, operations.one, "An operation's progress"),
+            Endpoint("GET", "/v1/config", view, configuration.show, "The configuration in force, secrets masked"),
+            Endpoint(
+                "POST",
+                "/v1/config/validate",
+                operate,  # not for viewers: ${file:} in a foreign text would tell them which files exist
+                configuration.validate,
+                "All problems of the YAML in the body, or of the file on disk",
+            ),
+            Endpoint(
+                "POST",
+                "/v1/config/reload",
+                operate,
+                configuration.reload,
+                "Put the file on disk in force",
+                body={"dry_run": {"type": "boolean"}, "force": {"type": "boolean"}, **_REASON},
+            ),
+            Endpoint("GET", "/metrics", view, self._scrape, "Prometheus metrics"),
+            Endpoint("GET", "/openapi.json", view, self._openapi, "This table as OpenAPI 3.1"),
+        )
+
+    def add_to(self, routes: Routes) -> None:
+        """Serve every endpoint, and the index page."""
+        for endpoint in self.endpoints:
+            routes.add(endpoint.method, endpoint.path, endpoint.handler(self._access))
+        routes.add("GET", "/", self._index)
+
+    async def _index(self, request: BaseRequest, values: Mapping[str, str]) -> Answer:
+        return Answer(200, page.index(self.endpoints), content_type="text/html; charset=utf-8", headers=page.HEADERS)
+
+    async def _scrape(self, call: Call) -> Answer:
+        try:
+            totals, statuses = await self._ledger.totals(), await self._ledger.platform_status()
+            size = await self._ledger.size()
+        except StoreError:
+            pass  # a scrape is most wanted while the store fails: it shows the queues as last seen
+        else:
+            self._metrics.snapshot(totals=totals, statuses=statuses, size=size, now=self._ledger.clock.now())
+        return Answer(200, self._metrics.render(), content_type=CONTENT_TYPE)
+
+    async def _openapi(self, call: Call) -> Answer:
+        return json_answer(openapi.document(self.endpoints))

@@ -1,0 +1,63 @@
+"""The configuration as operators see and change it: effective and masked, validated, reloaded.
+
+Loading and swapping belong to the daemon and arrive as callables.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay.admin.audit import Audit
+from relay.admin.call import Call, object_body
+from relay.web.answer import Answer, json_answer
+from relay.web.problem import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigAccess:
+    """What the daemon lets the admin side do with its configuration.
+
+    ``effective()`` is the configuration in force, secrets masked. ``validate(text)`` returns all problems of a
+    configuration (None: the file on disk) as ``file:line:col: code message``. ``reload(dry_run, force)`` loads the
+    file and puts it in force, returning ``{"applied": bool, "changes": [...], "problems": [...]}``; a file with
+    problems changes nothing. ``reload`` is None where nothing can swap a configuration.
+    """
+
+    effective: Callable[[], Mapping[str, Any]]
+    validate: Callable[[str | None], Awaitable[Sequence[str]]]
+    reload: Callable[[bool, bool], Awaitable[Mapping[str, Any]]] | None = None
+
+
+class ConfigRoutes:
+    """The routes about the configuration."""
+
+    def __init__(self, *, config: ConfigAccess, audit: Audit) -> None:
+        self._config = config
+        self._audit = audit
+
+    async def show(self, call: Call) -> Answer:
+        """GET /v1/config."""
+        return json_answer(self._config.effective())
+
+    async def validate(self, call: Call) -> Answer:
+        """POST /v1/config/validate: the YAML in the body, or the file on disk when the body is empty."""
+        try:
+            text = call.body.decode()
+        except UnicodeDecodeError as error:
+            raise Refusal("invalid_request", f"the body is not UTF-8: {error}") from error
+        problems = list(await self._config.validate(text if text.strip() else None))
+        return json_answer({"valid": not problems, "problems": problems})
+
+    async def reload(self, call: Call) -> Answer:
+        """POST /v1/config/reload."""
+        body = object_body(call.body, allowed=("dry_run", "force", "reason"))
+        if self._config.reload is None:
+            raise Refusal("not_supported", "this daemon does not reload its configuration; restart it")
+        dry_run = bool(body.get("dry_run"))
+        if not dry_run:
+            reason = str(body.get("reason") or "")
+            await self._audit.record(call.who, "config.reload", "config", reason=reason, force=bool(body.get("force")))
+        result = dict(await self._config.reload(dry_run, bool(body.get("force"))))
+        if result.get("problems"):
+            raise Refusal("invalid_config", "nothing was changed: the file has problems", problems=result["problems"])
+        return json_answer(result)

@@ -1,0 +1,74 @@
+"""One row of the admin side's table of routes, and how such a row serves a request: who, may they, what do they ask."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+from aiohttp.web import BaseRequest
+
+from relay.admin.access import Access, Permission
+from relay.admin.call import Call
+from relay.admin.filters import InvalidFilter, did_you_mean
+from relay.core.errors import StoreFailed, StoreFull
+from relay.web.answer import Answer
+from relay.web.body import read_body
+from relay.web.problem import Refusal
+from relay.web.router import Handler
+
+_MAX_BODY_BYTES = 4 * 2**20  # a configuration of some thousand platforms
+_BODY_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A route: what serves it, what permission it needs and what it is told by."""
+
+    method: str
+    path: str
+    needs: Permission
+    serve: Callable[[Call], Awaitable[Answer]]
+    summary: str
+    query: tuple[str, ...] = ()
+    body: Mapping[str, Any] | None = field(default=None)  # JSON Schema properties of the request body
+
+    def handler(self, access: Access) -> Handler:
+        """Return the router's handler for it."""
+
+        async def handle(request: BaseRequest, values: Mapping[str, str]) -> Answer:
+            remote, local = peer(request)
+            who = access.identify(request.headers.get("Authorization"), remote=remote, local=local)
+            who.require(self.needs)
+            query = dict(request.query.items())
+            for key in query:
+                if key not in self.query:
+                    raise InvalidFilter(key[:80], f"unknown query key '{key[:80]}'{did_you_mean(key, self.query)}")
+            body = b""
+            if request.method == "POST":
+                body = await read_body(request, limit=_MAX_BODY_BYTES, timeout_s=_BODY_TIMEOUT_S, decode=_no_coding)
+            try:
+                return await self.serve(Call(who=who, params=values, query=query, body=body))
+            except StoreFull as error:
+                raise Refusal("store_full", str(error)) from error
+            except StoreFailed as error:
+                raise Refusal("store_failed", str(error)) from error
+
+        return handle
+
+
+def peer(request: BaseRequest) -> tuple[str, bool]:
+    """Return who is at the other end, for the audit record, and whether that is on this machine."""
+    transport = request.transport
+    name = transport.get_extra_info("peername") if transport is not None else None
+    if not isinstance(name, tuple):
+        return "unix", True  # a unix socket's file mode is its permission
+    address = ip_address(str(name[0]).partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return str(address), address.is_loopback
+
+
+def _no_coding(body: bytes, coding: str, limit: int) -> bytes:
+    if coding.strip().lower() == "identity":
+        return body
+    raise Refusal("unsupported_encoding", "send the body as it is, without Content-Encoding")

@@ -1,0 +1,110 @@
+"""What lists and operations mean by a filter: its keys, its times, and errors that name the key.
+
+The same words from a query string, a JSON body and the command line.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from relay.config.problems import BadValue
+from relay.config.units import DURATION_PATTERN, parse_duration
+from relay.core.model import Filter, State
+from relay.web.problem import Refusal
+
+KEYS = ("platform", "state", "key", "event", "reason", "ids", "since", "until")
+STATES = tuple(state.word for state in State)
+PAGE = 100
+LARGEST_PAGE = 1000
+_MOST_IDS = 10_000
+
+_AGO = re.compile(DURATION_PATTERN)
+
+
+class InvalidFilter(Refusal):
+    """A filter that means nothing: 400 ``invalid_filter``."""
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__("invalid_filter", detail, key=key)
+
+
+def parse(given: Mapping[str, Any], *, now: float) -> Filter:
+    """Return the filter in ``given`` (texts, or JSON values). Relative times count back from ``now``."""
+    for key in given:
+        if key not in KEYS:
+            raise InvalidFilter(key, f"unknown filter key '{key}'{did_you_mean(key, KEYS)}")
+    state = _text(given, "state")
+    if state is not None and state not in STATES:
+        raise InvalidFilter("state", f"unknown state '{state}'{did_you_mean(state, STATES)}")
+    return Filter(
+        platform=_text(given, "platform"),
+        state=state,
+        key=_text(given, "key"),
+        event=_text(given, "event"),
+        reason=_text(given, "reason"),
+        ids=_ids(given.get("ids")),
+        since=_time(given, "since", now),
+        until=_time(given, "until", now),
+    )
+
+
+def page_size(text: str | None) -> int:
+    """Return the page size ``limit`` asks for."""
+    if text is None:
+        return PAGE
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= LARGEST_PAGE:
+        raise InvalidFilter("limit", f"limit must be a number from 1 to {LARGEST_PAGE}, not '{text[:20]}'")
+    return int(text)
+
+
+def parse_time(text: str, *, now: float) -> float:
+    """Return the seconds that ``text`` means: ISO 8601 (UTC unless it says otherwise) or an age such as ``2h``.
+
+    Raises ``BadValue`` or ``ValueError``.
+    """
+    if _AGO.fullmatch(text):
+        return now - parse_duration(text)
+    # A '+' of an offset arrives as a space when a client forgot to percent-encode it.
+    moment = datetime.fromisoformat(re.sub(r" (\d\d:?\d\d)$", r"+\1", text) if "T" in text else text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean …?`` with the nearest of ``known``, else those there are."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; there are: {', '.join(known[:20])}" if known else ""
+
+
+def _text(given: Mapping[str, Any], key: str) -> str | None:
+    value = given.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InvalidFilter(key, f"'{key}' must be a string")
+    return value
+
+
+def _ids(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    ids = value.split(",") if isinstance(value, str) else value
+    if not isinstance(ids, list) or not all(isinstance(each, str) and each for each in ids):
+        raise InvalidFilter("ids", "'ids' must be callback ids: a list of strings, or separated by commas in a query")
+    if not 1 <= len(ids) <= _MOST_IDS:
+        raise InvalidFilter("ids", f"'ids' takes 1 to {_MOST_IDS} ids, not {len(ids)}")
+    return tuple(ids)
+
+
+def _time(given: Mapping[str, Any], key: str, now: float) -> float | None:
+    text = _text(given, key)
+    if text is None:
+        return None
+    try:
+        return parse_time(text, now=now)
+    except (BadValue, ValueError, OverflowError) as error:
+        raise InvalidFilter(
+            key, f"'{key}' is '{text[:40]}': write an age such as 2h or a time such as 2026-11-22T10:02:11Z"
+        ) from error

@@ -1,0 +1,152 @@
+"""Operations: one action over everything that matches a filter, started here and carried out by ``upkeep``."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from relay.admin import filters
+from relay.admin.audit import Audit
+from relay.admin.call import Call, object_body
+from relay.admin.filters import did_you_mean
+from relay.admin.platforms import PlatformRoutes
+from relay.admin.times import with_instants
+from relay.config.problems import BadValue
+from relay.config.units import parse_rate
+from relay.core.clock import Clock
+from relay.core.errors import CountMismatch
+from relay.core.model import Filter
+from relay.web.answer import Answer, json_answer
+from relay.web.problem import Refusal
+
+ACTIONS = ("retry", "drop", "expire", "resolve")
+RESOLUTIONS = ("delivered", "retry", "dead")
+_KEYS = ("action", "filter", "expect_count", "rate", "reason", "as", "reorder", "dry_run")
+_NO_COUNT = -1  # fits no number of matches, so the store answers the count and does nothing
+
+
+class OperationStore(Protocol):
+    """The part of a store that operations need."""
+
+    def start_operation(
+        self, action: str, wanted: Filter, *, options: Mapping[str, Any], expect_count: int | None
+    ) -> Awaitable[dict[str, Any]]:
+        """Fix the matches and record the operation. Raises ``CountMismatch``."""
+        ...
+
+    def operation(self, number: int) -> Awaitable[dict[str, Any] | None]:
+        """Return an operation's progress."""
+        ...
+
+    def open_operations(self) -> Awaitable[list[int]]:
+        """Return the unfinished ones."""
+        ...
+
+
+class OperationRoutes:
+    """The routes about operations."""
+
+    def __init__(
+        self,
+        *,
+        operations: OperationStore,
+        platforms: PlatformRoutes,
+        audit: Audit,
+        clock: Clock,
+        started: Callable[[], None],
+    ) -> None:
+        self._operations = operations
+        self._platforms = platforms
+        self._audit = audit
+        self._clock = clock
+        self._started = started
+
+    async def start(self, call: Call) -> Answer:
+        """POST /v1/operations. With ``"dry_run": true`` it only counts the matches."""
+        body = object_body(call.body, allowed=_KEYS)
+        action = _word(body, "action", ACTIONS)
+        given = body.get("filter", {})
+        if not isinstance(given, dict):
+            raise Refusal("invalid_request", '\'filter\' must be an object such as {"platform": "shop-a"}')
+        wanted = filters.parse(given, now=self._clock.now())
+        await self._platforms.check_known(wanted.platform)
+        expect = body.get("expect_count")
+        if expect is not None and (not isinstance(expect, int) or isinstance(expect, bool) or expect < 0):
+            raise Refusal("invalid_request", "'expect_count' must be a whole number")
+        options = self._options(call, action, body)
+        if body.get("dry_run"):
+            return json_answer(
+                {"action": action, "dry_run": True, "matched": await self._count(action, wanted, options)}
+            )
+        if not given and expect is None:
+            raise Refusal(
+                "invalid_request", f"an empty filter means every callback: say 'expect_count' to {action} them all"
+            )
+        await self._audit.record(
+            call.who, f"operation.{action}", _target(given), reason=options["reason"], filter=given, expect_count=expect
+        )
+        try:
+            operation = await self._operations.start_operation(action, wanted, options=options, expect_count=expect)
+        except CountMismatch as error:
+            raise Refusal("count_mismatch", str(error), expected=error.expected, found=error.found) from error
+        self._started()
+        view = operation_view(operation)
+        return json_answer(view, status=202, headers={"Location": f"/v1/operations/{view['id']}"})
+
+    async def one(self, call: Call) -> Answer:
+        """GET /v1/operations/{id}."""
+        text = call.params["id"]
+        found = await self._operations.operation(int(text)) if text.isascii() and text.isdigit() else None
+        if found is None:
+            raise Refusal("unknown_operation", f"no operation '{text[:40]}'")
+        return json_answer(operation_view(found))
+
+    async def list(self, call: Call) -> Answer:
+        """GET /v1/operations: those under way."""
+        found = [await self._operations.operation(number) for number in await self._operations.open_operations()]
+        return json_answer({"items": [operation_view(each) for each in found if each is not None], "next": None})
+
+    async def _count(self, action: str, wanted: Filter, options: Mapping[str, Any]) -> int:
+        try:
+            await self._operations.start_operation(action, wanted, options=options, expect_count=_NO_COUNT)
+        except CountMismatch as error:
+            return error.found
+        raise AssertionError("a store started an operation although its count did not fit")
+
+    def _options(self, call: Call, action: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is kept with the operation; who started it stands there too."""
+        options: dict[str, Any] = {"who": call.who.name, "reason": body.get("reason") or ""}
+        if not isinstance(options["reason"], str):
+            raise Refusal("invalid_request", "'reason' must be a string")
+        if action == "resolve":
+            options["as"] = _word(body, "as", RESOLUTIONS)
+        elif "as" in body:
+            raise Refusal("invalid_request", "'as' belongs to the action 'resolve'")
+        if (rate := body.get("rate")) is not None:
+            try:
+                parse_rate(rate)
+            except BadValue as error:
+                raise Refusal("invalid_request", f"'rate': {error.message}; {error.hint}") from error
+            options["rate"] = rate
+        if not isinstance(reorder := body.get("reorder", False), bool):
+            raise Refusal("invalid_request", "'reorder' must be true or false")
+        if reorder:
+            options["reorder"] = True
+        return options
+
+
+def operation_view(operation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a store's record of an operation as answers carry it."""
+    view: dict[str, Any] = with_instants({key: value for key, value in operation.items() if key != "number"})
+    return {"id": operation["number"], **view}
+
+
+def _word(body: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
+    word = body.get(key)
+    if not isinstance(word, str) or word not in known:
+        if word is None:
+            raise Refusal("invalid_request", f"'{key}' is missing; one of: {', '.join(known)}")
+        raise Refusal("invalid_request", f"'{key}' is {word!r}{did_you_mean(str(word), known)}")
+    return word
+
+
+def _target(given: Mapping[str, Any]) -> str:
+    return str(given.get("platform") or "*")

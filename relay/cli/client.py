@@ -1,0 +1,108 @@
+"""Speaks to a running relay: a small blocking HTTP client, because a command must start in a blink.
+
+The standard library only (importing aiohttp costs more than the whole command).
+"""
+
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from relay.cli.main import EXIT_UNREACHABLE, ExitWith
+from relay.core.errors import RelayError
+
+_TIMEOUT_S = 30.0
+
+
+class Unreachable(ExitWith):
+    """Nobody answers at an address: exit code 4."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(EXIT_UNREACHABLE, message)
+
+
+class Refused(RelayError):
+    """The daemon answered with a problem (RFC 9457): exit code 1."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(str(problem.get("detail") or problem.get("title") or f"HTTP status {status}"))
+        self.status = status
+        self.code = str(problem.get("code", ""))
+        self.problem = problem
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket's path instead of a host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Client:
+    """One daemon's listener; ``address`` is ``host:port``, ``unix:/path`` or an http(s) URL."""
+
+    def __init__(self, address: str, *, token: str | None = None, timeout_s: float = _TIMEOUT_S) -> None:
+        self.address = address
+        self._token = token
+        self._timeout_s = timeout_s
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
+        """Return the JSON answer of ``path``; raises ``Unreachable`` or ``Refused``."""
+        given = {key: value for key, value in (query or {}).items() if value is not None}
+        return self.send("GET", f"{path}?{urlencode(given)}" if given else path)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Post a JSON object and return the JSON answer."""
+        return self.send("POST", path, json.dumps(body or {}).encode(), {"Content-Type": "application/json"})
+
+    def send(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Any:
+        """Send one request and return the JSON answer."""
+        sent = {"Accept": "application/json", **(headers or {})}
+        if self._token:
+            sent["Authorization"] = f"Bearer {self._token}"
+        connection = self._connection()
+        try:
+            connection.request(method, path, body=body, headers=sent)
+            response = connection.getresponse()
+            status, content = response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            why = str(error) or type(error).__name__
+            raise Unreachable(f"daemon not reachable at {self.address}: {why}") from error
+        finally:
+            connection.close()
+        try:
+            answer = json.loads(content) if content else {}
+        except ValueError:
+            answer = {"detail": f"{self.address} answered {status} without JSON; is it a relay?"}
+            status = status if status >= 400 else 502
+        if status >= 400:
+            raise Refused(status, answer if isinstance(answer, dict) else {})
+        return answer
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self.address.startswith("unix:"):
+            return _UnixConnection(self.address.removeprefix("unix:").removeprefix("//"), self._timeout_s)
+        try:
+            parts = urlsplit(self.address if "://" in self.address else f"http://{self.address}")
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        if not host or parts.scheme not in ("http", "https"):
+            raise Unreachable(f"{self.address} is no address; write host:port, unix:/path or http://host:port")
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        # Whoever listens on every address is reached on this one.
+        return kind("127.0.0.1" if host == "0.0.0.0" else host, port, timeout=self._timeout_s)  # noqa: S104
+
+
+def segment(text: str) -> str:
+    """Return ``text`` as one segment of a path."""
+    return quote(text, safe="")

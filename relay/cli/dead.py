@@ -1,0 +1,174 @@
+"""``relay dead``: list the dead letters, send them again, or drop them."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from relay.cli.callbacks import filter_options, page, query_of, show_page
+from relay.cli.client import Client
+from relay.cli.locate import locate, place_options, token
+from relay.cli.output import output_option, print_record
+from relay.cli.source import open_source
+
+_POLL_S = 0.1
+_SLOWEST_POLL_S = 1.0
+_DEAD_STATES = ("dead", "expired")
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@click.group()
+def dead() -> None:
+    """Work on dead letters: callbacks that will not be tried again without you."""
+
+
+def _selection(command: _Command) -> _Command:
+    """Give a command what chooses dead letters."""
+    for option in (
+        click.option("--state", type=click.Choice(_DEAD_STATES), default="dead", show_default=True, help="Which ones."),
+        click.option("--died-of", metavar="REASON", help="Only those with this reason."),
+        filter_options,
+    ):
+        command = option(command)
+    return command
+
+
+def _acting(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command what ``retry`` and ``drop`` share."""
+    for option in (
+        output_option,
+        place_options,
+        click.option("--no-wait", is_flag=True, help="Do not wait until it is done."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--dry-run", is_flag=True, help="Only count the matches."),
+        click.option("--reason", default="", help="Why; kept in the audit record."),
+        click.option("--rate", metavar="RATE", help="At most so many callbacks, such as 50/min."),
+        _selection,
+        click.argument("ids", metavar="[ID]...", nargs=-1),
+    ):
+        command = option(command)
+    return command
+
+
+@dead.command()
+@place_options
+@_selection
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@click.option("--cursor", help="Continue where a -o json answer's 'next' points.")
+@output_option
+def ls(config: str | None, admin: str | None, limit: int, cursor: str | None, output: str, **wanted: Any) -> None:
+    """List dead letters, newest first."""
+    show_page(page(open_source(locate(config, admin=admin)), _filter((), **wanted), limit=limit, cursor=cursor), output)
+
+
+@dead.command()
+@_acting
+@click.option("--reorder", is_flag=True, help="Also those that a newer callback of their key has overtaken.")
+def retry(reorder: bool, **given: Any) -> None:
+    """Send the matching dead letters again, under the platform's limits, each with a fresh budget."""
+    _operate("retry", extra={"reorder": True} if reorder else {}, **given)
+
+
+@dead.command()
+@_acting
+def drop(**given: Any) -> None:
+    """Delete the payloads of the matching dead letters; they stay in the ledger."""
+    _operate("drop", extra={}, **given)
+
+
+def _operate(
+    action: str,
+    *,
+    ids: tuple[str, ...],
+    config: str | None,
+    admin: str | None,
+    output: str,
+    dry_run: bool,
+    yes: bool,
+    no_wait: bool,
+    rate: str | None,
+    reason: str,
+    extra: Mapping[str, Any],
+    **wanted: Any,
+) -> None:
+    client = Client(locate(config, admin=admin).admin, token=token())
+    request = {"action": action, "filter": _filter(ids, **wanted), "reason": reason, **extra}
+    if rate:
+        request["rate"] = rate
+    matched = client.post("/v1/operations", {**request, "dry_run": True})["matched"]
+    which = f"{matched} {wanted['state']} callback{'' if matched == 1 else 's'}"
+    if dry_run or not matched:
+        text = f"{which} would be taken; nothing was done" if matched else f"nothing to {action}: {which} match"
+        _report({"action": action, "matched": matched, "dry_run": dry_run}, output, text)
+        return
+    if not yes:
+        _ask(f"{action} {which}?")
+    operation = client.post("/v1/operations", {**request, "expect_count": matched})
+    if not no_wait:
+        operation = _wait(client, operation)
+    _report(operation, output, _told(operation))
+
+
+def _filter(ids: tuple[str, ...], *, died_of: str | None, **wanted: Any) -> dict[str, Any]:
+    given = query_of({**wanted, "reason": died_of})
+    return {**given, "ids": list(ids)} if ids else given
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        click.echo("nobody to ask: add --yes (or --dry-run to count only)", err=True)
+        raise SystemExit(2)
+    if not click.confirm(question, err=True):
+        raise SystemExit(1)
+
+
+def _wait(client: Client, operation: dict[str, Any]) -> dict[str, Any]:
+    """Return the operation when it is finished; interrupting only stops the waiting."""
+    delay_s = _POLL_S
+    shows = sys.stderr.isatty()
+    try:
+        while operation["finished_at"] is None:
+            if shows:
+                click.echo(f"\r{_count(operation)} of {operation['matched']}", nl=False, err=True)
+            time.sleep(delay_s)
+            delay_s = min(delay_s * 1.5, _SLOWEST_POLL_S)
+            operation = client.get(f"/v1/operations/{operation['id']}")
+    except KeyboardInterrupt:
+        click.echo(f"\noperation {operation['id']} goes on without this command", err=True)
+        raise SystemExit(1) from None
+    if shows:
+        click.echo("\r", nl=False, err=True)
+    return operation
+
+
+def _count(operation: Mapping[str, Any]) -> int:
+    skipped: int = sum(operation["skipped"].values())
+    return int(operation["done"]) + skipped
+
+
+def _told(operation: Mapping[str, Any]) -> str:
+    """Return what became of the matches; everything skipped is said."""
+    text = f"operation {operation['id']}: {operation['done']} of {operation['matched']} {_PAST[operation['action']]}"
+    if operation["finished_at"] is None:
+        return f"{text} so far"
+    return "".join([text, *(f"; {count} skipped: {_WHY.get(why, why)}" for why, count in operation["skipped"].items())])
+
+
+_PAST = {"retry": "queued again", "drop": "dropped"}
+_WHY = {
+    "overtaken": "a newer callback of the key was delivered meanwhile (--reorder sends them all the same)",
+    "in_flight": "in a request right now",
+    "state": "changed state meanwhile",
+    "no_payload": "the payload was dropped",
+    "gone": "pruned meanwhile",
+}
+
+
+def _report(result: Mapping[str, Any], output: str, text: str) -> None:
+    if output != "table":
+        print_record(result, output=output)
+    else:
+        click.echo(text)

@@ -1,0 +1,147 @@
+"""``relay demo``: shows in half a minute what the relay promises, and exits 1 if any of it does not hold."""
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import uvloop
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+
+from relay.core.clock import elapsed_s
+from relay.sandbox.demo import LIMIT, ORDERS, Demo, DemoFailed
+from relay.sandbox.findings import Finding
+from relay.sandbox.orders import STATUSES
+
+_PLAIN_STEP = 500  # callbacks between two lines where no bar can be drawn
+
+
+class _Plain:
+    """Tells the run in lines, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._told = 0
+
+    def say(self, topic: str, text: str) -> None:
+        click.echo(f"  {topic:<10} {text}")
+
+    def progress(self, accepted: int, delivered: int, total: int, requests: int) -> None:
+        if accepted // _PLAIN_STEP > self._told // _PLAIN_STEP:
+            self._told = accepted
+            self.say("", f"{accepted:,} of {total:,} accepted, {delivered:,} at the platform in {requests} requests")
+
+    def close(self) -> None:
+        """Nothing is drawn."""
+
+    def title(self, text: str) -> None:
+        click.echo(f"\n{text}\n")
+
+    def finding(self, finding: Finding) -> None:
+        verdict = "ok  " if finding.holds else "FAIL"
+        click.echo(f"  {verdict} {finding.name:<20} {finding.value:>9}  {finding.meaning}")
+
+
+class _Terminal(_Plain):
+    """The same on a terminal, with a bar while it runs."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        columns = (TextColumn("  [cyan]progress[/]  "), BarColumn(bar_width=30), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=console, transient=True)
+        self._task = self._bar.add_task("")
+
+    def say(self, topic: str, text: str) -> None:
+        self._console.print(f"  [cyan]{topic:<10}[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+    def progress(self, accepted: int, delivered: int, total: int, requests: int) -> None:
+        self._bar.start()
+        text = f"{accepted:,} accepted, {delivered:,} of {total:,} at the platform, {requests} requests"
+        self._bar.update(self._task, completed=delivered, total=total, description=text)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+    def title(self, text: str) -> None:
+        self._console.print(f"\n[bold]{escape(text)}[/]\n", highlight=False)
+
+    def finding(self, finding: Finding) -> None:
+        verdict = "[green]✓[/]" if finding.holds else "[bold red]✗[/]"
+        self._console.print(
+            f"  {verdict} {finding.name:<20} [bold]{finding.value:>9}[/]  [dim]{escape(finding.meaning)}[/]",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave everything running afterwards and print the addresses, until Ctrl-C.")
+def demo(keep: bool) -> int:
+    """Show the relay at work: 3,000 callbacks, a limit of 100 requests a minute, one kill -9.
+
+    Needs no configuration and touches nothing outside a temporary directory. Exits 1 if any claim fails.
+    """
+    console = Console()
+    screen = _Terminal(console) if console.is_terminal else _Plain()
+    with tempfile.TemporaryDirectory(prefix="relay-demo-") as directory:
+        return uvloop.run(_show(Path(directory), screen, keep=keep))
+
+
+async def _show(directory: Path, screen: _Plain, *, keep: bool) -> int:
+    started_at = elapsed_s()
+    total = ORDERS * len(STATUSES)
+    screen.title(f"relay demo: {total:,} callbacks, a platform that allows {LIMIT} requests a minute, and one kill -9")
+    show = Demo(directory, screen=screen)
+    try:
+        try:
+            found = await show.run()
+        except DemoFailed as error:
+            screen.close()
+            _tell_failure(show, str(error))
+            return 1
+        screen.close()
+        screen.title(f"Measured in {elapsed_s() - started_at:.1f} s")
+        for finding in found:
+            screen.finding(finding)
+        failed = [finding.name for finding in found if not finding.holds]
+        if failed:
+            _tell_failure(show, f"not as promised: {', '.join(failed)}")
+        if keep:
+            await _keep(show, screen)
+        return 1 if failed else 0
+    finally:
+        screen.close()
+        await show.close()
+
+
+async def _keep(show: Demo, screen: _Plain) -> None:
+    screen.title("Everything keeps running until Ctrl-C")
+    for topic, text in _addresses(show):
+        screen.say(topic, text)
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await stopped.wait()
+
+
+def _addresses(show: Demo) -> Sequence[tuple[str, str]]:
+    return (
+        ("console", f"http://{show.admin}/"),
+        ("ledger", f"http://{show.admin}/v1/ledger"),
+        ("post", f'curl -d \'{{"order_id": "A1"}}\' http://{show.ingest}/v1/platforms/shop-a/callbacks'),
+        ("platform", f"{show.platform.control_url}/stats"),
+        ("outage", f'curl -d \'{{"outage": "503"}}\' {show.platform.control_url}/settings'),
+        ("config", str(show.config)),
+        ("log", str(show.daemon_log)),
+    )
+
+
+def _tell_failure(show: Demo, reason: str) -> None:
+    click.echo(f"\nrelay demo failed: {reason}", err=True)
+    click.echo(f"The end of the daemon's log ({show.daemon_log}):", err=True)
+    for line in show.log_tail():
+        click.echo(f"  {line}", err=True)

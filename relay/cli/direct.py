@@ -1,0 +1,105 @@
+"""Reads a store without its daemon: the same answers as the admin listener's, but nobody knows what is going on.
+
+Payloads are masked, whoever asks: there is no role to check and no audit record to write.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from relay.admin import filters
+from relay.admin.callbacks import callback_view, unknown_callback, waits_for
+from relay.admin.platforms import ledger, platform_view
+from relay.cli.client import Refused
+from relay.core.clock import wall_s
+from relay.core.errors import StoreError
+from relay.core.model import Filter
+from relay.privacy.masking import masked
+from relay.web.problem import Refusal
+
+_UNKNOWN = {"state": "unknown", "reason": "the daemon is not running", "drain_eta_seconds": None, "until": None}
+
+
+class NoStore(Exception):
+    """There is no store to read, or it cannot be read."""
+
+
+class Reader(Protocol):
+    """A store opened for reading only."""
+
+    def totals(self) -> Mapping[str, Mapping[str, int]]:
+        """Return the totals of each platform."""
+        ...
+
+    def platform_status(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the queue of each platform."""
+        ...
+
+    def callback(self, callback_id: str, *, payload: bool = False) -> Mapping[str, Any] | None:
+        """Return one callback, or None."""
+        ...
+
+    def callbacks(self, wanted: Filter, *, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+        """Return one page and the next cursor."""
+        ...
+
+
+class Direct:
+    """Reads through ``reader``; ``platforms`` are the configured names, shown also when nothing is queued."""
+
+    def __init__(self, reader: Reader, *, platforms: Sequence[str]) -> None:
+        self._reader = reader
+        self._platforms = platforms
+
+    def platforms(self) -> list[dict[str, Any]]:
+        """Return the platforms' views, their state unknown."""
+        queues = self._reader.platform_status()
+        now = wall_s()
+        names = dict.fromkeys((*self._platforms, *queues))
+        return [
+            {**platform_view(name, queue=queues.get(name, {}), live={}, batch_items=None, now=now), **_UNKNOWN}
+            for name in names
+        ]
+
+    def ledger(self) -> dict[str, Any]:
+        """Return the ledger."""
+        return ledger(self._reader.totals())
+
+    def callbacks(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Return one page of callbacks."""
+        given = {key: str(value) for key, value in query.items() if value is not None}
+        cursor, limit = given.pop("cursor", None), given.pop("limit", None)
+        try:
+            size = filters.page_size(limit)
+            wanted = filters.parse(given, now=wall_s())
+            items, after = self._reader.callbacks(wanted, cursor=cursor, limit=size)
+        except Refusal as refusal:
+            raise Refused(400, {"code": refusal.code, "detail": refusal.detail}) from refusal
+        except (ValueError, OverflowError) as error:
+            raise Refused(
+                400, {"code": "invalid_cursor", "detail": "this list did not give out this cursor"}
+            ) from error
+        return {"items": [callback_view(item) for item in items], "next": after}
+
+    def callback(self, callback_id: str, *, payload: bool) -> dict[str, Any]:
+        """Return one callback; its payload masked."""
+        found = self._reader.callback(callback_id, payload=payload)
+        if found is None:
+            raise Refused(404, {"code": "unknown_callback", "detail": unknown_callback(callback_id).detail})
+        view = callback_view(found)
+        if view["state"] == "pending":
+            waiting = waits_for(found, {}, wall_s())
+            view["waiting"] = waiting if waiting["until"] else {"for": "the daemon to run", "until": None}
+        if payload:
+            shown = masked(found["payload"] or b"")
+            view |= {"payload": shown.payload, "payload_form": shown.form, "payload_bytes": shown.payload_bytes}
+        return view
+
+
+def open_direct(url: str, *, platforms: Sequence[str]) -> Direct:
+    """Open the store at ``url`` for reading. Raises ``NoStore``."""
+    from relay.daemon.stores import open_reader  # loads the store's library
+
+    try:
+        return Direct(open_reader(url), platforms=platforms)
+    except (StoreError, OSError) as error:
+        raise NoStore(str(error)) from error

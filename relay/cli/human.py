@@ -1,0 +1,50 @@
+"""Numbers and times as a person reads them: ``2m29s``, ``12:02:11 (3m ago)``."""
+
+from datetime import datetime
+from itertools import pairwise
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+def duration(seconds: float | None) -> str:
+    """Return at most two units, ``-`` for None: ``0s``, ``812ms``, ``2m29s``, ``3h05m``."""
+    if seconds is None:
+        return "-"
+    if 0 < seconds < 1:
+        return f"{max(1, round(seconds * 1000))}ms"
+    whole = round(seconds)
+    for (size, unit), (next_size, next_unit) in pairwise(_UNITS):
+        if whole >= size:
+            rest = whole % size // next_size
+            return f"{whole // size}{unit}{rest:02d}{next_unit}" if rest else f"{whole // size}{unit}"
+    return f"{whole}s"
+
+
+def parse_instant(text: str) -> float:
+    """Return the seconds since the epoch of an answer's ISO 8601 time."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def moment(text: str | None, *, now: float) -> str:
+    """Return an answer's time in the local zone with its distance from ``now`` (seconds since the epoch)."""
+    if text is None:
+        return "-"
+    at = parse_instant(text)
+    local, today = datetime.fromtimestamp(at).astimezone(), datetime.fromtimestamp(now).astimezone()
+    clock = local.strftime("%H:%M:%S" if local.date() == today.date() else "%Y-%m-%d %H:%M:%S")
+    return f"{clock} ({distance(at, now=now)})"
+
+
+def distance(at: float, *, now: float) -> str:
+    """Return ``3m ago``, ``in 18s`` or ``now``."""
+    away_s = at - now
+    if abs(away_s) < 1:
+        return "now"
+    whole = duration(round(abs(away_s)))
+    return f"in {whole}" if away_s > 0 else f"{whole} ago"
+
+
+def window(seconds: float) -> str:
+    """Return a quota window as the configuration writes it: ``s``, ``min``, ``h``, ``day``, ``90s``."""
+    names = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day"}
+    return names.get(float(seconds)) or f"{seconds:g}s"

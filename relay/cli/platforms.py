@@ -1,0 +1,51 @@
+"""``relay pause``, ``resume`` and ``flush``: what an operator does to one platform."""
+
+from typing import Any
+
+import click
+
+from relay.cli.client import Client, segment
+from relay.cli.locate import locate, place_options, token
+from relay.cli.output import output_option, print_record
+
+_reason_option = click.option("--reason", default="", help="Why; kept in the audit record.")
+
+
+@click.command()
+@click.argument("platform")
+@_reason_option
+@place_options
+@output_option
+def pause(**given: Any) -> None:
+    """Send nothing more to PLATFORM until it is resumed; its callbacks are kept."""
+    _act("pause", **given)
+
+
+@click.command()
+@click.argument("platform")
+@_reason_option
+@place_options
+@output_option
+def resume(**given: Any) -> None:
+    """End a pause of PLATFORM."""
+    _act("resume", **given)
+
+
+@click.command()
+@click.argument("platform")
+@_reason_option
+@place_options
+@output_option
+def flush(**given: Any) -> None:
+    """Send what is queued for PLATFORM without waiting for pace, linger or retry times; its limits still hold."""
+    _act("flush", **given)
+
+
+def _act(action: str, *, platform: str, reason: str, config: str | None, admin: str | None, output: str) -> None:
+    client = Client(locate(config, admin=admin).admin, token=token())
+    view = client.post(f"/v1/platforms/{segment(platform)}/{action}", {"reason": reason} if reason else {})
+    if output != "table":
+        print_record(view, output=output)
+    else:
+        done = {"pause": "paused", "resume": "resumed", "flush": "flushed"}[action]
+        click.echo(f"{view['name']} {done}: {view['pending']} pending, now {view['state']}")

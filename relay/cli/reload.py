@@ -1,0 +1,32 @@
+"""``relay reload``: put the configuration file on disk in force."""
+
+import click
+
+from relay.cli.client import Client, Refused
+from relay.cli.locate import locate, place_options, token
+from relay.cli.output import output_option, print_record
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only show what would change.")
+@click.option("--force", is_flag=True, help="Remove platforms although callbacks wait for them.")
+@click.option("--reason", default="", help="Why; kept in the audit record.")
+@place_options
+@output_option
+def reload(dry_run: bool, force: bool, reason: str, config: str | None, admin: str | None, output: str) -> None:
+    """Validate the daemon's configuration file and put it in force; a bad file changes nothing."""
+    client = Client(locate(config, admin=admin).admin, token=token())
+    try:
+        result = client.post("/v1/config/reload", {"dry_run": dry_run, "force": force, "reason": reason})
+    except Refused as refused:
+        for problem in refused.problem.get("problems", ()):
+            click.echo(problem, err=True)
+        raise
+    if output != "table":
+        print_record(result, output=output)
+        return
+    for change in result["changes"]:
+        restart = "  needs a restart" if change["needs_restart"] else ""
+        click.echo(f"~ {change['path']} {change['old']} -> {change['new']}{restart}")
+    count = len(result["changes"])
+    click.echo(f"{count} change{'' if count == 1 else 's'}{'' if result['applied'] else '; nothing was done'}")

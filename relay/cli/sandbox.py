@@ -1,0 +1,152 @@
+"""``relay sandbox``: a platform to try things on, with limits and faults, and a log of what arrived."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+
+from relay.sandbox.platform import Platform
+from relay.sandbox.settings import BadSetting, Settings
+
+
+@click.command()
+@click.option(
+    "--listen", default="127.0.0.1:8790", show_default=True, help="Address of the stand-in; port 0 picks one."
+)
+@click.option(
+    "--control",
+    default=None,
+    metavar="ADDRESS",
+    help="A second address for settings and figures, reachable while connections are refused.",
+)
+@click.option(
+    "--limit",
+    multiple=True,
+    metavar="[KIND:]RATE",
+    help="sliding:100/min, sliding+refused:, fixed:, bucket:; repeatable, all hold.",
+)
+@click.option(
+    "--over",
+    default=None,
+    metavar="ANSWER",
+    help="Above the limit: 429, 429+retry-after, 408, refuse, reset, 200+errcode. [default: 429]",
+)
+@click.option(
+    "--latency", default=None, metavar="TIME[..TIME]", help="Hold every answer back: 200ms, or 0s..2s drawn evenly."
+)
+@click.option(
+    "--fault",
+    multiple=True,
+    metavar="ANSWER:SHARE",
+    help="500:0.05, reset:0.01, hang:0.01, truncate:0.01, apply-then-reset:0.01; repeatable.",
+)
+@click.option("--outage", default=None, metavar="ANSWER", help="Treat every request so: 503, refuse, hang, ...")
+@click.option(
+    "--poison",
+    default=None,
+    metavar="FIELD",
+    help="A payload with this field true makes its request a 400. [default: poison]",
+)
+@click.option(
+    "--accept", default=None, metavar="CODINGS", help="gzip,zstd or none; other codings draw 415. [default: gzip,zstd]"
+)
+@click.option("--max-bytes", default=None, metavar="SIZE", help="413 above so much after decoding. [default: 64MiB]")
+@click.option(
+    "--shape",
+    default=None,
+    type=click.Choice(["auto", "array", "ndjson", "single"]),
+    help="How bodies hold callbacks. [default: auto]",
+)
+@click.option(
+    "--items-at", default=None, metavar="PATH", help="Where an object holds the list of callbacks: data.items"
+)
+@click.option("--id-field", default=None, metavar="FIELD", help="Log this field of each callback too.")
+@click.option("--reply", default=None, metavar="BODY", help="Body of a success.")
+@click.option(
+    "--path",
+    "paths",
+    multiple=True,
+    metavar="'PATH NAME=VALUE ...'",
+    help="A path of its own: '/shop-b limit=30/min over=408'; repeatable.",
+)
+@click.option(
+    "--log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Write arrivals here, one JSON line each.",
+)
+@click.option("--seed", type=int, default=None, help="Repeat the same faults and latencies; printed when not given.")
+def sandbox(
+    listen: str, control: str | None, paths: tuple[str, ...], log: Path | None, seed: int | None, **words: Any
+) -> None:
+    """Run a platform stand-in: a real HTTP server that takes batches on any path.
+
+    GET /_sandbox/stats and /_sandbox/log show what arrived; POST /_sandbox/settings {"outage": "503"} changes
+    any option (named with _ for -) while it runs, with "path" for one path.
+    """
+    host, port = _address(listen, "--listen")
+    control_port = None
+    if control is not None:
+        control_host, control_port = _address(control, "--control")
+        if control_host != host:
+            raise click.UsageError(f"--control {control}: use the host of --listen, {host}")
+    given = {name: list(word) if isinstance(word, tuple) else word for name, word in words.items() if word}
+    try:
+        settings = Settings().changed(given)
+        own = dict(_read_path(text, settings) for text in paths)
+    except BadSetting as error:
+        raise click.UsageError(str(error)) from error
+    if seed is None:
+        seed = random.SystemRandom().randrange(2**32)
+    platform = Platform(
+        settings=settings, paths=own, host=host, port=port, control_port=control_port, seed=seed, log=log
+    )
+    uvloop.run(_serve(platform, seed=seed, limits=given.get("limit") or ["none"]))
+
+
+async def _serve(platform: Platform, *, seed: int, limits: list[str]) -> None:
+    try:
+        await platform.start()
+    except OSError as error:
+        raise click.ClickException(f"cannot listen: {error.strerror or error}; choose another address") from error
+    click.echo(
+        f"sandbox listening on {platform.url} (limit {', '.join(limits)}; seed {seed}; "
+        f"figures at {platform.control_url}/stats)"
+    )
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await stopped.wait()
+    await platform.close()
+    for path, figures in platform.figures_by_path().items():
+        click.echo(_summary(path, figures))
+
+
+def _summary(path: str, figures: Mapping[str, Any]) -> str:
+    peaks = ", ".join(f"{most} in {window} s" for window, most in figures["peaks"].items())
+    return (
+        f"sandbox ended: {path}: {figures['requests']} requests, {figures['accepted']} accepted, "
+        f"{figures['rejected']} above the limit; {figures['callbacks']} callbacks, {figures['distinct']} distinct, "
+        f"{figures['duplicates']} duplicates; {figures['raw_bytes']} bytes, {figures['wire_bytes']} on the wire; "
+        f"peak {peaks}"
+    )
+
+
+def _address(text: str, option: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise click.UsageError(f"{option} {text}: write HOST:PORT, for example 127.0.0.1:8790")
+    return host.strip("[]"), int(port)
+
+
+def _read_path(text: str, settings: Settings) -> tuple[str, Settings]:
+    path, *words = text.split()
+    if not path.startswith("/"):
+        raise BadSetting(f"--path {text!r}: write the path first, then NAME=VALUE, as in '/shop-b limit=30/min'")
+    pairs = [word.partition("=") for word in words]
+    return path, settings.changed({name.replace("-", "_"): value for name, _, value in pairs})

@@ -1,0 +1,79 @@
+"""Where ``status``, ``ls``, ``show`` and ``dead ls`` read from: the daemon, or its store when the daemon is down."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import click
+
+from relay.cli.client import Client, Unreachable, segment
+from relay.cli.locate import Place, token
+
+
+class Source(Protocol):
+    """What the reading commands ask for. Answers are those of the admin API."""
+
+    def platforms(self) -> list[dict[str, Any]]:
+        """Return the platforms' views."""
+        ...
+
+    def ledger(self) -> dict[str, Any]:
+        """Return the ledger."""
+        ...
+
+    def callbacks(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Return one page of callbacks: ``{"items": [...], "next": cursor or null}``."""
+        ...
+
+    def callback(self, callback_id: str, *, payload: bool) -> dict[str, Any]:
+        """Return one callback."""
+        ...
+
+
+class Daemon:
+    """Reads from the admin listener."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def platforms(self) -> list[dict[str, Any]]:
+        """Return the platforms' views."""
+        items: list[dict[str, Any]] = self._client.get("/v1/platforms")["items"]
+        return items
+
+    def ledger(self) -> dict[str, Any]:
+        """Return the ledger."""
+        found: dict[str, Any] = self._client.get("/v1/ledger")
+        return found
+
+    def callbacks(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Return one page of callbacks."""
+        page: dict[str, Any] = self._client.get("/v1/callbacks", query)
+        return page
+
+    def callback(self, callback_id: str, *, payload: bool) -> dict[str, Any]:
+        """Return one callback."""
+        query = {"payload": "1"} if payload else None
+        found: dict[str, Any] = self._client.get(f"/v1/callbacks/{segment(callback_id)}", query)
+        return found
+
+
+def open_source(place: Place) -> Source:
+    """Return the daemon when it answers, else its store, saying so on stderr. Raises ``Unreachable`` for neither."""
+    client = Client(place.admin, token=token())
+    try:
+        client.get("/livez")
+    except Unreachable as error:
+        return _direct(place, error)
+    return Daemon(client)
+
+
+def _direct(place: Place, unreachable: Unreachable) -> Source:
+    from relay.cli.direct import NoStore, open_direct  # the store's library is loaded only when it is needed
+
+    try:
+        source = open_direct(place.store, platforms=place.platforms)
+    except NoStore as error:
+        raise Unreachable(f"{unreachable}; and its store cannot be read: {error}") from error
+    name = place.store.rpartition("/")[2]
+    click.echo(f"daemon not reachable at {place.admin}; reading {name} directly", err=True)
+    return source

@@ -1,0 +1,104 @@
+"""``relay status``: one line per platform, and the ledger."""
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from relay.cli import human
+from relay.cli.client import Unreachable
+from relay.cli.locate import locate, place_options
+from relay.cli.output import output_option, print_rows, printable, to_json
+from relay.cli.source import Source, open_source
+from relay.core.clock import wall_s
+
+_COLUMNS = ("platform", "state", "due", "oldest", "retry", "dead", "used/cap", "drain")
+_CLEAR = "\x1b[H\x1b[2J"  # home, then erase: one write, so that watching does not flicker
+
+
+@click.command()
+@place_options
+@output_option
+@click.option("--watch", is_flag=True, help="Show it again and again until interrupted.")
+@click.option("--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds of --watch.")
+def status(config: str | None, admin: str | None, output: str, watch: bool, interval: float) -> None:
+    """Show every platform's state, queue, limit use and drain time, and the ledger."""
+    place = locate(config, admin=admin)
+    if not watch:
+        _show(_read(open_source(place)), output)
+        return
+    try:
+        while True:
+            try:
+                _show(_read(open_source(place)), output, clear=sys.stdout.isatty())
+            except Unreachable as error:  # a restart is what one watches for
+                click.echo(str(error), err=True)
+            time.sleep(interval)
+    except KeyboardInterrupt:
+        return
+
+
+def _read(source: Source) -> dict[str, Any]:
+    return {"platforms": source.platforms(), "ledger": source.ledger()}
+
+
+def _show(found: dict[str, Any], output: str, *, clear: bool = False) -> None:
+    platforms, total = found["platforms"], found["ledger"]["total"]
+    if output == "json":
+        click.echo(to_json(found, indent=2))
+        return
+    if output == "jsonl":
+        print_rows([*platforms, {"ledger": total}], output=output, columns=())
+        return
+    if clear:
+        click.echo(_CLEAR, nl=False)
+    print_rows([_row(each) for each in platforms], output=output, columns=_COLUMNS, right=("due", "retry", "dead"))
+    for note in notes(platforms):
+        click.echo(note)
+    click.echo(ledger_line(total))
+
+
+def notes(platforms: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each thing an operator should know and the table does not say."""
+    found = []
+    for platform in platforms:
+        if platform["reason"] and platform["state"] != "limited":  # a limit in use explains itself
+            found.append(f"{platform['name']} {platform['state']}: {printable(platform['reason'])}")
+        if platform["held"]:
+            found.append(f"{platform['name']}: {platform['held']} held until an operator resolves them")
+    return found
+
+
+def ledger_line(total: dict[str, int]) -> str:
+    """Return the ledger as a sum; rare ends that nothing came to are left out."""
+    parts = [f"{total['delivered']} delivered", f"{total['pending']} queued", f"{total['dead']} dead"]
+    parts += [f"{total[end]} {end}" for end in ("expired", "superseded") if total[end]]
+    return f"LEDGER  {total['accepted']} in = {' + '.join(parts)} + {total['unaccounted']} unaccounted"
+
+
+def _row(platform: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "platform": platform["name"],
+        "state": platform["state"],
+        "due": platform["pending"],
+        "oldest": human.duration(platform["oldest_due_seconds"]),
+        "retry": platform.get("retrying"),
+        "dead": platform["dead"],
+        "used/cap": _used(platform["quotas"]),
+        "drain": _drain(platform),
+    }
+
+
+def _used(quotas: list[dict[str, Any]]) -> str:
+    """Return the fullest window."""
+    if not quotas:
+        return "-"
+    fullest = max(quotas, key=lambda quota: float(quota["used"]) / quota["limit"])
+    return f"{fullest['used']}/{fullest['limit']} {human.window(fullest['window_s'])}"
+
+
+def _drain(platform: dict[str, Any]) -> str:
+    if platform["state"] == "broken" and platform["until"]:
+        return f"probe {human.distance(human.parse_instant(platform['until']), now=wall_s())}"
+    return human.duration(platform["drain_eta_seconds"])

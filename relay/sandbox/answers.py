@@ -1,0 +1,56 @@
+"""What a platform can do to a request, written as one word: ``429+retry-after``, ``reset``, ``apply-then-500``, ...
+
+The same words name the answer above a limit, a random fault and an outage.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Act = Literal["answer", "reset", "refuse", "hang", "truncate"]
+
+_ACTS: dict[str, Act] = {"reset": "reset", "refuse": "refuse", "hang": "hang", "truncate": "truncate"}
+_STATUS = re.compile(r"([1-5]\d\d)(\+retry-after)?")
+_APPLY = "apply-then-"
+KINDS = (
+    "a status (503), 429+retry-after, 503+retry-after, 200+errcode, reset, refuse, hang, truncate, or apply-then-KIND"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One way to treat a request. ``applied`` says whether the platform did the work before that."""
+
+    name: str
+    act: Act = "answer"
+    status: int = 200
+    retry_after: bool = False
+    errcode: bool = False
+    applied: bool = False
+
+
+OK = Answer("200", applied=True)
+TOO_MANY = Answer("429", status=429)
+NO_ENCODING = Answer("415", status=415)
+TOO_LARGE = Answer("413", status=413)
+MALFORMED = Answer("400", status=400)
+CUT = Answer("cut", act="reset")  # the client went before its body was complete
+
+
+def parse_answer(text: str) -> Answer:
+    """Read one word. Raises ``ValueError`` naming the words there are.
+
+    ``truncate`` applies by nature: it is a success whose answer gets lost. A plain 2xx applies too.
+    """
+    applied = text.startswith(_APPLY)
+    word = text.removeprefix(_APPLY)
+    if word == "200+errcode":
+        return Answer(text, errcode=True, applied=applied)
+    act = _ACTS.get(word)
+    if act is not None:
+        return Answer(text, act=act, applied=applied or act == "truncate")
+    match = _STATUS.fullmatch(word)
+    if match is None:
+        raise ValueError(f"{text!r} is nothing a platform can do: use {KINDS}")
+    status = int(match[1])
+    return Answer(text, status=status, retry_after=match[2] is not None, applied=applied or 200 <= status < 300)

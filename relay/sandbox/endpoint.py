@@ -1,0 +1,84 @@
+"""One path of the stand-in: its behaviour, its limiters, its figures, and how it judges a request."""
+
+import random
+from typing import NamedTuple
+
+from relay.sandbox.answers import MALFORMED, NO_ENCODING, OK, TOO_LARGE, Answer
+from relay.sandbox.arrivals import Figures
+from relay.sandbox.bodies import MalformedBody, field_reader, split_items
+from relay.sandbox.settings import Settings
+from relay.wire.compress import BadEncoding, TooLarge, UnsupportedEncoding, decompress
+
+_DEFAULT_WINDOWS_S = (1.0, 60.0)  # peaks worth knowing whatever the limits are
+MAX_BODY_BYTES = 256 * 2**20  # what a stand-in takes before it looks at any setting
+
+
+class Examined(NamedTuple):
+    """A body taken apart, and the answer it asks for by itself, if any."""
+
+    answer: Answer | None
+    body: bytes
+    items: list[bytes]
+
+
+class Endpoint:
+    """One path. ``apply`` changes its behaviour while it runs; the figures go on."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.figures = Figures(_DEFAULT_WINDOWS_S)
+        self.limits = settings.limits()
+        self.apply(settings)
+
+    def apply(self, settings: Settings) -> None:
+        """Behave so from now on; limiters start afresh only when the limits changed."""
+        if settings.limit != self.settings.limit:
+            self.limits = settings.limits()
+        self.figures.watch(rate.window_s for _, rate in settings.limit)
+        self.settings = settings
+        self.read_id = field_reader(settings.id_field) if settings.id_field else None
+        self._is_poison = field_reader(settings.poison) if settings.poison else None
+
+    def admit(self, now: float) -> tuple[Answer | None, float]:
+        """Return what outage or limit answers, and the limit's wait in seconds where that was the reason."""
+        if self.settings.outage is not None:
+            return self.settings.outage, 0.0
+        wait_s = self.limits.admit(now)
+        return (self.settings.over, wait_s) if wait_s > 0 else (None, 0.0)
+
+    def examine(self, wire: bytes, *, coding: str, content_type: str) -> Examined:
+        """Decode a body and take it apart, as far as it can be."""
+        settings = self.settings
+        try:
+            body = decompress(wire, coding, MAX_BODY_BYTES)
+        except UnsupportedEncoding:
+            return Examined(NO_ENCODING, wire, [])
+        except TooLarge:
+            return Examined(TOO_LARGE, wire, [])
+        except BadEncoding:
+            return Examined(MALFORMED, wire, [])
+        answer = NO_ENCODING if coding and coding not in settings.accept else None
+        if len(body) > settings.max_bytes:
+            answer = answer or TOO_LARGE
+        try:
+            items = split_items(body, content_type=content_type, shape=settings.shape, items_at=settings.items_at)
+        except MalformedBody:
+            return Examined(answer or MALFORMED, body, [])
+        if answer is None and self._poisoned(body, items):
+            answer = MALFORMED
+        return Examined(answer, body, items)
+
+    def roll(self, dice: random.Random) -> Answer:
+        """Return a random fault, or the success that every request gets without one."""
+        if self.settings.fault:
+            roll = dice.random()
+            for fault in self.settings.fault:
+                if roll < fault.probability:
+                    return fault.answer
+                roll -= fault.probability
+        return OK
+
+    def _poisoned(self, body: bytes, items: list[bytes]) -> bool:
+        if self._is_poison is None or self.settings.poison.encode() not in body:
+            return False
+        return any(self._is_poison(item) is True for item in items)

@@ -1,0 +1,130 @@
+"""What a demo run showed: facts counted from the platform's log and the relay's ledger, each with its verdict."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from relay.sandbox.bodies import digest
+from relay.sandbox.orders import OrderCallback
+
+
+class Finding(NamedTuple):
+    """One measured fact, what it means, and whether it is as promised."""
+
+    name: str
+    value: str
+    meaning: str
+    holds: bool
+
+
+class Repeats(NamedTuple):
+    """Batches that arrived more than once, and the callbacks the platform applied twice through them."""
+
+    batches: int
+    callbacks: int
+    unexplained: int  # applied twice, but not by a re-send of the same batch with the same members
+
+
+def findings(
+    posted: Sequence[OrderCallback],
+    arrivals: Sequence[Mapping[str, Any]],
+    figures: Mapping[str, Any],
+    ledger: Mapping[str, int],
+    *,
+    accepted: int,
+    repeated_posts: int,
+    limit: int,
+) -> list[Finding]:
+    """Judge a run. ``figures`` are the platform's, ``ledger`` is the relay's total."""
+    total = len(posted)
+    repeats = count_repeats(arrivals)
+    violations = count_order_violations(posted, arrivals)
+    raw, wire = figures["raw_bytes"], figures["wire_bytes"]
+    peak = figures["peaks"]["60"]
+    states = ("delivered", "dead", "expired", "superseded", "pending")
+    balanced = ledger["accepted"] == sum(ledger[state] for state in states) and ledger["unaccounted"] == 0
+    return [
+        Finding(
+            "callbacks in",
+            f"{accepted:,}",
+            f"answered 202, each on disk by then; {repeated_posts:,} posts repeated while the daemon was down, "
+            "none queued twice",
+            accepted == total == ledger["accepted"],
+        ),
+        Finding(
+            "callbacks delivered",
+            f"{ledger['delivered']:,}",
+            f"{figures['distinct']:,} different ones at the platform, byte for byte",
+            ledger["delivered"] == total == figures["distinct"] and _same_bytes(posted, arrivals),
+        ),
+        Finding(
+            "requests used",
+            f"{figures['requests']:,}",
+            f"instead of {total:,}; {total / max(1, figures['requests']):.0f} callbacks a request",
+            0 < figures["requests"] < total / 10,
+        ),
+        Finding("peak in any 60 s", f"{peak:,}", f"as the platform saw it; its limit is {limit}", peak <= limit),
+        Finding(
+            "turned away", f"{figures['rejected']:,}", "requests above the platform's limit", not figures["rejected"]
+        ),
+        Finding("order violations", f"{violations:,}", "statuses that overtook an earlier one", violations == 0),
+        Finding(
+            "duplicates",
+            f"{repeats.callbacks:,}",
+            f"after the kill: {repeats.batches} batch{'' if repeats.batches == 1 else 'es'} without an answer "
+            "re-sent whole, under the old id",
+            repeats.unexplained == 0,
+        ),
+        Finding(
+            "bytes",
+            f"{raw / 1000:,.0f} kB",
+            f"raw, {wire / 1000:,.0f} kB on the wire: {raw / max(1, wire):.1f} times smaller",
+            0 < wire < raw,
+        ),
+        Finding(
+            "ledger",
+            f"{ledger['accepted']:,}",
+            "accepted = " + " + ".join(f"{ledger[state]:,} {state}" for state in states),
+            balanced,
+        ),
+        Finding("unaccounted", f"{ledger['unaccounted']:,}", "accepted callbacks nobody knows about", balanced),
+    ]
+
+
+def count_order_violations(posted: Sequence[OrderCallback], arrivals: Sequence[Mapping[str, Any]]) -> int:
+    """Count first arrivals that came before an earlier status of their order."""
+    places = {digest(callback.payload): (callback.order, callback.step) for callback in posted}
+    reached: dict[str, int] = {}
+    seen = set()
+    violations = 0
+    for arrival in sorted(arrivals, key=lambda arrival: float(arrival["at"])):
+        for name in arrival["items"]:
+            if name in seen or name not in places:
+                continue
+            seen.add(name)
+            order, step = places[name]
+            violations += step != reached.get(order, -1) + 1
+            reached[order] = max(step, reached.get(order, -1))
+    return violations
+
+
+def count_repeats(arrivals: Sequence[Mapping[str, Any]]) -> Repeats:
+    """Count what the platform applied twice, and whether every repeat was the same batch again."""
+    applied: dict[str, str | None] = {}
+    members: dict[str | None, list[str]] = {}
+    batches = callbacks = unexplained = 0
+    for arrival in sorted(arrivals, key=lambda arrival: float(arrival["at"])):
+        batch, items = arrival.get("batch"), arrival["items"]
+        again = [name for name in items if name in applied]
+        if batch in members:
+            batches += 1
+        callbacks += len(again)
+        if any(applied[name] != batch for name in again) or members.setdefault(batch, items) != items:
+            unexplained += len(again) or len(items)
+        if arrival["applied"]:
+            applied.update(dict.fromkeys(items, batch))
+    return Repeats(batches, callbacks, unexplained)
+
+
+def _same_bytes(posted: Sequence[OrderCallback], arrivals: Sequence[Mapping[str, Any]]) -> bool:
+    sent = {digest(callback.payload) for callback in posted}
+    return all(name in sent for arrival in arrivals for name in arrival["items"])

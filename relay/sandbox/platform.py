@@ -1,0 +1,302 @@
+"""A platform to test against: a real HTTP server with limits, latency and faults that writes down what arrives.
+
+The way of a request: it arrives (counted when its headers are there), passes an outage, the limits, the checks of its
+body and the dice, in this order; what is decided is recorded and takes effect at once, and only the answer waits for
+the latency. So an answer that the client gave up on was applied all the same, as in the field.
+"""
+
+import asyncio
+import math
+import random
+import socket
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from relay.core.clock import boottime_s, wall_s
+from relay.sandbox.answers import CUT, Answer
+from relay.sandbox.arrivals import Arrival, ArrivalLog
+from relay.sandbox.bodies import digest
+from relay.sandbox.endpoint import MAX_BODY_BYTES, Endpoint, Examined
+from relay.sandbox.listener import Listener
+from relay.sandbox.settings import BadSetting, Settings
+
+CONTROL = "/_sandbox/"
+_GRACE_S = 0.05  # an answer being written may finish; one held back on purpose is dropped
+_LINGER_RESET = struct.pack("ii", 1, 0)  # close() sends RST at once
+_ERRCODE_BODY = b'{"errcode":45011,"errmsg":"api freq limit"}'
+
+
+class Platform:
+    """The stand-in. ``paths`` gives some paths a behaviour of their own; all others share ``settings``."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings | None = None,
+        paths: Mapping[str, Settings] | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        control_port: int | None = None,
+        seed: int = 0,
+        log: Path | None = None,
+    ) -> None:
+        self.everywhere = Endpoint(settings or Settings())
+        self.paths = {path: Endpoint(own) for path, own in (paths or {}).items()}
+        self.log = ArrivalLog(log)
+        self._dice = random.Random(seed)
+        self._host, self._port, self._control_port = host, port, control_port
+        self._epoch_s = wall_s() - boottime_s()  # limiters must not see a step of the wall clock
+        self._arrived = 0
+        self._busy: set[web.RequestHandler] = set()
+        self._reopen: asyncio.TimerHandle | None = None
+        self._reopening: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises ``OSError`` when the address is taken."""
+        self._http = web.Server(
+            self._handle,
+            access_log=None,
+            auto_decompress=False,  # wire bytes are counted; decoding is ours and bounded
+            handler_cancellation=True,  # a hang ends with its client
+        )
+        self.listener = Listener(self._http, host=self._host, port=self._port)
+        await self.listener.open()
+        self._control = web.Server(self._handle_control, access_log=None)
+        self.control_listener = None
+        if self._control_port is not None:
+            self.control_listener = Listener(self._control, host=self._host, port=self._control_port)
+            await self.control_listener.open()
+        self._follow_outage()
+
+    async def close(self) -> None:
+        """Stop listening, drop what is open, write the log's rest."""
+        if self._reopen is not None:
+            self._reopen.cancel()
+        self.listener.close()
+        if self.control_listener is not None:
+            self.control_listener.close()
+        for server in (self._http, self._control):
+            server.pre_shutdown()  # idle connections go at once
+            await server.shutdown(_GRACE_S)
+        self.log.close()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self.listener.url
+
+    @property
+    def control_url(self) -> str:
+        """Where settings and figures are, also while connections are refused if a control port is configured."""
+        return (self.control_listener or self.listener).url + CONTROL.rstrip("/")
+
+    def endpoint(self, path: str) -> Endpoint:
+        """Return what answers ``path``."""
+        return self.paths.get(path, self.everywhere)
+
+    def change(self, words: Mapping[str, Any], path: str | None = None) -> Settings:
+        """Change some settings of a path, or of all paths without their own. Raises ``BadSetting``."""
+        if path is None:
+            endpoint = self.everywhere
+        elif path in self.paths:
+            endpoint = self.paths[path]
+        else:
+            endpoint = Endpoint(self.everywhere.settings)
+        endpoint.apply(endpoint.settings.changed(words))
+        if path is not None:
+            self.paths[path] = endpoint
+        self._follow_outage()
+        return endpoint.settings
+
+    def figures_by_path(self) -> dict[str, dict[str, Any]]:
+        """Return the figures of each path with a behaviour of its own, and of all others as ``*``."""
+        own = {path: endpoint.figures.as_dict() for path, endpoint in self.paths.items()}
+        return {"*": self.everywhere.figures.as_dict()} | own
+
+    def stats(self) -> dict[str, Any]:
+        """Return the shared figures at the top, and those of paths with their own under ``paths``."""
+        figures = self.figures_by_path()
+        return figures.pop("*") | {"paths": figures}
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path.startswith(CONTROL):
+            return await self._handle_control(request)
+        at = boottime_s()
+        self._arrived += 1
+        number = self._arrived
+        endpoint = self.endpoint(request.path)
+        endpoint.figures.arrive(at)
+        arrived = _Arrived(number, at, request, endpoint)
+        self._busy.add(request.protocol)
+        try:
+            answer, wait_s = endpoint.admit(at + self._epoch_s)
+            self._refuse_when_used_up(endpoint, at)
+            try:
+                wire = await _read(request)
+            except (asyncio.CancelledError, ConnectionError, web.HTTPException):
+                self._record(arrived, CUT, Examined(None, b"", []), wire=b"", delay_s=0.0, limited=wait_s > 0)
+                raise
+            examined = endpoint.examine(
+                wire,
+                coding=request.headers.get("Content-Encoding", ""),
+                content_type=request.headers.get("Content-Type", ""),
+            )
+            answer = answer or examined.answer or endpoint.roll(self._dice)
+            delay_s = self._dice.uniform(*endpoint.settings.latency)
+            self._record(arrived, answer, examined, wire=wire, delay_s=delay_s, limited=wait_s > 0)
+            if delay_s:
+                await asyncio.sleep(delay_s)
+            return await self._give(request, answer, endpoint.settings, wait_s)
+        finally:
+            self._busy.discard(request.protocol)
+            endpoint.figures.leave()
+
+    def _record(
+        self, arrived: "_Arrived", answer: Answer, examined: Examined, *, wire: bytes, delay_s: float, limited: bool
+    ) -> None:
+        headers = arrived.request.headers
+        read_id = arrived.endpoint.read_id
+        arrival = Arrival(
+            n=arrived.n,
+            at=arrived.at,
+            wall=wall_s(),
+            method=arrived.request.method,
+            path=arrived.request.path,
+            batch=headers.get("Idempotency-Key"),
+            attempt=headers.get("Relay-Attempt"),
+            count=len(examined.items),
+            items=[digest(item) for item in examined.items],
+            raw=len(examined.body),
+            wire=len(wire),
+            encoding=headers.get("Content-Encoding", ""),
+            answer=answer.name,
+            applied=answer.applied,
+            limited=limited,
+            delay=delay_s,
+            ids=[read_id(item) for item in examined.items] if read_id else None,
+        )
+        self.log.add(arrival)
+        arrived.endpoint.figures.decide(arrival)
+
+    async def _give(
+        self, request: web.BaseRequest, answer: Answer, settings: Settings, wait_s: float
+    ) -> web.StreamResponse:
+        """Do to the request what was decided."""
+        match answer.act:
+            case "reset" | "refuse":
+                _reset(request)
+                return web.Response()  # never written: the connection is gone
+            case "hang":
+                await asyncio.Event().wait()  # until the client goes: aiohttp then cancels this handler
+            case "truncate":
+                return await _truncated(request)
+        headers = {"Content-Type": "application/json"}
+        if answer.retry_after:
+            headers["Retry-After"] = str(math.ceil(wait_s or settings.retry_after_s))
+        if answer.errcode:
+            body = _ERRCODE_BODY
+        elif 200 <= answer.status < 300:
+            body = settings.reply.encode()
+        else:
+            body = b'{"error":"%d"}' % answer.status
+        response = web.Response(status=answer.status, body=body, headers=headers)
+        if not self.listener.is_open:
+            response.force_close()  # the door is shut: the next request must not find a way in
+        return response
+
+    def _refuse_when_used_up(self, endpoint: Endpoint, at: float) -> None:
+        """Shut the door for as long as the limit is used up, where that is the platform's manner."""
+        if endpoint.settings.over.act != "refuse" or endpoint.settings.outage is not None:
+            return
+        wait_s = endpoint.limits.wait_s(at + self._epoch_s)
+        if wait_s > 0:
+            self._shut()
+            if self._reopen is not None:
+                self._reopen.cancel()
+            self._reopen = asyncio.get_running_loop().call_later(wait_s, self._open)
+
+    def _follow_outage(self) -> None:
+        """Shut the door while an outage refuses connections, open it after. The door is shared by all paths."""
+        outages = [endpoint.settings.outage for endpoint in (self.everywhere, *self.paths.values())]
+        if any(outage is not None and outage.act == "refuse" for outage in outages):
+            self._shut()
+        elif self._reopen is None:
+            self._open()
+
+    def _shut(self) -> None:
+        self.listener.shut()
+        for connection in self._http.connections:
+            if connection not in self._busy and connection.transport is not None:
+                connection.transport.close()  # idle ones go at once, busy ones with their answer
+
+    def _open(self) -> None:
+        self._reopen = None
+        self._reopening = asyncio.get_running_loop().create_task(self.listener.open())
+
+    async def _handle_control(self, request: web.BaseRequest) -> web.StreamResponse:
+        """``GET stats``, ``GET log?since=N``, ``GET settings?path=``, ``POST settings`` (``path`` in the body)."""
+        match request.method, request.path.removeprefix(CONTROL):
+            case "GET", "stats":
+                return _json(self.stats())
+            case "GET", "log":
+                since = request.query.get("since", "0")
+                lines = self.log.since(int(since) if since.isdigit() else 0)
+                return web.Response(body=b"".join(line + b"\n" for line in lines), content_type="application/x-ndjson")
+            case "GET", "settings":
+                return _json(self.endpoint(request.query.get("path", "")).settings)
+            case "POST", "settings":
+                try:
+                    words = msgspec.json.decode(await request.read(), type=dict[str, Any])
+                    return _json(self.change(words, words.pop("path", None)))
+                except (msgspec.DecodeError, BadSetting) as error:
+                    return _json({"error": str(error)}, status=400)
+        return _json({"error": "use GET stats, GET log, GET settings or POST settings"}, status=404)
+
+
+class _Arrived(NamedTuple):
+    """A request whose headers are there."""
+
+    n: int
+    at: float
+    request: web.BaseRequest
+    endpoint: Endpoint
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    chunks = []
+    size = 0
+    while chunk := await request.content.readany():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise web.HTTPRequestEntityTooLarge(max_size=MAX_BODY_BYTES, actual_size=size)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _reset(request: web.BaseRequest) -> None:
+    transport = request.transport
+    if transport is not None:
+        connection: socket.socket | None = transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+        transport.abort()
+
+
+async def _truncated(request: web.BaseRequest) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    response.content_length = 1000
+    response.force_close()
+    await response.prepare(request)
+    await response.write(b'{"errcode":')
+    if request.transport is not None:
+        request.transport.close()
+    return response

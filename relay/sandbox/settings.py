@@ -1,0 +1,137 @@
+"""How the stand-in behaves on a path: read from words, on the command line and over HTTP alike."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast, get_args
+
+from relay.config.problems import BadValue
+from relay.config.units import parse_duration, parse_rate, parse_size
+from relay.core.errors import RelayError
+from relay.core.model import Rate
+from relay.sandbox.answers import TOO_MANY, Answer, parse_answer
+from relay.sandbox.bodies import Shape
+from relay.sandbox.limits import Limits, build_limit
+
+_ENCODINGS = ("gzip", "zstd")
+
+
+class BadSetting(RelayError):
+    """A setting that means nothing; the message says which and what to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that happens to a share of the requests at random."""
+
+    answer: Answer
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The behaviour of one path. ``source`` keeps the words it was read from, for people."""
+
+    limit: tuple[tuple[str, Rate], ...] = ()  # (kind, rate); all hold
+    over: Answer = TOO_MANY  # the answer above the limit
+    latency: tuple[float, float] = (0.0, 0.0)  # seconds every answer is held back, drawn evenly
+    fault: tuple[Fault, ...] = ()
+    outage: Answer | None = None  # while set, what happens to every request
+    retry_after_s: float = 1.0  # the hint where no limit says how long
+    poison: str = "poison"  # a payload with this field true makes the whole request a 400
+    accept: tuple[str, ...] = _ENCODINGS  # content codings; others draw 415
+    max_bytes: int = 64 * 2**20  # decoded; above it 413
+    shape: Shape = "auto"
+    items_at: str = ""  # dotted path of the list inside an object
+    id_field: str = ""  # its value per callback is logged too
+    reply: str = '{"errcode":0,"errmsg":"ok"}'  # body of a success
+
+    def limits(self) -> Limits:
+        """Build fresh limiters for this behaviour."""
+        return Limits([build_limit(kind, rate) for kind, rate in self.limit])
+
+    def changed(self, words: Mapping[str, Any]) -> "Settings":
+        """Return these settings with some replaced, e.g. ``{"limit": ["100/min"], "outage": "503"}``.
+
+        Values are words as on the command line; null or an empty word takes the default. Raises ``BadSetting``.
+        """
+        values: dict[str, Any] = {}
+        for name, word in words.items():
+            field_name = "retry_after_s" if name == "retry_after" else name
+            if field_name not in _NAMES:
+                raise BadSetting(f"there is no setting {name!r}: use {', '.join(sorted(_READERS))}")
+            try:
+                values[field_name] = getattr(_DEFAULT, field_name) if word in (None, "", []) else _READERS[name](word)
+            except BadValue as bad:
+                raise BadSetting(f"{name}: {bad.message}" + (f"; {bad.hint}" if bad.hint else "")) from bad
+            except ValueError as error:
+                raise BadSetting(f"{name}: {error}") from error
+        return replace(self, **values)
+
+
+def _limits(words: Any) -> tuple[tuple[str, Rate], ...]:
+    limits = []
+    for word in _listed(words):
+        kind, colon, rate = str(word).rpartition(":")
+        limits.append((kind if colon else "sliding", parse_rate(rate)))
+        build_limit(*limits[-1])
+    return tuple(limits)
+
+
+def _latency(word: Any) -> tuple[float, float]:
+    low, dots, high = str(word).partition("..")
+    times = parse_duration(low), parse_duration(high if dots else low)
+    if times[0] > times[1]:
+        raise ValueError(f"{word} ends before it starts")
+    return times
+
+
+def _faults(words: Any) -> tuple[Fault, ...]:
+    faults = []
+    for word in _listed(words):
+        kind, colon, share = str(word).rpartition(":")
+        if not colon:
+            raise ValueError(f"{word!r} has no probability: write {word}:0.05")
+        probability = float(share)
+        if not 0.0 <= probability <= 1.0:
+            raise ValueError(f"{word!r}: a probability lies between 0 and 1")
+        faults.append(Fault(parse_answer(kind), probability))
+    if sum(fault.probability for fault in faults) > 1.0:
+        raise ValueError("the probabilities add up to more than 1")
+    return tuple(faults)
+
+
+def _encodings(word: Any) -> tuple[str, ...]:
+    names = () if word == "none" else tuple(str(word).split(",") if isinstance(word, str) else word)
+    for name in names:
+        if name not in _ENCODINGS:
+            raise ValueError(f"no content coding {name!r}: use none, gzip, zstd or gzip,zstd")
+    return names
+
+
+def _shape(word: Any) -> Shape:
+    if word not in get_args(Shape):
+        raise ValueError(f"no shape {word!r}: use {', '.join(get_args(Shape))}")
+    return cast(Shape, word)
+
+
+def _listed(words: Any) -> Sequence[Any]:
+    return words if isinstance(words, list | tuple) else str(words).split(",")
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "limit": _limits,
+    "over": lambda word: parse_answer(str(word)),
+    "latency": _latency,
+    "fault": _faults,
+    "outage": lambda word: parse_answer(str(word)),
+    "retry_after": parse_duration,
+    "poison": str,
+    "accept": _encodings,
+    "max_bytes": parse_size,
+    "shape": _shape,
+    "items_at": str,
+    "id_field": str,
+    "reply": str,
+}
+_NAMES = {field.name for field in fields(Settings)}
+_DEFAULT = Settings()

@@ -1,0 +1,200 @@
+"""Accepting: the posts of a group become rows in a few statements, each post all or none."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from relay.core.errors import IdempotencyConflict, RelayError
+from relay.core.ids import encode_id, encode_ids
+from relay.core.model import Accepted, PlatformRules
+from relay.store.sqlite.keys import promote, raise_lanes
+from relay.store.sqlite.names import Names
+from relay.store.sqlite.rows import INSERT_CALLBACKS, INSERT_PAYLOADS, Post
+from relay.store.sqlite.space import Space
+from relay.store.sqlite.transaction import Transaction, numbers
+
+_KNOWN = """
+SELECT json_group_array(json_array(a.rowid - 1, i.seq, hex(i.digest)))
+FROM carray(?1) AS a CROSS JOIN idempotency AS i ON i.hash = a.value
+"""
+# One blob per remembered key: hash (16), digest (16), then the row's place in its group in decimal.
+_REMEMBER = """
+INSERT INTO idempotency (hash, seq, digest)
+SELECT substr(value, 1, 16), ?1 + CAST(substr(value, 33) AS INTEGER), substr(value, 17, 16) FROM carray(?2)
+"""
+_decode_known = msgspec.json.Decoder(list[tuple[int, int, str]]).decode
+
+# Coalescing, for the keyed rows ?1..?2 of one platform ?3: who of their keys waits in no frozen batch.
+_OLDER = """SELECT o.seq FROM callback AS o INDEXED BY callback_key WHERE o.key = {row}.key AND o.live = 1
+  AND o.seq < {row}.seq AND o.state = 0 AND o.batch IS NULL AND o.held = 0"""
+_TAKE_PLACE = f"""
+UPDATE callback SET
+  due_at = min(due_at, coalesce((SELECT min(p.due_at) FROM callback AS p
+    WHERE p.seq IN ({_OLDER.format(row="callback")})), due_at)),
+  lane = min(lane, coalesce((SELECT min(p.lane) FROM callback AS p
+    WHERE p.seq IN ({_OLDER.format(row="callback")})), lane)),
+  prio = min(prio, coalesce((SELECT min(p.lane) FROM callback AS p
+    WHERE p.seq IN ({_OLDER.format(row="callback")})), prio))
+WHERE seq BETWEEN ?1 AND ?2 AND platform = ?3 AND key IS NOT NULL
+"""  # noqa: S608 - built from this file's constants
+_SUPERSEDE = """
+UPDATE callback SET state = 4, live = 0, head = 0, ended_at = ?4, reason = 'coalesced', superseded_by = (
+  SELECT max(n.seq) FROM callback AS n WHERE n.seq BETWEEN ?1 AND ?2 AND n.key = callback.key)
+WHERE seq IN (
+  SELECT o.seq FROM (SELECT key, max(seq) AS seq FROM callback
+                     WHERE seq BETWEEN ?1 AND ?2 AND platform = ?3 AND key IS NOT NULL GROUP BY key) AS n
+    CROSS JOIN callback AS o INDEXED BY callback_key ON o.key = n.key AND o.seq < n.seq
+  WHERE o.live = 1 AND o.state = 0 AND o.batch IS NULL AND o.held = 0)
+"""
+
+
+class Accepts:
+    """Writes posts; on the writer thread. Holds the counter that numbers callbacks."""
+
+    def __init__(
+        self, *, names: Names, rules: Callable[[str], PlatformRules], space: Space, tag: int, last_seq: int
+    ) -> None:
+        self.last_seq = last_seq
+        self._names = names
+        self._rules = rules
+        self._space = space
+        self._tag = tag
+
+    def write(self, transaction: Transaction, posts: Sequence[Post]) -> list[Any]:
+        """Write the posts of a group; return an ``Accepted`` or the refusal for each."""
+        self._names.save(transaction)
+        results: list[Any] = self._space.admit(transaction, [post.bytes for post in posts])
+        first = max(self.last_seq + 1, int(transaction.now * 1e6))
+        rows = _Rows(first)
+        known = self._known(transaction, posts)
+        for index, post in enumerate(posts):
+            if results[index] is None:
+                results[index] = self._plan(post, rows, known)
+        if rows.headers:
+            self._insert(transaction, rows)
+        return results
+
+    def _known(self, transaction: Transaction, posts: Sequence[Post]) -> dict[bytes, tuple[int, bytes]]:
+        """Return which of the posts' idempotency keys the file knows: hash -> seq, digest."""
+        hashes = [idem for post in posts if post.idempotency for idem, _ in post.idempotency.values()]
+        if not hashes:
+            return {}
+        found = _decode_known(transaction.execute(_KNOWN, (apsw.carray(tuple(hashes)),)).get)
+        return {hashes[index]: (seq, bytes.fromhex(digest)) for index, seq, digest in found}
+
+    def _plan(self, post: Post, rows: "_Rows", known: dict[bytes, tuple[int, bytes]]) -> Accepted | RelayError:
+        """Give the post's rows their sequence numbers, or refuse it whole."""
+        if not post.idempotency:
+            seq = rows.take(post)
+            return Accepted(encode_ids(seq, len(post.bodies), self._tag), frozenset())
+        seqs: list[int] = []
+        duplicates: set[int] = set()
+        fresh: list[int] = []
+        added: dict[bytes, tuple[int, bytes]] = {}
+        for index in range(len(post.bodies)):
+            identity = post.idempotency.get(index)
+            if identity is not None:
+                idem, digest = identity
+                earlier = known.get(idem) or added.get(idem)
+                if earlier is not None:
+                    if earlier[1] != digest:
+                        return IdempotencyConflict(index)
+                    duplicates.add(index)
+                    seqs.append(earlier[0])
+                    continue
+                added[idem] = (rows.next + len(fresh), digest)
+            seqs.append(rows.next + len(fresh))
+            fresh.append(index)
+        known.update(added)
+        rows.take_some(post, fresh)
+        return Accepted([encode_id(seq, self._tag) for seq in seqs], frozenset(duplicates))
+
+    def _insert(self, transaction: Transaction, rows: "_Rows") -> None:
+        now, execute = transaction.now, transaction.execute
+        base = rows.first - 1
+        execute(INSERT_PAYLOADS, (base, apsw.carray(tuple(rows.bodies))))
+        execute(INSERT_CALLBACKS, (base, now, apsw.carray(tuple(rows.headers))))
+        if rows.remembered:
+            execute(_REMEMBER, (rows.first, apsw.carray(tuple(rows.remembered))))
+        again = _repeated(rows.keys)
+        if again:
+            # The insert looked at earlier groups only: of a key twice in this one, the first alone may be head.
+            execute(
+                "UPDATE callback SET head = 0 WHERE seq IN (SELECT ?1 + value FROM carray(?2))",
+                (rows.first, numbers(again)),
+            )
+        if any(rows.keys):
+            raise_lanes(transaction, rows.first)
+        counts = transaction.execute(
+            "SELECT json_group_array(json_array(platform, n)) FROM "
+            "(SELECT platform, count(*) AS n FROM callback WHERE seq >= ? GROUP BY platform)",
+            (rows.first,),
+        ).get
+        for platform, count in msgspec.json.decode(counts, type=list[tuple[int, int]]):
+            name = self._names.name(platform)
+            transaction.count(platform, "accepted", count)
+            transaction.wake(name, count)
+            if self._rules(name).coalesce:
+                self._coalesce(transaction, platform, rows.first, rows.next - 1)
+        self.last_seq = rows.next - 1
+        transaction.rows += len(rows.headers)
+
+    @staticmethod
+    def _coalesce(transaction: Transaction, platform: int, first: int, last: int) -> None:
+        """Let the newest of each key take the place of the older ones that are in no frozen batch."""
+        where = (first, last, platform)
+        transaction.execute(_TAKE_PLACE, where)
+        transaction.execute(_SUPERSEDE, (*where, transaction.now))
+        transaction.count(platform, "superseded", transaction.connection.changes())
+        promote(transaction, list(range(first, last + 1)))
+
+
+class _Rows:
+    """The rows of a group that will be inserted, in one sequence."""
+
+    __slots__ = ("bodies", "first", "headers", "keys", "next", "remembered")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.next = first
+        self.headers: list[bytes] = []
+        self.bodies: list[bytes] = []
+        self.keys: list[int] = []
+        self.remembered: list[bytes] = []
+
+    def take(self, post: Post) -> int:
+        """Add a whole post; return its first sequence number."""
+        seq = self.next
+        self.headers += post.headers
+        self.bodies += post.bodies
+        self.keys += post.keys
+        self.next += len(post.bodies)
+        return seq
+
+    def take_some(self, post: Post, indexes: Sequence[int]) -> None:
+        """Add these rows of a post."""
+        for index in indexes:
+            identity = post.idempotency.get(index)
+            if identity is not None:
+                self.remembered.append(b"%b%b%d" % (*identity, self.next - self.first))
+            self.headers.append(post.headers[index])
+            self.bodies.append(post.bodies[index])
+            self.keys.append(post.keys[index])
+            self.next += 1
+
+
+def _repeated(keys: Sequence[int]) -> list[int]:
+    """Return the places of keys that came earlier in ``keys``; 0 is no key."""
+    if len(set(keys)) == len(keys):
+        return []
+    seen: set[int] = set()
+    again: list[int] = []
+    for place, key in enumerate(keys):
+        if key:
+            if key in seen:
+                again.append(place)
+            else:
+                seen.add(key)
+    return again

@@ -1,0 +1,122 @@
+"""What opening a store file settles: its identity, the clock it runs on, and attempts a crash cut off.
+
+Nothing here scans: every read is one seek into a primary key or a partial index, however much is queued.
+"""
+
+import secrets
+from importlib import metadata
+from typing import NamedTuple
+
+import apsw
+
+from relay.core import clock as clocks
+from relay.core.clock import Clock, ClockState, RelayClock
+from relay.core.ids import TAG_BITS
+from relay.core.model import Outcome
+from relay.store.sqlite.transaction import numbers
+
+_CUT_OFF = """
+UPDATE attempt SET ended_at = ?1, outcome = ?2, duration_s = max(0.0, ?1 - started_at), ambiguous = 1,
+  reason = 'the relay ended while this request was under way'
+WHERE ended_at IS NULL AND id NOT IN (SELECT value FROM carray(?3))
+"""
+_FREEZE_AGAIN = """
+UPDATE batch SET state = 0, due_at = ?1 WHERE state = 1 AND number NOT IN (
+  SELECT a.batch FROM attempt AS a INDEXED BY attempt_open WHERE a.ended_at IS NULL)
+"""
+_MAYBE_APPLIED = """
+UPDATE callback SET maybe_applied = 1 WHERE seq IN (SELECT value FROM carray(?))
+"""
+
+
+class Identity(NamedTuple):
+    """What a store file knows of itself, and how this process continues it."""
+
+    tag: int
+    secret: bytes
+    clock: Clock
+    continuous: bool  # stored times compare with the clock; else slots count from the start
+    opened_at: float
+    platforms: dict[str, int]
+    last_seq: int
+    last_number: int
+    last_attempt: int
+
+
+def boot(connection: apsw.Connection, clock: Clock | None) -> Identity:
+    """Read or create the file's identity, resume its clock, and record what a crash cut off. One transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        meta = dict(connection.execute("SELECT name, value FROM meta"))
+        if "tag" not in meta:
+            meta["tag"] = secrets.randbits(TAG_BITS)
+            meta["secret"] = secrets.token_bytes(16)
+        last_seq, last_number, last_attempt = connection.execute(
+            "SELECT (SELECT coalesce(max(seq), 0) FROM callback), (SELECT coalesce(max(number), 0) FROM batch), "
+            "(SELECT coalesce(max(id), 0) FROM attempt)"
+        ).get
+        meta["last_at"] = max(meta.get("last_at", 0.0), last_seq / 1e6, last_number / 1e6)
+        continuous = True
+        if clock is None:
+            clock, continuous = _resume(meta)
+        now = meta["last_at"] = clock.now()
+        meta["written_by"] = _release()
+        connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(meta.items()))
+        cut_off(connection, now, [])
+        platforms = dict(connection.execute("SELECT name, id FROM platform"))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return Identity(
+        tag=meta["tag"],
+        secret=meta["secret"],
+        clock=clock,
+        continuous=continuous,
+        opened_at=now,
+        platforms=platforms,
+        last_seq=last_seq,
+        last_number=last_number,
+        last_attempt=last_attempt,
+    )
+
+
+def cut_off(connection: apsw.Connection, now: float, under_way: list[int]) -> None:
+    """End attempts that nobody in this process is making (all but ``under_way``) as crashed, and thus ambiguous.
+
+    Their batches wait, due now, to be sent again as they are.
+    """
+    lost = [
+        batch
+        for attempt, batch in connection.execute(
+            "SELECT id, batch FROM attempt INDEXED BY attempt_open WHERE ended_at IS NULL"
+        )
+        if attempt not in set(under_way)
+    ]
+    # carray takes no empty array; no attempt has the number 0.
+    connection.execute(_CUT_OFF, (now, Outcome.CRASH.value, numbers(under_way or [0])))
+    connection.execute(_FREEZE_AGAIN, (now,))
+    for number in lost:
+        members = connection.execute("SELECT members FROM batch WHERE number = ?", (number,)).get
+        if members:
+            connection.execute(_MAYBE_APPLIED, (apsw.carray(members, flags=apsw.SQLITE_CARRAY_INT64),))
+
+
+def _resume(meta: dict[str, object]) -> tuple[Clock, bool]:
+    """Continue the clock of the file, noting in ``meta`` what it runs on now."""
+    stored = None
+    if "boot_id" in meta:
+        stored = ClockState(str(meta["boot_id"]), float(str(meta["offset_s"])), float(str(meta["last_at"])))
+    boot_id = clocks.boot_id()
+    resumed = clocks.resume(stored, boot_id=boot_id, boottime_s=clocks.boottime_s(), wall_s=clocks.wall_s())
+    meta["boot_id"], meta["offset_s"] = boot_id, resumed.offset_s
+    return RelayClock(resumed.offset_s), resumed.continuous
+
+
+def _release() -> str:
+    """Return the relay's version, for whoever meets the file with an older one."""
+    try:
+        return metadata.version("callback-relay")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"  # run from a source tree

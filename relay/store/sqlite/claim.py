@@ -1,0 +1,217 @@
+"""Claiming: choose work, take a slot, freeze the batch and record its attempt, all in the group's commit.
+
+It looks for work first and for a slot second, so that a platform with nothing to send never stands in line at a shared
+quota. Choosing reads one covering index; nothing here depends on how much is queued.
+"""
+
+import math
+from array import array
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from relay.core.ids import encode_id
+from relay.core.model import Batch, Item, Lane, WaitUntil, Wish
+from relay.policy.batching import Packer, lane_order
+from relay.store.slots import Slots
+from relay.store.sqlite.names import Names
+from relay.store.sqlite.transaction import Transaction, numbers
+
+_LANE_DUE = """(SELECT group_concat(seq || ',' || bytes) FROM (
+  SELECT seq, bytes FROM callback INDEXED BY callback_ready
+  WHERE platform = ?1 AND grp = ?2 AND prio = {lane} AND head = 1 AND due_at <= ?3 AND expires_at > ?3
+  ORDER BY due_at, seq LIMIT ?4))"""
+# One statement for all lanes and the frozen batches: one crossing into SQLite however many lanes have work.
+_DUE = f"""
+SELECT {", ".join(_LANE_DUE.format(lane=int(lane)) for lane in Lane)},
+  (SELECT number FROM batch INDEXED BY batch_due WHERE platform = ?1 AND grp = ?2 AND state = 0 AND due_at <= ?3
+   ORDER BY root = number, due_at, number LIMIT 1),
+  (SELECT min(due_at) FROM batch INDEXED BY batch_due WHERE platform = ?1 AND grp = ?2 AND state = 0)
+"""  # noqa: S608 - lanes are numbers of an enum
+_LANE_NEXT = """(SELECT min(due_at) FROM callback INDEXED BY callback_ready
+  WHERE platform = ?1 AND grp = ?2 AND prio = {lane} AND head = 1 AND due_at > ?3)"""
+_NEXT = f"SELECT {', '.join(_LANE_NEXT.format(lane=int(lane)) for lane in Lane)}"
+_OLDEST = "SELECT min(due_at) FROM callback WHERE seq IN (SELECT value FROM carray(?1))"
+# All items of a batch in one row: their facts as JSON, their bodies end to end. A row each would cost a crossing each.
+_ITEMS = """
+SELECT json_group_array(json_array(c.seq, length(p.body), c.key_text, c.event, c.content_type, c.accepted_at,
+    c.expires_at, c.attempts, c.spent, c.strikes, c.first_sent_at, c.maybe_applied)),
+  CAST(group_concat(p.body, '') AS BLOB)
+FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value CROSS JOIN payload AS p ON p.seq = c.seq
+"""
+_FREEZE = """
+UPDATE callback SET head = 0, batch = ?2, attempts = attempts + 1,
+  first_sent_at = CASE WHEN first_sent_at = 0.0 THEN ?3 ELSE first_sent_at END
+WHERE seq IN (SELECT value FROM carray(?1))
+"""
+_Facts = tuple[int, int, str | None, str | None, str | None, float, float, int, int, int, float, int]
+_decode_facts = msgspec.json.Decoder(list[_Facts]).decode
+_decode_due = msgspec.json.Decoder(list[int]).decode
+
+
+class Claims:
+    """Claims for all platforms; on the writer thread. Holds the counters that number batches and attempts."""
+
+    def __init__(self, *, names: Names, slots: Slots, tag: int) -> None:
+        self._names = names
+        self._slots = slots
+        self._tag = tag
+        self.last_number = 0
+        self.last_attempt = 0
+        self.under_way: set[int] = set()  # attempts of this process that are committed and not settled
+
+    def claim(self, transaction: Transaction, wish: Wish) -> Batch | WaitUntil:
+        """Take a slot and a frozen or fresh batch, or say until when to wait.
+
+        The first lane of the turn with something due decides; frozen batches count as ``RETRY`` and go before loose
+        retries. They gain nothing by waiting, so one that is due goes where a fresh batch would wait for the pace;
+        and beside one, a lane whose turn it is goes as it stands, so that neither keeps the other out. A probe takes
+        fresh work first: the same batch again would only show again that it fails.
+        """
+        platform = self._names.known(wish.platform)
+        if platform is None:
+            return WaitUntil(math.inf, "idle")
+        now = transaction.now
+        order = lane_order(wish.turn)
+        where = (platform, wish.group, now)
+        *lanes, resend, resend_at = transaction.execute(_DUE, (*where, wish.max_items)).get
+        due = [lane for lane in order if lanes[lane]]
+        if not due and resend is None:
+            return self._nothing_due(transaction, where, resend_at)
+        wait = self._slots.ready(wish.platform, wish.group, now)
+        if wait is not None:
+            return wait
+        retry_leads = not due or (not wish.probe and order.index(Lane.RETRY) <= order.index(due[0]))
+        if resend is not None and retry_leads:
+            return self._resend(transaction, resend, wish)
+        packer = Packer(wish)
+        seqs = _pack(packer, [lanes[lane] for lane in due])
+        hasty = packer.full or wish.probe or (resend is not None and order[0] in due)
+        wait = None if hasty else self._gather(transaction, wish, packer, seqs)
+        if wait is None:
+            return self._fresh(transaction, platform, seqs, wish)
+        if resend is not None:
+            return self._resend(transaction, resend, wish)
+        return wait if resend_at is None else WaitUntil(min(wait.at, resend_at), wait.reason, wait.missing)
+
+    @staticmethod
+    def _nothing_due(transaction: Transaction, where: tuple[int, str, float], resend_at: float | None) -> WaitUntil:
+        times = [*transaction.execute(_NEXT, where).get, resend_at]
+        at = min((time for time in times if time is not None), default=math.inf)
+        return WaitUntil(at, "idle" if at == math.inf else "retry")
+
+    def _gather(self, transaction: Transaction, wish: Wish, packer: Packer, seqs: list[int]) -> WaitUntil | None:
+        """Say until when a partial batch waits for more, or None."""
+        now = transaction.now
+        pace_at = self._slots.partial_at(wish.platform, wish.group, now)
+        linger_at = 0.0
+        if wish.linger_s > 0:
+            linger_at = transaction.execute(_OLDEST, (numbers(seqs),)).get + wish.linger_s
+        at = max(pace_at, linger_at)
+        if at <= now:
+            return None
+        return WaitUntil(at, "linger" if linger_at > pace_at else "pace", packer.missing)
+
+    def number_batch(self, now: float) -> int:
+        """Return the next batch number: microseconds, made unique and increasing."""
+        self.last_number = max(self.last_number + 1, int(now * 1e6))
+        return self.last_number
+
+    def _fresh(self, transaction: Transaction, platform: int, seqs: list[int], wish: Wish) -> Batch:
+        now = transaction.now
+        number = self.number_batch(now)
+        members = array("q", seqs)
+        transaction.execute(
+            "INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?)",
+            (number, platform, wish.group, now, now, number, len(seqs), members.tobytes()),
+        )
+        return self._record(transaction, platform, number, 1, number, now, members, wish)
+
+    def _resend(self, transaction: Transaction, number: int, wish: Wish) -> Batch:
+        platform, attempts, created_at, root, packed = transaction.execute(
+            "SELECT platform, attempts, created_at, root, members FROM batch WHERE number = ?", (number,)
+        ).get
+        transaction.execute("UPDATE batch SET state = 1, attempts = attempts + 1 WHERE number = ?", (number,))
+        members = array("q", packed)
+        return self._record(transaction, platform, number, attempts + 1, root, created_at, members, wish)
+
+    def _record(
+        self,
+        transaction: Transaction,
+        platform: int,
+        number: int,
+        attempt: int,
+        root: int,
+        created_at: float,
+        members: "array[int]",
+        wish: Wish,
+    ) -> Batch:
+        """Record the attempt, take its slot, and return the batch as it goes out."""
+        now = transaction.now
+        self.last_attempt = attempt_id = self.last_attempt + 1
+        items = self._items(transaction, members)
+        transaction.execute(_FREEZE, (numbers(members), number, now))
+        transaction.execute(
+            "INSERT INTO attempt (id, platform, grp, batch, n, started_at) VALUES (?, ?, ?, ?, ?, ?)",
+            (attempt_id, platform, wish.group, number, attempt, now),
+        )
+        self._slots.take(wish.platform, wish.group, attempt_id, now)
+        transaction.on_rollback.append(lambda: self._slots.forget(attempt_id))
+        transaction.on_commit.append(lambda: self.under_way.add(attempt_id))
+        transaction.rows += len(items)
+        return Batch(
+            number=number,
+            id="b" + encode_id(number, self._tag),
+            attempt=attempt,
+            attempt_id=attempt_id,
+            platform=wish.platform,
+            group=wish.group,
+            items=items,
+            created_at=created_at,
+            root=root,
+            probe=wish.probe,
+        )
+
+    def _items(self, transaction: Transaction, members: Sequence[int]) -> list[Item]:
+        facts, bodies = transaction.execute(_ITEMS, (numbers(members),)).get
+        tag = self._tag
+        items: list[Item] = []
+        at = 0
+        for seq, size, key, event, content_type, accepted_at, expires_at, *counts, maybe_applied in _decode_facts(
+            facts
+        ):
+            attempts, spent, strikes, first_sent_at = counts
+            items.append(
+                Item(
+                    seq,
+                    encode_id(seq, tag),
+                    bodies[at : at + size],
+                    key,
+                    event,
+                    content_type,
+                    accepted_at,
+                    expires_at,
+                    attempts,
+                    spent,
+                    strikes,
+                    first_sent_at,
+                    bool(maybe_applied),
+                )
+            )
+            at += size
+        return items
+
+
+def _pack(packer: Packer, lanes: Sequence[str]) -> list[int]:
+    """Fill the packer from the lanes' due rows, given as ``seq,bytes,seq,bytes``; return the seqs it took."""
+    offer: Callable[[int], bool] = packer.offer
+    seqs: list[int] = []
+    for lane in lanes:
+        pairs = iter(_decode_due(f"[{lane}]"))
+        for seq, size in zip(pairs, pairs, strict=True):
+            if not offer(size):
+                return seqs
+            seqs.append(seq)
+        if packer.full:
+            break
+    return seqs

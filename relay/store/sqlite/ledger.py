@@ -1,0 +1,226 @@
+"""What the store shows: totals, status, callbacks. Plain reads on a read-only connection, each bounded.
+
+Used by the daemon in its reader thread, and by the command line on the file of a daemon that is down (``open_reader``).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from relay.core.ids import decode_id, encode_id
+from relay.core.model import Filter, Lane, State
+from relay.store.sqlite.connection import open_reader_connection
+from relay.store.sqlite.filters import where
+
+# A page reads at most so many rows; when they hold too few matches it comes short, with a cursor to go on from. A long
+# read would keep the WAL from being copied back.
+_SCAN_ROWS = 200_000
+_HOPS = 200  # groups and lanes looked at for the oldest due time; more belong to a platform that is never idle
+_PRIORITIES = {Lane.HIGH: "high", Lane.LOW: "low"}
+_WORDS = {int(state): state.word for state in State}
+
+_TOTALS = """
+SELECT p.name, l.accepted, l.delivered, l.dead, l.expired, l.superseded,
+  (SELECT count(*) FROM callback INDEXED BY callback_expiry WHERE platform = p.id AND state = 0)
+FROM platform AS p JOIN ledger AS l ON l.platform = p.id WHERE l.accepted > 0
+"""
+_STATUS = """
+SELECT p.id, p.name, l.accepted, l.dead - l.pruned_dead, l.last_error,
+  (SELECT count(*) FROM callback INDEXED BY callback_expiry WHERE platform = p.id AND state = 0),
+  (SELECT count(*) FROM callback INDEXED BY callback_held WHERE platform = p.id AND held = 1),
+  (SELECT coalesce(sum(items), 0) FROM batch INDEXED BY batch_sent WHERE platform = p.id AND state = 1)
+FROM platform AS p JOIN ledger AS l ON l.platform = p.id
+"""
+# Hops from one (group, lane) to the next over the index of heads, reading one entry of each.
+_OLDEST_DUE = f"""
+WITH RECURSIVE hop(grp, prio, due_at, n) AS (
+  SELECT * FROM (SELECT grp, prio, due_at, 1 FROM callback INDEXED BY callback_ready
+                 WHERE platform = ?1 AND head = 1 ORDER BY grp, prio, due_at LIMIT 1)
+  UNION ALL
+  SELECT next.grp, next.prio, next.due_at, hop.n + 1 FROM hop JOIN callback AS next ON next.seq = (
+    SELECT seq FROM callback INDEXED BY callback_ready
+    WHERE platform = ?1 AND head = 1 AND (grp, prio) > (hop.grp, hop.prio) ORDER BY grp, prio, due_at LIMIT 1)
+  WHERE hop.n < {_HOPS})
+SELECT min(due_at) FROM hop
+"""  # noqa: S608 - a constant of this file
+_COLUMNS = """seq, platform, state, key_text, event, priority, grp, accepted_at, due_at, expires_at, ended_at, attempts,
+  spent, held, batch, maybe_applied, reason, bytes, trail, superseded_by"""
+_ATTEMPTS = """
+SELECT n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous FROM attempt
+WHERE batch IN (SELECT value FROM json_each(?)) ORDER BY id
+"""
+
+
+class Reader:
+    """Reads one store file. Not for several threads at once."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._tag: int = connection.execute("SELECT value FROM meta WHERE name = 'tag'").get
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Return the durable totals per platform and the pending counted from rows, of one instant."""
+        words = ("accepted", "delivered", "dead", "expired", "superseded", "pending")
+        return {name: dict(zip(words, counts, strict=True)) for name, *counts in self._connection.execute(_TOTALS)}
+
+    def recount(self) -> dict[str, dict[str, int]]:
+        """Count every state from rows plus what was pruned: what ``relay doctor`` compares with ``totals``.
+
+        Reads the whole table.
+        """
+        found: dict[str, dict[str, int]] = {}
+        with self._connection:
+            for name, *pruned in self._connection.execute(
+                "SELECT name, pruned_delivered, pruned_dead, pruned_expired, pruned_superseded "
+                "FROM platform JOIN ledger ON platform = id"
+            ):
+                words = ("delivered", "dead", "expired", "superseded")
+                found[name] = {"pending": 0, **dict(zip(words, pruned, strict=True))}
+            for name, state, count in self._connection.execute(
+                "SELECT p.name, c.state, count(*) FROM callback AS c JOIN platform AS p ON p.id = c.platform GROUP BY 1, 2"
+            ):
+                found[name][_WORDS[state]] += count
+        for counts in found.values():
+            counts["accepted"] = sum(counts.values())
+        return found
+
+    def platform_status(self) -> dict[str, dict[str, Any]]:
+        """Return ``pending in_flight held oldest_due_at dead last_error accepted`` per platform the file knows."""
+        found: dict[str, dict[str, Any]] = {}
+        with self._connection:
+            for row in list(self._connection.execute(_STATUS)):
+                number, name, accepted, dead, last_error, pending, held, in_flight = row
+                found[name] = {
+                    "accepted": accepted,
+                    "pending": pending,
+                    "in_flight": in_flight,
+                    "held": held,
+                    "oldest_due_at": self._connection.execute(_OLDEST_DUE, (number,)).get,
+                    "dead": dead,
+                    "last_error": None if last_error is None else msgspec.json.decode(last_error),
+                }
+        return found
+
+    def callback(self, callback_id: str, *, payload: bool = False) -> dict[str, Any] | None:
+        """Return one callback with its attempts, newest last, or None."""
+        seq = decode_id(callback_id, self._tag)
+        if seq is None:
+            return None
+        with self._connection:
+            row = self._connection.execute(f"SELECT {_COLUMNS} FROM callback WHERE seq = ?", (seq,)).get  # noqa: S608
+            if row is None:
+                return None
+            found = self._summary(row)
+            *_, trail, superseded_by = row
+            batches = [int(number) for number in (trail or "").split()]
+            if found["state"] != State.SUPERSEDED.word and row[14] is not None:
+                batches.append(row[14])
+            found["attempt_count"] = found.pop("attempts")
+            found["attempts"] = [
+                self._attempt(*attempt) for attempt in self._connection.execute(_ATTEMPTS, (str(batches),))
+            ]
+            if superseded_by is not None:
+                found["superseded_by"] = encode_id(superseded_by, self._tag)
+            if payload:
+                found["payload"] = self._connection.execute("SELECT body FROM payload WHERE seq = ?", (seq,)).get
+        return found
+
+    def callbacks(self, wanted: Filter, *, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+        """Return one page, newest first, and the cursor of the next page or None.
+
+        A page may come short, even empty, with a cursor: then matches are rare and the next page goes on looking.
+        """
+        below = int(cursor) if cursor is not None else 1 << 62
+        condition = where(wanted, tag=self._tag, platform=self._platform)
+        shelf = wanted.platform is not None and wanted.state in (State.DEAD.word, State.EXPIRED.word)
+        with self._connection:
+            if shelf or wanted.ids:
+                source = "callback INDEXED BY callback_shelf" if shelf and not wanted.ids else "callback"
+                if condition.sql == "0":
+                    source = "callback"
+                floor = 0
+            else:
+                # Only the newest rows below the cursor, so that a rare match does not read the whole table.
+                source = "callback"
+                floor = self._connection.execute(
+                    "SELECT seq FROM callback WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ?", (below, _SCAN_ROWS - 1)
+                ).get
+            rows = list(
+                self._connection.execute(
+                    f"SELECT {_COLUMNS} FROM {source} WHERE ({condition.sql}) AND seq < ? AND seq >= ? "  # noqa: S608
+                    "ORDER BY seq DESC LIMIT ?",
+                    (*condition.values, below, floor or 0, limit + 1),
+                )
+            )
+            items = [self._summary(row) for row in rows[:limit]]
+        if len(rows) > limit:
+            return items, str(rows[limit - 1][0])
+        return items, str(floor) if floor else None
+
+    def _platform(self, name: str) -> int | None:
+        number: int | None = self._connection.execute("SELECT id FROM platform WHERE name = ?", (name,)).get
+        return number
+
+    def _summary(self, row: Any) -> dict[str, Any]:
+        seq, platform, state, key, event, priority, group, accepted_at, due_at, expires_at, ended_at, *rest = row
+        attempts, spent, held, batch, maybe_applied, reason, size, trail, _ = rest
+        last = batch if batch is not None else int(trail.split()[-1]) if trail else None
+        in_flight = False
+        if state == State.PENDING and batch is not None:
+            in_flight = self._connection.execute("SELECT state = 1 FROM batch WHERE number = ?", (batch,)).get == 1
+        return {
+            "id": encode_id(seq, self._tag),
+            "platform": self._connection.execute("SELECT name FROM platform WHERE id = ?", (platform,)).get,
+            "state": _WORDS[state],
+            "key": key,
+            "event": event,
+            "priority": _PRIORITIES.get(Lane(priority), "normal"),
+            "group": group,
+            "accepted_at": accepted_at,
+            "due_at": due_at,
+            "expires_at": expires_at,
+            "ended_at": ended_at,
+            "attempts": attempts,
+            "spent": spent,
+            "held": bool(held),
+            "in_flight": in_flight,
+            "maybe_applied": bool(maybe_applied),
+            "reason": reason or "",
+            "bytes": size,
+            "batch": None if last is None else "b" + encode_id(last, self._tag),
+        }
+
+    def _attempt(
+        self,
+        n: int,
+        batch: int,
+        started_at: float,
+        duration_s: float | None,
+        outcome: str | None,
+        status: int | None,
+        reason: str | None,
+        excerpt: str | None,
+        ambiguous: int | None,
+    ) -> dict[str, Any]:
+        return {
+            "attempt": n,
+            "batch": "b" + encode_id(batch, self._tag),
+            "started_at": started_at,
+            "duration_s": duration_s,
+            "outcome": outcome,
+            "status": status,
+            "reason": reason or "",
+            "excerpt": excerpt or "",
+            "ambiguous": bool(ambiguous),
+        }
+
+
+def open_reader(path: Path) -> Reader:
+    """Open a store file for reading, with or without a daemon on it; raises ``StoreUnusable``."""
+    return Reader(open_reader_connection(path))

@@ -1,0 +1,77 @@
+"""Names as the file keeps them: platforms as small numbers, keys and idempotency keys as keyed hashes.
+
+The hashes are keyed with a secret of the store, so that nobody outside can choose keys that collide, and 63 bits of a
+key's hash name platform and key together: among a million live keys two share a number with probability 5e-8, and
+then merely wait for each other.
+"""
+
+import hashlib
+
+from relay.store.sqlite.transaction import Transaction
+
+
+class Names:
+    """Platform numbers and hashes. Numbers are given on the loop and saved by the first transaction that uses them."""
+
+    def __init__(self, secret: bytes, platforms: dict[str, int]) -> None:
+        self._secret = secret
+        self._numbers = dict(platforms)
+        self._words = {number: name for name, number in platforms.items()}
+        self._unsaved: dict[str, int] = {}
+
+    def number(self, platform: str) -> int:
+        """Return the platform's number, giving it one when it has none yet."""
+        number = self._numbers.get(platform)
+        if number is None:
+            number = self._numbers[platform] = len(self._numbers) + 1
+            self._words[number] = platform
+            self._unsaved[platform] = number
+        return number
+
+    def known(self, platform: str) -> int | None:
+        """Return the platform's number, or None when the store never saw it."""
+        return self._numbers.get(platform)
+
+    def name(self, number: int) -> str:
+        """Return the platform with ``number``."""
+        return self._words[number]
+
+    def all(self) -> dict[str, int]:
+        """Return every platform with its number."""
+        return dict(self._numbers)
+
+    def save(self, transaction: Transaction) -> None:
+        """Write the numbers given since the last commit."""
+        if not self._unsaved:
+            return
+        saved = dict(self._unsaved)
+        for name, number in saved.items():
+            transaction.execute("INSERT OR IGNORE INTO platform VALUES (?, ?)", (number, name))
+            transaction.execute("INSERT OR IGNORE INTO ledger (platform) VALUES (?)", (number,))
+
+        def forget() -> None:
+            for name in saved:
+                self._unsaved.pop(name, None)
+
+        transaction.on_commit.append(forget)
+
+    def key_prefix(self, platform: str) -> bytes:
+        """Return what ``key_hash`` needs of the platform."""
+        return platform.encode() + b"\0"
+
+    def key_hash(self, prefix: bytes, key: bytes) -> int:
+        """Return the 63-bit number of an ordering key of the platform with ``prefix``; never 0, that is "no key"."""
+        digest = hashlib.blake2b(prefix + key, digest_size=8, key=self._secret).digest()
+        return int.from_bytes(digest, "little") >> 1 or 1
+
+    def idempotency_hash(self, prefix: bytes, key: str) -> bytes:
+        """Return the 16-byte name of an idempotency key of the platform with ``prefix``."""
+        return hashlib.blake2b(prefix + key.encode(), digest_size=16, key=self._secret).digest()
+
+    def body_digest(self, payload: bytes, key: bytes, event: bytes) -> bytes:
+        """Return 16 bytes that tell whether two rows are "the same body": payload, ordering key and event."""
+        digest = hashlib.blake2b(b"%d %d " % (len(key), len(event)), digest_size=16, key=self._secret)
+        digest.update(key)
+        digest.update(event)
+        digest.update(payload)
+        return digest.digest()

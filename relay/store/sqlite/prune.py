@@ -1,0 +1,165 @@
+"""Expiring and pruning: what is over its time ends, what need not be kept is deleted, in small steps."""
+
+import math
+from array import array
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from relay.core.model import Ending, State, StoreRules
+from relay.store.sqlite.keys import promote
+from relay.store.sqlite.names import Names
+from relay.store.sqlite.settle import end
+from relay.store.sqlite.transaction import Transaction, numbers
+
+STEP_ROWS = 500  # a step holds up claims and settles for a few milliseconds only
+_VACUUM_PAGES = 256  # freed pages given back to the file system per step
+_VACUUM_FROM = 4096  # keep 16 MiB of free pages: they are used again soon
+_LATE_S = 1.0  # a frozen batch holds something over its time: its settle is near
+# A window of a day may be configured later and must find the attempts it has to count.
+_KEEP_ATTEMPTS_S = 86400.0
+_WORDS = {int(state): state.word for state in State}
+
+_LATE = """
+SELECT seq FROM callback INDEXED BY callback_expiry
+WHERE platform = ?1 AND state = 0 AND expires_at <= ?2 AND batch IS NULL AND held = 0 ORDER BY expires_at LIMIT ?3
+"""
+_AGED = """
+SELECT json_group_array(json_array(seq, platform)) FROM (
+  SELECT seq, platform FROM callback INDEXED BY callback_ended
+  WHERE state = ?1 AND ended_at <= ?2 ORDER BY ended_at LIMIT ?3)
+"""
+_Pairs = list[tuple[int, int]]
+_decode_pairs = msgspec.json.Decoder(_Pairs).decode
+_decode_seqs = msgspec.json.Decoder(list[int]).decode
+
+
+class Prunes:
+    """Steps of upkeep; on the writer thread."""
+
+    def __init__(self, *, names: Names, rules: Callable[[], StoreRules]) -> None:
+        self._names = names
+        self._rules = rules
+        self._batch_cursor = 0
+
+    def expire_step(self, transaction: Transaction) -> tuple[bool, float]:
+        """End up to ``STEP_ROWS`` callbacks per platform that are over their time.
+
+        Returns whether there may be more, and when the next one is due (infinite without any).
+        """
+        now = transaction.now
+        more = False
+        next_at = math.inf
+        for name, platform in self._names.all().items():
+            late = transaction.execute(
+                f"SELECT json_group_array(seq) FROM ({_LATE})",  # noqa: S608 - a constant of this file
+                (platform, now, STEP_ROWS),
+            ).get
+            seqs = _decode_seqs(late)
+            if seqs:
+                end(transaction, platform, Ending(seqs, State.EXPIRED, "expired"), blocks=False)
+                transaction.wake(name, promote(transaction, seqs))
+                more = more or len(seqs) == STEP_ROWS
+            coming, waiting = transaction.execute(
+                "SELECT (SELECT min(expires_at) FROM callback INDEXED BY callback_expiry "
+                "WHERE platform = ?1 AND state = 0 AND expires_at > ?2), "
+                "EXISTS (SELECT 1 FROM callback INDEXED BY callback_expiry "
+                "WHERE platform = ?1 AND state = 0 AND expires_at <= ?2 AND held = 0)",
+                (platform, now),
+            ).get
+            next_at = min(next_at, coming if coming is not None else math.inf, now + _LATE_S if waiting else math.inf)
+        return more, next_at
+
+    def make_room(self, transaction: Transaction) -> int:
+        """Delete one step of delivered and superseded rows whatever their age; return how many."""
+        for state in (State.SUPERSEDED, State.DELIVERED):
+            deleted = self._delete_aged(transaction, state, math.inf, STEP_ROWS)
+            if deleted:
+                return deleted
+        return 0
+
+    def prune_step(self, transaction: Transaction) -> bool:
+        """Delete one step of what is over its keeping time; return whether there may be more."""
+        rules, now = self._rules(), transaction.now
+        budget = STEP_ROWS
+        for state, keep_s in (
+            (State.DELIVERED, rules.keep_delivered_s),
+            (State.SUPERSEDED, rules.keep_delivered_s),
+            (State.DEAD, rules.keep_dead_s),
+            (State.EXPIRED, rules.keep_dead_s),
+        ):
+            if budget:
+                budget -= self._delete_aged(transaction, state, now - keep_s, budget)
+        windows = [rate.window_s for quota in rules.quotas.values() for rate in quota.rates]
+        more_batches = self._delete_batches(transaction, now - max(_KEEP_ATTEMPTS_S, *windows, 0.0))
+        return budget == 0 or more_batches
+
+    def vacuum_step(self, transaction: Transaction) -> None:
+        """Give free pages back to the file system, a few per step."""
+        free = transaction.execute("PRAGMA freelist_count").get
+        if free > _VACUUM_FROM:
+            for _ in transaction.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})"):
+                pass  # it works while it is stepped; it returns no rows
+
+    def _delete_aged(self, transaction: Transaction, state: State, before: float, limit: int) -> int:
+        aged = _decode_pairs(transaction.execute(_AGED, (int(state), before, limit)).get)
+        if aged:
+            self._delete(transaction, aged, state)
+        return len(aged)
+
+    def _delete(self, transaction: Transaction, rows: Iterable[tuple[int, int]], state: State) -> None:
+        seqs: list[int] = []
+        for seq, platform in rows:
+            seqs.append(seq)
+            transaction.count(platform, f"pruned_{_WORDS[int(state)]}", 1)
+        execute = transaction.execute
+        if state is State.DEAD:
+            # A dead one that blocked its key no longer does.
+            execute(
+                "UPDATE callback SET live = 0 WHERE live = 1 AND seq IN (SELECT value FROM carray(?))", (numbers(seqs),)
+            )
+            if transaction.connection.changes():
+                for name, platform in self._names.all().items():
+                    if any(platform == other for _, other in rows):
+                        transaction.wake(name, 0)
+                promote(transaction, seqs)
+        execute(
+            "DELETE FROM idempotency WHERE hash IN (SELECT c.idem FROM carray(?1) AS a "
+            "CROSS JOIN callback AS c ON c.seq = a.value WHERE c.idem IS NOT NULL)",
+            (numbers(seqs),),
+        )
+        execute("DELETE FROM payload WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))
+        execute("DELETE FROM callback WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))
+
+    def _delete_batches(self, transaction: Transaction, before: float) -> bool:
+        """Delete done batches, with their attempts, that no kept callback shows; a step goes on where the last ended."""
+        execute = transaction.execute
+        found = list(
+            execute(
+                "SELECT number, members FROM batch WHERE number > ? AND number < ? AND state = 2 ORDER BY number LIMIT 50",
+                (self._batch_cursor, int(before * 1e6)),
+            )
+        )
+        gone = [
+            number
+            for number, members in found
+            if not execute(
+                "SELECT EXISTS (SELECT 1 FROM callback WHERE seq IN (SELECT value FROM carray(?)))",
+                (numbers(array("q", members)),),
+            ).get
+        ]
+        if gone:
+            recent = execute(
+                "SELECT json_group_array(DISTINCT batch) FROM attempt "
+                "WHERE batch IN (SELECT value FROM carray(?)) AND (ended_at IS NULL OR ended_at > ?)",
+                (numbers(gone), before),
+            ).get
+            kept = set(_decode_seqs(recent))
+            gone = [number for number in gone if number not in kept]
+        if gone:
+            execute("DELETE FROM attempt WHERE batch IN (SELECT value FROM carray(?))", (numbers(gone),))
+            execute("DELETE FROM batch WHERE number IN (SELECT value FROM carray(?))", (numbers(gone),))
+        more = len(found) == 50
+        cursor = found[-1][0] if more else 0
+        transaction.on_commit.append(lambda: setattr(self, "_batch_cursor", cursor))
+        return more

@@ -1,0 +1,229 @@
+"""Settling: everything one answer changes, in the group's commit: items, their keys, batch, attempt, totals, gate."""
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from relay.core.ids import encode_id
+from relay.core.model import Ending, Outcome, Requeue, Settlement, State
+from relay.store.slots import Slots
+from relay.store.sqlite.claim import Claims
+from relay.store.sqlite.keys import PRIO_OF, promote
+from relay.store.sqlite.names import Names
+from relay.store.sqlite.transaction import Transaction, numbers
+
+# A callback remembers the batches it was in, to show its attempts: the last 20, 16 digits and a space each.
+TRAIL = "substr(coalesce(trail || ' ', '') || batch, -339)"
+
+_DELIVER = """
+UPDATE callback SET state = 1, live = 0, head = 0, held = 0, maybe_applied = 0, ended_at = ?2, reason = ?3
+WHERE seq IN (SELECT value FROM carray(?1))
+"""
+_END = """
+UPDATE callback SET state = ?2, live = ?3, head = 0, held = 0, ended_at = ?4, reason = ?5,
+  maybe_applied = maybe_applied | ?6
+WHERE seq IN (SELECT value FROM carray(?1))
+"""
+# Dead and expired ones of a key learn that a newer one was delivered; the index is empty on a good day.
+_OVERTAKE = """
+UPDATE callback SET overtaken = 1 WHERE seq IN (
+  SELECT s.seq FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value
+    CROSS JOIN callback AS s INDEXED BY callback_shelf_key ON s.key = c.key AND s.seq < c.seq
+  WHERE s.state IN (2, 3) AND s.key IS NOT NULL
+    AND EXISTS (SELECT 1 FROM callback AS x INDEXED BY callback_shelf_key
+                WHERE x.state IN (2, 3) AND x.key IS NOT NULL))
+"""
+_RETRIED_LANE = "CASE WHEN lane = 1 AND spent + ?3 > 0 THEN 2 ELSE lane END"
+_REQUEUE = f"""
+UPDATE callback SET trail = {TRAIL}, batch = NULL, head = key IS NULL, due_at = ?2, spent = spent + ?3,
+  strikes = strikes + ?4, maybe_applied = maybe_applied | ?5, reason = ?6,
+  lane = {_RETRIED_LANE}, prio = {PRIO_OF.format(lane=_RETRIED_LANE)}
+WHERE seq IN (SELECT value FROM carray(?1))
+"""  # noqa: S608 - built from this file's constants
+_HOLD = f"""
+UPDATE callback SET trail = {TRAIL}, batch = NULL, held = 1, reason = ?2
+WHERE seq IN (SELECT value FROM carray(?1))
+"""  # noqa: S608
+_RESEND = """
+UPDATE callback SET spent = spent + ?2, reason = ?3 WHERE seq IN (SELECT value FROM carray(?1))
+"""
+_SPLIT = f"""
+UPDATE callback SET trail = {TRAIL}, batch = ?2 WHERE seq IN (SELECT value FROM carray(?1))
+"""  # noqa: S608
+_ATTEMPT = """
+UPDATE attempt SET ended_at = ?2, outcome = ?3, status = ?4, duration_s = ?5, reason = ?6, excerpt = ?7,
+  ambiguous = ?8, raw_bytes = ?9, wire_bytes = ?10
+WHERE id = ?1
+"""
+_WELL = (Outcome.OK, Outcome.DUPLICATE)
+
+
+class Settles:
+    """Settlements for all platforms; on the writer thread."""
+
+    def __init__(self, *, names: Names, slots: Slots, claims: Claims, tag: int) -> None:
+        self._names = names
+        self._slots = slots
+        self._claims = claims
+        self._tag = tag
+
+    def settle(self, transaction: Transaction, settlement: Settlement, *, blocks: bool) -> None:
+        """Carry out what an answer decided, once per attempt.
+
+        Raises ``ValueError`` when the parts do not name each item of the batch exactly once.
+        """
+        result, attempt_id = settlement.result, settlement.attempt_id
+
+        def release() -> None:
+            self._claims.under_way.discard(attempt_id)
+            self._slots.release(attempt_id, result.ended_at, result.duration_s)
+
+        found = transaction.execute(
+            "SELECT a.ended_at, a.platform, b.grp, b.root, b.members "
+            "FROM attempt AS a JOIN batch AS b ON b.number = a.batch WHERE a.id = ?",
+            (attempt_id,),
+        ).get
+        if found is None or found[0] is not None:
+            # Settled before, perhaps by a commit whose answer was lost: only memory may still be behind.
+            transaction.on_commit.append(release)
+            return
+        _, platform, group, root, packed = found
+        members = array("q", packed)
+        _check(settlement, members, "b" + encode_id(settlement.batch, self._tag))
+        self._record(transaction, settlement, platform)
+        if result.ambiguous:
+            transaction.execute(
+                "UPDATE callback SET maybe_applied = 1 WHERE seq IN (SELECT value FROM carray(?))", (numbers(members),)
+            )
+        moved = [*settlement.delivered]
+        self.deliver(transaction, platform, settlement.delivered, result.reason)
+        for ending in settlement.endings:
+            end(transaction, platform, ending, blocks=blocks)
+            moved += ending.seqs
+        for again in settlement.requeue:
+            _requeue(transaction, again)
+            moved += again.seqs
+        if settlement.held:
+            transaction.execute(_HOLD, (numbers(settlement.held), result.reason))
+        self._refreeze(transaction, settlement, platform, group, root, members)
+        returned = sum(len(again.seqs) for again in settlement.requeue)
+        freed = promote(transaction, moved) + returned + sum(len(part) for part in settlement.split)
+        if settlement.gate is not None:
+            save_gate(transaction, platform, settlement.gate)
+        transaction.rows += len(members)
+        transaction.wake(settlement.platform, freed)
+        transaction.on_commit.append(release)
+
+    def deliver(self, transaction: Transaction, platform: int, seqs: Sequence[int], reason: str) -> None:
+        """End items as delivered."""
+        if seqs:
+            transaction.execute(_DELIVER, (numbers(seqs), transaction.now, reason))
+            transaction.count(platform, "delivered", transaction.connection.changes())
+            transaction.execute(_OVERTAKE, (numbers(seqs),))
+
+    def _record(self, transaction: Transaction, settlement: Settlement, platform: int) -> None:
+        result = settlement.result
+        transaction.execute(
+            _ATTEMPT,
+            (
+                settlement.attempt_id,
+                result.ended_at,
+                result.outcome.value,
+                result.status,
+                result.duration_s,
+                result.reason,
+                result.excerpt,
+                result.ambiguous,
+                result.raw_bytes,
+                result.wire_bytes,
+            ),
+        )
+        if result.outcome not in _WELL:
+            shown = {
+                "at": result.ended_at,
+                "outcome": result.outcome.value,
+                "status": result.status,
+                "reason": result.reason,
+                "excerpt": result.excerpt,
+            }
+            transaction.execute(
+                "UPDATE ledger SET last_error = ? WHERE platform = ?", (msgspec.json.encode(shown).decode(), platform)
+            )
+
+    def _refreeze(
+        self,
+        transaction: Transaction,
+        settlement: Settlement,
+        platform: int,
+        group: str,
+        root: int,
+        members: "array[int]",
+    ) -> None:
+        """End the batch, or let it wait for its re-send; freeze the parts of a split."""
+        again = settlement.resend
+        if again is None:
+            transaction.execute("UPDATE batch SET state = 2 WHERE number = ?", (settlement.batch,))
+        else:
+            transaction.execute(
+                "UPDATE batch SET state = 0, due_at = ? WHERE number = ?", (again.due_at, settlement.batch)
+            )
+            transaction.execute(_RESEND, (numbers(members), again.charge, again.reason))
+        now = transaction.now
+        for part in settlement.split:
+            number = self._claims.number_batch(now)
+            transaction.execute(
+                "INSERT INTO batch VALUES (?, ?, ?, 0, ?, 0, ?, ?, ?, ?)",
+                (number, platform, group, now, now, root, len(part), array("q", part).tobytes()),
+            )
+            transaction.execute(_SPLIT, (numbers(part), number))
+
+
+def end(transaction: Transaction, platform: int, ending: Ending, *, blocks: bool) -> None:
+    """End pending items without delivery; a dead one that ``blocks`` keeps its place in its key."""
+    if ending.seqs:
+        live = int(blocks and ending.state is State.DEAD)
+        transaction.execute(
+            _END,
+            (
+                numbers(ending.seqs),
+                int(ending.state),
+                live,
+                transaction.now,
+                ending.reason,
+                int(ending.maybe_applied),
+            ),
+        )
+        transaction.count(platform, ending.state.word, transaction.connection.changes())
+
+
+def save_gate(transaction: Transaction, platform: int, gate: dict[str, Any]) -> None:
+    """Keep a platform's gate."""
+    transaction.execute("INSERT OR REPLACE INTO gate VALUES (?, ?)", (platform, msgspec.json.encode(gate).decode()))
+
+
+def _requeue(transaction: Transaction, again: Requeue) -> None:
+    if again.seqs:
+        transaction.execute(
+            _REQUEUE,
+            (
+                numbers(again.seqs),
+                again.due_at,
+                int(again.charge),
+                int(again.strike),
+                int(again.maybe_applied),
+                again.reason,
+            ),
+        )
+
+
+def _check(settlement: Settlement, members: "array[int]", batch_id: str) -> None:
+    parts: list[Sequence[int]] = [settlement.delivered, settlement.held, *settlement.split]
+    parts += [again.seqs for again in settlement.requeue]
+    parts += [ending.seqs for ending in settlement.endings]
+    if settlement.resend is not None:
+        parts.append(members)
+    named = sorted(seq for part in parts for seq in part)
+    if named != sorted(members):
+        raise ValueError(f"settlement of batch {batch_id} names {named}, the batch holds {sorted(members)}")

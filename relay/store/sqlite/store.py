@@ -1,0 +1,341 @@
+"""The durable store: one SQLite file behind the protocol of ``relay.store.base``.
+
+Every write is a job of the writing thread (``writer``), in one group commit with whatever else is queued; every read
+is a job of the reading thread on a read-only connection, so it sees the last commit and holds up no write.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+import msgspec
+
+from relay.core.clock import Clock
+from relay.core.errors import StoreFailed
+from relay.core.model import (
+    Accepted,
+    Batch,
+    Filter,
+    NewCallback,
+    PlatformRules,
+    Settlement,
+    StoreRules,
+    WaitUntil,
+    Wish,
+)
+from relay.store.slots import Sent, Slots
+from relay.store.sqlite.accept import Accepts
+from relay.store.sqlite.boot import Identity, boot, cut_off
+from relay.store.sqlite.claim import Claims
+from relay.store.sqlite.connection import FileLock, open_writer
+from relay.store.sqlite.ledger import Reader, open_reader
+from relay.store.sqlite.names import Names
+from relay.store.sqlite.operations import Operations
+from relay.store.sqlite.prune import Prunes
+from relay.store.sqlite.rows import RowEncoder
+from relay.store.sqlite.settle import Settles, save_gate
+from relay.store.sqlite.space import Space
+from relay.store.sqlite.transaction import Transaction
+from relay.store.sqlite.writer import Writer
+
+T = TypeVar("T")
+
+_SENT = """
+SELECT json_group_array(json_array(id, p.name, grp, started_at, ended_at, coalesce(duration_s, 0.0)))
+FROM platform AS p JOIN attempt AS a INDEXED BY attempt_recent ON a.platform = p.id
+WHERE p.name IN (SELECT value FROM json_each(?1)) AND (a.ended_at > ?2 OR a.ended_at IS NULL)
+"""
+_NO_RULES = PlatformRules()
+
+
+class SqliteStore:
+    """Implements ``relay.store.base.Store``; see there for what each method promises. Made by ``open``."""
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path | str,
+        *,
+        max_size_bytes: int | None = None,
+        on_commit: Callable[[float, int], None] | None = None,
+        clock: Clock | None = None,
+    ) -> "SqliteStore":
+        """Open or create the store file at ``path`` and lock it for this process.
+
+        ``max_size_bytes`` bounds the used pages; ``on_commit`` gets the seconds and rows of each group commit, on the
+        loop. Without ``clock`` the file's own clock is resumed. Raises ``StoreLocked`` and ``StoreUnusable``.
+        """
+        path = Path(path)
+        lock, connection, identity, reader = await asyncio.to_thread(_open_all, path, clock)
+        return cls(path, lock, connection, identity, reader, max_size_bytes=max_size_bytes, on_commit=on_commit)
+
+    def __init__(
+        self,
+        path: Path,
+        lock: FileLock,
+        connection: apsw.Connection,
+        identity: Identity,
+        reader: Reader,
+        *,
+        max_size_bytes: int | None,
+        on_commit: Callable[[float, int], None] | None,
+    ) -> None:
+        self.clock = identity.clock
+        self._path = path
+        self._lock = lock
+        self._identity = identity
+        self._rules = StoreRules()
+        self._watchers: list[Callable[[str, int], None]] = []
+        self._on_commit = on_commit
+        self._closed = False
+        tag = identity.tag
+        self._names = Names(identity.secret, identity.platforms)
+        self._encoder = RowEncoder(self._names)
+        self._slots = Slots()
+        self._claims = Claims(names=self._names, slots=self._slots, tag=tag)
+        self._claims.last_number, self._claims.last_attempt = identity.last_number, identity.last_attempt
+        self._settles = Settles(names=self._names, slots=self._slots, claims=self._claims, tag=tag)
+        self._prunes = Prunes(names=self._names, rules=lambda: self._rules)
+        self._space = Space(max_size_bytes, self._prunes.make_room)
+        self._operations = Operations(names=self._names, settles=self._settles, rules=self._platform_rules, tag=tag)
+        accepts = Accepts(
+            names=self._names, rules=self._platform_rules, space=self._space, tag=tag, last_seq=identity.last_seq
+        )
+        self._reader = reader
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix=f"store-reader {path.name}")
+        self._writer = Writer(
+            name=str(path),
+            connect=lambda: open_writer(path),
+            intake=accepts.write,
+            clock=self.clock,
+            recover=self._recover,
+            wakes=self._slots.drain_wakes,
+            after_commit=self._after_commit,
+        )
+        self._writer.start(connection)
+
+    # Inbox
+
+    def accept(self, rows: Sequence[NewCallback]) -> "asyncio.Future[Accepted]":
+        """Queue ``rows`` durably, all or none."""
+        future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        if rows:
+            self._writer.post(self._encoder.encode(rows, future))
+        else:
+            future.set_result(Accepted([], frozenset()))
+        return future
+
+    # Outbox
+
+    async def claim(self, wish: Wish) -> Batch | WaitUntil:
+        """Reserve a slot, freeze a batch and record its attempt, or say until when to wait."""
+        return await self._writer.call(lambda transaction: self._claims.claim(transaction, wish))
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Commit what an attempt came to."""
+        blocks = self._platform_rules(settlement.platform).block_on_dead
+        await self._writer.call(lambda transaction: self._settles.settle(transaction, settlement, blocks=blocks))
+
+    async def gates(self) -> Mapping[str, dict[str, Any]]:
+        """Return each platform's gate."""
+
+        def read(transaction: Transaction) -> dict[str, dict[str, Any]]:
+            rows = transaction.execute("SELECT p.name, g.gate FROM gate AS g JOIN platform AS p ON p.id = g.platform")
+            return {name: msgspec.json.decode(gate) for name, gate in rows}
+
+        return await self._writer.call(read)
+
+    async def set_gate(self, platform: str, gate: dict[str, Any]) -> None:
+        """Keep a platform's gate outside a settle."""
+        number = self._names.number(platform)
+
+        def write(transaction: Transaction) -> None:
+            self._names.save(transaction)
+            save_gate(transaction, number, gate)
+
+        await self._writer.call(write)
+
+    def watch(self, changed: Callable[[str, int], None]) -> None:
+        """Call ``changed(platform, count)`` on the loop after a commit that gave the platform something to do."""
+        self._watchers.append(changed)
+
+    # Ledger
+
+    async def configure(self, rules: StoreRules) -> None:
+        """Put quotas and platform rules in force."""
+        for name in rules.platforms:
+            self._names.number(name)
+
+        def put(transaction: Transaction) -> None:
+            self._names.save(transaction)
+            self._slots.configure(
+                rules, lambda platforms, since: self._sent(transaction, platforms, since), transaction.now
+            )
+            for name, rule in rules.platforms.items():
+                if not rule.block_on_dead:
+                    self._operations.unblock(transaction, name)
+                transaction.wake(name, 0)
+            self._rules = rules
+
+        await self._writer.call(put)
+
+    async def totals(self) -> dict[str, dict[str, int]]:
+        """Return the durable totals, with pending counted from rows, of one instant."""
+        return await self._read(Reader.totals)
+
+    async def platform_status(self) -> dict[str, dict[str, Any]]:
+        """Return what each platform has, does and waits for."""
+        found = await self._read(Reader.platform_status)
+        configured = list(self._rules.platforms)
+        shown = {name: status for name, status in found.items() if status.pop("accepted") or name in configured}
+        usage = await self._writer.call(
+            lambda transaction: {name: self._slots.usage(name, transaction.now) for name in shown}
+        )
+        for name, quotas in usage.items():
+            shown[name]["quotas"] = quotas
+        return shown
+
+    async def callback(self, callback_id: str, *, payload: bool = False) -> dict[str, Any] | None:
+        """Return one callback with its attempts, or None."""
+        return await self._read(lambda reader: reader.callback(callback_id, payload=payload))
+
+    async def callbacks(
+        self, wanted: Filter, *, cursor: str | None, limit: int
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Return one page, newest first, and the cursor of the next page or None."""
+        return await self._read(lambda reader: reader.callbacks(wanted, cursor=cursor, limit=limit))
+
+    async def start_operation(
+        self, action: str, wanted: Filter, *, options: Mapping[str, Any], expect_count: int | None
+    ) -> dict[str, Any]:
+        """Fix the matches of an operation and record it."""
+        return await self._writer.call(
+            lambda transaction: self._operations.start(transaction, action, wanted, options, expect_count)
+        )
+
+    async def step_operation(self, number: int, limit: int) -> dict[str, Any]:
+        """Apply the operation to its next ``limit`` matches and return its progress."""
+        return await self._writer.call(lambda transaction: self._operations.step(transaction, number, limit))
+
+    async def operation(self, number: int) -> dict[str, Any] | None:
+        """Return an operation's progress, or None."""
+        return await self._writer.call(lambda transaction: self._operations.progress(transaction, number))
+
+    async def open_operations(self) -> list[int]:
+        """Return the operations that a restart must continue."""
+        return await self._writer.call(self._operations.open)
+
+    async def expire(self) -> float:
+        """End pending callbacks whose time is over; return when the next one is due."""
+        while True:
+            more, next_at = await self._writer.call(self._prunes.expire_step)
+            if not more:
+                return next_at
+
+    async def prune(self) -> bool:
+        """Delete one small step of what need not be kept; return whether there may be more."""
+        more = await self._writer.call(self._prunes.prune_step)
+        await self._writer.call(self._prunes.vacuum_step)
+        return more
+
+    async def audit(self, record: Mapping[str, Any]) -> None:
+        """Record who changed or saw what."""
+        text = msgspec.json.encode(dict(record)).decode()
+
+        def write(transaction: Transaction) -> None:
+            transaction.execute("INSERT INTO audit (at, record) VALUES (?, ?)", (transaction.now, text))
+
+        await self._writer.call(write)
+
+    async def ping(self) -> None:
+        """Commit something small; raises ``StoreFailed`` when the store cannot."""
+        await self._writer.call(_touch)
+
+    async def size(self) -> dict[str, int]:
+        """Return ``bytes`` on disk, ``used_bytes`` of live pages and ``max_bytes``."""
+        used = await self._writer.call(self._space.used_bytes)
+        files = (self._path, self._path.with_name(self._path.name + "-wal"))
+        sizes = [file.stat().st_size for file in files if file.exists()]
+        return {"bytes": sum(sizes), "used_bytes": used, "max_bytes": self._space.max_bytes or 0}
+
+    async def close(self) -> None:
+        """Commit what is queued, then close. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._writer.failed is None:
+            try:
+                await self._writer.call(_touch)
+            except StoreFailed:
+                pass  # the clock's last time is then a little older, which a restart allows for
+        await asyncio.get_running_loop().run_in_executor(self._reading, self._reader.close)
+        self._reading.shutdown(wait=False)
+        await self._writer.close()
+        self._lock.release()
+
+    async def _read(self, read: Callable[[Reader], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reading, _guarded, read, self._reader)
+
+    def _platform_rules(self, platform: str) -> PlatformRules:
+        return self._rules.platforms.get(platform, _NO_RULES)
+
+    def _after_commit(self, wakes: dict[str, int], seconds: float, rows: int) -> None:
+        if self._on_commit is not None and rows:
+            self._on_commit(seconds, rows)
+        for platform, count in wakes.items():
+            for changed in self._watchers:
+                changed(platform, count)
+
+    def _sent(self, transaction: Transaction, platforms: frozenset[str], since: float) -> Iterable[Sent]:
+        """Return the recorded attempts a quota's log is rebuilt from.
+
+        When the clock could not be continued over a reboot, what was recorded before counts as answered at the start.
+        """
+        started_at = self._identity.opened_at
+        shifted = not self._identity.continuous and started_at > since
+        window_s = transaction.now - since
+        found = transaction.execute(
+            _SENT,
+            (msgspec.json.encode(sorted(platforms)).decode(), min(since, started_at - window_s) if shifted else since),
+        ).get
+        for sent in msgspec.json.decode(found, type=list[tuple[int, str, str, float, float | None, float]]):
+            row = Sent(*sent)
+            if shifted and row.ended_at is not None and row.ended_at <= started_at:
+                row = row._replace(ended_at=started_at)
+            yield row
+
+    def _recover(self, transaction: Transaction) -> None:
+        """After a failure: a claim whose commit was answered with an error may have taken effect; nobody sent it."""
+        cut_off(transaction.connection, transaction.now, sorted(self._claims.under_way))
+        for platform in self._names.all():
+            transaction.wake(platform, 0)
+
+
+def _touch(transaction: Transaction) -> None:
+    transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
+
+
+def _guarded(read: Callable[[Reader], T], reader: Reader) -> T:
+    try:
+        return read(reader)
+    except (apsw.IOError, apsw.CorruptError, apsw.CantOpenError, apsw.BusyError, apsw.NotADBError) as error:
+        raise StoreFailed(f"the store cannot be read ({error})") from error
+
+
+def _open_all(path: Path, clock: Clock | None) -> tuple[FileLock, apsw.Connection, Identity, Reader]:
+    lock = FileLock(path)
+    try:
+        connection = open_writer(path)
+        try:
+            identity = boot(connection, clock)
+            reader = open_reader(path)
+        except BaseException:
+            connection.close()
+            raise
+    except BaseException:
+        lock.release()
+        raise
+    return lock, connection, identity, reader

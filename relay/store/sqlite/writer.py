@@ -1,0 +1,382 @@
+"""The writing thread: it owns the writing connection, groups what is queued into one commit, and checkpoints.
+
+The loop queues *posts* (rows to accept, merged by the intake into a few statements per group) and *jobs* (functions
+of the transaction: a claim, a settle, a step of upkeep). The thread takes everything queued up to a bound, runs it in
+one ``BEGIN IMMEDIATE .. COMMIT`` and wakes all of it with one ``call_soon_threadsafe``; a cancelled task therefore
+never leaves a transaction open.
+
+One request's error is its own: the group is rolled back and run again without it. When the disk fails, the whole group
+gets ``StoreFailed``, whether it took effect is unknown, and nothing is acknowledged until the file has been opened
+again and a small commit went through (ATC'20 "Can applications recover from fsync failures?": after a failed fsync
+only re-reading tells what is there).
+"""
+
+import asyncio
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+import apsw
+
+from relay.core.clock import Clock, elapsed_s
+from relay.core.errors import RelayError, StoreError, StoreFailed
+from relay.store.sqlite.connection import PAGE_BYTES
+from relay.store.sqlite.handover import HandOver
+from relay.store.sqlite.transaction import Transaction
+
+T = TypeVar("T")
+
+# A group ends at so many rows, so that a claim or settle queued meanwhile waits for milliseconds only; one post that
+# is larger goes whole.
+_GROUP_ROWS = 2000
+_JOB_ROWS = 20  # a job weighs as much as so many rows in that bound
+_CHECKPOINT_IDLE_PAGES = 1000  # when nobody waits: SQLite's own default
+_CHECKPOINT_FORCED_PAGES = 64 * 1024 * 1024 // PAGE_BYTES  # the WAL's bound under load that never pauses
+_LAST_AT_EVERY_S = 1.0  # how exactly a restart on another boot knows the last time
+_RETRY_FIRST_S = 0.05
+_RETRY_MAX_S = 1.0
+# Errors that say that the file or the disk is not well. All others come from one request's statements.
+_DISK_ERRORS = (
+    apsw.IOError,
+    apsw.FullError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.NoMemError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.ProtocolError,
+    apsw.PermissionsError,
+    apsw.NoLFSError,
+)
+
+
+class Job:
+    """A function of the transaction and the future that gets its result.
+
+    The function may raise a ``RelayError`` to refuse, before it has written anything.
+    """
+
+    __slots__ = ("future", "run")
+    weight = _JOB_ROWS
+
+    def __init__(self, future: "asyncio.Future[Any]", run: Callable[[Transaction], Any]) -> None:
+        self.future = future
+        self.run = run
+
+
+class Post(Protocol):
+    """Rows to accept, prepared on the loop."""
+
+    future: "asyncio.Future[Any]"
+    weight: int
+
+
+class Intake(Protocol):
+    """Writes the posts of a group; the answer is one result or refusal per post."""
+
+    def __call__(self, transaction: Transaction, posts: Sequence[Any]) -> list[Any]:
+        """Write all posts that are not refused."""
+        ...
+
+
+class _BadUnit(Exception):
+    def __init__(self, unit: "Job | list[Any]", error: Exception) -> None:
+        super().__init__(str(error))
+        self.unit = unit
+        self.error = error
+
+
+_Finished = tuple["asyncio.Future[Any]", Any, BaseException | None]
+
+
+class Writer:
+    """The queue in front of the writing thread. All public methods are called on the loop."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        connect: Callable[[], apsw.Connection],
+        intake: Intake,
+        clock: Clock,
+        recover: Callable[[Transaction], None],
+        wakes: Callable[[], Iterable[str]],
+        after_commit: Callable[[dict[str, int], float, int], None],
+    ) -> None:
+        """``recover`` makes the file fit what memory holds after a failure, ``wakes`` gives platforms whose wait a group
+        shortened (both called in the thread); ``after_commit`` gets wakes, seconds and rows, on the loop.
+        """
+        self.failed: StoreFailed | None = None
+        self._name = name
+        self._connect = connect
+        self._intake = intake
+        self._clock = clock
+        self._recover_state = recover
+        self._drain_wakes = wakes
+        self._after_commit = after_commit
+        self._loop = asyncio.get_running_loop()
+        self._chunk: list[Any] = []
+        self._queue: SimpleQueue[list[Any] | None] = SimpleQueue()
+        self._ready: deque[Any] = deque()
+        self._closing = False
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._last_at_written = 0.0
+        self._hand_over = HandOver(self._loop)
+        self._connection: apsw.Connection
+        self._thread = threading.Thread(target=self._main, name=f"store-writer {name}", daemon=True)
+        # How long a thread that wants the GIL lets another keep it: with the default of 5 ms every statement of a
+        # group could cost that much while the loop is busy. Process-wide; given back at close.
+        self._switch_interval_s = sys.getswitchinterval()
+
+    def start(self, connection: apsw.Connection) -> None:
+        """Hand the opened connection to the thread and start it."""
+        self._connection = connection
+        sys.setswitchinterval(min(self._switch_interval_s, 0.0005))
+        self._thread.start()
+
+    def call(self, run: Callable[[Transaction], T]) -> "asyncio.Future[T]":
+        """Run a function inside the next group; its result arrives after the commit."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._submit(Job(future, run))
+        return future
+
+    def post(self, post: Post) -> None:
+        """Queue rows for the next group."""
+        self._submit(post)
+
+    async def close(self) -> None:
+        """Commit what is queued, then close the connection and end the thread."""
+        if not self._closing:
+            self._flush()
+            self._closing = True
+            self._queue.put(None)
+        await asyncio.shield(self._closed)
+        self._thread.join()
+
+    def _submit(self, work: Any) -> None:
+        refusal = self.failed or (StoreFailed(f"{self._name} is closed") if self._closing else None)
+        if refusal is not None:
+            work.future.set_exception(refusal)
+            return
+        if not self._chunk:
+            self._loop.call_soon(self._flush)
+        self._chunk.append(work)
+
+    def _flush(self) -> None:
+        if self._chunk and not self._closing:
+            chunk, self._chunk = self._chunk, []
+            self._hand_over.sent(len(chunk))
+            self._queue.put(chunk)
+
+    def _finish(self, finished: list[_Finished], wakes: dict[str, int], seconds: float, rows: int) -> None:
+        """Wake everyone of a group (on the loop)."""
+        self._hand_over.finished(len(finished))
+        for future, result, error in finished:
+            if future.done():
+                continue  # its caller was cancelled; the transaction took effect all the same
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+        self._after_commit(wakes, seconds, rows)
+
+    # --- below: the thread ---
+
+    def _main(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._work()
+        except BaseException as problem:  # a dead writer must be seen: everything queued and to come fails
+            error = problem
+            self.failed = StoreFailed(f"the store's writer ended: {problem!r}; restart the relay")
+            self._fail_queued()
+        try:
+            self._loop.call_soon_threadsafe(self._ended, error)
+        except RuntimeError:
+            return  # the loop is closed: nobody is left to tell
+
+    def _ended(self, error: BaseException | None) -> None:
+        sys.setswitchinterval(self._switch_interval_s)
+        self._closing = True
+        if not self._closed.done():
+            self._closed.set_result(None)
+        if error is not None:
+            self._loop.call_exception_handler({"message": "the store's writer thread ended", "exception": error})
+
+    def _work(self) -> None:
+        while True:
+            group = self._collect()
+            if not group:
+                break
+            self._commit_group(group)
+            self._checkpoint(idle=not self._ready and self._queue.empty())
+        if self.failed is None:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self._connection.close()
+
+    def _collect(self) -> list[Any]:
+        """Wait for work and take it up to the bound; empty at the end."""
+        ready = self._ready
+        if not ready and not self._closing_seen:
+            self._take(self._queue.get())
+        while not self._closing_seen:
+            try:
+                self._take(self._queue.get_nowait())
+            except Empty:
+                break
+        group: list[Any] = []
+        weight = 0
+        while ready and (not group or weight + ready[0].weight <= _GROUP_ROWS):
+            work = ready.popleft()
+            weight += work.weight
+            group.append(work)
+        return group
+
+    _closing_seen = False
+
+    def _take(self, chunk: list[Any] | None) -> None:
+        if chunk is None:
+            self._closing_seen = True
+        else:
+            self._ready.extend(chunk)
+
+    def _commit_group(self, group: list[Any]) -> None:
+        started_s = elapsed_s()
+        posts = [work for work in group if not isinstance(work, Job)]
+        units: list[Job | list[Any]] = [work for work in group if isinstance(work, Job)]
+        if posts:
+            units.insert(0, posts)
+        finished: list[_Finished] = []
+        transaction = Transaction(self._connection, self._clock.now())
+        while units:
+            transaction = Transaction(self._connection, self._clock.now())
+            try:
+                finished += self._run(transaction, units)
+                break
+            except _BadUnit as bad:
+                self._roll_back(transaction)
+                finished += _without(units, bad)
+            except _DISK_ERRORS as error:
+                self._fail(transaction, error, finished, units)
+                return
+        if units:
+            for follow in transaction.on_commit:
+                follow()
+            for platform in self._drain_wakes():
+                transaction.wake(platform, 0)
+        self._report(finished, transaction.wakes if units else {}, elapsed_s() - started_s, transaction.rows)
+
+    def _run(self, transaction: Transaction, units: "list[Job | list[Any]]") -> list[_Finished]:
+        done: list[_Finished] = []
+        transaction.execute("BEGIN IMMEDIATE")
+        for unit in units:
+            try:
+                if isinstance(unit, list):
+                    for post, result in zip(unit, self._intake(transaction, unit), strict=True):
+                        refused = isinstance(result, BaseException)
+                        done.append((post.future, None, result) if refused else (post.future, result, None))
+                else:
+                    done.append((unit.future, unit.run(transaction), None))
+            except _DISK_ERRORS:
+                raise
+            except RelayError as refusal:
+                assert isinstance(unit, Job), "the intake returns refusals"
+                done.append((unit.future, None, refusal))
+            except Exception as error:  # whatever one request's code raises is that request's answer, not the group's
+                raise _BadUnit(unit, error) from error
+        transaction.write_totals()
+        if transaction.rows and transaction.now - self._last_at_written >= _LAST_AT_EVERY_S:
+            transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
+            transaction.on_commit.append(lambda: setattr(self, "_last_at_written", transaction.now))
+        transaction.execute("COMMIT")
+        return done
+
+    def _roll_back(self, transaction: Transaction) -> None:
+        for undo in reversed(transaction.on_rollback):
+            undo()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _report(self, finished: list[_Finished], wakes: dict[str, int], seconds: float, rows: int) -> None:
+        self._hand_over.release()
+        self._loop.call_soon_threadsafe(self._finish, finished, wakes, seconds, rows)
+
+    def _checkpoint(self, *, idle: bool) -> None:
+        """Copy the WAL back when nobody waits, and in any case when it has grown to its bound."""
+        if self.failed is not None:
+            return
+        try:
+            pages, copied = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+            waiting = pages - copied
+            if waiting >= (_CHECKPOINT_IDLE_PAGES if idle else _CHECKPOINT_FORCED_PAGES):
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except _DISK_ERRORS as error:
+            self._fail(Transaction(self._connection, self._clock.now()), error, [], [])
+
+    def _fail(
+        self,
+        transaction: Transaction,
+        error: Exception,
+        finished: list[_Finished],
+        units: "list[Job | list[Any]]",
+    ) -> None:
+        """Fail the group and everything queued, then try until the file works again."""
+        self.failed = StoreFailed(f"the store {self._name} cannot commit ({error}); it is tried again every second")
+        for undo in reversed(transaction.on_rollback):
+            undo()
+        for unit in units:
+            finished += [(work.future, None, self.failed) for work in (unit if isinstance(unit, list) else [unit])]
+        self._report(finished, {}, 0.0, 0)
+        self._fail_queued()
+        wait_s = _RETRY_FIRST_S
+        while not self._closing_seen and not self._reopened():
+            try:
+                self._take(self._queue.get(timeout=wait_s))
+            except Empty:
+                wait_s = min(_RETRY_MAX_S, wait_s * 2)
+            self._fail_queued()
+
+    def _reopened(self) -> bool:
+        try:
+            self._connection.close()
+            self._connection = self._connect()
+            transaction = Transaction(self._connection, self._clock.now())
+            transaction.execute("BEGIN IMMEDIATE")
+            transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
+            self._recover_state(transaction)
+            transaction.execute("COMMIT")
+        except (apsw.Error, StoreError) as error:
+            self.failed = StoreFailed(f"the store {self._name} cannot commit ({error}); it is tried again every second")
+            return False
+        self.failed = None
+        self._report([], transaction.wakes, 0.0, 0)
+        return True
+
+    def _fail_queued(self) -> None:
+        while True:
+            try:
+                self._take(self._queue.get_nowait())
+            except Empty:
+                break
+        failed, self._ready = self._ready, deque()
+        if failed:
+            self._report([(work.future, None, self.failed) for work in failed], {}, 0.0, 0)
+
+
+def _without(units: "list[Job | list[Any]]", bad: _BadUnit) -> list[_Finished]:
+    """Take the unit that failed out of a group, or its posts apart; return what is answered by that."""
+    at = units.index(bad.unit)
+    if isinstance(bad.unit, list):
+        if len(bad.unit) > 1:
+            units[at : at + 1] = [[post] for post in bad.unit]
+            return []
+        work = bad.unit[0]
+    else:
+        work = bad.unit
+    del units[at]
+    return [(work.future, None, bad.error)]

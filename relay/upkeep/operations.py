@@ -1,0 +1,100 @@
+"""Carries out operators' operations (retry, drop, expire, resolve) in small steps, also after a restart.
+
+The matches were fixed in the store when the operation was started; a step applies the operation to the next few of
+them in one commit. An operation with a ``rate`` is paced evenly (its rate counts callbacks), and each operation has a
+task of its own, so that a slow one holds up no other.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol
+
+from aiolimiter import AsyncLimiter
+
+from relay.config.units import parse_rate
+from relay.core.clock import Clock
+from relay.telemetry.events import Events
+from relay.upkeep.alarm import Alarm, persist
+
+_STEP = 500  # callbacks per commit: some milliseconds of the writer
+_TICK_S = 0.25  # a paced operation steps about four times a second where its rate allows
+
+
+class Steps(Protocol):
+    """The part of a store that operations need."""
+
+    def open_operations(self) -> Awaitable[list[int]]:
+        """Return the operations that are not finished."""
+        ...
+
+    def operation(self, number: int) -> Awaitable[Mapping[str, Any] | None]:
+        """Return an operation's progress."""
+        ...
+
+    def step_operation(self, number: int, limit: int) -> Awaitable[Mapping[str, Any]]:
+        """Apply it to its next ``limit`` matches."""
+        ...
+
+
+class Operations:
+    """Runs every open operation to its end."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Steps,
+        clock: Clock,
+        events: Events,
+    ) -> None:
+        self._ledger = ledger
+        self._events = events
+        self._alarm = Alarm(clock)
+        self._running: dict[int, asyncio.Task[None]] = {}
+
+    def nudge(self) -> None:
+        """Tell that an operation was started."""
+        self._alarm.ring()
+
+    async def run(self) -> None:
+        """Run what is open and what is started later, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                for number in await persist(self._ledger.open_operations, events=self._events):
+                    if number not in self._running:
+                        self._running[number] = tasks.create_task(self._carry_out(number), name=f"operation {number}")
+                await self._alarm.until(float("inf"))
+
+    async def _carry_out(self, number: int) -> None:
+        try:
+            operation = await persist(lambda: self._ledger.operation(number), events=self._events)
+            if operation is None:
+                return
+            step, pacer = _pace(operation)
+            while operation["finished_at"] is None:
+                if pacer is not None:
+                    await pacer.acquire(step)
+                operation = await persist(lambda: self._ledger.step_operation(number, step), events=self._events)
+            self._tell(number, operation)
+        finally:
+            del self._running[number]
+
+    def _tell(self, number: int, operation: Mapping[str, Any]) -> None:
+        self._events.operation(
+            number=number,
+            action=operation["action"],
+            state="done",
+            matched=operation["matched"],
+            done=operation["done"],
+            skipped=sum(operation["skipped"].values()),
+        )
+
+
+def _pace(operation: Mapping[str, Any]) -> tuple[int, AsyncLimiter | None]:
+    """Return how many callbacks a step takes, and the pacer that spaces steps evenly."""
+    text = operation["options"].get("rate")
+    if text is None:
+        return _STEP, None
+    rate = parse_rate(text)
+    per_s = rate.limit / rate.window_s
+    step = max(1, min(_STEP, int(per_s * _TICK_S)))
+    return step, AsyncLimiter(step, step / per_s)

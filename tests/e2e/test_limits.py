@@ -1,0 +1,53 @@
+"""The strict limit as the platform sees it: few requests for much, and never one too many in any window."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+from relay.core.clock import boottime_s
+from relay.core.model import Rate
+from tests.e2e.checker import check
+from tests.e2e.harness import bench, order_callback
+
+
+@pytest.mark.timeout(60)
+async def test_3000_at_once_need_no_more_than_40_requests(tmp_path: Path) -> None:
+    """A burst of 3,000 is delivered within 10 s in at most 40 requests of up to 100."""
+    rng = random.Random(3000)
+    rows = [(f"order-{n}", order_callback(f"order-{n}", n, rng)) for n in range(3000)]
+    platform = {"rate": "100/min", "key": "order_id", "batch": {"max_items": 100}}
+    async with bench(tmp_path, platform=platform, sandbox=["--limit", "100/min"]) as run:
+        started_at = boottime_s()
+        await run.post(rows)
+        await run.drained(timeout_s=10 - (boottime_s() - started_at))
+        figures = await run.stats()
+        assert (figures["callbacks"], figures["distinct"], figures["rejected"]) == (3000, 3000, 0)
+        assert figures["requests"] <= 40
+        assert check(await run.evidence(rates=[Rate(100, 60.0)])) == {}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kills", [0, 3])
+async def test_no_window_holds_more_than_the_limit(tmp_path: Path, kills: int) -> None:
+    """600 callbacks at 10/s into 20/10s with answers late by 0 to 2 s, also over three SIGKILLs."""
+    rng = random.Random(600)
+    rate = Rate(20, 10.0)
+    platform = {"rate": str(rate), "key": "order_id", "concurrency": 8}
+    async with bench(tmp_path, platform=platform, sandbox=["--limit", "20/10s", "--latency", "0s..2s"]) as run:
+        kill_at = {150 * (number + 1) for number in range(kills)}
+        started_at = boottime_s()
+        posts = []
+        for n in range(600):
+            await asyncio.sleep(max(0.0, started_at + n * 0.1 - boottime_s()))  # open-loop load at 10/s
+            key = f"order-{n % 200}"
+            posts.append(asyncio.create_task(run.post([(key, order_callback(key, n, rng))])))
+            if n in kill_at:
+                await run.kill()
+                await run.restart()
+        await asyncio.wait_for(asyncio.gather(*posts), 20)
+        await run.drained(timeout_s=60)
+        figures = await run.stats()
+        assert (figures["rejected"], figures["distinct"]) == (0, 600)
+        assert figures["peaks"]["10"] <= 20
+        assert check(await run.evidence(rates=[rate])) == {}

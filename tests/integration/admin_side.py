@@ -1,0 +1,149 @@
+"""An admin listener on a real socket over the memory store, for the tests of the API and of the command line."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from relay.admin.access import Access, User
+from relay.admin.api import AdminApi
+from relay.admin.configuration import ConfigAccess
+from relay.admin.server import AdminServer, AdminSettings
+from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
+from relay.store.memory import MemoryStore
+from relay.telemetry.events import Events
+from relay.telemetry.metrics import Metrics
+from relay.upkeep.operations import Operations
+
+START = 1_790_000_000.0
+USERS = [User(role, role, f"{role}-token") for role in ("viewer", "operator", "privacy", "admin")]
+
+
+@dataclass
+class FakeClock:
+    """Time that stands until it is moved."""
+
+    at: float = START
+
+    def now(self) -> float:
+        return self.at
+
+
+@dataclass
+class FakeControl:
+    """Delivery's live facts as a test sets them, and what was asked of it."""
+
+    facts: dict[str, dict[str, Any]] = field(default_factory=lambda: {"shop-a": {}, "shop-b": {}})
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+
+    def views(self) -> Mapping[str, Mapping[str, Any]]:
+        return self.facts
+
+    async def pause(self, name: str, reason: str) -> None:
+        self.asked.append(("pause", name, reason))
+        self.facts[name] = {"paused": True, "pause_reason": reason}
+
+    async def resume(self, name: str) -> None:
+        self.asked.append(("resume", name))
+        self.facts[name] = {}
+
+    async def flush(self, name: str) -> None:
+        self.asked.append(("flush", name))
+
+
+@dataclass
+class FakeConfig:
+    """A configuration that is valid when it says so."""
+
+    reloads: list[tuple[bool, bool]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    async def validate(self, text: str | None) -> Sequence[str]:
+        return [] if text is None or "version: 1" in text else ["config.yaml:1:1: E008 the format version is missing"]
+
+    async def reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
+        self.reloads.append((dry_run, force))
+        return {"applied": not dry_run and not self.problems, "changes": [], "problems": self.problems}
+
+    def access(self) -> ConfigAccess:
+        return ConfigAccess(effective=lambda: {"version": 1}, validate=self.validate, reload=self.reload)
+
+
+@dataclass
+class AdminSide:
+    """What a test holds of a running admin listener."""
+
+    url: str
+    store: MemoryStore
+    clock: FakeClock
+    control: FakeControl
+    config: FakeConfig
+    operations: Operations
+    api: AdminApi
+
+    async def accept(self, count: int = 1, *, platform: str = "shop-a", **fields: Any) -> list[str]:
+        """Accept callbacks and return their ids."""
+        rows = [
+            NewCallback(
+                **{
+                    "platform": platform,
+                    "payload": b'{"order_id":"A-991","phone":"13812345678"}',
+                    "key": None,
+                    "event": "order.paid",
+                    "lane": Lane.NORMAL,
+                    "expires_s": 86400.0,
+                    "idempotency_key": None,
+                    "content_type": None,
+                    "traceparent": None,
+                    "group": "",
+                    **fields,
+                }
+            )
+            for _ in range(count)
+        ]
+        return (await self.store.accept(rows)).ids
+
+    async def bury(self, ids: Sequence[str]) -> None:
+        """Make dead letters of pending callbacks."""
+        wanted = Filter(ids=tuple(ids))
+        started = await self.store.start_operation("drop", wanted, options={}, expect_count=len(ids))
+        await self.store.step_operation(started["number"], len(ids))
+
+
+@contextlib.asynccontextmanager
+async def admin_side(
+    *, users: Sequence[User] = (), listen: str = "127.0.0.1:0", reloads: bool = True
+) -> AsyncIterator[AdminSide]:
+    """Serve an admin listener until the block ends."""
+    clock = FakeClock()
+    store = MemoryStore(clock=clock)
+    await store.configure(
+        StoreRules(
+            quotas={"shop-a": Quota("shop-a", (Rate(100, 60.0),))},
+            platforms={"shop-a": PlatformRules(quotas=("shop-a",)), "shop-b": PlatformRules()},
+        )
+    )
+    metrics = Metrics()
+    events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=metrics)
+    control, config = FakeControl(), FakeConfig()
+    operations = Operations(ledger=store, clock=clock, events=events)
+    access = config.access()
+    api = AdminApi(
+        ledger=store,
+        control=control,
+        access=Access(users),
+        config=access if reloads else ConfigAccess(effective=access.effective, validate=access.validate),
+        events=events,
+        metrics=metrics,
+        batch_items=lambda: {"shop-a": 10},
+        operation_started=operations.nudge,
+    )
+    server = AdminServer(settings=AdminSettings(listen=listen), api=api, ping=store.ping, events=events)
+    await server.start()
+    try:
+        url = server.address if server.address.startswith("unix:") else f"http://{server.address}"
+        yield AdminSide(url, store, clock, control, config, operations, api)
+    finally:
+        await server.close(0.1)
+    assert not metrics.refused["admin", "internal"]

@@ -1,0 +1,365 @@
+"""The admin API over real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from admin_side import START, USERS, AdminSide, admin_side
+from relay.admin.access import Permission
+
+
+class Caller:
+    """Calls an admin side as one user."""
+
+    def __init__(self, session: aiohttp.ClientSession, side: AdminSide) -> None:
+        self.session = session
+        self.side = side
+
+    async def __call__(
+        self, method: str, path: str, *, json: Any = None, role: str | None = None, data: Any = None
+    ) -> tuple[int, Any]:
+        headers = {"Authorization": f"Bearer {role}-token"} if role else {}
+        async with self.session.request(
+            method, self.side.url + path, json=json, data=data, headers=headers
+        ) as response:
+            is_json = response.content_type.endswith("json")
+            return response.status, await (response.json() if is_json else response.text())
+
+
+@pytest.fixture
+async def call() -> AsyncIterator[Caller]:
+    """A caller of an admin side without users."""
+    async with admin_side() as side, aiohttp.ClientSession() as session:
+        yield Caller(session, side)
+
+
+async def test_the_ledger_accounts_for_every_callback(call: Caller) -> None:
+    """Totals per platform and over all add up, and nothing is unaccounted."""
+    ids = await call.side.accept(5)
+    await call.side.accept(2, platform="shop-b")
+    await call.side.bury(ids[:1])
+
+    status, ledger = await call("GET", "/v1/ledger")
+
+    assert status == 200
+    zero = {"delivered": 0, "expired": 0, "superseded": 0, "unaccounted": 0}
+    assert ledger["total"] == {"accepted": 7, "dead": 1, "pending": 6, **zero}
+    assert ledger["platforms"]["shop-a"] == {"accepted": 5, "dead": 1, "pending": 4, **zero}
+
+
+@pytest.mark.parametrize(
+    ("facts", "state", "reason"),
+    [
+        ({"paused": True, "pause_reason": "sale", "broken": True, "throttled_until": START + 9}, "paused", "sale"),
+        ({"broken": True, "breaker_reason": "5 in a row", "throttled_until": START + 9}, "broken", "5 in a row"),
+        ({"throttled_until": START + 9, "throttle_reason": "429", "limited_until": START + 5}, "throttled", "429"),
+        ({"limited_until": START + 5}, "limited", "waiting for a slot"),
+        ({"throttled_until": START - 1, "limited_until": None}, "ok", ""),
+    ],
+)
+async def test_a_platform_shows_the_state_that_explains_most(
+    call: Caller, facts: dict[str, Any], state: str, reason: str
+) -> None:
+    """paused before broken before throttled before limited before ok; times past say nothing."""
+    call.side.control.facts["shop-a"] = facts
+
+    _, view = await call("GET", "/v1/platforms/shop-a")
+
+    assert (view["state"], view["reason"]) == (state, reason)
+
+
+async def test_a_platform_shows_its_queue_and_quota(call: Caller) -> None:
+    """Pending, age of the oldest, quota windows and the drain time; times as UTC, durations as seconds."""
+    await call.side.accept(2500)
+    call.side.clock.at += 7.5
+    call.side.control.facts["shop-a"] = {"throttled_until": START + 10.1234}
+
+    _, listed = await call("GET", "/v1/platforms")
+    view = listed["items"][0]
+
+    assert [each["name"] for each in listed["items"]] == ["shop-a", "shop-b"]
+    assert view["pending"] == 2500
+    assert view["oldest_due_seconds"] == 7.5
+    assert view["until"] == "2026-09-21T14:13:30.123Z"
+    assert {key: view["quotas"][0][key] for key in ("quota", "window_s", "limit", "used")} == {
+        "quota": "shop-a",
+        "window_s": 60.0,
+        "limit": 100,
+        "used": 0,
+    }
+    assert view["drain_eta_seconds"] == 90.0  # 250 batches of 10: 100 at once, 150 at 100 a minute
+    assert listed["items"][1]["drain_eta_seconds"] == 0.0
+
+
+async def test_an_unknown_platform_is_named_with_what_was_meant(call: Caller) -> None:
+    """404 unknown_platform with a suggestion, for paths and filters alike."""
+    for method, path in [
+        ("GET", "/v1/platforms/shop-c"),
+        ("POST", "/v1/platforms/shop-c/pause"),
+        ("GET", "/v1/callbacks?platform=shop-c"),
+    ]:
+        status, problem = await call(method, path)
+
+        assert (status, problem["code"]) == (404, "unknown_platform")
+        assert "did you mean 'shop-" in problem["detail"]
+
+
+async def test_pause_resume_and_flush_reach_delivery_and_are_audited(call: Caller) -> None:
+    """Each answers the platform's new view, and who, from where and why is on record."""
+    status, view = await call("POST", "/v1/platforms/shop-a/pause", json={"reason": "stocktaking"})
+    await call("POST", "/v1/platforms/shop-a/flush")
+    _, resumed = await call("POST", "/v1/platforms/shop-a/resume")
+
+    assert (status, view["state"], view["reason"], resumed["state"]) == (200, "paused", "stocktaking", "ok")
+    assert call.side.control.asked == [("pause", "shop-a", "stocktaking"), ("flush", "shop-a"), ("resume", "shop-a")]
+    records = call.side.store._audit
+    assert [each["action"] for each in records] == ["platform.pause", "platform.flush", "platform.resume"]
+    assert {key: records[0][key] for key in ("who", "from", "target", "reason", "at")} == {
+        "who": "local",
+        "from": "127.0.0.1",
+        "target": "shop-a",
+        "reason": "stocktaking",
+        "at": START,
+    }
+
+
+async def test_lists_come_in_pages_without_gaps_or_repeats(call: Caller) -> None:
+    """Following `next` shows every callback once, newest first."""
+    ids = await call.side.accept(7)
+    seen: list[str] = []
+    query = "?limit=3"
+    while True:
+        _, found = await call("GET", f"/v1/callbacks{query}")
+        seen += [item["id"] for item in found["items"]]
+        if found["next"] is None:
+            break
+        query = f"?limit=3&cursor={found['next']}"
+
+    assert seen == ids[::-1]
+
+
+async def test_filters_narrow_a_list(call: Caller) -> None:
+    """By key, state and time; relative times count back from now."""
+    old = await call.side.accept(1, key="A-1")
+    call.side.clock.at += 7200
+    new = await call.side.accept(2, key="A-2")
+    await call.side.bury(new[:1])
+
+    async def listed(path: str) -> list[str]:
+        status, found = await call("GET", path)
+        assert status == 200, found
+        return [item["id"] for item in found["items"]]
+
+    assert await listed("/v1/callbacks?key=A-1") == old
+    assert await listed("/v1/callbacks?since=1h&state=pending") == new[1:]
+    assert await listed("/v1/callbacks?until=2026-09-21T14:30:00Z") == old
+    assert await listed("/v1/callbacks?until=2026-09-21T22:30:00+08:00") == old
+    assert await listed(f"/v1/callbacks?ids={old[0]},{new[1]}") == [new[1], *old]
+    assert await listed("/v1/dead-letters") == new[:1]
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "hint"),
+    [
+        ("?platfrom=shop-a", "invalid_filter", "did you mean 'platform'"),
+        ("?state=ded", "invalid_filter", "did you mean 'dead'"),
+        ("?since=yesterday", "invalid_filter", "'since'"),
+        ("?since=9999999d", "invalid_filter", "'since'"),
+        ("?limit=0", "invalid_filter", "limit"),
+        ("?limit=1001", "invalid_filter", "limit"),
+        ("?cursor=nonsense", "invalid_cursor", "cursor"),
+    ],
+)
+async def test_a_bad_filter_names_its_key(call: Caller, query: str, code: str, hint: str) -> None:
+    """400 with the key and what was meant."""
+    status, problem = await call("GET", f"/v1/callbacks{query}")
+
+    assert (status, problem["code"]) == (400, code)
+    assert hint in problem["detail"]
+
+
+async def test_one_callback_tells_why_it_waits(call: Caller) -> None:
+    """Its times, attempts, and the reason it is not sent, with the time where there is one."""
+    (callback_id,) = await call.side.accept()
+    _, first = await call("GET", f"/v1/callbacks/{callback_id}")
+    call.side.control.facts["shop-a"] = {"broken": True, "probe_at": START + 18}
+    _, second = await call("GET", f"/v1/callbacks/{callback_id}")
+
+    assert first["accepted_at"] == "2026-09-21T14:13:20.000Z"
+    assert first["attempts"] == []
+    assert first["waiting"] == {"for": "slot", "until": None}
+    assert second["waiting"] == {"for": "breaker", "until": "2026-09-21T14:13:38.000Z"}
+    assert "payload" not in first
+    status, problem = await call("GET", "/v1/callbacks/NOSUCHID")
+    assert (status, problem["code"]) == (404, "unknown_callback")
+
+
+async def test_payloads_are_masked_unless_the_role_may_see_them() -> None:
+    """A viewer sees the structure, privacy sees the bytes; both looks are on record by name."""
+    async with admin_side(users=USERS) as side, aiohttp.ClientSession() as session:
+        call = Caller(session, side)
+        (callback_id,) = await side.accept()
+
+        _, masked = await call("GET", f"/v1/callbacks/{callback_id}?payload=1", role="viewer")
+        _, plain = await call("GET", f"/v1/callbacks/{callback_id}?payload=1", role="privacy")
+
+        assert masked["payload"] == {"order_id": "A***", "phone": "138****5678"}
+        assert plain["payload"] == {"order_id": "A-991", "phone": "13812345678"}
+        assert [(each["who"], each["action"]) for each in side.store._audit] == [
+            ("viewer", "payload.view_masked"),
+            ("privacy", "payload.reveal"),
+        ]
+
+
+async def test_without_users_payloads_stay_masked(call: Caller) -> None:
+    """Being on the machine is no licence to read customers' data."""
+    (callback_id,) = await call.side.accept()
+
+    _, found = await call("GET", f"/v1/callbacks/{callback_id}?payload=1")
+
+    assert found["payload_form"] == "masked"
+
+
+async def test_an_operation_runs_over_all_matches(call: Caller) -> None:
+    """202 with its place, then progress to the end; what was skipped is counted by reason."""
+    ids = await call.side.accept(1200, key=None)
+    await call.side.bury(ids)
+    running = asyncio.create_task(call.side.operations.run())
+
+    counted = await call("POST", "/v1/operations", json=_retry(dry_run=True))
+    status, started = await call("POST", "/v1/operations", json=_retry(expect_count=1200, reason="shop is back"))
+    while (found := (await call("GET", f"/v1/operations/{started['id']}"))[1])["finished_at"] is None:
+        await asyncio.sleep(0.01)
+    running.cancel()
+
+    assert counted == (200, {"action": "retry", "dry_run": True, "matched": 1200})
+    assert (status, started["matched"], started["options"]["reason"]) == (202, 1200, "shop is back")
+    assert (found["done"], found["skipped"]) == (1200, {})
+    assert (await call("GET", "/v1/ledger"))[1]["total"]["pending"] == 1200
+    assert [each["action"] for each in call.side.store._audit] == ["operation.retry"]
+
+
+async def test_a_count_that_no_longer_fits_does_nothing(call: Caller) -> None:
+    """409 count_mismatch with both numbers, and no operation exists."""
+    await call.side.bury(await call.side.accept(2))
+
+    status, problem = await call("POST", "/v1/operations", json=_retry(expect_count=5))
+
+    assert (status, problem["code"], problem["expected"], problem["found"]) == (409, "count_mismatch", 5, 2)
+    assert (await call("GET", "/v1/operations"))[1]["items"] == []
+    assert (await call("GET", "/v1/operations/99"))[1]["code"] == "unknown_operation"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "hint"),
+    [
+        ({"action": "rety"}, "invalid_request", "did you mean 'retry'"),
+        ({}, "invalid_request", "'action' is missing"),
+        ({"action": "retry", "filter": {"stat": "dead"}}, "invalid_filter", "did you mean 'state'"),
+        ({"action": "retry", "filter": {"key": 7}}, "invalid_filter", "'key' must be a string"),
+        ({"action": "retry", "filter": {"ids": []}}, "invalid_filter", "ids"),
+        ({"action": "retry", "filters": {}}, "invalid_request", "did you mean 'filter'"),
+        ({"action": "retry", "filter": {}}, "invalid_request", "expect_count"),
+        ({"action": "retry", "rate": "50/minute"}, "invalid_request", "did you mean 50/min"),
+        ({"action": "retry", "rate": 50}, "invalid_request", "'rate'"),
+        ({"action": "resolve", "filter": {"key": "A"}}, "invalid_request", "'as' is missing"),
+        ({"action": "drop", "expect_count": True}, "invalid_request", "expect_count"),
+        ([], "invalid_request", "object"),
+    ],
+)
+async def test_a_bad_operation_says_what_is_wrong(call: Caller, body: Any, code: str, hint: str) -> None:
+    """400 naming the key; nothing is started."""
+    status, problem = await call("POST", "/v1/operations", json=body)
+
+    assert (status, problem["code"]) == (400, code)
+    assert hint in problem["detail"]
+    assert call.side.store._audit == []
+
+
+async def test_the_configuration_is_validated_and_reloaded(call: Caller) -> None:
+    """Problems are listed at once; a reload with problems changes nothing and says so with 422."""
+    assert (await call("GET", "/v1/config"))[1] == {"version": 1}
+    assert (await call("POST", "/v1/config/validate", data=b"version: 1"))[1] == {"valid": True, "problems": []}
+    assert (await call("POST", "/v1/config/validate", data=b"version: 2"))[1]["valid"] is False
+    assert (await call("POST", "/v1/config/reload", json={"dry_run": True}))[1]["applied"] is False
+    assert (await call("POST", "/v1/config/reload"))[1]["applied"] is True
+    call.side.config.problems = ["config.yaml:3:1: E010 unknown key"]
+
+    status, problem = await call("POST", "/v1/config/reload")
+
+    assert (status, problem["code"], problem["problems"]) == (422, "invalid_config", call.side.config.problems)
+    assert [each["action"] for each in call.side.store._audit] == ["config.reload", "config.reload"]
+
+
+async def test_a_daemon_that_cannot_reload_says_so() -> None:
+    """501 not_supported instead of a reload that does nothing."""
+    async with admin_side(reloads=False) as side, aiohttp.ClientSession() as session:
+        status, problem = await Caller(session, side)("POST", "/v1/config/reload")
+
+        assert (status, problem["code"]) == (501, "not_supported")
+
+
+async def test_every_role_may_do_its_own_and_nothing_else() -> None:
+    """The whole matrix of roles and endpoints, no token and a wrong one included: denied unless granted."""
+    granted = {
+        "viewer": {Permission.VIEW},
+        "privacy": {Permission.VIEW},
+        "operator": {Permission.VIEW, Permission.OPERATE},
+        "admin": {Permission.VIEW, Permission.OPERATE},
+    }
+    async with admin_side(users=USERS) as side, aiohttp.ClientSession() as session:
+        call = Caller(session, side)
+        for endpoint in side.api.endpoints:
+            path = endpoint.path.replace("{platform}", "shop-a").replace("{id}", "1")
+            for role in (None, "stranger", *granted):
+                status, found = await call(endpoint.method, path, role=role)
+                if role not in granted:
+                    expected = "unauthorized"
+                else:
+                    expected = "" if endpoint.needs in granted[role] else "forbidden"
+                code = found["code"] if status in (401, 403) else ""
+
+                assert code == expected, (endpoint.method, path, role, status)
+
+
+async def test_probes_and_the_index_need_no_token() -> None:
+    """Health checkers and browsers see that it lives, and nothing else."""
+    async with admin_side(users=USERS) as side, aiohttp.ClientSession() as session:
+        call = Caller(session, side)
+        assert (await call("GET", "/livez"))[0] == 200
+        assert (await call("GET", "/readyz"))[0] == 200
+        status, text = await call("GET", "/")
+        assert status == 200
+        assert "/v1/platforms" in text
+
+
+async def test_metrics_show_what_the_store_holds(call: Caller) -> None:
+    """A scrape reads the store when it is asked."""
+    await call.side.accept(3)
+
+    _, text = await call("GET", "/metrics")
+
+    assert 'relay_pending{platform="shop-a"} 3.0' in text
+
+
+async def test_openapi_tells_every_route(call: Caller) -> None:
+    """The document and the router agree in both directions."""
+    _, document = await call("GET", "/openapi.json")
+
+    told = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert told == {(each.method, each.path) for each in call.side.api.endpoints}
+    for method, path in told:
+        status, _ = await call(method, path.replace("{platform}", "shop-a").replace("{id}", "1"))
+        assert status not in (405, 500), path
+
+
+async def test_a_foreign_host_is_refused(call: Caller) -> None:
+    """DNS rebinding: a browser that was sent here by another name gets nothing."""
+    async with call.session.get(call.side.url + "/v1/ledger", headers={"Host": "evil.example"}) as response:
+        assert (response.status, (await response.json())["code"]) == (403, "forbidden_host")
+
+
+def _retry(**more: Any) -> dict[str, Any]:
+    return {"action": "retry", "filter": {"platform": "shop-a", "state": "dead"}, **more}

@@ -1,0 +1,252 @@
+"""The side duties over the memory store; time is fake where it decides and short where it passes."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import structlog
+from relay.core.errors import StoreFailed
+from relay.core.model import Filter, Lane, NewCallback
+from relay.store.memory import MemoryStore
+from relay.telemetry.events import Events
+from relay.telemetry.metrics import Metrics
+from relay.upkeep import alarm
+from relay.upkeep.expiry import Expiry
+from relay.upkeep.operations import Operations
+from relay.upkeep.pruner import Pruner
+from relay.upkeep.watchdog import Watchdog
+
+
+class LoopClock:
+    """The loop's time, which a test can push forward."""
+
+    def __init__(self) -> None:
+        self.pushed_s = 1_790_000_000.0
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time() + self.pushed_s
+
+
+@pytest.fixture
+def log() -> Iterator[list[dict[str, Any]]]:
+    """Everything said through events."""
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+def events(log: list[dict[str, Any]]) -> Events:
+    """Events that are captured."""
+    return Events(log=structlog.get_logger(), metrics=Metrics())
+
+
+@contextlib.asynccontextmanager
+async def running(duty: Any) -> Any:
+    """Run a side duty until the block ends; it must end by cancellation only."""
+    task = asyncio.create_task(duty.run())
+    try:
+        yield task
+    finally:
+        assert not task.done(), task
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(5):
+        while not await holds():
+            await asyncio.sleep(0.005)
+
+
+async def accept(store: MemoryStore, count: int = 1, *, expires_s: float = 3600.0) -> list[str]:
+    """Accept callbacks."""
+    row = NewCallback("shop-a", b"{}", None, None, Lane.NORMAL, expires_s, None, None, None, "")
+    return (await store.accept([row] * count)).ids
+
+
+async def bury(store: MemoryStore, count: int) -> None:
+    """Accept callbacks and make dead letters of them."""
+    await accept(store, count)
+    wanted = Filter(state="pending")
+    started = await store.start_operation("drop", wanted, options={}, expect_count=count)
+    await store.step_operation(started["number"], count)
+
+
+class Counting:
+    """A store whose calls are counted, and which fails as often as it is told."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.calls: list[tuple[Any, ...]] = []
+        self.failures = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.store, name)
+
+        async def called(*given: Any) -> Any:
+            self.calls.append((name, *given))
+            if self.failures:
+                self.failures -= 1
+                raise StoreFailed("disk full")
+            return await method(*given)
+
+        return called
+
+
+async def test_callbacks_expire_when_their_time_is_over(events: Events) -> None:
+    """At the time itself, without asking in between; a nudge tells of an earlier one."""
+    clock = LoopClock()
+    store = Counting(MemoryStore(clock=clock))
+    await accept(store.store, expires_s=30.0)
+    expiry = Expiry(ledger=store, clock=clock, events=events)
+
+    async def expired(count: int) -> bool:
+        return (await store.store.totals())["shop-a"]["expired"] == count
+
+    async with running(expiry):
+        await until(lambda: _true(len(store.calls) == 1))
+        await accept(store.store, expires_s=0.05)
+        expiry.nudge(clock.now() + 0.05)
+        await until(lambda: expired(1))
+        calls = len(store.calls)
+        clock.pushed_s += 30
+        expiry.nudge(0.0)
+        await until(lambda: expired(2))
+
+    assert calls <= 3
+    assert len(store.calls) <= 5
+
+
+async def test_a_nudge_about_a_later_expiry_wakes_nobody(events: Events) -> None:
+    """A flood of callbacks with the usual expiry costs no commits."""
+    clock = LoopClock()
+    store = Counting(MemoryStore(clock=clock))
+    expiry = Expiry(ledger=store, clock=clock, events=events)
+
+    async with running(expiry):
+        await until(lambda: _true(len(store.calls) == 1))
+        for _ in range(1000):
+            expiry.nudge(clock.now() + 86400.0)
+        await asyncio.sleep(0.02)
+
+    assert len(store.calls) == 1
+
+
+async def test_pruning_goes_on_in_steps_and_then_rests(events: Events) -> None:
+    """While there is more it steps again soon; then not until a minute later or a nudge."""
+
+    class Store:
+        left = 4
+        calls = 0
+
+        async def prune(self) -> bool:
+            self.calls += 1
+            self.left = max(0, self.left - 1)
+            return self.left > 0
+
+    store = Store()
+    pruner = Pruner(ledger=store, clock=LoopClock(), events=events)
+    async with running(pruner):
+        await until(lambda: _true(store.left == 0))
+        await asyncio.sleep(0.05)
+        rested = store.calls
+        pruner.nudge()
+        await until(lambda: _true(store.calls > rested))
+
+    assert rested == 4
+
+
+async def test_an_operation_runs_in_steps_to_its_end(events: Events, log: list[dict[str, Any]]) -> None:
+    """At most 500 callbacks a commit; its end is told once."""
+    store = Counting(MemoryStore(clock=LoopClock()))
+    await bury(store.store, 1200)
+    operations = Operations(ledger=store, clock=store.store.clock, events=events)
+    async with running(operations):
+        started = await store.store.start_operation("retry", Filter(state="dead"), options={}, expect_count=1200)
+        operations.nudge()
+        await until(lambda: _finished(store.store, started["number"]))
+        await until(lambda: _true(any(line["event"] == "operation" for line in log)))
+
+    assert [call[2] for call in store.calls if call[0] == "step_operation"] == [500, 500, 500]
+    assert [line["done"] for line in log if line["event"] == "operation"] == [1200]
+
+
+async def test_operations_go_on_after_a_restart_and_a_slow_one_holds_up_no_other(events: Events) -> None:
+    """What is open when the duty starts is carried out; a paced operation spaces its callbacks evenly."""
+    store = Counting(MemoryStore(clock=LoopClock()))
+    await bury(store.store, 100)
+    slow = await store.store.start_operation(
+        "retry", Filter(state="dead", until=9e9), options={"rate": "20/s"}, expect_count=None
+    )
+    await accept(store.store, 1000)
+    fast = await store.store.start_operation("expire", Filter(state="pending"), options={}, expect_count=1000)
+    loop = asyncio.get_running_loop()
+    began_at = loop.time()
+    async with running(Operations(ledger=store, clock=store.store.clock, events=events)):
+        await until(lambda: _finished(store.store, fast["number"]))
+
+        async def some() -> bool:
+            found = await store.store.operation(slow["number"])
+            return found is not None and found["done"] >= 10
+
+        await until(some)
+        took_s = loop.time() - began_at
+        progress = await store.store.operation(slow["number"])
+
+    assert progress is not None
+    assert progress["done"] == 10  # 5 at once, 5 more after a quarter of a second
+    assert took_s >= 0.2
+
+
+async def test_a_store_that_cannot_commit_is_asked_again(
+    events: Events, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk ends no side duty; it goes on when the disk has room."""
+    monkeypatch.setattr(alarm, "_FIRST_S", 0.001)
+    store = Counting(MemoryStore(clock=LoopClock()))
+    await bury(store.store, 3)
+    started = await store.store.start_operation("retry", Filter(state="dead"), options={}, expect_count=3)
+    store.failures = 4
+    async with running(Operations(ledger=store, clock=store.store.clock, events=events)):
+        await until(lambda: _finished(store.store, started["number"]))
+
+    assert [line["event"] for line in log].count("store_failed") == 4
+
+
+async def test_the_watchdog_speaks_only_after_a_round_trip(events: Events, log: list[dict[str, Any]]) -> None:
+    """A hanging writer keeps it silent and is told of; a store that answers "cannot commit" is alive."""
+    alive: list[float] = []
+    gate = asyncio.Event()
+    answers: list[BaseException | None] = [None, StoreFailed("disk full")]
+
+    async def ping() -> None:
+        if not answers:
+            await gate.wait()
+        elif (error := answers.pop(0)) is not None:
+            raise error
+
+    clock = LoopClock()
+    watchdog = Watchdog(
+        ping=ping, alive=lambda: alive.append(clock.now()), events=events, clock=clock, interval_s=0.01, late_s=0.03
+    )
+    async with running(watchdog):
+        await until(lambda: _true(any(line["event"] == "watchdog_late" for line in log)))
+        silent = len(alive)
+        gate.set()
+        await until(lambda: _true(len(alive) > silent))
+
+    assert silent == 2
+    assert [line["part"] for line in log][:2] == ["store", "store"]
+
+
+async def _true(holds: bool) -> bool:
+    return holds
+
+
+async def _finished(store: MemoryStore, number: int) -> bool:
+    found = await store.operation(number)
+    return found is not None and found["finished_at"] is not None

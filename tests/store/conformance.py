@@ -1,0 +1,19 @@
+"""The suite every backend passes: ``class TestMine(Conformance)`` beside a fixture ``harness`` (see ``harness.py``).
+
+Backends that outlive their process also take ``DurabilityConformance``.
+"""
+
+from tests.store.accepting import AcceptingConformance
+from tests.store.claiming import ClaimingConformance
+from tests.store.durability import DurabilityConformance
+from tests.store.keeping import KeepingConformance
+from tests.store.operating import OperatingConformance
+from tests.store.settling import SettlingConformance
+
+__all__ = ["Conformance", "DurabilityConformance"]
+
+
+class Conformance(
+    AcceptingConformance, ClaimingConformance, SettlingConformance, OperatingConformance, KeepingConformance
+):
+    """What memory and every other backend promise alike."""

@@ -1,0 +1,6 @@
+"""Lets the suite's asserts explain themselves."""
+
+import pytest
+
+for _module in ("accepting", "claiming", "settling", "operating", "keeping", "durability", "harness"):
+    pytest.register_assert_rewrite(f"tests.store.{_module}")

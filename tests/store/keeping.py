@@ -1,0 +1,100 @@
+"""Conformance: expiry, pruning and upkeep."""
+
+from relay.core.model import Rate
+from tests.store.harness import (
+    Harness,
+    balanced,
+    bury,
+    claimed,
+    deliver,
+    hold,
+    note,
+    operate,
+    post,
+    refused,
+    resend,
+    rules,
+    shown,
+    states,
+    wish,
+)
+
+
+class KeepingConformance:
+    async def test_expiry(self, harness: Harness) -> None:
+        """Pending callbacks end when their time is over, and the store says when the next one is due."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(key="k", expires_s=10), note(key="k", expires_s=30))
+        accepted_at = harness.clock.now()
+        assert await store.expire() == accepted_at + 10
+        harness.clock.advance(10)
+        assert await store.expire() == accepted_at + 30
+        assert await states(store, accepted.ids) == ["expired", "pending"]
+        assert (await shown(store, accepted.ids[0]))["ended_at"] == harness.clock.now()
+        assert [item.id for item in (await claimed(store)).items] == accepted.ids[1:]
+        await balanced(store)
+
+    async def test_frozen_and_held_do_not_expire(self, harness: Harness) -> None:
+        """No callback ends by time while its batch is frozen or a person is to decide; afterwards it does."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"0", expires_s=10), note(b"1", expires_s=10))
+        batch = await claimed(store, wish(max_items=1))
+        await hold(store, await claimed(store), harness.clock)
+        harness.clock.advance(10)
+        await store.expire()
+        assert await states(store, accepted.ids) == ["pending", "pending"]
+        await resend(store, batch, harness.clock, after_s=0)
+        await store.expire()
+        assert await states(store, accepted.ids) == ["pending", "pending"]
+        await operate(store, "resolve", **{"as": "retry"})
+        await store.expire()
+        assert await states(store, accepted.ids) == ["pending", "expired"]
+
+    async def test_pruning_keeps_totals(self, harness: Harness) -> None:
+        """Old ended callbacks go, each kind after its own time; totals stay, idempotency keys are forgotten."""
+        store = await harness.open(rules(keep_delivered_s=100.0, keep_dead_s=300.0))
+        done = await post(store, note(b"1", idempotency_key="a"))
+        await deliver(store, await claimed(store), harness.clock)
+        dead = await post(store, note(b"2"))
+        await bury(store, await claimed(store), harness.clock)
+        kept = await post(store, note(b"3"))
+        before = await balanced(store)
+
+        async def left() -> list[bool]:
+            while await store.prune():
+                pass
+            return [await store.callback(callback_id) is not None for callback_id in (*done.ids, *dead.ids, *kept.ids)]
+
+        harness.clock.advance(99)
+        assert await left() == [True, True, True]
+        harness.clock.advance(1)
+        assert await left() == [False, True, True]
+        harness.clock.advance(200)
+        assert await left() == [False, False, True]
+        assert await balanced(store) == before
+        again = await post(store, note(b"other", idempotency_key="a"))
+        assert again.duplicates == frozenset()
+
+    async def test_attempts_outlive_callbacks(self, harness: Harness) -> None:
+        """An attempt inside a window counts after its callback was pruned, also for a quota rebuilt from attempts."""
+        first = rules("shop", keep_delivered_s=1.0)
+        store = await harness.open(first)
+        await post(store, note(b"1"))
+        await deliver(store, await claimed(store), harness.clock)
+        harness.clock.advance(5)
+        while await store.prune():
+            pass
+        await store.configure(rules("shop", rate=Rate(1, 60.0), keep_delivered_s=1.0))
+        await post(store, note(b"2"))
+        wait = await refused(store)
+        assert (wait.at, wait.reason) == (harness.clock.now() + 55, "limit")
+
+    async def test_housekeeping_calls(self, harness: Harness) -> None:
+        """A healthy store answers ping, takes audit records, tells its size and closes twice."""
+        store = await harness.open(rules())
+        await store.ping()
+        await store.audit({"who": "ops", "what": "pause", "why": "test"})
+        size = await store.size()
+        assert set(size) >= {"bytes", "used_bytes", "max_bytes"}
+        await store.close()
+        await store.close()

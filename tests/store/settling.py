@@ -1,0 +1,178 @@
+"""Conformance: what answers do to callbacks."""
+
+import math
+
+import pytest
+from relay.core.model import Ending, Outcome, Requeue, Resend, State
+from tests.store.harness import (
+    Harness,
+    balanced,
+    bury,
+    claimed,
+    deliver,
+    hold,
+    note,
+    payloads,
+    post,
+    refused,
+    requeue,
+    rules,
+    seqs,
+    settlement,
+    shown,
+    special,
+    states,
+    until,
+    wish,
+)
+
+
+class SettlingConformance:
+    async def test_delivered(self, harness: Harness) -> None:
+        """A delivered callback is final and shows the attempt that did it; the totals move with it."""
+        store = await harness.open(rules())
+        accepted = await post(store, note())
+        batch = await claimed(store)
+        harness.clock.advance(2)
+        done = settlement(batch, harness.clock, status=200, reason="fine", delivered=seqs(batch))
+        await store.settle(done)
+        found = await shown(store, accepted.ids[0])
+        assert (found["state"], found["ended_at"], found["in_flight"]) == ("delivered", harness.clock.now(), False)
+        attempt = found["attempts"][0]
+        assert attempt == attempt | {"batch": batch.id, "outcome": "ok", "status": 200, "started_at": batch.created_at}
+        assert (await balanced(store))["shop"]["delivered"] == 1
+
+    async def test_second_settle_does_nothing(self, harness: Harness) -> None:
+        """Settling is idempotent by attempt id: a repeat changes no state, total or slot."""
+        store = await harness.open(rules())
+        accepted = await post(store, note())
+        batch = await claimed(store)
+        await deliver(store, batch, harness.clock)
+        before = await balanced(store)
+        await bury(store, batch, harness.clock)
+        assert await balanced(store) == before
+        assert await states(store, accepted.ids) == ["delivered"]
+
+    async def test_each_part(self, harness: Harness) -> None:
+        """One answer may deliver, return, end and hold items of one batch."""
+        store = await harness.open(rules())
+        accepted = await post(store, *(note(b"%d" % n) for n in range(5)))
+        batch = await claimed(store)
+        ok, again, dead, late, odd = seqs(batch)
+        due_at = harness.clock.now() + 3
+        parts = settlement(
+            batch,
+            harness.clock,
+            Outcome.RETRY,
+            delivered=[ok],
+            requeue=[Requeue([again], due_at, True, "busy", strike=True, maybe_applied=True)],
+            endings=[Ending([dead], State.DEAD, "bad", maybe_applied=True), Ending([late], State.EXPIRED, "late")],
+            held=[odd],
+        )
+        await store.settle(parts)
+        assert await states(store, accepted.ids) == ["delivered", "pending", "dead", "expired", "pending"]
+        shows = [await shown(store, callback_id) for callback_id in accepted.ids]
+        assert (shows[1]["due_at"], shows[1]["spent"], shows[1]["maybe_applied"]) == (due_at, 1, True)
+        assert (shows[2]["reason"], shows[2]["maybe_applied"]) == ("bad", True)
+        assert [found["held"] for found in shows] == [False] * 4 + [True]
+        assert (await balanced(store))["shop"] == {
+            "accepted": 5, "delivered": 1, "dead": 1, "expired": 1, "superseded": 0, "pending": 2,
+        }  # fmt: skip
+        harness.clock.advance(3)
+        item = (await claimed(store)).items[0]
+        assert (item.seq, item.attempts, item.spent, item.strikes, item.maybe_applied) == (again, 1, 1, 1, True)
+
+    async def test_uncharged_requeue(self, harness: Harness) -> None:
+        """Items that were certainly not applied return without a charge and may be regrouped."""
+        store = await harness.open(rules())
+        await post(store, note(b"1"), note(b"2"))
+        first = await claimed(store)
+        await requeue(store, first, harness.clock, after_s=1, charge=False)
+        await post(store, note(b"3"))
+        harness.clock.advance(1)
+        again = await claimed(store)
+        assert sorted(payloads(again)) == [b"1", b"2", b"3"]
+        assert again.id != first.id
+        assert {item.spent for item in again.items} == {0}
+
+    async def test_held_keeps_its_key_waiting(self, harness: Harness) -> None:
+        """A held callback is pending and not claimable, nor is anything of its key; other keys go on."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"a1", key="a"), note(b"a2", key="a"))
+        await hold(store, await claimed(store), harness.clock)
+        await post(store, note(b"b1", key="b"))
+        assert payloads(await claimed(store)) == [b"b1"]
+        assert (await refused(store)).at == math.inf
+        found = await shown(store, accepted.ids[0])
+        assert (found["state"], found["held"], found["in_flight"]) == ("pending", True, False)
+        assert (await store.platform_status())["shop"]["held"] == 1
+
+    async def test_dead_head_is_skipped(self, harness: Harness) -> None:
+        """With ``on_dead: skip`` the next of a key follows a dead one."""
+        store = await harness.open(rules())
+        await post(store, note(b"1", key="k"), note(b"2", key="k"))
+        await bury(store, await claimed(store), harness.clock)
+        assert payloads(await claimed(store)) == [b"2"]
+
+    async def test_dead_head_blocks(self, harness: Harness) -> None:
+        """With ``on_dead: block`` a dead head keeps its key waiting, also for what comes later; a reload frees it."""
+        store = await harness.open(special(block_on_dead=True))
+        await post(store, note(b"1", key="k"), note(b"2", key="k"))
+        await bury(store, await claimed(store), harness.clock)
+        await post(store, note(b"3", key="k"), note(b"x", key="other"))
+        assert payloads(await claimed(store)) == [b"x"]
+        assert (await refused(store)).at == math.inf
+        await store.configure(special(block_on_dead=False))
+        assert payloads(await claimed(store)) == [b"2"]
+
+    async def test_settle_wakes_its_platform(self, harness: Harness) -> None:
+        """What an answer frees is told to the watchers: the next of the key."""
+        store = await harness.open(rules())
+        await post(store, note(key="k"), note(key="k"))
+        batch = await claimed(store)
+        heard: list[int] = []
+        store.watch(lambda platform, count: heard.append(count))
+        await deliver(store, batch, harness.clock)
+        await until(lambda: sum(heard) == 1)
+
+    async def test_gates_are_kept(self, harness: Harness) -> None:
+        """A platform's gate is kept with a settle and by itself; the last one stands."""
+        store = await harness.open(rules())
+        await post(store, note())
+        batch = await claimed(store)
+        await store.settle(settlement(batch, harness.clock, delivered=seqs(batch), gate={"until": 5.0, "n": [1]}))
+        assert await store.gates() == {"shop": {"until": 5.0, "n": [1]}}
+        await store.set_gate("shop", {"paused": True})
+        await store.set_gate("other", {})
+        assert await store.gates() == {"shop": {"paused": True}, "other": {}}
+
+    @pytest.mark.parametrize("status", [500, None])
+    async def test_status_shows_the_last_error(self, harness: Harness, status: int | None) -> None:
+        """A platform's status counts what it has and shows its last failed attempt."""
+        store = await harness.open(rules())
+        await post(store, note(b"1", key="k"), note(b"2", key="k"), note(b"3"))
+        batch = await claimed(store)
+        found = (await store.platform_status())["shop"]
+        assert (found["pending"], found["in_flight"], found["dead"], found["last_error"]) == (3, 2, 0, None)
+        ending = Ending(seqs(batch)[:1], State.DEAD, "bad")
+        again = Requeue(seqs(batch)[1:], harness.clock.now(), True, "bad")
+        result = settlement(
+            batch, harness.clock, Outcome.RETRY, status=status, reason="bad", endings=[ending], requeue=[again]
+        )
+        await store.settle(result)
+        found = (await store.platform_status())["shop"]
+        assert (found["pending"], found["in_flight"], found["dead"]) == (2, 0, 1)
+        assert found["oldest_due_at"] == harness.clock.now()
+        error = found["last_error"]
+        assert error == error | {"at": harness.clock.now(), "outcome": "retry", "status": status, "reason": "bad"}
+
+    async def test_frozen_waits_out_a_resend(self, harness: Harness) -> None:
+        """A callback that waits in a frozen batch is pending, not in flight, and keeps its key waiting."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(key="k"), note(key="k"))
+        batch = await claimed(store)
+        again = Resend(harness.clock.now() + 9, False, "timeout")
+        await store.settle(settlement(batch, harness.clock, Outcome.RETRY, resend=again))
+        found = await shown(store, accepted.ids[0])
+        assert (found["state"], found["in_flight"], found["spent"]) == ("pending", False, 0)
+        assert (await refused(store, wish(max_items=1))).at == again.due_at

@@ -1,0 +1,138 @@
+"""Filters, times, roles and platform views of the admin side."""
+
+import pytest
+from relay.admin.access import Access, Permission, User
+from relay.admin.filters import InvalidFilter, page_size, parse, parse_time
+from relay.admin.platforms import drain_eta_s, ledger
+from relay.admin.times import instant, with_instants
+from relay.core.model import Filter
+from relay.web.problem import Refusal
+
+NOW = 1_790_000_000.0  # 2026-09-21T14:13:20Z
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("2h", NOW - 7200),
+        ("1.5m", NOW - 90),
+        ("500ms", NOW - 0.5),
+        ("2026-09-21T14:13:20Z", NOW),
+        ("2026-09-21T14:13:20.500", NOW + 0.5),
+        ("2026-09-21T22:13:20+08:00", NOW),
+        ("2026-09-21T22:13:20 08:00", NOW),
+        ("2026-09-21", NOW - 14 * 3600 - 13 * 60 - 20),
+    ],
+)
+def test_times_are_ages_or_iso_8601(text: str, at: float) -> None:
+    """UTC unless it says otherwise; an offset whose plus became a space in a query still counts."""
+    assert parse_time(text, now=NOW) == pytest.approx(at)
+
+
+def test_a_filter_takes_texts_and_json() -> None:
+    """A query's comma list and a body's array of ids mean the same."""
+    wanted = Filter(platform="shop-a", state="dead", ids=("A", "B"), since=NOW - 60)
+
+    assert parse({"platform": "shop-a", "state": "dead", "ids": "A,B", "since": "1m"}, now=NOW) == wanted
+    assert parse({"platform": "shop-a", "state": "dead", "ids": ["A", "B"], "since": "1m"}, now=NOW) == wanted
+    assert parse({}, now=NOW) == Filter()
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"since": 7}, "since"),
+        ({"until": "2h ago"}, "until"),
+        ({"until": "-2h"}, "until"),
+        ({"ids": ["A", 7]}, "ids"),
+        ({"ids": ","}, "ids"),
+        ({"key": None, "evnt": "x"}, "evnt"),
+        ({"state": "Dead"}, "state"),
+    ],
+)
+def test_a_filter_that_means_nothing_names_its_key(given: dict[str, object], key: str) -> None:
+    """The problem carries the key as a member of its own."""
+    with pytest.raises(InvalidFilter) as caught:
+        parse(given, now=NOW)
+
+    assert caught.value.extra == {"key": key}
+
+
+def test_page_sizes_are_bounded() -> None:
+    """A default, a maximum, and no surprises from other digits."""
+    assert (page_size(None), page_size("1000")) == (100, 1000)
+    for text in ("0", "1001", "-1", "１", "ten", ""):
+        with pytest.raises(InvalidFilter):
+            page_size(text)
+
+
+def test_instants_are_utc_with_milliseconds() -> None:
+    """Every time in a nested answer is turned, nothing else; no time is null."""
+    assert instant(NOW + 0.1236) == "2026-09-21T14:13:20.124Z"
+    assert [instant(at) for at in (None, 0.0, float("inf"))] == [None, None, None]
+    turned = with_instants({"free_at": NOW, "used": 3, "rows": [{"at": NOW, "format": 1.0}], "held_at": None})
+    assert turned == {
+        "free_at": "2026-09-21T14:13:20.000Z",
+        "used": 3,
+        "rows": [{"at": "2026-09-21T14:13:20.000Z", "format": 1.0}],
+        "held_at": None,
+    }
+
+
+def test_without_users_only_this_machine_is_served() -> None:
+    """Local callers may all but reveal; a stranger on the network gets 403 however the listener was opened."""
+    access = Access([])
+
+    local = access.identify(None, remote="127.0.0.1", local=True)
+
+    assert local.grants == {Permission.VIEW, Permission.OPERATE}
+    with pytest.raises(Refusal) as caught:
+        access.identify(None, remote="192.0.2.7", local=False)
+    assert caught.value.code == "forbidden"
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Bearer other", "Basic secret", "secret", "Bearer sécret"]
+)
+def test_with_users_a_missing_or_wrong_token_is_refused(header: str | None) -> None:
+    """Being local does not help once users are configured."""
+    access = Access([User("ops", "operator", "secret")])
+
+    with pytest.raises(Refusal) as caught:
+        access.identify(header, remote="127.0.0.1", local=True)
+
+    assert caught.value.code == "unauthorized"
+
+
+def test_users_can_be_replaced_and_an_unknown_role_may_nothing() -> None:
+    """A reload takes a token away at once; a role nobody knows grants nothing."""
+    access = Access([User("ops", "operator", "secret")])
+    assert access.identify("bearer secret", remote="192.0.2.7", local=False).name == "ops"
+
+    access.replace([User("ops", "root", "secret2")])
+
+    with pytest.raises(Refusal):
+        access.identify("Bearer secret", remote="192.0.2.7", local=False)
+    assert access.identify("Bearer secret2", remote="192.0.2.7", local=False).grants == frozenset()
+
+
+def test_the_ledger_shows_what_is_unaccounted() -> None:
+    """A callback in no state at all shows, in its platform and in total."""
+    found = ledger({"a": {"accepted": 5, "delivered": 3, "pending": 1}, "b": {"accepted": 2, "dead": 2, "pending": 0}})
+
+    assert (found["platforms"]["a"]["unaccounted"], found["platforms"]["b"]["unaccounted"]) == (1, 0)
+    assert (found["total"]["accepted"], found["total"]["unaccounted"]) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "used", "eta"), [(0, 0, 0.0), (1000, 0, 0.0), (12400, 100, 148.8), (1001, 100, 12.6), (1000, 140, 12.0)]
+)
+def test_the_drain_time_follows_the_slowest_window(waiting: int, used: int, eta: float) -> None:
+    """Free slots go at once, the rest at the quota's speed; more used than allowed (a lowered limit) is no credit."""
+    quotas = [
+        {"limit": 100, "window_s": 60.0, "used": used},
+        {"limit": 50, "window_s": 1.0, "used": 0},
+    ]
+
+    assert drain_eta_s(waiting, quotas, 50) == pytest.approx(eta, abs=0.11)
+    assert drain_eta_s(5, [], 50) is None

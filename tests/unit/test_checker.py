@@ -1,0 +1,205 @@
+"""The checker of the end-to-end tests: a clean run passes, and each kind of bad log is found by its own check."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from relay.core.model import Rate
+from tests.e2e.checker import CHECKS, Evidence, Posted, check
+
+CLEAN = {"accepted": 4, "delivered": 4, "dead": 0, "expired": 0, "superseded": 0, "pending": 0, "unaccounted": 0}
+
+
+def arrival(n: int, at: float, items: str, **more: Any) -> dict[str, Any]:
+    """Build a request of one-letter items."""
+    return {
+        "n": n, "at": at, "batch": f"b{n}", "items": list(items), "count": len(items), "raw": 100, "answer": "200",
+        "applied": True, "delay": 0.0,
+    } | more  # fmt: skip
+
+
+class Run:
+    """A clean run of four callbacks, two keys; tests spoil one thing in it."""
+
+    def __init__(self) -> None:
+        self.posted = [
+            Posted(number, post, key, f"k{number}", digest, 202, f"id-{digest}")
+            for number, (post, key, digest) in enumerate([(0, "A", "a"), (1, "B", "b"), (2, "A", "c"), (2, "B", "d")])
+        ]
+        self.arrivals = [arrival(1, 10.0, "ab"), arrival(2, 11.0, "cd")]
+        self.stored = [{"id": f"id-{digest}", "state": "delivered"} for digest in "abcd"]
+        self.ledgers: list[dict[str, Any]] = [{"total": dict(CLEAN), "platforms": {"shop": dict(CLEAN)}}]
+        self.kills: list[float] = []
+        self.rates = [Rate(2, 1.0)]
+
+    def evidence(self) -> Evidence:
+        """Return what the checker reads."""
+        return Evidence(
+            self.posted, self.arrivals, self.stored, self.ledgers, self.kills, self.rates, max_items=2, max_bytes=1000
+        )
+
+
+def test_a_clean_run_breaks_nothing() -> None:
+    """The base of all other cases is found good."""
+    assert check(Run().evidence()) == {}
+
+
+def lose(run: Run) -> None:
+    """Forget an accepted callback."""
+    del run.stored[2]
+
+
+def store_twice(run: Run) -> None:
+    """Keep one callback twice."""
+    run.stored.append(run.stored[0])
+
+
+def unknown_state(run: Run) -> None:
+    """Invent a state."""
+    run.stored[0]["state"] = "lost"
+
+
+def tear_a_post(run: Run) -> None:
+    """Take half of a post that got no answer."""
+    run.posted[2:] = [Posted(p.n, p.post, p.key, p.idempotency_key, p.digest, None) for p in run.posted[2:]]
+    run.arrivals[1] = arrival(2, 11.0, "c")
+
+
+def count_too_many(run: Run) -> None:
+    """Count a callback nobody posted."""
+    run.ledgers[-1]["total"] |= {"accepted": 5, "delivered": 5}
+
+
+def invent(run: Run) -> None:
+    """Send an item nobody posted."""
+    run.arrivals.append(arrival(3, 13.0, "x"))
+
+
+def deliver_what_was_refused(run: Run) -> None:
+    """Send what was answered 422."""
+    run.posted[3] = Posted(3, 3, "B", "k3", "d", 422)
+
+
+def claim_delivery(run: Run) -> None:
+    """Call delivered what drew a 500."""
+    run.arrivals[1] |= {"answer": "500", "applied": False}
+
+
+def claim_delivery_after_reset(run: Run) -> None:
+    """Call delivered what drew no answer."""
+    run.arrivals[1] |= {"answer": "apply-then-reset"}
+
+
+def overtake(run: Run) -> None:
+    """Send the later callback of a key first."""
+    run.arrivals = [arrival(1, 10.0, "cb"), arrival(2, 11.0, "ad")]
+
+
+def overtake_within_a_request(run: Run) -> None:
+    """Pack two of a key into one request."""
+    run.arrivals = [arrival(1, 10.0, "ca"), arrival(2, 11.0, "bd")]
+
+
+def overtake_one_that_waits(run: Run) -> None:
+    """Send a later one while the first of its key waits."""
+    run.arrivals = [arrival(1, 10.0, "b"), arrival(2, 11.0, "cd")]
+    run.stored[0]["state"] = "pending"
+
+
+def repeat(run: Run) -> None:
+    """Send a batch again for no reason."""
+    run.arrivals.append(arrival(3, 13.0, "ab", batch="b1"))
+
+
+def repeat_more_than_excused(run: Run) -> None:
+    """Send a batch three times with one crash."""
+    run.arrivals += [arrival(3, 13.0, "ab", batch="b1"), arrival(4, 15.0, "ab", batch="b1")]
+    run.kills = [12.0]
+
+
+def exceed_the_rate(run: Run) -> None:
+    """Send a third request just inside the window."""
+    run.arrivals.append(arrival(3, 10.9999, ""))
+
+
+def overfill(run: Run) -> None:
+    """Pack three where two are allowed."""
+    run.arrivals = [arrival(1, 10.0, "ab"), arrival(2, 11.0, "cda")]
+
+
+def outgrow(run: Run) -> None:
+    """Send one byte too many."""
+    run.arrivals[0]["raw"] = 1001
+
+
+def regroup(run: Run) -> None:
+    """Use one batch id for two memberships."""
+    run.arrivals[1]["batch"] = "b1"
+
+
+def unnamed(run: Run) -> None:
+    """Send a batch without an id."""
+    run.arrivals[1]["batch"] = None
+
+
+def leak(run: Run) -> None:
+    """Count one callback in two states."""
+    run.ledgers.insert(0, {"total": CLEAN | {"pending": 1}, "platforms": {}})
+
+
+def admit_unaccounted(run: Run) -> None:
+    """Leave one callback unaccounted for."""
+    run.ledgers[0]["platforms"]["shop"]["unaccounted"] = 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "invariant"),
+    [
+        (lose, "I1"), (store_twice, "I1"), (unknown_state, "I1"), (tear_a_post, "I2"), (count_too_many, "I2"),
+        (invent, "I3"), (deliver_what_was_refused, "I3"), (claim_delivery, "I4"), (claim_delivery_after_reset, "I4"),
+        (overtake, "I6"), (overtake_within_a_request, "I6"), (overtake_one_that_waits, "I6"), (repeat, "I7"),
+        (repeat_more_than_excused, "I7"), (exceed_the_rate, "I8"), (overfill, "I10"), (outgrow, "I10"),
+        (regroup, "I10"), (unnamed, "I10"), (leak, "I14"), (admit_unaccounted, "I14"),
+    ],
+)  # fmt: skip
+def test_each_kind_of_bad_log_is_found(spoil: Callable[[Run], None], invariant: str) -> None:
+    """Spoiling one thing makes the check of that invariant speak."""
+    run = Run()
+    spoil(run)
+    assert invariant in {name.split()[0] for name in check(run.evidence())}
+
+
+@pytest.mark.parametrize("answer", ["reset", "apply-then-reset", "500", "apply-then-hang", "408", "truncate"])
+def test_an_ambiguous_attempt_excuses_a_repeat(answer: str) -> None:
+    """After an answer that tells nothing, the same batch may be applied once more."""
+    run = Run()
+    run.arrivals[0]["answer"] = answer
+    run.arrivals.append(arrival(3, 13.0, "ab", batch="b1"))
+    assert "I7 bounded repeats" not in check(run.evidence())
+
+
+def test_a_crash_excuses_a_repeat_only_around_it() -> None:
+    """A kill between two applications explains the second; a kill after both does not."""
+    run = Run()
+    run.arrivals.append(arrival(3, 13.0, "ab", batch="b1"))
+    run.kills = [12.0]
+    assert "I7 bounded repeats" not in check(run.evidence())
+    run.kills = [14.0]
+    assert "I7 bounded repeats" in check(run.evidence())
+
+
+def test_a_whole_post_without_an_answer_is_allowed_either_way() -> None:
+    """Unknown and wholly there, or unknown and wholly absent: both are in order."""
+    run = Run()
+    run.posted[2:] = [Posted(p.n, p.post, p.key, p.idempotency_key, p.digest, None) for p in run.posted[2:]]
+    assert check(run.evidence()) == {}
+    del run.arrivals[1]
+    run.stored = run.stored[:2]
+    for row in (run.ledgers[0]["total"], run.ledgers[0]["platforms"]["shop"]):
+        row |= {"accepted": 2, "delivered": 2}
+    assert check(run.evidence()) == {}
+
+
+def test_every_check_names_its_invariant() -> None:
+    """The list is the one the specification asks for."""
+    assert [name.split()[0] for name in CHECKS] == ["I1", "I2", "I3", "I4", "I6", "I7", "I8", "I10", "I14"]

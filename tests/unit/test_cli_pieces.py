@@ -1,0 +1,92 @@
+"""What the command line makes of numbers, times and places."""
+
+from pathlib import Path
+
+import pytest
+from relay.cli import human
+from relay.cli.callbacks import query_of
+from relay.cli.client import Client, Unreachable
+from relay.cli.dead import _told
+from relay.cli.locate import locate
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (0, "0s"),
+        (0.812, "812ms"),
+        (0.0001, "1ms"),
+        (59.6, "1m"),
+        (149, "2m29s"),
+        (662, "11m02s"),
+        (11100, "3h05m"),
+        (86400, "1d"),
+        (180000, "2d02h"),
+    ],
+)
+def test_durations_have_two_units_at_most(seconds: float | None, text: str) -> None:
+    """Short enough for a column, exact enough to act on."""
+    assert human.duration(seconds) == text
+
+
+def test_moments_are_local_with_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of whoever looks, and how far away that is; another day says its date."""
+    import time
+
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    now = human.parse_instant("2026-09-21T14:13:20Z")
+
+    assert human.moment("2026-09-21T14:10:20.000Z", now=now) == "22:10:20 (3m ago)"
+    assert human.moment("2026-09-21T14:13:38.000Z", now=now) == "22:13:38 (in 18s)"
+    assert human.moment("2026-09-20T14:13:20.000Z", now=now) == "2026-09-20 22:13:20 (1d ago)"
+    assert human.moment(None, now=now) == "-"
+    assert query_of({"since": "2026-09-21T22:13", "until": "2h", "key": None}) == {
+        "since": "2026-09-21T22:13:00+08:00",
+        "until": "2h",
+    }
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_place_is_read_without_checking_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses and store come from the file whatever else it holds; options win; a store path is the daemon's."""
+    monkeypatch.delenv("RELAY_CONFIG", raising=False)
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("ADMIN_PORT", "9999")
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "relay.yaml"
+    file.write_text(
+        'admin: {listen: "127.0.0.1:${env:ADMIN_PORT}"}\nstore: {url: sqlite:data/r.db}\nplatforms: {a: 7}\nx: y\n'
+    )
+
+    place = locate(str(file))
+
+    assert (place.admin, place.ingest) == ("127.0.0.1:9999", "127.0.0.1:8787")
+    assert (place.store, place.platforms) == (f"sqlite:{tmp_path}/data/r.db", ("a",))
+    assert locate(str(file), admin="unix:/run/a").admin == "unix:/run/a"
+    assert locate(None).store == f"sqlite:{tmp_path}/relay.db"
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/relay")
+    assert locate(None).store == "sqlite:/var/lib/relay/relay.db"
+
+
+def test_an_address_nobody_listens_on_is_unreachable(tmp_path: Path) -> None:
+    """Exit code 4, and a message that names the address."""
+    for address in (f"unix:{tmp_path}/none", "http://127.0.0.1:1", "gopher://x", "127.0.0.1:notaport"):
+        with pytest.raises(Unreachable) as caught:
+            Client(address, timeout_s=1.0).get("/livez")
+
+        assert caught.value.code == 4
+        assert address in str(caught.value)
+
+
+def test_what_an_operation_skipped_is_told_in_words() -> None:
+    """Each reason with its count and what to do about it."""
+    text = _told(
+        {"id": 7, "action": "retry", "matched": 5, "done": 2, "skipped": {"overtaken": 2, "odd": 1}, "finished_at": "x"}
+    )
+
+    assert text.startswith("operation 7: 2 of 5 queued again; 2 skipped: a newer callback of the key was delivered")
+    assert "--reorder" in text
+    assert text.endswith("; 1 skipped: odd")

@@ -1,0 +1,332 @@
+"""Settings: what the code reads from a file, defaults, and every kind of mistake with its place and its hint."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from config_files import MINIMAL, codes, loaded, platform, problems
+from pydantic import ValidationError
+from relay.config.jsonschema import json_schema, json_schema_text
+from relay.config.load import load, loads
+from relay.config.platform import Breaker
+from relay.config.problems import CODES, ConfigInvalid
+from relay.core.model import Outcome, PlatformRules, Quota, Rate
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_built_in_defaults(tmp_path: Path) -> None:
+    """A file with one URL gives every value in the units the code uses: seconds and bytes."""
+    config = loaded(tmp_path, MINIMAL)
+    a = config.platforms["a"]
+    assert (config.ingest.listen, config.admin.listen) == (("127.0.0.1:8787",), ("127.0.0.1:8788",))
+    assert (config.ingest.max_body, config.ingest.max_bulk, config.store.max_size) == (2**20, 2**25, 2**31)
+    assert (config.store.keep.delivered, config.store.keep.dead) == (7 * 86400.0, 90 * 86400.0)
+    assert (a.method, a.concurrency, a.timeout, a.expires) == ("POST", 4, 10.0, 86400.0)
+    assert (a.batch.max_items, a.batch.max_bytes, a.batch.linger) == (100, 2**21, 0.0)
+    assert (a.envelope, a.compress, a.coalesce, a.on_dead, a.learn_limit) == ("array", "gzip", "none", "skip", True)
+    assert (a.retry.times, a.retry.backoff.base, a.retry.backoff.cap) == (3, 2.0, 600.0)
+    assert a.breaker == Breaker(open_after=5, probe_every="30s")
+    assert (a.rate, a.burst, a.key, a.classify, config.warnings) == ((), None, None, (), ())
+
+
+def test_store_rules(tmp_path: Path) -> None:
+    """A store gets shared quotas by name, a platform's own rate as platform:NAME, and the queueing rules."""
+    config = loaded(
+        tmp_path,
+        """
+version: 1
+store: {keep: {delivered: 1d, dead: 2d}}
+quotas: {app: {rate: [40/s, 100000/day], burst: 9}}
+platforms:
+  a: {url: https://a/, rate: 100/min, burst: 20, quotas: [app], coalesce: latest, on_dead: block}
+  b: {url: https://b/}
+""",
+    )
+    rules = config.store_rules()
+    assert rules.quotas == {
+        "app": Quota("app", (Rate(40, 1.0), Rate(100000, 86400.0)), 9),
+        "platform:a": Quota("platform:a", (Rate(100, 60.0),), 20),
+    }
+    assert rules.platforms == {"a": PlatformRules(("platform:a", "app"), True, True), "b": PlatformRules()}
+    assert (rules.keep_delivered_s, rules.keep_dead_s) == (86400.0, 172800.0)
+
+
+def test_defaults_lie_under_every_platform(tmp_path: Path) -> None:
+    """Mappings are merged key by key, lists and words replaced; a platform's own value wins."""
+    config = loaded(
+        tmp_path,
+        """
+version: 1
+defaults:
+  url: https://all/
+  headers: {A: "1", B: "2"}
+  rate: [10/s, 100/min]
+  retry: {times: 7}
+  breaker: off
+platforms:
+  a:
+  b: {url: https://b/, headers: {B: "3"}, rate: 5/s, retry: {backoff: 1s..2s}, breaker: {open_after: 2}}
+""",
+    )
+    a, b = config.platforms["a"], config.platforms["b"]
+    assert (a.url, dict(a.headers), a.rate) == ("https://all/", {"A": "1", "B": "2"}, (Rate(10, 1.0), Rate(100, 60.0)))
+    assert (a.retry.times, a.retry.backoff.base, a.breaker) == (7, 2.0, None)
+    assert (b.url, dict(b.headers), b.rate) == ("https://b/", {"A": "1", "B": "3"}, (Rate(5, 1.0),))
+    assert (b.retry.times, b.retry.backoff.base, b.breaker.open_after if b.breaker else 0) == (7, 1.0, 2)
+
+
+def test_a_mistake_in_defaults_is_reported_once(tmp_path: Path) -> None:
+    """However many platforms take a wrong value over, it is named once, where it stands."""
+    found = problems(
+        tmp_path,
+        "version: 1\ndefaults: {timeout: 10, batch: {max_item: 5}}\nplatforms:\n"
+        "  a: {url: https://a/}\n  b: {url: https://b/, batch: {linger: 1s}}\n  c: {url: https://c/, timeout: 5s}\n",
+    )
+    assert [str(one).partition("config.yaml:")[2] for one in found] == [
+        "2:21: E021 defaults.timeout: duration 10 has no unit; write 10s or 10m",
+        "2:33: E010 unknown key 'max_item' in defaults.batch; did you mean 'max_items'?",
+    ]
+
+
+def test_empty_sections_count_as_absent(tmp_path: Path) -> None:
+    """A section with everything below it commented out is no mistake; a key without a value is."""
+    assert loaded(tmp_path, MINIMAL + "defaults:\nquotas:\nstore:\ningest:\nadmin:\n").store.max_size == 2**31
+    assert [one.code for one in platform(tmp_path, "rate:\ntimeout: ~")] == ["E014", "E014"]
+
+
+def test_a_single_envelope_carries_one(tmp_path: Path) -> None:
+    """With one callback per request, max_items is 1 whatever the defaults say."""
+    text = MINIMAL.replace("a.example/", "a.example/, envelope: single") + "defaults: {batch: {max_items: 50}}\n"
+    assert loaded(tmp_path, text).platforms["a"].batch.max_items == 1
+
+
+def test_store_path(tmp_path: Path) -> None:
+    """A relative store lies in the state directory where there is one, else beside the file; an absolute one stays."""
+    config = loaded(tmp_path, MINIMAL)
+    assert config.store_path == tmp_path / "relay.db"
+    assert loaded(tmp_path, MINIMAL, {"STATE_DIRECTORY": "/var/lib/relay:/x"}).store_path == Path(
+        "/var/lib/relay/relay.db"
+    )
+    assert loaded(tmp_path, MINIMAL + "store: {url: sqlite:/srv/r.db}\n").store_path == Path("/srv/r.db")
+
+
+def test_the_configuration_is_frozen(tmp_path: Path) -> None:
+    """Nothing changes a loaded configuration; a reload builds a new one, equal where the file is."""
+    config = loaded(tmp_path, MINIMAL)
+    with pytest.raises(ValidationError):
+        config.platforms["a"].timeout = 1.0  # type: ignore[misc]
+    assert loads(MINIMAL, path="other.yaml", environ={}).platforms == config.platforms
+
+
+def test_classify_rules(tmp_path: Path) -> None:
+    """Rules are compiled: status sets, expressions, outcomes and every form of wait."""
+    config = loaded(
+        tmp_path,
+        r"""
+version: 1
+platforms:
+  a:
+    url: https://a/
+    classify:
+      - {status: [200, 5xx], path: errcode, in: [0, "ok", null], as: ok}
+      - {header: X-Busy, exists: true, as: throttled, wait: 60s}
+      - {path: msg, regex: 'in (\d+) s', as: retry, wait: {path: msg, regex: 'in (\d+) s', unit: s}}
+      - {status: 429, as: throttled, wait: {header: X-Reset, unit: epoch_s, cap: 1d}}
+      - {status: 403, as: throttled, wait: {align: day, tz: +08:00}}
+""",
+    )
+    first, busy, text, reset, day = config.platforms["a"].classify
+    assert first.status == frozenset({200, *range(500, 600)})
+    assert (first.path, first.values, first.outcome) == ("errcode", (0, "ok", None), Outcome.OK)
+    assert busy.wait is not None
+    assert (busy.header, busy.exists, busy.wait.seconds, busy.wait.cap) == ("X-Busy", True, 60.0, 3600.0)
+    assert text.regex is not None
+    assert text.regex.search("retry in 5 s")
+    assert text.wait is not None
+    assert (text.wait.path, text.wait.unit) == ("msg", "s")
+    assert reset.wait is not None
+    assert (reset.wait.header, reset.wait.unit, reset.wait.cap) == ("X-Reset", "epoch_s", 86400.0)
+    assert day.wait is not None
+    assert (day.wait.align, day.wait.tz) == ("day", 28800.0)
+
+
+FIVE = """\
+version: 1
+ingest: {listen: 127.0.0.1:8787, max_body: 60}
+quotas:
+  wechat-app: {rate: 40/s}
+platforms:
+  shop-a:
+    url: https://api.shop-a.example/callbacks
+    rate_limt: 100/min
+    quotas: [wechat-ap]
+    key: "order id"
+    classify:
+      - {status: 200, path: errcode, in: [0], as: okk}
+"""
+
+
+def test_five_mistakes_at_once(tmp_path: Path) -> None:
+    """All problems come together, in the order of the file, with exact places, codes and what was meant."""
+    found = problems(tmp_path, FIVE)
+    assert [str(one).removeprefix(str(tmp_path / "config.yaml")) for one in found] == [
+        ":2:44: E022 ingest.max_body: size 60 has no unit; write 60KiB or 60MiB",
+        ":8:5: E010 unknown key 'rate_limt' in platforms.shop-a; did you mean 'rate'?",
+        ":9:14: E050 platforms.shop-a.quotas[0]: there is no quota 'wechat-ap'; did you mean 'wechat-app'?",
+        ":10:17: E027 platforms.shop-a.key: 'order id' is not a JMESPath expression; see https://jmespath.org",
+        ":12:51: E015 platforms.shop-a.classify[0].as: 'okk' is not an outcome; did you mean 'ok'?",
+    ]
+    with pytest.raises(ConfigInvalid) as caught:
+        load(tmp_path / "config.yaml")
+    assert str(caught.value) == "\n".join(str(one) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line", "col", "code", "hint"),
+    [
+        ("timeot: 3s", 5, 5, "E010", "did you mean 'timeout'?"),
+        ("max_items: 3", 5, 5, "E010", "did you mean 'batch.max_items'?"),
+        ("attempts: 3", 5, 5, "E010", "did you mean 'retry.times'?"),
+        ("retry: {time: 3}", 5, 13, "E010", "did you mean 'times'?"),
+        ("auth: {kind: bearer}", 5, 5, "E012", "remove it"),
+        ("envelope: {kind: object, items_at: x}", 5, 15, "E012", "use array, ndjson or single"),
+        ("envelope: arry", 5, 15, "E015", "choices are array, ndjson, single"),
+        ("concurrency: '4'", 5, 18, "E013", "write 4 without quotes"),
+        ("concurrency: 0", 5, 18, "E016", ""),
+        ("concurrency: 4.5", 5, 18, "E013", ""),
+        ("concurrency: 1" + "0" * 5000, 5, 18, "E013", ""),
+        ("timeout: 0s", 5, 14, "E016", ""),
+        ("headers: {X-A: 5}", 5, 20, "E013", "put it in quotes"),
+        ("headers: {'a b': c}", 5, 14, "E029", ""),
+        ("headers: {Content-Length: '5'}", 5, 14, "E029", "remove it"),
+        ("headers: {a: b, A: c}", 5, 14, "E029", ""),
+        ("rate: 0/s", 5, 11, "E020", "use `relay pause` to stop a platform"),
+        ("rate: [10/s, 100]", 5, 18, "E020", "write 100/s or 100/min"),
+        ("burst: 5", 5, 12, "E051", "add rate: N/min"),
+        ("rate: [3/s, 100/min]\nburst: 5", 6, 12, "E051", "write 3 or less, or leave it out"),
+        ("quotas: app", 5, 13, "E013", "write [app]"),
+        ("quotas: [app]", 5, 14, "E050", "add it under `quotas:`"),
+        ("breaker: false", 5, 14, "E015", "write breaker: off"),
+        ("breaker: {open_after: 0}", 5, 27, "E016", ""),
+        ("learn_limit: observ", 5, 18, "E015", "choices are true, observe, false"),
+        ("compress: lz4", 5, 15, "E015", "choices are none, gzip, zstd"),
+        ("method: post", 5, 13, "E015", "did you mean 'POST'?"),
+        ("batch: 5", 5, 12, "E013", ""),
+        ("key: $.order.id", 5, 10, "E027", "did you mean order.id?"),
+        ("key: order-id", 5, 15, "E027", 'names with - or a leading digit need quotes: "order-id"'),
+        ("retry: {backoff: 10m..2s}", 5, 22, "E023", "did you mean 2s..10m?"),
+        ("classify: [{as: ok}]", 5, 16, "E030", "add status: 2xx"),
+        ("classify: [{status: 2xx}]", 5, 16, "E011", ""),
+        ("classify: [{status: 700, as: ok}]", 5, 25, "E030", "write 200, 2xx or a list such as [200, 202, 5xx]"),
+        ("classify: [{path: a, as: ok}]", 5, 16, "E030", ""),
+        ("classify: [{path: a, header: b, in: [1], as: ok}]", 5, 16, "E030", "make it two rules, or drop one"),
+        ("classify: [{status: 200, exists: true, as: ok}]", 5, 16, "E030", "add path: or header:"),
+        ("classify: [{status: 200, as: ok, wait: 5s}]", 5, 16, "E030", "remove it"),
+        ("classify: [{status: 429, as: retry, wait: 5}]", 5, 47, "E021", "write 5s or 5m"),
+        ("classify: [{status: 429, as: retry, wait: {unit: s}}]", 5, 47, "E030", "write wait: 60s"),
+        (
+            "classify: [{status: 429, as: retry, wait: {align: day, tz: Asia/Shanghai}}]",
+            5,
+            64,
+            "E031",
+            'write "+08:00" or UTC',
+        ),
+        ("classify: [{path: a, regex: '(', as: ok}]", 5, 33, "E028", ""),
+        ("classify: [{path: a, regex: 'a(', as: ok}]", 5, 35, "E028", ""),
+        ("classify: {status: 200}", 5, 15, "E013", "start each entry with `- `"),
+    ],
+)
+def test_platform_mistakes(tmp_path: Path, settings: str, line: int, col: int, code: str, hint: str) -> None:
+    """Each mistake in a platform is one problem at its place, with what to write."""
+    (found,) = platform(tmp_path, settings)
+    assert (found.line, found.col, found.code, found.hint) == (line, col, code, hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("version: 2\nplatforms: {a: {url: https://a/}}\n", [(1, 10, "E008")]),
+        ("platforms: {a: {url: https://a/}}\n", [(1, 1, "E011")]),
+        ("version: 1\n", [(1, 1, "E011")]),
+        ("version: 1\nplatforms:\n", [(2, 1, "E014")]),
+        ("version: 1\nplatforms: []\n", [(2, 12, "E013")]),
+        ("version: 1\nplatforms: {}\n", [(2, 12, "E053")]),
+        ("version: 1\nplatforms: {a: 5}\n", [(2, 16, "E013")]),
+        ("version: 1\nplatforms: {_a: {url: https://a/}}\n", [(2, 13, "E026")]),
+        ("version: 1\nplatforms: {a b: {url: https://a/}}\n", [(2, 13, "E026")]),
+        ("version: 1\nplatforms: {a: {rate: 1/s}}\n", [(2, 13, "E011")]),
+        ("version: 1\nplatforms: {a: {url: ftp://a/}, b: {url: a.b/c}, c: {url: 'http://'}, d: {url: 'http://a/#x'}}\n",
+         [(2, 22, "E024"), (2, 42, "E024"), (2, 59, "E024"), (2, 80, "E024")]),
+        (MINIMAL + "routes: []\ncredentials: {}\nplatfroms: {}\n", [(3, 1, "E012"), (4, 1, "E012"), (5, 1, "E010")]),
+        (MINIMAL + "quotas: {q: {burst: 3}, r: {rate: 1/s, per: group}}\n", [(3, 10, "E011"), (3, 40, "E012")]),
+        (MINIMAL + "store: {url: redis://h}\n", [(3, 14, "E012")]),
+        (MINIMAL + "store: {url: relay.db, max_size: 0MiB}\n", [(3, 14, "E031"), (3, 34, "E016")]),
+        (MINIMAL + "ingest: {listen: 8787}\n", [(3, 18, "E025")]),
+        (MINIMAL + "ingest: {listen: '::1:8787'}\n", [(3, 18, "E025")]),
+        (MINIMAL + "ingest: {listen: [localhost, 'unix:x', 'a:70000', '[::1]:80']}\n",
+         [(3, 19, "E025"), (3, 30, "E025"), (3, 40, "E025")]),
+        (MINIMAL + "ingest: {listen: []}\n", [(3, 18, "E025")]),
+        (MINIMAL + "ingest: {listen: 127.0.0.1:8788}\nadmin: {listen: 127.0.0.1:8788}\n", [(4, 17, "E052")]),
+        (MINIMAL + "ingest: {listen: ['a:1', 'a:1'], token: t}\n", [(3, 26, "E052")]),
+        (MINIMAL + "admin: {listen: 0.0.0.0:80}\n", [(3, 17, "E054")]),
+        (MINIMAL + "admin: {users: [{name: a, role: boss, token: ''}]}\n", [(3, 33, "E015"), (3, 46, "E031")]),
+        (MINIMAL + "ingest: {max_body: 2MiB, max_bulk: 1MiB}\n", [(3, 36, "E051")]),
+    ],
+)  # fmt: skip
+def test_mistakes_elsewhere(tmp_path: Path, text: str, expected: list[tuple[int, int, str]]) -> None:
+    """Each mistake outside a platform is one problem at its place; none follows from another."""
+    assert codes(tmp_path, text) == expected
+
+
+def test_warnings(tmp_path: Path) -> None:
+    """What is usable but worth knowing comes with a place and does not stop anything."""
+    config = loaded(
+        tmp_path,
+        """version: 1
+ingest: {listen: 0.0.0.0:8787, max_body: 4MiB}
+quotas: {unused: {rate: 1/s}}
+platforms:
+  a: {url: "https://u:p@a/", batch: {max_bytes: 8MiB}}
+  b: {url: http://b/, headers: {Authorization: "Bearer ${env:T}"}}
+""",
+        {"T": "t"},
+    )
+    assert [(one.line, one.col, one.code) for one in config.warnings] == [
+        (2, 18, "W006"), (3, 10, "W003"), (5, 12, "W001"), (6, 3, "W005"), (6, 12, "W004"),
+    ]  # fmt: skip
+
+
+def test_the_committed_schema_is_current() -> None:
+    """The file editors use says what the code accepts; `relay config schema > relay.schema.json` renews it."""
+    assert (ROOT / "relay.schema.json").read_text(encoding="utf-8") == json_schema_text()
+
+
+def test_every_key_is_described() -> None:
+    """Each key of each section has a description, for editors and the reference page."""
+    schema = json_schema()
+    sections = [schema, *schema["definitions"].values()]
+    silent = [
+        key
+        for section in sections
+        for key, value in section.get("properties", {}).items()
+        if not (value.get("description") or "$ref" in value)
+    ]
+    silent += [name for name, section in schema["definitions"].items() if not section.get("description")]
+    assert silent == []
+    assert all(section["additionalProperties"] is False for section in sections)
+
+
+def test_every_code_is_documented() -> None:
+    """The page of problems explains each code, and no other."""
+    page = (ROOT / "docs" / "config-errors.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| ([EW]\d{3}) \|", page, re.MULTILINE) == list(CODES)
+
+
+def test_the_example_fits_the_schema_patterns() -> None:
+    """The repository's config.yaml loads without problem or warning, and the schema is valid JSON."""
+    config = load(ROOT / "config.yaml", environ={})
+    assert config.warnings == ()
+    assert set(config.platforms) == {"shop-a", "wechat-shipping", "stock-mirror"}
+    assert json.loads(json_schema_text())["definitions"]["Platform"]["required"] == ["url"]

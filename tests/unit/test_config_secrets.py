@@ -1,0 +1,146 @@
+"""References to secrets: how they resolve, and that what they hold is never shown."""
+
+from pathlib import Path
+
+import pytest
+from config_files import codes, loaded, platform, problems, write
+from relay.config.diff import difference
+from relay.config.effective import as_yaml, effective
+from relay.config.secrets import mask_url, masked
+
+TOKEN = "s3cret-value-71"
+FILE = """version: 1
+ingest: {token: "${file:ingest_token}"}
+admin: {users: [{name: ops, role: operator, token: "${env:OPS}"}]}
+platforms:
+  a:
+    url: "https://a.example/?access_token=${env:OPS}&v=2"
+    headers: {Authorization: "Bearer ${file:ingest_token}", X-Api-Key: typed-in, X-Shop: "17"}
+"""
+
+
+def test_references_resolve_beside_the_file_and_in_the_environment(tmp_path: Path) -> None:
+    """A file is read without its last line break; a variable is taken as it is; both may stand inside a text."""
+    write(tmp_path, TOKEN + "\n", "ingest_token")
+    config = loaded(tmp_path, FILE, {"OPS": "ops-token"})
+    assert config.ingest.token == TOKEN
+    assert config.admin.users[0].token == "ops-token"
+    assert config.platforms["a"].headers["Authorization"] == f"Bearer {TOKEN}"
+
+
+def test_credentials_directory_comes_first(tmp_path: Path) -> None:
+    """Where systemd hands credentials over, those are taken."""
+    write(tmp_path, "old", "ingest_token")
+    (tmp_path / "credentials").mkdir()
+    write(tmp_path / "credentials", "new", "ingest_token")
+    config = loaded(tmp_path, FILE, {"OPS": "o", "CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")})
+    assert config.ingest.token == "new"
+
+
+def test_what_a_reference_holds_is_text_only(tmp_path: Path) -> None:
+    """A value that looks like YAML or like another reference changes nothing but the text it stands in."""
+    config = loaded(
+        tmp_path,
+        'version: 1\nplatforms: {a: {url: https://a/, headers: {X: "${env:EVIL}", Y: "$${env:EVIL}"}}}\n',
+        {"EVIL": '${env:HOME}", rate: 1/s, x: "'},
+    )
+    assert config.platforms["a"].headers == {"X": '${env:HOME}", rate: 1/s, x: "', "Y": "${env:EVIL}"}
+    assert config.platforms["a"].rate == ()
+
+
+def test_unresolvable_references_are_all_named(tmp_path: Path) -> None:
+    """Every reference that leads nowhere is named with its key, and only once."""
+    write(tmp_path, "", "empty")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    text = (
+        'version: 1\ningest: {token: "${file:gone}"}\nplatforms:\n  a:\n    url: "${env:NOPE}"\n    headers:\n'
+        '      A: "${file:empty}"\n      B: "${file:binary}"\n      C: "${HOME}"\n      D: "${file:config.yaml/x}"\n'
+    )
+    found = problems(tmp_path, text)
+    assert [(one.line, one.col, one.code) for one in found] == [
+        (2, 17, "E040"), (5, 10, "E040"), (7, 10, "E040"), (8, 10, "E040"), (9, 10, "E041"), (10, 10, "E040"),
+    ]  # fmt: skip
+    assert found[0].message == f"ingest.token: ${{file:gone}}: there is no file {tmp_path / 'gone'}"
+    assert "did you mean ${env:HOME}?" in found[4].hint
+
+
+def test_secrets_are_masked_where_settings_are_shown(tmp_path: Path) -> None:
+    """References are shown as written, literal secrets as ***, and no object shows its contents."""
+    write(tmp_path, TOKEN, "ingest_token")
+    config = loaded(tmp_path, FILE, {"OPS": "ops-token-value"})
+    shown = as_yaml(effective(config), origin=True) + repr(config) + str(config.platforms) + repr(config.admin.users)
+    assert "${file:ingest_token}" in shown
+    assert "X-Api-Key: '***'" in shown
+    assert "X-Shop: '17'" in shown
+    for secret in (TOKEN, "ops-token-value", "typed-in"):
+        assert secret not in shown
+
+
+def test_secrets_are_kept_out_of_problems(tmp_path: Path) -> None:
+    """A message about a value from a reference does not quote it, however wrong it is."""
+    environ = {"S": "sup3r secret 99"}
+    for settings in (
+        'timeout: "${env:S}"', 'url2: "${env:S}"', 'key: "${env:S}["', 'envelope: "${env:S}"', 'headers: "${env:S}"',
+        'quotas: ["${env:S}"]', 'method: "${env:S}"', 'rate: "${env:S}"', 'classify: [{status: "${env:S}", as: ok}]',
+        'concurrency: "${env:S}"', 'classify: [{path: "${env:S}", header: "${env:S}", in: [1], as: "${env:S}"}]',
+        'headers: {X-A: "${env:S}\\n"}', 'batch: {max_bytes: "${env:S}", max_items: "${env:S}"}',
+    ):  # fmt: skip
+        found = platform(tmp_path, settings, environ)
+        assert found
+        for problem in found:
+            assert "sup3r" not in str(problem), settings
+            assert "99" not in str(problem), settings
+
+
+def test_an_unknown_quota_from_a_reference_is_not_quoted(tmp_path: Path) -> None:
+    """Checks across settings keep to the same rule."""
+    found = platform(tmp_path, 'quotas: ["${env:S}"]', {"S": "sup3r-secret"})
+    assert [problem.code for problem in found] == ["E050"]
+    assert "sup3r" not in str(found[0])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shown"),
+    [
+        (("headers", "Authorization"), "Bearer abc", "Bearer ***"),
+        (("headers", "Authorization"), "Bearer ${file:t}", "Bearer ${file:t}"),
+        (("headers", "Authorization"), "Bearer x${file:t}y", "Bearer ${file:t}"),
+        (("headers", "Cookie"), "a=b", "***"),
+        (("token",), "abc", "***"),
+        (("secret", 0), "abc", "***"),
+        (("password",), 12345, "***"),
+        (("url",), "https://user:pw@h/p?x=1&sign=ab", "https://***@h/p?x=1&sign=***"),
+        (("url",), "https://h/p", "https://h/p"),
+        (("key",), "order_id", "order_id"),
+    ],
+)
+def test_masking(path: tuple[str | int, ...], value: object, shown: str) -> None:
+    """What a key or a URL part calls a secret is hidden; references and the rest stay readable."""
+    assert masked(path, value) == shown
+
+
+def test_masking_a_broken_url() -> None:
+    """What cannot be read as a URL is hidden whole."""
+    assert mask_url("https://[") == "***"
+
+
+def test_a_literal_secret_is_a_warning(tmp_path: Path) -> None:
+    """A secret typed into the file is usable, and pointed out."""
+    write(tmp_path, TOKEN, "ingest_token")
+    warnings = loaded(tmp_path, FILE, {"OPS": "o"}).warnings
+    assert [(one.line, one.col, one.code) for one in warnings] == [(7, 72, "W002")]
+
+
+def test_a_rotated_secret_is_a_difference_without_a_value(tmp_path: Path) -> None:
+    """A new value behind the same reference changes the platform, and shows nothing."""
+    write(tmp_path, TOKEN, "ingest_token")
+    old, new = (loaded(tmp_path, FILE, {"OPS": value}) for value in ("one", "two"))
+    found = difference(old, new)
+    assert (found.changed, found.changes) == (("a",), ())
+    assert found.hidden == (("platforms", "a"), ("admin",))
+
+
+def test_secret_too_large(tmp_path: Path) -> None:
+    """A file of megabytes is the wrong file."""
+    write(tmp_path, "x" * 70_000, "ingest_token")
+    assert codes(tmp_path, FILE, {"OPS": "o"}) == [(2, 17, "E040"), (7, 30, "E040")]
