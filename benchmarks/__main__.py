@@ -48,7 +48,7 @@ def main() -> int:
             print(f"measuring {', '.join(map(str, rows))} ...", file=sys.stderr, flush=True)
             try:
                 figures += measure(directory, quick=given.quick)
-            except BenchmarkFailed as error:
+            except (BenchmarkFailed, OSError) as error:
                 failed = True
                 print(f"rows {rows}: {error}", file=sys.stderr)
     told = {"machine": machine, "quick": given.quick, "figures": [figure.as_dict() for figure in figures]}

@@ -104,7 +104,7 @@ async def closed(url: str, *, connections: int, seconds: float, size: int) -> Ta
 async def bulk(
     url: str, *, connections: int, seconds: float, size: int, lines: int, total: int, prepared: int, first: int
 ) -> Tally:
-    """Post NDJSON until ``total`` or for ``seconds``; so many bodies are ``prepared``, or with 0 each is built fresh."""
+    """Post NDJSON until ``total`` or for ``seconds``; so many bodies are ``prepared``; 0: each built fresh."""
     numbers: Iterator[int] = count(first, lines)
     if prepared:
         bodies = cycle([bulk_body(next(numbers), lines=lines, size=size) for _ in range(prepared)])

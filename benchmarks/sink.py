@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 import time
+from typing import cast
 
 import uvloop
 from backports import zstd
@@ -52,8 +53,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way back."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without the name
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; answer every request that is whole."""
