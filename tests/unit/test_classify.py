@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from relay.config.rules import Rule as Stated
 from relay.core.model import Outcome, Verdict
 from relay.wire.answer import Answer, Failure, FailureKind, Headers
 from relay.wire.classify import classify, compile_rule
@@ -161,6 +162,9 @@ def test_accepted_by_rule_is_not_in_doubt() -> None:
     assert (found.outcome, found.ambiguous) == (Outcome.DUPLICATE, False)
 
 
+GBK_BODY = '{"a":"\u8ba2"}'.encode("gbk")
+
+
 @pytest.mark.parametrize(
     ("rule", "result", "reason"),
     [
@@ -187,7 +191,7 @@ def test_accepted_by_rule_is_not_in_doubt() -> None:
         ({"regex": "(?i)maintenance"}, answer(200, b"<h1>Maintenance</h1>"), "body~(?i)maintenance"),
         (
             {"path": "a", "in": ["\u8ba2"]},
-            answer(200, '{"a":"\u8ba2"}'.encode("gbk"), content_type="text/json;charset=GBK"),
+            answer(200, GBK_BODY, content_type="text/json;charset=GBK"),
             "a=\u8ba2",
         ),
         ({"path": "a", "in": [1]}, answer(200, b'{"a":1}', content_type="text/json; charset=rot13"), "a=1"),
@@ -209,11 +213,20 @@ def test_first_matching_rule_wins() -> None:
 
 
 def test_rules_as_the_configuration_hands_them_over() -> None:
-    """Parsed durations, sets of statuses, compiled patterns and None for absent keys are understood too."""
-    wait = {"for": 2.5, "header": None, "path": None, "regex": None, "unit": "auto", "cap": 3600.0, "tz": 0.0}
-    rule = {"status": frozenset({429}), "path": None, "in": None, "as": Outcome.THROTTLED, "wait": wait}
-    found = verdict(answer(429), rule)
-    assert (found.outcome, found.wait_s) == (Outcome.THROTTLED, 2.5)
+    """What the schema parsed - seconds, sets of statuses, patterns, None for absent keys - is understood too."""
+    stated = [
+        {"status": ["4xx", 503], "path": "code", "in": ["BUSY", 7], "as": "throttled", "wait": "2500ms"},
+        {"header": "X-Busy", "regex": "^y", "as": "retry", "wait": {"header": "X-Wait", "unit": "ms", "cap": "2s"}},
+        {"path": "ban", "exists": True, "as": "throttled", "wait": {"align": "day", "tz": "+08:00"}},
+    ]
+    rules = [Stated.model_validate(rule).model_dump(by_alias=True) for rule in stated]
+    for result, outcome, wait_s in (
+        (answer(503, {"code": "7"}), Outcome.THROTTLED, 2.5),
+        (answer(200, x_busy="yes", x_wait="9999"), Outcome.RETRY, 2.0),
+        (answer(200, {"ban": 1}), Outcome.THROTTLED, 8 * 3600.0),
+    ):
+        found = verdict(result, *rules)
+        assert (found.outcome, found.wait_s) == (outcome, wait_s)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ WHERE platform = ?1 AND state = 0 AND expires_at <= ?2 AND batch IS NULL AND hel
 _AGED = """
 SELECT json_group_array(json_array(seq, platform)) FROM (
   SELECT seq, platform FROM callback INDEXED BY callback_ended
-  WHERE state = ?1 AND ended_at <= ?2 ORDER BY ended_at LIMIT ?3)
+  WHERE state = ?1 AND state > 0 AND ended_at <= ?2 ORDER BY ended_at LIMIT ?3)
 """
 _Pairs = list[tuple[int, int]]
 _decode_pairs = msgspec.json.Decoder(_Pairs).decode

@@ -44,7 +44,7 @@ from relay.store.sqlite.writer import Writer
 T = TypeVar("T")
 
 _SENT = """
-SELECT json_group_array(json_array(id, p.name, grp, started_at, ended_at, coalesce(duration_s, 0.0)))
+SELECT json_group_array(json_array(a.id, p.name, grp, started_at, ended_at, coalesce(duration_s, 0.0)))
 FROM platform AS p JOIN attempt AS a INDEXED BY attempt_recent ON a.platform = p.id
 WHERE p.name IN (SELECT value FROM json_each(?1)) AND (a.ended_at > ?2 OR a.ended_at IS NULL)
 """
