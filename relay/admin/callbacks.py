@@ -15,6 +15,8 @@ from relay.privacy.masking import masked, revealed
 from relay.web.answer import Answer, json_answer
 from relay.web.problem import Refusal
 
+_WAITS = ("limit", "pace", "linger", "share", "concurrency")  # core.model.WaitUntil's reasons, but for its own
+
 
 class Callbacks(Protocol):
     """The part of a store that lists callbacks."""
@@ -107,8 +109,8 @@ def waits_for(found: Mapping[str, Any], live: Mapping[str, Any], now: float) -> 
         return {"for": "throttled", "until": live["throttled_until"]}
     if (found.get("due_at") or 0) > now:
         return {"for": "retry", "until": found["due_at"]}
-    if (live.get("limited_until") or 0) > now:
-        return {"for": "limit", "until": live["limited_until"]}
+    if live.get("waits_for") in _WAITS:  # what its whole platform waits for
+        return {"for": live["waits_for"], "until": live.get("waits_until")}
     return {"for": "slot", "until": None}
 
 

@@ -23,8 +23,11 @@ class PlatformControl(Protocol):
     """What delivery tells and lets operators do."""
 
     def views(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return per configured platform: ``paused pause_reason broken breaker_reason probe_at throttled_until
-        throttle_reason limited_until in_flight last_error``; times on the relay clock, 0 or None for none."""
+        """Return per configured platform what goes on there; times on the relay clock, 0 or None for none.
+
+        ``paused pause_reason broken breaker_reason probe_at throttled_until throttle_reason limited_until waits_for
+        waits_until in_flight last_error``; what is missing is not the case.
+        """
         ...
 
     async def pause(self, name: str, reason: str) -> None:

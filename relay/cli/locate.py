@@ -27,7 +27,7 @@ class Place:
 
     admin: str
     ingest: str
-    store: str  # a store URL, absolute where it is a file
+    store: str | None  # a store URL, absolute where it is a file; None when only an address was given
     platforms: tuple[str, ...] = field(default=())
 
 
@@ -55,11 +55,12 @@ def locate(config: str | None, *, admin: str | None = None, ingest: str | None =
     """
     named = config or os.environ.get("RELAY_CONFIG")
     path = Path(named or _DEFAULT_FILE)
-    data = _read(path) if named or path.is_file() else {}
+    addressed = bool(admin or ingest) and not named  # some relay: the file lying here may be another one's
+    data = _read(path) if named or (path.is_file() and not addressed) else {}
     return Place(
         admin=admin or _text(data, "admin", "listen", _ADMIN),
         ingest=ingest or _text(data, "ingest", "listen", _INGEST),
-        store=_absolute(_text(data, "store", "url", "sqlite:relay.db"), path),
+        store=None if addressed else _absolute(_text(data, "store", "url", "sqlite:relay.db"), path),
         platforms=tuple(_section(data, "platforms")),
     )
 

@@ -63,17 +63,19 @@ def open_source(place: Place) -> Source:
     try:
         client.get("/livez")
     except Unreachable as error:
-        return _direct(place, error)
+        if place.store is None:
+            raise
+        return _direct(place, place.store, error)
     return Daemon(client)
 
 
-def _direct(place: Place, unreachable: Unreachable) -> Source:
+def _direct(place: Place, store: str, unreachable: Unreachable) -> Source:
     from relay.cli.direct import NoStore, open_direct  # the store's library is loaded only when it is needed
 
     try:
-        source = open_direct(place.store, platforms=place.platforms)
+        source = open_direct(store, platforms=place.platforms)
     except NoStore as error:
         raise Unreachable(f"{unreachable}; and its store cannot be read: {error}") from error
-    name = place.store.rpartition("/")[2]
+    name = store.rpartition("/")[2]
     click.echo(f"daemon not reachable at {place.admin}; reading {name} directly", err=True)
     return source

@@ -63,7 +63,7 @@ def notes(platforms: list[dict[str, Any]]) -> list[str]:
     """Return a line for each thing an operator should know and the table does not say."""
     found = []
     for platform in platforms:
-        if platform["reason"] and platform["state"] != "limited":  # a limit in use explains itself
+        if platform["reason"] and platform["state"] not in ("limited", "unknown"):  # these are told elsewhere
             found.append(f"{platform['name']} {platform['state']}: {printable(platform['reason'])}")
         if platform["held"]:
             found.append(f"{platform['name']}: {platform['held']} held until an operator resolves them")

@@ -131,9 +131,13 @@ class Rule(Section):
     path: JmesPath | None = setting(
         None, "JMESPath into the answer's JSON body, looked at with `in`, `exists` or `regex`."
     )
-    values: Scalars | None = setting(None, "The value found must be one of these.", alias="in")
+    values: Scalars | None = setting(
+        None, "What is found must be one of these; without path or header the whole body, as text.", alias="in"
+    )
     exists: bool | None = setting(None, "true: something must be found; false: nothing may be found.")
-    regex: Regex | None = setting(None, "Must be found somewhere in the value, read as text.")
+    regex: Regex | None = setting(
+        None, "Must match somewhere in what is found, read as text; without path or header in the whole body."
+    )
     outcome: RuleOutcome = required(
         "What the answer means: ok | duplicate (had it already) | throttled (stop the platform) | retry | auth | "
         "reject (never again) | split (too large) | confirm (unclear, hold for a person).",
@@ -154,9 +158,11 @@ class Rule(Section):
         if looks is not None and tests != 1:
             found = "none" if not tests else "several"
             raise BadValue("E030", f"the rule needs one of in, exists, regex for {quoted(looks)}, it has {found}")
-        if looks is None and tests:
-            raise BadValue("E030", "in, exists and regex need a path or header to look at", "add path: or header:")
-        if looks is None and self.status is None:
+        if looks is None and self.exists is not None:
+            raise BadValue("E030", "exists needs a path or header to look at", "add path: or header:")
+        if tests > 1:
+            raise BadValue("E030", "the rule has both in and regex", "make it two rules, or drop one")
+        if looks is None and not tests and self.status is None:
             raise BadValue("E030", "the rule has no condition, so it would hold for every answer", "add status: 2xx")
         if self.wait is not None and self.outcome not in (Outcome.THROTTLED, Outcome.RETRY, Outcome.AUTH):
             raise BadValue("E030", f"`wait` has no meaning with as: {self.outcome.value}", "remove it")

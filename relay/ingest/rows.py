@@ -6,6 +6,7 @@ envelope line the payload is cut out unparsed. The loop over lines is the hottes
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,8 +43,7 @@ class PlatformIntake:
     group: Callable[[bytes], str | None] | None = None  # raises InvalidJson
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(NamedTuple):
     """What the request's headers say for all its callbacks."""
 
     idempotency_key: str | None

@@ -16,6 +16,8 @@ from relay.web.problem import Refusal, problem
 Handler = Callable[[BaseRequest, Mapping[str, str]], Awaitable[Answer | StreamResponse]]
 """A request and the values of the pattern's ``{names}`` to a response; raises ``Refusal``."""
 
+_REMEMBERED = 256  # paths; look-ups by id push them out, so the table starts anew when it is full
+
 
 class _Route(NamedTuple):
     segments: tuple[str, ...]
@@ -28,6 +30,8 @@ class Routes:
 
     def __init__(self) -> None:
         self._by_length: dict[int, list[_Route]] = {}
+        # Almost all requests of a relay are posts to a handful of platforms' paths.
+        self._found: dict[tuple[str, str], tuple[Handler, Mapping[str, str]]] = {}
 
     def add(self, method: str, pattern: str, handler: Handler) -> None:
         """Serve ``pattern`` with ``handler``; GET also answers HEAD."""
@@ -42,17 +46,24 @@ class Routes:
         if method == "GET":
             route.methods.setdefault("HEAD", handler)
 
-    def find(self, method: str, raw_path: str) -> tuple[Handler, dict[str, str]]:
+    def find(self, method: str, raw_path: str) -> tuple[Handler, Mapping[str, str]]:
         """Return the handler and the pattern's values, percent-decoded. Raises ``Refusal`` (404, 405)."""
+        found = self._found.get((method, raw_path))
+        if found is None:
+            found = self._search(method, raw_path)
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            self._found[method, raw_path] = found
+        return found
+
+    def _search(self, method: str, raw_path: str) -> tuple[Handler, Mapping[str, str]]:
         parts = raw_path.partition("?")[0].split("/")
         allowed: dict[str, Handler] = {}
         for segments, names, methods in self._by_length.get(len(parts), ()):
             if all(want == part or want.startswith("{") for want, part in zip(segments, parts, strict=True)):
                 handler = methods.get(method)
                 if handler is not None:
-                    return handler, {
-                        name: unquote(parts[place]) if "%" in parts[place] else parts[place] for place, name in names
-                    }
+                    return handler, {name: unquote(parts[place]) for place, name in names}
                 allowed = {**methods, **allowed}
         if allowed:
             methods_allowed = ", ".join(sorted(allowed))

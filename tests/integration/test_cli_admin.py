@@ -216,7 +216,8 @@ async def test_a_store_is_read_when_its_daemon_is_down(tmp_path: Path) -> None:
     dead = await relay("dead", "ls", "-c", str(config), "-o", "json")
     typo = await relay("ls", "-c", str(config), "--since", "yesterday")
     changed = await relay("pause", "shop-a", "-c", str(config))
-    empty = await relay("status", "--admin", f"unix:{tmp_path}/a", STATE_DIRECTORY=str(tmp_path / "none"))
+    empty = await relay("status", "-c", str(config), STATE_DIRECTORY=str(tmp_path / "none"))
+    other = await relay("status", "--admin", f"unix:{tmp_path}/a")
 
     lines = status.out.splitlines()
     assert status.err == f"daemon not reachable at unix:{tmp_path}/a; reading r.db directly\n"
@@ -229,7 +230,8 @@ async def test_a_store_is_read_when_its_daemon_is_down(tmp_path: Path) -> None:
     assert dead.json() == {"items": [], "next": None}
     assert (typo.code, "'since'" in typo.err) == (1, True)
     assert (changed.code, changed.out) == (4, "")
-    assert (empty.code, "relay.db does not exist" in empty.err) == (4, True)
+    assert (empty.code, "r.db does not exist" in empty.err) == (4, True)
+    assert (other.code, other.out) == (4, "")
 
 
 async def test_send_posts_what_the_order_center_would() -> None:

@@ -66,6 +66,7 @@ def test_a_place_is_read_without_checking_the_rest(tmp_path: Path, monkeypatch: 
     assert (place.admin, place.ingest) == ("127.0.0.1:9999", "127.0.0.1:8787")
     assert (place.store, place.platforms) == (f"sqlite:{tmp_path}/data/r.db", ("a",))
     assert locate(str(file), admin="unix:/run/a").admin == "unix:/run/a"
+    assert locate(None, admin="unix:/run/a").store is None
     assert locate(None).store == f"sqlite:{tmp_path}/relay.db"
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/relay")
     assert locate(None).store == "sqlite:/var/lib/relay/relay.db"

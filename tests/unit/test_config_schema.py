@@ -12,6 +12,7 @@ from relay.config.load import load, loads
 from relay.config.platform import Breaker
 from relay.config.problems import CODES, ConfigInvalid
 from relay.core.model import Outcome, PlatformRules, Quota, Rate
+from relay.wire.classify import compile_rule
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,7 +122,7 @@ def test_the_configuration_is_frozen(tmp_path: Path) -> None:
 
 
 def test_classify_rules(tmp_path: Path) -> None:
-    """Rules are compiled: status sets, expressions, outcomes and every form of wait."""
+    """Every form of condition and wait is read, and is what the classifier compiles."""
     config = loaded(
         tmp_path,
         r"""
@@ -135,9 +136,10 @@ platforms:
       - {path: msg, regex: 'in (\d+) s', as: retry, wait: {path: msg, regex: 'in (\d+) s', unit: s}}
       - {status: 429, as: throttled, wait: {header: X-Reset, unit: epoch_s, cap: 1d}}
       - {status: 403, as: throttled, wait: {align: day, tz: +08:00}}
+      - {status: 200, in: [success], as: ok}
 """,
     )
-    first, busy, text, reset, day = config.platforms["a"].classify
+    first, busy, text, reset, day, body = config.platforms["a"].classify
     assert first.status == frozenset({200, *range(500, 600)})
     assert (first.path, first.values, first.outcome) == ("errcode", (0, "ok", None), Outcome.OK)
     assert busy.wait is not None
@@ -150,6 +152,9 @@ platforms:
     assert (reset.wait.header, reset.wait.unit, reset.wait.cap) == ("X-Reset", "epoch_s", 86400.0)
     assert day.wait is not None
     assert (day.wait.align, day.wait.tz) == ("day", 28800.0)
+    assert (body.path, body.header, body.values) == (None, None, ("success",))
+    compiled = [compile_rule(rule.model_dump(by_alias=True)) for rule in config.platforms["a"].classify]
+    assert [rule.outcome for rule in compiled] == [rule.outcome for rule in config.platforms["a"].classify]
 
 
 FIVE = """\
@@ -223,6 +228,7 @@ def test_five_mistakes_at_once(tmp_path: Path) -> None:
         ("classify: [{path: a, as: ok}]", 5, 16, "E030", ""),
         ("classify: [{path: a, header: b, in: [1], as: ok}]", 5, 16, "E030", "make it two rules, or drop one"),
         ("classify: [{status: 200, exists: true, as: ok}]", 5, 16, "E030", "add path: or header:"),
+        ("classify: [{in: [a], regex: a, as: ok}]", 5, 16, "E030", "make it two rules, or drop one"),
         ("classify: [{status: 200, as: ok, wait: 5s}]", 5, 16, "E030", "remove it"),
         ("classify: [{status: 429, as: retry, wait: 5}]", 5, 47, "E021", "write 5s or 5m"),
         ("classify: [{status: 429, as: retry, wait: {unit: s}}]", 5, 47, "E030", "write wait: 60s"),

@@ -6,7 +6,7 @@ import pytest
 from config_files import codes, loaded, platform, problems, write
 from relay.config.diff import difference
 from relay.config.effective import as_yaml, effective
-from relay.config.secrets import mask_url, masked
+from relay.config.secrets import mask_url, masked, scrub
 
 TOKEN = "s3cret-value-71"
 FILE = """version: 1
@@ -90,6 +90,22 @@ def test_secrets_are_kept_out_of_problems(tmp_path: Path) -> None:
         for problem in found:
             assert "sup3r" not in str(problem), settings
             assert "99" not in str(problem), settings
+
+
+def test_no_piece_of_a_secret_is_quoted(tmp_path: Path) -> None:
+    """A message that would quote a part of the value, such as its unit, says only what was expected."""
+    (found,) = platform(tmp_path, 'timeout: "${env:S}"', {"S": "77hushhush"})
+    assert (found.code, found.message) == (
+        "E021",
+        "platforms.a.timeout: what the reference holds is not a duration",
+    )
+
+
+def test_scrubbing() -> None:
+    """The last net takes resolved values out of any text, also as Python would quote them."""
+    values = frozenset({"a'b\nc-secret", "longer secret", "ok"})
+    assert scrub("x longer secret y a'b\nc-secret ok", values) == "x *** y *** ok"
+    assert "c-secret" not in scrub(repr("a'b\nc-secret"), values)
 
 
 def test_an_unknown_quota_from_a_reference_is_not_quoted(tmp_path: Path) -> None:

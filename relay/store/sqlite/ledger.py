@@ -83,7 +83,8 @@ class Reader:
                 words = ("delivered", "dead", "expired", "superseded")
                 found[name] = {"pending": 0, **dict(zip(words, pruned, strict=True))}
             for name, state, count in self._connection.execute(
-                "SELECT p.name, c.state, count(*) FROM callback AS c JOIN platform AS p ON p.id = c.platform GROUP BY 1, 2"
+                "SELECT p.name, c.state, count(*) FROM callback AS c JOIN platform AS p ON p.id = c.platform "
+                "GROUP BY 1, 2"
             ):
                 found[name][_WORDS[state]] += count
         for counts in found.values():

@@ -68,10 +68,9 @@ class Names:
         """Return the 16-byte name of an idempotency key of the platform with ``prefix``."""
         return hashlib.blake2b(prefix + key.encode(), digest_size=16, key=self._secret).digest()
 
-    def body_digest(self, payload: bytes, key: bytes, event: bytes) -> bytes:
+    def body_digest(self, payload: bytes, key: str | None, event: str | None) -> bytes:
         """Return 16 bytes that tell whether two rows are "the same body": payload, ordering key and event."""
-        digest = hashlib.blake2b(b"%d %d " % (len(key), len(event)), digest_size=16, key=self._secret)
-        digest.update(key)
-        digest.update(event)
+        head = b"\0".join(b"" if part is None else b"%d:%b" % (len(part), part.encode()) for part in (key, event))
+        digest = hashlib.blake2b(head + b"\0", digest_size=16, key=self._secret)
         digest.update(payload)
         return digest.digest()

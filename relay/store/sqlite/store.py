@@ -7,6 +7,7 @@ is a job of the reading thread on a read-only connection, so it sees the last co
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +36,7 @@ from relay.store.sqlite.ledger import Reader, open_reader
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.operations import Operations
 from relay.store.sqlite.prune import Prunes
-from relay.store.sqlite.rows import RowEncoder
+from relay.store.sqlite.rows import encode
 from relay.store.sqlite.settle import Settles, save_gate
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.transaction import Transaction
@@ -93,7 +94,6 @@ class SqliteStore:
         self._closed = False
         tag = identity.tag
         self._names = Names(identity.secret, identity.platforms)
-        self._encoder = RowEncoder(self._names)
         self._slots = Slots()
         self._claims = Claims(names=self._names, slots=self._slots, tag=tag)
         self._claims.last_number, self._claims.last_attempt = identity.last_number, identity.last_attempt
@@ -123,7 +123,7 @@ class SqliteStore:
         """Queue ``rows`` durably, all or none."""
         future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         if rows:
-            self._writer.post(self._encoder.encode(rows, future))
+            self._writer.post(encode(self._names, rows, future))
         else:
             future.set_result(Accepted([], frozenset()))
         return future
@@ -267,10 +267,9 @@ class SqliteStore:
             return
         self._closed = True
         if self._writer.failed is None:
-            try:
+            # Failing, the clock's last time is a little older, which a restart allows for.
+            with suppress(StoreFailed):
                 await self._writer.call(_touch)
-            except StoreFailed:
-                pass  # the clock's last time is then a little older, which a restart allows for
         await asyncio.get_running_loop().run_in_executor(self._reading, self._reader.close)
         self._reading.shutdown(wait=False)
         await self._writer.close()

@@ -34,7 +34,8 @@ T = TypeVar("T")
 _GROUP_ROWS = 2000
 _JOB_ROWS = 20  # a job weighs as much as so many rows in that bound
 _CHECKPOINT_IDLE_PAGES = 1000  # when nobody waits: SQLite's own default
-_CHECKPOINT_FORCED_PAGES = 64 * 1024 * 1024 // PAGE_BYTES  # the WAL's bound under load that never pauses
+_CHECKPOINT_BUSY_PAGES = 32 * 1024 * 1024 // PAGE_BYTES  # under load that never pauses: bounds the WAL and the pause
+_IDLE_S = 0.01  # nobody waits when nothing came for so long
 _LAST_AT_EVERY_S = 1.0  # how exactly a restart on another boot knows the last time
 _RETRY_FIRST_S = 0.05
 _RETRY_MAX_S = 1.0
@@ -108,8 +109,8 @@ class Writer:
         wakes: Callable[[], Iterable[str]],
         after_commit: Callable[[dict[str, int], float, int], None],
     ) -> None:
-        """``recover`` makes the file fit what memory holds after a failure, ``wakes`` gives platforms whose wait a group
-        shortened (both called in the thread); ``after_commit`` gets wakes, seconds and rows, on the loop.
+        """``recover`` makes the file fit what memory holds after a failure; ``wakes`` gives platforms whose wait a
+        group shortened (both in the thread). ``after_commit`` gets wakes, seconds and rows, on the loop.
         """
         self.failed: StoreFailed | None = None
         self._name = name
@@ -124,6 +125,8 @@ class Writer:
         self._queue: SimpleQueue[list[Any] | None] = SimpleQueue()
         self._ready: deque[Any] = deque()
         self._closing = False
+        self._closing_seen = False  # by the thread
+        self._wal_pages = 0  # written since the last checkpoint
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._last_at_written = 0.0
         self._hand_over = HandOver(self._loop)
@@ -191,7 +194,7 @@ class Writer:
         error: BaseException | None = None
         try:
             self._work()
-        except BaseException as problem:  # a dead writer must be seen: everything queued and to come fails
+        except BaseException as problem:  # noqa: BLE001 - nothing may end this thread unseen: all queued work must fail
             error = problem
             self.failed = StoreFailed(f"the store's writer ended: {problem!r}; restart the relay")
             self._fail_queued()
@@ -214,7 +217,8 @@ class Writer:
             if not group:
                 break
             self._commit_group(group)
-            self._checkpoint(idle=not self._ready and self._queue.empty())
+            if self._wal_pages >= _CHECKPOINT_BUSY_PAGES:
+                self._checkpoint()
         if self.failed is None:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         self._connection.close()
@@ -223,7 +227,7 @@ class Writer:
         """Wait for work and take it up to the bound; empty at the end."""
         ready = self._ready
         if not ready and not self._closing_seen:
-            self._take(self._queue.get())
+            self._take(self._next_chunk())
         while not self._closing_seen:
             try:
                 self._take(self._queue.get_nowait())
@@ -237,7 +241,14 @@ class Writer:
             group.append(work)
         return group
 
-    _closing_seen = False
+    def _next_chunk(self) -> list[Any] | None:
+        """Wait for the next chunk, and use the first quiet moment for a checkpoint."""
+        if self._wal_pages >= _CHECKPOINT_IDLE_PAGES:
+            try:
+                return self._queue.get(timeout=_IDLE_S)
+            except Empty:
+                self._checkpoint()
+        return self._queue.get()
 
     def _take(self, chunk: list[Any] | None) -> None:
         if chunk is None:
@@ -294,6 +305,7 @@ class Writer:
             transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
             transaction.on_commit.append(lambda: setattr(self, "_last_at_written", transaction.now))
         transaction.execute("COMMIT")
+        self._wal_pages += self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE, reset=True)[0]
         return done
 
     def _roll_back(self, transaction: Transaction) -> None:
@@ -306,17 +318,15 @@ class Writer:
         self._hand_over.release()
         self._loop.call_soon_threadsafe(self._finish, finished, wakes, seconds, rows)
 
-    def _checkpoint(self, *, idle: bool) -> None:
-        """Copy the WAL back when nobody waits, and in any case when it has grown to its bound."""
+    def _checkpoint(self) -> None:
+        """Copy the WAL back into the database. A reader may keep part of it; the next one takes that."""
         if self.failed is not None:
             return
         try:
-            pages, copied = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-            waiting = pages - copied
-            if waiting >= (_CHECKPOINT_IDLE_PAGES if idle else _CHECKPOINT_FORCED_PAGES):
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except _DISK_ERRORS as error:
             self._fail(Transaction(self._connection, self._clock.now()), error, [], [])
+        self._wal_pages = 0
 
     def _fail(
         self,
