@@ -1,4 +1,4 @@
-"""The configuration in force, setting by setting: what was written, what came from ``defaults``, what is built in.
+"""The configuration in force, by setting: what was written, came from a preset or ``defaults``, or is built in.
 
 Values are shown as a person would write them (``10s``, not 10.0), references unresolved, secrets masked; so the
 result can be pasted into a ticket, and is a valid configuration but for what is masked.
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_origin
 import yaml
 from pydantic import BaseModel
 
-from relay.config.merge import with_defaults, written_at
+from relay.config.merge import is_preset, with_defaults, written_at
 from relay.config.schema import Config
 from relay.config.secrets import masked
 from relay.config.translate import model_in
@@ -24,13 +24,13 @@ class Effective(NamedTuple):
 
     path: KeyPath
     value: Any
-    origin: str  # ``file:line``, ``defaults, file:line`` or ``built in``
+    origin: str  # ``file:line``, ``preset NAME, file:line``, ``defaults, file:line`` or ``built in``
 
 
 def effective(config: Config) -> list[Effective]:
     """Return every setting in force, in the order of the schema. Keys that are not set have none."""
     data, places = with_defaults(config.origin.data)
-    view = _View(config.origin.file, config.origin.marks, places)
+    view = _View(config.origin.file, config.origin.marks, places, data)
     view.section(Config, {key: value for key, value in data.items() if key != "defaults"}, (), skip=("defaults",))
     return [_one_at_a_time(config, setting) for setting in view.settings]
 
@@ -78,10 +78,13 @@ def as_yaml(settings: Iterable[Effective], *, origin: bool) -> str:
 class _View:
     """Walks schema and data together."""
 
-    def __init__(self, file: str, marks: dict[KeyPath, Mark], places: dict[KeyPath, KeyPath]) -> None:
+    def __init__(
+        self, file: str, marks: dict[KeyPath, Mark], places: dict[KeyPath, KeyPath], data: dict[str, Any]
+    ) -> None:
         self._file = file
         self._marks = marks
         self._places = places
+        self._data = data
         self.settings: list[Effective] = []
 
     def section(self, model: type[BaseModel], data: Any, path: KeyPath, *, skip: Iterable[str] = ()) -> None:
@@ -112,6 +115,10 @@ class _View:
 
     def _origin(self, path: KeyPath) -> str:
         written = written_at(path, self._places)
+        if is_preset(written):
+            named_at = written[: written.index("preset") + 1]
+            name = self._data["platforms"][path[1]]["preset"]
+            return f"preset {name}, {self._file}:{self._marks[named_at].key_line}"
         place = f"{self._file}:{self._marks[written].key_line}"
         return f"defaults, {place}" if written != path else place
 

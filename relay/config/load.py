@@ -1,4 +1,4 @@
-"""Loads the configuration file: read, resolve references, merge defaults, validate, check, or name every problem.
+"""Loads the configuration file: read, resolve references, merge presets and defaults, validate, check, or name every problem.
 
 Opens nothing but the file and the files its references name; binds, connects and writes nothing.
 """
@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from relay.config.checks import cautions, contradictions
-from relay.config.merge import with_defaults, written_at
-from relay.config.problems import CODES, BadValue, ConfigInvalid, Problem
+from relay.config.merge import is_preset, with_defaults, written_at
+from relay.config.presets import preset, preset_names
+from relay.config.problems import CODES, BadValue, ConfigInvalid, Problem, quoted
 from relay.config.schema import Config, Origin
 from relay.config.secrets import Resolved, Resolver, scrub
 from relay.config.translate import Finding, dotted, findings
@@ -50,6 +51,7 @@ def _compile(source: Source, path: Path, environ: Mapping[str, str]) -> Config:
     for bad_path, bad in resolved.problems:
         desk.add(Finding(bad_path, BadValue(bad.code, f"{dotted(bad_path)}: {bad.message}", bad.hint)))
     dropped = _drop_empty(data, (), desk)
+    dropped |= _report_needs(data, dropped, desk)
     config = _validate(data, dropped, desk)
     if desk.problems:
         raise ConfigInvalid(desk.problems)
@@ -90,6 +92,25 @@ def _drop_empty(value: Any, path: KeyPath, desk: "_Desk") -> set[KeyPath]:
         else:
             dropped |= _drop_empty(child, child_path, desk)
     return dropped
+
+
+def _report_needs(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") -> set[KeyPath]:
+    """Report what a preset leaves to its user and is not there; return the missing keys."""
+    missing: set[KeyPath] = set()
+    platforms = data.get("platforms")
+    for name, platform in platforms.items() if isinstance(platforms, dict) else ():
+        wanted = platform.get("preset") if isinstance(platform, dict) else None
+        if not isinstance(wanted, str) or wanted not in preset_names():
+            continue
+        for need in preset(wanted).missing(platform):
+            path: KeyPath = ("platforms", name, *need.path)
+            missing.add(path)
+            if path not in dropped:  # else it is already said that it has no value
+                what = (
+                    f"the key {quoted(need.key)} is missing in platforms.{name}; the preset {wanted} leaves it to you"
+                )
+                desk.add(Finding(("platforms", name, "preset"), BadValue("E011", what, f"it is {need.what}")))
+    return missing
 
 
 def _validate(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") -> Config | None:
@@ -175,9 +196,13 @@ class _Desk:
         message, hint, offset = bad.message, bad.hint, bad.offset
         if bad.code in _ABOUT_VALUES and self._holds_reference(known):
             message, hint, offset = f"{dotted(known)}: what the reference holds is {CODES[bad.code]}", "", 0
+        elif is_preset(place):
+            message = f"{message} (from the preset)"
         elif place != found.path:
             message = message.replace(f"platforms.{found.path[1]}", "defaults")
-        if known != place:  # one rate is checked as a list of one: the place of its [0] is its own
+        if known != place and not is_preset(
+            place
+        ):  # one rate is checked as a list of one: the place of its [0] is its own
             message = message.replace(dotted(place), dotted(known))
         if found.at_key or (known != place and mark.is_mapping):
             line, col = mark.key_line, mark.key_col

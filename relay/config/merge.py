@@ -1,24 +1,44 @@
-"""Puts ``defaults`` under every platform: mappings are merged key by key, everything else is replaced."""
+"""Puts ``defaults`` and presets under every platform: mappings are merged key by key, everything else is replaced.
+
+What a platform says wins over its preset, and its preset over ``defaults``.
+"""
 
 from typing import Any
 
+from relay.config.presets import preset, preset_names
 from relay.config.yamlsource import KeyPath
+
+_WITH_KIND = ("auth", "sign", "envelope")
 
 
 def with_defaults(data: dict[str, Any]) -> tuple[dict[str, Any], dict[KeyPath, KeyPath]]:
-    """Return the data with each platform complete, and where each value taken over stands in the file."""
+    """Return the data with each platform complete, and where each value taken over stands in the file.
+
+    A preset's values stand where the file names it: below ``platforms.NAME.preset`` or ``defaults.preset``.
+    """
     places: dict[KeyPath, KeyPath] = {}
     defaults, platforms = data.get("defaults"), data.get("platforms")
-    if not isinstance(defaults, dict) or not isinstance(platforms, dict):
+    if not isinstance(platforms, dict):
         return data, places
     merged = {
-        name: _merge(defaults, own, ("defaults",), ("platforms", name), places) for name, own in platforms.items()
+        name: _complete(own, defaults if isinstance(defaults, dict) else {}, ("platforms", name), places)
+        for name, own in platforms.items()
     }
     return {**data, "platforms": merged}, places
 
 
+def _complete(own: Any, defaults: dict[str, Any], path: KeyPath, places: dict[KeyPath, KeyPath]) -> Any:
+    if not isinstance(own, dict):
+        return own
+    name = own.get("preset", defaults.get("preset"))
+    if isinstance(name, str) and name in preset_names():
+        named_at = (*path, "preset") if "preset" in own else ("defaults", "preset")
+        own = _merge(preset(name).platform, own, named_at, path, places)
+    return _merge(defaults, own, ("defaults",), path, places)
+
+
 def _merge(base: Any, over: Any, base_path: KeyPath, path: KeyPath, places: dict[KeyPath, KeyPath]) -> Any:
-    if not isinstance(base, dict) or not isinstance(over, dict):
+    if not isinstance(base, dict) or not isinstance(over, dict) or _is_another_form(base, over, path):
         return over
     merged = dict(over)
     for key, value in base.items():
@@ -30,6 +50,11 @@ def _merge(base: Any, over: Any, base_path: KeyPath, path: KeyPath, places: dict
     return merged
 
 
+def _is_another_form(base: dict[str, Any], over: dict[str, Any], path: KeyPath) -> bool:
+    """Tell whether a mapping with a ``kind`` is of another kind than the one below, whose keys mean nothing to it."""
+    return path[-1] in _WITH_KIND and ("use" in over or over.get("kind", base.get("kind")) != base.get("kind"))
+
+
 def _copied(value: Any) -> Any:
     """Copy what several platforms take over: each is checked, and pruned, on its own."""
     if isinstance(value, dict):
@@ -38,9 +63,15 @@ def _copied(value: Any) -> Any:
 
 
 def written_at(path: KeyPath, places: dict[KeyPath, KeyPath]) -> KeyPath:
-    """Return where in the file the value at ``path`` stands: perhaps under ``defaults``."""
+    """Return where in the file the value at ``path`` stands: perhaps under ``defaults``, or below a preset's name."""
     for length in range(len(path), 1, -1):
         place = places.get(path[:length])
         if place is not None:
             return (*place, *path[length:])
     return path
+
+
+def is_preset(place: KeyPath) -> bool:
+    """Tell whether a place lies in a preset, rather than in the file itself."""
+    inside = place[:-1]
+    return inside[:2] == ("defaults", "preset") or (inside[:1] == ("platforms",) and inside[2:3] == ("preset",))

@@ -21,6 +21,7 @@ from relay.config.fields import (
     required,
     setting,
 )
+from relay.config.presets import parse_preset
 from relay.config.problems import BadValue, quoted
 from relay.config.rules import Rule
 from relay.core.model import PlatformRules, Quota
@@ -73,6 +74,7 @@ Envelope = Annotated[
     PlainValidator(reading(_parse_envelope)),
     WithJsonSchema({"type": "string", "enum": ["array", "ndjson", "single"]}),
 ]
+PresetName = Annotated[str, PlainValidator(reading(parse_preset)), WithJsonSchema({"type": "string"})]
 Headers = Annotated[dict[str, str], AfterValidator(reading(_parse_headers))]
 LearnLimit = Annotated[
     bool | Literal["observe"],
@@ -116,6 +118,11 @@ class Breaker(Section):
 class PlatformSettings(Section):
     """Every key of a platform but its URL; `defaults` takes the same ones."""
 
+    preset: PresetName | None = setting(
+        None,
+        "Start from what is known of a platform (`relay presets` lists them); whatever stands here overrides it, and it "
+        "overrides `defaults`.",
+    )
     method: Literal["POST", "PUT", "PATCH"] = setting("POST", "The HTTP method.")
     headers: Headers = setting({}, "Extra request headers, such as Authorization with a ${file:...} reference.")
     rate: Rates = setting(

@@ -1,0 +1,47 @@
+"""``relay presets``: what is known of platforms, for ``preset: NAME`` in the configuration."""
+
+from typing import Any
+
+import click
+
+from relay.cli.output import output_option, print_rows, to_json
+from relay.config.presets import Preset, preset, preset_names
+from relay.config.problems import BadValue
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@output_option
+@click.pass_context
+def presets(ctx: click.Context, output: str) -> None:
+    """List what is known of platforms, for `preset: NAME` in the configuration."""
+    if ctx.invoked_subcommand is None:
+        columns = ["name", "title", "envelope", "limit", "to_supply"]
+        print_rows((_row(preset(name)) for name in preset_names()), output=output, columns=columns)
+
+
+@presets.command()
+@click.argument("name")
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+def show(name: str, output: str) -> None:
+    """Show one preset: its settings, where each fact comes from, and what is not known."""
+    try:
+        found = preset(name)
+    except BadValue as bad:
+        raise click.UsageError(f"{bad.message}; {bad.hint}") from bad
+    if output == "json":
+        fields = {key: value for key, value in found._asdict().items() if key != "text"}
+        click.echo(to_json(fields | {"needs": [need._asdict() for need in found.needs]}, indent=2))
+    else:
+        click.echo(found.text, nl=False)
+
+
+def _row(found: Preset) -> dict[str, Any]:
+    settings = found.platform
+    envelope = settings.get("envelope", "array")
+    return {
+        "name": found.name,
+        "title": found.title,
+        "envelope": envelope["kind"] if isinstance(envelope, dict) else envelope,
+        "limit": settings.get("rate", "learned"),
+        "to_supply": ", ".join(need.key for need in found.needs),
+    }

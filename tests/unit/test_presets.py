@@ -1,0 +1,159 @@
+"""Presets: each is a usable platform once its needs are supplied, is overridden key by key, and says what is missing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from relay.cli.presets import presets
+from relay.config.effective import effective
+from relay.config.load import loads
+from relay.config.presets import Preset, preset, preset_names
+from relay.config.problems import ConfigInvalid
+from relay.config.schema import Config
+from tests.unit.config_files import loaded, problems
+
+FIRST = (
+    "wechat-shipping", "taobao-logistics", "standard-webhooks", "woocommerce-batch", "mixpanel-import", "cloudevents",
+)  # fmt: skip
+AS_DATA = ("doudian-logistics", "pinduoduo-logistics", "jd", "youzan", "shopify", "magento-bulk")
+SUPPLIED = {"url": "https://there.example/hook", "sign.secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+
+
+def supplied(found: Preset) -> dict[str, Any]:
+    """Return a platform with the preset and something for all it needs."""
+    platform: dict[str, Any] = {"preset": found.name}
+    for need in found.needs:
+        place = platform
+        for part in need.path[:-1]:
+            place = place.setdefault(part, {})
+        place[need.path[-1]] = SUPPLIED.get(need.key, "something")
+    return platform
+
+
+def compiled(platform: dict[str, Any], **top: Any) -> Config:
+    """Load a configuration with this one platform."""
+    text = yaml.safe_dump({"version": 1, **top, "platforms": {"a": platform}})
+    return loads(text, path="config.yaml", environ={})
+
+
+def test_every_preset_asked_for_is_there() -> None:
+    """The first six and the six with what is known."""
+    assert set(preset_names()) == {*FIRST, *AS_DATA}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_says_where_it_is_from_and_what_it_leaves_open(name: str) -> None:
+    """Every fact has key, value and source; the unknown is said; no secret stands in the package."""
+    found = preset(name)
+    assert found.title
+    assert found.about
+    assert found.unknown
+    assert found.facts
+    assert all(set(fact) == {"key", "value", "source"} and all(fact.values()) for fact in found.facts)
+    assert "${" not in yaml.safe_dump(found.platform), "references belong to who uses it"
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_is_a_platform_once_its_needs_are_supplied(name: str) -> None:
+    """With a value for each need the configuration is accepted, and the preset's settings are the ones in force."""
+    config = compiled(supplied(preset(name)))
+    assert config.platforms["a"].preset == name
+    origins = {setting.origin for setting in effective(config)}
+    assert f"preset {name}, config.yaml:{_line(config)}" in origins
+
+
+def _line(config: Config) -> int:
+    return config.origin.marks["platforms", "a", "preset"].key_line
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_each_need_is_asked_for(name: str) -> None:
+    """Without any of them each is named, at the preset's place, once and with what it is."""
+    with pytest.raises(ConfigInvalid) as caught:
+        compiled({"preset": name})
+    said = [problem for problem in caught.value.problems if problem.code == "E011"]
+    assert sorted(problem.message.split("'")[1] for problem in said) == sorted(need.key for need in preset(name).needs)
+    assert all(f"the preset {name} leaves it to you" in problem.message for problem in said)
+
+
+def test_the_platform_wins_over_the_preset_and_the_preset_over_defaults(tmp_path: Path) -> None:
+    """Values come from the nearest that says something; mappings are merged; each says where it is from."""
+    config = loaded(
+        tmp_path,
+        "version: 1\n"
+        "defaults: {compress: zstd, concurrency: 9, timeout: 3s, batch: {linger: 1s}}\n"
+        "platforms:\n"
+        "  a:\n"
+        "    preset: shopify\n"
+        "    url: https://a.example/\n"
+        "    headers: {X-Shopify-Access-Token: t}\n"
+        "    rate: 4/s\n"
+        "    timeout: 7s\n",
+    )
+    platform = config.platforms["a"]
+    assert ([str(rate) for rate in platform.rate], platform.timeout, platform.concurrency) == (["4/s"], 7.0, 9)
+    assert (platform.compress, platform.batch.linger) == ("none", 1.0)
+    origins = {setting.path[2:]: setting.origin.replace(str(tmp_path), "") for setting in effective(config)}
+    assert origins["rate",] == "/config.yaml:8"
+    assert origins["compress",] == "preset shopify, /config.yaml:5"
+    assert origins["envelope",] == "preset shopify, /config.yaml:5"
+    assert origins["concurrency",] == "defaults, /config.yaml:2"
+
+
+def test_a_preset_can_be_the_default(tmp_path: Path) -> None:
+    """Named under defaults it holds for every platform that names none, and is still above the defaults' own keys."""
+    config = loaded(
+        tmp_path,
+        "version: 1\n"
+        "defaults: {preset: shopify, rate: 9/s, headers: {X-Shopify-Access-Token: t}}\n"
+        "platforms: {a: {url: https://a.example/}}\n",
+    )
+    assert [str(rate) for rate in config.platforms["a"].rate] == ["2/s"]
+    origin = next(setting.origin for setting in effective(config) if setting.path[2:] == ("rate",))
+    assert origin.endswith("config.yaml:2")
+    assert origin.startswith("preset shopify, ")
+
+
+def test_an_unknown_preset_says_what_was_meant(tmp_path: Path) -> None:
+    """A slip of the pen is one problem, at its value, with the name there is."""
+    text = "version: 1\nplatforms:\n  a:\n    url: https://a.example/\n    preset: shopfy\n"
+    (problem,) = problems(tmp_path, text)
+    assert (problem.line, problem.col, problem.code) == (5, 13, "E015")
+    assert problem.hint == "did you mean 'shopify'?"
+
+
+def test_a_contradiction_with_a_preset_is_shown_where_the_preset_is_named(tmp_path: Path) -> None:
+    """What is wrong only together with a preset's value stands at the platform's own key or at `preset`."""
+    text = (
+        "version: 1\nplatforms:\n  a:\n    preset: shopify\n    url: https://a.example/\n"
+        "    headers: {X-Shopify-Access-Token: t}\n    burst: 5\n"
+    )
+    (problem,) = problems(tmp_path, text)
+    assert (problem.line, problem.code) == (7, "E051")
+    assert "2/s" in problem.message
+
+
+def test_another_form_has_needs_of_its_own(tmp_path: Path) -> None:
+    """Where the platform authorises itself in another way, what the preset's way needed is not asked for."""
+    found = preset("youzan")
+    assert [need.key for need in found.missing({"preset": "youzan"})] == ["auth.token"]
+    assert not list(found.missing({"auth": {"kind": "oauth2"}}))
+    assert not list(found.missing({"auth": {"use": "shop"}}))
+    assert not list(found.missing({"auth": {"kind": "query", "token": "t"}}))
+
+
+def test_the_command_lists_and_shows() -> None:
+    """A line for each with what is to be supplied; one in full with its sources; a mistyped name is guessed."""
+    listed = CliRunner().invoke(presets).output.splitlines()
+    assert len(listed) == 1 + len(preset_names())
+    line = next(line for line in listed if line.startswith("shopify "))
+    assert "2/s" in line
+    assert line.endswith("url, headers.X-Shopify-Access-Token")
+    shown = CliRunner().invoke(presets, ["show", "woocommerce-batch"]).output
+    assert yaml.safe_load(shown)["platform"]["batch"] == {"max_items": 100}
+    assert "source: github.com/woocommerce/woocommerce issue 22848" in shown
+    wrong = CliRunner().invoke(presets, ["show", "wechat"])
+    assert wrong.exit_code == 2
+    assert "did you mean 'wechat-shipping'?" in wrong.output
