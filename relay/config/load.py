@@ -1,4 +1,4 @@
-"""Loads the configuration file: read, resolve references, merge presets and defaults, validate, check, or name every problem.
+"""Loads the configuration file: read, resolve references, merge what lies below, validate, check, or name every problem.
 
 Opens nothing but the file and the files its references name; binds, connects and writes nothing.
 """

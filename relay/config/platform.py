@@ -120,8 +120,8 @@ class PlatformSettings(Section):
 
     preset: PresetName | None = setting(
         None,
-        "Start from what is known of a platform (`relay presets` lists them); whatever stands here overrides it, and it "
-        "overrides `defaults`.",
+        "Start from what is known of a platform (`relay presets` lists them); whatever stands here overrides it, "
+        "and it overrides `defaults`.",
     )
     method: Literal["POST", "PUT", "PATCH"] = setting("POST", "The HTTP method.")
     headers: Headers = setting({}, "Extra request headers, such as Authorization with a ${file:...} reference.")

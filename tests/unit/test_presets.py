@@ -1,4 +1,4 @@
-"""Presets: each is a usable platform once its needs are supplied, is overridden key by key, and says what is missing."""
+"""Presets: each is a usable platform once its needs are supplied, can be overridden, and says what is missing."""
 
 from pathlib import Path
 from typing import Any
