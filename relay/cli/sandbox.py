@@ -68,6 +68,14 @@ from relay.sandbox.settings import BadSetting, Settings
 @click.option("--id-field", default=None, metavar="FIELD", help="Log this field of each callback too.")
 @click.option("--reply", default=None, metavar="BODY", help="Body of a success.")
 @click.option(
+    "--personality",
+    default=None,
+    metavar="NAME[:OPTION=VALUE,...]",
+    help="Answer as a platform does: wechat-shipping, taobao-logistics, standard-webhooks, woocommerce-batch, "
+    "mixpanel-import, cloudevents. Options: fail, retry (shares), seed, token_ttl, token_requests, over_at, over_for, "
+    "over_wait, bearer, app_id, secret, token, fail_field.",
+)
+@click.option(
     "--path",
     "paths",
     multiple=True,

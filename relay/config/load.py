@@ -1,4 +1,4 @@
-"""Loads the configuration file: read, resolve references, merge what lies below, validate, check, or name every problem.
+"""Loads the configuration file: read, resolve references, merge, validate, check, or name every problem.
 
 Opens nothing but the file and the files its references name; binds, connects and writes nothing.
 """
@@ -106,9 +106,8 @@ def _report_needs(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") ->
             path: KeyPath = ("platforms", name, *need.path)
             missing.add(path)
             if path not in dropped:  # else it is already said that it has no value
-                what = (
-                    f"the key {quoted(need.key)} is missing in platforms.{name}; the preset {wanted} leaves it to you"
-                )
+                owner = f"platforms.{name}; the preset {wanted} leaves it to you"
+                what = f"the key {quoted(need.key)} is missing in {owner}"
                 desk.add(Finding(("platforms", name, "preset"), BadValue("E011", what, f"it is {need.what}")))
     return missing
 
@@ -200,9 +199,8 @@ class _Desk:
             message = f"{message} (from the preset)"
         elif place != found.path:
             message = message.replace(f"platforms.{found.path[1]}", "defaults")
-        if known != place and not is_preset(
-            place
-        ):  # one rate is checked as a list of one: the place of its [0] is its own
+        # one rate is checked as a list of one: the place of its [0] is its own
+        if known != place and not is_preset(place):
             message = message.replace(dotted(place), dotted(known))
         if found.at_key or (known != place and mark.is_mapping):
             line, col = mark.key_line, mark.key_col

@@ -35,6 +35,7 @@ class Arrival(msgspec.Struct, omit_defaults=True):
     limited: bool = False  # it came above the limit
     delay: float = 0.0  # seconds the answer was held back
     ids: list[Any] | None = None  # the field that names a callback, where one is configured
+    taken: list[str] | None = None  # those of ``items`` that were applied, where not all were
 
 
 class ArrivalLog:
@@ -132,10 +133,11 @@ class Figures:
         if not arrival.applied:
             return
         self.accepted += 1
-        self.callbacks += arrival.count
+        taken = arrival.items if arrival.taken is None else arrival.taken
+        self.callbacks += len(taken)
         before = len(self._seen)
-        self._seen.update(arrival.items)
-        self.duplicates += arrival.count - (len(self._seen) - before)
+        self._seen.update(taken)
+        self.duplicates += len(taken) - (len(self._seen) - before)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures for JSON; ``peaks`` maps the window in seconds to its most arrivals."""

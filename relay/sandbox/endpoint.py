@@ -3,9 +3,11 @@
 import random
 from typing import NamedTuple
 
-from relay.sandbox.answers import MALFORMED, NO_ENCODING, OK, TOO_LARGE, Answer
+from relay.sandbox.answers import MALFORMED, NO_ENCODING, OK, TOO_LARGE, TOO_MANY, Answer
 from relay.sandbox.arrivals import Figures
 from relay.sandbox.bodies import MalformedBody, field_reader, split_items
+from relay.sandbox.personalities.exchange import Asked, Personality, Told
+from relay.sandbox.personalities.registry import build_personality
 from relay.sandbox.settings import Settings
 from relay.wire.compress import BadEncoding, TooLarge, UnsupportedEncoding, decompress
 
@@ -28,12 +30,15 @@ class Endpoint:
         self.settings = settings
         self.figures = Figures(_DEFAULT_WINDOWS_S)
         self.limits = settings.limits()
+        self.personality = _built(settings)
         self.apply(settings)
 
     def apply(self, settings: Settings) -> None:
-        """Behave so from now on; limiters start afresh only when the limits changed."""
+        """Behave so from now on; limiters and a personality start afresh only where they changed."""
         if settings.limit != self.settings.limit:
             self.limits = settings.limits()
+        if settings.personality != self.settings.personality:
+            self.personality = _built(settings)
         self.figures.watch(rate.window_s for _, rate in settings.limit)
         self.settings = settings
         self.read_id = field_reader(settings.id_field) if settings.id_field else None
@@ -60,6 +65,8 @@ class Endpoint:
         answer = NO_ENCODING if coding and coding not in settings.accept else None
         if len(body) > settings.max_bytes:
             answer = answer or TOO_LARGE
+        if self.personality is not None:
+            return Examined(answer, body, [])  # it reads the body itself
         try:
             items = split_items(body, content_type=content_type, shape=settings.shape, items_at=settings.items_at)
         except MalformedBody:
@@ -67,6 +74,21 @@ class Endpoint:
         if answer is None and self._poisoned(body, items):
             answer = MALFORMED
         return Examined(answer, body, items)
+
+    def hands_tokens_at(self, path: str) -> bool:
+        """Tell whether the personality's token endpoint is there."""
+        return self.personality is not None and self.personality.token_path == path
+
+    def respond(self, asked: Asked, answer: Answer, wait_s: float) -> Told | None:
+        """Return what the personality makes of a request; None where there is none, or it never saw the request.
+
+        A fault that applies first (``apply-then-reset``) is seen by the personality, though its answer is lost.
+        """
+        if self.personality is None:
+            return None
+        if wait_s > 0.0 and answer is TOO_MANY:
+            return self.personality.over((), wait_s)
+        return self.personality.decide(asked) if answer.applied else None
 
     def roll(self, dice: random.Random) -> Answer:
         """Return a random fault, or the success that every request gets without one."""
@@ -82,3 +104,7 @@ class Endpoint:
         if self._is_poison is None or self.settings.poison.encode() not in body:
             return False
         return any(self._is_poison(item) is True for item in items)
+
+
+def _built(settings: Settings) -> Personality | None:
+    return build_personality(settings.personality) if settings.personality else None

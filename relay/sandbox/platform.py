@@ -18,11 +18,12 @@ import msgspec
 from aiohttp import web
 
 from relay.core.clock import boottime_s, wall_s
-from relay.sandbox.answers import CUT, Answer
+from relay.sandbox.answers import CUT, OK, Answer
 from relay.sandbox.arrivals import Arrival, ArrivalLog
 from relay.sandbox.bodies import digest
 from relay.sandbox.endpoint import MAX_BODY_BYTES, Endpoint, Examined
 from relay.sandbox.listener import Listener
+from relay.sandbox.personalities.exchange import Asked, Told
 from relay.sandbox.settings import BadSetting, Settings
 
 CONTROL = "/_sandbox/"
@@ -96,8 +97,11 @@ class Platform:
         return (self.control_listener or self.listener).url + CONTROL.rstrip("/")
 
     def endpoint(self, path: str) -> Endpoint:
-        """Return what answers ``path``."""
-        return self.paths.get(path, self.everywhere)
+        """Return what answers ``path``: its own behaviour, or the personality whose tokens are handed out there."""
+        own = self.paths.get(path)
+        if own is not None:
+            return own
+        return next((one for one in self.paths.values() if one.hands_tokens_at(path)), self.everywhere)
 
     def change(self, words: Mapping[str, Any], path: str | None = None) -> Settings:
         """Change some settings of a path, or of all paths without their own. Raises ``BadSetting``."""
@@ -115,8 +119,12 @@ class Platform:
 
     def figures_by_path(self) -> dict[str, dict[str, Any]]:
         """Return the figures of each path with a behaviour of its own, and of all others as ``*``."""
-        own = {path: endpoint.figures.as_dict() for path, endpoint in self.paths.items()}
-        return {"*": self.everywhere.figures.as_dict()} | own
+        endpoints = {"*": self.everywhere, **self.paths}
+        figures = {path: endpoint.figures.as_dict() for path, endpoint in endpoints.items()}
+        for path, endpoint in endpoints.items():
+            if endpoint.personality is not None:
+                figures[path]["personality"] = endpoint.personality.figures()
+        return figures
 
     def stats(self) -> dict[str, Any]:
         """Return the shared figures at the top, and those of paths with their own under ``paths``."""
@@ -126,10 +134,13 @@ class Platform:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path.startswith(CONTROL):
             return await self._handle_control(request)
+        endpoint = self.endpoint(request.path)
+        if endpoint.personality is not None and endpoint.hands_tokens_at(request.path):
+            body = await _read(request)
+            return _told(endpoint.personality.token(_asked(request, body, body)))  # no callback, and under no limit
         at = boottime_s()
         self._arrived += 1
         number = self._arrived
-        endpoint = self.endpoint(request.path)
         endpoint.figures.arrive(at)
         arrived = _Arrived(number, at, request, endpoint)
         self._busy.add(request.protocol)
@@ -147,20 +158,33 @@ class Platform:
                 content_type=request.headers.get("Content-Type", ""),
             )
             answer = answer or examined.answer or endpoint.roll(self._dice)
+            told = endpoint.respond(_asked(request, wire, examined.body), answer, wait_s)
             delay_s = self._dice.uniform(*endpoint.settings.latency)
-            self._record(arrived, answer, examined, wire=wire, delay_s=delay_s, limited=wait_s > 0)
+            self._record(arrived, answer, examined, wire=wire, delay_s=delay_s, limited=wait_s > 0, told=told)
             if delay_s:
                 await asyncio.sleep(delay_s)
+            if told is not None and (answer is OK or wait_s > 0):
+                return self._closing(_told(told))
             return await self._give(request, answer, endpoint.settings, wait_s)
         finally:
             self._busy.discard(request.protocol)
             endpoint.figures.leave()
 
     def _record(
-        self, arrived: "_Arrived", answer: Answer, examined: Examined, *, wire: bytes, delay_s: float, limited: bool
+        self,
+        arrived: "_Arrived",
+        answer: Answer,
+        examined: Examined,
+        *,
+        wire: bytes,
+        delay_s: float,
+        limited: bool,
+        told: Told | None = None,
     ) -> None:
         headers = arrived.request.headers
         read_id = arrived.endpoint.read_id
+        items = examined.items if told is None else told.callbacks
+        is_whole = told is None or len(told.taken) == len(told.callbacks)
         arrival = Arrival(
             n=arrived.n,
             at=arrived.at,
@@ -169,16 +193,17 @@ class Platform:
             path=arrived.request.path,
             batch=headers.get("Idempotency-Key"),
             attempt=headers.get("Relay-Attempt"),
-            count=len(examined.items),
-            items=[digest(item) for item in examined.items],
+            count=len(items),
+            items=[digest(item) for item in items],
             raw=len(examined.body),
             wire=len(wire),
             encoding=headers.get("Content-Encoding", ""),
-            answer=answer.name,
-            applied=answer.applied,
-            limited=limited,
+            answer=answer.name if told is None or answer is not OK else told.word,
+            applied=answer.applied if told is None else bool(told.taken),
+            limited=limited or (told is not None and told.limited),
             delay=delay_s,
-            ids=[read_id(item) for item in examined.items] if read_id else None,
+            ids=[read_id(item) for item in items] if read_id else None,
+            taken=None if is_whole or told is None else [digest(item) for item in told.taken],
         )
         self.log.add(arrival)
         arrived.endpoint.figures.decide(arrival)
@@ -204,7 +229,9 @@ class Platform:
             body = settings.reply.encode()
         else:
             body = b'{"error":"%d"}' % answer.status
-        response = web.Response(status=answer.status, body=body, headers=headers)
+        return self._closing(web.Response(status=answer.status, body=body, headers=headers))
+
+    def _closing(self, response: web.Response) -> web.Response:
         if not self.listener.is_open:
             response.force_close()  # the door is shut: the next request must not find a way in
         return response
@@ -265,6 +292,16 @@ class _Arrived(NamedTuple):
     at: float
     request: web.BaseRequest
     endpoint: Endpoint
+
+
+def _asked(request: web.BaseRequest, wire: bytes, body: bytes) -> Asked:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Asked(request.method, request.path, dict(request.query), headers, wire, body, wall_s())
+
+
+def _told(told: Told) -> web.Response:
+    headers = {"Content-Type": "application/json", **told.headers}
+    return web.Response(status=told.status, body=told.encoded(), headers=headers)
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

@@ -11,6 +11,7 @@ from relay.core.model import Rate
 from relay.sandbox.answers import TOO_MANY, Answer, parse_answer
 from relay.sandbox.bodies import Shape
 from relay.sandbox.limits import Limits, build_limit
+from relay.sandbox.personalities.registry import check_personality
 
 _ENCODINGS = ("gzip", "zstd")
 
@@ -44,6 +45,7 @@ class Settings:
     items_at: str = ""  # dotted path of the list inside an object
     id_field: str = ""  # its value per callback is logged too
     reply: str = '{"errcode":0,"errmsg":"ok"}'  # body of a success
+    personality: str = ""  # NAME[:OPTIONS] of the platform it answers as
 
     def limits(self) -> Limits:
         """Build fresh limiters for this behaviour."""
@@ -132,6 +134,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "items_at": str,
     "id_field": str,
     "reply": str,
+    "personality": lambda word: check_personality(str(word)),
 }
 _NAMES = {field.name for field in fields(Settings)}
 _DEFAULT = Settings()

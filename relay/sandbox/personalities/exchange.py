@@ -1,0 +1,103 @@
+"""What a personality is asked and what it tells: a request as it came, an answer, and which callbacks it took."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import parse_qsl
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request. ``query`` holds decoded values, ``headers`` lower-case names; ``now`` is seconds since the epoch."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    wire: bytes  # the body as it came
+    body: bytes  # the body without its content coding
+    now: float
+
+    def form(self) -> dict[str, str]:
+        """Return the fields of a form body; a broken one has none."""
+        return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
+
+    def json(self) -> Any:
+        """Return the JSON body, None where there is none."""
+        try:
+            return msgspec.json.decode(self.body)
+        except msgspec.DecodeError:
+            return None
+
+    def basic(self) -> str | None:
+        """Return ``user:password`` of an Authorization header, None without one."""
+        scheme, _, code = self.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "basic":
+            return None
+        try:
+            return base64.b64decode(code, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+
+
+class Callback(NamedTuple):
+    """One callback as the platform reads it: the bytes that tell it from others, and its fields."""
+
+    raw: bytes
+    fields: Any
+
+    @classmethod
+    def of(cls, raw: bytes) -> "Callback":
+        """Read a callback out of its JSON text."""
+        return cls(raw, msgspec.json.decode(raw))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answer. ``callbacks`` are those of the request, ``taken`` the ones the platform applied with it."""
+
+    status: int
+    body: Any
+    callbacks: tuple[bytes, ...] = ()
+    taken: tuple[bytes, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""  # for the log; else the status
+    limited: bool = False
+
+    @property
+    def word(self) -> str:
+        """What the log calls the answer."""
+        return self.name or str(self.status)
+
+    def encoded(self) -> bytes:
+        """Return the body's bytes: JSON, unless it is text already."""
+        return self.body if isinstance(self.body, bytes) else msgspec.json.encode(self.body)
+
+
+class Personality(Protocol):
+    """One platform. It keeps what it must remember between requests, and decides from that and the request alone."""
+
+    @property
+    def token_path(self) -> str | None:
+        """Where it hands out tokens, None where it has none."""
+        ...
+
+    def decide(self, asked: Asked) -> Told:
+        """Answer a request for callbacks."""
+        ...
+
+    def token(self, asked: Asked) -> Told:
+        """Answer a request for a token."""
+        ...
+
+    def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> Told:
+        """Answer a request above the limit, which ends in ``wait_s`` seconds."""
+        ...
+
+    def figures(self) -> dict[str, int]:
+        """Return what it counted: tokens handed out, bad tokens and signatures, duplicates, requests of the episode."""
+        ...

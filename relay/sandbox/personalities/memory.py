@@ -1,0 +1,78 @@
+"""What a platform remembers between requests: its tokens, what it has taken, and where its episode stands."""
+
+import math
+from collections import Counter
+from typing import Literal
+
+from relay.sandbox.personalities.exchange import Callback
+from relay.sandbox.personalities.options import Options
+
+Fate = Literal["taken", "refused", "later"]
+TokenFault = Literal["unknown", "expired"]
+
+
+class Tokens:
+    """Hands out tokens one after the other; a token ends by its time, by its uses, or when the next one is fetched.
+
+    With ``grace_s`` the one before lives that much longer (WeChat: five minutes).
+    """
+
+    def __init__(self, options: Options, *, first: str = "", grace_s: float = 0.0) -> None:
+        self._options = options
+        self._grace_s = grace_s
+        self.issued = 0
+        self._ends: dict[str, float] = {first: math.inf} if first else {}
+        self._uses: Counter[str] = Counter()
+        self._last = first
+
+    def issue(self, now: float) -> str:
+        """Return a new token; the one before ends."""
+        if self._last:
+            self._ends[self._last] = min(self._ends[self._last], now + self._grace_s)
+        self.issued += 1
+        self._last = f"token-{self.issued}-{self._options.seed or 'sandbox'}"
+        self._ends[self._last] = now + self._options.token_ttl_s
+        return self._last
+
+    def use(self, token: str, now: float) -> TokenFault | None:
+        """Count a use and return None, or what is wrong with the token."""
+        ends = self._ends.get(token)
+        if ends is None:
+            return "unknown"
+        if now >= ends or (self._options.token_requests and self._uses[token] >= self._options.token_requests):
+            return "expired"
+        self._uses[token] += 1
+        return None
+
+
+class Memory:
+    """The state of one platform."""
+
+    def __init__(self, options: Options, *, first_token: str = "", grace_s: float = 0.0) -> None:
+        self.options = options
+        self.tokens = Tokens(options, first=first_token, grace_s=grace_s)
+        self.taken: dict[str, bytes] = {}  # what names a callback there -> what was taken last
+        self.counts: Counter[str] = Counter()
+        self._put_off: set[bytes] = set()
+        self._requests = 0
+
+    def is_over(self) -> bool:
+        """Count a request that is otherwise in order; tell whether it falls into the episode above the limit."""
+        self._requests += 1
+        begin = self.options.over_at
+        is_over = bool(begin) and begin <= self._requests < begin + self.options.over_for
+        self.counts["over"] += is_over
+        return is_over
+
+    def fate(self, callback: Callback) -> Fate:
+        """Decide what becomes of a callback."""
+        if self.options.fails(callback.raw, callback.fields):
+            return "refused"
+        if callback.raw not in self._put_off and self.options.fails_once(callback.raw):
+            self._put_off.add(callback.raw)
+            return "later"
+        return "taken"
+
+    def figures(self) -> dict[str, int]:
+        """Return what was counted."""
+        return {"tokens": self.tokens.issued, **self.counts}

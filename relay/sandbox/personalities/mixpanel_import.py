@@ -1,0 +1,94 @@
+"""Mixpanel's /import with strict=1: 400 names the bad events and imports the others; $insert_id tells repeats.
+
+Bodies: docs.mixpanel.com/troubleshooting/errors/400-bad-request.md and .../413-payload-too-large.md.
+"""
+
+import math
+from typing import Any
+
+from relay.sandbox.bodies import MalformedBody, split_items
+from relay.sandbox.personalities.exchange import Asked, Callback, Told
+from relay.sandbox.personalities.memory import Memory
+from relay.sandbox.personalities.options import Options
+
+_MOST_EVENTS = 2000
+_MOST_BYTES = 10_000_000
+
+
+class MixpanelImport:
+    """Events by $insert_id; ``app_id`` is the service account, ``secret`` its secret."""
+
+    token_path = None
+
+    def __init__(self, options: Options) -> None:
+        self.memory = Memory(options)
+
+    def token(self, asked: Asked) -> Told:
+        """Nothing is handed out here."""
+        return _answer(404, "Not Found", "no such path")
+
+    def decide(self, asked: Asked) -> Told:
+        """Check the account and the sizes, then each event."""
+        try:
+            events = tuple(split_items(asked.body, content_type=asked.headers.get("content-type", "")))
+        except MalformedBody:
+            return _answer(400, "Bad Request", "the request body is not valid JSON")
+        options = self.memory.options
+        if asked.basic() != f"{options.app_id}:{options.secret}":
+            self.memory.counts["bad_signature"] += 1
+            return _answer(401, "Unauthorized", "Invalid credentials", events)
+        if self.memory.is_over():
+            return self.over(events, options.over_wait_s)
+        if len(events) > _MOST_EVENTS:
+            return _answer(
+                413, "Request Entity Too Large", f"request exceeds max limit of {_MOST_EVENTS} events", events
+            )
+        if len(asked.body) > _MOST_BYTES:
+            return _answer(413, "Request Entity Too Large", f"request exceeds max limit of {_MOST_BYTES} bytes", events)
+        return self._import(events)
+
+    def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> Told:
+        """Say 429 and when to come again."""
+        told = _answer(429, "Too Many Requests", "Exceeded rate limit", callbacks)
+        headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
+        return Told(told.status, told.body, callbacks, headers=headers, limited=True)
+
+    def figures(self) -> dict[str, int]:
+        """Return what was counted."""
+        return self.memory.figures()
+
+    def _import(self, events: tuple[bytes, ...]) -> Told:
+        failed: list[dict[str, Any]] = []
+        taken = []
+        for index, raw in enumerate(events):
+            callback = Callback.of(raw)
+            fields = callback.fields if isinstance(callback.fields, dict) else {}
+            properties = fields.get("properties")
+            insert_id = properties.get("$insert_id") if isinstance(properties, dict) else None
+            field, why = "properties.$insert_id", "'properties.$insert_id' is invalid: must not be missing"
+            if isinstance(insert_id, str) and insert_id:
+                if self.memory.fate(Callback(raw, properties)) == "taken":
+                    if insert_id in self.memory.taken:
+                        self.memory.counts["duplicate"] += 1  # imported once: a repeat is no error
+                        continue
+                    self.memory.taken[insert_id] = raw
+                    taken.append(raw)
+                    continue
+                field = "properties.time"
+                why = "'properties.time' is invalid: must be specified as seconds since epoch"
+            failed.append({"index": index, "insert_id": insert_id or "", "field": field, "message": why})
+        imported = len(events) - len(failed)
+        if not failed:
+            return Told(200, {"code": 200, "num_records_imported": imported, "status": "OK"}, events, tuple(taken))
+        body = {
+            "code": 400,
+            "error": "some data points in the request failed validation",
+            "status": "Bad Request",
+            "num_records_imported": imported,
+            "failed_records": failed,
+        }
+        return Told(400, body, events, tuple(taken), name=f"400 {len(failed)} of {len(events)} failed")
+
+
+def _answer(status: int, word: str, error: str, callbacks: tuple[bytes, ...] = ()) -> Told:
+    return Told(status, {"code": status, "error": error, "status": word}, callbacks)
