@@ -39,6 +39,8 @@ class AdminServer:
         self._router = Router(routes=routes, checks=(), refused=self._refused, failed=self._failed)
         self.configure(settings)
 
+    name = LISTENER  # also the ``FileDescriptorName=`` of a socket unit
+
     @property
     def address(self) -> str:
         """Where it listens, with the port it really got."""

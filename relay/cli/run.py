@@ -32,19 +32,12 @@ def run(path: str, log_level: str, log_format: str) -> int:
 
     SIGHUP reloads the configuration. What is not delivered yet stays in the store.
     """
-    from relay.config.load import load
-    from relay.config.problems import ConfigInvalid
+    from relay.cli.configfile import load_config
     from relay.telemetry.events import Events
     from relay.telemetry.logging import bridge_stdlib, make_logger
     from relay.telemetry.metrics import Metrics
 
-    try:
-        config = load(path)
-    except ConfigInvalid as invalid:
-        for problem in invalid.problems:
-            click.echo(str(problem), err=True)
-        click.echo(f"relay: {path} is invalid; nothing was opened, written or sent", err=True)
-        return 1
+    config = load_config(path)
     colours = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     log = make_logger(file=sys.stderr.buffer, level=log_level, colours=colours)
     bridge_stdlib(log)

@@ -5,6 +5,7 @@ on the way is undone and told in one line. Stop: ingest finishes its requests an
 way finish within a bound, the rest stays in the store; then the side duties, the admin listener and the store.
 """
 
+import os
 import random
 import signal
 from contextlib import AsyncExitStack
@@ -27,11 +28,13 @@ from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all
 from relay.ingest.server import IngestServer
 from relay.telemetry.events import Events
+from relay.telemetry.failure import describe
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.expiry import Expiry
 from relay.upkeep.operations import Operations
 from relay.upkeep.pruner import Pruner
 from relay.upkeep.watchdog import Watchdog
+from relay.web.listen import inherited_sockets
 
 _GRACE_S = 10.0  # for requests under way, in and out; the unit's TimeoutStopSec is longer
 _TOKEN_CONNECTIONS = 64  # each credential asks its endpoint once at a time: one that hangs holds up no other
@@ -80,7 +83,8 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
 
         operations = Operations(ledger=store, clock=store.clock, events=events)
         supervisor.run("operations", operations.run())
-        supervisor.run("expiry", Expiry(ledger=store, clock=store.clock, events=events).run())
+        expiry = Expiry(ledger=store, clock=store.clock, events=events)
+        supervisor.run("expiry", expiry.run())
         supervisor.run("pruner", Pruner(ledger=store, clock=store.clock, events=events).run())
         watchdog = Watchdog(
             ping=store.ping,
@@ -118,12 +122,14 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
                 ledger=store,
                 events=events,
                 duration=parse_duration,
+                expiring=lambda seconds: expiry.nudge(store.clock.now() + seconds),
             )
             for listen in config.ingest.listen
         ]
         servers: list[AdminServer | IngestServer] = [*live.admin, *live.ingest]
+        sockets = inherited_sockets(os.environ, pid=os.getpid())
         for server in servers:
-            await server.start()
+            await server.start(inherited=sockets.pop(server.name, None))
             stack.push_async_callback(server.close, _GRACE_S)
 
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -139,5 +145,6 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         stopping_s = elapsed_s()
     events.stopped(seconds=elapsed_s() - stopping_s, unfinished=unfinished)
     if fault is not None:
-        raise RelayError(f"stopped: {supervisor.reason}: {fault!r}; systemd starts it again") from fault
+        told = ", ".join(f"{name} {text}" for name, text in describe(fault).items())
+        raise RelayError(f"stopped because {supervisor.reason}: {told}; systemd starts it again") from fault
     return 0

@@ -112,6 +112,8 @@ class Registry:
     def _run(self, terms: Terms, kept: Mapping[str, Any]) -> None:
         gate = Gate(Breaker(terms.breaker), base_s=terms.budget.base_s, cap_s=terms.budget.cap_s)
         gate.load(kept)
+        if gate.breaker.is_open:
+            self._events.breaker_opened(platform=terms.platform, reason=gate.breaker.reason)
         sender = self._open_sender(terms)
         pipeline = Pipeline(
             terms=terms,

@@ -52,6 +52,7 @@ class Handlers:
         max_body: int,
         max_bulk: int,
         body_timeout_s: float,
+        expiring: Callable[[float], None],
     ) -> None:
         self.bearer = bearer
         self.platforms = platforms
@@ -63,6 +64,7 @@ class Handlers:
         self._decode = decode
         self._duration = duration
         self.body_timeout_s = body_timeout_s
+        self._expiring = expiring
 
     def add_to(self, routes: Routes) -> None:
         """Serve the paths of SPEC 3."""
@@ -109,6 +111,7 @@ class Handlers:
             accepted = await self._admission.commit((row,), held)
         except IdempotencyConflict:
             raise Refusal("idempotency_conflict", "send another key, or the same body") from None
+        self._expiring(row.expires_s)
         replayed = len(accepted.duplicates)
         self._events.accepted(platform=row.platform, count=1 - replayed, duplicates=replayed)
         callback_id = accepted.ids[0]
@@ -142,6 +145,7 @@ class Handlers:
                 f"line {number}: its key was used with another body; nothing was accepted",
                 line=number,
             ) from None
+        self._expiring(min(row.expires_s for row in rows))
         duplicates = len(accepted.duplicates)
         count = len(rows) - duplicates
         self._events.accepted(platform=platform.name, count=count, duplicates=duplicates)

@@ -48,8 +48,12 @@ class IngestServer:
         ledger: Ledger,
         events: Events,
         duration: Callable[[str], float],
+        expiring: Callable[[float], None],
     ) -> None:
-        """Wire it; ``duration`` reads ``30m`` as seconds and raises ``ValueError``."""
+        """Wire it; ``duration`` reads ``30m`` as seconds and raises ``ValueError``.
+
+        ``expiring`` is told, after a commit, in how many seconds the first of its callbacks expires.
+        """
         self.health = Health(ping=ledger.ping)
         self._events = events
         self._listener: Listener | None = None
@@ -65,6 +69,7 @@ class IngestServer:
             max_body=settings.max_body,
             max_bulk=settings.max_bulk,
             body_timeout_s=settings.body_timeout_s,
+            expiring=expiring,
         )
         routes = Routes()
         self._handlers.add_to(routes)
@@ -72,6 +77,8 @@ class IngestServer:
         self._router = Router(routes=routes, checks=(), refused=self._refused, failed=self._failed)
         self._listen = settings.listen
         self.configure(settings=settings, platforms=platforms)
+
+    name = LISTENER  # also the ``FileDescriptorName=`` of a socket unit
 
     @property
     def address(self) -> str:

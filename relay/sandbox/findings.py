@@ -46,8 +46,7 @@ def findings(
         Finding(
             "callbacks in",
             f"{accepted:,}",
-            f"answered 202, each on disk by then; {repeated_posts:,} posts repeated while the daemon was down, "
-            "none queued twice",
+            f"each answered 202 from disk; {repeated_posts:,} posts repeated around the kill, none queued twice",
             accepted == total == ledger["accepted"],
         ),
         Finding(

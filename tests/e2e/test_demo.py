@@ -1,8 +1,11 @@
 """``relay demo`` as a newcomer runs it."""
 
 import asyncio
+import re
+import signal
 import sys
 
+import aiohttp
 import pytest
 
 
@@ -21,3 +24,25 @@ async def test_the_demo_shows_its_claims_and_succeeds() -> None:
     facts = {line[7:27].strip(): line[27:].split()[0] for line in text.splitlines() if line.startswith("  ok")}
     assert (facts["callbacks in"], facts["callbacks delivered"]) == ("3,000", "3,000")
     assert (facts["order violations"], facts["unaccounted"], facts["turned away"]) == ("0", "0", "0")
+
+
+@pytest.mark.timeout(90)
+async def test_keep_leaves_everything_running_until_ctrl_c() -> None:
+    """With --keep the addresses are printed and answer; Ctrl-C ends all of it with exit code 0."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "relay", "demo", "--keep", stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    urls: dict[str, str] = {}
+    while "log" not in urls:
+        line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
+        assert line, "the demo ended before it printed its addresses"
+        if match := re.fullmatch(r"  (\w+) +(\S.*)\n", line):
+            urls[match[1]] = match[2]
+    async with aiohttp.ClientSession() as http:
+        async with http.get(urls["ledger"]) as response:
+            assert (await response.json())["total"]["delivered"] == 3000
+        async with http.get(urls["platform"]) as response:
+            assert (await response.json())["distinct"] == 3000
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 20) == 0

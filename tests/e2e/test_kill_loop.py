@@ -65,8 +65,10 @@ async def test_no_promise_breaks_under_kill_9(tmp_path: Path) -> None:
         ledger.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await ledger
-        assert (await run.stats())["rejected"] == 0
+        figures = await run.stats()
         evidence = await run.evidence(rates=[RATE], max_items=50)
         assert check(evidence) == {}
+        assert figures["rejected"] == 0
+        assert figures["distinct"] == run.ledgers[-1]["total"]["delivered"] == run.ledgers[-1]["total"]["accepted"]
         assert len(evidence.kills) == kills
         assert sum(posted.accepted for posted in evidence.posted) > 10 * kills

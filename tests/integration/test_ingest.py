@@ -72,8 +72,10 @@ class Relay:
         self.inbox = Inbox(self.store)
         self.log = io.BytesIO()
         self.metrics = Metrics()
+        self.expiring: list[float] = []
         self.settings = settings
         self.server = IngestServer(
+            expiring=self.expiring.append,
             settings=settings,
             platforms=platforms,
             inbox=self.inbox,
@@ -166,6 +168,7 @@ async def test_one_callback_is_answered_with_its_id_and_place(relay: Relay):
     status, told, headers = await relay.post(
         body, Relay_Event="order.paid", Relay_Priority="high", Relay_Expires="30m", Content_Type="application/json"
     )
+    assert relay.expiring == [1800.0]
     assert status == 202
     assert told == {"id": told["id"], "platform": "shop-a", "state": "pending"}
     assert headers["Location"] == f"/v1/callbacks/{told['id']}"

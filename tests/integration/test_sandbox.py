@@ -4,6 +4,9 @@ import asyncio
 import errno
 import gzip
 import json
+import re
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ from typing import Any
 import aiohttp
 import pytest
 from backports import zstd
+from click.testing import CliRunner
+from relay.cli.sandbox import sandbox
 from relay.sandbox.bodies import digest
 from relay.sandbox.platform import Platform
 from relay.sandbox.settings import Settings
@@ -256,3 +261,41 @@ async def test_the_log_file_holds_every_arrival(start: Start, http: aiohttp.Clie
     await platform.close()
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["n"] for line in lines] == list(range(1, 21))
+
+
+async def test_the_command_serves_until_told_to_end(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """``relay sandbox`` says where it listens, takes batches, and ends on SIGTERM with its figures."""
+    arguments = ["--listen", "127.0.0.1:0", "--limit", "2/min", "--path", "/b over=408 limit=1/min", "--seed", "1"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "relay", "sandbox", *arguments, "--log", str(tmp_path / "a.jsonl"),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+    url = re.search(r"http://127\.0\.0\.1:\d+", said)
+    assert url is not None
+    statuses = []
+    for path in ("/a", "/a", "/a", "/b", "/b"):
+        async with http.post(url[0] + path, data=ARRAY) as response:
+            statuses.append(response.status)
+    assert statuses == [200, 200, 429, 200, 408]
+    process.send_signal(signal.SIGTERM)
+    output, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 0
+    assert "*: 3 requests, 2 accepted, 1 above the limit; 10 callbacks, 5 distinct, 5 duplicates" in output.decode()
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--limit", "100"], "write 100/s or 100/min"),
+        (["--listen", "8790"], "write HOST:PORT"),
+        (["--path", "b limit=1/s"], "write the path first"),
+        (["--fault", "500"], "write 500:0.05"),
+    ],
+)
+def test_the_command_says_what_is_wrong(arguments: list[str], message: str) -> None:
+    """A mistake ends with exit code 2 and what to write instead."""
+    result = CliRunner().invoke(sandbox, arguments)
+    assert (result.exit_code, message in result.output) == (2, True), result.output

@@ -297,6 +297,21 @@ class ClaimingConformance:
         await store.configure(rules("a", "b", shared=Rate(2, 10.0)))
         assert await refused(store, wish("a")) == WaitUntil(harness.clock.now() + 10, "limit")
 
+    async def test_who_joins_a_quota_brings_its_sends(self, harness: Harness) -> None:
+        """A platform that joins a quota in force counts at once with what it sent before, also with what is out."""
+        store = await harness.open(rules("a", shared=Rate(3, 10.0)))
+        await post(store, *(note(platform=platform) for platform in "ab" for _ in range(3)))
+        under_way = await claimed(store, wish("b", max_items=1))
+        for platform in "ab":
+            await deliver(store, await claimed(store, wish(platform, max_items=1)), harness.clock)
+        await store.configure(rules("a", "b", shared=Rate(3, 10.0)))
+        assert await refused(store, wish("a")) == WaitUntil(harness.clock.now() + 10, "limit")
+        harness.clock.advance(5)
+        await deliver(store, under_way, harness.clock)
+        harness.clock.advance(5)
+        used = (await store.platform_status())["b"]["quotas"][0]["used"]
+        assert used == 1
+
     async def test_split_parts_go_first(self, harness: Harness) -> None:
         """Parts of a split are frozen batches of their own, due at once, before other re-sends, with their root."""
         store = await harness.open(rules())

@@ -119,7 +119,8 @@ def repeat_more_than_excused(run: Run) -> None:
 
 def exceed_the_rate(run: Run) -> None:
     """Send a third request just inside the window."""
-    run.arrivals.append(arrival(3, 10.9999, ""))
+    run.arrivals[1]["at"] = 10.9999
+    run.arrivals.append(arrival(3, 10.5, ""))
 
 
 def overfill(run: Run) -> None:

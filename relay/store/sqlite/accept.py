@@ -1,5 +1,6 @@
 """Accepting: the posts of a group become rows in a few statements, each post all or none."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from relay.core.ids import encode_id, encode_ids
 from relay.core.model import Accepted, PlatformRules
 from relay.store.sqlite.keys import promote, raise_lanes
 from relay.store.sqlite.names import Names
-from relay.store.sqlite.rows import INSERT_CALLBACKS, INSERT_PAYLOADS, Post
+from relay.store.sqlite.rows import INSERT_PAYLOADS, Facts, Post, insert_callbacks, remember
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.transaction import Transaction, numbers
 
@@ -19,11 +20,14 @@ _KNOWN = """
 SELECT json_group_array(json_array(a.rowid - 1, i.seq, hex(i.digest)))
 FROM carray(?1) AS a CROSS JOIN idempotency AS i ON i.hash = a.value
 """
-# One blob per remembered key: hash (16), digest (16), then the row's place in its group in decimal.
-_REMEMBER = """
-INSERT INTO idempotency (hash, seq, digest)
-SELECT substr(value, 1, 16), ?1 + CAST(substr(value, 33) AS INTEGER), substr(value, 17, 16) FROM carray(?2)
+# Which of the keys have somebody waiting already; 0 is no key.
+_WAITING = """
+SELECT json_group_array(a.rowid - 1) FROM carray(?1) AS a WHERE a.value <> 0 AND EXISTS (
+  SELECT 1 FROM callback AS e INDEXED BY callback_key WHERE e.key = a.value AND e.live = 1)
 """
+_decode_places = msgspec.json.Decoder(list[int]).decode
+_PLATFORM, _KEY = Facts._fields.index("platform"), Facts._fields.index("key")
+_NONE: frozenset[int] = frozenset()
 _decode_known = msgspec.json.Decoder(list[tuple[int, int, str]]).decode
 
 # Coalescing, for the keyed rows ?1..?2 of one platform ?3: who of their keys waits in no frozen batch.
@@ -72,27 +76,29 @@ class Accepts:
         for index, post in enumerate(posts):
             if results[index] is None:
                 results[index] = self._plan(post, rows, known)
-        if rows.headers:
+        if rows.facts:
             self._insert(transaction, rows)
         return results
 
-    def _known(self, transaction: Transaction, posts: Sequence[Post]) -> dict[bytes, tuple[int, bytes]]:
+    def _known(self, transaction: Transaction, posts: Sequence[Post]) -> dict[int, tuple[int, bytes]]:
         """Return which of the posts' idempotency keys the file knows: hash -> seq, digest."""
         hashes = [idem for post in posts if post.idempotency for idem, _ in post.idempotency.values()]
         if not hashes:
             return {}
-        found = _decode_known(transaction.execute(_KNOWN, (apsw.carray(tuple(hashes)),)).get)
+        found = _decode_known(transaction.execute(_KNOWN, (numbers(hashes),)).get)
         return {hashes[index]: (seq, bytes.fromhex(digest)) for index, seq, digest in found}
 
-    def _plan(self, post: Post, rows: "_Rows", known: dict[bytes, tuple[int, bytes]]) -> Accepted | RelayError:
+    def _plan(self, post: Post, rows: "_Rows", known: dict[int, tuple[int, bytes]]) -> Accepted | RelayError:
         """Give the post's rows their sequence numbers, or refuse it whole."""
         if not post.idempotency:
             seq = rows.take(post)
-            return Accepted(encode_ids(seq, len(post.bodies), self._tag), frozenset())
+            if rows.next == seq + 1:  # most posts: without the detour through a list's common prefix
+                return Accepted([encode_id(seq, self._tag)], _NONE)
+            return Accepted(encode_ids(range(seq, rows.next), self._tag), _NONE)
         seqs: list[int] = []
         duplicates: set[int] = set()
         fresh: list[int] = []
-        added: dict[bytes, tuple[int, bytes]] = {}
+        added: dict[int, tuple[int, bytes]] = {}
         for index in range(len(post.bodies)):
             identity = post.idempotency.get(index)
             if identity is not None:
@@ -109,37 +115,31 @@ class Accepts:
             fresh.append(index)
         known.update(added)
         rows.take_some(post, fresh)
-        return Accepted([encode_id(seq, self._tag) for seq in seqs], frozenset(duplicates))
+        return Accepted(encode_ids(seqs, self._tag), frozenset(duplicates))
 
     def _insert(self, transaction: Transaction, rows: "_Rows") -> None:
-        now, execute = transaction.now, transaction.execute
-        base = rows.first - 1
-        execute(INSERT_PAYLOADS, (base, apsw.carray(tuple(rows.bodies))))
-        execute(INSERT_CALLBACKS, (base, now, apsw.carray(tuple(rows.headers))))
-        if rows.remembered:
-            execute(_REMEMBER, (rows.first, apsw.carray(tuple(rows.remembered))))
-        again = _repeated(rows.keys)
-        if again:
-            # The insert looked at earlier groups only: of a key twice in this one, the first alone may be head.
-            execute(
-                "UPDATE callback SET head = 0 WHERE seq IN (SELECT ?1 + value FROM carray(?2))",
-                (rows.first, numbers(again)),
-            )
-        if any(rows.keys):
+        execute = transaction.execute
+        execute(INSERT_PAYLOADS, (rows.first - 1, apsw.carray(tuple(rows.bodies))))
+        keys = [facts[_KEY] or 0 for facts in rows.facts]
+        keyed = any(keys)
+        heads = bytearray(b"\1") * len(keys)
+        if keyed:
+            for place in _decode_places(execute(_WAITING, (numbers(keys),)).get):
+                heads[place] = 0
+            for place in _repeated(keys):
+                heads[place] = 0
+        insert_callbacks(execute, rows.first, transaction.now, rows.facts, heads)
+        remember(execute, rows.remembered)
+        if keyed:
             raise_lanes(transaction, rows.first)
-        counts = transaction.execute(
-            "SELECT json_group_array(json_array(platform, n)) FROM "
-            "(SELECT platform, count(*) AS n FROM callback WHERE seq >= ? GROUP BY platform)",
-            (rows.first,),
-        ).get
-        for platform, count in msgspec.json.decode(counts, type=list[tuple[int, int]]):
+        for platform, count in Counter(facts[_PLATFORM] for facts in rows.facts).items():
             name = self._names.name(platform)
             transaction.count(platform, "accepted", count)
             transaction.wake(name, count)
             if self._rules(name).coalesce:
                 self._coalesce(transaction, platform, rows.first, rows.next - 1)
         self.last_seq = rows.next - 1
-        transaction.rows += len(rows.headers)
+        transaction.rows += len(rows.facts)
 
     @staticmethod
     def _coalesce(transaction: Transaction, platform: int, first: int, last: int) -> None:
@@ -154,22 +154,20 @@ class Accepts:
 class _Rows:
     """The rows of a group that will be inserted, in one sequence."""
 
-    __slots__ = ("bodies", "first", "headers", "keys", "next", "remembered")
+    __slots__ = ("bodies", "facts", "first", "next", "remembered")
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.next = first
-        self.headers: list[bytes] = []
+        self.facts: list[tuple[Any, ...]] = []
         self.bodies: list[bytes] = []
-        self.keys: list[int] = []
-        self.remembered: list[bytes] = []
+        self.remembered: list[tuple[int, int, bytes]] = []
 
     def take(self, post: Post) -> int:
         """Add a whole post; return its first sequence number."""
         seq = self.next
-        self.headers += post.headers
+        self.facts += post.facts
         self.bodies += post.bodies
-        self.keys += post.keys
         self.next += len(post.bodies)
         return seq
 
@@ -178,10 +176,10 @@ class _Rows:
         for index in indexes:
             identity = post.idempotency.get(index)
             if identity is not None:
-                self.remembered.append(b"%b%b%d" % (*identity, self.next - self.first))
-            self.headers.append(post.headers[index])
+                idem, digest = identity
+                self.remembered.append((idem, self.next, digest))
+            self.facts.append(post.facts[index])
             self.bodies.append(post.bodies[index])
-            self.keys.append(post.keys[index])
             self.next += 1
 
 

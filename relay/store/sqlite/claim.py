@@ -7,10 +7,11 @@ quota. Choosing reads one covering index; nothing here depends on how much is qu
 import math
 from array import array
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import msgspec
 
-from relay.core.ids import encode_id
+from relay.core.ids import encode_id, encode_ids
 from relay.core.model import Batch, Item, Lane, WaitUntil, Wish
 from relay.policy.batching import Packer, lane_order
 from relay.store.slots import Slots
@@ -34,8 +35,9 @@ _NEXT = f"SELECT {', '.join(_LANE_NEXT.format(lane=int(lane)) for lane in Lane)}
 _OLDEST = "SELECT min(due_at) FROM callback WHERE seq IN (SELECT value FROM carray(?1))"
 # All items of a batch in one row: their facts as JSON, their bodies end to end. A row each would cost a crossing each.
 _ITEMS = """
-SELECT json_group_array(json_array(c.seq, length(p.body), c.key_text, c.event, c.content_type, c.accepted_at,
-    c.expires_at, c.attempts, c.spent, c.strikes, c.first_sent_at, c.maybe_applied)),
+SELECT json_group_array(json_array(length(p.body), c.key_text, c.event, c.content_type, c.accepted_at,
+    c.expires_at, c.attempts, c.spent, c.strikes, c.first_sent_at,
+    json(iif(c.maybe_applied, 'true', 'false')))),
   CAST(group_concat(p.body, '') AS BLOB)
 FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value CROSS JOIN payload AS p ON p.seq = c.seq
 """
@@ -44,7 +46,7 @@ UPDATE callback SET head = 0, batch = ?2, attempts = attempts + 1,
   first_sent_at = CASE WHEN first_sent_at = 0.0 THEN ?3 ELSE first_sent_at END
 WHERE seq IN (SELECT value FROM carray(?1))
 """
-_Facts = tuple[int, int, str | None, str | None, str | None, float, float, int, int, int, float, int]
+_Facts = tuple[int, str | None, str | None, str | None, float, float, int, int, int, float, bool]
 _decode_facts = msgspec.json.Decoder(list[_Facts]).decode
 _decode_due = msgspec.json.Decoder(list[int]).decode
 
@@ -173,33 +175,11 @@ class Claims:
         )
 
     def _items(self, transaction: Transaction, members: Sequence[int]) -> list[Item]:
-        facts, bodies = transaction.execute(_ITEMS, (numbers(members),)).get
-        tag = self._tag
-        items: list[Item] = []
-        at = 0
-        for seq, size, key, event, content_type, accepted_at, expires_at, *counts, maybe_applied in _decode_facts(
-            facts
-        ):
-            attempts, spent, strikes, first_sent_at = counts
-            items.append(
-                Item(
-                    seq,
-                    encode_id(seq, tag),
-                    bodies[at : at + size],
-                    key,
-                    event,
-                    content_type,
-                    accepted_at,
-                    expires_at,
-                    attempts,
-                    spent,
-                    strikes,
-                    first_sent_at,
-                    bool(maybe_applied),
-                )
-            )
-            at += size
-        return items
+        facts, joined = transaction.execute(_ITEMS, (numbers(members),)).get
+        sizes, *columns = zip(*_decode_facts(facts), strict=True)
+        ends = list(accumulate(sizes))
+        bodies = [joined[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+        return list(map(Item._make, zip(members, encode_ids(members, self._tag), bodies, *columns, strict=True)))
 
 
 def _pack(packer: Packer, lanes: Sequence[str]) -> list[int]:

@@ -26,7 +26,8 @@ _VERDICTS = ("delivered", "retry", "dead")
 _PROGRESS = """SELECT number, action, matched, done, skipped, failed, started_at, finished_at, filter, options
 FROM operation WHERE number = ?"""
 _FACTS = """
-SELECT json_group_array(json_array(i.seq, c.platform, c.state, c.batch IS NOT NULL, c.held, c.overtaken, p.seq IS NOT NULL))
+SELECT json_group_array(json_array(
+  i.seq, c.platform, c.state, c.batch IS NOT NULL, c.held, c.overtaken, p.seq IS NOT NULL))
 FROM (SELECT seq FROM operation_item WHERE operation = ?1 ORDER BY seq LIMIT ?2) AS i
   LEFT JOIN callback AS c ON c.seq = i.seq LEFT JOIN payload AS p ON p.seq = i.seq
 """
@@ -39,7 +40,8 @@ WHERE seq IN (SELECT value FROM carray(?1))
 """  # noqa: S608 - built from this file's constants
 _OWN_LANE = "CASE WHEN lane = 1 THEN 2 ELSE lane END"
 _RESUME = f"""
-UPDATE callback SET held = 0, head = key IS NULL, due_at = ?2, lane = {_OWN_LANE}, prio = {PRIO_OF.format(lane=_OWN_LANE)}
+UPDATE callback SET held = 0, head = key IS NULL, due_at = ?2, lane = {_OWN_LANE},
+  prio = {PRIO_OF.format(lane=_OWN_LANE)}
 WHERE seq IN (SELECT value FROM carray(?1))
 """  # noqa: S608
 
@@ -75,19 +77,20 @@ class Operations:
             raise ValueError(f"unknown action {action!r}: one of {', '.join(_MEANT)}")
         if action == "resolve" and options.get("as") not in _VERDICTS:
             raise ValueError(f'resolve needs "as": one of {", ".join(_VERDICTS)}')
-        condition = where(wanted, tag=self._tag, platform=self._names.known, states=states)
-        matching = f"FROM callback WHERE ({condition.sql}){' AND held = 1' if action == 'resolve' else ''}"
+        platforms = self._names.all()
+        found = [where(wanted, tag=self._tag, platforms=platforms, state=state) for state in states]
+        held = " AND held = 1" if action == "resolve" else ""
+        meant = [(f"FROM callback WHERE ({sql}){held}", values) for sql, values in found]
         execute = transaction.execute
         if expect_count is not None:
-            found = execute(f"SELECT count(*) {matching}", condition.values).get  # noqa: S608
-            if found != expect_count:
-                raise CountMismatch(expect_count, found)
+            count = sum(execute(f"SELECT count(*) {matching}", values).get for matching, values in meant)
+            if count != expect_count:
+                raise CountMismatch(expect_count, count)
         number = execute("SELECT coalesce(max(number), 0) + 1 FROM operation").get
-        execute(
-            f"INSERT INTO operation_item SELECT {number}, seq {matching}",  # noqa: S608
-            condition.values,
-        )
-        matched = transaction.connection.changes()
+        matched = 0
+        for matching, values in meant:
+            execute(f"INSERT INTO operation_item SELECT {number}, seq {matching}", values)
+            matched += transaction.connection.changes()
         shown = {name: value for name, value in asdict(wanted).items() if value}
         now = transaction.now
         execute(
@@ -114,14 +117,8 @@ class Operations:
         progress["done"] += len(facts) - sum(map(len, skipped.values()))
         if facts:
             transaction.execute("DELETE FROM operation_item WHERE operation = ? AND seq <= ?", (number, facts[-1][0]))
-        if progress["finished_at"] is None and len(facts) < limit:
-            progress["finished_at"] = transaction.now
-        elif (
-            progress["finished_at"] is None
-            and not transaction.execute(
-                "SELECT EXISTS (SELECT 1 FROM operation_item WHERE operation = ?)", (number,)
-            ).get
-        ):
+        left = "SELECT EXISTS (SELECT 1 FROM operation_item WHERE operation = ?)"
+        if progress["finished_at"] is None and not transaction.execute(left, (number,)).get:
             progress["finished_at"] = transaction.now
         progress["state"] = "running" if progress["finished_at"] is None else "done"
         transaction.execute(

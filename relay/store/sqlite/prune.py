@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -107,7 +107,7 @@ class Prunes:
             self._delete(transaction, aged, state)
         return len(aged)
 
-    def _delete(self, transaction: Transaction, rows: Iterable[tuple[int, int]], state: State) -> None:
+    def _delete(self, transaction: Transaction, rows: Sequence[tuple[int, int]], state: State) -> None:
         seqs: list[int] = []
         for seq, platform in rows:
             seqs.append(seq)
@@ -132,11 +132,12 @@ class Prunes:
         execute("DELETE FROM callback WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))
 
     def _delete_batches(self, transaction: Transaction, before: float) -> bool:
-        """Delete done batches, with their attempts, that no kept callback shows; a step goes on where the last ended."""
+        """Delete done batches that no kept callback shows, with their attempts, from where the last step ended."""
         execute = transaction.execute
         found = list(
             execute(
-                "SELECT number, members FROM batch WHERE number > ? AND number < ? AND state = 2 ORDER BY number LIMIT 50",
+                "SELECT number, members FROM batch WHERE number > ? AND number < ? AND state = 2 "
+                "ORDER BY number LIMIT 50",
                 (self._batch_cursor, int(before * 1e6)),
             )
         )

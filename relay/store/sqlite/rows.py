@@ -1,135 +1,138 @@
-"""How callbacks reach SQLite: all rows of a group as two bound columns, bodies and headers.
+"""How callbacks reach SQLite: a group's bodies as one bound column, its other facts as rows of ``VALUES``.
 
 A statement run per row would take the GIL back per row, and beside a busy loop each of those costs up to a switch
-interval (docs/decisions). One ``INSERT .. SELECT`` over ``carray`` takes it once for the whole group, but carray
-binds one column without NULLs. So everything but the body goes into a *header* per row: fixed-width decimal numbers,
-then the texts, found by their offsets. Headers are made on the loop when a request comes in; the part that callbacks
-of the same kind share is made once.
+interval (docs/decisions). Bodies go in with one ``INSERT .. SELECT`` over ``carray``. That binds one column without
+NULLs, and taking fourteen columns apart again in SQL costs twice as much as binding them, so the facts go in as
+``VALUES`` of some hundred rows a statement, short ones filled up with rows that are left out.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from relay.core.model import Accepted, NewCallback
 from relay.store.sqlite.names import Names
 
-# Layout (1-based, as SQL's substr counts): 1 key hash (19), 20 body bytes (10), 30 platform (6), 36 lane (1),
-# 37 expiry in microseconds (18), 55 59+ offsets of event, content type, key, idempotency hash, traceparent (7 each),
-# 90 group, then the texts in that order.
-_TEXTS_AT = 90
-_SHAPES_KEPT = 4096  # distinct kinds remembered; a source of ever new event names must not grow memory
-_LONGEST_US = 10**17  # three thousand years: "never" fits the width
-_NO_KEY = b""
-
 INSERT_PAYLOADS = "INSERT INTO payload (seq, body) SELECT ?1 + rowid, value FROM carray(?2)"
 
-INSERT_CALLBACKS = """
-INSERT INTO callback (seq, platform, grp, key, state, live, head, lane, prio, due_at, attempts, spent, strikes, batch,
-  bytes, accepted_at, expires_s, expires_at, ended_at, first_sent_at, held, maybe_applied, overtaken, reason,
-  key_text, event, content_type, traceparent, superseded_by, priority, trail, idem)
-SELECT ?1 + r, platform, CAST(substr(h, 90, oe - 90) AS TEXT), NULLIF(key, 0), 0, 1,
-  key = 0 OR NOT EXISTS (SELECT 1 FROM callback AS e INDEXED BY callback_key WHERE e.key = n.key AND e.live = 1),
-  lane, lane, ?2, 0, 0, 0, NULL,
-  bytes, ?2, expires_s, ?2 + expires_s, NULL, 0.0, 0, 0, 0, NULL,
-  CASE WHEN key <> 0 THEN CAST(substr(h, ok, oi - ok) AS TEXT) END,
-  CASE WHEN oc > oe THEN CAST(substr(h, oe, oc - oe) AS TEXT) END,
-  CASE WHEN ok > oc THEN CAST(substr(h, oc, ok - oc) AS TEXT) END,
-  CASE WHEN length(h) >= ot THEN CAST(substr(h, ot) AS TEXT) END,
-  NULL, lane, NULL,
-  CASE WHEN ot > oi THEN substr(h, oi, ot - oi) END
-FROM (
-  SELECT rowid AS r, value AS h,
-    CAST(substr(value, 1, 19) AS INTEGER) AS key, CAST(substr(value, 20, 10) AS INTEGER) AS bytes,
-    CAST(substr(value, 30, 6) AS INTEGER) AS platform, CAST(substr(value, 36, 1) AS INTEGER) AS lane,
-    CAST(substr(value, 37, 18) AS INTEGER) / 1e6 AS expires_s,
-    CAST(substr(value, 55, 7) AS INTEGER) AS oe, CAST(substr(value, 62, 7) AS INTEGER) AS oc,
-    CAST(substr(value, 69, 7) AS INTEGER) AS ok, CAST(substr(value, 76, 7) AS INTEGER) AS oi,
-    CAST(substr(value, 83, 7) AS INTEGER) AS ot
-  FROM carray(?3)
-) AS n
+# Rows per statement. The text of the largest stays under the 16 KiB up to which apsw keeps statements compiled.
+_SIZES = (400, 64, 8)
+_WASTE = 3  # a statement may be filled to a third with rows that count, rather than running three smaller ones
+# seq, head, then the facts; state, live and what a new callback has not done yet are the same for all.
+_COLUMNS = 13
+_REMEMBERED_COLUMNS = 3  # hash, seq, digest
+_INSERT = """
+INSERT INTO callback (seq, head, platform, grp, key, lane, prio, priority, bytes, expires_s, expires_at, key_text,
+  event, content_type, traceparent, idem, state, live, due_at, accepted_at, attempts, spent, strikes, first_sent_at,
+  held, maybe_applied, overtaken)
+SELECT column1, column2, column3, column4, column5, column6, column6, column6, column7, column8, ?1 + column8, column9,
+  column10, column11, column12, column13, 0, 1, ?1, ?1, 0, 0, 0, 0.0, 0, 0, 0
+FROM (VALUES {rows}) WHERE column1 IS NOT NULL
 """
+_REMEMBER = """
+INSERT INTO idempotency (hash, seq, digest) SELECT column1, column2, column3 FROM (VALUES {rows})
+WHERE column1 IS NOT NULL
+"""
+
+
+def _statements(template: str, columns: int) -> dict[int, str]:
+    row = f"({','.join('?' * columns)})"
+    return {size: template.format(rows=",".join([row] * size)) for size in _SIZES}
+
+
+_INSERTS = _statements(_INSERT, _COLUMNS)
+_REMEMBERS = _statements(_REMEMBER, _REMEMBERED_COLUMNS)
+
+
+class Facts(NamedTuple):
+    """What is kept of a callback beside its body, in the order of the statement."""
+
+    platform: int
+    group: str
+    key: int | None
+    lane: int
+    size_bytes: int
+    expires_s: float
+    key_text: str | None
+    event: str | None
+    content_type: str | None
+    traceparent: str | None
+    idem: int | None
 
 
 class Post:
     """The rows of one ``accept``, ready to be bound."""
 
-    __slots__ = ("bodies", "bytes", "counts", "future", "headers", "idempotency", "keys", "weight")
+    __slots__ = ("bodies", "bytes", "facts", "future", "idempotency", "weight")
 
     def __init__(self, future: "asyncio.Future[Accepted]") -> None:
         self.future = future
-        self.headers: list[bytes] = []
         self.bodies: list[bytes] = []
-        self.keys: list[int] = []  # key hashes, 0 = unordered
-        self.idempotency: dict[int, tuple[bytes, bytes]] = {}  # row -> hash, digest
+        self.facts: list[tuple[Any, ...]] = []  # Facts, as plain tuples: making them is half as dear
+        self.idempotency: dict[int, tuple[int, bytes]] = {}  # row -> hash, digest
         self.bytes = 0
         self.weight = 0
 
 
-class RowEncoder:
-    """Makes posts of callbacks; on the loop, a few microseconds per row."""
+def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Accepted]") -> Post:
+    """Return ``rows`` as a post that resolves ``future``; on the loop, two microseconds per row."""
+    post = Post(future)
+    bodies, facts = post.bodies, post.facts
+    total = 0
+    of: str | None = None
+    number, prefix = 0, b""
+    hashed: int | None
+    for platform, payload, key, event, lane, expires_s, idempotency_key, content_type, traceparent, group in rows:
+        if platform != of:
+            of, number, prefix = platform, names.number(platform), names.key_prefix(platform)
+        hashed = None if key is None else names.key_hash(prefix, key.encode())
+        idem = None
+        if idempotency_key is not None:
+            idem = names.idempotency_hash(prefix, idempotency_key)
+            post.idempotency[len(bodies)] = (idem, names.body_digest(payload, key, event))
+        size = len(payload)
+        total += size
+        facts.append((number, group, hashed, lane, size, expires_s, key, event, content_type, traceparent, idem))
+        bodies.append(payload)
+    post.bytes = total
+    post.weight = len(bodies)
+    return post
 
-    def __init__(self, names: Names) -> None:
-        self._names = names
-        self._shapes: dict[tuple[object, ...], tuple[bytes, bytes, int, bytes]] = {}
 
-    def encode(self, rows: Sequence[NewCallback], future: "asyncio.Future[Accepted]") -> Post:
-        """Return ``rows`` as a post that resolves ``future``."""
-        post = Post(future)
-        names = self._names
-        shapes = self._shapes
-        headers, bodies, keys = post.headers, post.bodies, post.keys
-        total = 0
-        for platform, payload, key, event, lane, expires_s, idempotency_key, content_type, traceparent, group in rows:
-            kind = (platform, event, lane, expires_s, content_type, group)
-            shape = shapes.get(kind)
-            if shape is None:
-                shape = self._shape(platform, event, lane, expires_s, content_type, group)
-            fixed, texts, key_at, prefix = shape
-            if key is None:
-                key_bytes, hashed = _NO_KEY, 0
-            else:
-                key_bytes = key.encode()
-                hashed = names.key_hash(prefix, key_bytes)
-            size = len(payload)
-            total += size
-            hash_at = key_at + len(key_bytes)
-            if idempotency_key is None:
-                idem, trace_at = _NO_KEY, hash_at
-            else:
-                idem = names.idempotency_hash(prefix, idempotency_key)
-                trace_at = hash_at + len(idem)
-                digest = names.body_digest(payload, key_bytes, (event or "").encode())
-                post.idempotency[len(bodies)] = (idem, digest)
-            trace = traceparent.encode() if traceparent else _NO_KEY
-            headers.append(
-                b"%019d%010d%b%07d%07d%b%b%b%b"
-                % (hashed, size, fixed, hash_at, trace_at, texts, key_bytes, idem, trace)
-            )
-            bodies.append(payload)
-            keys.append(hashed)
-        post.bytes = total
-        post.weight = len(bodies)
-        return post
+def insert_callbacks(
+    execute: Callable[[str, Sequence[Any]], Any],
+    first: int,
+    now: float,
+    facts: Sequence[tuple[Any, ...]],
+    heads: bytearray,
+) -> None:
+    """Insert rows numbered from ``first`` on; ``heads`` says of each whether it may be claimed."""
+    at = 0
+    filler = (None,) * _COLUMNS
+    for size in _sizes(len(facts)):
+        values: list[Any] = [now]
+        part = facts[at : at + size]
+        for seq, (head, row) in enumerate(zip(heads[at : at + size], part, strict=True), first + at):
+            values += (seq, head, *row)
+        for _ in range(size - len(part)):
+            values += filler
+        execute(_INSERTS[size], values)
+        at += size
 
-    def _shape(
-        self, platform: str, event: str | None, lane: int, expires_s: float, content_type: str | None, group: str
-    ) -> tuple[bytes, bytes, int, bytes]:
-        group_bytes, event_bytes = group.encode(), (event or "").encode()
-        type_bytes = (content_type or "").encode()
-        event_at = _TEXTS_AT + len(group_bytes)
-        type_at = event_at + len(event_bytes)
-        key_at = type_at + len(type_bytes)
-        expires_us = min(_LONGEST_US, round(max(0.0, min(expires_s, _LONGEST_US / 1e6)) * 1e6))
-        fixed = b"%06d%d%018d%07d%07d%07d" % (
-            self._names.number(platform),
-            lane,
-            expires_us,
-            event_at,
-            type_at,
-            key_at,
-        )
-        if len(self._shapes) >= _SHAPES_KEPT:
-            self._shapes.clear()
-        shape = (fixed, group_bytes + event_bytes + type_bytes, key_at, self._names.key_prefix(platform))
-        self._shapes[platform, event, lane, expires_s, content_type, group] = shape
-        return shape
+
+def remember(execute: Callable[[str, Sequence[Any]], Any], rows: Sequence[tuple[int, int, bytes]]) -> None:
+    """Keep idempotency keys: hash, sequence number and digest of each."""
+    at = 0
+    for size in _sizes(len(rows)):
+        values: list[Any] = [value for row in rows[at : at + size] for value in row]
+        values += [None] * (size * _REMEMBERED_COLUMNS - len(values))
+        execute(_REMEMBERS[size], values)
+        at += size
+
+
+def _sizes(count: int) -> Iterator[int]:
+    """Return the sizes of the statements for ``count`` rows, the last one filled up."""
+    while count > 0:
+        size = next((size for size in _SIZES if count * _WASTE > size), _SIZES[-1])
+        yield size
+        count -= size

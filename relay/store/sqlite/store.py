@@ -7,6 +7,7 @@ is a job of the reading thread on a read-only connection, so it sees the last co
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from relay.core.model import (
     WaitUntil,
     Wish,
 )
+from relay.store.base import StoreEvents
 from relay.store.slots import Sent, Slots
 from relay.store.sqlite.accept import Accepts
 from relay.store.sqlite.boot import Identity, boot, cut_off
@@ -35,7 +37,7 @@ from relay.store.sqlite.ledger import Reader, open_reader
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.operations import Operations
 from relay.store.sqlite.prune import Prunes
-from relay.store.sqlite.rows import RowEncoder
+from relay.store.sqlite.rows import encode
 from relay.store.sqlite.settle import Settles, save_gate
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.transaction import Transaction
@@ -60,17 +62,17 @@ class SqliteStore:
         path: Path | str,
         *,
         max_size_bytes: int | None = None,
-        on_commit: Callable[[float, int], None] | None = None,
+        events: StoreEvents | None = None,
         clock: Clock | None = None,
     ) -> "SqliteStore":
         """Open or create the store file at ``path`` and lock it for this process.
 
-        ``max_size_bytes`` bounds the used pages; ``on_commit`` gets the seconds and rows of each group commit, on the
-        loop. Without ``clock`` the file's own clock is resumed. Raises ``StoreLocked`` and ``StoreUnusable``.
+        ``max_size_bytes`` bounds the used pages; ``events`` is told of commits, failures and recoveries. Without
+        ``clock`` the file's own clock is resumed. Raises ``StoreLocked`` and ``StoreUnusable``.
         """
         path = Path(path)
         lock, connection, identity, reader = await asyncio.to_thread(_open_all, path, clock)
-        return cls(path, lock, connection, identity, reader, max_size_bytes=max_size_bytes, on_commit=on_commit)
+        return cls(path, lock, connection, identity, reader, max_size_bytes=max_size_bytes, events=events)
 
     def __init__(
         self,
@@ -81,7 +83,7 @@ class SqliteStore:
         reader: Reader,
         *,
         max_size_bytes: int | None,
-        on_commit: Callable[[float, int], None] | None,
+        events: StoreEvents | None,
     ) -> None:
         self.clock = identity.clock
         self._path = path
@@ -89,11 +91,10 @@ class SqliteStore:
         self._identity = identity
         self._rules = StoreRules()
         self._watchers: list[Callable[[str, int], None]] = []
-        self._on_commit = on_commit
+        self._events = events
         self._closed = False
         tag = identity.tag
         self._names = Names(identity.secret, identity.platforms)
-        self._encoder = RowEncoder(self._names)
         self._slots = Slots()
         self._claims = Claims(names=self._names, slots=self._slots, tag=tag)
         self._claims.last_number, self._claims.last_attempt = identity.last_number, identity.last_attempt
@@ -114,6 +115,8 @@ class SqliteStore:
             recover=self._recover,
             wakes=self._slots.drain_wakes,
             after_commit=self._after_commit,
+            failed=self._failed,
+            recovered=self._recovered,
         )
         self._writer.start(connection)
 
@@ -123,7 +126,7 @@ class SqliteStore:
         """Queue ``rows`` durably, all or none."""
         future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         if rows:
-            self._writer.post(self._encoder.encode(rows, future))
+            self._writer.post(encode(self._names, rows, future))
         else:
             future.set_result(Accepted([], frozenset()))
         return future
@@ -267,10 +270,9 @@ class SqliteStore:
             return
         self._closed = True
         if self._writer.failed is None:
-            try:
+            # Failing, the clock's last time is a little older, which a restart allows for.
+            with suppress(StoreFailed):
                 await self._writer.call(_touch)
-            except StoreFailed:
-                pass  # the clock's last time is then a little older, which a restart allows for
         await asyncio.get_running_loop().run_in_executor(self._reading, self._reader.close)
         self._reading.shutdown(wait=False)
         await self._writer.close()
@@ -283,11 +285,19 @@ class SqliteStore:
         return self._rules.platforms.get(platform, _NO_RULES)
 
     def _after_commit(self, wakes: dict[str, int], seconds: float, rows: int) -> None:
-        if self._on_commit is not None and rows:
-            self._on_commit(seconds, rows)
+        if self._events is not None and rows:
+            self._events.store_committed(seconds=seconds, rows=rows)
         for platform, count in wakes.items():
             for changed in self._watchers:
                 changed(platform, count)
+
+    def _failed(self, error: BaseException) -> None:
+        if self._events is not None:
+            self._events.store_failed(error=error)
+
+    def _recovered(self, seconds: float) -> None:
+        if self._events is not None:
+            self._events.store_recovered(seconds=seconds)
 
     def _sent(self, transaction: Transaction, platforms: frozenset[str], since: float) -> Iterable[Sent]:
         """Return the recorded attempts a quota's log is rebuilt from.

@@ -1,0 +1,507 @@
+"""The store's file: who may open it, what it survives, and what it says when it cannot go on."""
+
+import asyncio
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+from relay.core.errors import StoreFailed, StoreFull, StoreLocked, StoreUnusable
+from relay.core.model import Filter, Lane, Rate, WaitUntil
+from relay.store.sqlite.connection import open_writer
+from relay.store.sqlite.ledger import open_reader
+from relay.store.sqlite.store import SqliteStore
+from tests.clocks import FakeClock
+from tests.store.harness import (
+    balanced,
+    bury,
+    claimed,
+    deliver,
+    note,
+    payloads,
+    post,
+    refused,
+    rules,
+    seqs,
+    settlement,
+    states,
+    until,
+    wish,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the store lies."""
+    return tmp_path / "relay.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteStore]:
+    """An open store on its own clock."""
+    made = await SqliteStore.open(path)
+    await made.configure(rules())
+    yield made
+    await made.close()
+
+
+class _FaultyFile(apsw.VFSFile):
+    def __init__(self, vfs: "_FaultyVfs", name: apsw.URIFilename | str | None, flags: list[int]) -> None:
+        super().__init__("unix", name, flags)
+        self._vfs = vfs
+
+    def xSync(self, flags: int) -> None:
+        self._vfs.check()
+        super().xSync(flags)
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        if self._vfs.writes_fail:
+            self._vfs.check()
+        super().xWrite(data, offset)
+
+
+class _FaultyVfs(apsw.VFS):
+    """The real file system, until told to fail."""
+
+    def __init__(self) -> None:
+        self.failing = False
+        self.writes_fail = False
+        self.syncs = 0
+        super().__init__("faulty", "unix")
+
+    def xOpen(self, name: apsw.URIFilename | str | None, flags: list[int]) -> apsw.VFSFile:
+        return _FaultyFile(self, name, flags)
+
+    def check(self) -> None:
+        self.syncs += 1
+        if self.failing:
+            raise apsw.IOError("the disk is not well")
+
+
+@pytest.fixture
+def disk() -> Iterator[_FaultyVfs]:
+    """A disk that can be made to fail."""
+    before = apsw.vfs_names()[0]
+    vfs = _FaultyVfs()
+    apsw.set_default_vfs("faulty")
+    yield vfs
+    apsw.set_default_vfs(before)
+    vfs.unregister()
+
+
+def test_pragmas_hold(path: Path) -> None:
+    """The writing connection is durable (WAL, FULL) and bounded (cache, WAL length), and prunes back to the disk."""
+    connection = open_writer(path)
+    found = {
+        name: connection.pragma(name)
+        for name in ("journal_mode", "synchronous", "auto_vacuum", "foreign_keys", "wal_autocheckpoint", "cache_size")
+    }
+    connection.close()
+    assert found == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "auto_vacuum": 2,
+        "foreign_keys": 0,
+        "wal_autocheckpoint": 0,
+        "cache_size": -32 * 1024,
+    }
+
+
+async def test_files_are_private(path: Path, store: SqliteStore) -> None:
+    """The database, its WAL, its index and the lock file are readable by their owner alone."""
+    await post(store, note(b"1"))
+    found = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert found == dict.fromkeys(("relay.db", "relay.db-wal", "relay.db-shm", "relay.db.lock"), 384)
+
+
+async def test_second_daemon_is_refused(path: Path, store: SqliteStore) -> None:
+    """One daemon per file: the second is told the first one's process id; after a close the file is free."""
+    with pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
+        await SqliteStore.open(path)
+    await store.close()
+    await (await SqliteStore.open(path)).close()
+
+
+async def test_newer_file_is_refused(path: Path) -> None:
+    """A file of a later schema is left alone, and the message says which and what to do."""
+    await (await SqliteStore.open(path)).close()
+    connection = apsw.Connection(str(path))
+    connection.pragma("user_version", 7)
+    connection.execute("UPDATE meta SET value = '9.9.0' WHERE name = 'written_by'")
+    connection.close()
+    with pytest.raises(StoreUnusable, match=r"schema version 7, written by relay 9\.9\.0.*Run relay 9\.9\.0 or newer"):
+        await SqliteStore.open(path)
+
+
+async def test_other_files_are_refused(path: Path) -> None:
+    """What is no database, or another program's, is named and not touched."""
+    path.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(StoreUnusable, match=rf"{path.name} is not a database"):
+        await SqliteStore.open(path)
+    assert path.read_bytes() == b"not a database at all" * 100
+    path.unlink()
+    connection = apsw.Connection(str(path))
+    connection.execute("CREATE TABLE other (x)")
+    connection.close()
+    with pytest.raises(StoreUnusable, match="another program's database"):
+        await SqliteStore.open(path)
+
+
+async def test_unwritable_place_is_named(tmp_path: Path) -> None:
+    """A place where no file can be made is named in the error."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreUnusable, match=r"file/relay\.db"):
+        await SqliteStore.open(tmp_path / "file" / "relay.db")
+
+
+class Told:
+    """Keeps what a store tells of itself."""
+
+    def __init__(self) -> None:
+        self.facts: list[str] = []
+
+    def store_committed(self, *, seconds: float, rows: int) -> None:
+        """A commit."""
+        assert (seconds > 0, rows > 0) == (True, True)
+        self.facts.append("committed")
+
+    def store_failed(self, *, error: BaseException) -> None:
+        """A failure."""
+        assert isinstance(error, apsw.Error)
+        self.facts.append("failed")
+
+    def store_recovered(self, *, seconds: float) -> None:
+        """The end of it."""
+        assert seconds > 0
+        self.facts.append("recovered")
+
+
+async def test_failed_fsync(path: Path, disk: _FaultyVfs) -> None:
+    """When fsync fails nothing is acknowledged until a probe commits; then the store goes on and says so."""
+    told = Told()
+    store = await SqliteStore.open(path, events=told)
+    await store.configure(rules())
+    kept = await post(store, note(b"kept", idempotency_key="kept"))
+    woken: list[str] = []
+    disk.failing = True
+    with pytest.raises(StoreFailed, match="cannot commit"):
+        await post(store, note(b"unknown", idempotency_key="unknown"))
+    refusal = store.accept([note(b"refused at once")])
+    assert isinstance(refusal.exception(), StoreFailed)
+    with pytest.raises(StoreFailed):
+        await store.ping()
+    store.watch(lambda platform, count: woken.append(platform))
+    disk.failing = False
+    await until(lambda: woken == ["shop"])
+    again = await post(store, note(b"unknown", idempotency_key="unknown"))
+    assert await states(store, [*kept.ids, *again.ids]) == ["pending", "pending"]
+    assert (await balanced(store))["shop"]["accepted"] == 2
+    await store.close()
+    assert told.facts.index("failed") < told.facts.index("recovered") < len(told.facts) - 1
+    assert told.facts.count("recovered") == 1
+
+
+async def test_claim_lost_in_a_failed_commit(path: Path, disk: _FaultyVfs) -> None:
+    """A claim answered by an error was sent by nobody: its callbacks go again, and it holds no slot for ever."""
+    clock = FakeClock()
+    store = await SqliteStore.open(path, clock=clock)
+    await store.configure(rules(rate=Rate(1, 60.0)))
+    await post(store, note(b"1"))
+    disk.failing = True
+    with pytest.raises(StoreFailed):
+        await store.claim(wish(max_items=1))
+    woken: list[str] = []
+    store.watch(lambda platform, count: woken.append(platform))
+    disk.failing = False
+    await until(lambda: bool(woken))
+    assert payloads(await claimed(store, wish(max_items=1))) == [b"1"]
+    await store.close()
+
+
+async def test_settle_repeated_after_a_failed_commit(path: Path, disk: _FaultyVfs) -> None:
+    """A settle that could not commit is repeated from memory and counts once; the batch is not cut off as crashed."""
+    clock = FakeClock()
+    store = await SqliteStore.open(path, clock=clock)
+    await store.configure(rules())
+    accepted = await post(store, note(b"1"))
+    batch = await claimed(store)
+    disk.failing = True
+    with pytest.raises(StoreFailed):
+        await deliver(store, batch, clock)
+    woken: list[str] = []
+    store.watch(lambda platform, count: woken.append(platform))
+    disk.failing = False
+    await until(lambda: bool(woken))
+    await deliver(store, batch, clock)
+    assert await states(store, accepted.ids) == ["delivered"]
+    assert (await balanced(store))["shop"]["delivered"] == 1
+    await store.close()
+
+
+async def test_disk_full(store: SqliteStore) -> None:
+    """A disk without room fails the post, leaves nothing half there, and later posts go through again."""
+    await post(store, note(b"1"))
+    pages = (await store.size())["used_bytes"] // 4096
+    await store._writer.call(
+        lambda transaction: transaction.execute(f"PRAGMA max_page_count = {pages + 40}").fetchall()
+    )
+    with pytest.raises(StoreFailed, match="full"):
+        await post(store, *(note(b"x" * 4000) for _ in range(100)))
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                await post(store, note(b"2"))
+                break
+            except StoreFailed:
+                await asyncio.sleep(0.01)
+    assert (await balanced(store))["shop"]["pending"] == 2
+
+
+async def test_max_size(path: Path) -> None:
+    """Near its size the store gives up delivered callbacks early; full of pending ones it refuses, and still works."""
+    clock = FakeClock()
+    store = await SqliteStore.open(path, clock=clock, max_size_bytes=2 * 1024 * 1024)
+    await store.configure(rules())
+    big = wish(max_items=1000, max_bytes=1 << 30)
+
+    async def fill() -> None:
+        for _ in range(20):
+            await post(store, *(note(b"z" * 10_000) for _ in range(10)))
+
+    old = await post(store, *(note(b"x" * 10_000) for _ in range(60)))
+    await deliver(store, await claimed(store, big), clock)
+    for _ in range(10):
+        await post(store, *(note(b"y" * 10_000) for _ in range(10)))
+    assert await store.callback(old.ids[0]) is None
+    with pytest.raises(StoreFull, match=r"of 2097152 bytes.*raise store\.max_size"):
+        await fill()
+    await deliver(store, await claimed(store, big), clock)
+    await post(store, *(note(b"again" * 2000) for _ in range(10)))
+    await balanced(store)
+    size = await store.size()
+    assert size["used_bytes"] <= size["max_bytes"] == 2 * 1024 * 1024
+    await store.close()
+
+
+async def test_one_bad_request_fails_alone(store: SqliteStore) -> None:
+    """A request that breaks inside a group gets its error; the others of the group commit."""
+    await post(store, note(b"1"), note(b"2"))
+    batch = await claimed(store)
+    clock = FakeClock(store.clock.now())
+    wrong = settlement(batch, clock, delivered=seqs(batch)[:1])
+    results = await asyncio.gather(
+        store.accept([note(b"3")]), store.settle(wrong), store.claim(wish()), store.ping(), return_exceptions=True
+    )
+    assert isinstance(results[1], ValueError)
+    assert [isinstance(result, BaseException) for result in results] == [False, True, False, False]
+    await deliver(store, batch, clock)
+    assert (await balanced(store))["shop"] == {
+        "accepted": 3, "delivered": 2, "dead": 0, "expired": 0, "superseded": 0, "pending": 1,
+    }  # fmt: skip
+
+
+async def test_dead_writer_is_seen(path: Path) -> None:
+    """Should the writing thread ever end, whoever waits for it is told, the loop hears of it, and nothing hangs."""
+    store = await SqliteStore.open(path)
+    seen: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context))
+
+    def ends(transaction: object) -> None:
+        raise SystemExit(3)
+
+    results = await asyncio.gather(
+        store._writer.call(ends), store.accept([note(b"1")]), store.ping(), return_exceptions=True
+    )
+    assert all(isinstance(result, StoreFailed) for result in results)
+    with pytest.raises(StoreFailed, match="writer ended"):
+        await store.ping()
+    await until(lambda: len(seen) == 1)
+    await store.close()
+
+
+async def test_cancelled_requests_leave_nothing_open(store: SqliteStore) -> None:
+    """A cancelled accept takes effect whole; no transaction stays open and the store goes on."""
+    waiting = store.accept([note(b"1"), note(b"2")])
+    waiting.cancel()
+    await store.ping()
+    assert (await balanced(store))["shop"]["pending"] == 2
+
+
+async def test_busy_loop_does_not_starve_the_writer(store: SqliteStore) -> None:
+    """Groups commit in milliseconds, not seconds, beside a loop that always has something ready."""
+    rounds = 0
+
+    def spin() -> None:
+        nonlocal rounds
+        rounds += 1
+        for _ in range(20_000):
+            pass
+        if rounds < 100_000 and not done:
+            asyncio.get_running_loop().call_soon(spin)
+
+    done = False
+    asyncio.get_running_loop().call_soon(spin)
+    async with asyncio.timeout(5):
+        for _ in range(10):
+            await post(store, *(note(b"x", key=str(n)) for n in range(200)))
+    done = True
+    assert rounds > 10
+
+
+async def test_read_without_a_daemon(path: Path, store: SqliteStore) -> None:
+    """The file of a daemon that is down, closed or not, can be read; and read beside a daemon too."""
+    accepted = await post(store, note(b"body", key="k"))
+    for _ in range(2):
+        reader = open_reader(path)
+        assert reader.totals()["shop"]["pending"] == 1
+        found = reader.callback(accepted.ids[0], payload=True)
+        assert found is not None
+        assert (found["key"], found["payload"]) == ("k", b"body")
+        assert reader.callbacks(Filter(key="k"), cursor=None, limit=5)[0][0]["id"] == accepted.ids[0]
+        reader.close()
+        await store.close()
+    with pytest.raises(StoreUnusable, match="does not exist"):
+        open_reader(path.with_name("none.db"))
+
+
+async def test_lists_by_state_page_through_their_index(store: SqliteStore) -> None:
+    """Dead letters of one platform or of all come newest first, page by page, whatever else is in the file."""
+    clock = FakeClock(store.clock.now())
+    accepted = await post(store, *(note(b"%d" % n, event=("a", "b")[n % 2]) for n in range(9)))
+    await post(store, note(b"pending"), note(b"elsewhere", platform="mall"))
+    batch = await claimed(store, wish(max_items=9))
+    await bury(store, batch, clock)
+    for platform in ("shop", None):
+        dead = Filter(platform=platform, state="dead")
+        found: list[str] = []
+        cursor = None
+        while True:
+            page, cursor = await store.callbacks(dead, cursor=cursor, limit=4)
+            found += [item["id"] for item in page]
+            if cursor is None:
+                break
+        assert found == accepted.ids[::-1]
+    some = Filter(state="dead", event="b")
+    assert len((await store.callbacks(some, cursor=None, limit=50))[0]) == 4
+    assert (await store.callbacks(Filter(platform="none", state="dead"), cursor=None, limit=5)) == ([], None)
+    assert (await store.start_operation("retry", some, options={}, expect_count=4))["matched"] == 4
+
+
+async def test_recount_agrees(path: Path) -> None:
+    """What is counted from rows plus what was pruned equals the durable totals."""
+    clock = FakeClock()
+    store = await SqliteStore.open(path, clock=clock)
+    await store.configure(rules("shop", "mall", keep_delivered_s=10.0))
+    await post(store, *(note(b"%d" % n, platform=("shop", "mall")[n % 2]) for n in range(20)))
+    await deliver(store, await claimed(store, wish(max_items=4)), clock)
+    clock.advance(20)
+    while await store.prune():
+        pass
+    await deliver(store, await claimed(store, wish("mall", max_items=3)), clock)
+    totals = await balanced(store)
+    await store.close()
+    reader = open_reader(path)
+    assert reader.recount() == totals == reader.totals()
+    reader.close()
+
+
+async def test_better_lane_passes_to_the_head(store: SqliteStore) -> None:
+    """A key's head takes the best lane behind it, and what is behind the better one keeps its own."""
+    rows = [note(b"%d" % n, key="k", lane=Lane.LOW) for n in range(3)]
+    await post(store, *rows)
+    await post(store, note(b"other", lane=Lane.NORMAL))
+    await post(store, note(b"3", key="k", lane=Lane.HIGH), note(b"4", key="k", lane=Lane.LOW))
+    clock = FakeClock(store.clock.now())
+    sent = []
+    one = wish(max_items=1)
+    for _ in range(6):
+        batch = await claimed(store, one)
+        sent += payloads(batch)
+        await deliver(store, batch, clock)
+    assert sent == [b"0", b"1", b"2", b"3", b"other", b"4"]
+
+
+async def test_clock_continues(path: Path) -> None:
+    """On the same boot the clock goes on; after one where the wall is behind, slots count from the start."""
+    limited = rules(rate=Rate(1, 60.0))
+    store = await SqliteStore.open(path)
+    await store.configure(limited)
+    await post(store, note(b"1"), note(b"2"))
+    one = wish(max_items=1)
+    await deliver(store, await claimed(store, one), FakeClock(store.clock.now()))
+    before = store.clock.now()
+    await store.close()
+    store = await SqliteStore.open(path)
+    assert before <= store.clock.now() < before + 60
+    await store.close()
+    connection = apsw.Connection(str(path))
+    connection.execute("UPDATE meta SET value = 'another' WHERE name = 'boot_id'")
+    connection.execute("UPDATE meta SET value = value + 30 WHERE name = 'last_at'")
+    connection.close()
+    store = await SqliteStore.open(path)
+    opened_at = store.clock.now()
+    assert opened_at >= before + 30
+    await store.configure(limited)
+    wait = await refused(store, one)
+    assert isinstance(wait, WaitUntil)
+    assert wait.at == pytest.approx(opened_at + 60, abs=5)
+    await store.close()
+
+
+_CHILD = """
+import asyncio, os, sys
+from relay.core.model import AttemptResult, Batch, NewCallback, Outcome, Settlement, StoreRules, Wish
+from relay.store.sqlite.store import SqliteStore
+
+async def client(store, name):
+    for n in range(10**9):
+        rows = [NewCallback("shop", b"%d" % n, f"{name}-{n % 7}", None, 1, 9e4, f"{name}-{n}-{i}", None, None, "")
+                for i in range(3)]
+        accepted = await store.accept(rows)
+        os.write(1, ("".join(id + "\\n" for id in accepted.ids)).encode())
+
+async def deliver(store):
+    turn = 0
+    while True:
+        turn += 1
+        batch = await store.claim(Wish("shop", "", 50, 1 << 20, 2, 1, 0.0, turn))
+        if isinstance(batch, Batch):
+            result = AttemptResult(Outcome.OK, store.clock.now(), 0.01, 200)
+            seqs = [item.seq for item in batch.items]
+            await store.settle(Settlement(batch.number, batch.attempt_id, "shop", result, delivered=seqs))
+
+async def main():
+    store = await SqliteStore.open(sys.argv[1])
+    await store.configure(StoreRules())
+    await asyncio.gather(deliver(store), *(client(store, f"c{n}") for n in range(8)))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("lines", [30, 2000])
+async def test_kill_keeps_what_was_acknowledged(path: Path, lines: int) -> None:
+    """Killed at any moment under load, the file is whole and holds every callback that was acknowledged."""
+    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(path)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    acknowledged = [child.stdout.readline().decode().strip() for _ in range(lines)]
+    child.send_signal(signal.SIGKILL)
+    acknowledged += [line.decode().strip() for line in child.stdout if line.endswith(b"\n")]
+    child.wait()
+    child.stdout.close()
+    store = await SqliteStore.open(path)
+    assert set(await states(store, acknowledged)) <= {"pending", "delivered"}
+    totals = await balanced(store)
+    assert totals["shop"]["accepted"] >= len(acknowledged)
+    await store.close()
+    connection = apsw.Connection(str(path))
+    assert connection.pragma("integrity_check") == "ok"
+    connection.close()
+    reader = open_reader(path)
+    assert reader.recount() == totals
+    reader.close()
