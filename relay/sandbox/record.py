@@ -37,11 +37,15 @@ class Record:
         self.delays = array("d")  # seconds from acceptance to the first request the platform took
         self.repeats = 0  # callbacks the platform applied once more
         self.ends: Counter[str] = Counter()  # callbacks by why they were given up
-        self.end_s = 0.0
         self._at = array("d")
         self._pending = array("q")
         self._waiting = array("q")
         self._taken: set[int] = set()  # applied without a clear answer: they may come again
+
+    @property
+    def end_s(self) -> float:
+        """When something last happened."""
+        return max(self._at[-1] if self._at else 0.0, self.requests[-1].at_s if self.requests else 0.0)
 
     def arrived(self, request: Arrived, batch: Batch, *, at: float, clear: bool) -> None:
         """A request reached the platform ``at`` (relay clock); ``clear``: the relay will know what came of it."""
@@ -58,7 +62,9 @@ class Record:
                 self._taken.add(item.seq)
 
     def level(self, at_s: float, *, pending: int, waiting: int) -> None:
-        """The backlog changed; of several changes at one time the last one counts."""
+        """The backlog is so from ``at_s`` on; of several levels at one time the last one counts."""
+        if self._at and (self._pending[-1], self._waiting[-1]) == (pending, waiting):
+            return
         if self._at and self._at[-1] == at_s:
             self._pending[-1], self._waiting[-1] = pending, waiting
             return

@@ -94,14 +94,16 @@ def read_times(lines: Iterable[str], *, file: str) -> list[tuple[float, str | No
     zone is UTC. Raises ``BadSetting`` naming file and line.
     """
     found: list[tuple[float, str | None]] = []
+    first = True
     for number, line in enumerate(lines, 1):
         time, _, key = line.strip().partition(",")
         if not time or time.startswith("#"):
             continue
         at = _epoch_s(time.strip())
+        is_header, first = first and time[0].isalpha(), False
         if at is None:
-            if not found and time[0].isalpha():
-                continue  # column names
+            if is_header:
+                continue
             raise BadSetting(f"{file}:{number}: {time[:40]!r} is no time: write ISO 8601 or seconds since the epoch")
         found.append((at, key.partition(",")[0].strip() or None))
     return found
