@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from relay.sandbox.report import Series
 
-COLUMNS = 72  # with the labels it fits a terminal of 80
+COLUMNS = 70  # with the labels it fits a terminal of 80
+_LABEL = 7  # characters: 100,000
 _ROWS = 6
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 860, 150, 64, 58, 46
@@ -40,10 +41,10 @@ def terminal(drawn: Sequence[Drawn], *, label: Callable[[float], str]) -> list[s
             name = f"  {run.name}" if len(drawn) > 1 else ""
             lines += ["", f"{panel.title}{name}"]
             for row in range(_ROWS, 0, -1):
-                axis = f"{panel.top:>6,.0f}" if row == _ROWS else " " * 6
-                lines.append(f"{axis} ┤{_row(values, row, panel.top)}".rstrip())
-            lines.append(f"{0:>6} ┴{_under(run)}")
-            lines.append(" " * 8 + _time_axis(run.series.step_s * COLUMNS, label))
+                axis = _number(panel.top) if row == _ROWS else ""
+                lines.append(f"{axis:>{_LABEL}} ┤{_row(values, row, panel.top)}".rstrip())
+            lines.append(f"{0:>{_LABEL}} ┴{_under(run)}")
+            lines.append(" " * (_LABEL + 2) + _time_axis(run.series.step_s * COLUMNS, label))
     return lines
 
 
@@ -95,6 +96,10 @@ def _round_up(most: float) -> float:
     return next(step * power for step in steps if step * power >= most * 0.999999)
 
 
+def _number(value: float) -> str:
+    return f"{value:,.10g}" if value < 1e6 else f"{value / 1e6:,.10g}M"
+
+
 def _row(values: Sequence[float], row: int, top: float) -> str:
     filled = []
     for value in values:
@@ -137,7 +142,7 @@ def _svg_panel(drawn: Sequence[Drawn], panel: _Panel, y: int, end_s: float, labe
         level = base - share * _HEIGHT
         parts.append(
             f'<line x1="{_LEFT}" y1="{level:.0f}" x2="{_LEFT + SVG_COLUMNS}" y2="{level:.0f}" stroke="#d1d9e0"/>'
-            f'<text x="{_LEFT - 6}" y="{level + 4:.0f}" text-anchor="end">{panel.top * share:,.10g}</text>'
+            f'<text x="{_LEFT - 6}" y="{level + 4:.0f}" text-anchor="end">{_number(panel.top * share)}</text>'
         )
     for quarter in range(5):
         x = _LEFT + SVG_COLUMNS * quarter / 4

@@ -115,6 +115,8 @@ async def _run(scenario: Scenario, record: Record) -> Ended:
         pass  # what is left is held or blocked, and no time will change that
     await registry.stop(0.0)
     for duty in duties:
+        if duty.done():
+            duty.result()  # none ends by itself: this raises what ended it
         duty.cancel()
     if witness.failure is not None:
         raise witness.failure
