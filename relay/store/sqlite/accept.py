@@ -136,7 +136,7 @@ class Accepts:
         insert_callbacks(execute, rows.first, transaction.now, rows.facts, heads)
         if rows.remembered:
             execute(_REMEMBER, (rows.first, apsw.carray(tuple(rows.remembered))))
-        if keyed:
+        if 0 in heads:  # only who waits behind another can lend it a better lane
             raise_lanes(transaction, rows.first)
         for platform, count in Counter(facts[_PLATFORM] for facts in rows.facts).items():
             name = self._names.name(platform)
