@@ -12,7 +12,7 @@ import msgspec
 from relay.core.ids import decode_id, encode_id
 from relay.core.model import Filter, Lane, State
 from relay.store.sqlite.connection import open_reader_connection
-from relay.store.sqlite.filters import where
+from relay.store.sqlite.filters import NOTHING, where
 
 # A page reads at most so many rows; when they hold too few matches it comes short, with a cursor to go on from. A long
 # read would keep the WAL from being copied back.
@@ -138,17 +138,14 @@ class Reader:
         A page may come short, even empty, with a cursor: then matches are rare and the next page goes on looking.
         """
         below = int(cursor) if cursor is not None else 1 << 62
-        condition = where(wanted, tag=self._tag, platform=self._platform)
-        shelf = wanted.platform is not None and wanted.state in (State.DEAD.word, State.EXPIRED.word)
         with self._connection:
-            if shelf or wanted.ids:
-                source = "callback INDEXED BY callback_shelf" if shelf and not wanted.ids else "callback"
-                if condition.sql == "0":
-                    source = "callback"
-                floor = 0
-            else:
+            platforms = dict(self._connection.execute("SELECT name, id FROM platform"))
+            condition = where(wanted, tag=self._tag, platforms=platforms)
+            source, floor = "callback", 0
+            if wanted.state in (State.DEAD.word, State.EXPIRED.word) and condition is not NOTHING and not wanted.ids:
+                source = "callback INDEXED BY callback_shelf"
+            elif not wanted.ids:
                 # Only the newest rows below the cursor, so that a rare match does not read the whole table.
-                source = "callback"
                 floor = self._connection.execute(
                     "SELECT seq FROM callback WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ?", (below, _SCAN_ROWS - 1)
                 ).get
@@ -163,10 +160,6 @@ class Reader:
         if len(rows) > limit:
             return items, str(rows[limit - 1][0])
         return items, str(floor) if floor else None
-
-    def _platform(self, name: str) -> int | None:
-        number: int | None = self._connection.execute("SELECT id FROM platform WHERE name = ?", (name,)).get
-        return number
 
     def _summary(self, row: Any) -> dict[str, Any]:
         seq, platform, state, key, event, priority, group, accepted_at, due_at, expires_at, ended_at, *rest = row
