@@ -69,6 +69,17 @@ class Reader:
         words = ("accepted", "delivered", "dead", "expired", "superseded", "pending")
         return {name: dict(zip(words, counts, strict=True)) for name, *counts in self._connection.execute(_TOTALS)}
 
+    def ledger_and_recount(self) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
+        """Return ``totals`` and ``recount`` of one instant, so that a running daemon makes no difference."""
+        with self._connection:
+            found = self.totals(), self.recount()
+        return found
+
+    def damage(self) -> list[str]:
+        """Return what SQLite finds wrong with pages and indexes, at most 20 lines. Reads the whole file."""
+        found = [str(line) for (line,) in self._connection.execute("PRAGMA integrity_check(20)")]
+        return [] if found == ["ok"] else found
+
     def recount(self) -> dict[str, dict[str, int]]:
         """Count every state from rows plus what was pruned: what ``relay doctor`` compares with ``totals``.
 
