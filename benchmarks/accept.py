@@ -49,7 +49,11 @@ def single(directory: Path, *, quick: bool) -> list[Figure]:
     if accepted < answered * 0.99:
         raise BenchmarkFailed(f"{answered:.0f} posts were answered, but the ledger counts {accepted} accepted")
     bare_rate, rate = statistics.median(bare_rates), statistics.median(relay_rates)
-    tool = "wrk -t1" if shutil.which("wrk") else "benchmarks.client (wrk is not installed)"
+    tool = (
+        "wrk -t1"
+        if shutil.which("wrk")
+        else "benchmarks.client (wrk is missing: this client is slower than both, compare the CPU)"
+    )
     bare_us, relay_us = bare_cpu_s / (sum(bare_rates) * seconds) * 1e6, cpu_s / accepted * 1e6
     how = (
         f"{tool} -c{_CONNECTIONS}, 400 B, {rounds} x {seconds:g} s each in turn: bare {_rates(bare_rates)}/s, "
