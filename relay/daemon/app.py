@@ -56,9 +56,10 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         def open_sender(terms: Terms) -> Sender:
             return HttpSender(concurrency=terms.concurrency, user_agent=f"callback-relay/{version}")
 
+        tokens = open_tokens(config)
         credentials = Credentials(
             sender=HttpSender(concurrency=_TOKEN_CONNECTIONS, user_agent=f"callback-relay/{version}"),
-            store=open_tokens(config),
+            store=tokens,
             clock=store.clock,
             events=events,
         )

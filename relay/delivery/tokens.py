@@ -5,7 +5,7 @@ it, so two workers that fetch at the same time log each other out for ever. All 
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from relay.core.clock import Clock
@@ -14,7 +14,6 @@ from relay.core.secret import NO_SECRET, Secret
 from relay.delivery.sender import Request, Sender
 from relay.delivery.tokenstore import KeptToken, TokensNotKept, TokenStore
 from relay.telemetry.events import Events
-from relay.wire.answer import Failure
 from relay.wire.oauth import Granted, NotGranted, TokenQuestion, TokenReading
 
 # A token may end while the request that carries it is on its way: it counts as over a little earlier.
@@ -137,7 +136,7 @@ class TokenSource:
         answer = await self._sender.send(request)
         outcome = self.terms.reading.read(answer)
         if isinstance(outcome, NotGranted):
-            self._fail(outcome, unreachable=isinstance(answer, Failure))
+            self._fail(replace(outcome, detail=self._without_secrets(outcome.detail)))
             return
         self._failures, self._again_at = 0, 0.0
         if outcome.refresh_token:
@@ -160,11 +159,16 @@ class TokenSource:
         except TokensNotKept as error:  # the token itself is good: delivery goes on, a person must know
             self._events.token_not_kept(credential=self.name, error=error)
 
-    def _fail(self, failed: NotGranted, *, unreachable: bool = False) -> None:
+    def _fail(self, failed: NotGranted) -> None:
         self._failed = failed
         self._failures += 1
         wait_s = min(_AGAIN_MOST_S, _AGAIN_FIRST_S * 2.0 ** min(self._failures - 1, 10))
         self._again_at = self._clock.now() + wait_s
-        self._events.token_failed(
-            credential=self.name, reason=failed.reason, detail="" if unreachable else failed.detail, again_s=wait_s
-        )
+        self._events.token_failed(credential=self.name, reason=failed.reason, again_s=wait_s)
+
+    def _without_secrets(self, text: str) -> str:
+        """Return what an endpoint said without what it was told: some quote the secret they refuse."""
+        for secret in (self.terms.question.client_secret, self._refresh_token):
+            if len(secret.reveal()) > 3:  # a shorter one would tear words apart, and guards nothing
+                text = text.replace(secret.reveal(), "***")
+        return text

@@ -1,7 +1,7 @@
 """The signature of most Chinese open platforms: parameters sorted by name, joined, wrapped in a secret and digested.
 
-One function with a handful of templates reproduces TOP, JD, Pinduoduo, Doudian, 1688, Kuaishou, Xiaohongshu and Ele.me;
-``docs/platforms.md`` says which settings each takes, the vectors are in ``tests/unit/vectors``.
+One function with a handful of templates reproduces TOP, JD, Pinduoduo, Doudian, 1688, Kuaishou, Xiaohongshu and Ele.me.
+The vectors in ``tests/unit/vectors`` say which settings each takes.
 """
 
 from collections.abc import Mapping, Sequence

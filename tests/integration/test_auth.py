@@ -167,17 +167,18 @@ async def test_a_failing_endpoint_is_left_alone_for_a_while(
     sources: Sources, platform: TokenPlatform, log: Lines
 ) -> None:
     """Without a token each asker is told why; the endpoint is asked after 1, 2, 4 s; a good token outlives failures."""
-    platform.refusal = {"error": "invalid_client", "error_description": "client is locked"}
-    source = sources.make()
+    platform.refusal = {"error": "invalid_client", "error_description": "hunter2: client is locked"}
+    source = sources.make(client_secret="hunter2")
     for _ in range(3):
         with pytest.raises(NoToken, match="no token: token endpoint: 400 invalid_client") as missing:
             await source.token()
-    assert missing.value.detail == "client is locked"
+    assert missing.value.detail == "***: client is locked"
     assert len(platform.asked) == 1
     sources.clock.advance(1)
     with pytest.raises(NoToken):
         await source.token()
     assert [line["again_s"] for line in log.told("token_failed")] == [1.0, 2.0]
+    assert not any(b"hunter2" in line for line in log.lines)
 
     platform.refusal = None
     sources.clock.advance(2)
