@@ -45,6 +45,7 @@ CODES: dict[str, str] = {
     "E052": "an address is used twice",
     "E053": "there are no platforms",
     "E054": "the listener would be open to others",
+    "E055": "a rule can never match",
     # W0xx: worth knowing; the file is used all the same
     "W001": "credentials in a URL",
     "W002": "a secret is written in the file",

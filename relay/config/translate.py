@@ -13,7 +13,7 @@ from relay.config.yamlsource import KeyPath
 
 LATER: dict[str, frozenset[str]] = {
     "Config": frozenset({"credentials", "routes", "alerts", "reconcile", "privacy"}),
-    "PlatformSettings": frozenset({"preset", "auth", "sign", "results", "confirm", "group", "accept"}),
+    "PlatformSettings": frozenset({"preset", "auth", "sign", "group", "accept"}),
     "QuotaSettings": frozenset({"per"}),
     "Rule": frozenset({"scope"}),
 }

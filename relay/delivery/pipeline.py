@@ -7,10 +7,12 @@ A callback lies in the store, accepted and durable. The pipeline takes it out an
 2. **Claim.** ``Outbox.claim`` does three things in one commit: it takes a slot under every quota, freezes the batch -
    membership and id - and records the attempt. Or it answers until when to wait: for a slot, for the pace, for more
    callbacks, for a retry time. Only then may a byte be sent, and after a crash the same batch goes again under its id.
-3. **Send.** The payloads are spliced into the envelope as they came, compressed, and posted once. The HTTP client
-   follows no redirect and never sends again by itself. ``Idempotency-Key`` carries the batch id, ``Relay-Attempt`` n.
+3. **Send.** The payloads are spliced into the envelope as they came, compressed, and posted once
+   (``delivery/outgoing.py``). The HTTP client follows no redirect and never sends again by itself. ``Idempotency-Key``
+   carries the batch id, ``Relay-Attempt`` n. A batch of which no request can be built is settled without being sent.
 4. **Classify.** Whatever came back, or did not, becomes a verdict (``wire/classify.py``): an outcome, and whether the
-   platform may have applied the batch.
+   platform may have applied the batch; ``wire/results.py`` adds what the answer says of each item. Where that stays
+   open and the platform can be asked (``confirm``), the next request of the item is a read-back instead.
 5. **Settle.** ``policy/settling.py`` turns the verdict into what happens to each item and to the gate;
    ``Outbox.settle`` commits it in one transaction and the slot starts its way back, one full window after the answer.
    A settle that cannot be committed is repeated from memory: the batch is not sent again for the store's sake.
@@ -28,7 +30,8 @@ from typing import Any
 from relay.core.clock import Clock
 from relay.core.errors import StoreError
 from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, State, Verdict, WaitUntil, Wish
-from relay.delivery.sender import Request, Sender
+from relay.delivery.outgoing import asks_back, prepare, read
+from relay.delivery.sender import Sender
 from relay.delivery.terms import Terms
 from relay.delivery.wakeup import Wakeup
 from relay.policy.batching import turn_of
@@ -37,8 +40,6 @@ from relay.policy.settling import Attempted, decide
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
 from relay.wire.answer import Answer
-from relay.wire.classify import classify
-from relay.wire.compress import compress
 
 _GATE_LAG_S = 30.0  # last_accepted_at alone is written this often at most
 _SETTLE_AGAIN_S = 0.5  # between tries to commit a settle while the store is down
@@ -174,23 +175,29 @@ class Pipeline:
             )
             self._broken = error
         was_open = self.gate.breaker.is_open
-        attempted = Attempted(batch, verdict, result, started_at, first_after_stop)
+        attempted = Attempted(
+            batch,
+            verdict,
+            result,
+            started_at,
+            first_after_stop,
+            read_back=self.terms.read_back,
+            asked=asks_back(batch, self.terms),
+        )
         settlement = decide(attempted, budget=self.terms.budget, gate=self.gate, now=result.ended_at, rng=self._rng)
         self._wakeup.wake()  # a gate that closed or opened is news before the commit
         await self._settle(settlement)
         self._tell(batch, settlement, was_open=was_open)
 
     async def _attempt(self, batch: Batch, started_at: float) -> tuple[Verdict, AttemptResult]:
-        request, raw_bytes = self._request(batch)
+        prepared = prepare(batch, terms=self.terms, plain=self.gate.plain)
+        if isinstance(prepared, Verdict):
+            ended_at = self._clock.now()
+            return prepared, AttemptResult(Outcome.UNSENT, ended_at, ended_at - started_at, reason=prepared.reason)
+        request, raw_bytes = prepared.request, prepared.raw_bytes
         answer = await self._sender.send(request)
         ended_at = self._clock.now()
-        verdict = classify(
-            answer,
-            rules=self.terms.rules,
-            compressed="Content-Encoding" in request.headers,
-            items=len(batch.items),
-            wall=self._wall(),
-        )
+        verdict = read(answer, prepared, batch, terms=self.terms, wall=self._wall())
         result = AttemptResult(
             outcome=verdict.outcome,
             ended_at=ended_at,
@@ -203,26 +210,6 @@ class Pipeline:
             wire_bytes=len(request.body),
         )
         return verdict, result
-
-    def _request(self, batch: Batch) -> tuple[Request, int]:
-        body, content_type = self.terms.envelope.build(batch.items)
-        wire, encoding = compress(body, "none" if self.gate.plain else self.terms.codec)
-        headers = {
-            **self.terms.headers,
-            "Content-Type": content_type,
-            "Idempotency-Key": batch.id,
-            "Relay-Attempt": str(batch.attempt),
-        }
-        if encoding is not None:
-            headers["Content-Encoding"] = encoding
-        request = Request(
-            url=self.terms.url,
-            method=self.terms.method,
-            headers=headers,
-            body=wire,
-            timeout_s=self.terms.timeout_s,
-        )
-        return request, len(body)
 
     async def _settle(self, settlement: Settlement) -> None:
         settlement = self._with_gate(settlement)
@@ -245,23 +232,26 @@ class Pipeline:
         platform, result, events = self.terms.platform, settlement.result, self._events
         if result.outcome not in (Outcome.OK, Outcome.DUPLICATE):
             self.last_error = result.reason
-        events.attempt(
-            platform=platform,
-            batch=batch.id,
-            attempt=batch.attempt,
-            outcome=result.outcome,
-            status=result.status,
-            items=len(batch.items),
-            raw_bytes=result.raw_bytes,
-            wire_bytes=result.wire_bytes,
-            duration_s=result.duration_s,
-            reason=result.reason,
-        )
+        if result.outcome is not Outcome.UNSENT:
+            events.attempt(
+                platform=platform,
+                batch=batch.id,
+                attempt=batch.attempt,
+                outcome=result.outcome,
+                status=result.status,
+                items=len(batch.items),
+                raw_bytes=result.raw_bytes,
+                wire_bytes=result.wire_bytes,
+                duration_s=result.duration_s,
+                reason=result.reason,
+            )
         if settlement.delivered:
-            ended_at = result.ended_at
-            events.delivered(platform=platform, latencies=[ended_at - item.accepted_at for item in batch.items])
+            ended_at, good = result.ended_at, set(settlement.delivered)
+            latencies = [ended_at - item.accepted_at for item in batch.items if item.seq in good]
+            events.delivered(platform=platform, latencies=latencies)
         if settlement.resend is not None or settlement.requeue:
-            events.retried(platform=platform, count=len(batch.items), reason=result.outcome)
+            again = sum(len(part.seqs) for part in settlement.requeue) or len(batch.items)
+            events.retried(platform=platform, count=again, reason=result.outcome)
         if settlement.held:
             events.held(platform=platform, count=len(settlement.held), reason=result.reason)
         for ending in settlement.endings:

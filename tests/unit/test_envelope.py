@@ -4,7 +4,7 @@ import json
 
 import pytest
 from relay.core.model import Item
-from relay.wire.envelope import envelope_for
+from relay.wire.envelopes import envelope_for
 
 
 def item(payload: bytes, content_type: str | None = None) -> Item:
