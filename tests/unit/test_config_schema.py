@@ -29,13 +29,8 @@ def test_built_in_defaults(tmp_path: Path) -> None:
     assert (config.store.keep.delivered, config.store.keep.dead) == (7 * 86400.0, 90 * 86400.0)
     assert (a.method, a.concurrency, a.timeout, a.expires) == ("POST", 4, 10.0, 86400.0)
     assert (a.batch.max_items, a.batch.max_bytes, a.batch.linger) == (100, 2**21, 0.0)
-    assert (a.envelope.kind, a.compress, a.coalesce, a.on_dead, a.learn_limit) == (
-        "array",
-        "gzip",
-        "none",
-        "skip",
-        True,
-    )
+    assert (a.envelope.kind, a.compress, a.coalesce, a.on_dead) == ("array", "gzip", "none", "skip")
+    assert (a.learn_limit, a.results, a.confirm) == (True, None, None)
     assert (a.retry.times, a.retry.backoff.base, a.retry.backoff.cap) == (3, 2.0, 600.0)
     assert a.breaker == Breaker(open_after=5, probe_every="30s")
     assert (a.rate, a.burst, a.key, a.classify, config.warnings) == ((), None, None, (), ())
@@ -215,20 +210,28 @@ def test_five_mistakes_at_once(tmp_path: Path) -> None:
         ("envelope: {kind: object, item: {a: id}, static: {a: 1}}", 5, 15, "E051", ""),
         ("envelope: {kind: form, items_at: a, static: {a: 1}}", 5, 15, "E051", ""),
         ("envelope: {kind: object, item: {lines: [{id: 'a['}]}}", 5, 15, "E027", "see https://jmespath.org"),
-        ("envelope: {kind: object, item: {a: }}", 5, 33, "E014", "give it one, or remove the key"),
-        ("envelope: {kind: cloudevents, source: ''}", 5, 15, "E031", ""),
-        ("url: https://a.example/{order_id}", 5, 10, "E051", "write envelope: single"),
-        ("envelope: single\nurl: https://{shop}.example/", 6, 10, "E024", ""),
-        ("envelope: single\nurl: https://a.example/{a}}", 6, 10, "E024", ""),
-        ("envelope: single\nurl: https://a.example/{a[}", 6, 10, "E027", ""),
+        ("envelope: {kind: object, items_at: o, item: {a: }}", 5, 50, "E014", "give it one, or remove the key"),
+        ("envelope: {kind: cloudevents, source: ''}", 5, 15, "E031", "leave it out or name something"),
         ("method: '{verb}'", 5, 13, "E051", "write envelope: single"),
-        ("results: {shape: by_index}", 5, 14, "E011", ""),
+        ("results: {shape: by_index}", 5, 5, "E011", ""),
         ("results: {shape: by_id, at: errors}", 5, 14, "E051", "add id: NAME"),
         ("results: {shape: by_index, at: errors, id: x}", 5, 14, "E051", "remove it"),
-        ("results: {shape: by_index, at: errors, covers: all}", 5, 14, "E051", ""),
-        ("results: {shape: by_index, at: 'e['}", 5, 36, "E027", "see https://jmespath.org"),
-        ("results: {shape: by_index, at: e, classify: [{path: c, in: [1], as: split}]}", 5, 14, "E030", ""),
-        ("confirm: {url: https://a.example/}", 5, 14, "E011", ""),
+        (
+            "results: {shape: by_index, at: errors, covers: all}",
+            5,
+            14,
+            "E051",
+            "add failed_if, or classify rules that say as: ok",
+        ),
+        ("results: {shape: by_index, at: 'e['}", 5, 39, "E027", "see https://jmespath.org"),
+        (
+            "results: {shape: by_index, at: e, classify: [{path: c, in: [1], as: split}]}",
+            5,
+            14,
+            "E030",
+            "choices are confirm, duplicate, ok, reject, retry, throttled",
+        ),
+        ("confirm: {url: https://a.example/}", 5, 5, "E011", ""),
         ("confirm: {url: https://a.example/, classify: []}", 5, 14, "E051", "add a rule, as: ok"),
         (
             "confirm: {url: https://a.example/, body: {a: b}, classify: [{status: 200, as: ok}]}",
@@ -406,8 +409,8 @@ platforms:
         "items_at": "update",
         "static": {"source": "relay"},
     }
-    for platform in platforms.values():
-        envelope_for(platform.envelope.stated())
+    for one in platforms.values():
+        envelope_for(one.envelope.stated())
 
 
 def test_results_and_confirm(tmp_path: Path) -> None:
@@ -459,6 +462,25 @@ def test_rules_that_may_match(tmp_path: Path) -> None:
     """Rules that only seem alike are left alone."""
     rules = (
         "[{status: 200, path: a, in: [1], as: ok}, {path: a, in: [1], as: reject}, {path: a, in: [1, 2], as: retry}, "
-        "{path: a, exists: true, as: reject}, {path: b, in: [null], as: ok}, {status: 2xx, as: ok}, {status: 4xx, as: ok}]"
+        "{path: a, exists: true, as: reject}, {path: b, in: [null], as: ok}, {status: 2xx, as: ok}, "
+        "{status: 4xx, as: ok}]"
     )
     loaded(tmp_path, MINIMAL.replace("a.example/", f"a.example/, classify: {rules}"))
+
+
+@pytest.mark.parametrize(
+    ("url", "envelope", "code"),
+    [
+        ("https://a.example/{order_id}", "array", "E051"),
+        ("https://{shop}.example/", "single", "E024"),
+        ("https://a.example/{a}}", "single", "E024"),
+        ("https://a.example/{}", "single", "E024"),
+        ("https://a.example/{a[}", "single", "E027"),
+    ],
+)
+def test_fields_in_urls(tmp_path: Path, url: str, envelope: str, code: str) -> None:
+    """Fields go into path and query of an envelope of one callback; what cannot be filled in is named on one line."""
+    text = f"version: 1\nplatforms:\n  a:\n    url: '{url}'\n    envelope: {envelope}\n"
+    (found,) = problems(tmp_path, text)
+    assert (found.line, found.col, found.code) == (4, 10, code)
+    assert "\n" not in str(found)
