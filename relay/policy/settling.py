@@ -195,7 +195,7 @@ def _unsent(settlement: Settlement, attempted: Attempted, *, now: float) -> Sett
             of.setdefault(verdict.outcome, []).append(item.seq)
     reason = attempted.verdict.reason
     again, unsure = of.get(Outcome.RETRY), of.get(Outcome.CONFIRM)
-    asks = attempted.read_back != "never"
+    asks = attempted.read_back != "never" and not attempted.asked  # a read-back that cannot be built asks nobody
     return replace(
         settlement,
         endings=endings,
