@@ -27,7 +27,7 @@ from relay.config.fields import (
 from relay.config.problems import BadValue, quoted
 from relay.config.rules import Rule
 from relay.core.model import PlatformRules, Quota
-from relay.wire.template import METHODS
+from relay.wire.target import METHODS
 
 
 def _parse_method(value: Any) -> str:

@@ -12,7 +12,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from relay.config.problems import BadValue, quoted
-from relay.wire.template import Target
+from relay.wire.target import Target
 
 MAX_NAME = 64
 _OWN_HEADERS = frozenset({"content-length", "content-encoding", "transfer-encoding", "connection"})

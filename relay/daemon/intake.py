@@ -10,7 +10,7 @@ from relay.wire.envelope import Envelope
 from relay.wire.envelopes import envelope_for
 from relay.wire.extract import KeyPath
 from relay.wire.results import compile_results
-from relay.wire.template import Facts, Target
+from relay.wire.target import Facts, Target
 
 Measure = Callable[[bytes, str | None, str | None], int]
 

@@ -16,7 +16,7 @@ from relay.wire.compress import compress
 from relay.wire.extract import InvalidJson
 from relay.wire.fields import problem_of
 from relay.wire.results import MAX_RESULTS_BYTES
-from relay.wire.template import facts_of
+from relay.wire.target import facts_of
 
 _JSON = "application/json"
 

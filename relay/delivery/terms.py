@@ -12,7 +12,7 @@ from relay.wire.envelope import Envelope
 from relay.wire.envelopes import envelope_for
 from relay.wire.fields import ItemMapping
 from relay.wire.results import Results, compile_results
-from relay.wire.template import Target
+from relay.wire.target import Target
 
 
 @dataclass(frozen=True, slots=True)

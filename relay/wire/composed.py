@@ -11,7 +11,7 @@ from urllib.parse import quote_plus
 
 from relay.core.errors import Unfit
 from relay.core.model import Item
-from relay.wire.envelope import JSON, each, only, spliced
+from relay.wire.envelope import JSON, all_spliced, each, only, spliced
 from relay.wire.fields import ItemMapping, as_text, json_bytes
 
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -52,14 +52,12 @@ class ObjectEnvelope:
 
     def build(self, items: Sequence[Item]) -> tuple[bytes, str]:
         """Return the object."""
-        made = each(items, self._made)
+        item = self._item
+        made = all_spliced(items) if item is None else each(items, lambda one: item(one.payload))
         if self.max_items == 1:
             only(items, self.kind)
             return self._before + made[0][1:], JSON
         return b"%b[%b]%b" % (self._before, b",".join(made), self._after), JSON
-
-    def _made(self, item: Item) -> bytes:
-        return spliced(item) if self._item is None else self._item(item.payload)
 
 
 class FormEnvelope:

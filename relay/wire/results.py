@@ -19,7 +19,7 @@ from relay.wire.extract import InvalidJson
 from relay.wire.fields import problem_of
 from relay.wire.reading import Reading, as_json, printable
 from relay.wire.rules import Rule, compile_rule
-from relay.wire.template import Facts, Reader, facts_of, read_fact
+from relay.wire.target import Facts, Reader, facts_of, read_fact
 
 # An answer about a batch of hundreds may repeat each item whole (WooCommerce does).
 MAX_RESULTS_BYTES: Final = 4 * 1024 * 1024

@@ -25,7 +25,7 @@ from relay.wire.answer import Answer, Failure, Headers
 from relay.wire.classify import compile_rule
 from relay.wire.envelopes import envelope_for
 from relay.wire.results import compile_results
-from relay.wire.template import Target
+from relay.wire.target import Target
 
 TERMS = Terms(
     platform="shop-a",

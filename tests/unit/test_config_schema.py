@@ -15,7 +15,7 @@ from relay.core.model import Outcome, PlatformRules, Quota, Rate
 from relay.delivery.terms import compile_terms
 from relay.wire.classify import compile_rule
 from relay.wire.envelopes import envelope_for
-from relay.wire.template import Facts
+from relay.wire.target import Facts
 
 ROOT = Path(__file__).parents[2]
 

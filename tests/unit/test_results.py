@@ -9,7 +9,7 @@ from relay.core.model import Item, Outcome, Verdict
 from relay.wire.answer import Answer, Failure, Headers
 from relay.wire.classify import classify
 from relay.wire.results import compile_results
-from relay.wire.template import Facts
+from relay.wire.target import Facts
 
 BRAZE = {"shape": "by_index", "at": "errors", "index": "index"}
 MIXPANEL = {"shape": "by_index", "at": "failed_records", "index": "index", "failed_if": "message"}

@@ -577,3 +577,10 @@ def test_unsent_batch_is_parted_or_asked_about() -> None:
 
     assert [list(part) for part in halves.split] == [[0, 1], [2]]
     assert [parts(one) for one in (ask, held, broken)] == [{"asked": [1, 2]}, {"held": [1]}, {"held": [1]}]
+
+
+def test_read_back_is_not_asked_for_ever() -> None:
+    """An item whose time is over while the platform cannot be asked expires, marked as maybe applied."""
+    (ending,) = asked(gate(), Outcome.DOWN, expires_at=NOW - 1).endings
+
+    assert (ending.state, ending.maybe_applied) == (State.EXPIRED, True)

@@ -3,7 +3,7 @@
 import pytest
 from relay.core.errors import Unfit
 from relay.wire.extract import InvalidJson
-from relay.wire.template import Facts, Target
+from relay.wire.target import Facts, Target
 
 FACTS = Facts('{"id":7,"o":{"no":"a/b?c=d&é"},"verb":"put","up":"..","e":""}'.encode(), "key 1", None, "ID")
 
