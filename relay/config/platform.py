@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from relay.config.answers import Confirm, Results
+from relay.config.auth import Auth
 from relay.config.envelope import EnvelopeSetting
 from relay.config.fields import (
     BackoffRange,
@@ -26,6 +27,7 @@ from relay.config.fields import (
 )
 from relay.config.problems import BadValue, quoted
 from relay.config.rules import Rule
+from relay.config.sign import Sign
 from relay.core.model import PlatformRules, Quota
 from relay.wire.target import METHODS
 
@@ -160,6 +162,14 @@ class PlatformSettings(Section):
     confirm: Confirm | None = setting(
         None,
         "A request that asks what became of one callback; not set: what no rule recognises is held for a person.",
+    )
+    auth: Auth | None = setting(
+        None,
+        "What lets us in: kind bearer, basic, query (a fixed token) or oauth2 (a fetched one), or {use: NAME} of the "
+        "top-level `credentials`.",
+    )
+    sign: Sign | None = setting(
+        None, "How requests are signed, anew for each attempt: kind standard-webhooks, hmac, sorted or rfc9421."
     )
 
     @model_validator(mode="after")

@@ -4,29 +4,19 @@ What cannot be built is found here before a byte is sent: the callbacks it is ab
 the others return to their places uncharged (``policy/settling.py``).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from relay.core.errors import Unbuildable, Unfit
 from relay.core.model import Batch, Item, ItemVerdict, Outcome, Verdict
-from relay.delivery.sender import Request
 from relay.delivery.terms import Asking, Terms
-from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure
+from relay.wire.answer import Answer, Failure
 from relay.wire.classify import classify, classify_read_back
-from relay.wire.compress import compress
+from relay.wire.draft import Draft, ready_url
 from relay.wire.extract import InvalidJson
 from relay.wire.fields import problem_of
-from relay.wire.results import MAX_RESULTS_BYTES
 from relay.wire.target import facts_of
 
 _JSON = "application/json"
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A request ready to be sent, and the length of its body before compression."""
-
-    request: Request
-    raw_bytes: int
 
 
 def asks_back(batch: Batch, terms: Terms) -> bool:
@@ -37,12 +27,12 @@ def asks_back(batch: Batch, terms: Terms) -> bool:
     return batch.confirm or (len(batch.items) == 1 and _in_doubt(batch, terms))
 
 
-def prepare(batch: Batch, *, terms: Terms, plain: bool) -> Outgoing | Verdict:
-    """Return the request for ``batch``, or a verdict of ``unsent``. ``plain`` forbids compression."""
+def prepare(batch: Batch, *, terms: Terms) -> Draft | Verdict:
+    """Return the request for ``batch``, not authorised, compressed or signed yet; or a verdict of ``unsent``."""
     if asks_back(batch, terms):
         if terms.asking is None:  # a reload took it away; what became of the item is for a person to say
             return _unsent(batch, Outcome.CONFIRM, "no read-back is configured any more")
-        return _read_back(batch, terms.asking, terms)
+        return _read_back(batch, terms.asking)
     if _in_doubt(batch, terms):
         return _unsent(batch, Outcome.CONFIRM, "each callback is asked about on its own")
     try:
@@ -55,27 +45,16 @@ def prepare(batch: Batch, *, terms: Terms, plain: bool) -> Outgoing | Verdict:
     if len(body) > terms.max_bytes and _may_part(batch):
         # Measured under another envelope before a reload, or frozen under larger limits: two bodies instead of one.
         return _unsent(batch, Outcome.SPLIT, "the body would exceed batch.max_bytes")
-    wire, encoding = compress(body, "none" if plain else terms.codec)
     headers = {
         **terms.headers,
         "Content-Type": content_type,
         "Idempotency-Key": batch.id,
         "Relay-Attempt": str(batch.attempt),
     }
-    if encoding is not None:
-        headers["Content-Encoding"] = encoding
-    request = Request(
-        url=url,
-        method=method,
-        headers=headers,
-        body=wire,
-        timeout_s=terms.timeout_s,
-        answer_bytes=MAX_ANSWER_BYTES if terms.results is None else MAX_RESULTS_BYTES,
-    )
-    return Outgoing(request, len(body))
+    return Draft(batch.id, method, ready_url(url), headers, body)
 
 
-def read(answer: Answer | Failure, sent: Outgoing, batch: Batch, *, terms: Terms, wall: float) -> Verdict:
+def read(answer: Answer | Failure, batch: Batch, *, terms: Terms, compressed: bool, wall: float) -> Verdict:
     """Return what came of the request; ``wall`` in seconds since the epoch. Raises nothing."""
     if asks_back(batch, terms) and terms.asking is not None:
         verdict = classify_read_back(answer, rules=terms.asking.rules, wall=wall)
@@ -83,7 +62,7 @@ def read(answer: Answer | Failure, sent: Outgoing, batch: Batch, *, terms: Terms
     verdict = classify(
         answer,
         rules=terms.rules,
-        compressed="Content-Encoding" in sent.request.headers,
+        compressed=compressed,
         items=len(batch.items),
         wall=wall,
     )
@@ -110,7 +89,7 @@ def _target(items: list[Item], terms: Terms) -> tuple[str, str]:
         raise Unbuildable({item.seq: f"the URL: {problem_of(error)}"}) from None
 
 
-def _read_back(batch: Batch, asking: Asking, terms: Terms) -> Outgoing | Verdict:
+def _read_back(batch: Batch, asking: Asking) -> Draft | Verdict:
     (item,) = batch.items
     headers = dict(asking.headers)
     try:
@@ -120,7 +99,7 @@ def _read_back(batch: Batch, asking: Asking, terms: Terms) -> Outgoing | Verdict
         return _unsent(batch, Outcome.CONFIRM, f"the read-back cannot be built: {problem_of(error)}")
     if body:
         headers["Content-Type"] = _JSON
-    return Outgoing(Request(url=url, method=method, headers=headers, body=body, timeout_s=terms.timeout_s), len(body))
+    return Draft(batch.id, method, ready_url(url), headers, body)
 
 
 def _refused(batch: Batch, error: Unbuildable) -> Verdict:

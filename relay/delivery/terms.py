@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from relay.config.answers import Confirm
+from relay.config.auth import AnyCredential
 from relay.config.platform import Platform
+from relay.config.schema import Config
 from relay.policy.breaker import BreakerTerms
 from relay.policy.settling import Budget, ReadBack
 from relay.wire.classify import Rule, compile_rule
@@ -12,6 +14,7 @@ from relay.wire.envelope import Envelope
 from relay.wire.envelopes import envelope_for
 from relay.wire.fields import ItemMapping
 from relay.wire.results import Results, compile_results
+from relay.wire.sign import Signer
 from relay.wire.target import Target
 
 
@@ -45,6 +48,9 @@ class Terms:
     breaker: BreakerTerms | None
     rules: Sequence[Rule] = field(compare=False)  # compiled rules hold functions: ``stated`` compares instead
     stated: Platform | None = None
+    auth: AnyCredential | None = None
+    credential: str = ""  # the name under which ``auth`` is shared
+    signer: Signer | None = field(default=None, compare=False)  # made from ``stated``
     target: Target | None = field(default=None, compare=False)  # where method or URL use fields of the callback
     results: Results | None = field(default=None, compare=False)
     asking: Asking | None = field(default=None, compare=False)
@@ -57,8 +63,13 @@ class Terms:
         return "ambiguous" if self.asking.ambiguous else "unclear"
 
 
-def compile_terms(name: str, platform: Platform) -> Terms:
-    """Return the terms that ``platforms.NAME`` of the configuration states."""
+def compile_all(config: Config) -> list[Terms]:
+    """Return the terms of every platform of the configuration."""
+    return [compile_terms(name, platform, config.credential_of(name)) for name, platform in config.platforms.items()]
+
+
+def compile_terms(name: str, platform: Platform, credential: tuple[str, AnyCredential] | None = None) -> Terms:
+    """Return the terms that ``platforms.NAME`` of the configuration states; ``credential`` is what it names."""
     envelope = envelope_for(platform.envelope.stated())
     breaker = platform.breaker
     target = Target(method=platform.method, url=platform.url)
@@ -79,6 +90,9 @@ def compile_terms(name: str, platform: Platform) -> Terms:
         breaker=BreakerTerms(breaker.open_after, breaker.probe_every) if breaker else None,
         rules=tuple(compile_rule(rule.model_dump(by_alias=True)) for rule in platform.classify),
         stated=platform,
+        auth=credential[1] if credential else None,
+        credential=credential[0] if credential else "",
+        signer=platform.sign.signer() if platform.sign else None,
         target=target if target.has_fields else None,
         results=compile_results(results.model_dump(by_alias=True)) if results else None,
         asking=_asking(confirm, platform) if confirm else None,

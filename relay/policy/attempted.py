@@ -27,5 +27,6 @@ class Attempted:
     result: AttemptResult
     started_at: float
     first_after_stop: bool  # sent while the gate was resuming
+    renewed: bool = False  # refused for its token, and there is another one to try
     read_back: ReadBack = "never"
     asked: bool = False  # it was a read-back: what it drew is about the one item, not an answer to sending it

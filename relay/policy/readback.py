@@ -27,6 +27,9 @@ def settle_read_back(
         case Outcome.THROTTLED:
             gate.throttle(now, started_at=attempted.started_at, wait_s=verdict.wait_s, reason=verdict.reason, rng=rng)
             return _again(settlement, item, gate.opens_at(now), attempted, now)
+        case Outcome.AUTH if attempted.renewed:
+            gate.answered()
+            return _again(settlement, item, gate.opens_at(now), attempted, now)
         case Outcome.DOWN | Outcome.AUTH:
             _failed(attempted, gate=gate, now=now, rng=rng, back_off=True)
             return _again(settlement, item, gate.opens_at(now), attempted, now)

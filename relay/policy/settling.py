@@ -47,6 +47,11 @@ def decide(attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng:
             return replace(settlement, delivered=_seqs(batch.items))
         case Outcome.THROTTLED:
             return _throttled(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
+        case Outcome.AUTH if attempted.renewed:
+            gate.answered()
+            _obey(attempted, gate=gate, now=now, rng=rng)
+            resend = Resend(due_at=gate.opens_at(now), charge=False, reason=verdict.reason)
+            return replace(settlement, resend=resend)
         case Outcome.DOWN | Outcome.AUTH:
             gate.failed(now, started_at=attempted.started_at, reason=verdict.reason, rng=rng, back_off=True)
             _obey(attempted, gate=gate, now=now, rng=rng)

@@ -12,6 +12,8 @@ from urllib.parse import unquote
 import pytest
 from relay.core.clock import RelayClock, wall_s
 from relay.core.model import Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
+from relay.core.secret import NO_SECRET
+from relay.delivery.auth import FixedAuth
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Asking, Terms
@@ -74,6 +76,7 @@ class Side:
             events=Events(log=make_logger(file=_Lines(self.log)), metrics=self.metrics),
             rng=random.Random(7),
             open_sender=lambda _terms: self,
+            authoriser=lambda _terms: FixedAuth(None, NO_SECRET),
         )
         self.store.watch(self.registry.changed)
 

@@ -199,7 +199,7 @@ def test_five_mistakes_at_once(tmp_path: Path) -> None:
         ("max_items: 3", 5, 5, "E010", "did you mean 'batch.max_items'?"),
         ("attempts: 3", 5, 5, "E010", "did you mean 'retry.times'?"),
         ("retry: {time: 3}", 5, 13, "E010", "did you mean 'times'?"),
-        ("auth: {kind: bearer}", 5, 5, "E012", "remove it"),
+        ("group: shop_id", 5, 5, "E012", "remove it"),
         ("envelope: arry", 5, 15, "E015", "did you mean 'array'?"),
         ("envelope: {kind: xml}", 5, 22, "E015", "choices are array, ndjson, single, object, form, cloudevents"),
         ("envelope: object", 5, 15, "E051", ""),
@@ -307,7 +307,7 @@ def test_platform_mistakes(tmp_path: Path, settings: str, line: int, col: int, c
         ("version: 1\nplatforms: {a: {rate: 1/s}}\n", [(2, 13, "E011")]),
         ("version: 1\nplatforms: {a: {url: ftp://a/}, b: {url: a.b/c}, c: {url: 'http://'}, d: {url: 'http://a/#x'}}\n",
          [(2, 22, "E024"), (2, 42, "E024"), (2, 59, "E024"), (2, 80, "E024")]),
-        (MINIMAL + "routes: []\ncredentials: {}\nplatfroms: {}\n", [(3, 1, "E012"), (4, 1, "E012"), (5, 1, "E010")]),
+        (MINIMAL + "routes: []\nalerts: {}\nplatfroms: {}\n", [(3, 1, "E012"), (4, 1, "E012"), (5, 1, "E010")]),
         (MINIMAL + "quotas: {q: {burst: 3}, r: {rate: 1/s, per: group}}\n", [(3, 10, "E011"), (3, 40, "E012")]),
         (MINIMAL + "store: {url: redis://h}\n", [(3, 14, "E012")]),
         (MINIMAL + "store: {url: relay.db, max_size: 0MiB}\n", [(3, 14, "E031"), (3, 34, "E016")]),
@@ -451,7 +451,7 @@ def test_rules_that_can_never_match(tmp_path: Path, rules: str, column: int) -> 
     """A rule that an earlier one leaves nothing for is named, with the earlier one."""
     (problem,) = platform(tmp_path, f"classify: {rules}")
     assert (problem.code, problem.line, problem.col, problem.hint) == (
-        "E055",
+        "E056",
         5,
         column,
         "put it before rule 0, or remove it",
