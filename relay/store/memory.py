@@ -124,7 +124,8 @@ class MemoryStore:
             else:
                 self._seq = max(self._seq + 1, int(now * 1e6))
                 seqs.append(self._seq)
-                self._enqueue(new, self._seq, now)
+                ids.append(self._enqueue(new, self._seq, now))
+                continue
             ids.append(encode_id(seqs[-1], self._tag))
         for post, (digest, index) in posts.items():
             self._posts[post] = (digest, seqs[index])
@@ -143,7 +144,7 @@ class MemoryStore:
                 "raise store.max_size, or drop dead letters"
             )
 
-    def _enqueue(self, new: NewCallback, seq: int, now: float) -> None:
+    def _enqueue(self, new: NewCallback, seq: int, now: float) -> str:
         row = Row(
             seq=seq,
             id=encode_id(seq, self._tag),
@@ -173,6 +174,7 @@ class MemoryStore:
                 old.superseded_by = row.id
                 self._shelf.finish(old, State.SUPERSEDED, "coalesced", now)
         self._shelf.add(row)
+        return row.id
 
     # Outbox
 
@@ -218,6 +220,11 @@ class MemoryStore:
     async def totals(self) -> dict[str, dict[str, int]]:
         """Return the ledger."""
         return self._views.totals()
+
+    def pending(self, platform: str) -> int:
+        """Return how many callbacks of a platform are pending, from the totals alone: cheap enough to sample."""
+        totals = self._shelf.totals.get(platform, {"accepted": 0})
+        return 2 * totals["accepted"] - sum(totals.values())
 
     async def platform_status(self) -> dict[str, dict[str, Any]]:
         """Return what each platform has and waits for."""
