@@ -48,6 +48,7 @@ CODES: dict[str, str] = {
     "E053": "there are no platforms",
     "E054": "the listener would be open to others",
     "E055": "an unknown credential is named",
+    "E056": "a rule can never match",
     # W0xx: worth knowing; the file is used all the same
     "W001": "credentials in a URL",
     "W002": "a secret is written in the file",

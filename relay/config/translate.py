@@ -14,7 +14,7 @@ from relay.config.yamlsource import KeyPath
 
 LATER: dict[str, frozenset[str]] = {
     "Config": frozenset({"routes", "alerts", "reconcile", "privacy"}),
-    "PlatformSettings": frozenset({"results", "confirm", "group", "accept"}),
+    "PlatformSettings": frozenset({"group", "accept"}),
     "QuotaSettings": frozenset({"per"}),
     "Rule": frozenset({"scope"}),
 }
