@@ -21,6 +21,8 @@ from relay.sandbox.bodies import digest
 from tests.e2e.checker import Evidence, Posted
 
 PLATFORM = "shop"
+PlatformOf = dict[str, Any] | Callable[[str], dict[str, Any]]
+"""The platform's settings, or what makes them from the base URL of the stand-in."""
 _POLL_S = 0.02
 
 
@@ -79,7 +81,7 @@ class Process:
 class Bench:
     """One daemon, one platform, one poster, and what they wrote down. Made by ``bench``."""
 
-    def __init__(self, directory: Path, *, platform: dict[str, Any], sandbox: Sequence[str], seed: int) -> None:
+    def __init__(self, directory: Path, *, platform: PlatformOf, sandbox: Sequence[str], seed: int) -> None:
         self.directory = directory
         self.ingest = f"http://127.0.0.1:{free_port()}"
         self.admin = f"http://127.0.0.1:{free_port()}"
@@ -91,7 +93,10 @@ class Bench:
             "ingest": {"listen": self.ingest.removeprefix("http://")},
             "admin": {"listen": self.admin.removeprefix("http://")},
             "store": {"url": f"sqlite:{directory / 'relay.db'}"},
-            "platforms": {PLATFORM: {"url": f"{self.target}/callbacks"} | platform},
+            "platforms": {
+                PLATFORM: {"url": f"{self.target}/callbacks"}
+                | (platform(self.target) if callable(platform) else platform)
+            },
         }
         config_file = directory / "config.yaml"
         config_file.write_text(yaml.safe_dump(config, sort_keys=False))
@@ -230,7 +235,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    directory: Path, *, platform: dict[str, Any], sandbox: Sequence[str] = (), seed: int = 1
+    directory: Path, *, platform: PlatformOf, sandbox: Sequence[str] = (), seed: int = 1
 ) -> AsyncIterator[Bench]:
     """Start platform and daemon; end both whatever happens."""
     made = Bench(directory, platform=platform, sandbox=sandbox, seed=seed)
