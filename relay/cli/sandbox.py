@@ -126,6 +126,10 @@ async def _serve(platform: Platform, *, seed: int, limits: list[str]) -> None:
         f"sandbox listening on {platform.url} (limit {', '.join(limits)}; seed {seed}; "
         f"figures at {platform.control_url}/stats)"
     )
+    for path, endpoint in {"any other path": platform.everywhere, **platform.paths}.items():
+        if endpoint.personality is not None:
+            name = endpoint.settings.personality.partition(":")[0]
+            click.echo(f"sandbox answers as {name} on {path}: {endpoint.personality.account}")
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

@@ -34,3 +34,11 @@ def grant(asked: Asked, memory: Memory) -> Told:
         return Told(401, {"error": "invalid_client"})
     token = memory.tokens.issue(asked.now)
     return Told(200, {"access_token": token, "token_type": "Bearer", "expires_in": int(memory.options.token_ttl_s)})
+
+
+def client(memory: Memory) -> str:
+    """Return the client that is given tokens, in words; nothing where no token is asked for."""
+    options = memory.options
+    if not options.bearer:
+        return ""
+    return f"client_id {options.app_id}, client_secret {options.secret}, token_url {TOKEN_PATH}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from relay.sandbox.personalities.bearer import TOKEN_PATH, grant, refuse_bearer
+from relay.sandbox.personalities.bearer import TOKEN_PATH, client, grant, refuse_bearer
 from relay.sandbox.personalities.exchange import Asked, Callback, Told
 from relay.sandbox.personalities.memory import Memory
 from relay.sandbox.personalities.options import Options
@@ -35,6 +35,11 @@ class CloudEvents:
     def __init__(self, options: Options) -> None:
         self.memory = Memory(options)
         self.token_path = TOKEN_PATH if options.bearer else None
+
+    @property
+    def account(self) -> str:
+        """What lets a client in."""
+        return client(self.memory) or "nothing is asked for"
 
     def token(self, asked: Asked) -> Told:
         """Hand out a bearer token."""

@@ -86,6 +86,11 @@ class Personality(Protocol):
         """Where it hands out tokens, None where it has none."""
         ...
 
+    @property
+    def account(self) -> str:
+        """What lets a client in, in the configuration's words."""
+        ...
+
     def decide(self, asked: Asked) -> Told:
         """Answer a request for callbacks."""
         ...

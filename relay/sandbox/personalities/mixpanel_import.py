@@ -23,6 +23,12 @@ class MixpanelImport:
     def __init__(self, options: Options) -> None:
         self.memory = Memory(options)
 
+    @property
+    def account(self) -> str:
+        """What lets a client in."""
+        options = self.memory.options
+        return f"user {options.app_id}, password {options.secret}"
+
     def token(self, asked: Asked) -> Told:
         """Nothing is handed out here."""
         return _answer(404, "Not Found", "no such path")

@@ -7,7 +7,7 @@ import base64
 import hmac
 import math
 
-from relay.sandbox.personalities.bearer import TOKEN_PATH, grant, refuse_bearer
+from relay.sandbox.personalities.bearer import TOKEN_PATH, client, grant, refuse_bearer
 from relay.sandbox.personalities.exchange import Asked, Callback, Told
 from relay.sandbox.personalities.memory import Memory
 from relay.sandbox.personalities.options import Options
@@ -23,6 +23,11 @@ class StandardWebhooks:
         self.memory = Memory(options)
         self.token_path = TOKEN_PATH if options.bearer else None
         self._secret = options.secret if options.secret.startswith("whsec_") else EXAMPLE_SECRET
+
+    @property
+    def account(self) -> str:
+        """What lets a client in."""
+        return ", ".join(part for part in (f"secret {self._secret}", client(self.memory)) if part)
 
     def token(self, asked: Asked) -> Told:
         """Hand out a bearer token."""

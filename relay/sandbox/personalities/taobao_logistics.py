@@ -30,6 +30,12 @@ class TaobaoLogistics:
     def __init__(self, options: Options) -> None:
         self.memory = Memory(options, first_token=options.token)
 
+    @property
+    def account(self) -> str:
+        """What lets a client in."""
+        options = self.memory.options
+        return f"app_key {options.app_id}, secret {options.secret}, session {options.token} or from {self.token_path}"
+
     def token(self, asked: Asked) -> Told:
         """Hand out a session for the refresh token, as oauth.taobao.com does."""
         form, options = asked.form(), self.memory.options

@@ -22,6 +22,12 @@ class WechatShipping:
         self.memory = Memory(options, grace_s=_GRACE_S)
         self._changed: set[str] = set()
 
+    @property
+    def account(self) -> str:
+        """What lets a client in."""
+        options = self.memory.options
+        return f"client_id {options.app_id}, client_secret {options.secret}, token_url {self.token_path}"
+
     def token(self, asked: Asked) -> Told:
         """Hand out a token for appid and secret in the query."""
         options = self.memory.options

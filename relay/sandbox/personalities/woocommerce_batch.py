@@ -23,6 +23,12 @@ class WoocommerceBatch:
     def __init__(self, options: Options) -> None:
         self.memory = Memory(options)
 
+    @property
+    def account(self) -> str:
+        """What lets a client in."""
+        options = self.memory.options
+        return f"user {options.app_id}, password {options.secret}"
+
     def token(self, asked: Asked) -> Told:
         """Nothing is handed out here."""
         return _refusal(404, "rest_no_route", "No route was found matching the URL and request method.")
