@@ -22,10 +22,10 @@ from relay.config.yamlsource import KeyPath, Source, parse_source, read_source
 _SECTIONS = ("ingest", "admin", "store", "quotas", "credentials", "defaults")
 """Top-level mappings that may stand empty, with everything below them commented out."""
 
-_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E032", "E033", "E040", "E041"}
+_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E032", "E033", "E040", "E041", "W007"}
 """Codes whose messages may quote a value, which must not happen to what a reference holds.
 
-E032 and E033 are about several keys together, of which a secret is one; their messages never quote it.
+E032, E033 and W007 are about several keys together, of which a secret is one; their messages never quote it.
 """
 
 

@@ -194,3 +194,21 @@ platforms:
         {"T": "t"},
     )
     assert [(one.line, one.code) for one in config.warnings] == [(3, "W008"), (6, "W004"), (7, "W007"), (7, "W004")]
+
+
+def test_a_warning_about_a_credential_with_references_says_what_it_is(tmp_path: Path) -> None:
+    """That a secret in it is a reference does not take the words away: they quote none of it."""
+    config = loaded(
+        tmp_path,
+        """\
+version: 1
+platforms:
+  a:
+    url: https://a.example/
+    auth: {kind: oauth2, grant: refresh_token, token_url: "https://a.example/t", client_id: c, refresh_token: "${env:T}"}
+""",
+        {"T": "t-o-k-e-n"},
+    )
+    (warning,) = config.warnings
+    assert (warning.code, warning.hint) == ("W007", "set store.token_key")
+    assert warning.message.startswith("platforms.a.auth: a new refresh token")
