@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from relay.core.model import Accepted, NewCallback
+from relay.core.model import NewCallback, RoutedPost
 from relay.store.sqlite.names import Names
 
 INSERT_PAYLOADS = "INSERT INTO payload (seq, body) SELECT ?1 + rowid, value FROM carray(?2)"
@@ -49,24 +49,65 @@ class Facts(NamedTuple):
     idem: bytes | None
 
 
-class Post:
-    """The rows of one ``accept``, ready to be bound."""
+class Fan(NamedTuple):
+    """A routed post among the rows of its request: ``platforms`` has one number for each of its rows, in order."""
 
-    __slots__ = ("bodies", "bytes", "facts", "future", "idempotency", "weight")
+    first: int  # index of its first row
+    platforms: tuple[int, ...]
+    dead_reason: str | None
 
-    def __init__(self, future: "asyncio.Future[Accepted]") -> None:
-        self.future = future
+
+class Packed:
+    """Rows ready to be bound. ``idempotency`` goes by row, or with ``fans`` by the index of the post."""
+
+    __slots__ = ("bodies", "bytes", "facts", "fans", "idempotency")
+
+    def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.facts: list[tuple[Any, ...]] = []  # Facts, as plain tuples: making them is half as dear
-        self.idempotency: dict[int, tuple[bytes, bytes]] = {}  # row -> hash, digest
+        self.idempotency: dict[int, tuple[bytes, bytes]] = {}  # -> hash, digest
+        self.fans: list[Fan] | None = None
         self.bytes = 0
+
+
+class Post(Packed):
+    """The rows of one ``accept`` or ``accept_posts``, and the future that gets the answer."""
+
+    __slots__ = ("future", "weight")
+
+    def __init__(self, future: "asyncio.Future[Any]") -> None:
+        super().__init__()
+        self.future = future
         self.weight = 0
 
 
-def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Accepted]") -> Post:
+def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Any]") -> Post:
     """Return ``rows`` as a post that resolves ``future``; on the loop, two microseconds per row."""
     post = Post(future)
-    bodies, facts = post.bodies, post.facts
+    pack(post, names, rows)
+    post.weight = len(post.bodies)
+    return post
+
+
+def encode_posts(names: Names, posts: Sequence[RoutedPost], future: "asyncio.Future[Any]") -> Post:
+    """Return routed posts as one that resolves ``future``; on the loop."""
+    post = Post(future)
+    post.fans = []
+    prefix = names.key_prefix("")  # no platform has this name, so their keys are nobody's but theirs
+    for index, (rows, payload, key, event, idempotency_key, dead_reason) in enumerate(posts):
+        idem = None
+        if idempotency_key is not None:
+            idem = names.idempotency_hash(prefix, idempotency_key)
+            post.idempotency[index] = (idem, names.body_digest(payload, key, event))
+        post.fans.append(Fan(len(post.bodies), tuple([names.number(row.platform) for row in rows]), dead_reason))
+        pack(post, names, rows, idem)
+    post.weight = max(1, len(post.bodies))
+    return post
+
+
+def pack(packed: Packed, names: Names, rows: Sequence[NewCallback], post_idem: bytes | None = None) -> None:
+    """Add ``rows`` to ``packed``; ``post_idem`` is the hash of the idempotency key of their routed post."""
+    bodies, facts = packed.bodies, packed.facts
     total = 0
     of: str | None = None
     number, prefix = 0, b""
@@ -75,17 +116,15 @@ def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Ac
         if platform != of:
             of, number, prefix = platform, names.number(platform), names.key_prefix(platform)
         hashed = None if key is None else names.key_hash(prefix, key.encode())
-        idem = None
+        idem = post_idem
         if idempotency_key is not None:
             idem = names.idempotency_hash(prefix, idempotency_key)
-            post.idempotency[len(bodies)] = (idem, names.body_digest(payload, key, event))
+            packed.idempotency[len(bodies)] = (idem, names.body_digest(payload, key, event))
         size = len(payload)
         total += size
         facts.append((number, group, hashed, lane, size, expires_s, key, event, content_type, traceparent, idem))
         bodies.append(payload)
-    post.bytes = total
-    post.weight = len(bodies)
-    return post
+    packed.bytes += total
 
 
 def insert_callbacks(

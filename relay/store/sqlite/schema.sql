@@ -75,7 +75,7 @@ CREATE INDEX callback_blocking ON callback (platform, seq) WHERE live = 1 AND st
 
 CREATE TABLE payload (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 
--- hash: keyed, over platform and idempotency key. digest: over payload, ordering key and event.
+-- hash: keyed, over platform (none for a routed post) and idempotency key. digest: over payload, ordering key and event.
 CREATE TABLE idempotency (hash BLOB PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE batch (
