@@ -16,7 +16,7 @@ from relay.config.problems import CODES, BadValue, ConfigInvalid, Problem
 from relay.config.schema import Config, Origin
 from relay.config.secrets import Resolved, Resolver, scrub
 from relay.config.translate import Finding, dotted, findings
-from relay.config.yamlsource import KeyPath, Source, parse_source, read_source
+from relay.config.yamlsource import MAX_DEPTH, KeyPath, Source, parse_source, read_source
 
 _SECTIONS = ("ingest", "admin", "store", "quotas", "defaults")
 """Top-level mappings that may stand empty, with everything below them commented out."""
@@ -132,10 +132,17 @@ def _remainder(data: dict[str, Any], failed: set[KeyPath]) -> Config | None:
     for name, key, filler in (("platforms", "url", "http://unknown.invalid/"), ("quotas", "rate", "1/s")):
         for section in data.get(name, {}).values():
             section.setdefault(key, filler)
-    try:
-        return Config.model_validate(data)
-    except ValidationError:
-        return None  # the first round has reported what is wrong here
+    for _ in range(MAX_DEPTH):
+        try:
+            return Config.model_validate(data)
+        except ValidationError as error:  # a section that has lost what it needs goes as well
+            details = error.errors(include_url=False)
+            incomplete = [detail["loc"][:-1] for detail in details if detail["type"] == "missing"]
+            if len(incomplete) < len(details) or () in incomplete:
+                return None  # the first round has reported what is wrong here
+            for section in incomplete:
+                _remove(data, section)
+    return None
 
 
 def _remove(data: Any, path: KeyPath) -> None:

@@ -22,6 +22,7 @@ from relay.config.fields import (
     setting,
 )
 from relay.config.problems import BadValue, quoted
+from relay.config.routes import DropInSettings
 from relay.config.rules import Rule
 from relay.core.model import PlatformRules, Quota
 
@@ -165,6 +166,10 @@ class PlatformSettings(Section):
     )
     classify: Annotated[tuple[Rule, ...], BeforeValidator(only_list)] = setting(
         [], "Ordered rules for what an answer means, for platforms that say 200 and put the error in the body."
+    )
+
+    accept: DropInSettings | None = setting(
+        None, "A path of the ingest listener that takes callbacks for this platform and answers as it would itself."
     )
 
     @model_validator(mode="after")

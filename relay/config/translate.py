@@ -12,8 +12,8 @@ from relay.config.schema import Config
 from relay.config.yamlsource import KeyPath
 
 LATER: dict[str, frozenset[str]] = {
-    "Config": frozenset({"credentials", "routes", "alerts", "reconcile", "privacy"}),
-    "PlatformSettings": frozenset({"preset", "auth", "sign", "results", "confirm", "group", "accept"}),
+    "Config": frozenset({"credentials", "alerts", "reconcile", "privacy"}),
+    "PlatformSettings": frozenset({"preset", "auth", "sign", "results", "confirm", "group"}),
     "QuotaSettings": frozenset({"per"}),
     "Rule": frozenset({"scope"}),
 }
