@@ -41,6 +41,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "flush": Subcommand("relay.cli.platforms", "flush", "Send what is queued without waiting for more."),
     "reload": Subcommand("relay.cli.reload", "reload", "Put the configuration file in force."),
     "config": Subcommand("relay.cli.config", "config", "Check, show and try the configuration file."),
+    "doctor": Subcommand("relay.cli.doctor", "doctor", "Examine everything and recount the ledger from rows."),
     "sandbox": Subcommand("relay.cli.sandbox", "sandbox", "Run a platform stand-in with limits and faults."),
 }
 """Every subcommand by name; a new one is a module in ``relay/cli`` and a line here."""

@@ -17,7 +17,7 @@ async def open_store(config: Config, events: Events) -> Store:
     return await SqliteStore.open(
         config.store_path,
         max_size_bytes=config.store.max_size,
-        on_commit=lambda seconds, rows: events.store_committed(seconds=seconds, rows=rows),
+        events=events,
     )
 
 

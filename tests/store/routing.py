@@ -1,6 +1,5 @@
 """Conformance: posts that routes decided about, and what no route took."""
 
-import math
 from collections.abc import Sequence
 
 import pytest
@@ -49,12 +48,8 @@ class RoutingConformance:
         """The key belongs to the post: a repeat has the first ids whatever targets it has now, even none."""
         store = await harness.open(rules("a", "b", "c"))
         first = await store.accept_posts([routed("a", "b", idempotency_key="x")])
-        for again in (
-            routed("a", "b", idempotency_key="x"),
-            routed("c", idempotency_key="x"),
-            routed(idempotency_key="x"),
-        ):
-            assert await store.accept_posts([again]) == (first.ids, {0})
+        for platforms in (("a", "b"), ("c",), ()):
+            assert await store.accept_posts([routed(*platforms, idempotency_key="x")]) == (first.ids, {0})
         assert sum(figures["accepted"] for figures in (await balanced(store)).values()) == 2
 
     async def test_repeats_beside_new_posts(self, harness: Harness) -> None:
@@ -74,9 +69,9 @@ class RoutingConformance:
         assert accepted.ids[1] == first.ids[0]
         assert accepted.ids[2] == accepted.ids[0]
         assert [list(ids) for ids in accepted.ids] == [["b"], ["a", "b"], ["b"], ["a"], ["a"]]
-        ids = [callback for post in (*first.ids, *accepted.ids) for callback in post.values()]
+        ids = [callback for fan in (*first.ids, *accepted.ids) for callback in fan.values()]
         assert len(set(ids)) == 5
-        for name, callback in ((name, one) for post in accepted.ids for name, one in post.items()):
+        for name, callback in ((name, one) for fan in accepted.ids for name, one in fan.items()):
             assert (await shown(store, callback))["platform"] == name
         assert {name: figures["accepted"] for name, figures in (await balanced(store)).items()} == {"a": 3, "b": 2}
         assert (await store.accept_posts([routed("b", idempotency_key="3")])).ids == [accepted.ids[4]]
@@ -164,7 +159,8 @@ class RoutingConformance:
         figures = (await balanced(store))[UNROUTED]
         assert (figures["accepted"], figures["dead"], figures["pending"]) == (1, 1, 0)
         assert (await store.platform_status())[UNROUTED]["dead"] == 1
-        assert math.isinf(await store.expire()) or (await balanced(store))[UNROUTED]["dead"] == 1
+        await store.expire()
+        assert (await balanced(store))[UNROUTED]["dead"] == 1
 
     async def test_retry_routes_again(self, harness: Harness) -> None:
         """Retried, it is accepted for its targets as new and superseded by the first of them; the ledger balances."""
@@ -184,7 +180,7 @@ class RoutingConformance:
         assert [(row.platform, row.payload, row.key, row.event, row.lane) for row in asked] == [
             (UNROUTED, b'{"n":%d}' % n, f"k{n}", "order.paid", Lane.NORMAL) for n in range(5)
         ]
-        ids = [post[UNROUTED] for post in accepted.ids]
+        ids = [fan[UNROUTED] for fan in accepted.ids]
         assert await states(store, ids) == ["superseded"] * 5
         batch = await claimed(store, wish("a"))
         assert [(item.payload, item.key) for item in batch.items] == [(b'{"n":%d}' % n, f"k{n}") for n in range(5)]
@@ -196,9 +192,8 @@ class RoutingConformance:
         assert figures[UNROUTED] == figures[UNROUTED] | {"accepted": 5, "dead": 0, "superseded": 5, "pending": 0}
         assert [figures[name]["accepted"] for name in ("a", "b")] == [5, 5]
         # The post was answered with its first id, and a repeat still is.
-        assert (
-            await store.accept_posts([routed(key="k0", event="order.paid", payload=b'{"n":0}', idempotency_key="i0")])
-        ).ids == [accepted.ids[0]]
+        again = routed(key="k0", event="order.paid", payload=b'{"n":0}', idempotency_key="i0")
+        assert await store.accept_posts([again]) == ([accepted.ids[0]], {0})
 
     async def test_retry_of_what_still_has_no_route(self, harness: Harness) -> None:
         """It stays a dead letter, reported with the reason; the others of the operation go."""
@@ -210,7 +205,7 @@ class RoutingConformance:
 
         progress = await operate(store, "retry", Filter(platform=UNROUTED), reroute=reroute)
         assert (progress["done"], progress["skipped"]) == (1, {"no_route": 1, "too_large": 1})
-        assert await states(store, [post[UNROUTED] for post in accepted.ids]) == ["dead", "superseded", "dead"]
+        assert await states(store, [fan[UNROUTED] for fan in accepted.ids]) == ["dead", "superseded", "dead"]
         assert set(progress["failed"]) == {accepted.ids[0][UNROUTED], accepted.ids[2][UNROUTED]}
         assert (await operate(store, "retry", Filter(platform=UNROUTED)))["skipped"] == {"no_route": 2}
         await balanced(store)

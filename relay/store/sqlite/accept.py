@@ -8,11 +8,11 @@ import apsw
 import msgspec
 
 from relay.core.errors import IdempotencyConflict, NoTarget, RelayError, StoreFull
-from relay.core.ids import encode_ids
+from relay.core.ids import encode_id, encode_ids
 from relay.core.model import Accepted, AcceptedPosts, Ending, PlatformRules, State
 from relay.store.sqlite.keys import promote, raise_lanes
 from relay.store.sqlite.names import Names
-from relay.store.sqlite.rows import INSERT_PAYLOADS, Facts, Fan, Packed, Post, insert_callbacks
+from relay.store.sqlite.rows import INSERT_PAYLOADS, Facts, Fan, Packed, Post, insert_callbacks, remember
 from relay.store.sqlite.settle import end
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.transaction import Transaction, numbers
@@ -26,19 +26,9 @@ _WAITING = """
 SELECT json_group_array(a.rowid - 1) FROM carray(?1) AS a WHERE a.value <> 0 AND EXISTS (
   SELECT 1 FROM callback AS e INDEXED BY callback_key WHERE e.key = a.value AND e.live = 1)
 """
-# One blob per remembered key: hash (16), digest (16), then the row's place in its group in decimal.
-_REMEMBER = """
-INSERT INTO idempotency (hash, seq, digest)
-SELECT substr(value, 1, 16), ?1 + CAST(substr(value, 33) AS INTEGER), substr(value, 17, 16) FROM carray(?2)
-"""
-# The same for routed posts: the place has ten digits, and behind it stand the targets.
-_REMEMBER_POSTS = """
-INSERT INTO idempotency (hash, seq, digest, targets)
-SELECT substr(value, 1, 16), ?1 + CAST(substr(value, 33, 10) AS INTEGER), substr(value, 17, 16),
-  CAST(substr(value, 43) AS TEXT) FROM carray(?2)
-"""
 _decode_places = msgspec.json.Decoder(list[int]).decode
 _PLATFORM, _KEY = Facts._fields.index("platform"), Facts._fields.index("key")
+_NONE: frozenset[int] = frozenset()
 _decode_known = msgspec.json.Decoder(list[tuple[int, int, str, str | None]]).decode
 _decode_targets = msgspec.json.Decoder(tuple[int, ...]).decode
 
@@ -111,26 +101,28 @@ class Accepts:
             self._insert(transaction, rows)
         return placed
 
-    def _known(self, transaction: Transaction, posts: Sequence[Post]) -> dict[bytes, _Known]:
-        """Return which of the posts' idempotency keys the file knows."""
+    def _known(self, transaction: Transaction, posts: Sequence[Post]) -> dict[int, _Known]:
+        """Return which of the posts' idempotency keys the file knows, by their hashes."""
         hashes = [idem for post in posts if post.idempotency for idem, _ in post.idempotency.values()]
         if not hashes:
             return {}
-        found = _decode_known(transaction.execute(_KNOWN, (apsw.carray(tuple(hashes)),)).get)
+        found = _decode_known(transaction.execute(_KNOWN, (numbers(hashes),)).get)
         return {
             hashes[index]: _Known(seq, bytes.fromhex(digest), () if targets is None else _decode_targets(targets))
             for index, seq, digest, targets in found
         }
 
-    def _plan(self, post: Post, rows: "_Rows", known: dict[bytes, _Known]) -> Accepted | RelayError:
+    def _plan(self, post: Post, rows: "_Rows", known: dict[int, _Known]) -> Accepted | RelayError:
         """Give the post's rows their sequence numbers, or refuse it whole."""
         if not post.idempotency:
             seq = rows.take(post)
-            return Accepted(encode_ids(range(seq, rows.next), self._tag), frozenset())
+            if rows.next == seq + 1:  # most posts: without the detour through a list's common prefix
+                return Accepted([encode_id(seq, self._tag)], _NONE)
+            return Accepted(encode_ids(range(seq, rows.next), self._tag), _NONE)
         seqs: list[int] = []
         duplicates: set[int] = set()
         fresh: list[int] = []
-        added: dict[bytes, _Known] = {}
+        added: dict[int, _Known] = {}
         for index in range(len(post.bodies)):
             identity = post.idempotency.get(index)
             if identity is not None:
@@ -149,17 +141,17 @@ class Accepts:
         rows.take_some(post, fresh)
         return Accepted(encode_ids(seqs, self._tag), frozenset(duplicates))
 
-    def _plan_fans(self, post: Post, rows: "_Rows", known: dict[bytes, _Known]) -> AcceptedPosts | RelayError:
+    def _plan_fans(self, post: Post, rows: "_Rows", known: dict[int, _Known]) -> AcceptedPosts | RelayError:
         """Give the rows of routed posts their sequence numbers, or refuse them all."""
         assert post.fans is not None
         placed: list[_Known] = []
         duplicates: set[int] = set()
-        fresh: list[tuple[Fan, tuple[bytes, bytes] | None]] = []
-        added: dict[bytes, _Known] = {}
+        fresh: list[tuple[Fan, tuple[int, bytes] | None]] = []
+        added: dict[int, _Known] = {}
         at = rows.next
         for index, fan in enumerate(post.fans):
             identity = post.idempotency.get(index)
-            idem, digest = identity or (b"", b"")
+            idem, digest = identity or (0, b"")
             earlier = (known.get(idem) or added.get(idem)) if identity is not None else None
             if earlier is not None:
                 if earlier.digest != digest:
@@ -195,10 +187,7 @@ class Accepts:
             for place in _repeated(keys):
                 heads[place] = 0
         insert_callbacks(execute, rows.first, transaction.now, rows.facts, heads)
-        if rows.remembered:
-            execute(_REMEMBER, (rows.first, apsw.carray(tuple(rows.remembered))))
-        if rows.remembered_posts:
-            execute(_REMEMBER_POSTS, (rows.first, apsw.carray(tuple(rows.remembered_posts))))
+        remember(execute, rows.remembered)
         if keyed:
             raise_lanes(transaction, rows.first)
         for platform, count in Counter(facts[_PLATFORM] for facts in rows.facts).items():
@@ -225,15 +214,14 @@ class Accepts:
 class _Rows:
     """The rows of a group that will be inserted, in one sequence."""
 
-    __slots__ = ("bodies", "dead", "facts", "first", "next", "remembered", "remembered_posts")
+    __slots__ = ("bodies", "dead", "facts", "first", "next", "remembered")
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.next = first
         self.facts: list[tuple[Any, ...]] = []
         self.bodies: list[bytes] = []
-        self.remembered: list[bytes] = []
-        self.remembered_posts: list[bytes] = []
+        self.remembered: list[tuple[int, int, bytes, str | None]] = []  # hash, seq, digest, targets
         self.dead: dict[tuple[int, str], list[int]] = {}  # platform, reason -> rows that end at once
 
     def take(self, post: Packed) -> int:
@@ -249,17 +237,18 @@ class _Rows:
         for index in indexes:
             identity = post.idempotency.get(index)
             if identity is not None:
-                self.remembered.append(b"%b%b%d" % (*identity, self.next - self.first))
+                idem, digest = identity
+                self.remembered.append((idem, self.next, digest, None))
             self.facts.append(post.facts[index])
             self.bodies.append(post.bodies[index])
             self.next += 1
 
-    def take_fan(self, post: Post, fan: Fan, identity: tuple[bytes, bytes] | None) -> None:
+    def take_fan(self, post: Post, fan: Fan, identity: tuple[int, bytes] | None) -> None:
         """Add the rows of a routed post."""
         last = fan.first + len(fan.platforms)
         if identity is not None:
-            place = self.next - self.first
-            self.remembered_posts.append(b"%b%b%010d%b" % (*identity, place, msgspec.json.encode(fan.platforms)))
+            idem, digest = identity
+            self.remembered.append((idem, self.next, digest, msgspec.json.encode(fan.platforms).decode()))
         if fan.dead_reason is not None:
             for seq, platform in enumerate(fan.platforms, self.next):
                 self.dead.setdefault((platform, fan.dead_reason), []).append(seq)
