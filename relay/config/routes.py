@@ -42,7 +42,10 @@ def _parse_match(value: Any) -> dict[str, tuple[Scalar, ...]]:
 
 
 def _condition(name: Any) -> str:
-    return EVENT if name == EVENT else parse_jmespath(name)
+    try:
+        return EVENT if name == EVENT else parse_jmespath(name)
+    except BadValue as bad:  # its offset counts from the key, the problem stands at the mapping
+        raise BadValue(bad.code, bad.message, bad.hint) from None
 
 
 def _values(name: str, wanted: Any) -> tuple[Scalar, ...]:
