@@ -248,7 +248,7 @@ class Handlers:
         fresh: Counter[str] = Counter()
         repeated: Counter[str] = Counter()
         for index, ids in enumerate(accepted.ids):
-            (repeated if index in accepted.duplicates else fresh).update(ids)
+            (repeated if index in accepted.duplicates else fresh).update(ids.keys())
         for platform in fresh | repeated:
             self._events.accepted(platform=platform, count=fresh[platform], duplicates=repeated[platform])
         if fresh[UNROUTED]:
