@@ -114,7 +114,8 @@ def drafts(
                 continue
             try:
                 if enveloped:
-                    payload, own = open_envelope(line, number, wishes, duration)
+                    payload, repeat, key, event, lane, expires_s = open_envelope(line, number, wishes, duration)
+                    own = Wishes(repeat, key, event, lane, expires_s, wishes.traceparent)
                 else:
                     payload, own = line, wishes._replace(idempotency_key=repeat_key(wishes, number))
                 if len(payload) > max_body:

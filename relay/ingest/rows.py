@@ -153,23 +153,23 @@ def _envelope_row(
     longest: int,
     duration: Callable[[str], float],
 ) -> NewCallback:
-    payload, own = open_envelope(line, number, wishes, duration)
+    payload, repeat, key, event, lane, expires_s = open_envelope(line, number, wishes, duration)
     if len(payload) > longest:
         raise Refusal("too_large", f"its payload exceeds {longest} bytes", limit=longest)
     try:
-        key, group = _look_inside(payload, platform, own.key)
+        key, group = _look_inside(payload, platform, key)
     except InvalidJson as error:
         raise Refusal("invalid_json", str(error)) from None
     return NewCallback(
         platform.name,
         payload,
         key,
-        own.event,
-        own.lane,
-        own.expires_s,
-        own.idempotency_key,
+        event,
+        lane,
+        expires_s,
+        repeat,
         None,
-        own.traceparent,
+        wishes.traceparent,
         group,
     )
 

@@ -69,8 +69,12 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 _LINE = msgspec.json.Decoder(_Line)
 
 
-def open_envelope(line: bytes, number: int, wishes: Wishes, duration: Callable[[str], float]) -> tuple[bytes, Wishes]:
-    """Return payload and wishes of ``{"payload": …, "key": …, …}``, which is line ``number`` of its request.
+Opened = tuple[bytes, str | None, str | None, str | None, int, float]
+"""Payload, then idempotency key, key, event, lane and expiry as in ``Wishes``; plain, for there are many."""
+
+
+def open_envelope(line: bytes, number: int, wishes: Wishes, duration: Callable[[str], float]) -> Opened:
+    """Read ``{"payload": …, "key": …, …}``, which is line ``number`` of its request.
 
     What the line does not say is as ``wishes`` say. The payload is cut out unparsed. Raises ``Refusal``.
     """
@@ -82,13 +86,13 @@ def open_envelope(line: bytes, number: int, wishes: Wishes, duration: Callable[[
         raise Refusal("invalid_json", "not UTF-8") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise Refusal("invalid_json", _envelope_problem(error)) from None
-    return bytes(said.payload), Wishes(
+    return (
+        bytes(said.payload),
         repeat_key(wishes, number) if said.idempotency_key is None else text("idempotency_key", said.idempotency_key),
         wishes.key if said.key is None else text("key", str(said.key), _MAX_KEY),
         wishes.event if said.event is None else text("event", said.event),
         wishes.lane if said.priority is None else _lane("priority", said.priority),
         wishes.expires_s if said.expires is None else _expires("expires", said.expires, duration),
-        wishes.traceparent,
     )
 
 
