@@ -42,6 +42,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "reload": Subcommand("relay.cli.reload", "reload", "Put the configuration file in force."),
     "config": Subcommand("relay.cli.config", "config", "Check, show and try the configuration file."),
     "doctor": Subcommand("relay.cli.doctor", "doctor", "Examine everything and recount the ledger from rows."),
+    "simulate": Subcommand(
+        "relay.cli.simulate", "simulate_command", "Try a configuration on a modelled platform, in virtual time."
+    ),
     "sandbox": Subcommand("relay.cli.sandbox", "sandbox", "Run a platform stand-in with limits and faults."),
 }
 """Every subcommand by name; a new one is a module in ``relay/cli`` and a line here."""

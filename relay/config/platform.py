@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
+from relay.config.auth import Auth
 from relay.config.fields import (
     BackoffRange,
     Duration,
@@ -24,6 +25,7 @@ from relay.config.fields import (
 from relay.config.problems import BadValue, quoted
 from relay.config.routes import DropInSettings
 from relay.config.rules import Rule
+from relay.config.sign import Sign
 from relay.core.model import PlatformRules, Quota
 
 _OWN_HEADERS = frozenset({"content-length", "content-encoding", "transfer-encoding", "connection"})
@@ -170,6 +172,14 @@ class PlatformSettings(Section):
 
     accept: DropInSettings | None = setting(
         None, "A path of the ingest listener that takes callbacks for this platform and answers as it would itself."
+    )
+    auth: Auth | None = setting(
+        None,
+        "What lets us in: kind bearer, basic, query (a fixed token) or oauth2 (a fetched one), or {use: NAME} of the "
+        "top-level `credentials`.",
+    )
+    sign: Sign | None = setting(
+        None, "How requests are signed, anew for each attempt: kind standard-webhooks, hmac, sorted or rfc9421."
     )
 
     @model_validator(mode="after")

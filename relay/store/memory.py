@@ -122,7 +122,10 @@ class MemoryStore:
             elif index in firsts:
                 seqs.append(seqs[firsts[index]])
             else:
-                seqs.append(self._enqueue(new, now))
+                row = self._enqueue(new, now)
+                seqs.append(row.seq)
+                ids.append(row.id)
+                continue
             ids.append(encode_id(seqs[-1], self._tag))
         for post, (digest, index) in posts.items():
             self._posts[post] = (digest, seqs[index])
@@ -162,7 +165,7 @@ class MemoryStore:
                 assert post.idempotency_key is not None
                 placed.append(self._routed[post.idempotency_key][1])
                 continue
-            placed.append({row.platform: self._enqueue(row, now, post.idempotency_key) for row in post.rows})
+            placed.append({row.platform: self._enqueue(row, now, post.idempotency_key).seq for row in post.rows})
             if post.idempotency_key is not None:
                 self._routed[post.idempotency_key] = (digests[post.idempotency_key], placed[-1])
             if post.dead_reason is not None:
@@ -175,8 +178,8 @@ class MemoryStore:
     def _enqueue_all(self, rows: Sequence[NewCallback], now: float) -> str:
         """Queue rows that were counted under another platform before; return the first one's id."""
         self._make_room(sum(len(row.payload) for row in rows))
-        seqs = [self._enqueue(row, now) for row in rows]
-        return encode_id(seqs[0], self._tag)
+        queued = [self._enqueue(row, now) for row in rows]
+        return queued[0].id
 
     def _make_room(self, wanted: int) -> None:
         if self._max_bytes is None:
@@ -190,8 +193,8 @@ class MemoryStore:
                 "raise store.max_size, or drop dead letters"
             )
 
-    def _enqueue(self, new: NewCallback, now: float, post: str | None = None) -> int:
-        """Put a row in line; return its sequence number. ``post`` is the idempotency key of its routed post."""
+    def _enqueue(self, new: NewCallback, now: float, post: str | None = None) -> Row:
+        """Put a row in line. ``post`` is the idempotency key of its routed post."""
         seq = self._seq = max(self._seq + 1, int(now * 1e6))
         row = Row(
             seq=seq,
@@ -223,7 +226,7 @@ class MemoryStore:
                 old.superseded_by = row.id
                 self._shelf.finish(old, State.SUPERSEDED, "coalesced", now)
         self._shelf.add(row)
-        return seq
+        return row
 
     # Outbox
 
@@ -269,6 +272,11 @@ class MemoryStore:
     async def totals(self) -> dict[str, dict[str, int]]:
         """Return the ledger."""
         return self._views.totals()
+
+    def pending(self, platform: str) -> int:
+        """Return how many callbacks of a platform are pending, from the totals alone: cheap enough to sample."""
+        totals = self._shelf.totals.get(platform, {"accepted": 0})
+        return 2 * totals["accepted"] - sum(totals.values())
 
     async def platform_status(self) -> dict[str, dict[str, Any]]:
         """Return what each platform has and waits for."""

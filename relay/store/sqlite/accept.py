@@ -188,7 +188,7 @@ class Accepts:
                 heads[place] = 0
         insert_callbacks(execute, rows.first, transaction.now, rows.facts, heads)
         remember(execute, rows.remembered)
-        if keyed:
+        if 0 in heads:  # only who waits behind another can lend it a better lane
             raise_lanes(transaction, rows.first)
         for platform, count in Counter(facts[_PLATFORM] for facts in rows.facts).items():
             name = self._names.name(platform)

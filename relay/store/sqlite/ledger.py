@@ -72,8 +72,8 @@ class Reader:
     def ledger_and_recount(self) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
         """Return ``totals`` and ``recount`` of one instant, so that a running daemon makes no difference."""
         with self._connection:
-            found = self.totals(), self.recount()
-        return found
+            totals, recount = self.totals(), self.recount()
+        return totals, recount
 
     def damage(self) -> list[str]:
         """Return what SQLite finds wrong with pages and indexes, at most 20 lines. Reads the whole file."""

@@ -22,6 +22,7 @@ class Names:
 
     def __init__(self, secret: bytes, platforms: dict[str, int]) -> None:
         self._secret = secret
+        self._keyed = hashlib.blake2b(digest_size=8, key=secret)
         self._numbers = dict(platforms)
         self._words = {number: name for name, number in platforms.items()}
         self._unsaved: dict[str, int] = {}
@@ -78,7 +79,9 @@ class Names:
         return near | self._hash(prefix + key) >> (_NEAR_BITS + 1) or 1
 
     def _hash(self, text: bytes) -> int:
-        return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=self._secret).digest(), "little")
+        keyed = self._keyed.copy()  # two thirds of the cost of keying one anew
+        keyed.update(text)
+        return int.from_bytes(keyed.digest(), "little")
 
     def idempotency_hash(self, prefix: bytes, key: str) -> int:
         """Return the 63-bit number of an idempotency key of the platform with ``prefix``."""

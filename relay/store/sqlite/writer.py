@@ -33,6 +33,9 @@ T = TypeVar("T")
 # A group ends at so many rows, so that a claim or settle queued meanwhile waits for milliseconds only; one post that
 # is larger goes whole.
 _GROUP_ROWS = 2000
+# How long a thread that wants the GIL lets another keep it: with the default of 5 ms every statement of a group could
+# cost that much while the loop is busy. A fifth of this costs more in switches than it gains.
+_SWITCH_S = 0.0001
 _GATHER_S = 0.002  # a loop with ever more to queue hands it over after so long
 _CHECKPOINT_IDLE_PAGES = 1000  # when nobody waits: SQLite's own default
 _CHECKPOINT_BUSY_PAGES = 32 * 1024 * 1024 // PAGE_BYTES  # under load that never pauses: bounds the WAL and the pause
@@ -86,14 +89,13 @@ class Writer:
         self._hand_over = HandOver(self._loop)
         self._connection: apsw.Connection
         self._thread = threading.Thread(target=self._main, name=f"store-writer {name}", daemon=True)
-        # How long a thread that wants the GIL lets another keep it: with the default of 5 ms every statement of a
-        # group could cost that much while the loop is busy. Process-wide; given back at close.
+        # Process-wide; given back at close.
         self._switch_interval_s = sys.getswitchinterval()
 
     def start(self, connection: apsw.Connection) -> None:
         """Hand the opened connection to the thread and start it."""
         self._connection = connection
-        sys.setswitchinterval(min(self._switch_interval_s, 0.0005))
+        sys.setswitchinterval(min(self._switch_interval_s, _SWITCH_S))
         self._thread.start()
 
     def call(self, run: Callable[[Transaction], T]) -> "asyncio.Future[T]":
