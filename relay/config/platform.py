@@ -23,6 +23,7 @@ from relay.config.fields import (
     setting,
 )
 from relay.config.problems import BadValue, quoted
+from relay.config.routes import DropInSettings
 from relay.config.rules import Rule
 from relay.config.sign import Sign
 from relay.core.model import PlatformRules, Quota
@@ -169,6 +170,9 @@ class PlatformSettings(Section):
         [], "Ordered rules for what an answer means, for platforms that say 200 and put the error in the body."
     )
 
+    accept: DropInSettings | None = setting(
+        None, "A path of the ingest listener that takes callbacks for this platform and answers as it would itself."
+    )
     auth: Auth | None = setting(
         None,
         "What lets us in: kind bearer, basic, query (a fixed token) or oauth2 (a fetched one), or {use: NAME} of the "

@@ -37,6 +37,7 @@ REASONS = frozenset(
             "too_large",
             "storm",
             "unrouted",
+            "unrouted",
         ),
     )
 )
