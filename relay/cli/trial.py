@@ -14,7 +14,7 @@ from relay.ingest.posts import UNSAID
 from relay.ingest.rows import one_row
 from relay.ingest.wishes import read_wishes
 from relay.web.problem import Refusal
-from relay.wire.envelope import envelope_for
+from relay.wire.envelopes import envelope_for
 
 _PRIORITIES = {Lane.HIGH: "high", Lane.LOW: "low"}
 
@@ -73,7 +73,7 @@ class Trial:
         if row.platform == UNROUTED:
             return {**view, "note": "kept as a dead letter until the routes take it: relay dead retry"}
         platform = self._config.platforms[row.platform]
-        envelope = envelope_for(platform.envelope)
+        envelope = envelope_for(platform.envelope.stated())
         item = Item(0, "", row.payload, row.key, row.event, row.content_type, 0.0, 0.0, 0, 0, 0, 0.0, False)
         body, content_type = envelope.build([item])
         return view | {

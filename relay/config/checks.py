@@ -5,9 +5,11 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
+from relay.config.answers import unreachable
 from relay.config.auth import OAuth2Auth, UseAuth, sent_header
 from relay.config.platform import Platform
 from relay.config.problems import BadValue, quoted
+from relay.config.rules import Rule
 from relay.config.schema import Config
 from relay.config.secrets import is_secret_key
 from relay.config.sign import MessageSign
@@ -38,6 +40,8 @@ def contradictions(config: Config) -> Iterator[Finding]:
         yield from _burst(("quotas", name), quota)
     for name, platform in config.platforms.items():
         yield from _burst(("platforms", name), platform)
+        yield from _rules(("platforms", name), platform)
+        yield from _fields(("platforms", name), platform)
         for index, wanted in enumerate(platform.quotas):
             path = ("platforms", name, "quotas", index)
             if wanted not in config.quotas:
@@ -206,6 +210,27 @@ def _burst(owner: KeyPath, section: Any) -> Iterator[Finding]:
         yield _at(path, "E051", what, f"write {tightest.limit} or less, or leave it out", relies_on=[(*owner, "rate")])
 
 
+def _rules(owner: KeyPath, platform: Platform) -> Iterator[Finding]:
+    """Find rules that an earlier one leaves nothing for."""
+    lists: list[tuple[KeyPath, tuple[Rule, ...]]] = [((*owner, "classify"), platform.classify)]
+    if platform.results is not None:
+        lists.append(((*owner, "results", "classify"), platform.results.classify))
+    if platform.confirm is not None:
+        lists.append(((*owner, "confirm", "classify"), platform.confirm.classify))
+    for path, rules in lists:
+        for later, first in unreachable(rules):
+            what = f"{dotted((*path, later))} can never match: rule {first} holds whenever it does"
+            yield _at((*path, later), "E056", what, f"put it before rule {first}, or remove it", relies_on=[path])
+
+
+def _fields(owner: KeyPath, platform: Platform) -> Iterator[Finding]:
+    """Check that a URL or method with fields of the callback goes with an envelope of one."""
+    for name, text in (("url", platform.url), ("method", platform.method)):
+        if "{" in text and not platform.envelope.goes_alone:
+            what = f"{dotted((*owner, name))} uses fields of the callback, but a request holds several"
+            yield _at((*owner, name), "E051", what, "write envelope: single", relies_on=[(*owner, "envelope")])
+
+
 def _listeners(config: Config) -> Iterator[Finding]:
     seen: dict[str, str] = {}
     for side, section in (("ingest", config.ingest), ("admin", config.admin)):
@@ -237,6 +262,8 @@ def _sends_secret(platform: Platform) -> bool:
 
 def _literal_secrets(value: Any, path: KeyPath) -> Iterator[Finding]:
     """Yield each secret typed into the file itself."""
+    if path[2:] in (("envelope", "item"), ("confirm", "body")):
+        return  # paths into payloads, whatever their names
     if isinstance(value, dict):
         for key, child in value.items():
             yield from _literal_secrets(child, (*path, key))

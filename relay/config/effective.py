@@ -36,11 +36,12 @@ def effective(config: Config) -> list[Effective]:
 
 
 def _one_at_a_time(config: Config, setting: Effective) -> Effective:
-    """Show that a `single` envelope carries one callback, whatever its batch says."""
+    """Show that an envelope of one callback carries one, whatever its batch says."""
     if setting.path[0] == "platforms" and setting.path[2:] == ("batch", "max_items"):
         in_force = config.platforms[str(setting.path[1])].batch.max_items
         if in_force != setting.value:
-            return Effective(setting.path, in_force, "envelope: single")
+            kind = config.platforms[str(setting.path[1])].envelope.kind
+            return Effective(setting.path, in_force, f"envelope: {kind}")
     return setting
 
 

@@ -8,7 +8,16 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    WithJsonSchema,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
@@ -116,6 +125,7 @@ Name = Annotated[str, PlainValidator(reading(texts.parse_name)), WithJsonSchema(
 JmesPath = Annotated[str, *_parsed(texts.parse_jmespath, r"[\s\S]+", "order_id", "order.id")]
 Regex = Annotated[re.Pattern[str], *_parsed(texts.parse_regex, r"[\s\S]*")]
 Url = Annotated[str, *_parsed(texts.parse_url, r"https?://[^\s#]+", "https://api.shop-a.example/callbacks")]
+Headers = Annotated[dict[str, str], AfterValidator(reading(texts.parse_headers))]
 Listen = Annotated[
     str, *_parsed(texts.parse_listen, r"unix:/.+|.+:\d{1,5}", "127.0.0.1:8787", "unix:/run/relay/relay.sock")
 ]

@@ -48,6 +48,7 @@ CODES: dict[str, str] = {
     "E053": "there are no platforms",
     "E054": "the listener would be open to others",
     "E055": "an unknown credential is named",
+    "E056": "a rule can never match",
     # E06x: which callbacks are for whom
     "E060": "not a usable route",
     "E061": "not a usable path",

@@ -23,7 +23,8 @@ from relay.config.problems import BadValue, quoted
 from relay.config.units import DURATION_PATTERN
 from relay.core.model import Outcome
 
-OUTCOMES = tuple(outcome.value for outcome in Outcome if outcome not in (Outcome.PLAIN, Outcome.DOWN, Outcome.CRASH))
+_OWN_OUTCOMES = (Outcome.PLAIN, Outcome.DOWN, Outcome.CRASH, Outcome.UNSENT)
+OUTCOMES = tuple(outcome.value for outcome in Outcome if outcome not in _OWN_OUTCOMES)
 """What a rule may say; the others are what the relay itself sees on the wire."""
 
 Scalar = str | int | float | bool | None

@@ -13,8 +13,10 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from relay.config.problems import BadValue, quoted
+from relay.wire.target import Target
 
 MAX_NAME = 64
+_OWN_HEADERS = frozenset({"content-length", "content-encoding", "transfer-encoding", "connection"})
 KEY_BYTES = 32
 
 
@@ -66,10 +68,17 @@ def parse_url(value: Any) -> str:
     """Return an absolute http(s) URL with a host."""
     if not isinstance(value, str):
         raise BadValue("E024", f"{quoted(value)} is not a URL", "write https://host/path")
-    if re.search(r"[\s\x00-\x1f\x7f]", value):
+    try:
+        target = Target(method="POST", url=value)
+    except ValueError as error:
+        said = str(error).splitlines()[0]  # jmespath draws the place on lines of its own
+        raise BadValue("E027" if said.startswith("JMESPath") else "E024", f"the URL {quoted(value)}: {said}") from None
+    # What stands in braces may hold anything a URL may not: the rest is checked without it.
+    bare = re.sub(r"\{[^{}]*\}", "x", value) if target.has_fields else value
+    if re.search(r"[\s\x00-\x1f\x7f]", bare):
         raise BadValue("E024", "the URL has white space in it")
     try:
-        parts = urlsplit(value)
+        parts = urlsplit(bare)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise BadValue("E024", f"the URL cannot be read: {error}".lower()) from None
@@ -79,7 +88,7 @@ def parse_url(value: Any) -> str:
         raise BadValue("E024", f"{what}; platforms are reached by http or https", hint)
     if not host or port == 0:
         raise BadValue("E024", "the URL names no host" if not host else "the URL's port is 0")
-    if parts.fragment or value.endswith("#"):
+    if parts.fragment or bare.endswith("#"):
         raise BadValue("E024", "the URL has a fragment (#...), which is never sent", "remove it")
     return value
 
@@ -154,6 +163,22 @@ def parse_secret(value: Any) -> str:
         raise BadValue("E013", "a token must be text", "put it in quotes")
     if not value or not value.isascii() or not value.isprintable() or " " in value:
         raise BadValue("E031", "a token must be printable ASCII without spaces, and not empty")
+    return value
+
+
+def parse_headers(value: dict[str, str]) -> dict[str, str]:
+    """Return extra request headers whose names and values HTTP can carry, each given once."""
+    seen: set[str] = set()
+    for name, text in value.items():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            raise BadValue("E029", f"{quoted(name)} is not a header's name")
+        if name.lower() in _OWN_HEADERS:
+            raise BadValue("E029", f"the relay sets the header {name} itself", "remove it")
+        if name.lower() in seen:
+            raise BadValue("E029", f"the header {name} is given twice")
+        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text) or text != text.strip():
+            raise BadValue("E029", f"the value of header {name} has a line break or white space at its ends")
+        seen.add(name.lower())
     return value
 
 

@@ -14,7 +14,7 @@ from relay.config.yamlsource import KeyPath
 
 LATER: dict[str, frozenset[str]] = {
     "Config": frozenset({"alerts", "reconcile", "privacy"}),
-    "PlatformSettings": frozenset({"preset", "results", "confirm", "group"}),
+    "PlatformSettings": frozenset({"preset", "group"}),
     "QuotaSettings": frozenset({"per"}),
     "Rule": frozenset({"scope"}),
 }

@@ -48,6 +48,7 @@ class Outcome(StrEnum):
     PLAIN = "plain"  # 415 to a compressed body: the same again, uncompressed
     DOWN = "down"  # never connected: refused, unreachable, TLS or DNS failure
     CRASH = "crash"  # the relay itself ended while the attempt was under way
+    UNSENT = "unsent"  # no request could be built of the batch: nothing was sent
 
 
 class NewCallback(NamedTuple):
@@ -63,6 +64,7 @@ class NewCallback(NamedTuple):
     content_type: str | None
     traceparent: str | None
     group: str
+    body_bytes: int | None = None  # what it takes in a body, the envelope's item_bytes aside; None: its length
 
 
 class Accepted(NamedTuple):
@@ -131,6 +133,7 @@ class Batch:
     created_at: float
     root: int  # number of the batch it was split from, else its own
     probe: bool = False
+    confirm: bool = False  # asks what became of its one item instead of sending it
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +163,21 @@ class Wish:
     probe: bool = False  # one batch to test an open breaker or a cooldown: no waiting for more
 
 
+class ItemVerdict(NamedTuple):
+    """What an answer says of one item of its batch."""
+
+    outcome: Outcome
+    reason: str  # as ``Verdict.reason``
+    message: str = ""  # the platform's own words about this item: for people, never for logs and labels
+    wait_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an answer, or its absence, means for the items of its batch."""
+    """What an answer, or its absence, means for the items of its batch.
+
+    ``items``, where there are any, has one verdict for each item of the batch in its order, and overrules ``outcome``.
+    """
 
     outcome: Outcome
     ambiguous: bool  # the platform may have applied it, whatever the outcome is called
@@ -170,6 +185,7 @@ class Verdict:
     wait_s: float | None = None  # how long the platform asks to be left alone
     excerpt: str = ""  # the start of the answer, for people
     scope: str = "group"  # what a throttle stops: group | platform
+    items: Sequence[ItemVerdict] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +213,7 @@ class Requeue:
     reason: str
     strike: bool = False
     maybe_applied: bool = False
+    message: str = ""  # the platform's own words, kept with the callbacks for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +224,16 @@ class Ending:
     state: State  # DEAD or EXPIRED
     reason: str
     maybe_applied: bool = False
+    message: str = ""  # the platform's own words, kept with the callbacks for people
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Items whose fate a read-back is to decide: each becomes a frozen batch of its own with ``confirm`` set."""
+
+    seqs: Sequence[int]
+    due_at: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +257,7 @@ class Settlement:
     requeue: Sequence[Requeue] = ()
     endings: Sequence[Ending] = ()
     held: Sequence[int] = ()
+    ask: Ask | None = None
     resend: Resend | None = None
     split: Sequence[Sequence[int]] = ()  # each part becomes a frozen batch of its own, due at once
     gate: dict[str, Any] | None = None  # the platform's gate as it now stands (policy.gate), to survive a restart

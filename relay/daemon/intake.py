@@ -1,6 +1,7 @@
 """Compiles what the ingest listener must know from the configuration."""
 
 import json
+from collections.abc import Callable
 
 from relay.config.platform import Platform
 from relay.config.routes import Reply
@@ -10,8 +11,13 @@ from relay.ingest.posts import Directory
 from relay.ingest.routing import Routing, compile_route
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestSettings
-from relay.wire.envelope import envelope_for
+from relay.wire.envelope import Envelope
+from relay.wire.envelopes import envelope_for
 from relay.wire.extract import KeyPath
+from relay.wire.results import compile_results
+from relay.wire.target import Facts, Target
+
+Measure = Callable[[bytes, str | None, str | None], int]
 
 
 def directory(config: Config) -> Directory:
@@ -54,7 +60,7 @@ def _content_type(reply: Reply) -> str:
 
 
 def _intake(name: str, platform: Platform) -> PlatformIntake:
-    envelope = envelope_for(platform.envelope)
+    envelope = envelope_for(platform.envelope.stated())
     return PlatformIntake(
         name=name,
         needs_json=envelope.needs_json or platform.key is not None,
@@ -62,8 +68,27 @@ def _intake(name: str, platform: Platform) -> PlatformIntake:
         max_bytes=platform.batch.max_bytes,
         frame_bytes=envelope.frame_bytes,
         item_bytes=envelope.item_bytes,
+        measure=_measure(platform, envelope),
         key=KeyPath(platform.key) if platform.key is not None else None,
     )
+
+
+def _measure(platform: Platform, envelope: Envelope) -> Measure | None:
+    """Return what tells whether a payload can be sent at all, and its bytes in a body; None where any JSON can."""
+    target = Target(method=platform.method, url=platform.url)
+    results = compile_results(platform.results.model_dump(by_alias=True)) if platform.results else None
+    named = results is not None and results.by_id
+    if not (envelope.measured or target.has_fields or named):
+        return None
+
+    def measure(payload: bytes, key: str | None, event: str | None) -> int:
+        facts = Facts(payload, key, event, "0")
+        target.of(facts)
+        if results is not None:
+            results.check(facts)
+        return envelope.size(payload, key, event)
+
+    return measure
 
 
 def ingest_settings(config: Config, listen: str) -> IngestSettings:

@@ -7,6 +7,7 @@ envelope line the payload is cut out unparsed. The loop over lines is the hottes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from relay.core.errors import Unfit
 from relay.core.model import Lane, NewCallback
 from relay.ingest.wishes import Wishes, open_envelope, text
 from relay.web.problem import Refusal
@@ -32,15 +33,19 @@ class PlatformIntake:
     frame_bytes: int = 0  # of its envelope with no items
     item_bytes: int = 0  # its envelope adds per item
     lane: Lane = Lane.NORMAL
+    # Of payload, key and event: the bytes it takes in a body, where that is not its length. Raises InvalidJson, Unfit.
+    measure: Callable[[bytes, str | None, str | None], int] | None = None
     key: Callable[[bytes], str | None] | None = None  # raises InvalidJson
     group: Callable[[bytes], str | None] | None = None  # raises InvalidJson
 
 
 def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type: str | None) -> NewCallback:
     """Return the row of a request whose body is one callback. Raises ``Refusal``."""
-    _check_fits(len(body), platform)
+    if platform.measure is None:
+        _check_fits(len(body), platform)
     try:
         key, group = _look_inside(body, platform, wishes.key)
+        size = _measured(body, platform, key, wishes.event)
     except InvalidJson as error:
         raise Refusal("invalid_json", str(error)) from None
     return NewCallback(
@@ -54,7 +59,23 @@ def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type:
         text("Content-Type", content_type),
         wishes.traceparent,
         group,
+        size,
     )
+
+
+def _measured(payload: bytes, platform: PlatformIntake, key: str | None, event: str | None) -> int | None:
+    """Return what the callback takes in a body, None where that is its length.
+
+    Raises ``InvalidJson``, and ``Refusal`` for a payload that could never be sent.
+    """
+    if platform.measure is None:
+        return None
+    try:
+        size = platform.measure(payload, key, event)
+    except Unfit as error:
+        raise Refusal("unfit_payload", f"{platform.name} cannot be sent this payload: {error}") from None
+    _check_fits(size, platform)
+    return size
 
 
 def _look_inside(payload: bytes, platform: PlatformIntake, key: str | None) -> tuple[str | None, str]:
@@ -91,7 +112,9 @@ def plain_rows(
     """Yield rows in parts of ``LINES_PER_TURN`` lines, each line being a payload. Raises ``Refusal`` with the line."""
     name, lane, expires_s, event = platform.name, wishes.lane, wishes.expires_s, wishes.event
     traceparent, request_key, header_key = wishes.traceparent, wishes.idempotency_key, wishes.key
-    longest = min(max_body, platform.max_bytes - platform.frame_bytes - platform.item_bytes)
+    longest = _longest(platform, max_body)
+    measured = platform.measure is not None
+    size: int | None = None
     look = _reader(platform, header_key)
     for start in range(0, len(lines), LINES_PER_TURN):
         rows: list[NewCallback] = []
@@ -103,10 +126,14 @@ def plain_rows(
                 raise _line_too_large(number, longest)
             try:
                 key, group = look(line)
+                if measured:
+                    size = _measured(line, platform, key, event)
             except InvalidJson as error:
                 raise Refusal("invalid_json", f"line {number}: {error}", line=number) from None
+            except Refusal as refusal:
+                raise _on_line(refusal, number) from None
             repeat = None if request_key is None else f"{request_key}#{number}"
-            add(NewCallback(name, line, key, event, lane, expires_s, repeat, None, traceparent, group))
+            add(NewCallback(name, line, key, event, lane, expires_s, repeat, None, traceparent, group, size))
         yield rows
 
 
@@ -132,7 +159,7 @@ def envelope_rows(
 
     What a line does not say is as the request's headers say.
     """
-    longest = min(max_body, platform.max_bytes - platform.frame_bytes - platform.item_bytes)
+    longest = _longest(platform, max_body)
     for start in range(0, len(lines), LINES_PER_TURN):
         rows: list[NewCallback] = []
         for number, line in enumerate(lines[start : start + LINES_PER_TURN], start + 1):
@@ -141,8 +168,19 @@ def envelope_rows(
             try:
                 rows.append(_envelope_row(line, number, platform, wishes, longest, duration))
             except Refusal as refusal:
-                raise Refusal(refusal.code, f"line {number}: {refusal.detail}", line=number, **refusal.extra) from None
+                raise _on_line(refusal, number) from None
         yield rows
+
+
+def _on_line(refusal: Refusal, number: int) -> Refusal:
+    return Refusal(refusal.code, f"line {number}: {refusal.detail}", line=number, **refusal.extra)
+
+
+def _longest(platform: PlatformIntake, max_body: int) -> int:
+    """Return the longest payload worth looking at."""
+    if platform.measure is not None:
+        return max_body
+    return min(max_body, platform.max_bytes - platform.frame_bytes - platform.item_bytes)
 
 
 def _envelope_row(
@@ -158,6 +196,7 @@ def _envelope_row(
         raise Refusal("too_large", f"its payload exceeds {longest} bytes", limit=longest)
     try:
         key, group = _look_inside(payload, platform, key)
+        size = _measured(payload, platform, key, event)
     except InvalidJson as error:
         raise Refusal("invalid_json", str(error)) from None
     return NewCallback(
@@ -171,6 +210,7 @@ def _envelope_row(
         None,
         wishes.traceparent,
         group,
+        size,
     )
 
 

@@ -51,6 +51,11 @@ def _digest(row: NewCallback | RoutedPost) -> bytes:
     return digest.digest()
 
 
+def _size(row: NewCallback) -> int:
+    """Return the bytes a callback is counted as: what it takes in a body."""
+    return len(row.payload) if row.body_bytes is None else row.body_bytes
+
+
 class MemoryStore:
     """Implements ``relay.store.base.Store``; see there for what each method promises."""
 
@@ -113,7 +118,7 @@ class MemoryStore:
             if earlier[0] != digest:
                 raise IdempotencyConflict(index)
         fresh = [index for index in range(len(rows)) if index not in known and index not in firsts]
-        self._make_room(sum(len(rows[index].payload) for index in fresh))
+        self._make_room(sum(_size(rows[index]) for index in fresh))
         ids: list[str] = []
         seqs: list[int] = []
         for index, new in enumerate(rows):
@@ -210,7 +215,7 @@ class MemoryStore:
             traceparent=new.traceparent,
             idempotency_key=new.idempotency_key,
             post=post,
-            bytes=len(new.payload),
+            bytes=_size(new),
             accepted_at=now,
             expires_s=new.expires_s,
             expires_at=now + new.expires_s,

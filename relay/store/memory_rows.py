@@ -51,6 +51,7 @@ class Row:
     held: bool = False
     maybe_applied: bool = False
     reason: str = ""
+    message: str = ""
     superseded_by: str | None = None
     post: str | None = None  # the idempotency key of the routed post it came with
     attempt_ids: list[int] = field(default_factory=list)
@@ -84,6 +85,7 @@ class Frozen:
     root: int
     due_at: float
     part: bool = False  # came from a split
+    confirm: bool = False  # a read-back
     attempt: int = 0
     attempt_id: int = 0  # of the attempt under way, else 0
 
@@ -210,6 +212,8 @@ class Shelf:
         self._leave(row)
         row.state = state
         row.reason = reason
+        if state is State.DELIVERED:
+            row.message = ""
         row.ended_at = now
         self.count(row.platform, state.word, 1)
         self.ended[state in (State.DEAD, State.EXPIRED)].append((now, row.seq))
@@ -225,7 +229,7 @@ class Shelf:
         """Make a dead or expired row pending again, in its old place."""
         self.count(row.platform, row.state.word, -1)
         row.state = State.PENDING
-        row.reason = ""
+        row.reason = row.message = ""
         row.ended_at = 0.0
         row.due_at = now
         row.expires_at = now + row.expires_s

@@ -36,6 +36,7 @@ REASONS = frozenset(
             "blocked",
             "too_large",
             "storm",
+            "unbuildable",
             "unrouted",
             "unrouted",
         ),

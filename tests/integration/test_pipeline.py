@@ -23,7 +23,7 @@ from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.wire.answer import Answer, Failure, Headers
 from relay.wire.compress import decompress
-from relay.wire.envelope import envelope_for
+from relay.wire.envelopes import envelope_for
 
 TERMS = Terms(
     platform="shop-a",

@@ -12,7 +12,10 @@ from relay.config.load import load, loads
 from relay.config.platform import Breaker
 from relay.config.problems import CODES, ConfigInvalid
 from relay.core.model import Outcome, PlatformRules, Quota, Rate
+from relay.delivery.terms import compile_terms
 from relay.wire.classify import compile_rule
+from relay.wire.envelopes import envelope_for
+from relay.wire.target import Facts
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +29,8 @@ def test_built_in_defaults(tmp_path: Path) -> None:
     assert (config.store.keep.delivered, config.store.keep.dead) == (7 * 86400.0, 90 * 86400.0)
     assert (a.method, a.concurrency, a.timeout, a.expires) == ("POST", 4, 10.0, 86400.0)
     assert (a.batch.max_items, a.batch.max_bytes, a.batch.linger) == (100, 2**21, 0.0)
-    assert (a.envelope, a.compress, a.coalesce, a.on_dead, a.learn_limit) == ("array", "gzip", "none", "skip", True)
+    assert (a.envelope.kind, a.compress, a.coalesce, a.on_dead) == ("array", "gzip", "none", "skip")
+    assert (a.learn_limit, a.results, a.confirm) == (True, None, None)
     assert (a.retry.times, a.retry.backoff.base, a.retry.backoff.cap) == (3, 2.0, 600.0)
     assert a.breaker == Breaker(open_after=5, probe_every="30s")
     assert (a.rate, a.burst, a.key, a.classify, config.warnings) == ((), None, None, (), ())
@@ -196,8 +200,46 @@ def test_five_mistakes_at_once(tmp_path: Path) -> None:
         ("attempts: 3", 5, 5, "E010", "did you mean 'retry.times'?"),
         ("retry: {time: 3}", 5, 13, "E010", "did you mean 'times'?"),
         ("group: shop_id", 5, 5, "E012", "remove it"),
-        ("envelope: {kind: object, items_at: x}", 5, 15, "E012", "use array, ndjson or single"),
-        ("envelope: arry", 5, 15, "E015", "choices are array, ndjson, single"),
+        ("envelope: arry", 5, 15, "E015", "did you mean 'array'?"),
+        ("envelope: {kind: xml}", 5, 22, "E015", "choices are array, ndjson, single, object, form, cloudevents"),
+        ("envelope: object", 5, 15, "E051", ""),
+        ("envelope: {kind: form, static: {a: b}}", 5, 15, "E051", ""),
+        ("envelope: {kind: single, items_at: x}", 5, 15, "E051", ""),
+        ("envelope: {kind: object, items_at: a.b, static: {a: 1}}", 5, 15, "E051", ""),
+        ("envelope: {kind: object, items_at: a, static: {a: 1}}", 5, 15, "E051", ""),
+        ("envelope: {kind: object, item: {a: id}, static: {a: 1}}", 5, 15, "E051", ""),
+        ("envelope: {kind: form, items_at: a, static: {a: 1}}", 5, 15, "E051", ""),
+        ("envelope: {kind: object, item: {lines: [{id: 'a['}]}}", 5, 15, "E027", "see https://jmespath.org"),
+        ("envelope: {kind: object, items_at: o, item: {a: }}", 5, 50, "E014", "give it one, or remove the key"),
+        ("envelope: {kind: cloudevents, source: ''}", 5, 15, "E031", "leave it out or name something"),
+        ("method: '{verb}'", 5, 13, "E051", "write envelope: single"),
+        ("results: {shape: by_index}", 5, 5, "E011", ""),
+        ("results: {shape: by_id, at: errors}", 5, 14, "E051", "add id: NAME"),
+        ("results: {shape: by_index, at: errors, id: x}", 5, 14, "E051", "remove it"),
+        (
+            "results: {shape: by_index, at: errors, covers: all}",
+            5,
+            14,
+            "E051",
+            "add failed_if, or classify rules that say as: ok",
+        ),
+        ("results: {shape: by_index, at: 'e['}", 5, 39, "E027", "see https://jmespath.org"),
+        (
+            "results: {shape: by_index, at: e, classify: [{path: c, in: [1], as: split}]}",
+            5,
+            14,
+            "E030",
+            "choices are confirm, duplicate, ok, reject, retry, throttled",
+        ),
+        ("confirm: {url: https://a.example/}", 5, 5, "E011", ""),
+        ("confirm: {url: https://a.example/, classify: []}", 5, 14, "E051", "add a rule, as: ok"),
+        (
+            "confirm: {url: https://a.example/, body: {a: b}, classify: [{status: 200, as: ok}]}",
+            5,
+            14,
+            "E051",
+            "write method: POST, or remove the body",
+        ),
         ("concurrency: '4'", 5, 18, "E013", "write 4 without quotes"),
         ("concurrency: 0", 5, 18, "E016", ""),
         ("concurrency: 4.5", 5, 18, "E013", ""),
@@ -336,3 +378,109 @@ def test_the_example_fits_the_schema_patterns() -> None:
     assert config.warnings == ()
     assert set(config.platforms) == {"shop-a", "wechat-shipping", "stock-mirror"}
     assert json.loads(json_schema_text())["definitions"]["Platform"]["required"] == ["url"]
+
+
+def test_envelopes_as_mappings(tmp_path: Path) -> None:
+    """The kinds with settings, and envelopes of one callback that set `batch.max_items` to 1."""
+    text = """
+version: 1
+platforms:
+  woo:
+    url: https://a.example/
+    envelope: {kind: object, items_at: update, static: {source: relay}}
+  wechat:
+    url: https://a.example/{shop.id}?o={key}
+    method: "{verb}"
+    envelope: {kind: object, item: {order: {id: order.id}, mode: 1, lines: [{no: no}]}, static: {v: "2"}}
+  top: {url: https://a.example/, envelope: {kind: form, static: {method: a.b}, item: {param_json: "@"}}}
+  sink: {url: https://a.example/, envelope: cloudevents}
+  one: {url: https://a.example/, envelope: {kind: cloudevents, source: /shop, type: order, mode: structured}}
+"""
+    platforms = loaded(tmp_path, text).platforms
+    assert {name: platform.batch.max_items for name, platform in platforms.items()} == {
+        "woo": 100,
+        "wechat": 1,
+        "top": 1,
+        "sink": 100,
+        "one": 1,
+    }
+    assert platforms["woo"].envelope.stated() == {
+        "kind": "object",
+        "items_at": "update",
+        "static": {"source": "relay"},
+    }
+    for one in platforms.values():
+        envelope_for(one.envelope.stated())
+
+
+def test_results_and_confirm(tmp_path: Path) -> None:
+    """Both are read with their defaults and compile with the code that runs them."""
+    text = """
+version: 1
+platforms:
+  a:
+    url: https://a.example/
+    results:
+      shape: by_id
+      at: failed
+      id: insert_id
+      classify: [{path: code, in: [7], as: retry, wait: 5s}]
+    confirm:
+      url: https://a.example/orders/{key}
+      classify: [{status: 404, as: retry}, {path: status, in: [shipped], as: ok}]
+"""
+    terms = compile_terms("a", loaded(tmp_path, text).platforms["a"])
+    assert terms.results is not None
+    assert (terms.results.by_id, terms.results.covers_all, terms.results.item_id_name) == (True, False, "insert_id")
+    assert terms.asking is not None
+    assert terms.asking.target.of(Facts(b"{}", "o/1", None, "id")) == ("GET", "https://a.example/orders/o%2F1")
+    assert terms.read_back == "ambiguous"
+
+
+@pytest.mark.parametrize(
+    ("rules", "column"),
+    [
+        ("[{status: 200, as: ok}, {status: 200, path: a, in: [1], as: reject}]", 39),
+        ("[{status: 2xx, as: ok}, {status: [200, 204], as: reject}]", 39),
+        ("[{path: a, in: [1, 2], as: ok}, {status: 200, path: a, in: [2], as: reject}]", 47),
+        ("[{path: a, exists: true, as: ok}, {path: a, in: [2], as: reject}]", 49),
+        ("[{path: a, regex: x, as: ok}, {path: a, regex: x, as: reject}]", 45),
+    ],
+)
+def test_rules_that_can_never_match(tmp_path: Path, rules: str, column: int) -> None:
+    """A rule that an earlier one leaves nothing for is named, with the earlier one."""
+    (problem,) = platform(tmp_path, f"classify: {rules}")
+    assert (problem.code, problem.line, problem.col, problem.hint) == (
+        "E056",
+        5,
+        column,
+        "put it before rule 0, or remove it",
+    )
+
+
+def test_rules_that_may_match(tmp_path: Path) -> None:
+    """Rules that only seem alike are left alone."""
+    rules = (
+        "[{status: 200, path: a, in: [1], as: ok}, {path: a, in: [1], as: reject}, {path: a, in: [1, 2], as: retry}, "
+        "{path: a, exists: true, as: reject}, {path: b, in: [null], as: ok}, {status: 2xx, as: ok}, "
+        "{status: 4xx, as: ok}]"
+    )
+    loaded(tmp_path, MINIMAL.replace("a.example/", f"a.example/, classify: {rules}"))
+
+
+@pytest.mark.parametrize(
+    ("url", "envelope", "code"),
+    [
+        ("https://a.example/{order_id}", "array", "E051"),
+        ("https://{shop}.example/", "single", "E024"),
+        ("https://a.example/{a}}", "single", "E024"),
+        ("https://a.example/{}", "single", "E024"),
+        ("https://a.example/{a[}", "single", "E027"),
+    ],
+)
+def test_fields_in_urls(tmp_path: Path, url: str, envelope: str, code: str) -> None:
+    """Fields go into path and query of an envelope of one callback; what cannot be filled in is named on one line."""
+    text = f"version: 1\nplatforms:\n  a:\n    url: '{url}'\n    envelope: {envelope}\n"
+    (found,) = problems(tmp_path, text)
+    assert (found.line, found.col, found.code) == (4, 10, code)
+    assert "\n" not in str(found)

@@ -124,18 +124,20 @@ class Claims:
         number = self.number_batch(now)
         members = array("q", seqs)
         transaction.execute(
-            "INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?)",
+            "INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?, 0)",
             (number, platform, wish.group, now, now, number, len(seqs), members.tobytes()),
         )
-        return self._record(transaction, platform, number, 1, number, now, members, wish)
+        return self._record(transaction, platform, number, 1, number, now, members, wish, confirm=False)
 
     def _resend(self, transaction: Transaction, number: int, wish: Wish) -> Batch:
-        platform, attempts, created_at, root, packed = transaction.execute(
-            "SELECT platform, attempts, created_at, root, members FROM batch WHERE number = ?", (number,)
+        platform, attempts, created_at, root, packed, confirm = transaction.execute(
+            "SELECT platform, attempts, created_at, root, members, confirm FROM batch WHERE number = ?", (number,)
         ).get
         transaction.execute("UPDATE batch SET state = 1, attempts = attempts + 1 WHERE number = ?", (number,))
         members = array("q", packed)
-        return self._record(transaction, platform, number, attempts + 1, root, created_at, members, wish)
+        return self._record(
+            transaction, platform, number, attempts + 1, root, created_at, members, wish, confirm=bool(confirm)
+        )
 
     def _record(
         self,
@@ -147,6 +149,8 @@ class Claims:
         created_at: float,
         members: "array[int]",
         wish: Wish,
+        *,
+        confirm: bool,
     ) -> Batch:
         """Record the attempt, take its slot, and return the batch as it goes out."""
         now = transaction.now
@@ -172,6 +176,7 @@ class Claims:
             created_at=created_at,
             root=root,
             probe=wish.probe,
+            confirm=confirm,
         )
 
     def _items(self, transaction: Transaction, members: Sequence[int]) -> list[Item]:

@@ -46,7 +46,7 @@ WITH RECURSIVE hop(grp, prio, due_at, n) AS (
 SELECT min(due_at) FROM hop
 """  # noqa: S608 - a constant of this file
 _COLUMNS = """seq, platform, state, key_text, event, priority, grp, accepted_at, due_at, expires_at, ended_at, attempts,
-  spent, held, batch, maybe_applied, reason, bytes, trail, superseded_by"""
+  spent, held, batch, maybe_applied, reason, message, bytes, trail, superseded_by"""
 _ATTEMPTS = """
 SELECT n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous FROM attempt
 WHERE batch IN (SELECT value FROM json_each(?)) ORDER BY id
@@ -174,7 +174,7 @@ class Reader:
 
     def _summary(self, row: Any) -> dict[str, Any]:
         seq, platform, state, key, event, priority, group, accepted_at, due_at, expires_at, ended_at, *rest = row
-        attempts, spent, held, batch, maybe_applied, reason, size, trail, _ = rest
+        attempts, spent, held, batch, maybe_applied, reason, message, size, trail, _ = rest
         last = batch if batch is not None else int(trail.split()[-1]) if trail else None
         in_flight = False
         if state == State.PENDING and batch is not None:
@@ -197,6 +197,7 @@ class Reader:
             "in_flight": in_flight,
             "maybe_applied": bool(maybe_applied),
             "reason": reason or "",
+            "message": message or "",
             "bytes": size,
             "batch": None if last is None else "b" + encode_id(last, self._tag),
         }

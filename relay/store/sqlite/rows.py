@@ -51,7 +51,7 @@ class Facts(NamedTuple):
     group: str
     key: int | None
     lane: int
-    size_bytes: int
+    size_bytes: int  # in a request's body
     expires_s: float
     key_text: str | None
     event: str | None
@@ -123,7 +123,7 @@ def pack(packed: Packed, names: Names, rows: Sequence[NewCallback], post_idem: i
     of: str | None = None
     number, prefix = 0, b""
     hashed: int | None
-    for platform, payload, key, event, lane, expires_s, idempotency_key, content_type, traceparent, group in rows:
+    for platform, payload, key, event, lane, expires_s, idempotency_key, content_type, trace, group, sized in rows:
         if platform != of:
             of, number, prefix = platform, names.number(platform), names.key_prefix(platform)
         hashed = None if key is None else names.key_hash(prefix, key.encode())
@@ -133,7 +133,9 @@ def pack(packed: Packed, names: Names, rows: Sequence[NewCallback], post_idem: i
             packed.idempotency[len(bodies)] = (idem, names.body_digest(payload, key, event))
         size = len(payload)
         total += size
-        facts.append((number, group, hashed, lane, size, expires_s, key, event, content_type, traceparent, idem))
+        if sized is not None:
+            size = sized
+        facts.append((number, group, hashed, lane, size, expires_s, key, event, content_type, trace, idem))
         bodies.append(payload)
     packed.bytes += total
 

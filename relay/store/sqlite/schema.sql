@@ -52,6 +52,7 @@ CREATE TABLE callback (
   traceparent TEXT,
   superseded_by INTEGER,           -- seq of the newer one
   priority INTEGER NOT NULL,       -- the lane it was accepted with
+  message TEXT,                    -- the platform's own words about this callback
   trail TEXT,                      -- numbers of batches it was in before, oldest first
   idem INTEGER                     -- its hash in idempotency
 );
@@ -91,7 +92,8 @@ CREATE TABLE batch (
   created_at REAL NOT NULL,
   root INTEGER NOT NULL,
   items INTEGER NOT NULL,
-  members BLOB NOT NULL            -- the items' seqs, native int64, in their order
+  members BLOB NOT NULL,           -- the items' seqs, native int64, in their order
+  confirm INTEGER NOT NULL         -- 1: asks what became of its one item instead of sending it
 );
 CREATE INDEX batch_due ON batch (platform, grp, due_at) WHERE state = 0;
 CREATE INDEX batch_sent ON batch (platform, items) WHERE state = 1;
