@@ -27,6 +27,7 @@ from relay.config.fields import (
 )
 from relay.config.presets import parse_preset
 from relay.config.problems import BadValue, quoted
+from relay.config.routes import DropInSettings
 from relay.config.rules import Rule
 from relay.config.sign import Sign
 from relay.core.model import PlatformRules, Quota
@@ -163,6 +164,9 @@ class PlatformSettings(Section):
         [], "Ordered rules for what an answer means, for platforms that say 200 and put the error in the body."
     )
 
+    accept: DropInSettings | None = setting(
+        None, "A path of the ingest listener that takes callbacks for this platform and answers as it would itself."
+    )
     results: Results | None = setting(
         None, "Where an answer says what became of each callback; not set: an answer is about the whole batch."
     )
