@@ -205,7 +205,8 @@ version: 1
 platforms:
   a:
     url: https://a.example/
-    auth: {kind: oauth2, grant: refresh_token, token_url: "https://a.example/t", client_id: c, refresh_token: "${env:T}"}
+    auth:
+      {kind: oauth2, grant: refresh_token, token_url: "https://a.example/t", client_id: c, refresh_token: "${env:T}"}
 """,
         {"T": "t-o-k-e-n"},
     )
