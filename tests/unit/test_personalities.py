@@ -79,6 +79,14 @@ def test_every_personality_answers_whatever_comes(name: str) -> None:
             personality.token(asked(body))
 
 
+@pytest.mark.parametrize("name", PERSONALITIES)
+def test_every_personality_says_what_lets_a_client_in(name: str) -> None:
+    """What it prints at its start is what it verifies."""
+    account = build_personality(f"{name}:app_id=me,secret=whsec_bWUhbWUhbWUhbWUhbWUhbWUhbWUh,bearer=on").account
+    assert "me" in account
+    assert "whsec_bWUhbWUhbWUhbWUhbWUhbWUhbWUh" in account
+
+
 # --- WeChat ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Taobao TOP's logistics.offline.send: a signed form, 200 whatever happens, errors in error_response.
 
-Protocol and signatures: developer.alibaba.com/docs/doc.htm?articleId=101617. Bodies: as public SDKs record them.
+Protocol and signatures: developer.alibaba.com/docs/doc.htm?articleId=101617. Bodies of the ban,
+of success and of B04 are as public SDKs record them; what a refused order draws is made up in their manner.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """WeChat's upload_shipping_info: 200 whatever happens, the outcome in errcode, one token at a time.
 
 Bodies: developers.weixin.qq.com/community/develop/doc/0002e6e2c24e808dd432eabeb61c00 (44990) and
-.../00022457990e5069d6712332766c00 (10060001); the codes of tokens from cgi-bin/token's page.
+.../00022457990e5069d6712332766c00 (10060001); the codes of tokens from cgi-bin/token's page. What a refused order
+draws (10060003, 10060004) is made up in their manner.
 """
 
 from relay.sandbox.personalities.exchange import Asked, Callback, Told
