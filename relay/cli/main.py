@@ -40,6 +40,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "flush": Subcommand("relay.cli.platforms", "flush", "Send what is queued without waiting for more."),
     "reload": Subcommand("relay.cli.reload", "reload", "Put the configuration file in force."),
     "config": Subcommand("relay.cli.config", "config", "Check and show the configuration file."),
+    "doctor": Subcommand("relay.cli.doctor", "doctor", "Examine everything and recount the ledger from rows."),
     "simulate": Subcommand(
         "relay.cli.simulate", "simulate_command", "Try a configuration on a modelled platform, in virtual time."
     ),

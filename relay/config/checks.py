@@ -5,9 +5,12 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
+from relay.config.auth import OAuth2Auth, UseAuth, sent_header
+from relay.config.platform import Platform
 from relay.config.problems import BadValue, quoted
 from relay.config.schema import Config
 from relay.config.secrets import is_secret_key
+from relay.config.sign import MessageSign
 from relay.config.translate import Finding, dotted
 from relay.config.yamlsource import KeyPath
 
@@ -50,6 +53,13 @@ def contradictions(config: Config) -> Iterator[Finding]:
             elif wanted in platform.quotas[:index]:
                 yield _at(path, "E051", f"{dotted(path)}: the quota {quoted(wanted)} is named twice")
 
+        yield from _authorised(config, name)
+        if isinstance(platform.sign, MessageSign):
+            for component in platform.sign.unset(platform.headers):
+                where: KeyPath = ("platforms", name, "sign", "components")
+                what = f"{dotted(where)}: no request carries the header {quoted(component)}"
+                yield _at(where, "E051", what, "set it under headers, or leave it out")
+
 
 def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
     """Yield warnings; ``data`` is the file as written, references unresolved."""
@@ -58,6 +68,7 @@ def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
     for name in config.quotas:
         if name not in used:
             yield _at(("quotas", name), "W003", f"no platform uses the quota {quoted(name)}", at_key=True)
+    yield from _credentials(config)
     if not config.ingest.token:
         for index, address in enumerate(config.ingest.listen):
             if not _is_local(address):
@@ -74,11 +85,53 @@ def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
                 f"{dotted(path)} has credentials in it",
                 "put them into headers as a ${file:...} reference",
             )
-        elif parts.scheme == "http" and not _is_loopback(parts.hostname or "") and _sends_secret(platform.headers):
-            yield _at(path, "W004", f"{dotted(path)}: its secret headers travel unencrypted over http", "use https")
+        elif parts.scheme == "http" and not _is_loopback(parts.hostname or "") and _sends_secret(platform):
+            yield _at(path, "W004", f"{dotted(path)}: its secrets travel unencrypted over http", "use https")
         if limit_is_set and platform.batch.max_bytes < config.ingest.max_body:
             text = f"platforms.{name}: payloads above batch.max_bytes are refused, though ingest.max_body allows them"
             yield _at(("platforms", name, "batch", "max_bytes"), "W005", text)
+
+
+def _authorised(config: Config, name: str) -> Iterator[Finding]:
+    """Check that a named credential is there, and that it does not share its header with another."""
+    platform = config.platforms[name]
+    path: KeyPath = ("platforms", name, "auth")
+    auth: Any = platform.auth
+    if isinstance(auth, UseAuth):
+        if auth.use not in config.credentials:
+            close = get_close_matches(auth.use, config.credentials, 1)
+            known = (
+                f"known are {', '.join(config.credentials)}" if config.credentials else "add it under `credentials:`"
+            )
+            hint = f"did you mean {close[0]!r}?" if close else known
+            what = f"{dotted((*path, 'use'))}: there is no credential {quoted(auth.use)}"
+            yield _at((*path, "use"), "E055", what, hint, relies_on=[("credentials", auth.use)])
+            return
+        auth = config.credentials[auth.use]
+    header = sent_header(auth)
+    if header is not None and any(header.lower() == other.lower() for other in platform.headers):
+        what = f"{dotted(path)}: the header {header} is also set under headers"
+        yield _at(path, "E051", what, "remove one of them", relies_on=[("platforms", name, "headers")])
+
+
+def _credentials(config: Config) -> Iterator[Finding]:
+    """Warn of credentials that nobody uses, travel in the clear, or would not outlast a restart."""
+    used = {platform.auth.use for platform in config.platforms.values() if isinstance(platform.auth, UseAuth)}
+    for name in config.credentials:
+        if name not in used:
+            yield _at(("credentials", name), "W008", f"no platform uses the credential {quoted(name)}", at_key=True)
+    found: list[tuple[KeyPath, Any]] = [(("credentials", name), auth) for name, auth in config.credentials.items()]
+    found += [(("platforms", name, "auth"), platform.auth) for name, platform in config.platforms.items()]
+    for path, auth in found:
+        if not isinstance(auth, OAuth2Auth):
+            continue
+        parts = urlsplit(auth.token_url)
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            where = (*path, "token_url")
+            yield _at(where, "W004", f"{dotted(where)}: secrets and tokens travel unencrypted over http", "use https")
+        if auth.grant == "refresh_token" and config.store.token_key is None:
+            what = f"{dotted(path)}: a new refresh token, where the endpoint hands one out, is lost at a restart"
+            yield _at(path, "W007", what, "set store.token_key")
 
 
 def _at(
@@ -132,8 +185,8 @@ def _is_loopback(host: str) -> bool:
     return host in _LOOPBACK or host.startswith("127.")
 
 
-def _sends_secret(headers: dict[str, str]) -> bool:
-    return any(is_secret_key((name,)) for name in headers)
+def _sends_secret(platform: Platform) -> bool:
+    return platform.auth is not None or any(is_secret_key((name,)) for name in platform.headers)
 
 
 def _literal_secrets(value: Any, path: KeyPath) -> Iterator[Finding]:

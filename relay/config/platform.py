@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
+from relay.config.auth import Auth
 from relay.config.fields import (
     BackoffRange,
     Duration,
@@ -23,6 +24,7 @@ from relay.config.fields import (
 )
 from relay.config.problems import BadValue, quoted
 from relay.config.rules import Rule
+from relay.config.sign import Sign
 from relay.core.model import PlatformRules, Quota
 
 _OWN_HEADERS = frozenset({"content-length", "content-encoding", "transfer-encoding", "connection"})
@@ -165,6 +167,15 @@ class PlatformSettings(Section):
     )
     classify: Annotated[tuple[Rule, ...], BeforeValidator(only_list)] = setting(
         [], "Ordered rules for what an answer means, for platforms that say 200 and put the error in the body."
+    )
+
+    auth: Auth | None = setting(
+        None,
+        "What lets us in: kind bearer, basic, query (a fixed token) or oauth2 (a fetched one), or {use: NAME} of the "
+        "top-level `credentials`.",
+    )
+    sign: Sign | None = setting(
+        None, "How requests are signed, anew for each attempt: kind standard-webhooks, hmac, sorted or rfc9421."
     )
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, model_validator
 
 from relay.config.fields import (
+    HeaderName,
     JmesPath,
     OrText,
     PositiveDuration,
@@ -45,12 +46,6 @@ def _parse_status(value: Any) -> frozenset[int]:
     return frozenset(codes)
 
 
-def _parse_header_name(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
-        raise BadValue("E029", f"{quoted(value)} is not a header's name", "write a name such as Retry-After")
-    return value
-
-
 def _parse_outcome(value: Any) -> Outcome:
     if value not in OUTCOMES:
         close = get_close_matches(str(value), OUTCOMES, 1)
@@ -80,7 +75,6 @@ _STATUS_SCHEMA = {
 _SCALARS_SCHEMA = {"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}, "minItems": 1}
 
 Status = Annotated[frozenset[int], PlainValidator(reading(_parse_status)), WithJsonSchema(_STATUS_SCHEMA)]
-HeaderName = Annotated[str, PlainValidator(reading(_parse_header_name)), WithJsonSchema({"type": "string"})]
 RuleOutcome = Annotated[
     Outcome, PlainValidator(reading(_parse_outcome)), WithJsonSchema({"type": "string", "enum": list(OUTCOMES)})
 ]

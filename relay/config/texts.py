@@ -3,6 +3,7 @@
 Like ``units``, every function raises ``BadValue`` with what to write instead.
 """
 
+import base64
 import ipaddress
 import re
 from typing import Any
@@ -14,6 +15,7 @@ from jmespath.exceptions import JMESPathError
 from relay.config.problems import BadValue, quoted
 
 MAX_NAME = 64
+KEY_BYTES = 32
 
 
 def parse_name(value: Any) -> str:
@@ -153,3 +155,42 @@ def parse_secret(value: Any) -> str:
     if not value or not value.isascii() or not value.isprintable() or " " in value:
         raise BadValue("E031", "a token must be printable ASCII without spaces, and not empty")
     return value
+
+
+def parse_secret_text(value: Any) -> str:
+    """Return a secret of any form: a password, a key, a PEM file's text."""
+    if not isinstance(value, str):
+        raise BadValue("E013", "a secret must be text", "put it in quotes")
+    if not value:
+        raise BadValue("E031", "a secret must not be empty")
+    return value
+
+
+def parse_text(value: Any) -> str:
+    """Return a text that is not empty and stays on its line."""
+    if not isinstance(value, str):
+        raise BadValue("E013", f"{quoted(value)} must be text", "put it in quotes")
+    if not value or re.search(r"[\r\n\0]", value):
+        raise BadValue("E031", "the text is empty" if not value else "the text has a line break in it")
+    return value
+
+
+def parse_header_name(value: Any) -> str:
+    """Return the name of a header (RFC 9110 section 5.1)."""
+    if not isinstance(value, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
+        raise BadValue("E029", f"{quoted(value)} is not a header's name", "write a name such as Retry-After")
+    return value
+
+
+def parse_token_key(value: Any) -> bytes:
+    """Return the 32 bytes of a key written as 64 hex digits or as base64."""
+    if not isinstance(value, str):
+        raise BadValue("E013", "a key must be text", "put it in quotes")
+    text = value.strip()
+    try:
+        key = bytes.fromhex(text) if re.fullmatch(r"[0-9A-Fa-f]{64}", text) else base64.b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise BadValue("E031", f"the key must be {KEY_BYTES} bytes, as 64 hex digits or base64", "openssl rand -hex 32")
+    return key

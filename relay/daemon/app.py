@@ -19,12 +19,13 @@ from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
 from relay.daemon.intake import ingest_settings, platform_intakes
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
-from relay.daemon.stores import open_store
+from relay.daemon.stores import open_store, open_tokens
 from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import Notifier
+from relay.delivery.auth import Credentials
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
-from relay.delivery.terms import Terms, compile_terms
+from relay.delivery.terms import Terms, compile_all
 from relay.ingest.server import IngestServer
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
@@ -36,6 +37,7 @@ from relay.upkeep.watchdog import Watchdog
 from relay.web.listen import inherited_sockets
 
 _GRACE_S = 10.0  # for requests under way, in and out; the unit's TimeoutStopSec is longer
+_TOKEN_CONNECTIONS = 64  # each credential asks its endpoint once at a time: one that hangs holds up no other
 _WATCHDOG_S = 5.0  # without systemd: how often loop and store are proven to move
 
 
@@ -54,11 +56,25 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         def open_sender(terms: Terms) -> Sender:
             return HttpSender(concurrency=terms.concurrency, user_agent=f"callback-relay/{version}")
 
+        tokens = open_tokens(config)
+        credentials = Credentials(
+            sender=HttpSender(concurrency=_TOKEN_CONNECTIONS, user_agent=f"callback-relay/{version}"),
+            store=tokens,
+            clock=store.clock,
+            events=events,
+        )
+        stack.push_async_callback(credentials.close)
         registry = Registry(
-            outbox=store, clock=store.clock, wall=wall_s, events=events, rng=random.Random(), open_sender=open_sender
+            outbox=store,
+            clock=store.clock,
+            wall=wall_s,
+            events=events,
+            rng=random.Random(),
+            open_sender=open_sender,
+            authoriser=credentials.authoriser,
         )
         store.watch(registry.changed)
-        await registry.start([compile_terms(name, platform) for name, platform in config.platforms.items()])
+        await registry.start(compile_all(config))
 
         async def stop_delivery() -> None:
             nonlocal unfinished

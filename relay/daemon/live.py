@@ -20,7 +20,7 @@ from relay.core.clock import monotonic_s
 from relay.daemon.intake import ingest_settings, platform_intakes
 from relay.daemon.systemd import Notifier
 from relay.delivery.registry import Registry
-from relay.delivery.terms import compile_terms
+from relay.delivery.terms import compile_all
 from relay.ingest.server import IngestServer
 from relay.store.base import Store
 from relay.telemetry.events import Events
@@ -123,9 +123,7 @@ class LiveConfig:
         """Rates first, so that nobody sends under a limit that is gone; intake last, so that it finds all ready."""
         self._notifier.reloading(int(monotonic_s() * 1e6))
         await self._store.configure(wanted.store_rules())
-        await self._registry.replace(
-            [compile_terms(name, platform) for name, platform in wanted.platforms.items()], _GRACE_S
-        )
+        await self._registry.replace(compile_all(wanted), _GRACE_S)
         intakes = platform_intakes(wanted)
         for server, listen in zip(self.ingest, self.config.ingest.listen, strict=True):
             server.configure(settings=ingest_settings(wanted, listen), platforms=intakes)

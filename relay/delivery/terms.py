@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from relay.config.auth import AnyCredential
 from relay.config.platform import Platform
+from relay.config.schema import Config
 from relay.policy.breaker import BreakerTerms
 from relay.policy.settling import Budget
 from relay.wire.classify import Rule, compile_rule
 from relay.wire.envelope import Envelope, envelope_for
+from relay.wire.sign import Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,18 @@ class Terms:
     breaker: BreakerTerms | None
     rules: Sequence[Rule] = field(compare=False)  # compiled rules hold functions: ``stated`` compares instead
     stated: Platform | None = None
+    auth: AnyCredential | None = None
+    credential: str = ""  # the name under which ``auth`` is shared
+    signer: Signer | None = field(default=None, compare=False)  # made from ``stated``
 
 
-def compile_terms(name: str, platform: Platform) -> Terms:
-    """Return the terms that ``platforms.NAME`` of the configuration states."""
+def compile_all(config: Config) -> list[Terms]:
+    """Return the terms of every platform of the configuration."""
+    return [compile_terms(name, platform, config.credential_of(name)) for name, platform in config.platforms.items()]
+
+
+def compile_terms(name: str, platform: Platform, credential: tuple[str, AnyCredential] | None = None) -> Terms:
+    """Return the terms that ``platforms.NAME`` of the configuration states; ``credential`` is what it names."""
     envelope = envelope_for(platform.envelope)
     breaker = platform.breaker
     return Terms(
@@ -51,4 +62,7 @@ def compile_terms(name: str, platform: Platform) -> Terms:
         breaker=BreakerTerms(breaker.open_after, breaker.probe_every) if breaker else None,
         rules=tuple(compile_rule(rule.model_dump(by_alias=True)) for rule in platform.classify),
         stated=platform,
+        auth=credential[1] if credential else None,
+        credential=credential[0] if credential else "",
+        signer=platform.sign.signer() if platform.sign else None,
     )

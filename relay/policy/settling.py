@@ -42,6 +42,7 @@ class Attempted:
     result: AttemptResult
     started_at: float
     first_after_stop: bool  # sent while the gate was resuming
+    renewed: bool = False  # refused for its token, and there is another one to try
 
 
 def decide(attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng: random.Random) -> Settlement:
@@ -57,6 +58,11 @@ def decide(attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng:
             return replace(settlement, delivered=_seqs(batch.items))
         case Outcome.THROTTLED:
             return _throttled(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
+        case Outcome.AUTH if attempted.renewed:
+            gate.answered()
+            _obey(attempted, gate=gate, now=now, rng=rng)
+            resend = Resend(due_at=gate.opens_at(now), charge=False, reason=verdict.reason)
+            return replace(settlement, resend=resend)
         case Outcome.DOWN | Outcome.AUTH:
             gate.failed(now, started_at=attempted.started_at, reason=verdict.reason, rng=rng, back_off=True)
             _obey(attempted, gate=gate, now=now, rng=rng)

@@ -128,5 +128,21 @@ class Ledger(Protocol):
         ...
 
 
+class StoreEvents(Protocol):
+    """What a store tells of itself, on the loop; ``telemetry.events.Events`` is one."""
+
+    def store_committed(self, *, seconds: float, rows: int) -> None:
+        """A group commit took so long and held so many rows."""
+        ...
+
+    def store_failed(self, *, error: BaseException) -> None:
+        """Nothing can be committed from now on."""
+        ...
+
+    def store_recovered(self, *, seconds: float) -> None:
+        """Commits work again, so long after the failure."""
+        ...
+
+
 class Store(Inbox, Outbox, Ledger, Protocol):
     """A backend is all three."""

@@ -55,6 +55,7 @@ _PHRASES = {
     "retries used up": "exhausted",
     "rejected": "reject",
     "relay error": "crash",
+    "no token": "auth",
 }
 _CODES = {"3": "redirect", "4": "client_error", "5": "server_error"}
 

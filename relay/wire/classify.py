@@ -14,7 +14,7 @@ from relay.wire.hints import hinted_s, retry_after_s
 from relay.wire.reading import Reading, printable
 from relay.wire.rules import Rule, compile_rule
 
-__all__ = ["Rule", "Verdict", "classify", "compile_rule"]
+__all__ = ["Rule", "Verdict", "classify", "compile_rule", "failure_reason"]
 
 DEFAULT_CAP_S: Final = 3600.0
 # RFC 9110 renamed the last ones; Python follows in 3.13, and a reason must not change with the interpreter.
@@ -87,15 +87,19 @@ def classify(
     )
 
 
+def failure_reason(failure: Failure) -> str:
+    """Return a failure in the relay's own words."""
+    if failure.kind == "timeout" and failure.detail:
+        return failure.detail  # "timeout after 10 s": the number is the configured one
+    return _FAILURES[failure.kind]
+
+
 def _failed(failure: Failure) -> Verdict:
     """Never connected is the platform being down; anything later may have been applied."""
-    reason = _FAILURES[failure.kind]
-    if failure.kind == "timeout" and failure.detail:
-        reason = failure.detail  # "timeout after 10 s": the number is the configured one
     return Verdict(
         outcome=Outcome.RETRY if failure.connected else Outcome.DOWN,
         ambiguous=failure.connected,
-        reason=reason,
+        reason=failure_reason(failure),
         wait_s=None,
         excerpt=printable(failure.detail),
     )

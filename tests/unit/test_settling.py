@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from relay.core.model import AttemptResult, Batch, Item, Outcome, Settlement, State, Verdict
+from relay.core.model import AttemptResult, Batch, Item, Outcome, Resend, Settlement, State, Verdict
 from relay.policy.breaker import Breaker, BreakerTerms
 from relay.policy.gate import Gate
 from relay.policy.settling import Attempted, Budget, decide
@@ -50,6 +50,7 @@ def draw(
     root: int | None = None,
     first_after_stop: bool = False,
     started_at: float | None = None,
+    renewed: bool = False,
 ) -> Settlement:
     """What one answer to a batch of ``items`` changes."""
     verdict = Verdict(outcome, ambiguous=ambiguous, reason="said", wait_s=wait_s)
@@ -57,7 +58,7 @@ def draw(
     result = AttemptResult(outcome, now, 0.1, reason="said", ambiguous=ambiguous)
     began = now - 0.1 if started_at is None else started_at
     return decide(
-        Attempted(batch, verdict, result, began, first_after_stop),
+        Attempted(batch, verdict, result, began, first_after_stop, renewed),
         budget=BUDGET,
         gate=its,
         now=now,
@@ -148,6 +149,22 @@ def test_down_and_auth_back_off_without_charge(outcome: Outcome) -> None:
     assert not settlement.requeue[0].charge
     assert its.opens_at(NOW) > NOW
     assert its.breaker.failures == 1
+
+
+def test_auth_with_another_token_to_try_resends_at_once() -> None:
+    """The same batch goes again under its id, uncharged, and the platform has not failed; Retry-After is obeyed."""
+    its = gate()
+    its.resuming = True
+
+    settlement = draw(its, Outcome.AUTH, item(1), item(2), renewed=True)
+
+    assert settlement.resend == Resend(due_at=NOW, charge=False, reason="said")
+    assert not settlement.requeue
+    assert (its.breaker.failures, its.opens_at(NOW), its.resuming) == (0, NOW, False)
+
+    later = draw(its, Outcome.AUTH, item(1), renewed=True, wait_s=30.0)
+    assert later.resend is not None
+    assert later.resend.due_at >= NOW + 30
 
 
 def test_retry_resends_the_same_batch_and_charges() -> None:

@@ -8,11 +8,11 @@ import apsw
 import msgspec
 
 from relay.core.errors import IdempotencyConflict, RelayError
-from relay.core.ids import encode_ids
+from relay.core.ids import encode_id, encode_ids
 from relay.core.model import Accepted, PlatformRules
 from relay.store.sqlite.keys import promote, raise_lanes
 from relay.store.sqlite.names import Names
-from relay.store.sqlite.rows import INSERT_PAYLOADS, Facts, Post, insert_callbacks
+from relay.store.sqlite.rows import INSERT_PAYLOADS, Facts, Post, insert_callbacks, remember
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.transaction import Transaction, numbers
 
@@ -25,13 +25,9 @@ _WAITING = """
 SELECT json_group_array(a.rowid - 1) FROM carray(?1) AS a WHERE a.value <> 0 AND EXISTS (
   SELECT 1 FROM callback AS e INDEXED BY callback_key WHERE e.key = a.value AND e.live = 1)
 """
-# One blob per remembered key: hash (16), digest (16), then the row's place in its group in decimal.
-_REMEMBER = """
-INSERT INTO idempotency (hash, seq, digest)
-SELECT substr(value, 1, 16), ?1 + CAST(substr(value, 33) AS INTEGER), substr(value, 17, 16) FROM carray(?2)
-"""
 _decode_places = msgspec.json.Decoder(list[int]).decode
 _PLATFORM, _KEY = Facts._fields.index("platform"), Facts._fields.index("key")
+_NONE: frozenset[int] = frozenset()
 _decode_known = msgspec.json.Decoder(list[tuple[int, int, str]]).decode
 
 # Coalescing, for the keyed rows ?1..?2 of one platform ?3: who of their keys waits in no frozen batch.
@@ -84,23 +80,25 @@ class Accepts:
             self._insert(transaction, rows)
         return results
 
-    def _known(self, transaction: Transaction, posts: Sequence[Post]) -> dict[bytes, tuple[int, bytes]]:
+    def _known(self, transaction: Transaction, posts: Sequence[Post]) -> dict[int, tuple[int, bytes]]:
         """Return which of the posts' idempotency keys the file knows: hash -> seq, digest."""
         hashes = [idem for post in posts if post.idempotency for idem, _ in post.idempotency.values()]
         if not hashes:
             return {}
-        found = _decode_known(transaction.execute(_KNOWN, (apsw.carray(tuple(hashes)),)).get)
+        found = _decode_known(transaction.execute(_KNOWN, (numbers(hashes),)).get)
         return {hashes[index]: (seq, bytes.fromhex(digest)) for index, seq, digest in found}
 
-    def _plan(self, post: Post, rows: "_Rows", known: dict[bytes, tuple[int, bytes]]) -> Accepted | RelayError:
+    def _plan(self, post: Post, rows: "_Rows", known: dict[int, tuple[int, bytes]]) -> Accepted | RelayError:
         """Give the post's rows their sequence numbers, or refuse it whole."""
         if not post.idempotency:
             seq = rows.take(post)
-            return Accepted(encode_ids(range(seq, rows.next), self._tag), frozenset())
+            if rows.next == seq + 1:  # most posts: without the detour through a list's common prefix
+                return Accepted([encode_id(seq, self._tag)], _NONE)
+            return Accepted(encode_ids(range(seq, rows.next), self._tag), _NONE)
         seqs: list[int] = []
         duplicates: set[int] = set()
         fresh: list[int] = []
-        added: dict[bytes, tuple[int, bytes]] = {}
+        added: dict[int, tuple[int, bytes]] = {}
         for index in range(len(post.bodies)):
             identity = post.idempotency.get(index)
             if identity is not None:
@@ -131,9 +129,8 @@ class Accepts:
             for place in _repeated(keys):
                 heads[place] = 0
         insert_callbacks(execute, rows.first, transaction.now, rows.facts, heads)
-        if rows.remembered:
-            execute(_REMEMBER, (rows.first, apsw.carray(tuple(rows.remembered))))
-        if keyed:
+        remember(execute, rows.remembered)
+        if 0 in heads:  # only who waits behind another can lend it a better lane
             raise_lanes(transaction, rows.first)
         for platform, count in Counter(facts[_PLATFORM] for facts in rows.facts).items():
             name = self._names.name(platform)
@@ -164,7 +161,7 @@ class _Rows:
         self.next = first
         self.facts: list[tuple[Any, ...]] = []
         self.bodies: list[bytes] = []
-        self.remembered: list[bytes] = []
+        self.remembered: list[tuple[int, int, bytes]] = []
 
     def take(self, post: Post) -> int:
         """Add a whole post; return its first sequence number."""
@@ -179,7 +176,8 @@ class _Rows:
         for index in indexes:
             identity = post.idempotency.get(index)
             if identity is not None:
-                self.remembered.append(b"%b%b%d" % (*identity, self.next - self.first))
+                idem, digest = identity
+                self.remembered.append((idem, self.next, digest))
             self.facts.append(post.facts[index])
             self.bodies.append(post.bodies[index])
             self.next += 1

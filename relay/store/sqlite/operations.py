@@ -77,19 +77,20 @@ class Operations:
             raise ValueError(f"unknown action {action!r}: one of {', '.join(_MEANT)}")
         if action == "resolve" and options.get("as") not in _VERDICTS:
             raise ValueError(f'resolve needs "as": one of {", ".join(_VERDICTS)}')
-        condition = where(wanted, tag=self._tag, platform=self._names.known, states=states)
-        matching = f"FROM callback WHERE ({condition.sql}){' AND held = 1' if action == 'resolve' else ''}"
+        platforms = self._names.all()
+        found = [where(wanted, tag=self._tag, platforms=platforms, state=state) for state in states]
+        held = " AND held = 1" if action == "resolve" else ""
+        meant = [(f"FROM callback WHERE ({sql}){held}", values) for sql, values in found]
         execute = transaction.execute
         if expect_count is not None:
-            found = execute(f"SELECT count(*) {matching}", condition.values).get
-            if found != expect_count:
-                raise CountMismatch(expect_count, found)
+            count = sum(execute(f"SELECT count(*) {matching}", values).get for matching, values in meant)
+            if count != expect_count:
+                raise CountMismatch(expect_count, count)
         number = execute("SELECT coalesce(max(number), 0) + 1 FROM operation").get
-        execute(
-            f"INSERT INTO operation_item SELECT {number}, seq {matching}",
-            condition.values,
-        )
-        matched = transaction.connection.changes()
+        matched = 0
+        for matching, values in meant:
+            execute(f"INSERT INTO operation_item SELECT {number}, seq {matching}", values)
+            matched += transaction.connection.changes()
         shown = {name: value for name, value in asdict(wanted).items() if value}
         now = transaction.now
         execute(

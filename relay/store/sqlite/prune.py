@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -107,7 +107,7 @@ class Prunes:
             self._delete(transaction, aged, state)
         return len(aged)
 
-    def _delete(self, transaction: Transaction, rows: Iterable[tuple[int, int]], state: State) -> None:
+    def _delete(self, transaction: Transaction, rows: Sequence[tuple[int, int]], state: State) -> None:
         seqs: list[int] = []
         for seq, platform in rows:
             seqs.append(seq)

@@ -20,7 +20,7 @@ _SIZES = (400, 64, 8)
 _WASTE = 3  # a statement may be filled to a third with rows that count, rather than running three smaller ones
 # seq, head, then the facts; state, live and what a new callback has not done yet are the same for all.
 _COLUMNS = 13
-_ROW = f"({','.join('?' * _COLUMNS)})"
+_REMEMBERED_COLUMNS = 3  # hash, seq, digest
 _INSERT = """
 INSERT INTO callback (seq, head, platform, grp, key, lane, prio, priority, bytes, expires_s, expires_at, key_text,
   event, content_type, traceparent, idem, state, live, due_at, accepted_at, attempts, spent, strikes, first_sent_at,
@@ -29,8 +29,19 @@ SELECT column1, column2, column3, column4, column5, column6, column6, column6, c
   column10, column11, column12, column13, 0, 1, ?1, ?1, 0, 0, 0, 0.0, 0, 0, 0
 FROM (VALUES {rows}) WHERE column1 IS NOT NULL
 """
-_INSERTS = {size: _INSERT.format(rows=",".join([_ROW] * size)) for size in _SIZES}
-_FILLER = (None,) * _COLUMNS
+_REMEMBER = """
+INSERT INTO idempotency (hash, seq, digest) SELECT column1, column2, column3 FROM (VALUES {rows})
+WHERE column1 IS NOT NULL
+"""
+
+
+def _statements(template: str, columns: int) -> dict[int, str]:
+    row = f"({','.join('?' * columns)})"
+    return {size: template.format(rows=",".join([row] * size)) for size in _SIZES}
+
+
+_INSERTS = _statements(_INSERT, _COLUMNS)
+_REMEMBERS = _statements(_REMEMBER, _REMEMBERED_COLUMNS)
 
 
 class Facts(NamedTuple):
@@ -46,7 +57,7 @@ class Facts(NamedTuple):
     event: str | None
     content_type: str | None
     traceparent: str | None
-    idem: bytes | None
+    idem: int | None
 
 
 class Post:
@@ -58,7 +69,7 @@ class Post:
         self.future = future
         self.bodies: list[bytes] = []
         self.facts: list[tuple[Any, ...]] = []  # Facts, as plain tuples: making them is half as dear
-        self.idempotency: dict[int, tuple[bytes, bytes]] = {}  # row -> hash, digest
+        self.idempotency: dict[int, tuple[int, bytes]] = {}  # row -> hash, digest
         self.bytes = 0
         self.weight = 0
 
@@ -97,14 +108,25 @@ def insert_callbacks(
 ) -> None:
     """Insert rows numbered from ``first`` on; ``heads`` says of each whether it may be claimed."""
     at = 0
+    filler = (None,) * _COLUMNS
     for size in _sizes(len(facts)):
         values: list[Any] = [now]
         part = facts[at : at + size]
         for seq, (head, row) in enumerate(zip(heads[at : at + size], part, strict=True), first + at):
             values += (seq, head, *row)
         for _ in range(size - len(part)):
-            values += _FILLER
+            values += filler
         execute(_INSERTS[size], values)
+        at += size
+
+
+def remember(execute: Callable[[str, Sequence[Any]], Any], rows: Sequence[tuple[int, int, bytes]]) -> None:
+    """Keep idempotency keys: hash, sequence number and digest of each."""
+    at = 0
+    for size in _sizes(len(rows)):
+        values: list[Any] = [value for row in rows[at : at + size] for value in row]
+        values += [None] * (size * _REMEMBERED_COLUMNS - len(values))
+        execute(_REMEMBERS[size], values)
         at += size
 
 

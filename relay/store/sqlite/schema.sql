@@ -53,7 +53,7 @@ CREATE TABLE callback (
   superseded_by INTEGER,           -- seq of the newer one
   priority INTEGER NOT NULL,       -- the lane it was accepted with
   trail TEXT,                      -- numbers of batches it was in before, oldest first
-  idem BLOB
+  idem INTEGER                     -- its hash in idempotency
 );
 -- The next of a key, and whether it has an earlier one.
 CREATE INDEX callback_key ON callback (key, seq) WHERE live = 1 AND key IS NOT NULL;
@@ -75,8 +75,9 @@ CREATE INDEX callback_blocking ON callback (platform, seq) WHERE live = 1 AND st
 
 CREATE TABLE payload (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 
--- hash: keyed, over platform and idempotency key. digest: over payload, ordering key and event.
-CREATE TABLE idempotency (hash BLOB PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
+-- hash: 63 bits, keyed, of platform and idempotency key: among ten million of them a new one meets another's number
+-- with probability 1e-12, and is then refused as a conflict. digest: of payload, ordering key and event.
+CREATE TABLE idempotency (hash INTEGER PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL);
 
 CREATE TABLE batch (
   number INTEGER PRIMARY KEY,      -- microseconds of its creation, made unique

@@ -27,6 +27,7 @@ from relay.core.model import (
     WaitUntil,
     Wish,
 )
+from relay.store.base import StoreEvents
 from relay.store.slots import Sent, Slots
 from relay.store.sqlite.accept import Accepts
 from relay.store.sqlite.boot import Identity, boot, cut_off
@@ -61,17 +62,17 @@ class SqliteStore:
         path: Path | str,
         *,
         max_size_bytes: int | None = None,
-        on_commit: Callable[[float, int], None] | None = None,
+        events: StoreEvents | None = None,
         clock: Clock | None = None,
     ) -> "SqliteStore":
         """Open or create the store file at ``path`` and lock it for this process.
 
-        ``max_size_bytes`` bounds the used pages; ``on_commit`` gets the seconds and rows of each group commit, on the
-        loop. Without ``clock`` the file's own clock is resumed. Raises ``StoreLocked`` and ``StoreUnusable``.
+        ``max_size_bytes`` bounds the used pages; ``events`` is told of commits, failures and recoveries. Without
+        ``clock`` the file's own clock is resumed. Raises ``StoreLocked`` and ``StoreUnusable``.
         """
         path = Path(path)
         lock, connection, identity, reader = await asyncio.to_thread(_open_all, path, clock)
-        return cls(path, lock, connection, identity, reader, max_size_bytes=max_size_bytes, on_commit=on_commit)
+        return cls(path, lock, connection, identity, reader, max_size_bytes=max_size_bytes, events=events)
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class SqliteStore:
         reader: Reader,
         *,
         max_size_bytes: int | None,
-        on_commit: Callable[[float, int], None] | None,
+        events: StoreEvents | None,
     ) -> None:
         self.clock = identity.clock
         self._path = path
@@ -90,7 +91,7 @@ class SqliteStore:
         self._identity = identity
         self._rules = StoreRules()
         self._watchers: list[Callable[[str, int], None]] = []
-        self._on_commit = on_commit
+        self._events = events
         self._closed = False
         tag = identity.tag
         self._names = Names(identity.secret, identity.platforms)
@@ -114,6 +115,8 @@ class SqliteStore:
             recover=self._recover,
             wakes=self._slots.drain_wakes,
             after_commit=self._after_commit,
+            failed=self._failed,
+            recovered=self._recovered,
         )
         self._writer.start(connection)
 
@@ -282,11 +285,19 @@ class SqliteStore:
         return self._rules.platforms.get(platform, _NO_RULES)
 
     def _after_commit(self, wakes: dict[str, int], seconds: float, rows: int) -> None:
-        if self._on_commit is not None and rows:
-            self._on_commit(seconds, rows)
+        if self._events is not None and rows:
+            self._events.store_committed(seconds=seconds, rows=rows)
         for platform, count in wakes.items():
             for changed in self._watchers:
                 changed(platform, count)
+
+    def _failed(self, error: BaseException) -> None:
+        if self._events is not None:
+            self._events.store_failed(error=error)
+
+    def _recovered(self, seconds: float) -> None:
+        if self._events is not None:
+            self._events.store_recovered(seconds=seconds)
 
     def _sent(self, transaction: Transaction, platforms: frozenset[str], since: float) -> Iterable[Sent]:
         """Return the recorded attempts a quota's log is rebuilt from.
