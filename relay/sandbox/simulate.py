@@ -102,7 +102,7 @@ async def _run(scenario: Scenario, record: Record) -> Ended:
         events=events,
         rng=random.Random(f"{scenario.seed} relay"),
         open_sender=lambda terms: platform,
-        authoriser=lambda terms: FixedAuth(None, NO_SECRET),  # no token endpoint is asked: credentials are good
+        authoriser=lambda terms: FixedAuth(None, NO_SECRET),  # the model looks at no credentials
     )
     store.watch(registry.changed)
     expiry = Expiry(ledger=witness, clock=clock, events=events)
