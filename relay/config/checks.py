@@ -15,6 +15,7 @@ from relay.config.secrets import is_secret_key
 from relay.config.sign import MessageSign
 from relay.config.translate import Finding, dotted
 from relay.config.yamlsource import KeyPath
+from relay.core.model import UNROUTED
 
 PLATFORMS: KeyPath = ("platforms",)
 _LOOPBACK = ("localhost", "::1")
@@ -56,6 +57,51 @@ def contradictions(config: Config) -> Iterator[Finding]:
                 )
             elif wanted in platform.quotas[:index]:
                 yield _at(path, "E051", f"{dotted(path)}: the quota {quoted(wanted)} is named twice")
+    yield from _routes(config)
+    yield from _paths(config)
+
+
+def _routes(config: Config) -> Iterator[Finding]:
+    """Check that every route can be reached, and leads somewhere."""
+    last: int | None = None
+    for index, route in enumerate(config.routes):
+        path: KeyPath = ("routes", index)
+        if last is not None:
+            text = f"{dotted(path)} is never reached: routes[{last}] takes what is left"
+            yield _at(path, "E064", text, "let `otherwise` be the last entry", at_key=True)
+        elif route.otherwise is not None:
+            last = index
+        else:
+            earlier = next((at for at, other in enumerate(config.routes[:index]) if other.takes_all_of(route)), None)
+            if earlier is not None:
+                text = f"{dotted(path)} is never reached: routes[{earlier}] takes all that it matches"
+                yield _at(path, "E064", text, "the first match decides: put the narrower route first", at_key=True)
+        lists: list[tuple[KeyPath, tuple[str, ...]]] = [((*path, "to"), route.to or ())]
+        if route.otherwise is not None:
+            lists.append(((*path, "otherwise", "to"), route.otherwise.to))
+        for place, names in lists:
+            for at, name in enumerate(names):
+                if name not in config.platforms and name != UNROUTED:
+                    yield _unknown_platform((*place, at), name, config)
+
+
+def _unknown_platform(path: KeyPath, name: str, config: Config) -> Finding:
+    close = get_close_matches(name, config.platforms, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(config.platforms)}"
+    text = f"{dotted(path)}: there is no platform {quoted(name)}"
+    return _at(path, "E062", text, hint, relies_on=[("platforms", name)])
+
+
+def _paths(config: Config) -> Iterator[Finding]:
+    """Check that no two platforms take callbacks at one path."""
+    owners: dict[str, str] = {}
+    for name, platform in config.platforms.items():
+        if platform.accept is not None:
+            owner = owners.setdefault(platform.accept.path, name)
+            if owner != name:
+                path = ("platforms", name, "accept", "path")
+                what = f"{dotted(path)}: {platform.accept.path} already belongs to {owner}"
+                yield _at(path, "E063", what, "give each platform a path of its own")
 
         yield from _authorised(config, name)
         if isinstance(platform.sign, MessageSign):

@@ -104,6 +104,8 @@ def _validate(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") -> Con
         for found, detail in zip(findings(details), details, strict=True):
             if detail["type"] == "missing" and file_path(detail["loc"]) in dropped:
                 continue  # already said: it stands there without a value
+            if detail["input"] == {} and any(gone[:-1] == found.path for gone in dropped):
+                continue  # already said: nothing is left of it but keys without a value
             desk.add(found)
         failed = {file_path(detail["loc"]) for detail in details} | dropped
         config = _remainder(data, failed)

@@ -26,6 +26,7 @@ from relay.config.fields import (
     setting,
 )
 from relay.config.problems import BadValue, quoted
+from relay.config.routes import DropInSettings
 from relay.config.rules import Rule
 from relay.config.sign import Sign
 from relay.core.model import PlatformRules, Quota
@@ -162,6 +163,9 @@ class PlatformSettings(Section):
     confirm: Confirm | None = setting(
         None,
         "A request that asks what became of one callback; not set: what no rule recognises is held for a person.",
+    )
+    accept: DropInSettings | None = setting(
+        None, "A path of the ingest listener that takes callbacks for this platform and answers as it would itself."
     )
     auth: Auth | None = setting(
         None,

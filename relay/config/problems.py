@@ -49,6 +49,12 @@ CODES: dict[str, str] = {
     "E054": "the listener would be open to others",
     "E055": "an unknown credential is named",
     "E056": "a rule can never match",
+    # E06x: which callbacks are for whom
+    "E060": "not a usable route",
+    "E061": "not a usable path",
+    "E062": "an unknown platform is named",
+    "E063": "a path is taken already",
+    "E064": "a route can never match",
     # W0xx: worth knowing; the file is used all the same
     "W001": "credentials in a URL",
     "W002": "a secret is written in the file",

@@ -27,6 +27,7 @@ from relay.config.fields import (
 )
 from relay.config.platform import Platform, PlatformDefaults
 from relay.config.problems import Problem
+from relay.config.routes import RouteSettings
 from relay.config.yamlsource import KeyPath, Mark
 from relay.core.model import Quota, StoreRules
 
@@ -118,6 +119,9 @@ class Config(Section):
     )
     defaults: PlatformDefaults = setting({}, "Keys every platform starts from.")
     platforms: dict[Name, Platform] = required("The destinations, by name; the name stands in URLs and metrics.")
+    routes: Annotated[tuple[RouteSettings, ...], BeforeValidator(only_list)] = setting(
+        [], "Which platforms get what is posted to /v1/callbacks; the first route that matches decides."
+    )
 
     _origin: Origin = PrivateAttr()
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())

@@ -13,8 +13,8 @@ from relay.config.schema import Config
 from relay.config.yamlsource import KeyPath
 
 LATER: dict[str, frozenset[str]] = {
-    "Config": frozenset({"routes", "alerts", "reconcile", "privacy"}),
-    "PlatformSettings": frozenset({"preset", "group", "accept"}),
+    "Config": frozenset({"alerts", "reconcile", "privacy"}),
+    "PlatformSettings": frozenset({"preset", "group"}),
     "QuotaSettings": frozenset({"per"}),
     "Rule": frozenset({"scope"}),
 }

@@ -35,6 +35,14 @@ class IdempotencyConflict(RelayError):
         self.index = index
 
 
+class NoTarget(RelayError):
+    """A routed post has no rows and repeats none that is known; nothing of its request was accepted."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"post {index}: nothing takes it")
+        self.index = index
+
+
 class CountMismatch(RelayError):
     """An operation's ``expect_count`` no longer fits; nothing was done."""
 

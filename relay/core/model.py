@@ -74,6 +74,33 @@ class Accepted(NamedTuple):
     duplicates: frozenset[int]
 
 
+UNROUTED = "_unrouted"
+"""The reserved platform of callbacks that no route took; no platform of a configuration can have this name."""
+
+
+class RoutedPost(NamedTuple):
+    """One post that routes decided about: a row per target, all or none, under one idempotency key.
+
+    Payload, ``key`` (as the client gave it) and event make two posts the same, not the rows: a repeat is answered with
+    the first ids whatever the routes say by then. So a post that nothing takes may be a repeat all the same; it comes
+    without rows.
+    """
+
+    rows: Sequence[NewCallback]  # without idempotency keys of their own
+    payload: bytes
+    key: str | None
+    event: str | None
+    idempotency_key: str | None
+    dead_reason: str | None = None  # its rows are accepted as dead, for this reason
+
+
+class AcceptedPosts(NamedTuple):
+    """The ids by platform of each post in their order, and which posts were there before."""
+
+    ids: list[dict[str, str]]
+    duplicates: frozenset[int]
+
+
 class Item(NamedTuple):
     """A callback inside a claimed batch."""
 

@@ -17,7 +17,7 @@ from relay.config.schema import Config
 from relay.config.units import parse_duration
 from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
-from relay.daemon.intake import ingest_settings, platform_intakes
+from relay.daemon.intake import drop_ins, ingest_settings
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
 from relay.daemon.stores import open_store, open_tokens
 from relay.daemon.supervisor import Supervisor
@@ -82,7 +82,12 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
 
         stack.push_async_callback(stop_delivery)
 
-        operations = Operations(ledger=store, clock=store.clock, events=events)
+        access = Access(admin_users(config))
+        live = LiveConfig(
+            config=config, store=store, registry=registry, access=access, events=events, notifier=notifier
+        )
+
+        operations = Operations(ledger=store, clock=store.clock, events=events, reroute=live.reroute)
         supervisor.run("operations", operations.run())
         expiry = Expiry(ledger=store, clock=store.clock, events=events)
         supervisor.run("expiry", expiry.run())
@@ -97,10 +102,6 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         supervisor.run("watchdog", watchdog.run())
         stack.push_async_callback(supervisor.cancel)
 
-        access = Access(admin_users(config))
-        live = LiveConfig(
-            config=config, store=store, registry=registry, access=access, events=events, notifier=notifier
-        )
         api = AdminApi(
             ledger=store,
             control=registry,
@@ -118,7 +119,8 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         live.ingest = [
             IngestServer(
                 settings=ingest_settings(config, listen),
-                platforms=platform_intakes(config),
+                directory=live.directory,
+                drop_ins=drop_ins(config, live.directory),
                 inbox=store,
                 ledger=store,
                 events=events,

@@ -1,9 +1,14 @@
 """Compiles what the ingest listener must know from the configuration."""
 
+import json
 from collections.abc import Callable
 
 from relay.config.platform import Platform
+from relay.config.routes import Reply
 from relay.config.schema import Config
+from relay.ingest.handlers import DropIn
+from relay.ingest.posts import Directory
+from relay.ingest.routing import Routing, compile_route
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestSettings
 from relay.wire.envelope import Envelope
@@ -15,9 +20,43 @@ from relay.wire.target import Facts, Target
 Measure = Callable[[bytes, str | None, str | None], int]
 
 
-def platform_intakes(config: Config) -> dict[str, PlatformIntake]:
-    """Return every platform's intake by name."""
-    return {name: _intake(name, platform) for name, platform in config.platforms.items()}
+def directory(config: Config) -> Directory:
+    """Return the routes and every platform's intake."""
+    routing = Routing(
+        [
+            compile_route(f"routes[{place}]", route.match, route.to)
+            for place, route in enumerate(config.routes)
+            if route.match is not None and route.to is not None
+        ],
+        otherwise=next((route.otherwise.to for route in config.routes if route.otherwise is not None), ()),
+    )
+    return Directory(routing, {name: _intake(name, platform) for name, platform in config.platforms.items()})
+
+
+def drop_ins(config: Config, intakes: Directory) -> list[DropIn]:
+    """Return the paths that platforms brought along."""
+    found = []
+    for name, platform in config.platforms.items():
+        if platform.accept is not None:
+            reply = platform.accept.reply
+            found.append(
+                DropIn(
+                    path=platform.accept.path,
+                    platform=intakes.platforms[name],
+                    status=reply.status,
+                    body=reply.body.encode(),
+                    content_type=reply.content_type or _content_type(reply),
+                )
+            )
+    return found
+
+
+def _content_type(reply: Reply) -> str:
+    try:
+        json.loads(reply.body)
+    except ValueError:
+        return "text/plain; charset=utf-8"
+    return "application/json"
 
 
 def _intake(name: str, platform: Platform) -> PlatformIntake:

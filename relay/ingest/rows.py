@@ -4,24 +4,18 @@ Pure: bytes and strings in, ``NewCallback`` rows or a ``Refusal`` out. Payload b
 envelope line the payload is cut out unparsed. The loop over lines is the hottest of the intake: nothing in it awaits.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import msgspec
-
-from relay.core.errors import RelayError, Unfit
+from relay.core.errors import Unfit
 from relay.core.model import Lane, NewCallback
+from relay.ingest.wishes import Wishes, open_envelope, text
 from relay.web.problem import Refusal
 from relay.wire.extract import InvalidJson, check_json
 
 NDJSON = "application/x-ndjson"
-_LANES = {"high": Lane.HIGH, "normal": Lane.NORMAL, "low": Lane.LOW}
-_MAX_TEXT = 255
-_MAX_KEY = 1024
 # Lines parsed before other requests get their turn: about 5 ms.
 LINES_PER_TURN = 2000
-_TRACEPARENT_CHARS = 55
 # 32 MiB of two-byte lines would become 4 GB of rows; real callbacks of 134 bytes on average fill it with this many.
 MAX_LINES = 250_000
 # What a row takes in memory beside its payload (measured: 249 bytes with key and idempotency key).
@@ -45,31 +39,6 @@ class PlatformIntake:
     group: Callable[[bytes], str | None] | None = None  # raises InvalidJson
 
 
-class Wishes(NamedTuple):
-    """What the request's headers say for all its callbacks."""
-
-    idempotency_key: str | None
-    key: str | None
-    event: str | None
-    lane: int
-    expires_s: float
-    traceparent: str | None
-
-
-def read_wishes(headers: Mapping[str, str], platform: PlatformIntake, duration: Callable[[str], float]) -> Wishes:
-    """Read the ``Relay-*`` headers; raises ``Refusal`` (``invalid_header``) naming the bad one."""
-    priority = headers.get("Relay-Priority")
-    expires = headers.get("Relay-Expires")
-    return Wishes(
-        idempotency_key=_text("Idempotency-Key", headers.get("Idempotency-Key"), _MAX_TEXT),
-        key=_text("Relay-Key", headers.get("Relay-Key"), _MAX_KEY),
-        event=_text("Relay-Event", headers.get("Relay-Event"), _MAX_TEXT),
-        lane=platform.lane if priority is None else _lane("Relay-Priority", priority),
-        expires_s=platform.expires_s if expires is None else _expires("Relay-Expires", expires, duration),
-        traceparent=_traceparent(headers.get("traceparent")),
-    )
-
-
 def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type: str | None) -> NewCallback:
     """Return the row of a request whose body is one callback. Raises ``Refusal``."""
     if platform.measure is None:
@@ -87,7 +56,7 @@ def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type:
         wishes.lane,
         wishes.expires_s,
         wishes.idempotency_key,
-        _text("Content-Type", content_type, _MAX_TEXT),
+        text("Content-Type", content_type),
         wishes.traceparent,
         group,
         size,
@@ -183,18 +152,6 @@ def _reader(platform: PlatformIntake, header_key: str | None) -> Callable[[bytes
     return lambda line: _look_inside(line, platform, header_key)
 
 
-class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    payload: msgspec.Raw
-    key: str | int | None = None
-    event: str | None = None
-    idempotency_key: str | None = None
-    priority: str | None = None
-    expires: str | None = None
-
-
-_LINE = msgspec.json.Decoder(_Line)
-
-
 def envelope_rows(
     lines: list[bytes], platform: PlatformIntake, wishes: Wishes, max_body: int, duration: Callable[[str], float]
 ) -> Iterator[list[NewCallback]]:
@@ -234,52 +191,27 @@ def _envelope_row(
     longest: int,
     duration: Callable[[str], float],
 ) -> NewCallback:
-    try:
-        if not line.isascii():
-            line.decode()  # msgspec does not check the text it skips
-        said = _LINE.decode(line)
-    except UnicodeDecodeError:
-        raise Refusal("invalid_json", "not UTF-8") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Refusal("invalid_json", _envelope_problem(error)) from None
-    payload = bytes(said.payload)
+    payload, repeat, key, event, lane, expires_s = open_envelope(line, number, wishes, duration)
     if len(payload) > longest:
         raise Refusal("too_large", f"its payload exceeds {longest} bytes", limit=longest)
-    key = wishes.key if said.key is None else _text("key", str(said.key), _MAX_KEY)
-    event = wishes.event if said.event is None else _text("event", said.event, _MAX_TEXT)
     try:
         key, group = _look_inside(payload, platform, key)
         size = _measured(payload, platform, key, event)
     except InvalidJson as error:
         raise Refusal("invalid_json", str(error)) from None
-    repeat = _text("idempotency_key", said.idempotency_key, _MAX_TEXT)
-    if repeat is None and wishes.idempotency_key is not None:
-        repeat = f"{wishes.idempotency_key}#{number}"
     return NewCallback(
         platform.name,
         payload,
         key,
         event,
-        wishes.lane if said.priority is None else _lane("priority", said.priority),
-        wishes.expires_s if said.expires is None else _expires("expires", said.expires, duration),
+        lane,
+        expires_s,
         repeat,
         None,
         wishes.traceparent,
         group,
         size,
     )
-
-
-def _envelope_problem(error: Exception) -> str:
-    # A line that is no envelope may be a bare payload sent by mistake: its member names are not repeated (I15).
-    text = str(error)
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    if "unknown field" in text:
-        return "unknown member; an envelope has payload, key, event, idempotency_key, priority and expires"
-    if isinstance(error, msgspec.ValidationError):
-        return f"not an envelope: {text}"
-    return "not valid JSON"
 
 
 def line_number(lines: list[bytes], index: int) -> int:
@@ -300,33 +232,3 @@ def _check_fits(size: int, platform: PlatformIntake) -> None:
 
 def _line_too_large(number: int, limit: int) -> Refusal:
     return Refusal("too_large", f"line {number}: its payload exceeds {limit} bytes", line=number, limit=limit)
-
-
-def _text(name: str, value: str | None, longest: int) -> str | None:
-    if value is None or (0 < len(value) <= longest and value.isprintable()):
-        return value
-    raise Refusal("invalid_header", f"{name} must be 1 to {longest} printable characters", header=name)
-
-
-def _lane(name: str, value: str) -> int:
-    lane = _LANES.get(value.strip().lower())
-    if lane is None:
-        raise Refusal("invalid_header", f"{name} must be high, normal or low", header=name)
-    return lane
-
-
-def _expires(name: str, value: str, duration: Callable[[str], float]) -> float:
-    try:
-        seconds = duration(value.strip())
-    except (RelayError, ValueError):
-        seconds = 0.0
-    if seconds <= 0:
-        raise Refusal("invalid_header", f"{name} must be a duration such as 30m, longer than nothing", header=name)
-    return seconds
-
-
-def _traceparent(value: str | None) -> str | None:
-    # W3C Trace Context section 3.2.2.5: what cannot be parsed is ignored. A broken tracer must not cost a callback.
-    if value is None or len(value) < _TRACEPARENT_CHARS or len(value) > _MAX_TEXT or not value.isascii():
-        return None
-    return value if value.isprintable() else None

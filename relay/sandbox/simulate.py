@@ -13,6 +13,8 @@ from itertools import cycle
 
 from relay.config.schema import Config
 from relay.core.model import Batch, Lane, NewCallback, Settlement, StoreRules, WaitUntil, Wish
+from relay.core.secret import NO_SECRET
+from relay.delivery.auth import FixedAuth
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_terms
 from relay.sandbox.model import ModelledPlatform, Outage
@@ -100,6 +102,7 @@ async def _run(scenario: Scenario, record: Record) -> Ended:
         events=events,
         rng=random.Random(f"{scenario.seed} relay"),
         open_sender=lambda terms: platform,
+        authoriser=lambda terms: FixedAuth(None, NO_SECRET),  # the model looks at no credentials
     )
     store.watch(registry.changed)
     expiry = Expiry(ledger=witness, clock=clock, events=events)

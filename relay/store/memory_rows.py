@@ -53,6 +53,7 @@ class Row:
     reason: str = ""
     message: str = ""
     superseded_by: str | None = None
+    post: str | None = None  # the idempotency key of the routed post it came with
     attempt_ids: list[int] = field(default_factory=list)
     stamp: int = 0  # which of its entries in a heap of heads is valid
 
@@ -235,6 +236,16 @@ class Shelf:
         self._unblock(row)
         self._enter(row)
         heapq.heappush(self.expiries, (row.expires_at, row.seq))
+
+    def supersede(self, row: Row, by: str, reason: str, now: float) -> None:
+        """Let the callback with the id ``by`` stand for a dead row from now on."""
+        self.count(row.platform, row.state.word, -1)
+        self.count(row.platform, State.SUPERSEDED.word, 1)
+        row.state = State.SUPERSEDED
+        row.reason = reason
+        row.superseded_by = by
+        row.ended_at = now
+        self.ended[0].append((now, row.seq))
 
     def unblock(self, row: Row) -> None:
         """Let a key go on past a dead row."""

@@ -38,6 +38,7 @@ REASONS = frozenset(
             "storm",
             "unbuildable",
             "unrouted",
+            "unrouted",
         ),
     )
 )

@@ -8,12 +8,18 @@ from tests.store.claiming import ClaimingConformance
 from tests.store.durability import DurabilityConformance
 from tests.store.keeping import KeepingConformance
 from tests.store.operating import OperatingConformance
+from tests.store.routing import RoutingConformance
 from tests.store.settling import SettlingConformance
 
 __all__ = ["Conformance", "DurabilityConformance"]
 
 
 class Conformance(
-    AcceptingConformance, ClaimingConformance, SettlingConformance, OperatingConformance, KeepingConformance
+    AcceptingConformance,
+    RoutingConformance,
+    ClaimingConformance,
+    SettlingConformance,
+    OperatingConformance,
+    KeepingConformance,
 ):
     """What memory and every other backend promise alike."""

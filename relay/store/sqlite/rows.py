@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from relay.core.model import Accepted, NewCallback
+from relay.core.model import NewCallback, RoutedPost
 from relay.store.sqlite.names import Names
 
 INSERT_PAYLOADS = "INSERT INTO payload (seq, body) SELECT ?1 + rowid, value FROM carray(?2)"
@@ -20,7 +20,7 @@ _SIZES = (400, 64, 8)
 _WASTE = 3  # a statement may be filled to a third with rows that count, rather than running three smaller ones
 # seq, head, then the facts; state, live and what a new callback has not done yet are the same for all.
 _COLUMNS = 13
-_REMEMBERED_COLUMNS = 3  # hash, seq, digest
+_REMEMBERED_COLUMNS = 4  # hash, seq, digest, targets
 _INSERT = """
 INSERT INTO callback (seq, head, platform, grp, key, lane, prio, priority, bytes, expires_s, expires_at, key_text,
   event, content_type, traceparent, idem, state, live, due_at, accepted_at, attempts, spent, strikes, first_sent_at,
@@ -30,7 +30,7 @@ SELECT column1, column2, column3, column4, column5, column6, column6, column6, c
 FROM (VALUES {rows}) WHERE column1 IS NOT NULL
 """
 _REMEMBER = """
-INSERT INTO idempotency (hash, seq, digest) SELECT column1, column2, column3 FROM (VALUES {rows})
+INSERT INTO idempotency (hash, seq, digest, targets) SELECT column1, column2, column3, column4 FROM (VALUES {rows})
 WHERE column1 IS NOT NULL
 """
 
@@ -60,24 +60,65 @@ class Facts(NamedTuple):
     idem: int | None
 
 
-class Post:
-    """The rows of one ``accept``, ready to be bound."""
+class Fan(NamedTuple):
+    """A routed post among the rows of its request: ``platforms`` has one number for each of its rows, in order."""
 
-    __slots__ = ("bodies", "bytes", "facts", "future", "idempotency", "weight")
+    first: int  # index of its first row
+    platforms: tuple[int, ...]
+    dead_reason: str | None
 
-    def __init__(self, future: "asyncio.Future[Accepted]") -> None:
-        self.future = future
+
+class Packed:
+    """Rows ready to be bound. ``idempotency`` goes by row, or with ``fans`` by the index of the post."""
+
+    __slots__ = ("bodies", "bytes", "facts", "fans", "idempotency")
+
+    def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.facts: list[tuple[Any, ...]] = []  # Facts, as plain tuples: making them is half as dear
-        self.idempotency: dict[int, tuple[int, bytes]] = {}  # row -> hash, digest
+        self.idempotency: dict[int, tuple[int, bytes]] = {}  # -> hash, digest
+        self.fans: list[Fan] | None = None
         self.bytes = 0
+
+
+class Post(Packed):
+    """The rows of one ``accept`` or ``accept_posts``, and the future that gets the answer."""
+
+    __slots__ = ("future", "weight")
+
+    def __init__(self, future: "asyncio.Future[Any]") -> None:
+        super().__init__()
+        self.future = future
         self.weight = 0
 
 
-def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Accepted]") -> Post:
+def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Any]") -> Post:
     """Return ``rows`` as a post that resolves ``future``; on the loop, two microseconds per row."""
     post = Post(future)
-    bodies, facts = post.bodies, post.facts
+    pack(post, names, rows)
+    post.weight = len(post.bodies)
+    return post
+
+
+def encode_posts(names: Names, posts: Sequence[RoutedPost], future: "asyncio.Future[Any]") -> Post:
+    """Return routed posts as one that resolves ``future``; on the loop."""
+    post = Post(future)
+    post.fans = []
+    prefix = names.key_prefix("")  # no platform has this name, so their keys are nobody's but theirs
+    for index, (rows, payload, key, event, idempotency_key, dead_reason) in enumerate(posts):
+        idem = None
+        if idempotency_key is not None:
+            idem = names.idempotency_hash(prefix, idempotency_key)
+            post.idempotency[index] = (idem, names.body_digest(payload, key, event))
+        post.fans.append(Fan(len(post.bodies), tuple([names.number(row.platform) for row in rows]), dead_reason))
+        pack(post, names, rows, idem)
+    post.weight = max(1, len(post.bodies))
+    return post
+
+
+def pack(packed: Packed, names: Names, rows: Sequence[NewCallback], post_idem: int | None = None) -> None:
+    """Add ``rows`` to ``packed``; ``post_idem`` is the hash of the idempotency key of their routed post."""
+    bodies, facts = packed.bodies, packed.facts
     total = 0
     of: str | None = None
     number, prefix = 0, b""
@@ -86,19 +127,17 @@ def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Ac
         if platform != of:
             of, number, prefix = platform, names.number(platform), names.key_prefix(platform)
         hashed = None if key is None else names.key_hash(prefix, key.encode())
-        idem = None
+        idem = post_idem
         if idempotency_key is not None:
             idem = names.idempotency_hash(prefix, idempotency_key)
-            post.idempotency[len(bodies)] = (idem, names.body_digest(payload, key, event))
+            packed.idempotency[len(bodies)] = (idem, names.body_digest(payload, key, event))
         size = len(payload)
         total += size
         if sized is not None:
             size = sized
         facts.append((number, group, hashed, lane, size, expires_s, key, event, content_type, trace, idem))
         bodies.append(payload)
-    post.bytes = total
-    post.weight = len(bodies)
-    return post
+    packed.bytes += total
 
 
 def insert_callbacks(
@@ -122,8 +161,8 @@ def insert_callbacks(
         at += size
 
 
-def remember(execute: Callable[[str, Sequence[Any]], Any], rows: Sequence[tuple[int, int, bytes]]) -> None:
-    """Keep idempotency keys: hash, sequence number and digest of each."""
+def remember(execute: Callable[[str, Sequence[Any]], Any], rows: Sequence[tuple[int, int, bytes, str | None]]) -> None:
+    """Keep idempotency keys: hash, sequence number, digest and, of a routed post, the targets of each."""
     at = 0
     for size in _sizes(len(rows)):
         values: list[Any] = [value for row in rows[at : at + size] for value in row]

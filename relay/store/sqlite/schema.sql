@@ -76,9 +76,11 @@ CREATE INDEX callback_blocking ON callback (platform, seq) WHERE live = 1 AND st
 
 CREATE TABLE payload (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 
--- hash: 63 bits, keyed, of platform and idempotency key: among ten million of them a new one meets another's number
--- with probability 1e-12, and is then refused as a conflict. digest: of payload, ordering key and event.
-CREATE TABLE idempotency (hash INTEGER PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL);
+-- hash: 63 bits, keyed, of platform (none for a routed post) and idempotency key: among ten million of them a new one
+-- meets another's number with probability 1e-12, and is then refused as a conflict. digest: of payload, ordering key
+-- and event. targets: of a routed post, the platforms of its rows as a JSON array; the first of them lies in seq, the
+-- next in seq + 1, and so on.
+CREATE TABLE idempotency (hash INTEGER PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL, targets TEXT);
 
 CREATE TABLE batch (
   number INTEGER PRIMARY KEY,      -- microseconds of its creation, made unique

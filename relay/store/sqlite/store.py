@@ -18,16 +18,18 @@ from relay.core.clock import Clock
 from relay.core.errors import StoreFailed
 from relay.core.model import (
     Accepted,
+    AcceptedPosts,
     Batch,
     Filter,
     NewCallback,
     PlatformRules,
+    RoutedPost,
     Settlement,
     StoreRules,
     WaitUntil,
     Wish,
 )
-from relay.store.base import StoreEvents
+from relay.store.base import Reroute, StoreEvents, no_route
 from relay.store.slots import Sent, Slots
 from relay.store.sqlite.accept import Accepts
 from relay.store.sqlite.boot import Identity, boot, cut_off
@@ -37,7 +39,8 @@ from relay.store.sqlite.ledger import Reader, open_reader
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.operations import Operations
 from relay.store.sqlite.prune import Prunes
-from relay.store.sqlite.rows import encode
+from relay.store.sqlite.reroute import Reroutes
+from relay.store.sqlite.rows import encode, encode_posts
 from relay.store.sqlite.settle import Settles, save_gate
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.transaction import Transaction
@@ -101,9 +104,15 @@ class SqliteStore:
         self._settles = Settles(names=self._names, slots=self._slots, claims=self._claims, tag=tag)
         self._prunes = Prunes(names=self._names, rules=lambda: self._rules)
         self._space = Space(max_size_bytes, self._prunes.make_room)
-        self._operations = Operations(names=self._names, settles=self._settles, rules=self._platform_rules, tag=tag)
         accepts = Accepts(
             names=self._names, rules=self._platform_rules, space=self._space, tag=tag, last_seq=identity.last_seq
+        )
+        self._operations = Operations(
+            names=self._names,
+            settles=self._settles,
+            reroutes=Reroutes(names=self._names, accepts=accepts),
+            rules=self._platform_rules,
+            tag=tag,
         )
         self._reader = reader
         self._reading = ThreadPoolExecutor(1, thread_name_prefix=f"store-reader {path.name}")
@@ -129,6 +138,15 @@ class SqliteStore:
             self._writer.post(encode(self._names, rows, future))
         else:
             future.set_result(Accepted([], frozenset()))
+        return future
+
+    def accept_posts(self, posts: Sequence[RoutedPost]) -> "asyncio.Future[AcceptedPosts]":
+        """Queue the rows of routed posts durably, all or none."""
+        future: asyncio.Future[AcceptedPosts] = asyncio.get_running_loop().create_future()
+        if posts:
+            self._writer.post(encode_posts(self._names, posts, future))
+        else:
+            future.set_result(AcceptedPosts([], frozenset()))
         return future
 
     # Outbox
@@ -219,9 +237,9 @@ class SqliteStore:
             lambda transaction: self._operations.start(transaction, action, wanted, options, expect_count)
         )
 
-    async def step_operation(self, number: int, limit: int) -> dict[str, Any]:
-        """Apply the operation to its next ``limit`` matches and return its progress."""
-        return await self._writer.call(lambda transaction: self._operations.step(transaction, number, limit))
+    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> dict[str, Any]:
+        """Apply the operation to at most its next ``limit`` matches and return its progress."""
+        return await self._writer.call(lambda transaction: self._operations.step(transaction, number, limit, reroute))
 
     async def operation(self, number: int) -> dict[str, Any] | None:
         """Return an operation's progress, or None."""
