@@ -15,6 +15,7 @@ from relay.ingest.rows import one_row
 from relay.ingest.wishes import read_wishes
 from relay.web.problem import Refusal
 from relay.wire.envelopes import envelope_for
+from relay.wire.target import Facts, Target
 
 _PRIORITIES = {Lane.HIGH: "high", Lane.LOW: "low"}
 
@@ -74,13 +75,15 @@ class Trial:
             return {**view, "note": "kept as a dead letter until the routes take it: relay dead retry"}
         platform = self._config.platforms[row.platform]
         envelope = envelope_for(platform.envelope.stated())
+        target = Target(method=platform.method, url=platform.url)
+        method, url = target.of(Facts(row.payload, row.key, row.event, "(id)"))
         item = Item(0, "", row.payload, row.key, row.event, row.content_type, 0.0, 0.0, 0, 0, 0, 0.0, False)
         body, content_type = envelope.build([item])
         return view | {
             "group": row.group,
             "priority": _PRIORITIES.get(Lane(row.lane), "normal"),
             "expires_s": row.expires_s,
-            "request": f"{platform.method} {platform.url}",
+            "request": f"{method} {url}",
             "envelope": envelope.kind,
             "content_type": content_type,
             "body_bytes": len(body),

@@ -164,15 +164,15 @@ class PlatformSettings(Section):
         [], "Ordered rules for what an answer means, for platforms that say 200 and put the error in the body."
     )
 
-    accept: DropInSettings | None = setting(
-        None, "A path of the ingest listener that takes callbacks for this platform and answers as it would itself."
-    )
     results: Results | None = setting(
         None, "Where an answer says what became of each callback; not set: an answer is about the whole batch."
     )
     confirm: Confirm | None = setting(
         None,
         "A request that asks what became of one callback; not set: what no rule recognises is held for a person.",
+    )
+    accept: DropInSettings | None = setting(
+        None, "A path of the ingest listener that takes callbacks for this platform and answers as it would itself."
     )
     auth: Auth | None = setting(
         None,

@@ -76,6 +76,8 @@ class Gate:
         self.breaker.failed(now, reason)
         if back_off and started_at >= self._stopped_at:
             until = now + backoff_s(self.level + 1, base_s=self.base_s, cap_s=self.cap_s, rng=rng)
+            if self.breaker.is_open:
+                until = min(until, self.breaker.probe_at)  # the breaker's pace of probes holds, not a longer backoff
             self._stop(now, until, started_at=started_at, reason=reason, throttled=False)
 
     def _stop(self, now: float, until: float, *, started_at: float, reason: str, throttled: bool) -> None:

@@ -20,7 +20,7 @@ ASSUMPTIONS = (
     "the relay's own work and its disk take no time; the clock starts when an accept is committed",
     "half of a latency passes on the way to the platform; a refused connection takes as long",
     "made-up callbacks come at random (Poisson) with evenly drawn keys and about 400 bytes each",
-    "the platform keeps its limits exactly, forgets nothing over an outage, and fails at random",
+    "the platform keeps its limits exactly, remembers over an outage, takes our credentials and fails at random",
     "a quota shared with other platforms is all this one's; nobody restarts, pauses or interferes",
 )
 """What every run takes for granted."""

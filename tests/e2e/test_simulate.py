@@ -84,7 +84,7 @@ def test_replay_from_a_store(directory: Path, capsys: pytest.CaptureFixture[str]
     """The accept times of a real store, of the platform asked for."""
 
     async def fill() -> None:
-        store = await SqliteStore.open(directory / "relay.db", max_size_bytes=2**30)
+        store = await SqliteStore.open(directory / "relay.db")
         for platform, count in (("shop-a", 120), ("shop-b", 7)):
             rows = [
                 NewCallback(platform, b"{}", f"A{n}", None, Lane.NORMAL, 3600.0, None, None, None, "")

@@ -271,6 +271,20 @@ def test_failures_in_a_row_open_the_breaker() -> None:
     assert not its.breaker.is_open
 
 
+def test_open_breaker_probes_at_its_own_pace() -> None:
+    """However long an outage lasts, a probe goes every ``probe_every``, not at the pace of a grown backoff."""
+    its = gate()
+    at = NOW
+    gaps = []
+    for _ in range(20):
+        draw(its, Outcome.DOWN, item(1), now=at)
+        gaps.append(its.opens_at(at) - at)
+        at = its.opens_at(at) + 0.2
+
+    assert its.breaker.is_open
+    assert gaps[5:] == pytest.approx([30.0] * 15)
+
+
 def test_storm_of_single_rejects_opens_and_spares_the_backlog() -> None:
     """Five batches in a row wholly rejected open the breaker; the probe after it returns its item unharmed."""
     its = gate()

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from relay.core.model import NewCallback
-from relay.daemon.intake import platform_intakes
-from relay.ingest.rows import PlatformIntake, envelope_rows, one_row, plain_rows, read_wishes
+from relay.daemon.intake import directory
+from relay.ingest.rows import PlatformIntake, envelope_rows, one_row, plain_rows
+from relay.ingest.wishes import read_wishes
 from relay.web.problem import Refusal
 from tests.unit.config_files import loaded
 
@@ -24,7 +25,7 @@ platforms:
 @pytest.fixture
 def intakes(tmp_path: Path) -> dict[str, PlatformIntake]:
     """Every platform's intake."""
-    return platform_intakes(loaded(tmp_path, CONFIG))
+    return dict(directory(loaded(tmp_path, CONFIG)).platforms)
 
 
 def accept(platform: PlatformIntake, payload: bytes, key: str | None = None) -> NewCallback:
