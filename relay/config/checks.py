@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -109,6 +110,16 @@ def _paths(config: Config) -> Iterator[Finding]:
                 where: KeyPath = ("platforms", name, "sign", "components")
                 what = f"{dotted(where)}: no request carries the header {quoted(component)}"
                 yield _at(where, "E051", what, "set it under headers, or leave it out")
+
+
+def certificates(config: Config, directory: Path) -> Iterator[Finding]:
+    """Yield each certificate or key of ``connect`` that cannot be used; relative ones lie in ``directory``."""
+    for name, platform in config.platforms.items():
+        try:
+            platform.connect.tls(directory)
+        except BadValue as bad:
+            what = f"platforms.{name}.{bad.message}"
+            yield _at(("platforms", name, "connect"), bad.code, what, "see that it is there and readable by the relay")
 
 
 def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:

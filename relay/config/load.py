@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from relay.config.checks import cautions, contradictions
+from relay.config.checks import cautions, certificates, contradictions
 from relay.config.merge import is_preset, with_defaults, written_at
 from relay.config.presets import preset, preset_names
 from relay.config.problems import CODES, BadValue, ConfigInvalid, Problem, quoted
@@ -56,6 +56,9 @@ def _compile(source: Source, path: Path, environ: Mapping[str, str]) -> Config:
     dropped = _drop_empty(data, (), desk)
     dropped |= _report_needs(data, dropped, desk)
     config = _validate(data, dropped, desk)
+    if config is not None:
+        for found in certificates(config, directory):
+            desk.add(found)
     if desk.problems:
         raise ConfigInvalid(desk.problems)
     if config is None:

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, mod
 
 from relay.config.answers import Confirm, Results
 from relay.config.auth import Auth
+from relay.config.connect import Connect
 from relay.config.envelope import EnvelopeSetting
 from relay.config.fields import (
     BackoffRange,
@@ -174,6 +175,7 @@ class PlatformSettings(Section):
     accept: DropInSettings | None = setting(
         None, "A path of the ingest listener that takes callbacks for this platform and answers as it would itself."
     )
+    connect: Connect = setting({}, "How requests leave this machine: proxy, private CA, client certificate, source.")
     auth: Auth | None = setting(
         None,
         "What lets us in: kind bearer, basic, query (a fixed token) or oauth2 (a fetched one), or {use: NAME} of the "

@@ -38,6 +38,7 @@ CODES: dict[str, str] = {
     "E031": "not a text the relay can use here",
     "E032": "not a usable signature",
     "E033": "not a usable credential",
+    "E034": "not a usable connection setting",
     # E04x: references to secrets
     "E040": "a reference cannot be resolved",
     "E041": "not a reference the relay knows",

@@ -137,6 +137,11 @@ class Config(Section):
         return self._warnings
 
     @property
+    def directory(self) -> Path:
+        """Where the file lies, and what relative paths in it start from."""
+        return Path(self._origin.file).resolve().parent
+
+    @property
     def store_path(self) -> Path:
         """The store's file; a relative one lies in ``$STATE_DIRECTORY``, else beside the configuration file."""
         return self._origin.state_directory / self.store.url.removeprefix("sqlite:")

@@ -18,7 +18,7 @@ MAX_SECRET_BYTES = 64 * 2**10  # a private key is 4 KiB; more is the wrong file
 
 _REFERENCE = re.compile(r"\$?\$\{([^{}]*)\}")
 _SECRET_KEY = re.compile(
-    r"token|passw|secret|credential|private[_-]?key|api[_-]?key|access[_-]?key|authorization|cookie|signature",
+    r"token|passw|secret|credential|private[_-]?key|api[_-]?key|access[_-]?key|authorization|proxy_auth|cookie|signature",
     re.IGNORECASE,
 )
 _NO_SECRETS = frozenset(("token_url", "secret_name", "secret_encoding"))  # settings about one, that hold none

@@ -54,7 +54,9 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         await store.configure(config.store_rules())
 
         def open_sender(terms: Terms) -> Sender:
-            return HttpSender(concurrency=terms.concurrency, user_agent=f"callback-relay/{version}")
+            return HttpSender(
+                concurrency=terms.concurrency, user_agent=f"callback-relay/{version}", outbound=terms.outbound
+            )
 
         tokens = open_tokens(config)
         credentials = Credentials(

@@ -4,10 +4,11 @@ One ``HttpSender`` per platform, so that a platform that hangs holds up only its
 """
 
 import asyncio
+import math
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ssl import SSLContext
 from typing import Any, Final, Protocol
@@ -22,7 +23,6 @@ from relay.wire.compress import decompress_start
 # Shorter than the idle timeouts common at the other end (Apache and Node 5 s, nginx 75 s): a connection that the
 # platform closes just as we send on it is an ambiguous attempt, and costs far more than a new connection.
 _KEEPALIVE_S: Final = 4.0
-_DNS_TTL_S: Final = 30
 # A URL made of these characters only is sent as it stands: normalising it could break a signature over it.
 _READY_URL: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 _LINGER_RESET: Final = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # struct linger {l_onoff = 1, l_linger = 0}
@@ -54,23 +54,42 @@ class Sender(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """How requests leave this machine. ``tls`` None trusts what the system trusts; ``source`` is a local address."""
+
+    proxy: str | None = None
+    proxy_auth: tuple[str, str] | None = field(default=None, repr=False)  # user, password
+    tls: SSLContext | None = None
+    dns_cache_s: float = 30.0
+    source: str | None = None
+
+
+_DIRECT: Final = Outbound()
+
+
 class HttpSender:
     """A ``Sender`` over aiohttp: at most ``concurrency`` connections, no redirects, cookies, proxies or re-sends.
 
     Every socket is set to be reset on close (``SO_LINGER`` with 0 s): a request given up leaves nothing in the kernel
-    that could still arrive while its slot is counted as free again. ``tls`` is the context for https, or True for the
-    system's trust store.
+    that could still arrive while its slot is counted as free again. Through a ``proxy`` of ``outbound`` "connected"
+    means to the proxy: a 5xx of its own is taken for the platform's, which is the safe side.
     """
 
-    def __init__(self, *, concurrency: int, user_agent: str, tls: SSLContext | bool = True) -> None:
+    def __init__(self, *, concurrency: int, user_agent: str, outbound: Outbound = _DIRECT) -> None:
+        login = outbound.proxy_auth
+        self._proxy_headers = None if login is None else {"Proxy-Authorization": aiohttp.encode_basic_auth(*login)}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=concurrency,
                 keepalive_timeout=_KEEPALIVE_S,
-                ttl_dns_cache=_DNS_TTL_S,
+                use_dns_cache=outbound.dns_cache_s > 0,
+                ttl_dns_cache=max(1, math.ceil(outbound.dns_cache_s)),
+                local_addr=None if outbound.source is None else (outbound.source, 0),
                 socket_factory=_resetting_socket,
-                ssl=tls,
+                ssl=outbound.tls or True,
             ),
+            proxy=outbound.proxy,
             # Answers are small and cut at 64 KiB: coding them gains nothing and is one more thing to go wrong.
             headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -105,10 +124,14 @@ class HttpSender:
         await self._session.close()
 
     async def _send(self, request: Request, exchange: Exchange) -> Answer:
+        url, headers = self._url(request.url), request.headers
+        if self._proxy_headers is not None and url.scheme == "http":
+            headers = {**headers, **self._proxy_headers}  # aiohttp shows the login only where it asks for a tunnel
         response = await self._session.request(
             request.method,
-            self._url(request.url),
-            headers=request.headers,
+            url,
+            headers=headers,
+            proxy_headers=self._proxy_headers,
             data=Body(request.body) if request.body else None,
             allow_redirects=False,
             middlewares=(exchange,),
@@ -118,12 +141,12 @@ class HttpSender:
         while len(raw) <= most and (part := await response.content.readany()):
             raw += part
         body, whole = bytes(raw), len(raw) <= most
-        headers = Headers(response.headers.items())
-        coding = headers.get("content-encoding")
+        told = Headers(response.headers.items())
+        coding = told.get("content-encoding")
         if coding is not None:
             body, decoded = decompress_start(body, coding, most)
             whole = whole and decoded
-        return Answer(response.status, headers, body[:most], complete=whole)
+        return Answer(response.status, told, body[:most], complete=whole)
 
 
 def _url(text: str) -> URL:

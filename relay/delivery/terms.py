@@ -1,12 +1,14 @@
 """What one platform's pipeline runs on: its configuration, compiled."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from relay.config.answers import Confirm
 from relay.config.auth import AnyCredential
 from relay.config.platform import Platform
 from relay.config.schema import Config
+from relay.delivery.sender import Outbound
 from relay.policy.breaker import BreakerTerms
 from relay.policy.settling import Budget, ReadBack
 from relay.wire.classify import Rule, compile_rule
@@ -54,6 +56,7 @@ class Terms:
     target: Target | None = field(default=None, compare=False)  # where method or URL use fields of the callback
     results: Results | None = field(default=None, compare=False)
     asking: Asking | None = field(default=None, compare=False)
+    outbound: Outbound = field(default=Outbound(), compare=False)  # made from ``stated``
 
     @property
     def read_back(self) -> ReadBack:
@@ -65,7 +68,24 @@ class Terms:
 
 def compile_all(config: Config) -> list[Terms]:
     """Return the terms of every platform of the configuration."""
-    return [compile_terms(name, platform, config.credential_of(name)) for name, platform in config.platforms.items()]
+    return [
+        replace(
+            compile_terms(name, platform, config.credential_of(name)), outbound=_outbound(platform, config.directory)
+        )
+        for name, platform in config.platforms.items()
+    ]
+
+
+def _outbound(platform: Platform, directory: Path) -> Outbound:
+    connect = platform.connect
+    login = (connect.proxy_auth or "").partition(":")
+    return Outbound(
+        proxy=connect.proxy,
+        proxy_auth=(login[0], login[2]) if connect.proxy_auth is not None else None,
+        tls=connect.tls(directory),
+        dns_cache_s=connect.dns_cache,
+        source=connect.source,
+    )
 
 
 def compile_terms(name: str, platform: Platform, credential: tuple[str, AnyCredential] | None = None) -> Terms:

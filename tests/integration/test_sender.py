@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from relay.delivery.sender import HttpSender, Request
+from relay.delivery.sender import HttpSender, Outbound, Request
 from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure
 
 Handler = Callable[["Peer"], Awaitable[None]]
@@ -185,7 +185,7 @@ async def test_silent_tls_handshake_is_not_connected() -> None:
     async def handler(peer: Peer) -> None:
         await peer.reader.read()
 
-    sender = HttpSender(concurrency=1, user_agent="t", tls=ssl.create_default_context())
+    sender = HttpSender(concurrency=1, user_agent="t", outbound=Outbound(tls=ssl.create_default_context()))
     async with platform(handler) as served:
         served.scheme = "https"
         result = await sender.send(post(served.url, timeout_s=0.2))

@@ -1,0 +1,197 @@
+"""``connect:`` of a platform against real sockets: private CA, client certificate, source address, proxy."""
+
+import asyncio
+import datetime
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from relay.config.load import loads
+from relay.config.problems import ConfigInvalid
+from relay.core.clock import wall_s
+from relay.delivery.sender import HttpSender, Request
+from relay.delivery.terms import compile_all
+from relay.wire.answer import Answer, Failure
+
+Seen = list[tuple[str, bytes]]
+Made = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+
+
+def certificate(directory: Path, name: str, *, issuer: Made | None = None) -> Made:
+    """Make a certificate for ``name``, signed by ``issuer`` or by itself, as NAME.pem with NAME.key beside it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    signer, parent = (issuer[1], issuer[0].subject) if issuer else (key, subject)
+    now = datetime.datetime.fromtimestamp(wall_s(), datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(parent)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .add_extension(
+            x509.KeyUsage(True, False, False, False, False, issuer is None, issuer is None, False, False), critical=True
+        )
+        .sign(signer, hashes.SHA256())
+    )
+    (directory / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (directory / f"{name}.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return made, key
+
+
+@asynccontextmanager
+async def platform(seen: Seen, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A platform that notes where a request came from and its head; yields its port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        seen.append((writer.get_extra_info("peername")[0], head))
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "localhost", 0, ssl=tls, family=2)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.fixture
+def pki(tmp_path: Path) -> Path:
+    """A private CA, a server and a client certificate."""
+    ca = certificate(tmp_path, "ca")
+    certificate(tmp_path, "server", issuer=ca)
+    certificate(tmp_path, "client", issuer=ca)
+    return tmp_path
+
+
+async def send(directory: Path, url: str, connect: str, seen: Seen) -> Answer | Failure:
+    """Post through a sender made from a configuration with this ``connect``."""
+    text = f"version: 1\nplatforms:\n  p:\n    url: {url}\n    connect: {connect}\n"
+    (terms,) = compile_all(loads(text, path=directory / "config.yaml"))
+    sender = HttpSender(concurrency=1, user_agent="t", outbound=terms.outbound)
+    try:
+        return await sender.send(Request(url, "POST", {"Content-Type": "application/json"}, b"{}", 5.0))
+    finally:
+        await sender.close()
+
+
+def server_context(pki: Path, *, ask: bool = False) -> ssl.SSLContext:
+    """The platform's side of TLS; ``ask`` demands a client certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki / "server.pem", pki / "server.key")
+    if ask:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(pki / "ca.pem")
+    return context
+
+
+async def test_private_ca_is_trusted_where_it_is_named(pki: Path) -> None:
+    """With ``ca`` the platform is reached; without, it is a TLS failure before anything was sent."""
+    seen: Seen = []
+    async with platform(seen, server_context(pki)) as port:
+        url = f"https://localhost:{port}/"
+        trusted = await send(pki, url, "{ca: ca.pem}", seen)
+        strange = await send(pki, url, "{}", seen)
+
+    assert isinstance(trusted, Answer)
+    assert trusted.status == 204
+    assert isinstance(strange, Failure)
+    assert (strange.kind, strange.connected) == ("tls", False)
+    assert len(seen) == 1
+
+
+async def test_client_certificate_is_shown(pki: Path) -> None:
+    """A platform that demands our certificate gets it, key in a file of its own."""
+    seen: Seen = []
+    async with platform(seen, server_context(pki, ask=True)) as port:
+        url = f"https://localhost:{port}/"
+        known = await send(pki, url, "{ca: ca.pem, cert: client.pem, key: client.key}", seen)
+        unknown = await send(pki, url, "{ca: ca.pem}", seen)
+
+    assert isinstance(known, Answer)
+    assert isinstance(unknown, Failure)
+    assert len(seen) == 1
+
+
+async def test_source_address(tmp_path: Path) -> None:
+    """Requests leave from the address that the platform knows us by."""
+    seen: Seen = []
+    async with platform(seen) as port:
+        assert isinstance(await send(tmp_path, f"http://127.0.0.1:{port}/", "{source: 127.0.0.2}", seen), Answer)
+
+    assert seen[0][0] == "127.0.0.2"
+
+
+async def test_proxy(tmp_path: Path) -> None:
+    """A proxy gets the whole URL and our login; the name is resolved there, not here."""
+    seen: Seen = []
+    async with platform(seen) as port:
+        through = f'{{proxy: "http://127.0.0.1:{port}", proxy_auth: "us:secret"}}'
+        answer = await send(tmp_path, "http://shop.invalid/in", through, seen)
+
+    assert isinstance(answer, Answer)
+    assert seen[0][1].startswith(b"POST http://shop.invalid/in HTTP/1.1\r\n")
+    assert b"Proxy-Authorization: Basic dXM6c2VjcmV0\r\n" in seen[0][1]
+
+
+async def test_no_name_cache(tmp_path: Path) -> None:
+    """With ``dns_cache: 0s`` requests work as well."""
+    seen: Seen = []
+    async with platform(seen) as port:
+        assert isinstance(await send(tmp_path, f"http://localhost:{port}/", "{dns_cache: 0s}", seen), Answer)
+
+
+def _nothing(_pki: Path) -> None:
+    """Nothing to spoil."""
+
+
+def _garbage(pki: Path) -> None:
+    (pki / "ca.pem").write_text("no certificate")
+
+
+def _foreign_key(pki: Path) -> None:
+    (pki / "client.key").write_bytes((pki / "server.key").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("connect", "spoil", "said"),
+    [
+        ("{ca: nowhere.pem}", _nothing, "nowhere.pem"),
+        ("{ca: ca.pem}", _garbage, "ca.pem"),
+        ("{cert: client.pem, key: client.key}", _foreign_key, "client.pem"),
+        ("{key: client.key}", _nothing, "certificate"),
+        ("{source: here}", _nothing, "here"),
+        ("{proxy_auth: 'us:secret'}", _nothing, "proxy"),
+        ("{proxy: 'ftp://x'}", _nothing, "http"),
+    ],
+)
+def test_unusable_settings_are_found_by_the_check(
+    pki: Path, connect: str, spoil: Callable[[Path], None], said: str
+) -> None:
+    """Each is an error that names the file or value, and never quotes a secret."""
+    spoil(pki)
+    text = f"version: 1\nplatforms:\n  p:\n    url: https://x.example/\n    connect: {connect}\n"
+
+    with pytest.raises(ConfigInvalid) as caught:
+        loads(text, path=pki / "config.yaml")
+
+    told = "\n".join(map(str, caught.value.problems))
+    assert said in told
+    assert "secret" not in told
