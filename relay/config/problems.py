@@ -52,6 +52,7 @@ CODES: dict[str, str] = {
     "W004": "a secret travels unencrypted",
     "W005": "accepted payloads may be too large for the platform",
     "W006": "the listener is open to others",
+    "W007": "a quota per group without groups",
 }
 """Every code and what it stands for. A code never changes its meaning; docs/config-errors.md explains each."""
 

@@ -13,9 +13,7 @@ from relay.config.yamlsource import KeyPath
 
 LATER: dict[str, frozenset[str]] = {
     "Config": frozenset({"credentials", "routes", "alerts", "reconcile", "privacy"}),
-    "PlatformSettings": frozenset({"preset", "auth", "sign", "results", "confirm", "group", "accept"}),
-    "QuotaSettings": frozenset({"per"}),
-    "Rule": frozenset({"scope"}),
+    "PlatformSettings": frozenset({"preset", "auth", "sign", "results", "confirm", "accept"}),
 }
 """Keys the format has room for, by section, that this version does not act on."""
 

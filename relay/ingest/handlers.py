@@ -5,7 +5,8 @@ way out before the commit is a ``Refusal``; there is no 202 that does not follow
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -114,13 +115,15 @@ class Handlers:
         self._expiring(row.expires_s)
         replayed = len(accepted.duplicates)
         self._events.accepted(platform=row.platform, count=1 - replayed, duplicates=replayed)
+        self._tell_dead((row,), accepted.duplicates)
         callback_id = accepted.ids[0]
         headers = {"Location": f"/v1/callbacks/{callback_id}"}
         if replayed:
             headers["Idempotent-Replayed"] = "true"
-        body = b'{"id":"%b","platform":%b,"state":"pending"}' % (
+        body = b'{"id":"%b","platform":%b,"state":"%b"}' % (
             callback_id.encode("ascii"),
             msgspec.json.encode(row.platform),
+            b"pending" if row.dead_reason is None else b"dead",
         )
         return Answer(202, body, headers=headers)
 
@@ -149,8 +152,19 @@ class Handlers:
         duplicates = len(accepted.duplicates)
         count = len(rows) - duplicates
         self._events.accepted(platform=platform.name, count=count, duplicates=duplicates)
+        self._tell_dead(rows, accepted.duplicates)
         body = msgspec.json.encode({"accepted": count, "duplicates": duplicates, "ids": accepted.ids})
         return Answer(202, body, headers={"Idempotent-Replayed": "true"} if count == 0 else None)
+
+    def _tell_dead(self, rows: Sequence[NewCallback], duplicates: Collection[int]) -> None:
+        """Report the rows that were dead from the start, by platform and reason."""
+        dead = Counter(
+            (row.platform, row.dead_reason or "")
+            for index, row in enumerate(rows)
+            if row.dead_reason is not None and index not in duplicates
+        )
+        for (platform, reason), count in dead.items():
+            self._events.dead(platform=platform, count=count, reason=reason)
 
     async def accept_routed(self, request: BaseRequest, _values: Mapping[str, str]) -> Answer:
         """``POST /v1/callbacks``: takes no callback, because this configuration has no routes."""

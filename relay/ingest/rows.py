@@ -19,6 +19,7 @@ NDJSON = "application/x-ndjson"
 _LANES = {"high": Lane.HIGH, "normal": Lane.NORMAL, "low": Lane.LOW}
 _MAX_TEXT = 255
 _MAX_KEY = 1024
+_MAX_GROUP = 255  # shop and account ids are short; what is longer is the wrong field
 # Lines parsed before other requests get their turn: about 5 ms.
 LINES_PER_TURN = 2000
 _TRACEPARENT_CHARS = 55
@@ -41,6 +42,7 @@ class PlatformIntake:
     lane: Lane = Lane.NORMAL
     key: Callable[[bytes], str | None] | None = None  # raises InvalidJson
     group: Callable[[bytes], str | None] | None = None  # raises InvalidJson
+    group_path: str = ""  # where ``group`` looks, for people
 
 
 class Wishes(NamedTuple):
@@ -72,7 +74,7 @@ def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type:
     """Return the row of a request whose body is one callback. Raises ``Refusal``."""
     _check_fits(len(body), platform)
     try:
-        key, group = _look_inside(body, platform, wishes.key)
+        key, group, dead_reason = _look_inside(body, platform, wishes.key)
     except InvalidJson as error:
         raise Refusal("invalid_json", str(error)) from None
     return NewCallback(
@@ -86,22 +88,34 @@ def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type:
         _text("Content-Type", content_type, _MAX_TEXT),
         wishes.traceparent,
         group,
+        dead_reason,
     )
 
 
-def _look_inside(payload: bytes, platform: PlatformIntake, key: str | None) -> tuple[str | None, str]:
-    """Return the ordering key and group; raises ``InvalidJson`` where JSON is needed and the payload is none."""
+_Inside = tuple[str | None, str, str | None]
+
+
+def _look_inside(payload: bytes, platform: PlatformIntake, key: str | None) -> _Inside:
+    """Return ordering key, group, and why the callback is dead from the start.
+
+    Raises ``InvalidJson`` where JSON is needed and the payload is none. A payload without its group could only be sent
+    in the name of nobody, and refusing it would lose it: it is accepted as a dead letter.
+    """
     looked = False
     if key is None and platform.key is not None:
         key = platform.key(payload)
         looked = True
-    group = ""
+    group, dead_reason = "", None
     if platform.group is not None:
         group = platform.group(payload) or ""
         looked = True
+        if not group:
+            dead_reason = f"no group: {platform.group_path} is missing in the payload"
+        elif len(group) > _MAX_GROUP:
+            group, dead_reason = "", f"no group: {platform.group_path} is longer than {_MAX_GROUP} characters"
     if platform.needs_json and not looked:
         check_json(payload)
-    return key, group
+    return key, group, dead_reason
 
 
 def lines_of(body: bytes) -> list[bytes]:
@@ -134,24 +148,24 @@ def plain_rows(
             if len(line) > longest:
                 raise _line_too_large(number, longest)
             try:
-                key, group = look(line)
+                key, group, dead_reason = look(line)
             except InvalidJson as error:
                 raise Refusal("invalid_json", f"line {number}: {error}", line=number) from None
             repeat = None if request_key is None else f"{request_key}#{number}"
-            add(NewCallback(name, line, key, event, lane, expires_s, repeat, None, traceparent, group))
+            add(NewCallback(name, line, key, event, lane, expires_s, repeat, None, traceparent, group, dead_reason))
         yield rows
 
 
-def _reader(platform: PlatformIntake, header_key: str | None) -> Callable[[bytes], tuple[str | None, str]]:
+def _reader(platform: PlatformIntake, header_key: str | None) -> Callable[[bytes], _Inside]:
     """Return the cheapest function that does what ``_look_inside`` does for this request."""
     extract = platform.key
     if platform.group is None and extract is not None and header_key is None:
-        return lambda line: (extract(line), "")
+        return lambda line: (extract(line), "", None)
     if platform.group is None and platform.needs_json:
 
-        def check(line: bytes) -> tuple[str | None, str]:
+        def check(line: bytes) -> _Inside:
             check_json(line)
-            return header_key, ""
+            return header_key, "", None
 
         return check
     return lambda line: _look_inside(line, platform, header_key)
@@ -210,7 +224,7 @@ def _envelope_row(
         raise Refusal("too_large", f"its payload exceeds {longest} bytes", limit=longest)
     key = wishes.key if said.key is None else _text("key", str(said.key), _MAX_KEY)
     try:
-        key, group = _look_inside(payload, platform, key)
+        key, group, dead_reason = _look_inside(payload, platform, key)
     except InvalidJson as error:
         raise Refusal("invalid_json", str(error)) from None
     repeat = _text("idempotency_key", said.idempotency_key, _MAX_TEXT)
@@ -227,6 +241,7 @@ def _envelope_row(
         None,
         wishes.traceparent,
         group,
+        dead_reason,
     )
 
 

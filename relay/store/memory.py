@@ -159,6 +159,10 @@ class MemoryStore:
             due_at=now,
             place=seq,
         )
+        if new.dead_reason is not None:
+            self._shelf.add(row)
+            self._shelf.finish(row, State.DEAD, new.dead_reason, now)
+            return
         if new.key is not None and self._platform_rules(new.platform).coalesce:
             older = self._shelf.behind(row)
             if older:
@@ -183,7 +187,7 @@ class MemoryStore:
         if not self._batches.settle(settlement, self.clock.now(), blocks=blocks):
             return
         if settlement.gate is not None:
-            self._gates[settlement.platform] = copy.deepcopy(settlement.gate)
+            self._keep_gate(settlement.platform, settlement.gate)
         self._notify()
 
     async def gates(self) -> Mapping[str, dict[str, Any]]:
@@ -192,7 +196,14 @@ class MemoryStore:
 
     async def set_gate(self, platform: str, gate: dict[str, Any]) -> None:
         """Keep a platform's gate."""
-        self._gates[platform] = copy.deepcopy(gate)
+        self._keep_gate(platform, gate)
+
+    def _keep_gate(self, platform: str, gate: Mapping[str, Any]) -> None:
+        """Keep a gate, and of its groups' stops those it names; None is one that is over."""
+        stops = {**self._gates.get(platform, {}).get("groups", {}), **gate.get("groups", {})}
+        stops = {group: stop for group, stop in stops.items() if stop is not None}
+        kept = {name: value for name, value in gate.items() if name != "groups"}
+        self._gates[platform] = copy.deepcopy({**kept, "groups": stops} if stops else kept)
 
     def watch(self, changed: Callable[[str, int], None]) -> None:
         """Call ``changed`` after each change that gives a platform something to do."""
@@ -259,7 +270,9 @@ class MemoryStore:
             if live and expires_at > now:
                 break
             heapq.heappop(heap)
-            if live and row is not None and not row.frozen and not row.held:
+            if live and row is not None and row.frozen:
+                self._batches.expire(row.frozen, now)
+            elif live and row is not None and not row.held:
                 self._shelf.finish(row, State.EXPIRED, "expired", now)
         self._notify()
         return heap[0][0] if heap else math.inf

@@ -80,6 +80,7 @@ class Frozen:
     created_at: float
     root: int
     due_at: float
+    expires_at: float  # of the item that expires last
     part: bool = False  # came from a split
     attempt: int = 0
     attempt_id: int = 0  # of the attempt under way, else 0
@@ -124,6 +125,10 @@ class Heads:
             heapq.heappop(heap)
         return math.inf
 
+    def first_at(self) -> float:
+        """Return when the first row of all lanes is due; infinite when there is none."""
+        return min(map(self.next_at, Lane))
+
     def pop_due(self, lane: Lane, now: float) -> Row | None:
         """Take out the lane's next row if it is due; one that is not used must be pushed again."""
         if self.next_at(lane) > now:
@@ -143,14 +148,24 @@ class Shelf:
         # Ended rows in the order they ended, for pruning: those kept short (delivered, superseded), those kept long.
         self.ended: tuple[deque[tuple[float, int]], deque[tuple[float, int]]] = (deque(), deque())
         self._keys: dict[tuple[str, str], _KeyLine] = {}
-        self._heads: dict[tuple[str, str], Heads] = {}
+        self._heads: dict[str, dict[str, Heads]] = {}
 
     def heads(self, platform: str, group: str) -> Heads:
         """Return the claimable rows of a platform's group."""
-        heads = self._heads.get((platform, group))
+        groups = self._heads.setdefault(platform, {})
+        heads = groups.get(group)
         if heads is None:
-            heads = self._heads[platform, group] = Heads(self.rows)
+            heads = groups[group] = Heads(self.rows)
         return heads
+
+    def groups(self, platform: str) -> dict[str, float]:
+        """Return when the first row of each group with claimable rows is due; forgets groups without any."""
+        groups = self._heads.get(platform, {})
+        first = {group: heads.first_at() for group, heads in groups.items()}
+        for group, at in first.items():
+            if at == math.inf:
+                del groups[group]
+        return {group: at for group, at in first.items() if at < math.inf}
 
     def count(self, platform: str, word: str, change: int) -> None:
         """Move a stored total."""
@@ -167,6 +182,10 @@ class Shelf:
         if row.key is not None:
             self._line(row).rows += 1
         self._enter(row)
+        self.watch_expiry(row)
+
+    def watch_expiry(self, row: Row) -> None:
+        """Let ``expiries`` show when the row's time is over."""
         heapq.heappush(self.expiries, (row.expires_at, row.seq))
 
     def behind(self, row: Row) -> list[Row]:
@@ -200,7 +219,7 @@ class Shelf:
         row.due_at = due_at
         row.lane = lane
         self._enter(row)
-        heapq.heappush(self.expiries, (row.expires_at, row.seq))
+        self.watch_expiry(row)
 
     def finish(self, row: Row, state: State, reason: str, now: float, *, blocks: bool = False) -> None:
         """End a pending row. With ``blocks`` its key waits until it is revived, dropped or pruned."""
@@ -228,7 +247,7 @@ class Shelf:
         row.expires_at = now + row.expires_s
         self._unblock(row)
         self._enter(row)
-        heapq.heappush(self.expiries, (row.expires_at, row.seq))
+        self.watch_expiry(row)
 
     def unblock(self, row: Row) -> None:
         """Let a key go on past a dead row."""

@@ -37,6 +37,7 @@ REASONS = frozenset(
             "too_large",
             "storm",
             "unrouted",
+            "no_group",
         ),
     )
 )
@@ -55,6 +56,7 @@ _PHRASES = {
     "retries used up": "exhausted",
     "rejected": "reject",
     "relay error": "crash",
+    "no group": "no_group",
 }
 _CODES = {"3": "redirect", "4": "client_error", "5": "server_error"}
 

@@ -9,10 +9,11 @@ import msgspec
 
 from relay.core.errors import IdempotencyConflict, RelayError
 from relay.core.ids import encode_ids
-from relay.core.model import Accepted, PlatformRules
+from relay.core.model import Accepted, Ending, PlatformRules, State
 from relay.store.sqlite.keys import promote, raise_lanes
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.rows import INSERT_PAYLOADS, Facts, Post, insert_callbacks
+from relay.store.sqlite.settle import end
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.transaction import Transaction, numbers
 
@@ -45,14 +46,15 @@ UPDATE callback SET
     WHERE p.seq IN ({_OLDER.format(row="callback")})), lane)),
   prio = min(prio, coalesce((SELECT min(p.lane) FROM callback AS p
     WHERE p.seq IN ({_OLDER.format(row="callback")})), prio))
-WHERE seq BETWEEN ?1 AND ?2 AND platform = ?3 AND key IS NOT NULL
+WHERE seq BETWEEN ?1 AND ?2 AND platform = ?3 AND key IS NOT NULL AND live = 1
 """  # noqa: S608 - built from this file's constants
 _SUPERSEDE = """
 UPDATE callback SET state = 4, live = 0, head = 0, ended_at = ?4, reason = 'coalesced', superseded_by = (
-  SELECT max(n.seq) FROM callback AS n WHERE n.seq BETWEEN ?1 AND ?2 AND n.key = callback.key)
+  SELECT max(n.seq) FROM callback AS n WHERE n.seq BETWEEN ?1 AND ?2 AND n.key = callback.key AND n.live = 1)
 WHERE seq IN (
   SELECT o.seq FROM (SELECT key, max(seq) AS seq FROM callback
-                     WHERE seq BETWEEN ?1 AND ?2 AND platform = ?3 AND key IS NOT NULL GROUP BY key) AS n
+                     WHERE seq BETWEEN ?1 AND ?2 AND platform = ?3 AND key IS NOT NULL AND live = 1
+                     GROUP BY key) AS n
     CROSS JOIN callback AS o INDEXED BY callback_key ON o.key = n.key AND o.seq < n.seq
   WHERE o.live = 1 AND o.state = 0 AND o.batch IS NULL AND o.held = 0)
 """
@@ -123,6 +125,8 @@ class Accepts:
         execute = transaction.execute
         execute(INSERT_PAYLOADS, (rows.first - 1, apsw.carray(tuple(rows.bodies))))
         keys = [facts[_KEY] or 0 for facts in rows.facts]
+        for place in rows.dead:
+            keys[place] = 0  # it never stands in its key's line
         keyed = any(keys)
         heads = bytearray(b"\1") * len(keys)
         if keyed:
@@ -131,6 +135,8 @@ class Accepts:
             for place in _repeated(keys):
                 heads[place] = 0
         insert_callbacks(execute, rows.first, transaction.now, rows.facts, heads)
+        if rows.dead:
+            self._bury(transaction, rows)
         if rows.remembered:
             execute(_REMEMBER, (rows.first, apsw.carray(tuple(rows.remembered))))
         if keyed:
@@ -145,6 +151,15 @@ class Accepts:
         transaction.rows += len(rows.facts)
 
     @staticmethod
+    def _bury(transaction: Transaction, rows: "_Rows") -> None:
+        """End the rows that cannot be delivered as they are; they block nobody, as they never stood in line."""
+        alike: dict[tuple[int, str], list[int]] = {}
+        for place, reason in rows.dead.items():
+            alike.setdefault((rows.facts[place][_PLATFORM], reason), []).append(rows.first + place)
+        for (platform, reason), seqs in alike.items():
+            end(transaction, platform, Ending(seqs, State.DEAD, reason), blocks=False)
+
+    @staticmethod
     def _coalesce(transaction: Transaction, platform: int, first: int, last: int) -> None:
         """Let the newest of each key take the place of the older ones that are in no frozen batch."""
         where = (first, last, platform)
@@ -157,18 +172,20 @@ class Accepts:
 class _Rows:
     """The rows of a group that will be inserted, in one sequence."""
 
-    __slots__ = ("bodies", "facts", "first", "next", "remembered")
+    __slots__ = ("bodies", "dead", "facts", "first", "next", "remembered")
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.next = first
         self.facts: list[tuple[Any, ...]] = []
         self.bodies: list[bytes] = []
+        self.dead: dict[int, str] = {}  # place in this group -> why
         self.remembered: list[bytes] = []
 
     def take(self, post: Post) -> int:
         """Add a whole post; return its first sequence number."""
         seq = self.next
+        self.dead.update((seq - self.first + index, reason) for index, reason in post.dead.items())
         self.facts += post.facts
         self.bodies += post.bodies
         self.next += len(post.bodies)
@@ -180,6 +197,8 @@ class _Rows:
             identity = post.idempotency.get(index)
             if identity is not None:
                 self.remembered.append(b"%b%b%d" % (*identity, self.next - self.first))
+            if index in post.dead:
+                self.dead[self.next - self.first] = post.dead[index]
             self.facts.append(post.facts[index])
             self.bodies.append(post.bodies[index])
             self.next += 1

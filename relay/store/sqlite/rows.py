@@ -52,13 +52,14 @@ class Facts(NamedTuple):
 class Post:
     """The rows of one ``accept``, ready to be bound."""
 
-    __slots__ = ("bodies", "bytes", "facts", "future", "idempotency", "weight")
+    __slots__ = ("bodies", "bytes", "dead", "facts", "future", "idempotency", "weight")
 
     def __init__(self, future: "asyncio.Future[Accepted]") -> None:
         self.future = future
         self.bodies: list[bytes] = []
         self.facts: list[tuple[Any, ...]] = []  # Facts, as plain tuples: making them is half as dear
         self.idempotency: dict[int, tuple[bytes, bytes]] = {}  # row -> hash, digest
+        self.dead: dict[int, str] = {}  # row -> why it is dead from the start
         self.bytes = 0
         self.weight = 0
 
@@ -71,7 +72,7 @@ def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Ac
     of: str | None = None
     number, prefix = 0, b""
     hashed: int | None
-    for platform, payload, key, event, lane, expires_s, idempotency_key, content_type, traceparent, group in rows:
+    for platform, payload, key, event, lane, expires_s, idempotency_key, content_type, traceparent, group, dead in rows:
         if platform != of:
             of, number, prefix = platform, names.number(platform), names.key_prefix(platform)
         hashed = None if key is None else names.key_hash(prefix, key.encode())
@@ -79,6 +80,8 @@ def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Ac
         if idempotency_key is not None:
             idem = names.idempotency_hash(prefix, idempotency_key)
             post.idempotency[len(bodies)] = (idem, names.body_digest(payload, key, event))
+        if dead is not None:
+            post.dead[len(bodies)] = dead
         size = len(payload)
         total += size
         facts.append((number, group, hashed, lane, size, expires_s, key, event, content_type, traceparent, idem))
