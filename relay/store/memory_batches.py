@@ -43,6 +43,7 @@ class Batches:
             return self._claim(wish, wish.group, now)
         groups = self._groups(wish.platform, now)
         if all(waiting.group == "" for waiting in groups):
+            self._served.pop(wish.platform, None)
             return self._claim(replace(wish, group=""), "", now)
         last = self._served.get(wish.platform, "")
         groups.sort(key=lambda waiting: (waiting.group <= last, waiting.group))
@@ -55,7 +56,7 @@ class Batches:
 
     def _groups(self, platform: str, now: float) -> list[Waiting]:
         """Return the groups of a platform that have something."""
-        heads = self._shelf.groups(platform)
+        heads = self._shelf.groups(platform, now)
         resends: dict[str, float] = {}
         for batch in self._of.get(platform, {}).values():
             if not batch.attempt_id and batch.expires_at > now:
@@ -74,10 +75,10 @@ class Batches:
         """
         order = lane_order(wish.turn)
         heads = self._shelf.heads(wish.platform, group)
-        due = packing_order([lane for lane in order if heads.next_at(lane) <= now], probe=wish.probe)
+        due = packing_order([lane for lane in order if heads.next_at(lane, now) <= now], probe=wish.probe)
         resend, resend_at = self._resend(wish.platform, group, now)
         if not due and resend is None:
-            return self._nothing_due(heads, resend_at)
+            return self._nothing_due(heads, resend_at, now)
         wait = self._slots.ready(wish.platform, group, now)
         if wait is not None:
             return wait
@@ -91,7 +92,7 @@ class Batches:
         if resend is not None:
             return self._send(resend, wish, now)
         if fresh is None:
-            return self._nothing_due(heads, resend_at)
+            return self._nothing_due(heads, resend_at, now)
         return WaitUntil(min(fresh.at, resend_at), fresh.reason, fresh.missing)
 
     def _resend(self, platform: str, group: str, now: float) -> tuple[Frozen | None, float]:
@@ -106,8 +107,8 @@ class Batches:
         return best, min((batch.due_at for batch in waiting), default=math.inf)
 
     @staticmethod
-    def _nothing_due(heads: Heads, resend_at: float) -> WaitUntil:
-        at = min(resend_at, heads.first_at())
+    def _nothing_due(heads: Heads, resend_at: float, now: float) -> WaitUntil:
+        at = min(resend_at, heads.first_at(now))
         return WaitUntil(at, "idle" if at == math.inf else "retry")
 
     def _pack(
@@ -121,8 +122,6 @@ class Batches:
                 row = heads.pop_due(lane, now)
                 if row is None:
                     break
-                if row.expires_at <= now:
-                    continue  # left to expire(); it is never sent again
                 if packer.offer(row.bytes):
                     taken.append((row, lane))
                 else:

@@ -114,24 +114,27 @@ class Heads:
         row.stamp += 1
         heapq.heappush(self._lanes[lane], (row.due_at, row.place, row.seq, row.stamp))
 
-    def next_at(self, lane: Lane) -> float:
-        """Return when the lane's first row is due; infinite when there is none."""
+    def next_at(self, lane: Lane, now: float) -> float:
+        """Return when the lane's first row is due; infinite when there is none.
+
+        Rows over their time are dropped: they are left to ``expire`` and never sent again.
+        """
         heap = self._lanes[lane]
         while heap:
             due_at, _, seq, stamp = heap[0]
             row = self._rows.get(seq)
-            if row is not None and row.stamp == stamp:
+            if row is not None and row.stamp == stamp and row.expires_at > now:
                 return due_at
             heapq.heappop(heap)
         return math.inf
 
-    def first_at(self) -> float:
+    def first_at(self, now: float) -> float:
         """Return when the first row of all lanes is due; infinite when there is none."""
-        return min(map(self.next_at, Lane))
+        return min(self.next_at(lane, now) for lane in Lane)
 
     def pop_due(self, lane: Lane, now: float) -> Row | None:
         """Take out the lane's next row if it is due; one that is not used must be pushed again."""
-        if self.next_at(lane) > now:
+        if self.next_at(lane, now) > now:
             return None
         return self._rows[heapq.heappop(self._lanes[lane])[2]]
 
@@ -158,10 +161,10 @@ class Shelf:
             heads = groups[group] = Heads(self.rows)
         return heads
 
-    def groups(self, platform: str) -> dict[str, float]:
+    def groups(self, platform: str, now: float) -> dict[str, float]:
         """Return when the first row of each group with claimable rows is due; forgets groups without any."""
         groups = self._heads.get(platform, {})
-        first = {group: heads.first_at() for group, heads in groups.items()}
+        first = {group: heads.first_at(now) for group, heads in groups.items()}
         for group, at in first.items():
             if at == math.inf:
                 del groups[group]

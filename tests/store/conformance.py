@@ -6,6 +6,7 @@ Backends that outlive their process also take ``DurabilityConformance``.
 from tests.store.accepting import AcceptingConformance
 from tests.store.claiming import ClaimingConformance
 from tests.store.durability import DurabilityConformance
+from tests.store.grouping import GroupingConformance
 from tests.store.keeping import KeepingConformance
 from tests.store.operating import OperatingConformance
 from tests.store.settling import SettlingConformance
@@ -14,6 +15,11 @@ __all__ = ["Conformance", "DurabilityConformance"]
 
 
 class Conformance(
-    AcceptingConformance, ClaimingConformance, SettlingConformance, OperatingConformance, KeepingConformance
+    AcceptingConformance,
+    ClaimingConformance,
+    GroupingConformance,
+    SettlingConformance,
+    OperatingConformance,
+    KeepingConformance,
 ):
     """What memory and every other backend promise alike."""

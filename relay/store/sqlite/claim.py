@@ -8,7 +8,7 @@ import math
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, chain, islice
 from typing import Any
 
 import msgspec
@@ -33,8 +33,9 @@ SELECT {", ".join(_LANE_DUE.format(lane=int(lane)) for lane in Lane)},
    AND expires_at > ?3 ORDER BY root = number, due_at, number LIMIT 1),
   (SELECT due_at FROM batch INDEXED BY batch_due WHERE platform = ?1 AND grp = ?2 AND state = 0 AND expires_at > ?3
    ORDER BY due_at LIMIT 1),
-  EXISTS (SELECT 1 FROM callback INDEXED BY callback_ready WHERE platform = ?1 AND head = 1 AND grp > '')
-  OR EXISTS (SELECT 1 FROM batch INDEXED BY batch_due WHERE platform = ?1 AND state = 0 AND grp > '')
+  EXISTS (SELECT 1 FROM callback INDEXED BY callback_ready
+          WHERE platform = ?1 AND head = 1 AND grp > '' AND expires_at > ?3)
+  OR EXISTS (SELECT 1 FROM batch INDEXED BY batch_due WHERE platform = ?1 AND state = 0 AND grp > '' AND expires_at > ?3)
 """  # noqa: S608 - lanes are numbers of an enum
 _LANE_NEXT = """(SELECT min(due_at) FROM callback INDEXED BY callback_ready
   WHERE platform = ?1 AND grp = ?2 AND prio = {lane} AND head = 1 AND due_at > ?3)"""
@@ -81,17 +82,20 @@ class Claims:
             if wish.group is not None or not others:
                 return self._claim(transaction, replace(wish, group=wish.group or ""), where, due)
             self._served[platform] = ""
+        groups = waiting_groups(transaction, platform, self._served[platform])
+        first = list(islice(groups, 2))
+        if all(waiting.group == "" for waiting in first):
+            del self._served[platform]
+            return self._claim_turn(transaction, platform, replace(wish, group=""))
         claimed = rotate(
             wish,
             transaction.now,
-            groups=waiting_groups(transaction, platform, self._served[platform]),
+            groups=chain(first, groups),
             slots=self._slots,
             claim=lambda own: self._claim_turn(transaction, platform, own),
         )
         if isinstance(claimed, Batch):
             self._served[platform] = claimed.group
-        elif claimed.reason == "idle":
-            del self._served[platform]
         return claimed
 
     def _claim_turn(self, transaction: Transaction, platform: int, wish: Wish) -> Batch | WaitUntil:
