@@ -12,7 +12,6 @@ from relay.policy.stop import Stop
 
 # With so many groups stopped at once it is the platform that is overloaded, and it is stopped as a whole.
 MOST_STOPPED = 1000
-_SWEEP_FROM = 64  # stops are looked through when they are this many, and again whenever their number has doubled
 
 
 @dataclass(slots=True)
@@ -23,7 +22,6 @@ class GroupStops:
     cap_s: float
     _stops: dict[str, Stop] = field(default_factory=dict)
     _changed: set[str] = field(default_factory=set)
-    _sweep_at: int = _SWEEP_FROM
 
     def get(self, group: str) -> Stop:
         """Return the group's stop, or a new one that counts only once it is ``kept``."""
@@ -43,7 +41,7 @@ class GroupStops:
         """Return whether one more group in force would be too many."""
         if group in self._stops or len(self._stops) < MOST_STOPPED:
             return False
-        self._sweep(now, untried_s=0.0)
+        self._sweep(now, after_s=0.0)
         return len(self._stops) >= MOST_STOPPED
 
     def in_force(self, now: float) -> Iterator[tuple[str, Stop]]:
@@ -56,9 +54,7 @@ class GroupStops:
         The test goes alone: with a request of the group ``under_way`` the group waits for its answer. The second value
         says whether what was refused shall be tried again rather than other callbacks (see ``suspicion``).
         """
-        if len(self._stops) >= self._sweep_at:
-            self._sweep(now, untried_s=self.cap_s)
-            self._sweep_at = max(_SWEEP_FROM, 2 * len(self._stops))
+        self._sweep(now, after_s=self.cap_s)
         closed: dict[str, float] = {}
         resuming: dict[str, bool] = {}
         for group, stop in self._stops.items():
@@ -76,13 +72,16 @@ class GroupStops:
             stop.stopped_until = now
             self._changed.add(group)
 
-    def _sweep(self, now: float, *, untried_s: float) -> None:
-        """Forget stops that are over: tried and without suspicion, or over for ``untried_s``."""
-        for group, stop in list(self._stops.items()):
-            tried = not stop.resuming and not stop.suspicion.strikes
-            if stop.stopped_until <= (now if tried else now - untried_s):
-                del self._stops[group]
-                self._changed.add(group)
+    def _sweep(self, now: float, *, after_s: float) -> None:
+        """Forget stops that are over: something was accepted and nothing is suspected, or over for ``after_s``."""
+        past = [
+            group
+            for group, stop in self._stops.items()
+            if stop.stopped_until <= (now - after_s if stop.level or stop.suspicion.strikes else now)
+        ]
+        for group in past:
+            del self._stops[group]
+        self._changed.update(past)
 
     def take_changes(self) -> dict[str, dict[str, Any] | None]:
         """Return, once, what changed for the store to keep: None for a stop that is over."""
