@@ -12,6 +12,8 @@ from relay.config.load import load, loads
 from relay.config.platform import Breaker
 from relay.config.problems import CODES, ConfigInvalid
 from relay.core.model import Outcome, PlatformRules, Quota, Rate
+from relay.daemon.intake import platform_intakes
+from relay.delivery.terms import compile_terms
 from relay.wire.classify import compile_rule
 
 ROOT = Path(__file__).parents[2]
@@ -302,6 +304,47 @@ platforms:
     assert [(one.line, one.col, one.code) for one in config.warnings] == [
         (2, 18, "W006"), (3, 10, "W003"), (5, 12, "W001"), (6, 3, "W005"), (6, 12, "W004"),
     ]  # fmt: skip
+
+
+def test_groups(tmp_path: Path) -> None:
+    """``group``, a quota ``per: group`` and a rule's ``scope`` are read; such a quota without groups is a warning."""
+    config = loaded(
+        tmp_path,
+        """
+version: 1
+quotas: {shop: {rate: 10/s, per: group}, app: {rate: 40/s}}
+platforms:
+  a: {url: https://a/, group: shop_id, quotas: [shop, app],
+      classify: [{status: 429, as: throttled, scope: platform}, {status: 200, as: ok}]}
+  b: {url: https://b/, quotas: [app, shop]}
+""",
+    )
+    assert config.store_rules().quotas == {
+        "shop": Quota("shop", (Rate(10, 1.0),), per_group=True),
+        "app": Quota("app", (Rate(40, 1.0),)),
+    }
+    a, b = config.platforms["a"], config.platforms["b"]
+    assert (a.group, b.group) == ("shop_id", None)
+    assert [compile_rule(rule.model_dump(by_alias=True)).scope for rule in a.classify] == ["platform", "group"]
+    assert [(one.line, one.col, one.code) for one in config.warnings] == [(7, 38, "W007")]
+    assert [compile_terms(name, platform).grouped for name, platform in config.platforms.items()] == [True, False]
+    found = platform_intakes(config)["a"]
+    assert (found.needs_json, found.group_path) == (True, "shop_id")
+    assert found.group is not None
+    assert found.group(b'{"shop_id": 7}') == "7"
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("group: shop.[", "E027"),
+        ("classify: [{status: 200, as: ok, scope: group}]", "E030"),
+        ("classify: [{status: 429, as: throttled, scope: shop}]", "E015"),
+    ],
+)
+def test_mistakes_with_groups(tmp_path: Path, line: str, code: str) -> None:
+    """A path that does not compile, a scope without a meaning, and one that does not exist."""
+    assert [one.code for one in platform(tmp_path, line)] == [code]
 
 
 def test_the_committed_schema_is_current() -> None:

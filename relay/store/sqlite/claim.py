@@ -35,7 +35,8 @@ SELECT {", ".join(_LANE_DUE.format(lane=int(lane)) for lane in Lane)},
    ORDER BY due_at LIMIT 1),
   EXISTS (SELECT 1 FROM callback INDEXED BY callback_ready
           WHERE platform = ?1 AND head = 1 AND grp > '' AND expires_at > ?3)
-  OR EXISTS (SELECT 1 FROM batch INDEXED BY batch_due WHERE platform = ?1 AND state = 0 AND grp > '' AND expires_at > ?3)
+  OR EXISTS (SELECT 1 FROM batch INDEXED BY batch_due
+             WHERE platform = ?1 AND state = 0 AND grp > '' AND expires_at > ?3)
 """  # noqa: S608 - lanes are numbers of an enum
 _LANE_NEXT = """(SELECT min(due_at) FROM callback INDEXED BY callback_ready
   WHERE platform = ?1 AND grp = ?2 AND prio = {lane} AND head = 1 AND due_at > ?3)"""
