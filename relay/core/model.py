@@ -124,7 +124,8 @@ class Wish:
     """What a platform would send now.
 
     With ``group`` None the groups take turns: of those with something due that may send, the one next after the group
-    served last. A batch holds one group; "" is the group of a platform without groups.
+    served last. A batch holds one group; "" is the group of a platform without groups, which ``closed`` and
+    ``resuming`` never name.
     """
 
     platform: str

@@ -76,8 +76,9 @@ class Shops:
         parts: dict[str, object] = {"delivered": own}
         if what == "throttled":
             parts = {"requeue": [Requeue(own, again_at, False, "busy")]}
-            self.closed[batch.group] = again_at
-            self.resuming[batch.group] = self.dice.random() < 0.5
+            if batch.group:
+                self.closed[batch.group] = again_at
+                self.resuming[batch.group] = self.dice.random() < 0.5
         elif what == "resend":
             parts = {"resend": Resend(again_at, True, "timeout")}
         elif what == "split" and len(own) > 1:

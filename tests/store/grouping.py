@@ -82,6 +82,15 @@ class GroupingConformance:
         harness.clock.advance(57)
         assert payloads(await claimed(store, any_group())) == [b"a1"]
 
+    async def test_slots_of_no_group_bind_no_other(self, harness: Harness) -> None:
+        """Those without a group are one by themselves under a quota per group."""
+        store = await harness.open(rules(rate=Rate(1, 60.0), per_group=True))
+        await post(store, *of("", 2), *of("a", 1))
+        got = [await claimed(store, any_group()) for _ in range(2)]
+        assert {batch.group for batch in got} == {"", "a"}
+        await post(store, *of("b", 1))
+        assert (await claimed(store, any_group())).group == "b"
+
     async def test_slots_of_all_bind_all(self, harness: Harness) -> None:
         """A limit that the groups share stops them all, and a platform with nothing due does not stand in line."""
         store = await harness.open(rules("shop", "mall", shared=Rate(1, 10.0)))
