@@ -1,4 +1,4 @@
-"""``relay config``: check, show and compare configuration files without a daemon."""
+"""``relay config``: check, show, try and compare configuration files without a daemon."""
 
 import click
 
@@ -7,6 +7,7 @@ from relay.cli.output import to_json
 from relay.config.diff import Change, difference
 from relay.config.effective import as_scalar, as_tree, as_yaml, effective
 from relay.config.jsonschema import json_schema_text
+from relay.config.problems import ConfigInvalid
 from relay.config.translate import dotted
 
 
@@ -42,6 +43,36 @@ def show(option: str | None, argument: str | None, origin: bool, output: str) ->
         )
     else:
         click.echo(to_json(as_tree(settings), indent=2))
+
+
+@config.command()
+@click.argument("cases")
+@click.option("-c", "--config", "option", metavar="FILE", help="The file; also $RELAY_CONFIG.")
+def test(cases: str, option: str | None) -> None:
+    """Try the posts in the file CASES on the routes and platforms, without sending anything.
+
+    CASES is a list of {payload, event, key, platform, expect: {to: [...], key: ..., refused: CODE}}.
+    """
+    from relay.cli.cases import failures, read_cases  # loads what intake needs, which the other commands do not
+    from relay.cli.trial import Trial
+
+    trial = Trial(load_config(chosen_file(option)))
+    failed = 0
+    try:
+        found = read_cases(cases)
+    except ConfigInvalid as invalid:
+        click.echo(str(invalid))
+        raise click.exceptions.Exit(1) from None
+    for case in found:
+        try:
+            wrong = failures(case, trial.post(case.payload, case.headers, platform=case.platform))
+        except KeyError:
+            wrong = [f"there is no platform {case.platform!r}"]
+        failed += bool(wrong)
+        click.echo(f"{'FAIL' if wrong else 'ok  '} {cases}:{case.line}: {'; '.join([case.name, *wrong])}")
+    click.echo(f"{count(len(found), 'case')}, {failed} failed")
+    if failed or not found:
+        raise click.exceptions.Exit(1)
 
 
 @config.command()

@@ -164,6 +164,10 @@ _WHY = {
     "state": "changed state meanwhile",
     "no_payload": "the payload was dropped",
     "gone": "pruned meanwhile",
+    "no_route": "still no route takes it (relay explain --payload says why)",
+    "invalid_json": "a platform of its route needs JSON, the payload is none",
+    "too_large": "a platform of its route takes no payload of this size",
+    "store_full": "the store is full",
 }
 
 

@@ -44,6 +44,15 @@ def distance(at: float, *, now: float) -> str:
     return f"in {whole}" if away_s > 0 else f"{whole} ago"
 
 
+def size(count: float) -> str:
+    """Return bytes as people say them: ``4.1 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
 def window(seconds: float) -> str:
     """Return a quota window as the configuration writes it: ``s``, ``min``, ``h``, ``day``, ``90s``."""
     names = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day"}

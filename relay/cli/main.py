@@ -34,12 +34,17 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "status": Subcommand("relay.cli.status", "status", "Show every platform's state and the ledger."),
     "ls": Subcommand("relay.cli.callbacks", "ls", "List callbacks."),
     "show": Subcommand("relay.cli.callbacks", "show", "Show one callback with its attempts."),
+    "explain": Subcommand("relay.cli.explain", "explain", "Say why a callback waits, or where one would go."),
     "dead": Subcommand("relay.cli.dead", "dead", "List, retry or drop dead letters."),
     "pause": Subcommand("relay.cli.platforms", "pause", "Stop sending to a platform."),
     "resume": Subcommand("relay.cli.platforms", "resume", "Go on sending to a platform."),
     "flush": Subcommand("relay.cli.platforms", "flush", "Send what is queued without waiting for more."),
     "reload": Subcommand("relay.cli.reload", "reload", "Put the configuration file in force."),
-    "config": Subcommand("relay.cli.config", "config", "Check and show the configuration file."),
+    "config": Subcommand("relay.cli.config", "config", "Check, show and try the configuration file."),
+    "doctor": Subcommand("relay.cli.doctor", "doctor", "Examine everything and recount the ledger from rows."),
+    "simulate": Subcommand(
+        "relay.cli.simulate", "simulate_command", "Try a configuration on a modelled platform, in virtual time."
+    ),
     "sandbox": Subcommand("relay.cli.sandbox", "sandbox", "Run a platform stand-in with limits and faults."),
 }
 """Every subcommand by name; a new one is a module in ``relay/cli`` and a line here."""

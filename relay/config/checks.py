@@ -5,11 +5,17 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
+from relay.config.answers import unreachable
+from relay.config.auth import OAuth2Auth, UseAuth, sent_header
+from relay.config.platform import Platform
 from relay.config.problems import BadValue, quoted
+from relay.config.rules import Rule
 from relay.config.schema import Config
 from relay.config.secrets import is_secret_key
+from relay.config.sign import MessageSign
 from relay.config.translate import Finding, dotted
 from relay.config.yamlsource import KeyPath
+from relay.core.model import UNROUTED
 
 PLATFORMS: KeyPath = ("platforms",)
 _LOOPBACK = ("localhost", "::1")
@@ -34,6 +40,8 @@ def contradictions(config: Config) -> Iterator[Finding]:
         yield from _burst(("quotas", name), quota)
     for name, platform in config.platforms.items():
         yield from _burst(("platforms", name), platform)
+        yield from _rules(("platforms", name), platform)
+        yield from _fields(("platforms", name), platform)
         for index, wanted in enumerate(platform.quotas):
             path = ("platforms", name, "quotas", index)
             if wanted not in config.quotas:
@@ -49,6 +57,58 @@ def contradictions(config: Config) -> Iterator[Finding]:
                 )
             elif wanted in platform.quotas[:index]:
                 yield _at(path, "E051", f"{dotted(path)}: the quota {quoted(wanted)} is named twice")
+    yield from _routes(config)
+    yield from _paths(config)
+
+
+def _routes(config: Config) -> Iterator[Finding]:
+    """Check that every route can be reached, and leads somewhere."""
+    last: int | None = None
+    for index, route in enumerate(config.routes):
+        path: KeyPath = ("routes", index)
+        if last is not None:
+            text = f"{dotted(path)} is never reached: routes[{last}] takes what is left"
+            yield _at(path, "E064", text, "let `otherwise` be the last entry", at_key=True)
+        elif route.otherwise is not None:
+            last = index
+        else:
+            earlier = next((at for at, other in enumerate(config.routes[:index]) if other.takes_all_of(route)), None)
+            if earlier is not None:
+                text = f"{dotted(path)} is never reached: routes[{earlier}] takes all that it matches"
+                yield _at(path, "E064", text, "the first match decides: put the narrower route first", at_key=True)
+        lists: list[tuple[KeyPath, tuple[str, ...]]] = [((*path, "to"), route.to or ())]
+        if route.otherwise is not None:
+            lists.append(((*path, "otherwise", "to"), route.otherwise.to))
+        for place, names in lists:
+            for at, name in enumerate(names):
+                if name not in config.platforms and name != UNROUTED:
+                    yield _unknown_platform((*place, at), name, config)
+
+
+def _unknown_platform(path: KeyPath, name: str, config: Config) -> Finding:
+    close = get_close_matches(name, config.platforms, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(config.platforms)}"
+    text = f"{dotted(path)}: there is no platform {quoted(name)}"
+    return _at(path, "E062", text, hint, relies_on=[("platforms", name)])
+
+
+def _paths(config: Config) -> Iterator[Finding]:
+    """Check that no two platforms take callbacks at one path."""
+    owners: dict[str, str] = {}
+    for name, platform in config.platforms.items():
+        if platform.accept is not None:
+            owner = owners.setdefault(platform.accept.path, name)
+            if owner != name:
+                path = ("platforms", name, "accept", "path")
+                what = f"{dotted(path)}: {platform.accept.path} already belongs to {owner}"
+                yield _at(path, "E063", what, "give each platform a path of its own")
+
+        yield from _authorised(config, name)
+        if isinstance(platform.sign, MessageSign):
+            for component in platform.sign.unset(platform.headers):
+                where: KeyPath = ("platforms", name, "sign", "components")
+                what = f"{dotted(where)}: no request carries the header {quoted(component)}"
+                yield _at(where, "E051", what, "set it under headers, or leave it out")
 
 
 def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
@@ -63,7 +123,8 @@ def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
             if platform.group is None and wanted in config.quotas and config.quotas[wanted].per == "group":
                 place: KeyPath = ("platforms", name, "quotas", index)
                 text = f"{dotted(place)}: {quoted(wanted)} is per group, but platforms.{name} has no group"
-                yield _at(place, "W007", text, "set group:, such as shop_id; until then all its requests are one group")
+                yield _at(place, "W009", text, "set group:, such as shop_id; until then all its requests are one group")
+    yield from _credentials(config)
     if not config.ingest.token:
         for index, address in enumerate(config.ingest.listen):
             if not _is_local(address):
@@ -80,11 +141,53 @@ def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
                 f"{dotted(path)} has credentials in it",
                 "put them into headers as a ${file:...} reference",
             )
-        elif parts.scheme == "http" and not _is_loopback(parts.hostname or "") and _sends_secret(platform.headers):
-            yield _at(path, "W004", f"{dotted(path)}: its secret headers travel unencrypted over http", "use https")
+        elif parts.scheme == "http" and not _is_loopback(parts.hostname or "") and _sends_secret(platform):
+            yield _at(path, "W004", f"{dotted(path)}: its secrets travel unencrypted over http", "use https")
         if limit_is_set and platform.batch.max_bytes < config.ingest.max_body:
             text = f"platforms.{name}: payloads above batch.max_bytes are refused, though ingest.max_body allows them"
             yield _at(("platforms", name, "batch", "max_bytes"), "W005", text)
+
+
+def _authorised(config: Config, name: str) -> Iterator[Finding]:
+    """Check that a named credential is there, and that it does not share its header with another."""
+    platform = config.platforms[name]
+    path: KeyPath = ("platforms", name, "auth")
+    auth: Any = platform.auth
+    if isinstance(auth, UseAuth):
+        if auth.use not in config.credentials:
+            close = get_close_matches(auth.use, config.credentials, 1)
+            known = (
+                f"known are {', '.join(config.credentials)}" if config.credentials else "add it under `credentials:`"
+            )
+            hint = f"did you mean {close[0]!r}?" if close else known
+            what = f"{dotted((*path, 'use'))}: there is no credential {quoted(auth.use)}"
+            yield _at((*path, "use"), "E055", what, hint, relies_on=[("credentials", auth.use)])
+            return
+        auth = config.credentials[auth.use]
+    header = sent_header(auth)
+    if header is not None and any(header.lower() == other.lower() for other in platform.headers):
+        what = f"{dotted(path)}: the header {header} is also set under headers"
+        yield _at(path, "E051", what, "remove one of them", relies_on=[("platforms", name, "headers")])
+
+
+def _credentials(config: Config) -> Iterator[Finding]:
+    """Warn of credentials that nobody uses, travel in the clear, or would not outlast a restart."""
+    used = {platform.auth.use for platform in config.platforms.values() if isinstance(platform.auth, UseAuth)}
+    for name in config.credentials:
+        if name not in used:
+            yield _at(("credentials", name), "W008", f"no platform uses the credential {quoted(name)}", at_key=True)
+    found: list[tuple[KeyPath, Any]] = [(("credentials", name), auth) for name, auth in config.credentials.items()]
+    found += [(("platforms", name, "auth"), platform.auth) for name, platform in config.platforms.items()]
+    for path, auth in found:
+        if not isinstance(auth, OAuth2Auth):
+            continue
+        parts = urlsplit(auth.token_url)
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            where = (*path, "token_url")
+            yield _at(where, "W004", f"{dotted(where)}: secrets and tokens travel unencrypted over http", "use https")
+        if auth.grant == "refresh_token" and config.store.token_key is None:
+            what = f"{dotted(path)}: a new refresh token, where the endpoint hands one out, is lost at a restart"
+            yield _at(path, "W007", what, "set store.token_key")
 
 
 def _at(
@@ -113,6 +216,27 @@ def _burst(owner: KeyPath, section: Any) -> Iterator[Finding]:
         yield _at(path, "E051", what, f"write {tightest.limit} or less, or leave it out", relies_on=[(*owner, "rate")])
 
 
+def _rules(owner: KeyPath, platform: Platform) -> Iterator[Finding]:
+    """Find rules that an earlier one leaves nothing for."""
+    lists: list[tuple[KeyPath, tuple[Rule, ...]]] = [((*owner, "classify"), platform.classify)]
+    if platform.results is not None:
+        lists.append(((*owner, "results", "classify"), platform.results.classify))
+    if platform.confirm is not None:
+        lists.append(((*owner, "confirm", "classify"), platform.confirm.classify))
+    for path, rules in lists:
+        for later, first in unreachable(rules):
+            what = f"{dotted((*path, later))} can never match: rule {first} holds whenever it does"
+            yield _at((*path, later), "E056", what, f"put it before rule {first}, or remove it", relies_on=[path])
+
+
+def _fields(owner: KeyPath, platform: Platform) -> Iterator[Finding]:
+    """Check that a URL or method with fields of the callback goes with an envelope of one."""
+    for name, text in (("url", platform.url), ("method", platform.method)):
+        if "{" in text and not platform.envelope.goes_alone:
+            what = f"{dotted((*owner, name))} uses fields of the callback, but a request holds several"
+            yield _at((*owner, name), "E051", what, "write envelope: single", relies_on=[(*owner, "envelope")])
+
+
 def _listeners(config: Config) -> Iterator[Finding]:
     seen: dict[str, str] = {}
     for side, section in (("ingest", config.ingest), ("admin", config.admin)):
@@ -138,12 +262,14 @@ def _is_loopback(host: str) -> bool:
     return host in _LOOPBACK or host.startswith("127.")
 
 
-def _sends_secret(headers: dict[str, str]) -> bool:
-    return any(is_secret_key((name,)) for name in headers)
+def _sends_secret(platform: Platform) -> bool:
+    return platform.auth is not None or any(is_secret_key((name,)) for name in platform.headers)
 
 
 def _literal_secrets(value: Any, path: KeyPath) -> Iterator[Finding]:
     """Yield each secret typed into the file itself."""
+    if path[2:] in (("envelope", "item"), ("confirm", "body")):
+        return  # paths into payloads, whatever their names
     if isinstance(value, dict):
         for key, child in value.items():
             yield from _literal_secrets(child, (*path, key))

@@ -7,7 +7,7 @@ from relay.config.effective import effective
 from relay.config.schema import Config
 from relay.config.yamlsource import KeyPath
 
-_RESTART = (("ingest", "listen"), ("admin", "listen"), ("store", "url"))
+_RESTART = (("ingest", "listen"), ("admin", "listen"), ("store", "url"), ("store", "token_key"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,9 @@ def difference(old: Config, new: Config) -> Difference:
     )
     shown = {change.path[: 2 if change.path[0] == "platforms" else 1] for change in changes}
     differing: list[KeyPath] = [("platforms", name) for name in changed]
-    differing += [(name,) for name in ("ingest", "admin", "store") if getattr(old, name) != getattr(new, name)]
+    differing += [
+        (name,) for name in ("ingest", "admin", "store", "credentials") if getattr(old, name) != getattr(new, name)
+    ]
     return Difference(
         added=tuple(name for name in new.platforms if name not in old.platforms),
         removed=tuple(name for name in old.platforms if name not in new.platforms),

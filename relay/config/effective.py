@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from relay.config.merge import with_defaults, written_at
 from relay.config.schema import Config
 from relay.config.secrets import masked
-from relay.config.translate import model_in
+from relay.config.translate import model_for, model_in
 from relay.config.yamlsource import KeyPath, Mark
 
 BUILT_IN = "built in"
@@ -36,11 +36,12 @@ def effective(config: Config) -> list[Effective]:
 
 
 def _one_at_a_time(config: Config, setting: Effective) -> Effective:
-    """Show that a `single` envelope carries one callback, whatever its batch says."""
+    """Show that an envelope of one callback carries one, whatever its batch says."""
     if setting.path[0] == "platforms" and setting.path[2:] == ("batch", "max_items"):
         in_force = config.platforms[str(setting.path[1])].batch.max_items
         if in_force != setting.value:
-            return Effective(setting.path, in_force, "envelope: single")
+            kind = config.platforms[str(setting.path[1])].envelope.kind
+            return Effective(setting.path, in_force, f"envelope: {kind}")
     return setting
 
 
@@ -94,13 +95,14 @@ class _View:
             value = data[key] if given else field.default
             if value is None:
                 continue
-            inner = model_in(field.annotation)
+            annotation = field.annotation
+            inner = model_in(annotation)
             container = get_origin(field.annotation)
             if inner is not None and container is dict:
                 for child, settings in value.items():
-                    self.section(inner, settings, (*path, key, child))
+                    self.section(model_for(annotation, settings) or inner, settings, (*path, key, child))
             elif inner is not None and container is not tuple and isinstance(value, dict):
-                self.section(inner, value, (*path, key))
+                self.section(model_for(annotation, value) or inner, value, (*path, key))
             elif isinstance(value, dict) and value:
                 for child, leaf in value.items():
                     self._leaf((*path, key, child), leaf, given=True)

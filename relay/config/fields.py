@@ -8,7 +8,16 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    WithJsonSchema,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
@@ -89,6 +98,14 @@ def only_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def kind_or_use(value: Any) -> str | None:
+    """Return which form of a mapping with a ``kind`` is meant; one with ``use`` names what stands elsewhere."""
+    if isinstance(value, dict):
+        kind = value.get("kind")
+        return kind if isinstance(kind, str) else "use" if kind is None and "use" in value else None
+    return str(getattr(value, "kind", "use")) if isinstance(value, Section) else None
+
+
 def above_zero(seconds: float) -> float:
     """Refuse a duration or size of nothing."""
     if seconds <= 0:
@@ -108,12 +125,18 @@ Name = Annotated[str, PlainValidator(reading(texts.parse_name)), WithJsonSchema(
 JmesPath = Annotated[str, *_parsed(texts.parse_jmespath, r"[\s\S]+", "order_id", "order.id")]
 Regex = Annotated[re.Pattern[str], *_parsed(texts.parse_regex, r"[\s\S]*")]
 Url = Annotated[str, *_parsed(texts.parse_url, r"https?://[^\s#]+", "https://api.shop-a.example/callbacks")]
+Headers = Annotated[dict[str, str], AfterValidator(reading(texts.parse_headers))]
 Listen = Annotated[
     str, *_parsed(texts.parse_listen, r"unix:/.+|.+:\d{1,5}", "127.0.0.1:8787", "unix:/run/relay/relay.sock")
 ]
 Listens = Annotated[tuple[Listen, ...], BeforeValidator(as_tuple), _OneOrMany()]
 StoreUrl = Annotated[str, *_parsed(texts.parse_store_url, r"sqlite:[^:]+", "sqlite:relay.db")]
 UtcOffset = Annotated[float, *_parsed(texts.parse_utc_offset, r"UTC|Z|[+-]\d\d:\d\d", "+08:00")]
+Text = Annotated[str, PlainValidator(reading(texts.parse_text)), WithJsonSchema({"type": "string", "minLength": 1})]
+HeaderName = Annotated[str, PlainValidator(reading(texts.parse_header_name)), WithJsonSchema({"type": "string"})]
+SecretText = Annotated[str, *_parsed(texts.parse_secret_text, r"[\s\S]+", "${file:secret}")]
+SecretTexts = Annotated[tuple[SecretText, ...], BeforeValidator(as_tuple), _OneOrMany()]
 Secret = Annotated[str, *_parsed(texts.parse_secret, r"[!-~]+", "${file:token}")]
+TokenKey = Annotated[bytes, *_parsed(texts.parse_token_key, r"[0-9A-Fa-f]{64}|[0-9A-Za-z+/]{43}=", "${file:token_key}")]
 Names = Annotated[tuple[Name, ...], BeforeValidator(only_list)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(only_list)]

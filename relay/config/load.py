@@ -15,14 +15,17 @@ from relay.config.merge import with_defaults, written_at
 from relay.config.problems import CODES, BadValue, ConfigInvalid, Problem
 from relay.config.schema import Config, Origin
 from relay.config.secrets import Resolved, Resolver, scrub
-from relay.config.translate import Finding, dotted, findings
+from relay.config.translate import Finding, dotted, file_path, findings
 from relay.config.yamlsource import KeyPath, Source, parse_source, read_source
 
-_SECTIONS = ("ingest", "admin", "store", "quotas", "defaults")
+_SECTIONS = ("ingest", "admin", "store", "quotas", "credentials", "defaults")
 """Top-level mappings that may stand empty, with everything below them commented out."""
 
-_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E040", "E041"}
-"""Codes whose messages may quote a value, which must not happen to what a reference holds."""
+_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E032", "E033", "E040", "E041"}
+"""Codes whose messages may quote a value, which must not happen to what a reference holds.
+
+E032 and E033 are about several keys together, of which a secret is one; their messages never quote it.
+"""
 
 
 def load(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None) -> Config:
@@ -99,10 +102,12 @@ def _validate(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") -> Con
     except ValidationError as error:
         details = error.errors(include_url=False)
         for found, detail in zip(findings(details), details, strict=True):
-            if detail["type"] == "missing" and tuple(detail["loc"]) in dropped:
+            if detail["type"] == "missing" and file_path(detail["loc"]) in dropped:
                 continue  # already said: it stands there without a value
+            if detail["input"] == {} and any(gone[:-1] == found.path for gone in dropped):
+                continue  # already said: nothing is left of it but keys without a value
             desk.add(found)
-        failed = {tuple(part for part in detail["loc"] if part != "[key]") for detail in details} | dropped
+        failed = {file_path(detail["loc"]) for detail in details} | dropped
         config = _remainder(data, failed)
     else:
         failed = set(dropped)
@@ -132,10 +137,13 @@ def _remainder(data: dict[str, Any], failed: set[KeyPath]) -> Config | None:
     for name, key, filler in (("platforms", "url", "http://unknown.invalid/"), ("quotas", "rate", "1/s")):
         for section in data.get(name, {}).values():
             section.setdefault(key, filler)
-    try:
-        return Config.model_validate(data)
-    except ValidationError:
-        return None  # the first round has reported what is wrong here
+    for _ in range(2):
+        try:
+            return Config.model_validate(data)
+        except ValidationError as error:  # the first round has reported what is wrong here
+            for detail in error.errors(include_url=False):
+                _remove(data, file_path(detail["loc"])[:-1])  # what lacks a key of its own goes as a whole
+    return None
 
 
 def _remove(data: Any, path: KeyPath) -> None:

@@ -4,6 +4,8 @@ from typing import Any
 
 from relay.config.yamlsource import KeyPath
 
+_WITH_KIND = ("auth", "sign")
+
 
 def with_defaults(data: dict[str, Any]) -> tuple[dict[str, Any], dict[KeyPath, KeyPath]]:
     """Return the data with each platform complete, and where each value taken over stands in the file."""
@@ -18,7 +20,7 @@ def with_defaults(data: dict[str, Any]) -> tuple[dict[str, Any], dict[KeyPath, K
 
 
 def _merge(base: Any, over: Any, base_path: KeyPath, path: KeyPath, places: dict[KeyPath, KeyPath]) -> Any:
-    if not isinstance(base, dict) or not isinstance(over, dict):
+    if not isinstance(base, dict) or not isinstance(over, dict) or _is_another_form(base, over, path):
         return over
     merged = dict(over)
     for key, value in base.items():
@@ -28,6 +30,11 @@ def _merge(base: Any, over: Any, base_path: KeyPath, path: KeyPath, places: dict
             merged[key] = _copied(value)
             places[(*path, key)] = (*base_path, key)
     return merged
+
+
+def _is_another_form(base: dict[str, Any], over: dict[str, Any], path: KeyPath) -> bool:
+    """Tell whether a mapping with a ``kind`` is of another kind than the default, whose keys mean nothing to it."""
+    return path[-1] in _WITH_KIND and ("use" in over or over.get("kind", base.get("kind")) != base.get("kind"))
 
 
 def _copied(value: Any) -> Any:

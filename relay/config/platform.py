@@ -3,11 +3,15 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
+from relay.config.answers import Confirm, Results
+from relay.config.auth import Auth
+from relay.config.envelope import EnvelopeSetting
 from relay.config.fields import (
     BackoffRange,
     Duration,
+    Headers,
     JmesPath,
     Names,
     OrText,
@@ -22,36 +26,20 @@ from relay.config.fields import (
     setting,
 )
 from relay.config.problems import BadValue, quoted
+from relay.config.routes import DropInSettings
 from relay.config.rules import Rule
+from relay.config.sign import Sign
 from relay.core.model import PlatformRules, Quota
-
-_OWN_HEADERS = frozenset({"content-length", "content-encoding", "transfer-encoding", "connection"})
-
-
-def _parse_envelope(value: Any) -> str:
-    if isinstance(value, dict):
-        kind = f" ({value['kind']})" if isinstance(value.get("kind"), str) else ""
-        raise BadValue(
-            "E012", f"an envelope given as a mapping{kind} comes with a later version", "use array, ndjson or single"
-        )
-    if value not in ("array", "ndjson", "single"):
-        raise BadValue("E015", f"{quoted(value)} is not an envelope", "choices are array, ndjson, single")
-    return str(value)
+from relay.wire.target import METHODS
 
 
-def _parse_headers(value: dict[str, str]) -> dict[str, str]:
-    seen: set[str] = set()
-    for name, text in value.items():
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-            raise BadValue("E029", f"{quoted(name)} is not a header's name")
-        if name.lower() in _OWN_HEADERS:
-            raise BadValue("E029", f"the relay sets the header {name} itself", "remove it")
-        if name.lower() in seen:
-            raise BadValue("E029", f"the header {name} is given twice")
-        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text) or text != text.strip():
-            raise BadValue("E029", f"the value of header {name} has a line break or white space at its ends")
-        seen.add(name.lower())
-    return value
+def _parse_method(value: Any) -> str:
+    if isinstance(value, str) and (value in METHODS or re.fullmatch(r"\{[^{}]+\}", value)):
+        return value
+    meant = str(value).upper()
+    known = f"choices are {', '.join(METHODS)}, or a field of the callback in braces"
+    hint = f"did you mean {meant!r}?" if meant in METHODS else known
+    raise BadValue("E015", f"{quoted(value)} is not a method", hint)
 
 
 def _breaker_word(value: Any) -> Any:
@@ -68,12 +56,11 @@ def _learn_word(value: Any) -> Any:
     return value
 
 
-Envelope = Annotated[
-    Literal["array", "ndjson", "single"],
-    PlainValidator(reading(_parse_envelope)),
-    WithJsonSchema({"type": "string", "enum": ["array", "ndjson", "single"]}),
+Method = Annotated[
+    str,
+    PlainValidator(reading(_parse_method)),
+    WithJsonSchema({"anyOf": [{"enum": list(METHODS)}, {"type": "string", "pattern": r"^\{[^{}]+\}$"}]}),
 ]
-Headers = Annotated[dict[str, str], AfterValidator(reading(_parse_headers))]
 LearnLimit = Annotated[
     bool | Literal["observe"],
     PlainValidator(reading(_learn_word)),
@@ -116,7 +103,9 @@ class Breaker(Section):
 class PlatformSettings(Section):
     """Every key of a platform but its URL; `defaults` takes the same ones."""
 
-    method: Literal["POST", "PUT", "PATCH"] = setting("POST", "The HTTP method.")
+    method: Method = setting(
+        "POST", "The HTTP method; with an envelope of one callback also a field of it, such as {verb}."
+    )
     headers: Headers = setting({}, "Extra request headers, such as Authorization with a ${file:...} reference.")
     rate: Rates = setting(
         [],
@@ -134,9 +123,10 @@ class PlatformSettings(Section):
         "10s", "For the whole request; then the attempt is ambiguous and the same batch goes again."
     )
     batch: BatchLimits = setting({}, "How many callbacks may share one request.")
-    envelope: Envelope = setting(
+    envelope: EnvelopeSetting = setting(
         "array",
-        "How payloads become a body: array (a JSON array), ndjson (one per line), single (one per request, as is).",
+        "How payloads become a body: array (a JSON array), ndjson (one per line), single (one per request, as is), "
+        "cloudevents; or a mapping {kind: object, items_at: orders}.",
     )
     compress: Literal["none", "gzip", "zstd"] = setting(
         "gzip", "Compression of bodies from 1 KiB on; after a 415 the platform gets plain bodies."
@@ -172,10 +162,29 @@ class PlatformSettings(Section):
         [], "Ordered rules for what an answer means, for platforms that say 200 and put the error in the body."
     )
 
+    results: Results | None = setting(
+        None, "Where an answer says what became of each callback; not set: an answer is about the whole batch."
+    )
+    confirm: Confirm | None = setting(
+        None,
+        "A request that asks what became of one callback; not set: what no rule recognises is held for a person.",
+    )
+    accept: DropInSettings | None = setting(
+        None, "A path of the ingest listener that takes callbacks for this platform and answers as it would itself."
+    )
+    auth: Auth | None = setting(
+        None,
+        "What lets us in: kind bearer, basic, query (a fixed token) or oauth2 (a fetched one), or {use: NAME} of the "
+        "top-level `credentials`.",
+    )
+    sign: Sign | None = setting(
+        None, "How requests are signed, anew for each attempt: kind standard-webhooks, hmac, sorted or rfc9421."
+    )
+
     @model_validator(mode="after")
     def _single_goes_alone(self) -> "PlatformSettings":
-        """A `single` envelope carries one callback, whatever `batch.max_items` says for the other platforms."""
-        if self.envelope == "single" and self.batch.max_items != 1:
+        """An envelope of one callback carries one, whatever `batch.max_items` says for the other platforms."""
+        if self.envelope.goes_alone and self.batch.max_items != 1:
             self.__dict__["batch"] = self.batch.model_copy(update={"max_items": 1})
         return self
 
@@ -189,7 +198,10 @@ class PlatformDefaults(PlatformSettings):
 class Platform(PlatformSettings):
     """One destination with its own limits, packing, retries and queue."""
 
-    url: Url = required("Where requests go: http or https, without credentials in it.")
+    url: Url = required(
+        "Where requests go: http or https, without credentials in it. With an envelope of one callback its path and "
+        "query may use {key}, {id}, {event} and {JMESPath into the payload}."
+    )
 
     def private_quota(self, name: str) -> Quota | None:
         """Return the quota that only this platform, called ``name``, counts against."""

@@ -36,6 +36,8 @@ CODES: dict[str, str] = {
     "E029": "not a usable header",
     "E030": "not a usable classify rule",
     "E031": "not a text the relay can use here",
+    "E032": "not a usable signature",
+    "E033": "not a usable credential",
     # E04x: references to secrets
     "E040": "a reference cannot be resolved",
     "E041": "not a reference the relay knows",
@@ -45,6 +47,14 @@ CODES: dict[str, str] = {
     "E052": "an address is used twice",
     "E053": "there are no platforms",
     "E054": "the listener would be open to others",
+    "E055": "an unknown credential is named",
+    "E056": "a rule can never match",
+    # E06x: which callbacks are for whom
+    "E060": "not a usable route",
+    "E061": "not a usable path",
+    "E062": "an unknown platform is named",
+    "E063": "a path is taken already",
+    "E064": "a route can never match",
     # W0xx: worth knowing; the file is used all the same
     "W001": "credentials in a URL",
     "W002": "a secret is written in the file",
@@ -52,7 +62,9 @@ CODES: dict[str, str] = {
     "W004": "a secret travels unencrypted",
     "W005": "accepted payloads may be too large for the platform",
     "W006": "the listener is open to others",
-    "W007": "a quota per group without groups",
+    "W007": "rotated refresh tokens are lost at a restart",
+    "W008": "a credential is not used",
+    "W009": "a quota per group without groups",
 }
 """Every code and what it stands for. A code never changes its meaning; docs/config-errors.md explains each."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, model_validator
 
 from relay.config.fields import (
+    HeaderName,
     JmesPath,
     OrText,
     PositiveDuration,
@@ -22,7 +23,8 @@ from relay.config.problems import BadValue, quoted
 from relay.config.units import DURATION_PATTERN
 from relay.core.model import Outcome
 
-OUTCOMES = tuple(outcome.value for outcome in Outcome if outcome not in (Outcome.PLAIN, Outcome.DOWN, Outcome.CRASH))
+_OWN_OUTCOMES = (Outcome.PLAIN, Outcome.DOWN, Outcome.CRASH, Outcome.UNSENT)
+OUTCOMES = tuple(outcome.value for outcome in Outcome if outcome not in _OWN_OUTCOMES)
 """What a rule may say; the others are what the relay itself sees on the wire."""
 
 Scalar = str | int | float | bool | None
@@ -43,12 +45,6 @@ def _parse_status(value: Any) -> frozenset[int]:
     if not codes:
         raise BadValue("E030", "the list of statuses is empty, so the rule would never match")
     return frozenset(codes)
-
-
-def _parse_header_name(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
-        raise BadValue("E029", f"{quoted(value)} is not a header's name", "write a name such as Retry-After")
-    return value
 
 
 def _parse_outcome(value: Any) -> Outcome:
@@ -80,7 +76,6 @@ _STATUS_SCHEMA = {
 _SCALARS_SCHEMA = {"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}, "minItems": 1}
 
 Status = Annotated[frozenset[int], PlainValidator(reading(_parse_status)), WithJsonSchema(_STATUS_SCHEMA)]
-HeaderName = Annotated[str, PlainValidator(reading(_parse_header_name)), WithJsonSchema({"type": "string"})]
 RuleOutcome = Annotated[
     Outcome, PlainValidator(reading(_parse_outcome)), WithJsonSchema({"type": "string", "enum": list(OUTCOMES)})
 ]

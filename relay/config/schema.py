@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
+from relay.config.auth import AnyCredential, Credential, UseAuth
 from relay.config.fields import (
     Listens,
     Name,
@@ -19,12 +20,14 @@ from relay.config.fields import (
     Size,
     StoreUrl,
     Texts,
+    TokenKey,
     only_list,
     required,
     setting,
 )
 from relay.config.platform import Platform, PlatformDefaults
 from relay.config.problems import Problem
+from relay.config.routes import RouteSettings
 from relay.config.yamlsource import KeyPath, Mark
 from relay.core.model import Quota, StoreRules
 
@@ -78,6 +81,11 @@ class StoreSettings(Section):
     )
     max_size: Size = setting("2GiB", "Most room of used pages; nothing undelivered is ever dropped for room.")
     keep: Keep = setting({}, "How long finished callbacks stay.")
+    token_key: TokenKey | None = setting(
+        None,
+        "32 bytes as hex or base64, as a ${file:...} reference: tokens and rotated refresh tokens are kept beside the "
+        "store, encrypted with it. Not set: they live in memory and are fetched anew after a restart.",
+    )
 
 
 class QuotaSettings(Section):
@@ -109,8 +117,14 @@ class Config(Section):
     admin: Admin = setting({}, "Where operators, the console and Prometheus connect.")
     store: StoreSettings = setting({}, "Where callbacks lie until they are delivered.")
     quotas: dict[Name, QuotaSettings] = setting({}, "Limits shared by several platforms, by name.")
+    credentials: dict[Name, Credential] = setting(
+        {}, "What lets us into platforms, by name, for `auth: {use: NAME}`; platforms that share one share its token."
+    )
     defaults: PlatformDefaults = setting({}, "Keys every platform starts from.")
     platforms: dict[Name, Platform] = required("The destinations, by name; the name stands in URLs and metrics.")
+    routes: Annotated[tuple[RouteSettings, ...], BeforeValidator(only_list)] = setting(
+        [], "Which platforms get what is posted to /v1/callbacks; the first route that matches decides."
+    )
 
     _origin: Origin = PrivateAttr()
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())
@@ -129,6 +143,18 @@ class Config(Section):
     def store_path(self) -> Path:
         """The store's file; a relative one lies in ``$STATE_DIRECTORY``, else beside the configuration file."""
         return self._origin.state_directory / self.store.url.removeprefix("sqlite:")
+
+    @property
+    def token_path(self) -> Path:
+        """The file that keeps tokens, beside the store."""
+        return self.store_path.with_name(self.store_path.name + ".tokens")
+
+    def credential_of(self, platform: str) -> tuple[str, AnyCredential] | None:
+        """Return what a platform is authorised with, and the name under which it is shared; None for nothing."""
+        auth = self.platforms[platform].auth
+        if isinstance(auth, UseAuth):
+            return auth.use, self.credentials[auth.use]
+        return None if auth is None else (f"platform:{platform}", auth)
 
     def quota(self, name: str) -> Quota:
         """Return the shared quota called ``name``."""

@@ -21,6 +21,7 @@ _SECRET_KEY = re.compile(
     r"token|passw|secret|credential|private[_-]?key|api[_-]?key|access[_-]?key|authorization|cookie|signature",
     re.IGNORECASE,
 )
+_NO_SECRETS = frozenset(("token_url", "secret_name", "secret_encoding"))  # settings about one, that hold none
 _SECRET_PARAMETERS = ("key", "sig", "sign")
 
 
@@ -119,7 +120,7 @@ class Resolver:
 def is_secret_key(path: KeyPath) -> bool:
     """Tell whether a setting's own name says that its value is a secret."""
     name = next((part for part in reversed(path) if isinstance(part, str)), "")  # a list's items are its key's
-    return _SECRET_KEY.search(name) is not None
+    return name not in _NO_SECRETS and _SECRET_KEY.search(name) is not None
 
 
 def masked(path: KeyPath, value: Any) -> Any:

@@ -3,6 +3,7 @@
 Like ``units``, every function raises ``BadValue`` with what to write instead.
 """
 
+import base64
 import ipaddress
 import re
 from typing import Any
@@ -12,8 +13,11 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from relay.config.problems import BadValue, quoted
+from relay.wire.target import Target
 
 MAX_NAME = 64
+_OWN_HEADERS = frozenset({"content-length", "content-encoding", "transfer-encoding", "connection"})
+KEY_BYTES = 32
 
 
 def parse_name(value: Any) -> str:
@@ -64,10 +68,17 @@ def parse_url(value: Any) -> str:
     """Return an absolute http(s) URL with a host."""
     if not isinstance(value, str):
         raise BadValue("E024", f"{quoted(value)} is not a URL", "write https://host/path")
-    if re.search(r"[\s\x00-\x1f\x7f]", value):
+    try:
+        target = Target(method="POST", url=value)
+    except ValueError as error:
+        said = str(error).splitlines()[0]  # jmespath draws the place on lines of its own
+        raise BadValue("E027" if said.startswith("JMESPath") else "E024", f"the URL {quoted(value)}: {said}") from None
+    # What stands in braces may hold anything a URL may not: the rest is checked without it.
+    bare = re.sub(r"\{[^{}]*\}", "x", value) if target.has_fields else value
+    if re.search(r"[\s\x00-\x1f\x7f]", bare):
         raise BadValue("E024", "the URL has white space in it")
     try:
-        parts = urlsplit(value)
+        parts = urlsplit(bare)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise BadValue("E024", f"the URL cannot be read: {error}".lower()) from None
@@ -77,7 +88,7 @@ def parse_url(value: Any) -> str:
         raise BadValue("E024", f"{what}; platforms are reached by http or https", hint)
     if not host or port == 0:
         raise BadValue("E024", "the URL names no host" if not host else "the URL's port is 0")
-    if parts.fragment or value.endswith("#"):
+    if parts.fragment or bare.endswith("#"):
         raise BadValue("E024", "the URL has a fragment (#...), which is never sent", "remove it")
     return value
 
@@ -153,3 +164,58 @@ def parse_secret(value: Any) -> str:
     if not value or not value.isascii() or not value.isprintable() or " " in value:
         raise BadValue("E031", "a token must be printable ASCII without spaces, and not empty")
     return value
+
+
+def parse_headers(value: dict[str, str]) -> dict[str, str]:
+    """Return extra request headers whose names and values HTTP can carry, each given once."""
+    seen: set[str] = set()
+    for name, text in value.items():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            raise BadValue("E029", f"{quoted(name)} is not a header's name")
+        if name.lower() in _OWN_HEADERS:
+            raise BadValue("E029", f"the relay sets the header {name} itself", "remove it")
+        if name.lower() in seen:
+            raise BadValue("E029", f"the header {name} is given twice")
+        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text) or text != text.strip():
+            raise BadValue("E029", f"the value of header {name} has a line break or white space at its ends")
+        seen.add(name.lower())
+    return value
+
+
+def parse_secret_text(value: Any) -> str:
+    """Return a secret of any form: a password, a key, a PEM file's text."""
+    if not isinstance(value, str):
+        raise BadValue("E013", "a secret must be text", "put it in quotes")
+    if not value:
+        raise BadValue("E031", "a secret must not be empty")
+    return value
+
+
+def parse_text(value: Any) -> str:
+    """Return a text that is not empty and stays on its line."""
+    if not isinstance(value, str):
+        raise BadValue("E013", f"{quoted(value)} must be text", "put it in quotes")
+    if not value or re.search(r"[\r\n\0]", value):
+        raise BadValue("E031", "the text is empty" if not value else "the text has a line break in it")
+    return value
+
+
+def parse_header_name(value: Any) -> str:
+    """Return the name of a header (RFC 9110 section 5.1)."""
+    if not isinstance(value, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
+        raise BadValue("E029", f"{quoted(value)} is not a header's name", "write a name such as Retry-After")
+    return value
+
+
+def parse_token_key(value: Any) -> bytes:
+    """Return the 32 bytes of a key written as 64 hex digits or as base64."""
+    if not isinstance(value, str):
+        raise BadValue("E013", "a key must be text", "put it in quotes")
+    text = value.strip()
+    try:
+        key = bytes.fromhex(text) if re.fullmatch(r"[0-9A-Fa-f]{64}", text) else base64.b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise BadValue("E031", f"the key must be {KEY_BYTES} bytes, as 64 hex digits or base64", "openssl rand -hex 32")
+    return key

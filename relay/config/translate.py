@@ -4,16 +4,17 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, NamedTuple, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 from pydantic_core import ErrorDetails
 
+from relay.config.fields import kind_or_use
 from relay.config.problems import BadValue, quoted
 from relay.config.schema import Config
 from relay.config.yamlsource import KeyPath
 
 LATER: dict[str, frozenset[str]] = {
-    "Config": frozenset({"credentials", "routes", "alerts", "reconcile", "privacy"}),
-    "PlatformSettings": frozenset({"preset", "auth", "sign", "results", "confirm", "accept"}),
+    "Config": frozenset({"alerts", "reconcile", "privacy"}),
+    "PlatformSettings": frozenset({"preset"}),
 }
 """Keys the format has room for, by section, that this version does not act on."""
 
@@ -39,25 +40,30 @@ class Finding(NamedTuple):
 def findings(errors: list[ErrorDetails]) -> Iterator[Finding]:
     """Yield what pydantic found, in our words."""
     for error in errors:
-        path: KeyPath = tuple(error["loc"])
-        at_key = bool(path) and path[-1] == "[key]"
-        yield _finding(error, path[:-1] if at_key else path, at_key)
+        yield _finding(error, file_path(error["loc"]), bool(error["loc"]) and error["loc"][-1] == "[key]")
+
+
+def file_path(loc: KeyPath) -> KeyPath:
+    """Return the path in the file that pydantic means; it also names which form of a mapping it took it for."""
+    return tuple(part for part, in_file in _steps(loc) if in_file)
 
 
 def _finding(error: ErrorDetails, path: KeyPath, at_key: bool) -> Finding:
     kind, context = error["type"], error.get("ctx", {})
     where = dotted(path)
+    if kind == "extra_forbidden":
+        return Finding(path, _unknown_key(tuple(error["loc"]), path), at_key=True)
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return Finding(path, _no_form(path, error["input"]))
     if kind[:1] == "E" and kind[1:].isdigit():
         bad = BadValue(kind, f"{where}: {context['message']}", context["hint"], offset=context["offset"])
         return Finding(path, bad, at_key)
-    if kind == "extra_forbidden":
-        return Finding(path, _unknown_key(path), at_key=True)
     if kind == "missing":
         owner = f" in {dotted(path[:-1])}" if path[:-1] else ""
         hint = "write version: 1 as the first line" if path == ("version",) else ""
         return Finding(path[:-1], BadValue("E011", f"the key {quoted(path[-1])} is missing{owner}", hint), at_key=True)
     if kind in ("literal_error", "enum"):
-        return Finding(path, _no_choice(path, error["input"]))
+        return Finding(path, _no_choice(error["loc"], path, error["input"]))
     return Finding(path, BadValue(*_shape(kind, context, where, error["input"])))
 
 
@@ -86,10 +92,29 @@ def _shape(kind: str, context: dict[str, Any], where: str, value: Any) -> tuple[
     return "E013", f"{where} must be {wanted}, not {quoted(value)}", hint
 
 
-def _no_choice(path: KeyPath, value: Any) -> BadValue:
+def _no_form(path: KeyPath, value: Any) -> BadValue:
+    """Say which forms a mapping with a ``kind`` has."""
+    section = section_at(path[:-1])
+    # a free name, as below credentials, lies one level deeper than the annotation
+    owner = (
+        section.fields[path[-1]] if section else (found.fields[path[-2]] if (found := section_at(path[:-2])) else None)
+    )
+    forms = forms_in(owner)
+    kinds = ", ".join(form for form in forms if form != "use")
+    other = " or {use: NAME}" if "use" in forms else ""
+    if not isinstance(value, dict):
+        return BadValue("E013", f"{dotted(path)} must be a mapping of keys, not {quoted(value)}", f"kinds are {kinds}")
+    if "kind" not in value:
+        return BadValue("E011", f"the key 'kind' is missing in {dotted(path)}", f"kinds are {kinds}{other}")
+    close = get_close_matches(str(value["kind"]).lower(), forms, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"kinds are {kinds}{other}"
+    return BadValue("E015", f"{dotted(path)}: {quoted(value['kind'])} is not a kind", hint)
+
+
+def _no_choice(loc: KeyPath, path: KeyPath, value: Any) -> BadValue:
     if path == ("version",):
         return BadValue("E008", f"version {quoted(value)} of the format is not known to this relay", "write version: 1")
-    section = section_at(path[:-1])
+    section = section_at(tuple(loc)[:-1])
     choices = [str(choice) for choice in _literals(section.fields[path[-1]])] if section else []
     close = get_close_matches(str(value).lower(), [choice.lower() for choice in choices], 1)
     meant = next((choice for choice in choices if close and choice.lower() == close[0]), None)
@@ -97,10 +122,10 @@ def _no_choice(path: KeyPath, value: Any) -> BadValue:
     return BadValue("E015", f"{dotted(path)}: {quoted(value)} is not a choice", hint)
 
 
-def _unknown_key(path: KeyPath) -> BadValue:
+def _unknown_key(loc: KeyPath, path: KeyPath) -> BadValue:
     key, owner = str(path[-1]), dotted(path[:-1])
     inside = f" in {owner}" if owner else ""
-    section = section_at(path[:-1])
+    section = section_at(loc[:-1])
     if section is None:
         return BadValue("E010", f"unknown key {quoted(key)}{inside}")
     if any(key in LATER.get(name, ()) for name in section.names):
@@ -130,19 +155,41 @@ class SectionInfo(NamedTuple):
 
 
 def section_at(path: KeyPath) -> SectionInfo | None:
-    """Return the schema's section that lies at ``path``, or None where free names or values lie."""
+    """Return the schema's section that lies at ``path``, or None where free names or values lie.
+
+    Where a mapping has several forms, ``path`` says which as pydantic does: by a part of its own behind the key.
+    """
     model: type[BaseModel] | None = Config
-    rest = list(path)
-    while rest:
-        if model is None:
-            return None
-        annotation = _fields(model).get(rest.pop(0))
-        model = model_in(annotation)
-        if get_origin(annotation) in (dict, tuple):
-            if not rest:
-                return None
-            rest.pop(0)
+    for step in _walk(path):
+        model = step.model
     return SectionInfo(tuple(base.__name__ for base in model.__mro__), _fields(model)) if model else None
+
+
+class _Step(NamedTuple):
+    part: Any
+    in_file: bool
+    model: type[BaseModel] | None  # the section that lies here, if it is one
+
+
+def _steps(loc: KeyPath) -> list[tuple[Any, bool]]:
+    return [(step.part, step.in_file) for step in _walk(loc)]
+
+
+def _walk(loc: KeyPath) -> Iterator[_Step]:
+    """Follow a path through the schema, telling the file's own keys from pydantic's marks among them."""
+    model: type[BaseModel] | None = Config
+    parts = [part for part in loc if part != "[key]"]
+    while parts:
+        annotation = _fields(model).get(parts[0]) if model else None
+        inner, forms = model_in(annotation), forms_in(annotation)
+        model = None if len(forms) > 1 else inner
+        within = get_origin(annotation) in (dict, tuple) and len(parts) > 1
+        yield _Step(parts.pop(0), True, None if get_origin(annotation) in (dict, tuple) else model)
+        if within:
+            yield _Step(parts.pop(0), True, model)
+        if len(forms) > 1 and parts and parts[0] in forms:
+            model = forms[parts[0]]
+            yield _Step(parts.pop(0), False, model)
 
 
 def dotted(path: KeyPath) -> str:
@@ -159,6 +206,23 @@ def model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := model_in(part))), None)
+
+
+def forms_in(annotation: Any) -> dict[Any, type[BaseModel]]:
+    """Return the forms of a mapping with a ``kind``, by that kind; empty for one with a single form."""
+    found: dict[Any, type[BaseModel]] = {}
+    for part in get_args(annotation):
+        if isinstance(part, Tag):
+            inner = model_in(annotation)
+            return {part.tag: inner} if inner is not None else {}
+        found |= forms_in(part)
+    return found
+
+
+def model_for(annotation: Any, value: Any) -> type[BaseModel] | None:
+    """Return the section type that ``value`` is read as."""
+    forms = forms_in(annotation)
+    return forms.get(kind_or_use(value)) if forms else model_in(annotation)
 
 
 def _literals(annotation: Any) -> list[Any]:

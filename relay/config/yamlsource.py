@@ -94,8 +94,11 @@ class _TooMuch(Exception):
         self.mark = mark
 
 
-def read_source(path: Path, *, name: str | None = None) -> Source:
-    """Read and parse the file at ``path``; raise ``ConfigInvalid`` where nothing can be made of it."""
+def read_source(path: Path, *, name: str | None = None, listed: str | None = None) -> Source:
+    """Read and parse the file at ``path``; raise ``ConfigInvalid`` where nothing can be made of it.
+
+    With ``listed``, a file that is a list is read as the value of the key of this name.
+    """
     file = name or str(path)
     try:
         if path.is_dir():
@@ -110,11 +113,11 @@ def read_source(path: Path, *, name: str | None = None) -> Source:
         raise ConfigInvalid([Problem(file, 1, 1, "E001", f"the file cannot be read: {why}")]) from None
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigInvalid([Problem(file, 1, 1, "E006", f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")])
-    return parse_source(raw, file)
+    return parse_source(raw, file, listed=listed)
 
 
-def parse_source(raw: bytes, file: str) -> Source:
-    """Parse the bytes of a file called ``file``; raise ``ConfigInvalid`` where nothing can be made of them."""
+def parse_source(raw: bytes, file: str, *, listed: str | None = None) -> Source:
+    """Parse the bytes of a file called ``file`` as ``read_source`` does."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -128,7 +131,10 @@ def parse_source(raw: bytes, file: str) -> Source:
         if root is None or (isinstance(root, ScalarNode) and not root.value):
             hint = "start with `version: 1` and `platforms:`"
             raise ConfigInvalid([Problem(file, 1, 1, "E004", "the file is empty", hint)])
-        data = builder.build(root, (), 0)
+        if listed is not None and isinstance(root, SequenceNode):
+            data = {listed: builder.build(root, (listed,), 0)}
+        else:
+            data = builder.build(root, (), 0)
     except _TooMuch as error:
         line, col = error.mark.line + 1, error.mark.column + 1
         raise ConfigInvalid([Problem(file, line, col, "E006", str(error))]) from None

@@ -1,5 +1,7 @@
 """The few error types callers branch on. Foreign errors are mapped to these at the edge."""
 
+from collections.abc import Mapping
+
 
 class RelayError(Exception):
     """Anything the relay refuses or fails at, with a message that says what to do."""
@@ -33,6 +35,14 @@ class IdempotencyConflict(RelayError):
         self.index = index
 
 
+class NoTarget(RelayError):
+    """A routed post has no rows and repeats none that is known; nothing of its request was accepted."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"post {index}: nothing takes it")
+        self.index = index
+
+
 class CountMismatch(RelayError):
     """An operation's ``expect_count`` no longer fits; nothing was done."""
 
@@ -40,3 +50,18 @@ class CountMismatch(RelayError):
         super().__init__(f"{found} callbacks match, {expected} were expected; nothing was done")
         self.expected = expected
         self.found = found
+
+
+class Unfit(RelayError):
+    """A payload that cannot be brought into the form its platform takes.
+
+    The message names the field or form, in the configuration's words and never the payload's: it may be logged.
+    """
+
+
+class Unbuildable(RelayError):
+    """Callbacks of a batch that no request can be built of; ``reasons`` says why by their sequence numbers."""
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__(f"{len(reasons)} callbacks cannot be put into a request")
+        self.reasons = reasons

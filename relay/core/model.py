@@ -48,6 +48,7 @@ class Outcome(StrEnum):
     PLAIN = "plain"  # 415 to a compressed body: the same again, uncompressed
     DOWN = "down"  # never connected: refused, unreachable, TLS or DNS failure
     CRASH = "crash"  # the relay itself ended while the attempt was under way
+    UNSENT = "unsent"  # no request could be built of the batch: nothing was sent
 
 
 class NewCallback(NamedTuple):
@@ -63,6 +64,7 @@ class NewCallback(NamedTuple):
     content_type: str | None
     traceparent: str | None
     group: str
+    body_bytes: int | None = None  # what it takes in a body, the envelope's item_bytes aside; None: its length
     dead_reason: str | None = None  # it cannot be delivered as it is: accepted, and dead from the start
 
 
@@ -70,6 +72,33 @@ class Accepted(NamedTuple):
     """The ids of accepted rows in their order, and which of them were there before."""
 
     ids: list[str]
+    duplicates: frozenset[int]
+
+
+UNROUTED = "_unrouted"
+"""The reserved platform of callbacks that no route took; no platform of a configuration can have this name."""
+
+
+class RoutedPost(NamedTuple):
+    """One post that routes decided about: a row per target, all or none, under one idempotency key.
+
+    Payload, ``key`` (as the client gave it) and event make two posts the same, not the rows: a repeat is answered with
+    the first ids whatever the routes say by then. So a post that nothing takes may be a repeat all the same; it comes
+    without rows.
+    """
+
+    rows: Sequence[NewCallback]  # without idempotency keys of their own
+    payload: bytes
+    key: str | None
+    event: str | None
+    idempotency_key: str | None
+    dead_reason: str | None = None  # its rows are accepted as dead, for this reason
+
+
+class AcceptedPosts(NamedTuple):
+    """The ids by platform of each post in their order, and which posts were there before."""
+
+    ids: list[dict[str, str]]
     duplicates: frozenset[int]
 
 
@@ -105,6 +134,7 @@ class Batch:
     created_at: float
     root: int  # number of the batch it was split from, else its own
     probe: bool = False
+    confirm: bool = False  # asks what became of its one item instead of sending it
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +171,21 @@ class Wish:
     resuming: Mapping[str, bool] = field(default_factory=dict)  # their next one is a probe; of what was refused if True
 
 
+class ItemVerdict(NamedTuple):
+    """What an answer says of one item of its batch."""
+
+    outcome: Outcome
+    reason: str  # as ``Verdict.reason``
+    message: str = ""  # the platform's own words about this item: for people, never for logs and labels
+    wait_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an answer, or its absence, means for the items of its batch."""
+    """What an answer, or its absence, means for the items of its batch.
+
+    ``items``, where there are any, has one verdict for each item of the batch in its order, and overrules ``outcome``.
+    """
 
     outcome: Outcome
     ambiguous: bool  # the platform may have applied it, whatever the outcome is called
@@ -151,6 +193,7 @@ class Verdict:
     wait_s: float | None = None  # how long the platform asks to be left alone
     excerpt: str = ""  # the start of the answer, for people
     scope: str = "group"  # what a throttle stops: group | platform
+    items: Sequence[ItemVerdict] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +221,7 @@ class Requeue:
     reason: str
     strike: bool = False
     maybe_applied: bool = False
+    message: str = ""  # the platform's own words, kept with the callbacks for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +232,16 @@ class Ending:
     state: State  # DEAD or EXPIRED
     reason: str
     maybe_applied: bool = False
+    message: str = ""  # the platform's own words, kept with the callbacks for people
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Items whose fate a read-back is to decide: each becomes a frozen batch of its own with ``confirm`` set."""
+
+    seqs: Sequence[int]
+    due_at: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +265,7 @@ class Settlement:
     requeue: Sequence[Requeue] = ()
     endings: Sequence[Ending] = ()
     held: Sequence[int] = ()
+    ask: Ask | None = None
     resend: Resend | None = None
     split: Sequence[Sequence[int]] = ()  # each part becomes a frozen batch of its own, due at once
     gate: dict[str, Any] | None = None  # the platform's gate as it now stands (policy.gate), to survive a restart;

@@ -17,14 +17,15 @@ from relay.config.schema import Config
 from relay.config.units import parse_duration
 from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
-from relay.daemon.intake import ingest_settings, platform_intakes
+from relay.daemon.intake import drop_ins, ingest_settings
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
-from relay.daemon.stores import open_store
+from relay.daemon.stores import open_store, open_tokens
 from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import Notifier
+from relay.delivery.auth import Credentials
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
-from relay.delivery.terms import Terms, compile_terms
+from relay.delivery.terms import Terms, compile_all
 from relay.ingest.server import IngestServer
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
@@ -36,6 +37,7 @@ from relay.upkeep.watchdog import Watchdog
 from relay.web.listen import inherited_sockets
 
 _GRACE_S = 10.0  # for requests under way, in and out; the unit's TimeoutStopSec is longer
+_TOKEN_CONNECTIONS = 64  # each credential asks its endpoint once at a time: one that hangs holds up no other
 _WATCHDOG_S = 5.0  # without systemd: how often loop and store are proven to move
 
 
@@ -54,11 +56,25 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         def open_sender(terms: Terms) -> Sender:
             return HttpSender(concurrency=terms.concurrency, user_agent=f"callback-relay/{version}")
 
+        tokens = open_tokens(config)
+        credentials = Credentials(
+            sender=HttpSender(concurrency=_TOKEN_CONNECTIONS, user_agent=f"callback-relay/{version}"),
+            store=tokens,
+            clock=store.clock,
+            events=events,
+        )
+        stack.push_async_callback(credentials.close)
         registry = Registry(
-            outbox=store, clock=store.clock, wall=wall_s, events=events, rng=random.Random(), open_sender=open_sender
+            outbox=store,
+            clock=store.clock,
+            wall=wall_s,
+            events=events,
+            rng=random.Random(),
+            open_sender=open_sender,
+            authoriser=credentials.authoriser,
         )
         store.watch(registry.changed)
-        await registry.start([compile_terms(name, platform) for name, platform in config.platforms.items()])
+        await registry.start(compile_all(config))
 
         async def stop_delivery() -> None:
             nonlocal unfinished
@@ -66,7 +82,12 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
 
         stack.push_async_callback(stop_delivery)
 
-        operations = Operations(ledger=store, clock=store.clock, events=events)
+        access = Access(admin_users(config))
+        live = LiveConfig(
+            config=config, store=store, registry=registry, access=access, events=events, notifier=notifier
+        )
+
+        operations = Operations(ledger=store, clock=store.clock, events=events, reroute=live.reroute)
         supervisor.run("operations", operations.run())
         expiry = Expiry(ledger=store, clock=store.clock, events=events)
         supervisor.run("expiry", expiry.run())
@@ -81,10 +102,6 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         supervisor.run("watchdog", watchdog.run())
         stack.push_async_callback(supervisor.cancel)
 
-        access = Access(admin_users(config))
-        live = LiveConfig(
-            config=config, store=store, registry=registry, access=access, events=events, notifier=notifier
-        )
         api = AdminApi(
             ledger=store,
             control=registry,
@@ -102,7 +119,8 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         live.ingest = [
             IngestServer(
                 settings=ingest_settings(config, listen),
-                platforms=platform_intakes(config),
+                directory=live.directory,
+                drop_ins=drop_ins(config, live.directory),
                 inbox=store,
                 ledger=store,
                 events=events,

@@ -1,20 +1,66 @@
 """Compiles what the ingest listener must know from the configuration."""
 
+import json
+from collections.abc import Callable
+
 from relay.config.platform import Platform
+from relay.config.routes import Reply
 from relay.config.schema import Config
+from relay.ingest.handlers import DropIn
+from relay.ingest.posts import Directory
+from relay.ingest.routing import Routing, compile_route
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestSettings
-from relay.wire.envelope import envelope_for
+from relay.wire.envelope import Envelope
+from relay.wire.envelopes import envelope_for
 from relay.wire.extract import KeyPath
+from relay.wire.results import compile_results
+from relay.wire.target import Facts, Target
+
+Measure = Callable[[bytes, str | None, str | None], int]
 
 
-def platform_intakes(config: Config) -> dict[str, PlatformIntake]:
-    """Return every platform's intake by name."""
-    return {name: _intake(name, platform) for name, platform in config.platforms.items()}
+def directory(config: Config) -> Directory:
+    """Return the routes and every platform's intake."""
+    routing = Routing(
+        [
+            compile_route(f"routes[{place}]", route.match, route.to)
+            for place, route in enumerate(config.routes)
+            if route.match is not None and route.to is not None
+        ],
+        otherwise=next((route.otherwise.to for route in config.routes if route.otherwise is not None), ()),
+    )
+    return Directory(routing, {name: _intake(name, platform) for name, platform in config.platforms.items()})
+
+
+def drop_ins(config: Config, intakes: Directory) -> list[DropIn]:
+    """Return the paths that platforms brought along."""
+    found = []
+    for name, platform in config.platforms.items():
+        if platform.accept is not None:
+            reply = platform.accept.reply
+            found.append(
+                DropIn(
+                    path=platform.accept.path,
+                    platform=intakes.platforms[name],
+                    status=reply.status,
+                    body=reply.body.encode(),
+                    content_type=reply.content_type or _content_type(reply),
+                )
+            )
+    return found
+
+
+def _content_type(reply: Reply) -> str:
+    try:
+        json.loads(reply.body)
+    except ValueError:
+        return "text/plain; charset=utf-8"
+    return "application/json"
 
 
 def _intake(name: str, platform: Platform) -> PlatformIntake:
-    envelope = envelope_for(platform.envelope)
+    envelope = envelope_for(platform.envelope.stated())
     return PlatformIntake(
         name=name,
         needs_json=envelope.needs_json or platform.key is not None or platform.group is not None,
@@ -22,10 +68,29 @@ def _intake(name: str, platform: Platform) -> PlatformIntake:
         max_bytes=platform.batch.max_bytes,
         frame_bytes=envelope.frame_bytes,
         item_bytes=envelope.item_bytes,
+        measure=_measure(platform, envelope),
         key=KeyPath(platform.key) if platform.key is not None else None,
         group=KeyPath(platform.group) if platform.group is not None else None,
         group_path=platform.group or "",
     )
+
+
+def _measure(platform: Platform, envelope: Envelope) -> Measure | None:
+    """Return what tells whether a payload can be sent at all, and its bytes in a body; None where any JSON can."""
+    target = Target(method=platform.method, url=platform.url)
+    results = compile_results(platform.results.model_dump(by_alias=True)) if platform.results else None
+    named = results is not None and results.by_id
+    if not (envelope.measured or target.has_fields or named):
+        return None
+
+    def measure(payload: bytes, key: str | None, event: str | None) -> int:
+        facts = Facts(payload, key, event, "0")
+        target.of(facts)
+        if results is not None:
+            results.check(facts)
+        return envelope.size(payload, key, event)
+
+    return measure
 
 
 def ingest_settings(config: Config, listen: str) -> IngestSettings:

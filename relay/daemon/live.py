@@ -17,10 +17,11 @@ from relay.config.load import load, loads
 from relay.config.problems import ConfigInvalid
 from relay.config.schema import Config
 from relay.core.clock import monotonic_s
-from relay.daemon.intake import ingest_settings, platform_intakes
+from relay.core.model import NewCallback
+from relay.daemon.intake import directory, drop_ins, ingest_settings
 from relay.daemon.systemd import Notifier
 from relay.delivery.registry import Registry
-from relay.delivery.terms import compile_terms
+from relay.delivery.terms import compile_all
 from relay.ingest.server import IngestServer
 from relay.store.base import Store
 from relay.telemetry.events import Events
@@ -52,6 +53,7 @@ class LiveConfig:
         notifier: Notifier,
     ) -> None:
         self.config = config
+        self.directory = directory(config)
         self.admin: list[AdminServer] = []
         self.ingest: list[IngestServer] = []
         self._store = store
@@ -66,6 +68,10 @@ class LiveConfig:
     def for_operators(self) -> ConfigAccess:
         """What the admin API may do with the configuration."""
         return ConfigAccess(effective=self._effective, validate=self._validate, reload=self.reload)
+
+    def reroute(self, unrouted: NewCallback) -> Sequence[NewCallback] | str:
+        """Ask the routes in force about a callback that none took before; called on a store's thread."""
+        return self.directory.reroute(unrouted)
 
     def batch_items(self) -> Mapping[str, int]:
         """Return each platform's ``batch.max_items``."""
@@ -123,12 +129,11 @@ class LiveConfig:
         """Rates first, so that nobody sends under a limit that is gone; intake last, so that it finds all ready."""
         self._notifier.reloading(int(monotonic_s() * 1e6))
         await self._store.configure(wanted.store_rules())
-        await self._registry.replace(
-            [compile_terms(name, platform) for name, platform in wanted.platforms.items()], _GRACE_S
-        )
-        intakes = platform_intakes(wanted)
+        await self._registry.replace(compile_all(wanted), _GRACE_S)
+        intakes = self.directory = directory(wanted)
+        paths = drop_ins(wanted, intakes)
         for server, listen in zip(self.ingest, self.config.ingest.listen, strict=True):
-            server.configure(settings=ingest_settings(wanted, listen), platforms=intakes)
+            server.configure(settings=ingest_settings(wanted, listen), directory=intakes, drop_ins=paths)
         for admin, listen in zip(self.admin, self.config.admin.listen, strict=True):
             admin.configure(admin_settings(wanted, listen))
         self._access.replace(admin_users(wanted))

@@ -1,9 +1,10 @@
-"""Opens the store a configuration names; the only place, with the simulator, that knows the backends."""
+"""Opens the stores a configuration names; the only place, with the simulator, that knows the backends."""
 
 from pathlib import Path
 
 from relay.config.schema import Config
 from relay.core.errors import StoreUnusable
+from relay.delivery.tokenstore import FileTokens, MemoryTokens, TokenStore
 from relay.store.base import Store
 from relay.store.sqlite.ledger import Reader
 from relay.store.sqlite.ledger import open_reader as open_sqlite_reader
@@ -17,7 +18,7 @@ async def open_store(config: Config, events: Events) -> Store:
     return await SqliteStore.open(
         config.store_path,
         max_size_bytes=config.store.max_size,
-        on_commit=lambda seconds, rows: events.store_committed(seconds=seconds, rows=rows),
+        events=events,
     )
 
 
@@ -25,6 +26,12 @@ def open_reader(url: str) -> Reader:
     """Open the store at ``url`` (its path absolute) for reading while no daemon runs. Raises ``StoreUnusable``."""
     _check_scheme(url)
     return open_sqlite_reader(Path(url.removeprefix("sqlite:")))
+
+
+def open_tokens(config: Config) -> TokenStore:
+    """Open what keeps tokens: a file beside the store where there is a key for it. Raises ``TokensNotKept``."""
+    key = config.store.token_key
+    return MemoryTokens() if key is None else FileTokens(config.token_path, key=key)
 
 
 def _check_scheme(url: str) -> None:

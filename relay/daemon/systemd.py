@@ -22,7 +22,7 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """Show one line in ``systemctl status``."""
-        self._send(f"STATUS={text}")
+        self._send(f"STATUS={text}", wait_s=0.0)
 
     def reloading(self, monotonic_usec: int) -> None:
         """A reload begins; ``ready`` ends it (the time is required by Type=notify-reload)."""
@@ -34,14 +34,16 @@ class Notifier:
 
     def alive(self) -> None:
         """Loop and store have just been seen to work."""
-        self._send("WATCHDOG=1")
+        self._send("WATCHDOG=1", wait_s=0.0)  # the next one follows soon
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str, *, wait_s: float = 1.0) -> None:
+        """Send one datagram; ``wait_s`` bounds how long a full queue at the other end may hold up the loop."""
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.settimeout(wait_s)
             try:
                 sender.connect(self._address)
                 sender.sendall(message.encode())
-            except OSError:  # nobody listens any more: systemd then acts on its own timeouts
+            except OSError:  # nobody listens any more, or not fast enough: systemd acts on its own timeouts
                 return

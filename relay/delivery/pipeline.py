@@ -7,10 +7,15 @@ A callback lies in the store, accepted and durable. The pipeline takes it out an
 2. **Claim.** ``Outbox.claim`` does three things in one commit: it takes a slot under every quota, freezes the batch -
    membership and id - and records the attempt. Or it answers until when to wait: for a slot, for the pace, for more
    callbacks, for a retry time. Only then may a byte be sent, and after a crash the same batch goes again under its id.
-3. **Send.** The payloads are spliced into the envelope as they came, compressed, and posted once. The HTTP client
-   follows no redirect and never sends again by itself. ``Idempotency-Key`` carries the batch id, ``Relay-Attempt`` n.
+3. **Send.** The payloads are spliced into the envelope as they came (``delivery/outgoing.py``), authorised (which may
+   wait for a token), compressed, signed and posted once. The HTTP client follows no redirect and never sends again by
+   itself. ``Idempotency-Key`` carries the batch id, ``Relay-Attempt`` n; a signature is made anew for each attempt,
+   with the time on the platform's clock as far as its answers have told it. A batch of which no request can be built
+   is settled without being sent.
 4. **Classify.** Whatever came back, or did not, becomes a verdict (``wire/classify.py``): an outcome, and whether the
-   platform may have applied the batch.
+   platform may have applied the batch; ``wire/results.py`` adds what the answer says of each item. A refused token is
+   renewed (``auth.py``) and the same batch goes again. Where it stays open what was applied, and the platform can be
+   asked (``confirm``), the next request of the item is a read-back instead.
 5. **Settle.** ``policy/settling.py`` turns the verdict into what happens to each item and to the gate;
    ``Outbox.settle`` commits it in one transaction and the slot starts its way back, one full window after the answer.
    A settle that cannot be committed is repeated from memory: the batch is not sent again for the store's sake.
@@ -28,6 +33,8 @@ from typing import Any
 from relay.core.clock import Clock
 from relay.core.errors import StoreError
 from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, State, Verdict, WaitUntil, Wish
+from relay.delivery.auth import Authoriser, NoToken
+from relay.delivery.outgoing import asks_back, prepare, read
 from relay.delivery.sender import Request, Sender
 from relay.delivery.terms import Terms
 from relay.delivery.wakeup import Wakeup
@@ -36,9 +43,11 @@ from relay.policy.gate import Gate
 from relay.policy.settling import Attempted, decide
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
-from relay.wire.answer import Answer
-from relay.wire.classify import classify
+from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure
 from relay.wire.compress import compress
+from relay.wire.draft import Draft
+from relay.wire.results import MAX_RESULTS_BYTES
+from relay.wire.stamp import ClockOffset
 
 _GATE_LAG_S = 30.0  # last_accepted_at alone is written this often at most
 _SETTLE_AGAIN_S = 0.5  # between tries to commit a settle while the store is down
@@ -54,6 +63,7 @@ class Pipeline:
         gate: Gate,
         outbox: Outbox,
         sender: Sender,
+        authoriser: Authoriser,
         clock: Clock,
         wall: Callable[[], float],
         events: Events,
@@ -66,6 +76,8 @@ class Pipeline:
         self.waits_until = 0.0
         self._outbox = outbox
         self._sender = sender
+        self._authoriser = authoriser
+        self._offset = ClockOffset()
         self._clock = clock
         self._wall = wall
         self._events = events
@@ -169,8 +181,9 @@ class Pipeline:
 
     async def _deliver(self, batch: Batch, *, first_after_stop: bool) -> None:
         started_at = self._clock.now()
+        renewed = False
         try:
-            verdict, result = await self._attempt(batch, started_at)
+            verdict, result, renewed = await self._attempt(batch, started_at)
         except Exception as error:  # noqa: BLE001 - a bug of ours: the batch must not stay under way for ever; then tell
             verdict = Verdict(Outcome.CRASH, ambiguous=True, reason=f"relay error: {type(error).__name__}")
             ended_at = self._clock.now()
@@ -179,55 +192,66 @@ class Pipeline:
             )
             self._broken = error
         was_open = self.gate.breaker.is_open
-        attempted = Attempted(batch, verdict, result, started_at, first_after_stop)
+        attempted = Attempted(
+            batch,
+            verdict,
+            result,
+            started_at,
+            first_after_stop,
+            renewed=renewed,
+            read_back=self.terms.read_back,
+            asked=asks_back(batch, self.terms),
+        )
         settlement = decide(attempted, budget=self.terms.budget, gate=self.gate, now=result.ended_at, rng=self._rng)
         self._wakeup.wake()  # a gate that closed or opened is news before the commit
         await self._settle(settlement)
         self._tell(batch, settlement, was_open=was_open)
 
-    async def _attempt(self, batch: Batch, started_at: float) -> tuple[Verdict, AttemptResult]:
-        request, raw_bytes = self._request(batch)
+    async def _attempt(self, batch: Batch, started_at: float) -> tuple[Verdict, AttemptResult, bool]:
+        """Send the batch once; also return whether it was refused for a token that has been renewed since."""
+        draft = prepare(batch, terms=self.terms)
+        if isinstance(draft, Verdict):
+            return draft, _result(draft, started_at, self._clock.now(), None), False
+        try:
+            draft = await self._authoriser.authorise(draft)
+        except NoToken as missing:  # nothing was sent; the slot was taken all the same, which errs on the safe side
+            verdict = Verdict(Outcome.AUTH, ambiguous=False, reason=missing.reason, excerpt=missing.detail)
+            return verdict, _result(verdict, started_at, self._clock.now(), None), False
+        raw_bytes = len(draft.body)
+        request = self._request(draft)
+        sent_at, sent_wall = self._clock.now(), self._wall()
         answer = await self._sender.send(request)
-        ended_at = self._clock.now()
-        verdict = classify(
-            answer,
-            rules=self.terms.rules,
-            compressed="Content-Encoding" in request.headers,
-            items=len(batch.items),
-            wall=self._wall(),
-        )
-        result = AttemptResult(
-            outcome=verdict.outcome,
-            ended_at=ended_at,
-            duration_s=ended_at - started_at,
-            status=answer.status if isinstance(answer, Answer) else None,
-            reason=verdict.reason,
-            excerpt=verdict.excerpt,
-            ambiguous=verdict.ambiguous,
-            raw_bytes=raw_bytes,
-            wire_bytes=len(request.body),
-        )
-        return verdict, result
+        ended_at, ended_wall = self._clock.now(), self._wall()
+        compressed = "Content-Encoding" in request.headers
+        verdict = read(answer, batch, terms=self.terms, compressed=compressed, wall=ended_wall)
+        if isinstance(answer, Answer):
+            self._offset.learn(answer.headers, sent_wall=sent_wall, answered_wall=ended_wall)
+        renewed = False
+        if verdict.outcome is Outcome.AUTH:
+            renewed = await self._authoriser.renewed(draft.token, sent_at=sent_at)
+        elif verdict.outcome in (Outcome.OK, Outcome.DUPLICATE):
+            self._authoriser.accepted()
+        result = _result(verdict, sent_at, ended_at, answer)
+        return verdict, replace(result, raw_bytes=raw_bytes, wire_bytes=len(request.body)), renewed
 
-    def _request(self, batch: Batch) -> tuple[Request, int]:
-        body, content_type = self.terms.envelope.build(batch.items)
-        wire, encoding = compress(body, "none" if self.gate.plain else self.terms.codec)
-        headers = {
-            **self.terms.headers,
-            "Content-Type": content_type,
-            "Idempotency-Key": batch.id,
-            "Relay-Attempt": str(batch.attempt),
-        }
+    def _request(self, draft: Draft) -> Request:
+        """Return what is sent: signed fields, compression and a signature over the bytes, in this order."""
+        terms, wall = self.terms, self._offset.adjusted(self._wall())
+        if terms.signer is not None and terms.signer.before_coding:
+            draft = terms.signer.sign(draft, wall=wall)
+        body, encoding = compress(draft.body, "none" if self.gate.plain else terms.codec)
         if encoding is not None:
-            headers["Content-Encoding"] = encoding
-        request = Request(
-            url=self.terms.url,
-            method=self.terms.method,
-            headers=headers,
-            body=wire,
-            timeout_s=self.terms.timeout_s,
+            draft = replace(draft.with_headers([("Content-Encoding", encoding)]), body=body)
+        if terms.signer is not None and not terms.signer.before_coding:
+            draft = terms.signer.sign(draft, wall=wall)
+        return Request(
+            url=draft.url,
+            method=draft.method,
+            headers=draft.headers,
+            body=draft.body,
+            timeout_s=terms.timeout_s,
+            answer_bytes=MAX_ANSWER_BYTES if terms.results is None else MAX_RESULTS_BYTES,
         )
-        return request, len(body)
 
     async def _settle(self, settlement: Settlement) -> None:
         settlement = self._with_gate(settlement)
@@ -250,23 +274,26 @@ class Pipeline:
         platform, result, events = self.terms.platform, settlement.result, self._events
         if result.outcome not in (Outcome.OK, Outcome.DUPLICATE):
             self.last_error = result.reason
-        events.attempt(
-            platform=platform,
-            batch=batch.id,
-            attempt=batch.attempt,
-            outcome=result.outcome,
-            status=result.status,
-            items=len(batch.items),
-            raw_bytes=result.raw_bytes,
-            wire_bytes=result.wire_bytes,
-            duration_s=result.duration_s,
-            reason=result.reason,
-        )
+        if result.outcome is not Outcome.UNSENT:
+            events.attempt(
+                platform=platform,
+                batch=batch.id,
+                attempt=batch.attempt,
+                outcome=result.outcome,
+                status=result.status,
+                items=len(batch.items),
+                raw_bytes=result.raw_bytes,
+                wire_bytes=result.wire_bytes,
+                duration_s=result.duration_s,
+                reason=result.reason,
+            )
         if settlement.delivered:
-            ended_at = result.ended_at
-            events.delivered(platform=platform, latencies=[ended_at - item.accepted_at for item in batch.items])
+            ended_at, good = result.ended_at, set(settlement.delivered)
+            latencies = [ended_at - item.accepted_at for item in batch.items if item.seq in good]
+            events.delivered(platform=platform, latencies=latencies)
         if settlement.resend is not None or settlement.requeue:
-            events.retried(platform=platform, count=len(batch.items), reason=result.outcome)
+            again = sum(len(part.seqs) for part in settlement.requeue) or len(batch.items)
+            events.retried(platform=platform, count=again, reason=result.outcome)
         if settlement.held:
             events.held(platform=platform, count=len(settlement.held), reason=result.reason)
         for ending in settlement.endings:
@@ -290,3 +317,15 @@ class Pipeline:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken = error
         self._wakeup.wake()
+
+
+def _result(verdict: Verdict, sent_at: float, ended_at: float, answer: Answer | Failure | None) -> AttemptResult:
+    return AttemptResult(
+        outcome=verdict.outcome,
+        ended_at=ended_at,
+        duration_s=ended_at - sent_at,
+        status=answer.status if isinstance(answer, Answer) else None,
+        reason=verdict.reason,
+        excerpt=verdict.excerpt,
+        ambiguous=verdict.ambiguous,
+    )

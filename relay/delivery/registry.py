@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.core.clock import Clock
+from relay.delivery.auth import Authoriser
 from relay.delivery.pipeline import Pipeline
 from relay.delivery.sender import Sender
 from relay.delivery.terms import Terms
@@ -41,6 +42,7 @@ class Registry:
         events: Events,
         rng: random.Random,
         open_sender: Callable[[Terms], Sender],
+        authoriser: Callable[[Terms], Authoriser],
     ) -> None:
         self._outbox = outbox
         self._clock = clock
@@ -48,6 +50,7 @@ class Registry:
         self._events = events
         self._rng = rng
         self._open_sender = open_sender
+        self._authoriser = authoriser
         self._running: dict[str, _Running] = {}
 
     async def start(self, terms: Iterable[Terms]) -> None:
@@ -118,6 +121,7 @@ class Registry:
             gate=gate,
             outbox=self._outbox,
             sender=sender,
+            authoriser=self._authoriser(terms),
             clock=self._clock,
             wall=self._wall,
             events=self._events,

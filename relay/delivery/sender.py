@@ -39,6 +39,7 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
     timeout_s: float
+    answer_bytes: int = MAX_ANSWER_BYTES  # more of the answer is not read
 
 
 class Sender(Protocol):
@@ -113,16 +114,16 @@ class HttpSender:
             middlewares=(exchange,),
         )
         exchange.answering(response)
-        raw = bytearray()
-        while len(raw) <= MAX_ANSWER_BYTES and (part := await response.content.readany()):
+        raw, most = bytearray(), request.answer_bytes
+        while len(raw) <= most and (part := await response.content.readany()):
             raw += part
-        body, whole = bytes(raw), len(raw) <= MAX_ANSWER_BYTES
+        body, whole = bytes(raw), len(raw) <= most
         headers = Headers(response.headers.items())
         coding = headers.get("content-encoding")
         if coding is not None:
-            body, decoded = decompress_start(body, coding, MAX_ANSWER_BYTES)
+            body, decoded = decompress_start(body, coding, most)
             whole = whole and decoded
-        return Answer(response.status, headers, body[:MAX_ANSWER_BYTES], complete=whole)
+        return Answer(response.status, headers, body[:most], complete=whole)
 
 
 def _url(text: str) -> URL:

@@ -3,11 +3,30 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from relay.config.answers import Confirm
+from relay.config.auth import AnyCredential
 from relay.config.platform import Platform
+from relay.config.schema import Config
 from relay.policy.breaker import BreakerTerms
-from relay.policy.settling import Budget
+from relay.policy.settling import Budget, ReadBack
 from relay.wire.classify import Rule, compile_rule
-from relay.wire.envelope import Envelope, envelope_for
+from relay.wire.envelope import Envelope
+from relay.wire.envelopes import envelope_for
+from relay.wire.fields import ItemMapping
+from relay.wire.results import Results, compile_results
+from relay.wire.sign import Signer
+from relay.wire.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How to ask the platform what became of one callback: a compiled ``confirm``."""
+
+    target: Target
+    headers: Mapping[str, str]
+    body: ItemMapping | None
+    rules: Sequence[Rule]
+    ambiguous: bool  # also for requests that may have been applied, instead of sending them again
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +51,32 @@ class Terms:
         default=(), compare=False
     )  # compiled rules hold functions: ``stated`` compares instead
     stated: Platform | None = None
+    auth: AnyCredential | None = None
+    credential: str = ""  # the name under which ``auth`` is shared
+    signer: Signer | None = field(default=None, compare=False)  # made from ``stated``
+    target: Target | None = field(default=None, compare=False)  # where method or URL use fields of the callback
+    results: Results | None = field(default=None, compare=False)
+    asking: Asking | None = field(default=None, compare=False)
+
+    @property
+    def read_back(self) -> ReadBack:
+        """When a read-back decides what became of a callback."""
+        if self.asking is None:
+            return "never"
+        return "ambiguous" if self.asking.ambiguous else "unclear"
 
 
-def compile_terms(name: str, platform: Platform) -> Terms:
-    """Return the terms that ``platforms.NAME`` of the configuration states."""
-    envelope = envelope_for(platform.envelope)
+def compile_all(config: Config) -> list[Terms]:
+    """Return the terms of every platform of the configuration."""
+    return [compile_terms(name, platform, config.credential_of(name)) for name, platform in config.platforms.items()]
+
+
+def compile_terms(name: str, platform: Platform, credential: tuple[str, AnyCredential] | None = None) -> Terms:
+    """Return the terms that ``platforms.NAME`` of the configuration states; ``credential`` is what it names."""
+    envelope = envelope_for(platform.envelope.stated())
     breaker = platform.breaker
+    target = Target(method=platform.method, url=platform.url)
+    results, confirm = platform.results, platform.confirm
     return Terms(
         platform=name,
         url=platform.url,
@@ -55,4 +94,20 @@ def compile_terms(name: str, platform: Platform) -> Terms:
         grouped=platform.group is not None,
         rules=tuple(compile_rule(rule.model_dump(by_alias=True)) for rule in platform.classify),
         stated=platform,
+        auth=credential[1] if credential else None,
+        credential=credential[0] if credential else "",
+        signer=platform.sign.signer() if platform.sign else None,
+        target=target if target.has_fields else None,
+        results=compile_results(results.model_dump(by_alias=True)) if results else None,
+        asking=_asking(confirm, platform) if confirm else None,
+    )
+
+
+def _asking(confirm: Confirm, platform: Platform) -> Asking:
+    return Asking(
+        target=Target(method=confirm.method, url=confirm.url),
+        headers={**platform.headers, **confirm.headers},
+        body=ItemMapping(confirm.body) if confirm.body else None,
+        rules=tuple(compile_rule(rule.model_dump(by_alias=True)) for rule in confirm.classify),
+        ambiguous=confirm.ambiguous,
     )

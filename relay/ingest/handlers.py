@@ -5,17 +5,21 @@ way out before the commit is a ``Refusal``; there is no 202 that does not follow
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp.web import BaseRequest
 
-from relay.core.errors import IdempotencyConflict, StoreError
-from relay.core.model import NewCallback
+from relay.core.errors import IdempotencyConflict, NoTarget, StoreError
+from relay.core.model import UNROUTED, AcceptedPosts, NewCallback, RoutedPost
 from relay.ingest.admission import Admission, Held
+from relay.ingest.posts import REASON, UNSAID, Directory, Draft, drafts, on_line
 from relay.ingest.rows import (
+    MAX_LINES,
     NDJSON,
     ROW_BYTES,
     PlatformIntake,
@@ -24,8 +28,8 @@ from relay.ingest.rows import (
     lines_of,
     one_row,
     plain_rows,
-    read_wishes,
 )
+from relay.ingest.wishes import read_wishes
 from relay.store.base import Ledger
 from relay.telemetry.events import Events
 from relay.web.answer import Answer, json_answer
@@ -35,6 +39,17 @@ from relay.web.problem import Refusal
 from relay.web.router import Routes
 
 _READ_S = 5.0
+_DROP_IN_METHODS = ("POST", "PUT", "PATCH")  # those that carry a body
+
+
+class DropIn(NamedTuple):
+    """A path at which callbacks of one platform are taken as the platform itself would take them."""
+
+    path: str
+    platform: PlatformIntake
+    status: int
+    body: bytes
+    content_type: str
 
 
 class Handlers:
@@ -44,7 +59,7 @@ class Handlers:
         self,
         *,
         bearer: Bearer,
-        platforms: Mapping[str, PlatformIntake],
+        directory: Directory,
         admission: Admission,
         ledger: Ledger,
         events: Events,
@@ -56,7 +71,7 @@ class Handlers:
         expiring: Callable[[float], None],
     ) -> None:
         self.bearer = bearer
-        self.platforms = platforms
+        self.directory = directory
         self.max_body = max_body
         self.max_bulk = max_bulk
         self._admission = admission
@@ -67,34 +82,31 @@ class Handlers:
         self.body_timeout_s = body_timeout_s
         self._expiring = expiring
 
-    def add_to(self, routes: Routes) -> None:
-        """Serve the paths of SPEC 3."""
+    def add_to(self, routes: Routes, drop_ins: Iterable[DropIn]) -> None:
+        """Serve the paths of SPEC 3, and those that platforms brought along."""
         routes.add("POST", "/v1/platforms/{platform}/callbacks", self.accept)
         routes.add("POST", "/v1/callbacks", self.accept_routed)
         routes.add("GET", "/v1/callbacks/{id}", self.show)
+        for drop_in in drop_ins:
+            for method in _DROP_IN_METHODS:
+                routes.add(method, drop_in.path, partial(self.accept_at, drop_in))
 
     async def accept(self, request: BaseRequest, values: Mapping[str, str]) -> Answer:
         """``POST /v1/platforms/{platform}/callbacks``: one callback, or many as NDJSON."""
         self.bearer.check(request)
-        platform = self.platforms.get(values["platform"])
+        platform = self.directory.platforms.get(values["platform"])
         if platform is None:
             raise Refusal(
                 "unknown_platform", "no platform of this name is configured; the names are under `platforms:`"
             )
         headers = request.headers
         content_type = headers.get("Content-Type")
-        bulk = content_type is not None and content_type.partition(";")[0].strip().lower() == NDJSON
+        bulk = _is_bulk(content_type)
         wishes = read_wishes(headers, platform, self._duration)
         enveloped = _enveloped(headers.get("Relay-Envelope"), bulk=bulk)
         held = Held(self._admission)
         try:
-            body = await read_body(
-                request,
-                limit=self.max_bulk if bulk else self.max_body,
-                timeout_s=self.body_timeout_s,
-                decode=self._decode,
-                grow=held.grow,
-            )
+            body = await self._read(request, held, bulk=bulk)
             if not bulk:
                 return await self._accept_one(one_row(body, platform, wishes, content_type), held)
             lines = lines_of(body)
@@ -107,25 +119,50 @@ class Handlers:
             if not held.handed_over:
                 held.release()
 
-    async def _accept_one(self, row: NewCallback, held: Held) -> Answer:
+    async def accept_at(self, drop_in: DropIn, request: BaseRequest, _values: Mapping[str, str]) -> Answer:
+        """A platform's own path (``accept:``): any body is one callback, answered as the platform itself would."""
+        self.bearer.check(request)
+        platform = drop_in.platform
+        content_type = request.headers.get("Content-Type")
+        wishes = read_wishes(request.headers, platform, self._duration)
+        held = Held(self._admission)
         try:
-            accepted = await self._admission.commit((row,), held)
-        except IdempotencyConflict:
-            raise Refusal("idempotency_conflict", "send another key, or the same body") from None
-        self._expiring(row.expires_s)
-        replayed = len(accepted.duplicates)
-        self._events.accepted(platform=row.platform, count=1 - replayed, duplicates=replayed)
-        self._tell_dead((row,), accepted.duplicates)
-        callback_id = accepted.ids[0]
-        headers = {"Location": f"/v1/callbacks/{callback_id}"}
-        if replayed:
-            headers["Idempotent-Replayed"] = "true"
+            body = await self._read(request, held, bulk=False)
+            _, headers = await self._commit_one(one_row(body, platform, wishes, content_type), held)
+        finally:
+            if not held.handed_over:
+                held.release()
+        return Answer(drop_in.status, drop_in.body, content_type=drop_in.content_type, headers=headers)
+
+    async def _read(self, request: BaseRequest, held: Held, *, bulk: bool) -> bytes:
+        return await read_body(
+            request,
+            limit=self.max_bulk if bulk else self.max_body,
+            timeout_s=self.body_timeout_s,
+            decode=self._decode,
+            grow=held.grow,
+        )
+
+    async def _accept_one(self, row: NewCallback, held: Held) -> Answer:
+        callback_id, headers = await self._commit_one(row, held)
         body = b'{"id":"%b","platform":%b,"state":"%b"}' % (
             callback_id.encode("ascii"),
             msgspec.json.encode(row.platform),
             b"pending" if row.dead_reason is None else b"dead",
         )
-        return Answer(202, body, headers=headers)
+        return Answer(202, body, headers={"Location": f"/v1/callbacks/{callback_id}", **headers})
+
+    async def _commit_one(self, row: NewCallback, held: Held) -> tuple[str, dict[str, str]]:
+        """Return the id of a callback that is on disk, and the headers that say whether it was before."""
+        try:
+            accepted = await self._admission.commit((row,), held)
+        except IdempotencyConflict:
+            raise _conflict() from None
+        self._expiring(row.expires_s)
+        replayed = len(accepted.duplicates)
+        self._events.accepted(platform=row.platform, count=1 - replayed, duplicates=replayed)
+        self._tell_dead((row,), accepted.duplicates)
+        return accepted.ids[0], _replayed(replayed > 0)
 
     async def _accept_many(
         self, parts: Iterable[list[NewCallback]], lines: list[bytes], platform: PlatformIntake, held: Held
@@ -142,19 +179,14 @@ class Handlers:
         try:
             accepted = await self._admission.commit(rows, held)
         except IdempotencyConflict as conflict:
-            number = line_number(lines, conflict.index)
-            raise Refusal(
-                "idempotency_conflict",
-                f"line {number}: its key was used with another body; nothing was accepted",
-                line=number,
-            ) from None
+            raise _conflict(line_number(lines, conflict.index)) from None
         self._expiring(min(row.expires_s for row in rows))
         duplicates = len(accepted.duplicates)
         count = len(rows) - duplicates
         self._events.accepted(platform=platform.name, count=count, duplicates=duplicates)
         self._tell_dead(rows, accepted.duplicates)
         body = msgspec.json.encode({"accepted": count, "duplicates": duplicates, "ids": accepted.ids})
-        return Answer(202, body, headers={"Idempotent-Replayed": "true"} if count == 0 else None)
+        return Answer(202, body, headers=_replayed(count == 0))
 
     def _tell_dead(self, rows: Sequence[NewCallback], duplicates: Collection[int]) -> None:
         """Report the rows that were dead from the start, by platform and reason."""
@@ -167,9 +199,82 @@ class Handlers:
             self._events.dead(platform=platform, count=count, reason=reason)
 
     async def accept_routed(self, request: BaseRequest, _values: Mapping[str, str]) -> Answer:
-        """``POST /v1/callbacks``: takes no callback, because this configuration has no routes."""
+        """``POST /v1/callbacks``: the routes say which platforms get it; one commit for all of them."""
         self.bearer.check(request)
-        raise Refusal("no_route", "no `routes:` are configured; post to /v1/platforms/{platform}/callbacks")
+        headers = request.headers
+        content_type = headers.get("Content-Type")
+        bulk = _is_bulk(content_type)
+        wishes = read_wishes(headers, UNSAID, self._duration)
+        enveloped = _enveloped(headers.get("Relay-Envelope"), bulk=bulk)
+        held = Held(self._admission)
+        try:
+            body = await self._read(request, held, bulk=bulk)
+            directory = self.directory
+            if not bulk:
+                return await self._route_one(directory.draft(body, wishes, content_type), held)
+            lines = lines_of(body)
+            parts = drafts(lines, directory, wishes, self.max_body, enveloped=enveloped, duration=self._duration)
+            return await self._route_many(parts, lines, held)
+        finally:
+            if not held.handed_over:
+                held.release()
+
+    async def _route_one(self, draft: Draft, held: Held) -> Answer:
+        try:
+            accepted = await self._admission.commit_posts((draft.post,), held)
+        except IdempotencyConflict:
+            raise _conflict() from None
+        except NoTarget:
+            assert draft.refusal is not None
+            raise draft.refusal from None
+        self._tell_routed((draft.post,), accepted)
+        return Answer(
+            202, msgspec.json.encode({"ids": accepted.ids[0]}), headers=_replayed(len(accepted.duplicates) > 0)
+        )
+
+    async def _route_many(self, parts: Iterable[list[Draft]], lines: list[bytes], held: Held) -> Answer:
+        found: list[Draft] = []
+        count = 0
+        for part in parts:
+            found += part
+            rows = sum(len(draft.post.rows) for draft in part)
+            count += rows
+            if count > MAX_LINES:
+                raise Refusal("too_large", f"it makes more than {MAX_LINES} callbacks; send it in parts")
+            held.grow(rows * ROW_BYTES)
+            await asyncio.sleep(0)  # other requests get their turn between parts
+        posts = [draft.post for draft in found]
+        try:
+            accepted = await self._admission.commit_posts(posts, held)
+        except IdempotencyConflict as conflict:
+            raise _conflict(line_number(lines, conflict.index)) from None
+        except NoTarget as nowhere:
+            refusal = found[nowhere.index].refusal
+            assert refusal is not None
+            raise on_line(line_number(lines, nowhere.index), refusal) from None
+        count, duplicates = self._tell_routed(posts, accepted)
+        body = msgspec.json.encode({"accepted": count, "duplicates": duplicates, "ids": accepted.ids})
+        return Answer(202, body, headers=_replayed(count == 0 and duplicates > 0))
+
+    def _tell_routed(self, posts: Sequence[RoutedPost], accepted: AcceptedPosts) -> tuple[int, int]:
+        """Tell what was accepted; return how many callbacks that is, and how many were there before."""
+        fresh: Counter[str] = Counter()
+        repeated: Counter[str] = Counter()
+        for index, ids in enumerate(accepted.ids):
+            (repeated if index in accepted.duplicates else fresh).update(ids.keys())
+        for platform in fresh | repeated:
+            self._events.accepted(platform=platform, count=fresh[platform], duplicates=repeated[platform])
+        new = (post for index, post in enumerate(posts) if index not in accepted.duplicates)
+        self._tell_dead([row for post in new for row in post.rows], ())
+        if fresh[UNROUTED]:
+            self._events.dead(platform=UNROUTED, count=fresh[UNROUTED], reason=REASON)
+        self._expiring(
+            min(
+                (row.expires_s for post in posts if post.dead_reason is None for row in post.rows),
+                default=math.inf,
+            )
+        )
+        return fresh.total(), repeated.total()
 
     async def show(self, request: BaseRequest, values: Mapping[str, str]) -> Answer:
         """``GET /v1/callbacks/{id}``: state, times and attempts, never the payload."""
@@ -184,6 +289,21 @@ class Handlers:
                 "unknown_callback", "no callback has this id; one that ended is kept as long as `store.keep` says"
             )
         return json_answer({name: value for name, value in found.items() if name != "payload"})
+
+
+def _is_bulk(content_type: str | None) -> bool:
+    return content_type is not None and content_type.partition(";")[0].strip().lower() == NDJSON
+
+
+def _replayed(wholly: bool) -> dict[str, str]:
+    return {"Idempotent-Replayed": "true"} if wholly else {}
+
+
+def _conflict(line: int | None = None) -> Refusal:
+    if line is None:
+        return Refusal("idempotency_conflict", "send another key, or the same body")
+    detail = f"line {line}: its key was used with another body; nothing was accepted"
+    return Refusal("idempotency_conflict", detail, line=line)
 
 
 def _enveloped(value: str | None, *, bulk: bool) -> bool:

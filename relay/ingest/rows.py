@@ -4,25 +4,19 @@ Pure: bytes and strings in, ``NewCallback`` rows or a ``Refusal`` out. Payload b
 envelope line the payload is cut out unparsed. The loop over lines is the hottest of the intake: nothing in it awaits.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import msgspec
-
-from relay.core.errors import RelayError
+from relay.core.errors import Unfit
 from relay.core.model import Lane, NewCallback
+from relay.ingest.wishes import Wishes, open_envelope, text
 from relay.web.problem import Refusal
 from relay.wire.extract import InvalidJson, check_json
 
 NDJSON = "application/x-ndjson"
-_LANES = {"high": Lane.HIGH, "normal": Lane.NORMAL, "low": Lane.LOW}
-_MAX_TEXT = 255
-_MAX_KEY = 1024
 _MAX_GROUP = 255  # shop and account ids are short; what is longer is the wrong field
 # Lines parsed before other requests get their turn: about 5 ms.
 LINES_PER_TURN = 2000
-_TRACEPARENT_CHARS = 55
 # 32 MiB of two-byte lines would become 4 GB of rows; real callbacks of 134 bytes on average fill it with this many.
 MAX_LINES = 250_000
 # What a row takes in memory beside its payload (measured: 249 bytes with key and idempotency key).
@@ -40,41 +34,20 @@ class PlatformIntake:
     frame_bytes: int = 0  # of its envelope with no items
     item_bytes: int = 0  # its envelope adds per item
     lane: Lane = Lane.NORMAL
+    # Of payload, key and event: the bytes it takes in a body, where that is not its length. Raises InvalidJson, Unfit.
+    measure: Callable[[bytes, str | None, str | None], int] | None = None
     key: Callable[[bytes], str | None] | None = None  # raises InvalidJson
     group: Callable[[bytes], str | None] | None = None  # raises InvalidJson
     group_path: str = ""  # where ``group`` looks, for people
 
 
-class Wishes(NamedTuple):
-    """What the request's headers say for all its callbacks."""
-
-    idempotency_key: str | None
-    key: str | None
-    event: str | None
-    lane: int
-    expires_s: float
-    traceparent: str | None
-
-
-def read_wishes(headers: Mapping[str, str], platform: PlatformIntake, duration: Callable[[str], float]) -> Wishes:
-    """Read the ``Relay-*`` headers; raises ``Refusal`` (``invalid_header``) naming the bad one."""
-    priority = headers.get("Relay-Priority")
-    expires = headers.get("Relay-Expires")
-    return Wishes(
-        idempotency_key=_text("Idempotency-Key", headers.get("Idempotency-Key"), _MAX_TEXT),
-        key=_text("Relay-Key", headers.get("Relay-Key"), _MAX_KEY),
-        event=_text("Relay-Event", headers.get("Relay-Event"), _MAX_TEXT),
-        lane=platform.lane if priority is None else _lane("Relay-Priority", priority),
-        expires_s=platform.expires_s if expires is None else _expires("Relay-Expires", expires, duration),
-        traceparent=_traceparent(headers.get("traceparent")),
-    )
-
-
 def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type: str | None) -> NewCallback:
     """Return the row of a request whose body is one callback. Raises ``Refusal``."""
-    _check_fits(len(body), platform)
+    if platform.measure is None:
+        _check_fits(len(body), platform)
     try:
-        key, group, dead_reason = _look_inside(body, platform, wishes.key)
+        key, group, dead_reason = look_inside(body, platform, wishes.key)
+        size = _measured(body, platform, key, wishes.event)
     except InvalidJson as error:
         raise Refusal("invalid_json", str(error)) from None
     return NewCallback(
@@ -85,17 +58,33 @@ def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type:
         wishes.lane,
         wishes.expires_s,
         wishes.idempotency_key,
-        _text("Content-Type", content_type, _MAX_TEXT),
+        text("Content-Type", content_type),
         wishes.traceparent,
         group,
+        size,
         dead_reason,
     )
+
+
+def _measured(payload: bytes, platform: PlatformIntake, key: str | None, event: str | None) -> int | None:
+    """Return what the callback takes in a body, None where that is its length.
+
+    Raises ``InvalidJson``, and ``Refusal`` for a payload that could never be sent.
+    """
+    if platform.measure is None:
+        return None
+    try:
+        size = platform.measure(payload, key, event)
+    except Unfit as error:
+        raise Refusal("unfit_payload", f"{platform.name} cannot be sent this payload: {error}") from None
+    _check_fits(size, platform)
+    return size
 
 
 _Inside = tuple[str | None, str, str | None]
 
 
-def _look_inside(payload: bytes, platform: PlatformIntake, key: str | None) -> _Inside:
+def look_inside(payload: bytes, platform: PlatformIntake, key: str | None) -> _Inside:
     """Return ordering key, group, and why the callback is dead from the start.
 
     Raises ``InvalidJson`` where JSON is needed and the payload is none. A payload without its group could only be sent
@@ -137,7 +126,9 @@ def plain_rows(
     """Yield rows in parts of ``LINES_PER_TURN`` lines, each line being a payload. Raises ``Refusal`` with the line."""
     name, lane, expires_s, event = platform.name, wishes.lane, wishes.expires_s, wishes.event
     traceparent, request_key, header_key = wishes.traceparent, wishes.idempotency_key, wishes.key
-    longest = min(max_body, platform.max_bytes - platform.frame_bytes - platform.item_bytes)
+    longest = _longest(platform, max_body)
+    measured = platform.measure is not None
+    size: int | None = None
     look = _reader(platform, header_key)
     for start in range(0, len(lines), LINES_PER_TURN):
         rows: list[NewCallback] = []
@@ -149,15 +140,23 @@ def plain_rows(
                 raise _line_too_large(number, longest)
             try:
                 key, group, dead_reason = look(line)
+                if measured:
+                    size = _measured(line, platform, key, event)
             except InvalidJson as error:
                 raise Refusal("invalid_json", f"line {number}: {error}", line=number) from None
+            except Refusal as refusal:
+                raise _on_line(refusal, number) from None
             repeat = None if request_key is None else f"{request_key}#{number}"
-            add(NewCallback(name, line, key, event, lane, expires_s, repeat, None, traceparent, group, dead_reason))
+            add(
+                NewCallback(
+                    name, line, key, event, lane, expires_s, repeat, None, traceparent, group, size, dead_reason
+                )
+            )
         yield rows
 
 
 def _reader(platform: PlatformIntake, header_key: str | None) -> Callable[[bytes], _Inside]:
-    """Return the cheapest function that does what ``_look_inside`` does for this request."""
+    """Return the cheapest function that does what ``look_inside`` does for this request."""
     extract = platform.key
     if platform.group is None and extract is not None and header_key is None:
         return lambda line: (extract(line), "", None)
@@ -168,19 +167,7 @@ def _reader(platform: PlatformIntake, header_key: str | None) -> Callable[[bytes
             return header_key, "", None
 
         return check
-    return lambda line: _look_inside(line, platform, header_key)
-
-
-class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    payload: msgspec.Raw
-    key: str | int | None = None
-    event: str | None = None
-    idempotency_key: str | None = None
-    priority: str | None = None
-    expires: str | None = None
-
-
-_LINE = msgspec.json.Decoder(_Line)
+    return lambda line: look_inside(line, platform, header_key)
 
 
 def envelope_rows(
@@ -190,7 +177,7 @@ def envelope_rows(
 
     What a line does not say is as the request's headers say.
     """
-    longest = min(max_body, platform.max_bytes - platform.frame_bytes - platform.item_bytes)
+    longest = _longest(platform, max_body)
     for start in range(0, len(lines), LINES_PER_TURN):
         rows: list[NewCallback] = []
         for number, line in enumerate(lines[start : start + LINES_PER_TURN], start + 1):
@@ -199,8 +186,19 @@ def envelope_rows(
             try:
                 rows.append(_envelope_row(line, number, platform, wishes, longest, duration))
             except Refusal as refusal:
-                raise Refusal(refusal.code, f"line {number}: {refusal.detail}", line=number, **refusal.extra) from None
+                raise _on_line(refusal, number) from None
         yield rows
+
+
+def _on_line(refusal: Refusal, number: int) -> Refusal:
+    return Refusal(refusal.code, f"line {number}: {refusal.detail}", line=number, **refusal.extra)
+
+
+def _longest(platform: PlatformIntake, max_body: int) -> int:
+    """Return the longest payload worth looking at."""
+    if platform.measure is not None:
+        return max_body
+    return min(max_body, platform.max_bytes - platform.frame_bytes - platform.item_bytes)
 
 
 def _envelope_row(
@@ -211,50 +209,28 @@ def _envelope_row(
     longest: int,
     duration: Callable[[str], float],
 ) -> NewCallback:
-    try:
-        if not line.isascii():
-            line.decode()  # msgspec does not check the text it skips
-        said = _LINE.decode(line)
-    except UnicodeDecodeError:
-        raise Refusal("invalid_json", "not UTF-8") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Refusal("invalid_json", _envelope_problem(error)) from None
-    payload = bytes(said.payload)
+    payload, repeat, key, event, lane, expires_s = open_envelope(line, number, wishes, duration)
     if len(payload) > longest:
         raise Refusal("too_large", f"its payload exceeds {longest} bytes", limit=longest)
-    key = wishes.key if said.key is None else _text("key", str(said.key), _MAX_KEY)
     try:
-        key, group, dead_reason = _look_inside(payload, platform, key)
+        key, group, dead_reason = look_inside(payload, platform, key)
+        size = _measured(payload, platform, key, event)
     except InvalidJson as error:
         raise Refusal("invalid_json", str(error)) from None
-    repeat = _text("idempotency_key", said.idempotency_key, _MAX_TEXT)
-    if repeat is None and wishes.idempotency_key is not None:
-        repeat = f"{wishes.idempotency_key}#{number}"
     return NewCallback(
         platform.name,
         payload,
         key,
-        wishes.event if said.event is None else _text("event", said.event, _MAX_TEXT),
-        wishes.lane if said.priority is None else _lane("priority", said.priority),
-        wishes.expires_s if said.expires is None else _expires("expires", said.expires, duration),
+        event,
+        lane,
+        expires_s,
         repeat,
         None,
         wishes.traceparent,
         group,
+        size,
         dead_reason,
     )
-
-
-def _envelope_problem(error: Exception) -> str:
-    # A line that is no envelope may be a bare payload sent by mistake: its member names are not repeated (I15).
-    text = str(error)
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    if "unknown field" in text:
-        return "unknown member; an envelope has payload, key, event, idempotency_key, priority and expires"
-    if isinstance(error, msgspec.ValidationError):
-        return f"not an envelope: {text}"
-    return "not valid JSON"
 
 
 def line_number(lines: list[bytes], index: int) -> int:
@@ -275,33 +251,3 @@ def _check_fits(size: int, platform: PlatformIntake) -> None:
 
 def _line_too_large(number: int, limit: int) -> Refusal:
     return Refusal("too_large", f"line {number}: its payload exceeds {limit} bytes", line=number, limit=limit)
-
-
-def _text(name: str, value: str | None, longest: int) -> str | None:
-    if value is None or (0 < len(value) <= longest and value.isprintable()):
-        return value
-    raise Refusal("invalid_header", f"{name} must be 1 to {longest} printable characters", header=name)
-
-
-def _lane(name: str, value: str) -> int:
-    lane = _LANES.get(value.strip().lower())
-    if lane is None:
-        raise Refusal("invalid_header", f"{name} must be high, normal or low", header=name)
-    return lane
-
-
-def _expires(name: str, value: str, duration: Callable[[str], float]) -> float:
-    try:
-        seconds = duration(value.strip())
-    except (RelayError, ValueError):
-        seconds = 0.0
-    if seconds <= 0:
-        raise Refusal("invalid_header", f"{name} must be a duration such as 30m, longer than nothing", header=name)
-    return seconds
-
-
-def _traceparent(value: str | None) -> str | None:
-    # W3C Trace Context section 3.2.2.5: what cannot be parsed is ignored. A broken tracer must not cost a callback.
-    if value is None or len(value) < _TRACEPARENT_CHARS or len(value) > _MAX_TEXT or not value.isascii():
-        return None
-    return value if value.isprintable() else None

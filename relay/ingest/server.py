@@ -1,12 +1,12 @@
 """The ingest listener: wires guard, token, health and handlers to a socket, and takes new settings at a reload."""
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from relay.ingest.admission import Admission
-from relay.ingest.handlers import Handlers
-from relay.ingest.rows import PlatformIntake
+from relay.ingest.handlers import DropIn, Handlers
+from relay.ingest.posts import Directory
 from relay.store.base import Inbox, Ledger
 from relay.telemetry.events import Events
 from relay.web.guard import Bearer, Guard
@@ -43,7 +43,8 @@ class IngestServer:
         self,
         *,
         settings: IngestSettings,
-        platforms: Mapping[str, PlatformIntake],
+        directory: Directory,
+        drop_ins: Sequence[DropIn] = (),
         inbox: Inbox,
         ledger: Ledger,
         events: Events,
@@ -60,7 +61,7 @@ class IngestServer:
         self._admission = Admission(inbox=inbox, max_bytes=settings.max_waiting_bytes)
         self._handlers = Handlers(
             bearer=Bearer(settings.token),
-            platforms=platforms,
+            directory=directory,
             admission=self._admission,
             ledger=ledger,
             events=events,
@@ -71,12 +72,9 @@ class IngestServer:
             body_timeout_s=settings.body_timeout_s,
             expiring=expiring,
         )
-        routes = Routes()
-        self._handlers.add_to(routes)
-        self.health.add_to(routes)
-        self._router = Router(routes=routes, checks=(), refused=self._refused, failed=self._failed)
+        self._router = Router(routes=Routes(), checks=(), refused=self._refused, failed=self._failed)
         self._listen = settings.listen
-        self.configure(settings=settings, platforms=platforms)
+        self.configure(settings=settings, directory=directory, drop_ins=drop_ins)
 
     name = LISTENER  # also the ``FileDescriptorName=`` of a socket unit
 
@@ -85,16 +83,20 @@ class IngestServer:
         """Where it listens, with the port it really got."""
         return self._listener.address if self._listener is not None else self._listen
 
-    def configure(self, *, settings: IngestSettings, platforms: Mapping[str, PlatformIntake]) -> None:
+    def configure(self, *, settings: IngestSettings, directory: Directory, drop_ins: Sequence[DropIn] = ()) -> None:
         """Put new settings in force for requests from now on; the listening address stays until a restart."""
         guard = Guard(listen=self._listen, hosts=settings.hosts, origins=settings.origins)
         self._router.checks = (guard.check,)
         self._handlers.bearer = Bearer(settings.token)
-        self._handlers.platforms = platforms
+        self._handlers.directory = directory
         self._handlers.max_body = settings.max_body
         self._handlers.max_bulk = settings.max_bulk
         self._handlers.body_timeout_s = settings.body_timeout_s
         self._admission.max_bytes = settings.max_waiting_bytes
+        routes = Routes()
+        self._handlers.add_to(routes, drop_ins)
+        self.health.add_to(routes)
+        self._router.routes = routes
 
     async def start(self, *, inherited: socket.socket | None = None) -> None:
         """Listen. Raises ``RelayError`` when the address cannot be had."""

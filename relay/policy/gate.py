@@ -63,7 +63,9 @@ class Gate(Stop):
         """Count a platform-level failure; with ``back_off`` the platform is also left alone for a growing time."""
         self.breaker.failed(now, reason)
         if back_off:
-            self.back_off(now, started_at=started_at, reason=reason, rng=rng)
+            # with the breaker open its pace of probes holds, not a longer backoff
+            at_most = self.breaker.probe_at if self.breaker.is_open else math.inf
+            self.back_off(now, started_at=started_at, reason=reason, rng=rng, at_most=at_most)
 
     def of(self, batch: Batch, *, scope: str) -> "GroupGate":
         """Return the gate as ``batch`` meets it; ``scope`` (group or platform) is what a throttle stops."""

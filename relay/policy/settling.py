@@ -6,11 +6,10 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from relay.core.model import (
-    AttemptResult,
-    Batch,
+    Ask,
     Ending,
     Item,
     Outcome,
@@ -20,28 +19,13 @@ from relay.core.model import (
     State,
     Verdict,
 )
+from relay.policy.attempted import Attempted, Budget, ReadBack
 from relay.policy.backoff import backoff_s
 from relay.policy.gate import Gate, GroupGate
+from relay.policy.itemwise import settle_items, unclear
+from relay.policy.readback import settle_read_back
 
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """``retry:`` of a platform: re-sends after the first attempt, and the bounds of their backoff in seconds."""
-
-    times: int
-    base_s: float
-    cap_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Attempted:
-    """One finished attempt: the batch, what it drew and when (relay-clock seconds)."""
-
-    batch: Batch
-    verdict: Verdict
-    result: AttemptResult
-    started_at: float
-    first_after_stop: bool  # sent while the gate was resuming
+__all__ = ["Attempted", "Budget", "ReadBack", "decide"]
 
 
 # Who cannot be reached or lets nobody in does so for every group, and so does the Retry-After that comes with it.
@@ -59,6 +43,12 @@ def _decide(attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float
     settlement = Settlement(
         batch=batch.number, attempt_id=batch.attempt_id, platform=batch.platform, result=attempted.result
     )
+    if verdict.outcome is Outcome.UNSENT:
+        return _unsent(settlement, attempted, now=now)
+    if attempted.asked:
+        return settle_read_back(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
+    if verdict.items:
+        return settle_items(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
     match verdict.outcome:
         case Outcome.OK | Outcome.DUPLICATE:
             gate.accepted(now)
@@ -66,6 +56,11 @@ def _decide(attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float
             return replace(settlement, delivered=_seqs(batch.items))
         case Outcome.THROTTLED:
             return _throttled(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
+        case Outcome.AUTH if attempted.renewed:
+            gate.answered()
+            _obey(attempted, gate=gate, now=now, rng=rng)
+            resend = Resend(due_at=gate.opens_at(now), charge=False, reason=verdict.reason)
+            return replace(settlement, resend=resend)
         case Outcome.DOWN | Outcome.AUTH:
             gate.failed(now, started_at=attempted.started_at, reason=verdict.reason, rng=rng, back_off=True)
             _obey(attempted, gate=gate, now=now, rng=rng)
@@ -83,7 +78,7 @@ def _decide(attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float
         case Outcome.SPLIT | Outcome.REJECT:
             return _refused(settlement, attempted, gate=gate, now=now)
         case Outcome.CONFIRM:
-            return _unrecognised(settlement, attempted, gate=gate, now=now)
+            return _unrecognised(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
 
 
 def _obey(attempted: Attempted, *, gate: GroupGate, now: float, rng: random.Random) -> None:
@@ -127,8 +122,16 @@ def _throttled(
 def _retried(
     settlement: Settlement, attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float, rng: random.Random
 ) -> Settlement:
-    """Send the same batch again while an item has budget and time; else end its items, unless it is an outage."""
+    """Send the same batch again while an item has budget and time; else end its items, unless it is an outage.
+
+    Where a read-back decides what may have been applied, the batch waits for that: nothing is charged, nothing ends.
+    """
     items, verdict = attempted.batch.items, attempted.verdict
+    if attempted.read_back == "ambiguous" and verdict.ambiguous:
+        spent = max(item.spent for item in items)
+        due_at = now + backoff_s(spent + 1, base_s=budget.base_s, cap_s=budget.cap_s, rng=rng)
+        due_at = max(due_at, gate.opens_at(now))
+        return replace(settlement, resend=Resend(due_at=due_at, charge=False, reason=verdict.reason))
     alive = [item for item in items if item.expires_at > now]
     if any(item.spent < budget.times for item in alive):
         spent = max(item.spent for item in items)
@@ -176,15 +179,45 @@ def _refused(settlement: Settlement, attempted: Attempted, *, gate: GroupGate, n
     return replace(settlement, endings=[ending])
 
 
-def _unrecognised(settlement: Settlement, attempted: Attempted, *, gate: GroupGate, now: float) -> Settlement:
+def _unrecognised(
+    settlement: Settlement, attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float, rng: random.Random
+) -> Settlement:
     batch, verdict = attempted.batch, attempted.verdict
     probing = gate.breaker.is_open
     gate.answered()
     gate.breaker.refused(now, root=batch.number, batch=batch.number, items=len(batch.items), reason=verdict.reason)
     if probing:
         gate.breaker.open(now, gate.breaker.reason)
-        return _put_back(settlement, attempted, gate=gate, now=now)
-    return replace(settlement, held=_seqs(batch.items))
+        if attempted.read_back == "never":
+            return _put_back(settlement, attempted, gate=gate, now=now)
+    return unclear(settlement, _seqs(batch.items), attempted, budget=budget, now=now, rng=rng)
+
+
+def _unsent(settlement: Settlement, attempted: Attempted, *, now: float) -> Settlement:
+    """Settle a batch of which no request was made: its slot went by, the platform and the others lose nothing by it.
+
+    Each item's verdict says why: ``reject`` cannot be put into a request at all, ``confirm`` must be asked about on
+    its own, ``split`` are too many for one body, ``retry`` only had the wrong company.
+    """
+    endings: list[Ending] = []
+    of: dict[Outcome, list[int]] = {}
+    for item, verdict in zip(attempted.batch.items, attempted.verdict.items, strict=True):
+        if verdict.outcome is Outcome.REJECT:
+            ending = Ending([item.seq], State.DEAD, verdict.reason, maybe_applied=item.maybe_applied)
+            endings.append(ending)
+        else:
+            of.setdefault(verdict.outcome, []).append(item.seq)
+    reason = attempted.verdict.reason
+    again, unsure = of.get(Outcome.RETRY), of.get(Outcome.CONFIRM)
+    asks = attempted.read_back != "never" and not attempted.asked  # a read-back that cannot be built asks nobody
+    return replace(
+        settlement,
+        endings=endings,
+        requeue=[Requeue(again, now, False, reason)] if again else (),
+        ask=Ask(unsure, now, reason) if unsure and asks else None,
+        held=unsure if unsure and not asks else (),
+        split=_halves(of[Outcome.SPLIT]) if Outcome.SPLIT in of else (),
+    )
 
 
 def _put_back(settlement: Settlement, attempted: Attempted, *, gate: GroupGate, now: float) -> Settlement:

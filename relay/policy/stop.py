@@ -42,10 +42,13 @@ class Stop:
             until = max(until, now + self._backoff_s(rng))
         self._stop(now, until, started_at=started_at, reason=reason, throttled=True)
 
-    def back_off(self, now: float, *, started_at: float, reason: str, rng: random.Random) -> None:
-        """Stop for a growing time after a failure; a request sent before the stop adds nothing to it."""
+    def back_off(self, now: float, *, started_at: float, reason: str, rng: random.Random, at_most: float) -> None:
+        """Stop for a growing time after a failure, not beyond ``at_most``.
+
+        A request sent before the stop adds nothing to it.
+        """
         if started_at >= self._stopped_at:
-            until = now + self._backoff_s(rng)
+            until = min(now + self._backoff_s(rng), at_most)
             self._stop(now, until, started_at=started_at, reason=reason, throttled=False)
 
     def end(self) -> None:

@@ -34,6 +34,7 @@ TOO_MANY = Answer("429", status=429)
 NO_ENCODING = Answer("415", status=415)
 TOO_LARGE = Answer("413", status=413)
 MALFORMED = Answer("400", status=400)
+ERRCODE_BODY = b'{"errcode":45011,"errmsg":"api freq limit"}'  # what 200+errcode says
 CUT = Answer("cut", act="reset")  # the client went before its body was complete
 
 

@@ -18,7 +18,7 @@ import msgspec
 from aiohttp import web
 
 from relay.core.clock import boottime_s, wall_s
-from relay.sandbox.answers import CUT, Answer
+from relay.sandbox.answers import CUT, ERRCODE_BODY, Answer
 from relay.sandbox.arrivals import Arrival, ArrivalLog
 from relay.sandbox.bodies import digest
 from relay.sandbox.endpoint import MAX_BODY_BYTES, Endpoint, Examined
@@ -28,7 +28,6 @@ from relay.sandbox.settings import BadSetting, Settings
 CONTROL = "/_sandbox/"
 _GRACE_S = 0.05  # an answer being written may finish; one held back on purpose is dropped
 _LINGER_RESET = struct.pack("ii", 1, 0)  # close() sends RST at once
-_ERRCODE_BODY = b'{"errcode":45011,"errmsg":"api freq limit"}'
 
 
 class Platform:
@@ -199,7 +198,7 @@ class Platform:
         if answer.retry_after:
             headers["Retry-After"] = str(math.ceil(wait_s or settings.retry_after_s))
         if answer.errcode:
-            body = _ERRCODE_BODY
+            body = ERRCODE_BODY
         elif 200 <= answer.status < 300:
             body = settings.reply.encode()
         else:

@@ -13,7 +13,29 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from relay.core.clock import Clock
-from relay.core.model import Accepted, Batch, Filter, NewCallback, Settlement, StoreRules, WaitUntil, Wish
+from relay.core.model import (
+    Accepted,
+    AcceptedPosts,
+    Batch,
+    Filter,
+    NewCallback,
+    RoutedPost,
+    Settlement,
+    StoreRules,
+    WaitUntil,
+    Wish,
+)
+
+Reroute = Callable[[NewCallback], Sequence[NewCallback] | str]
+"""Asks the routes again: an unrouted callback to the rows of its targets, or to the reason why it stays.
+
+A store may call it on its writing thread, inside a transaction: it must be pure and quick.
+"""
+
+
+def no_route(_unrouted: NewCallback) -> str:
+    """Leave every unrouted callback where it is: the ``Reroute`` of a relay without routes."""
+    return "no_route"
 
 
 class Inbox(Protocol):
@@ -24,6 +46,15 @@ class Inbox(Protocol):
 
         Repeats of an idempotency key with the same body answer the first id and queue nothing. Raises
         ``IdempotencyConflict`` (nothing accepted), ``StoreFull``, ``StoreFailed``.
+        """
+        ...
+
+    def accept_posts(self, posts: Sequence[RoutedPost]) -> Awaitable[AcceptedPosts]:
+        """Queue the rows of routed ``posts`` durably, all or none, as ``accept`` does.
+
+        A post's idempotency key is its own, apart from those of any platform, and is remembered as long as one of its
+        callbacks is kept. Raises ``NoTarget`` for a post without rows that is no repeat (nothing accepted), else as
+        ``accept``; an index is that of the post.
         """
         ...
 
@@ -91,8 +122,12 @@ class Ledger(Protocol):
         """Fix the matches of an operation and record it. Raises ``CountMismatch``."""
         ...
 
-    async def step_operation(self, number: int, limit: int) -> dict[str, Any]:
-        """Apply the operation to its next ``limit`` matches and return its progress."""
+    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> dict[str, Any]:
+        """Apply the operation to at most its next ``limit`` matches and return its progress.
+
+        ``retry`` of a callback of the platform ``UNROUTED`` asks ``reroute``: the rows it returns are accepted and the
+        original is superseded by the first of them, in one commit; a reason leaves it dead and is reported as skipped.
+        """
         ...
 
     async def operation(self, number: int) -> dict[str, Any] | None:
@@ -125,6 +160,22 @@ class Ledger(Protocol):
 
     async def close(self) -> None:
         """Finish what is queued, then close. Safe to call twice."""
+        ...
+
+
+class StoreEvents(Protocol):
+    """What a store tells of itself, on the loop; ``telemetry.events.Events`` is one."""
+
+    def store_committed(self, *, seconds: float, rows: int) -> None:
+        """A group commit took so long and held so many rows."""
+        ...
+
+    def store_failed(self, *, error: BaseException) -> None:
+        """Nothing can be committed from now on."""
+        ...
+
+    def store_recovered(self, *, seconds: float) -> None:
+        """Commits work again, so long after the failure."""
         ...
 
 

@@ -13,21 +13,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from relay.core.clock import Clock
-from relay.core.errors import IdempotencyConflict, StoreFull
+from relay.core.errors import IdempotencyConflict, NoTarget, StoreFull
 from relay.core.ids import encode_id
 from relay.core.model import (
     Accepted,
+    AcceptedPosts,
     Batch,
     Filter,
     Lane,
     NewCallback,
     PlatformRules,
+    RoutedPost,
     Settlement,
     State,
     StoreRules,
     WaitUntil,
     Wish,
 )
+from relay.store.base import Reroute, no_route
 from relay.store.memory_batches import Batches
 from relay.store.memory_operations import Operations
 from relay.store.memory_rows import Row, Shelf
@@ -39,13 +42,18 @@ _KEEP_ATTEMPTS_S = 86400.0
 _PRUNE_STEP = 500
 
 
-def _digest(row: NewCallback) -> bytes:
+def _digest(row: NewCallback | RoutedPost) -> bytes:
     """Return what makes two posts the same: payload, key and event."""
     digest = hashlib.blake2b(digest_size=16)
     for part in (row.payload, (row.key or "").encode(), (row.event or "").encode()):
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.digest()
+
+
+def _size(row: NewCallback) -> int:
+    """Return the bytes a callback is counted as: what it takes in a body."""
+    return len(row.payload) if row.body_bytes is None else row.body_bytes
 
 
 class MemoryStore:
@@ -61,11 +69,13 @@ class MemoryStore:
         self._seq = 0
         self._batches = Batches(self._shelf, self._slots, tag=tag)
         self._posts: dict[tuple[str, str], tuple[bytes, int]] = {}
+        # Of routed posts: digest, and the row of each target by its platform.
+        self._routed: dict[str, tuple[bytes, dict[str, int]]] = {}
         self._gates: dict[str, dict[str, Any]] = {}
         self._watchers: list[Callable[[str, int], None]] = []
         self._audit: list[dict[str, Any]] = []
         self._views = Views(self._shelf, self._batches, self._slots)
-        self._operations = Operations(self._shelf, self._platform_rules)
+        self._operations = Operations(self._shelf, self._platform_rules, self._enqueue_all)
 
     def _platform_rules(self, platform: str) -> PlatformRules:
         return self._rules.platforms.get(platform) or PlatformRules()
@@ -108,7 +118,7 @@ class MemoryStore:
             if earlier[0] != digest:
                 raise IdempotencyConflict(index)
         fresh = [index for index in range(len(rows)) if index not in known and index not in firsts]
-        self._make_room(sum(len(rows[index].payload) for index in fresh))
+        self._make_room(sum(_size(rows[index]) for index in fresh))
         ids: list[str] = []
         seqs: list[int] = []
         for index, new in enumerate(rows):
@@ -117,14 +127,62 @@ class MemoryStore:
             elif index in firsts:
                 seqs.append(seqs[firsts[index]])
             else:
-                self._seq = max(self._seq + 1, int(now * 1e6))
-                seqs.append(self._seq)
-                self._enqueue(new, self._seq, now)
+                row = self._enqueue(new, now)
+                seqs.append(row.seq)
+                ids.append(row.id)
+                continue
             ids.append(encode_id(seqs[-1], self._tag))
         for post, (digest, index) in posts.items():
             self._posts[post] = (digest, seqs[index])
         self._notify()
         return Accepted(ids, frozenset(known) | frozenset(firsts))
+
+    def accept_posts(self, posts: Sequence[RoutedPost]) -> asyncio.Future[AcceptedPosts]:
+        """Queue the rows of routed posts, all or none."""
+        done: asyncio.Future[AcceptedPosts] = asyncio.get_running_loop().create_future()
+        try:
+            done.set_result(self._accept_posts(posts))
+        except (IdempotencyConflict, NoTarget, StoreFull) as refusal:
+            done.set_exception(refusal)
+        return done
+
+    def _accept_posts(self, posts: Sequence[RoutedPost]) -> AcceptedPosts:
+        now = self.clock.now()
+        digests: dict[str, bytes] = {}
+        fresh: set[int] = set()
+        for index, post in enumerate(posts):
+            if post.idempotency_key is not None:
+                digest = _digest(post)
+                known = self._routed.get(post.idempotency_key)
+                first = known[0] if known is not None else digests.get(post.idempotency_key)
+                if first is not None and first != digest:
+                    raise IdempotencyConflict(index)
+                if first is not None:
+                    continue
+                digests[post.idempotency_key] = digest
+            if not post.rows:
+                raise NoTarget(index)
+            fresh.add(index)
+        self._make_room(sum(len(row.payload) for index in fresh for row in posts[index].rows))
+        placed: list[dict[str, int]] = []
+        for index, post in enumerate(posts):
+            if index not in fresh:
+                assert post.idempotency_key is not None
+                placed.append(self._routed[post.idempotency_key][1])
+                continue
+            rows = [row._replace(dead_reason=post.dead_reason or row.dead_reason) for row in post.rows]
+            placed.append({row.platform: self._enqueue(row, now, post.idempotency_key).seq for row in rows})
+            if post.idempotency_key is not None:
+                self._routed[post.idempotency_key] = (digests[post.idempotency_key], placed[-1])
+        self._notify()
+        ids = [{platform: encode_id(seq, self._tag) for platform, seq in seqs.items()} for seqs in placed]
+        return AcceptedPosts(ids, frozenset(range(len(posts))) - fresh)
+
+    def _enqueue_all(self, rows: Sequence[NewCallback], now: float) -> str:
+        """Queue rows that were counted under another platform before; return the first one's id."""
+        self._make_room(sum(len(row.payload) for row in rows))
+        queued = [self._enqueue(row, now) for row in rows]
+        return queued[0].id
 
     def _make_room(self, wanted: int) -> None:
         if self._max_bytes is None:
@@ -138,7 +196,9 @@ class MemoryStore:
                 "raise store.max_size, or drop dead letters"
             )
 
-    def _enqueue(self, new: NewCallback, seq: int, now: float) -> None:
+    def _enqueue(self, new: NewCallback, now: float, post: str | None = None) -> Row:
+        """Put a row in line. ``post`` is the idempotency key of its routed post."""
+        seq = self._seq = max(self._seq + 1, int(now * 1e6))
         row = Row(
             seq=seq,
             id=encode_id(seq, self._tag),
@@ -152,7 +212,8 @@ class MemoryStore:
             content_type=new.content_type,
             traceparent=new.traceparent,
             idempotency_key=new.idempotency_key,
-            bytes=len(new.payload),
+            post=post,
+            bytes=_size(new),
             accepted_at=now,
             expires_s=new.expires_s,
             expires_at=now + new.expires_s,
@@ -162,7 +223,7 @@ class MemoryStore:
         if new.dead_reason is not None:
             self._shelf.add(row)
             self._shelf.finish(row, State.DEAD, new.dead_reason, now)
-            return
+            return row
         if new.key is not None and self._platform_rules(new.platform).coalesce:
             older = self._shelf.behind(row)
             if older:
@@ -172,6 +233,7 @@ class MemoryStore:
                 old.superseded_by = row.id
                 self._shelf.finish(old, State.SUPERSEDED, "coalesced", now)
         self._shelf.add(row)
+        return row
 
     # Outbox
 
@@ -225,6 +287,11 @@ class MemoryStore:
         """Return the ledger."""
         return self._views.totals()
 
+    def pending(self, platform: str) -> int:
+        """Return how many callbacks of a platform are pending, from the totals alone: cheap enough to sample."""
+        totals = self._shelf.totals.get(platform, {"accepted": 0})
+        return 2 * totals["accepted"] - sum(totals.values())
+
     async def platform_status(self) -> dict[str, dict[str, Any]]:
         """Return what each platform has and waits for."""
         return self._views.platform_status(sorted(self._rules.platforms), self.clock.now())
@@ -245,9 +312,9 @@ class MemoryStore:
         """Fix the matches of an operation."""
         return self._operations.start(action, wanted, options, expect_count, self.clock.now())
 
-    async def step_operation(self, number: int, limit: int) -> dict[str, Any]:
+    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> dict[str, Any]:
         """Apply an operation to its next matches."""
-        progress = self._operations.step(number, limit, self.clock.now())
+        progress = self._operations.step(number, limit, self.clock.now(), reroute)
         self._notify()
         return progress
 
@@ -299,6 +366,8 @@ class MemoryStore:
         self._shelf.remove(row)
         if row.idempotency_key is not None:
             self._posts.pop((row.platform, row.idempotency_key), None)
+        if row.post is not None and not any(seq in self._shelf.rows for seq in self._routed[row.post][1].values()):
+            del self._routed[row.post]
         self._batches.forget(row)
 
     async def audit(self, record: Mapping[str, Any]) -> None:

@@ -138,8 +138,10 @@ class Batches:
                 return WaitUntil(at, "linger" if linger_at > pace_at else "pace", packer.missing)
         return self._freeze(wish.platform, group, [row.seq for row, _ in taken], now)
 
-    def _freeze(self, platform: str, group: str, seqs: Sequence[int], now: float, root: int | None = None) -> Frozen:
-        """Bind rows into a new batch; with ``root`` it is a part of that one."""
+    def _freeze(
+        self, platform: str, group: str, seqs: Sequence[int], now: float, root: int | None = None, *, ask: bool = False
+    ) -> Frozen:
+        """Bind rows into a new batch; with ``root`` it is a part of that one, with ``ask`` a read-back."""
         self._number = number = max(self._number + 1, int(now * 1e6))
         batch = Frozen(
             number=number,
@@ -150,8 +152,9 @@ class Batches:
             created_at=now,
             root=number if root is None else root,
             due_at=now,
-            expires_at=max(self._shelf.rows[seq].expires_at for seq in seqs),
+            expires_at=math.inf if ask else max(self._shelf.rows[seq].expires_at for seq in seqs),
             part=root is not None,
+            confirm=ask,
         )
         self._frozen[number] = batch
         self._of.setdefault(platform, {})[number] = batch
@@ -181,6 +184,7 @@ class Batches:
             created_at=batch.created_at,
             root=batch.root,
             probe=wish.probe,
+            confirm=batch.confirm,
         )
 
     @staticmethod
@@ -252,6 +256,7 @@ class Batches:
             for seq in ending.seqs:
                 rows[seq].maybe_applied |= ending.maybe_applied
                 dead = ending.state is State.DEAD
+                rows[seq].message = ending.message or rows[seq].message
                 self._shelf.finish(rows[seq], ending.state, ending.reason, now, blocks=blocks and dead)
 
     def _return(self, settlement: Settlement, batch: Frozen, now: float) -> None:
@@ -264,6 +269,7 @@ class Batches:
                 row.strikes += again.strike
                 row.maybe_applied |= again.maybe_applied
                 row.reason = again.reason
+                row.message = again.message or row.message
                 # In its old lane a callback that was out once would go behind the whole backlog; among retries it
                 # keeps their share.
                 shelf.requeue(row, again.due_at, Lane.RETRY if row.lane is Lane.NORMAL else row.lane)
@@ -281,6 +287,12 @@ class Batches:
             for seq in part:
                 shelf.watch_expiry(rows[seq])
             shelf.freed[batch.platform] = shelf.freed.get(batch.platform, 0) + len(part)
+        if settlement.ask is not None:
+            for seq in settlement.ask.seqs:
+                rows[seq].reason = settlement.ask.reason
+                asked = self._freeze(batch.platform, batch.group, [seq], now, root=batch.root, ask=True)
+                asked.due_at = settlement.ask.due_at
+            shelf.freed[batch.platform] = shelf.freed.get(batch.platform, 0) + len(settlement.ask.seqs)
         shelf.freed.setdefault(batch.platform, 0)
 
     def sent(self, platforms: frozenset[str], since: float) -> Iterable[Sent]:
@@ -323,6 +335,8 @@ def _check(settlement: Settlement, batch: Frozen) -> None:
     parts: list[Sequence[int]] = [settlement.delivered, settlement.held, *settlement.split]
     parts += [again.seqs for again in settlement.requeue]
     parts += [ending.seqs for ending in settlement.endings]
+    if settlement.ask is not None:
+        parts.append(settlement.ask.seqs)
     if settlement.resend is not None:
         parts.append(batch.seqs)
     named = sorted(seq for part in parts for seq in part)

@@ -1,11 +1,13 @@
 """Operations of the memory store: what a person does to many callbacks at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
-from relay.core.errors import CountMismatch, StoreError
-from relay.core.model import Filter, Lane, PlatformRules, State
+from relay.core.errors import CountMismatch, StoreError, StoreFull
+from relay.core.model import UNROUTED, Filter, Lane, NewCallback, PlatformRules, State
+from relay.store.base import Reroute
 from relay.store.memory_rows import Row, Shelf
 
 _LISTED = 100  # ids of skipped callbacks shown with an operation's progress
@@ -52,9 +54,16 @@ class _Operation:
 class Operations:
     """Starts operations and carries them out step by step."""
 
-    def __init__(self, shelf: Shelf, rules: Callable[[str], PlatformRules]) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        rules: Callable[[str], PlatformRules],
+        enqueue: Callable[[Sequence[NewCallback], float], str],
+    ) -> None:
+        """``enqueue`` accepts rows and returns the id of the first; it raises ``StoreFull``."""
         self._shelf = shelf
         self._rules = rules
+        self._enqueue = enqueue
         self._all: dict[int, _Operation] = {}
 
     def start(
@@ -75,12 +84,18 @@ class Operations:
             operation.finished_at = now
         return self._progress(operation)
 
-    def step(self, number: int, limit: int, now: float) -> dict[str, Any]:
+    def step(self, number: int, limit: int, now: float, reroute: Reroute) -> dict[str, Any]:
         """Apply an operation to its next ``limit`` matches. Raises ``StoreError`` when there is no such operation."""
         operation = self._all.get(number)
         if operation is None:
             raise StoreError(f"there is no operation {number}")
-        act = {"retry": self._retry, "drop": self._drop, "expire": self._expire, "resolve": self._resolve}
+        act: dict[str, Callable[[Row, Mapping[str, Any], float], str | None]]
+        act = {
+            "retry": partial(self._retry, reroute),
+            "drop": self._drop,
+            "expire": self._expire,
+            "resolve": self._resolve,
+        }
         for seq in operation.seqs[operation.next : operation.next + limit]:
             operation.next += 1
             row = self._shelf.rows.get(seq)
@@ -121,17 +136,42 @@ class Operations:
 
     # Each returns why it skipped the row, or None when done.
 
-    def _retry(self, row: Row, options: Mapping[str, Any], now: float) -> str | None:
+    def _retry(self, reroute: Reroute, row: Row, options: Mapping[str, Any], now: float) -> str | None:
         if row.state not in (State.DEAD, State.EXPIRED):
             return "state"
         if row.payload is None:
             return "no_payload"
+        if row.platform == UNROUTED:
+            return self._reroute(reroute, row, row.payload, now)
         if not options.get("reorder") and self._shelf.overtaken(row):
             return "overtaken"
         row.spent = 0
         row.strikes = 0
         row.lane = Lane.REPLAY
         self._shelf.revive(row, now)
+        return None
+
+    def _reroute(self, reroute: Reroute, row: Row, payload: bytes, now: float) -> str | None:
+        unrouted = NewCallback(
+            row.platform,
+            payload,
+            row.key,
+            row.event,
+            row.priority,
+            row.expires_s,
+            None,
+            row.content_type,
+            row.traceparent,
+            row.group,
+        )
+        found = reroute(unrouted)
+        if isinstance(found, str):
+            return found
+        try:
+            first = self._enqueue(found, now)
+        except StoreFull:
+            return "store_full"
+        self._shelf.supersede(row, first, "rerouted", now)
         return None
 
     def _drop(self, row: Row, options: Mapping[str, Any], now: float) -> str | None:

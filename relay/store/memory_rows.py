@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 
 from relay.core.model import AttemptResult, Lane, State
 
-_LANES = len(Lane)
+_ALL_LANES = tuple(Lane)  # the simulator runs millions of rows: iterating the enum itself is ten times as slow
+_LANES = len(_ALL_LANES)
+_ENDS = tuple(state.word for state in State if state is not State.PENDING)
 
 
 @dataclass(slots=True)
@@ -49,7 +51,9 @@ class Row:
     held: bool = False
     maybe_applied: bool = False
     reason: str = ""
+    message: str = ""
     superseded_by: str | None = None
+    post: str | None = None  # the idempotency key of the routed post it came with
     attempt_ids: list[int] = field(default_factory=list)
     stamp: int = 0  # which of its entries in a heap of heads is valid
 
@@ -80,8 +84,9 @@ class Frozen:
     created_at: float
     root: int
     due_at: float
-    expires_at: float  # of the item that expires last
+    expires_at: float  # of the item that expires last; a read-back still finds out what became of it
     part: bool = False  # came from a split
+    confirm: bool = False  # a read-back
     attempt: int = 0
     attempt_id: int = 0  # of the attempt under way, else 0
 
@@ -172,9 +177,9 @@ class Shelf:
 
     def count(self, platform: str, word: str, change: int) -> None:
         """Move a stored total."""
-        totals = self.totals.setdefault(
-            platform, {"accepted": 0, **{state.word: 0 for state in State if state is not State.PENDING}}
-        )
+        totals = self.totals.get(platform)
+        if totals is None:
+            totals = self.totals[platform] = {"accepted": 0, **dict.fromkeys(_ENDS, 0)}
         totals[word] += change
 
     def add(self, row: Row) -> None:
@@ -229,6 +234,8 @@ class Shelf:
         self._leave(row)
         row.state = state
         row.reason = reason
+        if state is State.DELIVERED:
+            row.message = ""
         row.ended_at = now
         self.count(row.platform, state.word, 1)
         self.ended[state in (State.DEAD, State.EXPIRED)].append((now, row.seq))
@@ -244,13 +251,23 @@ class Shelf:
         """Make a dead or expired row pending again, in its old place."""
         self.count(row.platform, row.state.word, -1)
         row.state = State.PENDING
-        row.reason = ""
+        row.reason = row.message = ""
         row.ended_at = 0.0
         row.due_at = now
         row.expires_at = now + row.expires_s
         self._unblock(row)
         self._enter(row)
         self.watch_expiry(row)
+
+    def supersede(self, row: Row, by: str, reason: str, now: float) -> None:
+        """Let the callback with the id ``by`` stand for a dead row from now on."""
+        self.count(row.platform, row.state.word, -1)
+        self.count(row.platform, State.SUPERSEDED.word, 1)
+        row.state = State.SUPERSEDED
+        row.reason = reason
+        row.superseded_by = by
+        row.ended_at = now
+        self.ended[0].append((now, row.seq))
 
     def unblock(self, row: Row) -> None:
         """Let a key go on past a dead row."""
@@ -289,7 +306,10 @@ class Shelf:
 
     def _line(self, row: Row) -> _KeyLine:
         assert row.key is not None
-        return self._keys.setdefault((row.platform, row.key), _KeyLine())
+        line = self._keys.get((row.platform, row.key))
+        if line is None:
+            line = self._keys[row.platform, row.key] = _KeyLine()
+        return line
 
     def _busy(self, row: Row, change: int) -> None:
         if row.key is not None:
@@ -328,7 +348,7 @@ class Shelf:
         head = None
         if line.live and not line.busy and not line.blockers:
             head = self.rows[line.live[0][1]]
-        lane = next((lane for lane in Lane if line.lanes[lane]), Lane.LOW)
+        lane = next((lane for lane in _ALL_LANES if line.lanes[lane]), Lane.LOW)
         if head is line.head and lane is line.lane:
             return
         if line.head is not None and line.head is not head:

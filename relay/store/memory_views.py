@@ -111,6 +111,7 @@ class Views:
             "in_flight": self._batches.in_flight(row),
             "maybe_applied": row.maybe_applied,
             "reason": row.reason,
+            "message": row.message,
             "bytes": row.bytes,
             "batch": row.batch_id,
         }

@@ -141,6 +141,20 @@ class Events:
         """A platform's pipeline raised: a bug; it starts again after ``restart_s``."""
         self._log.error("pipeline_failed", platform=platform, restart_s=restart_s, **describe(error))
 
+    # --- credentials
+
+    def token_fetched(self, *, credential: str, seconds: float, lives_s: float) -> None:
+        """A token endpoint handed out a token that lives ``lives_s``."""
+        self._log.info("token_fetched", credential=credential, seconds=round(seconds, 3), lives_s=round(lives_s))
+
+    def token_failed(self, *, credential: str, reason: str, again_s: float) -> None:
+        """A token endpoint handed out none; ``reason`` is in our words; it is asked again after ``again_s``."""
+        self._log.warning("token_failed", credential=credential, reason=reason, again_s=round(again_s, 3))
+
+    def token_not_kept(self, *, credential: str, error: BaseException) -> None:
+        """A token could not be stored: it is in use, but a restart goes on from an older refresh token."""
+        self._log.error("token_not_kept", credential=credential, **describe(error))
+
     # --- store
 
     def store_committed(self, *, seconds: float, rows: int) -> None:

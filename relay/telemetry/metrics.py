@@ -36,6 +36,7 @@ REASONS = frozenset(
             "blocked",
             "too_large",
             "storm",
+            "unbuildable",
             "unrouted",
             "no_group",
         ),
@@ -57,6 +58,7 @@ _PHRASES = {
     "rejected": "reject",
     "relay error": "crash",
     "no group": "no_group",
+    "no token": "auth",
 }
 _CODES = {"3": "redirect", "4": "client_error", "5": "server_error"}
 

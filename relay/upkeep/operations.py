@@ -13,6 +13,7 @@ from aiolimiter import AsyncLimiter
 
 from relay.config.units import parse_rate
 from relay.core.clock import Clock
+from relay.store.base import Reroute
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
 
@@ -31,8 +32,8 @@ class Steps(Protocol):
         """Return an operation's progress."""
         ...
 
-    def step_operation(self, number: int, limit: int) -> Awaitable[Mapping[str, Any]]:
-        """Apply it to its next ``limit`` matches."""
+    def step_operation(self, number: int, limit: int, reroute: Reroute) -> Awaitable[Mapping[str, Any]]:
+        """Apply it to its next ``limit`` matches; ``reroute`` says where unrouted ones go."""
         ...
 
 
@@ -45,8 +46,10 @@ class Operations:
         ledger: Steps,
         clock: Clock,
         events: Events,
+        reroute: Reroute,
     ) -> None:
         self._ledger = ledger
+        self._reroute = reroute
         self._events = events
         self._alarm = Alarm(clock)
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -73,7 +76,9 @@ class Operations:
             while operation["finished_at"] is None:
                 if pacer is not None:
                     await pacer.acquire(step)
-                operation = await persist(lambda: self._ledger.step_operation(number, step), events=self._events)
+                operation = await persist(
+                    lambda: self._ledger.step_operation(number, step, self._reroute), events=self._events
+                )
             self._tell(number, operation)
         finally:
             del self._running[number]

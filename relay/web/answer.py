@@ -19,6 +19,7 @@ from relay.core.clock import wall_s
 _LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: ".encode("ascii") for status in HTTPStatus
 }
+_NO_CONTENT = b"HTTP/1.1 204 No Content\r\n"
 
 
 class Answer:
@@ -39,7 +40,10 @@ class Answer:
         self.status = status
         self.body = body
         self.keep_alive = not close
-        head = b"%b%b\r\nContent-Length: %d\r\n" % (_LINES[status], content_type.encode("latin-1"), len(body))
+        if status == 204:  # RFC 9110 section 8.6: it has no content and says no length
+            head = _NO_CONTENT
+        else:
+            head = b"%b%b\r\nContent-Length: %d\r\n" % (_LINES[status], content_type.encode("latin-1"), len(body))
         if headers:
             for name, value in headers.items():
                 if "\r" in value or "\n" in value:
@@ -64,7 +68,7 @@ class Answer:
         if not self.keep_alive or not request.keep_alive or request.version != HttpVersion11:
             self.keep_alive = False
             head += b"Connection: close\r\n"
-        body = b"" if request.method == "HEAD" else self.body
+        body = b"" if request.method == "HEAD" or self.status == 204 else self.body
         request.transport.write(b"%bDate: %b\r\n\r\n%b" % (head, _date(), body))
         # A client that sends without reading answers must wait, not fill our memory.
         await request.writer.drain()

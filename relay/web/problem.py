@@ -45,6 +45,7 @@ KINDS = {
     "too_large": Kind(413, "The body is too large"),
     "unsupported_encoding": Kind(415, "This Content-Encoding is not supported"),
     "idempotency_conflict": Kind(422, "This Idempotency-Key was used with another body"),
+    "unfit_payload": Kind(422, "The platform cannot be sent this payload"),
     "invalid_config": Kind(422, "The configuration has problems; nothing was changed"),
     "internal": Kind(500, "The relay made a mistake"),
     "not_supported": Kind(501, "This relay does not do that"),

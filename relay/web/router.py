@@ -82,9 +82,12 @@ class Router:
         refused: Callable[[str], None],
         failed: Callable[[str, BaseException], None],
     ) -> None:
-        """Build it; ``refused`` is told each problem's code, ``failed`` each exception that should not have been."""
+        """Build it; ``refused`` is told each problem's code, ``failed`` each exception that should not have been.
+
+        ``routes`` and ``checks`` may be replaced at any time.
+        """
         self.checks = checks
-        self._routes = routes
+        self.routes = routes
         self._refused = refused
         self._failed = failed
 
@@ -93,7 +96,7 @@ class Router:
         try:
             for check in self.checks:
                 check(request)
-            handler, values = self._routes.find(request.method, request.raw_path)
+            handler, values = self.routes.find(request.method, request.raw_path)
             return await handler(request, values)
         except Refusal as refusal:
             self._refused(refusal.code)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-# Enough for any verdict with per-item results of a batch of hundreds; more of an answer is not read.
+# Enough for any verdict on a batch as a whole; more of an answer is not read, unless it has results per item.
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
 FailureKind = Literal["refused", "unreachable", "dns", "tls", "timeout", "reset", "truncated"]
@@ -39,7 +39,8 @@ class Headers(Mapping[str, str]):
 class Answer:
     """An answer with its status line and headers; ``headers`` are looked up in any case (``Headers``).
 
-    ``body`` is decoded of its Content-Encoding and at most 64 KiB; ``complete`` is False when there was more of it.
+    ``body`` is decoded of its Content-Encoding and at most 64 KiB (4 MiB where it has results per item); ``complete``
+    is False when there was more of it.
     """
 
     status: int

@@ -5,6 +5,7 @@ Two questions are kept apart. The *outcome* is what a platform's rules, then the
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -14,7 +15,7 @@ from relay.wire.hints import hinted_s, retry_after_s
 from relay.wire.reading import Reading, printable
 from relay.wire.rules import Rule, compile_rule
 
-__all__ = ["Rule", "Verdict", "classify", "compile_rule"]
+__all__ = ["Rule", "Verdict", "classify", "classify_read_back", "compile_rule", "failure_reason"]
 
 DEFAULT_CAP_S: Final = 3600.0
 # RFC 9110 renamed the last ones; Python follows in 3.13, and a reason must not change with the interpreter.
@@ -62,15 +63,37 @@ def classify(
     if isinstance(result, Failure):
         return _failed(result)
     reading = Reading(result)
-    ambiguous = _ambiguous(result, wall)
+    ruled = _ruled(reading, rules, items=items, wall=wall, cap_s=cap_s)
+    if ruled is not None:
+        return ruled
+    return _built_in(reading, known=not rules, compressed=compressed, items=items, wall=wall, cap_s=cap_s)
+
+
+def classify_read_back(result: Answer | Failure, *, rules: Sequence[Rule], wall: float) -> Verdict:
+    """Return the verdict of a read-back on the one item it asked about; raises nothing.
+
+    Only the rules can say what became of the item. An answer they do not know says nothing about it (``confirm``),
+    unless it is about the platform: throttled, not let in, or failed in a way that a later read-back may not.
+    """
+    if isinstance(result, Failure):
+        return _failed(result)
+    reading = Reading(result)
+    ruled = _ruled(reading, rules, items=1, wall=wall, cap_s=DEFAULT_CAP_S)
+    if ruled is not None:
+        return ruled
+    verdict = _built_in(reading, known=False, compressed=False, items=1, wall=wall, cap_s=DEFAULT_CAP_S)
+    return replace(verdict, outcome=Outcome.CONFIRM) if verdict.outcome is Outcome.REJECT else verdict
+
+
+def _ruled(reading: Reading, rules: Sequence[Rule], *, items: int, wall: float, cap_s: float) -> Verdict | None:
+    """Return what the first rule that holds says, or None."""
+    result = reading.answer
     for rule in rules:
         reason = rule.match(reading)
         if reason is not None:
             break
     else:
-        return _built_in(
-            reading, ambiguous, known=not rules, compressed=compressed, items=items, wall=wall, cap_s=cap_s
-        )
+        return None
     outcome = rule.outcome
     if outcome is Outcome.SPLIT and items <= 1:
         outcome = Outcome.REJECT  # one item cannot be halved
@@ -79,23 +102,27 @@ def classify(
         wait_s = _hint(result, outcome, wall, cap_s)
     return Verdict(
         outcome=outcome,
-        ambiguous=ambiguous and outcome not in _DONE,
-        reason=reason or _status_reason(result.status),
+        ambiguous=_ambiguous(result, wall) and outcome not in _DONE,
+        reason=reason or status_reason(result.status),
         wait_s=wait_s,
         excerpt=reading.excerpt(),
         scope=rule.scope,
     )
 
 
+def failure_reason(failure: Failure) -> str:
+    """Return a failure in the relay's own words."""
+    if failure.kind == "timeout" and failure.detail:
+        return failure.detail  # "timeout after 10 s": the number is the configured one
+    return _FAILURES[failure.kind]
+
+
 def _failed(failure: Failure) -> Verdict:
     """Never connected is the platform being down; anything later may have been applied."""
-    reason = _FAILURES[failure.kind]
-    if failure.kind == "timeout" and failure.detail:
-        reason = failure.detail  # "timeout after 10 s": the number is the configured one
     return Verdict(
         outcome=Outcome.RETRY if failure.connected else Outcome.DOWN,
         ambiguous=failure.connected,
-        reason=reason,
+        reason=failure_reason(failure),
         wait_s=None,
         excerpt=printable(failure.detail),
     )
@@ -113,13 +140,11 @@ def _ambiguous(answer: Answer, wall: float) -> bool:
     return status == 408 or status >= 500 or status < 200
 
 
-def _built_in(
-    reading: Reading, ambiguous: bool, *, known: bool, compressed: bool, items: int, wall: float, cap_s: float
-) -> Verdict:
+def _built_in(reading: Reading, *, known: bool, compressed: bool, items: int, wall: float, cap_s: float) -> Verdict:
     """Judge by status alone. ``known`` is False when there were rules and none matched: then a 2xx proves nothing."""
     answer = reading.answer
     status = answer.status
-    reason = _status_reason(status)
+    reason = status_reason(status)
     if 200 <= status < 300:
         outcome = Outcome.OK if known else Outcome.CONFIRM
         reason = reason if known else f"{reason}, no rule matched"
@@ -131,7 +156,7 @@ def _built_in(
         outcome = Outcome.REJECT  # one item cannot be halved, and a plain body cannot be made plainer
     return Verdict(
         outcome=outcome,
-        ambiguous=ambiguous,
+        ambiguous=_ambiguous(answer, wall),
         reason=reason,
         wait_s=_hint(answer, outcome, wall, cap_s),
         excerpt=reading.excerpt(),
@@ -148,6 +173,6 @@ def _hint(answer: Answer, outcome: Outcome, wall: float, cap_s: float) -> float 
     return None
 
 
-def _status_reason(status: int) -> str:
+def status_reason(status: int) -> str:
     """Return the status with its registered phrase: the platform's own phrase could be anything."""
     return _PHRASES.get(status) or str(status)

@@ -86,15 +86,14 @@ def _integer(digits: str) -> int | str:
     return int(digits) if len(digits) <= _MAX_DIGITS else digits
 
 
-class KeyPath:
-    """A compiled JMESPath (https://jmespath.org) that reads one text out of payloads.
+class TreePath:
+    """A compiled JMESPath (https://jmespath.org) that reads one text out of decoded payloads, as ``KeyPath`` does.
 
-    Strings are given as they are, numbers, true and false as their text, objects and arrays as compact JSON with
-    sorted names (so that equal values are equal keys); null, an absent field and an expression that does not fit the
-    payload's types give None. Raises ``ValueError`` for an expression that does not compile.
+    For several paths into one payload, which is then decoded once (``parse_json``). Raises ``ValueError`` for an
+    expression that does not compile.
     """
 
-    __slots__ = ("_field", "_search", "expression")
+    __slots__ = ("_search", "expression", "field")
 
     def __init__(self, expression: str) -> None:
         try:
@@ -103,9 +102,38 @@ class KeyPath:
             raise ValueError(f"JMESPath {expression!r} does not compile: {error}") from error
         self.expression = expression
         self._search = compiled.search
+        # The name where the whole expression is one, which needs no interpreter.
+        self.field: str | None = compiled.parsed["value"] if compiled.parsed["type"] == "field" else None
+
+    def __call__(self, tree: Any) -> str | None:
+        """Return the text at the path, or None. Raises ``InvalidJson`` for what is nested too deeply to be searched."""
+        try:
+            if self.field is not None:
+                return text_of(tree.get(self.field)) if isinstance(tree, dict) else None
+            return text_of(self._search(tree))
+        except jmespath.exceptions.JMESPathError:
+            # A function met a type it does not take: this payload has no such field.
+            return None
+        except RecursionError:
+            raise InvalidJson("nested too deeply", 0) from None
+
+
+class KeyPath:
+    """A compiled JMESPath (https://jmespath.org) that reads one text out of payloads.
+
+    Strings are given as they are, numbers, true and false as their text, objects and arrays as compact JSON with
+    sorted names (so that equal values are equal keys); null, an absent field and an expression that does not fit the
+    payload's types give None. Raises ``ValueError`` for an expression that does not compile.
+    """
+
+    __slots__ = ("_field", "_path", "expression")
+
+    def __init__(self, expression: str) -> None:
+        self.expression = expression
+        self._path = TreePath(expression)
         self._field: msgspec.json.Decoder[Any] | None = None
-        if compiled.parsed["type"] == "field":
-            value = msgspec.field(name=compiled.parsed["value"], default=None)
+        if self._path.field is not None:
+            value = msgspec.field(name=self._path.field, default=None)
             one_field = msgspec.defstruct("OneField", [("value", str | int | None, value)], gc=False)
             self._field = msgspec.json.Decoder(one_field)
 
@@ -127,17 +155,10 @@ class KeyPath:
         return str(value)
 
     def _general(self, payload: bytes) -> str | None:
-        tree = parse_json(payload)
-        try:
-            return _text(self._search(tree))
-        except jmespath.exceptions.JMESPathError:
-            # A function met a type it does not take: this payload has no such field.
-            return None
-        except RecursionError:
-            raise InvalidJson("nested too deeply", 0) from None
+        return self._path(parse_json(payload))
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
     """Return a decoded JSON value as the text of a key."""
     if value is None or isinstance(value, str):
         return value

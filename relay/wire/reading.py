@@ -1,5 +1,6 @@
 """Reads an answer's body as text or JSON, once and only when asked; whatever the body is, nothing is raised."""
 
+import json
 from typing import Any, Final
 
 from relay.wire.answer import Answer
@@ -25,6 +26,14 @@ class Reading:
         self.answer = answer
         self._text: str | None = None
         self._document: Any = _UNREAD
+
+    @classmethod
+    def of_part(cls, answer: Answer, part: Any) -> "Reading":
+        """Return a reading whose body is one part of the answer's document: an entry of per-item results."""
+        reading = cls(answer)
+        reading._document = part
+        reading._text = part if isinstance(part, str) else as_json(part)
+        return reading
 
     @property
     def text(self) -> str:
@@ -55,6 +64,14 @@ class Reading:
         # No charset takes more than 4 bytes per character.
         start = self.answer.body[: 4 * _EXCERPT_CHARS].decode(_charset(self.answer), errors="replace")
         return printable(start[:_EXCERPT_CHARS])
+
+
+def as_json(value: Any) -> str:
+    """Return a decoded JSON value as text again, for people and for rules that look at a text."""
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return ""
 
 
 def printable(text: str) -> str:

@@ -11,6 +11,7 @@ from relay.admin.api import AdminApi
 from relay.admin.configuration import ConfigAccess
 from relay.admin.server import AdminServer, AdminSettings
 from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
+from relay.store.base import no_route
 from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
@@ -127,7 +128,7 @@ async def admin_side(
     metrics = Metrics()
     events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=metrics)
     control, config = FakeControl(), FakeConfig()
-    operations = Operations(ledger=store, clock=clock, events=events)
+    operations = Operations(ledger=store, clock=clock, events=events, reroute=no_route)
     access = config.access()
     api = AdminApi(
         ledger=store,

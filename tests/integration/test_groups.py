@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from relay.core.clock import RelayClock, wall_s
 from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
+from relay.core.secret import NO_SECRET
+from relay.delivery.auth import FixedAuth
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms
@@ -25,7 +27,7 @@ from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.wire.answer import Answer, Failure, Headers
 from relay.wire.classify import compile_rule
-from relay.wire.envelope import envelope_for
+from relay.wire.envelopes import envelope_for
 
 TERMS = Terms(
     platform="mall",
@@ -88,6 +90,7 @@ class Rig:
             events=Events(log=make_logger(file=_Nowhere()), metrics=Metrics()),
             rng=random.Random(7),
             open_sender=lambda _terms: self.mall,
+            authoriser=lambda _terms: FixedAuth(None, NO_SECRET),
         )
         self.store.watch(registry.changed)
         return registry

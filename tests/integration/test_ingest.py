@@ -16,6 +16,8 @@ import pytest
 from backports import zstd
 from relay.core.errors import RelayError, StoreFailed, StoreFull
 from relay.core.model import Accepted, Filter, Lane, NewCallback
+from relay.ingest.posts import Directory
+from relay.ingest.routing import Routing
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestServer, IngestSettings
 from relay.store.memory import MemoryStore
@@ -77,7 +79,7 @@ class Relay:
         self.server = IngestServer(
             expiring=self.expiring.append,
             settings=settings,
-            platforms=platforms,
+            directory=Directory(Routing(), platforms),
             inbox=self.inbox,
             ledger=self.store,
             events=Events(log=make_logger(file=self.log, level="debug"), metrics=self.metrics),
@@ -515,7 +517,7 @@ async def test_hosts_that_are_served(host: str):
 async def test_settings_change_for_the_next_request(relay: Relay):
     """A reload swaps platforms, limits and token without closing the listener."""
     settings = IngestSettings(listen=relay.settings.listen, token="t", max_body=10)
-    relay.server.configure(settings=settings, platforms={"new": PLATFORMS["raw"]})
+    relay.server.configure(settings=settings, directory=Directory(Routing(), {"new": PLATFORMS["raw"]}))
     assert (await relay.post(b"{}"))[0] == 401
     assert (await relay.post(b"{}", Authorization="Bearer t"))[0] == 404
     path = "/v1/platforms/new/callbacks"

@@ -10,6 +10,8 @@ import pytest
 from relay.core.clock import RelayClock, wall_s
 from relay.core.errors import StoreFailed
 from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, Settlement, StoreRules
+from relay.core.secret import NO_SECRET
+from relay.delivery.auth import FixedAuth
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms
@@ -21,7 +23,7 @@ from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.wire.answer import Answer, Failure, Headers
 from relay.wire.compress import decompress
-from relay.wire.envelope import envelope_for
+from relay.wire.envelopes import envelope_for
 
 TERMS = Terms(
     platform="shop-a",
@@ -93,6 +95,7 @@ class Rig:
             events=self.events,
             rng=random.Random(7),
             open_sender=lambda _terms: self.platform,
+            authoriser=lambda _terms: FixedAuth(None, NO_SECRET),
         )
         self.store.watch(self.registry.changed)
 

@@ -9,6 +9,7 @@ import pytest
 import structlog
 from relay.core.errors import StoreFailed
 from relay.core.model import Filter, Lane, NewCallback
+from relay.store.base import no_route
 from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
@@ -164,7 +165,7 @@ async def test_an_operation_runs_in_steps_to_its_end(events: Events, log: list[d
     """At most 500 callbacks a commit; its end is told once."""
     store = Counting(MemoryStore(clock=LoopClock()))
     await bury(store.store, 1200)
-    operations = Operations(ledger=store, clock=store.store.clock, events=events)
+    operations = Operations(ledger=store, clock=store.store.clock, events=events, reroute=no_route)
     async with running(operations):
         started = await store.store.start_operation("retry", Filter(state="dead"), options={}, expect_count=1200)
         operations.nudge()
@@ -186,7 +187,7 @@ async def test_operations_go_on_after_a_restart_and_a_slow_one_holds_up_no_other
     fast = await store.store.start_operation("expire", Filter(state="pending"), options={}, expect_count=1000)
     loop = asyncio.get_running_loop()
     began_at = loop.time()
-    async with running(Operations(ledger=store, clock=store.store.clock, events=events)):
+    async with running(Operations(ledger=store, clock=store.store.clock, events=events, reroute=no_route)):
         await until(lambda: _finished(store.store, fast["number"]))
 
         async def some() -> bool:
@@ -211,7 +212,7 @@ async def test_a_store_that_cannot_commit_is_asked_again(
     await bury(store.store, 3)
     started = await store.store.start_operation("retry", Filter(state="dead"), options={}, expect_count=3)
     store.failures = 4
-    async with running(Operations(ledger=store, clock=store.store.clock, events=events)):
+    async with running(Operations(ledger=store, clock=store.store.clock, events=events, reroute=no_route)):
         await until(lambda: _finished(store.store, started["number"]))
 
     assert [line["event"] for line in log].count("store_failed") == 4

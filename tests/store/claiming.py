@@ -65,6 +65,16 @@ class ClaimingConformance:
         harness.clock.advance(10)
         assert payloads(await claimed(store)) == [b"a1"]
 
+    async def test_packs_by_what_a_callback_takes_in_a_body(self, harness: Harness) -> None:
+        """A callback that takes more or less than its length in the platform's form is packed by that."""
+        store = await harness.open(rules())
+        long, short = note(b"x" * 10)._replace(body_bytes=30), note(b"x" * 50)._replace(body_bytes=10)
+        accepted = await post(store, long, long, short)
+        assert [item.payload for item in (await claimed(store, wish(max_bytes=2 + 31 + 30))).items] == [long.payload]
+        two = await claimed(store, wish(max_bytes=2 + 31 + 11))
+        assert payloads(two) == [long.payload, short.payload]
+        assert [(await shown(store, callback_id))["bytes"] for callback_id in accepted.ids] == [30, 30, 10]
+
     async def test_bounds_of_a_batch(self, harness: Harness) -> None:
         """A batch keeps within max_items and, with frame and separators, within max_bytes."""
         store = await harness.open(rules())

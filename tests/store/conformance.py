@@ -9,6 +9,7 @@ from tests.store.durability import DurabilityConformance
 from tests.store.grouping import GroupingConformance
 from tests.store.keeping import KeepingConformance
 from tests.store.operating import OperatingConformance
+from tests.store.routing import RoutingConformance
 from tests.store.settling import SettlingConformance
 
 __all__ = ["Conformance", "DurabilityConformance"]
@@ -16,6 +17,7 @@ __all__ = ["Conformance", "DurabilityConformance"]
 
 class Conformance(
     AcceptingConformance,
+    RoutingConformance,
     ClaimingConformance,
     GroupingConformance,
     SettlingConformance,

@@ -2,5 +2,5 @@
 
 import pytest
 
-for _module in ("accepting", "claiming", "settling", "operating", "keeping", "durability"):
+for _module in ("accepting", "routing", "claiming", "settling", "operating", "keeping", "durability"):
     pytest.register_assert_rewrite(f"tests.store.{_module}")

@@ -1,6 +1,6 @@
 """Conformance: what outlives the process. For backends whose harness can ``reopen``."""
 
-from relay.core.model import Filter, Rate, WaitUntil
+from relay.core.model import Ask, Filter, Outcome, Rate, WaitUntil
 from tests.store.harness import (
     RestartHarness,
     balanced,
@@ -95,6 +95,16 @@ class DurabilityConformance:
         assert payloads(await claimed(store)) == [b"1"]
         found = await shown(store, accepted.ids[2])
         assert (found["state"], found["held"]) == ("pending", True)
+
+    async def test_read_back_survives_a_restart(self, harness: RestartHarness) -> None:
+        """What was to be asked is asked after a restart, not sent."""
+        store = await harness.open(rules())
+        await post(store, note(b"1"))
+        batch = await claimed(store)
+        ask = Ask(seqs(batch), harness.clock.now(), "unclear")
+        await store.settle(settlement(batch, harness.clock, Outcome.CONFIRM, ask=ask))
+        store = await harness.reopen(rules())
+        assert (await claimed(store)).confirm
 
     async def test_settled_is_final(self, harness: RestartHarness) -> None:
         """A settle that returned holds after a kill, with its gate; settling again does nothing."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from relay.core.model import (
+    UNROUTED,
     Accepted,
     AttemptResult,
     Batch,
@@ -19,13 +20,14 @@ from relay.core.model import (
     Rate,
     Requeue,
     Resend,
+    RoutedPost,
     Settlement,
     State,
     StoreRules,
     WaitUntil,
     Wish,
 )
-from relay.store.base import Store
+from relay.store.base import Reroute, Store, no_route
 from tests.clocks import FakeClock
 
 
@@ -89,7 +91,9 @@ def note(
     dead_reason: str | None = None,
 ) -> NewCallback:
     """One callback to accept."""
-    return NewCallback(platform, payload, key, event, lane, expires_s, idempotency_key, None, None, group, dead_reason)
+    return NewCallback(
+        platform, payload, key, event, lane, expires_s, idempotency_key, None, None, group, dead_reason=dead_reason
+    )
 
 
 def wish(
@@ -111,6 +115,28 @@ def wish(
 async def post(store: Store, *rows: NewCallback) -> Accepted:
     """Accept rows in one request."""
     return await store.accept(rows)
+
+
+def routed(
+    *platforms: str,
+    payload: bytes = b"{}",
+    key: str | None = None,
+    event: str | None = None,
+    idempotency_key: str | None = None,
+    dead_reason: str | None = None,
+    row_key: str | None = None,
+    expires_s: float = 86400.0,
+) -> RoutedPost:
+    """One routed post for these platforms."""
+    rows = [
+        note(payload, platform=platform, event=event, key=row_key or key, expires_s=expires_s) for platform in platforms
+    ]
+    return RoutedPost(rows, payload, key, event, idempotency_key, dead_reason)
+
+
+def unrouted(payload: bytes = b"{}", **given: Any) -> RoutedPost:
+    """One post that no route took, to be kept as dead."""
+    return routed(UNROUTED, payload=payload, dead_reason="unrouted", **given)
 
 
 async def claimed(store: Store, wanted: Wish | None = None) -> Batch:
@@ -192,11 +218,13 @@ async def states(store: Store, ids: Sequence[str]) -> list[str]:
     return [(await shown(store, callback_id))["state"] for callback_id in ids]
 
 
-async def operate(store: Store, action: str, wanted: Filter | None = None, **options: Any) -> dict[str, Any]:
+async def operate(
+    store: Store, action: str, wanted: Filter | None = None, *, reroute: Reroute = no_route, **options: Any
+) -> dict[str, Any]:
     """Run an operation to its end and return its progress."""
     progress = await store.start_operation(action, wanted or Filter(), options=options, expect_count=None)
     while progress["state"] == "running":
-        progress = await store.step_operation(progress["number"], 2)
+        progress = await store.step_operation(progress["number"], 2, reroute)
     return progress
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from relay.core.model import Outcome, Rate
+from relay.core.model import Ask, Outcome, Rate
 from tests.store.harness import (
     Harness,
     balanced,
@@ -91,6 +91,20 @@ class KeepingConformance:
         await store.expire()
         assert await states(store, accepted.ids) == ["expired"] * 3
         await balanced(store)
+
+    async def test_read_back_outlives_its_item(self, harness: Harness) -> None:
+        """What was sent is asked about also when its time is over: the answer says whether it was applied."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"0", expires_s=10))
+        batch = await claimed(store)
+        asked = Ask(seqs(batch), harness.clock.now() + 20, "unclear")
+        await store.settle(settlement(batch, harness.clock, Outcome.CONFIRM, ask=asked))
+        harness.clock.advance(20)
+        await store.expire()
+        question = await claimed(store)
+        assert question.confirm
+        await deliver(store, question, harness.clock)
+        assert await states(store, accepted.ids) == ["delivered"]
 
     async def test_pruning_keeps_totals(self, harness: Harness) -> None:
         """Old ended callbacks go, each kind after its own time; totals stay, idempotency keys are forgotten."""

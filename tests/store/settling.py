@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from relay.core.model import Ending, Lane, Outcome, Requeue, Resend, State
+from relay.core.model import Ask, Ending, Lane, Outcome, Requeue, Resend, State
 from relay.policy.batching import lane_order
 from tests.store.harness import (
     Harness,
@@ -13,6 +13,7 @@ from tests.store.harness import (
     deliver,
     hold,
     note,
+    operate,
     payloads,
     post,
     refused,
@@ -82,6 +83,58 @@ class SettlingConformance:
         harness.clock.advance(3)
         item = (await claimed(store)).items[0]
         assert (item.seq, item.attempts, item.spent, item.strikes, item.maybe_applied) == (again, 1, 1, 1, True)
+
+    async def test_asked_items_become_read_backs(self, harness: Harness) -> None:
+        """Items to be asked about become frozen batches of their own, due when told, their keys waiting meanwhile."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"1", key="k"), note(b"2"), note(b"3"), note(b"4", key="k"))
+        batch = await claimed(store)
+        one, two, three = seqs(batch)
+        due_at = harness.clock.now() + 5
+        ask = Ask([one, three], due_at, "unclear")
+        await store.settle(settlement(batch, harness.clock, Outcome.CONFIRM, delivered=[two], ask=ask))
+        found = await shown(store, accepted.ids[0])
+        assert (found["state"], found["held"], found["in_flight"], found["reason"]) == (
+            "pending",
+            False,
+            False,
+            "unclear",
+        )
+        assert (await refused(store)).at == due_at
+        harness.clock.advance(5)
+        first, second = await claimed(store), await claimed(store)
+        assert [(payloads(each), each.confirm, each.attempt) for each in (first, second)] == [
+            ([b"1"], True, 1),
+            ([b"3"], True, 1),
+        ]
+        assert {batch.id, first.id, second.id} == {batch.id} | {each.id for each in (first, second)}
+        assert (await store.platform_status())["shop"]["in_flight"] == 2
+        await store.settle(settlement(first, harness.clock, resend=Resend(harness.clock.now(), False, "timeout")))
+        assert (await claimed(store)).confirm
+        await requeue(store, second, harness.clock, after_s=0)
+        again = await claimed(store)
+        assert (payloads(again), again.confirm, again.items[0].spent) == ([b"3"], False, 1)
+        assert (await balanced(store))["shop"]["pending"] == 3
+
+    async def test_the_platforms_words_are_shown(self, harness: Harness) -> None:
+        """What the platform said of one callback is kept with it until it is delivered or tried afresh."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"1"), note(b"2"))
+        batch = await claimed(store)
+        one, two = seqs(batch)
+        parts = settlement(
+            batch,
+            harness.clock,
+            requeue=[Requeue([one], harness.clock.now(), True, "busy", message="come later")],
+            endings=[Ending([two], State.DEAD, "bad", message="no such order")],
+        )
+        await store.settle(parts)
+        words = [(await shown(store, callback_id))["message"] for callback_id in accepted.ids]
+        assert words == ["come later", "no such order"]
+        await deliver(store, await claimed(store), harness.clock)
+        await operate(store, "retry")
+        words = [(await shown(store, callback_id))["message"] for callback_id in accepted.ids]
+        assert words == ["", ""]
 
     async def test_uncharged_requeue(self, harness: Harness) -> None:
         """Items that were certainly not applied return without a charge and may be regrouped."""

@@ -19,6 +19,7 @@ from relay.store.sqlite.store import SqliteStore
 from tests.clocks import FakeClock
 from tests.store.harness import (
     balanced,
+    bury,
     claimed,
     deliver,
     note,
@@ -158,9 +159,32 @@ async def test_unwritable_place_is_named(tmp_path: Path) -> None:
         await SqliteStore.open(tmp_path / "file" / "relay.db")
 
 
+class Told:
+    """Keeps what a store tells of itself."""
+
+    def __init__(self) -> None:
+        self.facts: list[str] = []
+
+    def store_committed(self, *, seconds: float, rows: int) -> None:
+        """A commit."""
+        assert (seconds > 0, rows > 0) == (True, True)
+        self.facts.append("committed")
+
+    def store_failed(self, *, error: BaseException) -> None:
+        """A failure."""
+        assert isinstance(error, apsw.Error)
+        self.facts.append("failed")
+
+    def store_recovered(self, *, seconds: float) -> None:
+        """The end of it."""
+        assert seconds > 0
+        self.facts.append("recovered")
+
+
 async def test_failed_fsync(path: Path, disk: _FaultyVfs) -> None:
-    """When fsync fails nothing is acknowledged until a probe commits; then the store goes on by itself."""
-    store = await SqliteStore.open(path)
+    """When fsync fails nothing is acknowledged until a probe commits; then the store goes on and says so."""
+    told = Told()
+    store = await SqliteStore.open(path, events=told)
     await store.configure(rules())
     kept = await post(store, note(b"kept", idempotency_key="kept"))
     woken: list[str] = []
@@ -178,6 +202,8 @@ async def test_failed_fsync(path: Path, disk: _FaultyVfs) -> None:
     assert await states(store, [*kept.ids, *again.ids]) == ["pending", "pending"]
     assert (await balanced(store))["shop"]["accepted"] == 2
     await store.close()
+    assert told.facts.index("failed") < told.facts.index("recovered") < len(told.facts) - 1
+    assert told.facts.count("recovered") == 1
 
 
 async def test_claim_lost_in_a_failed_commit(path: Path, disk: _FaultyVfs) -> None:
@@ -279,6 +305,25 @@ async def test_one_bad_request_fails_alone(store: SqliteStore) -> None:
     }  # fmt: skip
 
 
+async def test_dead_writer_is_seen(path: Path) -> None:
+    """Should the writing thread ever end, whoever waits for it is told, the loop hears of it, and nothing hangs."""
+    store = await SqliteStore.open(path)
+    seen: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context))
+
+    def ends(transaction: object) -> None:
+        raise SystemExit(3)
+
+    results = await asyncio.gather(
+        store._writer.call(ends), store.accept([note(b"1")]), store.ping(), return_exceptions=True
+    )
+    assert all(isinstance(result, StoreFailed) for result in results)
+    with pytest.raises(StoreFailed, match="writer ended"):
+        await store.ping()
+    await until(lambda: len(seen) == 1)
+    await store.close()
+
+
 async def test_cancelled_requests_leave_nothing_open(store: SqliteStore) -> None:
     """A cancelled accept takes effect whole; no transaction stays open and the store goes on."""
     waiting = store.accept([note(b"1"), note(b"2")])
@@ -322,6 +367,29 @@ async def test_read_without_a_daemon(path: Path, store: SqliteStore) -> None:
         await store.close()
     with pytest.raises(StoreUnusable, match="does not exist"):
         open_reader(path.with_name("none.db"))
+
+
+async def test_lists_by_state_page_through_their_index(store: SqliteStore) -> None:
+    """Dead letters of one platform or of all come newest first, page by page, whatever else is in the file."""
+    clock = FakeClock(store.clock.now())
+    accepted = await post(store, *(note(b"%d" % n, event=("a", "b")[n % 2]) for n in range(9)))
+    await post(store, note(b"pending"), note(b"elsewhere", platform="mall"))
+    batch = await claimed(store, wish(max_items=9))
+    await bury(store, batch, clock)
+    for platform in ("shop", None):
+        dead = Filter(platform=platform, state="dead")
+        found: list[str] = []
+        cursor = None
+        while True:
+            page, cursor = await store.callbacks(dead, cursor=cursor, limit=4)
+            found += [item["id"] for item in page]
+            if cursor is None:
+                break
+        assert found == accepted.ids[::-1]
+    some = Filter(state="dead", event="b")
+    assert len((await store.callbacks(some, cursor=None, limit=50))[0]) == 4
+    assert (await store.callbacks(Filter(platform="none", state="dead"), cursor=None, limit=5)) == ([], None)
+    assert (await store.start_operation("retry", some, options={}, expect_count=4))["matched"] == 4
 
 
 async def test_recount_agrees(path: Path) -> None:

@@ -126,7 +126,7 @@ def test_huge_zstd_window_is_refused() -> None:
         decompress(frame, "zstd", 100_000)
 
 
-@pytest.mark.parametrize("empty", [gzip.compress(b""), zstd.compress(b"")])
+@pytest.mark.parametrize("empty", [gzip.compress(b""), zstd.compress(b"")], ids=["gzip", "zstd"])
 def test_swarms_of_members_are_refused(empty: bytes) -> None:
     """Tens of thousands of empty members decode in linear time, and past a number not at all."""
     codec = "gzip" if empty[:2] == b"\x1f\x8b" else "zstd"

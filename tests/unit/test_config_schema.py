@@ -12,9 +12,11 @@ from relay.config.load import load, loads
 from relay.config.platform import Breaker
 from relay.config.problems import CODES, ConfigInvalid
 from relay.core.model import Outcome, PlatformRules, Quota, Rate
-from relay.daemon.intake import platform_intakes
+from relay.daemon.intake import directory
 from relay.delivery.terms import compile_terms
 from relay.wire.classify import compile_rule
+from relay.wire.envelopes import envelope_for
+from relay.wire.target import Facts
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +30,8 @@ def test_built_in_defaults(tmp_path: Path) -> None:
     assert (config.store.keep.delivered, config.store.keep.dead) == (7 * 86400.0, 90 * 86400.0)
     assert (a.method, a.concurrency, a.timeout, a.expires) == ("POST", 4, 10.0, 86400.0)
     assert (a.batch.max_items, a.batch.max_bytes, a.batch.linger) == (100, 2**21, 0.0)
-    assert (a.envelope, a.compress, a.coalesce, a.on_dead, a.learn_limit) == ("array", "gzip", "none", "skip", True)
+    assert (a.envelope.kind, a.compress, a.coalesce, a.on_dead) == ("array", "gzip", "none", "skip")
+    assert (a.learn_limit, a.results, a.confirm) == (True, None, None)
     assert (a.retry.times, a.retry.backoff.base, a.retry.backoff.cap) == (3, 2.0, 600.0)
     assert a.breaker == Breaker(open_after=5, probe_every="30s")
     assert (a.rate, a.burst, a.key, a.classify, config.warnings) == ((), None, None, (), ())
@@ -197,9 +200,47 @@ def test_five_mistakes_at_once(tmp_path: Path) -> None:
         ("max_items: 3", 5, 5, "E010", "did you mean 'batch.max_items'?"),
         ("attempts: 3", 5, 5, "E010", "did you mean 'retry.times'?"),
         ("retry: {time: 3}", 5, 13, "E010", "did you mean 'times'?"),
-        ("auth: {kind: bearer}", 5, 5, "E012", "remove it"),
-        ("envelope: {kind: object, items_at: x}", 5, 15, "E012", "use array, ndjson or single"),
-        ("envelope: arry", 5, 15, "E015", "choices are array, ndjson, single"),
+        ("preset: shopify", 5, 5, "E012", "remove it"),
+        ("envelope: arry", 5, 15, "E015", "did you mean 'array'?"),
+        ("envelope: {kind: xml}", 5, 22, "E015", "choices are array, ndjson, single, object, form, cloudevents"),
+        ("envelope: object", 5, 15, "E051", ""),
+        ("envelope: {kind: form, static: {a: b}}", 5, 15, "E051", ""),
+        ("envelope: {kind: single, items_at: x}", 5, 15, "E051", ""),
+        ("envelope: {kind: object, items_at: a.b, static: {a: 1}}", 5, 15, "E051", ""),
+        ("envelope: {kind: object, items_at: a, static: {a: 1}}", 5, 15, "E051", ""),
+        ("envelope: {kind: object, item: {a: id}, static: {a: 1}}", 5, 15, "E051", ""),
+        ("envelope: {kind: form, items_at: a, static: {a: 1}}", 5, 15, "E051", ""),
+        ("envelope: {kind: object, item: {lines: [{id: 'a['}]}}", 5, 15, "E027", "see https://jmespath.org"),
+        ("envelope: {kind: object, items_at: o, item: {a: }}", 5, 50, "E014", "give it one, or remove the key"),
+        ("envelope: {kind: cloudevents, source: ''}", 5, 15, "E031", "leave it out or name something"),
+        ("method: '{verb}'", 5, 13, "E051", "write envelope: single"),
+        ("results: {shape: by_index}", 5, 5, "E011", ""),
+        ("results: {shape: by_id, at: errors}", 5, 14, "E051", "add id: NAME"),
+        ("results: {shape: by_index, at: errors, id: x}", 5, 14, "E051", "remove it"),
+        (
+            "results: {shape: by_index, at: errors, covers: all}",
+            5,
+            14,
+            "E051",
+            "add failed_if, or classify rules that say as: ok",
+        ),
+        ("results: {shape: by_index, at: 'e['}", 5, 39, "E027", "see https://jmespath.org"),
+        (
+            "results: {shape: by_index, at: e, classify: [{path: c, in: [1], as: split}]}",
+            5,
+            14,
+            "E030",
+            "choices are confirm, duplicate, ok, reject, retry, throttled",
+        ),
+        ("confirm: {url: https://a.example/}", 5, 5, "E011", ""),
+        ("confirm: {url: https://a.example/, classify: []}", 5, 14, "E051", "add a rule, as: ok"),
+        (
+            "confirm: {url: https://a.example/, body: {a: b}, classify: [{status: 200, as: ok}]}",
+            5,
+            14,
+            "E051",
+            "write method: POST, or remove the body",
+        ),
         ("concurrency: '4'", 5, 18, "E013", "write 4 without quotes"),
         ("concurrency: 0", 5, 18, "E016", ""),
         ("concurrency: 4.5", 5, 18, "E013", ""),
@@ -267,7 +308,7 @@ def test_platform_mistakes(tmp_path: Path, settings: str, line: int, col: int, c
         ("version: 1\nplatforms: {a: {rate: 1/s}}\n", [(2, 13, "E011")]),
         ("version: 1\nplatforms: {a: {url: ftp://a/}, b: {url: a.b/c}, c: {url: 'http://'}, d: {url: 'http://a/#x'}}\n",
          [(2, 22, "E024"), (2, 42, "E024"), (2, 59, "E024"), (2, 80, "E024")]),
-        (MINIMAL + "routes: []\ncredentials: {}\nplatfroms: {}\n", [(3, 1, "E012"), (4, 1, "E012"), (5, 1, "E010")]),
+        (MINIMAL + "reconcile: []\nalerts: {}\nplatfroms: {}\n", [(3, 1, "E012"), (4, 1, "E012"), (5, 1, "E010")]),
         (MINIMAL + "quotas: {q: {burst: 3}, r: {rate: 1/s, per: shop}}\n", [(3, 10, "E011"), (3, 45, "E015")]),
         (MINIMAL + "store: {url: redis://h}\n", [(3, 14, "E012")]),
         (MINIMAL + "store: {url: relay.db, max_size: 0MiB}\n", [(3, 14, "E031"), (3, 34, "E016")]),
@@ -326,9 +367,9 @@ platforms:
     a, b = config.platforms["a"], config.platforms["b"]
     assert (a.group, b.group) == ("shop_id", None)
     assert [compile_rule(rule.model_dump(by_alias=True)).scope for rule in a.classify] == ["platform", "group"]
-    assert [(one.line, one.col, one.code) for one in config.warnings] == [(7, 38, "W007")]
-    assert [compile_terms(name, platform).grouped for name, platform in config.platforms.items()] == [True, False]
-    found = platform_intakes(config)["a"]
+    assert [(one.line, one.col, one.code) for one in config.warnings] == [(7, 38, "W009")]
+    assert [compile_terms(name, of).grouped for name, of in config.platforms.items()] == [True, False]
+    found = directory(config).platforms["a"]
     assert (found.needs_json, found.group_path) == (True, "shop_id")
     assert found.group is not None
     assert found.group(b'{"shop_id": 7}') == "7"
@@ -379,3 +420,109 @@ def test_the_example_fits_the_schema_patterns() -> None:
     assert config.warnings == ()
     assert set(config.platforms) == {"shop-a", "wechat-shipping", "stock-mirror"}
     assert json.loads(json_schema_text())["definitions"]["Platform"]["required"] == ["url"]
+
+
+def test_envelopes_as_mappings(tmp_path: Path) -> None:
+    """The kinds with settings, and envelopes of one callback that set `batch.max_items` to 1."""
+    text = """
+version: 1
+platforms:
+  woo:
+    url: https://a.example/
+    envelope: {kind: object, items_at: update, static: {source: relay}}
+  wechat:
+    url: https://a.example/{shop.id}?o={key}
+    method: "{verb}"
+    envelope: {kind: object, item: {order: {id: order.id}, mode: 1, lines: [{no: no}]}, static: {v: "2"}}
+  top: {url: https://a.example/, envelope: {kind: form, static: {method: a.b}, item: {param_json: "@"}}}
+  sink: {url: https://a.example/, envelope: cloudevents}
+  one: {url: https://a.example/, envelope: {kind: cloudevents, source: /shop, type: order, mode: structured}}
+"""
+    platforms = loaded(tmp_path, text).platforms
+    assert {name: platform.batch.max_items for name, platform in platforms.items()} == {
+        "woo": 100,
+        "wechat": 1,
+        "top": 1,
+        "sink": 100,
+        "one": 1,
+    }
+    assert platforms["woo"].envelope.stated() == {
+        "kind": "object",
+        "items_at": "update",
+        "static": {"source": "relay"},
+    }
+    for one in platforms.values():
+        envelope_for(one.envelope.stated())
+
+
+def test_results_and_confirm(tmp_path: Path) -> None:
+    """Both are read with their defaults and compile with the code that runs them."""
+    text = """
+version: 1
+platforms:
+  a:
+    url: https://a.example/
+    results:
+      shape: by_id
+      at: failed
+      id: insert_id
+      classify: [{path: code, in: [7], as: retry, wait: 5s}]
+    confirm:
+      url: https://a.example/orders/{key}
+      classify: [{status: 404, as: retry}, {path: status, in: [shipped], as: ok}]
+"""
+    terms = compile_terms("a", loaded(tmp_path, text).platforms["a"])
+    assert terms.results is not None
+    assert (terms.results.by_id, terms.results.covers_all, terms.results.item_id_name) == (True, False, "insert_id")
+    assert terms.asking is not None
+    assert terms.asking.target.of(Facts(b"{}", "o/1", None, "id")) == ("GET", "https://a.example/orders/o%2F1")
+    assert terms.read_back == "ambiguous"
+
+
+@pytest.mark.parametrize(
+    ("rules", "column"),
+    [
+        ("[{status: 200, as: ok}, {status: 200, path: a, in: [1], as: reject}]", 39),
+        ("[{status: 2xx, as: ok}, {status: [200, 204], as: reject}]", 39),
+        ("[{path: a, in: [1, 2], as: ok}, {status: 200, path: a, in: [2], as: reject}]", 47),
+        ("[{path: a, exists: true, as: ok}, {path: a, in: [2], as: reject}]", 49),
+        ("[{path: a, regex: x, as: ok}, {path: a, regex: x, as: reject}]", 45),
+    ],
+)
+def test_rules_that_can_never_match(tmp_path: Path, rules: str, column: int) -> None:
+    """A rule that an earlier one leaves nothing for is named, with the earlier one."""
+    (problem,) = platform(tmp_path, f"classify: {rules}")
+    assert (problem.code, problem.line, problem.col, problem.hint) == (
+        "E056",
+        5,
+        column,
+        "put it before rule 0, or remove it",
+    )
+
+
+def test_rules_that_may_match(tmp_path: Path) -> None:
+    """Rules that only seem alike are left alone."""
+    rules = (
+        "[{status: 200, path: a, in: [1], as: ok}, {path: a, in: [1], as: reject}, {path: a, in: [1, 2], as: retry}, "
+        "{path: a, exists: true, as: reject}, {path: b, in: [null], as: ok}, {status: 2xx, as: ok}, "
+        "{status: 4xx, as: ok}]"
+    )
+    loaded(tmp_path, MINIMAL.replace("a.example/", f"a.example/, classify: {rules}"))
+
+
+@pytest.mark.parametrize(
+    ("url", "envelope", "code"),
+    [
+        ("https://a.example/{order_id}", "array", "E051"),
+        ("https://{shop}.example/", "single", "E024"),
+        ("https://a.example/{a}}", "single", "E024"),
+        ("https://a.example/{}", "single", "E024"),
+        ("https://a.example/{a[}", "single", "E027"),
+    ],
+)
+def test_fields_in_urls(tmp_path: Path, url: str, envelope: str, code: str) -> None:
+    """Fields go into path and query of an envelope of one callback; what cannot be filled in is named on one line."""
+    text = f"version: 1\nplatforms:\n  a:\n    url: '{url}'\n    envelope: {envelope}\n"
+    (found,) = problems(tmp_path, text)
+    assert (found.line, found.col, found.code) == (4, 10, code)
+    assert "\n" not in str(found)

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from relay.core.errors import Unbuildable
 from relay.core.model import Item
-from relay.wire.envelope import envelope_for
+from relay.wire.envelopes import envelope_for
 
 
 def item(payload: bytes, content_type: str | None = None) -> Item:
@@ -65,5 +66,14 @@ def test_accounting_is_exact(kind: str, count: int) -> None:
 
 def test_unknown_kind_names_the_known() -> None:
     """The error says what there is."""
-    with pytest.raises(ValueError, match="array, ndjson, single"):
+    with pytest.raises(ValueError, match="array, ndjson, single, object, form, cloudevents"):
         envelope_for("xml")
+
+
+@pytest.mark.parametrize("kind", ["array", "ndjson"])
+def test_payloads_that_would_break_the_body_are_named(kind: str) -> None:
+    """What another envelope took before a reload is not spliced into JSON; each such item is named."""
+    batch = [item(b"{}")._replace(seq=1), item(b"1,2")._replace(seq=2), item(b"\xff")._replace(seq=3)]
+    with pytest.raises(Unbuildable) as caught:
+        envelope_for(kind).build(batch)
+    assert caught.value.reasons == {2: "not valid JSON", 3: "not valid JSON"}

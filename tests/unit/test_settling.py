@@ -4,10 +4,10 @@ import random
 from dataclasses import replace
 
 import pytest
-from relay.core.model import AttemptResult, Batch, Item, Outcome, Settlement, State, Verdict
+from relay.core.model import AttemptResult, Batch, Item, ItemVerdict, Outcome, Resend, Settlement, State, Verdict
 from relay.policy.breaker import Breaker, BreakerTerms
 from relay.policy.gate import Gate
-from relay.policy.settling import Attempted, Budget, decide
+from relay.policy.settling import Attempted, Budget, ReadBack, decide
 
 NOW = 1_000_000.0
 BUDGET = Budget(times=3, base_s=2.0, cap_s=600.0)
@@ -50,14 +50,20 @@ def draw(
     root: int | None = None,
     first_after_stop: bool = False,
     started_at: float | None = None,
+    renewed: bool = False,
+    each: str = "",
+    read_back: ReadBack = "never",
+    asked: bool = False,
+    attempt: int = 1,
 ) -> Settlement:
-    """What one answer to a batch of ``items`` changes."""
-    verdict = Verdict(outcome, ambiguous=ambiguous, reason="said", wait_s=wait_s)
-    batch = Batch(number, f"b{number}", 1, number, "p", "", list(items), now, number if root is None else root)
+    """What one answer to a batch of ``items`` changes; ``each`` names an outcome per item."""
+    verdicts = [ItemVerdict(Outcome(word), "said", f"message {n}") for n, word in enumerate(each.split())]
+    verdict = Verdict(outcome, ambiguous=ambiguous, reason="said", wait_s=wait_s, items=verdicts)
+    batch = Batch(number, f"b{number}", attempt, number, "p", "", list(items), now, number if root is None else root)
     result = AttemptResult(outcome, now, 0.1, reason="said", ambiguous=ambiguous)
     began = now - 0.1 if started_at is None else started_at
     return decide(
-        Attempted(batch, verdict, result, began, first_after_stop),
+        Attempted(batch, verdict, result, began, first_after_stop, renewed, read_back, asked),
         budget=BUDGET,
         gate=its,
         now=now,
@@ -148,6 +154,22 @@ def test_down_and_auth_back_off_without_charge(outcome: Outcome) -> None:
     assert not settlement.requeue[0].charge
     assert its.opens_at(NOW) > NOW
     assert its.breaker.failures == 1
+
+
+def test_auth_with_another_token_to_try_resends_at_once() -> None:
+    """The same batch goes again under its id, uncharged, and the platform has not failed; Retry-After is obeyed."""
+    its = gate()
+    its.resuming = True
+
+    settlement = draw(its, Outcome.AUTH, item(1), item(2), renewed=True)
+
+    assert settlement.resend == Resend(due_at=NOW, charge=False, reason="said")
+    assert not settlement.requeue
+    assert (its.breaker.failures, its.opens_at(NOW), its.resuming) == (0, NOW, False)
+
+    later = draw(its, Outcome.AUTH, item(1), renewed=True, wait_s=30.0)
+    assert later.resend is not None
+    assert later.resend.due_at >= NOW + 30
 
 
 def test_retry_resends_the_same_batch_and_charges() -> None:
@@ -247,6 +269,20 @@ def test_failures_in_a_row_open_the_breaker() -> None:
 
     draw(its, Outcome.OK, item(3), now=NOW + 62)
     assert not its.breaker.is_open
+
+
+def test_open_breaker_probes_at_its_own_pace() -> None:
+    """However long an outage lasts, a probe goes every ``probe_every``, not at the pace of a grown backoff."""
+    its = gate()
+    at = NOW
+    gaps = []
+    for _ in range(20):
+        draw(its, Outcome.DOWN, item(1), now=at)
+        gaps.append(its.opens_at(at) - at)
+        at = its.opens_at(at) + 0.2
+
+    assert its.breaker.is_open
+    assert gaps[5:] == pytest.approx([30.0] * 15)
 
 
 def test_storm_of_single_rejects_opens_and_spares_the_backlog() -> None:
@@ -362,3 +398,220 @@ def test_gate_survives_a_restart() -> None:
 
     assert again.dump() == its.dump()
     assert replace(again, paused=False).opens_at(NOW) == replace(its, paused=False).opens_at(NOW)
+
+
+def parts(settlement: Settlement) -> dict[str, list[int]]:
+    """Which items each part of a settlement names; every item stands in one part only."""
+    named = {
+        "delivered": list(settlement.delivered),
+        "again": [seq for again in settlement.requeue for seq in again.seqs],
+        "ended": [seq for ending in settlement.endings for seq in ending.seqs],
+        "held": list(settlement.held),
+        "asked": list(settlement.ask.seqs) if settlement.ask else [],
+        "split": [seq for part in settlement.split for seq in part],
+    }
+    every = [seq for seqs in named.values() for seq in seqs]
+    assert len(every) == len(set(every))
+    return {name: seqs for name, seqs in named.items() if seqs}
+
+
+def test_results_settle_each_item_by_itself() -> None:
+    """Good items are delivered; a failed one is charged, ends, or is held, whatever becomes of the others."""
+    its = gate()
+    its.breaker.failures = 3
+    batch = [item(seq, spent=2) for seq in range(5)]
+
+    settlement = draw(its, Outcome.OK, *batch, each="ok duplicate retry reject confirm")
+
+    assert parts(settlement) == {"delivered": [0, 1], "again": [2], "ended": [3], "held": [4]}
+    (again,) = settlement.requeue
+    assert (again.charge, again.maybe_applied, again.message) == (True, False, "message 2")
+    assert NOW + 4 <= again.due_at <= NOW + 8
+    (dead,) = settlement.endings
+    assert (dead.state, dead.reason, dead.message) == (State.DEAD, "rejected: said", "message 3")
+    assert (its.breaker.failures, its.last_accepted_at) == (0, NOW)
+
+
+def test_results_retry_spends_the_items_own_budget() -> None:
+    """An item without budget dies with the platform's words while its neighbour goes on; an expired one expires."""
+    batch = [item(1, spent=3, first_sent_at=NOW - 60), item(2), item(3, expires_at=NOW - 1), item(4)]
+
+    settlement = draw(gate(), Outcome.OK, *batch, each="retry retry retry ok")
+
+    assert [(ending.state, list(ending.seqs)) for ending in settlement.endings] == [
+        (State.DEAD, [1]),
+        (State.EXPIRED, [3]),
+    ]
+    assert settlement.endings[0].reason == "retries used up: said"
+    assert [list(again.seqs) for again in settlement.requeue] == [[2]]
+
+
+def test_results_throttle_stops_the_platform_uncharged() -> None:
+    """A throttled item stops the platform as a throttled batch does; what was accepted beside it is delivered."""
+    its = gate()
+
+    settlement = draw(its, Outcome.OK, item(1), item(2), item(3), each="ok throttled throttled")
+
+    assert parts(settlement) == {"delivered": [1], "again": [2, 3]}
+    assert not any(again.charge for again in settlement.requeue)
+    assert its.opens_at(NOW) > NOW
+    assert {again.due_at for again in settlement.requeue} == {its.opens_at(NOW)}
+
+
+def test_item_that_is_always_throttled_beside_accepted_ones_is_convicted() -> None:
+    """One callback that always draws a throttle while its batch is accepted pays for itself in the end."""
+    its, at = gate(), NOW
+    for _ in range(5):
+        draw(its, Outcome.OK, item(1), item(2), each="throttled ok", now=at, first_after_stop=True)
+        at = its.opens_at(at) + 1
+
+    settlement = draw(its, Outcome.OK, item(1), item(3), each="throttled ok", now=at)
+
+    assert settlement.requeue[0].charge
+    assert its.opens_at(at) == at
+
+
+def test_results_that_accept_nothing_count_towards_a_storm() -> None:
+    """Five answers that reject every item open the breaker; the probe after it returns its items unharmed."""
+    its = gate()
+    for number in range(5):
+        draw(its, Outcome.REJECT, item(1), item(2), each="reject reject", number=number)
+    assert its.breaker.is_open
+
+    settlement = draw(its, Outcome.REJECT, item(8), item(9), each="reject retry", number=9)
+
+    assert parts(settlement) == {"again": [8, 9]}
+    assert not any(again.charge for again in settlement.requeue)
+    assert its.opens_at(NOW) == NOW + 30
+
+
+def test_results_partly_accepted_end_a_storm() -> None:
+    """An answer that accepts one item of many is an accepted one."""
+    its = gate()
+    for number in range(12):
+        draw(its, Outcome.OK, item(1), item(2), each="reject reject" if number % 4 else "ok reject", number=number)
+    assert not its.breaker.is_open
+
+
+def test_results_that_ask_everybody_to_retry_are_a_failure() -> None:
+    """A platform whose every entry says "later" fails, and an outage buries nothing."""
+    its = gate()
+    settlements = [
+        draw(its, Outcome.RETRY, item(1, spent=3, first_sent_at=NOW - 60), each="retry", number=number)
+        for number in range(5)
+    ]
+    assert its.breaker.is_open
+    assert all(parts(settlement) == {"again": [1]} for settlement in settlements)
+    assert not any(settlement.requeue[0].charge for settlement in settlements)
+
+
+def test_unclear_items_are_asked_about_where_that_is_configured() -> None:
+    """An unrecognised answer, or an entry like that, leads to a read-back instead of a person."""
+    whole = draw(gate(), Outcome.CONFIRM, item(1), item(2), read_back="unclear")
+    one = draw(gate(), Outcome.OK, item(1), item(2), each="ok confirm", read_back="ambiguous")
+
+    assert (parts(whole), parts(one)) == ({"asked": [1, 2]}, {"delivered": [1], "asked": [2]})
+    assert whole.ask is not None
+    assert NOW + 1 <= whole.ask.due_at <= NOW + 2
+
+
+def test_what_may_have_been_applied_waits_for_a_read_back() -> None:
+    """Where a read-back decides, an ambiguous batch is neither charged nor given up, its budget used or not."""
+    its = gate()
+    its.last_accepted_at = NOW - 1
+    for spent in (0, 3):
+        settlement = draw(
+            its, Outcome.RETRY, item(1, spent=spent, first_sent_at=NOW - 60), ambiguous=True, read_back="ambiguous"
+        )
+        assert settlement.resend is not None
+        assert (settlement.resend.charge, settlement.endings) == (False, ())
+
+    blind = draw(its, Outcome.RETRY, item(1, spent=0), ambiguous=True, read_back="unclear")
+    assert blind.resend is not None
+    assert blind.resend.charge
+
+
+def asked(its: Gate, outcome: Outcome, *, ambiguous: bool = False, attempt: int = 1, **changes: object) -> Settlement:
+    """What a read-back about item 1 changes."""
+    about = item(1, maybe_applied=True, **changes)
+    return draw(its, outcome, about, ambiguous=ambiguous, read_back="ambiguous", asked=True, attempt=attempt)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (Outcome.OK, {"delivered": [1]}),
+        (Outcome.DUPLICATE, {"delivered": [1]}),
+        (Outcome.RETRY, {"again": [1]}),
+        (Outcome.REJECT, {"ended": [1]}),
+        (Outcome.CONFIRM, {"held": [1]}),
+        (Outcome.SPLIT, {"held": [1]}),
+    ],
+)
+def test_read_back_decides(outcome: Outcome, expected: dict[str, list[int]]) -> None:
+    """Applied is delivered, not applied goes again and is charged, refused dies, anything else waits for a person."""
+    settlement = asked(gate(), outcome)
+
+    assert parts(settlement) == expected
+    assert all(again.charge for again in settlement.requeue)
+
+
+def test_read_back_that_says_not_applied_obeys_the_budget() -> None:
+    """Without re-sends left the item dies, and is not marked as maybe applied by this."""
+    its = gate()
+    its.last_accepted_at = NOW
+
+    assert (
+        asked(its, Outcome.RETRY, spent=3, first_sent_at=NOW - 60).endings[0].reason
+        == "retries used up: read back: said"
+    )
+
+
+@pytest.mark.parametrize("outcome", [Outcome.THROTTLED, Outcome.DOWN, Outcome.AUTH])
+def test_read_back_about_the_platform_is_repeated(outcome: Outcome) -> None:
+    """A read-back that met a stop or a refusal goes again, uncharged, when the platform may be talked to."""
+    its = gate()
+
+    settlement = asked(its, outcome)
+
+    assert settlement.resend is not None
+    assert not settlement.resend.charge
+    assert settlement.resend.due_at == its.opens_at(NOW) > NOW
+
+
+def test_read_back_that_fails_is_given_up_in_the_end() -> None:
+    """A 500 to a read-back says nothing: it is asked again as often as a batch, then a person decides."""
+    first, last = (asked(gate(), Outcome.RETRY, ambiguous=True, attempt=attempt) for attempt in (3, 4))
+
+    assert first.resend is not None
+    assert parts(last) == {"held": [1]}
+
+
+def test_unsent_batch_ends_only_what_cannot_be_built() -> None:
+    """Nothing was sent: the unbuildable item is dead, the others are at their places at once, the gate as it was."""
+    its = gate()
+    before = its.dump()
+
+    settlement = draw(its, Outcome.UNSENT, item(1), item(2), item(3), each="retry reject retry")
+
+    assert parts(settlement) == {"again": [1, 3], "ended": [2]}
+    assert (settlement.requeue[0].due_at, settlement.requeue[0].charge) == (NOW, False)
+    assert its.dump() == before
+
+
+def test_unsent_batch_is_parted_or_asked_about() -> None:
+    """Too long a body becomes two; items in doubt are asked about one by one, or held where nobody can be asked."""
+    halves = draw(gate(), Outcome.UNSENT, *map(item, range(3)), each="split split split")
+    ask = draw(gate(), Outcome.UNSENT, item(1), item(2), each="confirm confirm", read_back="ambiguous")
+    held = draw(gate(), Outcome.UNSENT, item(1), each="confirm")
+    broken = draw(gate(), Outcome.UNSENT, item(1), each="confirm", read_back="ambiguous", asked=True)
+
+    assert [list(part) for part in halves.split] == [[0, 1], [2]]
+    assert [parts(one) for one in (ask, held, broken)] == [{"asked": [1, 2]}, {"held": [1]}, {"held": [1]}]
+
+
+def test_read_back_is_not_asked_for_ever() -> None:
+    """An item whose time is over while the platform cannot be asked expires, marked as maybe applied."""
+    (ending,) = asked(gate(), Outcome.DOWN, expires_at=NOW - 1).endings
+
+    assert (ending.state, ending.maybe_applied) == (State.EXPIRED, True)

@@ -2,23 +2,23 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 import msgspec
 
-from relay.core.errors import IdempotencyConflict, RelayError
-from relay.core.ids import encode_ids
-from relay.core.model import Accepted, Ending, PlatformRules, State
+from relay.core.errors import IdempotencyConflict, NoTarget, RelayError, StoreFull
+from relay.core.ids import encode_id, encode_ids
+from relay.core.model import Accepted, AcceptedPosts, Ending, PlatformRules, State
 from relay.store.sqlite.keys import promote, raise_lanes
 from relay.store.sqlite.names import Names
-from relay.store.sqlite.rows import INSERT_PAYLOADS, Facts, Post, insert_callbacks
+from relay.store.sqlite.rows import INSERT_PAYLOADS, Facts, Fan, Packed, Post, insert_callbacks, remember
 from relay.store.sqlite.settle import end
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.transaction import Transaction, numbers
 
 _KNOWN = """
-SELECT json_group_array(json_array(a.rowid - 1, i.seq, hex(i.digest)))
+SELECT json_group_array(json_array(a.rowid - 1, i.seq, hex(i.digest), i.targets))
 FROM carray(?1) AS a CROSS JOIN idempotency AS i ON i.hash = a.value
 """
 # Which of the keys have somebody waiting already; 0 is no key.
@@ -26,14 +26,11 @@ _WAITING = """
 SELECT json_group_array(a.rowid - 1) FROM carray(?1) AS a WHERE a.value <> 0 AND EXISTS (
   SELECT 1 FROM callback AS e INDEXED BY callback_key WHERE e.key = a.value AND e.live = 1)
 """
-# One blob per remembered key: hash (16), digest (16), then the row's place in its group in decimal.
-_REMEMBER = """
-INSERT INTO idempotency (hash, seq, digest)
-SELECT substr(value, 1, 16), ?1 + CAST(substr(value, 33) AS INTEGER), substr(value, 17, 16) FROM carray(?2)
-"""
 _decode_places = msgspec.json.Decoder(list[int]).decode
 _PLATFORM, _KEY = Facts._fields.index("platform"), Facts._fields.index("key")
-_decode_known = msgspec.json.Decoder(list[tuple[int, int, str]]).decode
+_NONE: frozenset[int] = frozenset()
+_decode_known = msgspec.json.Decoder(list[tuple[int, int, str, str | None]]).decode
+_decode_targets = msgspec.json.Decoder(tuple[int, ...]).decode
 
 # Coalescing, for the keyed rows ?1..?2 of one platform ?3: who of their keys waits in no frozen batch.
 _OLDER = """SELECT o.seq FROM callback AS o INDEXED BY callback_key WHERE o.key = {row}.key AND o.live = 1
@@ -60,6 +57,14 @@ WHERE seq IN (
 """
 
 
+class _Known(NamedTuple):
+    """What an idempotency key stands for: the first row, and of a routed post the platforms of its rows."""
+
+    seq: int
+    digest: bytes
+    targets: tuple[int, ...] = ()
+
+
 class Accepts:
     """Writes posts; on the writer thread. Holds the counter that numbers callbacks."""
 
@@ -81,45 +86,95 @@ class Accepts:
         known = self._known(transaction, posts)
         for index, post in enumerate(posts):
             if results[index] is None:
-                results[index] = self._plan(post, rows, known)
+                plan = self._plan if post.fans is None else self._plan_fans
+                results[index] = plan(post, rows, known)
         if rows.facts:
             self._insert(transaction, rows)
         return results
 
-    def _known(self, transaction: Transaction, posts: Sequence[Post]) -> dict[bytes, tuple[int, bytes]]:
-        """Return which of the posts' idempotency keys the file knows: hash -> seq, digest."""
+    def move(self, transaction: Transaction, bundles: Sequence[Packed]) -> list[int | StoreFull]:
+        """Accept rows made inside the transaction; return the first sequence number of each bundle, or its refusal."""
+        self._names.save(transaction)
+        refusals = self._space.admit(transaction, [bundle.bytes for bundle in bundles])
+        rows = _Rows(max(self.last_seq + 1, int(transaction.now * 1e6)))
+        placed = [refusal or rows.take(bundle) for bundle, refusal in zip(bundles, refusals, strict=True)]
+        if rows.facts:
+            self._insert(transaction, rows)
+        return placed
+
+    def _known(self, transaction: Transaction, posts: Sequence[Post]) -> dict[int, _Known]:
+        """Return which of the posts' idempotency keys the file knows, by their hashes."""
         hashes = [idem for post in posts if post.idempotency for idem, _ in post.idempotency.values()]
         if not hashes:
             return {}
-        found = _decode_known(transaction.execute(_KNOWN, (apsw.carray(tuple(hashes)),)).get)
-        return {hashes[index]: (seq, bytes.fromhex(digest)) for index, seq, digest in found}
+        found = _decode_known(transaction.execute(_KNOWN, (numbers(hashes),)).get)
+        return {
+            hashes[index]: _Known(seq, bytes.fromhex(digest), () if targets is None else _decode_targets(targets))
+            for index, seq, digest, targets in found
+        }
 
-    def _plan(self, post: Post, rows: "_Rows", known: dict[bytes, tuple[int, bytes]]) -> Accepted | RelayError:
+    def _plan(self, post: Post, rows: "_Rows", known: dict[int, _Known]) -> Accepted | RelayError:
         """Give the post's rows their sequence numbers, or refuse it whole."""
         if not post.idempotency:
             seq = rows.take(post)
-            return Accepted(encode_ids(range(seq, rows.next), self._tag), frozenset())
+            if rows.next == seq + 1:  # most posts: without the detour through a list's common prefix
+                return Accepted([encode_id(seq, self._tag)], _NONE)
+            return Accepted(encode_ids(range(seq, rows.next), self._tag), _NONE)
         seqs: list[int] = []
         duplicates: set[int] = set()
         fresh: list[int] = []
-        added: dict[bytes, tuple[int, bytes]] = {}
+        added: dict[int, _Known] = {}
         for index in range(len(post.bodies)):
             identity = post.idempotency.get(index)
             if identity is not None:
                 idem, digest = identity
                 earlier = known.get(idem) or added.get(idem)
                 if earlier is not None:
-                    if earlier[1] != digest:
+                    if earlier.digest != digest:
                         return IdempotencyConflict(index)
                     duplicates.add(index)
-                    seqs.append(earlier[0])
+                    seqs.append(earlier.seq)
                     continue
-                added[idem] = (rows.next + len(fresh), digest)
+                added[idem] = _Known(rows.next + len(fresh), digest)
             seqs.append(rows.next + len(fresh))
             fresh.append(index)
         known.update(added)
         rows.take_some(post, fresh)
         return Accepted(encode_ids(seqs, self._tag), frozenset(duplicates))
+
+    def _plan_fans(self, post: Post, rows: "_Rows", known: dict[int, _Known]) -> AcceptedPosts | RelayError:
+        """Give the rows of routed posts their sequence numbers, or refuse them all."""
+        assert post.fans is not None
+        placed: list[_Known] = []
+        duplicates: set[int] = set()
+        fresh: list[tuple[Fan, tuple[int, bytes] | None]] = []
+        added: dict[int, _Known] = {}
+        at = rows.next
+        for index, fan in enumerate(post.fans):
+            identity = post.idempotency.get(index)
+            idem, digest = identity or (0, b"")
+            earlier = (known.get(idem) or added.get(idem)) if identity is not None else None
+            if earlier is not None:
+                if earlier.digest != digest:
+                    return IdempotencyConflict(index)
+                duplicates.add(index)
+                placed.append(earlier)
+                continue
+            if not fan.platforms:
+                return NoTarget(index)
+            placed.append(_Known(at, digest, fan.platforms))
+            fresh.append((fan, identity))
+            at += len(fan.platforms)
+            if identity is not None:
+                added[idem] = placed[-1]
+        known.update(added)
+        for fan, identity in fresh:
+            rows.take_fan(post, fan, identity)
+        return AcceptedPosts([self._ids(one) for one in placed], frozenset(duplicates))
+
+    def _ids(self, post: _Known) -> dict[str, str]:
+        ids = encode_ids(range(post.seq, post.seq + len(post.targets)), self._tag)
+        return {self._names.name(platform): callback for platform, callback in zip(post.targets, ids, strict=True)}
 
     def _insert(self, transaction: Transaction, rows: "_Rows") -> None:
         execute = transaction.execute
@@ -137,9 +192,8 @@ class Accepts:
         insert_callbacks(execute, rows.first, transaction.now, rows.facts, heads)
         if rows.dead:
             self._bury(transaction, rows)
-        if rows.remembered:
-            execute(_REMEMBER, (rows.first, apsw.carray(tuple(rows.remembered))))
-        if keyed:
+        remember(execute, rows.remembered)
+        if 0 in heads:  # only who waits behind another can lend it a better lane
             raise_lanes(transaction, rows.first)
         for platform, count in Counter(facts[_PLATFORM] for facts in rows.facts).items():
             name = self._names.name(platform)
@@ -179,10 +233,10 @@ class _Rows:
         self.next = first
         self.facts: list[tuple[Any, ...]] = []
         self.bodies: list[bytes] = []
-        self.dead: dict[int, str] = {}  # place in this group -> why
-        self.remembered: list[bytes] = []
+        self.remembered: list[tuple[int, int, bytes, str | None]] = []  # hash, seq, digest, targets
+        self.dead: dict[int, str] = {}  # place in this group -> why it ends at once
 
-    def take(self, post: Post) -> int:
+    def take(self, post: Packed) -> int:
         """Add a whole post; return its first sequence number."""
         seq = self.next
         self.dead.update((seq - self.first + index, reason) for index, reason in post.dead.items())
@@ -196,12 +250,27 @@ class _Rows:
         for index in indexes:
             identity = post.idempotency.get(index)
             if identity is not None:
-                self.remembered.append(b"%b%b%d" % (*identity, self.next - self.first))
+                idem, digest = identity
+                self.remembered.append((idem, self.next, digest, None))
             if index in post.dead:
                 self.dead[self.next - self.first] = post.dead[index]
             self.facts.append(post.facts[index])
             self.bodies.append(post.bodies[index])
             self.next += 1
+
+    def take_fan(self, post: Post, fan: Fan, identity: tuple[int, bytes] | None) -> None:
+        """Add the rows of a routed post."""
+        last = fan.first + len(fan.platforms)
+        if identity is not None:
+            idem, digest = identity
+            self.remembered.append((idem, self.next, digest, msgspec.json.encode(fan.platforms).decode()))
+        for place, index in enumerate(range(fan.first, last), self.next - self.first):
+            reason = fan.dead_reason or post.dead.get(index)
+            if reason is not None:
+                self.dead[place] = reason
+        self.facts += post.facts[fan.first : last]
+        self.bodies += post.bodies[fan.first : last]
+        self.next += len(fan.platforms)
 
 
 def _repeated(keys: Sequence[int]) -> list[int]:

@@ -166,18 +166,20 @@ class Claims:
         items = self._items(transaction, members)
         expires_at = max(item.expires_at for item in items)
         transaction.execute(
-            "INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?, ?)",
+            "INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?, ?, 0)",
             (number, platform, wish.group, now, now, number, len(seqs), expires_at, members.tobytes()),
         )
-        return self._record(transaction, platform, number, 1, number, now, items, wish)
+        return self._record(transaction, platform, number, 1, number, now, items, wish, confirm=False)
 
     def _resend(self, transaction: Transaction, number: int, wish: Wish) -> Batch:
-        platform, attempts, created_at, root, packed = transaction.execute(
-            "SELECT platform, attempts, created_at, root, members FROM batch WHERE number = ?", (number,)
+        platform, attempts, created_at, root, packed, confirm = transaction.execute(
+            "SELECT platform, attempts, created_at, root, members, confirm FROM batch WHERE number = ?", (number,)
         ).get
         transaction.execute("UPDATE batch SET state = 1, attempts = attempts + 1 WHERE number = ?", (number,))
         items = self._items(transaction, array("q", packed))
-        return self._record(transaction, platform, number, attempts + 1, root, created_at, items, wish)
+        return self._record(
+            transaction, platform, number, attempts + 1, root, created_at, items, wish, confirm=bool(confirm)
+        )
 
     def _record(
         self,
@@ -189,6 +191,8 @@ class Claims:
         created_at: float,
         items: list[Item],
         wish: Wish,
+        *,
+        confirm: bool,
     ) -> Batch:
         """Record the attempt, take its slot, and return the batch as it goes out."""
         now = transaction.now
@@ -214,6 +218,7 @@ class Claims:
             created_at=created_at,
             root=root,
             probe=wish.probe,
+            confirm=confirm,
         )
 
     def _items(self, transaction: Transaction, members: Sequence[int]) -> list[Item]:

@@ -1,42 +1,47 @@
-"""Turns a ``Filter`` into a WHERE clause over ``callback``."""
+"""Turns a ``Filter`` into a WHERE clause over ``callback``, in the words that the partial indexes understand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from relay.core.ids import decode_id
 from relay.core.model import Filter, State
 
-_STATES = {state.word: int(state) for state in State}
-_NOTHING = "0"
+_STATES = {state.word: state for state in State}
+# SQLite uses a partial index only where its condition stands literally.
+_STATE_SQL = {
+    State.PENDING: "state = 0",
+    State.DELIVERED: "state = 1",
+    State.DEAD: "state IN (2, 3) AND state = 2",
+    State.EXPIRED: "state IN (2, 3) AND state = 3",
+    State.SUPERSEDED: "state = 4",
+}
 
 
 class Where(NamedTuple):
-    """A condition and its parameters, and the shelf's platforms where the index of dead and expired fits."""
+    """A condition and its parameters."""
 
     sql: str
     values: tuple[object, ...]
 
 
-def where(
-    wanted: Filter, *, tag: int, platform: Callable[[str], int | None], states: Sequence[State] | None = None
-) -> Where:
-    """Return the condition for ``wanted``; ``platform`` gives a name's number, ``states`` narrows to some states."""
-    parts: list[str] = []
+NOTHING = Where("0", ())
+
+
+def where(wanted: Filter, *, tag: int, platforms: Mapping[str, int], state: State | None = None) -> Where:
+    """Return the condition for ``wanted``, narrowed to ``state`` when given; ``platforms`` are all there are.
+
+    Platforms are always named, so that an index that leads with them fits a filter over all of them too.
+    """
+    named = [platforms.get(wanted.platform)] if wanted.platform is not None else list(platforms.values())
+    numbers = [number for number in named if number is not None]
+    meant = state if wanted.state is None else _STATES.get(wanted.state)
+    if not numbers or (wanted.state is not None and (meant is None or state not in (None, meant))):
+        return NOTHING
+    one = len(numbers) == 1
+    parts = [f"platform = {numbers[0]}" if one else f"platform IN ({', '.join(map(str, numbers))})"]
     values: list[object] = []
-    if wanted.platform is not None:
-        number = platform(wanted.platform)
-        if number is None:
-            return Where(_NOTHING, ())
-        parts.append("platform = ?")
-        values.append(number)
-    meant = {int(state) for state in states} if states is not None else None
-    if wanted.state is not None:
-        state = _STATES.get(wanted.state)
-        if state is None or (meant is not None and state not in meant):
-            return Where(_NOTHING, ())
-        meant = {state}
     if meant is not None:
-        parts.append(f"state IN ({', '.join(str(state) for state in sorted(meant))})")
+        parts.append(_STATE_SQL[meant])
     for column, value in (("key_text", wanted.key), ("event", wanted.event), ("reason", wanted.reason)):
         if value is not None:
             parts.append(f"{column} = ?")
@@ -50,4 +55,4 @@ def where(
     if wanted.until is not None:
         parts.append("accepted_at < ?")
         values.append(wanted.until)
-    return Where(" AND ".join(parts) or "1", tuple(values))
+    return Where(" AND ".join(parts), tuple(values))

@@ -46,7 +46,7 @@ class HandOver:
         self._loop.call_later(_QUIET_S, self._yield, self._finished)
 
     def _yield(self, seen: int) -> None:
-        if self._outstanding == 0:
+        if self._outstanding <= 0:
             self._armed = False
         elif self._finished != seen:
             self._arm()

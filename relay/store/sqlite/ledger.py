@@ -12,7 +12,7 @@ import msgspec
 from relay.core.ids import decode_id, encode_id
 from relay.core.model import Filter, Lane, State
 from relay.store.sqlite.connection import open_reader_connection
-from relay.store.sqlite.filters import where
+from relay.store.sqlite.filters import NOTHING, where
 
 # A page reads at most so many rows; when they hold too few matches it comes short, with a cursor to go on from. A long
 # read would keep the WAL from being copied back.
@@ -46,7 +46,7 @@ WITH RECURSIVE hop(grp, prio, due_at, n) AS (
 SELECT min(due_at) FROM hop
 """  # noqa: S608 - a constant of this file
 _COLUMNS = """seq, platform, state, key_text, event, priority, grp, accepted_at, due_at, expires_at, ended_at, attempts,
-  spent, held, batch, maybe_applied, reason, bytes, trail, superseded_by"""
+  spent, held, batch, maybe_applied, reason, message, bytes, trail, superseded_by"""
 _ATTEMPTS = """
 SELECT n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous FROM attempt
 WHERE batch IN (SELECT value FROM json_each(?)) ORDER BY id
@@ -68,6 +68,17 @@ class Reader:
         """Return the durable totals per platform and the pending counted from rows, of one instant."""
         words = ("accepted", "delivered", "dead", "expired", "superseded", "pending")
         return {name: dict(zip(words, counts, strict=True)) for name, *counts in self._connection.execute(_TOTALS)}
+
+    def ledger_and_recount(self) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
+        """Return ``totals`` and ``recount`` of one instant, so that a running daemon makes no difference."""
+        with self._connection:
+            totals, recount = self.totals(), self.recount()
+        return totals, recount
+
+    def damage(self) -> list[str]:
+        """Return what SQLite finds wrong with pages and indexes, at most 20 lines. Reads the whole file."""
+        found = [str(line) for (line,) in self._connection.execute("PRAGMA integrity_check(20)")]
+        return [] if found == ["ok"] else found
 
     def recount(self) -> dict[str, dict[str, int]]:
         """Count every state from rows plus what was pruned: what ``relay doctor`` compares with ``totals``.
@@ -138,17 +149,14 @@ class Reader:
         A page may come short, even empty, with a cursor: then matches are rare and the next page goes on looking.
         """
         below = int(cursor) if cursor is not None else 1 << 62
-        condition = where(wanted, tag=self._tag, platform=self._platform)
-        shelf = wanted.platform is not None and wanted.state in (State.DEAD.word, State.EXPIRED.word)
         with self._connection:
-            if shelf or wanted.ids:
-                source = "callback INDEXED BY callback_shelf" if shelf and not wanted.ids else "callback"
-                if condition.sql == "0":
-                    source = "callback"
-                floor = 0
-            else:
+            platforms = dict(self._connection.execute("SELECT name, id FROM platform"))
+            condition = where(wanted, tag=self._tag, platforms=platforms)
+            source, floor = "callback", 0
+            if wanted.state in (State.DEAD.word, State.EXPIRED.word) and condition is not NOTHING and not wanted.ids:
+                source = "callback INDEXED BY callback_shelf"
+            elif not wanted.ids:
                 # Only the newest rows below the cursor, so that a rare match does not read the whole table.
-                source = "callback"
                 floor = self._connection.execute(
                     "SELECT seq FROM callback WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ?", (below, _SCAN_ROWS - 1)
                 ).get
@@ -164,13 +172,9 @@ class Reader:
             return items, str(rows[limit - 1][0])
         return items, str(floor) if floor else None
 
-    def _platform(self, name: str) -> int | None:
-        number: int | None = self._connection.execute("SELECT id FROM platform WHERE name = ?", (name,)).get
-        return number
-
     def _summary(self, row: Any) -> dict[str, Any]:
         seq, platform, state, key, event, priority, group, accepted_at, due_at, expires_at, ended_at, *rest = row
-        attempts, spent, held, batch, maybe_applied, reason, size, trail, _ = rest
+        attempts, spent, held, batch, maybe_applied, reason, message, size, trail, _ = rest
         last = batch if batch is not None else int(trail.split()[-1]) if trail else None
         in_flight = False
         if state == State.PENDING and batch is not None:
@@ -193,6 +197,7 @@ class Reader:
             "in_flight": in_flight,
             "maybe_applied": bool(maybe_applied),
             "reason": reason or "",
+            "message": message or "",
             "bytes": size,
             "batch": None if last is None else "b" + encode_id(last, self._tag),
         }

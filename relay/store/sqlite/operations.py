@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from relay.core.errors import CountMismatch, StoreError
 from relay.core.ids import encode_id
-from relay.core.model import Ending, Filter, PlatformRules, State
+from relay.core.model import UNROUTED, Ending, Filter, PlatformRules, State
+from relay.store.base import Reroute
 from relay.store.sqlite.filters import where
 from relay.store.sqlite.keys import PRIO_OF, demote, promote
 from relay.store.sqlite.names import Names
+from relay.store.sqlite.reroute import Reroutes
 from relay.store.sqlite.settle import Settles, end
 from relay.store.sqlite.transaction import Transaction, numbers
 
@@ -34,7 +37,7 @@ FROM (SELECT seq FROM operation_item WHERE operation = ?1 ORDER BY seq LIMIT ?2)
 _TRAIL = "CASE WHEN batch IS NULL THEN trail ELSE substr(coalesce(trail || ' ', '') || batch, -339) END"
 _REVIVE = f"""
 UPDATE callback SET state = 0, live = 1, head = key IS NULL, lane = 3, prio = {PRIO_OF.format(lane=3)},
-  due_at = ?2, spent = 0, strikes = 0, expires_at = ?2 + expires_s, ended_at = NULL, reason = NULL,
+  due_at = ?2, spent = 0, strikes = 0, expires_at = ?2 + expires_s, ended_at = NULL, reason = NULL, message = NULL,
   trail = {_TRAIL}, batch = NULL
 WHERE seq IN (SELECT value FROM carray(?1))
 """  # noqa: S608 - built from this file's constants
@@ -57,9 +60,12 @@ def _json(value: Any) -> str:
 class Operations:
     """Starts operations and carries them out; on the writer thread."""
 
-    def __init__(self, *, names: Names, settles: Settles, rules: Callable[[str], PlatformRules], tag: int) -> None:
+    def __init__(
+        self, *, names: Names, settles: Settles, reroutes: Reroutes, rules: Callable[[str], PlatformRules], tag: int
+    ) -> None:
         self._names = names
         self._settles = settles
+        self._reroutes = reroutes
         self._rules = rules
         self._tag = tag
 
@@ -77,19 +83,20 @@ class Operations:
             raise ValueError(f"unknown action {action!r}: one of {', '.join(_MEANT)}")
         if action == "resolve" and options.get("as") not in _VERDICTS:
             raise ValueError(f'resolve needs "as": one of {", ".join(_VERDICTS)}')
-        condition = where(wanted, tag=self._tag, platform=self._names.known, states=states)
-        matching = f"FROM callback WHERE ({condition.sql}){' AND held = 1' if action == 'resolve' else ''}"
+        platforms = self._names.all()
+        found = [where(wanted, tag=self._tag, platforms=platforms, state=state) for state in states]
+        held = " AND held = 1" if action == "resolve" else ""
+        meant = [(f"FROM callback WHERE ({sql}){held}", values) for sql, values in found]
         execute = transaction.execute
         if expect_count is not None:
-            found = execute(f"SELECT count(*) {matching}", condition.values).get
-            if found != expect_count:
-                raise CountMismatch(expect_count, found)
+            count = sum(execute(f"SELECT count(*) {matching}", values).get for matching, values in meant)
+            if count != expect_count:
+                raise CountMismatch(expect_count, count)
         number = execute("SELECT coalesce(max(number), 0) + 1 FROM operation").get
-        execute(
-            f"INSERT INTO operation_item SELECT {number}, seq {matching}",
-            condition.values,
-        )
-        matched = transaction.connection.changes()
+        matched = 0
+        for matching, values in meant:
+            execute(f"INSERT INTO operation_item SELECT {number}, seq {matching}", values)
+            matched += transaction.connection.changes()
         shown = {name: value for name, value in asdict(wanted).items() if value}
         now = transaction.now
         execute(
@@ -99,14 +106,25 @@ class Operations:
         )
         return _shown(execute(_PROGRESS, (number,)).get)
 
-    def step(self, transaction: Transaction, number: int, limit: int) -> dict[str, Any]:
-        """Apply an operation to its next ``limit`` matches. Raises ``StoreError`` when there is no such operation."""
+    def step(self, transaction: Transaction, number: int, limit: int, reroute: Reroute) -> dict[str, Any]:
+        """Apply an operation to at most its next ``limit`` matches.
+
+        Raises ``StoreError`` when there is no such operation.
+        """
         row = transaction.execute(_PROGRESS, (number,)).get
         if row is None:
             raise StoreError(f"there is no operation {number}")
         progress = _shown(row)
-        facts = _decode_facts(transaction.execute(_FACTS, (number, limit)).get)
-        act = {"retry": self._retry, "drop": self._drop, "expire": self._expire, "resolve": self._resolve}
+        facts: Sequence[_Facts] = _decode_facts(transaction.execute(_FACTS, (number, limit)).get)
+        if progress["action"] == "retry":
+            facts = self._reroutes.bounded(transaction, facts)
+        act: dict[str, Callable[[Transaction, Sequence[_Facts], Mapping[str, Any]], dict[str, list[int]]]]
+        act = {
+            "retry": partial(self._retry, reroute),
+            "drop": self._drop,
+            "expire": self._expire,
+            "resolve": self._resolve,
+        }
         skipped = act[progress["action"]](transaction, facts, progress["options"]) if facts else {}
         for reason, seqs in skipped.items():
             progress["skipped"][reason] = progress["skipped"].get(reason, 0) + len(seqs)
@@ -169,9 +187,11 @@ class Operations:
     # Each carries out one action on the rows it fits and returns the others by the reason they were skipped for.
 
     def _retry(
-        self, transaction: Transaction, facts: Sequence[_Facts], options: Mapping[str, Any]
+        self, reroute: Reroute, transaction: Transaction, facts: Sequence[_Facts], options: Mapping[str, Any]
     ) -> dict[str, list[int]]:
         sorted_out = _Sorted()
+        unrouted = self._names.known(UNROUTED)
+        astray: list[int] = []
         for seq, platform, state, _, _, overtaken, has_payload in facts:
             if state is None or platform is None:
                 sorted_out.skip("gone", seq)
@@ -179,6 +199,8 @@ class Operations:
                 sorted_out.skip("state", seq)
             elif not has_payload:
                 sorted_out.skip("no_payload", seq)
+            elif platform == unrouted:
+                astray.append(seq)
             elif overtaken and not options.get("reorder"):
                 sorted_out.skip("overtaken", seq)
             else:
@@ -189,6 +211,8 @@ class Operations:
             demote(transaction, seqs)
             promote(transaction, seqs)
             transaction.wake(self._names.name(platform), len(seqs))
+        for seq, reason in self._reroutes.carry_out(transaction, astray, reroute):
+            sorted_out.skip(reason, seq)
         return sorted_out.skipped
 
     def _drop(

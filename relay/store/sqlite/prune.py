@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -33,6 +33,15 @@ _AGED = """
 SELECT json_group_array(json_array(seq, platform)) FROM (
   SELECT seq, platform FROM callback INDEXED BY callback_ended
   WHERE state = ?1 AND state > 0 AND ended_at <= ?2 ORDER BY ended_at LIMIT ?3)
+"""
+# The keys of rows that go; that of a routed post stays while the row of another of its targets does.
+_FORGET = """
+DELETE FROM idempotency WHERE hash IN (
+    SELECT c.idem FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value WHERE c.idem IS NOT NULL)
+  AND (targets IS NULL OR NOT EXISTS (
+    SELECT 1 FROM callback AS s
+    WHERE s.seq BETWEEN idempotency.seq AND idempotency.seq + json_array_length(idempotency.targets) - 1
+      AND s.seq NOT IN (SELECT value FROM carray(?1))))
 """
 _Pairs = list[tuple[int, int]]
 _decode_pairs = msgspec.json.Decoder(_Pairs).decode
@@ -125,7 +134,7 @@ class Prunes:
             self._delete(transaction, aged, state)
         return len(aged)
 
-    def _delete(self, transaction: Transaction, rows: Iterable[tuple[int, int]], state: State) -> None:
+    def _delete(self, transaction: Transaction, rows: Sequence[tuple[int, int]], state: State) -> None:
         seqs: list[int] = []
         for seq, platform in rows:
             seqs.append(seq)
@@ -142,8 +151,7 @@ class Prunes:
                         transaction.wake(name, 0)
                 promote(transaction, seqs)
         execute(
-            "DELETE FROM idempotency WHERE hash IN (SELECT c.idem FROM carray(?1) AS a "
-            "CROSS JOIN callback AS c ON c.seq = a.value WHERE c.idem IS NOT NULL)",
+            _FORGET,
             (numbers(seqs),),
         )
         execute("DELETE FROM payload WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from relay.core.model import Accepted, NewCallback
+from relay.core.model import NewCallback, RoutedPost
 from relay.store.sqlite.names import Names
 
 INSERT_PAYLOADS = "INSERT INTO payload (seq, body) SELECT ?1 + rowid, value FROM carray(?2)"
@@ -20,7 +20,7 @@ _SIZES = (400, 64, 8)
 _WASTE = 3  # a statement may be filled to a third with rows that count, rather than running three smaller ones
 # seq, head, then the facts; state, live and what a new callback has not done yet are the same for all.
 _COLUMNS = 13
-_ROW = f"({','.join('?' * _COLUMNS)})"
+_REMEMBERED_COLUMNS = 4  # hash, seq, digest, targets
 _INSERT = """
 INSERT INTO callback (seq, head, platform, grp, key, lane, prio, priority, bytes, expires_s, expires_at, key_text,
   event, content_type, traceparent, idem, state, live, due_at, accepted_at, attempts, spent, strikes, first_sent_at,
@@ -29,8 +29,19 @@ SELECT column1, column2, column3, column4, column5, column6, column6, column6, c
   column10, column11, column12, column13, 0, 1, ?1, ?1, 0, 0, 0, 0.0, 0, 0, 0
 FROM (VALUES {rows}) WHERE column1 IS NOT NULL
 """
-_INSERTS = {size: _INSERT.format(rows=",".join([_ROW] * size)) for size in _SIZES}
-_FILLER = (None,) * _COLUMNS
+_REMEMBER = """
+INSERT INTO idempotency (hash, seq, digest, targets) SELECT column1, column2, column3, column4 FROM (VALUES {rows})
+WHERE column1 IS NOT NULL
+"""
+
+
+def _statements(template: str, columns: int) -> dict[int, str]:
+    row = f"({','.join('?' * columns)})"
+    return {size: template.format(rows=",".join([row] * size)) for size in _SIZES}
+
+
+_INSERTS = _statements(_INSERT, _COLUMNS)
+_REMEMBERS = _statements(_REMEMBER, _REMEMBERED_COLUMNS)
 
 
 class Facts(NamedTuple):
@@ -40,55 +51,96 @@ class Facts(NamedTuple):
     group: str
     key: int | None
     lane: int
-    size_bytes: int
+    size_bytes: int  # in a request's body
     expires_s: float
     key_text: str | None
     event: str | None
     content_type: str | None
     traceparent: str | None
-    idem: bytes | None
+    idem: int | None
 
 
-class Post:
-    """The rows of one ``accept``, ready to be bound."""
+class Fan(NamedTuple):
+    """A routed post among the rows of its request: ``platforms`` has one number for each of its rows, in order."""
 
-    __slots__ = ("bodies", "bytes", "dead", "facts", "future", "idempotency", "weight")
+    first: int  # index of its first row
+    platforms: tuple[int, ...]
+    dead_reason: str | None
 
-    def __init__(self, future: "asyncio.Future[Accepted]") -> None:
-        self.future = future
+
+class Packed:
+    """Rows ready to be bound. ``idempotency`` goes by row, or with ``fans`` by the index of the post."""
+
+    __slots__ = ("bodies", "bytes", "dead", "facts", "fans", "idempotency")
+
+    def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.facts: list[tuple[Any, ...]] = []  # Facts, as plain tuples: making them is half as dear
-        self.idempotency: dict[int, tuple[bytes, bytes]] = {}  # row -> hash, digest
+        self.idempotency: dict[int, tuple[int, bytes]] = {}  # -> hash, digest
         self.dead: dict[int, str] = {}  # row -> why it is dead from the start
+        self.fans: list[Fan] | None = None
         self.bytes = 0
+
+
+class Post(Packed):
+    """The rows of one ``accept`` or ``accept_posts``, and the future that gets the answer."""
+
+    __slots__ = ("future", "weight")
+
+    def __init__(self, future: "asyncio.Future[Any]") -> None:
+        super().__init__()
+        self.future = future
         self.weight = 0
 
 
-def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Accepted]") -> Post:
+def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Any]") -> Post:
     """Return ``rows`` as a post that resolves ``future``; on the loop, two microseconds per row."""
     post = Post(future)
-    bodies, facts = post.bodies, post.facts
+    pack(post, names, rows)
+    post.weight = len(post.bodies)
+    return post
+
+
+def encode_posts(names: Names, posts: Sequence[RoutedPost], future: "asyncio.Future[Any]") -> Post:
+    """Return routed posts as one that resolves ``future``; on the loop."""
+    post = Post(future)
+    post.fans = []
+    prefix = names.key_prefix("")  # no platform has this name, so their keys are nobody's but theirs
+    for index, (rows, payload, key, event, idempotency_key, dead_reason) in enumerate(posts):
+        idem = None
+        if idempotency_key is not None:
+            idem = names.idempotency_hash(prefix, idempotency_key)
+            post.idempotency[index] = (idem, names.body_digest(payload, key, event))
+        post.fans.append(Fan(len(post.bodies), tuple([names.number(row.platform) for row in rows]), dead_reason))
+        pack(post, names, rows, idem)
+    post.weight = max(1, len(post.bodies))
+    return post
+
+
+def pack(packed: Packed, names: Names, rows: Sequence[NewCallback], post_idem: int | None = None) -> None:
+    """Add ``rows`` to ``packed``; ``post_idem`` is the hash of the idempotency key of their routed post."""
+    bodies, facts = packed.bodies, packed.facts
     total = 0
     of: str | None = None
     number, prefix = 0, b""
     hashed: int | None
-    for platform, payload, key, event, lane, expires_s, idempotency_key, content_type, traceparent, group, dead in rows:
+    for platform, payload, key, event, lane, expires_s, idempotency_key, kind, trace, group, sized, dead in rows:
         if platform != of:
             of, number, prefix = platform, names.number(platform), names.key_prefix(platform)
         hashed = None if key is None else names.key_hash(prefix, key.encode())
-        idem = None
+        idem = post_idem
         if idempotency_key is not None:
             idem = names.idempotency_hash(prefix, idempotency_key)
-            post.idempotency[len(bodies)] = (idem, names.body_digest(payload, key, event))
+            packed.idempotency[len(bodies)] = (idem, names.body_digest(payload, key, event))
         if dead is not None:
-            post.dead[len(bodies)] = dead
+            packed.dead[len(bodies)] = dead
         size = len(payload)
         total += size
-        facts.append((number, group, hashed, lane, size, expires_s, key, event, content_type, traceparent, idem))
+        if sized is not None:
+            size = sized
+        facts.append((number, group, hashed, lane, size, expires_s, key, event, kind, trace, idem))
         bodies.append(payload)
-    post.bytes = total
-    post.weight = len(bodies)
-    return post
+    packed.bytes += total
 
 
 def insert_callbacks(
@@ -100,14 +152,25 @@ def insert_callbacks(
 ) -> None:
     """Insert rows numbered from ``first`` on; ``heads`` says of each whether it may be claimed."""
     at = 0
+    filler = (None,) * _COLUMNS
     for size in _sizes(len(facts)):
         values: list[Any] = [now]
         part = facts[at : at + size]
         for seq, (head, row) in enumerate(zip(heads[at : at + size], part, strict=True), first + at):
             values += (seq, head, *row)
         for _ in range(size - len(part)):
-            values += _FILLER
+            values += filler
         execute(_INSERTS[size], values)
+        at += size
+
+
+def remember(execute: Callable[[str, Sequence[Any]], Any], rows: Sequence[tuple[int, int, bytes, str | None]]) -> None:
+    """Keep idempotency keys: hash, sequence number, digest and, of a routed post, the targets of each."""
+    at = 0
+    for size in _sizes(len(rows)):
+        values: list[Any] = [value for row in rows[at : at + size] for value in row]
+        values += [None] * (size * _REMEMBERED_COLUMNS - len(values))
+        execute(_REMEMBERS[size], values)
         at += size
 
 

@@ -52,8 +52,9 @@ CREATE TABLE callback (
   traceparent TEXT,
   superseded_by INTEGER,           -- seq of the newer one
   priority INTEGER NOT NULL,       -- the lane it was accepted with
+  message TEXT,                    -- the platform's own words about this callback
   trail TEXT,                      -- numbers of batches it was in before, oldest first
-  idem BLOB
+  idem INTEGER                     -- its hash in idempotency
 );
 -- The next of a key, and whether it has an earlier one.
 CREATE INDEX callback_key ON callback (key, seq) WHERE live = 1 AND key IS NOT NULL;
@@ -75,8 +76,11 @@ CREATE INDEX callback_blocking ON callback (platform, seq) WHERE live = 1 AND st
 
 CREATE TABLE payload (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 
--- hash: keyed, over platform and idempotency key. digest: over payload, ordering key and event.
-CREATE TABLE idempotency (hash BLOB PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
+-- hash: 63 bits, keyed, of platform (none for a routed post) and idempotency key: among ten million of them a new one
+-- meets another's number with probability 1e-12, and is then refused as a conflict. digest: of payload, ordering key
+-- and event. targets: of a routed post, the platforms of its rows as a JSON array; the first of them lies in seq, the
+-- next in seq + 1, and so on.
+CREATE TABLE idempotency (hash INTEGER PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL, targets TEXT);
 
 CREATE TABLE batch (
   number INTEGER PRIMARY KEY,      -- microseconds of its creation, made unique
@@ -88,8 +92,10 @@ CREATE TABLE batch (
   created_at REAL NOT NULL,
   root INTEGER NOT NULL,
   items INTEGER NOT NULL,
-  expires_at REAL NOT NULL,        -- of the item that expires last: then a batch that waits ends, with all of them
-  members BLOB NOT NULL            -- the items' seqs, native int64, in their order
+  expires_at REAL NOT NULL,        -- of the item that expires last: then a batch that waits ends with all of them; a
+                                   -- read-back, which still finds out what became of its item, never does
+  members BLOB NOT NULL,           -- the items' seqs, native int64, in their order
+  confirm INTEGER NOT NULL         -- 1: asks what became of its one item instead of sending it
 );
 CREATE INDEX batch_due ON batch (platform, grp, due_at, expires_at) WHERE state = 0;
 CREATE INDEX batch_expiry ON batch (expires_at) WHERE state = 0;

@@ -18,12 +18,13 @@ from relay.store.sqlite.transaction import Transaction, numbers
 TRAIL = "substr(coalesce(trail || ' ', '') || batch, -339)"
 
 _DELIVER = """
-UPDATE callback SET state = 1, live = 0, head = 0, held = 0, maybe_applied = 0, ended_at = ?2, reason = ?3
+UPDATE callback SET state = 1, live = 0, head = 0, held = 0, maybe_applied = 0, ended_at = ?2, reason = ?3,
+  message = NULL
 WHERE seq IN (SELECT value FROM carray(?1))
 """
 _END = """
 UPDATE callback SET state = ?2, live = ?3, head = 0, held = 0, ended_at = ?4, reason = ?5,
-  maybe_applied = maybe_applied | ?6
+  maybe_applied = maybe_applied | ?6, message = coalesce(nullif(?7, ''), message)
 WHERE seq IN (SELECT value FROM carray(?1))
 """
 # Dead and expired ones of a key learn that a newer one was delivered; the index is empty on a good day.
@@ -40,6 +41,7 @@ _RETRIED_LANE = "CASE WHEN lane = 1 THEN 2 ELSE lane END"
 _REQUEUE = f"""
 UPDATE callback SET trail = {TRAIL}, batch = NULL, head = key IS NULL, due_at = ?2, spent = spent + ?3,
   strikes = strikes + ?4, maybe_applied = maybe_applied | ?5, reason = ?6,
+  message = coalesce(nullif(?7, ''), message),
   lane = {_RETRIED_LANE}, prio = {PRIO_OF.format(lane=_RETRIED_LANE)}
 WHERE seq IN (SELECT value FROM carray(?1))
 """  # noqa: S608 - built from this file's constants
@@ -110,7 +112,8 @@ class Settles:
             transaction.execute(_HOLD, (numbers(settlement.held), result.reason))
         self._refreeze(transaction, settlement, platform, group, root, members)
         returned = sum(len(again.seqs) for again in settlement.requeue)
-        freed = promote(transaction, moved) + returned + sum(len(part) for part in settlement.split)
+        frozen = sum(len(part) for part in settlement.split) + (len(settlement.ask.seqs) if settlement.ask else 0)
+        freed = promote(transaction, moved) + returned + frozen
         if settlement.gate is not None:
             save_gate(transaction, platform, settlement.gate)
         transaction.rows += len(members)
@@ -172,12 +175,20 @@ class Settles:
             )
             transaction.execute(_RESEND, (numbers(members), again.charge, again.reason))
         now = transaction.now
-        for part in settlement.split:
+        parts = [(part, now, False) for part in settlement.split]
+        if settlement.ask is not None:
+            asked = settlement.ask
+            parts += [([seq], asked.due_at, True) for seq in asked.seqs]
+            transaction.execute(_RESEND, (numbers(asked.seqs), 0, asked.reason))
+        for part, due_at, confirm in parts:
             number = self._claims.number_batch(now)
             transaction.execute(
-                "INSERT INTO batch SELECT ?1, ?2, ?3, 0, ?4, 0, ?4, ?5, ?6, max(expires_at), ?7 "
-                "FROM callback WHERE seq IN (SELECT value FROM carray(?8))",
-                (number, platform, group, now, root, len(part), array("q", part).tobytes(), numbers(part)),
+                "INSERT INTO batch SELECT ?1, ?2, ?3, 0, ?4, 0, ?5, ?6, ?7, iif(?9, 9e999, max(expires_at)), ?8, ?9 "
+                "FROM callback WHERE seq IN (SELECT value FROM carray(?10))",
+                (
+                    *(number, platform, group, due_at, now, root, len(part)),
+                    *(array("q", part).tobytes(), int(confirm), numbers(part)),
+                ),
             )
             transaction.execute(_SPLIT, (numbers(part), number))
 
@@ -195,6 +206,7 @@ def end(transaction: Transaction, platform: int, ending: Ending, *, blocks: bool
                 transaction.now,
                 ending.reason,
                 int(ending.maybe_applied),
+                ending.message,
             ),
         )
         transaction.count(platform, ending.state.word, transaction.connection.changes())
@@ -235,6 +247,7 @@ def _requeue(transaction: Transaction, again: Requeue) -> None:
                 int(again.strike),
                 int(again.maybe_applied),
                 again.reason,
+                again.message,
             ),
         )
 
@@ -243,6 +256,8 @@ def _check(settlement: Settlement, members: "array[int]", batch_id: str) -> None
     parts: list[Sequence[int]] = [settlement.delivered, settlement.held, *settlement.split]
     parts += [again.seqs for again in settlement.requeue]
     parts += [ending.seqs for ending in settlement.endings]
+    if settlement.ask is not None:
+        parts.append(settlement.ask.seqs)
     if settlement.resend is not None:
         parts.append(members)
     named = sorted(seq for part in parts for seq in part)

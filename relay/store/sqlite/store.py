@@ -18,15 +18,18 @@ from relay.core.clock import Clock
 from relay.core.errors import StoreFailed
 from relay.core.model import (
     Accepted,
+    AcceptedPosts,
     Batch,
     Filter,
     NewCallback,
     PlatformRules,
+    RoutedPost,
     Settlement,
     StoreRules,
     WaitUntil,
     Wish,
 )
+from relay.store.base import Reroute, StoreEvents, no_route
 from relay.store.slots import Sent, Slots
 from relay.store.sqlite.accept import Accepts
 from relay.store.sqlite.boot import Identity, boot, cut_off
@@ -36,7 +39,8 @@ from relay.store.sqlite.ledger import Reader, open_reader
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.operations import Operations
 from relay.store.sqlite.prune import Prunes
-from relay.store.sqlite.rows import encode
+from relay.store.sqlite.reroute import Reroutes
+from relay.store.sqlite.rows import encode, encode_posts
 from relay.store.sqlite.settle import Settles, read_gates, save_gate
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.transaction import Transaction
@@ -61,17 +65,17 @@ class SqliteStore:
         path: Path | str,
         *,
         max_size_bytes: int | None = None,
-        on_commit: Callable[[float, int], None] | None = None,
+        events: StoreEvents | None = None,
         clock: Clock | None = None,
     ) -> "SqliteStore":
         """Open or create the store file at ``path`` and lock it for this process.
 
-        ``max_size_bytes`` bounds the used pages; ``on_commit`` gets the seconds and rows of each group commit, on the
-        loop. Without ``clock`` the file's own clock is resumed. Raises ``StoreLocked`` and ``StoreUnusable``.
+        ``max_size_bytes`` bounds the used pages; ``events`` is told of commits, failures and recoveries. Without
+        ``clock`` the file's own clock is resumed. Raises ``StoreLocked`` and ``StoreUnusable``.
         """
         path = Path(path)
         lock, connection, identity, reader = await asyncio.to_thread(_open_all, path, clock)
-        return cls(path, lock, connection, identity, reader, max_size_bytes=max_size_bytes, on_commit=on_commit)
+        return cls(path, lock, connection, identity, reader, max_size_bytes=max_size_bytes, events=events)
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class SqliteStore:
         reader: Reader,
         *,
         max_size_bytes: int | None,
-        on_commit: Callable[[float, int], None] | None,
+        events: StoreEvents | None,
     ) -> None:
         self.clock = identity.clock
         self._path = path
@@ -90,7 +94,7 @@ class SqliteStore:
         self._identity = identity
         self._rules = StoreRules()
         self._watchers: list[Callable[[str, int], None]] = []
-        self._on_commit = on_commit
+        self._events = events
         self._closed = False
         tag = identity.tag
         self._names = Names(identity.secret, identity.platforms)
@@ -100,9 +104,15 @@ class SqliteStore:
         self._settles = Settles(names=self._names, slots=self._slots, claims=self._claims, tag=tag)
         self._prunes = Prunes(names=self._names, rules=lambda: self._rules)
         self._space = Space(max_size_bytes, self._prunes.make_room)
-        self._operations = Operations(names=self._names, settles=self._settles, rules=self._platform_rules, tag=tag)
         accepts = Accepts(
             names=self._names, rules=self._platform_rules, space=self._space, tag=tag, last_seq=identity.last_seq
+        )
+        self._operations = Operations(
+            names=self._names,
+            settles=self._settles,
+            reroutes=Reroutes(names=self._names, accepts=accepts),
+            rules=self._platform_rules,
+            tag=tag,
         )
         self._reader = reader
         self._reading = ThreadPoolExecutor(1, thread_name_prefix=f"store-reader {path.name}")
@@ -114,6 +124,8 @@ class SqliteStore:
             recover=self._recover,
             wakes=self._slots.drain_wakes,
             after_commit=self._after_commit,
+            failed=self._failed,
+            recovered=self._recovered,
         )
         self._writer.start(connection)
 
@@ -126,6 +138,15 @@ class SqliteStore:
             self._writer.post(encode(self._names, rows, future))
         else:
             future.set_result(Accepted([], frozenset()))
+        return future
+
+    def accept_posts(self, posts: Sequence[RoutedPost]) -> "asyncio.Future[AcceptedPosts]":
+        """Queue the rows of routed posts durably, all or none."""
+        future: asyncio.Future[AcceptedPosts] = asyncio.get_running_loop().create_future()
+        if posts:
+            self._writer.post(encode_posts(self._names, posts, future))
+        else:
+            future.set_result(AcceptedPosts([], frozenset()))
         return future
 
     # Outbox
@@ -211,9 +232,9 @@ class SqliteStore:
             lambda transaction: self._operations.start(transaction, action, wanted, options, expect_count)
         )
 
-    async def step_operation(self, number: int, limit: int) -> dict[str, Any]:
-        """Apply the operation to its next ``limit`` matches and return its progress."""
-        return await self._writer.call(lambda transaction: self._operations.step(transaction, number, limit))
+    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> dict[str, Any]:
+        """Apply the operation to at most its next ``limit`` matches and return its progress."""
+        return await self._writer.call(lambda transaction: self._operations.step(transaction, number, limit, reroute))
 
     async def operation(self, number: int) -> dict[str, Any] | None:
         """Return an operation's progress, or None."""
@@ -277,11 +298,19 @@ class SqliteStore:
         return self._rules.platforms.get(platform, _NO_RULES)
 
     def _after_commit(self, wakes: dict[str, int], seconds: float, rows: int) -> None:
-        if self._on_commit is not None and rows:
-            self._on_commit(seconds, rows)
+        if self._events is not None and rows:
+            self._events.store_committed(seconds=seconds, rows=rows)
         for platform, count in wakes.items():
             for changed in self._watchers:
                 changed(platform, count)
+
+    def _failed(self, error: BaseException) -> None:
+        if self._events is not None:
+            self._events.store_failed(error=error)
+
+    def _recovered(self, seconds: float) -> None:
+        if self._events is not None:
+            self._events.store_recovered(seconds=seconds)
 
     def _sent(self, transaction: Transaction, platforms: frozenset[str], since: float) -> Iterable[Sent]:
         """Return the recorded attempts a quota's log is rebuilt from.

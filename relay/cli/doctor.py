@@ -1,0 +1,116 @@
+"""``relay doctor``: examines configuration, store and daemon, and recounts the ledger from rows."""
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from relay.cli.client import Client, Refused, Unreachable
+from relay.cli.configfile import chosen_file
+from relay.cli.human import size
+from relay.cli.locate import locate, token
+from relay.cli.output import output_option, to_json
+from relay.config.load import load
+from relay.config.problems import ConfigInvalid
+from relay.config.schema import Config
+from relay.core.errors import StoreError
+
+_LOW_DISK = 256 * 1024 * 1024  # less free than this and a burst of callbacks may not fit
+
+
+class Finding(NamedTuple):
+    """One thing that was examined. ``state`` is ok, warn or fail."""
+
+    state: str
+    what: str
+    detail: str
+
+
+@click.command()
+@click.option("-c", "--config", "option", metavar="FILE", help="The configuration; also $RELAY_CONFIG.")
+@output_option
+def doctor(option: str | None, output: str) -> int:
+    """Examine configuration, store and daemon; recount the ledger from rows.
+
+    Reads the whole store; writes nothing. Works with the daemon up or down. Exit code 1 when something is wrong.
+    """
+    findings = list(_examine(chosen_file(option)))
+    if output == "table":
+        for finding in findings:
+            click.echo(f"{finding.state:<5} {finding.what:<14} {finding.detail}")
+    else:
+        told = [finding._asdict() for finding in findings]
+        click.echo(to_json(told, indent=2) if output == "json" else "\n".join(to_json(each) for each in told))
+    return int(any(finding.state == "fail" for finding in findings))
+
+
+def _examine(file: str) -> Iterator[Finding]:
+    try:
+        config = load(file)
+    except ConfigInvalid as invalid:
+        for problem in invalid.problems:
+            yield Finding("fail", "configuration", str(problem))
+        return
+    yield Finding("ok", "configuration", f"{file}: {len(config.platforms)} platforms")
+    for warning in config.warnings:
+        yield Finding("warn", "configuration", str(warning))
+    yield _daemon(file)
+    yield from _store(config)
+
+
+def _daemon(file: str) -> Finding:
+    place = locate(file)
+    try:
+        Client(place.admin, token=token()).get("/readyz")
+    except Unreachable:
+        return Finding("warn", "daemon", f"not reachable at {place.admin}; what follows is read from the file")
+    except Refused as refused:
+        return Finding("fail", "daemon", f"not ready: {refused}")
+    return Finding("ok", "daemon", f"ready at {place.admin}")
+
+
+def _store(config: Config) -> Iterator[Finding]:
+    from relay.daemon.stores import open_reader  # loads the store's library
+
+    path = config.store_path
+    try:
+        reader = open_reader(f"sqlite:{path}")
+    except (StoreError, OSError) as error:
+        yield Finding("fail", "store", str(error))
+        return
+    try:
+        yield _file(path, config.store.max_size)
+        damage = reader.damage()
+        yield Finding("fail" if damage else "ok", "integrity", "; ".join(damage) or "every page and index is sound")
+        yield from _ledger(*reader.ledger_and_recount())
+    finally:
+        reader.close()
+
+
+def _file(path: Path, max_bytes: int) -> Finding:
+    about = path.stat()
+    free = shutil.disk_usage(path.parent).free
+    told = f"{path}: {size(about.st_size)} of at most {size(max_bytes)}, {size(free)} free on the disk"
+    mode = stat.S_IMODE(about.st_mode)
+    if mode & 0o077:
+        return Finding("fail", "store", f"{told}; mode {mode:o} lets others read it: chmod 600 {path}")
+    if about.st_uid != os.geteuid() and os.geteuid() != 0:
+        return Finding("warn", "store", f"{told}; it belongs to another user")
+    return Finding("warn" if free < _LOW_DISK else "ok", "store", told)
+
+
+def _ledger(totals: Mapping[str, Mapping[str, int]], recount: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
+    for name, told in totals.items():
+        found = recount.get(name, {})
+        wrong = [
+            f"{word} {told[word]}, rows say {found.get(word, 0)}" for word in told if told[word] != found.get(word, 0)
+        ]
+        if wrong:
+            yield Finding("fail", f"ledger {name}", "; ".join(wrong))
+        else:
+            ends = ", ".join(f"{told[word]} {word}" for word in told if word != "accepted")
+            yield Finding("ok", f"ledger {name}", f"{told['accepted']} accepted = {ends}; recounted from rows")

@@ -1,0 +1,313 @@
+"""``relay simulate``: what a configuration would do with a load and a platform, in virtual time."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isinf
+from pathlib import Path
+
+import click
+
+from relay.cli.configfile import chosen_file, load_config
+from relay.cli.human import duration
+from relay.cli.output import printable, to_json
+from relay.config.problems import BadValue
+from relay.config.units import parse_duration, parse_rate
+from relay.core.clock import elapsed_s
+from relay.core.model import Filter
+from relay.sandbox import plot
+from relay.sandbox.model import parse_outage
+from relay.sandbox.record import Record
+from relay.sandbox.report import ASSUMPTIONS, Figures, figures, series
+from relay.sandbox.settings import BadSetting, Settings
+from relay.sandbox.simulate import Scenario, simulate
+from relay.sandbox.traffic import Traffic, parse_burst, read_times, replay
+
+_HEADING = "modelled, not measured"
+_MOST = 20_000_000  # callbacks; half an hour of computing, and surely a slip of the pen
+_LONG = 200_000  # callbacks from which on it takes long enough to say so
+_SQLITE = b"SQLite format 3\x00"
+_PAGE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    file: str
+    scenario: Scenario
+    record: Record
+    figures: Figures
+
+
+@click.command()
+@click.option("-c", "--config", "config", metavar="FILE", help="The configuration to try; also $RELAY_CONFIG.")
+@click.option("--platform", default=None, metavar="NAME", help="Which of its platforms; needed when it has several.")
+@click.option("--rate", default=None, metavar="RATE", help="What comes in: 50/s, 3000/min.")
+@click.option("--for", "for_", default="1h", show_default=True, metavar="TIME", help="How long it comes in.")
+@click.option("--burst", multiple=True, metavar="N@TIME", help="So many at once: 3000@10m; repeatable.")
+@click.option("--replay", "replay_", default=None, metavar="FILE", help="Accept times from a CSV or a relay's store.")
+@click.option("--keys", default=10_000, show_default=True, help="Different ordering keys; 0 for none.")
+@click.option(
+    "--limit",
+    multiple=True,
+    metavar="[KIND:]RATE",
+    help="The platform's own limit: sliding:80/min, sliding+refused:, fixed:, bucket:; repeatable, all hold.",
+)
+@click.option("--over", default="429", show_default=True, metavar="ANSWER", help="Its answer above the limit.")
+@click.option("--latency", default="50ms..200ms", show_default=True, metavar="TIME[..TIME]", help="Its answer time.")
+@click.option(
+    "--failures", multiple=True, metavar="[ANSWER:]SHARE", help="0.01 for one 500 in a hundred, reset:0.01, ..."
+)
+@click.option("--outage", multiple=True, metavar="TIME@TIME[:ANSWER]", help="30m@10m: down for 30 minutes from 10 on.")
+@click.option("--compare", default=None, metavar="FILE", help="Another configuration, side by side.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same output.")
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Draw it into this file.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def simulate_command(
+    config: str | None,
+    platform: str | None,
+    rate: str | None,
+    for_: str,
+    burst: tuple[str, ...],
+    replay_: str | None,
+    keys: int,
+    limit: tuple[str, ...],
+    over: str,
+    latency: str,
+    failures: tuple[str, ...],
+    outage: tuple[str, ...],
+    compare: str | None,
+    seed: int,
+    svg: Path | None,
+    output: str,
+) -> None:
+    """Try a configuration on a modelled platform: delays, backlog, requests, and what a change would do to them.
+
+    Runs the daemon's own policy and pipeline in virtual time; an hour takes seconds. Sends and stores nothing.
+    """
+    files = [chosen_file(config), *([compare] if compare else [])]
+    configs = [load_config(file) for file in files]
+    name = platform or _only(list(configs[0].platforms), files[0])
+    for file, loaded in zip(files, configs, strict=True):
+        if name not in loaded.platforms:
+            raise click.UsageError(f"{file} has no platform {name!r}; it has {', '.join(loaded.platforms)}")
+    words = {"limit": list(limit), "over": over, "latency": latency}
+    words["fault"] = [word if ":" in word else f"500:{word}" for word in failures]
+    try:
+        settings = Settings().changed(words)
+        outages = tuple(sorted(parse_outage(word) for word in outage))
+        traffic = Traffic(
+            for_s=parse_duration(for_),
+            rate=None if rate is None else parse_rate(rate),
+            bursts=tuple(parse_burst(word) for word in burst),
+            keys=keys,
+        )
+        if replay_ is not None:
+            traffic = _replayed(traffic, replay_, name, whole=_is_default("for_"))
+    except BadValue as bad:
+        raise click.UsageError(bad.message + (f"; {bad.hint}" if bad.hint else "")) from bad
+    except BadSetting as error:
+        raise click.UsageError(str(error)) from error
+    _check(traffic, keys)
+    runs = []
+    for file, loaded in zip(files, configs, strict=True):
+        scenario = Scenario(loaded, name, settings, outages, traffic, seed)
+        runs.append(_simulated(file, scenario))
+    stated = _stated(runs[0].scenario, limit=limit, over=over, latency=latency, failures=failures, outage=outage)
+    if svg is not None:
+        svg.write_text(_svg(runs, stated), encoding="utf-8")
+    if output == "json":
+        click.echo(to_json(_as_dict(runs, stated), indent=2))
+    else:
+        _print(runs, stated)
+
+
+def _only(names: Sequence[str], file: str) -> str:
+    if len(names) != 1:
+        raise click.UsageError(f"say which platform of {file}: --platform {' | '.join(names)}")
+    return names[0]
+
+
+def _is_default(parameter: str) -> bool:
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is click.core.ParameterSource.DEFAULT
+
+
+def _check(traffic: Traffic, keys: int) -> None:
+    if keys < 0:
+        raise click.UsageError(f"--keys {keys}: it cannot be negative; 0 means no ordering key")
+    if not traffic.expected:
+        raise click.UsageError("say what comes in: --rate 50/s, --burst 3000@10m or --replay FILE")
+    if traffic.expected > _MOST:
+        raise click.UsageError(f"that is {traffic.expected:,} callbacks, more than {_MOST:,}: use a shorter --for")
+
+
+def _replayed(traffic: Traffic, file: str, platform: str, *, whole: bool) -> Traffic:
+    """Return ``traffic`` with the accept times of ``file``; ``whole``: all of them, however long that is."""
+    path = file.removeprefix("sqlite:")
+    try:
+        with open(path, "rb") as opened:
+            is_store = opened.read(len(_SQLITE)) == _SQLITE
+        if is_store:
+            times = _stored(path, platform)
+        else:
+            with open(path, encoding="utf-8-sig") as lines:
+                times = read_times(lines, file=file)
+    except OSError as error:
+        raise BadSetting(f"{file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise BadSetting(f"{file} is neither a relay's store nor a CSV in UTF-8") from error
+    start_at, incoming = replay(times)
+    for_s = max(incoming[-1].at_s, traffic.for_s if traffic.rate else 0.0) if whole else traffic.for_s
+    return replace(traffic, replayed=incoming, start_at=start_at, for_s=for_s)
+
+
+def _stored(path: str, platform: str) -> list[tuple[float, str | None]]:
+    """Read the accept times that a store still knows."""
+    from relay.daemon.stores import open_reader  # loads the store's library
+
+    reader = open_reader(f"sqlite:{Path(path).resolve()}")
+    try:
+        known = sorted(reader.totals())
+        if platform not in known:
+            raise BadSetting(f"{path} holds nothing of {platform}; it knows {', '.join(known) or 'no platform'}")
+        found: list[tuple[float, str | None]] = []
+        cursor: str | None = None
+        while True:
+            items, cursor = reader.callbacks(Filter(platform=platform), cursor=cursor, limit=_PAGE)
+            found += ((item["accepted_at"], item["key"]) for item in items)
+            if cursor is None:
+                return found[::-1]  # pages are newest first; callbacks accepted together keep their order
+    finally:
+        reader.close()
+
+
+def _simulated(file: str, scenario: Scenario) -> _Run:
+    """Run one scenario; tell on a terminal that it takes a while."""
+    expected = scenario.traffic.expected
+    if expected >= _LONG and sys.stderr.isatty():
+        click.echo(f"{file}: simulating {expected:,} callbacks ...", err=True)
+    began_s = elapsed_s()
+    record = Record()
+    ended = simulate(scenario, record)
+    if expected >= _LONG and sys.stderr.isatty():
+        click.echo(f"{file}: took {duration(elapsed_s() - began_s)}", err=True)
+    return _Run(file, scenario, record, figures(scenario, record, ended))
+
+
+def _stated(
+    scenario: Scenario,
+    *,
+    limit: Sequence[str],
+    over: str,
+    latency: str,
+    failures: Sequence[str],
+    outage: Sequence[str],
+) -> dict[str, str]:
+    """Return in words what was asked for."""
+    traffic = scenario.traffic
+    coming = [f"{traffic.rate} for {duration(traffic.for_s)}"] if traffic.rate is not None else []
+    coming += [f"{burst.size:,} at once at {duration(burst.at_s)}" for burst in traffic.bursts]
+    if traffic.replayed:
+        coming.append(f"{len(traffic.replayed):,} replayed over {duration(traffic.replayed[-1].at_s)}")
+    made_up = traffic.rate is not None or traffic.bursts
+    if made_up:
+        coming.append(f"{traffic.keys:,} keys" if traffic.keys else "no keys")
+    platform = [f"lets through {', '.join(limit)}, answers {over} above" if limit else "no limit of its own"]
+    platform.append(f"answers in {latency}")
+    platform += [f"fails {word}" if ":" in word else f"fails 500:{word}" for word in failures]
+    platform += [f"down {word}" for word in outage]
+    return {"comes in": "; ".join(coming), "platform": "; ".join(platform)}
+
+
+def _print(runs: Sequence[_Run], stated: dict[str, str]) -> None:
+    scenario = runs[0].scenario
+    click.echo(f"{_HEADING}: platform {scenario.platform}, seed {scenario.seed}")
+    for topic, text in stated.items():
+        click.echo(f"  {topic:<9} {printable(text)}")
+    for number, assumption in enumerate(ASSUMPTIONS):
+        click.echo(f"  {'' if number else 'assumed':<9} {assumption}")
+    click.echo()
+    columns = [_rows(run.figures) for run in runs]
+    if len(runs) > 1:
+        columns = [{"": run.file, **column} for run, column in zip(runs, columns, strict=True)]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    widths = [max(len(text) for text in column.values()) for column in columns]
+    for name in names:
+        cells = (column.get(name, "-").ljust(width) for column, width in zip(columns, widths, strict=True))
+        click.echo(f"  {name:<20} {'   '.join(cells)}".rstrip())
+    for line in plot.terminal(_drawn(runs, plot.COLUMNS), label=duration):
+        click.echo(line)
+
+
+def _rows(found: Figures) -> dict[str, str]:
+    """Return the figures as a person reads them."""
+    rows = {"callbacks": _counted(found)}
+    if found.dead_reasons:
+        rows["given up"] = printable("; ".join(f"{n:,} {reason}" for reason, n in found.dead_reasons.items()))
+    rows["accept -> arrival"] = "  ".join(
+        f"{name} {_delay(value)}"
+        for name, value in (("p50", found.p50_s), ("p90", found.p90_s), ("p99", found.p99_s), ("max", found.max_s))
+    )
+    rows["backlog peak"] = f"{found.backlog_peak:,} at {duration(found.backlog_peak_at_s)}"
+    for number, drained in enumerate(found.drained, 1):
+        name = "drained" if len(found.drained) == 1 else f"drained ({number})"
+        after = "not within the run" if drained.after_s is None else f"{duration(drained.after_s)} after the outage"
+        rows[name] = after
+    rows["requests"] = f"{found.requests:,}, {found.items_per_request:.1f} callbacks each"
+    rows["answers"] = "  ".join(f"{number:,} x {answer}" for answer, number in found.answers.items())
+    if found.peaks:
+        rows["most in any window"] = "  ".join(f"{most:,} of {rate}" for rate, most in found.peaks.items())
+    if found.slots_of:
+        used = "no backlog to tell by" if found.slots_used is None else f"{found.slots_used:.1%} of {found.slots_of}"
+        rows["slots used"] = used
+    rows["turned away"] = f"{found.rejects:,}, {found.rejects_per_hour:,.1f} per hour"
+    rows["applied again"] = f"{found.repeats:,}"
+    return rows
+
+
+def _counted(found: Figures) -> str:
+    parts = [f"{found.accepted:,} accepted", f"{found.delivered:,} delivered"]
+    for word in ("superseded", "dead", "expired", "pending", "held"):
+        count = getattr(found, word)
+        if count or word in ("dead", "expired"):
+            parts.append(f"{count:,} {word}")
+    return ", ".join(parts)
+
+
+def _delay(seconds: float | None) -> str:
+    if seconds is None or isinf(seconds):
+        return "-"
+    return f"{seconds:.2f}s" if seconds < 60 else duration(seconds)
+
+
+def _drawn(runs: Sequence[_Run], columns: int) -> list[plot.Drawn]:
+    end_s = max(run.figures.ran_s for run in runs)
+    return [
+        plot.Drawn(
+            run.file,
+            series(run.record, columns, end_s),
+            [(each.start_s, each.end_s) for each in run.scenario.outages],
+        )
+        for run in runs
+    ]
+
+
+def _svg(runs: Sequence[_Run], stated: dict[str, str]) -> str:
+    notes = [f"{topic}: {text}" for topic, text in stated.items()]
+    title = f"{_HEADING}: platform {runs[0].scenario.platform}"
+    return plot.svg(_drawn(runs, plot.SVG_COLUMNS), title=title, notes=notes, label=duration)
+
+
+def _as_dict(runs: Sequence[_Run], stated: dict[str, str]) -> dict[str, object]:
+    drawn = _drawn(runs, plot.COLUMNS)
+    return {
+        "note": _HEADING,
+        "platform": runs[0].scenario.platform,
+        "seed": runs[0].scenario.seed,
+        "stated": stated,
+        "assumptions": list(ASSUMPTIONS),
+        "runs": [
+            {"config": run.file, "figures": run.figures.as_dict(), "series": each.series._asdict()}
+            for run, each in zip(runs, drawn, strict=True)
+        ],
+    }

@@ -1,0 +1,100 @@
+"""Tries a callback against a configuration without sending it: where it would go, and how. Opens no store, no socket.
+
+What answers here is what answers in the daemon: the same compiled routes and the same checks of the payload.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from relay.config.schema import Config
+from relay.config.units import parse_duration
+from relay.core.model import UNROUTED, Item, Lane, NewCallback
+from relay.daemon.intake import directory
+from relay.ingest.posts import UNSAID
+from relay.ingest.rows import one_row
+from relay.ingest.wishes import read_wishes
+from relay.web.problem import Refusal
+from relay.wire.envelopes import envelope_for
+from relay.wire.target import Facts, Target
+
+_PRIORITIES = {Lane.HIGH: "high", Lane.LOW: "low"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a post comes to: the rows it makes, or the code and detail of the problem it is answered with."""
+
+    route: str | None  # which entry of `routes:` decided; None for a post to one platform
+    rows: tuple[NewCallback, ...] = ()
+    code: str | None = None
+    detail: str = ""
+
+    @property
+    def to(self) -> tuple[str, ...]:
+        """The platforms that get it."""
+        return tuple(row.platform for row in self.rows)
+
+
+class Trial:
+    """A configuration to try callbacks against."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._directory = directory(config)
+
+    def post(self, payload: bytes, headers: dict[str, str], *, platform: str | None = None) -> Tried:
+        """Return what a post of ``payload`` with these ``Relay-*`` headers would come to.
+
+        ``platform`` is the one it is posted to; without one the routes decide. Raises ``KeyError`` for an unknown one.
+        """
+        content_type = headers.get("Content-Type")
+        label: str | None = None
+        try:
+            if len(payload) > self._config.ingest.max_body:
+                raise Refusal("too_large", f"the payload exceeds ingest.max_body, {self._config.ingest.max_body} bytes")
+            if platform is not None:
+                intake = self._directory.platforms[platform]
+                wishes = read_wishes(headers, intake, parse_duration)
+                return Tried(None, (one_row(payload, intake, wishes, content_type),))
+            wishes = read_wishes(headers, UNSAID, parse_duration)
+            route = self._directory.routing.choose(payload, wishes.event)
+            label = route.label
+            return Tried(label, tuple(self._directory.rows(route, payload, wishes, content_type)))
+        except Refusal as refusal:
+            return Tried(label, code=refusal.code, detail=refusal.detail)
+
+    def view(self, tried: Tried) -> dict[str, Any]:
+        """Return all there is to say about a post."""
+        if tried.code is not None:
+            return {"accepted": False, "route": tried.route, "code": tried.code, "detail": tried.detail, "targets": []}
+        return {"accepted": True, "route": tried.route, "targets": [self._target(row) for row in tried.rows]}
+
+    def _target(self, row: NewCallback) -> dict[str, Any]:
+        view: dict[str, Any] = {"platform": row.platform, "key": row.key, "event": row.event}
+        if row.platform == UNROUTED:
+            return {**view, "note": "kept as a dead letter until the routes take it: relay dead retry"}
+        platform = self._config.platforms[row.platform]
+        envelope = envelope_for(platform.envelope.stated())
+        target = Target(method=platform.method, url=platform.url)
+        method, url = target.of(Facts(row.payload, row.key, row.event, "(id)"))
+        item = Item(0, "", row.payload, row.key, row.event, row.content_type, 0.0, 0.0, 0, 0, 0, 0.0, False)
+        body, content_type = envelope.build([item])
+        return view | {
+            "group": row.group,
+            "priority": _PRIORITIES.get(Lane(row.lane), "normal"),
+            "expires_s": row.expires_s,
+            "request": f"{method} {url}",
+            "envelope": envelope.kind,
+            "content_type": content_type,
+            "body_bytes": len(body),
+            "max_bytes": platform.batch.max_bytes,
+            "max_items": platform.batch.max_items,
+            "limits": self._limits(row.platform),
+        }
+
+    def _limits(self, name: str) -> list[str]:
+        platform = self._config.platforms[name]
+        own = [str(rate) for rate in platform.rate]
+        return own + [
+            f"{rate} (shared: {quota})" for quota in platform.quotas for rate in self._config.quota(quota).rates
+        ]

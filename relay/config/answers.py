@@ -1,0 +1,139 @@
+"""The schema of what a platform says about single callbacks: ``results`` in its answers, ``confirm`` when asked."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, model_validator
+
+from relay.config.envelope import check_item
+from relay.config.fields import Headers, JmesPath, Section, Url, only_list, reading, required, setting
+from relay.config.problems import BadValue, quoted
+from relay.config.rules import Rule
+from relay.config.texts import parse_jmespath
+from relay.wire.results import OUTCOMES
+
+Rules = Annotated[tuple[Rule, ...], BeforeValidator(only_list)]
+
+
+def _parse_item_id(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"\{(id|key|event)\}", value):
+        return value
+    return parse_jmespath(value)
+
+
+ItemId = Annotated[str, PlainValidator(reading(_parse_item_id)), WithJsonSchema({"type": "string"})]
+
+
+class Results(Section):
+    """Where an answer says what became of each callback of its batch."""
+
+    shape: Literal["by_index", "by_id"] = required("How an entry names its callback: by its place in the batch, or id.")
+    at: JmesPath = required("JMESPath into the answer: the list of entries, such as failed_records.")
+    index: JmesPath | None = setting(
+        None,
+        "by_index: where an entry has the place of its callback, from 0. Not set: entries stand in that order.",
+    )
+    id: JmesPath | None = setting(None, "by_id: where an entry has the id of its callback.")
+    item_id: ItemId | None = setting(
+        None,
+        "by_id: the same id in the payload, or {id}, {key}, {event} for the callback's own. Not set: as `id`. "
+        "A payload without it is refused.",
+    )
+    failed_if: JmesPath | None = setting(
+        None,
+        "An entry in which this is found (not null, false or empty) failed. Not set: every entry is a failed one, or "
+        "what `classify` says of it.",
+    )
+    covers: Literal["failures", "all"] = setting(
+        "failures",
+        "failures: callbacks that no entry names are delivered where the answer as a whole is ok, or a 400 with "
+        "entries. all: every callback has its entry, and one not named is unclear (confirm).",
+    )
+    classify: Rules = setting(
+        [], "Rules for failed entries, as the platform's own but with `path` into the entry; otherwise reject."
+    )
+
+    @model_validator(mode="after")
+    @reading
+    def _consistent(self) -> "Results":
+        """Refuse settings that could never name or judge a callback."""
+        if self.shape == "by_id" and self.id is None:
+            raise BadValue("E051", "results by_id need `id`, where an entry has the id of its callback", "add id: NAME")
+        odd = ("id", "item_id") if self.shape == "by_index" else ("index",)
+        for name in odd:
+            if getattr(self, name) is not None:
+                raise BadValue("E051", f"`{name}` has no meaning with shape: {self.shape}", "remove it")
+        if self.covers == "all" and self.failed_if is None and not self.classify:
+            hint = "add failed_if, or classify rules that say as: ok"
+            raise BadValue(
+                "E051", "covers: all lists good callbacks too, and nothing tells them from failed ones", hint
+            )
+        for number, rule in enumerate(self.classify):
+            if rule.outcome not in OUTCOMES:
+                what = f"classify[{number}]: {rule.outcome.value} cannot be said of one callback"
+                raise BadValue("E030", what, f"choices are {', '.join(sorted(OUTCOMES))}")
+        return self
+
+
+class Confirm(Section):
+    """A request that asks the platform what became of one callback."""
+
+    url: Url = required("Where to ask; {key}, {id}, {event} and {JMESPath into the payload} are filled in.")
+    method: Literal["GET", "POST"] = setting("GET", "The HTTP method.")
+    headers: Headers = setting({}, "Headers beside the platform's own, or in their place.")
+    body: dict[str, Any] | None = setting(
+        None, "POST: the JSON body, names with a JMESPath into the payload each, as `envelope.item`."
+    )
+    classify: Rules = required(
+        "What an answer means for the callback: ok or duplicate (it was applied), retry (it was not), reject; "
+        "throttled and auth are about the platform. Anything else leaves the callback to a person."
+    )
+    ambiguous: bool = setting(
+        True,
+        "true: ask instead of sending again what may have been applied (timeouts, 5xx). false: only after answers that "
+        "no rule recognised.",
+    )
+
+    @model_validator(mode="after")
+    @reading
+    def _consistent(self) -> "Confirm":
+        """Refuse a read-back that could never decide anything."""
+        if not self.classify:
+            raise BadValue(
+                "E051", "confirm.classify is empty, so no answer would decide anything", "add a rule, as: ok"
+            )
+        if self.body is not None and self.method == "GET":
+            raise BadValue("E051", "a GET has no body", "write method: POST, or remove the body")
+        check_item(self.body or {}, "body")
+        return self
+
+
+def unreachable(rules: tuple[Rule, ...]) -> list[tuple[int, int]]:
+    """Return rules that can never match, each with the earlier rule that holds whenever it does."""
+    found = []
+    for later, rule in enumerate(rules):
+        first = next((at for at, earlier in enumerate(rules[:later]) if _covers(earlier, rule)), None)
+        if first is not None:
+            found.append((later, first))
+    return found
+
+
+def _covers(wide: Rule, narrow: Rule) -> bool:
+    """Tell whether ``wide`` surely holds for every answer that ``narrow`` holds for."""
+    if wide.status is not None and (narrow.status is None or not narrow.status <= wide.status):
+        return False
+    if not _tests(wide):
+        return True
+    if (wide.path, wide.header) != (narrow.path, narrow.header):
+        return False
+    if wide.values is not None:
+        return narrow.values is not None and set(map(quoted, narrow.values)) <= set(map(quoted, wide.values))
+    if wide.regex is not None:
+        return narrow.regex is not None and narrow.regex.pattern == wide.regex.pattern
+    if wide.exists:
+        return narrow.exists is True or (narrow.values is not None and None not in narrow.values)
+    return narrow.exists is False
+
+
+def _tests(rule: Rule) -> bool:
+    return rule.values is not None or rule.exists is not None or rule.regex is not None

@@ -1,0 +1,233 @@
+"""The schema of ``sign``: how a platform's requests are signed, compiled with the code that signs."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Tag, model_validator
+
+from relay.config.fields import (
+    HeaderName,
+    OrText,
+    SecretText,
+    SecretTexts,
+    Section,
+    Text,
+    Texts,
+    UtcOffset,
+    kind_or_use,
+    only_list,
+    reading,
+    required,
+    setting,
+)
+from relay.config.problems import BadValue, quoted
+from relay.wire.digest import key_bytes
+from relay.wire.keys import private_key, shared_key
+from relay.wire.sign import HeaderHmac, Signer, StandardWebhooks
+from relay.wire.sign_rfc9421 import MADE_HEADERS, MessageSigner
+from relay.wire.sign_sorted import SortedDigest, SortedSigner, SortedTerms
+from relay.wire.stamp import Stamp
+
+RELAY_HEADERS = ("content-type", "content-encoding", "idempotency-key", "relay-attempt")
+"""Headers that the pipeline sets on a request."""
+
+Encoding = Literal["text", "base64", "hex"]
+_ENCODING = "How the secret is written: as the text it is, or as base64 or hex of its bytes."
+
+
+def _fields(value: Any) -> Any:
+    if value == "all":
+        return None
+    if isinstance(value, str):
+        raise BadValue("E015", f"{quoted(value)} is not a choice", "write fields: all, or a list of names")
+    return only_list(value)
+
+
+class _Sign(Section):
+    """What all kinds share: they are compiled when the file is read, so that a mistake is found there."""
+
+    @model_validator(mode="after")
+    @reading
+    def _compiles(self) -> "_Sign":
+        """Refuse settings that could not sign."""
+        try:
+            self.signer()
+        except ValueError as error:
+            raise BadValue("E032", str(error)) from None
+        return self
+
+    def signer(self) -> Signer:
+        """Return what signs by these settings. Raises ``ValueError``."""
+        raise AssertionError("each kind has its own")
+
+
+class WebhooksSign(_Sign):
+    """Standard Webhooks: webhook-id, webhook-timestamp and webhook-signature over the exact bytes sent.
+
+    Those are the compressed ones: write `compress: none` unless the platform verifies before it decompresses.
+    """
+
+    kind: Literal["standard-webhooks"] = required("Always `standard-webhooks`: says which form this is.")
+    secret: SecretTexts = required("whsec_... or a list of them, the newest first; each signs, so keys can be rotated.")
+
+    def signer(self) -> Signer:
+        """Return what signs by these settings. Raises ``ValueError``."""
+        return StandardWebhooks(self.secret)
+
+
+class HmacSign(_Sign):
+    """An HMAC in a header, over the body and a timestamp."""
+
+    kind: Literal["hmac"] = required("Always `hmac`: says which form this is.")
+    secret: SecretText = required("The shared secret; use a ${file:...} reference.")
+    secret_encoding: Encoding = setting("text", _ENCODING)
+    digest: Literal["md5", "sha1", "sha256", "sha512"] = setting("sha256", "The hash under the HMAC.")
+    out: Literal["hex", "HEX", "base64"] = setting("hex", "How the signature is written.")
+    over: Text = setting(
+        "{timestamp}.{body}",
+        "What is signed; may name {timestamp} {body} (the exact bytes sent) {id} (the batch) {method} {url} "
+        "{authority} {path} {query} {token} {secret}.",
+    )
+    header: HeaderName = setting("X-Signature", "The header of the signature.")
+    prefix: str = setting("", "Stands before the signature in its header, such as sha256=.")
+    timestamp_header: HeaderName | None = setting(None, "The header of the timestamp. Not set: none is sent.")
+    timestamp: Text = setting("s", "Form of the timestamp: s, ms, or a strftime pattern.")
+    tz: UtcOffset = setting("UTC", "Offset from UTC of a pattern's time, such as +08:00.")
+
+    def signer(self) -> Signer:
+        """Return what signs by these settings. Raises ``ValueError``."""
+        return HeaderHmac(
+            secret=self.secret,
+            encoding=self.secret_encoding,
+            digest=self.digest,
+            out=self.out,
+            over=self.over,
+            header=self.header,
+            prefix=self.prefix,
+            timestamp_header=self.timestamp_header,
+            stamp=Stamp(self.timestamp, tz_s=self.tz),
+        )
+
+
+class SortedTimestamp(Section):
+    """The timestamp parameter of a sorted signature."""
+
+    name: Text = setting("timestamp", "Its name.")
+    format: Text = setting("s", 's, ms, or a strftime pattern such as "%Y-%m-%d %H:%M:%S".')
+    tz: UtcOffset = setting("UTC", "Offset from UTC of a pattern's time, such as +08:00.")
+
+
+class SortedSign(_Sign):
+    """Parameters sorted by name, joined, wrapped in the secret and digested: most Chinese open platforms."""
+
+    kind: Literal["sorted"] = required("Always `sorted`: says which form this is.")
+    secret: SecretText = required("The app secret; use a ${file:...} reference.")
+    secret_encoding: Encoding = setting("text", _ENCODING)
+    pair: Text = setting("{k}{v}", "How a parameter is written, from its name {k} and value {v}.")
+    join: str = setting("", "Stands between parameters, such as &.")
+    pre: str = setting(
+        "{secret}", "Stands before them; may name {secret} {path} {url} {method} {timestamp} {token} {body} and `vars`."
+    )
+    post: str = setting("{secret}", "Stands behind them; may name the same.")
+    value: Literal["raw", "json"] = setting("raw", "Values as they are, or as JSON (texts in quotes).")
+    digest: Literal["md5", "sha1", "sha256", "sha512", "hmac-md5", "hmac-sha1", "hmac-sha256", "hmac-sha512"] = setting(
+        "md5", "The digest; hmac- ones are keyed with the secret."
+    )
+    out: Literal["HEX", "hex", "base64"] = setting("HEX", "How the signature is written; HEX is upper case.")
+    fields: Annotated[tuple[str, ...] | None, BeforeValidator(reading(_fields)), OrText("all")] = setting(
+        "all", "Names of the parameters to sign; all: query, form body and what is added here."
+    )
+    drop_empty: bool = setting(True, "Leave parameters without a value out of the signature.")
+    params: dict[str, str] = setting(
+        {}, "Parameters added to each request, and signed, such as app_key. May name {timestamp} {token} {body}."
+    )
+    signed_only: dict[str, str] = setting(
+        {}, 'Parameters signed but not sent, such as {param_json: "{body}"} where the body is sent as it is.'
+    )
+    vars: dict[str, str] = setting({}, "More names for `pre` and `post`, such as {action: eleme.order.getOrder}.")
+    to: Literal["query", "form", "header"] = setting("query", "Where params, timestamp and signature go.")
+    name: Text = setting("sign", "The parameter, field or header of the signature.")
+    timestamp: SortedTimestamp | None = setting(None, "The timestamp parameter. Not set: none is added.")
+
+    def signer(self) -> Signer:
+        """Return what signs by these settings. Raises ``ValueError``."""
+        at = self.timestamp
+        return SortedSigner(
+            secret=self.secret,
+            digest=SortedDigest(
+                secret=self.secret,
+                encoding=self.secret_encoding,
+                pair=self.pair,
+                join=self.join,
+                pre=self.pre,
+                post=self.post,
+                value=self.value,
+                digest=self.digest,
+                out=self.out,
+                drop_empty=self.drop_empty,
+                names=tuple(self.vars),
+            ),
+            terms=SortedTerms(
+                to=self.to,
+                name=self.name,
+                fields=None if self.fields is None else frozenset(self.fields),
+                params=self.params,
+                signed_only=self.signed_only,
+                vars=self.vars,
+                timestamp_name=at.name if at else None,
+                stamp=Stamp(at.format, tz_s=at.tz) if at else Stamp(),
+            ),
+        )
+
+
+class MessageSign(_Sign):
+    """HTTP Message Signatures (RFC 9421)."""
+
+    kind: Literal["rfc9421"] = required("Always `rfc9421`: says which form this is.")
+    key_id: Text = required("Names the key to the platform.")
+    algorithm: Literal["hmac-sha256", "ed25519", "rsa-pss-sha512", "ecdsa-p256-sha256"] = required(
+        "hmac-sha256 takes a `secret`, the others a `private_key`."
+    )
+    secret: SecretText | None = setting(None, "The shared secret of hmac-sha256; use a ${file:...} reference.")
+    secret_encoding: Encoding = setting("text", _ENCODING)
+    private_key: SecretText | None = setting(None, "The private key as PEM; use a ${file:...} reference.")
+    components: Texts = setting(
+        ["@method", "@target-uri", "content-digest"],
+        "What is signed: @method @target-uri @authority @scheme @request-target @path @query and names of headers. "
+        "content-digest and date are added to the request where they are named.",
+    )
+    parameters: Texts = setting(["created", "keyid", "alg"], "What is stated beside: created, keyid, alg.")
+    label: Text = setting("sig1", "Names the signature in its headers.")
+
+    def signer(self) -> Signer:
+        """Return what signs by these settings. Raises ``ValueError``."""
+        if (self.algorithm == "hmac-sha256") != (self.secret is not None) or bool(self.secret) == bool(
+            self.private_key
+        ):
+            needed = "secret" if self.algorithm == "hmac-sha256" else "private_key"
+            raise ValueError(f"algorithm {self.algorithm} needs a {needed}, and nothing else to sign with")
+        if self.private_key is None:
+            signature = shared_key(key_bytes(self.secret or "", self.secret_encoding))
+        else:
+            signature = private_key(self.private_key, self.algorithm)
+        return MessageSigner(
+            key_id=self.key_id,
+            algorithm=self.algorithm,
+            signature=signature,
+            components=self.components,
+            parameters=self.parameters,
+            label=self.label,
+        )
+
+    def unset(self, headers: dict[str, str]) -> list[str]:
+        """Return the components that are headers nobody sets: neither the relay nor ``headers`` of the platform."""
+        known = {*MADE_HEADERS, *RELAY_HEADERS, *(name.lower() for name in headers)}
+        return [name for name in self.components if not name.startswith("@") and name.lower() not in known]
+
+
+Sign = Annotated[
+    Annotated[WebhooksSign, Tag("standard-webhooks")]
+    | Annotated[HmacSign, Tag("hmac")]
+    | Annotated[SortedSign, Tag("sorted")]
+    | Annotated[MessageSign, Tag("rfc9421")],
+    Discriminator(kind_or_use),
+]

@@ -1,0 +1,118 @@
+"""From a claimed batch to the request that carries it, or to the reason why none is sent; and back from the answer.
+
+What cannot be built is found here before a byte is sent: the callbacks it is about become dead letters that say so,
+the others return to their places uncharged (``policy/settling.py``).
+"""
+
+from dataclasses import replace
+
+from relay.core.errors import Unbuildable, Unfit
+from relay.core.model import Batch, Item, ItemVerdict, Outcome, Verdict
+from relay.delivery.terms import Asking, Terms
+from relay.wire.answer import Answer, Failure
+from relay.wire.classify import classify, classify_read_back
+from relay.wire.draft import Draft, ready_url
+from relay.wire.extract import InvalidJson
+from relay.wire.fields import problem_of
+from relay.wire.target import facts_of
+
+_JSON = "application/json"
+
+
+def asks_back(batch: Batch, terms: Terms) -> bool:
+    """Tell whether the batch's next request asks what became of its item instead of sending it.
+
+    That is so for a read-back, and for a single callback that an earlier request of this batch may have applied.
+    """
+    return batch.confirm or (len(batch.items) == 1 and _in_doubt(batch, terms))
+
+
+def prepare(batch: Batch, *, terms: Terms) -> Draft | Verdict:
+    """Return the request for ``batch``, not authorised, compressed or signed yet; or a verdict of ``unsent``."""
+    if asks_back(batch, terms):
+        if terms.asking is None:  # a reload took it away; what became of the item is for a person to say
+            return _unsent(batch, Outcome.CONFIRM, "no read-back is configured any more")
+        return _read_back(batch, terms.asking)
+    if _in_doubt(batch, terms):
+        return _unsent(batch, Outcome.CONFIRM, "each callback is asked about on its own")
+    try:
+        method, url = _target(batch.items, terms)
+        if terms.results is not None:
+            terms.results.check_all(batch.items)
+        body, content_type = terms.envelope.build(batch.items)
+    except Unbuildable as error:
+        return _refused(batch, error)
+    if len(body) > terms.max_bytes and _may_part(batch):
+        # Measured under another envelope before a reload, or frozen under larger limits: two bodies instead of one.
+        return _unsent(batch, Outcome.SPLIT, "the body would exceed batch.max_bytes")
+    headers = {
+        **terms.headers,
+        "Content-Type": content_type,
+        "Idempotency-Key": batch.id,
+        "Relay-Attempt": str(batch.attempt),
+    }
+    return Draft(batch.id, method, ready_url(url), headers, body)
+
+
+def read(answer: Answer | Failure, batch: Batch, *, terms: Terms, compressed: bool, wall: float) -> Verdict:
+    """Return what came of the request; ``wall`` in seconds since the epoch. Raises nothing."""
+    if asks_back(batch, terms) and terms.asking is not None:
+        verdict = classify_read_back(answer, rules=terms.asking.rules, wall=wall)
+        return replace(verdict, reason=f"read back: {verdict.reason}")
+    verdict = classify(
+        answer,
+        rules=terms.rules,
+        compressed=compressed,
+        items=len(batch.items),
+        wall=wall,
+    )
+    return verdict if terms.results is None else terms.results.read(answer, verdict, batch.items, wall=wall)
+
+
+def _in_doubt(batch: Batch, terms: Terms) -> bool:
+    """Tell whether a re-send of this membership might apply it twice where a read-back could tell."""
+    return terms.read_back == "ambiguous" and batch.attempt > 1 and any(item.maybe_applied for item in batch.items)
+
+
+def _may_part(batch: Batch) -> bool:
+    """Tell whether nothing speaks against other memberships: no request of this one may have been applied."""
+    return len(batch.items) > 1 and batch.attempt == 1 and not any(item.maybe_applied for item in batch.items)
+
+
+def _target(items: list[Item], terms: Terms) -> tuple[str, str]:
+    if terms.target is None:
+        return terms.method, terms.url
+    (item,) = items  # checked with the configuration: fields in the URL go with envelopes of one callback
+    try:
+        return terms.target.of(facts_of(item))
+    except (InvalidJson, Unfit) as error:
+        raise Unbuildable({item.seq: f"the URL: {problem_of(error)}"}) from None
+
+
+def _read_back(batch: Batch, asking: Asking) -> Draft | Verdict:
+    (item,) = batch.items
+    headers = dict(asking.headers)
+    try:
+        method, url = asking.target.of(facts_of(item))
+        body = b"" if asking.body is None else asking.body(item.payload)
+    except (InvalidJson, Unfit) as error:
+        return _unsent(batch, Outcome.CONFIRM, f"the read-back cannot be built: {problem_of(error)}")
+    if body:
+        headers["Content-Type"] = _JSON
+    return Draft(batch.id, method, ready_url(url), headers, body)
+
+
+def _refused(batch: Batch, error: Unbuildable) -> Verdict:
+    verdicts = []
+    for item in batch.items:
+        reason = error.reasons.get(item.seq)
+        if reason is None:
+            verdicts.append(ItemVerdict(Outcome.RETRY, "unbuildable company"))
+        else:
+            verdicts.append(ItemVerdict(Outcome.REJECT, f"unbuildable: {reason}"))
+    return Verdict(Outcome.UNSENT, ambiguous=False, reason="unbuildable", items=verdicts)
+
+
+def _unsent(batch: Batch, outcome: Outcome, reason: str) -> Verdict:
+    verdicts = [ItemVerdict(outcome, reason)] * len(batch.items)
+    return Verdict(Outcome.UNSENT, ambiguous=False, reason=reason, items=verdicts)

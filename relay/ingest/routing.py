@@ -1,0 +1,97 @@
+"""Where a routed post goes: compiled ``routes:``, asked once per post. Pure, and one JSON decode per payload at most.
+
+Routes are tried in their order and the first that matches decides alone; it may name several platforms. ``match``
+holds when all its conditions do: ``event`` against the name the client gave, everything else a JMESPath into the
+payload. A payload that is not JSON matches no condition on a field.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relay.wire.extract import InvalidJson, TreePath, parse_json, text_of
+
+EVENT: Final = "event"
+"""The key of ``match`` that means the event's name; a payload's own field of that name is ``@.event``."""
+
+_UNREAD: Final = object()
+_NOT_JSON: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One compiled route. ``label`` is its place in the configuration, ``to`` the platforms it names (none: reject)."""
+
+    label: str
+    to: tuple[str, ...]
+    events: re.Pattern[str] | None = None
+    fields: tuple[tuple[TreePath, frozenset[str | None]], ...] = ()
+
+
+def compile_route(label: str, match: Mapping[str, Sequence[Any]], to: Sequence[str]) -> Route:
+    """Compile one route; ``match`` gives the values that each condition takes.
+
+    Values are compared as text, as a platform's ordering key is read: 12 and "12" are equal, true is not 1; null also
+    means an absent field. Raises ``ValueError`` for a JMESPath that does not compile.
+    """
+    events = match.get(EVENT)
+    return Route(
+        label=label,
+        to=tuple(to),
+        events=None if events is None else _pattern(events),
+        fields=tuple(
+            (TreePath(path), frozenset(text_of(value) for value in values))
+            for path, values in match.items()
+            if path != EVENT
+        ),
+    )
+
+
+def _pattern(globs: Sequence[str]) -> re.Pattern[str]:
+    """Return what matches any of ``globs``: a star is any text, dots included, everything else stands for itself."""
+    return re.compile("|".join(".*".join(re.escape(part) for part in glob.split("*")) for glob in globs), re.DOTALL)
+
+
+class Routing:
+    """The routes in force."""
+
+    __slots__ = ("_otherwise", "_routes")
+
+    def __init__(self, routes: Sequence[Route] = (), *, otherwise: Sequence[str] = ()) -> None:
+        """``otherwise`` is where a post goes that no route matches; nowhere means that it is rejected."""
+        self._routes = tuple(routes)
+        self._otherwise = Route("otherwise", tuple(otherwise))
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing can be routed at all."""
+        return not self._routes and not self._otherwise.to
+
+    def choose(self, payload: bytes, event: str | None) -> Route:
+        """Return the route that decides about a post; never raises."""
+        tree: Any = _UNREAD
+        for route in self._routes:
+            if route.events is not None and (event is None or not route.events.fullmatch(event)):
+                continue
+            if route.fields:
+                if tree is _UNREAD:
+                    tree = _decoded(payload)
+                if tree is _NOT_JSON or not _holds(route, tree):
+                    continue
+            return route
+        return self._otherwise
+
+
+def _decoded(payload: bytes) -> Any:
+    try:
+        return parse_json(payload)
+    except InvalidJson:
+        return _NOT_JSON
+
+
+def _holds(route: Route, tree: Any) -> bool:
+    try:
+        return all(path(tree) in wanted for path, wanted in route.fields)
+    except InvalidJson:  # nested too deeply to be searched
+        return False

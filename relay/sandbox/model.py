@@ -1,0 +1,130 @@
+"""The platform of a simulation: a ``Sender`` that answers as the stand-in over HTTP would, in virtual time.
+
+The way of a request: half the latency there, then an outage, the limits and the dice decide (as in ``platform.py``),
+then the other half back. Bodies are not read: what a request holds is known from its batch.
+"""
+
+import asyncio
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from relay.config.problems import BadValue
+from relay.config.units import parse_duration
+from relay.core.clock import Clock
+from relay.core.model import Batch
+from relay.delivery.sender import Request
+from relay.sandbox.answers import ERRCODE_BODY, Answer, parse_answer
+from relay.sandbox.endpoint import Endpoint
+from relay.sandbox.record import Arrived, Record
+from relay.sandbox.settings import BadSetting, Settings
+from relay.wire.answer import Answer as WireAnswer
+from relay.wire.answer import Failure, Headers
+
+_FAILURES = {
+    "refuse": Failure("refused", connected=False, detail="modelled"),
+    "reset": Failure("reset", connected=True, detail="modelled"),
+    "truncate": Failure("truncated", connected=True, detail="modelled"),
+}
+_HANG = Failure("timeout", connected=True, detail="modelled")
+
+
+class Outage(NamedTuple):
+    """A time in which every request is treated alike; seconds from the start of the run."""
+
+    start_s: float
+    end_s: float
+    answer: Answer
+
+
+class ModelledPlatform:
+    """One platform. ``members`` finds the batch under way that an ``Idempotency-Key`` names."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        outages: Sequence[Outage],
+        clock: Clock,
+        started_at: float,
+        rng: random.Random,
+        members: Mapping[str, Batch],
+        record: Record,
+    ) -> None:
+        self._settings = settings
+        self._outages = outages
+        self._endpoint = Endpoint(settings)
+        self._clock = clock
+        self._started_at = started_at
+        self._rng = rng
+        self._members = members
+        self._record = record
+
+    async def send(self, request: Request) -> WireAnswer | Failure:
+        """Return what comes of ``request``, after the time that takes."""
+        latency_s = self._rng.uniform(*self._settings.latency)
+        if latency_s / 2 >= request.timeout_s:
+            await asyncio.sleep(request.timeout_s)
+            return _HANG
+        await asyncio.sleep(latency_s / 2)
+        answer, wait_s = self._arrive(
+            self._members[request.headers["Idempotency-Key"]], in_time=latency_s < request.timeout_s
+        )
+        if answer.act == "hang" or latency_s >= request.timeout_s:
+            await asyncio.sleep(request.timeout_s - latency_s / 2)
+            return _HANG
+        await asyncio.sleep(latency_s / 2)
+        return _FAILURES.get(answer.act) or self._reply(answer, wait_s)
+
+    async def close(self) -> None:
+        """Do nothing: there are no connections."""
+
+    def _arrive(self, batch: Batch, *, in_time: bool) -> tuple[Answer, float]:
+        """Decide on a request that is there now, and write it down."""
+        now = self._clock.now()
+        at_s = now - self._started_at
+        outage = next((each.answer for each in self._outages if each.start_s <= at_s < each.end_s), None)
+        refusal, wait_s = (outage, 0.0) if outage is not None else self._endpoint.admit(now)
+        answer = refusal or self._endpoint.roll(self._rng)
+        arrived = Arrived(
+            at_s=at_s,
+            items=len(batch.items),
+            answer=answer.name,
+            taken=answer.applied,
+            limited=wait_s > 0,
+            counted=outage is None,
+        )
+        clear = in_time and answer.act == "answer" and answer.status < 300
+        self._record.arrived(arrived, batch, at=now, clear=clear)
+        return answer, wait_s
+
+    def _reply(self, answer: Answer, wait_s: float) -> WireAnswer:
+        headers = [("Content-Type", "application/json")]
+        if answer.retry_after:
+            headers.append(("Retry-After", str(math.ceil(wait_s or self._settings.retry_after_s))))
+        if answer.errcode:
+            body = ERRCODE_BODY
+        elif 200 <= answer.status < 300:
+            body = self._settings.reply.encode()
+        else:
+            body = b'{"error":"%d"}' % answer.status
+        return WireAnswer(answer.status, Headers(headers), body)
+
+
+def parse_outage(text: str) -> Outage:
+    """Read ``30m@10m`` (30 minutes, from 10 minutes on, connections refused) or ``30m@10m:503``.
+
+    Raises ``BadSetting``.
+    """
+    span, colon, word = text.partition(":")
+    length, at, start = span.partition("@")
+    if not at:
+        raise BadSetting(f"outage {text!r}: write how long and from when on, as in 30m@10m or 30m@10m:503")
+    try:
+        start_s = parse_duration(start)
+        return Outage(start_s, start_s + parse_duration(length), parse_answer(word if colon else "refuse"))
+    except BadValue as bad:
+        raise BadSetting(f"outage {text!r}: {bad.message}") from bad
+    except ValueError as error:
+        raise BadSetting(f"outage {text!r}: {error}") from error

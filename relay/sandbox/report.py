@@ -1,0 +1,254 @@
+"""The figures of a simulated run, from its record. Times are seconds; points in time count from the run's start."""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from relay.core.model import Rate
+from relay.delivery.terms import compile_terms
+from relay.sandbox.model import Outage
+from relay.sandbox.record import Level, Record
+from relay.sandbox.simulate import Ended, Scenario
+
+_MINUTE_S = 60.0
+
+ASSUMPTIONS = (
+    "the relay's own work and its disk take no time; the clock starts when an accept is committed",
+    "half of a latency passes on the way to the platform; a refused connection takes as long",
+    "made-up callbacks come at random (Poisson) with evenly drawn keys and about 400 bytes each",
+    "the platform keeps its limits exactly, remembers over an outage, takes our credentials and fails at random",
+    "a quota shared with other platforms is all this one's; nobody restarts, pauses or interferes",
+)
+"""What every run takes for granted."""
+
+
+class Drained(NamedTuple):
+    """An outage's end, and how long after it the backlog was as before; None if it never was."""
+
+    outage_end_s: float
+    after_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a run came to. ``slots_used`` is a share of what ``slots_of`` lets through, None without a backlog."""
+
+    ran_s: float
+    accepted: int
+    delivered: int
+    dead: int
+    expired: int
+    superseded: int
+    pending: int
+    held: int
+    dead_reasons: Mapping[str, int]
+    arrived: int
+    p50_s: float | None
+    p90_s: float | None
+    p99_s: float | None
+    max_s: float | None
+    backlog_peak: int
+    backlog_peak_at_s: float
+    drained: Sequence[Drained]
+    requests: int
+    items_per_request: float
+    answers: Mapping[str, int]
+    peaks: Mapping[str, int]
+    rejects: int
+    rejects_per_hour: float
+    repeats: int
+    slots_used: float | None
+    slots_of: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures for JSON, rounded to milliseconds and thousandths."""
+        found = asdict(self)
+        found["drained"] = [each._asdict() for each in self.drained]
+        return {name: _rounded(value) for name, value in found.items()}
+
+
+class Series(NamedTuple):
+    """One run over time, in columns of ``step_s``: the highest backlog, requests and refusals per minute."""
+
+    step_s: float
+    backlog: list[int]
+    requests: list[float]
+    rejects: list[float]
+
+
+def figures(scenario: Scenario, record: Record, ended: Ended) -> Figures:
+    """Return the figures of a finished run."""
+    delays = sorted(record.delays)
+    levels = record.levels()
+    peak = max(levels, key=lambda level: level.pending, default=Level(0.0, 0, 0))
+    max_items = compile_terms(scenario.platform, scenario.config.platforms[scenario.platform]).max_items
+    rates = allowances(scenario)
+    tightest = min(rates, key=lambda rate: rate.limit / rate.window_s, default=None)
+    rejects = sum(request.limited for request in record.requests)
+    carried = sum(request.items for request in record.requests)
+    totals = ended.totals
+    return Figures(
+        ran_s=record.end_s,
+        **{word: totals.get(word, 0) for word in ("accepted", "delivered", "dead", "expired", "superseded", "pending")},
+        held=ended.held,
+        dead_reasons=dict(record.ends.most_common()),
+        arrived=len(delays),
+        p50_s=percentile(delays, 0.50),
+        p90_s=percentile(delays, 0.90),
+        p99_s=percentile(delays, 0.99),
+        max_s=percentile(delays, 1.0),
+        backlog_peak=peak.pending,
+        backlog_peak_at_s=peak.at_s,
+        drained=[_drained(levels, outage, max_items) for outage in scenario.outages],
+        requests=len(record.requests),
+        items_per_request=carried / max(1, len(record.requests)),
+        answers=dict(Counter(request.answer for request in record.requests).most_common()),
+        peaks={str(rate): most_in_any(_times(record), rate.window_s) for rate in rates},
+        rejects=rejects,
+        rejects_per_hour=rejects * 3600.0 / max(record.end_s, 1.0),
+        repeats=record.repeats,
+        slots_used=None if tightest is None else slots_used(record, levels, tightest, scenario.outages, max_items),
+        slots_of="" if tightest is None else str(tightest),
+    )
+
+
+def allowances(scenario: Scenario) -> list[Rate]:
+    """Return every limit that holds, the configured ones first, each once."""
+    configured = (rate for quota in scenario.rules.quotas.values() for rate in quota.rates)
+    return list(dict.fromkeys([*configured, *(rate for _, rate in scenario.settings.limit)]))
+
+
+def percentile(ordered: Sequence[float], share: float) -> float | None:
+    """Return the value that ``share`` of ``ordered`` do not exceed (nearest rank); None of nothing."""
+    return ordered[max(0, math.ceil(len(ordered) * share) - 1)] if ordered else None
+
+
+def most_in_any(times: Sequence[float], window_s: float) -> int:
+    """Return the most of ``times`` (sorted) that any window holds; two a whole window apart share none."""
+    most = start = 0
+    for end, at_s in enumerate(times, 1):
+        while times[start] <= at_s - window_s:
+            start += 1
+        most = max(most, end - start)
+    return most
+
+
+def slots_used(
+    record: Record, levels: Sequence[Level], rate: Rate, outages: Sequence[Outage], max_items: int
+) -> float | None:
+    """Return the share of ``rate`` used while at least a full batch waited and the platform was up.
+
+    It is the number of requests let through in the window that ends now, over the limit, averaged over that time.
+    None when there was less than one window of it: then it would only tell how the run began.
+    """
+    stretches = _without(_stretches(levels, max_items, record.end_s), outages)
+    elapsed = _Elapsed(stretches)
+    if elapsed.total_s < rate.window_s:
+        return None
+    through = (request.at_s for request in record.requests if request.counted and not request.limited)
+    held_s = sum(elapsed.before(at_s + rate.window_s) - elapsed.before(at_s) for at_s in through)
+    return held_s / (rate.limit * elapsed.total_s)
+
+
+def series(record: Record, columns: int, end_s: float) -> Series:
+    """Return the run over time in ``columns`` up to ``end_s``.
+
+    Requests are counted over whole minutes, so that bursts once a minute do not flicker.
+    """
+    step_s = max(end_s, 1.0) / columns
+    backlog = [0] * columns
+    pending = column = 0
+    for level in record.levels():
+        now = min(columns - 1, int(level.at_s / step_s))
+        for passed in range(column + 1, now + 1):
+            backlog[passed] = pending  # as it stood when the column began
+        column, pending = now, level.pending
+        backlog[column] = max(backlog[column], pending)
+    for passed in range(column + 1, columns):
+        backlog[passed] = pending
+    window_s = min(math.ceil(step_s / _MINUTE_S) * _MINUTE_S, max(end_s, 1.0))
+    ends = [step_s * (index + 1) for index in range(columns)]
+    rejected = [request.at_s for request in record.requests if request.limited]
+    return Series(step_s, backlog, _per_minute(_times(record), ends, window_s), _per_minute(rejected, ends, window_s))
+
+
+def _per_minute(times: Sequence[float], ends: Sequence[float], window_s: float) -> list[float]:
+    counts = (bisect_right(times, end) - bisect_right(times, end - window_s) for end in ends)
+    return [count * _MINUTE_S / window_s for count in counts]
+
+
+def _times(record: Record) -> list[float]:
+    return sorted(request.at_s for request in record.requests)
+
+
+def _drained(levels: Sequence[Level], outage: Outage, max_items: int) -> Drained:
+    """Find when the backlog was back at what it was before the outage, or at one full batch."""
+    before = 0
+    for level in levels:
+        if level.at_s >= outage.start_s:
+            break
+        before = level.pending
+    enough = max(before, max_items)
+    standing = before
+    for level in levels:
+        if level.at_s >= outage.end_s and min(standing, level.pending) <= enough:
+            return Drained(outage.end_s, max(0.0, level.at_s - outage.end_s) if standing > enough else 0.0)
+        standing = level.pending
+    return Drained(outage.end_s, 0.0 if standing <= enough else None)
+
+
+def _stretches(levels: Sequence[Level], enough: int, end_s: float) -> list[tuple[float, float]]:
+    """Return the times in which at least ``enough`` callbacks waited."""
+    found: list[tuple[float, float]] = []
+    for level, after in pairwise([*levels, Level(end_s, 0, 0)]):
+        if level.waiting < enough:
+            continue
+        if found and found[-1][1] == level.at_s:
+            found[-1] = (found[-1][0], after.at_s)
+        else:
+            found.append((level.at_s, after.at_s))
+    return found
+
+
+def _without(stretches: Sequence[tuple[float, float]], outages: Sequence[Outage]) -> list[tuple[float, float]]:
+    left = list(stretches)
+    for outage in outages:
+        cut = []
+        for start_s, end_s in left:
+            cut.append((start_s, min(end_s, outage.start_s)))
+            cut.append((max(start_s, outage.end_s), end_s))
+        left = [(start_s, end_s) for start_s, end_s in cut if start_s < end_s]
+    return left
+
+
+class _Elapsed:
+    """How much of some stretches of time lies before a point."""
+
+    def __init__(self, stretches: Sequence[tuple[float, float]]) -> None:
+        self._starts = [start_s for start_s, _ in stretches]
+        self._stretches = stretches
+        self._sums = [0.0]
+        for start_s, end_s in stretches:
+            self._sums.append(self._sums[-1] + end_s - start_s)
+        self.total_s = self._sums[-1]
+
+    def before(self, at_s: float) -> float:
+        index = bisect_left(self._starts, at_s)
+        if not index:
+            return 0.0
+        start_s, end_s = self._stretches[index - 1]
+        return self._sums[index - 1] + min(at_s, end_s) - start_s
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 3)
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    return value

@@ -1,0 +1,267 @@
+"""``relay simulate``: the relay's own policy, pipeline and queue in virtual time, against a modelled platform.
+
+What runs is what the daemon runs - ``delivery.Registry`` and its pipeline, ``policy``, ``wire``, ``upkeep.Expiry`` -
+on the memory store. Modelled are the time, the platform (``model.py``) and what comes in (``traffic.py``).
+"""
+
+import asyncio
+import io
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import cycle
+
+from relay.config.schema import Config
+from relay.core.model import Batch, Lane, NewCallback, Settlement, StoreRules, WaitUntil, Wish
+from relay.core.secret import NO_SECRET
+from relay.delivery.auth import FixedAuth
+from relay.delivery.registry import Registry
+from relay.delivery.terms import compile_terms
+from relay.sandbox.model import ModelledPlatform, Outage
+from relay.sandbox.orders import order_callbacks
+from relay.sandbox.record import Record
+from relay.sandbox.settings import Settings
+from relay.sandbox.traffic import Incoming, Traffic
+from relay.sandbox.virtual import VirtualClock, VirtualLoop
+from relay.store.memory import MemoryStore
+from relay.telemetry.events import Events
+from relay.telemetry.logging import make_logger
+from relay.telemetry.metrics import Metrics
+from relay.upkeep.expiry import Expiry
+
+_ORDERS = 50  # made-up orders whose payloads are used in turn: their sizes matter, not their content
+_PRUNE_EVERY_S = 30.0  # what is delivered is of no more use: memory holds the backlog, not the whole run
+# After the last callback's expiry: what is frozen in a batch waits for its retry time and a slot even then. What is
+# pending after that waits for a person. A day of waiting for nothing takes a second.
+_LAST_LOOK_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One run: a platform of a configuration, how the platform behaves, and what comes in."""
+
+    config: Config
+    platform: str
+    settings: Settings
+    outages: tuple[Outage, ...]
+    traffic: Traffic
+    seed: int
+
+    @property
+    def rules(self) -> StoreRules:
+        """The configuration's store rules as far as this platform goes; delivered callbacks are not kept."""
+        rules = self.config.store_rules()
+        own = rules.platforms[self.platform]
+        return StoreRules(
+            quotas={name: rules.quotas[name] for name in own.quotas},
+            platforms={self.platform: own},
+            keep_delivered_s=0.0,
+            keep_dead_s=rules.keep_dead_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Where everything is when the run is over: the ledger's row, and how many wait for a person."""
+
+    totals: Mapping[str, int]
+    held: int
+
+
+def simulate(scenario: Scenario, record: Record) -> Ended:
+    """Run ``scenario`` until everything has ended or waits for a person; fill ``record``.
+
+    Raises what a pipeline raised, which is a bug of the relay.
+    """
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(_run(scenario, record))
+
+
+async def _run(scenario: Scenario, record: Record) -> Ended:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    started_at = scenario.traffic.start_at
+    clock = VirtualClock(loop, started_at)
+    store = MemoryStore(clock=clock)
+    await store.configure(scenario.rules)
+    witness = _Witness(store=store, platform=scenario.platform, record=record, loop=loop)
+    platform = ModelledPlatform(
+        settings=scenario.settings,
+        outages=scenario.outages,
+        clock=clock,
+        started_at=started_at,
+        rng=random.Random(f"{scenario.seed} platform"),
+        members=witness.under_way,
+        record=record,
+    )
+    events = _SimulatedEvents(witness)
+    registry = Registry(
+        outbox=witness,
+        clock=clock,
+        wall=clock.now,
+        events=events,
+        rng=random.Random(f"{scenario.seed} relay"),
+        open_sender=lambda terms: platform,
+        authoriser=lambda terms: FixedAuth(None, NO_SECRET),  # the model looks at no credentials
+    )
+    store.watch(registry.changed)
+    expiry = Expiry(ledger=witness, clock=clock, events=events)
+    own = scenario.config.platforms[scenario.platform]
+    await registry.start([compile_terms(scenario.platform, own)])
+    duties = [asyncio.create_task(expiry.run()), asyncio.create_task(_prune(store))]
+    feed = _Feed(scenario, witness=witness, expiry=expiry, clock=clock, loop=loop, expires_s=own.expires)
+    feed.post()
+    try:
+        async with asyncio.timeout_at(scenario.traffic.for_s + own.expires + _LAST_LOOK_S):
+            await witness.over.wait()
+    except TimeoutError:
+        pass  # what is left is held or blocked, and no time will change that
+    await registry.stop(0.0)
+    for duty in duties:
+        if duty.done():
+            duty.result()  # none ends by itself: this raises what ended it
+        duty.cancel()
+    if witness.failure is not None:
+        raise witness.failure
+    statuses = await store.platform_status()
+    totals = await store.totals()
+    return Ended(totals.get(scenario.platform, {}), statuses[scenario.platform]["held"])
+
+
+async def _prune(store: MemoryStore) -> None:
+    while True:
+        await asyncio.sleep(_PRUNE_EVERY_S)
+        while await store.prune():
+            pass
+
+
+class _Witness:
+    """The outbox the pipeline sees: passes everything on to the store and writes down what it did."""
+
+    def __init__(self, *, store: MemoryStore, platform: str, record: Record, loop: VirtualLoop) -> None:
+        self.under_way: dict[str, Batch] = {}
+        self.over = asyncio.Event()
+        self.failure: BaseException | None = None
+        self.store = store
+        self._all_in = False
+        self._platform = platform
+        self._record = record
+        self._loop = loop
+        self._in_flight = 0
+        self.watch = store.watch
+        self.gates = store.gates
+        self.set_gate = store.set_gate
+
+    async def claim(self, wish: Wish) -> Batch | WaitUntil:
+        """Claim, and remember what is under way."""
+        claimed = await self.store.claim(wish)
+        if isinstance(claimed, Batch):
+            self.under_way[claimed.id] = claimed
+            self._in_flight += len(claimed.items)
+            self.changed()
+        return claimed
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Settle, and note what it ended."""
+        await self.store.settle(settlement)
+        batch = next(each for each in self.under_way.values() if each.attempt_id == settlement.attempt_id)
+        del self.under_way[batch.id]
+        self._in_flight -= len(batch.items)
+        for ending in settlement.endings:
+            self._record.ends[ending.reason] += len(ending.seqs)
+        self.changed()
+
+    async def expire(self) -> float:
+        """Expire; the backlog may have shrunk."""
+        due_at = await self.store.expire()
+        self.changed()
+        return due_at
+
+    def all_in(self) -> None:
+        """Learn that nothing more comes in."""
+        self._all_in = True
+        self.changed()
+
+    def changed(self) -> None:
+        """Write the backlog down; the run is over when all is in and nothing is left."""
+        pending = self.store.pending(self._platform)
+        self._record.level(self._loop.time(), pending=pending, waiting=max(0, pending - self._in_flight))
+        if self._all_in and not pending:
+            self.over.set()
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with ``error``."""
+        self.failure = error
+        self.over.set()
+
+
+class _SimulatedEvents(Events):
+    """Tells nobody anything, but for a bug, which ends the run instead of restarting the pipeline."""
+
+    def __init__(self, witness: _Witness) -> None:
+        super().__init__(log=make_logger(file=io.BytesIO(), level="error"), metrics=Metrics())
+        self._witness = witness
+
+    def pipeline_failed(self, *, platform: str, error: BaseException, restart_s: float) -> None:
+        """A platform's pipeline raised: a bug."""
+        self._witness.fail(error)
+
+
+class _Feed:
+    """Posts what comes in, each at its time, by a chain of timers: a task's switch per callback would cost more."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        witness: _Witness,
+        expiry: Expiry,
+        clock: VirtualClock,
+        loop: VirtualLoop,
+        expires_s: float,
+    ) -> None:
+        self._platform = scenario.platform
+        self._incoming: Iterator[Incoming] = scenario.traffic.incoming(seed=scenario.seed)
+        self._payloads = cycle(each.payload for life in order_callbacks(_ORDERS, seed=scenario.seed) for each in life)
+        self._next: Incoming | None = next(self._incoming, None)
+        self._witness = witness
+        self._expiry = expiry
+        self._clock = clock
+        self._loop = loop
+        self._expires_s = expires_s
+
+    def post(self) -> None:
+        """Post everything that is due and set the timer for what comes next."""
+        rows = []
+        now_s = self._loop.time()
+        while self._next is not None and self._next.at_s <= now_s:
+            rows.append(self._row(self._next.key))
+            self._next = next(self._incoming, None)
+        if rows:
+            self._witness.store.accept(rows).result()
+            self._expiry.nudge(self._clock.now() + self._expires_s)
+            self._witness.changed()
+        if self._next is None:
+            self._witness.all_in()
+        else:
+            self._loop.call_at(self._next.at_s, self._post)
+
+    def _post(self) -> None:
+        try:
+            self.post()
+        except Exception as error:  # noqa: BLE001 - the loop would only log it; the run must end with it
+            self._witness.fail(error)
+
+    def _row(self, key: str | None) -> NewCallback:
+        return NewCallback(
+            platform=self._platform,
+            payload=next(self._payloads),
+            key=key,
+            event=None,
+            lane=Lane.NORMAL,
+            expires_s=self._expires_s,
+            idempotency_key=None,
+            content_type=None,
+            traceparent=None,
+            group="",
+        )

@@ -1,0 +1,62 @@
+"""Virtual time: an event loop whose clock leaps to the next timer instead of waiting for it.
+
+What runs on it must use neither threads nor sockets: nothing that happens outside the loop takes any of its time.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Callable
+
+from relay.core.errors import RelayError
+
+
+class Standstill(RelayError):
+    """Everything waits and no timer is set: nothing can ever happen again."""
+
+    def __init__(self, at_s: float) -> None:
+        super().__init__(f"the simulation stands still at {at_s:.3f} s: everything waits and no timer is set")
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop that starts at 0.0 s and takes no time to wait. Raises ``Standstill`` out of ``run``."""
+
+    def __init__(self) -> None:
+        self._at_s = 0.0
+        super().__init__(_Leaping(self._leap))
+
+    def time(self) -> float:
+        """Return the virtual seconds since the loop was made."""
+        return self._at_s
+
+    def _leap(self, wait_s: float | None) -> None:
+        if wait_s is None:
+            raise Standstill(self._at_s)
+        self._at_s += wait_s
+
+
+class VirtualClock:
+    """The relay clock on virtual time; ``start_at`` is what it showed when the loop was made."""
+
+    __slots__ = ("_loop", "_start_at")
+
+    def __init__(self, loop: VirtualLoop, start_at: float) -> None:
+        self._loop = loop
+        self._start_at = start_at
+
+    def now(self) -> float:
+        """Return seconds on the relay clock."""
+        return self._start_at + self._loop.time()
+
+
+class _Leaping(selectors.SelectSelector):
+    """Never looks at a file: a wait is handed to ``leap`` and is over."""
+
+    def __init__(self, leap: Callable[[float | None], None]) -> None:
+        super().__init__()
+        self._leap = leap
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Leap over the wait; no file is ever ready."""
+        if timeout is None or timeout > 0:
+            self._leap(timeout)
+        return []

@@ -1,0 +1,85 @@
+"""Retrying what no route took: the routes are asked again, targets are accepted and the original is superseded."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any, TypeVar
+
+from relay.core.errors import StoreFull
+from relay.core.model import UNROUTED, NewCallback, State
+from relay.store.base import Reroute
+from relay.store.sqlite.accept import Accepts
+from relay.store.sqlite.names import Names
+from relay.store.sqlite.rows import Packed, pack
+from relay.store.sqlite.transaction import Transaction, numbers
+
+# Payloads looked into within one transaction: some milliseconds that claims and settles wait for.
+_STEP_BYTES = 1024 * 1024
+_SIZES = """
+SELECT a.rowid - 1, c.bytes FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value WHERE c.platform = ?2
+"""
+_READ = """
+SELECT c.seq, p.body, c.key_text, c.event, c.priority, c.expires_s, c.content_type, c.traceparent, c.grp
+FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value JOIN payload AS p ON p.seq = c.seq
+"""
+_SUPERSEDE = """
+UPDATE callback SET state = 4, live = 0, head = 0, ended_at = ?2, reason = 'rerouted', superseded_by = ?3 WHERE seq = ?1
+"""
+_Row = TypeVar("_Row", bound=Sequence[Any])
+
+
+class Reroutes:
+    """Moves unrouted callbacks to their targets; on the writer thread."""
+
+    def __init__(self, *, names: Names, accepts: Accepts) -> None:
+        self._names = names
+        self._accepts = accepts
+
+    def bounded(self, transaction: Transaction, rows: Sequence[_Row]) -> Sequence[_Row]:
+        """Return as many of ``rows`` (sequence number first) as one transaction should ask the routes about."""
+        platform = self._names.known(UNROUTED)
+        if platform is None or not rows:
+            return rows
+        found: list[Any] = transaction.execute(_SIZES, (numbers(row[0] for row in rows), platform)).fetchall()
+        for (place, _), total in zip(found, accumulate(size for _, size in found), strict=True):
+            if total > _STEP_BYTES:
+                return rows[: max(1, place)]
+        return rows
+
+    def carry_out(self, transaction: Transaction, seqs: Sequence[int], reroute: Reroute) -> Iterator[tuple[int, str]]:
+        """Reroute dead callbacks of the platform ``UNROUTED``; yield those that stay, with the reason."""
+        if not seqs:
+            return
+        moved: list[int] = []
+        bundles: list[Packed] = []
+        rows: list[Any] = transaction.execute(_READ, (numbers(seqs),)).fetchall()
+        for seq, *facts in rows:
+            found = reroute(_unrouted(*facts))
+            if isinstance(found, str):
+                yield seq, found
+                continue
+            bundle = Packed()
+            pack(bundle, self._names, found)  # of configured platforms, which all have their numbers
+            moved.append(seq)
+            bundles.append(bundle)
+        platform = self._names.known(UNROUTED)
+        assert platform is not None
+        for seq, first in zip(moved, self._accepts.move(transaction, bundles), strict=True):
+            if isinstance(first, StoreFull):
+                yield seq, "store_full"
+                continue
+            transaction.execute(_SUPERSEDE, (seq, transaction.now, first))
+            transaction.count(platform, State.DEAD.word, -1)
+            transaction.count(platform, State.SUPERSEDED.word, 1)
+
+
+def _unrouted(
+    body: bytes,
+    key: str | None,
+    event: str | None,
+    lane: int,
+    expires_s: float,
+    content_type: str | None,
+    traceparent: str | None,
+    group: str,
+) -> NewCallback:
+    return NewCallback(UNROUTED, body, key, event, lane, expires_s, None, content_type, traceparent, group)

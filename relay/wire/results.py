@@ -1,0 +1,215 @@
+"""Per-item results: what an answer says of each item of its batch (SPEC 5, ``results``).
+
+An answer lists entries; each names its item by its place in the batch or by an id that the payload has too. What the
+list leaves open is decided on the safe side: an item is never called delivered because an entry could not be read.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import jmespath
+import jmespath.exceptions
+
+from relay.core.errors import Unbuildable, Unfit
+from relay.core.model import Item, ItemVerdict, Outcome, Verdict
+from relay.wire.answer import Answer, Failure
+from relay.wire.classify import DEFAULT_CAP_S
+from relay.wire.extract import InvalidJson
+from relay.wire.fields import problem_of
+from relay.wire.reading import Reading, as_json, printable
+from relay.wire.rules import Rule, compile_rule
+from relay.wire.target import Facts, Reader, facts_of, read_fact
+
+# An answer about a batch of hundreds may repeat each item whole (WooCommerce does).
+MAX_RESULTS_BYTES: Final = 4 * 1024 * 1024
+OUTCOMES: Final = frozenset(
+    {Outcome.OK, Outcome.DUPLICATE, Outcome.RETRY, Outcome.REJECT, Outcome.THROTTLED, Outcome.CONFIRM}
+)
+"""What a rule of ``results.classify`` may say: one item cannot be split, nor a token be refused for it alone."""
+_DONE: Final = (Outcome.OK, Outcome.DUPLICATE)
+_MESSAGE_CHARS: Final = 300
+_UNNAMED: Final = "results: not named in the answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Compiled ``results``. ``failed`` None: an entry itself says that its item failed, or its rules say otherwise."""
+
+    by_id: bool
+    covers_all: bool
+    at: Any  # compiled JMESPaths
+    place: Any  # of the index or id in an entry; None: the entry's place in the list
+    failed: Any
+    item_id: Reader
+    item_id_name: str
+    rules: Sequence[Rule]
+
+    def check(self, facts: Facts) -> None:
+        """Raise ``Unfit`` (or ``InvalidJson``) for a callback that no answer could name."""
+        if self.by_id and not self.item_id(facts):
+            raise Unfit(f"results.item_id {self.item_id_name} is missing")
+
+    def check_all(self, items: Sequence[Item]) -> None:
+        """Raise ``Unbuildable`` with every item that no answer could name."""
+        if not self.by_id:
+            return
+        refused: dict[int, str] = {}
+        for item in items:
+            try:
+                self.check(facts_of(item))
+            except (InvalidJson, Unfit) as error:
+                refused[item.seq] = problem_of(error)
+        if refused:
+            raise Unbuildable(refused)
+
+    def read(self, answer: Answer | Failure, whole: Verdict, items: Sequence[Item], *, wall: float) -> Verdict:
+        """Return ``whole``, what the answer means as a whole, with a verdict per item where the answer gives them.
+
+        Read are answers that are ok as a whole, and a 400 that names failed items (Mixpanel says so: 400 with the
+        other records imported). Raises nothing.
+        """
+        if isinstance(answer, Failure):
+            return whole
+        accepted = whole.outcome in _DONE
+        if not accepted and not (whole.outcome is Outcome.REJECT and answer.status == 400):
+            return whole
+        if accepted and not answer.body.strip() and answer.complete and not self.covers_all:
+            return whole  # nothing is named, so nothing failed
+        reading = Reading(answer)
+        entries = self._entries(reading)
+        if entries is None:
+            return replace(whole, outcome=Outcome.CONFIRM, reason="results: cannot be read") if accepted else whole
+        found, strays = self._assign(answer, entries, items, wall)
+        if not accepted and not any(verdict.outcome not in _DONE for verdict in found.values()):
+            return whole  # a refusal that names nobody
+        if accepted and not found and not strays and not self.covers_all:
+            return whole
+        open_end = self.covers_all or strays
+        rest = ItemVerdict(Outcome.CONFIRM, _UNNAMED) if open_end else ItemVerdict(Outcome.OK, whole.reason)
+        return _summed(whole, [found.get(place, rest) for place in range(len(items))])
+
+    def _entries(self, reading: Reading) -> list[Any] | None:
+        """Return the list of entries, empty where there is none; None where something else stands there."""
+        if reading.document is None:
+            return None
+        try:
+            found = self.at.search(reading.document)
+        except jmespath.exceptions.JMESPathError:
+            return None
+        if found is None:
+            return []
+        return found if isinstance(found, list) else None
+
+    def _assign(
+        self, answer: Answer, entries: Sequence[Any], items: Sequence[Item], wall: float
+    ) -> tuple[dict[int, ItemVerdict], bool]:
+        """Return what entries say by the items' places, and whether a failed entry names nobody we know.
+
+        Of several entries for one item the first that is not good counts.
+        """
+        places = self._places(entries, items)
+        found: dict[int, ItemVerdict] = {}
+        strays = False
+        for entry, named in zip(entries, places, strict=True):
+            verdict = self._judge(answer, entry, wall)
+            if not named and verdict.outcome not in _DONE:
+                strays = True
+            for place in named:
+                if place not in found or found[place].outcome in _DONE:
+                    found[place] = verdict
+        return found, strays
+
+    def _places(self, entries: Sequence[Any], items: Sequence[Item]) -> list[Sequence[int]]:
+        """Return for each entry the places of the items it names: none, one, or all that share its id."""
+        if self.place is None:  # entries in the order of the items: only a full list says which is which
+            whole = len(entries) == len(items)
+            return [(number,) if whole else () for number in range(len(entries))]
+        names = [_name(self.place, entry) for entry in entries]
+        of: dict[str, list[int]]
+        if not self.by_id:
+            of = {str(place): [place] for place in range(len(items))}
+            return [of.get(name, ()) for name in names]
+        of = {}
+        for place, item in enumerate(items):
+            of.setdefault(self.item_id(facts_of(item)) or "", []).append(place)
+        return [of.get(name, ()) if name else () for name in names]
+
+    def _judge(self, answer: Answer, entry: Any, wall: float) -> ItemVerdict:
+        """Return what one entry says of its item: failed or not, and if so what its rules make of it."""
+        said = entry
+        if self.failed is not None:
+            said = _search(self.failed, entry)
+            if not said and (isinstance(said, bool) or not isinstance(said, int | float)):
+                return ItemVerdict(Outcome.OK, "results: ok")
+        reading = Reading.of_part(answer, entry)
+        message = printable(said if isinstance(said, str) else as_json(entry if said is True else said))
+        for rule in self.rules:
+            reason = rule.match(reading)
+            if reason is not None:
+                wait_s = None if rule.wait is None else rule.wait(reading, wall=wall, cap_s=DEFAULT_CAP_S)
+                return ItemVerdict(rule.outcome, reason or "results", message[:_MESSAGE_CHARS], wait_s)
+        return ItemVerdict(Outcome.REJECT, "results", message[:_MESSAGE_CHARS])
+
+
+def compile_results(stated: Mapping[str, Any]) -> Results:
+    """Compile ``results`` as the configuration states it; keys with the value None count as absent.
+
+    Raises ``ValueError`` for a path or rule that does not compile.
+    """
+    said = {name: value for name, value in stated.items() if value is not None}
+    by_id = said["shape"] == "by_id"
+    place = said.get("id" if by_id else "index")
+    item_id = said.get("item_id", said.get("id", "")) if by_id else "@"
+    own = item_id.strip("{} ") if item_id.startswith("{") else item_id
+    return Results(
+        by_id=by_id,
+        covers_all=said.get("covers") == "all",
+        at=_path(said["at"]),
+        place=None if place is None else _path(place),
+        failed=_path(said["failed_if"]) if "failed_if" in said else None,
+        item_id=read_fact(own if item_id.startswith("{") else _payload_path(item_id)),
+        item_id_name=item_id,
+        rules=tuple(compile_rule(rule) for rule in said.get("classify", ())),
+    )
+
+
+def _payload_path(expression: str) -> str:
+    """Return a path into the payload; a name such as ``id`` is never the callback's own here."""
+    return f'"{expression}"' if expression in ("key", "event", "id") else expression
+
+
+def _path(expression: str) -> Any:
+    try:
+        return jmespath.compile(expression)
+    except jmespath.exceptions.JMESPathError as error:
+        raise ValueError(f"JMESPath {expression!r} does not compile: {error}") from error
+
+
+def _search(path: Any, entry: Any) -> Any:
+    try:
+        return path.search(entry)
+    except jmespath.exceptions.JMESPathError:
+        return None  # a function met a type it does not take: nothing stands there
+
+
+def _name(path: Any, entry: Any) -> str:
+    """Return an entry's index or id as text; empty where it has none (a null, an object)."""
+    value = _search(path, entry)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _summed(whole: Verdict, verdicts: Sequence[ItemVerdict]) -> Verdict:
+    """Return the verdict on the batch: ok as soon as one item is."""
+    if all(verdict.outcome in _DONE for verdict in verdicts):
+        return whole
+    some = any(verdict.outcome in _DONE for verdict in verdicts)
+    first = next(verdict for verdict in verdicts if verdict.outcome not in _DONE)
+    return replace(
+        whole,
+        outcome=Outcome.OK if some else first.outcome,
+        reason="results: partly accepted" if some else "results: nothing accepted",
+        items=tuple(verdicts),
+    )

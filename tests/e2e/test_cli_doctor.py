@@ -1,0 +1,77 @@
+"""``relay doctor`` on sound and on spoiled stores."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from subprocess import CompletedProcess, run
+
+import apsw
+import pytest
+from relay.core.model import NewCallback, PlatformRules, StoreRules
+from relay.store.sqlite.store import SqliteStore
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration beside a store with three callbacks pending, and no daemon."""
+
+    async def fill() -> None:
+        store = await SqliteStore.open(tmp_path / "relay.db")
+        await store.configure(StoreRules(platforms={"shop-a": PlatformRules()}))
+        row = NewCallback("shop-a", b"{}", None, None, 1, 60.0, None, None, None, "")
+        await store.accept([row] * 3)
+        await store.close()
+
+    asyncio.run(fill())
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        'version: 1\nadmin: {listen: "unix:' + str(tmp_path) + '/no.sock"}\n'
+        "platforms: {shop-a: {url: http://127.0.0.1:9/}}\n"
+    )
+    return file
+
+
+def doctor(config: Path) -> tuple[CompletedProcess[str], dict[str, str]]:
+    """Run it; return also the state of each thing examined."""
+    ended = run(
+        [sys.executable, "-m", "relay", "doctor", "-c", str(config), "-o", "jsonl"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    found = [json.loads(line) for line in ended.stdout.splitlines()]
+    return ended, {finding["what"]: finding["state"] for finding in found}
+
+
+def test_sound_store(config: Path) -> None:
+    """Everything is ok but the daemon, which does not run; exit 0."""
+    ended, found = doctor(config)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert found == {
+        "configuration": "ok", "daemon": "warn", "store": "ok", "integrity": "ok", "ledger shop-a": "ok",
+    }  # fmt: skip
+    assert "3 accepted" in ended.stdout
+
+
+def test_ledger_that_disagrees_with_its_rows(config: Path) -> None:
+    """A row that vanished behind the ledger's back is found; exit 1."""
+    with apsw.Connection(str(config.parent / "relay.db")) as connection:
+        connection.execute("DELETE FROM callback WHERE seq = (SELECT min(seq) FROM callback)")
+    connection.close()
+
+    ended, found = doctor(config)
+
+    assert ended.returncode == 1
+    assert found["ledger shop-a"] == "fail"
+
+
+def test_file_others_can_read(config: Path) -> None:
+    """A store that others may read is a failure that says how to mend it."""
+    (config.parent / "relay.db").chmod(0o644)
+
+    ended, found = doctor(config)
+
+    assert (ended.returncode, found["store"]) == (1, "fail")
+    assert "chmod 600" in ended.stdout

@@ -1,0 +1,250 @@
+"""The daemon as systemd and an operator meet it: notifications, signals, reloads, and starts that cannot work."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import PIPE, Popen, run
+from typing import Any
+
+import apsw
+import pytest
+from relay.store.sqlite.store import SqliteStore
+
+pytestmark = pytest.mark.timeout(60)
+
+CONFIG = """version: 1
+ingest: {{listen: "unix:{dir}/in.sock"}}
+admin: {{listen: "127.0.0.1:{port}"}}
+platforms:
+  shop-a:
+    url: http://127.0.0.1:9/
+    rate: {rate}
+"""
+
+
+def free_port() -> int:
+    """Return a loopback port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Daemon:
+    """``relay run`` as a service manager starts it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.file = directory / "config.yaml"
+        self.write("100/min")
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(str(directory / "notify"))
+        self.notify.settimeout(20)
+        self.told: list[str] = []
+        self.process: Popen[bytes] | None = None
+
+    def write(self, rate: str) -> None:
+        """Write the configuration with this rate."""
+        self.file.write_text(CONFIG.format(dir=self.directory, port=self.port, rate=rate))
+
+    def start(self) -> Popen[bytes]:
+        """Start the daemon with systemd's environment."""
+        env = {**os.environ, "NOTIFY_SOCKET": str(self.directory / "notify"), "WATCHDOG_USEC": "400000"}
+        self.process = Popen([sys.executable, "-m", "relay", "run", "-c", str(self.file)], env=env, stderr=PIPE)
+        return self.process
+
+    def wait_for(self, word: str) -> str:
+        """Wait for a notification that holds ``word``; return its text."""
+        while True:
+            self.told.append(self.notify.recv(4096).decode())
+            if word in self.told[-1]:
+                return self.told[-1]
+
+    def get(self, path: str, *, post: bool = False) -> Any:
+        """Ask the admin listener."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", data=b"{}" if post else None, method="POST" if post else "GET"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            return json.load(error)
+
+    def end(self) -> bytes:
+        """SIGTERM, and what it said."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.communicate(timeout=20)[1]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon, not started."""
+    made = Daemon(tmp_path)
+    yield made
+    made.notify.close()
+    if made.process is not None and made.process.poll() is None:
+        made.process.kill()
+        made.process.communicate()
+
+
+def test_systemd_is_told_the_truth(daemon: Daemon) -> None:
+    """READY with a status when it accepts, WATCHDOG while it works, STOPPING at SIGTERM; exit 0 and a telling log."""
+    daemon.start()
+    assert "1 platforms, listening on" in daemon.wait_for("READY=1")
+    assert daemon.get("/v1/ledger")["total"]["unaccounted"] == 0
+    daemon.wait_for("WATCHDOG=1")
+    daemon.wait_for("WATCHDOG=1")
+
+    log = daemon.end()
+
+    daemon.wait_for("STOPPING=1")
+    assert daemon.process is not None
+    assert daemon.process.returncode == 0
+    events = [json.loads(line)["event"] for line in log.splitlines()]
+    assert events == ["config_loaded", "started", "ready", "stopping", "stopped"]
+    assert not (daemon.directory / "in.sock").exists()
+
+
+def test_reload_takes_a_good_file_and_leaves_a_bad_one(daemon: Daemon) -> None:
+    """SIGHUP puts a new rate in force at once; a file with mistakes changes nothing and is reported."""
+    process = daemon.start()
+    daemon.wait_for("READY=1")
+
+    daemon.write("7/10s")
+    process.send_signal(signal.SIGHUP)
+    daemon.wait_for("RELOADING=1")
+    daemon.wait_for("READY=1")
+    quotas = daemon.get("/v1/platforms/shop-a")["quotas"]
+    assert [(quota["limit"], quota["window_s"]) for quota in quotas] == [(7, 10.0)]
+
+    daemon.write("7/never")
+    refused = daemon.get("/v1/config/reload", post=True)
+    assert "E020" in json.dumps(refused)
+    quotas = daemon.get("/v1/platforms/shop-a")["quotas"]
+    assert [(quota["limit"], quota["window_s"]) for quota in quotas] == [(7, 10.0)]
+
+    log = daemon.end()
+    assert b'"level":"error"' in log or b'"level":"warning"' in log
+
+
+def test_second_daemon_names_the_first(daemon: Daemon, tmp_path: Path) -> None:
+    """One daemon per store file: the second exits 1 and says which process has it; the first goes on."""
+    process = daemon.start()
+    daemon.wait_for("READY=1")
+
+    second = run([sys.executable, "-m", "relay", "run", "-c", str(daemon.file)], capture_output=True, timeout=30)
+
+    assert second.returncode == 1
+    assert str(process.pid).encode() in second.stderr
+    assert b"Traceback" not in second.stderr
+    assert daemon.get("/readyz") is not None
+    daemon.end()
+
+
+def _not_a_database(directory: Path) -> None:
+    (directory / "relay.db").write_bytes(b"hello, this is no database at all\n" * 100)
+
+
+def _a_directory(directory: Path) -> None:
+    (directory / "relay.db").mkdir()
+
+
+def _under_a_file(directory: Path) -> None:
+    file = directory / "config.yaml"
+    (directory / "plain").write_text("a file")
+    file.write_text(file.read_text() + "store: {url: sqlite:plain/relay.db}\n")
+
+
+def _from_the_future(directory: Path) -> None:
+    async def make() -> None:
+        await (await SqliteStore.open(directory / "relay.db")).close()
+
+    asyncio.run(make())
+    with apsw.Connection(str(directory / "relay.db")) as connection:
+        connection.pragma("user_version", 999)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_not_a_database, "is not a database"),
+        (_a_directory, "relay.db"),
+        (_under_a_file, "plain"),
+        (_from_the_future, "999"),
+    ],
+)
+def test_store_that_cannot_be_used_is_named(daemon: Daemon, spoil: Any, said: str) -> None:
+    """Exit 1 with one line naming the file and what to do; no traceback, and the file is as it was."""
+    spoil(daemon.directory)
+
+    process = daemon.start()
+    _, log = process.communicate(timeout=30)
+
+    last = log.decode().splitlines()[-1]
+    assert process.returncode == 1
+    assert last.startswith("relay: ")
+    assert said in last
+    assert b"Traceback" not in log
+    if spoil is _not_a_database:
+        assert (daemon.directory / "relay.db").read_bytes().startswith(b"hello")
+
+
+def test_port_in_use_is_named(daemon: Daemon) -> None:
+    """Exit 1 with the address and how to find who has it."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", daemon.port))
+        other.listen()
+        process = daemon.start()
+        _, log = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert f"127.0.0.1:{daemon.port}" in log.decode().splitlines()[-1]
+
+
+def test_five_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    """A config with five mistakes: five lines with position and code, exit 1, nothing opened or written."""
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "version: 1\nplatforms:\n  shop-a:\n    url: ftp://x\n    rate: 100/mn\n    timeout: 10\n"
+        "    rate_limt: 5\n    quotas: [nobody]\n"
+    )
+
+    ended = run([sys.executable, "-m", "relay", "run", "-c", str(file)], capture_output=True, timeout=30, text=True)
+
+    problems = [line for line in ended.stderr.splitlines() if line.startswith(str(file))]
+    assert ended.returncode == 1
+    assert len(problems) == 5
+    assert [int(line.split(":")[1]) for line in problems] == [4, 5, 6, 7, 8]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+async def test_posts_cut_off_midway_leave_nothing(daemon: Daemon) -> None:
+    """A client that goes away halfway through its body: nothing was accepted, and the next post is."""
+    daemon.start()
+    await asyncio.to_thread(daemon.wait_for, "READY=1")
+    path = str(daemon.directory / "in.sock")
+    head = b"POST /v1/platforms/shop-a/callbacks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    _, writer = await asyncio.open_unix_connection(path)
+    writer.write(head + b'{"order_id": ')
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(head.replace(b"1000", b"2") + b"{}")
+    answer = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 202")
+    assert (await asyncio.to_thread(daemon.get, "/v1/ledger"))["total"]["accepted"] == 1
+    await asyncio.to_thread(daemon.end)

@@ -1,0 +1,81 @@
+"""Tokens on disk: encrypted, whole, private; and what a wrong key or file comes to."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from relay.delivery.tokenstore import FileTokens, KeptToken, MemoryTokens, TokensNotKept
+from relay.privacy.cipher import Cipher, NotDecrypted
+
+KEY = bytes(range(32))
+KEPT = KeptToken(terms="f", token="access-1", fetched_at=1.0, lives_s=2.0, refresh_token="refresh-1")
+
+
+def test_a_restart_finds_what_was_kept(tmp_path: Path) -> None:
+    """The last token of each credential is there again; the file is private and shows nothing."""
+    path = tmp_path / "relay.db.tokens"
+    tokens = FileTokens(path, key=KEY)
+    assert tokens.load("a") is None
+    tokens.save("a", KEPT)
+    tokens.save("b", KEPT)
+    newer = KeptToken(terms="f", token="access-2", fetched_at=3.0, lives_s=2.0, refresh_token="refresh-2")
+    tokens.save("a", newer)
+
+    again = FileTokens(path, key=KEY)
+    assert (again.load("a"), again.load("b")) == (newer, KEPT)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    content = path.read_bytes()
+    assert not any(word in content for word in (b"access", b"refresh-"))
+    assert os.listdir(tmp_path) == [path.name]
+    assert "access" not in repr(KEPT)
+
+
+@pytest.mark.parametrize("damage", ["key", "byte", "magic", "short"])
+def test_what_cannot_be_read_is_an_error_that_says_what_to_do(tmp_path: Path, damage: str) -> None:
+    """Another key, a flipped byte, a foreign and a cut file: never a silent start without the refresh tokens."""
+    path = tmp_path / "tokens"
+    FileTokens(path, key=KEY).save("a", KEPT)
+    content = path.read_bytes()
+    changed = {
+        "key": content,
+        "byte": content[:-1] + bytes([content[-1] ^ 1]),
+        "magic": b"x" + content,
+        "short": content[:30],
+    }
+    path.write_bytes(changed[damage])
+    with pytest.raises(TokensNotKept, match=r"store\.token_key"):
+        FileTokens(path, key=bytes(32) if damage == "key" else KEY)
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """A directory that is gone makes the save an error; what is in memory stays."""
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    tokens = FileTokens(directory / "tokens", key=KEY)
+    directory.rmdir()
+    with pytest.raises(TokensNotKept, match="cannot be written: No such file"):
+        tokens.save("a", KEPT)
+    assert tokens.load("a") == KEPT
+
+
+def test_memory_keeps_until_the_end() -> None:
+    """Without a key tokens live in memory."""
+    tokens = MemoryTokens()
+    tokens.save("a", KEPT)
+    assert (tokens.load("a"), tokens.load("b")) == (KEPT, None)
+
+
+def test_ciphers_are_bound_to_key_and_purpose() -> None:
+    """The same text never looks the same twice, and opens only with its key for its purpose."""
+    cipher = Cipher(KEY, purpose=b"p")
+    first, second = cipher.seal(b"text"), cipher.seal(b"text")
+    assert first != second
+    assert cipher.open(first) == cipher.open(second) == b"text"
+    for other in (Cipher(bytes(32), purpose=b"p"), Cipher(KEY, purpose=b"q")):
+        with pytest.raises(NotDecrypted):
+            other.open(first)
+    with pytest.raises(NotDecrypted):
+        cipher.open(b"")
+    with pytest.raises(ValueError, match="32 bytes"):
+        Cipher(b"short", purpose=b"p")
