@@ -107,6 +107,9 @@ def waits_for(found: Mapping[str, Any], live: Mapping[str, Any], now: float) -> 
         return {"for": "breaker", "until": live.get("probe_at")}
     if (live.get("throttled_until") or 0) > now:
         return {"for": "throttled", "until": live["throttled_until"]}
+    for stop in live.get("stopped_groups", ()):
+        if stop["group"] == found.get("group") and stop["until"] > now:
+            return {"for": "throttled", "until": stop["until"]}
     if (found.get("due_at") or 0) > now:
         return {"for": "retry", "until": found["due_at"]}
     if live.get("waits_for") in _WAITS:  # what its whole platform waits for

@@ -6,6 +6,7 @@ What is queued comes from the store, what is going on (paused, breaker, cooldown
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from heapq import nlargest
 from typing import Any, Protocol
 
 from relay.admin.audit import Audit
@@ -16,6 +17,7 @@ from relay.core.clock import Clock
 from relay.web.answer import Answer, json_answer
 from relay.web.problem import Refusal
 
+_GROUPS_SHOWN = 10
 FINAL_STATES = ("delivered", "dead", "expired", "superseded")
 
 
@@ -26,7 +28,8 @@ class PlatformControl(Protocol):
         """Return per configured platform what goes on there; times on the relay clock, 0 or None for none.
 
         ``paused pause_reason broken breaker_reason probe_at throttled_until throttle_reason limited_until waits_for
-        waits_until in_flight last_error``; what is missing is not the case.
+        waits_until in_flight last_error``, and ``stopped_groups`` with ``group reason until`` each; what is missing is
+        not the case.
         """
         ...
 
@@ -80,6 +83,7 @@ def platform_view(
         "state": state,
         "reason": reason,
         "until": instant(until),
+        "stopped_groups": _stopped_groups(live),
         "pending": queue.get("pending", 0),
         "in_flight": queue.get("in_flight", 0),
         "requests_in_flight": live.get("in_flight", 0),
@@ -92,6 +96,13 @@ def platform_view(
         "drain_eta_seconds": None if stopped else drain_eta_s(waiting, quotas, batch_items),
         "last_error": with_instants(live.get("last_error") or queue.get("last_error")),
     }
+
+
+def _stopped_groups(live: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how many groups are stopped on their own, and those that are stopped longest."""
+    stopped = live.get("stopped_groups", ())
+    first = nlargest(_GROUPS_SHOWN, stopped, key=lambda group: group["until"])
+    return {"count": len(stopped), "items": [{**group, "until": instant(group["until"])} for group in first]}
 
 
 def drain_eta_s(waiting: int, quotas: list[dict[str, Any]], batch_items: int | None) -> float | None:

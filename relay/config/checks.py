@@ -129,6 +129,12 @@ def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
     for name in config.quotas:
         if name not in used:
             yield _at(("quotas", name), "W003", f"no platform uses the quota {quoted(name)}", at_key=True)
+    for name, platform in config.platforms.items():
+        for index, wanted in enumerate(platform.quotas):
+            if platform.group is None and wanted in config.quotas and config.quotas[wanted].per == "group":
+                place: KeyPath = ("platforms", name, "quotas", index)
+                text = f"{dotted(place)}: {quoted(wanted)} is per group, but platforms.{name} has no group"
+                yield _at(place, "W009", text, "set group:, such as shop_id; until then all its requests are one group")
     yield from _credentials(config)
     if not config.ingest.token:
         for index, address in enumerate(config.ingest.listen):

@@ -143,6 +143,11 @@ class PlatformSettings(Section):
         None,
         "JMESPath into the payload for the ordering key, such as order_id; the Relay-Key header wins. Not set: none.",
     )
+    group: JmesPath | None = setting(
+        None,
+        "JMESPath into the payload for the group, such as shop_id: a batch holds one group, groups take turns, and a "
+        "throttle stops one group. A payload without it is a dead letter. Not set: no groups.",
+    )
     coalesce: Literal["none", "latest"] = setting(
         "none",
         "latest: a newer callback of a key supersedes older ones not yet in a batch. For stock, not for payments.",

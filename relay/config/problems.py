@@ -65,6 +65,7 @@ CODES: dict[str, str] = {
     "W006": "the listener is open to others",
     "W007": "rotated refresh tokens are lost at a restart",
     "W008": "a credential is not used",
+    "W009": "a quota per group without groups",
 }
 """Every code and what it stands for. A code never changes its meaning; docs/config-errors.md explains each."""
 

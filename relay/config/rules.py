@@ -141,6 +141,11 @@ class Rule(Section):
     wait: Annotated[Wait | None, BeforeValidator(_wait_in_short), OrText(DURATION_PATTERN)] = setting(
         None, "With as: throttled, retry or auth: how long to leave the platform alone."
     )
+    scope: Literal["group", "platform"] | None = setting(
+        None,
+        "With as: throttled or retry on a platform with groups: what is left alone. Not set: the group the answer is "
+        "about. platform: all of them, for a limit that they share.",
+    )
 
     @model_validator(mode="after")
     @reading
@@ -161,4 +166,6 @@ class Rule(Section):
             raise BadValue("E030", "the rule has no condition, so it would hold for every answer", "add status: 2xx")
         if self.wait is not None and self.outcome not in (Outcome.THROTTLED, Outcome.RETRY, Outcome.AUTH):
             raise BadValue("E030", f"`wait` has no meaning with as: {self.outcome.value}", "remove it")
+        if self.scope is not None and self.outcome not in (Outcome.THROTTLED, Outcome.RETRY):
+            raise BadValue("E030", f"`scope` has no meaning with as: {self.outcome.value}", "remove it")
         return self

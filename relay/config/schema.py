@@ -95,6 +95,9 @@ class QuotaSettings(Section):
     burst: Annotated[int, Field(ge=1)] | None = setting(
         None, "Requests at most back to back, then the pace window/N. Not set: as many as the rate has free."
     )
+    per: Literal["group"] | None = setting(
+        None, "group: the limit holds for each group (such as a shop) by itself. Not set: for all together."
+    )
 
 
 class Origin(NamedTuple):
@@ -161,7 +164,7 @@ class Config(Section):
     def quota(self, name: str) -> Quota:
         """Return the shared quota called ``name``."""
         settings = self.quotas[name]
-        return Quota(name, settings.rate, settings.burst)
+        return Quota(name, settings.rate, settings.burst, per_group=settings.per == "group")
 
     def store_rules(self) -> StoreRules:
         """Return what a store acts on: shared quotas, private ones as ``platform:NAME``, and how long to keep."""

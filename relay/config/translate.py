@@ -14,9 +14,6 @@ from relay.config.yamlsource import KeyPath
 
 LATER: dict[str, frozenset[str]] = {
     "Config": frozenset({"alerts", "reconcile", "privacy"}),
-    "PlatformSettings": frozenset({"group"}),
-    "QuotaSettings": frozenset({"per"}),
-    "Rule": frozenset({"scope"}),
 }
 """Keys the format has room for, by section, that this version does not act on."""
 

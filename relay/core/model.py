@@ -3,7 +3,7 @@
 Plain data without behaviour that does I/O. Times are seconds on the relay clock (``core.clock``), sizes are bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
@@ -65,6 +65,7 @@ class NewCallback(NamedTuple):
     traceparent: str | None
     group: str
     body_bytes: int | None = None  # what it takes in a body, the envelope's item_bytes aside; None: its length
+    dead_reason: str | None = None  # it cannot be delivered as it is: accepted, and dead from the start
 
 
 class Accepted(NamedTuple):
@@ -144,16 +145,21 @@ class WaitUntil:
     """
 
     at: float
-    reason: str  # idle | limit | pace | linger | retry | share | concurrency
+    reason: str  # idle | limit | pace | linger | retry | throttled | share | concurrency
     missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a platform would send now."""
+    """What a platform would send now.
+
+    With ``group`` None the groups take turns: of those with something due that may send, the one next after the group
+    served last. A batch holds one group; "" is the group of a platform without groups, which ``closed`` and
+    ``resuming`` never name.
+    """
 
     platform: str
-    group: str
+    group: str | None
     max_items: int
     max_bytes: int  # of the whole body before compression
     frame_bytes: int  # of an envelope with no items
@@ -161,6 +167,8 @@ class Wish:
     linger_s: float
     turn: int  # counts this platform's batches: decides which lane leads
     probe: bool = False  # one batch to test an open breaker or a cooldown: no waiting for more
+    closed: Mapping[str, float] = field(default_factory=dict)  # groups that take no turn before a time
+    resuming: Mapping[str, bool] = field(default_factory=dict)  # their next one is a probe; of what was refused if True
 
 
 class ItemVerdict(NamedTuple):
@@ -260,7 +268,8 @@ class Settlement:
     ask: Ask | None = None
     resend: Resend | None = None
     split: Sequence[Sequence[int]] = ()  # each part becomes a frozen batch of its own, due at once
-    gate: dict[str, Any] | None = None  # the platform's gate as it now stands (policy.gate), to survive a restart
+    gate: dict[str, Any] | None = None  # the platform's gate as it now stands (policy.gate), to survive a restart;
+    # its "groups" are the stops that changed, None for one that is over
 
 
 @dataclass(frozen=True, slots=True)

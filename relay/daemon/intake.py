@@ -63,13 +63,15 @@ def _intake(name: str, platform: Platform) -> PlatformIntake:
     envelope = envelope_for(platform.envelope.stated())
     return PlatformIntake(
         name=name,
-        needs_json=envelope.needs_json or platform.key is not None,
+        needs_json=envelope.needs_json or platform.key is not None or platform.group is not None,
         expires_s=platform.expires,
         max_bytes=platform.batch.max_bytes,
         frame_bytes=envelope.frame_bytes,
         item_bytes=envelope.item_bytes,
         measure=_measure(platform, envelope),
         key=KeyPath(platform.key) if platform.key is not None else None,
+        group=KeyPath(platform.group) if platform.group is not None else None,
+        group_path=platform.group or "",
     )
 
 

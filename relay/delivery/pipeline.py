@@ -38,7 +38,7 @@ from relay.delivery.outgoing import asks_back, prepare, read
 from relay.delivery.sender import Request, Sender
 from relay.delivery.terms import Terms
 from relay.delivery.wakeup import Wakeup
-from relay.policy.batching import turn_of
+from relay.policy.batching import scattered, turn_of
 from relay.policy.gate import Gate
 from relay.policy.settling import Attempted, decide
 from relay.store.base import Outbox
@@ -85,8 +85,8 @@ class Pipeline:
         self._wakeup = Wakeup(clock)
         self._turn = 0
         self._flush = False
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._gate_kept: dict[str, Any] = gate.dump()
+        self._under_way: dict[asyncio.Task[None], str] = {}  # with the group each is for
+        self._gate_kept: dict[str, Any] = gate.dump_own()
         self._broken: BaseException | None = None
 
     @property
@@ -132,8 +132,9 @@ class Pipeline:
                 await self._sleep(claimed)
             else:
                 self._turn += 1
-                task = asyncio.create_task(self._deliver(claimed, first_after_stop=self.gate.resuming))
-                self._under_way.add(task)
+                first = self.gate.first_after_stop(claimed.group)
+                task = asyncio.create_task(self._deliver(claimed, first_after_stop=first))
+                self._under_way[task] = claimed.group
                 task.add_done_callback(self._delivered)
 
     async def drain(self, within_s: float) -> int:
@@ -150,16 +151,20 @@ class Pipeline:
     def _wish(self) -> Wish:
         terms, gate = self.terms, self.gate
         testing = gate.resuming and gate.suspicion.test
+        turn = scattered(self._turn) if terms.grouped else self._turn
+        closed, resuming = gate.groups.closed(self._clock.now(), self._under_way.values())
         return Wish(
             platform=terms.platform,
-            group="",
+            group=None,
             max_items=terms.max_items,
             max_bytes=terms.max_bytes,
             frame_bytes=terms.envelope.frame_bytes,
             item_bytes=terms.envelope.item_bytes,
             linger_s=terms.linger_s,
-            turn=turn_of(Lane.RETRY) if testing else self._turn,
+            turn=turn_of(Lane.RETRY) if testing else turn,
             probe=(gate.single_file and not testing) or self._flush,
+            closed=closed,
+            resuming=resuming,
         )
 
     async def _sleep(self, wait: WaitUntil) -> None:
@@ -258,12 +263,12 @@ class Pipeline:
 
     def _with_gate(self, settlement: Settlement) -> Settlement:
         """Carry the gate along when a restart would miss the change."""
-        gate, kept = self.gate.dump(), self._gate_kept
+        gate, kept, groups = self.gate.dump_own(), self._gate_kept, self.gate.groups.take_changes()
         fresh = gate["last_accepted_at"] - kept["last_accepted_at"] < _GATE_LAG_S
-        if fresh and {**gate, "last_accepted_at": 0} == {**kept, "last_accepted_at": 0}:
+        if fresh and not groups and {**gate, "last_accepted_at": 0} == {**kept, "last_accepted_at": 0}:
             return settlement
         self._gate_kept = gate
-        return replace(settlement, gate=gate)
+        return replace(settlement, gate={**gate, "groups": groups} if groups else gate)
 
     def _tell(self, batch: Batch, settlement: Settlement, *, was_open: bool) -> None:
         platform, result, events = self.terms.platform, settlement.result, self._events
@@ -296,8 +301,9 @@ class Pipeline:
                 events.expired(platform=platform, count=len(ending.seqs))
             else:
                 events.dead(platform=platform, count=len(ending.seqs), reason=ending.reason)
-        if self.gate.throttled and result.outcome is Outcome.THROTTLED:
-            wait_s = self.gate.stopped_until - result.ended_at
+        stop = self.gate.groups.get(batch.group)
+        if (self.gate.throttled or stop.throttled) and result.outcome is Outcome.THROTTLED:
+            wait_s = max(stop.stopped_until, self.gate.stopped_until) - result.ended_at
             events.throttled(platform=platform, wait_s=max(0.0, wait_s), reason=result.reason)
         if result.outcome is Outcome.PLAIN:
             events.plain_remembered(platform=platform)
@@ -307,7 +313,7 @@ class Pipeline:
             events.breaker_closed(platform=platform)
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
+        self._under_way.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken = error
         self._wakeup.wake()

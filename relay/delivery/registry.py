@@ -101,6 +101,7 @@ class Registry:
         gate.paused, gate.pause_reason = False, ""
         if not was_paused:
             gate.stopped_until = min(gate.stopped_until, self._clock.now())
+            gate.groups.release(self._clock.now())
             gate.breaker.probe_at = min(gate.breaker.probe_at, self._clock.now())
         await self._outbox.set_gate(name, gate.dump())
         self.changed(name, 0)
@@ -162,6 +163,10 @@ def _view(pipeline: Pipeline, now: float) -> dict[str, Any]:
         "probe_at": gate.opens_at(now) if gate.breaker.is_open or stopped else None,
         "throttled_until": gate.stopped_until if stopped and gate.throttled else None,
         "throttle_reason": gate.stop_reason if stopped and gate.throttled else "",
+        "stopped_groups": [
+            {"group": group, "reason": stop.stop_reason, "until": stop.stopped_until}
+            for group, stop in gate.groups.in_force(now)
+        ],
         "limited_until": pipeline.waits_until if limited else None,
         "waits_for": pipeline.wait_reason,
         "waits_until": pipeline.waits_until if pipeline.wait_reason else None,

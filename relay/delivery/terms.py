@@ -48,7 +48,10 @@ class Terms:
     codec: str
     budget: Budget
     breaker: BreakerTerms | None
-    rules: Sequence[Rule] = field(compare=False)  # compiled rules hold functions: ``stated`` compares instead
+    grouped: bool = False  # its groups take turns
+    rules: Sequence[Rule] = field(
+        default=(), compare=False
+    )  # compiled rules hold functions: ``stated`` compares instead
     stated: Platform | None = None
     auth: AnyCredential | None = None
     credential: str = ""  # the name under which ``auth`` is shared
@@ -108,6 +111,7 @@ def compile_terms(name: str, platform: Platform, credential: tuple[str, AnyCrede
         codec=platform.compress,
         budget=Budget(times=platform.retry.times, base_s=platform.retry.backoff.base, cap_s=platform.retry.backoff.cap),
         breaker=BreakerTerms(breaker.open_after, breaker.probe_every) if breaker else None,
+        grouped=platform.group is not None,
         rules=tuple(compile_rule(rule.model_dump(by_alias=True)) for rule in platform.classify),
         stated=platform,
         auth=credential[1] if credential else None,

@@ -7,7 +7,7 @@ way out before the commit is a ``Refusal``; there is no 202 that does not follow
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -145,9 +145,10 @@ class Handlers:
 
     async def _accept_one(self, row: NewCallback, held: Held) -> Answer:
         callback_id, headers = await self._commit_one(row, held)
-        body = b'{"id":"%b","platform":%b,"state":"pending"}' % (
+        body = b'{"id":"%b","platform":%b,"state":"%b"}' % (
             callback_id.encode("ascii"),
             msgspec.json.encode(row.platform),
+            b"pending" if row.dead_reason is None else b"dead",
         )
         return Answer(202, body, headers={"Location": f"/v1/callbacks/{callback_id}", **headers})
 
@@ -160,6 +161,7 @@ class Handlers:
         self._expiring(row.expires_s)
         replayed = len(accepted.duplicates)
         self._events.accepted(platform=row.platform, count=1 - replayed, duplicates=replayed)
+        self._tell_dead((row,), accepted.duplicates)
         return accepted.ids[0], _replayed(replayed > 0)
 
     async def _accept_many(
@@ -182,8 +184,19 @@ class Handlers:
         duplicates = len(accepted.duplicates)
         count = len(rows) - duplicates
         self._events.accepted(platform=platform.name, count=count, duplicates=duplicates)
+        self._tell_dead(rows, accepted.duplicates)
         body = msgspec.json.encode({"accepted": count, "duplicates": duplicates, "ids": accepted.ids})
         return Answer(202, body, headers=_replayed(count == 0))
+
+    def _tell_dead(self, rows: Sequence[NewCallback], duplicates: Collection[int]) -> None:
+        """Report the rows that were dead from the start, by platform and reason."""
+        dead = Counter(
+            (row.platform, row.dead_reason or "")
+            for index, row in enumerate(rows)
+            if row.dead_reason is not None and index not in duplicates
+        )
+        for (platform, reason), count in dead.items():
+            self._events.dead(platform=platform, count=count, reason=reason)
 
     async def accept_routed(self, request: BaseRequest, _values: Mapping[str, str]) -> Answer:
         """``POST /v1/callbacks``: the routes say which platforms get it; one commit for all of them."""
@@ -251,6 +264,8 @@ class Handlers:
             (repeated if index in accepted.duplicates else fresh).update(ids.keys())
         for platform in fresh | repeated:
             self._events.accepted(platform=platform, count=fresh[platform], duplicates=repeated[platform])
+        new = (post for index, post in enumerate(posts) if index not in accepted.duplicates)
+        self._tell_dead([row for post in new for row in post.rows], ())
         if fresh[UNROUTED]:
             self._events.dead(platform=UNROUTED, count=fresh[UNROUTED], reason=REASON)
         self._expiring(

@@ -14,6 +14,7 @@ from relay.web.problem import Refusal
 from relay.wire.extract import InvalidJson, check_json
 
 NDJSON = "application/x-ndjson"
+_MAX_GROUP = 255  # shop and account ids are short; what is longer is the wrong field
 # Lines parsed before other requests get their turn: about 5 ms.
 LINES_PER_TURN = 2000
 # 32 MiB of two-byte lines would become 4 GB of rows; real callbacks of 134 bytes on average fill it with this many.
@@ -37,6 +38,7 @@ class PlatformIntake:
     measure: Callable[[bytes, str | None, str | None], int] | None = None
     key: Callable[[bytes], str | None] | None = None  # raises InvalidJson
     group: Callable[[bytes], str | None] | None = None  # raises InvalidJson
+    group_path: str = ""  # where ``group`` looks, for people
 
 
 def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type: str | None) -> NewCallback:
@@ -44,7 +46,7 @@ def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type:
     if platform.measure is None:
         _check_fits(len(body), platform)
     try:
-        key, group = _look_inside(body, platform, wishes.key)
+        key, group, dead_reason = look_inside(body, platform, wishes.key)
         size = _measured(body, platform, key, wishes.event)
     except InvalidJson as error:
         raise Refusal("invalid_json", str(error)) from None
@@ -60,6 +62,7 @@ def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type:
         wishes.traceparent,
         group,
         size,
+        dead_reason,
     )
 
 
@@ -78,19 +81,30 @@ def _measured(payload: bytes, platform: PlatformIntake, key: str | None, event: 
     return size
 
 
-def _look_inside(payload: bytes, platform: PlatformIntake, key: str | None) -> tuple[str | None, str]:
-    """Return the ordering key and group; raises ``InvalidJson`` where JSON is needed and the payload is none."""
+_Inside = tuple[str | None, str, str | None]
+
+
+def look_inside(payload: bytes, platform: PlatformIntake, key: str | None) -> _Inside:
+    """Return ordering key, group, and why the callback is dead from the start.
+
+    Raises ``InvalidJson`` where JSON is needed and the payload is none. A payload without its group could only be sent
+    in the name of nobody, and refusing it would lose it: it is accepted as a dead letter.
+    """
     looked = False
     if key is None and platform.key is not None:
         key = platform.key(payload)
         looked = True
-    group = ""
+    group, dead_reason = "", None
     if platform.group is not None:
         group = platform.group(payload) or ""
         looked = True
+        if not group:
+            dead_reason = f"no group: {platform.group_path} is missing in the payload"
+        elif len(group) > _MAX_GROUP:
+            group, dead_reason = "", f"no group: {platform.group_path} is longer than {_MAX_GROUP} characters"
     if platform.needs_json and not looked:
         check_json(payload)
-    return key, group
+    return key, group, dead_reason
 
 
 def lines_of(body: bytes) -> list[bytes]:
@@ -125,7 +139,7 @@ def plain_rows(
             if len(line) > longest:
                 raise _line_too_large(number, longest)
             try:
-                key, group = look(line)
+                key, group, dead_reason = look(line)
                 if measured:
                     size = _measured(line, platform, key, event)
             except InvalidJson as error:
@@ -133,23 +147,27 @@ def plain_rows(
             except Refusal as refusal:
                 raise _on_line(refusal, number) from None
             repeat = None if request_key is None else f"{request_key}#{number}"
-            add(NewCallback(name, line, key, event, lane, expires_s, repeat, None, traceparent, group, size))
+            add(
+                NewCallback(
+                    name, line, key, event, lane, expires_s, repeat, None, traceparent, group, size, dead_reason
+                )
+            )
         yield rows
 
 
-def _reader(platform: PlatformIntake, header_key: str | None) -> Callable[[bytes], tuple[str | None, str]]:
-    """Return the cheapest function that does what ``_look_inside`` does for this request."""
+def _reader(platform: PlatformIntake, header_key: str | None) -> Callable[[bytes], _Inside]:
+    """Return the cheapest function that does what ``look_inside`` does for this request."""
     extract = platform.key
     if platform.group is None and extract is not None and header_key is None:
-        return lambda line: (extract(line), "")
+        return lambda line: (extract(line), "", None)
     if platform.group is None and platform.needs_json:
 
-        def check(line: bytes) -> tuple[str | None, str]:
+        def check(line: bytes) -> _Inside:
             check_json(line)
-            return header_key, ""
+            return header_key, "", None
 
         return check
-    return lambda line: _look_inside(line, platform, header_key)
+    return lambda line: look_inside(line, platform, header_key)
 
 
 def envelope_rows(
@@ -195,7 +213,7 @@ def _envelope_row(
     if len(payload) > longest:
         raise Refusal("too_large", f"its payload exceeds {longest} bytes", limit=longest)
     try:
-        key, group = _look_inside(payload, platform, key)
+        key, group, dead_reason = look_inside(payload, platform, key)
         size = _measured(payload, platform, key, event)
     except InvalidJson as error:
         raise Refusal("invalid_json", str(error)) from None
@@ -211,6 +229,7 @@ def _envelope_row(
         wishes.traceparent,
         group,
         size,
+        dead_reason,
     )
 
 

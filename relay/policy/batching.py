@@ -1,5 +1,8 @@
 """What goes into a batch: which lane leads, and when it is full."""
 
+from collections.abc import Sequence
+from zlib import crc32
+
 from relay.core.model import Lane, Wish
 
 # Who leads batch number n is _LEADERS[n % 10]: ten turns hold each lane but HIGH once, so each keeps one batch in ten
@@ -27,6 +30,25 @@ def lane_order(turn: int) -> tuple[Lane, ...]:
 def turn_of(lane: Lane) -> int:
     """Return a turn that ``lane`` leads."""
     return _LEADERS.index(lane)
+
+
+def scattered(count: int) -> int:
+    """Return a turn for batch number ``count`` of a platform whose groups take turns.
+
+    Counted on, the same group would meet the same leaders in every round whenever the number of groups has a divisor
+    in common with the ten turns, and a lane of it would starve.
+    """
+    return crc32(b"%d" % count)
+
+
+def packing_order(due: Sequence[Lane], *, probe: bool) -> list[Lane]:
+    """Return the lanes with something due that a batch takes from; a probe leaves out what was refused before.
+
+    The first request after a stop takes other callbacks where there are any: with the refused ones among them its
+    answer would say nothing new.
+    """
+    fresh: list[Lane] = [lane for lane in due if lane is not Lane.RETRY]
+    return fresh if probe and fresh else list(due)
 
 
 class Packer:

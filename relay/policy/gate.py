@@ -2,6 +2,9 @@
 
 A gate stops the *platform*, never a callback: what waits behind it stays where it is in the queue. After any stop one
 request goes first (``resuming``), taking other keys where there are any; the others follow when it was not refused.
+
+Where a platform has groups (shops), a throttle stops the group it was drawn by; pause, failures and breaker are the
+platform's. ``Gate.of`` gives the gate as the batches of one group see it.
 """
 
 import math
@@ -10,37 +13,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from relay.policy.backoff import backoff_s
+from relay.core.model import Batch
 from relay.policy.breaker import Breaker
+from relay.policy.groupstops import GroupStops
+from relay.policy.stop import Stop
 from relay.policy.suspicion import Suspicion
-
-_HINT_JITTER = 0.1  # a hinted stop ends up to a tenth late, so that many relays do not return in one moment
 
 
 @dataclass(slots=True)
-class Gate:
-    """One platform's gate. ``base_s`` and ``cap_s`` bound the growing stops; all times are relay-clock seconds."""
+class Gate(Stop):
+    """One platform's gate, a stop itself: of all its groups."""
 
     breaker: Breaker
-    base_s: float
-    cap_s: float
     paused: bool = False
     pause_reason: str = ""
-    stopped_until: float = 0.0
-    stop_reason: str = ""
-    throttled: bool = False  # the stop is the platform's wish rather than its failure
-    level: int = 0  # stops in a row without anything accepted
-    resuming: bool = False
     last_accepted_at: float = 0.0
     plain: bool = False  # 415: compressed bodies are not understood
-    suspicion: Suspicion = field(default_factory=Suspicion)
-    _stopped_at: float = 0.0
+    groups: GroupStops = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with no group stopped."""
+        self.groups = GroupStops(self.base_s, self.cap_s)
 
     def opens_at(self, now: float) -> float:
         """Return when a request may be claimed: ``now`` or earlier means at once, infinity means by an operator."""
-        if self.paused:
-            return math.inf
-        at = self.stopped_until if self.stopped_until > now else now
+        return math.inf if self.paused else self.ends_at(now)
+
+    def ends_at(self, now: float) -> float:
+        """Return when stop and breaker let a request go. What waits is due then: a pause has no time to be due at."""
+        at = max(now, self.stopped_until)
         return max(at, self.breaker.probe_at) if self.breaker.is_open else at
 
     @property
@@ -50,54 +51,44 @@ class Gate:
 
     def accepted(self, now: float) -> None:
         """An item got through: stops and failures are over."""
-        self.level, self.resuming, self.last_accepted_at = 0, False, now
+        self.end()
+        self.last_accepted_at = now
         self.breaker.accepted()
 
     def answered(self) -> None:
         """The platform answered without accepting or refusing to be talked to: a stop is over, failures are not."""
         self.resuming = False
 
-    def throttle(self, now: float, *, started_at: float, wait_s: float | None, reason: str, rng: random.Random) -> None:
-        """Stop until the hint, or by growing backoff. Answers to requests sent before a stop do not make it grow.
-
-        A hint that proved too short - the first request after it was refused again - does not shorten the backoff: a
-        platform that keeps saying "in 0 seconds" must not be asked in a hot loop.
-        """
-        until = self.stopped_until
-        fresh = started_at >= self._stopped_at
-        if wait_s is not None:
-            until = now + wait_s * (1.0 + _HINT_JITTER * rng.random())
-        if fresh and (wait_s is None or self.level):
-            until = max(until, now + backoff_s(self.level + 1, base_s=self.base_s, cap_s=self.cap_s, rng=rng))
-        self._stop(now, until, started_at=started_at, reason=reason, throttled=True)
-
     def failed(self, now: float, *, started_at: float, reason: str, rng: random.Random, back_off: bool) -> None:
         """Count a platform-level failure; with ``back_off`` the platform is also left alone for a growing time."""
         self.breaker.failed(now, reason)
-        if back_off and started_at >= self._stopped_at:
-            until = now + backoff_s(self.level + 1, base_s=self.base_s, cap_s=self.cap_s, rng=rng)
-            if self.breaker.is_open:
-                until = min(until, self.breaker.probe_at)  # the breaker's pace of probes holds, not a longer backoff
-            self._stop(now, until, started_at=started_at, reason=reason, throttled=False)
+        if back_off:
+            # with the breaker open its pace of probes holds, not a longer backoff
+            at_most = self.breaker.probe_at if self.breaker.is_open else math.inf
+            self.back_off(now, started_at=started_at, reason=reason, rng=rng, at_most=at_most)
 
-    def _stop(self, now: float, until: float, *, started_at: float, reason: str, throttled: bool) -> None:
-        if started_at >= self._stopped_at:
-            self.level += 1
-            self._stopped_at = now
-        if until >= self.stopped_until:
-            self.stopped_until, self.stop_reason, self.throttled = until, reason, throttled
-        self.resuming = True
+    def of(self, batch: Batch, *, scope: str) -> "GroupGate":
+        """Return the gate as ``batch`` meets it; ``scope`` (group or platform) is what a throttle stops."""
+        return GroupGate(self, batch, whole=scope == "platform" or not batch.group)
+
+    def first_after_stop(self, group: str) -> bool:
+        """Return whether a request of ``group`` sent now is the first after a stop, the platform's or its own."""
+        return self.resuming or self.groups.get(group).resuming
 
     def dump(self) -> dict[str, Any]:
-        """Return what a restart must know; ``last_accepted_at`` may lag behind, which only delays a dead letter."""
+        """Return what a restart must know; ``last_accepted_at`` may lag behind, which only delays a dead letter.
+
+        "groups" holds the stops of groups and is missing where there are none.
+        """
+        groups = self.groups.dump()
+        return {**self.dump_own(), "groups": groups} if groups else self.dump_own()
+
+    def dump_own(self) -> dict[str, Any]:
+        """Return the same without the groups, whose changes are kept one by one (``GroupStops.take_changes``)."""
         return {
+            **self.dump_stop(),
             "paused": self.paused,
             "pause_reason": self.pause_reason,
-            "stopped_until": self.stopped_until,
-            "stop_reason": self.stop_reason,
-            "throttled": self.throttled,
-            "level": self.level,
-            "resuming": self.resuming,
             "last_accepted_at": self.last_accepted_at,
             "plain": self.plain,
             "breaker": self.breaker.dump(),
@@ -107,11 +98,72 @@ class Gate:
         """Continue from ``dump``; keys of another version that are missing keep their start values."""
         self.paused = bool(kept.get("paused", False))
         self.pause_reason = str(kept.get("pause_reason", ""))
-        self.stopped_until = float(kept.get("stopped_until", 0.0))
-        self.stop_reason = str(kept.get("stop_reason", ""))
-        self.throttled = bool(kept.get("throttled", False))
-        self.level = int(kept.get("level", 0))
-        self.resuming = bool(kept.get("resuming", False))
+        self.load_stop(kept)
         self.last_accepted_at = float(kept.get("last_accepted_at", 0.0))
         self.plain = bool(kept.get("plain", False))
         self.breaker.load(kept.get("breaker", {}))
+        self.groups.load(kept.get("groups", {}))
+
+
+class GroupGate:
+    """A platform's gate as one batch meets it: throttles go to its group's stop, everything else to the platform."""
+
+    __slots__ = ("_batch", "_platform", "_stop", "_whole", "breaker")
+
+    def __init__(self, platform: Gate, batch: Batch, *, whole: bool) -> None:
+        self.breaker = platform.breaker
+        self._platform = platform
+        self._batch = batch
+        self._whole = whole
+        self._stop = platform.groups.get(batch.group)
+
+    @property
+    def suspicion(self) -> Suspicion:
+        """What is known against the items behind the same stop."""
+        return self._platform.suspicion if self._whole else self._stop.suspicion
+
+    @property
+    def last_accepted_at(self) -> float:
+        """When the platform last accepted anything."""
+        return self._platform.last_accepted_at
+
+    @property
+    def stopped_until(self) -> float:
+        """When the stops of platform and group are over."""
+        return max(self._platform.stopped_until, self._stop.stopped_until)
+
+    def opens_at(self, now: float) -> float:
+        """Return when the batch's items may go again; a pause leaves them due."""
+        return max(self._platform.ends_at(now), self._stop.stopped_until)
+
+    def remember_plain(self) -> None:
+        """Send no compressed bodies any more."""
+        self._platform.plain = True
+
+    def accepted(self, now: float) -> None:
+        """An item got through: stops and failures are over, and it bears witness to either suspicion."""
+        self._platform.accepted(now)
+        self._stop.end()
+        self._platform.groups.ended(self._batch.group)
+        if not self._whole:
+            self._platform.suspicion.accepted(item.seq for item in self._batch.items)
+
+    def answered(self) -> None:
+        """The platform answered without accepting or refusing to be talked to: a stop is over, failures are not."""
+        self._platform.answered()
+        self._stop.resuming = False
+        self._platform.groups.ended(self._batch.group)
+
+    def throttle(self, now: float, *, started_at: float, wait_s: float | None, reason: str, rng: random.Random) -> None:
+        """Stop the group, or the platform: where that was said, or too many of its groups are stopped already."""
+        group, groups = self._batch.group, self._platform.groups
+        stop: Stop = self._stop
+        if self._whole or groups.full(group, now):
+            stop = self._platform
+        else:
+            groups.keep(group, stop)
+        stop.throttle(now, started_at=started_at, wait_s=wait_s, reason=reason, rng=rng)
+
+    def failed(self, now: float, *, started_at: float, reason: str, rng: random.Random, back_off: bool) -> None:
+        """Count a failure of the platform."""
+        self._platform.failed(now, started_at=started_at, reason=reason, rng=rng, back_off=back_off)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from relay.core.model import Ask, Ending, Item, ItemVerdict, Outcome, Requeue, Settlement, State
 from relay.policy.attempted import Attempted, Budget
 from relay.policy.backoff import backoff_s
-from relay.policy.gate import Gate
+from relay.policy.gate import GroupGate
 
 _DONE = (Outcome.OK, Outcome.DUPLICATE)
 
@@ -19,7 +19,7 @@ Judged = Sequence[tuple[Item, ItemVerdict]]
 
 
 def settle_items(
-    settlement: Settlement, attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng: random.Random
+    settlement: Settlement, attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float, rng: random.Random
 ) -> Settlement:
     """Return what the verdicts per item change, and move ``gate``."""
     judged = list(zip(attempted.batch.items, attempted.verdict.items, strict=True))
@@ -79,7 +79,7 @@ def retried(
     attempted: Attempted,
     *,
     budget: Budget,
-    gate: Gate,
+    gate: GroupGate,
     now: float,
     rng: random.Random,
 ) -> Requeue | Ending:
@@ -101,7 +101,7 @@ def retried(
     return _dead(item, f"retries used up: {verdict.reason}", verdict)
 
 
-def _nothing_accepted(judged: Judged, attempted: Attempted, *, gate: Gate, now: float, rng: random.Random) -> None:
+def _nothing_accepted(judged: Judged, attempted: Attempted, *, gate: GroupGate, now: float, rng: random.Random) -> None:
     """Count the answer: as a failure when every item asks for a retry, towards a storm when none was throttled."""
     outcomes = {verdict.outcome for _, verdict in judged}
     reason = attempted.verdict.reason
@@ -119,7 +119,7 @@ def _nothing_accepted(judged: Judged, attempted: Attempted, *, gate: Gate, now: 
 
 
 def _throttle(
-    throttled: Judged, attempted: Attempted, *, gate: Gate, now: float, rng: random.Random
+    throttled: Judged, attempted: Attempted, *, gate: GroupGate, now: float, rng: random.Random
 ) -> list[tuple[Item, ItemVerdict]]:
     """Stop the platform for throttled items and return them; those that always draw it alone are treated as retries."""
     spared = [(item, verdict) for item, verdict in throttled if not gate.suspicion.convicted([item.seq])]

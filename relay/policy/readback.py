@@ -10,12 +10,12 @@ from dataclasses import replace
 from relay.core.model import Ending, Item, ItemVerdict, Outcome, Requeue, Resend, Settlement, State
 from relay.policy.attempted import Attempted, Budget
 from relay.policy.backoff import backoff_s
-from relay.policy.gate import Gate
+from relay.policy.gate import GroupGate
 from relay.policy.itemwise import retried
 
 
 def settle_read_back(
-    settlement: Settlement, attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng: random.Random
+    settlement: Settlement, attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float, rng: random.Random
 ) -> Settlement:
     """Return what the read-back changes, and move ``gate``."""
     batch, verdict = attempted.batch, attempted.verdict
@@ -56,7 +56,7 @@ def settle_read_back(
             return replace(settlement, held=[item.seq])
 
 
-def _failed(attempted: Attempted, *, gate: Gate, now: float, rng: random.Random, back_off: bool) -> None:
+def _failed(attempted: Attempted, *, gate: GroupGate, now: float, rng: random.Random, back_off: bool) -> None:
     """Count a failure of the platform, and stop where it says for how long."""
     verdict, started_at = attempted.verdict, attempted.started_at
     gate.failed(now, started_at=started_at, reason=verdict.reason, rng=rng, back_off=back_off)

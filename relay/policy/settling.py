@@ -21,15 +21,24 @@ from relay.core.model import (
 )
 from relay.policy.attempted import Attempted, Budget, ReadBack
 from relay.policy.backoff import backoff_s
-from relay.policy.gate import Gate
+from relay.policy.gate import Gate, GroupGate
 from relay.policy.itemwise import settle_items, unclear
 from relay.policy.readback import settle_read_back
 
 __all__ = ["Attempted", "Budget", "ReadBack", "decide"]
 
 
+# Who cannot be reached or lets nobody in does so for every group, and so does the Retry-After that comes with it.
+_OF_THE_PLATFORM = (Outcome.DOWN, Outcome.AUTH)
+
+
 def decide(attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng: random.Random) -> Settlement:
     """Return what the answer changes, and move ``gate``. Each item of the batch is named in exactly one part."""
+    scope = "platform" if attempted.verdict.outcome in _OF_THE_PLATFORM else attempted.verdict.scope
+    return _decide(attempted, budget=budget, gate=gate.of(attempted.batch, scope=scope), now=now, rng=rng)
+
+
+def _decide(attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float, rng: random.Random) -> Settlement:
     batch, verdict = attempted.batch, attempted.verdict
     settlement = Settlement(
         batch=batch.number, attempt_id=batch.attempt_id, platform=batch.platform, result=attempted.result
@@ -64,7 +73,7 @@ def decide(attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng:
             return _retried(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
         case Outcome.PLAIN:
             gate.answered()
-            gate.plain = True
+            gate.remember_plain()
             return replace(settlement, resend=Resend(due_at=now, charge=False, reason=verdict.reason))
         case Outcome.SPLIT | Outcome.REJECT:
             return _refused(settlement, attempted, gate=gate, now=now)
@@ -72,7 +81,7 @@ def decide(attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng:
             return _unrecognised(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
 
 
-def _obey(attempted: Attempted, *, gate: Gate, now: float, rng: random.Random) -> None:
+def _obey(attempted: Attempted, *, gate: GroupGate, now: float, rng: random.Random) -> None:
     """Stop for a Retry-After that came with a failure rather than a throttle."""
     if attempted.verdict.wait_s:
         gate.throttle(
@@ -93,7 +102,7 @@ def _back(items: Sequence[Item], due_at: float, verdict: Verdict) -> Requeue:
 
 
 def _throttled(
-    settlement: Settlement, attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng: random.Random
+    settlement: Settlement, attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float, rng: random.Random
 ) -> Settlement:
     batch, verdict = attempted.batch, attempted.verdict
     seqs = _seqs(batch.items)
@@ -111,7 +120,7 @@ def _throttled(
 
 
 def _retried(
-    settlement: Settlement, attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng: random.Random
+    settlement: Settlement, attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float, rng: random.Random
 ) -> Settlement:
     """Send the same batch again while an item has budget and time; else end its items, unless it is an outage.
 
@@ -146,7 +155,7 @@ def _retried(
     return replace(settlement, endings=endings)
 
 
-def _refused(settlement: Settlement, attempted: Attempted, *, gate: Gate, now: float) -> Settlement:
+def _refused(settlement: Settlement, attempted: Attempted, *, gate: GroupGate, now: float) -> Settlement:
     """Bisect a refused batch until the poison item stands alone; only that one dies."""
     batch, verdict = attempted.batch, attempted.verdict
     probing = gate.breaker.is_open
@@ -171,7 +180,7 @@ def _refused(settlement: Settlement, attempted: Attempted, *, gate: Gate, now: f
 
 
 def _unrecognised(
-    settlement: Settlement, attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng: random.Random
+    settlement: Settlement, attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float, rng: random.Random
 ) -> Settlement:
     batch, verdict = attempted.batch, attempted.verdict
     probing = gate.breaker.is_open
@@ -211,7 +220,7 @@ def _unsent(settlement: Settlement, attempted: Attempted, *, now: float) -> Sett
     )
 
 
-def _put_back(settlement: Settlement, attempted: Attempted, *, gate: Gate, now: float) -> Settlement:
+def _put_back(settlement: Settlement, attempted: Attempted, *, gate: GroupGate, now: float) -> Settlement:
     """A refused probe proves nothing against its items; what may have been applied keeps its id."""
     batch, verdict = attempted.batch, attempted.verdict
     due_at = gate.opens_at(now)

@@ -87,6 +87,13 @@ class Turns(Generic[Party]):
             waiter.passed += 1
         return self.waiting_for_others()
 
+    def stale(self, now: float) -> bool:
+        """Return whether all who wait were told a time and did not come, so that nobody would miss this line.
+
+        Who waits without a time waits for an answer; the caller knows that none is due.
+        """
+        return all(waiter.until == math.inf or waiter.until + GRACE_S <= now for waiter in self._line.values())
+
     def waiting_for_others(self) -> list[Party]:
         """Return who was told to wait for its share."""
         return [party for party, waiter in self._line.items() if waiter.share]

@@ -170,12 +170,10 @@ class MemoryStore:
                 assert post.idempotency_key is not None
                 placed.append(self._routed[post.idempotency_key][1])
                 continue
-            placed.append({row.platform: self._enqueue(row, now, post.idempotency_key).seq for row in post.rows})
+            rows = [row._replace(dead_reason=post.dead_reason or row.dead_reason) for row in post.rows]
+            placed.append({row.platform: self._enqueue(row, now, post.idempotency_key).seq for row in rows})
             if post.idempotency_key is not None:
                 self._routed[post.idempotency_key] = (digests[post.idempotency_key], placed[-1])
-            if post.dead_reason is not None:
-                for seq in placed[-1].values():
-                    self._shelf.finish(self._shelf.rows[seq], State.DEAD, post.dead_reason, now)
         self._notify()
         ids = [{platform: encode_id(seq, self._tag) for platform, seq in seqs.items()} for seqs in placed]
         return AcceptedPosts(ids, frozenset(range(len(posts))) - fresh)
@@ -222,6 +220,10 @@ class MemoryStore:
             due_at=now,
             place=seq,
         )
+        if new.dead_reason is not None:
+            self._shelf.add(row)
+            self._shelf.finish(row, State.DEAD, new.dead_reason, now)
+            return row
         if new.key is not None and self._platform_rules(new.platform).coalesce:
             older = self._shelf.behind(row)
             if older:
@@ -247,7 +249,7 @@ class MemoryStore:
         if not self._batches.settle(settlement, self.clock.now(), blocks=blocks):
             return
         if settlement.gate is not None:
-            self._gates[settlement.platform] = copy.deepcopy(settlement.gate)
+            self._keep_gate(settlement.platform, settlement.gate)
         self._notify()
 
     async def gates(self) -> Mapping[str, dict[str, Any]]:
@@ -256,7 +258,14 @@ class MemoryStore:
 
     async def set_gate(self, platform: str, gate: dict[str, Any]) -> None:
         """Keep a platform's gate."""
-        self._gates[platform] = copy.deepcopy(gate)
+        self._keep_gate(platform, gate)
+
+    def _keep_gate(self, platform: str, gate: Mapping[str, Any]) -> None:
+        """Keep a gate, and of its groups' stops those it names; None is one that is over."""
+        stops = {**self._gates.get(platform, {}).get("groups", {}), **gate.get("groups", {})}
+        stops = {group: stop for group, stop in stops.items() if stop is not None}
+        kept = {name: value for name, value in gate.items() if name != "groups"}
+        self._gates[platform] = copy.deepcopy({**kept, "groups": stops} if stops else kept)
 
     def watch(self, changed: Callable[[str, int], None]) -> None:
         """Call ``changed`` after each change that gives a platform something to do."""
@@ -328,7 +337,9 @@ class MemoryStore:
             if live and expires_at > now:
                 break
             heapq.heappop(heap)
-            if live and row is not None and not row.frozen and not row.held:
+            if live and row is not None and row.frozen:
+                self._batches.expire(row.frozen, now)
+            elif live and row is not None and not row.held:
                 self._shelf.finish(row, State.EXPIRED, "expired", now)
         self._notify()
         return heap[0][0] if heap else math.inf

@@ -7,11 +7,13 @@ shared quota.
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from relay.core.ids import encode_id
 from relay.core.model import Batch, Item, Lane, Settlement, State, WaitUntil, Wish
-from relay.policy.batching import Packer, lane_order
+from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.memory_rows import Attempt, Frozen, Heads, Row, Shelf
+from relay.store.rotation import Waiting, rotate
 from relay.store.slots import Sent, Slots
 
 
@@ -26,7 +28,8 @@ class Batches:
         self._number = 0
         self._attempt_id = 0
         self._frozen: dict[int, Frozen] = {}
-        self._of: dict[tuple[str, str], dict[int, Frozen]] = {}
+        self._of: dict[str, dict[int, Frozen]] = {}
+        self._served: dict[str, str] = {}  # the group served last
         self._loose: deque[int] = deque()  # attempts that no kept row shows, oldest first
 
     def in_flight(self, row: Row) -> bool:
@@ -35,7 +38,35 @@ class Batches:
         return batch is not None and bool(batch.attempt_id)
 
     def claim(self, wish: Wish, now: float) -> Batch | WaitUntil:
-        """Take a slot and a frozen or a fresh batch, or say until when to wait.
+        """Take a slot and a frozen or a fresh batch, or say until when to wait."""
+        if wish.group is not None:
+            return self._claim(wish, wish.group, now)
+        groups = self._groups(wish.platform, now)
+        if all(waiting.group == "" for waiting in groups):
+            self._served.pop(wish.platform, None)
+            return self._claim(replace(wish, group=""), "", now)
+        last = self._served.get(wish.platform, "")
+        groups.sort(key=lambda waiting: (waiting.group <= last, waiting.group))
+        claimed = rotate(
+            wish, now, groups=groups, slots=self._slots, claim=lambda own: self._claim(own, own.group or "", now)
+        )
+        if isinstance(claimed, Batch):
+            self._served[wish.platform] = claimed.group
+        return claimed
+
+    def _groups(self, platform: str, now: float) -> list[Waiting]:
+        """Return the groups of a platform that have something."""
+        heads = self._shelf.groups(platform, now)
+        resends: dict[str, float] = {}
+        for batch in self._of.get(platform, {}).values():
+            if not batch.attempt_id and batch.expires_at > now:
+                resends[batch.group] = min(batch.due_at, resends.get(batch.group, math.inf))
+        return [
+            Waiting(group, heads.get(group, math.inf), resends.get(group, math.inf)) for group in {*heads, *resends}
+        ]
+
+    def _claim(self, wish: Wish, group: str, now: float) -> Batch | WaitUntil:
+        """Claim for one group.
 
         The first lane of the turn with something due decides; frozen batches count as ``RETRY`` and go before loose
         retries. They gain nothing by waiting, so one that is due goes where a fresh batch would wait for the pace;
@@ -43,41 +74,45 @@ class Batches:
         fresh work first: the same batch again would only show again that it fails.
         """
         order = lane_order(wish.turn)
-        heads = self._shelf.heads(wish.platform, wish.group)
-        due = [lane for lane in order if heads.next_at(lane) <= now]
-        resend, resend_at = self._resend(wish, now)
+        heads = self._shelf.heads(wish.platform, group)
+        due = packing_order([lane for lane in order if heads.next_at(lane, now) <= now], probe=wish.probe)
+        resend, resend_at = self._resend(wish.platform, group, now)
         if not due and resend is None:
-            return self._nothing_due(heads, resend_at)
-        wait = self._slots.ready(wish.platform, wish.group, now)
+            return self._nothing_due(heads, resend_at, now)
+        wait = self._slots.ready(wish.platform, group, now)
         if wait is not None:
             return wait
         retry_leads = not due or (not wish.probe and order.index(Lane.RETRY) <= order.index(due[0]))
         if resend is not None and retry_leads:
             return self._send(resend, wish, now)
         hasty = wish.probe or (resend is not None and order[0] in due)
-        fresh = self._pack(wish, heads, due, now, hasty=hasty)
+        fresh = self._pack(wish, group, heads, due, now, hasty=hasty)
         if isinstance(fresh, Frozen):
             return self._send(fresh, wish, now)
         if resend is not None:
             return self._send(resend, wish, now)
         if fresh is None:
-            return self._nothing_due(heads, resend_at)
+            return self._nothing_due(heads, resend_at, now)
         return WaitUntil(min(fresh.at, resend_at), fresh.reason, fresh.missing)
 
-    def _resend(self, wish: Wish, now: float) -> tuple[Frozen | None, float]:
+    def _resend(self, platform: str, group: str, now: float) -> tuple[Frozen | None, float]:
         """Return the frozen batch to send next (parts of a split first) when one is due, and when the first is."""
-        waiting = [batch for batch in self._of.get((wish.platform, wish.group), {}).values() if not batch.attempt_id]
+        waiting = [
+            batch
+            for batch in self._of.get(platform, {}).values()
+            if batch.group == group and not batch.attempt_id and batch.expires_at > now
+        ]
         due = [batch for batch in waiting if batch.due_at <= now]
         best = min(due, key=lambda batch: (not batch.part, batch.due_at, batch.number), default=None)
         return best, min((batch.due_at for batch in waiting), default=math.inf)
 
     @staticmethod
-    def _nothing_due(heads: Heads, resend_at: float) -> WaitUntil:
-        at = min(resend_at, *(heads.next_at(lane) for lane in Lane))
+    def _nothing_due(heads: Heads, resend_at: float, now: float) -> WaitUntil:
+        at = min(resend_at, heads.first_at(now))
         return WaitUntil(at, "idle" if at == math.inf else "retry")
 
     def _pack(
-        self, wish: Wish, heads: Heads, lanes: Iterable[Lane], now: float, *, hasty: bool
+        self, wish: Wish, group: str, heads: Heads, lanes: Iterable[Lane], now: float, *, hasty: bool
     ) -> Frozen | WaitUntil | None:
         """Freeze a fresh batch; or return all to their places and say until when to gather, None without any."""
         packer = Packer(wish)
@@ -87,8 +122,6 @@ class Batches:
                 row = heads.pop_due(lane, now)
                 if row is None:
                     break
-                if row.expires_at <= now:
-                    continue  # left to expire(); it is never sent again
                 if packer.offer(row.bytes):
                     taken.append((row, lane))
                 else:
@@ -96,14 +129,14 @@ class Batches:
         if not taken:
             return None
         if not packer.full and not hasty:
-            pace_at = self._slots.partial_at(wish.platform, wish.group, now)
+            pace_at = self._slots.partial_at(wish.platform, group, now)
             linger_at = min(row.due_at for row, _ in taken) + wish.linger_s
             at = max(pace_at, linger_at)
             if at > now:
                 for row, lane in taken:
                     heads.push(row, lane)
                 return WaitUntil(at, "linger" if linger_at > pace_at else "pace", packer.missing)
-        return self._freeze(wish.platform, wish.group, [row.seq for row, _ in taken], now)
+        return self._freeze(wish.platform, group, [row.seq for row, _ in taken], now)
 
     def _freeze(
         self, platform: str, group: str, seqs: Sequence[int], now: float, root: int | None = None, *, ask: bool = False
@@ -119,11 +152,12 @@ class Batches:
             created_at=now,
             root=number if root is None else root,
             due_at=now,
+            expires_at=math.inf if ask else max(self._shelf.rows[seq].expires_at for seq in seqs),
             part=root is not None,
             confirm=ask,
         )
         self._frozen[number] = batch
-        self._of.setdefault((platform, group), {})[number] = batch
+        self._of.setdefault(platform, {})[number] = batch
         for seq in seqs:
             row = self._shelf.rows[seq]
             row.batch_id = batch.id
@@ -194,11 +228,23 @@ class Batches:
             for seq in batch.seqs:
                 self._shelf.rows[seq].maybe_applied = True
         if settlement.resend is None:
-            del self._frozen[batch.number]
-            del self._of[batch.platform, batch.group][batch.number]
+            self._drop(batch)
         self._end(settlement, now, blocks=blocks)
         self._return(settlement, batch, now)
         return True
+
+    def expire(self, number: int, now: float) -> None:
+        """End a batch that waits for its re-send with all its items over their time; leave any other as it is."""
+        batch = self._frozen[number]
+        if batch.attempt_id or batch.expires_at > now:
+            return
+        self._drop(batch)
+        for seq in batch.seqs:
+            self._shelf.finish(self._shelf.rows[seq], State.EXPIRED, "expired", now)
+
+    def _drop(self, batch: Frozen) -> None:
+        del self._frozen[batch.number]
+        del self._of[batch.platform][batch.number]
 
     def _end(self, settlement: Settlement, now: float, *, blocks: bool) -> None:
         """Carry out the parts that end items."""
@@ -224,8 +270,9 @@ class Batches:
                 row.maybe_applied |= again.maybe_applied
                 row.reason = again.reason
                 row.message = again.message or row.message
-                retried = row.lane is Lane.NORMAL and row.spent > 0
-                shelf.requeue(row, again.due_at, Lane.RETRY if retried else row.lane)
+                # In its old lane a callback that was out once would go behind the whole backlog; among retries it
+                # keeps their share.
+                shelf.requeue(row, again.due_at, Lane.RETRY if row.lane is Lane.NORMAL else row.lane)
         for seq in settlement.held:
             rows[seq].reason = settlement.result.reason
             shelf.hold(rows[seq])
@@ -234,8 +281,11 @@ class Batches:
             for seq in batch.seqs:
                 rows[seq].spent += settlement.resend.charge
                 rows[seq].reason = settlement.resend.reason
+                shelf.watch_expiry(rows[seq])
         for part in settlement.split:
             self._freeze(batch.platform, batch.group, part, now, root=batch.root)
+            for seq in part:
+                shelf.watch_expiry(rows[seq])
             shelf.freed[batch.platform] = shelf.freed.get(batch.platform, 0) + len(part)
         if settlement.ask is not None:
             for seq in settlement.ask.seqs:

@@ -84,6 +84,7 @@ class Frozen:
     created_at: float
     root: int
     due_at: float
+    expires_at: float  # of the item that expires last; a read-back still finds out what became of it
     part: bool = False  # came from a split
     confirm: bool = False  # a read-back
     attempt: int = 0
@@ -118,20 +119,27 @@ class Heads:
         row.stamp += 1
         heapq.heappush(self._lanes[lane], (row.due_at, row.place, row.seq, row.stamp))
 
-    def next_at(self, lane: Lane) -> float:
-        """Return when the lane's first row is due; infinite when there is none."""
+    def next_at(self, lane: Lane, now: float) -> float:
+        """Return when the lane's first row is due; infinite when there is none.
+
+        Rows over their time are dropped: they are left to ``expire`` and never sent again.
+        """
         heap = self._lanes[lane]
         while heap:
             due_at, _, seq, stamp = heap[0]
             row = self._rows.get(seq)
-            if row is not None and row.stamp == stamp:
+            if row is not None and row.stamp == stamp and row.expires_at > now:
                 return due_at
             heapq.heappop(heap)
         return math.inf
 
+    def first_at(self, now: float) -> float:
+        """Return when the first row of all lanes is due; infinite when there is none."""
+        return min(self.next_at(lane, now) for lane in Lane)
+
     def pop_due(self, lane: Lane, now: float) -> Row | None:
         """Take out the lane's next row if it is due; one that is not used must be pushed again."""
-        if self.next_at(lane) > now:
+        if self.next_at(lane, now) > now:
             return None
         return self._rows[heapq.heappop(self._lanes[lane])[2]]
 
@@ -148,14 +156,24 @@ class Shelf:
         # Ended rows in the order they ended, for pruning: those kept short (delivered, superseded), those kept long.
         self.ended: tuple[deque[tuple[float, int]], deque[tuple[float, int]]] = (deque(), deque())
         self._keys: dict[tuple[str, str], _KeyLine] = {}
-        self._heads: dict[tuple[str, str], Heads] = {}
+        self._heads: dict[str, dict[str, Heads]] = {}
 
     def heads(self, platform: str, group: str) -> Heads:
         """Return the claimable rows of a platform's group."""
-        heads = self._heads.get((platform, group))
+        groups = self._heads.setdefault(platform, {})
+        heads = groups.get(group)
         if heads is None:
-            heads = self._heads[platform, group] = Heads(self.rows)
+            heads = groups[group] = Heads(self.rows)
         return heads
+
+    def groups(self, platform: str, now: float) -> dict[str, float]:
+        """Return when the first row of each group with claimable rows is due; forgets groups without any."""
+        groups = self._heads.get(platform, {})
+        first = {group: heads.first_at(now) for group, heads in groups.items()}
+        for group, at in first.items():
+            if at == math.inf:
+                del groups[group]
+        return {group: at for group, at in first.items() if at < math.inf}
 
     def count(self, platform: str, word: str, change: int) -> None:
         """Move a stored total."""
@@ -172,6 +190,10 @@ class Shelf:
         if row.key is not None:
             self._line(row).rows += 1
         self._enter(row)
+        self.watch_expiry(row)
+
+    def watch_expiry(self, row: Row) -> None:
+        """Let ``expiries`` show when the row's time is over."""
         heapq.heappush(self.expiries, (row.expires_at, row.seq))
 
     def behind(self, row: Row) -> list[Row]:
@@ -205,7 +227,7 @@ class Shelf:
         row.due_at = due_at
         row.lane = lane
         self._enter(row)
-        heapq.heappush(self.expiries, (row.expires_at, row.seq))
+        self.watch_expiry(row)
 
     def finish(self, row: Row, state: State, reason: str, now: float, *, blocks: bool = False) -> None:
         """End a pending row. With ``blocks`` its key waits until it is revived, dropped or pruned."""
@@ -235,7 +257,7 @@ class Shelf:
         row.expires_at = now + row.expires_s
         self._unblock(row)
         self._enter(row)
-        heapq.heappush(self.expiries, (row.expires_at, row.seq))
+        self.watch_expiry(row)
 
     def supersede(self, row: Row, by: str, reason: str, now: float) -> None:
         """Let the callback with the id ``by`` stand for a dead row from now on."""

@@ -38,7 +38,7 @@ class _Line:
         self._burst = Burst(quota.burst, quota.rates) if quota.burst and quota.rates else None
         self._answers = AnswerTime()
         self._last_at: float | None = None
-        self.turns: Turns[tuple[str, str]] = Turns()
+        self.turns: Turns[str] = Turns()  # platforms; among its groups a platform takes turns itself (store.rotation)
 
     def resize(self, quota: Quota) -> None:
         """Put new limits over the same windows in force."""
@@ -105,8 +105,8 @@ class _Line:
     def idle(self, now: float) -> bool:
         """Say whether dropping this line and starting a new one would make no difference."""
         return (
-            not self.turns
-            and not any(window.used(now) for window in self._windows)
+            not any(window.used(now) for window in self._windows)
+            and self.turns.stale(now)
             and self.partial_at(now) <= now
             and (self._burst is None or self._burst.free_at(now) <= now)
         )
@@ -233,15 +233,18 @@ class Slots:
         for slots in limited:
             slots.restore([row for row in rows if row.platform in slots.members], now)
 
-    def _lines(self, platform: str, group: str, now: float) -> list[_Line]:
-        return [slots.line(group, now) for slots in self._named.get(platform, ())]
+    def _lines(self, platform: str, group: str | None, now: float) -> list[_Line]:
+        """Return the lines of one group, or those that all groups share."""
+        named = self._named.get(platform, ())
+        return [slots.line(group or "", now) for slots in named if group is not None or not slots.quota.per_group]
 
-    def ready(self, platform: str, group: str, now: float) -> WaitUntil | None:
+    def ready(self, platform: str, group: str | None, now: float) -> WaitUntil | None:
         """Return None when the platform may send now, else until when it waits and why (``limit`` or ``share``).
 
-        A refused party waits in line; one that is let through leaves it, whether or not it sends.
+        With ``group`` None only the quotas that all its groups share are asked. A refused platform waits in line; one
+        that is let through leaves it, whether or not it sends.
         """
-        party = (platform, group)
+        party = platform
         lines = self._lines(platform, group, now)
         frees = [line.free_at(now) for line in lines]
         at = max(frees, default=now)
@@ -261,8 +264,8 @@ class Slots:
                 line.turns.leave(party)
         return WaitUntil(at, "share") if at > now else None
 
-    def partial_at(self, platform: str, group: str, now: float) -> float:
-        """Return from when on the pace lets a partial batch go (SPEC 6, "When to send")."""
+    def partial_at(self, platform: str, group: str | None, now: float) -> float:
+        """Return from when on the pace lets a partial batch go (SPEC 6, "When to send"); of any group when None."""
         return max((line.partial_at(now) for line in self._lines(platform, group, now)), default=0.0)
 
     def take(self, platform: str, group: str, attempt_id: int, now: float) -> None:
@@ -270,7 +273,7 @@ class Slots:
         self._open[attempt_id] = Sent(attempt_id, platform, group, now, None, 0.0)
         for line in self._lines(platform, group, now):
             line.take(attempt_id, now)
-            self._wakes.update(waiting for waiting, _ in line.turns.served((platform, group)))
+            self._wakes.update(line.turns.served(platform))
 
     def release(self, attempt_id: int, at: float, answer_s: float) -> None:
         """Start the way back of an attempt's slots: its answer or failure was seen ``at``, ``answer_s`` after the
@@ -281,7 +284,7 @@ class Slots:
             return
         for line in self._lines(row.platform, row.group, at):
             line.release(attempt_id, at, answer_s)
-            self._wakes.update(waiting for waiting, _ in line.turns.waiting_for_answers())
+            self._wakes.update(line.turns.waiting_for_answers())
 
     def forget(self, attempt_id: int) -> None:
         """Give an attempt's slots back at once: its claim was rolled back, nothing was sent."""
@@ -290,8 +293,8 @@ class Slots:
             return
         for line in self._lines(row.platform, row.group, row.started_at):
             line.forget(attempt_id)
-            self._wakes.update(waiting for waiting, _ in line.turns.waiting_for_others())
-            self._wakes.update(waiting for waiting, _ in line.turns.waiting_for_answers())
+            self._wakes.update(line.turns.waiting_for_others())
+            self._wakes.update(line.turns.waiting_for_answers())
 
     def drain_wakes(self) -> set[str]:
         """Return, once, the platforms whose wait was shortened by another's send or answer.

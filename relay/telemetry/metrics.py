@@ -38,7 +38,7 @@ REASONS = frozenset(
             "storm",
             "unbuildable",
             "unrouted",
-            "unrouted",
+            "no_group",
         ),
     )
 )
@@ -57,6 +57,7 @@ _PHRASES = {
     "retries used up": "exhausted",
     "rejected": "reject",
     "relay error": "crash",
+    "no group": "no_group",
     "no token": "auth",
 }
 _CODES = {"3": "redirect", "4": "client_error", "5": "server_error"}

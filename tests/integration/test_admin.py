@@ -70,6 +70,23 @@ async def test_a_platform_shows_the_state_that_explains_most(
     assert (view["state"], view["reason"]) == (state, reason)
 
 
+async def test_a_platform_shows_its_stopped_groups(call: Caller) -> None:
+    """How many groups are stopped on their own, and those stopped longest with reason and time; it stays ``ok``."""
+    stops = [{"group": f"shop{n}", "reason": "429 Too Many Requests", "until": START + n} for n in range(1, 41)]
+    call.side.control.facts["shop-a"] = {"stopped_groups": stops}
+
+    _, view = await call("GET", "/v1/platforms/shop-a")
+    _, other = await call("GET", "/v1/platforms/shop-b")
+
+    assert view["state"] == "ok"
+    assert view["stopped_groups"]["count"] == 40
+    assert [group["group"] for group in view["stopped_groups"]["items"]] == [f"shop{n}" for n in range(40, 30, -1)]
+    assert view["stopped_groups"]["items"][0] == {
+        "group": "shop40", "reason": "429 Too Many Requests", "until": "2026-09-21T14:14:00.000Z",
+    }  # fmt: skip
+    assert other["stopped_groups"] == {"count": 0, "items": []}
+
+
 async def test_a_platform_shows_its_queue_and_quota(call: Caller) -> None:
     """Pending, age of the oldest, quota windows and the drain time; times as UTC, durations as seconds."""
     await call.side.accept(2500)
@@ -194,6 +211,9 @@ async def test_one_callback_tells_why_it_waits(call: Caller) -> None:
     assert first["waiting"] == {"for": "slot", "until": None}
     assert second["waiting"] == {"for": "breaker", "until": "2026-09-21T14:13:38.000Z"}
     assert third["waiting"] == {"for": "pace", "until": "2026-09-21T14:13:20.600Z"}
+    call.side.control.facts["shop-a"] = {"stopped_groups": [{"group": "", "reason": "429", "until": START + 5}]}
+    _, fourth = await call("GET", f"/v1/callbacks/{callback_id}")
+    assert fourth["waiting"] == {"for": "throttled", "until": "2026-09-21T14:13:25.000Z"}
     assert "payload" not in first
     status, problem = await call("GET", "/v1/callbacks/NOSUCHID")
     assert (status, problem["code"]) == (404, "unknown_callback")

@@ -126,7 +126,13 @@ PLATFORMS = {
         name="small", needs_json=True, expires_s=60.0, max_bytes=100, frame_bytes=1, item_bytes=1, lane=Lane.LOW
     ),
     "grouped": PlatformIntake(
-        name="grouped", needs_json=True, expires_s=60.0, max_bytes=2 * 1024 * 1024, group=KeyPath("shop_id")
+        name="grouped",
+        needs_json=True,
+        expires_s=60.0,
+        max_bytes=2 * 1024 * 1024,
+        group=KeyPath("shop_id"),
+        group_path="shop_id",
+        key=KeyPath("order_id"),
     ),
 }
 
@@ -193,6 +199,32 @@ async def test_headers_win_and_defaults_fill(relay: Relay):
     assert (first.key, first.traceparent) == ("k", trace)
     assert (second.lane, second.expires_s, second.traceparent, second.key) == (Lane.LOW, 60.0, None, None)
     assert third.group == "7"
+
+
+async def test_a_payload_without_its_group_is_a_dead_letter(relay: Relay):
+    """It is accepted like any other, and dead with the reason at once; the others of its request go."""
+    path = "/v1/platforms/grouped/callbacks"
+    status, answer, _ = await relay.post(b'{"order_id": 1}', path=path, Idempotency_Key="a")
+    assert (status, answer["state"]) == (202, "dead")
+    found = await relay.store.callback(answer["id"])
+    assert found is not None
+    assert (found["state"], found["reason"]) == ("dead", "no group: shop_id is missing in the payload")
+    long = b'{"shop_id": "%b"}' % (b"1" * 256)
+    lines = b"\n".join([b'{"shop_id": 7}', b'{"shop_id": null}', b'{"shop_id": ""}', long, b'{"shop_id": [1]}'])
+    status, answer, _ = await relay.post(lines, path=path, **NDJSON)
+    assert (status, answer["accepted"]) == (202, 5)
+    shown = [await relay.store.callback(callback_id) for callback_id in answer["ids"]]
+    assert [one["state"] for one in shown if one] == ["pending", "dead", "dead", "dead", "pending"]
+    assert [one["group"] for one in shown if one] == ["7", "", "", "", "[1]"]
+    envelope = b'{"payload": {"order_id": 1}, "idempotency_key": "b"}'
+    status, answer, _ = await relay.post(envelope, path=path, Relay_Envelope="1", **NDJSON)
+    assert (status, answer["accepted"]) == (202, 1)
+    assert (await relay.store.totals())["grouped"]["dead"] == 5
+    assert 'relay_dead_letters_total{platform="grouped",reason="no_group"} 5' in relay.told
+    status, answer, _ = await relay.post(b'{"order_id": 1}', path=path, Idempotency_Key="a")
+    assert (await relay.store.totals())["grouped"]["accepted"] == 7
+    status, answer, _ = await relay.post(b"no json", path=path)
+    assert (status, answer["code"]) == (400, "invalid_json")
 
 
 async def test_any_bytes_where_no_json_is_needed(relay: Relay):

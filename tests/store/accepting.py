@@ -2,7 +2,7 @@
 
 import pytest
 from relay.core.errors import IdempotencyConflict
-from relay.core.model import Lane, NewCallback
+from relay.core.model import Filter, Lane, NewCallback
 from tests.store.harness import (
     Harness,
     balanced,
@@ -10,6 +10,7 @@ from tests.store.harness import (
     deliver,
     hold,
     note,
+    operate,
     payloads,
     post,
     resend,
@@ -165,3 +166,36 @@ class AcceptingConformance:
         assert again.id == batch.id
         await deliver(store, again, harness.clock)
         assert payloads(await claimed(store)) == [b"3"]
+
+    async def test_dead_from_the_start(self, harness: Harness) -> None:
+        """What cannot be delivered as it is, is accepted and dead in one commit; its key goes on, a repeat is known."""
+        store = await harness.open(rules())
+        bad = note(b"bad", key="k", lane=Lane.HIGH, idempotency_key="i", dead_reason="no group: shop_id is missing")
+        accepted = await post(store, note(b"1", key="k"), bad, note(b"2", key="k"))
+        assert await states(store, accepted.ids) == ["pending", "dead", "pending"]
+        found = await shown(store, accepted.ids[1])
+        assert (found["reason"], found["ended_at"]) == ("no group: shop_id is missing", harness.clock.now())
+        assert (await balanced(store))["shop"]["dead"] == 1
+        again = await post(store, bad)
+        assert (again.ids, again.duplicates) == ([accepted.ids[1]], {0})
+        for body in (b"1", b"2"):
+            batch = await claimed(store)
+            assert payloads(batch) == [body]
+            await deliver(store, batch, harness.clock)
+        alone = await post(store, note(b"3", key="k", dead_reason="odd"), note(b"4", key="k"))
+        assert await states(store, alone.ids) == ["dead", "pending"]
+        await deliver(store, await claimed(store), harness.clock)
+        await operate(store, "retry", Filter(reason="odd"), reorder=True)
+        assert payloads(await claimed(store)) == [b"3"]
+        assert (await balanced(store))["shop"]["dead"] == 1
+
+    @pytest.mark.parametrize("block", [False, True])
+    async def test_dead_from_the_start_moves_nobody(self, harness: Harness, block: bool) -> None:
+        """It supersedes nothing, raises nobody's lane and blocks no key, whatever the platform's rules."""
+        store = await harness.open(special(coalesce=not block, block_on_dead=block))
+        first = await post(store, note(b"1", key="k", lane=Lane.LOW))
+        bad = note(b"bad", key="k", lane=Lane.HIGH, dead_reason="odd")
+        await post(store, bad, note(b"other", key="o"))
+        assert await states(store, first.ids) == ["pending"]
+        assert payloads(await claimed(store, wish(max_items=1))) == [b"other"]
+        assert payloads(await claimed(store, wish(max_items=1))) == [b"1"]

@@ -6,6 +6,7 @@ Backends that outlive their process also take ``DurabilityConformance``.
 from tests.store.accepting import AcceptingConformance
 from tests.store.claiming import ClaimingConformance
 from tests.store.durability import DurabilityConformance
+from tests.store.grouping import GroupingConformance
 from tests.store.keeping import KeepingConformance
 from tests.store.operating import OperatingConformance
 from tests.store.routing import RoutingConformance
@@ -18,6 +19,7 @@ class Conformance(
     AcceptingConformance,
     RoutingConformance,
     ClaimingConformance,
+    GroupingConformance,
     SettlingConformance,
     OperatingConformance,
     KeepingConformance,

@@ -88,9 +88,12 @@ def note(
     expires_s: float = 86400.0,
     idempotency_key: str | None = None,
     group: str = "",
+    dead_reason: str | None = None,
 ) -> NewCallback:
     """One callback to accept."""
-    return NewCallback(platform, payload, key, event, lane, expires_s, idempotency_key, None, None, group)
+    return NewCallback(
+        platform, payload, key, event, lane, expires_s, idempotency_key, None, None, group, dead_reason=dead_reason
+    )
 
 
 def wish(

@@ -1,6 +1,8 @@
 """Conformance: expiry, pruning and upkeep."""
 
-from relay.core.model import Rate
+import math
+
+from relay.core.model import Ask, Outcome, Rate
 from tests.store.harness import (
     Harness,
     balanced,
@@ -10,10 +12,14 @@ from tests.store.harness import (
     hold,
     note,
     operate,
+    payloads,
     post,
     refused,
+    requeue,
     resend,
     rules,
+    seqs,
+    settlement,
     shown,
     states,
     wish,
@@ -43,12 +49,62 @@ class KeepingConformance:
         harness.clock.advance(10)
         await store.expire()
         assert await states(store, accepted.ids) == ["pending", "pending"]
-        await resend(store, batch, harness.clock, after_s=0)
+        await requeue(store, batch, harness.clock, after_s=60)
         await store.expire()
-        assert await states(store, accepted.ids) == ["pending", "pending"]
+        assert await states(store, accepted.ids) == ["expired", "pending"]
         await operate(store, "resolve", **{"as": "retry"})
         await store.expire()
-        assert await states(store, accepted.ids) == ["pending", "expired"]
+        assert await states(store, accepted.ids) == ["expired", "expired"]
+
+    async def test_batch_of_expired_items_is_not_sent_again(self, harness: Harness) -> None:
+        """A frozen batch goes as long as one of its items has time; then all end with what was left open, its key
+        is free and the batch is no more.
+        """
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"0", key="k", expires_s=10), note(b"1", expires_s=20), note(b"2", key="k"))
+        batch = await claimed(store)
+        await resend(store, batch, harness.clock, after_s=5)
+        harness.clock.advance(10)
+        await store.expire()
+        again = await claimed(store)
+        assert again.id == batch.id
+        await resend(store, again, harness.clock, after_s=5)
+        assert (await refused(store)).at == harness.clock.now() + 5
+        harness.clock.advance(10)
+        assert (await refused(store)).reason == "idle"
+        assert await store.expire() == math.inf or await store.expire() > harness.clock.now() + 60
+        assert await states(store, accepted.ids) == ["expired", "expired", "pending"]
+        assert (await shown(store, accepted.ids[0]))["maybe_applied"]
+        assert payloads(await claimed(store)) == [b"2"]
+        await balanced(store)
+
+    async def test_resend_of_expired_items_ends_after_its_settle(self, harness: Harness) -> None:
+        """A batch whose items ran out of time while it was under way ends when it would wait again; parts as well."""
+        store = await harness.open(rules())
+        accepted = await post(store, *(note(b"%d" % n, expires_s=10) for n in range(3)))
+        one, two = await claimed(store, wish(max_items=1)), await claimed(store, wish(max_items=2))
+        harness.clock.advance(10)
+        await store.expire()
+        await resend(store, one, harness.clock, after_s=30)
+        await store.settle(settlement(two, harness.clock, Outcome.SPLIT, split=[[seq] for seq in seqs(two)]))
+        assert (await refused(store)).reason == "idle"
+        await store.expire()
+        assert await states(store, accepted.ids) == ["expired"] * 3
+        await balanced(store)
+
+    async def test_read_back_outlives_its_item(self, harness: Harness) -> None:
+        """What was sent is asked about also when its time is over: the answer says whether it was applied."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"0", expires_s=10))
+        batch = await claimed(store)
+        asked = Ask(seqs(batch), harness.clock.now() + 20, "unclear")
+        await store.settle(settlement(batch, harness.clock, Outcome.CONFIRM, ask=asked))
+        harness.clock.advance(20)
+        await store.expire()
+        question = await claimed(store)
+        assert question.confirm
+        await deliver(store, question, harness.clock)
+        assert await states(store, accepted.ids) == ["delivered"]
 
     async def test_pruning_keeps_totals(self, harness: Harness) -> None:
         """Old ended callbacks go, each kind after its own time; totals stay, idempotency keys are forgotten."""

@@ -245,3 +245,13 @@ class RoutingConformance:
         progress = await operate(store, "retry", Filter(), reroute=lambda row: [row._replace(platform="a")])
         assert progress["skipped"] == {"no_payload": 1}
         assert (await balanced(store))[UNROUTED]["dead"] == 1
+
+    async def test_one_target_may_be_dead_from_the_start(self, harness: Harness) -> None:
+        """A target that cannot be sent the callback as it is has it dead; the others get it."""
+        store = await harness.open(rules("a", "b"))
+        rows = [note(b"{}", platform="a", dead_reason="no group: shop_id is missing"), note(b"{}", platform="b")]
+        accepted = await store.accept_posts([RoutedPost(rows, b"{}", None, None, "i")])
+        (ids,) = accepted.ids
+        assert await states(store, [ids["a"], ids["b"]]) == ["dead", "pending"]
+        assert (await shown(store, ids["a"]))["reason"] == "no group: shop_id is missing"
+        assert (await balanced(store))["a"]["dead"] == 1

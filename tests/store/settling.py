@@ -3,7 +3,8 @@
 import math
 
 import pytest
-from relay.core.model import Ask, Ending, Outcome, Requeue, Resend, State
+from relay.core.model import Ask, Ending, Lane, Outcome, Requeue, Resend, State
+from relay.policy.batching import lane_order
 from tests.store.harness import (
     Harness,
     balanced,
@@ -229,3 +230,14 @@ class SettlingConformance:
         found = await shown(store, accepted.ids[0])
         assert (found["state"], found["in_flight"], found["spent"]) == ("pending", False, 0)
         assert (await refused(store, wish(max_items=1))).at == again.due_at
+
+    async def test_requeued_is_a_retry(self, harness: Harness) -> None:
+        """What returns to the queue, charged or not, keeps the retries' turns: no backlog can shut it out for good."""
+        store = await harness.open(rules())
+        await post(store, note(b"0"), note(b"1"))
+        for charge in (False, True):
+            await requeue(store, await claimed(store, wish(max_items=1)), harness.clock, after_s=0, charge=charge)
+        await post(store, *(note(b"backlog") for _ in range(50)))
+        leads = next(turn for turn in range(10) if lane_order(turn)[0] is Lane.RETRY)
+        assert payloads(await claimed(store, wish(max_items=1))) == [b"backlog"]
+        assert payloads(await claimed(store, wish(max_items=2, turn=leads))) == [b"0", b"1"]

@@ -12,6 +12,7 @@ from relay.config.load import load, loads
 from relay.config.platform import Breaker
 from relay.config.problems import CODES, ConfigInvalid
 from relay.core.model import Outcome, PlatformRules, Quota, Rate
+from relay.daemon.intake import directory
 from relay.delivery.terms import compile_terms
 from relay.wire.classify import compile_rule
 from relay.wire.envelopes import envelope_for
@@ -199,7 +200,6 @@ def test_five_mistakes_at_once(tmp_path: Path) -> None:
         ("max_items: 3", 5, 5, "E010", "did you mean 'batch.max_items'?"),
         ("attempts: 3", 5, 5, "E010", "did you mean 'retry.times'?"),
         ("retry: {time: 3}", 5, 13, "E010", "did you mean 'times'?"),
-        ("group: shop_id", 5, 5, "E012", "remove it"),
         ("envelope: arry", 5, 15, "E015", "did you mean 'array'?"),
         ("envelope: {kind: xml}", 5, 22, "E015", "choices are array, ndjson, single, object, form, cloudevents"),
         ("envelope: object", 5, 15, "E051", ""),
@@ -308,7 +308,7 @@ def test_platform_mistakes(tmp_path: Path, settings: str, line: int, col: int, c
         ("version: 1\nplatforms: {a: {url: ftp://a/}, b: {url: a.b/c}, c: {url: 'http://'}, d: {url: 'http://a/#x'}}\n",
          [(2, 22, "E024"), (2, 42, "E024"), (2, 59, "E024"), (2, 80, "E024")]),
         (MINIMAL + "reconcile: []\nalerts: {}\nplatfroms: {}\n", [(3, 1, "E012"), (4, 1, "E012"), (5, 1, "E010")]),
-        (MINIMAL + "quotas: {q: {burst: 3}, r: {rate: 1/s, per: group}}\n", [(3, 10, "E011"), (3, 40, "E012")]),
+        (MINIMAL + "quotas: {q: {burst: 3}, r: {rate: 1/s, per: shop}}\n", [(3, 10, "E011"), (3, 45, "E015")]),
         (MINIMAL + "store: {url: redis://h}\n", [(3, 14, "E012")]),
         (MINIMAL + "store: {url: relay.db, max_size: 0MiB}\n", [(3, 14, "E031"), (3, 34, "E016")]),
         (MINIMAL + "ingest: {listen: 8787}\n", [(3, 18, "E025")]),
@@ -344,6 +344,47 @@ platforms:
     assert [(one.line, one.col, one.code) for one in config.warnings] == [
         (2, 18, "W006"), (3, 10, "W003"), (5, 12, "W001"), (6, 3, "W005"), (6, 12, "W004"),
     ]  # fmt: skip
+
+
+def test_groups(tmp_path: Path) -> None:
+    """``group``, a quota ``per: group`` and a rule's ``scope`` are read; such a quota without groups is a warning."""
+    config = loaded(
+        tmp_path,
+        """
+version: 1
+quotas: {shop: {rate: 10/s, per: group}, app: {rate: 40/s}}
+platforms:
+  a: {url: https://a/, group: shop_id, quotas: [shop, app],
+      classify: [{status: 429, as: throttled, scope: platform}, {status: 200, as: ok}]}
+  b: {url: https://b/, quotas: [app, shop]}
+""",
+    )
+    assert config.store_rules().quotas == {
+        "shop": Quota("shop", (Rate(10, 1.0),), per_group=True),
+        "app": Quota("app", (Rate(40, 1.0),)),
+    }
+    a, b = config.platforms["a"], config.platforms["b"]
+    assert (a.group, b.group) == ("shop_id", None)
+    assert [compile_rule(rule.model_dump(by_alias=True)).scope for rule in a.classify] == ["platform", "group"]
+    assert [(one.line, one.col, one.code) for one in config.warnings] == [(7, 38, "W009")]
+    assert [compile_terms(name, of).grouped for name, of in config.platforms.items()] == [True, False]
+    found = directory(config).platforms["a"]
+    assert (found.needs_json, found.group_path) == (True, "shop_id")
+    assert found.group is not None
+    assert found.group(b'{"shop_id": 7}') == "7"
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("group: shop.[", "E027"),
+        ("classify: [{status: 200, as: ok, scope: group}]", "E030"),
+        ("classify: [{status: 429, as: throttled, scope: shop}]", "E015"),
+    ],
+)
+def test_mistakes_with_groups(tmp_path: Path, line: str, code: str) -> None:
+    """A path that does not compile, a scope without a meaning, and one that does not exist."""
+    assert [one.code for one in platform(tmp_path, line)] == [code]
 
 
 def test_the_committed_schema_is_current() -> None:

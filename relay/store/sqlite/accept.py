@@ -43,14 +43,15 @@ UPDATE callback SET
     WHERE p.seq IN ({_OLDER.format(row="callback")})), lane)),
   prio = min(prio, coalesce((SELECT min(p.lane) FROM callback AS p
     WHERE p.seq IN ({_OLDER.format(row="callback")})), prio))
-WHERE seq BETWEEN ?1 AND ?2 AND platform = ?3 AND key IS NOT NULL
+WHERE seq BETWEEN ?1 AND ?2 AND platform = ?3 AND key IS NOT NULL AND live = 1
 """  # noqa: S608 - built from this file's constants
 _SUPERSEDE = """
 UPDATE callback SET state = 4, live = 0, head = 0, ended_at = ?4, reason = 'coalesced', superseded_by = (
-  SELECT max(n.seq) FROM callback AS n WHERE n.seq BETWEEN ?1 AND ?2 AND n.key = callback.key)
+  SELECT max(n.seq) FROM callback AS n WHERE n.seq BETWEEN ?1 AND ?2 AND n.key = callback.key AND n.live = 1)
 WHERE seq IN (
   SELECT o.seq FROM (SELECT key, max(seq) AS seq FROM callback
-                     WHERE seq BETWEEN ?1 AND ?2 AND platform = ?3 AND key IS NOT NULL GROUP BY key) AS n
+                     WHERE seq BETWEEN ?1 AND ?2 AND platform = ?3 AND key IS NOT NULL AND live = 1
+                     GROUP BY key) AS n
     CROSS JOIN callback AS o INDEXED BY callback_key ON o.key = n.key AND o.seq < n.seq
   WHERE o.live = 1 AND o.state = 0 AND o.batch IS NULL AND o.held = 0)
 """
@@ -179,6 +180,8 @@ class Accepts:
         execute = transaction.execute
         execute(INSERT_PAYLOADS, (rows.first - 1, apsw.carray(tuple(rows.bodies))))
         keys = [facts[_KEY] or 0 for facts in rows.facts]
+        for place in rows.dead:
+            keys[place] = 0  # it never stands in its key's line
         keyed = any(keys)
         heads = bytearray(b"\1") * len(keys)
         if keyed:
@@ -187,6 +190,8 @@ class Accepts:
             for place in _repeated(keys):
                 heads[place] = 0
         insert_callbacks(execute, rows.first, transaction.now, rows.facts, heads)
+        if rows.dead:
+            self._bury(transaction, rows)
         remember(execute, rows.remembered)
         if 0 in heads:  # only who waits behind another can lend it a better lane
             raise_lanes(transaction, rows.first)
@@ -196,10 +201,17 @@ class Accepts:
             transaction.wake(name, count)
             if self._rules(name).coalesce:
                 self._coalesce(transaction, platform, rows.first, rows.next - 1)
-        for (platform, reason), seqs in rows.dead.items():
-            end(transaction, platform, Ending(seqs, State.DEAD, reason), blocks=False)
         self.last_seq = rows.next - 1
         transaction.rows += len(rows.facts)
+
+    @staticmethod
+    def _bury(transaction: Transaction, rows: "_Rows") -> None:
+        """End the rows that cannot be delivered as they are; they block nobody, as they never stood in line."""
+        alike: dict[tuple[int, str], list[int]] = {}
+        for place, reason in rows.dead.items():
+            alike.setdefault((rows.facts[place][_PLATFORM], reason), []).append(rows.first + place)
+        for (platform, reason), seqs in alike.items():
+            end(transaction, platform, Ending(seqs, State.DEAD, reason), blocks=False)
 
     @staticmethod
     def _coalesce(transaction: Transaction, platform: int, first: int, last: int) -> None:
@@ -222,11 +234,12 @@ class _Rows:
         self.facts: list[tuple[Any, ...]] = []
         self.bodies: list[bytes] = []
         self.remembered: list[tuple[int, int, bytes, str | None]] = []  # hash, seq, digest, targets
-        self.dead: dict[tuple[int, str], list[int]] = {}  # platform, reason -> rows that end at once
+        self.dead: dict[int, str] = {}  # place in this group -> why it ends at once
 
     def take(self, post: Packed) -> int:
         """Add a whole post; return its first sequence number."""
         seq = self.next
+        self.dead.update((seq - self.first + index, reason) for index, reason in post.dead.items())
         self.facts += post.facts
         self.bodies += post.bodies
         self.next += len(post.bodies)
@@ -239,6 +252,8 @@ class _Rows:
             if identity is not None:
                 idem, digest = identity
                 self.remembered.append((idem, self.next, digest, None))
+            if index in post.dead:
+                self.dead[self.next - self.first] = post.dead[index]
             self.facts.append(post.facts[index])
             self.bodies.append(post.bodies[index])
             self.next += 1
@@ -249,9 +264,10 @@ class _Rows:
         if identity is not None:
             idem, digest = identity
             self.remembered.append((idem, self.next, digest, msgspec.json.encode(fan.platforms).decode()))
-        if fan.dead_reason is not None:
-            for seq, platform in enumerate(fan.platforms, self.next):
-                self.dead.setdefault((platform, fan.dead_reason), []).append(seq)
+        for place, index in enumerate(range(fan.first, last), self.next - self.first):
+            reason = fan.dead_reason or post.dead.get(index)
+            if reason is not None:
+                self.dead[place] = reason
         self.facts += post.facts[fan.first : last]
         self.bodies += post.bodies[fan.first : last]
         self.next += len(fan.platforms)

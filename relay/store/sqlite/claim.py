@@ -7,14 +7,18 @@ quota. Choosing reads one covering index; nothing here depends on how much is qu
 import math
 from array import array
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from dataclasses import replace
+from itertools import accumulate, chain, islice
+from typing import Any
 
 import msgspec
 
 from relay.core.ids import encode_id, encode_ids
 from relay.core.model import Batch, Item, Lane, WaitUntil, Wish
-from relay.policy.batching import Packer, lane_order
+from relay.policy.batching import Packer, lane_order, packing_order
+from relay.store.rotation import rotate
 from relay.store.slots import Slots
+from relay.store.sqlite.groups import waiting_groups
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.transaction import Transaction, numbers
 
@@ -26,8 +30,13 @@ _LANE_DUE = """(SELECT group_concat(seq || ',' || bytes) FROM (
 _DUE = f"""
 SELECT {", ".join(_LANE_DUE.format(lane=int(lane)) for lane in Lane)},
   (SELECT number FROM batch INDEXED BY batch_due WHERE platform = ?1 AND grp = ?2 AND state = 0 AND due_at <= ?3
-   ORDER BY root = number, due_at, number LIMIT 1),
-  (SELECT min(due_at) FROM batch INDEXED BY batch_due WHERE platform = ?1 AND grp = ?2 AND state = 0)
+   AND expires_at > ?3 ORDER BY root = number, due_at, number LIMIT 1),
+  (SELECT due_at FROM batch INDEXED BY batch_due WHERE platform = ?1 AND grp = ?2 AND state = 0 AND expires_at > ?3
+   ORDER BY due_at LIMIT 1),
+  EXISTS (SELECT 1 FROM callback INDEXED BY callback_ready
+          WHERE platform = ?1 AND head = 1 AND grp > '' AND expires_at > ?3)
+  OR EXISTS (SELECT 1 FROM batch INDEXED BY batch_due
+             WHERE platform = ?1 AND state = 0 AND grp > '' AND expires_at > ?3)
 """  # noqa: S608 - lanes are numbers of an enum
 _LANE_NEXT = """(SELECT min(due_at) FROM callback INDEXED BY callback_ready
   WHERE platform = ?1 AND grp = ?2 AND prio = {lane} AND head = 1 AND due_at > ?3)"""
@@ -61,26 +70,57 @@ class Claims:
         self.last_number = 0
         self.last_attempt = 0
         self.under_way: set[int] = set()  # attempts of this process that are committed and not settled
+        self._served: dict[int, str] = {}  # of platforms whose groups take turns: the group served last
 
     def claim(self, transaction: Transaction, wish: Wish) -> Batch | WaitUntil:
-        """Take a slot and a frozen or fresh batch, or say until when to wait.
+        """Take a slot and a frozen or fresh batch, or say until when to wait."""
+        platform = self._names.known(wish.platform)
+        if platform is None:
+            return WaitUntil(math.inf, "idle")
+        if wish.group is not None or platform not in self._served:
+            where = (platform, wish.group or "", transaction.now)
+            *due, others = transaction.execute(_DUE, (*where, wish.max_items)).get
+            if wish.group is not None or not others:
+                return self._claim(transaction, replace(wish, group=wish.group or ""), where, due)
+            self._served[platform] = ""
+        groups = waiting_groups(transaction, platform, self._served[platform])
+        first = list(islice(groups, 2))
+        if all(waiting.group == "" for waiting in first):
+            del self._served[platform]
+            return self._claim_turn(transaction, platform, replace(wish, group=""))
+        claimed = rotate(
+            wish,
+            transaction.now,
+            groups=chain(first, groups),
+            slots=self._slots,
+            claim=lambda own: self._claim_turn(transaction, platform, own),
+        )
+        if isinstance(claimed, Batch):
+            self._served[platform] = claimed.group
+        return claimed
+
+    def _claim_turn(self, transaction: Transaction, platform: int, wish: Wish) -> Batch | WaitUntil:
+        """Claim for the one group of the wish."""
+        where = (platform, wish.group or "", transaction.now)
+        *due, _ = transaction.execute(_DUE, (*where, wish.max_items)).get
+        return self._claim(transaction, wish, where, due)
+
+    def _claim(
+        self, transaction: Transaction, wish: Wish, where: tuple[int, str, float], found: Sequence[Any]
+    ) -> Batch | WaitUntil:
+        """Claim for one group, of what was found due there.
 
         The first lane of the turn with something due decides; frozen batches count as ``RETRY`` and go before loose
         retries. They gain nothing by waiting, so one that is due goes where a fresh batch would wait for the pace;
         and beside one, a lane whose turn it is goes as it stands, so that neither keeps the other out. A probe takes
         fresh work first: the same batch again would only show again that it fails.
         """
-        platform = self._names.known(wish.platform)
-        if platform is None:
-            return WaitUntil(math.inf, "idle")
-        now = transaction.now
+        *lanes, resend, resend_at = found
         order = lane_order(wish.turn)
-        where = (platform, wish.group, now)
-        *lanes, resend, resend_at = transaction.execute(_DUE, (*where, wish.max_items)).get
-        due = [lane for lane in order if lanes[lane]]
+        due = packing_order([lane for lane in order if lanes[lane]], probe=wish.probe)
         if not due and resend is None:
             return self._nothing_due(transaction, where, resend_at)
-        wait = self._slots.ready(wish.platform, wish.group, now)
+        wait = self._slots.ready(wish.platform, wish.group, transaction.now)
         if wait is not None:
             return wait
         retry_leads = not due or (not wish.probe and order.index(Lane.RETRY) <= order.index(due[0]))
@@ -91,7 +131,7 @@ class Claims:
         hasty = packer.full or wish.probe or (resend is not None and order[0] in due)
         wait = None if hasty else self._gather(transaction, wish, packer, seqs)
         if wait is None:
-            return self._fresh(transaction, platform, seqs, wish)
+            return self._fresh(transaction, where[0], seqs, wish)
         if resend is not None:
             return self._resend(transaction, resend, wish)
         return wait if resend_at is None else WaitUntil(min(wait.at, resend_at), wait.reason, wait.missing)
@@ -123,20 +163,22 @@ class Claims:
         now = transaction.now
         number = self.number_batch(now)
         members = array("q", seqs)
+        items = self._items(transaction, members)
+        expires_at = max(item.expires_at for item in items)
         transaction.execute(
-            "INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?, 0)",
-            (number, platform, wish.group, now, now, number, len(seqs), members.tobytes()),
+            "INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?, ?, 0)",
+            (number, platform, wish.group, now, now, number, len(seqs), expires_at, members.tobytes()),
         )
-        return self._record(transaction, platform, number, 1, number, now, members, wish, confirm=False)
+        return self._record(transaction, platform, number, 1, number, now, items, wish, confirm=False)
 
     def _resend(self, transaction: Transaction, number: int, wish: Wish) -> Batch:
         platform, attempts, created_at, root, packed, confirm = transaction.execute(
             "SELECT platform, attempts, created_at, root, members, confirm FROM batch WHERE number = ?", (number,)
         ).get
         transaction.execute("UPDATE batch SET state = 1, attempts = attempts + 1 WHERE number = ?", (number,))
-        members = array("q", packed)
+        items = self._items(transaction, array("q", packed))
         return self._record(
-            transaction, platform, number, attempts + 1, root, created_at, members, wish, confirm=bool(confirm)
+            transaction, platform, number, attempts + 1, root, created_at, items, wish, confirm=bool(confirm)
         )
 
     def _record(
@@ -147,7 +189,7 @@ class Claims:
         attempt: int,
         root: int,
         created_at: float,
-        members: "array[int]",
+        items: list[Item],
         wish: Wish,
         *,
         confirm: bool,
@@ -155,13 +197,13 @@ class Claims:
         """Record the attempt, take its slot, and return the batch as it goes out."""
         now = transaction.now
         self.last_attempt = attempt_id = self.last_attempt + 1
-        items = self._items(transaction, members)
-        transaction.execute(_FREEZE, (numbers(members), number, now))
+        transaction.execute(_FREEZE, (numbers(item.seq for item in items), number, now))
         transaction.execute(
             "INSERT INTO attempt (id, platform, grp, batch, n, started_at) VALUES (?, ?, ?, ?, ?, ?)",
             (attempt_id, platform, wish.group, number, attempt, now),
         )
-        self._slots.take(wish.platform, wish.group, attempt_id, now)
+        group = wish.group or ""
+        self._slots.take(wish.platform, group, attempt_id, now)
         transaction.on_rollback.append(lambda: self._slots.forget(attempt_id))
         transaction.on_commit.append(lambda: self.under_way.add(attempt_id))
         transaction.rows += len(items)
@@ -171,7 +213,7 @@ class Claims:
             attempt=attempt,
             attempt_id=attempt_id,
             platform=wish.platform,
-            group=wish.group,
+            group=group,
             items=items,
             created_at=created_at,
             root=root,

@@ -31,7 +31,7 @@ UPDATE callback SET head = 0 WHERE head = 1 AND seq IN (
 # Rows from ?1 on whose key's tail before them is in a worse lane than theirs.
 _BETTER_LANES = """
 SELECT json_group_array(json_array(n.key, n.seq, n.lane)) FROM callback AS n
-WHERE n.seq >= ?1 AND n.head = 0 AND n.key IS NOT NULL AND n.lane < (
+WHERE n.seq >= ?1 AND n.head = 0 AND n.live = 1 AND n.key IS NOT NULL AND n.lane < (
   SELECT e.prio FROM callback AS e INDEXED BY callback_key
   WHERE e.key = n.key AND e.live = 1 AND e.seq < n.seq ORDER BY e.seq DESC LIMIT 1)
 """

@@ -18,11 +18,16 @@ _VACUUM_FROM = 4096  # keep 16 MiB of free pages: they are used again soon
 _LATE_S = 1.0  # a frozen batch holds something over its time: its settle is near
 # A window of a day may be configured later and must find the attempts it has to count.
 _KEEP_ATTEMPTS_S = 86400.0
+_LATE_BATCHES_STEP = 20  # of up to some thousand items each
 _WORDS = {int(state): state.word for state in State}
 
 _LATE = """
 SELECT seq FROM callback INDEXED BY callback_expiry
 WHERE platform = ?1 AND state = 0 AND expires_at <= ?2 AND batch IS NULL AND held = 0 ORDER BY expires_at LIMIT ?3
+"""
+_LATE_BATCHES = """
+SELECT number, platform, members FROM batch INDEXED BY batch_expiry
+WHERE state = 0 AND expires_at <= ? ORDER BY expires_at LIMIT ?
 """
 _AGED = """
 SELECT json_group_array(json_array(seq, platform)) FROM (
@@ -57,7 +62,7 @@ class Prunes:
         Returns whether there may be more, and when the next one is due (infinite without any).
         """
         now = transaction.now
-        more = False
+        more = self._expire_batches(transaction)
         next_at = math.inf
         for name, platform in self._names.all().items():
             late = transaction.execute(
@@ -78,6 +83,19 @@ class Prunes:
             ).get
             next_at = min(next_at, coming if coming is not None else math.inf, now + _LATE_S if waiting else math.inf)
         return more, next_at
+
+    def _expire_batches(self, transaction: Transaction) -> bool:
+        """End batches that wait for a re-send with all their items over their time; return whether there may be more.
+
+        What an attempt has left open stays recorded with the items.
+        """
+        late = list(transaction.execute(_LATE_BATCHES, (transaction.now, _LATE_BATCHES_STEP)))
+        for number, platform, packed in late:
+            members = array("q", packed)
+            end(transaction, platform, Ending(members, State.EXPIRED, "expired"), blocks=False)
+            transaction.execute("UPDATE batch SET state = 2 WHERE number = ?", (number,))
+            transaction.wake(self._names.name(platform), promote(transaction, list(members)))
+        return len(late) == _LATE_BATCHES_STEP
 
     def make_room(self, transaction: Transaction) -> int:
         """Delete one step of delivered and superseded rows whatever their age; return how many."""

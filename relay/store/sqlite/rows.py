@@ -71,12 +71,13 @@ class Fan(NamedTuple):
 class Packed:
     """Rows ready to be bound. ``idempotency`` goes by row, or with ``fans`` by the index of the post."""
 
-    __slots__ = ("bodies", "bytes", "facts", "fans", "idempotency")
+    __slots__ = ("bodies", "bytes", "dead", "facts", "fans", "idempotency")
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.facts: list[tuple[Any, ...]] = []  # Facts, as plain tuples: making them is half as dear
         self.idempotency: dict[int, tuple[int, bytes]] = {}  # -> hash, digest
+        self.dead: dict[int, str] = {}  # row -> why it is dead from the start
         self.fans: list[Fan] | None = None
         self.bytes = 0
 
@@ -123,7 +124,7 @@ def pack(packed: Packed, names: Names, rows: Sequence[NewCallback], post_idem: i
     of: str | None = None
     number, prefix = 0, b""
     hashed: int | None
-    for platform, payload, key, event, lane, expires_s, idempotency_key, content_type, trace, group, sized in rows:
+    for platform, payload, key, event, lane, expires_s, idempotency_key, kind, trace, group, sized, dead in rows:
         if platform != of:
             of, number, prefix = platform, names.number(platform), names.key_prefix(platform)
         hashed = None if key is None else names.key_hash(prefix, key.encode())
@@ -131,11 +132,13 @@ def pack(packed: Packed, names: Names, rows: Sequence[NewCallback], post_idem: i
         if idempotency_key is not None:
             idem = names.idempotency_hash(prefix, idempotency_key)
             packed.idempotency[len(bodies)] = (idem, names.body_digest(payload, key, event))
+        if dead is not None:
+            packed.dead[len(bodies)] = dead
         size = len(payload)
         total += size
         if sized is not None:
             size = sized
-        facts.append((number, group, hashed, lane, size, expires_s, key, event, content_type, trace, idem))
+        facts.append((number, group, hashed, lane, size, expires_s, key, event, kind, trace, idem))
         bodies.append(payload)
     packed.bytes += total
 

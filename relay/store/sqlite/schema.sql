@@ -92,10 +92,13 @@ CREATE TABLE batch (
   created_at REAL NOT NULL,
   root INTEGER NOT NULL,
   items INTEGER NOT NULL,
+  expires_at REAL NOT NULL,        -- of the item that expires last: then a batch that waits ends with all of them; a
+                                   -- read-back, which still finds out what became of its item, never does
   members BLOB NOT NULL,           -- the items' seqs, native int64, in their order
   confirm INTEGER NOT NULL         -- 1: asks what became of its one item instead of sending it
 );
-CREATE INDEX batch_due ON batch (platform, grp, due_at) WHERE state = 0;
+CREATE INDEX batch_due ON batch (platform, grp, due_at, expires_at) WHERE state = 0;
+CREATE INDEX batch_expiry ON batch (expires_at) WHERE state = 0;
 CREATE INDEX batch_sent ON batch (platform, items) WHERE state = 1;
 
 CREATE TABLE attempt (
@@ -120,6 +123,8 @@ CREATE INDEX attempt_open ON attempt (id) WHERE ended_at IS NULL;
 CREATE INDEX attempt_recent ON attempt (platform, ended_at);
 
 CREATE TABLE gate (platform INTEGER PRIMARY KEY, gate TEXT NOT NULL);
+-- The groups of a platform that are stopped; a row each, so that one more stop does not rewrite the others.
+CREATE TABLE stop (platform INTEGER, grp TEXT, stop TEXT NOT NULL, PRIMARY KEY (platform, grp)) WITHOUT ROWID;
 
 CREATE TABLE operation (
   number INTEGER PRIMARY KEY,

@@ -36,7 +36,8 @@ UPDATE callback SET overtaken = 1 WHERE seq IN (
     AND EXISTS (SELECT 1 FROM callback AS x INDEXED BY callback_shelf_key
                 WHERE x.state IN (2, 3) AND x.key IS NOT NULL))
 """
-_RETRIED_LANE = "CASE WHEN lane = 1 AND spent + ?3 > 0 THEN 2 ELSE lane END"
+# In its old lane a callback that was out once would go behind the whole backlog; among retries it keeps their share.
+_RETRIED_LANE = "CASE WHEN lane = 1 THEN 2 ELSE lane END"
 _REQUEUE = f"""
 UPDATE callback SET trail = {TRAIL}, batch = NULL, head = key IS NULL, due_at = ?2, spent = spent + ?3,
   strikes = strikes + ?4, maybe_applied = maybe_applied | ?5, reason = ?6,
@@ -182,8 +183,12 @@ class Settles:
         for part, due_at, confirm in parts:
             number = self._claims.number_batch(now)
             transaction.execute(
-                "INSERT INTO batch VALUES (?, ?, ?, 0, ?, 0, ?, ?, ?, ?, ?)",
-                (number, platform, group, due_at, now, root, len(part), array("q", part).tobytes(), int(confirm)),
+                "INSERT INTO batch SELECT ?1, ?2, ?3, 0, ?4, 0, ?5, ?6, ?7, iif(?9, 9e999, max(expires_at)), ?8, ?9 "
+                "FROM callback WHERE seq IN (SELECT value FROM carray(?10))",
+                (
+                    *(number, platform, group, due_at, now, root, len(part)),
+                    *(array("q", part).tobytes(), int(confirm), numbers(part)),
+                ),
             )
             transaction.execute(_SPLIT, (numbers(part), number))
 
@@ -208,8 +213,27 @@ def end(transaction: Transaction, platform: int, ending: Ending, *, blocks: bool
 
 
 def save_gate(transaction: Transaction, platform: int, gate: dict[str, Any]) -> None:
-    """Keep a platform's gate."""
-    transaction.execute("INSERT OR REPLACE INTO gate VALUES (?, ?)", (platform, msgspec.json.encode(gate).decode()))
+    """Keep a platform's gate, and of its groups' stops those it names; None is one that is over."""
+    groups = gate.get("groups", {})
+    own = {name: value for name, value in gate.items() if name != "groups"}
+    transaction.execute("INSERT OR REPLACE INTO gate VALUES (?, ?)", (platform, msgspec.json.encode(own).decode()))
+    for group, stop in groups.items():
+        if stop is None:
+            transaction.execute("DELETE FROM stop WHERE platform = ? AND grp = ?", (platform, group))
+        else:
+            kept = (platform, group, msgspec.json.encode(stop).decode())
+            transaction.execute("INSERT OR REPLACE INTO stop VALUES (?, ?, ?)", kept)
+
+
+def read_gates(transaction: Transaction) -> dict[str, dict[str, Any]]:
+    """Return each platform's gate, with the stops of its groups."""
+    decode = msgspec.json.decode
+    rows = transaction.execute("SELECT p.name, g.gate FROM gate AS g JOIN platform AS p ON p.id = g.platform")
+    gates: dict[str, dict[str, Any]] = {name: decode(gate) for name, gate in rows}
+    stops = transaction.execute("SELECT p.name, s.grp, s.stop FROM stop AS s JOIN platform AS p ON p.id = s.platform")
+    for name, group, stop in stops:
+        gates[name].setdefault("groups", {})[group] = decode(stop)
+    return gates
 
 
 def _requeue(transaction: Transaction, again: Requeue) -> None:

@@ -41,7 +41,7 @@ from relay.store.sqlite.operations import Operations
 from relay.store.sqlite.prune import Prunes
 from relay.store.sqlite.reroute import Reroutes
 from relay.store.sqlite.rows import encode, encode_posts
-from relay.store.sqlite.settle import Settles, save_gate
+from relay.store.sqlite.settle import Settles, read_gates, save_gate
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.transaction import Transaction
 from relay.store.sqlite.writer import Writer
@@ -162,12 +162,7 @@ class SqliteStore:
 
     async def gates(self) -> Mapping[str, dict[str, Any]]:
         """Return each platform's gate."""
-
-        def read(transaction: Transaction) -> dict[str, dict[str, Any]]:
-            rows = transaction.execute("SELECT p.name, g.gate FROM gate AS g JOIN platform AS p ON p.id = g.platform")
-            return {name: msgspec.json.decode(gate) for name, gate in rows}
-
-        return await self._writer.call(read)
+        return await self._writer.call(read_gates)
 
     async def set_gate(self, platform: str, gate: dict[str, Any]) -> None:
         """Keep a platform's gate outside a settle."""

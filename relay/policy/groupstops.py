@@ -1,0 +1,104 @@
+"""The stops of a platform's groups: one group's throttle does not stop the others.
+
+Kept only while a stop is in force, its end has not been tried yet, or an item is under suspicion; what nobody came back
+to is forgotten. So memory follows the groups in trouble, not those that exist, and not the callbacks.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from relay.policy.stop import Stop
+
+# With so many groups stopped at once it is the platform that is overloaded, and it is stopped as a whole.
+MOST_STOPPED = 1000
+
+
+@dataclass(slots=True)
+class GroupStops:
+    """The stops by group, and which of them changed since they were last taken to be kept."""
+
+    base_s: float
+    cap_s: float
+    _stops: dict[str, Stop] = field(default_factory=dict)
+    _changed: set[str] = field(default_factory=set)
+
+    def get(self, group: str) -> Stop:
+        """Return the group's stop, or a new one that counts only once it is ``kept``."""
+        return self._stops.get(group) or Stop(base_s=self.base_s, cap_s=self.cap_s)
+
+    def keep(self, group: str, stop: Stop) -> None:
+        """Put a group's stop in force."""
+        self._stops[group] = stop
+        self._changed.add(group)
+
+    def ended(self, group: str) -> None:
+        """Note that the group's stop is over, or its end was tried."""
+        if group in self._stops:
+            self._changed.add(group)
+
+    def full(self, group: str, now: float) -> bool:
+        """Return whether one more group in force would be too many."""
+        if group in self._stops or len(self._stops) < MOST_STOPPED:
+            return False
+        self._sweep(now, after_s=0.0)
+        return len(self._stops) >= MOST_STOPPED
+
+    def in_force(self, now: float) -> Iterator[tuple[str, Stop]]:
+        """Yield the groups that are stopped now."""
+        return ((group, stop) for group, stop in self._stops.items() if stop.stopped_until > now)
+
+    def closed(self, now: float, under_way: Collection[str]) -> tuple[dict[str, float], dict[str, bool]]:
+        """Return which groups take no turn before a time, and which take one that tests the end of their stop.
+
+        The test goes alone: with a request of the group ``under_way`` the group waits for its answer. The second value
+        says whether what was refused shall be tried again rather than other callbacks (see ``suspicion``).
+        """
+        self._sweep(now, after_s=self.cap_s)
+        closed: dict[str, float] = {}
+        resuming: dict[str, bool] = {}
+        for group, stop in self._stops.items():
+            if stop.stopped_until > now:
+                closed[group] = stop.stopped_until
+            elif stop.resuming and group in under_way:
+                closed[group] = float("inf")
+            if stop.resuming:
+                resuming[group] = stop.suspicion.test
+        return closed, resuming
+
+    def release(self, now: float) -> None:
+        """End every stop now; the next request of each group still goes alone."""
+        for group, stop in self.in_force(now):
+            stop.stopped_until = now
+            self._changed.add(group)
+
+    def _sweep(self, now: float, *, after_s: float) -> None:
+        """Forget stops that are over: something was accepted and nothing is suspected, or over for ``after_s``."""
+        past = [
+            group
+            for group, stop in self._stops.items()
+            if stop.stopped_until <= (now - after_s if stop.level or stop.suspicion.strikes else now)
+        ]
+        for group in past:
+            del self._stops[group]
+        self._changed.update(past)
+
+    def take_changes(self) -> dict[str, dict[str, Any] | None]:
+        """Return, once, what changed for the store to keep: None for a stop that is over."""
+        changed, self._changed = self._changed, set()
+        return {group: self._dumped(self._stops.get(group)) for group in changed}
+
+    def dump(self) -> dict[str, dict[str, Any]]:
+        """Return every stop that a restart must know."""
+        found = {group: self._dumped(stop) for group, stop in self._stops.items()}
+        return {group: stop for group, stop in found.items() if stop is not None}
+
+    def load(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
+        """Continue from ``dump``."""
+        for group, dumped in kept.items():
+            stop = self._stops[group] = Stop(base_s=self.base_s, cap_s=self.cap_s)
+            stop.load_stop(dumped)
+
+    @staticmethod
+    def _dumped(stop: Stop | None) -> dict[str, Any] | None:
+        return stop.dump_stop() if stop is not None and stop.level else None

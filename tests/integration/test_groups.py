@@ -1,0 +1,284 @@
+"""Groups through the pipeline and both stores: one shop's limit is not the other shops'."""
+
+import asyncio
+import json
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from relay.core.clock import RelayClock, wall_s
+from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
+from relay.core.secret import NO_SECRET
+from relay.delivery.auth import FixedAuth
+from relay.delivery.registry import Registry
+from relay.delivery.sender import Request
+from relay.delivery.terms import Terms
+from relay.policy.breaker import BreakerTerms
+from relay.policy.settling import Budget
+from relay.store.base import Store
+from relay.store.memory import MemoryStore
+from relay.store.sqlite.store import SqliteStore
+from relay.telemetry.events import Events
+from relay.telemetry.logging import make_logger
+from relay.telemetry.metrics import Metrics
+from relay.wire.answer import Answer, Failure, Headers
+from relay.wire.classify import compile_rule
+from relay.wire.envelopes import envelope_for
+
+TERMS = Terms(
+    platform="mall",
+    url="http://platform.invalid/",
+    method="POST",
+    headers={},
+    concurrency=3,
+    timeout_s=5.0,
+    max_items=4,
+    max_bytes=1 << 20,
+    linger_s=0.0,
+    envelope=envelope_for("array"),
+    codec="none",
+    budget=Budget(times=2, base_s=0.02, cap_s=0.08),
+    breaker=BreakerTerms(open_after=5, probe_every_s=0.1),
+    grouped=True,
+)
+OK = Answer(200, Headers(), b"")
+Script = Callable[[str], Awaitable[Answer | Failure]]
+
+
+class Mall:
+    """Plays a platform of many shops: keeps what arrived for whom and when, and answers as told."""
+
+    def __init__(self) -> None:
+        self.arrivals: defaultdict[str, list[float]] = defaultdict(list)
+        self.items: defaultdict[str, list[int]] = defaultdict(list)
+        self.order: list[str] = []
+        self.script: Script | None = None
+
+    async def send(self, request: Request) -> Answer | Failure:
+        """Take one request; it must hold one shop."""
+        items = json.loads(request.body)
+        (shop,) = {item["shop"] for item in items}
+        self.arrivals[shop].append(asyncio.get_running_loop().time())
+        self.order.append(shop)
+        await asyncio.sleep(0.001)
+        answer = OK if self.script is None else await self.script(shop)
+        if answer == OK:
+            self.items[shop] += [item["n"] for item in items]
+        return answer
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Rig:
+    """A store, a registry and the mall."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.mall = Mall()
+        self.registry = self._registry()
+
+    def _registry(self) -> Registry:
+        registry = Registry(
+            outbox=self.store,
+            clock=self.store.clock,
+            wall=wall_s,
+            events=Events(log=make_logger(file=_Nowhere()), metrics=Metrics()),
+            rng=random.Random(7),
+            open_sender=lambda _terms: self.mall,
+            authoriser=lambda _terms: FixedAuth(None, NO_SECRET),
+        )
+        self.store.watch(registry.changed)
+        return registry
+
+    async def start(self, terms: Terms = TERMS, *, quota: Quota | None = None) -> None:
+        """Put the mall under delivery."""
+        quotas = {quota.name: quota} if quota else {}
+        await self.store.configure(StoreRules(quotas, {"mall": PlatformRules(tuple(quotas))}))
+        await self.registry.start([terms])
+
+    async def restart(self, terms: Terms = TERMS) -> None:
+        """End the pipelines and begin anew from what the store kept."""
+        await self.registry.stop(1.0)
+        self.registry = self._registry()
+        await self.registry.start([terms])
+
+    async def post(self, shop: str, *numbers: int) -> None:
+        """Accept callbacks of a shop; the number modulo 5 is the key."""
+        rows = [
+            NewCallback(
+                "mall",
+                json.dumps({"shop": shop, "n": number}).encode(),
+                f"{shop}{number % 5}",
+                None,
+                Lane.NORMAL,
+                3600.0,
+                None,
+                None,
+                None,
+                shop,
+            )
+            for number in numbers
+        ]
+        await self.store.accept(rows)
+
+    async def delivered(self, count: int) -> None:
+        """Wait until so many were delivered."""
+        async with asyncio.timeout(10):
+            while (await self.store.totals()).get("mall", {}).get("delivered", 0) < count:
+                await asyncio.sleep(0.005)
+
+    def view(self) -> dict[str, Any]:
+        """What the pipeline tells of itself."""
+        return self.registry.views()["mall"]
+
+
+class _Nowhere:
+    def write(self, line: bytes) -> int:
+        return len(line)
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+    def isatty(self) -> bool:
+        return False
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
+    """A rig over either store, stopped in the end."""
+    store: Store
+    if request.param == "memory":
+        store = MemoryStore(clock=RelayClock(0.0))
+    else:
+        store = await SqliteStore.open(tmp_path / "relay.db")
+    made = Rig(store)
+    yield made
+    await made.registry.stop(1.0)
+    await store.close()
+
+
+async def test_one_shop_throttled_the_others_go_on(rig: Rig) -> None:
+    """Of three shops one answers 429 with Retry-After: its callbacks wait that long, those of the others do not."""
+
+    async def limited(shop: str) -> Answer | Failure:
+        if shop == "b" and len(rig.mall.arrivals["b"]) == 1:
+            return Answer(429, Headers([("Retry-After", "1")]), b"")
+        return OK
+
+    rig.mall.script = limited
+    await rig.start(replace(TERMS, concurrency=1))
+    for shop in "abc":
+        await rig.post(shop, *range(20))
+    await rig.delivered(40)
+
+    assert (len(rig.mall.items["a"]), rig.mall.items["b"], len(rig.mall.items["c"])) == (20, [], 20)
+    (stopped,) = rig.view()["stopped_groups"]
+    assert (stopped["group"], stopped["reason"]) == ("b", "429 Too Many Requests")
+    assert not rig.view()["throttled_until"]
+    await rig.post("a", *range(20, 25))  # and they go on at once when they come while only b waits
+    await rig.delivered(45)
+    assert rig.mall.items["b"] == []
+    await rig.delivered(65)
+    first, second, *_ = rig.mall.arrivals["b"]
+    assert second - first >= 1.0
+    for shop, numbers in rig.mall.items.items():
+        assert sorted(numbers) == list(range(25 if shop == "a" else 20))
+        for key in range(5):
+            mine = [number for number in numbers if number % 5 == key]
+            assert mine == sorted(mine)
+    assert rig.view()["stopped_groups"] == []
+
+
+async def test_scope_platform_stops_all_shops(rig: Rig) -> None:
+    """With a rule that says ``scope: platform`` one shop's throttle stops them all."""
+
+    async def limited(_shop: str) -> Answer | Failure:
+        return Answer(429, Headers([("Retry-After", "1")]), b"") if len(rig.mall.order) == 1 else OK
+
+    rig.mall.script = limited
+    rule = compile_rule({"status": 429, "as": "throttled", "scope": "platform"})
+    okay = compile_rule({"status": 200, "as": "ok"})
+    await rig.start(replace(TERMS, concurrency=1, rules=(rule, okay)))
+    for shop in "abc":
+        await rig.post(shop, 1, 2)
+    await rig.delivered(6)
+    times = sorted(at for arrived in rig.mall.arrivals.values() for at in arrived)
+    assert times[1] - times[0] >= 1.0
+
+
+async def test_stop_of_a_shop_survives_a_restart(rig: Rig) -> None:
+    """What a shop asked for holds over a restart, and its end lets one request go first."""
+    open_b, most_b = 0, 0
+
+    async def limited(shop: str) -> Answer | Failure:
+        nonlocal open_b, most_b
+        if shop != "b":
+            return OK
+        if len(rig.mall.arrivals["b"]) == 1:
+            return Answer(429, Headers([("Retry-After", "1")]), b"")
+        open_b += 1
+        most_b = max(most_b, open_b) if len(rig.mall.items["b"]) == 0 else most_b
+        await asyncio.sleep(0.02)
+        open_b -= 1
+        return OK
+
+    rig.mall.script = limited
+    await rig.start(replace(TERMS, max_items=1))
+    await rig.post("b", 1)
+    async with asyncio.timeout(5):
+        while not rig.view()["stopped_groups"]:
+            await asyncio.sleep(0.001)
+    await rig.registry.stop(1.0)
+    assert list((await rig.store.gates())["mall"]["groups"]) == ["b"]
+    await rig.restart(replace(TERMS, max_items=1))
+    await rig.post("b", 2, 3, 4)
+    await rig.post("a", 1)
+    await rig.delivered(1)
+    assert rig.mall.items["b"] == []
+    await rig.delivered(5)
+    first, second, *_ = rig.mall.arrivals["b"]
+    assert second - first >= 1.0
+    assert most_b == 1
+    await rig.registry.stop(1.0)
+    assert "groups" not in (await rig.store.gates())["mall"]
+
+
+async def test_windows_per_shop_are_strict(rig: Rig) -> None:
+    """With 3 requests per 0.4 s for each shop no four of one lie within it, and each shop uses its own."""
+    await rig.start(replace(TERMS, max_items=1, concurrency=4), quota=Quota("q", (Rate(3, 0.4),), per_group=True))
+    began = asyncio.get_running_loop().time()
+    for shop in "abcd":
+        await rig.post(shop, *range(9))
+    await rig.delivered(36)
+    for times in rig.mall.arrivals.values():
+        assert min(later - earlier for earlier, later in zip(times, times[3:], strict=False)) >= 0.4
+    assert asyncio.get_running_loop().time() - began < 3.0  # one after the other they would need 5
+
+
+async def test_turns_are_fair_under_one_limit(rig: Rig) -> None:
+    """Under a shared limit a shop with a long queue does not keep the others waiting."""
+    await rig.start(replace(TERMS, max_items=1, concurrency=1), quota=Quota("q", (Rate(4, 0.2),)))
+    await rig.post("a", *range(40))
+    await rig.post("b", *range(4))
+    await rig.post("c", *range(4))
+    async with asyncio.timeout(10):
+        while len(rig.mall.items["b"]) < 4 or len(rig.mall.items["c"]) < 4:
+            await asyncio.sleep(0.005)
+    assert len(rig.mall.items["a"]) <= 8
+
+
+async def test_without_groups_what_was_grouped_goes(rig: Rig) -> None:
+    """After a reload without ``group`` what was accepted with one still goes, and the other way round."""
+    await rig.start(replace(TERMS, grouped=False))
+    await rig.post("a", 1)
+    await rig.post("", 2)
+    await rig.post("b", 3)
+    await rig.delivered(3)
+    assert set(rig.mall.order) == {"a", "", "b"}
+    items, _ = await rig.store.callbacks(Filter(state="delivered"), cursor=None, limit=10)
+    assert {item["group"] for item in items} == {"a", "", "b"}
