@@ -1,6 +1,5 @@
 """The ingest listener: wires guard, token, health and handlers to a socket, and takes new settings at a reload."""
 
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,11 +8,10 @@ from relay.ingest.handlers import DropIn, Handlers
 from relay.ingest.posts import Directory
 from relay.store.base import Inbox, Ledger
 from relay.telemetry.events import Events
-from relay.web.guard import Bearer, Guard
-from relay.web.health import Health
-from relay.web.listen import Listener, open_listener
+from relay.web.guard import Bearer
 from relay.web.problem import Refusal
-from relay.web.router import Router, Routes
+from relay.web.router import Routes
+from relay.web.server import WebServer
 from relay.wire.compress import BadEncoding, TooLarge, UnsupportedEncoding, decompress
 
 LISTENER = "ingest"
@@ -36,7 +34,7 @@ class IngestSettings:
     max_waiting_bytes: int = _MAX_WAITING_BYTES
 
 
-class IngestServer:
+class IngestServer(WebServer):
     """Everything between the order center and the store."""
 
     def __init__(
@@ -55,9 +53,7 @@ class IngestServer:
 
         ``expiring`` is told, after a commit, in how many seconds the first of its callbacks expires.
         """
-        self.health = Health(ping=ledger.ping)
-        self._events = events
-        self._listener: Listener | None = None
+        super().__init__(name=LISTENER, listen=settings.listen, ping=ledger.ping, events=events)
         self._admission = Admission(inbox=inbox, max_bytes=settings.max_waiting_bytes)
         self._handlers = Handlers(
             bearer=Bearer(settings.token),
@@ -72,21 +68,10 @@ class IngestServer:
             body_timeout_s=settings.body_timeout_s,
             expiring=expiring,
         )
-        self._router = Router(routes=Routes(), checks=(), refused=self._refused, failed=self._failed)
-        self._listen = settings.listen
         self.configure(settings=settings, directory=directory, drop_ins=drop_ins)
-
-    name = LISTENER  # also the ``FileDescriptorName=`` of a socket unit
-
-    @property
-    def address(self) -> str:
-        """Where it listens, with the port it really got."""
-        return self._listener.address if self._listener is not None else self._listen
 
     def configure(self, *, settings: IngestSettings, directory: Directory, drop_ins: Sequence[DropIn] = ()) -> None:
         """Put new settings in force for requests from now on; the listening address stays until a restart."""
-        guard = Guard(listen=self._listen, hosts=settings.hosts, origins=settings.origins)
-        self._router.checks = (guard.check,)
         self._handlers.bearer = Bearer(settings.token)
         self._handlers.directory = directory
         self._handlers.max_body = settings.max_body
@@ -95,27 +80,7 @@ class IngestServer:
         self._admission.max_bytes = settings.max_waiting_bytes
         routes = Routes()
         self._handlers.add_to(routes, drop_ins)
-        self.health.add_to(routes)
-        self._router.routes = routes
-
-    async def start(self, *, inherited: socket.socket | None = None) -> None:
-        """Listen. Raises ``RelayError`` when the address cannot be had."""
-        self._listener = await open_listener(
-            self._listen, serve=self._router, refused=self._refused, failed=self._failed, inherited=inherited
-        )
-
-    async def close(self, grace_s: float) -> int:
-        """Stop accepting, finish requests under way within ``grace_s``; return how many were cut off."""
-        self.health.stopping = True
-        if self._listener is None:
-            return 0
-        return await self._listener.close(grace_s)
-
-    def _refused(self, code: str) -> None:
-        self._events.refused(listener=LISTENER, code=code)
-
-    def _failed(self, route: str, error: BaseException) -> None:
-        self._events.handler_failed(listener=LISTENER, route=route, error=error)
+        self._serve(routes, hosts=settings.hosts, origins=settings.origins)
 
 
 def decode(body: bytes, coding: str, limit: int) -> bytes:

@@ -1,0 +1,62 @@
+"""One listener with its router, guard and health: what ingest and admin have in common."""
+
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from relay.web.guard import Guard
+from relay.web.health import Health
+from relay.web.listen import Listener, open_listener
+from relay.web.router import Router, Routes
+
+
+class ListenerEvents(Protocol):
+    """What a listener tells; ``telemetry.events.Events`` is one."""
+
+    def refused(self, *, listener: str, code: str) -> None:
+        """A request was answered with a problem."""
+        ...
+
+    def handler_failed(self, *, listener: str, route: str, error: BaseException) -> None:
+        """A handler raised what it should not."""
+        ...
+
+
+class WebServer:
+    """Listens on one address. ``name`` is also the ``FileDescriptorName=`` of its socket unit."""
+
+    def __init__(self, *, name: str, listen: str, ping: Callable[[], Awaitable[None]], events: ListenerEvents) -> None:
+        self.name = name
+        self.health = Health(ping=ping)
+        self._listen = listen
+        self._events = events
+        self._listener: Listener | None = None
+        self._router = Router(routes=Routes(), checks=(), refused=self._refused, failed=self._failed)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, with the port it really got."""
+        return self._listener.address if self._listener is not None else self._listen
+
+    async def start(self, *, inherited: socket.socket | None = None) -> None:
+        """Listen. Raises ``RelayError`` when the address cannot be had."""
+        self._listener = await open_listener(
+            self._listen, serve=self._router, refused=self._refused, failed=self._failed, inherited=inherited
+        )
+
+    async def close(self, grace_s: float) -> int:
+        """Stop accepting, finish requests under way within ``grace_s``; return how many were cut off."""
+        self.health.stopping = True
+        return 0 if self._listener is None else await self._listener.close(grace_s)
+
+    def _serve(self, routes: Routes, *, hosts: Sequence[str], origins: Sequence[str]) -> None:
+        """Serve ``routes`` and the health paths from now on; the address stays until a restart."""
+        self.health.add_to(routes)
+        self._router.checks = (Guard(listen=self._listen, hosts=hosts, origins=origins).check,)
+        self._router.routes = routes
+
+    def _refused(self, code: str) -> None:
+        self._events.refused(listener=self.name, code=code)
+
+    def _failed(self, route: str, error: BaseException) -> None:
+        self._events.handler_failed(listener=self.name, route=route, error=error)
