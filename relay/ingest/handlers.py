@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -39,6 +40,7 @@ from relay.web.problem import Refusal
 from relay.web.router import Routes
 
 _READ_S = 5.0
+_EXPIRES_S = attrgetter("expires_s")
 _DROP_IN_METHODS = ("POST", "PUT", "PATCH")  # those that carry a body
 
 
@@ -180,11 +182,12 @@ class Handlers:
             accepted = await self._admission.commit(rows, held)
         except IdempotencyConflict as conflict:
             raise _conflict(line_number(lines, conflict.index)) from None
-        self._expiring(min(row.expires_s for row in rows))
+        self._expiring(min(map(_EXPIRES_S, rows)))
         duplicates = len(accepted.duplicates)
         count = len(rows) - duplicates
         self._events.accepted(platform=platform.name, count=count, duplicates=duplicates)
-        self._tell_dead(rows, accepted.duplicates)
+        if platform.group is not None:  # nothing else makes a row dead from the start
+            self._tell_dead(rows, accepted.duplicates)
         body = msgspec.json.encode({"accepted": count, "duplicates": duplicates, "ids": accepted.ids})
         return Answer(202, body, headers=_replayed(count == 0))
 
