@@ -1,0 +1,195 @@
+"""Finds the limit that explains the evidence best: which counts and windows to ask the families about.
+
+Nothing is searched on a grid. A count is what was accepted from a reopening to a refusal; given a count, sliding
+windows are bounded by the evidence itself, and fixed ones by the distances between reopenings.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import floor, log
+
+from relay.core.model import Rate
+from relay.policy.evidence import Closure, Evidence
+from relay.policy.families import Family, Hypothesis, bucket, fixed, judge_bucket, sliding
+from relay.policy.windows import SHORTEST_S, choose
+
+_COUNTS = 10  # candidates looked at, most frequent first
+_COUNTS_COSTLY = 4  # of these, for the families that take longest to judge
+_RUNS = 8  # latest closures that counts and boundaries are taken from
+_LIKE_RATES = 0.06
+_BUCKET_CLOSURES = 5  # two free numbers fit any fewer
+_ORDER = list(Family)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The best hypothesis, in requests; ``onsets`` is how many closures begin where it says they must."""
+
+    hypothesis: Hypothesis
+    window_s: float
+    onsets: int
+    closures: int
+    rejects: int
+    newest: bool  # explains the latest closure
+
+    @property
+    def n(self) -> int:
+        """Return the limit."""
+        return self.hypothesis.n
+
+    def clean(self, unexplained: float, contradicted: int) -> bool:
+        """Say whether it leaves at most this part of the rejects and so many accepted sends unexplained."""
+        return (
+            len(self.hypothesis.unexplained) <= unexplained * self.rejects
+            and self.hypothesis.contradicted <= contradicted
+        )
+
+
+def fit(evidence: Evidence, *, since: float = float("-inf"), known: Sequence[Rate] = ()) -> Fit | None:
+    """Return the best fit over what was sent from ``since`` on, or None without a refusal.
+
+    Refusals that one of the ``known`` rates accounts for are left out: what remains may show another limit.
+    """
+    accepted = evidence.accepted[bisect_left(evidence.accepted, since) :]
+    rejects = [reject for reject in evidence.rejects if not reject.probe and reject.sent >= since]
+    slack = evidence.slack_s
+    for rate in known:
+        rejects = [
+            reject
+            for reject in rejects
+            if evidence.count(reject.sent - rate.window_s + slack, reject.sent + slack) < rate.limit
+        ]
+    closures = evidence.closures(rejects)
+    if not accepted or not closures:
+        return None
+    sent = [reject.sent for reject in rejects]
+    counts = _counts(accepted, closures, slack)
+    found = [
+        hypothesis
+        for hypothesis in _hypotheses(accepted, sent, closures, counts, slack)
+        if hypothesis.high_s >= max(SHORTEST_S, 4 * slack)
+    ]
+    if not found:
+        return None
+    best = min(found, key=_preference)
+    places = {(reject.sent, reject.seen): index for index, reject in enumerate(rejects)}
+    onset_at = [places[(closure.onset.sent, closure.onset.seen)] for closure in closures]
+    good = [index not in best.unexplained for index in onset_at]
+    newest = not any(index in best.unexplained for index in range(onset_at[-1], len(rejects)))
+    best = _bounded(best, accepted, closures, slack)
+    if evidence.stride > 1:
+        best = replace(best, n=best.n * evidence.stride)
+    window_s = choose(best.low_s, best.high_s)
+    return Fit(best, window_s, sum(good), len(closures), len(rejects), newest) if window_s >= SHORTEST_S else None
+
+
+def _preference(hypothesis: Hypothesis) -> tuple[int, int, int]:
+    """Fewest errors, then the limit that forbids least (to a few per cent), then the simplest family."""
+    rate = hypothesis.n / max(hypothesis.low_s, 1e-3)
+    return hypothesis.errors, -floor(log(rate) / _LIKE_RATES), _ORDER.index(hypothesis.family)
+
+
+def _hypotheses(
+    accepted: Sequence[float], sent: Sequence[float], closures: Sequence[Closure], counts: Sequence[int], slack: float
+) -> Iterable[Hypothesis]:
+    arrivals = sorted([*accepted, *sent])
+    windows = _fixed_windows(accepted, closures)
+    phases = [bound for closure in closures[-3:] for bound in (closure.boundary()[1],) if bound < float("inf")]
+    for place, n in enumerate(counts):
+        simple = sliding(accepted, accepted, sent, n, slack)
+        if simple is None:
+            continue
+        yield simple
+        if place >= _COUNTS_COSTLY:
+            continue
+        counting = sliding(accepted, arrivals, sent, n, slack)
+        if counting is not None:
+            yield counting
+        if simple.errors:
+            for window_s in windows:
+                yield fixed(accepted, sent, n, window_s, None, slack)
+                for phase in phases[-2:]:
+                    yield fixed(accepted, sent, n, window_s, phase - slack, slack)
+    if len(closures) < _BUCKET_CLOSURES:
+        return
+    judged = [
+        (len(unexplained), rate)
+        for rate in _refills(accepted, sent, slack)
+        for _, unexplained in [judge_bucket(accepted, sent, rate, slack)]
+    ]
+    if judged:
+        yield bucket(accepted, sent, min(judged)[1], slack)
+
+
+def _counts(accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> list[int]:
+    """Return candidate limits: accepted from one of the last reopenings to an onset, by how often each occurs."""
+    starts = [accepted[0], *(closure.reopened for closure in closures if closure.reopened < float("inf"))]
+    tally: dict[int, int] = {}
+    for closure in closures[:2] + closures[-_RUNS:]:
+        end = bisect_right(accepted, closure.onset.sent + slack)
+        before = [start for start in starts if start <= closure.onset.sent + slack]
+        for start in before[-4:]:
+            count = end - bisect_left(accepted, start)
+            if count:
+                tally[count] = tally.get(count, 0) + 1
+        for span in (1.0, 10.0, 60.0, 300.0, 3600.0):
+            count = end - bisect_left(accepted, closure.onset.sent - span)
+            if count and accepted[0] < closure.onset.sent - span:
+                tally.setdefault(count, 0)
+    ranked = sorted(tally, key=lambda count: (-tally[count], count))
+    return ranked[:_COUNTS]
+
+
+def _fixed_windows(accepted: Sequence[float], closures: Sequence[Closure]) -> list[float]:
+    """Return candidate fixed windows: common ones that fit between reopenings, else the distances themselves."""
+    bounds = [closure.boundary() for closure in closures[-_RUNS:] if closure.reopened < float("inf")]
+    spans: list[tuple[float, float]] = []
+    for earlier, later in zip(bounds, bounds[1:], strict=False):
+        spans += [((later[0] - earlier[1]) / k, (later[1] - earlier[0]) / k) for k in (1, 2)]
+    for closure, (low, high) in list(zip(closures[-_RUNS:], bounds, strict=False))[-3:]:
+        start = accepted[max(0, bisect_left(accepted, closure.onset.sent) - 1)]
+        runs = [other.reopened for other in closures if other.reopened <= start]
+        begun = runs[-1] if runs else accepted[0]
+        spans.append((low - begun, high - begun))
+    return sorted({choose(low, high) for low, high in spans if high > low > 0.0})[:8]
+
+
+def _refills(accepted: Sequence[float], sent: Sequence[float], slack: float) -> list[float]:
+    """Return candidate refill rates: accepted between two refusals, when the bucket was empty, over the time."""
+    if len(sent) < 4:
+        return []
+    rates = set()
+    size = len(sent)
+    for first in {0, 1, size // 4}:
+        for last in {size - 1, size - 2, size * 3 // 4}:
+            span = sent[last] - sent[first]
+            if last > first and span > 20 * slack:
+                count = bisect_right(accepted, sent[last] + slack) - bisect_right(accepted, sent[first] + slack)
+                if count >= 3:
+                    rates.add(count / span)
+    return sorted(rates)
+
+
+def _bounded(
+    best: Hypothesis, accepted: Sequence[float], closures: Sequence[Closure], slack: float
+) -> Hypothesis:
+    """Narrow the bounds of the window by what the platform itself said of the wait, and by the first reopening."""
+    if best.family not in (Family.SLIDING, Family.COUNTING):
+        return best
+    low, high = best.low_s, best.high_s
+    spans: list[float] = []
+    for closure in closures:
+        known = bisect_right(accepted, closure.last.sent + slack)
+        if known < best.n:
+            continue
+        begun = accepted[known - best.n]
+        if closure.reopened < float("inf"):
+            spans.append(closure.reopened - begun)
+        if closure.last.wait_s:
+            stated = closure.last.seen + closure.last.wait_s - begun
+            if low < stated - 1.5 <= high:
+                low = stated - 1.5
+    if high == float("inf"):
+        high = min((span for span in spans if span > low), default=max(2.0 * low, low + slack))
+    return replace(best, low_s=low, high_s=max(high, low))

@@ -1,0 +1,48 @@
+"""Tells a limit from an outage: what must have been seen before anything is enforced.
+
+A limit counts *our* requests, so it closes at the same count again and again, opens by itself, and nothing above that
+count is accepted. An outage closes at any count. The less a platform's answer says, the more often the same must have
+been seen.
+"""
+
+from collections.abc import Sequence
+
+from relay.policy.evidence import Closure
+from relay.policy.families import Family
+from relay.policy.fit import Fit
+
+ONSETS_EXPLICIT = 2  # the platform itself speaks of a limit
+ONSETS_IMPLICIT = 3  # 408, 503, refused: any outage says the same
+_UNEXPLAINED_EXPLICIT = 0.25
+_UNEXPLAINED_IMPLICIT = 0.10
+_SMALLEST_IMPLICIT = 3  # a platform that fails half of everything looks like one of 1 or 2 per some seconds
+_ROUGH_CLOSURES = 6
+
+
+def believable(found: Fit, closures: Sequence[Closure]) -> bool:
+    """Say whether ``found`` is good enough to be enforced."""
+    explicit = sum(closure.explicit for closure in closures) * 2 > len(closures)
+    if not explicit:
+        return (
+            found.onsets >= ONSETS_IMPLICIT
+            and found.newest
+            and found.hypothesis.n >= _SMALLEST_IMPLICIT
+            and found.clean(_UNEXPLAINED_IMPLICIT, 1 + found.closures // 8)
+        )
+    if found.onsets >= ONSETS_EXPLICIT and found.clean(_UNEXPLAINED_EXPLICIT, 1 + found.closures // 4):
+        return True
+    # A quota shared with others never closes at one count: then what fits most closures has to do.
+    return found.closures >= _ROUGH_CLOSURES and found.onsets * 2 >= found.closures
+
+
+def is_outage(closure: Closure, last_accepted_before: float, window_s: float) -> bool:
+    """Say whether refusals went on long after everything that ``window_s`` could count had left it."""
+    return closure.last.sent - last_accepted_before > 1.5 * window_s + 2.0
+
+
+def confidence(found_onsets: int, family: Family, settled: bool, clean_windows: int) -> float:
+    """Return between 0 and 1: repeated onsets, a window known to a few per cent, and windows without a refusal."""
+    score = min(found_onsets, 5) * 0.08 + min(clean_windows, 20) * 0.02
+    score += 0.15 if settled else 0.0
+    score += 0.05 if family is not Family.UNCERTAIN else 0.0
+    return round(min(score, 1.0), 2)
