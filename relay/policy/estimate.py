@@ -20,12 +20,15 @@ from relay.policy.outage import ONSETS_EXPLICIT, ONSETS_IMPLICIT, believable, co
 from relay.policy.probing import Learned, Probe, Prober
 
 _FRESH_S = 3600.0  # a refusal with nothing accepted for so long says nothing about a limit
-_SHRINK = 0.97  # for a quota shared with others: one refusal costs three per cent
+_SHRINK = 0.02  # for a quota shared with others, or a window a little short: so much less, at least one request
+_SHRINK_AGAIN = 20.0  # windows; a shrink that soon after another was not enough
 _SAME_WINDOW = 1.5  # two rates whose windows are that near are one
 _RATES = 3  # that many windows at once; no platform in reference use has more
 _STOP_S = 3.0  # the shortest stops after a refusal last that long at the most
-_BUSY = 0.9
-_LONE_TRIES = 5
+_BUSY = 0.9  # of the limit
+_BUSY_WINDOWS = 1.5
+_LONE_ENOUGH = 4
+_CHANCE = 0.012  # of all requests
 _CREDIT = 2000  # requests: fits are paid for by requests, those of a quiet time up to so many
 _REQUESTS_PER_FIT = 4  # a fit over n accepted sends costs about 8 us * n, so it waits for n/4 more
 
@@ -65,7 +68,8 @@ class Estimator:
         self._fit_from = 0  # closures to be seen before the next try to learn
         self._closures = 0
         self._doubt_from: float | None = None  # what is in force does not explain what was refused since
-        self._lone = 0
+        self._lone = 0  # lone refusals since so many were accepted
+        self._lone_from = 0
         self._credit = _CREDIT
         self._suspects: list[float] = []  # lone refusals that may be chance
         self._check_at = 0.0
@@ -151,7 +155,7 @@ class Estimator:
         if self._closed_at is None and sent - evidence.last_accepted > _FRESH_S:
             return
         self._refused += 1
-        asked_for = self._prober.refused(now)
+        asked_for = self._prober.refused(sent, now)
         if asked_for:
             self.changed = True
         elif self._closed_at is not None and evidence.rejects and evidence.rejects[-1].probe:
@@ -196,12 +200,9 @@ class Estimator:
             self.changed = True
             return
         settled = all(learned.settled for learned in self._rates)
-        if settled and latest.last.sent <= latest.onset.seen and not self._repeated(latest, now):
-            self._lone += 1
-            if self._lone % _LONE_TRIES == 0:  # each may be chance, but all of them one limit that is a little lower
-                found = self._fit()
-                if found is not None and believable(found, closures) and found.clean(0.2, 2):
-                    self._adopt(found, now)
+        if settled and latest.last.sent <= latest.onset.seen:
+            if self._repeated(latest, now):
+                self._shrink(latest, now)
             return
         for learned in self._rates:
             learned.clean_from = now
@@ -225,18 +226,33 @@ class Estimator:
                 return
         place = bisect_left(evidence.accepted, latest.onset.sent)
         if place and not is_outage(latest, evidence.accepted[place - 1], longest.window_s):
-            for learned in self._rates:
-                if self._busy(learned, latest.onset.sent):
-                    learned.n = max(1, min(learned.n - 1, int(learned.n * _SHRINK)))
-                    learned.plan_raise(now, failed=False)
-                    self.changed = True
+            self._shrink(latest, now)
+
+    def _shrink(self, latest: Closure, now: float) -> None:
+        """Take a little off what was used up when the platform refused; more when it was not enough."""
+        busy = [learned for learned in self._rates if self._busy(learned, latest.onset.sent)]
+        for learned in busy or self._rates[-1:]:
+            soon = now - learned.shrunk_at < _SHRINK_AGAIN * (learned.window_s + _STOP_S)
+            learned.shrinks = learned.shrinks + 1 if soon else 1
+            part = _SHRINK * min(2.0 ** (learned.shrinks - 2), 4.0) if learned.shrinks > 2 else _SHRINK
+            learned.n = max(1, min(learned.n - 1, int(learned.n * (1.0 - part))))
+            learned.shrunk_at = learned.clean_from = now
+            learned.plan_raise(now, failed=False)
+            self.changed = True
 
     def _repeated(self, latest: Closure, now: float) -> bool:
-        """Say whether lone refusals come too often for chance: three unrefuted ones within a few windows."""
+        """Say whether lone refusals come too often for chance.
+
+        Either three that nothing refutes within a few windows, or more than a platform that works fails by itself.
+        """
         horizon = 4.0 * (self._rates[-1].window_s + _STOP_S)
         self._suspects = [at for at in self._suspects if at > now - horizon and not self._refuted(at)]
         self._suspects.append(latest.onset.sent)
-        return len(self._suspects) >= 3
+        self._lone += 1
+        often = self._lone >= _LONE_ENOUGH and self._lone > _CHANCE * (self._accepted - self._lone_from)
+        if self._lone >= _LONE_ENOUGH:
+            self._lone, self._lone_from = 0, self._accepted
+        return often or len(self._suspects) >= 3
 
     def _refuted(self, at: float) -> bool:
         """Say whether as much as before the refusal at ``at`` was accepted within one window soon after it."""
@@ -288,7 +304,8 @@ class Estimator:
         return sorted(self._rates, key=lambda learned: learned.n / learned.window_s)
 
     def _busy(self, learned: Learned, now: float) -> bool:
-        return self._evidence.count(now - learned.window_s - self._evidence.slack_s, now) >= _BUSY * learned.n
+        since = now - _BUSY_WINDOWS * learned.window_s - 2 * self._evidence.slack_s
+        return self._evidence.count(since, now) >= _BUSY * learned.n
 
     def _on_probed(self, now: float) -> None:
         probe: Probe | None = self._prober.probe
@@ -296,7 +313,7 @@ class Estimator:
         evidence = self._evidence
         times, back = evidence.accepted, probe.of.n // evidence.stride
         span_s = times[-1] - times[-1 - back] if len(times) > back else float("inf")
-        if self._prober.accepted(now, span_s, evidence.slack_s):
+        if self._prober.accepted(now, span_s, evidence.slack_s, evidence.oldest_open):
             self.changed = True
 
     # what people see

@@ -83,6 +83,11 @@ class Evidence:
         """Return by how much the order of arrivals may differ from that of sends."""
         return min(max(1.5 * self.answer_s, _SLACK[0]), _SLACK[1])
 
+    @property
+    def oldest_open(self) -> float:
+        """Return when the oldest unanswered request was sent; infinite when there is none."""
+        return min(self._open.values(), default=math.inf)
+
     def sent(self, token: int, now: float) -> None:
         """Note that request ``token`` goes out."""
         self._open[token] = now

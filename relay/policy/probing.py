@@ -19,6 +19,7 @@ _RAISE_WINDOWS = 10.0
 _RAISE_CAP_S = 6 * 3600.0
 _HITS_SHORTER = 2  # windows that a shorter one must hold
 _HITS_HIGHER = 4  # windows that a higher count must hold: a token bucket forgives one or two
+_DOUBT_S = 30.0
 _DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
 _COMMON_ENOUGH = 0.8  # a window people write is believed when one of 0.8 of it was refused
 _PER_HOUR = 3  # failed probes, once learned; the bar is five refusals
@@ -42,6 +43,8 @@ class Learned:
     raise_at: float = 0.0
     raise_every_s: float = 0.0
     step: int = 1
+    shrinks: int = 0
+    shrunk_at: float = float("-inf")
     before: int = 0  # n before the latest raises
     raised_at: float = float("-inf")
 
@@ -66,7 +69,7 @@ class Learned:
 
     def take_back(self, now: float) -> bool:
         """Undo raises that a refusal followed soon; say whether there was one."""
-        if not self.before or now - self.raised_at > _DOUBT_WINDOWS * self.window_s:
+        if not self.before or now - self.raised_at > _DOUBT_WINDOWS * self.window_s + _DOUBT_S:
             return False
         self.n, self.before = min(self.n, self.before), 0
         self.plan_raise(now, failed=True)
@@ -114,6 +117,7 @@ class Probe:
 
     of: Learned
     rate: Rate
+    since: float
     until: float
     hits: int = 0
     hit_at: float = float("-inf")
@@ -149,19 +153,22 @@ class Prober:
                 rate = Rate(learned.n + learned.step, learned.window_s)
             else:
                 continue
-            self.probe = Probe(learned, rate, now + max(60.0, 8.0 * learned.window_s))
+            self.probe = Probe(learned, rate, now, now + max(60.0, 8.0 * learned.window_s))
             return True
         return False
 
-    def accepted(self, now: float, span_s: float, slack: float) -> bool:
-        """Judge the probe by an accepted send whose n-th predecessor was sent ``span_s`` before it."""
+    def accepted(self, now: float, span_s: float, slack: float, oldest_open: float) -> bool:
+        """Judge the probe by an accepted send whose n-th predecessor was sent ``span_s`` before it.
+
+        Nothing is judged while a request of the probe is unanswered: a 408 comes seconds later.
+        """
         probe = self.probe
         assert probe is not None
         learned = probe.of
         if span_s < learned.window_s - 2 * slack and now - probe.hit_at >= learned.window_s:
             probe.hit_at = now
             probe.hits += 1
-        if probe.hits >= (_HITS_SHORTER if probe.shorter else _HITS_HIGHER):
+        if probe.hits >= (_HITS_SHORTER if probe.shorter else _HITS_HIGHER) and oldest_open > probe.hit_at:
             self.probe = None
             learned.clean_from = now
             if probe.shorter:
@@ -179,10 +186,10 @@ class Prober:
             return True
         return False
 
-    def refused(self, now: float) -> bool:
-        """Take the probe back: it was refused. Return whether there was one."""
+    def refused(self, sent: float, now: float) -> bool:
+        """Take the probe back: one of its requests was refused. Return whether there was one."""
         probe = self.probe
-        if probe is None:
+        if probe is None or sent < probe.since:
             return False
         self.probe = None
         self.failures.append(now)
