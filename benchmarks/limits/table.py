@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from benchmarks.limits.platforms import FAMILIES, NOISES, SIGNALS, Down, Platform, Shared, limit_of
-from benchmarks.limits.run import converged_after_s, drive
+from benchmarks.limits.run import Trace, converged_after_s, drive
 from benchmarks.limits.senders import Aimd, Cubic, FixedRetry, Relay, Sender, Sre
 from relay.core.model import Rate
 from relay.policy.evidence import Kind
@@ -77,7 +77,7 @@ def score(case: Case, sender_name: str = "relay", *, seed: int = 1) -> Score:
     rate = Rate(LIMITS[case.window_s], float(case.window_s))
     begin = 1e6 + rng.random() * 3600.0
     warm_s = max(300.0, 3.0 * rate.window_s)
-    end = begin + warm_s + max(3600.0, 10.0 * rate.window_s)
+    end = begin + warm_s + max(3600.0, 20.0 * rate.window_s)
     downs = []
     if case.noise == "outage":
         at = begin + warm_s + rng.uniform(0.2, 0.5) * (end - begin - warm_s)
@@ -97,9 +97,10 @@ def score(case: Case, sender_name: str = "relay", *, seed: int = 1) -> Score:
     if case.noise == "shared":
         possible *= 1.0 - SHARE
     lost = sum(down.end - down.begin + 60.0 for down in downs)  # the breaker looks every 30 s
-    span_s = end - begin - warm_s - lost
     wanted = BARS[case.noise == "clean"][0]
-    accepted = trace.accepted_in(begin + warm_s, end) + (rate.limit if rate.window_s > 300 else 0)
+    goodput = _carried(trace, begin + warm_s, end, rate.window_s + platform.answer_s) / possible
+    if lost:
+        goodput *= (end - begin - warm_s) / (end - begin - warm_s - lost)
     converged = converged_after_s(
         trace,
         begin=begin,
@@ -115,9 +116,16 @@ def score(case: Case, sender_name: str = "relay", *, seed: int = 1) -> Score:
     return Score(
         case=case,
         sender=sender_name,
-        goodput=accepted / (possible * span_s),
+        goodput=goodput,
         rejects_per_hour=trace.refused_in(begin + warm_s, end) / (end - begin - warm_s) * 3600.0,
         early_rejects=trace.refused_in(begin + 2 * rate.window_s, begin + warm_s),
         converged_s=converged,
         learned=learned,
     )
+
+
+def _carried(trace: Trace, begin: float, end: float, cycle_s: float) -> float:
+    """Return accepted requests per second over whole cycles, whatever the phase of the bursts."""
+    cycles = max(1, int((end - begin) / cycle_s) - 1)
+    starts = [begin + cycle_s * place / 20 for place in range(20)]
+    return sum(trace.accepted_in(at, at + cycles * cycle_s) for at in starts) / (20 * cycles * cycle_s)

@@ -23,6 +23,8 @@ _FRESH_S = 3600.0  # a refusal with nothing accepted for so long says nothing ab
 _SHRINK = 0.02  # for a quota shared with others, or a window a little short: so much less, at least one request
 _SHRINK_AGAIN = 20.0  # windows; a shrink that soon after another was not enough
 _SAME_WINDOW = 1.5  # two rates whose windows are that near are one
+_FIRST_RAISE_WINDOWS = 3.0  # a count that is too low by chance is found out early
+_FIRST_RAISE_S = 15.0
 _RATES = 3  # that many windows at once; no platform in reference use has more
 _STOP_S = 3.0  # the shortest stops after a refusal last that long at the most
 _BUSY = 0.9  # of the limit
@@ -200,7 +202,7 @@ class Estimator:
             self.changed = True
             return
         settled = all(learned.settled for learned in self._rates)
-        if settled and latest.last.sent <= latest.onset.seen:
+        if settled and latest.lone:
             if self._repeated(latest, now):
                 self._shrink(latest, now)
             return
@@ -286,7 +288,7 @@ class Estimator:
             onsets=found.onsets,
             clean_from=now,
         )
-        fresh.plan_raise(now, failed=False)
+        fresh.raise_at = now + max(_FIRST_RAISE_WINDOWS * fresh.window_s, _FIRST_RAISE_S)
         kept = []
         for learned in self._rates:
             near = max(learned.window_s, fresh.window_s) < _SAME_WINDOW * min(learned.window_s, fresh.window_s)

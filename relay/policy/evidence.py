@@ -16,6 +16,7 @@ _REJECTS_PER_CLOSURE = 12  # the first half and the latest half bound the window
 _OPEN_KEPT = 4096  # requests under way; more means answers were never reported
 _ANSWER_WEIGHT = 0.1
 _SLACK = (0.002, 1.0)  # seconds by which sends of neighbours may arrive in another order
+_LONE_WAIT_S = 3.0  # who asks for more means it
 
 
 class Kind(StrEnum):
@@ -52,6 +53,11 @@ class Closure:
     def explicit(self) -> bool:
         """Whether the platform itself spoke of a limit."""
         return self.onset.kind is Kind.THROTTLED
+
+    @property
+    def lone(self) -> bool:
+        """Whether it is one refusal that may have nothing to do with a limit: any platform fails now and then."""
+        return self.rejects == 1 and (self.onset.wait_s or 0.0) < _LONE_WAIT_S
 
     def boundary(self) -> tuple[float, float]:
         """Return the bounds of when the platform opened again, narrowed by its own hint when it held."""

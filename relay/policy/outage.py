@@ -16,11 +16,16 @@ ONSETS_IMPLICIT = 3  # 408, 503, refused: any outage says the same
 _UNEXPLAINED_EXPLICIT = 0.25
 _UNEXPLAINED_IMPLICIT = 0.10
 _SMALLEST_IMPLICIT = 3  # a platform that fails half of everything looks like one of 1 or 2 per some seconds
+_SHORT_S = 10.0  # closures that short cost little: wait for more of them before judging
+_ENOUGH_SHORT = 6
 _ROUGH_CLOSURES = 6
 
 
 def believable(found: Fit, closures: Sequence[Closure]) -> bool:
     """Say whether ``found`` is good enough to be enforced."""
+    lengths = sorted(closure.reopened - closure.onset.sent for closure in closures)
+    if lengths[len(lengths) // 2] < _SHORT_S and len(closures) < _ENOUGH_SHORT:
+        return False
     explicit = sum(closure.explicit for closure in closures) * 2 > len(closures)
     if not explicit:
         return (

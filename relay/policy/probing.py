@@ -43,6 +43,7 @@ class Learned:
     raise_at: float = 0.0
     raise_every_s: float = 0.0
     step: int = 1
+    narrowing: bool = False  # a larger step was refused: halve from here
     shrinks: int = 0
     shrunk_at: float = float("-inf")
     before: int = 0  # n before the latest raises
@@ -65,7 +66,7 @@ class Learned:
         every = self.raise_every_s
         self.raise_every_s = min(max(every * 2.0, first), max(_RAISE_CAP_S, first)) if failed else first
         self.raise_at = now + self.raise_every_s
-        self.step = 1
+        self.step, self.narrowing = 1, False
 
     def take_back(self, now: float) -> bool:
         """Undo raises that a refusal followed soon; say whether there was one."""
@@ -175,9 +176,10 @@ class Prober:
                 learned.window_s = learned.high_s = probe.rate.window_s
                 learned.low_s = min(learned.low_s, learned.window_s)
             else:
-                if learned.step == 1:
+                if not learned.before:
                     learned.before = learned.n
-                learned.n, learned.step, learned.raised_at = probe.rate.limit, learned.step * 2, now
+                learned.n, learned.raised_at = probe.rate.limit, now
+                learned.step = max(1, learned.step // 2) if learned.narrowing else learned.step * 2
             return True
         if now > probe.until:
             self.probe = None
@@ -196,6 +198,9 @@ class Prober:
         probe.of.clean_from = now
         if probe.shorter:
             probe.of.low_s = max(probe.of.low_s, probe.rate.window_s)
+        elif probe.of.step > 1:
+            probe.of.narrowing, probe.of.step = True, probe.of.step // 2
+            probe.of.raise_at = now + 3.0 * probe.of.window_s
         else:
             probe.of.plan_raise(now, failed=True)
         return True
