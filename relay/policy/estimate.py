@@ -202,6 +202,8 @@ class Estimator:
             self.changed = True
             return
         settled = all(learned.settled for learned in self._rates)
+        if settled and latest.last.sent < longest.since:
+            return
         if settled and latest.lone:
             if self._repeated(latest, now):
                 self._shrink(latest, now)
@@ -228,7 +230,8 @@ class Estimator:
                 return
         place = bisect_left(evidence.accepted, latest.onset.sent)
         if place and not is_outage(latest, evidence.accepted[place - 1], longest.window_s):
-            self._shrink(latest, now)
+            if latest.onset.sent >= longest.since:
+                self._shrink(latest, now)
 
     def _shrink(self, latest: Closure, now: float) -> None:
         """Take a little off what was used up when the platform refused; more when it was not enough."""

@@ -7,17 +7,20 @@ windows are bounded by the evidence itself, and fixed ones by the distances betw
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import floor, log
+from math import log
 
 from relay.core.model import Rate
 from relay.policy.evidence import Closure, Evidence
 from relay.policy.families import Family, Hypothesis, bucket, fixed, judge_bucket, sliding
-from relay.policy.windows import SHORTEST_S, choose
+from relay.policy.windows import SHORTEST_S, choose, common_between
 
 _COUNTS = 10  # candidates looked at, most frequent first
 _COUNTS_COSTLY = 4  # of these, for the families that take longest to judge
+_WINDOWS = 8  # fixed windows looked at per count
 _RUNS = 8  # latest closures that counts and boundaries are taken from
-_LIKE_RATES = 0.06
+_NATS_PER_ERROR = 2.5  # one in twelve: a few per cent of requests fail by chance
+_FINEST, _COARSEST = 0.003, 2.0
+_BUCKET_NATS = 1.0
 _BUCKET_CLOSURES = 5  # two free numbers fit any fewer
 _ORDER = list(Family)
 
@@ -72,7 +75,7 @@ def fit(evidence: Evidence, *, since: float = float("-inf"), known: Sequence[Rat
     ]
     if not found:
         return None
-    best = min(found, key=_preference)
+    best = min(found, key=_cost)
     places = {(reject.sent, reject.seen): index for index, reject in enumerate(rejects)}
     onset_at = [places[(closure.onset.sent, closure.onset.seen)] for closure in closures]
     good = [index not in best.unexplained for index in onset_at]
@@ -84,10 +87,16 @@ def fit(evidence: Evidence, *, since: float = float("-inf"), known: Sequence[Rat
     return Fit(best, window_s, sum(good), len(closures), len(rejects), newest) if window_s >= SHORTEST_S else None
 
 
-def _preference(hypothesis: Hypothesis) -> tuple[int, int, int]:
-    """Fewest errors, then the limit that forbids least (to a few per cent), then the simplest family."""
-    rate = hypothesis.n / max(hypothesis.low_s, 1e-3)
-    return hypothesis.errors, -floor(log(rate) / _LIKE_RATES), _ORDER.index(hypothesis.family)
+def _cost(hypothesis: Hypothesis) -> tuple[float, int]:
+    """Return how unlikely it is, in nats: errors, and how finely the window had to be chosen to have so few.
+
+    A hypothesis that holds for any window between 1 s and 6 s was likely to fit if true; one that holds between 7.00 s
+    and 7.01 s was made to fit. A little is given to what forbids less, and a bucket has a number more to choose.
+    """
+    width = log(max(hypothesis.high_s, 1e-3) / max(hypothesis.low_s, 1e-3))
+    cost = _NATS_PER_ERROR * hypothesis.errors - log(min(max(width, _FINEST), _COARSEST))
+    cost -= 0.5 * log(hypothesis.n / max(hypothesis.low_s, 1e-3))
+    return cost + (_BUCKET_NATS if hypothesis.family is Family.BUCKET else 0.0), _ORDER.index(hypothesis.family)
 
 
 def _hypotheses(
@@ -152,7 +161,12 @@ def _fixed_windows(accepted: Sequence[float], closures: Sequence[Closure]) -> li
         runs = [other.reopened for other in closures if other.reopened <= start]
         begun = runs[-1] if runs else accepted[0]
         spans.append((low - begun, high - begun))
-    return sorted({choose(low, high) for low, high in spans if high > low > 0.0})[:8]
+    tally: dict[float, int] = {}
+    for low, high in spans:
+        if high > low > 0.0:
+            for window_s in {choose(low, high), *common_between(low, high)}:
+                tally[window_s] = tally.get(window_s, 0) + 1
+    return sorted(tally, key=lambda window_s: (-tally[window_s], window_s))[:_WINDOWS]
 
 
 def _refills(accepted: Sequence[float], sent: Sequence[float], slack: float) -> list[float]:

@@ -18,6 +18,11 @@ def is_common(window_s: float) -> bool:
     return any(window_s in tier for tier in _TIERS)
 
 
+def common_between(low_s: float, high_s: float) -> list[float]:
+    """Return the windows people write that lie in (low_s, high_s]."""
+    return [float(window_s) for tier in _TIERS for window_s in tier if low_s < window_s <= high_s * 1.005]
+
+
 def choose(low_s: float, high_s: float) -> float:
     """Return the window to try between one that is too short and one that is known, or guessed, to be long enough."""
     for tier in _TIERS:
