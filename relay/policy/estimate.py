@@ -25,6 +25,8 @@ _SHRINK_AGAIN = 20.0  # windows; a shrink that soon after another was not enough
 _SAME_WINDOW = 1.5  # two rates whose windows are that near are one
 _FIRST_RAISE_WINDOWS = 3.0  # a count that is too low by chance is found out early
 _FIRST_RAISE_S = 15.0
+_IMPLIED = 0.9  # a shorter window that holds nearly as many adds nothing
+_PROVEN_WINDOWS = 20.0  # a younger limit was a guess that the next one replaces
 _RATES = 3  # that many windows at once; no platform in reference use has more
 _STOP_S = 3.0  # the shortest stops after a refusal last that long at the most
 _BUSY = 0.9  # of the limit
@@ -69,6 +71,7 @@ class Estimator:
         self._closed_at: float | None = None  # when the refusal that began the present closure was seen
         self._fit_from = 0  # closures to be seen before the next try to learn
         self._closures = 0
+        self._learn_from: float | None = None
         self._doubt_from: float | None = None  # what is in force does not explain what was refused since
         self._lone = 0  # lone refusals since so many were accepted
         self._lone_from = 0
@@ -93,9 +96,11 @@ class Estimator:
             self._credit += 1
         if kind is not Kind.ACCEPTED:
             self._on_reject(sent, now, kind, wait_s)
+            self._learn_if_due(now)
             return
         self._accepted += 1
         self._evidence.accept(sent, now)
+        self._learn_if_due(now)
         if self._closed_at is not None and sent >= self._closed_at:
             self._closed_at = None
             self._on_reopened(now)
@@ -167,8 +172,13 @@ class Estimator:
             self._closed_at = now
             if not asked_for:
                 self._closures += 1
-                if not self._rates:
-                    self._learn(now)
+                self._learn_from = sent  # once what was sent before it is answered
+
+    def _learn_if_due(self, now: float) -> None:
+        if self._learn_from is not None and self._evidence.oldest_open > self._learn_from:
+            self._learn_from = None
+            if not self._rates:
+                self._learn(now)
 
     def _on_reopened(self, now: float) -> None:
         rejects = self._evidence.rejects
@@ -295,7 +305,9 @@ class Estimator:
         kept = []
         for learned in self._rates:
             near = max(learned.window_s, fresh.window_s) < _SAME_WINDOW * min(learned.window_s, fresh.window_s)
-            if not near and not (learned.n >= fresh.n and learned.window_s <= fresh.window_s):
+            implied = learned.window_s <= fresh.window_s and learned.n > _IMPLIED * fresh.n
+            proven = now - learned.since > _PROVEN_WINDOWS * learned.window_s
+            if proven and not near and not implied:
                 kept.append(learned)
         self._rates = sorted([*kept, fresh], key=lambda learned: learned.window_s)[-_RATES:]
         self._doubt_from = None

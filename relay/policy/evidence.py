@@ -174,7 +174,7 @@ class Evidence:
         for reject in self.rejects if among is None else among:
             if reject.probe:
                 continue
-            if run and self._reopened(times, run[-1], slack) < reject.sent:
+            if run and self._reopened(times, run[-1], slack) <= reject.sent:
                 found.append(self._closure(run))
                 run = []
             run.append(reject)

@@ -109,7 +109,7 @@ def fixed(
         start = starts[window] if window >= 0 else at
         used = bisect_right(accepted, at + slack) - bisect_left(accepted, start)
         if at - start < window_s + slack and used >= n:
-            low = max(low, at - start)
+            low = max(low, at - accepted[bisect_right(accepted, at + slack) - n])
         else:
             unexplained.add(position)
     family = Family.FIRST_REQUEST if phase is None else Family.FIXED

@@ -7,7 +7,7 @@ by one twice as large.
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import sqrt
+from math import ceil, sqrt
 from typing import Any
 
 from relay.core.model import Rate
@@ -17,7 +17,7 @@ from relay.policy.windows import CLOSE, SHORTEST_S, choose, is_common, rounded_u
 _RAISE_FIRST_S = 1200.0
 _RAISE_WINDOWS = 10.0
 _RAISE_CAP_S = 6 * 3600.0
-_HITS_SHORTER = 2  # windows that a shorter one must hold
+_HITS_SHORTER = 20  # windows at the most that a shorter one must hold
 _HITS_HIGHER = 4  # windows that a higher count must hold: a token bucket forgives one or two
 _DOUBT_S = 30.0
 _DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
@@ -128,6 +128,16 @@ class Probe:
         """Whether the window is what is tried."""
         return self.rate.window_s < self.of.window_s
 
+    @property
+    def needed(self) -> int:
+        """How many used-up windows prove it.
+
+        Fixed windows accept shorter ones until two fall into one of theirs: after W / (W - shorter) of them.
+        """
+        if not self.shorter:
+            return _HITS_HIGHER
+        return min(1 + ceil(self.of.window_s / (self.of.window_s - self.rate.window_s)), _HITS_SHORTER)
+
 
 @dataclass(slots=True)
 class Prober:
@@ -154,7 +164,7 @@ class Prober:
                 rate = Rate(learned.n + learned.step, learned.window_s)
             else:
                 continue
-            self.probe = Probe(learned, rate, now, now + max(60.0, 8.0 * learned.window_s))
+            self.probe = Probe(learned, rate, now, now + max(60.0, 30.0 * learned.window_s))
             return True
         return False
 
@@ -169,7 +179,7 @@ class Prober:
         if span_s < learned.window_s - 2 * slack and now - probe.hit_at >= learned.window_s:
             probe.hit_at = now
             probe.hits += 1
-        if probe.hits >= (_HITS_SHORTER if probe.shorter else _HITS_HIGHER) and oldest_open > probe.hit_at:
+        if probe.hits >= probe.needed and oldest_open > probe.hit_at:
             self.probe = None
             learned.clean_from = now
             if probe.shorter:
