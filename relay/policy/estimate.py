@@ -193,11 +193,18 @@ class Estimator:
         """Try to find the first limit. Each failure makes the next try wait for more closures."""
         if self._closures < max(self._fit_from, 2):
             return
-        found = self._fit()
-        closures = self._evidence.closures()
-        if found is not None and believable(found, closures):
-            self._adopt(found, now)
-        elif self._closures > 6:
+        evidence = self._evidence
+        closures = evidence.closures()
+        starts = [float("-inf"), *(closures[place].reopened for place in (-12, -6, 0) if len(closures) > max(-place, 3))]
+        for since in starts:  # the limit may be younger than what is remembered
+            found = self._fit(since=since)
+            recent = [closure for closure in closures if closure.onset.sent >= since]
+            if found is not None and believable(found, recent, evidence.runs(recent)):
+                if since > float("-inf"):
+                    evidence.forget_before(since)
+                self._adopt(found, now)
+                return
+        if self._closures > 6:
             self._fit_from = self._closures + 1 + self._closures // 6
 
     def _surprised(self, now: float) -> None:
@@ -212,7 +219,7 @@ class Estimator:
             self.changed = True
             return
         settled = all(learned.settled for learned in self._rates)
-        if settled and latest.last.sent < longest.since:
+        if latest.onset.sent < longest.since and any(self._explains(learned, latest.last.sent) for learned in self._rates):
             return
         if settled and latest.lone:
             if self._repeated(latest, now):
@@ -221,7 +228,9 @@ class Estimator:
         for learned in self._rates:
             learned.clean_from = now
         found = self._fit()
-        if found is not None and found.newest and believable(found, closures):
+        if found is not None and found.newest and found.onsets * 2 > found.closures and believable(
+            found, closures, evidence.runs(closures)
+        ):
             if len(self._rates) == 1 or found.clean(0.05, 1):
                 self._rates.clear()
                 self._adopt(found, now)
@@ -229,19 +238,26 @@ class Estimator:
         if self._doubt_from is None:
             before = [closure.reopened for closure in closures[:-1]]
             self._doubt_from = max([*before[-1:], longest.since])
+        place = bisect_left(evidence.accepted, latest.onset.sent)
+        outlasts = bool(place) and is_outage(latest, evidence.accepted[place - 1], longest.window_s)
         need = ONSETS_EXPLICIT if latest.explicit else ONSETS_IMPLICIT
         known = [learned.rate() for learned in self._rates]
         for since, explained in ((float("-inf"), known), (self._doubt_from, ())):
             found = self._fit(since=since, known=explained)
-            if found is not None and found.onsets >= need and found.newest and found.clean(0.25, 2):
+            proven = now - longest.since > _PROVEN_WINDOWS * longest.window_s
+            if found is None or (found.window_s > _SAME_WINDOW * longest.window_s and proven and not outlasts):
+                continue  # what opened again within the window has no longer one
+            if found.onsets >= need and found.newest and found.clean(0.25, 2):
                 if since > float("-inf"):
                     evidence.forget_before(since)
                 self._adopt(found, now)
                 return
-        place = bisect_left(evidence.accepted, latest.onset.sent)
-        if place and not is_outage(latest, evidence.accepted[place - 1], longest.window_s):
-            if latest.onset.sent >= longest.since:
-                self._shrink(latest, now)
+        if place and not outlasts and latest.onset.sent >= longest.since:
+            self._shrink(latest, now)
+
+    def _explains(self, learned: Learned, at: float) -> bool:
+        slack = self._evidence.slack_s
+        return self._evidence.count(at - learned.window_s - slack, at + slack) >= learned.n
 
     def _shrink(self, latest: Closure, now: float) -> None:
         """Take a little off what was used up when the platform refused; more when it was not enough."""

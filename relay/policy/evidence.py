@@ -149,8 +149,8 @@ class Evidence:
         """Make room: without refusals the older half says nothing; with them, thin out rather than lose a window."""
         times = self.accepted
         middle = times[len(times) // 2]
-        recent = sum(closure.onset.sent >= middle for closure in self.closures())
-        if self.rejects and recent < 2:
+        reopened = [closure.reopened for closure in self.closures() if closure.reopened < math.inf]
+        if reopened and reopened[-1] < middle and self.rejects[-1].sent >= middle:  # one run is longer than half
             self.accepted = times[1::2]
             self.stride *= 2
         else:
@@ -161,6 +161,11 @@ class Evidence:
     def count(self, begin: float, end: float) -> int:
         """Return how many sends in (begin, end] were accepted."""
         return (bisect_right(self.accepted, end) - bisect_right(self.accepted, begin)) * self.stride
+
+    def runs(self, closures: Sequence[Closure]) -> list[int]:
+        """Return how many sends were accepted before each closure since the one before it."""
+        ends = [-math.inf, *(closure.onset.sent + self.slack_s for closure in closures)]
+        return [self.count(begin, end) for begin, end in zip(ends, ends[1:], strict=False)]
 
     def closures(self, among: Sequence[Reject] | None = None) -> list[Closure]:
         """Return the stretches of refusals in order, of all or ``among`` some, probes of our own left out.

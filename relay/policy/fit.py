@@ -5,7 +5,7 @@ windows are bounded by the evidence itself, and fixed ones by the distances betw
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from math import log
 
@@ -19,6 +19,7 @@ _COUNTS_COSTLY = 4  # of these, for the families that take longest to judge
 _WINDOWS = 8  # fixed windows looked at per count
 _RUNS = 8  # latest closures that counts and boundaries are taken from
 _NATS_PER_ERROR = 2.5  # one in twelve: a few per cent of requests fail by chance
+_NATS_FORGIVEN = 1.5  # of these for a lone refusal, which chance makes too
 _FINEST, _COARSEST = 0.003, 2.0
 _BUCKET_NATS = 1.0
 _BUCKET_CLOSURES = 5  # two free numbers fit any fewer
@@ -75,26 +76,30 @@ def fit(evidence: Evidence, *, since: float = float("-inf"), known: Sequence[Rat
     ]
     if not found:
         return None
-    best = min(found, key=_cost)
     places = {(reject.sent, reject.seen): index for index, reject in enumerate(rejects)}
+    lone = {places[(closure.onset.sent, closure.onset.seen)] for closure in closures if closure.lone}
+    if len(closures) - len(lone) < 2:
+        lone = set()  # refusals come one by one here: they are all there is
+    best = min(found, key=lambda hypothesis: _cost(hypothesis, lone))
     onset_at = [places[(closure.onset.sent, closure.onset.seen)] for closure in closures]
     good = [index not in best.unexplained for index in onset_at]
     newest = not any(index in best.unexplained for index in range(onset_at[-1], len(rejects)))
     best = _bounded(best, accepted, closures, slack)
     if evidence.stride > 1:
         best = replace(best, n=best.n * evidence.stride)
-    window_s = choose(best.low_s, best.high_s)
+    stated = best.family in (Family.FIXED, Family.FIRST_REQUEST)  # judged for that window and no other
+    window_s = best.high_s if stated else choose(best.low_s, best.high_s)
     return Fit(best, window_s, sum(good), len(closures), len(rejects), newest) if window_s >= SHORTEST_S else None
 
 
-def _cost(hypothesis: Hypothesis) -> tuple[float, int]:
+def _cost(hypothesis: Hypothesis, lone: Set[int]) -> tuple[float, int]:
     """Return how unlikely it is, in nats: errors, and how finely the window had to be chosen to have so few.
 
     A hypothesis that holds for any window between 1 s and 6 s was likely to fit if true; one that holds between 7.00 s
     and 7.01 s was made to fit. A little is given to what forbids less, and a bucket has a number more to choose.
     """
     width = log(max(hypothesis.high_s, 1e-3) / max(hypothesis.low_s, 1e-3))
-    cost = _NATS_PER_ERROR * hypothesis.errors - log(min(max(width, _FINEST), _COARSEST))
+    cost = _NATS_PER_ERROR * hypothesis.errors - _NATS_FORGIVEN * len(hypothesis.unexplained & lone) - log(min(max(width, _FINEST), _COARSEST))
     cost -= 0.5 * log(hypothesis.n / max(hypothesis.low_s, 1e-3))
     return cost + (_BUCKET_NATS if hypothesis.family is Family.BUCKET else 0.0), _ORDER.index(hypothesis.family)
 

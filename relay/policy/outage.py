@@ -6,6 +6,7 @@ been seen.
 """
 
 from collections.abc import Sequence
+from math import log
 
 from relay.policy.evidence import Closure
 from relay.policy.families import Family
@@ -16,28 +17,48 @@ ONSETS_IMPLICIT = 3  # 408, 503, refused: any outage says the same
 _UNEXPLAINED_EXPLICIT = 0.25
 _UNEXPLAINED_IMPLICIT = 0.10
 _SMALLEST_IMPLICIT = 3  # a platform that fails half of everything looks like one of 1 or 2 per some seconds
+_BUCKET_CLOSURES = 25  # a bucket lets one or two through between refusals, as anything half alive does
+_NATS = 7.5  # a chance of one in 2,000
+_EXACT_BELOW = 20  # smaller runs must be equal
+_NEAR = 0.85  # of the count: where refused requests count too, later runs are shorter
 _SHORT_S = 10.0  # closures that short cost little: wait for more of them before judging
 _ENOUGH_SHORT = 6
 _ROUGH_CLOSURES = 6
 
 
-def believable(found: Fit, closures: Sequence[Closure]) -> bool:
-    """Say whether ``found`` is good enough to be enforced."""
+def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> bool:
+    """Say whether ``found`` is good enough to be enforced; ``runs`` is what was accepted before each closure."""
     lengths = sorted(closure.reopened - closure.onset.sent for closure in closures)
     if lengths[len(lengths) // 2] < _SHORT_S and len(closures) < _ENOUGH_SHORT:
         return False
     explicit = sum(closure.explicit for closure in closures) * 2 > len(closures)
-    if not explicit:
-        return (
-            found.onsets >= ONSETS_IMPLICIT
-            and found.newest
-            and found.hypothesis.n >= _SMALLEST_IMPLICIT
-            and found.clean(_UNEXPLAINED_IMPLICIT, 1 + found.closures // 8)
-        )
-    if found.onsets >= ONSETS_EXPLICIT and found.clean(_UNEXPLAINED_EXPLICIT, 1 + found.closures // 4):
-        return True
-    # A quota shared with others never closes at one count: then what fits most closures has to do.
-    return found.closures >= _ROUGH_CLOSURES and found.onsets * 2 >= found.closures
+    lasting = sum(not closure.lone for closure in closures) >= ONSETS_EXPLICIT
+    if explicit and lasting:
+        if found.onsets >= ONSETS_EXPLICIT and found.clean(_UNEXPLAINED_EXPLICIT, found.closures // 3):
+            return True
+        # A quota shared with others never closes at one count: then what fits most closures has to do.
+        return found.closures >= _ROUGH_CLOSURES and found.onsets * 2 >= found.closures
+    if found.onsets < ONSETS_IMPLICIT or not found.newest or found.hypothesis.n < _SMALLEST_IMPLICIT:
+        return False
+    if not found.clean(_UNEXPLAINED_IMPLICIT, 1 + found.closures // 4):
+        return False
+    if found.hypothesis.family is Family.BUCKET:
+        return found.closures >= _BUCKET_CLOSURES
+    return coincidence(found.n, runs) >= _NATS
+
+
+def coincidence(n: int, runs: Sequence[int]) -> float:
+    """Return how unlikely it is, in nats, that an outage closed so often after just about the same count.
+
+    Between outages anything may be accepted; that a run equals another within one request has a chance of about
+    3 in n/2. Nothing is counted when most runs differ.
+    """
+    tolerance = 0 if n < _EXACT_BELOW else 1
+    common = max(runs, key=lambda run: (sum(abs(run - other) <= tolerance for other in runs), run), default=0)
+    alike = sum(abs(common - other) <= tolerance for other in runs)
+    if common < _NEAR * n or alike * 2 < len(runs):
+        return 0.0
+    return (alike - 1) * max(0.0, log(0.5 * common / (2 * tolerance + 1)))
 
 
 def is_outage(closure: Closure, last_accepted_before: float, window_s: float) -> bool:

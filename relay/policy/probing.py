@@ -18,7 +18,8 @@ _RAISE_FIRST_S = 1200.0
 _RAISE_WINDOWS = 10.0
 _RAISE_CAP_S = 6 * 3600.0
 _HITS_SHORTER = 20  # windows at the most that a shorter one must hold
-_HITS_HIGHER = 4  # windows that a higher count must hold: a token bucket forgives one or two
+_HITS_HIGHER = 2  # windows that a higher count must hold
+_HITS_BUCKET = 4  # a token bucket forgives one or two
 _DOUBT_S = 30.0
 _DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
 _COMMON_ENOUGH = 0.8  # a window people write is believed when one of 0.8 of it was refused
@@ -44,6 +45,7 @@ class Learned:
     raise_every_s: float = 0.0
     step: int = 1
     narrowing: bool = False  # a larger step was refused: halve from here
+    doubted: bool = False  # the step was refused once
     shrinks: int = 0
     shrunk_at: float = float("-inf")
     before: int = 0  # n before the latest raises
@@ -66,7 +68,7 @@ class Learned:
         every = self.raise_every_s
         self.raise_every_s = min(max(every * 2.0, first), max(_RAISE_CAP_S, first)) if failed else first
         self.raise_at = now + self.raise_every_s
-        self.step, self.narrowing = 1, False
+        self.step, self.narrowing, self.doubted = 1, False, False
 
     def take_back(self, now: float) -> bool:
         """Undo raises that a refusal followed soon; say whether there was one."""
@@ -135,7 +137,7 @@ class Probe:
         Fixed windows accept shorter ones until two fall into one of theirs: after W / (W - shorter) of them.
         """
         if not self.shorter:
-            return _HITS_HIGHER
+            return _HITS_BUCKET if self.of.family is Family.BUCKET else _HITS_HIGHER
         return min(1 + ceil(self.of.window_s / (self.of.window_s - self.rate.window_s)), _HITS_SHORTER)
 
 
@@ -188,6 +190,7 @@ class Prober:
             else:
                 if not learned.before:
                     learned.before = learned.n
+                learned.doubted = False
                 learned.n, learned.raised_at = probe.rate.limit, now
                 learned.step = max(1, learned.step // 2) if learned.narrowing else learned.step * 2
             return True
@@ -208,7 +211,11 @@ class Prober:
         probe.of.clean_from = now
         if probe.shorter:
             probe.of.low_s = max(probe.of.low_s, probe.rate.window_s)
+        elif not probe.of.doubted:  # one refusal may be chance: the same again before it counts
+            probe.of.doubted = True
+            probe.of.raise_at = now + 2.0 * probe.of.window_s
         elif probe.of.step > 1:
+            probe.of.doubted = False
             probe.of.narrowing, probe.of.step = True, probe.of.step // 2
             probe.of.raise_at = now + 3.0 * probe.of.window_s
         else:
