@@ -205,7 +205,7 @@ class Estimator:
                 self._adopt(found, now)
                 return
         if self._closures > 6:
-            self._fit_from = self._closures + 1 + self._closures // 6
+            self._fit_from = self._closures + 1 + self._closures // 4
 
     def _surprised(self, now: float) -> None:
         """A limit is in force and the platform refused all the same: find out why."""

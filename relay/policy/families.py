@@ -82,9 +82,17 @@ def sliding(
     against = bisect_left(upper, low - slack)
     high = upper[against] if against < len(upper) else float("inf")
     unexplained = frozenset(missing) | {index for at, index in lower[position + 1 :] if at > low + slack}
-    return Hypothesis(
-        Family.COUNTING if counting else Family.SLIDING, n, low, max(low, high), unexplained, against
-    )
+    if against:  # what went through after each refusal counts apart, however little it was
+        offset = len(accepted) - len(spans)
+        against = len(
+            {
+                (place // n, bisect_left(rejects, accepted[offset + place]))
+                for place, span in enumerate(spans)
+                if span < low - slack
+            }
+        )
+    family = Family.COUNTING if counting else Family.SLIDING
+    return Hypothesis(family, n, low, max(low, high), unexplained, against)
 
 
 def fixed(

@@ -31,9 +31,9 @@ def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> 
     lengths = sorted(closure.reopened - closure.onset.sent for closure in closures)
     if lengths[len(lengths) // 2] < _SHORT_S and len(closures) < _ENOUGH_SHORT:
         return False
-    explicit = sum(closure.explicit for closure in closures) * 2 > len(closures)
-    lasting = sum(not closure.lone for closure in closures) >= ONSETS_EXPLICIT
-    if explicit and lasting:
+    lasting = [closure for closure in closures if not closure.lone]
+    explicit = sum(closure.explicit for closure in lasting)
+    if explicit >= ONSETS_EXPLICIT and explicit * 2 > len(lasting):
         if found.onsets >= ONSETS_EXPLICIT and found.clean(_UNEXPLAINED_EXPLICIT, found.closures // 3):
             return True
         # A quota shared with others never closes at one count: then what fits most closures has to do.
@@ -56,7 +56,7 @@ def coincidence(n: int, runs: Sequence[int]) -> float:
     tolerance = 0 if n < _EXACT_BELOW else 1
     common = max(runs, key=lambda run: (sum(abs(run - other) <= tolerance for other in runs), run), default=0)
     alike = sum(abs(common - other) <= tolerance for other in runs)
-    if common < _NEAR * n or alike * 2 < len(runs):
+    if not _NEAR * n <= common <= n / _NEAR or alike * 2 < len(runs):
         return 0.0
     return (alike - 1) * max(0.0, log(0.5 * common / (2 * tolerance + 1)))
 
