@@ -3,11 +3,12 @@
 import random
 from typing import NamedTuple
 
+from relay.core.model import Rate
+from relay.policy.evidence import Kind
+
 from benchmarks.limits.platforms import Down, Platform, limit_of
 from benchmarks.limits.run import drive
 from benchmarks.limits.senders import Relay
-from relay.core.model import Rate
-from relay.policy.evidence import Kind
 
 BEGIN_S = 1e6
 
@@ -39,7 +40,9 @@ def outage(seed: int) -> tuple[Platform, Relay]:
     at = BEGIN_S + rng.uniform(60.0, 900.0)
     shape = seed % 5
     if shape == 0:  # one, of any length
-        downs.append(Down(at, at + rng.choice((5.0, 45.0, 300.0, 1800.0, 7200.0)) * rng.uniform(0.7, 1.5), kind, after_s))
+        downs.append(
+            Down(at, at + rng.choice((5.0, 45.0, 300.0, 1800.0, 7200.0)) * rng.uniform(0.7, 1.5), kind, after_s)
+        )
     elif shape == 1:  # flapping
         for _ in range(rng.randint(3, 15)):
             end = at + rng.uniform(3.0, 120.0)

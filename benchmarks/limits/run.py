@@ -5,9 +5,10 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
+from relay.policy.evidence import Kind
+
 from benchmarks.limits.platforms import Platform, Reply
 from benchmarks.limits.senders import Sender
-from relay.policy.evidence import Kind
 
 
 @dataclass(slots=True)

@@ -9,13 +9,14 @@ import random
 from collections import deque
 from typing import Protocol
 
-from benchmarks.limits.platforms import Reply
 from relay.core.model import Rate
 from relay.policy.breaker import Breaker, BreakerTerms
 from relay.policy.estimate import Estimator
 from relay.policy.evidence import Kind
 from relay.policy.gate import Gate
 from relay.policy.window import StrictWindow
+
+from benchmarks.limits.platforms import Reply
 
 CONCURRENCY = 4
 
@@ -40,7 +41,7 @@ class Relay:
     """What the relay does: gate, then slots of the limits in force, then the estimator learns from the answer."""
 
     def __init__(self, rng: random.Random, *, estimator: Estimator | None = None) -> None:
-        self.estimator = estimator or Estimator(rng=rng)
+        self.estimator = estimator or Estimator()
         self.gate = Gate(breaker=Breaker(BreakerTerms(open_after=5, probe_every_s=30.0)), base_s=2.0, cap_s=600.0)
         self._rng = rng
         self._windows: list[StrictWindow] = []
@@ -200,7 +201,7 @@ class Cubic(_Paced):
 
 
 class Sre(_Paced):
-    """Client-side throttling of the SRE book: over two minutes, drop with p = (requests - 2 accepts) / (requests + 1)."""
+    """Client-side throttling of the SRE book: over two minutes, drop (requests - 2 accepts) / (requests + 1)."""
 
     rate = 80.0
 

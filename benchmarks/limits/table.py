@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from relay.core.model import Rate
+from relay.policy.evidence import Kind
+
 from benchmarks.limits.platforms import FAMILIES, NOISES, SIGNALS, Down, Platform, Shared, limit_of
 from benchmarks.limits.run import Trace, converged_after_s, drive
 from benchmarks.limits.senders import Aimd, Cubic, FixedRetry, Relay, Sender, Sre
-from relay.core.model import Rate
-from relay.policy.evidence import Kind
 
 LIMITS = {1: 10, 10: 50, 45: 100, 60: 100, 300: 300, 3600: 1000}  # window in seconds -> N
 SENDERS: dict[str, Callable[[random.Random], Sender]] = {

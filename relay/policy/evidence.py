@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 _ACCEPTED_KEPT = 1536  # times, 12 KB: two full windows of 700 requests without thinning, and a fit in a few ms
 _REJECTS_KEPT = 160
@@ -106,9 +107,7 @@ class Evidence:
 
     def accept(self, sent: float, now: float) -> None:
         """Note an accepted send."""
-        self.answer_s += (min(max(now - sent, 0.0), 60.0) - self.answer_s) * (
-            _ANSWER_WEIGHT if self.accepted else 1.0
-        )
+        self.answer_s += (min(max(now - sent, 0.0), 60.0) - self.answer_s) * (_ANSWER_WEIGHT if self.accepted else 1.0)
         if sent > self.last_accepted:
             self.last_accepted = sent
         self._in_closure = 0
@@ -165,7 +164,7 @@ class Evidence:
     def runs(self, closures: Sequence[Closure]) -> list[int]:
         """Return how many sends were accepted before each closure since the one before it."""
         ends = [-math.inf, *(closure.onset.sent + self.slack_s for closure in closures)]
-        return [self.count(begin, end) for begin, end in zip(ends, ends[1:], strict=False)]
+        return [self.count(begin, end) for begin, end in pairwise(ends)]
 
     def closures(self, among: Sequence[Reject] | None = None) -> list[Closure]:
         """Return the stretches of refusals in order, of all or ``among`` some, probes of our own left out.

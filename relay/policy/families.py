@@ -13,7 +13,6 @@ from itertools import accumulate
 from math import log, sqrt
 from operator import sub
 
-
 _EDGE_STEPS = 10
 _EDGE_FAR = 4.0  # natural logarithm: refills fifty times apart explain the same, so there is nothing to learn
 
@@ -31,7 +30,7 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A limit of ``n`` in a window between ``low_s`` (refused at that spacing) and ``high_s`` (accepted, or infinite)."""
+    """A limit of ``n`` in a window between ``low_s`` (refused so far apart) and ``high_s`` (accepted, or infinite)."""
 
     family: Family
     n: int

@@ -7,6 +7,7 @@ windows are bounded by the evidence itself, and fixed ones by the distances betw
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import log
 
 from relay.core.model import Rate
@@ -99,7 +100,11 @@ def _cost(hypothesis: Hypothesis, lone: Set[int]) -> tuple[float, int]:
     and 7.01 s was made to fit. A little is given to what forbids less, and a bucket has a number more to choose.
     """
     width = log(max(hypothesis.high_s, 1e-3) / max(hypothesis.low_s, 1e-3))
-    cost = _NATS_PER_ERROR * hypothesis.errors - _NATS_FORGIVEN * len(hypothesis.unexplained & lone) - log(min(max(width, _FINEST), _COARSEST))
+    cost = (
+        _NATS_PER_ERROR * hypothesis.errors
+        - _NATS_FORGIVEN * len(hypothesis.unexplained & lone)
+        - log(min(max(width, _FINEST), _COARSEST))
+    )
     cost -= 0.5 * log(hypothesis.n / max(hypothesis.low_s, 1e-3))
     return cost + (_BUCKET_NATS if hypothesis.family is Family.BUCKET else 0.0), _ORDER.index(hypothesis.family)
 
@@ -140,7 +145,7 @@ def _counts(accepted: Sequence[float], closures: Sequence[Closure], slack: float
     """Return candidate limits: accepted from one of the last reopenings to an onset, by how often each occurs."""
     starts = [accepted[0], *(closure.reopened for closure in closures if closure.reopened < float("inf"))]
     tally: dict[int, int] = {}
-    for closure in closures[:2] + closures[-_RUNS:]:
+    for closure in [*closures[:2], *closures[-_RUNS:]]:
         end = bisect_right(accepted, closure.onset.sent + slack)
         before = [start for start in starts if start <= closure.onset.sent + slack]
         for start in before[-4:]:
@@ -159,7 +164,7 @@ def _fixed_windows(accepted: Sequence[float], closures: Sequence[Closure]) -> li
     """Return candidate fixed windows: common ones that fit between reopenings, else the distances themselves."""
     bounds = [closure.boundary() for closure in closures[-_RUNS:] if closure.reopened < float("inf")]
     spans: list[tuple[float, float]] = []
-    for earlier, later in zip(bounds, bounds[1:], strict=False):
+    for earlier, later in pairwise(bounds):
         spans += [((later[0] - earlier[1]) / k, (later[1] - earlier[0]) / k) for k in (1, 2)]
     for closure, (low, high) in list(zip(closures[-_RUNS:], bounds, strict=False))[-3:]:
         start = accepted[max(0, bisect_left(accepted, closure.onset.sent) - 1)]
@@ -190,9 +195,7 @@ def _refills(accepted: Sequence[float], sent: Sequence[float], slack: float) -> 
     return sorted(rates)
 
 
-def _bounded(
-    best: Hypothesis, accepted: Sequence[float], closures: Sequence[Closure], slack: float
-) -> Hypothesis:
+def _bounded(best: Hypothesis, accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> Hypothesis:
     """Narrow the bounds of the window by what the platform itself said of the wait, and by the first reopening."""
     if best.family not in (Family.SLIDING, Family.COUNTING):
         return best

@@ -223,8 +223,6 @@ class Prober:
         return True
 
 
-
-
 def _shorter(learned: Learned) -> float:
     low_s = max(learned.low_s, SHORTEST_S)
     between = choose(low_s, learned.window_s * 0.99)

@@ -6,8 +6,10 @@ from math import ceil, floor, log10, sqrt
 _TIERS: tuple[tuple[float, ...], ...] = (
     (1, 10, 60, 300, 600, 900, 3600, 86400),
     (2, 5, 15, 30, 120, 1800, 7200, 21600, 43200),
-    (3, 4, 6, 8, 12, 20, 25, 40, 45, 50, 90, 100, 150, 180, 200, 240, 360, 400, 450, 480, 500, 720, 1000, 1200, 1500)
-    + (2400, 2700, 5400, 10800, 14400, 28800),
+    (
+        *(3, 4, 6, 8, 12, 20, 25, 40, 45, 50, 90, 100, 150, 180, 200, 240, 360, 400, 450, 480, 500, 720),
+        *(1000, 1200, 1500, 2400, 2700, 5400, 10800, 14400, 28800),
+    ),
 )
 SHORTEST_S = 0.5  # no platform counts in shorter windows; what looks like one is chance
 CLOSE = 1.04  # bounds that near together cost at most 4 %: the upper one is taken as it is
