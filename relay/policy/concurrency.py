@@ -6,7 +6,7 @@ a refused or failed request lowers the limit, and a limit that is not used up is
 
 from typing import Any
 
-_LONG_WEIGHT = 1 / 300  # answers that make up the usual answer time
+_LONG_UP, _LONG_DOWN = 1 / 3000, 1 / 50  # per answer: a queue must not become the usual before it is gone
 _SHORT_ANSWERS = 10  # answers judged together: fewer and chance rules, more and it comes late
 _TOLERANCE = 1.5  # answers may take that much longer than usual before there is a queue over there
 _SMOOTHING = 0.2
@@ -24,7 +24,7 @@ class AdaptiveConcurrency:
         self.bound = bound
         self._limit = float(bound)  # what the operator allowed, until answers slow down
         self._long_s = 0.0
-        self._answers, self._sum_s, self._failed, self._most = 0, 0.0, False, 0
+        self._answers, self._sum_s, self._failed, self._most = 0, 0.0, 0, 0
 
     @property
     def limit(self) -> int:
@@ -44,13 +44,14 @@ class AdaptiveConcurrency:
         """
         self._most = max(self._most, in_flight)
         if failed:
-            self._failed = True
+            self._failed += 1
         else:
             bounded = min(max(answer_s, 0.0), _LONGEST_S)
             self._sum_s += bounded
             self._answers += 1
-            self._long_s = self._long_s + (bounded - self._long_s) * _LONG_WEIGHT if self._long_s else bounded
-        if self._answers >= _SHORT_ANSWERS or (self._failed and self._answers + self._most >= _SHORT_ANSWERS // 2):
+            weight = _LONG_UP if bounded > self._long_s else _LONG_DOWN
+            self._long_s = self._long_s + (bounded - self._long_s) * weight if self._long_s else bounded
+        if self._answers + self._failed >= _SHORT_ANSWERS:
             self._judge()
 
     def _judge(self) -> None:
@@ -59,14 +60,12 @@ class AdaptiveConcurrency:
             wanted = limit * _BACK_OFF
         else:
             short_s = self._sum_s / self._answers
-            if self._long_s > 2.0 * short_s:  # a slow time is over: do not measure by it
-                self._long_s *= 0.95
             gradient = min(1.0, max(0.5, _TOLERANCE * self._long_s / max(short_s, 1e-6)))
             used_up = self._most * 2 >= limit
             wanted = limit * gradient + (_ROOM / _SMOOTHING if used_up and gradient >= 1.0 else 0.0)
         smoothed = wanted if self._failed else limit + (wanted - limit) * _SMOOTHING
         self._limit = min(float(self.bound), max(1.0, smoothed))
-        self._answers, self._sum_s, self._failed, self._most = 0, 0.0, False, 0
+        self._answers, self._sum_s, self._failed, self._most = 0, 0.0, 0, 0
 
     def dump(self) -> dict[str, Any]:
         """Return what a restart may as well know."""

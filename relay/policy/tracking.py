@@ -29,6 +29,7 @@ _STOP_S = 3.0  # the shortest stops after a refusal last that long at the most
 _BUSY = 0.9  # of the limit
 _BUSY_WINDOWS = 1.5
 _LONE_ENOUGH = 4
+_LONE_TRIES = 6
 _CHANCE = 0.012  # of all requests
 _CREDIT = 2000  # requests: fits are paid for by requests, those of a quiet time up to so many
 _REQUESTS_PER_FIT = 4  # a fit over n accepted sends costs about 8 us * n, so it waits for n/4 more
@@ -51,6 +52,7 @@ class Tracker:
         self._doubt_from: float | None = None  # what is in force does not explain what was refused since
         self._lone = 0  # lone refusals since so many were accepted
         self._lone_from = 0
+        self._lone_tries = 0
         self._credit = _CREDIT
         self._suspects: list[float] = []  # lone refusals that may be chance
         self._check_at = 0.0
@@ -172,6 +174,8 @@ class Tracker:
         if settled and latest.lone:
             if self._repeated(latest, now):
                 self._shrink(latest, now)
+            elif self._lone_tries % _LONE_TRIES == 0:
+                self._together(closures, now)
             return
         for learned in self.rates:
             learned.clean_from = now
@@ -183,7 +187,8 @@ class Tracker:
         if (
             found is not None
             and found.newest
-            and found.window_s <= longest_s  # what opened again within the window has no longer one
+            # what opened again within the window has no longer one, unless everything says so
+            and (found.window_s <= longest_s or found.clean(0.05, 1))
             and found.onsets * 2 > found.closures
             and believable(found, closures, evidence.runs(closures))
             and (len(self.rates) == 1 or found.clean(0.05, 1))
@@ -224,6 +229,15 @@ class Tracker:
             learned.plan_raise(now, failed=False)
             self.changed = True
 
+    def _together(self, closures: Sequence[Closure], now: float) -> None:
+        """See whether refusals that each may be chance are together one limit that is a little lower."""
+        found = self._fit()
+        if found is None or not found.clean(0.2, 2) or not believable(found, closures, self.evidence.runs(closures)):
+            return
+        binding = self.in_turn()[0]
+        if found.n / found.window_s < binding.n / binding.window_s:
+            self._adopt(found, now)
+
     def _repeated(self, latest: Closure, now: float) -> bool:
         """Say whether lone refusals come too often for chance.
 
@@ -233,6 +247,7 @@ class Tracker:
         self._suspects = [at for at in self._suspects if at > now - horizon and not self._refuted(at)]
         self._suspects.append(latest.onset.sent)
         self._lone += 1
+        self._lone_tries += 1
         often = self._lone >= _LONE_ENOUGH and self._lone > _CHANCE * (self.accepted - self._lone_from)
         if self._lone >= _LONE_ENOUGH:
             self._lone, self._lone_from = 0, self.accepted
