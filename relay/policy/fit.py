@@ -114,7 +114,8 @@ def _hypotheses(
 ) -> Iterable[Hypothesis]:
     arrivals = sorted([*accepted, *sent])
     windows = _fixed_windows(accepted, closures)
-    phases = [bound for closure in closures[-3:] for bound in (closure.boundary()[1],) if bound < float("inf")]
+    bounds = [closure.boundary() for closure in closures[-_RUNS:] if closure.reopened < float("inf")]
+    phases = {window_s: _phase(bounds, window_s, slack) for window_s in windows}
     for place, n in enumerate(counts):
         simple = sliding(accepted, accepted, sent, n, slack)
         if simple is None:
@@ -128,8 +129,8 @@ def _hypotheses(
         if simple.errors:
             for window_s in windows:
                 yield fixed(accepted, sent, n, window_s, None, slack)
-                for phase in phases[-2:]:
-                    yield fixed(accepted, sent, n, window_s, phase - slack, slack)
+                if bounds:
+                    yield fixed(accepted, sent, n, window_s, phases[window_s], slack)
     if len(closures) < _BUCKET_CLOSURES:
         return
     judged = [
@@ -177,6 +178,16 @@ def _fixed_windows(accepted: Sequence[float], closures: Sequence[Closure]) -> li
             for window_s in {choose(low, high), *common_between(low, high)}:
                 tally[window_s] = tally.get(window_s, 0) + 1
     return sorted(tally, key=lambda window_s: (-tally[window_s], window_s))[:_WINDOWS]
+
+
+def _phase(bounds: Sequence[tuple[float, float]], window_s: float, slack: float) -> float:
+    """Return when a window begins if every so many seconds one does, so that most reopenings are explained."""
+
+    def explained(at: float) -> int:
+        return sum((at - low) % window_s <= high - low for low, high in bounds)
+
+    tried = [edge for low, high in bounds for edge in (high - slack, (low + high) / 2, low + slack)]
+    return max(tried, key=explained, default=0.0)
 
 
 def _refills(accepted: Sequence[float], sent: Sequence[float], slack: float) -> list[float]:
