@@ -2,12 +2,13 @@
 # make test    install into .venv and run the whole suite
 # make check   lint, types, layers
 # make bench   the table of SPEC 10 with this machine's figures
+# make bench-limits   the score table of the limit estimator (modelled, virtual time)
 .POSIX:
 BIN = .venv/bin
 STAMP = .venv/.installed
 XDIST = 2
 
-.PHONY: demo test check bench soak format schema upgrade clean
+.PHONY: demo test check bench bench-limits soak format schema upgrade clean
 demo: $(STAMP)
 	@$(BIN)/relay demo
 
@@ -22,6 +23,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
+
+bench-limits: $(STAMP)
+	@$(BIN)/python -m benchmarks.limits --peers
 
 # The long form of the kill loop: 200 kills instead of 20.
 soak: $(STAMP)

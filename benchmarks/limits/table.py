@@ -1,0 +1,132 @@
+"""The cases of the score table, and what is asked of them."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from relay.core.model import Rate
+from relay.policy.evidence import Kind
+
+from benchmarks.limits.platforms import FAMILIES, NOISES, SIGNALS, Down, Platform, Shared, limit_of
+from benchmarks.limits.run import Trace, converged_after_s, drive
+from benchmarks.limits.senders import Aimd, Cubic, FixedRetry, Relay, Sender, Sre
+
+LIMITS = {1: 10, 10: 50, 45: 100, 60: 100, 300: 300, 3600: 1000}  # window in seconds -> N
+SENDERS: dict[str, Callable[[random.Random], Sender]] = {
+    "relay": Relay,
+    "aimd": Aimd,
+    "cubic": Cubic,
+    "sre": Sre,
+    "fixed-retry": FixedRetry,
+}
+SHARE = 0.2  # of the quota that the unseen sender takes
+BARS = {True: (0.95, 5.0), False: (0.90, 20.0)}  # clean or not -> goodput, rejects per hour
+
+
+class Case(NamedTuple):
+    """One row: a platform and what disturbs it."""
+
+    family: str
+    window_s: int
+    signal: str
+    noise: str
+
+    @property
+    def name(self) -> str:
+        """The row's name, as ``--only`` matches it."""
+        return f"{self.family}/{self.window_s}s/{self.signal}/{self.noise}"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What came of a case; goodput as a part of what is possible, N/(W + answer time)."""
+
+    case: Case
+    sender: str
+    goodput: float
+    rejects_per_hour: float  # after the time allowed to converge
+    early_rejects: int  # between the first two windows and that time
+    converged_s: float
+    learned: str
+
+    def passes(self) -> bool:
+        """Say whether the bars are met; windows over 300 s have none."""
+        goodput, rejects = BARS[self.case.noise == "clean"]
+        if self.case.window_s > 300:
+            return True
+        in_time = self.converged_s <= max(300.0, 3.0 * self.case.window_s)
+        return self.goodput >= goodput and self.rejects_per_hour <= rejects and in_time
+
+
+def cases(*, quick: bool = False) -> Iterator[Case]:
+    """Yield the rows; ``quick`` leaves the long windows out and takes every signal once per family."""
+    for noise in NOISES:
+        for window_s in LIMITS:
+            if quick and window_s not in (10, 45, 60):
+                continue
+            for number, family in enumerate(FAMILIES):
+                for place, signal in enumerate(SIGNALS):
+                    if quick and (place + number) % len(SIGNALS) != window_s % len(SIGNALS) // 5 * 2:
+                        continue
+                    yield Case(family, window_s, signal, noise)
+
+
+def score(case: Case, sender_name: str = "relay", *, seed: int = 1) -> Score:
+    """Run one case and judge it from the outside: what the platform accepted and refused, and when."""
+    rng = random.Random(f"{seed}/{case.name}")
+    rate = Rate(LIMITS[case.window_s], float(case.window_s))
+    begin = 1e6 + rng.random() * 3600.0
+    warm_s = max(300.0, 3.0 * rate.window_s)
+    end = begin + warm_s + max(3600.0, 20.0 * rate.window_s)
+    downs = []
+    if case.noise == "outage":
+        at = begin + warm_s + rng.uniform(0.2, 0.5) * (end - begin - warm_s)
+        downs = [Down(at, at + 600.0, Kind.DOWN, 0.01), Down(at + 700.0, at + 800.0, Kind.BUSY, 5.0)]
+    platform = Platform(
+        limits=[limit_of(case.family, rate)],
+        signal=case.signal,
+        rng=random.Random(rng.random()),
+        failures=0.01 if case.noise == "failures" else 0.0,
+        jitter=case.noise == "jitter",
+        shared=Shared(rate, SHARE, random.Random(rng.random())) if case.noise == "shared" else None,
+        downs=downs,
+    )
+    sender = SENDERS[sender_name](random.Random(rng.random()))
+    trace = drive(sender, platform, begin=begin, end=end)
+    possible = rate.limit / (rate.window_s + platform.answer_s)
+    if case.noise == "shared":
+        possible *= 1.0 - SHARE
+    lost = sum(down.end - down.begin + 60.0 for down in downs)  # the breaker looks every 30 s
+    wanted = BARS[case.noise == "clean"][0]
+    goodput = _carried(trace, begin + warm_s, end, rate.window_s + platform.answer_s) / possible
+    if lost:
+        goodput *= (end - begin - warm_s) / (end - begin - warm_s - lost)
+    converged = converged_after_s(
+        trace,
+        begin=begin,
+        end=downs[0].begin if downs else end,
+        window_s=rate.window_s,
+        wanted=wanted - 0.02,
+        possible=possible,
+    )
+    learned = ""
+    if isinstance(sender, Relay):
+        estimate = sender.estimator.estimate(end)
+        learned = f"{', '.join(str(item) for item in estimate.rates) or '-'} {estimate.family.value}"
+    return Score(
+        case=case,
+        sender=sender_name,
+        goodput=goodput,
+        rejects_per_hour=trace.refused_in(begin + warm_s, end) / (end - begin - warm_s) * 3600.0,
+        early_rejects=trace.refused_in(begin + 2 * rate.window_s, begin + warm_s),
+        converged_s=converged,
+        learned=learned,
+    )
+
+
+def _carried(trace: Trace, begin: float, end: float, cycle_s: float) -> float:
+    """Return accepted requests per second over whole cycles, whatever the phase of the bursts."""
+    cycles = max(1, int((end - begin) / cycle_s) - 1)
+    starts = [begin + cycle_s * place / 20 for place in range(20)]
+    return sum(trace.accepted_in(at, at + cycles * cycle_s) for at in starts) / (20 * cycles * cycle_s)

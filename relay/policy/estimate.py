@@ -1,0 +1,167 @@
+"""The limit nobody announced: found from accepted and refused sends, kept just below, tried again rarely.
+
+``Estimator`` is told of every send and answer under one quota (or one group of it) and says which rates to enforce. It
+reads no clock; what it enforces is meant for ``StrictWindow``, which conforms to every family of limits. The method is
+told in docs/limits.md; ``tracking.py`` holds its state.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay.core.model import Rate
+from relay.policy.families import Family
+from relay.policy.outage import confidence
+from relay.policy.probing import Learned
+from relay.policy.tracking import RATES, Tracker
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What is believed of a quota. ``rates`` is empty while nothing is; times are relay-clock seconds."""
+
+    rates: tuple[Rate, ...]
+    family: Family
+    confidence: float
+    evidence: Mapping[str, Any]  # counts, times, and ``sentence`` for people
+    since: float | None
+    source: str  # learned | declared | none
+
+    def yaml_line(self) -> str:
+        """Return the line to adopt, or an empty string."""
+        if not self.rates:
+            return ""
+        if len(self.rates) == 1:
+            return f"rate: {self.rates[0]}"
+        return f"rate: [{', '.join(str(rate) for rate in self.rates)}]"
+
+
+class Estimator:
+    """Estimates the limit of one quota. ``floor`` is a rate below which nothing is ever enforced.
+
+    The caller enforces ``enforced()``, asks again whenever ``changed`` is set, and keeps one request under way while
+    ``careful``.
+    """
+
+    def __init__(self, *, floor: Rate | None = None) -> None:
+        self._floor = floor
+        self._declared: tuple[Rate, ...] = ()
+        self._tracker = Tracker()
+        self.sent = self._tracker.evidence.sent  # (token, now): a request goes out; the hot path calls it directly
+        self.answered = self._tracker.answered  # (token, now, kind, wait_s)
+
+    @property
+    def changed(self) -> bool:
+        """Whether ``enforced`` would say something new."""
+        return self._tracker.changed
+
+    def forget_token(self, token: int) -> None:
+        """Drop a request whose answer will not come (it was never sent, or the relay itself failed)."""
+        self._tracker.evidence.take(token)
+
+    def declared(self, rates: Sequence[Rate]) -> None:
+        """Put what the platform declares (``RateLimit-Policy``) in force: it beats what was estimated."""
+        if tuple(rates) != self._declared:
+            self._declared = tuple(rates)
+            self._tracker.frozen = bool(self._declared)
+            self._tracker.changed = True
+
+    def forget(self) -> None:
+        """Begin anew, as an operator asks after a contract changed."""
+        self._declared = ()
+        self._tracker.frozen = False
+        self._tracker.forget()
+
+    @property
+    def careful(self) -> bool:
+        """Whether one request at a time may be under way: more is being tried, and one refusal says enough.
+
+        Not where one at a time could never use the limit up.
+        """
+        probe = self._tracker.prober.probe
+        return probe is not None and probe.rate.limit * self._tracker.evidence.answer_s < probe.rate.window_s / 2
+
+    def enforced(self) -> tuple[Rate, ...]:
+        """Return the rates to enforce now, shortest window first, and clear ``changed``."""
+        tracker = self._tracker
+        tracker.changed = False
+        if self._declared:
+            return self._declared
+        probe = tracker.prober.probe
+        return tuple(
+            self._floored(probe.rate if probe is not None and probe.of is learned else learned.rate())
+            for learned in tracker.rates
+        )
+
+    def _floored(self, rate: Rate) -> Rate:
+        floor = self._floor
+        least = 1 if floor is None else -(-floor.limit * rate.window_s // floor.window_s)
+        return rate if rate.limit >= least else Rate(int(least), rate.window_s)
+
+    # what people see
+
+    def estimate(self, now: float) -> Estimate:
+        """Return what is believed, with its evidence."""
+        rates = self._declared or tuple(self._floored(learned.rate()) for learned in self._tracker.rates)
+        source = "declared" if self._declared else "learned" if self._tracker.rates else "none"
+        evidence: dict[str, Any] = {
+            "accepted": self._tracker.accepted,
+            "refused": self._tracker.refused,
+            "closures": self._tracker.closures,
+        }
+        if not self._tracker.rates:
+            evidence["sentence"] = (
+                f"the platform declares {_listed(self._declared)}" if self._declared else self._doubt_sentence()
+            )
+            return Estimate(rates, Family.UNCERTAIN, 1.0 if self._declared else 0.0, evidence, None, source)
+        binding = self._tracker.in_turn()[0]
+        clean = int((now - binding.clean_from) / binding.window_s)
+        evidence |= {
+            "since": binding.since,
+            "clean_windows": clean,
+            "window_between_s": [round(binding.low_s, 3), round(binding.high_s, 3)],
+            "next_try_at": binding.raise_at,
+        }
+        evidence["sentence"] = (
+            f"refused {binding.onsets} times after {binding.n} requests; a window of {binding.low_s:.3g} s was "
+            f"refused, one of {binding.window_s:g} s holds; {clean} windows without a refusal since"
+        )
+        score = confidence(binding.onsets, binding.family, binding.settled, clean)
+        return Estimate(rates, binding.family, score, evidence, binding.since, source)
+
+    def _doubt_sentence(self) -> str:
+        if not self._tracker.refused:
+            return "nothing was refused"
+        stretches = self._tracker.closures
+        return f"refused in {stretches} stretches that no limit explains: an outage, or too little seen so far"
+
+    # persistence
+
+    def dump(self) -> dict[str, Any]:
+        """Return what a restart needs: small, and fit for JSON."""
+        return {
+            "version": 1,
+            "rates": [learned.dump() for learned in self._tracker.rates],
+            "declared": [[rate.limit, rate.window_s] for rate in self._declared],
+            "accepted": self._tracker.accepted,
+            "refused": self._tracker.refused,
+            "closures": self._tracker.closures,
+        }
+
+    def load(self, kept: Mapping[str, Any]) -> None:
+        """Continue from ``dump``. Raises ``ValueError`` when it is not one, and changes nothing then."""
+        try:
+            rates = [Learned.load(entry) for entry in kept.get("rates", ())][:RATES]
+            declared = tuple(Rate(int(limit), float(window)) for limit, window in kept.get("declared", ()))
+            counts = [int(kept.get(name, 0)) for name in ("accepted", "refused", "closures")]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"the stored estimate cannot be read: {error!r}; it will be learned anew") from error
+        if any(learned.n < 1 or not learned.window_s > 0 for learned in rates):
+            raise ValueError("the stored estimate has a limit below 1; it will be learned anew")
+        self._tracker.rates, self._declared = rates, declared
+        self._tracker.accepted, self._tracker.refused, self._tracker.closures = counts
+        self._tracker.changed = True
+
+
+def _listed(rates: Sequence[Rate]) -> str:
+    return ", ".join(str(rate) for rate in rates)

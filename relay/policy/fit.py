@@ -1,0 +1,228 @@
+"""Finds the limit that explains the evidence best: which counts and windows to ask the families about.
+
+Nothing is searched on a grid. A count is what was accepted from a reopening to a refusal; given a count, sliding
+windows are bounded by the evidence itself, and fixed ones by the distances between reopenings.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import log
+
+from relay.core.model import Rate
+from relay.policy.evidence import Closure, Evidence
+from relay.policy.families import Family, Hypothesis, bucket, fixed, judge_bucket, sliding
+from relay.policy.windows import SHORTEST_S, choose, common_between
+
+_COUNTS = 10  # candidates looked at, most frequent first
+_COUNTS_COSTLY = 4  # of these, for the families that take longest to judge
+_WINDOWS = 8  # fixed windows looked at per count
+_RUNS = 8  # latest closures that counts and boundaries are taken from
+_NATS_PER_ERROR = 2.5  # one in twelve: a few per cent of requests fail by chance
+_NATS_FORGIVEN = 1.5  # of these for a lone refusal, which chance makes too
+_FINEST, _COARSEST = 0.003, 2.0
+_BUCKET_NATS = 1.0
+_BUCKET_CLOSURES = 5  # two free numbers fit any fewer
+_ORDER = list(Family)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The best hypothesis, in requests; ``onsets`` is how many closures begin where it says they must."""
+
+    hypothesis: Hypothesis
+    window_s: float
+    onsets: int
+    closures: int
+    rejects: int
+    newest: bool  # explains the latest closure
+
+    @property
+    def n(self) -> int:
+        """Return the limit."""
+        return self.hypothesis.n
+
+    def clean(self, unexplained: float, contradicted: int) -> bool:
+        """Say whether it leaves at most this part of the rejects and so many accepted sends unexplained."""
+        return (
+            len(self.hypothesis.unexplained) <= unexplained * self.rejects
+            and self.hypothesis.contradicted <= contradicted
+        )
+
+
+def fit(evidence: Evidence, *, since: float = float("-inf"), known: Sequence[Rate] = ()) -> Fit | None:
+    """Return the best fit over what was sent from ``since`` on, or None without a refusal.
+
+    Refusals that one of the ``known`` rates accounts for are left out: what remains may show another limit.
+    """
+    accepted = evidence.accepted[bisect_left(evidence.accepted, since) :]
+    rejects = [reject for reject in evidence.rejects if not reject.probe and reject.sent >= since]
+    slack = evidence.slack_s
+    for rate in known:
+        rejects = [
+            reject
+            for reject in rejects
+            if evidence.count(reject.sent - rate.window_s + slack, reject.sent + slack) < rate.limit
+        ]
+    closures = evidence.closures(rejects)
+    if not accepted or not closures:
+        return None
+    sent = [reject.sent for reject in rejects]
+    counts = _counts(accepted, closures, slack)
+    found = [
+        hypothesis
+        for hypothesis in _hypotheses(accepted, sent, closures, counts, slack)
+        if hypothesis.high_s >= max(SHORTEST_S, 4 * slack)
+    ]
+    if not found:
+        return None
+    places = {(reject.sent, reject.seen): index for index, reject in enumerate(rejects)}
+    lone = {places[(closure.onset.sent, closure.onset.seen)] for closure in closures if closure.lone}
+    if len(closures) - len(lone) < 2:
+        lone = set()  # refusals come one by one here: they are all there is
+    best = min(found, key=lambda hypothesis: _cost(hypothesis, lone))
+    onset_at = [places[(closure.onset.sent, closure.onset.seen)] for closure in closures]
+    good = [index not in best.unexplained for index in onset_at]
+    newest = not any(index in best.unexplained for index in range(onset_at[-1], len(rejects)))
+    best = _bounded(best, accepted, closures, slack)
+    if evidence.stride > 1:
+        best = replace(best, n=best.n * evidence.stride)
+    stated = best.family in (Family.FIXED, Family.FIRST_REQUEST)  # judged for that window and no other
+    window_s = best.high_s if stated else choose(best.low_s, best.high_s)
+    return Fit(best, window_s, sum(good), len(closures), len(rejects), newest) if window_s >= SHORTEST_S else None
+
+
+def _cost(hypothesis: Hypothesis, lone: Set[int]) -> tuple[float, int]:
+    """Return how unlikely it is, in nats: errors, and how finely the window had to be chosen to have so few.
+
+    A hypothesis that holds for any window between 1 s and 6 s was likely to fit if true; one that holds between 7.00 s
+    and 7.01 s was made to fit. A little is given to what forbids less, and a bucket has a number more to choose.
+    """
+    width = log(max(hypothesis.high_s, 1e-3) / max(hypothesis.low_s, 1e-3))
+    cost = (
+        _NATS_PER_ERROR * hypothesis.errors
+        - _NATS_FORGIVEN * len(hypothesis.unexplained & lone)
+        - log(min(max(width, _FINEST), _COARSEST))
+    )
+    cost -= 0.5 * log(hypothesis.n / max(hypothesis.low_s, 1e-3))
+    return cost + (_BUCKET_NATS if hypothesis.family is Family.BUCKET else 0.0), _ORDER.index(hypothesis.family)
+
+
+def _hypotheses(
+    accepted: Sequence[float], sent: Sequence[float], closures: Sequence[Closure], counts: Sequence[int], slack: float
+) -> Iterable[Hypothesis]:
+    arrivals = sorted([*accepted, *sent])
+    windows = _fixed_windows(accepted, closures)
+    bounds = [closure.boundary() for closure in closures[-_RUNS:] if closure.reopened < float("inf")]
+    phases = {window_s: _phase(bounds, window_s, slack) for window_s in windows}
+    for place, n in enumerate(counts):
+        simple = sliding(accepted, accepted, sent, n, slack)
+        if simple is None:
+            continue
+        yield simple
+        if place >= _COUNTS_COSTLY:
+            continue
+        counting = sliding(accepted, arrivals, sent, n, slack)
+        if counting is not None:
+            yield counting
+        if simple.errors:
+            for window_s in windows:
+                yield fixed(accepted, sent, n, window_s, None, slack)
+                if bounds:
+                    yield fixed(accepted, sent, n, window_s, phases[window_s], slack)
+    if len(closures) < _BUCKET_CLOSURES:
+        return
+    judged = [
+        (len(unexplained), rate)
+        for rate in _refills(accepted, sent, slack)
+        for _, unexplained in [judge_bucket(accepted, sent, rate, slack)]
+    ]
+    if judged:
+        yield bucket(accepted, sent, min(judged)[1], slack)
+
+
+def _counts(accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> list[int]:
+    """Return candidate limits: accepted from one of the last reopenings to an onset, by how often each occurs."""
+    starts = [accepted[0], *(closure.reopened for closure in closures if closure.reopened < float("inf"))]
+    tally: dict[int, int] = {}
+    for closure in [*closures[:2], *closures[-_RUNS:]]:
+        end = bisect_right(accepted, closure.onset.sent + slack)
+        before = [start for start in starts if start <= closure.onset.sent + slack]
+        for start in before[-4:]:
+            count = end - bisect_left(accepted, start)
+            if count:
+                tally[count] = tally.get(count, 0) + 1
+        for span in (1.0, 10.0, 60.0, 300.0, 3600.0):
+            count = end - bisect_left(accepted, closure.onset.sent - span)
+            if count and accepted[0] < closure.onset.sent - span:
+                tally.setdefault(count, 0)
+    ranked = sorted(tally, key=lambda count: (-tally[count], count))
+    return ranked[:_COUNTS]
+
+
+def _fixed_windows(accepted: Sequence[float], closures: Sequence[Closure]) -> list[float]:
+    """Return candidate fixed windows: common ones that fit between reopenings, else the distances themselves."""
+    bounds = [closure.boundary() for closure in closures[-_RUNS:] if closure.reopened < float("inf")]
+    spans: list[tuple[float, float]] = []
+    for earlier, later in pairwise(bounds):
+        spans += [((later[0] - earlier[1]) / k, (later[1] - earlier[0]) / k) for k in (1, 2)]
+    for closure, (low, high) in list(zip(closures[-_RUNS:], bounds, strict=False))[-3:]:
+        start = accepted[max(0, bisect_left(accepted, closure.onset.sent) - 1)]
+        runs = [other.reopened for other in closures if other.reopened <= start]
+        begun = runs[-1] if runs else accepted[0]
+        spans.append((low - begun, high - begun))
+    tally: dict[float, int] = {}
+    for low, high in spans:
+        if high > low > 0.0:
+            for window_s in {choose(low, high), *common_between(low, high)}:
+                tally[window_s] = tally.get(window_s, 0) + 1
+    return sorted(tally, key=lambda window_s: (-tally[window_s], window_s))[:_WINDOWS]
+
+
+def _phase(bounds: Sequence[tuple[float, float]], window_s: float, slack: float) -> float:
+    """Return when a window begins if every so many seconds one does, so that most reopenings are explained."""
+
+    def explained(at: float) -> int:
+        return sum((at - low) % window_s <= high - low for low, high in bounds)
+
+    tried = [edge for low, high in bounds for edge in (high - slack, (low + high) / 2, low + slack)]
+    return max(tried, key=explained, default=0.0)
+
+
+def _refills(accepted: Sequence[float], sent: Sequence[float], slack: float) -> list[float]:
+    """Return candidate refill rates: accepted between two refusals, when the bucket was empty, over the time."""
+    if len(sent) < 4:
+        return []
+    rates = set()
+    size = len(sent)
+    for first in {0, 1, size // 4}:
+        for last in {size - 1, size - 2, size * 3 // 4}:
+            span = sent[last] - sent[first]
+            if last > first and span > 20 * slack:
+                count = bisect_right(accepted, sent[last] + slack) - bisect_right(accepted, sent[first] + slack)
+                if count >= 3:
+                    rates.add(count / span)
+    return sorted(rates)
+
+
+def _bounded(best: Hypothesis, accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> Hypothesis:
+    """Narrow the bounds of the window by what the platform itself said of the wait, and by the first reopening."""
+    if best.family not in (Family.SLIDING, Family.COUNTING):
+        return best
+    low, high = best.low_s, best.high_s
+    spans: list[float] = []
+    for closure in closures:
+        known = bisect_right(accepted, closure.last.sent + slack)
+        if known < best.n:
+            continue
+        begun = accepted[known - best.n]
+        if closure.reopened < float("inf"):
+            spans.append(closure.reopened - begun)
+        if closure.last.wait_s:
+            stated = closure.last.seen + closure.last.wait_s - begun
+            if low < stated - 1.5 <= high:
+                low = stated - 1.5
+    if high == float("inf"):
+        high = min((span for span in spans if span > low), default=max(2.0 * low, low + slack))
+    return replace(best, low_s=low, high_s=max(high, low))

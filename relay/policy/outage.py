@@ -1,0 +1,74 @@
+"""Tells a limit from an outage: what must have been seen before anything is enforced.
+
+A limit counts *our* requests, so it closes at the same count again and again, opens by itself, and nothing above that
+count is accepted. An outage closes at any count. The less a platform's answer says, the more often the same must have
+been seen.
+"""
+
+from collections.abc import Sequence
+from math import log
+
+from relay.policy.evidence import Closure
+from relay.policy.families import Family
+from relay.policy.fit import Fit
+
+ONSETS_EXPLICIT = 2  # the platform itself speaks of a limit
+ONSETS_IMPLICIT = 3  # 408, 503, refused: any outage says the same
+_UNEXPLAINED_EXPLICIT = 0.25
+_UNEXPLAINED_IMPLICIT = 0.10
+_SMALLEST_IMPLICIT = 3  # a platform that fails half of everything looks like one of 1 or 2 per some seconds
+_BUCKET_CLOSURES = 25  # a bucket lets one or two through between refusals, as anything half alive does
+_NATS = 7.5  # a chance of one in 2,000
+_EXACT_BELOW = 20  # smaller runs must be equal
+_NEAR = 0.85  # of the count: where refused requests count too, later runs are shorter
+_SHORT_S = 10.0  # closures that short cost little: wait for more of them before judging
+_ENOUGH_SHORT = 6
+_ROUGH_CLOSURES = 6
+
+
+def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> bool:
+    """Say whether ``found`` is good enough to be enforced; ``runs`` is what was accepted before each closure."""
+    lengths = sorted(closure.reopened - closure.onset.sent for closure in closures)
+    if lengths[len(lengths) // 2] < _SHORT_S and len(closures) < _ENOUGH_SHORT:
+        return False
+    lasting = [closure for closure in closures if not closure.lone]
+    explicit = sum(closure.explicit for closure in lasting)
+    if explicit >= ONSETS_EXPLICIT and explicit * 2 > len(lasting):
+        if found.onsets >= ONSETS_EXPLICIT and found.clean(_UNEXPLAINED_EXPLICIT, found.closures // 3):
+            return True
+        # A quota shared with others never closes at one count: then what fits most closures has to do.
+        return found.closures >= _ROUGH_CLOSURES and found.onsets * 2 >= found.closures
+    if found.onsets < ONSETS_IMPLICIT or not found.newest or found.hypothesis.n < _SMALLEST_IMPLICIT:
+        return False
+    if not found.clean(_UNEXPLAINED_IMPLICIT, 1 + found.closures // 4):
+        return False
+    if found.hypothesis.family is Family.BUCKET:
+        return found.closures >= _BUCKET_CLOSURES
+    return coincidence(found.n, runs) >= _NATS
+
+
+def coincidence(n: int, runs: Sequence[int]) -> float:
+    """Return how unlikely it is, in nats, that an outage closed so often after just about the same count.
+
+    Between outages anything may be accepted; that a run equals another within one request has a chance of about
+    3 in n/2. Nothing is counted when most runs differ.
+    """
+    tolerance = 0 if n < _EXACT_BELOW else 1
+    common = max(runs, key=lambda run: (sum(abs(run - other) <= tolerance for other in runs), run), default=0)
+    alike = sum(abs(common - other) <= tolerance for other in runs)
+    if not _NEAR * n <= common <= n / _NEAR or alike * 2 < len(runs):
+        return 0.0
+    return (alike - 1) * max(0.0, log(0.5 * common / (2 * tolerance + 1)))
+
+
+def is_outage(closure: Closure, last_accepted_before: float, window_s: float) -> bool:
+    """Say whether refusals went on long after everything that ``window_s`` could count had left it."""
+    return closure.last.sent - last_accepted_before > 1.5 * window_s + 2.0
+
+
+def confidence(found_onsets: int, family: Family, settled: bool, clean_windows: int) -> float:
+    """Return between 0 and 1: repeated onsets, a window known to a few per cent, and windows without a refusal."""
+    score = min(found_onsets, 5) * 0.08 + min(clean_windows, 20) * 0.02
+    score += 0.15 if settled else 0.0
+    score += 0.05 if family is not Family.UNCERTAIN else 0.0
+    return round(min(score, 1.0), 2)

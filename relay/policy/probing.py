@@ -1,0 +1,231 @@
+"""The limits in force and the careful steps beyond them: one more request, or a shorter window, now and then.
+
+A failed step costs one refusal and doubles the time to the next; a step that went well three windows long is followed
+by one twice as large.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import ceil, sqrt
+from typing import Any
+
+from relay.core.model import Rate
+from relay.policy.families import Family
+from relay.policy.windows import CLOSE, SHORTEST_S, choose, is_common, rounded_up
+
+_RAISE_FIRST_S = 1200.0
+_RAISE_WINDOWS = 10.0
+_RAISE_CAP_S = 6 * 3600.0
+_HITS_SHORTER = 20  # windows at the most that a shorter one must hold
+_HITS_HIGHER = 2  # windows that a higher count must hold
+_HITS_BUCKET = 4  # a token bucket forgives one or two
+_DOUBT_S = 30.0
+_DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
+_COMMON_ENOUGH = 0.95  # a window people write is believed when one of 0.95 of it was refused
+_PER_HOUR = 3  # failed probes, once learned; the bar is five refusals
+_PER_HOUR_LEARNING = 10
+_LEARNING_WINDOWS = 6.0
+_HOUR_S = 3600.0
+
+
+@dataclass(slots=True)
+class Learned:
+    """One limit in force: ``n`` per ``window_s``; between ``low_s`` and ``high_s`` the true window lies."""
+
+    n: int
+    window_s: float
+    low_s: float
+    high_s: float
+    family: Family
+    since: float
+    onsets: int = 0
+    clean_from: float = 0.0
+    raise_at: float = 0.0
+    raise_every_s: float = 0.0
+    step: int = 1
+    narrowing: bool = False  # a larger step was refused: halve from here
+    doubted: bool = False  # the step was refused once
+    shrinks: int = 0
+    shrunk_at: float = float("-inf")
+    before: int = 0  # n before the latest raises
+    raised_at: float = float("-inf")
+
+    @property
+    def settled(self) -> bool:
+        """Whether the window is known well enough to be left alone.
+
+        A token bucket forgives a window that is too short for a while, so trying one proves nothing.
+        """
+        if self.family is Family.BUCKET or self.window_s <= SHORTEST_S:
+            return True
+        enough = _COMMON_ENOUGH if is_common(self.window_s) else 1.0 / CLOSE - 0.001
+        return self.low_s >= self.window_s * enough
+
+    def plan_raise(self, now: float, *, failed: bool) -> None:
+        """Set when to try a higher count next."""
+        first = max(_RAISE_FIRST_S, _RAISE_WINDOWS * self.window_s)
+        every = self.raise_every_s
+        self.raise_every_s = min(max(every * 2.0, first), max(_RAISE_CAP_S, first)) if failed else first
+        self.raise_at = now + self.raise_every_s
+        self.step, self.narrowing, self.doubted = 1, False, False
+
+    def take_back(self, now: float) -> bool:
+        """Undo raises that a refusal followed soon; say whether there was one."""
+        if not self.before or now - self.raised_at > _DOUBT_WINDOWS * self.window_s + _DOUBT_S:
+            return False
+        self.n, self.before = min(self.n, self.before), 0
+        self.plan_raise(now, failed=True)
+        return True
+
+    def rate(self) -> Rate:
+        """Return it as a rate."""
+        return Rate(self.n, self.window_s)
+
+    def dump(self) -> dict[str, Any]:
+        """Return what a restart needs."""
+        return {
+            "n": self.n,
+            "window_s": self.window_s,
+            "low_s": self.low_s,
+            "high_s": self.high_s,
+            "family": self.family.value,
+            "since": self.since,
+            "onsets": self.onsets,
+            "clean_from": self.clean_from,
+            "raise_at": self.raise_at,
+            "raise_every_s": self.raise_every_s,
+        }
+
+    @classmethod
+    def load(cls, kept: Mapping[str, Any]) -> "Learned":
+        """Return it from ``dump``. Raises ``KeyError`` or ``ValueError`` when it is not one."""
+        return cls(
+            n=int(kept["n"]),
+            window_s=float(kept["window_s"]),
+            low_s=float(kept["low_s"]),
+            high_s=float(kept["high_s"]),
+            family=Family(kept["family"]),
+            since=float(kept["since"]),
+            onsets=int(kept["onsets"]),
+            clean_from=float(kept["clean_from"]),
+            raise_at=float(kept["raise_at"]),
+            raise_every_s=float(kept["raise_every_s"]),
+        )
+
+
+@dataclass(slots=True)
+class Probe:
+    """A step under way: ``rate`` is tried in place of ``of``'s own."""
+
+    of: Learned
+    rate: Rate
+    since: float
+    until: float
+    hits: int = 0
+    hit_at: float = float("-inf")
+
+    @property
+    def shorter(self) -> bool:
+        """Whether the window is what is tried."""
+        return self.rate.window_s < self.of.window_s
+
+    @property
+    def needed(self) -> int:
+        """How many used-up windows prove it.
+
+        Fixed windows accept shorter ones until two fall into one of theirs: after W / (W - shorter) of them.
+        """
+        if not self.shorter:
+            return _HITS_BUCKET if self.of.family is Family.BUCKET else _HITS_HIGHER
+        return min(1 + ceil(self.of.window_s / (self.of.window_s - self.rate.window_s)), _HITS_SHORTER)
+
+
+@dataclass(slots=True)
+class Prober:
+    """At most one probe at a time, and few failures per hour."""
+
+    probe: Probe | None = None
+    failures: deque[float] = field(default_factory=lambda: deque(maxlen=16))
+
+    def begin(self, rates: list[Learned], now: float, busy: Callable[[Learned], bool]) -> bool:
+        """Begin a probe if one is due; say whether the rates in force changed."""
+        if self.probe is not None:
+            return False
+        for learned in rates:
+            clean_s = now - learned.clean_from
+            if clean_s < learned.window_s or not busy(learned):
+                continue
+            learning = now - learned.since < _LEARNING_WINDOWS * max(learned.window_s, 60.0)
+            recent = sum(at > now - _HOUR_S for at in self.failures)
+            if recent >= (_PER_HOUR_LEARNING if learning else _PER_HOUR):
+                return False
+            if not learned.settled:
+                rate = Rate(learned.n, _shorter(learned))
+            elif now >= learned.raise_at:
+                rate = Rate(learned.n + learned.step, learned.window_s)
+            else:
+                continue
+            self.probe = Probe(learned, rate, now, now + max(60.0, 30.0 * learned.window_s))
+            return True
+        return False
+
+    def accepted(self, now: float, span_s: float, slack: float, oldest_open: float) -> bool:
+        """Judge the probe by an accepted send whose n-th predecessor was sent ``span_s`` before it.
+
+        Nothing is judged while a request of the probe is unanswered: a 408 comes seconds later.
+        """
+        probe = self.probe
+        assert probe is not None
+        learned = probe.of
+        if span_s < learned.window_s - 2 * slack and now - probe.hit_at >= learned.window_s:
+            probe.hit_at = now
+            probe.hits += 1
+        if probe.hits >= probe.needed and oldest_open > probe.hit_at:
+            self.probe = None
+            learned.clean_from = now
+            if probe.shorter:
+                learned.window_s = learned.high_s = probe.rate.window_s
+                learned.low_s = min(learned.low_s, learned.window_s)
+            else:
+                if not learned.before:
+                    learned.before = learned.n
+                learned.doubted = False
+                learned.n, learned.raised_at = probe.rate.limit, now
+                learned.step = max(1, learned.step // 2) if learned.narrowing else learned.step * 2
+            return True
+        if now > probe.until:
+            self.probe = None
+            learned.raise_at = max(learned.raise_at, now + learned.window_s)
+            learned.clean_from = now
+            return True
+        return False
+
+    def refused(self, sent: float, now: float) -> bool:
+        """Take the probe back: one of its requests was refused. Return whether there was one."""
+        probe = self.probe
+        if probe is None or sent < probe.since:
+            return False
+        self.probe = None
+        self.failures.append(now)
+        probe.of.clean_from = now
+        if probe.shorter:
+            probe.of.low_s = max(probe.of.low_s, probe.rate.window_s)
+        elif not probe.of.doubted:  # one refusal may be chance: the same again before it counts
+            probe.of.doubted = True
+            probe.of.raise_at = now + 2.0 * probe.of.window_s
+        elif probe.of.step > 1:
+            probe.of.doubted = False
+            probe.of.narrowing, probe.of.step = True, probe.of.step // 2
+            probe.of.raise_at = now + 3.0 * probe.of.window_s
+        else:
+            probe.of.plan_raise(now, failed=True)
+        return True
+
+
+def _shorter(learned: Learned) -> float:
+    low_s = max(learned.low_s, SHORTEST_S)
+    between = choose(low_s, learned.window_s * 0.99)
+    if between < learned.window_s * 0.5:
+        between = sqrt(max(low_s, learned.window_s / 8) * learned.window_s)
+    return min(rounded_up(between), learned.window_s * 0.99)

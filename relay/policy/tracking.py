@@ -1,0 +1,318 @@
+"""Follows one quota: learns its limits, keeps them up with what the platform does, and tries a little more.
+
+Three moments matter. A *closure* begins with a refusal; when it repeats, ``_learn`` looks for the first limit. A
+*surprise* is a closure although a limit is in force: chance, an outage, a limit that changed, or one more limit. And
+between closures the prober asks for a little more.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from operator import sub
+
+from relay.core.model import Rate
+from relay.policy.evidence import Closure, Evidence, Kind
+from relay.policy.families import Family
+from relay.policy.fit import Fit, fit
+from relay.policy.outage import ONSETS_EXPLICIT, ONSETS_IMPLICIT, believable, is_outage
+from relay.policy.probing import Learned, Probe, Prober
+
+_FRESH_S = 3600.0  # a refusal with nothing accepted for so long says nothing about a limit
+_SHRINK = 0.02  # for a quota shared with others, or a window a little short: so much less, at least one request
+_SHRINK_AGAIN = 20.0  # windows; a shrink that soon after another was not enough
+_SAME_WINDOW = 1.5  # two rates whose windows are that near are one
+_FIRST_RAISE_WINDOWS = 3.0  # a count that is too low by chance is found out early
+_FIRST_RAISE_S = 15.0
+_IMPLIED = 0.9  # a shorter window that holds nearly as many adds nothing
+_PROVEN_WINDOWS = 20.0  # a younger limit was a guess that the next one replaces
+RATES = 3  # that many windows at once; no platform in reference use has more
+_STOP_S = 3.0  # the shortest stops after a refusal last that long at the most
+_BUSY = 0.9  # of the limit
+_BUSY_WINDOWS = 1.5
+_LONE_ENOUGH = 4
+_LONE_TRIES = 6
+_CHANCE = 0.012  # of all requests
+_CREDIT = 2000  # requests: fits are paid for by requests, those of a quiet time up to so many
+_REQUESTS_PER_FIT = 4  # a fit over n accepted sends costs about 8 us * n, so it waits for n/4 more
+_LONG_BEFORE_S = 30.0
+
+
+class Tracker:
+    """The state of one quota. ``rates`` are the limits in force, shortest window first; ``frozen`` keeps them."""
+
+    def __init__(self) -> None:
+        self.changed = False
+        self.frozen = False
+        self.evidence = Evidence()
+        self.rates: list[Learned] = []
+        self.prober = Prober()
+        self._closed_at: float | None = None  # when the refusal that began the present closure was seen
+        self._fit_from = 0  # closures to be seen before the next try to learn
+        self.closures = 0
+        self._learn_from: float | None = None
+        self._doubt_from: float | None = None  # what is in force does not explain what was refused since
+        self._lone = 0  # lone refusals since so many were accepted
+        self._lone_from = 0
+        self._lone_tries = 0
+        self._credit = _CREDIT
+        self._suspects: list[float] = []  # lone refusals that may be chance
+        self._check_at = 0.0
+        self.accepted = 0
+        self.refused = 0
+
+    def answered(self, token: int, now: float, kind: Kind, wait_s: float | None = None) -> None:
+        """Note what came of ``token``; ``wait_s`` is how long the platform asked to be left alone."""
+        sent = self.evidence.take(token)
+        if sent is None or kind is Kind.FAILED:
+            return
+        if self._credit < _CREDIT:
+            self._credit += 1
+        if kind is not Kind.ACCEPTED:
+            self._on_reject(sent, now, kind, wait_s)
+            self._learn_if_due(now)
+            return
+        self.accepted += 1
+        self.evidence.accept(sent, now)
+        self._learn_if_due(now)
+        if self._closed_at is not None and sent >= self._closed_at:
+            self._closed_at = None
+            self._on_reopened(now)
+        if self.rates:
+            if self.prober.probe is not None:
+                self._on_probed(now)
+            elif now >= self._check_at and self._closed_at is None:
+                self._check_at = now + min(self.rates[0].window_s / 4, 60.0)
+                if self.prober.begin(self.in_turn(), now, lambda learned: self._busy(learned, now)):
+                    self.changed = True
+
+    def forget(self) -> None:
+        """Drop everything."""
+        self.rates, self.prober, self._closed_at, self._learn_from = [], Prober(), None, None
+        self._doubt_from, self.closures, self._fit_from = None, 0, 0
+        self._suspects.clear()
+        self.evidence.forget()
+        self.changed = True
+
+    # learning
+
+    def _on_reject(self, sent: float, now: float, kind: Kind, wait_s: float | None) -> None:
+        evidence = self.evidence
+        if self._closed_at is None and sent - evidence.last_accepted > _FRESH_S:
+            return
+        self.refused += 1
+        asked_for = self.prober.refused(sent, now)
+        if asked_for:
+            self.changed = True
+        elif self._closed_at is not None and evidence.rejects and evidence.rejects[-1].probe:
+            asked_for = sent <= evidence.rejects[-1].seen  # sent along with the probe
+        evidence.reject(sent, now, kind, wait_s, probe=asked_for)
+        if self._closed_at is None:
+            self._closed_at = now
+            if not asked_for:
+                self.closures += 1
+                self._learn_from = sent  # once what was sent before it is answered
+
+    def _learn_if_due(self, now: float) -> None:
+        if self._learn_from is not None and self.evidence.oldest_open > self._learn_from:
+            self._learn_from = None
+            if not self.rates:
+                self._learn(now)
+
+    def _on_reopened(self, now: float) -> None:
+        rejects = self.evidence.rejects
+        if not rejects or rejects[-1].probe:
+            return
+        if not self.rates:
+            self._learn(now)
+        elif not self.frozen:
+            self._surprised(now)
+
+    def _learn(self, now: float) -> None:
+        """Try to find the first limit. Each failure makes the next try wait for more closures."""
+        if self.closures < max(self._fit_from, 2):
+            return
+        evidence = self.evidence
+        closures = evidence.closures()
+        starts = [
+            float("-inf"),
+            *(closures[place].reopened for place in (-12, -6, 0) if len(closures) > max(-place, 3)),
+        ]
+        for since in starts:  # the limit may be younger than what is remembered
+            found = self._fit(since=since)
+            before_s = closures[0].onset.sent - evidence.accepted[0]
+            if (
+                found is not None
+                and found.hypothesis.family is Family.BUCKET
+                and since < starts[-1]
+                and before_s > _LONG_BEFORE_S
+            ):
+                continue  # what went through before there was a limit makes the bucket look larger than it is
+            recent = [closure for closure in closures if closure.onset.sent >= since]
+            if found is not None and believable(found, recent, evidence.runs(recent)):
+                if since > float("-inf"):
+                    evidence.forget_before(since)
+                self._adopt(found, now)
+                return
+        if self.closures > 6:
+            self._fit_from = self.closures + 1 + self.closures // 4
+
+    def _surprised(self, now: float) -> None:
+        """A limit is in force and the platform refused all the same: find out why."""
+        evidence = self.evidence
+        closures = evidence.closures()
+        if not closures:
+            return
+        latest, longest = closures[-1], self.rates[-1]
+        taken_back = [learned.take_back(now) for learned in self.rates]
+        if any(taken_back):
+            self.changed = True
+            return
+        settled = all(learned.settled for learned in self.rates)
+        if latest.onset.sent < longest.since and any(
+            self._explains(learned, latest.last.sent) for learned in self.rates
+        ):
+            return
+        if settled and latest.lone:
+            if self._repeated(latest, now):
+                self._shrink(latest, now)
+            elif self._lone_tries % _LONE_TRIES == 0:
+                self._together(closures, now)
+            return
+        for learned in self.rates:
+            learned.clean_from = now
+        place = bisect_left(evidence.accepted, latest.onset.sent)
+        outlasts = bool(place) and is_outage(latest, evidence.accepted[place - 1], longest.window_s)
+        proven = now - longest.since > _PROVEN_WINDOWS * longest.window_s
+        longest_s = float("inf") if outlasts or not proven else _SAME_WINDOW * longest.window_s
+        found = self._fit()
+        if (
+            found is not None
+            and found.newest
+            # what opened again within the window has no longer one, unless everything says so
+            and (found.window_s <= longest_s or found.clean(0.05, 1))
+            and found.onsets * 2 > found.closures
+            and believable(found, closures, evidence.runs(closures))
+            and (len(self.rates) == 1 or found.clean(0.05, 1))
+        ):
+            self.rates.clear()
+            self._adopt(found, now)
+            return
+        if self._doubt_from is None:
+            before = [closure.reopened for closure in closures[:-1]]
+            self._doubt_from = max([*before[-1:], longest.since])
+        need = ONSETS_EXPLICIT if latest.explicit else ONSETS_IMPLICIT
+        known = [learned.rate() for learned in self.rates]
+        for since, explained in ((float("-inf"), known), (self._doubt_from, ())):
+            found = self._fit(since=since, known=explained)
+            if found is None or found.window_s > longest_s:
+                continue
+            if found.onsets >= need and found.newest and found.clean(0.25, 2):
+                if since > float("-inf"):
+                    evidence.forget_before(since)
+                self._adopt(found, now)
+                return
+        if place and not outlasts and latest.onset.sent >= longest.since:
+            self._shrink(latest, now)
+
+    def _explains(self, learned: Learned, at: float) -> bool:
+        slack = self.evidence.slack_s
+        return self.evidence.count(at - learned.window_s - slack, at + slack) >= learned.n
+
+    def _shrink(self, latest: Closure, now: float) -> None:
+        """Take a little off what was used up when the platform refused; more when it was not enough."""
+        busy = [learned for learned in self.rates if self._busy(learned, latest.onset.sent)]
+        for learned in busy or self.rates[-1:]:
+            soon = now - learned.shrunk_at < _SHRINK_AGAIN * (learned.window_s + _STOP_S)
+            learned.shrinks = learned.shrinks + 1 if soon else 1
+            part = _SHRINK * min(2.0 ** (learned.shrinks - 2), 4.0) if learned.shrinks > 2 else _SHRINK
+            learned.n = max(1, min(learned.n - 1, int(learned.n * (1.0 - part))))
+            learned.shrunk_at = learned.clean_from = now
+            learned.plan_raise(now, failed=False)
+            self.changed = True
+
+    def _together(self, closures: Sequence[Closure], now: float) -> None:
+        """See whether refusals that each may be chance are together one limit that is a little lower."""
+        found = self._fit()
+        if found is None or not found.clean(0.2, 2) or not believable(found, closures, self.evidence.runs(closures)):
+            return
+        binding = self.in_turn()[0]
+        if found.n / found.window_s < binding.n / binding.window_s:
+            self._adopt(found, now)
+
+    def _repeated(self, latest: Closure, now: float) -> bool:
+        """Say whether lone refusals come too often for chance.
+
+        Either three that nothing refutes within a few windows, or more than a platform that works fails by itself.
+        """
+        horizon = 4.0 * (self.rates[-1].window_s + _STOP_S)
+        self._suspects = [at for at in self._suspects if at > now - horizon and not self._refuted(at)]
+        self._suspects.append(latest.onset.sent)
+        self._lone += 1
+        self._lone_tries += 1
+        often = self._lone >= _LONE_ENOUGH and self._lone > _CHANCE * (self.accepted - self._lone_from)
+        if self._lone >= _LONE_ENOUGH:
+            self._lone, self._lone_from = 0, self.accepted
+        return often or len(self._suspects) >= 3
+
+    def _refuted(self, at: float) -> bool:
+        """Say whether as much as before the refusal at ``at`` was accepted within one window soon after it."""
+        evidence = self.evidence
+        learned = self.rates[-1]
+        used = evidence.count(at - learned.window_s, at) // evidence.stride
+        first = bisect_right(evidence.accepted, at + evidence.slack_s)
+        last = bisect_right(evidence.accepted, at + learned.window_s)
+        times = evidence.accepted[max(0, first - used + 1) : last]
+        spans = map(sub, times[used - 1 :], times) if used > 1 else iter(())
+        return min(spans, default=float("inf")) < learned.window_s - evidence.slack_s
+
+    def _fit(self, *, since: float = float("-inf"), known: Sequence[Rate] = ()) -> Fit | None:
+        """Fit when enough was sent since to pay for it: a few microseconds per request on average."""
+        cost = len(self.evidence.accepted) // _REQUESTS_PER_FIT
+        if cost > self._credit:
+            return None
+        self._credit -= cost
+        return fit(self.evidence, since=since, known=known)
+
+    def _adopt(self, found: Fit, now: float) -> None:
+        """Put what was found in force beside, or in place of, what is."""
+        hypothesis = found.hypothesis
+        fresh = Learned(
+            n=max(1, found.n),
+            window_s=max(found.window_s, 0.05),
+            low_s=hypothesis.low_s,
+            high_s=hypothesis.high_s,
+            family=hypothesis.family if found.clean(0.25, 2 + found.closures // 4) else Family.UNCERTAIN,
+            since=now,
+            onsets=found.onsets,
+            clean_from=now,
+        )
+        fresh.raise_at = now + max(_FIRST_RAISE_WINDOWS * fresh.window_s, _FIRST_RAISE_S)
+        kept = []
+        for learned in self.rates:
+            near = max(learned.window_s, fresh.window_s) < _SAME_WINDOW * min(learned.window_s, fresh.window_s)
+            implied = learned.window_s <= fresh.window_s and learned.n > _IMPLIED * fresh.n
+            proven = now - learned.since > _PROVEN_WINDOWS * learned.window_s
+            if proven and not near and not implied:
+                kept.append(learned)
+        self.rates = sorted([*kept, fresh], key=lambda learned: learned.window_s)[-RATES:]
+        self._doubt_from = None
+        self._suspects.clear()
+        self.changed = True
+
+    # probing
+
+    def in_turn(self) -> list[Learned]:
+        """Return the limits, the one that binds most first."""
+        return sorted(self.rates, key=lambda learned: learned.n / learned.window_s)
+
+    def _busy(self, learned: Learned, now: float) -> bool:
+        since = now - _BUSY_WINDOWS * learned.window_s - 2 * self.evidence.slack_s
+        return self.evidence.count(since, now) >= _BUSY * learned.n
+
+    def _on_probed(self, now: float) -> None:
+        probe: Probe | None = self.prober.probe
+        assert probe is not None
+        evidence = self.evidence
+        times, back = evidence.accepted, probe.of.n // evidence.stride
+        span_s = times[-1] - times[-1 - back] if len(times) > back else float("inf")
+        if self.prober.accepted(now, span_s, evidence.slack_s, evidence.oldest_open):
+            self.changed = True

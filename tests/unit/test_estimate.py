@@ -1,0 +1,147 @@
+"""The estimator as the pipeline uses it: against modelled limits in virtual time, and by hand."""
+
+import json
+import random
+
+import pytest
+from benchmarks.limits.platforms import Banning, Platform, limit_of
+from benchmarks.limits.run import Trace, drive
+from benchmarks.limits.senders import Relay
+from relay.core.model import Rate
+from relay.policy.estimate import Estimator
+from relay.policy.evidence import Kind
+from relay.policy.families import Family
+
+BEGIN = 1_000_017.0
+
+
+def run(
+    rate: Rate, *, family: str = "sliding", signal: str = "429", hours: float = 1.0, estimator: Estimator | None = None
+) -> tuple[Relay, Trace]:
+    """Send a backlog to one limit for so many hours."""
+    platform = Platform(limits=[limit_of(family, rate)], signal=signal, rng=random.Random(1))
+    sender = Relay(random.Random(2), estimator=estimator)
+    return sender, drive(sender, platform, begin=BEGIN, end=BEGIN + hours * 3600.0)
+
+
+def feed(estimator: Estimator, token: int, at: float, kind: Kind, answer_s: float = 0.05) -> None:
+    """Send one request and answer it."""
+    estimator.sent(token, at)
+    estimator.answered(token, at + answer_s, kind)
+
+
+@pytest.mark.parametrize("family", ["fixed", "first-request", "sliding", "bucket", "sliding+refused"])
+def test_finds_hundred_per_minute_of_every_family(family: str) -> None:
+    """Each way of counting 100/min ends in rates that carry all of it and are refused at most 5 times an hour."""
+    sender, trace = run(Rate(100, 60.0), family=family, hours=2.0)
+    assert sender.estimator.estimate(BEGIN + 7200.0).rates
+    assert trace.accepted_in(BEGIN + 3600.0, BEGIN + 7200.0) >= 0.95 * 100 * 3600 / 60.05
+    assert trace.refused_in(BEGIN + 300.0, BEGIN + 7200.0) <= 10
+
+
+@pytest.mark.parametrize("window_s", [45.0, 37.0, 7.5])
+def test_finds_windows_off_every_grid(window_s: float) -> None:
+    """A window nobody writes is found to within four per cent, and not below."""
+    sender, _ = run(Rate(100, window_s))
+    (rate,) = sender.estimator.estimate(BEGIN + 3600.0).rates
+    assert rate.limit >= 98
+    assert window_s <= rate.window_s <= window_s * 1.05
+
+
+def test_says_what_to_write() -> None:
+    """The line to adopt is the operator's own notation, with the evidence in a sentence."""
+    sender, _ = run(Rate(100, 60.0))
+    estimate = sender.estimator.estimate(BEGIN + 3600.0)
+    assert estimate.yaml_line() == "rate: 100/min"
+    assert estimate.source == "learned"
+    assert "100 requests" in estimate.evidence["sentence"]
+    assert estimate.confidence > 0.5
+
+
+def test_knows_nothing_before_a_refusal() -> None:
+    """Without a refusal there is no limit, no line and no confidence."""
+    estimator = Estimator()
+    for token in range(1000):
+        feed(estimator, token, token * 0.01, Kind.ACCEPTED)
+    estimate = estimator.estimate(10.0)
+    assert (estimator.enforced(), estimate.yaml_line(), estimate.confidence) == ((), "", 0.0)
+    assert estimate.family is Family.UNCERTAIN
+
+
+def test_goes_on_after_a_restart() -> None:
+    """What was dumped is small JSON and is in force again at once, without a refusal."""
+    sender, _ = run(Rate(100, 60.0))
+    kept = json.dumps(sender.estimator.dump())
+    assert len(kept) < 2000
+    again = Estimator()
+    again.load(json.loads(kept))
+    assert again.changed
+    assert again.enforced() == sender.estimator.enforced()
+    _, trace = run(Rate(100, 60.0), estimator=again)
+    assert trace.refused_in(BEGIN, BEGIN + 3600.0) <= 5
+
+
+@pytest.mark.parametrize("kept", [{"rates": [{"n": 0}]}, {"rates": 5}, {"rates": [{"n": "x"}]}, {"declared": [[1]]}])
+def test_refuses_a_broken_dump(kept: dict[str, object]) -> None:
+    """A dump that is none raises and changes nothing: the limit is learned anew."""
+    estimator = Estimator()
+    with pytest.raises(ValueError, match="stored estimate"):
+        estimator.load(kept)
+    assert estimator.enforced() == ()
+
+
+def test_declared_beats_estimated() -> None:
+    """A declared rate is enforced in place of what was learned, until it is withdrawn."""
+    sender, _ = run(Rate(100, 60.0))
+    sender.estimator.declared([Rate(80, 60.0)])
+    assert sender.estimator.changed
+    assert sender.estimator.enforced() == (Rate(80, 60.0),)
+    assert sender.estimator.estimate(BEGIN).source == "declared"
+    sender.estimator.declared([])
+    assert sender.estimator.enforced() == (Rate(100, 60.0),)
+
+
+def test_never_enforces_below_the_floor() -> None:
+    """The operator's floor holds whatever was learned."""
+    sender, _ = run(Rate(100, 60.0), estimator=Estimator(floor=Rate(5, 1.0)))
+    assert sender.estimator.enforced() == (Rate(300, 60.0),)
+
+
+def test_forgets_on_request() -> None:
+    """After ``forget`` nothing is enforced and learning starts anew."""
+    sender, _ = run(Rate(100, 60.0))
+    sender.estimator.forget()
+    assert sender.estimator.changed
+    assert sender.estimator.enforced() == ()
+
+
+def test_failures_and_unknown_tokens_teach_nothing() -> None:
+    """Answers without a send, and failures that say nothing of a limit, change nothing."""
+    estimator = Estimator()
+    estimator.answered(7, 1.0, Kind.THROTTLED)
+    for token in range(200):
+        feed(estimator, token, float(token), Kind.FAILED if token % 3 else Kind.ACCEPTED)
+    assert estimator.enforced() == ()
+    assert estimator.estimate(200.0).evidence["refused"] == 0
+
+
+def test_one_closure_is_no_limit() -> None:
+    """A single stretch of refusals, even of 429, does not make a limit."""
+    estimator = Estimator()
+    for token in range(100):
+        feed(estimator, token, token * 0.01, Kind.ACCEPTED)
+    for token in range(100, 110):
+        feed(estimator, token, 1.0 + 2.0 ** (token - 100), Kind.THROTTLED)
+    feed(estimator, 200, 1200.0, Kind.ACCEPTED)
+    assert estimator.enforced() == ()
+
+
+def test_survives_a_ban() -> None:
+    """A platform that shuts us out for five minutes when 100/min is exceeded is soon exceeded no more."""
+    rate = Rate(100, 60.0)
+    platform = Platform(limits=[Banning(limit_of("sliding", rate), 300.0)], signal="429", rng=random.Random(1))
+    sender = Relay(random.Random(2))
+    trace = drive(sender, platform, begin=BEGIN, end=BEGIN + 4 * 3600.0)
+    assert sender.estimator.enforced()
+    assert trace.refused_in(BEGIN + 3600.0, BEGIN + 4 * 3600.0) <= 60
+    assert trace.accepted_in(BEGIN + 3 * 3600.0, BEGIN + 4 * 3600.0) >= 1000

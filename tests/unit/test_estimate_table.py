@@ -1,0 +1,47 @@
+"""A seeded part of the score table, and outages: the bars of docs/limits.md on every run."""
+
+import pytest
+from benchmarks.limits.outages import CHANGES, false_limit, follow
+from benchmarks.limits.table import Case, score
+
+CLEAN = [
+    Case("sliding", 1, "429", "clean"),
+    Case("fixed", 10, "429", "clean"),
+    Case("first-request", 45, "200+errcode", "clean"),
+    Case("sliding", 60, "408-5s", "clean"),
+    Case("sliding", 60, "refused", "clean"),
+    Case("fixed", 60, "429+retry-after", "clean"),
+    Case("bucket", 60, "429", "clean"),
+    Case("sliding+refused", 60, "429", "clean"),
+    Case("sliding", 300, "refused", "clean"),
+]
+
+
+@pytest.mark.parametrize("case", CLEAN, ids=lambda case: case.name)
+def test_meets_the_bars(case: Case) -> None:
+    """Goodput of 95 % of what is possible, at most 5 refusals an hour, converged in 3 windows or 5 minutes."""
+    row = score(case)
+    assert row.passes(), row
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_outage_is_no_limit(seed: int) -> None:
+    """However a platform fails, nothing is ever enforced for it."""
+    assert false_limit(seed) == ""
+
+
+@pytest.mark.parametrize("signal", ["429", "408-5s", "refused"])
+def test_finds_a_limit_introduced_in_mid_run(signal: str) -> None:
+    """100/min from one hour on is found, whatever it answers, and used."""
+    followed = follow(CHANGES[0], signal=signal)
+    assert followed.learned == "100/min"
+    assert followed.goodput >= 0.95
+    assert followed.rejects_per_hour <= 5
+
+
+def test_peers_keep_hitting_the_wall() -> None:
+    """The table's peers are refused hundreds of times an hour where the relay is not: the model is no straw man."""
+    case = Case("sliding", 60, "429", "clean")
+    rows = {name: score(case, name) for name in ("relay", "aimd", "cubic", "fixed-retry")}
+    assert rows["relay"].rejects_per_hour <= 5
+    assert all(rows[name].rejects_per_hour > 100 for name in rows if name != "relay")
