@@ -14,8 +14,8 @@ from pathlib import Path
 from benchmarks.accept import bulk, single
 from benchmarks.backlog import backlog
 from benchmarks.delivery import idle_latency, throughput
-from benchmarks.paced import limited
 from benchmarks.machine import describe, workplace
+from benchmarks.paced import limited
 from benchmarks.processes import BenchmarkFailed
 from benchmarks.table import Figure, show
 

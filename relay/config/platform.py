@@ -164,7 +164,8 @@ class PlatformSettings(Section):
     )
     learn_limit: LearnLimit = setting(
         True,
-        "Estimate a limit the platform never declared: true enforces it, observe only shows it, false does neither.",
+        "Estimate a limit the platform never declared: true enforces it, observe only shows it, false does neither. "
+        "Read but not acted on yet: this version backs off instead.",
     )
     classify: Annotated[tuple[Rule, ...], BeforeValidator(only_list)] = setting(
         [], "Ordered rules for what an answer means, for platforms that say 200 and put the error in the body."
