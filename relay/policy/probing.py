@@ -234,4 +234,4 @@ def _shorter(learned: Learned) -> float:
     between = choose(low_s, learned.window_s * 0.99)
     if between < learned.window_s * 0.5:
         between = sqrt(max(low_s, learned.window_s / 8) * learned.window_s)
-    return min(rounded_up(between), learned.window_s * 0.99)
+    return min(rounded_up(between), rounded_up(learned.window_s * 0.98))
