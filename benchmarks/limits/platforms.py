@@ -123,6 +123,7 @@ class Platform:
     shared: Shared | None = None
     downs: Sequence[Down] = ()
     changes: list[tuple[float, list[Limit]]] = field(default_factory=list)
+    _last_at: float = -math.inf
 
     def request(self, now: float) -> Reply:
         """Answer one request sent at ``now``."""
@@ -130,6 +131,8 @@ class Platform:
         if self.jitter:
             answer_s = min(1.0, self.answer_s * self.rng.lognormvariate(0.0, 0.8))
         at = now + answer_s * (self.rng.random() if self.jitter else 0.5)
+        at = self._last_at = max(at, self._last_at)  # what the limits see is in order
+        answer_s = max(answer_s, at - now)
         while self.changes and self.changes[0][0] <= at:
             self.limits = self.changes.pop(0)[1]
         for down in self.downs:

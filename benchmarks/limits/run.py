@@ -77,6 +77,8 @@ def converged_after_s(
     while at + span <= end:
         edges.append(at)
         at += step
+    if not edges:  # too short to judge
+        return 0.0
     for at in reversed(edges):
         if trace.accepted_in(at, at + span) < wanted * possible * span - possible * window_s:
             break

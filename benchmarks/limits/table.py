@@ -1,6 +1,7 @@
 """The cases of the score table, and what is asked of them."""
 
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -97,11 +98,15 @@ def score(case: Case, sender_name: str = "relay", *, seed: int = 1) -> Score:
     possible = rate.limit / (rate.window_s + platform.answer_s)
     if case.noise == "shared":
         possible *= 1.0 - SHARE
-    lost = sum(down.end - down.begin + 60.0 for down in downs)  # the breaker looks every 30 s
     wanted = BARS[case.noise == "clean"][0]
-    goodput = _carried(trace, begin + warm_s, end, rate.window_s + platform.answer_s) / possible
-    if lost:
-        goodput *= (end - begin - warm_s) / (end - begin - warm_s - lost)
+    cycle_s = rate.window_s + platform.answer_s
+    goodput = _carried(trace, begin + warm_s, end, cycle_s) / possible
+    if downs:  # what is possible ends with the outage and begins with the first accepted request after it
+        again = trace.accepted[bisect_left(trace.accepted, downs[-1].end)]
+        parts = [part for part in ((begin + warm_s, downs[0].begin), (again, end)) if part[1] - part[0] > 2 * cycle_s]
+        spans = [upto - since for since, upto in parts]
+        carried = [_carried(trace, since, upto, cycle_s) * (upto - since) for since, upto in parts]
+        goodput = sum(carried) / sum(spans) / possible
     converged = converged_after_s(
         trace,
         begin=begin,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import log
+from operator import sub
 
 from relay.core.model import Rate
 from relay.policy.evidence import Closure, Evidence
@@ -23,6 +24,7 @@ _NATS_PER_ERROR = 2.5  # one in twelve: a few per cent of requests fail by chanc
 _NATS_FORGIVEN = 1.5  # of these for a lone refusal, which chance makes too
 _FINEST, _COARSEST = 0.003, 2.0
 _BUCKET_NATS = 1.0
+_MORE = 3  # requests: what overtakes others on the way
 _BUCKET_CLOSURES = 5  # two free numbers fit any fewer
 _ORDER = list(Family)
 
@@ -73,7 +75,7 @@ def fit(evidence: Evidence, *, since: float = float("-inf"), known: Sequence[Rat
     found = [
         hypothesis
         for hypothesis in _hypotheses(accepted, sent, closures, counts, slack)
-        if hypothesis.high_s >= max(SHORTEST_S, 4 * slack)
+        if hypothesis.high_s >= max(SHORTEST_S, 4 * slack) and _possible(hypothesis, accepted, slack)
     ]
     if not found:
         return None
@@ -107,6 +109,12 @@ def _cost(hypothesis: Hypothesis, lone: Set[int]) -> tuple[float, int]:
     )
     cost -= 0.5 * log(hypothesis.n / max(hypothesis.low_s, 1e-3))
     return cost + (_BUCKET_NATS if hypothesis.family is Family.BUCKET else 0.0), _ORDER.index(hypothesis.family)
+
+
+def _possible(hypothesis: Hypothesis, accepted: Sequence[float], slack: float) -> bool:
+    """Say whether no window ever carried more than twice the count, which is the most that any family lets through."""
+    most = 2 * hypothesis.n + _MORE
+    return min(map(sub, accepted[most:], accepted), default=float("inf")) >= hypothesis.low_s - slack
 
 
 def _hypotheses(

@@ -24,6 +24,7 @@ _DOUBT_S = 30.0
 _DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
 _COMMON_ENOUGH = 0.95  # a window people write is believed when one of 0.95 of it was refused
 _PER_HOUR = 3  # failed probes, once learned; the bar is five refusals
+_PER_HOUR_BACK = 8
 _PER_HOUR_LEARNING = 10
 _LEARNING_WINDOWS = 6.0
 _HOUR_S = 3600.0
@@ -46,6 +47,7 @@ class Learned:
     step: int = 1
     narrowing: bool = False  # a larger step was refused: halve from here
     doubted: bool = False  # the step was refused once
+    peak: int = 0  # n before refusals that may have been chance took something off
     shrinks: int = 0
     shrunk_at: float = float("-inf")
     before: int = 0  # n before the latest raises
@@ -158,12 +160,16 @@ class Prober:
                 continue
             learning = now - learned.since < _LEARNING_WINDOWS * max(learned.window_s, 60.0)
             recent = sum(at > now - _HOUR_S for at in self.failures)
-            if recent >= (_PER_HOUR_LEARNING if learning else _PER_HOUR):
-                return False
+            allowed = _PER_HOUR_LEARNING if learning else _PER_HOUR
+            if learned.n < learned.peak:  # not beyond what was in use: on the way back after too much was taken off
+                allowed = _PER_HOUR_BACK
+            if recent >= allowed:
+                continue
             if not learned.settled:
                 rate = Rate(learned.n, _shorter(learned))
             elif now >= learned.raise_at:
-                rate = Rate(learned.n + learned.step, learned.window_s)
+                step = max(learned.step, (learned.peak - learned.n + 1) // 2)
+                rate = Rate(learned.n + step, learned.window_s)
             else:
                 continue
             self.probe = Probe(learned, rate, now, now + max(60.0, 30.0 * learned.window_s))
@@ -228,4 +234,4 @@ def _shorter(learned: Learned) -> float:
     between = choose(low_s, learned.window_s * 0.99)
     if between < learned.window_s * 0.5:
         between = sqrt(max(low_s, learned.window_s / 8) * learned.window_s)
-    return min(rounded_up(between), learned.window_s * 0.99)
+    return min(rounded_up(between), rounded_up(learned.window_s * 0.98))

@@ -29,6 +29,8 @@ _STOP_S = 3.0  # the shortest stops after a refusal last that long at the most
 _BUSY = 0.9  # of the limit
 _BUSY_WINDOWS = 1.5
 _LONE_ENOUGH = 4
+_NEARLY = 0.95  # of what was accepted before: requests that failed otherwise were in the window too
+_RAISE_AFTER_SHRINK_S = 60.0
 _LONE_TRIES = 6
 _CHANCE = 0.012  # of all requests
 _CREDIT = 2000  # requests: fits are paid for by requests, those of a quiet time up to so many
@@ -223,10 +225,12 @@ class Tracker:
         for learned in busy or self.rates[-1:]:
             soon = now - learned.shrunk_at < _SHRINK_AGAIN * (learned.window_s + _STOP_S)
             learned.shrinks = learned.shrinks + 1 if soon else 1
+            learned.peak = max(learned.peak, learned.n)
             part = _SHRINK * min(2.0 ** (learned.shrinks - 2), 4.0) if learned.shrinks > 2 else _SHRINK
             learned.n = max(1, min(learned.n - 1, int(learned.n * (1.0 - part))))
             learned.shrunk_at = learned.clean_from = now
             learned.plan_raise(now, failed=False)
+            learned.raise_at = now + max(_RAISE_AFTER_SHRINK_S, 5.0 * learned.window_s)  # it may have been chance
             self.changed = True
 
     def _together(self, closures: Sequence[Closure], now: float) -> None:
@@ -257,7 +261,7 @@ class Tracker:
         """Say whether as much as before the refusal at ``at`` was accepted within one window soon after it."""
         evidence = self.evidence
         learned = self.rates[-1]
-        used = evidence.count(at - learned.window_s, at) // evidence.stride
+        used = int(_NEARLY * evidence.count(at - learned.window_s, at)) // evidence.stride
         first = bisect_right(evidence.accepted, at + evidence.slack_s)
         last = bisect_right(evidence.accepted, at + learned.window_s)
         times = evidence.accepted[max(0, first - used + 1) : last]
