@@ -40,6 +40,7 @@ from relay.web.problem import Refusal
 from relay.web.router import Routes
 
 _READ_S = 5.0
+_SOON_S = 120.0  # whatever expires later is found in time by expiry's own looks, one a minute
 _EXPIRES_S = attrgetter("expires_s")
 _DROP_IN_METHODS = ("POST", "PUT", "PATCH")  # those that carry a body
 
@@ -160,10 +161,12 @@ class Handlers:
             accepted = await self._admission.commit((row,), held)
         except IdempotencyConflict:
             raise _conflict() from None
-        self._expiring(row.expires_s)
+        if row.expires_s < _SOON_S:
+            self._expiring(row.expires_s)
         replayed = len(accepted.duplicates)
         self._events.accepted(platform=row.platform, count=1 - replayed, duplicates=replayed)
-        self._tell_dead((row,), accepted.duplicates)
+        if row.dead_reason is not None:
+            self._tell_dead((row,), accepted.duplicates)
         return accepted.ids[0], _replayed(replayed > 0)
 
     async def _accept_many(

@@ -8,7 +8,7 @@ for a moment between its rounds, on a lock the writer opens when the group is do
 import asyncio
 import threading
 
-_QUIET_S = 0.0015  # a group on an idle loop is usually done by then
+_QUIET_S = 0.004  # a group of some dozen posts is done by then, with its fsync; blocking earlier costs a tenth
 _BLOCK_S = 0.0005  # long enough for a few statements, short against any latency the relay promises
 
 
