@@ -47,8 +47,6 @@ def run(path: str, log_level: str, log_format: str) -> int:
 
     from relay.daemon.app import serve
 
-    # A writer thread that waits for the GIL behind a busy loop gets it ten times as soon (docs/decisions/0001).
-    sys.setswitchinterval(0.0005)
     gc.collect()
     gc.set_threshold(20_000, 20, 20)  # a post makes some fifty objects and no cycles: look for those less often
     gc.freeze()  # what is imported by now lives as long as the process: collections need not look at it

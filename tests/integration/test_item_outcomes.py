@@ -1,6 +1,7 @@
 """Per-item results, poison items, payloads that cannot be sent, and read-backs, through a real store in memory."""
 
 import asyncio
+import io
 import json
 import math
 import random
@@ -67,13 +68,13 @@ class Side:
         self.store = MemoryStore(clock=clock)
         self.requests: list[Request] = []
         self.script: Script = lambda _request: answer(200)
-        self.log: list[bytes] = []
+        self.log = io.BytesIO()
         self.metrics = Metrics()
         self.registry = Registry(
             outbox=self.store,
             clock=clock,
             wall=wall_s,
-            events=Events(log=make_logger(file=_Lines(self.log)), metrics=self.metrics),
+            events=Events(log=make_logger(file=self.log), metrics=self.metrics),
             rng=random.Random(7),
             open_sender=lambda _terms: self,
             authoriser=lambda _terms: FixedAuth(None, NO_SECRET),
@@ -125,21 +126,6 @@ class Side:
         (quota,) = (await self.store.platform_status())["shop-a"]["quotas"]
         used: int = quota["used"]
         return used
-
-
-class _Lines:
-    def __init__(self, lines: list[bytes]) -> None:
-        self._lines = lines
-
-    def write(self, line: bytes) -> int:
-        self._lines.append(line)
-        return len(line)
-
-    def flush(self) -> None:
-        """Nothing is buffered."""
-
-    def isatty(self) -> bool:
-        return False
 
 
 @pytest.fixture
@@ -202,7 +188,7 @@ async def test_results_settle_good_items_and_retry_bad_ones(side: Side) -> None:
     assert (dead["state"], dead["reason"], dead["message"]) == ("dead", "rejected: results", "no such order")
     assert (again["state"], again["spent"], again["message"]) == ("delivered", 1, "")
     assert (good["spent"], good["attempt_count"]) == (0, 1)
-    assert not any(b"no such order" in line for line in side.log)
+    assert not any(b"no such order" in line for line in side.log.getvalue().splitlines())
 
 
 async def test_results_answers_may_be_long(side: Side) -> None:
@@ -230,7 +216,7 @@ async def test_payloads_that_cannot_be_sent_die_alone(side: Side) -> None:
     assert shown[1]["attempts"][0]["outcome"] == "unsent"
     assert {found["spent"] for found in shown} == {0}
     assert b'reason="unbuildable"' in side.metrics.render()
-    assert not any(b"pipeline_failed" in line for line in side.log)
+    assert not any(b"pipeline_failed" in line for line in side.log.getvalue().splitlines())
 
 
 @pytest.mark.parametrize("bad", [b"1,2", b"]", b"", b'{"n":1}{"n":2}'])

@@ -65,7 +65,7 @@ def boot(connection: apsw.Connection, clock: Clock | None) -> Identity:
         cut_off(connection, now, [])
         platforms = dict(connection.execute("SELECT name, id FROM platform"))
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # whatever it was, also a cancellation: undone, then raised on
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

@@ -81,7 +81,7 @@ def open_writer(path: Path) -> apsw.Connection:
     except apsw.NotADBError as error:
         connection.close()
         raise _not_a_database(path) from error
-    except BaseException:
+    except BaseException:  # whatever it was, also a cancellation: undone, then raised on
         connection.close()
         raise
     return connection
@@ -165,7 +165,7 @@ def _migrate(connection: apsw.Connection) -> None:
             connection.pragma("application_id", _APPLICATION_ID)
             connection.pragma("user_version", number + 1)
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # whatever it was, also a cancellation: undone, then raised on
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise

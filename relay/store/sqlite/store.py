@@ -355,10 +355,10 @@ def _open_all(path: Path, clock: Clock | None) -> tuple[FileLock, apsw.Connectio
         try:
             identity = boot(connection, clock)
             reader = open_reader(path)
-        except BaseException:
+        except BaseException:  # whatever it was, also a cancellation: undone, then raised on
             connection.close()
             raise
-    except BaseException:
+    except BaseException:  # whatever it was, also a cancellation: undone, then raised on
         lock.release()
         raise
     return lock, connection, identity, reader
