@@ -7,6 +7,7 @@ between closures the prober asks for a little more.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from functools import partial
 from math import exp
 from operator import sub
 
@@ -106,7 +107,7 @@ class Tracker:
                 self._on_probed(now)
             elif now >= self._check_at and self._closed_at is None:
                 self._check_at = now + min(self.rates[0].window_s / 4, 60.0)
-                if self.prober.begin(self.in_turn(), now, lambda learned: self._busy(learned, now)):
+                if self.prober.begin(self.in_turn(), now, partial(self._busy, now=now), noisy=self._noisy):
                     self.changed = True
 
     def forget(self) -> None:
@@ -194,7 +195,7 @@ class Tracker:
             ):
                 continue  # what went through before there was a limit makes the bucket look larger than it is
             recent = [closure for closure in closures if closure.onset.sent >= since]
-            if found is not None and believable(found, recent, evidence.runs(recent)) and self._carries(found, recent):
+            if found is not None and self._believable(found, recent) and self._carries(found, recent):
                 if since > float("-inf"):
                     evidence.forget_before(since)
                 self._adopt(found, now)
@@ -240,7 +241,7 @@ class Tracker:
             # what opened again within the window has no longer one, unless everything says so
             and (found.window_s <= longest_s or found.clean(0.05, 1))
             and found.onsets * 2 > found.closures
-            and believable(found, closures, evidence.runs(closures))
+            and self._believable(found, closures)
             and (len(self.rates) == 1 or found.clean(0.05, 1))
             and self._carries(found, closures)
         ):
@@ -335,7 +336,7 @@ class Tracker:
         found = self._fit()
         if found is None or not found.clean(0.2, 2) or not self._carries(found, closures):
             return
-        if not believable(found, closures, self.evidence.runs(closures)):
+        if not self._believable(found, closures):
             return
         binding = self.in_turn()[0]
         if found.n / found.window_s < binding.n / binding.window_s:
@@ -385,7 +386,12 @@ class Tracker:
         if cost > self._credit:
             return None
         self._credit -= cost
-        return fit(self.evidence, since=since, known=known)
+        return fit(self.evidence, since=since, known=known, noisy=self._noisy)
+
+    def _believable(self, found: Fit, closures: Sequence[Closure]) -> bool:
+        if self._noisy and found.hypothesis.family is not Family.BUCKET:
+            closures = self.evidence.lasting(closures)
+        return believable(found, closures, self.evidence.runs(closures))
 
     def _carries(self, found: Fit, closures: Sequence[Closure]) -> bool:
         """Say whether ``found`` would let through what was accepted between the latest refusals.
