@@ -23,10 +23,11 @@ _HITS_HIGHER = 2  # windows that a higher count must hold
 _HITS_BUCKET = 4  # a token bucket forgives one or two
 _DOUBT_S = 30.0
 _DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
-_FAR = 1.25
+_FAR, _FAR_BUCKET = 1.25, 2.5  # a bucket tells late, so more of the raise is wrong
 _ASKED, _ASKED_LONG = 0.6, 0.8  # of the window: what is tried now and then of one that is believed
 _COMMON_ENOUGH = 0.95  # a window people write is believed when one of 0.95 of it was refused
 _MISSES = 2  # refusals of a probe that are too many
+_AGAIN_S = 4.0  # after a refusal, another one that soon is no chance
 _SOON = 8.0  # so many times within the window, an accepted request refutes a refusal
 _PER_HOUR = 3  # failed probes, once learned; the bar is five refusals
 _PER_HOUR_NOISY = 6
@@ -95,7 +96,7 @@ class Learned:
         """Undo raises that a refusal followed soon; say whether there was one."""
         if not self.doubtful(now):
             return False
-        if self.n > _FAR * self.before:  # far above: some of it is true, so half of the way back
+        if self.n > (_FAR_BUCKET if self.family is Family.BUCKET else _FAR) * self.before:  # far above: some of it is true, so half of the way back
             self.n = int(sqrt(self.n * self.before))
             self.raised_at, self.doubts = now, 0
             self.step, self.narrowing, self.doubted = max(1, self.n // 32), False, False
@@ -266,7 +267,7 @@ class Prober:
         assert probe is not None
         if sent <= probe.missed_at:  # under way together with the one that was refused
             return False
-        again = last_accepted <= probe.missed_at
+        again = last_accepted <= probe.missed_at or sent - probe.missed_at < _AGAIN_S
         probe.misses += 1
         probe.missed_at, probe.hits_before, probe.hits = now, probe.hits, 0
         if noisy and not again and probe.misses < _MISSES:

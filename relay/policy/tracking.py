@@ -155,8 +155,8 @@ class Tracker:
         probe = self.prober.probe
         if probe is None or sent < probe.since:
             return False
-        if not self._noisy or (probe.misses and self.evidence.last_accepted <= probe.missed_at):
-            return True
+        if not self._noisy or sent - probe.missed_at < max(_STOP_S, probe.rate.window_s / 4):
+            return True  # where refused requests count, the next is refused although little was used
         return self.evidence.used(sent - probe.of.window_s, sent) >= probe.of.n
 
     def _learn_if_due(self, now: float) -> None:
