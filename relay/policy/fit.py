@@ -89,6 +89,8 @@ def fit(
     if len(closures) - len(lone) < 2:
         lone = set()  # refusals come one by one here: they are all there is
     best = min(found, key=lambda hypothesis: _cost(hypothesis, lone))
+    if not noisy or best.family is Family.BUCKET:  # which refuses one by one
+        lone = set()
     onset_at = [
         place for closure in closures if (place := places[(closure.onset.sent, closure.onset.seen)]) not in lone
     ]

@@ -24,11 +24,11 @@ _HITS_BUCKET = 4  # a token bucket forgives one or two
 _DOUBT_S = 30.0
 _DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
 _FAR, _FAR_BUCKET = 1.25, 2.5  # a bucket tells late, so more of the raise is wrong
-_ASKED, _ASKED_LONG = 0.6, 0.8  # of the window: what is tried now and then of one that is believed
+_ASKED = (0.6, 0.7, 0.8)  # of the window: what is tried now and then of one that is believed
 _COMMON_ENOUGH = 0.95  # a window people write is believed when one of 0.95 of it was refused
 _MISSES = 2  # refusals of a probe that are too many
 _AGAIN_S = 4.0  # after a refusal, another one that soon is no chance
-_SOON = 8.0  # so many times within the window, an accepted request refutes a refusal
+_SOON = 5.0  # so many times within the window, an accepted request refutes a refusal
 _PER_HOUR = 3  # failed probes, once learned; the bar is five refusals
 _PER_HOUR_NOISY = 6
 _PER_HOUR_BACK = 8
@@ -60,6 +60,7 @@ class Learned:
     before: int = 0  # n before the latest raises
     raised_at: float = float("-inf")
     doubts: int = 0  # lone refusals since
+    asked: int = 0  # how often a shorter window was tried although this one is believed
     asks_window: bool = False  # the next step is a shorter window, although this one is believed
     paced: bool = False  # no limit was found, only what gets through
 
@@ -96,7 +97,9 @@ class Learned:
         """Undo raises that a refusal followed soon; say whether there was one."""
         if not self.doubtful(now):
             return False
-        if self.n > (_FAR_BUCKET if self.family is Family.BUCKET else _FAR) * self.before:  # far above: some of it is true, so half of the way back
+        if (
+            self.n > (_FAR_BUCKET if self.family is Family.BUCKET else _FAR) * self.before
+        ):  # far above: some of it is true, so half of the way back
             self.n = int(sqrt(self.n * self.before))
             self.raised_at, self.doubts = now, 0
             self.step, self.narrowing, self.doubted = max(1, self.n // 32), False, False
@@ -211,7 +214,8 @@ class Prober:
             if not learned.settled:
                 rate = Rate(learned.n, _shorter(learned))
             elif now >= learned.raise_at and learned.asks_window and learned.window_s > 2 * SHORTEST_S:
-                rate = Rate(learned.n, rounded_up(choose(_ASKED * learned.window_s, _ASKED_LONG * learned.window_s)))
+                part = _ASKED[learned.asked % len(_ASKED)]
+                rate = Rate(learned.n, rounded_up(choose(part * learned.window_s, (part + 0.15) * learned.window_s)))
             elif now >= learned.raise_at:
                 step = min(max(learned.step, (learned.peak - learned.n + 1) // 2), learned.n)
                 rate = Rate(learned.n + step, learned.window_s)
@@ -276,6 +280,7 @@ class Prober:
         self.failures.append(now)
         probe.of.clean_from = now
         if probe.shorter and probe.of.settled:
+            probe.of.asked += 1
             probe.of.plan_raise(now, failed=True)
         elif probe.shorter:
             probe.of.low_s = max(probe.of.low_s, probe.rate.window_s)
