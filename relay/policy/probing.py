@@ -60,6 +60,7 @@ class Learned:
     before: int = 0  # n before the latest raises
     raised_at: float = float("-inf")
     doubts: int = 0  # lone refusals since
+    regrets: int = 0  # shrinks since a raise held
     asked: int = 0  # how often a shorter window was tried although this one is believed
     asks_window: bool = False  # the next step is a shorter window, although this one is believed
     paced: bool = False  # no limit was found, only what gets through
@@ -249,6 +250,7 @@ class Prober:
                 learned.window_s = learned.high_s = probe.rate.window_s
             else:
                 if not learned.doubtful(now):
+                    learned.regrets = learned.regrets if learned.n < learned.before else 0
                     learned.before = learned.n
                 learned.n, learned.raised_at, learned.doubts = probe.rate.limit, now, 0
                 learned.doubted = False

@@ -306,7 +306,9 @@ class Tracker:
                 return
             learned.shrinks, learned.peak, learned.n, learned.shrunk_at = shrinks, max(learned.peak, learned.n), n, now
             learned.plan_raise(now, failed=False)
-            learned.raise_at = now + max(_RAISE_AFTER_SHRINK_S, 5.0 * learned.window_s)  # it may have been chance
+            soon_s = max(_RAISE_AFTER_SHRINK_S, 5.0 * learned.window_s)  # it may have been chance
+            learned.raise_at = now + min(soon_s * 2.0 ** min(learned.regrets, 8), learned.raise_every_s)
+            learned.regrets += 1
             self.changed = True
 
     def _carried(self, closures: Sequence[Closure]) -> float:
@@ -354,7 +356,7 @@ class Tracker:
             self._lone += 1.0
             return False
         longest = self.rates[-1]
-        unrefuted = [old for old in self._suspects if not self._refuted(old)]
+        unrefuted = [old for old in self._suspects if not self._noisy or not self._refuted(old)]
         self._lone += len(self._suspects) - len(unrefuted)
         self._suspects = [*unrefuted[-_SUSPECTS_KEPT:], at]
         for windows in (4.0, 20.0):
