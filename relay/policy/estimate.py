@@ -12,7 +12,7 @@ from typing import Any
 from relay.core.model import Rate
 from relay.policy.families import Family
 from relay.policy.outage import confidence
-from relay.policy.probing import Learned
+from relay.policy.probing import Learned, smooth
 from relay.policy.tracking import RATES, Tracker
 
 
@@ -89,11 +89,13 @@ class Estimator:
             return self._declared
         probe = tracker.prober.probe
         return tuple(
-            self._floored(probe.rate if probe is not None and probe.of is learned else learned.rate())
+            self._in_force(learned, probe.rate if probe is not None and probe.of is learned else learned.rate())
             for learned in tracker.rates
         )
 
-    def _floored(self, rate: Rate) -> Rate:
+    def _in_force(self, learned: Learned, rate: Rate) -> Rate:
+        if learned.paced:
+            rate = smooth(rate, learned.answer_s)
         floor = self._floor
         least = 1 if floor is None else -(-floor.limit * rate.window_s // floor.window_s)
         return rate if rate.limit >= least else Rate(int(least), rate.window_s)
@@ -102,7 +104,7 @@ class Estimator:
 
     def estimate(self, now: float) -> Estimate:
         """Return what is believed, with its evidence."""
-        rates = self._declared or tuple(self._floored(learned.rate()) for learned in self._tracker.rates)
+        rates = self._declared or tuple(self._in_force(learned, learned.rate()) for learned in self._tracker.rates)
         source = "declared" if self._declared else "learned" if self._tracker.rates else "none"
         evidence: dict[str, Any] = {
             "accepted": self._tracker.accepted,

@@ -29,6 +29,7 @@ _COMMON_ENOUGH = 0.95  # a window people write is believed when one of 0.95 of i
 _MISSES = 2  # refusals of a probe that are too many
 _AGAIN_S = 4.0  # after a refusal, another one that soon is no chance
 _SOON = 5.0  # so many times within the window, an accepted request refutes a refusal
+_BURSTS = 10  # in the window of a pace
 _PER_HOUR = 3  # failed probes, once learned; the bar is five refusals
 _PER_HOUR_NOISY = 6
 _PER_HOUR_BACK = 8
@@ -64,6 +65,7 @@ class Learned:
     asked: int = 0  # how often a shorter window was tried although this one is believed
     asks_window: bool = False  # the next step is a shorter window, although this one is believed
     paced: bool = False  # no limit was found, only what gets through
+    answer_s: float = 0.0  # of a pace: a slot is held for so much longer than its window
 
     @property
     def rate_s(self) -> float:
@@ -127,6 +129,8 @@ class Learned:
             "clean_from": self.clean_from,
             "raise_at": self.raise_at,
             "raise_every_s": self.raise_every_s,
+            "paced": self.paced,
+            "answer_s": self.answer_s,
         }
 
     @classmethod
@@ -143,6 +147,8 @@ class Learned:
             clean_from=float(kept["clean_from"]),
             raise_at=float(kept["raise_at"]),
             raise_every_s=float(kept["raise_every_s"]),
+            paced=bool(kept.get("paced", False)),
+            answer_s=float(kept.get("answer_s", 0.0)),
         )
 
 
@@ -296,6 +302,16 @@ class Prober:
         else:
             probe.of.plan_raise(now, failed=True)
         return True
+
+
+def smooth(rate: Rate, answer_s: float) -> Rate:
+    """Return the same pace in bursts of a few: large ones add up in windows that nobody knows.
+
+    Small windows are used up so often that the answer time, for which a slot is held as well, is taken off.
+    """
+    n = max(1, rate.limit // _BURSTS)
+    window_s = rate.window_s * n / rate.limit
+    return Rate(n, rounded_up(max(window_s - answer_s, window_s / 2)))
 
 
 def _shorter(learned: Learned) -> float:

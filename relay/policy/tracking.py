@@ -50,6 +50,7 @@ _CARRIED_CLOSURES = 8
 _CARRIED_LEAST = 4
 _CARRIED_WINDOWS = 2.0
 _FLOOR = 0.9
+_REFITS = 3
 _PACE = 20  # requests at least in the window of a pace, so that a step is 5 %
 _PACE_PART = 0.97
 _LONG_BEFORE_S = 30.0
@@ -70,6 +71,7 @@ class Tracker:
         self._learn_from: float | None = None
         self._doubt_from: float | None = None  # what is in force does not explain what was refused since
         self._lone_tries = 0
+        self._refits = 0  # since a limit held for long
         self._credit = _CREDIT
         self._suspects: list[float] = []  # lone refusals that may be chance
         self._check_at = 0.0
@@ -232,8 +234,15 @@ class Tracker:
             learned.clean_from = now
         place = bisect_left(evidence.accepted, latest.onset.sent)
         outlasts = bool(place) and is_outage(latest, evidence.accepted[place - 1], longest.window_s)
-        proven = now - longest.since > _PROVEN_WINDOWS * longest.window_s
+        proven = self._proven(longest, now)
         longest_s = float("inf") if outlasts or not proven else _SAME_WINDOW * longest.window_s
+        if proven:
+            self._refits = 0
+        if self._refits >= _REFITS and (carried := self._carried(closures)):
+            if not longest.paced:  # whatever is tried is refused again: a quota shared with others shows no limit
+                self._pace(carried, now)
+                return
+            longest_s = 0.0
         found = self._fit()
         if (
             found is not None
@@ -247,6 +256,7 @@ class Tracker:
         ):
             self.rates.clear()
             self._adopt(found, now)
+            self._refits += 1
             return
         if self._doubt_from is None:
             before = [closure.reopened for closure in closures[:-1]]
@@ -263,6 +273,7 @@ class Tracker:
                 if since > float("-inf"):
                     evidence.forget_before(since)
                 self._adopt(found, now)
+                self._refits += 1
                 return
         if place and not outlasts and latest.onset.sent >= longest.since:
             self._shrink(closures, now)
@@ -322,13 +333,18 @@ class Tracker:
             return 0.0
         return self.evidence.count(recent[0], end) / span_s
 
+    @staticmethod
+    def _proven(learned: Learned, now: float) -> bool:
+        return not learned.paced and now - learned.since > _PROVEN_WINDOWS * learned.window_s
+
     def _pace(self, carried: float, now: float) -> None:
         """Put a pace in force: what got through, smoothly. It breaks no limit that let that much through."""
         n = max(_PACE, int(carried))
         window_s = rounded_up(n / (_PACE_PART * carried))
-        pace = Learned(n, window_s, window_s, window_s, Family.UNCERTAIN, now, clean_from=now, paced=True)
+        pace = Learned(n, window_s, window_s, window_s, Family.UNCERTAIN, now, clean_from=now)
+        pace.paced, pace.answer_s = True, self.evidence.answer_s
         pace.raise_at = now + max(_FIRST_RAISE_WINDOWS * window_s, _FIRST_RAISE_S)
-        kept = [learned for learned in self.rates if not learned.paced and learned.rate_s > carried]
+        kept = [learned for learned in self.rates if learned.rate_s > carried and self._proven(learned, now)]
         self.rates = sorted([*kept[: RATES - 1], pace], key=lambda learned: learned.window_s)
         self._suspects.clear()
         self.changed = True
@@ -426,8 +442,7 @@ class Tracker:
         for learned in self.rates:
             near = max(learned.window_s, fresh.window_s) < _SAME_WINDOW * min(learned.window_s, fresh.window_s)
             implied = learned.window_s <= fresh.window_s and learned.n > _IMPLIED * fresh.n
-            proven = now - learned.since > _PROVEN_WINDOWS * learned.window_s
-            if proven and not near and not implied:
+            if self._proven(learned, now) and not near and not implied:
                 kept.append(learned)
         self.rates = sorted([*kept, fresh], key=lambda learned: learned.window_s)[-RATES:]
         self._doubt_from = None
