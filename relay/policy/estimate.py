@@ -11,9 +11,10 @@ from typing import Any
 
 from relay.core.model import Rate
 from relay.policy.families import Family
+from relay.policy.inforce import RATES
+from relay.policy.learned import Learned, smooth
 from relay.policy.outage import confidence
-from relay.policy.probing import Learned, smooth
-from relay.policy.tracking import RATES, Tracker
+from relay.policy.tracking import Tracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Estimator:
                 f"the platform declares {_listed(self._declared)}" if self._declared else self._doubt_sentence()
             )
             return Estimate(rates, Family.UNCERTAIN, 1.0 if self._declared else 0.0, evidence, None, source)
-        binding = self._tracker.in_turn()[0]
+        binding = min(self._tracker.rates, key=lambda learned: learned.rate_s)
         clean = int((now - binding.clean_from) / binding.window_s)
         evidence |= {
             "since": binding.since,

@@ -1,4 +1,4 @@
-"""The limits in force and the careful steps beyond them: one more request, or a shorter window, now and then.
+"""Careful steps beyond the limits in force: one more request, or a shorter window, now and then.
 
 A failed step costs a refusal or two and doubles the time to the next; a step that went well is followed by one twice
 as large. Only requests *beyond* what was in force before are judged, and a refusal among them may be chance: the limit
@@ -6,150 +6,28 @@ would refuse the next one too.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil, sqrt
-from typing import Any
 
 from relay.core.model import Rate
 from relay.policy.families import Family
-from relay.policy.windows import CLOSE, SHORTEST_S, choose, is_common, rounded_up
+from relay.policy.learned import Learned
+from relay.policy.windows import SHORTEST_S, choose, rounded_up
 
-_RAISE_FIRST_S = 1200.0
-_RAISE_WINDOWS = 10.0
-_RAISE_CAP_S = 6 * 3600.0
 _HITS_SHORTER = 20  # windows at the most that a shorter one must hold
 _HITS_HIGHER = 2  # windows that a higher count must hold
 _HITS_BUCKET = 4  # a token bucket forgives one or two
-_DOUBT_S = 30.0
-_DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
-_FAR, _FAR_BUCKET = 1.25, 2.5  # a bucket tells late, so more of the raise is wrong
 _ASKED = (0.6, 0.7, 0.8)  # of the window: what is tried now and then of one that is believed
-_COMMON_ENOUGH = 0.95  # a window people write is believed when one of 0.95 of it was refused
 _MISSES = 2  # refusals of a probe that are too many
 _AGAIN_S = 4.0  # after a refusal, another one that soon is no chance
 _SOON = 5.0  # so many times within the window, an accepted request refutes a refusal
-_BURSTS = 10  # in the window of a pace
 _PER_HOUR = 3  # failed probes, once learned; the bar is five refusals
 _PER_HOUR_NOISY = 6
 _PER_HOUR_BACK = 8
 _PER_HOUR_LEARNING = 10
 _LEARNING_WINDOWS = 6.0
 _HOUR_S = 3600.0
-
-
-@dataclass(slots=True)
-class Learned:
-    """One limit in force: ``n`` per ``window_s``; between ``low_s`` and ``high_s`` the true window lies."""
-
-    n: int
-    window_s: float
-    low_s: float
-    high_s: float
-    family: Family
-    since: float
-    onsets: int = 0
-    clean_from: float = 0.0
-    raise_at: float = 0.0
-    raise_every_s: float = 0.0
-    step: int = 1
-    narrowing: bool = False  # a larger step was refused: halve from here
-    doubted: bool = False  # the step was refused once
-    peak: int = 0  # n before refusals that may have been chance took something off
-    shrinks: int = 0
-    shrunk_at: float = float("-inf")
-    before: int = 0  # n before the latest raises
-    raised_at: float = float("-inf")
-    doubts: int = 0  # lone refusals since
-    regrets: int = 0  # shrinks since a raise held
-    asked: int = 0  # how often a shorter window was tried although this one is believed
-    asks_window: bool = False  # the next step is a shorter window, although this one is believed
-    paced: bool = False  # no limit was found, only what gets through
-    answer_s: float = 0.0  # of a pace: a slot is held for so much longer than its window
-
-    @property
-    def rate_s(self) -> float:
-        """Return the requests per second that it lets through in the long run."""
-        return self.n / self.window_s
-
-    @property
-    def settled(self) -> bool:
-        """Whether the window is known well enough to be left alone.
-
-        A token bucket forgives a window that is too short for a while, so trying one proves nothing.
-        """
-        if self.family is Family.BUCKET or self.window_s <= SHORTEST_S:
-            return True
-        enough = _COMMON_ENOUGH if is_common(self.window_s) else 1.0 / CLOSE - 0.001
-        return self.low_s >= self.window_s * enough
-
-    def plan_raise(self, now: float, *, failed: bool) -> None:
-        """Set when to try a higher count next."""
-        first = max(_RAISE_FIRST_S, _RAISE_WINDOWS * self.window_s)
-        every = self.raise_every_s
-        self.raise_every_s = min(max(every * 2.0, first), max(_RAISE_CAP_S, first)) if failed else first
-        self.raise_at = now + self.raise_every_s
-        self.step, self.narrowing, self.doubted = 1, False, False
-        self.asks_window = failed and not self.asks_window and self.family is not Family.BUCKET and not self.paced
-
-    def doubtful(self, now: float) -> bool:
-        """Say whether the count was raised so lately that a refusal is held against it."""
-        return self.before > 0 and now - self.raised_at <= _DOUBT_WINDOWS * self.window_s + _DOUBT_S
-
-    def take_back(self, now: float) -> bool:
-        """Undo raises that a refusal followed soon; say whether there was one."""
-        if not self.doubtful(now):
-            return False
-        if (
-            self.n > (_FAR_BUCKET if self.family is Family.BUCKET else _FAR) * self.before
-        ):  # far above: some of it is true, so half of the way back
-            self.n = int(sqrt(self.n * self.before))
-            self.raised_at, self.doubts = now, 0
-            self.step, self.narrowing, self.doubted = max(1, self.n // 32), False, False
-            self.raise_at = now + _DOUBT_WINDOWS * self.window_s + _DOUBT_S
-            return True
-        self.n, self.before = min(self.n, self.before), 0
-        self.plan_raise(now, failed=True)
-        return True
-
-    def rate(self) -> Rate:
-        """Return it as a rate."""
-        return Rate(self.n, self.window_s)
-
-    def dump(self) -> dict[str, Any]:
-        """Return what a restart needs."""
-        return {
-            "n": self.n,
-            "window_s": self.window_s,
-            "low_s": self.low_s,
-            "high_s": self.high_s,
-            "family": self.family.value,
-            "since": self.since,
-            "onsets": self.onsets,
-            "clean_from": self.clean_from,
-            "raise_at": self.raise_at,
-            "raise_every_s": self.raise_every_s,
-            "paced": self.paced,
-            "answer_s": self.answer_s,
-        }
-
-    @classmethod
-    def load(cls, kept: Mapping[str, Any]) -> "Learned":
-        """Return it from ``dump``. Raises ``KeyError`` or ``ValueError`` when it is not one."""
-        return cls(
-            n=int(kept["n"]),
-            window_s=float(kept["window_s"]),
-            low_s=float(kept["low_s"]),
-            high_s=float(kept["high_s"]),
-            family=Family(kept["family"]),
-            since=float(kept["since"]),
-            onsets=int(kept["onsets"]),
-            clean_from=float(kept["clean_from"]),
-            raise_at=float(kept["raise_at"]),
-            raise_every_s=float(kept["raise_every_s"]),
-            paced=bool(kept.get("paced", False)),
-            answer_s=float(kept.get("answer_s", 0.0)),
-        )
 
 
 @dataclass(slots=True)
@@ -302,16 +180,6 @@ class Prober:
         else:
             probe.of.plan_raise(now, failed=True)
         return True
-
-
-def smooth(rate: Rate, answer_s: float) -> Rate:
-    """Return the same pace in bursts of a few: large ones add up in windows that nobody knows.
-
-    Small windows are used up so often that the answer time, for which a slot is held as well, is taken off.
-    """
-    n = max(1, rate.limit // _BURSTS)
-    window_s = rate.window_s * n / rate.limit
-    return Rate(n, rounded_up(max(window_s - answer_s, window_s / 2)))
 
 
 def _shorter(learned: Learned) -> float:

@@ -1,0 +1,129 @@
+"""The limits in force under one quota: put there, made stricter, and given way to a pace when none explains enough."""
+
+from collections.abc import Sequence
+
+from relay.policy.chance import STOP_S, Chance
+from relay.policy.evidence import Closure, Evidence
+from relay.policy.families import Family
+from relay.policy.fit import Fit
+from relay.policy.learned import Learned
+from relay.policy.windows import rounded_up
+
+_SHRINK = 0.02  # for a quota shared with others, or a window a little short: so much less, at least one request
+_SHRINK_AGAIN = 20.0  # windows; a shrink that soon after another was not enough
+SAME_WINDOW = 1.5  # two rates whose windows are that near are one
+_FIRST_RAISE_WINDOWS = 3.0  # a count that is too low by chance is found out early
+_FIRST_RAISE_S = 15.0
+_IMPLIED = 0.9  # a shorter window that holds nearly as many adds nothing
+_PROVEN_WINDOWS = 20.0  # a younger limit was a guess that the next one replaces
+RATES = 3  # that many windows at once; no platform in reference use has more
+_BUSY = 0.9  # of the limit
+_BUSY_WINDOWS = 1.5
+_RAISE_AFTER_SHRINK_S = 60.0
+_CARRIED_LEAST = 4
+_CARRIED_WINDOWS = 2.0
+_FLOOR = 0.9
+_PACE = 20  # requests at least in the window of a pace, so that a step is 5 %
+_PACE_PART = 0.97
+CARRIED_CLOSURES = 8  # what got through is judged by the latest
+
+
+class InForce:
+    """``rates`` are the limits in force, shortest window first; ``changed`` is set whenever they are."""
+
+    def __init__(self, evidence: Evidence, chance: Chance) -> None:
+        self._evidence = evidence
+        self._chance = chance
+        self.rates: list[Learned] = []
+        self.changed = False
+
+    def in_turn(self) -> list[Learned]:
+        """Return the limits, the one that binds most first."""
+        return sorted(self.rates, key=lambda learned: learned.rate_s)
+
+    def busy(self, learned: Learned, now: float) -> bool:
+        """Say whether a limit was nearly used up just before ``now``."""
+        since = now - _BUSY_WINDOWS * learned.window_s - 2 * self._evidence.slack_s
+        return self._evidence.count(since, now) >= _BUSY * learned.n
+
+    @staticmethod
+    def proven(learned: Learned, now: float) -> bool:
+        """Say whether a limit was in force for long: another one that is found later does not replace it."""
+        return not learned.paced and now - learned.since > _PROVEN_WINDOWS * learned.window_s
+
+    def adopt(self, found: Fit, now: float) -> None:
+        """Put what was found in force beside, or in place of, what is."""
+        hypothesis = found.hypothesis
+        fresh = Learned(
+            n=max(1, found.n),
+            window_s=max(found.window_s, 0.05),
+            low_s=hypothesis.low_s,
+            high_s=hypothesis.high_s,
+            family=hypothesis.family if found.clean(0.25, 2 + found.closures // 4) else Family.UNCERTAIN,
+            since=now,
+            onsets=found.onsets,
+            clean_from=now,
+        )
+        fresh.raise_at = now + max(_FIRST_RAISE_WINDOWS * fresh.window_s, _FIRST_RAISE_S)
+        kept = []
+        for learned in self.rates:
+            near = max(learned.window_s, fresh.window_s) < SAME_WINDOW * min(learned.window_s, fresh.window_s)
+            implied = learned.window_s <= fresh.window_s and learned.n > _IMPLIED * fresh.n
+            if self.proven(learned, now) and not near and not implied:
+                kept.append(learned)
+        self._put([*kept[-RATES + 1 :], fresh])
+
+    def take_back(self, now: float) -> bool:
+        """Undo raises that a refusal followed soon; say whether there were any."""
+        taken_back = [learned.take_back(now) for learned in self.rates]
+        self.changed |= any(taken_back)
+        return any(taken_back)
+
+    def shrink(self, closures: Sequence[Closure], now: float) -> None:
+        """Take a little off what was used up when the platform refused; more when it was not enough.
+
+        Not below what got through meanwhile: then a limit of another kind refuses, and only the pace is known.
+        """
+        carried = self.carried(closures)
+        busy = [learned for learned in self.rates if self.busy(learned, closures[-1].onset.sent)]
+        for learned in busy or self.rates[-1:]:
+            soon = now - learned.shrunk_at < _SHRINK_AGAIN * (learned.window_s + STOP_S)
+            shrinks = learned.shrinks + 1 if soon else 1
+            part = _SHRINK * min(2.0 ** (shrinks - 2), 4.0) if shrinks > 2 else _SHRINK
+            n = max(1, min(learned.n - 1, int(learned.n * (1.0 - part))))
+            learned.clean_from = now
+            if n < _FLOOR * carried * learned.window_s:
+                self.pace(carried, now)
+                return
+            learned.shrinks, learned.peak, learned.n, learned.shrunk_at = shrinks, max(learned.peak, learned.n), n, now
+            learned.plan_raise(now, failed=False)
+            soon_s = max(_RAISE_AFTER_SHRINK_S, 5.0 * learned.window_s)  # it may have been chance
+            learned.raise_at = now + min(soon_s * 2.0 ** min(learned.regrets, 8), learned.raise_every_s)
+            learned.regrets += 1
+            self.changed = True
+
+    def carried(self, closures: Sequence[Closure]) -> float:
+        """Return the requests per second that got through between the latest refusals; 0 where they are too few."""
+        longest_s = self.rates[-1].window_s + STOP_S if self.rates else STOP_S
+        end = closures[-1].onset.sent
+        recent = [closure.onset.sent for closure in closures if closure.onset.sent > end - _SHRINK_AGAIN * longest_s]
+        recent = recent[-CARRIED_CLOSURES:]
+        span_s = end - recent[0]
+        if len(recent) < _CARRIED_LEAST or span_s < _CARRIED_WINDOWS * longest_s:
+            return 0.0
+        return self._evidence.count(recent[0], end) / span_s
+
+    def pace(self, carried: float, now: float) -> None:
+        """Put a pace in force: what got through, smoothly. It breaks no limit that let that much through."""
+        n = max(_PACE, int(carried))
+        window_s = rounded_up(n / (_PACE_PART * carried))
+        pace = Learned(n, window_s, window_s, window_s, Family.UNCERTAIN, now, clean_from=now)
+        pace.paced, pace.answer_s = True, self._evidence.answer_s
+        pace.raise_at = now + max(_FIRST_RAISE_WINDOWS * window_s, _FIRST_RAISE_S)
+        kept = [learned for learned in self.rates if learned.rate_s > carried and self.proven(learned, now)]
+        self._put([*kept[: RATES - 1], pace])
+
+    def _put(self, rates: list[Learned]) -> None:
+        self.rates = sorted(rates, key=lambda learned: learned.window_s)
+        self._chance.clear()
+        self.changed = True
