@@ -10,6 +10,7 @@ from relay.policy.families import Family
 from relay.policy.windows import CLOSE, SHORTEST_S, is_common, rounded_up
 
 _RAISE_FIRST_S = 1200.0
+_PACE_FIRST_S = 300.0  # a pace is only what got through: there may be more at any time
 _RAISE_WINDOWS = 10.0
 _RAISE_CAP_S = 6 * 3600.0
 _DOUBT_S = 30.0
@@ -66,9 +67,9 @@ class Learned:
 
     def plan_raise(self, now: float, *, failed: bool) -> None:
         """Set when to try a higher count next."""
-        first = max(_RAISE_FIRST_S, _RAISE_WINDOWS * self.window_s)
-        every = self.raise_every_s
-        self.raise_every_s = min(max(every * 2.0, first), max(_RAISE_CAP_S, first)) if failed else first
+        first_s, cap_s = (_PACE_FIRST_S, _RAISE_FIRST_S) if self.paced else (_RAISE_FIRST_S, _RAISE_CAP_S)
+        first_s = max(first_s, _RAISE_WINDOWS * self.window_s)
+        self.raise_every_s = min(max(self.raise_every_s * 2.0, first_s), max(cap_s, first_s)) if failed else first_s
         self.raise_at = now + self.raise_every_s
         self.step, self.narrowing, self.doubted = 1, False, False
         self.asks_window = failed and not self.asks_window and self.family is not Family.BUCKET and not self.paced

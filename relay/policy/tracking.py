@@ -24,7 +24,8 @@ _LONE_TRIES = 6
 _CREDIT = 2000  # requests: fits are paid for by requests, those of a quiet time up to so many
 _REQUESTS_PER_FIT = 4  # a fit over n accepted sends costs about 8 us * n, so it waits for n/4 more
 _CARRIED = 1.1
-_REFITS = 3
+_REFITS = 3  # fits that left something unexplained and did not hold
+_NEARLY_ALL = (0.05, 1)  # explained: all but so many refusals and accepted runs
 _LONG_BEFORE_S = 30.0
 
 
@@ -220,15 +221,15 @@ class Tracker:
             found is not None
             and found.newest
             # what opened again within the window has no longer one, unless everything says so
-            and (found.window_s <= longest_s or found.clean(0.05, 1))
+            and (found.window_s <= longest_s or found.clean(*_NEARLY_ALL))
             and found.onsets * 2 > found.closures
             and self._believable(found, closures)
-            and (len(self.rates) == 1 or found.clean(0.05, 1))
+            and (len(self.rates) == 1 or found.clean(*_NEARLY_ALL))
             and self._carries(found, closures)
         ):
             self.rates.clear()
             self._adopt(found, now)
-            self._refits += 1
+            self._refits += not found.clean(*_NEARLY_ALL)
             return
         if self._doubt_from is None:
             before = [closure.reopened for closure in closures[:-1]]
@@ -243,7 +244,7 @@ class Tracker:
                 continue
             if found.onsets >= need and found.newest and found.clean(0.25, 2):
                 self._adopt(found, now, since=since)
-                self._refits += 1
+                self._refits += not found.clean(*_NEARLY_ALL)
                 return
         if place and not outlasts and latest.onset.sent >= longest.since:
             self._in_force.shrink(closures, now)
