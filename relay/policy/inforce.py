@@ -10,6 +10,7 @@ from relay.policy.learned import Learned
 from relay.policy.windows import rounded_up
 
 _SHRINK = 0.02  # for a quota shared with others, or a window a little short: so much less, at least one request
+_FEW, _LONGER = 4, 1.05  # so few requests lose a twentieth of the rate by a longer window
 _SHRINK_AGAIN = 20.0  # windows; a shrink that soon after another was not enough
 SAME_WINDOW = 1.5  # two rates whose windows are that near are one
 _FIRST_RAISE_WINDOWS = 3.0  # a count that is too low by chance is found out early
@@ -92,10 +93,15 @@ class InForce:
             part = _SHRINK * min(2.0 ** (shrinks - 2), 4.0) if shrinks > 2 else _SHRINK
             n = max(1, min(learned.n - 1, int(learned.n * (1.0 - part))))
             learned.clean_from = now
-            if n < _FLOOR * carried * learned.window_s:
+            if (n if learned.n > _FEW else learned.n / _LONGER) < _FLOOR * carried * learned.window_s:
                 self.pace(carried, now)
                 return
-            learned.shrinks, learned.peak, learned.n, learned.shrunk_at = shrinks, max(learned.peak, learned.n), n, now
+            if learned.n > _FEW:
+                learned.peak, learned.n = max(learned.peak, learned.n), n
+            else:  # one of a few requests is too much: a longer window takes off less
+                learned.low_s, learned.window_s = learned.window_s, rounded_up(learned.window_s * _LONGER)
+                learned.high_s = learned.window_s
+            learned.shrinks, learned.shrunk_at = shrinks, now
             learned.plan_raise(now, failed=False)
             soon_s = max(_RAISE_AFTER_SHRINK_S, 5.0 * learned.window_s)  # it may have been chance
             learned.raise_at = now + min(soon_s * 2.0 ** min(learned.regrets, 8), learned.raise_every_s)
