@@ -47,7 +47,7 @@ class Estimator:
     def __init__(self, *, floor: Rate | None = None) -> None:
         self._floor = floor
         self._declared: tuple[Rate, ...] = ()
-        self._tracker = Tracker()
+        self._tracker = Tracker(floor_s=0.0 if floor is None else floor.limit / floor.window_s)
         self.sent = self._tracker.evidence.sent  # (token, now): a request goes out; the hot path calls it directly
         self.answered = self._tracker.answered  # (token, now, kind, wait_s)
 

@@ -30,9 +30,13 @@ CARRIED_CLOSURES = 8  # what got through is judged by the latest
 
 
 class InForce:
-    """``rates`` are the limits in force, shortest window first; ``changed`` is set whenever they are."""
+    """``rates`` are the limits in force, shortest window first; ``changed`` is set whenever they are.
 
-    def __init__(self, evidence: Evidence, chance: Chance) -> None:
+    Below ``floor_s`` requests a second the operator lets nothing be enforced.
+    """
+
+    def __init__(self, evidence: Evidence, chance: Chance, *, floor_s: float = 0.0) -> None:
+        self._floor_s = floor_s
         self._evidence = evidence
         self._chance = chance
         self.rates: list[Learned] = []
@@ -121,6 +125,8 @@ class InForce:
 
     def pace(self, carried: float, now: float) -> None:
         """Put a pace in force: what got through, smoothly. It breaks no limit that let that much through."""
+        if carried < self._floor_s:
+            return
         n = max(_PACE, int(carried))
         window_s = rounded_up(n / (_PACE_PART * carried))
         pace = Learned(n, window_s, window_s, window_s, Family.UNCERTAIN, now, clean_from=now)

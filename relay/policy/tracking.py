@@ -32,11 +32,11 @@ _LONG_BEFORE_S = 30.0
 class Tracker:
     """The state of one quota. ``rates`` are the limits in force, shortest window first; ``frozen`` keeps them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, floor_s: float = 0.0) -> None:
         self.frozen = False
         self.evidence = Evidence()
         self._chance = Chance(self.evidence)
-        self._in_force = InForce(self.evidence, self._chance)
+        self._in_force = InForce(self.evidence, self._chance, floor_s=floor_s)
         self.prober = Prober()
         self._closed_at: float | None = None  # when the refusal that began the present closure was seen
         self._fit_from = 0  # closures to be seen before the next try to learn

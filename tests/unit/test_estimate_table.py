@@ -45,3 +45,41 @@ def test_peers_keep_hitting_the_wall() -> None:
     rows = {name: score(case, name) for name in ("relay", "aimd", "cubic", "fixed-retry")}
     assert rows["relay"].rejects_per_hour <= 5
     assert all(rows[name].rejects_per_hour > 100 for name in rows if name != "relay")
+
+
+CHANCE = [
+    Case("fixed", 60, "429", "failures"),
+    Case("first-request", 60, "429+retry-after", "failures"),
+    Case("fixed", 10, "refused", "failures"),
+    Case("sliding", 300, "408-5s", "failures"),
+]
+
+
+@pytest.mark.parametrize("case", CHANCE, ids=lambda case: case.name)
+def test_chance_does_not_keep_a_limit_low(case: Case) -> None:
+    """Where 1 % of all requests fail, no refusal by chance leaves the relay with far less than it may send."""
+    row = score(case)
+    assert row.goodput >= 0.8, row
+
+
+@pytest.mark.parametrize(
+    ("change", "family", "signal"), [(2, "fixed", "429"), (2, "bucket", "429"), (0, "bucket", "refused")]
+)
+def test_follows_a_change(change: int, family: str, signal: str) -> None:
+    """A limit that is raised, or a bucket introduced in mid-run, does not leave the relay at half of it."""
+    followed = follow(CHANGES[change], family=family, signal=signal)
+    assert followed.goodput >= 0.65, followed
+
+
+def test_two_limits_at_once_are_not_taken_for_one_far_below() -> None:
+    """10/s and 100/min introduced together, answered by 408: what got through is the least that is let through."""
+    followed = follow(CHANGES[3], signal="408-5s")
+    assert followed.goodput >= 0.85, followed
+    assert followed.rejects_per_hour <= 20
+
+
+def test_scores_failures_against_what_the_stops_leave() -> None:
+    """Short windows, where each refusal by chance stops more than a window, are used nearly as by one who knows."""
+    case = Case("sliding", 1, "429", "failures")
+    row = score(case)
+    assert row.goodput >= 0.85, row
