@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from relay.core.model import Outcome
+from relay.core.quotas import CONFIGURED, quota_source
 from relay.telemetry.histogram import ITEMS, LATENCY_S, REQUEST_S, SHORT_S, Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -189,7 +190,7 @@ class Metrics:
             # fewest free slots is the one that holds it, and a series may appear only once.
             tightest: dict[tuple[str, str], tuple[int, int]] = {}
             for quota in status.get("quotas", ()):
-                at = (f"{quota['window_s']:g}s", "learned" if quota.get("kind") == "learned" else "configured")
+                at = (f"{quota['window_s']:g}s", _limit_kind(quota["quota"]))
                 found = (quota["limit"], quota["used"])
                 held = tightest.get(at)
                 if held is None or found[0] - found[1] < held[0] - held[1]:
@@ -203,6 +204,11 @@ class Metrics:
             for window, (_, taken) in windows.items():
                 used.add_metric((platform, window), taken)
         yield from (used, limit)
+
+
+def _limit_kind(quota: str) -> str:
+    """Return the label of a limit: whatever no configuration holds is ``learned`` (SPEC 9 has two kinds)."""
+    return "configured" if quota_source(quota) == CONFIGURED else "learned"
 
 
 def _counter(name: str, documentation: str, labels: tuple[str, ...], counts: Counter[Any]) -> Metric:

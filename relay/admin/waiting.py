@@ -1,0 +1,133 @@
+"""Why a pending callback is not sent yet, until when, and the facts behind that.
+
+The first reason that holds is told, in the order in which they would stop it: a callback whose platform is paused goes
+nowhere even when the one before it in its key is delivered.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from relay.admin.limits import full_quota
+from relay.core.model import Filter, Rate, State
+from relay.core.quotas import quota_group, quota_source
+
+# core.model.WaitUntil's reasons, but for those of an empty queue; "store": a commit failed, it is tried again
+_WHOLE_PLATFORM = ("limit", "pace", "linger", "share", "concurrency", "store")
+_LONGEST_PACED_S = 300.0  # longer windows pace only when half used (SPEC 6, "When to send")
+_SLACK_S = 0.001  # what was accepted in the same commit carries the same time
+_PAGE = 1000
+_MOST_PAGES = 5  # the store looks through 200,000 rows for one; an answer must not take longer than a look at that
+
+
+class Listing(Protocol):
+    """The part of a store that lists callbacks."""
+
+    def callbacks(
+        self, wanted: Filter, *, cursor: str | None, limit: int
+    ) -> Awaitable[tuple[list[dict[str, Any]], str | None]]:
+        """Return one page, newest first, and the next cursor."""
+        ...
+
+
+def waits_for(
+    found: Mapping[str, Any],
+    live: Mapping[str, Any],
+    now: float,
+    *,
+    quotas: Iterable[Mapping[str, Any]] = (),
+    before: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return ``for`` and ``until`` (relay clock, None where nobody knows), with ``reason``, ``group``, ``limit`` or
+    ``behind`` where these say more.
+
+    ``quotas`` are the windows of its platform; ``before`` is the callback of its key that goes first, where one does.
+    """
+    if found.get("in_flight"):
+        return {"for": "answer", "until": None}
+    if found.get("held"):
+        return _because("confirmation", None, found.get("reason"))
+    if live.get("paused"):
+        return _because("paused", None, live.get("pause_reason"))
+    if before is not None:
+        return {"for": "earlier callback of its key", "until": None, "behind": dict(before)}
+    if live.get("broken"):
+        return _because("breaker", live.get("probe_at"), live.get("breaker_reason"))
+    if (live.get("throttled_until") or 0) > now:
+        return _because("throttled", live["throttled_until"], live.get("throttle_reason"))
+    group = found.get("group") or ""
+    for stop in live.get("stopped_groups", ()):
+        if stop["group"] == group and stop["until"] > now:
+            waiting = _because("throttled", stop["until"], stop.get("reason"))
+            return {**waiting, "group": group} if group else waiting
+    if (found.get("due_at") or 0) > now:
+        return _because("retry", found["due_at"], found.get("reason"))
+    return _for_its_turn(group, live, list(quotas))
+
+
+def _for_its_turn(group: str, live: Mapping[str, Any], quotas: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what something that is due waits for: its platform's wait, or its group's own limit."""
+    learned = live.get("learned_limit")
+    full = full_quota(quotas, group=group)
+    word = live.get("waits_for")
+    if full is not None and (word == "limit" or quota_group(full["quota"])):
+        return {"for": "limit", "until": full.get("free_at"), "limit": _limit(full, learned)}
+    if word not in _WHOLE_PLATFORM:
+        return {"for": "slot", "until": None}
+    waiting = {"for": word, "until": live.get("waits_until")}
+    if word == "pace":
+        short = [quota for quota in quotas if quota["window_s"] <= _LONGEST_PACED_S]
+        slowest = max(short or quotas, key=lambda quota: float(quota["window_s"]) / quota["limit"], default=None)
+        return waiting if slowest is None else {**waiting, "limit": _limit(slowest, learned)}
+    if word == "concurrency" and learned and learned.get("trying"):
+        return {**waiting, "reason": f"one request at a time while {learned['trying']} is tried"}
+    return waiting
+
+
+def _limit(quota: Mapping[str, Any], learned: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a window as the reason of a wait; how sure a limit is, is said where it is the one told of."""
+    source = quota_source(quota["quota"])
+    known = learned is not None and learned.get("source") == source
+    return {
+        "rate": str(Rate(quota["limit"], quota["window_s"])),
+        "source": source,
+        "quota": quota["quota"],
+        "used": quota["used"],
+        "confidence": learned.get("confidence") if known and learned and source == "learned" else None,
+    }
+
+
+def _because(word: str, until: float | None, reason: object) -> dict[str, Any]:
+    waiting: dict[str, Any] = {"for": word, "until": until}
+    return {**waiting, "reason": str(reason)} if reason else waiting
+
+
+async def first_of_key(
+    found: Mapping[str, Any], listing: Listing, *, blocks_on_dead: Callable[[], bool]
+) -> Mapping[str, Any] | None:
+    """Return the callback of the same key that must end before ``found`` may go, or None.
+
+    That is the oldest pending one (of more than can be looked through, the oldest of those), or where a dead one
+    blocks its key (``on_dead: block``) that one.
+    """
+    if not found.get("key"):
+        return None
+    key = {"platform": found["platform"], "key": found["key"], "until": found["accepted_at"] + _SLACK_S}
+    oldest = await _oldest(Filter(**key, state=State.PENDING.word), found["id"], listing)
+    if oldest is not None:
+        return oldest
+    dead = await _oldest(Filter(**key, state=State.DEAD.word), None, listing)
+    return dead if dead is not None and blocks_on_dead() else None
+
+
+async def _oldest(wanted: Filter, after: str | None, listing: Listing) -> Mapping[str, Any] | None:
+    """Return the last one of the list that follows the id ``after`` (None: its last one)."""
+    cursor, oldest, passed = None, None, after is None
+    for _ in range(_MOST_PAGES):
+        page, cursor = await listing.callbacks(wanted, cursor=cursor, limit=_PAGE)
+        for each in page:
+            if passed:
+                oldest = each
+            passed = passed or each["id"] == after
+        if cursor is None:
+            return oldest
+    return oldest
