@@ -16,11 +16,16 @@ _WHOLE_PLATFORM = ("limit", "pace", "linger", "share", "concurrency", "store")
 _LONGEST_PACED_S = 300.0  # longer windows pace only when half used (SPEC 6, "When to send")
 _SLACK_S = 0.001  # what was accepted in the same commit carries the same time
 _PAGE = 1000
+_MOST_DEAD = 20  # of one key: more of them are a person's work already
 _MOST_PAGES = 5  # the store looks through 200,000 rows for one; an answer must not take longer than a look at that
 
 
 class Listing(Protocol):
-    """The part of a store that lists callbacks."""
+    """The part of a store that knows callbacks."""
+
+    def callback(self, callback_id: str, *, payload: bool = False) -> Awaitable[Mapping[str, Any] | None]:
+        """Return one callback, or None."""
+        ...
 
     def callbacks(
         self, wanted: Filter, *, cursor: str | None, limit: int
@@ -106,28 +111,35 @@ async def first_of_key(
 ) -> Mapping[str, Any] | None:
     """Return the callback of the same key that must end before ``found`` may go, or None.
 
-    That is the oldest pending one (of more than can be looked through, the oldest of those), or where a dead one
-    blocks its key (``on_dead: block``) that one.
+    That is the oldest pending one (of more than can be looked through, the oldest of those), or a dead one where those
+    hold up their key (``on_dead: block``).
     """
     if not found.get("key"):
         return None
     key = {"platform": found["platform"], "key": found["key"], "until": found["accepted_at"] + _SLACK_S}
-    oldest = await _oldest(Filter(**key, state=State.PENDING.word), found["id"], listing)
-    if oldest is not None:
-        return oldest
-    dead = await _oldest(Filter(**key, state=State.DEAD.word), None, listing)
-    return dead if dead is not None and blocks_on_dead() else None
+    earlier = await _earlier_pending(Filter(**key, state=State.PENDING.word), found["id"], listing)
+    if earlier is not None:
+        return earlier
+    dead, _ = await listing.callbacks(Filter(**key, state=State.DEAD.word), cursor=None, limit=_MOST_DEAD)
+    # What was dropped, or buried before it ever stood in line, holds up nobody.
+    tried = [each for each in dead if each["attempts"]]
+    if tried and blocks_on_dead():
+        for each in tried:
+            whole = await listing.callback(each["id"], payload=True)
+            if whole is not None and whole["payload"] is not None:
+                return each
+    return None
 
 
-async def _oldest(wanted: Filter, after: str | None, listing: Listing) -> Mapping[str, Any] | None:
-    """Return the last one of the list that follows the id ``after`` (None: its last one)."""
-    cursor, oldest, passed = None, None, after is None
+async def _earlier_pending(wanted: Filter, callback_id: str, listing: Listing) -> Mapping[str, Any] | None:
+    """Return the last one of the list that comes after the callback itself: lists are newest first."""
+    cursor, earlier, passed = None, None, False
     for _ in range(_MOST_PAGES):
         page, cursor = await listing.callbacks(wanted, cursor=cursor, limit=_PAGE)
         for each in page:
             if passed:
-                oldest = each
-            passed = passed or each["id"] == after
+                earlier = each
+            passed = passed or each["id"] == callback_id
         if cursor is None:
-            return oldest
-    return oldest
+            break
+    return earlier

@@ -10,7 +10,22 @@ from relay.admin.access import Access, User
 from relay.admin.api import AdminApi
 from relay.admin.configuration import ConfigAccess
 from relay.admin.server import AdminServer, AdminSettings
-from relay.core.model import Batch, Filter, Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules, Wish
+from relay.core.model import (
+    AttemptResult,
+    Batch,
+    Ending,
+    Filter,
+    Lane,
+    NewCallback,
+    Outcome,
+    PlatformRules,
+    Quota,
+    Rate,
+    Settlement,
+    State,
+    StoreRules,
+    Wish,
+)
 from relay.store.base import no_route
 from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
@@ -126,6 +141,15 @@ class AdminSide:
         for turn in range(count):
             batch = await self.store.claim(Wish(platform, None, 1, 1 << 20, 2, 1, 0.0, turn, True))
             assert isinstance(batch, Batch), batch
+
+    async def reject(self, *, platform: str = "shop-a") -> None:
+        """Let the platform refuse the next callback: it is dead after one attempt."""
+        batch = await self.store.claim(Wish(platform, None, 1, 1 << 20, 2, 1, 0.0, 0, True))
+        assert isinstance(batch, Batch), batch
+        result = AttemptResult(Outcome.REJECT, self.clock.at, 0.1, status=400)
+        ending = Ending([item.seq for item in batch.items], State.DEAD, "rejected")
+        settlement = Settlement(batch.number, batch.attempt_id, platform, result, endings=[ending])
+        await self.store.settle(settlement)
 
     async def limited(self, name: str, rate: Rate, *, platform: str = "shop-a") -> None:
         """Put a limit in force that no configuration holds, as delivery does."""

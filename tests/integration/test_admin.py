@@ -293,18 +293,29 @@ async def test_a_callback_names_the_one_it_is_behind(call: Caller) -> None:
     assert head["waiting"] == throttled
 
 
-@pytest.mark.parametrize(("on_dead", "waits"), [("block", "earlier callback of its key"), ("skip", "slot")])
-async def test_a_dead_callback_holds_up_its_key_where_it_should(call: Caller, on_dead: str, waits: str) -> None:
-    """With on_dead: block a person must act, and is told on which one; else the key goes on."""
+@pytest.mark.parametrize(
+    ("on_dead", "dropped", "waits"),
+    [
+        ("block", False, "earlier callback of its key"),
+        ("block", True, "slot"),
+        ("skip", False, "slot"),
+    ],
+)
+async def test_a_dead_callback_holds_up_its_key_where_it_should(
+    call: Caller, on_dead: str, dropped: bool, waits: str
+) -> None:
+    """With on_dead: block a person must act, and is told on which one; else, or once it is dropped, the key goes on."""
     call.side.config.effective = {"config": {"platforms": {"shop-a": {"on_dead": on_dead}}}}
     dead, callback_id = await call.side.accept(2, key="A-1")
-    await call.side.bury([dead])
+    await call.side.reject()
+    if dropped:
+        await call.side.bury([dead])
 
     _, found = await call("GET", f"/v1/callbacks/{callback_id}")
 
     assert found["waiting"]["for"] == waits
-    if on_dead == "block":
-        assert found["waiting"]["behind"] == {"id": dead, "state": "dead", "reason": "dropped"}
+    if waits != "slot":
+        assert found["waiting"]["behind"] == {"id": dead, "state": "dead", "reason": "rejected"}
 
 
 async def test_lists_come_in_pages_without_gaps_or_repeats(call: Caller) -> None:
