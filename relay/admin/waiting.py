@@ -75,7 +75,8 @@ def _for_its_turn(group: str, live: Mapping[str, Any], quotas: list[Mapping[str,
     full = full_quota(quotas, group=group)
     word = live.get("waits_for")
     if full is not None and (word == "limit" or quota_group(full["quota"])):
-        return {"for": "limit", "until": full.get("free_at"), "limit": _limit(full, learned)}
+        waiting = {"for": "limit", "until": full.get("free_at"), "limit": _limit(full, learned)}
+        return {**waiting, "group": group} if quota_group(full["quota"]) else waiting
     if word not in _WHOLE_PLATFORM:
         return {"for": "slot", "until": None}
     waiting = {"for": word, "until": live.get("waits_until")}

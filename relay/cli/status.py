@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from relay.cli import human
+from relay.cli import human, limitwords
 from relay.cli.client import Unreachable
 from relay.cli.locate import locate, place_options
 from relay.cli.output import output_option, print_rows, printable, to_json
@@ -67,6 +67,8 @@ def notes(platforms: list[dict[str, Any]]) -> list[str]:
             found.append(f"{platform['name']} {platform['state']}: {printable(platform['reason'])}")
         if platform["held"]:
             found.append(f"{platform['name']}: {platform['held']} held until an operator resolves them")
+        if limit := limitwords.note(platform, wall_s()):
+            found.append(limit)
     return found
 
 
@@ -85,17 +87,9 @@ def _row(platform: dict[str, Any]) -> dict[str, Any]:
         "oldest": human.duration(platform["oldest_due_seconds"]),
         "retry": platform.get("retrying"),
         "dead": platform["dead"],
-        "used/cap": _used(platform["quotas"]),
+        "used/cap": limitwords.fullest(platform),
         "drain": _drain(platform),
     }
-
-
-def _used(quotas: list[dict[str, Any]]) -> str:
-    """Return the fullest window."""
-    if not quotas:
-        return "-"
-    fullest = max(quotas, key=lambda quota: float(quota["used"]) / quota["limit"])
-    return f"{fullest['used']}/{fullest['limit']} {human.window(fullest['window_s'])}"
 
 
 def _drain(platform: dict[str, Any]) -> str:
