@@ -115,8 +115,9 @@ def _facts(view: dict[str, Any], now: float) -> list[tuple[str, str]]:
         return [("learned", "nothing: learn_limit is false")]
     evidence = learned["evidence"]
     by_operator, sentence = learned["source"] == "operator", evidence.get("sentence", "")
-    next_try = evidence.get("next_try_at") if learned["enforced"] and not learned["trying"] else None
-    adopts = not by_operator and learned["rates"] and not limitwords.is_adopted(view)
+    adopted = limitwords.is_adopted(view)
+    tries = learned["enforced"] and not (learned["trying"] or by_operator or adopted)
+    next_try = evidence.get("next_try_at") if tries else None
     return [
         (learned["source"] if learned["rates"] else "learned", _belief(learned, now)),
         ("window", learned["family"] if learned["source"] == "learned" else ""),
@@ -124,10 +125,14 @@ def _facts(view: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("evidence", sentence if by_operator else ""),
         ("counted", _counted(evidence)),
         ("trying", f"{learned['trying']}, one request at a time" if learned["trying"] else ""),
-        ("next try", f"a little more {human.moment(next_try, now=now)}" if next_try and not by_operator else ""),
+        ("next try", f"a little more {human.moment(next_try, now=now)}" if next_try else ""),
         ("groups", f"{learned['groups']} have a limit of their own; this is the lowest" if learned["groups"] else ""),
-        ("adopt", limitwords.to_adopt(view) if adopts else ""),
+        ("adopt", "" if by_operator or not learned["rates"] else _adopt(view, adopted=adopted)),
     ]
+
+
+def _adopt(view: dict[str, Any], *, adopted: bool) -> str:
+    return "done: the configuration holds it at least as tightly" if adopted else limitwords.to_adopt(view)
 
 
 def _counted(evidence: dict[str, Any]) -> str:

@@ -55,12 +55,13 @@ def is_adopted(platform: dict[str, Any]) -> bool:
 
 
 def to_adopt(platform: dict[str, Any]) -> str:
-    """Return what to write into the configuration; of a limit that each group has, how a quota says so."""
-    learned = platform["learned_limit"]
+    """Return what to write into the configuration, and where; of a limit that each group has, a quota per group."""
+    learned, name = platform["learned_limit"], platform["name"]
     if not learned["group"]:
-        return str(learned["yaml"])
+        return f"{learned['yaml']} (under platforms: {name}, then: relay reload)"
     rates = learned["yaml"].removeprefix("rate: ")
-    return f"quotas: {{{platform['name']}-groups: {{rate: {rates}, per: group}}}}"
+    quota = f"{name}-groups"
+    return f"quotas: {{{quota}: {{rate: {rates}, per: group}}}}, and under platforms: {name}, quotas: [{quota}]"
 
 
 def note(platform: dict[str, Any], now: float) -> str:
@@ -74,11 +75,12 @@ def note(platform: dict[str, Any], now: float) -> str:
         return f"{name}: an operator set {believed(learned)}{until}{why}"
     if learned["source"] != "learned" or is_adopted(platform):
         return ""
+    adopt = f'adopt "{learned["yaml"]}" (see relay limit {name})'
+    if learned["group"]:  # the same line would hold all groups together under the limit of one
+        adopt = f"of group {printable(learned['group'])}; what to adopt: relay limit {name}"
     if not learned["enforced"]:
-        seen = f"{name}: seems to allow {believed(learned)} ({sure(learned['confidence'])}), not enforced"
-        return f'{seen}; adopt "{to_adopt(platform)}"'
+        return f"{name}: not enforced: {believed(learned)}, {sure(learned['confidence'])} sure; {adopt}"
     since = human.parse_instant(learned["since"]) if learned["since"] else now
     if now - since > _NEW_S:
         return ""
-    found = f"{name}: {believed(learned)} learned {human.distance(since, now=now)}"
-    return f'{found}; adopt "{to_adopt(platform)}" (see relay limit {name})'
+    return f"{name}: {believed(learned)} learned {human.distance(since, now=now)}; {adopt}"

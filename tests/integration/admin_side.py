@@ -97,7 +97,8 @@ class FakeControl:
         if self.gone:
             raise KeyError(name)
         listed = [{"limit": rate.limit, "window_s": rate.window_s, "text": str(rate)} for rate in rates]
-        self.facts[name] = {"learned_limit": {**LEARNED, "source": "operator", "rates": listed, "until": until}}
+        told = {"source": "operator", "rates": listed, "since": None, "until": until, "reason": reason}
+        self.facts[name] = {"learned_limit": {**LEARNED, **told}}
 
     async def forget_limit(self, name: str) -> None:
         self.asked.append(("forget_limit", name))
