@@ -65,11 +65,24 @@ def notes(platforms: list[dict[str, Any]]) -> list[str]:
     for platform in platforms:
         if platform["reason"] and platform["state"] not in ("limited", "unknown"):  # these are told elsewhere
             found.append(f"{platform['name']} {platform['state']}: {printable(platform['reason'])}")
+        if stopped := _stopped(platform):
+            found.append(stopped)
         if platform["held"]:
             found.append(f"{platform['name']}: {platform['held']} held until an operator resolves them")
         if limit := limitwords.note(platform, wall_s()):
             found.append(limit)
     return found
+
+
+def _stopped(platform: dict[str, Any]) -> str:
+    """Return how many groups are left alone while the others go on, and the one that is longest."""
+    groups = platform["stopped_groups"]
+    if not groups["count"]:
+        return ""
+    longest = groups["items"][0]
+    who = f"{groups['count']} groups are stopped" if groups["count"] > 1 else "1 group is stopped"
+    until = human.moment(longest["until"], now=wall_s())
+    return printable(f"{platform['name']}: {who}, {longest['group']} until {until}: {longest['reason']}")
 
 
 def ledger_line(total: dict[str, int]) -> str:

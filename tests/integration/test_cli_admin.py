@@ -188,6 +188,19 @@ async def test_status_names_the_source_of_a_limit(side: AdminSide) -> None:
         assert later[1].split("  ")[-2] == "20/40 min learned 86 %"
 
 
+async def test_status_names_stopped_groups(side: AdminSide) -> None:
+    """A platform that is ok while some of its groups are left alone says so, with the one that is longest."""
+    stops = [{"group": f"shop-{n}", "reason": "429 Too Many Requests", "until": START + n} for n in (5, 9)]
+    side.control.facts["shop-a"] = {"stopped_groups": stops}
+    side.control.facts["shop-b"] = {"stopped_groups": stops[:1]}
+
+    lines = (await relay("status", "--admin", side.url)).out.splitlines()
+
+    assert lines[3].startswith("shop-a: 2 groups are stopped, shop-9 until 2026-09-21 22:13:29 (")
+    assert lines[3].endswith("): 429 Too Many Requests")
+    assert lines[4].startswith("shop-b: 1 group is stopped, shop-5 until 2026-09-21 22:13:25 (")
+
+
 async def test_limits_are_shown_with_their_origin(side: AdminSide) -> None:
     """Each window with where it comes from, and why the learned one is believed, with the line to adopt."""
     side.control.facts["shop-a"] = {"learned_limit": _learned(since_s=720)}
