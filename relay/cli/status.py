@@ -80,9 +80,11 @@ def _stopped(platform: dict[str, Any]) -> str:
     if not groups["count"]:
         return ""
     longest = groups["items"][0]
-    who = f"{groups['count']} groups are stopped" if groups["count"] > 1 else "1 group is stopped"
+    who = f"group {longest['group']} is stopped"
+    if groups["count"] > 1:
+        who = f"{groups['count']} groups are stopped, longest {longest['group']}"
     until = human.moment(longest["until"], now=wall_s())
-    return printable(f"{platform['name']}: {who}, {longest['group']} until {until}: {longest['reason']}")
+    return printable(f"{platform['name']}: {who} until {until}: {longest['reason']}")
 
 
 def ledger_line(total: dict[str, int]) -> str:

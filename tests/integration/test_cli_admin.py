@@ -196,9 +196,9 @@ async def test_status_names_stopped_groups(side: AdminSide) -> None:
 
     lines = (await relay("status", "--admin", side.url)).out.splitlines()
 
-    assert lines[3].startswith("shop-a: 2 groups are stopped, shop-9 until 2026-09-21 22:13:29 (")
+    assert lines[3].startswith("shop-a: 2 groups are stopped, longest shop-9 until 2026-09-21 22:13:29 (")
     assert lines[3].endswith("): 429 Too Many Requests")
-    assert lines[4].startswith("shop-b: 1 group is stopped, shop-5 until 2026-09-21 22:13:25 (")
+    assert lines[4].startswith("shop-b: group shop-5 is stopped until 2026-09-21 22:13:25 (")
 
 
 async def test_limits_are_shown_with_their_origin(side: AdminSide) -> None:
