@@ -65,7 +65,7 @@ class Learning:
     def __init__(self, platform: str, *, destination: str, terms: LearnTerms, grouped: bool) -> None:
         self.platform = platform
         self.destination = destination  # host and port: what was learned of one says nothing about another
-        self.changed = False
+        self.changed = True  # what a predecessor put in force is to be replaced
         self.unkept = False
         self.careful = False
         self._terms = terms
