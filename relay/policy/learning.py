@@ -1,8 +1,8 @@
 """What is known of one platform's limits: learned from its answers, declared by it, or set by an operator.
 
-An operator's limit, while it lasts, takes the place of the others. What a platform declares beats what was learned about
-a window as long. The configured rates hold beside all of them. Where a platform has groups (shops), refusals teach about
-the group that drew them, and those that are the platform's about all of them.
+An operator's limit, while it lasts, takes the place of the others. What a platform declares beats what was learned
+about a window as long. The configured rates hold beside all of them. Where a platform has groups (shops), refusals
+teach about the group that drew them, and those that are the platform's about all of them.
 """
 
 import math

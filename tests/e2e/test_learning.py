@@ -33,7 +33,7 @@ async def _sends_well(run: Bench) -> None:
     """Let a window's worth go by, then look at three: nearly all of the limit is used, with a step or two beyond it."""
     before = await run.stats()
     begun_at = await _come_to(run, before["accepted"] + LIMIT.limit)
-    # Everything goes at the start of a window, and a step beyond the limit takes a slot: the last ones come a window late.
+    # All go at the start of a window, and a step beyond the limit takes a slot: the last ones come a window late.
     ended_at = await _come_to(run, before["accepted"] + 4 * LIMIT.limit - 10)
     # A step beyond the limit also costs a stop of a second or two, once or twice.
     assert ended_at - begun_at <= 3 * LIMIT.window_s / 0.8, await _learned(run)
@@ -76,5 +76,5 @@ async def _is_found_and_kept(directory: Path, over: str) -> None:
 
 @pytest.mark.timeout(300)
 async def test_100_per_10_s_are_found_from_408_and_from_refused_connections(tmp_path: Path) -> None:
-    """Two daemons with a backlog, one answered 408 above the limit and one refused, find it, keep to it, remember it."""
+    """Two daemons with a backlog, one answered 408 above the limit, one refused, find it, keep to it, remember it."""
     await asyncio.gather(*(_is_found_and_kept(tmp_path / over, over) for over in ("408", "refuse")))
