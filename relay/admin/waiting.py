@@ -90,15 +90,23 @@ def _for_its_turn(group: str, live: Mapping[str, Any], quotas: list[Mapping[str,
 
 
 def _limit(quota: Mapping[str, Any], learned: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a window as the reason of a wait; how sure a limit is, is said where it is the one told of."""
-    source = quota_source(quota["quota"])
-    known = learned is not None and learned.get("source") == source
+    """Return a window as the reason of a wait, with how sure it is where that is known.
+
+    ``tried``: it is a step beyond what is believed, to see whether the platform allows that.
+    """
+    name, rate = quota["quota"], str(Rate(quota["limit"], quota["window_s"]))
+    source = quota_source(name)
+    told = learned if learned and source == learned.get("source") == "learned" else {}
+    if quota_group(name) != told.get("group", ""):
+        told = {}  # another group's is told of
+    tried = bool(told) and rate == told.get("trying")
     return {
-        "rate": str(Rate(quota["limit"], quota["window_s"])),
+        "rate": rate,
         "source": source,
-        "quota": quota["quota"],
+        "quota": name,
         "used": quota["used"],
-        "confidence": learned.get("confidence") if known and learned and source == "learned" else None,
+        "confidence": None if tried else told.get("confidence"),
+        "tried": tried,
     }
 
 

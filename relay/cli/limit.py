@@ -98,12 +98,10 @@ def _show(view: dict[str, Any], *, now: float) -> None:
 
 def _row(quota: dict[str, Any], learned: dict[str, Any] | None, now: float) -> dict[str, Any]:
     full = quota["used"] >= quota["limit"]
-    told = limitwords.origin(quota)
-    if learned and learned["source"] == quota["source"] == "learned" and learned["group"] == quota["group"]:
-        told = f"{told} {limitwords.sure(learned['confidence'])}"
+    told = f"{limitwords.origin(quota)} {limitwords.certainty(quota, learned)}"
     return {
         "limit": limitwords.rate(quota),
-        "from": told,
+        "from": told.strip(),
         "used": f"{quota['used']}/{quota['limit']}",
         "next slot": "now" if not full else human.moment(quota["free_at"], now=now) if quota["free_at"] else "-",
     }
@@ -126,7 +124,7 @@ def _facts(view: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("counted", _counted(evidence)),
         ("trying", f"{learned['trying']}, one request at a time" if learned["trying"] else ""),
         ("next try", f"a little more {human.moment(next_try, now=now)}" if next_try else ""),
-        ("groups", f"{learned['groups']} have a limit of their own; this is the lowest" if learned["groups"] else ""),
+        ("groups", f"{learned['groups']} with a limit of their own; this is the lowest" if learned["groups"] else ""),
         ("adopt", "" if by_operator or not learned["rates"] else _adopt(view, adopted=adopted)),
     ]
 

@@ -26,6 +26,13 @@ def origin(quota: dict[str, Any]) -> str:
     return f"{source} (quota {name})" if source == "configured" and ":" not in name else source
 
 
+def certainty(quota: dict[str, Any], learned: dict[str, Any] | None) -> str:
+    """Return how sure a learned window is, ``trying`` for a step beyond it, nothing where that is not told of it."""
+    if not learned or not quota["source"] == learned["source"] == "learned" or quota["group"] != learned["group"]:
+        return ""
+    return "trying" if rate(quota) == learned["trying"] else sure(learned["confidence"])
+
+
 def fullest(platform: dict[str, Any]) -> str:
     """Return the window with the fewest free slots, and where its limit comes from unless it is configured."""
     quotas = platform["quotas"]
@@ -35,9 +42,7 @@ def fullest(platform: dict[str, Any]) -> str:
     told = f"{quota['used']}/{quota['limit']} {human.window(quota['window_s'])}"
     if quota["source"] == "configured":
         return told
-    learned = platform["learned_limit"] or {}
-    confidence = sure(learned.get("confidence")) if learned.get("source") == quota["source"] == "learned" else ""
-    return " ".join(word for word in (told, quota["source"], confidence) if word)
+    return " ".join(word for word in (told, quota["source"], certainty(quota, platform["learned_limit"])) if word)
 
 
 def believed(learned: dict[str, Any]) -> str:

@@ -51,6 +51,8 @@ def _because(waiting: _Waiting) -> str:
 
 def _limit_of(waiting: _Waiting) -> str:
     limit = waiting["limit"]
+    if limit.get("tried"):
+        return f"the limit {limit['rate']}, a step beyond the learned one that is being tried"
     confidence = limitwords.sure(limit["confidence"])
     whose = {
         "learned": f"the learned limit {limit['rate']}" + (f" ({confidence} sure)" if confidence else ""),

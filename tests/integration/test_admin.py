@@ -269,7 +269,7 @@ async def test_a_callback_names_the_limit_it_waits_for(call: Caller) -> None:
     _, found = await call("GET", f"/v1/callbacks/{callback_id}")
 
     assert found["waiting"]["limit"] == {
-        "rate": "3/min", "source": "learned", "quota": "learned:shop-a", "used": 3, "confidence": 0.86,
+        "rate": "3/min", "source": "learned", "quota": "learned:shop-a", "used": 3, "confidence": 0.86, "tried": False,
     }  # fmt: skip
 
 
@@ -389,7 +389,14 @@ async def test_one_callback_tells_why_it_waits(call: Caller) -> None:
     assert third["waiting"] == {
         "for": "pace",
         "until": "2026-09-21T14:13:20.600Z",
-        "limit": {"rate": "100/min", "source": "configured", "quota": "shop-a", "used": 0, "confidence": None},
+        "limit": {
+            "rate": "100/min",
+            "source": "configured",
+            "quota": "shop-a",
+            "used": 0,
+            "confidence": None,
+            "tried": False,
+        },
     }
     call.side.control.facts["shop-a"] = {"stopped_groups": [{"group": "", "reason": "429", "until": START + 5}]}
     _, fourth = await call("GET", f"/v1/callbacks/{callback_id}")

@@ -265,7 +265,7 @@ async def test_a_limit_of_a_group_is_adopted_as_a_quota(side: AdminSide) -> None
 
     assert shown.splitlines()[2].split() == ["40/min", "learned", "(group", "shop-17)", "86", "%", "0/40", "now"]
     assert "learned   40/min for group shop-17, 86 % sure" in shown
-    assert "groups    3 have a limit of their own; this is the lowest" in shown
+    assert "groups    3 with a limit of their own; this is the lowest" in shown
     assert (
         "adopt     quotas: {shop-a-groups: {rate: 40/min, per: group}}, "
         "and under platforms: shop-a, quotas: [shop-a-groups]" in shown
@@ -320,7 +320,9 @@ async def test_a_wait_is_explained_in_a_sentence(side: AdminSide) -> None:
     held_up = await explained(last, throttled_until=until, throttle_reason="429 Too Many Requests")
     paused = await explained(last, paused=True, pause_reason="stocktaking")
     probing = await explained(last, broken=True, breaker_reason="connection refused", probe_at=until)
-    trying = {**learned, "trying": "41/min"}
+    trying = {**learned, "trying": "40/min"}
+    tried = await explained(last, waits_for="limit", waits_until=until, learned_limit=trying)
+    told = (await relay("status", "--admin", side.url)).out, (await relay("limit", "shop-a", "--admin", side.url)).out
     careful = await explained(last, waits_for="concurrency", waits_until=float("inf"), learned_limit=trying)
 
     assert f"{last}  pending for shop-a: it waits for a slot of the learned limit 40/min (86 % sure)\n" in limited
@@ -332,7 +334,9 @@ async def test_a_wait_is_explained_in_a_sentence(side: AdminSide) -> None:
     assert "an operator paused shop-a (stocktaking)\n" in paused
     assert "to do  relay resume shop-a" in paused
     assert "shop-a is down (connection refused); one batch will probe it\nuntil  2026-09-21 22:13:55 (" in probing
-    assert "as many requests as allowed are under way (one request at a time while 41/min is tried)" in careful
+    assert "as many requests as allowed are under way (one request at a time while 40/min is tried)" in careful
+    assert "it waits for a slot of the limit 40/min, a step beyond the learned one that is being tried\n" in tried
+    assert all("learned trying" in each for each in told)
 
 
 async def test_the_daemon_is_found_by_its_configuration(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_the_limit_that_ends_last_is_named() -> None:
 
 def test_a_callback_waits_for_the_limit_of_its_group() -> None:
     """While the platform goes on with other groups; a callback of another group is not told so."""
-    live = {"waits_for": "", "learned_limit": {"source": "learned", "confidence": 0.5}}
+    live = {"waits_for": "", "learned_limit": {"source": "learned", "confidence": 0.5, "group": "17"}}
     quotas = [quota("learned:shop-a/17", used=30, limit=30, free_at=NOW + 5)]
 
     own = waits_for({"group": "17"}, live, NOW, quotas=quotas)
