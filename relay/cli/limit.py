@@ -123,10 +123,17 @@ def _facts(view: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("evidence", sentence if by_operator else ""),
         ("counted", _counted(evidence)),
         ("trying", f"{learned['trying']}, one request at a time" if learned["trying"] else ""),
-        ("next try", f"a little more {human.moment(next_try, now=now)}" if next_try else ""),
+        ("next try", _next_try(next_try, now)),
         ("groups", f"{learned['groups']} with a limit of their own; this is the lowest" if learned["groups"] else ""),
         ("adopt", "" if by_operator or not learned["rates"] else _adopt(view, adopted=adopted)),
     ]
+
+
+def _next_try(at: str | None, now: float) -> str:
+    if not at:
+        return ""
+    is_due = human.parse_instant(at) <= now
+    return "a little more, as soon as it goes well again" if is_due else f"a little more {human.moment(at, now=now)}"
 
 
 def _adopt(view: dict[str, Any], *, adopted: bool) -> str:

@@ -100,7 +100,7 @@ _TOLD: dict[str, Callable[[_Waiting, str], str]] = {
     ),
     "paused": lambda waiting, platform: f"an operator paused {platform}{_because(waiting)}",
     "earlier callback of its key": _behind,
-    "breaker": lambda waiting, platform: f"{platform} is down{_because(waiting)}; one batch will probe it",
+    "breaker": lambda waiting, platform: f"{platform} is left alone{_because(waiting)} until one batch probes it",
     "throttled": _throttled,
     "retry": lambda waiting, platform: f"its last attempt failed{_because(waiting)} and it backs off",
     "limit": _limit,
