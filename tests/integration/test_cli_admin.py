@@ -333,7 +333,8 @@ async def test_a_wait_is_explained_in_a_sentence(side: AdminSide) -> None:
     assert "shop-a asked to be left alone (429 Too Many Requests)\nuntil  2026-09-21 22:13:55 (" in held_up
     assert "an operator paused shop-a (stocktaking)\n" in paused
     assert "to do  relay resume shop-a" in paused
-    assert "shop-a is left alone (connection refused) until one batch probes it\nuntil  2026-09-21 22:13:55 (" in probing
+    assert "shop-a is left alone (connection refused) until one batch probes it\n" in probing
+    assert "until  2026-09-21 22:13:55 (" in probing
     assert "as many requests as allowed are under way (one request at a time while 40/min is tried)" in careful
     assert "it waits for a slot of the limit 40/min, a step beyond the learned one that is being tried\n" in tried
     assert all("learned trying" in each for each in told)
