@@ -32,6 +32,16 @@ class GroupStops:
         self._stops[group] = stop
         self._changed.add(group)
 
+    def hold(self, group: str, stop: Stop) -> bool:
+        """Keep the stop of a group that nothing is left for, unless room for refused groups would run out.
+
+        Not for the store: after a restart the group is asked once.
+        """
+        if group not in self._stops and len(self._stops) >= MOST_STOPPED // 2:
+            return False
+        self._stops[group] = stop
+        return True
+
     def ended(self, group: str) -> None:
         """Note that the group's stop is over, or its end was tried."""
         if group in self._stops:
@@ -73,15 +83,17 @@ class GroupStops:
             self._changed.add(group)
 
     def _sweep(self, now: float, *, after_s: float) -> None:
-        """Forget stops that are over: something was accepted and nothing is suspected, or over for ``after_s``."""
-        past = [
-            group
-            for group, stop in self._stops.items()
-            if stop.stopped_until <= (now - after_s if stop.level or stop.suspicion.strikes else now)
-        ]
+        """Forget stops that are over, those in trouble ``after_s`` later, and holds when more was to be left."""
+        past = {group: stop for group, stop in self._stops.items() if self._over_at(stop, after_s) <= now}
         for group in past:
             del self._stops[group]
-        self._changed.update(past)
+        self._changed.update(group for group, stop in past.items() if stop.level)  # of others nothing is kept
+
+    @staticmethod
+    def _over_at(stop: Stop, after_s: float) -> float:
+        if stop.level or stop.suspicion.strikes:  # since then nothing was accepted, or somebody is suspected
+            return stop.stopped_until + after_s
+        return max(stop.stopped_until, stop.nothing_until) if after_s else stop.stopped_until
 
     def take_changes(self) -> dict[str, dict[str, Any] | None]:
         """Return, once, what changed for the store to keep: None for a stop that is over."""
