@@ -55,18 +55,18 @@ class AdaptiveConcurrency:
 
     def resize(self, bound: int) -> None:
         """Put another bound in force."""
+        self._abandon()
         grown = self._limit >= self.bound
         self.bound = bound
         self._limit = float(bound) if grown else min(self._limit, float(bound))
-        self._test = _Test.NONE
 
     def restart(self) -> None:
         """Begin with one request: a stop has ended or the breaker closed. Each accepted answer allows one more.
 
         So what is under way doubles with each round trip until the limit is reached; a failure halves it.
         """
+        self._abandon()
         self._ramp = 1.0
-        self._test = _Test.NONE
 
     def answered(self, answer_s: float, *, in_flight: int, failed: bool) -> None:
         """Learn from an answer: its time, how many were under way with it, and whether it was a failure.
@@ -91,6 +91,11 @@ class AdaptiveConcurrency:
         if self._answers + self._failed >= _ROUND:
             self._judge()
         return None
+
+    def _abandon(self) -> None:
+        """End a test without a result."""
+        if self._test is not _Test.NONE:
+            self._limit, self._test = self._test_from, _Test.NONE
 
     def _climb(self, answer_s: float, failed: bool) -> None:
         """Take a step of the ramp. Its answers, with few under way at first, show best what is usual."""
