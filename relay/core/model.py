@@ -287,12 +287,16 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """One or more limits that hold together, private to a platform or shared by several."""
+    """One or more limits that hold together, private to a platform or shared by several.
+
+    ``per_group``: each group has them to itself. ``group``: only this group's requests count, None for all of them.
+    """
 
     name: str
     rates: tuple[Rate, ...]
     burst: int | None = None
     per_group: bool = False
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

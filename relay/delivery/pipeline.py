@@ -7,6 +7,8 @@ A callback lies in the store, accepted and durable. The pipeline takes it out an
 2. **Claim.** ``Outbox.claim`` does three things in one commit: it takes a slot under every quota, freezes the batch -
    membership and id - and records the attempt. Or it answers until when to wait: for a slot, for the pace, for more
    callbacks, for a retry time. Only then may a byte be sent, and after a crash the same batch goes again under its id.
+   Beside the configured quotas those hold that were learned from refusals (``policy/learning.py``); they are put in
+   force here, before the next claim.
 3. **Send.** The payloads are spliced into the envelope as they came (``delivery/outgoing.py``), authorised (which may
    wait for a token), compressed, signed and posted once. The HTTP client follows no redirect and never sends again by
    itself. ``Idempotency-Key`` carries the batch id, ``Relay-Attempt`` n; a signature is made anew for each attempt,
@@ -15,7 +17,8 @@ A callback lies in the store, accepted and durable. The pipeline takes it out an
 4. **Classify.** Whatever came back, or did not, becomes a verdict (``wire/classify.py``): an outcome, and whether the
    platform may have applied the batch; ``wire/results.py`` adds what the answer says of each item. A refused token is
    renewed (``auth.py``) and the same batch goes again. Where it stays open what was applied, and the platform can be
-   asked (``confirm``), the next request of the item is a read-back instead.
+   asked (``confirm``), the next request of the item is a read-back instead. What the answer says about an unannounced
+   limit goes to the estimator.
 5. **Settle.** ``policy/settling.py`` turns the verdict into what happens to each item and to the gate;
    ``Outbox.settle`` commits it in one transaction and the slot starts its way back, one full window after the answer.
    A settle that cannot be committed is repeated from memory: the batch is not sent again for the store's sake.
@@ -34,12 +37,15 @@ from relay.core.clock import Clock
 from relay.core.errors import StoreError
 from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, State, Verdict, WaitUntil, Wish
 from relay.delivery.auth import Authoriser, NoToken
+from relay.delivery.limits import Limits
 from relay.delivery.outgoing import asks_back, prepare, read
 from relay.delivery.sender import Request, Sender
+from relay.delivery.signals import kind_of
 from relay.delivery.terms import Terms
 from relay.delivery.wakeup import Wakeup
 from relay.policy.batching import scattered, turn_of
 from relay.policy.gate import Gate
+from relay.policy.learning import Learning
 from relay.policy.settling import Attempted, decide
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
@@ -61,6 +67,8 @@ class Pipeline:
         *,
         terms: Terms,
         gate: Gate,
+        learning: Learning,
+        limits: Limits,
         outbox: Outbox,
         sender: Sender,
         authoriser: Authoriser,
@@ -71,9 +79,11 @@ class Pipeline:
     ) -> None:
         self.terms = terms
         self.gate = gate
+        self.learning = learning
         self.last_error = ""
         self.wait_reason = ""
         self.waits_until = 0.0
+        self._limits = limits
         self._outbox = outbox
         self._sender = sender
         self._authoriser = authoriser
@@ -114,7 +124,9 @@ class Pipeline:
                 broken, self._broken = self._broken, None
                 raise broken
             now = self._clock.now()
-            room = 1 if self.gate.single_file else self.terms.concurrency
+            if (self.learning.changed or now >= self.learning.ends_at) and not await self._put_limits(now):
+                continue
+            room = 1 if self.gate.single_file or self.learning.careful else self.terms.concurrency
             if self.in_flight >= room:
                 await self._sleep(WaitUntil(float("inf"), "concurrency"))
                 continue
@@ -167,11 +179,32 @@ class Pipeline:
             resuming=resuming,
         )
 
+    async def _put_limits(self, now: float) -> bool:
+        """Put the limits that are known now in force; return whether the store took them."""
+        try:
+            await self._limits.put(self.terms.platform, self.learning.quotas(now))
+        except StoreError:
+            self.learning.changed = True
+            await self._sleep(WaitUntil(self._clock.now() + _SETTLE_AGAIN_S, "store"))
+            return False
+        for news in self.learning.news(now):
+            self._events.limit_learned(
+                platform=self.terms.platform,
+                group=news.group,
+                source=news.source,
+                rates=[str(rate) for rate in news.rates],
+                enforced=self.learning.enforces,
+                confidence=news.confidence,
+                evidence=news.sentence,
+                adopt=news.yaml,
+            )
+        return True
+
     async def _sleep(self, wait: WaitUntil) -> None:
         self.wait_reason, self.waits_until = wait.reason, wait.at
         # while slots or the gate hold everything back, more callbacks change nothing
         missing = wait.missing or (1 if wait.reason in ("idle", "retry") else 0)
-        await self._wakeup.sleep(wait.at, missing=missing)
+        await self._wakeup.sleep(min(wait.at, self.learning.ends_at), missing=missing)
         self.wait_reason = ""
 
     def _gate_reason(self) -> str:
@@ -191,6 +224,7 @@ class Pipeline:
                 Outcome.CRASH, ended_at, ended_at - started_at, reason=verdict.reason, ambiguous=True
             )
             self._broken = error
+            self.learning.forget_token(batch.attempt_id, batch.group)
         was_open = self.gate.breaker.is_open
         attempted = Attempted(
             batch,
@@ -220,10 +254,12 @@ class Pipeline:
         raw_bytes = len(draft.body)
         request = self._request(draft)
         sent_at, sent_wall = self._clock.now(), self._wall()
+        self.learning.sent(batch.attempt_id, batch.group, sent_at)
         answer = await self._sender.send(request)
         ended_at, ended_wall = self._clock.now(), self._wall()
         compressed = "Content-Encoding" in request.headers
         verdict = read(answer, batch, terms=self.terms, compressed=compressed, wall=ended_wall)
+        self._learn(batch, answer, verdict, sent_at=sent_at, now=ended_at)
         if isinstance(answer, Answer):
             self._offset.learn(answer.headers, sent_wall=sent_wall, answered_wall=ended_wall)
         renewed = False
@@ -233,6 +269,25 @@ class Pipeline:
             self._authoriser.accepted()
         result = _result(verdict, sent_at, ended_at, answer)
         return verdict, replace(result, raw_bytes=raw_bytes, wire_bytes=len(request.body)), renewed
+
+    def _learn(
+        self, batch: Batch, answer: Answer | Failure, verdict: Verdict, *, sent_at: float, now: float
+    ) -> None:
+        """Tell the estimator what came back, unless the callbacks themselves draw it (SPEC 6, suspicion)."""
+        if verdict.outcome is Outcome.THROTTLED:
+            suspicion = self.gate.of(batch, scope=verdict.scope).suspicion
+            if suspicion.convicted(item.seq for item in batch.items):
+                self.learning.forget_token(batch.attempt_id, batch.group)
+                return
+        self.learning.answered(
+            batch.attempt_id,
+            batch.group,
+            kind=kind_of(answer, verdict),
+            sent_at=sent_at,
+            now=now,
+            wait_s=verdict.wait_s,
+            whole=verdict.scope == "platform",
+        )
 
     def _request(self, draft: Draft) -> Request:
         """Return what is sent: signed fields, compression and a signature over the bytes, in this order."""
@@ -261,13 +316,19 @@ class Pipeline:
             except StoreError:  # reported by the store; the answer is known and must not be asked for again
                 await asyncio.sleep(_SETTLE_AGAIN_S)
 
+    def kept(self) -> dict[str, Any]:
+        """Return what a restart must know: the gate and what was learned."""
+        return {**self.gate.dump(), "learned": self.learning.dump()}
+
     def _with_gate(self, settlement: Settlement) -> Settlement:
         """Carry the gate along when a restart would miss the change."""
         gate, kept, groups = self.gate.dump_own(), self._gate_kept, self.gate.groups.take_changes()
         fresh = gate["last_accepted_at"] - kept["last_accepted_at"] < _GATE_LAG_S
-        if fresh and not groups and {**gate, "last_accepted_at": 0} == {**kept, "last_accepted_at": 0}:
+        unchanged = {**gate, "last_accepted_at": 0} == {**kept, "last_accepted_at": 0}
+        if fresh and not groups and unchanged and not self.learning.unkept:
             return settlement
         self._gate_kept = gate
+        gate = {**gate, "learned": self.learning.dump()}
         return replace(settlement, gate={**gate, "groups": groups} if groups else gate)
 
     def _tell(self, batch: Batch, settlement: Settlement, *, was_open: bool) -> None:

@@ -44,7 +44,7 @@ class Estimator:
     """
 
     def __init__(self, *, floor: Rate | None = None) -> None:
-        self._floor = floor
+        self.floor = floor
         self._declared: tuple[Rate, ...] = ()
         self._tracker = Tracker()
         self.sent = self._tracker.evidence.sent  # (token, now): a request goes out; the hot path calls it directly
@@ -54,6 +54,26 @@ class Estimator:
     def changed(self) -> bool:
         """Whether ``enforced`` would say something new."""
         return self._tracker.changed
+
+    @property
+    def knows(self) -> bool:
+        """Whether a limit is believed."""
+        return bool(self._tracker.rates)
+
+    @property
+    def trying(self) -> Rate | None:
+        """The careful step beyond what is believed that is under way, if one is."""
+        probe = self._tracker.prober.probe
+        return None if probe is None else probe.rate
+
+    @property
+    def observing(self) -> bool:
+        """Whether what is believed is not enforced: then refusals say nothing against it and nothing is tried."""
+        return self._tracker.observing
+
+    @observing.setter
+    def observing(self, observing: bool) -> None:
+        self._tracker.observe(observing)
 
     def forget_token(self, token: int) -> None:
         """Drop a request whose answer will not come (it was never sent, or the relay itself failed)."""
@@ -94,7 +114,7 @@ class Estimator:
         )
 
     def _floored(self, rate: Rate) -> Rate:
-        floor = self._floor
+        floor = self.floor
         least = 1 if floor is None else -(-floor.limit * rate.window_s // floor.window_s)
         return rate if rate.limit >= least else Rate(int(least), rate.window_s)
 

@@ -44,6 +44,7 @@ class Tracker:
     def __init__(self) -> None:
         self.changed = False
         self.frozen = False
+        self.observing = False  # the limits are not enforced
         self.evidence = Evidence()
         self.rates: list[Learned] = []
         self.prober = Prober()
@@ -78,7 +79,7 @@ class Tracker:
         if self._closed_at is not None and sent >= self._closed_at:
             self._closed_at = None
             self._on_reopened(now)
-        if self.rates:
+        if self.rates and not self.observing:
             if self.prober.probe is not None:
                 self._on_probed(now)
             elif now >= self._check_at and self._closed_at is None:
@@ -125,8 +126,26 @@ class Tracker:
             return
         if not self.rates:
             self._learn(now)
+        elif self.observing:
+            self._observed(now)
         elif not self.frozen:
             self._surprised(now)
+
+    def observe(self, observing: bool) -> None:
+        """Say whether the limits are enforced: while they are not, every refusal they explain was to be expected."""
+        if observing and self.prober.probe is not None:
+            self.prober.probe = None
+            self.changed = True
+        self.observing = observing
+
+    def _observed(self, now: float) -> None:
+        """See whether the last refusals bear out what is believed; if not, look again."""
+        closures = self.evidence.closures()
+        if closures and not any(self._explains(learned, closures[-1].onset.sent) for learned in self.rates):
+            found = self._fit()
+            if found is not None and found.newest and believable(found, closures, self.evidence.runs(closures)):
+                self.rates.clear()
+                self._adopt(found, now)
 
     def _learn(self, now: float) -> None:
         """Try to find the first limit. Each failure makes the next try wait for more closures."""

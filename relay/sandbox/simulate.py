@@ -15,6 +15,7 @@ from relay.config.schema import Config
 from relay.core.model import Batch, Lane, NewCallback, Settlement, StoreRules, WaitUntil, Wish
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
+from relay.delivery.limits import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_terms
 from relay.sandbox.model import ModelledPlatform, Outage
@@ -83,7 +84,8 @@ async def _run(scenario: Scenario, record: Record) -> Ended:
     started_at = scenario.traffic.start_at
     clock = VirtualClock(loop, started_at)
     store = MemoryStore(clock=clock)
-    await store.configure(scenario.rules)
+    limits = Limits(store)
+    await limits.configure(scenario.rules)
     witness = _Witness(store=store, platform=scenario.platform, record=record, loop=loop)
     platform = ModelledPlatform(
         settings=scenario.settings,
@@ -97,6 +99,7 @@ async def _run(scenario: Scenario, record: Record) -> Ended:
     events = _SimulatedEvents(witness)
     registry = Registry(
         outbox=witness,
+        limits=limits,
         clock=clock,
         wall=clock.now,
         events=events,

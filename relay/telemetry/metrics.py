@@ -87,6 +87,7 @@ class Metrics:
         self.retries: Counter[tuple[str, str]] = Counter()
         self.dead: Counter[tuple[str, str]] = Counter()
         self.refused: Counter[tuple[str, str]] = Counter()
+        self.limits_learned: Counter[str] = Counter()
         self.breaker_open: dict[str, int] = {}
         self.reload_successful: int | None = None
         self.batch_items = Histogram("relay_batch_items", "Callbacks per request.", ITEMS, label="platform")
@@ -132,6 +133,10 @@ class Metrics:
         yield _counter("relay_retries_total", "Callbacks to be sent again.", ("platform", "reason"), self.retries)
         yield _counter("relay_dead_letters_total", "Callbacks given up.", ("platform", "reason"), self.dead)
         yield _counter("relay_refused_total", "Requests refused by a listener.", ("listener", "code"), self.refused)
+        learned = Counter({(platform,): count for platform, count in self.limits_learned.items()})
+        yield _counter(
+            "relay_limits_learned_total", "Limits found or changed that are not configured.", ("platform",), learned
+        )
         yield self.batch_items.collect()
         yield self.request_duration.collect()
         yield self.latency.collect()

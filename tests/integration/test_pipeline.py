@@ -13,6 +13,7 @@ from relay.core.errors import StoreFailed
 from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, Settlement, StoreRules
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
+from relay.delivery.limits import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms
@@ -89,8 +90,10 @@ class Rig:
         self.store = MemoryStore(clock=clock)
         self.platform = Platform()
         self.events = Events(log=make_logger(file=self.log), metrics=Metrics())
+        self.limits = Limits(self.store)
         self.registry = Registry(
             outbox=self.store,
+            limits=self.limits,
             clock=clock,
             wall=wall_s,
             events=self.events,
@@ -104,7 +107,7 @@ class Rig:
         """Put one platform under delivery."""
         quota = {"q": Quota("q", (rate,))} if rate else {}
         rules = StoreRules(quotas=quota, platforms={"shop-a": PlatformRules(quotas=tuple(quota))})
-        await self.store.configure(rules)
+        await self.limits.configure(rules)
         await self.registry.start([terms])
 
     async def post(self, *numbers: int, keyed: bool = True) -> None:
