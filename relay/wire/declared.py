@@ -41,6 +41,10 @@ class Declared:
     __slots__ = ("_declaring", "_rates", "_silent", "_texts")
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: what the next answers declare is told again."""
         self._texts: tuple[str | None, ...] = ()
         self._rates: tuple[Rate, ...] | None = None  # not known: a restart may have kept some
         self._declaring = False

@@ -107,6 +107,8 @@ def test_parses_only_what_changed() -> None:
     assert its.read({"ratelimit-policy": '"a";q=100;w=60'}) is None
     assert its.read({"ratelimit-policy": '"b";q=100;w=60'}) is None
     assert its.read({"ratelimit-policy": '"b";q=50;w=60'}) == (Rate(50, 60.0),)
+    its.forget()
+    assert its.read({"ratelimit-policy": '"b";q=50;w=60'}) == (Rate(50, 60.0),)
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-ratelimit-limit": "100"}])
