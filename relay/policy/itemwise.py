@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from relay.core.model import Ask, Ending, Item, ItemVerdict, Outcome, Requeue, Settlement, State
 from relay.policy.attempted import Attempted, Budget
-from relay.policy.backoff import backoff_s
+from relay.policy.backoff import backoff_s, jittered_s
 from relay.policy.gate import GroupGate
 
 _DONE = (Outcome.OK, Outcome.DUPLICATE)
@@ -95,7 +95,7 @@ def retried(
     if item.spent < budget.times:
         due_at = now + backoff_s(item.spent + 1, base_s=budget.base_s, cap_s=budget.cap_s, rng=rng)
         if verdict.wait_s is not None:
-            due_at = max(due_at, now + verdict.wait_s)
+            due_at = max(due_at, now + jittered_s(verdict.wait_s, rng))
         return Requeue([item.seq], due_at, True, verdict.reason, message=verdict.message)
     if gate.breaker.terms is not None and gate.last_accepted_at < (item.first_sent_at or attempted.started_at):
         gate.breaker.open(now, f"nothing accepted: {verdict.reason}", rng)

@@ -617,3 +617,26 @@ def test_read_back_is_not_asked_for_ever() -> None:
     (ending,) = asked(gate(), Outcome.DOWN, expires_at=NOW - 1).endings
 
     assert (ending.state, ending.maybe_applied) == (State.EXPIRED, True)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "wait_s", "shortest_s", "longest_s"),
+    [
+        (Outcome.THROTTLED, 100.0, 100.0, 110.0),
+        (Outcome.THROTTLED, None, 1.0, 2.0),
+        (Outcome.THROTTLED, 0.0, 1.0, 2.0),
+        (Outcome.RETRY, 100.0, 100.0, 110.0),
+        (Outcome.DOWN, None, 1.0, 2.0),
+        (Outcome.AUTH, 100.0, 100.0, 110.0),
+        (Outcome.OK, 20.0, 20.0, 22.0),
+    ],
+)
+def test_every_stop_is_jittered(outcome: Outcome, wait_s: float | None, shortest_s: float, longest_s: float) -> None:
+    """No two relays return in one moment, whatever stopped them."""
+    waits = set()
+    for seed in range(20):
+        its = gate()
+        draw(its, outcome, item(1), wait_s=wait_s, rng=random.Random(seed))
+        waits.add(its.opens_at(NOW) - NOW)
+    assert len(waits) == 20
+    assert shortest_s <= min(waits) < max(waits) <= longest_s
