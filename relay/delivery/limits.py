@@ -33,7 +33,7 @@ class Limits:
             self._rules, self._found = rules, found
 
     async def put(self, platform: str, quotas: Sequence[Quota]) -> None:
-        """Enforce ``quotas`` on a platform, in place of those put before. Raises ``StoreError``; nothing changes then."""
+        """Enforce ``quotas`` on a platform, in place of those put before; ``StoreError`` changes nothing."""
         async with self._one_at_a_time:
             if self._found.get(platform, ()) == tuple(quotas) or platform not in self._rules.platforms:
                 return

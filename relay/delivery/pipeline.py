@@ -270,9 +270,7 @@ class Pipeline:
         result = _result(verdict, sent_at, ended_at, answer)
         return verdict, replace(result, raw_bytes=raw_bytes, wire_bytes=len(request.body)), renewed
 
-    def _learn(
-        self, batch: Batch, answer: Answer | Failure, verdict: Verdict, *, sent_at: float, now: float
-    ) -> None:
+    def _learn(self, batch: Batch, answer: Answer | Failure, verdict: Verdict, *, sent_at: float, now: float) -> None:
         """Tell the estimator what came back, unless the callbacks themselves draw it (SPEC 6, suspicion)."""
         if verdict.outcome is Outcome.THROTTLED:
             suspicion = self.gate.of(batch, scope=verdict.scope).suspicion

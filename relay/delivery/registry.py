@@ -143,9 +143,7 @@ class Registry:
         gate = Gate(Breaker(terms.breaker), base_s=terms.budget.base_s, cap_s=terms.budget.cap_s)
         gate.load(kept)
         if learning is None:
-            learning = Learning(
-                terms.platform, destination=terms.destination, terms=terms.learn, grouped=terms.grouped
-            )
+            learning = Learning(terms.platform, destination=terms.destination, terms=terms.learn, grouped=terms.grouped)
             try:
                 learning.load(kept.get("learned", {}))
             except ValueError as error:

@@ -51,7 +51,7 @@ class Terms:
     budget: Budget
     breaker: BreakerTerms | None
     grouped: bool = False  # its groups take turns
-    learn: LearnTerms = LearnTerms()
+    learn: LearnTerms = field(default_factory=LearnTerms)
     rules: Sequence[Rule] = field(
         default=(), compare=False
     )  # compiled rules hold functions: ``stated`` compares instead

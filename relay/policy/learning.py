@@ -1,8 +1,8 @@
 """What is known of one platform's limits: learned from its answers, declared by it, or set by an operator.
 
-An operator's limit, while it lasts, takes the place of the others. What a platform declares beats what was learned about
-a window as long. The configured rates hold beside all of them. Where a platform has groups (shops), refusals teach about
-the group that drew them, and those that are the platform's about all of them.
+An operator's limit, while it lasts, takes the place of the others. What a platform declares beats what was learned
+about a window as long. The configured rates hold beside all of them. Where a platform has groups (shops), refusals
+teach about the group that drew them, and those that are the platform's about all of them.
 """
 
 import math
@@ -65,7 +65,7 @@ class Learning:
     def __init__(self, platform: str, *, destination: str, terms: LearnTerms, grouped: bool) -> None:
         self.platform = platform
         self.destination = destination  # host and port: what was learned of one says nothing about another
-        self.changed = False
+        self.changed = True  # what a predecessor put in force is to be replaced
         self.unkept = False
         self.careful = False
         self._terms = terms

@@ -7,7 +7,7 @@ on the memory store. Modelled are the time, the platform (``model.py``) and what
 import asyncio
 import io
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -20,7 +20,7 @@ from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_terms
 from relay.sandbox.model import ModelledPlatform, Outage
 from relay.sandbox.orders import order_callbacks
-from relay.sandbox.record import Record
+from relay.sandbox.record import Found, Record
 from relay.sandbox.settings import Settings
 from relay.sandbox.traffic import Incoming, Traffic
 from relay.sandbox.virtual import VirtualClock, VirtualLoop
@@ -192,6 +192,10 @@ class _Witness:
         if self._all_in and not pending:
             self.over.set()
 
+    def learned(self, source: str, rates: tuple[str, ...], *, enforced: bool, confidence: float) -> None:
+        """Write a limit down that the relay found out."""
+        self._record.found.append(Found(self._loop.time(), source, rates, enforced, confidence))
+
     def fail(self, error: BaseException) -> None:
         """End the run with ``error``."""
         self.failure = error
@@ -199,11 +203,26 @@ class _Witness:
 
 
 class _SimulatedEvents(Events):
-    """Tells nobody anything, but for a bug, which ends the run instead of restarting the pipeline."""
+    """Writes limits down that are found, and ends the run with a bug instead of restarting the pipeline."""
 
     def __init__(self, witness: _Witness) -> None:
         super().__init__(log=make_logger(file=io.BytesIO(), level="error"), metrics=Metrics())
         self._witness = witness
+
+    def limit_learned(
+        self,
+        *,
+        platform: str,
+        group: str,
+        source: str,
+        rates: Sequence[str],
+        enforced: bool,
+        confidence: float,
+        evidence: str,
+        adopt: str,
+    ) -> None:
+        """A limit nobody configured is believed."""
+        self._witness.learned(source, tuple(rates), enforced=enforced, confidence=confidence)
 
     def pipeline_failed(self, *, platform: str, error: BaseException, restart_s: float) -> None:
         """A platform's pipeline raised: a bug."""
