@@ -243,6 +243,30 @@ async def test_retry_after_stops_the_platform(rig: Rig) -> None:
     assert rig.platform.batches[1] == [2]
 
 
+async def test_nothing_left_holds_the_platform(rig: Rig) -> None:
+    """An accepted answer with nothing left for half a second: waits it out instead of being refused, and says so."""
+    loop = asyncio.get_running_loop()
+    arrivals: list[float] = []
+
+    async def last_one(_request: Request, _items: list[dict[str, object]]) -> Answer | Failure:
+        arrivals.append(loop.time())
+        left = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset-After", "0.5")]
+        return Answer(200, Headers(left), b"") if len(arrivals) == 1 else OK
+
+    rig.platform.script = last_one
+    await rig.start(replace(TERMS, max_items=1))
+    await rig.post(1)
+    assert (await rig.settled(1))["delivered"] == 1
+    await rig.post(2, 3)
+    view = rig.registry.views()["shop-a"]
+    await rig.settled(3)
+
+    assert arrivals[1] - arrivals[0] >= 0.5
+    assert view["throttle_reason"] == "the platform says nothing is left"
+    assert not view["broken"]
+    assert b"breaker_opened" not in rig.log.getvalue()
+
+
 async def test_plain_after_415(rig: Rig) -> None:
     """415 to a compressed body: the same batch goes plain, and so does everything after it."""
 
