@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relay.cli import limitwords
+from relay.policy.stop import NOTHING_LEFT
 
 _Waiting = dict[str, Any]
 
@@ -90,6 +91,8 @@ def _behind(waiting: _Waiting, platform: str) -> str:
 
 def _throttled(waiting: _Waiting, platform: str) -> str:
     who = f"group {waiting['group']} of {platform}" if waiting.get("group") else platform
+    if waiting.get("reason") == NOTHING_LEFT:
+        return f"{who} is held back: its last answer said that nothing is left of its limit"
     return f"{who} asked to be left alone{_because(waiting)}"
 
 

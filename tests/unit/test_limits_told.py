@@ -9,6 +9,7 @@ from relay.admin.waiting import waits_for
 from relay.cli import limitwords, whywait
 from relay.cli.output import aligned
 from relay.core.quotas import quota_group, quota_shared, quota_source
+from relay.policy.stop import NOTHING_LEFT
 from relay.telemetry.metrics import Metrics
 
 NOW = 1000.0
@@ -110,6 +111,10 @@ def test_a_callback_waits_for_the_limit_of_its_group() -> None:
         ({"for": "paused"}, "an operator paused shop-a"),
         ({"for": "retry", "reason": "timeout"}, "its last attempt failed (timeout) and it backs off"),
         ({"for": "throttled", "group": "17", "reason": "429"}, "group 17 of shop-a asked to be left alone (429)"),
+        (
+            {"for": "throttled", "reason": NOTHING_LEFT},
+            "shop-a is held back: its last answer said that nothing is left of its limit",
+        ),
         ({"for": "limit"}, "it waits for a slot: all requests that the limit allows are used"),
         (
             {"for": "limit", "limit": held_by("declared", "declared:shop-a")},
