@@ -88,7 +88,8 @@ class CallbackRoutes:
             return waits_for(found, live, now, quotas=quotas)
         before = {key: first[key] for key in ("id", "state", "reason")}
         if first["state"] == State.PENDING.word:
-            before["waiting"] = waits_for(first, live, now, quotas=quotas)
+            whole = await self._callbacks.callback(first["id"])  # with its attempts, which lists leave out
+            before["waiting"] = waits_for(whole or first, live, now, quotas=quotas)
         return waits_for(found, live, now, before=before)
 
     async def _page(self, call: Call, query: dict[str, str]) -> Answer:

@@ -13,6 +13,7 @@ from relay.core.quotas import quota_group, quota_source
 
 # core.model.WaitUntil's reasons, but for those of an empty queue; "store": a commit failed, it is tried again
 _WHOLE_PLATFORM = ("limit", "pace", "linger", "share", "concurrency", "store")
+_NOTHING_ELSE_DUE = ("retry", "idle", "", None)
 _LONGEST_PACED_S = 300.0  # longer windows pace only when half used (SPEC 6, "When to send")
 _SLACK_S = 0.001  # what was accepted in the same commit carries the same time
 _PAGE = 1000
@@ -66,7 +67,19 @@ def waits_for(
             return {**waiting, "group": group} if group else waiting
     if (found.get("due_at") or 0) > now:
         return _because("retry", found["due_at"], found.get("reason"))
+    unclear = _unclear_attempt(found)
+    if unclear is not None and live.get("waits_for") in _NOTHING_ELSE_DUE:
+        # Its batch goes again whole, at a time that stands with the batch: as nothing else is due, the platform's next.
+        until = live.get("waits_until") if live.get("waits_for") == "retry" else None
+        return _because("retry", until, unclear.get("reason"))
     return _for_its_turn(group, live, list(quotas))
+
+
+def _unclear_attempt(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the last attempt when the platform may have applied it: then the same batch is sent again."""
+    attempts = found.get("attempts")  # lists of callbacks only count them
+    last = attempts[-1] if isinstance(attempts, list) and attempts else None
+    return last if last is not None and last.get("ambiguous") else None
 
 
 def _for_its_turn(group: str, live: Mapping[str, Any], quotas: list[Mapping[str, Any]]) -> dict[str, Any]:

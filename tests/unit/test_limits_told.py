@@ -101,6 +101,24 @@ def test_a_callback_waits_for_the_limit_of_its_group() -> None:
 
 
 @pytest.mark.parametrize(
+    ("live", "waits", "until"),
+    [
+        ({"waits_for": "retry", "waits_until": NOW + 20}, "retry", NOW + 20),
+        ({"waits_for": ""}, "retry", None),
+        ({"waits_for": "limit", "waits_until": NOW + 5}, "limit", NOW + 5),
+    ],
+)
+def test_what_may_have_been_applied_waits_for_its_retry(live: dict[str, Any], waits: str, until: float | None) -> None:
+    """Its batch is sent again whole at a time of its own; once that has come, it waits as everything does."""
+    attempt = {"outcome": "retry", "reason": "500 Internal Server Error", "ambiguous": True}
+    waiting = waits_for({"due_at": NOW - 9, "attempts": [attempt]}, live, NOW)
+    clear = waits_for({"due_at": NOW - 9, "attempts": [{**attempt, "ambiguous": False}]}, {"waits_for": ""}, NOW)
+
+    assert (waiting["for"], waiting["until"]) == (waits, until)
+    assert clear["for"] == "slot"
+
+
+@pytest.mark.parametrize(
     ("waiting", "sentence"),
     [
         ({"for": "answer"}, "a request with it is under way"),
