@@ -15,6 +15,7 @@ from relay.sandbox.limits import Limit, build_limit
 
 SIGNALS = ("429", "429+retry-after", "408-5s", "refused", "200+errcode")
 FAMILIES = ("fixed", "first-request", "sliding", "bucket", "sliding+refused")
+ANSWER_S = 0.05
 NOISES = ("clean", "failures", "jitter", "shared", "outage")
 
 
@@ -117,7 +118,7 @@ class Platform:
     limits: list[Limit]
     signal: str
     rng: random.Random
-    answer_s: float = 0.05
+    answer_s: float = ANSWER_S
     failures: float = 0.0
     jitter: bool = False
     shared: Shared | None = None

@@ -69,18 +69,30 @@ def converged_after_s(
 
     One window's worth is forgiven: with bursts a stretch of ten may see the edge of one.
     """
-    step = max(window_s, (end - begin) / 400)
-    span = max(10 * window_s, 5 * step)
-    good_from = math.inf
-    edges: list[float] = []
-    at = begin
-    while at + span <= end:
-        edges.append(at)
-        at += step
+    edges, span_s = _stretches(begin, end, window_s)
     if not edges:  # too short to judge
         return 0.0
+    good_from = math.inf
     for at in reversed(edges):
-        if trace.accepted_in(at, at + span) < wanted * possible * span - possible * window_s:
+        if trace.accepted_in(at, at + span_s) < wanted * possible * span_s - possible * window_s:
             break
         good_from = at
     return good_from - begin
+
+
+def worst_stretch(trace: Trace, *, begin: float, end: float, window_s: float) -> float:
+    """Return the accepted requests per second of the worst stretch that ``converged_after_s`` looks at."""
+    edges, span_s = _stretches(begin, end, window_s)
+    return min((trace.accepted_in(at, at + span_s) / span_s for at in edges), default=0.0)
+
+
+def _stretches(begin: float, end: float, window_s: float) -> tuple[list[float], float]:
+    """Return where stretches of ten windows begin, and how long they are."""
+    step_s = max(window_s, (end - begin) / 400)
+    span_s = max(10 * window_s, 5 * step_s)
+    edges: list[float] = []
+    at = begin
+    while at + span_s <= end:
+        edges.append(at)
+        at += step_s
+    return edges, span_s

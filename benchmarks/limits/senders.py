@@ -48,7 +48,7 @@ class Relay:
         self._log: deque[list[float]] = deque()  # token, when its answer was seen
         self._open: dict[int, list[float]] = {}
         self.enforced_log: list[tuple[float, tuple[Rate, ...]]] = []
-        self._apply(0.0)
+        self.apply(0.0)
 
     def next_at(self, now: float, under_way: int) -> float:
         """Gate first, as the pipeline asks it, then the slots."""
@@ -90,9 +90,9 @@ class Relay:
             case Kind.FAILED:
                 gate.failed(now, started_at=started_at, reason=reason, rng=rng, back_off=False)
         if self.estimator.changed:
-            self._apply(now)
+            self.apply(now)
 
-    def _apply(self, now: float) -> None:
+    def apply(self, now: float) -> None:
         """Put other rates in force, strict over what was sent (``store/slots.py`` rebuilds in the same way)."""
         rates = self.estimator.enforced()
         self.enforced_log.append((now, rates))

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from relay.core.model import Rate
 from relay.policy.evidence import Kind
 
-from benchmarks.limits.platforms import FAMILIES, NOISES, SIGNALS, Down, Platform, Shared, limit_of
-from benchmarks.limits.run import Trace, converged_after_s, drive
+from benchmarks.limits.platforms import ANSWER_S, FAMILIES, NOISES, SIGNALS, Down, Platform, Shared, limit_of
+from benchmarks.limits.run import Trace, converged_after_s, drive, worst_stretch
 from benchmarks.limits.senders import Aimd, Cubic, FixedRetry, Relay, Sender, Sre
 
 LIMITS = {1: 10, 10: 50, 45: 100, 60: 100, 300: 300, 3600: 1000}  # window in seconds -> N
@@ -41,7 +41,7 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What came of a case; goodput as a part of what is possible, N/(W + answer time)."""
+    """What came of a case; goodput as a part of what is possible (``score``)."""
 
     case: Case
     sender: str
@@ -84,22 +84,31 @@ def score(case: Case, sender_name: str = "relay", *, seed: int = 1) -> Score:
     if case.noise == "outage":
         at = begin + warm_s + rng.uniform(0.2, 0.5) * (end - begin - warm_s)
         downs = [Down(at, at + 600.0, Kind.DOWN, 0.01), Down(at + 700.0, at + 800.0, Kind.BUSY, 5.0)]
-    platform = Platform(
-        limits=[limit_of(case.family, rate)],
-        signal=case.signal,
-        rng=random.Random(rng.random()),
-        failures=0.01 if case.noise == "failures" else 0.0,
-        jitter=case.noise == "jitter",
-        shared=Shared(rate, SHARE, random.Random(rng.random())) if case.noise == "shared" else None,
-        downs=downs,
-    )
+    platform_seed, shared_seed = rng.random(), rng.random() if case.noise == "shared" else 0.0
     sender = SENDERS[sender_name](random.Random(rng.random()))
-    trace = drive(sender, platform, begin=begin, end=end)
-    possible = rate.limit / (rate.window_s + platform.answer_s)
+
+    def platform() -> Platform:
+        return Platform(
+            limits=[limit_of(case.family, rate)],
+            signal=case.signal,
+            rng=random.Random(platform_seed),
+            failures=0.01 if case.noise == "failures" else 0.0,
+            jitter=case.noise == "jitter",
+            shared=Shared(rate, SHARE, random.Random(shared_seed)) if case.noise == "shared" else None,
+            downs=downs,
+        )
+
+    trace = drive(sender, platform(), begin=begin, end=end)
+    cycle_s = rate.window_s + ANSWER_S
+    possible = rate.limit / cycle_s
     if case.noise == "shared":
         possible *= 1.0 - SHARE
+    steady = possible
+    if case.noise == "failures":  # each may cost a stop, whatever is known of the limit
+        told = drive(_told(rate, random.Random(rng.random())), platform(), begin=begin, end=end)
+        possible = _carried(told, begin + warm_s, end, cycle_s)
+        steady = min(possible, worst_stretch(told, begin=begin + warm_s, end=end, window_s=rate.window_s))
     wanted = BARS[case.noise == "clean"][0]
-    cycle_s = rate.window_s + platform.answer_s
     goodput = _carried(trace, begin + warm_s, end, cycle_s) / possible
     if downs:  # what is possible ends with the outage and begins with the first accepted request after it
         again = trace.accepted[bisect_left(trace.accepted, downs[-1].end)]
@@ -113,7 +122,7 @@ def score(case: Case, sender_name: str = "relay", *, seed: int = 1) -> Score:
         end=downs[0].begin if downs else end,
         window_s=rate.window_s,
         wanted=wanted - 0.02,
-        possible=possible,
+        possible=steady,
     )
     learned = ""
     if isinstance(sender, Relay):
@@ -128,6 +137,14 @@ def score(case: Case, sender_name: str = "relay", *, seed: int = 1) -> Score:
         converged_s=converged,
         learned=learned,
     )
+
+
+def _told(rate: Rate, rng: random.Random) -> Relay:
+    """Return the relay as it sends when an operator wrote the limit down: nothing is estimated, the stops remain."""
+    sender = Relay(rng)
+    sender.estimator.declared([rate])
+    sender.apply(0.0)
+    return sender
 
 
 def _carried(trace: Trace, begin: float, end: float, cycle_s: float) -> float:

@@ -44,6 +44,7 @@ from relay.delivery.signals import kind_of
 from relay.delivery.terms import Terms
 from relay.delivery.wakeup import Wakeup
 from relay.policy.batching import scattered, turn_of
+from relay.policy.concurrency import AdaptiveConcurrency
 from relay.policy.gate import Gate
 from relay.policy.learning import Learning
 from relay.policy.settling import Attempted, decide
@@ -51,11 +52,15 @@ from relay.store.base import Outbox
 from relay.telemetry.events import Events
 from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure
 from relay.wire.compress import compress
+from relay.wire.declared import Declared
 from relay.wire.draft import Draft
 from relay.wire.results import MAX_RESULTS_BYTES
 from relay.wire.stamp import ClockOffset
 
 _GATE_LAG_S = 30.0  # last_accepted_at alone is written this often at most
+_KNOWS_US = frozenset((Outcome.OK, Outcome.DUPLICATE, Outcome.THROTTLED))  # who does not states others' limits
+_TIMED = frozenset((Outcome.OK, Outcome.DUPLICATE))
+_FAILED = frozenset((Outcome.RETRY, Outcome.DOWN))
 _SETTLE_AGAIN_S = 0.5  # between tries to commit a settle while the store is down
 
 
@@ -80,6 +85,8 @@ class Pipeline:
         self.terms = terms
         self.gate = gate
         self.learning = learning
+        self.concurrency = AdaptiveConcurrency(terms.concurrency)
+        self.concurrency.restart()
         self.last_error = ""
         self.wait_reason = ""
         self.waits_until = 0.0
@@ -88,6 +95,7 @@ class Pipeline:
         self._sender = sender
         self._authoriser = authoriser
         self._offset = ClockOffset()
+        self._declared = Declared()
         self._clock = clock
         self._wall = wall
         self._events = events
@@ -126,7 +134,7 @@ class Pipeline:
             now = self._clock.now()
             if (self.learning.changed or now >= self.learning.ends_at) and not await self._put_limits(now):
                 continue
-            room = 1 if self.gate.single_file or self.learning.careful else self.terms.concurrency
+            room = 1 if self.gate.single_file or self.learning.careful else self.concurrency.limit
             if self.in_flight >= room:
                 await self._sleep(WaitUntil(float("inf"), "concurrency"))
                 continue
@@ -148,6 +156,11 @@ class Pipeline:
                 task = asyncio.create_task(self._deliver(claimed, first_after_stop=first))
                 self._under_way[task] = claimed.group
                 task.add_done_callback(self._delivered)
+
+    def forget_limit(self) -> None:
+        """Drop what was learned, declared and set of the platform's limits, and learn anew."""
+        self.learning.forget()
+        self._declared.forget()
 
     async def drain(self, within_s: float) -> int:
         """Wait for what is under way, at most ``within_s``; return how many were cut off (they count as crashed)."""
@@ -225,7 +238,7 @@ class Pipeline:
             )
             self._broken = error
             self.learning.forget_token(batch.attempt_id, batch.group)
-        was_open = self.gate.breaker.is_open
+        was_open, alone = self.gate.breaker.is_open, self.gate.single_file
         attempted = Attempted(
             batch,
             verdict,
@@ -237,6 +250,7 @@ class Pipeline:
             asked=asks_back(batch, self.terms),
         )
         settlement = decide(attempted, budget=self.terms.budget, gate=self.gate, now=result.ended_at, rng=self._rng)
+        self._pace_up(result, alone=alone)
         self._wakeup.wake()  # a gate that closed or opened is news before the commit
         await self._settle(settlement)
         self._tell(batch, settlement, was_open=was_open)
@@ -262,6 +276,8 @@ class Pipeline:
         self._learn(batch, answer, verdict, sent_at=sent_at, now=ended_at)
         if isinstance(answer, Answer):
             self._offset.learn(answer.headers, sent_wall=sent_wall, answered_wall=ended_wall)
+            if verdict.outcome in _KNOWS_US and (rates := self._declared.read(answer.headers)) is not None:
+                self.learning.declared(rates)
         renewed = False
         if verdict.outcome is Outcome.AUTH:
             renewed = await self._authoriser.renewed(draft.token, sent_at=sent_at)
@@ -286,6 +302,14 @@ class Pipeline:
             wait_s=verdict.wait_s,
             whole=verdict.scope == "platform",
         )
+
+    def _pace_up(self, result: AttemptResult, *, alone: bool) -> None:
+        """Learn from how long the answer took how many requests may be under way; after a stop begin with one."""
+        if result.outcome in _TIMED or result.outcome in _FAILED:
+            failed = result.outcome in _FAILED
+            self.concurrency.answered(result.duration_s, in_flight=self.in_flight, failed=failed)
+        if alone and not self.gate.single_file:
+            self.concurrency.restart()
 
     def _request(self, draft: Draft) -> Request:
         """Return what is sent: signed fields, compression and a signature over the bytes, in this order."""

@@ -131,7 +131,7 @@ class Registry:
     async def forget_limit(self, name: str) -> None:
         """Drop an operator's limit and everything learned or declared; learn anew. Raises KeyError."""
         pipeline = self._running[name].pipeline
-        pipeline.learning.forget()
+        pipeline.forget_limit()
         await self._outbox.set_gate(name, pipeline.kept())
         self.changed(name, 0)
 

@@ -109,20 +109,15 @@ class Estimator:
             return self._declared
         probe = tracker.prober.probe
         return tuple(
-            self._floored(probe.rate if probe is not None and probe.of is learned else learned.rate())
+            floored(probe.rate if probe is not None and probe.of is learned else learned.rate(), self.floor)
             for learned in tracker.rates
         )
-
-    def _floored(self, rate: Rate) -> Rate:
-        floor = self.floor
-        least = 1 if floor is None else -(-floor.limit * rate.window_s // floor.window_s)
-        return rate if rate.limit >= least else Rate(int(least), rate.window_s)
 
     # what people see
 
     def estimate(self, now: float) -> Estimate:
         """Return what is believed, with its evidence."""
-        rates = self._declared or tuple(self._floored(learned.rate()) for learned in self._tracker.rates)
+        rates = self._declared or tuple(floored(learned.rate(), self.floor) for learned in self._tracker.rates)
         source = "declared" if self._declared else "learned" if self._tracker.rates else "none"
         evidence: dict[str, Any] = {
             "accepted": self._tracker.accepted,
@@ -181,6 +176,12 @@ class Estimator:
         self._tracker.rates, self._declared = rates, declared
         self._tracker.accepted, self._tracker.refused, self._tracker.closures = counts
         self._tracker.changed = True
+
+
+def floored(rate: Rate, floor: Rate | None) -> Rate:
+    """Return ``rate``, or what ``floor`` (None: one request) comes to in its window where that is more."""
+    least = 1 if floor is None else -(-floor.limit * rate.window_s // floor.window_s)
+    return rate if rate.limit >= least else Rate(int(least), rate.window_s)
 
 
 def _listed(rates: Sequence[Rate]) -> str:

@@ -161,6 +161,10 @@ class Evidence:
         """Return how many sends in (begin, end] were accepted."""
         return (bisect_right(self.accepted, end) - bisect_right(self.accepted, begin)) * self.stride
 
+    def used(self, begin: float, end: float) -> int:
+        """Return how many sends in (begin, end] were accepted or are unanswered."""
+        return self.count(begin, end) + sum(begin < at <= end for at in self._open.values())
+
     def runs(self, closures: Sequence[Closure]) -> list[int]:
         """Return how many sends were accepted before each closure since the one before it."""
         ends = [-math.inf, *(closure.onset.sent + self.slack_s for closure in closures)]

@@ -14,7 +14,7 @@ from operator import sub
 from relay.core.model import Rate
 from relay.policy.evidence import Closure, Evidence
 from relay.policy.families import Family, Hypothesis, bucket, fixed, judge_bucket, sliding
-from relay.policy.windows import SHORTEST_S, choose, common_between
+from relay.policy.windows import SHORTEST_S, WRITTEN, choose, common_between, is_common
 
 _COUNTS = 10  # candidates looked at, most frequent first
 _COUNTS_COSTLY = 4  # of these, for the families that take longest to judge
@@ -24,6 +24,8 @@ _NATS_PER_ERROR = 2.5  # one in twelve: a few per cent of requests fail by chanc
 _NATS_FORGIVEN = 1.5  # of these for a lone refusal, which chance makes too
 _FINEST, _COARSEST = 0.003, 2.0
 _BUCKET_NATS = 1.0
+_UNUSUAL_NATS = 1.5  # a window nobody writes
+_STATED = (Family.FIXED, Family.FIRST_REQUEST)  # judged for one window and no other
 _MORE = 3  # requests: what overtakes others on the way
 _BUCKET_CLOSURES = 5  # two free numbers fit any fewer
 _ORDER = list(Family)
@@ -38,6 +40,7 @@ class Fit:
     onsets: int
     closures: int
     rejects: int
+    accepted: int
     newest: bool  # explains the latest closure
 
     @property
@@ -90,9 +93,10 @@ def fit(evidence: Evidence, *, since: float = float("-inf"), known: Sequence[Rat
     best = _bounded(best, accepted, closures, slack)
     if evidence.stride > 1:
         best = replace(best, n=best.n * evidence.stride)
-    stated = best.family in (Family.FIXED, Family.FIRST_REQUEST)  # judged for that window and no other
-    window_s = best.high_s if stated else choose(best.low_s, best.high_s)
-    return Fit(best, window_s, sum(good), len(closures), len(rejects), newest) if window_s >= SHORTEST_S else None
+    window_s = best.high_s if best.family in _STATED else choose(best.low_s, best.high_s, slack)
+    if window_s < SHORTEST_S:
+        return None
+    return Fit(best, window_s, sum(good), len(closures), len(rejects), len(accepted) * evidence.stride, newest)
 
 
 def _cost(hypothesis: Hypothesis, lone: Set[int]) -> tuple[float, int]:
@@ -108,6 +112,8 @@ def _cost(hypothesis: Hypothesis, lone: Set[int]) -> tuple[float, int]:
         - log(min(max(width, _FINEST), _COARSEST))
     )
     cost -= 0.5 * log(hypothesis.n / max(hypothesis.low_s, 1e-3))
+    if hypothesis.family in _STATED and not is_common(hypothesis.high_s):
+        cost += _UNUSUAL_NATS
     return cost + (_BUCKET_NATS if hypothesis.family is Family.BUCKET else 0.0), _ORDER.index(hypothesis.family)
 
 
@@ -151,21 +157,34 @@ def _hypotheses(
 
 
 def _counts(accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> list[int]:
-    """Return candidate limits: accepted from one of the last reopenings to an onset, by how often each occurs."""
+    """Return candidate limits, by how often each occurs before an onset.
+
+    With a backlog it is what was accepted since one of the last reopenings; where callbacks come one by one, what was
+    accepted in the window before, which would be the same at every onset if it was the right one.
+    """
     starts = [accepted[0], *(closure.reopened for closure in closures if closure.reopened < float("inf"))]
+    looked_at = [*closures[:2], *closures[-_RUNS:]]
     tally: dict[int, int] = {}
-    for closure in [*closures[:2], *closures[-_RUNS:]]:
+    for closure in looked_at:
         end = bisect_right(accepted, closure.onset.sent + slack)
         before = [start for start in starts if start <= closure.onset.sent + slack]
         for start in before[-4:]:
             count = end - bisect_left(accepted, start)
             if count:
                 tally[count] = tally.get(count, 0) + 1
-        for span in (1.0, 10.0, 60.0, 300.0, 3600.0):
-            count = end - bisect_left(accepted, closure.onset.sent - span)
-            if count and accepted[0] < closure.onset.sent - span:
+    for span in WRITTEN:
+        seen: dict[int, int] = {}
+        for closure in looked_at:
+            begin = closure.onset.sent - span
+            if accepted[0] < begin:
+                count = bisect_right(accepted, closure.onset.sent + slack) - bisect_right(accepted, begin + slack)
+                seen[count] = seen.get(count, 0) + 1
+        for count, times in seen.items():
+            if count and times * 2 > len(looked_at):
+                tally[count] = max(tally.get(count, 0), times)
+            elif count:
                 tally.setdefault(count, 0)
-    ranked = sorted(tally, key=lambda count: (-tally[count], count))
+    ranked = sorted(tally, key=lambda count: (-tally[count], -count))
     return ranked[:_COUNTS]
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from relay.core.model import Quota, Rate
-from relay.policy.estimate import Estimate, Estimator
+from relay.policy.estimate import Estimate, Estimator, floored
 from relay.policy.evidence import Kind
 
 # Groups with evidence of their own, about 30 KB each; of more, those that were never refused twice are forgotten first.
@@ -195,7 +195,8 @@ class Learning:
         if passive:
             return []
         if self._declared:
-            found.append(Quota(f"declared:{self.platform}", self._declared, per_group=self._grouped))
+            rates = tuple(floored(rate, self._terms.floor) for rate in self._declared)
+            found.append(Quota(f"declared:{self.platform}", rates, per_group=self._grouped))
         return found
 
     def _is_declared(self, rate: Rate) -> bool:

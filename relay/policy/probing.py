@@ -1,7 +1,8 @@
 """The limits in force and the careful steps beyond them: one more request, or a shorter window, now and then.
 
-A failed step costs one refusal and doubles the time to the next; a step that went well three windows long is followed
-by one twice as large.
+A failed step costs a refusal or two and doubles the time to the next; a step that went well is followed by one twice
+as large. Only requests *beyond* what was in force before are judged, and a refusal among them may be chance: the limit
+would refuse the next one too.
 """
 
 from collections import deque
@@ -22,7 +23,10 @@ _HITS_HIGHER = 2  # windows that a higher count must hold
 _HITS_BUCKET = 4  # a token bucket forgives one or two
 _DOUBT_S = 30.0
 _DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
+_FAR = 1.25
 _COMMON_ENOUGH = 0.95  # a window people write is believed when one of 0.95 of it was refused
+_MISSES = 2  # refusals of a probe that are too many
+_SOON = 8.0  # so many times within the window, an accepted request refutes a refusal
 _PER_HOUR = 3  # failed probes, once learned; the bar is five refusals
 _PER_HOUR_BACK = 8
 _PER_HOUR_LEARNING = 10
@@ -52,6 +56,13 @@ class Learned:
     shrunk_at: float = float("-inf")
     before: int = 0  # n before the latest raises
     raised_at: float = float("-inf")
+    doubts: int = 0  # lone refusals since
+    paced: bool = False  # no limit was found, only what gets through
+
+    @property
+    def rate_s(self) -> float:
+        """Return the requests per second that it lets through in the long run."""
+        return self.n / self.window_s
 
     @property
     def settled(self) -> bool:
@@ -72,10 +83,20 @@ class Learned:
         self.raise_at = now + self.raise_every_s
         self.step, self.narrowing, self.doubted = 1, False, False
 
+    def doubtful(self, now: float) -> bool:
+        """Say whether the count was raised so lately that a refusal is held against it."""
+        return self.before > 0 and now - self.raised_at <= _DOUBT_WINDOWS * self.window_s + _DOUBT_S
+
     def take_back(self, now: float) -> bool:
         """Undo raises that a refusal followed soon; say whether there was one."""
-        if not self.before or now - self.raised_at > _DOUBT_WINDOWS * self.window_s + _DOUBT_S:
+        if not self.doubtful(now):
             return False
+        if self.n > _FAR * self.before:  # far above: some of it is true, so half of the way back
+            self.n = int(sqrt(self.n * self.before))
+            self.raised_at, self.doubts = now, 0
+            self.step, self.narrowing, self.doubted = max(1, self.n // 32), False, False
+            self.raise_at = now + _DOUBT_WINDOWS * self.window_s + _DOUBT_S
+            return True
         self.n, self.before = min(self.n, self.before), 0
         self.plan_raise(now, failed=True)
         return True
@@ -126,6 +147,10 @@ class Probe:
     until: float
     hits: int = 0
     hit_at: float = float("-inf")
+    misses: int = 0
+    missed_at: float = float("-inf")
+    hits_before: int = 0  # the latest miss
+    forgiven: int = 0
 
     @property
     def shorter(self) -> bool:
@@ -141,6 +166,16 @@ class Probe:
         if not self.shorter:
             return _HITS_BUCKET if self.of.family is Family.BUCKET else _HITS_HIGHER
         return min(1 + ceil(self.of.window_s / (self.of.window_s - self.rate.window_s)), _HITS_SHORTER)
+
+    def forgives(self, now: float) -> bool:
+        """Say whether a request beyond the limit that is accepted now shows that the latest miss was chance.
+
+        A limit would have refused it too, unless a window happened to end in between.
+        """
+        if self.of.family is Family.BUCKET:
+            return False  # a bucket has room for a request or two again
+        span_s = self.of.window_s - self.rate.window_s if self.shorter else self.of.window_s
+        return (now - self.missed_at) * _SOON <= span_s and self.forgiven <= (self.hits_before + self.hits) // 3
 
 
 @dataclass(slots=True)
@@ -168,7 +203,7 @@ class Prober:
             if not learned.settled:
                 rate = Rate(learned.n, _shorter(learned))
             elif now >= learned.raise_at:
-                step = max(learned.step, (learned.peak - learned.n + 1) // 2)
+                step = min(max(learned.step, (learned.peak - learned.n + 1) // 2), learned.n)
                 rate = Rate(learned.n + step, learned.window_s)
             else:
                 continue
@@ -184,9 +219,13 @@ class Prober:
         probe = self.probe
         assert probe is not None
         learned = probe.of
-        if span_s < learned.window_s - 2 * slack and now - probe.hit_at >= learned.window_s:
-            probe.hit_at = now
-            probe.hits += 1
+        if span_s < learned.window_s - 2 * slack:
+            if probe.forgives(now):
+                probe.misses, probe.forgiven, probe.missed_at = probe.misses - 1, probe.forgiven + 1, float("-inf")
+                probe.hits += probe.hits_before
+            if now - probe.hit_at >= learned.window_s:
+                probe.hit_at = now
+                probe.hits += 1
         if probe.hits >= probe.needed and oldest_open > probe.hit_at:
             self.probe = None
             learned.clean_from = now
@@ -194,10 +233,10 @@ class Prober:
                 learned.window_s = learned.high_s = probe.rate.window_s
                 learned.low_s = min(learned.low_s, learned.window_s)
             else:
-                if not learned.before:
+                if not learned.doubtful(now):
                     learned.before = learned.n
+                learned.n, learned.raised_at, learned.doubts = probe.rate.limit, now, 0
                 learned.doubted = False
-                learned.n, learned.raised_at = probe.rate.limit, now
                 learned.step = max(1, learned.step // 2) if learned.narrowing else learned.step * 2
             return True
         if now > probe.until:
@@ -207,17 +246,27 @@ class Prober:
             return True
         return False
 
-    def refused(self, sent: float, now: float) -> bool:
-        """Take the probe back: one of its requests was refused. Return whether there was one."""
+    def refused(self, sent: float, now: float, last_accepted: float, *, noisy: bool) -> bool:
+        """Count a refusal of a request beyond the limit in force; take the probe back when it cannot be chance.
+
+        Where requests are refused by chance (``noisy``) it stays for a second refusal, which counts unless something
+        was accepted in the meantime that the limit would have refused. Return whether the probe ended.
+        """
         probe = self.probe
-        if probe is None or sent < probe.since:
+        assert probe is not None
+        if sent <= probe.missed_at:  # under way together with the one that was refused
+            return False
+        again = last_accepted <= probe.missed_at
+        probe.misses += 1
+        probe.missed_at, probe.hits_before, probe.hits = now, probe.hits, 0
+        if noisy and not again and probe.misses < _MISSES:
             return False
         self.probe = None
         self.failures.append(now)
         probe.of.clean_from = now
         if probe.shorter:
             probe.of.low_s = max(probe.of.low_s, probe.rate.window_s)
-        elif not probe.of.doubted:  # one refusal may be chance: the same again before it counts
+        elif not noisy and not probe.of.doubted:  # one refusal may be chance: the same again before it counts
             probe.of.doubted = True
             probe.of.raise_at = now + 2.0 * probe.of.window_s
         elif probe.of.step > 1:

@@ -7,6 +7,7 @@ between closures the prober asks for a little more.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from math import exp
 from operator import sub
 
 from relay.core.model import Rate
@@ -15,6 +16,7 @@ from relay.policy.families import Family
 from relay.policy.fit import Fit, fit
 from relay.policy.outage import ONSETS_EXPLICIT, ONSETS_IMPLICIT, believable, is_outage
 from relay.policy.probing import Learned, Probe, Prober
+from relay.policy.windows import rounded_up
 
 _FRESH_S = 3600.0  # a refusal with nothing accepted for so long says nothing about a limit
 _SHRINK = 0.02  # for a quota shared with others, or a window a little short: so much less, at least one request
@@ -28,13 +30,27 @@ RATES = 3  # that many windows at once; no platform in reference use has more
 _STOP_S = 3.0  # the shortest stops after a refusal last that long at the most
 _BUSY = 0.9  # of the limit
 _BUSY_WINDOWS = 1.5
-_LONE_ENOUGH = 4
 _NEARLY = 0.95  # of what was accepted before: requests that failed otherwise were in the window too
 _RAISE_AFTER_SHRINK_S = 60.0
 _LONE_TRIES = 6
-_CHANCE = 0.012  # of all requests
+_CHANCE = 0.004  # of all requests
+_FULL = 0.9  # of the limit: the use at which a refusal may be due to it
+_SUSPECTS = 3
+_SUSPECTS_KEPT = 32
+_UNLIKELY = 0.002
+_NOISY = 2.5  # requests in the latest few thousand
+_PRIOR = (0.2, 300)  # refusals by chance, of so many requests, before any were seen
+_LONE_KEPT = 6000  # requests
+_BEYOND_ODDS = 0.05
 _CREDIT = 2000  # requests: fits are paid for by requests, those of a quiet time up to so many
 _REQUESTS_PER_FIT = 4  # a fit over n accepted sends costs about 8 us * n, so it waits for n/4 more
+_CARRIED = 1.1
+_CARRIED_CLOSURES = 8
+_CARRIED_LEAST = 4
+_CARRIED_WINDOWS = 2.0
+_FLOOR = 0.9
+_PACE = 20  # requests at least in the window of a pace, so that a step is 5 %
+_PACE_PART = 0.97
 _LONG_BEFORE_S = 30.0
 
 
@@ -53,19 +69,23 @@ class Tracker:
         self.closures = 0
         self._learn_from: float | None = None
         self._doubt_from: float | None = None  # what is in force does not explain what was refused since
-        self._lone = 0  # lone refusals since so many were accepted
-        self._lone_from = 0
         self._lone_tries = 0
         self._credit = _CREDIT
         self._suspects: list[float] = []  # lone refusals that may be chance
         self._check_at = 0.0
+        self._lone = 0.0  # lone refusals since so many were accepted
+        self._lone_from = 0
+        self._failed = 0.0  # requests that failed otherwise, in the same stretch
         self.accepted = 0
         self.refused = 0
 
     def answered(self, token: int, now: float, kind: Kind, wait_s: float | None = None) -> None:
         """Note what came of ``token``; ``wait_s`` is how long the platform asked to be left alone."""
         sent = self.evidence.take(token)
-        if sent is None or kind is Kind.FAILED:
+        if sent is None:
+            return
+        if kind is Kind.FAILED:
+            self._failed += 1.0
             return
         if self._credit < _CREDIT:
             self._credit += 1
@@ -74,6 +94,9 @@ class Tracker:
             self._learn_if_due(now)
             return
         self.accepted += 1
+        if self.accepted - self._lone_from > _LONE_KEPT:
+            self._lone, self._failed = self._lone / 2, self._failed / 2
+            self._lone_from = (self._lone_from + self.accepted) // 2
         self.evidence.accept(sent, now)
         self._learn_if_due(now)
         if self._closed_at is not None and sent >= self._closed_at:
@@ -102,9 +125,9 @@ class Tracker:
         if self._closed_at is None and sent - evidence.last_accepted > _FRESH_S:
             return
         self.refused += 1
-        asked_for = self.prober.refused(sent, now)
+        asked_for = self._asked_for(sent)
         if asked_for:
-            self.changed = True
+            self.changed |= self.prober.refused(sent, now, evidence.last_accepted, noisy=self._noisy)
         elif self._closed_at is not None and evidence.rejects and evidence.rejects[-1].probe:
             asked_for = sent <= evidence.rejects[-1].seen  # sent along with the probe
         evidence.reject(sent, now, kind, wait_s, probe=asked_for)
@@ -113,6 +136,28 @@ class Tracker:
             if not asked_for:
                 self.closures += 1
                 self._learn_from = sent  # once what was sent before it is answered
+
+    @property
+    def _chance(self) -> float:
+        """Return the part of the requests that is refused by chance, as far as was seen.
+
+        Where a part fails for other reasons, one by one, about as much looks like a limit by chance.
+        """
+        return min((_PRIOR[0] + self._lone + self._failed / 2) / (_PRIOR[1] + self.accepted - self._lone_from), _CHANCE)
+
+    @property
+    def _noisy(self) -> bool:
+        """Whether requests are refused by chance here."""
+        return self._failed > _NOISY or self._lone > _NOISY
+
+    def _asked_for(self, sent: float) -> bool:
+        """Say whether a refused request went beyond what was in force, as a probe lets it."""
+        probe = self.prober.probe
+        if probe is None or sent < probe.since:
+            return False
+        if not self._noisy or (probe.misses and self.evidence.last_accepted <= probe.missed_at):
+            return True
+        return self.evidence.used(sent - probe.of.window_s, sent) >= probe.of.n
 
     def _learn_if_due(self, now: float) -> None:
         if self._learn_from is not None and self.evidence.oldest_open > self._learn_from:
@@ -168,7 +213,7 @@ class Tracker:
             ):
                 continue  # what went through before there was a limit makes the bucket look larger than it is
             recent = [closure for closure in closures if closure.onset.sent >= since]
-            if found is not None and believable(found, recent, evidence.runs(recent)):
+            if found is not None and believable(found, recent, evidence.runs(recent)) and self._carries(found, recent):
                 if since > float("-inf"):
                     evidence.forget_before(since)
                 self._adopt(found, now)
@@ -183,21 +228,24 @@ class Tracker:
         if not closures:
             return
         latest, longest = closures[-1], self.rates[-1]
-        taken_back = [learned.take_back(now) for learned in self.rates]
-        if any(taken_back):
-            self.changed = True
+        if not latest.lone and self._take_back(now):
             return
         settled = all(learned.settled for learned in self.rates)
         if latest.onset.sent < longest.since and any(
             self._explains(learned, latest.last.sent) for learned in self.rates
         ):
             return
-        if settled and latest.lone:
-            if self._repeated(latest, now):
-                self._shrink(latest, now)
-            elif self._lone_tries % _LONE_TRIES == 0:
+        if latest.lone and (settled or self._noisy):
+            if self._too_high(latest, now):
+                self._take_back(now)
+                return
+            repeated = self._repeated(latest, now)
+            if repeated and settled:
+                self._shrink(closures, now)
+            elif not repeated and self._lone_tries % _LONE_TRIES == 0:
                 self._together(closures, now)
-            return
+            if settled or not repeated:
+                return
         for learned in self.rates:
             learned.clean_from = now
         place = bisect_left(evidence.accepted, latest.onset.sent)
@@ -213,6 +261,7 @@ class Tracker:
             and found.onsets * 2 > found.closures
             and believable(found, closures, evidence.runs(closures))
             and (len(self.rates) == 1 or found.clean(0.05, 1))
+            and self._carries(found, closures)
         ):
             self.rates.clear()
             self._adopt(found, now)
@@ -226,55 +275,117 @@ class Tracker:
             found = self._fit(since=since, known=explained)
             if found is None or found.window_s > longest_s:
                 continue
+            if not self._carries(found, [closure for closure in closures if closure.onset.sent >= since]):
+                continue
             if found.onsets >= need and found.newest and found.clean(0.25, 2):
                 if since > float("-inf"):
                     evidence.forget_before(since)
                 self._adopt(found, now)
                 return
         if place and not outlasts and latest.onset.sent >= longest.since:
-            self._shrink(latest, now)
+            self._shrink(closures, now)
+
+    def _too_high(self, latest: Closure, now: float) -> bool:
+        """Say whether refusals since the latest raise are more than chance."""
+        too_high = False
+        for learned in self.rates:
+            used = self.evidence.used(latest.onset.sent - learned.window_s, latest.onset.sent)
+            if not learned.doubtful(now) or used < learned.before:
+                continue
+            learned.doubts += 1
+            beyond = self.evidence.count(learned.raised_at, now)
+            too_high |= _odds(learned.doubts, self._chance * beyond) < _BEYOND_ODDS
+        return too_high
+
+    def _take_back(self, now: float) -> bool:
+        taken_back = [learned.take_back(now) for learned in self.rates]
+        self.changed |= any(taken_back)
+        return any(taken_back)
 
     def _explains(self, learned: Learned, at: float) -> bool:
         slack = self.evidence.slack_s
         return self.evidence.count(at - learned.window_s - slack, at + slack) >= learned.n
 
-    def _shrink(self, latest: Closure, now: float) -> None:
-        """Take a little off what was used up when the platform refused; more when it was not enough."""
-        busy = [learned for learned in self.rates if self._busy(learned, latest.onset.sent)]
+    def _shrink(self, closures: Sequence[Closure], now: float) -> None:
+        """Take a little off what was used up when the platform refused; more when it was not enough.
+
+        Not below what got through meanwhile: then a limit of another kind refuses, and only the pace is known.
+        """
+        carried = self._carried(closures)
+        busy = [learned for learned in self.rates if self._busy(learned, closures[-1].onset.sent)]
         for learned in busy or self.rates[-1:]:
             soon = now - learned.shrunk_at < _SHRINK_AGAIN * (learned.window_s + _STOP_S)
-            learned.shrinks = learned.shrinks + 1 if soon else 1
-            learned.peak = max(learned.peak, learned.n)
-            part = _SHRINK * min(2.0 ** (learned.shrinks - 2), 4.0) if learned.shrinks > 2 else _SHRINK
-            learned.n = max(1, min(learned.n - 1, int(learned.n * (1.0 - part))))
-            learned.shrunk_at = learned.clean_from = now
+            shrinks = learned.shrinks + 1 if soon else 1
+            part = _SHRINK * min(2.0 ** (shrinks - 2), 4.0) if shrinks > 2 else _SHRINK
+            n = max(1, min(learned.n - 1, int(learned.n * (1.0 - part))))
+            learned.clean_from = now
+            if n < _FLOOR * carried * learned.window_s:
+                self._pace(carried, now)
+                return
+            learned.shrinks, learned.peak, learned.n, learned.shrunk_at = shrinks, max(learned.peak, learned.n), n, now
             learned.plan_raise(now, failed=False)
             learned.raise_at = now + max(_RAISE_AFTER_SHRINK_S, 5.0 * learned.window_s)  # it may have been chance
             self.changed = True
 
+    def _carried(self, closures: Sequence[Closure]) -> float:
+        """Return the requests per second that got through between the latest refusals; 0 where they are too few."""
+        longest_s = self.rates[-1].window_s + _STOP_S if self.rates else _STOP_S
+        end = closures[-1].onset.sent
+        recent = [closure.onset.sent for closure in closures if closure.onset.sent > end - _SHRINK_AGAIN * longest_s]
+        recent = recent[-_CARRIED_CLOSURES:]
+        span_s = end - recent[0]
+        if len(recent) < _CARRIED_LEAST or span_s < _CARRIED_WINDOWS * longest_s:
+            return 0.0
+        return self.evidence.count(recent[0], end) / span_s
+
+    def _pace(self, carried: float, now: float) -> None:
+        """Put a pace in force: what got through, smoothly. It breaks no limit that let that much through."""
+        n = max(_PACE, int(carried))
+        window_s = rounded_up(n / (_PACE_PART * carried))
+        pace = Learned(n, window_s, window_s, window_s, Family.UNCERTAIN, now, clean_from=now, paced=True)
+        pace.raise_at = now + max(_FIRST_RAISE_WINDOWS * window_s, _FIRST_RAISE_S)
+        kept = [learned for learned in self.rates if not learned.paced and learned.rate_s > carried]
+        self.rates = sorted([*kept[: RATES - 1], pace], key=lambda learned: learned.window_s)
+        self._suspects.clear()
+        self.changed = True
+
     def _together(self, closures: Sequence[Closure], now: float) -> None:
         """See whether refusals that each may be chance are together one limit that is a little lower."""
         found = self._fit()
-        if found is None or not found.clean(0.2, 2) or not believable(found, closures, self.evidence.runs(closures)):
+        if found is None or not found.clean(0.2, 2) or not self._carries(found, closures):
+            return
+        if not believable(found, closures, self.evidence.runs(closures)):
             return
         binding = self.in_turn()[0]
         if found.n / found.window_s < binding.n / binding.window_s:
             self._adopt(found, now)
 
     def _repeated(self, latest: Closure, now: float) -> bool:
-        """Say whether lone refusals come too often for chance.
+        """Say whether lone refusals came more often than chance alone, while the limit was used up.
 
-        Either three that nothing refutes within a few windows, or more than a platform that works fails by itself.
+        Chance refuses any request; a limit only those sent when most of it was used, and what it refused is not
+        accepted a window later.
         """
-        horizon = 4.0 * (self.rates[-1].window_s + _STOP_S)
-        self._suspects = [at for at in self._suspects if at > now - horizon and not self._refuted(at)]
-        self._suspects.append(latest.onset.sent)
-        self._lone += 1
+        at = latest.onset.sent
         self._lone_tries += 1
-        often = self._lone >= _LONE_ENOUGH and self._lone > _CHANCE * (self.accepted - self._lone_from)
-        if self._lone >= _LONE_ENOUGH:
-            self._lone, self._lone_from = 0, self.accepted
-        return often or len(self._suspects) >= 3
+        if not any(self._used_up(learned, at) for learned in self.rates):
+            self._lone += 1.0
+            return False
+        longest = self.rates[-1]
+        unrefuted = [old for old in self._suspects if not self._refuted(old)]
+        self._lone += len(self._suspects) - len(unrefuted)
+        self._suspects = [*unrefuted[-_SUSPECTS_KEPT:], at]
+        for windows in (4.0, 20.0):
+            since = now - windows * (longest.window_s + _STOP_S)
+            suspects = sum(old > since for old in self._suspects)
+            if suspects >= _SUSPECTS and _odds(suspects, self._chance * self.evidence.count(since, now)) < _UNLIKELY:
+                self._suspects.clear()
+                return True
+        return False
+
+    def _used_up(self, learned: Learned, at: float) -> bool:
+        begin = at - learned.window_s - 2 * (self.evidence.answer_s + self.evidence.slack_s)
+        return self.evidence.used(begin, at) >= _FULL * learned.n
 
     def _refuted(self, at: float) -> bool:
         """Say whether as much as before the refusal at ``at`` was accepted within one window soon after it."""
@@ -294,6 +405,19 @@ class Tracker:
             return None
         self._credit -= cost
         return fit(self.evidence, since=since, known=known)
+
+    def _carries(self, found: Fit, closures: Sequence[Closure]) -> bool:
+        """Say whether ``found`` would let through what was accepted between the latest refusals.
+
+        What got through while the platform refused the rest is the least that its limit lets through: an estimate
+        below that is wrong, however well it explains the refusals.
+        """
+        recent = closures[-_CARRIED_CLOSURES:]
+        if not recent:
+            return True
+        begin, end = recent[0].onset.sent, recent[-1].onset.sent
+        allowed = found.n * (1.0 + (end - begin) / found.window_s)
+        return self.evidence.count(begin, end) <= _CARRIED * allowed + 1
 
     def _adopt(self, found: Fit, now: float) -> None:
         """Put what was found in force beside, or in place of, what is."""
@@ -325,7 +449,7 @@ class Tracker:
 
     def in_turn(self) -> list[Learned]:
         """Return the limits, the one that binds most first."""
-        return sorted(self.rates, key=lambda learned: learned.n / learned.window_s)
+        return sorted(self.rates, key=lambda learned: learned.rate_s)
 
     def _busy(self, learned: Learned, now: float) -> bool:
         since = now - _BUSY_WINDOWS * learned.window_s - 2 * self.evidence.slack_s
@@ -339,3 +463,12 @@ class Tracker:
         span_s = times[-1] - times[-1 - back] if len(times) > back else float("inf")
         if self.prober.accepted(now, span_s, evidence.slack_s, evidence.oldest_open):
             self.changed = True
+
+
+def _odds(seen: int, expected: float) -> float:
+    """Return how likely chance alone makes so many (Poisson)."""
+    term = below = exp(-expected)
+    for number in range(1, seen):
+        term *= expected / number
+        below += term
+    return 1.0 - below
