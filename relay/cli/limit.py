@@ -125,7 +125,8 @@ def _facts(view: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("trying", f"{learned['trying']}, one request at a time" if learned["trying"] else ""),
         ("next try", _next_try(next_try, now)),
         ("groups", f"{learned['groups']} with a limit of their own; this is the lowest" if learned["groups"] else ""),
-        ("adopt", "" if by_operator or not learned["rates"] else _adopt(view, adopted=adopted)),
+        # What is declared holds unwritten, and where there are groups it is each one's rather than the platform's rate.
+        ("adopt", _adopt(view, adopted=adopted) if learned["source"] == "learned" else ""),
     ]
 
 

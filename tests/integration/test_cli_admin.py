@@ -213,6 +213,9 @@ async def test_limits_are_shown_with_their_origin(side: AdminSide) -> None:
 
     shown = (await relay("limit", "shop-a", "--admin", side.url)).out.splitlines()
     nothing = (await relay("limit", "shop-b", "--admin", side.url)).out.splitlines()
+    stated = {**_learned(since_s=0), "source": "declared", "since": None, "confidence": 1.0}
+    side.control.facts["shop-b"] = {"learned_limit": stated}
+    declared = (await relay("limit", "shop-b", "--admin", side.url)).out
     whole = (await relay("limit", "shop-a", "--admin", side.url, "-o", "json")).json()
     line = (await relay("limit", "shop-a", "--admin", side.url, "-o", "jsonl")).out
 
@@ -230,6 +233,8 @@ async def test_limits_are_shown_with_their_origin(side: AdminSide) -> None:
     assert re.fullmatch(r"next try  a little more .* \(in 20m\)", shown[7])
     assert shown[8] == "adopt     rate: 40/min (under platforms: shop-a, then: relay reload)"
     assert nothing == ["no limit holds shop-b now", "learned  nothing: learn_limit is false"]
+    assert "declared  40/min\nbecause " in declared  # it holds without being adopted
+    assert "adopt" not in declared
     assert set(whole) == {"name", "state", "reason", "quotas", "learned_limit"}
     assert json.loads(line) == whole
 
