@@ -2,20 +2,26 @@
 
 With an endless backlog every window is used up in one go and each stretch of refusals begins after just N requests.
 Here a refusal comes when chance has it, and between two of them anything may be accepted.
+
+    python -m benchmarks.limits.trickle [PATTERN]...
+
+A pattern is matched against FAMILY/WINDOW/SIGNAL/LOAD, as in ``sliding/60s/*/1.2``.
 """
 
-import math
 import random
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from fnmatch import fnmatch
 from typing import NamedTuple
 
 from relay.core.model import Rate
+from relay.policy.evidence import Kind
 
-from benchmarks.limits.platforms import FAMILIES, SIGNALS, Platform, limit_of
+from benchmarks.limits.platforms import ANSWER_S, FAMILIES, SIGNALS, Platform, Reply, limit_of
 from benchmarks.limits.run import drive
 from benchmarks.limits.senders import Relay, Sender
 
-ANSWER_S = 0.05
 LIMITS = {10: 50, 60: 100, 300: 300}
 LOADS = (0.9, 1.05, 1.2, 3.0)
 _BEGIN = 1_000_017.0
@@ -37,7 +43,7 @@ class Trickle(NamedTuple):
 
 
 class Trickled(NamedTuple):
-    """What came of it, from the first half hour on: the part of what was possible, refusals an hour, what is believed."""
+    """What came of it after half an hour: the part of what was possible, refusals an hour, what is believed."""
 
     case: Trickle
     goodput: float
@@ -81,10 +87,10 @@ class Fed:
         self._waiting -= 1
         self._sender.sent(token, now)
 
-    def answered(self, token: int, now: float, started_at: float, reply: object) -> None:
-        """What was not accepted waits again."""
-        self._waiting += reply.kind.value != "accepted"  # type: ignore[attr-defined]
-        self._sender.answered(token, now, started_at, reply)  # type: ignore[arg-type]
+    def answered(self, token: int, now: float, started_at: float, reply: Reply) -> None:
+        """Let what was not accepted wait again."""
+        self._waiting += reply.kind is not Kind.ACCEPTED
+        self._sender.answered(token, now, started_at, reply)
 
 
 def _poisson(rng: random.Random, per_s: float, begin: float) -> Iterator[float]:
@@ -111,23 +117,26 @@ def trickle(case: Trickle, *, seed: int = 1) -> Trickled:
         case,
         min(1.0, trace.accepted_in(warm, end) / possible),
         trace.refused_in(warm, end) / (end - warm) * 3600.0,
-        learned if not math.isinf(possible) else "",
+        learned,
     )
 
 
-if __name__ == "__main__":
-    import sys
-    from concurrent.futures import ProcessPoolExecutor
-    from fnmatch import fnmatch
-
-    pats = sys.argv[1:] or ["*"]
-    chosen = [c for c in trickles() if any(fnmatch(c.name, p) for p in pats)]
+def main(patterns: Sequence[str]) -> int:
+    """Run what the patterns match, print what misses the bars and a line per load; return how many missed."""
+    chosen = [case for case in trickles() if any(fnmatch(case.name, pattern) for pattern in patterns or ["*"])]
     with ProcessPoolExecutor() as pool:
         rows = list(pool.map(trickle, chosen, chunksize=4))
-    for row in rows:
-        if not row.passes():
-            print(f"{row.case.name:45} {row.goodput:6.3f} {row.rejects_per_hour:7.1f}  {row.learned}")
+    missed = [row for row in rows if not row.passes()]
+    print(f"{'family/window/signal/load':42}{'goodput':>8}{'rej/h':>8}  learned")
+    for row in missed:
+        print(f"{row.case.name:42}{row.goodput:8.3f}{row.rejects_per_hour:8.1f}  {row.learned or '-'}")
     for load in LOADS:
-        mine = [r for r in rows if r.case.load == load]
+        mine = [row for row in rows if row.case.load == load]
         if mine:
-            print(load, sum(r.passes() for r in mine), len(mine), "worst goodput", min(r.goodput for r in mine), "rej", max(r.rejects_per_hour for r in mine))
+            passed, worst = sum(row.passes() for row in mine), min(row.goodput for row in mine)
+            print(f"load {load:g} of the limit: {passed}/{len(mine)} within the bars, worst goodput {worst:.3f}")
+    return len(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(bool(main(sys.argv[1:])))

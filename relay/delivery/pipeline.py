@@ -293,15 +293,19 @@ class Pipeline:
             if suspicion.convicted(item.seq for item in batch.items):
                 self.learning.forget_token(batch.attempt_id, batch.group)
                 return
-        self.learning.answered(
-            batch.attempt_id,
-            batch.group,
-            kind=kind_of(answer, verdict),
-            sent_at=sent_at,
-            now=now,
-            wait_s=verdict.wait_s,
-            whole=verdict.scope == "platform",
-        )
+        try:
+            self.learning.answered(
+                batch.attempt_id,
+                batch.group,
+                kind=kind_of(answer, verdict),
+                sent_at=sent_at,
+                now=now,
+                wait_s=verdict.wait_s,
+                whole=verdict.scope == "platform",
+            )
+        except Exception as error:  # noqa: BLE001 - a bug in guessing must not cost what is known: what came of the batch
+            self.learning.unlearn()
+            self._broken = error
 
     def _pace_up(self, result: AttemptResult, *, alone: bool) -> None:
         """Learn from how long the answer took how many requests may be under way; after a stop begin with one."""

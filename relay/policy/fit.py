@@ -56,10 +56,13 @@ class Fit:
         )
 
 
-def fit(evidence: Evidence, *, since: float = float("-inf"), known: Sequence[Rate] = ()) -> Fit | None:
+def fit(
+    evidence: Evidence, *, since: float = float("-inf"), known: Sequence[Rate] = (), blurred: bool = True
+) -> Fit | None:
     """Return the best fit over what was sent from ``since`` on, or None without a refusal.
 
-    Refusals that one of the ``known`` rates accounts for are left out: what remains may show another limit.
+    Refusals that one of the ``known`` rates accounts for are left out: what remains may show another limit. Not
+    ``blurred``, a window is longer than what was refused, by however little.
     """
     accepted = evidence.accepted[bisect_left(evidence.accepted, since) :]
     rejects = [reject for reject in evidence.rejects if not reject.probe and reject.sent >= since]
@@ -93,7 +96,7 @@ def fit(evidence: Evidence, *, since: float = float("-inf"), known: Sequence[Rat
     best = _bounded(best, accepted, closures, slack)
     if evidence.stride > 1:
         best = replace(best, n=best.n * evidence.stride)
-    window_s = best.high_s if best.family in _STATED else choose(best.low_s, best.high_s, slack)
+    window_s = best.high_s if best.family in _STATED else choose(best.low_s, best.high_s, slack if blurred else 0.0)
     if window_s < SHORTEST_S:
         return None
     return Fit(best, window_s, sum(good), len(closures), len(rejects), len(accepted) * evidence.stride, newest)

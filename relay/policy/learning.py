@@ -169,6 +169,10 @@ class Learning:
     def forget(self) -> None:
         """Drop everything, an operator's limit too, and begin anew."""
         self._operator, self._declared = None, ()
+        self.unlearn()
+
+    def unlearn(self) -> None:
+        """Drop what was learned, not what was declared or set."""
         self._estimators.clear()
         self._begin("")
         self.changed = self.unkept = True

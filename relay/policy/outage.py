@@ -20,6 +20,7 @@ _SMALLEST_IMPLICIT = 3  # a platform that fails half of everything looks like on
 _BUCKET_CLOSURES = 25  # a bucket lets one or two through between refusals, as anything half alive does
 _NATS = 7.5  # a chance of one in 2,000
 _ERROR = 0.005  # of requests, that no limit explains
+_SMALLEST_SEPARATE = 10  # an empty bucket lets a few through after each stop, as if that was the limit
 _TRIED = 7.0  # the logarithm of about a thousand limits that could have fitted
 _EXACT_BELOW = 20  # smaller runs must be equal
 _NEAR = 0.85  # of the count: where refused requests count too, later runs are shorter
@@ -46,7 +47,9 @@ def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> 
         return False
     if found.hypothesis.family is Family.BUCKET:
         return found.closures >= _BUCKET_CLOSURES
-    return max(coincidence(found.n, runs), separation(found)) >= _NATS
+    if coincidence(found.n, runs) >= _NATS:
+        return True
+    return found.n >= _SMALLEST_SEPARATE and separation(found) >= _NATS
 
 
 def separation(found: Fit) -> float:

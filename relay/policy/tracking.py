@@ -64,6 +64,8 @@ class Tracker:
         self.evidence = Evidence()
         self.rates: list[Learned] = []
         self.prober = Prober()
+        self._found_last: Rate | None = None
+        self._found_again = False
         self._closed_at: float | None = None  # when the refusal that began the present closure was seen
         self._fit_from = 0  # closures to be seen before the next try to learn
         self.closures = 0
@@ -316,7 +318,7 @@ class Tracker:
         for learned in busy or self.rates[-1:]:
             soon = now - learned.shrunk_at < _SHRINK_AGAIN * (learned.window_s + _STOP_S)
             shrinks = learned.shrinks + 1 if soon else 1
-            part = _SHRINK * min(2.0 ** (shrinks - 2), 4.0) if shrinks > 2 else _SHRINK
+            part = _SHRINK * 2.0 ** min(max(shrinks - 2, 0), 2)
             n = max(1, min(learned.n - 1, int(learned.n * (1.0 - part))))
             learned.clean_from = now
             if n < _FLOOR * carried * learned.window_s:
@@ -404,7 +406,7 @@ class Tracker:
         if cost > self._credit:
             return None
         self._credit -= cost
-        return fit(self.evidence, since=since, known=known)
+        return fit(self.evidence, since=since, known=known, blurred=not self._found_again)
 
     def _carries(self, found: Fit, closures: Sequence[Closure]) -> bool:
         """Say whether ``found`` would let through what was accepted between the latest refusals.
@@ -432,6 +434,8 @@ class Tracker:
             onsets=found.onsets,
             clean_from=now,
         )
+        self._found_again = fresh.rate() == self._found_last  # it was refused all the same
+        self._found_last = fresh.rate()
         fresh.raise_at = now + max(_FIRST_RAISE_WINDOWS * fresh.window_s, _FIRST_RAISE_S)
         kept = []
         for learned in self.rates:

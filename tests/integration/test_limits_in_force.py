@@ -8,7 +8,7 @@ import pytest
 from relay.core.errors import StoreFailed
 from relay.core.model import PlatformRules, Quota, Rate, StoreRules
 from relay.delivery.limits import Limits
-from relay.policy.learning import LearnTerms, Mode
+from relay.policy.learning import Learning, LearnTerms, Mode
 from tests.integration.test_pipeline import TERMS, Rig
 
 SINGLES = replace(TERMS, max_items=1, concurrency=1)
@@ -126,6 +126,26 @@ async def test_an_unreadable_estimate_is_reported_and_learned_anew(rig: Rig) -> 
     await rig.post(1)
     await rig.settled(1)
     assert b'"limit_not_kept"' in rig.log.getvalue()
+
+
+async def test_a_bug_in_the_estimator_costs_no_delivery(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reported as the bug it is; the callback is delivered once, and an operator's limit stays."""
+    await rig.start(SINGLES)
+    await rig.registry.limit("shop-a", [Rate(100, 60.0)], until=None, reason="")
+
+    def broken(*arguments: object, **words: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Learning, "answered", broken)
+    await rig.post(1)
+    assert (await rig.settled(1))["delivered"] == 1
+    assert len(rig.platform.requests) == 1
+
+    async def is_reported() -> bool:
+        return b'"pipeline_failed"' in rig.log.getvalue()
+
+    await until(is_reported)
+    assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "operator"
 
 
 async def test_without_learning_there_is_nothing_to_show(rig: Rig) -> None:

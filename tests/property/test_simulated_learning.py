@@ -33,13 +33,13 @@ def test_an_unannounced_limit_is_found_and_used(kind: str, over: str) -> None:
 
 def test_what_was_found_paces_as_what_was_written() -> None:
     """50 a second into 100/min nobody announced: once it is known, callbacks wait as long as if it was configured."""
-    planned = scenario("batch: {max_items: 100}", rate="50/s", minutes=30, limit=["100/min"], over="429")
+    planned = scenario("batch: {max_items: 100}", rate="50/s", minutes=12, limit=["100/min"], over="429")
     record, ended, found = ran(planned)
 
     assert ended.totals["delivered"] == found.accepted
     assert found.found[-1].rates == ("100/min",)
     learned_s = found.found[-1].at_s
-    late = list(record.delays)[-int(50 * 60 * 15) :]  # the last 15 minutes
+    late = list(record.delays)[-50 * 60 * 5 :]  # the last 5 minutes
     assert learned_s < 5 * 60
     assert sorted(late)[int(len(late) * 0.99)] <= 0.75
 
@@ -56,7 +56,7 @@ def test_what_is_not_enforced_changes_nothing(learn: str) -> None:
     assert [each.enforced for each in runs[learn][1].found] == ([False] if learn == "observe" else [])
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     "trouble",
     [
@@ -71,14 +71,16 @@ def test_what_is_not_enforced_changes_nothing(learn: str) -> None:
 )
 def test_trouble_is_not_taken_for_a_limit(trouble: dict[str, object], seed: int) -> None:
     """Outages, a platform half alive, refused content: nothing is learned, by breaker and suspicion all the same."""
-    planned = scenario(f"{SINGLES}, timeout: 5s", rate="3/s", minutes=30, seed=seed, **trouble)  # type: ignore[arg-type]
+    platform = "batch: {max_items: 1}, expires: 30m, timeout: 5s"
+    planned = scenario(platform, rate="2/s", minutes=25, seed=seed, **trouble)  # type: ignore[arg-type]
     _, _, found = ran(planned)
     assert list(found.found) == []
 
 
 def test_a_storm_opens_the_breaker_and_teaches_no_limit() -> None:
     """Everything is rejected (a revoked app): the breaker opens, the backlog is kept, no limit is believed."""
-    planned = scenario(f"{SINGLES}, breaker: {{open_after: 5, probe_every: 30s}}", rate="3/s", minutes=10, fault=["400:1"])
+    platform = f"{SINGLES}, breaker: {{open_after: 5, probe_every: 30s}}"
+    planned = scenario(platform, rate="3/s", minutes=10, fault=["400:1"])
     _, ended, found = ran(planned)
     assert list(found.found) == []
     assert found.dead <= 5
