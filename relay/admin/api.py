@@ -77,6 +77,7 @@ class AdminApi:
             clock=ledger.clock,
             blocks_on_dead=lambda platform: setting(config.effective(), platform, "on_dead") == "block",
         )
+        self.describe = callbacks.describe
         operations = OperationRoutes(
             operations=ledger, platforms=platforms, audit=audit, clock=ledger.clock, started=operation_started
         )

@@ -67,15 +67,24 @@ class CallbackRoutes:
         found = await self._callbacks.callback(call.params["id"], payload=wants_payload)
         if found is None:
             raise unknown_callback(call.params["id"])
-        view = callback_view(found)
-        if view["state"] == State.PENDING.word:
-            view["waiting"] = with_instants(await self._waiting(found))
+        view = await self._described(found)
         if wants_payload:
             reveal = call.who.may(Permission.REVEAL)
             await self._audit.record(call.who, "payload.reveal" if reveal else "payload.view_masked", call.params["id"])
             shown = revealed(found["payload"] or b"") if reveal else masked(found["payload"] or b"")
             view |= {"payload": shown.payload, "payload_form": shown.form, "payload_bytes": shown.payload_bytes}
         return json_answer(view)
+
+    async def describe(self, callback_id: str) -> dict[str, Any] | None:
+        """Return one callback as answers carry it, with why it waits, without its payload; None when there is none."""
+        found = await self._callbacks.callback(callback_id)
+        return None if found is None else await self._described(found)
+
+    async def _described(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        view = callback_view(found)
+        if view["state"] == State.PENDING.word:
+            view["waiting"] = with_instants(await self._waiting(found))
+        return view
 
     async def _waiting(self, found: Mapping[str, Any]) -> dict[str, Any]:
         platform, now = found["platform"], self._clock.now()

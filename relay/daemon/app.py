@@ -134,6 +134,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
                 drop_ins=drop_ins(config, live.directory),
                 inbox=store,
                 ledger=store,
+                describe=api.describe,
                 events=events,
                 duration=parse_duration,
                 expiring=lambda seconds: expiry.nudge(store.clock.now() + seconds),

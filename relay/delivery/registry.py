@@ -80,6 +80,7 @@ class Registry:
                 self._run(each, kept.get(name, {}))
             else:
                 self._run(each, before.pipeline.gate.dump(), learning=_carried_over(before.pipeline, each))
+        self._running = {name: self._running[name] for name in wanted}  # in the file's order, as operators know it
 
     async def stop(self, within_s: float) -> int:
         """Stop claiming, let requests under way finish within the bound; return how many were cut off."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from relay.ingest.admission import Admission
-from relay.ingest.handlers import DropIn, Handlers
+from relay.ingest.handlers import Describe, DropIn, Handlers
 from relay.ingest.posts import Directory
 from relay.store.base import Inbox, Ledger
 from relay.telemetry.events import Events
@@ -45,11 +45,12 @@ class IngestServer(WebServer):
         drop_ins: Sequence[DropIn] = (),
         inbox: Inbox,
         ledger: Ledger,
+        describe: Describe,
         events: Events,
         duration: Callable[[str], float],
         expiring: Callable[[float], None],
     ) -> None:
-        """Wire it; ``duration`` reads ``30m`` as seconds and raises ``ValueError``.
+        """Wire it; ``describe`` tells all about a callback but its payload, ``duration`` reads ``30m`` as seconds and raises ``ValueError``.
 
         ``expiring`` is told, after a commit, in how many seconds the first of its callbacks expires.
         """
@@ -59,7 +60,7 @@ class IngestServer(WebServer):
             bearer=Bearer(settings.token),
             directory=directory,
             admission=self._admission,
-            ledger=ledger,
+            describe=describe,
             events=events,
             decode=decode,
             duration=duration,

@@ -139,7 +139,7 @@ class Estimator:
         }
         evidence["sentence"] = (
             f"refused {binding.onsets} times after {binding.n} requests; a window of {binding.low_s:.3g} s was "
-            f"refused, one of {binding.window_s:g} s holds; {clean} windows without a refusal since"
+            f"refused, one of {binding.window_s:g} s holds; {_counted(clean, 'window')} without a refusal since"
         )
         score = confidence(binding.onsets, binding.family, binding.settled, clean)
         return Estimate(rates, binding.family, score, evidence, binding.since, source)
@@ -148,7 +148,9 @@ class Estimator:
         if not self._tracker.refused:
             return "nothing was refused"
         stretches = self._tracker.closures
-        return f"refused in {stretches} stretches that no limit explains: an outage, or too little seen so far"
+        return (
+            f"refused in {_counted(stretches, 'stretch')} that no limit explains: an outage, or too little seen so far"
+        )
 
     # persistence
 
@@ -182,6 +184,11 @@ def floored(rate: Rate, floor: Rate | None) -> Rate:
     """Return ``rate``, or what ``floor`` (None: one request) comes to in its window where that is more."""
     least = 1 if floor is None else -(-floor.limit * rate.window_s // floor.window_s)
     return rate if rate.limit >= least else Rate(int(least), rate.window_s)
+
+
+def _counted(count: int, noun: str) -> str:
+    plural = "es" if noun.endswith("ch") else "s"
+    return f"{count} {noun}{'' if count == 1 else plural}"
 
 
 def _listed(rates: Sequence[Rate]) -> str:

@@ -47,6 +47,7 @@ async def test_an_operators_limit_holds_over_a_kill_until_it_is_forgotten(tmp_pa
         await _limit(run, rate="10/s", reason="their support said so")
         await _post(run, 60)
         await until(lambda: _delivered(run, 20), timeout_s=20, what="20 delivered")
+        told = await run._json(f"{run.ingest}/v1/callbacks/{run.posted[-1].id}")
         await run.kill()
         await run.restart()
         kept = (await _view(run))["learned_limit"]
@@ -57,6 +58,11 @@ async def test_an_operators_limit_holds_over_a_kill_until_it_is_forgotten(tmp_pa
         await run.drained(timeout_s=30)
         free = await run.stats()
 
+        # also whoever posted it is told why it waits
+        assert (told["state"], told["waiting"]["for"], told["waiting"]["limit"]["source"]) == (
+            "pending", "limit", "operator"
+        )  # fmt: skip
+        assert told["waiting"]["until"] is not None
         assert (kept["source"], kept["reason"], kept["rates"][0]["text"]) == (
             "operator",
             "their support said so",
