@@ -50,9 +50,10 @@ class IngestServer(WebServer):
         duration: Callable[[str], float],
         expiring: Callable[[float], None],
     ) -> None:
-        """Wire it; ``describe`` tells all about a callback but its payload, ``duration`` reads ``30m`` as seconds and raises ``ValueError``.
+        """Wire it; ``duration`` reads ``30m`` as seconds and raises ``ValueError``.
 
-        ``expiring`` is told, after a commit, in how many seconds the first of its callbacks expires.
+        ``describe`` tells all about a callback but its payload; ``expiring`` is told, after a commit, in how many
+        seconds the first of its callbacks expires.
         """
         super().__init__(name=LISTENER, listen=settings.listen, ping=ledger.ping, events=events)
         self._admission = Admission(inbox=inbox, max_bytes=settings.max_waiting_bytes)
