@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [case for case in cases(quick=options.quick) if any(fnmatch(case.name, pattern) for pattern in patterns)]
     print("modelled, not measured: virtual time, an endless backlog, 4 requests under way, answers in 50 ms")
     print(
-        "goodput: part of N/(W + answer); of four fifths of it (shared); of what the relay carries that knows the limit,"
+        "goodput: part of N/(W + answer); shared: of four fifths of it; failures: of what the relay carries that knows"
     )
-    print("which the stops after failures bound (failures)")
+    print("the limit, because each failure that looks like one stops it for a second or two")
     print("rej/h: after 3 windows or 5 minutes; early: between the first two windows and then\n")
     missed = 0
     with ProcessPoolExecutor() as pool:

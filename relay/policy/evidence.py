@@ -190,6 +190,12 @@ class Evidence:
             found.append(self._closure(run))
         return found
 
+    @staticmethod
+    def lasting(closures: Sequence[Closure]) -> Sequence[Closure]:
+        """Return the closures without those that may be chance, if there are enough others to speak of a limit."""
+        lasting = [closure for closure in closures if not closure.lone]
+        return lasting if len(lasting) > 1 else closures
+
     def _closure(self, run: Sequence[Reject]) -> Closure:
         return Closure(run[0], run[-1], self._reopened(self.accepted, run[-1], self.slack_s), len(run))
 

@@ -33,7 +33,10 @@ _ORDER = list(Family)
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The best hypothesis, in requests; ``onsets`` is how many closures begin where it says they must."""
+    """The best hypothesis, in requests; ``onsets`` is how many closures begin where it says they must.
+
+    Closures of a single refusal are left out where there are others: chance makes them too.
+    """
 
     hypothesis: Hypothesis
     window_s: float
@@ -41,6 +44,7 @@ class Fit:
     closures: int
     rejects: int
     accepted: int
+    unexplained: int  # of the rejects
     newest: bool  # explains the latest closure
 
     @property
@@ -50,16 +54,20 @@ class Fit:
 
     def clean(self, unexplained: float, contradicted: int) -> bool:
         """Say whether it leaves at most this part of the rejects and so many accepted sends unexplained."""
-        return (
-            len(self.hypothesis.unexplained) <= unexplained * self.rejects
-            and self.hypothesis.contradicted <= contradicted
-        )
+        return self.unexplained <= unexplained * self.rejects and self.hypothesis.contradicted <= contradicted
 
 
 def fit(
-    evidence: Evidence, *, since: float = float("-inf"), known: Sequence[Rate] = (), blurred: bool = True
+    evidence: Evidence,
+    *,
+    since: float = float("-inf"),
+    known: Sequence[Rate] = (),
+    noisy: bool = False,
+    blurred: bool = True,
 ) -> Fit | None:
     """Return the best fit over what was sent from ``since`` on, or None without a refusal.
+
+    Where requests are refused by chance (``noisy``), closures of one refusal are not held against it.
 
     Refusals that one of the ``known`` rates accounts for are left out: what remains may show another limit. Not
     ``blurred``, a window is longer than what was refused, by however little.
@@ -90,16 +98,22 @@ def fit(
     if len(closures) - len(lone) < 2:
         lone = set()  # refusals come one by one here: they are all there is
     best = min(found, key=lambda hypothesis: _cost(hypothesis, lone))
-    onset_at = [places[(closure.onset.sent, closure.onset.seen)] for closure in closures]
+    if not noisy or best.family is Family.BUCKET:  # which refuses one by one
+        lone = set()
+    onset_at = [
+        place for closure in closures if (place := places[(closure.onset.sent, closure.onset.seen)]) not in lone
+    ]
     good = [index not in best.unexplained for index in onset_at]
-    newest = not any(index in best.unexplained for index in range(onset_at[-1], len(rejects)))
+    newest = not any(index in best.unexplained for index in range(onset_at[-1], len(rejects)) if index not in lone)
+    unexplained = len(best.unexplained - lone)
     best = _bounded(best, accepted, closures, slack)
     if evidence.stride > 1:
         best = replace(best, n=best.n * evidence.stride)
     window_s = best.high_s if best.family in _STATED else choose(best.low_s, best.high_s, slack if blurred else 0.0)
     if window_s < SHORTEST_S:
         return None
-    return Fit(best, window_s, sum(good), len(closures), len(rejects), len(accepted) * evidence.stride, newest)
+    total = len(accepted) * evidence.stride
+    return Fit(best, window_s, sum(good), len(good), len(rejects) - len(lone), total, unexplained, newest)
 
 
 def _cost(hypothesis: Hypothesis, lone: Set[int]) -> tuple[float, int]:

@@ -23,11 +23,14 @@ _HITS_HIGHER = 2  # windows that a higher count must hold
 _HITS_BUCKET = 4  # a token bucket forgives one or two
 _DOUBT_S = 30.0
 _DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
-_FAR = 1.25
+_FAR, _FAR_BUCKET = 1.25, 2.5  # a bucket tells late, so more of the raise is wrong
+_ASKED = (0.6, 0.7, 0.8)  # of the window: what is tried now and then of one that is believed
 _COMMON_ENOUGH = 0.95  # a window people write is believed when one of 0.95 of it was refused
 _MISSES = 2  # refusals of a probe that are too many
-_SOON = 8.0  # so many times within the window, an accepted request refutes a refusal
+_AGAIN_S = 4.0  # after a refusal, another one that soon is no chance
+_SOON = 5.0  # so many times within the window, an accepted request refutes a refusal
 _PER_HOUR = 3  # failed probes, once learned; the bar is five refusals
+_PER_HOUR_NOISY = 6
 _PER_HOUR_BACK = 8
 _PER_HOUR_LEARNING = 10
 _LEARNING_WINDOWS = 6.0
@@ -57,6 +60,9 @@ class Learned:
     before: int = 0  # n before the latest raises
     raised_at: float = float("-inf")
     doubts: int = 0  # lone refusals since
+    regrets: int = 0  # shrinks since a raise held
+    asked: int = 0  # how often a shorter window was tried although this one is believed
+    asks_window: bool = False  # the next step is a shorter window, although this one is believed
     paced: bool = False  # no limit was found, only what gets through
 
     @property
@@ -82,6 +88,7 @@ class Learned:
         self.raise_every_s = min(max(every * 2.0, first), max(_RAISE_CAP_S, first)) if failed else first
         self.raise_at = now + self.raise_every_s
         self.step, self.narrowing, self.doubted = 1, False, False
+        self.asks_window = failed and not self.asks_window and self.family is not Family.BUCKET and not self.paced
 
     def doubtful(self, now: float) -> bool:
         """Say whether the count was raised so lately that a refusal is held against it."""
@@ -91,7 +98,9 @@ class Learned:
         """Undo raises that a refusal followed soon; say whether there was one."""
         if not self.doubtful(now):
             return False
-        if self.n > _FAR * self.before:  # far above: some of it is true, so half of the way back
+        if (
+            self.n > (_FAR_BUCKET if self.family is Family.BUCKET else _FAR) * self.before
+        ):  # far above: some of it is true, so half of the way back
             self.n = int(sqrt(self.n * self.before))
             self.raised_at, self.doubts = now, 0
             self.step, self.narrowing, self.doubted = max(1, self.n // 32), False, False
@@ -175,7 +184,7 @@ class Probe:
         if self.of.family is Family.BUCKET:
             return False  # a bucket has room for a request or two again
         span_s = self.of.window_s - self.rate.window_s if self.shorter else self.of.window_s
-        return (now - self.missed_at) * _SOON <= span_s and self.forgiven <= (self.hits_before + self.hits) // 3
+        return (now - self.missed_at) * _SOON <= span_s and self.forgiven <= self.hits_before + self.hits
 
 
 @dataclass(slots=True)
@@ -185,8 +194,11 @@ class Prober:
     probe: Probe | None = None
     failures: deque[float] = field(default_factory=lambda: deque(maxlen=16))
 
-    def begin(self, rates: list[Learned], now: float, busy: Callable[[Learned], bool]) -> bool:
-        """Begin a probe if one is due; say whether the rates in force changed."""
+    def begin(self, rates: list[Learned], now: float, busy: Callable[[Learned], bool], *, noisy: bool) -> bool:
+        """Begin a probe if one is due; say whether the rates in force changed.
+
+        Where requests are refused by chance (``noisy``) more probes fail by chance too, and more are allowed.
+        """
         if self.probe is not None:
             return False
         for learned in rates:
@@ -195,13 +207,16 @@ class Prober:
                 continue
             learning = now - learned.since < _LEARNING_WINDOWS * max(learned.window_s, 60.0)
             recent = sum(at > now - _HOUR_S for at in self.failures)
-            allowed = _PER_HOUR_LEARNING if learning else _PER_HOUR
+            allowed = _PER_HOUR_LEARNING if learning else _PER_HOUR_NOISY if noisy else _PER_HOUR
             if learned.n < learned.peak:  # not beyond what was in use: on the way back after too much was taken off
                 allowed = _PER_HOUR_BACK
             if recent >= allowed:
                 continue
             if not learned.settled:
                 rate = Rate(learned.n, _shorter(learned))
+            elif now >= learned.raise_at and learned.asks_window and learned.window_s > 2 * SHORTEST_S:
+                part = _ASKED[learned.asked % len(_ASKED)]
+                rate = Rate(learned.n, rounded_up(choose(part * learned.window_s, (part + 0.15) * learned.window_s)))
             elif now >= learned.raise_at:
                 step = min(max(learned.step, (learned.peak - learned.n + 1) // 2), learned.n)
                 rate = Rate(learned.n + step, learned.window_s)
@@ -223,17 +238,19 @@ class Prober:
             if probe.forgives(now):
                 probe.misses, probe.forgiven, probe.missed_at = probe.misses - 1, probe.forgiven + 1, float("-inf")
                 probe.hits += probe.hits_before
-            if now - probe.hit_at >= learned.window_s:
+            if now - probe.hit_at >= probe.rate.window_s:
                 probe.hit_at = now
                 probe.hits += 1
         if probe.hits >= probe.needed and oldest_open > probe.hit_at:
             self.probe = None
             learned.clean_from = now
             if probe.shorter:
+                if learned.low_s >= probe.rate.window_s:  # what was refused before was chance, or has changed
+                    learned.low_s = probe.rate.window_s / 2
                 learned.window_s = learned.high_s = probe.rate.window_s
-                learned.low_s = min(learned.low_s, learned.window_s)
             else:
                 if not learned.doubtful(now):
+                    learned.regrets = learned.regrets if learned.n < learned.before else 0
                     learned.before = learned.n
                 learned.n, learned.raised_at, learned.doubts = probe.rate.limit, now, 0
                 learned.doubted = False
@@ -256,7 +273,7 @@ class Prober:
         assert probe is not None
         if sent <= probe.missed_at:  # under way together with the one that was refused
             return False
-        again = last_accepted <= probe.missed_at
+        again = last_accepted <= probe.missed_at or sent - probe.missed_at < _AGAIN_S
         probe.misses += 1
         probe.missed_at, probe.hits_before, probe.hits = now, probe.hits, 0
         if noisy and not again and probe.misses < _MISSES:
@@ -264,7 +281,10 @@ class Prober:
         self.probe = None
         self.failures.append(now)
         probe.of.clean_from = now
-        if probe.shorter:
+        if probe.shorter and probe.of.settled:
+            probe.of.asked += 1
+            probe.of.plan_raise(now, failed=True)
+        elif probe.shorter:
             probe.of.low_s = max(probe.of.low_s, probe.rate.window_s)
         elif not noisy and not probe.of.doubted:  # one refusal may be chance: the same again before it counts
             probe.of.doubted = True

@@ -7,6 +7,7 @@ between closures the prober asks for a little more.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from functools import partial
 from math import exp
 from operator import sub
 
@@ -38,7 +39,7 @@ _FULL = 0.9  # of the limit: the use at which a refusal may be due to it
 _SUSPECTS = 3
 _SUSPECTS_KEPT = 32
 _UNLIKELY = 0.002
-_NOISY = 2.5  # requests in the latest few thousand
+_NOISY = 1.5  # requests in the latest few thousand
 _PRIOR = (0.2, 300)  # refusals by chance, of so many requests, before any were seen
 _LONE_KEPT = 6000  # requests
 _BEYOND_ODDS = 0.05
@@ -109,7 +110,7 @@ class Tracker:
                 self._on_probed(now)
             elif now >= self._check_at and self._closed_at is None:
                 self._check_at = now + min(self.rates[0].window_s / 4, 60.0)
-                if self.prober.begin(self.in_turn(), now, lambda learned: self._busy(learned, now)):
+                if self.prober.begin(self.in_turn(), now, partial(self._busy, now=now), noisy=self._noisy):
                     self.changed = True
 
     def forget(self) -> None:
@@ -157,8 +158,8 @@ class Tracker:
         probe = self.prober.probe
         if probe is None or sent < probe.since:
             return False
-        if not self._noisy or (probe.misses and self.evidence.last_accepted <= probe.missed_at):
-            return True
+        if not self._noisy or sent - probe.missed_at < max(_STOP_S, probe.rate.window_s / 4):
+            return True  # where refused requests count, the next is refused although little was used
         return self.evidence.used(sent - probe.of.window_s, sent) >= probe.of.n
 
     def _learn_if_due(self, now: float) -> None:
@@ -190,7 +191,7 @@ class Tracker:
         closures = self.evidence.closures()
         if closures and not any(self._explains(learned, closures[-1].onset.sent) for learned in self.rates):
             found = self._fit()
-            if found is not None and found.newest and believable(found, closures, self.evidence.runs(closures)):
+            if found is not None and found.newest and self._believable(found, closures):
                 self.rates.clear()
                 self._adopt(found, now)
 
@@ -215,7 +216,7 @@ class Tracker:
             ):
                 continue  # what went through before there was a limit makes the bucket look larger than it is
             recent = [closure for closure in closures if closure.onset.sent >= since]
-            if found is not None and believable(found, recent, evidence.runs(recent)) and self._carries(found, recent):
+            if found is not None and self._believable(found, recent) and self._carries(found, recent):
                 if since > float("-inf"):
                     evidence.forget_before(since)
                 self._adopt(found, now)
@@ -261,7 +262,7 @@ class Tracker:
             # what opened again within the window has no longer one, unless everything says so
             and (found.window_s <= longest_s or found.clean(0.05, 1))
             and found.onsets * 2 > found.closures
-            and believable(found, closures, evidence.runs(closures))
+            and self._believable(found, closures)
             and (len(self.rates) == 1 or found.clean(0.05, 1))
             and self._carries(found, closures)
         ):
@@ -326,7 +327,9 @@ class Tracker:
                 return
             learned.shrinks, learned.peak, learned.n, learned.shrunk_at = shrinks, max(learned.peak, learned.n), n, now
             learned.plan_raise(now, failed=False)
-            learned.raise_at = now + max(_RAISE_AFTER_SHRINK_S, 5.0 * learned.window_s)  # it may have been chance
+            soon_s = max(_RAISE_AFTER_SHRINK_S, 5.0 * learned.window_s)  # it may have been chance
+            learned.raise_at = now + min(soon_s * 2.0 ** min(learned.regrets, 8), learned.raise_every_s)
+            learned.regrets += 1
             self.changed = True
 
     def _carried(self, closures: Sequence[Closure]) -> float:
@@ -356,7 +359,7 @@ class Tracker:
         found = self._fit()
         if found is None or not found.clean(0.2, 2) or not self._carries(found, closures):
             return
-        if not believable(found, closures, self.evidence.runs(closures)):
+        if not self._believable(found, closures):
             return
         binding = self.in_turn()[0]
         if found.n / found.window_s < binding.n / binding.window_s:
@@ -374,7 +377,7 @@ class Tracker:
             self._lone += 1.0
             return False
         longest = self.rates[-1]
-        unrefuted = [old for old in self._suspects if not self._refuted(old)]
+        unrefuted = [old for old in self._suspects if not self._noisy or not self._refuted(old)]
         self._lone += len(self._suspects) - len(unrefuted)
         self._suspects = [*unrefuted[-_SUSPECTS_KEPT:], at]
         for windows in (4.0, 20.0):
@@ -406,7 +409,12 @@ class Tracker:
         if cost > self._credit:
             return None
         self._credit -= cost
-        return fit(self.evidence, since=since, known=known, blurred=not self._found_again)
+        return fit(self.evidence, since=since, known=known, noisy=self._noisy, blurred=not self._found_again)
+
+    def _believable(self, found: Fit, closures: Sequence[Closure]) -> bool:
+        if self._noisy and found.hypothesis.family is not Family.BUCKET:
+            closures = self.evidence.lasting(closures)
+        return believable(found, closures, self.evidence.runs(closures))
 
     def _carries(self, found: Fit, closures: Sequence[Closure]) -> bool:
         """Say whether ``found`` would let through what was accepted between the latest refusals.
