@@ -24,6 +24,8 @@ _NATS_PER_ERROR = 2.5  # one in twelve: a few per cent of requests fail by chanc
 _NATS_FORGIVEN = 1.5  # of these for a lone refusal, which chance makes too
 _FINEST, _COARSEST = 0.003, 2.0
 _BUCKET_NATS = 1.0
+_UNHINTED_NATS = 1.0  # many hints are a fixed number that says little
+_HINT_ROUNDED_S = 1.5  # hints are whole seconds, rounded up
 _UNUSUAL_NATS = 1.5  # a window nobody writes
 _STATED = (Family.FIXED, Family.FIRST_REQUEST)  # judged for one window and no other
 _MORE = 3  # requests: what overtakes others on the way
@@ -97,7 +99,7 @@ def fit(
     lone = {places[(closure.onset.sent, closure.onset.seen)] for closure in closures if closure.lone}
     if len(closures) - len(lone) < 2:
         lone = set()  # refusals come one by one here: they are all there is
-    best = min(found, key=lambda hypothesis: _cost(hypothesis, lone))
+    best = min(found, key=lambda each: _cost(each, lone, _unhinted(each, accepted, closures, slack)))
     if not noisy or best.family is Family.BUCKET:  # which refuses one by one
         lone = set()
     onset_at = [
@@ -116,7 +118,7 @@ def fit(
     return Fit(best, window_s, sum(good), len(good), len(rejects) - len(lone), total, unexplained, newest)
 
 
-def _cost(hypothesis: Hypothesis, lone: Set[int]) -> tuple[float, int]:
+def _cost(hypothesis: Hypothesis, lone: Set[int], unhinted: int) -> tuple[float, int]:
     """Return how unlikely it is, in nats: errors, and how finely the window had to be chosen to have so few.
 
     A hypothesis that holds for any window between 1 s and 6 s was likely to fit if true; one that holds between 7.00 s
@@ -129,9 +131,24 @@ def _cost(hypothesis: Hypothesis, lone: Set[int]) -> tuple[float, int]:
         - log(min(max(width, _FINEST), _COARSEST))
     )
     cost -= 0.5 * log(hypothesis.n / max(hypothesis.low_s, 1e-3))
+    cost += _UNHINTED_NATS * unhinted
     if hypothesis.family in _STATED and not is_common(hypothesis.high_s):
         cost += _UNUSUAL_NATS
     return cost + (_BUCKET_NATS if hypothesis.family is Family.BUCKET else 0.0), _ORDER.index(hypothesis.family)
+
+
+def _unhinted(hypothesis: Hypothesis, accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> int:
+    """Count the latest closures whose hint asked for clearly longer than a sliding window of that length would."""
+    if hypothesis.family in _STATED or hypothesis.family is Family.BUCKET:
+        return 0
+    found = 0
+    for closure in closures[-_RUNS:]:
+        known = bisect_right(accepted, closure.last.sent + slack)
+        if closure.last.wait_s and known >= hypothesis.n:
+            window_s = choose(hypothesis.low_s, hypothesis.high_s, slack)
+            opens_at = accepted[known - hypothesis.n] + window_s
+            found += closure.last.seen + closure.last.wait_s > opens_at + _HINT_ROUNDED_S + 2.0 * slack
+    return found
 
 
 def _possible(hypothesis: Hypothesis, accepted: Sequence[float], slack: float) -> bool:
@@ -157,7 +174,7 @@ def _hypotheses(
         counting = sliding(accepted, arrivals, sent, n, slack)
         if counting is not None:
             yield counting
-        if simple.errors:
+        if simple.errors or _unhinted(simple, accepted, closures, slack):
             for window_s in windows:
                 yield fixed(accepted, sent, n, window_s, None, slack)
                 if bounds:
