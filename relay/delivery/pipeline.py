@@ -35,12 +35,13 @@ from typing import Any
 
 from relay.core.clock import Clock
 from relay.core.errors import StoreError
-from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, State, Verdict, WaitUntil, Wish
+from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, Verdict, WaitUntil, Wish
 from relay.delivery.auth import Authoriser, NoToken
 from relay.delivery.limits import Limits
 from relay.delivery.outgoing import asks_back, prepare, read
 from relay.delivery.sender import Request, Sender
 from relay.delivery.signals import kind_of
+from relay.delivery.telling import tell_limit, tell_settled
 from relay.delivery.terms import Terms
 from relay.delivery.wakeup import Wakeup
 from relay.policy.batching import scattered, turn_of
@@ -59,7 +60,7 @@ from relay.wire.stamp import ClockOffset
 
 _GATE_LAG_S = 30.0  # last_accepted_at alone is written this often at most
 _KNOWS_US = frozenset((Outcome.OK, Outcome.DUPLICATE, Outcome.THROTTLED))  # who does not states others' limits
-_TIMED = frozenset((Outcome.OK, Outcome.DUPLICATE))
+_DONE = frozenset((Outcome.OK, Outcome.DUPLICATE))
 _FAILED = frozenset((Outcome.RETRY, Outcome.DOWN))
 _SETTLE_AGAIN_S = 0.5  # between tries to commit a settle while the store is down
 
@@ -201,16 +202,7 @@ class Pipeline:
             await self._sleep(WaitUntil(self._clock.now() + _SETTLE_AGAIN_S, "store"))
             return False
         for news in self.learning.news(now):
-            self._events.limit_learned(
-                platform=self.terms.platform,
-                group=news.group,
-                source=news.source,
-                rates=[str(rate) for rate in news.rates],
-                enforced=self.learning.enforces,
-                confidence=news.confidence,
-                evidence=news.sentence,
-                adopt=news.yaml,
-            )
+            tell_limit(self._events, self.terms.platform, news, enforced=self.learning.enforces)
         return True
 
     async def _sleep(self, wait: WaitUntil) -> None:
@@ -253,7 +245,9 @@ class Pipeline:
         self._pace_up(result, alone=alone)
         self._wakeup.wake()  # a gate that closed or opened is news before the commit
         await self._settle(settlement)
-        self._tell(batch, settlement, was_open=was_open)
+        if result.outcome not in _DONE:
+            self.last_error = result.reason
+        tell_settled(self._events, batch, settlement, gate=self.gate, was_open=was_open)
 
     async def _attempt(self, batch: Batch, started_at: float) -> tuple[Verdict, AttemptResult, bool]:
         """Send the batch once; also return whether it was refused for a token that has been renewed since."""
@@ -281,7 +275,7 @@ class Pipeline:
         renewed = False
         if verdict.outcome is Outcome.AUTH:
             renewed = await self._authoriser.renewed(draft.token, sent_at=sent_at)
-        elif verdict.outcome in (Outcome.OK, Outcome.DUPLICATE):
+        elif verdict.outcome in _DONE:
             self._authoriser.accepted()
         result = _result(verdict, sent_at, ended_at, answer)
         return verdict, replace(result, raw_bytes=raw_bytes, wire_bytes=len(request.body)), renewed
@@ -309,7 +303,7 @@ class Pipeline:
 
     def _pace_up(self, result: AttemptResult, *, alone: bool) -> None:
         """Learn from how long the answer took how many requests may be under way; after a stop begin with one."""
-        if result.outcome in _TIMED or result.outcome in _FAILED:
+        if result.outcome in _DONE or result.outcome in _FAILED:
             failed = result.outcome in _FAILED
             self.concurrency.answered(result.duration_s, in_flight=self.in_flight, failed=failed)
         if alone and not self.gate.single_file:
@@ -356,48 +350,6 @@ class Pipeline:
         self._gate_kept = gate
         gate = {**gate, "learned": self.learning.dump()}
         return replace(settlement, gate={**gate, "groups": groups} if groups else gate)
-
-    def _tell(self, batch: Batch, settlement: Settlement, *, was_open: bool) -> None:
-        platform, result, events = self.terms.platform, settlement.result, self._events
-        if result.outcome not in (Outcome.OK, Outcome.DUPLICATE):
-            self.last_error = result.reason
-        if result.outcome is not Outcome.UNSENT:
-            events.attempt(
-                platform=platform,
-                batch=batch.id,
-                attempt=batch.attempt,
-                outcome=result.outcome,
-                status=result.status,
-                items=len(batch.items),
-                raw_bytes=result.raw_bytes,
-                wire_bytes=result.wire_bytes,
-                duration_s=result.duration_s,
-                reason=result.reason,
-            )
-        if settlement.delivered:
-            ended_at, good = result.ended_at, set(settlement.delivered)
-            latencies = [ended_at - item.accepted_at for item in batch.items if item.seq in good]
-            events.delivered(platform=platform, latencies=latencies)
-        if settlement.resend is not None or settlement.requeue:
-            again = sum(len(part.seqs) for part in settlement.requeue) or len(batch.items)
-            events.retried(platform=platform, count=again, reason=result.outcome)
-        if settlement.held:
-            events.held(platform=platform, count=len(settlement.held), reason=result.reason)
-        for ending in settlement.endings:
-            if ending.state is State.EXPIRED:
-                events.expired(platform=platform, count=len(ending.seqs))
-            else:
-                events.dead(platform=platform, count=len(ending.seqs), reason=ending.reason)
-        stop = self.gate.groups.get(batch.group)
-        if (self.gate.throttled or stop.throttled) and result.outcome is Outcome.THROTTLED:
-            wait_s = max(stop.stopped_until, self.gate.stopped_until) - result.ended_at
-            events.throttled(platform=platform, wait_s=max(0.0, wait_s), reason=result.reason)
-        if result.outcome is Outcome.PLAIN:
-            events.plain_remembered(platform=platform)
-        if self.gate.breaker.is_open and not was_open:
-            events.breaker_opened(platform=platform, reason=self.gate.breaker.reason)
-        elif was_open and not self.gate.breaker.is_open:
-            events.breaker_closed(platform=platform)
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
         self._under_way.pop(task, None)

@@ -21,6 +21,7 @@ from relay.delivery.terms import Terms
 from relay.policy.breaker import Breaker
 from relay.policy.gate import Gate
 from relay.policy.learning import Learning, Operator
+from relay.policy.shown import shown
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
 
@@ -218,5 +219,5 @@ def _view(pipeline: Pipeline, now: float) -> dict[str, Any]:
         "waits_until": pipeline.waits_until if pipeline.wait_reason else None,
         "in_flight": pipeline.in_flight,
         "last_error": pipeline.last_error,
-        "learned_limit": pipeline.learning.view(now),
+        "learned_limit": shown(pipeline.learning, now),
     }

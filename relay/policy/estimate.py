@@ -27,13 +27,12 @@ class Estimate:
     since: float | None
     source: str  # learned | declared | none
 
-    def yaml_line(self) -> str:
-        """Return the line to adopt, or an empty string."""
-        if not self.rates:
-            return ""
-        if len(self.rates) == 1:
-            return f"rate: {self.rates[0]}"
-        return f"rate: [{', '.join(str(rate) for rate in self.rates)}]"
+
+def yaml_line(rates: Sequence[Rate]) -> str:
+    """Return the line of the configuration that states ``rates``, or an empty string."""
+    if len(rates) > 1:
+        return f"rate: [{', '.join(map(str, rates))}]"
+    return f"rate: {rates[0]}" if rates else ""
 
 
 class Estimator:

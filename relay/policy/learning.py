@@ -44,15 +44,33 @@ class Operator(NamedTuple):
     reason: str
 
 
+class Belief(NamedTuple):
+    """The rates believed, where they come from (learned | declared | none), and the estimate behind learned ones."""
+
+    rates: tuple[Rate, ...]
+    source: str
+    estimate: Estimate | None
+
+    @property
+    def confidence(self) -> float:
+        """Between 0 and 1; what is declared is certain."""
+        if self.source == "learned" and self.estimate is not None:
+            return self.estimate.confidence
+        return float(bool(self.rates))
+
+    @property
+    def sentence(self) -> str:
+        """Say why, for people."""
+        if self.source == "declared":
+            return "the platform declares it in its answers"
+        return "" if self.estimate is None else str(self.estimate.evidence["sentence"])
+
+
 class News(NamedTuple):
-    """A limit that is believed since just now, or no longer when ``rates`` is empty."""
+    """A limit that is believed since just now, or no longer when it has no rates."""
 
     group: str
-    source: str
-    rates: tuple[Rate, ...]
-    confidence: float
-    sentence: str
-    yaml: str
+    belief: Belief
 
 
 class Learning:
@@ -209,63 +227,50 @@ class Learning:
             for stated in self._declared
         )
 
-    def news(self, now: float) -> list[News]:
-        """Return, once, which limits are believed that were not before: steps beyond a limit are no news."""
-        found = []
-        for group in {*self._estimators, *self._told}:
-            rates, source, estimate = self._believed(group, now)
-            if rates == self._told.get(group, ()):
-                continue
-            if rates:
-                self._told[group] = rates
-            else:
-                del self._told[group]
-            confidence = 1.0 if source == "declared" else estimate.confidence if estimate else 0.0
-            sentence = "" if estimate is None or source == "declared" else str(estimate.evidence["sentence"])
-            found.append(News(group, source, rates, confidence, sentence, _yaml_line(rates)))
-        return found
+    # what people see
 
-    def _believed(self, group: str, now: float) -> tuple[tuple[Rate, ...], str, Estimate | None]:
+    @property
+    def mode(self) -> Mode:
+        """What is done with what is learned and declared."""
+        return self._terms.mode
+
+    @property
+    def operator(self) -> Operator | None:
+        """The limit an operator set, if one is in force."""
+        return self._operator
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups of which a limit was learned, "" for the platform as a whole."""
+        return [group for group, each in self._estimators.items() if each.knows]
+
+    def trying(self, group: str) -> Rate | None:
+        """Return the step beyond what is believed of a group that is under way, or None."""
+        estimator = self._estimators.get(group)
+        return None if estimator is None else estimator.trying
+
+    def believed(self, group: str, now: float) -> Belief:
+        """Return what is believed of a group ("" for the platform as a whole), an operator's word aside."""
         estimator = self._estimators.get(group)
         estimate = None if estimator is None else estimator.estimate(now)
         learned = () if estimate is None else tuple(rate for rate in estimate.rates if not self._is_declared(rate))
         declared = () if group else self._declared
         rates = tuple(sorted({*learned, *declared}, key=lambda rate: rate.window_s))
-        return rates, "declared" if declared else "learned" if learned else "none", estimate
+        return Belief(rates, "declared" if declared else "learned" if learned else "none", estimate)
 
-    def view(self, now: float) -> dict[str, Any] | None:
-        """Return what there is to show to people, or None where nothing is learned and nothing was set.
-
-        Of several groups the one that holds least is told of.
-        """
-        operator, mode = self._operator, self._terms.mode
-        if mode is Mode.OFF and operator is None:
-            return None
-        limited = [group for group, each in self._estimators.items() if each.knows]
-        group = min(limited, key=lambda name: _least_per_s(self._believed(name, now)[0]), default="")
-        rates, source, estimate = self._believed(group, now)
-        estimator = self._estimators.get(group)
-        evidence = {} if estimate is None else dict(estimate.evidence)
-        if source == "declared":
-            evidence["sentence"] = "the platform declares it in its answers"
-        if operator is not None:
-            rates, source = operator.rates, "operator"
-        return {
-            "mode": mode.value,
-            "source": source,
-            "rates": [{"limit": rate.limit, "window_s": rate.window_s, "text": str(rate)} for rate in rates],
-            "enforced": bool(rates) and (mode is Mode.ENFORCE or operator is not None),
-            "trying": None if estimator is None or estimator.trying is None else str(estimator.trying),
-            "family": "" if estimate is None or source != "learned" else estimate.family.value,
-            "confidence": estimate.confidence if estimate is not None and source == "learned" else float(bool(rates)),
-            "evidence": evidence,
-            "since": None if estimate is None or source != "learned" else estimate.since,
-            "until": None if operator is None or operator.until == math.inf else operator.until,
-            "reason": "" if operator is None else operator.reason,
-            "yaml": _yaml_line(rates),
-            "group": group,
-            "groups": sum(1 for name in limited if name),
-        }
+    def news(self, now: float) -> list[News]:
+        """Return, once, which limits are believed that were not before: steps beyond a limit are no news."""
+        found = []
+        for group in {*self._estimators, *self._told}:
+            belief = self.believed(group, now)
+            if belief.rates == self._told.get(group, ()):
+                continue
+            if belief.rates:
+                self._told[group] = belief.rates
+            else:
+                del self._told[group]
+            found.append(News(group, belief))
+        return found
 
     # persistence
 
@@ -323,14 +328,3 @@ def _rates(kept: Any) -> tuple[Rate, ...]:
         return tuple(Rate(int(limit), float(window_s)) for limit, window_s in kept)
     except (TypeError, ValueError) as error:
         raise ValueError(f"stored rates cannot be read: {error}; they will be learned anew") from error
-
-
-def _yaml_line(rates: Sequence[Rate]) -> str:
-    """Return the line of the configuration that states ``rates``, or an empty string."""
-    if len(rates) > 1:
-        return f"rate: [{', '.join(map(str, rates))}]"
-    return f"rate: {rates[0]}" if rates else ""
-
-
-def _least_per_s(rates: Sequence[Rate]) -> float:
-    return min((rate.limit / rate.window_s for rate in rates), default=math.inf)

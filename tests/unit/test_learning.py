@@ -11,6 +11,7 @@ from relay.core.model import Outcome, Quota, Rate, Verdict
 from relay.delivery.signals import kind_of
 from relay.policy.evidence import Kind
 from relay.policy.learning import MOST_GROUPS, Learning, LearnTerms, Mode, Operator
+from relay.policy.shown import shown
 from relay.policy.window import StrictWindow
 from relay.wire.answer import Answer, Failure, FailureKind, Headers
 
@@ -77,9 +78,9 @@ def test_what_is_learned_becomes_a_quota_of_its_own() -> None:
     work(learning, TEN_PER_10S)
     assert set(rates_of(learning)) == {"learned:shop"}
     (news,) = learning.news(BEGIN + 300.0)
-    assert (news.source, news.yaml) == ("learned", "rate: 10/10s")
+    assert (news.belief.source, news.belief.rates) == ("learned", (TEN_PER_10S,))
     assert learning.news(BEGIN + 300.0) == []
-    view = learning.view(BEGIN + 300.0)
+    view = shown(learning, BEGIN + 300.0)
     assert view is not None
     assert (view["source"], view["enforced"], view["yaml"]) == ("learned", True, "rate: 10/10s")
     assert view["evidence"]["refused"] > 0
@@ -92,7 +93,7 @@ def test_a_group_that_is_limited_holds_back_nobody_else() -> None:
     work(learning, TEN_PER_10S, group="s1")
     work(learning, Rate(1000, 1.0), group="s2")
     assert [(quota.name, quota.group) for quota in learning.quotas(BEGIN + 300.0)] == [("learned:shop/s1", "s1")]
-    view = learning.view(BEGIN + 300.0)
+    view = shown(learning, BEGIN + 300.0)
     assert view is not None
     assert (view["group"], view["groups"]) == ("s1", 1)
 
@@ -122,7 +123,7 @@ def test_observing_shows_and_does_not_enforce() -> None:
     refused = work(learning, TEN_PER_10S, for_s=1800.0)
     assert refused > 100
     assert rates_of(learning) == {}
-    view = learning.view(BEGIN + 1800.0)
+    view = shown(learning, BEGIN + 1800.0)
     assert view is not None
     assert ([rate["text"] for rate in view["rates"]], view["enforced"]) == (["10/10s"], False)
 
@@ -132,7 +133,7 @@ def test_off_learns_nothing_and_shows_nothing() -> None:
     learning = made(Mode.OFF)
     work(learning, TEN_PER_10S)
     learning.declared([TEN_PER_10S])
-    assert (rates_of(learning), learning.view(BEGIN)) == ({}, None)
+    assert (rates_of(learning), shown(learning, BEGIN)) == ({}, None)
 
 
 def test_the_operators_limit_takes_the_place_of_others_and_ends_by_itself() -> None:
@@ -144,7 +145,7 @@ def test_the_operators_limit_takes_the_place_of_others_and_ends_by_itself() -> N
     learning.set(Operator((Rate(80, 60.0),), end, "sale"))
     assert learning.ends_at == end
     assert rates_of(learning, end - 1) == {"operator:shop": (Rate(80, 60.0),)}
-    view = learning.view(end - 1)
+    view = shown(learning, end - 1)
     assert view is not None
     assert (view["source"], view["reason"], view["until"]) == ("operator", "sale", end)
     assert rates_of(learning, end) == learned
