@@ -26,8 +26,8 @@ class PlatformControl(Protocol):
         """Return per configured platform what goes on there; times on the relay clock, 0 or None for none.
 
         ``paused pause_reason broken breaker_reason probe_at throttled_until throttle_reason limited_until waits_for
-        waits_until in_flight last_error``, and ``stopped_groups`` with ``group reason until`` each; what is missing is
-        not the case.
+        waits_until in_flight allowed last_error``, and ``stopped_groups`` with ``group reason until`` each; what is
+        missing is not the case.
 
         ``learned_limit``: a limit that no configuration holds, None where none is looked for and no operator set one.
         ``mode`` (enforce, observe, off), ``source`` (learned, declared, operator, none) and ``enforced`` say where its

@@ -45,6 +45,7 @@ def platform_view(
         "pending": queue.get("pending", 0),
         "in_flight": queue.get("in_flight", 0),
         "requests_in_flight": live.get("in_flight", 0),
+        "requests_allowed": live.get("allowed"),
         "held": queue.get("held", 0),
         "oldest_due_seconds": None if oldest_at is None or oldest_at > now else round(now - oldest_at, 3),
         "retrying": queue.get("retrying"),

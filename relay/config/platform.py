@@ -126,7 +126,11 @@ class PlatformSettings(Section):
     )
     quotas: Names = setting([], "Names of shared quotas (top-level `quotas`) this platform also counts against.")
     concurrency: int = setting(
-        4, "Requests in flight at most; 1 keeps even different keys one after the other.", ge=1, le=1000
+        4,
+        "Requests in flight at most; fewer while answers come slower for it, and one at first after a stop. 1 keeps "
+        "even different keys one after the other.",
+        ge=1,
+        le=1000,
     )
     timeout: PositiveDuration = setting(
         "10s", "For the whole request; then the attempt is ambiguous and the same batch goes again."

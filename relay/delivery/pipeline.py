@@ -113,6 +113,11 @@ class Pipeline:
         """Batches claimed and not settled."""
         return len(self._under_way)
 
+    @property
+    def room(self) -> int:
+        """How many requests may be under way now."""
+        return 1 if self.gate.single_file or self.learning.careful else self.concurrency.limit
+
     def changed(self, count: int) -> None:
         """Take note of ``count`` more callbacks to send, or of changed slots when 0."""
         if count:
@@ -135,8 +140,7 @@ class Pipeline:
             now = self._clock.now()
             if (self.learning.changed or now >= self.learning.ends_at) and not await self._put_limits(now):
                 continue
-            room = 1 if self.gate.single_file or self.learning.careful else self.concurrency.limit
-            if self.in_flight >= room:
+            if self.in_flight >= self.room:
                 await self._sleep(WaitUntil(float("inf"), "concurrency"))
                 continue
             opens_at = self.gate.opens_at(now)

@@ -218,6 +218,7 @@ def _view(pipeline: Pipeline, now: float) -> dict[str, Any]:
         "waits_for": pipeline.wait_reason,
         "waits_until": pipeline.waits_until if pipeline.wait_reason else None,
         "in_flight": pipeline.in_flight,
+        "allowed": pipeline.room,
         "last_error": pipeline.last_error,
         "learned_limit": shown(pipeline.learning, now),
     }
