@@ -44,7 +44,11 @@ async def _is_found_and_kept(directory: Path, over: str) -> None:
     directory.mkdir()
     rng = random.Random(100)
     rows = [(f"order-{n}", order_callback(f"order-{n}", n, rng)) for n in range(1200)]
-    platform = {"batch": {"max_items": 1}, "retry": {"times": 20, "backoff": "1s..20s"}}
+    platform = {
+        "batch": {"max_items": 1},
+        "retry": {"times": 40, "backoff": "500ms..4s"},
+        "breaker": {"open_after": 5, "probe_every": "3s"},
+    }
     sandbox = ["--limit", "100/10s", "--over", over]
     async with bench(directory, platform=platform, sandbox=sandbox) as run:
         await run.post(rows)
