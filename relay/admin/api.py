@@ -13,7 +13,7 @@ from relay.admin.access import Access, Permission
 from relay.admin.audit import Audit
 from relay.admin.call import Call
 from relay.admin.callbacks import CallbackRoutes
-from relay.admin.configuration import ConfigAccess, ConfigRoutes
+from relay.admin.configuration import ConfigAccess, ConfigRoutes, setting
 from relay.admin.endpoint import Endpoint
 from relay.admin.operations import ACTIONS, RESOLUTIONS, OperationRoutes
 from relay.admin.platforms import PlatformControl, PlatformRoutes
@@ -26,6 +26,15 @@ from relay.web.router import Routes
 
 _PAGED = (*filters.KEYS, "cursor", "limit")
 _REASON = {"reason": {"type": "string", "description": "why, for the audit record"}}
+_LIMIT = {
+    "rate": {
+        "description": "requests, such as 80/min; in place of what was learned, beside what is configured",
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+    },
+    "for": {"type": "string", "description": "such as 2h; without it until it is forgotten"},
+    "forget": {"type": "boolean", "description": "drop this limit and everything learned, and learn anew"},
+    **_REASON,
+}
 _OPERATION = {
     "action": {"enum": list(ACTIONS)},
     "filter": {"type": "object", "properties": {key: {} for key in filters.KEYS}},
@@ -61,7 +70,14 @@ class AdminApi:
         platforms = PlatformRoutes(
             queues=ledger, control=control, audit=audit, clock=ledger.clock, batch_items=batch_items
         )
-        callbacks = CallbackRoutes(callbacks=ledger, platforms=platforms, audit=audit, clock=ledger.clock)
+        callbacks = CallbackRoutes(
+            callbacks=ledger,
+            platforms=platforms,
+            audit=audit,
+            clock=ledger.clock,
+            blocks_on_dead=lambda platform: setting(config.effective(), platform, "on_dead") == "block",
+        )
+        self.describe = callbacks.describe
         operations = OperationRoutes(
             operations=ledger, platforms=platforms, audit=audit, clock=ledger.clock, started=operation_started
         )
@@ -86,6 +102,14 @@ class AdminApi:
                 platforms.flush,
                 "Send what is queued without waiting for pace or retry times; limits hold",
                 body=_REASON,
+            ),
+            Endpoint(
+                "POST",
+                "/v1/platforms/{platform}/limit",
+                operate,
+                platforms.limit,
+                "Put a limit in force in place of what was learned, or forget it and learn anew",
+                body=_LIMIT,
             ),
             Endpoint("GET", "/v1/ledger", view, platforms.ledger, "What was accepted and where all of it is"),
             Endpoint("GET", "/v1/callbacks", view, callbacks.callbacks, "Callbacks, newest first", query=_PAGED),

@@ -1,6 +1,6 @@
 """Callbacks and dead letters: lists in pages, one with its attempts and why it waits, and its payload when asked."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from relay.admin import filters
@@ -9,13 +9,12 @@ from relay.admin.audit import Audit
 from relay.admin.call import Call
 from relay.admin.platforms import PlatformRoutes
 from relay.admin.times import with_instants
+from relay.admin.waiting import first_of_key, waits_for
 from relay.core.clock import Clock
 from relay.core.model import Filter, State
 from relay.privacy.masking import masked, revealed
 from relay.web.answer import Answer, json_answer
 from relay.web.problem import Refusal
-
-_WAITS = ("limit", "pace", "linger", "share", "concurrency")  # core.model.WaitUntil's reasons, but for its own
 
 
 class Callbacks(Protocol):
@@ -35,8 +34,18 @@ class Callbacks(Protocol):
 class CallbackRoutes:
     """The routes about callbacks."""
 
-    def __init__(self, *, callbacks: Callbacks, platforms: PlatformRoutes, audit: Audit, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        callbacks: Callbacks,
+        platforms: PlatformRoutes,
+        audit: Audit,
+        clock: Clock,
+        blocks_on_dead: Callable[[str], bool],
+    ) -> None:
+        """Wire it. ``blocks_on_dead(platform)``: whether a dead callback there holds up the rest of its key."""
         self._callbacks = callbacks
+        self._blocks_on_dead = blocks_on_dead
         self._platforms = platforms
         self._audit = audit
         self._clock = clock
@@ -58,17 +67,39 @@ class CallbackRoutes:
         found = await self._callbacks.callback(call.params["id"], payload=wants_payload)
         if found is None:
             raise unknown_callback(call.params["id"])
-        view = callback_view(found)
-        now = self._clock.now()
-        if view["state"] == State.PENDING.word:
-            waiting = waits_for(found, self._platforms.live(found["platform"]), now)
-            view["waiting"] = with_instants(waiting)
+        view = await self._described(found)
         if wants_payload:
             reveal = call.who.may(Permission.REVEAL)
             await self._audit.record(call.who, "payload.reveal" if reveal else "payload.view_masked", call.params["id"])
             shown = revealed(found["payload"] or b"") if reveal else masked(found["payload"] or b"")
             view |= {"payload": shown.payload, "payload_form": shown.form, "payload_bytes": shown.payload_bytes}
         return json_answer(view)
+
+    async def describe(self, callback_id: str) -> dict[str, Any] | None:
+        """Return one callback as answers carry it, with why it waits, without its payload; None when there is none."""
+        found = await self._callbacks.callback(callback_id)
+        return None if found is None else await self._described(found)
+
+    async def _described(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        view = callback_view(found)
+        if view["state"] == State.PENDING.word:
+            view["waiting"] = with_instants(await self._waiting(found))
+        return view
+
+    async def _waiting(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        platform, now = found["platform"], self._clock.now()
+        live = self._platforms.live(platform)
+        if found.get("in_flight") or found.get("held") or live.get("paused"):
+            return waits_for(found, live, now)
+        quotas = await self._platforms.quotas(platform)
+        first = await first_of_key(found, self._callbacks, blocks_on_dead=lambda: self._blocks_on_dead(platform))
+        if first is None:
+            return waits_for(found, live, now, quotas=quotas)
+        before = {key: first[key] for key in ("id", "state", "reason")}
+        if first["state"] == State.PENDING.word:
+            whole = await self._callbacks.callback(first["id"])  # with its attempts, which lists leave out
+            before["waiting"] = waits_for(whole or first, live, now, quotas=quotas)
+        return waits_for(found, live, now, before=before)
 
     async def _page(self, call: Call, query: dict[str, str]) -> Answer:
         cursor = query.pop("cursor", None)
@@ -91,30 +122,6 @@ def callback_view(found: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(state, State):
         view["state"] = state.word
     return view
-
-
-def waits_for(found: Mapping[str, Any], live: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """Return why a pending callback is not sent yet, and until when where that is known."""
-    if found.get("in_flight"):
-        return {"for": "answer", "until": None}
-    if found.get("held"):
-        return {"for": "confirmation", "until": None}
-    if live.get("paused"):
-        return {"for": "paused", "until": None}
-    if found.get("behind"):
-        return {"for": "earlier callback of its key", "until": None}
-    if live.get("broken"):
-        return {"for": "breaker", "until": live.get("probe_at")}
-    if (live.get("throttled_until") or 0) > now:
-        return {"for": "throttled", "until": live["throttled_until"]}
-    for stop in live.get("stopped_groups", ()):
-        if stop["group"] == found.get("group") and stop["until"] > now:
-            return {"for": "throttled", "until": stop["until"]}
-    if (found.get("due_at") or 0) > now:
-        return {"for": "retry", "until": found["due_at"]}
-    if live.get("waits_for") in _WAITS:  # what its whole platform waits for
-        return {"for": live["waits_for"], "until": live.get("waits_until")}
-    return {"for": "slot", "until": None}
 
 
 def unknown_callback(callback_id: str) -> Refusal:

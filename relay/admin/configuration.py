@@ -17,7 +17,8 @@ from relay.web.problem import Refusal
 class ConfigAccess:
     """What the daemon lets the admin side do with its configuration.
 
-    ``effective()`` is the configuration in force, secrets masked. ``validate(text)`` returns all problems of a
+    ``effective()`` is the configuration in force, secrets masked: ``file``, ``config`` as the file is nested, and
+    ``origins`` by dotted path. ``validate(text)`` returns all problems of a
     configuration (None: the file on disk) as ``file:line:col: code message``. ``reload(dry_run, force)`` loads the
     file and puts it in force, returning ``{"applied": bool, "changes": [...], "problems": [...]}``; a file with
     problems changes nothing. ``reload`` is None where nothing can swap a configuration.
@@ -26,6 +27,11 @@ class ConfigAccess:
     effective: Callable[[], Mapping[str, Any]]
     validate: Callable[[str | None], Awaitable[Sequence[str]]]
     reload: Callable[[bool, bool], Awaitable[Mapping[str, Any]]] | None = None
+
+
+def setting(effective: Mapping[str, Any], platform: str, key: str) -> Any:
+    """Return what an ``effective()`` configuration says of a platform's ``key``; None for an unknown platform."""
+    return effective.get("config", {}).get("platforms", {}).get(platform, {}).get(key)
 
 
 class ConfigRoutes:

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from relay.admin import filters
-from relay.admin.callbacks import callback_view, unknown_callback, waits_for
-from relay.admin.platforms import ledger, platform_view
+from relay.admin.callbacks import callback_view, unknown_callback
+from relay.admin.standing import ledger, platform_view
+from relay.admin.times import with_instants
+from relay.admin.waiting import waits_for
 from relay.cli.client import Refused
 from relay.core.clock import wall_s
 from relay.core.errors import StoreError
@@ -88,7 +90,9 @@ class Direct:
         view = callback_view(found)
         if view["state"] == "pending":
             waiting = waits_for(found, {}, wall_s())
-            view["waiting"] = waiting if waiting["until"] else {"for": "the daemon to run", "until": None}
+            view["waiting"] = (
+                with_instants(waiting) if waiting["until"] else {"for": "the daemon to run", "until": None}
+            )
         if payload:
             shown = masked(found["payload"] or b"")
             view |= {"payload": shown.payload, "payload_form": shown.form, "payload_bytes": shown.payload_bytes}

@@ -4,29 +4,13 @@ from typing import Any
 
 import click
 
-from relay.cli import human
+from relay.cli import human, whywait
 from relay.cli.configfile import chosen_file, load_config
 from relay.cli.locate import locate, place_options
 from relay.cli.output import output_option, print_record, printable
 from relay.cli.source import open_source
 from relay.core.clock import wall_s
 
-_WAITS = {
-    "answer": "a request with it is under way",
-    "confirmation": "the answer was not recognised, so it is held for a person",
-    "paused": "an operator paused the platform",
-    "earlier callback of its key": "callbacks of one key go one after the other",
-    "breaker": "the platform is down; its breaker lets one batch try",
-    "throttled": "the platform asked to be left alone",
-    "retry": "an attempt failed and it backs off",
-    "limit": "all requests that the limit allows are used",
-    "pace": "requests are spread over the limit's window",
-    "linger": "its batch may still fill",
-    "share": "other work has its turn at the limit",
-    "concurrency": "as many requests as allowed are under way",
-    "slot": "it goes with one of the next requests",
-    "the daemon to run": "the relay is not running",
-}
 _ENDS = {
     "delivered": "the platform has it",
     "dead": "it will not be tried again without a person",
@@ -116,57 +100,73 @@ def _explain_callback(callback_id: str, config: str | None, admin: str | None, o
         print_record(view, output=output)
         return
     now = wall_s()
-    lines = [(view["id"], f"{view['state']} for {view['platform']}: {view['why']}")]
-    if view["until"]:
-        lines.append(("until", human.moment(view["until"], now=now)))
-    if view["last_attempt"]:
-        lines.append(("last attempt", _attempt_text(view["last_attempt"], now)))
-    if view["platform_reason"]:
-        lines.append(("platform", f"{view['platform_state']}: {view['platform_reason']}"))
-    if view["next"]:
-        lines.append(("to do", view["next"]))
-    for name, text in lines:
-        click.echo(f"{name}  {printable(text)}")
+    click.echo(f"{view['id']}  {printable(view['state'])} for {view['platform']}: {printable(view['why'])}")
+    facts = [
+        ("until", human.moment(view["until"], now=now) if view["until"] else ""),
+        ("queue", _queue_text(view["waiting"], platform)),
+        ("expires", human.moment(view["expires_at"], now=now) if view["state"] == "pending" else ""),
+        ("last attempt", _attempt_text(view["last_attempt"], now) if view["last_attempt"] else ""),
+        ("limit", _limit_text(view["waiting"], platform)),
+        ("platform", f"{view['platform_state']}: {view['platform_reason']}" if view["platform_reason"] else ""),
+        ("to do", view["next"]),
+    ]
+    for name, text in facts:
+        if text:
+            click.echo(f"{name}  {printable(text)}")
 
 
 def _view(found: dict[str, Any], platform: dict[str, Any] | None) -> dict[str, Any]:
     waiting = found.get("waiting") or {}
-    word = waiting.get("for")
     state = found["state"]
-    if state == "pending":
-        why = f"waits for {word}: {_WAITS[word]}" if word in _WAITS else f"waits for {word or 'a slot'}"
-    else:
-        why = _ENDS.get(state, state)
-        if found.get("superseded_by"):
-            why = f"{found['superseded_by']} stands for it"
-        if found.get("reason"):
-            why = f"{why} ({found['reason']})"
+    pending = state == "pending"
     attempts = found.get("attempts") or []
     return {
         "id": found["id"],
         "platform": found["platform"],
         "state": state,
-        "why": why,
-        "waits_for": word,
-        "until": waiting.get("until"),
+        "why": whywait.sentence(waiting, platform=found["platform"]) if pending else _end(found),
+        "waits_for": waiting.get("for"),
+        "until": whywait.until_of(waiting),
+        "waiting": waiting or None,
         "expires_at": found.get("expires_at"),
         "last_attempt": attempts[-1] if attempts else None,
         "platform_state": platform["state"] if platform else None,
         "platform_reason": platform["reason"] if platform else "",
-        "next": _next(found, word),
+        "next": whywait.to_do(waiting, platform=found["platform"]) if pending else _again(found),
     }
 
 
-def _next(found: dict[str, Any], word: str | None) -> str:
-    """Return what a person can do about it, or nothing."""
-    if word == "paused":
-        return f"relay resume {found['platform']}"
-    if word == "confirmation":
-        return 'POST /v1/operations {"action": "resolve", "as": "delivered" or "retry", ...} once you know'
-    if found["state"] in ("dead", "expired"):
-        state = " --state expired" if found["state"] == "expired" else ""
-        return f"relay dead retry {found['id']}{state}"
-    return ""
+def _end(found: dict[str, Any]) -> str:
+    """Return what has become of it."""
+    why = f"{found['superseded_by']} stands for it" if found.get("superseded_by") else _ENDS[found["state"]]
+    return f"{why} ({found['reason']})" if found.get("reason") else why
+
+
+def _again(found: dict[str, Any]) -> str:
+    """Return how a person sends it again."""
+    if found["state"] not in ("dead", "expired"):
+        return ""
+    state = " --state expired" if found["state"] == "expired" else ""
+    return f"relay dead retry {found['id']}{state}"
+
+
+def _queue_text(waiting: dict[str, Any] | None, platform: dict[str, Any] | None) -> str:
+    """Return how much waits beside it for the same thing: what ends the wait lets only the next ones go."""
+    if not waiting or not platform or platform["pending"] < 2 or not whywait.is_for_many(waiting):
+        return ""
+    drained_s = platform["drain_eta_seconds"]
+    about = f", all sent in about {human.duration(drained_s)}" if drained_s else ""
+    return f"{platform['pending']} are pending{about}"
+
+
+def _limit_text(waiting: dict[str, Any] | None, platform: dict[str, Any] | None) -> str:
+    """Return why a learned limit that it waits for is believed."""
+    limit = (waiting or {}).get("limit") or {}
+    learned = (platform or {}).get("learned_limit")
+    if limit.get("source") not in ("learned", "operator") or not learned or learned["source"] != limit["source"]:
+        return ""
+    why = learned["reason"] if limit["source"] == "operator" else learned["evidence"].get("sentence", "")
+    return f"{limit['rate']} {limit['source']}: {why}" if why else ""
 
 
 def _attempt_text(attempt: dict[str, Any], now: float) -> str:

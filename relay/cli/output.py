@@ -1,7 +1,9 @@
 """Prints rows as a table, JSON or JSON lines; every listing command offers the same ``-o``."""
 
 import json
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -46,6 +48,18 @@ def print_record(record: Mapping[str, Any], *, output: str) -> None:
     width = max((len(name) for name in record), default=0)
     for name, value in record.items():
         click.echo(f"{name.ljust(width)}  {_cell(value)}")
+
+
+def aligned(facts: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a line per fact, its text in one column; on a terminal a long text is wrapped within that column."""
+    width = max((len(name) for name, _ in facts), default=0) + 2
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    lines = []
+    for name, text in facts:
+        shown = f"{name.ljust(width)}{printable(text)}"
+        wrapped = textwrap.wrap(shown, columns, subsequent_indent=" " * width) if columns > 2 * width else []
+        lines += wrapped or [shown]
+    return lines
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:

@@ -17,7 +17,7 @@ from relay.core.clock import elapsed_s
 from relay.core.model import Filter
 from relay.sandbox import plot
 from relay.sandbox.model import parse_outage
-from relay.sandbox.record import Record
+from relay.sandbox.record import Found, Record
 from relay.sandbox.report import ASSUMPTIONS, Figures, figures, series
 from relay.sandbox.settings import BadSetting, Settings
 from relay.sandbox.simulate import Scenario, simulate
@@ -260,9 +260,22 @@ def _rows(found: Figures) -> dict[str, str]:
     if found.slots_of:
         used = "no backlog to tell by" if found.slots_used is None else f"{found.slots_used:.1%} of {found.slots_of}"
         rows["slots used"] = used
+    if found.found:
+        rows["limit found"] = _limit(found.found)
     rows["turned away"] = f"{found.rejects:,}, {found.rejects_per_hour:,.1f} per hour"
     rows["applied again"] = f"{found.repeats:,}"
     return rows
+
+
+def _limit(found: Sequence[Found]) -> str:
+    """Return what the relay found out about limits nobody configured: the last of it, and how often it changed."""
+    last = found[-1]
+    since = f"from {duration(last.at_s)} on"
+    if not last.rates:
+        text = f"none any more {since}"
+    else:
+        text = f"{', '.join(last.rates)} ({last.source}), {'in force' if last.enforced else 'not enforced'} {since}"
+    return text if len(found) == 1 else f"{text}; first {', '.join(found[0].rates)} at {duration(found[0].at_s)}"
 
 
 def _counted(found: Figures) -> str:

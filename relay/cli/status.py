@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from relay.cli import human
+from relay.cli import human, limitwords
 from relay.cli.client import Unreachable
 from relay.cli.locate import locate, place_options
 from relay.cli.output import output_option, print_rows, printable, to_json
@@ -65,9 +65,26 @@ def notes(platforms: list[dict[str, Any]]) -> list[str]:
     for platform in platforms:
         if platform["reason"] and platform["state"] not in ("limited", "unknown"):  # these are told elsewhere
             found.append(f"{platform['name']} {platform['state']}: {printable(platform['reason'])}")
+        if stopped := _stopped(platform):
+            found.append(stopped)
         if platform["held"]:
             found.append(f"{platform['name']}: {platform['held']} held until an operator resolves them")
+        if limit := limitwords.note(platform, wall_s()):
+            found.append(limit)
     return found
+
+
+def _stopped(platform: dict[str, Any]) -> str:
+    """Return how many groups are left alone while the others go on, and the one that is longest."""
+    groups = platform["stopped_groups"]
+    if not groups["count"]:
+        return ""
+    longest = groups["items"][0]
+    who = f"group {longest['group']} is stopped"
+    if groups["count"] > 1:
+        who = f"{groups['count']} groups are stopped, longest {longest['group']}"
+    until = human.moment(longest["until"], now=wall_s())
+    return printable(f"{platform['name']}: {who} until {until}: {longest['reason']}")
 
 
 def ledger_line(total: dict[str, int]) -> str:
@@ -85,17 +102,9 @@ def _row(platform: dict[str, Any]) -> dict[str, Any]:
         "oldest": human.duration(platform["oldest_due_seconds"]),
         "retry": platform.get("retrying"),
         "dead": platform["dead"],
-        "used/cap": _used(platform["quotas"]),
+        "used/cap": limitwords.fullest(platform),
         "drain": _drain(platform),
     }
-
-
-def _used(quotas: list[dict[str, Any]]) -> str:
-    """Return the fullest window."""
-    if not quotas:
-        return "-"
-    fullest = max(quotas, key=lambda quota: float(quota["used"]) / quota["limit"])
-    return f"{fullest['used']}/{fullest['limit']} {human.window(fullest['window_s'])}"
 
 
 def _drain(platform: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from relay.config.fields import (
     OrText,
     PositiveDuration,
     Rates,
+    RateText,
     Section,
     Size,
     Url,
@@ -125,7 +126,11 @@ class PlatformSettings(Section):
     )
     quotas: Names = setting([], "Names of shared quotas (top-level `quotas`) this platform also counts against.")
     concurrency: int = setting(
-        4, "Requests in flight at most; 1 keeps even different keys one after the other.", ge=1, le=1000
+        4,
+        "Requests in flight at most; fewer while answers come slower for it, and one at first after a stop. 1 keeps "
+        "even different keys one after the other.",
+        ge=1,
+        le=1000,
     )
     timeout: PositiveDuration = setting(
         "10s", "For the whole request; then the attempt is ambiguous and the same batch goes again."
@@ -164,8 +169,11 @@ class PlatformSettings(Section):
     )
     learn_limit: LearnLimit = setting(
         True,
-        "Estimate a limit the platform never declared: true enforces it, observe only shows it, false does neither. "
-        "Read but not acted on yet: this version backs off instead.",
+        "Find a limit that is not configured, from refusals or from what the platform declares in its answers: true "
+        "enforces it, observe only shows it, false does neither.",
+    )
+    learn_floor: RateText | None = setting(
+        None, "A learned limit below this rate, such as 10/min, is never enforced. Not set: one request per window."
     )
     classify: Annotated[tuple[Rule, ...], BeforeValidator(only_list)] = setting(
         [], "Ordered rules for what an answer means, for platforms that say 200 and put the error in the body."

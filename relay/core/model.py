@@ -190,7 +190,7 @@ class Verdict:
     outcome: Outcome
     ambiguous: bool  # the platform may have applied it, whatever the outcome is called
     reason: str  # short and stable: from fixed sets or the rule that matched, never from the payload
-    wait_s: float | None = None  # how long the platform asks to be left alone
+    wait_s: float | None = None  # how long the platform asks to be left alone, also where it accepted (nothing left)
     excerpt: str = ""  # the start of the answer, for people
     scope: str = "group"  # what a throttle stops: group | platform
     items: Sequence[ItemVerdict] = ()
@@ -287,12 +287,16 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """One or more limits that hold together, private to a platform or shared by several."""
+    """One or more limits that hold together, private to a platform or shared by several.
+
+    ``per_group``: each group has them to itself. ``group``: only this group's requests count, None for all of them.
+    """
 
     name: str
     rates: tuple[Rate, ...]
     burst: int | None = None
     per_group: bool = False
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from relay.daemon.stores import open_store, open_tokens
 from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import Notifier
 from relay.delivery.auth import Credentials
+from relay.delivery.limits import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all
@@ -51,7 +52,8 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
     async with AsyncExitStack() as stack:
         store = await open_store(config, events)
         stack.push_async_callback(store.close)
-        await store.configure(config.store_rules())
+        limits = Limits(store)
+        await limits.configure(config.store_rules())
 
         def open_sender(terms: Terms) -> Sender:
             return HttpSender(
@@ -68,6 +70,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         stack.push_async_callback(credentials.close)
         registry = Registry(
             outbox=store,
+            limits=limits,
             clock=store.clock,
             wall=wall_s,
             events=events,
@@ -86,7 +89,13 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
 
         access = Access(admin_users(config))
         live = LiveConfig(
-            config=config, store=store, registry=registry, access=access, events=events, notifier=notifier
+            config=config,
+            store=store,
+            limits=limits,
+            registry=registry,
+            access=access,
+            events=events,
+            notifier=notifier,
         )
 
         operations = Operations(ledger=store, clock=store.clock, events=events, reroute=live.reroute)
@@ -125,6 +134,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
                 drop_ins=drop_ins(config, live.directory),
                 inbox=store,
                 ledger=store,
+                describe=api.describe,
                 events=events,
                 duration=parse_duration,
                 expiring=lambda seconds: expiry.nudge(store.clock.now() + seconds),

@@ -20,6 +20,7 @@ from relay.core.clock import monotonic_s
 from relay.core.model import NewCallback
 from relay.daemon.intake import directory, drop_ins, ingest_settings
 from relay.daemon.systemd import Notifier
+from relay.delivery.limits import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_all
 from relay.ingest.server import IngestServer
@@ -47,6 +48,7 @@ class LiveConfig:
         *,
         config: Config,
         store: Store,
+        limits: Limits,
         registry: Registry,
         access: Access,
         events: Events,
@@ -57,6 +59,7 @@ class LiveConfig:
         self.admin: list[AdminServer] = []
         self.ingest: list[IngestServer] = []
         self._store = store
+        self._limits = limits
         self._registry = registry
         self._access = access
         self._events = events
@@ -128,7 +131,7 @@ class LiveConfig:
     async def _swap(self, wanted: Config) -> None:
         """Rates first, so that nobody sends under a limit that is gone; intake last, so that it finds all ready."""
         self._notifier.reloading(int(monotonic_s() * 1e6))
-        await self._store.configure(wanted.store_rules())
+        await self._limits.configure(wanted.store_rules())
         await self._registry.replace(compile_all(wanted), _GRACE_S)
         intakes = self.directory = directory(wanted)
         paths = drop_ins(wanted, intakes)

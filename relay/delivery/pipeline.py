@@ -7,6 +7,8 @@ A callback lies in the store, accepted and durable. The pipeline takes it out an
 2. **Claim.** ``Outbox.claim`` does three things in one commit: it takes a slot under every quota, freezes the batch -
    membership and id - and records the attempt. Or it answers until when to wait: for a slot, for the pace, for more
    callbacks, for a retry time. Only then may a byte be sent, and after a crash the same batch goes again under its id.
+   Beside the configured quotas those hold that were learned from refusals (``policy/learning.py``); they are put in
+   force here, before the next claim.
 3. **Send.** The payloads are spliced into the envelope as they came (``delivery/outgoing.py``), authorised (which may
    wait for a token), compressed, signed and posted once. The HTTP client follows no redirect and never sends again by
    itself. ``Idempotency-Key`` carries the batch id, ``Relay-Attempt`` n; a signature is made anew for each attempt,
@@ -15,7 +17,8 @@ A callback lies in the store, accepted and durable. The pipeline takes it out an
 4. **Classify.** Whatever came back, or did not, becomes a verdict (``wire/classify.py``): an outcome, and whether the
    platform may have applied the batch; ``wire/results.py`` adds what the answer says of each item. A refused token is
    renewed (``auth.py``) and the same batch goes again. Where it stays open what was applied, and the platform can be
-   asked (``confirm``), the next request of the item is a read-back instead.
+   asked (``confirm``), the next request of the item is a read-back instead. What the answer says about an unannounced
+   limit goes to the estimator.
 5. **Settle.** ``policy/settling.py`` turns the verdict into what happens to each item and to the gate;
    ``Outbox.settle`` commits it in one transaction and the slot starts its way back, one full window after the answer.
    A settle that cannot be committed is repeated from memory: the batch is not sent again for the store's sake.
@@ -32,24 +35,33 @@ from typing import Any
 
 from relay.core.clock import Clock
 from relay.core.errors import StoreError
-from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, State, Verdict, WaitUntil, Wish
+from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, Verdict, WaitUntil, Wish
 from relay.delivery.auth import Authoriser, NoToken
+from relay.delivery.limits import Limits
 from relay.delivery.outgoing import asks_back, prepare, read
 from relay.delivery.sender import Request, Sender
+from relay.delivery.signals import kind_of
+from relay.delivery.telling import tell_limit, tell_settled
 from relay.delivery.terms import Terms
 from relay.delivery.wakeup import Wakeup
 from relay.policy.batching import scattered, turn_of
+from relay.policy.concurrency import AdaptiveConcurrency
 from relay.policy.gate import Gate
+from relay.policy.learning import Learning
 from relay.policy.settling import Attempted, decide
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
 from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure
 from relay.wire.compress import compress
+from relay.wire.declared import Declared
 from relay.wire.draft import Draft
 from relay.wire.results import MAX_RESULTS_BYTES
 from relay.wire.stamp import ClockOffset
 
 _GATE_LAG_S = 30.0  # last_accepted_at alone is written this often at most
+_KNOWS_US = frozenset((Outcome.OK, Outcome.DUPLICATE, Outcome.THROTTLED))  # who does not states others' limits
+_DONE = frozenset((Outcome.OK, Outcome.DUPLICATE))
+_FAILED = frozenset((Outcome.RETRY, Outcome.DOWN))
 _SETTLE_AGAIN_S = 0.5  # between tries to commit a settle while the store is down
 
 
@@ -61,6 +73,8 @@ class Pipeline:
         *,
         terms: Terms,
         gate: Gate,
+        learning: Learning,
+        limits: Limits,
         outbox: Outbox,
         sender: Sender,
         authoriser: Authoriser,
@@ -71,13 +85,18 @@ class Pipeline:
     ) -> None:
         self.terms = terms
         self.gate = gate
+        self.learning = learning
+        self.concurrency = AdaptiveConcurrency(terms.concurrency)
+        self.concurrency.restart()
         self.last_error = ""
         self.wait_reason = ""
         self.waits_until = 0.0
+        self._limits = limits
         self._outbox = outbox
         self._sender = sender
         self._authoriser = authoriser
         self._offset = ClockOffset()
+        self._declared = Declared()
         self._clock = clock
         self._wall = wall
         self._events = events
@@ -93,6 +112,11 @@ class Pipeline:
     def in_flight(self) -> int:
         """Batches claimed and not settled."""
         return len(self._under_way)
+
+    @property
+    def room(self) -> int:
+        """How many requests may be under way now."""
+        return 1 if self.gate.single_file or self.learning.careful else self.concurrency.limit
 
     def changed(self, count: int) -> None:
         """Take note of ``count`` more callbacks to send, or of changed slots when 0."""
@@ -114,8 +138,9 @@ class Pipeline:
                 broken, self._broken = self._broken, None
                 raise broken
             now = self._clock.now()
-            room = 1 if self.gate.single_file else self.terms.concurrency
-            if self.in_flight >= room:
+            if (self.learning.changed or now >= self.learning.ends_at) and not await self._put_limits(now):
+                continue
+            if self.in_flight >= self.room:
                 await self._sleep(WaitUntil(float("inf"), "concurrency"))
                 continue
             opens_at = self.gate.opens_at(now)
@@ -136,6 +161,11 @@ class Pipeline:
                 task = asyncio.create_task(self._deliver(claimed, first_after_stop=first))
                 self._under_way[task] = claimed.group
                 task.add_done_callback(self._delivered)
+
+    def forget_limit(self) -> None:
+        """Drop what was learned, declared and set of the platform's limits, and learn anew."""
+        self.learning.forget()
+        self._declared.forget()
 
     async def drain(self, within_s: float) -> int:
         """Wait for what is under way, at most ``within_s``; return how many were cut off (they count as crashed)."""
@@ -167,11 +197,23 @@ class Pipeline:
             resuming=resuming,
         )
 
+    async def _put_limits(self, now: float) -> bool:
+        """Put the limits that are known now in force; return whether the store took them."""
+        try:
+            await self._limits.put(self.terms.platform, self.learning.quotas(now))
+        except StoreError:
+            self.learning.changed = True
+            await self._sleep(WaitUntil(self._clock.now() + _SETTLE_AGAIN_S, "store"))
+            return False
+        for news in self.learning.news(now):
+            tell_limit(self._events, self.terms.platform, news, enforced=self.learning.enforces)
+        return True
+
     async def _sleep(self, wait: WaitUntil) -> None:
         self.wait_reason, self.waits_until = wait.reason, wait.at
         # while slots or the gate hold everything back, more callbacks change nothing
         missing = wait.missing or (1 if wait.reason in ("idle", "retry") else 0)
-        await self._wakeup.sleep(wait.at, missing=missing)
+        await self._wakeup.sleep(min(wait.at, self.learning.ends_at), missing=missing)
         self.wait_reason = ""
 
     def _gate_reason(self) -> str:
@@ -191,7 +233,8 @@ class Pipeline:
                 Outcome.CRASH, ended_at, ended_at - started_at, reason=verdict.reason, ambiguous=True
             )
             self._broken = error
-        was_open = self.gate.breaker.is_open
+            self.learning.forget_token(batch.attempt_id, batch.group)
+        was_open, alone = self.gate.breaker.is_open, self.gate.single_file
         attempted = Attempted(
             batch,
             verdict,
@@ -203,9 +246,12 @@ class Pipeline:
             asked=asks_back(batch, self.terms),
         )
         settlement = decide(attempted, budget=self.terms.budget, gate=self.gate, now=result.ended_at, rng=self._rng)
+        self._pace_up(result, alone=alone)
         self._wakeup.wake()  # a gate that closed or opened is news before the commit
         await self._settle(settlement)
-        self._tell(batch, settlement, was_open=was_open)
+        if result.outcome not in _DONE:
+            self.last_error = result.reason
+        tell_settled(self._events, batch, settlement, gate=self.gate, was_open=was_open)
 
     async def _attempt(self, batch: Batch, started_at: float) -> tuple[Verdict, AttemptResult, bool]:
         """Send the batch once; also return whether it was refused for a token that has been renewed since."""
@@ -220,19 +266,52 @@ class Pipeline:
         raw_bytes = len(draft.body)
         request = self._request(draft)
         sent_at, sent_wall = self._clock.now(), self._wall()
+        self.learning.sent(batch.attempt_id, batch.group, sent_at)
         answer = await self._sender.send(request)
         ended_at, ended_wall = self._clock.now(), self._wall()
         compressed = "Content-Encoding" in request.headers
         verdict = read(answer, batch, terms=self.terms, compressed=compressed, wall=ended_wall)
+        self._learn(batch, answer, verdict, sent_at=sent_at, now=ended_at)
         if isinstance(answer, Answer):
             self._offset.learn(answer.headers, sent_wall=sent_wall, answered_wall=ended_wall)
+            if verdict.outcome in _KNOWS_US and (rates := self._declared.read(answer.headers)) is not None:
+                self.learning.declared(rates)
         renewed = False
         if verdict.outcome is Outcome.AUTH:
             renewed = await self._authoriser.renewed(draft.token, sent_at=sent_at)
-        elif verdict.outcome in (Outcome.OK, Outcome.DUPLICATE):
+        elif verdict.outcome in _DONE:
             self._authoriser.accepted()
         result = _result(verdict, sent_at, ended_at, answer)
         return verdict, replace(result, raw_bytes=raw_bytes, wire_bytes=len(request.body)), renewed
+
+    def _learn(self, batch: Batch, answer: Answer | Failure, verdict: Verdict, *, sent_at: float, now: float) -> None:
+        """Tell the estimator what came back, unless the callbacks themselves draw it (SPEC 6, suspicion)."""
+        if verdict.outcome is Outcome.THROTTLED:
+            suspicion = self.gate.of(batch, scope=verdict.scope).suspicion
+            if suspicion.convicted(item.seq for item in batch.items):
+                self.learning.forget_token(batch.attempt_id, batch.group)
+                return
+        try:
+            self.learning.answered(
+                batch.attempt_id,
+                batch.group,
+                kind=kind_of(answer, verdict),
+                sent_at=sent_at,
+                now=now,
+                wait_s=verdict.wait_s,
+                whole=verdict.scope == "platform",
+            )
+        except Exception as error:  # noqa: BLE001 - a bug in guessing must not cost what is known: what came of the batch
+            self.learning.unlearn()
+            self._broken = error
+
+    def _pace_up(self, result: AttemptResult, *, alone: bool) -> None:
+        """Learn from how long the answer took how many requests may be under way; after a stop begin with one."""
+        if result.outcome in _DONE or result.outcome in _FAILED:
+            failed = result.outcome in _FAILED
+            self.concurrency.answered(result.duration_s, in_flight=self.in_flight, failed=failed)
+        if alone and not self.gate.single_file:
+            self.concurrency.restart()
 
     def _request(self, draft: Draft) -> Request:
         """Return what is sent: signed fields, compression and a signature over the bytes, in this order."""
@@ -261,56 +340,20 @@ class Pipeline:
             except StoreError:  # reported by the store; the answer is known and must not be asked for again
                 await asyncio.sleep(_SETTLE_AGAIN_S)
 
+    def kept(self) -> dict[str, Any]:
+        """Return what a restart must know: the gate and what was learned."""
+        return {**self.gate.dump(), "learned": self.learning.dump()}
+
     def _with_gate(self, settlement: Settlement) -> Settlement:
         """Carry the gate along when a restart would miss the change."""
         gate, kept, groups = self.gate.dump_own(), self._gate_kept, self.gate.groups.take_changes()
         fresh = gate["last_accepted_at"] - kept["last_accepted_at"] < _GATE_LAG_S
-        if fresh and not groups and {**gate, "last_accepted_at": 0} == {**kept, "last_accepted_at": 0}:
+        unchanged = {**gate, "last_accepted_at": 0} == {**kept, "last_accepted_at": 0}
+        if fresh and not groups and unchanged and not self.learning.unkept:
             return settlement
         self._gate_kept = gate
+        gate = {**gate, "learned": self.learning.dump()}
         return replace(settlement, gate={**gate, "groups": groups} if groups else gate)
-
-    def _tell(self, batch: Batch, settlement: Settlement, *, was_open: bool) -> None:
-        platform, result, events = self.terms.platform, settlement.result, self._events
-        if result.outcome not in (Outcome.OK, Outcome.DUPLICATE):
-            self.last_error = result.reason
-        if result.outcome is not Outcome.UNSENT:
-            events.attempt(
-                platform=platform,
-                batch=batch.id,
-                attempt=batch.attempt,
-                outcome=result.outcome,
-                status=result.status,
-                items=len(batch.items),
-                raw_bytes=result.raw_bytes,
-                wire_bytes=result.wire_bytes,
-                duration_s=result.duration_s,
-                reason=result.reason,
-            )
-        if settlement.delivered:
-            ended_at, good = result.ended_at, set(settlement.delivered)
-            latencies = [ended_at - item.accepted_at for item in batch.items if item.seq in good]
-            events.delivered(platform=platform, latencies=latencies)
-        if settlement.resend is not None or settlement.requeue:
-            again = sum(len(part.seqs) for part in settlement.requeue) or len(batch.items)
-            events.retried(platform=platform, count=again, reason=result.outcome)
-        if settlement.held:
-            events.held(platform=platform, count=len(settlement.held), reason=result.reason)
-        for ending in settlement.endings:
-            if ending.state is State.EXPIRED:
-                events.expired(platform=platform, count=len(ending.seqs))
-            else:
-                events.dead(platform=platform, count=len(ending.seqs), reason=ending.reason)
-        stop = self.gate.groups.get(batch.group)
-        if (self.gate.throttled or stop.throttled) and result.outcome is Outcome.THROTTLED:
-            wait_s = max(stop.stopped_until, self.gate.stopped_until) - result.ended_at
-            events.throttled(platform=platform, wait_s=max(0.0, wait_s), reason=result.reason)
-        if result.outcome is Outcome.PLAIN:
-            events.plain_remembered(platform=platform)
-        if self.gate.breaker.is_open and not was_open:
-            events.breaker_opened(platform=platform, reason=self.gate.breaker.reason)
-        elif was_open and not self.gate.breaker.is_open:
-            events.breaker_closed(platform=platform)
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
         self._under_way.pop(task, None)

@@ -5,18 +5,23 @@ the others. What it had under way is settled or, failing that, found as crashed 
 """
 
 import asyncio
+import math
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from relay.core.clock import Clock
+from relay.core.model import Rate
 from relay.delivery.auth import Authoriser
+from relay.delivery.limits import Limits
 from relay.delivery.pipeline import Pipeline
 from relay.delivery.sender import Sender
 from relay.delivery.terms import Terms
 from relay.policy.breaker import Breaker
 from relay.policy.gate import Gate
+from relay.policy.learning import Learning, Operator
+from relay.policy.shown import shown
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
 
@@ -37,6 +42,7 @@ class Registry:
         self,
         *,
         outbox: Outbox,
+        limits: Limits,
         clock: Clock,
         wall: Callable[[], float],
         events: Events,
@@ -45,6 +51,7 @@ class Registry:
         authoriser: Callable[[Terms], Authoriser],
     ) -> None:
         self._outbox = outbox
+        self._limits = limits
         self._clock = clock
         self._wall = wall
         self._events = events
@@ -63,12 +70,18 @@ class Registry:
         """Put other terms in force: unchanged platforms are not touched, requests under way finish first."""
         wanted = {each.platform: each for each in terms}
         stale = [name for name, running in self._running.items() if running.pipeline.terms != wanted.get(name)]
-        gates = {name: self._running[name].pipeline.gate.dump() for name in stale}
-        await asyncio.gather(*(self._end(self._running.pop(name), within_s) for name in stale))
+        ended = {name: self._running.pop(name) for name in stale}
+        await asyncio.gather(*(self._end(running, within_s) for running in ended.values()))
         kept = await self._outbox.gates()
         for name, each in wanted.items():
-            if name not in self._running:
-                self._run(each, gates.get(name) or kept.get(name, {}))
+            if name in self._running:
+                continue
+            before = ended.get(name)
+            if before is None:
+                self._run(each, kept.get(name, {}))
+            else:
+                self._run(each, before.pipeline.gate.dump(), learning=_carried_over(before.pipeline, each))
+        self._running = {name: self._running[name] for name in wanted}  # in the file's order, as operators know it
 
     async def stop(self, within_s: float) -> int:
         """Stop claiming, let requests under way finish within the bound; return how many were cut off."""
@@ -90,7 +103,8 @@ class Registry:
     async def pause(self, name: str, reason: str) -> None:
         """Claim nothing more for the platform until ``resume``; survives restarts. Raises KeyError."""
         gate = self._running[name].pipeline.gate
-        await self._outbox.set_gate(name, {**gate.dump(), "paused": True, "pause_reason": reason})
+        kept = self._running[name].pipeline.kept()
+        await self._outbox.set_gate(name, {**kept, "paused": True, "pause_reason": reason})
         gate.paused, gate.pause_reason = True, reason
         self.changed(name, 0)
 
@@ -103,22 +117,47 @@ class Registry:
             gate.stopped_until = min(gate.stopped_until, self._clock.now())
             gate.groups.release(self._clock.now())
             gate.breaker.probe_at = min(gate.breaker.probe_at, self._clock.now())
-        await self._outbox.set_gate(name, gate.dump())
+        await self._outbox.set_gate(name, self._running[name].pipeline.kept())
+        self.changed(name, 0)
+
+    async def limit(self, name: str, rates: Sequence[Rate], *, until: float | None, reason: str) -> None:
+        """Hold the platform under ``rates`` in place of what was learned or declared; the configured ones hold too.
+
+        ``until`` is a relay-clock time, None means until forgotten; a restart does not end it. Raises KeyError.
+        """
+        pipeline = self._running[name].pipeline
+        pipeline.learning.set(Operator(tuple(rates), math.inf if until is None else until, reason))
+        await self._outbox.set_gate(name, pipeline.kept())
+        self.changed(name, 0)
+
+    async def forget_limit(self, name: str) -> None:
+        """Drop an operator's limit and everything learned or declared; learn anew. Raises KeyError."""
+        pipeline = self._running[name].pipeline
+        pipeline.forget_limit()
+        await self._outbox.set_gate(name, pipeline.kept())
         self.changed(name, 0)
 
     async def flush(self, name: str) -> None:
         """Send the platform's next batch without waiting for pace or linger. Raises KeyError."""
         self._running[name].pipeline.flush()
 
-    def _run(self, terms: Terms, kept: Mapping[str, Any]) -> None:
+    def _run(self, terms: Terms, kept: Mapping[str, Any], *, learning: Learning | None = None) -> None:
         gate = Gate(Breaker(terms.breaker), base_s=terms.budget.base_s, cap_s=terms.budget.cap_s)
         gate.load(kept)
+        if learning is None:
+            learning = Learning(terms.platform, destination=terms.destination, terms=terms.learn, grouped=terms.grouped)
+            try:
+                learning.load(kept.get("learned", {}))
+            except ValueError as error:
+                self._events.limit_not_kept(platform=terms.platform, reason=str(error))
         if gate.breaker.is_open:
             self._events.breaker_opened(platform=terms.platform, reason=gate.breaker.reason)
         sender = self._open_sender(terms)
         pipeline = Pipeline(
             terms=terms,
             gate=gate,
+            learning=learning,
+            limits=self._limits,
             outbox=self._outbox,
             sender=sender,
             authoriser=self._authoriser(terms),
@@ -151,6 +190,14 @@ class Registry:
         return cut_off
 
 
+def _carried_over(before: Pipeline, terms: Terms) -> Learning | None:
+    """Return what was learned under the terms before; None when it was about another destination."""
+    if before.terms.destination != terms.destination:
+        return None
+    before.learning.configure(terms.learn, grouped=terms.grouped)
+    return before.learning
+
+
 def _view(pipeline: Pipeline, now: float) -> dict[str, Any]:
     gate = pipeline.gate
     limited = pipeline.wait_reason in ("limit", "share") and pipeline.waits_until > now
@@ -171,5 +218,7 @@ def _view(pipeline: Pipeline, now: float) -> dict[str, Any]:
         "waits_for": pipeline.wait_reason,
         "waits_until": pipeline.waits_until if pipeline.wait_reason else None,
         "in_flight": pipeline.in_flight,
+        "allowed": pipeline.room,
         "last_error": pipeline.last_error,
+        "learned_limit": shown(pipeline.learning, now),
     }

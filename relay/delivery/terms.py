@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from relay.config.answers import Confirm
 from relay.config.auth import AnyCredential
@@ -10,6 +11,7 @@ from relay.config.platform import Platform
 from relay.config.schema import Config
 from relay.delivery.sender import Outbound
 from relay.policy.breaker import BreakerTerms
+from relay.policy.learning import LearnTerms, Mode
 from relay.policy.settling import Budget, ReadBack
 from relay.wire.classify import Rule, compile_rule
 from relay.wire.envelope import Envelope
@@ -49,6 +51,7 @@ class Terms:
     budget: Budget
     breaker: BreakerTerms | None
     grouped: bool = False  # its groups take turns
+    learn: LearnTerms = field(default_factory=LearnTerms)
     rules: Sequence[Rule] = field(
         default=(), compare=False
     )  # compiled rules hold functions: ``stated`` compares instead
@@ -62,11 +65,19 @@ class Terms:
     outbound: Outbound = field(default=Outbound(), compare=False)  # made from ``stated``
 
     @property
+    def destination(self) -> str:
+        """Host and port of the platform: whose limits they are."""
+        return urlsplit(self.url).netloc.rpartition("@")[2].lower()
+
+    @property
     def read_back(self) -> ReadBack:
         """When a read-back decides what became of a callback."""
         if self.asking is None:
             return "never"
         return "ambiguous" if self.asking.ambiguous else "unclear"
+
+
+_MODES = {True: Mode.ENFORCE, "observe": Mode.OBSERVE, False: Mode.OFF}
 
 
 def compile_all(config: Config) -> list[Terms]:
@@ -112,6 +123,7 @@ def compile_terms(name: str, platform: Platform, credential: tuple[str, AnyCrede
         budget=Budget(times=platform.retry.times, base_s=platform.retry.backoff.base, cap_s=platform.retry.backoff.cap),
         breaker=BreakerTerms(breaker.open_after, breaker.probe_every) if breaker else None,
         grouped=platform.group is not None,
+        learn=LearnTerms(_MODES[platform.learn_limit], platform.learn_floor),
         rules=tuple(compile_rule(rule.model_dump(by_alias=True)) for rule in platform.classify),
         stated=platform,
         auth=credential[1] if credential else None,

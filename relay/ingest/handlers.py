@@ -7,7 +7,7 @@ way out before the commit is a ``Refusal``; there is no 202 that does not follow
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -31,7 +31,6 @@ from relay.ingest.rows import (
     plain_rows,
 )
 from relay.ingest.wishes import read_wishes
-from relay.store.base import Ledger
 from relay.telemetry.events import Events
 from relay.web.answer import Answer, json_answer
 from relay.web.body import Decode, read_body
@@ -55,6 +54,10 @@ class DropIn(NamedTuple):
     content_type: str
 
 
+Describe = Callable[[str], Awaitable[Mapping[str, Any] | None]]
+"""Tells all about the callback of an id but its payload, None when there is none; may raise ``StoreError``."""
+
+
 class Handlers:
     """What the ingest listener answers. Its public attributes may be replaced at any time: a reload does."""
 
@@ -64,7 +67,7 @@ class Handlers:
         bearer: Bearer,
         directory: Directory,
         admission: Admission,
-        ledger: Ledger,
+        describe: Describe,
         events: Events,
         decode: Decode,
         duration: Callable[[str], float],
@@ -78,7 +81,7 @@ class Handlers:
         self.max_body = max_body
         self.max_bulk = max_bulk
         self._admission = admission
-        self._ledger = ledger
+        self._describe = describe
         self._events = events
         self._decode = decode
         self._duration = duration
@@ -283,18 +286,18 @@ class Handlers:
         return fresh.total(), repeated.total()
 
     async def show(self, request: BaseRequest, values: Mapping[str, str]) -> Answer:
-        """``GET /v1/callbacks/{id}``: state, times and attempts, never the payload."""
+        """``GET /v1/callbacks/{id}``: state, times, attempts and why it waits, never the payload."""
         self.bearer.check(request)
         try:
             async with asyncio.timeout(_READ_S):
-                found: dict[str, Any] | None = await self._ledger.callback(values["id"])
+                found = await self._describe(values["id"])
         except (StoreError, TimeoutError) as error:
             raise Refusal("store_failed", "the store cannot be read now") from error
         if found is None:
             raise Refusal(
                 "unknown_callback", "no callback has this id; one that ended is kept as long as `store.keep` says"
             )
-        return json_answer({name: value for name, value in found.items() if name != "payload"})
+        return json_answer(found)
 
 
 def _is_bulk(content_type: str | None) -> bool:

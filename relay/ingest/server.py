@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from relay.ingest.admission import Admission
-from relay.ingest.handlers import DropIn, Handlers
+from relay.ingest.handlers import Describe, DropIn, Handlers
 from relay.ingest.posts import Directory
 from relay.store.base import Inbox, Ledger
 from relay.telemetry.events import Events
@@ -45,13 +45,15 @@ class IngestServer(WebServer):
         drop_ins: Sequence[DropIn] = (),
         inbox: Inbox,
         ledger: Ledger,
+        describe: Describe,
         events: Events,
         duration: Callable[[str], float],
         expiring: Callable[[float], None],
     ) -> None:
         """Wire it; ``duration`` reads ``30m`` as seconds and raises ``ValueError``.
 
-        ``expiring`` is told, after a commit, in how many seconds the first of its callbacks expires.
+        ``describe`` tells all about a callback but its payload; ``expiring`` is told, after a commit, in how many
+        seconds the first of its callbacks expires.
         """
         super().__init__(name=LISTENER, listen=settings.listen, ping=ledger.ping, events=events)
         self._admission = Admission(inbox=inbox, max_bytes=settings.max_waiting_bytes)
@@ -59,7 +61,7 @@ class IngestServer(WebServer):
             bearer=Bearer(settings.token),
             directory=directory,
             admission=self._admission,
-            ledger=ledger,
+            describe=describe,
             events=events,
             decode=decode,
             duration=duration,

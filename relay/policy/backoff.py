@@ -1,8 +1,10 @@
-"""How long to wait before the n-th re-send."""
+"""How long to wait before the n-th re-send, and how much later than named."""
 
 import random
 
 from tenacity import RetryCallState, wait_exponential
+
+_LATE = 0.1
 
 
 def backoff_s(n: int, *, base_s: float, cap_s: float, rng: random.Random) -> float:
@@ -20,3 +22,8 @@ def backoff_s(n: int, *, base_s: float, cap_s: float, rng: random.Random) -> flo
     # exp_base is a float on purpose: 2.0 ** n overflows into tenacity's cap, the integer 2 ** n would be computed.
     ceiling_s = wait_exponential(multiplier=base_s, max=cap_s, exp_base=2.0)(state)
     return rng.uniform(ceiling_s / 2, ceiling_s)
+
+
+def jittered_s(wait_s: float, rng: random.Random) -> float:
+    """Return a wait that somebody named, up to a tenth longer: many relays must not return in one moment."""
+    return wait_s * (1.0 + _LATE * rng.random())

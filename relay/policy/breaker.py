@@ -1,8 +1,11 @@
 """The breaker: a platform that fails in a row is left alone, but for one real batch every ``probe_every``."""
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from relay.policy.backoff import jittered_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,30 +27,32 @@ class Breaker:
     is_open: bool = False
     storm: "Storm" = field(default_factory=lambda: Storm())
 
-    def failed(self, now: float, reason: str) -> None:
+    def failed(self, now: float, reason: str, rng: random.Random) -> None:
         """Count one platform-level failure; a failed probe puts the next one off."""
         self.failures += 1
         if self.terms is None:
             return
         if self.is_open:
-            self.probe_at = now + self.terms.probe_every_s
+            self.probe_at = now + jittered_s(self.terms.probe_every_s, rng)
         elif self.failures >= self.terms.open_after:
-            self.open(now, reason)
+            self.open(now, reason, rng)
 
-    def open(self, now: float, reason: str) -> None:
+    def open(self, now: float, reason: str, rng: random.Random) -> None:
         """Open now, or put the next probe off if already open. Does nothing with the breaker off."""
         if self.terms is None:
             return
         if not self.is_open:
             self.is_open, self.reason = True, reason
-        self.probe_at = now + self.terms.probe_every_s
+        self.probe_at = now + jittered_s(self.terms.probe_every_s, rng)
 
     def accepted(self) -> None:
         """Something got through: close and forget failures and storm."""
         self.failures, self.is_open, self.reason = 0, False, ""
         self.storm.clear()
 
-    def refused(self, now: float, *, root: int, batch: int, items: int, reason: str, parts: int = 0) -> None:
+    def refused(
+        self, now: float, *, root: int, batch: int, items: int, reason: str, rng: random.Random, parts: int = 0
+    ) -> None:
         """Count a wholly rejected or unrecognised batch towards a storm (SPEC 6, "Breaker").
 
         ``root`` is the batch that ``batch`` was once split from, ``parts`` the number of halves this refusal makes.
@@ -56,7 +61,7 @@ class Breaker:
             return
         self.storm.refused(root=root, alone=items == 1, parts=parts, enough=self.terms.open_after)
         if self.storm.batches >= self.terms.open_after:
-            self.open(now, f"storm: {reason}")
+            self.open(now, f"storm: {reason}", rng)
 
     def dump(self) -> dict[str, Any]:
         """Return what a restart must know."""

@@ -28,13 +28,12 @@ class Estimate:
     since: float | None
     source: str  # learned | declared | none
 
-    def yaml_line(self) -> str:
-        """Return the line to adopt, or an empty string."""
-        if not self.rates:
-            return ""
-        if len(self.rates) == 1:
-            return f"rate: {self.rates[0]}"
-        return f"rate: [{', '.join(str(rate) for rate in self.rates)}]"
+
+def yaml_line(rates: Sequence[Rate]) -> str:
+    """Return the line of the configuration that states ``rates``, or an empty string."""
+    if len(rates) > 1:
+        return f"rate: [{', '.join(map(str, rates))}]"
+    return f"rate: {rates[0]}" if rates else ""
 
 
 class Estimator:
@@ -45,9 +44,9 @@ class Estimator:
     """
 
     def __init__(self, *, floor: Rate | None = None) -> None:
-        self._floor = floor
         self._declared: tuple[Rate, ...] = ()
-        self._tracker = Tracker(floor_s=0.0 if floor is None else floor.limit / floor.window_s)
+        self._tracker = Tracker()
+        self.floor = floor
         self.sent = self._tracker.evidence.sent  # (token, now): a request goes out; the hot path calls it directly
         self.answered = self._tracker.answered  # (token, now, kind, wait_s)
 
@@ -55,6 +54,36 @@ class Estimator:
     def changed(self) -> bool:
         """Whether ``enforced`` would say something new."""
         return self._tracker.changed
+
+    @property
+    def floor(self) -> Rate | None:
+        """The rate below which nothing is enforced."""
+        return self._floor
+
+    @floor.setter
+    def floor(self, floor: Rate | None) -> None:
+        self._floor = floor
+        self._tracker.floor_at(0.0 if floor is None else floor.limit / floor.window_s)
+
+    @property
+    def knows(self) -> bool:
+        """Whether a limit is believed."""
+        return bool(self._tracker.rates)
+
+    @property
+    def trying(self) -> Rate | None:
+        """The careful step beyond what is believed that is under way, if one is."""
+        probe = self._tracker.prober.probe
+        return None if probe is None else probe.rate
+
+    @property
+    def observing(self) -> bool:
+        """Whether what is believed is not enforced: then refusals say nothing against it and nothing is tried."""
+        return self._tracker.observing
+
+    @observing.setter
+    def observing(self, observing: bool) -> None:
+        self._tracker.observe(observing)
 
     def forget_token(self, token: int) -> None:
         """Drop a request whose answer will not come (it was never sent, or the relay itself failed)."""
@@ -95,11 +124,7 @@ class Estimator:
         )
 
     def _in_force(self, learned: Learned, rate: Rate) -> Rate:
-        if learned.paced:
-            rate = smooth(rate, learned.answer_s)
-        floor = self._floor
-        least = 1 if floor is None else -(-floor.limit * rate.window_s // floor.window_s)
-        return rate if rate.limit >= least else Rate(int(least), rate.window_s)
+        return floored(smooth(rate, learned.answer_s) if learned.paced else rate, self.floor)
 
     # what people see
 
@@ -127,7 +152,7 @@ class Estimator:
         }
         evidence["sentence"] = (
             f"refused {binding.onsets} times after {binding.n} requests; a window of {binding.low_s:.3g} s was "
-            f"refused, one of {binding.window_s:g} s holds; {clean} windows without a refusal since"
+            f"refused, one of {binding.window_s:g} s holds; {_counted(clean, 'window')} without a refusal since"
         )
         score = confidence(binding.onsets, binding.family, binding.settled, clean)
         return Estimate(rates, binding.family, score, evidence, binding.since, source)
@@ -136,7 +161,9 @@ class Estimator:
         if not self._tracker.refused:
             return "nothing was refused"
         stretches = self._tracker.closures
-        return f"refused in {stretches} stretches that no limit explains: an outage, or too little seen so far"
+        return (
+            f"refused in {_counted(stretches, 'stretch')} that no limit explains: an outage, or too little seen so far"
+        )
 
     # persistence
 
@@ -164,6 +191,17 @@ class Estimator:
         self._tracker.rates, self._declared = rates, declared
         self._tracker.accepted, self._tracker.refused, self._tracker.closures = counts
         self._tracker.changed = True
+
+
+def floored(rate: Rate, floor: Rate | None) -> Rate:
+    """Return ``rate``, or what ``floor`` (None: one request) comes to in its window where that is more."""
+    least = 1 if floor is None else -(-floor.limit * rate.window_s // floor.window_s)
+    return rate if rate.limit >= least else Rate(int(least), rate.window_s)
+
+
+def _counted(count: int, noun: str) -> str:
+    plural = "es" if noun.endswith("ch") else "s"
+    return f"{count} {noun}{'' if count == 1 else plural}"
 
 
 def _listed(rates: Sequence[Rate]) -> str:

@@ -14,7 +14,7 @@ from operator import sub
 from relay.core.model import Rate
 from relay.policy.evidence import Closure, Evidence
 from relay.policy.families import Family, Hypothesis, bucket, fixed, judge_bucket, sliding
-from relay.policy.windows import SHORTEST_S, choose, common_between
+from relay.policy.windows import SHORTEST_S, WRITTEN, choose, common_between, is_common
 
 _COUNTS = 10  # candidates looked at, most frequent first
 _COUNTS_COSTLY = 4  # of these, for the families that take longest to judge
@@ -24,6 +24,10 @@ _NATS_PER_ERROR = 2.5  # one in twelve: a few per cent of requests fail by chanc
 _NATS_FORGIVEN = 1.5  # of these for a lone refusal, which chance makes too
 _FINEST, _COARSEST = 0.003, 2.0
 _BUCKET_NATS = 1.0
+_UNHINTED_NATS = 1.0  # many hints are a fixed number that says little
+_HINT_ROUNDED_S = 1.5  # hints are whole seconds, rounded up
+_UNUSUAL_NATS = 1.5  # a window nobody writes
+_STATED = (Family.FIXED, Family.FIRST_REQUEST)  # judged for one window and no other
 _MORE = 3  # requests: what overtakes others on the way
 _BUCKET_CLOSURES = 5  # two free numbers fit any fewer
 _ORDER = list(Family)
@@ -41,7 +45,8 @@ class Fit:
     onsets: int
     closures: int
     rejects: int
-    unexplained: int  # of them
+    accepted: int
+    unexplained: int  # of the rejects
     newest: bool  # explains the latest closure
 
     @property
@@ -55,13 +60,19 @@ class Fit:
 
 
 def fit(
-    evidence: Evidence, *, since: float = float("-inf"), known: Sequence[Rate] = (), noisy: bool = False
+    evidence: Evidence,
+    *,
+    since: float = float("-inf"),
+    known: Sequence[Rate] = (),
+    noisy: bool = False,
+    blurred: bool = True,
 ) -> Fit | None:
     """Return the best fit over what was sent from ``since`` on, or None without a refusal.
 
     Where requests are refused by chance (``noisy``), closures of one refusal are not held against it.
 
-    Refusals that one of the ``known`` rates accounts for are left out: what remains may show another limit.
+    Refusals that one of the ``known`` rates accounts for are left out: what remains may show another limit. Not
+    ``blurred``, a window is longer than what was refused, by however little.
     """
     accepted = evidence.accepted[bisect_left(evidence.accepted, since) :]
     rejects = [reject for reject in evidence.rejects if not reject.probe and reject.sent >= since]
@@ -88,7 +99,7 @@ def fit(
     lone = {places[(closure.onset.sent, closure.onset.seen)] for closure in closures if closure.lone}
     if len(closures) - len(lone) < 2:
         lone = set()  # refusals come one by one here: they are all there is
-    best = min(found, key=lambda hypothesis: _cost(hypothesis, lone))
+    best = min(found, key=lambda each: _cost(each, lone, _unhinted(each, accepted, closures, slack)))
     if not noisy or best.family is Family.BUCKET:  # which refuses one by one
         lone = set()
     onset_at = [
@@ -100,16 +111,14 @@ def fit(
     best = _bounded(best, accepted, closures, slack)
     if evidence.stride > 1:
         best = replace(best, n=best.n * evidence.stride)
-    stated = best.family in (Family.FIXED, Family.FIRST_REQUEST)  # judged for that window and no other
-    window_s = best.high_s if stated else choose(best.low_s, best.high_s)
-    return (
-        Fit(best, window_s, sum(good), len(good), len(rejects) - len(lone), unexplained, newest)
-        if window_s >= SHORTEST_S
-        else None
-    )
+    window_s = best.high_s if best.family in _STATED else choose(best.low_s, best.high_s, slack if blurred else 0.0)
+    if window_s < SHORTEST_S:
+        return None
+    total = len(accepted) * evidence.stride
+    return Fit(best, window_s, sum(good), len(good), len(rejects) - len(lone), total, unexplained, newest)
 
 
-def _cost(hypothesis: Hypothesis, lone: Set[int]) -> tuple[float, int]:
+def _cost(hypothesis: Hypothesis, lone: Set[int], unhinted: int) -> tuple[float, int]:
     """Return how unlikely it is, in nats: errors, and how finely the window had to be chosen to have so few.
 
     A hypothesis that holds for any window between 1 s and 6 s was likely to fit if true; one that holds between 7.00 s
@@ -122,7 +131,24 @@ def _cost(hypothesis: Hypothesis, lone: Set[int]) -> tuple[float, int]:
         - log(min(max(width, _FINEST), _COARSEST))
     )
     cost -= 0.5 * log(hypothesis.n / max(hypothesis.low_s, 1e-3))
+    cost += _UNHINTED_NATS * unhinted
+    if hypothesis.family in _STATED and not is_common(hypothesis.high_s):
+        cost += _UNUSUAL_NATS
     return cost + (_BUCKET_NATS if hypothesis.family is Family.BUCKET else 0.0), _ORDER.index(hypothesis.family)
+
+
+def _unhinted(hypothesis: Hypothesis, accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> int:
+    """Count the latest closures whose hint asked for clearly longer than a sliding window of that length would."""
+    if hypothesis.family in _STATED or hypothesis.family is Family.BUCKET:
+        return 0
+    found = 0
+    for closure in closures[-_RUNS:]:
+        known = bisect_right(accepted, closure.last.sent + slack)
+        if closure.last.wait_s and known >= hypothesis.n:
+            window_s = choose(hypothesis.low_s, hypothesis.high_s, slack)
+            opens_at = accepted[known - hypothesis.n] + window_s
+            found += closure.last.seen + closure.last.wait_s > opens_at + _HINT_ROUNDED_S + 2.0 * slack
+    return found
 
 
 def _possible(hypothesis: Hypothesis, accepted: Sequence[float], slack: float) -> bool:
@@ -148,7 +174,7 @@ def _hypotheses(
         counting = sliding(accepted, arrivals, sent, n, slack)
         if counting is not None:
             yield counting
-        if simple.errors:
+        if simple.errors or _unhinted(simple, accepted, closures, slack):
             for window_s in windows:
                 yield fixed(accepted, sent, n, window_s, None, slack)
                 if bounds:
@@ -165,21 +191,34 @@ def _hypotheses(
 
 
 def _counts(accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> list[int]:
-    """Return candidate limits: accepted from one of the last reopenings to an onset, by how often each occurs."""
+    """Return candidate limits, by how often each occurs before an onset.
+
+    With a backlog it is what was accepted since one of the last reopenings; where callbacks come one by one, what was
+    accepted in the window before, which would be the same at every onset if it was the right one.
+    """
     starts = [accepted[0], *(closure.reopened for closure in closures if closure.reopened < float("inf"))]
+    looked_at = [*closures[:2], *closures[-_RUNS:]]
     tally: dict[int, int] = {}
-    for closure in [*closures[:2], *closures[-_RUNS:]]:
+    for closure in looked_at:
         end = bisect_right(accepted, closure.onset.sent + slack)
         before = [start for start in starts if start <= closure.onset.sent + slack]
         for start in before[-4:]:
             count = end - bisect_left(accepted, start)
             if count:
                 tally[count] = tally.get(count, 0) + 1
-        for span in (1.0, 10.0, 60.0, 300.0, 3600.0):
-            count = end - bisect_left(accepted, closure.onset.sent - span)
-            if count and accepted[0] < closure.onset.sent - span:
+    for span in WRITTEN:
+        seen: dict[int, int] = {}
+        for closure in looked_at:
+            begin = closure.onset.sent - span
+            if accepted[0] < begin:
+                count = bisect_right(accepted, closure.onset.sent + slack) - bisect_right(accepted, begin + slack)
+                seen[count] = seen.get(count, 0) + 1
+        for count, times in seen.items():
+            if count and times * 2 > len(looked_at):
+                tally[count] = max(tally.get(count, 0), times)
+            elif count:
                 tally.setdefault(count, 0)
-    ranked = sorted(tally, key=lambda count: (-tally[count], count))
+    ranked = sorted(tally, key=lambda count: (-tally[count], -count))
     return ranked[:_COUNTS]
 
 

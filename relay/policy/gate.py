@@ -61,7 +61,7 @@ class Gate(Stop):
 
     def failed(self, now: float, *, started_at: float, reason: str, rng: random.Random, back_off: bool) -> None:
         """Count a platform-level failure; with ``back_off`` the platform is also left alone for a growing time."""
-        self.breaker.failed(now, reason)
+        self.breaker.failed(now, reason, rng)
         if back_off:
             # with the breaker open its pace of probes holds, not a longer backoff
             at_most = self.breaker.probe_at if self.breaker.is_open else math.inf
@@ -143,8 +143,9 @@ class GroupGate:
     def accepted(self, now: float) -> None:
         """An item got through: stops and failures are over, and it bears witness to either suspicion."""
         self._platform.accepted(now)
-        self._stop.end()
-        self._platform.groups.ended(self._batch.group)
+        if self._stop.level or self._stop.resuming:  # a hold is neither, and ends at its time
+            self._stop.end()
+            self._platform.groups.ended(self._batch.group)
         if not self._whole:
             self._platform.suspicion.accepted(item.seq for item in self._batch.items)
 
@@ -163,6 +164,15 @@ class GroupGate:
         else:
             groups.keep(group, stop)
         stop.throttle(now, started_at=started_at, wait_s=wait_s, reason=reason, rng=rng)
+
+    def hold(self, now: float, *, started_at: float, wait_s: float | None, rng: random.Random) -> None:
+        """Wait where an accepted answer said that nothing is left: the group, or the platform where that was said."""
+        if not wait_s:
+            return
+        if self._whole:
+            self._platform.hold(now, started_at=started_at, wait_s=wait_s, rng=rng)
+        elif self._platform.groups.hold(self._batch.group, self._stop):
+            self._stop.hold(now, started_at=started_at, wait_s=wait_s, rng=rng)
 
     def failed(self, now: float, *, started_at: float, reason: str, rng: random.Random, back_off: bool) -> None:
         """Count a failure of the platform."""

@@ -12,6 +12,9 @@ from relay.policy.stop import Stop
 
 # With so many groups stopped at once it is the platform that is overloaded, and it is stopped as a whole.
 MOST_STOPPED = 1000
+# Every claim looks at all of them. Of groups that were not refused yet fewer do: the next of them just asks.
+MOST_HELD = 200
+_DOUBTED_S = 60.0  # a group that was asked again after a hold is asked soon
 
 
 @dataclass(slots=True)
@@ -31,6 +34,16 @@ class GroupStops:
         """Put a group's stop in force."""
         self._stops[group] = stop
         self._changed.add(group)
+
+    def hold(self, group: str, stop: Stop) -> bool:
+        """Keep the stop of a group that nothing is left for, unless there are many already; return whether.
+
+        Not for the store: after a restart the group is asked once.
+        """
+        if group not in self._stops and len(self._stops) >= MOST_HELD:
+            return False
+        self._stops[group] = stop
+        return True
 
     def ended(self, group: str) -> None:
         """Note that the group's stop is over, or its end was tried."""
@@ -73,15 +86,22 @@ class GroupStops:
             self._changed.add(group)
 
     def _sweep(self, now: float, *, after_s: float) -> None:
-        """Forget stops that are over: something was accepted and nothing is suspected, or over for ``after_s``."""
-        past = [
-            group
+        """Forget stops that are over, those in trouble ``after_s`` later, and holds a little after their end."""
+        past = {
+            group: stop
             for group, stop in self._stops.items()
-            if stop.stopped_until <= (now - after_s if stop.level or stop.suspicion.strikes else now)
-        ]
+            if stop.stopped_until <= now and self._over_at(stop, after_s) <= now
+        }
         for group in past:
             del self._stops[group]
-        self._changed.update(past)
+        self._changed.update(group for group, stop in past.items() if stop.level)  # of others nothing is kept
+
+    @staticmethod
+    def _over_at(stop: Stop, after_s: float) -> float:
+        if stop.level or stop.suspicion.strikes:  # since then nothing was accepted, or somebody is suspected
+            return stop.stopped_until + after_s
+        linger_s = min(max(stop.nothing_until - stop.stopped_until, 0.0), _DOUBTED_S)
+        return stop.stopped_until + linger_s if after_s else stop.stopped_until
 
     def take_changes(self) -> dict[str, dict[str, Any] | None]:
         """Return, once, what changed for the store to keep: None for a stop that is over."""

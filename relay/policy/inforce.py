@@ -35,8 +35,8 @@ class InForce:
     Below ``floor_s`` requests a second the operator lets nothing be enforced.
     """
 
-    def __init__(self, evidence: Evidence, chance: Chance, *, floor_s: float = 0.0) -> None:
-        self._floor_s = floor_s
+    def __init__(self, evidence: Evidence, chance: Chance) -> None:
+        self.floor_s = 0.0
         self._evidence = evidence
         self._chance = chance
         self.rates: list[Learned] = []
@@ -56,7 +56,7 @@ class InForce:
         """Say whether a limit was in force for long: another one that is found later does not replace it."""
         return not learned.paced and now - learned.since > _PROVEN_WINDOWS * learned.window_s
 
-    def adopt(self, found: Fit, now: float) -> None:
+    def adopt(self, found: Fit, now: float) -> Learned:
         """Put what was found in force beside, or in place of, what is."""
         hypothesis = found.hypothesis
         fresh = Learned(
@@ -77,6 +77,7 @@ class InForce:
             if self.proven(learned, now) and not near and not implied:
                 kept.append(learned)
         self._put([*kept[-RATES + 1 :], fresh])
+        return fresh
 
     def take_back(self, now: float) -> bool:
         """Undo raises that a refusal followed soon; say whether there were any."""
@@ -125,7 +126,7 @@ class InForce:
 
     def pace(self, carried: float, now: float) -> None:
         """Put a pace in force: what got through, smoothly. It breaks no limit that let that much through."""
-        if carried < self._floor_s:
+        if carried < self.floor_s:
             return
         n = max(_PACE, int(carried))
         window_s = rounded_up(n / (_PACE_PART * carried))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from relay.core.model import Ask, Ending, Item, ItemVerdict, Outcome, Requeue, Settlement, State
 from relay.policy.attempted import Attempted, Budget
-from relay.policy.backoff import backoff_s
+from relay.policy.backoff import backoff_s, jittered_s
 from relay.policy.gate import GroupGate
 
 _DONE = (Outcome.OK, Outcome.DUPLICATE)
@@ -28,6 +28,8 @@ def settle_items(
     probing = gate.breaker.is_open
     if good:
         gate.accepted(now)
+        if attempted.verdict.outcome in _DONE:
+            gate.hold(now, started_at=attempted.started_at, wait_s=attempted.verdict.wait_s, rng=rng)
     else:
         _nothing_accepted(judged, attempted, gate=gate, now=now, rng=rng)
     spared = _throttle(throttled, attempted, gate=gate, now=now, rng=rng)
@@ -93,10 +95,10 @@ def retried(
     if item.spent < budget.times:
         due_at = now + backoff_s(item.spent + 1, base_s=budget.base_s, cap_s=budget.cap_s, rng=rng)
         if verdict.wait_s is not None:
-            due_at = max(due_at, now + verdict.wait_s)
+            due_at = max(due_at, now + jittered_s(verdict.wait_s, rng))
         return Requeue([item.seq], due_at, True, verdict.reason, message=verdict.message)
     if gate.breaker.terms is not None and gate.last_accepted_at < (item.first_sent_at or attempted.started_at):
-        gate.breaker.open(now, f"nothing accepted: {verdict.reason}")
+        gate.breaker.open(now, f"nothing accepted: {verdict.reason}", rng)
         return Requeue([item.seq], gate.opens_at(now), False, verdict.reason, message=verdict.message)
     return _dead(item, f"retries used up: {verdict.reason}", verdict)
 
@@ -113,9 +115,9 @@ def _nothing_accepted(judged: Judged, attempted: Attempted, *, gate: GroupGate, 
     batch = attempted.batch
     probing = gate.breaker.is_open
     gate.answered()
-    gate.breaker.refused(now, root=batch.root, batch=batch.number, items=len(batch.items), reason=reason)
+    gate.breaker.refused(now, root=batch.root, batch=batch.number, items=len(batch.items), reason=reason, rng=rng)
     if probing:
-        gate.breaker.open(now, gate.breaker.reason)
+        gate.breaker.open(now, gate.breaker.reason, rng)
 
 
 def _throttle(

@@ -19,6 +19,9 @@ _UNEXPLAINED_IMPLICIT = 0.10
 _SMALLEST_IMPLICIT = 3  # a platform that fails half of everything looks like one of 1 or 2 per some seconds
 _BUCKET_CLOSURES = 25  # a bucket lets one or two through between refusals, as anything half alive does
 _NATS = 7.5  # a chance of one in 2,000
+_ERROR = 0.005  # of requests, that no limit explains
+_SMALLEST_SEPARATE = 10  # an empty bucket lets a few through after each stop, as if that was the limit
+_TRIED = 7.0  # the logarithm of about a thousand limits that could have fitted
 _EXACT_BELOW = 20  # smaller runs must be equal
 _NEAR = 0.85  # of the count: where refused requests count too, later runs are shorter
 _SHORT_S = 10.0  # closures that short cost little: wait for more of them before judging
@@ -44,7 +47,22 @@ def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> 
         return False
     if found.hypothesis.family is Family.BUCKET:
         return found.closures >= _BUCKET_CLOSURES
-    return coincidence(found.n, runs) >= _NATS
+    if coincidence(found.n, runs) >= _NATS:
+        return True
+    return found.n >= _SMALLEST_SEPARATE and separation(found) >= _NATS
+
+
+def separation(found: Fit) -> float:
+    """Return how unlikely it is, in nats, that chance refused just where the limit was used up, and nowhere else.
+
+    If refusals had nothing to do with what was sent before, a stretch of them would begin at any request with the same
+    chance, the number of stretches over the number of requests. The limit says which: each it is right about is worth
+    the logarithm of that, each request it is wrong about costs one. Of the many limits tried one fits best by chance.
+    """
+    share = found.closures / (found.accepted + found.closures)
+    missed = found.closures - found.onsets
+    right = found.onsets * log(1.0 / share)
+    return right - missed * max(0.0, log(share / _ERROR)) - found.hypothesis.contradicted * log(1.0 / _ERROR) - _TRIED
 
 
 def coincidence(n: int, runs: Sequence[int]) -> float:

@@ -23,6 +23,7 @@ def settle_read_back(
     match verdict.outcome:
         case Outcome.OK | Outcome.DUPLICATE:
             gate.accepted(now)
+            gate.hold(now, started_at=attempted.started_at, wait_s=verdict.wait_s, rng=rng)
             return replace(settlement, delivered=[item.seq])
         case Outcome.THROTTLED:
             gate.throttle(now, started_at=attempted.started_at, wait_s=verdict.wait_s, reason=verdict.reason, rng=rng)

@@ -53,6 +53,7 @@ def _decide(attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float
         case Outcome.OK | Outcome.DUPLICATE:
             gate.accepted(now)
             gate.suspicion.accepted(item.seq for item in batch.items)
+            gate.hold(now, started_at=attempted.started_at, wait_s=verdict.wait_s, rng=rng)
             return replace(settlement, delivered=_seqs(batch.items))
         case Outcome.THROTTLED:
             return _throttled(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
@@ -76,7 +77,7 @@ def _decide(attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float
             gate.remember_plain()
             return replace(settlement, resend=Resend(due_at=now, charge=False, reason=verdict.reason))
         case Outcome.SPLIT | Outcome.REJECT:
-            return _refused(settlement, attempted, gate=gate, now=now)
+            return _refused(settlement, attempted, gate=gate, now=now, rng=rng)
         case Outcome.CONFIRM:
             return _unrecognised(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
 
@@ -141,7 +142,7 @@ def _retried(
         return replace(settlement, resend=Resend(due_at=due_at, charge=True, reason=verdict.reason))
     first_sent_at = min((item.first_sent_at or attempted.started_at) for item in items)
     if alive and gate.breaker.terms is not None and gate.last_accepted_at < first_sent_at:
-        gate.breaker.open(now, f"nothing accepted: {verdict.reason}")
+        gate.breaker.open(now, f"nothing accepted: {verdict.reason}", rng)
         return replace(settlement, resend=Resend(due_at=gate.opens_at(now), charge=False, reason=verdict.reason))
     endings = []
     for applied in (False, True):
@@ -155,7 +156,9 @@ def _retried(
     return replace(settlement, endings=endings)
 
 
-def _refused(settlement: Settlement, attempted: Attempted, *, gate: GroupGate, now: float) -> Settlement:
+def _refused(
+    settlement: Settlement, attempted: Attempted, *, gate: GroupGate, now: float, rng: random.Random
+) -> Settlement:
     """Bisect a refused batch until the poison item stands alone; only that one dies."""
     batch, verdict = attempted.batch, attempted.verdict
     probing = gate.breaker.is_open
@@ -167,10 +170,11 @@ def _refused(settlement: Settlement, attempted: Attempted, *, gate: GroupGate, n
         batch=batch.number,
         items=len(batch.items),
         reason=verdict.reason,
+        rng=rng,
         parts=0 if alone or probing else 2,
     )
     if probing:
-        gate.breaker.open(now, gate.breaker.reason)
+        gate.breaker.open(now, gate.breaker.reason, rng)
         return _put_back(settlement, attempted, gate=gate, now=now)
     if not alone:
         return replace(settlement, split=_halves(_seqs(batch.items)))
@@ -185,9 +189,11 @@ def _unrecognised(
     batch, verdict = attempted.batch, attempted.verdict
     probing = gate.breaker.is_open
     gate.answered()
-    gate.breaker.refused(now, root=batch.number, batch=batch.number, items=len(batch.items), reason=verdict.reason)
+    gate.breaker.refused(
+        now, root=batch.number, batch=batch.number, items=len(batch.items), reason=verdict.reason, rng=rng
+    )
     if probing:
-        gate.breaker.open(now, gate.breaker.reason)
+        gate.breaker.open(now, gate.breaker.reason, rng)
         if attempted.read_back == "never":
             return _put_back(settlement, attempted, gate=gate, now=now)
     return unclear(settlement, _seqs(batch.items), attempted, budget=budget, now=now, rng=rng)

@@ -8,10 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from relay.policy.backoff import backoff_s
+from relay.policy.backoff import backoff_s, jittered_s
 from relay.policy.suspicion import Suspicion
 
-_HINT_JITTER = 0.1  # a hinted stop ends up to a tenth late, so that many relays do not return in one moment
+# Nobody was refused yet when a hold begins, and headers are often wrong: a reset that means midnight, a counter that
+# is always 0. So a hold is a minute at most. To ask once a minute costs a platform that means it nothing.
+_LONGEST_HOLD_S = 60.0
+_DOUBT = 4.0  # and a quarter of that each time it accepted a request although nothing was to be left
+_MOST_DOUBT = 8  # a millisecond: no hold any more
+NOTHING_LEFT = "the platform says nothing is left"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,19 +31,23 @@ class Stop:
     level: int = 0  # stops in a row without anything accepted
     resuming: bool = False
     suspicion: Suspicion = field(default_factory=Suspicion)
+    nothing_until: float = 0.0  # as the platform said when it was held
     _stopped_at: float = 0.0
+    _held_at: float = 0.0
+    _doubt: int = 0
 
     def throttle(self, now: float, *, started_at: float, wait_s: float | None, reason: str, rng: random.Random) -> None:
         """Stop until the hint, or by growing backoff. Answers to requests sent before a stop do not make it grow.
 
-        A hint that proved too short - the first request after it was refused again - does not shorten the backoff: a
-        platform that keeps saying "in 0 seconds" must not be asked in a hot loop.
+        A hint of 0, and one that proved too short - the first request after it was refused again - does not shorten
+        the backoff: a platform that keeps saying "in 0 seconds", or names the past, must not be asked in a hot loop.
         """
+        self._doubt, self.nothing_until = 0, 0.0  # there is a limit after all
         until = self.stopped_until
         fresh = started_at >= self._stopped_at
         if wait_s is not None:
-            until = now + wait_s * (1.0 + _HINT_JITTER * rng.random())
-        if fresh and (wait_s is None or self.level):
+            until = now + jittered_s(wait_s, rng)
+        if fresh and (not wait_s or self.level):
             until = max(until, now + self._backoff_s(rng))
         self._stop(now, until, started_at=started_at, reason=reason, throttled=True)
 
@@ -50,6 +59,20 @@ class Stop:
         if started_at >= self._stopped_at:
             until = min(now + self._backoff_s(rng), at_most)
             self._stop(now, until, started_at=started_at, reason=reason, throttled=False)
+
+    def hold(self, now: float, *, started_at: float, wait_s: float, rng: random.Random) -> None:
+        """Wait because an accepted answer said that nothing is left for ``wait_s``: no failure, nothing grows.
+
+        A minute at most, and less each time the platform accepted a request sent after a hold and before more was to
+        be left: then its headers do not mean what they say. A refusal clears that doubt.
+        """
+        if self._held_at <= started_at < self.nothing_until:
+            self._doubt = min(self._doubt + 1, _MOST_DOUBT)
+        hold_s = min(wait_s, _LONGEST_HOLD_S / _DOUBT**self._doubt)
+        until = now + jittered_s(hold_s, rng)
+        self._held_at, self.nothing_until = now, now + wait_s
+        if until > self.stopped_until:
+            self.stopped_until, self.stop_reason, self.throttled = until, NOTHING_LEFT, True
 
     def end(self) -> None:
         """Something was accepted: the next stop starts small again."""

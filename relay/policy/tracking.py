@@ -32,12 +32,15 @@ _LONG_BEFORE_S = 30.0
 class Tracker:
     """The state of one quota. ``rates`` are the limits in force, shortest window first; ``frozen`` keeps them."""
 
-    def __init__(self, *, floor_s: float = 0.0) -> None:
+    def __init__(self) -> None:
         self.frozen = False
+        self.observing = False  # the limits are not enforced
         self.evidence = Evidence()
         self._chance = Chance(self.evidence)
-        self._in_force = InForce(self.evidence, self._chance, floor_s=floor_s)
+        self._in_force = InForce(self.evidence, self._chance)
         self.prober = Prober()
+        self._found_last: Rate | None = None
+        self._found_again = False
         self._closed_at: float | None = None  # when the refusal that began the present closure was seen
         self._fit_from = 0  # closures to be seen before the next try to learn
         self.closures = 0
@@ -68,6 +71,10 @@ class Tracker:
     def rates(self, rates: list[Learned]) -> None:
         self._in_force.rates = rates
 
+    def floor_at(self, per_s: float) -> None:
+        """Say how many requests a second are never forbidden."""
+        self._in_force.floor_s = per_s
+
     def answered(self, token: int, now: float, kind: Kind, wait_s: float | None = None) -> None:
         """Note what came of ``token``; ``wait_s`` is how long the platform asked to be left alone."""
         sent = self.evidence.take(token)
@@ -89,7 +96,7 @@ class Tracker:
         if self._closed_at is not None and sent >= self._closed_at:
             self._closed_at = None
             self._on_reopened(now)
-        if self.rates:
+        if self.rates and not self.observing:
             if self.prober.probe is not None:
                 self._on_probed(now)
             elif now >= self._check_at and self._closed_at is None:
@@ -147,8 +154,26 @@ class Tracker:
             return
         if not self.rates:
             self._learn(now)
+        elif self.observing:
+            self._observed(now)
         elif not self.frozen:
             self._surprised(now)
+
+    def observe(self, observing: bool) -> None:
+        """Say whether the limits are enforced: while they are not, every refusal they explain was to be expected."""
+        if observing and self.prober.probe is not None:
+            self.prober.probe = None
+            self.changed = True
+        self.observing = observing
+
+    def _observed(self, now: float) -> None:
+        """See whether the last refusals bear out what is believed; if not, look again."""
+        closures = self.evidence.closures()
+        if closures and not any(self._explains(learned, closures[-1].onset.sent) for learned in self.rates):
+            found = self._fit()
+            if found is not None and found.newest and self._believable(found, closures):
+                self.rates.clear()
+                self._adopt(found, now)
 
     def _learn(self, now: float) -> None:
         """Try to find the first limit. Each failure makes the next try wait for more closures."""
@@ -268,8 +293,9 @@ class Tracker:
         """Put in force what was found in the evidence from ``since`` on, and drop the older."""
         if since > float("-inf"):
             self.evidence.forget_before(since)
-        self._in_force.adopt(found, now)
-        self._doubt_from = None
+        rate = self._in_force.adopt(found, now).rate()
+        self._found_again = rate == self._found_last  # it was refused all the same
+        self._found_last, self._doubt_from = rate, None
 
     def _fit(self, *, since: float = float("-inf"), known: Sequence[Rate] = ()) -> Fit | None:
         """Fit when enough was sent since to pay for it: a few microseconds per request on average."""
@@ -277,7 +303,8 @@ class Tracker:
         if cost > self._credit:
             return None
         self._credit -= cost
-        return fit(self.evidence, since=since, known=known, noisy=self._chance.noisy)
+        blurred = not self._found_again
+        return fit(self.evidence, since=since, known=known, noisy=self._chance.noisy, blurred=blurred)
 
     def _believable(self, found: Fit, closures: Sequence[Closure]) -> bool:
         if self._chance.noisy and found.hypothesis.family is not Family.BUCKET:

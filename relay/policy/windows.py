@@ -11,7 +11,10 @@ _TIERS: tuple[tuple[float, ...], ...] = (
         *(1000, 1200, 1500, 2400, 2700, 5400, 10800, 14400, 28800),
     ),
 )
+WRITTEN = tuple(sorted(float(window_s) for tier in _TIERS[:2] for window_s in tier))
+"""The windows people write most."""
 SHORTEST_S = 0.5  # no platform counts in shorter windows; what looks like one is chance
+_BLUR = 0.005  # of the window: what is wrong by more is wrong for another reason
 CLOSE = 1.04  # bounds that near together cost at most 4 %: the upper one is taken as it is
 
 
@@ -25,11 +28,15 @@ def common_between(low_s: float, high_s: float) -> list[float]:
     return [float(window_s) for tier in _TIERS for window_s in tier if low_s < window_s <= high_s * 1.005]
 
 
-def choose(low_s: float, high_s: float) -> float:
-    """Return the window to try between one that is too short and one that is known, or guessed, to be long enough."""
+def choose(low_s: float, high_s: float, slack_s: float = 0.0) -> float:
+    """Return the window to try between one that is too short and one that is known, or guessed, to be long enough.
+
+    ``slack_s`` is by how much the bounds may be wrong: requests are timed when they are sent, not when they arrive.
+    """
+    least_s = low_s - min(slack_s, _BLUR * low_s)
     for tier in _TIERS:
         for window_s in sorted(tier):
-            if low_s < window_s <= high_s * 1.005:
+            if least_s < window_s <= high_s * 1.005:
                 return float(window_s)
     if high_s <= low_s * CLOSE:
         return rounded_up(high_s)

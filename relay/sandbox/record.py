@@ -21,6 +21,16 @@ class Arrived(NamedTuple):
     counted: bool
 
 
+class Found(NamedTuple):
+    """A limit nobody configured, believed from ``at_s`` on; ``rates`` is empty when one is no longer believed."""
+
+    at_s: float
+    source: str
+    rates: tuple[str, ...]
+    enforced: bool
+    confidence: float
+
+
 class Level(NamedTuple):
     """The backlog from ``at_s`` on; ``waiting`` is the part of it that is in no request under way."""
 
@@ -35,6 +45,7 @@ class Record:
     def __init__(self) -> None:
         self.requests: list[Arrived] = []
         self.delays = array("d")  # seconds from acceptance to the first request the platform took
+        self.found: list[Found] = []
         self.repeats = 0  # callbacks the platform applied once more
         self.ends: Counter[str] = Counter()  # callbacks by why they were given up
         self._at = array("d")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from relay.core.model import Rate
 from relay.delivery.terms import compile_terms
 from relay.sandbox.model import Outage
-from relay.sandbox.record import Level, Record
+from relay.sandbox.record import Found, Level, Record
 from relay.sandbox.simulate import Ended, Scenario
 
 _MINUTE_S = 60.0
@@ -63,11 +63,13 @@ class Figures:
     repeats: int
     slots_used: float | None
     slots_of: str
+    found: Sequence[Found]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures for JSON, rounded to milliseconds and thousandths."""
         found = asdict(self)
         found["drained"] = [each._asdict() for each in self.drained]
+        found["found"] = [{name: _rounded(value) for name, value in each._asdict().items()} for each in self.found]
         return {name: _rounded(value) for name, value in found.items()}
 
 
@@ -113,6 +115,7 @@ def figures(scenario: Scenario, record: Record, ended: Ended) -> Figures:
         repeats=record.repeats,
         slots_used=None if tightest is None else slots_used(record, levels, tightest, scenario.outages, max_items),
         slots_of="" if tightest is None else str(tightest),
+        found=record.found,
     )
 
 

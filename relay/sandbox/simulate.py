@@ -7,7 +7,7 @@ on the memory store. Modelled are the time, the platform (``model.py``) and what
 import asyncio
 import io
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -15,11 +15,12 @@ from relay.config.schema import Config
 from relay.core.model import Batch, Lane, NewCallback, Settlement, StoreRules, WaitUntil, Wish
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
+from relay.delivery.limits import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_terms
 from relay.sandbox.model import ModelledPlatform, Outage
 from relay.sandbox.orders import order_callbacks
-from relay.sandbox.record import Record
+from relay.sandbox.record import Found, Record
 from relay.sandbox.settings import Settings
 from relay.sandbox.traffic import Incoming, Traffic
 from relay.sandbox.virtual import VirtualClock, VirtualLoop
@@ -83,7 +84,8 @@ async def _run(scenario: Scenario, record: Record) -> Ended:
     started_at = scenario.traffic.start_at
     clock = VirtualClock(loop, started_at)
     store = MemoryStore(clock=clock)
-    await store.configure(scenario.rules)
+    limits = Limits(store)
+    await limits.configure(scenario.rules)
     witness = _Witness(store=store, platform=scenario.platform, record=record, loop=loop)
     platform = ModelledPlatform(
         settings=scenario.settings,
@@ -97,6 +99,7 @@ async def _run(scenario: Scenario, record: Record) -> Ended:
     events = _SimulatedEvents(witness)
     registry = Registry(
         outbox=witness,
+        limits=limits,
         clock=clock,
         wall=clock.now,
         events=events,
@@ -189,6 +192,10 @@ class _Witness:
         if self._all_in and not pending:
             self.over.set()
 
+    def learned(self, source: str, rates: tuple[str, ...], *, enforced: bool, confidence: float) -> None:
+        """Write a limit down that the relay found out."""
+        self._record.found.append(Found(self._loop.time(), source, rates, enforced, confidence))
+
     def fail(self, error: BaseException) -> None:
         """End the run with ``error``."""
         self.failure = error
@@ -196,11 +203,26 @@ class _Witness:
 
 
 class _SimulatedEvents(Events):
-    """Tells nobody anything, but for a bug, which ends the run instead of restarting the pipeline."""
+    """Writes limits down that are found, and ends the run with a bug instead of restarting the pipeline."""
 
     def __init__(self, witness: _Witness) -> None:
         super().__init__(log=make_logger(file=io.BytesIO(), level="error"), metrics=Metrics())
         self._witness = witness
+
+    def limit_learned(
+        self,
+        *,
+        platform: str,
+        group: str,
+        source: str,
+        rates: Sequence[str],
+        enforced: bool,
+        confidence: float,
+        evidence: str,
+        adopt: str,
+    ) -> None:
+        """A limit nobody configured is believed."""
+        self._witness.learned(source, tuple(rates), enforced=enforced, confidence=confidence)
 
     def pipeline_failed(self, *, platform: str, error: BaseException, restart_s: float) -> None:
         """A platform's pipeline raised: a bug."""

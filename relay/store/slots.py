@@ -145,7 +145,7 @@ class _QuotaSlots:
         mine = [rate.window_s for rate in self.quota.rates]
         return (
             self.members == members
-            and self.quota.per_group == quota.per_group
+            and (self.quota.per_group, self.quota.group) == (quota.per_group, quota.group)
             and mine == [rate.window_s for rate in quota.rates]
         )
 
@@ -156,10 +156,18 @@ class _QuotaSlots:
             for line in self._lines.values():
                 line.resize(quota)
 
+    def holds(self, group: str | None) -> bool:
+        """Say whether requests of ``group`` count here; with None, whether those of all groups count together."""
+        if group is None:
+            return not self.quota.per_group and self.quota.group is None
+        return self.quota.group is None or self.quota.group == group
+
     def restore(self, rows: list[Sent], now: float) -> None:
         """Rebuild from attempts of the members."""
         by_group: dict[str, list[Sent]] = {}
         for row in rows:
+            if not self.holds(row.group):
+                continue
             by_group.setdefault(row.group if self.quota.per_group else "", []).append(row)
         for group, own in by_group.items():
             self._lines[group] = line = _Line(self.quota)
@@ -236,7 +244,7 @@ class Slots:
     def _lines(self, platform: str, group: str | None, now: float) -> list[_Line]:
         """Return the lines of one group, or those that all groups share."""
         named = self._named.get(platform, ())
-        return [slots.line(group or "", now) for slots in named if group is not None or not slots.quota.per_group]
+        return [slots.line(group or "", now) for slots in named if slots.holds(group)]
 
     def ready(self, platform: str, group: str | None, now: float) -> WaitUntil | None:
         """Return None when the platform may send now, else until when it waits and why (``limit`` or ``share``).

@@ -125,6 +125,40 @@ class Events:
         self._metrics.breaker_open[platform] = 0
         self._log.info("breaker_closed", platform=platform)
 
+    def limit_learned(
+        self,
+        *,
+        platform: str,
+        group: str,
+        source: str,
+        rates: Sequence[str],
+        enforced: bool,
+        confidence: float,
+        evidence: str,
+        adopt: str,
+    ) -> None:
+        """A limit nobody configured is believed from now on, or no longer when ``rates`` is empty.
+
+        ``adopt`` is the line of the configuration that states it: a person should write it there, or ask the platform.
+        """
+        self._metrics.limits_learned[platform] += 1
+        tell = self._log.warning if rates else self._log.info
+        tell(
+            "limit_learned" if rates else "limit_forgotten",
+            platform=platform,
+            group=group,
+            source=source,
+            rates=list(rates),
+            enforced=enforced,
+            confidence=confidence,
+            evidence=evidence,
+            adopt=adopt,
+        )
+
+    def limit_not_kept(self, *, platform: str, reason: str) -> None:
+        """What was stored of a platform's learned limits cannot be read; they are learned anew."""
+        self._log.error("limit_not_kept", platform=platform, reason=reason)
+
     def paused(self, *, platform: str, who: str) -> None:
         """A person stopped a platform."""
         self._log.info("paused", platform=platform, who=who)

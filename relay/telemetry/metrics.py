@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from relay.core.model import Outcome
+from relay.core.quotas import CONFIGURED, quota_source
 from relay.telemetry.histogram import ITEMS, LATENCY_S, REQUEST_S, SHORT_S, Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -87,6 +88,7 @@ class Metrics:
         self.retries: Counter[tuple[str, str]] = Counter()
         self.dead: Counter[tuple[str, str]] = Counter()
         self.refused: Counter[tuple[str, str]] = Counter()
+        self.limits_learned: Counter[str] = Counter()
         self.breaker_open: dict[str, int] = {}
         self.reload_successful: int | None = None
         self.batch_items = Histogram("relay_batch_items", "Callbacks per request.", ITEMS, label="platform")
@@ -132,6 +134,10 @@ class Metrics:
         yield _counter("relay_retries_total", "Callbacks to be sent again.", ("platform", "reason"), self.retries)
         yield _counter("relay_dead_letters_total", "Callbacks given up.", ("platform", "reason"), self.dead)
         yield _counter("relay_refused_total", "Requests refused by a listener.", ("listener", "code"), self.refused)
+        learned = Counter({(platform,): count for platform, count in self.limits_learned.items()})
+        yield _counter(
+            "relay_limits_learned_total", "Limits found or changed that are not configured.", ("platform",), learned
+        )
         yield self.batch_items.collect()
         yield self.request_duration.collect()
         yield self.latency.collect()
@@ -189,7 +195,7 @@ class Metrics:
             # fewest free slots is the one that holds it, and a series may appear only once.
             tightest: dict[tuple[str, str], tuple[int, int]] = {}
             for quota in status.get("quotas", ()):
-                at = (f"{quota['window_s']:g}s", "learned" if quota.get("kind") == "learned" else "configured")
+                at = (f"{quota['window_s']:g}s", _limit_kind(quota["quota"]))
                 found = (quota["limit"], quota["used"])
                 held = tightest.get(at)
                 if held is None or found[0] - found[1] < held[0] - held[1]:
@@ -203,6 +209,11 @@ class Metrics:
             for window, (_, taken) in windows.items():
                 used.add_metric((platform, window), taken)
         yield from (used, limit)
+
+
+def _limit_kind(quota: str) -> str:
+    """Return the label of a limit: whatever no configuration holds is ``learned`` (SPEC 9 has two kinds)."""
+    return "configured" if quota_source(quota) == CONFIGURED else "learned"
 
 
 def _counter(name: str, documentation: str, labels: tuple[str, ...], counts: Counter[Any]) -> Metric:

@@ -11,7 +11,7 @@ from typing import Final
 
 from relay.core.model import Outcome, Verdict
 from relay.wire.answer import Answer, Failure, FailureKind
-from relay.wire.hints import hinted_s, retry_after_s
+from relay.wire.hints import exhausted_s, hinted_s, retry_after_s
 from relay.wire.reading import Reading, printable
 from relay.wire.rules import Rule, compile_rule
 
@@ -164,12 +164,14 @@ def _built_in(reading: Reading, *, known: bool, compressed: bool, items: int, wa
 
 
 def _hint(answer: Answer, outcome: Outcome, wall: float, cap_s: float) -> float | None:
-    """Return the wait the headers ask for, where the outcome is one that waits."""
+    """Return the wait the headers ask for; of an accepted answer, for how long nothing is left."""
     if outcome is Outcome.THROTTLED:
         return hinted_s(answer.headers, wall=wall, cap_s=cap_s)
     if outcome in (Outcome.RETRY, Outcome.AUTH):
         # Reset headers stand on every answer of some platforms; on one that is no throttle they ask for nothing.
         return retry_after_s(answer.headers, wall=wall, cap_s=cap_s)
+    if outcome in _DONE:
+        return exhausted_s(answer.headers, wall=wall, cap_s=cap_s)
     return None
 
 

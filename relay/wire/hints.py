@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal
 
+from relay.wire.listfield import members
+
 Unit = Literal["s", "ms", "epoch_s", "epoch_ms", "date", "auto"]
 UNITS: Final = ("s", "ms", "epoch_s", "epoch_ms", "date", "auto")
 _YEAR_S: Final = 366 * 86400.0
@@ -17,6 +19,7 @@ _YEAR_S: Final = 366 * 86400.0
 _EPOCH_FROM_S: Final = 1e9
 _EPOCH_FROM_MS: Final = 1e12
 _NUMBER: Final = re.compile(r"[+-]?\d{1,18}(\.\d{1,9})?", re.ASCII)
+_ZERO: Final = re.compile(r"0{1,9}(\.0{1,9})?", re.ASCII)  # not -1: some mean "no limit" by it
 _LONGEST_CHARS: Final = 64
 
 # Headers that tell when a used-up limit is free again, beside Retry-After and RateLimit. Surveyed: GitHub, Etsy,
@@ -28,6 +31,14 @@ _RESET_HEADERS: Final[tuple[tuple[str, Unit], ...]] = (
     ("x-rate-limit-reset", "auto"),
     ("x-rate-limit-time-reset-ms", "ms"),
     ("x-next-replenishment-time", "auto"),
+)
+# The same platforms' headers for what is left, each with those that tell when there is more.
+_LEFT_HEADERS: Final[tuple[tuple[str, tuple[tuple[str, Unit], ...]], ...]] = (
+    ("ratelimit-remaining", (("ratelimit-reset", "auto"),)),
+    ("x-ratelimit-remaining", (("x-ratelimit-reset-after", "auto"), ("x-ratelimit-reset", "auto"))),
+    ("x-rate-limit-remaining", (("x-rate-limit-reset", "auto"),)),
+    ("x-rate-limit-requests-left", (("x-rate-limit-time-reset-ms", "ms"),)),
+    ("x-current-token-count", (("x-next-replenishment-time", "auto"),)),
 )
 
 
@@ -47,14 +58,44 @@ def hinted_s(headers: Mapping[str, str], *, wall: float, cap_s: float) -> float 
         return wait
     wait = _rate_limit_s(headers.get("ratelimit"))
     if wait is not None:
-        return min(wait, cap_s)
+        return min(max(wait, 0.0), cap_s)
     now = answered_at(headers, wall)
     for name, unit in _RESET_HEADERS:
         wait = wait_in_s(headers.get(name), unit, now=now, cap_s=cap_s)
         if wait is not None:
             return wait
     windows = [window for entry in _entries(headers.get("ratelimit-policy")) if (window := entry.get("w")) is not None]
-    return min(min(windows), cap_s) if windows else None
+    return min(max(min(windows), 0.0), cap_s) if windows else None
+
+
+def exhausted_s(headers: Mapping[str, str], *, wall: float, cap_s: float) -> float | None:
+    """Return for how long nothing is left, as the headers of an accepted answer say: the next request is refused.
+
+    None unless what remains is stated to be 0 and a time to come stands beside it; never 0. Of several limits with
+    nothing left the longest counts. A point in time must lie ahead by the answer's own ``Date`` and by ``wall``, and
+    the shorter wait counts: an answer out of a cache, or a time in another zone, must not stop what works.
+    """
+    waits = []
+    text = headers.get("ratelimit")
+    if text is not None:
+        waits += _spent_s(_entries(text))
+    for left, resets in _LEFT_HEADERS:
+        text = headers.get(left)
+        if text is not None and _ZERO.fullmatch(text.strip()):
+            waits.append(_soonest_s(headers, resets, wall=wall, cap_s=cap_s))
+    longest = max(waits, default=0.0)
+    return min(longest, cap_s) if longest > 0.0 else None
+
+
+def _soonest_s(headers: Mapping[str, str], resets: tuple[tuple[str, Unit], ...], *, wall: float, cap_s: float) -> float:
+    """Return the wait that the first of ``resets`` asks for, the shorter by the answer's clock and ours; 0 for none."""
+    for name, unit in resets:
+        text = headers.get(name)
+        waits = [wait_in_s(text, unit, now=now, cap_s=cap_s) for now in (answered_at(headers, wall), wall)]
+        found = [wait for wait in waits if wait is not None]
+        if found:
+            return min(found)
+    return 0.0
 
 
 def answered_at(headers: Mapping[str, str], wall: float) -> float:
@@ -106,12 +147,12 @@ def _unit_of(number: float, now: float) -> Unit:
 def _entries(text: str | None) -> list[dict[str, float]]:
     """Return the numeric parameters of each list member of a RateLimit field, in its newer and older forms."""
     entries = []
-    for member in (text or "")[:1000].split(","):
+    for member in members(text) if text else ():
         entry = {}
-        for part in member.split(";"):
-            name, _, value = part.strip().partition("=")
+        for part in member:
+            name, _, value = part.partition("=")
             if _NUMBER.fullmatch(value):
-                entry[name.strip().lower()] = max(float(value), 0.0)
+                entry[name.strip().lower()] = float(value)
         if entry:
             entries.append(entry)
     return entries
@@ -122,8 +163,16 @@ def _rate_limit_s(text: str | None) -> float | None:
     entries = _entries(text)
     # Of several quotas those with nothing left refuse us, until the last of them is free. Where none admits to it,
     # the nearest time is the better guess: a daily quota that is fine must not stop the platform for an hour.
-    spent = [entry["t"] for entry in entries if "t" in entry and entry.get("r") == 0]
+    spent = _spent_s(entries)
     if spent:
         return max(spent)
     waits = [entry["t"] for entry in entries if "t" in entry] or [e["reset"] for e in entries if "reset" in e]
     return min(waits, default=None)
+
+
+def _spent_s(entries: list[dict[str, float]]) -> list[float]:
+    """Return the waits of those quotas of a ``RateLimit`` field that have nothing left."""
+    waits = [entry["t"] for entry in entries if "t" in entry and entry.get("r") == 0]
+    if any(entry.get("remaining") == 0 for entry in entries):  # the older form: one quota, a member per number
+        waits += [entry["reset"] for entry in entries if "reset" in entry]
+    return waits

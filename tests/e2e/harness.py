@@ -205,6 +205,10 @@ class Bench:
         """Return the platform's figures."""
         return await self._json(f"{self.control}/stats")
 
+    async def read(self, path: str) -> dict[str, Any]:
+        """Return what the admin side says at ``path``."""
+        return await self._json(self.admin + path)
+
     async def evidence(self, *, rates: Sequence[Rate], max_items: int = 100) -> Evidence:
         """End the platform, so that its log is whole, and gather what everyone wrote down."""
         await self.ledger()

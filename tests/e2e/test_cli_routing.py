@@ -263,7 +263,7 @@ def test_explain_a_callback(relay: Relay) -> None:
     _, told = relay.post(b'{"channel": "wx"}', Relay_Event="order.paid")
     paused = relay("explain", told["ids"]["audit"])
     assert paused.returncode == 0
-    assert "pending for audit: waits for paused: an operator paused the platform" in paused.stdout
+    assert "pending for audit: an operator paused audit (sale)" in paused.stdout
     assert "to do  relay resume audit" in paused.stdout
     relay.until(lambda: relay.get(relay.admin, f"/v1/callbacks/{told['ids']['wx']}")["attempts"] != [])
     failing = json.loads(relay("explain", told["ids"]["wx"], "-o", "json").stdout)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -10,7 +10,22 @@ from relay.admin.access import Access, User
 from relay.admin.api import AdminApi
 from relay.admin.configuration import ConfigAccess
 from relay.admin.server import AdminServer, AdminSettings
-from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
+from relay.core.model import (
+    AttemptResult,
+    Batch,
+    Ending,
+    Filter,
+    Lane,
+    NewCallback,
+    Outcome,
+    PlatformRules,
+    Quota,
+    Rate,
+    Settlement,
+    State,
+    StoreRules,
+    Wish,
+)
 from relay.store.base import no_route
 from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
@@ -19,6 +34,30 @@ from relay.upkeep.operations import Operations
 
 START = 1_790_000_000.0
 USERS = [User(role, role, f"{role}-token") for role in ("viewer", "operator", "privacy", "admin")]
+
+LEARNED: dict[str, Any] = {
+    "mode": "enforce",
+    "source": "learned",
+    "rates": [{"limit": 100, "window_s": 60.0, "text": "100/min"}],
+    "enforced": True,
+    "trying": None,
+    "family": "sliding",
+    "confidence": 0.86,
+    "evidence": {
+        "sentence": "refused 4 times after 100 requests; a window of 58.9 s was refused, one of 60 s holds",
+        "accepted": 812,
+        "refused": 9,
+        "closures": 4,
+        "next_try_at": START + 1200,
+    },
+    "since": START - 720,
+    "until": None,
+    "reason": "",
+    "yaml": "rate: 100/min",
+    "group": "",
+    "groups": 0,
+}
+"""What delivery tells of a limit it found; times on the relay clock."""
 
 
 @dataclass
@@ -37,6 +76,7 @@ class FakeControl:
 
     facts: dict[str, dict[str, Any]] = field(default_factory=lambda: {"shop-a": {}, "shop-b": {}})
     asked: list[tuple[str, ...]] = field(default_factory=list)
+    gone: bool = False  # a reload took the platforms away between the look and the deed
 
     def views(self) -> Mapping[str, Mapping[str, Any]]:
         return self.facts
@@ -52,6 +92,18 @@ class FakeControl:
     async def flush(self, name: str) -> None:
         self.asked.append(("flush", name))
 
+    async def limit(self, name: str, rates: Sequence[Rate], *, until: float | None, reason: str) -> None:
+        self.asked.append(("limit", name, *map(str, rates), str(until), reason))
+        if self.gone:
+            raise KeyError(name)
+        listed = [{"limit": rate.limit, "window_s": rate.window_s, "text": str(rate)} for rate in rates]
+        told = {"source": "operator", "rates": listed, "since": None, "until": until, "reason": reason}
+        self.facts[name] = {"learned_limit": {**LEARNED, **told}}
+
+    async def forget_limit(self, name: str) -> None:
+        self.asked.append(("forget_limit", name))
+        self.facts[name] = {"learned_limit": {**LEARNED, "source": "none", "rates": [], "yaml": ""}}
+
 
 @dataclass
 class FakeConfig:
@@ -59,6 +111,7 @@ class FakeConfig:
 
     reloads: list[tuple[bool, bool]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    effective: dict[str, Any] = field(default_factory=lambda: {"version": 1})
 
     async def validate(self, text: str | None) -> Sequence[str]:
         return [] if text is None or "version: 1" in text else ["config.yaml:1:1: E008 the format version is missing"]
@@ -68,7 +121,7 @@ class FakeConfig:
         return {"applied": not dry_run and not self.problems, "changes": [], "problems": self.problems}
 
     def access(self) -> ConfigAccess:
-        return ConfigAccess(effective=lambda: {"version": 1}, validate=self.validate, reload=self.reload)
+        return ConfigAccess(effective=lambda: self.effective, validate=self.validate, reload=self.reload)
 
 
 @dataclass
@@ -82,6 +135,32 @@ class AdminSide:
     config: FakeConfig
     operations: Operations
     api: AdminApi
+    rules: StoreRules
+
+    async def sent(self, count: int, *, platform: str = "shop-a") -> None:
+        """Claim ``count`` requests of one callback each and leave them under way."""
+        for turn in range(count):
+            batch = await self.store.claim(Wish(platform, None, 1, 1 << 20, 2, 1, 0.0, turn, True))
+            assert isinstance(batch, Batch), batch
+
+    async def reject(self, *, platform: str = "shop-a") -> None:
+        """Let the platform refuse the next callback: it is dead after one attempt."""
+        batch = await self.store.claim(Wish(platform, None, 1, 1 << 20, 2, 1, 0.0, 0, True))
+        assert isinstance(batch, Batch), batch
+        result = AttemptResult(Outcome.REJECT, self.clock.at, 0.1, status=400)
+        ending = Ending([item.seq for item in batch.items], State.DEAD, "rejected")
+        settlement = Settlement(batch.number, batch.attempt_id, platform, result, endings=[ending])
+        await self.store.settle(settlement)
+
+    async def limited(self, name: str, rate: Rate, *, platform: str = "shop-a") -> None:
+        """Put a limit in force that no configuration holds, as delivery does."""
+        rules = self.rules.platforms
+        mine = rules[platform]
+        self.rules = StoreRules(
+            quotas={**self.rules.quotas, name: Quota(name, (rate,))},
+            platforms={**rules, platform: replace(mine, quotas=(*mine.quotas, name))},
+        )
+        await self.store.configure(self.rules)
 
     async def accept(self, count: int = 1, *, platform: str = "shop-a", **fields: Any) -> list[str]:
         """Accept callbacks and return their ids."""
@@ -119,12 +198,11 @@ async def admin_side(
     """Serve an admin listener until the block ends."""
     clock = FakeClock()
     store = MemoryStore(clock=clock)
-    await store.configure(
-        StoreRules(
-            quotas={"shop-a": Quota("shop-a", (Rate(100, 60.0),))},
-            platforms={"shop-a": PlatformRules(quotas=("shop-a",)), "shop-b": PlatformRules()},
-        )
+    rules = StoreRules(
+        quotas={"shop-a": Quota("shop-a", (Rate(100, 60.0),))},
+        platforms={"shop-a": PlatformRules(quotas=("shop-a",)), "shop-b": PlatformRules()},
     )
+    await store.configure(rules)
     metrics = Metrics()
     events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=metrics)
     control, config = FakeControl(), FakeConfig()
@@ -144,7 +222,7 @@ async def admin_side(
     await server.start()
     try:
         url = server.address if server.address.startswith("unix:") else f"http://{server.address}"
-        yield AdminSide(url, store, clock, control, config, operations, api)
+        yield AdminSide(url, store, clock, control, config, operations, api, rules)
     finally:
         await server.close(0.1)
     assert not metrics.refused["admin", "internal"]

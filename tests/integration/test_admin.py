@@ -6,8 +6,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from admin_side import START, USERS, AdminSide, admin_side
+from admin_side import LEARNED, START, USERS, AdminSide, admin_side
 from relay.admin.access import Permission
+from relay.core.model import Rate
 
 
 class Caller:
@@ -142,6 +143,181 @@ async def test_pause_resume_and_flush_reach_delivery_and_are_audited(call: Calle
     }
 
 
+async def test_a_limit_is_set_for_a_while_and_audited(call: Caller) -> None:
+    """The rates reach delivery with the time they end and the reason; the answer is the platform's new view."""
+    body = {"rate": ["1000/day", "80/min"], "for": "2h", "reason": "their support said so"}
+    status, view = await call("POST", "/v1/platforms/shop-a/limit", json=body)
+    await call("POST", "/v1/platforms/shop-a/limit", json={"rate": "50/min"})
+
+    assert (status, view["learned_limit"]["source"]) == (200, "operator")
+    assert view["learned_limit"]["until"] == "2026-09-21T16:13:20.000Z"
+    assert call.side.control.asked == [
+        ("limit", "shop-a", "80/min", "1000/day", str(START + 7200), "their support said so"),
+        ("limit", "shop-a", "50/min", "None", ""),
+    ]
+    record = call.side.store._audit[0]
+    assert {key: record[key] for key in ("who", "action", "target", "reason")} == {
+        "who": "local",
+        "action": "platform.limit",
+        "target": "shop-a",
+        "reason": "their support said so",
+    }
+    assert record["details"] == {"rate": ["80/min", "1000/day"], "until": "2026-09-21T16:13:20.000Z"}
+
+
+async def test_a_limit_is_forgotten_and_audited(call: Caller) -> None:
+    """Nothing is left of it in the view, and why it went is on record."""
+    status, view = await call("POST", "/v1/platforms/shop-a/limit", json={"forget": True, "reason": "new contract"})
+
+    assert (status, view["learned_limit"]["source"], view["learned_limit"]["rates"]) == (200, "none", [])
+    assert call.side.control.asked == [("forget_limit", "shop-a")]
+    record = call.side.store._audit[0]
+    assert (record["action"], record["reason"]) == ("platform.forget_limit", "new contract")
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "hint"),
+    [
+        ({}, "rate", "'rate' is missing"),
+        ({"forget": False}, "rate", "'rate' is missing"),
+        ({"for": "2h"}, "rate", "'rate' is missing"),
+        ({"rate": "80/minute"}, "rate", "did you mean 80/min?"),
+        ({"rate": 80}, "rate", "write 80/s or 80/min"),
+        ({"rate": "80"}, "rate", "write 80/s or 80/min"),
+        ({"rate": "0/min"}, "rate", "relay pause"),
+        ({"rate": []}, "rate", "1 to 4 limits, not 0"),
+        ({"rate": ["1/s", "2/min", "3/h", "4/day", "5/90s"]}, "rate", "1 to 4 limits, not 5"),
+        ({"rate": ["80/min", "70/60s"]}, "rate", "80/min and 70/min are limits over the same window"),
+        ({"rate": {"limit": 80}}, "rate", "has no window"),
+        ({"rate": "80/min", "for": "2"}, "for", "has no unit"),
+        ({"rate": "80/min", "for": 7200}, "for", "write 7200s or 7200m"),
+        ({"rate": "80/min", "for": "0s"}, "for", "above 0"),
+        ({"rate": "80/min", "for": "31d"}, "for", "longer than 30d"),
+        ({"rate": "80/min", "forget": True}, "rate", "'rate' and 'forget' contradict each other"),
+        ({"for": "2h", "forget": True}, "for", "'for' and 'forget' contradict each other"),
+        ({"forget": "yes"}, "forget", "true or false"),
+        ({"rate": "80/min", "reason": 7}, "reason", "must be a string"),
+    ],
+)
+async def test_a_bad_limit_says_what_is_wrong(call: Caller, body: Any, key: str, hint: str) -> None:
+    """400 naming the key, why and what to write; nothing reaches delivery or the audit log."""
+    status, problem = await call("POST", "/v1/platforms/shop-a/limit", json=body)
+
+    assert (status, problem["code"], problem["key"]) == (400, "invalid_request", key)
+    assert hint in problem["detail"]
+    assert (call.side.control.asked, call.side.store._audit) == ([], [])
+
+
+async def test_a_limit_needs_a_platform_and_a_body_that_means_something(call: Caller) -> None:
+    """Typing errors in name or key, no JSON, and a platform that went away meanwhile."""
+    typo = await call("POST", "/v1/platforms/shop-c/limit", json={"rate": "80/min"})
+    key = await call("POST", "/v1/platforms/shop-a/limit", json={"rates": "80/min"})
+    text = await call("POST", "/v1/platforms/shop-a/limit", data=b"80/min")
+    call.side.control.gone = True
+    gone = await call("POST", "/v1/platforms/shop-a/limit", json={"rate": "80/min"})
+
+    assert (typo[0], typo[1]["code"], "did you mean 'shop-" in typo[1]["detail"]) == (404, "unknown_platform", True)
+    assert (key[0], "did you mean 'rate'" in key[1]["detail"]) == (400, True)
+    assert (text[0], text[1]["code"]) == (400, "invalid_json")
+    assert (gone[0], gone[1]["code"]) == (404, "unknown_platform")
+
+
+async def test_a_learned_limit_is_shown_with_its_evidence(call: Caller) -> None:
+    """Where each window comes from, and what is believed why since when; nothing is said where none is looked for."""
+    call.side.control.facts["shop-a"] = {"learned_limit": LEARNED}
+    await call.side.limited("learned:shop-a", Rate(3, 60.0))
+    await call.side.accept(5)
+    await call.side.sent(3)
+
+    _, view = await call("GET", "/v1/platforms/shop-a")
+    _, other = await call("GET", "/v1/platforms/shop-b")
+
+    assert [(each["quota"], each["source"], each["limit"]) for each in view["quotas"]] == [
+        ("shop-a", "configured", 100),
+        ("learned:shop-a", "learned", 3),
+    ]
+    assert (view["state"], view["reason"]) == ("limited", "3 of 3 requests in 60s used (learned)")
+    assert view["learned_limit"] == {
+        **LEARNED,
+        "since": "2026-09-21T14:01:20.000Z",
+        "evidence": {**LEARNED["evidence"], "next_try_at": "2026-09-21T14:33:20.000Z"},
+    }
+    assert other["learned_limit"] is None
+
+
+async def test_metrics_tell_written_limits_from_others(call: Caller) -> None:
+    """What no configuration holds is of the kind learned, whoever says so; used is of the tighter one."""
+    await call.side.limited("operator:shop-a", Rate(3, 60.0))
+    await call.side.accept(5)
+    await call.side.sent(2)
+
+    _, text = await call("GET", "/metrics")
+
+    assert 'relay_rate_limit{kind="configured",platform="shop-a",window="60s"} 100.0' in text
+    assert 'relay_rate_limit{kind="learned",platform="shop-a",window="60s"} 3.0' in text
+    assert 'relay_rate_used{platform="shop-a",window="60s"} 2.0' in text
+
+
+async def test_a_callback_names_the_limit_it_waits_for(call: Caller) -> None:
+    """Which limit, from where, how sure that is, and when its next slot is free."""
+    call.side.control.facts["shop-a"] = {"learned_limit": LEARNED, "waits_for": "limit", "waits_until": START + 60}
+    await call.side.limited("learned:shop-a", Rate(3, 60.0))
+    await call.side.accept(3)
+    await call.side.sent(3)
+    (callback_id,) = await call.side.accept()
+
+    _, found = await call("GET", f"/v1/callbacks/{callback_id}")
+
+    assert found["waiting"]["limit"] == {
+        "rate": "3/min", "source": "learned", "quota": "learned:shop-a", "used": 3, "confidence": 0.86, "tried": False,
+    }  # fmt: skip
+
+
+async def test_a_callback_names_the_one_it_is_behind(call: Caller) -> None:
+    """The oldest pending one of its key, with what that one waits for; others' keys and later ones do not matter."""
+    first, *_ = await call.side.accept(2, key="A-1")
+    await call.side.accept(1, key="A-2")
+    (callback_id,) = await call.side.accept(1, key="A-1")
+    await call.side.accept(1, key="A-1")
+    call.side.control.facts["shop-a"] = {"throttled_until": START + 9, "throttle_reason": "429"}
+
+    _, found = await call("GET", f"/v1/callbacks/{callback_id}")
+    _, head = await call("GET", f"/v1/callbacks/{first}")
+
+    throttled = {"for": "throttled", "until": "2026-09-21T14:13:29.000Z", "reason": "429"}
+    assert found["waiting"] == {
+        "for": "earlier callback of its key",
+        "until": None,
+        "behind": {"id": first, "state": "pending", "reason": "", "waiting": throttled},
+    }
+    assert head["waiting"] == throttled
+
+
+@pytest.mark.parametrize(
+    ("on_dead", "dropped", "waits"),
+    [
+        ("block", False, "earlier callback of its key"),
+        ("block", True, "slot"),
+        ("skip", False, "slot"),
+    ],
+)
+async def test_a_dead_callback_holds_up_its_key_where_it_should(
+    call: Caller, on_dead: str, dropped: bool, waits: str
+) -> None:
+    """With on_dead: block a person must act, and is told on which one; else, or once it is dropped, the key goes on."""
+    call.side.config.effective = {"config": {"platforms": {"shop-a": {"on_dead": on_dead}}}}
+    dead, callback_id = await call.side.accept(2, key="A-1")
+    await call.side.reject()
+    if dropped:
+        await call.side.bury([dead])
+
+    _, found = await call("GET", f"/v1/callbacks/{callback_id}")
+
+    assert found["waiting"]["for"] == waits
+    if waits != "slot":
+        assert found["waiting"]["behind"] == {"id": dead, "state": "dead", "reason": "rejected"}
+
+
 async def test_lists_come_in_pages_without_gaps_or_repeats(call: Caller) -> None:
     """Following `next` shows every callback once, newest first."""
     ids = await call.side.accept(7)
@@ -210,10 +386,23 @@ async def test_one_callback_tells_why_it_waits(call: Caller) -> None:
     assert first["attempts"] == []
     assert first["waiting"] == {"for": "slot", "until": None}
     assert second["waiting"] == {"for": "breaker", "until": "2026-09-21T14:13:38.000Z"}
-    assert third["waiting"] == {"for": "pace", "until": "2026-09-21T14:13:20.600Z"}
+    assert third["waiting"] == {
+        "for": "pace",
+        "until": "2026-09-21T14:13:20.600Z",
+        "limit": {
+            "rate": "100/min",
+            "source": "configured",
+            "quota": "shop-a",
+            "used": 0,
+            "confidence": None,
+            "tried": False,
+        },
+    }
     call.side.control.facts["shop-a"] = {"stopped_groups": [{"group": "", "reason": "429", "until": START + 5}]}
     _, fourth = await call("GET", f"/v1/callbacks/{callback_id}")
-    assert fourth["waiting"] == {"for": "throttled", "until": "2026-09-21T14:13:25.000Z"}
+    assert fourth["waiting"] == {
+        "for": "throttled", "until": "2026-09-21T14:13:25.000Z", "reason": "429",
+    }  # fmt: skip
     assert "payload" not in first
     status, problem = await call("GET", "/v1/callbacks/NOSUCHID")
     assert (status, problem["code"]) == (404, "unknown_callback")

@@ -14,6 +14,7 @@ from relay.config.schema import Config
 from relay.core.clock import RelayClock, wall_s
 from relay.core.model import Filter, Lane, NewCallback
 from relay.delivery.auth import Credentials, NoToken, token_terms
+from relay.delivery.limits import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all
@@ -287,8 +288,10 @@ class Rig:
         self.credentials = Credentials(
             sender=HttpSender(concurrency=8, user_agent="test"), store=tokens, clock=clock, events=events
         )
+        self.limits = Limits(self.store)
         self.registry = Registry(
             outbox=self.store,
+            limits=self.limits,
             clock=clock,
             wall=wall_s,
             events=events,
@@ -300,7 +303,7 @@ class Rig:
 
     async def start(self, config: Config) -> None:
         """Put the configuration's platforms under delivery."""
-        await self.store.configure(config.store_rules())
+        await self.limits.configure(config.store_rules())
         await self.registry.start(compile_all(config))
 
     async def post(self, *shops: str, count: int = 1) -> None:

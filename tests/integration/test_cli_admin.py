@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from admin_side import USERS, AdminSide, admin_side
+from admin_side import LEARNED, START, USERS, AdminSide, admin_side
 from aiohttp import web
-from relay.core.model import Lane, NewCallback
+from relay.core.clock import wall_s
+from relay.core.model import Lane, NewCallback, Rate
 from relay.store.sqlite.store import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +48,17 @@ async def relay(*arguments: str, stdin: bytes = b"", **env: str) -> Ran:
     )
     out, err = await process.communicate(stdin)
     return Ran(process.returncode or 0, out.decode(), err.decode())
+
+
+def _rate(limit: int, window_s: float, text: str) -> dict[str, Any]:
+    return {"limit": limit, "window_s": window_s, "text": text}
+
+
+def _learned(*, since_s: float) -> dict[str, Any]:
+    """Return a limit of 40/min learned so long ago by the clock of whoever looks."""
+    evidence = {**LEARNED["evidence"], "next_try_at": wall_s() + 1200}
+    told = {"rates": [_rate(40, 60.0, "40/min")], "yaml": "rate: 40/min", "since": wall_s() - since_s}
+    return {**LEARNED, **told, "evidence": evidence}
 
 
 @pytest.fixture
@@ -154,6 +167,187 @@ async def test_a_platform_is_paused_resumed_and_flushed(side: AdminSide) -> None
     assert (typo.code, "did you mean 'shop-" in typo.err) == (1, True)
 
 
+async def test_status_names_the_source_of_a_limit(side: AdminSide) -> None:
+    """A limit nobody configured is told with its confidence, and below the table with the line to adopt, once new."""
+    side.control.facts["shop-a"] = {"learned_limit": _learned(since_s=720)}
+    observed = {**_learned(since_s=720), "mode": "observe", "enforced": False}
+    side.control.facts["shop-b"] = {"learned_limit": observed}
+    await side.limited("learned:shop-a", Rate(40, 60.0))
+    await side.accept(20)
+    await side.sent(20)
+
+    new = (await relay("status", "--admin", side.url)).out.splitlines()
+    side.control.facts["shop-a"] = {"learned_limit": _learned(since_s=90000)}
+    old = (await relay("status", "--admin", side.url)).out.splitlines()
+    side.control.facts["shop-a"] = {"learned_limit": {**_learned(since_s=720), "rates": [_rate(120, 60.0, "120/min")]}}
+    adopted = (await relay("status", "--admin", side.url)).out.splitlines()
+
+    assert new[1].split("  ")[-2] == "20/40 min learned 86 %"
+    assert new[3] == 'shop-a: 40/min learned 12m ago; adopt "rate: 40/min" (see relay limit shop-a)'
+    assert new[4] == 'shop-b: not enforced: 40/min, 86 % sure; adopt "rate: 40/min" (see relay limit shop-b)'
+    assert max(len(line) for line in new) <= 90
+    for later in (old, adopted):  # a day later, or under a configured 100/min, it is no news
+        assert not any(line.startswith("shop-a:") for line in later)
+        assert later[1].split("  ")[-2] == "20/40 min learned 86 %"
+
+
+async def test_status_names_stopped_groups(side: AdminSide) -> None:
+    """A platform that is ok while some of its groups are left alone says so, with the one that is longest."""
+    stops = [{"group": f"shop-{n}", "reason": "429 Too Many Requests", "until": START + n} for n in (5, 9)]
+    side.control.facts["shop-a"] = {"stopped_groups": stops}
+    side.control.facts["shop-b"] = {"stopped_groups": stops[:1]}
+
+    lines = (await relay("status", "--admin", side.url)).out.splitlines()
+
+    assert lines[3].startswith("shop-a: 2 groups are stopped, longest shop-9 until 2026-09-21 22:13:29 (")
+    assert lines[3].endswith("): 429 Too Many Requests")
+    assert lines[4].startswith("shop-b: group shop-5 is stopped until 2026-09-21 22:13:25 (")
+
+
+async def test_limits_are_shown_with_their_origin(side: AdminSide) -> None:
+    """Each window with where it comes from, and why the learned one is believed, with the line to adopt."""
+    side.control.facts["shop-a"] = {"learned_limit": _learned(since_s=720)}
+    await side.limited("learned:shop-a", Rate(40, 60.0))
+    await side.accept(40)
+    await side.sent(40)
+
+    shown = (await relay("limit", "shop-a", "--admin", side.url)).out.splitlines()
+    nothing = (await relay("limit", "shop-b", "--admin", side.url)).out.splitlines()
+    stated = {**_learned(since_s=0), "source": "declared", "since": None, "confidence": 1.0}
+    side.control.facts["shop-b"] = {"learned_limit": stated}
+    declared = (await relay("limit", "shop-b", "--admin", side.url)).out
+    whole = (await relay("limit", "shop-a", "--admin", side.url, "-o", "json")).json()
+    line = (await relay("limit", "shop-a", "--admin", side.url, "-o", "jsonl")).out
+
+    assert [row.split() for row in shown[:3]] == [
+        ["LIMIT", "FROM", "USED", "NEXT", "SLOT"],
+        ["100/min", "configured", "(quota", "shop-a)", "40/100", "now"],
+        ["40/min", "learned", "86", "%", "40/40", "-"],
+    ]
+    assert shown[3].startswith("learned   40/min, 86 % sure, since ")
+    assert shown[4:7] == [
+        "window    sliding",
+        "because   refused 4 times after 100 requests; a window of 58.9 s was refused, one of 60 s holds",
+        "counted   812 requests accepted, 9 refused",
+    ]
+    assert re.fullmatch(r"next try  a little more .* \(in 20m\)", shown[7])
+    assert shown[8] == "adopt     rate: 40/min (under platforms: shop-a, then: relay reload)"
+    assert nothing == ["no limit holds shop-b now", "learned  nothing: learn_limit is false"]
+    assert "declared  40/min\nbecause " in declared  # it holds without being adopted
+    assert "adopt" not in declared
+    assert set(whole) == {"name", "state", "reason", "quotas", "learned_limit"}
+    assert json.loads(line) == whole
+
+
+async def test_an_operator_sets_and_forgets_a_limit(side: AdminSide) -> None:
+    """What holds from now on, until when and beside what; the reason reaches the relay; it is in the status."""
+    command = ("limit", "shop-a", "80/min", "10/s", "--admin", side.url)
+    for_two_hours = await relay(*command, "--for", "2h", "--reason", "support said so")
+    status = (await relay("status", "--admin", side.url)).out
+    shown = (await relay("limit", "shop-a", "--admin", side.url)).out
+    for_good = await relay("limit", "shop-a", "80/min", "--admin", side.url)
+    forgotten = await relay("limit", "shop-a", "--forget", "--admin", side.url, "--reason", "new contract")
+    as_json = await relay("limit", "shop-a", "--forget", "--admin", side.url, "-o", "json")
+
+    assert for_two_hours.out.startswith("shop-a: at most 10/s and 80/min until 2026-09-22 00:13:20 (")
+    assert for_two_hours.out.endswith("); the configured 100/min holds too\n")
+    assert "shop-a: an operator set 10/s and 80/min until 2026-09-22 00:13:20" in status
+    assert "operator  10/s and 80/min, until 2026-09-22 00:13:20" in shown
+    assert "because   support said so" in shown
+    assert for_good.out == "shop-a: at most 80/min until it is forgotten; the configured 100/min holds too\n"
+    assert forgotten.out == "shop-a: forgotten; the configured 100/min holds, and limits are learned anew\n"
+    assert as_json.json()["learned_limit"]["rates"] == []
+    assert side.control.asked[0] == ("limit", "shop-a", "10/s", "80/min", str(START + 7200), "support said so")
+    assert side.control.asked[2] == ("forget_limit", "shop-a")
+    assert side.store._audit[2]["reason"] == "new contract"
+
+
+async def test_a_limit_of_a_group_is_adopted_as_a_quota(side: AdminSide) -> None:
+    """Its rate as the platform's own would hold all groups together under the limit of one."""
+    learned = {**_learned(since_s=720), "group": "shop-17", "groups": 3}
+    side.control.facts["shop-a"] = {"learned_limit": learned}
+    await side.limited("learned:shop-a/shop-17", Rate(40, 60.0))
+
+    shown = (await relay("limit", "shop-a", "--admin", side.url)).out
+    status = (await relay("status", "--admin", side.url)).out
+
+    assert shown.splitlines()[2].split() == ["40/min", "learned", "(group", "shop-17)", "86", "%", "0/40", "now"]
+    assert "learned   40/min for group shop-17, 86 % sure" in shown
+    assert "groups    3 with a limit of their own; this is the lowest" in shown
+    assert (
+        "adopt     quotas: {shop-a-groups: {rate: 40/min, per: group}}, "
+        "and under platforms: shop-a, quotas: [shop-a-groups]" in shown
+    )
+    assert "shop-a: 40/min learned 12m ago; of group shop-17; what to adopt: relay limit shop-a" in status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["shop-a", "80/minute"], 1, "did you mean 80/min?"),
+        (["shop-a", "0/min"], 1, "relay pause"),
+        (["shop-a", "80/min", "--for", "31d"], 1, "longer than 30d"),
+        (["shop-a", "80/min", "70/min"], 1, "limits over the same window"),
+        (["shop-q", "80/min"], 1, "did you mean 'shop-"),
+        (["shop-q"], 1, "did you mean 'shop-"),
+        ([], 2, "Missing argument 'PLATFORM'"),
+        (["shop-a", "--for", "2h"], 2, "--for 2h needs a RATE"),
+        (["shop-a", "80/min", "--forget"], 2, "--forget takes neither RATE nor --for"),
+        (["shop-a", "--forget", "--for", "2h"], 2, "--forget takes neither RATE nor --for"),
+        (["shop-a", "--reason", "x"], 2, "--reason belongs to a RATE or --forget"),
+    ],
+)
+async def test_a_limit_that_cannot_be_says_why(side: AdminSide, arguments: list[str], code: int, told: str) -> None:
+    """1 for what the relay refuses, 2 for wrong usage; nothing is changed."""
+    ran = await relay("limit", *arguments, "--admin", side.url)
+
+    assert (ran.code, ran.out, told in ran.err) == (code, "", True), ran.err
+    assert side.control.asked == []
+
+
+async def test_a_wait_is_explained_in_a_sentence(side: AdminSide) -> None:
+    """For what, how sure that is, until when, how much waits beside it, and what a person can do."""
+    (first,) = await side.accept(1, key="A-1")
+    await side.accept(39)
+    (behind,) = await side.accept(1, key="A-1")
+    (last,) = await side.accept()
+    await side.limited("learned:shop-a", Rate(40, 60.0))
+    await side.sent(40)
+    side.clock.at += 5
+    until = side.clock.at + 30
+    learned = _learned(since_s=720)
+
+    async def explained(callback_id: str, **facts: Any) -> str:
+        side.control.facts["shop-a"] = {"learned_limit": learned, **facts}
+        ran = await relay("explain", callback_id, "--admin", side.url)
+        assert ran.code == 0, ran.err
+        return ran.out
+
+    limited = await explained(last, waits_for="limit", waits_until=until)
+    under_way = await explained(behind)
+    held_up = await explained(last, throttled_until=until, throttle_reason="429 Too Many Requests")
+    paused = await explained(last, paused=True, pause_reason="stocktaking")
+    probing = await explained(last, broken=True, breaker_reason="connection refused", probe_at=until)
+    trying = {**learned, "trying": "40/min"}
+    tried = await explained(last, waits_for="limit", waits_until=until, learned_limit=trying)
+    told = (await relay("status", "--admin", side.url)).out, (await relay("limit", "shop-a", "--admin", side.url)).out
+    careful = await explained(last, waits_for="concurrency", waits_until=float("inf"), learned_limit=trying)
+
+    assert f"{last}  pending for shop-a: it waits for a slot of the learned limit 40/min (86 % sure)\n" in limited
+    assert "queue  42 are pending" in limited
+    assert "limit  40/min learned: refused 4 times after 100 requests" in limited
+    assert "to do  relay limit shop-a" in limited
+    assert f"it goes after {first}, an earlier callback of its key; a request with it is under way\n" in under_way
+    assert "shop-a asked to be left alone (429 Too Many Requests)\nuntil  2026-09-21 22:13:55 (" in held_up
+    assert "an operator paused shop-a (stocktaking)\n" in paused
+    assert "to do  relay resume shop-a" in paused
+    assert "shop-a is left alone (connection refused) until one batch probes it\n" in probing
+    assert "until  2026-09-21 22:13:55 (" in probing
+    assert "as many requests as allowed are under way (one request at a time while 40/min is tried)" in careful
+    assert "it waits for a slot of the limit 40/min, a step beyond the learned one that is being tried\n" in tried
+    assert all("learned trying" in each for each in told)
+
+
 async def test_the_daemon_is_found_by_its_configuration(tmp_path: Path) -> None:
     """A unix socket named in the file, by -c and by RELAY_CONFIG; the token comes from RELAY_TOKEN."""
     socket = tmp_path / "admin.sock"
@@ -177,7 +371,7 @@ async def test_a_daemon_that_is_down_is_exit_code_4(tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text("admin: {listen: [")
 
-    for command in (["pause", "shop-a"], ["dead", "retry", "--yes"]):
+    for command in (["pause", "shop-a"], ["limit", "shop-a"], ["limit", "shop-a", "1/s"], ["dead", "retry", "--yes"]):
         ran = await relay(*command, "--admin", address)
 
         assert (ran.code, ran.err.startswith(f"relay: daemon not reachable at {address}")) == (4, True), ran.err

@@ -82,6 +82,7 @@ class Relay:
             directory=Directory(Routing(), platforms),
             inbox=self.inbox,
             ledger=self.store,
+            describe=self.store.callback,
             events=Events(log=make_logger(file=self.log, level="debug"), metrics=self.metrics),
             duration=lambda text: (
                 {"30m": 1800.0, "10s": 10.0}[text] if text in ("30m", "10s") else float("nan-" + text)

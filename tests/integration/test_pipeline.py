@@ -13,6 +13,7 @@ from relay.core.errors import StoreFailed
 from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, Settlement, StoreRules
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
+from relay.delivery.limits import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms
@@ -89,8 +90,10 @@ class Rig:
         self.store = MemoryStore(clock=clock)
         self.platform = Platform()
         self.events = Events(log=make_logger(file=self.log), metrics=Metrics())
+        self.limits = Limits(self.store)
         self.registry = Registry(
             outbox=self.store,
+            limits=self.limits,
             clock=clock,
             wall=wall_s,
             events=self.events,
@@ -104,7 +107,7 @@ class Rig:
         """Put one platform under delivery."""
         quota = {"q": Quota("q", (rate,))} if rate else {}
         rules = StoreRules(quotas=quota, platforms={"shop-a": PlatformRules(quotas=tuple(quota))})
-        await self.store.configure(rules)
+        await self.limits.configure(rules)
         await self.registry.start([terms])
 
     async def post(self, *numbers: int, keyed: bool = True) -> None:
@@ -238,6 +241,30 @@ async def test_retry_after_stops_the_platform(rig: Rig) -> None:
 
     assert arrivals[1] - arrivals[0] >= 1.0
     assert rig.platform.batches[1] == [2]
+
+
+async def test_nothing_left_holds_the_platform(rig: Rig) -> None:
+    """An accepted answer with nothing left for half a second: waits it out instead of being refused, and says so."""
+    loop = asyncio.get_running_loop()
+    arrivals: list[float] = []
+
+    async def last_one(_request: Request, _items: list[dict[str, object]]) -> Answer | Failure:
+        arrivals.append(loop.time())
+        left = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset-After", "0.5")]
+        return Answer(200, Headers(left), b"") if len(arrivals) == 1 else OK
+
+    rig.platform.script = last_one
+    await rig.start(replace(TERMS, max_items=1))
+    await rig.post(1)
+    assert (await rig.settled(1))["delivered"] == 1
+    await rig.post(2, 3)
+    view = rig.registry.views()["shop-a"]
+    await rig.settled(3)
+
+    assert arrivals[1] - arrivals[0] >= 0.5
+    assert view["throttle_reason"] == "the platform says nothing is left"
+    assert not view["broken"]
+    assert b"breaker_opened" not in rig.log.getvalue()
 
 
 async def test_plain_after_415(rig: Rig) -> None:

@@ -99,6 +99,7 @@ async def relay(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             drop_ins=DROP_INS,
             inbox=store,
             ledger=store,
+            describe=store.callback,
             events=Events(log=make_logger(file=io.BytesIO(), level="debug"), metrics=metrics),
             duration=parse_duration,
             expiring=lambda seconds: None,

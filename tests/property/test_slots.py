@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,8 @@ def any_rules(draw: st.DrawFn) -> StoreRules:
         windows = draw(st.lists(st.sampled_from([1.0, 5.0, 20.0]), min_size=1, max_size=2, unique=True))
         rates = tuple(Rate(draw(st.integers(1, 4)), window_s) for window_s in windows)
         quotas[name] = Quota(name, rates, draw(st.sampled_from([None, 2])), per_group=draw(st.booleans()))
+        if draw(st.booleans()):
+            quotas[name] = replace(quotas[name], per_group=False, group=draw(st.sampled_from(["", "g"])))
     named = {
         platform: PlatformRules(quotas=tuple(draw(st.lists(st.sampled_from(["q", "r"]), max_size=2, unique=True))))
         for platform in PLATFORMS
@@ -42,12 +45,15 @@ class Recorded:
         """Count, for every window of a platform's quotas, the slots that are not free, with the limit."""
         for name in rules.platforms[platform].quotas:
             quota = rules.quotas[name]
+            if quota.group not in (None, group):
+                continue
             for rate in quota.rates:
                 yield (
                     rate.limit,
                     sum(
                         name in rules.platforms[row.platform].quotas
                         and (not quota.per_group or row.group == group)
+                        and quota.group in (None, row.group)
                         and (row.ended_at is None or row.ended_at + rate.window_s > now)
                         for row in self.rows
                     ),

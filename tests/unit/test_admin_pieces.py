@@ -3,7 +3,7 @@
 import pytest
 from relay.admin.access import Access, Permission, User
 from relay.admin.filters import InvalidFilter, page_size, parse, parse_time
-from relay.admin.platforms import drain_eta_s, ledger
+from relay.admin.standing import drain_eta_s, ledger
 from relay.admin.times import instant, with_instants
 from relay.core.model import Filter
 from relay.web.problem import Refusal

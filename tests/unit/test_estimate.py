@@ -8,7 +8,7 @@ from benchmarks.limits.platforms import Banning, Platform, limit_of
 from benchmarks.limits.run import Trace, drive
 from benchmarks.limits.senders import Relay
 from relay.core.model import Rate
-from relay.policy.estimate import Estimator
+from relay.policy.estimate import Estimator, yaml_line
 from relay.policy.evidence import Kind
 from relay.policy.families import Family
 
@@ -52,7 +52,7 @@ def test_says_what_to_write() -> None:
     """The line to adopt is the operator's own notation, with the evidence in a sentence."""
     sender, _ = run(Rate(100, 60.0))
     estimate = sender.estimator.estimate(BEGIN + 3600.0)
-    assert estimate.yaml_line() == "rate: 100/min"
+    assert yaml_line(estimate.rates) == "rate: 100/min"
     assert estimate.source == "learned"
     assert "100 requests" in estimate.evidence["sentence"]
     assert estimate.confidence > 0.5
@@ -64,7 +64,7 @@ def test_knows_nothing_before_a_refusal() -> None:
     for token in range(1000):
         feed(estimator, token, token * 0.01, Kind.ACCEPTED)
     estimate = estimator.estimate(10.0)
-    assert (estimator.enforced(), estimate.yaml_line(), estimate.confidence) == ((), "", 0.0)
+    assert (estimator.enforced(), yaml_line(estimate.rates), estimate.confidence) == ((), "", 0.0)
     assert estimate.family is Family.UNCERTAIN
 
 

@@ -1,0 +1,132 @@
+"""Limits as operators see and set them: each with where it comes from, and the one an operator asks for."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from heapq import nlargest
+from typing import Any
+
+from relay.admin.call import object_body
+from relay.admin.times import with_instants
+from relay.config.problems import BadValue
+from relay.config.units import parse_duration, parse_rate
+from relay.core.model import Rate
+from relay.core.quotas import CONFIGURED, quota_group, quota_shared, quota_source
+from relay.web.problem import Refusal
+
+GROUPS_SHOWN = 10
+_LONGEST_S = 30 * 86400.0  # what should hold for longer belongs into the configuration, where it is reviewed
+_MOST_RATES = 4  # nobody announces more than a limit per second, minute, hour and day
+_KEYS = ("rate", "for", "forget", "reason")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitOrder:
+    """What an operator asks for: these rates (``for_s`` seconds, None: until forgotten), or without any to forget."""
+
+    rates: tuple[Rate, ...]
+    for_s: float | None
+    reason: str
+
+
+def read_order(body: bytes) -> LimitOrder:
+    """Return what the body of ``POST /v1/platforms/{platform}/limit`` asks for.
+
+    Raises 400 ``invalid_json`` or ``invalid_request``, the latter with the ``key`` that is wrong.
+    """
+    given = object_body(body, allowed=_KEYS)
+    reason = given.get("reason") or ""
+    if not isinstance(reason, str):
+        raise _refused("reason", "'reason' must be a string")
+    forget = given.get("forget", False)
+    if not isinstance(forget, bool):
+        raise _refused("forget", "'forget' must be true or false")
+    if forget:
+        for key in ("rate", "for"):
+            if given.get(key) is not None:
+                raise _refused(key, f"'{key}' and 'forget' contradict each other: send one of them")
+        return LimitOrder((), None, reason)
+    if given.get("rate") is None:
+        raise _refused(
+            "rate", "'rate' is missing: a limit such as 80/min, a list of them, or \"forget\": true to learn anew"
+        )
+    return LimitOrder(_rates(given["rate"]), _for_s(given.get("for")), reason)
+
+
+def _rates(given: Any) -> tuple[Rate, ...]:
+    texts = given if isinstance(given, list) else [given]
+    if not 1 <= len(texts) <= _MOST_RATES:
+        raise _refused("rate", f"'rate' takes 1 to {_MOST_RATES} limits, not {len(texts)}")
+    rates: dict[float, Rate] = {}
+    for text in texts:
+        try:
+            rate = parse_rate(text)
+        except BadValue as error:
+            raise _refused("rate", _told("rate", error)) from error
+        if (other := rates.setdefault(rate.window_s, rate)) is not rate:
+            raise _refused("rate", f"'rate': {other} and {rate} are limits over the same window; keep the lower one")
+    return tuple(sorted(rates.values(), key=lambda rate: rate.window_s))
+
+
+def _for_s(given: Any) -> float | None:
+    if given is None:
+        return None
+    try:
+        for_s = parse_duration(given)
+    except BadValue as error:
+        raise _refused("for", _told("for", error)) from error
+    if for_s <= 0:
+        raise _refused("for", "'for' must be above 0: leave it out for a limit that holds until it is forgotten")
+    if for_s > _LONGEST_S:
+        raise _refused("for", "'for' is longer than 30d: leave it out, or write the limit into the configuration")
+    return for_s
+
+
+def _told(key: str, error: BadValue) -> str:
+    return f"'{key}': {error.message}; {error.hint}" if error.hint else f"'{key}': {error.message}"
+
+
+def _refused(key: str, detail: str) -> Refusal:
+    return Refusal("invalid_request", detail, key=key)
+
+
+def quotas_view(quotas: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the windows that hold a platform, each with its ``source`` and, of one group's limit, its ``group``.
+
+    Of limits that single groups have, those that are used most.
+    """
+    whole: list[dict[str, Any]] = []
+    groups: list[dict[str, Any]] = []
+    for quota in quotas:
+        name = quota["quota"]
+        view = {**quota, "source": quota_source(name), "group": quota_group(name)}
+        (groups if view["group"] else whole).append(view)
+    fullest = nlargest(GROUPS_SHOWN, groups, key=lambda quota: float(quota["used"]) / quota["limit"])
+    shown: list[dict[str, Any]] = with_instants(whole + fullest)
+    return shown
+
+
+def learned_view(learned: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return what delivery says of a limit that is in no configuration, its times as instants."""
+    shown: dict[str, Any] | None = with_instants(learned)
+    return shown
+
+
+def full_quota(quotas: Iterable[Mapping[str, Any]], *, group: str | None = None) -> Mapping[str, Any] | None:
+    """Return the window without a free slot whose next one comes last, or None while each has one.
+
+    Of limits that groups have of their own only the one of ``group`` counts, with None any.
+    """
+    full = [
+        quota
+        for quota in quotas
+        if quota["used"] >= quota["limit"] and (group is None or quota_group(quota["quota"]) in ("", group))
+    ]
+    return max(full, key=lambda quota: quota.get("free_at") or 0.0, default=None)
+
+
+def origin(quota: str) -> str:
+    """Return where a quota's limit comes from in words: ``learned``, ``configured, quota wechat-app``."""
+    source, group, shared = quota_source(quota), quota_group(quota), quota_shared(quota)
+    if group:
+        return f"{source}, group {group}"
+    return f"{source}, quota {shared}" if source == CONFIGURED and shared else source

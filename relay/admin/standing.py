@@ -1,0 +1,105 @@
+"""What there is to say about a platform and about all of them: state and reason, queue, drain time, and the ledger.
+
+Plain functions over what the store knows of queues and what delivery tells of the moment, so that the command line
+says the same without a daemon.
+"""
+
+import math
+from collections.abc import Mapping
+from heapq import nlargest
+from typing import Any
+
+from relay.admin.limits import GROUPS_SHOWN, full_quota, learned_view, origin, quotas_view
+from relay.admin.times import instant, with_instants
+from relay.core.quotas import quota_group
+
+FINAL_STATES = ("delivered", "dead", "expired", "superseded")
+
+
+def ledger(totals: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """Return the ledger: what was accepted and where all of it is, in total and per platform."""
+    sums = dict.fromkeys(("accepted", *FINAL_STATES, "pending"), 0)
+    platforms = {}
+    for name, counts in sorted(totals.items()):
+        platforms[name] = _accounted({word: counts.get(word, 0) for word in sums})
+        for word in sums:
+            sums[word] += counts.get(word, 0)
+    return {"total": _accounted(sums), "platforms": platforms}
+
+
+def platform_view(
+    name: str, *, queue: Mapping[str, Any], live: Mapping[str, Any], batch_items: int | None, now: float
+) -> dict[str, Any]:
+    """Return all there is to say about one platform."""
+    whole = [dict(quota) for quota in queue.get("quotas", ()) if not quota_group(quota["quota"])]
+    state, reason, until = _state(queue, live, now)
+    oldest_at = queue.get("oldest_due_at")
+    waiting = queue.get("pending", 0) - queue.get("held", 0)
+    stopped = state in ("paused", "broken")
+    return {
+        "name": name,
+        "state": state,
+        "reason": reason,
+        "until": instant(until),
+        "stopped_groups": _stopped_groups(live),
+        "pending": queue.get("pending", 0),
+        "in_flight": queue.get("in_flight", 0),
+        "requests_in_flight": live.get("in_flight", 0),
+        "requests_allowed": live.get("allowed"),
+        "held": queue.get("held", 0),
+        "oldest_due_seconds": None if oldest_at is None or oldest_at > now else round(now - oldest_at, 3),
+        "retrying": queue.get("retrying"),
+        "dead": queue.get("dead", 0),
+        "quotas": quotas_view(queue.get("quotas", ())),
+        "learned_limit": learned_view(live.get("learned_limit")),
+        "drain_eta_seconds": None if stopped else drain_eta_s(waiting, whole, batch_items),
+        "last_error": with_instants(live.get("last_error") or queue.get("last_error")),
+    }
+
+
+def _stopped_groups(live: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how many groups are stopped on their own, and those that are stopped longest."""
+    stopped = live.get("stopped_groups", ())
+    first = nlargest(GROUPS_SHOWN, stopped, key=lambda group: group["until"])
+    return {"count": len(stopped), "items": [{**group, "until": instant(group["until"])} for group in first]}
+
+
+def drain_eta_s(waiting: int, quotas: list[dict[str, Any]], batch_items: int | None) -> float | None:
+    """Return in how many seconds ``waiting`` callbacks can have been sent when every batch is full, or None.
+
+    Each window lets its free slots go at once and ``limit`` requests per ``window_s`` after that; the slowest decides.
+    """
+    if waiting <= 0:
+        return 0.0
+    if not quotas or not batch_items:
+        return None  # without a quota the platform's own speed decides, which nobody has promised
+    requests = math.ceil(waiting / batch_items)
+    slowest_s: float = max(
+        max(0, requests - max(0, quota["limit"] - quota["used"])) * quota["window_s"] / quota["limit"]
+        for quota in quotas
+    )
+    return round(slowest_s, 1)
+
+
+def _accounted(counts: dict[str, int]) -> dict[str, int]:
+    found = counts["pending"] + sum(counts[word] for word in FINAL_STATES)
+    return {**counts, "unaccounted": counts["accepted"] - found}
+
+
+def _state(queue: Mapping[str, Any], live: Mapping[str, Any], now: float) -> tuple[str, str, float | None]:
+    """Return the state that explains most (SPEC 4's order), its reason and until when."""
+    if live.get("paused"):
+        return "paused", live.get("pause_reason") or "paused by an operator", None
+    if live.get("broken"):
+        return "broken", live.get("breaker_reason") or "the breaker is open", live.get("probe_at")
+    if (live.get("throttled_until") or 0) > now:
+        return "throttled", live.get("throttle_reason") or "the platform asked to wait", live["throttled_until"]
+    waits = (live.get("limited_until") or 0) > now
+    # A group that has used up its own limit holds up itself; the platform only when there is nothing else to send.
+    full = full_quota(queue.get("quotas", ()), group=None if waits else "")
+    if full is not None and queue.get("pending", 0):
+        used = f"{full['used']} of {full['limit']} requests in {full['window_s']:g}s used ({origin(full['quota'])})"
+        return "limited", used, full.get("free_at")
+    if waits:
+        return "limited", "waiting for a slot", live["limited_until"]
+    return "ok", "", None

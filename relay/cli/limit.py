@@ -1,0 +1,164 @@
+"""``relay limit``: what holds a platform back and why, and an operator's own limit in place of what was learned."""
+
+from typing import Any
+
+import click
+
+from relay.cli import human, limitwords
+from relay.cli.client import Client, segment
+from relay.cli.locate import locate, place_options, token
+from relay.cli.output import aligned, output_option, print_record, print_rows
+from relay.core.clock import wall_s
+
+_COLUMNS = ("limit", "from", "used", "next slot")
+_SHOWN = ("name", "state", "reason", "quotas", "learned_limit")
+
+
+@click.command()
+@click.argument("platform")
+@click.argument("rates", metavar="[RATE]...", nargs=-1)
+@click.option(
+    "--for", "for_", metavar="TIME", help="With RATE: how long it holds, such as 2h. Default: until forgotten."
+)
+@click.option("--forget", is_flag=True, help="Drop your limit and everything learned, and learn anew.")
+@click.option("--reason", default="", help="Why; kept in the audit record.")
+@place_options
+@output_option
+def limit(
+    platform: str,
+    rates: tuple[str, ...],
+    for_: str | None,
+    forget: bool,
+    reason: str,
+    config: str | None,
+    admin: str | None,
+    output: str,
+) -> None:
+    """Show the limits of PLATFORM and where each comes from, set one of your own, or forget what was learned.
+
+    Your RATE takes the place of what was learned or declared; what the configuration says holds beside it.
+
+    \b
+    relay limit shop-a                   what holds, why, and the line to adopt
+    relay limit shop-a 80/min --for 2h   at most 80 a minute, for two hours
+    relay limit shop-a 10/s 80/min       both, until you forget them
+    relay limit shop-a --forget          their contract changed: find out again
+    """
+    if forget and (rates or for_):
+        raise click.UsageError("--forget takes neither RATE nor --for: first forget, then set another one")
+    if for_ and not rates:
+        raise click.UsageError(f"--for {for_} needs a RATE, such as 80/min")
+    if reason and not (rates or forget):
+        raise click.UsageError("--reason belongs to a RATE or --forget; without them limits are only shown")
+    client = Client(locate(config, admin=admin).admin, token=token())
+    path = f"/v1/platforms/{segment(platform)}"
+    if forget:
+        view = client.post(f"{path}/limit", {"forget": True, "reason": reason})
+    elif rates:
+        view = client.post(f"{path}/limit", {"rate": list(rates), "reason": reason} | ({"for": for_} if for_ else {}))
+    else:
+        view = client.get(path)
+    if output != "table":
+        print_record({key: view[key] for key in _SHOWN}, output=output)
+    elif forget:
+        click.echo(f"{view['name']}: forgotten; {_what_now(view)}")
+    elif rates:
+        click.echo(_set(view, now=wall_s()))
+    else:
+        _show(view, now=wall_s())
+
+
+def _what_now(view: dict[str, Any]) -> str:
+    looks = view["learned_limit"] is not None and view["learned_limit"]["mode"] != "off"
+    after = "limits are learned anew" if looks else "none is learned (learn_limit: false)"
+    return f"{_beside(view)}, and {after}" if _beside(view) else after
+
+
+def _beside(view: dict[str, Any]) -> str:
+    written = [limitwords.rate(quota) for quota in view["quotas"] if quota["source"] == "configured"]
+    return f"the configured {' and '.join(written)} {'hold' if len(written) > 1 else 'holds'}" if written else ""
+
+
+def _set(view: dict[str, Any], *, now: float) -> str:
+    learned = view["learned_limit"]
+    ends = f"until {human.moment(learned['until'], now=now)}" if learned["until"] else "until it is forgotten"
+    beside = f"; {_beside(view)} too" if _beside(view) else ""
+    return f"{view['name']}: at most {limitwords.believed(learned)} {ends}{beside}"
+
+
+def _show(view: dict[str, Any], *, now: float) -> None:
+    if view["quotas"]:
+        rows = [_row(quota, view["learned_limit"], now) for quota in view["quotas"]]
+        print_rows(rows, output="table", columns=_COLUMNS, right=("used",))
+    else:
+        click.echo(f"no limit holds {view['name']} now")
+    for line in aligned([(name, text) for name, text in _facts(view, now) if text]):
+        click.echo(line)
+
+
+def _row(quota: dict[str, Any], learned: dict[str, Any] | None, now: float) -> dict[str, Any]:
+    full = quota["used"] >= quota["limit"]
+    told = f"{limitwords.origin(quota)} {limitwords.certainty(quota, learned)}"
+    return {
+        "limit": limitwords.rate(quota),
+        "from": told.strip(),
+        "used": f"{quota['used']}/{quota['limit']}",
+        "next slot": "now" if not full else human.moment(quota["free_at"], now=now) if quota["free_at"] else "-",
+    }
+
+
+def _facts(view: dict[str, Any], now: float) -> list[tuple[str, str]]:
+    learned = view["learned_limit"]
+    if learned is None:
+        return [("learned", "nothing: learn_limit is false")]
+    evidence = learned["evidence"]
+    by_operator, sentence = learned["source"] == "operator", evidence.get("sentence", "")
+    adopted = limitwords.is_adopted(view)
+    tries = learned["enforced"] and not (learned["trying"] or by_operator or adopted)
+    next_try = evidence.get("next_try_at") if tries else None
+    return [
+        (learned["source"] if learned["rates"] else "learned", _belief(learned, now)),
+        ("window", learned["family"] if learned["source"] == "learned" else ""),
+        ("because", learned["reason"] if by_operator else sentence),
+        ("evidence", sentence if by_operator else ""),
+        ("counted", _counted(evidence)),
+        ("trying", f"{learned['trying']}, one request at a time" if learned["trying"] else ""),
+        ("next try", _next_try(next_try, now)),
+        ("groups", f"{learned['groups']} with a limit of their own; this is the lowest" if learned["groups"] else ""),
+        # What is declared holds unwritten, and where there are groups it is each one's rather than the platform's rate.
+        ("adopt", _adopt(view, adopted=adopted) if learned["source"] == "learned" else ""),
+    ]
+
+
+def _next_try(at: str | None, now: float) -> str:
+    if not at:
+        return ""
+    is_due = human.parse_instant(at) <= now
+    return "a little more, as soon as it goes well again" if is_due else f"a little more {human.moment(at, now=now)}"
+
+
+def _adopt(view: dict[str, Any], *, adopted: bool) -> str:
+    return "done: the configuration holds it at least as tightly" if adopted else limitwords.to_adopt(view)
+
+
+def _counted(evidence: dict[str, Any]) -> str:
+    if "accepted" not in evidence:
+        return ""
+    return f"{evidence['accepted']} requests accepted, {evidence['refused']} refused"
+
+
+def _belief(learned: dict[str, Any], now: float) -> str:
+    if not learned["rates"]:
+        return "nothing so far"
+    parts = [limitwords.believed(learned)]
+    if learned["group"]:
+        parts[0] += f" for group {learned['group']}"
+    if learned["source"] == "learned":
+        parts.append(f"{limitwords.sure(learned['confidence'])} sure")
+    if learned["since"]:
+        parts.append(f"since {human.moment(learned['since'], now=now)}")
+    if learned["source"] == "operator":
+        parts.append(f"until {human.moment(learned['until'], now=now)}" if learned["until"] else "until forgotten")
+    if not learned["enforced"]:
+        parts.append("only observed: not enforced")
+    return ", ".join(parts)

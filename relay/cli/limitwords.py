@@ -1,0 +1,91 @@
+"""Limits in words, for the commands that speak of them: where one comes from, how sure it is, how to adopt it."""
+
+from typing import Any
+
+from relay.cli import human
+from relay.cli.output import printable
+
+_NEW_S = 86400.0  # whoever has the next shift still sees it
+
+
+def rate(quota: dict[str, Any]) -> str:
+    """Return a quota's window as the configuration writes it: ``100/min``."""
+    return f"{quota['limit']}/{human.window(quota['window_s'])}"
+
+
+def sure(confidence: float | None) -> str:
+    """Return ``86 %``, or nothing where nobody estimates. Never 100 %: an estimate has been proven by nobody."""
+    return "" if confidence is None else f"{min(99, int(confidence * 100))} %"
+
+
+def origin(quota: dict[str, Any]) -> str:
+    """Return where a window's limit comes from: ``configured``, ``configured (quota wechat-app)``, ``learned``."""
+    source, name = str(quota["source"]), str(quota["quota"])
+    if quota["group"]:
+        return f"{source} (group {printable(quota['group'])})"
+    return f"{source} (quota {name})" if source == "configured" and ":" not in name else source
+
+
+def certainty(quota: dict[str, Any], learned: dict[str, Any] | None) -> str:
+    """Return how sure a learned window is, ``trying`` for a step beyond it, nothing where that is not told of it."""
+    if not learned or not quota["source"] == learned["source"] == "learned" or quota["group"] != learned["group"]:
+        return ""
+    return "trying" if rate(quota) == learned["trying"] else sure(learned["confidence"])
+
+
+def fullest(platform: dict[str, Any]) -> str:
+    """Return the window with the fewest free slots, and where its limit comes from unless it is configured."""
+    quotas = platform["quotas"]
+    if not quotas:
+        return "-"
+    quota = max(quotas, key=lambda quota: float(quota["used"]) / quota["limit"])
+    told = f"{quota['used']}/{quota['limit']} {human.window(quota['window_s'])}"
+    if quota["source"] == "configured":
+        return told
+    return " ".join(word for word in (told, quota["source"], certainty(quota, platform["learned_limit"])) if word)
+
+
+def believed(learned: dict[str, Any]) -> str:
+    """Return the rates that are believed: ``10/s and 100/min``."""
+    return " and ".join(each["text"] for each in learned["rates"])
+
+
+def is_adopted(platform: dict[str, Any]) -> bool:
+    """Say whether the configuration holds the platform at least as tightly over each window that was learned."""
+    written = [quota for quota in platform["quotas"] if quota["source"] == "configured"]
+    return all(
+        any(quota["window_s"] == each["window_s"] and quota["limit"] <= each["limit"] for quota in written)
+        for each in platform["learned_limit"]["rates"]
+    )
+
+
+def to_adopt(platform: dict[str, Any]) -> str:
+    """Return what to write into the configuration, and where; of a limit that each group has, a quota per group."""
+    learned, name = platform["learned_limit"], platform["name"]
+    if not learned["group"]:
+        return f"{learned['yaml']} (under platforms: {name}, then: relay reload)"
+    rates = learned["yaml"].removeprefix("rate: ")
+    quota = f"{name}-groups"
+    return f"quotas: {{{quota}: {{rate: {rates}, per: group}}}}, and under platforms: {name}, quotas: [{quota}]"
+
+
+def note(platform: dict[str, Any], now: float) -> str:
+    """Return the line an operator should see below the table about a limit no configuration holds, if any."""
+    learned, name = platform["learned_limit"], platform["name"]
+    if learned is None or not learned["rates"]:
+        return ""
+    if learned["source"] == "operator":
+        until = f" until {human.moment(learned['until'], now=now)}" if learned["until"] else ""
+        why = f": {printable(learned['reason'])}" if learned["reason"] else ""
+        return f"{name}: an operator set {believed(learned)}{until}{why}"
+    if learned["source"] != "learned" or is_adopted(platform):
+        return ""
+    adopt = f'adopt "{learned["yaml"]}" (see relay limit {name})'
+    if learned["group"]:  # the same line would hold all groups together under the limit of one
+        adopt = f"of group {printable(learned['group'])}; what to adopt: relay limit {name}"
+    if not learned["enforced"]:
+        return f"{name}: not enforced: {believed(learned)}, {sure(learned['confidence'])} sure; {adopt}"
+    since = human.parse_instant(learned["since"]) if learned["since"] else now
+    if now - since > _NEW_S:
+        return ""
+    return f"{name}: {believed(learned)} learned {human.distance(since, now=now)}; {adopt}"

@@ -1,0 +1,117 @@
+"""Why a callback waits, as one plain sentence: from the ``waiting`` of ``GET /v1/callbacks/{id}``."""
+
+from collections.abc import Callable
+from typing import Any
+
+from relay.cli import limitwords
+from relay.policy.stop import NOTHING_LEFT
+
+_Waiting = dict[str, Any]
+
+
+def sentence(waiting: _Waiting, *, platform: str) -> str:
+    """Return what the callback waits for; the time until then stands in ``until_of``."""
+    word = str(waiting.get("for") or "slot")
+    told = _TOLD.get(word)
+    return told(waiting, platform) if told is not None else f"it waits for {word}"
+
+
+def until_of(waiting: _Waiting) -> str | None:
+    """Return the instant at which the wait ends as far as it is known: of one in a line, that of the first."""
+    behind = waiting.get("behind") or {}
+    until: str | None = waiting.get("until") or (behind.get("waiting") or {}).get("until")
+    return until
+
+
+def is_for_many(waiting: _Waiting) -> bool:
+    """Say whether what ends the wait lets the platform's next callback go, not necessarily this one."""
+    behind = waiting.get("behind") or {}
+    inner = behind.get("waiting") or {}
+    return (inner or waiting).get("for") in ("limit", "share", "pace", "concurrency", "slot", "throttled", "breaker")
+
+
+def to_do(waiting: _Waiting, *, platform: str) -> str:
+    """Return the command with which a person ends the wait, or nothing where waiting is all there is to do."""
+    behind = waiting.get("behind")
+    if behind is not None:
+        if behind["state"] != "pending":
+            return f"relay dead retry {behind['id']} (or: relay dead drop {behind['id']})"
+        return to_do(behind.get("waiting") or {}, platform=platform)
+    if waiting.get("for") == "paused":
+        return f"relay resume {platform}"
+    if waiting.get("for") == "confirmation":
+        return 'POST /v1/operations {"action": "resolve", "as": "delivered" or "retry", ...} once you know'
+    if waiting.get("for") == "limit" and waiting.get("limit", {}).get("source") in ("learned", "operator"):
+        return f"relay limit {platform} tells more, and changes it"
+    return ""
+
+
+def _because(waiting: _Waiting) -> str:
+    return f" ({waiting['reason']})" if waiting.get("reason") else ""
+
+
+def _limit_of(waiting: _Waiting) -> str:
+    limit = waiting["limit"]
+    if limit.get("tried"):
+        return f"the limit {limit['rate']}, a step beyond the learned one that is being tried"
+    confidence = limitwords.sure(limit["confidence"])
+    whose = {
+        "learned": f"the learned limit {limit['rate']}" + (f" ({confidence} sure)" if confidence else ""),
+        "declared": f"the limit {limit['rate']} that the platform declares",
+        "operator": f"the limit {limit['rate']} that an operator set",
+    }
+    shared = f" of quota {limit['quota']}" if ":" not in limit["quota"] else ""
+    return whose.get(limit["source"], f"the configured limit {limit['rate']}{shared}")
+
+
+def _limit(waiting: _Waiting, platform: str) -> str:
+    if "limit" not in waiting:
+        return "it waits for a slot: all requests that the limit allows are used"
+    group = f" for group {waiting['group']}" if waiting.get("group") else ""
+    return f"it waits for a slot of {_limit_of(waiting)}{group}"
+
+
+def _pace(waiting: _Waiting, platform: str) -> str:
+    over = f" of {_limit_of(waiting)}" if "limit" in waiting else ""
+    return f"it waits for the pace: requests are spread over the window{over}"
+
+
+def _behind(waiting: _Waiting, platform: str) -> str:
+    first = waiting.get("behind")
+    if first is None:
+        return "it waits for an earlier callback of its key: they go one after the other"
+    if first["state"] != "pending":
+        why = f" ({first['reason']})" if first.get("reason") else ""
+        return f"it goes after {first['id']} of its key, which is {first['state']}{why} and blocks it (on_dead: block)"
+    what = sentence(first.get("waiting") or {}, platform=platform)
+    if what.startswith("it "):
+        what = f"that one {what.removeprefix('it ')}"
+    return f"it goes after {first['id']}, an earlier callback of its key; {what}"
+
+
+def _throttled(waiting: _Waiting, platform: str) -> str:
+    who = f"group {waiting['group']} of {platform}" if waiting.get("group") else platform
+    if waiting.get("reason") == NOTHING_LEFT:
+        return f"{who} is held back: its last answer said that nothing is left of its limit"
+    return f"{who} asked to be left alone{_because(waiting)}"
+
+
+_TOLD: dict[str, Callable[[_Waiting, str], str]] = {
+    "answer": lambda waiting, platform: "a request with it is under way",
+    "confirmation": lambda waiting, platform: (
+        f"the answer was not recognised{_because(waiting)}, so it is held for a person"
+    ),
+    "paused": lambda waiting, platform: f"an operator paused {platform}{_because(waiting)}",
+    "earlier callback of its key": _behind,
+    "breaker": lambda waiting, platform: f"{platform} is left alone{_because(waiting)} until one batch probes it",
+    "throttled": _throttled,
+    "retry": lambda waiting, platform: f"its last attempt failed{_because(waiting)} and it backs off",
+    "limit": _limit,
+    "pace": _pace,
+    "linger": lambda waiting, platform: "it waits for others to fill its batch (batch.linger)",
+    "share": lambda waiting, platform: "other work has its turn at the limit",
+    "concurrency": lambda waiting, platform: f"as many requests as allowed are under way{_because(waiting)}",
+    "store": lambda waiting, platform: "the store could not commit; it is tried again every second",
+    "slot": lambda waiting, platform: "nothing holds it back: it goes with one of the next requests",
+    "the daemon to run": lambda waiting, platform: "the relay is not running",
+}

@@ -1,0 +1,25 @@
+"""What the name of a quota says: where its limit comes from, and whose it is.
+
+A limit that is in no configuration is kept by the store under ``SOURCE:PLATFORM`` or, for one group of the platform,
+``SOURCE:PLATFORM/GROUP``. Names in a configuration hold neither colon nor slash (E026), and what a platform's own
+``rate`` is kept under has another word before the colon, so the two cannot be confused. A group may hold anything.
+"""
+
+CONFIGURED = "configured"
+_UNWRITTEN = frozenset(("learned", "declared", "operator"))
+
+
+def quota_source(name: str) -> str:
+    """Return where the limit of the quota comes from: ``configured``, ``learned``, ``declared`` or ``operator``."""
+    word, colon, _ = name.partition(":")
+    return word if colon and word in _UNWRITTEN else CONFIGURED
+
+
+def quota_group(name: str) -> str:
+    """Return the group whose limit it is; empty for a limit of the whole platform, or of several."""
+    return "" if quota_source(name) == CONFIGURED else name.partition("/")[2]
+
+
+def quota_shared(name: str) -> str:
+    """Return the name under which several platforms may share it (``quotas:``); empty for a platform's own."""
+    return "" if ":" in name else name

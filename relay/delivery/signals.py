@@ -1,0 +1,24 @@
+"""What an answer says about a limit: from verdict and wire to the ``Kind`` the estimator learns from."""
+
+from relay.core.model import Outcome, Verdict
+from relay.policy.evidence import Kind
+from relay.wire.answer import Answer, Failure
+
+_LET_THROUGH = frozenset(
+    # A refusal of the content, not of the request: the platform looked at it, so no limit held it back.
+    (Outcome.OK, Outcome.DUPLICATE, Outcome.REJECT, Outcome.SPLIT, Outcome.PLAIN)
+)
+_OVERLOADED = (408, 503)  # also what an outage says
+
+
+def kind_of(answer: Answer | Failure, verdict: Verdict) -> Kind:
+    """Return what ``verdict`` on ``answer`` says about a limit."""
+    outcomes = {item.outcome for item in verdict.items} or {verdict.outcome}
+    if outcomes == {Outcome.THROTTLED}:
+        unsaid = isinstance(answer, Answer) and answer.status in _OVERLOADED and verdict.wait_s is None
+        return Kind.BUSY if unsaid else Kind.THROTTLED
+    if outcomes == {Outcome.DOWN}:
+        return Kind.DOWN
+    if isinstance(answer, Failure):
+        return Kind.BUSY if answer.kind == "timeout" else Kind.FAILED
+    return Kind.ACCEPTED if outcomes & _LET_THROUGH else Kind.FAILED

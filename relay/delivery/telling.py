@@ -1,0 +1,69 @@
+"""What a pipeline tells of its platform: each settled attempt, and each limit that was found out."""
+
+from relay.core.model import Batch, Outcome, Settlement, State
+from relay.policy.estimate import yaml_line
+from relay.policy.gate import Gate
+from relay.policy.learning import News
+from relay.telemetry.events import Events
+
+
+def tell_settled(events: Events, batch: Batch, settlement: Settlement, *, gate: Gate, was_open: bool) -> None:
+    """Tell what came of an attempt, once it is committed; ``was_open`` is the breaker before it."""
+    platform, result = batch.platform, settlement.result
+    if result.outcome is not Outcome.UNSENT:
+        events.attempt(
+            platform=platform,
+            batch=batch.id,
+            attempt=batch.attempt,
+            outcome=result.outcome,
+            status=result.status,
+            items=len(batch.items),
+            raw_bytes=result.raw_bytes,
+            wire_bytes=result.wire_bytes,
+            duration_s=result.duration_s,
+            reason=result.reason,
+        )
+    if settlement.delivered:
+        ended_at, good = result.ended_at, set(settlement.delivered)
+        latencies = [ended_at - item.accepted_at for item in batch.items if item.seq in good]
+        events.delivered(platform=platform, latencies=latencies)
+    if settlement.resend is not None or settlement.requeue:
+        again = sum(len(part.seqs) for part in settlement.requeue) or len(batch.items)
+        events.retried(platform=platform, count=again, reason=result.outcome)
+    if settlement.held:
+        events.held(platform=platform, count=len(settlement.held), reason=result.reason)
+    for ending in settlement.endings:
+        if ending.state is State.EXPIRED:
+            events.expired(platform=platform, count=len(ending.seqs))
+        else:
+            events.dead(platform=platform, count=len(ending.seqs), reason=ending.reason)
+    _tell_gate(events, batch, settlement, gate=gate, was_open=was_open)
+
+
+def _tell_gate(events: Events, batch: Batch, settlement: Settlement, *, gate: Gate, was_open: bool) -> None:
+    platform, result = batch.platform, settlement.result
+    stop = gate.groups.get(batch.group)
+    if (gate.throttled or stop.throttled) and result.outcome is Outcome.THROTTLED:
+        wait_s = max(stop.stopped_until, gate.stopped_until) - result.ended_at
+        events.throttled(platform=platform, wait_s=max(0.0, wait_s), reason=result.reason)
+    if result.outcome is Outcome.PLAIN:
+        events.plain_remembered(platform=platform)
+    if gate.breaker.is_open and not was_open:
+        events.breaker_opened(platform=platform, reason=gate.breaker.reason)
+    elif was_open and not gate.breaker.is_open:
+        events.breaker_closed(platform=platform)
+
+
+def tell_limit(events: Events, platform: str, news: News, *, enforced: bool) -> None:
+    """Tell of a limit that is believed since just now, or no longer, with the line that states it."""
+    belief = news.belief
+    events.limit_learned(
+        platform=platform,
+        group=news.group,
+        source=belief.source,
+        rates=[str(rate) for rate in belief.rates],
+        enforced=enforced,
+        confidence=belief.confidence,
+        evidence=belief.sentence,
+        adopt="" if news.group else yaml_line(belief.rates),  # a group's rate is not the platform's
+    )

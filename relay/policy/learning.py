@@ -1,0 +1,330 @@
+"""What is known of one platform's limits: learned from its answers, declared by it, or set by an operator.
+
+An operator's limit, while it lasts, takes the place of the others. What a platform declares beats what was learned
+about a window as long. The configured rates hold beside all of them. Where a platform has groups (shops), refusals
+teach about the group that drew them, and those that are the platform's about all of them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from relay.core.model import Quota, Rate
+from relay.policy.estimate import Estimate, Estimator, floored
+from relay.policy.evidence import Kind
+
+# Groups with evidence of their own, about 30 KB each; of more, those that were never refused twice are forgotten first.
+MOST_GROUPS = 64
+_SAME_WINDOW = 1.5  # a declared and a learned window that near are about the same limit
+
+
+class Mode(StrEnum):
+    """``learn_limit`` of a platform."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class LearnTerms:
+    """How a platform's limits are learned; nothing below ``floor`` is ever enforced."""
+
+    mode: Mode = Mode.ENFORCE
+    floor: Rate | None = None
+
+
+class Operator(NamedTuple):
+    """A limit an operator set, until a relay-clock time (infinite: until forgotten)."""
+
+    rates: tuple[Rate, ...]
+    until: float
+    reason: str
+
+
+class Belief(NamedTuple):
+    """The rates believed, where they come from (learned | declared | none), and the estimate behind learned ones."""
+
+    rates: tuple[Rate, ...]
+    source: str
+    estimate: Estimate | None
+
+    @property
+    def confidence(self) -> float:
+        """Between 0 and 1; what is declared is certain."""
+        if self.source == "learned" and self.estimate is not None:
+            return self.estimate.confidence
+        return float(bool(self.rates))
+
+    @property
+    def sentence(self) -> str:
+        """Say why, for people."""
+        if self.source == "declared":
+            return "the platform declares it in its answers"
+        return "" if self.estimate is None else str(self.estimate.evidence["sentence"])
+
+
+class News(NamedTuple):
+    """A limit that is believed since just now, or no longer when it has no rates."""
+
+    group: str
+    belief: Belief
+
+
+class Learning:
+    """One platform's limits beyond the configured ones. Times are relay-clock seconds.
+
+    The caller puts ``quotas`` in force whenever ``changed`` is set or ``ends_at`` has passed, keeps one request under
+    way while ``careful``, and keeps ``dump`` when ``unkept`` is set.
+    """
+
+    def __init__(self, platform: str, *, destination: str, terms: LearnTerms, grouped: bool) -> None:
+        self.platform = platform
+        self.destination = destination  # host and port: what was learned of one says nothing about another
+        self.changed = True  # what a predecessor put in force is to be replaced
+        self.unkept = False
+        self.careful = False
+        self._terms = terms
+        self._grouped = grouped
+        self._operator: Operator | None = None
+        self._declared: tuple[Rate, ...] = ()
+        self._told: dict[str, tuple[Rate, ...]] = {}
+        self._estimators: dict[str, Estimator] = {}
+        self._begin("")
+
+    @property
+    def ends_at(self) -> float:
+        """When an operator's limit ends; infinite when there is none, or it lasts until forgotten."""
+        return math.inf if self._operator is None else self._operator.until
+
+    @property
+    def enforces(self) -> bool:
+        """Whether what is learned or declared is enforced."""
+        return self._terms.mode is Mode.ENFORCE and self._operator is None
+
+    # what happens on the wire
+
+    def sent(self, token: int, group: str, now: float) -> None:
+        """Note that request ``token`` goes out for ``group`` ("" without groups)."""
+        for name in {"", group}:
+            estimator = self._estimators.get(name)
+            if estimator is not None:
+                estimator.sent(token, now)
+
+    def answered(
+        self, token: int, group: str, *, kind: Kind, sent_at: float, now: float, wait_s: float | None, whole: bool
+    ) -> None:
+        """Note what came of ``token``; ``wait_s`` is the wait asked for, ``whole`` says it is about all groups."""
+        platform = self._estimators.get("")
+        if platform is None:
+            return
+        about_all = whole or not group or kind is Kind.DOWN or kind is Kind.ACCEPTED
+        self._learn(platform, token, kind if about_all else Kind.FAILED, now, wait_s)
+        if not group:
+            return
+        own = self._estimators.get(group)
+        about_it = kind is Kind.ACCEPTED or not (whole or kind is Kind.DOWN)
+        if own is None:
+            if not about_it or kind in (Kind.ACCEPTED, Kind.FAILED):
+                return  # evidence of a group is gathered from its first refusal on
+            own = self._begin(group)
+            if own is None:
+                return
+            own.sent(token, sent_at)
+        self._learn(own, token, kind if about_it else Kind.FAILED, now, wait_s)
+
+    def forget_token(self, token: int, group: str) -> None:
+        """Drop a request that says nothing: the relay itself failed, or its callback is the cause of the refusal."""
+        for name in {"", group}:
+            if name in self._estimators:
+                self._estimators[name].forget_token(token)
+
+    def declared(self, rates: Sequence[Rate]) -> None:
+        """Take note of the limits the platform states in its answers; with groups each has them to itself."""
+        if self._terms.mode is not Mode.OFF and tuple(rates) != self._declared:
+            self._declared = tuple(rates)
+            self.changed = self.unkept = True
+
+    def _learn(self, estimator: Estimator, token: int, kind: Kind, now: float, wait_s: float | None) -> None:
+        estimator.answered(token, now, kind, wait_s)
+        if estimator.changed:
+            self.changed = self.unkept = True
+
+    def _begin(self, group: str) -> Estimator | None:
+        if self._terms.mode is Mode.OFF:
+            return None
+        if len(self._estimators) > MOST_GROUPS:
+            idle = next((name for name, each in self._estimators.items() if name and not each.knows), None)
+            if idle is None:
+                return None
+            del self._estimators[idle]
+        self._estimators[group] = estimator = Estimator(floor=self._terms.floor)
+        return estimator
+
+    # what people say
+
+    def configure(self, terms: LearnTerms, *, grouped: bool) -> None:
+        """Put other terms in force; what was learned stays, unless it can no longer be meant."""
+        if grouped != self._grouped:
+            self.forget()
+        self._terms, self._grouped = terms, grouped
+        if terms.mode is Mode.OFF:
+            self._estimators.clear()
+            self._declared = ()
+        elif "" not in self._estimators:
+            self._begin("")
+        for estimator in self._estimators.values():
+            estimator.floor = terms.floor
+        self.changed = self.unkept = True
+
+    def set(self, operator: Operator) -> None:
+        """Put an operator's limit in the place of what was learned or declared."""
+        self._operator = operator
+        self.changed = self.unkept = True
+
+    def forget(self) -> None:
+        """Drop everything, an operator's limit too, and begin anew."""
+        self._operator, self._declared = None, ()
+        self.unlearn()
+
+    def unlearn(self) -> None:
+        """Drop what was learned, not what was declared or set."""
+        self._estimators.clear()
+        self._begin("")
+        self.changed = self.unkept = True
+
+    # what holds
+
+    def quotas(self, now: float) -> list[Quota]:
+        """Return the quotas to put in force beside the configured ones, and clear ``changed``."""
+        self.changed = False
+        if now >= self.ends_at:
+            self._operator, self.unkept = None, True
+        passive = self._operator is not None or self._terms.mode is not Mode.ENFORCE
+        found: list[Quota] = []
+        self.careful = False
+        for group, estimator in self._estimators.items():
+            estimator.observing = passive
+            rates = tuple(rate for rate in estimator.enforced() if not self._is_declared(rate))
+            self.careful |= estimator.careful
+            if rates:
+                name = f"learned:{self.platform}" + (f"/{group}" if group else "")
+                found.append(Quota(name, rates, group=group or None))
+        if self._operator is not None:
+            return [Quota(f"operator:{self.platform}", self._operator.rates, per_group=self._grouped)]
+        if passive:
+            return []
+        if self._declared:
+            rates = tuple(floored(rate, self._terms.floor) for rate in self._declared)
+            found.append(Quota(f"declared:{self.platform}", rates, per_group=self._grouped))
+        return found
+
+    def _is_declared(self, rate: Rate) -> bool:
+        return any(
+            max(rate.window_s, stated.window_s) < _SAME_WINDOW * min(rate.window_s, stated.window_s)
+            for stated in self._declared
+        )
+
+    # what people see
+
+    @property
+    def mode(self) -> Mode:
+        """What is done with what is learned and declared."""
+        return self._terms.mode
+
+    @property
+    def operator(self) -> Operator | None:
+        """The limit an operator set, if one is in force."""
+        return self._operator
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups of which a limit was learned, "" for the platform as a whole."""
+        return [group for group, each in self._estimators.items() if each.knows]
+
+    def trying(self, group: str) -> Rate | None:
+        """Return the step beyond what is believed of a group that is under way, or None."""
+        estimator = self._estimators.get(group)
+        return None if estimator is None else estimator.trying
+
+    def believed(self, group: str, now: float) -> Belief:
+        """Return what is believed of a group ("" for the platform as a whole), an operator's word aside."""
+        estimator = self._estimators.get(group)
+        estimate = None if estimator is None else estimator.estimate(now)
+        learned = () if estimate is None else tuple(rate for rate in estimate.rates if not self._is_declared(rate))
+        declared = () if group else self._declared
+        rates = tuple(sorted({*learned, *declared}, key=lambda rate: rate.window_s))
+        return Belief(rates, "declared" if declared else "learned" if learned else "none", estimate)
+
+    def news(self, now: float) -> list[News]:
+        """Return, once, which limits are believed that were not before: steps beyond a limit are no news."""
+        found = []
+        for group in {*self._estimators, *self._told}:
+            belief = self.believed(group, now)
+            if belief.rates == self._told.get(group, ()):
+                continue
+            if belief.rates:
+                self._told[group] = belief.rates
+            else:
+                del self._told[group]
+            found.append(News(group, belief))
+        return found
+
+    # persistence
+
+    def dump(self) -> dict[str, Any]:
+        """Return what a restart needs, fit for JSON: limits, not the evidence for them."""
+        self.unkept = False
+        kept: dict[str, Any] = {
+            "version": 1,
+            "destination": self.destination,
+            "grouped": self._grouped,
+            "groups": {group: each.dump() for group, each in self._estimators.items() if each.knows or not group},
+            "declared": _numbers(self._declared),
+        }
+        if self._operator is not None:
+            rates, until, reason = self._operator
+            kept["operator"] = {
+                "rates": _numbers(rates),
+                "until": None if until == math.inf else until,
+                "reason": reason,
+            }
+        return kept
+
+    def load(self, kept: Mapping[str, Any]) -> None:
+        """Continue from ``dump``, unless it is about another destination.
+
+        Raises ``ValueError`` when it is not a dump; what was read until then is kept.
+        """
+        if not kept or kept.get("destination") != self.destination:
+            return
+        operator = kept.get("operator")
+        if operator is not None:
+            until = operator.get("until")
+            rates = _rates(operator.get("rates"))
+            if rates:
+                limit = Operator(rates, math.inf if until is None else float(until), str(operator.get("reason", "")))
+                self._operator = limit
+        self.changed = True
+        if self._terms.mode is Mode.OFF or bool(kept.get("grouped")) != self._grouped:
+            return
+        self._declared = _rates(kept.get("declared", ()))
+        for group, estimate in kept.get("groups", {}).items():
+            estimator = self._estimators.get(group) or self._begin(group)
+            if estimator is not None:
+                estimator.load(estimate)
+                if estimator.knows:
+                    self._told[group] = estimator.enforced()
+
+
+def _numbers(rates: Sequence[Rate]) -> list[list[float]]:
+    return [[rate.limit, rate.window_s] for rate in rates]
+
+
+def _rates(kept: Any) -> tuple[Rate, ...]:
+    try:
+        return tuple(Rate(int(limit), float(window_s)) for limit, window_s in kept)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"stored rates cannot be read: {error}; they will be learned anew") from error

@@ -1,0 +1,179 @@
+"""Limits beyond the configured ones, from the operator's word to the store's slots and over restarts and reloads."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+from relay.core.errors import StoreFailed
+from relay.core.model import PlatformRules, Quota, Rate, StoreRules
+from relay.delivery.limits import Limits
+from relay.policy.learning import Learning, LearnTerms, Mode
+from tests.integration.test_pipeline import TERMS, Rig
+
+SINGLES = replace(TERMS, max_items=1, concurrency=1)
+THREE = Rate(3, 60.0)
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    """A rig that stops in the end."""
+    made = Rig()
+    yield made
+    await made.registry.stop(1.0)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until ``condition`` holds."""
+    async with asyncio.timeout(10):
+        while not await condition():
+            await asyncio.sleep(0.005)
+
+
+async def quotas(rig: Rig) -> dict[str, tuple[int, int]]:
+    """Return the limit and what is used of it, by quota in force."""
+    status = await rig.store.platform_status()
+    return {quota["quota"]: (quota["limit"], quota["used"]) for quota in status["shop-a"]["quotas"]}
+
+
+async def test_an_operators_limit_holds_at_once_over_what_was_sent(rig: Rig) -> None:
+    """Five went out; with 3/min set, nothing more does until it is forgotten, and then everything."""
+    await rig.start(SINGLES)
+    await rig.post(*range(5))
+    await rig.settled(5)
+    await rig.registry.limit("shop-a", [THREE], until=None, reason="sale")
+
+    async def holds() -> bool:
+        return "operator:shop-a" in await quotas(rig)
+
+    await until(holds)
+    assert await quotas(rig) == {"operator:shop-a": (3, 5)}
+    await rig.post(*range(5, 10))
+    view = rig.registry.views()["shop-a"]["learned_limit"]
+    assert (view["source"], view["rates"][0]["text"], view["reason"]) == ("operator", "3/min", "sale")
+    assert (await rig.totals())["pending"] == 5
+    await rig.registry.forget_limit("shop-a")
+    await rig.settled(10)
+    assert await quotas(rig) == {}
+
+
+async def test_an_operators_limit_ends_by_itself(rig: Rig) -> None:
+    """A pipeline that waits a minute for a slot wakes when the limit ends, and sends."""
+    await rig.start(SINGLES)
+    await rig.registry.limit("shop-a", [Rate(1, 60.0)], until=rig.store.clock.now() + 0.3, reason="")
+    await rig.post(*range(4))
+    await rig.settled(4)
+    assert len(rig.platform.requests) == 4
+    assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "none"
+
+
+async def test_a_restart_and_a_reload_keep_the_operators_limit(rig: Rig) -> None:
+    """It is in the store's gate before the call returns; other terms carry it over, another destination does not."""
+    await rig.start(SINGLES)
+    await rig.registry.limit("shop-a", [THREE], until=None, reason="sale")
+    await rig.registry.stop(1.0)
+    await rig.limits.configure(StoreRules(platforms={"shop-a": PlatformRules()}))
+    await rig.registry.start([SINGLES])
+
+    async def holds() -> bool:
+        return await quotas(rig) == {"operator:shop-a": (3, 0)}
+
+    await until(holds)
+    await rig.registry.replace([replace(SINGLES, max_items=2)], 1.0)
+    assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "operator"
+    await rig.registry.replace([replace(SINGLES, url="http://other.invalid/")], 1.0)
+    assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "none"
+
+    async def is_gone() -> bool:
+        return await quotas(rig) == {}
+
+    await until(is_gone)
+
+
+async def test_a_pause_keeps_what_was_learned(rig: Rig) -> None:
+    """Pausing and resuming write the whole gate: the limit is still there after a restart."""
+    await rig.start(SINGLES)
+    await rig.registry.limit("shop-a", [THREE], until=None, reason="")
+    await rig.registry.pause("shop-a", "look")
+    await rig.registry.resume("shop-a")
+    gate = (await rig.store.gates())["shop-a"]
+    assert gate["learned"]["operator"]["rates"] == [[3, 60.0]]
+
+
+async def test_a_store_that_fails_puts_the_limit_in_force_later(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is sent under a limit the store has not taken; when it works again the limit holds."""
+    await rig.start(SINGLES)
+    configure = rig.store.configure
+    failures = [StoreFailed("disk")] * 2
+
+    async def failing(rules: StoreRules) -> None:
+        if failures:
+            raise failures.pop()
+        await configure(rules)
+
+    monkeypatch.setattr(rig.store, "configure", failing)
+    await rig.registry.limit("shop-a", [Rate(1, 60.0)], until=None, reason="")
+    await rig.post(*range(3))
+    await rig.settled(1)
+    assert not failures
+    assert len(rig.platform.requests) == 1
+
+
+async def test_an_unreadable_estimate_is_reported_and_learned_anew(rig: Rig) -> None:
+    """A spoiled row of the store does not keep the platform from being served."""
+    await rig.store.set_gate("shop-a", {"learned": {"destination": "platform.invalid", "declared": [["x", 1]]}})
+    await rig.start(SINGLES)
+    await rig.post(1)
+    await rig.settled(1)
+    assert b'"limit_not_kept"' in rig.log.getvalue()
+
+
+async def test_a_bug_in_the_estimator_costs_no_delivery(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reported as the bug it is; the callback is delivered once, and an operator's limit stays."""
+    await rig.start(SINGLES)
+    await rig.registry.limit("shop-a", [Rate(100, 60.0)], until=None, reason="")
+
+    def broken(*arguments: object, **words: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Learning, "answered", broken)
+    await rig.post(1)
+    assert (await rig.settled(1))["delivered"] == 1
+    assert len(rig.platform.requests) == 1
+
+    async def is_reported() -> bool:
+        return b'"pipeline_failed"' in rig.log.getvalue()
+
+    await until(is_reported)
+    assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "operator"
+
+
+async def test_without_learning_there_is_nothing_to_show(rig: Rig) -> None:
+    """``learn_limit: false`` shows no learned limit, until an operator sets one."""
+    await rig.start(replace(SINGLES, learn=LearnTerms(Mode.OFF)))
+    assert rig.registry.views()["shop-a"]["learned_limit"] is None
+    await rig.registry.limit("shop-a", [THREE], until=None, reason="")
+    assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "operator"
+
+
+async def test_reloads_and_findings_do_not_undo_each_other(rig: Rig) -> None:
+    """Quotas that were found stay over another configuration, and leave with their platform."""
+    seen: list[StoreRules] = []
+
+    class Store:
+        async def configure(self, rules: StoreRules) -> None:
+            seen.append(rules)
+
+    limits = Limits(Store())
+    own = Quota("platform:a", (Rate(100, 60.0),))
+    found = Quota("learned:a", (Rate(80, 60.0),))
+    await limits.configure(StoreRules(quotas={own.name: own}, platforms={"a": PlatformRules((own.name,))}))
+    await limits.put("a", [found])
+    await limits.put("a", [found])
+    assert len(seen) == 2
+    assert seen[-1].platforms["a"].quotas == ("platform:a", "learned:a")
+    await limits.configure(StoreRules(platforms={"a": PlatformRules(), "b": PlatformRules()}))
+    assert seen[-1].platforms["a"].quotas == ("learned:a",)
+    await limits.configure(StoreRules(platforms={"b": PlatformRules()}))
+    await limits.put("a", [own])
+    assert seen[-1].quotas == {}

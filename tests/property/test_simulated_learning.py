@@ -1,0 +1,94 @@
+"""The estimator inside the real pipeline, in virtual time: limits are found and kept to, and trouble is not a limit."""
+
+import pytest
+from relay.sandbox.report import Figures
+from tests.property.test_simulation import WholeRecord, ran, scenario
+
+SINGLES = "batch: {max_items: 1}, expires: 24h, retry: {times: 30, backoff: 2s..10m}"
+MINUTES = 40
+
+
+def later(record: WholeRecord, *, from_s: float, to_s: float, limited: bool) -> int:
+    """Count the requests of a stretch that were let through, or turned away."""
+    return sum(from_s <= each.at_s < to_s and each.limited is limited and each.counted for each in record.requests)
+
+
+@pytest.mark.parametrize("over", ["429", "429+retry-after", "408", "refuse", "200+errcode"])
+@pytest.mark.parametrize("kind", ["sliding", "fixed"])
+def test_an_unannounced_limit_is_found_and_used(kind: str, over: str) -> None:
+    """100 a minute nobody announced, with a backlog: from the fifth minute on 95 % is used, 5 refusals an hour."""
+    rules = "classify: [{status: 200, path: errcode, in: [45011], as: throttled}, "
+    rules += "{status: 200, path: errcode, in: [0], as: ok}]"
+    planned = scenario(f"{SINGLES}, {rules}", rate="2/s", minutes=MINUTES, limit=[f"{kind}:100/min"], over=over)
+    record, _, found = ran(planned)
+
+    assert found.found[-1].rates == ("100/min",)
+    begin, end = 10 * 60.0, MINUTES * 60.0
+    possible = 100 * (end - begin) / 60.125
+    assert later(record, from_s=begin, to_s=end, limited=False) >= 0.95 * possible
+    assert later(record, from_s=begin, to_s=end, limited=True) <= 5
+    assert found.repeats == 0
+    assert found.dead == 0
+
+
+def test_what_was_found_paces_as_what_was_written() -> None:
+    """50 a second into 100/min nobody announced: once it is known, callbacks wait as long as if it was configured."""
+    planned = scenario("batch: {max_items: 100}", rate="50/s", minutes=12, limit=["100/min"], over="429")
+    record, ended, found = ran(planned)
+
+    assert ended.totals["delivered"] == found.accepted
+    assert found.found[-1].rates == ("100/min",)
+    learned_s = found.found[-1].at_s
+    late = list(record.delays)[-50 * 60 * 5 :]  # the last 5 minutes
+    assert learned_s < 5 * 60
+    assert sorted(late)[int(len(late) * 0.99)] <= 0.75
+
+
+@pytest.mark.parametrize("learn", ["observe", "false"])
+def test_what_is_not_enforced_changes_nothing(learn: str) -> None:
+    """``observe`` and ``false`` send the same requests; ``observe`` alone tells of the limit."""
+    runs: dict[str, tuple[WholeRecord, Figures]] = {}
+    for word in ("false", learn):
+        planned = scenario(f"{SINGLES}, learn_limit: {word}", rate="2/s", minutes=15, limit=["60/min"], over="429")
+        record, _, found = ran(planned)
+        runs[word] = record, found
+    assert runs[learn][0].requests == runs["false"][0].requests
+    assert [each.enforced for each in runs[learn][1].found] == ([False] if learn == "observe" else [])
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"outages": ("10m@5m",)},
+        {"outages": ("2m@3m:503", "2m@7m:503", "2m@11m:503", "4m@20m")},
+        {"outages": ("5m@5m:408", "30s@15m:hang", "5m@20m:hang")},
+        {"fault": ["503:0.05", "reset:0.02"]},
+        {"fault": ["503:0.5"]},
+        {"fault": ["400:0.3"]},
+    ],
+    ids=str,
+)
+def test_trouble_is_not_taken_for_a_limit(trouble: dict[str, object], seed: int) -> None:
+    """Outages, a platform half alive, refused content: nothing is learned, by breaker and suspicion all the same."""
+    platform = "batch: {max_items: 1}, expires: 30m, timeout: 5s"
+    planned = scenario(platform, rate="2/s", minutes=25, seed=seed, **trouble)  # type: ignore[arg-type]
+    _, _, found = ran(planned)
+    assert list(found.found) == []
+
+
+def test_a_storm_opens_the_breaker_and_teaches_no_limit() -> None:
+    """Everything is rejected (a revoked app): the breaker opens, the backlog is kept, no limit is believed."""
+    platform = f"{SINGLES}, breaker: {{open_after: 5, probe_every: 30s}}"
+    planned = scenario(platform, rate="3/s", minutes=10, fault=["400:1"])
+    _, ended, found = ran(planned)
+    assert list(found.found) == []
+    assert found.dead <= 5
+    assert ended.totals["expired"] + found.dead == found.accepted  # a day later, as nobody came
+
+
+def test_a_floor_is_kept() -> None:
+    """With ``learn_floor: 90/min`` a limit of 60/min is known, and what is in force is the floor."""
+    planned = scenario(f"{SINGLES}, learn_floor: 90/min", rate="2/s", minutes=15, limit=["60/min"], over="429")
+    _, _, found = ran(planned)
+    assert found.found[-1].rates == ("90/min",)

@@ -1,0 +1,217 @@
+"""What is made of limits for people: where one comes from, which one holds a callback back, in which words."""
+
+from typing import Any
+
+import pytest
+from relay.admin.limits import full_quota, origin, quotas_view
+from relay.admin.standing import platform_view
+from relay.admin.waiting import waits_for
+from relay.cli import limitwords, whywait
+from relay.cli.output import aligned
+from relay.core.quotas import quota_group, quota_shared, quota_source
+from relay.policy.stop import NOTHING_LEFT
+from relay.telemetry.metrics import Metrics
+
+NOW = 1000.0
+
+
+def quota(
+    name: str, *, used: int = 0, limit: int = 100, window_s: float = 60.0, free_at: float = NOW
+) -> dict[str, Any]:
+    """A window as a store tells it."""
+    return {"quota": name, "window_s": window_s, "limit": limit, "used": used, "free_at": free_at}
+
+
+def held_by(source: str, name: str) -> dict[str, Any]:
+    """A limit as the reason of a wait."""
+    return {"rate": "5/s", "source": source, "quota": name, "confidence": None}
+
+
+def behind(first: dict[str, Any]) -> dict[str, Any]:
+    """A wait for another callback of the key."""
+    return {"for": "earlier callback of its key", "until": None, "behind": {"id": "X", **first}}
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "group", "shared", "told"),
+    [
+        ("platform:shop-a", "configured", "", "", "configured"),
+        ("wechat-app", "configured", "", "wechat-app", "configured, quota wechat-app"),
+        ("learned", "configured", "", "learned", "configured, quota learned"),
+        ("learned:shop-a", "learned", "", "", "learned"),
+        ("declared:shop-a", "declared", "", "", "declared"),
+        ("operator:shop-a", "operator", "", "", "operator"),
+        ("learned:shop-a/17", "learned", "17", "", "learned, group 17"),
+        ("learned:shop-a/a/b:c", "learned", "a/b:c", "", "learned, group a/b:c"),
+    ],
+)
+def test_a_quotas_name_says_where_its_limit_comes_from(
+    name: str, source: str, group: str, shared: str, told: str
+) -> None:
+    """The platform's own rate, a shared quota, and what no configuration holds, of one group or all."""
+    assert (quota_source(name), quota_group(name), quota_shared(name)) == (source, group, shared)
+    assert origin(name) == told
+
+
+def test_a_platform_shows_its_fullest_groups() -> None:
+    """All limits of the whole platform, and of thousands that groups have those that are used most."""
+    groups = [quota(f"learned:shop-a/{number}", used=number) for number in range(64)]
+    shown = quotas_view([*groups, quota("platform:shop-a", used=3)])
+
+    assert [each["group"] for each in shown] == ["", *(str(number) for number in range(63, 53, -1))]
+    assert {each["source"] for each in shown[1:]} == {"learned"}
+
+
+def test_one_group_at_its_limit_does_not_hold_up_the_platform() -> None:
+    """Only when there is nothing else to send is the platform limited, and then by whom is said; no drain time then."""
+    full = quota("learned:shop-a/17", used=30, limit=30, free_at=NOW + 5)
+    queue = {"pending": 9, "quotas": [quota("platform:shop-a"), full]}
+
+    free = platform_view("shop-a", queue=queue, live={}, batch_items=1, now=NOW)
+    waits = platform_view("shop-a", queue=queue, live={"limited_until": NOW + 5}, batch_items=1, now=NOW)
+
+    assert (free["state"], free["drain_eta_seconds"]) == ("ok", 0.0)
+    assert (waits["state"], waits["reason"]) == ("limited", "30 of 30 requests in 60s used (learned, group 17)")
+
+
+def test_the_limit_that_ends_last_is_named() -> None:
+    """Of several full windows the one that gives its next slot last is what a callback waits for; no other group's."""
+    configured = quota("platform:shop-a", used=10, limit=10, window_s=1.0, free_at=NOW + 0.4)
+    learned = quota("learned:shop-a", used=100, free_at=NOW + 30)
+    other = quota("learned:shop-a/17", used=30, limit=30, free_at=NOW + 50)
+
+    assert full_quota([configured, learned, other], group="") == learned
+    assert full_quota([configured, learned, other], group="17") == other
+    assert full_quota([quota("platform:shop-a", used=99)]) is None
+
+
+def test_a_callback_waits_for_the_limit_of_its_group() -> None:
+    """While the platform goes on with other groups; a callback of another group is not told so."""
+    live = {"waits_for": "", "learned_limit": {"source": "learned", "confidence": 0.5, "group": "17"}}
+    quotas = [quota("learned:shop-a/17", used=30, limit=30, free_at=NOW + 5)]
+
+    own = waits_for({"group": "17"}, live, NOW, quotas=quotas)
+    other = waits_for({"group": "18"}, live, NOW, quotas=quotas)
+
+    assert (own["for"], own["until"], own["group"], own["limit"]["rate"]) == ("limit", NOW + 5, "17", "30/min")
+    assert other == {"for": "slot", "until": None}
+    assert whywait.sentence(own, platform="shop-a") == (
+        "it waits for a slot of the learned limit 30/min (50 % sure) for group 17"
+    )
+
+
+@pytest.mark.parametrize(
+    ("live", "waits", "until"),
+    [
+        ({"waits_for": "retry", "waits_until": NOW + 20}, "retry", NOW + 20),
+        ({"waits_for": ""}, "retry", None),
+        ({"waits_for": "limit", "waits_until": NOW + 5}, "limit", NOW + 5),
+    ],
+)
+def test_what_may_have_been_applied_waits_for_its_retry(live: dict[str, Any], waits: str, until: float | None) -> None:
+    """Its batch is sent again whole at a time of its own; once that has come, it waits as everything does."""
+    attempt = {"outcome": "retry", "reason": "500 Internal Server Error", "ambiguous": True}
+    waiting = waits_for({"due_at": NOW - 9, "attempts": [attempt]}, live, NOW)
+    clear = waits_for({"due_at": NOW - 9, "attempts": [{**attempt, "ambiguous": False}]}, {"waits_for": ""}, NOW)
+
+    assert (waiting["for"], waiting["until"]) == (waits, until)
+    assert clear["for"] == "slot"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "sentence"),
+    [
+        ({"for": "answer"}, "a request with it is under way"),
+        (
+            {"for": "confirmation", "reason": "no rule"},
+            "the answer was not recognised (no rule), so it is held for a person",
+        ),
+        ({"for": "paused"}, "an operator paused shop-a"),
+        ({"for": "retry", "reason": "timeout"}, "its last attempt failed (timeout) and it backs off"),
+        ({"for": "throttled", "group": "17", "reason": "429"}, "group 17 of shop-a asked to be left alone (429)"),
+        (
+            {"for": "throttled", "reason": NOTHING_LEFT},
+            "shop-a is held back: its last answer said that nothing is left of its limit",
+        ),
+        ({"for": "limit"}, "it waits for a slot: all requests that the limit allows are used"),
+        (
+            {"for": "limit", "limit": held_by("declared", "declared:shop-a")},
+            "it waits for a slot of the limit 5/s that the platform declares",
+        ),
+        (
+            {"for": "limit", "limit": held_by("operator", "operator:shop-a")},
+            "it waits for a slot of the limit 5/s that an operator set",
+        ),
+        (
+            {"for": "pace", "limit": held_by("configured", "wx")},
+            "it waits for the pace: requests are spread over the window of the configured limit 5/s of quota wx",
+        ),
+        ({"for": "pace"}, "it waits for the pace: requests are spread over the window"),
+        (
+            {"for": "earlier callback of its key"},
+            "it waits for an earlier callback of its key: they go one after the other",
+        ),
+        (
+            behind({"state": "dead", "reason": "rejected"}),
+            "it goes after X of its key, which is dead (rejected) and blocks it (on_dead: block)",
+        ),
+        (
+            behind({"state": "pending", "waiting": {"for": "limit"}}),
+            "it goes after X, an earlier callback of its key; that one waits for a slot: all requests that the limit "
+            "allows are used",
+        ),
+        ({"for": "store"}, "the store could not commit; it is tried again every second"),
+        ({"for": "something new"}, "it waits for something new"),
+    ],
+)  # fmt: skip
+def test_a_wait_is_a_plain_sentence(waiting: dict[str, Any], sentence: str) -> None:
+    """Whatever it waits for, with the facts there are and without those there are not."""
+    assert whywait.sentence(waiting, platform="shop-a") == sentence
+
+
+def test_what_a_person_can_do_follows_the_first_in_line() -> None:
+    """A dead one that blocks is retried or dropped, a pause ended, an unclear answer resolved; else nothing."""
+    held = behind({"state": "pending", "waiting": {"for": "confirmation"}})
+    waits = behind({"state": "pending", "waiting": {"until": "2026-01-01T00:00:00Z"}})
+
+    told = whywait.to_do(behind({"state": "dead"}), platform="shop-a")
+    assert told == "relay dead retry X (or: relay dead drop X)"
+    assert "resolve" in whywait.to_do(held, platform="shop-a")
+    assert whywait.to_do({"for": "paused"}, platform="shop-a") == "relay resume shop-a"
+    assert whywait.to_do({"for": "retry"}, platform="shop-a") == ""
+    assert whywait.until_of(waits) == "2026-01-01T00:00:00Z"
+
+
+def test_an_estimate_is_never_certain() -> None:
+    """What nobody has proven is not told as 100 %; where nothing is estimated nothing is told."""
+    assert [limitwords.sure(each) for each in (None, 0.0, 0.869, 1.0)] == ["", "0 %", "86 %", "99 %"]
+
+
+def test_facts_stand_in_one_column() -> None:
+    """Names padded to the longest; not wrapped where a program reads; control characters do nothing."""
+    assert aligned([("a", "x" * 200), ("because", "y\x1b[2J")]) == [
+        f"a        {'x' * 200}", "because  y\N{REPLACEMENT CHARACTER}[2J",
+    ]  # fmt: skip
+    assert aligned([]) == []
+
+
+def test_limits_of_either_kind_are_two_series() -> None:
+    """Learned, declared and an operator's are the kind learned; of several the tightest counts."""
+    metrics = Metrics()
+    quotas = [
+        quota("platform:a", used=10),
+        quota("wechat-app", used=10, limit=50),
+        quota("learned:a", used=10, limit=40),
+        quota("learned:a/17", used=9, limit=10),
+        quota("operator:a", used=1, limit=2, window_s=1.0),
+    ]
+    metrics.snapshot(totals={}, statuses={"a": {"quotas": quotas}}, size={}, now=NOW)
+    lines = metrics.render().decode().splitlines()
+
+    assert [line for line in lines if line.startswith("relay_rate_")] == [
+        'relay_rate_used{platform="a",window="60s"} 9.0',
+        'relay_rate_used{platform="a",window="1s"} 1.0',
+        'relay_rate_limit{kind="configured",platform="a",window="60s"} 50.0',
+        'relay_rate_limit{kind="learned",platform="a",window="60s"} 10.0',
+        'relay_rate_limit{kind="learned",platform="a",window="1s"} 2.0',
+    ]
