@@ -47,6 +47,7 @@ class Fit:
     rejects: int
     accepted: int
     unexplained: int  # of the rejects
+    chance: int  # refusals that it leaves unexplained too, taken for chance
     newest: bool  # explains the latest closure
 
     @property
@@ -115,7 +116,8 @@ def fit(
     if window_s < SHORTEST_S:
         return None
     total = len(accepted) * evidence.stride
-    return Fit(best, window_s, sum(good), len(good), len(rejects) - len(lone), total, unexplained, newest)
+    chance = len(best.unexplained & lone)
+    return Fit(best, window_s, sum(good), len(good), len(rejects) - len(lone), total, unexplained, chance, newest)
 
 
 def _cost(hypothesis: Hypothesis, lone: Set[int], unhinted: int) -> tuple[float, int]:

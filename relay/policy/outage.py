@@ -49,7 +49,9 @@ def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> 
         return found.closures >= _BUCKET_CLOSURES
     if coincidence(found.n, runs) >= _NATS:
         return True
-    return found.n >= _SMALLEST_SEPARATE and separation(found) >= _NATS
+    # Within one window of the first refusal nothing but the first was foretold: an outage may have begun there.
+    foretold = closures[-1].onset.sent - closures[0].onset.sent >= found.window_s
+    return foretold and found.n >= _SMALLEST_SEPARATE and separation(found) >= _NATS
 
 
 def separation(found: Fit) -> float:
@@ -59,8 +61,9 @@ def separation(found: Fit) -> float:
     chance, the number of stretches over the number of requests. The limit says which: each it is right about is worth
     the logarithm of that, each request it is wrong about costs one. Of the many limits tried one fits best by chance.
     """
-    share = found.closures / (found.accepted + found.closures)
-    missed = found.closures - found.onsets
+    closures = found.closures + found.chance  # an outage may be just what was taken for chance
+    share = closures / (found.accepted + closures)
+    missed = closures - found.onsets
     right = found.onsets * log(1.0 / share)
     return right - missed * max(0.0, log(share / _ERROR)) - found.hypothesis.contradicted * log(1.0 / _ERROR) - _TRIED
 
