@@ -22,6 +22,7 @@ _WINDOWS = 8  # fixed windows looked at per count
 _RUNS = 8  # latest closures that counts and boundaries are taken from
 _NATS_PER_ERROR = 2.5  # one in twelve: a few per cent of requests fail by chance
 _NATS_FORGIVEN = 1.5  # of these for a lone refusal, which chance makes too
+_FIXED_LEAST = 0.5  # of the sliding window that explains most
 _FINEST, _COARSEST = 0.003, 2.0
 _BUCKET_NATS = 1.0
 _UNHINTED_NATS = 1.0  # many hints are a fixed number that says little
@@ -178,6 +179,8 @@ def _hypotheses(
             yield counting
         if simple.errors or _unhinted(simple, accepted, closures, slack):
             for window_s in windows:
+                if window_s < _FIXED_LEAST * simple.low_s:
+                    continue  # n requests within it are no reason to be refused that late
                 yield fixed(accepted, sent, n, window_s, None, slack)
                 if bounds:
                     yield fixed(accepted, sent, n, window_s, phases[window_s], slack)
