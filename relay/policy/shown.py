@@ -22,8 +22,8 @@ def shown(learning: Learning, now: float) -> dict[str, Any] | None:
     limited = learning.groups
     group = min(limited, key=lambda name: _least_per_s(learning.believed(name, now).rates), default="")
     belief = learning.believed(group, now)
-    learned = belief.estimate if belief.source == "learned" else None
     rates, source = (belief.rates, belief.source) if operator is None else (operator.rates, "operator")
+    learned = belief.estimate if source == "learned" else None
     trying = learning.trying(group)
     evidence = {} if belief.estimate is None else dict(belief.estimate.evidence)
     return {

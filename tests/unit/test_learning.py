@@ -148,6 +148,7 @@ def test_the_operators_limit_takes_the_place_of_others_and_ends_by_itself() -> N
     view = shown(learning, end - 1)
     assert view is not None
     assert (view["source"], view["reason"], view["until"]) == ("operator", "sale", end)
+    assert view["since"] is None  # it is not the learned one's time
     assert rates_of(learning, end) == learned
     assert learning.ends_at == math.inf
 
