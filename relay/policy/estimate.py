@@ -139,7 +139,7 @@ class Estimator:
         }
         if not self._tracker.rates:
             evidence["sentence"] = (
-                f"the platform declares {_listed(self._declared)}" if self._declared else self._doubt_sentence()
+                f"the platform declares {_listed(self._declared)}" if self._declared else self._doubt_sentence(now)
             )
             return Estimate(rates, Family.UNCERTAIN, 1.0 if self._declared else 0.0, evidence, None, source)
         binding = min(self._tracker.rates, key=lambda learned: learned.rate_s)
@@ -157,7 +157,10 @@ class Estimator:
         score = confidence(binding.onsets, binding.family, binding.settled, clean)
         return Estimate(rates, binding.family, score, evidence, binding.since, source)
 
-    def _doubt_sentence(self) -> str:
+    def _doubt_sentence(self, now: float) -> str:
+        if now < self._tracker.relation.until:
+            minutes = _counted(int((self._tracker.relation.until - now) / 60) + 1, "minute")
+            return f"refused as often when far less was sent: that is no limit; looked at again in {minutes}"
         if not self._tracker.refused:
             return "nothing was refused"
         stretches = self._tracker.closures

@@ -95,7 +95,7 @@ class InForce:
         for learned in busy or self.rates[-1:]:
             soon = now - learned.shrunk_at < _SHRINK_AGAIN * (learned.window_s + STOP_S)
             shrinks = learned.shrinks + 1 if soon else 1
-            part = _SHRINK * min(2.0 ** (shrinks - 2), 4.0) if shrinks > 2 else _SHRINK
+            part = _SHRINK * 2.0 ** min(max(shrinks - 2, 0), 2)
             n = max(1, min(learned.n - 1, int(learned.n * (1.0 - part))))
             learned.clean_from = now
             if (n if learned.n > _FEW else learned.n / _LONGER) < _FLOOR * carried * learned.window_s:

@@ -18,6 +18,7 @@ from relay.policy.inforce import CARRIED_CLOSURES, SAME_WINDOW, InForce
 from relay.policy.learned import Learned
 from relay.policy.outage import ONSETS_EXPLICIT, ONSETS_IMPLICIT, believable, is_outage
 from relay.policy.probing import Probe, Prober
+from relay.policy.relation import Relation
 
 _FRESH_S = 3600.0  # a refusal with nothing accepted for so long says nothing about a limit
 _LONE_TRIES = 6
@@ -37,6 +38,7 @@ class Tracker:
         self.observing = False  # the limits are not enforced
         self.evidence = Evidence()
         self._chance = Chance(self.evidence)
+        self.relation = Relation()
         self._in_force = InForce(self.evidence, self._chance)
         self.prober = Prober()
         self._found_last: Rate | None = None
@@ -91,6 +93,7 @@ class Tracker:
             return
         self.accepted += 1
         self._chance.accepted()
+        self.relation.answered(refused=False, in_force_s=self._per_s())
         self.evidence.accept(sent, now)
         self._learn_if_due(now)
         if self._closed_at is not None and sent >= self._closed_at:
@@ -111,6 +114,20 @@ class Tracker:
         self.rates, self.prober, self._closed_at, self._learn_from = [], Prober(), None, None
         self._doubt_from, self.closures, self._fit_from, self._refits = None, 0, 0, 0
         self._chance.clear()
+        self.relation = Relation()
+        self.evidence.forget()
+        self.changed = True
+
+    def _per_s(self) -> float | None:
+        """Return how many requests a second the limits in force allow."""
+        if self.observing or not self.rates:
+            return None
+        return max(self._in_force.floor_s, min(learned.rate_s for learned in self.rates))
+
+    def _drop(self) -> None:
+        """Believe no limit: refusals go on however little is sent."""
+        self.rates, self.prober, self._learn_from, self._doubt_from = [], Prober(), None, None
+        self._chance.clear()
         self.evidence.forget()
         self.changed = True
 
@@ -122,6 +139,10 @@ class Tracker:
             return
         self.refused += 1
         asked_for = self._asked_for(sent)
+        if not asked_for:
+            self.relation.answered(refused=True, in_force_s=self._per_s())
+            if self.rates and not self.observing and self.relation.none(now):
+                self._drop()
         if asked_for:
             self.changed |= self.prober.refused(sent, now, evidence.last_accepted, noisy=self._chance.noisy)
         elif self._closed_at is not None and evidence.rejects and evidence.rejects[-1].probe:
@@ -177,7 +198,7 @@ class Tracker:
 
     def _learn(self, now: float) -> None:
         """Try to find the first limit. Each failure makes the next try wait for more closures."""
-        if self.closures < max(self._fit_from, 2):
+        if self.closures < max(self._fit_from, 2) or now < self.relation.until:
             return
         evidence = self.evidence
         closures = evidence.closures()

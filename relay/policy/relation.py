@@ -1,0 +1,59 @@
+"""Do refusals have to do with how much is sent? A limit lets a third of the rate through; a sick platform refuses on.
+
+Nodes that are refused at random, a shed load, a rule that is wrong: fitting limits to these goes on for ever, each one
+stricter than the one before. So at a third of the rate refusals must have become clearly fewer.
+"""
+
+_LOW = 1.0 / 3.0  # of the highest rate that was in force
+_ENOUGH, _ENOUGH_REFUSED = 40, 6  # requests at the low rate, and refusals among them
+_LEAST = 0.08  # of the requests; fewer cost little, and a sender we do not see may cause them
+_AS_OFTEN = 0.7  # of the share before anything was enforced
+_REMEMBERED = 400
+_HOLD_S, _HOLD_MOST_S = 3600.0, 86400.0
+
+
+class Relation:
+    """Counts requests and refusals without a limit, and under one far below the first. ``until``: none is learned."""
+
+    __slots__ = ("_free", "_hold_s", "_low", "_top_s", "until")
+
+    def __init__(self) -> None:
+        self.until = float("-inf")
+        self._hold_s = _HOLD_S
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew, as with a platform nobody knows."""
+        self._free = [0, 0]  # requests, refused
+        self._low = [0, 0]
+        self._top_s = 0.0
+
+    def answered(self, *, refused: bool, in_force_s: float | None) -> None:
+        """Note an answer; ``in_force_s`` is how many requests a second are allowed, None without a limit."""
+        if in_force_s is None:
+            counts = self._free
+            if not refused and not counts[1]:
+                return  # what came before the first refusal was perhaps under other terms
+        else:
+            self._top_s = max(self._top_s, in_force_s)
+            if in_force_s > _LOW * self._top_s:
+                return
+            counts = self._low
+        counts[0] += 1
+        counts[1] += refused
+        if counts[0] > _REMEMBERED:
+            counts[0], counts[1] = counts[0] // 2, counts[1] // 2
+
+    def none(self, now: float) -> bool:
+        """Say whether there is none, and let no limit be learned for an hour, the next time for two."""
+        low, refused = self._low
+        if low < _ENOUGH or refused < _ENOUGH_REFUSED:
+            return False
+        before = self._free[1] / self._free[0] if self._free[0] else 0.0
+        if refused / low < max(_LEAST, _AS_OFTEN * before):
+            self._low = [0, 0]
+            return False
+        self.until = now + self._hold_s
+        self._hold_s = min(2.0 * self._hold_s, _HOLD_MOST_S)
+        self.clear()
+        return True

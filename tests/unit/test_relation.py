@@ -1,0 +1,54 @@
+"""Refusals that have nothing to do with our rate: at a third of it they must have become clearly fewer."""
+
+import pytest
+from relay.policy.relation import Relation
+from tests.property.test_simulation import ran, scenario
+
+
+def answers(relation: Relation, requests: int, refused: int, in_force_s: float | None) -> None:
+    """Note so many requests, the refusals spread among them."""
+    for number in range(requests):
+        relation.answered(
+            refused=number * refused // requests != (number + 1) * refused // requests, in_force_s=in_force_s
+        )
+
+
+@pytest.mark.parametrize(
+    ("free", "low", "none"),
+    [
+        ((100, 30), (60, 18), True),  # three in ten, whatever is sent
+        ((100, 30), (60, 3), False),  # it helped
+        ((100, 4), (200, 2), False),  # a limit and a little chance
+        ((100, 30), (30, 9), False),  # too few to tell
+    ],
+)
+def test_what_does_not_get_rarer_is_no_limit(free: tuple[int, int], low: tuple[int, int], none: bool) -> None:
+    """Shares of refusals are held against each other, without a limit and far below the first one."""
+    relation = Relation()
+    answers(relation, *free, None)
+    answers(relation, 50, 10, 3.0)
+    answers(relation, *low, 0.9)
+    assert relation.none(1000.0) is none
+    assert (relation.until > 1000.0) is none
+
+
+def test_each_time_it_is_looked_at_later() -> None:
+    """An hour, then two: a platform that refuses at random is left to backoff."""
+    relation = Relation()
+    holds = []
+    for _ in range(2):
+        answers(relation, 100, 30, None)
+        answers(relation, 10, 3, 3.0)
+        answers(relation, 60, 18, 0.9)
+        assert relation.none(0.0)
+        holds.append(relation.until)
+    assert holds == [3600.0, 7200.0]
+
+
+def test_a_platform_that_refuses_at_random_is_not_strangled() -> None:
+    """Three requests in ten draw a 429 whatever is sent: the backlog is gone soon after nothing more comes."""
+    platform = "batch: {max_items: 10}, retry: {times: 30, backoff: 2s..10m}"
+    _, ended, found = ran(scenario(platform, rate="5/s", minutes=60, fault=["429:0.3"]))
+    assert ended.totals["delivered"] == found.accepted
+    assert found.ran_s <= 3 * 3600
+    assert found.found[-1].rates == ()
