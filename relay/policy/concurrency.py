@@ -1,7 +1,7 @@
 """How many requests may be under way: between 1 and the bound, by how long the platform takes to answer.
 
 A gradient controller in the manner of Netflix's Gradient2 (concurrency-limits, ``Gradient2Limit``), with what it lacks:
-a refused or failed request lowers the limit, a limit that is not used up is left alone, and lowering it is an
+failures in number lower the limit, a limit that is not used up is left alone, and lowering it is an
 experiment: where answers do not get quicker, what slowed them was not our concurrency but fuller batches or a slower
 platform. After a stop the limit is worked up to from 1, as TCP does (slow start, RFC 5681 section 3.1).
 """
@@ -12,7 +12,8 @@ from typing import Any
 _ROUND = 10  # answers judged together: fewer and chance rules, more and it comes late
 _SMOOTHING = 0.3  # per round
 _TOLERANCE = 1.5  # answers may take that much longer than usual before there is a queue over there
-_BACK_OFF = 0.9  # for a round with failures, as AIMD does
+_BACK_OFF = 0.9  # for a round of failures, as AIMD does
+_FAILING = 0.3  # of a round; fewer come by chance on any platform, however many requests are under way
 _ROOM = 1.0  # a limit that is used up grows by so much per round while answers are as quick as usual
 _LOWERED, _SHARPEST = 0.6, 0.5  # to this part the limit is lowered in one step, by how slow answers are
 _QUICKER = 0.8  # if it was our concurrency, that brings answers to this part of their time
@@ -110,7 +111,7 @@ class AdaptiveConcurrency:
             self._ramp = _RAMPED
 
     def _judge(self) -> None:
-        if self._failed:
+        if self._failed >= _FAILING * (self._answers + self._failed):
             self._limit = max(1.0, self._limit * _BACK_OFF)
             self._test = _Test.NONE
         else:
