@@ -38,17 +38,22 @@ class Sender(Protocol):
 
 
 class Relay:
-    """What the relay does: gate, then slots of the limits in force, then the estimator learns from the answer."""
+    """What the relay does: gate, then slots of the limits in force, then the estimator learns from the answer.
 
-    def __init__(self, rng: random.Random, *, estimator: Estimator | None = None) -> None:
+    With ``told`` that limit is in force, as if it was configured, and nothing that is learned.
+    """
+
+    def __init__(self, rng: random.Random, *, estimator: Estimator | None = None, told: Rate | None = None) -> None:
         self.estimator = estimator or Estimator()
+        self.estimator.observing = told is not None
+        self._told = told
         self.gate = Gate(breaker=Breaker(BreakerTerms(open_after=5, probe_every_s=30.0)), base_s=2.0, cap_s=600.0)
         self._rng = rng
         self._windows: list[StrictWindow] = []
         self._log: deque[list[float]] = deque()  # token, when its answer was seen
         self._open: dict[int, list[float]] = {}
         self.enforced_log: list[tuple[float, tuple[Rate, ...]]] = []
-        self.apply(0.0)
+        self._apply(0.0)
 
     def next_at(self, now: float, under_way: int) -> float:
         """Gate first, as the pipeline asks it, then the slots."""
@@ -90,11 +95,13 @@ class Relay:
             case Kind.FAILED:
                 gate.failed(now, started_at=started_at, reason=reason, rng=rng, back_off=False)
         if self.estimator.changed:
-            self.apply(now)
+            self._apply(now)
 
-    def apply(self, now: float) -> None:
+    def _apply(self, now: float) -> None:
         """Put other rates in force, strict over what was sent (``store/slots.py`` rebuilds in the same way)."""
         rates = self.estimator.enforced()
+        if self._told is not None:
+            rates = (self._told,)
         self.enforced_log.append((now, rates))
         if [rate.window_s for rate in rates] == [window.window_s for window in self._windows]:
             for window, rate in zip(self._windows, rates, strict=True):

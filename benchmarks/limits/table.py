@@ -141,10 +141,7 @@ def score(case: Case, sender_name: str = "relay", *, seed: int = 1) -> Score:
 
 def _told(rate: Rate, rng: random.Random) -> Relay:
     """Return the relay as it sends when an operator wrote the limit down: nothing is estimated, the stops remain."""
-    sender = Relay(rng)
-    sender.estimator.declared([rate])
-    sender.apply(0.0)
-    return sender
+    return Relay(rng, told=rate)
 
 
 def _carried(trace: Trace, begin: float, end: float, cycle_s: float) -> float:

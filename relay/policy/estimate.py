@@ -26,7 +26,7 @@ class Estimate:
     confidence: float
     evidence: Mapping[str, Any]  # counts, times, and ``sentence`` for people
     since: float | None
-    source: str  # learned | declared | none
+    source: str  # learned | none
 
 
 def yaml_line(rates: Sequence[Rate]) -> str:
@@ -44,7 +44,6 @@ class Estimator:
     """
 
     def __init__(self, *, floor: Rate | None = None) -> None:
-        self._declared: tuple[Rate, ...] = ()
         self._tracker = Tracker()
         self.floor = floor
         self.sent = self._tracker.evidence.sent  # (token, now): a request goes out; the hot path calls it directly
@@ -89,17 +88,8 @@ class Estimator:
         """Drop a request whose answer will not come (it was never sent, or the relay itself failed)."""
         self._tracker.evidence.take(token)
 
-    def declared(self, rates: Sequence[Rate]) -> None:
-        """Put what the platform declares (``RateLimit-Policy``) in force: it beats what was estimated."""
-        if tuple(rates) != self._declared:
-            self._declared = tuple(rates)
-            self._tracker.frozen = bool(self._declared)
-            self._tracker.changed = True
-
     def forget(self) -> None:
         """Begin anew, as an operator asks after a contract changed."""
-        self._declared = ()
-        self._tracker.frozen = False
         self._tracker.forget()
 
     @property
@@ -115,8 +105,6 @@ class Estimator:
         """Return the rates to enforce now, shortest window first, and clear ``changed``."""
         tracker = self._tracker
         tracker.changed = False
-        if self._declared:
-            return self._declared
         probe = tracker.prober.probe
         return tuple(
             self._in_force(learned, probe.rate if probe is not None and probe.of is learned else learned.rate())
@@ -130,18 +118,15 @@ class Estimator:
 
     def estimate(self, now: float) -> Estimate:
         """Return what is believed, with its evidence."""
-        rates = self._declared or tuple(self._in_force(learned, learned.rate()) for learned in self._tracker.rates)
-        source = "declared" if self._declared else "learned" if self._tracker.rates else "none"
+        rates = tuple(self._in_force(learned, learned.rate()) for learned in self._tracker.rates)
         evidence: dict[str, Any] = {
             "accepted": self._tracker.accepted,
             "refused": self._tracker.refused,
             "closures": self._tracker.closures,
         }
         if not self._tracker.rates:
-            evidence["sentence"] = (
-                f"the platform declares {_listed(self._declared)}" if self._declared else self._doubt_sentence(now)
-            )
-            return Estimate(rates, Family.UNCERTAIN, 1.0 if self._declared else 0.0, evidence, None, source)
+            evidence["sentence"] = self._doubt_sentence(now)
+            return Estimate(rates, Family.UNCERTAIN, 0.0, evidence, None, "none")
         binding = min(self._tracker.rates, key=lambda learned: learned.rate_s)
         clean = int((now - binding.clean_from) / binding.window_s)
         evidence |= {
@@ -155,7 +140,7 @@ class Estimator:
             f"refused, one of {binding.window_s:g} s holds; {_counted(clean, 'window')} without a refusal since"
         )
         score = confidence(binding.onsets, binding.family, binding.settled, clean)
-        return Estimate(rates, binding.family, score, evidence, binding.since, source)
+        return Estimate(rates, binding.family, score, evidence, binding.since, "learned")
 
     def _doubt_sentence(self, now: float) -> str:
         if now < self._tracker.relation.until:
@@ -175,7 +160,6 @@ class Estimator:
         return {
             "version": 1,
             "rates": [learned.dump() for learned in self._tracker.rates],
-            "declared": [[rate.limit, rate.window_s] for rate in self._declared],
             "accepted": self._tracker.accepted,
             "refused": self._tracker.refused,
             "closures": self._tracker.closures,
@@ -185,13 +169,12 @@ class Estimator:
         """Continue from ``dump``. Raises ``ValueError`` when it is not one, and changes nothing then."""
         try:
             rates = [Learned.load(entry) for entry in kept.get("rates", ())][:RATES]
-            declared = tuple(Rate(int(limit), float(window)) for limit, window in kept.get("declared", ()))
             counts = [int(kept.get(name, 0)) for name in ("accepted", "refused", "closures")]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"the stored estimate cannot be read: {error!r}; it will be learned anew") from error
         if any(learned.n < 1 or not learned.window_s > 0 for learned in rates):
             raise ValueError("the stored estimate has a limit below 1; it will be learned anew")
-        self._tracker.rates, self._declared = rates, declared
+        self._tracker.rates = rates
         self._tracker.accepted, self._tracker.refused, self._tracker.closures = counts
         self._tracker.changed = True
 
@@ -205,7 +188,3 @@ def floored(rate: Rate, floor: Rate | None) -> Rate:
 def _counted(count: int, noun: str) -> str:
     plural = "es" if noun.endswith("ch") else "s"
     return f"{count} {noun}{'' if count == 1 else plural}"
-
-
-def _listed(rates: Sequence[Rate]) -> str:
-    return ", ".join(str(rate) for rate in rates)

@@ -31,10 +31,9 @@ _LONG_BEFORE_S = 30.0
 
 
 class Tracker:
-    """The state of one quota. ``rates`` are the limits in force, shortest window first; ``frozen`` keeps them."""
+    """The state of one quota. ``rates`` are the limits in force, shortest window first."""
 
     def __init__(self) -> None:
-        self.frozen = False
         self.observing = False  # the limits are not enforced
         self.evidence = Evidence()
         self._chance = Chance(self.evidence)
@@ -177,7 +176,7 @@ class Tracker:
             self._learn(now)
         elif self.observing:
             self._observed(now)
-        elif not self.frozen:
+        else:
             self._surprised(now)
 
     def observe(self, observing: bool) -> None:

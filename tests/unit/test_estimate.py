@@ -81,24 +81,13 @@ def test_goes_on_after_a_restart() -> None:
     assert trace.refused_in(BEGIN, BEGIN + 3600.0) <= 5
 
 
-@pytest.mark.parametrize("kept", [{"rates": [{"n": 0}]}, {"rates": 5}, {"rates": [{"n": "x"}]}, {"declared": [[1]]}])
+@pytest.mark.parametrize("kept", [{"rates": [{"n": 0}]}, {"rates": 5}, {"rates": [{"n": "x"}]}])
 def test_refuses_a_broken_dump(kept: dict[str, object]) -> None:
     """A dump that is none raises and changes nothing: the limit is learned anew."""
     estimator = Estimator()
     with pytest.raises(ValueError, match="stored estimate"):
         estimator.load(kept)
     assert estimator.enforced() == ()
-
-
-def test_declared_beats_estimated() -> None:
-    """A declared rate is enforced in place of what was learned, until it is withdrawn."""
-    sender, _ = run(Rate(100, 60.0))
-    sender.estimator.declared([Rate(80, 60.0)])
-    assert sender.estimator.changed
-    assert sender.estimator.enforced() == (Rate(80, 60.0),)
-    assert sender.estimator.estimate(BEGIN).source == "declared"
-    sender.estimator.declared([])
-    assert sender.estimator.enforced() == (Rate(100, 60.0),)
 
 
 def test_never_enforces_below_the_floor() -> None:
