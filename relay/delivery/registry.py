@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.core.clock import Clock
+from relay.core.errors import StoreError
 from relay.core.model import Rate
 from relay.delivery.auth import Authoriser
 from relay.delivery.limits import Limits
@@ -127,15 +128,23 @@ class Registry:
         """
         pipeline = self._running[name].pipeline
         pipeline.learning.set(Operator(tuple(rates), math.inf if until is None else until, reason))
-        await self._outbox.set_gate(name, pipeline.kept())
-        self.changed(name, 0)
+        await self._keep(pipeline)
 
     async def forget_limit(self, name: str) -> None:
         """Drop an operator's limit and everything learned or declared; learn anew. Raises KeyError."""
         pipeline = self._running[name].pipeline
         pipeline.forget_limit()
-        await self._outbox.set_gate(name, pipeline.kept())
+        await self._keep(pipeline)
+
+    async def _keep(self, pipeline: Pipeline) -> None:
+        """Put changed limits in force, and on disk; where that fails the next settle brings them there."""
+        name = pipeline.terms.platform
         self.changed(name, 0)
+        try:
+            await self._outbox.set_gate(name, pipeline.kept())
+        except StoreError:
+            pipeline.learning.unkept = True
+            raise
 
     async def flush(self, name: str) -> None:
         """Send the platform's next batch without waiting for pace or linger. Raises KeyError."""

@@ -119,6 +119,25 @@ async def test_a_store_that_fails_puts_the_limit_in_force_later(rig: Rig, monkey
     assert len(rig.platform.requests) == 1
 
 
+async def test_a_limit_that_could_not_be_kept_is_kept_with_the_next_answer(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator is told that the store failed; the limit holds all the same, and a restart finds it later."""
+    await rig.start(SINGLES)
+    keep = rig.store.set_gate
+
+    async def failing(platform: str, gate: dict[str, object]) -> None:
+        raise StoreFailed("disk")
+
+    monkeypatch.setattr(rig.store, "set_gate", failing)
+    with pytest.raises(StoreFailed):
+        await rig.registry.limit("shop-a", [Rate(100, 60.0)], until=None, reason="sale")
+    monkeypatch.setattr(rig.store, "set_gate", keep)
+    await rig.post(1)
+    await rig.settled(1)
+    assert (await rig.store.gates())["shop-a"]["learned"]["operator"]["reason"] == "sale"
+
+
 async def test_an_unreadable_estimate_is_reported_and_learned_anew(rig: Rig) -> None:
     """A spoiled row of the store does not keep the platform from being served."""
     await rig.store.set_gate("shop-a", {"learned": {"destination": "platform.invalid", "declared": [["x", 1]]}})
