@@ -7,7 +7,6 @@ platform. After a stop the limit is worked up to from 1, as TCP does (slow start
 """
 
 from enum import IntEnum
-from typing import Any
 
 _ROUND = 10  # answers judged together: fewer and chance rules, more and it comes late
 _SMOOTHING = 0.3  # per round
@@ -53,13 +52,6 @@ class AdaptiveConcurrency:
     def limit(self) -> int:
         """Return how many requests may be under way."""
         return max(1, min(self.bound, int(min(self._limit, self._ramp))))
-
-    def resize(self, bound: int) -> None:
-        """Put another bound in force."""
-        self._abandon()
-        grown = self._limit >= self.bound
-        self.bound = bound
-        self._limit = float(bound) if grown else min(self._limit, float(bound))
 
     def restart(self) -> None:
         """Begin with one request: a stop has ended or the breaker closed. Each accepted answer allows one more.
@@ -162,7 +154,3 @@ class AdaptiveConcurrency:
     def _begin(self) -> None:
         """Begin the next round."""
         self._answers, self._sum_s, self._failed, self._most = 0, 0.0, 0, 0
-
-    def dump(self) -> dict[str, Any]:
-        """Return what a restart may as well know."""
-        return {"limit": round(self._limit, 3), "usual_s": round(self._usual_s, 6)}

@@ -26,7 +26,6 @@ class Estimate:
     confidence: float
     evidence: Mapping[str, Any]  # counts, times, and ``sentence`` for people
     since: float | None
-    source: str  # learned | none
 
 
 def yaml_line(rates: Sequence[Rate]) -> str:
@@ -126,7 +125,7 @@ class Estimator:
         }
         if not self._tracker.rates:
             evidence["sentence"] = self._doubt_sentence(now)
-            return Estimate(rates, Family.UNCERTAIN, 0.0, evidence, None, "none")
+            return Estimate(rates, Family.UNCERTAIN, 0.0, evidence, None)
         binding = min(self._tracker.rates, key=lambda learned: learned.rate_s)
         clean = int((now - binding.clean_from) / binding.window_s)
         evidence |= {
@@ -140,7 +139,7 @@ class Estimator:
             f"refused, one of {binding.window_s:g} s holds; {_counted(clean, 'window')} without a refusal since"
         )
         score = confidence(binding.onsets, binding.family, binding.settled, clean)
-        return Estimate(rates, binding.family, score, evidence, binding.since, "learned")
+        return Estimate(rates, binding.family, score, evidence, binding.since)
 
     def _doubt_sentence(self, now: float) -> str:
         if now < self._tracker.relation.until:

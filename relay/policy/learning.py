@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from relay.core.model import Quota, Rate
 from relay.policy.estimate import Estimate, Estimator, floored
 from relay.policy.evidence import Kind
+from relay.policy.inforce import SAME_WINDOW
 
 # Groups with evidence of their own, about 30 KB each; of more, those that were never refused twice are forgotten first.
 MOST_GROUPS = 64
-_SAME_WINDOW = 1.5  # a declared and a learned window that near are about the same limit
 
 
 class Mode(StrEnum):
@@ -223,7 +223,7 @@ class Learning:
 
     def _is_declared(self, rate: Rate) -> bool:
         return any(
-            max(rate.window_s, stated.window_s) < _SAME_WINDOW * min(rate.window_s, stated.window_s)
+            max(rate.window_s, stated.window_s) < SAME_WINDOW * min(rate.window_s, stated.window_s)
             for stated in self._declared
         )
 

@@ -110,12 +110,10 @@ class Tracker:
 
     def forget(self) -> None:
         """Drop everything."""
-        self.rates, self.prober, self._closed_at, self._learn_from = [], Prober(), None, None
-        self._doubt_from, self.closures, self._fit_from, self._refits = None, 0, 0, 0
-        self._chance.clear()
+        self._drop()
+        self._closed_at = None
+        self.closures, self._fit_from, self._refits = 0, 0, 0
         self.relation = Relation()
-        self.evidence.forget()
-        self.changed = True
 
     def _per_s(self) -> float | None:
         """Return how many requests a second the limits in force allow."""
@@ -124,7 +122,7 @@ class Tracker:
         return max(self._in_force.floor_s, min(learned.rate_s for learned in self.rates))
 
     def _drop(self) -> None:
-        """Believe no limit: refusals go on however little is sent."""
+        """Believe no limit, and forget what spoke for one."""
         self.rates, self.prober, self._learn_from, self._doubt_from = [], Prober(), None, None
         self._chance.clear()
         self.evidence.forget()

@@ -1,7 +1,6 @@
 """Limits beyond the configured ones, from the operator's word to the store's slots and over restarts and reloads."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -9,6 +8,7 @@ from relay.core.errors import StoreFailed
 from relay.core.model import PlatformRules, Quota, Rate, StoreRules
 from relay.delivery.limits import Limits
 from relay.policy.learning import Learning, LearnTerms, Mode
+from tests.e2e.harness import until
 from tests.integration.test_pipeline import TERMS, Rig
 
 SINGLES = replace(TERMS, max_items=1, concurrency=1)
@@ -21,13 +21,6 @@ async def rig() -> AsyncIterator[Rig]:
     made = Rig()
     yield made
     await made.registry.stop(1.0)
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until ``condition`` holds."""
-    async with asyncio.timeout(10):
-        while not await condition():
-            await asyncio.sleep(0.005)
 
 
 async def quotas(rig: Rig) -> dict[str, tuple[int, int]]:
@@ -46,7 +39,7 @@ async def test_an_operators_limit_holds_at_once_over_what_was_sent(rig: Rig) -> 
     async def holds() -> bool:
         return "operator:shop-a" in await quotas(rig)
 
-    await until(holds)
+    await until(holds, timeout_s=10, what="the limit in force")
     assert await quotas(rig) == {"operator:shop-a": (3, 5)}
     await rig.post(*range(5, 10))
     view = rig.registry.views()["shop-a"]["learned_limit"]
@@ -78,7 +71,7 @@ async def test_a_restart_and_a_reload_keep_the_operators_limit(rig: Rig) -> None
     async def holds() -> bool:
         return await quotas(rig) == {"operator:shop-a": (3, 0)}
 
-    await until(holds)
+    await until(holds, timeout_s=10, what="the limit in force")
     await rig.registry.replace([replace(SINGLES, max_items=2)], 1.0)
     assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "operator"
     await rig.registry.replace([replace(SINGLES, url="http://other.invalid/")], 1.0)
@@ -87,7 +80,7 @@ async def test_a_restart_and_a_reload_keep_the_operators_limit(rig: Rig) -> None
     async def is_gone() -> bool:
         return await quotas(rig) == {}
 
-    await until(is_gone)
+    await until(is_gone, timeout_s=10, what="no limit in force")
 
 
 async def test_a_pause_keeps_what_was_learned(rig: Rig) -> None:
@@ -163,7 +156,7 @@ async def test_a_bug_in_the_estimator_costs_no_delivery(rig: Rig, monkeypatch: p
     async def is_reported() -> bool:
         return b'"pipeline_failed"' in rig.log.getvalue()
 
-    await until(is_reported)
+    await until(is_reported, timeout_s=10, what="the bug reported")
     assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "operator"
 
 

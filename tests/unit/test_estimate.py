@@ -53,7 +53,6 @@ def test_says_what_to_write() -> None:
     sender, _ = run(Rate(100, 60.0))
     estimate = sender.estimator.estimate(BEGIN + 3600.0)
     assert yaml_line(estimate.rates) == "rate: 100/min"
-    assert estimate.source == "learned"
     assert "100 requests" in estimate.evidence["sentence"]
     assert estimate.confidence > 0.5
 
