@@ -1,13 +1,18 @@
 """Limits beyond the configured ones, from the operator's word to the store's slots and over restarts and reloads."""
 
+import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from relay.core.errors import StoreFailed
 from relay.core.model import PlatformRules, Quota, Rate, StoreRules
 from relay.delivery.limits import Limits
+from relay.delivery.sender import Request
+from relay.policy.evidence import Kind
 from relay.policy.learning import Learning, LearnTerms, Mode
+from relay.wire.answer import Answer, Headers
 from tests.e2e.harness import until
 from tests.integration.test_pipeline import TERMS, Rig
 
@@ -129,6 +134,38 @@ async def test_a_limit_that_could_not_be_kept_is_kept_with_the_next_answer(
     await rig.post(1)
     await rig.settled(1)
     assert (await rig.store.gates())["shop-a"]["learned"]["operator"]["reason"] == "sale"
+
+
+async def test_a_callback_that_always_draws_a_429_is_no_evidence_once_convicted(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SPEC 6: from its third strike on what it draws is charged to it, and says nothing about a limit."""
+    refused, told = 0, []
+    answered = Learning.answered
+
+    def noted(self: Learning, *arguments: Any, kind: Kind, **words: Any) -> None:
+        told.append(kind)
+        answered(self, *arguments, kind=kind, **words)
+
+    monkeypatch.setattr(Learning, "answered", noted)
+
+    async def script(_request: Request, items: list[dict[str, object]]) -> Answer:
+        nonlocal refused
+        poison = items[0]["n"] == 13
+        refused += poison
+        return Answer(429 if poison else 200, Headers(), b"")
+
+    rig.platform.script = script
+    await rig.start(SINGLES)
+    await rig.post(13, keyed=False)
+    numbers = itertools.count(14)
+
+    async def is_dead() -> bool:
+        await rig.post(next(numbers), keyed=False)  # others are accepted beside it: only so it can be convicted
+        return bool((await rig.totals()).get("dead"))
+
+    await until(is_dead, timeout_s=30, what="the callback that draws it given up")
+    assert 0 < told.count(Kind.THROTTLED) < refused
 
 
 async def test_an_unreadable_estimate_is_reported_and_learned_anew(rig: Rig) -> None:
