@@ -6,13 +6,17 @@ Rejects left unexplained and runs that contradict are the errors of a hypothesis
 """
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
-from math import log, sqrt
+from math import inf, log, sqrt
 from operator import sub
 
+NATS_PER_ERROR = 2.5  # one in twelve: a few per cent of requests fail by chance
+_FINEST, _COARSEST = 0.003, 2.0
+_BEYOND = 2  # so many accepted stretches more may be in error than the refusals ask for
 _EDGE_STEPS = 10
 _EDGE_FAR = 4.0  # natural logarithm: refills fifty times apart explain the same, so there is nothing to learn
 
@@ -30,7 +34,10 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A limit of ``n`` in a window between ``low_s`` (refused so far apart) and ``high_s`` (accepted, or infinite)."""
+    """A limit of ``n`` in a window between ``low_s`` (refused so far apart) and ``high_s`` (accepted, or infinite).
+
+    ``blur`` is how many requests more than ``n`` may get through at times: others use the same quota.
+    """
 
     family: Family
     n: int
@@ -38,6 +45,8 @@ class Hypothesis:
     high_s: float
     unexplained: frozenset[int]  # indices of rejects
     contradicted: int
+    blur: int = 0
+    excess: float = 0.0  # of each stretch that contradicts, the logarithm of how many requests it let through
 
     @property
     def errors(self) -> int:
@@ -46,14 +55,22 @@ class Hypothesis:
 
 
 def sliding(
-    accepted: Sequence[float], arrivals: Sequence[float], rejects: Sequence[float], n: int, slack: float
+    accepted: Sequence[float],
+    arrivals: Sequence[float],
+    rejects: Sequence[float],
+    n: int,
+    slack: float,
+    *,
+    blur: int = 0,
 ) -> Hypothesis | None:
     """Fit the window of a sliding log of ``n``: every reject bounds it from below, every accepted send from above.
 
     A reject at r says W > r - (time of the n-th last arrival); an accepted send says W <= its distance from the n-th
-    before it. ``arrivals`` are what the platform counts: the accepted ones, or all.
+    before it, or where the count is blurred the (n + blur)-th. ``arrivals`` are what the platform counts: the accepted
+    ones, or all.
     """
     counting = arrivals is not accepted
+    most = n + blur
     lower: list[tuple[float, int]] = []
     missing: list[int] = []
     for index, at in enumerate(rejects):
@@ -66,39 +83,68 @@ def sliding(
         return None
     lower.sort()
     if counting:
-        spans = [at - arrivals[known - n] for at in accepted if (known := bisect_left(arrivals, at - slack)) >= n]
+        spans = [at - arrivals[known - most] for at in accepted if (known := bisect_left(arrivals, at - slack)) >= most]
     else:
-        spans = list(map(sub, accepted[n:], accepted))
-    upper = sorted(min(spans[first : first + n]) for first in range(0, len(spans), n))
-    best: tuple[int, int] | None = None
-    for position, (low, _) in enumerate(lower):
-        errors = len(lower) - 1 - position + bisect_left(upper, low - slack)
-        if best is None or errors < best[0]:
-            best = (errors, position)
-    assert best is not None
-    position = best[1]
+        spans = list(map(sub, accepted[most:], accepted))
+    upper = sorted(min(spans[first : first + most]) for first in range(0, len(spans), most))
+    position, against = _between([low for low, _ in lower], upper, slack)
     low = lower[position][0]
-    against = bisect_left(upper, low - slack)
-    high = upper[against] if against < len(upper) else float("inf")
+    high = upper[against] if against < len(upper) else inf
     unexplained = frozenset(missing) | {index for at, index in lower[position + 1 :] if at > low + slack}
+    excess = 0.0
     if against:  # what went through after each refusal counts apart, however little it was
         offset = len(accepted) - len(spans)
-        against = len(
-            {
-                (place // n, bisect_left(rejects, accepted[offset + place]))
-                for place, span in enumerate(spans)
-                if span < low - slack
-            }
+        bound = high if high > low else low - slack
+        stretches = Counter(
+            (place // most, bisect_left(rejects, accepted[offset + place]))
+            for place, span in enumerate(spans)
+            if span < bound
         )
+        against, excess = len(stretches), sum(map(log, stretches.values()))
     family = Family.COUNTING if counting else Family.SLIDING
-    return Hypothesis(family, n, low, max(low, high), unexplained, against)
+    return Hypothesis(family, n, low, max(low, high), unexplained, against, blur, excess)
+
+
+def _between(lower: Sequence[float], upper: Sequence[float], slack: float) -> tuple[int, int]:
+    """Return between which of the sorted bounds the window is likeliest: the place of the lower one, of the upper one.
+
+    Bounds on the wrong side are errors. A window that has to be just so is paid for like an error or two; one that is
+    free because all that bounded it was called an error is not.
+    """
+    best: tuple[float, int, int] | None = None
+    for position, low in enumerate(lower):
+        least = bisect_left(upper, low - slack)
+        for against in range(least, max(least, min(least + _BEYOND, len(upper) - 1)) + 1):
+            high = upper[against] if against < len(upper) else low if upper else inf
+            cost = NATS_PER_ERROR * (len(lower) - 1 - position + against) - freedom(low, high)
+            if best is None or cost < best[0]:
+                best = cost, position, against
+    assert best is not None
+    return best[1:]
+
+
+def freedom(low_s: float, high_s: float) -> float:
+    """Return, in nats, how freely a window could be chosen between the bounds that the evidence leaves it.
+
+    A hypothesis that holds for any window between 1 s and 6 s was likely to fit if true; one that holds between 7.00 s
+    and 7.01 s was made to fit.
+    """
+    width = log(max(high_s, 1e-3) / max(low_s, 1e-3))
+    return log(min(max(width, _FINEST), _COARSEST))
 
 
 def fixed(
-    accepted: Sequence[float], rejects: Sequence[float], n: int, window_s: float, phase: float | None, slack: float
+    accepted: Sequence[float],
+    rejects: Sequence[float],
+    n: int,
+    window_s: float,
+    phase: float | None,
+    slack: float,
+    *,
+    blur: int = 0,
 ) -> Hypothesis:
     """Judge fixed windows of ``window_s``: aligned so that one begins at ``phase``, or begun by requests when None."""
-    contradicted, index, total = 0, 0, len(accepted)
+    contradicted, excess, index, total = 0, 0.0, 0, len(accepted)
     starts: list[float] = []
     while index < total:
         start = accepted[index]
@@ -106,7 +152,10 @@ def fixed(
             start = phase + ((start - phase) // window_s) * window_s
         end = bisect_left(accepted, start + window_s - slack, index)
         end = max(end, index + 1)
-        contradicted += (end - index - 1) // n
+        against, beyond = divmod(end - index - 1, n + blur)
+        contradicted += against
+        if against:
+            excess += log((against - 1) * (n + blur) + beyond + 1)
         starts.append(start)
         index = end
     unexplained = set()
@@ -120,7 +169,7 @@ def fixed(
         else:
             unexplained.add(position)
     family = Family.FIRST_REQUEST if phase is None else Family.FIXED
-    return Hypothesis(family, n, min(low, window_s), window_s, frozenset(unexplained), contradicted)
+    return Hypothesis(family, n, min(low, window_s), window_s, frozenset(unexplained), contradicted, blur, excess)
 
 
 def bucket(accepted: Sequence[float], rejects: Sequence[float], rate: float, slack: float) -> Hypothesis:

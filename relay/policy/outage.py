@@ -18,15 +18,18 @@ _UNEXPLAINED_EXPLICIT = 0.25
 _UNEXPLAINED_IMPLICIT = 0.10
 _SMALLEST_IMPLICIT = 3  # a platform that fails half of everything looks like one of 1 or 2 per some seconds
 _BUCKET_CLOSURES = 25  # a bucket lets one or two through between refusals, as anything half alive does
-_NATS = 7.5  # a chance of one in 2,000
+NATS = 7.5  # a chance of one in 2,000
 _ERROR = 0.005  # of requests, that no limit explains
 _SMALLEST_SEPARATE = 10  # an empty bucket lets a few through after each stop, as if that was the limit
+_UNSURE = 3.0  # requests
 _TRIED = 7.0  # the logarithm of about a thousand limits that could have fitted
 _EXACT_BELOW = 20  # smaller runs must be equal
 _NEAR = 0.85  # of the count: where refused requests count too, later runs are shorter
 _SHORT_S = 10.0  # closures that short cost little: wait for more of them before judging
 _ENOUGH_SHORT = 6
 _ROUGH_CLOSURES = 6
+_ALIKE, _ALIKE_RUNS = 0.75, 12  # of the latest so many runs
+_BLURS_TRIED = 1.5  # the logarithm of how many were tried
 
 
 def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> bool:
@@ -43,15 +46,19 @@ def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> 
         return found.closures >= _ROUGH_CLOSURES and found.onsets * 2 >= found.closures
     if found.onsets < ONSETS_IMPLICIT or not found.newest or found.hypothesis.n < _SMALLEST_IMPLICIT:
         return False
+    if alike(found.n, found.hypothesis.blur, runs) >= NATS and found.clean(_UNEXPLAINED_IMPLICIT, found.closures // 2):
+        return True
     if not found.clean(_UNEXPLAINED_IMPLICIT, 1 + found.closures // 4):
         return False
     if found.hypothesis.family is Family.BUCKET:
         return found.closures >= _BUCKET_CLOSURES
-    if coincidence(found.n, runs) >= _NATS:
+    if coincidence(found.n, runs) >= NATS:
         return True
     # Within one window of the first refusal nothing but the first was foretold: an outage may have begun there.
-    foretold = closures[-1].onset.sent - closures[0].onset.sent >= found.window_s
-    return foretold and found.n >= _SMALLEST_SEPARATE and separation(found) >= _NATS
+    foretold = closures[-1].onset.sent - found.first_at >= found.window_s
+    # At an even pace every request finds n before it, give or take those that may have overtaken others.
+    in_order = found.unsure <= _UNSURE
+    return foretold and in_order and found.n >= _SMALLEST_SEPARATE and separation(found) >= NATS
 
 
 def separation(found: Fit) -> float:
@@ -64,7 +71,7 @@ def separation(found: Fit) -> float:
     closures = found.closures + found.chance  # an outage may be just what was taken for chance
     share = closures / (found.accepted + closures)
     missed = closures - found.onsets
-    right = found.onsets * log(1.0 / share)
+    right = found.onsets * max(0.0, log(1.0 / (share * (1 + found.hypothesis.blur))))
     return right - missed * max(0.0, log(share / _ERROR)) - found.hypothesis.contradicted * log(1.0 / _ERROR) - _TRIED
 
 
@@ -80,6 +87,15 @@ def coincidence(n: int, runs: Sequence[int]) -> float:
     if not _NEAR * n <= common <= n / _NEAR or alike * 2 < len(runs):
         return 0.0
     return (alike - 1) * max(0.0, log(0.5 * common / (2 * tolerance + 1)))
+
+
+def alike(n: int, blur: int, runs: Sequence[int]) -> float:
+    """Return the same where the count varies between ``n`` and ``n + blur``, of the runs that reached it."""
+    runs = [run for run in runs[1:] if run * 2 >= n][-_ALIKE_RUNS:]
+    inside = sum(n - 1 <= run <= n + blur + 1 for run in runs)
+    if not blur or inside < _ALIKE * len(runs):
+        return 0.0
+    return (inside - 1) * max(0.0, log(0.5 * n / (blur + 3))) - _BLURS_TRIED
 
 
 def is_outage(closure: Closure, last_accepted_before: float, window_s: float) -> bool:

@@ -23,6 +23,11 @@ def is_common(window_s: float) -> bool:
     return any(window_s in tier for tier in _TIERS)
 
 
+def rarity(window_s: float) -> int:
+    """Return how rarely people write such a window: from 0, every day, to 3, never."""
+    return next((place for place, tier in enumerate(_TIERS) if window_s in tier), len(_TIERS))
+
+
 def common_between(low_s: float, high_s: float) -> list[float]:
     """Return the windows people write that lie in (low_s, high_s]."""
     return [float(window_s) for tier in _TIERS for window_s in tier if low_s < window_s <= high_s * 1.005]

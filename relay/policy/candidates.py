@@ -1,0 +1,201 @@
+"""Which limits to ask the families about: counts, windows and refills that the evidence itself suggests.
+
+Nothing is searched on a grid. A count is what was accepted from a reopening to a refusal; given a count, sliding
+windows are bounded by the evidence itself, and fixed ones by the distances between reopenings.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from math import inf
+
+from relay.policy.evidence import Closure
+from relay.policy.families import Family, Hypothesis, bucket, fixed, judge_bucket, sliding
+from relay.policy.windows import WRITTEN, choose, common_between
+
+_COUNTS = 10  # candidates looked at, most frequent first
+_COUNTS_COSTLY = 4  # of these, for the families that take longest to judge
+_WINDOWS = 8  # fixed windows looked at per count
+_RUNS = 8  # latest closures that counts and boundaries are taken from
+_RUNS_BLURRED = 32  # more show better between which bounds a count varies
+_FIXED_LEAST = 0.5  # of the sliding window that explains most
+_PINNED = 1.1  # a sliding window known that well, so soon, may be an accident of fixed ones
+_HINT_ROUNDED_S = 1.5  # hints are whole seconds, rounded up
+_BUCKET_CLOSURES = 5  # two free numbers fit any fewer
+STATED = (Family.FIXED, Family.FIRST_REQUEST)
+"""Families judged for one window and no other."""
+
+
+class Candidates:
+    """What to ask about one stretch of evidence: ``accepted`` and ``rejects`` are sorted send times.
+
+    ``slack_s`` is by how much the order of arrivals may differ from that of sends.
+    """
+
+    def __init__(
+        self, accepted: Sequence[float], rejects: Sequence[float], closures: Sequence[Closure], slack_s: float
+    ) -> None:
+        self.accepted = accepted
+        self.rejects = rejects
+        self.closures = closures
+        self.slack_s = slack_s
+        self._arrivals = sorted([*accepted, *rejects])
+        bounds = [closure.boundary() for closure in closures[-_RUNS:] if closure.reopened < inf]
+        self._phases = {  # of the fixed windows worth asking about
+            window_s: _phase(bounds, window_s, slack_s) if bounds else None
+            for window_s in _fixed_windows(accepted, closures)
+        }
+
+    def exact(self) -> Iterator[Hypothesis]:
+        """Yield limits that let through the same count each time."""
+        for place, n in enumerate(_counts(self.accepted, self.closures, self.slack_s)):
+            simple = self._sliding(self.accepted, n, 0)
+            if simple is None:
+                continue
+            yield simple
+            if place >= _COUNTS_COSTLY:
+                continue
+            counting = self._sliding(self._arrivals, n, 0)
+            if counting is not None:
+                yield counting
+            if simple.errors or simple.high_s < _PINNED * simple.low_s or self.unhinted(simple):
+                # n requests in a much shorter window are no reason to be refused that late
+                yield from self._fixed(n, 0, least_s=_FIXED_LEAST * simple.low_s)
+        if len(self.closures) >= _BUCKET_CLOSURES:
+            yield from self._buckets()
+
+    def blurred(self) -> Iterator[Hypothesis]:
+        """Yield limits whose count varies, as it does where others use the same quota."""
+        runs = self._full_runs()
+        if len(runs) < 2:
+            return
+        for n in {runs[0], runs[len(runs) // 4], runs[len(runs) // 2]}:
+            for most in {runs[len(runs) * 3 // 4], runs[-1]}:
+                simple = self._sliding(self.accepted, n, most - n) if most > n else None
+                if simple is None:
+                    continue
+                yield simple
+                counting = self._sliding(self._arrivals, n, most - n)
+                if counting is not None:
+                    yield counting
+                yield from self._fixed(n, most - n, least_s=0.0)
+
+    def unhinted(self, hypothesis: Hypothesis) -> int:
+        """Count the latest closures whose hint asked for clearly longer than a sliding window of that length would."""
+        if hypothesis.family in STATED or hypothesis.family is Family.BUCKET:
+            return 0
+        found = 0
+        for closure in self.closures[-_RUNS:]:
+            known = bisect_right(self.accepted, closure.last.sent + self.slack_s)
+            if closure.last.wait_s and known >= hypothesis.n:
+                window_s = choose(hypothesis.low_s, hypothesis.high_s, self.slack_s)
+                opens_at = self.accepted[known - hypothesis.n] + window_s
+                found += closure.last.seen + closure.last.wait_s > opens_at + _HINT_ROUNDED_S + 2.0 * self.slack_s
+        return found
+
+    def _sliding(self, arrivals: Sequence[float], n: int, blur: int) -> Hypothesis | None:
+        return sliding(self.accepted, arrivals, self.rejects, n, self.slack_s, blur=blur)
+
+    def _fixed(self, n: int, blur: int, *, least_s: float) -> Iterator[Hypothesis]:
+        for window_s, phase in self._phases.items():
+            if window_s < least_s:
+                continue
+            yield fixed(self.accepted, self.rejects, n, window_s, None, self.slack_s, blur=blur)
+            if phase is not None:
+                yield fixed(self.accepted, self.rejects, n, window_s, phase, self.slack_s, blur=blur)
+
+    def _buckets(self) -> Iterator[Hypothesis]:
+        judged = [
+            (len(judge_bucket(self.accepted, self.rejects, rate, self.slack_s)[1]), rate)
+            for rate in _refills(self.accepted, self.rejects, self.slack_s)
+        ]
+        if judged:
+            yield bucket(self.accepted, self.rejects, min(judged)[1], self.slack_s)
+
+    def _full_runs(self) -> list[int]:
+        """Return, sorted, what was accepted between the latest closures where it was at least half of the most."""
+        runs = sorted(
+            bisect_right(self.accepted, later.onset.sent + self.slack_s) - bisect_left(self.accepted, earlier.reopened)
+            for earlier, later in pairwise(self.closures[-_RUNS_BLURRED:])
+        )
+        first = bisect_right(self.accepted, self.closures[0].onset.sent + self.slack_s)
+        if runs and first <= 2 * runs[-1]:  # a longer one began before there was a limit
+            insort(runs, first)
+        return [run for run in runs if run * 2 >= runs[-1]]
+
+
+def _counts(accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> list[int]:
+    """Return candidate limits, by how often each occurs before an onset.
+
+    With a backlog it is what was accepted since one of the last reopenings; where callbacks come one by one, what was
+    accepted in the window before, which would be the same at every onset if it was the right one.
+    """
+    starts = [accepted[0], *(closure.reopened for closure in closures if closure.reopened < inf)]
+    looked_at = [*closures[:2], *closures[-_RUNS:]]
+    tally: dict[int, int] = {}
+    for closure in looked_at:
+        end = bisect_right(accepted, closure.onset.sent + slack)
+        before = [start for start in starts if start <= closure.onset.sent + slack]
+        for start in before[-4:]:
+            count = end - bisect_left(accepted, start)
+            if count:
+                tally[count] = tally.get(count, 0) + 1
+    for span in WRITTEN:
+        seen: dict[int, int] = {}
+        for closure in looked_at:
+            begin = closure.onset.sent - span
+            if accepted[0] < begin:
+                count = bisect_right(accepted, closure.onset.sent + slack) - bisect_right(accepted, begin + slack)
+                seen[count] = seen.get(count, 0) + 1
+        for count, times in seen.items():
+            if count and times * 2 > len(looked_at):
+                tally[count] = max(tally.get(count, 0), times)
+            elif count:
+                tally.setdefault(count, 0)
+    ranked = sorted(tally, key=lambda count: (-tally[count], -count))
+    return ranked[:_COUNTS]
+
+
+def _fixed_windows(accepted: Sequence[float], closures: Sequence[Closure]) -> list[float]:
+    """Return candidate fixed windows: common ones that fit between reopenings, else the distances themselves."""
+    bounds = [closure.boundary() for closure in closures[-_RUNS:] if closure.reopened < inf]
+    spans: list[tuple[float, float]] = []
+    for earlier, later in pairwise(bounds):
+        spans += [((later[0] - earlier[1]) / k, (later[1] - earlier[0]) / k) for k in (1, 2)]
+    for closure, (low, high) in list(zip(closures[-_RUNS:], bounds, strict=False))[-3:]:
+        start = accepted[max(0, bisect_left(accepted, closure.onset.sent) - 1)]
+        runs = [other.reopened for other in closures if other.reopened <= start]
+        begun = runs[-1] if runs else accepted[0]
+        spans.append((low - begun, high - begun))
+    tally: dict[float, int] = {}
+    for low, high in spans:
+        if high > low > 0.0:
+            for window_s in {choose(low, high), *common_between(low, high)}:
+                tally[window_s] = tally.get(window_s, 0) + 1
+    return sorted(tally, key=lambda window_s: (-tally[window_s], window_s))[:_WINDOWS]
+
+
+def _phase(bounds: Sequence[tuple[float, float]], window_s: float, slack: float) -> float:
+    """Return when a window begins if every so many seconds one does, so that most reopenings are explained."""
+
+    def explained(at: float) -> int:
+        return sum((at - low) % window_s <= high - low for low, high in bounds)
+
+    tried = [edge for low, high in bounds for edge in (high - slack, (low + high) / 2, low + slack)]
+    return max(tried, key=explained, default=0.0)
+
+
+def _refills(accepted: Sequence[float], sent: Sequence[float], slack: float) -> list[float]:
+    """Return candidate refill rates: accepted between two refusals, when the bucket was empty, over the time."""
+    if len(sent) < 4:
+        return []
+    rates = set()
+    size = len(sent)
+    for first in {0, 1, size // 4}:
+        for last in {size - 1, size - 2, size * 3 // 4}:
+            span = sent[last] - sent[first]
+            if last > first and span > 20 * slack:
+                count = bisect_right(accepted, sent[last] + slack) - bisect_right(accepted, sent[first] + slack)
+                if count >= 3:
+                    rates.add(count / span)
+    return sorted(rates)
