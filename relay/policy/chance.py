@@ -74,6 +74,8 @@ class Chance:
         unrefuted = [old for old in self._suspects if not self.noisy or not self._refuted(old, longest)]
         self._lone += len(self._suspects) - len(unrefuted)
         self._suspects = [*unrefuted[-_SUSPECTS_KEPT:], at]
+        if not self.noisy:
+            return True
         for windows in (4.0, 20.0):
             since = now - windows * (longest.window_s + STOP_S)
             suspects = sum(old > since for old in self._suspects)

@@ -64,6 +64,11 @@ class Estimator:
         self._tracker.floor_at(0.0 if floor is None else floor.limit / floor.window_s)
 
     @property
+    def patience_s(self) -> float:
+        """How long a stop after a refusal should last at least."""
+        return self._tracker.patience_s
+
+    @property
     def knows(self) -> bool:
         """Whether a limit is believed."""
         return bool(self._tracker.rates)

@@ -1,18 +1,21 @@
 """The limits in force under one quota: put there, made stricter, and given way to a pace when none explains enough."""
 
 from collections.abc import Sequence
+from itertools import pairwise
+from math import inf
 
+from relay.core.model import Rate
 from relay.policy.chance import STOP_S, Chance
 from relay.policy.evidence import Closure, Evidence
 from relay.policy.families import Family
 from relay.policy.fit import Fit
-from relay.policy.learned import Learned
-from relay.policy.windows import rounded_up
+from relay.policy.learned import Learned, near
+from relay.policy.windows import common_between, is_common, rounded_up
 
 _SHRINK = 0.02  # for a quota shared with others, or a window a little short: so much less, at least one request
 _FEW, _LONGER = 4, 1.05  # so few requests lose a twentieth of the rate by a longer window
+_MEANT = 1.7  # a window nobody writes that is refused in earnest: people meant the next one
 _SHRINK_AGAIN = 20.0  # windows; a shrink that soon after another was not enough
-SAME_WINDOW = 1.5  # two rates whose windows are that near are one
 _FIRST_RAISE_WINDOWS = 3.0  # a count that is too low by chance is found out early
 _FIRST_RAISE_S = 15.0
 _IMPLIED = 0.9  # a shorter window that holds nearly as many adds nothing
@@ -24,6 +27,7 @@ _RAISE_AFTER_SHRINK_S = 60.0
 _CARRIED_LEAST = 4
 _CARRIED_WINDOWS = 2.0
 _FLOOR = 0.9
+_DOUBTED = 0.5
 _PACE = 20  # requests at least in the window of a pace, so that a step is 5 %
 _PACE_PART = 0.97
 CARRIED_CLOSURES = 8  # what got through is judged by the latest
@@ -41,6 +45,8 @@ class InForce:
         self._chance = chance
         self.rates: list[Learned] = []
         self.changed = False
+        self.found_again = False  # what was found last had been found before: it was refused all the same
+        self._found_last: Rate | None = None
 
     def in_turn(self) -> list[Learned]:
         """Return the limits, the one that binds most first."""
@@ -56,8 +62,13 @@ class InForce:
         """Say whether a limit was in force for long: another one that is found later does not replace it."""
         return not learned.paced and now - learned.since > _PROVEN_WINDOWS * learned.window_s
 
-    def adopt(self, found: Fit, now: float) -> Learned:
-        """Put what was found in force beside, or in place of, what is."""
+    def adopt(self, found: Fit, now: float, *, since: float = -inf) -> None:
+        """Put what was found in the evidence from ``since`` on in force beside, or in place of, what is.
+
+        What is older is dropped.
+        """
+        if since > -inf:
+            self._evidence.forget_before(since)
         hypothesis = found.hypothesis
         fresh = Learned(
             n=max(1, found.n),
@@ -67,17 +78,34 @@ class InForce:
             family=hypothesis.family if found.clean(0.25, 2 + found.closures // 4) else Family.UNCERTAIN,
             since=now,
             onsets=found.onsets,
+            blur=hypothesis.blur,
             clean_from=now,
         )
         fresh.raise_at = now + max(_FIRST_RAISE_WINDOWS * fresh.window_s, _FIRST_RAISE_S)
         kept = []
         for learned in self.rates:
-            near = max(learned.window_s, fresh.window_s) < SAME_WINDOW * min(learned.window_s, fresh.window_s)
             implied = learned.window_s <= fresh.window_s and learned.n > _IMPLIED * fresh.n
-            if self.proven(learned, now) and not near and not implied:
+            if self.proven(learned, now) and not near(learned.window_s, fresh.window_s) and not implied:
                 kept.append(learned)
         self._put([*kept[-RATES + 1 :], fresh])
-        return fresh
+        self.found_again = fresh.rate() == self._found_last
+        self._found_last = fresh.rate()
+
+    def replace(self, found: Fit, now: float) -> None:
+        """Put what was found in force in place of everything that is."""
+        self.rates.clear()
+        self.adopt(found, now)
+
+    def doubt_windows(self, now: float) -> None:
+        """Let shorter windows be tried: refusals that bounded the present ones may have been chance."""
+        for learned in self.rates:
+            if not self.proven(learned, now):
+                self._doubt_window(learned)
+
+    @staticmethod
+    def _doubt_window(learned: Learned) -> None:
+        if learned.family is not Family.BUCKET:
+            learned.low_s = min(learned.low_s, learned.window_s * _DOUBTED)
 
     def take_back(self, now: float) -> bool:
         """Undo raises that a refusal followed soon; say whether there were any."""
@@ -96,20 +124,26 @@ class InForce:
             soon = now - learned.shrunk_at < _SHRINK_AGAIN * (learned.window_s + STOP_S)
             shrinks = learned.shrinks + 1 if soon else 1
             part = _SHRINK * 2.0 ** min(max(shrinks - 2, 0), 2)
-            n = max(1, min(learned.n - 1, int(learned.n * (1.0 - part))))
+            n = max(1, min(learned.n - 1 - learned.blur // 4, int(learned.n * (1.0 - part))))
+            learned.blur = learned.blur // 2
             learned.clean_from = now
             if (n if learned.n > _FEW else learned.n / _LONGER) < _FLOOR * carried * learned.window_s:
-                self.pace(carried, now)
+                self.pace(carried, closures, now)
                 return
-            if learned.n > _FEW:
+            longest_s = learned.window_s * (_LONGER if closures[-1].lone else _MEANT)
+            usual_s = min(common_between(learned.window_s, longest_s), default=0.0)
+            if usual_s > learned.window_s and not learned.paced and not is_common(learned.window_s):
+                learned.low_s, learned.window_s, learned.high_s = learned.window_s, usual_s, usual_s
+            elif learned.n > _FEW:
                 learned.peak, learned.n = max(learned.peak, learned.n), n
             else:  # one of a few requests is too much: a longer window takes off less
                 learned.low_s, learned.window_s = learned.window_s, rounded_up(learned.window_s * _LONGER)
                 learned.high_s = learned.window_s
             learned.shrinks, learned.shrunk_at = shrinks, now
-            learned.plan_raise(now, failed=False)
+            learned.plan_raise(now, failed=not self._chance.noisy)
             soon_s = max(_RAISE_AFTER_SHRINK_S, 5.0 * learned.window_s)  # it may have been chance
-            learned.raise_at = now + min(soon_s * 2.0 ** min(learned.regrets, 8), learned.raise_every_s)
+            if self._chance.noisy:
+                learned.raise_at = now + min(soon_s * 2.0 ** min(learned.regrets, 8), learned.raise_every_s)
             learned.regrets += 1
             self.changed = True
 
@@ -124,15 +158,23 @@ class InForce:
             return 0.0
         return self._evidence.count(recent[0], end) / span_s
 
-    def pace(self, carried: float, now: float) -> None:
-        """Put a pace in force: what got through, smoothly. It breaks no limit that let that much through."""
+    def pace(self, carried: float, closures: Sequence[Closure], now: float) -> None:
+        """Put a pace in force: what got through, smoothly. It breaks no limit that let that much through.
+
+        It is judged over stretches as long as those between the latest refusals: the limit behind it has such windows.
+        """
         if carried < self.floor_s:
             return
-        n = max(_PACE, int(carried))
+        onsets = [closure.onset.sent for closure in closures]
+        runs = [self._evidence.count(*pair) for pair in pairwise(onsets)]
+        full = max(runs, default=0) / 2
+        spans = [later - earlier for (earlier, later), run in zip(pairwise(onsets), runs, strict=True) if run >= full]
+        n = max(_PACE, int(carried * 2.0 * min(spans, default=0.0)))
         window_s = rounded_up(n / (_PACE_PART * carried))
         pace = Learned(n, window_s, window_s, window_s, Family.UNCERTAIN, now, clean_from=now)
         pace.paced, pace.answer_s = True, self._evidence.answer_s
-        pace.raise_at = now + max(_FIRST_RAISE_WINDOWS * window_s, _FIRST_RAISE_S)
+        pace.plan_raise(now, failed=False)
+        pace.raise_at = now + max(window_s, _FIRST_RAISE_S)
         kept = [learned for learned in self.rates if learned.rate_s > carried and self.proven(learned, now)]
         self._put([*kept[: RATES - 1], pace])
 

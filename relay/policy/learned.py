@@ -2,22 +2,25 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 from typing import Any
 
 from relay.core.model import Rate
 from relay.policy.families import Family
 from relay.policy.windows import CLOSE, SHORTEST_S, is_common, rounded_up
 
+_SAME_WINDOW = 1.5  # two rates whose windows are that near are one
 _RAISE_FIRST_S = 1200.0
-_PACE_FIRST_S = 300.0  # a pace is only what got through: there may be more at any time
+_PACE_FIRST_S = 600.0  # a pace is only what got through: there may be more at any time
 _RAISE_WINDOWS = 10.0
 _RAISE_CAP_S = 6 * 3600.0
 _DOUBT_S = 30.0
 _DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
 _FAR, _FAR_BUCKET = 1.25, 2.5  # a bucket tells late, so more of the raise is wrong
 _COMMON_ENOUGH = 0.95  # a window people write is believed when one of 0.95 of it was refused
-_BURSTS = 10  # in the window of a pace
+_BURSTS = 10  # in the window of a pace, at the least
+_PACE_STEP, _PACE_FINEST = 12, 40  # parts of a pace that are asked for at first, and at the least
+_BURST_S = 1.0  # of requests at once
 
 
 @dataclass(slots=True)
@@ -46,6 +49,7 @@ class Learned:
     regrets: int = 0  # shrinks since a raise held
     asked: int = 0  # how often a shorter window was tried although this one is believed
     asks_window: bool = False  # the next step is a shorter window, although this one is believed
+    blur: int = 0  # by so many the count is too high at times, as far as is known
     paced: bool = False  # no limit was found, only what gets through
     answer_s: float = 0.0  # of a pace: a slot is held for so much longer than its window
 
@@ -53,6 +57,16 @@ class Learned:
     def rate_s(self) -> float:
         """Return the requests per second that it lets through in the long run."""
         return self.n / self.window_s
+
+    @property
+    def same_window_s(self) -> float:
+        """Return the longest window that counts as this one."""
+        return _SAME_WINDOW * self.window_s
+
+    @property
+    def finest(self) -> int:
+        """Return the smallest step up that is worth a refusal."""
+        return max(1, self.n // _PACE_FINEST) if self.paced else 1
 
     @property
     def settled(self) -> bool:
@@ -71,7 +85,7 @@ class Learned:
         first_s = max(first_s, _RAISE_WINDOWS * self.window_s)
         self.raise_every_s = min(max(self.raise_every_s * 2.0, first_s), max(cap_s, first_s)) if failed else first_s
         self.raise_at = now + self.raise_every_s
-        self.step, self.narrowing, self.doubted = 1, False, False
+        self.step, self.narrowing, self.doubted = max(1, self.n // _PACE_STEP) if self.paced else 1, False, False
         self.asks_window = failed and not self.asks_window and self.family is not Family.BUCKET and not self.paced
 
     def doubtful(self, now: float) -> bool:
@@ -139,6 +153,11 @@ def smooth(rate: Rate, answer_s: float) -> Rate:
 
     Small windows are used up so often that the answer time, for which a slot is held as well, is taken off.
     """
-    n = max(1, rate.limit // _BURSTS)
+    n = max(1, min(rate.limit // _BURSTS, ceil(_BURST_S * rate.limit / rate.window_s)))
     window_s = rate.window_s * n / rate.limit
     return Rate(n, rounded_up(max(window_s - answer_s, window_s / 2)))
+
+
+def near(window_s: float, other_s: float) -> bool:
+    """Say whether two windows are so near that they are one."""
+    return max(window_s, other_s) < _SAME_WINDOW * min(window_s, other_s)

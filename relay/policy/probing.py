@@ -22,6 +22,7 @@ _ASKED = (0.6, 0.7, 0.8)  # of the window: what is tried now and then of one tha
 _MISSES = 2  # refusals of a probe that are too many
 _AGAIN_S = 4.0  # after a refusal, another one that soon is no chance
 _SOON = 5.0  # so many times within the window, an accepted request refutes a refusal
+_STEP_NOISY = 0.03  # of the limit: one request more is refused too seldom to be told from chance
 _PER_HOUR = 3  # failed probes, once learned; the bar is five refusals
 _PER_HOUR_NOISY = 6
 _PER_HOUR_BACK = 8
@@ -57,6 +58,8 @@ class Probe:
         Fixed windows accept shorter ones until two fall into one of theirs: after W / (W - shorter) of them.
         """
         if not self.shorter:
+            if self.of.paced:
+                return 1  # its stretches are as long as the windows behind it
             return _HITS_BUCKET if self.of.family is Family.BUCKET else _HITS_HIGHER
         return min(1 + ceil(self.of.window_s / (self.of.window_s - self.rate.window_s)), _HITS_SHORTER)
 
@@ -96,14 +99,15 @@ class Prober:
                 allowed = _PER_HOUR_BACK
             if recent >= allowed:
                 continue
-            if not learned.settled:
+            if now >= learned.raise_at and (noisy or learned.settled) and not (learned.settled and learned.asks_window):
+                least = int(_STEP_NOISY * learned.n) if noisy else 1
+                step = min(max(learned.step, (learned.peak - learned.n + 1) // 2, least), learned.n)
+                rate = Rate(learned.n + step, learned.window_s)
+            elif not learned.settled:
                 rate = Rate(learned.n, _shorter(learned))
-            elif now >= learned.raise_at and learned.asks_window and learned.window_s > 2 * SHORTEST_S:
+            elif now >= learned.raise_at and learned.window_s > 2 * SHORTEST_S:
                 part = _ASKED[learned.asked % len(_ASKED)]
                 rate = Rate(learned.n, rounded_up(choose(part * learned.window_s, (part + 0.15) * learned.window_s)))
-            elif now >= learned.raise_at:
-                step = min(max(learned.step, (learned.peak - learned.n + 1) // 2), learned.n)
-                rate = Rate(learned.n + step, learned.window_s)
             else:
                 continue
             self.probe = Probe(learned, rate, now, now + max(60.0, 30.0 * learned.window_s))
@@ -133,12 +137,13 @@ class Prober:
                     learned.low_s = probe.rate.window_s / 2
                 learned.window_s = learned.high_s = probe.rate.window_s
             else:
-                if not learned.doubtful(now):
+                if not learned.doubtful(now) or learned.paced:
                     learned.regrets = learned.regrets if learned.n < learned.before else 0
                     learned.before = learned.n
                 learned.n, learned.raised_at, learned.doubts = probe.rate.limit, now, 0
                 learned.doubted = False
-                learned.step = max(1, learned.step // 2) if learned.narrowing else learned.step * 2
+                learned.narrowing &= learned.step > 1  # at the finest step what was refused before is reached
+                learned.step = learned.step // 2 if learned.narrowing else learned.step * 2
             return True
         if now > probe.until:
             self.probe = None
@@ -170,13 +175,15 @@ class Prober:
             probe.of.plan_raise(now, failed=True)
         elif probe.shorter:
             probe.of.low_s = max(probe.of.low_s, probe.rate.window_s)
-        elif not noisy and not probe.of.doubted:  # one refusal may be chance: the same again before it counts
+        elif (
+            not noisy and not probe.of.doubted and not probe.of.paced
+        ):  # one refusal may be chance: the same again before it counts
             probe.of.doubted = True
             probe.of.raise_at = now + 2.0 * probe.of.window_s
-        elif probe.of.step > 1:
+        elif probe.of.step > probe.of.finest:
             probe.of.doubted = False
             probe.of.narrowing, probe.of.step = True, probe.of.step // 2
-            probe.of.raise_at = now + 3.0 * probe.of.window_s
+            probe.of.raise_at = now + (1.0 if probe.of.paced else 3.0) * probe.of.window_s
         else:
             probe.of.plan_raise(now, failed=True)
         return True

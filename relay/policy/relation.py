@@ -4,18 +4,23 @@ Nodes that are refused at random, a shed load, a rule that is wrong: fitting lim
 stricter than the one before. So at a third of the rate refusals must have become clearly fewer.
 """
 
-_LOW = 1.0 / 3.0  # of the highest rate that was in force
+_LOW = 1.0 / 3.0  # of what got through without a limit
 _ENOUGH, _ENOUGH_REFUSED = 40, 6  # requests at the low rate, and refusals among them
 _LEAST = 0.08  # of the requests; fewer cost little, and a sender we do not see may cause them
 _AS_OFTEN = 0.7  # of the share before anything was enforced
 _REMEMBERED = 400
+_LONGEST_GAP_S = 60.0  # after what was accepted: then there was nothing to send
+_LONGEST_STOP_S = 3600.0  # after a refusal
 _HOLD_S, _HOLD_MOST_S = 3600.0, 86400.0
 
 
 class Relation:
-    """Counts requests and refusals without a limit, and under one far below the first. ``until``: none is learned."""
+    """Counts requests and refusals without a limit, and under one far below what got through then.
 
-    __slots__ = ("_free", "_hold_s", "_low", "_top_s", "until")
+    ``until`` is the time until which no limit is learned.
+    """
+
+    __slots__ = ("_free", "_free_at", "_free_s", "_hold_s", "_low", "_stopped", "_top_s", "until")
 
     def __init__(self) -> None:
         self.until = float("-inf")
@@ -26,23 +31,31 @@ class Relation:
         """Begin anew, as with a platform nobody knows."""
         self._free = [0, 0]  # requests, refused
         self._low = [0, 0]
-        self._top_s = 0.0
+        self._free_at, self._free_s = float("-inf"), 0.0  # when the latest of these was answered; how long they took
+        self._stopped = False  # by a refusal
+        self._top_s = 0.0  # the highest rate that was in force: after a restart nothing else is known
 
-    def answered(self, *, refused: bool, in_force_s: float | None) -> None:
+    def answered(self, now: float, *, refused: bool, in_force_s: float | None) -> None:
         """Note an answer; ``in_force_s`` is how many requests a second are allowed, None without a limit."""
         if in_force_s is None:
             counts = self._free
             if not refused and not counts[1]:
                 return  # what came before the first refusal was perhaps under other terms
+            if counts[0]:
+                self._free_s += min(now - self._free_at, _LONGEST_STOP_S if self._stopped else _LONGEST_GAP_S)
+            self._free_at, self._stopped = now, refused
         else:
             self._top_s = max(self._top_s, in_force_s)
-            if in_force_s > _LOW * self._top_s:
+            free_s = (self._free[0] - self._free[1]) / self._free_s if self._free_s else self._top_s
+            if in_force_s > _LOW * free_s:
                 return
             counts = self._low
         counts[0] += 1
         counts[1] += refused
         if counts[0] > _REMEMBERED:
             counts[0], counts[1] = counts[0] // 2, counts[1] // 2
+            if counts is self._free:
+                self._free_s /= 2.0
 
     def none(self, now: float) -> bool:
         """Say whether there is none, and let no limit be learned for an hour, the next time for two."""

@@ -1,33 +1,24 @@
 """Follows one quota: learns its limits, keeps them up with what the platform does, and tries a little more.
 
-Three moments matter. A *closure* begins with a refusal; when it repeats, ``_learn`` looks for the first limit. A
-*surprise* is a closure although a limit is in force: chance, an outage, a limit that changed, or one more limit. And
-between closures the prober asks for a little more.
+Three moments matter. A *closure* begins with a refusal; when it repeats, ``search.py`` looks for the first limit. A
+*surprise* (``surprises.py``) is a closure although a limit is in force. And between closures the prober asks for a
+little more.
 """
 
-from bisect import bisect_left
-from collections.abc import Sequence
 from functools import partial
 
-from relay.core.model import Rate
 from relay.policy.chance import STOP_S, Chance
-from relay.policy.evidence import Closure, Evidence, Kind
+from relay.policy.evidence import Evidence, Kind
 from relay.policy.families import Family
-from relay.policy.fit import Fit, fit
-from relay.policy.inforce import CARRIED_CLOSURES, SAME_WINDOW, InForce
+from relay.policy.inforce import InForce
 from relay.policy.learned import Learned
-from relay.policy.outage import ONSETS_EXPLICIT, ONSETS_IMPLICIT, believable, is_outage
 from relay.policy.probing import Probe, Prober
 from relay.policy.relation import Relation
+from relay.policy.search import Search
+from relay.policy.surprises import Surprises
 
 _FRESH_S = 3600.0  # a refusal with nothing accepted for so long says nothing about a limit
-_LONE_TRIES = 6
-_CREDIT = 2000  # requests: fits are paid for by requests, those of a quiet time up to so many
-_REQUESTS_PER_FIT = 4  # a fit over n accepted sends costs about 8 us * n, so it waits for n/4 more
-_CARRIED = 1.1
-_REFITS = 3  # fits that left something unexplained and did not hold
-_NEARLY_ALL = (0.05, 1)  # explained: all but so many refusals and accepted runs
-_LONG_BEFORE_S = 30.0
+_PATIENCE, _PATIENCE_MOST_S = 4.0, 15.0
 
 
 class Tracker:
@@ -39,17 +30,12 @@ class Tracker:
         self._chance = Chance(self.evidence)
         self.relation = Relation()
         self._in_force = InForce(self.evidence, self._chance)
+        self._search = Search(self.evidence, self._chance, self._in_force)
+        self._surprises = Surprises(self.evidence, self._chance, self._in_force, self._search)
         self.prober = Prober()
-        self._found_last: Rate | None = None
-        self._found_again = False
         self._closed_at: float | None = None  # when the refusal that began the present closure was seen
-        self._fit_from = 0  # closures to be seen before the next try to learn
         self.closures = 0
         self._learn_from: float | None = None
-        self._doubt_from: float | None = None  # what is in force does not explain what was refused since
-        self._lone_tries = 0
-        self._refits = 0  # since a limit held for long
-        self._credit = _CREDIT
         self._check_at = 0.0
         self.accepted = 0
         self.refused = 0
@@ -72,6 +58,17 @@ class Tracker:
     def rates(self, rates: list[Learned]) -> None:
         self._in_force.rates = rates
 
+    @property
+    def patience_s(self) -> float:
+        """How long to leave the platform alone at least when it refuses although a limit is in force.
+
+        Fixed windows open when they end, and until then every request is refused. Where chance refuses, that would
+        be time lost.
+        """
+        if self.observing or not self.rates or self._chance.noisy:
+            return 0.0
+        return min(self.rates[-1].window_s / _PATIENCE, _PATIENCE_MOST_S)
+
     def floor_at(self, per_s: float) -> None:
         """Say how many requests a second are never forbidden."""
         self._in_force.floor_s = per_s
@@ -82,23 +79,25 @@ class Tracker:
         if sent is None:
             return
         if kind is Kind.FAILED:
+            quiet = not self._chance.noisy
             self._chance.failed()
+            if quiet and self._chance.noisy:
+                self._in_force.doubt_windows(now)
             return
-        if self._credit < _CREDIT:
-            self._credit += 1
+        self._search.earn()
         if kind is not Kind.ACCEPTED:
             self._on_reject(sent, now, kind, wait_s)
             self._learn_if_due(now)
             return
         self.accepted += 1
         self._chance.accepted()
-        self.relation.answered(refused=False, in_force_s=self._per_s())
+        self.relation.answered(now, refused=False, in_force_s=self._per_s())
         self.evidence.accept(sent, now)
         self._learn_if_due(now)
         if self._closed_at is not None and sent >= self._closed_at:
             self._closed_at = None
             self._on_reopened(now)
-        if self.rates and not self.observing:
+        if self.rates and not self._overridden:
             if self.prober.probe is not None:
                 self._on_probed(now)
             elif now >= self._check_at and self._closed_at is None:
@@ -112,8 +111,16 @@ class Tracker:
         """Drop everything."""
         self._drop()
         self._closed_at = None
-        self.closures, self._fit_from, self._refits = 0, 0, 0
+        self.closures = 0
+        self._search.restart()
         self.relation = Relation()
+
+    @property
+    def _overridden(self) -> bool:
+        """Whether more is sent than is believed to be allowed, so that refusals say nothing against it."""
+        if self.observing:
+            return True
+        return bool(self._in_force.floor_s) and any(each.rate_s < self._in_force.floor_s for each in self.rates)
 
     def _per_s(self) -> float | None:
         """Return how many requests a second the limits in force allow."""
@@ -123,7 +130,8 @@ class Tracker:
 
     def _drop(self) -> None:
         """Believe no limit, and forget what spoke for one."""
-        self.rates, self.prober, self._learn_from, self._doubt_from = [], Prober(), None, None
+        self.rates, self.prober, self._learn_from = [], Prober(), None
+        self._surprises.forget()
         self._chance.clear()
         self.evidence.forget()
         self.changed = True
@@ -137,13 +145,13 @@ class Tracker:
         self.refused += 1
         asked_for = self._asked_for(sent)
         if not asked_for:
-            self.relation.answered(refused=True, in_force_s=self._per_s())
+            self.relation.answered(now, refused=True, in_force_s=self._per_s())
             if self.rates and not self.observing and self.relation.none(now):
                 self._drop()
         if asked_for:
             self.changed |= self.prober.refused(sent, now, evidence.last_accepted, noisy=self._chance.noisy)
         elif self._closed_at is not None and evidence.rejects and evidence.rejects[-1].probe:
-            asked_for = sent <= evidence.rejects[-1].seen  # sent along with the probe
+            asked_for = sent <= evidence.rejects[-1].seen or self._still_used_up(sent, self._closed_at)
         evidence.reject(sent, now, kind, wait_s, probe=asked_for)
         if self._closed_at is None:
             self._closed_at = now
@@ -160,11 +168,29 @@ class Tracker:
             return True  # where refused requests count, the next is refused although little was used
         return self.evidence.used(sent - probe.of.window_s, sent) >= probe.of.n
 
+    def _still_used_up(self, sent: float, probed_at: float) -> bool:
+        """Say whether a request was sent while what the probe at ``probed_at`` used up had not come back."""
+        if not self.rates or sent > probed_at + self.rates[-1].window_s:
+            return False
+        longest = self.rates[-1]
+        used = self.evidence.used(sent - longest.window_s, sent)
+        if longest.family is Family.COUNTING:
+            used += sum(reject.sent > sent - longest.window_s for reject in self.evidence.rejects)
+        return used >= longest.n
+
     def _learn_if_due(self, now: float) -> None:
         if self._learn_from is not None and self.evidence.oldest_open > self._learn_from:
             self._learn_from = None
             if not self.rates:
                 self._learn(now)
+
+    def _learn(self, now: float) -> None:
+        """Try to find the first limit."""
+        if now < self.relation.until:
+            return
+        found = self._search.first(self.closures)
+        if found is not None:
+            self._in_force.adopt(found[0], now, since=found[1])
 
     def _on_reopened(self, now: float) -> None:
         rejects = self.evidence.rejects
@@ -172,10 +198,10 @@ class Tracker:
             return
         if not self.rates:
             self._learn(now)
-        elif self.observing:
-            self._observed(now)
+        elif self._overridden:
+            self._surprises.unenforced(now)
         else:
-            self._surprised(now)
+            self._surprises.judge(now)
 
     def observe(self, observing: bool) -> None:
         """Say whether the limits are enforced: while they are not, every refusal they explain was to be expected."""
@@ -183,164 +209,6 @@ class Tracker:
             self.prober.probe = None
             self.changed = True
         self.observing = observing
-
-    def _observed(self, now: float) -> None:
-        """See whether the last refusals bear out what is believed; if not, look again."""
-        closures = self.evidence.closures()
-        if closures and not any(self._explains(learned, closures[-1].onset.sent) for learned in self.rates):
-            found = self._fit()
-            if found is not None and found.newest and self._believable(found, closures):
-                self.rates.clear()
-                self._adopt(found, now)
-
-    def _learn(self, now: float) -> None:
-        """Try to find the first limit. Each failure makes the next try wait for more closures."""
-        if self.closures < max(self._fit_from, 2) or now < self.relation.until:
-            return
-        evidence = self.evidence
-        closures = evidence.closures()
-        starts = [
-            float("-inf"),
-            *(closures[place].reopened for place in (-12, -6, 0) if len(closures) > max(-place, 3)),
-        ]
-        for since in starts:  # the limit may be younger than what is remembered
-            found = self._fit(since=since)
-            before_s = closures[0].onset.sent - evidence.accepted[0]
-            if (
-                found is not None
-                and found.hypothesis.family is Family.BUCKET
-                and since < starts[-1]
-                and before_s > _LONG_BEFORE_S
-            ):
-                continue  # what went through before there was a limit makes the bucket look larger than it is
-            recent = [closure for closure in closures if closure.onset.sent >= since]
-            if found is not None and self._believable(found, recent) and self._carries(found, recent):
-                self._adopt(found, now, since=since)
-                return
-        if self.closures > 6:
-            self._fit_from = self.closures + 1 + self.closures // 4
-
-    def _surprised(self, now: float) -> None:
-        """A limit is in force and the platform refused all the same: find out why."""
-        evidence = self.evidence
-        closures = evidence.closures()
-        if not closures:
-            return
-        latest, longest = closures[-1], self.rates[-1]
-        if not latest.lone and self._in_force.take_back(now):
-            return
-        settled = all(learned.settled for learned in self.rates)
-        if latest.onset.sent < longest.since and any(
-            self._explains(learned, latest.last.sent) for learned in self.rates
-        ):
-            return
-        if latest.lone and (settled or self._chance.noisy):
-            if self._chance.too_high(latest, now, self.rates):
-                self._in_force.take_back(now)
-                return
-            repeated = self._chance.repeated(latest, now, self.rates)
-            self._lone_tries += 1
-            if repeated and settled:
-                self._in_force.shrink(closures, now)
-            elif not repeated and self._lone_tries % _LONE_TRIES == 0:
-                self._together(closures, now)
-            if settled or not repeated:
-                return
-        for learned in self.rates:
-            learned.clean_from = now
-        place = bisect_left(evidence.accepted, latest.onset.sent)
-        outlasts = bool(place) and is_outage(latest, evidence.accepted[place - 1], longest.window_s)
-        proven = self._in_force.proven(longest, now)
-        longest_s = float("inf") if outlasts or not proven else SAME_WINDOW * longest.window_s
-        if proven:
-            self._refits = 0
-        if self._refits >= _REFITS and (carried := self._in_force.carried(closures)):
-            if not longest.paced:  # whatever is tried is refused again: a quota shared with others shows no limit
-                self._in_force.pace(carried, now)
-                return
-            longest_s = 0.0
-        found = self._fit()
-        if (
-            found is not None
-            and found.newest
-            # what opened again within the window has no longer one, unless everything says so
-            and (found.window_s <= longest_s or found.clean(*_NEARLY_ALL))
-            and found.onsets * 2 > found.closures
-            and self._believable(found, closures)
-            and (len(self.rates) == 1 or found.clean(*_NEARLY_ALL))
-            and self._carries(found, closures)
-        ):
-            self.rates.clear()
-            self._adopt(found, now)
-            self._refits += not found.clean(*_NEARLY_ALL)
-            return
-        if self._doubt_from is None:
-            before = [closure.reopened for closure in closures[:-1]]
-            self._doubt_from = max([*before[-1:], longest.since])
-        need = ONSETS_EXPLICIT if latest.explicit else ONSETS_IMPLICIT
-        known = [learned.rate() for learned in self.rates]
-        for since, explained in ((float("-inf"), known), (self._doubt_from, ())):
-            found = self._fit(since=since, known=explained)
-            if found is None or found.window_s > longest_s:
-                continue
-            if not self._carries(found, [closure for closure in closures if closure.onset.sent >= since]):
-                continue
-            if found.onsets >= need and found.newest and found.clean(0.25, 2):
-                self._adopt(found, now, since=since)
-                self._refits += not found.clean(*_NEARLY_ALL)
-                return
-        if place and not outlasts and latest.onset.sent >= longest.since:
-            self._in_force.shrink(closures, now)
-
-    def _explains(self, learned: Learned, at: float) -> bool:
-        slack = self.evidence.slack_s
-        return self.evidence.count(at - learned.window_s - slack, at + slack) >= learned.n
-
-    def _together(self, closures: Sequence[Closure], now: float) -> None:
-        """See whether refusals that each may be chance are together one limit that is a little lower."""
-        found = self._fit()
-        if found is None or not found.clean(0.2, 2) or not self._carries(found, closures):
-            return
-        if not self._believable(found, closures):
-            return
-        binding = self._in_force.in_turn()[0]
-        if found.n / found.window_s < binding.n / binding.window_s:
-            self._adopt(found, now)
-
-    def _adopt(self, found: Fit, now: float, *, since: float = float("-inf")) -> None:
-        """Put in force what was found in the evidence from ``since`` on, and drop the older."""
-        if since > float("-inf"):
-            self.evidence.forget_before(since)
-        rate = self._in_force.adopt(found, now).rate()
-        self._found_again = rate == self._found_last  # it was refused all the same
-        self._found_last, self._doubt_from = rate, None
-
-    def _fit(self, *, since: float = float("-inf"), known: Sequence[Rate] = ()) -> Fit | None:
-        """Fit when enough was sent since to pay for it: a few microseconds per request on average."""
-        cost = len(self.evidence.accepted) // _REQUESTS_PER_FIT
-        if cost > self._credit:
-            return None
-        self._credit -= cost
-        blurred = not self._found_again
-        return fit(self.evidence, since=since, known=known, noisy=self._chance.noisy, blurred=blurred)
-
-    def _believable(self, found: Fit, closures: Sequence[Closure]) -> bool:
-        if self._chance.noisy and found.hypothesis.family is not Family.BUCKET:
-            closures = self.evidence.lasting(closures)
-        return believable(found, closures, self.evidence.runs(closures))
-
-    def _carries(self, found: Fit, closures: Sequence[Closure]) -> bool:
-        """Say whether ``found`` would let through what was accepted between the latest refusals.
-
-        What got through while the platform refused the rest is the least that its limit lets through: an estimate
-        below that is wrong, however well it explains the refusals.
-        """
-        recent = closures[-CARRIED_CLOSURES:]
-        if not recent:
-            return True
-        begin, end = recent[0].onset.sent, recent[-1].onset.sent
-        allowed = found.n * (1.0 + (end - begin) / found.window_s)
-        return self.evidence.count(begin, end) <= _CARRIED * allowed + 1
 
     # probing
 

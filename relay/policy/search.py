@@ -1,0 +1,98 @@
+"""Looks for limits in the evidence, within what the requests sent meanwhile pay for."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from math import inf, log
+
+from relay.core.model import Rate
+from relay.policy.chance import Chance
+from relay.policy.evidence import Closure, Evidence
+from relay.policy.families import Family
+from relay.policy.fit import Fit, fit
+from relay.policy.inforce import CARRIED_CLOSURES, InForce
+from relay.policy.outage import NATS, believable
+
+_CREDIT = 2000  # requests: fits are paid for by requests, those of a quiet time up to so many
+_REQUESTS_PER_FIT = 4  # a fit over n accepted sends costs about 8 us * n, so it waits for n/4 more
+_CARRIED = 1.1
+_CLOSE_SLACKS = 3.0  # the order of arrivals hides that much
+_LONG_BEFORE_S = 30.0
+_MANY_CLOSURES = 6  # from so many on, every failure makes the next try wait for a quarter more
+
+
+class Search:
+    """Finds limits under one quota; what it finds is put in force by who asked."""
+
+    def __init__(self, evidence: Evidence, chance: Chance, in_force: InForce) -> None:
+        self._evidence = evidence
+        self._chance = chance
+        self._in_force = in_force
+        self._credit = _CREDIT
+        self._closures_needed = 2
+
+    def earn(self) -> None:
+        """Count a request that was sent."""
+        if self._credit < _CREDIT:
+            self._credit += 1
+
+    def restart(self) -> None:
+        """Begin anew with a platform nobody knows."""
+        self._closures_needed = 2
+
+    def fit(self, *, since: float = -inf, known: Sequence[Rate] = ()) -> Fit | None:
+        """Return the best fit when enough was sent to pay for it: a few microseconds per request on average."""
+        accepted = self._evidence.accepted
+        cost = (len(accepted) - bisect_left(accepted, since)) // _REQUESTS_PER_FIT
+        if cost > self._credit:
+            return None
+        self._credit -= cost
+        blurred = not self._in_force.found_again
+        return fit(self._evidence, since=since, known=known, noisy=self._chance.noisy, blurred=blurred)
+
+    def first(self, closures: int) -> tuple[Fit, float] | None:
+        """Try to find the first limit after so many ``closures``; return it and since when it explains all.
+
+        Each failure makes the next try wait for more closures.
+        """
+        if closures < self._closures_needed:
+            return None
+        seen, accepted = self._evidence.closures(), self._evidence.accepted
+        starts = [seen[place].reopened for place in (-12, -6, 0) if len(seen) > max(-place, 3)]
+        long_before = seen[0].onset.sent - accepted[0] > _LONG_BEFORE_S  # what came before had perhaps no limit
+        starts.insert(len(starts) if long_before else 0, -inf)
+        for since in starts:
+            found = self.fit(since=since)
+            recent = [closure for closure in seen if closure.onset.sent >= since]
+            if found is not None and self.believable(found, recent) and self.carries(found, recent):
+                return found, since
+        if closures > _MANY_CLOSURES:
+            self._closures_needed = closures + 1 + closures // 4
+        return None
+
+    def believable(self, found: Fit, closures: Sequence[Closure]) -> bool:
+        """Say whether ``found`` is a limit rather than an outage; ``closures`` are those it was drawn from."""
+        if self._chance.noisy and found.hypothesis.family is not Family.BUCKET:
+            closures = self._evidence.lasting(closures)
+        return bool(closures) and believable(found, closures, self._evidence.runs(closures))
+
+    def telling(self, found: Fit) -> bool:
+        """Say whether ``found`` would not have foretold refusals at any other requests just as well.
+
+        Whoever sends evenly always has about as many requests behind him: then chance refuses none that it does not.
+        """
+        within_s = found.window_s + _CLOSE_SLACKS * self._evidence.slack_s
+        part = self._evidence.close_together(found.n, within_s) + found.onsets / max(1, found.accepted)
+        return -found.onsets * log(part) >= NATS
+
+    def carries(self, found: Fit, closures: Sequence[Closure]) -> bool:
+        """Say whether ``found`` would let through what was accepted between the latest refusals.
+
+        What got through while the platform refused the rest is the least that its limit lets through: an estimate
+        below that is wrong, however well it explains the refusals.
+        """
+        recent = closures[-CARRIED_CLOSURES:]
+        if not recent:
+            return True
+        begin, end = recent[0].onset.sent, recent[-1].onset.sent
+        allowed = found.n * (1.0 + (end - begin) / found.window_s)
+        return self._evidence.count(begin, end) <= _CARRIED * allowed + 1
