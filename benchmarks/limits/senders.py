@@ -85,6 +85,7 @@ class Relay:
             self._log.popleft()
         self.estimator.answered(token, now, reply.kind, reply.wait_s)
         gate, rng, reason = self.gate, self._rng, reply.kind.value
+        gate.patience_s = self.estimator.patience_s
         match reply.kind:
             case Kind.ACCEPTED:
                 gate.accepted(now)

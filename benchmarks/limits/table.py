@@ -103,6 +103,7 @@ def score(case: Case, sender_name: str = "relay", *, seed: int = 1) -> Score:
     possible = rate.limit / cycle_s
     if case.noise == "shared":
         possible *= 1.0 - SHARE
+        possible = min(possible, _side_by_side(rate, platform, begin + warm_s, end, rng=rng))
     steady = possible
     if case.noise == "failures":  # each may cost a stop, whatever is known of the limit
         told = drive(_told(rate, random.Random(rng.random())), platform(), begin=begin, end=end)
@@ -142,6 +143,22 @@ def score(case: Case, sender_name: str = "relay", *, seed: int = 1) -> Score:
 def _told(rate: Rate, rng: random.Random) -> Relay:
     """Return the relay as it sends when an operator wrote the limit down: nothing is estimated, the stops remain."""
     return Relay(rng, told=rate)
+
+
+def _side_by_side(
+    rate: Rate, platform: Callable[[], Platform], begin: float, end: float, *, rng: random.Random
+) -> float:
+    """Return requests per second under the largest count for that window that is refused within the bar.
+
+    What the others send comes in whole requests too: of ten a second they take two or three, and who takes eight of
+    what is left is refused every other second.
+    """
+    most = int(rate.limit * (1.0 - SHARE))
+    for count in range(most, 0, -max(1, most // 80)):
+        told = drive(_told(Rate(count, rate.window_s), random.Random(rng.random())), platform(), begin=begin, end=end)
+        if told.refused_in(begin, end) * 3600.0 <= BARS[False][1] * (end - begin):
+            return _carried(told, begin, end, rate.window_s + ANSWER_S)
+    return 0.0
 
 
 def _carried(trace: Trace, begin: float, end: float, cycle_s: float) -> float:

@@ -163,6 +163,7 @@ class GroupGate:
             stop = self._platform
         else:
             groups.keep(group, stop)
+        stop.patience_s = self._platform.patience_s
         stop.throttle(now, started_at=started_at, wait_s=wait_s, reason=reason, rng=rng)
 
     def hold(self, now: float, *, started_at: float, wait_s: float | None, rng: random.Random) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from relay.core.model import Quota, Rate
 from relay.policy.estimate import Estimate, Estimator, floored
 from relay.policy.evidence import Kind
-from relay.policy.inforce import SAME_WINDOW
+from relay.policy.learned import near
 
 # Groups with evidence of their own, about 30 KB each; of more, those that were never refused twice are forgotten first.
 MOST_GROUPS = 64
@@ -135,6 +135,11 @@ class Learning:
             own.sent(token, sent_at)
         self._learn(own, token, kind if about_it else Kind.FAILED, now, wait_s)
 
+    def patience_s(self, group: str) -> float:
+        """Return how long a stop of ``group`` lasts at least: a limit that is known does not open at once."""
+        known = [self._estimators[name].patience_s for name in {"", group} if name in self._estimators]
+        return max(known, default=0.0)
+
     def forget_token(self, token: int, group: str) -> None:
         """Drop a request that says nothing: the relay itself failed, or its callback is the cause of the refusal."""
         for name in {"", group}:
@@ -222,10 +227,7 @@ class Learning:
         return found
 
     def _is_declared(self, rate: Rate) -> bool:
-        return any(
-            max(rate.window_s, stated.window_s) < SAME_WINDOW * min(rate.window_s, stated.window_s)
-            for stated in self._declared
-        )
+        return any(near(rate.window_s, stated.window_s) for stated in self._declared)
 
     # what people see
 

@@ -31,6 +31,7 @@ class Stop:
     level: int = 0  # stops in a row without anything accepted
     resuming: bool = False
     suspicion: Suspicion = field(default_factory=Suspicion)
+    patience_s: float = 0.0  # the wait after a second refusal in a row: the limit that is known does not open at once
     nothing_until: float = 0.0  # as the platform said when it was held
     _stopped_at: float = 0.0
     _held_at: float = 0.0
@@ -79,6 +80,8 @@ class Stop:
         self.level, self.resuming = 0, False
 
     def _backoff_s(self, rng: random.Random) -> float:
+        if self.level and self.patience_s > 2.0 * self.base_s:
+            return backoff_s(self.level, base_s=self.patience_s, cap_s=self.cap_s, rng=rng)
         return backoff_s(self.level + 1, base_s=self.base_s, cap_s=self.cap_s, rng=rng)
 
     def _stop(self, now: float, until: float, *, started_at: float, reason: str, throttled: bool) -> None:
