@@ -43,7 +43,7 @@ async def _sends_well(run: Bench) -> None:
 async def _is_found_and_kept(directory: Path, over: str) -> None:
     directory.mkdir()
     rng = random.Random(100)
-    rows = [(f"order-{n}", order_callback(f"order-{n}", n, rng)) for n in range(1200)]
+    rows = [(f"order-{n}", order_callback(f"order-{n}", n, rng)) for n in range(1800)]
     platform = {
         "batch": {"max_items": 1},
         "retry": {"times": 40, "backoff": "500ms..4s"},
@@ -54,11 +54,11 @@ async def _is_found_and_kept(directory: Path, over: str) -> None:
         await run.post(rows)
 
         async def is_known() -> bool:
-            return bool((await _learned(run))["rates"])
+            """Whether it is found; on a busy machine the first window is a little long, and is tried shorter."""
+            rates = [(rate["limit"], rate["window_s"]) for rate in (await _learned(run))["rates"]]
+            return rates == [(100, pytest.approx(10.0, rel=0.05))]
 
-        await until(is_known, timeout_s=150, what=f"a limit learned from {over}")
-        (rate,) = (await _learned(run))["rates"]
-        assert (rate["limit"], rate["window_s"]) == (100, pytest.approx(10.0, rel=0.05))
+        await until(is_known, timeout_s=150, what=f"100/10s learned from {over}")
         await _sends_well(run)
         found = await _learned(run)
         assert (found["source"], found["enforced"]) == ("learned", True)

@@ -133,3 +133,18 @@ def test_survives_a_ban() -> None:
     assert sender.estimator.enforced()
     assert trace.refused_in(BEGIN + 3600.0, BEGIN + 4 * 3600.0) <= 60
     assert trace.accepted_in(BEGIN + 3 * 3600.0, BEGIN + 4 * 3600.0) >= 1000
+
+
+def test_patience_is_for_a_known_limit_and_no_chance() -> None:
+    """Nothing is known, or requests fail by chance, or the limit is only observed: refusals stop as ever."""
+    assert Estimator().patience_s == 0.0
+    sender, _ = run(Rate(100, 60.0))
+    assert sender.estimator.patience_s == 15.0
+    short, _ = run(Rate(10, 1.0))
+    assert short.estimator.patience_s == pytest.approx(0.25, rel=0.1)
+    sender.estimator.observing = True
+    assert sender.estimator.patience_s == 0.0
+    sender.estimator.observing = False
+    for token in range(3):
+        feed(sender.estimator, -1 - token, BEGIN + 3601.0 + token, Kind.FAILED)
+    assert sender.estimator.patience_s == 0.0

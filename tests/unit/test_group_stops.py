@@ -8,6 +8,7 @@ from relay.policy import groupstops
 from relay.policy.breaker import Breaker, BreakerTerms
 from relay.policy.gate import Gate
 from relay.policy.settling import Attempted, Budget, decide
+from relay.policy.stop import Stop
 
 NOW = 1_000_000.0
 NEVER = float("inf")
@@ -193,3 +194,30 @@ def test_a_pause_makes_nothing_due_never(group: str) -> None:
     assert NOW + 60 <= certain.requeue[0].due_at <= NOW + 66
     assert unclear.resend is not None
     assert unclear.resend.due_at <= NOW + 66
+
+
+def test_leaves_a_known_limit_alone_from_the_second_refusal_in_a_row() -> None:
+    """The first refusal may be chance and stops for a moment; after the second, a window does not open at once."""
+    rng = random.Random(1)
+    stop = Stop(base_s=1.0, cap_s=600.0)
+    stop.patience_s = 15.0
+    stop.throttle(NOW, started_at=NOW, wait_s=None, reason="408", rng=rng)
+    assert stop.stopped_until <= NOW + 1.0
+    waits = []
+    now = NOW
+    for _ in range(3):
+        now = stop.stopped_until + 0.1
+        stop.throttle(now, started_at=now, wait_s=None, reason="408", rng=rng)
+        waits.append(stop.stopped_until - now)
+    assert 7.5 <= waits[0] <= 15.0
+    assert 15.0 <= waits[1] <= 30.0 <= waits[2] <= 60.0
+
+
+def test_patience_is_never_shorter_than_backoff() -> None:
+    """A limit of a second changes nothing about how long a platform is left alone."""
+    rng = random.Random(1)
+    stop = Stop(base_s=2.0, cap_s=600.0)
+    stop.patience_s = 0.25
+    for _ in range(2):
+        stop.throttle(NOW, started_at=NOW, wait_s=None, reason="408", rng=rng)
+    assert 2.0 <= stop.stopped_until - NOW <= 4.0

@@ -1,14 +1,18 @@
 """Steps beyond a limit in force, by hand: what a refusal does to them, and what is given back."""
 
 import random
+from dataclasses import replace
 
 from relay.core.model import Rate
 from relay.policy.chance import Chance
 from relay.policy.evidence import Evidence, Kind
-from relay.policy.families import Family
+from relay.policy.families import Family, Hypothesis
+from relay.policy.fit import Fit
 from relay.policy.inforce import InForce
 from relay.policy.learned import Learned, smooth
 from relay.policy.probing import Prober
+from relay.policy.search import Search
+from relay.policy.tracking import Tracker
 
 
 def limit(n: int = 100, window_s: float = 60.0) -> Learned:
@@ -96,3 +100,119 @@ def test_a_pace_goes_in_small_bursts() -> None:
         fine = smooth(rate, 0.05)
         assert fine.limit <= max(1, rate.limit // 10)
         assert fine.window_s <= rate.window_s * fine.limit / rate.limit * 1.01
+
+
+def test_steps_grow_again_after_the_finest() -> None:
+    """A step that was refused is halved down to one request; from there each that goes well is followed by a larger."""
+    learned = limit()
+    learned.step = 8
+    prober = Prober()
+    now = 0.0
+    for _ in range(8):  # each twice: one refusal may be chance
+        learned.clean_from, learned.raise_at = now - 1e6, now
+        assert prober.begin([learned], now, lambda _: True, noisy=False)
+        prober.failures.clear()
+        assert prober.refused(now + 1.0, now + 1.1, last_accepted=now, noisy=False)
+        now += 100.0
+    assert learned.step == 1
+    steps = []
+    for _ in range(3):
+        learned.clean_from, learned.raise_at, learned.asks_window = now - 1e6, now, False
+        assert prober.begin([learned], now, lambda _: True, noisy=False)
+        assert prober.probe is not None
+        steps.append(prober.probe.rate.limit - learned.n)
+        while prober.probe is not None:
+            now += learned.window_s
+            prober.accepted(now, 1.0, 0.002, float("inf"))
+    assert steps == [1, 2, 4]
+
+
+def busy_evidence(n: int, window_s: float, windows: int) -> tuple[Evidence, float]:
+    """Return what is seen of a limit that is used up in each window, with one refusal at the end; and the time."""
+    evidence = Evidence()
+    for number in range(n * windows):
+        evidence.accept(number * window_s / n, number * window_s / n + 0.01)
+    now = windows * window_s
+    evidence.reject(now, now + 0.01, Kind.BUSY, None, probe=False)
+    return evidence, now
+
+
+def test_a_window_nobody_writes_gives_way_to_the_one_people_meant() -> None:
+    """57 s refused once more are a minute, with the same count; a minute that is refused loses two in a hundred."""
+    evidence, now = busy_evidence(100, 57.2, 3)
+    rates = InForce(evidence, Chance(evidence))
+    rates.rates = [limit(100, 57.2)]
+    rates.shrink(evidence.closures(), now)
+    assert rates.rates[0].rate() == Rate(100, 60.0)
+    evidence, now = busy_evidence(100, 60.0, 3)
+    rates = InForce(evidence, Chance(evidence))
+    rates.rates = [limit(100, 60.0)]
+    rates.shrink(evidence.closures(), now)
+    assert rates.rates[0].rate() == Rate(98, 60.0)
+
+
+def test_windows_are_doubted_once_requests_fail_by_chance() -> None:
+    """What bounded a young window may have been chance; one that held for long is left alone, and so is a bucket."""
+    evidence = Evidence()
+    rates = InForce(evidence, Chance(evidence))
+    young, old, bucket = limit(window_s=60.0), limit(window_s=60.0), limit(window_s=60.0)
+    young.since, bucket.since, bucket.family = 900.0, 900.0, Family.BUCKET
+    rates.rates = [young, old, bucket]
+    rates.doubt_windows(1000.0)
+    assert [learned.settled for learned in rates.rates] == [False, True, True]
+
+
+def test_failures_by_chance_let_a_shorter_window_be_tried() -> None:
+    """The second request that fails for a reason of its own makes a young window one to be tried again."""
+    tracker = Tracker()
+    young = limit()
+    young.since = 0.0
+    tracker.rates = [young]
+    settled = []
+    for token in range(2):
+        tracker.evidence.sent(token, 10.0 + token)
+        tracker.answered(token, 10.1 + token, Kind.FAILED)
+        settled.append(young.settled)
+    assert settled == [True, False]
+
+
+def test_a_pace_is_judged_over_stretches_between_refusals() -> None:
+    """Refused every five minutes, 97 % of what got through is tried over ten: one minute says nothing of the limit."""
+    evidence = Evidence()
+    for window in range(6):
+        for number in range(100):
+            evidence.accept(300.0 * window + number, 300.0 * window + number + 0.01)
+        evidence.reject(300.0 * window + 100.0, 300.0 * window + 100.01, Kind.BUSY, None, probe=False)
+    rates = InForce(evidence, Chance(evidence))
+    rates.pace(1.0 / 3.0, evidence.closures(), 1700.0)
+    (pace,) = rates.rates
+    assert pace.paced
+    assert 590.0 <= pace.window_s <= 640.0
+    assert pace.rate_s <= 0.97 / 3.0
+
+
+def refused_once(chance: Chance, evidence: Evidence, now: float) -> bool:
+    """Say whether the lone refusal at the end is more than chance."""
+    return chance.repeated(evidence.closures()[-1], now, [limit(100, 60.0)])
+
+
+def test_one_refusal_counts_where_nothing_else_fails() -> None:
+    """The limit was used up and nobody ever failed by chance: once is enough. Where requests do fail, it is not."""
+    evidence, now = busy_evidence(100, 60.0, 3)
+    assert refused_once(Chance(evidence), evidence, now)
+    noisy = Chance(evidence)
+    noisy.failed()
+    noisy.failed()
+    assert not refused_once(noisy, evidence, now)
+
+
+def test_even_sending_tells_nothing_of_a_second_limit() -> None:
+    """Evenly sent, any request has 38 before it in 4 s, so chance bears that out; none has them in one."""
+    evidence = Evidence()
+    search = Search(evidence, chance := Chance(evidence), InForce(evidence, chance))
+    for number in range(1000):
+        evidence.accept(0.1 * number, 0.1 * number + 0.02)
+    hypothesis = Hypothesis(Family.COUNTING, 38, 3.79, 3.81, frozenset(), 0)
+    found = Fit(hypothesis, 3.8, 6, 6, 6, 1000, 0, 0, newest=True, first_at=0.0, unsure=0.1)
+    assert not search.telling(found)
+    assert search.telling(replace(found, window_s=1.0))

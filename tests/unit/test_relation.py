@@ -6,11 +6,10 @@ from tests.property.test_simulation import ran, scenario
 
 
 def answers(relation: Relation, requests: int, refused: int, in_force_s: float | None) -> None:
-    """Note so many requests, the refusals spread among them."""
+    """Note so many requests, one a second, the refusals spread among them."""
     for number in range(requests):
-        relation.answered(
-            refused=number * refused // requests != (number + 1) * refused // requests, in_force_s=in_force_s
-        )
+        now_refused = number * refused // requests != (number + 1) * refused // requests
+        relation.answered(float(number), refused=now_refused, in_force_s=in_force_s)
 
 
 @pytest.mark.parametrize(
@@ -23,13 +22,30 @@ def answers(relation: Relation, requests: int, refused: int, in_force_s: float |
     ],
 )
 def test_what_does_not_get_rarer_is_no_limit(free: tuple[int, int], low: tuple[int, int], none: bool) -> None:
-    """Shares of refusals are held against each other, without a limit and far below the first one."""
+    """Shares of refusals are held against each other, without a limit and at a third of what got through then."""
     relation = Relation()
     answers(relation, *free, None)
-    answers(relation, 50, 10, 3.0)
-    answers(relation, *low, 0.9)
+    answers(relation, 50, 10, 0.6)
+    answers(relation, *low, 0.2)
     assert relation.none(1000.0) is none
     assert (relation.until > 1000.0) is none
+
+
+def test_a_limit_that_was_put_far_too_high_for_a_moment_is_no_measure() -> None:
+    """What got through without a limit is what a third is taken of, not the highest rate that was ever tried."""
+    relation = Relation()
+    answers(relation, 100, 30, None)
+    answers(relation, 1, 0, 100.0)
+    answers(relation, 60, 18, 0.6)
+    assert not relation.none(1000.0)
+
+
+def test_after_a_restart_a_third_is_of_the_highest_rate_in_force() -> None:
+    """The evidence is not kept over a restart, the limits are."""
+    relation = Relation()
+    answers(relation, 10, 3, 3.0)
+    answers(relation, 60, 18, 0.9)
+    assert relation.none(1000.0)
 
 
 def test_each_time_it_is_looked_at_later() -> None:
@@ -38,8 +54,8 @@ def test_each_time_it_is_looked_at_later() -> None:
     holds = []
     for _ in range(2):
         answers(relation, 100, 30, None)
-        answers(relation, 10, 3, 3.0)
-        answers(relation, 60, 18, 0.9)
+        answers(relation, 10, 3, 0.6)
+        answers(relation, 60, 18, 0.2)
         assert relation.none(0.0)
         holds.append(relation.until)
     assert holds == [3600.0, 7200.0]
@@ -52,3 +68,16 @@ def test_a_platform_that_refuses_at_random_is_not_strangled() -> None:
     assert ended.totals["delivered"] == found.accepted
     assert found.ran_s <= 3 * 3600
     assert found.found[-1].rates == ()
+
+
+def test_waiting_for_the_platform_is_part_of_what_got_through() -> None:
+    """100 at once and five minutes of Retry-After are 20 a minute, not 100: half of that is no third of it."""
+    relation = Relation()
+    now = 0.0
+    for _ in range(3):
+        for number in range(101):
+            relation.answered(now + 0.05 * number, refused=number == 100, in_force_s=None)
+        now += 300.0
+    for number in range(60):
+        relation.answered(now + 6.0 * number, refused=number % 3 == 0, in_force_s=1.0 / 6.0)
+    assert not relation.none(now + 360.0)

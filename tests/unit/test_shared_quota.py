@@ -1,0 +1,101 @@
+"""A quota that others use too: refused after another count each time, which a crash loop looks like."""
+
+import random
+from collections.abc import Iterable
+
+import pytest
+from benchmarks.limits.table import Case, score
+from relay.policy.evidence import Evidence, Kind
+from relay.policy.families import Family, fixed, sliding
+from relay.policy.fit import fit
+from relay.policy.outage import alike
+
+WINDOW_S = 60.0
+
+
+def gathered(runs: Iterable[int], *, window_s: float = WINDOW_S) -> Evidence:
+    """Return what is seen of a sliding window that lets another count through each time, asked every ten seconds."""
+    evidence = Evidence()
+    begun = 1000.0
+    for count in runs:
+        for number in range(count):
+            evidence.accept(begun + 0.01 * number, begun + 0.01 * number + 0.02)
+        refused = [begun + 0.01 * count, *(begun + late for late in range(10, int(window_s), 10))]
+        for at in refused:
+            evidence.reject(at, at + 0.02, Kind.BUSY, None, probe=False)
+        begun += window_s + 1.0
+    return evidence
+
+
+def test_finds_the_count_between_bounds() -> None:
+    """80 to 84 a minute: the lower count, how much it varies, and the window."""
+    evidence = gathered([82, 80, 83, 81, 84, 82, 80, 84])
+    found = fit(evidence)
+    assert found is not None
+    assert 79 <= found.n <= 81
+    assert 2 <= found.hypothesis.blur <= 5
+    assert found.window_s == WINDOW_S
+    assert (found.unexplained, found.hypothesis.contradicted) == (0, 0)
+
+
+def test_takes_the_exact_count_where_there_is_one() -> None:
+    """What is refused after the same count each time does not vary."""
+    found = fit(gathered([80] * 8))
+    assert found is not None
+    assert (found.n, found.hypothesis.blur, found.window_s) == (80, 0, WINDOW_S)
+
+
+def test_a_count_that_varies_has_to_earn_it() -> None:
+    """Refused early in the first window and never again: chance, though a count of 44 to 80 would explain it all."""
+    evidence = gathered([80] * 11)
+    for at in (1000.433, 1000.437, 1000.493, 1000.497):
+        evidence.reject(at, at + 0.02, Kind.BUSY, None, probe=False)
+    found = fit(evidence)
+    assert found is not None
+    assert (found.n, found.hypothesis.blur) == (80, 0)
+
+
+def test_a_whole_window_let_through_is_no_small_error() -> None:
+    """That 80 went through again and again refutes a longer window, however well it explains the refusals."""
+    evidence = gathered([99, 80, 81, 80])
+    found = fit(evidence)
+    assert found is not None
+    assert found.window_s == WINDOW_S
+    assert found.n <= 81
+
+
+@pytest.mark.parametrize("blur", [0, 4])
+def test_a_varying_count_is_contradicted_only_above_its_bounds(blur: int) -> None:
+    """A limit of 80 that varies by four lets 84 through; one that does not vary is refuted by them."""
+    evidence = gathered([84, 80, 84, 80])
+    rejects = [reject.sent for reject in evidence.rejects]
+    log = sliding(evidence.accepted, evidence.accepted, rejects, 80, 0.03, blur=blur)
+    aligned = fixed(evidence.accepted, rejects, 80, 61.0, 1000.0, 0.03, blur=blur)
+    assert log is not None
+    assert (log.errors > 0, aligned.contradicted > 0) == (blur == 0, blur == 0)
+    assert log.family is Family.SLIDING
+
+
+def test_close_counts_are_a_limit_and_far_ones_are_not() -> None:
+    """Eight runs of 80 to 84 are no accident; a crash loop that is up for 80 to 120 % as long each time may be one."""
+    rng = random.Random(1)
+    tight = [0] + [rng.randint(80, 84) for _ in range(8)]
+    loose = [0] + [rng.randint(80, 120) for _ in range(8)]
+    assert alike(80, 4, tight) > 7.5
+    assert alike(80, 40, loose) < 0.0
+    assert alike(80, 4, loose) == 0.0
+
+
+SHARED = [
+    Case("sliding", 60, "429", "shared"),
+    Case("sliding", 45, "200+errcode", "shared"),
+    Case("fixed", 60, "refused", "shared"),
+    Case("sliding", 60, "408-5s", "shared"),
+]
+
+
+@pytest.mark.parametrize("case", SHARED, ids=lambda case: case.name)
+def test_stays_within_what_others_leave(case: Case) -> None:
+    """The bars of disturbed rows are met although a fifth of the quota goes to somebody else."""
+    row = score(case)
+    assert row.passes(), row
