@@ -28,15 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--peers", action="store_true", help="also AIMD, cubic, SRE throttling and fixed retry")
     parser.add_argument("--no-outages", action="store_true", help="leave outages and changing limits out")
     parser.add_argument("--failing", action="store_true", help="print only the rows that miss a bar")
-    parser.add_argument("--seed", type=int, default=1, help="another draw of every random number; tuned on 1")
+    parser.add_argument("--seed", type=int, default=1, help="another draw of every random number; tuned on 1 to 3")
     options = parser.parse_args(arguments)
     patterns = options.only or ["*"]
     chosen = [case for case in cases(quick=options.quick) if any(fnmatch(case.name, pattern) for pattern in patterns)]
     print("modelled, not measured: virtual time, an endless backlog, 4 requests under way, answers in 50 ms")
     print(
-        "goodput: part of N/(W + answer); shared: of four fifths of it; failures: of what the relay carries that knows"
+        "goodput: part of N/(W + answer); shared: of four fifths of it, or of what the largest count carries that is\n"
+        "refused rarely; failures: of what the relay carries that knows the limit: each that looks like one stops it"
     )
-    print("the limit, because each failure that looks like one stops it for a second or two")
     print("rej/h: after 3 windows or 5 minutes; early: between the first two windows and then\n")
     missed = 0
     with ProcessPoolExecutor() as pool:

@@ -7,70 +7,16 @@ teach about the group that drew them, and those that are the platform's about al
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from relay.core.model import Quota, Rate
-from relay.policy.estimate import Estimate, Estimator, floored
+from relay.policy.belief import Belief, LearnTerms, Mode, News, Operator, numbers, rates_of
+from relay.policy.estimate import Estimator, floored
 from relay.policy.evidence import Kind
 from relay.policy.learned import near
 
 # Groups with evidence of their own, about 30 KB each; of more, those that were never refused twice are forgotten first.
 MOST_GROUPS = 64
-
-
-class Mode(StrEnum):
-    """``learn_limit`` of a platform."""
-
-    ENFORCE = "enforce"
-    OBSERVE = "observe"
-    OFF = "off"
-
-
-@dataclass(frozen=True, slots=True)
-class LearnTerms:
-    """How a platform's limits are learned; nothing below ``floor`` is ever enforced."""
-
-    mode: Mode = Mode.ENFORCE
-    floor: Rate | None = None
-
-
-class Operator(NamedTuple):
-    """A limit an operator set, until a relay-clock time (infinite: until forgotten)."""
-
-    rates: tuple[Rate, ...]
-    until: float
-    reason: str
-
-
-class Belief(NamedTuple):
-    """The rates believed, where they come from (learned | declared | none), and the estimate behind learned ones."""
-
-    rates: tuple[Rate, ...]
-    source: str
-    estimate: Estimate | None
-
-    @property
-    def confidence(self) -> float:
-        """Between 0 and 1; what is declared is certain."""
-        if self.source == "learned" and self.estimate is not None:
-            return self.estimate.confidence
-        return float(bool(self.rates))
-
-    @property
-    def sentence(self) -> str:
-        """Say why, for people."""
-        if self.source == "declared":
-            return "the platform declares it in its answers"
-        return "" if self.estimate is None else str(self.estimate.evidence["sentence"])
-
-
-class News(NamedTuple):
-    """A limit that is believed since just now, or no longer when it has no rates."""
-
-    group: str
-    belief: Belief
 
 
 class Learning:
@@ -284,15 +230,10 @@ class Learning:
             "destination": self.destination,
             "grouped": self._grouped,
             "groups": {group: each.dump() for group, each in self._estimators.items() if each.knows or not group},
-            "declared": _numbers(self._declared),
+            "declared": numbers(self._declared),
         }
         if self._operator is not None:
-            rates, until, reason = self._operator
-            kept["operator"] = {
-                "rates": _numbers(rates),
-                "until": None if until == math.inf else until,
-                "reason": reason,
-            }
+            kept["operator"] = self._operator.dump()
         return kept
 
     def load(self, kept: Mapping[str, Any]) -> None:
@@ -302,31 +243,16 @@ class Learning:
         """
         if not kept or kept.get("destination") != self.destination:
             return
-        operator = kept.get("operator")
-        if operator is not None:
-            until = operator.get("until")
-            rates = _rates(operator.get("rates"))
-            if rates:
-                limit = Operator(rates, math.inf if until is None else float(until), str(operator.get("reason", "")))
-                self._operator = limit
+        operator = Operator.load(kept["operator"]) if kept.get("operator") is not None else None
+        if operator is not None and operator.rates:
+            self._operator = operator
         self.changed = True
         if self._terms.mode is Mode.OFF or bool(kept.get("grouped")) != self._grouped:
             return
-        self._declared = _rates(kept.get("declared", ()))
+        self._declared = rates_of(kept.get("declared", ()))
         for group, estimate in kept.get("groups", {}).items():
             estimator = self._estimators.get(group) or self._begin(group)
             if estimator is not None:
                 estimator.load(estimate)
                 if estimator.knows:
                     self._told[group] = estimator.enforced()
-
-
-def _numbers(rates: Sequence[Rate]) -> list[list[float]]:
-    return [[rate.limit, rate.window_s] for rate in rates]
-
-
-def _rates(kept: Any) -> tuple[Rate, ...]:
-    try:
-        return tuple(Rate(int(limit), float(window_s)) for limit, window_s in kept)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"stored rates cannot be read: {error}; they will be learned anew") from error

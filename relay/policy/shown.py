@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from relay.core.model import Rate
+from relay.policy.belief import Mode
 from relay.policy.estimate import yaml_line
-from relay.policy.learning import Learning, Mode
+from relay.policy.learning import Learning
 
 
 def shown(learning: Learning, now: float) -> dict[str, Any] | None:

@@ -10,8 +10,9 @@ from relay.core.errors import StoreFailed
 from relay.core.model import PlatformRules, Quota, Rate, StoreRules
 from relay.delivery.limits import Limits
 from relay.delivery.sender import Request
+from relay.policy.belief import LearnTerms, Mode
 from relay.policy.evidence import Kind
-from relay.policy.learning import Learning, LearnTerms, Mode
+from relay.policy.learning import Learning
 from relay.wire.answer import Answer, Headers
 from tests.e2e.harness import until
 from tests.integration.test_pipeline import TERMS, Rig

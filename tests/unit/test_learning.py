@@ -9,8 +9,9 @@ import pytest
 from benchmarks.limits.platforms import Platform, limit_of
 from relay.core.model import Outcome, Quota, Rate, Verdict
 from relay.delivery.signals import kind_of
+from relay.policy.belief import LearnTerms, Mode, Operator
 from relay.policy.evidence import Kind
-from relay.policy.learning import MOST_GROUPS, Learning, LearnTerms, Mode, Operator
+from relay.policy.learning import MOST_GROUPS, Learning
 from relay.policy.shown import shown
 from relay.policy.window import StrictWindow
 from relay.wire.answer import Answer, Failure, FailureKind, Headers

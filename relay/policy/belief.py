@@ -1,0 +1,87 @@
+"""What is believed of a platform's limits, and on whose word: values, and how they are kept."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf
+from typing import Any, NamedTuple
+
+from relay.core.model import Rate
+from relay.policy.estimate import Estimate
+
+
+class Mode(StrEnum):
+    """``learn_limit`` of a platform."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class LearnTerms:
+    """How a platform's limits are learned; nothing below ``floor`` is ever enforced."""
+
+    mode: Mode = Mode.ENFORCE
+    floor: Rate | None = None
+
+
+class Operator(NamedTuple):
+    """A limit an operator set, until a relay-clock time (infinite: until forgotten)."""
+
+    rates: tuple[Rate, ...]
+    until: float
+    reason: str
+
+    def dump(self) -> dict[str, Any]:
+        """Return it fit for JSON."""
+        until = None if self.until == inf else self.until
+        return {"rates": numbers(self.rates), "until": until, "reason": self.reason}
+
+    @classmethod
+    def load(cls, kept: Mapping[str, Any]) -> "Operator":
+        """Return it from ``dump``. Raises ``ValueError`` when its rates cannot be read."""
+        until = kept.get("until")
+        return cls(rates_of(kept.get("rates")), inf if until is None else float(until), str(kept.get("reason", "")))
+
+
+class Belief(NamedTuple):
+    """The rates believed, where they come from (learned | declared | none), and the estimate behind learned ones."""
+
+    rates: tuple[Rate, ...]
+    source: str
+    estimate: Estimate | None
+
+    @property
+    def confidence(self) -> float:
+        """Between 0 and 1; what is declared is certain."""
+        if self.source == "learned" and self.estimate is not None:
+            return self.estimate.confidence
+        return float(bool(self.rates))
+
+    @property
+    def sentence(self) -> str:
+        """Say why, for people."""
+        if self.source == "declared":
+            return "the platform declares it in its answers"
+        return "" if self.estimate is None else str(self.estimate.evidence["sentence"])
+
+
+class News(NamedTuple):
+    """A limit that is believed since just now, or no longer when it has no rates."""
+
+    group: str
+    belief: Belief
+
+
+def numbers(rates: Sequence[Rate]) -> list[list[float]]:
+    """Return rates fit for JSON."""
+    return [[rate.limit, rate.window_s] for rate in rates]
+
+
+def rates_of(kept: Any) -> tuple[Rate, ...]:
+    """Return rates from ``numbers``. Raises ``ValueError`` when they are none."""
+    try:
+        return tuple(Rate(int(limit), float(window_s)) for limit, window_s in kept)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"stored rates cannot be read: {error}; they will be learned anew") from error
