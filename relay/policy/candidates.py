@@ -66,11 +66,11 @@ class Candidates:
 
     def blurred(self) -> Iterator[Hypothesis]:
         """Yield limits whose count varies, as it does where others use the same quota."""
-        runs = self._full_runs()
+        runs, most_at_all = self._full_runs()
         if len(runs) < 2:
             return
         for n in {runs[0], runs[len(runs) // 4], runs[len(runs) // 2]}:
-            for most in {runs[len(runs) * 3 // 4], runs[-1]}:
+            for most in {runs[len(runs) * 3 // 4], runs[-1], most_at_all}:
                 simple = self._sliding(self.accepted, n, most - n) if most > n else None
                 if simple is None:
                     continue
@@ -112,16 +112,22 @@ class Candidates:
         if judged:
             yield bucket(self.accepted, self.rejects, min(judged)[1], self.slack_s)
 
-    def _full_runs(self) -> list[int]:
-        """Return, sorted, what was accepted between the latest closures where it was at least half of the most."""
-        runs = sorted(
-            bisect_right(self.accepted, later.onset.sent + self.slack_s) - bisect_left(self.accepted, earlier.reopened)
-            for earlier, later in pairwise(self.closures[-_RUNS_BLURRED:])
-        )
+    def _full_runs(self) -> tuple[list[int], int]:
+        """Return, sorted, what was accepted between the latest closures where it was at least half of the most.
+
+        And the most that was accepted from the beginning of one to that of the next: what others give back one by one
+        gets through in between.
+        """
+        begun = [bisect_left(self.accepted, earlier.reopened) for earlier in self.closures[-_RUNS_BLURRED - 1 : -1]]
+        ended = [bisect_right(self.accepted, later.onset.sent + self.slack_s) for later in self.closures[-len(begun) :]]
+        counts = [end - begin for begin, end in zip(begun, ended, strict=True)] if begun else []
+        full = [begin for begin, count in zip(begun, counts, strict=True) if count * 2 >= max(counts)]
+        runs = sorted(count for count in counts if count * 2 >= max(counts))
         first = bisect_right(self.accepted, self.closures[0].onset.sent + self.slack_s)
         if runs and first <= 2 * runs[-1]:  # a longer one began before there was a limit
             insort(runs, first)
-        return [run for run in runs if run * 2 >= runs[-1]]
+            runs = [run for run in runs if run * 2 >= runs[-1]]
+        return runs, max((later - earlier for earlier, later in pairwise(full)), default=0)
 
 
 def _counts(accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> list[int]:

@@ -92,10 +92,10 @@ def coincidence(n: int, runs: Sequence[int]) -> float:
 def alike(n: int, blur: int, runs: Sequence[int]) -> float:
     """Return the same where the count varies between ``n`` and ``n + blur``, of the runs that reached it."""
     runs = [run for run in runs[1:] if run * 2 >= n][-_ALIKE_RUNS:]
-    inside = sum(n - 1 <= run <= n + blur + 1 for run in runs)
-    if not blur or inside < _ALIKE * len(runs):
+    inside = [run for run in runs if n - 1 <= run <= n + blur + 1]
+    if not blur or not inside or len(inside) < _ALIKE * len(runs):
         return 0.0
-    return (inside - 1) * max(0.0, log(0.5 * n / (blur + 3))) - _BLURS_TRIED
+    return (len(inside) - 1) * max(0.0, log(0.5 * n / (max(inside) - min(inside) + 3))) - _BLURS_TRIED
 
 
 def is_outage(closure: Closure, last_accepted_before: float, window_s: float) -> bool:
