@@ -175,9 +175,7 @@ class Prober:
             probe.of.plan_raise(now, failed=True)
         elif probe.shorter:
             probe.of.low_s = max(probe.of.low_s, probe.rate.window_s)
-        elif (
-            not noisy and not probe.of.doubted and not probe.of.paced
-        ):  # one refusal may be chance: the same again before it counts
+        elif not (noisy or probe.of.doubted or probe.of.paced):  # one refusal may be chance: once more before it counts
             probe.of.doubted = True
             probe.of.raise_at = now + 2.0 * probe.of.window_s
         elif probe.of.step > probe.of.finest:
