@@ -40,9 +40,9 @@ class Candidates:
         self.closures = closures
         self.slack_s = slack_s
         self._arrivals = sorted([*accepted, *rejects])
-        bounds = [closure.boundary() for closure in closures[-_RUNS:] if closure.reopened < inf]
+        reopened = [closure for closure in closures[-_RUNS:] if closure.reopened < inf]
         self._phases = {  # of the fixed windows worth asking about
-            window_s: _phase(bounds, window_s, slack_s) if bounds else None
+            window_s: _phase(reopened, window_s, slack_s) if reopened else None
             for window_s in _fixed_windows(accepted, closures)
         }
 
@@ -181,11 +181,17 @@ def _fixed_windows(accepted: Sequence[float], closures: Sequence[Closure]) -> li
     return sorted(tally, key=lambda window_s: (-tally[window_s], window_s))[:_WINDOWS]
 
 
-def _phase(bounds: Sequence[tuple[float, float]], window_s: float, slack: float) -> float:
-    """Return when a window begins if every so many seconds one does, so that most reopenings are explained."""
+def _phase(closures: Sequence[Closure], window_s: float, slack: float) -> float:
+    """Return when a window begins if every so many seconds one does, so that most closures are explained.
+
+    One begins between the last refusal and the reopening, and none while the platform refused.
+    """
+    bounds = [closure.boundary() for closure in closures]
+    shut = [(closure.onset.sent + slack, closure.last.sent - slack) for closure in closures]
 
     def explained(at: float) -> int:
-        return sum((at - low) % window_s <= high - low for low, high in bounds)
+        opened = sum((at - low) % window_s <= high - low for low, high in bounds)
+        return opened - sum((end - at) % window_s < end - begin for begin, end in shut)
 
     tried = [edge for low, high in bounds for edge in (high - slack, (low + high) / 2, low + slack)]
     return max(tried, key=explained, default=0.0)
