@@ -4,7 +4,7 @@ Nothing is searched on a grid. A count is what was accepted from a reopening to 
 windows are bounded by the evidence itself, and fixed ones by the distances between reopenings.
 """
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import inf
@@ -118,16 +118,18 @@ class Candidates:
         And the most that was accepted from the beginning of one to that of the next: what others give back one by one
         gets through in between.
         """
-        begun = [bisect_left(self.accepted, earlier.reopened) for earlier in self.closures[-_RUNS_BLURRED - 1 : -1]]
-        ended = [bisect_right(self.accepted, later.onset.sent + self.slack_s) for later in self.closures[-len(begun) :]]
-        counts = [end - begin for begin, end in zip(begun, ended, strict=True)] if begun else []
-        full = [begin for begin, count in zip(begun, counts, strict=True) if count * 2 >= max(counts)]
-        runs = sorted(count for count in counts if count * 2 >= max(counts))
+        runs: list[tuple[int, int]] = []  # where each begins in the accepted, and how long it is
+        for earlier, later in pairwise(self.closures[-_RUNS_BLURRED - 1 :]):
+            begin = bisect_left(self.accepted, earlier.reopened)
+            runs.append((begin, bisect_right(self.accepted, later.onset.sent + self.slack_s) - begin))
+        most = max((count for _, count in runs), default=0)
+        full = [(begin, count) for begin, count in runs if count * 2 >= most]
+        cycle = max((later - earlier for (earlier, _), (later, _) in pairwise(full)), default=0)
+        counts = [count for _, count in full]
         first = bisect_right(self.accepted, self.closures[0].onset.sent + self.slack_s)
-        if runs and first <= 2 * runs[-1]:  # a longer one began before there was a limit
-            insort(runs, first)
-            runs = [run for run in runs if run * 2 >= runs[-1]]
-        return runs, max((later - earlier for earlier, later in pairwise(full)), default=0)
+        if first <= 2 * most:  # a longer one began before there was a limit
+            counts = [count for count in (first, *counts) if count * 2 >= max(first, most)]
+        return sorted(counts), cycle
 
 
 def _counts(accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> list[int]:

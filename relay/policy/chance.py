@@ -65,7 +65,7 @@ class Chance:
         """Say whether lone refusals came more often than chance alone, while the limit was used up.
 
         Chance refuses any request; a limit only those sent when most of it was used, and what it refused is not
-        accepted a window later.
+        accepted a window later. Where nothing fails by chance, the first one is enough.
         """
         at, longest = latest.onset.sent, rates[-1]
         if not any(self._used_up(learned, at) for learned in rates):

@@ -65,7 +65,7 @@ class Estimator:
 
     @property
     def patience_s(self) -> float:
-        """How long a stop after a refusal should last at least."""
+        """How long to stop at least after a second refusal in a row; 0 where that is not known."""
         return self._tracker.patience_s
 
     @property

@@ -144,8 +144,8 @@ def _likeliest(candidates: Candidates, lone: Set[int]) -> Hypothesis | None:
 def _cost(hypothesis: Hypothesis, lone: Set[int], unhinted: int, closures: int) -> tuple[float, int]:
     """Return how unlikely it is, in nats: errors, and how finely the window had to be chosen to have so few.
 
-    A little is given to what forbids less; a bucket has a number more to choose, and a
-    count that varies fits more at each closure.
+    A little is given to what forbids less; a bucket has a number more to choose, and a count that varies fits more at
+    each closure.
     """
     cost = NATS_PER_ERROR * hypothesis.errors - _NATS_FORGIVEN * len(hypothesis.unexplained & lone)
     if hypothesis.family in STATED:

@@ -82,7 +82,7 @@ class Learning:
         self._learn(own, token, kind if about_it else Kind.FAILED, now, wait_s)
 
     def patience_s(self, group: str) -> float:
-        """Return how long a stop of ``group`` lasts at least: a limit that is known does not open at once."""
+        """Return how long ``group`` stops at least after a second refusal in a row: a limit does not open at once."""
         known = [self._estimators[name].patience_s for name in {"", group} if name in self._estimators]
         return max(known, default=0.0)
 

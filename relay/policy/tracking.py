@@ -60,7 +60,7 @@ class Tracker:
 
     @property
     def patience_s(self) -> float:
-        """How long to leave the platform alone at least when it refuses although a limit is in force.
+        """How long to leave the platform alone at least after a second refusal in a row although a limit is in force.
 
         Fixed windows open when they end, and until then every request is refused. Where chance refuses, that would
         be time lost.

@@ -1,5 +1,7 @@
 """The estimator inside the real pipeline, in virtual time: limits are found and kept to, and trouble is not a limit."""
 
+from itertools import pairwise
+
 import pytest
 from relay.sandbox.report import Figures
 from tests.property.test_simulation import WholeRecord, ran, scenario
@@ -42,6 +44,17 @@ def test_what_was_found_paces_as_what_was_written() -> None:
     late = list(record.delays)[-50 * 60 * 5 :]  # the last 5 minutes
     assert learned_s < 5 * 60
     assert sorted(late)[int(len(late) * 0.99)] <= 0.75
+
+
+def test_a_known_limit_is_left_alone_when_it_refuses() -> None:
+    """Two minutes of 503 under a learned 60/min: from the second refusal in a row on, 15 s less jitter and more."""
+    platform = f"{SINGLES.replace('2s..10m', '500ms..10m')}, breaker: off"
+    planned = scenario(platform, rate="2/s", minutes=24, limit=["60/min"], over="429", outages=("2m@20m:503",))
+    record, _, _ = ran(planned)
+    first, *later = [each.at_s for each in record.requests if 20 * 60.0 <= each.at_s < 22 * 60.0]
+    after_one_stop = [at for at in later if at > first + 0.5]  # others were under way with the first
+    assert len(after_one_stop) >= 3
+    assert min(then - at for at, then in pairwise(after_one_stop)) >= 7.5
 
 
 @pytest.mark.parametrize("learn", ["observe", "false"])

@@ -127,6 +127,17 @@ def test_steps_grow_again_after_the_finest() -> None:
     assert steps == [1, 2, 4]
 
 
+def test_steps_are_larger_where_chance_refuses_and_of_a_pace() -> None:
+    """One request in a hundred more is refused too seldom to be told from chance; a pace is only what got through."""
+    noisy = probing(limit(), 0.0)
+    assert noisy.probe is not None
+    assert noisy.probe.rate == Rate(103, 60.0)
+    pace = limit(120)
+    pace.paced = True
+    pace.plan_raise(0.0, failed=False)
+    assert (pace.step, pace.finest) == (10, 3)
+
+
 def busy_evidence(n: int, window_s: float, windows: int) -> tuple[Evidence, float]:
     """Return what is seen of a limit that is used up in each window, with one refusal at the end; and the time."""
     evidence = Evidence()

@@ -106,21 +106,6 @@ def test_close_counts_are_a_limit_and_far_ones_are_not() -> None:
     assert alike(80, 4, loose) == 0.0
 
 
-SHARED = [
-    Case("sliding", 60, "429", "shared"),
-    Case("sliding", 45, "200+errcode", "shared"),
-    Case("fixed", 60, "refused", "shared"),
-    Case("sliding", 60, "408-5s", "shared"),
-]
-
-
-@pytest.mark.parametrize("case", SHARED, ids=lambda case: case.name)
-def test_stays_within_what_others_leave(case: Case) -> None:
-    """The bars of disturbed rows are met although a fifth of the quota goes to somebody else."""
-    row = score(case)
-    assert row.passes(), row
-
-
 def test_is_not_hit_on_and_on_where_what_others_give_back_gets_through() -> None:
     """It takes ten windows to believe, and then refusals are few: before, they were 1,600 an hour."""
     row = score(Case("sliding", 45, "408-5s", "shared"), seed=3)
