@@ -1,8 +1,9 @@
 """The limits that a platform's answers declare to be in force: so many requests in so many seconds.
 
 ``RateLimit-Policy`` of draft-ietf-httpapi-ratelimit-headers (-11: ``"burst";q=100;w=60``), its older forms
-(``100;w=60``) there and in ``RateLimit-Limit``, and ``X-RateLimit-Limit`` where it is written like these. A count
-without a window declares nothing: when it is free again (``-Reset``) is a moment, not a window.
+(``100;w=60``) there and in ``RateLimit-Limit``, ``X-RateLimit-Limit`` where it is written like these, and the headers
+of gateways that name the window, ``X-RateLimit-Limit-Minute: 100``. A count without a window declares nothing: when it
+is free again (``-Reset``) is a moment, not a window.
 """
 
 import re
@@ -14,6 +15,13 @@ from relay.wire.listfield import members
 
 # The first that declares anything holds: what was written for a standard is meant, an X- header is often left over.
 _SOURCES: Final = ("ratelimit-policy", "ratelimit-limit", "x-ratelimit-limit", "x-rate-limit-limit")
+_NAMED: Final = {
+    "x-ratelimit-limit-second": 1,
+    "x-ratelimit-limit-minute": 60,
+    "x-ratelimit-limit-hour": 3600,
+    "x-ratelimit-limit-day": 86400,
+}
+_READ: Final = (*_SOURCES, *_NAMED)
 _NUMBER: Final = re.compile(r"[0-9]{1,8}", re.ASCII)
 _MOST_REQUESTS: Final = 10_000_000
 _LONGEST_S: Final = 31 * 86400
@@ -32,7 +40,8 @@ def declared(headers: Mapping[str, str]) -> tuple[Rate, ...]:
         rates = _rates(text) if text else ()
         if rates:
             return rates
-    return ()
+    named = ((_whole(headers.get(name, "").strip(), _MOST_REQUESTS), window_s) for name, window_s in _NAMED.items())
+    return tuple(Rate(count, float(window_s)) for count, window_s in named if count)
 
 
 class Declared:
@@ -56,8 +65,7 @@ class Declared:
         Headers that declare nothing change nothing: an error page of a proxy has none, and a broken one is no
         permission. Only when 200 answers in a row declared nothing there is no declared limit any more: ``()``, once.
         """
-        get = headers.get
-        texts = (get(_SOURCES[0]), get(_SOURCES[1]), get(_SOURCES[2]), get(_SOURCES[3]))
+        texts = tuple(map(headers.get, _READ))
         if texts != self._texts:
             self._texts = texts
             rates = declared(headers)

@@ -4,7 +4,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from relay.wire.declared import Declared, declared
 
-NAMES = ["ratelimit-policy", "ratelimit-limit", "x-ratelimit-limit", "x-rate-limit-limit", "ratelimit"]
+NAMES = [
+    "ratelimit-policy",
+    "ratelimit-limit",
+    "x-ratelimit-limit",
+    "x-rate-limit-limit",
+    "x-ratelimit-limit-hour",
+    "ratelimit",
+]
 NUMBERS = st.integers().map(str) | st.floats().map(str) | st.text(max_size=5)
 MEMBERS = st.builds(
     "{}{}q={}{}w={}{}".format,

@@ -52,6 +52,10 @@ def test_policy(policy: str, rates: list[tuple[int, float]]) -> None:
         ({"RateLimit_Policy": '"x";q=5;w=1', "X_RateLimit_Limit": "7;w=1"}, [(5, 1.0)]),
         ({"RateLimit_Policy": "broken", "X_RateLimit_Limit": "7;w=1"}, [(7, 1.0)]),
         ({"RateLimit_Policy": '"x";q=5;w=1, "y";q=3;w=1'}, [(3, 1.0)]),
+        ({"X_RateLimit_Limit_Minute": "100", "X_RateLimit_Limit_Second": " 5"}, [(5, 1.0), (100, MINUTE)]),
+        ({"X_RateLimit_Limit_Hour": "5000", "X_RateLimit_Limit_Day": "-1"}, [(5000, 3600.0)]),
+        ({"X_RateLimit_Limit": "100;w=60", "X_RateLimit_Limit_Second": "5"}, [(100, MINUTE)]),
+        ({"X_RateLimit_Remaining_Minute": "99"}, NONE),
     ],
 )
 def test_older_headers(headers: dict[str, str], rates: list[tuple[int, float]]) -> None:
