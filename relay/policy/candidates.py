@@ -9,18 +9,20 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import inf
 
+from relay.policy.alignment import crossed, fixed_windows, phase
 from relay.policy.evidence import Closure
 from relay.policy.families import Family, Hypothesis, bucket, fixed, judge_bucket, sliding
-from relay.policy.windows import WRITTEN, choose, common_between
+from relay.policy.windows import WRITTEN, choose
 
 _COUNTS = 10  # candidates looked at, most frequent first
 _COUNTS_COSTLY = 4  # of these, for the families that take longest to judge
-_WINDOWS = 8  # fixed windows looked at per count
 _RUNS = 8  # latest closures that counts and boundaries are taken from
+_MOST_BLURRED = 1.4  # times the count: who takes more of a quota than that does not share it, but is chance
 _RUNS_BLURRED = 32  # more show better between which bounds a count varies
 _FIXED_LEAST = 0.5  # of the sliding window that explains most
 _PINNED = 1.1  # a sliding window known that well, so soon, may be an accident of fixed ones
 _HINT_ROUNDED_S = 1.5  # hints are whole seconds, rounded up
+_BUCKET_BLUR = 2  # requests: what others take of a bucket comes evenly, as it is filled
 _BUCKET_CLOSURES = 5  # two free numbers fit any fewer
 STATED = (Family.FIXED, Family.FIRST_REQUEST)
 """Families judged for one window and no other."""
@@ -29,22 +31,29 @@ STATED = (Family.FIXED, Family.FIRST_REQUEST)
 class Candidates:
     """What to ask about one stretch of evidence: ``accepted`` and ``rejects`` are sorted send times.
 
-    ``slack_s`` is by how much the order of arrivals may differ from that of sends.
+    ``slack_s`` is by how much the order of arrivals may differ from that of sends; not ``whole``, a limit may have been
+    used up when it begins.
     """
 
     def __init__(
-        self, accepted: Sequence[float], rejects: Sequence[float], closures: Sequence[Closure], slack_s: float
+        self,
+        accepted: Sequence[float],
+        rejects: Sequence[float],
+        closures: Sequence[Closure],
+        slack_s: float,
+        *,
+        whole: bool = True,
     ) -> None:
         self.accepted = accepted
         self.rejects = rejects
         self.closures = closures
         self.slack_s = slack_s
+        self._whole = whole
         self._arrivals = sorted([*accepted, *rejects])
         reopened = [closure for closure in closures[-_RUNS:] if closure.reopened < inf]
-        self._phases = {  # of the fixed windows worth asking about
-            window_s: _phase(reopened, window_s, slack_s) if reopened else None
-            for window_s in _fixed_windows(accepted, closures)
-        }
+        self._opened = [closure.boundary() for closure in reopened]  # one window at least began within each,
+        self._shut = [(closure.onset.sent + slack_s, closure.last.sent - slack_s) for closure in reopened]  # none here
+        self._fixed_windows = fixed_windows(accepted, closures[-_RUNS:])
 
     def exact(self) -> Iterator[Hypothesis]:
         """Yield limits that let through the same count each time."""
@@ -62,16 +71,18 @@ class Candidates:
                 # n requests in a much shorter window are no reason to be refused that late
                 yield from self._fixed(n, 0, least_s=_FIXED_LEAST * simple.low_s)
         if len(self.closures) >= _BUCKET_CLOSURES:
-            yield from self._buckets()
+            yield from self._buckets(0)
 
     def blurred(self) -> Iterator[Hypothesis]:
         """Yield limits whose count varies, as it does where others use the same quota."""
+        if len(self.closures) >= _BUCKET_CLOSURES:
+            yield from self._buckets(_BUCKET_BLUR)
         runs, most_at_all = self._full_runs()
         if len(runs) < 2:
             return
         for n in {runs[0], runs[len(runs) // 4], runs[len(runs) // 2]}:
             for most in {runs[len(runs) * 3 // 4], runs[-1], most_at_all}:
-                simple = self._sliding(self.accepted, n, most - n) if most > n else None
+                simple = self._sliding(self.accepted, n, most - n) if n < most <= _MOST_BLURRED * n else None
                 if simple is None:
                     continue
                 yield simple
@@ -97,20 +108,23 @@ class Candidates:
         return sliding(self.accepted, arrivals, self.rejects, n, self.slack_s, blur=blur)
 
     def _fixed(self, n: int, blur: int, *, least_s: float) -> Iterator[Hypothesis]:
-        for window_s, phase in self._phases.items():
+        spans = list(zip(self.accepted, self.accepted[n + blur :], strict=False))
+        for window_s in self._fixed_windows:
             if window_s < least_s:
                 continue
             yield fixed(self.accepted, self.rejects, n, window_s, None, self.slack_s, blur=blur)
-            if phase is not None:
-                yield fixed(self.accepted, self.rejects, n, window_s, phase, self.slack_s, blur=blur)
+            if self._opened:
+                began = [*self._opened, *crossed(spans, window_s - self.slack_s, n + blur)]
+                begins = phase(began, self._shut, window_s)
+                yield fixed(self.accepted, self.rejects, n, window_s, begins, self.slack_s, blur=blur)
 
-    def _buckets(self) -> Iterator[Hypothesis]:
+    def _buckets(self, blur: int) -> Iterator[Hypothesis]:
         judged = [
-            (len(judge_bucket(self.accepted, self.rejects, rate, self.slack_s)[1]), rate)
+            (len(judge_bucket(self.accepted, self.rejects, rate, self.slack_s, blur=blur, full=self._whole)[1]), rate)
             for rate in _refills(self.accepted, self.rejects, self.slack_s)
         ]
         if judged:
-            yield bucket(self.accepted, self.rejects, min(judged)[1], self.slack_s)
+            yield bucket(self.accepted, self.rejects, min(judged)[1], self.slack_s, blur=blur, full=self._whole)
 
     def _full_runs(self) -> tuple[list[int], int]:
         """Return, sorted, what was accepted between the latest closures where it was at least half of the most.
@@ -162,41 +176,6 @@ def _counts(accepted: Sequence[float], closures: Sequence[Closure], slack: float
                 tally.setdefault(count, 0)
     ranked = sorted(tally, key=lambda count: (-tally[count], -count))
     return ranked[:_COUNTS]
-
-
-def _fixed_windows(accepted: Sequence[float], closures: Sequence[Closure]) -> list[float]:
-    """Return candidate fixed windows: common ones that fit between reopenings, else the distances themselves."""
-    bounds = [closure.boundary() for closure in closures[-_RUNS:] if closure.reopened < inf]
-    spans: list[tuple[float, float]] = []
-    for earlier, later in pairwise(bounds):
-        spans += [((later[0] - earlier[1]) / k, (later[1] - earlier[0]) / k) for k in (1, 2)]
-    for closure, (low, high) in list(zip(closures[-_RUNS:], bounds, strict=False))[-3:]:
-        start = accepted[max(0, bisect_left(accepted, closure.onset.sent) - 1)]
-        runs = [other.reopened for other in closures if other.reopened <= start]
-        begun = runs[-1] if runs else accepted[0]
-        spans.append((low - begun, high - begun))
-    tally: dict[float, int] = {}
-    for low, high in spans:
-        if high > low > 0.0:
-            for window_s in {choose(low, high), *common_between(low, high)}:
-                tally[window_s] = tally.get(window_s, 0) + 1
-    return sorted(tally, key=lambda window_s: (-tally[window_s], window_s))[:_WINDOWS]
-
-
-def _phase(closures: Sequence[Closure], window_s: float, slack: float) -> float:
-    """Return when a window begins if every so many seconds one does, so that most closures are explained.
-
-    One begins between the last refusal and the reopening, and none while the platform refused.
-    """
-    bounds = [closure.boundary() for closure in closures]
-    shut = [(closure.onset.sent + slack, closure.last.sent - slack) for closure in closures]
-
-    def explained(at: float) -> int:
-        opened = sum((at - low) % window_s <= high - low for low, high in bounds)
-        return opened - sum((end - at) % window_s < end - begin for begin, end in shut)
-
-    tried = [edge for low, high in bounds for edge in (high - slack, (low + high) / 2, low + slack)]
-    return max(tried, key=explained, default=0.0)
 
 
 def _refills(accepted: Sequence[float], sent: Sequence[float], slack: float) -> list[float]:

@@ -74,12 +74,16 @@ class Closure:
 class Evidence:
     """The log of one quota."""
 
-    __slots__ = ("_in_closure", "_open", "_skipped", "accepted", "answer_s", "last_accepted", "rejects", "stride")
+    __slots__ = (
+        *("_in_closure", "_open", "_skipped"),
+        *("accepted", "answer_s", "last_accepted", "rejects", "stride", "whole"),
+    )
 
     def __init__(self) -> None:
         self.accepted: list[float] = []
         self.rejects: list[Reject] = []
         self.stride = 1
+        self.whole = True  # nothing was dropped but what was long ago
         self.answer_s = 0.0
         self.last_accepted = -math.inf
         self._open: dict[int, float] = {}
@@ -138,12 +142,16 @@ class Evidence:
 
     def forget_before(self, at: float) -> None:
         """Drop everything sent before ``at``: it was gathered under other terms."""
+        self.whole = False
+        self._drop_before(at)
+
+    def _drop_before(self, at: float) -> None:
         del self.accepted[: bisect_left(self.accepted, at)]
         self.rejects = [reject for reject in self.rejects if reject.sent >= at]
 
     def forget(self) -> None:
         """Drop everything."""
-        self.accepted, self.rejects, self.stride, self._skipped = [], [], 1, 0
+        self.accepted, self.rejects, self.stride, self._skipped, self.whole = [], [], 1, 0, True
 
     def _shrink(self) -> None:
         """Make room: without refusals the older half says nothing; with them, thin out rather than lose a window."""
@@ -154,7 +162,7 @@ class Evidence:
             self.accepted = times[1::2]
             self.stride *= 2
         else:
-            self.forget_before(middle)
+            self._drop_before(middle)
             if not self.rejects and self.stride > 1:
                 self.forget()
 

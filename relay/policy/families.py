@@ -7,7 +7,7 @@ Rejects left unexplained and runs that contradict are the errors of a hypothesis
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
@@ -172,30 +172,44 @@ def fixed(
     return Hypothesis(family, n, min(low, window_s), window_s, frozenset(unexplained), contradicted, blur, excess)
 
 
-def bucket(accepted: Sequence[float], rejects: Sequence[float], rate: float, slack: float) -> Hypothesis:
+def bucket(
+    accepted: Sequence[float], rejects: Sequence[float], rate: float, slack: float, *, blur: int = 0, full: bool = True
+) -> Hypothesis:
     """Judge a token bucket that refills ``rate`` a second, and find between which refills it explains as much.
 
     Its size is the smallest that let everything through. The window is size/rate: a strict window of so many never
     asks the bucket for more than it has.
     """
-    size, unexplained = judge_bucket(accepted, rejects, rate, slack)
-    slow = _edge(accepted, rejects, rate, len(unexplained), slack, faster=False)
-    fast = _edge(accepted, rejects, rate, len(unexplained), slack, faster=True)
+
+    def judged(refill: float) -> tuple[float, frozenset[int]]:
+        return judge_bucket(accepted, rejects, refill, slack, blur=blur, full=full)
+
+    def misses(refill: float) -> int:
+        return len(judged(refill)[1])
+
+    size, unexplained = judged(rate)
+    slow = _edge(misses, rate, len(unexplained), faster=False)
+    fast = _edge(misses, rate, len(unexplained), faster=True)
     if fast < 1.5 * slow:
-        size = min(size, judge_bucket(accepted, rejects, fast, slack)[0])
+        size = min(size, judged(fast)[0])
     else:  # refills that far apart explain the same: the slowest is the safe one, and asks for the largest bucket
-        size = judge_bucket(accepted, rejects, slow, slack)[0]
-    n = max(1, round(size))
-    return Hypothesis(Family.BUCKET, n, n / fast * 0.999, n / slow, unexplained, 0)
+        size = judged(slow)[0]
+    n = max(1, round(size) - blur)
+    return Hypothesis(Family.BUCKET, n, n / fast * 0.999, n / slow, unexplained, 0, blur)
 
 
 def judge_bucket(
-    accepted: Sequence[float], rejects: Sequence[float], rate: float, slack: float
+    accepted: Sequence[float], rejects: Sequence[float], rate: float, slack: float, *, blur: int = 0, full: bool = True
 ) -> tuple[float, frozenset[int]]:
-    """Return the smallest size that let everything through, and which rejects it cannot explain."""
+    """Return the smallest size that let everything through, and which rejects it cannot explain.
+
+    It was ``full`` when the evidence begins, or held as little as what was accepted since leaves possible.
+    """
     level = [index - rate * at for index, at in enumerate(accepted)]
     lowest = list(accumulate(level, min))
     size = max(map(sub, level, lowest)) + 1.0
+    if not full:
+        lowest = list(accumulate(level, min, initial=max(level) - size + 1.0))[1:]
     unexplained = set()
     for position, at in enumerate(rejects):
         known = bisect_right(accepted, at + slack)
@@ -203,19 +217,17 @@ def judge_bucket(
             unexplained.add(position)
             continue
         used = known - rate * at - min(lowest[known - 1], known - rate * at)
-        if used + 1.5 + rate * slack <= size:
+        if used + 1.5 + blur + rate * slack <= size:
             unexplained.add(position)
     return size, frozenset(unexplained)
 
 
-def _edge(
-    accepted: Sequence[float], rejects: Sequence[float], rate: float, errors: int, slack: float, *, faster: bool
-) -> float:
+def _edge(misses: Callable[[float], int], rate: float, errors: int, *, faster: bool) -> float:
     """Return the fastest, or slowest, refill that leaves no more unexplained than ``rate`` does, to 1 % or so."""
     good, factor = rate, 2.0 if faster else 0.5
     for _ in range(_EDGE_STEPS):
         tried = good * factor
-        if len(judge_bucket(accepted, rejects, tried, slack)[1]) <= errors:
+        if misses(tried) <= errors:
             good = tried
             if abs(log(good / rate)) > _EDGE_FAR:
                 break

@@ -83,7 +83,8 @@ def fit(
     lone = {place for place, closure in zip(onsets, closures, strict=True) if closure.lone}
     if len(closures) - len(lone) < 2:
         lone = set()  # refusals come one by one here: they are all there is
-    best = _likeliest(Candidates(accepted, [reject.sent for reject in rejects], closures, slack), lone)
+    sent = [reject.sent for reject in rejects]
+    best = _likeliest(Candidates(accepted, sent, closures, slack, whole=evidence.whole), lone)
     if best is None:
         return None
     if not noisy or best.family is Family.BUCKET:  # which refuses one by one

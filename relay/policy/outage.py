@@ -6,6 +6,7 @@ been seen.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import log
 
 from relay.policy.evidence import Closure
@@ -29,6 +30,9 @@ _SHORT_S = 10.0  # closures that short cost little: wait for more of them before
 _ENOUGH_SHORT = 6
 _ROUGH_CLOSURES = 6
 _ALIKE, _ALIKE_RUNS = 0.75, 12  # of the latest so many runs
+_NEAR_RUN, _NEAR_PART = 1.5, 0.03  # requests, and of the run: as long as foretold
+_MISSED = 0.05
+_REFILLS_TRIED = 2.5
 _BLURS_TRIED = 1.5  # the logarithm of how many were tried
 
 
@@ -51,7 +55,7 @@ def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> 
     if not found.clean(_UNEXPLAINED_IMPLICIT, 1 + found.closures // 4):
         return False
     if found.hypothesis.family is Family.BUCKET:
-        return found.closures >= _BUCKET_CLOSURES
+        return found.closures >= _BUCKET_CLOSURES or following(found, closures, runs) >= NATS + _REFILLS_TRIED
     if coincidence(found.n, runs) >= NATS:
         return True
     # Within one window of the first refusal nothing but the first was foretold: an outage may have begun there.
@@ -96,6 +100,25 @@ def alike(n: int, blur: int, runs: Sequence[int]) -> float:
     if not blur or not inside or len(inside) < _ALIKE * len(runs):
         return 0.0
     return (len(inside) - 1) * max(0.0, log(0.5 * n / (max(inside) - min(inside) + 3))) - _BLURS_TRIED
+
+
+def following(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> float:
+    """Return the same where each run is as long as a bucket had been filled for before it.
+
+    What else refuses, at random or until it has recovered, does not count how long it was left alone. By chance a run
+    is as long as foretold as often as the other runs are that long.
+    """
+    refill = 2.0 * found.n / (found.hypothesis.low_s + found.hypothesis.high_s)
+    nats, counts = 0.0, runs[1:]
+    for (earlier, later), count in zip(pairwise(closures), counts, strict=True):
+        stopped_s = earlier.reopened - earlier.onset.sent
+        foretold = min(found.n, refill * stopped_s) + refill * (later.onset.sent - earlier.reopened)
+        within = _NEAR_RUN + foretold * _NEAR_PART
+        if abs(count - foretold) <= within:
+            nats -= log(sum(abs(other - foretold) <= within for other in counts) / len(counts))
+        else:
+            nats += log(_MISSED)
+    return nats
 
 
 def is_outage(closure: Closure, last_accepted_before: float, window_s: float) -> bool:

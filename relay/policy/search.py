@@ -17,7 +17,8 @@ _REQUESTS_PER_FIT = 4  # a fit over n accepted sends costs about 8 us * n, so it
 _CARRIED = 1.1
 _CLOSE_SLACKS = 3.0  # the order of arrivals hides that much
 _LONG_BEFORE_S = 30.0
-_MANY_CLOSURES = 6  # from so many on, every failure makes the next try wait for a quarter more
+NEARLY_ALL = (0.05, 1)  # explained: all but so many refusals and accepted runs
+_MANY_CLOSURES = 12  # from so many on, every failure makes the next try wait for a quarter more
 
 
 class Search:
@@ -65,9 +66,16 @@ class Search:
             recent = [closure for closure in seen if closure.onset.sent >= since]
             if found is not None and self.believable(found, recent) and self.carries(found, recent):
                 return found, since
+            if since == -inf and found is not None and self._unsure_bucket(found):
+                break  # of what it did lately alone anything might be believed
         if closures > _MANY_CLOSURES:
             self._closures_needed = closures + 1 + closures // 4
         return None
+
+    @staticmethod
+    def _unsure_bucket(found: Fit) -> bool:
+        """Say whether it is a bucket that explains everything, of which more will be known soon."""
+        return found.hypothesis.family is Family.BUCKET and found.clean(*NEARLY_ALL)
 
     def believable(self, found: Fit, closures: Sequence[Closure]) -> bool:
         """Say whether ``found`` is a limit rather than an outage; ``closures`` are those it was drawn from."""

@@ -9,12 +9,11 @@ from relay.policy.evidence import Closure, Evidence
 from relay.policy.inforce import InForce
 from relay.policy.learned import Learned, near
 from relay.policy.outage import ONSETS_IMPLICIT, is_outage
-from relay.policy.search import Search
+from relay.policy.search import NEARLY_ALL, Search
 
 _LONE_TRIES = 6  # lone refusals that may each be chance, before they are looked at together
 _IN_VAIN = 3  # so often less was allowed, and it did not help
 _REFITS = 2  # fits that left something unexplained and did not hold
-_NEARLY_ALL = (0.05, 1)  # explained: all but so many refusals and accepted runs
 
 
 class Surprises:
@@ -111,7 +110,7 @@ class Surprises:
         found = self._search.fit()
         if found is None or not found.newest or found.onsets * 2 <= found.closures:
             return False
-        if (found.window_s > most_s or len(self._in_force.rates) > 1) and not found.clean(*_NEARLY_ALL):
+        if (found.window_s > most_s or len(self._in_force.rates) > 1) and not found.clean(*NEARLY_ALL):
             return False
         if not (self._search.believable(found, closures) and self._search.carries(found, closures)):
             return False
@@ -120,8 +119,11 @@ class Surprises:
             self._in_force.pace(carried, closures, now)
             return True
         self._doubt_from = None
-        self._in_force.replace(found, now)
-        self._refits += not found.clean(*_NEARLY_ALL)
+        if found.clean(*NEARLY_ALL):
+            self._in_force.replace(found, now)
+        else:  # what it leaves unexplained, a limit that held for long may have refused
+            self._in_force.adopt(found, now)
+            self._refits += 1
         return True
 
     def _beside(self, closures: Sequence[Closure], now: float, *, most_s: float) -> bool:
@@ -135,7 +137,7 @@ class Surprises:
             found = self._search.fit(since=since, known=explained)
             if found is None or found.window_s > most_s:
                 continue
-            if found.onsets < ONSETS_IMPLICIT or not found.newest or not found.clean(*_NEARLY_ALL):
+            if found.onsets < ONSETS_IMPLICIT or not found.newest or not found.clean(*NEARLY_ALL):
                 continue
             recent = [closure for closure in closures if closure.onset.sent >= since]
             if not self._search.carries(found, recent):
