@@ -57,7 +57,7 @@ class Relay:
 
     def next_at(self, now: float, under_way: int) -> float:
         """Gate first, as the pipeline asks it, then the slots."""
-        single = self.gate.single_file or self.estimator.careful
+        single = self.gate.single_file or self.estimator.careful(now)
         if under_way >= (1 if single else CONCURRENCY):
             return math.inf
         at = self.gate.opens_at(now)

@@ -116,7 +116,8 @@ class Pipeline:
     @property
     def room(self) -> int:
         """How many requests may be under way now."""
-        return 1 if self.gate.single_file or self.learning.careful else self.concurrency.limit
+        single = self.gate.single_file or self.learning.careful(self._clock.now())
+        return 1 if single else self.concurrency.limit
 
     def changed(self, count: int) -> None:
         """Take note of ``count`` more callbacks to send, or of changed slots when 0."""

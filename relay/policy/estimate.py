@@ -96,14 +96,12 @@ class Estimator:
         """Begin anew, as an operator asks after a contract changed."""
         self._tracker.forget()
 
-    @property
-    def careful(self) -> bool:
-        """Whether one request at a time may be under way: more is being tried, and one refusal says enough.
+    def careful(self, now: float) -> bool:
+        """Say whether one request at a time may be under way: it may well be refused, and one refusal says enough.
 
-        Not where one at a time could never use the limit up.
+        That is while more is being tried, and where a limit that is suspected is nearly used up.
         """
-        probe = self._tracker.prober.probe
-        return probe is not None and probe.rate.limit * self._tracker.evidence.answer_s < probe.rate.window_s / 2
+        return self._tracker.careful(now)
 
     def enforced(self) -> tuple[Rate, ...]:
         """Return the rates to enforce now, shortest window first, and clear ``changed``."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import inf
+from math import ceil, inf
 
 from relay.core.model import Rate
 from relay.policy.chance import STOP_S, Chance
@@ -13,6 +13,7 @@ from relay.policy.learned import Learned, near
 from relay.policy.windows import common_between, is_common, rounded_up
 
 _SHRINK = 0.02  # for a quota shared with others, or a window a little short: so much less, at least one request
+_SLOWLY, _ABOVE, _STOPS = 2, 1.2, 6.0  # so often by little; then to so much of what got through
 _FEW, _LONGER = 4, 1.05  # so few requests lose a twentieth of the rate by a longer window
 _MEANT = 1.7  # a window nobody writes that is refused in earnest: people meant the next one
 _SHRINK_AGAIN = 20.0  # windows; a shrink that soon after another was not enough
@@ -21,6 +22,7 @@ _FIRST_RAISE_S = 15.0
 _IMPLIED = 0.9  # a shorter window that holds nearly as many adds nothing
 _PROVEN_WINDOWS = 20.0  # a younger limit was a guess that the next one replaces
 RATES = 3  # that many windows at once; no platform in reference use has more
+_UNTRIED_WINDOWS, _NEARLY_USED = 10.0, 0.9
 _BUSY = 0.9  # of the limit
 _BUSY_WINDOWS = 1.5
 _RAISE_AFTER_SHRINK_S = 60.0
@@ -56,6 +58,11 @@ class InForce:
         """Say whether a limit was nearly used up just before ``now``."""
         since = now - _BUSY_WINDOWS * learned.window_s - 2 * self._evidence.slack_s
         return self._evidence.count(since, now) >= _BUSY * learned.n
+
+    def untried(self, learned: Learned, now: float) -> bool:
+        """Say whether a limit of which little is known yet is nearly used up: the next requests may be too many."""
+        lately = now - max(learned.since, learned.shrunk_at) < _UNTRIED_WINDOWS * learned.window_s
+        return lately and self._evidence.used(now - learned.window_s, now) >= _NEARLY_USED * learned.n
 
     @staticmethod
     def proven(learned: Learned, now: float) -> bool:
@@ -125,6 +132,9 @@ class InForce:
             shrinks = learned.shrinks + 1 if soon else 1
             part = _SHRINK * 2.0 ** min(max(shrinks - 2, 0), 2)
             n = max(1, min(learned.n - 1 - learned.blur // 4, int(learned.n * (1.0 - part))))
+            # Far too high, or the window far too short. Of a short one stops take much of what would get through.
+            if shrinks > _SLOWLY and carried and learned.window_s > _STOPS * STOP_S:
+                n = min(n, ceil(_ABOVE * carried * learned.window_s))
             learned.blur = learned.blur // 2
             learned.clean_from = now
             if (n if learned.n > _FEW else learned.n / _LONGER) < _FLOOR * carried * learned.window_s:

@@ -58,6 +58,10 @@ class Learned:
         """Return the requests per second that it lets through in the long run."""
         return self.n / self.window_s
 
+    def one_suffices(self, answer_s: float) -> bool:
+        """Say whether one request at a time uses the limit up, easily."""
+        return self.n * answer_s < self.window_s / 2
+
     @property
     def same_window_s(self) -> float:
         """Return the longest window that counts as this one."""

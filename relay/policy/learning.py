@@ -31,7 +31,6 @@ class Learning:
         self.destination = destination  # host and port: what was learned of one says nothing about another
         self.changed = True  # what a predecessor put in force is to be replaced
         self.unkept = False
-        self.careful = False
         self._terms = terms
         self._grouped = grouped
         self._operator: Operator | None = None
@@ -80,6 +79,10 @@ class Learning:
                 return
             own.sent(token, sent_at)
         self._learn(own, token, kind if about_it else Kind.FAILED, now, wait_s)
+
+    def careful(self, now: float) -> bool:
+        """Say whether one request at a time may be under way: the next may well be more than is allowed."""
+        return any(estimator.careful(now) for estimator in self._estimators.values())
 
     def patience_s(self, group: str) -> float:
         """Return how long ``group`` stops at least after a second refusal in a row: a limit does not open at once."""
@@ -155,11 +158,9 @@ class Learning:
             self._operator, self.unkept = None, True
         passive = self._operator is not None or self._terms.mode is not Mode.ENFORCE
         found: list[Quota] = []
-        self.careful = False
         for group, estimator in self._estimators.items():
             estimator.observing = passive
             rates = tuple(rate for rate in estimator.enforced() if not self._is_declared(rate))
-            self.careful |= estimator.careful
             if rates:
                 name = f"learned:{self.platform}" + (f"/{group}" if group else "")
                 found.append(Quota(name, rates, group=group or None))

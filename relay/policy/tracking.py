@@ -18,6 +18,7 @@ from relay.policy.search import Search
 from relay.policy.surprises import Surprises
 
 _FRESH_S = 3600.0  # a refusal with nothing accepted for so long says nothing about a limit
+_OVERDUE = 4.0  # times as long as accepted requests take
 _PATIENCE, _PATIENCE_MOST_S = 4.0, 15.0
 
 
@@ -68,6 +69,23 @@ class Tracker:
         if self.observing or not self.rates or self._chance.noisy:
             return 0.0
         return min(self.rates[-1].window_s / _PATIENCE, _PATIENCE_MOST_S)
+
+    def careful(self, now: float) -> bool:
+        """Say whether one request at a time may be under way: the next may well be refused, and one tells enough.
+
+        Of a step beyond: where one at a time could never use the limit up, only while an answer is overdue, for
+        refusals may take longer than what is accepted. Where chance refuses, that would be time lost.
+        """
+        if self.observing or not self.rates:
+            return False
+        answer_s, probe = self.evidence.answer_s, self.prober.probe
+        if probe is None:
+            return any(
+                learned.one_suffices(answer_s) and self._in_force.untried(learned, now) for learned in self.rates
+            )
+        if probe.of.one_suffices(answer_s):
+            return True
+        return not self._chance.noisy and now - self.evidence.oldest_open > _OVERDUE * answer_s
 
     def floor_at(self, per_s: float) -> None:
         """Say how many requests a second are never forbidden."""

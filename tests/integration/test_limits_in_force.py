@@ -11,6 +11,7 @@ from relay.core.model import PlatformRules, Quota, Rate, StoreRules
 from relay.delivery.limits import Limits
 from relay.delivery.sender import Request
 from relay.policy.belief import LearnTerms, Mode
+from relay.policy.estimate import Estimator
 from relay.policy.evidence import Kind
 from relay.policy.learning import Learning
 from relay.wire.answer import Answer, Headers
@@ -176,6 +177,16 @@ async def test_an_unreadable_estimate_is_reported_and_learned_anew(rig: Rig) -> 
     await rig.post(1)
     await rig.settled(1)
     assert b'"limit_not_kept"' in rig.log.getvalue()
+
+
+async def test_one_request_at_a_time_is_under_way_with_care(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the estimator of any group asks for holds for the platform: it is asked whenever there may be room."""
+    await rig.start(replace(SINGLES, concurrency=4))
+    await rig.post(*range(20))
+    await rig.settled(20)
+    assert rig.registry.views()["shop-a"]["allowed"] > 1
+    monkeypatch.setattr(Estimator, "careful", lambda self, now: True)
+    assert rig.registry.views()["shop-a"]["allowed"] == 1
 
 
 async def test_a_bug_in_the_estimator_costs_no_delivery(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

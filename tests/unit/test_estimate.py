@@ -148,3 +148,26 @@ def test_patience_is_for_a_known_limit_and_no_chance() -> None:
     for token in range(3):
         feed(sender.estimator, -1 - token, BEGIN + 3601.0 + token, Kind.FAILED)
     assert sender.estimator.patience_s == 0.0
+
+
+def test_sends_nothing_more_beyond_a_limit_while_an_answer_is_overdue() -> None:
+    """A 408 takes seconds, and what is sent meanwhile is refused too: a step beyond waits for a late answer."""
+    sender, _ = run(Rate(10, 1.0), hours=0.2)
+    estimator = Estimator()
+    estimator.load(sender.estimator.dump())
+    at = BEGIN + 86_400.0
+    for token in range(100):
+        feed(estimator, token, at, Kind.ACCEPTED)
+        at += 0.1
+        if estimator.trying is not None:
+            break
+    assert estimator.trying is not None
+    assert not estimator.careful(at)
+    estimator.sent(100, at)
+    assert not estimator.careful(at + 0.1)
+    assert estimator.careful(at + 0.3)
+    for token in (101, 102):
+        feed(estimator, token, at + 0.3, Kind.FAILED)
+    assert not estimator.careful(at + 0.4)  # where requests fail by chance, waiting for each is time lost
+    estimator.answered(100, at + 0.4, Kind.ACCEPTED)
+    assert not estimator.careful(at + 0.4)

@@ -162,6 +162,29 @@ def test_a_window_nobody_writes_gives_way_to_the_one_people_meant() -> None:
     assert rates.rates[0].rate() == Rate(98, 60.0)
 
 
+def test_what_is_refused_again_and_again_falls_to_what_gets_through() -> None:
+    """90 in half a minute where 80 get through in a whole one: twice by two in a hundred, then to the half."""
+    evidence = Evidence()
+    for window in range(6):
+        begun = 60.0 * window
+        for number in range(80):
+            evidence.accept(begun + 0.1 * number, begun + 0.1 * number + 0.01)
+        for late in (9.0, 20.0):
+            evidence.reject(begun + late, begun + late + 0.01, Kind.BUSY, None, probe=False)
+    evidence.accept(360.0, 360.01)
+    rates = InForce(evidence, Chance(evidence))
+    rates.rates = [limit(90, 30.0)]
+    counts = []
+    for now in (330.0, 340.0, 350.0):
+        rates.shrink(evidence.closures(), now)
+        counts.append(rates.rates[0].n)
+    assert counts == [88, 86, 48]
+    rates.rates = [limit(90, 10.0)]  # of a short window the stops take much of what would get through
+    for now in (350.0, 355.0, 360.0):
+        rates.shrink(evidence.closures(), now)
+    assert rates.rates[0].n == 82
+
+
 def test_windows_are_doubted_once_requests_fail_by_chance() -> None:
     """What bounded a young window may have been chance; one that held for long is left alone, and so is a bucket."""
     evidence = Evidence()
