@@ -18,7 +18,7 @@ _CARRIED = 1.1
 _CLOSE_SLACKS = 3.0  # the order of arrivals hides that much
 _LONG_BEFORE_S = 30.0
 NEARLY_ALL = (0.05, 1)  # explained: all but so many refusals and accepted runs
-_MANY_CLOSURES = 12  # from so many on, every failure makes the next try wait for a quarter more
+_MANY_CLOSURES = 6  # from so many on, every failure makes the next try wait for a quarter more
 
 
 class Search:
