@@ -51,8 +51,9 @@ class Candidates:
         self._whole = whole
         self._arrivals = sorted([*accepted, *rejects])
         reopened = [closure for closure in closures[-_RUNS:] if closure.reopened < inf]
-        self._opened = [closure.boundary() for closure in reopened]  # one window at least began within each,
-        self._shut = [(closure.onset.sent + slack_s, closure.last.sent - slack_s) for closure in reopened]  # none here
+        # A fixed window began within each stretch that opened it, and none while it was shut.
+        self._opened = [closure.boundary() for closure in reopened]
+        self._shut = [(closure.onset.sent + slack_s, closure.last.sent - slack_s) for closure in reopened]
         self._fixed_windows = fixed_windows(accepted, closures[-_RUNS:])
 
     def exact(self) -> Iterator[Hypothesis]:

@@ -99,7 +99,7 @@ class Estimator:
     def careful(self, now: float) -> bool:
         """Say whether one request at a time may be under way: it may well be refused, and one refusal says enough.
 
-        That is while more is being tried, and where a limit that is suspected is nearly used up.
+        That is while more is being tried, and where a limit of which little is known yet is nearly used up.
         """
         return self._tracker.careful(now)
 

@@ -33,6 +33,7 @@ class Learning:
         self.unkept = False
         self._terms = terms
         self._grouped = grouped
+        self._cared_for: list[Estimator] = []
         self._operator: Operator | None = None
         self._declared: tuple[Rate, ...] = ()
         self._told: dict[str, tuple[Rate, ...]] = {}
@@ -81,8 +82,12 @@ class Learning:
         self._learn(own, token, kind if about_it else Kind.FAILED, now, wait_s)
 
     def careful(self, now: float) -> bool:
-        """Say whether one request at a time may be under way: the next may well be more than is allowed."""
-        return any(estimator.careful(now) for estimator in self._estimators.values())
+        """Say whether one request at a time may be under way: the next may well be more than is allowed.
+
+        That holds for the platform, so of a group's own limit only while more is tried: one group that is at its limit
+        must not hold up the others.
+        """
+        return any(estimator.careful(now) for estimator in self._cared_for)
 
     def patience_s(self, group: str) -> float:
         """Return how long ``group`` stops at least after a second refusal in a row: a limit does not open at once."""
@@ -158,9 +163,12 @@ class Learning:
             self._operator, self.unkept = None, True
         passive = self._operator is not None or self._terms.mode is not Mode.ENFORCE
         found: list[Quota] = []
+        self._cared_for = []
         for group, estimator in self._estimators.items():
             estimator.observing = passive
             rates = tuple(rate for rate in estimator.enforced() if not self._is_declared(rate))
+            if not group or estimator.trying is not None:
+                self._cared_for.append(estimator)
             if rates:
                 name = f"learned:{self.platform}" + (f"/{group}" if group else "")
                 found.append(Quota(name, rates, group=group or None))

@@ -31,8 +31,8 @@ _ENOUGH_SHORT = 6
 _ROUGH_CLOSURES = 6
 _ALIKE, _ALIKE_RUNS = 0.75, 12  # of the latest so many runs
 _NEAR_RUN, _NEAR_PART = 1.5, 0.03  # requests, and of the run: as long as foretold
-_MISSED = 0.05
-_REFILLS_TRIED = 2.5
+_MISSED = 0.05  # the odds that a bucket lets another number through: others use it too, requests fail
+_REFILLS_TRIED = 2.5  # the logarithm of how many were tried
 _BLURS_TRIED = 1.5  # the logarithm of how many were tried
 
 
@@ -103,7 +103,7 @@ def alike(n: int, blur: int, runs: Sequence[int]) -> float:
 
 
 def following(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> float:
-    """Return the same where each run is as long as a bucket had been filled for before it.
+    """Return how unlikely it is, in nats, that runs are as long by chance as a bucket had been filled before each.
 
     What else refuses, at random or until it has recovered, does not count how long it was left alone. By chance a run
     is as long as foretold as often as the other runs are that long.

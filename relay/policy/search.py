@@ -17,8 +17,9 @@ _REQUESTS_PER_FIT = 4  # a fit over n accepted sends costs about 8 us * n, so it
 _CARRIED = 1.1
 _CLOSE_SLACKS = 3.0  # the order of arrivals hides that much
 _LONG_BEFORE_S = 30.0
-NEARLY_ALL = (0.05, 1)  # explained: all but so many refusals and accepted runs
 _MANY_CLOSURES = 6  # from so many on, every failure makes the next try wait for a quarter more
+NEARLY_ALL = (0.05, 1)
+"""Of the refusals, and how many accepted runs, may be left unexplained where nearly all is explained."""
 
 
 class Search:

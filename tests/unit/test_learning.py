@@ -271,3 +271,19 @@ def test_quotas_of_groups_and_platform_are_plain_data() -> None:
     first, second = learning.quotas(BEGIN + 300.0), learning.quotas(BEGIN + 300.0)
     assert first == second
     assert isinstance(first[0], Quota)
+
+
+@pytest.mark.parametrize("group", ["", "seller-1"])
+def test_a_group_at_its_limit_does_not_hold_up_the_others(group: str) -> None:
+    """A young limit of the platform is used up one request at a time; that of a group concerns no other."""
+    limit = {"n": 80, "window_s": 60.0, "low_s": 59.0, "high_s": 60.0, "family": "sliding", "since": BEGIN - 100.0}
+    later = {"onsets": 5, "clean_from": BEGIN, "raise_at": BEGIN + 3600.0, "raise_every_s": 3600.0}
+    learning = made(grouped=bool(group))
+    groups = {"": {"rates": []}} | {group: {"rates": [limit | later]}}
+    learning.load({"destination": "shop.example", "grouped": bool(group), "groups": groups})
+    assert len(learning.quotas(BEGIN)) == 1
+    for place in range(75):
+        token, at = next(_tokens), BEGIN + 0.02 * place
+        learning.sent(token, group, at)
+        learning.answered(token, group, kind=Kind.ACCEPTED, sent_at=at, now=at + ANSWER_S, wait_s=None, whole=False)
+    assert learning.careful(BEGIN + 2.0) == (not group)
