@@ -100,7 +100,7 @@ class AdminApi:
                 "/v1/platforms/{platform}/flush",
                 operate,
                 platforms.flush,
-                "Send what is queued without waiting for pace or retry times; limits hold",
+                "Send what is queued without waiting for pace or linger; retry times and limits hold",
                 body=_REASON,
             ),
             Endpoint(

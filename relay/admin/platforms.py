@@ -14,9 +14,12 @@ from relay.admin.limits import LimitOrder, read_order
 from relay.admin.standing import ledger, platform_view
 from relay.admin.times import instant
 from relay.core.clock import Clock
-from relay.core.model import Rate
+from relay.core.model import UNROUTED, Rate
 from relay.web.answer import Answer, json_answer
 from relay.web.problem import Refusal
+
+# Removed by a forced reload while callbacks waited for it: nothing sends them until it is back (SPEC 5, "Reload").
+_REMOVED = {"paused": True, "pause_reason": "it is no longer in the configuration", "removed": True}
 
 
 class PlatformControl(Protocol):
@@ -25,9 +28,9 @@ class PlatformControl(Protocol):
     def views(self) -> Mapping[str, Mapping[str, Any]]:
         """Return per configured platform what goes on there; times on the relay clock, 0 or None for none.
 
-        ``paused pause_reason broken breaker_reason probe_at throttled_until throttle_reason limited_until waits_for
-        waits_until in_flight allowed last_error``, and ``stopped_groups`` with ``group reason until`` each; what is
-        missing is not the case.
+        ``paused pause_reason broken breaker_open breaker_reason probe_at throttled_until throttle_reason limited_until
+        waits_for waits_until in_flight allowed last_error``, and ``stopped_groups`` with ``group reason until`` each;
+        what is missing is not the case.
 
         ``learned_limit``: a limit that no configuration holds, None where none is looked for and no operator set one.
         ``mode`` (enforce, observe, off), ``source`` (learned, declared, operator, none) and ``enforced`` say where its
@@ -46,7 +49,7 @@ class PlatformControl(Protocol):
         ...
 
     async def flush(self, name: str) -> None:
-        """Send what is queued without waiting for pace, linger or retry times; limits still hold."""
+        """Send what is queued without waiting for pace or linger; retry times and limits still hold."""
         ...
 
     async def limit(self, name: str, rates: Sequence[Rate], *, until: float | None, reason: str) -> None:
@@ -169,8 +172,8 @@ class PlatformRoutes:
             raise unknown_platform(name, [*live, *known])
 
     def live(self, name: str) -> Mapping[str, Any]:
-        """Return the live facts of a platform, none when it is not configured."""
-        return self._control.views().get(name, {})
+        """Return the live facts of a platform; one that is not configured any more is paused."""
+        return _live(name, self._control.views())
 
     async def quotas(self, name: str) -> Sequence[Mapping[str, Any]]:
         """Return the windows that hold a platform, as the store tells them."""
@@ -183,7 +186,7 @@ class PlatformRoutes:
         return platform_view(
             name,
             queue=queues.get(name, {}),
-            live=live.get(name, {}),
+            live=_live(name, live),
             batch_items=self._batch_items().get(name),
             now=self._clock.now(),
         )
@@ -202,6 +205,10 @@ class PlatformRoutes:
         if not isinstance(reason, str):
             raise Refusal("invalid_request", "'reason' must be a string")
         return name, reason
+
+
+def _live(name: str, views: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    return views.get(name, {} if name == UNROUTED else _REMOVED)
 
 
 def unknown_platform(name: str, known: "Mapping[str, Any] | list[str]") -> Refusal:

@@ -43,8 +43,8 @@ def waits_for(
     quotas: Iterable[Mapping[str, Any]] = (),
     before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return ``for`` and ``until`` (relay clock, None where nobody knows), with ``reason``, ``group``, ``limit`` or
-    ``behind`` where these say more.
+    """Return ``for`` and ``until`` (relay clock, None where nobody knows), with ``reason``, ``group``, ``limit``,
+    ``behind`` or ``removed`` where these say more.
 
     ``quotas`` are the windows of its platform; ``before`` is the callback of its key that goes first, where one does.
     """
@@ -53,11 +53,13 @@ def waits_for(
     if found.get("held"):
         return _because("confirmation", None, found.get("reason"))
     if live.get("paused"):
-        return _because("paused", None, live.get("pause_reason"))
+        waiting = _because("paused", None, live.get("pause_reason"))
+        return {**waiting, "removed": True} if live.get("removed") else waiting
     if before is not None:
         return {"for": "earlier callback of its key", "until": None, "behind": dict(before)}
     if live.get("broken"):
-        return _because("breaker", live.get("probe_at"), live.get("breaker_reason"))
+        word = "breaker" if live.get("breaker_open") else "backoff"
+        return _because(word, live.get("probe_at"), live.get("breaker_reason"))
     if (live.get("throttled_until") or 0) > now:
         return _because("throttled", live["throttled_until"], live.get("throttle_reason"))
     group = found.get("group") or ""

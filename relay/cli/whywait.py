@@ -23,11 +23,14 @@ def until_of(waiting: _Waiting) -> str | None:
     return until
 
 
+_FOR_MANY = ("limit", "share", "pace", "concurrency", "slot", "throttled", "breaker", "backoff")
+
+
 def is_for_many(waiting: _Waiting) -> bool:
     """Say whether what ends the wait lets the platform's next callback go, not necessarily this one."""
     behind = waiting.get("behind") or {}
     inner = behind.get("waiting") or {}
-    return (inner or waiting).get("for") in ("limit", "share", "pace", "concurrency", "slot", "throttled", "breaker")
+    return (inner or waiting).get("for") in _FOR_MANY
 
 
 def to_do(waiting: _Waiting, *, platform: str) -> str:
@@ -38,6 +41,8 @@ def to_do(waiting: _Waiting, *, platform: str) -> str:
             return f"relay dead retry {behind['id']} (or: relay dead drop {behind['id']})"
         return to_do(behind.get("waiting") or {}, platform=platform)
     if waiting.get("for") == "paused":
+        if waiting.get("removed"):
+            return f"put platforms.{platform} back into the file and: relay reload (or drop what waits for it)"
         return f"relay resume {platform}"
     if waiting.get("for") == "confirmation":
         return 'POST /v1/operations {"action": "resolve", "as": "delivered" or "retry", ...} once you know'
@@ -76,6 +81,12 @@ def _pace(waiting: _Waiting, platform: str) -> str:
     return f"it waits for the pace: requests are spread over the window{over}"
 
 
+def _paused(waiting: _Waiting, platform: str) -> str:
+    if waiting.get("removed"):
+        return f"nothing sends it: {platform} is no longer in the configuration"
+    return f"an operator paused {platform}{_because(waiting)}"
+
+
 def _behind(waiting: _Waiting, platform: str) -> str:
     first = waiting.get("behind")
     if first is None:
@@ -101,9 +112,10 @@ _TOLD: dict[str, Callable[[_Waiting, str], str]] = {
     "confirmation": lambda waiting, platform: (
         f"the answer was not recognised{_because(waiting)}, so it is held for a person"
     ),
-    "paused": lambda waiting, platform: f"an operator paused {platform}{_because(waiting)}",
+    "paused": _paused,
     "earlier callback of its key": _behind,
     "breaker": lambda waiting, platform: f"{platform} is left alone{_because(waiting)} until one batch probes it",
+    "backoff": lambda waiting, platform: f"{platform} could not be used{_because(waiting)}; it is tried again soon",
     "throttled": _throttled,
     "retry": lambda waiting, platform: f"its last attempt failed{_because(waiting)} and it backs off",
     "limit": _limit,

@@ -178,4 +178,5 @@ class Config(Section):
             platforms={name: platform.rules(name) for name, platform in self.platforms.items()},
             keep_delivered_s=self.store.keep.delivered,
             keep_dead_s=self.store.keep.dead,
+            max_size_bytes=self.store.max_size,
         )

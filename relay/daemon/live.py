@@ -93,31 +93,43 @@ class LiveConfig:
         ``force`` removes platforms although callbacks wait for them; these stay visible.
         """
         async with self._swapping:
-            file = self.config.origin.file
             try:
-                wanted = await asyncio.to_thread(load, file)
-            except ConfigInvalid as invalid:
-                problems = [str(problem) for problem in invalid.problems]
-                self._events.config_loaded(ok=False, file=file, problems=problems)
-                return {"applied": False, "changes": [], "problems": problems}
-            found = difference(self.config, wanted)
-            changes = [
-                {
-                    "path": ".".join(map(str, change.path)),
-                    "old": change.old,
-                    "new": change.new,
-                    "needs_restart": change.needs_restart,
-                }
-                for change in found.changes
-            ]
-            problems = [] if force else await self._orphaned(found.removed)
-            if problems:
-                self._events.config_loaded(ok=False, file=file, problems=problems)
-            if problems or dry_run:
-                return {"applied": False, "changes": changes, "problems": problems}
+                return await self._reload(dry_run, force)
+            except Exception as error:
+                problem = f"it could not be put in force: {error!r}"
+                self._events.config_loaded(ok=False, file=self.config.origin.file, problems=[problem])
+                raise
+
+    async def _reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
+        file = self.config.origin.file
+        try:
+            wanted = await asyncio.to_thread(load, file)
+        except ConfigInvalid as invalid:
+            problems = [str(problem) for problem in invalid.problems]
+            self._events.config_loaded(ok=False, file=file, problems=problems)
+            return {"applied": False, "changes": [], "problems": problems}
+        found = difference(self.config, wanted)
+        changes = [
+            {
+                "path": ".".join(map(str, change.path)),
+                "old": change.old,
+                "new": change.new,
+                "needs_restart": change.needs_restart,
+            }
+            for change in found.changes
+        ]
+        problems = [] if force else await self._orphaned(found.removed)
+        if problems:
+            self._events.config_loaded(ok=False, file=file, problems=problems)
+        if problems or dry_run:
+            return {"applied": False, "changes": changes, "problems": problems}
+        self._notifier.reloading(int(monotonic_s() * 1e6))
+        try:
             await self._swap(wanted)
-            self._events.config_loaded(ok=True, file=file)
-            return {"applied": True, "changes": changes, "problems": []}
+        finally:  # systemd waits for the end of a reload, also of one that failed
+            self._notifier.ready(f"{len(self.config.platforms)} platforms, configuration reloaded")
+        self._events.config_loaded(ok=True, file=file)
+        return {"applied": True, "changes": changes, "problems": []}
 
     async def _orphaned(self, removed: Sequence[str]) -> list[str]:
         totals = await self._store.totals()
@@ -130,18 +142,16 @@ class LiveConfig:
 
     async def _swap(self, wanted: Config) -> None:
         """Rates first, so that nobody sends under a limit that is gone; intake last, so that it finds all ready."""
-        self._notifier.reloading(int(monotonic_s() * 1e6))
         await self._limits.configure(wanted.store_rules())
         await self._registry.replace(compile_all(wanted), _GRACE_S)
         intakes = self.directory = directory(wanted)
         paths = drop_ins(wanted, intakes)
-        for server, listen in zip(self.ingest, self.config.ingest.listen, strict=True):
-            server.configure(settings=ingest_settings(wanted, listen), directory=intakes, drop_ins=paths)
-        for admin, listen in zip(self.admin, self.config.admin.listen, strict=True):
-            admin.configure(admin_settings(wanted, listen))
+        for server in self.ingest:
+            server.configure(settings=ingest_settings(wanted, server.listen), directory=intakes, drop_ins=paths)
+        for admin in self.admin:
+            admin.configure(admin_settings(wanted, admin.listen))
         self._access.replace(admin_users(wanted))
         self.config = wanted
-        self._notifier.ready(f"{len(wanted.platforms)} platforms, configuration reloaded")
 
     def _effective(self) -> Mapping[str, Any]:
         settings = effective(self.config)
@@ -164,5 +174,5 @@ class LiveConfig:
 
     def _reloaded(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._events.config_loaded(ok=False, file=self.config.origin.file, problems=[repr(error)])
+        if not task.cancelled():
+            task.exception()  # told where it happened; there is nobody else to tell

@@ -15,11 +15,7 @@ from relay.telemetry.events import Events
 async def open_store(config: Config, events: Events) -> Store:
     """Open the store for the one daemon that may write to it. Raises ``StoreLocked`` and ``StoreUnusable``."""
     _check_scheme(config.store.url)
-    return await SqliteStore.open(
-        config.store_path,
-        max_size_bytes=config.store.max_size,
-        events=events,
-    )
+    return await SqliteStore.open(config.store_path, events=events)
 
 
 def open_reader(url: str) -> Reader:

@@ -216,6 +216,7 @@ def _view(pipeline: Pipeline, now: float) -> dict[str, Any]:
         "paused": gate.paused,
         "pause_reason": gate.pause_reason,
         "broken": gate.breaker.is_open or (stopped and not gate.throttled),
+        "breaker_open": gate.breaker.is_open,
         "breaker_reason": gate.breaker.reason or (gate.stop_reason if stopped else ""),
         "probe_at": gate.opens_at(now) if gate.breaker.is_open or stopped else None,
         "throttled_until": gate.stopped_until if stopped and gate.throttled else None,

@@ -59,10 +59,9 @@ def _size(row: NewCallback) -> int:
 class MemoryStore:
     """Implements ``relay.store.base.Store``; see there for what each method promises."""
 
-    def __init__(self, *, clock: Clock, tag: int = 0, max_bytes: int | None = None) -> None:
+    def __init__(self, *, clock: Clock, tag: int = 0) -> None:
         self.clock = clock
         self._tag = tag
-        self._max_bytes = max_bytes
         self._rules = StoreRules()
         self._shelf = Shelf()
         self._slots = Slots()
@@ -185,14 +184,15 @@ class MemoryStore:
         return queued[0].id
 
     def _make_room(self, wanted: int) -> None:
-        if self._max_bytes is None:
+        most = self._rules.max_size_bytes
+        if most is None:
             return
         short = self._shelf.ended[0]
-        while self._shelf.used_bytes + wanted > self._max_bytes and short:
+        while self._shelf.used_bytes + wanted > most and short:
             self._remove_ended(*short.popleft())
-        if self._shelf.used_bytes + wanted > self._max_bytes:
+        if self._shelf.used_bytes + wanted > most:
             raise StoreFull(
-                f"the store holds {self._shelf.used_bytes} of {self._max_bytes} bytes in callbacks that must be kept; "
+                f"the store holds {self._shelf.used_bytes} of {most} bytes in callbacks that must be kept; "
                 "raise store.max_size, or drop dead letters"
             )
 
@@ -380,7 +380,7 @@ class MemoryStore:
     async def size(self) -> dict[str, int]:
         """Return payload bytes; there are no pages."""
         used = self._shelf.used_bytes
-        return {"bytes": used, "used_bytes": used, "max_bytes": self._max_bytes or 0}
+        return {"bytes": used, "used_bytes": used, "max_bytes": self._rules.max_size_bytes or 0}
 
     async def close(self) -> None:
         """Do nothing: what memory holds ends with the process."""

@@ -27,8 +27,8 @@ class WebServer:
 
     def __init__(self, *, name: str, listen: str, ping: Callable[[], Awaitable[None]], events: ListenerEvents) -> None:
         self.name = name
+        self.listen = listen  # as configured when it was made; another one takes a restart
         self.health = Health(ping=ping)
-        self._listen = listen
         self._events = events
         self._listener: Listener | None = None
         self._router = Router(routes=Routes(), checks=(), refused=self._refused, failed=self._failed)
@@ -36,12 +36,12 @@ class WebServer:
     @property
     def address(self) -> str:
         """Where it listens, with the port it really got."""
-        return self._listener.address if self._listener is not None else self._listen
+        return self._listener.address if self._listener is not None else self.listen
 
     async def start(self, *, inherited: socket.socket | None = None) -> None:
         """Listen. Raises ``RelayError`` when the address cannot be had."""
         self._listener = await open_listener(
-            self._listen, serve=self._router, refused=self._refused, failed=self._failed, inherited=inherited
+            self.listen, serve=self._router, refused=self._refused, failed=self._failed, inherited=inherited
         )
 
     async def close(self, grace_s: float) -> int:
@@ -52,7 +52,7 @@ class WebServer:
     def _serve(self, routes: Routes, *, hosts: Sequence[str], origins: Sequence[str]) -> None:
         """Serve ``routes`` and the health paths from now on; the address stays until a restart."""
         self.health.add_to(routes)
-        self._router.checks = (Guard(listen=self._listen, hosts=hosts, origins=origins).check,)
+        self._router.checks = (Guard(listen=self.listen, hosts=hosts, origins=origins).check,)
         self._router.routes = routes
 
     def _refused(self, code: str) -> None:

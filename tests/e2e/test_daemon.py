@@ -68,10 +68,10 @@ class Daemon:
             if word in self.told[-1]:
                 return self.told[-1]
 
-    def get(self, path: str, *, post: bool = False) -> Any:
+    def get(self, path: str, *, post: bool = False, body: bytes = b"{}") -> Any:
         """Ask the admin listener."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}", data=b"{}" if post else None, method="POST" if post else "GET"
+            f"http://127.0.0.1:{self.port}{path}", data=body if post else None, method="POST" if post else "GET"
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
@@ -135,6 +135,62 @@ def test_reload_takes_a_good_file_and_leaves_a_bad_one(daemon: Daemon) -> None:
 
     log = daemon.end()
     assert b'"level":"error"' in log or b'"level":"warning"' in log
+
+
+def test_a_listener_that_needs_a_restart_does_not_hold_up_later_reloads(daemon: Daemon) -> None:
+    """Addresses stay until a restart, and that is said; everything else is put in force, then and later."""
+    daemon.start()
+    daemon.wait_for("READY=1")
+    text = daemon.file.read_text()
+    more = text.replace(
+        f'"unix:{daemon.directory}/in.sock"', f'["unix:{daemon.directory}/in.sock", "127.0.0.1:{free_port()}"]'
+    )
+    assert more != text
+
+    daemon.file.write_text(more)
+    first = daemon.get("/v1/config/reload", post=True)
+    daemon.file.write_text(more.replace("100/min", "7/10s"))
+    second = daemon.get("/v1/config/reload", post=True)
+
+    assert first["applied"]
+    assert {change["path"] for change in first["changes"] if change["needs_restart"]} == {"ingest.listen"}
+    assert second["applied"]
+    assert [change["path"] for change in second["changes"]] == ["platforms.shop-a.rate"]
+    assert daemon.get("/v1/config")["config"]["platforms"]["shop-a"]["rate"] == "7/10s"
+    daemon.end()
+
+
+def test_what_waits_for_a_removed_platform_is_shown_paused(daemon: Daemon) -> None:
+    """Removing a platform for which callbacks wait takes force; then it is paused, and what waits says what to do."""
+    daemon.start()
+    daemon.wait_for("READY=1")
+    sent = run(
+        [sys.executable, "-m", "relay", "send", "shop-a", "-", "-c", str(daemon.file), "-o", "json"],
+        input=b'{"order_id": 1}',
+        capture_output=True,
+        timeout=30,
+        check=True,
+    )
+    waiting = json.loads(sent.stdout)["id"]
+    daemon.file.write_text(daemon.file.read_text().replace("shop-a:", "shop-b:"))
+
+    refused = daemon.get("/v1/config/reload", post=True)
+    forced = daemon.get("/v1/config/reload", post=True, body=b'{"force": true}')
+    shown = daemon.get("/v1/platforms/shop-a")
+    told = daemon.get(f"/v1/callbacks/{waiting}")["waiting"]
+    explained = run(
+        [sys.executable, "-m", "relay", "explain", waiting, "--admin", f"http://127.0.0.1:{daemon.port}"],
+        capture_output=True,
+        timeout=30,
+    )
+
+    assert "1 callbacks wait" in json.dumps(refused)
+    assert forced["applied"]
+    assert (shown["state"], shown["reason"]) == ("paused", "it is no longer in the configuration")
+    assert told == {"for": "paused", "until": None, "reason": "it is no longer in the configuration", "removed": True}
+    assert b"shop-a is no longer in the configuration" in explained.stdout
+    assert b"put platforms.shop-a back" in explained.stdout
+    daemon.end()
 
 
 def test_second_daemon_names_the_first(daemon: Daemon, tmp_path: Path) -> None:

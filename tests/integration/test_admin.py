@@ -379,13 +379,16 @@ async def test_one_callback_tells_why_it_waits(call: Caller) -> None:
     _, first = await call("GET", f"/v1/callbacks/{callback_id}")
     call.side.control.facts["shop-a"] = {"broken": True, "probe_at": START + 18}
     _, second = await call("GET", f"/v1/callbacks/{callback_id}")
+    call.side.control.facts["shop-a"] |= {"breaker_open": True}
+    _, probed = await call("GET", f"/v1/callbacks/{callback_id}")
     call.side.control.facts["shop-a"] = {"waits_for": "pace", "waits_until": START + 0.6}
     _, third = await call("GET", f"/v1/callbacks/{callback_id}")
 
     assert first["accepted_at"] == "2026-09-21T14:13:20.000Z"
     assert first["attempts"] == []
     assert first["waiting"] == {"for": "slot", "until": None}
-    assert second["waiting"] == {"for": "breaker", "until": "2026-09-21T14:13:38.000Z"}
+    assert second["waiting"] == {"for": "backoff", "until": "2026-09-21T14:13:38.000Z"}
+    assert probed["waiting"] == {"for": "breaker", "until": "2026-09-21T14:13:38.000Z"}
     assert third["waiting"] == {
         "for": "pace",
         "until": "2026-09-21T14:13:20.600Z",

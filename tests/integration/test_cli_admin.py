@@ -327,7 +327,9 @@ async def test_a_wait_is_explained_in_a_sentence(side: AdminSide) -> None:
     under_way = await explained(behind)
     held_up = await explained(last, throttled_until=until, throttle_reason="429 Too Many Requests")
     paused = await explained(last, paused=True, pause_reason="stocktaking")
-    probing = await explained(last, broken=True, breaker_reason="connection refused", probe_at=until)
+    refused = {"broken": True, "breaker_reason": "connection refused", "probe_at": until}
+    backing_off = await explained(last, **refused)
+    probing = await explained(last, **refused, breaker_open=True)
     trying = {**learned, "trying": "40/min"}
     tried = await explained(last, waits_for="limit", waits_until=until, learned_limit=trying)
     told = (await relay("status", "--admin", side.url)).out, (await relay("limit", "shop-a", "--admin", side.url)).out
@@ -341,6 +343,7 @@ async def test_a_wait_is_explained_in_a_sentence(side: AdminSide) -> None:
     assert "shop-a asked to be left alone (429 Too Many Requests)\nuntil  2026-09-21 22:13:55 (" in held_up
     assert "an operator paused shop-a (stocktaking)\n" in paused
     assert "to do  relay resume shop-a" in paused
+    assert "shop-a could not be used (connection refused); it is tried again soon\n" in backing_off
     assert "shop-a is left alone (connection refused) until one batch probes it\n" in probing
     assert "until  2026-09-21 22:13:55 (" in probing
     assert "as many requests as allowed are under way (one request at a time while 40/min is tried)" in careful

@@ -1,6 +1,7 @@
 """The memory store keeps the promises of every backend."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from relay.core.errors import StoreFull
@@ -40,16 +41,18 @@ class TestMemory(Conformance):
 async def test_full_keeps_what_is_undelivered() -> None:
     """Near its size the store gives up delivered callbacks, oldest first, and refuses rather than drop pending ones."""
     clock = FakeClock()
-    store = MemoryStore(clock=clock, max_bytes=100)
-    await store.configure(rules())
+    store = MemoryStore(clock=clock)
+    await store.configure(replace(rules(), max_size_bytes=100))
     old = await post(store, note(b"x" * 60))
     await deliver(store, await claimed(store), clock)
     await post(store, note(b"y" * 60))
     assert await store.callback(old.ids[0]) is None
     with pytest.raises(StoreFull, match="60 of 100 bytes"):
         await post(store, note(b"z" * 60))
+    await store.configure(replace(rules(), max_size_bytes=120))
+    await post(store, note(b"z" * 60))
     assert (await store.totals())["shop"] == {
-        "accepted": 2, "delivered": 1, "dead": 0, "expired": 0, "superseded": 0, "pending": 1,
+        "accepted": 3, "delivered": 1, "dead": 0, "expired": 0, "superseded": 0, "pending": 2,
     }  # fmt: skip
 
 

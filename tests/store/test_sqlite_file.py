@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -265,8 +266,8 @@ async def test_disk_full(store: SqliteStore) -> None:
 async def test_max_size(path: Path) -> None:
     """Near its size the store gives up delivered callbacks early; full of pending ones it refuses, and still works."""
     clock = FakeClock()
-    store = await SqliteStore.open(path, clock=clock, max_size_bytes=2 * 1024 * 1024)
-    await store.configure(rules())
+    store = await SqliteStore.open(path, clock=clock)
+    await store.configure(replace(rules(), max_size_bytes=2 * 1024 * 1024))
     big = wish(max_items=1000, max_bytes=1 << 30)
 
     async def fill() -> None:
@@ -280,6 +281,9 @@ async def test_max_size(path: Path) -> None:
     assert await store.callback(old.ids[0]) is None
     with pytest.raises(StoreFull, match=r"of 2097152 bytes.*raise store\.max_size"):
         await fill()
+    await store.configure(replace(rules(), max_size_bytes=3 * 1024 * 1024))
+    await post(store, note(b"room at once" * 5000))
+    await store.configure(replace(rules(), max_size_bytes=2 * 1024 * 1024))
     await deliver(store, await claimed(store, big), clock)
     await post(store, *(note(b"again" * 2000) for _ in range(10)))
     await balanced(store)

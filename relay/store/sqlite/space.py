@@ -19,9 +19,9 @@ _EARLY_STEPS = 8  # of pruning within one group; the rest follows in the next
 class Space:
     """Admits posts while there is room. On the writer thread."""
 
-    def __init__(self, max_bytes: int | None, make_room: Callable[[Transaction], int]) -> None:
+    def __init__(self, make_room: Callable[[Transaction], int]) -> None:
         """``make_room`` deletes one step of delivered or superseded rows and returns how many."""
-        self.max_bytes = max_bytes
+        self.max_bytes: int | None = None  # of used pages; None: no bound
         self._make_room = make_room
         self._used_bytes = 0
         self._unseen_bytes = float("inf")

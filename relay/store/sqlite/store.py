@@ -64,18 +64,17 @@ class SqliteStore:
         cls,
         path: Path | str,
         *,
-        max_size_bytes: int | None = None,
         events: StoreEvents | None = None,
         clock: Clock | None = None,
     ) -> "SqliteStore":
         """Open or create the store file at ``path`` and lock it for this process.
 
-        ``max_size_bytes`` bounds the used pages; ``events`` is told of commits, failures and recoveries. Without
-        ``clock`` the file's own clock is resumed. Raises ``StoreLocked`` and ``StoreUnusable``.
+        ``events`` is told of commits, failures and recoveries. Without ``clock`` the file's own clock is resumed.
+        Raises ``StoreLocked`` and ``StoreUnusable``.
         """
         path = Path(path)
         lock, connection, identity, reader = await asyncio.to_thread(_open_all, path, clock)
-        return cls(path, lock, connection, identity, reader, max_size_bytes=max_size_bytes, events=events)
+        return cls(path, lock, connection, identity, reader, events=events)
 
     def __init__(
         self,
@@ -85,7 +84,6 @@ class SqliteStore:
         identity: Identity,
         reader: Reader,
         *,
-        max_size_bytes: int | None,
         events: StoreEvents | None,
     ) -> None:
         self.clock = identity.clock
@@ -103,7 +101,7 @@ class SqliteStore:
         self._claims.last_number, self._claims.last_attempt = identity.last_number, identity.last_attempt
         self._settles = Settles(names=self._names, slots=self._slots, claims=self._claims, tag=tag)
         self._prunes = Prunes(names=self._names, rules=lambda: self._rules)
-        self._space = Space(max_size_bytes, self._prunes.make_room)
+        self._space = Space(self._prunes.make_room)
         accepts = Accepts(
             names=self._names, rules=self._platform_rules, space=self._space, tag=tag, last_seq=identity.last_seq
         )
@@ -194,6 +192,7 @@ class SqliteStore:
                 if not rule.block_on_dead:
                     self._operations.unblock(transaction, name)
                 transaction.wake(name, 0)
+            self._space.max_bytes = rules.max_size_bytes
             self._rules = rules
 
         await self._writer.call(put)
