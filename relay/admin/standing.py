@@ -11,6 +11,7 @@ from typing import Any
 
 from relay.admin.limits import GROUPS_SHOWN, full_quota, learned_view, origin, quotas_view
 from relay.admin.times import instant, with_instants
+from relay.core.model import seconds_text
 from relay.core.quotas import quota_group
 
 FINAL_STATES = ("delivered", "dead", "expired", "superseded")
@@ -98,8 +99,8 @@ def _state(queue: Mapping[str, Any], live: Mapping[str, Any], now: float) -> tup
     # A group that has used up its own limit holds up itself; the platform only when there is nothing else to send.
     full = full_quota(queue.get("quotas", ()), group=None if waits else "")
     if full is not None and queue.get("pending", 0):
-        used = f"{full['used']} of {full['limit']} requests in {full['window_s']:g}s used ({origin(full['quota'])})"
-        return "limited", used, full.get("free_at")
+        used = f"{full['used']} of {full['limit']} requests in {seconds_text(full['window_s'])} used"
+        return "limited", f"{used} ({origin(full['quota'])})", full.get("free_at")
     if waits:
         return "limited", "waiting for a slot", live["limited_until"]
     return "ok", "", None

@@ -3,6 +3,8 @@
 from datetime import datetime
 from itertools import pairwise
 
+from relay.core.model import window_text
+
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
@@ -55,5 +57,4 @@ def size(count: float) -> str:
 
 def window(seconds: float) -> str:
     """Return a quota window as the configuration writes it: ``s``, ``min``, ``h``, ``day``, ``90s``."""
-    names = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day"}
-    return names.get(float(seconds)) or f"{seconds:g}s"
+    return window_text(float(seconds))

@@ -62,6 +62,8 @@ def is_adopted(platform: dict[str, Any]) -> bool:
 def to_adopt(platform: dict[str, Any]) -> str:
     """Return what to write into the configuration, and where; of a limit that each group has, a quota per group."""
     learned, name = platform["learned_limit"], platform["name"]
+    if not learned["yaml"]:
+        return "nothing: it is only the pace at which requests got through"
     if not learned["group"]:
         return f"{learned['yaml']} (under platforms: {name}, then: relay reload)"
     rates = learned["yaml"].removeprefix("rate: ")
@@ -81,7 +83,9 @@ def note(platform: dict[str, Any], now: float) -> str:
     if learned["source"] != "learned" or is_adopted(platform):
         return ""
     adopt = f'adopt "{learned["yaml"]}" (see relay limit {name})'
-    if learned["group"]:  # the same line would hold all groups together under the limit of one
+    if not learned["yaml"]:
+        adopt = f"why: relay limit {name}"
+    elif learned["group"]:  # the same line would hold all groups together under the limit of one
         adopt = f"of group {printable(learned['group'])}; what to adopt: relay limit {name}"
     if not learned["enforced"]:
         return f"{name}: not enforced: {believed(learned)}, {sure(learned['confidence'])} sure; {adopt}"

@@ -281,8 +281,18 @@ class Rate:
 
     def __str__(self) -> str:
         """Return the rate as the configuration writes it."""
-        names = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day"}
-        return f"{self.limit}/{names.get(self.window_s) or f'{self.window_s:g}s'}"
+        return f"{self.limit}/{window_text(self.window_s)}"
+
+
+def window_text(window_s: float) -> str:
+    """Return a window as the configuration writes it: ``s``, ``min``, ``h``, ``day``, ``90s``, ``2678400s``."""
+    names = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "day"}
+    return names.get(window_s) or seconds_text(window_s)
+
+
+def seconds_text(seconds: float) -> str:
+    """Return seconds with their unit and without an exponent, to the microsecond: ``90s``, ``0.515s``."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 @dataclass(frozen=True, slots=True)

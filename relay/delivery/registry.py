@@ -5,6 +5,7 @@ the others. What it had under way is settled or, failing that, found as crashed 
 """
 
 import asyncio
+import contextlib
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -197,6 +198,8 @@ class Registry:
         await asyncio.wait([running.task])
         cut_off = await running.pipeline.drain(within_s)
         await running.sender.close()
+        with contextlib.suppress(StoreError):  # reported by the store; what was settled last stands there
+            await self._outbox.set_gate(running.pipeline.terms.platform, running.pipeline.kept())
         return cut_off
 
 

@@ -65,5 +65,5 @@ def tell_limit(events: Events, platform: str, news: News, *, enforced: bool) -> 
         enforced=enforced,
         confidence=belief.confidence,
         evidence=belief.sentence,
-        adopt="" if news.group else yaml_line(belief.rates),  # a group's rate is not the platform's
+        adopt="" if news.group else yaml_line(belief.limits),  # a group's rate is not the platform's
     )

@@ -60,6 +60,18 @@ class Belief(NamedTuple):
         return float(bool(self.rates))
 
     @property
+    def limits(self) -> tuple[Rate, ...]:
+        """The rates that are worth writing down: not a pace, which is only what got through."""
+        if self.source == "learned" and self.estimate is not None:
+            return tuple(rate for rate in self.rates if rate in self.estimate.limits)
+        return self.rates
+
+    @property
+    def told(self) -> tuple[tuple[Rate, ...], bool]:
+        """What is news when it changes: the limits, and whether there is a pace, which moves all the time."""
+        return self.limits, self.limits != self.rates
+
+    @property
     def sentence(self) -> str:
         """Say why, for people."""
         if self.source == "declared":

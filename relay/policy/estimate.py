@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.core.model import Rate
+from relay.core.model import Rate, seconds_text
 from relay.policy.families import Family
 from relay.policy.inforce import RATES
 from relay.policy.learned import Learned, smooth
@@ -26,6 +26,7 @@ class Estimate:
     confidence: float
     evidence: Mapping[str, Any]  # counts, times, and ``sentence`` for people
     since: float | None
+    limits: tuple[Rate, ...] = ()  # ``rates`` without paces: worth writing down
 
 
 def yaml_line(rates: Sequence[Rate]) -> str:
@@ -52,6 +53,11 @@ class Estimator:
     def changed(self) -> bool:
         """Whether ``enforced`` would say something new."""
         return self._tracker.changed
+
+    @property
+    def unkept(self) -> bool:
+        """Whether a restart would find less than ``dump`` has to say now."""
+        return self._tracker.changed or self._tracker.surer
 
     @property
     def floor(self) -> Rate | None:
@@ -121,6 +127,7 @@ class Estimator:
     def estimate(self, now: float) -> Estimate:
         """Return what is believed, with its evidence."""
         rates = tuple(self._in_force(learned, learned.rate()) for learned in self._tracker.rates)
+        limits = tuple(rate for rate, known in zip(rates, self._tracker.rates, strict=True) if not known.paced)
         evidence: dict[str, Any] = {
             "accepted": self._tracker.accepted,
             "refused": self._tracker.refused,
@@ -130,19 +137,15 @@ class Estimator:
             evidence["sentence"] = self._doubt_sentence(now)
             return Estimate(rates, Family.UNCERTAIN, 0.0, evidence, None)
         binding = min(self._tracker.rates, key=lambda learned: learned.rate_s)
-        clean = int((now - binding.clean_from) / binding.window_s)
         evidence |= {
             "since": binding.since,
-            "clean_windows": clean,
+            "clean_windows": binding.clean_windows,
             "window_between_s": [round(binding.low_s, 3), round(binding.high_s, 3)],
             "next_try_at": binding.raise_at,
         }
-        evidence["sentence"] = (
-            f"refused {binding.onsets} times after {binding.n} requests; a window of {binding.low_s:.3g} s was "
-            f"refused, one of {binding.window_s:g} s holds; {_counted(clean, 'window')} without a refusal since"
-        )
-        score = confidence(binding.onsets, binding.family, binding.settled, clean)
-        return Estimate(rates, binding.family, score, evidence, binding.since)
+        evidence["sentence"] = _sentence(binding)
+        score = confidence(binding.onsets, binding.family, binding.settled, binding.clean_windows)
+        return Estimate(rates, binding.family, score, evidence, binding.since, limits)
 
     def _doubt_sentence(self, now: float) -> str:
         if now < self._tracker.relation.until:
@@ -150,6 +153,11 @@ class Estimator:
             return f"refused as often when far less was sent: that is no limit; looked at again in {minutes}"
         if not self._tracker.refused:
             return "nothing was refused"
+        if not self._tracker.closures:
+            return (
+                f"refused {_counted(self._tracker.refused, 'time')}, with nothing accepted in the hour before: "
+                "that says nothing about a limit"
+            )
         stretches = self._tracker.closures
         return (
             f"refused in {_counted(stretches, 'stretch')} that no limit explains: an outage, or too little seen so far"
@@ -159,6 +167,7 @@ class Estimator:
 
     def dump(self) -> dict[str, Any]:
         """Return what a restart needs: small, and fit for JSON."""
+        self._tracker.surer = False
         return {
             "version": 1,
             "rates": [learned.dump() for learned in self._tracker.rates],
@@ -185,6 +194,18 @@ def floored(rate: Rate, floor: Rate | None) -> Rate:
     """Return ``rate``, or what ``floor`` (None: one request) comes to in its window where that is more."""
     least = 1 if floor is None else -(-floor.limit * rate.window_s // floor.window_s)
     return rate if rate.limit >= least else Rate(int(least), rate.window_s)
+
+
+def _sentence(learned: Learned) -> str:
+    """Say for people why a limit is believed."""
+    if learned.paced:
+        return f"no limit explains the refusals: {learned.rate_s:.3g} requests a second got through between them"
+    window, clean = seconds_text(learned.window_s), learned.clean_windows
+    proof = f"{window} held, used up {_counted(clean, 'time')}" if clean else f"{window} would explain it"
+    return (
+        f"refused {_counted(learned.onsets, 'time')} after {_counted(learned.n, 'request')}; "
+        f"a window of {learned.low_s:.3g}s was refused, one of {proof}"
+    )
 
 
 def _counted(count: int, noun: str) -> str:

@@ -9,6 +9,8 @@ from relay.core.model import Rate
 from relay.policy.families import Family
 from relay.policy.windows import CLOSE, SHORTEST_S, is_common, rounded_up
 
+TELLING_WINDOWS = 20
+"""So many windows used up without a refusal: more of them make a limit no surer."""
 _SAME_WINDOW = 1.5  # two rates whose windows are that near are one
 _RAISE_FIRST_S = 1200.0
 _PACE_FIRST_S = 600.0  # a pace is only what got through: there may be more at any time
@@ -35,6 +37,8 @@ class Learned:
     since: float
     onsets: int = 0
     clean_from: float = 0.0
+    held: int = 0  # windows that were used up since then, and nothing was refused
+    held_at: float = float("-inf")
     raise_at: float = 0.0
     raise_every_s: float = 0.0
     step: int = 1
@@ -61,6 +65,18 @@ class Learned:
     def one_suffices(self, answer_s: float) -> bool:
         """Say whether one request at a time uses the limit up, easily."""
         return self.n * answer_s < self.window_s / 2
+
+    @property
+    def clean_windows(self) -> int:
+        """Return how many windows were used up without a refusal: one that was not used up proves nothing."""
+        return self.held if self.held_at > self.clean_from else 0
+
+    def hold(self, now: float) -> bool:
+        """Note that the limit is used up and nothing is refused, once in a window; say whether that makes it surer."""
+        if now - max(self.held_at, self.clean_from) < self.window_s:
+            return False
+        self.held, self.held_at = self.clean_windows + 1, now
+        return self.held <= TELLING_WINDOWS
 
     @property
     def same_window_s(self) -> float:
@@ -127,6 +143,8 @@ class Learned:
             "since": self.since,
             "onsets": self.onsets,
             "clean_from": self.clean_from,
+            "held": self.held,
+            "held_at": self.held_at if self.held else None,
             "raise_at": self.raise_at,
             "raise_every_s": self.raise_every_s,
             "paced": self.paced,
@@ -145,6 +163,8 @@ class Learned:
             since=float(kept["since"]),
             onsets=int(kept["onsets"]),
             clean_from=float(kept["clean_from"]),
+            held=int(kept.get("held", 0)),
+            held_at=float("-inf") if kept.get("held_at") is None else float(kept["held_at"]),
             raise_at=float(kept["raise_at"]),
             raise_every_s=float(kept["raise_every_s"]),
             paced=bool(kept.get("paced", False)),

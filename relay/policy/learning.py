@@ -17,6 +17,8 @@ from relay.policy.learned import near
 
 # Groups with evidence of their own, about 30 KB each; of more, those that were never refused twice are forgotten first.
 MOST_GROUPS = 64
+_NOTHING_TOLD: tuple[tuple[Rate, ...], bool] = ((), False)
+_DECLARED_NEWS_S = 60.0
 
 
 class Learning:
@@ -36,7 +38,8 @@ class Learning:
         self._cared_for: list[Estimator] = []
         self._operator: Operator | None = None
         self._declared: tuple[Rate, ...] = ()
-        self._told: dict[str, tuple[Rate, ...]] = {}
+        self._told: dict[str, tuple[tuple[Rate, ...], bool]] = {}
+        self._declared_told_at = -math.inf
         self._estimators: dict[str, Estimator] = {}
         self._begin("")
 
@@ -108,8 +111,8 @@ class Learning:
 
     def _learn(self, estimator: Estimator, token: int, kind: Kind, now: float, wait_s: float | None) -> None:
         estimator.answered(token, now, kind, wait_s)
-        if estimator.changed:
-            self.changed = self.unkept = True
+        self.changed |= estimator.changed
+        self.unkept |= estimator.unkept
 
     def _begin(self, group: str) -> Estimator | None:
         if self._terms.mode is Mode.OFF:
@@ -216,14 +219,21 @@ class Learning:
         return Belief(rates, "declared" if declared else "learned" if learned else "none", estimate)
 
     def news(self, now: float) -> list[News]:
-        """Return, once, which limits are believed that were not before: steps beyond a limit are no news."""
+        """Return, once, which limits are believed that were not before: steps beyond a limit are no news.
+
+        Nor are more than one a minute of a platform that declares another limit with every answer.
+        """
         found = []
         for group in {*self._estimators, *self._told}:
             belief = self.believed(group, now)
-            if belief.rates == self._told.get(group, ()):
+            if belief.told == self._told.get(group, _NOTHING_TOLD):
                 continue
+            if belief.source == "declared":
+                if now - self._declared_told_at < _DECLARED_NEWS_S:
+                    continue
+                self._declared_told_at = now
             if belief.rates:
-                self._told[group] = belief.rates
+                self._told[group] = belief.told
             else:
                 del self._told[group]
             found.append(News(group, belief))
@@ -263,5 +273,7 @@ class Learning:
             estimator = self._estimators.get(group) or self._begin(group)
             if estimator is not None:
                 estimator.load(estimate)
-                if estimator.knows:
-                    self._told[group] = estimator.enforced()
+        for group in self._estimators:
+            belief = self.believed(group, 0.0)
+            if belief.rates:
+                self._told[group] = belief.told

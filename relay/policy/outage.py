@@ -12,6 +12,7 @@ from math import log
 from relay.policy.evidence import Closure
 from relay.policy.families import Family
 from relay.policy.fit import Fit
+from relay.policy.learned import TELLING_WINDOWS
 
 ONSETS_EXPLICIT = 2  # the platform itself speaks of a limit
 ONSETS_IMPLICIT = 3  # 408, 503, refused: any outage says the same
@@ -127,8 +128,8 @@ def is_outage(closure: Closure, last_accepted_before: float, window_s: float) ->
 
 
 def confidence(found_onsets: int, family: Family, settled: bool, clean_windows: int) -> float:
-    """Return between 0 and 1: repeated onsets, a window known to a few per cent, and windows without a refusal."""
-    score = min(found_onsets, 5) * 0.08 + min(clean_windows, 20) * 0.02
+    """Return between 0 and 1: repeated onsets, a window known to a few per cent, and windows used up unrefused."""
+    score = min(found_onsets, 5) * 0.08 + min(clean_windows, TELLING_WINDOWS) * 0.02
     score += 0.15 if settled else 0.0
     score += 0.05 if family is not Family.UNCERTAIN else 0.0
     return round(min(score, 1.0), 2)

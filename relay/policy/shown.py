@@ -39,7 +39,7 @@ def shown(learning: Learning, now: float) -> dict[str, Any] | None:
         "since": None if learned is None else learned.since,
         "until": None if operator is None or operator.until == math.inf else operator.until,
         "reason": "" if operator is None else operator.reason,
-        "yaml": yaml_line(rates),
+        "yaml": yaml_line(belief.limits if operator is None else rates),
         "group": group,
         "groups": sum(1 for name in limited if name),
     }

@@ -40,6 +40,7 @@ class Tracker:
         self._check_at = 0.0
         self.accepted = 0
         self.refused = 0
+        self.surer = False  # since it was last dumped
 
     @property
     def changed(self) -> bool:
@@ -116,6 +117,8 @@ class Tracker:
             self._closed_at = None
             self._on_reopened(now)
         if self.rates and not self._overridden:
+            if self._closed_at is None and self._in_force.hold(now):
+                self.surer = True
             if self.prober.probe is not None:
                 self._on_probed(now)
             elif now >= self._check_at and self._closed_at is None:
@@ -158,9 +161,9 @@ class Tracker:
 
     def _on_reject(self, sent: float, now: float, kind: Kind, wait_s: float | None) -> None:
         evidence = self.evidence
+        self.refused += 1
         if self._closed_at is None and sent - evidence.last_accepted > _FRESH_S:
             return
-        self.refused += 1
         asked_for = self._asked_for(sent)
         if not asked_for:
             self.relation.answered(now, refused=True, in_force_s=self._per_s())

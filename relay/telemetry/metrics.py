@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from relay.core.model import Outcome
+from relay.core.model import Outcome, seconds_text
 from relay.core.quotas import CONFIGURED, quota_source
 from relay.telemetry.histogram import ITEMS, LATENCY_S, REQUEST_S, SHORT_S, Histogram
 
@@ -195,7 +195,7 @@ class Metrics:
             # fewest free slots is the one that holds it, and a series may appear only once.
             tightest: dict[tuple[str, str], tuple[int, int]] = {}
             for quota in status.get("quotas", ()):
-                at = (f"{quota['window_s']:g}s", _limit_kind(quota["quota"]))
+                at = (seconds_text(quota["window_s"]), _limit_kind(quota["quota"]))
                 found = (quota["limit"], quota["used"])
                 held = tightest.get(at)
                 if held is None or found[0] - found[1] < held[0] - held[1]:

@@ -136,10 +136,13 @@ def wait_in_s(text: str | None, unit: Unit, *, now: float, cap_s: float) -> floa
 
 
 def _unit_of(number: float, now: float) -> Unit:
-    """Tell a delay from a point in time by size; an absurd number stays a delay and meets the cap."""
-    if number >= _EPOCH_FROM_MS and abs(number / 1000 - now) < _YEAR_S:
+    """Tell a delay from a point in time by size: nobody asks for a wait of 31 years, but clocks stand years behind.
+
+    An absurd number, more than a year ahead as a time, stays a delay and meets the cap.
+    """
+    if _EPOCH_FROM_MS <= number < (now + _YEAR_S) * 1000:
         return "epoch_ms"
-    if number >= _EPOCH_FROM_S and abs(number - now) < _YEAR_S:
+    if _EPOCH_FROM_S <= number < now + _YEAR_S:
         return "epoch_s"
     return "s"
 

@@ -90,6 +90,16 @@ async def test_a_restart_and_a_reload_keep_the_operators_limit(rig: Rig) -> None
     await until(is_gone, timeout_s=10, what="no limit in force")
 
 
+async def test_a_stop_keeps_what_was_counted(rig: Rig) -> None:
+    """What was learned is written when it changes; what speaks for it meanwhile, at the stop."""
+    await rig.start(SINGLES)
+    await rig.post(*range(5))
+    await rig.settled(5)
+    await rig.registry.stop(1.0)
+    gate = (await rig.store.gates())["shop-a"]
+    assert gate["learned"]["groups"][""]["accepted"] == 5
+
+
 async def test_a_pause_keeps_what_was_learned(rig: Rig) -> None:
     """Pausing and resuming write the whole gate: the limit is still there after a restart."""
     await rig.start(SINGLES)

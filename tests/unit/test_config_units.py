@@ -80,11 +80,15 @@ def test_size_mistakes(value: object, hint: str) -> None:
         ("20/90s", Rate(20, 90.0)),
         ("3/500ms", Rate(3, 0.5)),
         ("7/2d", Rate(7, 172800.0)),
+        ("1/31d", Rate(1, 2678400.0)),
+        ("1/1234567s", Rate(1, 1234567.0)),
+        ("2/0.515s", Rate(2, 0.515)),
     ],
 )
 def test_rates(text: str, rate: Rate) -> None:
-    """A rate is a number of requests in a named window or in any duration."""
+    """A rate is a number of requests in a named window or in any duration, and is written so that it can be read."""
     assert parse_rate(text) == rate
+    assert parse_rate(str(rate)) == rate
 
 
 @pytest.mark.parametrize(

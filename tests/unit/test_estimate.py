@@ -11,6 +11,7 @@ from relay.core.model import Rate
 from relay.policy.estimate import Estimator, yaml_line
 from relay.policy.evidence import Kind
 from relay.policy.families import Family
+from relay.policy.learned import Learned
 
 BEGIN = 1_000_017.0
 
@@ -55,6 +56,48 @@ def test_says_what_to_write() -> None:
     assert yaml_line(estimate.rates) == "rate: 100/min"
     assert "100 requests" in estimate.evidence["sentence"]
     assert estimate.confidence > 0.5
+
+
+def test_only_windows_that_were_used_up_make_it_surer() -> None:
+    """Time in which nothing is sent proves nothing, over a restart either; every window that is used up does."""
+    sender, _ = run(Rate(100, 60.0), hours=0.2)
+    before = sender.estimator.estimate(BEGIN + 720.0)
+    idle = sender.estimator.estimate(BEGIN + 86400.0)
+    again = Estimator()
+    again.load(json.loads(json.dumps(sender.estimator.dump())))
+    restarted = again.estimate(BEGIN + 86400.0)
+    assert (idle.confidence, idle.evidence) == (before.confidence, before.evidence)
+    assert (restarted.confidence, restarted.evidence["clean_windows"]) == (
+        before.confidence,
+        before.evidence["clean_windows"],
+    )
+
+    worked, _ = run(Rate(100, 60.0), hours=0.4)
+    later = worked.estimator.estimate(BEGIN + 1440.0)
+    gained = later.evidence["clean_windows"] - before.evidence["clean_windows"]
+    assert 8 <= gained <= 12
+    assert later.confidence > before.confidence
+    assert f"used up {later.evidence['clean_windows']} times" in later.evidence["sentence"]
+
+
+def test_a_window_that_was_not_tried_yet_is_not_said_to_hold() -> None:
+    """Right after it was found it is what would explain the refusals, no more."""
+    found = Learned(20, 1.0, 0.131, 1.0, Family.SLIDING, BEGIN, onsets=6, clean_from=BEGIN)
+    estimator = Estimator()
+    estimator.load({"rates": [found.dump()]})
+    assert estimator.estimate(BEGIN + 3600.0).evidence["sentence"] == (
+        "refused 6 times after 20 requests; a window of 0.131s was refused, one of 1s would explain it"
+    )
+
+
+def test_refusals_with_nothing_accepted_are_counted_and_said_to_prove_nothing() -> None:
+    """A platform that refuses everything from the start is at no limit, and was not silent either."""
+    estimator = Estimator()
+    for token in range(6):
+        feed(estimator, token, token * 10.0, Kind.THROTTLED)
+    found = estimator.estimate(60.0)
+    assert (found.rates, found.evidence["refused"]) == ((), 6)
+    assert found.evidence["sentence"].startswith("refused 6 times, with nothing accepted")
 
 
 def test_knows_nothing_before_a_refusal() -> None:

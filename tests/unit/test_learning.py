@@ -11,6 +11,8 @@ from relay.core.model import Outcome, Quota, Rate, Verdict
 from relay.delivery.signals import kind_of
 from relay.policy.belief import LearnTerms, Mode, Operator
 from relay.policy.evidence import Kind
+from relay.policy.families import Family
+from relay.policy.learned import Learned
 from relay.policy.learning import MOST_GROUPS, Learning
 from relay.policy.shown import shown
 from relay.policy.window import StrictWindow
@@ -187,6 +189,57 @@ def test_a_restart_goes_on_with_what_was_known() -> None:
     assert rates_of(again) == {"operator:shop": (Rate(80, 60.0),)}
     assert again.news(BEGIN + 300.0) == []
     assert set(rates_of(again, BEGIN + 1e6)) == {"learned:shop"}
+
+
+def test_a_pace_is_no_line_to_adopt_and_no_news_when_it_moves() -> None:
+    """What merely got through moves all the time: it is told once, and nobody is asked to write it down."""
+    learning = made()
+    pace = Learned(40, 60.0, 60.0, 60.0, Family.UNCERTAIN, BEGIN, paced=True)
+    kept = learning.dump()
+    kept["groups"][""]["rates"] = [pace.dump()]
+    learning.load(kept)
+    view = shown(learning, BEGIN)
+    assert view is not None
+    assert (view["source"], view["yaml"]) == ("learned", "")
+    assert view["evidence"]["sentence"] == (
+        "no limit explains the refusals: 0.667 requests a second got through between them"
+    )
+
+    fresh = made()
+    assert fresh.news(BEGIN) == []
+    for n, told in ((40, 1), (42, 0), (39, 0)):
+        pace.n = n
+        kept["groups"][""]["rates"] = [pace.dump()]
+        fresh._estimators[""].load(kept["groups"][""])
+        assert len(fresh.news(BEGIN)) == told
+
+
+def test_limits_that_are_declared_anew_with_every_answer_are_told_once_a_minute() -> None:
+    """They are put in force each time; the log is not filled with them."""
+    learning = made()
+    told = []
+    for second in range(150):
+        learning.declared([Rate(100 + second, 60.0)])
+        told += learning.news(BEGIN + second)
+    assert [news.belief.rates[0].limit for news in told] == [100, 160, 220]
+    assert rates_of(learning) == {"declared:shop": (Rate(249, 60.0),)}
+
+
+def test_what_makes_a_limit_surer_is_kept() -> None:
+    """A window that is used up is worth writing down; once that makes a limit no surer it is not."""
+    learning = made()
+    work(learning, TEN_PER_10S)
+    learning.dump()
+    work(learning, TEN_PER_10S, begin=BEGIN + 300.0, for_s=30.0)
+    assert learning.unkept
+
+    known = Learned(10, 10.0, 10.0, 10.0, Family.SLIDING, BEGIN, clean_from=BEGIN)
+    surer = [known.hold(BEGIN + 5.0 * halves) for halves in range(1, 61)]
+    assert surer == [False, True] * 20 + [False] * 20
+    assert known.clean_windows == 30
+    known.clean_from = BEGIN + 400.0
+    assert known.clean_windows == 0
+    assert known.hold(BEGIN + 410.0)
 
 
 def test_another_destination_begins_anew() -> None:
