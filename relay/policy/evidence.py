@@ -149,6 +149,11 @@ class Evidence:
         del self.accepted[: bisect_left(self.accepted, at)]
         self.rejects = [reject for reject in self.rejects if reject.sent >= at]
 
+    def forget_refusals(self, last_s: float) -> None:
+        """Keep only what was sent in the ``last_s`` seconds before the latest: the next refusal may follow from that."""
+        self.rejects = []
+        self.forget_before(self.last_accepted - last_s)
+
     def forget(self) -> None:
         """Drop everything."""
         self.accepted, self.rejects, self.stride, self._skipped, self.whole = [], [], 1, 0, True

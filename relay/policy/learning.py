@@ -131,6 +131,7 @@ class Learning:
         """Put other terms in force; what was learned stays, unless it can no longer be meant."""
         if grouped != self._grouped:
             self.forget()
+            self.unlearn()  # evidence of groups says nothing of a platform without them, and the other way round
         self._terms, self._grouped = terms, grouped
         if terms.mode is Mode.OFF:
             self._estimators.clear()
@@ -149,10 +150,12 @@ class Learning:
     def forget(self) -> None:
         """Drop everything, an operator's limit too, and begin anew."""
         self._operator, self._declared = None, ()
-        self.unlearn()
+        for estimator in self._estimators.values():
+            estimator.forget()
+        self.changed = self.unkept = True
 
     def unlearn(self) -> None:
-        """Drop what was learned, not what was declared or set."""
+        """Drop the estimators with what they learned, not what was declared or set: one of them failed."""
         self._estimators.clear()
         self._begin("")
         self.changed = self.unkept = True

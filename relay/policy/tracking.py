@@ -129,10 +129,12 @@ class Tracker:
                     self.changed = True
 
     def forget(self) -> None:
-        """Drop everything."""
-        self._drop()
+        """Drop what was concluded, and the refusals; what was sent in the last window the platform still counts."""
+        longest_s = max((learned.window_s for learned in self.rates), default=0.0)
+        self._believe_nothing()
+        self.evidence.forget_refusals(longest_s)
         self._closed_at = None
-        self.closures = 0
+        self.accepted = self.refused = self.closures = 0
         self._search.restart()
         self.relation = Relation()
 
@@ -151,10 +153,13 @@ class Tracker:
 
     def _drop(self) -> None:
         """Believe no limit, and forget what spoke for one."""
+        self._believe_nothing()
+        self.evidence.forget()
+
+    def _believe_nothing(self) -> None:
         self.rates, self.prober, self._learn_from = [], Prober(), None
         self._surprises.forget()
         self._chance.clear()
-        self.evidence.forget()
         self.changed = True
 
     # learning

@@ -146,6 +146,29 @@ def test_forgets_on_request() -> None:
     assert sender.estimator.enforced() == ()
 
 
+class Forgetting(Relay):
+    """Forgets what it learned at a given time, and goes on sending."""
+
+    forget_at = float("inf")
+
+    def next_at(self, now: float, under_way: int) -> float:
+        if now >= self.forget_at:
+            self.forget_at = float("inf")
+            self.estimator.forget()
+            self._apply(now)
+        return super().next_at(now, under_way)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5])
+def test_learns_anew_although_part_of_the_window_was_used_before(part: float) -> None:
+    """What was sent before it forgot is counted by the platform, so it is not forgotten: the same limit is found."""
+    platform = Platform(limits=[limit_of("first-request", Rate(100, 60.0))], signal="429", rng=random.Random(1))
+    sender = Forgetting(random.Random(2))
+    sender.forget_at = BEGIN + 600.0 + 60.0 * part
+    drive(sender, platform, begin=BEGIN, end=BEGIN + 1200.0)
+    assert sender.estimator.estimate(BEGIN + 1200.0).rates == (Rate(100, 60.0),)
+
+
 def test_failures_and_unknown_tokens_teach_nothing() -> None:
     """Answers without a send, and failures that say nothing of a limit, change nothing."""
     estimator = Estimator()
