@@ -10,7 +10,6 @@ from relay.config.fields import Headers, JmesPath, Section, Url, only_list, read
 from relay.config.problems import BadValue, quoted
 from relay.config.rules import Rule
 from relay.config.texts import parse_jmespath
-from relay.wire.results import OUTCOMES
 
 Rules = Annotated[tuple[Rule, ...], BeforeValidator(only_list)]
 
@@ -68,10 +67,6 @@ class Results(Section):
             raise BadValue(
                 "E051", "covers: all lists good callbacks too, and nothing tells them from failed ones", hint
             )
-        for number, rule in enumerate(self.classify):
-            if rule.outcome not in OUTCOMES:
-                what = f"classify[{number}]: {rule.outcome.value} cannot be said of one callback"
-                raise BadValue("E030", what, f"choices are {', '.join(sorted(OUTCOMES))}")
         return self
 
 

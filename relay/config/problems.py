@@ -100,15 +100,18 @@ class ConfigInvalid(RelayError):
 class BadValue(ValueError):
     """A single value cannot be read; becomes a ``Problem`` once its place in the file is known.
 
-    ``offset`` is the column inside the value where the mistake stands.
+    ``offset`` is the column inside the value where the mistake stands, ``at`` the path to it inside a mapping or list.
     """
 
-    def __init__(self, code: str, message: str, hint: str = "", *, offset: int = 0) -> None:
+    def __init__(
+        self, code: str, message: str, hint: str = "", *, offset: int = 0, at: tuple[str | int, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.hint = hint
         self.offset = offset
+        self.at = at
 
 
 def quoted(value: object) -> str:
