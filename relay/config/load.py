@@ -23,10 +23,10 @@ from relay.config.yamlsource import KeyPath, Source, parse_source, read_source
 _SECTIONS = ("ingest", "admin", "store", "quotas", "credentials", "defaults")
 """Top-level mappings that may stand empty, with everything below them commented out."""
 
-_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E032", "E033", "E040", "E041", "W007"}
-"""Codes whose messages may quote a value, which must not happen to what a reference holds.
+_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E032", "E033", "E040", "E041"}
+"""Codes whose messages may quote the value they are about, which must not happen to what a reference holds.
 
-E032, E033 and W007 are about several keys together, of which a secret is one; their messages never quote it.
+A message about a mapping quotes none of its values, and neither do those of E032 and E033.
 """
 
 
@@ -180,7 +180,7 @@ class _Desk:
         known = self._known(place)
         mark = self._source.marks[known]
         message, hint, offset = bad.message, bad.hint, bad.offset
-        if bad.code in _ABOUT_VALUES and self._holds_reference(known):
+        if bad.code in _ABOUT_VALUES and known in self._resolved.references:
             message, hint, offset = f"{dotted(known)}: what the reference holds is {CODES[bad.code]}", "", 0
         elif is_preset(place):
             message = f"{message} (from the preset)"
@@ -201,6 +201,3 @@ class _Desk:
         while path not in self._source.marks:
             path = path[:-1]
         return path
-
-    def _holds_reference(self, path: KeyPath) -> bool:
-        return any(reference[: len(path)] == path for reference in self._resolved.references)
