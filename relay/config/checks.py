@@ -138,6 +138,11 @@ def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
                 place: KeyPath = ("platforms", name, "quotas", index)
                 text = f"{dotted(place)}: {quoted(wanted)} is per group, but platforms.{name} has no group"
                 yield _at(place, "W009", text, "set group:, such as shop_id; until then all its requests are one group")
+        if platform.results is not None:
+            for key in platform.results.unused:
+                place = ("platforms", name, "results", key)
+                text = f"{dotted(place)} is not used with shape: {platform.results.shape}"
+                yield _at(place, "W010", text, "remove it, or choose the other shape", at_key=True)
     yield from _credentials(config)
     if not config.ingest.token:
         for index, address in enumerate(config.ingest.listen):

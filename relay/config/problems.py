@@ -66,6 +66,7 @@ CODES: dict[str, str] = {
     "W007": "rotated refresh tokens are lost at a restart",
     "W008": "a credential is not used",
     "W009": "a quota per group without groups",
+    "W010": "a key is not used with another setting",
 }
 """Every code and what it stands for. A code never changes its meaning; docs/config-errors.md explains each."""
 

@@ -215,7 +215,6 @@ def test_five_mistakes_at_once(tmp_path: Path) -> None:
         ("method: '{verb}'", 5, 13, "E051", "write envelope: single"),
         ("results: {shape: by_index}", 5, 5, "E011", ""),
         ("results: {shape: by_id, at: errors}", 5, 14, "E051", "add id: NAME"),
-        ("results: {shape: by_index, at: errors, id: x}", 5, 14, "E051", "remove it"),
         (
             "results: {shape: by_index, at: errors, covers: all}",
             5,
@@ -520,6 +519,33 @@ platforms:
     assert terms.asking is not None
     assert terms.asking.target.of(Facts(b"{}", "o/1", None, "id")) == ("GET", "https://a.example/orders/o%2F1")
     assert terms.read_back == "ambiguous"
+
+
+@pytest.mark.parametrize(
+    ("shape", "unused"),
+    [
+        ("by_index", ["platforms.a.results.id", "platforms.a.results.item_id"]),
+        ("by_id", ["platforms.a.results.index"]),
+    ],
+)
+def test_results_may_name_what_their_shape_does_not_use(tmp_path: Path, shape: str, unused: list[str]) -> None:
+    """``index``, ``id`` and ``item_id`` may stand together: what the shape does not look at is a warning."""
+    config = loaded(
+        tmp_path,
+        f"""
+version: 1
+platforms:
+  a:
+    url: https://a.example/
+    results:
+      {{shape: {shape}, at: failed_records, index: index, id: insert_id, item_id: insert_id, failed_if: error,
+       covers: failures}}
+""",
+    )
+    assert [(one.code, one.message.partition(" ")[0]) for one in config.warnings] == [("W010", key) for key in unused]
+    results = compile_terms("a", config.platforms["a"]).results
+    assert results is not None
+    assert (results.by_id, results.item_id_name) == ((True, "insert_id") if shape == "by_id" else (False, "@"))
 
 
 @pytest.mark.parametrize(
