@@ -98,7 +98,8 @@ class LiveConfig:
                 wanted = await asyncio.to_thread(load, file)
             except ConfigInvalid as invalid:
                 problems = [str(problem) for problem in invalid.problems]
-                self._events.config_loaded(ok=False, file=file, problems=problems)
+                if not dry_run:
+                    self._events.config_loaded(ok=False, file=file, problems=problems)
                 return {"applied": False, "changes": [], "problems": problems}
             found = difference(self.config, wanted)
             changes = [
@@ -111,7 +112,7 @@ class LiveConfig:
                 for change in found.changes
             ]
             problems = [] if force else await self._orphaned(found.removed)
-            if problems:
+            if problems and not dry_run:
                 self._events.config_loaded(ok=False, file=file, problems=problems)
             if problems or dry_run:
                 return {"applied": False, "changes": changes, "problems": problems}

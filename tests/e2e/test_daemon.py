@@ -68,10 +68,11 @@ class Daemon:
             if word in self.told[-1]:
                 return self.told[-1]
 
-    def get(self, path: str, *, post: bool = False) -> Any:
+    def get(self, path: str, *, post: bool = False, **body: Any) -> Any:
         """Ask the admin listener."""
+        data = json.dumps(body).encode() if post else None
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}", data=b"{}" if post else None, method="POST" if post else "GET"
+            f"http://127.0.0.1:{self.port}{path}", data=data, method="POST" if post else "GET"
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
@@ -135,6 +136,20 @@ def test_reload_takes_a_good_file_and_leaves_a_bad_one(daemon: Daemon) -> None:
 
     log = daemon.end()
     assert b'"level":"error"' in log or b'"level":"warning"' in log
+
+
+def test_a_dry_run_is_no_reload_that_failed(daemon: Daemon) -> None:
+    """A bad file is told to who asked; neither the metric nor the log says that it was refused."""
+    daemon.start()
+    daemon.wait_for("READY=1")
+    daemon.write("7/never")
+
+    told = daemon.get("/v1/config/reload", post=True, dry_run=True)
+
+    assert "E020" in json.dumps(told)
+    with urllib.request.urlopen(f"http://127.0.0.1:{daemon.port}/metrics", timeout=10) as answer:
+        assert b"relay_config_last_reload_successful 1.0" in answer.read()
+    assert b"config_refused" not in daemon.end()
 
 
 def test_second_daemon_names_the_first(daemon: Daemon, tmp_path: Path) -> None:
