@@ -117,7 +117,7 @@ class LiveConfig:
             if problems or dry_run:
                 return {"applied": False, "changes": changes, "problems": problems}
             await self._swap(wanted)
-            self._events.config_loaded(ok=True, file=file)
+            self._events.config_loaded(ok=True, file=file, problems=[str(warning) for warning in wanted.warnings])
             return {"applied": True, "changes": changes, "problems": []}
 
     async def _orphaned(self, removed: Sequence[str]) -> list[str]:

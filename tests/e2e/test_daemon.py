@@ -138,6 +138,25 @@ def test_reload_takes_a_good_file_and_leaves_a_bad_one(daemon: Daemon) -> None:
     assert b'"level":"error"' in log or b'"level":"warning"' in log
 
 
+def test_warnings_are_logged(daemon: Daemon) -> None:
+    """What is worth knowing of the file is a line each, at the start and when a reload takes the file."""
+    plain = daemon.file.read_text()
+    daemon.file.write_text(plain + "quotas: {spare: {rate: 1/s}}\n")
+    daemon.start()
+    daemon.wait_for("READY=1")
+    daemon.file.write_text(plain + "quotas: {spare: {rate: 1/s}, other: {rate: 1/s}}\n")
+    assert daemon.get("/v1/config/reload", post=True)["applied"]
+
+    log = [json.loads(line) for line in daemon.end().splitlines()]
+
+    events = [(line["event"], line["level"]) for line in log if line["event"].startswith("config_")]
+    loaded, warned = ("config_loaded", "info"), ("config_warning", "warning")
+    assert events == [loaded, warned, loaded, warned, warned]
+    told = [line["problem"].removeprefix(f"{daemon.file}:") for line in log if line["event"] == "config_warning"]
+    assert told == [f"8:{col}: W003 no platform uses the quota {name!r}" for name, col in
+                    (("spare", 10), ("spare", 10), ("other", 30))]  # fmt: skip
+
+
 def test_a_dry_run_is_no_reload_that_failed(daemon: Daemon) -> None:
     """A bad file is told to who asked; neither the metric nor the log says that it was refused."""
     daemon.start()
