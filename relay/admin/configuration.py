@@ -59,11 +59,20 @@ class ConfigRoutes:
         body = object_body(call.body, allowed=("dry_run", "force", "reason"))
         if self._config.reload is None:
             raise Refusal("not_supported", "this daemon does not reload its configuration; restart it")
-        dry_run = bool(body.get("dry_run"))
+        dry_run, force = _flag(body, "dry_run"), _flag(body, "force")
+        reason = body.get("reason") or ""
+        if not isinstance(reason, str):
+            raise Refusal("invalid_request", "'reason' must be a string")
         if not dry_run:
-            reason = str(body.get("reason") or "")
-            await self._audit.record(call.who, "config.reload", "config", reason=reason, force=bool(body.get("force")))
-        result = dict(await self._config.reload(dry_run, bool(body.get("force"))))
+            await self._audit.record(call.who, "config.reload", "config", reason=reason, force=force)
+        result = dict(await self._config.reload(dry_run, force))
         if result.get("problems"):
             raise Refusal("invalid_config", "nothing was changed: the file has problems", problems=result["problems"])
         return json_answer(result)
+
+
+def _flag(body: Mapping[str, Any], key: str) -> bool:
+    value = body.get(key, False)
+    if not isinstance(value, bool):
+        raise Refusal("invalid_request", f"'{key}' must be true or false")
+    return value

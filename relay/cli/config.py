@@ -1,12 +1,14 @@
-"""``relay config``: check, show, try and compare configuration files without a daemon."""
+"""``relay config``: check, show, try and compare files without a daemon, or one with what the daemon has in force."""
+
+from typing import Any
 
 import click
 
-from relay.cli.configfile import chosen_file, config_file, count, load_config
-from relay.cli.output import to_json
-from relay.config.diff import Change, difference
+from relay.cli.configfile import chosen_file, config_file, count, examined, load_config
+from relay.cli.output import document_option, output_option, print_record, print_rows, to_json
+from relay.config.diff import Change, difference, difference_as_shown
 from relay.config.effective import as_scalar, as_tree, as_yaml, effective
-from relay.config.jsonschema import json_schema_text
+from relay.config.jsonschema import json_schema, json_schema_text
 from relay.config.problems import ConfigInvalid
 from relay.config.translate import dotted
 
@@ -18,9 +20,17 @@ def config() -> None:
 
 @config.command()
 @config_file
-def check(option: str | None, argument: str | None) -> None:
-    """Name every problem of the file. Opens, binds and writes nothing."""
+@output_option
+def check(option: str | None, argument: str | None, output: str) -> None:
+    """Name every problem of the file. Opens, binds and writes nothing.
+
+    As JSON: a list of {file, line, col, code, message, hint}; codes that start with W are warnings.
+    """
     file = chosen_file(option, argument)
+    if output != "table":
+        found, ok = examined(file)
+        print_rows((problem._asdict() for problem in found), output=output, columns=())
+        raise click.exceptions.Exit(0 if ok else 1)
     loaded = load_config(file, err=False)
     for warning in loaded.warnings:
         click.echo(str(warning))
@@ -31,24 +41,24 @@ def check(option: str | None, argument: str | None) -> None:
 @config.command()
 @config_file
 @click.option("--origin", is_flag=True, help="Say where each value comes from.")
-@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@document_option
 def show(option: str | None, argument: str | None, origin: bool, output: str) -> None:
     """Show every setting in force, defaults merged in and secrets masked."""
     settings = effective(load_config(chosen_file(option, argument)))
-    if output == "yaml":
+    if output == "table":
         click.echo(as_yaml(settings, origin=origin), nl=False)
     elif origin:
-        click.echo(
-            to_json({dotted(path): {"value": value, "origin": where} for path, value, where in settings}, indent=2)
-        )
+        shown = {dotted(path): {"value": value, "origin": where} for path, value, where in settings}
+        print_record(shown, output=output)
     else:
-        click.echo(to_json(as_tree(settings), indent=2))
+        print_record(as_tree(settings), output=output)
 
 
 @config.command()
 @click.argument("cases")
 @click.option("-c", "--config", "option", metavar="FILE", help="The file; also $RELAY_CONFIG.")
-def test(cases: str, option: str | None) -> None:
+@output_option
+def test(cases: str, option: str | None, output: str) -> None:
     """Try the posts in the file CASES on the routes and platforms, without sending anything.
 
     CASES is a list of {payload, event, key, platform, expect: {to: [...], key: ..., refused: CODE}}.
@@ -57,38 +67,61 @@ def test(cases: str, option: str | None) -> None:
     from relay.cli.trial import Trial
 
     trial = Trial(load_config(chosen_file(option)))
-    failed = 0
     try:
         found = read_cases(cases)
     except ConfigInvalid as invalid:
-        click.echo(str(invalid))
+        click.echo(str(invalid), err=output != "table")
         raise click.exceptions.Exit(1) from None
+    rows: list[dict[str, Any]] = []
     for case in found:
         try:
             wrong = failures(case, trial.post(case.payload, case.headers, platform=case.platform))
         except KeyError:
             wrong = [f"there is no platform {case.platform!r}"]
-        failed += bool(wrong)
-        click.echo(f"{'FAIL' if wrong else 'ok  '} {cases}:{case.line}: {'; '.join([case.name, *wrong])}")
-    click.echo(f"{count(len(found), 'case')}, {failed} failed")
+        rows.append({"file": cases, "line": case.line, "name": case.name, "ok": not wrong, "problems": wrong})
+    failed = sum(not row["ok"] for row in rows)
+    if output != "table":
+        print_rows(rows, output=output, columns=())
+    else:
+        for row in rows:
+            said = "; ".join([row["name"], *row["problems"]])
+            click.echo(f"{'ok  ' if row['ok'] else 'FAIL'} {cases}:{row['line']}: {said}")
+        click.echo(f"{count(len(found), 'case')}, {failed} failed")
     if failed or not found:
         raise click.exceptions.Exit(1)
 
 
 @config.command()
-def schema() -> None:
-    """Print the JSON Schema of the file, for editors."""
-    click.echo(json_schema_text(), nl=False)
+@config_file
+@output_option
+def schema(option: str | None, argument: str | None, output: str) -> None:
+    """Print the JSON Schema of the file, for editors. It is the same for every file: one that is named is not read."""
+    click.echo(to_json(json_schema()) + "\n" if output == "jsonl" else json_schema_text(), nl=False)
 
 
 @config.command()
-@click.argument("old")
-@click.argument("new")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def diff(old: str, new: str, output: str) -> None:
-    """Show what a reload from file OLD to file NEW would change."""
-    found = difference(load_config(old), load_config(new))
-    if output == "json":
+@click.argument("files", nargs=-1, metavar="[[OLD] NEW]")
+@click.option(
+    "-c", "--config", "option", metavar="FILE", help="The file, or OLD when NEW is named too; also $RELAY_CONFIG."
+)
+@click.option("--admin", metavar="URL", help="Where the daemon is when one file is named. Default: as that file says.")
+@output_option
+def diff(files: tuple[str, ...], option: str | None, admin: str | None, output: str) -> None:
+    """Show what a reload from file OLD to file NEW would change.
+
+    With one file: what it would change of what the running daemon has in force; secrets are then compared as written,
+    not by their values.
+    """
+    named = [*([option] if option else []), *files]
+    if len(named) > 2:
+        raise click.UsageError("name two files at most: OLD and NEW")
+    if len(named) == 2:
+        found = difference(load_config(named[0]), load_config(named[1]))
+    else:
+        file = named[0] if named else chosen_file(None)
+        new = as_tree(effective(load_config(file)))
+        found = difference_as_shown(_in_force(file, admin), new)
+    if output != "table":
         changes = [
             {"path": dotted(one.path), "old": one.old, "new": one.new, "needs_restart": one.needs_restart}
             for one in found.changes
@@ -99,7 +132,7 @@ def diff(old: str, new: str, output: str) -> None:
             "changed": found.changed,
             "unchanged": found.unchanged,
         }
-        click.echo(to_json({"platforms": platforms, "changes": changes}, indent=2))
+        print_record({"platforms": platforms, "changes": changes}, output=output)
         return
     for name in found.added:
         click.echo(f"+ platforms.{name}")
@@ -114,6 +147,21 @@ def diff(old: str, new: str, output: str) -> None:
         click.echo("no difference")
     elif found.unchanged:
         click.echo(f"{count(len(found.unchanged), 'platform')} not touched")
+
+
+def _in_force(file: str, admin: str | None) -> dict[str, Any]:
+    """Return what the daemon runs, as ``as_tree`` shows it; it is looked for where ``file`` says."""
+    from relay.cli.client import Client, Unreachable
+    from relay.cli.locate import locate, token
+
+    address = locate(file, admin=admin).admin
+    try:
+        answer = Client(address, token=token()).get("/v1/config")
+    except Unreachable as error:
+        raise Unreachable(f"{error}; two files are compared without it: relay config diff OLD NEW") from error
+    click.echo(f"compared with what the daemon at {address} has in force", err=True)
+    in_force: dict[str, Any] = answer["config"]
+    return in_force
 
 
 def _line(change: Change) -> str:

@@ -1,13 +1,13 @@
 """How every command finds and loads the configuration file."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from relay.config.load import load
-from relay.config.problems import ConfigInvalid
+from relay.config.problems import ConfigInvalid, Problem
 from relay.config.schema import Config
 
 DEFAULT_FILE = "config.yaml"
@@ -40,6 +40,14 @@ def load_config(file: str, *, err: bool = True) -> Config:
             click.echo(str(problem), err=err)
         click.echo(f"{count(len(invalid.problems), 'problem')}. Nothing was opened, written or sent.", err=err)
         raise click.exceptions.Exit(1) from None
+
+
+def examined(file: str) -> tuple[Sequence[Problem], bool]:
+    """Return the problems of a file, or the warnings of one that can be used, and whether it can."""
+    try:
+        return load(file).warnings, True
+    except ConfigInvalid as invalid:
+        return invalid.problems, False
 
 
 def count(number: int, noun: str) -> str:

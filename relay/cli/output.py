@@ -22,6 +22,19 @@ def output_option(command: _Command) -> _Command:
     )
 
 
+def document_option(command: _Command) -> _Command:
+    """Add ``-o`` to a command that shows a document: its table is YAML, and may be asked for by that name."""
+
+    def read(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
+        return "table" if value == "yaml" else value
+
+    choice = click.Choice((*FORMATS, "yaml"))
+    words = "Form of output; the table is YAML."
+    return click.option("-o", "--output", type=choice, default="table", show_default=True, help=words, callback=read)(
+        command
+    )
+
+
 def print_rows(
     rows: Iterable[Mapping[str, Any]], *, output: str, columns: Sequence[str], right: Sequence[str] = ()
 ) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from relay.cli.output import output_option, print_rows, to_json
+from relay.cli.output import document_option, output_option, print_record, print_rows
 from relay.config.presets import Preset, preset, preset_names
 from relay.config.problems import BadValue
 
@@ -21,18 +21,18 @@ def presets(ctx: click.Context, output: str) -> None:
 
 @presets.command()
 @click.argument("name")
-@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@document_option
 def show(name: str, output: str) -> None:
     """Show one preset: its settings, where each fact comes from, and what is not known."""
     try:
         found = preset(name)
     except BadValue as bad:
         raise click.UsageError(f"{bad.message}; {bad.hint}") from bad
-    if output == "json":
-        fields = {key: value for key, value in found._asdict().items() if key != "text"}
-        click.echo(to_json(fields | {"needs": [need._asdict() for need in found.needs]}, indent=2))
-    else:
+    if output == "table":
         click.echo(found.text, nl=False)
+        return
+    fields = {key: value for key, value in found._asdict().items() if key != "text"}
+    print_record(fields | {"needs": [need._asdict() for need in found.needs]}, output=output)
 
 
 def _row(found: Preset) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 
 from relay.cli.configfile import chosen_file, load_config
 from relay.cli.human import duration
-from relay.cli.output import printable, to_json
+from relay.cli.output import output_option, print_record, printable
 from relay.config.problems import BadValue
 from relay.config.units import parse_duration, parse_rate
 from relay.core.clock import elapsed_s
@@ -61,7 +61,7 @@ class _Run:
 @click.option("--compare", default=None, metavar="FILE", help="Another configuration, side by side.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same output.")
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Draw it into this file.")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@output_option
 def simulate_command(
     config: str | None,
     platform: str | None,
@@ -115,10 +115,10 @@ def simulate_command(
     stated = _stated(runs[0].scenario, limit=limit, over=over, latency=latency, failures=failures, outage=outage)
     if svg is not None:
         svg.write_text(_svg(runs, stated), encoding="utf-8")
-    if output == "json":
-        click.echo(to_json(_as_dict(runs, stated), indent=2))
-    else:
+    if output == "table":
         _print(runs, stated)
+    else:
+        print_record(_as_dict(runs, stated), output=output)
 
 
 def _only(names: Sequence[str], file: str) -> str:

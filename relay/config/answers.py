@@ -10,7 +10,8 @@ from relay.config.fields import Headers, JmesPath, Section, Url, only_list, read
 from relay.config.problems import BadValue, quoted
 from relay.config.rules import Rule
 from relay.config.texts import parse_jmespath
-from relay.wire.results import OUTCOMES
+
+_OF_OTHER_SHAPE = {"by_index": ("id", "item_id"), "by_id": ("index",)}
 
 Rules = Annotated[tuple[Rule, ...], BeforeValidator(only_list)]
 
@@ -59,20 +60,17 @@ class Results(Section):
         """Refuse settings that could never name or judge a callback."""
         if self.shape == "by_id" and self.id is None:
             raise BadValue("E051", "results by_id need `id`, where an entry has the id of its callback", "add id: NAME")
-        odd = ("id", "item_id") if self.shape == "by_index" else ("index",)
-        for name in odd:
-            if getattr(self, name) is not None:
-                raise BadValue("E051", f"`{name}` has no meaning with shape: {self.shape}", "remove it")
         if self.covers == "all" and self.failed_if is None and not self.classify:
             hint = "add failed_if, or classify rules that say as: ok"
             raise BadValue(
                 "E051", "covers: all lists good callbacks too, and nothing tells them from failed ones", hint
             )
-        for number, rule in enumerate(self.classify):
-            if rule.outcome not in OUTCOMES:
-                what = f"classify[{number}]: {rule.outcome.value} cannot be said of one callback"
-                raise BadValue("E030", what, f"choices are {', '.join(sorted(OUTCOMES))}")
         return self
+
+    @property
+    def unused(self) -> list[str]:
+        """Keys that are set and that this shape does not look at."""
+        return [name for name in _OF_OTHER_SHAPE[self.shape] if getattr(self, name) is not None]
 
 
 class Confirm(Section):

@@ -17,6 +17,7 @@ from relay.config.sign import MessageSign
 from relay.config.translate import Finding, dotted
 from relay.config.yamlsource import KeyPath
 from relay.core.model import UNROUTED
+from relay.wire.results import OUTCOMES
 
 PLATFORMS: KeyPath = ("platforms",)
 _LOOPBACK = ("localhost", "::1")
@@ -69,14 +70,16 @@ def _routes(config: Config) -> Iterator[Finding]:
         path: KeyPath = ("routes", index)
         if last is not None:
             text = f"{dotted(path)} is never reached: routes[{last}] takes what is left"
-            yield _at(path, "E064", text, "let `otherwise` be the last entry", at_key=True)
+            hint = "let `otherwise` be the last entry"
+            yield _at(path, "E064", text, hint, at_key=True, relies_on=[("routes", last, "otherwise")])
         elif route.otherwise is not None:
             last = index
         else:
             earlier = next((at for at, other in enumerate(config.routes[:index]) if other.takes_all_of(route)), None)
             if earlier is not None:
                 text = f"{dotted(path)} is never reached: routes[{earlier}] takes all that it matches"
-                yield _at(path, "E064", text, "the first match decides: put the narrower route first", at_key=True)
+                hint = "the first match decides: put the narrower route first"
+                yield _at(path, "E064", text, hint, at_key=True, relies_on=[("routes", earlier, "match")])
         lists: list[tuple[KeyPath, tuple[str, ...]]] = [((*path, "to"), route.to or ())]
         if route.otherwise is not None:
             lists.append(((*path, "otherwise", "to"), route.otherwise.to))
@@ -135,6 +138,11 @@ def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
                 place: KeyPath = ("platforms", name, "quotas", index)
                 text = f"{dotted(place)}: {quoted(wanted)} is per group, but platforms.{name} has no group"
                 yield _at(place, "W009", text, "set group:, such as shop_id; until then all its requests are one group")
+        if platform.results is not None:
+            for key in platform.results.unused:
+                place = ("platforms", name, "results", key)
+                text = f"{dotted(place)} is not used with shape: {platform.results.shape}"
+                yield _at(place, "W010", text, "remove it, or choose the other shape", at_key=True)
     yield from _credentials(config)
     if not config.ingest.token:
         for index, address in enumerate(config.ingest.listen):
@@ -219,7 +227,8 @@ def _burst(owner: KeyPath, section: Any) -> Iterator[Finding]:
         return
     path = (*owner, "burst")
     if not section.rate:
-        yield _at(path, "E051", f"{dotted(path)} needs a rate beside it", "add rate: N/min", relies_on=[owner])
+        what = f"{dotted(path)} needs a rate beside it"
+        yield _at(path, "E051", what, "add rate: N/min", relies_on=[(*owner, "rate")])
         return
     tightest = min(section.rate, key=lambda rate: rate.limit)
     if section.burst > tightest.limit:
@@ -228,16 +237,22 @@ def _burst(owner: KeyPath, section: Any) -> Iterator[Finding]:
 
 
 def _rules(owner: KeyPath, platform: Platform) -> Iterator[Finding]:
-    """Find rules that an earlier one leaves nothing for."""
+    """Find rules that an earlier one leaves nothing for, and outcomes that one callback cannot have."""
     lists: list[tuple[KeyPath, tuple[Rule, ...]]] = [((*owner, "classify"), platform.classify)]
     if platform.results is not None:
         lists.append(((*owner, "results", "classify"), platform.results.classify))
+        for index, rule in enumerate(platform.results.classify):
+            if rule.outcome not in OUTCOMES:
+                where = (*owner, "results", "classify", index, "as")
+                what = f"{dotted(where)}: {rule.outcome.value} cannot be said of one callback"
+                yield _at(where, "E030", what, f"choices are {', '.join(sorted(OUTCOMES))}")
     if platform.confirm is not None:
         lists.append(((*owner, "confirm", "classify"), platform.confirm.classify))
     for path, rules in lists:
         for later, first in unreachable(rules):
             what = f"{dotted((*path, later))} can never match: rule {first} holds whenever it does"
-            yield _at((*path, later), "E056", what, f"put it before rule {first}, or remove it", relies_on=[path])
+            hint = f"put it before rule {first}, or remove it"
+            yield _at((*path, later), "E056", what, hint, relies_on=[(*path, first)])
 
 
 def _fields(owner: KeyPath, platform: Platform) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Compares two configurations: what a reload would change, and which platforms it would not touch."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,10 +48,7 @@ def difference(old: Config, new: Config) -> Difference:
     changed = tuple(name for name in kept if old.platforms[name] != new.platforms[name])
     before = {setting.path: setting.value for setting in effective(old)}
     after = {setting.path: setting.value for setting in effective(new)}
-    paths = [*before, *(path for path in after if path not in before)]
-    changes = tuple(
-        Change(path, before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)
-    )
+    changes = _changes(before, after)
     shown = {change.path[: 2 if change.path[0] == "platforms" else 1] for change in changes}
     differing: list[KeyPath] = [("platforms", name) for name in changed]
     differing += [
@@ -64,3 +62,34 @@ def difference(old: Config, new: Config) -> Difference:
         changes=changes,
         hidden=tuple(path for path in differing if path not in shown),
     )
+
+
+def difference_as_shown(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
+    """Return what differs between two configurations as ``as_tree`` shows them: another value of a secret does not."""
+    changes = _changes(dict(_leaves(old)), dict(_leaves(new)))
+    before, after = old.get("platforms", {}), new.get("platforms", {})
+    touched = {change.path[1] for change in changes if change.path[0] == "platforms"}
+    kept = [name for name in after if name in before]
+    return Difference(
+        added=tuple(name for name in after if name not in before),
+        removed=tuple(name for name in before if name not in after),
+        changed=tuple(name for name in kept if name in touched),
+        unchanged=tuple(name for name in kept if name not in touched),
+        changes=changes,
+        hidden=(),
+    )
+
+
+def _changes(before: Mapping[KeyPath, Any], after: Mapping[KeyPath, Any]) -> tuple[Change, ...]:
+    paths = [*before, *(path for path in after if path not in before)]
+    return tuple(
+        Change(path, before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)
+    )
+
+
+def _leaves(tree: Mapping[str, Any], path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key), value

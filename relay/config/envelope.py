@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, model_validator
 from relay.config.fields import OrText, Section, reading, required, setting
 from relay.config.problems import BadValue
 from relay.config.texts import parse_jmespath
+from relay.config.yamlsource import KeyPath
 from relay.wire.envelopes import DEFAULT_SOURCE, DEFAULT_TYPE, KINDS, envelope_for
 
 
@@ -65,26 +66,23 @@ class Envelope(Section):
         return envelope_for(self.stated()).max_items == 1
 
 
-def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, child in value.items():
-            yield from _leaves(child, f"{where}.{name}")
-    elif isinstance(value, list):
-        for index, child in enumerate(value):
-            yield from _leaves(child, f"{where}[{index}]")
+def _leaves(value: Any, at: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    if isinstance(value, dict | list):
+        for part, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(child, (*at, part))
     else:
-        yield where, value
+        yield at, value
 
 
-def check_item(item: dict[str, Any], where: str) -> None:
-    """Check every JMESPath of a mapping from names to paths."""
-    for place, value in _leaves(item, where):
+def check_item(item: dict[str, Any], key: str) -> None:
+    """Check every JMESPath of a mapping from names to paths, which stands under ``key``."""
+    for at, value in _leaves(item, (key,)):
         if not isinstance(value, str):
             continue
         try:
             parse_jmespath(value)
         except BadValue as bad:
-            raise BadValue(bad.code, f"{place}: {bad.message}", bad.hint) from None
+            raise BadValue(bad.code, bad.message, bad.hint, offset=bad.offset, at=at) from None
 
 
 def _in_short(value: Any) -> Any:

@@ -58,7 +58,7 @@ def reading(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
         try:
             return parse(value)
         except BadValue as bad:
-            detail = {"message": bad.message, "hint": bad.hint, "offset": bad.offset}
+            detail = {"message": bad.message, "hint": bad.hint, "offset": bad.offset, "at": bad.at}
             raise PydanticCustomError(bad.code, "{message}", detail) from None
 
     return read
@@ -125,7 +125,13 @@ Name = Annotated[str, PlainValidator(reading(texts.parse_name)), WithJsonSchema(
 JmesPath = Annotated[str, *_parsed(texts.parse_jmespath, r"[\s\S]+", "order_id", "order.id")]
 Regex = Annotated[re.Pattern[str], *_parsed(texts.parse_regex, r"[\s\S]*")]
 Url = Annotated[str, *_parsed(texts.parse_url, r"https?://[^\s#]+", "https://api.shop-a.example/callbacks")]
-Headers = Annotated[dict[str, str], AfterValidator(reading(texts.parse_headers))]
+Headers = Annotated[
+    dict[
+        Annotated[str, AfterValidator(reading(texts.parse_sent_name))],
+        Annotated[str, AfterValidator(reading(texts.parse_sent_value))],
+    ],
+    AfterValidator(reading(texts.each_once)),
+]
 Listen = Annotated[
     str, *_parsed(texts.parse_listen, r"unix:/.+|.+:\d{1,5}", "127.0.0.1:8787", "unix:/run/relay/relay.sock")
 ]

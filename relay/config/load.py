@@ -14,6 +14,7 @@ from relay.config.checks import cautions, certificates, contradictions
 from relay.config.merge import is_preset, with_defaults, written_at
 from relay.config.presets import preset, preset_names
 from relay.config.problems import CODES, BadValue, ConfigInvalid, Problem, quoted
+from relay.config.remainder import inside, remainder
 from relay.config.schema import Config, Origin
 from relay.config.secrets import Resolved, Resolver, scrub
 from relay.config.translate import Finding, dotted, file_path, findings
@@ -22,10 +23,10 @@ from relay.config.yamlsource import KeyPath, Source, parse_source, read_source
 _SECTIONS = ("ingest", "admin", "store", "quotas", "credentials", "defaults")
 """Top-level mappings that may stand empty, with everything below them commented out."""
 
-_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E032", "E033", "E040", "E041", "W007"}
-"""Codes whose messages may quote a value, which must not happen to what a reference holds.
+_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E032", "E033", "E040", "E041"}
+"""Codes whose messages may quote the value they are about, which must not happen to what a reference holds.
 
-E032, E033 and W007 are about several keys together, of which a secret is one; their messages never quote it.
+A message about a mapping quotes none of its values, and neither do those of E032 and E033.
 """
 
 
@@ -120,6 +121,7 @@ def _report_needs(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") ->
 
 def _validate(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") -> Config | None:
     """Validate, then once more without what was wrong, so that contradictions among the rest are found too."""
+    failed: set[KeyPath] = set()
     try:
         config: Config | None = Config.model_validate(data)
     except ValidationError as error:
@@ -130,13 +132,13 @@ def _validate(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") -> Con
             if detail["input"] == {} and any(gone[:-1] == found.path for gone in dropped):
                 continue  # already said: nothing is left of it but keys without a value
             desk.add(found)
-        failed = {file_path(detail["loc"]) for detail in details} | dropped
-        config = _remainder(data, failed)
-    else:
-        failed = set(dropped)
+            if found.meant and inside(data, found.meant) is None:
+                failed.add(found.meant)  # it is there, only under another name
+        failed |= {file_path(detail["loc"]) for detail in details}
+        config = remainder(data, failed)
     if config is not None:
         for found in contradictions(config):
-            if not _is_moot(found, failed):
+            if not _is_moot(found, failed | dropped):
                 desk.add(found)
     return config
 
@@ -148,32 +150,6 @@ def _is_moot(found: Finding, failed: set[KeyPath]) -> bool:
         for needed in found.relies_on
         for unread in failed
     )
-
-
-def _remainder(data: dict[str, Any], failed: set[KeyPath]) -> Config | None:
-    """Validate what is left when everything that failed is taken away; None if that is not enough."""
-    for path in failed:
-        first_index = next((at for at, part in enumerate(path) if isinstance(part, int)), len(path))
-        _remove(data, path[:first_index])  # a list goes as a whole: its other items would change places
-    data["version"] = 1
-    data.setdefault("platforms", {})
-    for name, key, filler in (("platforms", "url", "http://unknown.invalid/"), ("quotas", "rate", "1/s")):
-        for section in data.get(name, {}).values():
-            section.setdefault(key, filler)
-    for _ in range(2):
-        try:
-            return Config.model_validate(data)
-        except ValidationError as error:  # the first round has reported what is wrong here
-            for detail in error.errors(include_url=False):
-                _remove(data, file_path(detail["loc"])[:-1])  # what lacks a key of its own goes as a whole
-    return None
-
-
-def _remove(data: Any, path: KeyPath) -> None:
-    for part in path[:-1]:
-        data = data.get(part) if isinstance(data, dict) else None
-    if isinstance(data, dict) and path:
-        data.pop(path[-1], None)
 
 
 class _Desk:
@@ -204,7 +180,7 @@ class _Desk:
         known = self._known(place)
         mark = self._source.marks[known]
         message, hint, offset = bad.message, bad.hint, bad.offset
-        if bad.code in _ABOUT_VALUES and self._holds_reference(known):
+        if bad.code in _ABOUT_VALUES and known in self._resolved.references:
             message, hint, offset = f"{dotted(known)}: what the reference holds is {CODES[bad.code]}", "", 0
         elif is_preset(place):
             message = f"{message} (from the preset)"
@@ -225,6 +201,3 @@ class _Desk:
         while path not in self._source.marks:
             path = path[:-1]
         return path
-
-    def _holds_reference(self, path: KeyPath) -> bool:
-        return any(reference[: len(path)] == path for reference in self._resolved.references)

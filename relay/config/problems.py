@@ -66,6 +66,7 @@ CODES: dict[str, str] = {
     "W007": "rotated refresh tokens are lost at a restart",
     "W008": "a credential is not used",
     "W009": "a quota per group without groups",
+    "W010": "a key is not used with another setting",
 }
 """Every code and what it stands for. A code never changes its meaning; docs/config-errors.md explains each."""
 
@@ -100,15 +101,18 @@ class ConfigInvalid(RelayError):
 class BadValue(ValueError):
     """A single value cannot be read; becomes a ``Problem`` once its place in the file is known.
 
-    ``offset`` is the column inside the value where the mistake stands.
+    ``offset`` is the column inside the value where the mistake stands, ``at`` the path to it inside a mapping or list.
     """
 
-    def __init__(self, code: str, message: str, hint: str = "", *, offset: int = 0) -> None:
+    def __init__(
+        self, code: str, message: str, hint: str = "", *, offset: int = 0, at: tuple[str | int, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.hint = hint
         self.offset = offset
+        self.at = at
 
 
 def quoted(value: object) -> str:

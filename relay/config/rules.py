@@ -33,15 +33,14 @@ Scalar = str | int | float | bool | None
 def _parse_status(value: Any) -> frozenset[int]:
     """Return the status codes of ``200``, ``2xx`` or a list of such."""
     codes: set[int] = set()
-    for part in value if isinstance(value, list) else [value]:
+    for index, part in enumerate(value if isinstance(value, list) else [value]):
         if isinstance(part, int) and not isinstance(part, bool) and 100 <= part <= 599:
             codes.add(part)
         elif isinstance(part, str) and re.fullmatch(r"[1-5]xx", part):
             codes.update(range(int(part[0]) * 100, int(part[0]) * 100 + 100))
         else:
-            raise BadValue(
-                "E030", f"{quoted(part)} is not a status", "write 200, 2xx or a list such as [200, 202, 5xx]"
-            )
+            hint = "write 200, 2xx or a list such as [200, 202, 5xx]"
+            raise BadValue("E030", f"{quoted(part)} is not a status", hint, at=(index,) * isinstance(value, list))
     if not codes:
         raise BadValue("E030", "the list of statuses is empty, so the rule would never match")
     return frozenset(codes)

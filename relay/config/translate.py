@@ -34,6 +34,7 @@ class Finding(NamedTuple):
     bad: BadValue
     at_key: bool = False  # the key is wrong, not its value
     relies_on: tuple[KeyPath, ...] = ()  # it says nothing where one of these could not be read
+    meant: KeyPath = ()  # the key that this unknown one was probably meant to be
 
 
 def findings(errors: list[ErrorDetails]) -> Iterator[Finding]:
@@ -51,11 +52,12 @@ def _finding(error: ErrorDetails, path: KeyPath, at_key: bool) -> Finding:
     kind, context = error["type"], error.get("ctx", {})
     where = dotted(path)
     if kind == "extra_forbidden":
-        return Finding(path, _unknown_key(tuple(error["loc"]), path), at_key=True)
+        return _unknown_key(tuple(error["loc"]), path)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return Finding(path, _no_form(path, error["input"]))
     if kind[:1] == "E" and kind[1:].isdigit():
-        bad = BadValue(kind, f"{where}: {context['message']}", context["hint"], offset=context["offset"])
+        path = (*path, *context["at"])
+        bad = BadValue(kind, f"{dotted(path)}: {context['message']}", context["hint"], offset=context["offset"])
         return Finding(path, bad, at_key)
     if kind == "missing":
         owner = f" in {dotted(path[:-1])}" if path[:-1] else ""
@@ -121,29 +123,31 @@ def _no_choice(loc: KeyPath, path: KeyPath, value: Any) -> BadValue:
     return BadValue("E015", f"{dotted(path)}: {quoted(value)} is not a choice", hint)
 
 
-def _unknown_key(loc: KeyPath, path: KeyPath) -> BadValue:
+def _unknown_key(loc: KeyPath, path: KeyPath) -> Finding:
     key, owner = str(path[-1]), dotted(path[:-1])
     inside = f" in {owner}" if owner else ""
     section = section_at(loc[:-1])
-    if section is None:
-        return BadValue("E010", f"unknown key {quoted(key)}{inside}")
-    if any(key in LATER.get(name, ()) for name in section.names):
-        return BadValue("E012", f"the key {quoted(key)}{inside} is not supported by this version yet", "remove it")
-    return BadValue("E010", f"unknown key {quoted(key)}{inside}", _meant(key, section))
+    if section is not None and any(key in LATER.get(name, ()) for name in section.names):
+        what = f"the key {quoted(key)}{inside} is not supported by this version yet"
+        return Finding(path, BadValue("E012", what, "remove it"), at_key=True)
+    meant = _meant(key, section) if section is not None else None
+    hint = f"did you mean {meant!r}?" if meant else ""
+    if section is not None and not meant and len(section.fields) <= 8:
+        hint = f"keys are {', '.join(section.fields)}"
+    bad = BadValue("E010", f"unknown key {quoted(key)}{inside}", hint)
+    return Finding(path, bad, at_key=True, meant=(*path[:-1], *meant.split(".")) if meant else ())
 
 
-def _meant(key: str, section: "SectionInfo") -> str:
+def _meant(key: str, section: "SectionInfo") -> str | None:
     """Guess the key meant: another system's word for it, a slip of the pen, or a key of a mapping within."""
     for name, annotation in section.fields.items():
         inner = model_in(annotation)
         if inner is not None and key in _fields(inner) and get_origin(annotation) not in (dict, tuple):
-            return f"did you mean '{name}.{key}'?"
+            return f"{name}.{key}"
     words = {name: name for name in section.fields}
     words |= {word: meant for word, meant in _ELSEWHERE.items() if meant.partition(".")[0] in section.fields}
     close = get_close_matches(key.lower().replace("-", "_"), words, 1, 0.65)
-    if close:
-        return f"did you mean {words[close[0]]!r}?"
-    return f"keys are {', '.join(section.fields)}" if len(section.fields) <= 8 else ""
+    return words[close[0]] if close else None
 
 
 class SectionInfo(NamedTuple):

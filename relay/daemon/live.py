@@ -106,7 +106,8 @@ class LiveConfig:
             wanted = await asyncio.to_thread(load, file)
         except ConfigInvalid as invalid:
             problems = [str(problem) for problem in invalid.problems]
-            self._events.config_loaded(ok=False, file=file, problems=problems)
+            if not dry_run:
+                self._events.config_loaded(ok=False, file=file, problems=problems)
             return {"applied": False, "changes": [], "problems": problems}
         found = difference(self.config, wanted)
         changes = [
@@ -119,7 +120,7 @@ class LiveConfig:
             for change in found.changes
         ]
         problems = [] if force else await self._orphaned(found.removed)
-        if problems:
+        if problems and not dry_run:
             self._events.config_loaded(ok=False, file=file, problems=problems)
         if problems or dry_run:
             return {"applied": False, "changes": changes, "problems": problems}
@@ -128,7 +129,7 @@ class LiveConfig:
             await self._swap(wanted)
         finally:  # systemd waits for the end of a reload, also of one that failed
             self._notifier.ready(f"{len(self.config.platforms)} platforms, configuration reloaded")
-        self._events.config_loaded(ok=True, file=file)
+        self._events.config_loaded(ok=True, file=file, problems=[str(warning) for warning in wanted.warnings])
         return {"applied": True, "changes": changes, "problems": []}
 
     async def _orphaned(self, removed: Sequence[str]) -> list[str]:

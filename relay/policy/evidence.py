@@ -150,7 +150,7 @@ class Evidence:
         self.rejects = [reject for reject in self.rejects if reject.sent >= at]
 
     def forget_refusals(self, last_s: float) -> None:
-        """Keep only what was sent in the ``last_s`` seconds before the latest: the next refusal may follow from that."""
+        """Keep only the ``last_s`` seconds of sends before the latest: the next refusal may follow from them."""
         self.rejects = []
         self.forget_before(self.last_accepted - last_s)
 

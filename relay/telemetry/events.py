@@ -208,12 +208,17 @@ class Events:
     # --- daemon
 
     def config_loaded(self, *, ok: bool, file: str, problems: Sequence[str] = ()) -> None:
-        """A configuration was put in force, or refused with ``problems`` (``file:line:col: code message``)."""
+        """A configuration was put in force, or refused with ``problems`` (``file:line:col: code message``).
+
+        In force it may have some too: each warning is a line of its own.
+        """
         self._metrics.reload_successful = 1 if ok else 0
-        if ok:
-            self._log.info("config_loaded", file=file)
-        else:
+        if not ok:
             self._log.error("config_refused", file=file, problems=list(problems))
+            return
+        self._log.info("config_loaded", file=file)
+        for problem in problems:
+            self._log.warning("config_warning", file=file, problem=problem)
 
     def started(self, *, version: str, store: str, platforms: int) -> None:
         """The process runs and opens its store."""

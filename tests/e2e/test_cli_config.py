@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.e2e.harness import free_port
 
 ROOT = Path(__file__).parents[2]
 GOOD = 'version: 1\nplatforms: {a: {url: https://a.example/, headers: {Authorization: "Bearer ${env:TOKEN}"}}}\n'
@@ -54,6 +55,32 @@ def test_check_a_bad_file(directory: Path) -> None:
     assert done.stderr == ""
 
 
+def test_check_as_json(directory: Path) -> None:
+    """Problems and warnings as objects, all in a list or one a line, with the same exit codes."""
+    spare = directory / "spare.yaml"
+    spare.write_text("version: 1\nplatforms: {a: {url: https://a.example/}}\nquotas: {q: {rate: 1/s}}\n")
+    bad = relay("config", "check", "bad.yaml", "-o", "json", cwd=directory)
+    lines = relay("config", "check", "bad.yaml", "-o", "jsonl", cwd=directory)
+    warned = relay("config", "check", "spare.yaml", "-o", "json", cwd=directory)
+    good = relay("config", "check", "-o", "json", cwd=directory, TOKEN="t-o-k-e-n")
+
+    assert [each.returncode for each in (bad, lines, warned, good)] == [1, 1, 0, 0]
+    found = json.loads(bad.stdout)
+    assert [json.loads(line) for line in lines.stdout.splitlines()] == found
+    assert [(one["code"], one["line"]) for one in found] == [("E021", 2), ("E010", 2)]
+    assert json.loads(warned.stdout) == [
+        {
+            "file": "spare.yaml",
+            "line": 3,
+            "col": 10,
+            "code": "W003",
+            "message": "no platform uses the quota 'q'",
+            "hint": "",
+        }
+    ]
+    assert (json.loads(good.stdout), good.stderr) == ([], "")
+
+
 def test_show_masks_and_names_origins(directory: Path) -> None:
     """Effective settings in both forms, the secret as its reference, each with its origin if wanted."""
     plain = relay("config", "show", cwd=directory, TOKEN="t-o-k-e-n")
@@ -63,6 +90,10 @@ def test_show_masks_and_names_origins(directory: Path) -> None:
     shown = json.loads(relay("config", "show", "-o", "json", cwd=directory, TOKEN="t-o-k-e-n").stdout)
     assert shown["platforms"]["a"]["retry"] == {"times": 3, "backoff": "2s..10m"}
     assert "t-o-k-e-n" not in plain.stdout + origin.stdout + json.dumps(shown)
+    line = relay("config", "show", "-o", "jsonl", cwd=directory, TOKEN="t-o-k-e-n").stdout
+    assert (line.count("\n"), json.loads(line)) == (1, shown)
+    for form in ("table", "yaml"):
+        assert relay("config", "show", "-o", form, cwd=directory, TOKEN="t-o-k-e-n").stdout == plain.stdout
 
 
 def test_what_is_shown_is_a_configuration_again(directory: Path) -> None:
@@ -89,12 +120,58 @@ def test_diff(directory: Path) -> None:
         "1 platform not touched",
     ]
     assert relay("config", "diff", "old.yaml", "old.yaml", cwd=directory).stdout == "no difference\n"
+    assert relay("config", "diff", "-c", "old.yaml", "new.yaml", cwd=directory).stdout == done.stdout
+    told = relay("config", "diff", "old.yaml", "new.yaml", "-o", "json", cwd=directory).stdout
+    line = relay("config", "diff", "old.yaml", "new.yaml", "-o", "jsonl", cwd=directory).stdout
+    assert (line.count("\n"), json.loads(line)) == (1, json.loads(told))
+    assert relay("config", "diff", "a", "b", "c", cwd=directory).returncode == 2
+
+
+def test_diff_with_what_the_daemon_has_in_force(directory: Path) -> None:
+    """One file is compared with the running daemon, found where the file says; nobody there is exit 4."""
+    admin = free_port()
+    text = (
+        f"version: 1\nadmin: {{listen: '127.0.0.1:{admin}'}}\ningest: {{listen: 'unix:{directory}/in'}}\n"
+        "platforms:\n  a: {url: 'http://127.0.0.1:9/', rate: 5/s, headers: {X-Token: secret}}\n"
+        "  b: {url: 'http://127.0.0.1:9/', rate: [1/s, 9/min], envelope: {kind: form, items_at: o, static: {x: y}}}\n"
+    )
+    running, new, moved = (directory / name for name in ("running.yaml", "new.yaml", "moved.yaml"))
+    running.write_text(text)
+    new.write_text(text.replace("5/s", "7/s") + "  c: {url: 'http://127.0.0.1:9/'}\n")
+    moved.write_text(new.read_text().replace(str(admin), str(free_port())))
+    alone = relay("config", "diff", "new.yaml", cwd=directory)
+    daemon = subprocess.Popen(
+        [sys.executable, "-m", "relay", "run", "-c", str(running)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert daemon.stderr is not None
+        while '"ready"' not in daemon.stderr.readline():
+            assert daemon.poll() is None
+        same = relay("config", "diff", "-c", "running.yaml", cwd=directory)
+        found = relay("config", "diff", "new.yaml", cwd=directory)
+        elsewhere = relay("config", "diff", "moved.yaml", "--admin", f"127.0.0.1:{admin}", cwd=directory)
+        told = relay("config", "diff", "new.yaml", "-o", "json", cwd=directory)
+    finally:
+        daemon.terminate()
+        daemon.communicate(timeout=30)
+
+    assert (alone.returncode, alone.stdout) == (4, "")
+    assert f"daemon not reachable at 127.0.0.1:{admin}" in alone.stderr
+    assert "relay config diff OLD NEW" in alone.stderr
+    assert (same.returncode, same.stdout) == (0, "no difference\n")
+    changes = ["+ platforms.c", "~ platforms.a.rate  5/s -> 7/s", "1 platform not touched"]
+    assert (found.returncode, found.stdout.splitlines()) == (0, changes)
+    assert found.stderr == f"compared with what the daemon at 127.0.0.1:{admin} has in force\n"
+    assert [line for line in elsewhere.stdout.splitlines() if line[0] != "!"] == changes
+    assert json.loads(told.stdout)["platforms"] == {"added": ["c"], "removed": [], "changed": ["a"], "unchanged": ["b"]}
 
 
 def test_schema(directory: Path) -> None:
-    """The schema is printed as committed."""
-    done = relay("config", "schema", cwd=directory)
-    assert done.stdout == (ROOT / "relay.schema.json").read_text(encoding="utf-8")
+    """The schema is printed as committed; it is the same for every file that may be named."""
+    committed = (ROOT / "relay.schema.json").read_text(encoding="utf-8")
+    for arguments in ([], ["-c", "config.yaml"], ["config.yaml"], ["-c", "gone.yaml"]):
+        done = relay("config", "schema", *arguments, cwd=directory)
+        assert (done.returncode, done.stdout) == (0, committed)
 
 
 def test_usage_errors(directory: Path) -> None:
@@ -102,9 +179,10 @@ def test_usage_errors(directory: Path) -> None:
     unknown = relay("confg", cwd=directory)
     assert unknown.returncode == 2
     assert "No such command 'confg'. Did you mean 'config'?" in unknown.stderr
-    twice = relay("config", "check", "-c", "a", "b", cwd=directory)
-    assert twice.returncode == 2
-    assert "name the file once" in twice.stderr
+    for command in ("check", "show"):
+        twice = relay("config", command, "-c", "a", "b", cwd=directory)
+        assert twice.returncode == 2
+        assert "name the file once" in twice.stderr
     assert relay("config", "check", "--nope", cwd=directory).returncode == 2
 
 

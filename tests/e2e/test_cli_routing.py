@@ -132,6 +132,23 @@ def test_cases_that_hold(relay: Relay) -> None:
     assert sorted(relay.directory.iterdir()) == before
 
 
+def test_cases_as_json(relay: Relay) -> None:
+    """An object per case, in a list or one a line, with the same exit code; what is wrong with the file is no case."""
+    cases = relay.directory / "cases.yaml"
+    cases.write_text("- {payload: {channel: wx}, event: order.x, expect: {to: [wx, audit]}}\n- {expect: {to: [wx]}}\n")
+    done = relay("config", "test", str(cases), "-o", "json")
+    lines = relay("config", "test", str(cases), "-o", "jsonl")
+    cases.write_text("- {}\n")
+    broken = relay("config", "test", str(cases), "-o", "json")
+
+    assert (done.returncode, lines.returncode, broken.returncode) == (1, 1, 1)
+    found = json.loads(done.stdout)
+    assert [json.loads(line) for line in lines.stdout.splitlines()] == found
+    assert [(one["file"], one["line"], one["ok"]) for one in found] == [(str(cases), 1, True), (str(cases), 2, False)]
+    assert found[1]["problems"] == ["expected to: [wx], got [_unrouted] by otherwise"]
+    assert (broken.stdout, "E011" in broken.stderr) == ("", True)
+
+
 def test_cases_that_fail(relay: Relay) -> None:
     """Each says what was expected, what came, and which route decided; exit 1."""
     cases = relay.directory / "cases.yaml"

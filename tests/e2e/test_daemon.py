@@ -68,10 +68,11 @@ class Daemon:
             if word in self.told[-1]:
                 return self.told[-1]
 
-    def get(self, path: str, *, post: bool = False, body: bytes = b"{}") -> Any:
+    def get(self, path: str, *, post: bool = False, **body: Any) -> Any:
         """Ask the admin listener."""
+        data = json.dumps(body).encode() if post else None
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}", data=body if post else None, method="POST" if post else "GET"
+            f"http://127.0.0.1:{self.port}{path}", data=data, method="POST" if post else "GET"
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
@@ -175,7 +176,7 @@ def test_what_waits_for_a_removed_platform_is_shown_paused(daemon: Daemon) -> No
     daemon.file.write_text(daemon.file.read_text().replace("shop-a:", "shop-b:"))
 
     refused = daemon.get("/v1/config/reload", post=True)
-    forced = daemon.get("/v1/config/reload", post=True, body=b'{"force": true}')
+    forced = daemon.get("/v1/config/reload", post=True, force=True)
     shown = daemon.get("/v1/platforms/shop-a")
     told = daemon.get(f"/v1/callbacks/{waiting}")["waiting"]
     explained = run(
@@ -191,6 +192,39 @@ def test_what_waits_for_a_removed_platform_is_shown_paused(daemon: Daemon) -> No
     assert b"shop-a is no longer in the configuration" in explained.stdout
     assert b"put platforms.shop-a back" in explained.stdout
     daemon.end()
+
+
+def test_warnings_are_logged(daemon: Daemon) -> None:
+    """What is worth knowing of the file is a line each, at the start and when a reload takes the file."""
+    plain = daemon.file.read_text()
+    daemon.file.write_text(plain + "quotas: {spare: {rate: 1/s}}\n")
+    daemon.start()
+    daemon.wait_for("READY=1")
+    daemon.file.write_text(plain + "quotas: {spare: {rate: 1/s}, other: {rate: 1/s}}\n")
+    assert daemon.get("/v1/config/reload", post=True)["applied"]
+
+    log = [json.loads(line) for line in daemon.end().splitlines()]
+
+    events = [(line["event"], line["level"]) for line in log if line["event"].startswith("config_")]
+    loaded, warned = ("config_loaded", "info"), ("config_warning", "warning")
+    assert events == [loaded, warned, loaded, warned, warned]
+    told = [line["problem"].removeprefix(f"{daemon.file}:") for line in log if line["event"] == "config_warning"]
+    assert told == [f"8:{col}: W003 no platform uses the quota {name!r}" for name, col in
+                    (("spare", 10), ("spare", 10), ("other", 30))]  # fmt: skip
+
+
+def test_a_dry_run_is_no_reload_that_failed(daemon: Daemon) -> None:
+    """A bad file is told to who asked; neither the metric nor the log says that it was refused."""
+    daemon.start()
+    daemon.wait_for("READY=1")
+    daemon.write("7/never")
+
+    told = daemon.get("/v1/config/reload", post=True, dry_run=True)
+
+    assert "E020" in json.dumps(told)
+    with urllib.request.urlopen(f"http://127.0.0.1:{daemon.port}/metrics", timeout=10) as answer:
+        assert b"relay_config_last_reload_successful 1.0" in answer.read()
+    assert b"config_refused" not in daemon.end()
 
 
 def test_second_daemon_names_the_first(daemon: Daemon, tmp_path: Path) -> None:

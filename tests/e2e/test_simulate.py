@@ -54,6 +54,9 @@ def test_two_configurations_side_by_side(directory: Path, capsys: pytest.Capture
     arguments = ["simulate", "--burst", "2000@1s", "--keys", "0", "--compare", "other.yaml", "--svg", "plot.svg"]
     assert run([*arguments, "-o", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
+    assert run([*arguments, "-o", "jsonl"]) == 0
+    line = capsys.readouterr().out
+    assert (line.count("\n"), json.loads(line)) == (1, told)
     assert run(arguments) == 0
     table = capsys.readouterr().out
 

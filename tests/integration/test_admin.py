@@ -508,6 +508,25 @@ async def test_the_configuration_is_validated_and_reloaded(call: Caller) -> None
     assert [each["action"] for each in call.side.store._audit] == ["config.reload", "config.reload"]
 
 
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        ({"force": "false"}, "'force' must be true or false"),
+        ({"dry_run": "false"}, "'dry_run' must be true or false"),
+        ({"dry_run": 1}, "'dry_run' must be true or false"),
+        ({"force": None}, "'force' must be true or false"),
+        ({"reason": 3}, "'reason' must be a string"),
+        ({"reason": 3, "dry_run": True}, "'reason' must be a string"),
+    ],
+)
+async def test_a_reload_takes_nothing_for_something_else(call: Caller, body: Any, hint: str) -> None:
+    """400 naming the key; nothing is loaded and nothing recorded."""
+    status, problem = await call("POST", "/v1/config/reload", json=body)
+
+    assert (status, problem["code"], problem["detail"]) == (400, "invalid_request", hint)
+    assert (call.side.config.reloads, call.side.store._audit) == ([], [])
+
+
 async def test_a_daemon_that_cannot_reload_says_so() -> None:
     """501 not_supported instead of a reload that does nothing."""
     async with admin_side(reloads=False) as side, aiohttp.ClientSession() as session:

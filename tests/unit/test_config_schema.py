@@ -209,13 +209,12 @@ def test_five_mistakes_at_once(tmp_path: Path) -> None:
         ("envelope: {kind: object, items_at: a, static: {a: 1}}", 5, 15, "E051", ""),
         ("envelope: {kind: object, item: {a: id}, static: {a: 1}}", 5, 15, "E051", ""),
         ("envelope: {kind: form, items_at: a, static: {a: 1}}", 5, 15, "E051", ""),
-        ("envelope: {kind: object, item: {lines: [{id: 'a['}]}}", 5, 15, "E027", "see https://jmespath.org"),
+        ("envelope: {kind: object, item: {lines: [{id: 'a['}]}}", 5, 53, "E027", "see https://jmespath.org"),
         ("envelope: {kind: object, items_at: o, item: {a: }}", 5, 50, "E014", "give it one, or remove the key"),
         ("envelope: {kind: cloudevents, source: ''}", 5, 15, "E031", "leave it out or name something"),
         ("method: '{verb}'", 5, 13, "E051", "write envelope: single"),
         ("results: {shape: by_index}", 5, 5, "E011", ""),
         ("results: {shape: by_id, at: errors}", 5, 14, "E051", "add id: NAME"),
-        ("results: {shape: by_index, at: errors, id: x}", 5, 14, "E051", "remove it"),
         (
             "results: {shape: by_index, at: errors, covers: all}",
             5,
@@ -227,7 +226,7 @@ def test_five_mistakes_at_once(tmp_path: Path) -> None:
         (
             "results: {shape: by_index, at: e, classify: [{path: c, in: [1], as: split}]}",
             5,
-            14,
+            73,
             "E030",
             "choices are confirm, duplicate, ok, reject, retry, throttled",
         ),
@@ -246,9 +245,9 @@ def test_five_mistakes_at_once(tmp_path: Path) -> None:
         ("concurrency: 1" + "0" * 5000, 5, 18, "E013", ""),
         ("timeout: 0s", 5, 14, "E016", ""),
         ("headers: {X-A: 5}", 5, 20, "E013", "put it in quotes"),
-        ("headers: {'a b': c}", 5, 14, "E029", ""),
-        ("headers: {Content-Length: '5'}", 5, 14, "E029", "remove it"),
-        ("headers: {a: b, A: c}", 5, 14, "E029", ""),
+        ("headers: {'a b': c}", 5, 15, "E029", "write a name such as Retry-After"),
+        ("headers: {Content-Length: '5'}", 5, 15, "E029", "remove it"),
+        ("headers: {a: b, A: c}", 5, 24, "E029", ""),
         ("rate: 0/s", 5, 11, "E020", "use `relay pause` to stop a platform"),
         ("rate: [10/s, 100]", 5, 18, "E020", "write 100/s or 100/min"),
         ("burst: 5", 5, 12, "E051", "add rate: N/min"),
@@ -267,6 +266,7 @@ def test_five_mistakes_at_once(tmp_path: Path) -> None:
         ("classify: [{as: ok}]", 5, 16, "E030", "add status: 2xx"),
         ("classify: [{status: 2xx}]", 5, 16, "E011", ""),
         ("classify: [{status: 700, as: ok}]", 5, 25, "E030", "write 200, 2xx or a list such as [200, 202, 5xx]"),
+        ("classify: [{status: [200, 700], as: ok}]", 5, 31, "E030", "write 200, 2xx or a list such as [200, 202, 5xx]"),
         ("classify: [{path: a, as: ok}]", 5, 16, "E030", ""),
         ("classify: [{path: a, header: b, in: [1], as: ok}]", 5, 16, "E030", "make it two rules, or drop one"),
         ("classify: [{status: 200, exists: true, as: ok}]", 5, 16, "E030", "add path: or header:"),
@@ -327,6 +327,47 @@ def test_platform_mistakes(tmp_path: Path, settings: str, line: int, col: int, c
 )  # fmt: skip
 def test_mistakes_elsewhere(tmp_path: Path, text: str, expected: list[tuple[int, int, str]]) -> None:
     """Each mistake outside a platform is one problem at its place; none follows from another."""
+    assert codes(tmp_path, text) == expected
+
+
+ROUTED = "version: 1\nplatforms: {a: {url: https://a/}, b: {url: https://b/}}\n"
+OPEN = MINIMAL.removesuffix("}}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (ROUTED + "routes: [{match: {x: 1}, to: [zz]}, {match: {x: 2}, to: 5}, {match: {x: 3}, to: [yy]}]\n",
+         [(3, 31, "E062"), (3, 57, "E013"), (3, 82, "E062")]),
+        (ROUTED + "routes: [{match: {}, to: [zz, 5, yy]}, 5, {to: [xx]}, {match: {x: 1}, to: [a]}]\n",
+         [(3, 18, "E060"), (3, 27, "E062"), (3, 31, "E026"), (3, 34, "E062"), (3, 40, "E013"), (3, 43, "E060"),
+          (3, 49, "E062")]),
+        (ROUTED + "routes: [{otherwise: bogus}, {match: {x: 1}, to: [a]}, 5, {match: {x: 1}, to: [b]}]\n",
+         [(3, 22, "E015"), (3, 56, "E013"), (3, 59, "E064")]),
+        (ROUTED + "routes: [{match: {x: 1}, too: [a]}, {match: {}}, {otherwise: reject, to: [a]}]\n",
+         [(3, 26, "E010"), (3, 45, "E060"), (3, 50, "E060")]),
+        ("version: 1\nplatforms: {a: 5}\nroutes: [{match: {}}, {match: {x: }}]\n",
+         [(2, 16, "E013"), (3, 18, "E060"), (3, 32, "E014")]),
+        (OPEN + ", classify: [{status: 2000, as: ok}, {path: x, in: [1], as: ok}, {path: x, in: [1], as: retry}]}}",
+         [(2, 62, "E030"), (2, 105, "E056")]),
+        (OPEN + ", results: {shape: by_index, at: e, classify: [{status: 200, as: split}, {status: 400, as: plain}, "
+         "{status: 500, as: split}]}}}", [(2, 105, "E030"), (2, 131, "E015"), (2, 157, "E030")]),
+        (OPEN + ", envelope: {kind: object, items_at: o, static: {classify: [{x: }]}}, burst: 3}}",
+         [(2, 101, "E014"), (2, 117, "E051")]),
+        (OPEN + ", burst: 3, timeout: 5}}\n", [(2, 49, "E051"), (2, 61, "E021")]),
+        (OPEN + ", burst: 3, rat: 5/s}}\n", [(2, 52, "E010")]),
+        (OPEN + ", quotas: [5, gone], connect: {cert: 5, key: k}}}\n",
+         [(2, 51, "E026"), (2, 54, "E050"), (2, 77, "E013")]),
+        (OPEN + ", headers: {'a b': c, Connection: close, A: ' d'}}}\n",
+         [(2, 52, "E029"), (2, 62, "E029"), (2, 84, "E029")]),
+        (MINIMAL + "admin: {listen: [x, '0.0.0.0:80', '[::1]:80', '[::1]:80']}\n",
+         [(3, 18, "E025"), (3, 21, "E054"), (3, 47, "E052")]),
+        (MINIMAL + "admin: {users: [{name: a, role: boss, token: t}, {name: a, role: viewer, token: t}, 5, {}]}\n",
+         [(3, 33, "E015"), (3, 57, "E052"), (3, 85, "E013"), (3, 88, "E011"), (3, 88, "E011"), (3, 88, "E011")]),
+    ],
+)  # fmt: skip
+def test_a_bad_entry_hides_no_other(tmp_path: Path, text: str, expected: list[tuple[int, int, str]]) -> None:
+    """What contradicts something else is told beside what cannot be read, and nothing is said that only follows."""
     assert codes(tmp_path, text) == expected
 
 
@@ -478,6 +519,33 @@ platforms:
     assert terms.asking is not None
     assert terms.asking.target.of(Facts(b"{}", "o/1", None, "id")) == ("GET", "https://a.example/orders/o%2F1")
     assert terms.read_back == "ambiguous"
+
+
+@pytest.mark.parametrize(
+    ("shape", "unused"),
+    [
+        ("by_index", ["platforms.a.results.id", "platforms.a.results.item_id"]),
+        ("by_id", ["platforms.a.results.index"]),
+    ],
+)
+def test_results_may_name_what_their_shape_does_not_use(tmp_path: Path, shape: str, unused: list[str]) -> None:
+    """``index``, ``id`` and ``item_id`` may stand together: what the shape does not look at is a warning."""
+    config = loaded(
+        tmp_path,
+        f"""
+version: 1
+platforms:
+  a:
+    url: https://a.example/
+    results:
+      {{shape: {shape}, at: failed_records, index: index, id: insert_id, item_id: insert_id, failed_if: error,
+       covers: failures}}
+""",
+    )
+    assert [(one.code, one.message.partition(" ")[0]) for one in config.warnings] == [("W010", key) for key in unused]
+    results = compile_terms("a", config.platforms["a"]).results
+    assert results is not None
+    assert (results.by_id, results.item_id_name) == ((True, "insert_id") if shape == "by_id" else (False, "@"))
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,44 @@ def test_no_piece_of_a_secret_is_quoted(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            'auth: {kind: bearer, token: "${env:S}"}\nheaders: {Authorization: x}',
+            "E051 platforms.a.auth: the header Authorization is also set under headers; remove one of them",
+        ),
+        (
+            'confirm: {url: https://a/, headers: {A: "${env:S}"}, classify: []}',
+            "E051 platforms.a.confirm: confirm.classify is empty, so no answer would decide anything; "
+            "add a rule, as: ok",
+        ),
+        (
+            'envelope: {kind: object, static: {t: "${env:S}"}}',
+            "E051 platforms.a.envelope: envelope object needs items_at, where the list of callbacks goes, or item, "
+            "a mapping",
+        ),
+        (
+            'envelope: {kind: object, items_at: o, item: {t: "${env:S}"}}',
+            "E027 platforms.a.envelope.item.t: what the reference holds is not a JMESPath expression",
+        ),
+        (
+            'classify: [{status: [200, "${env:S}"], as: ok}]',
+            "E030 platforms.a.classify[0].status[1]: what the reference holds is not a usable classify rule",
+        ),
+        (
+            'headers: {A: "${env:S}\\n", B: "c\\n"}',
+            "E029 platforms.a.headers.A: what the reference holds is not a usable header",
+        ),
+    ],
+)
+def test_a_reference_takes_only_its_own_words_away(tmp_path: Path, settings: str, expected: str) -> None:
+    """What is said of the mapping around it stays whole; of the value itself no piece is told."""
+    found = platform(tmp_path, settings, {"S": "$.s3[cret"})
+    assert str(found[0]).partition(": ")[2] == expected
+    assert "s3[cret" not in "".join(map(str, found))
+
+
 def test_scrubbing() -> None:
     """The last net takes resolved values out of any text, also as Python would quote them."""
     values = frozenset({"a'b\nc-secret", "longer secret", "ok"})

@@ -1,0 +1,86 @@
+"""What is left of a configuration that cannot be used, so that contradictions among the rest are found all the same."""
+
+from copy import deepcopy
+from typing import Any
+
+from pydantic import ValidationError
+
+from relay.config.rules import Rule
+from relay.config.schema import Config
+from relay.config.translate import file_path
+from relay.config.yamlsource import KeyPath
+
+_STAND_INS: dict[str | int, Any] = {
+    "routes": {"match": {"event": "unread"}, "to": ["unread"]},
+    "to": "unread",
+    "classify": Rule.model_validate({"path": "unread", "in": ["unread"], "as": "ok"}),
+    "quotas": "unread",
+    "listen": "127.0.0.1:0",
+    "users": {"name": "unread", "role": "viewer", "token": "unread"},
+}
+"""What stands in, list by list, for an entry that cannot be read: the others keep their places and are checked.
+
+A mapping only fills up what the entry lacks. A rule is replaced: with a condition less it would hold for too much.
+"""
+
+
+def remainder(data: dict[str, Any], failed: set[KeyPath]) -> Config | None:
+    """Validate what is left when everything that failed is taken away; None if that is not enough.
+
+    ``failed`` grows by what had to go with it, or stands in for it: nothing may be said of that either.
+    """
+    for path in sorted(failed, key=len, reverse=True):  # what is inside first
+        _take_away(data, path, failed)
+    data["version"] = 1
+    data.setdefault("platforms", {})
+    for name, key, filler in (("platforms", "url", "http://unknown.invalid/"), ("quotas", "rate", "1/s")):
+        for section in data.get(name, {}).values():
+            section.setdefault(key, filler)
+    for _ in range(3):  # what is taken away may leave something incomplete, and that something else
+        try:
+            return Config.model_validate(data)
+        except ValidationError as error:  # the first round has reported what is wrong here
+            for detail in error.errors(include_url=False):
+                path = file_path(detail["loc"])
+                gone = path[:-1] if detail["type"] == "missing" else path  # what lacks a key goes as a whole
+                failed.add(gone)
+                _take_away(data, gone, failed, whole=True)
+    return None
+
+
+def _take_away(data: dict[str, Any], path: KeyPath, failed: set[KeyPath], *, whole: bool = False) -> None:
+    """Remove what lies at ``path``; in a list it takes only that entry, where there is something to stand in for it.
+
+    What can be read of an entry stays, unless it has to go as a ``whole``.
+    """
+    indices = [at for at, part in enumerate(path) if isinstance(part, int)]
+    at = next((at for at in reversed(indices) if path[at - 1] in _STAND_INS), 0)
+    entries = inside(data, path[:at])
+    if not isinstance(entries, list):
+        _remove(data, path[: min(indices, default=len(path))])  # the other entries of a list would change places
+        return
+    index, stand_in = int(path[at]), deepcopy(_STAND_INS[path[at - 1]])
+    entry = entries[index]
+    if whole or not isinstance(entry, dict) or not isinstance(stand_in, dict):
+        entries[index] = stand_in
+        return
+    _remove(entry, path[at + 1 :])
+    failed.discard(path[: at + 1])  # it may lack something; what it does say has been read
+    failed.update((*path[: at + 1], key) for key in stand_in if key not in entry)
+    entries[index] = {**stand_in, **entry}
+
+
+def _remove(data: Any, path: KeyPath) -> None:
+    owner = inside(data, path[:-1])
+    if isinstance(owner, dict) and path:
+        owner.pop(path[-1], None)
+
+
+def inside(data: Any, path: KeyPath) -> Any:
+    """Return what lies at ``path``; None for nothing."""
+    for part in path:
+        if isinstance(data, dict):
+            data = data.get(part)
+        else:
+            data = data[part] if isinstance(data, list) and isinstance(part, int) else None
+    return data
