@@ -55,7 +55,9 @@ def _breaker_word(value: Any) -> Any:
 
 def _learn_word(value: Any) -> Any:
     if value is not True and value is not False and value != "observe":
-        raise BadValue("E015", f"{quoted(value)} is not a choice", "choices are true, observe, false")
+        meant = {"off": "false", "no": "false", "on": "true", "yes": "true", "enforce": "true"}.get(str(value).lower())
+        hint = f"did you mean {meant}? " if meant else ""
+        raise BadValue("E015", f"{quoted(value)} is not a choice", f"{hint}choices are true, observe, false")
     return value
 
 

@@ -257,6 +257,8 @@ def test_five_mistakes_at_once(tmp_path: Path) -> None:
         ("breaker: false", 5, 14, "E015", "write breaker: off"),
         ("breaker: {open_after: 0}", 5, 27, "E016", ""),
         ("learn_limit: observ", 5, 18, "E015", "choices are true, observe, false"),
+        ("learn_limit: off", 5, 18, "E015", "did you mean false?"),
+        ("learn_limit: enforce", 5, 18, "E015", "did you mean true?"),
         ("compress: lz4", 5, 15, "E015", "choices are none, gzip, zstd"),
         ("method: post", 5, 13, "E015", "did you mean 'POST'?"),
         ("batch: 5", 5, 12, "E013", ""),
