@@ -115,7 +115,6 @@ class Item(NamedTuple):
     expires_at: float
     attempts: int  # requests that carried it before this one
     spent: int  # re-sends charged to its budget
-    strikes: int  # times it alone drew a throttle (SPEC 6, suspicion)
     first_sent_at: float  # 0.0 when this is its first request
     maybe_applied: bool  # an earlier ambiguous attempt may have been applied
 
@@ -219,7 +218,6 @@ class Requeue:
     due_at: float
     charge: bool  # spends one re-send of each item's budget
     reason: str
-    strike: bool = False
     maybe_applied: bool = False
     message: str = ""  # the platform's own words, kept with the callbacks for people
 

@@ -202,7 +202,6 @@ class Batches:
             expires_at=row.expires_at,
             attempts=row.attempts,
             spent=row.spent,
-            strikes=row.strikes,
             first_sent_at=row.first_sent_at,
             maybe_applied=row.maybe_applied,
         )
@@ -266,7 +265,6 @@ class Batches:
             for seq in again.seqs:
                 row = rows[seq]
                 row.spent += again.charge
-                row.strikes += again.strike
                 row.maybe_applied |= again.maybe_applied
                 row.reason = again.reason
                 row.message = again.message or row.message

@@ -146,7 +146,6 @@ class Operations:
         if not options.get("reorder") and self._shelf.overtaken(row):
             return "overtaken"
         row.spent = 0
-        row.strikes = 0
         row.lane = Lane.REPLAY
         self._shelf.revive(row, now)
         return None

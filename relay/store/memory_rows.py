@@ -44,7 +44,6 @@ class Row:
     ended_at: float = 0.0
     attempts: int = 0
     spent: int = 0
-    strikes: int = 0
     first_sent_at: float = 0.0
     frozen: int = 0  # number of the batch it is frozen in
     batch_id: str | None = None  # its latest batch

@@ -67,7 +67,7 @@ class SettlingConformance:
             harness.clock,
             Outcome.RETRY,
             delivered=[ok],
-            requeue=[Requeue([again], due_at, True, "busy", strike=True, maybe_applied=True)],
+            requeue=[Requeue([again], due_at, True, "busy", maybe_applied=True)],
             endings=[Ending([dead], State.DEAD, "bad", maybe_applied=True), Ending([late], State.EXPIRED, "late")],
             held=[odd],
         )
@@ -82,7 +82,7 @@ class SettlingConformance:
         }  # fmt: skip
         harness.clock.advance(3)
         item = (await claimed(store)).items[0]
-        assert (item.seq, item.attempts, item.spent, item.strikes, item.maybe_applied) == (again, 1, 1, 1, True)
+        assert (item.seq, item.attempts, item.spent, item.maybe_applied) == (again, 1, 1, True)
 
     async def test_asked_items_become_read_backs(self, harness: Harness) -> None:
         """Items to be asked about become frozen batches of their own, due when told, their keys waiting meanwhile."""

@@ -45,7 +45,7 @@ _OLDEST = "SELECT min(due_at) FROM callback WHERE seq IN (SELECT value FROM carr
 # All items of a batch in one row: their facts as JSON, their bodies end to end. A row each would cost a crossing each.
 _ITEMS = """
 SELECT json_group_array(json_array(length(p.body), c.key_text, c.event, c.content_type, c.accepted_at,
-    c.expires_at, c.attempts, c.spent, c.strikes, c.first_sent_at,
+    c.expires_at, c.attempts, c.spent, c.first_sent_at,
     json(iif(c.maybe_applied, 'true', 'false')))),
   CAST(group_concat(p.body, '') AS BLOB)
 FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value CROSS JOIN payload AS p ON p.seq = c.seq
@@ -55,7 +55,7 @@ UPDATE callback SET head = 0, batch = ?2, attempts = attempts + 1,
   first_sent_at = CASE WHEN first_sent_at = 0.0 THEN ?3 ELSE first_sent_at END
 WHERE seq IN (SELECT value FROM carray(?1))
 """
-_Facts = tuple[int, str | None, str | None, str | None, float, float, int, int, int, float, bool]
+_Facts = tuple[int, str | None, str | None, str | None, float, float, int, int, float, bool]
 _decode_facts = msgspec.json.Decoder(list[_Facts]).decode
 _decode_due = msgspec.json.Decoder(list[int]).decode
 

@@ -34,7 +34,7 @@ CREATE TABLE callback (
   due_at REAL NOT NULL,
   attempts INTEGER NOT NULL,
   spent INTEGER NOT NULL,
-  strikes INTEGER NOT NULL,
+  strikes INTEGER NOT NULL,        -- always 0, nobody reads it; dropping it would rewrite every row of an older file
   batch INTEGER,                   -- pending: the frozen batch it is in; final: the last one
   bytes INTEGER NOT NULL,
   accepted_at REAL NOT NULL,

@@ -40,8 +40,7 @@ UPDATE callback SET overtaken = 1 WHERE seq IN (
 _RETRIED_LANE = "CASE WHEN lane = 1 THEN 2 ELSE lane END"
 _REQUEUE = f"""
 UPDATE callback SET trail = {TRAIL}, batch = NULL, head = key IS NULL, due_at = ?2, spent = spent + ?3,
-  strikes = strikes + ?4, maybe_applied = maybe_applied | ?5, reason = ?6,
-  message = coalesce(nullif(?7, ''), message),
+  maybe_applied = maybe_applied | ?4, reason = ?5, message = coalesce(nullif(?6, ''), message),
   lane = {_RETRIED_LANE}, prio = {PRIO_OF.format(lane=_RETRIED_LANE)}
 WHERE seq IN (SELECT value FROM carray(?1))
 """  # noqa: S608 - built from this file's constants
@@ -244,7 +243,6 @@ def _requeue(transaction: Transaction, again: Requeue) -> None:
                 numbers(again.seqs),
                 again.due_at,
                 int(again.charge),
-                int(again.strike),
                 int(again.maybe_applied),
                 again.reason,
                 again.message,
