@@ -115,7 +115,7 @@ class Item(NamedTuple):
     expires_at: float
     attempts: int  # requests that carried it before this one
     spent: int  # re-sends charged to its budget
-    first_sent_at: float  # 0.0 when this is its first request
+    first_sent_at: float  # under its present budget; 0.0 when this is its first request
     maybe_applied: bool  # an earlier ambiguous attempt may have been applied
 
 

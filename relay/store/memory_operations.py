@@ -146,6 +146,7 @@ class Operations:
         if not options.get("reorder") and self._shelf.overtaken(row):
             return "overtaken"
         row.spent = 0
+        row.first_sent_at = 0.0
         row.lane = Lane.REPLAY
         self._shelf.revive(row, now)
         return None

@@ -46,7 +46,9 @@ class OperatingConformance:
         assert (figures["accepted"], figures["dead"], figures["pending"]) == (1, 0, 1)
         await post(store, note(b"fresh"))
         turn = next(turn for turn in range(10) if lane_order(turn)[0] is Lane.REPLAY)
-        assert payloads(await claimed(store, wish(turn=turn, max_items=1))) == [b"1"]
+        again = await claimed(store, wish(turn=turn, max_items=1))
+        assert payloads(again) == [b"1"]
+        assert again.items[0].first_sent_at == 0.0  # an outage is told by what was accepted since then
 
     async def test_retry_of_expired(self, harness: Harness) -> None:
         """Expired callbacks can be retried too; delivered ones are not matched."""

@@ -37,8 +37,8 @@ FROM (SELECT seq FROM operation_item WHERE operation = ?1 ORDER BY seq LIMIT ?2)
 _TRAIL = "CASE WHEN batch IS NULL THEN trail ELSE substr(coalesce(trail || ' ', '') || batch, -339) END"
 _REVIVE = f"""
 UPDATE callback SET state = 0, live = 1, head = key IS NULL, lane = 3, prio = {PRIO_OF.format(lane=3)},
-  due_at = ?2, spent = 0, expires_at = ?2 + expires_s, ended_at = NULL, reason = NULL, message = NULL,
-  trail = {_TRAIL}, batch = NULL
+  due_at = ?2, spent = 0, first_sent_at = 0.0, expires_at = ?2 + expires_s, ended_at = NULL, reason = NULL,
+  message = NULL, trail = {_TRAIL}, batch = NULL
 WHERE seq IN (SELECT value FROM carray(?1))
 """  # noqa: S608 - built from this file's constants
 _OWN_LANE = "CASE WHEN lane = 1 THEN 2 ELSE lane END"

@@ -41,7 +41,7 @@ CREATE TABLE callback (
   expires_s REAL NOT NULL,
   expires_at REAL NOT NULL,
   ended_at REAL,
-  first_sent_at REAL NOT NULL,     -- 0 = never sent
+  first_sent_at REAL NOT NULL,     -- under its present budget; 0 = not yet
   held INTEGER NOT NULL,
   maybe_applied INTEGER NOT NULL,
   overtaken INTEGER NOT NULL,      -- dead or expired, and a newer one of its key was delivered
