@@ -102,6 +102,8 @@ class Ledger(Protocol):
     async def platform_status(self) -> dict[str, dict[str, Any]]:
         """Return per platform: ``pending in_flight held oldest_due_at dead last_error quotas``.
 
+        ``oldest_due_at``: since when the oldest pending callback that is neither held nor behind another of its key
+        could have been sent, whatever has become of its attempts: it was accepted then, or retried by a person.
         ``quotas`` lists ``{"quota", "window_s", "limit", "used", "free_at"}`` per window in force.
         """
         ...

@@ -220,6 +220,57 @@ class SettlingConformance:
         error = found["last_error"]
         assert error == error | {"at": harness.clock.now(), "outcome": "retry", "status": status, "reason": "bad"}
 
+    async def test_oldest_due_outlasts_every_attempt(self, harness: Harness) -> None:
+        """How late a platform is counts from acceptance, whether the oldest was never sent, is out, frozen, split or
+        put back; what is held, or behind that, is not late: it waits for a person.
+        """
+        store = await harness.open(rules())
+
+        async def oldest() -> float | None:
+            found: float | None = (await store.platform_status())["shop"]["oldest_due_at"]
+            return found
+
+        accepted_at = harness.clock.now()
+        await post(store, note(b"1", key="k", expires_s=900.0))
+        harness.clock.advance(1)
+        await post(store, note(b"2", key="k"), note(b"3"))
+        assert await oldest() == accepted_at
+        batch = await claimed(store)
+        assert await oldest() == accepted_at
+        again = Resend(harness.clock.now() + 30, True, "timeout")
+        await store.settle(settlement(batch, harness.clock, Outcome.RETRY, ambiguous=True, resend=again))
+        assert await oldest() == accepted_at
+        harness.clock.advance(30)
+        await requeue(store, await claimed(store), harness.clock, after_s=60)
+        assert await oldest() == accepted_at
+        harness.clock.advance(60)
+        batch = await claimed(store)
+        assert await oldest() == accepted_at
+        await store.settle(settlement(batch, harness.clock, Outcome.SPLIT, split=[[seq] for seq in seqs(batch)]))
+        assert await oldest() == accepted_at
+        for part in (await claimed(store), await claimed(store)):
+            if payloads(part) == [b"1"]:
+                await hold(store, part, harness.clock)
+            else:
+                await requeue(store, part, harness.clock, after_s=60)
+        assert await oldest() == accepted_at + 1
+        harness.clock.advance(60)
+        await deliver(store, await claimed(store), harness.clock)
+        assert await oldest() is None
+        await operate(store, "resolve", **{"as": "retry"})
+        assert await oldest() == accepted_at
+
+    async def test_oldest_due_counts_a_retried_one_from_its_retry(self, harness: Harness) -> None:
+        """A dead letter that a person sends again does not make its platform days late."""
+        store = await harness.open(rules())
+        await post(store, note(b"1"))
+        await bury(store, await claimed(store), harness.clock)
+        retried_at = harness.clock.advance(86400)
+        await operate(store, "retry")
+        harness.clock.advance(5)
+        await requeue(store, await claimed(store), harness.clock, after_s=60)
+        assert (await store.platform_status())["shop"]["oldest_due_at"] == retried_at
+
     async def test_frozen_waits_out_a_resend(self, harness: Harness) -> None:
         """A callback that waits in a frozen batch is pending, not in flight, and keeps its key waiting."""
         store = await harness.open(rules())

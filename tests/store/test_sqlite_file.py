@@ -6,13 +6,16 @@ import signal
 import stat
 import subprocess
 import sys
+from array import array
 from collections.abc import AsyncIterator, Iterator
+from importlib import resources
 from pathlib import Path
 
 import apsw
 import pytest
 from relay.core.errors import StoreFailed, StoreFull, StoreLocked, StoreUnusable
 from relay.core.model import Filter, Lane, Rate, WaitUntil
+from relay.store.sqlite import ledger
 from relay.store.sqlite.connection import open_writer
 from relay.store.sqlite.ledger import open_reader
 from relay.store.sqlite.store import SqliteStore
@@ -26,6 +29,7 @@ from tests.store.harness import (
     payloads,
     post,
     refused,
+    requeue,
     rules,
     seqs,
     settlement,
@@ -136,6 +140,57 @@ async def test_newer_file_is_refused(path: Path) -> None:
     connection.close()
     with pytest.raises(StoreUnusable, match=r"schema version 7, written by relay 9\.9\.0.*Run relay 9\.9\.0 or newer"):
         await SqliteStore.open(path)
+
+
+async def test_file_of_version_one_is_migrated(path: Path) -> None:
+    """A file of the first schema opens with what it holds, also with batches frozen and under way."""
+    connection = apsw.Connection(str(path))
+    connection.pragma("auto_vacuum", 2)
+    connection.execute(resources.files("relay.store.sqlite").joinpath("schema.sql").read_text())
+    connection.pragma("application_id", 0x524C5931)
+    connection.pragma("user_version", 1)
+    at = 1_699_999_000.0
+    number = int(at * 1e6)
+    connection.execute("INSERT INTO platform VALUES (1, 'shop')")
+    connection.execute("INSERT INTO ledger (platform, accepted) VALUES (1, 2)")
+    attempt = "INSERT INTO attempt (id, platform, grp, batch, n, started_at) VALUES (1, 1, '', ?, 1, ?)"
+    connection.execute(attempt, (number, at))
+    for n, state in enumerate((1, 0)):
+        connection.execute("INSERT INTO payload VALUES (?, x'30')", (n + 1,))
+        connection.execute(
+            "INSERT INTO batch VALUES (?, 1, '', ?, ?, 1, ?, ?, 1, 2e9, ?, 0)",
+            (number + n, state, at, at, number, array("q", [n + 1]).tobytes()),
+        )
+        connection.execute(
+            "INSERT INTO callback (seq, platform, grp, state, live, head, lane, prio, due_at, attempts, spent, strikes,"
+            "batch, bytes, accepted_at, expires_s, expires_at, first_sent_at, held, maybe_applied, overtaken, priority)"
+            "VALUES (?1, 1, '', 0, 1, 0, 1, 1, ?3, 1, 0, 0, ?2, 1, ?3, 2e9 - ?3, 2e9, ?3, 0, 0, 0, 1)",
+            (n + 1, number + n, at),
+        )
+    connection.close()
+    with pytest.raises(StoreUnusable, match="schema version 1; start the relay once on it"):
+        open_reader(path)
+    clock = FakeClock()
+    store = await SqliteStore.open(path, clock=clock)
+    await store.configure(rules())
+    assert (await store.platform_status())["shop"]["oldest_due_at"] == at
+    for _ in range(2):
+        await deliver(store, await claimed(store), clock)
+    await post(store, note(b"new"))
+    await requeue(store, await claimed(store), clock, after_s=60)
+    assert (await store.platform_status())["shop"]["oldest_due_at"] == clock.now()
+    assert (await balanced(store))["shop"]["delivered"] == 2
+    await store.close()
+
+
+async def test_status_of_a_backlog_reads_few_rows(path: Path, store: SqliteStore) -> None:
+    """Since when a platform is late is found by seeks into indexes, however many callbacks wait."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {ledger._OLDEST_DUE}", (1,))]
+    connection.close()
+    assert not [step for step in plan if "TEMP B-TREE" in step or step.startswith("SCAN callback")], plan
+    assert any("callback_put_back (platform=?)" in step for step in plan)
+    assert any("batch_open (platform=?)" in step for step in plan)
 
 
 async def test_other_files_are_refused(path: Path) -> None:

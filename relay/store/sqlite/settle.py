@@ -182,8 +182,8 @@ class Settles:
         for part, due_at, confirm in parts:
             number = self._claims.number_batch(now)
             transaction.execute(
-                "INSERT INTO batch SELECT ?1, ?2, ?3, 0, ?4, 0, ?5, ?6, ?7, iif(?9, 9e999, max(expires_at)), ?8, ?9 "
-                "FROM callback WHERE seq IN (SELECT value FROM carray(?10))",
+                "INSERT INTO batch SELECT ?1, ?2, ?3, 0, ?4, 0, ?5, ?6, ?7, iif(?9, 9e999, max(expires_at)), ?8, ?9, "
+                "min(min(due_at, expires_at - expires_s)) FROM callback WHERE seq IN (SELECT value FROM carray(?10))",
                 (
                     *(number, platform, group, due_at, now, root, len(part)),
                     *(array("q", part).tobytes(), int(confirm), numbers(part)),
