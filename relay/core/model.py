@@ -233,6 +233,30 @@ class Ending:
     message: str = ""  # the platform's own words, kept with the callbacks for people
 
 
+class Ended(NamedTuple):
+    """Callbacks of one platform that ended otherwise than by an answer, together and for one reason."""
+
+    platform: str
+    state: State  # DEAD or EXPIRED
+    reason: str
+    callbacks: int
+
+
+class Expired(NamedTuple):
+    """What one step of expiring came to."""
+
+    ended: Sequence[Ended]
+    more: bool  # a step is bounded, and others may be over their time too
+    next_at: float  # when the next one is due, infinite without any
+
+
+class Stepped(NamedTuple):
+    """What one step of an operation came to."""
+
+    progress: dict[str, Any]
+    ended: Sequence[Ended]
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Items whose fate a read-back is to decide: each becomes a frozen batch of its own with ``confirm`` set."""

@@ -17,10 +17,12 @@ from relay.core.model import (
     Accepted,
     AcceptedPosts,
     Batch,
+    Expired,
     Filter,
     NewCallback,
     RoutedPost,
     Settlement,
+    Stepped,
     StoreRules,
     WaitUntil,
     Wish,
@@ -124,8 +126,8 @@ class Ledger(Protocol):
         """Fix the matches of an operation and record it. Raises ``CountMismatch``."""
         ...
 
-    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> dict[str, Any]:
-        """Apply the operation to at most its next ``limit`` matches and return its progress.
+    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> Stepped:
+        """Apply the operation to at most its next ``limit`` matches; return its progress and what that ended.
 
         ``retry`` of a callback of the platform ``UNROUTED`` asks ``reroute``: the rows it returns are accepted and the
         original is superseded by the first of them, in one commit; a reason leaves it dead and is reported as skipped.
@@ -140,8 +142,11 @@ class Ledger(Protocol):
         """Return the operations that a restart must continue."""
         ...
 
-    async def expire(self) -> float:
-        """End pending callbacks whose time is over (none in a frozen batch); return when the next one is due."""
+    async def expire(self) -> Expired:
+        """End one step of the pending callbacks whose time is over, none of which is in a frozen batch.
+
+        A batch that waits for its re-send ends with them when all its items are over their time.
+        """
         ...
 
     async def prune(self) -> bool:

@@ -232,14 +232,18 @@ class Batches:
         self._return(settlement, batch, now)
         return True
 
-    def expire(self, number: int, now: float) -> None:
-        """End a batch that waits for its re-send with all its items over their time; leave any other as it is."""
+    def expire(self, number: int, now: float) -> int:
+        """End a batch that waits for its re-send with all its items over their time; leave any other as it is.
+
+        Returns how many callbacks ended.
+        """
         batch = self._frozen[number]
         if batch.attempt_id or batch.expires_at > now:
-            return
+            return 0
         self._drop(batch)
         for seq in batch.seqs:
             self._shelf.finish(self._shelf.rows[seq], State.EXPIRED, "expired", now)
+        return len(batch.seqs)
 
     def _drop(self, batch: Frozen) -> None:
         del self._frozen[batch.number]

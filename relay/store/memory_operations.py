@@ -1,12 +1,13 @@
 """Operations of the memory store: what a person does to many callbacks at once."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from relay.core.errors import CountMismatch, StoreError, StoreFull
-from relay.core.model import UNROUTED, Filter, Lane, NewCallback, PlatformRules, State
+from relay.core.model import UNROUTED, Ended, Filter, Lane, NewCallback, PlatformRules, State, Stepped
 from relay.store.base import Reroute
 from relay.store.memory_rows import Row, Shelf
 
@@ -65,6 +66,7 @@ class Operations:
         self._rules = rules
         self._enqueue = enqueue
         self._all: dict[int, _Operation] = {}
+        self._ended: Counter[tuple[str, State, str]] = Counter()  # in the step that runs
 
     def start(
         self, action: str, wanted: Filter, options: Mapping[str, Any], expect_count: int | None, now: float
@@ -84,7 +86,7 @@ class Operations:
             operation.finished_at = now
         return self._progress(operation)
 
-    def step(self, number: int, limit: int, now: float, reroute: Reroute) -> dict[str, Any]:
+    def step(self, number: int, limit: int, now: float, reroute: Reroute) -> Stepped:
         """Apply an operation to its next ``limit`` matches. Raises ``StoreError`` when there is no such operation."""
         operation = self._all.get(number)
         if operation is None:
@@ -108,7 +110,9 @@ class Operations:
                 operation.failed.append(row.id)
         if operation.next >= len(operation.seqs) and operation.finished_at is None:
             operation.finished_at = now
-        return self._progress(operation)
+        ended = [Ended(*what, count) for what, count in self._ended.items()]
+        self._ended.clear()
+        return Stepped(self._progress(operation), ended)
 
     def progress(self, number: int) -> dict[str, Any] | None:
         """Return an operation's progress, or None."""
@@ -189,8 +193,12 @@ class Operations:
             return "state"
         if row.frozen:
             return "in_flight"
-        self._shelf.finish(row, state, reason, now)
+        self._finish(row, state, reason, now)
         return None
+
+    def _finish(self, row: Row, state: State, reason: str, now: float, *, blocks: bool = False) -> None:
+        self._shelf.finish(row, state, reason, now, blocks=blocks)
+        self._ended[row.platform, state, reason] += 1
 
     def _resolve(self, row: Row, options: Mapping[str, Any], now: float) -> str | None:
         if not row.held:
@@ -202,5 +210,5 @@ class Operations:
             self._shelf.requeue(row, now, Lane.RETRY if row.lane is Lane.NORMAL else row.lane)
         else:
             blocks = self._rules(row.platform).block_on_dead
-            self._shelf.finish(row, State.DEAD, "resolved", now, blocks=blocks)
+            self._finish(row, State.DEAD, "resolved", now, blocks=blocks)
         return None

@@ -33,6 +33,7 @@ REASONS = frozenset(
             "expired",
             "dropped",
             "operator",
+            "resolved",
             "poison",
             "blocked",
             "too_large",

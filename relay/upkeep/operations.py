@@ -13,9 +13,11 @@ from aiolimiter import AsyncLimiter
 
 from relay.config.units import parse_rate
 from relay.core.clock import Clock
+from relay.core.model import Stepped
 from relay.store.base import Reroute
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
+from relay.upkeep.telling import tell_ended
 
 _STEP = 500  # callbacks per commit: some milliseconds of the writer
 _TICK_S = 0.25  # a paced operation steps about four times a second where its rate allows
@@ -32,7 +34,7 @@ class Steps(Protocol):
         """Return an operation's progress."""
         ...
 
-    def step_operation(self, number: int, limit: int, reroute: Reroute) -> Awaitable[Mapping[str, Any]]:
+    def step_operation(self, number: int, limit: int, reroute: Reroute) -> Awaitable[Stepped]:
         """Apply it to its next ``limit`` matches; ``reroute`` says where unrouted ones go."""
         ...
 
@@ -76,9 +78,11 @@ class Operations:
             while operation["finished_at"] is None:
                 if pacer is not None:
                     await pacer.acquire(step)
-                operation = await persist(
+                stepped = await persist(
                     lambda: self._ledger.step_operation(number, step, self._reroute), events=self._events
                 )
+                tell_ended(self._events, stepped.ended)
+                operation = stepped.progress
             self._tell(number, operation)
         finally:
             del self._running[number]

@@ -105,7 +105,7 @@ class Relay:
         options = {"as": "retry"} if action == "resolve" else {}
         progress = await self.store.start_operation(action, Filter(), options=options, expect_count=None)
         while progress["state"] == "running":
-            progress = await self.store.step_operation(progress["number"], 5)
+            progress = (await self.store.step_operation(progress["number"], 5)).progress
 
     async def run(self, steps: int) -> None:
         await self.store.configure(RULES)
@@ -123,7 +123,7 @@ class Relay:
             await self.answer()
         progress = await self.store.start_operation("resolve", Filter(), options={"as": "retry"}, expect_count=None)
         while progress["state"] == "running":
-            progress = await self.store.step_operation(progress["number"], 5)
+            progress = (await self.store.step_operation(progress["number"], 5)).progress
         pending = (await balanced(self.store)).get("shop", {"pending": 0})["pending"]
         patience = self.clock.now() + 30 + (pending / RATE.limit + 2) * RATE.window_s
         while (wait := await self.claim()) is None or wait.reason != "idle":

@@ -137,6 +137,6 @@ class DurabilityConformance:
         store = await harness.reopen(rules())
         assert await store.open_operations() == [progress["number"]]
         while progress["state"] == "running":
-            progress = await store.step_operation(progress["number"], 2)
+            progress = (await store.step_operation(progress["number"], 2)).progress
         assert (progress["matched"], progress["done"], progress["skipped"]) == (5, 5, {})
         assert (await balanced(store))["shop"]["dead"] == 5

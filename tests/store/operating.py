@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from relay.core.errors import CountMismatch
-from relay.core.model import Filter, Lane
+from relay.core.model import Ended, Filter, Lane, State
 from relay.policy.batching import lane_order
 from tests.store.harness import (
     Harness,
@@ -165,6 +165,25 @@ class OperatingConformance:
         assert payloads(await claimed(store)) == [next_up]
         await balanced(store)
 
+    async def test_steps_say_what_they_ended(self, harness: Harness) -> None:
+        """Each step tells per platform and reason how many pending callbacks it ended, for logs and metrics."""
+        store = await harness.open(rules("shop", "mall"))
+
+        async def ended(action: str, wanted: Filter, **options: str) -> list[Ended]:
+            progress = await store.start_operation(action, wanted, options=options, expect_count=None)
+            return sorted((await store.step_operation(progress["number"], 10)).ended)
+
+        await post(store, note(b"1"), note(b"2"), note(b"3", platform="mall"))
+        await hold(store, await claimed(store, wish(max_items=1)), harness.clock)
+        assert await ended("resolve", Filter(), **{"as": "dead"}) == [Ended("shop", State.DEAD, "resolved", 1)]
+        assert await ended("drop", Filter(state="pending")) == [
+            Ended("mall", State.DEAD, "dropped", 1),
+            Ended("shop", State.DEAD, "dropped", 1),
+        ]
+        assert await ended("drop", Filter(platform="mall")) == []  # dead before: only its payload goes
+        assert await ended("retry", Filter(platform="shop")) == []
+        assert await ended("expire", Filter()) == [Ended("shop", State.EXPIRED, "operator", 2)]
+
     async def test_matches_are_fixed_at_the_start(self, harness: Harness) -> None:
         """An operation goes over what matched when it started, in steps; what changed meanwhile is skipped."""
         store = await harness.open(rules())
@@ -174,11 +193,11 @@ class OperatingConformance:
         assert (progress["state"], progress["matched"], progress["done"]) == ("running", 3, 0)
         number = progress["number"]
         assert await store.open_operations() == [number]
-        progress = await store.step_operation(number, 1)
+        progress = (await store.step_operation(number, 1)).progress
         assert (progress["state"], progress["done"]) == ("running", 1)
         await deliver(store, await claimed(store, wish(max_items=1)), harness.clock)
         while progress["state"] == "running":
-            progress = await store.step_operation(number, 1)
+            progress = (await store.step_operation(number, 1)).progress
         assert (progress["done"], progress["skipped"]) == (2, {"state": 1})
         assert await store.operation(number) == progress
         assert await store.open_operations() == []

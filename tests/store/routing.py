@@ -223,7 +223,7 @@ class RoutingConformance:
 
         progress = started
         while progress["state"] == "running":
-            progress = await store.step_operation(started["number"], 500, reroute)
+            progress = (await store.step_operation(started["number"], 500, reroute)).progress
         assert (progress["done"], seen) == (4, [b"0", b"1", b"2", b"3"])
         assert (await balanced(store))["a"]["pending"] == 4
 

@@ -9,7 +9,7 @@ import msgspec
 
 from relay.core.errors import CountMismatch, StoreError
 from relay.core.ids import encode_id
-from relay.core.model import UNROUTED, Ending, Filter, PlatformRules, State
+from relay.core.model import UNROUTED, Ended, Ending, Filter, PlatformRules, State, Stepped
 from relay.store.base import Reroute
 from relay.store.sqlite.filters import where
 from relay.store.sqlite.keys import PRIO_OF, demote, promote
@@ -106,7 +106,7 @@ class Operations:
         )
         return _shown(execute(_PROGRESS, (number,)).get)
 
-    def step(self, transaction: Transaction, number: int, limit: int, reroute: Reroute) -> dict[str, Any]:
+    def step(self, transaction: Transaction, number: int, limit: int, reroute: Reroute) -> Stepped:
         """Apply an operation to at most its next ``limit`` matches.
 
         Raises ``StoreError`` when there is no such operation.
@@ -118,20 +118,20 @@ class Operations:
         facts: Sequence[_Facts] = _decode_facts(transaction.execute(_FACTS, (number, limit)).get)
         if progress["action"] == "retry":
             facts = self._reroutes.bounded(transaction, facts)
-        act: dict[str, Callable[[Transaction, Sequence[_Facts], Mapping[str, Any]], dict[str, list[int]]]]
+        act: dict[str, Callable[[Transaction, Sequence[_Facts], Mapping[str, Any]], _Sorted]]
         act = {
             "retry": partial(self._retry, reroute),
             "drop": self._drop,
             "expire": self._expire,
             "resolve": self._resolve,
         }
-        skipped = act[progress["action"]](transaction, facts, progress["options"]) if facts else {}
-        for reason, seqs in skipped.items():
+        sorted_out = act[progress["action"]](transaction, facts, progress["options"]) if facts else _Sorted()
+        for reason, seqs in sorted_out.skipped.items():
             progress["skipped"][reason] = progress["skipped"].get(reason, 0) + len(seqs)
             if reason != "gone":
                 progress["failed"] += [encode_id(seq, self._tag) for seq in seqs]
         progress["failed"] = progress["failed"][:_LISTED]
-        progress["done"] += len(facts) - sum(map(len, skipped.values()))
+        progress["done"] += len(facts) - sum(map(len, sorted_out.skipped.values()))
         if facts:
             transaction.execute("DELETE FROM operation_item WHERE operation = ? AND seq <= ?", (number, facts[-1][0]))
         left = "SELECT EXISTS (SELECT 1 FROM operation_item WHERE operation = ?)"
@@ -148,7 +148,7 @@ class Operations:
                 number,
             ),
         )
-        return progress
+        return Stepped(progress, sorted_out.ended)
 
     @staticmethod
     def progress(transaction: Transaction, number: int) -> dict[str, Any] | None:
@@ -184,11 +184,11 @@ class Operations:
             )
             transaction.wake(platform, promote(transaction, seqs))
 
-    # Each carries out one action on the rows it fits and returns the others by the reason they were skipped for.
+    # Each carries out one action on the rows it fits and returns what became of which.
 
     def _retry(
         self, reroute: Reroute, transaction: Transaction, facts: Sequence[_Facts], options: Mapping[str, Any]
-    ) -> dict[str, list[int]]:
+    ) -> "_Sorted":
         sorted_out = _Sorted()
         unrouted = self._names.known(UNROUTED)
         astray: list[int] = []
@@ -213,11 +213,9 @@ class Operations:
             transaction.wake(self._names.name(platform), len(seqs))
         for seq, reason in self._reroutes.carry_out(transaction, astray, reroute):
             sorted_out.skip(reason, seq)
-        return sorted_out.skipped
+        return sorted_out
 
-    def _drop(
-        self, transaction: Transaction, facts: Sequence[_Facts], options: Mapping[str, Any]
-    ) -> dict[str, list[int]]:
+    def _drop(self, transaction: Transaction, facts: Sequence[_Facts], options: Mapping[str, Any]) -> "_Sorted":
         dead = [row for row in facts if row[2] == State.DEAD]
         if dead:
             seqs = [row[0] for row in dead]
@@ -231,14 +229,10 @@ class Operations:
         others = [row for row in facts if row[2] != State.DEAD]
         return self._end(transaction, others, State.DEAD, "dropped")
 
-    def _expire(
-        self, transaction: Transaction, facts: Sequence[_Facts], options: Mapping[str, Any]
-    ) -> dict[str, list[int]]:
+    def _expire(self, transaction: Transaction, facts: Sequence[_Facts], options: Mapping[str, Any]) -> "_Sorted":
         return self._end(transaction, facts, State.EXPIRED, "operator")
 
-    def _end(
-        self, transaction: Transaction, facts: Sequence[_Facts], state: State, reason: str
-    ) -> dict[str, list[int]]:
+    def _end(self, transaction: Transaction, facts: Sequence[_Facts], state: State, reason: str) -> "_Sorted":
         sorted_out = _Sorted()
         for seq, platform, now_state, frozen, _, _, _ in facts:
             if now_state is None or platform is None:
@@ -251,12 +245,12 @@ class Operations:
                 sorted_out.take(platform, seq, state)
         for (platform, _), seqs in sorted_out.taken.items():
             end(transaction, platform, Ending(seqs, state, reason), blocks=False)
-            transaction.wake(self._names.name(platform), promote(transaction, seqs))
-        return sorted_out.skipped
+            name = self._names.name(platform)
+            transaction.wake(name, promote(transaction, seqs))
+            sorted_out.ended.append(Ended(name, state, reason, len(seqs)))
+        return sorted_out
 
-    def _resolve(
-        self, transaction: Transaction, facts: Sequence[_Facts], options: Mapping[str, Any]
-    ) -> dict[str, list[int]]:
+    def _resolve(self, transaction: Transaction, facts: Sequence[_Facts], options: Mapping[str, Any]) -> "_Sorted":
         sorted_out = _Sorted()
         for seq, platform, state, _, held, _, _ in facts:
             if state is None or platform is None:
@@ -276,16 +270,18 @@ class Operations:
             else:
                 blocks = self._rules(name).block_on_dead
                 end(transaction, platform, Ending(seqs, State.DEAD, "resolved"), blocks=blocks)
+                sorted_out.ended.append(Ended(name, State.DEAD, "resolved", len(seqs)))
             transaction.wake(name, promote(transaction, seqs) + freed)
-        return sorted_out.skipped
+        return sorted_out
 
 
 class _Sorted:
-    """Rows by what happens to them."""
+    """Rows by what happens to them, and what that ended."""
 
     def __init__(self) -> None:
         self.taken: dict[tuple[int, State], list[int]] = {}
         self.skipped: dict[str, list[int]] = {}
+        self.ended: list[Ended] = []
 
     def take(self, platform: int, seq: int, state: State) -> None:
         """Carry the action out on this one."""

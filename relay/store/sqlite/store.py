@@ -20,11 +20,13 @@ from relay.core.model import (
     Accepted,
     AcceptedPosts,
     Batch,
+    Expired,
     Filter,
     NewCallback,
     PlatformRules,
     RoutedPost,
     Settlement,
+    Stepped,
     StoreRules,
     WaitUntil,
     Wish,
@@ -232,8 +234,8 @@ class SqliteStore:
             lambda transaction: self._operations.start(transaction, action, wanted, options, expect_count)
         )
 
-    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> dict[str, Any]:
-        """Apply the operation to at most its next ``limit`` matches and return its progress."""
+    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> Stepped:
+        """Apply the operation to at most its next ``limit`` matches; return its progress and what that ended."""
         return await self._writer.call(lambda transaction: self._operations.step(transaction, number, limit, reroute))
 
     async def operation(self, number: int) -> dict[str, Any] | None:
@@ -244,12 +246,9 @@ class SqliteStore:
         """Return the operations that a restart must continue."""
         return await self._writer.call(self._operations.open)
 
-    async def expire(self) -> float:
-        """End pending callbacks whose time is over; return when the next one is due."""
-        while True:
-            more, next_at = await self._writer.call(self._prunes.expire_step)
-            if not more:
-                return next_at
+    async def expire(self) -> Expired:
+        """End one step of the pending callbacks whose time is over."""
+        return await self._writer.call(self._prunes.expire_step)
 
     async def prune(self) -> bool:
         """Delete one small step of what need not be kept; return whether there may be more."""
