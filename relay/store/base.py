@@ -129,9 +129,17 @@ class Ledger(Protocol):
     async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> Stepped:
         """Apply the operation to at most its next ``limit`` matches; return its progress and what that ended.
 
+        No item ends while its batch is frozen: what ``drop`` and ``expire`` meet in one is set aside (``waiting`` of
+        the progress) until the batch is settled. Only a batch that waits for its re-send, is no read-back and holds
+        nothing but matches is given up at once.
+
         ``retry`` of a callback of the platform ``UNROUTED`` asks ``reroute``: the rows it returns are accepted and the
         original is superseded by the first of them, in one commit; a reason leaves it dead and is reported as skipped.
         """
+        ...
+
+    def watch_operations(self, released: Callable[[], None]) -> None:
+        """Call ``released()`` on the loop after a commit that lets an operation go on which waited for a batch."""
         ...
 
     async def operation(self, number: int) -> dict[str, Any] | None:

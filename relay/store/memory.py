@@ -77,9 +77,10 @@ class MemoryStore:
         self._routed: dict[str, tuple[bytes, dict[str, int]]] = {}
         self._gates: dict[str, dict[str, Any]] = {}
         self._watchers: list[Callable[[str, int], None]] = []
+        self._operation_watchers: list[Callable[[], None]] = []
         self._audit: list[dict[str, Any]] = []
         self._views = Views(self._shelf, self._batches, self._slots)
-        self._operations = Operations(self._shelf, self._platform_rules, self._enqueue_all)
+        self._operations = Operations(self._shelf, self._batches, self._platform_rules, self._enqueue_all)
 
     def _platform_rules(self, platform: str) -> PlatformRules:
         return self._rules.platforms.get(platform) or PlatformRules()
@@ -91,6 +92,9 @@ class MemoryStore:
         for platform, count in changes.items():
             for changed in self._watchers:
                 changed(platform, count)
+        if self._operations.drain_released():
+            for released in self._operation_watchers:
+                released()
 
     # Inbox
 
@@ -254,6 +258,7 @@ class MemoryStore:
             return
         if settlement.gate is not None:
             self._keep_gate(settlement.platform, settlement.gate)
+        self._operations.settled(settlement.batch)
         self._notify()
 
     async def gates(self) -> Mapping[str, dict[str, Any]]:
@@ -330,6 +335,10 @@ class MemoryStore:
         """Return the operations that are not done."""
         return self._operations.open()
 
+    def watch_operations(self, released: Callable[[], None]) -> None:
+        """Call ``released`` after each change that lets an operation go on which waited for a batch."""
+        self._operation_watchers.append(released)
+
     async def expire(self) -> Expired:
         """End what is past its time, except frozen and held rows."""
         now = self.clock.now()
@@ -343,12 +352,15 @@ class MemoryStore:
                 break
             heapq.heappop(heap)
             if live and row is not None and row.frozen:
-                ended[row.platform] += self._batches.expire(row.frozen, now)
+                batch = row.frozen
+                if count := self._batches.expire(batch, now):
+                    ended[row.platform] += count
+                    self._operations.settled(batch)
             elif live and row is not None and not row.held:
                 self._shelf.finish(row, State.EXPIRED, "expired", now)
                 ended[row.platform] += 1
         self._notify()
-        told = [Ended(platform, State.EXPIRED, "expired", count) for platform, count in ended.items() if count]
+        told = [Ended(platform, State.EXPIRED, "expired", count) for platform, count in ended.items()]
         return Expired(told, False, heap[0][0] if heap else math.inf)
 
     async def prune(self) -> bool:

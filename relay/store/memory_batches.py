@@ -245,6 +245,17 @@ class Batches:
             self._shelf.finish(self._shelf.rows[seq], State.EXPIRED, "expired", now)
         return len(batch.seqs)
 
+    def give_up(self, number: int, meant: set[int]) -> list[int]:
+        """End a batch that waits for its re-send when all its items are meant; return these, none when it goes on.
+
+        A read-back goes on: its answer says what became of its item.
+        """
+        batch = self._frozen[number]
+        if batch.attempt_id or batch.confirm or not meant.issuperset(batch.seqs):
+            return []
+        self._drop(batch)
+        return batch.seqs
+
     def _drop(self, batch: Frozen) -> None:
         del self._frozen[batch.number]
         del self._of[batch.platform][batch.number]

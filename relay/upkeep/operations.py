@@ -2,10 +2,12 @@
 
 The matches were fixed in the store when the operation was started; a step applies the operation to the next few of
 them in one commit. An operation with a ``rate`` is paced evenly (its rate counts callbacks), and each operation has a
-task of its own, so that a slow one holds up no other.
+task of its own, so that a slow one holds up no other. Where all that is left lies in frozen batches it sleeps until the
+store tells that one was settled.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
@@ -54,11 +56,17 @@ class Operations:
         self._reroute = reroute
         self._events = events
         self._alarm = Alarm(clock)
-        self._running: dict[int, asyncio.Task[None]] = {}
+        self._clock = clock
+        self._running: dict[int, Alarm] = {}
 
     def nudge(self) -> None:
         """Tell that an operation was started."""
         self._alarm.ring()
+
+    def released(self) -> None:
+        """Tell that a batch was settled which an operation waits for."""
+        for alarm in self._running.values():
+            alarm.ring()
 
     async def run(self) -> None:
         """Run what is open and what is started later, until cancelled."""
@@ -66,10 +74,11 @@ class Operations:
             while True:
                 for number in await persist(self._ledger.open_operations, events=self._events):
                     if number not in self._running:
-                        self._running[number] = tasks.create_task(self._carry_out(number), name=f"operation {number}")
-                await self._alarm.until(float("inf"))
+                        alarm = self._running[number] = Alarm(self._clock)
+                        tasks.create_task(self._carry_out(number, alarm), name=f"operation {number}")
+                await self._alarm.until(math.inf)
 
-    async def _carry_out(self, number: int) -> None:
+    async def _carry_out(self, number: int, released: Alarm) -> None:
         try:
             operation = await persist(lambda: self._ledger.operation(number), events=self._events)
             if operation is None:
@@ -83,6 +92,8 @@ class Operations:
                 )
                 tell_ended(self._events, stepped.ended)
                 operation = stepped.progress
+                if _waits(operation):
+                    await released.until(math.inf)
             self._tell(number, operation)
         finally:
             del self._running[number]
@@ -96,6 +107,12 @@ class Operations:
             done=operation["done"],
             skipped=sum(operation["skipped"].values()),
         )
+
+
+def _waits(operation: Mapping[str, Any]) -> bool:
+    """Say whether all that is left to do waits for the settle of a batch."""
+    left: int = operation["matched"] - operation["done"] - sum(operation["skipped"].values())
+    return left > 0 and bool(operation["waiting"] == left)
 
 
 def _pace(operation: Mapping[str, Any]) -> tuple[int, AsyncLimiter | None]:

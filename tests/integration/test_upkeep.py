@@ -9,7 +9,20 @@ from typing import Any
 import pytest
 import structlog
 from relay.core.errors import StoreFailed
-from relay.core.model import Ended, Expired, Filter, Lane, NewCallback, State
+from relay.core.model import (
+    AttemptResult,
+    Batch,
+    Ended,
+    Expired,
+    Filter,
+    Lane,
+    NewCallback,
+    Outcome,
+    Requeue,
+    Settlement,
+    State,
+    Wish,
+)
 from relay.store.base import no_route
 from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
@@ -225,6 +238,32 @@ async def test_an_operation_runs_in_steps_to_its_end(events: Events, log: list[d
 
     assert [call[2] for call in store.calls if call[0] == "step_operation"] == [500, 500, 500]
     assert [line["done"] for line in log if line["event"] == "operation"] == [1200]
+
+
+async def test_an_operation_sleeps_until_its_batch_is_settled(events: Events, log: list[dict[str, Any]]) -> None:
+    """What lies in a frozen batch costs no step until that is settled; then the operation goes on and ends."""
+    store = Counting(MemoryStore(clock=LoopClock()))
+    await accept(store.store, 3)
+    batch = await store.store.claim(Wish("shop-a", None, 1, 1 << 20, 2, 1, 0.0, 0, True))
+    assert isinstance(batch, Batch)
+    operations = Operations(ledger=store, clock=store.store.clock, events=events, reroute=no_route)
+    store.store.watch_operations(operations.released)
+    async with running(operations):
+        started = await store.store.start_operation("drop", Filter(), options={}, expect_count=3)
+        operations.nudge()
+        await until(lambda: _true(any(line["event"] == "dead" for line in log)))
+        await asyncio.sleep(0.05)
+        steps = [call for call in store.calls if call[0] == "step_operation"]
+        assert len(steps) == 1
+        result = AttemptResult(Outcome.DOWN, store.store.clock.now(), 0.1)
+        seqs = [item.seq for item in batch.items]
+        back = Requeue(seqs, store.store.clock.now() + 60, False, "connection refused")
+        await store.store.settle(Settlement(batch.number, batch.attempt_id, "shop-a", result, requeue=[back]))
+        await until(lambda: _finished(store.store, started["number"]))
+        await until(lambda: _true(any(line["event"] == "operation" for line in log)))
+
+    assert [line["count"] for line in log if line["event"] == "dead"] == [2, 1]
+    assert [(line["done"], line["skipped"]) for line in log if line["event"] == "operation"] == [(3, 0)]
 
 
 async def test_operations_go_on_after_a_restart_and_a_slow_one_holds_up_no_other(events: Events) -> None:

@@ -15,7 +15,7 @@ import apsw
 import pytest
 from relay.core.errors import StoreFailed, StoreFull, StoreLocked, StoreUnusable
 from relay.core.model import Filter, Lane, Rate, WaitUntil
-from relay.store.sqlite import ledger
+from relay.store.sqlite import ledger, matches, operations, settle
 from relay.store.sqlite.connection import open_writer
 from relay.store.sqlite.ledger import open_reader
 from relay.store.sqlite.store import SqliteStore
@@ -191,6 +191,37 @@ async def test_status_of_a_backlog_reads_few_rows(path: Path, store: SqliteStore
     assert not [step for step in plan if "TEMP B-TREE" in step or step.startswith("SCAN callback")], plan
     assert any("callback_put_back (platform=?)" in step for step in plan)
     assert any("batch_open (platform=?)" in step for step in plan)
+
+
+async def test_waiting_matches_are_found_by_seeks(path: Path, store: SqliteStore) -> None:
+    """A settle asks whether an operation waits for its batch, and a step for what is next, without reading the rest."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    for statement, values in {
+        settle._OPEN_ATTEMPT: (1,),
+        matches._FACTS: (1, 2),
+        matches._OTHERS: (1, apsw.carray(array("q", [1]))),
+        matches._LEFT: (1,),
+        operations._PROGRESS: (1,),
+    }.items():
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+        scans = [step for step in plan if step.startswith("SCAN")]
+        assert {step.split()[1] for step in scans} <= {"i", "m", "CONSTANT", "(subquery-1)", "(subquery-3)"}, plan
+    connection.close()
+
+
+async def test_repeated_settle_lets_operations_go_on(store: SqliteStore) -> None:
+    """A settle is repeated when its commit was answered by an error: the operation that waited hears of it then."""
+    clock = FakeClock(store.clock.now())
+    await post(store, note(b"1"))
+    batch = await claimed(store)
+    number = (await store.start_operation("drop", Filter(), options={}, expect_count=1))["number"]
+    await store.step_operation(number, 10)
+    await deliver(store, batch, clock)
+    heard: list[str] = []
+    store.watch_operations(lambda: heard.append("released"))
+    await deliver(store, batch, clock)
+    await until(lambda: heard == ["released"])
+    assert (await store.step_operation(number, 10)).progress["skipped"] == {"state": 1}
 
 
 async def test_other_files_are_refused(path: Path) -> None:

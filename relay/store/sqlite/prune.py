@@ -9,6 +9,7 @@ import msgspec
 
 from relay.core.model import Ended, Ending, Expired, State, StoreRules
 from relay.store.sqlite.keys import promote
+from relay.store.sqlite.matches import Matches
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.settle import end
 from relay.store.sqlite.transaction import Transaction, numbers
@@ -52,8 +53,9 @@ _decode_seqs = msgspec.json.Decoder(list[int]).decode
 class Prunes:
     """Steps of upkeep; on the writer thread."""
 
-    def __init__(self, *, names: Names, rules: Callable[[], StoreRules]) -> None:
+    def __init__(self, *, names: Names, matches: Matches, rules: Callable[[], StoreRules]) -> None:
         self._names = names
+        self._matches = matches
         self._rules = rules
         self._batch_cursor = 0
 
@@ -95,6 +97,7 @@ class Prunes:
             members = array("q", packed)
             end(transaction, platform, Ending(members, State.EXPIRED, "expired"), blocks=False)
             transaction.execute("UPDATE batch SET state = 2 WHERE number = ?", (number,))
+            self._matches.release(transaction, number)
             name = self._names.name(platform)
             transaction.wake(name, promote(transaction, list(members)))
             ended[name] += len(members)

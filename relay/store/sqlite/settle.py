@@ -11,6 +11,7 @@ from relay.core.model import Ending, Outcome, Requeue, Settlement, State
 from relay.store.slots import Slots
 from relay.store.sqlite.claim import Claims
 from relay.store.sqlite.keys import PRIO_OF, promote
+from relay.store.sqlite.matches import Matches
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.transaction import Transaction, numbers
 
@@ -59,14 +60,20 @@ UPDATE attempt SET ended_at = ?2, outcome = ?3, status = ?4, duration_s = ?5, re
   ambiguous = ?8, raw_bytes = ?9, wire_bytes = ?10
 WHERE id = ?1
 """
+_OPEN_ATTEMPT = """
+SELECT a.ended_at, a.platform, b.grp, b.root, b.members,
+  EXISTS (SELECT 1 FROM operation_wait AS w INDEXED BY operation_wait_batch WHERE w.batch = a.batch)
+FROM attempt AS a JOIN batch AS b ON b.number = a.batch WHERE a.id = ?
+"""
 _WELL = (Outcome.OK, Outcome.DUPLICATE)
 
 
 class Settles:
     """Settlements for all platforms; on the writer thread."""
 
-    def __init__(self, *, names: Names, slots: Slots, claims: Claims, tag: int) -> None:
+    def __init__(self, *, names: Names, slots: Slots, claims: Claims, matches: Matches, tag: int) -> None:
         self._names = names
+        self._matches = matches
         self._slots = slots
         self._claims = claims
         self._tag = tag
@@ -83,15 +90,14 @@ class Settles:
             self._slots.release(attempt_id, result.ended_at, result.duration_s)
 
         found = transaction.execute(
-            "SELECT a.ended_at, a.platform, b.grp, b.root, b.members "
-            "FROM attempt AS a JOIN batch AS b ON b.number = a.batch WHERE a.id = ?",
+            _OPEN_ATTEMPT,
             (attempt_id,),
         ).get
         if found is None or found[0] is not None:
             # Settled before, perhaps by a commit whose answer was lost: only memory may still be behind.
-            transaction.on_commit.append(release)
+            transaction.on_commit += (release, self._matches.released)
             return
-        _, platform, group, root, packed = found
+        _, platform, group, root, packed, awaited = found
         members = array("q", packed)
         _check(settlement, members, "b" + encode_id(settlement.batch, self._tag))
         self._record(transaction, settlement, platform)
@@ -110,6 +116,8 @@ class Settles:
         if settlement.held:
             transaction.execute(_HOLD, (numbers(settlement.held), result.reason))
         self._refreeze(transaction, settlement, platform, group, root, members)
+        if awaited:
+            self._matches.release(transaction, settlement.batch)
         returned = sum(len(again.seqs) for again in settlement.requeue)
         frozen = sum(len(part) for part in settlement.split) + (len(settlement.ask.seqs) if settlement.ask else 0)
         freed = promote(transaction, moved) + returned + frozen

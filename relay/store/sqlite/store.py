@@ -38,6 +38,7 @@ from relay.store.sqlite.boot import Identity, boot, cut_off
 from relay.store.sqlite.claim import Claims
 from relay.store.sqlite.connection import FileLock, open_writer
 from relay.store.sqlite.ledger import Reader, open_reader
+from relay.store.sqlite.matches import Matches
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.operations import Operations
 from relay.store.sqlite.prune import Prunes
@@ -96,6 +97,7 @@ class SqliteStore:
         self._identity = identity
         self._rules = StoreRules()
         self._watchers: list[Callable[[str, int], None]] = []
+        self._operation_watchers: list[Callable[[], None]] = []
         self._events = events
         self._closed = False
         tag = identity.tag
@@ -103,14 +105,17 @@ class SqliteStore:
         self._slots = Slots()
         self._claims = Claims(names=self._names, slots=self._slots, tag=tag)
         self._claims.last_number, self._claims.last_attempt = identity.last_number, identity.last_attempt
-        self._settles = Settles(names=self._names, slots=self._slots, claims=self._claims, tag=tag)
-        self._prunes = Prunes(names=self._names, rules=lambda: self._rules)
+        loop = asyncio.get_running_loop()
+        matches = Matches(released=lambda: loop.call_soon_threadsafe(self._released))
+        self._settles = Settles(names=self._names, slots=self._slots, claims=self._claims, matches=matches, tag=tag)
+        self._prunes = Prunes(names=self._names, matches=matches, rules=lambda: self._rules)
         self._space = Space(max_size_bytes, self._prunes.make_room)
         accepts = Accepts(
             names=self._names, rules=self._platform_rules, space=self._space, tag=tag, last_seq=identity.last_seq
         )
         self._operations = Operations(
             names=self._names,
+            matches=matches,
             settles=self._settles,
             reroutes=Reroutes(names=self._names, accepts=accepts),
             rules=self._platform_rules,
@@ -246,6 +251,10 @@ class SqliteStore:
         """Return the operations that a restart must continue."""
         return await self._writer.call(self._operations.open)
 
+    def watch_operations(self, released: Callable[[], None]) -> None:
+        """Call ``released()`` on the loop after a commit that lets an operation go on which waited for a batch."""
+        self._operation_watchers.append(released)
+
     async def expire(self) -> Expired:
         """End one step of the pending callbacks whose time is over."""
         return await self._writer.call(self._prunes.expire_step)
@@ -302,6 +311,10 @@ class SqliteStore:
         for platform, count in wakes.items():
             for changed in self._watchers:
                 changed(platform, count)
+
+    def _released(self) -> None:
+        for released in self._operation_watchers:
+            released()
 
     def _failed(self, error: BaseException) -> None:
         if self._events is not None:
