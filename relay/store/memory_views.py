@@ -79,6 +79,7 @@ class Views:
         found["attempts"] = [self._attempt(self._attempts[number]) for number in row.attempt_ids]
         if row.superseded_by is not None:
             found["superseded_by"] = row.superseded_by
+        found["payload_deleted"] = row.payload is None
         if payload:
             found["payload"] = row.payload
         return found

@@ -393,6 +393,25 @@ async def test_the_configuration_is_reloaded(side: AdminSide) -> None:
     assert (bad.code, bad.err.splitlines()[0]) == (1, "relay.yaml:3:1: E010 unknown key")
 
 
+async def test_a_dead_letter_is_explained_with_what_can_be_done(side: AdminSide) -> None:
+    """It can be sent again, until its payload is dropped: then explain says that, and advises nothing in vain."""
+    (dead,) = await side.accept()
+    await side.bury([dead])
+    before = await relay("explain", dead, "--admin", side.url)
+    await side.bury([dead])
+    after = await relay("explain", dead, "--admin", side.url)
+    told = await relay("explain", dead, "--admin", side.url, "-o", "json")
+
+    assert before.out.splitlines() == [
+        f"{dead}  dead for shop-a: it will not be tried again without a person (dropped)",
+        f"to do  relay dead retry {dead}",
+    ]
+    assert after.out.splitlines() == [
+        f"{dead}  dead for shop-a: its payload was deleted, it cannot be sent again (dropped)"
+    ]
+    assert told.json()["next"] == ""
+
+
 async def test_a_store_is_read_when_its_daemon_is_down(tmp_path: Path) -> None:
     """Reading goes on from the file, says so, and masks payloads; the answers are the API's."""
     config = tmp_path / "relay.yaml"

@@ -120,7 +120,9 @@ class OperatingConformance:
         before = await balanced(store)
         assert (await operate(store, "drop", Filter(state="dead")))["done"] == 1
         assert await balanced(store) == before
-        assert (await shown(store, accepted.ids[0], payload=True))["payload"] is None
+        found = await shown(store, accepted.ids[0], payload=True)
+        assert (found["payload"], found["payload_deleted"]) == (None, True)
+        assert not (await shown(store, accepted.ids[1]))["payload_deleted"]
         assert payloads(await claimed(store)) == [b"1"]
         assert (await operate(store, "retry"))["skipped"] == {"no_payload": 1}
 

@@ -147,6 +147,8 @@ class Reader:
             ]
             if superseded_by is not None:
                 found["superseded_by"] = encode_id(superseded_by, self._tag)
+            kept = self._connection.execute("SELECT EXISTS (SELECT 1 FROM payload WHERE seq = ?)", (seq,)).get
+            found["payload_deleted"] = not kept
             if payload:
                 found["payload"] = self._connection.execute("SELECT body FROM payload WHERE seq = ?", (seq,)).get
         return found
