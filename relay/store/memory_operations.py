@@ -229,6 +229,7 @@ class Operations:
         except StoreFull:
             return "store_full"
         self._shelf.supersede(row, first, "rerouted", now)
+        self._ended.update((new.platform, State.DEAD, new.dead_reason) for new in found if new.dead_reason is not None)
         return None
 
     def _drop(self, row: Row, options: Mapping[str, Any], now: float) -> str | None:

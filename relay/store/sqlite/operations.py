@@ -211,8 +211,7 @@ class Operations:
             demote(transaction, seqs)
             promote(transaction, seqs)
             transaction.wake(self._names.name(platform), len(seqs))
-        for seq, reason in self._reroutes.carry_out(transaction, astray, reroute):
-            sorted_out.skip(reason, seq)
+        self._reroutes.carry_out(transaction, astray, reroute, sorted_out)
         return sorted_out
 
     def _drop(
