@@ -15,7 +15,7 @@ import apsw
 import pytest
 from relay.core.errors import StoreFailed, StoreFull, StoreLocked, StoreUnusable
 from relay.core.model import Filter, Lane, Rate, WaitUntil
-from relay.store.sqlite import ledger, matches, operations, settle
+from relay.store.sqlite import groups, ledger, matches, operations, settle
 from relay.store.sqlite.connection import open_writer
 from relay.store.sqlite.ledger import open_reader
 from relay.store.sqlite.store import SqliteStore
@@ -191,6 +191,26 @@ async def test_status_of_a_backlog_reads_few_rows(path: Path, store: SqliteStore
     assert not [step for step in plan if "TEMP B-TREE" in step or step.startswith("SCAN callback")], plan
     assert any("callback_put_back (platform=?)" in step for step in plan)
     assert any("batch_open (platform=?)" in step for step in plan)
+
+
+async def test_lanes_are_hopped_over(path: Path, store: SqliteStore) -> None:
+    """Neither how late a platform is nor which groups have something costs more because much waits in one lane."""
+    await post(store, *(note(b"%d" % n) for n in range(5000)))
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    worked = 0
+
+    def work() -> bool:
+        nonlocal worked
+        worked += 100
+        return False
+
+    connection.set_progress_handler(work, 100)
+    (due_at,) = connection.execute(ledger._OLDEST_DUE, (1,)).fetchone()
+    before_it = due_at - 1  # nothing is due yet, so that the lanes behind are looked at
+    (found,) = connection.execute(groups._HEADS, (1, "", -1, None, 8, before_it)).fetchone()
+    connection.close()
+    assert found == f'[["",1,{due_at}]]'
+    assert worked < 2000  # instructions of SQLite's machine; a scan takes some per callback
 
 
 async def test_waiting_matches_are_found_by_seeks(path: Path, store: SqliteStore) -> None:

@@ -35,6 +35,7 @@ FROM platform AS p JOIN ledger AS l ON l.platform = p.id
 """
 # Since when the oldest could have been sent. Of those never sent: hops from one (group, lane) to the next over the
 # index of heads, reading one entry of each; what was put back is there too, with the later time of its retry.
+# (The next lane is asked for by >= of a row value: for > SQLite reads all that equals it.)
 _OLDEST_DUE = f"""
 WITH RECURSIVE hop(grp, prio, due_at, n) AS (
   SELECT * FROM (SELECT grp, prio, due_at, 1 FROM callback INDEXED BY callback_ready
@@ -42,7 +43,7 @@ WITH RECURSIVE hop(grp, prio, due_at, n) AS (
   UNION ALL
   SELECT next.grp, next.prio, next.due_at, hop.n + 1 FROM hop JOIN callback AS next ON next.seq = (
     SELECT seq FROM callback INDEXED BY callback_ready
-    WHERE platform = ?1 AND head = 1 AND (grp, prio) > (hop.grp, hop.prio) ORDER BY grp, prio, due_at LIMIT 1)
+    WHERE platform = ?1 AND head = 1 AND (grp, prio) >= (hop.grp, hop.prio + 1) ORDER BY grp, prio, due_at LIMIT 1)
   WHERE hop.n < {_HOPS})
 SELECT min(at) FROM (
   SELECT min(due_at) AS at FROM hop
