@@ -160,7 +160,6 @@ def _told(operation: Mapping[str, Any]) -> str:
 _PAST = {"retry": "queued again", "drop": "dropped"}
 _WHY = {
     "overtaken": "a newer callback of the key was delivered meanwhile (--reorder sends them all the same)",
-    "in_flight": "in a request right now",
     "state": "changed state meanwhile",
     "no_payload": "the payload was dropped",
     "gone": "pruned meanwhile",

@@ -138,13 +138,17 @@ def _view(found: dict[str, Any], platform: dict[str, Any] | None) -> dict[str, A
 
 def _end(found: dict[str, Any]) -> str:
     """Return what has become of it."""
-    why = f"{found['superseded_by']} stands for it" if found.get("superseded_by") else _ENDS[found["state"]]
+    why = _ENDS[found["state"]]
+    if found.get("superseded_by"):
+        why = f"{found['superseded_by']} stands for it"
+    elif found.get("payload_deleted"):
+        why = "its payload was deleted, it cannot be sent again"
     return f"{why} ({found['reason']})" if found.get("reason") else why
 
 
 def _again(found: dict[str, Any]) -> str:
-    """Return how a person sends it again."""
-    if found["state"] not in ("dead", "expired"):
+    """Return how a person sends it again, where that is possible."""
+    if found["state"] not in ("dead", "expired") or found.get("payload_deleted"):
         return ""
     state = " --state expired" if found["state"] == "expired" else ""
     return f"relay dead retry {found['id']}{state}"

@@ -77,7 +77,7 @@ class Trial:
         envelope = envelope_for(platform.envelope.stated())
         target = Target(method=platform.method, url=platform.url)
         method, url = target.of(Facts(row.payload, row.key, row.event, "(id)"))
-        item = Item(0, "", row.payload, row.key, row.event, row.content_type, 0.0, 0.0, 0, 0, 0, 0.0, False)
+        item = Item(0, "", row.payload, row.key, row.event, row.content_type, 0.0, 0.0, 0, 0, 0.0, False)
         body, content_type = envelope.build([item])
         return view | {
             "group": row.group,

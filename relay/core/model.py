@@ -115,8 +115,7 @@ class Item(NamedTuple):
     expires_at: float
     attempts: int  # requests that carried it before this one
     spent: int  # re-sends charged to its budget
-    strikes: int  # times it alone drew a throttle (SPEC 6, suspicion)
-    first_sent_at: float  # 0.0 when this is its first request
+    first_sent_at: float  # under its present budget; 0.0 when this is its first request
     maybe_applied: bool  # an earlier ambiguous attempt may have been applied
 
 
@@ -219,7 +218,6 @@ class Requeue:
     due_at: float
     charge: bool  # spends one re-send of each item's budget
     reason: str
-    strike: bool = False
     maybe_applied: bool = False
     message: str = ""  # the platform's own words, kept with the callbacks for people
 
@@ -233,6 +231,30 @@ class Ending:
     reason: str
     maybe_applied: bool = False
     message: str = ""  # the platform's own words, kept with the callbacks for people
+
+
+class Ended(NamedTuple):
+    """Callbacks of one platform that ended otherwise than by an answer, together and for one reason."""
+
+    platform: str
+    state: State  # DEAD or EXPIRED
+    reason: str
+    callbacks: int
+
+
+class Expired(NamedTuple):
+    """What one step of expiring came to."""
+
+    ended: Sequence[Ended]
+    more: bool  # a step is bounded, and others may be over their time too
+    next_at: float  # when the next one is due, infinite without any
+
+
+class Stepped(NamedTuple):
+    """What one step of an operation came to."""
+
+    progress: dict[str, Any]
+    ended: Sequence[Ended]
 
 
 @dataclass(frozen=True, slots=True)

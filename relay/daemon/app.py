@@ -99,6 +99,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         )
 
         operations = Operations(ledger=store, clock=store.clock, events=events, reroute=live.reroute)
+        store.watch_operations(operations.released)
         supervisor.run("operations", operations.run())
         expiry = Expiry(ledger=store, clock=store.clock, events=events)
         supervisor.run("expiry", expiry.run())

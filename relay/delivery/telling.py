@@ -34,7 +34,7 @@ def tell_settled(events: Events, batch: Batch, settlement: Settlement, *, gate: 
         events.held(platform=platform, count=len(settlement.held), reason=result.reason)
     for ending in settlement.endings:
         if ending.state is State.EXPIRED:
-            events.expired(platform=platform, count=len(ending.seqs))
+            events.expired(platform=platform, count=len(ending.seqs), reason=ending.reason)
         else:
             events.dead(platform=platform, count=len(ending.seqs), reason=ending.reason)
     _tell_gate(events, batch, settlement, gate=gate, was_open=was_open)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from relay.config.schema import Config
-from relay.core.model import Batch, Lane, NewCallback, Settlement, StoreRules, WaitUntil, Wish
+from relay.core.model import Batch, Expired, Lane, NewCallback, Settlement, StoreRules, WaitUntil, Wish
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
 from relay.delivery.limits import Limits
@@ -174,11 +174,11 @@ class _Witness:
             self._record.ends[ending.reason] += len(ending.seqs)
         self.changed()
 
-    async def expire(self) -> float:
+    async def expire(self) -> Expired:
         """Expire; the backlog may have shrunk."""
-        due_at = await self.store.expire()
+        expired = await self.store.expire()
         self.changed()
-        return due_at
+        return expired
 
     def all_in(self) -> None:
         """Learn that nothing more comes in."""

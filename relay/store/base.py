@@ -17,10 +17,12 @@ from relay.core.model import (
     Accepted,
     AcceptedPosts,
     Batch,
+    Expired,
     Filter,
     NewCallback,
     RoutedPost,
     Settlement,
+    Stepped,
     StoreRules,
     WaitUntil,
     Wish,
@@ -102,12 +104,17 @@ class Ledger(Protocol):
     async def platform_status(self) -> dict[str, dict[str, Any]]:
         """Return per platform: ``pending in_flight held oldest_due_at dead last_error quotas``.
 
+        ``oldest_due_at``: since when the oldest pending callback that is neither held nor behind another of its key
+        could have been sent, whatever has become of its attempts: it was accepted then, or retried by a person.
         ``quotas`` lists ``{"quota", "window_s", "limit", "used", "free_at"}`` per window in force.
         """
         ...
 
     async def callback(self, callback_id: str, *, payload: bool = False) -> dict[str, Any] | None:
-        """Return one callback with its attempts (newest last), or None."""
+        """Return one callback with its attempts (newest last), or None.
+
+        ``payload_deleted``: it was dropped as a dead letter, so there is nothing left to send again.
+        """
         ...
 
     async def callbacks(
@@ -122,12 +129,20 @@ class Ledger(Protocol):
         """Fix the matches of an operation and record it. Raises ``CountMismatch``."""
         ...
 
-    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> dict[str, Any]:
-        """Apply the operation to at most its next ``limit`` matches and return its progress.
+    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> Stepped:
+        """Apply the operation to at most its next ``limit`` matches; return its progress and what that ended.
+
+        No item ends while its batch is frozen: what ``drop`` and ``expire`` meet in one is set aside (``waiting`` of
+        the progress) until the batch is settled. Only a batch that waits for its re-send, is no read-back and holds
+        nothing but matches is given up at once.
 
         ``retry`` of a callback of the platform ``UNROUTED`` asks ``reroute``: the rows it returns are accepted and the
         original is superseded by the first of them, in one commit; a reason leaves it dead and is reported as skipped.
         """
+        ...
+
+    def watch_operations(self, released: Callable[[], None]) -> None:
+        """Call ``released()`` on the loop after a commit that lets an operation go on which waited for a batch."""
         ...
 
     async def operation(self, number: int) -> dict[str, Any] | None:
@@ -138,8 +153,11 @@ class Ledger(Protocol):
         """Return the operations that a restart must continue."""
         ...
 
-    async def expire(self) -> float:
-        """End pending callbacks whose time is over (none in a frozen batch); return when the next one is due."""
+    async def expire(self) -> Expired:
+        """End one step of the pending callbacks whose time is over, none of which is in a frozen batch.
+
+        A batch that waits for its re-send ends with them when all its items are over their time.
+        """
         ...
 
     async def prune(self) -> bool:

@@ -9,6 +9,7 @@ import copy
 import hashlib
 import heapq
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from relay.core.model import (
     Accepted,
     AcceptedPosts,
     Batch,
+    Ended,
+    Expired,
     Filter,
     Lane,
     NewCallback,
@@ -26,6 +29,7 @@ from relay.core.model import (
     RoutedPost,
     Settlement,
     State,
+    Stepped,
     StoreRules,
     WaitUntil,
     Wish,
@@ -72,9 +76,10 @@ class MemoryStore:
         self._routed: dict[str, tuple[bytes, dict[str, int]]] = {}
         self._gates: dict[str, dict[str, Any]] = {}
         self._watchers: list[Callable[[str, int], None]] = []
+        self._operation_watchers: list[Callable[[], None]] = []
         self._audit: list[dict[str, Any]] = []
         self._views = Views(self._shelf, self._batches, self._slots)
-        self._operations = Operations(self._shelf, self._platform_rules, self._enqueue_all)
+        self._operations = Operations(self._shelf, self._batches, self._platform_rules, self._enqueue_all)
 
     def _platform_rules(self, platform: str) -> PlatformRules:
         return self._rules.platforms.get(platform) or PlatformRules()
@@ -86,6 +91,9 @@ class MemoryStore:
         for platform, count in changes.items():
             for changed in self._watchers:
                 changed(platform, count)
+        if self._operations.drain_released():
+            for released in self._operation_watchers:
+                released()
 
     # Inbox
 
@@ -250,6 +258,7 @@ class MemoryStore:
             return
         if settlement.gate is not None:
             self._keep_gate(settlement.platform, settlement.gate)
+        self._operations.settled(settlement.batch)
         self._notify()
 
     async def gates(self) -> Mapping[str, dict[str, Any]]:
@@ -312,11 +321,11 @@ class MemoryStore:
         """Fix the matches of an operation."""
         return self._operations.start(action, wanted, options, expect_count, self.clock.now())
 
-    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> dict[str, Any]:
+    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> Stepped:
         """Apply an operation to its next matches."""
-        progress = self._operations.step(number, limit, self.clock.now(), reroute)
+        stepped = self._operations.step(number, limit, self.clock.now(), reroute)
         self._notify()
-        return progress
+        return stepped
 
     async def operation(self, number: int) -> dict[str, Any] | None:
         """Return an operation's progress."""
@@ -326,9 +335,14 @@ class MemoryStore:
         """Return the operations that are not done."""
         return self._operations.open()
 
-    async def expire(self) -> float:
+    def watch_operations(self, released: Callable[[], None]) -> None:
+        """Call ``released`` after each change that lets an operation go on which waited for a batch."""
+        self._operation_watchers.append(released)
+
+    async def expire(self) -> Expired:
         """End what is past its time, except frozen and held rows."""
         now = self.clock.now()
+        ended: Counter[str] = Counter()
         heap, rows = self._shelf.expiries, self._shelf.rows
         while heap:
             expires_at, seq = heap[0]
@@ -338,11 +352,16 @@ class MemoryStore:
                 break
             heapq.heappop(heap)
             if live and row is not None and row.frozen:
-                self._batches.expire(row.frozen, now)
+                batch = row.frozen
+                if count := self._batches.expire(batch, now):
+                    ended[row.platform] += count
+                    self._operations.settled(batch)
             elif live and row is not None and not row.held:
                 self._shelf.finish(row, State.EXPIRED, "expired", now)
+                ended[row.platform] += 1
         self._notify()
-        return heap[0][0] if heap else math.inf
+        told = [Ended(platform, State.EXPIRED, "expired", count) for platform, count in ended.items()]
+        return Expired(told, False, heap[0][0] if heap else math.inf)
 
     async def prune(self) -> bool:
         """Delete up to 500 rows and attempts that need not be kept any more."""

@@ -202,7 +202,6 @@ class Batches:
             expires_at=row.expires_at,
             attempts=row.attempts,
             spent=row.spent,
-            strikes=row.strikes,
             first_sent_at=row.first_sent_at,
             maybe_applied=row.maybe_applied,
         )
@@ -233,14 +232,29 @@ class Batches:
         self._return(settlement, batch, now)
         return True
 
-    def expire(self, number: int, now: float) -> None:
-        """End a batch that waits for its re-send with all its items over their time; leave any other as it is."""
+    def expire(self, number: int, now: float) -> int:
+        """End a batch that waits for its re-send with all its items over their time; leave any other as it is.
+
+        Returns how many callbacks ended.
+        """
         batch = self._frozen[number]
         if batch.attempt_id or batch.expires_at > now:
-            return
+            return 0
         self._drop(batch)
         for seq in batch.seqs:
             self._shelf.finish(self._shelf.rows[seq], State.EXPIRED, "expired", now)
+        return len(batch.seqs)
+
+    def give_up(self, number: int, meant: set[int]) -> list[int]:
+        """End a batch that waits for its re-send when all its items are meant; return these, none when it goes on.
+
+        A read-back goes on: its answer says what became of its item.
+        """
+        batch = self._frozen[number]
+        if batch.attempt_id or batch.confirm or not meant.issuperset(batch.seqs):
+            return []
+        self._drop(batch)
+        return batch.seqs
 
     def _drop(self, batch: Frozen) -> None:
         del self._frozen[batch.number]
@@ -266,7 +280,6 @@ class Batches:
             for seq in again.seqs:
                 row = rows[seq]
                 row.spent += again.charge
-                row.strikes += again.strike
                 row.maybe_applied |= again.maybe_applied
                 row.reason = again.reason
                 row.message = again.message or row.message

@@ -1,13 +1,15 @@
 """Operations of the memory store: what a person does to many callbacks at once."""
 
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from relay.core.errors import CountMismatch, StoreError, StoreFull
-from relay.core.model import UNROUTED, Filter, Lane, NewCallback, PlatformRules, State
+from relay.core.model import UNROUTED, Ended, Filter, Lane, NewCallback, PlatformRules, State, Stepped
 from relay.store.base import Reroute
+from relay.store.memory_batches import Batches
 from relay.store.memory_rows import Row, Shelf
 
 _LISTED = 100  # ids of skipped callbacks shown with an operation's progress
@@ -33,6 +35,7 @@ _MEANT: dict[str, Callable[[Row], bool]] = {
     "expire": lambda row: row.state is State.PENDING,
     "resolve": lambda row: row.held,
 }
+_ENDING = ("drop", "expire")
 _VERDICTS = ("delivered", "retry", "dead")
 
 
@@ -42,10 +45,13 @@ class _Operation:
     action: str
     wanted: Filter
     options: dict[str, Any]
-    seqs: list[int]
+    matched: int
+    meant: set[int]  # matches to do something about, now or later
+    turns: deque[int]  # those that had no turn yet, in order
     started_at: float
     finished_at: float | None = None
-    next: int = 0
+    waiting: dict[int, int] = field(default_factory=dict)  # those in a frozen batch, and its number
+    settled: deque[int] = field(default_factory=deque)  # those whose batch was settled since
     done: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
@@ -57,14 +63,19 @@ class Operations:
     def __init__(
         self,
         shelf: Shelf,
+        batches: Batches,
         rules: Callable[[str], PlatformRules],
         enqueue: Callable[[Sequence[NewCallback], float], str],
     ) -> None:
         """``enqueue`` accepts rows and returns the id of the first; it raises ``StoreFull``."""
         self._shelf = shelf
+        self._batches = batches
         self._rules = rules
         self._enqueue = enqueue
         self._all: dict[int, _Operation] = {}
+        self._ended: Counter[tuple[str, State, str]] = Counter()  # in the step that runs
+        self._awaited: dict[int, list[_Operation]] = {}  # by the number of the batch they wait for
+        self._released = False  # until drained
 
     def start(
         self, action: str, wanted: Filter, options: Mapping[str, Any], expect_count: int | None, now: float
@@ -79,12 +90,14 @@ class Operations:
         if expect_count is not None and expect_count != len(seqs):
             raise CountMismatch(expect_count, len(seqs))
         number = len(self._all) + 1
-        self._all[number] = operation = _Operation(number, action, wanted, dict(options), seqs, now)
+        self._all[number] = operation = _Operation(
+            number, action, wanted, dict(options), len(seqs), set(seqs), deque(seqs), now
+        )
         if not seqs:
             operation.finished_at = now
         return self._progress(operation)
 
-    def step(self, number: int, limit: int, now: float, reroute: Reroute) -> dict[str, Any]:
+    def step(self, number: int, limit: int, now: float, reroute: Reroute) -> Stepped:
         """Apply an operation to its next ``limit`` matches. Raises ``StoreError`` when there is no such operation."""
         operation = self._all.get(number)
         if operation is None:
@@ -96,19 +109,62 @@ class Operations:
             "expire": self._expire,
             "resolve": self._resolve,
         }
-        for seq in operation.seqs[operation.next : operation.next + limit]:
-            operation.next += 1
-            row = self._shelf.rows.get(seq)
-            skipped = "gone" if row is None else act[operation.action](row, operation.options, now)
-            if skipped is None:
-                operation.done += 1
-                continue
-            operation.skipped[skipped] = operation.skipped.get(skipped, 0) + 1
-            if row is not None and len(operation.failed) < _LISTED:
-                operation.failed.append(row.id)
-        if operation.next >= len(operation.seqs) and operation.finished_at is None:
+        for _ in range(min(limit, len(operation.settled) + len(operation.turns))):
+            waited = bool(operation.settled)
+            turn = operation.settled.popleft() if waited else operation.turns.popleft()
+            for seq in self._unfrozen(operation, turn):
+                operation.meant.remove(seq)
+                operation.waiting.pop(seq, None)
+                row = self._shelf.rows.get(seq)
+                if row is None:
+                    skipped: str | None = "gone"
+                elif waited and row.state is not State.PENDING:
+                    skipped = "state"  # also of what died: it keeps its payload, as what is dropped does
+                else:
+                    skipped = act[operation.action](row, operation.options, now)
+                if skipped is None:
+                    operation.done += 1
+                    continue
+                operation.skipped[skipped] = operation.skipped.get(skipped, 0) + 1
+                if row is not None and len(operation.failed) < _LISTED:
+                    operation.failed.append(row.id)
+        if not operation.meant and operation.finished_at is None:
             operation.finished_at = now
-        return self._progress(operation)
+        ended = [Ended(*what, count) for what, count in self._ended.items()]
+        self._ended.clear()
+        return Stepped(self._progress(operation), ended)
+
+    def _unfrozen(self, operation: _Operation, seq: int) -> Sequence[int]:
+        """Return what may be done with a match: itself, or all of a batch that is given up with it.
+
+        Nothing when it ended with such a batch before, or lies in a frozen one, until that is settled.
+        """
+        if seq not in operation.meant:
+            return ()
+        row = self._shelf.rows.get(seq)
+        if row is None or not row.frozen or operation.action not in _ENDING:
+            return (seq,)
+        number = row.frozen
+        members = self._batches.give_up(number, operation.meant)
+        if members:
+            self.settled(number)
+            return members
+        operation.waiting[seq] = number
+        self._awaited.setdefault(number, []).append(operation)
+        return ()
+
+    def settled(self, number: int) -> None:
+        """Let operations look again at what they left in a batch: it was settled, or is no more."""
+        for operation in self._awaited.pop(number, ()):
+            self._released = True
+            for seq in [seq for seq, batch in operation.waiting.items() if batch == number]:
+                del operation.waiting[seq]
+                operation.settled.append(seq)
+
+    def drain_released(self) -> bool:
+        """Return, once, whether an operation can go on that waited."""
+        released, self._released = self._released, False
+        return released
 
     def progress(self, number: int) -> dict[str, Any] | None:
         """Return an operation's progress, or None."""
@@ -124,10 +180,11 @@ class Operations:
             "number": operation.number,
             "action": operation.action,
             "state": "running" if operation.finished_at is None else "done",
-            "matched": len(operation.seqs),
+            "matched": operation.matched,
             "done": operation.done,
             "skipped": dict(operation.skipped),
             "failed": list(operation.failed),
+            "waiting": len(operation.waiting),
             "started_at": operation.started_at,
             "finished_at": operation.finished_at,
             "filter": {name: value for name, value in asdict(operation.wanted).items() if value},
@@ -146,7 +203,7 @@ class Operations:
         if not options.get("reorder") and self._shelf.overtaken(row):
             return "overtaken"
         row.spent = 0
-        row.strikes = 0
+        row.first_sent_at = 0.0
         row.lane = Lane.REPLAY
         self._shelf.revive(row, now)
         return None
@@ -172,6 +229,7 @@ class Operations:
         except StoreFull:
             return "store_full"
         self._shelf.supersede(row, first, "rerouted", now)
+        self._ended.update((new.platform, State.DEAD, new.dead_reason) for new in found if new.dead_reason is not None)
         return None
 
     def _drop(self, row: Row, options: Mapping[str, Any], now: float) -> str | None:
@@ -187,10 +245,12 @@ class Operations:
     def _end(self, row: Row, state: State, reason: str, now: float) -> str | None:
         if row.state is not State.PENDING:
             return "state"
-        if row.frozen:
-            return "in_flight"
-        self._shelf.finish(row, state, reason, now)
+        self._finish(row, state, reason, now)
         return None
+
+    def _finish(self, row: Row, state: State, reason: str, now: float, *, blocks: bool = False) -> None:
+        self._shelf.finish(row, state, reason, now, blocks=blocks)
+        self._ended[row.platform, state, reason] += 1
 
     def _resolve(self, row: Row, options: Mapping[str, Any], now: float) -> str | None:
         if not row.held:
@@ -202,5 +262,5 @@ class Operations:
             self._shelf.requeue(row, now, Lane.RETRY if row.lane is Lane.NORMAL else row.lane)
         else:
             blocks = self._rules(row.platform).block_on_dead
-            self._shelf.finish(row, State.DEAD, "resolved", now, blocks=blocks)
+            self._finish(row, State.DEAD, "resolved", now, blocks=blocks)
         return None

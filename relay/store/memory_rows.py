@@ -44,7 +44,6 @@ class Row:
     ended_at: float = 0.0
     attempts: int = 0
     spent: int = 0
-    strikes: int = 0
     first_sent_at: float = 0.0
     frozen: int = 0  # number of the batch it is frozen in
     batch_id: str | None = None  # its latest batch
@@ -208,6 +207,14 @@ class Shelf:
         """Say whether a newer callback of the row's key was delivered."""
         line = self._keys.get((row.platform, row.key)) if row.key is not None else None
         return line is not None and line.delivered > row.seq
+
+    def waiting_since(self, row: Row) -> float | None:
+        """Return since when a pending row could have been sent, whatever has become of its attempts.
+
+        It was accepted then, or retried by a person. None while it is held, or was always behind another of its key.
+        """
+        behind = row.key is not None and not row.first_sent_at and not row.frozen and self._line(row).head is not row
+        return None if row.held or behind else min(row.due_at, row.expires_at - row.expires_s)
 
     def freeze(self, row: Row, number: int) -> None:
         """Bind a row to a batch, or to a part of the one it was in."""

@@ -42,9 +42,10 @@ class Views:
             status["pending"] += 1
             status["held"] += row.held
             status["in_flight"] += self._batches.in_flight(row)
-            if not row.frozen and not row.held:
+            since = self._shelf.waiting_since(row)
+            if since is not None:
                 oldest = status["oldest_due_at"]
-                status["oldest_due_at"] = row.due_at if oldest is None else min(oldest, row.due_at)
+                status["oldest_due_at"] = since if oldest is None else min(oldest, since)
         for attempt in self._attempts.values():
             result = attempt.result
             if result is not None and result.outcome not in (Outcome.OK, Outcome.DUPLICATE):
@@ -78,6 +79,7 @@ class Views:
         found["attempts"] = [self._attempt(self._attempts[number]) for number in row.attempt_ids]
         if row.superseded_by is not None:
             found["superseded_by"] = row.superseded_by
+        found["payload_deleted"] = row.payload is None
         if payload:
             found["payload"] = row.payload
         return found

@@ -103,9 +103,9 @@ class Events:
         self._metrics.dead[platform, reason_label(reason)] += count
         self._log.warning("dead", platform=platform, count=count, reason=reason)
 
-    def expired(self, *, platform: str, count: int) -> None:
-        """``count`` callbacks ran out of time before they were delivered."""
-        self._log.warning("expired", platform=platform, count=count)
+    def expired(self, *, platform: str, count: int, reason: str) -> None:
+        """``count`` callbacks ran out of time before they were delivered, or a person ended them as expired."""
+        self._log.warning("expired", platform=platform, count=count, reason=reason)
 
     def held(self, *, platform: str, count: int, reason: str) -> None:
         """``count`` callbacks wait for a person or a read-back: the answer was not recognised."""
@@ -158,14 +158,6 @@ class Events:
     def limit_not_kept(self, *, platform: str, reason: str) -> None:
         """What was stored of a platform's learned limits cannot be read; they are learned anew."""
         self._log.error("limit_not_kept", platform=platform, reason=reason)
-
-    def paused(self, *, platform: str, who: str) -> None:
-        """A person stopped a platform."""
-        self._log.info("paused", platform=platform, who=who)
-
-    def resumed(self, *, platform: str, who: str) -> None:
-        """A person let a platform go on."""
-        self._log.info("resumed", platform=platform, who=who)
 
     def plain_remembered(self, *, platform: str) -> None:
         """The platform refused a compressed body; it gets plain ones from now on."""

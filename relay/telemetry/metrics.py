@@ -33,6 +33,7 @@ REASONS = frozenset(
             "expired",
             "dropped",
             "operator",
+            "resolved",
             "poison",
             "blocked",
             "too_large",
@@ -172,7 +173,9 @@ class Metrics:
         pending = GaugeMetricFamily("relay_pending", "Callbacks without a final state.", labels=("platform",))
         in_flight = GaugeMetricFamily("relay_in_flight", "Callbacks in a request now.", labels=("platform",))
         oldest = GaugeMetricFamily(
-            "relay_oldest_due_age_seconds", "How long the oldest due callback has been due.", labels=("platform",)
+            "relay_oldest_due_age_seconds",
+            "How long the oldest pending callback could have been sent, held ones aside.",
+            labels=("platform",),
         )
         breaker = GaugeMetricFamily("relay_breaker_open", "1 while the breaker is open.", labels=("platform",))
         for platform in dict.fromkeys((*totals, *statuses)):

@@ -5,8 +5,10 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from relay.core.clock import Clock
+from relay.core.model import Expired
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
+from relay.upkeep.telling import tell_ended
 
 _LOOK_AGAIN_S = 60.0  # at most this late for an expiry accepted after the last look and never nudged about
 
@@ -14,8 +16,8 @@ _LOOK_AGAIN_S = 60.0  # at most this late for an expiry accepted after the last 
 class Expires(Protocol):
     """The part of a store that expiry needs."""
 
-    def expire(self) -> Awaitable[float]:
-        """End what is over; return when the next one is due."""
+    def expire(self) -> Awaitable[Expired]:
+        """End one step of what is over."""
         ...
 
 
@@ -39,10 +41,13 @@ class Expiry:
         """Expire until cancelled."""
         while True:
             self._next_at = math.inf  # a nudge during the commit below is compared with nothing, so it is kept
-            due_at = await persist(self._ledger.expire, events=self._events)
+            expired = await persist(self._ledger.expire, events=self._events)
+            tell_ended(self._events, expired.ended)
+            if expired.more:
+                continue
             now = self._clock.now()
             # Not before one second from now: a store that leaves an overdue callback for its batch to settle
             # answers a time in the past.
-            self._next_at = min(self._next_at, max(due_at, now + 1.0), now + _LOOK_AGAIN_S)
+            self._next_at = min(self._next_at, max(expired.next_at, now + 1.0), now + _LOOK_AGAIN_S)
             while await self._alarm.until(self._next_at):
                 pass  # a nudge only moved the time

@@ -2,10 +2,12 @@
 
 The matches were fixed in the store when the operation was started; a step applies the operation to the next few of
 them in one commit. An operation with a ``rate`` is paced evenly (its rate counts callbacks), and each operation has a
-task of its own, so that a slow one holds up no other.
+task of its own, so that a slow one holds up no other. Where all that is left lies in frozen batches it sleeps until the
+store tells that one was settled.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
@@ -13,9 +15,11 @@ from aiolimiter import AsyncLimiter
 
 from relay.config.units import parse_rate
 from relay.core.clock import Clock
+from relay.core.model import Stepped
 from relay.store.base import Reroute
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
+from relay.upkeep.telling import tell_ended
 
 _STEP = 500  # callbacks per commit: some milliseconds of the writer
 _TICK_S = 0.25  # a paced operation steps about four times a second where its rate allows
@@ -32,7 +36,7 @@ class Steps(Protocol):
         """Return an operation's progress."""
         ...
 
-    def step_operation(self, number: int, limit: int, reroute: Reroute) -> Awaitable[Mapping[str, Any]]:
+    def step_operation(self, number: int, limit: int, reroute: Reroute) -> Awaitable[Stepped]:
         """Apply it to its next ``limit`` matches; ``reroute`` says where unrouted ones go."""
         ...
 
@@ -52,11 +56,17 @@ class Operations:
         self._reroute = reroute
         self._events = events
         self._alarm = Alarm(clock)
-        self._running: dict[int, asyncio.Task[None]] = {}
+        self._clock = clock
+        self._running: dict[int, Alarm] = {}
 
     def nudge(self) -> None:
         """Tell that an operation was started."""
         self._alarm.ring()
+
+    def released(self) -> None:
+        """Tell that a batch was settled which an operation waits for."""
+        for alarm in self._running.values():
+            alarm.ring()
 
     async def run(self) -> None:
         """Run what is open and what is started later, until cancelled."""
@@ -64,10 +74,11 @@ class Operations:
             while True:
                 for number in await persist(self._ledger.open_operations, events=self._events):
                     if number not in self._running:
-                        self._running[number] = tasks.create_task(self._carry_out(number), name=f"operation {number}")
-                await self._alarm.until(float("inf"))
+                        alarm = self._running[number] = Alarm(self._clock)
+                        tasks.create_task(self._carry_out(number, alarm), name=f"operation {number}")
+                await self._alarm.until(math.inf)
 
-    async def _carry_out(self, number: int) -> None:
+    async def _carry_out(self, number: int, released: Alarm) -> None:
         try:
             operation = await persist(lambda: self._ledger.operation(number), events=self._events)
             if operation is None:
@@ -76,9 +87,13 @@ class Operations:
             while operation["finished_at"] is None:
                 if pacer is not None:
                     await pacer.acquire(step)
-                operation = await persist(
+                stepped = await persist(
                     lambda: self._ledger.step_operation(number, step, self._reroute), events=self._events
                 )
+                tell_ended(self._events, stepped.ended)
+                operation = stepped.progress
+                if _waits(operation):
+                    await released.until(math.inf)
             self._tell(number, operation)
         finally:
             del self._running[number]
@@ -92,6 +107,12 @@ class Operations:
             done=operation["done"],
             skipped=sum(operation["skipped"].values()),
         )
+
+
+def _waits(operation: Mapping[str, Any]) -> bool:
+    """Say whether all that is left to do waits for the settle of a batch."""
+    left: int = operation["matched"] - operation["done"] - sum(operation["skipped"].values())
+    return left > 0 and bool(operation["waiting"] == left)
 
 
 def _pace(operation: Mapping[str, Any]) -> tuple[int, AsyncLimiter | None]:

@@ -167,6 +167,11 @@ async def test_a_platform_is_paused_resumed_and_flushed(side: AdminSide) -> None
     assert (typo.code, "did you mean 'shop-" in typo.err) == (1, True)
 
 
+def aged(text: str) -> str:
+    """Return it as if no time had passed since the test began."""
+    return re.sub(r"learned 12m\d\ds ago", "learned 12m ago", text)
+
+
 async def test_status_names_the_source_of_a_limit(side: AdminSide) -> None:
     """A limit nobody configured is told with its confidence, and below the table with the line to adopt, once new."""
     side.control.facts["shop-a"] = {"learned_limit": _learned(since_s=720)}
@@ -183,7 +188,7 @@ async def test_status_names_the_source_of_a_limit(side: AdminSide) -> None:
     adopted = (await relay("status", "--admin", side.url)).out.splitlines()
 
     assert new[1].split("  ")[-2] == "20/40 min learned 86 %"
-    assert new[3] == 'shop-a: 40/min learned 12m ago; adopt "rate: 40/min" (see relay limit shop-a)'
+    assert aged(new[3]) == 'shop-a: 40/min learned 12m ago; adopt "rate: 40/min" (see relay limit shop-a)'
     assert new[4] == 'shop-b: not enforced: 40/min, 86 % sure; adopt "rate: 40/min" (see relay limit shop-b)'
     assert max(len(line) for line in new) <= 90
     for later in (old, adopted):  # a day later, or under a configured 100/min, it is no news
@@ -278,7 +283,7 @@ async def test_a_limit_of_a_group_is_adopted_as_a_quota(side: AdminSide) -> None
         "adopt     quotas: {shop-a-groups: {rate: 40/min, per: group}}, "
         "and under platforms: shop-a, quotas: [shop-a-groups]" in shown
     )
-    assert "shop-a: 40/min learned 12m ago; of group shop-17; what to adopt: relay limit shop-a" in status
+    assert "shop-a: 40/min learned 12m ago; of group shop-17; what to adopt: relay limit shop-a" in aged(status)
 
 
 @pytest.mark.parametrize(
@@ -394,6 +399,25 @@ async def test_the_configuration_is_reloaded(side: AdminSide) -> None:
     assert (done.code, done.out) == (0, "0 changes\n")
     assert side.config.reloads == [(True, False), (False, False), (False, False)]
     assert (bad.code, bad.err.splitlines()[0]) == (1, "relay.yaml:3:1: E010 unknown key")
+
+
+async def test_a_dead_letter_is_explained_with_what_can_be_done(side: AdminSide) -> None:
+    """It can be sent again, until its payload is dropped: then explain says that, and advises nothing in vain."""
+    (dead,) = await side.accept()
+    await side.bury([dead])
+    before = await relay("explain", dead, "--admin", side.url)
+    await side.bury([dead])
+    after = await relay("explain", dead, "--admin", side.url)
+    told = await relay("explain", dead, "--admin", side.url, "-o", "json")
+
+    assert before.out.splitlines() == [
+        f"{dead}  dead for shop-a: it will not be tried again without a person (dropped)",
+        f"to do  relay dead retry {dead}",
+    ]
+    assert after.out.splitlines() == [
+        f"{dead}  dead for shop-a: its payload was deleted, it cannot be sent again (dropped)"
+    ]
+    assert told.json()["next"] == ""
 
 
 async def test_a_store_is_read_when_its_daemon_is_down(tmp_path: Path) -> None:

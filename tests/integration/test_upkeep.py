@@ -2,13 +2,27 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 import structlog
 from relay.core.errors import StoreFailed
-from relay.core.model import Filter, Lane, NewCallback
+from relay.core.model import (
+    AttemptResult,
+    Batch,
+    Ended,
+    Expired,
+    Filter,
+    Lane,
+    NewCallback,
+    Outcome,
+    Requeue,
+    Settlement,
+    State,
+    Wish,
+)
 from relay.store.base import no_route
 from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
@@ -48,7 +62,7 @@ async def running(duty: Any) -> Any:
     """Run a side duty until the block ends; it must end by cancellation only."""
     task = asyncio.create_task(duty.run())
     try:
-        yield task
+        yield duty
     finally:
         assert not task.done(), task
         task.cancel()
@@ -122,6 +136,56 @@ async def test_callbacks_expire_when_their_time_is_over(events: Events) -> None:
     assert len(store.calls) <= 5
 
 
+async def test_what_expires_is_told_a_line_per_platform(events: Events, log: list[dict[str, Any]]) -> None:
+    """Callbacks that run out of time in the queue are told as those of an answer are; more than a step holds, too."""
+    clock = LoopClock()
+    store = MemoryStore(clock=clock)
+    steps = [
+        Expired([Ended("shop-a", State.EXPIRED, "expired", 500)], True, math.inf),
+        Expired([Ended("shop-a", State.EXPIRED, "expired", 3)], False, math.inf),
+    ]
+
+    class Store:
+        async def expire(self) -> Expired:
+            return steps.pop(0) if steps else await store.expire()
+
+    expiry = Expiry(ledger=Store(), clock=clock, events=events)
+    async with running(expiry):
+        await until(lambda: _true(not steps))
+        await accept(store, 2, expires_s=0.01)
+        expiry.nudge(0.0)
+        await until(lambda: _true(len(log) == 3))
+
+    assert log == [
+        {"event": "expired", "log_level": "warning", "platform": "shop-a", "count": count, "reason": "expired"}
+        for count in (500, 3, 2)
+    ]
+
+
+async def test_what_an_operation_ends_is_told_and_counted(log: list[dict[str, Any]]) -> None:
+    """A dropped callback is a dead letter with its reason in log and metric; one expired by a person an expired one."""
+    metrics = Metrics()
+    events = Events(log=structlog.get_logger(), metrics=metrics)
+    store = MemoryStore(clock=LoopClock())
+    async with running(Operations(ledger=store, clock=store.clock, events=events, reroute=no_route)) as duty:
+        for action in ("drop", "expire"):
+            await accept(store, 600)
+            wanted = Filter(state="pending")
+            started = await store.start_operation(action, wanted, options={}, expect_count=600)
+            duty.nudge()
+            await until(lambda number=started["number"]: _finished(store, number))
+        await until(lambda: _true(len(log) == 6))
+
+    told = [(line["event"], line["count"], line["reason"]) for line in log if line["event"] != "operation"]
+    assert told == [
+        ("dead", 500, "dropped"),
+        ("dead", 100, "dropped"),
+        ("expired", 500, "operator"),
+        ("expired", 100, "operator"),
+    ]
+    assert metrics.dead["shop-a", "dropped"] == 600
+
+
 async def test_a_nudge_about_a_later_expiry_wakes_nobody(events: Events) -> None:
     """A flood of callbacks with the usual expiry costs no commits."""
     clock = LoopClock()
@@ -174,6 +238,32 @@ async def test_an_operation_runs_in_steps_to_its_end(events: Events, log: list[d
 
     assert [call[2] for call in store.calls if call[0] == "step_operation"] == [500, 500, 500]
     assert [line["done"] for line in log if line["event"] == "operation"] == [1200]
+
+
+async def test_an_operation_sleeps_until_its_batch_is_settled(events: Events, log: list[dict[str, Any]]) -> None:
+    """What lies in a frozen batch costs no step until that is settled; then the operation goes on and ends."""
+    store = Counting(MemoryStore(clock=LoopClock()))
+    await accept(store.store, 3)
+    batch = await store.store.claim(Wish("shop-a", None, 1, 1 << 20, 2, 1, 0.0, 0, True))
+    assert isinstance(batch, Batch)
+    operations = Operations(ledger=store, clock=store.store.clock, events=events, reroute=no_route)
+    store.store.watch_operations(operations.released)
+    async with running(operations):
+        started = await store.store.start_operation("drop", Filter(), options={}, expect_count=3)
+        operations.nudge()
+        await until(lambda: _true(any(line["event"] == "dead" for line in log)))
+        await asyncio.sleep(0.05)
+        steps = [call for call in store.calls if call[0] == "step_operation"]
+        assert len(steps) == 1
+        result = AttemptResult(Outcome.DOWN, store.store.clock.now(), 0.1)
+        seqs = [item.seq for item in batch.items]
+        back = Requeue(seqs, store.store.clock.now() + 60, False, "connection refused")
+        await store.store.settle(Settlement(batch.number, batch.attempt_id, "shop-a", result, requeue=[back]))
+        await until(lambda: _finished(store.store, started["number"]))
+        await until(lambda: _true(any(line["event"] == "operation" for line in log)))
+
+    assert [line["count"] for line in log if line["event"] == "dead"] == [2, 1]
+    assert [(line["done"], line["skipped"]) for line in log if line["event"] == "operation"] == [(3, 0)]
 
 
 async def test_operations_go_on_after_a_restart_and_a_slow_one_holds_up_no_other(events: Events) -> None:

@@ -41,6 +41,8 @@ class Relay:
         self.first_seen: defaultdict[str, list[int]] = defaultdict(list)
         self.seen: set[int] = set()
         self.retried = False
+        self.endings: list[int] = []  # operations that may wait for batches
+        self.ended: set[str] = set()  # what these mean: retried before its first request it may come after a newer one
         self.turn = 0
         self.faults = True
 
@@ -71,7 +73,7 @@ class Relay:
         elsewhere = {item.key for batch in self.open[:-1] for item in batch.items if item.key is not None}
         assert not elsewhere & set(keys)
         for item in got.items:
-            if item.key is not None and item.seq not in self.seen:
+            if item.key is not None and item.seq not in self.seen and item.id not in self.ended:
                 self.first_seen[item.key].append(item.seq)
             self.seen.add(item.seq)
         return None
@@ -105,11 +107,23 @@ class Relay:
         options = {"as": "retry"} if action == "resolve" else {}
         progress = await self.store.start_operation(action, Filter(), options=options, expect_count=None)
         while progress["state"] == "running":
-            progress = await self.store.step_operation(progress["number"], 5)
+            progress = (await self.store.step_operation(progress["number"], 5)).progress
+
+    async def end(self) -> None:
+        """Let a person end some of what is pending; it is stepped at times, and at the end."""
+        for number in self.endings:
+            await self.store.step_operation(number, self.dice.randrange(1, 4))
+        page, _ = await self.store.callbacks(Filter(state="pending"), cursor=None, limit=50)
+        some = tuple(found["id"] for found in page if self.dice.random() < 0.2)
+        if some:
+            action = self.dice.choice(["drop", "expire"])
+            started = await self.store.start_operation(action, Filter(ids=some), options={}, expect_count=len(some))
+            self.endings.append(started["number"])
+            self.ended.update(some)
 
     async def run(self, steps: int) -> None:
         await self.store.configure(RULES)
-        doing = [self.accept, self.claim, self.claim, self.claim, self.answer, self.answer, self.operate]
+        doing = [self.accept, self.claim, self.claim, self.claim, self.answer, self.answer, self.operate, self.end]
         for _ in range(steps):
             await self.dice.choice(doing)()
             self.clock.advance(self.dice.choice([0.0, 0.0, 0.125, 1.0]))
@@ -123,7 +137,7 @@ class Relay:
             await self.answer()
         progress = await self.store.start_operation("resolve", Filter(), options={"as": "retry"}, expect_count=None)
         while progress["state"] == "running":
-            progress = await self.store.step_operation(progress["number"], 5)
+            progress = (await self.store.step_operation(progress["number"], 5)).progress
         pending = (await balanced(self.store)).get("shop", {"pending": 0})["pending"]
         patience = self.clock.now() + 30 + (pending / RATE.limit + 2) * RATE.window_s
         while (wait := await self.claim()) is None or wait.reason != "idle":
@@ -133,6 +147,10 @@ class Relay:
                 await self.answer()
             assert self.clock.now() < patience
         assert sum(figures["pending"] for figures in (await balanced(self.store)).values()) == 0
+        for number in self.endings:
+            progress = (await self.store.step_operation(number, 1000)).progress
+            assert (progress["state"], progress["waiting"]) == ("done", 0)
+            assert progress["done"] + sum(progress["skipped"].values()) == progress["matched"]
 
 
 @settings(max_examples=150, deadline=None)

@@ -78,7 +78,7 @@ def _play(answers: list[tuple[int, dict[str, str], float]], group: str, seed: in
         started_at, now, skew = now, now + 0.1, skew + step
         answer = Answer(status, Headers(headers.items()), b"{}")
         verdict = classify(answer, rules=[], compressed=False, items=1, wall=now + skew, cap_s=CAP_S)
-        item = Item(seq, str(seq), b"{}", None, None, None, now, now + 1e9, 0, 0, 0, 0.0, False)
+        item = Item(seq, str(seq), b"{}", None, None, None, now, now + 1e9, 0, 0, 0.0, False)
         batch = Batch(seq, str(seq), 1, seq, "p", group, [item], now, seq)
         attempted = Attempted(
             batch, verdict, AttemptResult(verdict.outcome, now, 0.1), started_at, gate.first_after_stop(group)

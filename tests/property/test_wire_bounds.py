@@ -138,7 +138,7 @@ def test_decompress_gives_all_or_refuses(parts: list[bytes], codec: str, limit: 
 def test_envelopes_hold_what_was_accepted(values: list[object], kind: str, pretty: bool) -> None:
     """The body parses back into the payloads and has exactly the length that claims count on."""
     payloads = [json.dumps(value, indent=2 if pretty else None).replace("\n", "\r\n").encode() for value in values]
-    items = [Item(1, "i", payload, None, None, None, 0, 0, 0, 0, 0, 0, maybe_applied=False) for payload in payloads]
+    items = [Item(1, "i", payload, None, None, None, 0, 0, 0, 0, 0, maybe_applied=False) for payload in payloads]
     envelope = envelope_for(kind)
     body, _ = envelope.build(items)
     assert len(body) == envelope.frame_bytes + sum(len(payload) + envelope.item_bytes for payload in payloads)
@@ -193,7 +193,7 @@ def test_composed_bodies_are_as_long_as_claims_count_on(
             raw = json.dumps(document, ensure_ascii=False).encode()
             with suppress(Unfit):
                 counted += envelope.size(raw, key, None) + envelope.item_bytes
-                items.append(Item(1, "0" * 15, raw, key, None, None, 1.7e9, 0, 0, 0, 0, 0, maybe_applied=False))
+                items.append(Item(1, "0" * 15, raw, key, None, None, 1.7e9, 0, 0, 0, 0, maybe_applied=False))
     except (UnicodeEncodeError, InvalidJson):  # half a surrogate pair, which neither YAML nor HTTP can bring
         return
     if items:

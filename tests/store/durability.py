@@ -128,6 +128,29 @@ class DurabilityConformance:
         store = await harness.reopen(special(block_on_dead=True))
         assert (await refused(store)).reason == "idle"
 
+    async def test_operations_wait_on_after_a_restart(self, harness: RestartHarness) -> None:
+        """What waits for its batch survives a kill: a batch of others too goes again first; one that was under way, and
+        holds nothing but matches, waits for its re-send now and is given up.
+        """
+        store = await harness.open(rules())
+        accepted = await post(store, *(note(b"%d" % n) for n in range(4)))
+        for _ in range(2):
+            await claimed(store, wish(max_items=2))
+        wanted = Filter(ids=tuple(accepted.ids[1:]))
+        number = (await store.start_operation("drop", wanted, options={}, expect_count=3))["number"]
+        assert (await store.step_operation(number, 10)).progress["waiting"] == 3
+        store = await harness.reopen(rules())
+        assert await store.open_operations() == [number]
+        progress = (await store.step_operation(number, 10)).progress
+        assert (progress["state"], progress["done"], progress["waiting"]) == ("running", 2, 1)
+        assert await states(store, accepted.ids) == ["pending"] * 2 + ["dead"] * 2
+        again = await claimed(store)
+        assert payloads(again) == [b"0", b"1"]
+        await requeue(store, again, harness.clock, after_s=0)
+        assert (await store.step_operation(number, 10)).progress["state"] == "done"
+        assert payloads(await claimed(store)) == [b"0"]
+        await balanced(store)
+
     async def test_operations_continue(self, harness: RestartHarness) -> None:
         """An operation cut off by a kill is open afterwards and goes on where it stopped."""
         store = await harness.open(rules())
@@ -137,6 +160,6 @@ class DurabilityConformance:
         store = await harness.reopen(rules())
         assert await store.open_operations() == [progress["number"]]
         while progress["state"] == "running":
-            progress = await store.step_operation(progress["number"], 2)
+            progress = (await store.step_operation(progress["number"], 2)).progress
         assert (progress["matched"], progress["done"], progress["skipped"]) == (5, 5, {})
         assert (await balanced(store))["shop"]["dead"] == 5

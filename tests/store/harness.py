@@ -224,7 +224,7 @@ async def operate(
     """Run an operation to its end and return its progress."""
     progress = await store.start_operation(action, wanted or Filter(), options=options, expect_count=None)
     while progress["state"] == "running":
-        progress = await store.step_operation(progress["number"], 2, reroute)
+        progress = (await store.step_operation(progress["number"], 2, reroute)).progress
     return progress
 
 

@@ -1,8 +1,6 @@
 """Conformance: expiry, pruning and upkeep."""
 
-import math
-
-from relay.core.model import Ask, Outcome, Rate
+from relay.core.model import Ask, Ended, Outcome, Rate, State
 from tests.store.harness import (
     Harness,
     balanced,
@@ -32,9 +30,10 @@ class KeepingConformance:
         store = await harness.open(rules())
         accepted = await post(store, note(key="k", expires_s=10), note(key="k", expires_s=30))
         accepted_at = harness.clock.now()
-        assert await store.expire() == accepted_at + 10
+        assert await store.expire() == ([], False, accepted_at + 10)
         harness.clock.advance(10)
-        assert await store.expire() == accepted_at + 30
+        ended = [Ended("shop", State.EXPIRED, "expired", 1)]
+        assert await store.expire() == (ended, False, accepted_at + 30)
         assert await states(store, accepted.ids) == ["expired", "pending"]
         assert (await shown(store, accepted.ids[0]))["ended_at"] == harness.clock.now()
         assert [item.id for item in (await claimed(store)).items] == accepted.ids[1:]
@@ -72,7 +71,9 @@ class KeepingConformance:
         assert (await refused(store)).at == harness.clock.now() + 5
         harness.clock.advance(10)
         assert (await refused(store)).reason == "idle"
-        assert await store.expire() == math.inf or await store.expire() > harness.clock.now() + 60
+        expired = await store.expire()
+        assert expired.ended == [Ended("shop", State.EXPIRED, "expired", 2)]
+        assert expired.next_at > harness.clock.now() + 60
         assert await states(store, accepted.ids) == ["expired", "expired", "pending"]
         assert (await shown(store, accepted.ids[0]))["maybe_applied"]
         assert payloads(await claimed(store)) == [b"2"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from relay.core.errors import CountMismatch
-from relay.core.model import Filter, Lane
+from relay.core.model import Ask, Ended, Filter, Lane, Outcome, Requeue, State
 from relay.policy.batching import lane_order
 from tests.store.harness import (
     Harness,
@@ -19,11 +19,15 @@ from tests.store.harness import (
     payloads,
     post,
     refused,
+    requeue,
     resend,
     rules,
+    seqs,
+    settlement,
     shown,
     special,
     states,
+    until,
     wish,
 )
 
@@ -46,7 +50,9 @@ class OperatingConformance:
         assert (figures["accepted"], figures["dead"], figures["pending"]) == (1, 0, 1)
         await post(store, note(b"fresh"))
         turn = next(turn for turn in range(10) if lane_order(turn)[0] is Lane.REPLAY)
-        assert payloads(await claimed(store, wish(turn=turn, max_items=1))) == [b"1"]
+        again = await claimed(store, wish(turn=turn, max_items=1))
+        assert payloads(again) == [b"1"]
+        assert again.items[0].first_sent_at == 0.0  # an outage is told by what was accepted since then
 
     async def test_retry_of_expired(self, harness: Harness) -> None:
         """Expired callbacks can be retried too; delivered ones are not matched."""
@@ -114,7 +120,9 @@ class OperatingConformance:
         before = await balanced(store)
         assert (await operate(store, "drop", Filter(state="dead")))["done"] == 1
         assert await balanced(store) == before
-        assert (await shown(store, accepted.ids[0], payload=True))["payload"] is None
+        found = await shown(store, accepted.ids[0], payload=True)
+        assert (found["payload"], found["payload_deleted"]) == (None, True)
+        assert not (await shown(store, accepted.ids[1]))["payload_deleted"]
         assert payloads(await claimed(store)) == [b"1"]
         assert (await operate(store, "retry"))["skipped"] == {"no_payload": 1}
 
@@ -128,15 +136,175 @@ class OperatingConformance:
         assert payloads(await claimed(store)) == [b"1"]
         assert (await balanced(store))["shop"]["dead"] == 1
 
-    async def test_frozen_is_left_alone(self, harness: Harness) -> None:
-        """Operations do not touch what is in a frozen batch; they report it."""
+    @pytest.mark.parametrize(("action", "state"), [("drop", "dead"), ("expire", "expired")])
+    async def test_under_way_ends_after_its_settle(self, harness: Harness, action: str, state: str) -> None:
+        """Nothing ends while a request with it is under way: the operation takes the others, waits, is told of the
+        settle, and ends what is pending still.
+        """
         store = await harness.open(rules())
-        accepted = await post(store, note())
-        await claimed(store)
-        for action in ("drop", "expire"):
-            progress = await operate(store, action)
-            assert (progress["done"], progress["skipped"]) == (0, {"in_flight": 1})
-        assert await states(store, accepted.ids) == ["pending"]
+        accepted = await post(store, note(b"0"), note(b"1", key="k"), note(b"2", key="k"))
+        heard: list[str] = []
+        store.watch_operations(lambda: heard.append("released"))
+        batch = await claimed(store)
+        number = (await store.start_operation(action, Filter(), options={}, expect_count=3))["number"]
+        for _ in range(3):
+            progress = (await store.step_operation(number, 1)).progress
+        assert (progress["state"], progress["done"], progress["waiting"], progress["skipped"]) == ("running", 1, 2, {})
+        assert await states(store, accepted.ids) == ["pending", "pending", state]
+        assert (await store.step_operation(number, 10)) == (progress, [])
+        assert await store.open_operations() == [number]
+        assert heard == []
+        first, second = seqs(batch)
+        again = Requeue([second], harness.clock.now(), True, "busy")
+        await store.settle(settlement(batch, harness.clock, Outcome.RETRY, delivered=[first], requeue=[again]))
+        await until(lambda: heard == ["released"])
+        progress = (await store.step_operation(number, 10)).progress
+        assert (progress["state"], progress["done"], progress["waiting"]) == ("done", 2, 0)
+        assert progress["skipped"] == {"state": 1}
+        assert await states(store, accepted.ids) == ["delivered", state, state]
+        assert (await refused(store)).reason == "idle"
+        await balanced(store)
+
+    async def test_what_dies_while_a_drop_waits_keeps_its_payload(self, harness: Harness) -> None:
+        """The drop meant a pending callback: one that died of its answer meanwhile can still be sent again."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"1"))
+        batch = await claimed(store)
+        number = (await store.start_operation("drop", Filter(), options={}, expect_count=1))["number"]
+        await store.step_operation(number, 10)
+        await bury(store, batch, harness.clock, "bad")
+        progress = (await store.step_operation(number, 10)).progress
+        assert (progress["state"], progress["skipped"]) == ("done", {"state": 1})
+        found = await shown(store, accepted.ids[0], payload=True)
+        assert (found["reason"], found["payload"]) == ("bad", b"1")
+
+    async def test_frozen_hold_up_no_others(self, harness: Harness) -> None:
+        """However many matches lie in frozen batches, the next steps go on to those behind them."""
+        store = await harness.open(rules())
+        accepted = await post(store, *(note(b"%d" % n) for n in range(6)))
+        batches = [await claimed(store, wish(max_items=1)) for _ in range(4)]
+        number = (await store.start_operation("drop", Filter(), options={}, expect_count=6))["number"]
+        for _ in range(3):
+            progress = (await store.step_operation(number, 2)).progress
+        assert (progress["done"], progress["waiting"]) == (2, 4)
+        for batch in batches[:3]:
+            await requeue(store, batch, harness.clock, after_s=60)
+        for _ in range(2):
+            progress = (await store.step_operation(number, 2)).progress
+        assert (progress["state"], progress["done"], progress["waiting"]) == ("running", 5, 1)
+        assert await states(store, accepted.ids) == ["dead"] * 3 + ["pending"] + ["dead"] * 2
+        await deliver(store, batches[3], harness.clock)
+        assert (await store.step_operation(number, 2)).progress["state"] == "done"
+
+    @pytest.mark.parametrize(("action", "state"), [("drop", "dead"), ("expire", "expired")])
+    async def test_batch_that_waits_is_given_up_when_all_of_it_is_meant(
+        self, harness: Harness, action: str, state: str
+    ) -> None:
+        """A batch that waits for its re-send ends at once, with what an attempt left open, and frees its keys."""
+        store = await harness.open(rules())
+        accepted = await post(store, *(note(b"%d" % n, key=f"k{n}") for n in range(3)))
+        later = await post(store, note(b"next", key="k0"))
+        await resend(store, await claimed(store), harness.clock, after_s=60)
+        wanted = Filter(until=harness.clock.now() + 1, ids=tuple(accepted.ids))
+        number = (await store.start_operation(action, wanted, options={}, expect_count=3))["number"]
+        progress, ended = await store.step_operation(number, 1)
+        assert (progress["state"], progress["done"], progress["skipped"]) == ("done", 3, {})
+        assert [(each.state.word, each.callbacks) for each in ended] == [(state, 3)]
+        assert await states(store, [*accepted.ids, *later.ids]) == [state] * 3 + ["pending"]
+        assert (await shown(store, accepted.ids[0]))["maybe_applied"]
+        assert payloads(await claimed(store)) == [b"next"]
+        harness.clock.advance(60)
+        assert (await refused(store)).reason == "idle"
+        await balanced(store)
+
+    async def test_batch_that_holds_others_waits_for_its_settle(self, harness: Harness) -> None:
+        """Membership never changes: a batch of which only a part is meant goes again whole; afterwards that part ends.
+
+        Each of its settles lets the operation look; two operations that mean all of it together give nothing up.
+        """
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"0"), note(b"1"))
+        heard: list[str] = []
+        store.watch_operations(lambda: heard.append("released"))
+        await resend(store, await claimed(store), harness.clock, after_s=5)
+        numbers = []
+        for action, callback_id in zip(("drop", "expire"), accepted.ids, strict=True):
+            started = await store.start_operation(action, Filter(ids=(callback_id,)), options={}, expect_count=1)
+            numbers.append(started["number"])
+            assert (await store.step_operation(numbers[-1], 10)).progress["waiting"] == 1
+        harness.clock.advance(5)
+        batch = await claimed(store)
+        assert payloads(batch) == [b"0", b"1"]
+        await resend(store, batch, harness.clock, after_s=5)
+        await until(lambda: len(heard) == 1)
+        for number in numbers:
+            assert (await store.step_operation(number, 10)).progress["waiting"] == 1
+        harness.clock.advance(5)
+        batch = await claimed(store)
+        assert payloads(batch) == [b"0", b"1"]
+        await store.settle(settlement(batch, harness.clock, Outcome.SPLIT, split=[[seq] for seq in seqs(batch)]))
+        await until(lambda: len(heard) == 2)
+        for number in numbers:
+            assert (await store.step_operation(number, 10)).progress["state"] == "done"
+        assert await states(store, accepted.ids) == ["dead", "expired"]
+        assert (await refused(store)).reason == "idle"
+        await balanced(store)
+
+    async def test_batch_given_up_by_another_operation(self, harness: Harness) -> None:
+        """An operation that means a part of a batch hears when another one gives up all of it."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"0"), note(b"1"))
+        await resend(store, await claimed(store), harness.clock, after_s=60)
+        heard: list[str] = []
+        store.watch_operations(lambda: heard.append("released"))
+        first = Filter(ids=tuple(accepted.ids[:1]))
+        part = (await store.start_operation("expire", first, options={}, expect_count=1))["number"]
+        assert (await store.step_operation(part, 10)).progress["waiting"] == 1
+        assert (await operate(store, "drop"))["done"] == 2
+        await until(lambda: bool(heard))
+        progress = (await store.step_operation(part, 10)).progress
+        assert (progress["state"], progress["skipped"]) == ("done", {"state": 1})
+
+    async def test_request_under_way_ends_with_its_answer_although_all_is_meant(self, harness: Harness) -> None:
+        """A batch under way is not given up; when it would wait for its re-send it is."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"0"), note(b"1"))
+        batch = await claimed(store)
+        number = (await store.start_operation("drop", Filter(), options={}, expect_count=2))["number"]
+        assert (await store.step_operation(number, 10)).progress["waiting"] == 2
+        await resend(store, batch, harness.clock, after_s=60)
+        assert (await store.step_operation(number, 10)).progress["done"] == 2
+        assert await states(store, accepted.ids) == ["dead"] * 2
+
+    async def test_read_back_is_not_given_up(self, harness: Harness) -> None:
+        """What is being asked about may have been applied: the answer says so, the operation waits for it."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"0"))
+        batch = await claimed(store)
+        asked = Ask(seqs(batch), harness.clock.now() + 20, "unclear")
+        await store.settle(settlement(batch, harness.clock, Outcome.CONFIRM, ask=asked))
+        number = (await store.start_operation("drop", Filter(), options={}, expect_count=1))["number"]
+        assert (await store.step_operation(number, 10)).progress["waiting"] == 1
+        harness.clock.advance(20)
+        await deliver(store, await claimed(store), harness.clock)
+        assert (await store.step_operation(number, 10)).progress["skipped"] == {"state": 1}
+        assert await states(store, accepted.ids) == ["delivered"]
+
+    async def test_expiry_of_a_batch_lets_operations_go_on(self, harness: Harness) -> None:
+        """An operation that waits for a batch hears of its end by time."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"0", expires_s=10), note(b"1", expires_s=10))
+        await resend(store, await claimed(store), harness.clock, after_s=60)
+        heard: list[str] = []
+        store.watch_operations(lambda: heard.append("released"))
+        wanted = Filter(ids=tuple(accepted.ids[:1]))
+        number = (await store.start_operation("drop", wanted, options={}, expect_count=1))["number"]
+        assert (await store.step_operation(number, 10)).progress["waiting"] == 1
+        harness.clock.advance(10)
+        await store.expire()
+        await until(lambda: heard == ["released"])
+        assert (await store.step_operation(number, 10)).progress["skipped"] == {"state": 1}
+        assert await states(store, accepted.ids) == ["expired"] * 2
 
     async def test_expire_by_a_person(self, harness: Harness) -> None:
         """An operation may expire pending callbacks before their time."""
@@ -163,6 +331,25 @@ class OperatingConformance:
         assert payloads(await claimed(store)) == [next_up]
         await balanced(store)
 
+    async def test_steps_say_what_they_ended(self, harness: Harness) -> None:
+        """Each step tells per platform and reason how many pending callbacks it ended, for logs and metrics."""
+        store = await harness.open(rules("shop", "mall"))
+
+        async def ended(action: str, wanted: Filter, **options: str) -> list[Ended]:
+            progress = await store.start_operation(action, wanted, options=options, expect_count=None)
+            return sorted((await store.step_operation(progress["number"], 10)).ended)
+
+        await post(store, note(b"1"), note(b"2"), note(b"3", platform="mall"))
+        await hold(store, await claimed(store, wish(max_items=1)), harness.clock)
+        assert await ended("resolve", Filter(), **{"as": "dead"}) == [Ended("shop", State.DEAD, "resolved", 1)]
+        assert await ended("drop", Filter(state="pending")) == [
+            Ended("mall", State.DEAD, "dropped", 1),
+            Ended("shop", State.DEAD, "dropped", 1),
+        ]
+        assert await ended("drop", Filter(platform="mall")) == []  # dead before: only its payload goes
+        assert await ended("retry", Filter(platform="shop")) == []
+        assert await ended("expire", Filter()) == [Ended("shop", State.EXPIRED, "operator", 2)]
+
     async def test_matches_are_fixed_at_the_start(self, harness: Harness) -> None:
         """An operation goes over what matched when it started, in steps; what changed meanwhile is skipped."""
         store = await harness.open(rules())
@@ -172,11 +359,11 @@ class OperatingConformance:
         assert (progress["state"], progress["matched"], progress["done"]) == ("running", 3, 0)
         number = progress["number"]
         assert await store.open_operations() == [number]
-        progress = await store.step_operation(number, 1)
+        progress = (await store.step_operation(number, 1)).progress
         assert (progress["state"], progress["done"]) == ("running", 1)
         await deliver(store, await claimed(store, wish(max_items=1)), harness.clock)
         while progress["state"] == "running":
-            progress = await store.step_operation(number, 1)
+            progress = (await store.step_operation(number, 1)).progress
         assert (progress["done"], progress["skipped"]) == (2, {"state": 1})
         assert await store.operation(number) == progress
         assert await store.open_operations() == []

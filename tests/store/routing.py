@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 from relay.core.errors import IdempotencyConflict, NoTarget
-from relay.core.model import UNROUTED, Filter, Lane, NewCallback, RoutedPost
+from relay.core.model import UNROUTED, Ended, Filter, Lane, NewCallback, RoutedPost, State
 from tests.store.harness import (
     Harness,
     balanced,
@@ -210,6 +210,19 @@ class RoutingConformance:
         assert (await operate(store, "retry", Filter(platform=UNROUTED)))["skipped"] == {"no_route": 2}
         await balanced(store)
 
+    async def test_targets_dead_from_the_start_are_told(self, harness: Harness) -> None:
+        """A retry that routes to a platform which cannot be sent the callback says that it buried it there."""
+        store = await harness.open(rules("a", "b"))
+        await store.accept_posts([unrouted(b"1"), unrouted(b"2")])
+
+        def reroute(row: NewCallback) -> Sequence[NewCallback]:
+            return [row._replace(platform="a", dead_reason="no group"), row._replace(platform="b")]
+
+        started = await store.start_operation("retry", Filter(), options={}, expect_count=2)
+        stepped = await store.step_operation(started["number"], 5, reroute)
+        assert stepped.ended == [Ended("a", State.DEAD, "no group", 2)]
+        assert [(await balanced(store))[name]["dead"] for name in ("a", "b", UNROUTED)] == [2, 0, 0]
+
     async def test_large_unrouted_ones_take_several_steps(self, harness: Harness) -> None:
         """However large the payloads, an operation ends and routes every one of them once."""
         store = await harness.open(rules("a"))
@@ -223,7 +236,7 @@ class RoutingConformance:
 
         progress = started
         while progress["state"] == "running":
-            progress = await store.step_operation(started["number"], 500, reroute)
+            progress = (await store.step_operation(started["number"], 500, reroute)).progress
         assert (progress["done"], seen) == (4, [b"0", b"1", b"2", b"3"])
         assert (await balanced(store))["a"]["pending"] == 4
 

@@ -67,7 +67,7 @@ class SettlingConformance:
             harness.clock,
             Outcome.RETRY,
             delivered=[ok],
-            requeue=[Requeue([again], due_at, True, "busy", strike=True, maybe_applied=True)],
+            requeue=[Requeue([again], due_at, True, "busy", maybe_applied=True)],
             endings=[Ending([dead], State.DEAD, "bad", maybe_applied=True), Ending([late], State.EXPIRED, "late")],
             held=[odd],
         )
@@ -82,7 +82,7 @@ class SettlingConformance:
         }  # fmt: skip
         harness.clock.advance(3)
         item = (await claimed(store)).items[0]
-        assert (item.seq, item.attempts, item.spent, item.strikes, item.maybe_applied) == (again, 1, 1, 1, True)
+        assert (item.seq, item.attempts, item.spent, item.maybe_applied) == (again, 1, 1, True)
 
     async def test_asked_items_become_read_backs(self, harness: Harness) -> None:
         """Items to be asked about become frozen batches of their own, due when told, their keys waiting meanwhile."""
@@ -219,6 +219,57 @@ class SettlingConformance:
         assert found["oldest_due_at"] == harness.clock.now()
         error = found["last_error"]
         assert error == error | {"at": harness.clock.now(), "outcome": "retry", "status": status, "reason": "bad"}
+
+    async def test_oldest_due_outlasts_every_attempt(self, harness: Harness) -> None:
+        """How late a platform is counts from acceptance, whether the oldest was never sent, is out, frozen, split or
+        put back; what is held, or behind that, is not late: it waits for a person.
+        """
+        store = await harness.open(rules())
+
+        async def oldest() -> float | None:
+            found: float | None = (await store.platform_status())["shop"]["oldest_due_at"]
+            return found
+
+        accepted_at = harness.clock.now()
+        await post(store, note(b"1", key="k", expires_s=900.0))
+        harness.clock.advance(1)
+        await post(store, note(b"2", key="k"), note(b"3"))
+        assert await oldest() == accepted_at
+        batch = await claimed(store)
+        assert await oldest() == accepted_at
+        again = Resend(harness.clock.now() + 30, True, "timeout")
+        await store.settle(settlement(batch, harness.clock, Outcome.RETRY, ambiguous=True, resend=again))
+        assert await oldest() == accepted_at
+        harness.clock.advance(30)
+        await requeue(store, await claimed(store), harness.clock, after_s=60)
+        assert await oldest() == accepted_at
+        harness.clock.advance(60)
+        batch = await claimed(store)
+        assert await oldest() == accepted_at
+        await store.settle(settlement(batch, harness.clock, Outcome.SPLIT, split=[[seq] for seq in seqs(batch)]))
+        assert await oldest() == accepted_at
+        for part in (await claimed(store), await claimed(store)):
+            if payloads(part) == [b"1"]:
+                await hold(store, part, harness.clock)
+            else:
+                await requeue(store, part, harness.clock, after_s=60)
+        assert await oldest() == accepted_at + 1
+        harness.clock.advance(60)
+        await deliver(store, await claimed(store), harness.clock)
+        assert await oldest() is None
+        await operate(store, "resolve", **{"as": "retry"})
+        assert await oldest() == accepted_at
+
+    async def test_oldest_due_counts_a_retried_one_from_its_retry(self, harness: Harness) -> None:
+        """A dead letter that a person sends again does not make its platform days late."""
+        store = await harness.open(rules())
+        await post(store, note(b"1"))
+        await bury(store, await claimed(store), harness.clock)
+        retried_at = harness.clock.advance(86400)
+        await operate(store, "retry")
+        harness.clock.advance(5)
+        await requeue(store, await claimed(store), harness.clock, after_s=60)
+        assert (await store.platform_status())["shop"]["oldest_due_at"] == retried_at
 
     async def test_frozen_waits_out_a_resend(self, harness: Harness) -> None:
         """A callback that waits in a frozen batch is pending, not in flight, and keeps its key waiting."""

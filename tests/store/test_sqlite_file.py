@@ -6,14 +6,17 @@ import signal
 import stat
 import subprocess
 import sys
+from array import array
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import apsw
 import pytest
 from relay.core.errors import StoreFailed, StoreFull, StoreLocked, StoreUnusable
 from relay.core.model import Filter, Lane, Rate, WaitUntil
+from relay.store.sqlite import groups, ledger, matches, operations, settle
 from relay.store.sqlite.connection import open_writer
 from relay.store.sqlite.ledger import open_reader
 from relay.store.sqlite.store import SqliteStore
@@ -27,6 +30,7 @@ from tests.store.harness import (
     payloads,
     post,
     refused,
+    requeue,
     rules,
     seqs,
     settlement,
@@ -137,6 +141,108 @@ async def test_newer_file_is_refused(path: Path) -> None:
     connection.close()
     with pytest.raises(StoreUnusable, match=r"schema version 7, written by relay 9\.9\.0.*Run relay 9\.9\.0 or newer"):
         await SqliteStore.open(path)
+
+
+async def test_file_of_version_one_is_migrated(path: Path) -> None:
+    """A file of the first schema opens with what it holds, also with batches frozen and under way."""
+    connection = apsw.Connection(str(path))
+    connection.pragma("auto_vacuum", 2)
+    connection.execute(resources.files("relay.store.sqlite").joinpath("schema.sql").read_text())
+    connection.pragma("application_id", 0x524C5931)
+    connection.pragma("user_version", 1)
+    at = 1_699_999_000.0
+    number = int(at * 1e6)
+    connection.execute("INSERT INTO platform VALUES (1, 'shop')")
+    connection.execute("INSERT INTO ledger (platform, accepted) VALUES (1, 2)")
+    attempt = "INSERT INTO attempt (id, platform, grp, batch, n, started_at) VALUES (1, 1, '', ?, 1, ?)"
+    connection.execute(attempt, (number, at))
+    for n, state in enumerate((1, 0)):
+        connection.execute("INSERT INTO payload VALUES (?, x'30')", (n + 1,))
+        connection.execute(
+            "INSERT INTO batch VALUES (?, 1, '', ?, ?, 1, ?, ?, 1, 2e9, ?, 0)",
+            (number + n, state, at, at, number, array("q", [n + 1]).tobytes()),
+        )
+        connection.execute(
+            "INSERT INTO callback (seq, platform, grp, state, live, head, lane, prio, due_at, attempts, spent, strikes,"
+            "batch, bytes, accepted_at, expires_s, expires_at, first_sent_at, held, maybe_applied, overtaken, priority)"
+            "VALUES (?1, 1, '', 0, 1, 0, 1, 1, ?3, 1, 0, 0, ?2, 1, ?3, 2e9 - ?3, 2e9, ?3, 0, 0, 0, 1)",
+            (n + 1, number + n, at),
+        )
+    connection.close()
+    with pytest.raises(StoreUnusable, match="schema version 1; start the relay once on it"):
+        open_reader(path)
+    clock = FakeClock()
+    store = await SqliteStore.open(path, clock=clock)
+    await store.configure(rules())
+    assert (await store.platform_status())["shop"]["oldest_due_at"] == at
+    for _ in range(2):
+        await deliver(store, await claimed(store), clock)
+    await post(store, note(b"new"))
+    await requeue(store, await claimed(store), clock, after_s=60)
+    assert (await store.platform_status())["shop"]["oldest_due_at"] == clock.now()
+    assert (await balanced(store))["shop"]["delivered"] == 2
+    await store.close()
+
+
+async def test_status_of_a_backlog_reads_few_rows(path: Path, store: SqliteStore) -> None:
+    """Since when a platform is late is found by seeks into indexes, however many callbacks wait."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {ledger._OLDEST_DUE}", (1,))]
+    connection.close()
+    assert not [step for step in plan if "TEMP B-TREE" in step or step.startswith("SCAN callback")], plan
+    assert any("callback_put_back (platform=?)" in step for step in plan)
+    assert any("batch_open (platform=?)" in step for step in plan)
+
+
+async def test_lanes_are_hopped_over(path: Path, store: SqliteStore) -> None:
+    """Neither how late a platform is nor which groups have something costs more because much waits in one lane."""
+    await post(store, *(note(b"%d" % n) for n in range(5000)))
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    worked = 0
+
+    def work() -> bool:
+        nonlocal worked
+        worked += 100
+        return False
+
+    connection.set_progress_handler(work, 100)
+    (due_at,) = connection.execute(ledger._OLDEST_DUE, (1,)).fetchone()
+    before_it = due_at - 1  # nothing is due yet, so that the lanes behind are looked at
+    (found,) = connection.execute(groups._HEADS, (1, "", -1, None, 8, before_it)).fetchone()
+    connection.close()
+    assert found == f'[["",1,{due_at}]]'
+    assert worked < 2000  # instructions of SQLite's machine; a scan takes some per callback
+
+
+async def test_waiting_matches_are_found_by_seeks(path: Path, store: SqliteStore) -> None:
+    """A settle asks whether an operation waits for its batch, and a step for what is next, without reading the rest."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    for statement, values in {
+        settle._OPEN_ATTEMPT: (1,),
+        matches._FACTS: (1, 2),
+        matches._OTHERS: (1, apsw.carray(array("q", [1]))),
+        matches._LEFT: (1,),
+        operations._PROGRESS: (1,),
+    }.items():
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+        scans = [step for step in plan if step.startswith("SCAN")]
+        assert {step.split()[1] for step in scans} <= {"i", "m", "CONSTANT", "(subquery-1)", "(subquery-3)"}, plan
+    connection.close()
+
+
+async def test_repeated_settle_lets_operations_go_on(store: SqliteStore) -> None:
+    """A settle is repeated when its commit was answered by an error: the operation that waited hears of it then."""
+    clock = FakeClock(store.clock.now())
+    await post(store, note(b"1"))
+    batch = await claimed(store)
+    number = (await store.start_operation("drop", Filter(), options={}, expect_count=1))["number"]
+    await store.step_operation(number, 10)
+    await deliver(store, batch, clock)
+    heard: list[str] = []
+    store.watch_operations(lambda: heard.append("released"))
+    await deliver(store, batch, clock)
+    await until(lambda: heard == ["released"])
+    assert (await store.step_operation(number, 10)).progress["skipped"] == {"state": 1}
 
 
 async def test_other_files_are_refused(path: Path) -> None:

@@ -16,7 +16,7 @@ PAYLOADS = ('{"id": 1.10, "who":{"name":"李 & co"}, "n":9007199254740993}'.enco
 
 def item(payload: bytes, seq: int = 1, *, key: str | None = None, event: str | None = None) -> Item:
     """A claimed item, accepted at a round time."""
-    return Item(seq, "0" * 15, payload, key, event, None, 1.7e9, 2e9, 0, 0, 0, 0.0, maybe_applied=False)
+    return Item(seq, "0" * 15, payload, key, event, None, 1.7e9, 2e9, 0, 0, 0.0, maybe_applied=False)
 
 
 def built(spec: dict[str, Any] | str, *items: Item) -> tuple[bytes, str]:

@@ -10,7 +10,7 @@ from relay.wire.envelopes import envelope_for
 
 def item(payload: bytes, content_type: str | None = None) -> Item:
     """Return a claimed item with ``payload``."""
-    return Item(1, "id", payload, None, None, content_type, 0.0, 1.0, 0, 0, 0, 0.0, maybe_applied=False)
+    return Item(1, "id", payload, None, None, content_type, 0.0, 1.0, 0, 0, 0.0, maybe_applied=False)
 
 
 def items(*payloads: bytes) -> list[Item]:

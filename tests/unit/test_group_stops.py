@@ -32,7 +32,7 @@ def draw(
     started_at: float | None = None,
 ) -> Settlement:
     """What one answer to a batch of one callback of ``group`` changes."""
-    item = Item(seq, str(seq), b"{}", None, None, None, NOW - 10, NOW + 1e6, 0, 0, 0, 0.0, False)
+    item = Item(seq, str(seq), b"{}", None, None, None, NOW - 10, NOW + 1e6, 0, 0, 0.0, False)
     verdict = Verdict(outcome, ambiguous=ambiguous, reason="said", wait_s=wait_s, scope=scope)
     batch = Batch(seq, f"b{seq}", 1, seq, "p", group, [item], now, seq)
     result = AttemptResult(outcome, now, 0.1, reason="said", ambiguous=ambiguous)

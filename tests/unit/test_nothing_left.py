@@ -109,7 +109,7 @@ def draw(
     """What one answer changes; ``each`` names an outcome per item."""
     verdicts = [ItemVerdict(Outcome(word), "said") for word in each.split()]
     items = [
-        Item(n, str(n), b"{}", None, None, None, NOW, NOW + 1e6, 0, 0, 0, 0.0, False) for n in range(len(verdicts) or 1)
+        Item(n, str(n), b"{}", None, None, None, NOW, NOW + 1e6, 0, 0, 0.0, False) for n in range(len(verdicts) or 1)
     ]
     batch = Batch(1, "b1", 1, 1, "p", group, items, now, 1)
     verdict = Verdict(outcome, ambiguous=False, reason="said", wait_s=wait_s, items=verdicts)

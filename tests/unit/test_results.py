@@ -20,7 +20,7 @@ BY_ID = {"shape": "by_id", "at": "failed", "id": "ref", "item_id": "order.id"}
 def items(count: int) -> list[Item]:
     """Items with order ids o0, o1, ..."""
     return [
-        Item(n, f"id{n}", b'{"order":{"id":"o%d"}}' % n, f"k{n}", None, None, 0, 1, 0, 0, 0, 0, maybe_applied=False)
+        Item(n, f"id{n}", b'{"order":{"id":"o%d"}}' % n, f"k{n}", None, None, 0, 1, 0, 0, 0, maybe_applied=False)
         for n in range(count)
     ]
 

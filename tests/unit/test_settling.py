@@ -26,7 +26,6 @@ def item(seq: int, **changes: object) -> Item:
         expires_at=NOW + 3600,
         attempts=0,
         spent=0,
-        strikes=0,
         first_sent_at=0.0,
         maybe_applied=False,
     )

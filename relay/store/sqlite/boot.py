@@ -63,6 +63,7 @@ def boot(connection: apsw.Connection, clock: Clock | None) -> Identity:
         meta["written_by"] = _release()
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(meta.items()))
         cut_off(connection, now, [])
+        connection.execute("UPDATE operation_wait SET batch = 0")  # what was under way is not, any more
         platforms = dict(connection.execute("SELECT name, id FROM platform"))
         connection.execute("COMMIT")
     except BaseException:  # whatever it was, also a cancellation: undone, then raised on

@@ -42,12 +42,13 @@ _LANE_NEXT = """(SELECT min(due_at) FROM callback INDEXED BY callback_ready
   WHERE platform = ?1 AND grp = ?2 AND prio = {lane} AND head = 1 AND due_at > ?3)"""
 _NEXT = f"SELECT {', '.join(_LANE_NEXT.format(lane=int(lane)) for lane in Lane)}"
 _OLDEST = "SELECT min(due_at) FROM callback WHERE seq IN (SELECT value FROM carray(?1))"
-# All items of a batch in one row: their facts as JSON, their bodies end to end. A row each would cost a crossing each.
+# All items of a batch in one row: their facts as JSON, their bodies end to end, and since when the one that waits
+# longest could have been sent. A row each would cost a crossing each.
 _ITEMS = """
 SELECT json_group_array(json_array(length(p.body), c.key_text, c.event, c.content_type, c.accepted_at,
-    c.expires_at, c.attempts, c.spent, c.strikes, c.first_sent_at,
+    c.expires_at, c.attempts, c.spent, c.first_sent_at,
     json(iif(c.maybe_applied, 'true', 'false')))),
-  CAST(group_concat(p.body, '') AS BLOB)
+  CAST(group_concat(p.body, '') AS BLOB), min(min(c.due_at, c.expires_at - c.expires_s))
 FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value CROSS JOIN payload AS p ON p.seq = c.seq
 """
 _FREEZE = """
@@ -55,7 +56,7 @@ UPDATE callback SET head = 0, batch = ?2, attempts = attempts + 1,
   first_sent_at = CASE WHEN first_sent_at = 0.0 THEN ?3 ELSE first_sent_at END
 WHERE seq IN (SELECT value FROM carray(?1))
 """
-_Facts = tuple[int, str | None, str | None, str | None, float, float, int, int, int, float, bool]
+_Facts = tuple[int, str | None, str | None, str | None, float, float, int, int, float, bool]
 _decode_facts = msgspec.json.Decoder(list[_Facts]).decode
 _decode_due = msgspec.json.Decoder(list[int]).decode
 
@@ -163,11 +164,11 @@ class Claims:
         now = transaction.now
         number = self.number_batch(now)
         members = array("q", seqs)
-        items = self._items(transaction, members)
+        items, waiting_since = self._items(transaction, members)
         expires_at = max(item.expires_at for item in items)
         transaction.execute(
-            "INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?, ?, 0)",
-            (number, platform, wish.group, now, now, number, len(seqs), expires_at, members.tobytes()),
+            "INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?, ?, 0, ?)",
+            (number, platform, wish.group, now, now, number, len(seqs), expires_at, members.tobytes(), waiting_since),
         )
         return self._record(transaction, platform, number, 1, number, now, items, wish, confirm=False)
 
@@ -176,7 +177,7 @@ class Claims:
             "SELECT platform, attempts, created_at, root, members, confirm FROM batch WHERE number = ?", (number,)
         ).get
         transaction.execute("UPDATE batch SET state = 1, attempts = attempts + 1 WHERE number = ?", (number,))
-        items = self._items(transaction, array("q", packed))
+        items, _ = self._items(transaction, array("q", packed))
         return self._record(
             transaction, platform, number, attempts + 1, root, created_at, items, wish, confirm=bool(confirm)
         )
@@ -221,12 +222,13 @@ class Claims:
             confirm=confirm,
         )
 
-    def _items(self, transaction: Transaction, members: Sequence[int]) -> list[Item]:
-        facts, joined = transaction.execute(_ITEMS, (numbers(members),)).get
+    def _items(self, transaction: Transaction, members: Sequence[int]) -> tuple[list[Item], float]:
+        facts, joined, waiting_since = transaction.execute(_ITEMS, (numbers(members),)).get
         sizes, *columns = zip(*_decode_facts(facts), strict=True)
         ends = list(accumulate(sizes))
         bodies = [joined[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-        return list(map(Item._make, zip(members, encode_ids(members, self._tag), bodies, *columns, strict=True)))
+        items = map(Item._make, zip(members, encode_ids(members, self._tag), bodies, *columns, strict=True))
+        return list(items), waiting_since
 
 
 def _pack(packer: Packer, lanes: Sequence[str]) -> list[int]:

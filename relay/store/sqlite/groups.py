@@ -17,15 +17,16 @@ _FIRST_PART, _MORE = 8, 8  # hops read at once; eight times as many after that, 
 _PAST_LANES = 9  # behind every lane
 # From the group and lane ?2, ?3 on to the group ?4 (NULL: to the end), at most ?5 hops: the first due callback of each
 # group and lane that has not expired by ?6. Of a group with something due the other lanes are not looked at.
+# The next lane is asked for by >= of a row value: for > SQLite reads all that equals it, such as what was put back.
 _HEADS = """
 WITH RECURSIVE hop(grp, prio, due_at, n) AS (
   SELECT * FROM (SELECT grp, prio, due_at, 1 FROM callback INDEXED BY callback_ready
-                 WHERE platform = ?1 AND head = 1 AND (grp, prio) > (?2, ?3) AND expires_at > ?6
+                 WHERE platform = ?1 AND head = 1 AND (grp, prio) >= (?2, ?3 + 1) AND expires_at > ?6
                  ORDER BY grp, prio, due_at LIMIT 1)
   UNION ALL
   SELECT next.grp, next.prio, next.due_at, n + 1 FROM hop JOIN callback AS next ON next.seq = (
     SELECT seq FROM callback INDEXED BY callback_ready WHERE platform = ?1 AND head = 1
-      AND (grp, prio) > (hop.grp, iif(hop.due_at <= ?6, 9, hop.prio)) AND expires_at > ?6
+      AND (grp, prio) >= (hop.grp, iif(hop.due_at <= ?6, 9, hop.prio) + 1) AND expires_at > ?6
     ORDER BY grp, prio, due_at LIMIT 1)
   WHERE n < ?5 AND (?4 IS NULL OR hop.grp <= ?4))
 SELECT json_group_array(json_array(grp, prio, due_at)) FROM hop

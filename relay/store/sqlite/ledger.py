@@ -33,7 +33,9 @@ SELECT p.id, p.name, l.accepted, l.dead - l.pruned_dead, l.last_error,
   (SELECT coalesce(sum(items), 0) FROM batch INDEXED BY batch_sent WHERE platform = p.id AND state = 1)
 FROM platform AS p JOIN ledger AS l ON l.platform = p.id
 """
-# Hops from one (group, lane) to the next over the index of heads, reading one entry of each.
+# Since when the oldest could have been sent. Of those never sent: hops from one (group, lane) to the next over the
+# index of heads, reading one entry of each; what was put back is there too, with the later time of its retry.
+# (The next lane is asked for by >= of a row value: for > SQLite reads all that equals it.)
 _OLDEST_DUE = f"""
 WITH RECURSIVE hop(grp, prio, due_at, n) AS (
   SELECT * FROM (SELECT grp, prio, due_at, 1 FROM callback INDEXED BY callback_ready
@@ -41,9 +43,16 @@ WITH RECURSIVE hop(grp, prio, due_at, n) AS (
   UNION ALL
   SELECT next.grp, next.prio, next.due_at, hop.n + 1 FROM hop JOIN callback AS next ON next.seq = (
     SELECT seq FROM callback INDEXED BY callback_ready
-    WHERE platform = ?1 AND head = 1 AND (grp, prio) > (hop.grp, hop.prio) ORDER BY grp, prio, due_at LIMIT 1)
+    WHERE platform = ?1 AND head = 1 AND (grp, prio) >= (hop.grp, hop.prio + 1) ORDER BY grp, prio, due_at LIMIT 1)
   WHERE hop.n < {_HOPS})
-SELECT min(due_at) FROM hop
+SELECT min(at) FROM (
+  SELECT min(due_at) AS at FROM hop
+  UNION ALL
+  SELECT * FROM (SELECT expires_at - expires_s FROM callback INDEXED BY callback_put_back
+                 WHERE platform = ?1 AND first_sent_at > 0.0 AND batch IS NULL AND held = 0 AND state = 0
+                 ORDER BY expires_at - expires_s LIMIT 1)
+  UNION ALL
+  SELECT min(waiting_since) FROM batch INDEXED BY batch_open WHERE platform = ?1 AND state < 2)
 """  # noqa: S608 - a constant of this file
 _COLUMNS = """seq, platform, state, key_text, event, priority, grp, accepted_at, due_at, expires_at, ended_at, attempts,
   spent, held, batch, maybe_applied, reason, message, bytes, trail, superseded_by"""
@@ -139,6 +148,8 @@ class Reader:
             ]
             if superseded_by is not None:
                 found["superseded_by"] = encode_id(superseded_by, self._tag)
+            kept = self._connection.execute("SELECT EXISTS (SELECT 1 FROM payload WHERE seq = ?)", (seq,)).get
+            found["payload_deleted"] = not kept
             if payload:
                 found["payload"] = self._connection.execute("SELECT body FROM payload WHERE seq = ?", (seq,)).get
         return found

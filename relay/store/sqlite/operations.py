@@ -9,10 +9,11 @@ import msgspec
 
 from relay.core.errors import CountMismatch, StoreError
 from relay.core.ids import encode_id
-from relay.core.model import UNROUTED, Ending, Filter, PlatformRules, State
+from relay.core.model import UNROUTED, Ended, Ending, Filter, PlatformRules, State, Stepped
 from relay.store.base import Reroute
 from relay.store.sqlite.filters import where
 from relay.store.sqlite.keys import PRIO_OF, demote, promote
+from relay.store.sqlite.matches import Facts, Matches, Sorted
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.reroute import Reroutes
 from relay.store.sqlite.settle import Settles, end
@@ -26,19 +27,14 @@ _MEANT: dict[str, tuple[State, ...]] = {
     "resolve": (State.PENDING,),
 }
 _VERDICTS = ("delivered", "retry", "dead")
-_PROGRESS = """SELECT number, action, matched, done, skipped, failed, started_at, finished_at, filter, options
+_PROGRESS = """SELECT number, action, matched, done, skipped, failed, started_at, finished_at, filter, options,
+  (SELECT count(*) FROM operation_wait AS w WHERE w.operation = number AND w.batch <> 0)
 FROM operation WHERE number = ?"""
-_FACTS = """
-SELECT json_group_array(json_array(
-  i.seq, c.platform, c.state, c.batch IS NOT NULL, c.held, c.overtaken, p.seq IS NOT NULL))
-FROM (SELECT seq FROM operation_item WHERE operation = ?1 ORDER BY seq LIMIT ?2) AS i
-  LEFT JOIN callback AS c ON c.seq = i.seq LEFT JOIN payload AS p ON p.seq = i.seq
-"""
 _TRAIL = "CASE WHEN batch IS NULL THEN trail ELSE substr(coalesce(trail || ' ', '') || batch, -339) END"
 _REVIVE = f"""
 UPDATE callback SET state = 0, live = 1, head = key IS NULL, lane = 3, prio = {PRIO_OF.format(lane=3)},
-  due_at = ?2, spent = 0, strikes = 0, expires_at = ?2 + expires_s, ended_at = NULL, reason = NULL, message = NULL,
-  trail = {_TRAIL}, batch = NULL
+  due_at = ?2, spent = 0, first_sent_at = 0.0, expires_at = ?2 + expires_s, ended_at = NULL, reason = NULL,
+  message = NULL, trail = {_TRAIL}, batch = NULL
 WHERE seq IN (SELECT value FROM carray(?1))
 """  # noqa: S608 - built from this file's constants
 _OWN_LANE = "CASE WHEN lane = 1 THEN 2 ELSE lane END"
@@ -47,10 +43,6 @@ UPDATE callback SET held = 0, head = key IS NULL, due_at = ?2, lane = {_OWN_LANE
   prio = {PRIO_OF.format(lane=_OWN_LANE)}
 WHERE seq IN (SELECT value FROM carray(?1))
 """  # noqa: S608
-
-# seq, platform, state, frozen, held, overtaken, has a payload; all but seq are None when the row is gone.
-_Facts = tuple[int, int | None, int | None, int | None, int | None, int | None, int | None]
-_decode_facts = msgspec.json.Decoder(list[_Facts]).decode
 
 
 def _json(value: Any) -> str:
@@ -61,9 +53,17 @@ class Operations:
     """Starts operations and carries them out; on the writer thread."""
 
     def __init__(
-        self, *, names: Names, settles: Settles, reroutes: Reroutes, rules: Callable[[str], PlatformRules], tag: int
+        self,
+        *,
+        names: Names,
+        matches: Matches,
+        settles: Settles,
+        reroutes: Reroutes,
+        rules: Callable[[str], PlatformRules],
+        tag: int,
     ) -> None:
         self._names = names
+        self._matches = matches
         self._settles = settles
         self._reroutes = reroutes
         self._rules = rules
@@ -106,7 +106,7 @@ class Operations:
         )
         return _shown(execute(_PROGRESS, (number,)).get)
 
-    def step(self, transaction: Transaction, number: int, limit: int, reroute: Reroute) -> dict[str, Any]:
+    def step(self, transaction: Transaction, number: int, limit: int, reroute: Reroute) -> Stepped:
         """Apply an operation to at most its next ``limit`` matches.
 
         Raises ``StoreError`` when there is no such operation.
@@ -115,29 +115,29 @@ class Operations:
         if row is None:
             raise StoreError(f"there is no operation {number}")
         progress = _shown(row)
-        facts: Sequence[_Facts] = _decode_facts(transaction.execute(_FACTS, (number, limit)).get)
+        facts: Sequence[Facts] = self._matches.next(transaction, number, limit)
         if progress["action"] == "retry":
             facts = self._reroutes.bounded(transaction, facts)
-        act: dict[str, Callable[[Transaction, Sequence[_Facts], Mapping[str, Any]], dict[str, list[int]]]]
+        act: dict[str, Callable[[Transaction, Sequence[Facts], Mapping[str, Any]], Sorted]]
         act = {
             "retry": partial(self._retry, reroute),
-            "drop": self._drop,
-            "expire": self._expire,
+            "drop": partial(self._drop, number),
+            "expire": partial(self._expire, number),
             "resolve": self._resolve,
         }
-        skipped = act[progress["action"]](transaction, facts, progress["options"]) if facts else {}
-        for reason, seqs in skipped.items():
+        sorted_out = act[progress["action"]](transaction, facts, progress["options"]) if facts else Sorted()
+        for reason, seqs in sorted_out.skipped.items():
             progress["skipped"][reason] = progress["skipped"].get(reason, 0) + len(seqs)
             if reason != "gone":
                 progress["failed"] += [encode_id(seq, self._tag) for seq in seqs]
         progress["failed"] = progress["failed"][:_LISTED]
-        progress["done"] += len(facts) - sum(map(len, skipped.values()))
+        looked_at = {row.seq for row in facts} | set(sorted_out.given_up)
+        spared = (*sorted_out.skipped.values(), *sorted_out.waiting.values())
+        progress["done"] += len(looked_at) - sum(map(len, spared))
         if facts:
-            transaction.execute("DELETE FROM operation_item WHERE operation = ? AND seq <= ?", (number, facts[-1][0]))
-        left = "SELECT EXISTS (SELECT 1 FROM operation_item WHERE operation = ?)"
-        if progress["finished_at"] is None and not transaction.execute(left, (number,)).get:
+            self._matches.take_off(transaction, number, looked_at, sorted_out.waiting)
+        if progress["finished_at"] is None and not self._matches.left(transaction, number):
             progress["finished_at"] = transaction.now
-        progress["state"] = "running" if progress["finished_at"] is None else "done"
         transaction.execute(
             "UPDATE operation SET done = ?, skipped = ?, failed = ?, finished_at = ? WHERE number = ?",
             (
@@ -148,7 +148,7 @@ class Operations:
                 number,
             ),
         )
-        return progress
+        return Stepped(_shown(transaction.execute(_PROGRESS, (number,)).get), sorted_out.ended)
 
     @staticmethod
     def progress(transaction: Transaction, number: int) -> dict[str, Any] | None:
@@ -184,15 +184,15 @@ class Operations:
             )
             transaction.wake(platform, promote(transaction, seqs))
 
-    # Each carries out one action on the rows it fits and returns the others by the reason they were skipped for.
+    # Each carries out one action on the rows it fits and returns what became of which.
 
     def _retry(
-        self, reroute: Reroute, transaction: Transaction, facts: Sequence[_Facts], options: Mapping[str, Any]
-    ) -> dict[str, list[int]]:
-        sorted_out = _Sorted()
+        self, reroute: Reroute, transaction: Transaction, facts: Sequence[Facts], options: Mapping[str, Any]
+    ) -> Sorted:
+        sorted_out = Sorted()
         unrouted = self._names.known(UNROUTED)
         astray: list[int] = []
-        for seq, platform, state, _, _, overtaken, has_payload in facts:
+        for seq, platform, state, _, _, overtaken, has_payload, _ in facts:
             if state is None or platform is None:
                 sorted_out.skip("gone", seq)
             elif state not in (State.DEAD, State.EXPIRED):
@@ -211,54 +211,62 @@ class Operations:
             demote(transaction, seqs)
             promote(transaction, seqs)
             transaction.wake(self._names.name(platform), len(seqs))
-        for seq, reason in self._reroutes.carry_out(transaction, astray, reroute):
-            sorted_out.skip(reason, seq)
-        return sorted_out.skipped
+        self._reroutes.carry_out(transaction, astray, reroute, sorted_out)
+        return sorted_out
 
     def _drop(
-        self, transaction: Transaction, facts: Sequence[_Facts], options: Mapping[str, Any]
-    ) -> dict[str, list[int]]:
-        dead = [row for row in facts if row[2] == State.DEAD]
+        self, number: int, transaction: Transaction, facts: Sequence[Facts], options: Mapping[str, Any]
+    ) -> Sorted:
+        # What died while it waited to be dropped keeps its payload, as what is dropped does.
+        dead = [row for row in facts if row.state == State.DEAD and not row.waited]
         if dead:
-            seqs = [row[0] for row in dead]
+            seqs = [row.seq for row in dead]
             transaction.execute("DELETE FROM payload WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))
             transaction.execute(
                 "UPDATE callback SET bytes = 0 WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),)
             )
-            for platform in {row[1] for row in dead if row[1] is not None}:
-                own = [row[0] for row in dead if row[1] == platform]
+            for platform in {row.platform for row in dead if row.platform is not None}:
+                own = [row.seq for row in dead if row.platform == platform]
                 self._unblock(transaction, self._names.name(platform), own)
-        others = [row for row in facts if row[2] != State.DEAD]
-        return self._end(transaction, others, State.DEAD, "dropped")
+        others = [row for row in facts if row.state != State.DEAD or row.waited]
+        return self._end(number, transaction, others, State.DEAD, "dropped")
 
     def _expire(
-        self, transaction: Transaction, facts: Sequence[_Facts], options: Mapping[str, Any]
-    ) -> dict[str, list[int]]:
-        return self._end(transaction, facts, State.EXPIRED, "operator")
+        self, number: int, transaction: Transaction, facts: Sequence[Facts], options: Mapping[str, Any]
+    ) -> Sorted:
+        return self._end(number, transaction, facts, State.EXPIRED, "operator")
 
-    def _end(
-        self, transaction: Transaction, facts: Sequence[_Facts], state: State, reason: str
-    ) -> dict[str, list[int]]:
-        sorted_out = _Sorted()
-        for seq, platform, now_state, frozen, _, _, _ in facts:
+    def _end(self, number: int, transaction: Transaction, facts: Sequence[Facts], state: State, reason: str) -> Sorted:
+        sorted_out = Sorted()
+        given_up: set[int] = set()
+        for seq, platform, now_state, batch, *_ in facts:
             if now_state is None or platform is None:
                 sorted_out.skip("gone", seq)
             elif now_state != State.PENDING:
                 sorted_out.skip("state", seq)
-            elif frozen:
-                sorted_out.skip("in_flight", seq)
-            else:
+            elif batch is None:
                 sorted_out.take(platform, seq, state)
+            elif batch in sorted_out.waiting:
+                sorted_out.wait(batch, seq)
+            elif batch not in given_up:
+                members = self._matches.give_up(transaction, number, batch)
+                if members is None:
+                    sorted_out.wait(batch, seq)
+                    continue
+                given_up.add(batch)
+                sorted_out.given_up += members
+                for member in members:
+                    sorted_out.take(platform, member, state)
         for (platform, _), seqs in sorted_out.taken.items():
             end(transaction, platform, Ending(seqs, state, reason), blocks=False)
-            transaction.wake(self._names.name(platform), promote(transaction, seqs))
-        return sorted_out.skipped
+            name = self._names.name(platform)
+            transaction.wake(name, promote(transaction, seqs))
+            sorted_out.ended.append(Ended(name, state, reason, len(seqs)))
+        return sorted_out
 
-    def _resolve(
-        self, transaction: Transaction, facts: Sequence[_Facts], options: Mapping[str, Any]
-    ) -> dict[str, list[int]]:
-        sorted_out = _Sorted()
-        for seq, platform, state, _, held, _, _ in facts:
+    def _resolve(self, transaction: Transaction, facts: Sequence[Facts], options: Mapping[str, Any]) -> Sorted:
+        sorted_out = Sorted()
+        for seq, platform, state, _, held, *_ in facts:
             if state is None or platform is None:
                 sorted_out.skip("gone", seq)
             elif not held:
@@ -276,28 +284,13 @@ class Operations:
             else:
                 blocks = self._rules(name).block_on_dead
                 end(transaction, platform, Ending(seqs, State.DEAD, "resolved"), blocks=blocks)
+                sorted_out.ended.append(Ended(name, State.DEAD, "resolved", len(seqs)))
             transaction.wake(name, promote(transaction, seqs) + freed)
-        return sorted_out.skipped
-
-
-class _Sorted:
-    """Rows by what happens to them."""
-
-    def __init__(self) -> None:
-        self.taken: dict[tuple[int, State], list[int]] = {}
-        self.skipped: dict[str, list[int]] = {}
-
-    def take(self, platform: int, seq: int, state: State) -> None:
-        """Carry the action out on this one."""
-        self.taken.setdefault((platform, state), []).append(seq)
-
-    def skip(self, reason: str, seq: int) -> None:
-        """Leave this one as it is."""
-        self.skipped.setdefault(reason, []).append(seq)
+        return sorted_out
 
 
 def _shown(row: Any) -> dict[str, Any]:
-    number, action, matched, done, skipped, failed, started_at, finished_at, wanted, options = row
+    number, action, matched, done, skipped, failed, started_at, finished_at, wanted, options, waiting = row
     return {
         "number": number,
         "action": action,
@@ -306,6 +299,7 @@ def _shown(row: Any) -> dict[str, Any]:
         "done": done,
         "skipped": msgspec.json.decode(skipped),
         "failed": msgspec.json.decode(failed),
+        "waiting": waiting,
         "started_at": started_at,
         "finished_at": finished_at,
         "filter": msgspec.json.decode(wanted),

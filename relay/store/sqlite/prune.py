@@ -2,12 +2,14 @@
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
 
-from relay.core.model import Ending, State, StoreRules
+from relay.core.model import Ended, Ending, Expired, State, StoreRules
 from relay.store.sqlite.keys import promote
+from relay.store.sqlite.matches import Matches
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.settle import end
 from relay.store.sqlite.transaction import Transaction, numbers
@@ -51,18 +53,17 @@ _decode_seqs = msgspec.json.Decoder(list[int]).decode
 class Prunes:
     """Steps of upkeep; on the writer thread."""
 
-    def __init__(self, *, names: Names, rules: Callable[[], StoreRules]) -> None:
+    def __init__(self, *, names: Names, matches: Matches, rules: Callable[[], StoreRules]) -> None:
         self._names = names
+        self._matches = matches
         self._rules = rules
         self._batch_cursor = 0
 
-    def expire_step(self, transaction: Transaction) -> tuple[bool, float]:
-        """End up to ``STEP_ROWS`` callbacks per platform that are over their time.
-
-        Returns whether there may be more, and when the next one is due (infinite without any).
-        """
+    def expire_step(self, transaction: Transaction) -> Expired:
+        """End up to ``STEP_ROWS`` callbacks per platform that are over their time, and some batches of such."""
         now = transaction.now
-        more = self._expire_batches(transaction)
+        ended: Counter[str] = Counter()
+        more = self._expire_batches(transaction, ended)
         next_at = math.inf
         for name, platform in self._names.all().items():
             late = transaction.execute(
@@ -73,6 +74,7 @@ class Prunes:
             if seqs:
                 end(transaction, platform, Ending(seqs, State.EXPIRED, "expired"), blocks=False)
                 transaction.wake(name, promote(transaction, seqs))
+                ended[name] += len(seqs)
                 more = more or len(seqs) == STEP_ROWS
             coming, waiting = transaction.execute(
                 "SELECT (SELECT min(expires_at) FROM callback INDEXED BY callback_expiry "
@@ -82,19 +84,23 @@ class Prunes:
                 (platform, now),
             ).get
             next_at = min(next_at, coming if coming is not None else math.inf, now + _LATE_S if waiting else math.inf)
-        return more, next_at
+        told = [Ended(name, State.EXPIRED, "expired", count) for name, count in ended.items()]
+        return Expired(told, more, next_at)
 
-    def _expire_batches(self, transaction: Transaction) -> bool:
+    def _expire_batches(self, transaction: Transaction, ended: Counter[str]) -> bool:
         """End batches that wait for a re-send with all their items over their time; return whether there may be more.
 
-        What an attempt has left open stays recorded with the items.
+        What an attempt has left open stays recorded with the items, which are counted in ``ended``.
         """
         late = list(transaction.execute(_LATE_BATCHES, (transaction.now, _LATE_BATCHES_STEP)))
         for number, platform, packed in late:
             members = array("q", packed)
             end(transaction, platform, Ending(members, State.EXPIRED, "expired"), blocks=False)
             transaction.execute("UPDATE batch SET state = 2 WHERE number = ?", (number,))
-            transaction.wake(self._names.name(platform), promote(transaction, list(members)))
+            self._matches.release(transaction, number)
+            name = self._names.name(platform)
+            transaction.wake(name, promote(transaction, list(members)))
+            ended[name] += len(members)
         return len(late) == _LATE_BATCHES_STEP
 
     def make_room(self, transaction: Transaction) -> int:

@@ -1,13 +1,15 @@
 """Retrying what no route took: the routes are asked again, targets are accepted and the original is superseded."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, TypeVar
 
 from relay.core.errors import StoreFull
-from relay.core.model import UNROUTED, NewCallback, State
+from relay.core.model import UNROUTED, Ended, NewCallback, State
 from relay.store.base import Reroute
 from relay.store.sqlite.accept import Accepts
+from relay.store.sqlite.matches import Sorted
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.rows import Packed, pack
 from relay.store.sqlite.transaction import Transaction, numbers
@@ -45,31 +47,36 @@ class Reroutes:
                 return rows[: max(1, place)]
         return rows
 
-    def carry_out(self, transaction: Transaction, seqs: Sequence[int], reroute: Reroute) -> Iterator[tuple[int, str]]:
-        """Reroute dead callbacks of the platform ``UNROUTED``; yield those that stay, with the reason."""
+    def carry_out(self, transaction: Transaction, seqs: Sequence[int], reroute: Reroute, sorted_out: Sorted) -> None:
+        """Reroute dead callbacks of the platform ``UNROUTED``; note who stays, and which targets are dead at once."""
         if not seqs:
             return
         moved: list[int] = []
         bundles: list[Packed] = []
-        rows: list[Any] = transaction.execute(_READ, (numbers(seqs),)).fetchall()
-        for seq, *facts in rows:
+        targets: list[Sequence[NewCallback]] = []
+        strays: list[Any] = transaction.execute(_READ, (numbers(seqs),)).fetchall()
+        for seq, *facts in strays:
             found = reroute(_unrouted(*facts))
             if isinstance(found, str):
-                yield seq, found
+                sorted_out.skip(found, seq)
                 continue
             bundle = Packed()
             pack(bundle, self._names, found)  # of configured platforms, which all have their numbers
             moved.append(seq)
             bundles.append(bundle)
+            targets.append(found)
         platform = self._names.known(UNROUTED)
         assert platform is not None
-        for seq, first in zip(moved, self._accepts.move(transaction, bundles), strict=True):
+        buried: Counter[tuple[str, str]] = Counter()
+        for seq, first, rows in zip(moved, self._accepts.move(transaction, bundles), targets, strict=True):
             if isinstance(first, StoreFull):
-                yield seq, "store_full"
+                sorted_out.skip("store_full", seq)
                 continue
             transaction.execute(_SUPERSEDE, (seq, transaction.now, first))
             transaction.count(platform, State.DEAD.word, -1)
             transaction.count(platform, State.SUPERSEDED.word, 1)
+            buried.update((row.platform, row.dead_reason) for row in rows if row.dead_reason is not None)
+        sorted_out.ended += [Ended(name, State.DEAD, reason, count) for (name, reason), count in buried.items()]
 
 
 def _unrouted(

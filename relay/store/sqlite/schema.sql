@@ -34,14 +34,14 @@ CREATE TABLE callback (
   due_at REAL NOT NULL,
   attempts INTEGER NOT NULL,
   spent INTEGER NOT NULL,
-  strikes INTEGER NOT NULL,
+  strikes INTEGER NOT NULL,        -- always 0, nobody reads it; dropping it would rewrite every row of an older file
   batch INTEGER,                   -- pending: the frozen batch it is in; final: the last one
   bytes INTEGER NOT NULL,
   accepted_at REAL NOT NULL,
   expires_s REAL NOT NULL,
   expires_at REAL NOT NULL,
   ended_at REAL,
-  first_sent_at REAL NOT NULL,     -- 0 = never sent
+  first_sent_at REAL NOT NULL,     -- under its present budget; 0 = not yet
   held INTEGER NOT NULL,
   maybe_applied INTEGER NOT NULL,
   overtaken INTEGER NOT NULL,      -- dead or expired, and a newer one of its key was delivered

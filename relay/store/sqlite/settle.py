@@ -11,6 +11,7 @@ from relay.core.model import Ending, Outcome, Requeue, Settlement, State
 from relay.store.slots import Slots
 from relay.store.sqlite.claim import Claims
 from relay.store.sqlite.keys import PRIO_OF, promote
+from relay.store.sqlite.matches import Matches
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.transaction import Transaction, numbers
 
@@ -40,8 +41,7 @@ UPDATE callback SET overtaken = 1 WHERE seq IN (
 _RETRIED_LANE = "CASE WHEN lane = 1 THEN 2 ELSE lane END"
 _REQUEUE = f"""
 UPDATE callback SET trail = {TRAIL}, batch = NULL, head = key IS NULL, due_at = ?2, spent = spent + ?3,
-  strikes = strikes + ?4, maybe_applied = maybe_applied | ?5, reason = ?6,
-  message = coalesce(nullif(?7, ''), message),
+  maybe_applied = maybe_applied | ?4, reason = ?5, message = coalesce(nullif(?6, ''), message),
   lane = {_RETRIED_LANE}, prio = {PRIO_OF.format(lane=_RETRIED_LANE)}
 WHERE seq IN (SELECT value FROM carray(?1))
 """  # noqa: S608 - built from this file's constants
@@ -60,14 +60,20 @@ UPDATE attempt SET ended_at = ?2, outcome = ?3, status = ?4, duration_s = ?5, re
   ambiguous = ?8, raw_bytes = ?9, wire_bytes = ?10
 WHERE id = ?1
 """
+_OPEN_ATTEMPT = """
+SELECT a.ended_at, a.platform, b.grp, b.root, b.members,
+  EXISTS (SELECT 1 FROM operation_wait AS w INDEXED BY operation_wait_batch WHERE w.batch = a.batch)
+FROM attempt AS a JOIN batch AS b ON b.number = a.batch WHERE a.id = ?
+"""
 _WELL = (Outcome.OK, Outcome.DUPLICATE)
 
 
 class Settles:
     """Settlements for all platforms; on the writer thread."""
 
-    def __init__(self, *, names: Names, slots: Slots, claims: Claims, tag: int) -> None:
+    def __init__(self, *, names: Names, slots: Slots, claims: Claims, matches: Matches, tag: int) -> None:
         self._names = names
+        self._matches = matches
         self._slots = slots
         self._claims = claims
         self._tag = tag
@@ -84,15 +90,14 @@ class Settles:
             self._slots.release(attempt_id, result.ended_at, result.duration_s)
 
         found = transaction.execute(
-            "SELECT a.ended_at, a.platform, b.grp, b.root, b.members "
-            "FROM attempt AS a JOIN batch AS b ON b.number = a.batch WHERE a.id = ?",
+            _OPEN_ATTEMPT,
             (attempt_id,),
         ).get
         if found is None or found[0] is not None:
             # Settled before, perhaps by a commit whose answer was lost: only memory may still be behind.
-            transaction.on_commit.append(release)
+            transaction.on_commit += (release, self._matches.released)
             return
-        _, platform, group, root, packed = found
+        _, platform, group, root, packed, awaited = found
         members = array("q", packed)
         _check(settlement, members, "b" + encode_id(settlement.batch, self._tag))
         self._record(transaction, settlement, platform)
@@ -111,6 +116,8 @@ class Settles:
         if settlement.held:
             transaction.execute(_HOLD, (numbers(settlement.held), result.reason))
         self._refreeze(transaction, settlement, platform, group, root, members)
+        if awaited:
+            self._matches.release(transaction, settlement.batch)
         returned = sum(len(again.seqs) for again in settlement.requeue)
         frozen = sum(len(part) for part in settlement.split) + (len(settlement.ask.seqs) if settlement.ask else 0)
         freed = promote(transaction, moved) + returned + frozen
@@ -183,8 +190,8 @@ class Settles:
         for part, due_at, confirm in parts:
             number = self._claims.number_batch(now)
             transaction.execute(
-                "INSERT INTO batch SELECT ?1, ?2, ?3, 0, ?4, 0, ?5, ?6, ?7, iif(?9, 9e999, max(expires_at)), ?8, ?9 "
-                "FROM callback WHERE seq IN (SELECT value FROM carray(?10))",
+                "INSERT INTO batch SELECT ?1, ?2, ?3, 0, ?4, 0, ?5, ?6, ?7, iif(?9, 9e999, max(expires_at)), ?8, ?9, "
+                "min(min(due_at, expires_at - expires_s)) FROM callback WHERE seq IN (SELECT value FROM carray(?10))",
                 (
                     *(number, platform, group, due_at, now, root, len(part)),
                     *(array("q", part).tobytes(), int(confirm), numbers(part)),
@@ -244,7 +251,6 @@ def _requeue(transaction: Transaction, again: Requeue) -> None:
                 numbers(again.seqs),
                 again.due_at,
                 int(again.charge),
-                int(again.strike),
                 int(again.maybe_applied),
                 again.reason,
                 again.message,

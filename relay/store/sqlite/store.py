@@ -20,11 +20,13 @@ from relay.core.model import (
     Accepted,
     AcceptedPosts,
     Batch,
+    Expired,
     Filter,
     NewCallback,
     PlatformRules,
     RoutedPost,
     Settlement,
+    Stepped,
     StoreRules,
     WaitUntil,
     Wish,
@@ -36,6 +38,7 @@ from relay.store.sqlite.boot import Identity, boot, cut_off
 from relay.store.sqlite.claim import Claims
 from relay.store.sqlite.connection import FileLock, open_writer
 from relay.store.sqlite.ledger import Reader, open_reader
+from relay.store.sqlite.matches import Matches
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.operations import Operations
 from relay.store.sqlite.prune import Prunes
@@ -92,6 +95,7 @@ class SqliteStore:
         self._identity = identity
         self._rules = StoreRules()
         self._watchers: list[Callable[[str, int], None]] = []
+        self._operation_watchers: list[Callable[[], None]] = []
         self._events = events
         self._closed = False
         tag = identity.tag
@@ -99,14 +103,17 @@ class SqliteStore:
         self._slots = Slots()
         self._claims = Claims(names=self._names, slots=self._slots, tag=tag)
         self._claims.last_number, self._claims.last_attempt = identity.last_number, identity.last_attempt
-        self._settles = Settles(names=self._names, slots=self._slots, claims=self._claims, tag=tag)
-        self._prunes = Prunes(names=self._names, rules=lambda: self._rules)
+        loop = asyncio.get_running_loop()
+        matches = Matches(released=lambda: loop.call_soon_threadsafe(self._released))
+        self._settles = Settles(names=self._names, slots=self._slots, claims=self._claims, matches=matches, tag=tag)
+        self._prunes = Prunes(names=self._names, matches=matches, rules=lambda: self._rules)
         self._space = Space(self._prunes.make_room)
         accepts = Accepts(
             names=self._names, rules=self._platform_rules, space=self._space, tag=tag, last_seq=identity.last_seq
         )
         self._operations = Operations(
             names=self._names,
+            matches=matches,
             settles=self._settles,
             reroutes=Reroutes(names=self._names, accepts=accepts),
             rules=self._platform_rules,
@@ -231,8 +238,8 @@ class SqliteStore:
             lambda transaction: self._operations.start(transaction, action, wanted, options, expect_count)
         )
 
-    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> dict[str, Any]:
-        """Apply the operation to at most its next ``limit`` matches and return its progress."""
+    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> Stepped:
+        """Apply the operation to at most its next ``limit`` matches; return its progress and what that ended."""
         return await self._writer.call(lambda transaction: self._operations.step(transaction, number, limit, reroute))
 
     async def operation(self, number: int) -> dict[str, Any] | None:
@@ -243,12 +250,13 @@ class SqliteStore:
         """Return the operations that a restart must continue."""
         return await self._writer.call(self._operations.open)
 
-    async def expire(self) -> float:
-        """End pending callbacks whose time is over; return when the next one is due."""
-        while True:
-            more, next_at = await self._writer.call(self._prunes.expire_step)
-            if not more:
-                return next_at
+    def watch_operations(self, released: Callable[[], None]) -> None:
+        """Call ``released()`` on the loop after a commit that lets an operation go on which waited for a batch."""
+        self._operation_watchers.append(released)
+
+    async def expire(self) -> Expired:
+        """End one step of the pending callbacks whose time is over."""
+        return await self._writer.call(self._prunes.expire_step)
 
     async def prune(self) -> bool:
         """Delete one small step of what need not be kept; return whether there may be more."""
@@ -302,6 +310,10 @@ class SqliteStore:
         for platform, count in wakes.items():
             for changed in self._watchers:
                 changed(platform, count)
+
+    def _released(self) -> None:
+        for released in self._operation_watchers:
+            released()
 
     def _failed(self, error: BaseException) -> None:
         if self._events is not None:

@@ -27,7 +27,7 @@ class Transaction:
         self.now = now
         self.rows = 0  # callbacks accepted, claimed or settled, for the commit metric
         self.wakes: dict[str, int] = {}  # platform -> callbacks accepted or freed for it
-        self.on_commit: list[Callable[[], None]] = []
+        self.on_commit: list[Callable[[], object]] = []
         self.on_rollback: list[Callable[[], None]] = []
         self._totals: dict[str, dict[int, int]] = {}
 
