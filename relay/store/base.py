@@ -113,7 +113,8 @@ class Ledger(Protocol):
     async def callback(self, callback_id: str, *, payload: bool = False) -> dict[str, Any] | None:
         """Return one callback with its attempts (newest last), or None.
 
-        ``payload_deleted``: it was dropped as a dead letter, so there is nothing left to send again.
+        ``payload_deleted``: it was dropped as a dead letter, so there is nothing left to send again. ``traceparent``
+        where it came with one.
         """
         ...
 

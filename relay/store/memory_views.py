@@ -80,6 +80,8 @@ class Views:
         if row.superseded_by is not None:
             found["superseded_by"] = row.superseded_by
         found["payload_deleted"] = row.payload is None
+        if row.traceparent is not None:
+            found["traceparent"] = row.traceparent
         if payload:
             found["payload"] = row.payload
         return found

@@ -25,6 +25,15 @@ from tests.store.harness import (
 
 
 class AcceptingConformance:
+    async def test_a_trace_is_shown_with_its_callback(self, harness: Harness) -> None:
+        """The ``traceparent`` that came with a post leads from the callback to the trace it belongs to."""
+        store = await harness.open(rules())
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        traced = await post(store, note(b"1")._replace(traceparent=trace))
+        plain = await post(store, note(b"2"))
+        assert (await shown(store, traced.ids[0]))["traceparent"] == trace
+        assert "traceparent" not in await shown(store, plain.ids[0])
+
     async def test_ids_sort_by_acceptance(self, harness: Harness) -> None:
         """Ids and sequence numbers follow the order of acceptance, within a request and between requests."""
         store = await harness.open(rules())

@@ -56,6 +56,7 @@ SELECT min(at) FROM (
 """  # noqa: S608 - a constant of this file
 _COLUMNS = """seq, platform, state, key_text, event, priority, grp, accepted_at, due_at, expires_at, ended_at, attempts,
   spent, held, batch, maybe_applied, reason, message, bytes, trail, superseded_by"""
+_REST = "SELECT EXISTS (SELECT 1 FROM payload WHERE seq = ?1), traceparent FROM callback WHERE seq = ?1"
 _ATTEMPTS = """
 SELECT n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous FROM attempt
 WHERE batch IN (SELECT value FROM json_each(?)) ORDER BY id
@@ -148,8 +149,10 @@ class Reader:
             ]
             if superseded_by is not None:
                 found["superseded_by"] = encode_id(superseded_by, self._tag)
-            kept = self._connection.execute("SELECT EXISTS (SELECT 1 FROM payload WHERE seq = ?)", (seq,)).get
+            kept, traceparent = self._connection.execute(_REST, (seq,)).get
             found["payload_deleted"] = not kept
+            if traceparent is not None:
+                found["traceparent"] = traceparent
             if payload:
                 found["payload"] = self._connection.execute("SELECT body FROM payload WHERE seq = ?", (seq,)).get
         return found
