@@ -107,7 +107,7 @@ async def test_a_platform_shows_its_queue_and_quota(call: Caller) -> None:
         "limit": 100,
         "used": 0,
     }
-    assert view["drain_eta_seconds"] == 90.0  # 250 batches of 10: 100 at once, 150 at 100 a minute
+    assert view["drain_eta_seconds"] == 92.6  # 2.6 s stopped; 250 batches of 10: 100 at once, 150 at 100 a minute
     assert listed["items"][1]["drain_eta_seconds"] == 0.0
 
 

@@ -78,9 +78,9 @@ async def test_status_shows_platforms_and_ledger(side: AdminSide) -> None:
 
     lines = ran.out.splitlines()
     assert (ran.code, ran.err) == (0, "")
-    assert lines[0].split() == ["PLATFORM", "STATE", "DUE", "OLDEST", "RETRY", "DEAD", "USED/CAP", "DRAIN"]
-    assert lines[1].split() == ["shop-a", "ok", "2500", "2m10s", "-", "0", "0/100", "min", "1m30s"]
-    assert lines[2].split() == ["shop-b", "broken", "0", "-", "-", "0", "-", "-"]
+    assert lines[0].split() == ["PLATFORM", "STATE", "PENDING", "OLDEST", "DEAD", "USED/CAP", "DRAIN"]
+    assert lines[1].split() == ["shop-a", "ok", "2500", "2m10s", "0", "0/100", "min", "1m30s"]
+    assert lines[2].split() == ["shop-b", "broken", "0", "-", "0", "-", "-"]
     assert lines[3] == "shop-b broken: 5 failures in a row"
     assert lines[4] == "LEDGER  2500 in = 0 delivered + 2500 queued + 0 dead + 0 unaccounted"
 

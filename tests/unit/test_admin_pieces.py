@@ -136,3 +136,13 @@ def test_the_drain_time_follows_the_slowest_window(waiting: int, used: int, eta:
 
     assert drain_eta_s(waiting, quotas, 50) == pytest.approx(eta, abs=0.11)
     assert drain_eta_s(5, [], 50) is None
+
+
+def test_a_stop_counts_to_the_drain_time() -> None:
+    """What has to be waited out first, unless nothing waits; without a quota nobody knows what comes after it."""
+    quotas = [{"limit": 100, "window_s": 60.0, "used": 0}]
+
+    assert drain_eta_s(3242, quotas, 100, stopped_s=79.0) == 79.0
+    assert drain_eta_s(20_000, quotas, 100, stopped_s=79.0) == 139.0
+    assert drain_eta_s(0, quotas, 100, stopped_s=79.0) == 0.0
+    assert drain_eta_s(5, [], 100, stopped_s=79.0) is None
