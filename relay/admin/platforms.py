@@ -45,7 +45,7 @@ class PlatformControl(Protocol):
         ...
 
     async def resume(self, name: str) -> None:
-        """End a pause."""
+        """End a pause; without one, every stop, also of groups, and an open breaker. Retry times still hold."""
         ...
 
     async def flush(self, name: str) -> None:

@@ -143,11 +143,11 @@ class AdminSide:
             batch = await self.store.claim(Wish(platform, None, 1, 1 << 20, 2, 1, 0.0, turn, True))
             assert isinstance(batch, Batch), batch
 
-    async def reject(self, *, platform: str = "shop-a") -> None:
+    async def reject(self, *, platform: str = "shop-a", reason: str = "") -> None:
         """Let the platform refuse the next callback: it is dead after one attempt."""
         batch = await self.store.claim(Wish(platform, None, 1, 1 << 20, 2, 1, 0.0, 0, True))
         assert isinstance(batch, Batch), batch
-        result = AttemptResult(Outcome.REJECT, self.clock.at, 0.1, status=400)
+        result = AttemptResult(Outcome.REJECT, self.clock.at, 0.1, status=400, reason=reason)
         ending = Ending([item.seq for item in batch.items], State.DEAD, "rejected")
         settlement = Settlement(batch.number, batch.attempt_id, platform, result, endings=[ending])
         await self.store.settle(settlement)

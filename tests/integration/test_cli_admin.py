@@ -335,6 +335,8 @@ async def test_a_wait_is_explained_in_a_sentence(side: AdminSide) -> None:
     told = (await relay("status", "--admin", side.url)).out, (await relay("limit", "shop-a", "--admin", side.url)).out
     careful = await explained(last, waits_for="concurrency", waits_until=float("inf"), learned_limit=trying)
 
+    assert "to do  relay resume shop-a ends the stop" in held_up
+    assert "to do  relay resume shop-a ends the stop" in backing_off
     assert f"{last}  pending for shop-a: it waits for a slot of the learned limit 40/min (86 % sure)\n" in limited
     assert "queue  42 are pending" in limited
     assert "limit  40/min learned: refused 4 times after 100 requests" in limited
@@ -349,6 +351,21 @@ async def test_a_wait_is_explained_in_a_sentence(side: AdminSide) -> None:
     assert "as many requests as allowed are under way (one request at a time while 40/min is tried)" in careful
     assert "it waits for a slot of the limit 40/min, a step beyond the learned one that is being tried\n" in tried
     assert all("learned trying" in each for each in told)
+
+
+async def test_an_ended_callback_is_explained_by_itself(side: AdminSide) -> None:
+    """Its last attempt with the status once; how the platform stands now has nothing to do with it."""
+    (callback_id,) = await side.accept()
+    await side.reject(reason="400 Bad Request")
+    side.control.facts["shop-a"] = {"throttled_until": side.clock.at + 30, "throttle_reason": "429 Too Many Requests"}
+
+    explained = (await relay("explain", callback_id, "--admin", side.url)).out
+
+    assert explained.splitlines()[0] == (
+        f"{callback_id}  dead for shop-a: it will not be tried again without a person (rejected)"
+    )
+    assert " reject 400 Bad Request\n" in explained
+    assert "throttled" not in explained
 
 
 async def test_the_daemon_is_found_by_its_configuration(tmp_path: Path) -> None:
