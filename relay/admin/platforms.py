@@ -35,8 +35,9 @@ class PlatformControl(Protocol):
         ``learned_limit``: a limit that no configuration holds, None where none is looked for and no operator set one.
         ``mode`` (enforce, observe, off), ``source`` (learned, declared, operator, none) and ``enforced`` say where its
         ``rates`` come from and whether they hold, each rate with ``limit window_s text``; ``trying`` a careful step
-        beyond; ``family confidence evidence since`` why it is believed; ``until reason`` an operator's; ``yaml`` the
-        line to adopt; ``group`` the one told of and ``groups`` how many have a limit of their own.
+        beyond; ``family confidence evidence since`` why it is believed; ``until reason`` an operator's and ``after``
+        (``source rates confidence``) what holds once that has ended; ``yaml`` the line to adopt; ``group`` the one told
+        of and ``groups`` how many have a limit of their own.
         """
         ...
 

@@ -53,6 +53,7 @@ LEARNED: dict[str, Any] = {
     "since": START - 720,
     "until": None,
     "reason": "",
+    "after": None,
     "yaml": "rate: 100/min",
     "group": "",
     "groups": 0,
@@ -97,7 +98,9 @@ class FakeControl:
         if self.gone:
             raise KeyError(name)
         listed = [{"limit": rate.limit, "window_s": rate.window_s, "text": str(rate)} for rate in rates]
-        told = {"source": "operator", "rates": listed, "since": None, "until": until, "reason": reason}
+        after = {key: LEARNED[key] for key in ("source", "rates", "confidence")}
+        told = {"source": "operator", "rates": listed, "confidence": None, "since": None, "until": until}
+        told |= {"reason": reason, "after": after}
         self.facts[name] = {"learned_limit": {**LEARNED, **told}}
 
     async def forget_limit(self, name: str) -> None:

@@ -254,6 +254,7 @@ async def test_an_operator_sets_and_forgets_a_limit(side: AdminSide) -> None:
     assert "shop-a: an operator set 10/s and 80/min until 2026-09-22 00:13:20" in status
     assert "operator  10/s and 80/min, until 2026-09-22 00:13:20" in shown
     assert "because   support said so" in shown
+    assert "after it  100/min (learned, 86 % sure)" in shown
     assert for_good.out == "shop-a: at most 80/min until it is forgotten; the configured 100/min holds too\n"
     assert forgotten.out == "shop-a: forgotten; the configured 100/min holds, and limits are learned anew\n"
     assert as_json.json()["learned_limit"]["rates"] == []
