@@ -167,6 +167,22 @@ async def test_a_platform_is_paused_resumed_and_flushed(side: AdminSide) -> None
     assert (typo.code, "did you mean 'shop-" in typo.err) == (1, True)
 
 
+async def test_a_reason_does_not_leave_its_line(side: AdminSide) -> None:
+    """Control characters and newlines that somebody gave as a reason do nothing to a terminal."""
+    await side.accept()
+    spoiled = "a\nb\x1b[2J\u2028c"
+    told = "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}c"
+
+    await relay("pause", "shop-a", "--reason", spoiled, "--admin", side.url)
+    await relay("limit", "shop-b", "80/min", "--reason", spoiled, "--admin", side.url)
+    status = await relay("status", "--admin", side.url)
+    limit = await relay("limit", "shop-b", "--admin", side.url)
+
+    assert f"shop-a paused: {told}\n" in status.out
+    assert f"shop-b: an operator set 80/min: {told}\n" in status.out
+    assert f"because   {told}\n" in limit.out
+
+
 async def test_status_names_the_source_of_a_limit(side: AdminSide) -> None:
     """A limit nobody configured is told with its confidence, and below the table with the line to adopt, once new."""
     side.control.facts["shop-a"] = {"learned_limit": _learned(since_s=720)}
