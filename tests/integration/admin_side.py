@@ -114,6 +114,7 @@ class FakeConfig:
 
     reloads: list[tuple[bool, bool]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    changes: dict[str, Any] = field(default_factory=lambda: {"changes": [], "added": [], "removed": {}})
     effective: dict[str, Any] = field(default_factory=lambda: {"version": 1})
 
     async def validate(self, text: str | None) -> Sequence[str]:
@@ -121,7 +122,7 @@ class FakeConfig:
 
     async def reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
         self.reloads.append((dry_run, force))
-        return {"applied": not dry_run and not self.problems, "changes": [], "problems": self.problems}
+        return {"applied": not dry_run and not self.problems, **self.changes, "problems": self.problems}
 
     def access(self) -> ConfigAccess:
         return ConfigAccess(effective=lambda: self.effective, validate=self.validate, reload=self.reload)

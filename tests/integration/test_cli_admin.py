@@ -418,15 +418,29 @@ async def test_a_daemon_that_is_down_is_exit_code_4(tmp_path: Path) -> None:
 
 
 async def test_the_configuration_is_reloaded(side: AdminSide) -> None:
-    """A dry run changes nothing; a bad file is exit code 1 with every problem."""
+    """A dry run changes nothing; platforms come and go in a line each; a bad file is exit code 1 with every problem."""
     dry = await relay("reload", "--dry-run", "--admin", side.url)
     done = await relay("reload", "--admin", side.url)
+    settings = (("shop-b.url", "http://b/", None), ("shop-b.rate", "9/s", None), ("shop-d.url", None, "http://d/"))
+    settings += (("shop-a.rate", "100/min", "80/min"),)
+    changes = [
+        {"path": f"platforms.{path}", "old": old, "new": new, "needs_restart": False} for path, old, new in settings
+    ]
+    side.config.changes = {"changes": changes, "added": ["shop-d"], "removed": {"shop-b": 2807, "shop-c": 0}}
+    forced = await relay("reload", "--force", "--admin", side.url)
     side.config.problems = ["relay.yaml:3:1: E010 unknown key"]
     bad = await relay("reload", "--admin", side.url)
 
     assert (dry.code, dry.out) == (0, "0 changes; nothing was done\n")
     assert (done.code, done.out) == (0, "0 changes\n")
-    assert side.config.reloads == [(True, False), (False, False), (False, False)]
+    assert forced.out.splitlines() == [
+        "+ platforms.shop-d",
+        "- platforms.shop-b (2807 callbacks wait)",
+        "- platforms.shop-c",
+        "~ platforms.shop-a.rate 100/min -> 80/min",
+        "4 changes",
+    ]
+    assert side.config.reloads == [(True, False), (False, False), (False, True), (False, False)]
     assert (bad.code, bad.err.splitlines()[0]) == (1, "relay.yaml:3:1: E010 unknown key")
 
 
