@@ -135,7 +135,7 @@ def _after(learned: dict[str, Any]) -> str:
     """Return what takes the place of an operator's limit once it has ended."""
     after = learned["after"]
     if not after["rates"]:
-        return "nothing that was learned or declared"
+        return "no limit: none was learned or declared so far"
     group = f" for group {learned['group']}" if learned["group"] else ""
     sure = f", {limitwords.sure(after['confidence'])} sure" if after["source"] == "learned" else ""
     enforced = "" if learned["mode"] == "enforce" else ", only observed"
