@@ -11,7 +11,7 @@ from aiohttp.web import BaseRequest
 from relay.admin import filters, openapi, page
 from relay.admin.access import Access, Permission
 from relay.admin.audit import Audit
-from relay.admin.call import Call
+from relay.admin.call import MOST_REASON, Call
 from relay.admin.callbacks import CallbackRoutes
 from relay.admin.configuration import ConfigAccess, ConfigRoutes, setting
 from relay.admin.endpoint import Endpoint
@@ -25,7 +25,7 @@ from relay.web.answer import Answer, json_answer
 from relay.web.router import Routes
 
 _PAGED = (*filters.KEYS, "cursor", "limit")
-_REASON = {"reason": {"type": "string", "description": "why, for the audit record"}}
+_REASON = {"reason": {"type": "string", "maxLength": MOST_REASON, "description": "why, for the audit record"}}
 _LIMIT = {
     "rate": {
         "description": "requests, such as 80/min; in place of what was learned, beside what is configured",

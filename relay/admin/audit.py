@@ -7,6 +7,8 @@ from relay.admin.access import Identity
 from relay.core.clock import Clock
 from relay.telemetry.events import Events
 
+_RECORDED_ONLY = ("filter",)  # it may hold an ordering key, which no log line does
+
 
 class Records(Protocol):
     """The part of a store that keeps audit records."""
@@ -38,4 +40,5 @@ class Audit:
                 "details": details,
             }
         )
-        self._events.audit(who=who.name, origin=who.remote, action=action, target=target, reason=reason)
+        told = {name: value for name, value in details.items() if name not in _RECORDED_ONLY}
+        self._events.audit(who=who.name, origin=who.remote, action=action, target=target, reason=reason, details=told)

@@ -34,9 +34,7 @@ def read_order(body: bytes) -> LimitOrder:
     Raises 400 ``invalid_json`` or ``invalid_request``, the latter with the ``key`` that is wrong.
     """
     given = object_body(body, allowed=_KEYS)
-    reason = given.get("reason") or ""
-    if not isinstance(reason, str):
-        raise _refused("reason", "'reason' must be a string")
+    reason = given.get("reason", "")
     forget = given.get("forget", False)
     if not isinstance(forget, bool):
         raise _refused("forget", "'forget' must be true or false")
@@ -58,6 +56,8 @@ def _rates(given: Any) -> tuple[Rate, ...]:
         raise _refused("rate", f"'rate' takes 1 to {_MOST_RATES} limits, not {len(texts)}")
     rates: dict[float, Rate] = {}
     for text in texts:
+        if isinstance(text, dict | list):
+            raise _refused("rate", f"'rate': write a string such as \"80/min\", or a list of up to {_MOST_RATES}")
         try:
             rate = parse_rate(text)
         except BadValue as error:

@@ -113,9 +113,7 @@ class OperationRoutes:
 
     def _options(self, call: Call, action: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is kept with the operation; who started it stands there too."""
-        options: dict[str, Any] = {"who": call.who.name, "reason": body.get("reason") or ""}
-        if not isinstance(options["reason"], str):
-            raise Refusal("invalid_request", "'reason' must be a string")
+        options: dict[str, Any] = {"who": call.who.name, "reason": body.get("reason", "")}
         if action == "resolve":
             options["as"] = _word(body, "as", RESOLUTIONS)
         elif "as" in body:

@@ -35,8 +35,9 @@ class PlatformControl(Protocol):
         ``learned_limit``: a limit that no configuration holds, None where none is looked for and no operator set one.
         ``mode`` (enforce, observe, off), ``source`` (learned, declared, operator, none) and ``enforced`` say where its
         ``rates`` come from and whether they hold, each rate with ``limit window_s text``; ``trying`` a careful step
-        beyond; ``family confidence evidence since`` why it is believed; ``until reason`` an operator's; ``yaml`` the
-        line to adopt; ``group`` the one told of and ``groups`` how many have a limit of their own.
+        beyond; ``family confidence evidence since`` why it is believed; ``until reason`` an operator's and ``after``
+        (``source rates confidence``) what holds once that has ended; ``yaml`` the line to adopt; ``group`` the one told
+        of and ``groups`` how many have a limit of their own.
         """
         ...
 
@@ -45,7 +46,7 @@ class PlatformControl(Protocol):
         ...
 
     async def resume(self, name: str) -> None:
-        """End a pause."""
+        """End a pause; without one, every stop, also of groups, and an open breaker. Retry times still hold."""
         ...
 
     async def flush(self, name: str) -> None:
@@ -200,11 +201,7 @@ class PlatformRoutes:
 
     def _change(self, call: Call) -> tuple[str, str]:
         name = self._configured(call)
-        body = object_body(call.body, allowed=("reason",))
-        reason = body.get("reason") or ""
-        if not isinstance(reason, str):
-            raise Refusal("invalid_request", "'reason' must be a string")
-        return name, reason
+        return name, object_body(call.body, allowed=("reason",)).get("reason", "")
 
 
 def _live(name: str, views: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -36,7 +36,8 @@ def platform_view(
     state, reason, until = _state(queue, live, now)
     oldest_at = queue.get("oldest_due_at")
     waiting = queue.get("pending", 0) - queue.get("held", 0)
-    stopped = state in ("paused", "broken")
+    stopped_s = (until or now) - now if state == "throttled" else 0.0
+    sends = state not in ("paused", "broken")
     return {
         "name": name,
         "state": state,
@@ -49,11 +50,10 @@ def platform_view(
         "requests_allowed": live.get("allowed"),
         "held": queue.get("held", 0),
         "oldest_due_seconds": None if oldest_at is None or oldest_at > now else round(now - oldest_at, 3),
-        "retrying": queue.get("retrying"),
         "dead": queue.get("dead", 0),
         "quotas": quotas_view(queue.get("quotas", ())),
         "learned_limit": learned_view(live.get("learned_limit")),
-        "drain_eta_seconds": None if stopped else drain_eta_s(waiting, whole, batch_items),
+        "drain_eta_seconds": drain_eta_s(waiting, whole, batch_items, stopped_s=stopped_s) if sends else None,
         "last_error": with_instants(live.get("last_error") or queue.get("last_error")),
     }
 
@@ -65,10 +65,13 @@ def _stopped_groups(live: Mapping[str, Any]) -> dict[str, Any]:
     return {"count": len(stopped), "items": [{**group, "until": instant(group["until"])} for group in first]}
 
 
-def drain_eta_s(waiting: int, quotas: list[dict[str, Any]], batch_items: int | None) -> float | None:
+def drain_eta_s(
+    waiting: int, quotas: list[dict[str, Any]], batch_items: int | None, *, stopped_s: float = 0.0
+) -> float | None:
     """Return in how many seconds ``waiting`` callbacks can have been sent when every batch is full, or None.
 
-    Each window lets its free slots go at once and ``limit`` requests per ``window_s`` after that; the slowest decides.
+    Nothing goes for ``stopped_s``. Then each window lets its free slots go at once and ``limit`` requests per
+    ``window_s`` after that; the slowest decides.
     """
     if waiting <= 0:
         return 0.0
@@ -79,7 +82,7 @@ def drain_eta_s(waiting: int, quotas: list[dict[str, Any]], batch_items: int | N
         max(0, requests - max(0, quota["limit"] - quota["used"])) * quota["window_s"] / quota["limit"]
         for quota in quotas
     )
-    return round(slowest_s, 1)
+    return round(stopped_s + slowest_s, 1)
 
 
 def _accounted(counts: dict[str, int]) -> dict[str, int]:

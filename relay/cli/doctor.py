@@ -18,6 +18,7 @@ from relay.config.load import load
 from relay.config.problems import ConfigInvalid
 from relay.config.schema import Config
 from relay.core.errors import StoreError
+from relay.core.model import UNROUTED
 
 _LOW_DISK = 256 * 1024 * 1024  # less free than this and a burst of callbacks may not fit
 
@@ -86,7 +87,9 @@ def _store(config: Config) -> Iterator[Finding]:
         yield _file(path, config.store.max_size)
         damage = reader.damage()
         yield Finding("fail" if damage else "ok", "integrity", "; ".join(damage) or "every page and index is sound")
-        yield from _ledger(*reader.ledger_and_recount())
+        totals, recount = reader.ledger_and_recount()
+        yield from _ledger(totals, recount)
+        yield from _stranded(totals, config)
     finally:
         reader.close()
 
@@ -101,6 +104,14 @@ def _file(path: Path, max_bytes: int) -> Finding:
     if about.st_uid != os.geteuid() and os.geteuid() != 0:
         return Finding("warn", "store", f"{told}; it belongs to another user")
     return Finding("warn" if free < _LOW_DISK else "ok", "store", told)
+
+
+def _stranded(totals: Mapping[str, Mapping[str, int]], config: Config) -> Iterator[Finding]:
+    for name, told in totals.items():
+        if told["pending"] and name not in config.platforms and name != UNROUTED:
+            waiting = f"{told['pending']} callbacks wait and it is no longer configured, so nothing sends them"
+            todo = 'put it back and relay reload, or POST /v1/operations {"action": "drop", ...}'
+            yield Finding("warn", f"platform {name}", f"{waiting}: {todo}")
 
 
 def _ledger(totals: Mapping[str, Mapping[str, int]], recount: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:

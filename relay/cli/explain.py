@@ -107,7 +107,7 @@ def _explain_callback(callback_id: str, config: str | None, admin: str | None, o
         ("expires", human.moment(view["expires_at"], now=now) if view["state"] == "pending" else ""),
         ("last attempt", _attempt_text(view["last_attempt"], now) if view["last_attempt"] else ""),
         ("limit", _limit_text(view["waiting"], platform)),
-        ("platform", f"{view['platform_state']}: {view['platform_reason']}" if view["platform_reason"] else ""),
+        ("platform", _platform_text(view)),
         ("to do", view["next"]),
     ]
     for name, text in facts:
@@ -174,8 +174,15 @@ def _limit_text(waiting: dict[str, Any] | None, platform: dict[str, Any] | None)
 
 
 def _attempt_text(attempt: dict[str, Any], now: float) -> str:
-    parts = [human.moment(attempt.get("started_at"), now=now), str(attempt.get("outcome") or "under way")]
-    for name in ("status", "reason"):
-        if attempt.get(name):
-            parts.append(str(attempt[name]))
-    return " ".join(parts)
+    status, reason = str(attempt.get("status") or ""), str(attempt.get("reason") or "")
+    if reason.split(" ", 1)[0] == status:  # "429 Too Many Requests" says it too
+        status = ""
+    told = (human.moment(attempt.get("started_at"), now=now), attempt.get("outcome") or "under way", status, reason)
+    return " ".join(part for part in told if part)
+
+
+def _platform_text(view: dict[str, Any]) -> str:
+    """Return how its platform stands, where that still matters to it."""
+    if view["state"] != "pending" or not view["platform_reason"]:
+        return ""
+    return f"{view['platform_state']}: {view['platform_reason']}"

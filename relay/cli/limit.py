@@ -120,6 +120,7 @@ def _facts(view: dict[str, Any], now: float) -> list[tuple[str, str]]:
         (learned["source"] if learned["rates"] else "learned", _belief(learned, now)),
         ("window", learned["family"] if learned["source"] == "learned" else ""),
         ("because", learned["reason"] if by_operator else sentence),
+        ("after it", _after(learned) if by_operator else ""),
         ("evidence", sentence if by_operator else ""),
         ("counted", _counted(evidence)),
         ("trying", f"{learned['trying']}, one request at a time" if learned["trying"] else ""),
@@ -128,6 +129,17 @@ def _facts(view: dict[str, Any], now: float) -> list[tuple[str, str]]:
         # What is declared holds unwritten, and where there are groups it is each one's rather than the platform's rate.
         ("adopt", _adopt(view, adopted=adopted) if learned["source"] == "learned" else ""),
     ]
+
+
+def _after(learned: dict[str, Any]) -> str:
+    """Return what takes the place of an operator's limit once it has ended."""
+    after = learned["after"]
+    if not after["rates"]:
+        return "no limit: none was learned or declared so far"
+    group = f" for group {learned['group']}" if learned["group"] else ""
+    sure = f", {limitwords.sure(after['confidence'])} sure" if after["source"] == "learned" else ""
+    enforced = "" if learned["mode"] == "enforce" else ", only observed"
+    return f"{limitwords.believed(after)}{group} ({after['source']}{sure}{enforced})"
 
 
 def _next_try(at: str | None, now: float) -> str:
@@ -151,7 +163,7 @@ def _belief(learned: dict[str, Any], now: float) -> str:
     if not learned["rates"]:
         return "nothing so far"
     parts = [limitwords.believed(learned)]
-    if learned["group"]:
+    if learned["group"] and learned["source"] != "operator":
         parts[0] += f" for group {learned['group']}"
     if learned["source"] == "learned":
         parts.append(f"{limitwords.sure(learned['confidence'])} sure")

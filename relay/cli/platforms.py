@@ -27,7 +27,7 @@ def pause(**given: Any) -> None:
 @place_options
 @output_option
 def resume(**given: Any) -> None:
-    """End a pause of PLATFORM."""
+    """End a pause of PLATFORM. When it is not paused, end a stop or an open breaker: what is due is tried at once."""
     _act("resume", **given)
 
 

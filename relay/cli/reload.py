@@ -1,5 +1,7 @@
 """``relay reload``: put the configuration file on disk in force."""
 
+from typing import Any
+
 import click
 
 from relay.cli.client import Client, Refused
@@ -25,8 +27,21 @@ def reload(dry_run: bool, force: bool, reason: str, config: str | None, admin: s
     if output != "table":
         print_record(result, output=output)
         return
-    for change in result["changes"]:
-        restart = "  needs a restart" if change["needs_restart"] else ""
-        click.echo(f"~ {change['path']} {change['old']} -> {change['new']}{restart}")
-    count = len(result["changes"])
+    lines = _lines(result)
+    for line in lines:
+        click.echo(line)
+    count = len(lines)
     click.echo(f"{count} change{'' if count == 1 else 's'}{'' if result['applied'] else '; nothing was done'}")
+
+
+def _lines(result: dict[str, Any]) -> list[str]:
+    """Return a line per platform that came or went, and one per setting that changed of what stays."""
+    lines = [f"+ platforms.{name}" for name in result["added"]]
+    for name, waiting in result["removed"].items():
+        lines.append(f"- platforms.{name}" + (f" ({waiting} callbacks wait)" if waiting else ""))
+    whole = {("platforms", name) for name in (*result["added"], *result["removed"])}
+    for change in result["changes"]:
+        if tuple(change["path"].split(".")[:2]) not in whole:
+            restart = "  needs a restart" if change["needs_restart"] else ""
+            lines.append(f"~ {change['path']} {change['old']} -> {change['new']}{restart}")
+    return lines

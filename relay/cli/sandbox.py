@@ -34,7 +34,8 @@ from relay.sandbox.settings import BadSetting, Settings
     "--over",
     default=None,
     metavar="ANSWER",
-    help="Above the limit: 429, 429+retry-after, 408, refuse, reset, 200+errcode. [default: 429]",
+    help="Above the limit: 429, 429+retry-after, 408, refuse (closes the port, so for every path), reset, "
+    "200+errcode. [default: 429]",
 )
 @click.option(
     "--latency", default=None, metavar="TIME[..TIME]", help="Hold every answer back: 200ms, or 0s..2s drawn evenly."
@@ -45,7 +46,9 @@ from relay.sandbox.settings import BadSetting, Settings
     metavar="ANSWER:SHARE",
     help="500:0.05, reset:0.01, hang:0.01, truncate:0.01, apply-then-reset:0.01; repeatable.",
 )
-@click.option("--outage", default=None, metavar="ANSWER", help="Treat every request so: 503, refuse, hang, ...")
+@click.option(
+    "--outage", default=None, metavar="ANSWER", help="Treat every request so: 503, refuse (for every path), hang, ..."
+)
 @click.option(
     "--poison",
     default=None,
@@ -80,7 +83,8 @@ from relay.sandbox.settings import BadSetting, Settings
     "paths",
     multiple=True,
     metavar="'PATH NAME=VALUE ...'",
-    help="A path of its own: '/shop-b limit=30/min over=408'; repeatable.",
+    help="A path of its own: '/shop-b limit=30/min over=408'; repeatable. With over=refuse or outage=refuse the port "
+    "is closed, and that is the same for all paths: use over=reset, or a sandbox for each.",
 )
 @click.option(
     "--log",
@@ -121,7 +125,8 @@ async def _serve(platform: Platform, *, seed: int, limits: list[str]) -> None:
     try:
         await platform.start()
     except OSError as error:
-        raise click.ClickException(f"cannot listen: {error.strerror or error}; choose another address") from error
+        failed = f"cannot listen on {error.filename}" if error.filename else "cannot listen"
+        raise click.ClickException(f"{failed}: {error.strerror or error}; choose another address") from error
     click.echo(
         f"sandbox listening on {platform.url} (limit {', '.join(limits)}; seed {seed}; "
         f"figures at {platform.control_url}/stats)"

@@ -16,9 +16,9 @@ from relay.config.units import parse_duration, parse_rate
 from relay.core.clock import elapsed_s
 from relay.core.model import Filter
 from relay.sandbox import plot
-from relay.sandbox.model import parse_outage
+from relay.sandbox.model import Outage, parse_outage
 from relay.sandbox.record import Found, Record
-from relay.sandbox.report import ASSUMPTIONS, Figures, figures, series
+from relay.sandbox.report import Figures, assumptions, figures, series
 from relay.sandbox.settings import BadSetting, Settings
 from relay.sandbox.simulate import Scenario, simulate
 from relay.sandbox.traffic import Traffic, parse_burst, read_times, replay
@@ -90,10 +90,8 @@ def simulate_command(
     for file, loaded in zip(files, configs, strict=True):
         if name not in loaded.platforms:
             raise click.UsageError(f"{file} has no platform {name!r}; it has {', '.join(loaded.platforms)}")
-    words = {"limit": list(limit), "over": over, "latency": latency}
-    words["fault"] = [word if ":" in word else f"500:{word}" for word in failures]
     try:
-        settings = Settings().changed(words)
+        settings = _settings(limit, over=over, latency=latency, failures=failures)
         outages = tuple(sorted(parse_outage(word) for word in outage))
         traffic = Traffic(
             for_s=parse_duration(for_),
@@ -107,18 +105,20 @@ def simulate_command(
         raise click.UsageError(bad.message + (f"; {bad.hint}" if bad.hint else "")) from bad
     except BadSetting as error:
         raise click.UsageError(str(error)) from error
-    _check(traffic, keys)
+    _check(traffic, keys, outages)
+    if svg is not None:
+        _check_writable(svg)
     runs = []
     for file, loaded in zip(files, configs, strict=True):
         scenario = Scenario(loaded, name, settings, outages, traffic, seed)
         runs.append(_simulated(file, scenario))
     stated = _stated(runs[0].scenario, limit=limit, over=over, latency=latency, failures=failures, outage=outage)
-    if svg is not None:
-        svg.write_text(_svg(runs, stated), encoding="utf-8")
     if output == "table":
         _print(runs, stated)
     else:
         print_record(_as_dict(runs, stated), output=output)
+    if svg is not None:
+        _draw(svg, _svg(runs, stated))
 
 
 def _only(names: Sequence[str], file: str) -> str:
@@ -132,13 +132,50 @@ def _is_default(parameter: str) -> bool:
     return source is click.core.ParameterSource.DEFAULT
 
 
-def _check(traffic: Traffic, keys: int) -> None:
+def _settings(limit: Sequence[str], *, over: str, latency: str, failures: Sequence[str]) -> Settings:
+    """Read how the platform behaves. Raises ``BadSetting`` that names the option."""
+    if not limit and not _is_default("over"):
+        raise BadSetting(f"--over {over} is the answer above a --limit: give one, such as --limit 80/min")
+    faults = [word if ":" in word else f"500:{word}" for word in failures]
+    given = {"limit": list(limit), "over": over, "latency": latency, "fault": faults}
+    settings = Settings()
+    for name, word in given.items():
+        try:
+            settings = settings.changed({name: word})
+        except BadSetting as error:
+            option = "failures" if name == "fault" else name
+            raise BadSetting(f"--{option}: {str(error).removeprefix(f'{name}: ')}") from error
+    return settings
+
+
+def _check_writable(file: Path) -> None:
+    """Find out before the run, which may take minutes; what the file holds stays until there is a new drawing."""
+    try:
+        file.open("ab").close()
+    except OSError as error:
+        raise click.UsageError(f"--svg {file} cannot be written: {error.strerror or error}") from error
+
+
+def _draw(file: Path, drawing: str) -> None:
+    try:
+        file.write_text(drawing, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"--svg {file} cannot be written: {error.strerror or error}") from error
+
+
+def _check(traffic: Traffic, keys: int, outages: Sequence[Outage]) -> None:
     if keys < 0:
         raise click.UsageError(f"--keys {keys}: it cannot be negative; 0 means no ordering key")
+    if not traffic.expected and traffic.rate is not None:
+        raise click.UsageError(f"--for {duration(traffic.for_s)}: at {traffic.rate} nothing comes in; make it longer")
     if not traffic.expected:
         raise click.UsageError("say what comes in: --rate 50/s, --burst 3000@10m or --replay FILE")
     if traffic.expected > _MOST:
         raise click.UsageError(f"that is {traffic.expected:,} callbacks, more than {_MOST:,}: use a shorter --for")
+    for outage in outages:
+        if outage.start_s > traffic.for_s:
+            begins, ends = duration(outage.start_s), duration(traffic.for_s)
+            raise click.UsageError(f"--outage: it begins at {begins}, when nothing has come in since {ends} (--for)")
 
 
 def _replayed(traffic: Traffic, file: str, platform: str, *, whole: bool) -> Traffic:
@@ -219,12 +256,16 @@ def _stated(
     return {"comes in": "; ".join(coming), "platform": "; ".join(platform)}
 
 
+def _assumed(runs: Sequence[_Run]) -> list[str]:
+    return list(dict.fromkeys(line for run in runs for line in assumptions(run.scenario)))
+
+
 def _print(runs: Sequence[_Run], stated: dict[str, str]) -> None:
     scenario = runs[0].scenario
     click.echo(f"{_HEADING}: platform {scenario.platform}, seed {scenario.seed}")
     for topic, text in stated.items():
         click.echo(f"  {topic:<9} {printable(text)}")
-    for number, assumption in enumerate(ASSUMPTIONS):
+    for number, assumption in enumerate(_assumed(runs)):
         click.echo(f"  {'' if number else 'assumed':<9} {assumption}")
     click.echo()
     columns = [_rows(run.figures) for run in runs]
@@ -318,7 +359,7 @@ def _as_dict(runs: Sequence[_Run], stated: dict[str, str]) -> dict[str, object]:
         "platform": runs[0].scenario.platform,
         "seed": runs[0].scenario.seed,
         "stated": stated,
-        "assumptions": list(ASSUMPTIONS),
+        "assumptions": _assumed(runs),
         "runs": [
             {"config": run.file, "figures": run.figures.as_dict(), "series": each.series._asdict()}
             for run, each in zip(runs, drawn, strict=True)

@@ -13,7 +13,7 @@ from relay.cli.output import output_option, print_rows, printable, to_json
 from relay.cli.source import Source, open_source
 from relay.core.clock import wall_s
 
-_COLUMNS = ("platform", "state", "due", "oldest", "retry", "dead", "used/cap", "drain")
+_COLUMNS = ("platform", "state", "pending", "oldest", "dead", "used/cap", "drain")
 _CLEAR = "\x1b[H\x1b[2J"  # home, then erase: one write, so that watching does not flicker
 
 
@@ -53,7 +53,7 @@ def _show(found: dict[str, Any], output: str, *, clear: bool = False) -> None:
         return
     if clear:
         click.echo(_CLEAR, nl=False)
-    print_rows([_row(each) for each in platforms], output=output, columns=_COLUMNS, right=("due", "retry", "dead"))
+    print_rows([_row(each) for each in platforms], output=output, columns=_COLUMNS, right=("pending", "dead"))
     for note in notes(platforms):
         click.echo(note)
     click.echo(ledger_line(total))
@@ -98,9 +98,8 @@ def _row(platform: dict[str, Any]) -> dict[str, Any]:
     return {
         "platform": platform["name"],
         "state": platform["state"],
-        "due": platform["pending"],
+        "pending": platform["pending"],
         "oldest": human.duration(platform["oldest_due_seconds"]),
-        "retry": platform.get("retrying"),
         "dead": platform["dead"],
         "used/cap": limitwords.fullest(platform),
         "drain": _drain(platform),

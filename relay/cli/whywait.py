@@ -44,9 +44,12 @@ def to_do(waiting: _Waiting, *, platform: str) -> str:
         if waiting.get("removed"):
             return f"put platforms.{platform} back into the file and: relay reload (or drop what waits for it)"
         return f"relay resume {platform}"
+    if waiting.get("for") in ("breaker", "backoff", "throttled"):
+        stop = "every stop" if waiting.get("group") else "the stop"
+        return f"relay resume {platform} ends {stop}: what is due is tried at once"
     if waiting.get("for") == "confirmation":
         return 'POST /v1/operations {"action": "resolve", "as": "delivered" or "retry", ...} once you know'
-    if waiting.get("for") == "limit" and waiting.get("limit", {}).get("source") in ("learned", "operator"):
+    if waiting.get("for") == "limit" and waiting.get("limit", {}).get("source") in ("learned", "declared", "operator"):
         return f"relay limit {platform} tells more, and changes it"
     return ""
 

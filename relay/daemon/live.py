@@ -89,8 +89,9 @@ class LiveConfig:
     async def reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
         """Load the file again and put it in force; one with problems changes nothing.
 
-        Returns ``applied``, ``changes`` as ``{path, old, new, needs_restart}`` with secrets masked, and ``problems``.
-        ``force`` removes platforms although callbacks wait for them; these stay visible.
+        Returns ``applied``, ``changes`` as ``{path, old, new, needs_restart}`` with secrets masked, ``problems``, the
+        names of platforms ``added``, and how many callbacks wait for each one ``removed``. ``force`` removes platforms
+        although callbacks wait for them; these stay visible.
         """
         async with self._swapping:
             try:
@@ -119,27 +120,24 @@ class LiveConfig:
             }
             for change in found.changes
         ]
-        problems = [] if force else await self._orphaned(found.removed)
+        removed = await self._waiting(found.removed)
+        problems = [] if force else _orphaned(removed)
+        told = {"changes": changes, "added": list(found.added), "removed": removed}
         if problems and not dry_run:
             self._events.config_loaded(ok=False, file=file, problems=problems)
         if problems or dry_run:
-            return {"applied": False, "changes": changes, "problems": problems}
+            return {"applied": False, **told, "problems": problems}
         self._notifier.reloading(int(monotonic_s() * 1e6))
         try:
             await self._swap(wanted)
         finally:  # systemd waits for the end of a reload, also of one that failed
             self._notifier.ready(f"{len(self.config.platforms)} platforms, configuration reloaded")
         self._events.config_loaded(ok=True, file=file, problems=[str(warning) for warning in wanted.warnings])
-        return {"applied": True, "changes": changes, "problems": []}
+        return {"applied": True, **told, "problems": []}
 
-    async def _orphaned(self, removed: Sequence[str]) -> list[str]:
-        totals = await self._store.totals()
-        return [
-            f"platforms.{name} is gone from the file but {totals[name]['pending']} callbacks wait for it; "
-            "drain or drop them first, or reload with force"
-            for name in removed
-            if totals.get(name, {}).get("pending")
-        ]
+    async def _waiting(self, removed: Sequence[str]) -> dict[str, int]:
+        totals = await self._store.totals() if removed else {}
+        return {name: totals.get(name, {}).get("pending", 0) for name in removed}
 
     async def _swap(self, wanted: Config) -> None:
         """Rates first, so that nobody sends under a limit that is gone; intake last, so that it finds all ready."""
@@ -177,3 +175,12 @@ class LiveConfig:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # told where it happened; there is nobody else to tell
+
+
+def _orphaned(removed: Mapping[str, int]) -> list[str]:
+    return [
+        f"platforms.{name} is gone from the file but {waiting} callbacks wait for it; "
+        "drain or drop them first, or reload with force"
+        for name, waiting in removed.items()
+        if waiting
+    ]

@@ -112,7 +112,10 @@ class Registry:
         self.changed(name, 0)
 
     async def resume(self, name: str) -> None:
-        """End a pause, and any stop or open breaker with it: the operator knows better. Raises KeyError."""
+        """End a pause or, where there is none, every stop and an open breaker: the operator knows better.
+
+        Raises KeyError.
+        """
         gate = self._running[name].pipeline.gate
         was_paused = gate.paused
         gate.paused, gate.pause_reason = False, ""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from relay.core.model import Rate
-from relay.policy.belief import Mode
+from relay.policy.belief import Belief, Mode
 from relay.policy.estimate import yaml_line
 from relay.policy.learning import Learning
 
@@ -14,8 +14,9 @@ def shown(learning: Learning, now: float) -> dict[str, Any] | None:
     """Return what there is to show, fit for JSON; None where nothing is learned and nothing was set.
 
     ``source`` says where ``rates`` come from (learned, declared, operator, none), ``trying`` is a step beyond them that
-    is under way, ``yaml`` the line that states them. Times are on the relay clock. Of several groups the one that
-    holds least is told of.
+    is under way, ``yaml`` the line that states them. Of an operator's limit nobody is sure or not, and its ``yaml`` is
+    that of what was learned: ``after`` says what holds again once it has ended. Times are on the relay clock. Of
+    several groups the one that holds least is told of.
     """
     operator, mode = learning.operator, learning.mode
     if mode is Mode.OFF and operator is None:
@@ -30,19 +31,28 @@ def shown(learning: Learning, now: float) -> dict[str, Any] | None:
     return {
         "mode": mode.value,
         "source": source,
-        "rates": [{"limit": rate.limit, "window_s": rate.window_s, "text": str(rate)} for rate in rates],
+        "rates": _listed(rates),
         "enforced": bool(rates) and (mode is Mode.ENFORCE or operator is not None),
         "trying": None if trying is None else str(trying),
         "family": "" if learned is None else learned.family.value,
-        "confidence": belief.confidence if operator is None else 1.0,
+        "confidence": belief.confidence if operator is None else None,
         "evidence": {**evidence, "sentence": belief.sentence},
         "since": None if learned is None else learned.since,
         "until": None if operator is None or operator.until == math.inf else operator.until,
         "reason": "" if operator is None else operator.reason,
-        "yaml": yaml_line(belief.limits if operator is None else rates),
+        "after": None if operator is None else _beneath(belief),
+        "yaml": yaml_line(belief.limits if operator is None or belief.source == "learned" else ()),
         "group": group,
         "groups": sum(1 for name in limited if name),
     }
+
+
+def _beneath(belief: Belief) -> dict[str, Any]:
+    return {"source": belief.source, "rates": _listed(belief.rates), "confidence": belief.confidence}
+
+
+def _listed(rates: Sequence[Rate]) -> list[dict[str, Any]]:
+    return [{"limit": rate.limit, "window_s": rate.window_s, "text": str(rate)} for rate in rates]
 
 
 def _least_per_s(rates: Sequence[Rate]) -> float:

@@ -61,7 +61,7 @@ def _bound(host: str, port: int) -> socket.socket:
     bound.setblocking(False)
     try:
         bound.bind((host, port))
-    except OSError:
+    except OSError as error:
         bound.close()
-        raise
+        raise OSError(error.errno, error.strerror, f"{host}:{port}") from error
     return bound

@@ -122,8 +122,10 @@ def parse_outage(text: str) -> Outage:
     if not at:
         raise BadSetting(f"outage {text!r}: write how long and from when on, as in 30m@10m or 30m@10m:503")
     try:
-        start_s = parse_duration(start)
-        return Outage(start_s, start_s + parse_duration(length), parse_answer(word if colon else "refuse"))
+        start_s, length_s = parse_duration(start), parse_duration(length)
+        if not length_s:
+            raise ValueError("it ends as it begins; write how long it lasts, as in 30m@10m")
+        return Outage(start_s, start_s + length_s, parse_answer(word if colon else "refuse"))
     except BadValue as bad:
         raise BadSetting(f"outage {text!r}: {bad.message}") from bad
     except ValueError as error:

@@ -64,13 +64,17 @@ class Platform:
             auto_decompress=False,  # wire bytes are counted; decoding is ours and bounded
             handler_cancellation=True,  # a hang ends with its client
         )
-        self.listener = Listener(self._http, host=self._host, port=self._port)
-        await self.listener.open()
         self._control = web.Server(self._handle_control, access_log=None)
+        self.listener = Listener(self._http, host=self._host, port=self._port)
         self.control_listener = None
         if self._control_port is not None:
-            self.control_listener = Listener(self._control, host=self._host, port=self._control_port)
+            try:
+                self.control_listener = Listener(self._control, host=self._host, port=self._control_port)
+            except OSError:
+                self.listener.close()
+                raise
             await self.control_listener.open()
+        await self.listener.open()
         self._follow_outage()
 
     async def close(self) -> None:

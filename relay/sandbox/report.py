@@ -16,15 +16,6 @@ from relay.sandbox.simulate import Ended, Scenario
 
 _MINUTE_S = 60.0
 
-ASSUMPTIONS = (
-    "the relay's own work and its disk take no time; the clock starts when an accept is committed",
-    "half of a latency passes on the way to the platform; a refused connection takes as long",
-    "made-up callbacks come at random (Poisson) with evenly drawn keys and about 400 bytes each",
-    "the platform keeps its limits exactly, remembers over an outage, takes our credentials and fails at random",
-    "a quota shared with other platforms is all this one's; nobody restarts, pauses or interferes",
-)
-"""What every run takes for granted."""
-
 
 class Drained(NamedTuple):
     """An outage's end, and how long after it the backlog was as before; None if it never was."""
@@ -80,6 +71,26 @@ class Series(NamedTuple):
     backlog: list[int]
     requests: list[float]
     rejects: list[float]
+
+
+def assumptions(scenario: Scenario) -> list[str]:
+    """Return what a run of ``scenario`` takes for granted."""
+    traffic, group = scenario.traffic, scenario.config.platforms[scenario.platform].group
+    told = [
+        "the relay's own work and its disk take no time; the clock starts when an accept is committed",
+        "half of a latency passes on the way to the platform; a refused connection takes as long",
+    ]
+    if traffic.rate is not None or traffic.bursts:
+        told.append("made-up callbacks come at random (Poisson) with evenly drawn keys and about 400 bytes each")
+    if traffic.replayed:
+        told.append("replayed callbacks keep their times and keys; each is about 400 bytes")
+    told += [
+        "the platform keeps its limits exactly, remembers over an outage, takes our credentials and fails at random",
+        "a quota shared with other platforms is all this one's; nobody restarts, pauses or interferes",
+    ]
+    if group is not None:
+        told.append("all callbacks are of one group: a quota per group is one window, and a throttle stops everything")
+    return told
 
 
 def figures(scenario: Scenario, record: Record, ended: Ended) -> Figures:

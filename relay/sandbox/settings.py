@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from math import nan
 from typing import Any, cast, get_args
 
 from relay.config.problems import BadValue
@@ -93,7 +94,10 @@ def _faults(words: Any) -> tuple[Fault, ...]:
         kind, colon, share = str(word).rpartition(":")
         if not colon:
             raise ValueError(f"{word!r} has no probability: write {word}:0.05")
-        probability = float(share)
+        try:
+            probability = float(share)
+        except ValueError:
+            probability = nan  # which lies nowhere
         if not 0.0 <= probability <= 1.0:
             raise ValueError(f"{word!r}: a probability lies between 0 and 1")
         faults.append(Fault(parse_answer(kind), probability))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import merge
 from itertools import repeat
-from math import isfinite
+from math import inf, isfinite
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ from relay.sandbox.settings import BadSetting
 
 # A multiple of every window's length up to a day, so that a platform's fixed windows begin with the run.
 EPOCH_AT = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+_LONGEST_S = 366 * 86400.0  # nobody replays more than a year; a longer span is a slip, and takes forever
+_TOO_LATE_AT = 1e11  # in the year 5138 as seconds, in 1973 as milliseconds
 
 
 class Incoming(NamedTuple):
@@ -91,10 +93,11 @@ def read_times(lines: Iterable[str], *, file: str) -> list[tuple[float, str | No
     """Read accept times from CSV lines: a time (ISO 8601, or seconds since the epoch) and, optionally, a key.
 
     Blank lines, lines that begin with ``#`` and a first line of column names are passed over; an ISO time without a
-    zone is UTC. Raises ``BadSetting`` naming file and line.
+    zone is UTC. Raises ``BadSetting`` naming file and line, also when the times are more than 366 days apart.
     """
     found: list[tuple[float, str | None]] = []
     first = True
+    earliest, latest = inf, -inf
     for number, line in enumerate(lines, 1):
         time, _, key = line.strip().partition(",")
         if not time or time.startswith("#"):
@@ -105,6 +108,11 @@ def read_times(lines: Iterable[str], *, file: str) -> list[tuple[float, str | No
             if is_header:
                 continue
             raise BadSetting(f"{file}:{number}: {time[:40]!r} is no time: write ISO 8601 or seconds since the epoch")
+        if at >= _TOO_LATE_AT:
+            raise BadSetting(f"{file}:{number}: {time[:40]} cannot be seconds; are these milliseconds? write seconds")
+        earliest, latest = min(earliest, at), max(latest, at)
+        if latest - earliest > _LONGEST_S:
+            raise BadSetting(f"{file}:{number}: {time[:40]!r} is more than 366 days away from another time of the file")
         found.append((at, key.partition(",")[0].strip() or None))
     return found
 

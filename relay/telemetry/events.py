@@ -5,7 +5,7 @@ What happens per callback or per commit is a metric alone, or a debug line; what
 All methods are called on the event loop, except ``store_committed``, which a store's writer thread may call.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from structlog.typing import FilteringBoundLogger
 
@@ -234,9 +234,11 @@ class Events:
             "operation", number=number, action=action, state=state, matched=matched, done=done, skipped=skipped
         )
 
-    def audit(self, *, who: str, origin: str, action: str, target: str, reason: str = "") -> None:
-        """A person changed or saw something; the same is recorded in the store."""
-        self._log.info("audit", who=who, origin=origin, action=action, target=target, reason=reason)
+    def audit(
+        self, *, who: str, origin: str, action: str, target: str, reason: str, details: Mapping[str, object]
+    ) -> None:
+        """A person changed or saw something; the same is recorded in the store. ``details`` are the action's own."""
+        self._log.info("audit", who=who, origin=origin, action=action, target=target, reason=reason, **details)
 
     def watchdog_late(self, *, seconds: float, part: str) -> None:
         """The loop or the store's writer answered late; the service manager will restart a process that hangs."""

@@ -67,6 +67,16 @@ def test_ledger_that_disagrees_with_its_rows(config: Path) -> None:
     assert found["ledger shop-a"] == "fail"
 
 
+def test_callbacks_of_a_platform_that_is_gone(config: Path) -> None:
+    """What waits for a platform that the file no longer has is a warning: nothing will send it."""
+    config.write_text(config.read_text().replace("shop-a:", "shop-b:"))
+
+    ended, found = doctor(config)
+
+    assert (ended.returncode, found["platform shop-a"]) == (0, "warn")
+    assert "3 callbacks wait and it is no longer configured" in ended.stdout
+
+
 def test_file_others_can_read(config: Path) -> None:
     """A store that others may read is a failure that says how to mend it."""
     (config.parent / "relay.db").chmod(0o644)

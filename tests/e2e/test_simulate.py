@@ -83,6 +83,35 @@ def test_replay_from_a_csv(directory: Path, capsys: pytest.CaptureFixture[str]) 
     assert found["max_s"] == pytest.approx(2.5, abs=0.8)
 
 
+def test_only_what_a_run_takes_for_granted_is_told(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing of random callbacks in a pure replay; that groups are not modelled where the platform has some."""
+    (directory / "times.csv").write_text("2026-03-02T08:00:00Z,A1\n")
+    (directory / "groups.yaml").write_text(SLOW.replace("rate:", "group: shop_id, rate:"))
+    assert run(["simulate", "--replay", "times.csv"]) == 0
+    replayed = capsys.readouterr().out
+    assert run(["simulate", "-c", "groups.yaml", "--burst", "1@0s"]) == 0
+    grouped = capsys.readouterr().out
+
+    assert "Poisson" not in replayed
+    assert "replayed callbacks keep their times" in replayed
+    assert "of one group" not in replayed
+    assert "Poisson" in grouped
+    assert "all callbacks are of one group" in grouped
+
+
+def test_a_drawing_that_cannot_be_kept_costs_no_figures(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The figures are printed first; what stood in the file before the run is not lost to a mistake."""
+    (directory / "plot.svg").write_text("the old one")
+    assert run(["simulate", "--rate", "1/s", "--svg", "plot.svg", "--failures", "2"]) == 2
+    capsys.readouterr()
+    assert (directory / "plot.svg").read_text() == "the old one"
+    assert run(["simulate", "--burst", "1@0s", "--svg", "/dev/full"]) == 1
+    told = capsys.readouterr()
+
+    assert "applied again" in told.out
+    assert "--svg /dev/full cannot be written: No space left" in told.err
+
+
 def test_replay_from_a_store(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The accept times of a real store, of the platform asked for."""
 
@@ -114,8 +143,14 @@ def test_replay_from_a_store(directory: Path, capsys: pytest.CaptureFixture[str]
         (["--rate", "50"], "50/s or 50/min"),
         (["--rate", "1/s", "--platform", "shop-b"], "config.yaml has no platform 'shop-b'; it has shop-a"),
         (["--rate", "1/s", "--limit", "tight:5/s"], "no limit of kind 'tight'"),
-        (["--rate", "1/s", "--over", "418ish"], "nothing a platform can do"),
-        (["--rate", "1/s", "--failures", "2"], "between 0 and 1"),
+        (["--rate", "1/s", "--limit", "5/s", "--over", "418ish"], "--over: '418ish' is nothing a platform can do"),
+        (["--rate", "1/s", "--over", "408"], "--over 408 is the answer above a --limit"),
+        (["--rate", "1/s", "--failures", "2"], "--failures: '500:2': a probability lies between 0 and 1"),
+        (["--rate", "1/s", "--failures", "reset:x"], "--failures: 'reset:x': a probability lies between 0 and 1"),
+        (["--rate", "5/s", "--for", "0s"], "--for 0s: at 5/s nothing comes in"),
+        (["--rate", "1/s", "--outage", "0s@1m"], "it ends as it begins"),
+        (["--rate", "1/s", "--outage", "1m@2h"], "it begins at 2h, when nothing has come in since 1h"),
+        (["--rate", "1/s", "--svg", "gone/plot.svg"], "--svg gone/plot.svg cannot be written: No such file"),
         (["--rate", "1/s", "--outage", "30m"], "write how long and from when on"),
         (["--rate", "100000/s", "--for", "1d"], "use a shorter --for"),
         (["--rate", "1/s", "--keys", "-1"], "cannot be negative"),

@@ -53,6 +53,7 @@ LEARNED: dict[str, Any] = {
     "since": START - 720,
     "until": None,
     "reason": "",
+    "after": None,
     "yaml": "rate: 100/min",
     "group": "",
     "groups": 0,
@@ -97,7 +98,9 @@ class FakeControl:
         if self.gone:
             raise KeyError(name)
         listed = [{"limit": rate.limit, "window_s": rate.window_s, "text": str(rate)} for rate in rates]
-        told = {"source": "operator", "rates": listed, "since": None, "until": until, "reason": reason}
+        after = {key: LEARNED[key] for key in ("source", "rates", "confidence")}
+        told = {"source": "operator", "rates": listed, "confidence": None, "since": None, "until": until}
+        told |= {"reason": reason, "after": after}
         self.facts[name] = {"learned_limit": {**LEARNED, **told}}
 
     async def forget_limit(self, name: str) -> None:
@@ -111,6 +114,7 @@ class FakeConfig:
 
     reloads: list[tuple[bool, bool]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    changes: dict[str, Any] = field(default_factory=lambda: {"changes": [], "added": [], "removed": {}})
     effective: dict[str, Any] = field(default_factory=lambda: {"version": 1})
 
     async def validate(self, text: str | None) -> Sequence[str]:
@@ -118,7 +122,7 @@ class FakeConfig:
 
     async def reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
         self.reloads.append((dry_run, force))
-        return {"applied": not dry_run and not self.problems, "changes": [], "problems": self.problems}
+        return {"applied": not dry_run and not self.problems, **self.changes, "problems": self.problems}
 
     def access(self) -> ConfigAccess:
         return ConfigAccess(effective=lambda: self.effective, validate=self.validate, reload=self.reload)
@@ -143,11 +147,11 @@ class AdminSide:
             batch = await self.store.claim(Wish(platform, None, 1, 1 << 20, 2, 1, 0.0, turn, True))
             assert isinstance(batch, Batch), batch
 
-    async def reject(self, *, platform: str = "shop-a") -> None:
+    async def reject(self, *, platform: str = "shop-a", reason: str = "") -> None:
         """Let the platform refuse the next callback: it is dead after one attempt."""
         batch = await self.store.claim(Wish(platform, None, 1, 1 << 20, 2, 1, 0.0, 0, True))
         assert isinstance(batch, Batch), batch
-        result = AttemptResult(Outcome.REJECT, self.clock.at, 0.1, status=400)
+        result = AttemptResult(Outcome.REJECT, self.clock.at, 0.1, status=400, reason=reason)
         ending = Ending([item.seq for item in batch.items], State.DEAD, "rejected")
         settlement = Settlement(batch.number, batch.attempt_id, platform, result, endings=[ending])
         await self.store.settle(settlement)

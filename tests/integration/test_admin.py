@@ -107,7 +107,7 @@ async def test_a_platform_shows_its_queue_and_quota(call: Caller) -> None:
         "limit": 100,
         "used": 0,
     }
-    assert view["drain_eta_seconds"] == 90.0  # 250 batches of 10: 100 at once, 150 at 100 a minute
+    assert view["drain_eta_seconds"] == 92.6  # 2.6 s stopped; 250 batches of 10: 100 at once, 150 at 100 a minute
     assert listed["items"][1]["drain_eta_seconds"] == 0.0
 
 
@@ -188,7 +188,8 @@ async def test_a_limit_is_forgotten_and_audited(call: Caller) -> None:
         ({"rate": []}, "rate", "1 to 4 limits, not 0"),
         ({"rate": ["1/s", "2/min", "3/h", "4/day", "5/90s"]}, "rate", "1 to 4 limits, not 5"),
         ({"rate": ["80/min", "70/60s"]}, "rate", "80/min and 70/min are limits over the same window"),
-        ({"rate": {"limit": 80}}, "rate", "has no window"),
+        ({"rate": {"limit": 80}}, "rate", 'a string such as "80/min", or a list of up to 4'),
+        ({"rate": ["80/min", ["1/s"]]}, "rate", 'a string such as "80/min", or a list of up to 4'),
         ({"rate": "80/min", "for": "2"}, "for", "has no unit"),
         ({"rate": "80/min", "for": 7200}, "for", "write 7200s or 7200m"),
         ({"rate": "80/min", "for": "0s"}, "for", "above 0"),
@@ -491,6 +492,26 @@ async def test_a_bad_operation_says_what_is_wrong(call: Caller, body: Any, code:
     assert (status, problem["code"]) == (400, code)
     assert hint in problem["detail"]
     assert call.side.store._audit == []
+
+
+@pytest.mark.parametrize("reason", ["x" * 501, 7, False])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        *((f"/v1/platforms/shop-a/{deed}", {}) for deed in ("pause", "resume", "flush")),
+        ("/v1/platforms/shop-a/limit", {"rate": "80/min"}),
+        ("/v1/operations", {"action": "retry", "filter": {"state": "dead"}}),
+        ("/v1/config/reload", {}),
+    ],
+)
+async def test_a_reason_is_a_text_that_fits_a_line(call: Caller, path: str, body: dict[str, Any], reason: Any) -> None:
+    """It is shown to others and kept; what is no text or too long is refused by name before anything is done."""
+    status, problem = await call("POST", path, json={**body, "reason": reason})
+    kept, _ = await call("POST", path, json={**body, "reason": "x" * 500})
+
+    assert (status, problem["code"], problem["key"]) == (400, "invalid_request", "reason")
+    assert kept in (200, 202)
+    assert [len(each["reason"]) for each in call.side.store._audit] == [500]
 
 
 async def test_the_configuration_is_validated_and_reloaded(call: Caller) -> None:

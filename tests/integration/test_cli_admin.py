@@ -78,9 +78,9 @@ async def test_status_shows_platforms_and_ledger(side: AdminSide) -> None:
 
     lines = ran.out.splitlines()
     assert (ran.code, ran.err) == (0, "")
-    assert lines[0].split() == ["PLATFORM", "STATE", "DUE", "OLDEST", "RETRY", "DEAD", "USED/CAP", "DRAIN"]
-    assert lines[1].split() == ["shop-a", "ok", "2500", "2m10s", "-", "0", "0/100", "min", "1m30s"]
-    assert lines[2].split() == ["shop-b", "broken", "0", "-", "-", "0", "-", "-"]
+    assert lines[0].split() == ["PLATFORM", "STATE", "PENDING", "OLDEST", "DEAD", "USED/CAP", "DRAIN"]
+    assert lines[1].split() == ["shop-a", "ok", "2500", "2m10s", "0", "0/100", "min", "1m30s"]
+    assert lines[2].split() == ["shop-b", "broken", "0", "-", "0", "-", "-"]
     assert lines[3] == "shop-b broken: 5 failures in a row"
     assert lines[4] == "LEDGER  2500 in = 0 delivered + 2500 queued + 0 dead + 0 unaccounted"
 
@@ -172,6 +172,22 @@ def aged(text: str) -> str:
     return re.sub(r"learned 12m\d\ds ago", "learned 12m ago", text)
 
 
+async def test_a_reason_does_not_leave_its_line(side: AdminSide) -> None:
+    """Control characters and newlines that somebody gave as a reason do nothing to a terminal."""
+    await side.accept()
+    spoiled = "a\nb\x1b[2J\u2028c"
+    told = "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}c"
+
+    await relay("pause", "shop-a", "--reason", spoiled, "--admin", side.url)
+    await relay("limit", "shop-b", "80/min", "--reason", spoiled, "--admin", side.url)
+    status = await relay("status", "--admin", side.url)
+    limit = await relay("limit", "shop-b", "--admin", side.url)
+
+    assert f"shop-a paused: {told}\n" in status.out
+    assert f"shop-b: an operator set 80/min: {told}\n" in status.out
+    assert f"because   {told}\n" in limit.out
+
+
 async def test_status_names_the_source_of_a_limit(side: AdminSide) -> None:
     """A limit nobody configured is told with its confidence, and below the table with the line to adopt, once new."""
     side.control.facts["shop-a"] = {"learned_limit": _learned(since_s=720)}
@@ -259,6 +275,7 @@ async def test_an_operator_sets_and_forgets_a_limit(side: AdminSide) -> None:
     assert "shop-a: an operator set 10/s and 80/min until 2026-09-22 00:13:20" in status
     assert "operator  10/s and 80/min, until 2026-09-22 00:13:20" in shown
     assert "because   support said so" in shown
+    assert "after it  100/min (learned, 86 % sure)" in shown
     assert for_good.out == "shop-a: at most 80/min until it is forgotten; the configured 100/min holds too\n"
     assert forgotten.out == "shop-a: forgotten; the configured 100/min holds, and limits are learned anew\n"
     assert as_json.json()["learned_limit"]["rates"] == []
@@ -340,6 +357,8 @@ async def test_a_wait_is_explained_in_a_sentence(side: AdminSide) -> None:
     told = (await relay("status", "--admin", side.url)).out, (await relay("limit", "shop-a", "--admin", side.url)).out
     careful = await explained(last, waits_for="concurrency", waits_until=float("inf"), learned_limit=trying)
 
+    assert "to do  relay resume shop-a ends the stop" in held_up
+    assert "to do  relay resume shop-a ends the stop" in backing_off
     assert f"{last}  pending for shop-a: it waits for a slot of the learned limit 40/min (86 % sure)\n" in limited
     assert "queue  42 are pending" in limited
     assert "limit  40/min learned: refused 4 times after 100 requests" in limited
@@ -354,6 +373,21 @@ async def test_a_wait_is_explained_in_a_sentence(side: AdminSide) -> None:
     assert "as many requests as allowed are under way (one request at a time while 40/min is tried)" in careful
     assert "it waits for a slot of the limit 40/min, a step beyond the learned one that is being tried\n" in tried
     assert all("learned trying" in each for each in told)
+
+
+async def test_an_ended_callback_is_explained_by_itself(side: AdminSide) -> None:
+    """Its last attempt with the status once; how the platform stands now has nothing to do with it."""
+    (callback_id,) = await side.accept()
+    await side.reject(reason="400 Bad Request")
+    side.control.facts["shop-a"] = {"throttled_until": side.clock.at + 30, "throttle_reason": "429 Too Many Requests"}
+
+    explained = (await relay("explain", callback_id, "--admin", side.url)).out
+
+    assert explained.splitlines()[0] == (
+        f"{callback_id}  dead for shop-a: it will not be tried again without a person (rejected)"
+    )
+    assert " reject 400 Bad Request\n" in explained
+    assert "throttled" not in explained
 
 
 async def test_the_daemon_is_found_by_its_configuration(tmp_path: Path) -> None:
@@ -389,15 +423,29 @@ async def test_a_daemon_that_is_down_is_exit_code_4(tmp_path: Path) -> None:
 
 
 async def test_the_configuration_is_reloaded(side: AdminSide) -> None:
-    """A dry run changes nothing; a bad file is exit code 1 with every problem."""
+    """A dry run changes nothing; platforms come and go in a line each; a bad file is exit code 1 with every problem."""
     dry = await relay("reload", "--dry-run", "--admin", side.url)
     done = await relay("reload", "--admin", side.url)
+    settings = (("shop-b.url", "http://b/", None), ("shop-b.rate", "9/s", None), ("shop-d.url", None, "http://d/"))
+    settings += (("shop-a.rate", "100/min", "80/min"),)
+    changes = [
+        {"path": f"platforms.{path}", "old": old, "new": new, "needs_restart": False} for path, old, new in settings
+    ]
+    side.config.changes = {"changes": changes, "added": ["shop-d"], "removed": {"shop-b": 2807, "shop-c": 0}}
+    forced = await relay("reload", "--force", "--admin", side.url)
     side.config.problems = ["relay.yaml:3:1: E010 unknown key"]
     bad = await relay("reload", "--admin", side.url)
 
     assert (dry.code, dry.out) == (0, "0 changes; nothing was done\n")
     assert (done.code, done.out) == (0, "0 changes\n")
-    assert side.config.reloads == [(True, False), (False, False), (False, False)]
+    assert forced.out.splitlines() == [
+        "+ platforms.shop-d",
+        "- platforms.shop-b (2807 callbacks wait)",
+        "- platforms.shop-c",
+        "~ platforms.shop-a.rate 100/min -> 80/min",
+        "4 changes",
+    ]
+    assert side.config.reloads == [(True, False), (False, False), (False, True), (False, False)]
     assert (bad.code, bad.err.splitlines()[0]) == (1, "relay.yaml:3:1: E010 unknown key")
 
 

@@ -351,6 +351,25 @@ async def test_pause_holds_and_resume_sends(rig: Rig) -> None:
     assert (await rig.settled(2))["delivered"] == 2
 
 
+async def test_resume_ends_a_stop(rig: Rig) -> None:
+    """What is due goes at once; what was refused itself keeps its retry time."""
+
+    async def busy(_request: Request, _items: list[dict[str, object]]) -> Answer | Failure:
+        return Answer(429, Headers([("Retry-After", "60")]), b"")
+
+    rig.platform.script = busy
+    await rig.start(replace(TERMS, max_items=1, concurrency=1))
+    await rig.post(1, 2, 3)
+    while not rig.registry.views()["shop-a"]["throttled_until"]:
+        await asyncio.sleep(0.005)
+    rig.platform.script = None
+
+    await rig.registry.resume("shop-a")
+
+    assert (await rig.settled(2))["delivered"] == 2
+    assert rig.platform.batches == [[1], [2], [3]]
+
+
 async def test_bug_in_one_delivery_loses_nothing(rig: Rig) -> None:
     """An exception of our own is settled as a crash, told, and the batch goes again."""
     calls = 0

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -299,3 +300,13 @@ def test_the_command_says_what_is_wrong(arguments: list[str], message: str) -> N
     """A mistake ends with exit code 2 and what to write instead."""
     result = CliRunner().invoke(sandbox, arguments)
     assert (result.exit_code, message in result.output) == (2, True), result.output
+
+
+def test_the_command_names_the_address_it_cannot_have() -> None:
+    """Of two addresses the one that is taken."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(sandbox, ["--listen", "127.0.0.1:0", "--control", f"127.0.0.1:{port}"])
+
+    assert result.exit_code == 1
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in result.output

@@ -1,12 +1,22 @@
 """Filters, times, roles and platform views of the admin side."""
 
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from relay.admin.access import Access, Permission, User
+from relay.admin.audit import Audit
 from relay.admin.filters import InvalidFilter, page_size, parse, parse_time
 from relay.admin.standing import drain_eta_s, ledger
 from relay.admin.times import instant, with_instants
 from relay.core.model import Filter
+from relay.telemetry.events import Events
+from relay.telemetry.logging import make_logger
+from relay.telemetry.metrics import Metrics
 from relay.web.problem import Refusal
+from tests.clocks import FakeClock
 
 NOW = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 
@@ -116,6 +126,30 @@ def test_users_can_be_replaced_and_an_unknown_role_may_nothing() -> None:
     assert access.identify("Bearer secret2", remote="192.0.2.7", local=False).grants == frozenset()
 
 
+async def test_the_log_says_what_was_asked_for() -> None:
+    """A limit with its rates and end; never a filter, which may hold an ordering key: that stands in the store."""
+
+    class Kept:
+        def __init__(self) -> None:
+            self.records: list[Mapping[str, Any]] = []
+
+        async def audit(self, record: Mapping[str, Any]) -> None:
+            self.records.append(record)
+
+    log, kept = io.BytesIO(), Kept()
+    audit = Audit(records=kept, clock=FakeClock(), events=Events(log=make_logger(file=log), metrics=Metrics()))
+    who = Access([]).identify(None, remote="127.0.0.1", local=True)
+
+    await audit.record(who, "platform.limit", "shop-a", rate=["80/min"], until="2026-09-21T16:13:20.000Z")
+    await audit.record(who, "operation.retry", "*", filter={"key": "order-7"}, expect_count=3)
+
+    limit, operation = (json.loads(line) for line in log.getvalue().splitlines())
+    assert (limit["target"], limit["rate"], limit["until"]) == ("shop-a", ["80/min"], "2026-09-21T16:13:20.000Z")
+    assert operation["expect_count"] == 3
+    assert b"order-7" not in log.getvalue()
+    assert kept.records[1]["details"] == {"filter": {"key": "order-7"}, "expect_count": 3}
+
+
 def test_the_ledger_shows_what_is_unaccounted() -> None:
     """A callback in no state at all shows, in its platform and in total."""
     found = ledger({"a": {"accepted": 5, "delivered": 3, "pending": 1}, "b": {"accepted": 2, "dead": 2, "pending": 0}})
@@ -136,3 +170,13 @@ def test_the_drain_time_follows_the_slowest_window(waiting: int, used: int, eta:
 
     assert drain_eta_s(waiting, quotas, 50) == pytest.approx(eta, abs=0.11)
     assert drain_eta_s(5, [], 50) is None
+
+
+def test_a_stop_counts_to_the_drain_time() -> None:
+    """What has to be waited out first, unless nothing waits; without a quota nobody knows what comes after it."""
+    quotas = [{"limit": 100, "window_s": 60.0, "used": 0}]
+
+    assert drain_eta_s(3242, quotas, 100, stopped_s=79.0) == 79.0
+    assert drain_eta_s(20_000, quotas, 100, stopped_s=79.0) == 139.0
+    assert drain_eta_s(0, quotas, 100, stopped_s=79.0) == 0.0
+    assert drain_eta_s(5, [], 100, stopped_s=79.0) is None

@@ -152,8 +152,25 @@ def test_the_operators_limit_takes_the_place_of_others_and_ends_by_itself() -> N
     assert view is not None
     assert (view["source"], view["reason"], view["until"]) == ("operator", "sale", end)
     assert view["since"] is None  # it is not the learned one's time
+    assert (view["after"]["source"], view["after"]["rates"][0]["text"]) == ("learned", "10/10s")
+    assert 0 < view["after"]["confidence"] < 1
+    assert (view["confidence"], view["yaml"]) == (None, "rate: 10/10s")  # its own number is not to be adopted
     assert rates_of(learning, end) == learned
     assert learning.ends_at == math.inf
+
+
+def test_nothing_is_to_be_adopted_of_an_operators_limit_alone() -> None:
+    """Where nothing was learned beneath it, or what is beneath was declared, there is no line."""
+    learning = made()
+    learning.set(Operator((Rate(80, 60.0),), math.inf, ""))
+    alone = shown(learning, BEGIN)
+    learning.declared([Rate(5, 1.0)])
+    over_declared = shown(learning, BEGIN)
+
+    assert alone is not None
+    assert over_declared is not None
+    assert (alone["yaml"], alone["after"]) == ("", {"source": "none", "rates": [], "confidence": 0.0})
+    assert (over_declared["yaml"], over_declared["after"]["source"]) == ("", "declared")
 
 
 def test_forgetting_drops_everything() -> None:

@@ -170,7 +170,7 @@ def test_a_wait_is_a_plain_sentence(waiting: dict[str, Any], sentence: str) -> N
 
 
 def test_what_a_person_can_do_follows_the_first_in_line() -> None:
-    """A dead one that blocks is retried or dropped, a pause ended, an unclear answer resolved; else nothing."""
+    """A dead one that blocks is retried or dropped, a pause or stop ended, an unclear answer resolved; else nothing."""
     held = behind({"state": "pending", "waiting": {"for": "confirmation"}})
     waits = behind({"state": "pending", "waiting": {"until": "2026-01-01T00:00:00Z"}})
 
@@ -178,6 +178,12 @@ def test_what_a_person_can_do_follows_the_first_in_line() -> None:
     assert told == "relay dead retry X (or: relay dead drop X)"
     assert "resolve" in whywait.to_do(held, platform="shop-a")
     assert whywait.to_do({"for": "paused"}, platform="shop-a") == "relay resume shop-a"
+    for word in ("breaker", "backoff", "throttled"):
+        told = whywait.to_do({"for": word}, platform="shop-a")
+        assert told == "relay resume shop-a ends the stop: what is due is tried at once"
+    assert "ends every stop" in whywait.to_do({"for": "throttled", "group": "17"}, platform="shop-a")
+    declared = {"for": "limit", "limit": held_by("declared", "declared:shop-a")}
+    assert whywait.to_do(declared, platform="shop-a") == "relay limit shop-a tells more, and changes it"
     assert whywait.to_do({"for": "retry"}, platform="shop-a") == ""
     assert whywait.until_of(waits) == "2026-01-01T00:00:00Z"
 

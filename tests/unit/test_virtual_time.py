@@ -70,6 +70,21 @@ def test_accept_times_are_read_as_people_write_them() -> None:
         replay([])
 
 
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["1e18"], r"x\.csv:1: 1e18 cannot be seconds; are these milliseconds"),
+        (["accepted_at", "1767268800123"], r"x\.csv:2: 1767268800123 cannot be seconds; are these milliseconds"),
+        (["0,A", "1767268800"], r"x\.csv:2: '1767268800' is more than 366 days away"),
+        (["2026-01-01", "2026-06-01", "2024-12-31"], r"x\.csv:3: '2024-12-31' is more than 366 days away"),
+    ],
+)
+def test_accept_times_that_cannot_be_meant_are_named(lines: list[str], told: str) -> None:
+    """Empty years would be run through without a word."""
+    with pytest.raises(BadSetting, match=told):
+        read_times(lines, file="x.csv")
+
+
 @pytest.mark.parametrize("text", ["3000", "x@1m", "0@1m", "5@10"])
 def test_a_bad_burst_is_explained(text: str) -> None:
     """What is wrong with a burst is said in words."""
@@ -77,7 +92,7 @@ def test_a_bad_burst_is_explained(text: str) -> None:
         parse_burst(text)
 
 
-@pytest.mark.parametrize("text", ["30m", "30m@10", "x@10m", "30m@10m:gone"])
+@pytest.mark.parametrize("text", ["30m", "30m@10", "x@10m", "30m@10m:gone", "0s@10m"])
 def test_a_bad_outage_is_explained(text: str) -> None:
     """What is wrong with an outage is said in words."""
     with pytest.raises(BadSetting, match=f"outage '{text}'"):
