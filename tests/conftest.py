@@ -1,0 +1,8 @@
+"""The order of the suite: what is given most time begins first, so that no worker sits with it alone at the end."""
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort by the time limits of tests, the longest first; the others keep their places."""
+    items.sort(key=lambda item: -max((mark.args[0] for mark in item.iter_markers("timeout")), default=0.0))
