@@ -119,28 +119,28 @@ class PlatformRoutes:
 
     async def pause(self, call: Call) -> Answer:
         """POST /v1/platforms/{platform}/pause."""
-        name, reason = self._change(call)
+        name, reason = await self._change(call)
         await self._audit.record(call.who, "platform.pause", name, reason=reason)
         await self._control.pause(name, reason)
         return await self.one(call)
 
     async def resume(self, call: Call) -> Answer:
         """POST /v1/platforms/{platform}/resume."""
-        name, reason = self._change(call)
+        name, reason = await self._change(call)
         await self._audit.record(call.who, "platform.resume", name, reason=reason)
         await self._control.resume(name)
         return await self.one(call)
 
     async def flush(self, call: Call) -> Answer:
         """POST /v1/platforms/{platform}/flush."""
-        name, reason = self._change(call)
+        name, reason = await self._change(call)
         await self._audit.record(call.who, "platform.flush", name, reason=reason)
         await self._control.flush(name)
         return await self.one(call)
 
     async def limit(self, call: Call) -> Answer:
         """POST /v1/platforms/{platform}/limit."""
-        name = self._configured(call)
+        name = await self._configured(call)
         order = read_order(call.body)
         try:
             await self._limit(call, name, order)
@@ -192,15 +192,18 @@ class PlatformRoutes:
             now=self._clock.now(),
         )
 
-    def _configured(self, call: Call) -> str:
+    async def _configured(self, call: Call) -> str:
         name = call.params["platform"]
         live = self._control.views()
-        if name not in live:
-            raise unknown_platform(name, live)
-        return name
+        if name in live:
+            return name
+        if name != UNROUTED and name in await self._queues.totals():
+            detail = f"platform '{name}' is no longer in the configuration; put it back and reload"
+            raise Refusal("unknown_platform", detail)
+        raise unknown_platform(name, live)
 
-    def _change(self, call: Call) -> tuple[str, str]:
-        name = self._configured(call)
+    async def _change(self, call: Call) -> tuple[str, str]:
+        name = await self._configured(call)
         return name, object_body(call.body, allowed=("reason",)).get("reason", "")
 
 

@@ -40,6 +40,7 @@ def platform_view(
     sends = state not in ("paused", "broken")
     return {
         "name": name,
+        "removed": bool(live.get("removed")),
         "state": state,
         "reason": reason,
         "until": instant(until),

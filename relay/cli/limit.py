@@ -110,7 +110,8 @@ def _row(quota: dict[str, Any], learned: dict[str, Any] | None, now: float) -> d
 def _facts(view: dict[str, Any], now: float) -> list[tuple[str, str]]:
     learned = view["learned_limit"]
     if learned is None:
-        return [("learned", "nothing: learn_limit is false")]
+        why = "it is no longer in the configuration" if view["removed"] else "learn_limit is false"
+        return [("learned", f"nothing: {why}")]
     evidence = learned["evidence"]
     by_operator, sentence = learned["source"] == "operator", evidence.get("sentence", "")
     adopted = limitwords.is_adopted(view)

@@ -187,10 +187,16 @@ def test_what_waits_for_a_removed_platform_is_shown_paused(daemon: Daemon) -> No
 
     assert "1 callbacks wait" in json.dumps(refused)
     assert (forced["applied"], forced["added"], forced["removed"]) == (True, ["shop-b"], {"shop-a": 1})
-    assert (shown["state"], shown["reason"]) == ("paused", "it is no longer in the configuration")
+    assert (shown["state"], shown["reason"], shown["removed"]) == (
+        "paused",
+        "it is no longer in the configuration",
+        True,
+    )
     assert told == {"for": "paused", "until": None, "reason": "it is no longer in the configuration", "removed": True}
     assert b"shop-a is no longer in the configuration" in explained.stdout
     assert b"put platforms.shop-a back" in explained.stdout
+    resumed = daemon.get("/v1/platforms/shop-a/resume", post=True)
+    assert resumed["detail"] == "platform 'shop-a' is no longer in the configuration; put it back and reload"
     daemon.end()
 
 
