@@ -110,8 +110,8 @@ def _stranded(totals: Mapping[str, Mapping[str, int]], config: Config) -> Iterat
     for name, told in totals.items():
         if told["pending"] and name not in config.platforms and name != UNROUTED:
             waiting = f"{told['pending']} callbacks wait and it is no longer configured, so nothing sends them"
-            todo = 'put it back and relay reload, or POST /v1/operations {"action": "drop", ...}'
-            yield Finding("warn", f"platform {name}", f"{waiting}: {todo}")
+            remedy = 'put it back and relay reload, or POST /v1/operations {"action": "drop", ...}'
+            yield Finding("warn", f"platform {name}", f"{waiting}: {remedy}")
 
 
 def _ledger(totals: Mapping[str, Mapping[str, int]], recount: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:

@@ -96,9 +96,10 @@ class LiveConfig:
         async with self._swapping:
             try:
                 return await self._reload(dry_run, force)
-            except Exception as error:
-                problem = f"it could not be put in force: {error!r}"
-                self._events.config_loaded(ok=False, file=self.config.origin.file, problems=[problem])
+            except Exception as error:  # whatever it was: told, then raised on
+                if not dry_run:
+                    problem = f"it could not be put in force: {error!r}"
+                    self._events.config_loaded(ok=False, file=self.config.origin.file, problems=[problem])
                 raise
 
     async def _reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
@@ -109,7 +110,7 @@ class LiveConfig:
             problems = [str(problem) for problem in invalid.problems]
             if not dry_run:
                 self._events.config_loaded(ok=False, file=file, problems=problems)
-            return {"applied": False, "changes": [], "problems": problems}
+            return {"applied": False, "changes": [], "added": [], "removed": {}, "problems": problems}
         found = difference(self.config, wanted)
         changes = [
             {
@@ -128,10 +129,12 @@ class LiveConfig:
         if problems or dry_run:
             return {"applied": False, **told, "problems": problems}
         self._notifier.reloading(int(monotonic_s() * 1e6))
+        outcome = "reload failed"
         try:
             await self._swap(wanted)
+            outcome = "configuration reloaded"
         finally:  # systemd waits for the end of a reload, also of one that failed
-            self._notifier.ready(f"{len(self.config.platforms)} platforms, configuration reloaded")
+            self._notifier.ready(f"{len(self.config.platforms)} platforms, {outcome}")
         self._events.config_loaded(ok=True, file=file, problems=[str(warning) for warning in wanted.warnings])
         return {"applied": True, **told, "problems": []}
 

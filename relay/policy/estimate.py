@@ -199,13 +199,18 @@ def floored(rate: Rate, floor: Rate | None) -> Rate:
 def _sentence(learned: Learned) -> str:
     """Say for people why a limit is believed."""
     if learned.paced:
-        return f"no limit explains the refusals: {learned.rate_s:.3g} requests a second got through between them"
+        return f"no limit explains the refusals: {_rounded(learned.rate_s)} requests a second got through between them"
     window, clean = seconds_text(learned.window_s), learned.clean_windows
     proof = f"{window} held, used up {_counted(clean, 'time')}" if clean else f"{window} would explain it"
     return (
         f"refused {_counted(learned.onsets, 'time')} after {_counted(learned.n, 'request')}; "
-        f"a window of {learned.low_s:.3g}s was refused, one of {proof}"
+        f"a window of {_rounded(learned.low_s)}s was refused, one of {proof}"
     )
+
+
+def _rounded(number: float) -> str:
+    """Return a number to three digits, without an exponent."""
+    return seconds_text(float(f"{number:.3g}")).removesuffix("s")
 
 
 def _counted(count: int, noun: str) -> str:

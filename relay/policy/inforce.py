@@ -25,7 +25,7 @@ RATES = 3  # that many windows at once; no platform in reference use has more
 _UNTRIED_WINDOWS, _NEARLY_USED = 10.0, 0.9
 _BUSY = 0.9  # of the limit
 _BUSY_WINDOWS = 1.5
-_HELD_LOOKS, _HELD_MOST_S = 4, 60.0
+_LOOKS, _LOOK_AGAIN_S = 4, 60.0  # in a window whether it is used up, and at the latest
 _RAISE_AFTER_SHRINK_S = 60.0
 _CARRIED_LEAST = 4
 _CARRIED_WINDOWS = 2.0
@@ -50,7 +50,7 @@ class InForce:
         self.changed = False
         self.found_again = False  # what was found last had been found before: it was refused all the same
         self._found_last: Rate | None = None
-        self._held_at = -inf
+        self._looked_at = -inf
 
     def in_turn(self) -> list[Learned]:
         """Return the limits, the one that binds most first."""
@@ -66,12 +66,12 @@ class InForce:
         lately = now - max(learned.since, learned.shrunk_at) < _UNTRIED_WINDOWS * learned.window_s
         return lately and self._evidence.used(now - learned.window_s, now) >= _NEARLY_USED * learned.n
 
-    def hold(self, now: float) -> bool:
+    def note_used_up(self, now: float) -> bool:
         """Count the windows that are used up while nothing is refused; say whether a limit is surer for it."""
-        if not self.rates or now - self._held_at < min(self.rates[0].window_s / _HELD_LOOKS, _HELD_MOST_S):
+        if not self.rates or now - self._looked_at < min(self.rates[0].window_s / _LOOKS, _LOOK_AGAIN_S):
             return False
-        self._held_at = now
-        surer = [learned.hold(now) for learned in self.rates if self.busy(learned, now)]
+        self._looked_at = now
+        surer = [learned.note_used_up(now) for learned in self.rates if self.busy(learned, now)]
         return any(surer)
 
     @staticmethod

@@ -37,8 +37,8 @@ class Learned:
     since: float
     onsets: int = 0
     clean_from: float = 0.0
-    held: int = 0  # windows that were used up since then, and nothing was refused
-    held_at: float = float("-inf")
+    used_up: int = 0  # windows that were used up since then, and nothing was refused
+    used_up_at: float = float("-inf")
     raise_at: float = 0.0
     raise_every_s: float = 0.0
     step: int = 1
@@ -69,14 +69,14 @@ class Learned:
     @property
     def clean_windows(self) -> int:
         """Return how many windows were used up without a refusal: one that was not used up proves nothing."""
-        return self.held if self.held_at > self.clean_from else 0
+        return self.used_up if self.used_up_at > self.clean_from else 0
 
-    def hold(self, now: float) -> bool:
+    def note_used_up(self, now: float) -> bool:
         """Note that the limit is used up and nothing is refused, once in a window; say whether that makes it surer."""
-        if now - max(self.held_at, self.clean_from) < self.window_s:
+        if now - max(self.used_up_at, self.clean_from) < self.window_s:
             return False
-        self.held, self.held_at = self.clean_windows + 1, now
-        return self.held <= TELLING_WINDOWS
+        self.used_up, self.used_up_at = self.clean_windows + 1, now
+        return self.used_up <= TELLING_WINDOWS
 
     @property
     def same_window_s(self) -> float:
@@ -143,8 +143,8 @@ class Learned:
             "since": self.since,
             "onsets": self.onsets,
             "clean_from": self.clean_from,
-            "held": self.held,
-            "held_at": self.held_at if self.held else None,
+            "used_up": self.used_up,
+            "used_up_at": self.used_up_at if self.used_up else None,
             "raise_at": self.raise_at,
             "raise_every_s": self.raise_every_s,
             "paced": self.paced,
@@ -163,8 +163,8 @@ class Learned:
             since=float(kept["since"]),
             onsets=int(kept["onsets"]),
             clean_from=float(kept["clean_from"]),
-            held=int(kept.get("held", 0)),
-            held_at=float("-inf") if kept.get("held_at") is None else float(kept["held_at"]),
+            used_up=int(kept.get("used_up", 0)),
+            used_up_at=float("-inf") if kept.get("used_up_at") is None else float(kept["used_up_at"]),
             raise_at=float(kept["raise_at"]),
             raise_every_s=float(kept["raise_every_s"]),
             paced=bool(kept.get("paced", False)),

@@ -18,7 +18,7 @@ from relay.policy.learned import near
 # Groups with evidence of their own, about 30 KB each; of more, those that were never refused twice are forgotten first.
 MOST_GROUPS = 64
 _NOTHING_TOLD: tuple[tuple[Rate, ...], bool] = ((), False)
-_DECLARED_NEWS_S = 60.0
+_DECLARED_NEWS_S = 60.0  # a platform that declares another limit with every answer is told of no more often
 
 
 class Learning:
@@ -130,7 +130,7 @@ class Learning:
     def configure(self, terms: LearnTerms, *, grouped: bool) -> None:
         """Put other terms in force; what was learned stays, unless it can no longer be meant."""
         if grouped != self._grouped:
-            self.forget()
+            self._operator, self._declared = None, ()
             self.unlearn()  # evidence of groups says nothing of a platform without them, and the other way round
         self._terms, self._grouped = terms, grouped
         if terms.mode is Mode.OFF:
@@ -155,7 +155,7 @@ class Learning:
         self.changed = self.unkept = True
 
     def unlearn(self) -> None:
-        """Drop the estimators with what they learned, not what was declared or set: one of them failed."""
+        """Drop all that was learned, with the evidence, but not what was declared or set."""
         self._estimators.clear()
         self._begin("")
         self.changed = self.unkept = True

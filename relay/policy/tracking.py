@@ -117,7 +117,7 @@ class Tracker:
             self._closed_at = None
             self._on_reopened(now)
         if self.rates and not self._overridden:
-            if self._closed_at is None and self._in_force.hold(now):
+            if self._closed_at is None and self._in_force.note_used_up(now):
                 self.surer = True
             if self.prober.probe is not None:
                 self._on_probed(now)

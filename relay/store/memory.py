@@ -6,7 +6,6 @@ others to the same. Everything happens synchronously inside the call, on the loo
 
 import asyncio
 import copy
-import hashlib
 import heapq
 import math
 from collections import Counter
@@ -15,7 +14,6 @@ from typing import Any
 
 from relay.core.clock import Clock
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreFull
-from relay.core.ids import encode_id
 from relay.core.model import (
     Accepted,
     AcceptedPosts,
@@ -23,7 +21,6 @@ from relay.core.model import (
     Ended,
     Expired,
     Filter,
-    Lane,
     NewCallback,
     PlatformRules,
     RoutedPost,
@@ -35,29 +32,16 @@ from relay.core.model import (
     Wish,
 )
 from relay.store.base import Reroute, no_route
+from relay.store.memory_accept import Accepts
 from relay.store.memory_batches import Batches
 from relay.store.memory_operations import Operations
-from relay.store.memory_rows import Row, Shelf
+from relay.store.memory_rows import Shelf
 from relay.store.memory_views import Views
 from relay.store.slots import Slots
 
 # A day's window may be configured later and must find the attempts it has to count.
 _KEEP_ATTEMPTS_S = 86400.0
 _PRUNE_STEP = 500
-
-
-def _digest(row: NewCallback | RoutedPost) -> bytes:
-    """Return what makes two posts the same: payload, key and event."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (row.payload, (row.key or "").encode(), (row.event or "").encode()):
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.digest()
-
-
-def _size(row: NewCallback) -> int:
-    """Return the bytes a callback is counted as: what it takes in a body."""
-    return len(row.payload) if row.body_bytes is None else row.body_bytes
 
 
 class MemoryStore:
@@ -69,17 +53,14 @@ class MemoryStore:
         self._rules = StoreRules()
         self._shelf = Shelf()
         self._slots = Slots()
-        self._seq = 0
         self._batches = Batches(self._shelf, self._slots, tag=tag)
-        self._posts: dict[tuple[str, str], tuple[bytes, int]] = {}
-        # Of routed posts: digest, and the row of each target by its platform.
-        self._routed: dict[str, tuple[bytes, dict[str, int]]] = {}
+        self._accepts = Accepts(self._shelf, self._batches, rules=lambda: self._rules, tag=tag)
         self._gates: dict[str, dict[str, Any]] = {}
         self._watchers: list[Callable[[str, int], None]] = []
         self._operation_watchers: list[Callable[[], None]] = []
         self._audit: list[dict[str, Any]] = []
         self._views = Views(self._shelf, self._batches, self._slots)
-        self._operations = Operations(self._shelf, self._batches, self._platform_rules, self._enqueue_all)
+        self._operations = Operations(self._shelf, self._batches, self._platform_rules, self._accepts.enqueue_all)
 
     def _platform_rules(self, platform: str) -> PlatformRules:
         return self._rules.platforms.get(platform) or PlatformRules()
@@ -101,147 +82,21 @@ class MemoryStore:
         """Queue ``rows``, all or none."""
         done: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         try:
-            done.set_result(self._accept(rows))
+            done.set_result(self._accepts.accept(rows, self.clock.now()))
+            self._notify()
         except (IdempotencyConflict, StoreFull) as refusal:
             done.set_exception(refusal)
         return done
-
-    def _accept(self, rows: Sequence[NewCallback]) -> Accepted:
-        now = self.clock.now()
-        firsts: dict[int, int] = {}  # index of a repeat -> index of the new row it repeats
-        known: dict[int, int] = {}  # index of a repeat -> sequence number of the row it repeats
-        posts: dict[tuple[str, str], tuple[bytes, int]] = {}
-        for index, new in enumerate(rows):
-            if new.idempotency_key is None:
-                continue
-            post, digest = (new.platform, new.idempotency_key), _digest(new)
-            earlier = self._posts.get(post)
-            if earlier is not None:
-                known[index] = earlier[1]
-            else:
-                earlier = posts.setdefault(post, (digest, index))
-                if earlier[1] != index:
-                    firsts[index] = earlier[1]
-            if earlier[0] != digest:
-                raise IdempotencyConflict(index)
-        fresh = [index for index in range(len(rows)) if index not in known and index not in firsts]
-        self._make_room(sum(_size(rows[index]) for index in fresh))
-        ids: list[str] = []
-        seqs: list[int] = []
-        for index, new in enumerate(rows):
-            if index in known:
-                seqs.append(known[index])
-            elif index in firsts:
-                seqs.append(seqs[firsts[index]])
-            else:
-                row = self._enqueue(new, now)
-                seqs.append(row.seq)
-                ids.append(row.id)
-                continue
-            ids.append(encode_id(seqs[-1], self._tag))
-        for post, (digest, index) in posts.items():
-            self._posts[post] = (digest, seqs[index])
-        self._notify()
-        return Accepted(ids, frozenset(known) | frozenset(firsts))
 
     def accept_posts(self, posts: Sequence[RoutedPost]) -> asyncio.Future[AcceptedPosts]:
         """Queue the rows of routed posts, all or none."""
         done: asyncio.Future[AcceptedPosts] = asyncio.get_running_loop().create_future()
         try:
-            done.set_result(self._accept_posts(posts))
+            done.set_result(self._accepts.accept_posts(posts, self.clock.now()))
+            self._notify()
         except (IdempotencyConflict, NoTarget, StoreFull) as refusal:
             done.set_exception(refusal)
         return done
-
-    def _accept_posts(self, posts: Sequence[RoutedPost]) -> AcceptedPosts:
-        now = self.clock.now()
-        digests: dict[str, bytes] = {}
-        fresh: set[int] = set()
-        for index, post in enumerate(posts):
-            if post.idempotency_key is not None:
-                digest = _digest(post)
-                known = self._routed.get(post.idempotency_key)
-                first = known[0] if known is not None else digests.get(post.idempotency_key)
-                if first is not None and first != digest:
-                    raise IdempotencyConflict(index)
-                if first is not None:
-                    continue
-                digests[post.idempotency_key] = digest
-            if not post.rows:
-                raise NoTarget(index)
-            fresh.add(index)
-        self._make_room(sum(len(row.payload) for index in fresh for row in posts[index].rows))
-        placed: list[dict[str, int]] = []
-        for index, post in enumerate(posts):
-            if index not in fresh:
-                assert post.idempotency_key is not None
-                placed.append(self._routed[post.idempotency_key][1])
-                continue
-            rows = [row._replace(dead_reason=post.dead_reason or row.dead_reason) for row in post.rows]
-            placed.append({row.platform: self._enqueue(row, now, post.idempotency_key).seq for row in rows})
-            if post.idempotency_key is not None:
-                self._routed[post.idempotency_key] = (digests[post.idempotency_key], placed[-1])
-        self._notify()
-        ids = [{platform: encode_id(seq, self._tag) for platform, seq in seqs.items()} for seqs in placed]
-        return AcceptedPosts(ids, frozenset(range(len(posts))) - fresh)
-
-    def _enqueue_all(self, rows: Sequence[NewCallback], now: float) -> str:
-        """Queue rows that were counted under another platform before; return the first one's id."""
-        self._make_room(sum(len(row.payload) for row in rows))
-        queued = [self._enqueue(row, now) for row in rows]
-        return queued[0].id
-
-    def _make_room(self, wanted: int) -> None:
-        most = self._rules.max_size_bytes
-        if most is None:
-            return
-        short = self._shelf.ended[0]
-        while self._shelf.used_bytes + wanted > most and short:
-            self._remove_ended(*short.popleft())
-        if self._shelf.used_bytes + wanted > most:
-            raise StoreFull(
-                f"the store holds {self._shelf.used_bytes} of {most} bytes in callbacks that must be kept; "
-                "raise store.max_size, or drop dead letters"
-            )
-
-    def _enqueue(self, new: NewCallback, now: float, post: str | None = None) -> Row:
-        """Put a row in line. ``post`` is the idempotency key of its routed post."""
-        seq = self._seq = max(self._seq + 1, int(now * 1e6))
-        row = Row(
-            seq=seq,
-            id=encode_id(seq, self._tag),
-            platform=new.platform,
-            payload=new.payload,
-            key=new.key,
-            event=new.event,
-            lane=Lane(new.lane),
-            priority=Lane(new.lane),
-            group=new.group,
-            content_type=new.content_type,
-            traceparent=new.traceparent,
-            idempotency_key=new.idempotency_key,
-            post=post,
-            bytes=_size(new),
-            accepted_at=now,
-            expires_s=new.expires_s,
-            expires_at=now + new.expires_s,
-            due_at=now,
-            place=seq,
-        )
-        if new.dead_reason is not None:
-            self._shelf.add(row)
-            self._shelf.finish(row, State.DEAD, new.dead_reason, now)
-            return row
-        if new.key is not None and self._platform_rules(new.platform).coalesce:
-            older = self._shelf.behind(row)
-            if older:
-                row.place, row.due_at = older[0].place, older[0].due_at
-                row.lane = min(row.lane, *(old.lane for old in older))
-            for old in older:
-                old.superseded_by = row.id
-                self._shelf.finish(old, State.SUPERSEDED, "coalesced", now)
-        self._shelf.add(row)
-        return row
 
     # Outbox
 
@@ -370,24 +225,13 @@ class MemoryStore:
         budget = _PRUNE_STEP
         for ended, keep_s in zip(self._shelf.ended, keeps, strict=True):
             while budget and ended and ended[0][0] + keep_s <= now:
-                self._remove_ended(*ended.popleft())
+                self._accepts.remove_ended(*ended.popleft())
                 budget -= 1
         longest_s = max((rate.window_s for quota in self._rules.quotas.values() for rate in quota.rates), default=0.0)
         keep_s = max(longest_s, _KEEP_ATTEMPTS_S)
         budget -= self._batches.prune(now - keep_s, budget)
         self._notify()
         return budget == 0
-
-    def _remove_ended(self, ended_at: float, seq: int) -> None:
-        row = self._shelf.rows.get(seq)
-        if row is None or row.state is State.PENDING or row.ended_at != ended_at:
-            return
-        self._shelf.remove(row)
-        if row.idempotency_key is not None:
-            self._posts.pop((row.platform, row.idempotency_key), None)
-        if row.post is not None and not any(seq in self._shelf.rows for seq in self._routed[row.post][1].values()):
-            del self._routed[row.post]
-        self._batches.forget(row)
 
     async def audit(self, record: Mapping[str, Any]) -> None:
         """Record who changed or saw what."""

@@ -424,8 +424,10 @@ async def test_stop_lets_requests_finish(rig: Rig) -> None:
     async with asyncio.timeout(5):
         while not rig.platform.requests:
             await asyncio.sleep(0.001)
+    (running,) = rig.registry._running.values()
     stopping = asyncio.create_task(rig.registry.stop(5.0))
-    await asyncio.sleep(0.02)
+    await asyncio.wait([running.task], timeout=5)  # it claims nothing more from here on
+    assert not stopping.done()
     release.set()
 
     assert await stopping == 0

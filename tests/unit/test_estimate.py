@@ -90,6 +90,19 @@ def test_a_window_that_was_not_tried_yet_is_not_said_to_hold() -> None:
     )
 
 
+def test_long_windows_are_told_in_plain_numbers() -> None:
+    """An hour and a half, and thousands a second, without an exponent."""
+    long = Learned(50_000, 5400.0, 5123.4, 5400.0, Family.SLIDING, BEGIN, onsets=1, clean_from=BEGIN)
+    pace = Learned(123_456, 60.0, 60.0, 60.0, Family.UNCERTAIN, BEGIN, paced=True)
+    told = []
+    for learned in (long, pace):
+        estimator = Estimator()
+        estimator.load({"rates": [learned.dump()]})
+        told.append(estimator.estimate(BEGIN).evidence["sentence"])
+    assert told[0].endswith("a window of 5120s was refused, one of 5400s would explain it")
+    assert "2060 requests a second" in told[1]
+
+
 def test_refusals_with_nothing_accepted_are_counted_and_said_to_prove_nothing() -> None:
     """A platform that refuses everything from the start is at no limit, and was not silent either."""
     estimator = Estimator()

@@ -251,12 +251,12 @@ def test_what_makes_a_limit_surer_is_kept() -> None:
     assert learning.unkept
 
     known = Learned(10, 10.0, 10.0, 10.0, Family.SLIDING, BEGIN, clean_from=BEGIN)
-    surer = [known.hold(BEGIN + 5.0 * halves) for halves in range(1, 61)]
+    surer = [known.note_used_up(BEGIN + 5.0 * halves) for halves in range(1, 61)]
     assert surer == [False, True] * 20 + [False] * 20
     assert known.clean_windows == 30
     known.clean_from = BEGIN + 400.0
     assert known.clean_windows == 0
-    assert known.hold(BEGIN + 410.0)
+    assert known.note_used_up(BEGIN + 410.0)
 
 
 def test_another_destination_begins_anew() -> None:
