@@ -9,9 +9,8 @@ from math import exp
 from operator import sub
 
 from relay.policy.evidence import Closure, Evidence
-from relay.policy.learned import Learned
+from relay.policy.learned import STOP_S, Learned
 
-STOP_S = 3.0  # the shortest stops after a refusal last that long at the most
 _NEARLY = 0.95  # of what was accepted before: requests that failed otherwise were in the window too
 _CHANCE = 0.004  # of all requests
 _FULL = 0.9  # of the limit: the use at which a refusal may be due to it

@@ -5,17 +5,18 @@ from itertools import pairwise
 from math import ceil, inf
 
 from relay.core.model import Rate
-from relay.policy.chance import STOP_S, Chance
+from relay.policy.chance import Chance
 from relay.policy.evidence import Closure, Evidence
 from relay.policy.families import Family
 from relay.policy.fit import Fit
-from relay.policy.learned import Learned, near
+from relay.policy.learned import FEW, STOP_S, Learned, near
 from relay.policy.windows import common_between, is_common, rounded_up
 
 _SHRINK = 0.02  # for a quota shared with others, or a window a little short: so much less, at least one request
 _SLOWLY, _ABOVE, _STOPS = 2, 1.2, 6.0  # so often by little; then to so much of what got through
-_FEW, _LONGER = 4, 1.05  # so few requests lose a twentieth of the rate by a longer window
+_LONGER = 1.05
 _MEANT = 1.7  # a window nobody writes that is refused in earnest: people meant the next one
+_EARLY = 0.5  # of the limit: refused when less was used, the window is longer
 _SHRINK_AGAIN = 20.0  # windows; a shrink that soon after another was not enough
 _FIRST_RAISE_WINDOWS = 3.0  # a count that is too low by chance is found out early
 _FIRST_RAISE_S = 15.0
@@ -98,6 +99,7 @@ class InForce:
             blur=hypothesis.blur,
             clean_from=now,
         )
+        fresh.asks_window = not is_common(fresh.window_s)
         fresh.raise_at = now + max(_FIRST_RAISE_WINDOWS * fresh.window_s, _FIRST_RAISE_S)
         kept = []
         for learned in self.rates:
@@ -147,25 +149,37 @@ class InForce:
                 n = min(n, ceil(_ABOVE * carried * learned.window_s))
             learned.blur = learned.blur // 2
             learned.clean_from = now
-            if (n if learned.n > _FEW else learned.n / _LONGER) < _FLOOR * carried * learned.window_s:
+            if (n if learned.n > FEW else learned.n / _LONGER) < _FLOOR * carried * learned.window_s:
                 self.pace(carried, closures, now)
                 return
-            longest_s = learned.window_s * (_LONGER if closures[-1].lone else _MEANT)
+            early = self._early(learned, closures[-1].onset.sent)
+            longest_s = learned.window_s * (_LONGER if closures[-1].lone and not early else _MEANT)
             usual_s = min(common_between(learned.window_s, longest_s), default=0.0)
-            if usual_s > learned.window_s and not learned.paced and not is_common(learned.window_s):
+            if usual_s > learned.window_s and not learned.paced and (early or not is_common(learned.window_s)):
                 learned.low_s, learned.window_s, learned.high_s = learned.window_s, usual_s, usual_s
-            elif learned.n > _FEW:
+            elif learned.n > FEW:
                 learned.peak, learned.n = max(learned.peak, learned.n), n
             else:  # one of a few requests is too much: a longer window takes off less
                 learned.low_s, learned.window_s = learned.window_s, rounded_up(learned.window_s * _LONGER)
                 learned.high_s = learned.window_s
             learned.shrinks, learned.shrunk_at = shrinks, now
-            learned.plan_raise(now, failed=not self._chance.noisy)
+            asks = learned.asks_window
+            learned.plan_raise(now, failed=not self._chance.noisy, again=soon)
+            learned.asks_window = asks  # whether the window is right was not asked
             soon_s = max(_RAISE_AFTER_SHRINK_S, 5.0 * learned.window_s)  # it may have been chance
             if self._chance.noisy:
                 learned.raise_at = now + min(soon_s * 2.0 ** min(learned.regrets, 8), learned.raise_every_s)
+            elif learned.asks_shorter and not is_common(learned.window_s):
+                learned.raise_at = now + soon_s  # a window nobody writes is likely too long
             learned.regrets += 1
             self.changed = True
+
+    def _early(self, learned: Learned, at: float) -> bool:
+        """Say whether it refused long before the limit was used up: then its window is longer."""
+        if learned.paced or learned.family is Family.BUCKET or self._chance.noisy:
+            return False
+        slack = self._evidence.slack_s
+        return self._evidence.used(at - learned.window_s - slack, at + slack) < _EARLY * learned.n
 
     def carried(self, closures: Sequence[Closure]) -> float:
         """Return the requests per second that got through between the latest refusals; 0 where they are too few."""

@@ -9,12 +9,17 @@ from relay.core.model import Rate
 from relay.policy.families import Family
 from relay.policy.windows import CLOSE, SHORTEST_S, is_common, rounded_up
 
+STOP_S = 3.0
+"""The shortest stops after a refusal last that long at the most."""
+FEW = 4
+"""Of so few requests one is a large part: it is the window that is made longer."""
 TELLING_WINDOWS = 20
 """So many windows used up without a refusal: more of them make a limit no surer."""
 _SAME_WINDOW = 1.5  # two rates whose windows are that near are one
 _RAISE_FIRST_S = 1200.0
 _PACE_FIRST_S = 600.0  # a pace is only what got through: there may be more at any time
 _RAISE_WINDOWS = 10.0
+_RAISE_COSTS = 800.0  # a step that fails is refused twice: 1/400 of the time at the most
 _RAISE_CAP_S = 6 * 3600.0
 _DOUBT_S = 30.0
 _DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
@@ -55,6 +60,7 @@ class Learned:
     asks_window: bool = False  # the next step is a shorter window, although this one is believed
     blur: int = 0  # by so many the count is too high at times, as far as is known
     paced: bool = False  # no limit was found, only what gets through
+    refused_s: float = 0.0  # how long the latest refusal took
     answer_s: float = 0.0  # of a pace: a slot is held for so much longer than its window
 
     @property
@@ -99,11 +105,25 @@ class Learned:
         enough = _COMMON_ENOUGH if is_common(self.window_s) else 1.0 / CLOSE - 0.001
         return self.low_s >= self.window_s * enough
 
-    def plan_raise(self, now: float, *, failed: bool) -> None:
-        """Set when to try a higher count next."""
+    @property
+    def asks_shorter(self) -> bool:
+        """Whether the next step is a shorter window, although this one is believed."""
+        worth_it = self.n > FEW and self.window_s > 2 * SHORTEST_S
+        return self.asks_window and worth_it and self.family is not Family.BUCKET
+
+    def plan_raise(self, now: float, *, failed: bool, again: bool = False) -> None:
+        """Set when to try a higher count next: later each time that one ``failed``.
+
+        Refusals that belong together (``again``) count as two failures at the most.
+        """
         first_s, cap_s = (_PACE_FIRST_S, _RAISE_FIRST_S) if self.paced else (_RAISE_FIRST_S, _RAISE_CAP_S)
-        first_s = max(first_s, _RAISE_WINDOWS * self.window_s)
+        lost_s = self.refused_s + STOP_S - self.window_s  # by a refusal; what a window holds may wait for its end
+        first_s = max(first_s, _RAISE_WINDOWS * self.window_s, min(lost_s * _RAISE_COSTS, _RAISE_CAP_S))
+        if self.n <= FEW and not is_common(self.window_s):
+            first_s = max(first_s, cap_s)  # one more is a step of a quarter at the least
         self.raise_every_s = min(max(self.raise_every_s * 2.0, first_s), max(cap_s, first_s)) if failed else first_s
+        if again:
+            self.raise_every_s = min(self.raise_every_s, 2 * first_s)
         self.raise_at = now + self.raise_every_s
         self.step, self.narrowing, self.doubted = max(1, self.n // _PACE_STEP) if self.paced else 1, False, False
         self.asks_window = failed and not self.asks_window and self.family is not Family.BUCKET and not self.paced

@@ -18,6 +18,7 @@ from relay.policy.windows import SHORTEST_S, choose, rounded_up
 _HITS_SHORTER = 20  # windows at the most that a shorter one must hold
 _HITS_HIGHER = 2  # windows that a higher count must hold
 _HITS_BUCKET = 4  # a token bucket forgives one or two
+_TOO_FINE = 3.0  # times the slack: a window that is shorter by less shows in nothing
 _ASKED = (0.6, 0.7, 0.8)  # of the window: what is tried now and then of one that is believed
 _MISSES = 2  # refusals of a probe that are too many
 _AGAIN_S = 4.0  # after a refusal, another one that soon is no chance
@@ -99,13 +100,14 @@ class Prober:
                 allowed = _PER_HOUR_BACK
             if recent >= allowed:
                 continue
-            if now >= learned.raise_at and (noisy or learned.settled) and not (learned.settled and learned.asks_window):
+            asks_shorter = learned.settled and learned.asks_shorter
+            if now >= learned.raise_at and (noisy or learned.settled) and not asks_shorter:
                 least = int(_STEP_NOISY * learned.n) if noisy else 1
                 step = min(max(learned.step, (learned.peak - learned.n + 1) // 2, least), learned.n)
                 rate = Rate(learned.n + step, learned.window_s)
             elif not learned.settled:
                 rate = Rate(learned.n, _shorter(learned))
-            elif now >= learned.raise_at and learned.window_s > 2 * SHORTEST_S:
+            elif now >= learned.raise_at and asks_shorter:
                 part = _ASKED[learned.asked % len(_ASKED)]
                 rate = Rate(learned.n, rounded_up(choose(part * learned.window_s, (part + 0.15) * learned.window_s)))
             else:
@@ -147,6 +149,8 @@ class Prober:
             return True
         if now > probe.until:
             self.probe = None
+            if probe.shorter and learned.window_s - probe.rate.window_s < _TOO_FINE * slack:
+                learned.low_s = max(learned.low_s, probe.rate.window_s)
             learned.raise_at = max(learned.raise_at, now + learned.window_s)
             learned.clean_from = now
             return True

@@ -7,11 +7,11 @@ little more.
 
 from functools import partial
 
-from relay.policy.chance import STOP_S, Chance
+from relay.policy.chance import Chance
 from relay.policy.evidence import Evidence, Kind
 from relay.policy.families import Family
 from relay.policy.inforce import InForce
-from relay.policy.learned import Learned
+from relay.policy.learned import STOP_S, Learned
 from relay.policy.probing import Probe, Prober
 from relay.policy.relation import Relation
 from relay.policy.search import Search
@@ -170,6 +170,8 @@ class Tracker:
         if self._closed_at is None and sent - evidence.last_accepted > _FRESH_S:
             return
         asked_for = self._asked_for(sent)
+        for learned in self.rates:
+            learned.refused_s = now - sent
         if not asked_for:
             self.relation.answered(now, refused=True, in_force_s=self._per_s())
             if self.rates and not self.observing and self.relation.none(now):

@@ -250,3 +250,122 @@ def test_even_sending_tells_nothing_of_a_second_limit() -> None:
     found = Fit(hypothesis, 3.8, 6, 6, 6, 1000, 0, 0, newest=True, first_at=0.0, unsure=0.1)
     assert not search.telling(found)
     assert search.telling(replace(found, window_s=1.0))
+
+
+def test_a_limit_of_a_second_is_raised_again() -> None:
+    """No shorter window is asked about where none exists: after a failed step more is tried, every time."""
+    learned = limit(10, 1.0)
+    now = 0.0
+    for _ in range(3):
+        learned.plan_raise(now, failed=True)
+        now = learned.raise_at
+        prober = probing(learned, now)
+        assert prober.probe is not None
+        assert prober.probe.rate == Rate(11, 1.0)
+
+
+def test_every_other_step_is_a_shorter_window() -> None:
+    """A window guessed too long cannot be found out by a higher count."""
+    learned = limit()
+    tried = []
+    now = 0.0
+    for _ in range(4):
+        learned.plan_raise(now, failed=True)
+        now = learned.raise_at
+        prober = Prober()
+        assert prober.begin([learned], now, lambda _: True, noisy=False)
+        assert prober.probe is not None
+        tried.append(prober.probe.shorter)
+    assert tried == [True, False, True, False]
+
+
+def test_steps_that_cost_much_are_rare() -> None:
+    """A refusal of 5 s costs a window of a second six of them, one of a minute nothing it does not wait for anyway."""
+    short, long = limit(10, 1.0), limit()
+    short.refused_s = long.refused_s = 5.0
+    for learned in (short, long):
+        learned.plan_raise(0.0, failed=False)
+    assert short.raise_every_s >= 400 * 2 * (5.0 + 2.0 - 1.0)
+    assert long.raise_every_s == 1200.0
+    short.refused_s = 600.0
+    short.plan_raise(0.0, failed=False)
+    assert short.raise_every_s == 6 * 3600.0
+
+
+def test_one_more_of_a_few_is_tried_rarely() -> None:
+    """2 per 5.17 s is a pace in all but name, where one more is half as much again; 2 per 5 s is a limit."""
+    pace, written = limit(2, 5.17), limit(2, 5.0)
+    for learned in (pace, written):
+        learned.plan_raise(0.0, failed=True)
+    assert (pace.raise_every_s, written.raise_every_s) == (6 * 3600.0, 1200.0)
+
+
+def test_refusals_that_belong_together_put_off_the_next_step_once() -> None:
+    """What was too high by a third is shrunk ten times over: it was wrong once, and is tried again within the hour."""
+    evidence, now = busy_evidence(100, 60.0, 3)
+    rates = InForce(evidence, Chance(evidence))
+    rates.rates = [limit(100, 60.0)]
+    for number in range(10):
+        rates.shrink(evidence.closures(), now + 60.0 * number)
+    (learned,) = rates.rates
+    assert learned.n < 80
+    assert learned.raise_every_s == 2400.0
+
+
+def burst_refused_after(window_s: float) -> tuple[Evidence, float]:
+    """Return what is seen where 40 at once are all that a stretch lets through, refused once more; and the time."""
+    evidence = Evidence()
+    for number in range(40):
+        evidence.accept(0.1 * number, 0.1 * number + 0.05)
+    evidence.reject(window_s, window_s + 0.05, Kind.BUSY, None, probe=False)
+    return evidence, window_s + 0.05
+
+
+def test_a_window_that_refuses_long_before_it_is_used_up_is_longer() -> None:
+    """40 went out at once, and 12 s later the first of the next 40 was refused: no count explains that."""
+    evidence, now = burst_refused_after(12.5)
+    rates = InForce(evidence, Chance(evidence))
+    rates.rates = [limit(40, 10.0)]
+    rates.shrink(evidence.closures(), now)
+    assert rates.rates[0].rate() == Rate(40, 12.0)
+    noisy = Chance(evidence)
+    noisy.failed()
+    noisy.failed()  # where any request may be refused by chance, that says nothing of the window
+    rates = InForce(evidence, noisy)
+    rates.rates = [limit(40, 10.0)]
+    rates.shrink(evidence.closures(), now)
+    assert rates.rates[0].rate() == Rate(39, 10.0)
+
+
+def test_a_step_too_fine_to_be_seen_is_not_tried_for_ever() -> None:
+    """12.9 s in place of 13.1 s shows in nothing that is sent: after its time the window counts as known."""
+    learned = limit(39, 13.1)
+    learned.low_s = 12.5
+    assert not learned.settled
+    prober = Prober()
+    assert prober.begin([learned], 0.0, lambda _: True, noisy=False)
+    assert prober.probe is not None
+    assert not prober.accepted(100.0, 12.95, 0.075, float("inf"))
+    assert prober.accepted(prober.probe.until + 1.0, 12.95, 0.075, float("inf"))
+    assert learned.settled
+    idle = limit(39, 60.0)  # what could be seen, but was not used, is still to be tried
+    idle.low_s = 30.0
+    assert prober.begin([idle], 0.0, lambda _: True, noisy=False)
+    assert prober.probe is not None
+    assert prober.accepted(prober.probe.until + 1.0, 1e6, 0.075, float("inf"))
+    assert not idle.settled
+
+
+def test_of_a_window_nobody_writes_a_shorter_one_is_asked_first() -> None:
+    """41 per 33.5 s was guessed: the first step is a shorter window; 41 per 30 s is raised first."""
+    for window_s, shorter in ((33.5, True), (30.0, False)):
+        evidence, now = busy_evidence(41, window_s, 3)
+        rates = InForce(evidence, Chance(evidence))
+        hypothesis = Hypothesis(Family.COUNTING, 41, window_s * 0.98, window_s, frozenset(), 0)
+        found = Fit(hypothesis, window_s, 6, 6, 6, 123, 0, 0, newest=True, first_at=0.0, unsure=0.1)
+        rates.adopt(found, now)
+        (learned,) = rates.rates
+        prober = Prober()
+        assert prober.begin([learned], learned.raise_at, lambda _: True, noisy=False)
+        assert prober.probe is not None
+        assert prober.probe.shorter == shorter
