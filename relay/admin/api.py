@@ -94,7 +94,14 @@ class AdminApi:
                 "Send nothing more to it until resumed",
                 body=_REASON,
             ),
-            Endpoint("POST", "/v1/platforms/{platform}/resume", operate, platforms.resume, "End a pause", body=_REASON),
+            Endpoint(
+                "POST",
+                "/v1/platforms/{platform}/resume",
+                operate,
+                platforms.resume,
+                "End a pause, or else every stop and an open breaker; what was refused is tried again at once",
+                body=_REASON,
+            ),
             Endpoint(
                 "POST",
                 "/v1/platforms/{platform}/flush",

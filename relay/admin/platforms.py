@@ -45,8 +45,11 @@ class PlatformControl(Protocol):
         """Send nothing more to the platform until resumed; survives a restart."""
         ...
 
-    async def resume(self, name: str) -> None:
-        """End a pause; without one, every stop, also of groups, and an open breaker. Retry times still hold."""
+    async def resume(self, name: str) -> int:
+        """End a pause; without one, every stop, also of groups, and an open breaker. Limits still hold.
+
+        Either way what waits for a retry time is due now; returns how many callbacks that is.
+        """
         ...
 
     async def flush(self, name: str) -> None:
@@ -105,12 +108,7 @@ class PlatformRoutes:
 
     async def one(self, call: Call) -> Answer:
         """GET /v1/platforms/{platform}."""
-        name = call.params["platform"]
-        live = self._control.views()
-        queues = await self._queues.platform_status()
-        if name not in live and name not in queues:
-            raise unknown_platform(name, [*live, *queues])
-        return json_answer(self._view(name, queues, live))
+        return json_answer(await self._one(call.params["platform"]))
 
     async def ledger(self, call: Call) -> Answer:
         """GET /v1/ledger."""
@@ -128,8 +126,8 @@ class PlatformRoutes:
         """POST /v1/platforms/{platform}/resume."""
         name, reason = await self._change(call)
         await self._audit.record(call.who, "platform.resume", name, reason=reason)
-        await self._control.resume(name)
-        return await self.one(call)
+        brought = await self._control.resume(name)
+        return json_answer({**await self._one(name), "brought_forward": brought})
 
     async def flush(self, call: Call) -> Answer:
         """POST /v1/platforms/{platform}/flush."""
@@ -180,6 +178,13 @@ class PlatformRoutes:
         """Return the windows that hold a platform, as the store tells them."""
         quotas: Sequence[Mapping[str, Any]] = (await self._queues.platform_status()).get(name, {}).get("quotas", ())
         return quotas
+
+    async def _one(self, name: str) -> dict[str, Any]:
+        live = self._control.views()
+        queues = await self._queues.platform_status()
+        if name not in live and name not in queues:
+            raise unknown_platform(name, [*live, *queues])
+        return self._view(name, queues, live)
 
     def _view(
         self, name: str, queues: Mapping[str, Mapping[str, Any]], live: Mapping[str, Mapping[str, Any]]

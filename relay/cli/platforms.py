@@ -27,7 +27,11 @@ def pause(**given: Any) -> None:
 @place_options
 @output_option
 def resume(**given: Any) -> None:
-    """End a pause of PLATFORM. When it is not paused, end a stop or an open breaker: what is due is tried at once."""
+    """End a pause of PLATFORM. When it is not paused, end a stop or an open breaker.
+
+    Either way what was refused is due at once instead of at its retry time. Limits still hold, and so does a stop
+    after the end of a pause: resume once more to end it.
+    """
     _act("resume", **given)
 
 
@@ -48,4 +52,6 @@ def _act(action: str, *, platform: str, reason: str, config: str | None, admin: 
         print_record(view, output=output)
     else:
         done = {"pause": "paused", "resume": "resumed", "flush": "flushed"}[action]
-        click.echo(f"{view['name']} {done}: {view['pending']} pending, now {view['state']}")
+        brought = view.get("brought_forward", 0)
+        again = f", {brought} of them need not wait for their retry time" if brought else ""
+        click.echo(f"{view['name']} {done}: {view['pending']} pending{again}, now {view['state']}")

@@ -46,7 +46,9 @@ def to_do(waiting: _Waiting, *, platform: str) -> str:
         return f"relay resume {platform}"
     if waiting.get("for") in ("breaker", "backoff", "throttled"):
         stop = "every stop" if waiting.get("group") else "the stop"
-        return f"relay resume {platform} ends {stop}: what is due is tried at once"
+        return f"relay resume {platform} ends {stop}: what waits, also what was refused, is tried at once"
+    if waiting.get("for") == "retry":
+        return f"relay resume {platform} tries it at once, and all else there that waits for its retry time"
     if waiting.get("for") == "confirmation":
         return 'POST /v1/operations {"action": "resolve", "as": "delivered" or "retry", ...} once you know'
     if waiting.get("for") == "limit" and waiting.get("limit", {}).get("source") in ("learned", "declared", "operator"):

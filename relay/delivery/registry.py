@@ -111,10 +111,10 @@ class Registry:
         gate.paused, gate.pause_reason = True, reason
         self.changed(name, 0)
 
-    async def resume(self, name: str) -> None:
+    async def resume(self, name: str) -> int:
         """End a pause or, where there is none, every stop and an open breaker: the operator knows better.
 
-        Raises KeyError.
+        Either way what waits for a retry time is due now; returns how many callbacks that is. Raises KeyError.
         """
         gate = self._running[name].pipeline.gate
         was_paused = gate.paused
@@ -124,7 +124,10 @@ class Registry:
             gate.groups.release(self._clock.now())
             gate.breaker.probe_at = min(gate.breaker.probe_at, self._clock.now())
         await self._outbox.set_gate(name, self._running[name].pipeline.kept())
+        # Last, so that it also meets what an answer put back while the gate was still closed, with a time from there.
+        brought = await self._outbox.retry_now(name)
         self.changed(name, 0)
+        return brought
 
     async def limit(self, name: str, rates: Sequence[Rate], *, until: float | None, reason: str) -> None:
         """Hold the platform under ``rates`` in place of what was learned or declared; the configured ones hold too.

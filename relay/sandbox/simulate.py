@@ -154,6 +154,7 @@ class _Witness:
         self.watch = store.watch
         self.gates = store.gates
         self.set_gate = store.set_gate
+        self.retry_now = store.retry_now
 
     async def claim(self, wish: Wish) -> Batch | WaitUntil:
         """Claim, and remember what is under way."""

@@ -80,6 +80,15 @@ class Outbox(Protocol):
         """Keep a platform's gate (pause, cooldown, breaker) outside a settle."""
         ...
 
+    async def retry_now(self, platform: str) -> int:
+        """Make everything that waits for its retry time due now; return how many callbacks that is.
+
+        That is what was put back after a request, and the items of batches that wait for their re-send or read-back.
+        Nothing else changes: attempts, budget, place, lane and expiry stay, a frozen batch stays what it is, and a
+        request under way is not touched. What settled before the call is met; what settles during it, perhaps.
+        """
+        ...
+
     def watch(self, changed: Callable[[str, int], None]) -> None:
         """Call ``changed(platform, count)`` on the loop after a commit that gave the platform something to do.
 

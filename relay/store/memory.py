@@ -131,6 +131,13 @@ class MemoryStore:
         kept = {name: value for name, value in gate.items() if name != "groups"}
         self._gates[platform] = copy.deepcopy({**kept, "groups": stops} if stops else kept)
 
+    async def retry_now(self, platform: str) -> int:
+        """Make everything that waits for its retry time due now."""
+        now = self.clock.now()
+        brought = self._batches.bring_forward(platform, now) + self._shelf.bring_forward(platform, now)
+        self._notify()
+        return brought
+
     def watch(self, changed: Callable[[str, int], None]) -> None:
         """Call ``changed`` after each change that gives a platform something to do."""
         self._watchers.append(changed)

@@ -245,6 +245,17 @@ class Batches:
             self._shelf.finish(self._shelf.rows[seq], State.EXPIRED, "expired", now)
         return len(batch.seqs)
 
+    def bring_forward(self, platform: str, now: float) -> int:
+        """Make the batches due that wait for their re-send; return how many callbacks lie in them."""
+        brought = 0
+        for batch in self._of.get(platform, {}).values():
+            if not batch.attempt_id and batch.due_at > now and batch.expires_at > now:
+                batch.due_at = now
+                brought += len(batch.seqs)
+        if brought:
+            self._shelf.freed[platform] = self._shelf.freed.get(platform, 0) + brought
+        return brought
+
     def give_up(self, number: int, meant: set[int]) -> list[int]:
         """End a batch that waits for its re-send when all its items are meant; return these, none when it goes on.
 

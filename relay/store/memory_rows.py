@@ -236,6 +236,19 @@ class Shelf:
         self._enter(row)
         self.watch_expiry(row)
 
+    def bring_forward(self, platform: str, now: float) -> int:
+        """Make what was put back due, in its place and lane; return how many rows that is."""
+        brought = 0
+        for row in self.rows.values():
+            waits = row.platform == platform and row.state is State.PENDING and not row.frozen and not row.held
+            if waits and row.due_at > now and row.expires_at > now:
+                row.due_at = now
+                brought += 1
+                line = None if row.key is None else self._line(row)
+                if line is None or line.head is row:
+                    self._offer(row, row.lane if line is None else line.lane)
+        return brought
+
     def finish(self, row: Row, state: State, reason: str, now: float, *, blocks: bool = False) -> None:
         """End a pending row. With ``blocks`` its key waits until it is revived, dropped or pruned."""
         self._leave(row)

@@ -77,6 +77,7 @@ class FakeControl:
 
     facts: dict[str, dict[str, Any]] = field(default_factory=lambda: {"shop-a": {}, "shop-b": {}})
     asked: list[tuple[str, ...]] = field(default_factory=list)
+    backing_off: int = 0  # callbacks that wait for their retry time
     gone: bool = False  # a reload took the platforms away between the look and the deed
 
     def views(self) -> Mapping[str, Mapping[str, Any]]:
@@ -86,9 +87,10 @@ class FakeControl:
         self.asked.append(("pause", name, reason))
         self.facts[name] = {"paused": True, "pause_reason": reason}
 
-    async def resume(self, name: str) -> None:
+    async def resume(self, name: str) -> int:
         self.asked.append(("resume", name))
         self.facts[name] = {}
+        return self.backing_off
 
     async def flush(self, name: str) -> None:
         self.asked.append(("flush", name))

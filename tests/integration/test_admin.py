@@ -128,9 +128,11 @@ async def test_pause_resume_and_flush_reach_delivery_and_are_audited(call: Calle
     """Each answers the platform's new view, and who, from where and why is on record."""
     status, view = await call("POST", "/v1/platforms/shop-a/pause", json={"reason": "stocktaking"})
     await call("POST", "/v1/platforms/shop-a/flush")
+    call.side.control.backing_off = 7
     _, resumed = await call("POST", "/v1/platforms/shop-a/resume")
 
     assert (status, view["state"], view["reason"], resumed["state"]) == (200, "paused", "stocktaking", "ok")
+    assert (set(resumed) - set(view), resumed["brought_forward"]) == ({"brought_forward"}, 7)
     assert call.side.control.asked == [("pause", "shop-a", "stocktaking"), ("flush", "shop-a"), ("resume", "shop-a")]
     records = call.side.store._audit
     assert [each["action"] for each in records] == ["platform.pause", "platform.flush", "platform.resume"]

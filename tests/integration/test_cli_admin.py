@@ -158,11 +158,15 @@ async def test_a_platform_is_paused_resumed_and_flushed(side: AdminSide) -> None
     paused = await relay("pause", "shop-a", "--admin", side.url, "--reason", "stocktaking")
     flushed = await relay("flush", "shop-a", "--admin", side.url)
     resumed = await relay("resume", "shop-a", "--admin", side.url)
+    await side.accept(3)
+    side.control.backing_off = 2
+    again = await relay("resume", "shop-a", "--admin", side.url)
     typo = await relay("pause", "shop-q", "--admin", side.url)
 
     assert paused.out == "shop-a paused: 0 pending, now paused\n"
     assert flushed.out == "shop-a flushed: 0 pending, now paused\n"
     assert resumed.out == "shop-a resumed: 0 pending, now ok\n"
+    assert again.out == "shop-a resumed: 3 pending, 2 of them need not wait for their retry time, now ok\n"
     assert side.control.asked[0] == ("pause", "shop-a", "stocktaking")
     assert (typo.code, "did you mean 'shop-" in typo.err) == (1, True)
 

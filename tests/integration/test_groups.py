@@ -251,6 +251,24 @@ async def test_stop_of_a_shop_survives_a_restart(rig: Rig) -> None:
     assert "groups" not in (await rig.store.gates())["mall"]
 
 
+async def test_resume_tries_what_a_shop_refused(rig: Rig) -> None:
+    """Also where the answer is not committed yet when the operator asks: its callbacks are tried again at once."""
+
+    async def limited(_shop: str) -> Answer | Failure:
+        return Answer(429, Headers([("Retry-After", "600")]), b"")
+
+    rig.mall.script = limited
+    await rig.start()
+    await rig.post("b", 1, 2)
+    async with asyncio.timeout(5):
+        while not rig.view()["stopped_groups"]:
+            await asyncio.sleep(0)
+    rig.mall.script = None
+    assert await rig.registry.resume("mall") == 2
+    await rig.delivered(2)
+    assert rig.mall.items["b"] == [1, 2]
+
+
 async def test_windows_per_shop_are_strict(rig: Rig) -> None:
     """With 3 requests per 0.4 s for each shop no four of one lie within it, and each shop uses its own."""
     await rig.start(replace(TERMS, max_items=1, concurrency=4), quota=Quota("q", (Rate(3, 0.4),), per_group=True))

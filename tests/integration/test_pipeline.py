@@ -352,7 +352,7 @@ async def test_pause_holds_and_resume_sends(rig: Rig) -> None:
 
 
 async def test_resume_ends_a_stop(rig: Rig) -> None:
-    """What is due goes at once; what was refused itself keeps its retry time."""
+    """What is due goes at once, and then what was refused, which need not wait out its retry time."""
 
     async def busy(_request: Request, _items: list[dict[str, object]]) -> Answer | Failure:
         return Answer(429, Headers([("Retry-After", "60")]), b"")
@@ -364,10 +364,39 @@ async def test_resume_ends_a_stop(rig: Rig) -> None:
         await asyncio.sleep(0.005)
     rig.platform.script = None
 
-    await rig.registry.resume("shop-a")
+    assert await rig.registry.resume("shop-a") == 1
+
+    assert (await rig.settled(3))["delivered"] == 3
+    assert rig.platform.batches == [[1], [2], [3], [1]]
+
+
+@pytest.mark.parametrize(("open_after", "paused"), [(2, False), (5, False), (5, True)])
+async def test_resume_brings_retry_times_forward(rig: Rig, open_after: int, paused: bool) -> None:
+    """With the breaker open, without a stop or after a pause: the same batches go again at once under their ids."""
+
+    async def broken(_request: Request, _items: list[dict[str, object]]) -> Answer | Failure:
+        return Answer(500, Headers(), b"")
+
+    rig.platform.script = broken
+    budget, breaker = Budget(times=2, base_s=600.0, cap_s=600.0), BreakerTerms(open_after, probe_every_s=600.0)
+    await rig.start(replace(TERMS, max_items=1, concurrency=1, budget=budget, breaker=breaker))
+    await rig.post(1, 2)
+    async with asyncio.timeout(10):
+        while len(rig.platform.requests) < 2 or rig.registry.views()["shop-a"]["in_flight"]:
+            await asyncio.sleep(0.005)
+    assert rig.registry.views()["shop-a"]["breaker_open"] is (open_after == 2)
+    if paused:
+        await rig.registry.pause("shop-a", "their outage")
+    rig.platform.script = None
+
+    assert await rig.registry.resume("shop-a") == 2
 
     assert (await rig.settled(2))["delivered"] == 2
-    assert rig.platform.batches == [[1], [2], [3]]
+    sent = [
+        (request.headers["Idempotency-Key"], request.headers["Relay-Attempt"]) for request, _ in rig.platform.requests
+    ]
+    (first, _), (second, _) = sent[:2]
+    assert sent == [(first, "1"), (second, "1"), (first, "2"), (second, "2")]
 
 
 async def test_bug_in_one_delivery_loses_nothing(rig: Rig) -> None:

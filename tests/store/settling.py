@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from relay.core.model import Ask, Ending, Lane, Outcome, Requeue, Resend, State
+from relay.core.model import Ask, Ending, Lane, Outcome, Rate, Requeue, Resend, State
 from relay.policy.batching import lane_order
 from tests.store.harness import (
     Harness,
@@ -18,6 +18,7 @@ from tests.store.harness import (
     post,
     refused,
     requeue,
+    resend,
     rules,
     seqs,
     settlement,
@@ -292,3 +293,92 @@ class SettlingConformance:
         leads = next(turn for turn in range(10) if lane_order(turn)[0] is Lane.RETRY)
         assert payloads(await claimed(store, wish(max_items=1))) == [b"backlog"]
         assert payloads(await claimed(store, wish(max_items=2, turn=leads))) == [b"0", b"1"]
+
+    async def test_retry_now_makes_what_was_refused_due(self, harness: Harness) -> None:
+        """Put back, frozen or to be asked about: due at once, oldest first, with attempts, budget and id as they were.
+
+        Only of that platform, and only once.
+        """
+        store = await harness.open(rules("shop", "other"))
+        accepted = await post(
+            store, *(note(b"%d" % n, key=f"k{n % 3}") for n in range(6)), note(b"o", platform="other")
+        )
+        single = wish(max_items=1)
+        asked, frozen, loose = [await claimed(store, single) for _ in range(3)]
+        ask = Ask(seqs(asked), harness.clock.now() + 50, "unclear")
+        await store.settle(settlement(asked, harness.clock, Outcome.CONFIRM, ask=ask))
+        await resend(store, frozen, harness.clock, after_s=60)
+        await requeue(store, loose, harness.clock, after_s=40)
+        await requeue(store, await claimed(store, wish("other")), harness.clock, after_s=40)
+        assert (await refused(store)).reason == "retry"
+        before = [await shown(store, callback_id) for callback_id in accepted.ids]
+        harness.clock.advance(1)
+        assert await store.retry_now("shop") == 3
+        assert await store.retry_now("shop") == 0
+        after = [await shown(store, callback_id) for callback_id in accepted.ids]
+        assert after[2]["due_at"] == harness.clock.now()
+        assert [{**found, "due_at": 0} for found in after] == [{**found, "due_at": 0} for found in before]
+        assert after[6] == before[6]
+        again = [await claimed(store, single) for _ in range(3)]
+        assert sorted((payloads(each)[0], each.attempt, each.confirm) for each in again) == [
+            (b"0", 1, True),
+            (b"1", 2, False),
+            (b"2", 1, False),
+        ]
+        assert frozen.id in {each.id for each in again}
+        assert [each.items[0].spent for each in again if not each.confirm] == [1, 1]
+        assert (await refused(store)).at == math.inf  # the followers in their keys still wait for them
+        assert (await refused(store, wish("other"))).at == harness.clock.now() + 39
+        assert (await balanced(store))["shop"]["pending"] == 6
+
+    async def test_retry_now_leaves_what_waits_for_something_else(self, harness: Harness) -> None:
+        """Not what is under way, held, over its time or was never sent; a platform nobody knows has nothing."""
+        store = await harness.open(rules())
+        await post(store, note(b"held"), note(b"late", expires_s=30.0), note(b"out", key="k"), note(b"new", key="k"))
+        await hold(store, await claimed(store, wish(max_items=1)), harness.clock)
+        await requeue(store, await claimed(store, wish(max_items=1)), harness.clock, after_s=900)
+        assert payloads(await claimed(store)) == [b"out"]
+        harness.clock.advance(31)
+        assert await store.retry_now("shop") == 0
+        assert await store.retry_now("nobody") == 0
+        assert (await refused(store)).at > harness.clock.now()
+
+    async def test_retry_now_meets_what_waits_behind_another(self, harness: Harness) -> None:
+        """What was put back and has an earlier one of its key before it again keeps that order, without a time."""
+        store = await harness.open(rules())
+        await post(store, note(b"1", key="k"), note(b"2", key="k"))
+        await bury(store, await claimed(store), harness.clock)
+        await requeue(store, await claimed(store), harness.clock, after_s=600)
+        await operate(store, "retry")
+        assert await store.retry_now("shop") == 1
+        first = await claimed(store)
+        assert payloads(first) == [b"1"]
+        await deliver(store, first, harness.clock)
+        assert payloads(await claimed(store)) == [b"2"]
+
+    async def test_retry_now_keeps_lanes_and_limits(self, harness: Harness) -> None:
+        """What was refused goes in its own lane's turn, in the order accepted, and only when a slot is free."""
+        store = await harness.open(rules(rate=Rate(4, 60.0)))
+        await post(store, note(b"low", lane=Lane.LOW), note(b"1"), note(b"2"))
+        for after_s in (30, 20, 10):  # by their retry times they would go the other way round
+            await requeue(store, await claimed(store, wish(max_items=1)), harness.clock, after_s=after_s)
+        await post(store, note(b"high", lane=Lane.HIGH), note(b"fresh"))
+        assert await store.retry_now("shop") == 3
+        assert payloads(await claimed(store, wish(max_items=5))) == [b"high", b"fresh", b"1", b"2", b"low"]
+        await post(store, note(b"more"))
+        assert (await refused(store)).reason == "limit"
+        assert (await store.retry_now("shop"), (await refused(store)).reason) == (0, "limit")
+
+    async def test_retry_now_wakes_its_platform(self, harness: Harness) -> None:
+        """Whoever waits for the retry time hears that it is over; of an empty platform there is nothing to hear."""
+        store = await harness.open(rules("shop", "idle"))
+        await post(store, note(b"1"), note(b"2", group="g"))
+        await resend(store, await claimed(store), harness.clock, after_s=60)
+        await requeue(store, await claimed(store, wish(group="g")), harness.clock, after_s=60)
+        heard: list[tuple[str, int]] = []
+        store.watch(lambda platform, count: heard.append((platform, count)))
+        await store.retry_now("idle")
+        await store.retry_now("shop")
+        await until(lambda: sum(count for _, count in heard) == 2)
+        assert {platform for platform, _ in heard} == {"shop"}
+        assert (payloads(await claimed(store)), payloads(await claimed(store, wish(group="g")))) == ([b"1"], [b"2"])

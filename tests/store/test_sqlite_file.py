@@ -3,12 +3,13 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
 from array import array
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -17,10 +18,11 @@ import apsw
 import pytest
 from relay.core.errors import StoreFailed, StoreFull, StoreLocked, StoreUnusable
 from relay.core.model import Filter, Lane, Rate, WaitUntil
-from relay.store.sqlite import groups, ledger, matches, operations, settle
+from relay.store.sqlite import groups, ledger, matches, operations, retries, settle
 from relay.store.sqlite.connection import open_writer
 from relay.store.sqlite.ledger import open_reader
 from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.transaction import numbers
 from tests.clocks import FakeClock
 from tests.store.harness import (
     balanced,
@@ -32,6 +34,7 @@ from tests.store.harness import (
     post,
     refused,
     requeue,
+    resend,
     rules,
     seqs,
     settlement,
@@ -213,6 +216,39 @@ async def test_lanes_are_hopped_over(path: Path, store: SqliteStore) -> None:
     connection.close()
     assert json.loads(found) == [["", 1, pytest.approx(due_at, abs=1e-6)]]  # SQLite writes 17 digits of it
     assert worked < 2000  # instructions of SQLite's machine; a scan takes some per callback
+
+
+async def test_retry_times_are_brought_forward_in_steps(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transaction looks at more than a step, also of what came in one commit; each one that waits is met."""
+    clock = FakeClock()
+    store = await SqliteStore.open(path, clock=clock)
+    await store.configure(rules())
+    await post(store, *(note(b"%d" % n) for n in range(20)))
+    for _ in range(8):
+        await resend(store, await claimed(store, wish(max_items=1)), clock, after_s=60)
+    await requeue(store, await claimed(store, wish(max_items=4)), clock, after_s=0)
+    await requeue(store, await claimed(store, wish(max_items=8)), clock, after_s=60)
+    steps: list[int] = []
+
+    def bound(found: Iterable[int]) -> object:
+        steps.append(len(looked_at := list(found)))
+        return numbers(looked_at)
+
+    monkeypatch.setattr(retries, "_STEP", 3)
+    monkeypatch.setattr(retries, "numbers", bound)
+    assert await store.retry_now("shop") == 16
+    assert steps == [3, 3, 2, 3, 3, 3, 3]
+    assert len([await claimed(store, wish(max_items=1)) for _ in range(20)]) == 20
+    await store.close()
+
+
+async def test_walks_over_what_waits_use_their_indexes(path: Path, store: SqliteStore) -> None:
+    """A step begins where the last one ended and sorts nothing."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    for find, _ in (retries._FROZEN, retries._PUT_BACK):
+        (step,) = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {find}", (1, 0.0, 0, 9))]
+        assert re.search(r"USING INDEX \w+ \(platform=\? AND \S+>\?\)", step), step
+    connection.close()
 
 
 async def test_waiting_matches_are_found_by_seeks(path: Path, store: SqliteStore) -> None:
@@ -568,6 +604,7 @@ _CHILD = """
 import asyncio, os, sys
 from relay.core.model import AttemptResult, Batch, NewCallback, Outcome, Settlement, StoreRules, Wish
 from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.transaction import numbers
 
 async def client(store, name):
     for n in range(10**9):

@@ -180,11 +180,12 @@ def test_what_a_person_can_do_follows_the_first_in_line() -> None:
     assert whywait.to_do({"for": "paused"}, platform="shop-a") == "relay resume shop-a"
     for word in ("breaker", "backoff", "throttled"):
         told = whywait.to_do({"for": word}, platform="shop-a")
-        assert told == "relay resume shop-a ends the stop: what is due is tried at once"
+        assert told == "relay resume shop-a ends the stop: what waits, also what was refused, is tried at once"
     assert "ends every stop" in whywait.to_do({"for": "throttled", "group": "17"}, platform="shop-a")
     declared = {"for": "limit", "limit": held_by("declared", "declared:shop-a")}
     assert whywait.to_do(declared, platform="shop-a") == "relay limit shop-a tells more, and changes it"
-    assert whywait.to_do({"for": "retry"}, platform="shop-a") == ""
+    assert "relay resume shop-a tries it at once" in whywait.to_do({"for": "retry"}, platform="shop-a")
+    assert whywait.to_do({"for": "slot"}, platform="shop-a") == ""
     assert whywait.until_of(waits) == "2026-01-01T00:00:00Z"
 
 

@@ -43,6 +43,7 @@ from relay.store.sqlite.names import Names
 from relay.store.sqlite.operations import Operations
 from relay.store.sqlite.prune import Prunes
 from relay.store.sqlite.reroute import Reroutes
+from relay.store.sqlite.retries import bring_forward
 from relay.store.sqlite.rows import encode, encode_posts
 from relay.store.sqlite.settle import Settles, read_gates, save_gate
 from relay.store.sqlite.space import Space
@@ -178,6 +179,11 @@ class SqliteStore:
             save_gate(transaction, number, gate)
 
         await self._writer.call(write)
+
+    async def retry_now(self, platform: str) -> int:
+        """Make everything that waits for its retry time due now."""
+        number = self._names.known(platform)
+        return 0 if number is None else await bring_forward(self._writer, platform=platform, number=number)
 
     def watch(self, changed: Callable[[str, int], None]) -> None:
         """Call ``changed(platform, count)`` on the loop after a commit that gave the platform something to do."""
