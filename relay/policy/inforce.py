@@ -142,37 +142,52 @@ class InForce:
         for learned in busy or self.rates[-1:]:
             soon = now - learned.shrunk_at < _SHRINK_AGAIN * (learned.window_s + STOP_S)
             shrinks = learned.shrinks + 1 if soon else 1
-            part = _SHRINK * 2.0 ** min(max(shrinks - 2, 0), 2)
-            n = max(1, min(learned.n - 1 - learned.blur // 4, int(learned.n * (1.0 - part))))
-            # Far too high, or the window far too short. Of a short one stops take much of what would get through.
-            if shrinks > _SLOWLY and carried and learned.window_s > _STOPS * STOP_S:
-                n = min(n, ceil(_ABOVE * carried * learned.window_s))
+            n = self._lower(learned, closures, carried, shrinks)
             learned.blur = learned.blur // 2
             learned.clean_from = now
             if (n if learned.n > FEW else learned.n / _LONGER) < _FLOOR * carried * learned.window_s:
                 self.pace(carried, closures, now)
                 return
-            early = self._early(learned, closures[-1].onset.sent)
-            longest_s = learned.window_s * (_LONGER if closures[-1].lone and not early else _MEANT)
-            usual_s = min(common_between(learned.window_s, longest_s), default=0.0)
-            if usual_s > learned.window_s and not learned.paced and (early or not is_common(learned.window_s)):
-                learned.low_s, learned.window_s, learned.high_s = learned.window_s, usual_s, usual_s
+            meant_s = self._meant(learned, closures[-1])
+            if meant_s > learned.window_s:
+                learned.low_s, learned.window_s, learned.high_s = learned.window_s, meant_s, meant_s
             elif learned.n > FEW:
                 learned.peak, learned.n = max(learned.peak, learned.n), n
             else:  # one of a few requests is too much: a longer window takes off less
                 learned.low_s, learned.window_s = learned.window_s, rounded_up(learned.window_s * _LONGER)
                 learned.high_s = learned.window_s
             learned.shrinks, learned.shrunk_at = shrinks, now
-            asks = learned.asks_window
-            learned.plan_raise(now, failed=not self._chance.noisy, again=soon)
-            learned.asks_window = asks  # whether the window is right was not asked
-            soon_s = max(_RAISE_AFTER_SHRINK_S, 5.0 * learned.window_s)  # it may have been chance
-            if self._chance.noisy:
-                learned.raise_at = now + min(soon_s * 2.0 ** min(learned.regrets, 8), learned.raise_every_s)
-            elif learned.asks_shorter and not is_common(learned.window_s):
-                learned.raise_at = now + soon_s  # a window nobody writes is likely too long
-            learned.regrets += 1
+            self._plan_way_back(learned, now, again=soon)
             self.changed = True
+
+    def _lower(self, learned: Learned, closures: Sequence[Closure], carried: float, shrinks: int) -> int:
+        """Return the count to go on with after so many shrinks in a row."""
+        part = _SHRINK * 2.0 ** min(max(shrinks - 2, 0), 2)
+        n = max(1, min(learned.n - 1 - learned.blur // 4, int(learned.n * (1.0 - part))))
+        # Far too high, or the window far too short. Of a short one stops take much of what would get through.
+        if shrinks > _SLOWLY and carried and learned.window_s > _STOPS * STOP_S:
+            held = self._held(learned, closures)
+            n = min(n, max(ceil(_ABOVE * carried * learned.window_s), held if held < learned.n else 0))
+        return n
+
+    def _meant(self, learned: Learned, latest: Closure) -> float:
+        """Return the next window that people write where the present one may be too short, or 0."""
+        early = self._early(learned, latest.onset.sent)
+        if learned.paced or (is_common(learned.window_s) and not early):
+            return 0.0
+        longest_s = learned.window_s * (_LONGER if latest.lone and not early else _MEANT)
+        return min(common_between(learned.window_s, longest_s), default=0.0)
+
+    def _plan_way_back(self, learned: Learned, now: float, *, again: bool) -> None:
+        asks_window = learned.asks_window
+        learned.plan_raise(now, failed=not self._chance.noisy, again=again)
+        learned.asks_window = asks_window  # whether the window is right was not asked
+        soon_s = max(_RAISE_AFTER_SHRINK_S, 5.0 * learned.window_s)
+        if self._chance.noisy:  # it may have been chance
+            learned.raise_at = now + min(soon_s * 2.0 ** min(learned.regrets, 8), learned.raise_every_s)
+        elif learned.asks_shorter and not is_common(learned.window_s):  # it is likely too long
+            learned.raise_at = now + soon_s
+        learned.regrets += 1
 
     def _early(self, learned: Learned, at: float) -> bool:
         """Say whether it refused long before the limit was used up: then its window is longer."""
@@ -180,6 +195,11 @@ class InForce:
             return False
         slack = self._evidence.slack_s
         return self._evidence.used(at - learned.window_s - slack, at + slack) < _EARLY * learned.n
+
+    def _held(self, learned: Learned, closures: Sequence[Closure]) -> int:
+        """Return how many requests its window held at the least when the platform refused, of late."""
+        begins = [closure.onset.sent for closure in closures[-_CARRIED_LEAST:]]
+        return min(self._evidence.count(at - learned.window_s, at) for at in begins)
 
     def carried(self, closures: Sequence[Closure]) -> float:
         """Return the requests per second that got through between the latest refusals; 0 where they are too few."""

@@ -18,6 +18,7 @@ from relay.policy.windows import SHORTEST_S, choose, rounded_up
 _HITS_SHORTER = 20  # windows at the most that a shorter one must hold
 _HITS_HIGHER = 2  # windows that a higher count must hold
 _HITS_BUCKET = 4  # a token bucket forgives one or two
+_LARGE = 1.1  # of the limit: so large a step back leaves room for a smaller one
 _TOO_FINE = 3.0  # times the slack: a window that is shorter by less shows in nothing
 _ASKED = (0.6, 0.7, 0.8)  # of the window: what is tried now and then of one that is believed
 _MISSES = 2  # refusals of a probe that are too many
@@ -179,6 +180,9 @@ class Prober:
             probe.of.plan_raise(now, failed=True)
         elif probe.shorter:
             probe.of.low_s = max(probe.of.low_s, probe.rate.window_s)
+        elif probe.rate.limit <= probe.of.peak and probe.rate.limit > _LARGE * probe.of.n:
+            probe.of.doubted, probe.of.peak = False, probe.rate.limit - 1  # the way back is shorter
+            probe.of.raise_at = now + 3.0 * probe.of.window_s
         elif not (noisy or probe.of.doubted or probe.of.paced):  # one refusal may be chance: once more before it counts
             probe.of.doubted = True
             probe.of.raise_at = now + 2.0 * probe.of.window_s

@@ -163,7 +163,7 @@ def test_a_window_nobody_writes_gives_way_to_the_one_people_meant() -> None:
 
 
 def test_what_is_refused_again_and_again_falls_to_what_gets_through() -> None:
-    """90 in half a minute where 80 get through in a whole one: twice by two in a hundred, then to the half."""
+    """90 in half a minute where 80 get through in a whole one: twice by 2 %, then to the 80, then to the half."""
     evidence = Evidence()
     for window in range(6):
         begun = 60.0 * window
@@ -175,10 +175,10 @@ def test_what_is_refused_again_and_again_falls_to_what_gets_through() -> None:
     rates = InForce(evidence, Chance(evidence))
     rates.rates = [limit(90, 30.0)]
     counts = []
-    for now in (330.0, 340.0, 350.0):
+    for now in (330.0, 340.0, 350.0, 360.0):
         rates.shrink(evidence.closures(), now)
         counts.append(rates.rates[0].n)
-    assert counts == [88, 86, 48]
+    assert counts == [88, 86, 80, 48]
     rates.rates = [limit(90, 10.0)]  # of a short window the stops take much of what would get through
     for now in (350.0, 355.0, 360.0):
         rates.shrink(evidence.closures(), now)
@@ -369,3 +369,37 @@ def test_of_a_window_nobody_writes_a_shorter_one_is_asked_first() -> None:
         assert prober.begin([learned], learned.raise_at, lambda _: True, noisy=False)
         assert prober.probe is not None
         assert prober.probe.shorter == shorter
+
+
+def test_the_way_back_is_halved_when_it_is_refused() -> None:
+    """Halved from 100 to 50, shrunk to 40: half of the way back is refused, half of that is next, and soon."""
+    learned = limit(40)
+    learned.peak = 100
+    tried, now = [], 0.0
+    for _ in range(4):
+        learned.clean_from = now - 1e6
+        prober = Prober()
+        assert prober.begin([learned], now, lambda _: True, noisy=False)
+        assert prober.probe is not None
+        tried.append(prober.probe.rate.limit)
+        prober.refused(now + 1.0, now + 1.1, last_accepted=now, noisy=False)
+        now = learned.raise_at
+    assert tried == [70, 55, 47, 43]
+    assert now < 800.0
+
+
+def test_what_is_refused_does_not_fall_below_what_the_window_held() -> None:
+    """50 go through at once and then none for two minutes of stops: 25 a minute got through, and 50 are the limit."""
+    evidence = Evidence()
+    for run in range(6):
+        begun = 120.0 * run
+        for number in range(50):
+            evidence.accept(begun + 0.1 * number, begun + 0.1 * number + 0.01)
+        evidence.reject(begun + 6.0, begun + 6.01, Kind.BUSY, None, probe=False)
+        evidence.reject(begun + 50.0, begun + 50.01, Kind.BUSY, None, probe=False)
+    evidence.accept(720.0, 720.01)
+    rates = InForce(evidence, Chance(evidence))
+    rates.rates = [limit(100, 60.0)]
+    for now in (610.0, 660.0, 710.0):
+        rates.shrink(evidence.closures(), now)
+    assert rates.rates[0].rate() == Rate(50, 60.0)
