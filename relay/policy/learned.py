@@ -23,7 +23,7 @@ _RAISE_COSTS = 800.0  # a step that fails is refused twice: 1/400 of the time at
 _RAISE_CAP_S = 6 * 3600.0
 _DOUBT_S = 30.0
 _DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
-_FAR, _FAR_BUCKET = 1.25, 2.5  # a bucket tells late, so more of the raise is wrong
+_FAR = 1.25
 _COMMON_ENOUGH = 0.95  # a window people write is believed when one of 0.95 of it was refused
 _BURSTS = 10  # in the window of a pace, at the least
 _PACE_STEP, _PACE_FINEST = 12, 40  # parts of a pace that are asked for at first, and at the least
@@ -53,6 +53,7 @@ class Learned:
     shrinks: int = 0
     shrunk_at: float = float("-inf")
     before: int = 0  # n before the latest raises
+    raised_from: int = 0  # n before the latest of them
     raised_at: float = float("-inf")
     doubts: int = 0  # lone refusals since
     regrets: int = 0  # shrinks since a raise held
@@ -136,9 +137,8 @@ class Learned:
         """Undo raises that a refusal followed soon; say whether there was one."""
         if not self.doubtful(now):
             return False
-        if (
-            self.n > (_FAR_BUCKET if self.family is Family.BUCKET else _FAR) * self.before
-        ):  # far above: some of it is true, so half of the way back
+        self.peak = self.n - 1
+        if self.n > _FAR * self.before:  # far above: some of it is true, so half of the way back
             self.n = int(sqrt(self.n * self.before))
             self.raised_at, self.doubts = now, 0
             self.step, self.narrowing, self.doubted = max(1, self.n // 32), False, False

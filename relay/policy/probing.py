@@ -143,6 +143,9 @@ class Prober:
                 if not learned.doubtful(now) or learned.paced:
                     learned.regrets = learned.regrets if learned.n < learned.before else 0
                     learned.before = learned.n
+                elif learned.family is not Family.BUCKET:  # which tells late: the raise before the latest held
+                    learned.before = max(learned.before, learned.raised_from)
+                learned.raised_from = learned.n
                 learned.n, learned.raised_at, learned.doubts = probe.rate.limit, now, 0
                 learned.doubted = False
                 learned.narrowing &= learned.step > 1  # at the finest step what was refused before is reached
@@ -186,13 +189,19 @@ class Prober:
         elif not (noisy or probe.of.doubted or probe.of.paced):  # one refusal may be chance: once more before it counts
             probe.of.doubted = True
             probe.of.raise_at = now + 2.0 * probe.of.window_s
-        elif probe.of.step > probe.of.finest:
-            probe.of.doubted = False
-            probe.of.narrowing, probe.of.step = True, probe.of.step // 2
-            probe.of.raise_at = now + (1.0 if probe.of.paced else 3.0) * probe.of.window_s
         else:
-            probe.of.plan_raise(now, failed=True)
+            self._failed(probe.of, probe.rate.limit, now)
         return True
+
+    @staticmethod
+    def _failed(learned: Learned, tried: int, now: float) -> None:
+        learned.peak = min(learned.peak, tried - 1)
+        if learned.step > learned.finest:
+            learned.doubted = False
+            learned.narrowing, learned.step = True, learned.step // 2
+            learned.raise_at = now + (1.0 if learned.paced else 3.0) * learned.window_s
+        else:
+            learned.plan_raise(now, failed=True)
 
 
 def _shorter(learned: Learned) -> float:

@@ -71,12 +71,14 @@ def test_chance_does_not_keep_a_limit_low(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "family", "signal"), [(2, "fixed", "429"), (2, "bucket", "429"), (0, "bucket", "refused")]
+    ("change", "family", "signal"),
+    [(1, "sliding", "408-5s"), (2, "fixed", "429"), (2, "bucket", "429"), (0, "bucket", "refused")],
 )
 def test_follows_a_change(change: int, family: str, signal: str) -> None:
-    """A limit that is raised, or a bucket introduced in mid-run, does not leave the relay at half of it."""
+    """A limit that is halved, tripled or introduced in mid-run is used four hours later."""
     followed = follow(CHANGES[change], family=family, signal=signal)
-    assert followed.goodput >= 0.65, followed
+    assert followed.goodput >= 0.9, followed
+    assert followed.rejects_per_hour <= 20, followed
 
 
 @pytest.mark.parametrize("signal", ["408-5s", "refused"])

@@ -403,3 +403,53 @@ def test_what_is_refused_does_not_fall_below_what_the_window_held() -> None:
     for now in (610.0, 660.0, 710.0):
         rates.shrink(evidence.closures(), now)
     assert rates.rates[0].rate() == Rate(50, 60.0)
+
+
+def test_a_step_that_is_refused_bounds_the_way_back() -> None:
+    """One in ten more than is in force, and refused twice: the next try is below it, not the same again."""
+    learned = limit(50)
+    learned.peak, now = 55, 0.0
+    tried = []
+    for _ in range(4):
+        learned.clean_from, learned.raise_at, learned.asks_window = now - 1e6, now, False
+        prober = Prober()
+        assert prober.begin([learned], now, lambda _: True, noisy=False)
+        assert prober.probe is not None
+        tried.append(prober.probe.rate.limit)
+        prober.refused(now + 1.0, now + 1.1, last_accepted=now, noisy=False)
+        now += 1e5
+    assert tried == [53, 53, 51, 51]
+
+
+def raised(learned: Learned, counts: list[int], now: float) -> float:
+    """Raise it to each of the counts in turn, each of which holds; return the time."""
+    for count in counts:
+        learned.clean_from, learned.raise_at = now - 1e6, now
+        learned.step, learned.asks_window = count - learned.n, False
+        prober = Prober()
+        assert prober.begin([learned], now, lambda _: True, noisy=False)
+        while prober.probe is not None:
+            now += learned.window_s
+            prober.accepted(now, 1.0, 0.002, float("inf"))
+        assert learned.n == count
+    return now
+
+
+def test_only_the_latest_raises_are_taken_back() -> None:
+    """104, 108, 116 and 124 held for two windows each: a refusal takes back the last two, and the way back is known."""
+    learned = limit()
+    now = raised(learned, [104, 108, 116, 124], 0.0)
+    assert learned.take_back(now)
+    assert (learned.n, learned.peak) == (108, 123)
+
+
+def test_of_a_bucket_all_raises_that_it_may_have_forgiven_are_taken_back() -> None:
+    """What it had spare lets too much through for long; far above, half of it is true."""
+    learned = limit()
+    learned.family = Family.BUCKET
+    now = raised(learned, [104, 108, 116, 124], 0.0)
+    assert learned.take_back(now)
+    assert (learned.n, learned.peak) == (100, 123)
+    now = raised(learned, [130, 160, 200], now + 1e6)
+    assert learned.take_back(now)
+    assert (learned.n, learned.peak) == (141, 199)
