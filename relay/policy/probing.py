@@ -18,6 +18,7 @@ from relay.policy.windows import SHORTEST_S, choose, rounded_up
 _HITS_SHORTER = 20  # windows at the most that a shorter one must hold
 _HITS_HIGHER = 2  # windows that a higher count must hold
 _HITS_BUCKET = 4  # a token bucket forgives one or two
+_BESIDE, _BESIDE_PART = 5, 0.02  # refusals beside a probe, and of what was accepted: several times what chance makes
 _LARGE = 1.1  # of the limit: so large a step back leaves room for a smaller one
 _TOO_FINE = 3.0  # times the slack: a window that is shorter by less shows in nothing
 _ASKED = (0.6, 0.7, 0.8)  # of the window: what is tried now and then of one that is believed
@@ -47,6 +48,7 @@ class Probe:
     missed_at: float = float("-inf")
     hits_before: int = 0  # the latest miss
     forgiven: int = 0
+    beside: int = 0  # refusals meanwhile of requests that did not go beyond what was in force
 
     @property
     def shorter(self) -> bool:
@@ -191,6 +193,22 @@ class Prober:
             probe.of.raise_at = now + 2.0 * probe.of.window_s
         else:
             self._failed(probe.of, probe.rate.limit, now)
+        return True
+
+    def refused_beside(self, now: float, accepted: int) -> bool:
+        """Count a refusal that did not go beyond what was in force; say whether the probe ended for too many of them.
+
+        They are chance or another limit; where ``accepted`` requests since the probe began do not make up for them, it
+        is in the way of finding out which.
+        """
+        probe = self.probe
+        assert probe is not None
+        probe.beside += 1
+        if probe.beside <= _BESIDE + _BESIDE_PART * accepted:
+            return False
+        self.probe = None
+        self.failures.append(now)
+        probe.of.plan_raise(now, failed=True)
         return True
 
     @staticmethod

@@ -180,6 +180,9 @@ class Tracker:
             self.changed |= self.prober.refused(sent, now, evidence.last_accepted, noisy=self._chance.noisy)
         elif self._closed_at is not None and evidence.rejects and evidence.rejects[-1].probe:
             asked_for = sent <= evidence.rejects[-1].seen or self._still_used_up(sent, self._closed_at)
+        if not asked_for and self.prober.probe is not None:
+            accepted = evidence.count(self.prober.probe.since, now)
+            self.changed |= self.prober.refused_beside(now, accepted)
         evidence.reject(sent, now, kind, wait_s, probe=asked_for)
         if self._closed_at is None:
             self._closed_at = now
@@ -230,6 +233,8 @@ class Tracker:
             self._surprises.unenforced(now)
         else:
             self._surprises.judge(now)
+            if self.changed:
+                self.prober.probe = None  # a step beyond what is in force no longer
 
     def observe(self, observing: bool) -> None:
         """Say whether the limits are enforced: while they are not, every refusal they explain was to be expected."""

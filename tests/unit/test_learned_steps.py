@@ -453,3 +453,36 @@ def test_of_a_bucket_all_raises_that_it_may_have_forgiven_are_taken_back() -> No
     now = raised(learned, [130, 160, 200], now + 1e6)
     assert learned.take_back(now)
     assert (learned.n, learned.peak) == (141, 199)
+
+
+def test_a_step_ends_when_too_much_else_is_refused() -> None:
+    """Refusals of what did not go beyond the limit are chance up to a point; then the step is in the way."""
+    prober = probing(limit(), 0.0)
+    assert [prober.refused_beside(1.0 + number, accepted=0) for number in range(6)] == [False] * 5 + [True]
+    assert prober.probe is None
+    assert len(prober.failures) == 1
+    prober = probing(limit(), 0.0)  # one in a hundred of many is what chance makes
+    assert not any(prober.refused_beside(1.0 + number, accepted=100 * number) for number in range(30))
+
+
+def test_a_step_ends_with_what_it_goes_beyond() -> None:
+    """110 are refused while 112 are being tried: it becomes less than 110, and never 112."""
+    tracker = Tracker()
+    learned = limit(110)
+    learned.raise_at = 1e9
+    tracker.rates = [learned]
+    now, token = 0.0, 0
+    while now < 60.0:
+        tracker.evidence.sent(token, now)
+        tracker.answered(token, now + 0.01, Kind.ACCEPTED)
+        now, token = now + 0.5, token + 1
+    learned.raise_at, learned.asks_window = now, False
+    assert tracker.prober.begin([learned], now, lambda _: True, noisy=False)
+    assert tracker.prober.probe is not None
+    tracker.prober.probe.since = now + 10.0  # it does not go beyond yet
+    for kind in (Kind.THROTTLED, Kind.ACCEPTED):
+        tracker.evidence.sent(token, now)
+        tracker.answered(token, now + 0.01, kind)
+        now, token = now + 5.0, token + 1
+    assert learned.n < 110
+    assert tracker.prober.probe is None
