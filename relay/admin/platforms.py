@@ -4,7 +4,8 @@ What is queued comes from the store, what is going on (paused, breaker, cooldown
 ``PlatformControl``.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from relay.admin.audit import Audit
@@ -119,32 +120,41 @@ class PlatformRoutes:
         """POST /v1/platforms/{platform}/pause."""
         name, reason = await self._change(call)
         await self._audit.record(call.who, "platform.pause", name, reason=reason)
-        await self._control.pause(name, reason)
+        with self._still_configured(name):
+            await self._control.pause(name, reason)
         return await self.one(call)
 
     async def resume(self, call: Call) -> Answer:
         """POST /v1/platforms/{platform}/resume."""
         name, reason = await self._change(call)
         await self._audit.record(call.who, "platform.resume", name, reason=reason)
-        brought = await self._control.resume(name)
+        with self._still_configured(name):
+            brought = await self._control.resume(name)
         return json_answer({**await self._one(name), "brought_forward": brought})
 
     async def flush(self, call: Call) -> Answer:
         """POST /v1/platforms/{platform}/flush."""
         name, reason = await self._change(call)
         await self._audit.record(call.who, "platform.flush", name, reason=reason)
-        await self._control.flush(name)
+        with self._still_configured(name):
+            await self._control.flush(name)
         return await self.one(call)
 
     async def limit(self, call: Call) -> Answer:
         """POST /v1/platforms/{platform}/limit."""
         name = await self._configured(call)
         order = read_order(call.body)
-        try:
+        with self._still_configured(name):
             await self._limit(call, name, order)
-        except KeyError as error:  # a reload took it away meanwhile
-            raise unknown_platform(name, self._control.views()) from error
         return await self.one(call)
+
+    @contextmanager
+    def _still_configured(self, name: str) -> Iterator[None]:
+        """Answer 404 where a reload took the platform away meanwhile."""
+        try:
+            yield
+        except KeyError as error:
+            raise unknown_platform(name, self._control.views()) from error
 
     async def _limit(self, call: Call, name: str, order: LimitOrder) -> None:
         if not order.rates:

@@ -83,22 +83,25 @@ class FakeControl:
     def views(self) -> Mapping[str, Mapping[str, Any]]:
         return self.facts
 
+    def _ask(self, *asked: str) -> None:
+        self.asked.append(asked)
+        if self.gone:
+            raise KeyError(asked[1])
+
     async def pause(self, name: str, reason: str) -> None:
-        self.asked.append(("pause", name, reason))
+        self._ask("pause", name, reason)
         self.facts[name] = {"paused": True, "pause_reason": reason}
 
     async def resume(self, name: str) -> int:
-        self.asked.append(("resume", name))
+        self._ask("resume", name)
         self.facts[name] = {}
         return self.backing_off
 
     async def flush(self, name: str) -> None:
-        self.asked.append(("flush", name))
+        self._ask("flush", name)
 
     async def limit(self, name: str, rates: Sequence[Rate], *, until: float | None, reason: str) -> None:
-        self.asked.append(("limit", name, *map(str, rates), str(until), reason))
-        if self.gone:
-            raise KeyError(name)
+        self._ask("limit", name, *map(str, rates), str(until), reason)
         listed = [{"limit": rate.limit, "window_s": rate.window_s, "text": str(rate)} for rate in rates]
         after = {key: LEARNED[key] for key in ("source", "rates", "confidence")}
         told = {"source": "operator", "rates": listed, "confidence": None, "since": None, "until": until}
@@ -106,7 +109,7 @@ class FakeControl:
         self.facts[name] = {"learned_limit": {**LEARNED, **told}}
 
     async def forget_limit(self, name: str) -> None:
-        self.asked.append(("forget_limit", name))
+        self._ask("forget_limit", name)
         self.facts[name] = {"learned_limit": {**LEARNED, "source": "none", "rates": [], "yaml": ""}}
 
 

@@ -225,6 +225,15 @@ async def test_a_limit_needs_a_platform_and_a_body_that_means_something(call: Ca
     assert (gone[0], gone[1]["code"]) == (404, "unknown_platform")
 
 
+@pytest.mark.parametrize("deed", ["pause", "resume", "flush"])
+async def test_a_platform_that_a_reload_took_away_meanwhile_is_unknown(call: Caller, deed: str) -> None:
+    """404 between the look and the deed, as before it."""
+    call.side.control.gone = True
+    status, problem = await call("POST", f"/v1/platforms/shop-a/{deed}", json={})
+    assert (status, problem["code"]) == (404, "unknown_platform")
+    assert [asked[0] for asked in call.side.control.asked] == [deed]
+
+
 async def test_a_learned_limit_is_shown_with_its_evidence(call: Caller) -> None:
     """Where each window comes from, and what is believed why since when; nothing is said where none is looked for."""
     call.side.control.facts["shop-a"] = {"learned_limit": LEARNED}
