@@ -17,6 +17,7 @@ from relay.admin.configuration import ConfigAccess, ConfigRoutes, setting
 from relay.admin.endpoint import Endpoint
 from relay.admin.operations import ACTIONS, RESOLUTIONS, OperationRoutes
 from relay.admin.platforms import PlatformControl, PlatformRoutes
+from relay.admin.standing import Terms
 from relay.core.errors import StoreError
 from relay.store.base import Ledger
 from relay.telemetry.events import Events
@@ -59,17 +60,15 @@ class AdminApi:
         config: ConfigAccess,
         events: Events,
         metrics: Metrics,
-        batch_items: Callable[[], Mapping[str, int]],
+        terms: Callable[[], Mapping[str, Terms]],
         operation_started: Callable[[], None],
     ) -> None:
-        """Wire it. ``batch_items()`` is each platform's ``batch.max_items``; ``operation_started`` nudges upkeep."""
+        """Wire it. ``terms()`` is what each platform's configuration says now; ``operation_started`` nudges upkeep."""
         self._access = access
         self._ledger = ledger
         self._metrics = metrics
         audit = Audit(records=ledger, clock=ledger.clock, events=events)
-        platforms = PlatformRoutes(
-            queues=ledger, control=control, audit=audit, clock=ledger.clock, batch_items=batch_items
-        )
+        platforms = PlatformRoutes(queues=ledger, control=control, audit=audit, clock=ledger.clock, terms=terms)
         callbacks = CallbackRoutes(
             callbacks=ledger,
             platforms=platforms,

@@ -12,7 +12,7 @@ from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
 from relay.admin.filters import did_you_mean
 from relay.admin.limits import LimitOrder, read_order
-from relay.admin.standing import ledger, platform_view
+from relay.admin.standing import Terms, ledger, platform_view
 from relay.admin.times import instant
 from relay.core.clock import Clock
 from relay.core.model import UNROUTED, Rate
@@ -91,13 +91,13 @@ class PlatformRoutes:
         control: PlatformControl,
         audit: Audit,
         clock: Clock,
-        batch_items: Callable[[], Mapping[str, int]],
+        terms: Callable[[], Mapping[str, Terms]],
     ) -> None:
         self._queues = queues
         self._control = control
         self._audit = audit
         self._clock = clock
-        self._batch_items = batch_items
+        self._terms = terms
 
     async def list(self, call: Call) -> Answer:
         """GET /v1/platforms."""
@@ -203,7 +203,7 @@ class PlatformRoutes:
             name,
             queue=queues.get(name, {}),
             live=_live(name, live),
-            batch_items=self._batch_items().get(name),
+            terms=self._terms().get(name),
             now=self._clock.now(),
         )
 

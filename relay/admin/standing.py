@@ -7,7 +7,7 @@ says the same without a daemon.
 import math
 from collections.abc import Mapping
 from heapq import nlargest
-from typing import Any
+from typing import Any, NamedTuple
 
 from relay.admin.limits import GROUPS_SHOWN, full_quota, learned_view, origin, quotas_view
 from relay.admin.times import instant, with_instants
@@ -15,6 +15,13 @@ from relay.core.model import seconds_text
 from relay.core.quotas import quota_group
 
 FINAL_STATES = ("delivered", "dead", "expired", "superseded")
+
+
+class Terms(NamedTuple):
+    """What of a platform's configuration tells how long a backlog takes, and how long it may take."""
+
+    batch_items: int  # ``batch.max_items``
+    expires_s: float  # ``expires``: of callbacks that say nothing themselves
 
 
 def ledger(totals: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
@@ -29,7 +36,7 @@ def ledger(totals: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
 
 
 def platform_view(
-    name: str, *, queue: Mapping[str, Any], live: Mapping[str, Any], batch_items: int | None, now: float
+    name: str, *, queue: Mapping[str, Any], live: Mapping[str, Any], terms: Terms | None, now: float
 ) -> dict[str, Any]:
     """Return all there is to say about one platform."""
     whole = [dict(quota) for quota in queue.get("quotas", ()) if not quota_group(quota["quota"])]
@@ -38,6 +45,7 @@ def platform_view(
     waiting = queue.get("pending", 0) - queue.get("held", 0)
     stopped_s = (until or now) - now if state == "throttled" else 0.0
     sends = state not in ("paused", "broken")
+    batch_items = None if terms is None else terms.batch_items
     return {
         "name": name,
         "removed": bool(live.get("removed")),
@@ -55,6 +63,7 @@ def platform_view(
         "quotas": quotas_view(queue.get("quotas", ())),
         "learned_limit": learned_view(live.get("learned_limit")),
         "drain_eta_seconds": drain_eta_s(waiting, whole, batch_items, stopped_s=stopped_s) if sends else None,
+        "expires_seconds": None if terms is None else terms.expires_s,
         "last_error": with_instants(live.get("last_error") or queue.get("last_error")),
     }
 

@@ -58,7 +58,7 @@ class Direct:
         now = wall_s()
         names = dict.fromkeys((*self._platforms, *queues))
         return [
-            {**platform_view(name, queue=queues.get(name, {}), live={}, batch_items=None, now=now), **_UNKNOWN}
+            {**platform_view(name, queue=queues.get(name, {}), live={}, terms=None, now=now), **_UNKNOWN}
             for name in names
         ]
 

@@ -69,9 +69,22 @@ def notes(platforms: list[dict[str, Any]]) -> list[str]:
             found.append(stopped)
         if platform["held"]:
             found.append(f"{platform['name']}: {platform['held']} held until an operator resolves them")
+        if late := _late(platform):
+            found.append(late)
         if limit := limitwords.note(platform, wall_s()):
             found.append(limit)
     return found
+
+
+def _late(platform: dict[str, Any]) -> str:
+    """Return that part of what waits will expire before it can be sent, and what helps."""
+    drained_s, expires_s = platform["drain_eta_seconds"], platform.get("expires_seconds")
+    if not drained_s or not expires_s or drained_s <= expires_s:
+        return ""
+    return (
+        f"{platform['name']}: all sent in about {human.duration(drained_s)}, but callbacks expire after "
+        f"{human.duration(expires_s)}: raise batch.max_items, rate or expires, or drop what nobody needs"
+    )
 
 
 def _stopped(platform: dict[str, Any]) -> str:

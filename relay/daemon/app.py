@@ -121,7 +121,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
             config=live.for_operators,
             events=events,
             metrics=metrics,
-            batch_items=live.batch_items,
+            terms=live.terms,
             operation_started=operations.nudge,
         )
         live.admin = [

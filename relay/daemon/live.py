@@ -11,6 +11,7 @@ from typing import Any
 from relay.admin.access import Access, User
 from relay.admin.configuration import ConfigAccess
 from relay.admin.server import AdminServer, AdminSettings
+from relay.admin.standing import Terms
 from relay.config.diff import difference
 from relay.config.effective import as_tree, effective
 from relay.config.load import load, loads
@@ -76,9 +77,11 @@ class LiveConfig:
         """Ask the routes in force about a callback that none took before; called on a store's thread."""
         return self.directory.reroute(unrouted)
 
-    def batch_items(self) -> Mapping[str, int]:
-        """Return each platform's ``batch.max_items``."""
-        return {name: platform.batch.max_items for name, platform in self.config.platforms.items()}
+    def terms(self) -> Mapping[str, Terms]:
+        """Return what tells how long a backlog of each platform takes, and how long it may take."""
+        return {
+            name: Terms(platform.batch.max_items, platform.expires) for name, platform in self.config.platforms.items()
+        }
 
     def reload_soon(self) -> None:
         """Reload in a task of its own (SIGHUP); the outcome is an event and a metric."""

@@ -10,6 +10,7 @@ from relay.admin.access import Access, User
 from relay.admin.api import AdminApi
 from relay.admin.configuration import ConfigAccess
 from relay.admin.server import AdminServer, AdminSettings
+from relay.admin.standing import Terms
 from relay.core.model import (
     AttemptResult,
     Batch,
@@ -224,7 +225,7 @@ async def admin_side(
         config=access if reloads else ConfigAccess(effective=access.effective, validate=access.validate),
         events=events,
         metrics=metrics,
-        batch_items=lambda: {"shop-a": 10},
+        terms=lambda: {"shop-a": Terms(10, 86400.0)},
         operation_started=operations.nudge,
     )
     server = AdminServer(settings=AdminSettings(listen=listen), api=api, ping=store.ping, events=events)

@@ -109,6 +109,7 @@ async def test_a_platform_shows_its_queue_and_quota(call: Caller) -> None:
     }
     assert view["drain_eta_seconds"] == 92.6  # 2.6 s stopped; 250 batches of 10: 100 at once, 150 at 100 a minute
     assert listed["items"][1]["drain_eta_seconds"] == 0.0
+    assert [each["expires_seconds"] for each in listed["items"]] == [86400.0, None]
 
 
 async def test_an_unknown_platform_is_named_with_what_was_meant(call: Caller) -> None:

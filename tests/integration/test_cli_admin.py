@@ -85,6 +85,24 @@ async def test_status_shows_platforms_and_ledger(side: AdminSide) -> None:
     assert lines[4] == "LEDGER  2500 in = 0 delivered + 2500 queued + 0 dead + 0 unaccounted"
 
 
+async def test_status_says_when_a_backlog_will_expire_before_it_is_sent(side: AdminSide) -> None:
+    """Where sending it takes longer than callbacks live; not a second before."""
+    await side.accept(2500)
+    told = []
+    for stopped_s in (86_309.0, 86_311.0):  # and 90 s more
+        side.control.facts["shop-a"] = {"throttled_until": START + stopped_s}
+        lines = (await relay("status", "--admin", side.url)).out.splitlines()
+        told.append([line for line in lines if "expire" in line])
+
+    assert told == [
+        [],
+        [
+            "shop-a: all sent in about 1d, but callbacks expire after 1d: "
+            "raise batch.max_items, rate or expires, or drop what nobody needs"
+        ],
+    ]
+
+
 async def test_json_output_is_the_apis(side: AdminSide) -> None:
     """-o json for one document, -o jsonl for a line each."""
     await side.accept(3)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from relay.admin.limits import full_quota, origin, quotas_view
-from relay.admin.standing import platform_view
+from relay.admin.standing import Terms, platform_view
 from relay.admin.waiting import waits_for
 from relay.cli import limitwords, whywait
 from relay.cli.output import aligned
@@ -67,8 +67,8 @@ def test_one_group_at_its_limit_does_not_hold_up_the_platform() -> None:
     full = quota("learned:shop-a/17", used=30, limit=30, free_at=NOW + 5)
     queue = {"pending": 9, "quotas": [quota("platform:shop-a"), full]}
 
-    free = platform_view("shop-a", queue=queue, live={}, batch_items=1, now=NOW)
-    waits = platform_view("shop-a", queue=queue, live={"limited_until": NOW + 5}, batch_items=1, now=NOW)
+    free = platform_view("shop-a", queue=queue, live={}, terms=Terms(1, 86400.0), now=NOW)
+    waits = platform_view("shop-a", queue=queue, live={"limited_until": NOW + 5}, terms=Terms(1, 86400.0), now=NOW)
 
     assert (free["state"], free["drain_eta_seconds"]) == ("ok", 0.0)
     assert (waits["state"], waits["reason"]) == ("limited", "30 of 30 requests in 60s used (learned, group 17)")
