@@ -6,7 +6,7 @@ would refuse the next one too.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil, sqrt
 
@@ -19,7 +19,7 @@ _HITS_SHORTER = 20  # windows at the most that a shorter one must hold
 _HITS_HIGHER = 2  # windows that a higher count must hold
 _HITS_BUCKET = 4  # a token bucket forgives one or two
 _BESIDE, _BESIDE_PART = 5, 0.02  # refusals beside a probe, and of what was accepted: several times what chance makes
-_LARGE = 1.1  # of the limit: so large a step back leaves room for a smaller one
+_LARGE = 1.1  # of the limit: so large a step leaves room for a smaller one
 _TOO_FINE = 3.0  # times the slack: a window that is shorter by less shows in nothing
 _ASKED = (0.6, 0.7, 0.8)  # of the window: what is tried now and then of one that is believed
 _MISSES = 2  # refusals of a probe that are too many
@@ -194,6 +194,15 @@ class Prober:
         else:
             self._failed(probe.of, probe.rate.limit, now)
         return True
+
+    def end_if_large(self, rates: Sequence[Learned]) -> None:
+        """End a step that goes far beyond what is in force by now: limits were taken back, or replaced, meanwhile."""
+        probe = self.probe
+        if probe is None:
+            return
+        in_force = any(learned is probe.of for learned in rates)
+        if not in_force or probe.rate.limit > _LARGE * probe.of.n:
+            self.probe = None
 
     def refused_beside(self, now: float, accepted: int) -> bool:
         """Count a refusal that did not go beyond what was in force; say whether the probe ended for too many of them.

@@ -466,23 +466,40 @@ def test_a_step_ends_when_too_much_else_is_refused() -> None:
 
 
 def test_a_step_ends_with_what_it_goes_beyond() -> None:
-    """110 are refused while 112 are being tried: it becomes less than 110, and never 112."""
-    tracker = Tracker()
+    """A few are tried beyond 110, which become 100 or something else: then it is a large step that nobody asked for."""
     learned = limit(110)
-    learned.raise_at = 1e9
+    prober = probing(learned, 0.0)
+    prober.end_if_large([learned])
+    assert prober.probe is not None
+    learned.n = 108  # a little less, perhaps for a refusal by chance: as good a step as before
+    prober.end_if_large([learned])
+    assert prober.probe is not None
+    learned.n = 100
+    prober.end_if_large([learned])
+    assert prober.probe is None
+    prober = probing(learned, 0.0)
+    prober.end_if_large([limit(100)])
+    assert prober.probe is None
+
+
+def test_a_raise_that_is_taken_back_takes_the_next_step_with_it() -> None:
+    """200 were in force and 203 are being tried when the platform refuses: it is half of the raise again, no step."""
+    tracker = Tracker()
+    learned = limit(200)
+    learned.before, learned.raised_at, learned.raise_at = 100, 0.0, 1e9
     tracker.rates = [learned]
     now, token = 0.0, 0
     while now < 60.0:
         tracker.evidence.sent(token, now)
         tracker.answered(token, now + 0.01, Kind.ACCEPTED)
-        now, token = now + 0.5, token + 1
+        now, token = now + 0.25, token + 1
     learned.raise_at, learned.asks_window = now, False
     assert tracker.prober.begin([learned], now, lambda _: True, noisy=False)
     assert tracker.prober.probe is not None
-    tracker.prober.probe.since = now + 10.0  # it does not go beyond yet
-    for kind in (Kind.THROTTLED, Kind.ACCEPTED):
+    tracker.prober.probe.since = now + 60.0  # nothing goes beyond yet
+    for kind in (Kind.THROTTLED, Kind.THROTTLED, Kind.ACCEPTED):
         tracker.evidence.sent(token, now)
         tracker.answered(token, now + 0.01, kind)
         now, token = now + 5.0, token + 1
-    assert learned.n < 110
+    assert learned.n == 141
     assert tracker.prober.probe is None
