@@ -136,22 +136,7 @@ class Prober:
                 probe.hits += 1
         if probe.hits >= probe.needed and oldest_open > probe.hit_at:
             self.probe = None
-            learned.clean_from = now
-            if probe.shorter:
-                if learned.low_s >= probe.rate.window_s:  # what was refused before was chance, or has changed
-                    learned.low_s = probe.rate.window_s / 2
-                learned.window_s = learned.high_s = probe.rate.window_s
-            else:
-                if not learned.doubtful(now) or learned.paced:
-                    learned.regrets = learned.regrets if learned.n < learned.before else 0
-                    learned.before = learned.n
-                elif learned.family is not Family.BUCKET:  # which tells late: the raise before the latest held
-                    learned.before = max(learned.before, learned.raised_from)
-                learned.raised_from = learned.n
-                learned.n, learned.raised_at, learned.doubts = probe.rate.limit, now, 0
-                learned.doubted = False
-                learned.narrowing &= learned.step > 1  # at the finest step what was refused before is reached
-                learned.step = learned.step // 2 if learned.narrowing else learned.step * 2
+            self._held(probe, now)
             return True
         if now > probe.until:
             self.probe = None
@@ -219,6 +204,26 @@ class Prober:
         self.failures.append(now)
         probe.of.plan_raise(now, failed=True)
         return True
+
+    @staticmethod
+    def _held(probe: Probe, now: float) -> None:
+        learned = probe.of
+        learned.clean_from = now
+        if probe.shorter:
+            if learned.low_s >= probe.rate.window_s:  # what was refused before was chance, or has changed
+                learned.low_s = probe.rate.window_s / 2
+            learned.window_s = learned.high_s = probe.rate.window_s
+            return
+        if not learned.doubtful(now) or learned.paced:
+            learned.regrets = learned.regrets if learned.n < learned.before else 0
+            learned.before = learned.n
+        elif learned.family is not Family.BUCKET:  # which tells late: the raise before the latest held
+            learned.before = max(learned.before, learned.raised_from)
+        learned.raised_from = learned.n
+        learned.n, learned.raised_at, learned.doubts = probe.rate.limit, now, 0
+        learned.doubted = False
+        learned.narrowing &= learned.step > 1  # at the finest step what was refused before is reached
+        learned.step = learned.step // 2 if learned.narrowing else learned.step * 2
 
     @staticmethod
     def _failed(learned: Learned, tried: int, now: float) -> None:
