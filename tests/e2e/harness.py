@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
@@ -188,6 +189,15 @@ class Bench:
             with suppress(aiohttp.ClientError, OSError):
                 await self.ledger()
             await asyncio.sleep(0.05)
+
+    async def command(self, *words: str) -> str:
+        """Run a command as an operator does and return what it prints."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "relay", *words, "--admin", self.admin, stdout=PIPE, stderr=PIPE
+        )
+        out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        return out.decode()
 
     async def drained(self, *, timeout_s: float) -> None:
         """Wait until nothing is pending."""

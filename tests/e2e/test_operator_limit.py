@@ -1,10 +1,7 @@
 """Limits that no configuration holds, as an operator meets them on a running relay: found, told, set and forgotten."""
 
-import asyncio
 import random
 import re
-import sys
-from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +25,6 @@ async def _limit(run: Bench, **order: Any) -> dict[str, Any]:
         assert response.status == 200, await response.text()
         view: dict[str, Any] = await response.json()
         return view
-
-
-async def _relay(run: Bench, *words: str) -> str:
-    """Run a command as an operator does and return what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relay", *words, "--admin", run.admin, stdout=PIPE, stderr=PIPE
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
 
 
 @pytest.mark.timeout(90)
@@ -83,7 +70,7 @@ async def test_an_operators_limit_ends_by_itself(tmp_path: Path) -> None:
     async with bench(tmp_path, platform=_SINGLE) as run:
         await _limit(run, **{"rate": "2/h", "for": "2s"})
         await _post(run, 60)
-        shown = await _relay(run, "limit", PLATFORM)
+        shown = await run.command("limit", PLATFORM)
         await run.drained(timeout_s=30)
         view = await _view(run)
 
@@ -98,8 +85,8 @@ async def test_an_unannounced_limit_is_found_and_told(tmp_path: Path) -> None:
         await _post(run, 3000)
         await until(lambda: _learned(run), timeout_s=60, what="a learned limit")
         last = run.posted[-1].id
-        status, shown = await _relay(run, "status"), await _relay(run, "limit", PLATFORM)
-        explained = await _relay(run, "explain", str(last))
+        status, shown = await run.command("status"), await run.command("limit", PLATFORM)
+        explained = await run.command("explain", str(last))
         quotas = (await _view(run))["quotas"]
         async with run.http.get(f"{run.admin}/metrics") as response:
             metrics = await response.text()

@@ -1,9 +1,6 @@
 """``relay resume`` on a running relay: what the platform refused before it was mended is tried at once."""
 
-import asyncio
 import random
-import sys
-from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +14,6 @@ _PATIENT = {
     "retry": {"times": 3, "backoff": "10m..20m"},
     "breaker": {"open_after": 2, "probe_every": "10m"},
 }
-
-
-async def _relay(run: Bench, *words: str) -> str:
-    """Run a command as an operator does and return what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relay", *words, "--admin", run.admin, stdout=PIPE, stderr=PIPE
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
 
 
 async def _change(run: Bench, **settings: Any) -> None:
@@ -51,9 +38,9 @@ async def test_a_mended_platform_gets_what_it_refused(tmp_path: Path, outage: st
             return view["state"] == state and view["in_flight"] == 0 and len(found["attempts"]) == 1
 
         await until(is_refused, timeout_s=20, what=f"{count} refused")
-        explained = await _relay(run, "explain", str(last))
+        explained = await run.command("explain", str(last))
         await _change(run, outage=None)
-        resumed = await _relay(run, "resume", PLATFORM)
+        resumed = await run.command("resume", PLATFORM)
         await run.drained(timeout_s=20)
 
         assert f"to do  relay resume {PLATFORM} " in explained
