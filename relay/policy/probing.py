@@ -48,6 +48,7 @@ class Probe:
     missed_at: float = float("-inf")
     hits_before: int = 0  # the latest miss
     forgiven: int = 0
+    beyond: int = 0  # n of the limit when it began
     beside: int = 0  # refusals meanwhile of requests that did not go beyond what was in force
 
     @property
@@ -115,7 +116,8 @@ class Prober:
                 rate = Rate(learned.n, rounded_up(choose(part * learned.window_s, (part + 0.15) * learned.window_s)))
             else:
                 continue
-            self.probe = Probe(learned, rate, now, now + max(60.0, 30.0 * learned.window_s))
+            until = now + max(60.0, 30.0 * learned.window_s)
+            self.probe = Probe(learned, rate, now, until, beyond=learned.n)
             return True
         return False
 
@@ -180,14 +182,16 @@ class Prober:
             self._failed(probe.of, probe.rate.limit, now)
         return True
 
-    def end_if_large(self, rates: Sequence[Learned]) -> None:
-        """End a step that goes far beyond what is in force by now: limits were taken back, or replaced, meanwhile."""
+    def end_if_large(self, rates: Sequence[Learned]) -> bool:
+        """End a step that has become a large one, because the limit under it was lowered or replaced; say whether."""
         probe = self.probe
         if probe is None:
-            return
+            return False
         in_force = any(learned is probe.of for learned in rates)
-        if not in_force or probe.rate.limit > _LARGE * probe.of.n:
-            self.probe = None
+        if in_force and (probe.of.n >= probe.beyond or probe.rate.limit <= _LARGE * probe.of.n):
+            return False
+        self.probe = None
+        return True
 
     def refused_beside(self, now: float, accepted: int) -> bool:
         """Count a refusal that did not go beyond what was in force; say whether the probe ended for too many of them.

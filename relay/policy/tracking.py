@@ -233,7 +233,7 @@ class Tracker:
             self._surprises.unenforced(now)
         else:
             self._surprises.judge(now)
-            self.prober.end_if_large(self.rates)
+            self.changed |= self.prober.end_if_large(self.rates)
 
     def observe(self, observing: bool) -> None:
         """Say whether the limits are enforced: while they are not, every refusal they explain was to be expected."""

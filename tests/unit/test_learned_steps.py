@@ -469,17 +469,25 @@ def test_a_step_ends_with_what_it_goes_beyond() -> None:
     """A few are tried beyond 110, which become 100 or something else: then it is a large step that nobody asked for."""
     learned = limit(110)
     prober = probing(learned, 0.0)
-    prober.end_if_large([learned])
-    assert prober.probe is not None
+    assert not prober.end_if_large([learned])
     learned.n = 108  # a little less, perhaps for a refusal by chance: as good a step as before
-    prober.end_if_large([learned])
-    assert prober.probe is not None
+    assert not prober.end_if_large([learned])
     learned.n = 100
-    prober.end_if_large([learned])
+    assert prober.end_if_large([learned])
     assert prober.probe is None
     prober = probing(learned, 0.0)
-    prober.end_if_large([limit(100)])
+    assert prober.end_if_large([limit(100)])
     assert prober.probe is None
+
+
+def test_a_step_that_was_large_from_the_beginning_goes_on() -> None:
+    """Half of the way back to 100 is a large step on purpose: what changes nothing does not end it."""
+    learned = limit(40)
+    learned.peak = 100
+    prober = probing(learned, 0.0)
+    assert not prober.end_if_large([learned])
+    assert prober.probe is not None
+    assert prober.probe.rate == Rate(70, 60.0)
 
 
 def test_a_raise_that_is_taken_back_takes_the_next_step_with_it() -> None:
