@@ -43,7 +43,7 @@ def choose(low_s: float, high_s: float, slack_s: float = 0.0) -> float:
         for window_s in sorted(tier):
             if least_s < window_s <= high_s * 1.005:
                 return float(window_s)
-    if high_s <= low_s * CLOSE:
+    if high_s <= low_s * CLOSE or low_s <= 0.0:  # or nothing bounds it from below
         return rounded_up(high_s)
     return rounded_up(sqrt(low_s * high_s))
 

@@ -13,6 +13,7 @@ from relay.policy.learned import Learned, smooth
 from relay.policy.probing import Prober
 from relay.policy.search import Search
 from relay.policy.tracking import Tracker
+from relay.policy.windows import choose
 
 
 def limit(n: int = 100, window_s: float = 60.0) -> Learned:
@@ -511,3 +512,9 @@ def test_a_raise_that_is_taken_back_takes_the_next_step_with_it() -> None:
         now, token = now + 5.0, token + 1
     assert learned.n == 141
     assert tracker.prober.probe is None
+
+
+def test_a_window_that_nothing_bounds_from_below_is_the_upper_one() -> None:
+    """What was accepted may have been sent a little after what was refused: then the lower bound is below zero."""
+    assert choose(-0.01, 0.7) == 0.7
+    assert choose(0.4, 0.9) == 0.6
