@@ -12,13 +12,13 @@ A callback lies in the store, accepted and durable. The pipeline takes it out an
 3. **Send.** The payloads are spliced into the envelope as they came (``delivery/outgoing.py``), authorised (which may
    wait for a token), compressed, signed and posted once. The HTTP client follows no redirect and never sends again by
    itself. ``Idempotency-Key`` carries the batch id, ``Relay-Attempt`` n; a signature is made anew for each attempt,
-   with the time on the platform's clock as far as its answers have told it. A batch of which no request can be built
-   is settled without being sent.
+   with our wall clock's time, or the platform's where it refused that. A batch of which no request can be built is
+   settled without being sent.
 4. **Classify.** Whatever came back, or did not, becomes a verdict (``wire/classify.py``): an outcome, and whether the
    platform may have applied the batch; ``wire/results.py`` adds what the answer says of each item. A refused token is
-   renewed (``auth.py``) and the same batch goes again. Where it stays open what was applied, and the platform can be
-   asked (``confirm``), the next request of the item is a read-back instead. What the answer says about an unannounced
-   limit goes to the estimator.
+   renewed (``auth.py``), a refused signature made anew by the platform's clock, and the same batch goes again. Where it
+   stays open what was applied, and the platform can be asked (``confirm``), the next request of the item is a read-back
+   instead. What the answer says about an unannounced limit goes to the estimator.
 5. **Settle.** ``policy/settling.py`` turns the verdict into what happens to each item and to the gate;
    ``Outbox.settle`` commits it in one transaction and the slot starts its way back, one full window after the answer.
    A settle that cannot be committed is repeated from memory: the batch is not sent again for the store's sake.
@@ -266,6 +266,7 @@ class Pipeline:
             verdict = Verdict(Outcome.AUTH, ambiguous=False, reason=missing.reason, excerpt=missing.detail)
             return verdict, _result(verdict, started_at, self._clock.now(), None), False
         raw_bytes = len(draft.body)
+        offset_s = self._offset.seconds
         request = self._request(draft)
         sent_at, sent_wall = self._clock.now(), self._wall()
         self.learning.sent(batch.attempt_id, batch.group, sent_at)
@@ -274,15 +275,20 @@ class Pipeline:
         compressed = "Content-Encoding" in request.headers
         verdict = read(answer, batch, terms=self.terms, compressed=compressed, wall=ended_wall)
         self._learn(batch, answer, verdict, sent_at=sent_at, now=ended_at)
+        renewed = False
         if isinstance(answer, Answer):
-            self._offset.learn(answer.headers, sent_wall=sent_wall, answered_wall=ended_wall)
             if verdict.outcome in _KNOWS_US and (rates := self._declared.read(answer.headers)) is not None:
                 self.learning.declared(rates)
-        renewed = False
-        if verdict.outcome is Outcome.AUTH:
-            renewed = await self._authoriser.renewed(draft.token, sent_at=sent_at)
-        elif verdict.outcome in _DONE:
-            self._authoriser.accepted()
+            if verdict.outcome is Outcome.AUTH:
+                if not self._offset.tried:  # else it is told what came of that first
+                    renewed = await self._authoriser.renewed(draft.token, sent_at=sent_at)
+                if not renewed and self.terms.signer is not None:
+                    renewed = self._offset.refused(
+                        answer.headers, offset_s, sent_wall=sent_wall, answered_wall=ended_wall
+                    )
+            elif verdict.outcome in _DONE:
+                self._authoriser.accepted()
+                self._offset.accepted(offset_s)
         result = _result(verdict, sent_at, ended_at, answer)
         return verdict, replace(result, raw_bytes=raw_bytes, wire_bytes=len(request.body)), renewed
 
@@ -317,7 +323,7 @@ class Pipeline:
 
     def _request(self, draft: Draft) -> Request:
         """Return what is sent: signed fields, compression and a signature over the bytes, in this order."""
-        terms, wall = self.terms, self._offset.adjusted(self._wall())
+        terms, wall = self.terms, self._wall() + self._offset.seconds
         if terms.signer is not None and terms.signer.before_coding:
             draft = terms.signer.sign(draft, wall=wall)
         body, encoding = compress(draft.body, "none" if self.gate.plain else terms.codec)

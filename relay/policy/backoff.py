@@ -5,6 +5,7 @@ import random
 from tenacity import RetryCallState, wait_exponential
 
 _LATE = 0.1
+_LATEST_S = 30.0  # spreads relays as well as two hours would: a day's wait must not lose them
 
 
 def backoff_s(n: int, *, base_s: float, cap_s: float, rng: random.Random) -> float:
@@ -25,5 +26,5 @@ def backoff_s(n: int, *, base_s: float, cap_s: float, rng: random.Random) -> flo
 
 
 def jittered_s(wait_s: float, rng: random.Random) -> float:
-    """Return a wait that somebody named, up to a tenth longer: many relays must not return in one moment."""
-    return wait_s * (1.0 + _LATE * rng.random())
+    """Return a wait that somebody named, up to a tenth longer, 30 s at most: relays must not return in one moment."""
+    return wait_s + min(wait_s * _LATE, _LATEST_S) * rng.random()

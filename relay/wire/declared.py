@@ -40,8 +40,14 @@ def declared(headers: Mapping[str, str]) -> tuple[Rate, ...]:
         rates = _rates(text) if text else ()
         if rates:
             return rates
-    named = ((_whole(headers.get(name, "").strip(), _MOST_REQUESTS), window_s) for name, window_s in _NAMED.items())
+    named = ((_lowest(headers.get(name)), window_s) for name, window_s in _NAMED.items())
     return tuple(Rate(count, float(window_s)) for count, window_s in named if count)
+
+
+def _lowest(text: str | None) -> int:
+    """Return the lowest count of a header, which may stand there twice; 0 for none."""
+    counts = (_whole(value, _MOST_REQUESTS) for value, *_ in members(text or ""))
+    return min((count for count in counts if count), default=0)
 
 
 class Declared:

@@ -1,14 +1,15 @@
 """How long an answer's headers ask us to stay away: ``Retry-After``, ``RateLimit``, ``X-RateLimit-Reset`` and the like.
 
-Every result is in seconds from now, bounded to 0..cap; what is missing or makes no sense gives None. Absolute times
-are compared with the answer's own ``Date`` where it has one, so that a skewed clock on either side moves nothing.
+Hints are claims: doubled, contradictory, wrong or seconds early. Every result is in seconds from now, bounded to
+0..cap; of several values of one header the longest counts, and what is missing or makes no sense gives None. Absolute
+times are compared with the answer's own ``Date`` where it has one, so that a skewed clock on either side moves nothing.
 """
 
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from relay.wire.listfield import members
 
@@ -21,6 +22,15 @@ _EPOCH_FROM_MS: Final = 1e12
 _NUMBER: Final = re.compile(r"[+-]?\d{1,18}(\.\d{1,9})?", re.ASCII)
 _ZERO: Final = re.compile(r"0{1,9}(\.0{1,9})?", re.ASCII)  # not -1: some mean "no limit" by it
 _LONGEST_CHARS: Final = 64
+_MOST_VALUES: Final = 16
+_WEEKDAY: Final = re.compile(r"(mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6}", re.ASCII | re.IGNORECASE)
+# A time without a zone, or with the name of one (CST is China, Chicago or Cuba), says nothing. The exception is the C
+# library's form, which RFC 9110 section 5.6.7 calls UTC: "Sun Nov  6 08:49:37 1994".
+_ZONED: Final = re.compile(r".+(GMT|UTC?|Z|[+-]\d\d:?\d\d)", re.ASCII | re.IGNORECASE)
+_ASCTIME: Final = re.compile(r"[a-z]{3} [a-z]{3} [ \d]\d \d\d:\d\d:\d\d \d{4}", re.ASCII | re.IGNORECASE)
+# Two clocks that are this far apart have not drifted: one has the wrong zone, or was never set.
+_ZONE_STEP_S: Final = 900.0
+_DATES_AGREE_S: Final = 5.0
 
 # Headers that tell when a used-up limit is free again, beside Retry-After and RateLimit. Surveyed: GitHub, Etsy,
 # Discord, BigCommerce, Walmart. A plain number may be a delay or a time since the epoch: its size tells.
@@ -42,30 +52,50 @@ _LEFT_HEADERS: Final[tuple[tuple[str, tuple[tuple[str, Unit], ...]], ...]] = (
 )
 
 
+class AnswerTime(NamedTuple):
+    """When an answer was written: by its own ``Date`` (``wall`` where it has none), and by our wall clock."""
+
+    told: float
+    wall: float
+
+    @property
+    def clocks(self) -> tuple[float, ...]:
+        """The clocks to go by: the answer's own; or both, where they are so far apart that one of them is wrong."""
+        return (self.told,) if abs(self.told - self.wall) < _ZONE_STEP_S else (self.told, self.wall)
+
+    def until_s(self, at: float) -> float:
+        """Return the seconds until ``at``, 0 when it is over; of two clocks the one by which it is ahead, but sooner.
+
+        A ``Date`` that is local time called GMT would make of "in 20 s" eight hours, or the past.
+        """
+        return min((at - now for now in self.clocks if at > now), default=0.0)
+
+
 def retry_after_s(headers: Mapping[str, str], *, wall: float, cap_s: float) -> float | None:
     """Return what ``Retry-After`` asks for (RFC 9110 section 10.2.3: seconds or an HTTP date)."""
-    return wait_in_s(headers.get("retry-after"), "auto", now=answered_at(headers, wall), cap_s=cap_s)
+    text = headers.get("retry-after")
+    return None if text is None else wait_in_s(text, "auto", when=answered_at(headers, wall), cap_s=cap_s)
 
 
 def hinted_s(headers: Mapping[str, str], *, wall: float, cap_s: float) -> float | None:
     """Return the wait that the headers of a throttling answer ask for.
 
-    The most explicit wins: ``Retry-After``, then ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers), then
-    ``X-RateLimit-Reset`` and its like, then the window of ``RateLimit-Policy``.
+    The most explicit wins: ``Retry-After``, then ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers-10 section 6:
+    Retry-After takes precedence), then ``X-RateLimit-Reset`` and its like, then the window of ``RateLimit-Policy``. One
+    that asks for no time at all leaves it to the next.
     """
-    wait = retry_after_s(headers, wall=wall, cap_s=cap_s)
-    if wait is not None:
-        return wait
-    wait = _rate_limit_s(headers.get("ratelimit"))
-    if wait is not None:
-        return min(max(wait, 0.0), cap_s)
-    now = answered_at(headers, wall)
-    for name, unit in _RESET_HEADERS:
-        wait = wait_in_s(headers.get(name), unit, now=now, cap_s=cap_s)
-        if wait is not None:
-            return wait
-    windows = [window for entry in _entries(headers.get("ratelimit-policy")) if (window := entry.get("w")) is not None]
-    return min(max(min(windows), 0.0), cap_s) if windows else None
+    when = answered_at(headers, wall)
+    asked = [retry_after_s(headers, wall=wall, cap_s=cap_s), _bounded(_rate_limit_s(headers.get("ratelimit")), cap_s)]
+    resets = (wait_in_s(headers.get(name), unit, when=when, cap_s=cap_s) for name, unit in _RESET_HEADERS)
+    asked.append(max((wait for wait in resets if wait is not None), default=None))
+    windows = [entry["w"] for entry in _entries(headers.get("ratelimit-policy")) if entry.get("w", 0.0) > 0.0]
+    asked.append(_bounded(min(windows, default=None), cap_s))
+    found = [wait for wait in asked if wait is not None]
+    return next((wait for wait in found if wait > 0.0), 0.0 if found else None)
+
+
+def _bounded(wait_s: float | None, cap_s: float) -> float | None:
+    return None if wait_s is None else min(max(wait_s, 0.0), cap_s)
 
 
 def exhausted_s(headers: Mapping[str, str], *, wall: float, cap_s: float) -> float | None:
@@ -81,7 +111,7 @@ def exhausted_s(headers: Mapping[str, str], *, wall: float, cap_s: float) -> flo
         waits += _spent_s(_entries(text))
     for left, resets in _LEFT_HEADERS:
         text = headers.get(left)
-        if text is not None and _ZERO.fullmatch(text.strip()):
+        if text is not None and any(map(_ZERO.fullmatch, _values(text))):
             waits.append(_soonest_s(headers, resets, wall=wall, cap_s=cap_s))
     longest = max(waits, default=0.0)
     return min(longest, cap_s) if longest > 0.0 else None
@@ -89,57 +119,91 @@ def exhausted_s(headers: Mapping[str, str], *, wall: float, cap_s: float) -> flo
 
 def _soonest_s(headers: Mapping[str, str], resets: tuple[tuple[str, Unit], ...], *, wall: float, cap_s: float) -> float:
     """Return the wait that the first of ``resets`` asks for, the shorter by the answer's clock and ours; 0 for none."""
+    told = answered_at(headers, wall).told
     for name, unit in resets:
         text = headers.get(name)
-        waits = [wait_in_s(text, unit, now=now, cap_s=cap_s) for now in (answered_at(headers, wall), wall)]
+        waits = [wait_in_s(text, unit, when=AnswerTime(now, now), cap_s=cap_s) for now in (told, wall)]
         found = [wait for wait in waits if wait is not None]
         if found:
             return min(found)
     return 0.0
 
 
-def answered_at(headers: Mapping[str, str], wall: float) -> float:
-    """Return the time of an answer on the clock it was written by: its ``Date``, else ``wall``."""
-    date = headers.get("date")
-    at = None if date is None else _date(date)
-    return wall if at is None else at
+def answered_at(headers: Mapping[str, str], wall: float) -> AnswerTime:
+    """Return when an answer was written; several ``Date`` lines that disagree tell nothing."""
+    text = headers.get("date")
+    dates = [at for value in _values(text) if (at := _date(value)) is not None] if text else []
+    agreed = dates and max(dates) - min(dates) <= _DATES_AGREE_S
+    return AnswerTime(dates[0] if agreed else wall, wall)
+
+
+def _values(text: str) -> Iterator[str]:
+    """Yield the values of a header that stood there more than once, or lists some; a date keeps its own comma."""
+    day = ""
+    for part in text.split(",", _MOST_VALUES)[:_MOST_VALUES]:
+        value = part.strip()
+        if _WEEKDAY.fullmatch(value):
+            day = f"{value}, "
+            continue
+        yield day + value
+        day = ""
 
 
 def _date(text: str) -> float | None:
-    """Return an HTTP date or ISO 8601 time as seconds since the epoch."""
+    """Return an HTTP date or ISO 8601 time as seconds since the epoch, where it says in which zone it is."""
+    if len(text) > _LONGEST_CHARS:
+        return None
+    if _ASCTIME.fullmatch(text) is not None:
+        text += " GMT"
+    if _ZONED.fullmatch(text) is None:
+        return None
     for parse in (parsedate_to_datetime, datetime.fromisoformat):
         try:
             at = parse(text)
-            return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+            if at.tzinfo is not None:
+                return at.timestamp()
         except (ValueError, OverflowError, TypeError, IndexError):
             continue  # neither parser promises more than these for text of a stranger
     return None
 
 
-def wait_in_s(text: str | None, unit: Unit, *, now: float, cap_s: float) -> float | None:
-    """Return the wait that ``text`` means in ``unit``, bounded to 0..cap; None when it means nothing."""
+def wait_in_s(text: str | None, unit: Unit, *, when: AnswerTime, cap_s: float) -> float | None:
+    """Return the wait that ``text`` means in ``unit``, bounded to 0..cap; None when it means nothing.
+
+    Of several values, with commas between them, the longest counts.
+    """
     if text is None:
         return None
-    text = text.strip()
+    waits = (_one_wait_s(value, unit, when) for value in _values(text))
+    return _bounded(max((wait for wait in waits if wait is not None), default=None), cap_s)
+
+
+def _one_wait_s(text: str, unit: Unit, when: AnswerTime) -> float | None:
     if len(text) > _LONGEST_CHARS:
         return None
     if unit == "date" or (unit == "auto" and _NUMBER.fullmatch(text) is None):
         at = _date(text)
-        return None if at is None else min(max(at - now, 0.0), cap_s)
+        return None if at is None else when.until_s(at)
     if _NUMBER.fullmatch(text) is None:
         return None
     number = float(text)
-    if unit == "auto":
-        unit = _unit_of(number, now)
-    wait = {"s": number, "ms": number / 1000, "epoch_s": number - now, "epoch_ms": number / 1000 - now}[unit]
-    return min(max(wait, 0.0), cap_s)
+    match _unit_of(number, when) if unit == "auto" else unit:
+        case "ms":
+            return number / 1000
+        case "epoch_s":
+            return when.until_s(number)
+        case "epoch_ms":
+            return when.until_s(number / 1000)
+        case _:
+            return number
 
 
-def _unit_of(number: float, now: float) -> Unit:
+def _unit_of(number: float, when: AnswerTime) -> Unit:
     """Tell a delay from a point in time by size: nobody asks for a wait of 31 years, but clocks stand years behind.
 
     An absurd number, more than a year ahead as a time, stays a delay and meets the cap.
     """
+    now = max(when)
     if _EPOCH_FROM_MS <= number < (now + _YEAR_S) * 1000:
         return "epoch_ms"
     if _EPOCH_FROM_S <= number < now + _YEAR_S:

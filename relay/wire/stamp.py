@@ -1,19 +1,17 @@
 """Timestamps as platforms want them, and how far a platform's clock is from ours.
 
-Signatures are refused when the timestamp is some minutes off (Taobao 10, JD 6, WeChat Pay 5). Every answer carries
-the platform's own time in ``Date``; learning it costs nothing and outlasts a wrong clock on either side.
+Signatures are refused when the timestamp is some minutes off (Taobao 10, JD 6, WeChat Pay 5). An answer carries the
+platform's own time in ``Date``, which outlasts a wrong clock on either side. But a front end may write local time there
+and call it GMT: so it is followed only where a signature was refused, and only while that helps.
 """
 
 import math
-from collections import deque
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from statistics import median
 from typing import Final
 
 from relay.wire.hints import answered_at
 
-_SAMPLES: Final = 5  # a median of five: one odd answer moves nothing, three agree on a step of either clock
 _SLOWEST_S: Final = 10.0  # an exchange longer than this tells the offset too badly to be counted
 _FURTHEST_S: Final = 86400.0  # a Date a day off is a broken clock there, not an offset to follow
 _FROM_S: Final = 5.0  # below this our own clock is as good: Date has whole seconds and the way back takes time
@@ -47,35 +45,47 @@ class Stamp:
 
 
 class ClockOffset:
-    """What a platform's clock shows beyond ours, in seconds, learnt from the ``Date`` of its answers (RFC 9110 6.6.1).
+    """What a platform's clock shows beyond ours, in seconds, by the ``Date`` of its answers (RFC 9110 section 6.6.1).
 
-    ``Date`` is cut to whole seconds and was written somewhere between sending and answering: good to about a second.
+    0 until a signature is refused. Then the refusal's own ``Date`` is tried at once, and stays when a signature made
+    with it is accepted; refused too, it is dropped, for then the clock was not the trouble.
     """
 
-    __slots__ = ("_samples",)
+    __slots__ = ("seconds", "tried")
 
     def __init__(self) -> None:
-        self._samples: deque[float] = deque(maxlen=_SAMPLES)
+        self.seconds = 0.0  # to add to our wall clock
+        self.tried = False  # nothing was accepted with it yet
 
-    @property
-    def seconds(self) -> float:
-        """The offset to add to our wall clock; 0.0 while it is too small to matter."""
-        offset = median(self._samples) if self._samples else 0.0
-        return offset if abs(offset) >= _FROM_S else 0.0
+    def accepted(self, signed_s: float) -> None:
+        """A signature made with the offset ``signed_s`` was accepted: that clock is right."""
+        self.seconds, self.tried = signed_s, False
 
-    def learn(self, headers: Mapping[str, str], *, sent_wall: float, answered_wall: float) -> None:
-        """Take note of an answer; ``headers`` are looked up in any case.
+    def refused(self, headers: Mapping[str, str], signed_s: float, *, sent_wall: float, answered_wall: float) -> bool:
+        """A signature made with the offset ``signed_s`` was refused; return whether there is another one to try."""
+        if signed_s != self.seconds:
+            return True  # it was under way when that changed
+        if self.tried:
+            self.seconds, self.tried = 0.0, False
+            return False
+        told_s = _told_s(headers, sent_wall=sent_wall, answered_wall=answered_wall)
+        if told_s is None or abs(told_s - signed_s) < _FROM_S:
+            return False
+        self.seconds, self.tried = told_s, True
+        return True
 
-        An answer out of a cache (``Age``), one that took long, and a clock a day off tell nothing.
-        """
-        told = answered_at(headers, math.nan)
-        took_s = answered_wall - sent_wall
-        if math.isnan(told) or "age" in headers or not 0.0 <= took_s <= _SLOWEST_S:
-            return
-        offset = told + 0.5 - (sent_wall + took_s / 2)
-        if abs(offset) <= _FURTHEST_S:
-            self._samples.append(offset)
 
-    def adjusted(self, wall: float) -> float:
-        """Return ``wall`` on the platform's clock."""
-        return wall + self.seconds
+def _told_s(headers: Mapping[str, str], *, sent_wall: float, answered_wall: float) -> float | None:
+    """Return the offset that an answer tells, good to about a second; 0 for one too small to matter.
+
+    An answer out of a cache (``Age``), one that took long, and a clock a day off tell nothing: None. ``Date`` is cut to
+    whole seconds and was written somewhere between sending and answering.
+    """
+    told = answered_at(headers, math.nan).told
+    took_s = answered_wall - sent_wall
+    if math.isnan(told) or "age" in headers or not 0.0 <= took_s <= _SLOWEST_S:
+        return None
+    offset = told + 0.5 - (sent_wall + took_s / 2)
+    if abs(offset) > _FURTHEST_S:
+        return None
+    return offset if abs(offset) >= _FROM_S else 0.0

@@ -1,7 +1,7 @@
 """A rule's ``wait``: where it says that an answer tells how long to stay away, compiled from the configuration."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
@@ -13,6 +13,9 @@ from relay.wire.reading import Reading
 
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)", re.ASCII)
 _DURATION_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+# A platform's counter begins anew so long after the boundary at most: 30 s; of a minute 6 s.
+_LATE_S: Final = 30.0
+_LATE_PART: Final = 0.1
 _ALIGN_S: Final = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
 _WAYS: Final = ("for", "header", "path", "align")
 _KEYS: Final = (*_WAYS, "regex", "unit", "cap", "tz")
@@ -40,14 +43,24 @@ class FixedWait:
 
 @dataclass(frozen=True, slots=True)
 class AlignedWait:
-    """Until the next minute, hour or day begins at the platform: for limits that reset on the clock."""
+    """Until the next minute, hour or day begins at the platform: for limits that reset on the clock.
+
+    Its clock is told by the answer's ``Date``, to about a second, and what counts behind it may be seconds late again.
+    So a refusal just after a boundary is taken for the period before: 2 s after it the wait is 3 s, then 6, then 12 s.
+    """
 
     period_s: float
     utc_offset_s: float
 
     def __call__(self, reading: Reading, *, wall: float, cap_s: float) -> float | None:
-        """Return the seconds to the next boundary; never 0."""
-        return self.period_s - (wall + self.utc_offset_s) % self.period_s
+        """Return the seconds to the next boundary, or a few just after one; never 0."""
+        return min(map(self._wait_s, answered_at(reading.answer.headers, wall).clocks))
+
+    def _wait_s(self, now: float) -> float:
+        begun_s = (now + self.utc_offset_s) % self.period_s
+        if begun_s < min(_LATE_S, self.period_s * _LATE_PART):
+            return begun_s + 1.0
+        return self.period_s - begun_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +74,24 @@ class FoundWait:
     cap_s: float | None
 
     def __call__(self, reading: Reading, *, wall: float, cap_s: float) -> float | None:
-        """Return what was found there, or None."""
+        """Return what was found there, the longest of several in one header, or None."""
         text = self._subject(reading)
-        if text is not None and self.pattern is not None:
-            found = self.pattern.search(text)
-            text = None if found is None else found[1] if self.pattern.groups else found[0]
-        headers = reading.answer.headers
+        if text is None:
+            return None
+        when = answered_at(reading.answer.headers, wall)
         bound_s = cap_s if self.cap_s is None else self.cap_s
-        return wait_in_s(text, self.unit, now=answered_at(headers, wall), cap_s=bound_s)
+        waits = (wait_in_s(value, self.unit, when=when, cap_s=bound_s) for value in self._found(text))
+        return max((wait for wait in waits if wait is not None), default=None)
+
+    def _found(self, text: str) -> Iterator[str | None]:
+        """Yield what the pattern finds first: in the text as a whole, and in each value of a repeated header."""
+        if self.pattern is None:
+            yield text
+            return
+        for value in (text, *(text.split(",") if self.header is not None else ())):
+            found = self.pattern.search(value)
+            if found is not None:
+                yield found[1] if self.pattern.groups else found[0]
 
     def _subject(self, reading: Reading) -> str | None:
         if self.header is not None:

@@ -345,8 +345,6 @@ def test_only_a_throttle_reads_reset_headers() -> None:
         ({"path": "e", "unit": "s"}, answer(200, {"e": True}), None),
         ({"path": "e", "unit": "s"}, answer(200, b'{"e":1e999}'), None),
         ({"path": "length(e)", "unit": "s"}, answer(200, {"e": 8}), None),
-        ({"align": "minute"}, answer(200), 60.0),
-        ({"align": "hour"}, answer(200), 3600.0),
         ({"align": "day"}, answer(200), 16 * 3600.0),
         ({"align": "day", "tz": "+08:00"}, answer(200), 8 * 3600.0),
         ({"align": "day", "tz": "-08:30"}, answer(200), 1800.0),

@@ -47,6 +47,7 @@ def headers(**given: str) -> Headers:
         ({"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "90000"}, CAP_S),
         ({"RateLimit": '"x";r=3;t=30', "X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "4"}, 4.0),
         ({"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": date(20), "Date": date(0)}, 20.0),
+        ({"X_RateLimit_Remaining": "0, 5", "X_RateLimit_Reset": "30, 20"}, 30.0),  # the proxy's and the application's
         # not 0, no time, a time that is over
         ({"RateLimit": '"x";r=1;t=30'}, None),
         ({"RateLimit": '"x";t=30'}, None),
@@ -58,7 +59,6 @@ def headers(**given: str) -> Headers:
         ({"X_RateLimit_Remaining": "0"}, None),
         ({"X_RateLimit_Reset": "30"}, None),
         ({"X_RateLimit_Remaining": "-1", "X_RateLimit_Reset": "30"}, None),
-        ({"X_RateLimit_Remaining": "0, 5", "X_RateLimit_Reset": "30, 30"}, None),
         ({"X_RateLimit_Remaining": "\u0660", "X_RateLimit_Reset": "30"}, None),
         ({"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "nan"}, None),
         ({"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": str(int(WALL - 50))}, None),

@@ -271,35 +271,70 @@ def _md5(text: str) -> str:
 DATE = "Tue, 20 Apr 2021 02:07:55 GMT"  # 1618884475
 
 
-def test_clock_offset_is_learnt_from_answers() -> None:
-    """A platform ten minutes ahead is known after one answer; a second or two are not worth following."""
-    offset = ClockOffset()
-    offset.learn({"date": DATE}, sent_wall=1618883875.0, answered_wall=1618883876.0)
-    assert offset.adjusted(1618883880.0) == pytest.approx(1618884480.0, abs=1)
-    near = ClockOffset()
-    near.learn({"date": DATE}, sent_wall=1618884477.0, answered_wall=1618884477.5)
-    assert near.adjusted(5.0) == 5.0
+AHEAD = 1618883875.5  # our clock when the platform's shows DATE, ten minutes on
 
 
-def test_clock_offset_is_smoothed_and_bounded() -> None:
-    """One odd answer moves nothing, three agree on a step; caches, slow answers and broken clocks tell nothing."""
+def refuse(offset: ClockOffset, signed_s: float, headers: dict[str, str] | None = None, *, at: float = AHEAD) -> bool:
+    """A signature is refused by an answer that took no time."""
+    return offset.refused({"date": DATE} if headers is None else headers, signed_s, sent_wall=at, answered_wall=at)
+
+
+def test_clock_offset_is_adopted_when_a_signature_is_refused() -> None:
+    """Ten minutes ahead by the refusal's own Date: tried at once, kept when accepted; nothing is learned before."""
     offset = ClockOffset()
-    for _ in range(5):
-        offset.learn({"date": DATE}, sent_wall=1618884475.0, answered_wall=1618884475.2)
-    offset.learn({"date": DATE}, sent_wall=1618880000.0, answered_wall=1618880000.2)
+    offset.accepted(0.0)
     assert offset.seconds == 0.0
-    for _ in range(2):
-        offset.learn({"date": DATE}, sent_wall=1618880000.0, answered_wall=1618880000.2)
-    assert offset.seconds == pytest.approx(4475.0, abs=1)
+    assert refuse(offset, 0.0)
+    assert offset.seconds == pytest.approx(600.0, abs=1)
+    adopted_s = offset.seconds
+    offset.accepted(adopted_s)
+    assert not refuse(offset, adopted_s)  # the same again: it is not the clock
+    assert offset.seconds == adopted_s
+    assert refuse(offset, adopted_s, at=1618884475.5)  # our clock was set meanwhile
+    assert offset.seconds == 0.0
 
-    deaf = ClockOffset()
-    deaf.learn({"date": DATE, "age": "3600"}, sent_wall=1618880000.0, answered_wall=1618880000.0)
-    deaf.learn({"date": DATE}, sent_wall=1618880000.0, answered_wall=1618880011.0)
-    deaf.learn({"date": DATE}, sent_wall=1618880001.0, answered_wall=1618880000.0)
-    deaf.learn({"date": DATE}, sent_wall=1518880000.0, answered_wall=1518880000.0)
-    deaf.learn({"date": "soon"}, sent_wall=0.0, answered_wall=0.0)
-    deaf.learn({}, sent_wall=0.0, answered_wall=0.0)
-    assert deaf.seconds == 0.0
+
+def test_clock_offset_is_dropped_when_it_does_not_help() -> None:
+    """A Date eight hours off is tried once and dropped; what was under way with it goes again with our clock."""
+    offset = ClockOffset()
+    assert refuse(offset, 0.0, at=AHEAD - 28800)
+    wrong_s = offset.seconds
+    assert wrong_s == pytest.approx(29400.0, abs=1)
+    assert refuse(offset, 0.0)  # under way when it was adopted: signed anew
+    assert not refuse(offset, wrong_s)
+    assert offset.seconds == 0.0
+    assert refuse(offset, wrong_s)
+    assert offset.seconds == 0.0
+
+
+def test_accepted_signature_proves_its_clock() -> None:
+    """One that was under way, accepted with our own clock, ends the trial of another."""
+    offset = ClockOffset()
+    assert refuse(offset, 0.0)
+    offset.accepted(0.0)
+    assert offset.seconds == 0.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent", "answered"),
+    [
+        ({"date": DATE}, 1618884477.0, 1618884477.5),  # a second or two
+        ({"date": DATE, "age": "3600"}, 1618880000.0, 1618880000.0),  # from a cache
+        ({"date": DATE}, 1618880000.0, 1618880011.0),  # took too long
+        ({"date": DATE}, 1618880001.0, 1618880000.0),  # our clock was set meanwhile
+        ({"date": DATE}, 1518880000.0, 1518880000.0),  # years
+        ({"date": f"{DATE}, Tue, 20 Apr 2021 10:07:55 GMT"}, 1618880000.0, 1618880000.0),  # two that disagree
+        ({"date": DATE.replace("GMT", "CST")}, 1618880000.0, 1618880000.0),
+        ({"date": DATE.removesuffix(" GMT")}, 1618880000.0, 1618880000.0),
+        ({"date": "soon"}, 0.0, 0.0),
+        ({}, 0.0, 0.0),
+    ],
+)
+def test_dates_that_tell_nothing(headers: dict[str, str], sent: float, answered: float) -> None:
+    """No offset is adopted from a Date that says nothing, or nothing that matters."""
+    offset = ClockOffset()
+    assert not offset.refused(headers, 0.0, sent_wall=sent, answered_wall=answered)
+    assert offset.seconds == 0.0
 
 
 def test_stamps() -> None:
