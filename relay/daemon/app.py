@@ -35,7 +35,7 @@ from relay.upkeep.expiry import Expiry
 from relay.upkeep.operations import Operations
 from relay.upkeep.pruner import Pruner
 from relay.upkeep.watchdog import Watchdog
-from relay.web.listen import inherited_sockets
+from relay.web.inherited import inherited_sockets, shared_out
 
 _GRACE_S = 10.0  # for requests under way, in and out; the unit's TimeoutStopSec is longer
 _TOKEN_CONNECTIONS = 64  # each credential asks its endpoint once at a time: one that hangs holds up no other
@@ -144,14 +144,15 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         ]
         servers: list[AdminServer | IngestServer] = [*live.admin, *live.ingest]
         sockets = inherited_sockets(os.environ, pid=os.getpid())
-        for server in servers:
-            await server.start(inherited=sockets.pop(server.name, None))
+        shares = await shared_out(sockets, [(server.name, server.listen) for server in servers])
+        for server, share in zip(servers, shares, strict=True):
+            await server.start(inherited=share)
             stack.push_async_callback(server.close, _GRACE_S)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             supervisor.on_signal(number)
         supervisor.on_signal(signal.SIGHUP, live.reload_soon)
-        listeners = [server.address for server in reversed(servers)]
+        listeners = [address for server in reversed(servers) for address in server.addresses]
         events.ready(listeners=listeners, seconds=elapsed_s() - began_s)
         notifier.ready(f"{len(config.platforms)} platforms, listening on {', '.join(listeners)}")
 

@@ -65,7 +65,9 @@ class Answer:
         self._request = None
         head = self._head
         # HTTP/1.0 would need its own keep-alive header; a client that old gets one answer per connection.
-        if not self.keep_alive or not request.keep_alive or request.version != HttpVersion11:
+        # What of the body was not read would be taken for the next request: say that there is none (RFC 9112 9.6).
+        unread = not request.content.is_eof()
+        if unread or not self.keep_alive or not request.keep_alive or request.version != HttpVersion11:
             self.keep_alive = False
             head += b"Connection: close\r\n"
         body = b"" if request.method == "HEAD" or self.status == 204 else self.body

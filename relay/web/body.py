@@ -7,7 +7,7 @@ is off (``listen``) and both bounds are ours.
 import asyncio
 from collections.abc import Callable
 
-from aiohttp import StreamReader
+from aiohttp import HttpVersion11, StreamReader
 from aiohttp.web import BaseRequest, RequestPayloadError
 
 from relay.web.problem import Refusal
@@ -47,7 +47,8 @@ async def read_body(
         declared = request.headers.get("Content-Length")
         if declared is not None and int(declared) > bound:
             raise _too_large(limit)
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        expect = request.headers.get("Expect", "").lower()
+        if expect == "100-continue" and request.version == HttpVersion11 and request.transport is not None:
             # RFC 9110 section 10.1.1; without it curl waits a second before it sends a large body.
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await _read_all(request, bound=bound, limit=limit, timeout_s=timeout_s, grow=grow)

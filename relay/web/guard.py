@@ -1,7 +1,8 @@
 """Who may talk to a listener at all: the Host, the Origin, the token.
 
 A web page can make a browser send requests to 127.0.0.1, and a DNS name can be rebound to it. Both show in headers the
-page cannot forge: ``Host`` names the page's own domain, ``Origin`` is present. Both are checked before anything else.
+page cannot forge: ``Host`` names the page's own domain, ``Origin`` is present, or ``Sec-Fetch-Site`` says that another
+site asks. They are checked before anything else.
 """
 
 from collections.abc import Iterable
@@ -10,9 +11,13 @@ from ipaddress import ip_address
 
 from aiohttp.web import BaseRequest
 
+from relay.web.message import authority
 from relay.web.problem import Refusal
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+# "none": typed, bookmarked or from outside the browser (https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header).
+# "same-site" is another port or a subdomain: another origin, as for the Origin header.
+_OWN_SITES = ("none", "same-origin")
 _REMEMBERED = 64  # Host values seen to be good; a client pool uses one or two
 
 
@@ -39,12 +44,14 @@ class Guard:
     def check(self, request: BaseRequest) -> None:
         """Raise ``Refusal`` (``forbidden_host``, ``forbidden_origin``) for a request that must not be served."""
         headers = request.headers
-        host = headers.get("Host", "")
+        host = authority(request)
         if host not in self._good and not self._any_host:
             self._check_host(host)
         origin = headers.get("Origin")
         if origin is not None:
             self._check_origin(origin.lower(), host.lower())
+        elif headers.get("Sec-Fetch-Site", "none").lower() not in _OWN_SITES and not _opens_index(request):
+            raise Refusal("forbidden_origin", "a page of another site asked a browser for this; open it by itself")
 
     def _check_host(self, host: str) -> None:
         wanted = host.lower()
@@ -57,6 +64,20 @@ class Guard:
         if origin in self._origins or (self._same_origin and origin in (f"http://{host}", f"https://{host}")):
             return
         raise Refusal("forbidden_origin", "add this Origin to `origins` of the listener if it is meant to be served")
+
+
+def _opens_index(request: BaseRequest) -> bool:
+    """Tell whether somebody follows a link to the index page: it changes nothing, and the linking page sees none of it.
+
+    Links to a relay stand in wikis and chats. Any other path would let a foreign page start work here unseen.
+    """
+    headers = request.headers
+    return (
+        request.raw_path == "/"
+        and request.method == "GET"
+        and headers.get("Sec-Fetch-Mode") == "navigate"
+        and headers.get("Sec-Fetch-Dest") == "document"
+    )
 
 
 class Bearer:

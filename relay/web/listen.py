@@ -1,31 +1,30 @@
-"""Opens, serves and closes one listener: ``host:port``, ``[v6]:port``, ``unix:/path`` or an inherited socket."""
+"""Serves and closes one listener: the sockets of its address, or those that systemd opened for it."""
 
 import asyncio
-import errno
 import logging
-import os
 import socket
-import stat
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 
-from relay.core.errors import RelayError
 from relay.web.answer import Answer
-from relay.web.guard import split_port
 from relay.web.problem import problem
+from relay.web.sockets import BACKLOG, bind, shown
 
-_BACKLOG = 1024
 # Idle connections and dripped headers are closed after this long. Longer than the pools of common HTTP clients keep
 # theirs (60 s and less), so that it is the client who closes and no request runs into a closing connection.
 _KEEPALIVE_S = 75.0
 # After a refusal the rest of the body is read and thrown away for this long, so that the answer is not lost in a reset.
 _LINGER_S = 3.0
-_UNIX_MODE = 0o660  # who may connect is decided by the file's group
-_FIRST_INHERITED_FD = 3  # sd_listen_fds(3)
+# Bounds of a head, a little above what common clients and proxies send at the most (RFC 9112 section 3: 8000 and more).
+# The two lengths differ so that aiohttp's error, the same for both, tells which one it was.
+_MOST_TARGET_BYTES = 8190
+_MOST_LINE_BYTES = 8192
+_MOST_LINES = 128
+_TOO_MANY = "Too many headers received"  # aiohttp has no type of its own for it
 
 Serve = Callable[[BaseRequest], Awaitable[Answer | StreamResponse]]
 
@@ -34,27 +33,27 @@ class Listener:
     """A listening socket being served; made by ``open_listener``."""
 
     def __init__(self, *, serve: Serve, refused: Callable[[str], None], failed: Callable[[str, BaseException], None]):
-        self.address = ""
+        self.addresses: list[str] = []
         self._serve = serve
         self._open = 0
         self._closing = False
         self._idle = asyncio.Event()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._unlink: Path | None = None
         self._web = Server(cast(Callable[[BaseRequest], Awaitable[StreamResponse]], self._handle))
         self._log = _ProtocolLog(refused=refused, failed=failed)
 
-    async def start(self, sock: socket.socket, *, unlink: Path | None) -> None:
-        """Serve ``sock``, which is bound; ``unlink`` is the socket file to remove at the end."""
+    async def start(self, sockets: Sequence[socket.socket], *, unlink: Path | None) -> None:
+        """Serve ``sockets``, which are bound; ``unlink`` is the socket file to remove at the end."""
         loop = asyncio.get_running_loop()
         self._unlink = unlink
-        if sock.family == socket.AF_UNIX:
-            self.address = f"unix:{sock.getsockname()}"
-            self._server = await loop.create_unix_server(self._connected, sock=sock, backlog=_BACKLOG)
-        else:
-            host, port = sock.getsockname()[:2]
-            self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            self._server = await loop.create_server(self._connected, sock=sock, backlog=_BACKLOG)
+        for sock in sockets:
+            if sock.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(self._connected, sock=sock, backlog=BACKLOG)
+            else:
+                server = await loop.create_server(self._connected, sock=sock, backlog=BACKLOG)
+            self._servers.append(server)
+            self.addresses.append(shown(sock.getsockname()))
 
     def _connected(self) -> RequestHandler:
         return _Connection(
@@ -65,6 +64,9 @@ class Listener:
             keepalive_timeout=_KEEPALIVE_S,
             lingering_time=_LINGER_S,
             logger=self._log,
+            max_line_size=_MOST_TARGET_BYTES,
+            max_field_size=_MOST_LINE_BYTES,
+            max_headers=_MOST_LINES,
         )
 
     async def _handle(self, request: BaseRequest) -> Answer | StreamResponse:
@@ -81,10 +83,8 @@ class Listener:
 
     async def close(self, grace_s: float) -> int:
         """Stop accepting connections, let requests under way finish for ``grace_s``; return how many were cut off."""
-        if self._server is None:
-            return 0
-        self._server.close()
-        self._server = None
+        for server in self._servers:
+            server.close()
         if self._unlink is not None:
             self._unlink.unlink(missing_ok=True)
         self._closing = True
@@ -106,105 +106,20 @@ async def open_listener(
     serve: Serve,
     refused: Callable[[str], None],
     failed: Callable[[str, BaseException], None],
-    inherited: socket.socket | None = None,
+    inherited: Sequence[socket.socket] = (),
 ) -> Listener:
-    """Listen on ``address`` (or on a socket the service manager opened for it) and serve requests with ``serve``.
+    """Listen on ``address`` (or on the sockets the service manager opened for it) and serve requests with ``serve``.
 
     ``refused`` and ``failed`` are told of malformed HTTP and of failures outside ``serve``. Raises ``RelayError``
     naming the address and what to do.
     """
     listener = Listener(serve=serve, refused=refused, failed=failed)
-    if inherited is not None:
+    if inherited:
         await listener.start(inherited, unlink=None)
-    elif address.startswith("unix:"):
-        path = Path(address.removeprefix("unix:"))
-        await listener.start(_bind_unix(path), unlink=path)
     else:
-        await listener.start(await _bind_tcp(address), unlink=None)
+        unix = address.startswith("unix:")
+        await listener.start(await bind(address), unlink=Path(address.removeprefix("unix:")) if unix else None)
     return listener
-
-
-async def _bind_tcp(address: str) -> socket.socket:
-    host, port = split_port(address)
-    if port is None:
-        raise RelayError(f"cannot listen on {address}: write host:port, [v6]:port or unix:/path")
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise RelayError(f"cannot listen on {address}: the name does not resolve ({error.strerror})") from error
-    family, kind, protocol, _, target = found[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart finds old connections in TIME_WAIT
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # [::] must not also claim 0.0.0.0
-        sock.bind(target)
-        sock.listen(_BACKLOG)  # two sockets may bind one address; only listening tells that it is in use
-    except OSError as error:
-        sock.close()
-        raise RelayError(f"cannot listen on {address}: {_why(error)}") from error
-    sock.setblocking(False)
-    return sock
-
-
-def _bind_unix(path: Path) -> socket.socket:
-    try:
-        if path.exists():
-            _remove_stale(path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    except OSError as error:
-        raise RelayError(f"cannot listen on unix:{path}: {_why(error)}") from error
-    try:
-        sock.bind(str(path))
-        os.chmod(path, _UNIX_MODE)  # nobody can connect before listen(), so there is no moment with another mode
-    except OSError as error:
-        sock.close()
-        raise RelayError(f"cannot listen on unix:{path}: {_why(error)}") from error
-    sock.setblocking(False)
-    return sock
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove a socket file nobody listens on; whatever else lies there is not ours to remove."""
-    if not stat.S_ISSOCK(path.stat().st_mode):
-        raise RelayError(
-            f"cannot listen on unix:{path}: a file that is no socket lies there; move it or listen elsewhere"
-        )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
-        else:
-            raise RelayError(f"cannot listen on unix:{path}: another process serves it; stop it or listen elsewhere")
-
-
-def _why(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "the port is in use; stop the process that has it (`ss -ltnp` shows it) or listen elsewhere"
-    if error.errno == errno.EACCES:
-        return (
-            "permission denied; ports below 1024 and other people's directories need rights the relay should not have"
-        )
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine has no such address"
-    return str(error.strerror or error)
-
-
-def inherited_sockets(environ: Mapping[str, str], *, pid: int) -> dict[str, socket.socket]:
-    """Return the sockets systemd opened for this process by their ``FileDescriptorName=`` (sd_listen_fds(3))."""
-    if environ.get("LISTEN_PID") != str(pid):
-        return {}
-    count = int(environ.get("LISTEN_FDS", "0"))
-    names = environ.get("LISTEN_FDNAMES", "").split(":")
-    found: dict[str, socket.socket] = {}
-    for place in range(count):
-        sock = socket.socket(fileno=_FIRST_INHERITED_FD + place)
-        sock.setblocking(False)
-        sock.set_inheritable(False)
-        found[names[place] if place < len(names) and names[place] else f"fd{place}"] = sock
-    return found
 
 
 class _Connection(RequestHandler):
@@ -221,7 +136,19 @@ class _Connection(RequestHandler):
     ) -> StreamResponse:
         """Return the response to a request that could not be parsed or served."""
         self.log_exception("request failed", exc_info=exc)
-        return cast(StreamResponse, problem("internal" if status >= 500 else "bad_request", close=True))
+        code, detail = ("internal", "") if status >= 500 else _too_long(exc) or ("bad_request", "")
+        return cast(StreamResponse, problem(code, detail, close=True))
+
+
+def _too_long(error: BaseException | None) -> tuple[str, str] | None:
+    """Return code and detail for a head that goes past one of its bounds, None for anything else."""
+    if isinstance(error, LineTooLong):
+        if error.args[1] == _MOST_TARGET_BYTES:
+            return "target_too_long", f"the request target is longer than {_MOST_TARGET_BYTES} bytes"
+        return "head_too_large", f"a header line is longer than {_MOST_LINE_BYTES} bytes"
+    if isinstance(error, BadHttpMessage) and error.message == _TOO_MANY:
+        return "head_too_large", f"there are more than {_MOST_LINES} header lines"
+    return None
 
 
 class _ProtocolLog(logging.Logger):
@@ -236,6 +163,7 @@ class _ProtocolLog(logging.Logger):
         """Tell what a record is about instead of writing it."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
-            self._refused("bad_request")
+            code, _ = _too_long(error) or ("bad_request", "")
+            self._refused(code)
         elif error is not None:
             self._failed("http", error)

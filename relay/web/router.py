@@ -5,12 +5,14 @@
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from aiohttp.web import BaseRequest, StreamResponse
 
 from relay.web.answer import Answer
+from relay.web.message import check_message, origin_form
 from relay.web.problem import Refusal, problem
 
 Handler = Callable[[BaseRequest, Mapping[str, str]], Awaitable[Answer | StreamResponse]]
@@ -65,10 +67,24 @@ class Routes:
                 if handler is not None:
                     return handler, {name: unquote(parts[place]) for place, name in names}
                 allowed = {**methods, **allowed}
+        if raw_path == "*":  # RFC 9110 section 9.3.7: about the server as a whole
+            allowed = {
+                name: each
+                for routes in self._by_length.values()
+                for _, _, known in routes
+                for name, each in known.items()
+            }
         if allowed:
-            methods_allowed = ", ".join(sorted(allowed))
+            methods_allowed = ", ".join(sorted({*allowed, "OPTIONS"}))
+            if method == "OPTIONS":
+                return partial(_options, methods_allowed), {}
             raise Refusal("method_not_allowed", f"use {methods_allowed}", headers={"Allow": methods_allowed})
         raise Refusal("not_found", "this path is not served by this listener")
+
+
+async def _options(allowed: str, _request: BaseRequest, _values: Mapping[str, str]) -> Answer:
+    """Answer OPTIONS: which methods work here (RFC 9110 section 9.3.7)."""
+    return Answer(204, headers={"Allow": allowed})
 
 
 class Router:
@@ -94,9 +110,10 @@ class Router:
     async def __call__(self, request: BaseRequest) -> Answer | StreamResponse:
         """Answer one request; never raises but to be cancelled."""
         try:
+            check_message(request)
             for check in self.checks:
                 check(request)
-            handler, values = self.routes.find(request.method, request.raw_path)
+            handler, values = self.routes.find(request.method, origin_form(request.raw_path))
             return await handler(request, values)
         except Refusal as refusal:
             self._refused(refusal.code)

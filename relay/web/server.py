@@ -35,11 +35,16 @@ class WebServer:
 
     @property
     def address(self) -> str:
-        """Where it listens, with the port it really got."""
-        return self._listener.address if self._listener is not None else self.listen
+        """The first of ``addresses``."""
+        return self.addresses[0]
 
-    async def start(self, *, inherited: socket.socket | None = None) -> None:
-        """Listen. Raises ``RelayError`` when the address cannot be had."""
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, with the port it really got; a name may have several."""
+        return self._listener.addresses if self._listener is not None else [self.listen]
+
+    async def start(self, *, inherited: Sequence[socket.socket] = ()) -> None:
+        """Listen, on the ``inherited`` sockets where there are any. Raises ``RelayError`` when that cannot be."""
         self._listener = await open_listener(
             self.listen, serve=self._router, refused=self._refused, failed=self._failed, inherited=inherited
         )

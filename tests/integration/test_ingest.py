@@ -24,7 +24,6 @@ from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
-from relay.web.listen import inherited_sockets
 from relay.wire.extract import KeyPath
 
 CANARY = "13812345678"
@@ -405,7 +404,7 @@ async def test_paths_and_methods_that_are_not_served(relay: Relay):
         async with relay.session.request(method, path) as response:
             assert (response.status, (await response.json(content_type=None))["code"]) == (status, code)
             if status == 405:
-                assert response.headers["Allow"] == "POST"
+                assert response.headers["Allow"] == "OPTIONS, POST"
 
 
 async def test_a_payload_too_large_for_its_platform(relay: Relay):
@@ -680,18 +679,17 @@ async def test_closing_finishes_what_is_under_way():
         await until(lambda: len(relay.inbox.rows) == 1)
 
 
-async def test_an_inherited_socket():
-    """A socket that systemd opened is served; without LISTEN_PID of this process there are none."""
-    assert inherited_sockets({"LISTEN_PID": "1", "LISTEN_FDS": "1"}, pid=2) == {}
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    sock.listen()
-    sock.setblocking(False)
+async def test_inherited_sockets_are_served():
+    """Sockets that systemd opened are served instead of new ones, all of them."""
+    sockets = [socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))]
     relay = Relay(IngestSettings(), PLATFORMS)
-    await relay.server.start(inherited=sock)
-    assert relay.server.address == f"127.0.0.1:{sock.getsockname()[1]}"
-    answer = await relay.raw(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 200 OK")
+    await relay.server.start(inherited=sockets)
+    assert relay.server.addresses == [f"127.0.0.1:{sock.getsockname()[1]}" for sock in sockets]
+    for sock in sockets:
+        reader, writer = await asyncio.open_connection(*sock.getsockname())
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+        writer.close()
     await relay.server.close(1.0)
 
 

@@ -1,0 +1,60 @@
+"""What a request asks for and of whom, in each of the forms a request target has (RFC 9112 section 3.2).
+
+Also what a server must refuse of a message that was parsed well: a Host that cannot be one, codings and versions of
+HTTP that are not read here.
+"""
+
+import re
+from urllib.parse import urlsplit
+
+from aiohttp import HttpVersion10, HttpVersion11
+from aiohttp.web import BaseRequest
+
+from relay.web.problem import Refusal
+
+_SCHEMES = ("http", "https")
+# host [ ":" port ] of RFC 3986 section 3.2, without the escapes that no host name needs; empty where a name is unknown.
+_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]*)(?::[0-9]*)?")
+
+
+def check_message(request: BaseRequest) -> None:
+    """Raise ``Refusal`` for a message whose framing or version is not to be trusted; every one ends the connection."""
+    if request.version not in (HttpVersion11, HttpVersion10):
+        raise Refusal("version_not_supported", "send HTTP/1.1", close=True)
+    coding = request.headers.get("Transfer-Encoding")
+    if coding is not None:
+        if request.version == HttpVersion10:  # RFC 9112 section 6.1: its framing is faulty
+            raise Refusal("bad_request", "HTTP/1.0 has no Transfer-Encoding", close=True)
+        if coding.strip().lower() != "chunked":  # what else it says would be taken for the payload
+            raise Refusal("not_supported", "of Transfer-Encoding only chunked is read", close=True)
+
+
+def authority(request: BaseRequest) -> str:
+    """Return whom the request is for: of a target in absolute form its own host, whatever Host says, else Host.
+
+    RFC 9112 sections 3.2 and 3.2.2. Raises ``Refusal`` (400 ``bad_request``) for what can be no host.
+    """
+    target = request.raw_path
+    host = request.headers.get("Host", "")
+    if not _AUTHORITY.fullmatch(host):
+        raise Refusal("bad_request", "the Host header holds no host", close=True)
+    if target[:1] == "/" or "://" not in target:
+        return host
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        raise Refusal("bad_request", "the request target is no URL", close=True) from None
+    if parts.scheme not in _SCHEMES or not parts.netloc or not _AUTHORITY.fullmatch(parts.netloc):
+        raise Refusal("bad_request", "the request target is no http URL with a host alone", close=True)
+    return parts.netloc
+
+
+def origin_form(target: str) -> str:
+    """Return path and query of a target; ``*`` and a target without a scheme stay as they are."""
+    if target[:1] == "/" or "://" not in target:
+        return target
+    rest = target.partition("://")[2]
+    slash, query = rest.find("/"), rest.find("?")
+    if slash < 0 or 0 <= query < slash:
+        return "/" + (rest[query:] if query >= 0 else "")
+    return rest[slash:]

@@ -1,0 +1,128 @@
+"""Binds the sockets of a listening address: ``host:port``, ``[v6]:port`` or ``unix:/path``."""
+
+import asyncio
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+from relay.core.errors import RelayError
+from relay.web.guard import split_port
+
+BACKLOG = 1024
+_UNIX_MODE = 0o660  # who may connect is decided by the file's group
+Target = tuple[Any, ...]
+"""A host's address and a port, with IPv6 also flow and scope."""
+
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # /etc/hosts names ::1 also where IPv6 is switched off
+
+
+async def bind(address: str) -> list[socket.socket]:
+    """Return sockets bound to ``address``: one for each address its host name has (``localhost`` often has two).
+
+    Addresses of a name that this machine lacks are left out while one remains. Raises ``RelayError`` naming the
+    address and what to do.
+    """
+    if address.startswith("unix:"):
+        return [_bind_unix(Path(address.removeprefix("unix:")))]
+    bound: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, target in await resolved(address):
+            if target[1] == 0 and bound:  # any free port, but the same for all
+                target = (target[0], bound[0].getsockname()[1], *target[2:])
+            try:
+                bound.append(_bind_tcp(family, target))
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise RelayError(f"cannot listen on {address} ({shown(target)}): {_why(error)}") from error
+                missing = error
+        if not bound and missing is not None:
+            raise RelayError(f"cannot listen on {address}: {_why(missing)}") from missing
+    except BaseException:
+        for sock in bound:
+            sock.close()
+        raise
+    return bound
+
+
+async def resolved(address: str) -> list[tuple[socket.AddressFamily, Target]]:
+    """Return all addresses that ``address`` (no unix path) has. Raises ``RelayError``."""
+    host, port = split_port(address)
+    if port is None:
+        raise RelayError(f"cannot listen on {address}: write host:port, [v6]:port or unix:/path")
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise RelayError(f"cannot listen on {address}: the name does not resolve ({error.strerror})") from error
+    return list(dict.fromkeys((each[0], each[4]) for each in found))
+
+
+def _bind_tcp(family: socket.AddressFamily, target: Target) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart finds old connections in TIME_WAIT
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # [::] must not also claim 0.0.0.0
+        sock.bind(target)
+        sock.listen(BACKLOG)  # two sockets may bind one address; only listening tells that it is in use
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def shown(name: Any) -> str:
+    """Return a socket's own address as a configuration would say it."""
+    if isinstance(name, tuple):
+        host, port = name[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"unix:{os.fsdecode(name)}"
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    try:
+        if path.exists():
+            _remove_stale(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise RelayError(f"cannot listen on unix:{path}: {_why(error)}") from error
+    try:
+        sock.bind(str(path))
+        os.chmod(path, _UNIX_MODE)  # nobody can connect before listen(), so there is no moment with another mode
+    except OSError as error:
+        sock.close()
+        raise RelayError(f"cannot listen on unix:{path}: {_why(error)}") from error
+    sock.setblocking(False)
+    return sock
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket file nobody listens on; whatever else lies there is not ours to remove."""
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise RelayError(
+            f"cannot listen on unix:{path}: a file that is no socket lies there; move it or listen elsewhere"
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+        else:
+            raise RelayError(f"cannot listen on unix:{path}: another process serves it; stop it or listen elsewhere")
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use; stop the process that has it (`ss -ltnp` shows it) or listen elsewhere"
+    if error.errno == errno.EACCES:
+        return (
+            "permission denied; ports below 1024 and other people's directories need rights the relay should not have"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address"
+    return str(error.strerror or error)
