@@ -276,7 +276,7 @@ async def test_drop_in_failures_are_errors(relay: Relay, monkeypatch: pytest.Mon
     """A body the platform cannot take, another method, a store that fails: never the configured answer."""
     assert (await relay.post(b"no json", path="/wx/notify"))[0] == 400
     status, _, headers = await relay.post(b"", path="/wx/notify", method="GET")
-    assert (status, headers["Allow"]) == (405, "PATCH, POST, PUT")
+    assert (status, headers["Allow"]) == (405, "OPTIONS, PATCH, POST, PUT")
     assert (await relay.post(b"{}", path="/wx"))[0] == 404
     assert (await relay.post(b"x" * 3000, path="/raw"))[0] == 413
 
