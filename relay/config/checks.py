@@ -1,5 +1,6 @@
 """What no single value shows: settings that contradict each other, unknown names, and things worth a warning."""
 
+import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,15 +13,17 @@ from relay.config.platform import Platform
 from relay.config.problems import BadValue, quoted
 from relay.config.rules import Rule
 from relay.config.schema import Config
-from relay.config.secrets import is_secret_key
+from relay.config.showing import hidden_texts, is_secret_key
 from relay.config.sign import MessageSign
 from relay.config.translate import Finding, dotted
+from relay.config.unseen import unseen
 from relay.config.yamlsource import KeyPath
 from relay.core.model import UNROUTED
 from relay.wire.results import OUTCOMES
 
 PLATFORMS: KeyPath = ("platforms",)
 _LOOPBACK = ("localhost", "::1")
+_IDS = ("user", "client_id", "key_id", "scope")
 
 
 def contradictions(config: Config) -> Iterator[Finding]:
@@ -128,6 +131,7 @@ def certificates(config: Config, directory: Path) -> Iterator[Finding]:
 def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
     """Yield warnings; ``data`` is the file as written, references unresolved."""
     yield from _literal_secrets(data, ())
+    yield from _unseen(data, ())
     used = {wanted for platform in config.platforms.values() for wanted in platform.quotas}
     for name in config.quotas:
         if name not in used:
@@ -290,6 +294,17 @@ def _is_loopback(host: str) -> bool:
 
 def _sends_secret(platform: Platform) -> bool:
     return platform.auth is not None or any(is_secret_key((name,)) for name in platform.headers)
+
+
+def _unseen(value: Any, path: KeyPath) -> Iterator[Finding]:
+    """Yield each secret, login, id and URL of the file with something in it that nobody sees."""
+    if isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _unseen(child, (*path, key))
+    elif isinstance(value, str) and (path[-1] in _IDS or "://" in value or any(hidden_texts(path, value))):
+        found = unseen(re.sub(r"\$\{[^{}]*\}", "x", value))
+        if found:
+            yield _at(path, "W011", f"{dotted(path)} {found}", "remove it, unless it belongs to the value")
 
 
 def _literal_secrets(value: Any, path: KeyPath) -> Iterator[Finding]:

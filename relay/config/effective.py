@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from relay.config.merge import is_preset, with_defaults, written_at
 from relay.config.schema import Config
-from relay.config.secrets import masked
+from relay.config.showing import masked
 from relay.config.translate import model_for, model_in
 from relay.config.yamlsource import KeyPath, Mark
 
@@ -113,7 +113,10 @@ class _View:
                 self._leaf((*path, key), value, given=given)
 
     def _leaf(self, path: KeyPath, value: Any, *, given: bool) -> None:
-        self.settings.append(Effective(path, _shown(path, value), self._origin(path) if given else BUILT_IN))
+        public = not given or is_preset(written_at(path, self._places))  # the package's own words
+        self.settings.append(
+            Effective(path, value if public else masked(path, value), self._origin(path) if given else BUILT_IN)
+        )
 
     def _origin(self, path: KeyPath) -> str:
         written = written_at(path, self._places)
@@ -123,14 +126,6 @@ class _View:
             return f"preset {name}, {self._file}:{self._marks[named_at].key_line}"
         place = f"{self._file}:{self._marks[written].key_line}"
         return f"defaults, {place}" if written != path else place
-
-
-def _shown(path: KeyPath, value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _shown((*path, key), child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_shown((*path, index), child) for index, child in enumerate(value)]
-    return masked(path, value)
 
 
 def as_scalar(value: Any) -> str:

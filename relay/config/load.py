@@ -11,19 +11,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from relay.config.checks import cautions, certificates, contradictions
+from relay.config.knownsecrets import known_secrets
 from relay.config.merge import is_preset, with_defaults, written_at
 from relay.config.presets import preset, preset_names
 from relay.config.problems import CODES, BadValue, ConfigInvalid, Problem, quoted
 from relay.config.remainder import inside, remainder
 from relay.config.schema import Config, Origin
 from relay.config.secrets import Resolved, Resolver, scrub
+from relay.config.showing import hidden_texts
 from relay.config.translate import Finding, dotted, file_path, findings
 from relay.config.yamlsource import KeyPath, Source, parse_source, read_source
 
 _SECTIONS = ("ingest", "admin", "store", "quotas", "credentials", "defaults")
 """Top-level mappings that may stand empty, with everything below them commented out."""
 
-_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E032", "E033", "E040", "E041"}
+_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E032", "E033", "E040", "E041", "W011"}
 """Codes whose messages may quote the value they are about, which must not happen to what a reference holds.
 
 A message about a mapping quotes none of its values, and neither do those of E032 and E033.
@@ -53,7 +55,7 @@ def _compile(source: Source, path: Path, environ: Mapping[str, str]) -> Config:
     data, places = with_defaults(resolved.data)
     desk = _Desk(source, resolved, places)
     for bad_path, bad in resolved.problems:
-        desk.add(Finding(bad_path, BadValue(bad.code, f"{dotted(bad_path)}: {bad.message}", bad.hint)))
+        desk.add(Finding(bad_path, _about(bad_path, bad)))
     dropped = _drop_empty(data, (), desk)
     dropped |= _report_needs(data, dropped, desk)
     config = _validate(data, dropped, desk)
@@ -65,9 +67,21 @@ def _compile(source: Source, path: Path, environ: Mapping[str, str]) -> Config:
     if config is None:
         raise AssertionError("a configuration without problems has been validated")
     state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    config._origin = Origin(source.file, Path(state) if state else directory, source.data, source.marks)
-    config._warnings = tuple(sorted(desk.place(found) for found in cautions(config, source.data)))
+    config._origin = Origin(
+        source.file,
+        Path(state) if state else directory,
+        source.data,
+        source.marks,
+        {name: known_secrets(data, resolved.held, name) for name in config.platforms},
+    )
+    warned = [desk.place(found) for found in cautions(config, source.data)]
+    warned += [desk.place(Finding(path, _about(path, bad))) for path, bad in resolved.cautions]
+    config._warnings = tuple(sorted(warned))
     return config
+
+
+def _about(path: KeyPath, bad: BadValue) -> BadValue:
+    return BadValue(bad.code, f"{dotted(path)}: {bad.message}", bad.hint)
 
 
 def _fill_empty_sections(source: Source) -> None:
@@ -193,7 +207,7 @@ class _Desk:
             line, col = mark.key_line, mark.key_col
         else:
             line, col = mark.line, mark.col + offset + (1 if mark.quoted and offset else 0)
-        values = self._resolved.values
+        values = self._resolved.values | frozenset(hidden_texts(found.path, inside(self._source.data, place)))
         return Problem(self._source.file, line, col, bad.code, scrub(message, values), scrub(hint, values))
 
     def _known(self, path: KeyPath) -> KeyPath:

@@ -67,6 +67,7 @@ CODES: dict[str, str] = {
     "W008": "a credential is not used",
     "W009": "a quota per group without groups",
     "W010": "a key is not used with another setting",
+    "W011": "a value has something in it that nobody sees",
 }
 """Every code and what it stands for. A code never changes its meaning; docs/config-errors.md explains each."""
 

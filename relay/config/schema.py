@@ -107,6 +107,7 @@ class Origin(NamedTuple):
     state_directory: Path
     data: dict[str, Any]  # as written, references unresolved
     marks: dict[KeyPath, Mark]
+    secrets: dict[str, frozenset[str]]  # by platform: what must not be kept or shown of its answers
 
 
 class Config(Section):
@@ -138,6 +139,10 @@ class Config(Section):
     def warnings(self) -> tuple[Problem, ...]:
         """What is worth knowing although the file can be used."""
         return self._warnings
+
+    def secrets_of(self, platform: str) -> frozenset[str]:
+        """Return the texts that must not be kept or shown of what a platform answers; it may repeat a request."""
+        return self._origin.secrets[platform]
 
     @property
     def directory(self) -> Path:

@@ -1,28 +1,23 @@
-"""Resolves ``${file:name}`` and ``${env:NAME}`` in text values, and masks secrets wherever settings are shown.
+"""Resolves ``${file:name}`` and ``${env:NAME}`` in text values, and keeps what they stand for out of messages.
 
 References are replaced after parsing, in string values only, so what a file or variable holds can never become YAML
-structure. Shown settings keep the reference as written; a secret typed into the file itself is masked.
+structure.
 """
 
+import codecs
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 from relay.config.problems import BadValue, quoted
+from relay.config.showing import MASK
+from relay.config.unseen import unseen, without_marks
 from relay.config.yamlsource import KeyPath
 
-MASK = "***"
 MAX_SECRET_BYTES = 64 * 2**10  # a private key is 4 KiB; more is the wrong file
 
 _REFERENCE = re.compile(r"\$?\$\{([^{}]*)\}")
-_SECRET_KEY = re.compile(
-    r"token|passw|secret|credential|private[_-]?key|api[_-]?key|access[_-]?key|authorization|proxy_auth|cookie|signature",
-    re.IGNORECASE,
-)
-_NO_SECRETS = frozenset(("token_url", "secret_name", "secret_encoding"))  # settings about one, that hold none
-_SECRET_PARAMETERS = ("key", "sig", "sign")
 
 
 class Resolved(NamedTuple):
@@ -30,8 +25,14 @@ class Resolved(NamedTuple):
 
     data: dict[str, Any]
     references: dict[KeyPath, str]
-    values: frozenset[str]  # what the references stood for, to keep it out of messages
+    held: dict[KeyPath, list[str]]  # what the references at each path stood for, to keep it out of what is shown
+    cautions: list[tuple[KeyPath, BadValue]]
     problems: list[tuple[KeyPath, BadValue]]
+
+    @property
+    def values(self) -> frozenset[str]:
+        """Everything that references stood for."""
+        return frozenset(value for values in self.held.values() for value in values)
 
 
 class Resolver:
@@ -42,13 +43,14 @@ class Resolver:
         given = environ.get("CREDENTIALS_DIRECTORY")
         self._directories = [Path(given), directory] if given else [directory]
         self._references: dict[KeyPath, str] = {}
-        self._values: set[str] = set()
+        self._held: dict[KeyPath, list[str]] = {}
+        self._cautions: list[tuple[KeyPath, BadValue]] = []
         self._problems: list[tuple[KeyPath, BadValue]] = []
 
     def resolve(self, data: dict[str, Any]) -> Resolved:
         """Return ``data`` with every reference replaced, and every one that cannot be."""
         resolved = self._walk(data, ())
-        return Resolved(resolved, self._references, frozenset(self._values), self._problems)
+        return Resolved(resolved, self._references, self._held, self._cautions, self._problems)
 
     def _walk(self, value: Any, path: KeyPath) -> Any:
         if isinstance(value, dict):
@@ -67,7 +69,10 @@ class Resolver:
             except BadValue as bad:
                 self._problems.append((path, bad))
                 return ""
-            self._values.add(value)
+            self._held.setdefault(path, []).append(value)
+            if found := unseen(value):
+                what = f"what {match[0]} holds {found}"
+                self._cautions.append((path, BadValue("W011", what, "remove it there, unless it belongs to the value")))
             return value
 
         return _REFERENCE.sub(replace, text)
@@ -84,7 +89,7 @@ class Resolver:
         return self._from_file(name) if kind == "file" else self._from_env(name)
 
     def _from_env(self, name: str) -> str:
-        value = self._environ.get(name, "")
+        value = without_marks(self._environ.get(name, ""))
         if not value:
             state = "is empty" if name in self._environ else "is not set"
             raise BadValue("E040", f"${{env:{name}}}: the environment variable {name} {state}")
@@ -109,57 +114,13 @@ class Resolver:
         if len(raw) > MAX_SECRET_BYTES:
             raise BadValue("E040", f"${{file:{name}}}: {path} is larger than {MAX_SECRET_BYTES // 1024} KiB")
         try:
-            value = raw.decode("utf-8").rstrip("\r\n")
+            value = without_marks(raw.decode("utf-8"))
         except UnicodeDecodeError:
-            raise BadValue("E040", f"${{file:{name}}}: {path} is not UTF-8 text") from None
+            hint = "save it as UTF-8" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ""
+            raise BadValue("E040", f"${{file:{name}}}: {path} is not UTF-8 text", hint) from None
         if not value:
             raise BadValue("E040", f"${{file:{name}}}: {path} is empty")
         return value
-
-
-def is_secret_key(path: KeyPath) -> bool:
-    """Tell whether a setting's own name says that its value is a secret."""
-    name = next((part for part in reversed(path) if isinstance(part, str)), "")  # a list's items are its key's
-    return name not in _NO_SECRETS and _SECRET_KEY.search(name) is not None
-
-
-def masked(path: KeyPath, value: Any) -> Any:
-    """Return a setting as it may be shown: references as written, literal secrets and URL credentials hidden."""
-    if not isinstance(value, str):
-        return MASK if is_secret_key(path) and value is not None else value
-    if is_secret_key(path):
-        return _mask_around_references(value)
-    if "://" in value:
-        return mask_url(value)
-    return value
-
-
-def mask_url(url: str) -> str:
-    """Return a URL without its user, password and query values."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return MASK
-    netloc = parts.netloc
-    if "@" in netloc:
-        credentials, _, host = netloc.rpartition("@")
-        netloc = f"{_mask_around_references(credentials)}@{host}"
-    query = "&".join(
-        f"{name}={_mask_around_references(value)}"
-        if is_secret_key((name,)) or name in _SECRET_PARAMETERS
-        else name + equals + value
-        for name, equals, value in (pair.partition("=") for pair in parts.query.split("&"))
-    )
-    return urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment))
-
-
-def _mask_around_references(text: str) -> str:
-    """Hide all but references and the name of an authorization scheme."""
-    references = [match[0] for match in _REFERENCE.finditer(text) if not match[0].startswith("$$")]
-    scheme = re.match(r"(?:Bearer|Basic|Token) ", text)
-    lead = scheme[0] if scheme else ""
-    whole = lead + "".join(references)
-    return text if references and text == whole else lead + ("".join(references) or MASK)
 
 
 def scrub(text: str, values: frozenset[str]) -> str:

@@ -7,18 +7,21 @@ platform that refuses everything does not turn into a storm on the token endpoin
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, Protocol
 
 import msgspec
 
 from relay.config.auth import AnyCredential, BasicAuth, BearerAuth, OAuth2Auth
+from relay.config.knownsecrets import credential_secrets
 from relay.core.clock import Clock
 from relay.core.secret import NO_SECRET, Secret
 from relay.delivery.sender import Sender
 from relay.delivery.terms import Terms
 from relay.delivery.tokens import NoToken, TokenSource, TokenTerms
 from relay.delivery.tokenstore import TokenStore
+from relay.privacy.redaction import Redactor
 from relay.telemetry.events import Events
 from relay.wire.authorise import AUTHORIZATION, Placing, place_basic, placing
 from relay.wire.draft import Draft
@@ -36,6 +39,10 @@ class Authoriser(Protocol):
 
     def accepted(self) -> None:
         """The platform took a request: its credential is good."""
+        ...
+
+    def redactor(self, fixed: Iterable[str]) -> Redactor:
+        """Return what takes ``fixed`` secrets, and the tokens in use, out of answers."""
         ...
 
     async def renewed(self, refused: Secret, *, sent_at: float) -> bool:
@@ -56,6 +63,10 @@ class FixedAuth:
 
     def accepted(self) -> None:
         """Nothing to remember."""
+
+    def redactor(self, fixed: Iterable[str]) -> Redactor:
+        """Return what takes ``fixed`` secrets out of answers; this one is among them."""
+        return Redactor(fixed)
 
     async def renewed(self, refused: Secret, *, sent_at: float) -> bool:
         """Return False: it would be the same again."""
@@ -79,6 +90,10 @@ class TokenAuth:
     def accepted(self) -> None:
         """The token works here."""
         self._renewed_at = 0.0
+
+    def redactor(self, fixed: Iterable[str]) -> Redactor:
+        """Return what takes ``fixed`` secrets, and the source's tokens as they change, out of answers."""
+        return Redactor(fixed, of=self._source.redactor)
 
     async def renewed(self, refused: Secret, *, sent_at: float) -> bool:
         """Return whether there is another token to try, fetching one if this is the first refusal in a row."""
@@ -165,6 +180,7 @@ def token_terms(auth: OAuth2Auth) -> TokenTerms:
         timeout_s=auth.timeout,
         fingerprint=_fingerprint(auth),
         refresh_token=Secret(auth.refresh_token or ""),
+        secrets=credential_secrets(auth.model_dump()),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from relay.core.errors import Unbuildable, Unfit
 from relay.core.model import Batch, Item, ItemVerdict, Outcome, Verdict
 from relay.delivery.terms import Asking, Terms
+from relay.privacy.redaction import Redactor
 from relay.wire.answer import Answer, Failure
 from relay.wire.classify import classify, classify_read_back
 from relay.wire.draft import Draft, ready_url
@@ -67,6 +68,19 @@ def read(answer: Answer | Failure, batch: Batch, *, terms: Terms, compressed: bo
         wall=wall,
     )
     return verdict if terms.results is None else terms.results.read(answer, verdict, batch.items, wall=wall)
+
+
+def without_secrets(verdict: Verdict, redactor: Redactor) -> Verdict:
+    """Return ``verdict`` as it may be kept and shown: a platform may answer with what we sent it, our token too."""
+    clean = redactor.text
+    reason, excerpt = clean(verdict.reason), clean(verdict.excerpt)
+    items = verdict.items
+    if items:
+        reasons = {said: clean(said) for said in {item.reason for item in items}}
+        items = [item._replace(reason=reasons[item.reason], message=clean(item.message)) for item in items]
+    elif reason == verdict.reason and excerpt == verdict.excerpt:
+        return verdict
+    return replace(verdict, reason=reason, excerpt=excerpt, items=items)
 
 
 def _in_doubt(batch: Batch, terms: Terms) -> bool:

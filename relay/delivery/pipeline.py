@@ -38,7 +38,7 @@ from relay.core.errors import StoreError
 from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, Verdict, WaitUntil, Wish
 from relay.delivery.auth import Authoriser, NoToken
 from relay.delivery.limits import Limits
-from relay.delivery.outgoing import asks_back, prepare, read
+from relay.delivery.outgoing import asks_back, prepare, read, without_secrets
 from relay.delivery.sender import Request, Sender
 from relay.delivery.signals import kind_of
 from relay.delivery.telling import tell_limit, tell_settled
@@ -95,6 +95,7 @@ class Pipeline:
         self._outbox = outbox
         self._sender = sender
         self._authoriser = authoriser
+        self._redactor = authoriser.redactor(terms.secrets)
         self._offset = ClockOffset()
         self._declared = Declared()
         self._clock = clock
@@ -274,6 +275,7 @@ class Pipeline:
         ended_at, ended_wall = self._clock.now(), self._wall()
         compressed = "Content-Encoding" in request.headers
         verdict = read(answer, batch, terms=self.terms, compressed=compressed, wall=ended_wall)
+        verdict = without_secrets(verdict, self._redactor)
         self._learn(batch, answer, verdict, sent_at=sent_at, now=ended_at)
         renewed = False
         if isinstance(answer, Answer):

@@ -63,6 +63,7 @@ class Terms:
     results: Results | None = field(default=None, compare=False)
     asking: Asking | None = field(default=None, compare=False)
     outbound: Outbound = field(default=Outbound(), compare=False)  # made from ``stated``
+    secrets: frozenset[str] = field(default=frozenset(), compare=False, repr=False)  # as ``Config.secrets_of``
 
     @property
     def destination(self) -> str:
@@ -84,7 +85,9 @@ def compile_all(config: Config) -> list[Terms]:
     """Return the terms of every platform of the configuration."""
     return [
         replace(
-            compile_terms(name, platform, config.credential_of(name)), outbound=_outbound(platform, config.directory)
+            compile_terms(name, platform, config.credential_of(name)),
+            outbound=_outbound(platform, config.directory),
+            secrets=config.secrets_of(name),
         )
         for name, platform in config.platforms.items()
     ]

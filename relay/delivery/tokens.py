@@ -5,7 +5,7 @@ it, so two workers that fetch at the same time log each other out for ever. All 
 """
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from relay.core.clock import Clock
@@ -13,6 +13,7 @@ from relay.core.errors import RelayError
 from relay.core.secret import NO_SECRET, Secret
 from relay.delivery.sender import Request, Sender
 from relay.delivery.tokenstore import KeptToken, TokensNotKept, TokenStore
+from relay.privacy.redaction import Redactor
 from relay.telemetry.events import Events
 from relay.wire.oauth import Granted, NotGranted, TokenQuestion, TokenReading
 
@@ -43,6 +44,7 @@ class TokenTerms:
     timeout_s: float
     fingerprint: str
     refresh_token: Secret = NO_SECRET
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)  # what the endpoint is told, in the forms sent
 
 
 class TokenSource:
@@ -71,10 +73,13 @@ class TokenSource:
         self._token = NO_SECRET
         self._fetched_at = self._lives_s = 0.0
         self._refresh_token = terms.refresh_token
+        self.redactor = Redactor(terms.secrets)
         kept = store.load(name)
         if kept is not None and kept.terms == terms.fingerprint:
             self._token, self._fetched_at, self._lives_s = Secret(kept.token), kept.fetched_at, kept.lives_s
             self._refresh_token = Secret(kept.refresh_token)
+            self.redactor.learn(kept.token)
+            self.redactor.learn(kept.refresh_token)
 
     @property
     def current(self) -> Secret:
@@ -136,11 +141,14 @@ class TokenSource:
         answer = await self._sender.send(request)
         outcome = self.terms.reading.read(answer)
         if isinstance(outcome, NotGranted):
-            self._fail(replace(outcome, detail=self._without_secrets(outcome.detail)))
+            clean = self.redactor.text
+            self._fail(replace(outcome, reason=clean(outcome.reason), detail=clean(outcome.detail)))
             return
         self._failures, self._again_at = 0, 0.0
+        self.redactor.learn(outcome.token.reveal())
         if outcome.refresh_token:
             self._refresh_token = outcome.refresh_token
+            self.redactor.learn(outcome.refresh_token.reveal())
         await self._keep(outcome, began_at)
         # only now: whoever uses the token may rely on the refresh token that came with it being on disk
         self._token, self._fetched_at, self._lives_s = outcome.token, began_at, outcome.lives_s
@@ -165,10 +173,3 @@ class TokenSource:
         wait_s = min(_AGAIN_MOST_S, _AGAIN_FIRST_S * 2.0 ** min(self._failures - 1, 10))
         self._again_at = self._clock.now() + wait_s
         self._events.token_failed(credential=self.name, reason=failed.reason, again_s=wait_s)
-
-    def _without_secrets(self, text: str) -> str:
-        """Return what an endpoint said without what it was told: some quote the secret they refuse."""
-        for secret in (self.terms.question.client_secret, self._refresh_token):
-            if len(secret.reveal()) > 3:  # a shorter one would tear words apart, and guards nothing
-                text = text.replace(secret.reveal(), "***")
-        return text

@@ -1,6 +1,7 @@
 """Tokens and signatures through real sockets: a token endpoint, a platform that checks, the pipeline between them."""
 
 import asyncio
+import base64
 import hmac
 import json
 import random
@@ -567,3 +568,23 @@ async def test_sorted_signature_goes_over_the_wire_as_signed(rig: Rig, platform:
 
 def _hmac(key: bytes, body: bytes) -> str:
     return hmac.new(key, body, "sha256").hexdigest()
+
+
+async def test_what_an_answer_repeats_of_the_request_is_not_kept(rig: Rig, platform: TokenPlatform) -> None:
+    """An error page with our token, header, query and path in it is kept with *** in their places, in any form."""
+    secrets = ("hush-header-71", "hush query/71", "hushPath71x")
+    client = {"kind": "oauth2", "token_url": f"{platform.base}/token", "client_id": "c", "client_secret": "hush-client"}
+    url = f"{platform.base}/echo/{secrets[2]}?auth=hush%20query%2F71"
+    a = {"url": url, "headers": {"X-Auth": secrets[0]}, "auth": {"use": "client"}, "retry": {"times": 0}}
+    both = _config({"a": a}, {"client": client})
+    platform.prefix = "hush-token-"
+    await rig.start(both)
+    await rig.post("a")
+    await _until(lambda: bool(rig.registry.views()["a"]["last_error"]))
+    async with asyncio.timeout(5):
+        while (attempt := (await rig.attempts())[0])["outcome"] != "reject":
+            await asyncio.sleep(0.005)
+    kept = str(attempt["excerpt"])
+    assert "said" in kept
+    for secret in (*secrets, "hush-token-1", "hush%20query", base64.b64encode(secrets[0].encode()).decode()):
+        assert secret not in kept

@@ -1,6 +1,7 @@
 """A platform with a token endpoint, over real sockets: it hands out tokens, checks and revokes them."""
 
 import asyncio
+import base64
 from collections import Counter
 from typing import Any
 
@@ -9,10 +10,14 @@ from relay.core.clock import wall_s
 
 
 class TokenPlatform:
-    """``/token`` (RFC 6749), ``/cgi-bin/token`` (WeChat's way) and ``/callbacks``, which wants a valid token."""
+    """``/token`` (RFC 6749), ``/cgi-bin/token`` (WeChat's way) and ``/callbacks``, which wants a valid token.
+
+    ``/echo`` refuses everything and repeats the request.
+    """
 
     def __init__(self) -> None:
         self.issued = 0
+        self.prefix = "t"
         self.valid: set[str] = set()
         self.refresh_token = "r0"
         self.lives_s: float | None = 7200.0
@@ -35,6 +40,7 @@ class TokenPlatform:
         app.router.add_post("/token", self._token)
         app.router.add_get("/cgi-bin/token", self._wechat)
         app.router.add_post("/callbacks/{shop}", self._callbacks)
+        app.router.add_post("/echo/{rest}", self._echo)
         self.runner = web.AppRunner(app, access_log=None, auto_decompress=False)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", 0)
@@ -85,9 +91,15 @@ class TokenPlatform:
 
     def _issue(self) -> dict[str, Any]:
         self.issued += 1
-        token = f"t{self.issued}"
+        token = f"{self.prefix}{self.issued}"
         self.valid.add(token)
         return {"access_token": token} | ({} if self.lives_s is None else {"expires_in": self.lives_s})
+
+    async def _echo(self, request: web.Request) -> web.Response:
+        """An error page that repeats what was asked, as it came, in base64 and as URL."""
+        told = f"{request.raw_path} {request.rel_url.query} " + " ".join(request.headers.values())
+        coded = " ".join(base64.b64encode(value.encode()).decode() for value in request.headers.values())
+        return web.Response(status=400, text=f"said {request.headers['X-Auth']} {told} {coded}")
 
     async def _callbacks(self, request: web.Request) -> web.Response:
         bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")

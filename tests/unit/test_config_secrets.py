@@ -6,7 +6,8 @@ import pytest
 from config_files import codes, loaded, platform, problems, write
 from relay.config.diff import difference
 from relay.config.effective import as_yaml, effective
-from relay.config.secrets import mask_url, masked, scrub
+from relay.config.secrets import scrub
+from relay.config.showing import mask_url, masked
 
 TOKEN = "s3cret-value-71"
 FILE = """version: 1
@@ -71,7 +72,8 @@ def test_secrets_are_masked_where_settings_are_shown(tmp_path: Path) -> None:
     shown = as_yaml(effective(config), origin=True) + repr(config) + str(config.platforms) + repr(config.admin.users)
     assert "${file:ingest_token}" in shown
     assert "X-Api-Key: '***'" in shown
-    assert "X-Shop: '17'" in shown
+    assert "X-Shop: '***'" in shown  # not a name known to be harmless
+    assert "v=2" in shown
     for secret in (TOKEN, "ops-token-value", "typed-in"):
         assert secret not in shown
 
@@ -158,12 +160,12 @@ def test_an_unknown_quota_from_a_reference_is_not_quoted(tmp_path: Path) -> None
     [
         (("headers", "Authorization"), "Bearer abc", "Bearer ***"),
         (("headers", "Authorization"), "Bearer ${file:t}", "Bearer ${file:t}"),
-        (("headers", "Authorization"), "Bearer x${file:t}y", "Bearer ${file:t}"),
+        (("headers", "Authorization"), "Bearer x${file:t}y", "Bearer ***${file:t}***"),
         (("headers", "Cookie"), "a=b", "***"),
         (("token",), "abc", "***"),
         (("secret", 0), "abc", "***"),
         (("password",), 12345, "***"),
-        (("url",), "https://user:pw@h/p?x=1&sign=ab", "https://***@h/p?x=1&sign=***"),
+        (("url",), "https://user:pw@h/p?x=1&sign=ab", "https://***@h/p?x=***&sign=***"),
         (("url",), "https://h/p", "https://h/p"),
         (("key",), "order_id", "order_id"),
     ],
@@ -198,3 +200,143 @@ def test_secret_too_large(tmp_path: Path) -> None:
     """A file of megabytes is the wrong file."""
     write(tmp_path, "x" * 70_000, "ingest_token")
     assert codes(tmp_path, FILE, {"OPS": "o"}) == [(2, 17, "E040"), (7, 30, "E040")]
+
+
+S = "Zq7Xw9KpLm3Tn5Rv"
+
+
+def test_what_is_shown_is_an_allow_list(tmp_path: Path) -> None:
+    """Values under free names, logins, odd path segments and constants are hidden, whatever they are called."""
+    text = f"""version: 1
+credentials:
+  c:
+    kind: oauth2
+    token_url: "https://u:{S}@t.example/t/{S}?k={S}"
+    client_id: shown-id
+    client_secret: {S}
+    params: {{x: {S}}}
+platforms:
+  a:
+    url: "https://a.example/hook/{S}?auth={S}&pwd={S}&v=2.0&{S}"
+    headers: {{X-Auth: {S}, X-Session: "a={S}", Content-Type: application/json}}
+    auth: {{use: c}}
+    envelope:
+      kind: object
+      items_at: d
+      static: {{pwd: {S}, deep: [{{sessionKey: {S}}}], pin: 123456, format: json}}
+      item: {{a: "order.id", b: "'{S}'"}}
+    sign:
+      kind: sorted
+      secret: "{S}"
+      pre: "{S}{{secret}}"
+      params: {{k: {S}, t: "{{timestamp}}"}}
+      signed_only: {{k2: {S}}}
+      vars: {{k3: {S}}}
+    confirm:
+      url: "https://a.example/get/{S}?id={{key}}&k={S}"
+      method: POST
+      headers: {{X-Pass: {S}}}
+      body: {{n: "'{S}'", m: key}}
+      classify: [{{status: 200, as: ok}}]
+    accept: {{path: /in, reply: {{status: 200, body: '{{"errcode":0,"echo":"{S}"}}'}}}}
+    connect: {{proxy: "http://u:{S}@proxy.example:3128/", proxy_auth: "u:{S}"}}
+"""
+    config = loaded(tmp_path, text)
+    shown = as_yaml(effective(config), origin=False)
+    assert S not in shown
+    for seen in ("shown-id", "/hook/***?auth=***", "v=2.0", "application/json", "order.id", "{timestamp}", "errcode"):
+        assert seen in shown, seen
+    assert {S, f"u:{S}"} <= config.secrets_of("a")
+
+
+def test_a_presets_own_words_are_shown(tmp_path: Path) -> None:
+    """What the package brings is no secret; what the file puts beside it may be."""
+    keys = 'auth: {token: t}, sign: {secret: s, params: {app_key: "1234"}}'
+    text = f"version: 1\nplatforms: {{a: {{preset: taobao-logistics, {keys}}}}}\n"
+    shown = as_yaml(effective(loaded(tmp_path, text)), origin=False)
+    assert "taobao.logistics.offline.send" in shown
+    assert "sign_method: hmac-sha256" in shown
+    assert "1234" not in shown
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        f"headers: {{X-Auth: {S}, X-Auth2: 7712345678}}",
+        f"auth: {S}",
+        f"auth: {{kind: bearer, token: [{S}]}}",
+        f"auth: {{kind: {{a: {S}}}, token: {S}}}",
+        f"sign: {S}",
+        f"headers: {S}",
+        f'connect: {{proxy: "ftp://u:{S}@h/"}}',
+        f'confirm: {{url: "ftp://h/{S}", classify: [{{status: 200, as: ok}}]}}',
+        f"envelope: {{kind: object, items_at: o, item: {{a: \"'{S}'[\"}}}}",
+        f'headers: {{X-A: "{S}\\n"}}',
+    ],
+)
+def test_problems_do_not_quote_what_was_typed(tmp_path: Path, settings: str) -> None:
+    """A mistake about a value that would not be shown does not show it either."""
+    for problem in platform(tmp_path, settings):
+        assert S not in str(problem)
+        assert "7712345678" not in str(problem)
+
+
+def test_what_nobody_sees_is_taken_off_or_pointed_out(tmp_path: Path) -> None:
+    """BOM, CR and line ends go, in files and variables; the rest is kept and named with its key, never quoted."""
+    kept = {
+        "space": ("s3cret ", "ends with a space"),
+        "lead": ("\ts3cret", "begins with a tab"),
+        "nbsp": ("s3\u00a0cret", "has a non-breaking space in it"),
+        "zero": ("s3\u200bcret", "zero width space (U+200B)"),
+        "control": ("s3\x07cret", "U+0007"),
+        "inner": ("s3\rcret", "U+000D"),
+        "quotes": ('"s3cret"', "quotes"),
+    }
+    gone = {"bom": b"\xef\xbb\xbfs3cret\r\n", "crlf": b"s3cret\r\n", "cr": b"s3cret\r"}
+    for name, (value, _) in kept.items():
+        (tmp_path / name).write_bytes(value.encode() + b"\n")
+    for name, raw in gone.items():
+        (tmp_path / name).write_bytes(raw)
+    lines = "".join(
+        f'  {name}: {{url: https://a/, sign: {{kind: hmac, secret: "${{file:{name}}}"}}}}\n' for name in (*kept, *gone)
+    )
+    basic = 'auth: {kind: basic, user: " bob", password: "${env:P}"}'
+    text = f"version: 1\nplatforms:\n{lines}  env: {{url: https://a/, {basic}}}\n"
+    config = loaded(tmp_path, text, {"P": "\ufeffpass\r"})
+    signs = {name: getattr(each.sign, "secret", None) for name, each in config.platforms.items()}
+    assert {signs[name] for name in gone} == {"s3cret"}
+    assert {name: signs[name] for name in kept} == {name: value for name, (value, _) in kept.items()}
+    assert getattr(config.platforms["env"].auth, "password", None) == "pass"
+    found = {one.message.split(":")[0].split(" ")[0]: one.message for one in config.warnings if one.code == "W011"}
+    for name, (_, words) in kept.items():
+        assert words in found[f"platforms.{name}.sign.secret"], name
+    assert "begins with a space" in found["platforms.env.auth.user"]
+    assert not any("cret" in one.message.replace("secret", "") for one in config.warnings)
+
+
+def test_utf_16_is_named(tmp_path: Path) -> None:
+    """What an editor on Windows calls Unicode is refused with what to do."""
+    (tmp_path / "wide").write_bytes("s3cret".encode("utf-16"))
+    (found,) = platform(tmp_path, 'auth: {kind: bearer, token: "${file:wide}"}')
+    assert (found.code, found.hint) == ("E040", "save it as UTF-8")
+
+
+def test_known_secrets_have_the_forms_they_are_sent_in(tmp_path: Path) -> None:
+    """Login pairs, the key within a whsec_ secret, a login ready to send, and the relay's own tokens."""
+    write(tmp_path, "hunter22-password", "pw")
+    config = loaded(
+        tmp_path,
+        """version: 1
+ingest: {token: ingest-token-1}
+admin: {users: [{name: ops, role: operator, token: ops-token-12}]}
+platforms:
+  a:
+    url: https://a/
+    auth: {kind: basic, user: bob, password: "${file:pw}"}
+    sign: {kind: standard-webhooks, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}
+  b: {url: https://b/, headers: {Authorization: "Basic Ym9iOmh1bnRlcjIyLXBhc3N3b3Jk"}}
+""",
+    )
+    both = {"ingest-token-1", "ops-token-12", "hunter22-password", "bob:hunter22-password"}
+    assert both | {"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"} <= config.secrets_of("a")
+    assert both | {"Ym9iOmh1bnRlcjIyLXBhc3N3b3Jk"} <= config.secrets_of("b")

@@ -1,0 +1,146 @@
+"""Takes known secrets out of what others say: an error page may repeat the request, and our token with it.
+
+Everything that is kept or shown of an answer goes through a ``Redactor``, and nothing else decides. A secret is found
+as it is, in base64 (also inside a longer text that was encoded whole), and with its special characters written as a
+URL, JSON or HTML writes them, once or twice over. A text may have been cut: the beginning of a secret at its end goes
+too.
+"""
+
+import base64
+import re
+from collections.abc import Iterable
+from typing import Final
+
+HIDDEN: Final = "***"
+MIN_CHARS: Final = 4
+"""A shorter secret would tear words apart, and guards nothing; so does a shorter piece of one at the end of a text."""
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9]+")
+_NAMED: Final = {'"': "quot", "&": "amp", "<": "lt", ">": "gt", "'": "apos"}
+_LONGEST_ESCAPE: Final = 24  # of one character, twice over: such as %255Cu4F60
+_OPENERS: Final = ("%", "\\", "&")
+_LIVE: Final = 6  # tokens of one source that may still be under way: each replaced within its life
+
+
+class Redactor:
+    """Knows secrets and takes them out of texts. ``of`` adds those of another one, as they change."""
+
+    __slots__ = ("_fixed", "_live", "_of")
+
+    def __init__(self, secrets: Iterable[str] = (), *, of: "Redactor | None" = None) -> None:
+        known = sorted({secret for secret in secrets if len(secret) >= MIN_CHARS}, key=len, reverse=True)
+        self._fixed = tuple(needle for secret in known for needle in _needles(secret))
+        self._live: dict[str, tuple[_Needle, ...]] = {}
+        self._of = of
+
+    def learn(self, secret: str) -> None:
+        """Know ``secret`` too, which is in use since now; the oldest of several learned is forgotten."""
+        if len(secret) >= MIN_CHARS and secret not in self._live:
+            self._live[secret] = tuple(_needles(secret))
+            while len(self._live) > _LIVE:
+                del self._live[next(iter(self._live))]
+
+    def text(self, text: str) -> str:
+        """Return ``text`` with every known secret in it as ``***``."""
+        if len(text) < MIN_CHARS:
+            return text
+        for needle in self._fixed:
+            text = needle.taken_out_of(text)
+        for needles in self._live.values():
+            for needle in needles:
+                text = needle.taken_out_of(text)
+        return text if self._of is None else self._of.text(text)
+
+
+NOTHING_TO_HIDE: Final = Redactor()
+
+
+class _Needle:
+    """One form of a secret: runs of letters and digits that stand as they are, and characters with several forms."""
+
+    __slots__ = ("_anchor", "_head", "_parts", "_span", "_whole")
+
+    def __init__(self, secret: str, *, special: "dict[str, str] | None" = None, ends: str = "") -> None:
+        parts = re.findall(r"[A-Za-z0-9]+|\s+|[\s\S]", secret)
+        forms = [part if _PLAIN.fullmatch(part) else (special or {}).get(part) or _any_form(part) for part in parts]
+        self._parts = [part if part == form else re.compile(form) for part, form in zip(parts, forms, strict=True)]
+        runs = [part for part in self._parts if isinstance(part, str)]
+        self._anchor = max(runs, key=len, default="")  # looked for first: nearly always it is not there
+        self._whole = None if self._anchor == secret and not ends else re.compile("".join(forms) + ends)
+        first = self._parts[0]
+        self._head = first[:MIN_CHARS] if isinstance(first, str) else first
+        self._span = len(secret) + _LONGEST_ESCAPE * (len(parts) - len(runs))
+
+    def taken_out_of(self, text: str) -> str:
+        """Return ``text`` without this form, also where only its beginning stands at the end."""
+        if self._anchor in text:
+            text = text.replace(self._anchor, HIDDEN) if self._whole is None else self._whole.sub(HIDDEN, text)
+        at, last = self._begins(text, max(0, len(text) - self._span)), len(text) - MIN_CHARS
+        while 0 <= at <= last:
+            if self._runs_out(text, at):
+                return text[:at] + HIDDEN
+            at = self._begins(text, at + 1)
+        return text
+
+    def _begins(self, text: str, start: int) -> int:
+        if isinstance(self._head, str):
+            return text.find(self._head, start)
+        found = self._head.search(text, start)
+        return -1 if found is None else found.start()
+
+    def _runs_out(self, text: str, at: int) -> bool:
+        """Tell whether the secret begins at ``at`` and the text ends before it does."""
+        for part in self._parts:
+            if at == len(text):
+                return True
+            if isinstance(part, str):
+                if not text.startswith(part, at):
+                    return part.startswith(text[at:]) or _is_cut_escape(text, at)
+                at += len(part)
+            elif (found := part.match(text, at)) is not None:
+                at = found.end()
+            else:
+                return _is_cut_escape(text, at)
+        return False
+
+
+def _is_cut_escape(text: str, at: int) -> bool:
+    """Tell whether what is left from ``at`` may be the beginning of an escape: ``&am``, or ``a`` of ``&amp;amp;``."""
+    near = text[max(0, at - 8) : at + 1]
+    return len(text) - at < _LONGEST_ESCAPE and any(opener in near for opener in _OPENERS) and " " not in text[at:]
+
+
+def _needles(secret: str) -> Iterable[_Needle]:
+    yield _Needle(secret)
+    encoded = secret.encode("utf-8", "surrogatepass")
+    for before in (0, 1, 2):
+        # Within a longer text what does not depend on the bytes around it; at its end also the rest, and padding.
+        whole = base64.b64encode(b"\0" * before + encoded).decode().rstrip("=")[(0, 2, 3)[before] :]
+        stable = whole[:-1] if (before + len(encoded)) % 3 else whole
+        if len(stable) >= MIN_CHARS:
+            last = whole[len(stable) :]
+            yield _Needle(stable, special=_BASE64, ends=f"(?:{re.escape(last)}{_PADDING})?" if last else _PADDING)
+
+
+def _any_form(part: str) -> str:
+    """Return a pattern for a special character as it is, or as a URL, JSON or HTML writes it, perhaps twice over."""
+    if part.isspace():
+        return rf"(?:\s|\+|%(?:25)*(?:20|0[9ADad])|\\+[nrt]|\\+u00(?:20|0[9ADad])|{_html(' ')}|{_html(chr(10))})+"
+    url = "".join(rf"%(?:25)*{_hex(byte, 2)}" for byte in part.encode("utf-8", "surrogatepass"))
+    units = part.encode("utf-16-be", "surrogatepass")
+    json = "".join(rf"\\+u{_hex(units[at] << 8 | units[at + 1], 4)}" for at in range(0, len(units), 2))
+    return rf"(?:{url}|{json}|{_html(part)}|\\*{re.escape(part)})"
+
+
+def _html(character: str) -> str:
+    code = ord(character)
+    forms = [f"#0*{code}", f"#[xX]0*{_hex(code, 1)}", *filter(None, [_NAMED.get(character)])]
+    return rf"&(?:amp;)*(?:{'|'.join(forms)});"
+
+
+def _hex(number: int, digits: int) -> str:
+    return "".join(f"[{digit}{digit.lower()}]" if digit.isalpha() else digit for digit in f"{number:0{digits}X}")
+
+
+_BASE64: Final = {"+": rf"(?:-|{_any_form('+')})", "/": rf"(?:_|{_any_form('/')})"}  # RFC 4648 section 5
+_PADDING: Final = "(?:=|%(?:25)*3[Dd])*"
