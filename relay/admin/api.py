@@ -18,6 +18,7 @@ from relay.admin.endpoint import Endpoint
 from relay.admin.operations import ACTIONS, RESOLUTIONS, OperationRoutes
 from relay.admin.platforms import PlatformControl, PlatformRoutes
 from relay.admin.standing import Terms
+from relay.admin.times import WallTimes
 from relay.core.errors import StoreError
 from relay.store.base import Ledger
 from relay.telemetry.events import Events
@@ -61,24 +62,29 @@ class AdminApi:
         events: Events,
         metrics: Metrics,
         terms: Callable[[], Mapping[str, Terms]],
+        wall: Callable[[], float],
         operation_started: Callable[[], None],
     ) -> None:
-        """Wire it. ``terms()`` is what each platform's configuration says now; ``operation_started`` nudges upkeep."""
+        """Wire it. ``terms()`` is what each platform's configuration says now; ``operation_started`` nudges upkeep.
+
+        ``wall()`` is the wall clock, which times are told by.
+        """
         self._access = access
         self._ledger = ledger
         self._metrics = metrics
         audit = Audit(records=ledger, clock=ledger.clock, events=events)
-        platforms = PlatformRoutes(queues=ledger, control=control, audit=audit, clock=ledger.clock, terms=terms)
+        times = WallTimes(ledger.clock, wall)
+        platforms = PlatformRoutes(queues=ledger, control=control, audit=audit, times=times, terms=terms)
         callbacks = CallbackRoutes(
             callbacks=ledger,
             platforms=platforms,
             audit=audit,
-            clock=ledger.clock,
+            times=times,
             blocks_on_dead=lambda platform: setting(config.effective(), platform, "on_dead") == "block",
         )
         self.describe = callbacks.describe
         operations = OperationRoutes(
-            operations=ledger, platforms=platforms, audit=audit, clock=ledger.clock, started=operation_started
+            operations=ledger, platforms=platforms, audit=audit, times=times, started=operation_started
         )
         configuration = ConfigRoutes(config=config, audit=audit)
         view, operate = Permission.VIEW, Permission.OPERATE

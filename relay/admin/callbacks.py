@@ -8,9 +8,8 @@ from relay.admin.access import Permission
 from relay.admin.audit import Audit
 from relay.admin.call import Call
 from relay.admin.platforms import PlatformRoutes
-from relay.admin.times import with_instants
+from relay.admin.times import WallTimes
 from relay.admin.waiting import first_of_key, waits_for
-from relay.core.clock import Clock
 from relay.core.model import Filter, State
 from relay.privacy.masking import masked, revealed
 from relay.web.answer import Answer, json_answer
@@ -40,7 +39,7 @@ class CallbackRoutes:
         callbacks: Callbacks,
         platforms: PlatformRoutes,
         audit: Audit,
-        clock: Clock,
+        times: WallTimes,
         blocks_on_dead: Callable[[str], bool],
     ) -> None:
         """Wire it. ``blocks_on_dead(platform)``: whether a dead callback there holds up the rest of its key."""
@@ -48,7 +47,7 @@ class CallbackRoutes:
         self._blocks_on_dead = blocks_on_dead
         self._platforms = platforms
         self._audit = audit
-        self._clock = clock
+        self._times = times
 
     async def callbacks(self, call: Call) -> Answer:
         """GET /v1/callbacks."""
@@ -81,13 +80,13 @@ class CallbackRoutes:
         return None if found is None else await self._described(found)
 
     async def _described(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        view = callback_view(found)
+        view = callback_view(found, self._times)
         if view["state"] == State.PENDING.word:
-            view["waiting"] = with_instants(await self._waiting(found))
+            view["waiting"] = self._times.told(await self._waiting(found))
         return view
 
     async def _waiting(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        platform, now = found["platform"], self._clock.now()
+        platform, now = found["platform"], self._times.now()
         live = self._platforms.live(platform)
         if found.get("in_flight") or found.get("held") or live.get("paused"):
             return waits_for(found, live, now)
@@ -104,7 +103,7 @@ class CallbackRoutes:
     async def _page(self, call: Call, query: dict[str, str]) -> Answer:
         cursor = query.pop("cursor", None)
         limit = filters.page_size(query.pop("limit", None))
-        wanted = filters.parse(query, now=self._clock.now())
+        wanted = filters.parse(query, now=self._times.now(), shift_s=self._times.shift_s)
         await self._platforms.check_known(wanted.platform)
         try:
             items, after = await self._callbacks.callbacks(wanted, cursor=cursor, limit=limit)
@@ -112,12 +111,12 @@ class CallbackRoutes:
             raise Refusal(
                 "invalid_cursor", "this cursor was not given out by this list; start again without one"
             ) from error
-        return json_answer({"items": [callback_view(item) for item in items], "next": after})
+        return json_answer({"items": [callback_view(item, self._times) for item in items], "next": after})
 
 
-def callback_view(found: Mapping[str, Any]) -> dict[str, Any]:
+def callback_view(found: Mapping[str, Any], times: WallTimes) -> dict[str, Any]:
     """Return a store's record of a callback as answers carry it, without its payload."""
-    view: dict[str, Any] = with_instants({key: value for key, value in found.items() if key != "payload"})
+    view: dict[str, Any] = times.told({key: value for key, value in found.items() if key != "payload"})
     state = view.get("state")
     if isinstance(state, State):
         view["state"] = state.word

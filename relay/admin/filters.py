@@ -30,8 +30,11 @@ class InvalidFilter(Refusal):
         super().__init__("invalid_filter", detail, key=key)
 
 
-def parse(given: Mapping[str, Any], *, now: float) -> Filter:
-    """Return the filter in ``given`` (texts, or JSON values). Relative times count back from ``now``."""
+def parse(given: Mapping[str, Any], *, now: float, shift_s: float = 0.0) -> Filter:
+    """Return the filter in ``given`` (texts, or JSON values), its times on the relay clock.
+
+    Relative times count back from ``now``, on the relay clock too; ``shift_s`` is what the wall clock is ahead of it.
+    """
     for key in given:
         if key not in KEYS:
             raise InvalidFilter(key, f"unknown filter key '{key}'{did_you_mean(key, KEYS)}")
@@ -45,8 +48,8 @@ def parse(given: Mapping[str, Any], *, now: float) -> Filter:
         event=_text(given, "event"),
         reason=_text(given, "reason"),
         ids=_ids(given.get("ids")),
-        since=_time(given, "since", now),
-        until=_time(given, "until", now),
+        since=_time(given, "since", now, shift_s),
+        until=_time(given, "until", now, shift_s),
     )
 
 
@@ -59,7 +62,7 @@ def page_size(text: str | None) -> int:
     return int(text)
 
 
-def parse_time(text: str, *, now: float) -> float:
+def parse_time(text: str, *, now: float, shift_s: float = 0.0) -> float:
     """Return the seconds that ``text`` means: ISO 8601 (UTC unless it says otherwise) or an age such as ``2h``.
 
     Raises ``BadValue`` or ``ValueError``.
@@ -68,7 +71,7 @@ def parse_time(text: str, *, now: float) -> float:
         return now - parse_duration(text)
     # A '+' of an offset arrives as a space when a client forgot to percent-encode it.
     moment = datetime.fromisoformat(re.sub(r" (\d\d:?\d\d)$", r"+\1", text) if "T" in text else text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - shift_s
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -98,12 +101,12 @@ def _ids(value: Any) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def _time(given: Mapping[str, Any], key: str, now: float) -> float | None:
+def _time(given: Mapping[str, Any], key: str, now: float, shift_s: float) -> float | None:
     text = _text(given, key)
     if text is None:
         return None
     try:
-        return parse_time(text, now=now)
+        return parse_time(text, now=now, shift_s=shift_s)
     except (BadValue, ValueError, OverflowError) as error:
         raise InvalidFilter(
             key, f"'{key}' is '{text[:40]}': write an age such as 2h or a time such as 2026-11-22T10:02:11Z"

@@ -6,7 +6,6 @@ from heapq import nlargest
 from typing import Any
 
 from relay.admin.call import object_body
-from relay.admin.times import with_instants
 from relay.config.problems import BadValue
 from relay.config.units import parse_duration, parse_rate
 from relay.core.model import Rate
@@ -101,14 +100,7 @@ def quotas_view(quotas: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         view = {**quota, "source": quota_source(name), "group": quota_group(name)}
         (groups if view["group"] else whole).append(view)
     fullest = nlargest(GROUPS_SHOWN, groups, key=lambda quota: float(quota["used"]) / quota["limit"])
-    shown: list[dict[str, Any]] = with_instants(whole + fullest)
-    return shown
-
-
-def learned_view(learned: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return what delivery says of a limit that is in no configuration, its times as instants."""
-    shown: dict[str, Any] | None = with_instants(learned)
-    return shown
+    return whole + fullest
 
 
 def full_quota(quotas: Iterable[Mapping[str, Any]], *, group: str | None = None) -> Mapping[str, Any] | None:

@@ -8,10 +8,9 @@ from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
 from relay.admin.filters import did_you_mean
 from relay.admin.platforms import PlatformRoutes
-from relay.admin.times import with_instants
+from relay.admin.times import WallTimes
 from relay.config.problems import BadValue
 from relay.config.units import parse_rate
-from relay.core.clock import Clock
 from relay.core.errors import CountMismatch
 from relay.core.model import Filter
 from relay.web.answer import Answer, json_answer
@@ -50,13 +49,13 @@ class OperationRoutes:
         operations: OperationStore,
         platforms: PlatformRoutes,
         audit: Audit,
-        clock: Clock,
+        times: WallTimes,
         started: Callable[[], None],
     ) -> None:
         self._operations = operations
         self._platforms = platforms
         self._audit = audit
-        self._clock = clock
+        self._times = times
         self._started = started
 
     async def start(self, call: Call) -> Answer:
@@ -66,7 +65,7 @@ class OperationRoutes:
         given = body.get("filter", {})
         if not isinstance(given, dict):
             raise Refusal("invalid_request", '\'filter\' must be an object such as {"platform": "shop-a"}')
-        wanted = filters.parse(given, now=self._clock.now())
+        wanted = filters.parse(given, now=self._times.now(), shift_s=self._times.shift_s)
         await self._platforms.check_known(wanted.platform)
         expect = body.get("expect_count")
         if expect is not None and (not isinstance(expect, int) or isinstance(expect, bool) or expect < 0):
@@ -88,7 +87,7 @@ class OperationRoutes:
         except CountMismatch as error:
             raise Refusal("count_mismatch", str(error), expected=error.expected, found=error.found) from error
         self._started()
-        view = operation_view(operation)
+        view = operation_view(operation, self._times)
         return json_answer(view, status=202, headers={"Location": f"/v1/operations/{view['id']}"})
 
     async def one(self, call: Call) -> Answer:
@@ -97,12 +96,14 @@ class OperationRoutes:
         found = await self._operations.operation(int(text)) if text.isascii() and text.isdigit() else None
         if found is None:
             raise Refusal("unknown_operation", f"no operation '{text[:40]}'")
-        return json_answer(operation_view(found))
+        return json_answer(operation_view(found, self._times))
 
     async def list(self, call: Call) -> Answer:
         """GET /v1/operations: those under way."""
         found = [await self._operations.operation(number) for number in await self._operations.open_operations()]
-        return json_answer({"items": [operation_view(each) for each in found if each is not None], "next": None})
+        return json_answer(
+            {"items": [operation_view(each, self._times) for each in found if each is not None], "next": None}
+        )
 
     async def _count(self, action: str, wanted: Filter, options: Mapping[str, Any]) -> int:
         try:
@@ -131,9 +132,9 @@ class OperationRoutes:
         return options
 
 
-def operation_view(operation: Mapping[str, Any]) -> dict[str, Any]:
+def operation_view(operation: Mapping[str, Any], times: WallTimes) -> dict[str, Any]:
     """Return a store's record of an operation as answers carry it."""
-    view: dict[str, Any] = with_instants({key: value for key, value in operation.items() if key != "number"})
+    view: dict[str, Any] = times.told({key: value for key, value in operation.items() if key != "number"})
     return {"id": operation["number"], **view}
 
 

@@ -13,8 +13,7 @@ from relay.admin.call import Call, object_body
 from relay.admin.filters import did_you_mean
 from relay.admin.limits import LimitOrder, read_order
 from relay.admin.standing import Terms, ledger, platform_view
-from relay.admin.times import instant
-from relay.core.clock import Clock
+from relay.admin.times import WallTimes, instant
 from relay.core.model import UNROUTED, Rate
 from relay.web.answer import Answer, json_answer
 from relay.web.problem import Refusal
@@ -90,13 +89,13 @@ class PlatformRoutes:
         queues: Queues,
         control: PlatformControl,
         audit: Audit,
-        clock: Clock,
+        times: WallTimes,
         terms: Callable[[], Mapping[str, Terms]],
     ) -> None:
         self._queues = queues
         self._control = control
         self._audit = audit
-        self._clock = clock
+        self._times = times
         self._terms = terms
 
     async def list(self, call: Call) -> Answer:
@@ -161,14 +160,14 @@ class PlatformRoutes:
             await self._audit.record(call.who, "platform.forget_limit", name, reason=order.reason)
             await self._control.forget_limit(name)
             return
-        until = None if order.for_s is None else self._clock.now() + order.for_s
+        until = None if order.for_s is None else self._times.now() + order.for_s
         await self._audit.record(
             call.who,
             "platform.limit",
             name,
             reason=order.reason,
             rate=[str(rate) for rate in order.rates],
-            until=instant(until),
+            until=instant(until, self._times.shift_s),
         )
         await self._control.limit(name, order.rates, until=until, reason=order.reason)
 
@@ -199,13 +198,15 @@ class PlatformRoutes:
     def _view(
         self, name: str, queues: Mapping[str, Mapping[str, Any]], live: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, Any]:
-        return platform_view(
+        view = platform_view(
             name,
             queue=queues.get(name, {}),
             live=_live(name, live),
             terms=self._terms().get(name),
-            now=self._clock.now(),
+            now=self._times.now(),
         )
+        told: dict[str, Any] = self._times.told(view)
+        return told
 
     async def _configured(self, call: Call) -> str:
         name = call.params["platform"]

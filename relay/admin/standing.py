@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from heapq import nlargest
 from typing import Any, NamedTuple
 
-from relay.admin.limits import GROUPS_SHOWN, full_quota, learned_view, origin, quotas_view
-from relay.admin.times import instant, with_instants
+from relay.admin.limits import GROUPS_SHOWN, full_quota, origin, quotas_view
 from relay.core.model import seconds_text
 from relay.core.quotas import quota_group
 
@@ -38,7 +37,7 @@ def ledger(totals: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
 def platform_view(
     name: str, *, queue: Mapping[str, Any], live: Mapping[str, Any], terms: Terms | None, now: float
 ) -> dict[str, Any]:
-    """Return all there is to say about one platform."""
+    """Return all there is to say about one platform; times are on the relay clock."""
     whole = [dict(quota) for quota in queue.get("quotas", ()) if not quota_group(quota["quota"])]
     state, reason, until = _state(queue, live, now)
     oldest_at = queue.get("oldest_due_at")
@@ -51,7 +50,7 @@ def platform_view(
         "removed": bool(live.get("removed")),
         "state": state,
         "reason": reason,
-        "until": instant(until),
+        "until": until,
         "stopped_groups": _stopped_groups(live),
         "pending": queue.get("pending", 0),
         "in_flight": queue.get("in_flight", 0),
@@ -61,10 +60,10 @@ def platform_view(
         "oldest_due_seconds": None if oldest_at is None or oldest_at > now else round(now - oldest_at, 3),
         "dead": queue.get("dead", 0),
         "quotas": quotas_view(queue.get("quotas", ())),
-        "learned_limit": learned_view(live.get("learned_limit")),
+        "learned_limit": live.get("learned_limit"),
         "drain_eta_seconds": drain_eta_s(waiting, whole, batch_items, stopped_s=stopped_s) if sends else None,
         "expires_seconds": None if terms is None else terms.expires_s,
-        "last_error": with_instants(live.get("last_error") or queue.get("last_error")),
+        "last_error": live.get("last_error") or queue.get("last_error"),
     }
 
 
@@ -72,7 +71,7 @@ def _stopped_groups(live: Mapping[str, Any]) -> dict[str, Any]:
     """Return how many groups are stopped on their own, and those that are stopped longest."""
     stopped = live.get("stopped_groups", ())
     first = nlargest(GROUPS_SHOWN, stopped, key=lambda group: group["until"])
-    return {"count": len(stopped), "items": [{**group, "until": instant(group["until"])} for group in first]}
+    return {"count": len(stopped), "items": first}
 
 
 def drain_eta_s(

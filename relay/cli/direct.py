@@ -9,10 +9,10 @@ from typing import Any, Protocol
 from relay.admin import filters
 from relay.admin.callbacks import callback_view, unknown_callback
 from relay.admin.standing import ledger, platform_view
-from relay.admin.times import with_instants
+from relay.admin.times import WallTimes
 from relay.admin.waiting import waits_for
 from relay.cli.client import Refused
-from relay.core.clock import wall_s
+from relay.core.clock import Clock, wall_s
 from relay.core.errors import StoreError
 from relay.core.model import Filter
 from relay.privacy.masking import masked
@@ -27,6 +27,11 @@ class NoStore(Exception):
 
 class Reader(Protocol):
     """A store opened for reading only."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock its times are on."""
+        ...
 
     def totals(self) -> Mapping[str, Mapping[str, int]]:
         """Return the totals of each platform."""
@@ -51,16 +56,15 @@ class Direct:
     def __init__(self, reader: Reader, *, platforms: Sequence[str]) -> None:
         self._reader = reader
         self._platforms = platforms
+        self._times = WallTimes(reader.clock, wall_s)
 
     def platforms(self) -> list[dict[str, Any]]:
         """Return the platforms' views, their state unknown."""
         queues = self._reader.platform_status()
-        now = wall_s()
+        now = self._times.now()
         names = dict.fromkeys((*self._platforms, *queues))
-        return [
-            {**platform_view(name, queue=queues.get(name, {}), live={}, terms=None, now=now), **_UNKNOWN}
-            for name in names
-        ]
+        views = (platform_view(name, queue=queues.get(name, {}), live={}, terms=None, now=now) for name in names)
+        return [{**self._times.told(view), **_UNKNOWN} for view in views]
 
     def ledger(self) -> dict[str, Any]:
         """Return the ledger."""
@@ -72,7 +76,7 @@ class Direct:
         cursor, limit = given.pop("cursor", None), given.pop("limit", None)
         try:
             size = filters.page_size(limit)
-            wanted = filters.parse(given, now=wall_s())
+            wanted = filters.parse(given, now=self._times.now(), shift_s=self._times.shift_s)
             items, after = self._reader.callbacks(wanted, cursor=cursor, limit=size)
         except Refusal as refusal:
             raise Refused(400, {"code": refusal.code, "detail": refusal.detail}) from refusal
@@ -80,18 +84,18 @@ class Direct:
             raise Refused(
                 400, {"code": "invalid_cursor", "detail": "this list did not give out this cursor"}
             ) from error
-        return {"items": [callback_view(item) for item in items], "next": after}
+        return {"items": [callback_view(item, self._times) for item in items], "next": after}
 
     def callback(self, callback_id: str, *, payload: bool) -> dict[str, Any]:
         """Return one callback; its payload masked."""
         found = self._reader.callback(callback_id, payload=payload)
         if found is None:
             raise Refused(404, {"code": "unknown_callback", "detail": unknown_callback(callback_id).detail})
-        view = callback_view(found)
+        view = callback_view(found, self._times)
         if view["state"] == "pending":
-            waiting = waits_for(found, {}, wall_s())
+            waiting = waits_for(found, {}, self._times.now())
             view["waiting"] = (
-                with_instants(waiting) if waiting["until"] else {"for": "the daemon to run", "until": None}
+                self._times.told(waiting) if waiting["until"] else {"for": "the daemon to run", "until": None}
             )
         if payload:
             shown = masked(found["payload"] or b"")

@@ -13,7 +13,7 @@ from relay.cli.human import duration
 from relay.cli.output import output_option, print_record, printable
 from relay.config.problems import BadValue
 from relay.config.units import parse_duration, parse_rate
-from relay.core.clock import elapsed_s
+from relay.core.clock import elapsed_s, wall_s, wall_shift_s
 from relay.core.model import Filter
 from relay.sandbox import plot
 from relay.sandbox.model import Outage, parse_outage
@@ -207,11 +207,12 @@ def _stored(path: str, platform: str) -> list[tuple[float, str | None]]:
         known = sorted(reader.totals())
         if platform not in known:
             raise BadSetting(f"{path} holds nothing of {platform}; it knows {', '.join(known) or 'no platform'}")
+        shift_s = wall_shift_s(reader.clock.now(), wall_s())
         found: list[tuple[float, str | None]] = []
         cursor: str | None = None
         while True:
             items, cursor = reader.callbacks(Filter(platform=platform), cursor=cursor, limit=_PAGE)
-            found += ((item["accepted_at"], item["key"]) for item in items)
+            found += ((item["accepted_at"] + shift_s, item["key"]) for item in items)
             if cursor is None:
                 return found[::-1]  # pages are newest first; callbacks accepted together keep their order
     finally:

@@ -75,6 +75,15 @@ def wall_s() -> float:
     return time.time()
 
 
+def wall_shift_s(now: float, wall: float) -> float:
+    """Return what to add to times on the relay clock to show or send them as wall time of now, in whole tenths of 1 s.
+
+    Not 0 only when the wall clock was set after the start; a difference below 1 s comes from reading two clocks.
+    """
+    shift_s = wall - now
+    return round(shift_s, 1) if abs(shift_s) >= 1.0 else 0.0
+
+
 def elapsed_s() -> float:
     """Return a high-resolution reading for measuring durations within this process."""
     return time.perf_counter()

@@ -122,6 +122,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
             events=events,
             metrics=metrics,
             terms=live.terms,
+            wall=wall_s,
             operation_started=operations.nudge,
         )
         live.admin = [

@@ -28,8 +28,11 @@ def asks_back(batch: Batch, terms: Terms) -> bool:
     return batch.confirm or (len(batch.items) == 1 and _in_doubt(batch, terms))
 
 
-def prepare(batch: Batch, *, terms: Terms) -> Draft | Verdict:
-    """Return the request for ``batch``, not authorised, compressed or signed yet; or a verdict of ``unsent``."""
+def prepare(batch: Batch, *, terms: Terms, shift_s: float = 0.0) -> Draft | Verdict:
+    """Return the request for ``batch``, not authorised, compressed or signed yet; or a verdict of ``unsent``.
+
+    ``shift_s`` is what the wall clock is ahead of the relay's: times in a request are wall time of now.
+    """
     if asks_back(batch, terms):
         if terms.asking is None:  # a reload took it away; what became of the item is for a person to say
             return _unsent(batch, Outcome.CONFIRM, "no read-back is configured any more")
@@ -40,7 +43,10 @@ def prepare(batch: Batch, *, terms: Terms) -> Draft | Verdict:
         method, url = _target(batch.items, terms)
         if terms.results is not None:
             terms.results.check_all(batch.items)
-        body, content_type = terms.envelope.build(batch.items)
+        items = batch.items
+        if shift_s:
+            items = [item._replace(accepted_at=item.accepted_at + shift_s) for item in items]
+        body, content_type = terms.envelope.build(items)
     except Unbuildable as error:
         return _refused(batch, error)
     if len(body) > terms.max_bytes and _may_part(batch):

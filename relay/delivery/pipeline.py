@@ -33,7 +33,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from relay.core.clock import Clock
+from relay.core.clock import Clock, wall_shift_s
 from relay.core.errors import StoreError
 from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, Verdict, WaitUntil, Wish
 from relay.delivery.auth import Authoriser, NoToken
@@ -258,7 +258,7 @@ class Pipeline:
 
     async def _attempt(self, batch: Batch, started_at: float) -> tuple[Verdict, AttemptResult, bool]:
         """Send the batch once; also return whether it was refused for a token that has been renewed since."""
-        draft = prepare(batch, terms=self.terms)
+        draft = prepare(batch, terms=self.terms, shift_s=wall_shift_s(self._clock.now(), self._wall()))
         if isinstance(draft, Verdict):
             return draft, _result(draft, started_at, self._clock.now(), None), False
         try:

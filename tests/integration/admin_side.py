@@ -79,6 +79,7 @@ class FakeControl:
     facts: dict[str, dict[str, Any]] = field(default_factory=lambda: {"shop-a": {}, "shop-b": {}})
     asked: list[tuple[str, ...]] = field(default_factory=list)
     backing_off: int = 0  # callbacks that wait for their retry time
+    wall_ahead_s: float = 0.0  # what the wall clock was set forward since the start
     gone: bool = False  # a reload took the platforms away between the look and the deed
 
     def views(self) -> Mapping[str, Mapping[str, Any]]:
@@ -226,6 +227,7 @@ async def admin_side(
         events=events,
         metrics=metrics,
         terms=lambda: {"shop-a": Terms(10, 86400.0)},
+        wall=lambda: clock.now() + control.wall_ahead_s,
         operation_started=operations.nudge,
     )
     server = AdminServer(settings=AdminSettings(listen=listen), api=api, ping=store.ping, events=events)

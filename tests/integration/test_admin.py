@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -364,6 +365,46 @@ async def test_filters_narrow_a_list(call: Caller) -> None:
     assert await listed("/v1/callbacks?until=2026-09-21T22:30:00+08:00") == old
     assert await listed(f"/v1/callbacks?ids={old[0]},{new[1]}") == [new[1], *old]
     assert await listed("/v1/dead-letters") == new[:1]
+
+
+def _instants(value: Any) -> list[float]:
+    """Return every time in an answer, in its order."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return [at for each in inner for at in _instants(each)]
+    if not isinstance(value, str) or not value.endswith("Z") or value[4:5] != "-":
+        return []
+    return [datetime.fromisoformat(value).timestamp()]
+
+
+async def test_a_clock_set_after_the_start(call: Caller) -> None:
+    """Eight hours forward: every time of every answer is the wall clock's, and a filter's is read by it too."""
+    dead, pending = await call.side.accept(2, key="A-1")
+    await call.side.sent(1)
+    await call.side.bury([pending])
+    call.side.control.facts["shop-a"] = {
+        "throttled_until": START + 60,
+        "learned_limit": LEARNED,
+        "stopped_groups": [{"group": "s", "reason": "", "until": START + 60}],
+    }
+    _, started = await call("POST", "/v1/operations", json={"action": "retry", "filter": {"ids": [pending]}})
+    paths = [
+        *("/v1/platforms", "/v1/platforms/shop-a", "/v1/callbacks", f"/v1/callbacks/{dead}", "/v1/dead-letters"),
+        *(f"/v1/callbacks/{pending}?payload=1", "/v1/operations", f"/v1/operations/{started['id']}"),
+    ]
+
+    before = [_instants((await call("GET", path))[1]) for path in paths]
+    call.side.control.wall_ahead_s = 8 * 3600.0
+    after = [_instants((await call("GET", path))[1]) for path in paths]
+
+    assert all(times for path, times in zip(paths, before, strict=True) if path != "/v1/dead-letters")
+    assert after == [[at + 8 * 3600 for at in times] for times in before]
+    accepted_at = after[2][0]
+    for since_s, found in ((-1, 2), (1, 0)):
+        text = datetime.fromtimestamp(accepted_at + since_s, UTC).isoformat().replace("+00:00", "Z")
+        _, page = await call("GET", f"/v1/callbacks?since={text}")
+        assert len(page["items"]) == found
+    assert len((await call("GET", "/v1/callbacks?since=1m"))[1]["items"]) == 2
 
 
 @pytest.mark.parametrize(

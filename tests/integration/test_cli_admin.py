@@ -7,9 +7,11 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from admin_side import LEARNED, START, USERS, AdminSide, admin_side
 from aiohttp import web
@@ -523,6 +525,32 @@ async def test_a_store_is_read_when_its_daemon_is_down(tmp_path: Path) -> None:
     assert (changed.code, changed.out) == (4, "")
     assert (empty.code, "r.db does not exist" in empty.err) == (4, True)
     assert (other.code, other.out) == (4, "")
+
+
+async def test_a_store_whose_clock_was_set_later(tmp_path: Path) -> None:
+    """Its daemon began 8 hours behind: read without it, times are still the wall clock's of now."""
+    config = tmp_path / "relay.yaml"
+    config.write_text(f"admin: {{listen: 'unix:{tmp_path}/a'}}\nstore: {{url: sqlite:r.db}}\nplatforms: {{}}\n")
+    store = await SqliteStore.open(tmp_path / "r.db")
+    await store.close()
+    with apsw.Connection(str(tmp_path / "r.db")) as connection:
+        connection.execute("UPDATE meta SET value = value - 28800 WHERE name IN ('offset_s', 'last_at')")
+    connection.close()
+    store = await SqliteStore.open(tmp_path / "r.db")
+    row = NewCallback("shop-a", b"{}", "A-1", None, Lane.NORMAL, 3600.0, None, None, None, "")
+    (one,) = (await store.accept([row])).ids
+    assert wall_s() - store.clock.now() > 28000
+    await store.close()
+
+    listed = await relay("ls", "-c", str(config), "--since", "5m", "-o", "json")
+    shown = await relay("show", one, "-c", str(config), "-o", "json")
+    status = await relay("status", "-c", str(config), "-o", "json")
+
+    (item,) = listed.json()["items"]
+    for found in (item, shown.json()):
+        assert abs(datetime.fromisoformat(found["accepted_at"]).timestamp() - wall_s()) < 60
+        assert abs(datetime.fromisoformat(found["expires_at"]).timestamp() - wall_s() - 3600) < 60
+    assert 0 <= status.json()["platforms"][0]["oldest_due_seconds"] < 60
 
 
 async def test_send_posts_what_the_order_center_would() -> None:

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -47,6 +48,7 @@ TERMS = Terms(
     breaker=BreakerTerms(open_after=5, probe_every_s=0.1),
     rules=(),
 )
+EVENTS = envelope_for({"kind": "cloudevents", "source": "/shop", "type": "order"})
 LOST = Failure("timeout", connected=True, detail="timeout after 5 s")
 Script = Callable[[Request], Answer | Failure]
 
@@ -374,3 +376,13 @@ async def test_read_backs_without_their_configuration_are_held(side: Side) -> No
     await side.registry.replace([replace(terms, asking=None, method="PUT")], 1.0)
     await side.until(held=1)
     assert len(side.requests) == 1
+
+
+async def test_times_in_a_request_are_wall_time(side: Side) -> None:
+    """The relay's clock began in 1970: what a platform is told of the time of acceptance is the wall clock's of now."""
+    await side.start(replace(TERMS, envelope=EVENTS))
+    await side.post(b"{}")
+    await side.until(delivered=1)
+
+    (event,) = json.loads(side.requests[0].body)
+    assert abs(datetime.fromisoformat(event["time"]).timestamp() - wall_s()) < 60

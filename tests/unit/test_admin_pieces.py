@@ -10,7 +10,7 @@ from relay.admin.access import Access, Permission, User
 from relay.admin.audit import Audit
 from relay.admin.filters import InvalidFilter, page_size, parse, parse_time
 from relay.admin.standing import drain_eta_s, ledger
-from relay.admin.times import instant, with_instants
+from relay.admin.times import WallTimes, instant
 from relay.core.model import Filter
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
@@ -80,13 +80,39 @@ def test_instants_are_utc_with_milliseconds() -> None:
     """Every time in a nested answer is turned, nothing else; no time is null."""
     assert instant(NOW + 0.1236) == "2026-09-21T14:13:20.124Z"
     assert [instant(at) for at in (None, 0.0, float("inf"))] == [None, None, None]
-    turned = with_instants({"free_at": NOW, "used": 3, "rows": [{"at": NOW, "format": 1.0}], "held_at": None})
+    turned = WallTimes(FakeClock(NOW), lambda: NOW).told(
+        {"free_at": NOW, "used": 3, "rows": [{"at": NOW, "format": 1.0}], "held_at": None}
+    )
     assert turned == {
         "free_at": "2026-09-21T14:13:20.000Z",
         "used": 3,
         "rows": [{"at": "2026-09-21T14:13:20.000Z", "format": 1.0}],
         "held_at": None,
     }
+
+
+def test_times_are_told_by_the_wall_clock_of_now() -> None:
+    """Set eight hours forward after the start: what goes out is shifted, what a person names is shifted back."""
+    times = WallTimes(FakeClock(NOW), lambda: NOW + 8 * 3600)
+
+    assert times.now() == NOW
+    assert times.told({"at": NOW, "until": None, "n": NOW}) == {
+        "at": "2026-09-21T22:13:20.000Z",
+        "until": None,
+        "n": NOW,
+    }
+    assert parse({"since": "2026-09-21T22:13:20Z", "until": "1h"}, now=times.now(), shift_s=times.shift_s) == Filter(
+        since=NOW, until=NOW - 3600
+    )
+
+
+def test_reading_two_clocks_is_no_step() -> None:
+    """Below a second nothing is shifted, above it by whole tenths: the same time is told the same way twice."""
+    shifts = [
+        WallTimes(FakeClock(NOW), lambda ahead=ahead: NOW + ahead).shift_s for ahead in (0.9, -0.9, 7.3301, -60.0)
+    ]
+
+    assert shifts == [0.0, 0.0, 7.3, -60.0]
 
 
 def test_without_users_only_this_machine_is_served() -> None:

@@ -7,6 +7,14 @@ import pytest
 from relay.daemon.systemd import Notifier
 
 
+def test_unit_waits_for_the_clock() -> None:
+    """A machine whose clock is set at boot starts the relay after that: signatures and Dates would be hours off."""
+    unit = (Path(__file__).parents[2] / "systemd" / "relay.service").read_text("utf-8")
+    for setting in ("After", "Wants"):
+        (line,) = [line for line in unit.splitlines() if line.startswith(f"{setting}=")]
+        assert "time-sync.target" in line.split("=")[1].split()
+
+
 @pytest.fixture
 def manager(tmp_path: Path) -> socket.socket:
     """A service manager's socket."""

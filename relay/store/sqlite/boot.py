@@ -4,13 +4,14 @@ Nothing here scans: every read is one seek into a primary key or a partial index
 """
 
 import secrets
+from collections.abc import Mapping
 from importlib import metadata
 from typing import NamedTuple
 
 import apsw
 
 from relay.core import clock as clocks
-from relay.core.clock import Clock, ClockState, RelayClock
+from relay.core.clock import Clock, ClockState, RelayClock, Resumed
 from relay.core.ids import TAG_BITS
 from relay.core.model import Outcome
 from relay.store.sqlite.transaction import numbers
@@ -104,15 +105,24 @@ def cut_off(connection: apsw.Connection, now: float, under_way: list[int]) -> No
             connection.execute(_MAYBE_APPLIED, (apsw.carray(members, flags=apsw.SQLITE_CARRAY_INT64),))
 
 
+def clock_of(meta: Mapping[str, object]) -> RelayClock:
+    """Return the clock that a daemon would continue with, for who only reads its file."""
+    return RelayClock(_resumed(meta, clocks.boot_id()).offset_s)
+
+
 def _resume(meta: dict[str, object]) -> tuple[Clock, bool]:
     """Continue the clock of the file, noting in ``meta`` what it runs on now."""
+    boot_id = clocks.boot_id()
+    resumed = _resumed(meta, boot_id)
+    meta["boot_id"], meta["offset_s"] = boot_id, resumed.offset_s
+    return RelayClock(resumed.offset_s), resumed.continuous
+
+
+def _resumed(meta: Mapping[str, object], boot_id: str) -> Resumed:
     stored = None
     if "boot_id" in meta:
         stored = ClockState(str(meta["boot_id"]), float(str(meta["offset_s"])), float(str(meta["last_at"])))
-    boot_id = clocks.boot_id()
-    resumed = clocks.resume(stored, boot_id=boot_id, boottime_s=clocks.boottime_s(), wall_s=clocks.wall_s())
-    meta["boot_id"], meta["offset_s"] = boot_id, resumed.offset_s
-    return RelayClock(resumed.offset_s), resumed.continuous
+    return clocks.resume(stored, boot_id=boot_id, boottime_s=clocks.boottime_s(), wall_s=clocks.wall_s())
 
 
 def _release() -> str:

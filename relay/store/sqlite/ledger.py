@@ -9,8 +9,10 @@ from typing import Any
 import apsw
 import msgspec
 
+from relay.core.clock import Clock
 from relay.core.ids import decode_id, encode_id
 from relay.core.model import Filter, Lane, State
+from relay.store.sqlite.boot import clock_of
 from relay.store.sqlite.connection import open_reader_connection
 from relay.store.sqlite.filters import NOTHING, where
 
@@ -69,6 +71,11 @@ class Reader:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._tag: int = connection.execute("SELECT value FROM meta WHERE name = 'tag'").get
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that the file's times are on, as it goes on now."""
+        return clock_of(dict(self._connection.execute("SELECT name, value FROM meta")))
 
     def close(self) -> None:
         """Close the connection."""
