@@ -30,7 +30,7 @@ class WallTimes:
         return wall_shift_s(self._clock.now(), self._wall())
 
     def told(self, value: Any) -> Any:
-        """Return ``value`` with each time in it (key ``at``, or ending in ``_at``, ``since``, ``until``) as an instant."""
+        """Return ``value`` with each time in it (``at``, or ending in ``_at``, ``since``, ``until``) as an instant."""
         return _told(value, self.shift_s)
 
 
