@@ -19,6 +19,10 @@ class StoreFailed(StoreError):
     """A transaction could not be committed; whether it took effect is unknown until the store has recovered."""
 
 
+class StoreEnded(StoreFailed):
+    """What writes the store has ended, so that nothing can be committed until the process starts again."""
+
+
 class StoreLocked(StoreError):
     """Another daemon holds this store."""
 

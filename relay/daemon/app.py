@@ -50,8 +50,10 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
     unfinished = 0
     events.started(version=version, store=config.store.url, platforms=len(config.platforms))
     async with AsyncExitStack() as stack:
+        stack.enter_context(supervisor.watching_threads())
         store = await open_store(config, events)
         stack.push_async_callback(store.close)
+        supervisor.run("store", store.ended())
         limits = Limits(store)
         await limits.configure(config.store_rules())
 

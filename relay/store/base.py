@@ -209,3 +209,7 @@ class StoreEvents(Protocol):
 
 class Store(Inbox, Outbox, Ledger, Protocol):
     """A backend is all three."""
+
+    async def ended(self) -> None:
+        """Wait until the store is closed. Raises ``StoreEnded`` when it can commit no more in this process."""
+        ...

@@ -252,5 +252,9 @@ class MemoryStore:
         used = self._shelf.used_bytes
         return {"bytes": used, "used_bytes": used, "max_bytes": self._rules.max_size_bytes or 0}
 
+    async def ended(self) -> None:
+        """Wait for ever: nothing in it can end."""
+        await asyncio.Future()
+
     async def close(self) -> None:
         """Do nothing: what memory holds ends with the process."""

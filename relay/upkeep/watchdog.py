@@ -2,13 +2,14 @@
 
 A ping from a timer would go on while the writer thread hangs; this one cannot (``WatchdogSec=`` then ends the process
 and ``Restart=`` starts it again). A store that answers "cannot commit" is alive: a full disk heals without a restart.
+One that has ended is not: the watchdog ends too, and the process with it.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 from relay.core.clock import Clock, elapsed_s
-from relay.core.errors import StoreFailed, StoreFull
+from relay.core.errors import StoreEnded, StoreFailed, StoreFull
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm
 
@@ -34,7 +35,9 @@ class Watchdog:
         self._late_s = late_s
 
     async def run(self) -> None:
-        """Go round until cancelled. A slow trip is an event, told while it lasts and again with its length."""
+        """Go round until cancelled; raises ``StoreEnded``.
+
+        A slow trip is an event, told while it lasts and again with its length."""
         alarm = Alarm(self._clock)
         while True:
             await self._through_store()
@@ -52,6 +55,8 @@ class Watchdog:
         timer = asyncio.get_running_loop().call_later(self._late_s, self._still_waiting)
         try:
             await self._ping()
+        except StoreEnded:
+            raise
         except (StoreFailed, StoreFull):
             return  # it answered; readyz and the store's own events tell of the failure
         finally:

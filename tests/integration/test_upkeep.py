@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
-from relay.core.errors import StoreFailed
+from relay.core.errors import StoreEnded, StoreFailed
 from relay.core.model import (
     AttemptResult,
     Batch,
@@ -332,6 +332,19 @@ async def test_the_watchdog_speaks_only_after_a_round_trip(events: Events, log: 
 
     assert silent == 2
     assert [line["part"] for line in log][:2] == ["store", "store"]
+
+
+async def test_the_watchdog_ends_with_the_store(events: Events) -> None:
+    """A store that has ended is not alive, whatever else it can answer: no more word to systemd."""
+    alive: list[bool] = []
+
+    async def ping() -> None:
+        raise StoreEnded("the store's writing thread ended")
+
+    watchdog = Watchdog(ping=ping, alive=lambda: alive.append(True), events=events, clock=LoopClock(), interval_s=0.01)
+    with pytest.raises(StoreEnded):
+        await watchdog.run()
+    assert not alive
 
 
 async def _true(holds: bool) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from relay.core.errors import StoreFailed, StoreFull, StoreLocked, StoreUnusable
+from relay.core.errors import StoreEnded, StoreFailed, StoreFull, StoreLocked, StoreUnusable
 from relay.core.model import Filter, Lane, Rate, WaitUntil
 from relay.store.sqlite import groups, ledger, matches, operations, retries, settle
 from relay.store.sqlite.connection import open_writer
@@ -63,12 +63,16 @@ class _FaultyFile(apsw.VFSFile):
     def __init__(self, vfs: "_FaultyVfs", name: apsw.URIFilename | str | None, flags: list[int]) -> None:
         super().__init__("unix", name, flags)
         self._vfs = vfs
+        self._is_database = bool(flags[0] & apsw.SQLITE_OPEN_MAIN_DB)
 
     def xSync(self, flags: int) -> None:
         self._vfs.check()
         super().xSync(flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:
+        if self._vfs.armed and self._is_database:
+            self._vfs.armed, self._vfs.failing = False, True
+            raise apsw.FullError("no room")
         if self._vfs.writes_fail:
             self._vfs.check()
         super().xWrite(data, offset)
@@ -80,6 +84,7 @@ class _FaultyVfs(apsw.VFS):
     def __init__(self) -> None:
         self.failing = False
         self.writes_fail = False
+        self.armed = False  # fails from the next write to the database itself on: a checkpoint's
         self.syncs = 0
         super().__init__("faulty", "unix")
 
@@ -453,10 +458,9 @@ async def test_one_bad_request_fails_alone(store: SqliteStore) -> None:
 
 
 async def test_dead_writer_is_seen(path: Path) -> None:
-    """Should the writing thread ever end, whoever waits for it is told, the loop hears of it, and nothing hangs."""
+    """Should the writing thread ever end, whoever waits for it is told, and so is the daemon; nothing hangs."""
     store = await SqliteStore.open(path)
-    seen: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context))
+    ended = asyncio.create_task(store.ended())
 
     def ends(transaction: object) -> None:
         raise SystemExit(3)
@@ -465,10 +469,29 @@ async def test_dead_writer_is_seen(path: Path) -> None:
         store._writer.call(ends), store.accept([note(b"1")]), store.ping(), return_exceptions=True
     )
     assert all(isinstance(result, StoreFailed) for result in results)
-    with pytest.raises(StoreFailed, match="writer ended"):
+    with pytest.raises(StoreEnded, match="thread ended"):
         await store.ping()
-    await until(lambda: len(seen) == 1)
+    with pytest.raises(StoreEnded, match="thread ended") as told:
+        await ended
+    assert isinstance(told.value.__cause__, SystemExit)
     await store.close()
+
+
+async def test_checkpoint_fails_while_idle(path: Path, disk: _FaultyVfs) -> None:
+    """A disk that fails while nobody posts costs nothing more than that: the store goes on when the disk does."""
+    for turn in range(5):
+        store = await SqliteStore.open(path, events=(told := Told()))
+        await store.configure(rules())
+        disk.armed = True  # the next checkpoint is the first to find the disk failing
+        await post(store, *(note(b"x" * 4000) for _ in range(1200)))
+        await until(lambda told=told: "failed" in told.facts)
+        with pytest.raises(StoreFailed, match="cannot commit"):
+            await store.ping()
+        disk.failing = False
+        await until(lambda told=told: "recovered" in told.facts)
+        await post(store, note(b"after"))
+        assert (await balanced(store))["shop"]["accepted"] == (turn + 1) * 1201
+        await store.close()
 
 
 async def test_cancelled_requests_leave_nothing_open(store: SqliteStore) -> None:

@@ -290,6 +290,10 @@ class SqliteStore:
         sizes = [file.stat().st_size for file in files if file.exists()]
         return {"bytes": sum(sizes), "used_bytes": used, "max_bytes": self._space.max_bytes or 0}
 
+    async def ended(self) -> None:
+        """Wait until the store is closed; raises ``StoreEnded`` when the writing thread ended by itself."""
+        await self._writer.ended()
+
     async def close(self) -> None:
         """Commit what is queued, then close. Safe to call twice."""
         if self._closed:

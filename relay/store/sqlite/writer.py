@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import apsw
 
 from relay.core.clock import Clock, elapsed_s
-from relay.core.errors import RelayError, StoreError, StoreFailed
+from relay.core.errors import RelayError, StoreEnded, StoreError, StoreFailed
 from relay.store.sqlite.connection import PAGE_BYTES
 from relay.store.sqlite.handover import HandOver
 from relay.store.sqlite.transaction import Transaction
@@ -114,8 +114,12 @@ class Writer:
             self._hand_off()
             self._closing = True
             self._queue.put(None)
-        await asyncio.shield(self._closed)
+        await asyncio.wait((self._closed,))
         self._thread.join()
+
+    async def ended(self) -> None:
+        """Wait for the end of the thread; raises ``StoreEnded`` when nobody asked for it."""
+        await asyncio.shield(self._closed)
 
     def _submit(self, work: Any) -> None:
         refusal = self._refusal()
@@ -176,7 +180,7 @@ class Writer:
             self._work()
         except BaseException as problem:  # noqa: BLE001 - nothing may end this thread unseen: all queued work must fail
             error = problem
-            self.failed = StoreFailed(f"the store's writer ended: {problem!r}; restart the relay")
+            self.failed = StoreEnded("the store's writing thread ended, which is a bug; the relay must start again")
             self._ready.extendleft(reversed(self._group))  # whoever of them was answered already is left as it is
             self._fail_queued()
         try:
@@ -189,25 +193,33 @@ class Writer:
         self._closing = True
         if error is not None:
             self._fail_queued()  # what was put while the thread ended
-        if not self._closed.done():
+        if error is None:
             self._closed.set_result(None)
-        if error is not None:
-            self._loop.call_exception_handler({"message": "the store's writer thread ended", "exception": error})
+        else:
+            assert self.failed is not None, "set by the thread"
+            self.failed.__cause__ = error
+            self._closed.set_exception(self.failed)
+            self._closed.exception()  # seen here: nobody need wait for ``ended``
 
     def _work(self) -> None:
-        while True:
+        while not self._closing_seen or self._ready:
             self._group = self._collect()
-            if not self._group:
-                break
-            self._commit_group(self._group)
+            if self._group:  # empty after a failure, which answered all that was queued
+                self._commit_group(self._group)
             if self._wal_pages >= _CHECKPOINT_BUSY_PAGES:
                 self._checkpoint()
-        if self.failed is None:
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        self._connection.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        try:
+            if self.failed is None:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._connection.close()
+        except DISK_ERRORS as error:  # nothing is lost: what was not copied back is in the WAL, and read at the start
+            self._loop.call_soon_threadsafe(self._told_failure, error)
 
     def _collect(self) -> list[Any]:
-        """Wait for work and take it up to the bound; empty at the end."""
+        """Wait for work and take it up to the bound; empty when it was all answered meanwhile, or at the end."""
         ready = self._ready
         if not ready and not self._closing_seen:
             self._take(self._next_chunk())
@@ -368,6 +380,7 @@ class Writer:
                 self._take(self._queue.get_nowait())
             except Empty:
                 break
-        failed, self._ready = self._ready, deque()
+        failed = list(self._ready)
+        self._ready.clear()
         if failed:
             self._report([(work.future, None, self.failed) for work in failed], {}, 0.0, 0)
