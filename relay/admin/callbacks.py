@@ -15,6 +15,8 @@ from relay.privacy.masking import masked, revealed
 from relay.web.answer import Answer, json_answer
 from relay.web.problem import Refusal
 
+_PAYLOAD = {"1": True, "true": True, "0": False, "false": False}
+
 
 class Callbacks(Protocol):
     """The part of a store that lists callbacks."""
@@ -26,7 +28,7 @@ class Callbacks(Protocol):
     def callbacks(
         self, wanted: Filter, *, cursor: str | None, limit: int
     ) -> Awaitable[tuple[list[dict[str, Any]], str | None]]:
-        """Return one page and the next cursor. Raises ``ValueError`` for a cursor it did not give out."""
+        """Return one page and the next cursor."""
         ...
 
 
@@ -62,7 +64,9 @@ class CallbackRoutes:
 
     async def one(self, call: Call) -> Answer:
         """GET /v1/callbacks/{id}."""
-        wants_payload = call.query.get("payload", "0") not in ("", "0", "false")
+        wants_payload = _PAYLOAD.get(call.query.get("payload", "0"))
+        if wants_payload is None:
+            raise filters.InvalidFilter("payload", "'payload' must be 1 or 0")
         found = await self._callbacks.callback(call.params["id"], payload=wants_payload)
         if found is None:
             raise unknown_callback(call.params["id"])
@@ -101,17 +105,13 @@ class CallbackRoutes:
         return waits_for(found, live, now, before=before)
 
     async def _page(self, call: Call, query: dict[str, str]) -> Answer:
-        cursor = query.pop("cursor", None)
-        limit = filters.page_size(query.pop("limit", None))
+        text, limit = query.pop("cursor", None), filters.page_size(query.pop("limit", None))
         wanted = filters.parse(query, now=self._times.now(), shift_s=self._times.shift_s)
         await self._platforms.check_known(wanted.platform)
-        try:
-            items, after = await self._callbacks.callbacks(wanted, cursor=cursor, limit=limit)
-        except (ValueError, OverflowError) as error:
-            raise Refusal(
-                "invalid_cursor", "this cursor was not given out by this list; start again without one"
-            ) from error
-        return json_answer({"items": [callback_view(item, self._times) for item in items], "next": after})
+        cursor = filters.taken_back(text, query)
+        items, after = await self._callbacks.callbacks(wanted, cursor=cursor, limit=limit)
+        views = [callback_view(item, self._times) for item in items]
+        return json_answer({"items": views, "next": filters.given_out(after, query)})
 
 
 def callback_view(found: Mapping[str, Any], times: WallTimes) -> dict[str, Any]:

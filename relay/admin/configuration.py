@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.admin.audit import Audit
-from relay.admin.call import Call, object_body
+from relay.admin.call import Call, flag, object_body
 from relay.web.answer import Answer, json_answer
 from relay.web.problem import Refusal
 
@@ -59,17 +59,10 @@ class ConfigRoutes:
         body = object_body(call.body, allowed=("dry_run", "force", "reason"))
         if self._config.reload is None:
             raise Refusal("not_supported", "this daemon does not reload its configuration; restart it")
-        dry_run, force = _flag(body, "dry_run"), _flag(body, "force")
+        dry_run, force = flag(body, "dry_run"), flag(body, "force")
         if not dry_run:
             await self._audit.record(call.who, "config.reload", "config", reason=body.get("reason", ""), force=force)
         result = dict(await self._config.reload(dry_run, force))
         if result.get("problems"):
             raise Refusal("invalid_config", "nothing was changed: the file has problems", problems=result["problems"])
         return json_answer(result)
-
-
-def _flag(body: Mapping[str, Any], key: str) -> bool:
-    value = body.get(key, False)
-    if not isinstance(value, bool):
-        raise Refusal("invalid_request", f"'{key}' must be true or false")
-    return value

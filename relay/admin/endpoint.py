@@ -39,10 +39,13 @@ class Endpoint:
             remote, local = peer(request)
             who = access.identify(request.headers.get("Authorization"), remote=remote, local=local)
             who.require(self.needs)
-            query = dict(request.query.items())
-            for key in query:
+            query: dict[str, str] = {}
+            for key, value in request.query.items():
                 if key not in self.query:
                     raise InvalidFilter(key[:80], f"unknown query key '{key[:80]}'{did_you_mean(key, self.query)}")
+                if key in query:
+                    raise InvalidFilter(key, f"the query key '{key}' stands twice")
+                query[key] = value
             body = b""
             if request.method == "POST":
                 body = await read_body(request, limit=_MAX_BODY_BYTES, timeout_s=_BODY_TIMEOUT_S, decode=_no_coding)

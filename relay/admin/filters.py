@@ -4,6 +4,7 @@ The same words from a query string, a JSON body and the command line.
 """
 
 import difflib
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -35,12 +36,14 @@ def parse(given: Mapping[str, Any], *, now: float, shift_s: float = 0.0) -> Filt
 
     Relative times count back from ``now``, on the relay clock too; ``shift_s`` is what the wall clock is ahead of it.
     """
-    for key in given:
+    for key, value in given.items():
         if key not in KEYS:
-            raise InvalidFilter(key, f"unknown filter key '{key}'{did_you_mean(key, KEYS)}")
+            raise InvalidFilter(key[:80], f"unknown filter key '{key[:80]}'{did_you_mean(key, KEYS)}")
+        if why := nothing_said(value):
+            raise InvalidFilter(key, f"'{key}' {why}")
     state = _text(given, "state")
     if state is not None and state not in STATES:
-        raise InvalidFilter("state", f"unknown state '{state}'{did_you_mean(state, STATES)}")
+        raise InvalidFilter("state", f"unknown state '{state[:80]}'{did_you_mean(state[:80], STATES)}")
     return Filter(
         platform=_text(given, "platform"),
         state=state,
@@ -57,9 +60,39 @@ def page_size(text: str | None) -> int:
     """Return the page size ``limit`` asks for."""
     if text is None:
         return PAGE
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= LARGEST_PAGE:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= LARGEST_PAGE:
         raise InvalidFilter("limit", f"limit must be a number from 1 to {LARGEST_PAGE}, not '{text[:20]}'")
     return int(text)
+
+
+def nothing_said(value: Any) -> str:
+    """Return what is wrong with a value that says nothing (null, an empty text or list), "" for one that does."""
+    if value is None:
+        return "is null: leave the key out, or give it a value"
+    return "is empty: leave the key out, or give it a value" if value in ("", []) else ""
+
+
+def given_out(cursor: str | None, query: Mapping[str, Any]) -> str | None:
+    """Return a store's ``cursor`` as the list that ``query`` asks for gives it out: with the mark of that list."""
+    return None if cursor is None else f"{cursor}.{_mark(cursor, query)}"
+
+
+def taken_back(text: str | None, query: Mapping[str, Any]) -> str | None:
+    """Return the store's cursor in ``text``. Raises 400 ``invalid_cursor`` unless this list gave it out.
+
+    One of another list would skip callbacks without a word. Times may differ: an age means another one each time.
+    """
+    if text is None:
+        return None
+    cursor, _, mark = text.rpartition(".")
+    if not re.fullmatch(r"[0-9]{1,18}", cursor) or mark != _mark(cursor, query):
+        raise Refusal("invalid_cursor", "this list did not give out this cursor; start again without one")
+    return cursor
+
+
+def _mark(cursor: str, query: Mapping[str, Any]) -> str:
+    asked = sorted((key, str(value)) for key, value in query.items() if key not in ("since", "until"))
+    return hashlib.blake2s(repr((cursor, asked)).encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
 
 
 def parse_time(text: str, *, now: float, shift_s: float = 0.0) -> float:

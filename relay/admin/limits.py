@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 from typing import Any
 
-from relay.admin.call import object_body
+from relay.admin.call import flag, object_body
 from relay.config.problems import BadValue
 from relay.config.units import parse_duration, parse_rate
 from relay.core.model import Rate
@@ -34,15 +34,12 @@ def read_order(body: bytes) -> LimitOrder:
     """
     given = object_body(body, allowed=_KEYS)
     reason = given.get("reason", "")
-    forget = given.get("forget", False)
-    if not isinstance(forget, bool):
-        raise _refused("forget", "'forget' must be true or false")
-    if forget:
+    if flag(given, "forget"):
         for key in ("rate", "for"):
-            if given.get(key) is not None:
+            if key in given:
                 raise _refused(key, f"'{key}' and 'forget' contradict each other: send one of them")
         return LimitOrder((), None, reason)
-    if given.get("rate") is None:
+    if "rate" not in given:
         raise _refused(
             "rate", "'rate' is missing: a limit such as 80/min, a list of them, or \"forget\": true to learn anew"
         )

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from relay.admin import filters
 from relay.admin.audit import Audit
-from relay.admin.call import Call, object_body
+from relay.admin.call import Call, flag, object_body
 from relay.admin.filters import did_you_mean
 from relay.admin.platforms import PlatformRoutes
 from relay.admin.times import WallTimes
@@ -19,6 +19,8 @@ from relay.web.problem import Refusal
 ACTIONS = ("retry", "drop", "expire", "resolve")
 RESOLUTIONS = ("delivered", "retry", "dead")
 _KEYS = ("action", "filter", "expect_count", "rate", "reason", "as", "reorder", "dry_run")
+_MOST_COUNT = 10**15  # far more than any store holds, and a number that every store can compare
+_MOST_DIGITS = 18  # of an operation's number: what a store's integers hold
 _NO_COUNT = -1  # fits no number of matches, so the store answers the count and does nothing
 
 
@@ -68,10 +70,10 @@ class OperationRoutes:
         wanted = filters.parse(given, now=self._times.now(), shift_s=self._times.shift_s)
         await self._platforms.check_known(wanted.platform)
         expect = body.get("expect_count")
-        if expect is not None and (not isinstance(expect, int) or isinstance(expect, bool) or expect < 0):
-            raise Refusal("invalid_request", "'expect_count' must be a whole number")
+        if expect is not None and (type(expect) is not int or not 0 <= expect <= _MOST_COUNT):
+            raise Refusal("invalid_request", f"'expect_count' must be a whole number up to {_MOST_COUNT}")
         options = self._options(call, action, body)
-        if body.get("dry_run"):
+        if flag(body, "dry_run"):
             return json_answer(
                 {"action": action, "dry_run": True, "matched": await self._count(action, wanted, options)}
             )
@@ -93,7 +95,8 @@ class OperationRoutes:
     async def one(self, call: Call) -> Answer:
         """GET /v1/operations/{id}."""
         text = call.params["id"]
-        found = await self._operations.operation(int(text)) if text.isascii() and text.isdigit() else None
+        known = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+        found = await self._operations.operation(int(text)) if known else None
         if found is None:
             raise Refusal("unknown_operation", f"no operation '{text[:40]}'")
         return json_answer(operation_view(found, self._times))
@@ -119,15 +122,14 @@ class OperationRoutes:
             options["as"] = _word(body, "as", RESOLUTIONS)
         elif "as" in body:
             raise Refusal("invalid_request", "'as' belongs to the action 'resolve'")
-        if (rate := body.get("rate")) is not None:
+        if "rate" in body:
+            rate = body["rate"]
             try:
                 parse_rate(rate)
             except BadValue as error:
                 raise Refusal("invalid_request", f"'rate': {error.message}; {error.hint}") from error
             options["rate"] = rate
-        if not isinstance(reorder := body.get("reorder", False), bool):
-            raise Refusal("invalid_request", "'reorder' must be true or false")
-        if reorder:
+        if flag(body, "reorder"):
             options["reorder"] = True
         return options
 
@@ -142,8 +144,9 @@ def _word(body: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
     word = body.get(key)
     if not isinstance(word, str) or word not in known:
         if word is None:
-            raise Refusal("invalid_request", f"'{key}' is missing; one of: {', '.join(known)}")
-        raise Refusal("invalid_request", f"'{key}' is {word!r}{did_you_mean(str(word), known)}")
+            raise Refusal("invalid_request", f"'{key}' is missing; one of: {', '.join(known)}", key=key)
+        shown = str(word)[:80]
+        raise Refusal("invalid_request", f"'{key}' is {shown!r}{did_you_mean(shown, known)}", key=key)
     return word
 
 

@@ -95,7 +95,9 @@ def _operate(
     **wanted: Any,
 ) -> None:
     client = Client(locate(config, admin=admin).admin, token=token())
-    request = {"action": action, "filter": _filter(ids, **wanted), "reason": reason, **extra}
+    request = {"action": action, "filter": _filter(ids, **wanted), **extra}
+    if reason:
+        request["reason"] = reason
     if rate:
         request["rate"] = rate
     matched = client.post("/v1/operations", {**request, "dry_run": True})["matched"]

@@ -73,18 +73,16 @@ class Direct:
     def callbacks(self, query: Mapping[str, Any]) -> dict[str, Any]:
         """Return one page of callbacks."""
         given = {key: str(value) for key, value in query.items() if value is not None}
-        cursor, limit = given.pop("cursor", None), given.pop("limit", None)
+        text, limit = given.pop("cursor", None), given.pop("limit", None)
         try:
             size = filters.page_size(limit)
             wanted = filters.parse(given, now=self._times.now(), shift_s=self._times.shift_s)
-            items, after = self._reader.callbacks(wanted, cursor=cursor, limit=size)
+            cursor = filters.taken_back(text, given)
         except Refusal as refusal:
             raise Refused(400, {"code": refusal.code, "detail": refusal.detail}) from refusal
-        except (ValueError, OverflowError) as error:
-            raise Refused(
-                400, {"code": "invalid_cursor", "detail": "this list did not give out this cursor"}
-            ) from error
-        return {"items": [callback_view(item, self._times) for item in items], "next": after}
+        items, after = self._reader.callbacks(wanted, cursor=cursor, limit=size)
+        views = [callback_view(item, self._times) for item in items]
+        return {"items": views, "next": filters.given_out(after, given)}
 
     def callback(self, callback_id: str, *, payload: bool) -> dict[str, Any]:
         """Return one callback; its payload masked."""

@@ -52,10 +52,11 @@ def limit(
         raise click.UsageError("--reason belongs to a RATE or --forget; without them limits are only shown")
     client = Client(locate(config, admin=admin).admin, token=token())
     path = f"/v1/platforms/{segment(platform)}"
+    said = {key: value for key, value in (("for", for_), ("reason", reason)) if value}
     if forget:
-        view = client.post(f"{path}/limit", {"forget": True, "reason": reason})
+        view = client.post(f"{path}/limit", {"forget": True, **said})
     elif rates:
-        view = client.post(f"{path}/limit", {"rate": list(rates), "reason": reason} | ({"for": for_} if for_ else {}))
+        view = client.post(f"{path}/limit", {"rate": list(rates), **said})
     else:
         view = client.get(path)
     if output != "table":

@@ -19,7 +19,9 @@ def reload(dry_run: bool, force: bool, reason: str, config: str | None, admin: s
     """Validate the daemon's configuration file and put it in force; a bad file changes nothing."""
     client = Client(locate(config, admin=admin).admin, token=token())
     try:
-        result = client.post("/v1/config/reload", {"dry_run": dry_run, "force": force, "reason": reason})
+        result = client.post(
+            "/v1/config/reload", {"dry_run": dry_run, "force": force} | ({"reason": reason} if reason else {})
+        )
     except Refused as refused:
         for problem in refused.problem.get("problems", ()):
             click.echo(problem, err=True)

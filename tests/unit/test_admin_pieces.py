@@ -56,7 +56,11 @@ def test_a_filter_takes_texts_and_json() -> None:
         ({"until": "-2h"}, "until"),
         ({"ids": ["A", 7]}, "ids"),
         ({"ids": ","}, "ids"),
-        ({"key": None, "evnt": "x"}, "evnt"),
+        ({"key": "A", "evnt": "x"}, "evnt"),
+        ({"key": None}, "key"),
+        ({"ids": None}, "ids"),
+        ({"ids": []}, "ids"),
+        ({"since": ""}, "since"),
         ({"state": "Dead"}, "state"),
     ],
 )
