@@ -1,6 +1,11 @@
-"""The order of the suite: what is given most time begins first, so that no worker sits with it alone at the end."""
+"""The order of the suite: what is given most time begins first, so that no worker sits with it alone at the end.
+
+And the asserts of everything below ``tests`` explain themselves, those of modules that tests only import too.
+"""
 
 import pytest
+
+pytest.register_assert_rewrite("tests", "admin_side", "token_side", "config_files")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,20 +1,23 @@
-"""A reload that cannot be put in force: told as it is, to the log, the metric and the service manager."""
+"""Reloads: everything is put in force, or nothing; told as it is, to the log, the metric and the service manager."""
 
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from relay.admin.access import Access
+from relay.admin.server import AdminSettings
 from relay.config.load import load
 from relay.core.errors import StoreFailed
-from relay.core.model import StoreRules
-from relay.daemon.live import LiveConfig
+from relay.core.model import Lane, NewCallback, StoreRules
+from relay.daemon.live import LiveConfig, admin_users
 from relay.daemon.systemd import Notifier
 from relay.delivery.limits import Limits
 from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
+from relay.web.problem import Refusal
 from tests.clocks import FakeClock
 
 FILE = """version: 1
@@ -73,3 +76,153 @@ async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, d
     assert metrics.reload_successful == successful
     assert told.words == ([] if dry_run else ["reloading", "1 platforms, reload failed"])
     assert [line["event"] for line in lines] == ([] if dry_run else ["config_refused"])
+
+
+class Listener:
+    """A listener that keeps what it is told."""
+
+    listen = "127.0.0.1:0"
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def configure(self, *given: Any, **named: Any) -> None:
+        self.told += [*given, named]
+
+
+class Pipelines:
+    """Delivery, as far as a reload meets it."""
+
+    def __init__(self) -> None:
+        self.platforms: list[str] = []
+
+    async def replace(self, terms: Any, within_s: float) -> None:
+        self.platforms = [each.platform for each in terms]
+
+
+OTHER = """version: 1
+ingest: {{token: {token}}}
+admin: {{hosts: [{name}.internal], users: [{{name: {name}, role: admin, token: {name}-token}}]}}
+platforms:
+  shop-{name}: {{url: "http://127.0.0.1:9/"}}
+routes: [{{otherwise: {{to: [shop-{name}]}}}}]
+"""
+
+
+class Reloading:
+    """A daemon's configuration in a file, with everything it puts a reload into."""
+
+    def __init__(self, directory: Path) -> None:
+        self.file = directory / "config.yaml"
+        self.write("a")
+        self.metrics, self.told = Metrics(), Told()
+        self.store = MemoryStore(clock=FakeClock())
+        config = load(str(self.file))
+        self.access = Access(admin_users(config))
+        pipelines: Any = Pipelines()
+        self.pipelines = pipelines
+        self.live = LiveConfig(
+            config=config,
+            store=self.store,
+            limits=Limits(self.store),
+            registry=pipelines,
+            access=self.access,
+            events=Events(log=structlog.get_logger(), metrics=self.metrics),
+            notifier=self.told,
+        )
+        admin: Any = Listener()
+        ingest: Any = Listener()
+        self.live.admin, self.live.ingest = [admin], [ingest]
+
+    def write(self, name: str) -> None:
+        """Write a configuration in which everything is called by ``name``."""
+        self.file.write_text(OTHER.format(name=name, token=f"{name}-ingest"))
+
+    async def accept(self, platform: str) -> NewCallback:
+        """Accept one callback and return it."""
+        row = NewCallback(platform, b"{}", None, None, Lane.NORMAL, 3600.0, None, None, None, "")
+        await self.store.accept([row])
+        return row
+
+    def knows(self, name: str) -> bool:
+        """Say whether the admin listener lets the user of this name in."""
+        try:
+            return self.access.identify(f"Bearer {name}-token", remote="", local=True).name == name
+        except Refusal:
+            return False
+
+
+@pytest.fixture
+def reloading(tmp_path: Path) -> Reloading:
+    """A daemon's configuration in force."""
+    return Reloading(tmp_path)
+
+
+@pytest.fixture
+def lines() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What the log is told."""
+    with structlog.testing.capture_logs() as told:
+        yield told
+
+
+async def test_everything_of_the_file_is_put_in_force(reloading: Reloading) -> None:
+    """Users, hosts, token, platforms and routes are the new file's; the old users are let in no more."""
+    row = await reloading.accept("_unrouted")
+    assert (reloading.knows("a"), reloading.knows("b")) == (True, False)
+    reloading.write("b")
+
+    assert (await reloading.live.reload(False, False))["applied"]
+
+    assert (reloading.knows("a"), reloading.knows("b")) == (False, True)
+    (hosts,) = [told.hosts for told in reloading.live.admin[0].told if isinstance(told, AdminSettings)]  # type: ignore[attr-defined]
+    assert hosts == ("b.internal",)
+    (told,) = reloading.live.ingest[0].told  # type: ignore[attr-defined]
+    assert told["settings"].token == "b-ingest"
+    assert list(told["directory"].platforms) == ["shop-b"]
+    assert reloading.pipelines.platforms == ["shop-b"]
+    assert list(reloading.live.terms()) == ["shop-b"]
+    rerouted = reloading.live.reroute(row)
+    assert not isinstance(rerouted, str)
+    assert [each.platform for each in rerouted] == ["shop-b"]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_file_with_mistakes_is_told_and_changes_nothing(
+    reloading: Reloading, lines: list[MutableMapping[str, Any]], dry_run: bool
+) -> None:
+    """One error line with the problems, and the metric says so; a dry run is no reload and tells nobody."""
+    reloading.metrics.reload_successful = 1
+    reloading.file.write_text(reloading.file.read_text() + "  rate: 7/never\n")
+
+    answer = await reloading.live.reload(dry_run, False)
+
+    assert not answer["applied"]
+    assert answer["problems"]
+    assert reloading.knows("a")
+    assert [(line["event"], line["log_level"]) for line in lines] == ([] if dry_run else [("config_refused", "error")])
+    assert dry_run or lines[0]["problems"] == answer["problems"]
+    assert reloading.metrics.reload_successful == int(dry_run)
+    assert reloading.told.words == []
+
+
+async def test_a_platform_with_callbacks_is_not_removed_unless_forced(
+    reloading: Reloading, lines: list[MutableMapping[str, Any]]
+) -> None:
+    """The reload is refused, told with how many wait, and changes nothing; with force it is put in force."""
+    await reloading.accept("shop-a")
+    reloading.write("b")
+
+    refused = await reloading.live.reload(False, False)
+
+    assert (refused["applied"], refused["removed"]) == (False, {"shop-a": 1})
+    assert reloading.knows("a")
+    assert [line["event"] for line in lines] == ["config_refused"]
+    assert "1 callbacks wait" in lines[0]["problems"][0]
+    assert reloading.metrics.reload_successful == 0
+    lines.clear()
+
+    assert (await reloading.live.reload(False, True))["applied"]
+
+    assert reloading.knows("b")
+    assert [line["event"] for line in lines if line["log_level"] != "warning"] == ["config_loaded"]
+    assert reloading.metrics.reload_successful == 1

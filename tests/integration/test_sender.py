@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from relay.core.clock import monotonic_s
 from relay.delivery.sender import HttpSender, Outbound, Request
 from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure
 
@@ -138,6 +139,29 @@ async def test_connection_is_used_again_and_bounded(sender: HttpSender) -> None:
         await sender.close()
     assert served.connections <= 4
     assert not any("cookie" in head.lower() for head, _ in served.requests)
+
+
+async def test_idle_connection_is_left_before_the_platform_leaves_it(
+    sender: HttpSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many servers close after 5 s without a request: one that is sent just then is an ambiguous attempt."""
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            peer.answer("200 OK")
+
+    later_s = 0.0
+    monkeypatch.setattr("aiohttp.connector.monotonic", lambda: monotonic_s() + later_s)  # its clock of idleness
+    async with platform(handler) as served:
+        await sender.send(post(served.url))
+        later_s += 3.0
+        await sender.send(post(served.url))
+        assert served.connections == 1
+        later_s += 4.9
+        await sender.send(post(served.url))
+        assert served.connections == 2
+        await sender.close()
 
 
 async def test_refused(sender: HttpSender) -> None:

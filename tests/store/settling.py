@@ -45,15 +45,31 @@ class SettlingConformance:
         assert attempt == attempt | {"batch": batch.id, "outcome": "ok", "status": 200, "started_at": batch.created_at}
         assert (await balanced(store))["shop"]["delivered"] == 1
 
+    async def test_delivered_is_in_no_doubt(self, harness: Harness) -> None:
+        """An attempt left it open whether it was applied; one that was accepted afterwards settles that."""
+        store = await harness.open(rules())
+        accepted = await post(store, note())
+        await resend(store, await claimed(store), harness.clock, after_s=1)
+        assert (await shown(store, accepted.ids[0]))["maybe_applied"]
+        harness.clock.advance(2)
+        await deliver(store, await claimed(store), harness.clock)
+        assert not (await shown(store, accepted.ids[0]))["maybe_applied"]
+
     async def test_second_settle_does_nothing(self, harness: Harness) -> None:
         """Settling is idempotent by attempt id: a repeat changes no state, total or slot."""
-        store = await harness.open(rules())
+        store = await harness.open(rules(rate=Rate(2, 60.0)))
         accepted = await post(store, note())
         batch = await claimed(store)
         await deliver(store, batch, harness.clock)
+        free_at = harness.clock.now() + 60
         before = await balanced(store)
+        harness.clock.advance(30)
         await bury(store, batch, harness.clock)
         assert await balanced(store) == before
+        for used in (1, 0):
+            (quota,) = (await store.platform_status())["shop"]["quotas"]
+            assert quota["used"] == used
+            harness.clock.advance_to(free_at)
         assert await states(store, accepted.ids) == ["delivered"]
 
     async def test_each_part(self, harness: Harness) -> None:

@@ -226,6 +226,22 @@ def test_a_pace_is_judged_over_stretches_between_refusals() -> None:
     assert pace.rate_s <= 0.97 / 3.0
 
 
+def test_a_pace_gives_way_to_a_limit_however_long_it_held() -> None:
+    """It is only what got through: a limit that is found takes its place, where an old limit stays beside it."""
+    evidence, now = busy_evidence(100, 60.0, 3)
+    old = replace(limit(200, 600.0), since=now - 1e6)
+    pace = replace(old, paced=True)
+    hypothesis = Hypothesis(Family.COUNTING, 100, 59.0, 60.0, frozenset(), 0)
+    found = Fit(hypothesis, 60.0, 6, 6, 6, 300, 0, 0, newest=True, first_at=0.0, unsure=0.1)
+    kept = {}
+    for name, before in (("limit", old), ("pace", pace)):
+        rates = InForce(evidence, Chance(evidence))
+        rates.rates = [before]
+        rates.adopt(found, now)
+        kept[name] = [learned.window_s for learned in rates.rates]
+    assert kept == {"limit": [60.0, 600.0], "pace": [60.0]}
+
+
 def refused_once(chance: Chance, evidence: Evidence, now: float) -> bool:
     """Say whether the lone refusal at the end is more than chance."""
     return chance.repeated(evidence.closures()[-1], now, [limit(100, 60.0)])

@@ -287,6 +287,15 @@ def test_nothing_below_the_floor_is_enforced() -> None:
     assert rates_of(learning) == {"learned:shop": (Rate(30, 10.0),)}
 
 
+@pytest.mark.parametrize(("declared", "enforced"), [(Rate(10, 10.0), Rate(30, 10.0)), (Rate(40, 10.0), Rate(40, 10.0))])
+def test_a_declared_limit_is_enforced_at_the_floor_at_least(declared: Rate, enforced: Rate) -> None:
+    """Headers may say anything, 0 among it: below what the operator wants they are shown, not obeyed."""
+    learning = made(floor=Rate(3, 1.0))
+    learning.declared([declared])
+    assert rates_of(learning) == {"declared:shop": (enforced,)}
+    assert learning.believed("", BEGIN).rates == (declared,)
+
+
 def test_changed_terms_keep_what_was_learned() -> None:
     """A reload to ``observe`` and back changes whether it is enforced, not what is known."""
     learning = made()

@@ -358,6 +358,23 @@ def test_poison_item_is_convicted_and_stops_nobody() -> None:
     assert its.opens_at(at + 1) == at + 1
 
 
+def test_two_strikes_convict_nobody() -> None:
+    """Twice first after a cooldown with others accepted right after may be chance: nothing is charged for it."""
+    its = gate()
+    at = NOW
+    suspect, other = item(1), item(2)
+    draw(its, Outcome.THROTTLED, suspect, now=at)
+    for strikes in (0, 1, 2):
+        assert its.suspicion.strikes.get(1, 0) == strikes
+        at = its.opens_at(at) + 1
+        settlement = draw(its, Outcome.THROTTLED, suspect, now=at, first_after_stop=True)
+        assert settlement.resend is None or not settlement.resend.charge
+        assert its.opens_at(at) > at
+        if strikes < 2:
+            at = its.opens_at(at) + 1
+            draw(its, Outcome.OK, other, now=at, first_after_stop=True)
+
+
 def test_merely_reached_limit_convicts_nobody() -> None:
     """When others are refused as well, strikes are cleared and nothing is ever charged."""
     its = gate()

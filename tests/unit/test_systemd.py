@@ -1,5 +1,6 @@
 """Notifications go to systemd when there is one, and never hold up the daemon."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -53,10 +54,24 @@ def test_manager_that_does_not_read_holds_nobody_up(manager: socket.socket) -> N
         assert manager.recv(4096) == b"WATCHDOG=1"
 
 
-def test_silent_without_systemd(tmp_path: Path) -> None:
-    """Without a socket, or with one nobody has any more, nothing happens."""
-    Notifier({}).ready("")
+def test_silent_without_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a socket nobody has any more nothing happens, and without one no socket is made at all."""
+    made: list[socket.socket] = []
+
+    class Noted(socket.socket):
+        def __init__(self, *given: int) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr("relay.daemon.systemd.socket.socket", Noted)
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready("")
+    assert [each.fileno() for each in made] == [-1]  # tried, and closed again
+    assert list(tmp_path.iterdir()) == []
+
+    for tell in (Notifier({}).ready, Notifier({}).status):
+        tell("")
+    Notifier({}).alive()
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(
@@ -64,6 +79,8 @@ def test_silent_without_systemd(tmp_path: Path) -> None:
     [
         ({"WATCHDOG_USEC": "20000000"}, 20.0),
         ({"WATCHDOG_USEC": "20000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "20000000", "WATCHDOG_PID": str(os.getpid())}, 20.0),
+        ({"WATCHDOG_USEC": "0"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
         ({}, None),
     ],

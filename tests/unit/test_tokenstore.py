@@ -31,6 +31,28 @@ def test_a_restart_finds_what_was_kept(tmp_path: Path) -> None:
     assert "access" not in repr(KEPT)
 
 
+def test_what_is_kept_outlives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The content is synced before the file takes its place, and the directory after it: else it may be lost."""
+    did: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def noted_sync(descriptor: int) -> None:
+        kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        empty = kind == "file" and not os.fstat(descriptor).st_size
+        did.append(f"sync an empty {kind}" if empty else f"sync {kind}")
+        sync(descriptor)
+
+    def noted_replace(path: Path, target: Path) -> Path:
+        did.append("replace")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    FileTokens(tmp_path / "tokens", key=KEY).save("a", KEPT)
+
+    assert did == ["sync file", "replace", "sync directory"]
+
+
 @pytest.mark.parametrize("damage", ["key", "byte", "magic", "short"])
 def test_what_cannot_be_read_is_an_error_that_says_what_to_do(tmp_path: Path, damage: str) -> None:
     """Another key, a flipped byte, a foreign and a cut file: never a silent start without the refresh tokens."""

@@ -1,0 +1,111 @@
+"""What a restart must know of a platform is in the store as soon as it is true: pause, stops, what was learned."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from relay.core.model import Rate
+from relay.delivery.sender import Request
+from relay.wire.answer import Answer, Failure, Headers
+from tests.integration.test_pipeline import OK, TERMS, Rig
+
+SINGLES = replace(TERMS, max_items=1, concurrency=1)
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    """A rig that stops in the end."""
+    made = Rig()
+    yield made
+    await made.registry.stop(1.0)
+
+
+async def kept(rig: Rig) -> dict[str, Any]:
+    """What stands in the store."""
+    return (await rig.store.gates()).get("shop-a", {})
+
+
+async def test_a_pause_and_its_end_are_kept(rig: Rig) -> None:
+    """Each is in the store when the operator is told that it is done: a crash right after changes nothing."""
+    await rig.start(SINGLES)
+
+    await rig.registry.pause("shop-a", "stock-taking")
+    assert ((await kept(rig))["paused"], (await kept(rig))["pause_reason"]) == (True, "stock-taking")
+
+    await rig.registry.resume("shop-a")
+    assert ((await kept(rig))["paused"], (await kept(rig))["pause_reason"]) == (False, "")
+
+
+async def test_the_end_of_a_stop_is_kept(rig: Rig) -> None:
+    """A stop that an operator ended is over in the store too."""
+
+    async def refuse(_request: Request, _items: object) -> Answer | Failure:
+        return Answer(429, Headers([("Retry-After", "600")]), b"")
+
+    rig.platform.script = refuse
+    await rig.start(SINGLES)
+    await rig.post(1)
+    async with asyncio.timeout(5):
+        while not (await kept(rig)).get("throttled"):
+            await asyncio.sleep(0.002)
+    stopped_until = (await kept(rig))["stopped_until"]
+    rig.platform.script = None
+
+    await rig.registry.resume("shop-a")
+
+    assert (await kept(rig))["stopped_until"] < stopped_until - 500
+    assert (await rig.settled(1))["delivered"] == 1
+
+
+async def test_a_settle_keeps_what_was_learned(rig: Rig) -> None:
+    """An answer that changes the gate is kept together with the limits that hold, not in their place."""
+    answers = iter([Answer(500, Headers(), b""), OK])
+
+    async def fail_once(_request: Request, _items: object) -> Answer | Failure:
+        return next(answers)
+
+    rig.platform.script = fail_once
+    await rig.start(SINGLES)
+    await rig.registry.limit("shop-a", [Rate(50, 60.0)], until=None, reason="sale")
+    before = (await kept(rig))["learned"]
+    assert before["operator"]["rates"] == [[50, 60.0]]
+
+    await rig.post(1)
+    assert (await rig.settled(1))["delivered"] == 1
+
+    after = await kept(rig)
+    assert after["last_accepted_at"] > 0.0
+    assert after["learned"]["operator"] == before["operator"]
+
+
+async def test_a_declared_limit_is_kept_with_the_answer_that_told_it(rig: Rig) -> None:
+    """The gate did not change, but what is known of limits did: a restart knows it."""
+    policy = [("RateLimit-Policy", '"default";q=40;w=60')]
+
+    async def declares(_request: Request, _items: object) -> Answer | Failure:
+        return Answer(200, Headers(policy if len(rig.platform.requests) == 2 else []), b"")
+
+    rig.platform.script = declares
+    await rig.start(SINGLES)
+    await rig.post(1)
+    await rig.settled(1)
+    assert not (await kept(rig))["learned"]["declared"]
+    await rig.post(2)
+    await rig.settled(2)
+
+    assert (await kept(rig))["learned"]["declared"] == [[40, 60.0]]
+
+
+async def test_a_platform_that_is_gone_sends_nothing(rig: Rig) -> None:
+    """After a reload without it, what is posted for it stays where it is, and its connections are closed."""
+    await rig.start(SINGLES)
+    await rig.post(1)
+    await rig.settled(1)
+
+    await rig.registry.replace([], 1.0)
+
+    assert rig.registry.views() == {}
+    assert rig.platform.closed
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "pipeline shop-a"]

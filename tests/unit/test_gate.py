@@ -1,0 +1,62 @@
+"""The gate of a platform: what stops it together, and what a restart must know."""
+
+import random
+
+import pytest
+from relay.policy.breaker import Breaker, BreakerTerms
+from relay.policy.gate import Gate
+
+NOW = 1_000_000.0
+
+
+def gate() -> Gate:
+    """A gate whose breaker opens at the second failure and probes every 30 s."""
+    return Gate(Breaker(BreakerTerms(2, 30.0)), base_s=2.0, cap_s=600.0)
+
+
+def opened(its: Gate) -> Gate:
+    """Open its breaker."""
+    for _ in range(2):
+        its.failed(NOW, started_at=NOW, reason="down", rng=random.Random(1), back_off=False)
+    assert its.breaker.is_open
+    return its
+
+
+@pytest.mark.parametrize(("wait_s", "after_s"), [(600.0, 600.0), (5.0, 30.0)])
+def test_a_stop_holds_behind_an_open_breaker(wait_s: float, after_s: float) -> None:
+    """A Retry-After of ten minutes is kept although the breaker would probe sooner; the later of the two decides."""
+    its = opened(gate())
+    its.throttle(NOW, started_at=NOW, wait_s=wait_s, reason="429", rng=random.Random(1))
+
+    assert its.opens_at(NOW) >= NOW + after_s
+    assert its.opens_at(NOW) <= NOW + after_s * 1.1 + 1
+    assert its.opens_at(NOW + after_s * 1.1 + 2) == NOW + after_s * 1.1 + 2
+
+
+def test_a_pause_opens_by_an_operator_only() -> None:
+    """Whatever else has ended."""
+    its = opened(gate())
+    its.paused = True
+    assert its.opens_at(NOW + 1e6) == float("inf")
+    assert its.ends_at(NOW + 1e6) == NOW + 1e6
+
+
+def test_everything_a_restart_must_know_is_kept() -> None:
+    """Pause with its reason, stop, breaker, when it last accepted, and that it takes no compressed bodies."""
+    its = opened(gate())
+    its.throttle(NOW, started_at=NOW, wait_s=60.0, reason="429", rng=random.Random(1))
+    its.paused, its.pause_reason, its.plain, its.last_accepted_at = True, "stock-taking", True, NOW - 5
+
+    again = gate()
+    again.load(its.dump())
+
+    assert (again.paused, again.pause_reason, again.plain, again.last_accepted_at) == (
+        True,
+        "stock-taking",
+        True,
+        NOW - 5,
+    )
+    assert (again.stopped_until, again.stop_reason, again.throttled) == (its.stopped_until, "429", True)
+    assert (again.level, again.resuming) == (its.level, True)
+    assert (again.breaker.is_open, again.breaker.failures, again.breaker.reason) == (True, 2, "down")
+    assert again.breaker.probe_at == its.breaker.probe_at > NOW
