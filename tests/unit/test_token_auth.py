@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 import structlog
-from relay.core.secret import Secret
-from relay.delivery.auth import TokenAuth
+from relay.config.auth import OAuth2Auth
+from relay.config.load import loads
+from relay.delivery.auth import TokenAuth, token_terms
 from relay.delivery.sender import Request
-from relay.delivery.tokens import NoToken, TokenSource, TokenTerms
+from relay.delivery.tokens import NoToken, TokenSource
 from relay.delivery.tokenstore import KeptToken, MemoryTokens, TokenStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 from relay.wire.answer import Answer, Headers
 from relay.wire.authorise import AUTHORIZATION, placing
 from relay.wire.draft import Draft
-from relay.wire.oauth import TokenQuestion, TokenReading
 from tests.clocks import FakeClock
 
 DRAFT = Draft("b1", "POST", "http://shop.invalid/", {}, b"")
@@ -47,13 +47,20 @@ class Side:
     def __init__(self, store: TokenStore) -> None:
         self.clock = FakeClock()
         self.endpoint = Endpoint()
-        question = TokenQuestion(
-            url="http://token.invalid/", grant="refresh_token", client_id="c", client_secret=Secret("client-secret")
-        )
-        reading = TokenReading(access="access_token", expires_in="expires_in", refresh="refresh_token", lives_s=3600.0)
+        auth = {
+            "kind": "oauth2",
+            "token_url": "http://127.0.0.1:9/token",
+            "grant": "refresh_token",
+            "client_id": "c",
+            "client_secret": "client-secret",
+            "refresh_token": "r-secret-0",
+        }
+        text = json.dumps({"version": 1, "platforms": {"shop": {"url": "http://127.0.0.1:9/", "auth": auth}}})
+        stated = loads(text, path="config.yaml", environ={}).platforms["shop"].auth
+        assert isinstance(stated, OAuth2Auth)
         self.source = TokenSource(
             name="shop",
-            terms=TokenTerms(question, reading, 300.0, 5.0, "f", Secret("r-secret-0")),
+            terms=token_terms(stated),
             sender=self.endpoint,
             store=store,
             clock=self.clock,
