@@ -156,10 +156,8 @@ def _attempt(attempt: dict[str, Any], now: float) -> str:
 
 def _payload_text(found: dict[str, Any]) -> str:
     if found["payload_form"] in ("text", "base64"):
-        return str(found["payload"])
-    import json
-
-    return json.dumps(found["payload"], ensure_ascii=False, indent=2)
+        return "\n".join(map(printable, str(found["payload"]).split("\n")))
+    return to_json(found["payload"], indent=2)
 
 
 def _instant(text: str | None) -> str | None:

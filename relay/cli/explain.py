@@ -60,7 +60,7 @@ def _explain_post(payload: bytes, config: str | None, output: str, platform: str
     if output != "table":
         print_record(view, output=output)
     elif not view["accepted"]:
-        click.echo(f"refused with {view['code']}: {view['detail']}")
+        click.echo(f"refused with {view['code']}: {printable(view['detail'])}")
     else:
         if view["route"] is not None:
             click.echo(f"decided by {view['route']}")

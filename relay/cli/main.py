@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import click
 
 from relay.core.errors import RelayError
+from relay.core.unsafe import escaped
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 4
@@ -129,10 +130,10 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except ExitWith as error:
-        click.echo(f"relay: {error}", err=True)
+        click.echo(escaped(f"relay: {error}"), err=True)
         return error.code
     except RelayError as error:
-        click.echo(f"relay: {error}", err=True)
+        click.echo(escaped(f"relay: {error}"), err=True)
         return EXIT_FAILED
     return outcome if isinstance(outcome, int) else 0
 

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from relay.core.unsafe import escaped
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 FORMATS = ("table", "json", "jsonl")
 
@@ -76,8 +78,11 @@ def aligned(facts: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Return JSON text with characters as they are; what JSON has no form for is written as text."""
-    return json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+    """Return JSON text with characters as they are, but for those that could drive a terminal.
+
+    What JSON has no form for is written as text.
+    """
+    return escaped(json.dumps(value, indent=indent, ensure_ascii=False, default=str))
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,7 @@ import click
 
 from relay.cli.client import Client, Refused
 from relay.cli.locate import locate, place_options, token
-from relay.cli.output import output_option, print_record
+from relay.cli.output import output_option, print_record, printable
 
 
 @click.command()
@@ -24,14 +24,14 @@ def reload(dry_run: bool, force: bool, reason: str, config: str | None, admin: s
         )
     except Refused as refused:
         for problem in refused.problem.get("problems", ()):
-            click.echo(problem, err=True)
+            click.echo(printable(problem), err=True)
         raise
     if output != "table":
         print_record(result, output=output)
         return
     lines = _lines(result)
     for line in lines:
-        click.echo(line)
+        click.echo(printable(line))
     count = len(lines)
     click.echo(f"{count} change{'' if count == 1 else 's'}{'' if result['applied'] else '; nothing was done'}")
 

@@ -37,10 +37,7 @@ def contradictions(config: Config) -> Iterator[Finding]:
         relies_on = [("ingest", "max_bulk"), ("ingest", "max_body")]
         yield _at(("ingest", "max_bulk"), "E051", text, relies_on=relies_on)
     yield from _listeners(config)
-    names: dict[str, int] = {}
-    for index, user in enumerate(config.admin.users):
-        if names.setdefault(user.name, index) != index:
-            yield _at(("admin", "users", index, "name"), "E052", f"the user {quoted(user.name)} is listed twice")
+    yield from _users(config)
     for name, quota in config.quotas.items():
         yield from _burst(("quotas", name), quota)
     for name, platform in config.platforms.items():
@@ -64,6 +61,21 @@ def contradictions(config: Config) -> Iterator[Finding]:
                 yield _at(path, "E051", f"{dotted(path)}: the quota {quoted(wanted)} is named twice")
     yield from _routes(config)
     yield from _paths(config)
+
+
+def _users(config: Config) -> Iterator[Finding]:
+    """Check that names and tokens tell users apart: the audit log says who it was by the token."""
+    names: dict[str, int] = {}
+    tokens: dict[str, int] = {}
+    for index, user in enumerate(config.admin.users):
+        path: KeyPath = ("admin", "users", index)
+        if names.setdefault(user.name, index) != index:
+            yield _at((*path, "name"), "E052", f"the user {quoted(user.name)} is listed twice")
+        if (first := tokens.setdefault(user.token, index)) != index:
+            other = config.admin.users[first].name
+            what = f"{dotted(path)}: {quoted(user.name)} has the token of {quoted(other)}, and cannot be told from it"
+            relies_on = [("admin", "users", first, "token")]
+            yield _at((*path, "token"), "E052", what, "give each user a token of its own", relies_on=relies_on)
 
 
 def _routes(config: Config) -> Iterator[Finding]:
@@ -148,6 +160,12 @@ def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
                 text = f"{dotted(place)} is not used with shape: {platform.results.shape}"
                 yield _at(place, "W010", text, "remove it, or choose the other shape", at_key=True)
     yield from _credentials(config)
+    for index, user in enumerate(config.admin.users):
+        if config.ingest.token is not None and user.token == config.ingest.token:
+            what = (
+                f"admin.users[{index}]: who may post callbacks can also act as {quoted(user.name)}: one token for both"
+            )
+            yield _at(("admin", "users", index, "token"), "W012", what, "give ingest and admin a token each")
     if not config.ingest.token:
         for index, address in enumerate(config.ingest.listen):
             if not _is_local(address):

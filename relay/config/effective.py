@@ -15,6 +15,7 @@ from relay.config.schema import Config
 from relay.config.showing import masked
 from relay.config.translate import model_for, model_in
 from relay.config.yamlsource import KeyPath, Mark
+from relay.core.unsafe import IN_JSON
 
 BUILT_IN = "built in"
 
@@ -131,4 +132,6 @@ class _View:
 def as_scalar(value: Any) -> str:
     """Return a value on one line, quoted where any YAML reader might take it for something else."""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=1 << 20, allow_unicode=True, sort_keys=False)
+    if IN_JSON.search(text):  # then in quotes, with YAML's own escapes
+        text = yaml.safe_dump(value, default_flow_style=True, width=1 << 20, sort_keys=False)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from relay.core.errors import RelayError
+from relay.core.unsafe import ON_TERMINAL, escaped
 
 CODES: dict[str, str] = {
     # E00x: the file itself
@@ -45,7 +46,7 @@ CODES: dict[str, str] = {
     # E05x: settings that contradict each other
     "E050": "an unknown quota is named",
     "E051": "two settings contradict each other",
-    "E052": "an address is used twice",
+    "E052": "an address, a user or a token is used twice",
     "E053": "there are no platforms",
     "E054": "the listener would be open to others",
     "E055": "an unknown credential is named",
@@ -68,6 +69,7 @@ CODES: dict[str, str] = {
     "W009": "a quota per group without groups",
     "W010": "a key is not used with another setting",
     "W011": "a value has something in it that nobody sees",
+    "W012": "ingest and admin share a token",
 }
 """Every code and what it stands for. A code never changes its meaning; docs/config-errors.md explains each."""
 
@@ -84,9 +86,8 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         """Return ``file:line:col: code message; hint``, the form editors and terminals can jump to."""
-        return f"{self.file}:{self.line}:{self.col}: {self.code} {self.message}" + (
-            f"; {self.hint}" if self.hint else ""
-        )
+        said = f"{self.file}:{self.line}:{self.col}: {self.code} {self.message}"
+        return escaped(f"{said}; {self.hint}" if self.hint else said, ON_TERMINAL)
 
 
 class ConfigInvalid(RelayError):

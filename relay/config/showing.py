@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from relay.config.yamlsource import KeyPath
 
 MASK: Final = "***"
+_MOST_DIGITS: Final = 600
 
 _REFERENCE: Final = r"(?<!\$)\$\{[^{}]*\}"
 _ATOM: Final = re.compile(rf"({_REFERENCE}|\{{[^{{}}]*\}})")  # a reference, or a field that is filled in
@@ -66,7 +67,7 @@ def masked(path: KeyPath, value: Any) -> Any:
         return [masked((*path, index), child) for index, child in enumerate(value)]
     if value is None or isinstance(value, bool):
         return value
-    parts = pieces(path, str(value))
+    parts = pieces(path, _written(value))
     if not any(piece.hidden for piece in parts):
         return value
     return re.sub(r"(?:\*\*\*)+", MASK, "".join(MASK if piece.hidden else piece.text for piece in parts))
@@ -81,7 +82,7 @@ def hidden_texts(path: KeyPath, value: Any) -> Iterator[str]:
         for index, child in enumerate(value):
             yield from hidden_texts((*path, index), child)
     elif value is not None and not isinstance(value, bool):
-        yield from (piece.text for piece in pieces(path, str(value)) if piece.hidden)
+        yield from (piece.text for piece in pieces(path, _written(value)) if piece.hidden)
 
 
 def is_secret_key(path: KeyPath) -> bool:
@@ -106,6 +107,11 @@ def pieces(path: KeyPath, text: str) -> list[Piece]:
         shown = _ONLY_REFERENCES if name == "body" else _ATOM
         return [part for piece in _split(shown, text) for part in (_words(piece.text) if piece.hidden else [piece])]
     return [Piece(text, False)] if text else []
+
+
+def _written(value: Any) -> str:
+    """Return a value as text; the interpreter does not write integers of thousands of digits (CVE-2020-10735)."""
+    return str(value) if not isinstance(value, int) or abs(value) < 10**_MOST_DIGITS else "9" * _MOST_DIGITS
 
 
 def mask_url(url: str) -> str:

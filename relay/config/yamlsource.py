@@ -21,6 +21,8 @@ from relay.config.problems import ConfigInvalid, Problem, quoted
 
 MAX_FILE_BYTES = 4 * 2**20
 MAX_DEPTH = 32  # the schema needs 8
+_TAGGED = "a value starts with a tag (!), and tags are not read"  # not quoted: it may have been meant as a secret
+_TAG_HINT = "remove it, or put the value in quotes if it is meant to start with !"
 MAX_NODES = 100_000  # some thousand platforms; an alias bomb asks for billions
 
 KeyPath = tuple[str | int, ...]
@@ -165,6 +167,7 @@ def _syntax_problem(error: MarkedYAMLError, file: str) -> Problem:
     elif "single document" in (error.context or ""):
         what, hint = "a second document starts here", "keep one document in the file"
     elif "undefined alias" in what:
+        what = "a value starts with *, which names an anchor, and there is none of that name"  # not quoted: a secret?
         hint = "put the value in quotes if it is meant to start with *"
     elif error.context:
         what = f"{error.context}: {what}"
@@ -236,15 +239,15 @@ class _Builder:
                 return float(re.sub(r"(?i)\.(inf|nan)", r"\1", text))
         except ValueError:
             self.bad.add(path)
-            self._problem(node, "E013", f"{quoted(text)} is not a number the relay can read")
+            self._problem(node, "E013", "the number is not one the relay can read")
             return None
         self.bad.add(path)
-        self._problem(node, "E007", f"the tag {node.tag!r} is not read", "remove it")
+        self._problem(node, "E007", _TAGGED, _TAG_HINT)
         return None
 
     def _check_tag(self, node: Node, kind: str) -> None:
         if node.tag != f"tag:yaml.org,2002:{kind}":
-            self._problem(node, "E007", f"the tag {node.tag!r} is not read", "remove it")
+            self._problem(node, "E007", _TAGGED, _TAG_HINT)
 
     def _mark(self, path: KeyPath, key: Node, value: Node) -> None:
         is_quoted = isinstance(value, ScalarNode) and value.style in ("'", '"')

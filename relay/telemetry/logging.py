@@ -16,6 +16,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from relay.core.clock import wall_s
+from relay.core.unsafe import IN_JSON, ON_TERMINAL, escaped
 from relay.telemetry.failure import describe
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -30,10 +31,6 @@ _PRIVATE = frozenset(
         *("passwd", "api_key", "signature", "key", "keys", "credentials"),
     )
 )
-# JSON escapes C0 by itself; DEL, C1, line separators and direction overrides can still rewrite what a person sees,
-# and a lone surrogate cannot be encoded at all.
-_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_UNSAFE_ON_TERMINAL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # A foreign message is fixed words up to the first value: "Exception in callback f(b'...')", "future: <Task ...>".
 _FIRST_VALUE = re.compile(r"[(<{\[\n'\":=]")
 
@@ -63,9 +60,9 @@ def make_logger(*, file: BinaryIO, level: str = "info", colours: bool = False) -
     """
     if colours:
         console = structlog.dev.ConsoleRenderer(colors=True, sort_keys=False)
-        escape, renderers = _UNSAFE_ON_TERMINAL, [console, _encode]
+        escape, renderers = ON_TERMINAL, [console, _encode]
     else:
-        escape, renderers = _UNSAFE_IN_JSON, [_json]
+        escape, renderers = IN_JSON, [_json]
     processors = [structlog.processors.add_log_level, _timestamp, withhold, _escaper(escape), *renderers]
     wrapped = structlog.wrap_logger(
         LineSink(file),
@@ -98,7 +95,7 @@ def _timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 def _escaper(unsafe: re.Pattern[str]) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
     def clean(value: Any) -> Any:
         if isinstance(value, str):
-            return value if value.isprintable() else unsafe.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+            return value if value.isprintable() else escaped(value, unsafe)
         if isinstance(value, dict):
             return {clean(name): clean(held) for name, held in value.items()}
         if isinstance(value, list | tuple):

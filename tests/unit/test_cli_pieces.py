@@ -1,5 +1,7 @@
 """What the command line makes of numbers, times and places."""
 
+import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from relay.cli.callbacks import query_of
 from relay.cli.client import Client, Unreachable
 from relay.cli.dead import _told
 from relay.cli.locate import locate
+from relay.cli.output import to_json
 
 
 @pytest.mark.parametrize(
@@ -91,3 +94,15 @@ def test_what_an_operation_skipped_is_told_in_words() -> None:
     assert text.startswith("operation 7: 2 of 5 queued again; 2 skipped: a newer callback of the key was delivered")
     assert "--reorder" in text
     assert text.endswith("; 1 skipped: odd")
+
+
+def test_json_cannot_drive_a_terminal() -> None:
+    """Whatever an unprintable character of a key or an answer does to a terminal, JSON has an escape for it."""
+    odd = "".join(map(chr, [*range(0x80), *range(0x80, 0xA1), 0x61C, *range(0x2000, 0x2070), 0xFEFF, 0xE0041]))
+    for value in (odd, {odd: [odd]}, "\ud800"):
+        for indent in (None, 2):
+            text = to_json(value, indent=indent)
+            assert json.loads(text) == value
+            kinds = {unicodedata.category(char) for char in text if char != "\n"}
+            assert not kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert to_json("\u4f60\u597d \U0001f600") == '"\u4f60\u597d \U0001f600"'

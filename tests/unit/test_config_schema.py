@@ -365,7 +365,8 @@ OPEN = MINIMAL.removesuffix("}}\n")
         (MINIMAL + "admin: {listen: [x, '0.0.0.0:80', '[::1]:80', '[::1]:80']}\n",
          [(3, 18, "E025"), (3, 21, "E054"), (3, 47, "E052")]),
         (MINIMAL + "admin: {users: [{name: a, role: boss, token: t}, {name: a, role: viewer, token: t}, 5, {}]}\n",
-         [(3, 33, "E015"), (3, 57, "E052"), (3, 85, "E013"), (3, 88, "E011"), (3, 88, "E011"), (3, 88, "E011")]),
+         [(3, 33, "E015"), (3, 57, "E052"), (3, 81, "E052"), (3, 85, "E013"),
+          (3, 88, "E011"), (3, 88, "E011"), (3, 88, "E011")]),
     ],
 )  # fmt: skip
 def test_a_bad_entry_hides_no_other(tmp_path: Path, text: str, expected: list[tuple[int, int, str]]) -> None:

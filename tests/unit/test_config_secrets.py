@@ -340,3 +340,32 @@ platforms:
     both = {"ingest-token-1", "ops-token-12", "hunter22-password", "bob:hunter22-password"}
     assert both | {"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"} <= config.secrets_of("a")
     assert both | {"Ym9iOmh1bnRlcjIyLXBhc3N3b3Jk"} <= config.secrets_of("b")
+
+
+def test_users_are_told_apart_by_their_tokens(tmp_path: Path) -> None:
+    """Two users with one token are refused, without showing it; one token for ingest and admin is pointed out."""
+    users = "admin: {users: [{name: a, role: viewer, token: same-token}, {name: b, role: admin, token: same-token}]}"
+    (found,) = problems(tmp_path, f"version: 1\n{users}\nplatforms: {{p: {{url: https://a/}}}}\n")
+    assert (found.code, "same-token" in str(found)) == ("E052", False)
+    assert "'b' has the token of 'a'" in found.message
+    one = "ingest: {token: same-token}\nadmin: {users: [{name: a, role: viewer, token: same-token}]}"
+    warned = loaded(tmp_path, f"version: 1\n{one}\nplatforms: {{p: {{url: https://a/}}}}\n").warnings
+    assert "W012" in [each.code for each in warned]
+
+
+@pytest.mark.parametrize("typed", ["*Zq7Xw9KpLm3Tn5Rv", "!Zq7Xw9KpLm3Tn5Rv x", "0x" + "f" * 5000])
+def test_what_yaml_takes_for_its_own_is_not_quoted(tmp_path: Path, typed: str) -> None:
+    """A secret without quotes that YAML reads as an alias, a tag or a number does not stand in the message."""
+    for problem in problems(tmp_path, f"version: 1\nplatforms: {{p: {{url: https://a/, headers: {{X: {typed}}}}}}}\n"):
+        assert typed.strip("*!").split(" ")[0] not in str(problem)
+
+
+def test_problems_and_settings_cannot_drive_a_terminal(tmp_path: Path) -> None:
+    """Characters that rewrite what a person sees are escaped in messages and in settings shown as YAML."""
+    odd = r"x\x9b31m\u2028\u202e\u200b"  # YAML's own escapes
+    text = f'version: 1\nplatforms: {{p: {{url: https://a/, headers: {{X-Version: "{odd}"}}, "{odd}": 1}}}}\n'
+    assert not any(
+        char in str(problem) for problem in problems(tmp_path, text) for char in odd[1:] if char not in "31m"
+    )
+    shown = as_yaml(effective(loaded(tmp_path, text.replace(f', "{odd}": 1', ""))), origin=False)
+    assert not any(char in shown for char in "\u009b\u2028\u202e\u200b")

@@ -1,0 +1,25 @@
+"""Characters that can rewrite what a person sees on a terminal or in a log, and how they are written instead."""
+
+import re
+from typing import Final
+
+# JSON escapes C0 by itself. DEL and C1 (U+009B is CSI), line and paragraph separators, direction marks and overrides,
+# characters without width and tags can still drive a terminal; a lone surrogate cannot be encoded at all.
+_ABOVE_C0: Final = "\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+IN_JSON: Final = re.compile(f"[{_ABOVE_C0}]")
+"""What JSON text may not hold as it is; outside a string none of it is JSON anyway."""
+ON_TERMINAL: Final = re.compile(f"[\x00-\x1f{_ABOVE_C0}]")
+"""What a line for a person may not hold."""
+
+
+def escaped(text: str, unsafe: re.Pattern[str] = IN_JSON) -> str:
+    """Return ``text`` with what is unsafe as JSON escapes it: ``\\u202e``, above U+FFFF as two of them."""
+    return text if text.isascii() and "\x7f" not in text and unsafe is IN_JSON else unsafe.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
