@@ -5,7 +5,8 @@ from typing import Final
 
 # JSON escapes C0 by itself. DEL and C1 (U+009B is CSI), line and paragraph separators, direction marks and overrides,
 # characters without width and tags can still drive a terminal; a lone surrogate cannot be encoded at all.
-_ABOVE_C0: Final = "\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+_MARKS: Final = "\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+_ABOVE_C0: Final = _MARKS + "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
 IN_JSON: Final = re.compile(f"[{_ABOVE_C0}]")
 """What JSON text may not hold as it is; outside a string none of it is JSON anyway."""
 ON_TERMINAL: Final = re.compile(f"[\x00-\x1f{_ABOVE_C0}]")

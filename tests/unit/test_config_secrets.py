@@ -364,8 +364,7 @@ def test_problems_and_settings_cannot_drive_a_terminal(tmp_path: Path) -> None:
     """Characters that rewrite what a person sees are escaped in messages and in settings shown as YAML."""
     odd = r"x\x9b31m\u2028\u202e\u200b"  # YAML's own escapes
     text = f'version: 1\nplatforms: {{p: {{url: https://a/, headers: {{X-Version: "{odd}"}}, "{odd}": 1}}}}\n'
-    assert not any(
-        char in str(problem) for problem in problems(tmp_path, text) for char in odd[1:] if char not in "31m"
-    )
+    said = "".join(map(str, problems(tmp_path, text)))
+    assert not any(char in said for char in "\u009b\u2028\u202e\u200b")
     shown = as_yaml(effective(loaded(tmp_path, text.replace(f', "{odd}": 1', ""))), origin=False)
     assert not any(char in shown for char in "\u009b\u2028\u202e\u200b")
