@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 
+from relay.delivery.connection import NeverAsked, PlatformConnection, UnreadableAnswer
 from relay.wire.answer import Failure, FailureKind
 
 _PIECE_BYTES: Final = 64 * 1024
@@ -37,23 +38,52 @@ class Body(aiohttp.Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Write the whole body."""
+        try:
+            if await self._written(writer):
+                return
+        except OSError:  # the answer may have come before the connection broke: it decides, not the write
+            pass
+        await asyncio.Event().wait()  # sent only in part; the end of the exchange cancels this and cuts the connection
+
+    async def _written(self, writer: AbstractStreamWriter) -> bool:
+        """Return whether all of it went out."""
         if len(self._value) <= _PIECE_BYTES:
             await writer.write(self._value)  # together with the headers in one segment where it fits
-            return
+            return True
+        connection = writer.protocol  # type: ignore[attr-defined]  # of aiohttp's StreamWriter, which it is
+        connection.keep_spare()
         view = memoryview(self._value)
         for start in range(0, len(view), _PIECE_BYTES):
+            if await connection.heard():
+                return False
             await writer.write(view[start : start + _PIECE_BYTES])
+        return True
 
 
 class ExchangeRequest(aiohttp.ClientRequest):
-    """A request that remembers the transport it was written to."""
+    """A request that remembers the connection it was written to."""
 
-    transport: asyncio.Transport | None = None
+    connection: PlatformConnection | None = None
+    asked = False  # a byte of it may have been written: the platform may have seen some of it
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Write the request to ``conn``; from here on the platform may have seen some of it."""
-        self.transport = conn.transport
+        """Write the request to ``conn``, unless that ended or spoke unasked: ``NeverAsked``."""
+        connection = conn.protocol
+        assert isinstance(connection, PlatformConnection)
+        self.connection = connection
+        await connection.hold()
+        if not self.body:  # written at once; a body is by a task, in the next turn of the loop
+            self.asked = connection.ask()
         return await super().send(conn)
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        """Write head and body, unless the connection ended or spoke since ``send`` looked."""
+        assert self.connection is not None
+        self.asked = self.connection.ask()
+        if self.asked:
+            await super().write_bytes(writer, conn, content_length)
 
 
 class Exchange:
@@ -68,20 +98,24 @@ class Exchange:
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Connect and send ``request``, once."""
+        """Connect and send ``request``, once. Kept connections that turn out to be no good are passed over."""
         assert isinstance(request, ExchangeRequest)
         self._request = request
-        try:
-            return await handler(request)
-        except aiohttp.ClientConnectorError:
-            raise  # never connected, and aiohttp does not try again
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            raise NotSentAgain from error
+        while True:
+            try:
+                return await handler(request)
+            except NeverAsked as error:
+                if error.fresh:
+                    raise
+            except aiohttp.ClientConnectorError:
+                raise  # never connected, and aiohttp does not try again
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+                raise NotSentAgain from error
 
     @property
     def connected(self) -> bool:
-        """Whether a connection was there to write to: then the platform may have seen the request."""
-        return self._request is not None and self._request.transport is not None
+        """Whether a byte may have been written to a connection: then the platform may have seen the request."""
+        return self._request is not None and self._request.asked
 
     @property
     def answered(self) -> bool:
@@ -95,10 +129,13 @@ class Exchange:
     def end(self) -> None:
         """Cut the connection off, unless the exchange is complete and it went back to the pool."""
         response = self._response
+        connection = None if self._request is None else self._request.connection
+        if connection is not None:
+            connection.drop_spare()
         if response is not None and response.connection is None:
             return
-        if self._request is not None and self._request.transport is not None:
-            self._request.transport.abort()
+        if connection is not None:
+            connection.cut()
         if response is not None:
             response.close()
 
@@ -107,7 +144,7 @@ def failure_of(error: Exception, exchange: Exchange) -> Failure:
     """Translate an error of aiohttp or the OS; what is not surely before the connection counts as after it."""
     cause = error.__cause__ if isinstance(error, NotSentAgain) and error.__cause__ is not None else error
     if exchange.connected:
-        began = exchange.answered or isinstance(cause, aiohttp.ClientResponseError)
+        began = exchange.answered or isinstance(cause, UnreadableAnswer)
         return Failure("truncated" if began else "reset", connected=True, detail=_words(cause))
     return Failure(_connect_kind(cause), connected=False, detail=_words(cause))
 
@@ -130,8 +167,8 @@ def _words(error: BaseException) -> str:
         return "the platform closed the connection without an answer"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "the answer ended early"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return "the answer is not HTTP"
+    if isinstance(error, NeverAsked | UnreadableAnswer):
+        return str(error)
     if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
         return "the URL cannot be requested"
     if isinstance(error, UnicodeError):

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 from yarl import URL
 
+from relay.delivery.connection import Connector
 from relay.delivery.exchange import Body, Exchange, ExchangeRequest, failure_of
 from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure, Headers
 from relay.wire.compress import decompress_start
@@ -80,7 +81,7 @@ class HttpSender:
         login = outbound.proxy_auth
         self._proxy_headers = None if login is None else {"Proxy-Authorization": aiohttp.encode_basic_auth(*login)}
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=Connector(
                 limit=concurrency,
                 keepalive_timeout=_KEEPALIVE_S,
                 use_dns_cache=outbound.dns_cache_s > 0,
