@@ -21,6 +21,7 @@ from relay.core.model import Filter, Lane, Rate, WaitUntil
 from relay.store.sqlite import groups, ledger, matches, operations, retries, settle
 from relay.store.sqlite.connection import open_writer
 from relay.store.sqlite.ledger import open_reader
+from relay.store.sqlite.lock import FileLock
 from relay.store.sqlite.store import SqliteStore
 from relay.store.sqlite.transaction import numbers
 from tests.clocks import FakeClock
@@ -110,12 +111,14 @@ def disk() -> Iterator[_FaultyVfs]:
 
 def test_pragmas_hold(path: Path) -> None:
     """The writing connection is durable (WAL, FULL) and bounded (cache, WAL length), and prunes back to the disk."""
+    lock = FileLock(path)
     connection = open_writer(path)
     found = {
         name: connection.pragma(name)
         for name in ("journal_mode", "synchronous", "auto_vacuum", "foreign_keys", "wal_autocheckpoint", "cache_size")
     }
     connection.close()
+    lock.release()
     assert found == {
         "journal_mode": "wal",
         "synchronous": 2,

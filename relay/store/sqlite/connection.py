@@ -1,24 +1,26 @@
-"""Opens the store's file: permissions, pragmas (asserted, not hoped for), schema version.
+"""Opens connections to the store's file: pragmas (asserted, not hoped for), schema version.
 
-The writing connection is the only one that writes and checkpoints; readers are read-only. SQLite gives the ``-wal``
-and ``-shm`` files the mode of the database file, so creating that one as 0600 settles all three.
+The writing connection is the only one that writes and checkpoints; readers are read-only. Whose the file is and who
+may read it is settled before, in ``lock``.
 """
 
-import fcntl
+import errno
 import os
+import shutil
 from importlib import resources
 from pathlib import Path
 
 import apsw
 
-from relay.core.errors import StoreLocked, StoreUnusable
+from relay.core.errors import StoreUnusable
+from relay.store.sqlite.lock import APPLICATION_ID, foreign, not_a_database, unusable
 
 SCHEMA_VERSION = 2
 PAGE_BYTES = 4096
-_APPLICATION_ID = 0x52_4C_59_31  # "RLY1": tells the file from any other program's database
 _WRITER_CACHE_KIB = 32 * 1024  # keeps the upper pages of all indexes at 1,000,000 pending and memory flat
 _READER_CACHE_KIB = 4 * 1024
 _WAL_KEPT_BYTES = 64 * 1024 * 1024  # a longer WAL is cut to this after a checkpoint
+_NO_ROOM_BYTES = 256 * 1024  # with less free than this a disk error is told as a full disk
 _BUSY_MS = 5000  # a reader may meet recovery or a checkpoint for a moment; writers meet nobody
 
 # What is set on the writing connection, and must read back exactly so.
@@ -34,37 +36,11 @@ _WRITER_PRAGMAS: tuple[tuple[str, int | str], ...] = (
 )
 
 
-class FileLock:
-    """One daemon per store file: an advisory lock on a file beside it, which holds the owner's process id."""
-
-    def __init__(self, path: Path) -> None:
-        """Take the lock of the store at ``path``; raises ``StoreLocked`` naming the owner, or ``StoreUnusable``."""
-        self._path = path.with_name(path.name + ".lock")
-        try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreUnusable(
-                f"cannot create {self._path}: {error.strerror}; the relay needs a directory it may write to"
-            ) from error
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._fd)
-            raise StoreLocked(
-                f"{path} is in use by another relay, process {owner}; stop it first or give this one its own store.url"
-            ) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode("ascii"), 0)
-
-    def release(self) -> None:
-        """Give the lock up. The file stays: removing it would let two daemons lock two different files."""
-        os.close(self._fd)
-
-
 def open_writer(path: Path) -> apsw.Connection:
-    """Open (or create) the database for writing, checked and migrated; raises ``StoreUnusable``."""
-    _create_private(path)
+    """Open the locked file for writing, checked and migrated; an empty one becomes a store.
+
+    Raises ``StoreUnusable``.
+    """
     connection = _connect(path, apsw.SQLITE_OPEN_READWRITE)
     try:
         _refuse_foreign(connection, path)
@@ -78,9 +54,9 @@ def open_writer(path: Path) -> apsw.Connection:
             if found != wanted:
                 raise StoreUnusable(f"{path}: PRAGMA {name} is {found!r} where the relay needs {wanted!r}")
         _migrate(connection)
-    except apsw.NotADBError as error:
+    except apsw.Error as error:
         connection.close()
-        raise _not_a_database(path) from error
+        raise cannot_open(path, error) from error
     except BaseException:  # whatever it was, also a cancellation: undone, then raised on
         connection.close()
         raise
@@ -97,12 +73,9 @@ def open_reader_connection(path: Path) -> apsw.Connection:
         connection.pragma("cache_size", -_READER_CACHE_KIB)
         _refuse_foreign(connection, path)
         version = connection.pragma("user_version")
-    except apsw.NotADBError as error:
-        connection.close()
-        raise _not_a_database(path) from error
     except apsw.Error as error:
         connection.close()
-        raise StoreUnusable(f"cannot read {path}: {error}") from error
+        raise cannot_open(path, error) from error
     except StoreUnusable:
         connection.close()
         raise
@@ -116,35 +89,34 @@ def _connect(path: Path, flags: int) -> apsw.Connection:
     try:
         return apsw.Connection(str(path), flags=flags)
     except apsw.Error as error:
-        raise StoreUnusable(f"cannot open {path}: {error}") from error
+        raise cannot_open(path, error) from error
 
 
-def _create_private(path: Path) -> None:
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreUnusable(
-            f"cannot create or write {path}: {error.strerror}; the relay needs write permission on it"
-        ) from error
-    try:
-        os.fchmod(fd, 0o600)  # also a file that came with wider permissions, e.g. from a backup
-    except OSError as error:
-        raise StoreUnusable(f"cannot make {path} private (mode 0600): {error.strerror}") from error
-    finally:
-        os.close(fd)
-
-
-def _not_a_database(path: Path) -> StoreUnusable:
-    return StoreUnusable(f"{path} is not a database; point store.url to another file or move this one away")
+def cannot_open(path: Path, error: apsw.Error) -> StoreUnusable:
+    """Say why SQLite could not open or read ``path``, and what helps."""
+    if isinstance(error, apsw.NotADBError):
+        return not_a_database(path)
+    if isinstance(error, apsw.CorruptError):
+        return StoreUnusable(
+            f"{path} is damaged ({error}); keep a copy of it and of its -wal, and put a backup in its place "
+            "(docs/operations.md)"
+        )
+    if isinstance(error, apsw.FullError) or (
+        isinstance(error, apsw.IOError | apsw.CantOpenError) and shutil.disk_usage(path.parent).free < _NO_ROOM_BYTES
+    ):
+        return unusable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    if isinstance(error, apsw.ReadOnlyError):
+        return StoreUnusable(f"{path} cannot be written; is it, its directory or its file system read-only?")
+    return StoreUnusable(f"cannot open {path}: {error}")
 
 
 def _refuse_foreign(connection: apsw.Connection, path: Path) -> None:
     version = connection.pragma("user_version")
     owner = connection.pragma("application_id")
-    if owner != _APPLICATION_ID and connection.pragma("page_count") > 0:
+    if owner != APPLICATION_ID and connection.pragma("page_count") > 0:
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
         if owner or version or tables:
-            raise StoreUnusable(f"{path} is another program's database; point store.url to another file")
+            raise foreign(path)
     if version > SCHEMA_VERSION:
         made_by = connection.execute("SELECT value FROM meta WHERE name = 'written_by'").get
         raise StoreUnusable(
@@ -162,7 +134,7 @@ def _migrate(connection: apsw.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
             connection.execute(script)
-            connection.pragma("application_id", _APPLICATION_ID)
+            connection.pragma("application_id", APPLICATION_ID)
             connection.pragma("user_version", number + 1)
             connection.execute("COMMIT")
         except BaseException:  # whatever it was, also a cancellation: undone, then raised on

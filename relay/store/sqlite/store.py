@@ -36,8 +36,9 @@ from relay.store.slots import Sent, Slots
 from relay.store.sqlite.accept import Accepts
 from relay.store.sqlite.boot import Identity, boot, cut_off
 from relay.store.sqlite.claim import Claims
-from relay.store.sqlite.connection import FileLock, open_writer
+from relay.store.sqlite.connection import cannot_open, open_writer
 from relay.store.sqlite.ledger import Reader, open_reader
+from relay.store.sqlite.lock import FileLock
 from relay.store.sqlite.matches import Matches
 from relay.store.sqlite.names import Names
 from relay.store.sqlite.operations import Operations
@@ -76,9 +77,8 @@ class SqliteStore:
         ``events`` is told of commits, failures and recoveries. Without ``clock`` the file's own clock is resumed.
         Raises ``StoreLocked`` and ``StoreUnusable``.
         """
-        path = Path(path)
-        lock, connection, identity, reader = await asyncio.to_thread(_open_all, path, clock)
-        return cls(path, lock, connection, identity, reader, events=events)
+        lock, connection, identity, reader = await asyncio.to_thread(_open_all, Path(path), clock)
+        return cls(lock.path, lock, connection, identity, reader, events=events)
 
     def __init__(
         self,
@@ -124,7 +124,8 @@ class SqliteStore:
         self._reading = ThreadPoolExecutor(1, thread_name_prefix=f"store-reader {path.name}")
         self._writer = Writer(
             name=str(path),
-            connect=lambda: open_writer(path),
+            connect=self._connect,
+            check=lock.check,
             intake=accepts.write,
             clock=self.clock,
             recover=self._recover,
@@ -281,7 +282,7 @@ class SqliteStore:
 
     async def ping(self) -> None:
         """Commit something small; raises ``StoreFailed`` when the store cannot."""
-        await self._writer.call(_touch)
+        await self._writer.call(self._touch)
 
     async def size(self) -> dict[str, int]:
         """Return ``bytes`` on disk, ``used_bytes`` of live pages and ``max_bytes``."""
@@ -302,11 +303,20 @@ class SqliteStore:
         if self._writer.failed is None:
             # Failing, the clock's last time is a little older, which a restart allows for.
             with suppress(StoreFailed):
-                await self._writer.call(_touch)
+                await self._writer.call(self._touch)
         await asyncio.get_running_loop().run_in_executor(self._reading, self._reader.close)
         self._reading.shutdown(wait=False)
         await self._writer.close()
         self._lock.release()
+
+    def _connect(self) -> apsw.Connection:
+        """Open the file again after a failure, if it is the one that was locked."""
+        self._lock.check()
+        return open_writer(self._path)
+
+    def _touch(self, transaction: Transaction) -> None:
+        self._lock.check()
+        transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
 
     async def _read(self, read: Callable[[Reader], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, _guarded, read, self._reader)
@@ -358,10 +368,6 @@ class SqliteStore:
             transaction.wake(platform, 0)
 
 
-def _touch(transaction: Transaction) -> None:
-    transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
-
-
 def _guarded(read: Callable[[Reader], T], reader: Reader) -> T:
     try:
         return read(reader)
@@ -372,10 +378,13 @@ def _guarded(read: Callable[[Reader], T], reader: Reader) -> T:
 def _open_all(path: Path, clock: Clock | None) -> tuple[FileLock, apsw.Connection, Identity, Reader]:
     lock = FileLock(path)
     try:
-        connection = open_writer(path)
+        connection = open_writer(lock.path)
         try:
             identity = boot(connection, clock)
-            reader = open_reader(path)
+            reader = open_reader(lock.path)
+        except apsw.Error as error:
+            connection.close()
+            raise cannot_open(lock.path, error) from error
         except BaseException:  # whatever it was, also a cancellation: undone, then raised on
             connection.close()
             raise

@@ -53,6 +53,7 @@ class Writer:
         *,
         name: str,
         connect: Callable[[], apsw.Connection],
+        check: Callable[[], None],
         intake: Intake,
         clock: Clock,
         recover: Callable[[Transaction], None],
@@ -61,13 +62,15 @@ class Writer:
         failed: Callable[[BaseException], None],
         recovered: Callable[[float], None],
     ) -> None:
-        """``recover`` makes the file fit what memory holds after a failure; ``wakes`` gives platforms whose wait a
-        group shortened (both in the thread). On the loop: ``after_commit`` gets wakes, seconds and rows, ``failed``
-        what went wrong, ``recovered`` how many seconds it lasted.
+        """In the thread: ``check`` raises an error of the disk when the file is no longer in its place, ``recover``
+        makes it fit what memory holds after a failure, ``wakes`` gives platforms whose wait a group shortened. On the
+        loop: ``after_commit`` gets wakes, seconds and rows, ``failed`` what went wrong, ``recovered`` how many seconds
+        it lasted.
         """
         self.failed: StoreFailed | None = None
         self._name = name
         self._connect = connect
+        self._check = check
         self._intake = intake
         self._clock = clock
         self._recover_state = recover
@@ -298,6 +301,7 @@ class Writer:
                 raise BadUnit(unit, error) from error
         transaction.write_totals()
         if transaction.rows and transaction.now - self._last_at_written >= _LAST_AT_EVERY_S:
+            self._check()
             transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
             transaction.on_commit.append(lambda: setattr(self, "_last_at_written", transaction.now))
         transaction.execute("COMMIT")
