@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from relay.cli.main import EXIT_UNREACHABLE, ExitWith
 from relay.core.errors import RelayError
 
-_TIMEOUT_S = 30.0
+TIMEOUT_S = 30.0
 
 
 class Unreachable(ExitWith):
@@ -36,7 +36,7 @@ class Refused(RelayError):
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
-    def __init__(self, path: str, timeout: float) -> None:
+    def __init__(self, path: str, timeout: float | None) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
@@ -48,11 +48,22 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """One daemon's listener; ``address`` is ``host:port``, ``unix:/path`` or an http(s) URL."""
+    """One daemon's listener; ``address`` is ``host:port``, ``unix:/path`` or an http(s) URL.
 
-    def __init__(self, address: str, *, token: str | None = None, timeout_s: float = _TIMEOUT_S) -> None:
+    ``token_from`` is the environment variable that a person can put the token into.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        token_from: str = "RELAY_TOKEN",  # noqa: S107 - its name, not its value
+        timeout_s: float | None = TIMEOUT_S,
+    ) -> None:
         self.address = address
         self._token = token
+        self._token_from = token_from
         self._timeout_s = timeout_s
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
@@ -85,7 +96,14 @@ class Client:
             answer = {"detail": f"{self.address} answered {status} without JSON; is it a relay?"}
             status = status if status >= 400 else 502
         if status >= 400:
-            raise Refused(status, answer if isinstance(answer, dict) else {})
+            problem = answer if isinstance(answer, dict) else {}
+            if status == 401:
+                what = "the token it was given is not known there" if self._token else "it wants a token"
+                problem = {
+                    **problem,
+                    "detail": f"{self.address} refused: {what}; put the right one into ${self._token_from}",
+                }
+            raise Refused(status, problem)
         return answer
 
     def _connection(self) -> http.client.HTTPConnection:

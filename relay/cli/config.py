@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from relay.cli.configfile import chosen_file, config_file, count, examined, load_config
+from relay.cli.configfile import chosen_file, config_file, count, examined, load_config, unread_text
+from relay.cli.locate import WHERE
 from relay.cli.output import document_option, output_option, print_record, print_rows, to_json
 from relay.config.diff import Change, difference, difference_as_shown
 from relay.config.effective import as_scalar, as_tree, as_yaml, effective
@@ -15,7 +16,7 @@ from relay.config.translate import dotted
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def config() -> None:
-    """Check and show the configuration file (default: $RELAY_CONFIG, else ./config.yaml)."""
+    """Check and show the configuration file ($RELAY_CONFIG, ./config.yaml or /etc/relay/config.yaml)."""
 
 
 @config.command()
@@ -34,6 +35,8 @@ def check(option: str | None, argument: str | None, output: str) -> None:
     loaded = load_config(file, err=False)
     for warning in loaded.warnings:
         click.echo(str(warning))
+    if unread := unread_text(loaded):
+        click.echo(unread)
     number = len(loaded.platforms)
     click.echo(f"{file}: ok, {count(number, 'platform')}")
 
@@ -56,7 +59,7 @@ def show(option: str | None, argument: str | None, origin: bool, output: str) ->
 
 @config.command()
 @click.argument("cases")
-@click.option("-c", "--config", "option", metavar="FILE", help="The file; also $RELAY_CONFIG.")
+@click.option("-c", "--config", "option", metavar="FILE", help=f"The file. Default: {WHERE}.")
 @output_option
 def test(cases: str, option: str | None, output: str) -> None:
     """Try the posts in the file CASES on the routes and platforms, without sending anything.
@@ -102,7 +105,7 @@ def schema(option: str | None, argument: str | None, output: str) -> None:
 @config.command()
 @click.argument("files", nargs=-1, metavar="[[OLD] NEW]")
 @click.option(
-    "-c", "--config", "option", metavar="FILE", help="The file, or OLD when NEW is named too; also $RELAY_CONFIG."
+    "-c", "--config", "option", metavar="FILE", help=f"The file, or OLD when NEW is named too. Default: {WHERE}."
 )
 @click.option("--admin", metavar="URL", help="Where the daemon is when one file is named. Default: as that file says.")
 @output_option
@@ -151,15 +154,15 @@ def diff(files: tuple[str, ...], option: str | None, admin: str | None, output: 
 
 def _in_force(file: str, admin: str | None) -> dict[str, Any]:
     """Return what the daemon runs, as ``as_tree`` shows it; it is looked for where ``file`` says."""
-    from relay.cli.client import Client, Unreachable
-    from relay.cli.locate import locate, token
+    from relay.cli.client import Unreachable
+    from relay.cli.locate import locate
 
-    address = locate(file, admin=admin).admin
+    place = locate(file, admin=admin)
     try:
-        answer = Client(address, token=token()).get("/v1/config")
+        answer = place.admin_client().get("/v1/config")
     except Unreachable as error:
         raise Unreachable(f"{error}; two files are compared without it: relay config diff OLD NEW") from error
-    click.echo(f"compared with what the daemon at {address} has in force", err=True)
+    click.echo(f"compared with what the daemon at {place.admin} has in force", err=True)
     in_force: dict[str, Any] = answer["config"]
     return in_force
 

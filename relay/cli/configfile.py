@@ -1,40 +1,39 @@
 """How every command finds and loads the configuration file."""
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
+from relay.cli.locate import WHERE, found_file
 from relay.config.load import load
 from relay.config.problems import ConfigInvalid, Problem
 from relay.config.schema import Config
 
-DEFAULT_FILE = "config.yaml"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def config_file(command: _Command) -> _Command:
     """Let a command take the file as ``-c FILE`` or as an argument; it gets both as ``option`` and ``argument``."""
     argument = click.argument("argument", metavar="[FILE]", required=False)
-    option = click.option("-c", "--config", "option", metavar="FILE", help="The file; also $RELAY_CONFIG.")
+    option = click.option("-c", "--config", "option", metavar="FILE", help=f"The file. Default: {WHERE}.")
     return option(argument(command))
 
 
 def chosen_file(option: str | None, argument: str | None = None) -> str:
-    """Return the file to use: named by option or argument, by ``$RELAY_CONFIG``, else the one in this directory."""
+    """Return the file to use: named by option or argument, else the first one of ``WHERE``."""
     if option and argument:
         raise click.UsageError("name the file once: with -c or as an argument")
-    return option or argument or os.environ.get("RELAY_CONFIG") or DEFAULT_FILE
+    return option or argument or found_file()
 
 
 def load_config(file: str, *, err: bool = True) -> Config:
-    """Load the file; where it is invalid print every problem, say that nothing happened, and end with 1.
+    """Load the file to look at; where it is invalid print every problem, say that nothing happened, and end with 1.
 
     ``err`` sends them to standard error; for a check they are the result and go to standard output.
     """
     try:
-        return load(file)
+        return load(file, for_service=True)
     except ConfigInvalid as invalid:
         for problem in invalid.problems:
             click.echo(str(problem), err=err)
@@ -45,9 +44,14 @@ def load_config(file: str, *, err: bool = True) -> Config:
 def examined(file: str) -> tuple[Sequence[Problem], bool]:
     """Return the problems of a file, or the warnings of one that can be used, and whether it can."""
     try:
-        return load(file).warnings, True
+        return load(file, for_service=True).warnings, True
     except ConfigInvalid as invalid:
         return invalid.problems, False
+
+
+def unread_text(config: Config) -> str:
+    """Return which secrets could not be looked at, or nothing: only the service can tell that they are right."""
+    return f"not read here, the service has them: {', '.join(config.unread)}" if config.unread else ""
 
 
 def count(number: int, noun: str) -> str:

@@ -9,7 +9,7 @@ import click
 
 from relay.cli.callbacks import filter_options, page, query_of, show_page
 from relay.cli.client import Client
-from relay.cli.locate import locate, place_options, token
+from relay.cli.locate import locate, place_options
 from relay.cli.output import output_option, print_record
 from relay.cli.source import open_source
 
@@ -94,7 +94,7 @@ def _operate(
     extra: Mapping[str, Any],
     **wanted: Any,
 ) -> None:
-    client = Client(locate(config, admin=admin).admin, token=token())
+    client = locate(config, admin=admin).admin_client()
     request = {"action": action, "filter": _filter(ids, **wanted), **extra}
     if reason:
         request["reason"] = reason

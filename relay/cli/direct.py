@@ -102,10 +102,12 @@ class Direct:
 
 
 def open_direct(url: str, *, platforms: Sequence[str]) -> Direct:
-    """Open the store at ``url`` for reading. Raises ``NoStore``."""
+    """Open the store at ``url`` for reading. Raises ``NoStore``; ``PermissionError`` where it is not ours."""
     from relay.daemon.stores import open_reader  # loads the store's library
 
     try:
         return Direct(open_reader(url), platforms=platforms)
+    except PermissionError:
+        raise
     except (StoreError, OSError) as error:
         raise NoStore(str(error)) from error

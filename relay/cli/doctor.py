@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import click
 
-from relay.cli.client import Client, Refused, Unreachable
-from relay.cli.configfile import chosen_file
+from relay.cli.client import Refused, Unreachable
+from relay.cli.configfile import chosen_file, unread_text
 from relay.cli.human import size
-from relay.cli.locate import locate, token
+from relay.cli.locate import WHERE, locate
 from relay.cli.output import output_option, to_json
 from relay.config.load import load
 from relay.config.problems import ConfigInvalid
@@ -32,7 +32,7 @@ class Finding(NamedTuple):
 
 
 @click.command()
-@click.option("-c", "--config", "option", metavar="FILE", help="The configuration; also $RELAY_CONFIG.")
+@click.option("-c", "--config", "option", metavar="FILE", help=f"The configuration. Default: {WHERE}.")
 @output_option
 def doctor(option: str | None, output: str) -> int:
     """Examine configuration, store and daemon; recount the ledger from rows.
@@ -51,7 +51,7 @@ def doctor(option: str | None, output: str) -> int:
 
 def _examine(file: str) -> Iterator[Finding]:
     try:
-        config = load(file)
+        config = load(file, for_service=True)
     except ConfigInvalid as invalid:
         for problem in invalid.problems:
             yield Finding("fail", "configuration", str(problem))
@@ -59,6 +59,8 @@ def _examine(file: str) -> Iterator[Finding]:
     yield Finding("ok", "configuration", f"{file}: {len(config.platforms)} platforms")
     for warning in config.warnings:
         yield Finding("warn", "configuration", str(warning))
+    if unread := unread_text(config):
+        yield Finding("ok", "secrets", unread)
     yield _daemon(file)
     yield from _store(config)
 
@@ -66,7 +68,7 @@ def _examine(file: str) -> Iterator[Finding]:
 def _daemon(file: str) -> Finding:
     place = locate(file)
     try:
-        Client(place.admin, token=token()).get("/readyz")
+        place.admin_client().get("/readyz")
     except Unreachable:
         return Finding("warn", "daemon", f"not reachable at {place.admin}; what follows is read from the file")
     except Refused as refused:
@@ -80,6 +82,9 @@ def _store(config: Config) -> Iterator[Finding]:
     path = config.store_path
     try:
         reader = open_reader(f"sqlite:{path}")
+    except PermissionError:
+        yield Finding("warn", "store", f"{path} is for the service and root, so it was not examined: try sudo")
+        return
     except (StoreError, OSError) as error:
         yield Finding("fail", "store", str(error))
         return

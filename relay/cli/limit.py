@@ -5,8 +5,8 @@ from typing import Any
 import click
 
 from relay.cli import human, limitwords
-from relay.cli.client import Client, segment
-from relay.cli.locate import locate, place_options, token
+from relay.cli.client import segment
+from relay.cli.locate import locate, place_options
 from relay.cli.output import aligned, output_option, print_record, print_rows
 from relay.core.clock import wall_s
 
@@ -50,7 +50,7 @@ def limit(
         raise click.UsageError(f"--for {for_} needs a RATE, such as 80/min")
     if reason and not (rates or forget):
         raise click.UsageError("--reason belongs to a RATE or --forget; without them limits are only shown")
-    client = Client(locate(config, admin=admin).admin, token=token())
+    client = locate(config, admin=admin).admin_client()
     path = f"/v1/platforms/{segment(platform)}"
     said = {key: value for key, value in (("for", for_), ("reason", reason)) if value}
     if forget:

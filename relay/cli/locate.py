@@ -1,34 +1,52 @@
 """Finds the daemon a command means, and its store for when nobody answers.
 
-Only three keys of the configuration are read, without checking the rest: a command should work while the file on disk
+Only a few keys of the configuration are read, without checking the rest: a command should work while the file on disk
 is being edited.
 """
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from relay.cli.client import TIMEOUT_S, Client
+from relay.config import unit
+from relay.core.errors import RelayError
+
 _ADMIN = "127.0.0.1:8788"
 _INGEST = "127.0.0.1:8787"
-_DEFAULT_FILE = "config.yaml"
+_HERE = "config.yaml"
+WHERE = f"$RELAY_CONFIG, ./{_HERE}, {unit.FILE}"
+"""Where a configuration is looked for when none is named: the first one there is."""
 _ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+_ACTING_ROLES = ("operator", "admin", "privacy", "viewer")  # whose token is taken first: what the commands need
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a relay listens and where its store lies."""
+    """Where a relay listens, what opens its listeners to us, and where its store lies."""
 
     admin: str
     ingest: str
     store: str | None  # a store URL, absolute where it is a file; None when only an address was given
     platforms: tuple[str, ...] = field(default=())
+    admin_token: str | None = field(default=None, repr=False)
+    ingest_token: str | None = field(default=None, repr=False)
+    broken: RelayError | None = None  # why the file could not be read; then the addresses are the default ones
+
+    def admin_client(self, *, waits: bool = False) -> Client:
+        """Return a client of the admin listener; ``waits`` for as long as an answer takes."""
+        return Client(self.admin, token=self.admin_token, timeout_s=None if waits else TIMEOUT_S)
+
+    def ingest_client(self) -> Client:
+        """Return a client of the ingest listener."""
+        return Client(self.ingest, token=self.ingest_token, token_from="RELAY_INGEST_TOKEN")  # noqa: S106 - its name
 
 
 def place_options(command: _Command) -> _Command:
@@ -37,46 +55,65 @@ def place_options(command: _Command) -> _Command:
         click.option(
             "--admin", metavar="URL", help="Admin listener: host:port, unix:/path or http://host:port. Wins over -c."
         ),
-        click.option(
-            "-c",
-            "--config",
-            metavar="FILE",
-            help="Configuration of the daemon. Default: $RELAY_CONFIG, else ./config.yaml.",
-        ),
+        click.option("-c", "--config", metavar="FILE", help=f"Configuration of the daemon. Default: {WHERE}."),
     ):
         command = option(command)
     return command
 
 
+def found_file() -> str:
+    """Return the file that is meant when none is named: the first one of ``WHERE``."""
+    if named := os.environ.get("RELAY_CONFIG"):
+        return named
+    return next((file for file in (_HERE, str(unit.FILE)) if os.path.isfile(file)), _HERE)
+
+
 def locate(config: str | None, *, admin: str | None = None, ingest: str | None = None) -> Place:
     """Return the place that a command's options and the environment mean.
 
-    Raises ``ConfigInvalid`` when a file that was named cannot be read.
+    Raises ``ConfigInvalid`` when a file that was named is not there or may not be read.
     """
     named = config or os.environ.get("RELAY_CONFIG")
-    path = Path(named or _DEFAULT_FILE)
+    path = Path(named or found_file())
     addressed = bool(admin or ingest) and not named  # some relay: the file lying here may be another one's
-    data = _read(path) if named or (path.is_file() and not addressed) else {}
+    data: dict[str, Any] = {}
+    broken = None
+    if named or (path.is_file() and not addressed):
+        data, broken = _read(path, named=bool(named))
+    users, posting = _section(data, "admin").get("users"), _section(data, "ingest").get("token")
     return Place(
         admin=admin or _text(data, "admin", "listen", _ADMIN),
         ingest=ingest or _text(data, "ingest", "listen", _INGEST),
         store=None if addressed else _absolute(_text(data, "store", "url", "sqlite:relay.db"), path),
         platforms=tuple(_section(data, "platforms")),
+        admin_token=os.environ.get("RELAY_TOKEN") or (None if admin else _users_token(users, path)),
+        ingest_token=(
+            os.environ.get("RELAY_INGEST_TOKEN")
+            or os.environ.get("RELAY_TOKEN")
+            or (None if ingest else _secret(posting, path))
+        ),
+        broken=broken,
     )
 
 
-def token() -> str | None:
-    """Return the bearer token to show, from ``$RELAY_TOKEN``."""
-    return os.environ.get("RELAY_TOKEN") or None
-
-
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, named: bool) -> tuple[dict[str, Any], RelayError | None]:
+    from relay.config.problems import ConfigInvalid
     from relay.config.yamlsource import read_source  # PyYAML only: no pydantic on the way to a status line
 
-    return read_source(path).data
+    if not named and not os.access(path, os.R_OK):
+        click.echo(f"{path} is not yours to read; the default addresses are tried (or use sudo)", err=True)
+        return {}, None
+    try:
+        return read_source(path).data, None
+    except ConfigInvalid as invalid:
+        if all(problem.code == "E001" for problem in invalid.problems):
+            raise
+        # Broken in the middle of an edit: the daemon still runs on what it read before, most likely where it always is.
+        click.echo(f"{invalid.problems[0]}; the default addresses are tried (or use --admin)", err=True)
+        return {}, invalid
 
 
-def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
+def _section(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     section = data.get(name)
     return section if isinstance(section, dict) else {}
 
@@ -88,10 +125,31 @@ def _text(data: dict[str, Any], section: str, key: str, default: str) -> str:
     return _ENV.sub(lambda match: os.environ.get(match[1], ""), value) if isinstance(value, str) else default
 
 
+def _users_token(users: Any, config: Path) -> str | None:
+    """Return the token of the user that the commands can act as, where this process may read one."""
+    known = [user for user in users if isinstance(user, dict)] if isinstance(users, list) else []
+    for role in _ACTING_ROLES:
+        for user in known:
+            if user.get("role") == role and (token := _secret(user.get("token"), config)):
+                return token
+    return None
+
+
+def _secret(written: Any, config: Path) -> str | None:
+    """Return what a secret's text in the file stands for; None where it is not for this process to read."""
+    from relay.config.secrets import Resolver
+
+    if not isinstance(written, str) or not written:
+        return None
+    credentials = unit.credentials_directory(config, os.environ)
+    beside = config.resolve().parent
+    resolved = Resolver([beside] if credentials is None else [credentials, beside], os.environ).resolve({"": written})
+    return None if resolved.problems else str(resolved.data[""])
+
+
 def _absolute(url: str, config: Path) -> str:
-    """Return a relative ``sqlite:`` URL as systemd and ``relay run`` see it (SPEC 5)."""
+    """Return a relative ``sqlite:`` URL as ``relay run`` sees it (SPEC 5)."""
     scheme, _, rest = url.partition(":")
     if scheme != "sqlite" or not rest or rest.startswith("/"):
         return url
-    base = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    return f"sqlite:{(Path(base) if base else config.absolute().parent) / rest}"
+    return f"sqlite:{unit.state_directory(config.absolute(), os.environ) / rest}"

@@ -1,6 +1,7 @@
 """The ``relay`` command: finds the subcommand, imports its module only then, and turns errors into exit codes.
 
-Exit codes: 0 ok, 1 failed or invalid, 2 wrong usage, 4 the daemon cannot be reached.
+Exit codes: 0 ok, 1 failed or invalid, 2 wrong usage, 3 differences or warnings that were asked for, 4 the daemon cannot
+be reached and nothing else could answer, 78 ``relay run`` cannot use its configuration.
 """
 
 import os
@@ -17,6 +18,7 @@ from relay.core.unsafe import escaped
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 4
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a restart does not mend it, and the unit makes none
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from relay.cli.client import Client, segment
-from relay.cli.locate import locate, place_options, token
+from relay.cli.client import segment
+from relay.cli.locate import locate, place_options
 from relay.cli.output import output_option, print_record
 
 _reason_option = click.option("--reason", default="", help="Why; kept in the audit record.")
@@ -46,7 +46,7 @@ def flush(**given: Any) -> None:
 
 
 def _act(action: str, *, platform: str, reason: str, config: str | None, admin: str | None, output: str) -> None:
-    client = Client(locate(config, admin=admin).admin, token=token())
+    client = locate(config, admin=admin).admin_client()
     view = client.post(f"/v1/platforms/{segment(platform)}/{action}", {"reason": reason} if reason else {})
     if output != "table":
         print_record(view, output=output)

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from relay.cli.client import Client, Refused
-from relay.cli.locate import locate, place_options, token
+from relay.cli.client import Refused
+from relay.cli.locate import locate, place_options
 from relay.cli.output import output_option, print_record, printable
 
 
@@ -13,11 +13,14 @@ from relay.cli.output import output_option, print_record, printable
 @click.option("--dry-run", is_flag=True, help="Only show what would change.")
 @click.option("--force", is_flag=True, help="Remove platforms although callbacks wait for them.")
 @click.option("--reason", default="", help="Why; kept in the audit record.")
+@click.option("--wait", is_flag=True, help="Wait for the outcome however long it takes, not 30 s at most.")
 @place_options
 @output_option
-def reload(dry_run: bool, force: bool, reason: str, config: str | None, admin: str | None, output: str) -> None:
+def reload(
+    dry_run: bool, force: bool, reason: str, wait: bool, config: str | None, admin: str | None, output: str
+) -> None:
     """Validate the daemon's configuration file and put it in force; a bad file changes nothing."""
-    client = Client(locate(config, admin=admin).admin, token=token())
+    client = locate(config, admin=admin).admin_client(waits=wait)
     try:
         result = client.post(
             "/v1/config/reload", {"dry_run": dry_run, "force": force} | ({"reason": reason} if reason else {})

@@ -2,23 +2,23 @@
 
 import asyncio
 import gc
+import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from relay.cli.main import product_version
+from relay.cli.locate import WHERE, found_file
+from relay.cli.main import EXIT_CONFIG, EXIT_FAILED, product_version
+
+if TYPE_CHECKING:
+    from relay.config.schema import Config
+    from relay.telemetry.events import Events
+    from relay.telemetry.metrics import Metrics
 
 
 @click.command()
-@click.option(
-    "-c",
-    "--config",
-    "path",
-    default="config.yaml",
-    envvar="RELAY_CONFIG",
-    show_default=True,
-    help="The configuration file (or $RELAY_CONFIG).",
-)
+@click.option("-c", "--config", "path", metavar="FILE", help=f"The configuration file. Default: {WHERE}.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -27,23 +27,49 @@ from relay.cli.main import product_version
     show_default=True,
 )
 @click.option("--log-format", type=click.Choice(["auto", "json", "console"]), default="auto", show_default=True)
-def run(path: str, log_level: str, log_format: str) -> int:
+def run(path: str | None, log_level: str, log_format: str) -> int:
     """Accept callbacks and deliver them until SIGTERM.
 
-    SIGHUP reloads the configuration. What is not delivered yet stays in the store.
+    SIGHUP reloads the configuration. What is not delivered yet stays in the store. Exits 78 when the configuration
+    cannot be used, 1 when anything else fails: the last line of the log says what and why.
     """
-    from relay.cli.configfile import load_config
+    from relay.config.load import load
+    from relay.config.problems import ConfigInvalid
+    from relay.core.errors import ConfigUnusable
     from relay.telemetry.events import Events
-    from relay.telemetry.logging import bridge_stdlib, make_logger
+    from relay.telemetry.logging import bridge_stdlib, is_journal, make_logger
     from relay.telemetry.metrics import Metrics
 
-    config = load_config(path)
+    file = path or found_file()
     colours = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    log = make_logger(file=sys.stderr.buffer, level=log_level, colours=colours)
+    journal = not colours and is_journal(sys.stderr.fileno(), os.environ)
+    log = make_logger(file=sys.stderr.buffer, level=log_level, colours=colours, priorities=journal)
     bridge_stdlib(log)
     metrics = Metrics()
     events = Events(log=log, metrics=metrics)
-    events.config_loaded(ok=True, file=path, problems=[str(warning) for warning in config.warnings])
+
+    try:
+        config = load(file)
+    except ConfigInvalid as invalid:
+        problems = [str(problem) for problem in invalid.problems]
+        if not journal and log_format != "json":  # a person reads it, who started it by hand
+            click.echo("\n".join(problems), err=True)
+        if not colours:
+            events.config_loaded(ok=False, file=file, problems=problems)
+        return EXIT_CONFIG
+    try:
+        return _serve(config, events, metrics)
+    except ConfigUnusable as error:
+        events.failed(error=error, exit_code=EXIT_CONFIG)
+        return EXIT_CONFIG
+    except Exception as error:  # noqa: BLE001 - whatever it was: the log is where it is looked for
+        events.failed(error=error, exit_code=EXIT_FAILED)
+        return EXIT_FAILED
+
+
+def _serve(config: "Config", events: "Events", metrics: "Metrics") -> int:
+    warnings = [str(warning) for warning in config.warnings]
+    events.config_loaded(ok=True, file=config.origin.file, problems=warnings)
 
     from relay.daemon.app import serve
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from relay.cli.client import Client, segment
-from relay.cli.locate import locate, place_options, token
+from relay.cli.client import segment
+from relay.cli.locate import locate, place_options
 from relay.cli.output import output_option, print_record
 
 
@@ -34,7 +34,7 @@ def send(
         click.echo("reading the payload from the terminal; end it with Ctrl-D", err=True)
     payload = file.read()
     headers = _headers(payload, **given)
-    client = Client(locate(config, admin=admin, ingest=ingest).ingest, token=token())
+    client = locate(config, admin=admin, ingest=ingest).ingest_client()
     answer = client.send("POST", f"/v1/platforms/{segment(platform)}/callbacks", payload, headers)
     if output != "table":
         print_record(answer, output=output)

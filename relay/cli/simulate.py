@@ -10,6 +10,7 @@ import click
 
 from relay.cli.configfile import chosen_file, load_config
 from relay.cli.human import duration
+from relay.cli.locate import WHERE
 from relay.cli.output import output_option, print_record, printable
 from relay.config.problems import BadValue
 from relay.config.units import parse_duration, parse_rate
@@ -39,7 +40,7 @@ class _Run:
 
 
 @click.command()
-@click.option("-c", "--config", "config", metavar="FILE", help="The configuration to try; also $RELAY_CONFIG.")
+@click.option("-c", "--config", "config", metavar="FILE", help=f"The configuration to try. Default: {WHERE}.")
 @click.option("--platform", default=None, metavar="NAME", help="Which of its platforms; needed when it has several.")
 @click.option("--rate", default=None, metavar="RATE", help="What comes in: 50/s, 3000/min.")
 @click.option("--for", "for_", default="1h", show_default=True, metavar="TIME", help="How long it comes in.")

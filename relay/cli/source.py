@@ -6,7 +6,8 @@ from typing import Any, Protocol
 import click
 
 from relay.cli.client import Client, Unreachable, segment
-from relay.cli.locate import Place, token
+from relay.cli.locate import Place
+from relay.core.errors import RelayError
 
 
 class Source(Protocol):
@@ -59,12 +60,14 @@ class Daemon:
 
 def open_source(place: Place) -> Source:
     """Return the daemon when it answers, else its store, saying so on stderr. Raises ``Unreachable`` for neither."""
-    client = Client(place.admin, token=token())
+    client = place.admin_client()
     try:
         client.get("/livez")
     except Unreachable as error:
         if place.store is None:
             raise
+        if place.broken is not None:
+            raise RelayError(f"{error}; which store it has stands in a file that cannot be read") from error
         return _direct(place, place.store, error)
     return Daemon(client)
 
@@ -76,6 +79,9 @@ def _direct(place: Place, store: str, unreachable: Unreachable) -> Source:
         source = open_direct(store, platforms=place.platforms)
     except NoStore as error:
         raise Unreachable(f"{unreachable}; and its store cannot be read: {error}") from error
+    except PermissionError as error:
+        path = store.removeprefix("sqlite:")
+        raise Unreachable(f"{unreachable}; {path} is for the service and root: try sudo") from error
     name = store.rpartition("/")[2]
     click.echo(f"daemon not reachable at {place.admin}; reading {name} directly", err=True)
     return source

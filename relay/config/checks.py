@@ -1,5 +1,6 @@
 """What no single value shows: settings that contradict each other, unknown names, and things worth a warning."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -130,14 +131,27 @@ def _paths(config: Config) -> Iterator[Finding]:
                 yield _at(where, "E051", what, "set it under headers, or leave it out")
 
 
-def certificates(config: Config, directory: Path) -> Iterator[Finding]:
-    """Yield each certificate or key of ``connect`` that cannot be used; relative ones lie in ``directory``."""
+def certificates(config: Config, directory: Path, *, for_service: bool = False) -> Iterator[Finding]:
+    """Yield each certificate or key of ``connect`` that cannot be used; relative ones lie in ``directory``.
+
+    ``for_service``: a file this process may not read is the service's, and says nothing about the configuration.
+    """
     for name, platform in config.platforms.items():
+        files = (platform.connect.ca, platform.connect.cert, platform.connect.key)
+        if for_service and any(not _may_read(directory / file) for file in files if file is not None):
+            continue
         try:
             platform.connect.tls(directory)
         except BadValue as bad:
             what = f"platforms.{name}.{bad.message}"
             yield _at(("platforms", name, "connect"), bad.code, what, "see that it is there and readable by the relay")
+
+
+def _may_read(file: Path) -> bool:
+    try:
+        return not file.exists() or os.access(file, os.R_OK)
+    except PermissionError:
+        return False
 
 
 def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from relay.config import unit
 from relay.config.checks import cautions, certificates, contradictions
 from relay.config.knownsecrets import known_secrets
 from relay.config.merge import is_preset, with_defaults, written_at
@@ -31,27 +32,40 @@ _ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E032", "E033", "E04
 A message about a mapping quotes none of its values, and neither do those of E032 and E033.
 """
 
+_ABOUT_SECRETS = frozenset(code for code in CODES if "E020" <= code < "E040")
+"""Codes that may be about a value's own form, which what stands for an unread secret need not have."""
 
-def load(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None) -> Config:
+
+def load(
+    path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None, for_service: bool = False
+) -> Config:
     """Load the file at ``path``; raise ``ConfigInvalid`` with all its problems.
 
     ``environ`` (default: the process's) resolves ``${env:}``, ``$CREDENTIALS_DIRECTORY`` and ``$STATE_DIRECTORY``.
+    ``for_service``: who loads it is not the one who runs it, so a secret of the unit's file that only the service can
+    read is no problem; ``Config.unread`` names them. Such a configuration is for looking at, not for running.
     """
-    return _compile(
-        read_source(Path(path), name=os.fspath(path)), Path(path), os.environ if environ is None else environ
-    )
+    source = read_source(Path(path), name=os.fspath(path))
+    return _compile(source, Path(path), os.environ if environ is None else environ, for_service=for_service)
 
 
 def loads(text: str, *, path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Config:
     """Load a configuration given as text, as if it stood in the file at ``path``; raises as ``load`` does."""
     source = parse_source(text.encode(), os.fspath(path))
-    return _compile(source, Path(path), os.environ if environ is None else environ)
+    return _compile(source, Path(path), os.environ if environ is None else environ, for_service=False)
 
 
-def _compile(source: Source, path: Path, environ: Mapping[str, str]) -> Config:
+def _compile(source: Source, path: Path, environ: Mapping[str, str], *, for_service: bool) -> Config:
     _fill_empty_sections(source)
     directory = path.resolve().parent
-    resolved = Resolver(directory, environ).resolve(source.data)
+    credentials = unit.credentials_directory(path, environ)
+    outside = for_service and unit.is_outside(path, environ)
+    resolved = Resolver(
+        [directory] if credentials is None else [credentials, directory],
+        environ,
+        files_elsewhere=outside and not unit.may_list_credentials(),
+        variables_elsewhere=outside,
+    ).resolve(source.data)
     data, places = with_defaults(resolved.data)
     desk = _Desk(source, resolved, places)
     for bad_path, bad in resolved.problems:
@@ -60,19 +74,20 @@ def _compile(source: Source, path: Path, environ: Mapping[str, str]) -> Config:
     dropped |= _report_needs(data, dropped, desk)
     config = _validate(data, dropped, desk)
     if config is not None:
-        for found in certificates(config, directory):
+        for found in certificates(config, directory, for_service=outside):
             desk.add(found)
     if desk.problems:
         raise ConfigInvalid(desk.problems)
     if config is None:
         raise AssertionError("a configuration without problems has been validated")
-    state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    state = unit.state_directory(path, environ)
     config._origin = Origin(
         source.file,
-        Path(state) if state else directory,
+        state,
         source.data,
         source.marks,
         {name: known_secrets(data, resolved.held, name) for name in config.platforms},
+        tuple(dict.fromkeys(resolved.unread.values())),
     )
     warned = [desk.place(found) for found in cautions(config, source.data)]
     warned += [desk.place(Finding(path, _about(path, bad))) for path, bad in resolved.cautions]
@@ -180,12 +195,19 @@ class _Desk:
         """Keep a finding, unless its value could not be resolved anyway."""
         if found.bad.code != "E040" and found.bad.code != "E041" and self.is_bad(found.path):
             return
+        if found.bad.code in _ABOUT_SECRETS and self._is_about_unread(found.path):
+            return
         self.problems.append(self.place(found))
 
     def is_bad(self, path: KeyPath) -> bool:
         """Tell whether a value has been complained about before it was looked at."""
         written = written_at(path, self._places)
         return written in self._source.bad or written in self._unresolved
+
+    def _is_about_unread(self, path: KeyPath) -> bool:
+        """Tell whether a finding may come from what stands for a secret that only the service can read."""
+        written = written_at(path, self._places)
+        return any(unread[: len(written)] == written[: len(unread)] for unread in self._resolved.unread)
 
     def place(self, found: Finding) -> Problem:
         """Return the finding as a problem with its line and column."""

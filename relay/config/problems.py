@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from relay.core.errors import RelayError
+from relay.core.errors import ConfigUnusable
 from relay.core.unsafe import ON_TERMINAL, escaped
 
 CODES: dict[str, str] = {
@@ -90,7 +90,7 @@ class Problem(NamedTuple):
         return escaped(f"{said}; {self.hint}" if self.hint else said, ON_TERMINAL)
 
 
-class ConfigInvalid(RelayError):
+class ConfigInvalid(ConfigUnusable):
     """The file cannot be used. ``problems`` holds all of them, in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:

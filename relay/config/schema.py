@@ -108,6 +108,7 @@ class Origin(NamedTuple):
     data: dict[str, Any]  # as written, references unresolved
     marks: dict[KeyPath, Mark]
     secrets: dict[str, frozenset[str]]  # by platform: what must not be kept or shown of its answers
+    unread: tuple[str, ...] = ()  # references that only the service can read
 
 
 class Config(Section):
@@ -134,6 +135,11 @@ class Config(Section):
     def origin(self) -> Origin:
         """The file this was loaded from."""
         return self._origin
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """References that were left to the service, as ``${file:name}``; none where it runs."""
+        return self._origin.unread
 
     @property
     def warnings(self) -> tuple[Problem, ...]:

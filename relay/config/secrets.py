@@ -6,7 +6,7 @@ structure.
 
 import codecs
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ from relay.config.showing import MASK
 from relay.config.unseen import unseen, without_marks
 from relay.config.yamlsource import KeyPath
 
+UNREAD = "0" * 48
+"""Stands for a secret that only the service can read: a password, hexadecimal, base64 and a host name all at once."""
 MAX_SECRET_BYTES = 64 * 2**10  # a private key is 4 KiB; more is the wrong file
 
 _REFERENCE = re.compile(r"\$?\$\{([^{}]*)\}")
@@ -28,6 +30,7 @@ class Resolved(NamedTuple):
     held: dict[KeyPath, list[str]]  # what the references at each path stood for, to keep it out of what is shown
     cautions: list[tuple[KeyPath, BadValue]]
     problems: list[tuple[KeyPath, BadValue]]
+    unread: dict[KeyPath, str]  # references that only the service can read, by path; ``UNREAD`` stands for each
 
     @property
     def values(self) -> frozenset[str]:
@@ -35,22 +38,39 @@ class Resolved(NamedTuple):
         return frozenset(value for values in self.held.values() for value in values)
 
 
-class Resolver:
-    """Replaces references, relative to ``$CREDENTIALS_DIRECTORY`` where systemd gives one, else to ``directory``."""
+class _Elsewhere(Exception):
+    """What a reference names is not for this process to read."""
 
-    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+
+class Resolver:
+    """Replaces references: files are looked for in ``directories``, one after the other.
+
+    With ``files_elsewhere`` and ``variables_elsewhere`` those that cannot be read here are left to the service, see
+    ``Resolved.unread``.
+    """
+
+    def __init__(
+        self,
+        directories: Sequence[Path],
+        environ: Mapping[str, str],
+        *,
+        files_elsewhere: bool = False,
+        variables_elsewhere: bool = False,
+    ) -> None:
         self._environ = environ
-        given = environ.get("CREDENTIALS_DIRECTORY")
-        self._directories = [Path(given), directory] if given else [directory]
+        self._directories = directories
+        self._files_elsewhere = files_elsewhere
+        self._variables_elsewhere = variables_elsewhere
         self._references: dict[KeyPath, str] = {}
         self._held: dict[KeyPath, list[str]] = {}
         self._cautions: list[tuple[KeyPath, BadValue]] = []
         self._problems: list[tuple[KeyPath, BadValue]] = []
+        self._unread: dict[KeyPath, str] = {}
 
     def resolve(self, data: dict[str, Any]) -> Resolved:
         """Return ``data`` with every reference replaced, and every one that cannot be."""
         resolved = self._walk(data, ())
-        return Resolved(resolved, self._references, self._held, self._cautions, self._problems)
+        return Resolved(resolved, self._references, self._held, self._cautions, self._problems, self._unread)
 
     def _walk(self, value: Any, path: KeyPath) -> Any:
         if isinstance(value, dict):
@@ -66,6 +86,9 @@ class Resolver:
             self._references[path] = text
             try:
                 value = self._lookup(match[1])
+            except _Elsewhere:
+                self._unread[path] = match[0]
+                return UNREAD
             except BadValue as bad:
                 self._problems.append((path, bad))
                 return ""
@@ -91,12 +114,15 @@ class Resolver:
     def _from_env(self, name: str) -> str:
         value = without_marks(self._environ.get(name, ""))
         if not value:
+            if self._variables_elsewhere:
+                raise _Elsewhere
             state = "is empty" if name in self._environ else "is not set"
             raise BadValue("E040", f"${{env:{name}}}: the environment variable {name} {state}")
         return value
 
     def _from_file(self, name: str) -> str:
         candidates = [directory / name for directory in self._directories]
+        refused: BadValue | None = None
         for path in candidates:
             try:
                 if not path.is_file():
@@ -105,8 +131,16 @@ class Resolver:
                     raw = stream.read(MAX_SECRET_BYTES + 1)
             except (OSError, ValueError) as error:  # ValueError: a NUL in the name
                 why = (getattr(error, "strerror", None) or "not a file name").lower()
-                raise BadValue("E040", f"${{file:{name}}}: {path} cannot be read: {why}") from None
+                bad = BadValue("E040", f"${{file:{name}}}: {path} cannot be read: {why}")
+                if not isinstance(error, PermissionError):
+                    raise bad from None
+                refused = refused or bad  # another place may hold one that can be read
+                continue
             return self._checked(raw, name, path)
+        if self._files_elsewhere:
+            raise _Elsewhere
+        if refused is not None:
+            raise refused
         tried = " and ".join(str(path) for path in candidates)
         raise BadValue("E040", f"${{file:{name}}}: there is no file {tried}", "create it, readable by the relay only")
 

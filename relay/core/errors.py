@@ -7,6 +7,10 @@ class RelayError(Exception):
     """Anything the relay refuses or fails at, with a message that says what to do."""
 
 
+class ConfigUnusable(RelayError):
+    """The daemon cannot run with this configuration; starting it again does not help, only another configuration."""
+
+
 class StoreError(RelayError):
     """The store could not do it."""
 

@@ -15,10 +15,11 @@ from relay.admin.api import AdminApi
 from relay.admin.server import AdminServer
 from relay.config.schema import Config
 from relay.config.units import parse_duration
-from relay.core.clock import elapsed_s, wall_s
+from relay.core.clock import boottime_s, elapsed_s, wall_s
 from relay.core.errors import RelayError
 from relay.daemon.intake import drop_ins, ingest_settings
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
+from relay.daemon.restarts import Restarts
 from relay.daemon.stores import open_store, open_tokens
 from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import Notifier
@@ -44,9 +45,22 @@ _WATCHDOG_S = 5.0  # without systemd: how often loop and store are proven to mov
 
 async def serve(config: Config, *, version: str, events: Events, metrics: Metrics) -> int:
     """Run until SIGTERM or SIGINT (0), or until a root task dies (1). Raises ``RelayError`` when it cannot start."""
-    began_s = elapsed_s()
     notifier = Notifier()
     supervisor = Supervisor()
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):
+        supervisor.on_signal(number)
+    restarts = Restarts(os.environ.get("RUNTIME_DIRECTORY", ""))
+    if wait_s := restarts.wait_s(boottime_s()):
+        events.restart_delayed(seconds=wait_s, failed=restarts.failed)
+        notifier.status(f"failed {restarts.failed} times in a row; starting in {wait_s:.0f} s")
+        if await supervisor.stopped_within(wait_s):
+            restarts.ended_well()
+            return 0
+    restarts.begun(boottime_s())
+    began_s = elapsed_s()
     unfinished = 0
     events.started(version=version, store=config.store.url, platforms=len(config.platforms))
     async with AsyncExitStack() as stack:
@@ -152,8 +166,6 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
             await server.start(inherited=share)
             stack.push_async_callback(server.close, _GRACE_S)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            supervisor.on_signal(number)
         supervisor.on_signal(signal.SIGHUP, live.reload_soon)
         listeners = [address for server in reversed(servers) for address in server.addresses]
         events.ready(listeners=listeners, seconds=elapsed_s() - began_s)
@@ -167,4 +179,5 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
     if fault is not None:
         told = ", ".join(f"{name} {text}" for name, text in describe(fault).items())
         raise RelayError(f"stopped because {supervisor.reason}: {told}; systemd starts it again") from fault
+    restarts.ended_well()
     return 0

@@ -46,6 +46,15 @@ class Supervisor:
         self.reason = self.reason or reason
         self._stop.set()
 
+    async def stopped_within(self, seconds: float) -> bool:
+        """Wait so long at most; return whether there was a request to stop."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def wait(self) -> BaseException | None:
         """Return None after a request to stop, or what ended the task or thread that should not have ended."""
         stop = asyncio.create_task(self._stop.wait())

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from relay.core.errors import RelayError
+from relay.core.errors import ConfigUnusable, RelayError
 from relay.privacy.cipher import Cipher, NotDecrypted
 
 _T = TypeVar("_T")
@@ -21,6 +21,10 @@ _MAGIC: Final = b"callback-relay tokens 1\n"
 
 class TokensNotKept(RelayError):
     """The file of tokens cannot be read or written."""
+
+
+class WrongTokenKey(TokensNotKept, ConfigUnusable):
+    """``store.token_key`` does not open the file of tokens."""
 
 
 class KeptToken(msgspec.Struct, frozen=True):
@@ -92,11 +96,11 @@ class FileTokens:
         content = self._attempt("read", self._path.read_bytes)
         advice = "give store.token_key as it was, or remove the file: tokens are then fetched anew, and refresh tokens"
         if not content.startswith(_MAGIC):
-            raise TokensNotKept(f"{self._path} holds no tokens of this relay; {advice} start from the configuration")
+            raise WrongTokenKey(f"{self._path} holds no tokens of this relay; {advice} start from the configuration")
         try:
             plain = self._cipher.open(content.removeprefix(_MAGIC))
         except NotDecrypted as error:
-            raise TokensNotKept(f"{self._path}: {error}; {advice} start from the configuration") from error
+            raise WrongTokenKey(f"{self._path}: {error}; {advice} start from the configuration") from error
         return msgspec.json.decode(plain, type=dict[str, KeptToken])
 
     def _replace(self, content: bytes) -> None:

@@ -216,6 +216,10 @@ class Events:
         """The process runs and opens its store."""
         self._log.info("started", version=version, store=store, platforms=platforms)
 
+    def restart_delayed(self, *, seconds: float, failed: int) -> None:
+        """The last ``failed`` starts did not end well: the next one waits so long."""
+        self._log.warning("restart_delayed", seconds=seconds, failed=failed)
+
     def ready(self, *, listeners: Sequence[str], seconds: float) -> None:
         """Callbacks are taken and delivered, ``seconds`` after the start."""
         self._log.info("ready", listeners=list(listeners), seconds=round(seconds, 3))
@@ -227,6 +231,10 @@ class Events:
     def stopped(self, *, seconds: float, unfinished: int = 0) -> None:
         """Everything is closed; ``unfinished`` requests were cut off and count as ambiguous."""
         self._log.info("stopped", seconds=round(seconds, 3), unfinished=unfinished)
+
+    def failed(self, *, error: BaseException, exit_code: int) -> None:
+        """The process ends because of ``error``: the last line of the log."""
+        self._log.error("failed", exit_code=exit_code, **describe(error))
 
     def operation(self, *, number: int, action: str, state: str, matched: int, done: int, skipped: int = 0) -> None:
         """An operation over many callbacks started, went on or ended."""

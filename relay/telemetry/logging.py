@@ -6,8 +6,9 @@ because aiohttp and asyncio put request bytes and argument values into theirs.
 """
 
 import logging
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, cast
 
@@ -20,6 +21,8 @@ from relay.core.unsafe import IN_JSON, ON_TERMINAL, escaped
 from relay.telemetry.failure import describe
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+_PRIORITY = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}  # syslog(3)
 
 _WITHHELD = "[withheld]"
 # Names under which someone might one day log a payload or a secret by mistake. "key" is the ordering key, which is
@@ -53,16 +56,32 @@ class LineSink:
     debug = info = warning = error = critical = msg
 
 
-def make_logger(*, file: BinaryIO, level: str = "info", colours: bool = False) -> FilteringBoundLogger:
+def is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
+    """Tell whether what is written to ``descriptor`` goes to systemd's journal.
+
+    ``$JOURNAL_STREAM`` holds device and inode of the journal's socket (systemd.exec(5)); it is inherited, also by who
+    has long sent its output elsewhere, so both are compared.
+    """
+    try:
+        about = os.fstat(descriptor)
+    except OSError:  # closed: it goes nowhere
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{about.st_dev}:{about.st_ino}"
+
+
+def make_logger(
+    *, file: BinaryIO, level: str = "info", colours: bool = False, priorities: bool = False
+) -> FilteringBoundLogger:
     """Return a logger writing to ``file``: JSON lines, or coloured text where ``colours`` (a terminal).
 
-    ``level`` is one of ``LEVELS``; calls below it cost a no-op.
+    ``level`` is one of ``LEVELS``; calls below it cost a no-op. With ``priorities`` a JSON line begins with ``<N>``,
+    which the journal takes off and keeps as the line's priority (sd-daemon(3)), for ``journalctl -p warning``.
     """
     if colours:
         console = structlog.dev.ConsoleRenderer(colors=True, sort_keys=False)
         escape, renderers = ON_TERMINAL, [console, _encode]
     else:
-        escape, renderers = IN_JSON, [_json]
+        escape, renderers = IN_JSON, [_prioritised if priorities else _json]
     processors = [structlog.processors.add_log_level, _timestamp, withhold, _escaper(escape), *renderers]
     wrapped = structlog.wrap_logger(
         LineSink(file),
@@ -112,6 +131,10 @@ def _escaper(unsafe: re.Pattern[str]) -> Callable[[WrappedLogger, str, EventDict
 
 def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
     return msgspec.json.encode(event)
+
+
+def _prioritised(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+    return _PRIORITY.get(event["level"], b"<3>") + _json(logger, method, event)
 
 
 def _encode(_logger: WrappedLogger, _method: str, text: str) -> bytes:

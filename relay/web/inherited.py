@@ -5,7 +5,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from relay.core.errors import RelayError
+from relay.core.errors import ConfigUnusable, RelayError
 from relay.web.sockets import resolved, shown
 
 _FIRST_FD = 3  # sd_listen_fds(3)
@@ -69,12 +69,12 @@ async def shared_out(sockets: Sequence[Inherited], listeners: Sequence[tuple[str
         if at is None:
             wanted = " or ".join(f"FileDescriptorName={name}" for name in known)
             configured = ", ".join(address for _, address in listeners)
-            raise RelayError(
+            raise ConfigUnusable(
                 f"systemd passed a socket named {each.name or 'nothing'} at {each.address}: set {wanted} in its unit, "
                 f"or listen on its address (configured are {configured})"
             )
         if each.name in known and each.name != listeners[at][0]:
-            raise RelayError(
+            raise ConfigUnusable(
                 f"systemd passed a socket named {each.name} at {each.address}, which is the address of "
                 f"{listeners[at][0]}: change FileDescriptorName= or ListenStream= in its unit"
             )

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from relay.core.errors import RelayError
+from relay.core.errors import ConfigUnusable, RelayError
 from relay.web.guard import split_port
 
 BACKLOG = 1024
@@ -37,10 +37,10 @@ async def bind(address: str) -> list[socket.socket]:
                 bound.append(_bind_tcp(family, target))
             except OSError as error:
                 if error.errno not in _NOT_HERE:
-                    raise RelayError(f"cannot listen on {address} ({shown(target)}): {_why(error)}") from error
+                    raise _cannot(f"{address} ({shown(target)})", error) from error
                 missing = error
         if not bound and missing is not None:
-            raise RelayError(f"cannot listen on {address}: {_why(missing)}") from missing
+            raise _cannot(address, missing) from missing
     except BaseException:
         for sock in bound:
             sock.close()
@@ -52,7 +52,7 @@ async def resolved(address: str) -> list[tuple[socket.AddressFamily, Target]]:
     """Return all addresses that ``address`` (no unix path) has. Raises ``RelayError``."""
     host, port = split_port(address)
     if port is None:
-        raise RelayError(f"cannot listen on {address}: write host:port, [v6]:port or unix:/path")
+        raise ConfigUnusable(f"cannot listen on {address}: write host:port, [v6]:port or unix:/path")
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -89,13 +89,13 @@ def _bind_unix(path: Path) -> socket.socket:
             _remove_stale(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError as error:
-        raise RelayError(f"cannot listen on unix:{path}: {_why(error)}") from error
+        raise _cannot(f"unix:{path}", error) from error
     try:
         sock.bind(str(path))
         os.chmod(path, _UNIX_MODE)  # nobody can connect before listen(), so there is no moment with another mode
     except OSError as error:
         sock.close()
-        raise RelayError(f"cannot listen on unix:{path}: {_why(error)}") from error
+        raise _cannot(f"unix:{path}", error) from error
     sock.setblocking(False)
     return sock
 
@@ -103,7 +103,7 @@ def _bind_unix(path: Path) -> socket.socket:
 def _remove_stale(path: Path) -> None:
     """Remove a socket file nobody listens on; whatever else lies there is not ours to remove."""
     if not stat.S_ISSOCK(path.stat().st_mode):
-        raise RelayError(
+        raise ConfigUnusable(
             f"cannot listen on unix:{path}: a file that is no socket lies there; move it or listen elsewhere"
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -114,6 +114,12 @@ def _remove_stale(path: Path) -> None:
             path.unlink(missing_ok=True)
         else:
             raise RelayError(f"cannot listen on unix:{path}: another process serves it; stop it or listen elsewhere")
+
+
+def _cannot(where: str, error: OSError) -> RelayError:
+    """Return what to raise: a right that is missing will be missing after a restart, a port may be free then."""
+    kind = ConfigUnusable if error.errno == errno.EACCES else RelayError
+    return kind(f"cannot listen on {where}: {_why(error)}")
 
 
 def _why(error: OSError) -> str:

@@ -288,9 +288,8 @@ def test_store_that_cannot_be_used_is_named(daemon: Daemon, spoil: Any, said: st
     process = daemon.start()
     _, log = process.communicate(timeout=30)
 
-    last = log.decode().splitlines()[-1]
+    last = json.loads(log.decode().splitlines()[-1])["detail"]
     assert process.returncode == 1
-    assert last.startswith("relay: ")
     assert said in last
     assert b"Traceback" not in log
     if spoil is _not_a_database:
@@ -310,7 +309,7 @@ def test_port_in_use_is_named(daemon: Daemon) -> None:
 
 
 def test_five_mistakes_are_told_at_once(tmp_path: Path) -> None:
-    """A config with five mistakes: five lines with position and code, exit 1, nothing opened or written."""
+    """A config with five mistakes: five lines with position and code, exit 78, nothing opened or written."""
     file = tmp_path / "config.yaml"
     file.write_text(
         "version: 1\nplatforms:\n  shop-a:\n    url: ftp://x\n    rate: 100/mn\n    timeout: 10\n"
@@ -320,7 +319,7 @@ def test_five_mistakes_are_told_at_once(tmp_path: Path) -> None:
     ended = run([sys.executable, "-m", "relay", "run", "-c", str(file)], capture_output=True, timeout=30, text=True)
 
     problems = [line for line in ended.stderr.splitlines() if line.startswith(str(file))]
-    assert ended.returncode == 1
+    assert ended.returncode == 78
     assert len(problems) == 5
     assert [int(line.split(":")[1]) for line in problems] == [4, 5, 6, 7, 8]
     assert list(tmp_path.iterdir()) == [file]

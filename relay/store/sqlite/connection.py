@@ -64,9 +64,14 @@ def open_writer(path: Path) -> apsw.Connection:
 
 
 def open_reader_connection(path: Path) -> apsw.Connection:
-    """Open the database read-only, with or without a daemon on it; raises ``StoreUnusable``."""
+    """Open the database read-only, with or without a daemon on it.
+
+    Raises ``StoreUnusable``, and ``PermissionError`` where it is not for this user to read.
+    """
     if not path.exists():
         raise StoreUnusable(f"{path} does not exist")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     connection = _connect(path, apsw.SQLITE_OPEN_READONLY)
     try:
         connection.set_busy_timeout(_BUSY_MS)

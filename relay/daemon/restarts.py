@@ -1,0 +1,46 @@
+"""Slows down a daemon that fails again and again: the first restart is at once, further ones wait longer and longer.
+
+systemd 252 restarts after one fixed time (``RestartSteps=`` came with 254), and counts restarts for as long as the unit
+is up. What is counted here are starts that did not end well, in a file of the unit's runtime directory, which systemd
+keeps over restarts and removes after a stop.
+"""
+
+from pathlib import Path
+
+_LONGEST_S = 30.0  # systemd gives a start 90 s
+_STEADY_S = 600.0  # who ran this long did not fail because of how it was started
+
+
+class Restarts:
+    """Counts in ``directory`` (``$RUNTIME_DIRECTORY``); without one nobody restarts us and nothing is counted."""
+
+    def __init__(self, directory: str) -> None:
+        self._file = Path(directory.partition(":")[0]) / "restarts" if directory else None
+        self.failed = 0
+
+    def wait_s(self, now: float) -> float:
+        """Return how long to wait before starting, in seconds: 0, 0, 2, 4, 8, 16, 30, 30 after so many failures.
+
+        ``now`` is in seconds since boot.
+        """
+        self.failed = self._failed_before(now)
+        return min(_LONGEST_S, 2.0 ** (self.failed - 1)) if self.failed > 1 else 0.0
+
+    def begun(self, now: float) -> None:
+        """Note a start: unless ``ended_well`` follows it counts as a failure."""
+        if self._file is not None:
+            self._file.write_text(f"{self.failed + 1} {now}\n")
+
+    def ended_well(self) -> None:
+        """Forget what was counted."""
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+
+    def _failed_before(self, now: float) -> int:
+        if self._file is None or not self._file.exists():
+            return 0
+        try:
+            count, started_at = self._file.read_text().split()
+            return 0 if now - float(started_at) > _STEADY_S else int(count)
+        except ValueError:  # cut off in the middle of writing: it was there, so a start did not end well
+            return 1
