@@ -29,7 +29,7 @@ class NoToken(RelayError):
     """There is no token to send. ``reason`` is in our words, ``detail`` the endpoint's for people."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"no token: {reason}")
+        super().__init__(f"token: {reason}")
         self.reason = str(self)
         self.detail = detail
 
@@ -142,7 +142,8 @@ class TokenSource:
         outcome = self.terms.reading.read(answer)
         if isinstance(outcome, NotGranted):
             clean = self.redactor.text
-            self._fail(replace(outcome, reason=clean(outcome.reason), detail=clean(outcome.detail)))
+            reason = f"{clean(outcome.reason)} from {self.terms.question.host}"
+            self._fail(replace(outcome, reason=reason, detail=clean(outcome.detail)))
             return
         self._failures, self._again_at = 0, 0.0
         self.redactor.learn(outcome.token.reveal())

@@ -60,7 +60,7 @@ _PHRASES = {
     "rejected": "reject",
     "relay error": "crash",
     "no group": "no_group",
-    "no token": "auth",
+    "token": "auth",
 }
 _CODES = {"3": "redirect", "4": "client_error", "5": "server_error"}
 

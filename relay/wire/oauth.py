@@ -5,10 +5,11 @@ The names, places and form of everything can be set, because platforms differ: W
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import jmespath
 import jmespath.exceptions
@@ -30,6 +31,7 @@ _ERRORS: Final = frozenset(
 )
 _NUMBERED: Final = ("errcode", "code", "error_code", "err_code")
 _WORDS: Final = ("error_description", "errmsg", "message", "msg", "error_msg", "err_msg", "error")
+_CODE: Final = re.compile(r"-?[A-Za-z0-9_.]{1,32}", re.ASCII)
 _LONGEST_S: Final = 366 * 86400.0
 _MAX_TOKEN_CHARS: Final = 16 * 1024
 
@@ -48,6 +50,11 @@ class TokenQuestion:
     id_name: str = "client_id"
     secret_name: str = "client_secret"  # noqa: S105 - the usual name of the parameter, not a secret
     extra: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def host(self) -> str:
+        """The endpoint's host and port, for people."""
+        return urlsplit(self.url).netloc.rpartition("@")[2]
 
     def ask(self, refresh_token: Secret) -> Draft:
         """Return the request for a token; ``refresh_token`` counts for that grant alone."""
@@ -112,7 +119,7 @@ class TokenReading:
     def read(self, answer: Answer | Failure) -> Granted | NotGranted:
         """Return what ``answer`` grants; raises nothing, whatever it holds."""
         if isinstance(answer, Failure):
-            return NotGranted(f"token endpoint: {failure_reason(answer)}", printable(answer.detail))
+            return NotGranted(failure_reason(answer), printable(answer.detail))
         document = Reading(answer).document
         token = _search(self._access, document)
         if 200 <= answer.status < 300 and isinstance(token, str) and _usable(token):
@@ -123,9 +130,12 @@ class TokenReading:
                 refresh_token=Secret(refresh) if isinstance(refresh, str) and _usable(refresh) else NO_SECRET,
             )
         why, detail = _complaint(document)
-        missing = f"no text at {self._path!r}" if 200 <= answer.status < 300 else ""
+        if 200 <= answer.status < 300:
+            reason = why or f"no text at {self._path!r}"
+        else:
+            reason = f"{answer.status} {why}".rstrip()
         return NotGranted(
-            f"token endpoint: {answer.status} {why or missing}".rstrip(),
+            reason,
             detail,
             refused=bool(why) or answer.status in (400, 401, 403),
         )
@@ -152,13 +162,18 @@ def _lifetime(value: Any, otherwise_s: float) -> float:
     return min(seconds, _LONGEST_S) if seconds > 0 else otherwise_s
 
 
+def _is_code(value: Any) -> bool:
+    """Tell whether a value is a code: a number, or a short word; some endpoints write the number as text."""
+    return type(value) is int or (isinstance(value, str) and _CODE.fullmatch(value) is not None)
+
+
 def _complaint(document: Any) -> tuple[str, str]:
-    """Return the error as a reason (a registered word or a number) and what is said to people."""
+    """Return the error as a reason (a registered word, a number or a code) and what is said to people."""
     if not isinstance(document, dict):
         return "", ""
     error = document.get("error")
     why = error if isinstance(error, str) and error in _ERRORS else ""
     if not why:
-        why = next((f"{name} {document[name]}" for name in _NUMBERED if type(document.get(name)) is int), "")
+        why = next((f"{name} {document[name]}" for name in _NUMBERED if _is_code(document.get(name))), "")
     said = next((document[name] for name in _WORDS if isinstance(document.get(name), str)), "")
     return why, printable(said)

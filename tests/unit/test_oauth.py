@@ -96,28 +96,31 @@ def test_granted_under_other_names() -> None:
     ("status", "body", "reason", "detail", "refused"),
     [
         (400, {"error": "invalid_client", "error_description": "no\nclient"}, "400 invalid_client", "no client", True),
-        (200, {"errcode": 40013, "errmsg": "invalid appid"}, "200 errcode 40013", "invalid appid", True),
-        (200, {"code": 50002, "msg": "x"}, "200 code 50002", "x", True),
+        (200, {"errcode": 40013, "errmsg": "invalid appid"}, "errcode 40013", "invalid appid", True),
+        (200, {"code": 50002, "msg": "x"}, "code 50002", "x", True),
+        (200, {"errcode": "40001", "errmsg": "as text"}, "errcode 40001", "as text", True),
+        (400, {"code": "APP_LOCKED"}, "400 code APP_LOCKED", "", True),
+        (200, {"errcode": "what it says here"}, "no text at 'access_token'", "", False),
         (401, {"error": "s3cret words"}, "401", "s3cret words", True),
         (500, b"<html>", "500", "", False),
-        (200, b"<html>", "200 no text at 'access_token'", "", False),
-        (200, [], "200 no text at 'access_token'", "", False),
-        (200, {"access_token": ""}, "200 no text at 'access_token'", "", False),
-        (200, {"access_token": "a\r\nX: y"}, "200 no text at 'access_token'", "", False),
-        (200, {"access_token": 5}, "200 no text at 'access_token'", "", False),
+        (200, b"<html>", "no text at 'access_token'", "", False),
+        (200, [], "no text at 'access_token'", "", False),
+        (200, {"access_token": ""}, "no text at 'access_token'", "", False),
+        (200, {"access_token": "a\r\nX: y"}, "no text at 'access_token'", "", False),
+        (200, {"access_token": 5}, "no text at 'access_token'", "", False),
         (302, {"access_token": "t"}, "302", "", False),
     ],
 )  # fmt: skip
 def test_not_granted(status: int, body: object, reason: str, detail: str, refused: bool) -> None:
     """Errors behind any status are told in fixed words, the endpoint's own apart; odd answers grant nothing."""
-    assert read(body, status) == NotGranted(f"token endpoint: {reason}", detail, refused)
+    assert read(body, status) == NotGranted(reason, detail, refused)
 
 
 def test_no_answer() -> None:
     """A failure to get one is told as for platforms."""
     reading = TokenReading(access="a", expires_in="b", refresh="c", lives_s=1.0)
     found = reading.read(Failure("refused", connected=False, detail="t.example:443: refused"))
-    assert found == NotGranted("token endpoint: connection refused", "t.example:443: refused")
+    assert found == NotGranted("connection refused", "t.example:443: refused")
 
 
 def test_where_a_token_is_sent() -> None:

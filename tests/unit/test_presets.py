@@ -1,5 +1,6 @@
 """Presets: each is a usable platform once its needs are supplied, can be overridden, and says what is missing."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from relay.config.load import loads
 from relay.config.presets import Preset, preset, preset_names
 from relay.config.problems import ConfigInvalid
 from relay.config.schema import Config
+from relay.core.model import Outcome
+from relay.delivery.terms import compile_terms
+from relay.wire.answer import Answer, Headers
+from relay.wire.classify import classify
 from tests.unit.config_files import loaded, problems
 
 FIRST = (
@@ -157,3 +162,88 @@ def test_the_command_lists_and_shows() -> None:
     wrong = CliRunner().invoke(presets, ["show", "wechat"])
     assert wrong.exit_code == 2
     assert "did you mean 'wechat-shipping'?" in wrong.output
+
+
+def _said(name: str, body: object, status: int = 200) -> Outcome:
+    """Return what the preset makes of an answer about one callback."""
+    terms = compile_terms("a", compiled(supplied(preset(name))).platforms["a"])
+    answer = Answer(status, Headers(), json.dumps(body).encode())
+    return classify(answer, rules=terms.rules, compressed=False, items=1, wall=0.0).outcome
+
+
+TOP, PDD, GW = "error_response", "error_response", "gw_err_resp"
+ABOUT_THE_PLATFORM = {
+    "clock": {
+        "taobao-logistics": [{TOP: {"code": code}} for code in (30, 31, "31")],
+        "jd": [{TOP: {"code": code}} for code in (7, "8")],
+        "pinduoduo-logistics": [{PDD: {"error_code": 10001, "error_msg": "timestamp"}}],
+        "doudian-logistics": [
+            {"code": 40003, "sub_code": f"isv.timestamp-{what}"} for what in ("invalid", "format-error")
+        ],
+    },
+    "auth": {
+        "taobao-logistics": [{TOP: {"code": code}} for code in (9, *range(11, 14), *range(21, 30), 32, 33, 34, 42)],
+        "wechat-shipping": [
+            {"errcode": code} for code in (40001, 40013, 40014, 40164, 41001, 42001, 43003, 48001, 50002, 61004)
+        ],
+        "jd": [{TOP: {"code": code}} for code in (4, 5, 11, 12, 14, 15, 19, 21, 24)],
+        "pinduoduo-logistics": [{PDD: {"error_code": code}} for code in (10016, 10019, 20004, 20005, 20032, 70034)],
+        "youzan": [{GW: {"err_code": code}} for code in (4001, 4005, 4007, 4201, 4202, 4203, 4204)],
+        "doudian-logistics": [
+            {"code": 30002},
+            {"code": 40001, "sub_code": "isv.signature-missing"},
+            *({"code": 40003, "sub_code": f"isv.{what}"} for what in ("signature-invalid", "access-token-expired")),
+            {"code": 40003, "sub_code": "isv.access-token-no-existed"},
+            {"code": 30001, "sub_code": "dop.authorization-closed"},
+        ],
+    },
+    "retry": {
+        "taobao-logistics": [{TOP: {"code": 10}}, {TOP: {"code": 520, "sub_code": "isp.x"}}],
+        "wechat-shipping": [{"errcode": -1}],
+        "jd": [{TOP: {"code": code}} for code in (33, 65)],
+        "pinduoduo-logistics": [{PDD: {"error_code": code}} for code in (50000, 50002, 52001, 52002, 70033)],
+        "youzan": [{GW: {"err_code": code}} for code in (5001, 5003)],
+        "doudian-logistics": [{"code": code} for code in (20000, 20001, 90000)],
+    },
+    "throttled": {
+        "taobao-logistics": [{TOP: {"code": code}} for code in range(4, 9)],
+        "wechat-shipping": [{"errcode": code} for code in (44990, 45009, 45011)],
+        "jd": [{TOP: {"code": 2}}],
+        "pinduoduo-logistics": [{PDD: {"error_code": code}} for code in (52101, 52102, 52103, 70031, 70036)],
+        "youzan": [{GW: {"err_code": 4101}}, {"code": 500100004}, {"code": 123000042}],
+        "doudian-logistics": [{"code": 60000}],
+    },
+}
+ABOUT_THE_ORDER = {
+    "taobao-logistics": [{TOP: {"code": 40}}, {TOP: {"code": 15, "sub_code": "isv.logistics:P04"}}],
+    "wechat-shipping": [{"errcode": 47001}, {"errcode": 10060004}],
+    "pinduoduo-logistics": [{PDD: {"error_code": code}} for code in (10000, 21001, 50001)],
+    "youzan": [{"code": 102570020}, {GW: {"err_code": 5002}}],
+    "doudian-logistics": [{"code": 40004}, {"code": 40003, "sub_code": "isv.parameter-format-invalid"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, names in ABOUT_THE_PLATFORM.items() for name in names]
+)
+def test_what_is_not_about_an_order_buries_none(kind: str, name: str) -> None:
+    """Clocks and logins stop the platform, outages are tried again, limits throttle: no order is a dead letter."""
+    wanted = Outcome.AUTH if kind == "clock" else Outcome(kind)
+    for body in ABOUT_THE_PLATFORM[kind][name]:
+        assert _said(name, body) is wanted, body
+
+
+@pytest.mark.parametrize("name", ABOUT_THE_ORDER)
+def test_what_is_about_an_order_is_told_to_a_person(name: str) -> None:
+    """Fields of the order and its state do not stop everybody else's."""
+    for body in ABOUT_THE_ORDER[name]:
+        assert _said(name, body) is Outcome.REJECT, body
+
+
+def test_what_http_says_of_the_receiver() -> None:
+    """A receiver that is gone, a shop that is frozen or locked: not one callback's fault."""
+    for name in ("standard-webhooks", "cloudevents"):
+        assert (_said(name, {}, 204), _said(name, {}, 410)) == (Outcome.OK, Outcome.AUTH)
+    assert [_said("shopify", {}, status) for status in (201, 402, 423, 430, 422)] == [
+        *(Outcome.OK, Outcome.AUTH, Outcome.AUTH, Outcome.THROTTLED, Outcome.REJECT),
+    ]
