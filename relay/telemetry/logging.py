@@ -8,6 +8,7 @@ because aiohttp and asyncio put request bytes and argument values into theirs.
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, cast
@@ -19,6 +20,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from relay.core.clock import wall_s
 from relay.core.unsafe import IN_JSON, ON_TERMINAL, escaped
 from relay.telemetry.failure import describe
+from relay.telemetry.sink import LineSink
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -36,24 +38,6 @@ _PRIVATE = frozenset(
 )
 # A foreign message is fixed words up to the first value: "Exception in callback f(b'...')", "future: <Task ...>".
 _FIRST_VALUE = re.compile(r"[(<{\[\n'\":=]")
-
-
-class LineSink:
-    """Writes one line per call; a log that cannot be written must not stop a delivery."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.lost = 0
-
-    def msg(self, line: bytes) -> None:
-        """Write ``line``; count it as lost when the disk is full, the pipe is gone or the file is closed."""
-        try:
-            self._file.write(line + b"\n")
-            self._file.flush()
-        except (OSError, ValueError):
-            self.lost += 1  # there is no other place to tell it; the count is what a debugger finds
-
-    debug = info = warning = error = critical = msg
 
 
 def is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
@@ -83,12 +67,15 @@ def make_logger(
     else:
         escape, renderers = IN_JSON, [_prioritised if priorities else _json]
     processors = [structlog.processors.add_log_level, _timestamp, withhold, _escaper(escape), *renderers]
+    sink = LineSink(file)
     wrapped = structlog.wrap_logger(
-        LineSink(file),
+        sink,
         processors=cast(list[Processor], processors),
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
     )
-    return cast(FilteringBoundLogger, wrapped.bind())
+    log = cast(FilteringBoundLogger, wrapped.bind())
+    sink.told_dropped = lambda count: log.error("log_lines_dropped", lines=count)
+    return log
 
 
 def withhold(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -157,14 +144,27 @@ class _Bridge(logging.Handler):
 
 
 def bridge_stdlib(log: FilteringBoundLogger, *, level: str = "warning") -> Callable[[], None]:
-    """Send the standard ``logging`` (aiohttp, asyncio) to ``log`` from ``level`` on; returns what undoes it."""
+    """Send what nobody asked for to ``log``: the standard ``logging`` from ``level`` on, warnings, lost errors.
+
+    Each would else be written to standard error, where a reader that has stopped holds up the whole process. Returns
+    what undoes it.
+    """
+
+    def unraisable(found: "sys.UnraisableHookArgs") -> None:
+        log.error("library", message="an error where none can be raised", **describe(found.exc_value or Exception()))
+
     root = logging.getLogger()
     handlers, before = root.handlers[:], root.level
     bridge = _Bridge(log)
     root.handlers[:] = [bridge]
     root.setLevel(LEVELS[level])
+    logging.captureWarnings(True)
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable
+    raising, logging.raiseExceptions = logging.raiseExceptions, False
 
     def undo() -> None:
+        logging.captureWarnings(False)
+        sys.unraisablehook, logging.raiseExceptions = hook, raising
         if bridge in root.handlers:
             root.handlers[:] = handlers
             root.setLevel(before)
