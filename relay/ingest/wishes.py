@@ -11,6 +11,7 @@ import msgspec
 from relay.core.errors import RelayError
 from relay.core.model import Lane
 from relay.web.problem import Refusal
+from relay.wire.extract import InvalidJson, as_written, readable
 
 _LANES = {"high": Lane.HIGH, "normal": Lane.NORMAL, "low": Lane.LOW}
 MAX_TEXT = 255
@@ -81,19 +82,36 @@ def open_envelope(line: bytes, number: int, wishes: Wishes, duration: Callable[[
     try:
         if not line.isascii():
             line.decode()  # msgspec does not check the text it skips
-        said = _LINE.decode(line)
+        said, payload = _said(line)
     except UnicodeDecodeError:
         raise Refusal("invalid_json", "not UTF-8") from None
+    except InvalidJson as error:
+        raise Refusal("invalid_json", error.problem) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise Refusal("invalid_json", _envelope_problem(error)) from None
     return (
-        bytes(said.payload),
+        payload,
         repeat_key(wishes, number) if said.idempotency_key is None else text("idempotency_key", said.idempotency_key),
         wishes.key if said.key is None else text("key", str(said.key), _MAX_KEY),
         wishes.event if said.event is None else text("event", said.event),
         wishes.lane if said.priority is None else _lane("priority", said.priority),
         wishes.expires_s if said.expires is None else _expires("expires", said.expires, duration),
     )
+
+
+def _said(line: bytes) -> tuple[_Line, bytes]:
+    """Return what a line says, and its payload as it stands there."""
+    try:
+        said = _LINE.decode(line)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        twin = readable(line)
+        if twin is line:
+            raise
+        said = _LINE.decode(twin)
+        return said, as_written(bytes(said.payload), twin, line)
+    return said, bytes(said.payload)
 
 
 def repeat_key(wishes: Wishes, number: int) -> str | None:

@@ -29,6 +29,9 @@ _ZSTD_WINDOW_LOG_MAX: Final = 23
 # A member costs a decoder of its own. Honest bodies have a handful; 20-byte empty ones are an attack on the CPU.
 _MAX_MEMBERS: Final = 10_000
 _PLAIN: Final = ("", "none", "identity")
+_MAX_CODINGS: Final = 4  # one is usual, two are a mistake somebody makes
+_ZLIB_DEFLATE: Final = 8
+_TEXT_STARTS: Final = (b"{", b"[", b"<", b'"', b" ", b"\n", b"\r", b"\xef")
 _FIRST_PIECE_BYTES: Final = 512
 _MAX_PIECE_BYTES: Final = 1 << 20
 
@@ -94,11 +97,22 @@ def _zstd_decoder() -> _Decoder:
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG_MAX})
 
 
+def _zlib_decoder() -> _Decoder:
+    return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_ZLIB)
+
+
+def _deflate_decoder() -> _Decoder:
+    return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
+
+
 _DECODERS: Final[dict[str, Callable[[], _Decoder]]] = {
     "gzip": _gzip_decoder,
     "x-gzip": _gzip_decoder,  # RFC 9110 section 8.4.1.3: to be taken as gzip
     "zstd": _zstd_decoder,
 }
+
+
+_MARKS: Final = {"gzip": b"\x1f\x8b", "x-gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 
 
 def decompress(body: bytes, codec: str, limit: int) -> bytes:
@@ -128,33 +142,47 @@ def decompress(body: bytes, codec: str, limit: int) -> bytes:
 def decompress_start(body: bytes, codec: str, limit: int) -> tuple[bytes, bool]:
     """Return the first ``limit`` bytes of ``body`` decoded, and whether they are all of it; raises nothing.
 
-    For answers, of which a start is worth reading even when the rest is cut off or broken.
+    For answers, of which a start is worth reading even when the rest is cut off or broken. Codings may be stacked
+    (RFC 9110 section 8.4). Their names are claims: what does not begin as its coding does is taken as it is, so are
+    names nobody knows.
     """
-    name = codec.strip().lower()
-    if name in _PLAIN:
-        return body[:limit], len(body) <= limit
-    new_decoder = _DECODERS.get(name)
-    if new_decoder is None:
-        return b"", False
-    parts: list[bytes] = []
     whole = True
-    try:
-        parts.extend(_decoded(body, new_decoder, limit + 1))
-    except (BadEncoding, *_BROKEN):
-        whole = False
-    start = b"".join(parts)
-    return start[:limit], whole and len(start) <= limit
+    names = [name.strip().lower() for name in codec.split(",", _MAX_CODINGS)[:_MAX_CODINGS]]
+    for name in reversed(names):
+        found = _begins(name, body)
+        if found is None:
+            continue
+        new_decoder, mark = found
+        parts: list[bytes] = []
+        try:
+            parts.extend(_decoded(body, new_decoder, limit + 1, mark=mark))
+        except (BadEncoding, *_BROKEN):
+            whole = False
+        body = b"".join(parts)
+        whole = whole and len(body) <= limit
+    return body[:limit], whole and len(body) <= limit
 
 
-def _decoded(body: bytes, new_decoder: Callable[[], _Decoder], most: int) -> Iterator[bytes]:
-    """Decode member after member, giving ``most`` bytes in all at the most.
+def _begins(name: str, body: bytes) -> tuple[Callable[[], _Decoder], bytes] | None:
+    """Return what decodes ``body``, where it begins as the coding ``name`` does, and how each member begins."""
+    if name == "deflate" and len(body) > 1:
+        # RFC 9110 section 8.4.1.2: with zlib's header, and some leave that out. Its two bytes are a multiple of 31.
+        if body[0] & 0x0F == _ZLIB_DEFLATE and (body[0] << 8 | body[1]) % 31 == 0:
+            return _zlib_decoder, body[:2]
+        return None if body[:1] in _TEXT_STARTS else (_deflate_decoder, body[:1])
+    mark = _MARKS.get(name)
+    return (_DECODERS[name], mark) if mark is not None and body.startswith(mark) else None
+
+
+def _decoded(body: bytes, new_decoder: Callable[[], _Decoder], most: int, *, mark: bytes = b"") -> Iterator[bytes]:
+    """Decode member after member, giving ``most`` bytes in all at the most; what begins with no ``mark`` is padding.
 
     A finished member hands back what it did not use as a copy. Pieces therefore start small and double within a
     member, so that the copies of all members together stay linear in the body, however many empty ones there are.
     """
     offset = 0
     members = 0
-    while offset < len(body):
+    while offset < len(body) and body.startswith(mark, offset):
         members += 1
         if members > _MAX_MEMBERS:
             raise BadEncoding(f"the body is made of more than {_MAX_MEMBERS} compressed members")

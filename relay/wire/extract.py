@@ -29,6 +29,14 @@ class InvalidJson(RelayError):
         self.position = position
 
 
+# An escaped surrogate is half a character. RFC 8259 section 8.2 leaves halves without their other half to the receiver;
+# JavaScript writes one where it cuts a text. msgspec refuses them.
+_ESCAPED_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPES: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+_BOM: Final = b"\xef\xbb\xbf"
+
 _CHECKER: Final = msgspec.json.Decoder(msgspec.Raw)
 _TREE: Final = msgspec.json.Decoder(float_hook=float)  # float() knows no range error: 1e999 is JSON
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
@@ -44,6 +52,8 @@ def _check_utf8(payload: bytes) -> None:
 def _invalid(payload: bytes, error: msgspec.DecodeError | RecursionError) -> InvalidJson:
     if isinstance(error, RecursionError):
         return InvalidJson("nested too deeply", 0)
+    if payload.startswith(_BOM):
+        return InvalidJson("a byte order mark stands before it", 0)
     text = str(error)
     found = _POSITION.search(text)
     if found is None:  # msgspec names no byte where the input ended too early
@@ -53,19 +63,56 @@ def _invalid(payload: bytes, error: msgspec.DecodeError | RecursionError) -> Inv
     return InvalidJson(problem, int(found[1]) - (problem == "trailing characters"))
 
 
-def check_json(payload: bytes) -> None:
-    """Raise ``InvalidJson`` unless ``payload`` is one JSON value in UTF-8, nested less than the interpreter's limit."""
+def readable(payload: bytes) -> bytes:
+    """Return a JSON text of the same length to read values from: halves of characters, escaped, become U+FFFD.
+
+    It is ``payload`` itself where there are none. What is sent is always the payload as it came.
+    """
+    if _ESCAPED_HALF.search(payload) is None:
+        return payload
+    twin = _ESCAPES.sub(lambda found: found[0] if found[1] is None else b"\\ufffd", payload)
+    return payload if twin == payload else twin
+
+
+def as_written(part: bytes, twin: bytes, payload: bytes) -> bytes:
+    """Return the bytes of ``payload`` that ``part`` of its ``readable`` twin stands for; a part of neither as it is.
+
+    Raises ``InvalidJson`` for a part that stands there twice and was written in different ways.
+    """
+    if twin is payload:
+        return part
+    found: set[bytes] = set()
+    at = twin.find(part)
+    while at >= 0:
+        found.add(payload[at : at + len(part)])
+        at = twin.find(part, at + len(part))
+    if len(found) > 1:
+        raise InvalidJson("halves of characters in it cannot be told apart", 0)
+    return found.pop() if found else part
+
+
+def _checked(payload: bytes) -> bytes:
+    """Return what to read values from (``readable``). Raises ``InvalidJson``."""
     if not payload.isascii():
         _check_utf8(payload)
     try:
         _CHECKER.decode(payload)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise _invalid(payload, error) from None
+        twin = readable(payload)
+        if twin is payload:
+            raise _invalid(payload, error) from None
+        return _checked(twin)
+    return payload
+
+
+def check_json(payload: bytes) -> None:
+    """Raise ``InvalidJson`` unless ``payload`` is one JSON value in UTF-8, nested less than the interpreter's limit."""
+    _checked(payload)
 
 
 def parse_json(payload: bytes) -> Any:
     """Return the value ``payload`` holds. Raises ``InvalidJson``; floats out of range become infinite."""
-    check_json(payload)
+    payload = _checked(payload)
     try:
         return _TREE.decode(payload)
     except msgspec.ValidationError:  # an integer of more digits than msgspec takes
@@ -149,7 +196,10 @@ class KeyPath:
         except msgspec.ValidationError:  # no object, or the field is neither a string nor an integer
             return self._general(payload)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise _invalid(payload, error) from None
+            twin = readable(payload)
+            if twin is payload:
+                raise _invalid(payload, error) from None
+            return self(twin)
         if value is None or type(value) is str:
             return value
         return str(value)

@@ -13,7 +13,7 @@ import jmespath.exceptions
 import msgspec
 
 from relay.core.errors import Unfit
-from relay.wire.extract import InvalidJson, check_json, parse_json
+from relay.wire.extract import InvalidJson, as_written, check_json, parse_json, readable
 
 _MISSING: Final = msgspec.Raw(b"")
 _NOTHING: Final = (b"", b"null")
@@ -45,6 +45,13 @@ class Fields:
     def __call__(self, payload: bytes) -> list[bytes]:
         """Return the JSON text at each path. Raises ``InvalidJson``, and ``Unfit`` where one finds nothing or null."""
         check_json(payload)
+        try:
+            return self._found(payload)
+        except msgspec.DecodeError:  # halves of characters
+            twin = readable(payload)
+            return [as_written(text, twin, payload) if b"\\" in text else text for text in self._found(twin)]
+
+    def _found(self, payload: bytes) -> list[bytes]:
         found: list[bytes] = [b""] * len(self._expressions)
         top: tuple[msgspec.Raw, ...] = ()
         if self._top is not None:
@@ -124,7 +131,7 @@ def _written(search: Any, tree: Any, expression: str) -> bytes:
 
 def as_text(value: bytes) -> str:
     """Return a field's JSON text as plain text: a string without its quotes, all else as it stands."""
-    return str(msgspec.json.decode(value)) if value.lstrip().startswith(b'"') else value.decode()
+    return str(msgspec.json.decode(readable(value))) if value.lstrip().startswith(b'"') else value.decode()
 
 
 class ItemMapping:

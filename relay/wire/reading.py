@@ -4,16 +4,10 @@ import json
 from typing import Any, Final
 
 from relay.wire.answer import Answer
+from relay.wire.charsets import UTF_8, decoder_of
 from relay.wire.extract import InvalidJson, parse_json
 
 _EXCERPT_CHARS: Final = 500
-# Platforms answer in these; any other claim is read as UTF-8. A list, because Python's codecs include transforms.
-_CHARSETS: Final = frozenset(
-    {
-        *("gbk", "gb2312", "gb18030", "big5", "shift_jis", "euc-jp", "euc-kr", "utf-16", "utf-16le", "utf-16be"),
-        *("iso-8859-1", "iso-8859-2", "iso-8859-15", "latin1", "windows-1250", "windows-1251", "windows-1252"),
-    }
-)
 _UNREAD: Final = object()
 
 
@@ -39,7 +33,7 @@ class Reading:
     def text(self) -> str:
         """The body decoded by the charset it claims, or else as UTF-8; bytes that do not fit become U+FFFD."""
         if self._text is None:
-            self._text = self.answer.body.decode(_charset(self.answer), errors="replace")
+            self._text = _decoded(self.answer, self.answer.body)
         return self._text
 
     @property
@@ -50,20 +44,25 @@ class Reading:
         return self._document
 
     def _parse(self) -> Any:
-        if not self.answer.complete:
+        answer = self.answer
+        if not answer.complete:
             return None
+        decoder, mark = decoder_of(answer.body, answer.headers.get("content-type", ""))
         try:
-            if _charset(self.answer) == "utf-8":
-                return parse_json(self.answer.body.removeprefix(b"\xef\xbb\xbf"))
-            return parse_json(self.text.removeprefix("\ufeff").encode())
+            if decoder == UTF_8:
+                return parse_json(answer.body[mark:])
+            return parse_json(self.text.encode("utf-8", "replace"))
+        except InvalidJson:
+            pass  # the label may be wrong: browsers and Go read JSON as UTF-8, with U+FFFD for what is none
+        try:
+            return parse_json(answer.body[mark:].decode("utf-8", "replace").encode())
         except InvalidJson:
             return None
 
     def excerpt(self) -> str:
         """Return the start of the body on one line of printable characters: for people, it may hold anything."""
         # No charset takes more than 4 bytes per character.
-        start = self.answer.body[: 4 * _EXCERPT_CHARS].decode(_charset(self.answer), errors="replace")
-        return printable(start[:_EXCERPT_CHARS])
+        return printable(_decoded(self.answer, self.answer.body[: 4 * _EXCERPT_CHARS])[:_EXCERPT_CHARS])
 
 
 def as_json(value: Any) -> str:
@@ -81,11 +80,6 @@ def printable(text: str) -> str:
     return text[:_EXCERPT_CHARS]
 
 
-def _charset(answer: Answer) -> str:
-    """Return the charset the Content-Type claims if it is one we read, else UTF-8 (RFC 8259 section 8.1)."""
-    content_type = answer.headers.get("content-type", "").lower()
-    _, found, rest = content_type.partition("charset=")
-    if not found:
-        return "utf-8"
-    name = rest.partition(";")[0].strip(" \t\"'")
-    return name if name in _CHARSETS else "utf-8"
+def _decoded(answer: Answer, part: bytes) -> str:
+    decoder, mark = decoder_of(part, answer.headers.get("content-type", ""))
+    return part[mark:].decode(decoder, errors="replace")

@@ -303,6 +303,17 @@ async def test_ndjson_envelopes(relay: Relay):
     ]
 
 
+async def test_half_a_character_passes_as_it_is(relay: Relay):
+    """JSON with an escaped half of a surrogate pair, as JavaScript writes it, is kept byte for byte; also in a line."""
+    payload = rb'{"order_id":"1","nick":"abc \ud83d"}'
+    assert (await relay.post(payload))[0] == 202
+    assert (await relay.post(payload, **NDJSON))[0] == 202
+    line = rb'{"key": "\ud83d", "payload": %b}' % payload
+    assert (await relay.post(line, Relay_Envelope="1", **NDJSON))[0] == 202
+    assert [row.payload for row in relay.inbox.rows] == [payload] * 3
+    assert [row.key for row in relay.inbox.rows] == ["1", "1", "\ufffd"]
+
+
 @pytest.mark.parametrize(
     ("line", "code"),
     [

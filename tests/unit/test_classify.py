@@ -119,7 +119,7 @@ WECHAT = [
         (b"<html>maintenance</html>", Outcome.CONFIRM, "200 OK, no rule matched", None),
         (b"", Outcome.CONFIRM, "200 OK, no rule matched", None),
         (b"[" * 100_000, Outcome.CONFIRM, "200 OK, no rule matched", None),
-        (b'{"errcode":0,"x":"\xff"}', Outcome.CONFIRM, "200 OK, no rule matched", None),
+        (b'{"errcode":0,"x":"\xff"}', Outcome.OK, "errcode=0", None),  # GBK without a label: as browsers and Go read it
     ],
 )
 def test_rules_on_a_200(body: bytes | Mapping[str, Any], outcome: Outcome, reason: str, wait_s: float | None) -> None:
@@ -163,6 +163,9 @@ def test_accepted_by_rule_is_not_in_doubt() -> None:
 
 
 GBK_BODY = '{"a":"\u8ba2"}'.encode("gbk")
+# The second byte of this character is a backslash, and gb2312 alone, without GBK, does not have it.
+GBK_HARD = '{"a":"\u8aa0"}'.encode("gbk")
+KOREAN = '{"a":"\ub625"}'.encode("cp949")  # not in EUC-KR proper
 
 
 @pytest.mark.parametrize(
@@ -194,7 +197,33 @@ GBK_BODY = '{"a":"\u8ba2"}'.encode("gbk")
             answer(200, GBK_BODY, content_type="text/json;charset=GBK"),
             "a=\u8ba2",
         ),
+        *(
+            ({"path": "a", "in": ["\u8aa0"]}, answer(200, GBK_HARD, content_type=f"text/json;{label}"), "a=\u8aa0")
+            for label in ("charset=gb2312", 'charset="GBK"', "CharSet = x-gbk", "charset=cp936", "charset=GB18030")
+        ),
+        *(
+            (
+                {"path": "a", "in": ["\u8868"]},
+                answer(200, text.encode(codec), content_type=f"a/b; charset={label}"),
+                told,
+            )
+            for text, codec, label, told in (
+                ('{"a":"\u8868"}', "cp932", "shift_jis", "a=\u8868"),
+                ('{"a":"\u8868"}', "cp932", "windows-31j", "a=\u8868"),
+                ('{"a":"\u8868"}', "big5", "Big5", "a=\u8868"),
+                ('{"a":"\u8868"}', "utf-16-le", "utf-16", "a=\u8868"),
+                ('{"a":"\u8868"}', "utf-16", "gbk", "a=\u8868"),
+                ('{"a":"\u8868"}', "utf-8", "utf8", "a=\u8868"),
+                ('{"a":"\u8868"}', "utf-8", "x, a/b; charset=utf-8", "a=\u8868"),
+                ('\ufeff{"a":"\u8868"}', "utf-8", "gb2312", "a=\u8868"),
+            )
+        ),
+        ({"path": "a", "in": ["\ub625"]}, answer(200, KOREAN, content_type="a/b; charset=ks_c_5601-1987"), "a=\ub625"),
+        ({"path": "a", "in": ["\u20ac"]}, answer(200, b'{"a":"\x80"}', content_type="a/b; charset=latin1"), "a=\u20ac"),
         ({"path": "a", "in": [1]}, answer(200, b'{"a":1}', content_type="text/json; charset=rot13"), "a=1"),
+        ({"path": "a", "in": [1]}, answer(200, b'{"a":1}', content_type="a/b; charset=utf-16"), "a=1"),
+        ({"path": "a", "in": [1]}, answer(200, b'{"a":1,"m":"\xb6\xa9\xb5\xa5"}'), "a=1"),
+        ({"path": "a", "in": [1]}, answer(200, b'{"a":1,"m":"abc \\ud83d"}'), "a=1"),
         ({"path": "a", "in": [1]}, answer(200, b'\xef\xbb\xbf{"a":1}'), "a=1"),
     ],
 )

@@ -142,4 +142,42 @@ def test_start_of_a_broken_body() -> None:
     assert decompress_start(coded, "gzip", 10) == (BODY[:10], False)
     assert decompress_start(coded[:-4], "gzip", 10_000) == (BODY, False)
     assert decompress_start(b"plain", "identity", 3) == (b"pla", False)
-    assert decompress_start(b"what", "br", 10) == (b"", False)
+
+
+_RAW = zlib.compressobj(wbits=-15)
+CLAIMED = {
+    "in any case": (gzip.compress(BODY), "GZIP"),
+    "the old alias": (gzip.compress(BODY), "x-gzip"),
+    "with identity": (gzip.compress(BODY), "identity, gzip"),
+    "members": (gzip.compress(BODY[:100]) + gzip.compress(BODY[100:]), "gzip"),
+    "padded": (gzip.compress(BODY) + bytes(20), "gzip"),
+    "stacked": (gzip.compress(zstd.compress(BODY)), "zstd, gzip"),
+    "doubled": (gzip.compress(gzip.compress(BODY)), "gzip,gzip"),
+    "said twice, done once": (gzip.compress(BODY), "gzip, gzip"),
+    "said and not done": (BODY, "gzip"),
+    "zlib": (zlib.compress(BODY), "deflate"),
+    "deflate without zlib's header": (_RAW.compress(BODY) + _RAW.flush(), "deflate"),
+    "deflate said and not done": (BODY, "deflate"),
+    "a charset where the coding stands": (BODY, "UTF-8"),
+    "nobody knows it": (BODY, "x-whatever"),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMED)
+def test_codings_of_answers_are_claims(claim: str) -> None:
+    """What a browser or curl reads, whatever Content-Encoding says, is read; the bound holds all the same."""
+    body, codec = CLAIMED[claim]
+    assert decompress_start(body, codec, len(BODY)) == (BODY, True)
+    start, whole = decompress_start(body, codec, 10)
+    assert (BODY.startswith(start), len(start) <= 10, whole) == (True, True, False)
+
+
+def test_stacked_bombs_stay_within_the_bound() -> None:
+    """A bomb in a bomb gives no more at any stage; a coding named a thousand times costs four."""
+    bomb = gzip.compress(gzip.compress(bytes(20_000_000)))
+    tracemalloc.start()
+    try:
+        assert decompress_start(bomb, ", ".join(["gzip"] * 1000), 50_000) == (bytes(50_000), False)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()

@@ -1,7 +1,10 @@
 """Keys out of payloads, and which payloads are JSON."""
 
 import pytest
-from relay.wire.extract import InvalidJson, KeyPath, check_json, parse_json
+from hypothesis import given
+from hypothesis import strategies as st
+from relay.wire.extract import InvalidJson, KeyPath, as_written, check_json, parse_json, readable
+from relay.wire.fields import ItemMapping, as_text
 
 PATHS = ["order_id", "order_id || order_id"]  # the fast way and the general one must agree
 
@@ -116,3 +119,68 @@ def test_errors_tell_nothing_of_the_payload() -> None:
         with pytest.raises(InvalidJson) as caught:
             KeyPath("order_id")(payload)
         assert "4111" not in str(caught.value)
+
+
+HALVES = [
+    (rb'{"a":"abc \ud83d"}', "abc \ufffd"),
+    (rb'{"a":"\uD83D x"}', "\ufffd x"),
+    (rb'{"a":"\ude00"}', "\ufffd"),
+    (rb'{"a":"\ud83d\ud83d\ude00"}', "\ufffd\U0001f600"),
+    (rb'{"a":"\ud83d\u0041"}', "\ufffdA"),
+    (rb'{"a":"\ude00\ud83d"}', "\ufffd\ufffd"),
+    (rb'{"a":"\\\ud83d"}', "\\\ufffd"),
+    (rb'{"\ud83d":1,"a":"\\ud83d"}', "\\ud83d"),
+    (rb'{"a":123456789012345678901234567890,"b":"\udfff"}', "123456789012345678901234567890"),
+]
+
+
+@pytest.mark.parametrize(("payload", "key"), HALVES)
+def test_half_a_character_is_json(payload: bytes, key: str) -> None:
+    """An escape of half a surrogate pair is in JSON's grammar: the payload passes, its key reads U+FFFD there."""
+    check_json(payload)
+    assert KeyPath("a")(payload) == KeyPath("a || a")(payload) == key
+    key.encode()  # no half is left in what is read
+
+
+@pytest.mark.parametrize("payload", [rb'["\ud83d', rb'["\ud83', rb'{"a":"\ud8zz"}', rb'["\ud83d",]', rb"\ud83d"])
+def test_half_a_character_hides_no_fault(payload: bytes) -> None:
+    """What is wrong beside it is told as ever."""
+    for read in (check_json, KeyPath("a"), parse_json):
+        with pytest.raises(InvalidJson) as caught:
+            read(payload)
+        assert "surrogate" not in str(caught.value)
+
+
+def test_errors_say_what_it_is() -> None:
+    """A byte order mark is called one; what ends early is said to."""
+    with pytest.raises(InvalidJson, match="byte order mark"):
+        check_json(b'\xef\xbb\xbf{"a":1}')
+    with pytest.raises(InvalidJson, match="it ends too early"):
+        check_json(b'{"a":1')
+
+
+@given(st.lists(st.sampled_from([rb"\ud83d", rb"\ude00", rb"\\", rb"\u0041", b"x", rb"\ufffd", rb"\n"]), max_size=12))
+def test_whatever_python_reads_passes(parts: list[bytes]) -> None:
+    """Whatever halves and pairs stand in a text: it is JSON, and its readable twin has the same length."""
+    payload = b'{"a":"%b"}' % b"".join(parts)
+    check_json(payload)
+    parse_json(payload)
+    assert len(readable(payload)) == len(payload)
+
+
+def test_fields_of_a_payload_are_sent_as_they_were_written() -> None:
+    """A body composed of fields holds the half character of the payload, and its text where text is wanted."""
+    payload = rb'{"order":{"nick":"abc \ud83d"},"n":"\ufffd"}'
+    mapping = ItemMapping({"who": "order.nick", "all": "@", "n": "n"})
+    assert mapping(payload) == b'{"who":"abc \\ud83d","all":%b,"n":"\\ufffd"}' % payload
+    assert as_text(rb'"abc \ud83d"') == "abc \ufffd"
+
+
+def test_a_part_is_sent_as_it_was_written() -> None:
+    """What is read from the readable twin stands for the payload's own bytes; told apart or refused."""
+    payload = rb'{"x":"\ufffd","a":"\ud83d!"}'
+    twin = readable(payload)
+    assert as_written(rb'"\ufffd!"', twin, payload) == rb'"\ud83d!"'
+    assert as_written(b"elsewhere", twin, payload) == b"elsewhere"
+    with pytest.raises(InvalidJson, match="told apart"):
+        as_written(rb"\ufffd", twin, payload)
