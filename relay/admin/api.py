@@ -71,6 +71,7 @@ class AdminApi:
         """
         self._access = access
         self._ledger = ledger
+        self._control = control
         self._metrics = metrics
         audit = Audit(records=ledger, clock=ledger.clock, events=events)
         times = WallTimes(ledger.clock, wall)
@@ -112,7 +113,7 @@ class AdminApi:
                 "/v1/platforms/{platform}/flush",
                 operate,
                 platforms.flush,
-                "Send what is queued without waiting for pace or linger; retry times and limits hold",
+                "Send what is pending without waiting for pace or linger; retry times and limits hold",
                 body=_REASON,
             ),
             Endpoint(
@@ -174,13 +175,15 @@ class AdminApi:
         return Answer(200, page.index(self.endpoints), content_type="text/html; charset=utf-8", headers=page.HEADERS)
 
     async def _scrape(self, call: Call) -> Answer:
+        live = self._control.views()
         try:
             totals, statuses = await self._ledger.totals(), await self._ledger.platform_status()
             size = await self._ledger.size()
         except StoreError:
-            pass  # a scrape is most wanted while the store fails: it shows the queues as last seen
+            self._metrics.gate_changed(live)  # a scrape is most wanted while the store fails: queues as last seen
         else:
-            self._metrics.snapshot(totals=totals, statuses=statuses, size=size, now=self._ledger.clock.now())
+            now = self._ledger.clock.now()
+            self._metrics.snapshot(totals=totals, statuses=statuses, size=size, live=live, now=now)
         return Answer(200, self._metrics.render(), content_type=CONTENT_TYPE)
 
     async def _openapi(self, call: Call) -> Answer:

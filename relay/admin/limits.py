@@ -88,13 +88,16 @@ def _refused(key: str, detail: str) -> Refusal:
 def quotas_view(quotas: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the windows that hold a platform, each with its ``source`` and, of one group's limit, its ``group``.
 
-    Of limits that single groups have, those that are used most.
+    ``used`` counts against the limit and is never above it; ``sent`` is what was sent in the window: more, where the
+    limit was lowered meanwhile or a step beyond a learned one was tried. Of limits that single groups have, those that
+    are used most.
     """
     whole: list[dict[str, Any]] = []
     groups: list[dict[str, Any]] = []
     for quota in quotas:
         name = quota["quota"]
-        view = {**quota, "source": quota_source(name), "group": quota_group(name)}
+        used, sent = min(quota["used"], quota["limit"]), quota["used"]
+        view = {**quota, "used": used, "sent": sent, "source": quota_source(name), "group": quota_group(name)}
         (groups if view["group"] else whole).append(view)
     fullest = nlargest(GROUPS_SHOWN, groups, key=lambda quota: float(quota["used"]) / quota["limit"])
     return whole + fullest

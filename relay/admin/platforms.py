@@ -1,6 +1,6 @@
 """Platforms as the operator sees them: one state with its reason, the queue, the quotas and when it will be drained.
 
-What is queued comes from the store, what is going on (paused, breaker, cooldown) from delivery through
+What is pending comes from the store, what is going on (paused, breaker, cooldown) from delivery through
 ``PlatformControl``.
 """
 
@@ -28,9 +28,9 @@ class PlatformControl(Protocol):
     def views(self) -> Mapping[str, Mapping[str, Any]]:
         """Return per configured platform what goes on there; times on the relay clock, 0 or None for none.
 
-        ``paused pause_reason broken breaker_open breaker_reason probe_at throttled_until throttle_reason limited_until
-        waits_for waits_until in_flight allowed last_error``, and ``stopped_groups`` with ``group reason until`` each;
-        what is missing is not the case.
+        ``paused pause_reason paused_since broken breaker_open breaker_reason broken_since probe_at throttled_until
+        throttle_reason throttled_since limited_until waits_for waits_until in_flight allowed last_error``, and
+        ``stopped_groups`` with ``group reason since until`` each; what is missing is not the case.
 
         ``learned_limit``: a limit that no configuration holds, None where none is looked for and no operator set one.
         ``mode`` (enforce, observe, off), ``source`` (learned, declared, operator, none) and ``enforced`` say where its
@@ -53,7 +53,7 @@ class PlatformControl(Protocol):
         ...
 
     async def flush(self, name: str) -> None:
-        """Send what is queued without waiting for pace or linger; retry times and limits still hold."""
+        """Send what is pending without waiting for pace or linger; retry times and limits still hold."""
         ...
 
     async def limit(self, name: str, rates: Sequence[Rate], *, until: float | None, reason: str) -> None:

@@ -39,7 +39,7 @@ def platform_view(
 ) -> dict[str, Any]:
     """Return all there is to say about one platform; times are on the relay clock."""
     whole = [dict(quota) for quota in queue.get("quotas", ()) if not quota_group(quota["quota"])]
-    state, reason, until = _state(queue, live, now)
+    state, reason, since, until = _state(queue, live, now)
     oldest_at = queue.get("oldest_due_at")
     waiting = queue.get("pending", 0) - queue.get("held", 0)
     stopped_s = (until or now) - now if state == "throttled" else 0.0
@@ -50,6 +50,7 @@ def platform_view(
         "removed": bool(live.get("removed")),
         "state": state,
         "reason": reason,
+        "since": since,
         "until": until,
         "stopped_groups": _stopped_groups(live),
         "pending": queue.get("pending", 0),
@@ -99,20 +100,24 @@ def _accounted(counts: dict[str, int]) -> dict[str, int]:
     return {**counts, "unaccounted": counts["accepted"] - found}
 
 
-def _state(queue: Mapping[str, Any], live: Mapping[str, Any], now: float) -> tuple[str, str, float | None]:
-    """Return the state that explains most (SPEC 4's order), its reason and until when."""
+def _state(
+    queue: Mapping[str, Any], live: Mapping[str, Any], now: float
+) -> tuple[str, str, float | None, float | None]:
+    """Return the state that explains most (SPEC 4's order), its reason, since when and until when (None: unknown)."""
     if live.get("paused"):
-        return "paused", live.get("pause_reason") or "paused by an operator", None
+        return "paused", live.get("pause_reason") or "paused by an operator", live.get("paused_since"), None
     if live.get("broken"):
-        return "broken", live.get("breaker_reason") or "the breaker is open", live.get("probe_at")
+        reason = live.get("breaker_reason") or "the breaker is open"
+        return "broken", reason, live.get("broken_since"), live.get("probe_at")
     if (live.get("throttled_until") or 0) > now:
-        return "throttled", live.get("throttle_reason") or "the platform asked to wait", live["throttled_until"]
+        reason = live.get("throttle_reason") or "the platform asked to wait"
+        return "throttled", reason, live.get("throttled_since"), live["throttled_until"]
     waits = (live.get("limited_until") or 0) > now
     # A group that has used up its own limit holds up itself; the platform only when there is nothing else to send.
     full = full_quota(queue.get("quotas", ()), group=None if waits else "")
     if full is not None and queue.get("pending", 0):
-        used = f"{full['used']} of {full['limit']} requests in {seconds_text(full['window_s'])} used"
-        return "limited", f"{used} ({origin(full['quota'])})", full.get("free_at")
+        used = f"{full['limit']} of {full['limit']} requests in {seconds_text(full['window_s'])} used"
+        return "limited", f"{used} ({origin(full['quota'])})", None, full.get("free_at")
     if waits:
-        return "limited", "waiting for a slot", live["limited_until"]
-    return "ok", "", None
+        return "limited", "waiting for a slot", None, live["limited_until"]
+    return "ok", "", None, None

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from relay.cli import human
+from relay.cli import human, whywait
 from relay.cli.locate import locate, place_options
 from relay.cli.output import output_option, print_record, print_rows, printable, to_json
 from relay.cli.source import Source, open_source
@@ -103,12 +103,12 @@ def details(found: dict[str, Any]) -> str:
         if name.endswith("_at"):
             shown.append((name.removesuffix("_at"), human.moment(value, now=now)))
         else:
-            shown.append((name, str(value)))
+            shown.append((name, state_of(found) if name == "state" else str(value)))
     if found.get("maybe_applied"):
         shown.append(("note", "the platform may have applied it: an earlier attempt ended without a clear answer"))
     if waiting := found.get("waiting"):
         until = f", until {human.moment(waiting['until'], now=now)}" if waiting["until"] else ""
-        shown.append(("waiting", f"for {waiting['for']}{until}"))
+        shown.append(("waiting", f"{whywait.sentence(waiting, platform=found['platform'])}{until}"))
     width = max(len(name) for name, _ in shown)
     lines = [f"{name.ljust(width)}  {printable(value)}" for name, value in shown]
     attempts = found.get("attempts")
@@ -122,14 +122,20 @@ def details(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def state_of(item: dict[str, Any]) -> str:
+    """Return a callback's state, and that it is held for a person where it is."""
+    return f"{item['state']} (held)" if item.get("held") else str(item["state"])
+
+
 def _rows(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     now = wall_s()
     return [
         {
             **item,
+            "state": state_of(item),
             "accepted": human.moment(item["accepted_at"], now=now),
             "tries": _tries(item),
-            "reason": item.get("reason") or ("held" if item.get("held") else ""),
+            "reason": item.get("reason") or "",
         }
         for item in items
     ]

@@ -159,7 +159,7 @@ def _told(operation: Mapping[str, Any]) -> str:
     return "".join([text, *(f"; {count} skipped: {_WHY.get(why, why)}" for why, count in operation["skipped"].items())])
 
 
-_PAST = {"retry": "queued again", "drop": "dropped"}
+_PAST = {"retry": "pending again", "drop": "dropped"}
 _WHY = {
     "overtaken": "a newer callback of the key was delivered meanwhile (--reorder sends them all the same)",
     "state": "changed state meanwhile",

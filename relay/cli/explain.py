@@ -100,7 +100,8 @@ def _explain_callback(callback_id: str, config: str | None, admin: str | None, o
         print_record(view, output=output)
         return
     now = wall_s()
-    click.echo(f"{view['id']}  {printable(view['state'])} for {view['platform']}: {printable(view['why'])}")
+    held = " (held)" if found.get("held") else ""
+    click.echo(f"{view['id']}  {printable(view['state'] + held)} for {view['platform']}: {printable(view['why'])}")
     facts = [
         ("until", human.moment(view["until"], now=now) if view["until"] else ""),
         ("queue", _queue_text(view["waiting"], platform)),

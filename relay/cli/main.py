@@ -41,7 +41,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "dead": Subcommand("relay.cli.dead", "dead", "List, retry or drop dead letters."),
     "pause": Subcommand("relay.cli.platforms", "pause", "Stop sending to a platform."),
     "resume": Subcommand("relay.cli.platforms", "resume", "Go on sending to a platform."),
-    "flush": Subcommand("relay.cli.platforms", "flush", "Send what is queued without waiting for more."),
+    "flush": Subcommand("relay.cli.platforms", "flush", "Send what is pending without waiting for more."),
     "limit": Subcommand("relay.cli.limit", "limit", "Show, set or forget a platform's limits."),
     "reload": Subcommand("relay.cli.reload", "reload", "Put the configuration file in force."),
     "config": Subcommand("relay.cli.config", "config", "Check, show and try the configuration file."),

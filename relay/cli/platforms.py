@@ -41,7 +41,7 @@ def resume(**given: Any) -> None:
 @place_options
 @output_option
 def flush(**given: Any) -> None:
-    """Send what is queued for PLATFORM without waiting for pace or linger; retry times and limits still hold."""
+    """Send what is pending for PLATFORM without waiting for pace or linger; retry times and limits still hold."""
     _act("flush", **given)
 
 

@@ -13,7 +13,7 @@ from relay.cli.output import output_option, print_rows, printable, to_json
 from relay.cli.source import Source, open_source
 from relay.core.clock import wall_s
 
-_COLUMNS = ("platform", "state", "pending", "oldest", "dead", "used/cap", "drain")
+_COLUMNS = ("platform", "state", "pending", "oldest", "held", "dead", "used", "drained")
 _CLEAR = "\x1b[H\x1b[2J"  # home, then erase: one write, so that watching does not flicker
 
 
@@ -53,7 +53,7 @@ def _show(found: dict[str, Any], output: str, *, clear: bool = False) -> None:
         return
     if clear:
         click.echo(_CLEAR, nl=False)
-    print_rows([_row(each) for each in platforms], output=output, columns=_COLUMNS, right=("pending", "dead"))
+    print_rows([_row(each) for each in platforms], output=output, columns=_COLUMNS, right=("pending", "held", "dead"))
     for note in notes(platforms):
         click.echo(note)
     click.echo(ledger_line(total))
@@ -64,7 +64,7 @@ def notes(platforms: list[dict[str, Any]]) -> list[str]:
     found = []
     for platform in platforms:
         if platform["reason"] and platform["state"] not in ("limited", "unknown"):  # these are told elsewhere
-            found.append(f"{platform['name']} {platform['state']}: {printable(platform['reason'])}")
+            found.append(_why(platform, wall_s()))
         if stopped := _stopped(platform):
             found.append(stopped)
         if platform["held"]:
@@ -74,6 +74,17 @@ def notes(platforms: list[dict[str, Any]]) -> list[str]:
         if limit := limitwords.note(platform, wall_s()):
             found.append(limit)
     return found
+
+
+def _why(platform: dict[str, Any], now: float) -> str:
+    """Return the cause of a state first, then since when and until when."""
+    told = f"{platform['name']} {platform['state']}: {printable(platform['reason'])}"
+    if platform.get("since"):
+        told += f"; since {human.moment(platform['since'], now=now)}"
+    if platform["until"]:
+        word = "next try" if platform["state"] == "broken" else "until"
+        told += f"; {word} {human.moment(platform['until'], now=now)}"
+    return told
 
 
 def _late(platform: dict[str, Any]) -> str:
@@ -102,7 +113,7 @@ def _stopped(platform: dict[str, Any]) -> str:
 
 def ledger_line(total: dict[str, int]) -> str:
     """Return the ledger as a sum; rare ends that nothing came to are left out."""
-    parts = [f"{total['delivered']} delivered", f"{total['pending']} queued", f"{total['dead']} dead"]
+    parts = [f"{total['delivered']} delivered", f"{total['pending']} pending", f"{total['dead']} dead"]
     parts += [f"{total[end]} {end}" for end in ("expired", "superseded") if total[end]]
     return f"LEDGER  {total['accepted']} in = {' + '.join(parts)} + {total['unaccounted']} unaccounted"
 
@@ -113,13 +124,12 @@ def _row(platform: dict[str, Any]) -> dict[str, Any]:
         "state": platform["state"],
         "pending": platform["pending"],
         "oldest": human.duration(platform["oldest_due_seconds"]),
+        "held": platform["held"],
         "dead": platform["dead"],
-        "used/cap": limitwords.fullest(platform),
-        "drain": _drain(platform),
+        "used": limitwords.fullest(platform),
+        "drained": _drained(platform),
     }
 
 
-def _drain(platform: dict[str, Any]) -> str:
-    if platform["state"] == "broken" and platform["until"]:
-        return f"probe {human.distance(human.parse_instant(platform['until']), now=wall_s())}"
+def _drained(platform: dict[str, Any]) -> str:
     return human.duration(platform["drain_eta_seconds"])

@@ -44,6 +44,8 @@ def to_do(waiting: _Waiting, *, platform: str) -> str:
         if waiting.get("removed"):
             return f"put platforms.{platform} back into the file and: relay reload (or drop what waits for it)"
         return f"relay resume {platform}"
+    if is_storm(waiting):
+        return f"mend the cause (URL, credentials, classify rules), then: relay resume {platform}, which probes at once"
     if waiting.get("for") in ("breaker", "backoff", "throttled"):
         stop = "every stop" if waiting.get("group") else "the stop"
         return f"relay resume {platform} ends {stop}: what waits, also what was refused, is tried at once"
@@ -112,6 +114,22 @@ def _throttled(waiting: _Waiting, platform: str) -> str:
     return f"{who} asked to be left alone{_because(waiting)}"
 
 
+def is_storm(waiting: _Waiting) -> bool:
+    """Say whether the breaker is open because everything was refused, not because the platform could not be used."""
+    return waiting.get("for") == "breaker" and str(waiting.get("reason", "")).startswith("storm: ")
+
+
+def _breaker(waiting: _Waiting, platform: str) -> str:
+    if is_storm(waiting):
+        cause = str(waiting["reason"]).removeprefix("storm: ")
+        return (
+            f"{platform} is in a storm ({cause}): batch after batch was wholly refused or not recognised, and nothing "
+            "accepted between, so the rest is kept from the same end; one real batch probes it from time to time, and "
+            "the first one accepted ends it"
+        )
+    return f"{platform} is left alone{_because(waiting)} until one batch probes it"
+
+
 _TOLD: dict[str, Callable[[_Waiting, str], str]] = {
     "answer": lambda waiting, platform: "a request with it is under way",
     "confirmation": lambda waiting, platform: (
@@ -119,7 +137,7 @@ _TOLD: dict[str, Callable[[_Waiting, str], str]] = {
     ),
     "paused": _paused,
     "earlier callback of its key": _behind,
-    "breaker": lambda waiting, platform: f"{platform} is left alone{_because(waiting)} until one batch probes it",
+    "breaker": _breaker,
     "backoff": lambda waiting, platform: f"{platform} could not be used{_because(waiting)}; it is tried again soon",
     "throttled": _throttled,
     "retry": lambda waiting, platform: f"its last attempt failed{_because(waiting)} and it backs off",

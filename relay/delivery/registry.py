@@ -107,8 +107,9 @@ class Registry:
         """Claim nothing more for the platform until ``resume``; survives restarts. Raises KeyError."""
         gate = self._running[name].pipeline.gate
         kept = self._running[name].pipeline.kept()
-        await self._outbox.set_gate(name, {**kept, "paused": True, "pause_reason": reason})
-        gate.paused, gate.pause_reason = True, reason
+        paused_at = gate.paused_at if gate.paused else self._clock.now()
+        await self._outbox.set_gate(name, {**kept, "paused": True, "pause_reason": reason, "paused_at": paused_at})
+        gate.paused, gate.pause_reason, gate.paused_at = True, reason, paused_at
         self.changed(name, 0)
 
     async def resume(self, name: str) -> int:
@@ -224,14 +225,17 @@ def _view(pipeline: Pipeline, now: float) -> dict[str, Any]:
     return {
         "paused": gate.paused,
         "pause_reason": gate.pause_reason,
+        "paused_since": gate.paused_at,
         "broken": gate.breaker.is_open or (stopped and not gate.throttled),
         "breaker_open": gate.breaker.is_open,
         "breaker_reason": gate.breaker.reason or (gate.stop_reason if stopped else ""),
+        "broken_since": gate.breaker.opened_at if gate.breaker.is_open else gate.since,
         "probe_at": gate.opens_at(now) if gate.breaker.is_open or stopped else None,
         "throttled_until": gate.stopped_until if stopped and gate.throttled else None,
+        "throttled_since": gate.since,
         "throttle_reason": gate.stop_reason if stopped and gate.throttled else "",
         "stopped_groups": [
-            {"group": group, "reason": stop.stop_reason, "until": stop.stopped_until}
+            {"group": group, "reason": stop.stop_reason, "since": stop.since, "until": stop.stopped_until}
             for group, stop in gate.groups.in_force(now)
         ],
         "limited_until": pipeline.waits_until if limited else None,

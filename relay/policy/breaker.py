@@ -25,15 +25,16 @@ class Breaker:
     reason: str = ""
     probe_at: float = 0.0
     is_open: bool = False
+    opened_at: float = 0.0
     storm: "Storm" = field(default_factory=lambda: Storm())
 
     def failed(self, now: float, reason: str, rng: random.Random) -> None:
-        """Count one platform-level failure; a failed probe puts the next one off."""
+        """Count one platform-level failure; a failed probe puts the next one off, and says what is wrong now."""
         self.failures += 1
         if self.terms is None:
             return
         if self.is_open:
-            self.probe_at = now + jittered_s(self.terms.probe_every_s, rng)
+            self.probe_at, self.reason = now + jittered_s(self.terms.probe_every_s, rng), reason
         elif self.failures >= self.terms.open_after:
             self.open(now, reason, rng)
 
@@ -42,7 +43,7 @@ class Breaker:
         if self.terms is None:
             return
         if not self.is_open:
-            self.is_open, self.reason = True, reason
+            self.is_open, self.reason, self.opened_at = True, reason, now
         self.probe_at = now + jittered_s(self.terms.probe_every_s, rng)
 
     def accepted(self) -> None:
@@ -65,7 +66,13 @@ class Breaker:
 
     def dump(self) -> dict[str, Any]:
         """Return what a restart must know."""
-        return {"open": self.is_open, "failures": self.failures, "reason": self.reason, "probe_at": self.probe_at}
+        return {
+            "open": self.is_open,
+            "failures": self.failures,
+            "reason": self.reason,
+            "probe_at": self.probe_at,
+            "opened_at": self.opened_at,
+        }
 
     def load(self, kept: Mapping[str, Any]) -> None:
         """Continue from ``dump``; a breaker since turned off stays closed."""
@@ -75,6 +82,7 @@ class Breaker:
         self.failures = int(kept.get("failures", 0))
         self.reason = str(kept.get("reason", ""))
         self.probe_at = float(kept.get("probe_at", 0.0))
+        self.opened_at = float(kept.get("opened_at", 0.0))
 
 
 @dataclass(slots=True)

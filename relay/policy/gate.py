@@ -27,6 +27,7 @@ class Gate(Stop):
     breaker: Breaker
     paused: bool = False
     pause_reason: str = ""
+    paused_at: float = 0.0
     last_accepted_at: float = 0.0
     plain: bool = False  # 415: compressed bodies are not understood
     groups: GroupStops = field(init=False)
@@ -89,6 +90,7 @@ class Gate(Stop):
             **self.dump_stop(),
             "paused": self.paused,
             "pause_reason": self.pause_reason,
+            "paused_at": self.paused_at,
             "last_accepted_at": self.last_accepted_at,
             "plain": self.plain,
             "breaker": self.breaker.dump(),
@@ -98,6 +100,7 @@ class Gate(Stop):
         """Continue from ``dump``; keys of another version that are missing keep their start values."""
         self.paused = bool(kept.get("paused", False))
         self.pause_reason = str(kept.get("pause_reason", ""))
+        self.paused_at = float(kept.get("paused_at", 0.0))
         self.load_stop(kept)
         self.last_accepted_at = float(kept.get("last_accepted_at", 0.0))
         self.plain = bool(kept.get("plain", False))

@@ -30,6 +30,7 @@ class Stop:
     throttled: bool = False  # the platform's wish rather than its failure
     level: int = 0  # stops in a row without anything accepted
     resuming: bool = False
+    since: float = 0.0  # when it began: the first of stops in a row
     suspicion: Suspicion = field(default_factory=Suspicion)
     patience_s: float = 0.0  # the wait after a second refusal in a row: the limit that is known does not open at once
     nothing_until: float = 0.0  # as the platform said when it was held
@@ -73,6 +74,7 @@ class Stop:
         until = now + jittered_s(hold_s, rng)
         self._held_at, self.nothing_until = now, now + wait_s
         if until > self.stopped_until:
+            self.since = self.since if self.stopped_until > now else now
             self.stopped_until, self.stop_reason, self.throttled = until, NOTHING_LEFT, True
 
     def end(self) -> None:
@@ -86,6 +88,7 @@ class Stop:
 
     def _stop(self, now: float, until: float, *, started_at: float, reason: str, throttled: bool) -> None:
         if started_at >= self._stopped_at:
+            self.since = self.since if self.level else now
             self.level += 1
             self._stopped_at = now
         if until >= self.stopped_until:
@@ -100,6 +103,7 @@ class Stop:
             "throttled": self.throttled,
             "level": self.level,
             "resuming": self.resuming,
+            "since": self.since,
         }
 
     def load_stop(self, kept: Mapping[str, Any]) -> None:
@@ -109,3 +113,4 @@ class Stop:
         self.throttled = bool(kept.get("throttled", False))
         self.level = int(kept.get("level", 0))
         self.resuming = bool(kept.get("resuming", False))
+        self.since = float(kept.get("since", 0.0))

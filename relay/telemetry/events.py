@@ -117,12 +117,10 @@ class Events:
 
     def breaker_opened(self, *, platform: str, reason: str) -> None:
         """Sending stopped but for probes; call it at start too, for a breaker that was open before."""
-        self._metrics.breaker_open[platform] = 1
         self._log.warning("breaker_opened", platform=platform, reason=reason)
 
     def breaker_closed(self, *, platform: str) -> None:
         """The platform accepted again."""
-        self._metrics.breaker_open[platform] = 0
         self._log.info("breaker_closed", platform=platform)
 
     def limit_learned(
@@ -175,6 +173,7 @@ class Events:
 
     def token_failed(self, *, credential: str, reason: str, again_s: float) -> None:
         """A token endpoint handed out none; ``reason`` is in our words; it is asked again after ``again_s``."""
+        self._metrics.token_failures[credential] += 1
         self._log.warning("token_failed", credential=credential, reason=reason, again_s=round(again_s, 3))
 
     def token_not_kept(self, *, credential: str, error: BaseException) -> None:
@@ -214,6 +213,7 @@ class Events:
 
     def started(self, *, version: str, store: str, platforms: int) -> None:
         """The process runs and opens its store."""
+        self._metrics.version = version
         self._log.info("started", version=version, store=store, platforms=platforms)
 
     def restart_delayed(self, *, seconds: float, failed: int) -> None:

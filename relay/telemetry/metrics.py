@@ -90,7 +90,8 @@ class Metrics:
         self.dead: Counter[tuple[str, str]] = Counter()
         self.refused: Counter[tuple[str, str]] = Counter()
         self.limits_learned: Counter[str] = Counter()
-        self.breaker_open: dict[str, int] = {}
+        self.token_failures: Counter[str] = Counter()
+        self.version = ""
         self.reload_successful: int | None = None
         self.batch_items = Histogram("relay_batch_items", "Callbacks per request.", ITEMS, label="platform")
         self.request_duration = Histogram(
@@ -102,17 +103,24 @@ class Metrics:
         self._commit = Histogram("relay_store_commit_seconds", "Duration of store commits, fsync included.", SHORT_S)
         self.store_commit = self._commit.of()
         self._shown: dict[tuple[str, str], tuple[int, int]] = {}
-        self._snapshot: tuple[Totals, Statuses, Mapping[str, int], float] = ({}, {}, {}, 0.0)
+        self._snapshot: tuple[Totals, Statuses, Mapping[str, int], Statuses, float] = ({}, {}, {}, {}, 0.0)
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def snapshot(self, *, totals: Totals, statuses: Statuses, size: Mapping[str, int], now: float) -> None:
-        """Take what the store says for the next ``render``.
+    def snapshot(
+        self, *, totals: Totals, statuses: Statuses, size: Mapping[str, int], live: Statuses, now: float
+    ) -> None:
+        """Take what the store and delivery say for the next ``render``.
 
-        The arguments are the answers of ``Ledger.totals()``, ``platform_status()`` and ``size()``, and the relay
-        clock's time they were read at.
+        The arguments are the answers of ``Ledger.totals()``, ``platform_status()`` and ``size()``, what goes on at the
+        platforms (``paused``, ``broken``), and the relay clock's time they were read at.
         """
-        self._snapshot = (totals, statuses, size, now)
+        self._snapshot = (totals, statuses, size, live, now)
+
+    def gate_changed(self, live: Statuses) -> None:
+        """Take what goes on at the platforms alone: the store cannot say what lies there."""
+        totals, statuses, size, _, now = self._snapshot
+        self._snapshot = (totals, statuses, size, live, now)
 
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format (``CONTENT_TYPE``)."""
@@ -124,9 +132,9 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metric families; prometheus-client calls this."""
-        totals, statuses, size, now = self._snapshot
+        totals, statuses, size, live, now = self._snapshot
         yield self._callbacks(totals)
-        yield from self._queues(totals, statuses, now)
+        yield from self._queues(totals, statuses, live, now)
         yield from self._rates(statuses)
         yield _counter(
             "relay_requests_total", "Requests to platforms.", ("platform", "outcome", "code_class"), self.requests
@@ -139,6 +147,11 @@ class Metrics:
         yield _counter(
             "relay_limits_learned_total", "Limits found or changed that are not configured.", ("platform",), learned
         )
+        failures = Counter({(credential,): count for credential, count in self.token_failures.items()})
+        yield _counter("relay_token_failures_total", "Token endpoints that gave none.", ("credential",), failures)
+        build = GaugeMetricFamily("relay_build_info", "Always 1; its label is the version.", labels=("version",))
+        build.add_metric((self.version,), 1)
+        yield build
         yield self.batch_items.collect()
         yield self.request_duration.collect()
         yield self.latency.collect()
@@ -169,7 +182,7 @@ class Metrics:
             family.add_metric((platform, "duplicate"), count)
         return family
 
-    def _queues(self, totals: Totals, statuses: Statuses, now: float) -> Iterator[Metric]:
+    def _queues(self, totals: Totals, statuses: Statuses, live: Statuses, now: float) -> Iterator[Metric]:
         pending = GaugeMetricFamily("relay_pending", "Callbacks without a final state.", labels=("platform",))
         in_flight = GaugeMetricFamily("relay_in_flight", "Callbacks in a request now.", labels=("platform",))
         oldest = GaugeMetricFamily(
@@ -177,16 +190,21 @@ class Metrics:
             "How long the oldest pending callback could have been sent, held ones aside.",
             labels=("platform",),
         )
-        breaker = GaugeMetricFamily("relay_breaker_open", "1 while the breaker is open.", labels=("platform",))
-        for platform in dict.fromkeys((*totals, *statuses)):
+        held = GaugeMetricFamily("relay_held", "Callbacks that wait for a person.", labels=("platform",))
+        breaker = GaugeMetricFamily("relay_breaker_open", "1 while the state is broken.", labels=("platform",))
+        paused = GaugeMetricFamily("relay_paused", "1 while nothing is sent, by a person.", labels=("platform",))
+        for platform in dict.fromkeys((*totals, *statuses, *live)):
+            goes_on = live.get(platform, {})
             status = statuses.get(platform, {})
             counts = totals.get(platform, {})
             due_at = status.get("oldest_due_at")
             pending.add_metric((platform,), counts.get("pending", status.get("pending", 0)))
             in_flight.add_metric((platform,), status.get("in_flight", 0))
             oldest.add_metric((platform,), max(0.0, now - due_at) if due_at is not None else 0.0)
-            breaker.add_metric((platform,), self.breaker_open.get(platform, 0))
-        yield from (pending, in_flight, oldest, breaker)
+            held.add_metric((platform,), status.get("held", 0))
+            breaker.add_metric((platform,), int(bool(goes_on.get("broken"))))
+            paused.add_metric((platform,), int(bool(goes_on.get("paused"))))
+        yield from (pending, in_flight, oldest, held, breaker, paused)
 
     def _rates(self, statuses: Statuses) -> Iterator[Metric]:
         used = GaugeMetricFamily("relay_rate_used", "Slots taken in the window.", labels=("platform", "window"))
@@ -199,7 +217,7 @@ class Metrics:
             tightest: dict[tuple[str, str], tuple[int, int]] = {}
             for quota in status.get("quotas", ()):
                 at = (seconds_text(quota["window_s"]), _limit_kind(quota["quota"]))
-                found = (quota["limit"], quota["used"])
+                found = (quota["limit"], min(quota["used"], quota["limit"]))
                 held = tightest.get(at)
                 if held is None or found[0] - found[1] < held[0] - held[1]:
                     tightest[at] = found

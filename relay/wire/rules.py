@@ -28,6 +28,8 @@ _OUTCOMES: Final = {
 _KEYS: Final = ("status", "header", "path", "in", "exists", "regex", "as", "wait", "scope")
 _CLASS: Final = re.compile(r"([1-5])xx")
 _LABEL_CHARS: Final = 80
+# What platforms use as a code: a number too short for a telephone's or an order's, or one word with few digits in it.
+_CODE: Final = re.compile(r"-?\d{1,9}|(?!.*\d{6})[A-Za-z][A-Za-z0-9_.:-]{0,47}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class Rule:
     def match(self, reading: Reading) -> str | None:
         """Return the reason when the rule holds for the answer, else None.
 
-        A reason is made of the rule's own words only, never of values a platform chose: it is fit for a label.
+        A reason is made of the rule's own words and of the code it met (``errcode=10060004``), never of other values a
+        platform chose: those may echo what the callback holds.
         """
         if self.statuses is not None and reading.answer.status not in self.statuses:
             return None
@@ -63,10 +66,14 @@ class Rule:
         if self.pattern is not None:
             text = _comparable(value)
             found = text is not None and value is not None and self.pattern.search(text)
-            return f"{self.label}~{self.pattern.pattern[:_LABEL_CHARS]}" if found else None
+            return self._met(value, f"{self.label}~{self.pattern.pattern[:_LABEL_CHARS]}") if found else None
         if (value is not None) is not self.exists:
             return None
-        return f"{self.label} present" if self.exists else f"{self.label} absent"
+        return self._met(value, f"{self.label} present") if self.exists else f"{self.label} absent"
+
+    def _met(self, value: Any, otherwise: str) -> str:
+        code = _comparable(value)
+        return otherwise if code is None or _CODE.fullmatch(code) is None else f"{self.label}={code}"
 
 
 def _comparable(value: Any) -> str | None:

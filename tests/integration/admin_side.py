@@ -163,6 +163,14 @@ class AdminSide:
         settlement = Settlement(batch.number, batch.attempt_id, platform, result, endings=[ending])
         await self.store.settle(settlement)
 
+    async def hold(self, *, platform: str = "shop-a") -> None:
+        """Let the platform answer the next callback with what nobody recognises: it is held."""
+        batch = await self.store.claim(Wish(platform, None, 1, 1 << 20, 2, 1, 0.0, 0, True))
+        assert isinstance(batch, Batch), batch
+        result = AttemptResult(Outcome.CONFIRM, self.clock.at, 0.1, status=200, reason="200 OK, no rule matched")
+        held = [item.seq for item in batch.items]
+        await self.store.settle(Settlement(batch.number, batch.attempt_id, platform, result, held=held))
+
     async def limited(self, name: str, rate: Rate, *, platform: str = "shop-a") -> None:
         """Put a limit in force that no configuration holds, as delivery does."""
         rules = self.rules.platforms

@@ -80,11 +80,72 @@ async def test_status_shows_platforms_and_ledger(side: AdminSide) -> None:
 
     lines = ran.out.splitlines()
     assert (ran.code, ran.err) == (0, "")
-    assert lines[0].split() == ["PLATFORM", "STATE", "PENDING", "OLDEST", "DEAD", "USED/CAP", "DRAIN"]
-    assert lines[1].split() == ["shop-a", "ok", "2500", "2m10s", "0", "0/100", "min", "1m30s"]
-    assert lines[2].split() == ["shop-b", "broken", "0", "-", "0", "-", "-"]
+    assert lines[0].split() == ["PLATFORM", "STATE", "PENDING", "OLDEST", "HELD", "DEAD", "USED", "DRAINED"]
+    assert lines[1].split() == ["shop-a", "ok", "2500", "2m10s", "0", "0", "0/100", "min", "1m30s"]
+    assert lines[2].split() == ["shop-b", "broken", "0", "-", "0", "0", "-", "-"]
     assert lines[3] == "shop-b broken: 5 failures in a row"
-    assert lines[4] == "LEDGER  2500 in = 0 delivered + 2500 queued + 0 dead + 0 unaccounted"
+    assert lines[4] == "LEDGER  2500 in = 0 delivered + 2500 pending + 0 dead + 0 unaccounted"
+
+
+async def test_status_says_why_since_when_and_until_when(side: AdminSide) -> None:
+    """The cause first, then since when and until when; what is held has a column of its own."""
+    side.clock.at = wall_s()
+    now = side.clock.at
+    await side.accept(1)
+    side.control.facts["shop-a"] = {
+        "throttled_until": now + 1800,
+        "throttle_reason": "errcode=45011",
+        "throttled_since": now - 180,
+    }
+    side.control.facts["shop-b"] = {
+        "broken": True,
+        "breaker_reason": "token: errcode 40001 from api.example",
+        "broken_since": now - 600,
+        "probe_at": now + 20,
+    }
+
+    lines = (await relay("status", "--admin", side.url)).out.splitlines()
+
+    assert re.fullmatch(
+        r"shop-a throttled: errcode=45011; since .* \(3m.* ago\); until .* \(in (30m|29m\d\ds)\)", lines[3]
+    )
+    assert re.fullmatch(
+        r"shop-b broken: token: errcode 40001 from api.example; since .* \(10m.* ago\); next try .* \(in \d+s\)",
+        lines[4],
+    )
+
+
+async def test_held_callbacks_are_told_as_such(side: AdminSide) -> None:
+    """``pending (held)`` in lists, one callback and its explanation."""
+    (one,) = await side.accept(1)
+    await side.hold()
+
+    listed = (await relay("ls", "--admin", side.url)).out
+    shown = (await relay("show", one, "--admin", side.url)).out
+    why = (await relay("explain", one, "--admin", side.url)).out
+    status = (await relay("status", "--admin", side.url)).out.splitlines()
+
+    assert "pending (held)" in listed
+    assert "pending (held)" in shown
+    assert f"{one}  pending (held) for shop-a: the answer was not recognised" in why
+    assert dict(zip(status[0].split(), status[1].split(), strict=False))["HELD"] == "1"
+
+
+async def test_a_storm_is_explained(side: AdminSide) -> None:
+    """What a storm is, what ends it, and what a person does; no word of ours without its meaning."""
+    (one,) = await side.accept(1)
+    side.control.facts["shop-a"] = {
+        "broken": True,
+        "breaker_open": True,
+        "breaker_reason": "storm: errcode=48001",
+        "probe_at": START + 20,
+    }
+
+    why = (await relay("explain", one, "--admin", side.url)).out
+
+    assert "in a storm (errcode=48001): batch after batch was wholly refused or not recognised" in why
+    assert "the first one accepted ends it" in why
+    assert "to do  mend the cause" in why
 
 
 async def test_status_says_when_a_backlog_will_expire_before_it_is_sent(side: AdminSide) -> None:
@@ -130,7 +191,7 @@ async def test_ls_filters_and_show_explains(side: AdminSide) -> None:
 
     assert [line.split()[0] for line in listed.out.splitlines()] == ["ID", callback_id]
     assert "订单-7" in shown.out
-    assert "for slot" in shown.out
+    assert "waiting   nothing holds it back" in shown.out
     assert '"phone": "138****5678"' in shown.out
     assert "13812345678" not in shown.out
     assert (missing.code, "no callback 'NOSUCH'" in missing.err) == (1, True)
@@ -154,7 +215,7 @@ async def test_dead_letters_are_retried_with_a_count_that_must_fit(side: AdminSi
     assert (dry.code, dry.out) == (0, "4 dead callbacks would be taken; nothing was done\n")
     assert (unasked.code, "--yes" in unasked.err) == (2, True)
     assert len(listed.json()["items"]) == 4
-    assert (done.code, done.out) == (0, "operation 3: 4 of 4 queued again\n")
+    assert (done.code, done.out) == (0, "operation 3: 4 of 4 pending again\n")
     assert nothing.out == "nothing to retry: 0 dead callbacks match\n"
     assert side.store._audit[-1]["reason"] == "shop is back"
 
@@ -516,7 +577,7 @@ async def test_a_store_is_read_when_its_daemon_is_down(tmp_path: Path) -> None:
     assert status.err == f"daemon not reachable at unix:{tmp_path}/a; reading r.db directly\n"
     assert lines[1].split()[:3] == ["shop-b", "unknown", "0"]
     assert lines[2].split()[:3] == ["shop-a", "unknown", "2"]
-    assert lines[-1] == "LEDGER  2 in = 0 delivered + 2 queued + 0 dead + 0 unaccounted"
+    assert lines[-1] == "LEDGER  2 in = 0 delivered + 2 pending + 0 dead + 0 unaccounted"
     assert [item["id"] for item in listed.json()["items"]] == ids[:1]
     assert shown.json()["payload"] == {"phone": "138****5678"}
     assert shown.json()["waiting"] == {"for": "the daemon to run", "until": None}

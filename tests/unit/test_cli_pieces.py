@@ -91,7 +91,7 @@ def test_what_an_operation_skipped_is_told_in_words() -> None:
         {"id": 7, "action": "retry", "matched": 5, "done": 2, "skipped": {"overtaken": 2, "odd": 1}, "finished_at": "x"}
     )
 
-    assert text.startswith("operation 7: 2 of 5 queued again; 2 skipped: a newer callback of the key was delivered")
+    assert text.startswith("operation 7: 2 of 5 pending again; 2 skipped: a newer callback of the key was delivered")
     assert "--reorder" in text
     assert text.endswith("; 1 skipped: odd")
 

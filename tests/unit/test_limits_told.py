@@ -212,7 +212,7 @@ def test_limits_of_either_kind_are_two_series() -> None:
         quota("learned:a/17", used=9, limit=10),
         quota("operator:a", used=1, limit=2, window_s=1.0),
     ]
-    metrics.snapshot(totals={}, statuses={"a": {"quotas": quotas}}, size={}, now=NOW)
+    metrics.snapshot(totals={}, statuses={"a": {"quotas": quotas}}, size={}, live={}, now=NOW)
     lines = metrics.render().decode().splitlines()
 
     assert [line for line in lines if line.startswith("relay_rate_")] == [

@@ -96,14 +96,16 @@ def test_a_scrape_shows_the_stores_numbers():
             "a": {
                 "pending": 2,
                 "in_flight": 1,
+                "held": 3,
                 "oldest_due_at": 90.0,
                 "quotas": [
                     {"quota": "a", "window_s": 60.0, "limit": 100, "used": 10, "free_at": 0.0},
-                    {"quota": "shared", "window_s": 60.0, "limit": 50, "used": 45, "free_at": 0.0},
+                    {"quota": "shared", "window_s": 60.0, "limit": 50, "used": 52, "free_at": 0.0},
                 ],
             }
         },
         size={"bytes": 4096},
+        live={"a": {"paused": True, "broken": False}, "b": {"broken": True}},
         now=100.0,
     )
     assert told.sample("relay_callbacks_total", platform="a", result="delivered") == 4
@@ -111,16 +113,37 @@ def test_a_scrape_shows_the_stores_numbers():
     assert told.sample("relay_in_flight", platform="a") == 1
     assert told.sample("relay_oldest_due_age_seconds", platform="a") == 10
     assert told.sample("relay_rate_limit", platform="a", window="60s", kind="configured") == 50
-    assert told.sample("relay_rate_used", platform="a", window="60s") == 45
+    assert (
+        told.sample("relay_rate_used", platform="a", window="60s") == 50
+    )  # lowered meanwhile: never more than the limit
     assert told.sample("relay_unaccounted") == 1
     assert told.sample("relay_store_bytes") == 4096
+    assert told.sample("relay_held", platform="a") == 3
+    assert [told.sample("relay_paused", platform=name) for name in "ab"] == [1, 0]
+    assert [told.sample("relay_breaker_open", platform=name) for name in "ab"] == [0, 1]
+
+    told.metrics.gate_changed(
+        {"a": {"broken": True}, "b": {}}
+    )  # the store fails: what is known of the moment all the same
+    assert [told.sample("relay_breaker_open", platform=name) for name in "ab"] == [1, 0]
+    assert told.sample("relay_pending", platform="a") == 2
+
+
+def test_build_and_token_failures() -> None:
+    """Which version runs, and how often no token was to be had."""
+    told = Told()
+    told.events.started(version="1.2.3", store="sqlite:x", platforms=0)
+    for _ in range(2):
+        told.events.token_failed(credential="app", reason="errcode 40001", again_s=1.0)
+    assert told.sample("relay_build_info", version="1.2.3") == 1
+    assert told.sample("relay_token_failures_total", credential="app") == 2
 
 
 def test_counters_do_not_fall_when_a_dead_callback_is_retried():
     """A total that falls by an operator's retry must not look like a restart to Prometheus."""
     told = Told()
     for dead in (3, 2, 4):
-        told.metrics.snapshot(totals={"a": {"accepted": 5, "dead": dead}}, statuses={}, size={}, now=0.0)
+        told.metrics.snapshot(totals={"a": {"accepted": 5, "dead": dead}}, statuses={}, size={}, live={}, now=0.0)
         told.metrics.render()
     assert told.sample("relay_callbacks_total", platform="a", result="dead") == 5
 
