@@ -12,7 +12,7 @@ from relay.admin.call import Call
 from relay.admin.filters import InvalidFilter, did_you_mean
 from relay.core.errors import StoreFailed, StoreFull
 from relay.web.answer import Answer
-from relay.web.body import read_body
+from relay.web.body import Reserve, Unbounded, read_body
 from relay.web.problem import Refusal
 from relay.web.router import Handler
 
@@ -48,7 +48,10 @@ class Endpoint:
                 query[key] = value
             body = b""
             if request.method == "POST":
-                body = await read_body(request, limit=_MAX_BODY_BYTES, timeout_s=_BODY_TIMEOUT_S, decode=_no_coding)
+                parts = await read_body(
+                    request, limit=_MAX_BODY_BYTES, timeout_s=_BODY_TIMEOUT_S, decode=_no_coding, reserve=Unbounded()
+                )
+                body = b"".join(parts)
             try:
                 return await self.serve(Call(who=who, params=values, query=query, body=body))
             except StoreFull as error:
@@ -71,7 +74,7 @@ def peer(request: BaseRequest) -> tuple[str, bool]:
     return str(address), address.is_loopback
 
 
-def _no_coding(body: bytes, coding: str, limit: int) -> bytes:
+async def _no_coding(body: bytes, coding: str, limit: int, reserve: Reserve) -> list[bytes]:
     if coding.strip().lower() == "identity":
-        return body
+        return [body]
     raise Refusal("unsupported_encoding", "send the body as it is, without Content-Encoding")

@@ -28,7 +28,7 @@ from relay.delivery.limits import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all
-from relay.ingest.server import IngestServer
+from relay.ingest.server import IngestServer, Intake
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
 from relay.telemetry.metrics import Metrics
@@ -145,12 +145,14 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
             AdminServer(settings=admin_settings(config, listen), api=api, ping=store.ping, events=events)
             for listen in config.admin.listen
         ]
+        intake = Intake(inbox=store)
+        stack.callback(intake.close)
         live.ingest = [
             IngestServer(
                 settings=ingest_settings(config, listen),
                 directory=live.directory,
                 drop_ins=drop_ins(config, live.directory),
-                inbox=store,
+                intake=intake,
                 ledger=store,
                 describe=api.describe,
                 events=events,

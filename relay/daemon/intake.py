@@ -61,6 +61,9 @@ def _content_type(reply: Reply) -> str:
 
 def _intake(name: str, platform: Platform) -> PlatformIntake:
     envelope = envelope_for(platform.envelope.stated())
+    measure = _measure(platform, envelope)
+    key = KeyPath(platform.key) if platform.key is not None else None
+    group = KeyPath(platform.group) if platform.group is not None else None
     return PlatformIntake(
         name=name,
         needs_json=envelope.needs_json or platform.key is not None or platform.group is not None,
@@ -68,10 +71,11 @@ def _intake(name: str, platform: Platform) -> PlatformIntake:
         max_bytes=platform.batch.max_bytes,
         frame_bytes=envelope.frame_bytes,
         item_bytes=envelope.item_bytes,
-        measure=_measure(platform, envelope),
-        key=KeyPath(platform.key) if platform.key is not None else None,
-        group=KeyPath(platform.group) if platform.group is not None else None,
+        measure=measure,
+        key=key,
+        group=group,
         group_path=platform.group or "",
+        searches=measure is not None or any(path is not None and path.searches for path in (key, group)),
     )
 
 

@@ -1,7 +1,7 @@
-"""How much may wait for the disk, and for how long a client waits for its 202.
+"""What a request passes on its way to the disk: room for its bytes, a place in a line, and a watch on the commit.
 
-Two bounds keep intake honest when the disk is slow or hangs: bytes held for requests that are not committed yet, and
-the time a request waits while nothing gets committed at all (I12: 503 within 1 s, never a 202 before the commit).
+Bytes are counted by ``room``, work by ``pressure``. The watch is for a disk that hangs: it bounds the time a request
+waits while nothing gets committed at all (I12: 503 within 1 s, never a 202 before the commit).
 """
 
 import asyncio
@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from relay.core.clock import elapsed_s
 from relay.core.errors import StoreError, StoreFailed, StoreFull
 from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost
+from relay.ingest.pressure import Line, Pressure, rows_of
+from relay.ingest.room import Room, Upload
 from relay.store.base import Inbox
 from relay.web.problem import Refusal
 
@@ -24,42 +26,106 @@ _Result = TypeVar("_Result")
 
 
 class Held:
-    """The bytes one request holds in memory, given back by ``release``."""
+    """What one request holds, from its head to its commit: memory, and from when its body is complete a place in line.
 
-    __slots__ = ("_admission", "handed_over", "size")
+    It is the ``Reserve`` of ``web.body``. ``release`` gives everything back.
+    """
 
-    def __init__(self, admission: "Admission") -> None:
-        self._admission = admission
+    __slots__ = (
+        *("_before", "_began_s", "_bulk", "_line", "_pressure", "_room", "_rows", "_searches", "_upload"),
+        *("handed_over", "size"),
+    )
+
+    def __init__(self, room: Room, pressure: Pressure, *, bulk: bool, searches: bool) -> None:
         self.size = 0
         self.handed_over = False  # to the store: from then on ``Admission`` releases it
+        self._room = room
+        self._pressure = pressure
+        self._bulk = bulk
+        self._searches = searches
+        self._upload: Upload | None = None
+        self._line: Line | None = None
+        self._rows = 0
+        self._before = 0
+        self._began_s = 0.0
+
+    def begin_upload(self, give_up: Callable[[], None]) -> None:
+        """Get ready for a body that comes in pieces; ``give_up`` is called if it must make way for others."""
+        self._upload = self._room.upload(give_up)
+
+    def uploaded(self, size: int) -> None:
+        """Hold ``size`` bytes more of it; raises ``Refusal`` (``overloaded``)."""
+        assert self._upload is not None
+        self._upload.grow(size)
+
+    @property
+    def given_up(self) -> Refusal | None:
+        """Why the upload had to make way, if it had to."""
+        return None if self._upload is None else self._upload.refusal
+
+    def complete(self, size: int) -> None:
+        """Count a body that is here whole as work under way; raises ``Refusal`` (``overloaded``)."""
+        if self._upload is not None:
+            self._upload.end()
+            self._upload = None
+        line = self._pressure.line(size, bulk=self._bulk, searched=self._searches)
+        line.check()
+        self._room.hold(size, 0)
+        self.size = size
+        self._line = line
+        self._before = line.under_way
+        self._rows = rows_of(size, bulk=self._bulk)
+        line.under_way += self._rows
+        self._began_s = elapsed_s()
 
     def grow(self, size: int) -> None:
-        """Hold ``size`` bytes more; raises ``Refusal`` (``store_failed``) when that is more than may wait."""
-        admission = self._admission
-        if admission.held_bytes + size > admission.max_bytes and admission.held_bytes > self.size:
-            raise Refusal("store_failed", f"{admission.held_bytes} bytes already wait for the disk; repeat in a moment")
+        """Hold ``size`` bytes more, fewer if negative; raises ``Refusal`` (``overloaded``) when they have no room."""
+        self._room.hold(size, self.size)
         self.size += size
-        admission.held_bytes += size
 
-    def release(self) -> None:
+    def weigh(self, rows: int) -> None:
+        """Put the counted ``rows`` in place of what was guessed from the size."""
+        assert self._line is not None
+        rows += rows_of(self.size, bulk=False)
+        self._line.under_way += rows - self._rows
+        self._rows = rows
+
+    def release(self, *, committed: bool = False) -> None:
         """Give everything back; safe to call twice."""
-        self._admission.held_bytes -= self.size
+        if self._upload is not None:
+            self._upload.end()
+            self._upload = None
+        self._room.held_bytes -= self.size
         self.size = 0
+        line, self._line = self._line, None
+        if line is not None:
+            line.under_way -= self._rows
+            if committed:
+                line.finished(self._rows, began_s=self._began_s, before=self._before)
 
 
 class Admission:
-    """Hands rows to the store and watches that it moves."""
+    """Lets requests in, hands their rows to the store and watches that it moves. Listeners share one."""
 
-    def __init__(self, *, inbox: Inbox, max_bytes: int, patience_s: float = _PATIENCE_S) -> None:
-        """Build it. A single request may exceed ``max_bytes``, or a large one could never be accepted."""
-        self.max_bytes = max_bytes
-        self.held_bytes = 0
+    def __init__(
+        self, *, inbox: Inbox, max_bytes: int, max_uploading_bytes: int, patience_s: float = _PATIENCE_S
+    ) -> None:
+        self.room = Room(max_bytes=max_bytes, max_uploading_bytes=max_uploading_bytes)
+        self.pressure = Pressure()
         self._inbox = inbox
         self._patience_s = patience_s
         self._waiting: dict[asyncio.Future[Any], asyncio.Future[Any]] = {}
         self._waiting_rows = 0
         self._moved_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self, declared: int | None, *, bulk: bool, searches: bool) -> Held:
+        """Let a request in whose head was read, or raise ``Refusal`` (``overloaded``) before its body is.
+
+        ``declared`` is the length its head says; ``searches`` whether looking inside it takes pure Python.
+        """
+        self.pressure.line(declared, bulk=bulk, searched=searches).check()
+        return Held(self.room, self.pressure, bulk=bulk, searches=searches)
 
     async def commit(self, rows: Sequence[NewCallback], held: Held) -> Accepted:
         """Return once ``rows`` are on disk; ``held`` is released when the store is done with them, not before.
@@ -100,8 +166,8 @@ class Admission:
         answer = self._waiting.pop(stored)
         self._waiting_rows -= rows
         self._moved_at = elapsed_s()
-        held.release()
         error = StoreFailed("the store closed") if stored.cancelled() else stored.exception()
+        held.release(committed=error is None)
         if answer.done():
             return  # told 503 before, or cancelled with its connection: the outcome is for the repeat to find
         if error is None:

@@ -8,9 +8,10 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from functools import partial
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from aiohttp.web import BaseRequest
@@ -19,21 +20,22 @@ from relay.core.errors import IdempotencyConflict, NoTarget, StoreError
 from relay.core.model import UNROUTED, AcceptedPosts, NewCallback, RoutedPost
 from relay.ingest.admission import Admission, Held
 from relay.ingest.posts import REASON, UNSAID, Directory, Draft, drafts, on_line
+from relay.ingest.pressure import SMALL_BYTES
 from relay.ingest.rows import (
     MAX_LINES,
     NDJSON,
     ROW_BYTES,
+    Lines,
     PlatformIntake,
+    Turn,
     envelope_rows,
-    line_number,
-    lines_of,
     one_row,
     plain_rows,
 )
-from relay.ingest.wishes import read_wishes
+from relay.ingest.wishes import Wishes, read_wishes
 from relay.telemetry.events import Events
 from relay.web.answer import Answer, json_answer
-from relay.web.body import Decode, read_body
+from relay.web.body import Decode, declared_length, read_body
 from relay.web.guard import Bearer
 from relay.web.problem import Refusal
 from relay.web.router import Routes
@@ -41,6 +43,7 @@ from relay.web.router import Routes
 _READ_S = 5.0
 _SOON_S = 120.0  # whatever expires later is found in time by expiry's own looks, one a minute
 _EXPIRES_S = attrgetter("expires_s")
+_Read = TypeVar("_Read")
 _DROP_IN_METHODS = ("POST", "PUT", "PATCH")  # those that carry a body
 
 
@@ -70,6 +73,7 @@ class Handlers:
         describe: Describe,
         events: Events,
         decode: Decode,
+        searching: Executor,
         duration: Callable[[str], float],
         max_body: int,
         max_bulk: int,
@@ -84,6 +88,7 @@ class Handlers:
         self._describe = describe
         self._events = events
         self._decode = decode
+        self._searching = searching
         self._duration = duration
         self.body_timeout_s = body_timeout_s
         self._expiring = expiring
@@ -110,17 +115,18 @@ class Handlers:
         bulk = _is_bulk(content_type)
         wishes = read_wishes(headers, platform, self._duration)
         enveloped = _enveloped(headers.get("Relay-Envelope"), bulk=bulk)
-        held = Held(self._admission)
+        held = self._admission.enter(declared_length(request), bulk=bulk, searches=platform.searches)
         try:
-            body = await self._read(request, held, bulk=bulk)
+            parts = await self._read(request, held, bulk=bulk)
             if not bulk:
-                return await self._accept_one(one_row(body, platform, wishes, content_type), held)
-            lines = lines_of(body)
+                return await self._accept_one(await self._one_row(parts, platform, wishes, content_type), held)
             if enveloped:
-                parts = envelope_rows(lines, platform, wishes, self.max_body, self._duration)
+                read = partial(
+                    envelope_rows, platform=platform, wishes=wishes, max_body=self.max_body, duration=self._duration
+                )
             else:
-                parts = plain_rows(lines, platform, wishes, self.max_body)
-            return await self._accept_many(parts, lines, platform, held)
+                read = partial(plain_rows, platform=platform, wishes=wishes, max_body=self.max_body)
+            return await self._accept_many(Lines(parts), read, platform, held)
         finally:
             if not held.handed_over:
                 held.release()
@@ -131,23 +137,43 @@ class Handlers:
         platform = drop_in.platform
         content_type = request.headers.get("Content-Type")
         wishes = read_wishes(request.headers, platform, self._duration)
-        held = Held(self._admission)
+        held = self._admission.enter(declared_length(request), bulk=False, searches=platform.searches)
         try:
-            body = await self._read(request, held, bulk=False)
-            _, headers = await self._commit_one(one_row(body, platform, wishes, content_type), held)
+            parts = await self._read(request, held, bulk=False)
+            _, headers = await self._commit_one(await self._one_row(parts, platform, wishes, content_type), held)
         finally:
             if not held.handed_over:
                 held.release()
         return Answer(drop_in.status, drop_in.body, content_type=drop_in.content_type, headers=headers)
 
-    async def _read(self, request: BaseRequest, held: Held, *, bulk: bool) -> bytes:
+    async def _read(self, request: BaseRequest, held: Held, *, bulk: bool) -> list[bytes]:
         return await read_body(
             request,
             limit=self.max_bulk if bulk else self.max_body,
             timeout_s=self.body_timeout_s,
             decode=self._decode,
-            grow=held.grow,
+            reserve=held,
         )
+
+    async def _one_row(
+        self, parts: list[bytes], platform: PlatformIntake, wishes: Wishes, content_type: str | None
+    ) -> NewCallback:
+        body = b"".join(parts)
+        if not platform.searches or len(body) <= SMALL_BYTES:
+            return one_row(body, platform, wishes, content_type)
+        return await self._beside(partial(one_row, body, platform, wishes, content_type))
+
+    async def _beside(self, read: Callable[[], _Read]) -> _Read:
+        """Do what takes long in pure Python beside the loop, one after the other."""
+        return await asyncio.get_running_loop().run_in_executor(self._searching, read)
+
+    async def _turn(self, read: Callable[[Turn], _Read], turn: Turn, *, searches: bool) -> _Read:
+        """Read some lines of a request, and let other requests have their turn."""
+        if searches and turn.size > SMALL_BYTES:
+            return await self._beside(partial(read, turn))
+        found = read(turn)
+        await asyncio.sleep(0)
+        return found
 
     async def _accept_one(self, row: NewCallback, held: Held) -> Answer:
         callback_id, headers = await self._commit_one(row, held)
@@ -173,13 +199,14 @@ class Handlers:
         return accepted.ids[0], _replayed(replayed > 0)
 
     async def _accept_many(
-        self, parts: Iterable[list[NewCallback]], lines: list[bytes], platform: PlatformIntake, held: Held
+        self, lines: Lines, read: Callable[[Turn], list[NewCallback]], platform: PlatformIntake, held: Held
     ) -> Answer:
         rows: list[NewCallback] = []
-        for part in parts:
-            rows += part
+        held.weigh(lines.count)
+        for turn in lines.turns():
+            part = await self._turn(read, turn, searches=platform.searches)
             held.grow(len(part) * ROW_BYTES)
-            await asyncio.sleep(0)  # other requests get their turn between parts
+            rows += part
         if not rows:
             if platform.needs_json:
                 raise Refusal("invalid_json", "the body has no lines")
@@ -187,7 +214,7 @@ class Handlers:
         try:
             accepted = await self._admission.commit(rows, held)
         except IdempotencyConflict as conflict:
-            raise _conflict(line_number(lines, conflict.index)) from None
+            raise _conflict(lines.number(conflict.index)) from None
         self._expiring(min(map(_EXPIRES_S, rows)))
         duplicates = len(accepted.duplicates)
         count = len(rows) - duplicates
@@ -215,15 +242,24 @@ class Handlers:
         bulk = _is_bulk(content_type)
         wishes = read_wishes(headers, UNSAID, self._duration)
         enveloped = _enveloped(headers.get("Relay-Envelope"), bulk=bulk)
-        held = Held(self._admission)
+        directory = self.directory
+        held = self._admission.enter(declared_length(request), bulk=bulk, searches=directory.searches)
         try:
-            body = await self._read(request, held, bulk=bulk)
-            directory = self.directory
-            if not bulk:
-                return await self._route_one(directory.draft(body, wishes, content_type), held)
-            lines = lines_of(body)
-            parts = drafts(lines, directory, wishes, self.max_body, enveloped=enveloped, duration=self._duration)
-            return await self._route_many(parts, lines, held)
+            parts = await self._read(request, held, bulk=bulk)
+            if bulk:
+                read = partial(
+                    drafts,
+                    directory=directory,
+                    wishes=wishes,
+                    max_body=self.max_body,
+                    enveloped=enveloped,
+                    duration=self._duration,
+                )
+                return await self._route_many(Lines(parts), read, held, searches=directory.searches)
+            body = b"".join(parts)
+            draft = partial(directory.draft, body, wishes, content_type)
+            beside = directory.searches and len(body) > SMALL_BYTES
+            return await self._route_one(await self._beside(draft) if beside else draft(), held)
         finally:
             if not held.handed_over:
                 held.release()
@@ -241,26 +277,30 @@ class Handlers:
             202, msgspec.json.encode({"ids": accepted.ids[0]}), headers=_replayed(len(accepted.duplicates) > 0)
         )
 
-    async def _route_many(self, parts: Iterable[list[Draft]], lines: list[bytes], held: Held) -> Answer:
+    async def _route_many(
+        self, lines: Lines, read: Callable[[Turn], list[Draft]], held: Held, *, searches: bool
+    ) -> Answer:
         found: list[Draft] = []
         count = 0
-        for part in parts:
-            found += part
+        held.weigh(lines.count)
+        for turn in lines.turns():
+            part = await self._turn(read, turn, searches=searches)
             rows = sum(len(draft.post.rows) for draft in part)
             count += rows
             if count > MAX_LINES:
                 raise Refusal("too_large", f"it makes more than {MAX_LINES} callbacks; send it in parts")
             held.grow(rows * ROW_BYTES)
-            await asyncio.sleep(0)  # other requests get their turn between parts
+            found += part
+        held.weigh(count)
         posts = [draft.post for draft in found]
         try:
             accepted = await self._admission.commit_posts(posts, held)
         except IdempotencyConflict as conflict:
-            raise _conflict(line_number(lines, conflict.index)) from None
+            raise _conflict(lines.number(conflict.index)) from None
         except NoTarget as nowhere:
             refusal = found[nowhere.index].refusal
             assert refusal is not None
-            raise on_line(line_number(lines, nowhere.index), refusal) from None
+            raise on_line(lines.number(nowhere.index), refusal) from None
         count, duplicates = self._tell_routed(posts, accepted)
         body = msgspec.json.encode({"accepted": count, "duplicates": duplicates, "ids": accepted.ids})
         return Answer(202, body, headers=_replayed(count == 0 and duplicates > 0))

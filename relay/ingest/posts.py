@@ -4,12 +4,12 @@ Pure, like ``rows``. A refusal is not the last word where the post has an idempo
 was accepted under other routes, and only the store knows. Such a post goes there without rows, with its refusal kept.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from relay.core.model import UNROUTED, Lane, NewCallback, RoutedPost
 from relay.ingest.routing import Route, Routing
-from relay.ingest.rows import LINES_PER_TURN, PlatformIntake, one_row
+from relay.ingest.rows import PlatformIntake, Turn, one_row
 from relay.ingest.wishes import Wishes, open_envelope, repeat_key, text
 from relay.web.problem import Refusal
 
@@ -39,6 +39,11 @@ class Directory(NamedTuple):
 
     routing: Routing
     platforms: Mapping[str, PlatformIntake]
+
+    @property
+    def searches(self) -> bool:
+        """Whether routing a post may take pure Python, not just a decoder's pass."""
+        return self.routing.searches or any(platform.searches for platform in self.platforms.values())
 
     def draft(self, payload: bytes, wishes: Wishes, content_type: str | None) -> Draft:
         """Route one post. Raises ``Refusal`` where it cannot be a repeat either."""
@@ -98,32 +103,31 @@ class Directory(NamedTuple):
 
 
 def drafts(
-    lines: list[bytes],
+    turn: Turn,
     directory: Directory,
     wishes: Wishes,
     max_body: int,
     *,
     enveloped: bool,
     duration: Callable[[str], float],
-) -> Iterator[list[Draft]]:
-    """Yield drafts in parts of ``LINES_PER_TURN`` lines, each line a post. Raises ``Refusal`` with the line."""
-    for start in range(0, len(lines), LINES_PER_TURN):
-        part: list[Draft] = []
-        for number, line in enumerate(lines[start : start + LINES_PER_TURN], start + 1):
-            if not line or line.isspace():
-                continue
-            try:
-                if enveloped:
-                    payload, repeat, key, event, lane, expires_s = open_envelope(line, number, wishes, duration)
-                    own = Wishes(repeat, key, event, lane, expires_s, wishes.traceparent)
-                else:
-                    payload, own = line, wishes._replace(idempotency_key=repeat_key(wishes, number))
-                if len(payload) > max_body:
-                    raise Refusal("too_large", f"its payload exceeds {max_body} bytes", limit=max_body)
-                part.append(directory.draft(payload, own, None))
-            except Refusal as refusal:
-                raise on_line(number, refusal) from None
-        yield part
+) -> list[Draft]:
+    """Return the drafts of lines that are posts. Raises ``Refusal`` with the line."""
+    found: list[Draft] = []
+    for number, line in enumerate(turn.lines, turn.first):
+        if not line or line.isspace():
+            continue
+        try:
+            if enveloped:
+                payload, repeat, key, event, lane, expires_s = open_envelope(line, number, wishes, duration)
+                own = Wishes(repeat, key, event, lane, expires_s, wishes.traceparent)
+            else:
+                payload, own = line, wishes._replace(idempotency_key=repeat_key(wishes, number))
+            if len(payload) > max_body:
+                raise Refusal("too_large", f"its payload exceeds {max_body} bytes", limit=max_body)
+            found.append(directory.draft(payload, own, None))
+        except Refusal as refusal:
+            raise on_line(number, refusal) from None
+    return found
 
 
 def on_line(number: int, refusal: Refusal) -> Refusal:

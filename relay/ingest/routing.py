@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from relay.core.errors import Unfit
 from relay.wire.extract import InvalidJson, TreePath, parse_json, text_of
 
 EVENT: Final = "event"
@@ -64,6 +65,11 @@ class Routing:
         self._otherwise = Route("otherwise", tuple(otherwise))
 
     @property
+    def searches(self) -> bool:
+        """Whether a route looks into payloads."""
+        return any(route.fields for route in self._routes)
+
+    @property
     def empty(self) -> bool:
         """Whether nothing can be routed at all."""
         return not self._routes and not self._otherwise.to
@@ -93,5 +99,5 @@ def _decoded(payload: bytes) -> Any:
 def _holds(route: Route, tree: Any) -> bool:
     try:
         return all(path(tree) in wanted for path, wanted in route.fields)
-    except InvalidJson:  # nested too deeply to be searched
+    except (InvalidJson, Unfit):  # nested too deeply, or too much, to be searched
         return False

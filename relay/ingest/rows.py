@@ -2,25 +2,29 @@
 
 Pure: bytes and strings in, ``NewCallback`` rows or a ``Refusal`` out. Payload bytes are kept as they came; of an
 envelope line the payload is cut out unparsed. The loop over lines is the hottest of the intake: nothing in it awaits.
+``turns`` cuts the lines into parts that are short in lines and in bytes, so that the event loop has its turn between.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from relay.core.errors import Unfit
 from relay.core.model import Lane, NewCallback
-from relay.ingest.wishes import Wishes, open_envelope, text
+from relay.ingest.wishes import MAX_KEY_BYTES, Wishes, key_fits, open_envelope, text
 from relay.web.problem import Refusal
 from relay.wire.extract import InvalidJson, check_json
 
 NDJSON = "application/x-ndjson"
 _MAX_GROUP = 255  # shop and account ids are short; what is longer is the wrong field
-# Lines parsed before other requests get their turn: about 5 ms.
-LINES_PER_TURN = 2000
-# 32 MiB of two-byte lines would become 4 GB of rows; real callbacks of 134 bytes on average fill it with this many.
-MAX_LINES = 250_000
-# What a row takes in memory beside its payload (measured: 249 bytes with key and idempotency key).
-ROW_BYTES = 250
+# Lines and bytes read before other requests get their turn: 1 to 2 ms.
+_LINES_PER_TURN = 500
+_BYTES_PER_TURN = 256 * 1024
+# One transaction, which everybody else's commit waits for: a second for so many rows. 32 MiB of two-byte lines would
+# also become gigabytes of them.
+MAX_LINES = 100_000
+# What a row takes in memory beside its payload, until it is committed (measured: 440 bytes with a key).
+ROW_BYTES = 450
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class PlatformIntake:
     key: Callable[[bytes], str | None] | None = None  # raises InvalidJson
     group: Callable[[bytes], str | None] | None = None  # raises InvalidJson
     group_path: str = ""  # where ``group`` looks, for people
+    searches: bool = False  # looking inside takes pure Python, not just a decoder's pass: slow for a large payload
 
 
 def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type: str | None) -> NewCallback:
@@ -87,17 +92,22 @@ _Inside = tuple[str | None, str, str | None]
 def look_inside(payload: bytes, platform: PlatformIntake, key: str | None) -> _Inside:
     """Return ordering key, group, and why the callback is dead from the start.
 
-    Raises ``InvalidJson`` where JSON is needed and the payload is none. A payload without its group could only be sent
-    in the name of nobody, and refusing it would lose it: it is accepted as a dead letter.
+    Raises ``InvalidJson`` where JSON is needed and the payload is none, and ``Refusal`` for a key that is too long or
+    takes too long to find. A payload without its group could only be sent in the name of nobody, and refusing it would
+    lose it: it is accepted as a dead letter.
     """
     looked = False
-    if key is None and platform.key is not None:
-        key = platform.key(payload)
-        looked = True
     group, dead_reason = "", None
+    try:
+        if key is None and platform.key is not None:
+            key = fitting(platform.key(payload), platform.name)
+            looked = True
+        if platform.group is not None:
+            group = platform.group(payload) or ""
+            looked = True
+    except Unfit as error:
+        raise Refusal("unfit_payload", f"{platform.name} cannot take this payload: {error}") from None
     if platform.group is not None:
-        group = platform.group(payload) or ""
-        looked = True
         if not group:
             dead_reason = f"no group: {platform.group_path} is missing in the payload"
         elif len(group) > _MAX_GROUP:
@@ -107,60 +117,118 @@ def look_inside(payload: bytes, platform: PlatformIntake, key: str | None) -> _I
     return key, group, dead_reason
 
 
-def lines_of(body: bytes) -> list[bytes]:
-    """Return the lines of an NDJSON body, without line ends; empty ones are still in it, so that numbers are right.
-
-    Raises ``Refusal`` (``too_large``) for more than ``MAX_LINES``.
-    """
-    if body.count(b"\n") > MAX_LINES:
-        raise Refusal("too_large", f"the body has more than {MAX_LINES} lines; send it in parts", limit=MAX_LINES)
-    lines = body.split(b"\n")
-    if b"\r" in body:
-        lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
-    return lines
+def fitting(key: str | None, platform: str) -> str | None:
+    """Return a key out of a payload. Raises ``Refusal`` for one longer than ``Relay-Key`` may be."""
+    if key is not None and not key_fits(key):
+        raise Refusal("unfit_payload", f"the key that {platform} takes from it is longer than {MAX_KEY_BYTES} bytes")
+    return key
 
 
-def plain_rows(
-    lines: list[bytes], platform: PlatformIntake, wishes: Wishes, max_body: int
-) -> Iterator[list[NewCallback]]:
-    """Yield rows in parts of ``LINES_PER_TURN`` lines, each line being a payload. Raises ``Refusal`` with the line."""
+class Turn(NamedTuple):
+    """Some lines of a request that are read in one go."""
+
+    first: int  # number of its first line, from 1
+    lines: Sequence[bytes]
+    size: int  # in bytes
+
+
+class Lines:
+    """The lines of an NDJSON body, without line ends; empty ones are counted, so that numbers are right."""
+
+    __slots__ = ("_empty", "_lines", "count")
+
+    def __init__(self, parts: list[bytes]) -> None:
+        """Take the body in pieces, using them up: it never lies in memory twice.
+
+        Raises ``Refusal`` (``too_large``) for more than ``MAX_LINES``.
+        """
+        lines = [b""]
+        parts.reverse()
+        while parts:
+            part = parts.pop()
+            if len(lines) + part.count(b"\n") > MAX_LINES + 1:
+                raise Refusal(
+                    "too_large", f"the body has more than {MAX_LINES} lines; send it in parts", limit=MAX_LINES
+                )
+            begun = [lines.pop()]
+            while b"\n" not in part and parts:  # a line of many pieces is put together once
+                begun.append(part)
+                part = parts.pop()
+            found = part.split(b"\n")
+            begun.append(found[0])
+            found[0] = b"".join(begun)
+            lines += found
+        self._lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
+        self._empty = [number for number, line in enumerate(self._lines, 1) if not line or line.isspace()]
+        self.count = len(lines) - len(self._empty)
+
+    def turns(self) -> Iterator[Turn]:
+        """Yield them once, in parts of at most ``_LINES_PER_TURN``, and of ``_BYTES_PER_TURN`` or a single line.
+
+        What was yielded is kept no longer.
+        """
+        lines = self._lines
+        for start in range(0, len(lines), _LINES_PER_TURN):
+            part = lines[start : start + _LINES_PER_TURN]
+            lines[start : start + len(part)] = [b""] * len(part)
+            begin = size = 0
+            if sum(map(len, part)) > _BYTES_PER_TURN:
+                for place, line in enumerate(part):
+                    if size and size + len(line) > _BYTES_PER_TURN:
+                        yield Turn(start + begin + 1, part[begin:place], size)
+                        begin, size = place, 0
+                    size += len(line)
+            rest = part[begin:]
+            yield Turn(start + begin + 1, rest, sum(map(len, rest)))
+
+    def number(self, index: int) -> int:
+        """Return the line (from 1) that row ``index`` (from 0) came from."""
+        number = index + 1
+        for empty in self._empty:
+            if empty > number:
+                break
+            number += 1
+        return number
+
+
+def plain_rows(turn: Turn, platform: PlatformIntake, wishes: Wishes, max_body: int) -> list[NewCallback]:
+    """Return the rows of lines that are payloads. Raises ``Refusal`` with the line."""
     name, lane, expires_s, event = platform.name, wishes.lane, wishes.expires_s, wishes.event
     traceparent, request_key, header_key = wishes.traceparent, wishes.idempotency_key, wishes.key
     longest = _longest(platform, max_body)
     measured = platform.measure is not None
     size: int | None = None
     look = _reader(platform, header_key)
-    for start in range(0, len(lines), LINES_PER_TURN):
-        rows: list[NewCallback] = []
-        add = rows.append
-        for number, line in enumerate(lines[start : start + LINES_PER_TURN], start + 1):
-            if not line or line.isspace():
-                continue
-            if len(line) > longest:
-                raise _line_too_large(number, longest)
-            try:
-                key, group, dead_reason = look(line)
-                if measured:
-                    size = _measured(line, platform, key, event)
-            except InvalidJson as error:
-                raise Refusal("invalid_json", f"line {number}: {error}", line=number) from None
-            except Refusal as refusal:
-                raise _on_line(refusal, number) from None
-            repeat = None if request_key is None else f"{request_key}#{number}"
-            add(
-                NewCallback(
-                    name, line, key, event, lane, expires_s, repeat, None, traceparent, group, size, dead_reason
-                )
-            )
-        yield rows
+    rows: list[NewCallback] = []
+    add = rows.append
+    for number, line in enumerate(turn.lines, turn.first):
+        if not line or line.isspace():
+            continue
+        if len(line) > longest:
+            raise _line_too_large(number, longest)
+        try:
+            key, group, dead_reason = look(line)
+            if measured:
+                size = _measured(line, platform, key, event)
+        except InvalidJson as error:
+            raise Refusal("invalid_json", f"line {number}: {error}", line=number) from None
+        except Refusal as refusal:
+            raise _on_line(refusal, number) from None
+        repeat = None if request_key is None else f"{request_key}#{number}"
+        add(NewCallback(name, line, key, event, lane, expires_s, repeat, None, traceparent, group, size, dead_reason))
+    return rows
 
 
 def _reader(platform: PlatformIntake, header_key: str | None) -> Callable[[bytes], _Inside]:
     """Return the cheapest function that does what ``look_inside`` does for this request."""
     extract = platform.key
-    if platform.group is None and extract is not None and header_key is None:
-        return lambda line: (extract(line), "", None)
-    if platform.group is None and platform.needs_json:
+    if platform.group is None and extract is not None and header_key is None and not platform.searches:
+
+        def take(line: bytes) -> _Inside:
+            return fitting(extract(line), platform.name), "", None
+
+        return take
+    if platform.group is None and extract is None and platform.needs_json:
 
         def check(line: bytes) -> _Inside:
             check_json(line)
@@ -171,23 +239,22 @@ def _reader(platform: PlatformIntake, header_key: str | None) -> Callable[[bytes
 
 
 def envelope_rows(
-    lines: list[bytes], platform: PlatformIntake, wishes: Wishes, max_body: int, duration: Callable[[str], float]
-) -> Iterator[list[NewCallback]]:
-    """Yield rows as ``plain_rows`` does, each line being ``{"payload": …, "key": …, …}`` (``Relay-Envelope: 1``).
+    turn: Turn, platform: PlatformIntake, wishes: Wishes, max_body: int, duration: Callable[[str], float]
+) -> list[NewCallback]:
+    """Return rows as ``plain_rows`` does, each line being ``{"payload": …, "key": …, …}`` (``Relay-Envelope: 1``).
 
     What a line does not say is as the request's headers say.
     """
     longest = _longest(platform, max_body)
-    for start in range(0, len(lines), LINES_PER_TURN):
-        rows: list[NewCallback] = []
-        for number, line in enumerate(lines[start : start + LINES_PER_TURN], start + 1):
-            if not line or line.isspace():
-                continue
-            try:
-                rows.append(_envelope_row(line, number, platform, wishes, longest, duration))
-            except Refusal as refusal:
-                raise _on_line(refusal, number) from None
-        yield rows
+    rows: list[NewCallback] = []
+    for number, line in enumerate(turn.lines, turn.first):
+        if not line or line.isspace():
+            continue
+        try:
+            rows.append(_envelope_row(line, number, platform, wishes, longest, duration))
+        except Refusal as refusal:
+            raise _on_line(refusal, number) from None
+    return rows
 
 
 def _on_line(refusal: Refusal, number: int) -> Refusal:
@@ -231,12 +298,6 @@ def _envelope_row(
         size,
         dead_reason,
     )
-
-
-def line_number(lines: list[bytes], index: int) -> int:
-    """Return the line (from 1) that row ``index`` (from 0) came from."""
-    numbers = (number for number, line in enumerate(lines, 1) if line and not line.isspace())
-    return next(number for place, number in enumerate(numbers) if place == index)
 
 
 def _check_fits(size: int, platform: PlatformIntake) -> None:

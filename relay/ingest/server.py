@@ -1,6 +1,7 @@
 """The ingest listener: wires guard, token, health and handlers to a socket, and takes new settings at a reload."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from relay.ingest.admission import Admission
@@ -8,16 +9,18 @@ from relay.ingest.handlers import Describe, DropIn, Handlers
 from relay.ingest.posts import Directory
 from relay.store.base import Inbox, Ledger
 from relay.telemetry.events import Events
+from relay.web.decoding import PIECE_BYTES, Decoder
 from relay.web.guard import Bearer
 from relay.web.problem import Refusal
 from relay.web.router import Routes
 from relay.web.server import WebServer
-from relay.wire.compress import BadEncoding, TooLarge, UnsupportedEncoding, decompress
+from relay.wire.compress import BadEncoding, TooLarge, UnsupportedEncoding, decode_pieces
 
 LISTENER = "ingest"
-# Two of the largest bulk requests, or 100,000 callbacks of 640 bytes: seconds of a slow disk, and small beside
-# the memory a relay is given.
+# Memory for requests. With the 75 MB of an idle relay, the store's cache of 32 MB, and what is counted twice for a
+# moment, the process stays below 250 MB: two of the largest bulk requests complete, and one coming in.
 _MAX_WAITING_BYTES = 64 * 1024 * 1024
+_MAX_UPLOADING_BYTES = 34 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,26 @@ class IngestSettings:
     max_body: int = 1024 * 1024  # bytes of one payload
     max_bulk: int = 32 * 1024 * 1024  # bytes of one NDJSON request
     body_timeout_s: float = 30.0
-    max_waiting_bytes: int = _MAX_WAITING_BYTES
+
+
+class Intake:
+    """What all ingest listeners share: the room for requests, and threads for what would hold up the loop."""
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox,
+        max_waiting_bytes: int = _MAX_WAITING_BYTES,
+        max_uploading_bytes: int = _MAX_UPLOADING_BYTES,
+    ) -> None:
+        self.admission = Admission(inbox=inbox, max_bytes=max_waiting_bytes, max_uploading_bytes=max_uploading_bytes)
+        self.decoder = Decoder(decode)
+        self.searching = ThreadPoolExecutor(1, thread_name_prefix="ingest-search")
+
+    def close(self) -> None:
+        """Let the threads end once they are done."""
+        self.decoder.close()
+        self.searching.shutdown(wait=False, cancel_futures=True)
 
 
 class IngestServer(WebServer):
@@ -43,7 +65,7 @@ class IngestServer(WebServer):
         settings: IngestSettings,
         directory: Directory,
         drop_ins: Sequence[DropIn] = (),
-        inbox: Inbox,
+        intake: Intake,
         ledger: Ledger,
         describe: Describe,
         events: Events,
@@ -56,14 +78,14 @@ class IngestServer(WebServer):
         seconds the first of its callbacks expires.
         """
         super().__init__(name=LISTENER, listen=settings.listen, ping=ledger.ping, events=events)
-        self._admission = Admission(inbox=inbox, max_bytes=settings.max_waiting_bytes)
         self._handlers = Handlers(
             bearer=Bearer(settings.token),
             directory=directory,
-            admission=self._admission,
+            admission=intake.admission,
             describe=describe,
             events=events,
-            decode=decode,
+            decode=intake.decoder,
+            searching=intake.searching,
             duration=duration,
             max_body=settings.max_body,
             max_bulk=settings.max_bulk,
@@ -79,16 +101,15 @@ class IngestServer(WebServer):
         self._handlers.max_body = settings.max_body
         self._handlers.max_bulk = settings.max_bulk
         self._handlers.body_timeout_s = settings.body_timeout_s
-        self._admission.max_bytes = settings.max_waiting_bytes
         routes = Routes()
         self._handlers.add_to(routes, drop_ins)
         self._serve(routes, hosts=settings.hosts, origins=settings.origins)
 
 
-def decode(body: bytes, coding: str, limit: int) -> bytes:
-    """Decode a body as ``web.body`` wants it: failures become refusals that quote nothing of the body."""
+def decode(body: bytes, coding: str, limit: int) -> Iterator[bytes]:
+    """Decode a body as ``web.decoding`` wants it: failures become refusals that quote nothing of the body."""
     try:
-        return decompress(body, coding, limit)
+        yield from decode_pieces(body, coding, limit, PIECE_BYTES)
     except UnsupportedEncoding:
         raise Refusal("unsupported_encoding", "use gzip, zstd or no Content-Encoding") from None
     except BadEncoding:

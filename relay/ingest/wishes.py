@@ -15,8 +15,9 @@ from relay.wire.extract import InvalidJson, as_written, readable
 
 _LANES = {"high": Lane.HIGH, "normal": Lane.NORMAL, "low": Lane.LOW}
 MAX_TEXT = 255
-_MAX_KEY = 1024
+MAX_KEY_BYTES = 1024
 _TRACEPARENT_CHARS = 55
+_SURELY_FITS = MAX_KEY_BYTES // 4  # a character has at most 4 bytes (RFC 3629)
 
 
 class Wishes(NamedTuple):
@@ -50,7 +51,7 @@ def read_wishes(headers: Mapping[str, str], unsaid: Unsaid, duration: Callable[[
     expires = headers.get("Relay-Expires")
     return Wishes(
         idempotency_key=text("Idempotency-Key", headers.get("Idempotency-Key"), MAX_TEXT),
-        key=text("Relay-Key", headers.get("Relay-Key"), _MAX_KEY),
+        key=_key("Relay-Key", headers.get("Relay-Key")),
         event=text("Relay-Event", headers.get("Relay-Event"), MAX_TEXT),
         lane=unsaid.lane if priority is None else _lane("Relay-Priority", priority),
         expires_s=unsaid.expires_s if expires is None else _expires("Relay-Expires", expires, duration),
@@ -92,7 +93,7 @@ def open_envelope(line: bytes, number: int, wishes: Wishes, duration: Callable[[
     return (
         payload,
         repeat_key(wishes, number) if said.idempotency_key is None else text("idempotency_key", said.idempotency_key),
-        wishes.key if said.key is None else text("key", str(said.key), _MAX_KEY),
+        wishes.key if said.key is None else _key("key", str(said.key)),
         wishes.event if said.event is None else text("event", said.event),
         wishes.lane if said.priority is None else _lane("priority", said.priority),
         wishes.expires_s if said.expires is None else _expires("expires", said.expires, duration),
@@ -136,6 +137,17 @@ def text(name: str, value: str | None, longest: int = MAX_TEXT) -> str | None:
     if value is None or (0 < len(value) <= longest and value.isprintable()):
         return value
     raise Refusal("invalid_header", f"{name} must be 1 to {longest} printable characters", header=name)
+
+
+def key_fits(key: str) -> bool:
+    """Tell whether an ordering key is short enough to be kept, shown and listed."""
+    return len(key) <= _SURELY_FITS or len(key.encode("utf-8", "surrogatepass")) <= MAX_KEY_BYTES
+
+
+def _key(name: str, key: str | None) -> str | None:
+    if key is not None and not key_fits(key):
+        raise Refusal("invalid_header", f"{name} must be 1 to {MAX_KEY_BYTES} bytes", header=name)
+    return text(name, key, MAX_KEY_BYTES)
 
 
 def _lane(name: str, value: str) -> int:

@@ -1,11 +1,13 @@
 """Reads a request's body: bounded in bytes before and after decoding, and in time.
 
 aiohttp reads bodies without an overall time limit, and decodes them with none on concatenated members; so its decoding
-is off (``listen``) and both bounds are ours.
+is off (``listen``) and both bounds are ours. A body is never joined here: who needs it whole does that, and who needs
+its lines takes them from the pieces, so that 32 MiB of them do not lie in memory twice.
 """
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from aiohttp import HttpVersion11, StreamReader
 from aiohttp.web import BaseRequest, RequestPayloadError
@@ -14,26 +16,72 @@ from relay.web.problem import Refusal
 
 # Coding what cannot be packed makes it a little longer: that must not be refused.
 _CODING_SLACK_BYTES = 4096
-# From here on a body may decode to megabytes, which would hold up the loop for milliseconds: a thread does it.
-_THREAD_BYTES = 16 * 1024
+# Pieces smaller than this are put together: an object of its own for each byte would take forty times its memory.
+_PIECE_BYTES = 64 * 1024
 
-Decode = Callable[[bytes, str, int], bytes]
-"""``(body, content_coding, limit) -> decoded``; raises ``Refusal`` (bad_encoding, unsupported_encoding, too_large)."""
+
+class Reserve(Protocol):
+    """Who is asked for memory before it is used. Each method may raise ``Refusal``."""
+
+    @property
+    def given_up(self) -> Refusal | None:
+        """Why the upload had to make way, if it had to."""
+        ...
+
+    def begin_upload(self, give_up: Callable[[], None]) -> None:
+        """A body comes in pieces from now on; ``give_up`` may be called to end that."""
+        ...
+
+    def uploaded(self, size: int) -> None:
+        """So many bytes more of it came."""
+        ...
+
+    def complete(self, size: int) -> None:
+        """The body is here whole, ``size`` bytes as they came."""
+        ...
+
+    def grow(self, size: int) -> None:
+        """So many bytes more are about to be used for it; fewer if negative."""
+        ...
+
+
+class Unbounded:
+    """A ``Reserve`` that has room for everything: for bodies so small that ``limit`` is bound enough."""
+
+    given_up: Refusal | None = None
+
+    def begin_upload(self, give_up: Callable[[], None]) -> None:
+        """Take note of nothing."""
+
+    def uploaded(self, size: int) -> None:
+        """Take note of nothing."""
+
+    def complete(self, size: int) -> None:
+        """Take note of nothing."""
+
+    def grow(self, size: int) -> None:
+        """Take note of nothing."""
+
+
+class Decode(Protocol):
+    """Decodes a body; ``web.decoding`` has one."""
+
+    async def __call__(self, body: bytes, coding: str, limit: int, reserve: Reserve) -> list[bytes]:
+        """Return the decoded body in pieces, ``limit`` bytes in all at the most.
+
+        Raises ``Refusal`` (bad_encoding, unsupported_encoding, too_large, overloaded).
+        """
+        ...
 
 
 async def read_body(
-    request: BaseRequest,
-    *,
-    limit: int,
-    timeout_s: float,
-    decode: Decode,
-    grow: Callable[[int], None] = lambda _: None,
-) -> bytes:
-    """Return the decoded body, at most ``limit`` bytes.
+    request: BaseRequest, *, limit: int, timeout_s: float, decode: Decode, reserve: Reserve
+) -> list[bytes]:
+    """Return the decoded body in pieces, at most ``limit`` bytes in all.
 
-    ``grow`` is told of bytes as they are held in memory and may raise to refuse them. Raises ``Refusal``
-    (``too_large``, ``body_timeout``, ``bad_encoding``, ``unsupported_encoding``, ``bad_request``) and
-    ``ConnectionError`` when the client went away before its end: then nothing of it may be used.
+    Raises ``Refusal`` (``too_large``, ``body_timeout``, ``bad_encoding``, ``unsupported_encoding``, ``bad_request`` and
+    what ``reserve`` raises), and ``ConnectionError`` when the client went away before its end: then nothing of it may
+    be used.
     """
     coding = request.headers.get("Content-Encoding")
     bound = limit if coding is None else limit + _CODING_SLACK_BYTES
@@ -42,24 +90,25 @@ async def read_body(
         body = _read_now(content)
         if len(body) > bound:
             raise _too_large(limit)
-        grow(len(body))
+        reserve.complete(len(body))
+        parts = [body]
     else:
-        declared = request.headers.get("Content-Length")
-        if declared is not None and int(declared) > bound:
+        declared = declared_length(request)
+        if declared is not None and declared > bound:
             raise _too_large(limit)
         expect = request.headers.get("Expect", "").lower()
         if expect == "100-continue" and request.version == HttpVersion11 and request.transport is not None:
             # RFC 9110 section 10.1.1; without it curl waits a second before it sends a large body.
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = await _read_all(request, bound=bound, limit=limit, timeout_s=timeout_s, grow=grow)
-    if coding is None:
-        return body
-    if len(body) > _THREAD_BYTES:
-        decoded = await asyncio.to_thread(decode, body, coding, limit)
-    else:
-        decoded = decode(body, coding, limit)
-    grow(max(0, len(decoded) - len(body)))
-    return decoded
+        parts = await _read_all(request, bound=bound, limit=limit, timeout_s=timeout_s, reserve=reserve)
+        reserve.complete(sum(map(len, parts)))
+    return parts if coding is None else await decode(b"".join(parts), coding, limit, reserve)
+
+
+def declared_length(request: BaseRequest) -> int | None:
+    """Return the length a request's head says its body has, None where it says none; aiohttp has checked its form."""
+    declared = request.headers.get("Content-Length")
+    return None if declared is None else int(declared)
 
 
 def _read_now(content: StreamReader) -> bytes:
@@ -69,25 +118,30 @@ def _read_now(content: StreamReader) -> bytes:
         raise Refusal("bad_request", "the body is not framed as its headers say") from None
 
 
-async def _read_all(
-    request: BaseRequest, *, bound: int, limit: int, timeout_s: float, grow: Callable[[int], None]
-) -> bytes:
+async def _read_all(request: BaseRequest, *, bound: int, limit: int, timeout_s: float, reserve: Reserve) -> list[bytes]:
     parts: list[bytes] = []
     size = 0
     content = request.content
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s) as timeout:
+            reserve.begin_upload(lambda: timeout.reschedule(loop.time()))
             while part := await content.readany():
                 size += len(part)
                 if size > bound:
                     raise _too_large(limit)
-                grow(len(part))
-                parts.append(part)
+                reserve.uploaded(len(part))
+                if parts and len(parts[-1]) + len(part) <= _PIECE_BYTES:
+                    parts[-1] += part
+                else:
+                    parts.append(part)
     except TimeoutError:
+        if reserve.given_up is not None:
+            raise reserve.given_up from None
         raise Refusal("body_timeout", f"the body did not arrive within {timeout_s:g} s", close=True) from None
     except RequestPayloadError:
         raise Refusal("bad_request", "the body is not framed as its headers say", close=True) from None
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return parts
 
 
 def _too_large(limit: int) -> Refusal:

@@ -10,6 +10,7 @@ from typing import Any, cast
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 
+from relay.web.accepting import Accepting, Connections
 from relay.web.answer import Answer
 from relay.web.problem import problem
 from relay.web.sockets import BACKLOG, bind, shown
@@ -35,29 +36,31 @@ class Listener:
     def __init__(self, *, serve: Serve, refused: Callable[[str], None], failed: Callable[[str, BaseException], None]):
         self.addresses: list[str] = []
         self._serve = serve
+        self._failed = failed
         self._open = 0
         self._closing = False
         self._idle = asyncio.Event()
-        self._servers: list[asyncio.Server] = []
+        self._accepting: list[Accepting] = []
+        self._connections = Connections()
         self._unlink: Path | None = None
         self._web = Server(cast(Callable[[BaseRequest], Awaitable[StreamResponse]], self._handle))
         self._log = _ProtocolLog(refused=refused, failed=failed)
 
     async def start(self, sockets: Sequence[socket.socket], *, unlink: Path | None) -> None:
         """Serve ``sockets``, which are bound; ``unlink`` is the socket file to remove at the end."""
-        loop = asyncio.get_running_loop()
         self._unlink = unlink
         for sock in sockets:
-            if sock.family == socket.AF_UNIX:
-                server = await loop.create_unix_server(self._connected, sock=sock, backlog=BACKLOG)
-            else:
-                server = await loop.create_server(self._connected, sock=sock, backlog=BACKLOG)
-            self._servers.append(server)
+            sock.setblocking(False)
+            sock.listen(BACKLOG)
             self.addresses.append(shown(sock.getsockname()))
+            self._accepting.append(
+                Accepting(sock, connections=self._connections, connected=self._connected, failed=self._failed)
+            )
 
-    def _connected(self) -> RequestHandler:
+    def _connected(self) -> "_Connection":
         return _Connection(
             self._web,
+            closed=self._connections.closed,
             loop=asyncio.get_running_loop(),
             access_log=cast(logging.Logger, None),  # None is aiohttp's word for no access log
             auto_decompress=False,  # bounded decoding is ours (web/body.py)
@@ -71,6 +74,7 @@ class Listener:
 
     async def _handle(self, request: BaseRequest) -> Answer | StreamResponse:
         self._open += 1
+        self._connections.used(cast(_Connection, request.protocol))
         try:
             answer = await self._serve(request)
             if self._closing and isinstance(answer, Answer):
@@ -83,8 +87,8 @@ class Listener:
 
     async def close(self, grace_s: float) -> int:
         """Stop accepting connections, let requests under way finish for ``grace_s``; return how many were cut off."""
-        for server in self._servers:
-            server.close()
+        for accepting in self._accepting:
+            accepting.close()
         if self._unlink is not None:
             self._unlink.unlink(missing_ok=True)
         self._closing = True
@@ -125,7 +129,21 @@ async def open_listener(
 class _Connection(RequestHandler):
     """aiohttp's protocol, answering malformed HTTP without quoting it: the bytes may be a body read as a head."""
 
-    __slots__ = ()
+    __slots__ = ("_closed",)
+
+    def __init__(self, manager: Server, *, closed: Callable[["_Connection"], None], **settings: Any):
+        super().__init__(manager, **settings)
+        self._closed = closed
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way: it waits for one, or for the rest of a head."""
+        return not self._request_in_progress and not self._messages
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Take note of its end."""
+        self._closed(self)
+        super().connection_lost(exc)
 
     def handle_error(
         self,

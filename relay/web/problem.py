@@ -55,6 +55,7 @@ KINDS = {
     # A full disk needs a person or the platform to catch up; a failed commit is often over in a moment.
     "store_full": Kind(503, "The store is full", 30),
     "store_failed": Kind(503, "The store cannot commit now", 1),
+    "overloaded": Kind(503, "More arrives than can be taken", 1),
     "stopping": Kind(503, "The relay is stopping", 1),
 }
 

@@ -63,6 +63,9 @@ class _Decoder(Protocol):
     def eof(self) -> bool: ...
 
     @property
+    def needs_input(self) -> bool: ...
+
+    @property
     def unused_data(self) -> bytes: ...
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
@@ -116,27 +119,36 @@ _MARKS: Final = {"gzip": b"\x1f\x8b", "x-gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\
 
 
 def decompress(body: bytes, codec: str, limit: int) -> bytes:
-    """Return ``body`` decoded, at most ``limit`` bytes; ``codec`` is a Content-Encoding value.
+    """Return ``body`` decoded, at most ``limit`` bytes; raises as ``decode_pieces`` does."""
+    parts = list(decode_pieces(body, codec, limit))
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    Concatenated gzip members and zstd frames are decoded in time linear in the body. Raises ``UnsupportedEncoding``,
-    ``BadEncoding`` (broken, ends early, too many members) and ``TooLarge`` (never more than ``limit + 1`` bytes are
-    produced before it).
+
+def decode_pieces(body: bytes, codec: str, limit: int, most_bytes: int = sys.maxsize) -> Iterator[bytes]:
+    """Decode ``body`` piece by piece, each of ``most_bytes`` at the most; ``codec`` is a Content-Encoding value.
+
+    Concatenated gzip members and zstd frames are decoded in time linear in the body. Raises, also before the first
+    piece, ``UnsupportedEncoding``, ``BadEncoding`` (broken, ends early, too many members) and ``TooLarge`` (never more
+    than ``limit + 1`` bytes are produced before it).
     """
     name = codec.strip().lower()
     if name in _PLAIN:
-        decoded = body
-    else:
-        new_decoder = _DECODERS.get(name)
-        if new_decoder is None:
-            raise UnsupportedEncoding("this Content-Encoding is not supported; use gzip, zstd or none")
-        try:
-            parts = list(_decoded(body, new_decoder, limit + 1))
-        except _BROKEN as error:
-            raise BadEncoding(f"the body is not valid {name}: {error}") from error
-        decoded = parts[0] if len(parts) == 1 else b"".join(parts)
-    if len(decoded) > limit:
-        raise TooLarge(limit)
-    return decoded
+        if len(body) > limit:
+            raise TooLarge(limit)
+        yield body
+        return
+    new_decoder = _DECODERS.get(name)
+    if new_decoder is None:
+        raise UnsupportedEncoding("this Content-Encoding is not supported; use gzip, zstd or none")
+    size = 0
+    try:
+        for piece in _decoded(body, new_decoder, limit + 1, most_bytes):
+            size += len(piece)
+            if size > limit:
+                raise TooLarge(limit)
+            yield piece
+    except _BROKEN as error:
+        raise BadEncoding(f"the body is not valid {name}: {error}") from error
 
 
 def decompress_start(body: bytes, codec: str, limit: int) -> tuple[bytes, bool]:
@@ -174,8 +186,17 @@ def _begins(name: str, body: bytes) -> tuple[Callable[[], _Decoder], bytes] | No
     return (_DECODERS[name], mark) if mark is not None and body.startswith(mark) else None
 
 
-def _decoded(body: bytes, new_decoder: Callable[[], _Decoder], most: int, *, mark: bytes = b"") -> Iterator[bytes]:
-    """Decode member after member, giving ``most`` bytes in all at the most; what begins with no ``mark`` is padding.
+def _decoded(
+    body: bytes,
+    new_decoder: Callable[[], _Decoder],
+    most: int,
+    most_at_once: int = sys.maxsize,
+    *,
+    mark: bytes = b"",
+) -> Iterator[bytes]:
+    """Decode member after member, giving ``most`` bytes in all and ``most_at_once`` at a time at the most.
+
+    What begins with no ``mark`` is padding.
 
     A finished member hands back what it did not use as a copy. Pieces therefore start small and double within a
     member, so that the copies of all members together stay linear in the body, however many empty ones there are.
@@ -189,14 +210,19 @@ def _decoded(body: bytes, new_decoder: Callable[[], _Decoder], most: int, *, mar
         decoder = new_decoder()
         piece_bytes = _FIRST_PIECE_BYTES
         while not decoder.eof:
-            piece = body[offset : offset + piece_bytes]
-            if not piece:
-                raise EOFError("it ends early")
-            offset += len(piece)
-            part = decoder.decompress(piece, most)
-            yield part
+            piece = b""
+            if decoder.needs_input:
+                piece = body[offset : offset + piece_bytes]
+                if not piece:
+                    raise EOFError("it ends early")
+                offset += len(piece)
+                piece_bytes = min(2 * piece_bytes, _MAX_PIECE_BYTES)
+            part = decoder.decompress(piece, min(most, most_at_once))
+            if part:
+                yield part
+            elif not piece and not decoder.needs_input and not decoder.eof:
+                raise EOFError("it goes nowhere")  # nothing more comes of it, and nothing more is wanted
             most -= len(part)
             if most <= 0:
                 return
-            piece_bytes = min(2 * piece_bytes, _MAX_PIECE_BYTES)
         offset -= len(decoder.unused_data)

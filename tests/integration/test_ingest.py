@@ -6,7 +6,7 @@ import io
 import json
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from relay.core.model import Accepted, Filter, Lane, NewCallback
 from relay.ingest.posts import Directory
 from relay.ingest.routing import Routing
 from relay.ingest.rows import PlatformIntake
-from relay.ingest.server import IngestServer, IngestSettings
+from relay.ingest.server import IngestServer, IngestSettings, Intake
 from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
@@ -68,18 +68,19 @@ def duration(text: str) -> float:
 class Relay:
     """One running ingest listener and what is needed to talk to it and look behind it."""
 
-    def __init__(self, settings: IngestSettings, platforms: dict[str, PlatformIntake]) -> None:
+    def __init__(self, settings: IngestSettings, platforms: dict[str, PlatformIntake], **bounds: int) -> None:
         self.store = MemoryStore(clock=StillClock())
         self.inbox = Inbox(self.store)
         self.log = io.BytesIO()
         self.metrics = Metrics()
         self.expiring: list[float] = []
         self.settings = settings
+        self.intake = Intake(inbox=self.inbox, **bounds)
         self.server = IngestServer(
             expiring=self.expiring.append,
             settings=settings,
             directory=Directory(Routing(), platforms),
-            inbox=self.inbox,
+            intake=self.intake,
             ledger=self.store,
             describe=self.store.callback,
             events=Events(log=make_logger(file=self.log, level="debug"), metrics=self.metrics),
@@ -138,9 +139,11 @@ PLATFORMS = {
 
 
 @asynccontextmanager
-async def running(listen: str = "127.0.0.1:0", **settings: Any) -> AsyncIterator[Relay]:
+async def running(
+    listen: str = "127.0.0.1:0", bounds: Mapping[str, int] | None = None, **settings: Any
+) -> AsyncIterator[Relay]:
     """Serve until the block ends."""
-    relay = Relay(IngestSettings(listen=listen, **settings), PLATFORMS)
+    relay = Relay(IngestSettings(listen=listen, **settings), PLATFORMS, **(bounds or {}))
     await relay.server.start()
     if listen.startswith("unix:"):
         connector, base = aiohttp.UnixConnector(listen.removeprefix("unix:")), "http://localhost"
@@ -151,6 +154,7 @@ async def running(listen: str = "127.0.0.1:0", **settings: Any) -> AsyncIterator
             yield relay
         finally:
             await relay.server.close(1.0)
+            relay.intake.close()
 
 
 @pytest.fixture
@@ -438,7 +442,7 @@ async def test_a_connection_dropped_halfway_leaves_nothing(relay: Relay):
     await until(lambda: relay.server._listener._open == 0)
     assert relay.inbox.rows == []
     assert relay.log.getvalue() == b""
-    assert relay.server._admission.held_bytes == 0
+    assert relay.intake.admission.room.held_bytes == 0
 
 
 async def test_a_slow_body_times_out():
@@ -552,7 +556,7 @@ async def test_a_full_or_failed_store_is_503(relay: Relay):
     relay.inbox.error = None
     assert (await relay.post(b"{}"))[0] == 202
     assert len(relay.inbox.rows) == 1
-    assert relay.server._admission.held_bytes == 0
+    assert relay.intake.admission.room.held_bytes == 0
 
 
 async def test_a_hanging_commit_is_refused_within_a_second(relay: Relay):
@@ -577,7 +581,7 @@ async def test_a_client_that_leaves_before_the_commit_does_not_stop_it(relay: Re
     relay.inbox.gate = asyncio.Event()
     _, writer = await asyncio.open_connection(*relay.endpoint)
     writer.write(b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}" % POST.encode())
-    await until(lambda: bool(relay.server._admission._waiting))
+    await until(lambda: bool(relay.intake.admission._waiting))
     writer.transport.abort()
     relay.inbox.gate.set()
     await until(lambda: len(relay.inbox.rows) == 1)
@@ -586,16 +590,16 @@ async def test_a_client_that_leaves_before_the_commit_does_not_stop_it(relay: Re
 
 async def test_bytes_waiting_for_the_disk_are_bounded():
     """More than max_waiting_bytes waiting is 503; what waits is given back by its commit."""
-    async with running(max_waiting_bytes=1000) as relay:
+    async with running(bounds={"max_waiting_bytes": 1000}) as relay:
         relay.inbox.gate = asyncio.Event()
         big = b'"' + b"x" * 900 + b'"'
         first = asyncio.create_task(relay.post(big))
-        await until(lambda: relay.server._admission.held_bytes > 0)
-        status, problem, _ = await relay.post(big)
-        assert (status, problem["code"]) == (503, "store_failed")
+        await until(lambda: relay.intake.admission.room.held_bytes > 0)
+        status, problem, headers = await relay.post(big)
+        assert (status, problem["code"], headers["Retry-After"]) == (503, "overloaded", "1")
         relay.inbox.gate.set()
         assert (await first)[0] == 202
-        assert relay.server._admission.held_bytes == 0
+        assert relay.intake.admission.room.held_bytes == 0
 
 
 async def test_readyz_follows_the_store(relay: Relay, monkeypatch: pytest.MonkeyPatch):
@@ -670,7 +674,7 @@ async def test_closing_finishes_what_is_under_way():
     async with running() as relay:
         relay.inbox.gate = asyncio.Event()
         under_way = asyncio.create_task(relay.post(b"{}"))
-        await until(lambda: bool(relay.server._admission._waiting))
+        await until(lambda: bool(relay.intake.admission._waiting))
         closing = asyncio.create_task(relay.server.close(5.0))
         await until(lambda: relay.server.health.stopping)
         with pytest.raises(OSError, match="Connect"):
@@ -682,7 +686,7 @@ async def test_closing_finishes_what_is_under_way():
     async with running() as relay:
         relay.inbox.gate = asyncio.Event()
         hanging = asyncio.create_task(relay.post(b"{}"))
-        await until(lambda: bool(relay.server._admission._waiting))
+        await until(lambda: bool(relay.intake.admission._waiting))
         assert await relay.server.close(0.05) == 1
         with pytest.raises(aiohttp.ClientError):
             await hanging

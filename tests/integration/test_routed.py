@@ -16,7 +16,7 @@ from relay.ingest.handlers import DropIn
 from relay.ingest.posts import Directory
 from relay.ingest.routing import Routing, compile_route
 from relay.ingest.rows import PlatformIntake
-from relay.ingest.server import IngestServer, IngestSettings
+from relay.ingest.server import IngestServer, IngestSettings, Intake
 from relay.store.base import Store
 from relay.store.memory import MemoryStore
 from relay.store.sqlite.store import SqliteStore
@@ -93,11 +93,13 @@ async def relay(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         store = await open_store(tmp_path)
         stack.push_async_callback(store.close)
         metrics = Metrics()
+        intake = Intake(inbox=store)
+        stack.callback(intake.close)
         server = IngestServer(
             settings=IngestSettings(listen="127.0.0.1:0"),
             directory=REJECTING,
             drop_ins=DROP_INS,
-            inbox=store,
+            intake=intake,
             ledger=store,
             describe=store.callback,
             events=Events(log=make_logger(file=io.BytesIO(), level="debug"), metrics=metrics),

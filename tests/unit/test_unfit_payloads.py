@@ -1,11 +1,12 @@
 """Payloads that a configured platform could never be sent are refused when they are posted."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 from relay.core.model import NewCallback
 from relay.daemon.intake import directory
-from relay.ingest.rows import PlatformIntake, envelope_rows, one_row, plain_rows
+from relay.ingest.rows import PlatformIntake, Turn, envelope_rows, one_row, plain_rows
 from relay.ingest.wishes import read_wishes
 from relay.web.problem import Refusal
 from tests.unit.config_files import loaded
@@ -34,6 +35,11 @@ def accept(platform: PlatformIntake, payload: bytes, key: str | None = None) -> 
     return one_row(payload, platform, read_wishes(headers, platform, lambda _text: 1.0), None)
 
 
+def turn(*lines: bytes) -> Turn:
+    """Return the lines of a request that are read in one go."""
+    return Turn(1, lines, sum(map(len, lines)))
+
+
 @pytest.mark.parametrize(
     ("platform", "payload", "code", "words"),
     [
@@ -55,12 +61,13 @@ def test_refused_with_the_reason(
     assert caught.value.code == code
     assert words in caught.value.detail
     wishes = read_wishes({}, intakes[platform], lambda _text: 1.0)
-    for rows in (
-        plain_rows([b"", payload], intakes[platform], wishes, 1 << 20),
-        envelope_rows([b"", b'{"payload":%b}' % payload], intakes[platform], wishes, 1 << 20, lambda _text: 1.0),
+    enveloped = turn(b"", b'{"payload":%b}' % payload)
+    for read in (
+        partial(plain_rows, turn(b"", payload), intakes[platform], wishes, 1 << 20),
+        partial(envelope_rows, enveloped, intakes[platform], wishes, 1 << 20, lambda _text: 1.0),
     ):
         with pytest.raises(Refusal) as caught:
-            list(rows)
+            read()
         assert caught.value.code == code or payload in (b"{", b"text")
         assert caught.value.extra["line"] == 2
 
@@ -72,5 +79,5 @@ def test_accepted_with_its_size_in_a_body(intakes: dict[str, PlatformIntake]) ->
     assert accept(intakes["form"], b'{"a":1}').body_bytes == len("%7B%22a%22%3A1%7D")
     assert accept(intakes["target"], b'{"order_id":1}', "k").body_bytes == len(b'{"order_id":1}')
     assert accept(intakes["plain"], b"{}").body_bytes is None
-    (rows,) = plain_rows([b'{"a":1}'], intakes["form"], read_wishes({}, intakes["form"], lambda _text: 1.0), 1 << 20)
+    rows = plain_rows(turn(b'{"a":1}'), intakes["form"], read_wishes({}, intakes["form"], lambda _text: 1.0), 1 << 20)
     assert rows[0].body_bytes == 17

@@ -1,0 +1,99 @@
+"""Memory for what clients send: counted in bytes, reserved before it is used, and never taken from who is ready.
+
+Uploads that are still coming in have a room of their own, so that one that never ends takes nothing from a post that is
+complete. When that room is full, the upload that has cost the most so far (its bytes times how long they have lain
+there) makes way for one that moves: an upload over loopback takes a tenth of a second, a stalled one half a minute.
+"""
+
+from collections.abc import Callable
+
+from relay.core.clock import elapsed_s
+from relay.web.problem import Refusal
+
+# The last part of the room is for small posts: a few large ones do not shut everybody out.
+_SMALL_BYTES = 64 * 1024
+_KEPT_FOR_SMALL = 8
+
+
+class Upload:
+    """The bytes of one body that is still coming in."""
+
+    __slots__ = ("_give_up", "_room", "_sum_of_times", "refusal", "size")
+
+    def __init__(self, room: "Room", give_up: Callable[[], None]) -> None:
+        self.size = 0
+        self.refusal: Refusal | None = None  # why it was given up
+        self._room = room
+        self._give_up = give_up
+        self._sum_of_times = 0.0  # each byte's time of arrival
+
+    def grow(self, size: int) -> None:
+        """Hold ``size`` bytes more; raises ``Refusal`` (``overloaded``) when this is the upload to make way."""
+        if self.refusal is not None:
+            raise self.refusal
+        self._room.make_way(self, size)
+        self.size += size
+        self._sum_of_times += size * elapsed_s()
+        self._room.uploading_bytes += size
+
+    def cost(self, now_s: float) -> float:
+        """Return the bytes it holds times the seconds each has been held."""
+        return self.size * now_s - self._sum_of_times
+
+    def end(self) -> None:
+        """Give everything back; safe to call twice."""
+        self._room.forget(self)
+        self.size = 0
+
+    def make_way(self) -> None:
+        """End it from outside: whoever reads it is told by ``give_up``, and finds ``refusal``."""
+        self.refusal = _slow()
+        self.end()
+        self._give_up()
+
+
+class Room:
+    """The bytes of all requests. A single request may exceed a bound, or a large one could never be accepted."""
+
+    def __init__(self, *, max_bytes: int, max_uploading_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.max_uploading_bytes = max_uploading_bytes
+        self.held_bytes = 0
+        self.uploading_bytes = 0
+        self._uploads: set[Upload] = set()
+
+    def upload(self, give_up: Callable[[], None]) -> Upload:
+        """Return the account of a body that starts to come in; ``give_up`` is called when it must make way."""
+        upload = Upload(self, give_up)
+        self._uploads.add(upload)
+        return upload
+
+    def forget(self, upload: Upload) -> None:
+        """Count an upload no more."""
+        self._uploads.discard(upload)
+        self.uploading_bytes -= upload.size
+
+    def make_way(self, upload: Upload, size: int) -> None:
+        """End the costliest uploads until ``size`` bytes more have room; raises ``Refusal`` if that is ``upload``."""
+        now_s = 0.0
+        while self.uploading_bytes + size > self.max_uploading_bytes and self.uploading_bytes > upload.size:
+            now_s = now_s or elapsed_s()
+            costliest = max(self._uploads, key=lambda each: each.cost(now_s))
+            if costliest is upload:
+                raise _slow()
+            costliest.make_way()
+
+    def hold(self, size: int, had: int) -> None:
+        """Hold ``size`` bytes more of a complete request that has ``had``; raises ``Refusal`` without room for them."""
+        most = self.max_bytes if had + size > _SMALL_BYTES else self.max_bytes + self.max_bytes // _KEPT_FOR_SMALL
+        if self.held_bytes + size > most and self.held_bytes > had:
+            raise Refusal("overloaded", f"{self.held_bytes} bytes already wait for the disk; repeat in a moment")
+        self.held_bytes += size
+
+
+def _slow() -> Refusal:
+    return Refusal(
+        "overloaded",
+        "unfinished uploads fill the memory meant for them, and this one held most of it for longest; send it again",
+        close=True,
+    )

@@ -1,0 +1,264 @@
+"""What bounds the intake, piece by piece: room in bytes, lines in time, turns in both, keys, searches, decoding."""
+
+import gzip
+from collections.abc import Callable, Iterator
+
+import pytest
+from backports import zstd
+from relay.core.errors import Unfit
+from relay.ingest import pressure, room
+from relay.ingest.pressure import Line, Pressure, rows_of
+from relay.ingest.room import Room
+from relay.ingest.rows import MAX_LINES, Lines, PlatformIntake, Turn, envelope_rows, one_row, plain_rows
+from relay.ingest.wishes import read_wishes
+from relay.web.body import Unbounded
+from relay.web.decoding import PIECE_BYTES, Decoder
+from relay.web.problem import Refusal
+from relay.wire.compress import TooLarge, decode_pieces
+from relay.wire.extract import KeyPath
+
+KEYED = PlatformIntake(name="p", needs_json=True, expires_s=60.0, max_bytes=1 << 21, key=KeyPath("id"))
+SEARCHED = PlatformIntake(
+    name="p", needs_json=True, expires_s=60.0, max_bytes=1 << 21, key=KeyPath("items[?main].id | [0]"), searches=True
+)
+
+
+class Clock:
+    """A clock the test sets."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of room and lines."""
+    made = Clock()
+    monkeypatch.setattr(room, "elapsed_s", made)
+    monkeypatch.setattr(pressure, "elapsed_s", made)
+    return made
+
+
+def code_of(action: Callable[[], object]) -> str:
+    """Return the code an action is refused with."""
+    with pytest.raises(Refusal) as caught:
+        action()
+    return caught.value.code
+
+
+# --- room
+
+
+def test_the_upload_that_cost_the_most_makes_way(clock: Clock):
+    """Bytes times seconds decide: a stalled upload goes before a new one of the same size, and is told why."""
+    rooms = Room(max_bytes=1000, max_uploading_bytes=1000)
+    ended: list[str] = []
+    stalled = rooms.upload(lambda: ended.append("stalled"))
+    stalled.grow(500)
+    clock.now += 1.0
+    fresh = rooms.upload(lambda: ended.append("fresh"))
+    fresh.grow(400)
+    clock.now += 1.0
+    fresh.grow(400)
+    assert ended == ["stalled"]
+    assert rooms.uploading_bytes == 800
+    assert stalled.refusal is not None
+    assert (stalled.refusal.code, stalled.refusal.close) == ("overloaded", True)
+    assert "disk" not in stalled.refusal.detail
+    assert code_of(lambda: stalled.grow(1)) == "overloaded"
+
+
+def test_many_slow_uploads_make_way_for_one_that_moves(clock: Clock):
+    """However many small uploads drip, a new one gets the room it needs; the one that asks may be the one to go."""
+    rooms = Room(max_bytes=1000, max_uploading_bytes=1000)
+    ended: list[int] = []
+    for number in range(100):
+        rooms.upload(lambda number=number: ended.append(number)).grow(10)
+    clock.now += 5.0
+    rooms.upload(lambda: ended.append(-1)).grow(500)
+    assert len(ended) == 50
+    assert -1 not in ended
+    assert rooms.uploading_bytes == 1000
+    greedy = rooms.upload(lambda: None)
+    greedy.grow(450)
+    clock.now += 60.0
+    rooms.upload(lambda: None).grow(1)
+    assert code_of(lambda: greedy.grow(600)) == "overloaded"
+
+
+def test_one_request_may_be_larger_than_the_room(clock: Clock):
+    """Alone, a body of any size passes; the last eighth of the room is for small ones."""
+    rooms = Room(max_bytes=1_000_000, max_uploading_bytes=10)
+    rooms.upload(lambda: None).grow(5000)
+    rooms.hold(2_000_000, 0)
+    assert code_of(lambda: rooms.hold(100, 0)) == "overloaded"
+    rooms.held_bytes = 1_000_000
+    assert code_of(lambda: rooms.hold(100_000, 0)) == "overloaded"
+    rooms.hold(60_000, 0)
+    rooms.hold(-60_000, 60_000)
+    assert rooms.held_bytes == 1_000_000
+
+
+# --- lines
+
+
+def test_a_line_shrinks_to_what_the_store_takes_and_grows_again(clock: Clock):
+    """One slow round makes the bound fit at once, the same round does not count twice, quick full rounds raise it."""
+    line = Line(allowed=8000, least=100, most=10_000)
+    line.under_way = 8001
+    assert code_of(line.check) == "overloaded"
+    clock.now = 101.0
+    line.finished(500, began_s=100.0, before=7000)  # a second for what was allowed
+    assert line.allowed == pytest.approx(2000)
+    line.finished(500, began_s=100.0, before=7500)  # began before the change: the same queue
+    assert line.allowed == pytest.approx(2000)
+    clock.now = 101.1
+    line.finished(500, began_s=101.0, before=100)  # quick, but the queue was not full
+    assert line.allowed == pytest.approx(2000)
+    line.finished(500, began_s=101.0, before=1500)
+    assert line.allowed == pytest.approx(2050)
+    line.under_way = 2000
+    line.check()
+
+
+def test_slowness_of_its_own_shuts_nobody_out(clock: Clock):
+    """A request that had nobody before it says nothing about the queue, and no bound falls below its least."""
+    line = Line(allowed=8000, least=1000, most=10_000)
+    clock.now = 160.0
+    line.finished(100_000, began_s=100.0, before=0)
+    assert line.allowed == 8000
+    for _ in range(10):
+        clock.now += 60.0
+        line.finished(10, began_s=clock.now - 59.0, before=5)
+    assert line.allowed == 1000
+
+
+def test_large_work_stands_in_another_line():
+    """Small posts, bulk requests and slow searches do not shut each other out."""
+    lines = Pressure()
+    assert lines.line(400, bulk=False, searched=True) is lines.small
+    assert lines.line(400, bulk=True, searched=False) is lines.large
+    assert lines.line(None, bulk=False, searched=False) is lines.large
+    assert lines.line(1 << 20, bulk=False, searched=True) is lines.searched
+    assert rows_of(400_000, bulk=True) > 1000 > rows_of(400_000, bulk=False)
+
+
+# --- turns
+
+
+def test_turns_are_short_in_lines_and_bytes():
+    """No turn has more than 500 lines, or more than 256 KiB unless it is one line; numbers and order are kept."""
+    lines = [b"x" * 10] * 1200 + [b"y" * 300_000] * 3 + [b"z" * 1000] * 700
+    turns = list(Lines([b"\n".join(lines)]).turns())
+    assert [line for turn in turns for line in turn.lines] == lines
+    assert all(len(turn.lines) <= 500 and (turn.size <= 256 * 1024 or len(turn.lines) == 1) for turn in turns)
+    assert all(turn.size == sum(map(len, turn.lines)) for turn in turns)
+    first = 1
+    for turn in turns:
+        assert turn.first == first
+        first += len(turn.lines)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 7, 1000])
+def test_lines_do_not_depend_on_how_the_body_came(cut: int):
+    """Pieces of any size give the lines of the whole; empty lines keep their numbers; both line ends are known."""
+    body = b'{"a":1}\r\n\n  \n{"b":2}\n\r\n{"c":3}'
+    parts = [body[at : at + cut] for at in range(0, len(body), cut)]
+    lines = Lines(parts)
+    assert parts == []
+    assert lines.count == 3
+    assert [lines.number(index) for index in range(3)] == [1, 4, 6]
+    (turn,) = lines.turns()
+    assert turn.lines == [b'{"a":1}', b"", b"  ", b'{"b":2}', b"", b'{"c":3}']
+
+
+def test_lines_are_bounded():
+    """One more line than allowed is refused, in one piece or in many."""
+    assert Lines([b"\n" * (MAX_LINES - 1)]).count == 0
+    assert code_of(lambda: Lines([b"\n" * (MAX_LINES + 1)])) == "too_large"
+    assert code_of(lambda: Lines([b"1\n" * 1000] * (MAX_LINES // 1000 + 1))) == "too_large"
+
+
+# --- keys and searches
+
+
+@pytest.mark.parametrize("key", ["k" * 1025, "键" * 342])
+def test_a_key_is_bounded_wherever_it_comes_from(key: str):
+    """1024 bytes pass; more is refused by payload, line, envelope, header and search."""
+    wishes = read_wishes({}, KEYED, lambda _: 1.0)
+    fits, too_long = (f'{{"id":"{text}"}}'.encode() for text in (key[:-1], key))
+    assert one_row(fits, KEYED, wishes, None).key == key[:-1]
+    turn = Turn(1, [fits, too_long], len(fits) + len(too_long))
+    for refused in (
+        lambda: one_row(too_long, KEYED, wishes, None),
+        lambda: plain_rows(turn, KEYED, wishes, 1 << 20),
+        lambda: one_row(b'{"items":[{"main":1,"id":"%b"}]}' % key.encode(), SEARCHED, wishes, None),
+    ):
+        assert code_of(refused) == "unfit_payload"
+    line = b'{"payload":{},"key":"%b"}' % key.encode()
+    enveloped = Turn(1, [line], len(line))
+    assert code_of(lambda: envelope_rows(enveloped, KEYED, wishes, 1 << 20, lambda _: 1.0)) == "invalid_header"
+    assert code_of(lambda: read_wishes({"Relay-Key": key}, KEYED, lambda _: 1.0)) == "invalid_header"
+
+
+def test_a_search_is_bounded():
+    """A filter over thousands of items works; one over hundreds of thousands is refused, as 422 and with the line."""
+    items = b'{"items":[%b{"main":true,"id":7}]}'
+    path = KeyPath("items[?main].id | [0]")
+    assert path(items % (b"{}," * 10_000)) == "7"
+    huge = items % (b"{}," * 200_000)
+    with pytest.raises(Unfit, match="steps"):
+        path(huge)
+    wishes = read_wishes({}, SEARCHED, lambda _: 1.0)
+    assert code_of(lambda: one_row(huge, SEARCHED, wishes, None)) == "unfit_payload"
+    with pytest.raises(Refusal) as caught:
+        plain_rows(Turn(8, [huge], len(huge)), SEARCHED, wishes, 1 << 20)
+    assert (caught.value.code, caught.value.extra["line"]) == ("unfit_payload", 8)
+
+
+# --- decoding
+
+
+@pytest.mark.parametrize(("codec", "pack"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
+def test_a_body_is_decoded_in_small_pieces(codec: str, pack: Callable[[bytes], bytes]):
+    """However much a kilobyte decodes to, and in however many members, no piece exceeds its bound nor all the limit."""
+    bomb = pack(bytes(4 << 20))
+    for body in (bomb, bomb * 3, pack(b"") * 50 + bomb):
+        pieces = decode_pieces(body, codec, 16 << 20, 1000)
+        assert all(0 < len(next(pieces)) <= 1000 for _ in range(100))
+    assert sum(map(len, decode_pieces(bomb, codec, 4 << 20, 100_000))) == 4 << 20
+    made: list[int] = []
+    with pytest.raises(TooLarge):
+        made.extend(map(len, decode_pieces(bomb * 3, codec, 5 << 20, 100_000)))
+    assert sum(made) <= 5 << 20
+
+
+async def test_no_piece_is_made_before_it_has_room():
+    """Decoding asks for each piece before it makes it, gives back what it did not need, and stops when refused."""
+    told: list[str] = []
+
+    def pieces(body: bytes, coding: str, limit: int) -> Iterator[bytes]:
+        for _ in range(3):
+            told.append("made")
+            yield bytes(10)
+
+    class Reserve(Unbounded):
+        most = 10
+
+        def grow(self, size: int) -> None:
+            if size == PIECE_BYTES and told.count("made") == self.most:
+                raise Refusal("overloaded")
+            told.append("asked" if size == PIECE_BYTES else f"used {size + PIECE_BYTES}")
+
+    decoder = Decoder(pieces)
+    body = bytes(10_000)
+    assert await decoder(body, "any", 100, Reserve()) == [bytes(10)] * 3
+    assert told == ["asked", "made", "used 10"] * 3 + ["asked", "used 0"]
+    told.clear()
+    Reserve.most = 2
+    with pytest.raises(Refusal, match="overloaded"):
+        await decoder(body, "any", 100, Reserve())
+    assert told.count("made") == 2
+    decoder.close()
