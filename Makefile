@@ -1,6 +1,7 @@
 # make demo    install into .venv and show the main job on real input (under a minute, half of it installing)
 # make test    install into .venv and run the whole suite
 # make check   lint, types, layers
+# make mutants plant faults one at a time and see whether the tests notice (tools/mutants)
 # make bench   the table of SPEC 10 with this machine's figures
 # make bench-limits   the score table of the limit estimator (modelled, virtual time)
 .POSIX:
@@ -9,7 +10,7 @@ STAMP = .venv/.installed
 # Tests of real time mostly wait, so that two processors have room for a third worker.
 XDIST = 3
 
-.PHONY: demo test check bench bench-limits soak format schema upgrade clean
+.PHONY: demo test check mutants bench bench-limits soak format schema upgrade clean
 demo: $(STAMP)
 	@$(BIN)/relay demo
 
@@ -21,6 +22,10 @@ check: $(STAMP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# MUTANTS="--package web --all" and the like choose which, and how hard to look
+mutants: $(STAMP)
+	@$(BIN)/python -m tools.mutants $(MUTANTS)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks

@@ -240,6 +240,18 @@ async def test_any_bytes_where_no_json_is_needed(relay: Relay):
     assert [row.payload for row in relay.inbox.rows] == [b"\xff\xfe not json", b""]
 
 
+@pytest.mark.parametrize("body", [b"no json", b"{} {}", b'{"a": 1', b"", b'"\xff"'])
+async def test_json_is_asked_for_where_it_is_needed(relay: Relay, body: bytes):
+    """A platform whose envelope splices payloads into JSON takes nothing else, although no key is read from it."""
+    path = "/v1/platforms/small/callbacks"
+    for headers in ({}, {"Relay_Key": "k"}):
+        status, answer, _ = await relay.post(body, path=path, **headers)
+        assert (status, answer["code"]) == (400, "invalid_json")
+        status, answer, _ = await relay.post(b"{}\n" + (body or b'"\xff"'), path=path, **NDJSON, **headers)
+        assert (status, answer["code"], answer["line"]) == (400, "invalid_json", 2)
+    assert relay.inbox.rows == []
+
+
 async def test_compressed_and_chunked_bodies(relay: Relay):
     """gzip and zstd bodies are decoded; a chunked body is put together."""
     body = b'{"order_id":"1","pad":"' + b"x" * 100_000 + b'"}'

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -67,7 +66,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--package", action="append", help="only faults of this package; may be repeated")
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="only those with WORD in the name")
     parser.add_argument("--sample", type=int, metavar="N", help="only N of them, chosen by the seed")
-    parser.add_argument("--seed", default=f"{datetime.now(UTC):%Y-%m-%d}", help="of the sample; default: today's date")  # noqa: TID251
+    parser.add_argument(
+        "--seed", default="0", help="which sample, such as the commit; the same seed is the same sample"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many at once")
     return parser.parse_args()
 
