@@ -8,12 +8,12 @@ from relay.config.fields import (
     Duration,
     JmesPath,
     Name,
+    PlainUrl,
     PositiveDuration,
     Secret,
     SecretText,
     Section,
     Text,
-    Url,
     kind_or_use,
     reading,
     required,
@@ -68,7 +68,7 @@ class OAuth2Auth(Section):
     grant: Literal["client_credentials", "refresh_token"] = setting(
         "client_credentials", "How a token is got: with the client's own secret, or with a refresh token."
     )
-    token_url: Url = required("The token endpoint. Asking it is not a request to the platform and takes no slot.")
+    token_url: PlainUrl = required("The token endpoint. Asking it is not a request to the platform and takes no slot.")
     client_id: Text = required("The client, app id or app key.")
     client_secret: SecretText | None = setting(None, "The client's secret; use a ${file:...} reference.")
     refresh_token: SecretText | None = setting(
@@ -144,10 +144,3 @@ Credential = Annotated[
     Discriminator(kind_or_use),
 ]
 AnyCredential = BearerAuth | BasicAuth | QueryAuth | OAuth2Auth
-
-
-def sent_header(auth: AnyCredential | None) -> str | None:
-    """Return the header a credential is sent in; None for one in the query, or none."""
-    if isinstance(auth, BearerAuth | BasicAuth):
-        return "Authorization"
-    return auth.sent_as if isinstance(auth, OAuth2Auth) and auth.send == "header" else None

@@ -9,9 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from relay.config.answers import unreachable
-from relay.config.auth import OAuth2Auth, UseAuth, sent_header
+from relay.config.auth import OAuth2Auth, UseAuth
 from relay.config.platform import Platform
 from relay.config.problems import BadValue, quoted
+from relay.config.rehearsal import rehearsed
 from relay.config.rules import Rule
 from relay.config.schema import Config
 from relay.config.showing import hidden_texts, is_secret_key
@@ -62,6 +63,7 @@ def contradictions(config: Config) -> Iterator[Finding]:
                 yield _at(path, "E051", f"{dotted(path)}: the quota {quoted(wanted)} is named twice")
     yield from _routes(config)
     yield from _paths(config)
+    yield from rehearsed(config)
 
 
 def _users(config: Config) -> Iterator[Finding]:
@@ -204,25 +206,16 @@ def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _authorised(config: Config, name: str) -> Iterator[Finding]:
-    """Check that a named credential is there, and that it does not share its header with another."""
+    """Check that a named credential is there."""
     platform = config.platforms[name]
     path: KeyPath = ("platforms", name, "auth")
     auth: Any = platform.auth
-    if isinstance(auth, UseAuth):
-        if auth.use not in config.credentials:
-            close = get_close_matches(auth.use, config.credentials, 1)
-            known = (
-                f"known are {', '.join(config.credentials)}" if config.credentials else "add it under `credentials:`"
-            )
-            hint = f"did you mean {close[0]!r}?" if close else known
-            what = f"{dotted((*path, 'use'))}: there is no credential {quoted(auth.use)}"
-            yield _at((*path, "use"), "E055", what, hint, relies_on=[("credentials", auth.use)])
-            return
-        auth = config.credentials[auth.use]
-    header = sent_header(auth)
-    if header is not None and any(header.lower() == other.lower() for other in platform.headers):
-        what = f"{dotted(path)}: the header {header} is also set under headers"
-        yield _at(path, "E051", what, "remove one of them", relies_on=[("platforms", name, "headers")])
+    if isinstance(auth, UseAuth) and auth.use not in config.credentials:
+        close = get_close_matches(auth.use, config.credentials, 1)
+        known = f"known are {', '.join(config.credentials)}" if config.credentials else "add it under `credentials:`"
+        hint = f"did you mean {close[0]!r}?" if close else known
+        what = f"{dotted((*path, 'use'))}: there is no credential {quoted(auth.use)}"
+        yield _at((*path, "use"), "E055", what, hint, relies_on=[("credentials", auth.use)])
 
 
 def _credentials(config: Config) -> Iterator[Finding]:

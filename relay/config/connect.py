@@ -4,10 +4,11 @@ import ipaddress
 import ssl
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import PlainValidator, WithJsonSchema, model_validator
 
-from relay.config.fields import Duration, SecretText, Section, Url, reading, setting
+from relay.config.fields import Duration, PlainUrl, SecretText, Section, reading, setting
 from relay.config.problems import BadValue, quoted
 
 
@@ -24,7 +25,7 @@ Source = Annotated[str, PlainValidator(reading(_parse_source)), WithJsonSchema({
 class Connect(Section):
     """Proxy, trust, client certificate, name cache and source address."""
 
-    proxy: Url | None = setting(None, "HTTP proxy for this platform: http://proxy.example:3128.")
+    proxy: PlainUrl | None = setting(None, "HTTP proxy for this platform: http://proxy.example:3128.")
     proxy_auth: SecretText | None = setting(None, "user:password for the proxy; use a ${file:...} reference.")
     ca: str | None = setting(
         None, "PEM file of the authorities to trust instead of the system's; relative to the configuration file."
@@ -40,6 +41,8 @@ class Connect(Section):
         """Refuse halves of a pair."""
         if self.key is not None and self.cert is None:
             raise BadValue("E034", "connect.key has no certificate beside it", "set cert, or remove key")
+        if self.proxy_auth is not None and "@" in urlsplit(self.proxy or "").netloc:
+            raise BadValue("E034", "connect.proxy has a login in it, and proxy_auth is another", "remove one of them")
         if self.proxy_auth is not None and (self.proxy is None or ":" not in self.proxy_auth):
             raise BadValue("E034", "connect.proxy_auth needs a proxy, and the form user:password")
         return self

@@ -125,6 +125,7 @@ Name = Annotated[str, PlainValidator(reading(texts.parse_name)), WithJsonSchema(
 JmesPath = Annotated[str, *_parsed(texts.parse_jmespath, r"[\s\S]+", "order_id", "order.id")]
 Regex = Annotated[re.Pattern[str], *_parsed(texts.parse_regex, r"[\s\S]*")]
 Url = Annotated[str, *_parsed(texts.parse_url, r"https?://[^\s#]+", "https://api.shop-a.example/callbacks")]
+PlainUrl = Annotated[str, *_parsed(texts.parse_plain_url, r"https?://[^\s#{}]+", "https://api.shop-a.example/token")]
 Headers = Annotated[
     dict[
         Annotated[str, AfterValidator(reading(texts.parse_sent_name))],

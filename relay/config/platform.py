@@ -117,7 +117,10 @@ class PlatformSettings(Section):
     method: Method = setting(
         "POST", "The HTTP method; with an envelope of one callback also a field of it, such as {verb}."
     )
-    headers: Headers = setting({}, "Extra request headers, such as Authorization with a ${file:...} reference.")
+    headers: Headers = setting(
+        {},
+        "Extra request headers, such as Authorization with a ${file:...} reference; a Content-Type replaces ours.",
+    )
     rate: Rates = setting(
         [],
         "Requests allowed: 100/min, or a list such as [10/s, 100/min] that must all hold. Strict: never more arrive in "

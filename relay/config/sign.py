@@ -95,6 +95,8 @@ class HmacSign(_Sign):
 
     def signer(self) -> Signer:
         """Return what signs by these settings. Raises ``ValueError``."""
+        if self.timestamp_header is not None and self.timestamp_header.lower() == self.header.lower():
+            raise ValueError("header and timestamp_header are the same")
         return HeaderHmac(
             secret=self.secret,
             encoding=self.secret_encoding,
@@ -151,6 +153,10 @@ class SortedSign(_Sign):
     def signer(self) -> Signer:
         """Return what signs by these settings. Raises ``ValueError``."""
         at = self.timestamp
+        names = [self.name, *self.params, *([at.name] if at else [])]
+        twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+        if twice is not None:
+            raise ValueError(f"signature, timestamp and params share the name {twice}")
         return SortedSigner(
             secret=self.secret,
             digest=SortedDigest(

@@ -16,7 +16,21 @@ from relay.config.problems import BadValue, quoted
 from relay.wire.target import Target
 
 MAX_NAME = 64
-_OWN_HEADERS = frozenset({"content-length", "content-encoding", "transfer-encoding", "connection"})
+_OWN_HEADERS = frozenset(
+    {
+        *(
+            "content-length",
+            "content-encoding",
+            "transfer-encoding",
+            "connection",
+            "expect",
+            "upgrade",
+            "te",
+            "trailer",
+        ),
+        *("idempotency-key", "relay-attempt"),
+    }
+)
 KEY_BYTES = 32
 
 
@@ -91,6 +105,15 @@ def parse_url(value: Any) -> str:
     if parts.fragment or bare.endswith("#"):
         raise BadValue("E024", "the URL has a fragment (#...), which is never sent", "remove it")
     return value
+
+
+def parse_plain_url(value: Any) -> str:
+    """Return an absolute http(s) URL in which nothing is filled in."""
+    if isinstance(value, str) and re.search(r"[{}]", value):
+        raise BadValue(
+            "E024", "the URL has braces in it, and nothing is filled in here", "write %7B or %7D for a brace"
+        )
+    return parse_url(value)
 
 
 def parse_listen(value: Any) -> str:

@@ -12,7 +12,7 @@ from relay.delivery.terms import Asking, Terms
 from relay.privacy.redaction import Redactor
 from relay.wire.answer import Answer, Failure
 from relay.wire.classify import classify, classify_read_back
-from relay.wire.draft import Draft, ready_url
+from relay.wire.draft import CONTENT_TYPE, Draft, ready_url
 from relay.wire.extract import InvalidJson
 from relay.wire.fields import problem_of
 from relay.wire.target import facts_of
@@ -53,8 +53,8 @@ def prepare(batch: Batch, *, terms: Terms, shift_s: float = 0.0) -> Draft | Verd
         # Measured under another envelope before a reload, or frozen under larger limits: two bodies instead of one.
         return _unsent(batch, Outcome.SPLIT, "the body would exceed batch.max_bytes")
     headers = {
+        CONTENT_TYPE: content_type,
         **terms.headers,
-        "Content-Type": content_type,
         "Idempotency-Key": batch.id,
         "Relay-Attempt": str(batch.attempt),
     }
@@ -118,7 +118,7 @@ def _read_back(batch: Batch, asking: Asking) -> Draft | Verdict:
     except (InvalidJson, Unfit) as error:
         return _unsent(batch, Outcome.CONFIRM, f"the read-back cannot be built: {problem_of(error)}")
     if body:
-        headers["Content-Type"] = _JSON
+        headers.setdefault(CONTENT_TYPE, _JSON)
     return Draft(batch.id, method, ready_url(url), headers, body)
 
 

@@ -14,6 +14,7 @@ from relay.policy.belief import LearnTerms, Mode
 from relay.policy.breaker import BreakerTerms
 from relay.policy.settling import Budget, ReadBack
 from relay.wire.classify import Rule, compile_rule
+from relay.wire.draft import merged_headers
 from relay.wire.envelope import Envelope
 from relay.wire.envelopes import envelope_for
 from relay.wire.fields import ItemMapping
@@ -115,7 +116,7 @@ def compile_terms(name: str, platform: Platform, credential: tuple[str, AnyCrede
         platform=name,
         url=platform.url,
         method=platform.method,
-        headers=platform.headers,
+        headers=merged_headers(platform.headers),
         concurrency=platform.concurrency,
         timeout_s=platform.timeout,
         max_items=min(platform.batch.max_items, envelope.max_items or platform.batch.max_items),
@@ -141,7 +142,7 @@ def compile_terms(name: str, platform: Platform, credential: tuple[str, AnyCrede
 def _asking(confirm: Confirm, platform: Platform) -> Asking:
     return Asking(
         target=Target(method=confirm.method, url=confirm.url),
-        headers={**platform.headers, **confirm.headers},
+        headers=merged_headers(platform.headers, confirm.headers),
         body=ItemMapping(confirm.body) if confirm.body else None,
         rules=tuple(compile_rule(rule.model_dump(by_alias=True)) for rule in confirm.classify),
         ambiguous=confirm.ambiguous,

@@ -16,6 +16,7 @@ _FORM: Final = "application/x-www-form-urlencoded"
 _URL_CHARACTERS: Final = "-._~:/?#[]@!$&'()*+,;=%"
 _READY: Final = re.compile(r"https?://[^/?#]+/[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]*")
 
+CONTENT_TYPE: Final = "Content-Type"
 Pairs = Iterable[tuple[str, str]]
 
 
@@ -80,6 +81,14 @@ class Draft:
         body = _with_fields(self.body.decode("ascii", "surrogateescape"), pairs)
         made = replace(self, body=body.encode("ascii", "surrogateescape"))
         return made if self.is_form else made.with_headers([("Content-Type", _FORM)])
+
+
+def merged_headers(*sets: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with later ones in the place of earlier ones of the same name in any case."""
+    merged: dict[str, tuple[str, str]] = {}
+    for headers in sets:
+        merged |= {name.lower(): (name, value) for name, value in headers.items()}
+    return {CONTENT_TYPE if lower == "content-type" else name: value for lower, (name, value) in merged.items()}
 
 
 def ready_url(url: str) -> str:

@@ -213,3 +213,63 @@ platforms:
     (warning,) = config.warnings
     assert (warning.code, warning.hint) == ("W007", "set store.token_key")
     assert warning.message.startswith("platforms.a.auth: a new refresh token")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("url: 'https://bob:x@a/'\nauth: {kind: bearer, token: t}", "the header Authorization is also set by the login"),
+        ("url: 'https://bob:x@a/'\nheaders: {authorization: t}", "a login in it, and headers an Authorization"),
+        ("url: 'https://bob@a/'\nsign: {kind: hmac, secret: s, header: Authorization}", "also set by the login in url"),
+        ("auth: {kind: bearer, token: t}\nsign: {kind: hmac, secret: s, header: authorization}", "also set under auth"),
+        ("headers: {X-Signature: x}\nsign: {kind: hmac, secret: s}", "X-Signature is also set under headers"),
+        ("sign: {kind: hmac, secret: s, header: Idempotency-Key}", "also set by the relay itself"),
+        ("url: 'https://a/?sign=1'\nsign: {kind: sorted, secret: s}", "the parameter sign is also set under url"),
+        ("auth: {kind: query, name: sign, token: t}\nsign: {kind: sorted, secret: s}", "also set under auth"),
+        ("url: 'https://a/?t=1'\nauth: {kind: query, name: t, token: t}", "the parameter t is also set under url"),
+        ("sign: {kind: sorted, secret: s, to: form}", "only a form body can take form fields"),
+        (
+            "envelope: {kind: form, item: {a: a}}\nsign: {kind: sorted, secret: s, to: form}\n"
+            "confirm: {url: 'https://a/', method: POST, body: {a: a}, classify: [{status: 200, as: ok}]}",
+            "the body of platforms.a.confirm is none",
+        ),
+        ("sign: {kind: sorted, secret: s, to: header, name: 'a b'}", "cannot be sent"),
+        ("sign: {kind: sorted, secret: s, to: header, params: {x: '{body}'}}", "cannot be sent"),
+        ('sign: {kind: hmac, secret: s, prefix: "a\\nb"}', "cannot be sent"),
+        ("sign: {kind: hmac, secret: s, timestamp_header: x-signature}", "are the same"),
+        ("sign: {kind: sorted, secret: s, params: {sign: x}}", "share the name sign"),
+        ("confirm: {url: 'https://u:p@a/', classify: [{status: 200, as: ok}]}\nauth: {kind: bearer, token: t}", "login"),
+        (
+            "auth: {kind: bearer, token: t}\n"
+            "confirm: {url: 'https://a/', headers: {Authorization: x}, classify: [{status: 200, as: ok}]}",
+            "Authorization is also set under headers",
+        ),
+        ("headers: {Idempotency-Key: x}", "sets the header Idempotency-Key itself"),
+        ("connect: {proxy: 'http://u:p@p/', proxy_auth: 'a:b'}", "proxy_auth is another"),
+        ("connect: {proxy: 'http://{host}/'}", "nothing is filled in"),
+        ("auth: {kind: oauth2, token_url: 'https://{h}/', client_id: c, client_secret: s}", "nothing is filled in"),
+        (
+            "auth: {kind: oauth2, token_url: 'https://u:p@t/', client_id: c, client_secret: s, client_auth: basic}",
+            "client_auth: basic is another",
+        ),
+    ],
+)
+def test_what_would_fail_with_every_request_is_found(tmp_path: Path, settings: str, words: str) -> None:
+    """Two values for one header or parameter, a body of the wrong kind, what HTTP cannot carry: errors of the check."""
+    body = "".join(f"    {line}\n" for line in settings.splitlines())
+    url = "" if "\n    url:" in f"\n{body}" else "    url: https://a.example/\n"
+    found = problems(tmp_path, f"version: 1\nplatforms:\n  a:\n{url}{body}")
+    assert len(found) == 1, found
+    assert words in found[0].message
+
+
+def test_what_goes_together_is_accepted(tmp_path: Path) -> None:
+    """A login in the URL alone, a Content-Type of one's own, a token in the query beside a signature in it."""
+    text = """version: 1
+platforms:
+  a: {url: "https://bob:x@a/", headers: {content-type: application/json; charset=utf-8}}
+  b: {url: "https://a/?v=1", auth: {kind: query, token: t}, sign: {kind: sorted, secret: s, params: {app: "1"}}}
+  c: {url: "https://a/", envelope: {kind: form, item: {a: a}}, sign: {kind: sorted, secret: s, to: form}}
+"""
+    terms = {each.platform: each for each in compile_all(loaded(tmp_path, text))}
+    assert terms["a"].headers == {"Content-Type": "application/json; charset=utf-8"}

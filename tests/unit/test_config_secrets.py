@@ -239,7 +239,7 @@ platforms:
       body: {{n: "'{S}'", m: key}}
       classify: [{{status: 200, as: ok}}]
     accept: {{path: /in, reply: {{status: 200, body: '{{"errcode":0,"echo":"{S}"}}'}}}}
-    connect: {{proxy: "http://u:{S}@proxy.example:3128/", proxy_auth: "u:{S}"}}
+    connect: {{proxy: "http://proxy.example:3128/", proxy_auth: "u:{S}"}}
 """
     config = loaded(tmp_path, text)
     shown = as_yaml(effective(config), origin=False)
