@@ -1,7 +1,7 @@
 """All pipelines by platform: starts, supervises, replaces and stops them, and answers for them to operators.
 
-A pipeline that raises is a bug: it is reported with its state and started again after a growing wait, without touching
-the others. What it had under way is settled or, failing that, found as crashed at the next start of the relay.
+A pipeline that raises is a bug: it is started again, or stands still (``lasting.py``), without touching the others.
+What it had under way is settled or, failing that, found as crashed at the next start of the relay.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from relay.core.clock import Clock
 from relay.core.errors import StoreError
 from relay.core.model import Rate
 from relay.delivery.auth import Authoriser
+from relay.delivery.lasting import Lasting
 from relay.delivery.limits import Limits
 from relay.delivery.pipeline import Pipeline
 from relay.delivery.sender import Sender
@@ -28,12 +29,11 @@ from relay.policy.shown import shown
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
 
-_RESTART_FIRST_S, _RESTART_MOST_S = 1.0, 60.0
-
 
 @dataclass(slots=True)
 class _Running:
     pipeline: Pipeline
+    lasting: Lasting
     sender: Sender
     task: asyncio.Task[None]
 
@@ -101,7 +101,7 @@ class Registry:
     def views(self) -> dict[str, dict[str, Any]]:
         """Return what only the running pipelines know, per platform; times on the relay clock."""
         now = self._clock.now()
-        return {name: _view(running.pipeline, now) for name, running in self._running.items()}
+        return {name: _view(running.pipeline, running.lasting, now) for name, running in self._running.items()}
 
     async def pause(self, name: str, reason: str) -> None:
         """Claim nothing more for the platform until ``resume``; survives restarts. Raises KeyError."""
@@ -125,6 +125,7 @@ class Registry:
             gate.groups.release(self._clock.now())
             gate.breaker.probe_at = min(gate.breaker.probe_at, self._clock.now())
         await self._outbox.set_gate(name, self._running[name].pipeline.kept())
+        self._running[name].lasting.go()
         # Last, so that it also meets what an answer put back while the gate was still closed, with a time from there.
         brought = await self._outbox.retry_now(name)
         self.changed(name, 0)
@@ -184,21 +185,9 @@ class Registry:
             events=self._events,
             rng=self._rng,
         )
-        task = asyncio.create_task(self._keep_running(pipeline), name=f"pipeline {terms.platform}")
-        self._running[terms.platform] = _Running(pipeline, sender, task)
-
-    async def _keep_running(self, pipeline: Pipeline) -> None:
-        wait_s = _RESTART_FIRST_S
-        while True:
-            began_at = self._clock.now()
-            try:
-                await pipeline.run()
-            except Exception as error:  # noqa: BLE001 - a bug in one platform's pipeline must not stop the others
-                if self._clock.now() - began_at > _RESTART_MOST_S:
-                    wait_s = _RESTART_FIRST_S
-                self._events.pipeline_failed(platform=pipeline.terms.platform, error=error, restart_s=wait_s)
-                await asyncio.sleep(wait_s)
-                wait_s = min(_RESTART_MOST_S, wait_s * 2)
+        lasting = Lasting(pipeline, clock=self._clock, events=self._events)
+        task = asyncio.create_task(lasting.run(), name=f"pipeline {terms.platform}")
+        self._running[terms.platform] = _Running(pipeline, lasting, sender, task)
 
     async def _end(self, running: _Running, within_s: float) -> int:
         running.task.cancel()
@@ -218,7 +207,7 @@ def _carried_over(before: Pipeline, terms: Terms) -> Learning | None:
     return before.learning
 
 
-def _view(pipeline: Pipeline, now: float) -> dict[str, Any]:
+def _view(pipeline: Pipeline, lasting: Lasting, now: float) -> dict[str, Any]:
     gate = pipeline.gate
     limited = pipeline.wait_reason in ("limit", "share") and pipeline.waits_until > now
     stopped = gate.stopped_until > now
@@ -226,11 +215,15 @@ def _view(pipeline: Pipeline, now: float) -> dict[str, Any]:
         "paused": gate.paused,
         "pause_reason": gate.pause_reason,
         "paused_since": gate.paused_at,
-        "broken": gate.breaker.is_open or (stopped and not gate.throttled),
+        "broken": bool(lasting.stopped) or gate.breaker.is_open or (stopped and not gate.throttled),
         "breaker_open": gate.breaker.is_open,
-        "breaker_reason": gate.breaker.reason or (gate.stop_reason if stopped else ""),
-        "broken_since": gate.breaker.opened_at if gate.breaker.is_open else gate.since,
-        "probe_at": gate.opens_at(now) if gate.breaker.is_open or stopped else None,
+        "breaker_reason": lasting.stopped or gate.breaker.reason or (gate.stop_reason if stopped else ""),
+        "broken_since": lasting.stopped_at
+        if lasting.stopped
+        else gate.breaker.opened_at
+        if gate.breaker.is_open
+        else gate.since,
+        "probe_at": gate.opens_at(now) if (gate.breaker.is_open or stopped) and not lasting.stopped else None,
         "throttled_until": gate.stopped_until if stopped and gate.throttled else None,
         "throttled_since": gate.since,
         "throttle_reason": gate.stop_reason if stopped and gate.throttled else "",

@@ -165,6 +165,10 @@ class Events:
         """A platform's pipeline raised: a bug; it starts again after ``restart_s``."""
         self._log.error("pipeline_failed", platform=platform, restart_s=restart_s, **describe(error))
 
+    def pipeline_stopped(self, *, platform: str, error: BaseException, times: int) -> None:
+        """A platform's pipeline raised the same ``times`` in a row and stands still until a person acts."""
+        self._log.error("pipeline_stopped", platform=platform, times=times, **describe(error))
+
     # --- credentials
 
     def token_fetched(self, *, credential: str, seconds: float, lives_s: float) -> None:

@@ -13,6 +13,7 @@ from relay.core.errors import StoreFailed
 from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, Settlement, StoreRules
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
+from relay.delivery.lasting import ALIKE
 from relay.delivery.limits import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
@@ -416,6 +417,33 @@ async def test_bug_in_one_delivery_loses_nothing(rig: Rig) -> None:
 
     assert (await rig.settled(2))["delivered"] == 2
     assert any(b"pipeline_failed" in line and b"ZeroDivisionError" in line for line in rig.log.getvalue().splitlines())
+
+
+async def test_a_pipeline_that_fails_alike_three_times_stands_still(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so in status and log, sends nothing more, keeps its queue, and goes on when an operator resumes it."""
+    monkeypatch.setattr("relay.delivery.lasting._FIRST_S", 0.001)
+    calls = 0
+
+    async def buggy(_request: Request, _items: list[dict[str, object]]) -> Answer | Failure:
+        nonlocal calls
+        calls += 1
+        raise ZeroDivisionError
+
+    rig.platform.script = buggy
+    await rig.start(replace(TERMS, max_items=1, concurrency=1, budget=Budget(times=9, base_s=0.001, cap_s=0.001)))
+    await rig.post(1, 2)
+    async with asyncio.timeout(10):
+        while not (view := rig.registry.views()["shop-a"])["breaker_reason"].startswith("stopped"):
+            await asyncio.sleep(0.005)
+    assert (view["broken"], view["probe_at"], calls) == (True, None, ALIKE)
+    assert "relay resume shop-a" in view["breaker_reason"]
+    assert sum(b"pipeline_stopped" in line for line in rig.log.getvalue().splitlines()) == 1
+
+    rig.platform.script = None
+    await rig.registry.resume("shop-a")
+
+    assert (await rig.settled(2))["delivered"] == 2
+    assert not rig.registry.views()["shop-a"]["broken"]
 
 
 async def test_settle_is_repeated_not_the_request(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,7 +218,7 @@ platforms:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ("url: 'https://bob:x@a/'\nauth: {kind: bearer, token: t}", "the header Authorization is also set by the login"),
+        ("url: 'https://bob:x@a/'\nauth: {kind: bearer, token: t}", "Authorization is also set by the login"),
         ("url: 'https://bob:x@a/'\nheaders: {authorization: t}", "a login in it, and headers an Authorization"),
         ("url: 'https://bob@a/'\nsign: {kind: hmac, secret: s, header: Authorization}", "also set by the login in url"),
         ("auth: {kind: bearer, token: t}\nsign: {kind: hmac, secret: s, header: authorization}", "also set under auth"),
@@ -238,7 +238,10 @@ platforms:
         ('sign: {kind: hmac, secret: s, prefix: "a\\nb"}', "cannot be sent"),
         ("sign: {kind: hmac, secret: s, timestamp_header: x-signature}", "are the same"),
         ("sign: {kind: sorted, secret: s, params: {sign: x}}", "share the name sign"),
-        ("confirm: {url: 'https://u:p@a/', classify: [{status: 200, as: ok}]}\nauth: {kind: bearer, token: t}", "login"),
+        (
+            "auth: {kind: bearer, token: t}\nconfirm: {url: 'https://u:p@a/', classify: [{status: 200, as: ok}]}",
+            "login",
+        ),
         (
             "auth: {kind: bearer, token: t}\n"
             "confirm: {url: 'https://a/', headers: {Authorization: x}, classify: [{status: 200, as: ok}]}",
