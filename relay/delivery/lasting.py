@@ -1,8 +1,8 @@
 """Keeps one platform's pipeline running: started again after a failure, and stopped when it fails alike three times.
 
-A pipeline that raises is a bug of ours. What it had under way is settled as crashed, so each failure costs a callback an
-attempt: one that fails the same way again and again would use up the budget of all of them. Then the platform stands
-still, says so, and goes on when an operator resumes it, its settings change, or the relay is started anew.
+A pipeline that raises is a bug of ours. What it had under way is settled as crashed, so each failure costs a callback
+an attempt: one that fails the same way again and again would use up the budget of all of them. Then the platform
+stands still, says so, and goes on when an operator resumes it, its settings change, or the relay is started anew.
 """
 
 import asyncio
