@@ -201,6 +201,40 @@ async def test_a_nudge_about_a_later_expiry_wakes_nobody(events: Events) -> None
     assert len(store.calls) == 1
 
 
+class Asked:
+    """A ledger that ends nothing, says when the next is due, and counts how often it was asked."""
+
+    def __init__(self, next_at: float) -> None:
+        self.asked = 0
+        self._next_at = next_at
+
+    async def expire(self) -> Expired:
+        self.asked += 1
+        return Expired([], False, self._next_at)
+
+
+async def test_expiry_looks_again_by_itself(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody nudges about what another way in accepted: it looks once a minute, here once in a while."""
+    monkeypatch.setattr("relay.upkeep.expiry._LOOK_AGAIN_S", 0.01)
+    ledger = Asked(math.inf)
+
+    async def asked_thrice() -> bool:
+        return ledger.asked >= 3
+
+    async with running(Expiry(ledger=ledger, clock=LoopClock(), events=events)):
+        await until(asked_thrice)
+
+
+async def test_what_is_overdue_in_a_batch_is_not_asked_for_all_the_time(events: Events) -> None:
+    """A callback over its time in a frozen batch ends with its batch: its time lies in the past until then."""
+    clock = LoopClock()
+    ledger = Asked(clock.now() - 10.0)
+    async with running(Expiry(ledger=ledger, clock=clock, events=events)):
+        for _ in range(500):
+            await asyncio.sleep(0)
+        assert ledger.asked == 1
+
+
 async def test_pruning_goes_on_in_steps_and_then_rests(events: Events) -> None:
     """While there is more it steps again soon; then not until a minute later or a nudge."""
 
