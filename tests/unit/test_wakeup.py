@@ -1,4 +1,4 @@
-"""How a pipeline sleeps: until a time, until it is woken, or until enough has arrived; nothing that happens is missed."""
+"""How a pipeline sleeps: until a time, a wake-up, or enough arrivals; nothing that happens is missed."""
 
 import asyncio
 
