@@ -12,7 +12,7 @@ from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
 from relay.admin.filters import did_you_mean
 from relay.admin.limits import LimitOrder, read_order
-from relay.admin.standing import Terms, ledger, platform_view
+from relay.admin.standing import Terms, ledger, platform_view, store_view
 from relay.admin.times import WallTimes, instant
 from relay.core.model import UNROUTED, Rate
 from relay.web.answer import Answer, json_answer
@@ -79,6 +79,10 @@ class Queues(Protocol):
         """Return the totals of each platform."""
         ...
 
+    def size(self) -> Awaitable[Mapping[str, int]]:
+        """Return how much of the store's room is used."""
+        ...
+
 
 class PlatformRoutes:
     """The routes about platforms and the ledger."""
@@ -113,7 +117,8 @@ class PlatformRoutes:
     async def ledger(self, call: Call) -> Answer:
         """GET /v1/ledger."""
         totals = await self._queues.totals()
-        return json_answer(ledger({**{name: {} for name in self._control.views()}, **totals}))
+        told = ledger({**{name: {} for name in self._control.views()}, **totals})
+        return json_answer({**told, "store": store_view(await self._queues.size())})
 
     async def pause(self, call: Call) -> Answer:
         """POST /v1/platforms/{platform}/pause."""

@@ -1,10 +1,10 @@
 """The admin listener: serves the API's routes, and takes new settings at a reload."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from relay.admin.api import AdminApi
 from relay.telemetry.events import Events
+from relay.web.health import Ping
 from relay.web.router import Routes
 from relay.web.server import WebServer
 
@@ -23,9 +23,7 @@ class AdminSettings:
 class AdminServer(WebServer):
     """Everything between operators and the relay."""
 
-    def __init__(
-        self, *, settings: AdminSettings, api: AdminApi, ping: Callable[[], Awaitable[None]], events: Events
-    ) -> None:
+    def __init__(self, *, settings: AdminSettings, api: AdminApi, ping: Ping, events: Events) -> None:
         super().__init__(name=LISTENER, listen=settings.listen, ping=ping, events=events)
         self._api = api
         self.configure(settings)

@@ -34,6 +34,12 @@ def ledger(totals: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     return {"total": _accounted(sums), "platforms": platforms}
 
 
+def store_view(size: Mapping[str, int]) -> dict[str, Any]:
+    """Return how much of the store's room is used, by the figure that decides when posts are refused."""
+    names = ("used_bytes", "usable_bytes", "max_bytes")
+    return {**{name: size[name] for name in names}, "full": bool(size["full"])}
+
+
 def platform_view(
     name: str, *, queue: Mapping[str, Any], live: Mapping[str, Any], terms: Terms | None, now: float
 ) -> dict[str, Any]:

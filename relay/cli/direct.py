@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from relay.admin import filters
 from relay.admin.callbacks import callback_view, unknown_callback
-from relay.admin.standing import ledger, platform_view
+from relay.admin.standing import ledger, platform_view, store_view
 from relay.admin.times import WallTimes
 from relay.admin.waiting import waits_for
 from relay.cli.client import Refused
@@ -41,6 +41,10 @@ class Reader(Protocol):
         """Return the queue of each platform."""
         ...
 
+    def room(self, max_bytes: int | None, *, refused_bytes: int = 0) -> Mapping[str, int]:
+        """Return how much of the store's room is used."""
+        ...
+
     def callback(self, callback_id: str, *, payload: bool = False) -> Mapping[str, Any] | None:
         """Return one callback, or None."""
         ...
@@ -51,10 +55,14 @@ class Reader(Protocol):
 
 
 class Direct:
-    """Reads through ``reader``; ``platforms`` are the configured names, shown also when nothing is queued."""
+    """Reads through ``reader``; ``platforms`` are the configured names, shown also when nothing is queued.
 
-    def __init__(self, reader: Reader, *, platforms: Sequence[str]) -> None:
+    ``max_bytes`` bounds the store's room; None where that is not known.
+    """
+
+    def __init__(self, reader: Reader, *, platforms: Sequence[str], max_bytes: int | None) -> None:
         self._reader = reader
+        self._max_bytes = max_bytes
         self._platforms = platforms
         self._times = WallTimes(reader.clock, wall_s)
 
@@ -68,7 +76,7 @@ class Direct:
 
     def ledger(self) -> dict[str, Any]:
         """Return the ledger."""
-        return ledger(self._reader.totals())
+        return {**ledger(self._reader.totals()), "store": store_view(self._reader.room(self._max_bytes))}
 
     def callbacks(self, query: Mapping[str, Any]) -> dict[str, Any]:
         """Return one page of callbacks."""
@@ -101,12 +109,20 @@ class Direct:
         return view
 
 
-def open_direct(url: str, *, platforms: Sequence[str]) -> Direct:
-    """Open the store at ``url`` for reading. Raises ``NoStore``; ``PermissionError`` where it is not ours."""
+def open_direct(url: str, *, platforms: Sequence[str], max_size: str) -> Direct:
+    """Open the store at ``url`` for reading; ``max_size`` is as the configuration says it.
+
+    Raises ``NoStore``; ``PermissionError`` where it is not ours.
+    """
+    from relay.config.units import parse_size
     from relay.daemon.stores import open_reader  # loads the store's library
 
     try:
-        return Direct(open_reader(url), platforms=platforms)
+        max_bytes = parse_size(max_size)
+    except ValueError:  # the file is being edited: the bound is not known
+        max_bytes = None
+    try:
+        return Direct(open_reader(url), platforms=platforms, max_bytes=max_bytes)
     except PermissionError:
         raise
     except (StoreError, OSError) as error:

@@ -20,6 +20,7 @@ from relay.config.schema import Config
 from relay.core.errors import StoreError
 from relay.core.model import UNROUTED
 
+_NEARLY_FULL = 0.9  # of what posts may use
 _LOW_DISK = 256 * 1024 * 1024  # less free than this and a burst of callbacks may not fit
 
 
@@ -68,11 +69,13 @@ def _examine(file: str) -> Iterator[Finding]:
 def _daemon(file: str) -> Finding:
     place = locate(file)
     try:
-        place.admin_client().get("/readyz")
+        told = place.admin_client().get("/readyz")
     except Unreachable:
         return Finding("warn", "daemon", f"not reachable at {place.admin}; what follows is read from the file")
     except Refused as refused:
         return Finding("fail", "daemon", f"not ready: {refused}")
+    if told.get("status") == "degraded":
+        return Finding("warn", "daemon", f"ready at {place.admin}, but {'; '.join(told['reasons'])}")
     return Finding("ok", "daemon", f"ready at {place.admin}")
 
 
@@ -89,7 +92,8 @@ def _store(config: Config) -> Iterator[Finding]:
         yield Finding("fail", "store", str(error))
         return
     try:
-        yield _file(path, config.store.max_size)
+        yield _file(path)
+        yield _room(reader.room(config.store.max_size))
         damage = reader.damage()
         yield Finding("fail" if damage else "ok", "integrity", "; ".join(damage) or "every page and index is sound")
         totals, recount = reader.ledger_and_recount()
@@ -99,10 +103,21 @@ def _store(config: Config) -> Iterator[Finding]:
         reader.close()
 
 
-def _file(path: Path, max_bytes: int) -> Finding:
+def _room(room: Mapping[str, int]) -> Finding:
+    used, usable = room["used_bytes"], room["usable_bytes"]
+    told = f"{size(used)} used of {size(usable)} that posts may use ({used / usable:.0%})"
+    remedy = "deliver or drop dead letters, or raise store.max_size"
+    if room["full"]:
+        return Finding("fail", "room", f"{told}: full, posts are refused as store_full; {remedy}")
+    if used > usable * _NEARLY_FULL:
+        return Finding("warn", "room", f"{told}: large posts may be refused as store_full already; {remedy}")
+    return Finding("ok", "room", told)
+
+
+def _file(path: Path) -> Finding:
     about = path.stat()
     free = shutil.disk_usage(path.parent).free
-    told = f"{path}: {size(about.st_size)} of at most {size(max_bytes)}, {size(free)} free on the disk"
+    told = f"{path}: {size(about.st_size)} on the disk, {size(free)} free there"
     mode = stat.S_IMODE(about.st_mode)
     if mode & 0o077:
         return Finding("fail", "store", f"{told}; mode {mode:o} lets others read it: chmod 600 {path}")

@@ -36,6 +36,7 @@ class Place:
     ingest: str
     store: str | None  # a store URL, absolute where it is a file; None when only an address was given
     platforms: tuple[str, ...] = field(default=())
+    store_size: str = ""  # store.max_size as written
     admin_token: str | None = field(default=None, repr=False)
     ingest_token: str | None = field(default=None, repr=False)
     broken: RelayError | None = None  # why the file could not be read; then the addresses are the default ones
@@ -86,6 +87,7 @@ def locate(config: str | None, *, admin: str | None = None, ingest: str | None =
         ingest=ingest or _text(data, "ingest", "listen", _INGEST),
         store=None if addressed else _absolute(_text(data, "store", "url", "sqlite:relay.db"), path),
         platforms=tuple(_section(data, "platforms")),
+        store_size=_text(data, "store", "max_size", "2GiB"),
         admin_token=os.environ.get("RELAY_TOKEN") or (None if admin else _users_token(users, path)),
         ingest_token=(
             os.environ.get("RELAY_INGEST_TOKEN")

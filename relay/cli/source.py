@@ -76,7 +76,7 @@ def _direct(place: Place, store: str, unreachable: Unreachable) -> Source:
     from relay.cli.direct import NoStore, open_direct  # the store's library is loaded only when it is needed
 
     try:
-        source = open_direct(store, platforms=place.platforms)
+        source = open_direct(store, platforms=place.platforms, max_size=place.store_size)
     except NoStore as error:
         raise Unreachable(f"{unreachable}; and its store cannot be read: {error}") from error
     except PermissionError as error:

@@ -57,6 +57,7 @@ def _show(found: dict[str, Any], output: str, *, clear: bool = False) -> None:
     for note in notes(platforms):
         click.echo(note)
     click.echo(ledger_line(total))
+    click.echo(store_line(found["ledger"]["store"]))
 
 
 def notes(platforms: list[dict[str, Any]]) -> list[str]:
@@ -116,6 +117,17 @@ def ledger_line(total: dict[str, int]) -> str:
     parts = [f"{total['delivered']} delivered", f"{total['pending']} pending", f"{total['dead']} dead"]
     parts += [f"{total[end]} {end}" for end in ("expired", "superseded") if total[end]]
     return f"LEDGER  {total['accepted']} in = {' + '.join(parts)} + {total['unaccounted']} unaccounted"
+
+
+def store_line(store: dict[str, Any]) -> str:
+    """Return how full the store is; ``full`` with what that means and what helps."""
+    used, usable = store["used_bytes"], store["usable_bytes"]
+    if not usable:
+        return f"STORE   {human.size(used)}"
+    told = f"STORE   {human.size(used)} of {human.size(usable)} ({used / usable:.0%}) that posts may use"
+    if store["full"]:
+        told += "\n        full: posts get 503 store_full; deliver or drop dead letters, or raise store.max_size"
+    return told
 
 
 def _row(platform: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from relay.core.clock import boottime_s, elapsed_s, wall_s
 from relay.core.errors import RelayError
 from relay.daemon.intake import drop_ins, ingest_settings
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
+from relay.daemon.readiness import Readiness
 from relay.daemon.restarts import Restarts
 from relay.daemon.stores import open_store, open_tokens
 from relay.daemon.supervisor import Supervisor
@@ -141,8 +142,9 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
             wall=wall_s,
             operation_started=operations.nudge,
         )
+        readiness = Readiness(store)
         live.admin = [
-            AdminServer(settings=admin_settings(config, listen), api=api, ping=store.ping, events=events)
+            AdminServer(settings=admin_settings(config, listen), api=api, ping=readiness.check, events=events)
             for listen in config.admin.listen
         ]
         intake = Intake(inbox=store)
@@ -153,7 +155,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
                 directory=live.directory,
                 drop_ins=drop_ins(config, live.directory),
                 intake=intake,
-                ledger=store,
+                ping=readiness.check,
                 describe=api.describe,
                 events=events,
                 duration=parse_duration,

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from relay.ingest.admission import Admission
 from relay.ingest.handlers import Describe, DropIn, Handlers
 from relay.ingest.posts import Directory
-from relay.store.base import Inbox, Ledger
+from relay.store.base import Inbox
 from relay.telemetry.events import Events
 from relay.web.decoding import PIECE_BYTES, Decoder
 from relay.web.guard import Bearer
+from relay.web.health import Ping
 from relay.web.problem import Refusal
 from relay.web.router import Routes
 from relay.web.server import WebServer
@@ -66,7 +67,7 @@ class IngestServer(WebServer):
         directory: Directory,
         drop_ins: Sequence[DropIn] = (),
         intake: Intake,
-        ledger: Ledger,
+        ping: Ping,
         describe: Describe,
         events: Events,
         duration: Callable[[str], float],
@@ -77,7 +78,7 @@ class IngestServer(WebServer):
         ``describe`` tells all about a callback but its payload; ``expiring`` is told, after a commit, in how many
         seconds the first of its callbacks expires.
         """
-        super().__init__(name=LISTENER, listen=settings.listen, ping=ledger.ping, events=events)
+        super().__init__(name=LISTENER, listen=settings.listen, ping=ping, events=events)
         self._handlers = Handlers(
             bearer=Bearer(settings.token),
             directory=directory,

@@ -183,7 +183,11 @@ class Ledger(Protocol):
         ...
 
     async def size(self) -> dict[str, int]:
-        """Return ``bytes`` on disk, ``used_bytes`` of live pages and ``max_bytes``."""
+        """Return ``bytes`` on disk, ``used_bytes`` of live pages, ``max_bytes``, ``usable_bytes`` and ``full``.
+
+        A post is refused when what is used would pass what posts may use (the rest is a reserve) and nothing may go
+        early; ``full`` is 1 while that is so. Bounds that are not set are 0.
+        """
         ...
 
     async def close(self) -> None:

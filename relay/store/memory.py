@@ -250,7 +250,14 @@ class MemoryStore:
     async def size(self) -> dict[str, int]:
         """Return payload bytes; there are no pages."""
         used = self._shelf.used_bytes
-        return {"bytes": used, "used_bytes": used, "max_bytes": self._rules.max_size_bytes or 0}
+        most = self._rules.max_size_bytes or 0
+        return {
+            "bytes": used,
+            "used_bytes": used,
+            "max_bytes": most,
+            "usable_bytes": most,
+            "full": int(0 < most <= used),
+        }
 
     async def ended(self) -> None:
         """Wait for ever: nothing in it can end."""

@@ -158,6 +158,17 @@ class Metrics:
         yield self._commit.collect()
         if size:
             yield GaugeMetricFamily("relay_store_bytes", "Size of the store on disk.", value=size.get("bytes", 0))
+            yield GaugeMetricFamily(
+                "relay_store_used_bytes", "Used pages, which decide when it is full.", value=size.get("used_bytes", 0)
+            )
+            yield GaugeMetricFamily(
+                "relay_store_max_bytes",
+                "store.max_size; posts may use it but for a reserve.",
+                value=size.get("max_bytes", 0),
+            )
+            yield GaugeMetricFamily(
+                "relay_store_full", "1 while posts are refused as store_full.", value=size.get("full", 0)
+            )
         if totals:
             yield GaugeMetricFamily(
                 "relay_unaccounted", "Accepted minus every end and pending.", value=_missing(totals)

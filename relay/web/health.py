@@ -1,11 +1,11 @@
 """``/livez`` and ``/readyz``, the same on both listeners.
 
-Live: the loop runs. Ready: the store commits. A platform that is down never makes the relay unready, because a restart
-or a failover would not help it.
+Live: the loop runs. Ready: the store commits; ``degraded`` with the reasons when it does and something is not well. A
+platform that is down never makes the relay unready, because a restart or a failover would not help it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiohttp.web import BaseRequest
 
@@ -20,13 +20,17 @@ _FRESH_S = 0.5
 # A probe that gets no commit within this time counts as failed: I12 allows 1 s in all.
 _BOUND_S = 0.9
 
+Ping = Callable[[], Awaitable[Sequence[str] | None]]
+"""Commits once and returns what is not well although it did, in words: None or nothing where all is well."""
+
 
 class Health:
-    """Answers the probes; ``ping`` commits once and raises ``StoreFailed`` when it cannot."""
+    """Answers the probes; ``ping`` commits once, returns what is not well, and raises ``StoreFailed`` if it cannot."""
 
-    def __init__(self, *, ping: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, *, ping: Ping) -> None:
         self._ping = ping
-        self._running: asyncio.Future[None] | None = None
+        self._running: asyncio.Future[Sequence[str] | None] | None = None
+        self._reasons: Sequence[str] = ()
         self._checked_at = -_FRESH_S
         self._problem: RelayError | None = None
         self.stopping = False
@@ -48,6 +52,8 @@ class Health:
             await self._check()
         if self._problem is not None:
             raise Refusal("store_failed", str(self._problem))
+        if self._reasons:
+            return json_answer({"status": "degraded", "reasons": list(self._reasons)})
         return json_answer({"status": "ok"})
 
     async def _check(self) -> None:
@@ -61,10 +67,11 @@ class Health:
             self._problem = RelayError(f"no commit within {_BOUND_S:g} s")
             self._checked_at = elapsed_s()
 
-    def _note(self, running: asyncio.Future[None]) -> None:
+    def _note(self, running: asyncio.Future[Sequence[str] | None]) -> None:
         error = None if running.cancelled() else running.exception()
         if error is None or isinstance(error, RelayError):
             self._problem = error
+            self._reasons = (running.result() or ()) if error is None and not running.cancelled() else ()
         else:
             self._problem = RelayError(f"the check itself failed with {type(error).__name__}")
         self._checked_at = elapsed_s()

@@ -1,11 +1,11 @@
 """One listener with its router, guard and health: what ingest and admin have in common."""
 
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from relay.web.guard import Guard
-from relay.web.health import Health
+from relay.web.health import Health, Ping
 from relay.web.listen import Listener, open_listener
 from relay.web.router import Router, Routes
 
@@ -25,7 +25,7 @@ class ListenerEvents(Protocol):
 class WebServer:
     """Listens on one address. ``name`` is also the ``FileDescriptorName=`` of its socket unit."""
 
-    def __init__(self, *, name: str, listen: str, ping: Callable[[], Awaitable[None]], events: ListenerEvents) -> None:
+    def __init__(self, *, name: str, listen: str, ping: Ping, events: ListenerEvents) -> None:
         self.name = name
         self.listen = listen  # as configured when it was made; another one takes a restart
         self.health = Health(ping=ping)

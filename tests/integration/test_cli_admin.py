@@ -577,7 +577,7 @@ async def test_a_store_is_read_when_its_daemon_is_down(tmp_path: Path) -> None:
     assert status.err == f"daemon not reachable at unix:{tmp_path}/a; reading r.db directly\n"
     assert lines[1].split()[:3] == ["shop-b", "unknown", "0"]
     assert lines[2].split()[:3] == ["shop-a", "unknown", "2"]
-    assert lines[-1] == "LEDGER  2 in = 0 delivered + 2 pending + 0 dead + 0 unaccounted"
+    assert lines[-2] == "LEDGER  2 in = 0 delivered + 2 pending + 0 dead + 0 unaccounted"
     assert [item["id"] for item in listed.json()["items"]] == ids[:1]
     assert shown.json()["payload"] == {"phone": "138****5678"}
     assert shown.json()["waiting"] == {"for": "the daemon to run", "until": None}

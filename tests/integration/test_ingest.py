@@ -81,7 +81,7 @@ class Relay:
             settings=settings,
             directory=Directory(Routing(), platforms),
             intake=self.intake,
-            ledger=self.store,
+            ping=self.store.ping,
             describe=self.store.callback,
             events=Events(log=make_logger(file=self.log, level="debug"), metrics=self.metrics),
             duration=lambda text: (

@@ -100,7 +100,7 @@ async def relay(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             directory=REJECTING,
             drop_ins=DROP_INS,
             intake=intake,
-            ledger=store,
+            ping=store.ping,
             describe=store.callback,
             events=Events(log=make_logger(file=io.BytesIO(), level="debug"), metrics=metrics),
             duration=parse_duration,

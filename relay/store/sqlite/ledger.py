@@ -15,6 +15,8 @@ from relay.core.model import Filter, Lane, State
 from relay.store.sqlite.boot import clock_of
 from relay.store.sqlite.connection import open_reader_connection
 from relay.store.sqlite.filters import NOTHING, where
+from relay.store.sqlite.operations import progress
+from relay.store.sqlite.space import room
 
 # A page reads at most so many rows; when they hold too few matches it comes short, with a cursor to go on from. A long
 # read would keep the WAL from being copied back.
@@ -91,6 +93,21 @@ class Reader:
         with self._connection:
             totals, recount = self.totals(), self.recount()
         return totals, recount
+
+    def room(self, max_bytes: int | None, *, refused_bytes: int = 0) -> dict[str, int]:
+        """Return how much of the room is used, as ``store.sqlite.space.room`` says."""
+        return room(self._connection.execute, max_bytes, refused_bytes=refused_bytes)
+
+    def operation(self, number: int) -> dict[str, Any] | None:
+        """Return an operation's progress, or None."""
+        return progress(self._connection.execute, number)
+
+    def open_operations(self) -> list[int]:
+        """Return the numbers of the operations that are not done."""
+        found = self._connection.execute(
+            "SELECT number FROM operation INDEXED BY operation_open WHERE finished_at IS NULL ORDER BY number"
+        )
+        return [number for (number,) in found]
 
     def damage(self) -> list[str]:
         """Return what SQLite finds wrong with pages and indexes, at most 20 lines. Reads the whole file."""

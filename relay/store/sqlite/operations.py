@@ -49,6 +49,12 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def progress(execute: Callable[..., Any], number: int) -> dict[str, Any] | None:
+    """Return an operation's progress, or None; ``execute`` is that of any connection."""
+    row = execute(_PROGRESS, (number,)).get
+    return None if row is None else _shown(row)
+
+
 class Operations:
     """Starts operations and carries them out; on the writer thread."""
 
@@ -149,20 +155,6 @@ class Operations:
             ),
         )
         return Stepped(_shown(transaction.execute(_PROGRESS, (number,)).get), sorted_out.ended)
-
-    @staticmethod
-    def progress(transaction: Transaction, number: int) -> dict[str, Any] | None:
-        """Return an operation's progress, or None."""
-        row = transaction.execute(_PROGRESS, (number,)).get
-        return None if row is None else _shown(row)
-
-    @staticmethod
-    def open(transaction: Transaction) -> list[int]:
-        """Return the operations that are not done."""
-        found = transaction.execute(
-            "SELECT number FROM operation INDEXED BY operation_open WHERE finished_at IS NULL ORDER BY number"
-        )
-        return [number for (number,) in found]
 
     def unblock(self, transaction: Transaction, platform: str) -> None:
         """Let the keys of a platform go on past their dead heads."""

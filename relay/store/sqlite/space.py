@@ -1,6 +1,7 @@
 """Room in the file: how many pages are used, what may go early, and when a post must be refused."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from relay.core.errors import StoreFull
 from relay.store.sqlite.connection import PAGE_BYTES
@@ -13,7 +14,30 @@ _RESERVE_BYTES = 8 * 1024 * 1024  # for claims, settles and pruning when nothing
 _RESERVE_SHARE = 0.02
 _RESERVE_MOST_SHARE = 0.25  # of a store too small for that reserve
 _LOOK_EVERY_BYTES = 1024 * 1024  # the pages are counted again after so many accepted bytes
+# Whether delivered or superseded rows are there, which would go first.
+_MAY_GO = """SELECT EXISTS (SELECT 1 FROM callback INDEXED BY callback_ended WHERE state = 1 AND state > 0)
+  OR EXISTS (SELECT 1 FROM callback INDEXED BY callback_ended WHERE state = 4 AND state > 0)"""
 _EARLY_STEPS = 8  # of pruning within one group; the rest follows in the next
+
+
+def usable_bytes(max_bytes: int) -> float:
+    """Return how much of ``max_bytes`` posts may use: all but the reserve."""
+    reserve = max(_RESERVE_BYTES, max_bytes * _RESERVE_SHARE)
+    return max_bytes - min(reserve, max_bytes * _RESERVE_MOST_SHARE)
+
+
+def room(execute: Callable[[str], Any], max_bytes: int | None, *, refused_bytes: int = 0) -> dict[str, int]:
+    """Return ``used_bytes`` of live pages (the WAL's too), ``max_bytes``, ``usable_bytes`` by posts, and ``full``.
+
+    ``execute`` runs a statement on any connection. Full (1) is what would be refused now: a post of one page, or of
+    the ``refused_bytes`` last refused. The bounds are 0 where there are none.
+    """
+    used = execute(_PAGES).get * PAGE_BYTES
+    if max_bytes is None:
+        return {"used_bytes": used, "max_bytes": 0, "usable_bytes": 0, "full": 0}
+    usable = int(usable_bytes(max_bytes))
+    full = used + max(PAGE_BYTES, refused_bytes) > usable and not execute(_MAY_GO).get
+    return {"used_bytes": used, "max_bytes": max_bytes, "usable_bytes": usable, "full": int(full)}
 
 
 class Space:
@@ -22,15 +46,10 @@ class Space:
     def __init__(self, make_room: Callable[[Transaction], int]) -> None:
         """``make_room`` deletes one step of delivered or superseded rows and returns how many."""
         self.max_bytes: int | None = None  # of used pages; None: no bound
+        self.refused_bytes = 0  # by the smallest post refused since one of its size was taken; read on the loop
         self._make_room = make_room
         self._used_bytes = 0
         self._unseen_bytes = float("inf")
-
-    @property
-    def _usable_bytes(self) -> float:
-        assert self.max_bytes is not None
-        reserve = max(_RESERVE_BYTES, self.max_bytes * _RESERVE_SHARE)
-        return self.max_bytes - min(reserve, self.max_bytes * _RESERVE_MOST_SHARE)
 
     def used_bytes(self, transaction: Transaction) -> int:
         """Count the live pages."""
@@ -44,21 +63,20 @@ class Space:
             return [None] * len(sizes)
         wanted = [size * _ROW_FACTOR for size in sizes]
         total = sum(wanted)
-        if (
-            self._unseen_bytes >= _LOOK_EVERY_BYTES
-            or self._used_bytes + self._unseen_bytes + total > self._usable_bytes
-        ):
+        usable = usable_bytes(self.max_bytes)
+        if self._unseen_bytes >= _LOOK_EVERY_BYTES or self._used_bytes + self._unseen_bytes + total > usable:
             self.used_bytes(transaction)
         steps = 0
-        while self._used_bytes + total > self._usable_bytes and steps < _EARLY_STEPS:
+        while self._used_bytes + total > usable and steps < _EARLY_STEPS:
             if not self._make_room(transaction):
                 break
             self.used_bytes(transaction)
             steps += 1
-        room = self._usable_bytes - self._used_bytes - self._unseen_bytes
+        left = usable - self._used_bytes - self._unseen_bytes
         refusals: list[StoreFull | None] = []
         for size in wanted:
-            if size > room:
+            if size > left:
+                self.refused_bytes = min(int(size), self.refused_bytes or int(size))
                 refusals.append(
                     StoreFull(
                         f"the store uses {self._used_bytes} of {self.max_bytes} bytes, all of it undelivered or dead "
@@ -66,7 +84,9 @@ class Space:
                     )
                 )
             else:
-                room -= size
+                left -= size
+                if size >= self.refused_bytes:
+                    self.refused_bytes = 0
                 self._unseen_bytes += size
                 refusals.append(None)
         return refusals

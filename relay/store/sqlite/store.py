@@ -58,6 +58,7 @@ SELECT json_group_array(json_array(a.id, p.name, grp, started_at, ended_at, coal
 FROM platform AS p JOIN attempt AS a INDEXED BY attempt_recent ON a.platform = p.id
 WHERE p.name IN (SELECT value FROM json_each(?1)) AND (a.ended_at > ?2 OR a.ended_at IS NULL)
 """
+_ASK_S = 0.5  # how long a reader waits for what only the writing thread knows
 _NO_RULES = PlatformRules()
 
 
@@ -121,6 +122,7 @@ class SqliteStore:
             tag=tag,
         )
         self._reader = reader
+        self._usage: dict[str, list[dict[str, Any]]] = {}  # of slots, per platform, as last seen
         self._reading = ThreadPoolExecutor(1, thread_name_prefix=f"store-reader {path.name}")
         self._writer = Writer(
             name=str(path),
@@ -220,12 +222,20 @@ class SqliteStore:
         found = await self._read(Reader.platform_status)
         configured = list(self._rules.platforms)
         shown = {name: status for name, status in found.items() if status.pop("accepted") or name in configured}
-        usage = await self._writer.call(
-            lambda transaction: {name: self._slots.usage(name, transaction.now) for name in shown}
-        )
-        for name, quotas in usage.items():
+        for name, quotas in (await self._slots_used(list(shown))).items():
             shown[name]["quotas"] = quotas
         return shown
+
+    async def _slots_used(self, platforms: list[str]) -> dict[str, list[dict[str, Any]]]:
+        """Ask the writing thread, which has the slots; while it cannot answer, they are as last seen."""
+        asked = self._writer.call(
+            lambda transaction: {name: self._slots.usage(name, transaction.now) for name in platforms}
+        )
+        await asyncio.wait((asked,), timeout=_ASK_S)
+        if asked.done() and asked.exception() is None:
+            self._usage.update(asked.result())
+        asked.add_done_callback(lambda late: late.exception())  # nobody waits for a late answer
+        return {name: self._usage.get(name, []) for name in platforms}
 
     async def callback(self, callback_id: str, *, payload: bool = False) -> dict[str, Any] | None:
         """Return one callback with its attempts, or None."""
@@ -251,11 +261,11 @@ class SqliteStore:
 
     async def operation(self, number: int) -> dict[str, Any] | None:
         """Return an operation's progress, or None."""
-        return await self._writer.call(lambda transaction: self._operations.progress(transaction, number))
+        return await self._read(lambda reader: reader.operation(number))
 
     async def open_operations(self) -> list[int]:
         """Return the operations that a restart must continue."""
-        return await self._writer.call(self._operations.open)
+        return await self._read(Reader.open_operations)
 
     def watch_operations(self, released: Callable[[], None]) -> None:
         """Call ``released()`` on the loop after a commit that lets an operation go on which waited for a batch."""
@@ -285,11 +295,12 @@ class SqliteStore:
         await self._writer.call(self._touch)
 
     async def size(self) -> dict[str, int]:
-        """Return ``bytes`` on disk, ``used_bytes`` of live pages and ``max_bytes``."""
-        used = await self._writer.call(self._space.used_bytes)
+        """Return ``bytes`` on disk, ``used_bytes`` of live pages, ``max_bytes``, ``usable_bytes`` and ``full``."""
+        space = self._space
+        found = await self._read(lambda reader: reader.room(space.max_bytes, refused_bytes=space.refused_bytes))
         files = (self._path, self._path.with_name(self._path.name + "-wal"))
         sizes = [file.stat().st_size for file in files if file.exists()]
-        return {"bytes": sum(sizes), "used_bytes": used, "max_bytes": self._space.max_bytes or 0}
+        return {"bytes": sum(sizes), **found}
 
     async def ended(self) -> None:
         """Wait until the store is closed; raises ``StoreEnded`` when the writing thread ended by itself."""

@@ -1,0 +1,236 @@
+"""The daemon on a bad day: a store that is full, a disk that takes nothing, files it cannot use, a log nobody reads."""
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import Popen, run
+from typing import Any
+
+import apsw
+import pytest
+from relay.core.clock import elapsed_s
+from tests.e2e.harness import free_port
+
+pytestmark = pytest.mark.timeout(120)
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Relay:
+    """A daemon with a platform that is never there, and the commands an operator has."""
+
+    def __init__(self, directory: Path, *, max_size: str = "64MiB") -> None:
+        self.directory = directory
+        self.ingest, self.admin = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        self.file = directory / "config.yaml"
+        self.store = directory / "relay.db"
+        self.log = directory / "relay.log"
+        self.file.write_text(
+            f"version: 1\ningest: {{listen: '{self.ingest[7:]}'}}\nadmin: {{listen: '{self.admin[7:]}'}}\n"
+            f"store: {{url: 'sqlite:{self.store}', max_size: {max_size}}}\n"
+            "platforms:\n  shop: {url: 'http://127.0.0.1:9/', envelope: single}\n"
+        )
+        self.process: Popen[bytes] | None = None
+
+    def start(self, stderr: int | None = None, before: Callable[[], None] | None = None) -> None:
+        """Start it and wait until it lives or has ended."""
+        with self.log.open("ab") as log:
+            self.process = Popen(
+                [sys.executable, "-m", "relay", "run", "-c", str(self.file)],
+                stderr=log if stderr is None else stderr,
+                preexec_fn=before,
+            )
+        self.until(lambda: self.call("/livez", self.ingest)[0] == 200 or self.ended)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        return self.process is not None and self.process.poll() is not None
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for something."""
+        for _ in range(3000):
+            if holds():
+                return
+            time.sleep(0.01)
+        raise AssertionError(self.logged())
+
+    def call(self, path: str, base: str | None = None, data: bytes | None = None) -> tuple[int, Any]:
+        """Ask a listener; status 0 where nobody answers."""
+        request = urllib.request.Request((base or self.admin) + path, data=data)
+        try:
+            with OPENER.open(request, timeout=20) as answer:
+                body = answer.read()
+                return answer.status, json.loads(body) if body.startswith(b"{") else body.decode()
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+        except OSError:
+            return 0, None
+
+    def post(self, size: int = 100) -> int:
+        """Post one callback of ``size`` bytes; return the status."""
+        return self.call("/v1/platforms/shop/callbacks", self.ingest, json.dumps("x" * size).encode())[0]
+
+    def command(self, *words: str) -> tuple[int, str]:
+        """Run a command; return its exit code and what it said."""
+        ran = run([sys.executable, "-m", "relay", *words, "-c", str(self.file)], capture_output=True, timeout=60)
+        return ran.returncode, (ran.stdout + ran.stderr).decode()
+
+    def logged(self) -> list[dict[str, Any]]:
+        """Return the lines of the log; all of them are in its format."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Stop it; return the exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def bound_files(self, most_bytes: int) -> None:
+        """Let no file of the running daemon grow over so many bytes: a full disk without one."""
+        assert self.process is not None
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Relay]:
+    """A daemon, not started."""
+    made = Relay(tmp_path)
+    yield made
+    if made.process is not None and not made.ended:
+        made.end(signal.SIGKILL)
+
+
+def test_full_store_is_seen_everywhere(tmp_path: Path) -> None:
+    """A store that answers ``store_full`` is told of everywhere, from the figure that decides."""
+    relay = Relay(tmp_path, max_size="1MiB")
+    relay.start()
+    try:
+        assert relay.call("/readyz")[1] == {"status": "ok"}
+        while relay.post(60_000) == 202:
+            pass
+        assert relay.post(60_000) == 503
+        store = relay.call("/v1/ledger")[1]["store"]
+        assert store["full"] is True
+        assert store["used_bytes"] <= store["usable_bytes"] < store["max_bytes"] == 1024 * 1024
+        relay.until(lambda: relay.call("/readyz")[1]["status"] == "degraded")
+        status, told = relay.call("/readyz", relay.ingest)
+        assert (status, told["reasons"][0][:11]) == (200, "store_full:")
+        metrics = dict(
+            line.split() for line in relay.call("/metrics")[1].splitlines() if line.startswith("relay_store_")
+            and "{" not in line
+        )  # fmt: skip
+        assert float(metrics["relay_store_used_bytes"]) == store["used_bytes"]
+        assert float(metrics["relay_store_max_bytes"]) == 1024 * 1024
+        assert float(metrics["relay_store_full"]) == 1
+        assert "full: posts get 503 store_full" in relay.command("status")[1]
+        assert "store_full" in relay.command("doctor")[1]
+    finally:
+        relay.end()
+    told_down = json.loads(relay.command("status", "-o", "json")[1].partition("daemon not")[0])["ledger"]["store"]
+    assert told_down["usable_bytes"] == store["usable_bytes"]
+    # the queue's own bookkeeping went on until the end
+    assert 0 <= told_down["used_bytes"] - store["used_bytes"] < 16 * 4096
+    assert "that posts may use" in relay.command("doctor")[1]
+
+
+def test_disk_takes_nothing(relay: Relay) -> None:
+    """Posts get 503, what only reads goes on, and it recovers by itself when the disk does."""
+    relay.start()
+    assert relay.post() == 202
+    relay.bound_files(relay.store.with_name("relay.db-wal").stat().st_size)
+    began_s = elapsed_s()
+    assert relay.post(60_000) == 503
+    assert elapsed_s() - began_s < 5
+    status, told = relay.call("/readyz")
+    assert (status, told["code"]) == (503, "store_failed")
+    code, text = relay.command("status")
+    assert (code, "shop" in text, "1 in =" in text) == (0, True, True)
+    assert relay.call("/v1/callbacks")[0] == relay.call("/v1/operations")[0] == relay.call("/metrics")[0] == 200
+    relay.bound_files(resource.RLIM_INFINITY)
+    relay.until(lambda: relay.call("/readyz")[0] == 200)
+    assert relay.post(60_000) == 202
+    relay.end()
+    assert [line["event"] for line in relay.logged() if line["event"].startswith("store_")] == [
+        "store_failed", "store_recovered",
+    ]  # fmt: skip
+
+
+def test_start_that_fails_is_one_line(relay: Relay) -> None:
+    """Whatever is wrong with the file, the last line is the log's and says what to do; no traceback."""
+    relay.start()
+    relay.post(60_000)
+    relay.end()
+    good = relay.store.read_bytes()
+
+    def spoil(kind: str) -> None:
+        if kind == "newer":
+            connection = apsw.Connection(str(relay.store))
+            connection.pragma("user_version", 99)
+            connection.close()
+        elif kind == "not a database":
+            relay.store.write_bytes(b"text" * 5000)
+        elif kind == "damaged":
+            connection = apsw.Connection(str(relay.store))
+            connection.pragma("wal_checkpoint", "truncate")
+            connection.close()
+            whole = relay.store.read_bytes()
+            relay.store.write_bytes(whole[:100] + b"\xff" * (len(whole) - 100))
+        elif kind == "directory":
+            relay.store.unlink()
+            relay.store.mkdir()
+
+    for kind, told in {
+        "newer": "schema version 99",
+        "not a database": "is not a database",
+        "damaged": "is damaged",
+        "directory": "Is a directory",
+    }.items():
+        for beside in ("-wal", "-shm"):
+            relay.store.with_name("relay.db" + beside).unlink(missing_ok=True)
+        relay.store.write_bytes(good)
+        spoil(kind)
+        relay.log.unlink()
+        relay.start()
+        assert relay.process is not None
+        assert relay.process.wait(30) == 1, kind
+        last = relay.logged()[-1]
+        assert (last["level"], told in last["detail"]) == ("error", True), (kind, last)
+
+
+@pytest.mark.parametrize("limit", [resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE])
+def test_start_without_room_or_descriptors(relay: Relay, limit: int) -> None:
+    """A start for which the disk or the descriptors do not reach ends in a line of the log, too."""
+    relay.start()
+    relay.post(60_000)
+    relay.end(signal.SIGKILL)
+    relay.log.unlink()
+    relay.start(before=lambda: resource.setrlimit(limit, {resource.RLIMIT_FSIZE: (8192, 8192)}.get(limit, (11, 11))))
+    assert relay.process is not None
+    assert relay.process.wait(30) == 1
+    text = relay.log.read_text()
+    assert "Traceback" not in text
+    assert relay.logged()[-1]["level"] == "error", text
+
+
+def test_log_that_nobody_reads(relay: Relay) -> None:
+    """The daemon serves and stops although its log's pipe is full; what waited comes when somebody reads."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    relay.start(stderr=writer)
+    os.close(writer)
+    assert relay.post() == 202
+    assert relay.call("/livez")[0] == 200
+    assert relay.end() == 0
+    os.close(reader)
