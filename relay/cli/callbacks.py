@@ -16,6 +16,7 @@ _LARGEST_PAGE = 1000
 _FIELDS = ("platform", "state", "reason", "key", "event", "priority", "accepted_at", "due_at", "expires_at", "ended_at")
 
 _COLUMNS = ("id", "platform", "state", "key", "event", "accepted", "tries", "reason")
+_ALWAYS = ("id", "platform", "state", "accepted", "tries")  # the others only where a row has one
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -87,7 +88,9 @@ def show_page(found: dict[str, Any], output: str) -> None:
     elif output == "jsonl":
         print_rows(found["items"], output=output, columns=())
     else:
-        print_rows(_rows(found["items"]), output=output, columns=_COLUMNS, right=("tries",))
+        rows = _rows(found["items"])
+        used = [name for name in _COLUMNS if name in _ALWAYS or any(row.get(name) for row in rows)]
+        print_rows(rows, output=output, columns=used, right=("tries",))
         if found["next"]:
             click.echo("there are more: raise --limit or narrow the filter", err=True)
 

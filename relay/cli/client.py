@@ -6,7 +6,7 @@ The standard library only (importing aiohttp costs more than the whole command).
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -75,9 +75,19 @@ class Client:
         """Post a JSON object and return the JSON answer."""
         return self.send("POST", path, json.dumps(body or {}).encode(), {"Content-Type": "application/json"})
 
-    def send(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Any:
-        """Send one request and return the JSON answer."""
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        size: int | None = None,
+    ) -> Any:
+        """Send one request and return the JSON answer; ``size`` is that of a body in pieces, in bytes."""
         sent = {"Accept": "application/json", **(headers or {})}
+        if size is not None:
+            sent["Content-Length"] = str(size)
         if self._token:
             sent["Authorization"] = f"Bearer {self._token}"
         connection = self._connection()

@@ -3,13 +3,14 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from relay.cli.callbacks import filter_options, page, query_of, show_page
-from relay.cli.client import Client
+from relay.cli.client import Client, Refused, segment
 from relay.cli.locate import locate, place_options
+from relay.cli.main import EXIT_FAILED
 from relay.cli.output import output_option, print_record
 from relay.cli.source import open_source
 
@@ -101,6 +102,8 @@ def _operate(
     if rate:
         request["rate"] = rate
     matched = client.post("/v1/operations", {**request, "dry_run": True})["matched"]
+    if ids and matched < len(set(ids)):
+        _tell_missing(client, ids, **wanted)
     which = f"{matched} {wanted['state']} callback{'' if matched == 1 else 's'}"
     if dry_run or not matched:
         text = f"{which} would be taken; nothing was done" if matched else f"nothing to {action}: {which} match"
@@ -117,6 +120,24 @@ def _operate(
 def _filter(ids: tuple[str, ...], *, died_of: str | None, **wanted: Any) -> dict[str, Any]:
     given = query_of({**wanted, "reason": died_of})
     return {**given, "ids": list(ids)} if ids else given
+
+
+def _tell_missing(client: Client, ids: tuple[str, ...], *, state: str, **filtered: Any) -> NoReturn:
+    """Say which of the named callbacks do not match and why, and end with 1: half of what was asked for is no use."""
+    for number in dict.fromkeys(ids):
+        try:
+            found = client.get(f"/v1/callbacks/{segment(number)}")
+        except Refused as refused:
+            if refused.status != 404:
+                raise
+            click.echo(f"relay: {refused}", err=True)
+            continue
+        if found["state"] != state:
+            click.echo(f"relay: {number} is {found['state']}, not {state}", err=True)
+        elif any(wanted is not None for wanted in filtered.values()):
+            click.echo(f"relay: {number} is {state}; does the rest of the filter fit it?", err=True)
+    click.echo("relay: nothing was done", err=True)
+    raise click.exceptions.Exit(EXIT_FAILED)
 
 
 def _ask(question: str) -> None:

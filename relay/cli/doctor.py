@@ -14,6 +14,7 @@ from relay.cli.configfile import chosen_file, unread_text
 from relay.cli.human import size
 from relay.cli.locate import WHERE, locate
 from relay.cli.output import output_option, to_json
+from relay.cli.table import coloured, wrapped
 from relay.config.load import load
 from relay.config.problems import ConfigInvalid
 from relay.config.schema import Config
@@ -43,7 +44,10 @@ def doctor(option: str | None, output: str) -> int:
     findings = list(_examine(chosen_file(option)))
     if output == "table":
         for finding in findings:
-            click.echo(f"{finding.state:<5} {finding.what:<14} {finding.detail}")
+            first, *further = wrapped(f"{finding.state:<5} {finding.what:<14} {finding.detail}", indent=21)
+            click.echo(coloured(finding.state, width=5) + first[5:])
+            for line in further:
+                click.echo(line)
     else:
         told = [finding._asdict() for finding in findings]
         click.echo(to_json(told, indent=2) if output == "json" else "\n".join(to_json(each) for each in told))

@@ -28,13 +28,22 @@ def parse_instant(text: str) -> float:
 
 
 def moment(text: str | None, *, now: float) -> str:
-    """Return an answer's time in the local zone with its distance from ``now`` (seconds since the epoch)."""
+    """Return an answer's time in the local zone, which it names, with its distance from ``now`` (since the epoch).
+
+    ``02:33:25 UTC (in 40s)``, ``10:33:25 +08:00 (3m ago)``.
+    """
     if text is None:
         return "-"
     at = parse_instant(text)
     local, today = datetime.fromtimestamp(at).astimezone(), datetime.fromtimestamp(now).astimezone()
     clock = local.strftime("%H:%M:%S" if local.date() == today.date() else "%Y-%m-%d %H:%M:%S")
-    return f"{clock} ({distance(at, now=now)})"
+    return f"{clock} {zone(local)} ({distance(at, now=now)})"
+
+
+def zone(local: datetime) -> str:
+    """Return a time's zone: ``UTC`` or ``+08:00``. Names such as CST mean several."""
+    offset = local.isoformat()[-6:]
+    return "UTC" if offset == "+00:00" else offset
 
 
 def distance(at: float, *, now: float) -> str:

@@ -4,7 +4,6 @@ Exit codes: 0 ok, 1 failed or invalid, 2 wrong usage, 3 differences or warnings 
 be reached and nothing else could answer, 78 ``relay run`` cannot use its configuration.
 """
 
-import os
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from relay.cli import streams
 from relay.core.errors import RelayError
 from relay.core.unsafe import escaped
 
@@ -120,17 +120,14 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
         outcome: Any = relay.main(args=arguments, prog_name="relay", standalone_mode=False)
-        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except (click.Abort, KeyboardInterrupt):
         click.echo("relay: interrupted", err=True)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # the reader (head, less) has gone: nothing more can be said, and the interpreter must not try at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
     except ExitWith as error:
         click.echo(escaped(f"relay: {error}"), err=True)
         return error.code
@@ -142,4 +139,11 @@ def run(arguments: list[str] | None = None) -> int:
 
 def main() -> None:
     """Run the command line as this process."""
-    sys.exit(run())
+    streams.prepare()
+    try:
+        code = streams.finish(run())
+    except OSError as error:
+        if not streams.is_of_output(error):
+            raise
+        code = streams.failed(error)
+    sys.exit(code)

@@ -1,15 +1,12 @@
 """Prints rows as a table, JSON or JSON lines; every listing command offers the same ``-o``."""
 
 import json
-import shutil
-import sys
-import textwrap
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
+from relay.cli.table import print_table, wrapped
 from relay.core.unsafe import escaped
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -49,10 +46,7 @@ def print_rows(
         click.echo(to_json(list(rows), indent=2))
         return
     cells = [[_cell(row.get(column)) for column in columns] for row in rows]
-    if sys.stdout.isatty():
-        _print_rich(cells, columns, right)
-    else:
-        _print_plain(cells, columns, right)
+    print_table(cells, columns, right)
 
 
 def print_record(record: Mapping[str, Any], *, output: str) -> None:
@@ -68,13 +62,7 @@ def print_record(record: Mapping[str, Any], *, output: str) -> None:
 def aligned(facts: Sequence[tuple[str, str]]) -> list[str]:
     """Return a line per fact, its text in one column; on a terminal a long text is wrapped within that column."""
     width = max((len(name) for name, _ in facts), default=0) + 2
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    lines = []
-    for name, text in facts:
-        shown = f"{name.ljust(width)}{printable(text)}"
-        wrapped = textwrap.wrap(shown, columns, subsequent_indent=" " * width) if columns > 2 * width else []
-        lines += wrapped or [shown]
-    return lines
+    return [line for name, text in facts for line in wrapped(f"{name.ljust(width)}{printable(text)}", indent=width)]
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -97,32 +85,3 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     text = to_json(value) if isinstance(value, Mapping | list | tuple) else str(value)
     return printable(text)
-
-
-def _width(text: str) -> int:
-    """Return how many columns a text takes: Chinese characters take two."""
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
-
-
-def _print_plain(cells: list[list[str]], columns: Sequence[str], right: Sequence[str]) -> None:
-    lines = [[column.upper() for column in columns], *cells]
-    widths = [max(_width(line[index]) for line in lines) for index in range(len(columns))]
-    for line in lines:
-        padded = [
-            " " * (width - _width(text)) + text if column in right else text + " " * (width - _width(text))
-            for text, width, column in zip(line, widths, columns, strict=True)
-        ]
-        click.echo("  ".join(padded).rstrip())
-
-
-def _print_rich(cells: list[list[str]], columns: Sequence[str], right: Sequence[str]) -> None:
-    from rich.console import Console  # imported only for tables on a terminal
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.upper(), justify="right" if column in right else "left", overflow="fold")
-    for line in cells:
-        table.add_row(*(Text(text) for text in line))
-    Console().print(table)

@@ -15,8 +15,10 @@ from relay.config.problems import BadValue
 def presets(ctx: click.Context, output: str) -> None:
     """List what is known of platforms, for `preset: NAME` in the configuration."""
     if ctx.invoked_subcommand is None:
-        columns = ["name", "title", "envelope", "limit", "to_supply"]
-        print_rows((_row(preset(name)) for name in preset_names()), output=output, columns=columns)
+        rows = [_row(preset(name)) for name in preset_names()]
+        print_rows(rows, output=output, columns=("name", "title", "limit"))
+        if output == "table":
+            click.echo("relay presets show NAME: its settings, their sources, and what you have to supply", err=True)
 
 
 @presets.command()

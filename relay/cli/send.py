@@ -2,13 +2,18 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
+from relay.cli import human
 from relay.cli.client import segment
 from relay.cli.locate import locate, place_options
 from relay.cli.output import output_option, print_record
+
+_LARGE = 1 << 20  # bytes from which on sending takes long enough to be watched
+_PIECE = 1 << 18
 
 
 @click.command()
@@ -35,7 +40,9 @@ def send(
     payload = file.read()
     headers = _headers(payload, **given)
     client = locate(config, admin=admin, ingest=ingest).ingest_client()
-    answer = client.send("POST", f"/v1/platforms/{segment(platform)}/callbacks", payload, headers)
+    shown = sys.stderr.isatty() and len(payload) > _LARGE
+    body = _told(payload) if shown else payload
+    answer = client.send("POST", f"/v1/platforms/{segment(platform)}/callbacks", body, headers, size=len(payload))
     if output != "table":
         print_record(answer, output=output)
     elif "ids" in answer:
@@ -44,6 +51,15 @@ def send(
         click.echo(f"{answer['accepted']} accepted, {answer['duplicates']} duplicates", err=True)
     else:
         click.echo(answer["id"])
+
+
+def _told(payload: bytes) -> Iterator[bytes]:
+    """Yield the payload in pieces and tell how much has been sent."""
+    for start in range(0, len(payload), _PIECE):
+        yield payload[start : start + _PIECE]
+        sent = min(start + _PIECE, len(payload))
+        click.echo(f"\r{human.size(sent)} of {human.size(len(payload))} sent ", err=True, nl=False)
+    click.echo("", err=True)
 
 
 def _headers(payload: bytes, *, ndjson: bool, content_type: str | None, **given: str | None) -> dict[str, str]:

@@ -12,6 +12,8 @@ from relay.cli.configfile import chosen_file, load_config
 from relay.cli.human import duration
 from relay.cli.locate import WHERE
 from relay.cli.output import output_option, print_record, printable
+from relay.cli.progress import Watched
+from relay.cli.table import terminal_columns, wrapped
 from relay.config.problems import BadValue
 from relay.config.units import parse_duration, parse_rate
 from relay.core.clock import elapsed_s, wall_s, wall_shift_s
@@ -224,12 +226,12 @@ def _simulated(file: str, scenario: Scenario) -> _Run:
     """Run one scenario; tell on a terminal that it takes a while."""
     expected = scenario.traffic.expected
     if expected >= _LONG and sys.stderr.isatty():
-        click.echo(f"{file}: simulating {expected:,} callbacks ...", err=True)
+        click.echo(f"{file}: simulating {expected:,} callbacks", err=True)
     began_s = elapsed_s()
-    record = Record()
+    record = Record() if expected < _LONG or not sys.stderr.isatty() else Watched(file, scenario.traffic.for_s)
     ended = simulate(scenario, record)
     if expected >= _LONG and sys.stderr.isatty():
-        click.echo(f"{file}: took {duration(elapsed_s() - began_s)}", err=True)
+        click.echo(f"\r{file}: took {duration(elapsed_s() - began_s)}", err=True)
     return _Run(file, scenario, record, figures(scenario, record, ended))
 
 
@@ -266,19 +268,30 @@ def _print(runs: Sequence[_Run], stated: dict[str, str]) -> None:
     scenario = runs[0].scenario
     click.echo(f"{_HEADING}: platform {scenario.platform}, seed {scenario.seed}")
     for topic, text in stated.items():
-        click.echo(f"  {topic:<9} {printable(text)}")
+        _say(f"  {topic:<9} {printable(text)}", indent=12)
     for number, assumption in enumerate(_assumed(runs)):
-        click.echo(f"  {'' if number else 'assumed':<9} {assumption}")
+        _say(f"  {'' if number else 'assumed':<9} {assumption}", indent=12)
     click.echo()
     columns = [_rows(run.figures) for run in runs]
     if len(runs) > 1:
         columns = [{"": run.file, **column} for run, column in zip(runs, columns, strict=True)]
     names = list(dict.fromkeys(name for column in columns for name in column))
     widths = [max(len(text) for text in column.values()) for column in columns]
+    room = terminal_columns()
+    beside = room is None or 23 + sum(widths) + 3 * (len(widths) - 1) <= room
     for name in names:
-        cells = (column.get(name, "-").ljust(width) for column, width in zip(columns, widths, strict=True))
-        click.echo(f"  {name:<20} {'   '.join(cells)}".rstrip())
+        if beside or len(columns) == 1:
+            cells = (column.get(name, "-").ljust(width) for column, width in zip(columns, widths, strict=True))
+            _say(f"  {name:<20} {'   '.join(cells)}".rstrip(), indent=23)
+            continue
+        for at, column in enumerate(columns):
+            _say(f"  {'' if at else name:<20} {column.get(name, '-')}", indent=23)
     for line in plot.terminal(_drawn(runs, plot.COLUMNS), label=duration):
+        click.echo(plot.drawable(line, sys.stdout.encoding))
+
+
+def _say(text: str, *, indent: int) -> None:
+    for line in wrapped(text, indent=indent):
         click.echo(line)
 
 

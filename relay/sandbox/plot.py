@@ -11,6 +11,7 @@ COLUMNS = 70  # with the labels it fits a terminal of 80
 _LABEL = 7  # characters: 100,000
 _ROWS = 6
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
+_IN_ASCII = str.maketrans("▁▂▃▄▅▆▇█┤┴─", "..--==##|+-")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 860, 150, 64, 58, 46
 SVG_COLUMNS = _WIDTH - _LEFT - 20
 _COLOURS = ("#1f6feb", "#d9730d")  # a blue and an orange that colour-blind readers tell apart
@@ -46,6 +47,15 @@ def terminal(drawn: Sequence[Drawn], *, label: Callable[[float], str]) -> list[s
             lines.append(f"{0:>{_LABEL}} ┴{_under(run)}")
             lines.append(" " * (_LABEL + 2) + _time_axis(run.series.step_s * COLUMNS, label))
     return lines
+
+
+def drawable(line: str, encoding: str | None) -> str:
+    """Return a line of a chart as a terminal of this encoding can show it."""
+    try:
+        line.encode(encoding or "ascii")
+    except UnicodeEncodeError:
+        return line.translate(_IN_ASCII)
+    return line
 
 
 def svg(drawn: Sequence[Drawn], *, title: str, notes: Sequence[str], label: Callable[[float], str]) -> str:

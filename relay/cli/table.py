@@ -1,0 +1,110 @@
+"""Lays rows out as a table: one line per row in a pipe, wrapped into the width of a terminal.
+
+A terminal's width is its own, or ``$COLUMNS`` where that is set. What is looked up or copied (ids, names, states,
+numbers) is never broken: the other columns give way, and where that is not enough the line is longer.
+"""
+
+import os
+import shutil
+import sys
+import textwrap
+import unicodedata
+from collections.abc import Sequence
+
+import click
+
+_FIRM = ("id", "platform", "name", "state")
+_NARROWEST = 9  # columns for text that wraps; a date in less is a column of shreds
+_STATES = {
+    "ok": "green",
+    "delivered": "green",
+    "limited": "yellow",
+    "throttled": "yellow",
+    "warn": "yellow",
+    "paused": "magenta",
+    "broken": "red",
+    "dead": "red",
+    "expired": "red",
+    "fail": "red",
+}
+
+
+def terminal_columns() -> int | None:
+    """Return how many columns there are to fill; None for a pipe or file, whose lines may have any length."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
+        return shutil.get_terminal_size().columns
+    return None
+
+
+def coloured(state: str, *, width: int = 0) -> str:
+    """Return a state in its colour, filled up to ``width``; without one where nobody sees it or wants it (NO_COLOR)."""
+    colour = _STATES.get(state.partition(" ")[0])
+    wanted = colour is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return click.style(state, fg=colour) + " " * (width - len(state)) if wanted else state.ljust(width)
+
+
+def wrapped(text: str, *, indent: int) -> list[str]:
+    """Return the lines of a text on a terminal, all but the first indented; a pipe gets one."""
+    columns = terminal_columns()
+    if columns is None or columns <= 2 * indent:
+        return [text]
+    lines = textwrap.wrap(text, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    return lines or [text]
+
+
+def print_table(cells: Sequence[Sequence[str]], columns: Sequence[str], right: Sequence[str]) -> None:
+    """Print rows of texts under ``columns``, those in ``right`` aligned right."""
+    room = terminal_columns()
+    if room is None:
+        _print_plain(cells, columns, right)
+    else:
+        _print_wrapped(cells, columns, right, room)
+
+
+def _width(text: str) -> int:
+    """Return how many columns a text takes: Chinese characters take two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _widths(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> list[int]:
+    lines = [[column.upper() for column in columns], *cells]
+    return [max(_width(line[index]) for line in lines) for index in range(len(columns))]
+
+
+def _print_plain(cells: Sequence[Sequence[str]], columns: Sequence[str], right: Sequence[str]) -> None:
+    widths = _widths(cells, columns)
+    for line in [[column.upper() for column in columns], *cells]:
+        padded = [
+            " " * (width - _width(text)) + text if column in right else text + " " * (width - _width(text))
+            for text, width, column in zip(line, widths, columns, strict=True)
+        ]
+        click.echo("  ".join(padded).rstrip())
+
+
+def _print_wrapped(cells: Sequence[Sequence[str]], columns: Sequence[str], right: Sequence[str], room: int) -> None:
+    from rich.console import Console  # imported only for tables on a terminal
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    needed = 2 * (len(columns) - 1)
+    for column, width in zip(columns, _widths(cells, columns), strict=True):
+        firm = column in _FIRM or column in right
+        least = width if firm else min(width, _NARROWEST)
+        needed += least
+        table.add_column(
+            column.upper(),
+            justify="right" if column in right else "left",
+            overflow="fold",
+            no_wrap=firm,
+            min_width=least,
+        )
+    state = columns.index("state") if "state" in columns else -1
+    for line in cells:
+        table.add_row(
+            *(
+                Text(text, style=_STATES.get(text.partition(" ")[0], "") if at == state else "")
+                for at, text in enumerate(line)
+            )
+        )
+    Console(width=max(room, needed)).print(table)

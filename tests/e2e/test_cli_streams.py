@@ -1,0 +1,132 @@
+"""Every command ends cleanly whatever its output is: full, closed, a pipe nobody reads, a terminal without Unicode."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+COMMANDS: list[tuple[str, ...]] = [
+    ("--help",),
+    ("presets",),
+    ("presets", "show", "wechat-shipping", "-o", "json"),
+    ("config", "check"),
+    ("config", "show"),
+    ("config", "schema"),
+    ("doctor",),
+    ("status",),
+    ("ls",),
+    ("explain", "--payload", "order.json", "--platform", "shop-a"),
+    ("simulate", "--rate", "1/s", "--for", "1m"),
+    ("pause", "小店"),
+    ("nonsense",),
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory with a configuration and no daemon; the platform's name is no ASCII or Latin-1."""
+    (tmp_path / "order.json").write_text('{"order_id": "1"}')
+    (tmp_path / "config.yaml").write_text(
+        f'version: 1\ningest: {{listen: "unix:{tmp_path}/in"}}\nadmin: {{listen: "unix:{tmp_path}/admin"}}\n'
+        "platforms: {shop-a: {url: http://127.0.0.1:9/}}\n"
+    )
+    return tmp_path
+
+
+def ran(place: Path, script: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command through the shell, where ``script`` says what becomes of its streams."""
+    return subprocess.run(
+        ["sh", "-c", script, "sh", sys.executable, "-m", "relay", *arguments],
+        cwd=place, capture_output=True, timeout=60, check=False,
+        env={**{k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "PYTHON"))}, **environ},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_no_way_to_print(place: Path, command: tuple[str, ...]) -> None:
+    """A full disk, a closed stream and a reader that has gone: an exit code, at most one line more, no traceback."""
+    usual = ran(place, '"$@"', *command)
+    for script in ('"$@" >/dev/full 2>&1', '"$@" 2>/dev/full', '"$@" <&- >&- 2>&-'):
+        ended = ran(place, script, *command)
+        told = ended.stdout + ended.stderr
+        assert (b"Traceback" in told, b"Exception ignored" in told) == (False, False), (script, told)
+        assert ended.returncode in {usual.returncode, 1}, script
+    if usual.stdout:
+        full = ran(place, '"$@" >/dev/full', *command)
+        assert (full.returncode, b"cannot be written: No space left" in full.stderr) == (1, True), full.stderr
+    gone = ran(place, '{ "$@"; echo $? >code; } | true', *command)
+    assert b"Traceback" not in gone.stderr
+    assert b"Exception ignored" not in gone.stderr
+    assert (place / "code").read_text().strip() in {str(usual.returncode), "1"}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gb18030"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("presets", "show", "wechat-shipping", "-o", "json"),
+        ("simulate", "--rate", "1/s", "--for", "1m"),
+        ("pause", "小店"),
+    ],
+    ids=" ".join,
+)
+def test_any_encoding(place: Path, command: tuple[str, ...], encoding: str) -> None:
+    """What an encoding lacks is escaped; the exit code is the same, and JSON stays JSON."""
+    usual = ran(place, '"$@"', *command)
+    ended = ran(place, '"$@"', *command, PYTHONIOENCODING=encoding, LC_ALL="C")
+
+    assert b"Traceback" not in ended.stderr
+    assert ended.returncode == usual.returncode
+    if "json" in command:
+        assert json.loads(ended.stdout.decode(encoding, "strict")) == json.loads(usual.stdout)
+
+
+def on_terminal(place: Path, *arguments: str, columns: int, **environ: str) -> str:
+    """Run a command on a terminal of so many columns and return what it shows."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "relay", *arguments],
+        cwd=place, stdin=theirs, stdout=theirs, stderr=theirs, env={**kept, "TERM": "xterm", **environ},
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b"".join(_read(ours))
+    os.close(ours)
+    process.wait(timeout=30)
+    return shown.decode()
+
+
+def _read(descriptor: int) -> Iterator[bytes]:
+    while True:
+        try:
+            piece = os.read(descriptor, 65536)
+        except OSError:  # the other end is closed: Linux says EIO
+            return
+        if not piece:
+            return
+        yield piece
+
+
+@pytest.mark.parametrize("command", [("presets",), ("simulate", "--rate", "50/s", "--for", "1m")], ids=" ".join)
+def test_eighty_columns(place: Path, command: tuple[str, ...]) -> None:
+    """On a terminal of 80 columns no line is longer, and words are whole."""
+    shown = on_terminal(place, *command, columns=80, NO_COLOR="1")
+
+    assert max(len(line) for line in re.sub("\x1b\\[[0-9;]*m", "", shown).splitlines()) <= 80
+
+
+def test_states_are_coloured(place: Path) -> None:
+    """On a terminal a state has its colour, unless NO_COLOR asks for none; a pipe never gets any."""
+    assert "\x1b[31mfail\x1b[0m" in on_terminal(place, "doctor", columns=80)
+    assert "\x1b[3" not in on_terminal(place, "doctor", columns=80, NO_COLOR="1")
+    assert b"\x1b" not in ran(place, '"$@"', "doctor").stdout

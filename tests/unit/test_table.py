@@ -1,0 +1,42 @@
+"""Tables in 80 columns: what is copied is never broken, text gives way; a pipe gets one line per row."""
+
+import pytest
+from relay.cli.table import print_table
+
+COLUMNS = ("id", "platform", "state", "key", "accepted", "tries", "reason")
+ROW = (
+    "1K0VE24A9Y000R9",
+    "wechat-shipping-flagship",
+    "pending (held)",
+    "order-2026-11-29-000000000000000000000001",
+    "02:33:25 +08:00 (3m ago)",
+    "12",
+    "errcode=10060004 the order is not known to the shop, or it was closed long ago",
+)
+
+
+@pytest.mark.parametrize("columns", [80, 60, 100])
+def test_ids_are_whole(columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Id, platform, state and numbers stand on one line each, whatever else must wrap."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_table([ROW], COLUMNS, ("tries",))
+    shown = capsys.readouterr().out
+
+    for whole in (ROW[0], ROW[1], ROW[2], ROW[5]):
+        assert whole in shown
+
+
+def test_fits_80(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row of ordinary length stays within 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table([(ROW[0], "shop-a", "pending", *ROW[3:])], COLUMNS, ("tries",))
+
+    assert max(len(line.rstrip()) for line in capsys.readouterr().out.splitlines()) <= 80
+
+
+def test_a_pipe_gets_whole_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal a row is a line, for grep."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    print_table([ROW], COLUMNS, ("tries",))
+
+    assert len(capsys.readouterr().out.splitlines()) == 2
