@@ -18,7 +18,7 @@ def presets(ctx: click.Context, output: str) -> None:
         rows = [_row(preset(name)) for name in preset_names()]
         print_rows(rows, output=output, columns=("name", "title", "limit"))
         if output == "table":
-            click.echo("relay presets show NAME: its settings, their sources, and what you have to supply", err=True)
+            click.echo("relay presets show NAME: settings, sources, and what you have to supply", err=True)
 
 
 @presets.command()
