@@ -33,6 +33,7 @@ from relay.ingest.server import IngestServer, Intake
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
 from relay.telemetry.metrics import Metrics
+from relay.upkeep.descriptors import Descriptors
 from relay.upkeep.expiry import Expiry
 from relay.upkeep.operations import Operations
 from relay.upkeep.pruner import Pruner
@@ -121,6 +122,8 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         expiry = Expiry(ledger=store, clock=store.clock, events=events)
         supervisor.run("expiry", expiry.run())
         supervisor.run("pruner", Pruner(ledger=store, clock=store.clock, events=events).run())
+        descriptors = Descriptors(events=events, clock=store.clock)
+        supervisor.run("descriptors", descriptors.run())
         watchdog = Watchdog(
             ping=store.ping,
             alive=notifier.alive,
@@ -142,7 +145,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
             wall=wall_s,
             operation_started=operations.nudge,
         )
-        readiness = Readiness(store)
+        readiness = Readiness(store, descriptors)
         live.admin = [
             AdminServer(settings=admin_settings(config, listen), api=api, ping=readiness.check, events=events)
             for listen in config.admin.listen

@@ -252,6 +252,13 @@ class Events:
         """A person changed or saw something; the same is recorded in the store. ``details`` are the action's own."""
         self._log.info("audit", who=who, origin=origin, action=action, target=target, reason=reason, **details)
 
+    def descriptors(self, *, used: int, most: int, low: bool, changed: bool) -> None:
+        """So many file descriptors are in use; a line when they became ``low``, and when that is over."""
+        self._metrics.descriptors = (used, most)
+        if changed:
+            tell = self._log.error if low else self._log.info
+            tell("descriptors_low" if low else "descriptors_well", used=used, most=most)
+
     def watchdog_late(self, *, seconds: float, part: str) -> None:
         """The loop or the store's writer answered late; the service manager will restart a process that hangs."""
         self._log.warning("watchdog_late", seconds=round(seconds, 3), part=part)

@@ -93,6 +93,7 @@ class Metrics:
         self.token_failures: Counter[str] = Counter()
         self.version = ""
         self.reload_successful: int | None = None
+        self.descriptors: tuple[int, int] | None = None  # in use, and the limit
         self.batch_items = Histogram("relay_batch_items", "Callbacks per request.", ITEMS, label="platform")
         self.request_duration = Histogram(
             "relay_request_duration_seconds", "First byte sent to answer seen.", REQUEST_S, label="platform"
@@ -173,6 +174,10 @@ class Metrics:
             yield GaugeMetricFamily(
                 "relay_unaccounted", "Accepted minus every end and pending.", value=_missing(totals)
             )
+        if self.descriptors is not None:
+            used, most = self.descriptors
+            yield GaugeMetricFamily("process_open_fds", "File descriptors in use.", value=used)
+            yield GaugeMetricFamily("process_max_fds", "How many may be in use.", value=most)
         if self.reload_successful is not None:
             yield GaugeMetricFamily(
                 "relay_config_last_reload_successful", "1 when the last load was used.", value=self.reload_successful

@@ -460,6 +460,55 @@ async def test_one_bad_request_fails_alone(store: SqliteStore) -> None:
     }  # fmt: skip
 
 
+async def test_slots_return_when_a_group_is_run_again(path: Path) -> None:
+    """A claim in a group that another request breaks is made anew: its slot was given back, so it is not refused."""
+    clock = FakeClock()
+    store = await SqliteStore.open(path, clock=clock)
+    await store.configure(rules(rate=Rate(2, 60.0)))
+    await post(store, note(b"1"), note(b"2"))
+    first = await claimed(store, wish(max_items=1))
+    wrong = settlement(first, clock)  # settles none of its items
+    claim, settle = await asyncio.gather(store.claim(wish(max_items=1)), store.settle(wrong), return_exceptions=True)
+    assert isinstance(settle, ValueError)
+    assert payloads(claim) == [b"2"]
+    (quota,) = (await store.platform_status())["shop"]["quotas"]
+    assert quota["used"] == 2
+    await store.close()
+
+
+async def test_posts_of_a_group_share_the_room(path: Path) -> None:
+    """Posts that come together are admitted one by one from what is left, not each from all of it."""
+    store = await SqliteStore.open(path)
+    await store.configure(replace(rules(), max_size_bytes=2 * 1024 * 1024))
+    results = await asyncio.gather(*(store.accept([note(b"x" * 100_000)]) for _ in range(40)), return_exceptions=True)
+    refused = [result for result in results if isinstance(result, StoreFull)]
+    size = await store.size()
+    assert 5 < len(results) - len(refused) < 16
+    assert size["used_bytes"] <= size["usable_bytes"] < size["max_bytes"]
+    assert len({id(result) for result in results}) == 40
+    await store.close()
+
+
+async def test_full_is_told_until_there_is_room(path: Path) -> None:
+    """A store is full while a post as small as the last one refused would be refused, and not any longer."""
+    clock = FakeClock()
+    store = await SqliteStore.open(path, clock=clock)
+    await store.configure(replace(rules(), max_size_bytes=2 * 1024 * 1024))
+
+    async def fill() -> None:
+        while True:
+            assert (await store.size())["full"] == 0
+            await post(store, note(b"x" * 100_000))
+
+    with pytest.raises(StoreFull):
+        await fill()
+    assert (await store.size())["full"] == 1
+    await deliver(store, await claimed(store, wish(max_items=1)), clock)
+    assert (await store.size())["full"] == 0  # what was delivered goes when it is needed
+    await post(store, note(b"x" * 50_000))
+    await store.close()
+
+
 async def test_dead_writer_is_seen(path: Path) -> None:
     """Should the writing thread ever end, whoever waits for it is told, and so is the daemon; nothing hangs."""
     store = await SqliteStore.open(path)

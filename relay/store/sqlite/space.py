@@ -79,7 +79,7 @@ class Space:
                 self.refused_bytes = min(int(size), self.refused_bytes or int(size))
                 refusals.append(
                     StoreFull(
-                        f"the store uses {self._used_bytes} of {self.max_bytes} bytes, all of it undelivered or dead "
+                        f"the store uses {int(usable - left)} of {self.max_bytes} bytes, all of it undelivered or dead "
                         "callbacks that must be kept; raise store.max_size, or drop dead letters"
                     )
                 )
