@@ -170,6 +170,12 @@ def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
                 place: KeyPath = ("platforms", name, "quotas", index)
                 text = f"{dotted(place)}: {quoted(wanted)} is per group, but platforms.{name} has no group"
                 yield _at(place, "W009", text, "set group:, such as shop_id; until then all its requests are one group")
+        urls = [platform.url, *([platform.confirm.url] if platform.confirm else [])]
+        if not any(url.startswith("https:") for url in urls):
+            for key in ("ca", "cert", "key"):
+                if getattr(platform.connect, key) is not None:
+                    place = ("platforms", name, "connect", key)
+                    yield _at(place, "W010", f"{dotted(place)} is not used with http", "use https, or remove it")
         if platform.results is not None:
             for key in platform.results.unused:
                 place = ("platforms", name, "results", key)

@@ -15,28 +15,32 @@ from relay.config.showing import hidden_texts
 from relay.config.yamlsource import KeyPath
 
 _GLOBAL: Final = ("ingest", "admin", "store")
+_NAMED: Final = ("platforms", "credentials")
 _PART: Final = re.compile(r"[^\s,;=\"':]{8,}")  # of a header such as `key=..., id=...`
 
 
-def known_secrets(data: Mapping[str, Any], held: Mapping[KeyPath, Sequence[str]], platform: str) -> frozenset[str]:
-    """Return what must not be shown of ``platform``: its own secrets, its credential's, and those of the relay.
+def known_secrets(data: Mapping[str, Any], held: Mapping[KeyPath, Sequence[str]]) -> dict[str, frozenset[str]]:
+    """Return by platform what must not be shown of its answers: its secrets, its credential's, the relay's own.
 
     ``data`` is the whole file, merged and resolved; ``held`` what the references at each path of it stood for.
     """
-    own = data["platforms"][platform]
-    places: list[tuple[KeyPath, Any]] = [(("platforms", platform), own), (("defaults",), data.get("defaults", {}))]
-    places += [((name,), data[name]) for name in _GLOBAL if name in data]
-    named = own.get("auth", {}).get("use")
-    if named is not None:
-        places.append((("credentials", named), data["credentials"][named]))
-    found: set[str] = set()
-    for path, value in places:
-        found.update(hidden_texts(path, value))
-        for at, values in held.items():
-            if at[: len(path)] == path:
-                found.update(values)
-        found.update(_pairs(value.get("auth", value)))
-    return frozenset(form for secret in found for form in _forms(secret))
+    referred: dict[KeyPath, set[str]] = {}
+    for path, values in held.items():
+        owner = path[:2] if path[0] in _NAMED else ("defaults",) if path[0] == "defaults" else ()
+        referred.setdefault(owner, set()).update(values)
+    shared = {text for name in _GLOBAL if name in data for text in hidden_texts((name,), data[name])}
+    shared |= {*referred.get((), ()), *referred.get(("defaults",), ())}
+    credentials = {
+        name: {*hidden_texts(("credentials", name), auth), *_pairs(auth), *referred.get(("credentials", name), ())}
+        for name, auth in data.get("credentials", {}).items()
+    }
+    found = {}
+    for name, own in data["platforms"].items():
+        auth = own.get("auth", {})
+        secrets = {*hidden_texts(("platforms", name), own), *_pairs(auth), *referred.get(("platforms", name), ())}
+        secrets |= shared | credentials.get(auth.get("use", ""), set())
+        found[name] = frozenset(form for secret in secrets for form in _forms(secret))
+    return found
 
 
 def credential_secrets(auth: Mapping[str, Any]) -> frozenset[str]:

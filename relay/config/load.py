@@ -86,7 +86,7 @@ def _compile(source: Source, path: Path, environ: Mapping[str, str], *, for_serv
         state,
         source.data,
         source.marks,
-        {name: known_secrets(data, resolved.held, name) for name in config.platforms},
+        known_secrets(data, resolved.held),
         tuple(dict.fromkeys(resolved.unread.values())),
     )
     warned = [desk.place(found) for found in cautions(config, source.data)]

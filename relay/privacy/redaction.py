@@ -9,6 +9,7 @@ too.
 import base64
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 HIDDEN: Final = "***"
@@ -25,18 +26,18 @@ _LIVE: Final = 6  # tokens of one source that may still be under way: each repla
 class Redactor:
     """Knows secrets and takes them out of texts. ``of`` adds those of another one, as they change."""
 
-    __slots__ = ("_fixed", "_live", "_of")
+    __slots__ = ("_fixed", "_live", "_of", "_secrets")
 
     def __init__(self, secrets: Iterable[str] = (), *, of: "Redactor | None" = None) -> None:
-        known = sorted({secret for secret in secrets if len(secret) >= MIN_CHARS}, key=len, reverse=True)
-        self._fixed = tuple(needle for secret in known for needle in _needles(secret))
+        self._secrets = sorted({secret for secret in secrets if len(secret) >= MIN_CHARS}, key=len, reverse=True)
+        self._fixed: tuple[_Needle, ...] | None = None  # made with the first text: most platforms start long before
         self._live: dict[str, tuple[_Needle, ...]] = {}
         self._of = of
 
     def learn(self, secret: str) -> None:
         """Know ``secret`` too, which is in use since now; the oldest of several learned is forgotten."""
         if len(secret) >= MIN_CHARS and secret not in self._live:
-            self._live[secret] = tuple(_needles(secret))
+            self._live[secret] = _needles(secret)
             while len(self._live) > _LIVE:
                 del self._live[next(iter(self._live))]
 
@@ -44,6 +45,8 @@ class Redactor:
         """Return ``text`` with every known secret in it as ``***``."""
         if len(text) < MIN_CHARS:
             return text
+        if self._fixed is None:
+            self._fixed = tuple(needle for secret in self._secrets for needle in _needles(secret))
         for needle in self._fixed:
             text = needle.taken_out_of(text)
         for needles in self._live.values():
@@ -110,8 +113,12 @@ def _is_cut_escape(text: str, at: int) -> bool:
     return len(text) - at < _LONGEST_ESCAPE and any(opener in near for opener in _OPENERS) and " " not in text[at:]
 
 
-def _needles(secret: str) -> Iterable[_Needle]:
-    yield _Needle(secret)
+@lru_cache(maxsize=256)  # the relay's own secrets are every platform's
+def _needles(secret: str) -> tuple[_Needle, ...]:
+    return _Needle(secret), *_in_base64(secret)
+
+
+def _in_base64(secret: str) -> Iterable[_Needle]:
     encoded = secret.encode("utf-8", "surrogatepass")
     for before in (0, 1, 2):
         # Within a longer text what does not depend on the bytes around it; at its end also the rest, and padding.

@@ -195,3 +195,14 @@ def test_unusable_settings_are_found_by_the_check(
     told = "\n".join(map(str, caught.value.problems))
     assert said in told
     assert "secret" not in told
+
+
+def test_certificates_of_no_use_are_pointed_out(pki: Path) -> None:
+    """What TLS would use does nothing for a platform that is spoken to without it; a read-back may need it."""
+    keys = "connect: {ca: ca.pem, cert: client.pem, key: client.key}"
+    confirm = "confirm: {url: 'https://a/', classify: [{status: 200, as: ok}]}"
+    both = f"{{p: {{url: 'http://127.0.0.1/', {keys}}}, q: {{url: 'http://a/', {keys}, {confirm}}}}}"
+    found = loads(f"version: 1\nplatforms: {both}\n", path=pki / "config.yaml").warnings
+    assert [one.message.split(" ")[0] for one in found if one.code == "W010"] == [
+        f"platforms.p.connect.{key}" for key in ("ca", "cert", "key")
+    ]
