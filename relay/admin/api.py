@@ -75,7 +75,9 @@ class AdminApi:
         self._metrics = metrics
         audit = Audit(records=ledger, clock=ledger.clock, events=events)
         times = WallTimes(ledger.clock, wall)
-        platforms = PlatformRoutes(queues=ledger, control=control, audit=audit, times=times, terms=terms)
+        platforms = PlatformRoutes(
+            queues=ledger, control=control, audit=audit, times=times, terms=terms, flow=metrics.flow
+        )
         callbacks = CallbackRoutes(
             callbacks=ledger,
             platforms=platforms,

@@ -15,6 +15,7 @@ from relay.admin.limits import LimitOrder, read_order
 from relay.admin.standing import Terms, ledger, platform_view, store_view
 from relay.admin.times import WallTimes, instant
 from relay.core.model import UNROUTED, Rate
+from relay.telemetry.flow import Flow
 from relay.web.answer import Answer, json_answer
 from relay.web.problem import Refusal
 
@@ -95,12 +96,14 @@ class PlatformRoutes:
         audit: Audit,
         times: WallTimes,
         terms: Callable[[], Mapping[str, Terms]],
+        flow: Callable[[str], Flow],
     ) -> None:
         self._queues = queues
         self._control = control
         self._audit = audit
         self._times = times
         self._terms = terms
+        self._flow = flow
 
     async def list(self, call: Call) -> Answer:
         """GET /v1/platforms."""
@@ -208,6 +211,7 @@ class PlatformRoutes:
             queue=queues.get(name, {}),
             live=_live(name, live),
             terms=self._terms().get(name),
+            flow=self._flow(name),
             now=self._times.now(),
         )
         told: dict[str, Any] = self._times.told(view)

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 from relay.admin.limits import GROUPS_SHOWN, full_quota, origin, quotas_view
 from relay.core.model import seconds_text
 from relay.core.quotas import quota_group
+from relay.telemetry.flow import Flow
 
+_BUSY_S = 60.0  # the minute that rates are about
 FINAL_STATES = ("delivered", "dead", "expired", "superseded")
 
 
@@ -41,9 +43,9 @@ def store_view(size: Mapping[str, int]) -> dict[str, Any]:
 
 
 def platform_view(
-    name: str, *, queue: Mapping[str, Any], live: Mapping[str, Any], terms: Terms | None, now: float
+    name: str, *, queue: Mapping[str, Any], live: Mapping[str, Any], terms: Terms | None, flow: Flow | None, now: float
 ) -> dict[str, Any]:
-    """Return all there is to say about one platform; times are on the relay clock."""
+    """Return all there is to say about one platform; times are on the relay clock. ``flow`` None: nobody knows it."""
     whole = [dict(quota) for quota in queue.get("quotas", ()) if not quota_group(quota["quota"])]
     state, reason, since, until = _state(queue, live, now)
     oldest_at = queue.get("oldest_due_at")
@@ -51,6 +53,11 @@ def platform_view(
     stopped_s = (until or now) - now if state == "throttled" else 0.0
     sends = state not in ("paused", "broken")
     batch_items = None if terms is None else terms.batch_items
+    came = 0.0 if flow is None else flow.steady_in_per_s
+    drained_s = drain_eta_s(waiting, whole, batch_items, stopped_s=stopped_s, in_per_s=came) if sends else math.inf
+    oldest_s = None if oldest_at is None or oldest_at > now else round(now - oldest_at, 3)
+    if drained_s is None and flow is not None and (oldest_s or 0.0) >= _BUSY_S:
+        drained_s = _measured_s(waiting, flow)
     return {
         "name": name,
         "removed": bool(live.get("removed")),
@@ -59,16 +66,19 @@ def platform_view(
         "since": since,
         "until": until,
         "stopped_groups": _stopped_groups(live),
+        "in_per_s": None if flow is None else flow.in_per_s,
+        "out_per_s": None if flow is None else flow.out_per_s,
         "pending": queue.get("pending", 0),
         "in_flight": queue.get("in_flight", 0),
         "requests_in_flight": live.get("in_flight", 0),
         "requests_allowed": live.get("allowed"),
         "held": queue.get("held", 0),
-        "oldest_due_seconds": None if oldest_at is None or oldest_at > now else round(now - oldest_at, 3),
+        "oldest_due_seconds": oldest_s,
         "dead": queue.get("dead", 0),
         "quotas": quotas_view(queue.get("quotas", ())),
         "learned_limit": live.get("learned_limit"),
-        "drain_eta_seconds": drain_eta_s(waiting, whole, batch_items, stopped_s=stopped_s) if sends else None,
+        "drain_eta_seconds": None if drained_s == math.inf else drained_s,
+        "growing": drained_s == math.inf and waiting > 0 and came > 0.0,
         "expires_seconds": None if terms is None else terms.expires_s,
         "last_error": live.get("last_error") or queue.get("last_error"),
     }
@@ -82,23 +92,37 @@ def _stopped_groups(live: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def drain_eta_s(
-    waiting: int, quotas: list[dict[str, Any]], batch_items: int | None, *, stopped_s: float = 0.0
+    waiting: int,
+    quotas: list[dict[str, Any]],
+    batch_items: int | None,
+    *,
+    stopped_s: float = 0.0,
+    in_per_s: float = 0.0,
 ) -> float | None:
-    """Return in how many seconds ``waiting`` callbacks can have been sent when every batch is full, or None.
+    """Return in how many seconds ``waiting`` callbacks, and what comes meanwhile, can have been sent; None: unknown.
 
     Nothing goes for ``stopped_s``. Then each window lets its free slots go at once and ``limit`` requests per
-    ``window_s`` after that; the slowest decides.
+    ``window_s`` after that, every batch full; the slowest decides. Where more comes in than one lets through it is
+    infinite. With 2 callbacks a second to come and 1 request of 10 a second to go, 80 are sent in 10 s.
     """
     if waiting <= 0:
         return 0.0
     if not quotas or not batch_items:
         return None  # without a quota the platform's own speed decides, which nobody has promised
-    requests = math.ceil(waiting / batch_items)
-    slowest_s: float = max(
-        max(0, requests - max(0, quota["limit"] - quota["used"])) * quota["window_s"] / quota["limit"]
-        for quota in quotas
-    )
+    requests = math.ceil((waiting + in_per_s * stopped_s) / batch_items)
+    slowest_s = 0.0
+    for quota in quotas:
+        left = requests - max(0, quota["limit"] - quota["used"])
+        per_s = quota["limit"] / quota["window_s"] - in_per_s / batch_items
+        if left > 0:
+            slowest_s = max(slowest_s, left / per_s if per_s > 0.0 else math.inf)
     return round(stopped_s + slowest_s, 1)
+
+
+def _measured_s(waiting: int, flow: Flow) -> float:
+    """Return the drain time at the speed of the last minute, all of which there was a backlog."""
+    shrinks = flow.out_per_s - flow.steady_in_per_s
+    return round(waiting / shrinks, 1) if shrinks > 0.0 else math.inf
 
 
 def _accounted(counts: dict[str, int]) -> dict[str, int]:

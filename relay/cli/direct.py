@@ -18,7 +18,13 @@ from relay.core.model import Filter
 from relay.privacy.masking import masked
 from relay.web.problem import Refusal
 
-_UNKNOWN = {"state": "unknown", "reason": "the daemon is not running", "drain_eta_seconds": None, "until": None}
+_UNKNOWN = {
+    "state": "unknown",
+    "reason": "the daemon is not running",
+    "drain_eta_seconds": None,
+    "growing": None,
+    "until": None,
+}
 
 
 class NoStore(Exception):
@@ -71,7 +77,9 @@ class Direct:
         queues = self._reader.platform_status()
         now = self._times.now()
         names = dict.fromkeys((*self._platforms, *queues))
-        views = (platform_view(name, queue=queues.get(name, {}), live={}, terms=None, now=now) for name in names)
+        views = (
+            platform_view(name, queue=queues.get(name, {}), live={}, terms=None, flow=None, now=now) for name in names
+        )
         return [{**self._times.told(view), **_UNKNOWN} for view in views]
 
     def ledger(self) -> dict[str, Any]:

@@ -34,15 +34,12 @@ def certainty(quota: dict[str, Any], learned: dict[str, Any] | None) -> str:
 
 
 def fullest(platform: dict[str, Any]) -> str:
-    """Return the window with the fewest free slots, and where its limit comes from unless it is configured."""
+    """Return the window with the fewest free slots; where a limit comes from that nobody configured, ``note`` tells."""
     quotas = platform["quotas"]
     if not quotas:
         return "-"
     quota = max(quotas, key=lambda quota: float(quota["used"]) / quota["limit"])
-    told = f"{quota['used']}/{quota['limit']} {human.window(quota['window_s'])}"
-    if quota["source"] == "configured":
-        return told
-    return " ".join(word for word in (told, quota["source"], certainty(quota, platform["learned_limit"])) if word)
+    return f"{quota['used']}/{quota['limit']} {human.window(quota['window_s'])}"
 
 
 def believed(learned: dict[str, Any]) -> str:
@@ -90,6 +87,5 @@ def note(platform: dict[str, Any], now: float) -> str:
     if not learned["enforced"]:
         return f"{name}: not enforced: {believed(learned)}, {sure(learned['confidence'])} sure; {adopt}"
     since = human.parse_instant(learned["since"]) if learned["since"] else now
-    if now - since > _NEW_S:
-        return ""
-    return f"{name}: {believed(learned)} learned {human.distance(since, now=now)}; {adopt}"
+    when = f" {human.distance(since, now=now)}" if now - since <= _NEW_S else ""
+    return f"{name}: {believed(learned)} learned{when}, {sure(learned['confidence'])} sure; {adopt}"

@@ -13,7 +13,7 @@ from relay.cli.output import output_option, print_rows, printable, to_json
 from relay.cli.source import Source, open_source
 from relay.core.clock import wall_s
 
-_COLUMNS = ("platform", "state", "pending", "oldest", "held", "dead", "used", "drained")
+_COLUMNS = ("platform", "state", "in/s", "out/s", "pending", "oldest", "held", "dead", "used", "drained")
 _CLEAR = "\x1b[H\x1b[2J"  # home, then erase: one write, so that watching does not flicker
 
 
@@ -53,7 +53,7 @@ def _show(found: dict[str, Any], output: str, *, clear: bool = False) -> None:
         return
     if clear:
         click.echo(_CLEAR, nl=False)
-    print_rows([_row(each) for each in platforms], output=output, columns=_COLUMNS, right=("pending", "held", "dead"))
+    print_rows([_row(each) for each in platforms], output=output, columns=_COLUMNS, right=_COLUMNS[2:7])
     for note in notes(platforms):
         click.echo(note)
     click.echo(ledger_line(total))
@@ -134,6 +134,8 @@ def _row(platform: dict[str, Any]) -> dict[str, Any]:
     return {
         "platform": platform["name"],
         "state": platform["state"],
+        "in/s": _per_s(platform["in_per_s"]),
+        "out/s": _per_s(platform["out_per_s"]),
         "pending": platform["pending"],
         "oldest": human.duration(platform["oldest_due_seconds"]),
         "held": platform["held"],
@@ -144,4 +146,10 @@ def _row(platform: dict[str, Any]) -> dict[str, Any]:
 
 
 def _drained(platform: dict[str, Any]) -> str:
-    return human.duration(platform["drain_eta_seconds"])
+    return "growing" if platform["growing"] else human.duration(platform["drain_eta_seconds"])
+
+
+def _per_s(rate: float | None) -> str:
+    if rate is None:
+        return "-"
+    return f"{rate:.1f}".removesuffix(".0") if rate < 100 else f"{rate:.0f}"

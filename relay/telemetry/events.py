@@ -5,7 +5,7 @@ What happens per callback or per commit is a metric alone, or a debug line; what
 All methods are called on the event loop, except ``store_committed``, which a store's writer thread may call.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from structlog.typing import FilteringBoundLogger
 
@@ -33,6 +33,7 @@ class Events:
         """``count`` new callbacks are on disk; ``duplicates`` repeats were answered with their first ids."""
         if duplicates:
             self._metrics.duplicates[platform] += duplicates
+        self._metrics.flows.came_in(platform, count, elapsed_s())
         self._log.debug("accepted", platform=platform, count=count, duplicates=duplicates)
 
     def refused(self, *, listener: str, code: str) -> None:
@@ -89,9 +90,10 @@ class Events:
             reason=reason,
         )
 
-    def delivered(self, *, platform: str, latencies: Iterable[float]) -> None:
+    def delivered(self, *, platform: str, latencies: Sequence[float]) -> None:
         """Callbacks were delivered; ``latencies`` are seconds from acceptance, one for each."""
         self._metrics.latency.of(platform).add_many(latencies)
+        self._metrics.flows.went_out(platform, len(latencies), elapsed_s())
 
     def retried(self, *, platform: str, count: int, reason: str) -> None:
         """``count`` callbacks will be sent again."""

@@ -14,8 +14,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from relay.core.clock import elapsed_s
 from relay.core.model import Outcome, seconds_text
 from relay.core.quotas import CONFIGURED, quota_source
+from relay.telemetry.flow import Flow, Flows
 from relay.telemetry.histogram import ITEMS, LATENCY_S, REQUEST_S, SHORT_S, Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -92,6 +94,7 @@ class Metrics:
         self.limits_learned: Counter[str] = Counter()
         self.token_failures: Counter[str] = Counter()
         self.version = ""
+        self.flows = Flows(elapsed_s())
         self.reload_successful: int | None = None
         self.descriptors: tuple[int, int] | None = None  # in use, and the limit
         self.batch_items = Histogram("relay_batch_items", "Callbacks per request.", ITEMS, label="platform")
@@ -122,6 +125,10 @@ class Metrics:
         """Take what goes on at the platforms alone: the store cannot say what lies there."""
         totals, statuses, size, _, now = self._snapshot
         self._snapshot = (totals, statuses, size, live, now)
+
+    def flow(self, platform: str) -> Flow:
+        """Return how many callbacks a second came in and went out lately."""
+        return self.flows.of(platform, elapsed_s())
 
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format (``CONTENT_TYPE``)."""

@@ -80,9 +80,20 @@ async def test_status_shows_platforms_and_ledger(side: AdminSide) -> None:
 
     lines = ran.out.splitlines()
     assert (ran.code, ran.err) == (0, "")
-    assert lines[0].split() == ["PLATFORM", "STATE", "PENDING", "OLDEST", "HELD", "DEAD", "USED", "DRAINED"]
-    assert lines[1].split() == ["shop-a", "ok", "2500", "2m10s", "0", "0", "0/100", "min", "1m30s"]
-    assert lines[2].split() == ["shop-b", "broken", "0", "-", "0", "0", "-", "-"]
+    assert lines[0].split() == [
+        "PLATFORM",
+        "STATE",
+        "IN/S",
+        "OUT/S",
+        "PENDING",
+        "OLDEST",
+        "HELD",
+        "DEAD",
+        "USED",
+        "DRAINED",
+    ]
+    assert lines[1].split() == ["shop-a", "ok", "0", "0", "2500", "2m10s", "0", "0", "0/100", "min", "1m30s"]
+    assert lines[2].split() == ["shop-b", "broken", "0", "0", "0", "-", "0", "0", "-", "-"]
     assert lines[3] == "shop-b broken: 5 failures in a row"
     assert lines[4] == "LEDGER  2500 in = 0 delivered + 2500 pending + 0 dead + 0 unaccounted"
 
@@ -274,7 +285,7 @@ async def test_a_reason_does_not_leave_its_line(side: AdminSide) -> None:
 
 
 async def test_status_names_the_source_of_a_limit(side: AdminSide) -> None:
-    """A limit nobody configured is told with its confidence, and below the table with the line to adopt, once new."""
+    """A limit nobody configured is told with its confidence and the line to adopt, until it is adopted."""
     side.control.facts["shop-a"] = {"learned_limit": _learned(since_s=720)}
     observed = {**_learned(since_s=720), "mode": "observe", "enforced": False}
     side.control.facts["shop-b"] = {"learned_limit": observed}
@@ -288,13 +299,12 @@ async def test_status_names_the_source_of_a_limit(side: AdminSide) -> None:
     side.control.facts["shop-a"] = {"learned_limit": {**_learned(since_s=720), "rates": [_rate(120, 60.0, "120/min")]}}
     adopted = (await relay("status", "--admin", side.url)).out.splitlines()
 
-    assert new[1].split("  ")[-2] == "20/40 min learned 86 %"
-    assert aged(new[3]) == 'shop-a: 40/min learned 12m ago; adopt "rate: 40/min" (see relay limit shop-a)'
+    assert new[1].split("  ")[-2].strip() == "20/40 min"
+    assert aged(new[3]) == 'shop-a: 40/min learned 12m ago, 86 % sure; adopt "rate: 40/min" (see relay limit shop-a)'
     assert new[4] == 'shop-b: not enforced: 40/min, 86 % sure; adopt "rate: 40/min" (see relay limit shop-b)'
     assert max(len(line) for line in new) <= 90
-    for later in (old, adopted):  # a day later, or under a configured 100/min, it is no news
-        assert not any(line.startswith("shop-a:") for line in later)
-        assert later[1].split("  ")[-2] == "20/40 min learned 86 %"
+    assert old[3] == 'shop-a: 40/min learned, 86 % sure; adopt "rate: 40/min" (see relay limit shop-a)'  # a day later
+    assert not any(line.startswith("shop-a:") for line in adopted)  # under a configured 100/min
 
 
 async def test_status_names_stopped_groups(side: AdminSide) -> None:
@@ -385,7 +395,7 @@ async def test_a_limit_of_a_group_is_adopted_as_a_quota(side: AdminSide) -> None
         "adopt     quotas: {shop-a-groups: {rate: 40/min, per: group}}, "
         "and under platforms: shop-a, quotas: [shop-a-groups]" in shown
     )
-    assert "shop-a: 40/min learned 12m ago; of group shop-17; what to adopt: relay limit shop-a" in aged(status)
+    assert "shop-a: 40/min learned 12m ago, 86 % sure; of group shop-17; what to adopt: relay limit shop-a" in aged(status)
 
 
 @pytest.mark.parametrize(
@@ -575,8 +585,8 @@ async def test_a_store_is_read_when_its_daemon_is_down(tmp_path: Path) -> None:
 
     lines = status.out.splitlines()
     assert status.err == f"daemon not reachable at unix:{tmp_path}/a; reading r.db directly\n"
-    assert lines[1].split()[:3] == ["shop-b", "unknown", "0"]
-    assert lines[2].split()[:3] == ["shop-a", "unknown", "2"]
+    assert lines[1].split()[:5] == ["shop-b", "unknown", "-", "-", "0"]
+    assert lines[2].split()[:5] == ["shop-a", "unknown", "-", "-", "2"]
     assert lines[-2] == "LEDGER  2 in = 0 delivered + 2 pending + 0 dead + 0 unaccounted"
     assert [item["id"] for item in listed.json()["items"]] == ids[:1]
     assert shown.json()["payload"] == {"phone": "138****5678"}

@@ -67,8 +67,10 @@ def test_one_group_at_its_limit_does_not_hold_up_the_platform() -> None:
     full = quota("learned:shop-a/17", used=30, limit=30, free_at=NOW + 5)
     queue = {"pending": 9, "quotas": [quota("platform:shop-a"), full]}
 
-    free = platform_view("shop-a", queue=queue, live={}, terms=Terms(1, 86400.0), now=NOW)
-    waits = platform_view("shop-a", queue=queue, live={"limited_until": NOW + 5}, terms=Terms(1, 86400.0), now=NOW)
+    free = platform_view("shop-a", queue=queue, live={}, terms=Terms(1, 86400.0), flow=None, now=NOW)
+    waits = platform_view(
+        "shop-a", queue=queue, live={"limited_until": NOW + 5}, terms=Terms(1, 86400.0), flow=None, now=NOW
+    )
 
     assert (free["state"], free["drain_eta_seconds"]) == ("ok", 0.0)
     assert (waits["state"], waits["reason"]) == ("limited", "30 of 30 requests in 60s used (learned, group 17)")

@@ -1,0 +1,78 @@
+"""How many callbacks came in and went out lately, per platform: counted in memory, second by second, for a minute.
+
+What came in steadily is told apart from what came at once. A burst of 2,500 is 42 a second over its minute, yet no
+more follows; only a steady flow makes a backlog take longer to drain, or grow.
+"""
+
+from statistics import median
+from typing import Final, NamedTuple
+
+_MINUTE_S: Final = 60
+_PART_S: Final = 10  # of which the middle one tells what is steady
+_YOUNGEST_S: Final = 5.0  # before that the rate of a fresh start is too rough to be told
+
+
+class Flow(NamedTuple):
+    """Callbacks a second of one platform, over the last minute or since the start."""
+
+    in_per_s: float = 0.0
+    out_per_s: float = 0.0
+    steady_in_per_s: float = 0.0
+
+
+class Flows:
+    """Counts what comes in and goes out; times are seconds of one clock that never goes back."""
+
+    def __init__(self, now: float) -> None:
+        self._began = now
+        self._in: dict[str, _Minute] = {}
+        self._out: dict[str, _Minute] = {}
+
+    def came_in(self, platform: str, count: int, now: float) -> None:
+        """Take note of accepted callbacks."""
+        self._in.setdefault(platform, _Minute()).add(count, int(now))
+
+    def went_out(self, platform: str, count: int, now: float) -> None:
+        """Take note of delivered ones."""
+        self._out.setdefault(platform, _Minute()).add(count, int(now))
+
+    def of(self, platform: str, now: float) -> Flow:
+        """Return a platform's rates."""
+        over_s = min(max(now - self._began, _YOUNGEST_S), float(_MINUTE_S))
+        came, went = self._in.get(platform), self._out.get(platform)
+        parts = [] if came is None else came.parts(int(now))[: int((now - self._began) // _PART_S)]
+        return Flow(
+            in_per_s=0.0 if came is None else round(came.total(int(now)) / over_s, 2),
+            out_per_s=0.0 if went is None else round(went.total(int(now)) / over_s, 2),
+            steady_in_per_s=median(parts) / _PART_S if parts else 0.0,
+        )
+
+
+class _Minute:
+    """Counts of the last 60 whole seconds and the running one."""
+
+    __slots__ = ("_counts", "_last")
+
+    def __init__(self) -> None:
+        self._counts = [0] * _MINUTE_S
+        self._last = 0
+
+    def add(self, count: int, second: int) -> None:
+        self._clear(second)
+        self._counts[second % _MINUTE_S] += count
+
+    def total(self, second: int) -> int:
+        self._clear(second)
+        return sum(self._counts)
+
+    def parts(self, second: int) -> list[int]:
+        """Return the counts of each ten seconds, the latest first."""
+        self._clear(second)
+        back = [self._counts[(second - ago) % _MINUTE_S] for ago in range(_MINUTE_S)]
+        return [sum(back[at : at + _PART_S]) for at in range(0, _MINUTE_S, _PART_S)]
+
+    def _clear(self, second: int) -> None:
+        """Forget the seconds that nothing was counted in since."""
+        for past in range(max(self._last + 1, second - _MINUTE_S + 1), second + 1):
+            self._counts[past % _MINUTE_S] = 0
+        self._last = max(self._last, second)

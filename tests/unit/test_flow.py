@@ -1,0 +1,106 @@
+"""How much comes in and goes out, and what that does to a drain time."""
+
+import io
+import math
+
+import pytest
+from relay.admin.standing import Terms, drain_eta_s, platform_view
+from relay.core.clock import elapsed_s
+from relay.telemetry.events import Events
+from relay.telemetry.flow import Flow, Flows
+from relay.telemetry.logging import make_logger
+from relay.telemetry.metrics import Metrics
+
+BEGAN = 1000.5
+
+
+def quota(*, limit: int = 60, used: int = 0, window_s: float = 60.0) -> dict[str, object]:
+    """A platform's own limit."""
+    return {"quota": "platform:shop-a", "limit": limit, "used": used, "window_s": window_s, "free_at": None}
+
+
+def test_rates_are_over_the_last_minute() -> None:
+    """5/s in and 3/s out for two minutes; what stopped a minute ago is forgotten."""
+    flows = Flows(BEGAN)
+    for second in range(120):
+        flows.came_in("a", 5, BEGAN + second)
+        flows.went_out("a", 3, BEGAN + second)
+    assert flows.of("a", BEGAN + 119) == Flow(5.0, 3.0, 5.0)
+    assert flows.of("a", BEGAN + 149).in_per_s == pytest.approx(2.5, abs=0.1)
+    assert flows.of("a", BEGAN + 180) == Flow()
+    assert flows.of("b", BEGAN + 180) == Flow()
+
+
+def test_a_fresh_start_counts_since_then() -> None:
+    """After 20 s of 5/s the rate is 5/s, not a third of it."""
+    flows = Flows(BEGAN)
+    for second in range(20):
+        flows.came_in("a", 5, BEGAN + second)
+    assert flows.of("a", BEGAN + 20).in_per_s == pytest.approx(5.0)
+    assert flows.of("a", BEGAN + 20).steady_in_per_s == pytest.approx(5.0, abs=0.5)
+
+
+def test_a_burst_is_not_steady() -> None:
+    """2,500 at once are told as they are, but nothing says that more follows."""
+    flows = Flows(BEGAN)
+    flows.came_in("a", 2500, BEGAN + 90)
+    found = flows.of("a", BEGAN + 91)
+    assert found.in_per_s == pytest.approx(2500 / 60, abs=0.01)
+    assert found.steady_in_per_s == 0.0
+
+
+@pytest.mark.parametrize(
+    ("waiting", "used", "in_per_s", "eta"),
+    [
+        (120, 60, 0.0, 120.0),
+        (120, 60, 0.5, 240.0),
+        (120, 0, 0.5, 120.0),  # 60 at once
+        (120, 60, 1.0, math.inf),
+        (120, 60, 5.0, math.inf),
+        (10, 0, 5.0, 0.0),  # goes at once, and then there is none
+        (0, 60, 5.0, 0.0),
+    ],
+)
+def test_drain_counts_what_comes_in(waiting: int, used: int, in_per_s: float, eta: float) -> None:
+    """60 requests a minute, one callback each: what comes in meanwhile has to go too."""
+    assert drain_eta_s(waiting, [quota(used=used)], 1, in_per_s=in_per_s) == pytest.approx(eta)
+
+
+def test_what_comes_in_during_a_stop_waits_too() -> None:
+    """60 s of 0.5/s are 30 more."""
+    assert drain_eta_s(60, [quota(used=60)], 1, stopped_s=60.0, in_per_s=0.5) == pytest.approx(60.0 + 90 / 0.5)
+
+
+@pytest.mark.parametrize(
+    ("queue", "live", "flow", "drained", "growing"),
+    [
+        ({"pending": 120, "quotas": [quota(used=60)]}, {}, Flow(5.0, 1.0, 5.0), None, True),
+        ({"pending": 120, "quotas": [quota(used=60)]}, {}, Flow(0.5, 1.0, 0.5), 240.0, False),
+        ({"pending": 5}, {"paused": True}, Flow(1.0, 0.0, 1.0), None, True),
+        ({"pending": 5}, {"broken": True}, Flow(), None, False),
+        ({"pending": 5, "held": 5}, {"broken": True}, Flow(1.0, 0.0, 1.0), None, False),
+        ({"pending": 50, "oldest_due_at": 900.0}, {}, Flow(2.0, 3.0, 2.0), 50.0, False),  # no limit: as measured
+        ({"pending": 50, "oldest_due_at": 900.0}, {}, Flow(4.0, 3.0, 4.0), None, True),
+        ({"pending": 50, "oldest_due_at": 990.0}, {}, Flow(4.0, 3.0, 4.0), None, False),  # not a minute old: unknown
+        ({"pending": 0}, {}, Flow(4.0, 4.0, 4.0), 0.0, False),
+    ],
+)
+def test_growing(
+    queue: dict[str, object], live: dict[str, object], flow: Flow, drained: float | None, growing: bool
+) -> None:
+    """A backlog that does not shrink has no drain time, and says so."""
+    view = platform_view("shop-a", queue=queue, live=live, terms=Terms(1, 3600.0), flow=flow, now=1000.0)
+    assert (view["drain_eta_seconds"], view["growing"]) == (drained, growing)
+    assert (view["in_per_s"], view["out_per_s"]) == (flow.in_per_s, flow.out_per_s)
+
+
+def test_events_are_counted() -> None:
+    """What is accepted and what is delivered, also while a scrape never comes."""
+    metrics = Metrics()
+    events = Events(log=make_logger(file=io.BytesIO()), metrics=metrics)
+    events.accepted(platform="a", count=50, duplicates=3)
+    events.delivered(platform="a", latencies=[0.1] * 20)
+    found = metrics.flow("a")
+    assert elapsed_s() > 0
+    assert found.in_per_s == pytest.approx(2.5 * found.out_per_s)
+    assert found.out_per_s > 0
