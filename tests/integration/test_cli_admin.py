@@ -395,7 +395,8 @@ async def test_a_limit_of_a_group_is_adopted_as_a_quota(side: AdminSide) -> None
         "adopt     quotas: {shop-a-groups: {rate: 40/min, per: group}}, "
         "and under platforms: shop-a, quotas: [shop-a-groups]" in shown
     )
-    assert "shop-a: 40/min learned 12m ago, 86 % sure; of group shop-17; what to adopt: relay limit shop-a" in aged(status)
+    told = "shop-a: 40/min learned 12m ago, 86 % sure; of group shop-17; what to adopt: relay limit shop-a"
+    assert told in aged(status)
 
 
 @pytest.mark.parametrize(
