@@ -79,7 +79,7 @@ def note(platform: dict[str, Any], now: float) -> str:
         return f"{name}: an operator set {believed(learned)}{until}{why}"
     if learned["source"] != "learned" or is_adopted(platform):
         return ""
-    adopt = f'adopt "{learned["yaml"]}" (see relay limit {name})'
+    adopt = f'adopt "{learned["yaml"]}" (relay limit {name})'
     if not learned["yaml"]:
         adopt = f"why: relay limit {name}"
     elif learned["group"]:  # the same line would hold all groups together under the limit of one

@@ -300,10 +300,11 @@ async def test_status_names_the_source_of_a_limit(side: AdminSide) -> None:
     adopted = (await relay("status", "--admin", side.url)).out.splitlines()
 
     assert new[1].split("  ")[-2].strip() == "20/40 min"
-    assert aged(new[3]) == 'shop-a: 40/min learned 12m ago, 86 % sure; adopt "rate: 40/min" (see relay limit shop-a)'
-    assert new[4] == 'shop-b: not enforced: 40/min, 86 % sure; adopt "rate: 40/min" (see relay limit shop-b)'
-    assert max(len(line) for line in new) <= 90
-    assert old[3] == 'shop-a: 40/min learned, 86 % sure; adopt "rate: 40/min" (see relay limit shop-a)'  # a day later
+    assert aged(new[3]) == 'shop-a: 40/min learned 12m ago, 86 % sure; adopt "rate: 40/min" (relay limit shop-a)'
+    assert new[4] == 'shop-b: not enforced: 40/min, 86 % sure; adopt "rate: 40/min" (relay limit shop-b)'
+    assert max(map(len, new[:3])) <= 80
+    assert max(map(len, new)) <= 90
+    assert old[3] == 'shop-a: 40/min learned, 86 % sure; adopt "rate: 40/min" (relay limit shop-a)'  # a day later
     assert not any(line.startswith("shop-a:") for line in adopted)  # under a configured 100/min
 
 
