@@ -88,4 +88,5 @@ def note(platform: dict[str, Any], now: float) -> str:
         return f"{name}: not enforced: {believed(learned)}, {sure(learned['confidence'])} sure; {adopt}"
     since = human.parse_instant(learned["since"]) if learned["since"] else now
     when = f" {human.distance(since, now=now)}" if now - since <= _NEW_S else ""
-    return f"{name}: {believed(learned)} learned{when}, {sure(learned['confidence'])} sure; {adopt}"
+    trying = f", trying {learned['trying']}" if learned["trying"] else ""
+    return f"{name}: {believed(learned)} learned{when}, {sure(learned['confidence'])} sure{trying}; {adopt}"
