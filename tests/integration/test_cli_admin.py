@@ -316,7 +316,7 @@ async def test_status_names_stopped_groups(side: AdminSide) -> None:
 
     lines = (await relay("status", "--admin", side.url)).out.splitlines()
 
-    assert lines[3].startswith("shop-a: 2 groups are stopped, longest shop-9 until 2026-09-21 22:13:29 (")
+    assert lines[3].startswith("shop-a: 2 groups are stopped, longest shop-9 until 2026-09-21 22:13:29 +08:00 (")
     assert lines[3].endswith("): 429 Too Many Requests")
     assert lines[4].startswith("shop-b: group shop-5 is stopped until 2026-09-21 22:13:25 (")
 
@@ -366,7 +366,7 @@ async def test_an_operator_sets_and_forgets_a_limit(side: AdminSide) -> None:
     forgotten = await relay("limit", "shop-a", "--forget", "--admin", side.url, "--reason", "new contract")
     as_json = await relay("limit", "shop-a", "--forget", "--admin", side.url, "-o", "json")
 
-    assert for_two_hours.out.startswith("shop-a: at most 10/s and 80/min until 2026-09-22 00:13:20 (")
+    assert for_two_hours.out.startswith("shop-a: at most 10/s and 80/min until 2026-09-22 00:13:20 +08:00 (")
     assert for_two_hours.out.endswith("); the configured 100/min holds too\n")
     assert "shop-a: an operator set 10/s and 80/min until 2026-09-22 00:13:20" in status
     assert "operator  10/s and 80/min, until 2026-09-22 00:13:20" in shown
@@ -461,12 +461,12 @@ async def test_a_wait_is_explained_in_a_sentence(side: AdminSide) -> None:
     assert "limit  40/min learned: refused 4 times after 100 requests" in limited
     assert "to do  relay limit shop-a" in limited
     assert f"it goes after {first}, an earlier callback of its key; a request with it is under way\n" in under_way
-    assert "shop-a asked to be left alone (429 Too Many Requests)\nuntil  2026-09-21 22:13:55 (" in held_up
+    assert "shop-a asked to be left alone (429 Too Many Requests)\nuntil  2026-09-21 22:13:55 +08:00 (" in held_up
     assert "an operator paused shop-a (stocktaking)\n" in paused
     assert "to do  relay resume shop-a" in paused
     assert "shop-a could not be used (connection refused); it is tried again soon\n" in backing_off
     assert "shop-a is left alone (connection refused) until one batch probes it\n" in probing
-    assert "until  2026-09-21 22:13:55 (" in probing
+    assert "until  2026-09-21 22:13:55 +08:00 (" in probing
     assert "as many requests as allowed are under way (one request at a time while 40/min is tried)" in careful
     assert "it waits for a slot of the limit 40/min, a step beyond the learned one that is being tried\n" in tried
     assert ", trying 40/min; adopt" in told[0]
