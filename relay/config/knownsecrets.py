@@ -5,18 +5,17 @@ forms it is sent in: the pair of a Basic login, the key within a ``whsec_`` secr
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, unquote_plus
 
-from relay.config.showing import hidden_texts
+from relay.config.showing import hidden_texts, is_word
 from relay.config.yamlsource import KeyPath
 
 _GLOBAL: Final = ("ingest", "admin", "store")
 _NAMED: Final = ("platforms", "credentials")
-_PART: Final = re.compile(r"[^\s,;=\"':]{8,}")  # of a header such as `key=..., id=...`
+_PART: Final = re.compile(r"[^\s,;=\"':]{6,}")  # of a header such as `key=..., id=...`
 
 
 def known_secrets(data: Mapping[str, Any], held: Mapping[KeyPath, Sequence[str]]) -> dict[str, frozenset[str]]:
@@ -63,11 +62,15 @@ def _forms(secret: str) -> Iterator[str]:
     yield unquote_plus(secret)  # of a URL: what the platform reads there
     if secret.startswith("whsec_"):
         yield secret.removeprefix("whsec_")
+    if "\n" not in secret:
+        yield secret.partition(":")[2]  # of a login
     for part in _PART.findall(secret) if len(secret) < 4096 else ():
+        if is_word(part):
+            continue
         yield part
         try:
             plain = base64.b64decode(part, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, or not of a text
             continue
         if ":" in plain and plain.isprintable():  # a Basic login that was written down ready to send
             yield from (plain, plain.partition(":")[2])

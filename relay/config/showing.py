@@ -191,10 +191,10 @@ def _of_url(url: str) -> Iterator[Piece]:
     yield from atoms(login, hidden=True)
     yield from atoms(at + host, hidden=re.search(r"[^\w.:\[\]%\0-]", host) is not None)
     for part in re.split(r"(/)", path):
-        yield from atoms(part, hidden=not _is_word(re.sub(r"\0\d+\0", "", part)))
+        yield from atoms(part, hidden=not is_word(re.sub(r"\0\d+\0", "", part)))
     for part in re.split(r"([?&;])", query):
         name, equals, value = part.partition("=")
-        yield from atoms(name + equals, hidden=not (equals or _is_word(name)))
+        yield from atoms(name + equals, hidden=not (equals or is_word(name)))
         yield from atoms(value, hidden=not _is_harmless(name))
     yield from atoms(fragment, hidden=True)
 
@@ -203,12 +203,13 @@ def _words(text: str) -> Iterator[Piece]:
     """Yield a text with the runs hidden that are no words."""
     end = 0
     for run in _RUN.finditer(text):
-        if not _is_word(run[0]):
+        if not is_word(run[0]):
             yield from [Piece(text[end : run.start()], False)] if run.start() > end else []
             yield Piece(run[0], True)
             end = run.end()
     yield from [Piece(text[end:], False)] if end < len(text) else []
 
 
-def _is_word(text: str) -> bool:
+def is_word(text: str) -> bool:
+    """Tell whether a text is made of words and short numbers, or of signs alone, as no drawn secret is."""
     return not re.search(r"[A-Za-z0-9]", text) or _WORDS.fullmatch(text.strip("-_.,:+=?&;/")) is not None

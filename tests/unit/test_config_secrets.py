@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 from config_files import codes, loaded, platform, problems, write
+from hypothesis import given
+from hypothesis import strategies as st
 from relay.config.diff import difference
 from relay.config.effective import as_yaml, effective
+from relay.config.load import loads
+from relay.config.problems import ConfigInvalid
 from relay.config.secrets import scrub
 from relay.config.showing import mask_url, masked
 
@@ -335,11 +339,14 @@ platforms:
     auth: {kind: basic, user: bob, password: "${file:pw}"}
     sign: {kind: standard-webhooks, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}
   b: {url: https://b/, headers: {Authorization: "Basic Ym9iOmh1bnRlcjIyLXBhc3N3b3Jk"}}
+  c: {url: https://c/, headers: {X-Key: "custom id=a1b2c3"}, connect: {proxy: "http://p/", proxy_auth: "us:pa55"}}
 """,
     )
     both = {"ingest-token-1", "ops-token-12", "hunter22-password", "bob:hunter22-password"}
     assert both | {"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"} <= config.secrets_of("a")
     assert both | {"Ym9iOmh1bnRlcjIyLXBhc3N3b3Jk"} <= config.secrets_of("b")
+    assert {"a1b2c3", "custom id=a1b2c3", "pa55", "us:pa55"} <= config.secrets_of("c")
+    assert "custom" not in config.secrets_of("c")
 
 
 def test_users_are_told_apart_by_their_tokens(tmp_path: Path) -> None:
@@ -368,3 +375,17 @@ def test_problems_and_settings_cannot_drive_a_terminal(tmp_path: Path) -> None:
     assert not any(char in said for char in "\u009b\u2028\u202e\u200b")
     shown = as_yaml(effective(loaded(tmp_path, text.replace(f', "{odd}": 1', ""))), origin=False)
     assert not any(char in shown for char in "\u009b\u2028\u202e\u200b")
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"], exclude_characters='"\\${}'), max_size=40))
+def test_any_typed_secret_loads_hidden(secret: str) -> None:
+    """Whatever a header's value is made of, the file loads or says why, and never shows it."""
+    text = f'version: 1\nplatforms: {{a: {{url: https://a/, headers: {{X-Auth: "{secret}"}}}}}}\n'
+    try:
+        config = loads(text, path="config.yaml", environ={})
+        told = as_yaml(effective(config), origin=False)
+        known = config.secrets_of("a")
+    except ConfigInvalid as invalid:
+        told, known = str(invalid), frozenset({secret})
+    assert len(secret) < 9 or secret not in told
+    assert not secret or secret in known
