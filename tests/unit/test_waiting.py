@@ -1,0 +1,75 @@
+"""Why a callback waits: of all reasons that hold the one that stops it first, in the order in which they would."""
+
+from typing import Any
+
+import pytest
+from relay.admin.waiting import waits_for
+
+NOW = 1_000.0
+BEFORE = {"id": "1", "state": "pending", "reason": None}
+# Each row holds on its own, and takes the word from all rows below it.
+REASONS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+    ({"in_flight": True}, {}, {"for": "answer", "until": None}),
+    ({"held": True, "reason": "no rule"}, {}, {"for": "confirmation", "until": None, "reason": "no rule"}),
+    (
+        {},
+        {"paused": True, "pause_reason": "stock-taking"},
+        {"for": "paused", "until": None, "reason": "stock-taking"},
+    ),
+    ({"before": BEFORE}, {}, {"for": "earlier callback of its key", "until": None, "behind": BEFORE}),
+    (
+        {},
+        {"broken": True, "breaker_open": True, "probe_at": NOW + 7, "breaker_reason": "5 in a row"},
+        {"for": "breaker", "until": NOW + 7, "reason": "5 in a row"},
+    ),
+    (
+        {},
+        {"throttled_until": NOW + 9, "throttle_reason": "429"},
+        {"for": "throttled", "until": NOW + 9, "reason": "429"},
+    ),
+    (
+        {"group": "s1"},
+        {"stopped_groups": [{"group": "s1", "until": NOW + 3, "reason": "429 s1"}]},
+        {"for": "throttled", "until": NOW + 3, "reason": "429 s1", "group": "s1"},
+    ),
+    ({"due_at": NOW + 4, "reason": "500"}, {}, {"for": "retry", "until": NOW + 4, "reason": "500"}),
+    ({}, {"waits_for": "linger", "waits_until": NOW + 1}, {"for": "linger", "until": NOW + 1}),
+    ({}, {}, {"for": "slot", "until": None}),
+]
+
+
+def ask(found: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
+    """Ask with what stands before it taken out of what was found."""
+    return waits_for(
+        {key: value for key, value in found.items() if key != "before"}, live, NOW, before=found.get("before")
+    )
+
+
+@pytest.mark.parametrize("place", range(len(REASONS)))
+def test_the_first_reason_that_holds_is_told(place: int) -> None:
+    """Alone, and with everything that would stop it later as well."""
+    found, live, told = REASONS[place]
+    assert ask(found, live) == told
+    for more, also, _ in REASONS[place + 1 :]:
+        found, live = {**more, **found}, {**also, **live}
+    assert ask(found, live) == told
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        {"throttled_until": NOW},
+        {"throttled_until": None},
+        {"stopped_groups": [{"group": "s2", "until": NOW + 3, "reason": "429"}]},
+        {"stopped_groups": [{"group": "s1", "until": NOW, "reason": "429"}]},
+    ],
+)
+def test_what_is_over_or_anothers_is_no_reason(live: dict[str, Any]) -> None:
+    """A stop whose time has come, and one of another shop."""
+    assert ask({"group": "s1", "due_at": NOW}, live) == {"for": "slot", "until": None}
+
+
+def test_a_platform_that_is_gone_says_so() -> None:
+    """It is no longer in the configuration: to resume it is no remedy."""
+    waiting = ask({}, {"paused": True, "removed": True, "pause_reason": "gone"})
+    assert waiting == {"for": "paused", "until": None, "reason": "gone", "removed": True}
