@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from relay.core.model import Rate
 from relay.delivery.sender import Request
+from relay.policy.breaker import BreakerTerms
 from relay.wire.answer import Answer, Failure, Headers
 from tests.integration.test_pipeline import OK, TERMS, Rig
 
@@ -109,3 +110,75 @@ async def test_a_platform_that_is_gone_sends_nothing(rig: Rig) -> None:
     assert rig.registry.views() == {}
     assert rig.platform.closed
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "pipeline shop-a"]
+
+
+async def test_what_a_stranger_declares_is_no_limit(rig: Rig) -> None:
+    """A 500 comes from whatever stands in front of the platform: its headers speak of another's limits."""
+    policy = [("RateLimit-Policy", '"default";q=40;w=60')]
+    answers = iter([Answer(500, Headers(policy), b""), OK])
+
+    async def stranger(_request: Request, _items: object) -> Answer | Failure:
+        return next(answers)
+
+    rig.platform.script = stranger
+    await rig.start(SINGLES)
+    await rig.post(1)
+    assert (await rig.settled(1))["delivered"] == 1
+
+    assert not (await kept(rig))["learned"]["declared"]
+
+
+async def test_a_stop_is_bounded(rig: Rig) -> None:
+    """A request that hangs is cut off when its time is over, and counted; it does not hold up the stop."""
+    under_way = asyncio.Event()
+
+    async def hangs(_request: Request, _items: object) -> Answer | Failure:
+        under_way.set()
+        await asyncio.Event().wait()
+        return OK
+
+    rig.platform.script = hangs
+    await rig.start(SINGLES)
+    await rig.post(1)
+    await asyncio.wait_for(under_way.wait(), 5)
+
+    assert await asyncio.wait_for(rig.registry.stop(0.01), 5) == 1
+    assert (await rig.totals())["pending"] == 1
+
+
+async def test_a_reload_of_its_settings_keeps_what_is_known_of_a_platform(rig: Rig) -> None:
+    """Pause, breaker and limits outlast another timeout; another destination has limits of its own."""
+    await rig.start(SINGLES)
+    await rig.registry.pause("shop-a", "stock-taking")
+    await rig.registry.limit("shop-a", [Rate(50, 60.0)], until=None, reason="sale")
+
+    await rig.registry.replace([replace(SINGLES, timeout_s=7.0)], 1.0)
+    view = rig.registry.views()["shop-a"]
+    assert (view["paused"], view["pause_reason"]) == (True, "stock-taking")
+    assert view["learned_limit"]["source"] == "operator"
+
+    await rig.registry.replace([replace(SINGLES, url="http://other.invalid/")], 1.0)
+    view = rig.registry.views()["shop-a"]
+    assert view["paused"]
+    assert view["learned_limit"]["source"] == "none"
+
+
+async def test_resume_asks_behind_an_open_breaker_at_once(rig: Rig) -> None:
+    """The next probe is ten minutes away; the operator knows that the platform was mended."""
+    rig.platform.script = _down
+    terms = replace(SINGLES, breaker=BreakerTerms(open_after=1, probe_every_s=600.0))
+    await rig.start(terms)
+    await rig.post(1)
+    async with asyncio.timeout(5):
+        while not rig.registry.views()["shop-a"]["breaker_open"]:
+            await asyncio.sleep(0.002)
+    rig.platform.script = None
+
+    await rig.registry.resume("shop-a")
+
+    assert (await rig.settled(1))["delivered"] == 1
+    assert not (await kept(rig))["breaker"]["open"]
+
+
+async def _down(_request: Request, _items: object) -> Answer | Failure:
+    return Failure("refused", connected=False)

@@ -104,7 +104,7 @@ OTHER = """version: 1
 ingest: {{token: {token}}}
 admin: {{hosts: [{name}.internal], users: [{{name: {name}, role: admin, token: {name}-token}}]}}
 platforms:
-  shop-{name}: {{url: "http://127.0.0.1:9/"}}
+  shop-{name}: {{url: "http://127.0.0.1:9/", rate: 7/min}}
 routes: [{{otherwise: {{to: [shop-{name}]}}}}]
 """
 
@@ -181,6 +181,10 @@ async def test_everything_of_the_file_is_put_in_force(reloading: Reloading) -> N
     assert list(told["directory"].platforms) == ["shop-b"]
     assert reloading.pipelines.platforms == ["shop-b"]
     assert list(reloading.live.terms()) == ["shop-b"]
+    status = await reloading.store.platform_status()
+    assert [quota["limit"] for quota in status["shop-b"]["quotas"]] == [7]
+    assert reloading.told.words == ["reloading", "1 platforms, configuration reloaded"]
+    assert (await reloading.live.reload(True, False))["changes"] == []
     rerouted = reloading.live.reroute(row)
     assert not isinstance(rerouted, str)
     assert [each.platform for each in rerouted] == ["shop-b"]

@@ -85,6 +85,22 @@ async def test_idle_connection_is_left_before_the_platform_leaves_it(
         await sender.close()
 
 
+async def test_proxies_of_the_environment_are_not_used(sender: HttpSender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever shell the relay was started from: a proxy is what the configuration names."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.answer("200 OK")
+
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    async with platform(handler) as served:
+        assert isinstance(await sender.send(post(served.url)), Answer)
+        await sender.close()
+
+
 async def test_refused(sender: HttpSender) -> None:
     """Nobody listens: refused, never connected."""
     with socket.socket() as unused:

@@ -28,7 +28,7 @@ ingest: {{listen: "unix:{directory}/in.sock"}}
 admin: {{listen: "unix:{directory}/admin.sock"}}
 store: {{keep: {{delivered: 1ms}}}}
 platforms:
-  shop-a: {{url: "http://127.0.0.1:{port}/", timeout: 20s, batch: {{max_items: 1}}}}
+  shop-a: {{url: "http://127.0.0.1:{port}/", timeout: 20s, rate: 9/min, batch: {{max_items: 1}}}}
 """
 
 
@@ -248,3 +248,50 @@ async def test_the_watchdog_speaks_twice_in_the_time_allowed(
 
     assert intervals == [interval_s]
     assert words == {b"READY=1", b"WATCHDOG=1"}
+
+
+async def test_a_request_under_way_is_settled_before_the_end(tmp_path: Path) -> None:
+    """The platform answers after the signal: what it took is delivered in the store, and told as finished."""
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await answer.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    platform = await asyncio.start_server(take, "127.0.0.1", 0)
+    async with served(tmp_path, platform.sockets[0].getsockname()[1]) as daemon:
+        callback_id = await daemon.post()
+        await asyncio.wait_for(asked.wait(), 10)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(lambda: _told(daemon.lines, "stopping"), daemon.task)
+        answer.set()
+    platform.close()
+
+    store = await SqliteStore.open(tmp_path / "relay.db")
+    found = await store.callback(callback_id)
+    await store.close()
+    assert found is not None
+    assert found["state"] == "delivered"
+    (line,) = [line for line in daemon.lines if line["event"] == "stopped"]
+    assert line["unfinished"] == 0
+
+
+async def test_the_configured_limits_hold_from_the_start(tmp_path: Path, hanging: Hanging) -> None:
+    """The windows of the file are in force before the first callback is taken."""
+    async with served(tmp_path, hanging.port) as daemon:
+        (quota,) = (await daemon.read("/v1/platforms/shop-a"))["quotas"]
+    assert (quota["limit"], quota["window_s"], quota["source"]) == (9, 60.0, "configured")
+
+
+async def test_starts_that_did_not_end_well_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it runs a start stands there as one that failed; a stop that was asked for takes it away."""
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(runtime))
+    async with served(tmp_path):
+        assert (runtime / "restarts").read_text().startswith("1 ")
+    assert list(runtime.iterdir()) == []

@@ -44,6 +44,16 @@ def test_says_what_happens(manager: socket.socket) -> None:
     ]
 
 
+def test_an_abstract_socket_is_spoken_to() -> None:
+    """``@`` stands for the NUL byte such an address begins with."""
+    name = f"relay-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(f"\0{name}")
+        listening.settimeout(5)
+        Notifier({"NOTIFY_SOCKET": f"@{name}"}).alive()
+        assert listening.recv(4096) == b"WATCHDOG=1"
+
+
 def test_manager_that_does_not_read_holds_nobody_up(manager: socket.socket) -> None:
     """With the manager's queue full, pings are dropped rather than waited for."""
     notifier = Notifier({"NOTIFY_SOCKET": manager.getsockname()})

@@ -9,8 +9,9 @@ import pytest
 import structlog
 from relay.config.auth import OAuth2Auth
 from relay.config.load import loads
-from relay.delivery.auth import TokenAuth, token_terms
+from relay.delivery.auth import Credentials, TokenAuth, token_terms
 from relay.delivery.sender import Request
+from relay.delivery.terms import Terms, compile_all
 from relay.delivery.tokens import NoToken, TokenSource
 from relay.delivery.tokenstore import KeptToken, MemoryTokens, TokenStore
 from relay.telemetry.events import Events
@@ -174,3 +175,24 @@ async def test_a_token_is_used_once_it_is_kept() -> None:
     kept = store.load("shop")
     assert kept is not None
     assert (kept.token, kept.refresh_token) == ("t1", "r-secret-1")
+
+
+def _terms(secret: str) -> Terms:
+    """What a platform's configuration with this client secret comes to."""
+    auth = {"kind": "oauth2", "token_url": "http://127.0.0.1:9/token", "client_id": "c", "client_secret": secret}
+    shop = {"url": "http://127.0.0.1:9/", "auth": {"use": "app"}}
+    text = json.dumps({"version": 1, "credentials": {"app": auth}, "platforms": {"shop": shop}})
+    (terms,) = compile_all(loads(text, path="config.yaml", environ={}))
+    return terms
+
+
+async def test_a_reload_with_another_secret_begins_with_another_token() -> None:
+    """Unchanged, platforms and reloads share one source; a rotated secret must not go on with the old token."""
+    endpoint = Endpoint()
+    events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=Metrics())
+    credentials = Credentials(sender=endpoint, store=MemoryTokens(), clock=FakeClock(), events=events)
+    tokens = []
+    for secret in ("old-secret", "old-secret", "new-secret"):
+        tokens.append((await credentials.authoriser(_terms(secret)).authorise(DRAFT)).token.reveal())
+    assert tokens == ["t1", "t1", "t2"]
+    await credentials.close()
