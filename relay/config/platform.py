@@ -147,7 +147,8 @@ class PlatformSettings(Section):
         "cloudevents; or a mapping {kind: object, items_at: orders}.",
     )
     compress: Literal["none", "gzip", "zstd"] = setting(
-        "gzip", "Compression of bodies from 1 KiB on; after a 415 the platform gets plain bodies."
+        "gzip",
+        "Compression of bodies from 1 KiB on; a platform that cannot read it (415; 400, 500 at first) gets plain ones.",
     )
     key: JmesPath | None = setting(
         None,

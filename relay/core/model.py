@@ -45,7 +45,7 @@ class Outcome(StrEnum):
     REJECT = "reject"
     SPLIT = "split"
     CONFIRM = "confirm"
-    PLAIN = "plain"  # 415 to a compressed body: the same again, uncompressed
+    PLAIN = "plain"  # 415 or the like to a compressed body: the same again, uncompressed
     DOWN = "down"  # never connected: refused, unreachable, TLS or DNS failure
     CRASH = "crash"  # the relay itself ended while the attempt was under way
     UNSENT = "unsent"  # no request could be built of the batch: nothing was sent

@@ -11,7 +11,7 @@ from relay.core.model import Batch, Item, ItemVerdict, Outcome, Verdict
 from relay.delivery.terms import Asking, Terms
 from relay.privacy.redaction import Redactor
 from relay.wire.answer import Answer, Failure
-from relay.wire.classify import classify, classify_read_back
+from relay.wire.classify import classify, classify_read_back, plain_first
 from relay.wire.draft import CONTENT_TYPE, Draft, ready_url
 from relay.wire.extract import InvalidJson
 from relay.wire.fields import problem_of
@@ -61,8 +61,13 @@ def prepare(batch: Batch, *, terms: Terms, shift_s: float = 0.0) -> Draft | Verd
     return Draft(batch.id, method, ready_url(url), headers, body)
 
 
-def read(answer: Answer | Failure, batch: Batch, *, terms: Terms, compressed: bool, wall: float) -> Verdict:
-    """Return what came of the request; ``wall`` in seconds since the epoch. Raises nothing."""
+def read(
+    answer: Answer | Failure, batch: Batch, *, terms: Terms, compressed: bool, proven: bool, wall: float
+) -> Verdict:
+    """Return what came of the request; ``wall`` in seconds since the epoch. Raises nothing.
+
+    ``proven`` says that this platform has accepted a compressed body before.
+    """
     if asks_back(batch, terms) and terms.asking is not None:
         verdict = classify_read_back(answer, rules=terms.asking.rules, wall=wall)
         return replace(verdict, reason=f"read back: {verdict.reason}")
@@ -73,7 +78,9 @@ def read(answer: Answer | Failure, batch: Batch, *, terms: Terms, compressed: bo
         items=len(batch.items),
         wall=wall,
     )
-    return verdict if terms.results is None else terms.results.read(answer, verdict, batch.items, wall=wall)
+    if terms.results is not None:
+        verdict = terms.results.read(answer, verdict, batch.items, wall=wall)
+    return verdict if proven or not compressed else plain_first(verdict, answer)
 
 
 def without_secrets(verdict: Verdict, redactor: Redactor) -> Verdict:

@@ -236,7 +236,7 @@ class Pipeline:
             )
             self._broken = error
             self.learning.forget_token(batch.attempt_id, batch.group)
-        was_open, alone = self.gate.breaker.is_open, self.gate.single_file
+        was_open, alone, was_plain = self.gate.breaker.is_open, self.gate.single_file, self.gate.coding.plain
         attempted = Attempted(
             batch,
             verdict,
@@ -254,7 +254,7 @@ class Pipeline:
         await self._settle(settlement)
         if result.outcome not in _DONE:
             self.last_error = result.reason
-        tell_settled(self._events, batch, settlement, gate=self.gate, was_open=was_open)
+        tell_settled(self._events, batch, settlement, gate=self.gate, was_open=was_open, was_plain=was_plain)
 
     async def _attempt(self, batch: Batch, started_at: float) -> tuple[Verdict, AttemptResult, bool]:
         """Send the batch once; also return whether it was refused for a token that has been renewed since."""
@@ -268,20 +268,21 @@ class Pipeline:
             return verdict, _result(verdict, started_at, self._clock.now(), None), False
         raw_bytes = len(draft.body)
         offset_s = self._offset.seconds
-        request = self._request(draft)
+        request = self._request(draft, batch)
         sent_at, sent_wall = self._clock.now(), self._wall()
         self.learning.sent(batch.attempt_id, batch.group, sent_at)
         answer = await self._sender.send(request)
         ended_at, ended_wall = self._clock.now(), self._wall()
         compressed = "Content-Encoding" in request.headers
-        verdict = read(answer, batch, terms=self.terms, compressed=compressed, wall=ended_wall)
+        proven = self.gate.coding.proven
+        verdict = read(answer, batch, terms=self.terms, compressed=compressed, proven=proven, wall=ended_wall)
         verdict = without_secrets(verdict, self._redactor)
         self._learn(batch, answer, verdict, sent_at=sent_at, now=ended_at)
         renewed = False
         if isinstance(answer, Answer):
             if verdict.outcome in _KNOWS_US and (rates := self._declared.read(answer.headers)) is not None:
                 self.learning.declared(rates)
-            if verdict.outcome is Outcome.AUTH:
+            if verdict.outcome is Outcome.AUTH and not answer.proxy:
                 if not self._offset.tried:  # else it is told what came of that first
                     renewed = await self._authoriser.renewed(draft.token, sent_at=sent_at)
                 if not renewed and self.terms.signer is not None:
@@ -323,14 +324,15 @@ class Pipeline:
         if alone and not self.gate.single_file:
             self.concurrency.restart()
 
-    def _request(self, draft: Draft) -> Request:
+    def _request(self, draft: Draft, batch: Batch) -> Request:
         """Return what is sent: signed fields, compression and a signature over the bytes, in this order."""
         terms, wall = self.terms, self._wall() + self._offset.seconds
         if terms.signer is not None and terms.signer.before_coding:
             draft = terms.signer.sign(draft, wall=wall)
-        body, encoding = compress(draft.body, "none" if self.gate.plain else terms.codec)
+        body, encoding = compress(draft.body, terms.codec if self.gate.coding.compresses(batch.number) else "none")
         if encoding is not None:
             draft = replace(draft.with_headers([("Content-Encoding", encoding)]), body=body)
+            self.gate.coding.sent(batch.number)
         if terms.signer is not None and not terms.signer.before_coding:
             draft = terms.signer.sign(draft, wall=wall)
         return Request(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from ssl import SSLContext
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
@@ -26,6 +27,7 @@ from relay.wire.compress import decompress_start
 _KEEPALIVE_S: Final = 4.0
 # A URL made of these characters only is sent as it stands: normalising it could break a signature over it.
 _READY_URL: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+_PROXY_WANTS_LOGIN: Final = 407  # RFC 9110 section 15.5.8: only a proxy says it
 _LINGER_RESET: Final = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # struct linger {l_onoff = 1, l_linger = 0}
 # aiohttp's own timers round long timeouts up to whole seconds; ours is the only one.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
@@ -74,12 +76,13 @@ class HttpSender:
 
     Every socket is set to be reset on close (``SO_LINGER`` with 0 s): a request given up leaves nothing in the kernel
     that could still arrive while its slot is counted as free again. Through a ``proxy`` of ``outbound`` "connected"
-    means to the proxy: a 5xx of its own is taken for the platform's, which is the safe side.
+    means to the proxy: a 5xx of its own is taken for the platform's, which is the safe side; a 407 is always its own.
     """
 
     def __init__(self, *, concurrency: int, user_agent: str, outbound: Outbound = _DIRECT) -> None:
         login = outbound.proxy_auth
         self._proxy_headers = None if login is None else {"Proxy-Authorization": aiohttp.encode_basic_auth(*login)}
+        self._proxy_name = "" if outbound.proxy is None else urlsplit(outbound.proxy).netloc.rpartition("@")[2]
         self._session = aiohttp.ClientSession(
             connector=Connector(
                 limit=concurrency,
@@ -115,6 +118,11 @@ class HttpSender:
             if exchange.connected:
                 return Failure("timeout", connected=True, detail=f"timeout after {limit}")
             return Failure("unreachable", connected=False, detail=f"no connection within {limit}")
+        except aiohttp.ClientHttpProxyError as error:  # what it answered to CONNECT: nothing went further
+            if error.status == _PROXY_WANTS_LOGIN:
+                return Answer(error.status, Headers((error.headers or {}).items()), b"", proxy=self._proxy_name)
+            detail = f"the proxy {self._proxy_name} answered {error.status} to CONNECT"
+            return Failure("unreachable", connected=False, detail=detail)
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             return failure_of(error, exchange)
         finally:
@@ -147,7 +155,8 @@ class HttpSender:
         if coding is not None:
             body, decoded = decompress_start(body, coding, most)
             whole = whole and decoded
-        return Answer(response.status, told, body[:most], complete=whole)
+        proxy = self._proxy_name if response.status == _PROXY_WANTS_LOGIN else ""
+        return Answer(response.status, told, body[:most], complete=whole, proxy=proxy)
 
 
 def _url(text: str) -> URL:

@@ -7,7 +7,9 @@ from relay.policy.gate import Gate
 from relay.telemetry.events import Events
 
 
-def tell_settled(events: Events, batch: Batch, settlement: Settlement, *, gate: Gate, was_open: bool) -> None:
+def tell_settled(
+    events: Events, batch: Batch, settlement: Settlement, *, gate: Gate, was_open: bool, was_plain: bool
+) -> None:
     """Tell what came of an attempt, once it is committed; ``was_open`` is the breaker before it."""
     platform, result = batch.platform, settlement.result
     if result.outcome is not Outcome.UNSENT:
@@ -37,16 +39,18 @@ def tell_settled(events: Events, batch: Batch, settlement: Settlement, *, gate: 
             events.expired(platform=platform, count=len(ending.seqs), reason=ending.reason)
         else:
             events.dead(platform=platform, count=len(ending.seqs), reason=ending.reason)
-    _tell_gate(events, batch, settlement, gate=gate, was_open=was_open)
+    _tell_gate(events, batch, settlement, gate=gate, was_open=was_open, was_plain=was_plain)
 
 
-def _tell_gate(events: Events, batch: Batch, settlement: Settlement, *, gate: Gate, was_open: bool) -> None:
+def _tell_gate(
+    events: Events, batch: Batch, settlement: Settlement, *, gate: Gate, was_open: bool, was_plain: bool
+) -> None:
     platform, result = batch.platform, settlement.result
     stop = gate.groups.get(batch.group)
     if (gate.throttled or stop.throttled) and result.outcome is Outcome.THROTTLED:
         wait_s = max(stop.stopped_until, gate.stopped_until) - result.ended_at
         events.throttled(platform=platform, wait_s=max(0.0, wait_s), reason=result.reason)
-    if result.outcome is Outcome.PLAIN:
+    if gate.coding.plain and not was_plain:
         events.plain_remembered(platform=platform)
     if gate.breaker.is_open and not was_open:
         events.breaker_opened(platform=platform, reason=gate.breaker.reason)

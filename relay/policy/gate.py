@@ -15,6 +15,7 @@ from typing import Any
 
 from relay.core.model import Batch
 from relay.policy.breaker import Breaker
+from relay.policy.coding import Coding
 from relay.policy.groupstops import GroupStops
 from relay.policy.stop import Stop
 from relay.policy.suspicion import Suspicion
@@ -29,7 +30,7 @@ class Gate(Stop):
     pause_reason: str = ""
     paused_at: float = 0.0
     last_accepted_at: float = 0.0
-    plain: bool = False  # 415: compressed bodies are not understood
+    coding: Coding = field(default_factory=Coding)
     groups: GroupStops = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +93,8 @@ class Gate(Stop):
             "pause_reason": self.pause_reason,
             "paused_at": self.paused_at,
             "last_accepted_at": self.last_accepted_at,
-            "plain": self.plain,
+            "plain": self.coding.plain,
+            "compressed": self.coding.proven,
             "breaker": self.breaker.dump(),
         }
 
@@ -103,7 +105,7 @@ class Gate(Stop):
         self.paused_at = float(kept.get("paused_at", 0.0))
         self.load_stop(kept)
         self.last_accepted_at = float(kept.get("last_accepted_at", 0.0))
-        self.plain = bool(kept.get("plain", False))
+        self.coding = Coding(bool(kept.get("plain", False)), bool(kept.get("compressed", False)))
         self.breaker.load(kept.get("breaker", {}))
         self.groups.load(kept.get("groups", {}))
 
@@ -139,9 +141,10 @@ class GroupGate:
         """Return when the batch's items may go again; a pause leaves them due."""
         return max(self._platform.ends_at(now), self._stop.stopped_until)
 
-    def remember_plain(self) -> None:
-        """Send no compressed bodies any more."""
-        self._platform.plain = True
+    @property
+    def coding(self) -> Coding:
+        """What is known of compressed bodies at the platform."""
+        return self._platform.coding
 
     def accepted(self, now: float) -> None:
         """An item got through: stops and failures are over, and it bears witness to either suspicion."""

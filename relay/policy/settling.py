@@ -28,6 +28,7 @@ from relay.policy.readback import settle_read_back
 __all__ = ["Attempted", "Budget", "ReadBack", "decide"]
 
 
+_NOT_THIS_CODING = 415  # RFC 9110 section 15.5.16
 # Who cannot be reached or lets nobody in does so for every group, and so does the Retry-After that comes with it.
 _OF_THE_PLATFORM = (Outcome.DOWN, Outcome.AUTH)
 
@@ -35,7 +36,14 @@ _OF_THE_PLATFORM = (Outcome.DOWN, Outcome.AUTH)
 def decide(attempted: Attempted, *, budget: Budget, gate: Gate, now: float, rng: random.Random) -> Settlement:
     """Return what the answer changes, and move ``gate``. Each item of the batch is named in exactly one part."""
     scope = "platform" if attempted.verdict.outcome in _OF_THE_PLATFORM else attempted.verdict.scope
-    return _decide(attempted, budget=budget, gate=gate.of(attempted.batch, scope=scope), now=now, rng=rng)
+    settlement = _decide(attempted, budget=budget, gate=gate.of(attempted.batch, scope=scope), now=now, rng=rng)
+    if attempted.verdict.outcome is not Outcome.PLAIN:
+        gate.coding.settled(
+            attempted.batch.number,
+            accepted=bool(settlement.delivered) and not attempted.asked,
+            again=settlement.resend is not None,
+        )
+    return settlement
 
 
 def _decide(attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float, rng: random.Random) -> Settlement:
@@ -74,7 +82,7 @@ def _decide(attempted: Attempted, *, budget: Budget, gate: GroupGate, now: float
             return _retried(settlement, attempted, budget=budget, gate=gate, now=now, rng=rng)
         case Outcome.PLAIN:
             gate.answered()
-            gate.remember_plain()
+            gate.coding.refused(batch.number, plainly=attempted.result.status == _NOT_THIS_CODING)
             return replace(settlement, resend=Resend(due_at=now, charge=False, reason=verdict.reason))
         case Outcome.SPLIT | Outcome.REJECT:
             return _refused(settlement, attempted, gate=gate, now=now, rng=rng)

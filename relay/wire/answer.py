@@ -44,13 +44,14 @@ class Answer:
     """An answer with its status line and headers; ``headers`` are looked up in any case (``Headers``).
 
     ``body`` is decoded of its Content-Encoding and at most 64 KiB (4 MiB where it has results per item); ``complete``
-    is False when there was more of it.
+    is False when there was more of it. ``proxy`` is host and port of the configured proxy where the answer is its own.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     complete: bool = True
+    proxy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

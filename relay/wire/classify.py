@@ -15,7 +15,7 @@ from relay.wire.hints import exhausted_s, hinted_s, retry_after_s
 from relay.wire.reading import Reading, printable
 from relay.wire.rules import Rule, compile_rule
 
-__all__ = ["Rule", "Verdict", "classify", "classify_read_back", "compile_rule", "failure_reason"]
+__all__ = ["Rule", "Verdict", "classify", "classify_read_back", "compile_rule", "failure_reason", "plain_first"]
 
 DEFAULT_CAP_S: Final = 3600.0
 # RFC 9110 renamed the last ones; Python follows in 3.13, and a reason must not change with the interpreter.
@@ -36,12 +36,16 @@ _FAILURES: Final[dict[FailureKind, str]] = {
 _BUILT_IN: Final = {
     401: Outcome.AUTH,
     403: Outcome.AUTH,
+    407: Outcome.AUTH,  # of the proxy between
     408: Outcome.THROTTLED,
     413: Outcome.SPLIT,
     415: Outcome.PLAIN,
     429: Outcome.THROTTLED,
     503: Outcome.THROTTLED,
 }
+# What those answer who cannot read a compressed body, and do not say 415.
+_UNREAD: Final = (400, 406, 415, 422, 500, 501)
+_HELD_AGAINST: Final = (Outcome.REJECT, Outcome.RETRY, Outcome.SPLIT, Outcome.CONFIRM)
 _DONE: Final = (Outcome.OK, Outcome.DUPLICATE)
 
 
@@ -63,10 +67,23 @@ def classify(
     if isinstance(result, Failure):
         return _failed(result)
     reading = Reading(result)
-    ruled = _ruled(reading, rules, items=items, wall=wall, cap_s=cap_s)
+    # The rules are about the platform's answers, and those of a proxy are none.
+    ruled = None if result.proxy else _ruled(reading, rules, items=items, wall=wall, cap_s=cap_s)
     if ruled is not None:
         return ruled
     return _built_in(reading, known=not rules, compressed=compressed, items=items, wall=wall, cap_s=cap_s)
+
+
+def plain_first(verdict: Verdict, result: Answer | Failure) -> Verdict:
+    """Return ``verdict`` on the compressed body of a batch, where this platform never accepted any compressed one.
+
+    An endpoint that never heard of Content-Encoding calls the body nonsense or breaks on it. So before such an answer
+    is held against the callbacks, rule or not, the same goes plain. An answer that names single items did read it.
+    """
+    unread = isinstance(result, Answer) and result.status in _UNREAD and not verdict.items
+    return (
+        replace(verdict, outcome=Outcome.PLAIN, wait_s=None) if unread and verdict.outcome in _HELD_AGAINST else verdict
+    )
 
 
 def classify_read_back(result: Answer | Failure, *, rules: Sequence[Rule], wall: float) -> Verdict:
@@ -78,7 +95,7 @@ def classify_read_back(result: Answer | Failure, *, rules: Sequence[Rule], wall:
     if isinstance(result, Failure):
         return _failed(result)
     reading = Reading(result)
-    ruled = _ruled(reading, rules, items=1, wall=wall, cap_s=DEFAULT_CAP_S)
+    ruled = None if result.proxy else _ruled(reading, rules, items=1, wall=wall, cap_s=DEFAULT_CAP_S)
     if ruled is not None:
         return ruled
     verdict = _built_in(reading, known=False, compressed=False, items=1, wall=wall, cap_s=DEFAULT_CAP_S)
@@ -145,6 +162,8 @@ def _built_in(reading: Reading, *, known: bool, compressed: bool, items: int, wa
     answer = reading.answer
     status = answer.status
     reason = status_reason(status)
+    if answer.proxy:
+        reason = f"{reason} from the proxy {answer.proxy}"
     if 200 <= status < 300:
         outcome = Outcome.OK if known else Outcome.CONFIRM
         reason = reason if known else f"{reason}, no rule matched"

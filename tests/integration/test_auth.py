@@ -582,7 +582,7 @@ async def test_what_an_answer_repeats_of_the_request_is_not_kept(rig: Rig, platf
     await rig.post("a")
     await _until(lambda: bool(rig.registry.views()["a"]["last_error"]))
     async with asyncio.timeout(5):
-        while (attempt := (await rig.attempts())[0])["outcome"] != "reject":
+        while (attempt := (await rig.attempts())[-1])["outcome"] != "reject":  # the first one is tried plain first
             await asyncio.sleep(0.005)
     kept = str(attempt["excerpt"])
     assert "said" in kept

@@ -4,7 +4,7 @@ import asyncio
 import datetime
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -149,6 +149,84 @@ async def test_proxy(tmp_path: Path) -> None:
     assert isinstance(answer, Answer)
     assert seen[0][1].startswith(b"POST http://shop.invalid/in HTTP/1.1\r\n")
     assert b"Proxy-Authorization: Basic dXM6c2VjcmV0\r\n" in seen[0][1]
+
+
+@asynccontextmanager
+async def tunnel(status: str, heads: list[bytes]) -> AsyncIterator[int]:
+    """A proxy that answers CONNECT, and anything else, with ``status``, and tunnels where that is 200; its port."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while part := await reader.read(65536):
+                writer.write(part)
+                await writer.drain()
+        writer.close()
+
+    serving: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        head = await reader.readuntil(b"\r\n\r\n")
+        heads.append(head)
+        if not status.startswith("200"):
+            login = 'Proxy-Authenticate: Basic realm="p"\r\n' if status.startswith("407") else ""
+            writer.write(f"HTTP/1.1 {status}\r\n{login}Content-Length: 0\r\n\r\n".encode())
+            with suppress(OSError):
+                await reader.read()
+            writer.close()
+            return
+        there = await asyncio.open_connection("localhost", int(head.split()[1].rpartition(b":")[2]), family=2)
+        writer.write(f"HTTP/1.1 {status}\r\nProxy-Agent: x\r\n\r\n".encode())
+        await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await asyncio.wait_for(asyncio.gather(*serving), 5)
+
+
+async def test_tunnel_through_a_proxy(pki: Path) -> None:
+    """An https platform is reached through CONNECT, which carries the login; the platform does not see it."""
+    seen: Seen = []
+    heads: list[bytes] = []
+    async with platform(seen, server_context(pki)) as port, tunnel("200 Connection established", heads) as proxy:
+        connect = f'{{ca: ca.pem, proxy: "http://127.0.0.1:{proxy}", proxy_auth: "us:secret"}}'
+        answer = await send(pki, f"https://localhost:{port}/", connect, seen)
+
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.proxy) == (204, "")
+    assert heads[0].startswith(b"CONNECT localhost:%d HTTP/1.1\r\n" % port)
+    assert b"Proxy-Authorization: Basic dXM6c2VjcmV0\r\n" in heads[0]
+    assert b"Proxy-Authorization" not in seen[0][1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_proxy_that_wants_another_login_is_named(tmp_path: Path, scheme: str) -> None:
+    """Its 407 is an answer of its own, to a request or to CONNECT alike."""
+    heads: list[bytes] = []
+    async with tunnel("407 Proxy Authentication Required", heads) as proxy:
+        connect = f'{{proxy: "http://127.0.0.1:{proxy}", proxy_auth: "us:old"}}'
+        answer = await send(tmp_path, f"{scheme}://shop.invalid/in", connect, [])
+
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.proxy) == (407, f"127.0.0.1:{proxy}")
+    assert answer.headers["proxy-authenticate"] == 'Basic realm="p"'
+    assert len(heads) == 1
+
+
+@pytest.mark.parametrize("status", ["403 Forbidden", "502 Bad Gateway", "503 Service Unavailable"])
+async def test_proxy_that_opens_no_tunnel(tmp_path: Path, status: str) -> None:
+    """Nothing reached the platform; what the proxy said is told, whose it is too."""
+    async with tunnel(status, []) as proxy:
+        connect = f'{{proxy: "http://127.0.0.1:{proxy}", proxy_auth: "us:secret"}}'
+        failure = await send(tmp_path, "https://shop.invalid/in", connect, [])
+
+    detail = f"the proxy 127.0.0.1:{proxy} answered {status[:3]} to CONNECT"
+    assert failure == Failure("unreachable", connected=False, detail=detail)
 
 
 async def test_no_name_cache(tmp_path: Path) -> None:

@@ -285,8 +285,53 @@ async def test_plain_after_415(rig: Rig) -> None:
     assert codings == ["gzip", None, None]
 
 
+@pytest.mark.parametrize("status", [400, 406, 422, 500, 501])
+async def test_compression_is_not_charged_to_callbacks(rig: Rig, status: int) -> None:
+    """An endpoint that cannot read compressed bodies and never says 415: one more request, nothing charged or dead."""
+
+    async def plain_only(request: Request, _items: list[dict[str, object]]) -> Answer | Failure:
+        return Answer(status, Headers(), b"") if "Content-Encoding" in request.headers else OK
+
+    rig.platform.script = plain_only
+    await rig.start(replace(TERMS, concurrency=1, budget=Budget(times=0, base_s=0.02, cap_s=0.08)))
+    await rig.post(*range(8))
+    await rig.settled(8)
+    await rig.post(*range(8, 16))
+    totals = await rig.settled(16)
+
+    codings = [request.headers.get("Content-Encoding") for request, _ in rig.platform.requests]
+    assert codings == ["gzip", None, None]
+    assert (totals["delivered"], totals["dead"]) == (16, 0)
+    first, second, _ = [request.headers["Idempotency-Key"] for request, _ in rig.platform.requests]
+    assert first == second
+    assert rig.log.getvalue().count(b"plain_remembered") == 1
+
+
+async def test_a_bad_callback_does_not_end_compression(rig: Rig) -> None:
+    """Refused compressed and plain alike: it was the callback. The others go compressed, and soon nothing is tried."""
+
+    async def picky(_request: Request, items: list[dict[str, object]]) -> Answer | Failure:
+        return Answer(400, Headers(), b"bad") if any(item["n"] in (5, 13) for item in items) else OK
+
+    rig.platform.script = picky
+    await rig.start(replace(TERMS, concurrency=1))
+    await rig.post(*range(8))
+    await rig.settled(8)
+    tried = len(rig.platform.requests)
+    await rig.post(*range(8, 16))
+    totals = await rig.settled(16)
+
+    assert (totals["delivered"], totals["dead"]) == (14, 2)
+    assert len(rig.platform.requests) - tried <= 7
+    request, _ = rig.platform.requests[tried]
+    assert request.headers["Content-Encoding"] == "gzip"
+
+
 async def test_poison_item_dies_alone(rig: Rig) -> None:
-    """One poison item among 8: bisected in at most 2*ceil(log2 8)+1 requests, the others delivered uncharged."""
+    """One poison item among 8: bisected in at most 2*ceil(log2 8)+1 requests, the others delivered uncharged.
+
+    One more goes before, as nothing compressed was accepted yet: the batch without its compression.
+    """
 
     async def picky(_request: Request, items: list[dict[str, object]]) -> Answer | Failure:
         return Answer(400, Headers(), b"bad") if any(item["n"] == 5 for item in items) else OK
@@ -297,7 +342,7 @@ async def test_poison_item_dies_alone(rig: Rig) -> None:
     totals = await rig.settled(8)
 
     assert (totals["delivered"], totals["dead"]) == (7, 1)
-    assert len(rig.platform.requests) <= 7
+    assert len(rig.platform.requests) <= 8
 
 
 async def test_outage_keeps_everything(rig: Rig) -> None:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from relay.config.rules import Rule as Stated
-from relay.core.model import Outcome, Verdict
+from relay.core.model import ItemVerdict, Outcome, Verdict
 from relay.wire.answer import Answer, Failure, FailureKind, Headers
-from relay.wire.classify import classify, compile_rule
+from relay.wire.classify import classify, classify_read_back, compile_rule, plain_first
 
 WALL = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
 
@@ -33,7 +34,7 @@ def verdict(
         *((status, Outcome.OK, False) for status in (200, 201, 202, 204, 207, 299)),
         *((status, Outcome.REJECT, False) for status in (300, 301, 302, 304, 307, 308)),
         *((status, Outcome.REJECT, False) for status in (400, 402, 404, 405, 409, 410, 418, 422, 451, 499)),
-        *((status, Outcome.AUTH, False) for status in (401, 403)),
+        *((status, Outcome.AUTH, False) for status in (401, 403, 407)),
         (408, Outcome.THROTTLED, True),
         (429, Outcome.THROTTLED, False),
         (503, Outcome.THROTTLED, True),
@@ -47,6 +48,41 @@ def test_status_alone(status: int, outcome: Outcome, ambiguous: bool) -> None:
     found = verdict(answer(status))
     assert (found.outcome, found.ambiguous) == (outcome, ambiguous)
     assert found.reason.startswith(str(status))
+
+
+@pytest.mark.parametrize("status", [400, 406, 415, 422, 500, 501])
+@pytest.mark.parametrize("rule", [None, {"status": "4xx", "as": "reject"}, {"status": "5xx", "as": "retry"}])
+def test_what_may_be_about_compression_goes_plain_first(status: int, rule: Mapping[str, Any] | None) -> None:
+    """By rule or not, before it is held against the callbacks; whether it was applied stays open where it was."""
+    judged = verdict(answer(status), *([rule] if rule else []))
+    found = plain_first(judged, answer(status))
+    assert (found.outcome, found.ambiguous, found.wait_s) == (Outcome.PLAIN, status >= 500, None)
+    assert found.reason.startswith(str(status))
+
+
+def test_what_is_not_about_compression_stays() -> None:
+    """Other statuses, a rule that says throttled or ok, a failure, and an answer about single items: it was read."""
+    for status in (200, 401, 403, 404, 409, 413, 429, 502, 503):
+        judged = verdict(answer(status))
+        assert plain_first(judged, answer(status)) == judged
+    for word in ("throttled", "ok", "auth"):
+        judged = verdict(answer(400), {"status": 400, "as": word})
+        assert plain_first(judged, answer(400)) == judged
+    failure = Failure("timeout", connected=True)
+    assert plain_first(verdict(failure), failure).outcome is Outcome.RETRY
+    named = replace(verdict(answer(400)), items=[ItemVerdict(Outcome.REJECT, "bad")] * 2)
+    assert plain_first(named, answer(400)) == named
+
+
+def test_a_proxy_is_named_and_not_ruled() -> None:
+    """407 of the configured proxy is no answer of the platform: no rule is asked, the reason says whose it is."""
+    refused = replace(answer(407), proxy="proxy.example:3128")
+    rules = ({"exists": True, "path": "x", "as": "ok"}, {"status": "4xx", "as": "reject"})
+    compiled = [compile_rule(rule) for rule in rules]
+    for found in (verdict(refused, *rules), classify_read_back(refused, rules=compiled, wall=WALL)):
+        assert found.outcome is Outcome.AUTH
+        assert found.reason == "407 Proxy Authentication Required from the proxy proxy.example:3128"
+    assert verdict(answer(407), *rules).outcome is Outcome.REJECT  # nobody configured one: whose it is, is not known
 
 
 @pytest.mark.parametrize(

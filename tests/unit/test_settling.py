@@ -55,12 +55,13 @@ def draw(
     asked: bool = False,
     attempt: int = 1,
     rng: random.Random | None = None,
+    status: int | None = None,
 ) -> Settlement:
     """What one answer to a batch of ``items`` changes; ``each`` names an outcome per item."""
     verdicts = [ItemVerdict(Outcome(word), "said", f"message {n}") for n, word in enumerate(each.split())]
     verdict = Verdict(outcome, ambiguous=ambiguous, reason="said", wait_s=wait_s, items=verdicts)
     batch = Batch(number, f"b{number}", attempt, number, "p", "", list(items), now, number if root is None else root)
-    result = AttemptResult(outcome, now, 0.1, reason="said", ambiguous=ambiguous)
+    result = AttemptResult(outcome, now, 0.1, status=status, reason="said", ambiguous=ambiguous)
     began = now - 0.1 if started_at is None else started_at
     return decide(
         Attempted(batch, verdict, result, began, first_after_stop, renewed, read_back, asked),
@@ -228,11 +229,36 @@ def test_plain_is_remembered() -> None:
     """415 to a compressed body: the same batch at once, uncompressed from now on, nothing charged."""
     its = gate()
 
-    settlement = draw(its, Outcome.PLAIN, item(1))
+    settlement = draw(its, Outcome.PLAIN, item(1), status=415)
 
-    assert its.plain
+    assert its.coding.plain
     assert settlement.resend is not None
     assert (settlement.resend.due_at, settlement.resend.charge) == (NOW, False)
+
+
+def test_a_refusal_that_may_be_about_compression_is_tried_plain() -> None:
+    """400 to a compressed body, none accepted before: the same batch plain, uncharged; remembered once accepted."""
+    its = gate()
+    its.coding.sent(1)
+
+    settlement = draw(its, Outcome.PLAIN, item(1), item(2), status=400)
+
+    assert settlement.resend is not None
+    assert (settlement.resend.due_at, settlement.resend.charge) == (NOW, False)
+    assert (its.coding.plain, its.coding.compresses(1), its.coding.compresses(2)) == (False, False, True)
+    draw(its, Outcome.OK, item(1), item(2), status=200, attempt=2)
+    assert its.coding.plain
+    kept = gate()
+    kept.load(its.dump())
+    assert (kept.coding.plain, kept.coding.proven) == (True, False)
+
+
+def test_a_read_back_says_nothing_of_compression() -> None:
+    """It was no batch that was accepted."""
+    its = gate()
+    its.coding.sent(1)
+    draw(its, Outcome.OK, item(1), read_back="ambiguous", asked=True)
+    assert not its.coding.proven
 
 
 @pytest.mark.parametrize("outcome", [Outcome.SPLIT, Outcome.REJECT])
