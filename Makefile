@@ -2,6 +2,7 @@
 # make test    install into .venv and run the whole suite
 # make check   lint, types, layers
 # make mutants plant faults one at a time and see whether the tests notice (tools/mutants)
+# make attacks everything hostile at once against a real daemon (under a minute; part of make test)
 # make bench   the table of SPEC 10 with this machine's figures
 # make bench-limits   the score table of the limit estimator (modelled, virtual time)
 .POSIX:
@@ -10,7 +11,7 @@ STAMP = .venv/.installed
 # Tests of real time mostly wait, so that two processors have room for a third worker.
 XDIST = 3
 
-.PHONY: demo test check mutants bench bench-limits soak format schema upgrade clean
+.PHONY: demo test attacks check mutants bench bench-limits soak format schema upgrade clean
 demo: $(STAMP)
 	@$(BIN)/relay demo
 
@@ -26,6 +27,9 @@ check: $(STAMP)
 # MUTANTS="--package web --all" and the like choose which, and how hard to look
 mutants: $(STAMP)
 	@$(BIN)/python -m tools.mutants $(MUTANTS)
+
+attacks: $(STAMP)
+	@$(BIN)/python -m pytest -n 0 tests/faults
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks

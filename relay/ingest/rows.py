@@ -158,9 +158,9 @@ class Lines:
             begun.append(found[0])
             found[0] = b"".join(begun)
             lines += found
-        self._lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
-        self._empty = [number for number, line in enumerate(self._lines, 1) if not line or line.isspace()]
-        self.count = len(lines) - len(self._empty)
+        self._lines = lines
+        self._empty: list[int] = []  # numbers of lines that make no row, of those yielded
+        self.count = len(lines)
 
     def turns(self) -> Iterator[Turn]:
         """Yield them once, in parts of at most ``_LINES_PER_TURN``, and of ``_BYTES_PER_TURN`` or a single line.
@@ -169,8 +169,9 @@ class Lines:
         """
         lines = self._lines
         for start in range(0, len(lines), _LINES_PER_TURN):
-            part = lines[start : start + _LINES_PER_TURN]
+            part = [line[:-1] if line.endswith(b"\r") else line for line in lines[start : start + _LINES_PER_TURN]]
             lines[start : start + len(part)] = [b""] * len(part)
+            self._empty += [number for number, line in enumerate(part, start + 1) if not line or line.isspace()]
             begin = size = 0
             if sum(map(len, part)) > _BYTES_PER_TURN:
                 for place, line in enumerate(part):
@@ -182,7 +183,7 @@ class Lines:
             yield Turn(start + begin + 1, rest, sum(map(len, rest)))
 
     def number(self, index: int) -> int:
-        """Return the line (from 1) that row ``index`` (from 0) came from."""
+        """Return the line (from 1) that row ``index`` (from 0) came from; for lines that were yielded."""
         number = index + 1
         for empty in self._empty:
             if empty > number:

@@ -14,6 +14,7 @@ from relay.web.accepting import Accepting, Connections
 from relay.web.answer import Answer
 from relay.web.problem import problem
 from relay.web.sockets import BACKLOG, bind, shown
+from relay.web.turns import Turns, is_costly
 
 # Idle connections and dripped headers are closed after this long. Longer than the pools of common HTTP clients keep
 # theirs (60 s and less), so that it is the client who closes and no request runs into a closing connection.
@@ -42,6 +43,7 @@ class Listener:
         self._idle = asyncio.Event()
         self._accepting: list[Accepting] = []
         self._connections = Connections()
+        self._turns = Turns()
         self._unlink: Path | None = None
         self._web = Server(cast(Callable[[BaseRequest], Awaitable[StreamResponse]], self._handle))
         self._log = _ProtocolLog(refused=refused, failed=failed)
@@ -61,6 +63,7 @@ class Listener:
         return _Connection(
             self._web,
             closed=self._connections.closed,
+            turns=self._turns,
             loop=asyncio.get_running_loop(),
             access_log=cast(logging.Logger, None),  # None is aiohttp's word for no access log
             auto_decompress=False,  # bounded decoding is ours (web/body.py)
@@ -129,11 +132,42 @@ async def open_listener(
 class _Connection(RequestHandler):
     """aiohttp's protocol, answering malformed HTTP without quoting it: the bytes may be a body read as a head."""
 
-    __slots__ = ("_closed",)
+    __slots__ = ("_closed", "_rest", "_turns")
 
-    def __init__(self, manager: Server, *, closed: Callable[["_Connection"], None], **settings: Any):
+    def __init__(
+        self, manager: Server, *, closed: Callable[["_Connection"], None], turns: Turns, **settings: Any
+    ) -> None:
         super().__init__(manager, **settings)
         self._closed = closed
+        self._turns = turns
+        self._rest = b""  # read, and not parsed yet
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, or keep what takes long for turns of its own."""
+        if self._rest and data:
+            self._rest += data
+        elif is_costly(data):
+            self._pause_transport_reading()
+            self._rest = data
+            self._turns.add(self)
+        else:
+            super().data_received(data)
+
+    def feed(self, most_bytes: int) -> bool:
+        """Parse some of what was kept; return whether there is more."""
+        part, rest = self._rest[:most_bytes], self._rest[most_bytes:]
+        self._rest = b""
+        super().data_received(part)
+        self._rest = rest
+        if rest:
+            self._pause_transport_reading()  # whoever took what was parsed may have let it read again
+        elif not self._reading_paused and not self._buffer_paused:
+            self._resume_transport_reading()
+        return bool(rest)
+
+    def _resume_transport_reading(self) -> None:
+        if not self._rest:
+            super()._resume_transport_reading()
 
     @property
     def idle(self) -> bool:

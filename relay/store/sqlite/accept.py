@@ -80,6 +80,8 @@ class Accepts:
     def write(self, transaction: Transaction, posts: Sequence[Post]) -> list[Any]:
         """Write the posts of a group; return an ``Accepted`` or the refusal for each."""
         self._names.save(transaction)
+        for post in posts:
+            post.finish()
         results: list[Any] = self._space.admit(transaction, [post.bytes for post in posts])
         first = max(self.last_seq + 1, int(transaction.now * 1e6))
         rows = _Rows(first)

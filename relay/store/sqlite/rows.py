@@ -8,6 +8,7 @@ NULLs, and taking fourteen columns apart again in SQL costs twice as much as bin
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from relay.core.model import NewCallback, RoutedPost
@@ -17,6 +18,7 @@ INSERT_PAYLOADS = "INSERT INTO payload (seq, body) SELECT ?1 + rowid, value FROM
 
 # Rows per statement. The text of the largest stays under the 16 KiB up to which apsw keeps statements compiled.
 _SIZES = (400, 64, 8)
+_PACKED_ON_LOOP = 4000  # rows: 8 ms
 _WASTE = 3  # a statement may be filled to a third with rows that count, rather than running three smaller ones
 # seq, head, then the facts; state, live and what a new callback has not done yet are the same for all.
 _COLUMNS = 13
@@ -85,25 +87,39 @@ class Packed:
 class Post(Packed):
     """The rows of one ``accept`` or ``accept_posts``, and the future that gets the answer."""
 
-    __slots__ = ("future", "weight")
+    __slots__ = ("_pack", "future", "weight")
 
-    def __init__(self, future: "asyncio.Future[Any]") -> None:
+    def __init__(self, future: "asyncio.Future[Any]", weight: int, pack: Callable[["Post"], None]) -> None:
         super().__init__()
         self.future = future
-        self.weight = 0
+        self.weight = weight
+        self._pack: Callable[[Post], None] | None = pack
+        if weight <= _PACKED_ON_LOOP:
+            self.finish()
+
+    def finish(self) -> None:
+        """Pack what is not packed yet: many rows would hold up the loop, so that the writing thread does it."""
+        if self._pack is not None:
+            self._pack(self)
+            self._pack = None
 
 
 def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Any]") -> Post:
-    """Return ``rows`` as a post that resolves ``future``; on the loop, two microseconds per row."""
-    post = Post(future)
-    pack(post, names, rows)
-    post.weight = len(post.bodies)
-    return post
+    """Return ``rows`` as a post that resolves ``future``; on the loop, two microseconds per row of a small one."""
+    for platform in {row.platform for row in rows}:
+        names.number(platform)  # numbers are given on the loop only
+    return Post(future, len(rows), partial(pack, names=names, rows=rows))
 
 
 def encode_posts(names: Names, posts: Sequence[RoutedPost], future: "asyncio.Future[Any]") -> Post:
     """Return routed posts as one that resolves ``future``; on the loop."""
-    post = Post(future)
+    for platform in {row.platform for post in posts for row in post.rows}:
+        names.number(platform)
+    count = sum(len(post.rows) for post in posts)
+    return Post(future, max(1, count), partial(_pack_posts, names=names, posts=posts))
+
+
+def _pack_posts(post: Post, names: Names, posts: Sequence[RoutedPost]) -> None:
     post.fans = []
     prefix = names.key_prefix("")  # no platform has this name, so their keys are nobody's but theirs
     for index, (rows, payload, key, event, idempotency_key, dead_reason) in enumerate(posts):
@@ -113,8 +129,6 @@ def encode_posts(names: Names, posts: Sequence[RoutedPost], future: "asyncio.Fut
             post.idempotency[index] = (idem, names.body_digest(payload, key, event))
         post.fans.append(Fan(len(post.bodies), tuple([names.number(row.platform) for row in rows]), dead_reason))
         pack(post, names, rows, idem)
-    post.weight = max(1, len(post.bodies))
-    return post
 
 
 def pack(packed: Packed, names: Names, rows: Sequence[NewCallback], post_idem: int | None = None) -> None:

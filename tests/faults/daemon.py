@@ -1,0 +1,148 @@
+"""A real daemon for attacks: a process, watched from outside in memory, latency and slowness of the machine."""
+
+import asyncio
+import json
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from signal import SIGKILL
+from typing import Any
+
+from relay.core.clock import elapsed_s
+from tests.e2e.harness import Process, free_port, until
+
+_SPIN_S = 0.004
+_SPIN_EVERY_S = 0.05
+
+
+class Slowness:
+    """How much slower than alone a process of this machine runs now: wall time of a few ms of work over its CPU time.
+
+    CI machines are shared. A bound in seconds is multiplied by this: it judges the relay and not its neighbours.
+    """
+
+    def __init__(self) -> None:
+        self._ratios: list[float] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._measure, daemon=True)
+
+    def __enter__(self) -> "Slowness":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _measure(self) -> None:
+        while not self._stop.wait(_SPIN_EVERY_S):
+            wall_s, cpu_s = elapsed_s(), time.thread_time()
+            while time.thread_time() - cpu_s < _SPIN_S:
+                pass
+            self._ratios.append((elapsed_s() - wall_s) / (time.thread_time() - cpu_s))
+
+    @property
+    def factor(self) -> float:
+        """One or more: what nine of ten pieces of work stayed below, for bounds are about the slowest answers."""
+        ratios = sorted(self._ratios)
+        return max(1.0, ratios[len(ratios) * 9 // 10])
+
+
+class Daemon:
+    """One running relay. ``ingest`` and ``admin`` are ports."""
+
+    def __init__(self, directory: Path, platforms: dict[str, Any]) -> None:
+        self.ingest, self.admin = free_port(), free_port()
+        config = {
+            "version": 1,
+            "ingest": {"listen": f"127.0.0.1:{self.ingest}"},
+            "admin": {"listen": f"127.0.0.1:{self.admin}"},
+            "store": {"url": "sqlite:relay.db"},
+            "platforms": platforms,
+        }
+        file = directory / "config.yaml"
+        file.write_text(json.dumps(config))
+        self.process = Process(directory / "daemon.log", "run", "-c", str(file))
+
+    @property
+    def peak_mb(self) -> float:
+        """The most memory it ever had."""
+        assert self.process._process is not None
+        status = Path(f"/proc/{self.process._process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+
+    async def ready(self) -> bool:
+        """Tell whether it answers."""
+        assert self.process.running, self.process.tail()
+        return (await call(self.ingest, "GET", "/readyz"))[0] == 200
+
+    async def read(self, path: str) -> Any:
+        """Return what the admin side says at ``path``."""
+        status, answer = await call(self.admin, "GET", path)
+        assert status == 200, answer
+        return json.loads(answer)
+
+
+@asynccontextmanager
+async def attacked(port: int, *names: str) -> AsyncIterator[None]:
+    """Let attacks go on, by their names or all, in a process of their own until the block ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.faults.attackers", str(port), *names, cwd=Path(__file__).parents[2]
+    )
+    try:
+        yield
+        assert process.returncode is None, "the attackers gave up"
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def daemon(directory: Path, platforms: dict[str, Any]) -> AsyncIterator[Daemon]:
+    """Serve ``platforms`` until the block ends."""
+    made = Daemon(directory, platforms)
+    try:
+        await made.process.start()
+        await until(made.ready, timeout_s=40, what="ready")
+        yield made
+    finally:
+        await made.process.signal(SIGKILL)
+
+
+async def call(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
+    """Send one request over a connection of its own; return status and body, status 0 where none came."""
+    named = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{named}\r\n"
+    answer = await raw(port, head.encode() + body, until_closed=False)
+    status = int(answer[9:12]) if answer.startswith(b"HTTP/1.1 ") else 0
+    return status, answer.partition(b"\r\n\r\n")[2]
+
+
+async def raw(port: int, data: bytes, *, until_closed: bool = True) -> bytes:
+    """Send bytes; return the answer, or all that comes until the relay closes."""
+    try:
+        async with asyncio.timeout(30):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(data)
+                if until_closed:
+                    return await reader.read()
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                return head + await reader.readexactly(length)
+            finally:
+                writer.transport.abort()
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return b""
+
+
+def p99(samples: list[float]) -> float:
+    """Return what one sample in a hundred exceeds."""
+    return sorted(samples)[min(len(samples) - 1, len(samples) * 99 // 100)]
+
+
+assert sys.platform == "linux", "memory is read from /proc"
