@@ -134,6 +134,7 @@ class Batch:
     root: int  # number of the batch it was split from, else its own
     probe: bool = False
     confirm: bool = False  # asks what became of its one item instead of sending it
+    replayed: bool = False  # all its items died before and were sent again by a person
 
 
 @dataclass(frozen=True, slots=True)

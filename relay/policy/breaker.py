@@ -52,15 +52,26 @@ class Breaker:
         self.storm.clear()
 
     def refused(
-        self, now: float, *, root: int, batch: int, items: int, reason: str, rng: random.Random, parts: int = 0
+        self,
+        now: float,
+        *,
+        root: int,
+        batch: int,
+        items: int,
+        reason: str,
+        rng: random.Random,
+        parts: int = 0,
+        replayed: bool = False,
     ) -> None:
         """Count a wholly rejected or unrecognised batch towards a storm (SPEC 6, "Breaker").
 
         ``root`` is the batch that ``batch`` was once split from, ``parts`` the number of halves this refusal makes.
+        ``replayed``: it held only what was refused before and a person sent again; that it is refused again says
+        nothing about the others.
         """
         if self.terms is None:
             return
-        self.storm.refused(root=root, alone=items == 1, parts=parts, enough=self.terms.open_after)
+        self.storm.refused(root=root, alone=items == 1, parts=parts, enough=self.terms.open_after, replayed=replayed)
         if self.storm.batches >= self.terms.open_after:
             self.open(now, f"storm: {reason}", rng)
 
@@ -97,16 +108,18 @@ class Storm:
         self.batches = 0
         self._bisects.clear()
 
-    def refused(self, *, root: int, alone: bool, parts: int, enough: int) -> None:
-        """Count a refused batch, or one refused part of a bisect."""
+    def refused(self, *, root: int, alone: bool, parts: int, enough: int, replayed: bool = False) -> None:
+        """Count a refused batch, or one refused part of a bisect; one that was only ``replayed`` does not count."""
         bisect = self._bisects.get(root)
         if bisect is None:
+            if replayed:
+                return
             if not parts:
                 self.batches += 1
                 return
             bisect = self._bisects[root] = _Bisect(untried=1)
         bisect.untried += parts - 1
-        bisect.alone += alone
+        bisect.alone += alone and not replayed
         if not bisect.counted and (bisect.untried <= 0 or bisect.alone >= enough):
             bisect.counted = True
             self.batches += 1

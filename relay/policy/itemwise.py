@@ -115,7 +115,15 @@ def _nothing_accepted(judged: Judged, attempted: Attempted, *, gate: GroupGate, 
     batch = attempted.batch
     probing = gate.breaker.is_open
     gate.answered()
-    gate.breaker.refused(now, root=batch.root, batch=batch.number, items=len(batch.items), reason=reason, rng=rng)
+    gate.breaker.refused(
+        now,
+        root=batch.root,
+        batch=batch.number,
+        items=len(batch.items),
+        reason=reason,
+        rng=rng,
+        replayed=batch.replayed,
+    )
     if probing:
         gate.breaker.open(now, gate.breaker.reason, rng)
 

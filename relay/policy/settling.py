@@ -180,6 +180,7 @@ def _refused(
         reason=verdict.reason,
         rng=rng,
         parts=0 if alone or probing else 2,
+        replayed=batch.replayed,
     )
     if probing:
         gate.breaker.open(now, gate.breaker.reason, rng)
@@ -198,7 +199,13 @@ def _unrecognised(
     probing = gate.breaker.is_open
     gate.answered()
     gate.breaker.refused(
-        now, root=batch.number, batch=batch.number, items=len(batch.items), reason=verdict.reason, rng=rng
+        now,
+        root=batch.number,
+        batch=batch.number,
+        items=len(batch.items),
+        reason=verdict.reason,
+        rng=rng,
+        replayed=batch.replayed,
     )
     if probing:
         gate.breaker.open(now, gate.breaker.reason, rng)

@@ -185,6 +185,7 @@ class Batches:
             root=batch.root,
             probe=wish.probe,
             confirm=batch.confirm,
+            replayed=all(self._shelf.rows[seq].lane is Lane.REPLAY for seq in batch.seqs),
         )
 
     @staticmethod

@@ -54,6 +54,25 @@ class OperatingConformance:
         assert payloads(again) == [b"1"]
         assert again.items[0].first_sent_at == 0.0  # an outage is told by what was accepted since then
 
+    async def test_batches_of_what_was_retried_say_so(self, harness: Harness) -> None:
+        """Only a batch that holds nothing else, also when it goes again."""
+        store = await harness.open(rules())
+        await post(store, note(b"1"), note(b"2"))
+        first = await claimed(store)
+        assert not first.replayed
+        await bury(store, first, harness.clock)
+        await operate(store, "retry", Filter(state="dead"))
+        again = await claimed(store)
+        assert (payloads(again), again.replayed) == ([b"1", b"2"], True)
+        await resend(store, again, harness.clock, after_s=0)
+        once_more = await claimed(store)
+        assert once_more.replayed
+        await bury(store, once_more, harness.clock)
+        await operate(store, "retry", Filter(state="dead"))
+        await post(store, note(b"3"))
+        mixed = await claimed(store)
+        assert (sorted(payloads(mixed)), mixed.replayed) == ([b"1", b"2", b"3"], False)
+
     async def test_retry_of_expired(self, harness: Harness) -> None:
         """Expired callbacks can be retried too; delivered ones are not matched."""
         store = await harness.open(rules())

@@ -56,11 +56,13 @@ def draw(
     attempt: int = 1,
     rng: random.Random | None = None,
     status: int | None = None,
+    replayed: bool = False,
 ) -> Settlement:
     """What one answer to a batch of ``items`` changes; ``each`` names an outcome per item."""
     verdicts = [ItemVerdict(Outcome(word), "said", f"message {n}") for n, word in enumerate(each.split())]
     verdict = Verdict(outcome, ambiguous=ambiguous, reason="said", wait_s=wait_s, items=verdicts)
     batch = Batch(number, f"b{number}", attempt, number, "p", "", list(items), now, number if root is None else root)
+    batch.replayed = replayed
     result = AttemptResult(outcome, now, 0.1, status=status, reason="said", ambiguous=ambiguous)
     began = now - 0.1 if started_at is None else started_at
     return decide(
@@ -323,6 +325,38 @@ def test_storm_of_single_rejects_opens_and_spares_the_backlog() -> None:
 
     assert settlement.endings == ()
     assert not settlement.requeue[0].charge
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REJECT, Outcome.CONFIRM])
+@pytest.mark.parametrize("each", ["", "reject reject"])
+def test_replayed_items_count_for_themselves(outcome: Outcome, each: str) -> None:
+    """What a person sent again and is refused again says nothing about the others: no storm, each ends as it did."""
+    its = gate()
+    for number in range(20):
+        settlement = draw(its, outcome, item(2 * number), item(2 * number + 1), each=each, number=number, replayed=True)
+        for half in settlement.split:
+            draw(its, outcome, item(half[0]), number=100 + half[0], root=number, replayed=True)
+    assert not its.breaker.is_open
+
+    for number in range(5):
+        assert not its.breaker.is_open
+        draw(its, Outcome.REJECT, item(number), number=200 + number)
+    assert its.breaker.is_open  # fresh ones still count
+
+
+def test_bisect_of_fresh_and_replayed_counts_when_all_of_it_was_refused() -> None:
+    """Five replayed ones alone are no proof; all parts tried, the fresh ones too, are one batch of a storm."""
+    its = gate()
+    parts: list[list[int]] = [list(range(16))]  # 15 is fresh
+    for number in range(1, 100):
+        part = parts.pop() if parts[-1] != [15] else parts.pop(0)
+        settlement = draw(its, Outcome.REJECT, *map(item, part), number=number, root=1, replayed=15 not in part)
+        parts += [list(half) for half in settlement.split]
+        if parts == [[15]]:
+            break
+    assert its.breaker.storm.batches == 0
+    draw(its, Outcome.REJECT, item(15), number=100, root=1)
+    assert its.breaker.storm.batches == 1
 
 
 def test_accepted_batch_ends_a_storm() -> None:

@@ -42,13 +42,14 @@ _LANE_NEXT = """(SELECT min(due_at) FROM callback INDEXED BY callback_ready
   WHERE platform = ?1 AND grp = ?2 AND prio = {lane} AND head = 1 AND due_at > ?3)"""
 _NEXT = f"SELECT {', '.join(_LANE_NEXT.format(lane=int(lane)) for lane in Lane)}"
 _OLDEST = "SELECT min(due_at) FROM callback WHERE seq IN (SELECT value FROM carray(?1))"
-# All items of a batch in one row: their facts as JSON, their bodies end to end, and since when the one that waits
-# longest could have been sent. A row each would cost a crossing each.
+# All items of a batch in one row: their facts as JSON, their bodies end to end, since when the one that waits longest
+# could have been sent, and whether a person sent all of them again (lane REPLAY). A row each would cost a
+# crossing each.
 _ITEMS = """
 SELECT json_group_array(json_array(length(p.body), c.key_text, c.event, c.content_type, c.accepted_at,
     c.expires_at, c.attempts, c.spent, c.first_sent_at,
     json(iif(c.maybe_applied, 'true', 'false')))),
-  CAST(group_concat(p.body, '') AS BLOB), min(min(c.due_at, c.expires_at - c.expires_s))
+  CAST(group_concat(p.body, '') AS BLOB), min(min(c.due_at, c.expires_at - c.expires_s)), min(c.lane = 3)
 FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value CROSS JOIN payload AS p ON p.seq = c.seq
 """
 _FREEZE = """
@@ -164,22 +165,33 @@ class Claims:
         now = transaction.now
         number = self.number_batch(now)
         members = array("q", seqs)
-        items, waiting_since = self._items(transaction, members)
+        items, waiting_since, replayed = self._items(transaction, members)
         expires_at = max(item.expires_at for item in items)
         transaction.execute(
             "INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?, ?, 0, ?)",
             (number, platform, wish.group, now, now, number, len(seqs), expires_at, members.tobytes(), waiting_since),
         )
-        return self._record(transaction, platform, number, 1, number, now, items, wish, confirm=False)
+        return self._record(
+            transaction, platform, number, 1, number, now, items, wish, confirm=False, replayed=replayed
+        )
 
     def _resend(self, transaction: Transaction, number: int, wish: Wish) -> Batch:
         platform, attempts, created_at, root, packed, confirm = transaction.execute(
             "SELECT platform, attempts, created_at, root, members, confirm FROM batch WHERE number = ?", (number,)
         ).get
         transaction.execute("UPDATE batch SET state = 1, attempts = attempts + 1 WHERE number = ?", (number,))
-        items, _ = self._items(transaction, array("q", packed))
+        items, _, replayed = self._items(transaction, array("q", packed))
         return self._record(
-            transaction, platform, number, attempts + 1, root, created_at, items, wish, confirm=bool(confirm)
+            transaction,
+            platform,
+            number,
+            attempts + 1,
+            root,
+            created_at,
+            items,
+            wish,
+            confirm=bool(confirm),
+            replayed=replayed,
         )
 
     def _record(
@@ -194,6 +206,7 @@ class Claims:
         wish: Wish,
         *,
         confirm: bool,
+        replayed: bool,
     ) -> Batch:
         """Record the attempt, take its slot, and return the batch as it goes out."""
         now = transaction.now
@@ -220,15 +233,16 @@ class Claims:
             root=root,
             probe=wish.probe,
             confirm=confirm,
+            replayed=replayed,
         )
 
-    def _items(self, transaction: Transaction, members: Sequence[int]) -> tuple[list[Item], float]:
-        facts, joined, waiting_since = transaction.execute(_ITEMS, (numbers(members),)).get
+    def _items(self, transaction: Transaction, members: Sequence[int]) -> tuple[list[Item], float, bool]:
+        facts, joined, waiting_since, replayed = transaction.execute(_ITEMS, (numbers(members),)).get
         sizes, *columns = zip(*_decode_facts(facts), strict=True)
         ends = list(accumulate(sizes))
         bodies = [joined[end - size : end] for size, end in zip(sizes, ends, strict=True)]
         items = map(Item._make, zip(members, encode_ids(members, self._tag), bodies, *columns, strict=True))
-        return list(items), waiting_since
+        return list(items), waiting_since, bool(replayed)
 
 
 def _pack(packer: Packer, lanes: Sequence[str]) -> list[int]:
