@@ -26,42 +26,41 @@ _LIVE: Final = 6  # tokens of one source that may still be under way: each repla
 class Redactor:
     """Knows secrets and takes them out of texts. ``of`` adds those of another one, as they change."""
 
-    __slots__ = ("_fixed", "_live", "_of", "_secrets")
+    __slots__ = ("_live", "_needles", "_of", "_screen", "_secrets")
 
     def __init__(self, secrets: Iterable[str] = (), *, of: "Redactor | None" = None) -> None:
         self._secrets = sorted({secret for secret in secrets if len(secret) >= MIN_CHARS}, key=len, reverse=True)
-        self._fixed: tuple[_Needle, ...] | None = None  # made with the first text: most platforms start long before
-        self._live: dict[str, tuple[_Needle, ...]] = {}
+        self._live: list[str] = []
         self._of = of
+        self._needles: tuple[_Needle, ...] | None = None  # made with the first text: most platforms start long before
+        self._screen: re.Pattern[str] | None = (
+            None  # finds how any of them begins: nearly always one look says that there is none
+        )
 
     def learn(self, secret: str) -> None:
         """Know ``secret`` too, which is in use since now; the oldest of several learned is forgotten."""
         if len(secret) >= MIN_CHARS and secret not in self._live:
-            self._live[secret] = _needles(secret)
-            while len(self._live) > _LIVE:
-                del self._live[next(iter(self._live))]
+            self._live = [*self._live, secret][-_LIVE:]
+            self._needles = None
 
     def text(self, text: str) -> str:
         """Return ``text`` with every known secret in it as ``***``."""
         if len(text) < MIN_CHARS:
             return text
-        if self._fixed is None:
-            self._fixed = tuple(needle for secret in self._secrets for needle in _needles(secret))
-        for needle in self._fixed:
-            text = needle.taken_out_of(text)
-        for needles in self._live.values():
-            for needle in needles:
+        if self._needles is None:
+            self._needles = tuple(needle for secret in (*self._secrets, *self._live) for needle in _needles(secret))
+            begins = {needle.begins: None for needle in self._needles}
+            self._screen = re.compile("|".join(begins)) if begins else None
+        if self._screen is not None and self._screen.search(text) is not None:
+            for needle in self._needles:
                 text = needle.taken_out_of(text)
         return text if self._of is None else self._of.text(text)
-
-
-NOTHING_TO_HIDE: Final = Redactor()
 
 
 class _Needle:
     """One form of a secret: runs of letters and digits that stand as they are, and characters with several forms."""
 
-    __slots__ = ("_anchor", "_head", "_parts", "_span", "_whole")
+    __slots__ = ("_anchor", "_head", "_parts", "_span", "_whole", "begins")
 
     def __init__(self, secret: str, *, special: "dict[str, str] | None" = None, ends: str = "") -> None:
         parts = re.findall(r"[A-Za-z0-9]+|\s+|[\s\S]", secret)
@@ -72,6 +71,7 @@ class _Needle:
         self._whole = None if self._anchor == secret and not ends else re.compile("".join(forms) + ends)
         first = self._parts[0]
         self._head = first[:MIN_CHARS] if isinstance(first, str) else first
+        self.begins = self._head if isinstance(self._head, str) else self._head.pattern
         self._span = len(secret) + _LONGEST_ESCAPE * (len(parts) - len(runs))
 
     def taken_out_of(self, text: str) -> str:
