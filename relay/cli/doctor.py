@@ -21,6 +21,10 @@ from relay.config.schema import Config
 from relay.core.errors import StoreError
 from relay.core.model import UNROUTED
 
+_OLD_WAL = (
+    "{path} was put there after its -wal was written, as by restoring a backup, and the next start mixes both: if you "
+    "restored it, remove {path}-wal and {path}-shm and copy the backup again; if the machine went down, leave them"
+)
 _NEARLY_FULL = 0.9  # of what posts may use
 _LOW_DISK = 256 * 1024 * 1024  # less free than this and a burst of callbacks may not fit
 
@@ -66,8 +70,9 @@ def _examine(file: str) -> Iterator[Finding]:
         yield Finding("warn", "configuration", str(warning))
     if unread := unread_text(config):
         yield Finding("ok", "secrets", unread)
-    yield _daemon(file)
-    yield from _store(config)
+    daemon = _daemon(file)
+    yield daemon
+    yield from _store(config, down=daemon.detail.startswith("not reachable"))
 
 
 def _daemon(file: str) -> Finding:
@@ -83,11 +88,13 @@ def _daemon(file: str) -> Finding:
     return Finding("ok", "daemon", f"ready at {place.admin}")
 
 
-def _store(config: Config) -> Iterator[Finding]:
-    from relay.daemon.stores import open_reader  # loads the store's library
+def _store(config: Config, *, down: bool) -> Iterator[Finding]:
+    from relay.daemon.stores import lies_on_old_wal, open_reader  # loads the store's library
 
     path = config.store_path
     try:
+        if down and lies_on_old_wal(f"sqlite:{path}"):
+            yield Finding("warn", "restored", _OLD_WAL.format(path=path))
         reader = open_reader(f"sqlite:{path}")
     except PermissionError:
         yield Finding("warn", "store", f"{path} is for the service and root, so it was not examined: try sudo")

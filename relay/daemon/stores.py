@@ -8,6 +8,7 @@ from relay.delivery.tokenstore import FileTokens, MemoryTokens, TokenStore
 from relay.store.base import Store
 from relay.store.sqlite.ledger import Reader
 from relay.store.sqlite.ledger import open_reader as open_sqlite_reader
+from relay.store.sqlite.restored import lies_on_old_wal as sqlite_lies_on_old_wal
 from relay.store.sqlite.store import SqliteStore
 from relay.telemetry.events import Events
 
@@ -22,6 +23,11 @@ def open_reader(url: str) -> Reader:
     """Open the store at ``url`` (its path absolute) for reading while no daemon runs. Raises ``StoreUnusable``."""
     _check_scheme(url)
     return open_sqlite_reader(Path(url.removeprefix("sqlite:")))
+
+
+def lies_on_old_wal(url: str) -> bool:
+    """Tell whether a store was restored over the side files of another one. Ask while no daemon runs."""
+    return sqlite_lies_on_old_wal(Path(url.removeprefix("sqlite:")))
 
 
 def open_tokens(config: Config) -> TokenStore:

@@ -105,9 +105,11 @@ class FileTokens:
 
     def _replace(self, content: bytes) -> None:
         beside = self._path.with_name(self._path.name + ".new")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        if not beside.is_symlink():  # that is nobody's but who made it; O_EXCL refuses it
+            beside.unlink(missing_ok=True)  # left over from a crash; not written into, it may be a hard link by now
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(descriptor, 0o600)  # one left over from a crash may have another mode
+            os.fchmod(descriptor, 0o600)  # whatever the umask
             stream.write(content)
             stream.flush()
             os.fsync(descriptor)

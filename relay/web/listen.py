@@ -45,12 +45,13 @@ class Listener:
         self._connections = Connections()
         self._turns = Turns()
         self._unlink: Path | None = None
+        self._made: tuple[int, int] | None = None  # the file of our socket
         self._web = Server(cast(Callable[[BaseRequest], Awaitable[StreamResponse]], self._handle))
         self._log = _ProtocolLog(refused=refused, failed=failed)
 
     async def start(self, sockets: Sequence[socket.socket], *, unlink: Path | None) -> None:
         """Serve ``sockets``, which are bound; ``unlink`` is the socket file to remove at the end."""
-        self._unlink = unlink
+        self._unlink, self._made = unlink, None if unlink is None else _identity(unlink)
         for sock in sockets:
             sock.setblocking(False)
             sock.listen(BACKLOG)
@@ -92,7 +93,7 @@ class Listener:
         """Stop accepting connections, let requests under way finish for ``grace_s``; return how many were cut off."""
         for accepting in self._accepting:
             accepting.close()
-        if self._unlink is not None:
+        if self._unlink is not None and _identity(self._unlink) == self._made:  # else another one's lies there by now
             self._unlink.unlink(missing_ok=True)
         self._closing = True
         if self._open:
@@ -105,6 +106,14 @@ class Listener:
         self._web.pre_shutdown()
         await self._web.shutdown(0.1 if unfinished else 1.0)  # the last answers are being written
         return unfinished
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        about = path.lstat()
+    except FileNotFoundError:
+        return None
+    return about.st_dev, about.st_ino
 
 
 async def open_listener(

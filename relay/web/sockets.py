@@ -85,7 +85,7 @@ def shown(name: Any) -> str:
 
 def _bind_unix(path: Path) -> socket.socket:
     try:
-        if path.exists():
+        if os.path.lexists(path):
             _remove_stale(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError as error:
@@ -102,7 +102,7 @@ def _bind_unix(path: Path) -> socket.socket:
 
 def _remove_stale(path: Path) -> None:
     """Remove a socket file nobody listens on; whatever else lies there is not ours to remove."""
-    if not stat.S_ISSOCK(path.stat().st_mode):
+    if not stat.S_ISSOCK(path.lstat().st_mode):  # a symbolic link is none either, wherever it leads
         raise ConfigUnusable(
             f"cannot listen on unix:{path}: a file that is no socket lies there; move it or listen elsewhere"
         )

@@ -130,14 +130,14 @@ def test_full_store_is_seen_everywhere(tmp_path: Path) -> None:
         assert float(metrics["relay_store_max_bytes"]) == 1024 * 1024
         assert float(metrics["relay_store_full"]) == 1
         assert "full: posts get 503 store_full" in relay.command("status")[1]
-        assert "store_full" in relay.command("doctor")[1]
+        assert "store_full" in relay.command("doctor", "-o", "json")[1]
     finally:
         relay.end()
     told_down = json.loads(relay.command("status", "-o", "json")[1].partition("daemon not")[0])["ledger"]["store"]
     assert told_down["usable_bytes"] == store["usable_bytes"]
     # the queue's own bookkeeping went on until the end
     assert 0 <= told_down["used_bytes"] - store["used_bytes"] < 16 * 4096
-    assert "that posts may use" in relay.command("doctor")[1]
+    assert "that posts may use" in relay.command("doctor", "-o", "json")[1]
 
 
 def test_disk_takes_nothing(relay: Relay) -> None:
@@ -202,6 +202,28 @@ def test_start_that_fails_is_one_line(relay: Relay) -> None:
         assert relay.process.wait(30) == 1, kind
         last = relay.logged()[-1]
         assert (last["level"], told in last["detail"]) == ("error", True), (kind, last)
+
+
+def test_backup_restored_over_an_old_wal(relay: Relay) -> None:
+    """The doctor tells a database that does not belong to the WAL beside it from what a kill leaves."""
+    relay.start()
+    relay.post(5000)
+    copy = relay.store.with_name("copy.db")
+    source, target = apsw.Connection(str(relay.store)), apsw.Connection(str(copy))
+    with target.backup("main", source, "main") as backup:
+        backup.step()
+    source.close()
+    target.close()
+    relay.post(5000)
+    relay.end(signal.SIGKILL)
+    assert "put there after its -wal" not in relay.command("doctor", "-o", "json")[1]
+    relay.store.write_bytes(copy.read_bytes())
+    told = relay.command("doctor", "-o", "json")[1]
+    assert f"remove {relay.store}-wal and {relay.store}-shm" in told
+    for beside in ("-wal", "-shm"):
+        relay.store.with_name("relay.db" + beside).unlink()
+    code, told = relay.command("doctor", "-o", "json")
+    assert (code, "put there after its -wal" in told, "1 pending" in told) == (0, False, True)
 
 
 @pytest.mark.parametrize("limit", [resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE])

@@ -50,7 +50,8 @@ def test_sound_store(config: Path) -> None:
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert found == {
-        "configuration": "ok", "daemon": "warn", "store": "ok", "integrity": "ok", "ledger shop-a": "ok",
+        "configuration": "ok", "daemon": "warn", "store": "ok", "room": "ok", "integrity": "ok",
+        "ledger shop-a": "ok",
     }  # fmt: skip
     assert "3 accepted" in ended.stdout
 

@@ -661,6 +661,28 @@ async def test_a_unix_socket(tmp_path: Path):
     assert path.read_text() == "precious"
 
 
+async def test_links_in_the_place_of_a_socket(tmp_path: Path):
+    """A symbolic link is refused wherever it leads; what was put in the place of our socket is not removed."""
+    path, elsewhere = tmp_path / "relay.sock", tmp_path / "other.sock"
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(elsewhere))
+    stale.close()
+    for target in (elsewhere, tmp_path / "nowhere"):
+        path.symlink_to(target)
+        with pytest.raises(RelayError, match="no socket"):
+            async with running(f"unix:{path}"):
+                pass
+        assert path.is_symlink()
+        path.unlink()
+    assert elsewhere.exists()
+    async with running(f"unix:{path}"):
+        path.unlink()
+        other = socket.socket(socket.AF_UNIX)
+        other.bind(str(path))
+    assert path.exists()
+    other.close()
+
+
 async def test_a_port_in_use_is_named(relay: Relay):
     """An address that cannot be had is an error that names it and says what to do."""
     for address, why in (

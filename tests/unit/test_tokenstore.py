@@ -53,6 +53,23 @@ def test_what_is_kept_outlives_a_power_cut(tmp_path: Path, monkeypatch: pytest.M
     assert did == ["sync file", "replace", "sync directory"]
 
 
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_links_in_the_way_are_not_written_through(tmp_path: Path, kind: str) -> None:
+    """A link where the new file is written leads to somebody else's: that stays as it is."""
+    victim, beside = tmp_path / "victim", tmp_path / "tokens.new"
+    victim.write_text("precious")
+    tokens = FileTokens(tmp_path / "tokens", key=KEY)
+    if kind == "symbolic":
+        beside.symlink_to(victim)
+        with pytest.raises(TokensNotKept, match="File exists"):
+            tokens.save("a", KEPT)
+    else:
+        os.link(victim, beside)
+        tokens.save("a", KEPT)
+        assert FileTokens(tmp_path / "tokens", key=KEY).load("a") == KEPT
+    assert victim.read_text() == "precious"
+
+
 @pytest.mark.parametrize("damage", ["key", "byte", "magic", "short"])
 def test_what_cannot_be_read_is_an_error_that_says_what_to_do(tmp_path: Path, damage: str) -> None:
     """Another key, a flipped byte, a foreign and a cut file: never a silent start without the refresh tokens."""
