@@ -5,7 +5,9 @@ change is not touched, requests under way finish, and a bad file changes nothing
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from relay.admin.access import Access, User
@@ -66,6 +68,9 @@ class LiveConfig:
         self._events = events
         self._notifier = notifier
         self._swapping = asyncio.Lock()
+        # Files are read in a thread of their own, one at a time: however many are to be validated, they keep no token
+        # from being saved and take the memory of one.
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="config")
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -108,7 +113,7 @@ class LiveConfig:
     async def _reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
         file = self.config.origin.file
         try:
-            wanted = await asyncio.to_thread(load, file)
+            wanted = await self._in_turn(partial(load, file))
         except ConfigInvalid as invalid:
             problems = [str(problem) for problem in invalid.problems]
             if not dry_run:
@@ -141,6 +146,9 @@ class LiveConfig:
         self._events.config_loaded(ok=True, file=file, problems=[str(warning) for warning in wanted.warnings])
         return {"applied": True, **told, "problems": []}
 
+    async def _in_turn(self, read: Callable[[], Config]) -> Config:
+        return await asyncio.get_running_loop().run_in_executor(self._reading, read)
+
     async def _waiting(self, removed: Sequence[str]) -> dict[str, int]:
         totals = await self._store.totals() if removed else {}
         return {name: totals.get(name, {}).get("pending", 0) for name in removed}
@@ -170,9 +178,9 @@ class LiveConfig:
         file = self.config.origin.file
         try:
             if text is None:
-                await asyncio.to_thread(load, file)
+                await self._in_turn(partial(load, file))
             else:
-                await asyncio.to_thread(loads, text, path=file)
+                await self._in_turn(partial(loads, text, path=file))
         except ConfigInvalid as invalid:
             return [str(problem) for problem in invalid.problems]
         return []

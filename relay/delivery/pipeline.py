@@ -30,7 +30,9 @@ the head of a key. Retry times are columns in the store; nothing here sleeps for
 import asyncio
 import random
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from relay.core.clock import Clock, wall_shift_s
@@ -64,6 +66,8 @@ _DONE = frozenset((Outcome.OK, Outcome.DUPLICATE))
 _FAILED = frozenset((Outcome.RETRY, Outcome.DOWN))
 _SETTLE_AGAIN_S = 0.5  # between tries to commit a settle while the store is down
 
+_BUILT_BESIDE_BYTES = 64 * 1024  # of payloads that must be looked into: a millisecond, or a hundred
+
 
 class Pipeline:
     """Claims, sends and settles for one platform until cancelled."""
@@ -82,8 +86,11 @@ class Pipeline:
         wall: Callable[[], float],
         events: Events,
         rng: random.Random,
+        building: Executor,
     ) -> None:
+        """``building`` takes what would hold up the loop: requests made of large payloads that must be looked into."""
         self.terms = terms
+        self._building = building
         self.gate = gate
         self.learning = learning
         self.concurrency = AdaptiveConcurrency(terms.concurrency)
@@ -256,9 +263,15 @@ class Pipeline:
             self.last_error = result.reason
         tell_settled(self._events, batch, settlement, gate=self.gate, was_open=was_open, was_plain=was_plain)
 
+    async def _prepare(self, batch: Batch) -> Draft | Verdict:
+        build = partial(prepare, batch, terms=self.terms, shift_s=wall_shift_s(self._clock.now(), self._wall()))
+        if self.terms.searches and sum(len(item.payload) for item in batch.items) > _BUILT_BESIDE_BYTES:
+            return await asyncio.get_running_loop().run_in_executor(self._building, build)
+        return build()
+
     async def _attempt(self, batch: Batch, started_at: float) -> tuple[Verdict, AttemptResult, bool]:
         """Send the batch once; also return whether it was refused for a token that has been renewed since."""
-        draft = prepare(batch, terms=self.terms, shift_s=wall_shift_s(self._clock.now(), self._wall()))
+        draft = await self._prepare(batch)
         if isinstance(draft, Verdict):
             return draft, _result(draft, started_at, self._clock.now(), None), False
         try:

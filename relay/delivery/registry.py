@@ -9,6 +9,7 @@ import contextlib
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,7 @@ class Registry:
         self._wall = wall
         self._events = events
         self._rng = rng
+        self._building = ThreadPoolExecutor(1, thread_name_prefix="delivery-build")
         self._open_sender = open_sender
         self._authoriser = authoriser
         self._running: dict[str, _Running] = {}
@@ -90,6 +92,7 @@ class Registry:
         """Stop claiming, let requests under way finish within the bound; return how many were cut off."""
         ended = await asyncio.gather(*(self._end(running, within_s) for running in self._running.values()))
         self._running.clear()
+        self._building.shutdown(wait=False, cancel_futures=True)
         return sum(ended)
 
     def changed(self, platform: str, count: int) -> None:
@@ -184,6 +187,7 @@ class Registry:
             wall=self._wall,
             events=self._events,
             rng=self._rng,
+            building=self._building,
         )
         lasting = Lasting(pipeline, clock=self._clock, events=self._events)
         task = asyncio.create_task(lasting.run(), name=f"pipeline {terms.platform}")

@@ -72,6 +72,12 @@ class Terms:
         return urlsplit(self.url).netloc.rpartition("@")[2].lower()
 
     @property
+    def searches(self) -> bool:
+        """Whether building a request looks into payloads, which takes pure Python."""
+        by_id = self.results is not None and self.results.by_id
+        return self.envelope.measured or by_id or (self.target is not None and self.target.has_fields)
+
+    @property
     def read_back(self) -> ReadBack:
         """When a read-back decides what became of a callback."""
         if self.asking is None:

@@ -158,6 +158,15 @@ _VISITS: Final = {
 }
 
 
+def search(parsed: Any, tree: Any) -> Any:
+    """Return what a parsed JMESPath finds in decoded JSON, in bounded time.
+
+    Raises ``Unfit`` for what is too much to search, ``JMESPathError`` where a function meets a type it does not take,
+    and ``RecursionError`` for what is nested too deeply.
+    """
+    return _Search().visit(parsed, tree)
+
+
 class TreePath:
     """A compiled JMESPath (https://jmespath.org) that reads one text out of decoded payloads, as ``KeyPath`` does.
 
@@ -185,7 +194,7 @@ class TreePath:
         try:
             if self.field is not None:
                 return text_of(tree.get(self.field)) if isinstance(tree, dict) else None
-            return text_of(_Search().visit(self._parsed, tree))
+            return text_of(search(self._parsed, tree))
         except jmespath.exceptions.JMESPathError:
             # A function met a type it does not take: this payload has no such field.
             return None

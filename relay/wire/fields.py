@@ -13,7 +13,7 @@ import jmespath.exceptions
 import msgspec
 
 from relay.core.errors import Unfit
-from relay.wire.extract import InvalidJson, as_written, check_json, parse_json, readable
+from relay.wire.extract import InvalidJson, as_written, check_json, parse_json, readable, search
 
 _MISSING: Final = msgspec.Raw(b"")
 _NOTHING: Final = (b"", b"null")
@@ -36,7 +36,7 @@ class Fields:
                 raise ValueError(f"JMESPath {expression!r} does not compile: {error}") from error
             chain = _chain(compiled.parsed)
             if chain is None:
-                self._searches.append((place, compiled.search))
+                self._searches.append((place, compiled.parsed))
             else:
                 first = names.setdefault(chain[0], len(names)) if chain else -1
                 self._chains.append((place, first, tuple(_one_field(name) for name in chain[1:])))
@@ -60,8 +60,8 @@ class Fields:
             found[place] = payload if first < 0 else _follow(top[first], rest) if top else b""
         if self._searches:
             tree = parse_json(payload)
-            for place, search in self._searches:
-                found[place] = _written(search, tree, self._expressions[place])
+            for place, parsed in self._searches:
+                found[place] = _written(parsed, tree, self._expressions[place])
         for place, text in enumerate(found):
             if text in _NOTHING:
                 raise Unfit(f"{self._expressions[place]} is missing")
@@ -117,9 +117,9 @@ def _follow(raw: msgspec.Raw, rest: Sequence["msgspec.json.Decoder[Any]"]) -> by
     return bytes(raw)
 
 
-def _written(search: Any, tree: Any, expression: str) -> bytes:
+def _written(parsed: Any, tree: Any, expression: str) -> bytes:
     try:
-        value = search(tree)
+        value = search(parsed, tree)
     except jmespath.exceptions.JMESPathError:
         return b""  # a function met a type it does not take: nothing stands there
     try:

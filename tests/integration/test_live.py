@@ -1,5 +1,7 @@
 """Reloads: everything is put in force, or nothing; told as it is, to the log, the metric and the service manager."""
 
+import asyncio
+import threading
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,25 @@ async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, d
     assert metrics.reload_successful == successful
     assert told.words == ([] if dry_run else ["reloading", "1 platforms, reload failed"])
     assert [line["event"] for line in lines] == ([] if dry_run else ["config_refused"])
+
+
+async def test_files_are_read_in_a_thread_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are validated or loaded at once, one at a time is read, and not by the threads that save tokens."""
+    read_by: list[str] = []
+    reading = []
+
+    def watched(*_: object, **__: object) -> Any:
+        reading.append(1)
+        assert len(reading) == 1
+        read_by.append(threading.current_thread().name)
+        reading.pop()
+
+    under = Reloading(tmp_path)
+    monkeypatch.setattr("relay.daemon.live.load", watched)
+    monkeypatch.setattr("relay.daemon.live.loads", watched)
+    validate = under.live.for_operators.validate
+    await asyncio.gather(*(validate(text) for text in ["version: 1", None] * 8))
+    assert read_by == ["config_0"] * 16
 
 
 class Listener:

@@ -4,17 +4,20 @@ import asyncio
 import io
 import json
 import random
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from relay.core.clock import RelayClock, wall_s
 from relay.core.errors import StoreFailed
-from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, Settlement, StoreRules
+from relay.core.model import Batch, Filter, Lane, NewCallback, PlatformRules, Quota, Rate, Settlement, StoreRules
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
 from relay.delivery.lasting import ALIKE
 from relay.delivery.limits import Limits
+from relay.delivery.outgoing import prepare
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms
@@ -266,6 +269,24 @@ async def test_nothing_left_holds_the_platform(rig: Rig) -> None:
     assert view["throttle_reason"] == "the platform says nothing is left"
     assert not view["broken"]
     assert b"breaker_opened" not in rig.log.getvalue()
+
+
+async def test_large_payloads_are_looked_into_beside_the_loop(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a request takes a search of its payloads, a large batch is built by another thread, a small one here."""
+    built_by: list[tuple[int, bool]] = []
+
+    def watched(batch: Batch, **named: Any) -> Any:
+        built_by.append((len(batch.items), threading.current_thread() is threading.main_thread()))
+        return prepare(batch, **named)
+
+    monkeypatch.setattr("relay.delivery.pipeline.prepare", watched)
+    monkeypatch.setattr(Terms, "searches", property(lambda _: True))
+    await rig.start(replace(TERMS, concurrency=1, max_items=300))
+    await rig.post(*range(5), keyed=False)
+    await rig.settled(5)
+    await rig.post(*range(300), keyed=False)
+    await rig.settled(305)
+    assert built_by == [(5, True), (300, False)]
 
 
 async def test_plain_after_415(rig: Rig) -> None:
