@@ -39,6 +39,10 @@ async def test_options_reach_the_store(body: dict[str, Any], options: dict[str, 
         asked = {**body, "filter": {"platform": "shop-a", "key": "k"}, "expect_count": 0, "reason": "sale"}
         async with session.post("/v1/operations", json=asked) as response:
             assert response.status == 202, await response.text()
+            started = await response.json()
+            assert response.headers["Location"] == f"/v1/operations/{started['id']}"
+        async with session.get(response.headers["Location"]) as response:
+            assert (await response.json())["action"] == body["action"]
 
     assert told == [
         (
