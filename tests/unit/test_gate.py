@@ -4,6 +4,7 @@ import random
 
 import pytest
 from relay.policy.breaker import Breaker, BreakerTerms
+from relay.policy.coding import Coding
 from relay.policy.gate import Gate
 
 NOW = 1_000_000.0
@@ -45,17 +46,15 @@ def test_everything_a_restart_must_know_is_kept() -> None:
     """Pause with its reason, stop, breaker, when it last accepted, and that it takes no compressed bodies."""
     its = opened(gate())
     its.throttle(NOW, started_at=NOW, wait_s=60.0, reason="429", rng=random.Random(1))
-    its.paused, its.pause_reason, its.plain, its.last_accepted_at = True, "stock-taking", True, NOW - 5
+    its.paused, its.pause_reason, its.last_accepted_at = True, "stock-taking", NOW - 5
+    its.paused_at = NOW - 9
+    its.coding = Coding(plain=True, proven=True)
 
     again = gate()
     again.load(its.dump())
 
-    assert (again.paused, again.pause_reason, again.plain, again.last_accepted_at) == (
-        True,
-        "stock-taking",
-        True,
-        NOW - 5,
-    )
+    assert (again.paused, again.pause_reason, again.paused_at) == (True, "stock-taking", NOW - 9)
+    assert (again.coding.plain, again.coding.proven, again.last_accepted_at) == (True, True, NOW - 5)
     assert (again.stopped_until, again.stop_reason, again.throttled) == (its.stopped_until, "429", True)
     assert (again.level, again.resuming) == (its.level, True)
     assert (again.breaker.is_open, again.breaker.failures, again.breaker.reason) == (True, 2, "down")

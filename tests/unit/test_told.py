@@ -43,7 +43,7 @@ class Teller:
         batch = Batch(7, "b7", 1, 9, "shop", "", items, NOW, 7)
         result = AttemptResult(outcome, NOW, 0.25, status=200, reason="said so", raw_bytes=300, wire_bytes=100)
         settlement = Settlement(7, 9, "shop", result, **parts)
-        tell_settled(self.events, batch, settlement, gate=self.gate, was_open=was_open)
+        tell_settled(self.events, batch, settlement, gate=self.gate, was_open=was_open, was_plain=False)
 
     def told(self, event: str) -> list[dict[str, Any]]:
         """Return the lines of an event."""
@@ -132,6 +132,13 @@ def test_a_throttle_is_told_with_its_wait(teller: Teller) -> None:
     teller.tell(Outcome.OK, delivered=[1, 2, 3])
 
     assert [line["wait_s"] for line in teller.told("throttled")] == [30.0]
+
+
+def test_a_platform_that_takes_no_compression_is_told_once(teller: Teller) -> None:
+    """When it is found out, not with each plain body after it."""
+    teller.gate.coding.plain = True
+    teller.tell(Outcome.PLAIN, resend=Resend(NOW, False, "415"))
+    assert len(teller.told("plain_remembered")) == 1
 
 
 def test_repeats_are_counted_apart(teller: Teller) -> None:
