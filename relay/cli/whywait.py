@@ -130,6 +130,12 @@ def _breaker(waiting: _Waiting, platform: str) -> str:
     return f"{platform} is left alone{_because(waiting)} until one batch probes it"
 
 
+def _backoff(waiting: _Waiting, platform: str) -> str:
+    if str(waiting.get("reason", "")).startswith("stopped: "):
+        return f"{platform} stands still: {str(waiting['reason']).removeprefix('stopped: ')}"
+    return f"{platform} could not be used{_because(waiting)}; it is tried again soon"
+
+
 _TOLD: dict[str, Callable[[_Waiting, str], str]] = {
     "answer": lambda waiting, platform: "a request with it is under way",
     "confirmation": lambda waiting, platform: (
@@ -138,7 +144,7 @@ _TOLD: dict[str, Callable[[_Waiting, str], str]] = {
     "paused": _paused,
     "earlier callback of its key": _behind,
     "breaker": _breaker,
-    "backoff": lambda waiting, platform: f"{platform} could not be used{_because(waiting)}; it is tried again soon",
+    "backoff": _backoff,
     "throttled": _throttled,
     "retry": lambda waiting, platform: f"its last attempt failed{_because(waiting)} and it backs off",
     "limit": _limit,

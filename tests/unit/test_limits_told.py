@@ -163,6 +163,10 @@ def test_what_may_have_been_applied_waits_for_its_retry(live: dict[str, Any], wa
             "allows are used",
         ),
         ({"for": "store"}, "the store could not commit; it is tried again every second"),
+        (
+            {"for": "backoff", "reason": "stopped: the relay failed 3 times alike with it (ValueError, see the log)"},
+            "shop-a stands still: the relay failed 3 times alike with it (ValueError, see the log)",
+        ),
         ({"for": "something new"}, "it waits for something new"),
     ],
 )  # fmt: skip
