@@ -21,4 +21,5 @@ def kind_of(answer: Answer | Failure, verdict: Verdict) -> Kind:
         return Kind.DOWN
     if isinstance(answer, Failure):
         return Kind.BUSY if answer.kind == "timeout" else Kind.FAILED
-    return Kind.ACCEPTED if outcomes & _LET_THROUGH else Kind.FAILED
+    broke = verdict.outcome is Outcome.PLAIN and answer.status >= 500
+    return Kind.ACCEPTED if outcomes & _LET_THROUGH and not broke else Kind.FAILED

@@ -17,9 +17,15 @@ class Headers(Mapping[str, str]):
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         values: dict[str, str] = {}
+        repeated: dict[str, list[str]] = {}
         for name, value in pairs:
             lower = name.lower()
-            values[lower] = f"{values[lower]}, {value}" if lower in values else value
+            if lower in values:
+                repeated.setdefault(lower, [values[lower]]).append(value)
+            else:
+                values[lower] = value
+        for name, several in repeated.items():  # joined once: a thousand lines of one name must not be copied each time
+            values[name] = ", ".join(several)
         self._values = values
 
     def __getitem__(self, name: str) -> str:

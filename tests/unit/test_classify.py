@@ -50,6 +50,12 @@ def test_status_alone(status: int, outcome: Outcome, ambiguous: bool) -> None:
     assert found.reason.startswith(str(status))
 
 
+def test_repeated_fields_are_joined() -> None:
+    """In their order, whatever the case of their names."""
+    headers = Headers([("X-A", "1"), ("B", "2"), ("x-a", "3"), ("X-A", "4")])
+    assert dict(headers) == {"x-a": "1, 3, 4", "b": "2"}
+
+
 @pytest.mark.parametrize("status", [400, 406, 415, 422, 500, 501])
 @pytest.mark.parametrize("rule", [None, {"status": "4xx", "as": "reject"}, {"status": "5xx", "as": "retry"}])
 def test_what_may_be_about_compression_goes_plain_first(status: int, rule: Mapping[str, Any] | None) -> None:

@@ -332,6 +332,9 @@ def failure(kind: FailureKind, outcome: Outcome, *, connected: bool) -> tuple[Fa
         (answer(503, Outcome.THROTTLED, wait_s=5.0), Kind.THROTTLED),
         (answer(408, Outcome.THROTTLED), Kind.BUSY),
         (answer(500, Outcome.RETRY), Kind.FAILED),
+        (answer(500, Outcome.PLAIN), Kind.FAILED),  # perhaps about compression, perhaps an outage
+        (answer(415, Outcome.PLAIN), Kind.ACCEPTED),
+        (answer(407, Outcome.AUTH), Kind.FAILED),
         (answer(401, Outcome.AUTH), Kind.FAILED),
         (failure("timeout", Outcome.RETRY, connected=True), Kind.BUSY),
         (failure("reset", Outcome.RETRY, connected=True), Kind.FAILED),
