@@ -402,6 +402,20 @@ async def test_a_revoked_token_is_renewed_and_the_same_batch_goes_again(rig: Rig
     assert not rig.registry.views()["a"]["broken"]
 
 
+async def test_a_token_revoked_again_is_renewed_again(rig: Rig, platform: TokenPlatform) -> None:
+    """Each time something was accepted in between: so it is no refusal in a row, and nothing stops or waits."""
+    await rig.start(shops(platform, "a", breaker={"open_after": 50, "probe_every": "1h"}))
+    for round_ in range(1, 5):
+        await rig.post("a")
+        await rig.delivered(round_)
+        assert not rig.registry.views()["a"]["broken"]
+        platform.revoke()
+
+    assert platform.issued == 4
+    assert platform.statuses == {200: 4, 401: 3}
+    assert [attempt["outcome"] for attempt in await rig.attempts()] == ["auth", "ok"]
+
+
 async def test_the_second_refusal_in_a_row_backs_off_and_heals_later(rig: Rig, platform: TokenPlatform) -> None:
     """A shop that refuses every token gets one fetch per backoff, never a storm; others go on; then it heals."""
     await rig.start(shops(platform, "a", "b"))

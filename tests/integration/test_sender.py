@@ -85,6 +85,22 @@ async def test_idle_connection_is_left_before_the_platform_leaves_it(
         await sender.close()
 
 
+async def test_cookies_are_not_kept(sender: HttpSender) -> None:
+    """What one answer sets does not go with the next request; of a name, as an address would get none anyway."""
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            peer.answer("200 OK", b"", "Set-Cookie: session=1; Path=/")
+
+    async with platform(handler) as served:
+        for _ in range(2):
+            assert isinstance(await sender.send(post(served.url.replace("127.0.0.1", "localhost"))), Answer)
+        await sender.close()
+    assert len(served.requests) == 2
+    assert not any("cookie" in head.lower() for head, _ in served.requests)
+
+
 async def test_proxies_of_the_environment_are_not_used(sender: HttpSender, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever shell the relay was started from: a proxy is what the configuration names."""
 
