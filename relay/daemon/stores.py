@@ -22,7 +22,7 @@ async def open_store(config: Config, events: Events) -> Store:
 def open_reader(url: str) -> Reader:
     """Open the store at ``url`` (its path absolute) for reading while no daemon runs. Raises ``StoreUnusable``."""
     _check_scheme(url)
-    return open_sqlite_reader(Path(url.removeprefix("sqlite:")))
+    return open_sqlite_reader(Path(url.removeprefix("sqlite:")), passing=True)
 
 
 def lies_on_old_wal(url: str) -> bool:

@@ -324,7 +324,8 @@ class Told:
 
     def store_failed(self, *, error: BaseException) -> None:
         """A failure."""
-        assert isinstance(error, apsw.Error)
+        assert isinstance(error.__cause__, apsw.Error)
+        assert "tried again every second" in str(error)
         self.facts.append("failed")
 
     def store_recovered(self, *, seconds: float) -> None:
@@ -589,6 +590,23 @@ async def test_read_without_a_daemon(path: Path, store: SqliteStore) -> None:
         await store.close()
     with pytest.raises(StoreUnusable, match="does not exist"):
         open_reader(path.with_name("none.db"))
+
+
+_LOOK = """
+import resource, sys
+from pathlib import Path
+from relay.daemon.stores import open_reader
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+print(open_reader("sqlite:" + sys.argv[1]).totals()["shop"]["pending"])
+"""
+
+
+async def test_read_where_nothing_can_be_written(path: Path, store: SqliteStore) -> None:
+    """A store that was closed can be read without room for SQLite's side files, as on a full or read-only disk."""
+    await post(store, note(b"1"))
+    await store.close()
+    looked = subprocess.run([sys.executable, "-c", _LOOK, str(path)], capture_output=True, text=True, timeout=60)
+    assert (looked.stdout, looked.stderr) == ("1\n", "")
 
 
 async def test_lists_by_state_page_through_their_index(store: SqliteStore) -> None:

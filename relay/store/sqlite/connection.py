@@ -9,6 +9,7 @@ import os
 import shutil
 from importlib import resources
 from pathlib import Path
+from urllib.parse import quote
 
 import apsw
 
@@ -63,8 +64,8 @@ def open_writer(path: Path) -> apsw.Connection:
     return connection
 
 
-def open_reader_connection(path: Path) -> apsw.Connection:
-    """Open the database read-only, with or without a daemon on it.
+def open_reader_connection(path: Path, *, passing: bool) -> apsw.Connection:
+    """Open the database read-only, with or without a daemon on it; ``passing`` for a look that does not stay open.
 
     Raises ``StoreUnusable``, and ``PermissionError`` where it is not for this user to read.
     """
@@ -72,21 +73,33 @@ def open_reader_connection(path: Path) -> apsw.Connection:
         raise StoreUnusable(f"{path} does not exist")
     if not os.access(path, os.R_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-    connection = _connect(path, apsw.SQLITE_OPEN_READONLY)
+    try:
+        return _for_reading(path, str(path))
+    except apsw.Error as error:
+        wal = path.with_name(path.name + "-wal")
+        if not passing or (wal.exists() and wal.stat().st_size):
+            raise cannot_open(path, error) from error
+    # SQLite needs room and permission for its side files even to read. The last daemon left nothing in them: without.
+    try:
+        return _for_reading(path, f"file:{quote(str(path))}?immutable=1")
+    except apsw.Error as error:
+        raise cannot_open(path, error) from error
+
+
+def _for_reading(path: Path, name: str) -> apsw.Connection:
+    connection = apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     try:
         connection.set_busy_timeout(_BUSY_MS)
         connection.pragma("cache_size", -_READER_CACHE_KIB)
         _refuse_foreign(connection, path)
         version = connection.pragma("user_version")
-    except apsw.Error as error:
-        connection.close()
-        raise cannot_open(path, error) from error
-    except StoreUnusable:
+        if version != SCHEMA_VERSION:
+            raise StoreUnusable(
+                f"{path} has schema version {version}; start the relay once on it, it migrates the file"
+            )
+    except BaseException:  # whatever it was: undone, then raised on
         connection.close()
         raise
-    if version != SCHEMA_VERSION:
-        connection.close()
-        raise StoreUnusable(f"{path} has schema version {version}; start the relay once on it, it migrates the file")
     return connection
 
 

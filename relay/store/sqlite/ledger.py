@@ -265,6 +265,6 @@ class Reader:
         }
 
 
-def open_reader(path: Path) -> Reader:
+def open_reader(path: Path, *, passing: bool = False) -> Reader:
     """Open a store file for reading, with or without a daemon on it; raises ``StoreUnusable``."""
-    return Reader(open_reader_connection(path))
+    return Reader(open_reader_connection(path, passing=passing))

@@ -34,13 +34,14 @@ from relay.core.model import (
 from relay.store.base import Reroute, StoreEvents, no_route
 from relay.store.slots import Sent, Slots
 from relay.store.sqlite.accept import Accepts
-from relay.store.sqlite.boot import Identity, boot, cut_off
+from relay.store.sqlite.boot import Identity, cut_off
 from relay.store.sqlite.claim import Claims
-from relay.store.sqlite.connection import cannot_open, open_writer
-from relay.store.sqlite.ledger import Reader, open_reader
+from relay.store.sqlite.connection import open_writer
+from relay.store.sqlite.ledger import Reader
 from relay.store.sqlite.lock import FileLock
 from relay.store.sqlite.matches import Matches
 from relay.store.sqlite.names import Names
+from relay.store.sqlite.opening import open_all
 from relay.store.sqlite.operations import Operations
 from relay.store.sqlite.prune import Prunes
 from relay.store.sqlite.reroute import Reroutes
@@ -78,7 +79,7 @@ class SqliteStore:
         ``events`` is told of commits, failures and recoveries. Without ``clock`` the file's own clock is resumed.
         Raises ``StoreLocked`` and ``StoreUnusable``.
         """
-        lock, connection, identity, reader = await asyncio.to_thread(_open_all, Path(path), clock)
+        lock, connection, identity, reader = await asyncio.to_thread(open_all, Path(path), clock)
         return cls(lock.path, lock, connection, identity, reader, events=events)
 
     def __init__(
@@ -384,22 +385,3 @@ def _guarded(read: Callable[[Reader], T], reader: Reader) -> T:
         return read(reader)
     except (apsw.IOError, apsw.CorruptError, apsw.CantOpenError, apsw.BusyError, apsw.NotADBError) as error:
         raise StoreFailed(f"the store cannot be read ({error})") from error
-
-
-def _open_all(path: Path, clock: Clock | None) -> tuple[FileLock, apsw.Connection, Identity, Reader]:
-    lock = FileLock(path)
-    try:
-        connection = open_writer(lock.path)
-        try:
-            identity = boot(connection, clock)
-            reader = open_reader(lock.path)
-        except apsw.Error as error:
-            connection.close()
-            raise cannot_open(lock.path, error) from error
-        except BaseException:  # whatever it was, also a cancellation: undone, then raised on
-            connection.close()
-            raise
-    except BaseException:  # whatever it was, also a cancellation: undone, then raised on
-        lock.release()
-        raise
-    return lock, connection, identity, reader

@@ -351,7 +351,8 @@ class Writer:
         self._report(finished, {}, 0.0, 0)
         self._fail_queued()
         failed_s = elapsed_s()
-        self._loop.call_soon_threadsafe(self._told_failure, error)
+        self.failed.__cause__ = error
+        self._loop.call_soon_threadsafe(self._told_failure, self.failed)
         wait_s = _RETRY_FIRST_S
         while not self._closing_seen and not self._reopened():
             try:

@@ -1,0 +1,34 @@
+"""Opens all that a daemon needs of a store file, or nothing."""
+
+from pathlib import Path
+
+import apsw
+
+from relay.core.clock import Clock
+from relay.store.sqlite.boot import Identity, boot
+from relay.store.sqlite.connection import cannot_open, open_writer
+from relay.store.sqlite.ledger import Reader, open_reader
+from relay.store.sqlite.lock import FileLock
+
+
+def open_all(path: Path, clock: Clock | None) -> tuple[FileLock, apsw.Connection, Identity, Reader]:
+    """Lock the file, open it for writing and for reading, and read its identity; undone where any of it fails.
+
+    Raises ``StoreLocked`` and ``StoreUnusable``.
+    """
+    lock = FileLock(path)
+    try:
+        connection = open_writer(lock.path)
+        try:
+            identity = boot(connection, clock)
+            reader = open_reader(lock.path)
+        except apsw.Error as error:
+            connection.close()
+            raise cannot_open(lock.path, error) from error
+        except BaseException:  # whatever it was, also a cancellation: undone, then raised on
+            connection.close()
+            raise
+    except BaseException:  # whatever it was, also a cancellation: undone, then raised on
+        lock.release()
+        raise
+    return lock, connection, identity, reader
