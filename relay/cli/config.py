@@ -6,8 +6,9 @@ import click
 
 from relay.cli.configfile import chosen_file, config_file, count, examined, load_config, unread_text
 from relay.cli.locate import WHERE
+from relay.cli.main import EXIT_DIFFERENT, EXIT_FAILED
 from relay.cli.output import document_option, output_option, print_record, print_rows, to_json
-from relay.config.diff import Change, difference, difference_as_shown
+from relay.config.diff import Change, Difference, difference, difference_as_shown
 from relay.config.effective import as_scalar, as_tree, as_yaml, effective
 from relay.config.jsonschema import json_schema, json_schema_text
 from relay.config.problems import ConfigInvalid
@@ -21,8 +22,9 @@ def config() -> None:
 
 @config.command()
 @config_file
+@click.option("--strict", is_flag=True, help="Exit with 3 when there are warnings.")
 @output_option
-def check(option: str | None, argument: str | None, output: str) -> None:
+def check(option: str | None, argument: str | None, strict: bool, output: str) -> None:
     """Name every problem of the file. Opens, binds and writes nothing.
 
     As JSON: a list of {file, line, col, code, message, hint}; codes that start with W are warnings.
@@ -31,7 +33,7 @@ def check(option: str | None, argument: str | None, output: str) -> None:
     if output != "table":
         found, ok = examined(file)
         print_rows((problem._asdict() for problem in found), output=output, columns=())
-        raise click.exceptions.Exit(0 if ok else 1)
+        raise click.exceptions.Exit(EXIT_FAILED if not ok else EXIT_DIFFERENT if strict and found else 0)
     loaded = load_config(file, err=False)
     for warning in loaded.warnings:
         click.echo(str(warning))
@@ -39,6 +41,8 @@ def check(option: str | None, argument: str | None, output: str) -> None:
         click.echo(unread)
     number = len(loaded.platforms)
     click.echo(f"{file}: ok, {count(number, 'platform')}")
+    if strict and loaded.warnings:
+        raise click.exceptions.Exit(EXIT_DIFFERENT)
 
 
 @config.command()
@@ -108,8 +112,9 @@ def schema(option: str | None, argument: str | None, output: str) -> None:
     "-c", "--config", "option", metavar="FILE", help=f"The file, or OLD when NEW is named too. Default: {WHERE}."
 )
 @click.option("--admin", metavar="URL", help="Where the daemon is when one file is named. Default: as that file says.")
+@click.option("--exit-code", "tells", is_flag=True, help="Exit with 3 when there are differences.")
 @output_option
-def diff(files: tuple[str, ...], option: str | None, admin: str | None, output: str) -> None:
+def diff(files: tuple[str, ...], option: str | None, admin: str | None, tells: bool, output: str) -> None:
     """Show what a reload from file OLD to file NEW would change.
 
     With one file: what it would change of what the running daemon has in force; secrets are then compared as written,
@@ -124,19 +129,29 @@ def diff(files: tuple[str, ...], option: str | None, admin: str | None, output: 
         file = named[0] if named else chosen_file(None)
         new = as_tree(effective(load_config(file)))
         found = difference_as_shown(_in_force(file, admin), new)
-    if output != "table":
-        changes = [
-            {"path": dotted(one.path), "old": one.old, "new": one.new, "needs_restart": one.needs_restart}
-            for one in found.changes
-        ]
-        platforms = {
-            "added": found.added,
-            "removed": found.removed,
-            "changed": found.changed,
-            "unchanged": found.unchanged,
-        }
-        print_record({"platforms": platforms, "changes": changes}, output=output)
-        return
+    if output == "table":
+        _print_difference(found)
+    else:
+        print_record(_as_dict(found), output=output)
+    if tells and not found.empty:
+        raise click.exceptions.Exit(EXIT_DIFFERENT)
+
+
+def _as_dict(found: Difference) -> dict[str, Any]:
+    changes = [
+        {"path": dotted(one.path), "old": one.old, "new": one.new, "needs_restart": one.needs_restart}
+        for one in found.changes
+    ]
+    platforms = {
+        "added": found.added,
+        "removed": found.removed,
+        "changed": found.changed,
+        "unchanged": found.unchanged,
+    }
+    return {"platforms": platforms, "changes": changes}
+
+
+def _print_difference(found: Difference) -> None:
     for name in found.added:
         click.echo(f"+ platforms.{name}")
     for name in found.removed:

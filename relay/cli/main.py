@@ -17,6 +17,7 @@ from relay.core.errors import RelayError
 from relay.core.unsafe import escaped
 
 EXIT_FAILED = 1
+EXIT_DIFFERENT = 3
 EXIT_UNREACHABLE = 4
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a restart does not mend it, and the unit makes none
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect
