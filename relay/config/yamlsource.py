@@ -51,7 +51,7 @@ class Source(NamedTuple):
 
 
 class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
-    """PyYAML's pure parser with the core schema's resolver and a bound on nesting.
+    """PyYAML's pure parser with the core schema's resolver, and bounds on nesting and on how many values there are.
 
     The C parser is ten times as fast, but its messages and positions differ from build to build.
     """
@@ -63,9 +63,14 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
         Composer.__init__(self)
         BaseResolver.__init__(self)
         self.depth = 0
+        self.nodes = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        """Compose one node, refusing to go deeper than any sensible file."""
+        """Compose one node, refusing to go deeper or to hold more than any sensible file: before it is made."""
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _TooMuch(event.start_mark, f"more than {MAX_NODES} keys and values")
         self.depth += 1
         if self.depth > MAX_DEPTH:
             event = self.peek_event()  # type: ignore[no-untyped-call]
