@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from relay.config.answers import unreachable
 from relay.config.auth import OAuth2Auth, UseAuth
 from relay.config.platform import Platform
-from relay.config.problems import BadValue, quoted
+from relay.config.problems import BadValue, nearest, quoted
 from relay.config.rehearsal import rehearsed
 from relay.config.rules import Rule
 from relay.config.schema import Config
@@ -49,9 +49,7 @@ def contradictions(config: Config) -> Iterator[Finding]:
         for index, wanted in enumerate(platform.quotas):
             path = ("platforms", name, "quotas", index)
             if wanted not in config.quotas:
-                close = get_close_matches(wanted, config.quotas, 1)
-                known = f"known are {', '.join(config.quotas)}" if config.quotas else "add it under `quotas:`"
-                hint = f"did you mean {close[0]!r}?" if close else known
+                hint = nearest(wanted, config.quotas) or "add it under `quotas:`"
                 yield _at(
                     path,
                     "E050",
@@ -108,8 +106,7 @@ def _routes(config: Config) -> Iterator[Finding]:
 
 
 def _unknown_platform(path: KeyPath, name: str, config: Config) -> Finding:
-    close = get_close_matches(name, config.platforms, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(config.platforms)}"
+    hint = nearest(name, config.platforms)
     text = f"{dotted(path)}: there is no platform {quoted(name)}"
     return _at(path, "E062", text, hint, relies_on=[("platforms", name)])
 
@@ -217,9 +214,7 @@ def _authorised(config: Config, name: str) -> Iterator[Finding]:
     path: KeyPath = ("platforms", name, "auth")
     auth: Any = platform.auth
     if isinstance(auth, UseAuth) and auth.use not in config.credentials:
-        close = get_close_matches(auth.use, config.credentials, 1)
-        known = f"known are {', '.join(config.credentials)}" if config.credentials else "add it under `credentials:`"
-        hint = f"did you mean {close[0]!r}?" if close else known
+        hint = nearest(auth.use, config.credentials) or "add it under `credentials:`"
         what = f"{dotted((*path, 'use'))}: there is no credential {quoted(auth.use)}"
         yield _at((*path, "use"), "E055", what, hint, relies_on=[("credentials", auth.use)])
 
@@ -299,16 +294,15 @@ def _fields(owner: KeyPath, platform: Platform) -> Iterator[Finding]:
 
 
 def _listeners(config: Config) -> Iterator[Finding]:
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, int]] = {}
     for side, section in (("ingest", config.ingest), ("admin", config.admin)):
         if not section.listen:
             yield _at((side, "listen"), "E025", f"{side}.listen is an empty list", "name an address or leave it out")
         for index, address in enumerate(section.listen):
             path = (side, "listen", index)
-            first = seen.setdefault(address, f"{side}.listen")
-            is_own = first == f"{side}.listen" and section.listen.index(address) == index
-            if not is_own and not address.endswith(":0"):
-                what = f"{side}.listen: the address {address} is already used by {first}"
+            first = seen.setdefault(address, (side, index))
+            if first != (side, index) and not address.endswith(":0"):
+                what = f"{side}.listen: the address {address} is already used by {first[0]}.listen"
                 yield _at(path, "E052", what, "give each listener its own port")
             if side == "admin" and not config.admin.users and not _is_local(address):
                 what = f"admin.listen: {address} is not loopback, and without users anyone could pause and drop"
@@ -320,7 +314,12 @@ def _is_local(address: str) -> bool:
 
 
 def _is_loopback(host: str) -> bool:
-    return host in _LOOPBACK or host.startswith("127.")
+    if host.lower() in _LOOPBACK:
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _sends_secret(platform: Platform) -> bool:

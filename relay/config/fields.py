@@ -24,6 +24,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from relay.config import texts, units
 from relay.config.problems import BadValue
 from relay.config.units import Backoff
+from relay.config.widechars import wide_in
 from relay.core.model import Rate
 
 _REFERENCE = r"[\s\S]*\$\{(?:file|env):[\s\S]*"  # an editor cannot check what a reference will hold
@@ -58,7 +59,9 @@ def reading(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
         try:
             return parse(value)
         except BadValue as bad:
-            detail = {"message": bad.message, "hint": bad.hint, "offset": bad.offset, "at": bad.at}
+            wide = wide_in(value) if isinstance(value, str) else None
+            hint = bad.hint if wide is None else f"{wide[0]} stands in it where {wide[1]} is wanted"
+            detail = {"message": bad.message, "hint": hint, "offset": bad.offset, "at": bad.at}
             raise PydanticCustomError(bad.code, "{message}", detail) from None
 
     return read

@@ -15,12 +15,13 @@ from relay.config.checks import cautions, certificates, contradictions
 from relay.config.knownsecrets import known_secrets
 from relay.config.merge import is_preset, with_defaults, written_at
 from relay.config.presets import preset, preset_names
-from relay.config.problems import CODES, BadValue, ConfigInvalid, Problem, quoted
+from relay.config.problems import CODES, MOST_PROBLEMS, BadValue, ConfigInvalid, Problem, quoted
 from relay.config.remainder import inside, remainder
 from relay.config.schema import Config, Origin
 from relay.config.secrets import Resolved, Resolver, scrub
 from relay.config.showing import hidden_texts
 from relay.config.translate import Finding, dotted, file_path, findings
+from relay.config.widechars import wide_in
 from relay.config.yamlsource import KeyPath, Source, parse_source, read_source
 
 _SECTIONS = ("ingest", "admin", "store", "quotas", "credentials", "defaults")
@@ -55,6 +56,22 @@ def loads(text: str, *, path: str | os.PathLike[str], environ: Mapping[str, str]
     return _compile(source, Path(path), os.environ if environ is None else environ, for_service=False)
 
 
+def examine(text: str, *, path: str | os.PathLike[str]) -> tuple[Problem, ...]:
+    """Return the problems of a text that somebody sends, as if it stood in the file at ``path``.
+
+    Nothing it names is looked up, neither files nor variables: whoever may ask must not learn which there are, nor have
+    them read. What a reference would hold is taken for good.
+    """
+    try:
+        source = parse_source(text.encode(), os.fspath(path))
+        _fill_empty_sections(source)
+        unread = Resolver([], {}, files_elsewhere=True, variables_elsewhere=True).resolve(source.data)
+        _, desk, _ = _checked(source, unread)
+    except ConfigInvalid as invalid:
+        return invalid.problems
+    return ConfigInvalid(desk.problems).problems
+
+
 def _compile(source: Source, path: Path, environ: Mapping[str, str], *, for_service: bool) -> Config:
     _fill_empty_sections(source)
     directory = path.resolve().parent
@@ -66,13 +83,7 @@ def _compile(source: Source, path: Path, environ: Mapping[str, str], *, for_serv
         files_elsewhere=outside and not unit.may_list_credentials(),
         variables_elsewhere=outside,
     ).resolve(source.data)
-    data, places = with_defaults(resolved.data)
-    desk = _Desk(source, resolved, places)
-    for bad_path, bad in resolved.problems:
-        desk.add(Finding(bad_path, _about(bad_path, bad)))
-    dropped = _drop_empty(data, (), desk)
-    dropped |= _report_needs(data, dropped, desk)
-    config = _validate(data, dropped, desk)
+    data, desk, config = _checked(source, resolved)
     if config is not None:
         for found in certificates(config, directory, for_service=outside):
             desk.add(found)
@@ -93,6 +104,17 @@ def _compile(source: Source, path: Path, environ: Mapping[str, str], *, for_serv
     warned += [desk.place(Finding(path, _about(path, bad))) for path, bad in resolved.cautions]
     config._warnings = tuple(sorted(warned))
     return config
+
+
+def _checked(source: Source, resolved: Resolved) -> tuple[dict[str, Any], "_Desk", Config | None]:
+    """Return the merged data, everything found wrong with it, and the configuration that it, or what is left, makes."""
+    data, places = with_defaults(resolved.data)
+    desk = _Desk(source, resolved, places)
+    for bad_path, bad in resolved.problems:
+        desk.add(Finding(bad_path, _about(bad_path, bad)))
+    dropped = _drop_empty(data, (), desk)
+    dropped |= _report_needs(data, dropped, desk)
+    return data, desk, _validate(data, dropped, desk)
 
 
 def _about(path: KeyPath, bad: BadValue) -> BadValue:
@@ -121,7 +143,8 @@ def _drop_empty(value: Any, path: KeyPath, desk: "_Desk") -> set[KeyPath]:
         child_path = (*path, key)
         if child is None or desk.is_bad(child_path):
             if not desk.is_bad(child_path):
-                hint = "give it one, or remove the key"
+                wide = wide_in(str(key))
+                hint = "give it one, or remove the key" if wide is None else f"{wide[0]} stands in it, not {wide[1]}"
                 desk.add(Finding(child_path, BadValue("E014", f"{dotted(child_path)} has no value", hint), at_key=True))
             del value[key]
             dropped.add(child_path)
@@ -137,6 +160,8 @@ def _report_needs(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") ->
     for name, platform in platforms.items() if isinstance(platforms, dict) else ():
         wanted = platform.get("preset") if isinstance(platform, dict) else None
         if not isinstance(wanted, str) or wanted not in preset_names():
+            if wanted is not None:
+                desk.lacks_preset(("platforms", str(name)))
             continue
         for need in preset(wanted).missing(platform):
             path: KeyPath = ("platforms", name, *need.path)
@@ -155,29 +180,35 @@ def _validate(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") -> Con
         config: Config | None = Config.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False)
+        emptied = {gone[:-1] for gone in dropped}
         for found, detail in zip(findings(details), details, strict=True):
             if detail["type"] == "missing" and file_path(detail["loc"]) in dropped:
                 continue  # already said: it stands there without a value
-            if detail["input"] == {} and any(gone[:-1] == found.path for gone in dropped):
+            if detail["input"] == {} and found.path in emptied:
                 continue  # already said: nothing is left of it but keys without a value
             desk.add(found)
             if found.meant and inside(data, found.meant) is None:
                 failed.add(found.meant)  # it is there, only under another name
+            if len(desk.problems) > MOST_PROBLEMS:
+                return None  # thousands more cost seconds, and nobody reads them
         failed |= {file_path(detail["loc"]) for detail in details}
         config = remainder(data, failed)
     if config is not None:
+        unread = failed | dropped
+        around = {path[:length] for path in unread for length in range(len(path))}
         for found in contradictions(config):
-            if not _is_moot(found, failed | dropped):
+            if not _is_moot(found, unread, around):
                 desk.add(found)
+            if len(desk.problems) > MOST_PROBLEMS:
+                break
     return config
 
 
-def _is_moot(found: Finding, failed: set[KeyPath]) -> bool:
-    """Tell whether a contradiction relies on something that could not be read."""
+def _is_moot(found: Finding, unread: set[KeyPath], around: set[KeyPath]) -> bool:
+    """Tell whether a contradiction relies on something that could not be read, lies in it, or holds some of it."""
     return any(
-        unread == needed[: len(unread)] or needed == unread[: len(needed)]
+        needed in around or any(needed[:length] in unread for length in range(len(needed) + 1))
         for needed in found.relies_on
-        for unread in failed
     )
 
 
@@ -189,15 +220,22 @@ class _Desk:
         self._resolved = resolved
         self._places = places
         self._unresolved = {path for path, _ in resolved.problems}
+        self._without_preset: set[KeyPath] = set()
         self.problems: list[Problem] = list(source.problems)
 
     def add(self, found: Finding) -> None:
         """Keep a finding, unless its value could not be resolved anyway."""
-        if found.bad.code != "E040" and found.bad.code != "E041" and self.is_bad(found.path):
+        if found.bad.code not in ("E006", "E040", "E041") and self.is_bad(found.path):
+            return
+        if found.bad.code == "E011" and found.path[:2] in self._without_preset:
             return
         if found.bad.code in _ABOUT_SECRETS and self._is_about_unread(found.path):
             return
         self.problems.append(self.place(found))
+
+    def lacks_preset(self, platform: KeyPath) -> None:
+        """Note a platform whose preset is not known: what is missing there may be what that preset brings."""
+        self._without_preset.add(platform)
 
     def is_bad(self, path: KeyPath) -> bool:
         """Tell whether a value has been complained about before it was looked at."""

@@ -1,10 +1,16 @@
 """What can be wrong with a configuration file: stable codes, one ``Problem`` per mistake, all raised together."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
+from itertools import islice
 from typing import NamedTuple
 
 from relay.core.errors import ConfigUnusable
 from relay.core.unsafe import ON_TERMINAL, escaped
+
+MOST_PROBLEMS = 1000  # nobody reads on; what a foreign text is answered with stays bounded
+_MOST_NAMES = 200  # compared with a misspelled one: a millisecond or two
+_SHOWN_NAMES = 20
 
 CODES: dict[str, str] = {
     # E00x: the file itself
@@ -16,6 +22,7 @@ CODES: dict[str, str] = {
     "E006": "the file is too large, too deep, or expands too far",
     "E007": "a YAML feature the relay does not read",
     "E008": "the format version is not known",
+    "E009": "there are more mistakes than are listed",
     # E01x: the shape
     "E010": "unknown key",
     "E011": "a required key is missing",
@@ -94,9 +101,13 @@ class ConfigInvalid(ConfigUnusable):
     """The file cannot be used. ``problems`` holds all of them, in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems: tuple[Problem, ...] = tuple(
-            sorted(set(problems), key=lambda p: (p.line, p.col, p.code, p.message))
-        )
+        found = sorted(set(problems), key=lambda p: (p.line, p.col, p.code, p.message))
+        if len(found) > MOST_PROBLEMS:
+            last = found[MOST_PROBLEMS]
+            found[MOST_PROBLEMS:] = [
+                Problem(last.file, last.line, last.col, "E009", "more mistakes follow", "mend these")
+            ]
+        self.problems: tuple[Problem, ...] = tuple(found)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
@@ -115,6 +126,15 @@ class BadValue(ValueError):
         self.hint = hint
         self.offset = offset
         self.at = at
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return a hint for an unknown ``word``: the nearest of ``known``, else what there is."""
+    names = list(islice(known, _MOST_NAMES))
+    close = get_close_matches(word, names, 1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known are {', '.join(names[:_SHOWN_NAMES])}{', ...' if len(names) > _SHOWN_NAMES else ''}" if names else ""
 
 
 def quoted(value: object) -> str:

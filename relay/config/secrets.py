@@ -17,9 +17,14 @@ from relay.config.yamlsource import KeyPath
 
 UNREAD = "0" * 48
 """Stands for a secret that only the service can read: a password, hexadecimal, base64 and a host name all at once."""
+_MOST_RESOLVED_BYTES = 4 * 2**20  # all that references stand for: as much as the file itself may be
+_MOST_REFERENCES = 1000  # in one text
 MAX_SECRET_BYTES = 64 * 2**10  # a private key is 4 KiB; more is the wrong file
 
 _REFERENCE = re.compile(r"\$?\$\{([^{}]*)\}")
+
+
+_TOO_MUCH = BadValue("E006", f"what the references hold is more than {_MOST_RESOLVED_BYTES // 2**20} MiB in all")
 
 
 class Resolved(NamedTuple):
@@ -66,6 +71,8 @@ class Resolver:
         self._cautions: list[tuple[KeyPath, BadValue]] = []
         self._problems: list[tuple[KeyPath, BadValue]] = []
         self._unread: dict[KeyPath, str] = {}
+        self._found: dict[str, str | BadValue] = {}  # by what stands in the braces: each is read once
+        self._room = _MOST_RESOLVED_BYTES
 
     def resolve(self, data: dict[str, Any]) -> Resolved:
         """Return ``data`` with every reference replaced, and every one that cannot be."""
@@ -80,17 +87,22 @@ class Resolver:
         return self._text(value, path) if isinstance(value, str) and "${" in value else value
 
     def _text(self, text: str, path: KeyPath) -> str:
+        if text.count("${") > _MOST_REFERENCES:
+            self._problems.append((path, _TOO_MUCH))
+            return ""
+
         def replace(match: re.Match[str]) -> str:
             if match[0].startswith("$$"):
                 return match[0][1:]  # an escaped reference is meant literally
             self._references[path] = text
             try:
-                value = self._lookup(match[1])
+                value = self._once(match[1])
             except _Elsewhere:
                 self._unread[path] = match[0]
                 return UNREAD
             except BadValue as bad:
-                self._problems.append((path, bad))
+                if (path, bad) not in self._problems[-1:]:  # the same one a thousand times is said once
+                    self._problems.append((path, bad))
                 return ""
             self._held.setdefault(path, []).append(value)
             if found := unseen(value):
@@ -99,6 +111,22 @@ class Resolver:
             return value
 
         return _REFERENCE.sub(replace, text)
+
+    def _once(self, inner: str) -> str:
+        """Look a reference up, once, and only while all that they hold stays within what a configuration may be."""
+        found = self._found.get(inner)
+        if found is None:
+            try:
+                found = self._lookup(inner)
+            except BadValue as bad:
+                found = bad
+            self._found[inner] = found
+        if isinstance(found, BadValue):
+            raise found
+        self._room -= len(found)
+        if self._room < 0:
+            raise _TOO_MUCH
+        return found
 
     def _lookup(self, inner: str) -> str:
         kind, colon, name = inner.partition(":")

@@ -16,6 +16,8 @@ from relay.config.problems import BadValue, quoted
 from relay.wire.target import Target
 
 MAX_NAME = 64
+_MOST_URL = 8000  # what servers are told to take (RFC 9110 section 4.1)
+_MOST_PATH = 2000  # characters of a JMESPath expression: whoever needs more of them has a program
 _OWN_HEADERS = frozenset(
     {
         *(
@@ -48,8 +50,12 @@ def parse_jmespath(value: Any) -> str:
     """Return a JMESPath expression that compiles (https://jmespath.org/specification.html)."""
     if not isinstance(value, str):
         raise BadValue("E027", f"{quoted(value)} is not a JMESPath expression", "write a path as text: order.id")
+    if len(value) > _MOST_PATH:
+        raise BadValue("E027", f"the JMESPath expression has {len(value)} characters, more than {_MOST_PATH}")
     try:
         jmespath.compile(value)
+    except RecursionError:
+        raise BadValue("E027", f"{quoted(value)} is nested too deeply for a JMESPath expression") from None
     except JMESPathError as error:
         offset = int(getattr(error, "lex_position", 0) or 0)
         raise BadValue(
@@ -82,6 +88,8 @@ def parse_url(value: Any) -> str:
     """Return an absolute http(s) URL with a host."""
     if not isinstance(value, str):
         raise BadValue("E024", f"{quoted(value)} is not a URL", "write https://host/path")
+    if len(value) > _MOST_URL:
+        raise BadValue("E024", f"the URL has {len(value)} characters, more than {_MOST_URL}")
     try:
         target = Target(method="POST", url=value)
     except ValueError as error:

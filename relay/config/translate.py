@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 from relay.config.fields import kind_or_use
 from relay.config.problems import BadValue, quoted
 from relay.config.schema import Config
+from relay.config.widechars import wide_in
 from relay.config.yamlsource import KeyPath
 
 LATER: dict[str, frozenset[str]] = {
@@ -25,6 +26,15 @@ _ELSEWHERE = {
     "max_disk": "max_size", "dir": "url", "port": "listen", "address": "listen", "retention": "keep",
 }  # fmt: skip
 """What the same thing is called by other systems."""
+
+
+_SWITCHES = {"on": True, "yes": True, "y": True, "off": False, "no": False, "n": False}
+_SWITCHED = {
+    ("compress", True): "gzip", ("compress", False): "none", ("on_dead", True): "block", ("on_dead", False): "skip",
+    ("coalesce", True): "latest", ("coalesce", False): "none", ("learn_limit", True): "true",
+    ("learn_limit", False): "false",
+}  # fmt: skip
+"""What switching on or off means for keys that have words of their own for it."""
 
 
 class Finding(NamedTuple):
@@ -84,6 +94,8 @@ def _shape(kind: str, context: dict[str, Any], where: str, value: Any) -> tuple[
     }.get(kind, (f"something else ({kind})", ""))
     if kind == "string_type" and isinstance(value, dict | list):
         hint = ""
+    if kind in ("model_type", "dict_type", "tuple_type") and isinstance(value, str) and (wide := wide_in(value)):
+        return "E013", f"{where} must be {wanted}, not {quoted(value)}", f"{wide[0]} stands where YAML wants {wide[1]}"
     if kind == "int_type" and isinstance(value, str) and value.isdigit():
         hint = f"write {value} without quotes"
     if kind == "bool_type" and value in ("on", "yes", "off", "no"):
@@ -117,6 +129,9 @@ def _no_choice(loc: KeyPath, path: KeyPath, value: Any) -> BadValue:
         return BadValue("E008", f"version {quoted(value)} of the format is not known to this relay", "write version: 1")
     section = section_at(tuple(loc)[:-1])
     choices = [str(choice) for choice in _literals(section.fields[path[-1]])] if section else []
+    on = value if isinstance(value, bool) else _SWITCHES.get(str(value).lower())
+    if on is not None and (meant := _SWITCHED.get((str(path[-1]), on))):
+        return BadValue("E015", f"{dotted(path)}: {quoted(value)} is not a choice", f"did you mean {meant!r}?")
     close = get_close_matches(str(value).lower(), [choice.lower() for choice in choices], 1)
     meant = next((choice for choice in choices if close and choice.lower() == close[0]), None)
     hint = f"did you mean {meant!r}?" if meant else f"choices are {', '.join(choices)}"
@@ -132,6 +147,9 @@ def _unknown_key(loc: KeyPath, path: KeyPath) -> Finding:
         return Finding(path, BadValue("E012", what, "remove it"), at_key=True)
     meant = _meant(key, section) if section is not None else None
     hint = f"did you mean {meant!r}?" if meant else ""
+    if wide := wide_in(key):
+        hint = f"{wide[0]} stands in it where YAML wants {wide[1]}"
+        return Finding(path, BadValue("E010", f"unknown key {quoted(key)}{inside}", hint), at_key=True)
     if section is not None and not meant and len(section.fields) <= 8:
         hint = f"keys are {', '.join(section.fields)}"
     bad = BadValue("E010", f"unknown key {quoted(key)}{inside}", hint)

@@ -36,6 +36,8 @@ _LOOSE_RATE = re.compile(r"([0-9]{1,9})\s*(?:/|per|p)\s*([A-Za-z]+)")
 _LONGEST_S = 3660 * 86400.0  # ten years: anything longer is a slip of the pen
 _LONGEST_WINDOW_S = 31 * 86400.0  # attempts are kept for the longest window, so it bounds what the store keeps
 _LARGEST_BYTES = 2**50
+_MILLISECONDS_FROM = 10_000  # nobody means hours by such a bare number
+_BYTES_FROM = 10_000
 
 
 class Backoff(NamedTuple):
@@ -47,7 +49,7 @@ class Backoff(NamedTuple):
 
 def parse_duration(value: object) -> float:
     """Return seconds of a duration such as ``500ms``, ``10s``, ``5m``, ``24h``, ``7d``."""
-    number, unit = _quantity("E021", "duration", value, example="s or {n}m", units=_DURATION_UNITS)
+    number, unit = _quantity("E021", "duration", value, units=_DURATION_UNITS)
     if unit not in _DURATION_UNITS:
         meant = _closest(unit, _DURATION_UNITS, _DURATION_WORDS)
         hint = f"did you mean {number}{meant}?" if meant else "units are ms, s, m, h and d"
@@ -60,7 +62,7 @@ def parse_duration(value: object) -> float:
 
 def parse_size(value: object) -> int:
     """Return bytes of a size such as ``64KiB``, ``2MiB`` (powers of 1024) or ``5MB`` (powers of 1000)."""
-    number, unit = _quantity("E022", "size", value, example="KiB or {n}MiB", units=_SIZE_UNITS)
+    number, unit = _quantity("E022", "size", value, units=_SIZE_UNITS)
     if unit not in _SIZE_UNITS:
         meant = _closest(unit, _SIZE_UNITS, {"K": "KiB", "M": "MiB", "G": "GiB"})
         hint = f"did you mean {number}{meant}?" if meant else "units are B, KiB, MiB, GiB, KB, MB and GB"
@@ -117,23 +119,37 @@ def parse_backoff(value: object) -> Backoff:
     return Backoff(base, cap)
 
 
-def _quantity(
-    code: str, kind: str, value: object, *, example: str, units: dict[str, float] | dict[str, int]
-) -> tuple[str, str]:
+def _quantity(code: str, kind: str, value: object, *, units: dict[str, float] | dict[str, int]) -> tuple[str, str]:
     """Split a number from its unit; refuse what is no number with a unit."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise BadValue(code, f"{kind} {quoted(value)} has no unit", f"write {value}{example.format(n=value)}")
+        raise BadValue(code, f"{kind} {quoted(value)} has no unit", _with_unit(kind, value))
     if not isinstance(value, str):
         raise BadValue(code, f"{quoted(value)} is not a {kind}", f"write a number and a unit: {', '.join(units)}")
     match = _QUANTITY.fullmatch(value)
     if match is not None and match[2]:
         return match[1], match[2]
     if match is not None:
-        raise BadValue(code, f"{kind} {quoted(value)} has no unit", f"write {value}{example.format(n=value)}")
+        raise BadValue(code, f"{kind} {quoted(value)} has no unit", _with_unit(kind, float(value)))
     loose = _LOOSE_QUANTITY.fullmatch(value.strip())
     if loose is not None and loose[2] in units:
         raise BadValue(code, f"{kind} {quoted(value)} has a space in it", f"write {loose[1]}{loose[2]}")
     raise BadValue(code, f"{quoted(value)} is not a {kind}", f"write one number and a unit: {', '.join(units)}")
+
+
+def _with_unit(kind: str, value: float) -> str:
+    """Return what a bare number may have meant: bytes written shorter, or seconds and milliseconds.
+
+    ``2000000000`` is 2GB, ``1048576`` is 1MiB, ``10`` may be 10KiB or 10MiB; ``30`` may be 30s or 30m, ``30000`` 30s.
+    """
+    shown = f"{value:g}" if value < 10**6 else f"{value:.0f}"
+    if kind != "size":
+        if value >= _MILLISECONDS_FROM and value % 1000 == 0:
+            return f"write {shown}ms if milliseconds are meant, which is {value / 1000:g}s"
+        return f"write {shown}s or {shown}m"
+    for unit, factor in sorted(_SIZE_UNITS.items(), key=lambda known: -known[1]):
+        if factor > 1 and value >= factor and value % factor == 0:
+            return f"write {value / factor:g}{unit} if bytes are meant"
+    return f"write {shown}KiB or {shown}MiB" if value < _BYTES_FROM else f"write {shown}B if bytes are meant"
 
 
 def _rate_hint(value: str) -> str:

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yaml.composer import Composer
-from yaml.error import MarkedYAMLError
+from yaml.cyaml import CParser  # type: ignore[attr-defined]
+from yaml.error import MarkedYAMLError, YAMLError
+from yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    ScalarEvent,
+)
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.parser import Parser
 from yaml.reader import Reader, ReaderError
@@ -18,12 +25,17 @@ from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
 from relay.config.problems import ConfigInvalid, Problem, quoted
+from relay.config.widechars import wide_character
 
 MAX_FILE_BYTES = 4 * 2**20
 MAX_DEPTH = 32  # the schema needs 8
 _TAGGED = "a value starts with a tag (!), and tags are not read"  # not quoted: it may have been meant as a secret
 _TAG_HINT = "remove it, or put the value in quotes if it is meant to start with !"
 MAX_NODES = 100_000  # some thousand platforms; an alias bomb asks for billions
+
+_TOO_MANY = f"more than {MAX_NODES} keys and values"
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+_MOST_DIGITS = 18  # of a number: more than any setting means, and what every message can show
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands in the data: ``("platforms", "shop-a", "rate", 0)``."""
@@ -65,16 +77,33 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
         self.depth = 0
         self.nodes = 0
 
+    def scan_to_next_token(self) -> None:
+        """Skip white space between tokens: tabs too where they separate and do not indent (YAML 1.2 section 6.2)."""
+        super().scan_to_next_token()
+        while self.peek() == "\t" and self._separates():
+            while self.peek() in " \t":
+                self.forward()
+            super().scan_to_next_token()
+
+    def _separates(self) -> bool:
+        """Tell whether the tab here stands where no indentation is: after a colon, in a list, in an empty line."""
+        if self.flow_level or not self.allow_simple_key:
+            return True
+        ahead = 1
+        while self.peek(ahead) in " \t":
+            ahead += 1
+        return self.peek(ahead) in "\0\r\n#"
+
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         """Compose one node, refusing to go deeper or to hold more than any sensible file: before it is made."""
         self.nodes += 1
         if self.nodes > MAX_NODES:
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise _TooMuch(event.start_mark, f"more than {MAX_NODES} keys and values")
+            raise _TooMuch(event.start_mark, _TOO_MANY)
         self.depth += 1
         if self.depth > MAX_DEPTH:
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise _TooMuch(event.start_mark, f"nested more than {MAX_DEPTH} levels deep")
+            raise _TooMuch(event.start_mark, _TOO_DEEP)
         node: Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -91,6 +120,32 @@ for _tag, _pattern, _first in (
     ),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})$"), _first)
+
+
+def _refuse_too_much(text: str) -> None:
+    """Raise ``_TooMuch`` for a text with more values or levels than a file may have: the C parser counts in a blink.
+
+    The bounds of ``_Loader`` are what holds; they would take seconds to come there. A text that the C parser does not
+    read is left to it too, for its words and places.
+    """
+    nodes = depth = 0
+    parser = CParser(text)
+    try:
+        while parser.check_event():
+            event = parser.get_event()
+            if isinstance(event, CollectionEndEvent):
+                depth -= 1
+            elif isinstance(event, AliasEvent | ScalarEvent | CollectionStartEvent):
+                nodes += 1
+                depth += isinstance(event, CollectionStartEvent)
+                if nodes > MAX_NODES:
+                    raise _TooMuch(event.start_mark, _TOO_MANY)
+                if depth > MAX_DEPTH:
+                    raise _TooMuch(event.start_mark, _TOO_DEEP)
+    except YAMLError:
+        return
+    finally:
+        parser.dispose()
 
 
 class _TooMuch(Exception):
@@ -133,6 +188,7 @@ def parse_source(raw: bytes, file: str, *, listed: str | None = None) -> Source:
         what = f"byte 0x{raw[error.start]:02x} is not UTF-8"
         raise ConfigInvalid([Problem(file, line, col, "E002", what, "save the file as UTF-8")]) from None
     try:
+        _refuse_too_much(text)
         root = _Loader(text).get_single_node()
         builder = _Builder(file)
         if root is None or (isinstance(root, ScalarNode) and not root.value):
@@ -151,18 +207,23 @@ def parse_source(raw: bytes, file: str, *, listed: str | None = None) -> Source:
         what = f"the control character U+{ord(text[error.position]):04X} is not allowed in YAML"
         raise ConfigInvalid([Problem(file, line, col, "E003", what)]) from None
     except MarkedYAMLError as error:
-        raise ConfigInvalid([_syntax_problem(error, file)]) from None
+        raise ConfigInvalid([_syntax_problem(error, file, text.splitlines())]) from None
     if not isinstance(data, dict):
         hint = "start with `version: 1` and `platforms:`"
         raise ConfigInvalid([*builder.problems, Problem(file, 1, 1, "E004", "the file must hold a mapping", hint)])
     return Source(file, data, builder.marks, builder.problems, builder.bad)
 
 
-def _syntax_problem(error: MarkedYAMLError, file: str) -> Problem:
+def _syntax_problem(error: MarkedYAMLError, file: str, lines: list[str]) -> Problem:
     mark = error.problem_mark or error.context_mark
     line, col = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     what = error.problem or "not well-formed"
     hint = ""
+    wide = wide_character(lines, line, (error.context_mark or mark).line + 1 if mark else line)
+    if wide is not None:
+        return Problem(
+            file, wide.line, wide.col, "E003", f"{wide.what} stands where YAML wants {wide.wanted}", wide.hint
+        )
     if "'\\t'" in what:
         what, hint = "a tab stands where YAML wants spaces", "indent with spaces"
     elif "mapping values are not allowed" in what:
@@ -239,6 +300,8 @@ class _Builder:
             if kind == "bool":
                 return text.lower() == "true"
             if kind == "int":
+                if len(text) > _MOST_DIGITS:
+                    raise ValueError("too many digits")
                 return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
             if kind == "float":
                 return float(re.sub(r"(?i)\.(inf|nan)", r"\1", text))

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from relay.admin.access import Access, User
 from relay.admin.configuration import ConfigAccess
@@ -16,7 +16,7 @@ from relay.admin.server import AdminServer, AdminSettings
 from relay.admin.standing import Terms
 from relay.config.diff import difference
 from relay.config.effective import as_tree, effective
-from relay.config.load import load, loads
+from relay.config.load import examine, load
 from relay.config.problems import ConfigInvalid
 from relay.config.schema import Config
 from relay.core.clock import monotonic_s
@@ -29,8 +29,11 @@ from relay.delivery.terms import compile_all
 from relay.ingest.server import IngestServer
 from relay.store.base import Store
 from relay.telemetry.events import Events
+from relay.web.problem import Refusal
 
+_T = TypeVar("_T")
 _GRACE_S = 10.0
+_MOST_VALIDATIONS = 4  # one under way, the others wait with their texts, of 4 MiB at the most
 
 
 def admin_settings(config: Config, listen: str) -> AdminSettings:
@@ -68,9 +71,10 @@ class LiveConfig:
         self._events = events
         self._notifier = notifier
         self._swapping = asyncio.Lock()
-        # Files are read in a thread of their own, one at a time: however many are to be validated, they keep no token
-        # from being saved and take the memory of one.
-        self._reading = ThreadPoolExecutor(1, thread_name_prefix="config")
+        self._validating = asyncio.Lock()
+        self._validations = 0
+        # Threads of its own: a reload and one validation, which hold up nobody else's work, nor each other.
+        self._reading = ThreadPoolExecutor(2, thread_name_prefix="config")
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -113,7 +117,7 @@ class LiveConfig:
     async def _reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
         file = self.config.origin.file
         try:
-            wanted = await self._in_turn(partial(load, file))
+            wanted = await self._beside(partial(load, file))
         except ConfigInvalid as invalid:
             problems = [str(problem) for problem in invalid.problems]
             if not dry_run:
@@ -146,9 +150,6 @@ class LiveConfig:
         self._events.config_loaded(ok=True, file=file, problems=[str(warning) for warning in wanted.warnings])
         return {"applied": True, **told, "problems": []}
 
-    async def _in_turn(self, read: Callable[[], Config]) -> Config:
-        return await asyncio.get_running_loop().run_in_executor(self._reading, read)
-
     async def _waiting(self, removed: Sequence[str]) -> dict[str, int]:
         totals = await self._store.totals() if removed else {}
         return {name: totals.get(name, {}).get("pending", 0) for name in removed}
@@ -175,15 +176,31 @@ class LiveConfig:
         }
 
     async def _validate(self, text: str | None) -> Sequence[str]:
+        """Return the problems of ``text`` or of the file. One at a time, and few that wait: it takes seconds of a core.
+
+        Raises ``Refusal`` (503 ``overloaded``) beyond that.
+        """
+        if self._validations >= _MOST_VALIDATIONS:
+            raise Refusal("overloaded", "other configurations are being validated; try again in a moment")
+        self._validations += 1
+        try:
+            async with self._validating:
+                return await self._found_in(text)
+        finally:
+            self._validations -= 1
+
+    async def _found_in(self, text: str | None) -> Sequence[str]:
         file = self.config.origin.file
         try:
-            if text is None:
-                await self._in_turn(partial(load, file))
-            else:
-                await self._in_turn(partial(loads, text, path=file))
+            if text is not None:
+                return [str(problem) for problem in await self._beside(partial(examine, text, path=file))]
+            await self._beside(partial(load, file))
         except ConfigInvalid as invalid:
             return [str(problem) for problem in invalid.problems]
         return []
+
+    async def _beside(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._reading, work)
 
     def _reloaded(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
