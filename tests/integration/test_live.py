@@ -80,23 +80,46 @@ async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, d
     assert [line["event"] for line in lines] == ([] if dry_run else ["config_refused"])
 
 
-async def test_files_are_read_in_a_thread_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many are validated or loaded at once, one at a time is read, and not by the threads that save tokens."""
+async def test_validations_take_turns_in_threads_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at a time is read, not by the threads that save tokens; of many at once few wait, the rest is refused."""
     read_by: list[str] = []
     reading = []
 
-    def watched(*_: object, **__: object) -> Any:
+    def watched(*_: object, **__: object) -> tuple[()]:
         reading.append(1)
         assert len(reading) == 1
         read_by.append(threading.current_thread().name)
         reading.pop()
+        return ()
 
     under = Reloading(tmp_path)
     monkeypatch.setattr("relay.daemon.live.load", watched)
-    monkeypatch.setattr("relay.daemon.live.loads", watched)
+    monkeypatch.setattr("relay.daemon.live.examine", watched)
     validate = under.live.for_operators.validate
-    await asyncio.gather(*(validate(text) for text in ["version: 1", None] * 8))
-    assert read_by == ["config_0"] * 16
+    answers = await asyncio.gather(*(validate(text) for text in ["version: 1", None] * 8), return_exceptions=True)
+    assert [answer.code for answer in answers if isinstance(answer, Refusal)] == ["overloaded"] * 12
+    assert [answer for answer in answers if not isinstance(answer, Refusal)] == [[]] * 4
+    assert [name.rpartition("_")[0] for name in read_by] == ["config"] * 4
+    assert await validate("version: 1") == []
+
+
+async def test_a_reload_does_not_wait_for_a_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends a heavy text cannot keep an operator from reloading."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def held(*_: object, **__: object) -> tuple[()]:
+        begun.set()
+        go_on.wait(30)
+        return ()
+
+    under = Reloading(tmp_path)
+    monkeypatch.setattr("relay.daemon.live.examine", held)
+    validating = asyncio.create_task(under.live.for_operators.validate("version: 1"))
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+    assert (await under.live.reload(True, False))["problems"] == []
+    go_on.set()
+    await validating
 
 
 class Listener:
