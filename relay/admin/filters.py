@@ -15,11 +15,13 @@ from relay.config.units import DURATION_PATTERN, parse_duration
 from relay.core.model import Filter, State
 from relay.web.problem import Refusal
 
-KEYS = ("platform", "state", "key", "event", "reason", "ids", "since", "until")
+KEYS = ("platform", "state", "key", "event", "reason", "ids", "since", "until", "dropped")
 STATES = tuple(state.word for state in State)
 PAGE = 100
 LARGEST_PAGE = 1000
 _MOST_IDS = 10_000
+
+_FLAGS = {"1": True, "true": True, "0": False, "false": False, "": False}
 
 _AGO = re.compile(DURATION_PATTERN)
 
@@ -53,6 +55,7 @@ def parse(given: Mapping[str, Any], *, now: float, shift_s: float = 0.0) -> Filt
         ids=_ids(given.get("ids")),
         since=_time(given, "since", now, shift_s),
         until=_time(given, "until", now, shift_s),
+        dropped=_flag(given, "dropped"),
     )
 
 
@@ -121,6 +124,13 @@ def _text(given: Mapping[str, Any], key: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise InvalidFilter(key, f"'{key}' must be a string")
     return value
+
+
+def _flag(given: Mapping[str, Any], key: str) -> bool:
+    found = _FLAGS.get(str(given.get(key, "0")).lower())
+    if found is None:
+        raise InvalidFilter(key, f"'{key}' must be 1 or 0")
+    return found
 
 
 def _ids(value: Any) -> tuple[str, ...]:

@@ -57,12 +57,22 @@ def _acting(command: Callable[..., None]) -> Callable[..., None]:
 @dead.command()
 @place_options
 @_selection
+@click.option("--dropped", is_flag=True, help="Those whose payload was deleted (relay dead drop), kept for audit.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @click.option("--cursor", help="Continue where a -o json answer's 'next' points.")
 @output_option
-def ls(config: str | None, admin: str | None, limit: int, cursor: str | None, output: str, **wanted: Any) -> None:
+def ls(
+    config: str | None,
+    admin: str | None,
+    dropped: bool,
+    limit: int,
+    cursor: str | None,
+    output: str,
+    **wanted: Any,
+) -> None:
     """List dead letters, newest first."""
-    show_page(page(open_source(locate(config, admin=admin)), _filter((), **wanted), limit=limit, cursor=cursor), output)
+    query = {**_filter((), **wanted), **({"dropped": "1"} if dropped else {})}
+    show_page(page(open_source(locate(config, admin=admin)), query, limit=limit, cursor=cursor), output)
 
 
 @dead.command()

@@ -354,7 +354,11 @@ class StoreRules:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which callbacks a list or an operation means; empty fields match all."""
+    """Which callbacks a list or an operation means; empty fields match all.
+
+    ``dropped``: dead letters whose payload a person deleted, and only these. Else state ``dead`` leaves them out,
+    unless they are named by their ids: nothing is left to do about them.
+    """
 
     platform: str | None = None
     state: str | None = None
@@ -364,3 +368,4 @@ class Filter:
     ids: tuple[str, ...] = ()
     since: float | None = None
     until: float | None = None
+    dropped: bool = False

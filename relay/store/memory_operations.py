@@ -20,6 +20,7 @@ def matches(row: Row, wanted: Filter) -> bool:
     return (
         (wanted.platform is None or row.platform == wanted.platform)
         and (wanted.state is None or row.state.word == wanted.state)
+        and (row.dropped if wanted.dropped else wanted.state != State.DEAD.word or bool(wanted.ids) or not row.dropped)
         and (wanted.key is None or row.key == wanted.key)
         and (wanted.event is None or row.event == wanted.event)
         and (wanted.reason is None or row.reason == wanted.reason)

@@ -48,6 +48,7 @@ class Row:
     frozen: int = 0  # number of the batch it is frozen in
     batch_id: str | None = None  # its latest batch
     held: bool = False
+    dropped: bool = False  # dead, and a person deleted its payload
     maybe_applied: bool = False
     reason: str = ""
     message: str = ""
@@ -307,6 +308,7 @@ class Shelf:
         self.used_bytes -= row.bytes
         row.payload = None
         row.bytes = 0
+        row.dropped = row.state is State.DEAD
 
     def remove(self, row: Row) -> None:
         """Delete an ended row."""

@@ -35,7 +35,7 @@ class Views:
         found = {name: self._empty_status(name, now) for name in (*configured, *self._shelf.totals)}
         for row in self._shelf.rows.values():
             status = found[row.platform]
-            if row.state is State.DEAD:
+            if row.state is State.DEAD and not row.dropped:
                 status["dead"] += 1
             if row.state is not State.PENDING:
                 continue

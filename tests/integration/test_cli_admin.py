@@ -126,6 +126,24 @@ async def test_status_says_why_since_when_and_until_when(side: AdminSide) -> Non
     )
 
 
+async def test_dropped_dead_letters_are_listed_when_asked_for(side: AdminSide) -> None:
+    """``dead drop`` takes them off the list and the count; ``--dropped`` lists them; the ledger keeps them."""
+    (one,) = await side.accept(1)
+    await side.reject()
+    before = (await relay("dead", "ls", "--admin", side.url, "-o", "json")).json()["items"]
+
+    await relay("dead", "drop", one, "--admin", side.url, "--yes", "--no-wait")
+    for number in await side.store.open_operations():
+        await side.store.step_operation(number, 10)
+
+    after = (await relay("dead", "ls", "--admin", side.url, "-o", "json")).json()["items"]
+    dropped = (await relay("dead", "ls", "--dropped", "--admin", side.url, "-o", "json")).json()["items"]
+    status = (await relay("status", "--admin", side.url, "-o", "json")).json()
+    assert ([item["id"] for item in before], after, [item["id"] for item in dropped]) == ([one], [], [one])
+    assert status["platforms"][0]["dead"] == 0
+    assert status["ledger"]["total"]["dead"] == 1
+
+
 async def test_held_callbacks_are_told_as_such(side: AdminSide) -> None:
     """``pending (held)`` in lists, one callback and its explanation."""
     (one,) = await side.accept(1)

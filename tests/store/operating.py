@@ -73,6 +73,26 @@ class OperatingConformance:
         mixed = await claimed(store)
         assert (sorted(payloads(mixed)), mixed.replayed) == ([b"1", b"2", b"3"], False)
 
+    async def test_dropped_dead_letters_leave_list_and_count(self, harness: Harness) -> None:
+        """They are no work any more: kept for audit, listed when asked for, and no total changes."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"0"), note(b"1"), note(b"2"))
+        await bury(store, await claimed(store), harness.clock)
+        before = await balanced(store)
+        await operate(store, "drop", Filter(ids=tuple(accepted.ids[:2])))
+        assert await balanced(store) == before
+        assert (await store.platform_status())["shop"]["dead"] == 1
+
+        async def listed(wanted: Filter) -> list[str]:
+            return [item["id"] for item in (await store.callbacks(wanted, cursor=None, limit=10))[0]]
+
+        assert await listed(Filter(state="dead")) == accepted.ids[2:]
+        assert await listed(Filter(platform="shop", state="dead", dropped=True)) == accepted.ids[1::-1]
+        assert await listed(Filter(dropped=True)) == accepted.ids[1::-1]
+        assert await listed(Filter(state="dead", ids=(accepted.ids[0],))) == accepted.ids[:1]
+        assert await listed(Filter()) == accepted.ids[::-1]
+        assert (await operate(store, "retry", Filter(state="dead")))["matched"] == 1
+
     async def test_retry_of_expired(self, harness: Harness) -> None:
         """Expired callbacks can be retried too; delivered ones are not matched."""
         store = await harness.open(rules())

@@ -180,13 +180,21 @@ async def test_file_of_version_one_is_migrated(path: Path) -> None:
             "VALUES (?1, 1, '', 0, 1, 0, 1, 1, ?3, 1, 0, 0, ?2, 1, ?3, 2e9 - ?3, 2e9, ?3, 0, 0, 0, 1)",
             (n + 1, number + n, at),
         )
+    connection.execute(  # dead, and dropped by a person: its payload is gone
+        "INSERT INTO callback (seq, platform, grp, state, live, head, lane, prio, due_at, attempts, spent, strikes,"
+        "bytes, accepted_at, expires_s, expires_at, first_sent_at, held, maybe_applied, overtaken, priority)"
+        "VALUES (9, 1, '', 2, 0, 0, 1, 1, 0, 1, 0, 0, 0, 0, 9, 9, 0, 0, 0, 0, 1)"
+    )
+    connection.execute("UPDATE ledger SET accepted = 3, dead = 1")
     connection.close()
     with pytest.raises(StoreUnusable, match="schema version 1; start the relay once on it"):
         open_reader(path)
     clock = FakeClock()
     store = await SqliteStore.open(path, clock=clock)
     await store.configure(rules())
-    assert (await store.platform_status())["shop"]["oldest_due_at"] == at
+    status = (await store.platform_status())["shop"]
+    assert (status["oldest_due_at"], status["dead"]) == (at, 0)
+    assert len((await store.callbacks(Filter(dropped=True), cursor=None, limit=9))[0]) == 1
     for _ in range(2):
         await deliver(store, await claimed(store), clock)
     await post(store, note(b"new"))

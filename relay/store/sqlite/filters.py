@@ -42,6 +42,10 @@ def where(wanted: Filter, *, tag: int, platforms: Mapping[str, int], state: Stat
     values: list[object] = []
     if meant is not None:
         parts.append(_STATE_SQL[meant])
+    if wanted.dropped:
+        parts.append("dropped = 1")
+    elif wanted.state == State.DEAD.word and not wanted.ids:
+        parts.append("dropped = 0")
     for column, value in (("key_text", wanted.key), ("event", wanted.event), ("reason", wanted.reason)):
         if value is not None:
             parts.append(f"{column} = ?")

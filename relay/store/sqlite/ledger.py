@@ -34,7 +34,8 @@ _STATUS = """
 SELECT p.id, p.name, l.accepted, l.dead - l.pruned_dead, l.last_error,
   (SELECT count(*) FROM callback INDEXED BY callback_expiry WHERE platform = p.id AND state = 0),
   (SELECT count(*) FROM callback INDEXED BY callback_held WHERE platform = p.id AND held = 1),
-  (SELECT coalesce(sum(items), 0) FROM batch INDEXED BY batch_sent WHERE platform = p.id AND state = 1)
+  (SELECT coalesce(sum(items), 0) FROM batch INDEXED BY batch_sent WHERE platform = p.id AND state = 1),
+  (SELECT count(*) FROM callback INDEXED BY callback_dropped WHERE platform = p.id AND dropped = 1)
 FROM platform AS p JOIN ledger AS l ON l.platform = p.id
 """
 # Since when the oldest could have been sent. Of those never sent: hops from one (group, lane) to the next over the
@@ -141,14 +142,14 @@ class Reader:
         found: dict[str, dict[str, Any]] = {}
         with self._connection:
             for row in list(self._connection.execute(_STATUS)):
-                number, name, accepted, dead, last_error, pending, held, in_flight = row
+                number, name, accepted, dead, last_error, pending, held, in_flight, dropped = row
                 found[name] = {
                     "accepted": accepted,
                     "pending": pending,
                     "in_flight": in_flight,
                     "held": held,
                     "oldest_due_at": self._connection.execute(_OLDEST_DUE, (number,)).get,
-                    "dead": dead,
+                    "dead": dead - dropped,
                     "last_error": None if last_error is None else msgspec.json.decode(last_error),
                 }
         return found
@@ -191,7 +192,9 @@ class Reader:
             platforms = dict(self._connection.execute("SELECT name, id FROM platform"))
             condition = where(wanted, tag=self._tag, platforms=platforms)
             source, floor = "callback", 0
-            if wanted.state in (State.DEAD.word, State.EXPIRED.word) and condition is not NOTHING and not wanted.ids:
+            if wanted.dropped and condition is not NOTHING:
+                source = "callback INDEXED BY callback_dropped"
+            elif wanted.state in (State.DEAD.word, State.EXPIRED.word) and condition is not NOTHING and not wanted.ids:
                 source = "callback INDEXED BY callback_shelf"
             elif not wanted.ids:
                 # Only the newest rows below the cursor, so that a rare match does not read the whole table.

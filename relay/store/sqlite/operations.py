@@ -215,7 +215,8 @@ class Operations:
             seqs = [row.seq for row in dead]
             transaction.execute("DELETE FROM payload WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))
             transaction.execute(
-                "UPDATE callback SET bytes = 0 WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),)
+                "UPDATE callback SET bytes = 0, dropped = 1 WHERE seq IN (SELECT value FROM carray(?))",
+                (numbers(seqs),),
             )
             for platform in {row.platform for row in dead if row.platform is not None}:
                 own = [row.seq for row in dead if row.platform == platform]

@@ -25,7 +25,7 @@ _COLUMNS = 13
 _REMEMBERED_COLUMNS = 4  # hash, seq, digest, targets
 _INSERT = """
 INSERT INTO callback (seq, head, platform, grp, key, lane, prio, priority, bytes, expires_s, expires_at, key_text,
-  event, content_type, traceparent, idem, state, live, due_at, accepted_at, attempts, spent, strikes, first_sent_at,
+  event, content_type, traceparent, idem, state, live, due_at, accepted_at, attempts, spent, dropped, first_sent_at,
   held, maybe_applied, overtaken)
 SELECT column1, column2, column3, column4, column5, column6, column6, column6, column7, column8, ?1 + column8, column9,
   column10, column11, column12, column13, 0, 1, ?1, ?1, 0, 0, 0, 0.0, 0, 0, 0
