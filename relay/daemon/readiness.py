@@ -1,10 +1,12 @@
 """What ``/readyz`` tells beside yes and no: what is not well although the store commits."""
 
+import asyncio
 from collections.abc import Mapping
 
 from relay.store.base import Store
 from relay.upkeep.descriptors import Descriptors
 
+_READ_S = 0.2
 _NEARLY = 0.9  # of what posts may use; from here on somebody should look
 
 
@@ -14,14 +16,19 @@ class Readiness:
     def __init__(self, store: Store, descriptors: Descriptors) -> None:
         self._store = store
         self._descriptors = descriptors
+        self._reading: asyncio.Future[Mapping[str, int]] | None = None
+        self._told: list[str] = []
 
     async def check(self) -> list[str]:
         """Commit once, and return what is not well, in words. Raises ``StoreFailed`` when nothing can be committed."""
         await self._store.ping()
-        found = _told_of(await self._store.size())
-        if self._descriptors.low:
-            found.append(self._descriptors.low)
-        return found
+        reading = self._reading = self._reading or asyncio.ensure_future(self._store.size())
+        # Reads wait for each other: behind a long one the last figures are told again, and readiness stays quick.
+        await asyncio.wait((reading,), timeout=_READ_S)
+        if reading.done():
+            self._reading = None
+            self._told = _told_of(reading.result())
+        return [*self._told, *filter(None, (self._descriptors.low,))]
 
 
 def _told_of(size: Mapping[str, int]) -> list[str]:
