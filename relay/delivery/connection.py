@@ -179,6 +179,7 @@ class PlatformConnection(ResponseHandler):
             framing.feed(part)
         except BadAnswer as error:
             self._give()
+            self._framing = None  # nothing more is read
             unreadable = UnreadableAnswer(str(error))
             self.set_exception(unreadable)
             self._fail_payload(unreadable)

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from relay.config.load import loads
 from relay.config.problems import ConfigInvalid
 from relay.core.clock import wall_s
-from relay.delivery.sender import HttpSender, Request
+from relay.delivery.sender import HttpSender, Outbound, Request
 from relay.delivery.terms import compile_all
 from relay.wire.answer import Answer, Failure
 
@@ -115,6 +115,35 @@ async def test_private_ca_is_trusted_where_it_is_named(pki: Path) -> None:
     assert isinstance(strange, Failure)
     assert (strange.kind, strange.connected) == ("tls", False)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("turns", [0, 20], ids=["unread", "read"])
+async def test_bytes_on_an_idle_tls_connection_are_no_answer(pki: Path, turns: int) -> None:
+    """Under TLS what waits is only known when it is read, which is done before a kept connection is used."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n{}")
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % len(writers))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "localhost", 0, ssl=server_context(pki), family=2)
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}/"
+    tls = ssl.create_default_context(cafile=str(pki / "ca.pem"))
+    sender = HttpSender(concurrency=1, user_agent="t", outbound=Outbound(tls=tls))
+    request = Request(url, "POST", {"Content-Type": "application/json"}, b"{}", 5.0)
+    answers = [await sender.send(request), await sender.send(request)]
+    writers[0].write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    answers.append(await sender.send(request))
+    await sender.close()
+    server.close()
+    await server.wait_closed()
+    assert [answer.body for answer in answers if isinstance(answer, Answer)] == [b"1", b"1", b"2"]
 
 
 async def test_client_certificate_is_shown(pki: Path) -> None:

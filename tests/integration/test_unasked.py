@@ -57,6 +57,46 @@ async def test_bytes_on_an_idle_connection_are_no_answer(sender: HttpSender, str
     assert served.connections == 2
 
 
+async def test_requests_without_a_body_look_too(sender: HttpSender) -> None:
+    """A read-back by GET is written at once, and goes over another connection all the same."""
+    peers = []
+
+    async def handler(peer: Peer) -> None:
+        peers.append(peer)
+        await peer.request()
+        peer.answer("200 OK", OK if len(peers) == 1 else b'{"errcode":9}')
+        await peer.reader.readexactly(1)
+
+    async with platform(handler) as served:
+        first = await sender.send(post(served.url, method="GET", body=b""))
+        peers[0].writer.write(STRAY)
+        second = await sender.send(post(served.url, method="GET", body=b""))
+    assert [answer.body for answer in (first, second) if isinstance(answer, Answer)] == [OK, b'{"errcode":9}']
+    assert (served.connections, len(served.requests)) == (2, 2)
+
+
+async def test_many_spoilt_connections_are_all_passed_over(sender: HttpSender) -> None:
+    """Every kept connection is looked at, one after the other; none of them carries a request."""
+    peers = []
+    together = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        peers.append(peer)
+        await peer.request()
+        if len(peers) == 4:
+            together.set()
+        await together.wait()
+        peer.answer("200 OK", OK)
+        await peer.reader.readexactly(1)
+
+    async with platform(handler) as served:
+        await asyncio.gather(*(sender.send(post(served.url)) for _ in range(4)))
+        for peer in peers:
+            peer.writer.write(STRAY)
+        assert isinstance(await sender.send(post(served.url)), Answer)
+    assert (served.connections, len(served.requests)) == (5, 5)
+
+
 @pytest.mark.parametrize("stray", STRAYS)
 async def test_bytes_behind_an_answer_are_not_the_next(sender: HttpSender, stray: str) -> None:
     """The answer in front of them counts, whatever they are; its connection is not used again."""
@@ -235,6 +275,25 @@ async def test_endless_parts_of_an_answer_are_bounded(sender: HttpSender, what: 
     assert isinstance(result, Failure)
     assert (result.kind, result.connected) == ("truncated", True)
     assert words in result.detail
+
+
+@pytest.mark.parametrize("rest", [b"", b"SECRET\r\n", b"\r\n\r\n", b"\r\nHTTP/1.1 200 OK\r\n\r\n"])
+async def test_what_is_no_answer_is_not_read_on(
+    sender: HttpSender, rest: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first line that is none ends it, whatever lies behind it, and the loop has nothing to complain of."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.writer.write(b"SECRET SECRET\r\n" + rest)
+        await peer.reader.readexactly(1)
+
+    async with platform(handler) as served:
+        result = await sender.send(post(served.url))
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), OSError)
+    await asyncio.sleep(0)
+    assert result == Failure("truncated", connected=True, detail="the answer is not HTTP")
+    assert caplog.records == []
 
 
 async def test_an_early_answer_that_goes_on_does_not_stop_the_body(sender: HttpSender) -> None:
