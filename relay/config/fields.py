@@ -4,7 +4,6 @@ Every type reads YAML text or data, raises a ``Problem``'s code on what it canno
 it accepts. Defaults in the schema are written as a person would write them and pass through the same reading.
 """
 
-import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -26,6 +25,7 @@ from relay.config.problems import BadValue
 from relay.config.units import Backoff
 from relay.config.widechars import wide_in
 from relay.core.model import Rate
+from relay.wire.regex import Pattern
 
 _REFERENCE = r"[\s\S]*\$\{(?:file|env):[\s\S]*"  # an editor cannot check what a reference will hold
 
@@ -126,7 +126,7 @@ Rates = Annotated[tuple[RateText, ...], BeforeValidator(as_tuple), _OneOrMany()]
 BackoffRange = Annotated[Backoff, *_parsed(units.parse_backoff, units.RANGE_PATTERN, "2s..10m")]
 Name = Annotated[str, PlainValidator(reading(texts.parse_name)), WithJsonSchema({"type": "string"})]
 JmesPath = Annotated[str, *_parsed(texts.parse_jmespath, r"[\s\S]+", "order_id", "order.id")]
-Regex = Annotated[re.Pattern[str], *_parsed(texts.parse_regex, r"[\s\S]*")]
+Regex = Annotated[Pattern, *_parsed(texts.parse_regex, r"[\s\S]*")]
 Url = Annotated[str, *_parsed(texts.parse_url, r"https?://[^\s#]+", "https://api.shop-a.example/callbacks")]
 PlainUrl = Annotated[str, *_parsed(texts.parse_plain_url, r"https?://[^\s#{}]+", "https://api.shop-a.example/token")]
 Headers = Annotated[

@@ -13,6 +13,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from relay.config.problems import BadValue, quoted
+from relay.wire.regex import Pattern
 from relay.wire.target import Target
 
 MAX_NAME = 64
@@ -72,16 +73,25 @@ def _path_hint(value: str) -> str:
     return "see https://jmespath.org"
 
 
-def parse_regex(value: Any) -> re.Pattern[str]:
-    """Return a compiled Python regular expression."""
+def parse_regex(value: Any) -> Pattern:
+    """Return a compiled regular expression (RE2 syntax, https://github.com/google/re2/wiki/Syntax)."""
     if not isinstance(value, str):
         raise BadValue("E028", f"{quoted(value)} is not a regular expression", "put it in quotes")
     try:
-        return re.compile(value)
+        return Pattern(value)
+    except ValueError as error:
+        why, offset, hint = str(error), *_what_python_says(value)
+        raise BadValue("E028", f"{quoted(value)} is not a regular expression: {why}", hint, offset=offset) from None
+
+
+def _what_python_says(pattern: str) -> tuple[int, str]:
+    """Return where a pattern goes wrong, which RE2 does not tell, or a hint where only Python's engine takes it."""
+    try:
+        re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        offset = getattr(error, "pos", None) or 0
-        why = getattr(error, "msg", str(error))
-        raise BadValue("E028", f"{quoted(value)} is not a regular expression: {why}", offset=offset) from None
+        return getattr(error, "pos", None) or 0, ""
+    hint = "look-around, back-references and \\Z are not supported, and repetitions up to 1000: write several rules"
+    return 0, hint
 
 
 def parse_url(value: Any) -> str:

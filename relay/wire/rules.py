@@ -13,7 +13,8 @@ import jmespath.exceptions
 
 from relay.core.model import Outcome
 from relay.wire.reading import Reading
-from relay.wire.waits import Wait, compile_header, compile_path, compile_regex, compile_wait
+from relay.wire.regex import Pattern, compile_regex
+from relay.wire.waits import Wait, compile_header, compile_path, compile_wait
 
 Scope = Literal["group", "platform"]
 
@@ -44,7 +45,7 @@ class Rule:
     label: str  # what of the answer it looks at, for the reason
     wanted: Mapping[str, str] | None  # of ``in``: comparable form -> form in the reason
     exists: bool | None
-    pattern: re.Pattern[str] | None
+    pattern: Pattern | None
 
     def match(self, reading: Reading) -> str | None:
         """Return the reason when the rule holds for the answer, else None.
@@ -65,7 +66,7 @@ class Rule:
             return None if named is None else f"{self.label}={named}"
         if self.pattern is not None:
             text = _comparable(value)
-            found = text is not None and value is not None and self.pattern.search(text)
+            found = text is not None and value is not None and self.pattern.matches(text)
             return self._met(value, f"{self.label}~{self.pattern.pattern[:_LABEL_CHARS]}") if found else None
         if (value is not None) is not self.exists:
             return None

@@ -10,6 +10,7 @@ import jmespath.exceptions
 
 from relay.wire.hints import UNITS, Unit, answered_at, wait_in_s
 from relay.wire.reading import Reading
+from relay.wire.regex import Pattern, compile_regex
 
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)", re.ASCII)
 _DURATION_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -69,7 +70,7 @@ class FoundWait:
 
     header: str | None
     path: Any  # a compiled JMESPath, where there is no header
-    pattern: re.Pattern[str] | None
+    pattern: Pattern | None
     unit: Unit
     cap_s: float | None
 
@@ -89,9 +90,7 @@ class FoundWait:
             yield text
             return
         for value in (text, *(text.split(",") if self.header is not None else ())):
-            found = self.pattern.search(value)
-            if found is not None:
-                yield found[1] if self.pattern.groups else found[0]
+            yield self.pattern.search(value)
 
     def _subject(self, reading: Reading) -> str | None:
         if self.header is not None:
@@ -156,18 +155,6 @@ def compile_path(expression: object) -> Any:
         return jmespath.compile(expression)
     except jmespath.exceptions.JMESPathError as error:
         raise ValueError(f"path {expression!r} is not a JMESPath: {error}") from error
-
-
-def compile_regex(pattern: object) -> re.Pattern[str]:
-    """Return a compiled regular expression. Raises ``ValueError``."""
-    if isinstance(pattern, re.Pattern):
-        return pattern
-    if not isinstance(pattern, str):
-        raise ValueError(f"regex {pattern!r} is not a text")
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"regex {pattern!r} does not compile: {error}") from error
 
 
 def compile_header(name: object) -> str:
