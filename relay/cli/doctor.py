@@ -10,7 +10,7 @@ from typing import NamedTuple
 import click
 
 from relay.cli.client import Refused, Unreachable
-from relay.cli.configfile import chosen_file, unread_text
+from relay.cli.configfile import chosen_file, count, unread_text
 from relay.cli.human import size
 from relay.cli.locate import WHERE, locate
 from relay.cli.output import output_option, to_json
@@ -65,7 +65,7 @@ def _examine(file: str) -> Iterator[Finding]:
         for problem in invalid.problems:
             yield Finding("fail", "configuration", str(problem))
         return
-    yield Finding("ok", "configuration", f"{file}: {len(config.platforms)} platforms")
+    yield Finding("ok", "configuration", f"{file}: {count(len(config.platforms), 'platform')}")
     for warning in config.warnings:
         yield Finding("warn", "configuration", str(warning))
     if unread := unread_text(config):
