@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,8 +14,10 @@ import aiohttp
 import pytest
 import structlog
 from relay.config.load import load
+from relay.core.errors import RelayError, StoreFailed
 from relay.core.model import AttemptResult, Batch, Lane, NewCallback, Outcome, Settlement, Wish
 from relay.daemon import app
+from relay.daemon.stores import open_store
 from relay.daemon.systemd import Notifier
 from relay.store.sqlite.store import SqliteStore
 from relay.telemetry.events import Events
@@ -92,8 +95,8 @@ async def hanging() -> AsyncIterator[Hanging]:
 
 
 @asynccontextmanager
-async def served(directory: Path, port: int = 9) -> AsyncIterator[Served]:
-    """Run the daemon until the block ends; it must have been asked to end, and end well."""
+async def served(directory: Path, port: int = 9, *, fault: str = "") -> AsyncIterator[Served]:
+    """Run the daemon until the block ends, and then end it well; or let it end by itself for the ``fault``."""
     file = directory / "config.yaml"
     file.write_text(FILE.format(directory=directory, port=port))
     with structlog.testing.capture_logs() as lines:
@@ -103,6 +106,10 @@ async def served(directory: Path, port: int = 9) -> AsyncIterator[Served]:
         try:
             await until(lambda: _told(lines, "ready"), task)
             yield made
+            if fault:
+                with pytest.raises(RelayError, match=fault):
+                    await asyncio.wait_for(task, 30)
+                return
             if not task.done():
                 os.kill(os.getpid(), signal.SIGTERM)
             assert await asyncio.wait_for(task, 30) == 0
@@ -295,3 +302,31 @@ async def test_starts_that_did_not_end_well_are_counted(tmp_path: Path, monkeypa
     async with served(tmp_path):
         assert (runtime / "restarts").read_text().startswith("1 ")
     assert list(runtime.iterdir()) == []
+
+
+async def test_the_end_of_the_stores_thread_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing could be accepted any more: the service manager starts it again."""
+    opened: list[Any] = []
+
+    async def noted(config: Any, events: Events) -> Any:
+        opened.append(await open_store(config, events))
+        return opened[0]
+
+    def ends(_transaction: object) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(app, "open_store", noted)
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)  # the loop hears of it too
+    async with served(tmp_path, fault="stopped because store ended"):
+        with pytest.raises(StoreFailed):
+            await opened[0]._writer.call(ends)
+
+
+async def test_the_end_of_any_thread_by_an_error_ends_the_process(tmp_path: Path) -> None:
+    """Whatever it was for, it is a bug of ours: better a restart than half a relay."""
+
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    async with served(tmp_path, fault="stopped because thread worker ended"):
+        threading.Thread(target=fails, name="worker").start()
