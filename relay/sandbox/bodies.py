@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from relay.wire.extract import InvalidJson, as_written, readable
+
 Shape = Literal["auto", "array", "ndjson", "single"]
 _RAW_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -29,16 +31,29 @@ def split_items(body: bytes, *, content_type: str, shape: Shape = "auto", items_
     """
     try:
         for name in items_at.split(".") if items_at else ():
-            body = bytes(_RAW_FIELDS.decode(body)[name])
+            twin = readable(body)
+            body = as_written(bytes(_RAW_FIELDS.decode(twin)[name]), twin, body)
         if shape == "auto":
             shape = _guess(body, content_type)
         if shape == "array":
-            return [bytes(raw) for raw in _RAW_ITEMS.decode(body)]
-    except (msgspec.DecodeError, KeyError) as error:
+            return _items(body)
+    except (msgspec.DecodeError, KeyError, InvalidJson) as error:
         raise MalformedBody(f"not a body of this shape: {error}") from error
     if shape == "ndjson":
         return [line for line in body.split(b"\n") if line.strip(_JSON_SPACE)]
     return [body] if body else []
+
+
+def _items(body: bytes) -> list[bytes]:
+    """Return the items of an array as they stand there, halves of characters (``readable``) included."""
+    twin = readable(body)
+    items = []
+    at = 0
+    for raw in map(bytes, _RAW_ITEMS.decode(twin)):
+        at = twin.index(raw, at)
+        items.append(body[at : at + len(raw)])
+        at += len(raw)
+    return items
 
 
 def _guess(body: bytes, content_type: str) -> Shape:
@@ -54,7 +69,7 @@ def field_reader(name: str) -> Callable[[bytes], Any]:
 
     def read(payload: bytes) -> Any:
         try:
-            return decoder.decode(payload).value  # type: ignore[attr-defined]
+            return decoder.decode(readable(payload)).value  # type: ignore[attr-defined]
         except msgspec.DecodeError:
             return None
 

@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from relay.wire.extract import readable
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -29,7 +31,7 @@ class Asked:
     def json(self) -> Any:
         """Return the JSON body, None where there is none."""
         try:
-            return msgspec.json.decode(self.body)
+            return msgspec.json.decode(readable(self.body))
         except msgspec.DecodeError:
             return None
 
@@ -53,7 +55,7 @@ class Callback(NamedTuple):
     @classmethod
     def of(cls, raw: bytes) -> "Callback":
         """Read a callback out of its JSON text."""
-        return cls(raw, msgspec.json.decode(raw))
+        return cls(raw, msgspec.json.decode(readable(raw)))
 
 
 @dataclass(frozen=True, slots=True)
