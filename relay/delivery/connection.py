@@ -44,6 +44,7 @@ class PlatformConnection(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
+        self._poll = select.poll()
         self._framing: AnswerFraming | None = None
         self._asked = False  # at least a byte of the present request was sent
         self._used = False  # at least a byte of any request was
@@ -119,6 +120,7 @@ class PlatformConnection(ResponseHandler):
         """Begin with a connection on which nothing was asked."""
         super().connection_made(transport)
         self._wire = self.transport
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived: some of it now, the rest in the next turns of the loop."""
@@ -223,9 +225,7 @@ class PlatformConnection(ResponseHandler):
         transport = self.transport
         if transport is None or transport.is_closing():
             return False
-        poll = select.poll()
-        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self._poll.poll(0))
 
 
 class Connector(aiohttp.TCPConnector):

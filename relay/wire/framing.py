@@ -40,7 +40,8 @@ class AnswerHead:
         self.status = status
         self.minor = minor
         self.fields = fields
-        words = [word.strip() for word in self.all("connection").lower().split(",")]
+        said = self.all("connection")
+        words = [word.strip() for word in said.lower().split(",")] if said else []
         self.lasts = "close" not in words and (minor > 0 or "keep-alive" in words)
 
     def all(self, name: str) -> str:
