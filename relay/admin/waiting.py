@@ -119,7 +119,7 @@ def _limit(quota: Mapping[str, Any], learned: Mapping[str, Any] | None) -> dict[
         "rate": rate,
         "source": source,
         "quota": name,
-        "used": quota["used"],
+        "used": min(quota["used"], quota["limit"]),
         "confidence": None if tried else told.get("confidence"),
         "tried": tried,
     }

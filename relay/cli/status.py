@@ -53,7 +53,7 @@ def _show(found: dict[str, Any], output: str, *, clear: bool = False) -> None:
         return
     if clear:
         click.echo(_CLEAR, nl=False)
-    print_rows([_row(each) for each in platforms], output=output, columns=_COLUMNS, right=_COLUMNS[2:7])
+    print_rows([_row(each) for each in platforms], output=output, columns=_COLUMNS, right=_COLUMNS[2:8])
     for note in notes(platforms):
         click.echo(note)
     click.echo(ledger_line(total))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import click
 
 _FIRM = ("id", "platform", "name", "state")
+_USUAL = 80  # columns of a terminal, where nobody knows them
 _NARROWEST = 9  # columns for text that wraps; a date in less is a column of shreds
 _STATES = {
     "ok": "green",
@@ -71,14 +72,20 @@ def _widths(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> list[int]
     return [max(_width(line[index]) for line in lines) for index in range(len(columns))]
 
 
+def _gap(widths: Sequence[int], room: int) -> int:
+    """Return how many columns lie between two of the table: one where two would make it too wide."""
+    return 2 if sum(widths) + 2 * (len(widths) - 1) <= room else 1
+
+
 def _print_plain(cells: Sequence[Sequence[str]], columns: Sequence[str], right: Sequence[str]) -> None:
     widths = _widths(cells, columns)
+    gap = " " * _gap(widths, _USUAL)
     for line in [[column.upper() for column in columns], *cells]:
         padded = [
             " " * (width - _width(text)) + text if column in right else text + " " * (width - _width(text))
             for text, width, column in zip(line, widths, columns, strict=True)
         ]
-        click.echo("  ".join(padded).rstrip())
+        click.echo(gap.join(padded).rstrip())
 
 
 def _print_wrapped(cells: Sequence[Sequence[str]], columns: Sequence[str], right: Sequence[str], room: int) -> None:
@@ -86,9 +93,11 @@ def _print_wrapped(cells: Sequence[Sequence[str]], columns: Sequence[str], right
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    needed = 2 * (len(columns) - 1)
-    for column, width in zip(columns, _widths(cells, columns), strict=True):
+    widths = _widths(cells, columns)
+    gap = _gap(widths, room)
+    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=gap == 1)
+    needed = gap * (len(columns) - 1)
+    for column, width in zip(columns, widths, strict=True):
         firm = column in _FIRM or column in right
         least = width if firm else min(width, _NARROWEST)
         needed += least

@@ -336,7 +336,7 @@ async def test_status_names_stopped_groups(side: AdminSide) -> None:
 
     assert lines[3].startswith("shop-a: 2 groups are stopped, longest shop-9 until 2026-09-21 22:13:29 +08:00 (")
     assert lines[3].endswith("): 429 Too Many Requests")
-    assert lines[4].startswith("shop-b: group shop-5 is stopped until 2026-09-21 22:13:25 (")
+    assert lines[4].startswith("shop-b: group shop-5 is stopped until 2026-09-21 22:13:25 +08:00 (")
 
 
 async def test_limits_are_shown_with_their_origin(side: AdminSide) -> None:
