@@ -13,6 +13,7 @@ from relay.cli.main import EXIT_CONFIG, EXIT_FAILED, product_version
 
 if TYPE_CHECKING:
     from relay.config.schema import Config
+    from relay.daemon.restarts import Restarts
     from relay.telemetry.events import Events
     from relay.telemetry.metrics import Metrics
 
@@ -35,7 +36,9 @@ def run(path: str | None, log_level: str, log_format: str) -> int:
     """
     from relay.config.load import load
     from relay.config.problems import ConfigInvalid
+    from relay.core.clock import boottime_s
     from relay.core.errors import ConfigUnusable
+    from relay.daemon.restarts import Restarts
     from relay.telemetry.events import Events
     from relay.telemetry.logging import bridge_stdlib, is_journal, make_logger
     from relay.telemetry.metrics import Metrics
@@ -47,6 +50,8 @@ def run(path: str | None, log_level: str, log_format: str) -> int:
     bridge_stdlib(log)
     metrics = Metrics()
     events = Events(log=log, metrics=metrics)
+    restarts = Restarts(os.environ.get("RUNTIME_DIRECTORY", ""))
+    restarts.begin(boottime_s())  # before anything can go wrong
 
     try:
         config = load(file)
@@ -56,9 +61,10 @@ def run(path: str | None, log_level: str, log_format: str) -> int:
             click.echo("\n".join(problems), err=True)
         if not colours:
             events.config_loaded(ok=False, file=file, problems=problems)
+        restarts.ended_well()  # nobody starts it again
         return EXIT_CONFIG
     try:
-        return _serve(config, events, metrics)
+        return _serve(config, events, metrics, restarts)
     except ConfigUnusable as error:
         events.failed(error=error, exit_code=EXIT_CONFIG)
         return EXIT_CONFIG
@@ -67,7 +73,7 @@ def run(path: str | None, log_level: str, log_format: str) -> int:
         return EXIT_FAILED
 
 
-def _serve(config: "Config", events: "Events", metrics: "Metrics") -> int:
+def _serve(config: "Config", events: "Events", metrics: "Metrics", restarts: "Restarts") -> int:
     warnings = [str(warning) for warning in config.warnings]
     events.config_loaded(ok=True, file=config.origin.file, problems=warnings)
 
@@ -77,7 +83,7 @@ def _serve(config: "Config", events: "Events", metrics: "Metrics") -> int:
     gc.set_threshold(20_000, 20, 20)  # a post makes some fifty objects and no cycles: look for those less often
     gc.freeze()  # what is imported by now lives as long as the process: collections need not look at it
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(serve(config, version=product_version(), events=events, metrics=metrics))
+        return runner.run(serve(config, version=product_version(), events=events, metrics=metrics, restarts=restarts))
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

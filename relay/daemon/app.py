@@ -15,7 +15,7 @@ from relay.admin.api import AdminApi
 from relay.admin.server import AdminServer
 from relay.config.schema import Config
 from relay.config.units import parse_duration
-from relay.core.clock import boottime_s, elapsed_s, wall_s
+from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
 from relay.daemon.intake import drop_ins, ingest_settings
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
@@ -45,7 +45,7 @@ _TOKEN_CONNECTIONS = 64  # each credential asks its endpoint once at a time: one
 _WATCHDOG_S = 5.0  # without systemd: how often loop and store are proven to move
 
 
-async def serve(config: Config, *, version: str, events: Events, metrics: Metrics) -> int:
+async def serve(config: Config, *, version: str, events: Events, metrics: Metrics, restarts: Restarts) -> int:
     """Run until SIGTERM or SIGINT (0), or until a root task dies (1). Raises ``RelayError`` when it cannot start."""
     notifier = Notifier()
     supervisor = Supervisor()
@@ -54,14 +54,12 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         signal.SIGINT,
     ):
         supervisor.on_signal(number)
-    restarts = Restarts(os.environ.get("RUNTIME_DIRECTORY", ""))
-    if wait_s := restarts.wait_s(boottime_s()):
+    if wait_s := restarts.wait_s:
         events.restart_delayed(seconds=wait_s, failed=restarts.failed)
         notifier.status(f"failed {restarts.failed} times in a row; starting in {wait_s:.0f} s")
         if await supervisor.stopped_within(wait_s):
             restarts.ended_well()
             return 0
-    restarts.begun(boottime_s())
     began_s = elapsed_s()
     unfinished = 0
     events.started(version=version, store=config.store.url, platforms=len(config.platforms))

@@ -18,16 +18,14 @@ class Restarts:
         self._file = Path(directory.partition(":")[0]) / "restarts" if directory else None
         self.failed = 0
 
-    def wait_s(self, now: float) -> float:
-        """Return how long to wait before starting, in seconds: 0, 0, 2, 4, 8, 16, 30, 30 after so many failures.
-
-        ``now`` is in seconds since boot.
-        """
-        self.failed = self._failed_before(now)
+    @property
+    def wait_s(self) -> float:
+        """How long to wait before going on, in seconds: 0, 0, 2, 4, 8, 16, 30, 30 after so many failures."""
         return min(_LONGEST_S, 2.0 ** (self.failed - 1)) if self.failed > 1 else 0.0
 
-    def begun(self, now: float) -> None:
-        """Note a start: unless ``ended_well`` follows it counts as a failure."""
+    def begin(self, now: float) -> None:
+        """Note a start, at ``now`` seconds since boot: unless ``ended_well`` follows it counts as a failure."""
+        self.failed = self._failed_before(now)
         if self._file is not None:
             self._file.write_text(f"{self.failed + 1} {now}\n")
 
