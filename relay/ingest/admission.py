@@ -36,7 +36,7 @@ class Held:
         *("handed_over", "size"),
     )
 
-    def __init__(self, room: Room, pressure: Pressure, *, bulk: bool, searches: bool) -> None:
+    def __init__(self, room: Room, pressure: Pressure, bulk: bool, searches: bool) -> None:
         self.size = 0
         self.handed_over = False  # to the store: from then on ``Admission`` releases it
         self._room = room
@@ -44,10 +44,10 @@ class Held:
         self._bulk = bulk
         self._searches = searches
         self._upload: Upload | None = None
-        self._line: Line | None = None
-        self._rows = 0
-        self._before = 0
-        self._began_s = 0.0
+        self._line: Line | None = None  # with what stands below, from when its body is complete
+        self._rows: int
+        self._before: int
+        self._began_s: float
 
     def begin_upload(self, give_up: Callable[[], None]) -> None:
         """Get ready for a body that comes in pieces; ``give_up`` is called if it must make way for others."""
@@ -68,13 +68,13 @@ class Held:
         if self._upload is not None:
             self._upload.end()
             self._upload = None
-        line = self._pressure.line(size, bulk=self._bulk, searched=self._searches)
+        line = self._pressure.line(size, self._bulk, self._searches)
         line.check()
         self._room.hold(size, 0)
         self.size = size
         self._line = line
         self._before = line.under_way
-        self._rows = rows_of(size, bulk=self._bulk)
+        self._rows = rows_of(size, self._bulk)
         line.under_way += self._rows
         self._began_s = elapsed_s()
 
@@ -86,7 +86,7 @@ class Held:
     def weigh(self, rows: int) -> None:
         """Put the counted ``rows`` in place of what was guessed from the size."""
         assert self._line is not None
-        rows += rows_of(self.size, bulk=False)
+        rows += rows_of(self.size, False)
         self._line.under_way += rows - self._rows
         self._rows = rows
 
@@ -101,7 +101,7 @@ class Held:
         if line is not None:
             line.under_way -= self._rows
             if committed:
-                line.finished(self._rows, began_s=self._began_s, before=self._before)
+                line.finished(self._rows, self._began_s, self._before)
 
 
 class Admission:
@@ -124,8 +124,8 @@ class Admission:
 
         ``declared`` is the length its head says; ``searches`` whether looking inside it takes pure Python.
         """
-        self.pressure.line(declared, bulk=bulk, searched=searches).check()
-        return Held(self.room, self.pressure, bulk=bulk, searches=searches)
+        self.pressure.line(declared, bulk, searches).check()
+        return Held(self.room, self.pressure, bulk, searches)
 
     async def commit(self, rows: Sequence[NewCallback], held: Held) -> Accepted:
         """Return once ``rows`` are on disk; ``held`` is released when the store is done with them, not before.

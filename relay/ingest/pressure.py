@@ -6,7 +6,7 @@ measure is the delay, as in CoDel, RFC 8289): it shrinks when a request that had
 grows while a full queue is worked off quickly.
 
 Worked example: at 50,000 rows a second 8,000 rows under way take 0.16 s, and the bound grows. On a machine of a fifth
-of that the first ones take 0.8 s; the bound falls to 2,500 at once, which take 0.25 s.
+of that the first ones take 0.8 s; the bound falls to 4,000 at once, which take 0.4 s.
 """
 
 from relay.core.clock import elapsed_s
@@ -16,13 +16,13 @@ from relay.web.problem import Refusal
 _REQUEST_ROWS = 5  # parsing a request and answering it
 _ROW_PER_BYTES = 2048  # bytes that cost as much as a row
 _TYPICAL_LINE_BYTES = 400  # until the lines of an NDJSON body have been counted
-_SLOW_S = 0.4  # less than half of what a client should ever wait: the rest is for what came before its head was read
-_AIM_S = 0.25
+_SLOW_S = 0.6  # of the second a client should wait at most: the rest is for what came before its head was read
+_AIM_S = 0.4
 _SHRINK_MOST = 0.2  # one slow moment is not the rule
 _GROW = 0.1  # of the work done while the queue was full
 
 
-def rows_of(size: int, *, bulk: bool) -> int:
+def rows_of(size: int, bulk: bool) -> int:
     """Return the work that a body of ``size`` bytes will be."""
     return _REQUEST_ROWS + size // _ROW_PER_BYTES + (size // _TYPICAL_LINE_BYTES if bulk else 0)
 
@@ -45,7 +45,7 @@ class Line:
         if self.under_way > self.allowed:
             raise Refusal("overloaded", "more arrives than can be stored; repeat in a moment, nothing was accepted")
 
-    def finished(self, rows: int, *, began_s: float, before: int) -> None:
+    def finished(self, rows: int, began_s: float, before: int) -> None:
         """Learn from a request of ``rows`` that began with ``before`` rows ahead of it, and is on disk now."""
         now_s = elapsed_s()
         took_s = now_s - began_s
@@ -65,7 +65,7 @@ class Pressure:
         # Read by pure Python beside the loop, at a speed that depends on the payload: a line whose slowness is its own.
         self.searched = Line(allowed=4_000, least=500, most=64_000)
 
-    def line(self, size: int | None, *, bulk: bool, searched: bool) -> Line:
+    def line(self, size: int | None, bulk: bool, searched: bool) -> Line:
         """Return the line for a body of ``size`` bytes, None where its head does not say."""
         if size is not None and size <= SMALL_BYTES:
             return self.large if bulk else self.small

@@ -111,15 +111,15 @@ def test_a_line_shrinks_to_what_the_store_takes_and_grows_again(clock: Clock):
     assert code_of(line.check) == "overloaded"
     clock.now = 101.0
     line.finished(500, began_s=100.0, before=7000)  # a second for what was allowed
-    assert line.allowed == pytest.approx(2000)
+    assert line.allowed == pytest.approx(3200)
     line.finished(500, began_s=100.0, before=7500)  # began before the change: the same queue
-    assert line.allowed == pytest.approx(2000)
+    assert line.allowed == pytest.approx(3200)
     clock.now = 101.1
     line.finished(500, began_s=101.0, before=100)  # quick, but the queue was not full
-    assert line.allowed == pytest.approx(2000)
-    line.finished(500, began_s=101.0, before=1500)
-    assert line.allowed == pytest.approx(2050)
-    line.under_way = 2000
+    assert line.allowed == pytest.approx(3200)
+    line.finished(500, began_s=101.0, before=2000)
+    assert line.allowed == pytest.approx(3250)
+    line.under_way = 3200
     line.check()
 
 

@@ -7,7 +7,7 @@ NULLs, and taking fourteen columns apart again in SQL costs twice as much as bin
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -89,16 +89,20 @@ class Post(Packed):
 
     __slots__ = ("_pack", "future", "weight")
 
-    def __init__(self, future: "asyncio.Future[Any]", weight: int, pack: Callable[["Post"], None]) -> None:
+    def __init__(self, future: "asyncio.Future[Any]", weight: int) -> None:
         super().__init__()
         self.future = future
         self.weight = weight
-        self._pack: Callable[[Post], None] | None = pack
-        if weight <= _PACKED_ON_LOOP:
-            self.finish()
+        self._pack: Callable[[Post], None] | None = None
+
+    def later(self, names: Names, rows: Iterable[NewCallback], pack: Callable[["Post"], None]) -> None:
+        """Leave packing ``rows`` to the writing thread, because so many would hold up the loop."""
+        for platform in {row.platform for row in rows}:
+            names.number(platform)  # numbers are given on the loop only
+        self._pack = pack
 
     def finish(self) -> None:
-        """Pack what is not packed yet: many rows would hold up the loop, so that the writing thread does it."""
+        """Pack what was left for later; on the writing thread."""
         if self._pack is not None:
             self._pack(self)
             self._pack = None
@@ -106,17 +110,23 @@ class Post(Packed):
 
 def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Any]") -> Post:
     """Return ``rows`` as a post that resolves ``future``; on the loop, two microseconds per row of a small one."""
-    for platform in {row.platform for row in rows}:
-        names.number(platform)  # numbers are given on the loop only
-    return Post(future, len(rows), partial(pack, names=names, rows=rows))
+    post = Post(future, len(rows))
+    if post.weight <= _PACKED_ON_LOOP:
+        pack(post, names, rows)
+    else:
+        post.later(names, rows, partial(pack, names=names, rows=rows))
+    return post
 
 
 def encode_posts(names: Names, posts: Sequence[RoutedPost], future: "asyncio.Future[Any]") -> Post:
     """Return routed posts as one that resolves ``future``; on the loop."""
-    for platform in {row.platform for post in posts for row in post.rows}:
-        names.number(platform)
-    count = sum(len(post.rows) for post in posts)
-    return Post(future, max(1, count), partial(_pack_posts, names=names, posts=posts))
+    made = Post(future, max(1, sum(len(post.rows) for post in posts)))
+    if made.weight <= _PACKED_ON_LOOP:
+        _pack_posts(made, names, posts)
+    else:
+        rows = (row for post in posts for row in post.rows)
+        made.later(names, rows, partial(_pack_posts, names=names, posts=posts))
+    return made
 
 
 def _pack_posts(post: Post, names: Names, posts: Sequence[RoutedPost]) -> None:
