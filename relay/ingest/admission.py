@@ -76,6 +76,7 @@ class Held:
         self._before = line.under_way
         self._rows = rows_of(size, self._bulk)
         line.under_way += self._rows
+        line.requests += 1
         self._began_s = elapsed_s()
 
     def grow(self, size: int) -> None:
@@ -100,6 +101,7 @@ class Held:
         line, self._line = self._line, None
         if line is not None:
             line.under_way -= self._rows
+            line.requests -= 1
             if committed:
                 line.finished(self._rows, self._began_s, self._before)
 

@@ -20,6 +20,10 @@ _SLOW_S = 0.6  # of the second a client should wait at most: the rest is for wha
 _AIM_S = 0.4
 _SHRINK_MOST = 0.2  # one slow moment is not the rule
 _GROW = 0.1  # of the work done while the queue was full
+# So few may always be under way, unless they are huge: a client with four connections waits for its answers, and is no
+# overload however slow the machine is.
+_FEW = 4
+_FEW_ROWS = 10_000
 
 
 def rows_of(size: int, bulk: bool) -> int:
@@ -30,11 +34,12 @@ def rows_of(size: int, bulk: bool) -> int:
 class Line:
     """Requests of one kind under way. Large work stands in another line than small, and shuts it out never."""
 
-    __slots__ = ("_least", "_most", "_shrunk_at", "allowed", "under_way")
+    __slots__ = ("_least", "_most", "_shrunk_at", "allowed", "requests", "under_way")
 
     def __init__(self, *, allowed: int, least: int, most: int) -> None:
         """``allowed`` rows may be under way at first, and from ``least`` to ``most`` later."""
         self.allowed = float(allowed)
+        self.requests = 0
         self.under_way = 0
         self._least = least
         self._most = most
@@ -42,7 +47,7 @@ class Line:
 
     def check(self) -> None:
         """Raise ``Refusal`` (``overloaded``) when so much is under way that another would wait for too long."""
-        if self.under_way > self.allowed:
+        if self.under_way > self.allowed and (self.requests >= _FEW or self.under_way > _FEW_ROWS):
             raise Refusal("overloaded", "more arrives than can be stored; repeat in a moment, nothing was accepted")
 
     def finished(self, rows: int, began_s: float, before: int) -> None:

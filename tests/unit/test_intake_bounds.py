@@ -108,6 +108,10 @@ def test_a_line_shrinks_to_what_the_store_takes_and_grows_again(clock: Clock):
     """One slow round makes the bound fit at once, the same round does not count twice, quick full rounds raise it."""
     line = Line(allowed=8000, least=100, most=10_000)
     line.under_way = 8001
+    line.check()  # a few are no overload
+    line.requests = 4
+    assert code_of(line.check) == "overloaded"
+    line.requests, line.under_way = 1, 10_001  # one that is huge is
     assert code_of(line.check) == "overloaded"
     clock.now = 101.0
     line.finished(500, began_s=100.0, before=7000)  # a second for what was allowed
