@@ -41,6 +41,8 @@ def reload(
 
 def _lines(result: dict[str, Any]) -> list[str]:
     """Return a line per platform that came or went, and one per setting that changed of what stays."""
+    from relay.config.effective import as_scalar  # the configuration's libraries are loaded only to show a change
+
     lines = [f"+ platforms.{name}" for name in result["added"]]
     for name, waiting in result["removed"].items():
         lines.append(f"- platforms.{name}" + (f" ({waiting} callbacks wait)" if waiting else ""))
@@ -48,5 +50,6 @@ def _lines(result: dict[str, Any]) -> list[str]:
     for change in result["changes"]:
         if tuple(change["path"].split(".")[:2]) not in whole:
             restart = "  needs a restart" if change["needs_restart"] else ""
-            lines.append(f"~ {change['path']} {change['old']} -> {change['new']}{restart}")
+            old, new = ("not set" if value is None else as_scalar(value) for value in (change["old"], change["new"]))
+            lines.append(f"~ {change['path']} {old} -> {new}{restart}")
     return lines

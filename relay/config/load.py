@@ -5,6 +5,7 @@ Opens nothing but the file and the files its references name; binds, connects an
 
 import os
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from relay.config import unit
 from relay.config.checks import cautions, certificates, contradictions
 from relay.config.knownsecrets import known_secrets
 from relay.config.merge import is_preset, with_defaults, written_at
+from relay.config.plausible import implausible, never_sent
 from relay.config.presets import preset, preset_names
 from relay.config.problems import CODES, MOST_PROBLEMS, BadValue, ConfigInvalid, Problem, quoted
 from relay.config.remainder import inside, remainder
@@ -100,7 +102,7 @@ def _compile(source: Source, path: Path, environ: Mapping[str, str], *, for_serv
         known_secrets(data, resolved.held),
         tuple(dict.fromkeys(resolved.unread.values())),
     )
-    warned = [desk.place(found) for found in cautions(config, source.data)]
+    warned = [desk.place(found) for found in chain(cautions(config, source.data), implausible(config))]
     warned += [desk.place(Finding(path, _about(path, bad))) for path, bad in resolved.cautions]
     config._warnings = tuple(sorted(warned))
     return config
@@ -196,7 +198,7 @@ def _validate(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") -> Con
     if config is not None:
         unread = failed | dropped
         around = {path[:length] for path in unread for length in range(len(path))}
-        for found in contradictions(config):
+        for found in chain(contradictions(config), never_sent(config)):
             if not _is_moot(found, unread, around):
                 desk.add(found)
             if len(desk.problems) > MOST_PROBLEMS:

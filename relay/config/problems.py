@@ -77,6 +77,7 @@ CODES: dict[str, str] = {
     "W010": "a key is not used with another setting",
     "W011": "a value has something in it that nobody sees",
     "W012": "ingest and admin share a token",
+    "W013": "a value is hardly meant",
 }
 """Every code and what it stands for. A code never changes its meaning; docs/config-errors.md explains each."""
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from aiohttp.web import BaseRequest
 
+from relay.config.problems import nearest, quoted
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreError
 from relay.core.model import UNROUTED, AcceptedPosts, NewCallback, RoutedPost
 from relay.ingest.admission import Admission, Held
@@ -41,6 +42,7 @@ from relay.web.problem import Refusal
 from relay.web.router import Routes
 
 _READ_S = 5.0
+_MOST_NAME = 64  # characters of a platform's name: whatever is longer is near to none
 _SOON_S = 120.0  # whatever expires later is found in time by expiry's own looks, one a minute
 _EXPIRES_S = attrgetter("expires_s")
 _Read = TypeVar("_Read")
@@ -107,9 +109,9 @@ class Handlers:
         self.bearer.check(request)
         platform = self.directory.platforms.get(values["platform"])
         if platform is None:
-            raise Refusal(
-                "unknown_platform", "no platform of this name is configured; the names are under `platforms:`"
-            )
+            name = values["platform"]
+            hint = nearest(name[:_MOST_NAME], self.directory.platforms) or "name one under `platforms:`"
+            raise Refusal("unknown_platform", f"no platform {quoted(name)} is configured; {hint}")
         headers = request.headers
         content_type = headers.get("Content-Type")
         bulk = _is_bulk(content_type)
@@ -177,12 +179,20 @@ class Handlers:
 
     async def _accept_one(self, row: NewCallback, held: Held) -> Answer:
         callback_id, headers = await self._commit_one(row, held)
+        state = (b"pending" if row.dead_reason is None else b"dead") if not headers else await self._state(callback_id)
         body = b'{"id":"%b","platform":%b,"state":"%b"}' % (
             callback_id.encode("ascii"),
             msgspec.json.encode(row.platform),
-            b"pending" if row.dead_reason is None else b"dead",
+            state,
         )
         return Answer(202, body, headers={"Location": f"/v1/callbacks/{callback_id}", **headers})
+
+    async def _state(self, callback_id: str) -> bytes:
+        """Return the state of a callback that was there before: it may have come to its end meanwhile."""
+        found = await self._read_back(callback_id)
+        if found is None:
+            raise Refusal("store_failed", "the callback ended and was removed at this moment; send it again")
+        return str(found["state"]).encode("ascii")
 
     async def _commit_one(self, row: NewCallback, held: Held) -> tuple[str, dict[str, str]]:
         """Return the id of a callback that is on disk, and the headers that say whether it was before."""
@@ -328,16 +338,19 @@ class Handlers:
     async def show(self, request: BaseRequest, values: Mapping[str, str]) -> Answer:
         """``GET /v1/callbacks/{id}``: state, times, attempts and why it waits, never the payload."""
         self.bearer.check(request)
-        try:
-            async with asyncio.timeout(_READ_S):
-                found = await self._describe(values["id"])
-        except (StoreError, TimeoutError) as error:
-            raise Refusal("store_failed", "the store cannot be read now") from error
+        found = await self._read_back(values["id"])
         if found is None:
             raise Refusal(
                 "unknown_callback", "no callback has this id; one that ended is kept as long as `store.keep` says"
             )
         return json_answer(found)
+
+    async def _read_back(self, callback_id: str) -> Mapping[str, Any] | None:
+        try:
+            async with asyncio.timeout(_READ_S):
+                return await self._describe(callback_id)
+        except (StoreError, TimeoutError) as error:
+            raise Refusal("store_failed", "the store cannot be read now") from error
 
 
 def _is_bulk(content_type: str | None) -> bool:

@@ -266,6 +266,42 @@ async def test_compressed_and_chunked_bodies(relay: Relay):
     assert [row.payload for row in relay.inbox.rows] == [body] * 3
 
 
+@pytest.mark.parametrize("state", ["pending", "delivered", "dead", "expired", "superseded"])
+async def test_a_repeat_tells_how_the_callback_stands(relay: Relay, monkeypatch: pytest.MonkeyPatch, state: str):
+    """It may have come to its end before the client asked again; a first post is always pending."""
+
+    async def describe(_callback_id: str) -> dict[str, str]:
+        return {"state": state}
+
+    monkeypatch.setattr(relay.server._handlers, "_describe", describe)
+    first = (await relay.post(b"{}", Idempotency_Key="k"))[1]
+    status, again, headers = await relay.post(b"{}", Idempotency_Key="k")
+    assert first["state"] == "pending"
+    assert (status, again, headers["Idempotent-Replayed"]) == (202, {**first, "state": state}, "true")
+
+
+async def test_an_unknown_platform_is_named_with_the_nearest(relay: Relay):
+    """The typo is seen in the answer; a long or odd name is cut and written safely."""
+    for name, told in (
+        ("shop-aa", "no platform 'shop-aa' is configured; did you mean 'shop-a'?"),
+        ("nothing-like-it-at-all", "known are "),
+        ("x" * 500, "xxx..."),
+        ("a%0a%1b", r"'a\n\x1b'"),
+    ):
+        status, problem, _ = await relay.post(b"{}", path=f"/v1/platforms/{name}/callbacks")
+        assert (status, problem["code"]) == (404, "unknown_platform")
+        assert told in problem["detail"]
+
+
+@pytest.mark.parametrize("given", ["s", "secre", "secrets", "SECRET", "secret secret"])
+async def test_a_part_of_the_token_is_no_token(given: str):
+    """Neither its start nor more than it."""
+    async with running(token="secret") as relay:
+        status, problem, _ = await relay.post(b"{}", Authorization=f"Bearer {given}")
+        assert (status, problem["code"]) == (401, "unauthorized")
+        assert (await relay.post(b"{}", Authorization="Bearer secret"))[0] == 202
+
+
 async def test_a_repeat_is_answered_with_the_first_id(relay: Relay):
     """The same Idempotency-Key and body queue nothing twice; another body is 422."""
     _, first, headers = await relay.post(b'{"a":1}', Idempotency_Key="k1")

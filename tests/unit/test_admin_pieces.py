@@ -132,7 +132,22 @@ def test_without_users_only_this_machine_is_served() -> None:
 
 
 @pytest.mark.parametrize(
-    "header", [None, "", "Bearer", "Bearer ", "Bearer other", "Basic secret", "secret", "Bearer sécret"]
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer other",
+        "Basic secret",
+        "secret",
+        "Bearer sécret",
+        "Bearer s",
+        "Bearer secre",
+        "Bearer secrets",
+        "Bearer secret secret",
+        "Bearer SECRET",
+    ],
 )
 def test_with_users_a_missing_or_wrong_token_is_refused(header: str | None) -> None:
     """Being local does not help once users are configured."""

@@ -11,6 +11,7 @@ from relay.cli.client import Client, Unreachable
 from relay.cli.dead import _told
 from relay.cli.locate import locate
 from relay.cli.output import to_json
+from relay.cli.reload import _lines as changed_lines
 
 
 @pytest.mark.parametrize(
@@ -106,3 +107,15 @@ def test_json_cannot_drive_a_terminal() -> None:
             kinds = {unicodedata.category(char) for char in text if char != "\n"}
             assert not kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}
     assert to_json("\u4f60\u597d \U0001f600") == '"\u4f60\u597d \U0001f600"'
+
+
+def test_a_reload_shows_values_as_yaml() -> None:
+    """Lists and mappings as they may be written into the file, not as Python prints them."""
+    routes = [{"match": {"event": "order.*", "channel": None}, "to": ["shop-a"]}]
+    change = {"path": "routes", "old": None, "new": routes, "needs_restart": False}
+    result = {"added": [], "removed": {}, "changes": [change, {**change, "path": "x", "old": True, "new": "on"}]}
+
+    assert changed_lines(result) == [
+        "~ routes not set -> [{match: {event: order.*, channel: null}, to: [shop-a]}]",
+        "~ x true -> 'on'",
+    ]

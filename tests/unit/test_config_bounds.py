@@ -222,3 +222,42 @@ def test_a_misspelled_preset_is_one_mistake() -> None:
     (problem,) = problems(text % "")
     assert "did you mean 'wechat-shipping'?" in problem
     assert [each.split()[1] for each in problems(text % ", ratte: 1/s")] == ["E015", "E010"]
+
+
+@pytest.mark.parametrize(
+    ("section", "place"),
+    [
+        ("    timeout: 3650d\n    expires: 3660d\n", "platforms.a.timeout"),
+        ("    timeout: 1ms\n", "platforms.a.timeout"),
+        ("    timeout: 5m\n    expires: 1m\n", "platforms.a.timeout is longer than expires"),
+        ("    expires: 1ms\n    timeout: 100ms\n", "platforms.a.expires"),
+        ("    batch: {linger: 2h}\n", "platforms.a.batch.linger"),
+        ("    batch: {max_bytes: 1B}\n", "platforms.a.batch.max_bytes"),
+        ("    batch: {max_bytes: 1000GiB}\n", "platforms.a.batch.max_bytes"),
+        ("    retry: {backoff: 1ms..1m}\n", "platforms.a.retry.backoff"),
+        ("    retry: {backoff: 1s..3650d}\n", "platforms.a.retry.backoff"),
+        ("    breaker: {probe_every: 1ms}\n", "platforms.a.breaker.probe_every"),
+        ("ingest: {max_body: 1B}\n", "ingest.max_body"),
+        ("ingest: {max_bulk: 1000GiB}\n", "ingest.max_bulk"),
+        ("store: {max_size: 1B}\n", "store.max_size"),
+        ("store: {keep: {delivered: 1ms}}\n", "store.keep.delivered"),
+        ("store: {keep: {dead: 1ms}}\n", "store.keep.dead"),
+    ],
+)
+def test_a_value_that_is_hardly_meant_is_warned_of(section: str, place: str) -> None:
+    """It can be used, so it is no error; the message says what it does."""
+    warnings = [str(each) for each in loads(ONE + section, path="c.yaml", environ={}).warnings]
+    assert any(f" W013 {place}" in each for each in warnings), warnings
+
+
+def test_ordinary_values_are_not_warned_of() -> None:
+    """The defaults, and what people set."""
+    text = ONE + "    timeout: 60s\n    expires: 7d\n    batch: {linger: 30s, max_bytes: 64KiB}\n"
+    assert loads(text, path="c.yaml", environ={}).warnings == ()
+
+
+@pytest.mark.parametrize(("linger", "expires"), [("2m", "1m"), ("1m", "1m"), ("30h", "24h")])
+def test_lingering_beyond_expiry_is_a_mistake(linger: str, expires: str) -> None:
+    """No callback would ever be sent."""
+    (problem,) = problems(ONE + f"    expires: {expires}\n    batch: {{linger: {linger}}}\n")
+    assert " E051 platforms.a.batch.linger: callbacks wait " in problem

@@ -5,7 +5,7 @@ from relay.core.errors import Unfit
 from relay.wire.extract import InvalidJson
 from relay.wire.target import Facts, Target
 
-FACTS = Facts('{"id":7,"o":{"no":"a/b?c=d&é"},"verb":"put","up":"..","e":""}'.encode(), "key 1", None, "ID")
+FACTS = Facts('{"id":7,"o":{"no":"a/b?c=d&é"},"verb":"put","up":"..","here":".","e":""}'.encode(), "key 1", None, "ID")
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,7 @@ def test_method_from_a_field() -> None:
         ("https://x/{e}", "{e} is missing"),
         ("https://x/{event}", "{event} is missing"),
         ("https://x/{up}/y", "segment of dots"),
+        ("https://x/{here}/y", "segment of dots"),
     ],
 )
 def test_what_cannot_be_filled_in_is_named(url: str, message: str) -> None:

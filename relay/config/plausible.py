@@ -1,0 +1,80 @@
+"""Values that can be read and are hardly meant: a batch of one byte, a timeout of ten years."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from relay.config.problems import BadValue
+from relay.config.schema import Config
+from relay.config.translate import Finding, dotted
+from relay.config.yamlsource import KeyPath
+from relay.core.model import seconds_text
+
+_MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0
+_MIB, _GIB = 2**20, 2**30
+
+
+class _Bounds(NamedTuple):
+    """What lies between these is meant; outside, ``why`` it is probably not."""
+
+    key: str
+    low: float
+    high: float
+    why: str
+
+
+_OF_PLATFORM = (
+    _Bounds("timeout", 0.1, 10 * _MINUTE_S, "a request under way keeps its slot and its order all that time"),
+    _Bounds("expires", 1.0, 365 * _DAY_S, "it is how long a callback may wait before it is given up"),
+    _Bounds("batch.linger", 0.0, _HOUR_S, "callbacks wait that long although they could be sent"),
+    _Bounds("batch.max_bytes", 256, _GIB, "it bounds the body of one request"),
+    _Bounds("retry.backoff.base", 0.05, _HOUR_S, "it is the first wait before a re-send"),
+    _Bounds("retry.backoff.cap", 0.05, 7 * _DAY_S, "it is the longest wait before a re-send"),
+    _Bounds("breaker.probe_every", 1.0, _DAY_S, "it is how often a platform that is down is tried"),
+)
+_OF_THE_REST = (
+    _Bounds("ingest.max_body", 256, _GIB, "it bounds one payload"),
+    _Bounds("ingest.max_bulk", 256, 4 * _GIB, "it bounds one NDJSON request, which is held in memory"),
+    _Bounds("store.max_size", _MIB, 2**44, "it is the room for everything that waits"),
+    _Bounds("store.keep.delivered", _MINUTE_S, 3650 * _DAY_S, "idempotency keys live as long"),
+    _Bounds("store.keep.dead", _HOUR_S, 3650 * _DAY_S, "a person must have seen them by then"),
+)
+
+
+def implausible(config: Config) -> Iterator[Finding]:
+    """Yield a warning (W013) for each value that lies far from what anybody means."""
+    for bounds in _OF_THE_REST:
+        yield from _outside(config, (), bounds)
+    for name, platform in config.platforms.items():
+        for bounds in _OF_PLATFORM:
+            yield from _outside(platform, ("platforms", name), bounds)
+        if platform.timeout > platform.expires:
+            path: KeyPath = ("platforms", name, "timeout")
+            what = f"{dotted(path)} is longer than expires: a callback expires while its first request is under way"
+            yield Finding(path, BadValue("W013", what, "shorten it"))
+
+
+def never_sent(config: Config) -> Iterator[Finding]:
+    """Yield an error (E051) where every callback would expire before it may be sent."""
+    for name, platform in config.platforms.items():
+        if platform.batch.linger >= platform.expires:
+            path: KeyPath = ("platforms", name, "batch", "linger")
+            linger, expires = seconds_text(platform.batch.linger), seconds_text(platform.expires)
+            what = f"{dotted(path)}: callbacks wait {linger} to be sent, but expire after {expires}"
+            relies_on = (path, ("platforms", name, "expires"))
+            yield Finding(path, BadValue("E051", what, "shorten linger, or let them live longer"), relies_on=relies_on)
+
+
+def _outside(owner: Any, at: KeyPath, bounds: _Bounds) -> Iterator[Finding]:
+    value = owner
+    for part in bounds.key.split("."):
+        value = getattr(value, part, None)
+    if not isinstance(value, int | float) or bounds.low <= value <= bounds.high:
+        return
+    parts = tuple(part for part in bounds.key.split(".") if part not in ("base", "cap"))
+    path = (*at, *parts)
+    size = bounds.key.rpartition(".")[2] in ("max_body", "max_bulk", "max_size", "max_bytes")
+    shown = f"{value} bytes" if size else seconds_text(value)
+    few = "little" if value < bounds.low else "much"
+    yield Finding(
+        path, BadValue("W013", f"{dotted(path)}: {shown} is very {few}: {bounds.why}", "see that it is meant")
+    )
