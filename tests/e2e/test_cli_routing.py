@@ -242,14 +242,14 @@ def test_routes_in_the_daemon(relay: Relay) -> None:
 
     done = relay("dead", "retry", "--platform", "_unrouted", "--yes")
     assert done.stdout == (
-        "operation 1: 0 of 3 queued again; 3 skipped: still no route takes it (relay explain --payload says why)\n"
+        "operation 1: 0 of 3 pending again; 3 skipped: still no route takes it (relay explain --payload says why)\n"
     )
     relay.write("routes:\n  - {match: {event: stock}, to: [wx, audit]}\n")
     assert relay("reload").returncode == 0
     # The routes have changed, the answer to the first post has not.
     assert relay.post(body, Relay_Event="order.paid", Idempotency_Key="1") == (202, told)
     done = relay("dead", "retry", "--platform", "_unrouted", "--yes")
-    assert (done.returncode, done.stdout) == (0, "operation 2: 3 of 3 queued again\n")
+    assert (done.returncode, done.stdout) == (0, "operation 2: 3 of 3 pending again\n")
 
     ledger = relay.get(relay.admin, "/v1/ledger")
     assert ledger["total"]["unaccounted"] == 0
