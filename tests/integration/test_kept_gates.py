@@ -130,11 +130,11 @@ async def test_what_a_stranger_declares_is_no_limit(rig: Rig) -> None:
 
 async def test_a_stop_is_bounded(rig: Rig) -> None:
     """A request that hangs is cut off when its time is over, and counted; it does not hold up the stop."""
-    under_way = asyncio.Event()
+    under_way, let_go = asyncio.Event(), asyncio.Event()
 
     async def hangs(_request: Request, _items: object) -> Answer | Failure:
         under_way.set()
-        await asyncio.Event().wait()
+        await let_go.wait()
         return OK
 
     rig.platform.script = hangs
@@ -142,8 +142,11 @@ async def test_a_stop_is_bounded(rig: Rig) -> None:
     await rig.post(1)
     await asyncio.wait_for(under_way.wait(), 5)
 
-    assert await asyncio.wait_for(rig.registry.stop(0.01), 5) == 1
-    assert (await rig.totals())["pending"] == 1
+    try:
+        assert await asyncio.wait_for(rig.registry.stop(0.01), 5) == 1
+        assert (await rig.totals())["pending"] == 1
+    finally:
+        let_go.set()  # so that a stop that waits for ever does not hold up this one
 
 
 async def test_a_reload_of_its_settings_keeps_what_is_known_of_a_platform(rig: Rig) -> None:
