@@ -14,9 +14,11 @@ import aiohttp
 import pytest
 import structlog
 from relay.config.load import load
+from relay.core.clock import boottime_s
 from relay.core.errors import RelayError, StoreFailed
 from relay.core.model import AttemptResult, Batch, Lane, NewCallback, Outcome, Settlement, Wish
 from relay.daemon import app
+from relay.daemon.restarts import Restarts
 from relay.daemon.stores import open_store
 from relay.daemon.systemd import Notifier
 from relay.store.sqlite.store import SqliteStore
@@ -101,7 +103,10 @@ async def served(directory: Path, port: int = 9, *, fault: str = "") -> AsyncIte
     file.write_text(FILE.format(directory=directory, port=port))
     with structlog.testing.capture_logs() as lines:
         events = Events(log=structlog.get_logger(), metrics=Metrics())
-        task = asyncio.create_task(app.serve(load(str(file)), version="0", events=events, metrics=Metrics()))
+        restarts = Restarts(str(directory))
+        restarts.begin(boottime_s())
+        serving = app.serve(load(str(file)), version="0", events=events, metrics=Metrics(), restarts=restarts)
+        task = asyncio.create_task(serving)
         made = Served(directory, task, lines)
         try:
             await until(lambda: _told(lines, "ready"), task)
@@ -294,14 +299,15 @@ async def test_the_configured_limits_hold_from_the_start(tmp_path: Path, hanging
     assert (quota["limit"], quota["window_s"], quota["source"]) == (9, 60.0, "configured")
 
 
-async def test_starts_that_did_not_end_well_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it runs a start stands there as one that failed; a stop that was asked for takes it away."""
-    runtime = tmp_path / "run"
-    runtime.mkdir()
-    monkeypatch.setenv("RUNTIME_DIRECTORY", str(runtime))
+async def test_starts_that_did_not_end_well_are_counted(tmp_path: Path) -> None:
+    """While it runs a start stands there as one that failed; a stop that was asked for takes it away, a fault not."""
     async with served(tmp_path):
-        assert (runtime / "restarts").read_text().startswith("1 ")
-    assert list(runtime.iterdir()) == []
+        assert (tmp_path / "restarts").read_text().startswith("1 ")
+    assert not (tmp_path / "restarts").exists()
+
+    async with served(tmp_path, fault="stopped because thread worker ended"):
+        threading.Thread(target=_fails, name="worker").start()
+    assert (tmp_path / "restarts").read_text().startswith("1 ")
 
 
 async def test_the_end_of_the_stores_thread_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,9 +330,9 @@ async def test_the_end_of_the_stores_thread_ends_the_process(tmp_path: Path, mon
 
 async def test_the_end_of_any_thread_by_an_error_ends_the_process(tmp_path: Path) -> None:
     """Whatever it was for, it is a bug of ours: better a restart than half a relay."""
-
-    def fails() -> None:
-        raise ZeroDivisionError
-
     async with served(tmp_path, fault="stopped because thread worker ended"):
-        threading.Thread(target=fails, name="worker").start()
+        threading.Thread(target=_fails, name="worker").start()
+
+
+def _fails() -> None:
+    raise ZeroDivisionError
