@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp.web import BaseRequest
+from relay.admin.endpoint import _no_coding
 from relay.core.errors import RelayError
-from relay.ingest.server import decode
 from relay.web.answer import Answer
-from relay.web.body import read_body
+from relay.web.body import Unbounded, read_body
 from relay.web.guard import Guard
 from relay.web.inherited import Inherited, inherited_sockets, shared_out
 from relay.web.listen import Listener, open_listener
@@ -46,7 +46,8 @@ class Bare:
         return Answer(200, b"seen")
 
     async def take(self, request: BaseRequest, _values: Mapping[str, str]) -> Answer:
-        self.bodies.append(await read_body(request, limit=MOST_BODY, timeout_s=5.0, decode=decode))
+        parts = await read_body(request, limit=MOST_BODY, timeout_s=5.0, decode=_no_coding, reserve=Unbounded())
+        self.bodies.append(b"".join(parts))
         return Answer(202)
 
     async def ask(self, data: bytes) -> tuple[int, bytes, str]:
