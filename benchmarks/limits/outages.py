@@ -4,7 +4,7 @@ import random
 from typing import NamedTuple
 
 from relay.core.model import Rate
-from relay.policy.evidence import Kind
+from relay.limits.evidence.history import Kind
 
 from benchmarks.limits.platforms import Down, Platform, limit_of
 from benchmarks.limits.run import drive

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from relay.core.model import Rate
-from relay.policy.evidence import Kind
+from relay.limits.evidence.history import Kind
 from relay.sandbox.limits import Limit, build_limit
 
 SIGNALS = ("429", "429+retry-after", "408-5s", "refused", "200+errcode")

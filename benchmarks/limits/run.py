@@ -5,7 +5,7 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
-from relay.policy.evidence import Kind
+from relay.limits.evidence.history import Kind
 
 from benchmarks.limits.platforms import Platform, Reply
 from benchmarks.limits.senders import Sender

@@ -10,9 +10,9 @@ from collections import deque
 from typing import Protocol
 
 from relay.core.model import Rate
+from relay.limits.estimator import Estimator
+from relay.limits.evidence.history import Kind
 from relay.policy.breaker import Breaker, BreakerTerms
-from relay.policy.estimate import Estimator
-from relay.policy.evidence import Kind
 from relay.policy.gate import Gate
 from relay.policy.window import StrictWindow
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from relay.core.model import Rate
-from relay.policy.evidence import Kind
+from relay.limits.evidence.history import Kind
 
 from benchmarks.limits.platforms import ANSWER_S, FAMILIES, NOISES, SIGNALS, Down, Platform, Shared, limit_of
 from benchmarks.limits.run import Trace, converged_after_s, drive, worst_stretch

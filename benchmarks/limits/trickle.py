@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from typing import NamedTuple
 
 from relay.core.model import Rate
-from relay.policy.evidence import Kind
+from relay.limits.evidence.history import Kind
 
 from benchmarks.limits.platforms import ANSWER_S, FAMILIES, SIGNALS, Platform, Reply, limit_of
 from benchmarks.limits.run import drive

@@ -7,7 +7,7 @@ A callback lies in the store, accepted and durable. The pipeline takes it out an
 2. **Claim.** ``Outbox.claim`` does three things in one commit: it takes a slot under every quota, freezes the batch -
    membership and id - and records the attempt. Or it answers until when to wait: for a slot, for the pace, for more
    callbacks, for a retry time. Only then may a byte be sent, and after a crash the same batch goes again under its id.
-   Beside the configured quotas those hold that were learned from refusals (``policy/learning.py``); they are put in
+   Beside the configured quotas those hold that were learned from refusals (``limits/learner.py``); they are put in
    force here, before the next claim.
 3. **Send.** The payloads are spliced into the envelope as they came (``delivery/outgoing.py``), authorised (which may
    wait for a token), compressed, signed and posted once. The HTTP client follows no redirect and never sends again by
@@ -46,10 +46,10 @@ from relay.delivery.signals import kind_of
 from relay.delivery.telling import tell_limit, tell_settled
 from relay.delivery.terms import Terms
 from relay.delivery.wakeup import Wakeup
+from relay.limits.learner import Learning
 from relay.policy.batching import scattered, turn_of
 from relay.policy.concurrency import AdaptiveConcurrency
 from relay.policy.gate import Gate
-from relay.policy.learning import Learning
 from relay.policy.settling import Attempted, decide
 from relay.store.base import Outbox
 from relay.telemetry.events import Events

@@ -22,11 +22,11 @@ from relay.delivery.limits import Limits
 from relay.delivery.pipeline import Pipeline
 from relay.delivery.sender import Sender
 from relay.delivery.terms import Terms
-from relay.policy.belief import Operator
+from relay.limits.known import Operator
+from relay.limits.learner import Learning
+from relay.limits.summary import shown
 from relay.policy.breaker import Breaker
 from relay.policy.gate import Gate
-from relay.policy.learning import Learning
-from relay.policy.shown import shown
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
 

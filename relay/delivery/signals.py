@@ -1,7 +1,7 @@
 """What an answer says about a limit: from verdict and wire to the ``Kind`` the estimator learns from."""
 
 from relay.core.model import Outcome, Verdict
-from relay.policy.evidence import Kind
+from relay.limits.evidence.history import Kind
 from relay.wire.answer import Answer, Failure
 
 _LET_THROUGH = frozenset(

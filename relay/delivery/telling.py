@@ -1,8 +1,8 @@
 """What a pipeline tells of its platform: each settled attempt, and each limit that was found out."""
 
 from relay.core.model import Batch, Outcome, Settlement, State
-from relay.policy.belief import News
-from relay.policy.estimate import yaml_line
+from relay.limits.estimator import yaml_line
+from relay.limits.known import News
 from relay.policy.gate import Gate
 from relay.telemetry.events import Events
 

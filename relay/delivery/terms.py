@@ -10,7 +10,7 @@ from relay.config.auth import AnyCredential
 from relay.config.platform import Platform
 from relay.config.schema import Config
 from relay.delivery.sender import Outbound
-from relay.policy.belief import LearnTerms, Mode
+from relay.limits.known import LearnTerms, Mode
 from relay.policy.breaker import BreakerTerms
 from relay.policy.settling import Budget, ReadBack
 from relay.wire.classify import Rule, compile_rule

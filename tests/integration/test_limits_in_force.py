@@ -10,10 +10,10 @@ from relay.core.errors import StoreFailed
 from relay.core.model import PlatformRules, Quota, Rate, StoreRules
 from relay.delivery.limits import Limits
 from relay.delivery.sender import Request
-from relay.policy.belief import LearnTerms, Mode
-from relay.policy.estimate import Estimator
-from relay.policy.evidence import Kind
-from relay.policy.learning import Learning
+from relay.limits.estimator import Estimator
+from relay.limits.evidence.history import Kind
+from relay.limits.known import LearnTerms, Mode
+from relay.limits.learner import Learning
 from relay.wire.answer import Answer, Headers
 from tests.e2e.harness import until
 from tests.integration.test_pipeline import TERMS, Rig

@@ -4,8 +4,8 @@ import json
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from relay.policy.estimate import Estimator
-from relay.policy.evidence import Evidence, Kind
+from relay.limits.estimator import Estimator
+from relay.limits.evidence.history import Evidence, Kind
 
 ANSWERS = st.tuples(
     st.sampled_from(list(Kind)),

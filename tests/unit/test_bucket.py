@@ -3,13 +3,13 @@
 import random
 from collections.abc import Sequence
 
-from relay.policy.chance import Chance
-from relay.policy.evidence import Closure, Evidence, Kind
-from relay.policy.families import Family, judge_bucket
-from relay.policy.fit import Fit, fit
-from relay.policy.inforce import InForce
-from relay.policy.outage import believable, following
-from relay.policy.search import Search
+from relay.limits.evidence.history import Closure, Evidence, Kind
+from relay.limits.fit.families import Family, judge_bucket
+from relay.limits.fit.likelihood import Fit, fit
+from relay.limits.in_force.ceiling import InForce
+from relay.limits.in_force.noise import Chance
+from relay.limits.in_force.outage import believable, following
+from relay.limits.search import Search
 
 SIZE, REFILL_S = 50, 5.0
 GAP_S = 0.0125

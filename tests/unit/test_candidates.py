@@ -1,9 +1,9 @@
 """Which limits the evidence suggests asking about."""
 
-from relay.policy.alignment import crossed
-from relay.policy.candidates import Candidates
-from relay.policy.evidence import Evidence, Kind
-from relay.policy.families import Family
+from relay.limits.evidence.history import Evidence, Kind
+from relay.limits.fit.candidates import Candidates
+from relay.limits.fit.families import Family
+from relay.limits.fit.phases import crossed
 
 WINDOW_S = 60.0
 

@@ -1,11 +1,11 @@
 """A limit of which little is known yet is used up with care: one request at a time, so that one too many costs one."""
 
 import pytest
-from relay.policy.estimate import Estimator
-from relay.policy.evidence import Kind
-from relay.policy.families import Family
-from relay.policy.learned import Learned
-from relay.policy.tracking import Tracker
+from relay.limits.estimator import Estimator
+from relay.limits.evidence.history import Kind
+from relay.limits.fit.families import Family
+from relay.limits.in_force.limit import Learned
+from relay.limits.tracker import Tracker
 
 COUNT = 80
 

@@ -8,10 +8,10 @@ from benchmarks.limits.platforms import Banning, Platform, limit_of
 from benchmarks.limits.run import Trace, drive
 from benchmarks.limits.senders import Relay
 from relay.core.model import Rate
-from relay.policy.estimate import Estimator, yaml_line
-from relay.policy.evidence import Kind
-from relay.policy.families import Family
-from relay.policy.learned import Learned
+from relay.limits.estimator import Estimator, yaml_line
+from relay.limits.evidence.history import Kind
+from relay.limits.fit.families import Family
+from relay.limits.in_force.limit import Learned
 
 BEGIN = 1_000_017.0
 

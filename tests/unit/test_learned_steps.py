@@ -4,16 +4,16 @@ import random
 from dataclasses import replace
 
 from relay.core.model import Rate
-from relay.policy.chance import Chance
-from relay.policy.evidence import Evidence, Kind
-from relay.policy.families import Family, Hypothesis
-from relay.policy.fit import Fit
-from relay.policy.inforce import InForce
-from relay.policy.learned import Learned, smooth
-from relay.policy.probing import Prober
-from relay.policy.search import Search
-from relay.policy.tracking import Tracker
-from relay.policy.windows import choose
+from relay.limits.evidence.history import Evidence, Kind
+from relay.limits.fit.families import Family, Hypothesis
+from relay.limits.fit.likelihood import Fit
+from relay.limits.fit.written import choose
+from relay.limits.in_force.ceiling import InForce
+from relay.limits.in_force.limit import Learned, smooth
+from relay.limits.in_force.noise import Chance
+from relay.limits.in_force.probing import Prober
+from relay.limits.search import Search
+from relay.limits.tracker import Tracker
 
 
 def limit(n: int = 100, window_s: float = 60.0) -> Learned:

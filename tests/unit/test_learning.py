@@ -9,12 +9,12 @@ import pytest
 from benchmarks.limits.platforms import Platform, limit_of
 from relay.core.model import Outcome, Quota, Rate, Verdict
 from relay.delivery.signals import kind_of
-from relay.policy.belief import LearnTerms, Mode, Operator
-from relay.policy.evidence import Kind
-from relay.policy.families import Family
-from relay.policy.learned import Learned
-from relay.policy.learning import MOST_GROUPS, Learning
-from relay.policy.shown import shown
+from relay.limits.evidence.history import Kind
+from relay.limits.fit.families import Family
+from relay.limits.in_force.limit import Learned
+from relay.limits.known import LearnTerms, Mode, Operator
+from relay.limits.learner import MOST_GROUPS, Learning
+from relay.limits.summary import shown
 from relay.policy.window import StrictWindow
 from relay.wire.answer import Answer, Failure, FailureKind, Headers
 

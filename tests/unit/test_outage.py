@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from relay.policy.evidence import Closure, Kind, Reject
-from relay.policy.families import Family, Hypothesis
-from relay.policy.fit import Fit
-from relay.policy.outage import believable
+from relay.limits.evidence.history import Closure, Kind, Reject
+from relay.limits.fit.families import Family, Hypothesis
+from relay.limits.fit.likelihood import Fit
+from relay.limits.in_force.outage import believable
 
 WINDOW_S = 60.0
 FOUND = Fit(

@@ -1,7 +1,7 @@
 """Refusals that have nothing to do with our rate: at a third of it they must have become clearly fewer."""
 
 import pytest
-from relay.policy.relation import Relation
+from relay.limits.evidence.correlation import Relation
 from tests.property.test_simulation import ran, scenario
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 import pytest
 from benchmarks.limits.table import Case, score
-from relay.policy.evidence import Evidence, Kind
-from relay.policy.families import Family, fixed, sliding
-from relay.policy.fit import fit
-from relay.policy.outage import alike
+from relay.limits.evidence.history import Evidence, Kind
+from relay.limits.fit.families import Family, fixed, sliding
+from relay.limits.fit.likelihood import fit
+from relay.limits.in_force.outage import alike
 
 WINDOW_S = 60.0
 

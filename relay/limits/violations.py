@@ -4,12 +4,12 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from math import inf
 
-from relay.policy.chance import Chance
-from relay.policy.evidence import Closure, Evidence
-from relay.policy.inforce import InForce
-from relay.policy.learned import Learned, near
-from relay.policy.outage import ONSETS_IMPLICIT, is_outage
-from relay.policy.search import NEARLY_ALL, Search
+from relay.limits.evidence.history import Closure, Evidence
+from relay.limits.in_force.ceiling import InForce
+from relay.limits.in_force.limit import Learned, near
+from relay.limits.in_force.noise import Chance
+from relay.limits.in_force.outage import ONSETS_IMPLICIT, is_outage
+from relay.limits.search import NEARLY_ALL, Search
 
 _LONE_TRIES = 6  # lone refusals that may each be chance, before they are looked at together
 _IN_VAIN = 3  # so often less was allowed, and it did not help

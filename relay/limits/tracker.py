@@ -7,15 +7,15 @@ little more.
 
 from functools import partial
 
-from relay.policy.chance import Chance
-from relay.policy.evidence import Evidence, Kind
-from relay.policy.families import Family
-from relay.policy.inforce import InForce
-from relay.policy.learned import STOP_S, Learned
-from relay.policy.probing import Probe, Prober
-from relay.policy.relation import Relation
-from relay.policy.search import Search
-from relay.policy.surprises import Surprises
+from relay.limits.evidence.correlation import Relation
+from relay.limits.evidence.history import Evidence, Kind
+from relay.limits.fit.families import Family
+from relay.limits.in_force.ceiling import InForce
+from relay.limits.in_force.limit import STOP_S, Learned
+from relay.limits.in_force.noise import Chance
+from relay.limits.in_force.probing import Probe, Prober
+from relay.limits.search import Search
+from relay.limits.violations import Surprises
 
 _FRESH_S = 3600.0  # a refusal with nothing accepted for so long says nothing about a limit
 _OVERDUE = 4.0  # times as long as accepted requests take

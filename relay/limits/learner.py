@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relay.core.model import Quota, Rate
-from relay.policy.belief import Belief, LearnTerms, Mode, News, Operator, numbers, rates_of
-from relay.policy.estimate import Estimator, floored
-from relay.policy.evidence import Kind
-from relay.policy.learned import near
+from relay.limits.estimator import Estimator, floored
+from relay.limits.evidence.history import Kind
+from relay.limits.in_force.limit import near
+from relay.limits.known import Belief, LearnTerms, Mode, News, Operator, numbers, rates_of
 
 # Groups with evidence of their own, about 30 KB each; of more, those that were never refused twice are forgotten first.
 MOST_GROUPS = 64

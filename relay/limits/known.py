@@ -7,7 +7,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from relay.core.model import Rate
-from relay.policy.estimate import Estimate
+from relay.limits.estimator import Estimate
 
 
 class Mode(StrEnum):

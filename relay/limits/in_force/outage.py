@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import log
 
-from relay.policy.evidence import Closure
-from relay.policy.families import Family
-from relay.policy.fit import Fit
-from relay.policy.learned import TELLING_WINDOWS
+from relay.limits.evidence.history import Closure
+from relay.limits.fit.families import Family
+from relay.limits.fit.likelihood import Fit
+from relay.limits.in_force.limit import TELLING_WINDOWS
 
 ONSETS_EXPLICIT = 2  # the platform itself speaks of a limit
 ONSETS_IMPLICIT = 3  # 408, 503, refused: any outage says the same

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from relay.core.model import Rate
-from relay.policy.belief import Belief, Mode
-from relay.policy.estimate import yaml_line
-from relay.policy.learning import Learning
+from relay.limits.estimator import yaml_line
+from relay.limits.known import Belief, Mode
+from relay.limits.learner import Learning
 
 
 def shown(learning: Learning, now: float) -> dict[str, Any] | None:

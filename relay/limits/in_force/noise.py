@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from math import exp
 from operator import sub
 
-from relay.policy.evidence import Closure, Evidence
-from relay.policy.learned import STOP_S, Learned
+from relay.limits.evidence.history import Closure, Evidence
+from relay.limits.in_force.limit import STOP_S, Learned
 
 _NEARLY = 0.95  # of what was accepted before: requests that failed otherwise were in the window too
 _CHANCE = 0.004  # of all requests

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from math import ceil, sqrt
 
 from relay.core.model import Rate
-from relay.policy.families import Family
-from relay.policy.learned import Learned
-from relay.policy.windows import SHORTEST_S, choose, rounded_up
+from relay.limits.fit.families import Family
+from relay.limits.fit.written import SHORTEST_S, choose, rounded_up
+from relay.limits.in_force.limit import Learned
 
 _HITS_SHORTER = 20  # windows at the most that a shorter one must hold
 _HITS_HIGHER = 2  # windows that a higher count must hold

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import inf
 
-from relay.policy.evidence import Closure
-from relay.policy.windows import choose, common_between
+from relay.limits.evidence.history import Closure
+from relay.limits.fit.written import choose, common_between
 
 _WINDOWS = 8  # looked at
 _CROSSED, _CROSSED_FINEST = 16, 8  # stretches, and parts of a count that they are looked for in

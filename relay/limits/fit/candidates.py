@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import inf
 
-from relay.policy.alignment import crossed, fixed_windows, phase
-from relay.policy.evidence import Closure
-from relay.policy.families import Family, Hypothesis, bucket, fixed, judge_bucket, sliding
-from relay.policy.windows import WRITTEN, choose
+from relay.limits.evidence.history import Closure
+from relay.limits.fit.families import Family, Hypothesis, bucket, fixed, judge_bucket, sliding
+from relay.limits.fit.phases import crossed, fixed_windows, phase
+from relay.limits.fit.written import WRITTEN, choose
 
 _COUNTS = 10  # candidates looked at, most frequent first
 _COUNTS_COSTLY = 4  # of these, for the families that take longest to judge

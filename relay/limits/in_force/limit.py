@@ -6,8 +6,8 @@ from math import ceil, sqrt
 from typing import Any
 
 from relay.core.model import Rate
-from relay.policy.families import Family
-from relay.policy.windows import CLOSE, SHORTEST_S, is_common, rounded_up
+from relay.limits.fit.families import Family
+from relay.limits.fit.written import CLOSE, SHORTEST_S, is_common, rounded_up
 
 STOP_S = 3.0
 """The shortest stops after a refusal last that long at the most."""

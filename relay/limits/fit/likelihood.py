@@ -7,10 +7,10 @@ from math import inf, log, log1p
 from operator import sub
 
 from relay.core.model import Rate
-from relay.policy.candidates import STATED, Candidates
-from relay.policy.evidence import Closure, Evidence, Reject
-from relay.policy.families import NATS_PER_ERROR, Family, Hypothesis, freedom
-from relay.policy.windows import SHORTEST_S, choose, rarity
+from relay.limits.evidence.history import Closure, Evidence, Reject
+from relay.limits.fit.candidates import STATED, Candidates
+from relay.limits.fit.families import NATS_PER_ERROR, Family, Hypothesis, freedom
+from relay.limits.fit.written import SHORTEST_S, choose, rarity
 
 _NATS_FORGIVEN = 1.5  # of these for a lone refusal, which chance makes too
 _EXCESS_NATS = 1.0  # chance may let a request or two pass in the wrong order, never a whole window of them

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from math import inf, log
 
 from relay.core.model import Rate
-from relay.policy.chance import Chance
-from relay.policy.evidence import Closure, Evidence
-from relay.policy.families import Family
-from relay.policy.fit import Fit, fit
-from relay.policy.inforce import CARRIED_CLOSURES, InForce
-from relay.policy.outage import NATS, believable
+from relay.limits.evidence.history import Closure, Evidence
+from relay.limits.fit.families import Family
+from relay.limits.fit.likelihood import Fit, fit
+from relay.limits.in_force.ceiling import CARRIED_CLOSURES, InForce
+from relay.limits.in_force.noise import Chance
+from relay.limits.in_force.outage import NATS, believable
 
 _CREDIT = 2000  # requests: fits are paid for by requests, those of a quiet time up to so many
 _REQUESTS_PER_FIT = 4  # a fit over n accepted sends costs about 8 us * n, so it waits for n/4 more

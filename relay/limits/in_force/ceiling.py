@@ -5,12 +5,12 @@ from itertools import pairwise
 from math import ceil, inf
 
 from relay.core.model import Rate
-from relay.policy.chance import Chance
-from relay.policy.evidence import Closure, Evidence
-from relay.policy.families import Family
-from relay.policy.fit import Fit
-from relay.policy.learned import FEW, STOP_S, Learned, near
-from relay.policy.windows import common_between, is_common, rounded_up
+from relay.limits.evidence.history import Closure, Evidence
+from relay.limits.fit.families import Family
+from relay.limits.fit.likelihood import Fit
+from relay.limits.fit.written import common_between, is_common, rounded_up
+from relay.limits.in_force.limit import FEW, STOP_S, Learned, near
+from relay.limits.in_force.noise import Chance
 
 _SHRINK = 0.02  # for a quota shared with others, or a window a little short: so much less, at least one request
 _SLOWLY, _ABOVE, _STOPS = 2, 1.2, 6.0  # so often by little; then to so much of what got through

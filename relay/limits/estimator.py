@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.core.model import Rate, seconds_text
-from relay.policy.families import Family
-from relay.policy.inforce import RATES
-from relay.policy.learned import Learned, smooth
-from relay.policy.outage import confidence
-from relay.policy.tracking import Tracker
+from relay.limits.fit.families import Family
+from relay.limits.in_force.ceiling import RATES
+from relay.limits.in_force.limit import Learned, smooth
+from relay.limits.in_force.outage import confidence
+from relay.limits.tracker import Tracker
 
 
 @dataclass(frozen=True, slots=True)

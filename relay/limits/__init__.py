@@ -1,0 +1,1 @@
+"""The limits nobody announced: estimated from what was accepted and refused. Pure, as ``policy`` is."""

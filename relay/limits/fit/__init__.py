@@ -1,0 +1,1 @@
+"""Which limit explains the history best: candidates, families of limits, likelihood."""
