@@ -12,9 +12,9 @@ from typing import Protocol
 from relay.core.model import Rate
 from relay.limits.estimator import Estimator
 from relay.limits.evidence.history import Kind
-from relay.policy.breaker import Breaker, BreakerTerms
-from relay.policy.gate import Gate
-from relay.policy.window import StrictWindow
+from relay.policy.gate.breaker import Breaker, BreakerTerms
+from relay.policy.gate.platform import Gate
+from relay.policy.strict_window import StrictWindow
 
 from benchmarks.limits.platforms import Reply
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relay.cli import limitwords
-from relay.policy.stop import NOTHING_LEFT
+from relay.policy.gate.stop import NOTHING_LEFT
 
 _Waiting = dict[str, Any]
 

@@ -1,7 +1,7 @@
 """From a claimed batch to the request that carries it, or to the reason why none is sent; and back from the answer.
 
 What cannot be built is found here before a byte is sent: the callbacks it is about become dead letters that say so,
-the others return to their places uncharged (``policy/settling.py``).
+the others return to their places uncharged (``policy/settle/answer.py``).
 """
 
 from dataclasses import replace

@@ -3,7 +3,8 @@
 A callback lies in the store, accepted and durable. The pipeline takes it out and to its platform:
 
 1. **Gate.** May the platform be talked to? A pause, a cooldown it asked for, a backoff after failures or an open
-   breaker stop the whole platform (``policy/gate.py``); nothing is claimed meanwhile, so nothing ages in memory.
+   breaker stop the whole platform (``policy/gate/platform.py``); nothing is claimed meanwhile, so nothing ages in
+   memory.
 2. **Claim.** ``Outbox.claim`` does three things in one commit: it takes a slot under every quota, freezes the batch -
    membership and id - and records the attempt. Or it answers until when to wait: for a slot, for the pace, for more
    callbacks, for a retry time. Only then may a byte be sent, and after a crash the same batch goes again under its id.
@@ -19,7 +20,7 @@ A callback lies in the store, accepted and durable. The pipeline takes it out an
    renewed (``auth.py``), a refused signature made anew by the platform's clock, and the same batch goes again. Where it
    stays open what was applied, and the platform can be asked (``confirm``), the next request of the item is a read-back
    instead. What the answer says about an unannounced limit goes to the estimator.
-5. **Settle.** ``policy/settling.py`` turns the verdict into what happens to each item and to the gate;
+5. **Settle.** ``policy/settle/answer.py`` turns the verdict into what happens to each item and to the gate;
    ``Outbox.settle`` commits it in one transaction and the slot starts its way back, one full window after the answer.
    A settle that cannot be committed is repeated from memory: the batch is not sent again for the store's sake.
 
@@ -49,8 +50,8 @@ from relay.delivery.wakeup import Wakeup
 from relay.limits.learner import Learning
 from relay.policy.batching import scattered, turn_of
 from relay.policy.concurrency import AdaptiveConcurrency
-from relay.policy.gate import Gate
-from relay.policy.settling import Attempted, decide
+from relay.policy.gate.platform import Gate
+from relay.policy.settle.answer import Attempted, decide
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
 from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure

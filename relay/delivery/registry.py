@@ -25,8 +25,8 @@ from relay.delivery.terms import Terms
 from relay.limits.known import Operator
 from relay.limits.learner import Learning
 from relay.limits.summary import shown
-from relay.policy.breaker import Breaker
-from relay.policy.gate import Gate
+from relay.policy.gate.breaker import Breaker
+from relay.policy.gate.platform import Gate
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
 

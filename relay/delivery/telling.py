@@ -3,7 +3,7 @@
 from relay.core.model import Batch, Outcome, Settlement, State
 from relay.limits.estimator import yaml_line
 from relay.limits.known import News
-from relay.policy.gate import Gate
+from relay.policy.gate.platform import Gate
 from relay.telemetry.events import Events
 
 

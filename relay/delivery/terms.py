@@ -11,8 +11,8 @@ from relay.config.platform import Platform
 from relay.config.schema import Config
 from relay.delivery.sender import Outbound
 from relay.limits.known import LearnTerms, Mode
-from relay.policy.breaker import BreakerTerms
-from relay.policy.settling import Budget, ReadBack
+from relay.policy.gate.breaker import BreakerTerms
+from relay.policy.settle.answer import Budget, ReadBack
 from relay.wire.classify import Rule, compile_rule
 from relay.wire.draft import merged_headers
 from relay.wire.envelope import Envelope

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from relay.core.model import Quota, StoreRules, WaitUntil
 from relay.policy.pacing import AnswerTime, Burst, longest_pace_s
 from relay.policy.sharing import Turns
-from relay.policy.window import StrictWindow
+from relay.policy.strict_window import StrictWindow
 
 _SWEEP_FROM = 64  # idle groups are swept when they are this many, and again whenever their number has doubled
 

@@ -18,8 +18,8 @@ from relay.delivery.limits import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms
-from relay.policy.breaker import BreakerTerms
-from relay.policy.settling import Budget
+from relay.policy.gate.breaker import BreakerTerms
+from relay.policy.settle.answer import Budget
 from relay.store.base import Store
 from relay.store.memory import MemoryStore
 from relay.store.sqlite.store import SqliteStore

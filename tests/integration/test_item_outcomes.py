@@ -20,8 +20,8 @@ from relay.delivery.limits import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Asking, Terms
-from relay.policy.breaker import BreakerTerms
-from relay.policy.settling import Budget
+from relay.policy.gate.breaker import BreakerTerms
+from relay.policy.settle.answer import Budget
 from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger

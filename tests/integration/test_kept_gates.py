@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from relay.core.model import Rate
 from relay.delivery.sender import Request
-from relay.policy.breaker import BreakerTerms
+from relay.policy.gate.breaker import BreakerTerms
 from relay.wire.answer import Answer, Failure, Headers
 from tests.integration.test_pipeline import OK, TERMS, Rig
 

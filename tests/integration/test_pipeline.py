@@ -21,8 +21,8 @@ from relay.delivery.outgoing import prepare
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms
-from relay.policy.breaker import BreakerTerms
-from relay.policy.settling import Budget
+from relay.policy.gate.breaker import BreakerTerms
+from relay.policy.settle.answer import Budget
 from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger

@@ -7,9 +7,9 @@ from email.utils import format_datetime
 from hypothesis import example, given
 from hypothesis import strategies as st
 from relay.core.model import AttemptResult, Batch, Item, Outcome
-from relay.policy.breaker import Breaker, BreakerTerms
-from relay.policy.gate import Gate
-from relay.policy.settling import Attempted, Budget, decide
+from relay.policy.gate.breaker import Breaker, BreakerTerms
+from relay.policy.gate.platform import Gate
+from relay.policy.settle.answer import Attempted, Budget, decide
 from relay.wire.answer import Answer, Headers
 from relay.wire.classify import classify
 

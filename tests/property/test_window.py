@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 from relay.core.model import Rate
-from relay.policy.window import StrictWindow
+from relay.policy.strict_window import StrictWindow
 
 # Times are multiples of 1/64 s, so that sums are exact and boundaries are hit.
 TICK = 1 / 64

@@ -3,9 +3,9 @@
 import random
 
 import pytest
-from relay.policy.breaker import Breaker, BreakerTerms
 from relay.policy.coding import Coding
-from relay.policy.gate import Gate
+from relay.policy.gate.breaker import Breaker, BreakerTerms
+from relay.policy.gate.platform import Gate
 
 NOW = 1_000_000.0
 

@@ -4,11 +4,11 @@ import random
 
 import pytest
 from relay.core.model import AttemptResult, Batch, Item, Outcome, Settlement, Verdict
-from relay.policy import groupstops
-from relay.policy.breaker import Breaker, BreakerTerms
-from relay.policy.gate import Gate
-from relay.policy.settling import Attempted, Budget, decide
-from relay.policy.stop import Stop
+from relay.policy.gate import group_stops
+from relay.policy.gate.breaker import Breaker, BreakerTerms
+from relay.policy.gate.platform import Gate
+from relay.policy.gate.stop import Stop
+from relay.policy.settle.answer import Attempted, Budget, decide
 
 NOW = 1_000_000.0
 NEVER = float("inf")
@@ -164,7 +164,7 @@ def test_stops_that_are_over_are_forgotten() -> None:
 
 def test_too_many_stopped_groups_stop_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     """With so many shops stopped at once the next one stops all: memory is bounded and no wait is broken."""
-    monkeypatch.setattr(groupstops, "MOST_STOPPED", 3)
+    monkeypatch.setattr(group_stops, "MOST_STOPPED", 3)
     its = gate()
     for group in "abcd":
         draw(its, Outcome.THROTTLED, group, wait_s=60.0)

@@ -15,7 +15,7 @@ from relay.limits.in_force.limit import Learned
 from relay.limits.known import LearnTerms, Mode, Operator
 from relay.limits.learner import MOST_GROUPS, Learning
 from relay.limits.summary import shown
-from relay.policy.window import StrictWindow
+from relay.policy.strict_window import StrictWindow
 from relay.wire.answer import Answer, Failure, FailureKind, Headers
 
 BEGIN = 1_000_000.0

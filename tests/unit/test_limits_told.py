@@ -9,7 +9,7 @@ from relay.admin.waiting import waits_for
 from relay.cli import limitwords, whywait
 from relay.cli.output import aligned
 from relay.core.quotas import quota_group, quota_shared, quota_source
-from relay.policy.stop import NOTHING_LEFT
+from relay.policy.gate.stop import NOTHING_LEFT
 from relay.telemetry.metrics import Metrics
 
 NOW = 1000.0

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import pytest
 from relay.core.model import AttemptResult, Batch, Item, ItemVerdict, Outcome, Settlement, Verdict
-from relay.policy.breaker import Breaker, BreakerTerms
-from relay.policy.gate import Gate
-from relay.policy.settling import Attempted, Budget, decide
-from relay.policy.stop import NOTHING_LEFT
+from relay.policy.gate.breaker import Breaker, BreakerTerms
+from relay.policy.gate.platform import Gate
+from relay.policy.gate.stop import NOTHING_LEFT
+from relay.policy.settle.answer import Attempted, Budget, decide
 from relay.wire.answer import Answer, Headers
 from relay.wire.classify import classify, compile_rule
 from relay.wire.hints import exhausted_s

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 from relay.core.model import AttemptResult, Batch, Item, ItemVerdict, Outcome, Resend, Settlement, State, Verdict
-from relay.policy.breaker import Breaker, BreakerTerms
-from relay.policy.gate import Gate
-from relay.policy.settling import Attempted, Budget, ReadBack, decide
+from relay.policy.gate.breaker import Breaker, BreakerTerms
+from relay.policy.gate.platform import Gate
+from relay.policy.settle.answer import Attempted, Budget, ReadBack, decide
 
 NOW = 1_000_000.0
 BUDGET = Budget(times=3, base_s=2.0, cap_s=600.0)

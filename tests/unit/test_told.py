@@ -17,8 +17,8 @@ from relay.core.model import (
     State,
 )
 from relay.delivery.telling import tell_settled
-from relay.policy.breaker import Breaker, BreakerTerms
-from relay.policy.gate import Gate
+from relay.policy.gate.breaker import Breaker, BreakerTerms
+from relay.policy.gate.platform import Gate
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 

@@ -19,11 +19,11 @@ from relay.core.model import (
     State,
     Verdict,
 )
-from relay.policy.attempted import Attempted, Budget, ReadBack
 from relay.policy.backoff import backoff_s
-from relay.policy.gate import Gate, GroupGate
-from relay.policy.itemwise import settle_items, unclear
-from relay.policy.readback import settle_read_back
+from relay.policy.gate.platform import Gate, GroupGate
+from relay.policy.settle.attempted import Attempted, Budget, ReadBack
+from relay.policy.settle.per_item import settle_items, unclear
+from relay.policy.settle.read_back import settle_read_back
 
 __all__ = ["Attempted", "Budget", "ReadBack", "decide"]
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from relay.core.model import Ask, Ending, Item, ItemVerdict, Outcome, Requeue, Settlement, State
-from relay.policy.attempted import Attempted, Budget
 from relay.policy.backoff import backoff_s, jittered_s
-from relay.policy.gate import GroupGate
+from relay.policy.gate.platform import GroupGate
+from relay.policy.settle.attempted import Attempted, Budget
 
 _DONE = (Outcome.OK, Outcome.DUPLICATE)
 

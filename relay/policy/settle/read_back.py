@@ -8,10 +8,10 @@ import random
 from dataclasses import replace
 
 from relay.core.model import Ending, Item, ItemVerdict, Outcome, Requeue, Resend, Settlement, State
-from relay.policy.attempted import Attempted, Budget
 from relay.policy.backoff import backoff_s
-from relay.policy.gate import GroupGate
-from relay.policy.itemwise import retried
+from relay.policy.gate.platform import GroupGate
+from relay.policy.settle.attempted import Attempted, Budget
+from relay.policy.settle.per_item import retried
 
 
 def settle_read_back(

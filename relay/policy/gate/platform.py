@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relay.core.model import Batch
-from relay.policy.breaker import Breaker
 from relay.policy.coding import Coding
-from relay.policy.groupstops import GroupStops
-from relay.policy.stop import Stop
-from relay.policy.suspicion import Suspicion
+from relay.policy.gate.breaker import Breaker
+from relay.policy.gate.group_stops import GroupStops
+from relay.policy.gate.stop import Stop
+from relay.policy.gate.suspicion import Suspicion
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relay.policy.backoff import backoff_s, jittered_s
-from relay.policy.suspicion import Suspicion
+from relay.policy.gate.suspicion import Suspicion
 
 # Nobody was refused yet when a hold begins, and headers are often wrong: a reset that means midnight, a counter that
 # is always 0. So a hold is a minute at most. To ask once a minute costs a platform that means it nothing.

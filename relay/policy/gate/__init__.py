@@ -1,0 +1,1 @@
+"""May this platform, or this group of it, be talked to now?"""

@@ -1,0 +1,1 @@
+"""What an answer changes: the items, the batch, the gate."""
