@@ -14,8 +14,8 @@ from relay.ingest.posts import UNSAID
 from relay.ingest.rows import one_row
 from relay.ingest.wishes import read_wishes
 from relay.web.problem import Refusal
-from relay.wire.envelopes import envelope_for
-from relay.wire.target import Facts, Target
+from relay.wire.envelopes.by_kind import envelope_for
+from relay.wire.payload.target import Facts, Target
 
 _PRIORITIES = {Lane.HIGH: "high", Lane.LOW: "low"}
 

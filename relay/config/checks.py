@@ -21,7 +21,7 @@ from relay.config.translate import Finding, dotted
 from relay.config.unseen import unseen
 from relay.config.yamlsource import KeyPath
 from relay.core.model import UNROUTED
-from relay.wire.results import OUTCOMES
+from relay.wire.answers.results import OUTCOMES
 
 PLATFORMS: KeyPath = ("platforms",)
 _LOOPBACK = ("localhost", "::1")

@@ -9,7 +9,7 @@ from relay.config.fields import OrText, Section, reading, required, setting
 from relay.config.problems import BadValue
 from relay.config.texts import parse_jmespath
 from relay.config.yamlsource import KeyPath
-from relay.wire.envelopes import DEFAULT_SOURCE, DEFAULT_TYPE, KINDS, envelope_for
+from relay.wire.envelopes.by_kind import DEFAULT_SOURCE, DEFAULT_TYPE, KINDS, envelope_for
 
 
 class Envelope(Section):

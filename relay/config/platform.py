@@ -33,7 +33,7 @@ from relay.config.routes import DropInSettings
 from relay.config.rules import Rule
 from relay.config.sign import Sign
 from relay.core.model import PlatformRules, Quota
-from relay.wire.target import METHODS
+from relay.wire.payload.target import METHODS
 
 
 def _parse_method(value: Any) -> str:

@@ -17,8 +17,8 @@ from relay.config.schema import Config
 from relay.config.translate import Finding, dotted
 from relay.config.yamlsource import KeyPath
 from relay.core.secret import Secret
-from relay.wire.authorise import AUTHORIZATION, Placing, place_basic, placing
-from relay.wire.draft import Draft, fields_of, merged_headers
+from relay.wire.signing.authorise import AUTHORIZATION, Placing, place_basic, placing
+from relay.wire.signing.draft import Draft, fields_of, merged_headers
 
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
 _JSON: Final = {"Content-Type": "application/json"}

@@ -20,12 +20,12 @@ from relay.config.fields import (
     setting,
 )
 from relay.config.problems import BadValue, quoted
-from relay.wire.digest import key_bytes
-from relay.wire.keys import private_key, shared_key
-from relay.wire.sign import HeaderHmac, Signer, StandardWebhooks
-from relay.wire.sign_rfc9421 import MADE_HEADERS, MessageSigner
-from relay.wire.sign_sorted import SortedDigest, SortedSigner, SortedTerms
-from relay.wire.stamp import Stamp
+from relay.wire.signing.digest import key_bytes
+from relay.wire.signing.header import HeaderHmac, Signer, StandardWebhooks
+from relay.wire.signing.keys import private_key, shared_key
+from relay.wire.signing.rfc9421 import MADE_HEADERS, MessageSigner
+from relay.wire.signing.sorted_parameters import SortedDigest, SortedSigner, SortedTerms
+from relay.wire.signing.stamp import Stamp
 
 RELAY_HEADERS = ("content-type", "content-encoding", "idempotency-key", "relay-attempt")
 """Headers that the pipeline sets on a request."""

@@ -13,8 +13,8 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from relay.config.problems import BadValue, quoted
+from relay.wire.payload.target import Target
 from relay.wire.regex import Pattern
-from relay.wire.target import Target
 
 MAX_NAME = 64
 _MOST_URL = 8000  # what servers are told to take (RFC 9110 section 4.1)

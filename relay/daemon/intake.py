@@ -11,11 +11,11 @@ from relay.ingest.posts import Directory
 from relay.ingest.routing import Routing, compile_route
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestSettings
-from relay.wire.envelope import Envelope
-from relay.wire.envelopes import envelope_for
-from relay.wire.extract import KeyPath
-from relay.wire.results import compile_results
-from relay.wire.target import Facts, Target
+from relay.wire.answers.results import compile_results
+from relay.wire.envelopes.by_kind import envelope_for
+from relay.wire.envelopes.plain import Envelope
+from relay.wire.payload.extract import KeyPath
+from relay.wire.payload.target import Facts, Target
 
 Measure = Callable[[bytes, str | None, str | None], int]
 

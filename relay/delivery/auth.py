@@ -23,9 +23,9 @@ from relay.delivery.tokens import NoToken, TokenSource, TokenTerms
 from relay.delivery.tokenstore import TokenStore
 from relay.privacy.redaction import Redactor
 from relay.telemetry.events import Events
-from relay.wire.authorise import AUTHORIZATION, Placing, place_basic, placing
-from relay.wire.draft import Draft
 from relay.wire.oauth import TokenQuestion, TokenReading
+from relay.wire.signing.authorise import AUTHORIZATION, Placing, place_basic, placing
+from relay.wire.signing.draft import Draft
 
 __all__ = ["Authoriser", "Credentials", "NoToken"]
 

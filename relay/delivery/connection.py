@@ -17,7 +17,7 @@ from aiohttp.http import HttpVersion, RawResponseMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from relay.wire.framing import AnswerFraming, AnswerHead, BadAnswer
+from relay.wire.answers.framing import AnswerFraming, AnswerHead, BadAnswer
 
 # What one connection may have parsed in one turn of the loop: the worst there is, chunks of one byte, takes 4 ms.
 _TURN_BYTES: Final = 16 * 1024

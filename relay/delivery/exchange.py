@@ -13,7 +13,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 
 from relay.delivery.connection import NeverAsked, PlatformConnection, UnreadableAnswer
-from relay.wire.answer import Failure, FailureKind
+from relay.wire.answers.answer import Failure, FailureKind
 
 _PIECE_BYTES: Final = 64 * 1024
 

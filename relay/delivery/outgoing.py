@@ -10,12 +10,12 @@ from relay.core.errors import Unbuildable, Unfit
 from relay.core.model import Batch, Item, ItemVerdict, Outcome, Verdict
 from relay.delivery.terms import Asking, Terms
 from relay.privacy.redaction import Redactor
-from relay.wire.answer import Answer, Failure
-from relay.wire.classify import classify, classify_read_back, plain_first
-from relay.wire.draft import CONTENT_TYPE, Draft, ready_url
-from relay.wire.extract import InvalidJson
-from relay.wire.fields import problem_of
-from relay.wire.target import facts_of
+from relay.wire.answers.answer import Answer, Failure
+from relay.wire.answers.classify import classify, classify_read_back, plain_first
+from relay.wire.payload.extract import InvalidJson
+from relay.wire.payload.fields import problem_of
+from relay.wire.payload.target import facts_of
+from relay.wire.signing.draft import CONTENT_TYPE, Draft, ready_url
 
 _JSON = "application/json"
 

@@ -15,11 +15,11 @@ A callback lies in the store, accepted and durable. The pipeline takes it out an
    itself. ``Idempotency-Key`` carries the batch id, ``Relay-Attempt`` n; a signature is made anew for each attempt,
    with our wall clock's time, or the platform's where it refused that. A batch of which no request can be built is
    settled without being sent.
-4. **Classify.** Whatever came back, or did not, becomes a verdict (``wire/classify.py``): an outcome, and whether the
-   platform may have applied the batch; ``wire/results.py`` adds what the answer says of each item. A refused token is
-   renewed (``auth.py``), a refused signature made anew by the platform's clock, and the same batch goes again. Where it
-   stays open what was applied, and the platform can be asked (``confirm``), the next request of the item is a read-back
-   instead. What the answer says about an unannounced limit goes to the estimator.
+4. **Classify.** Whatever came back, or did not, becomes a verdict (``wire/answers/classify.py``): an outcome, and
+   whether the platform may have applied the batch; ``wire/answers/results.py`` adds what the answer says of each
+   item. A refused token is renewed (``auth.py``), a refused signature made anew by the platform's clock, and the
+   same batch goes again. Where it stays open what was applied, and the platform can be asked (``confirm``), the next
+   request of the item is a read-back instead. What the answer says about an unannounced limit goes to the estimator.
 5. **Settle.** ``policy/settle/answer.py`` turns the verdict into what happens to each item and to the gate;
    ``Outbox.settle`` commits it in one transaction and the slot starts its way back, one full window after the answer.
    A settle that cannot be committed is repeated from memory: the batch is not sent again for the store's sake.
@@ -54,12 +54,12 @@ from relay.policy.gate.platform import Gate
 from relay.policy.settle.answer import Attempted, decide
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
-from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure
+from relay.wire.answers.answer import MAX_ANSWER_BYTES, Answer, Failure
+from relay.wire.answers.declared import Declared
+from relay.wire.answers.results import MAX_RESULTS_BYTES
 from relay.wire.compress import compress
-from relay.wire.declared import Declared
-from relay.wire.draft import Draft
-from relay.wire.results import MAX_RESULTS_BYTES
-from relay.wire.stamp import ClockOffset
+from relay.wire.signing.draft import Draft
+from relay.wire.signing.stamp import ClockOffset
 
 _GATE_LAG_S = 30.0  # last_accepted_at alone is written this often at most
 _KNOWS_US = frozenset((Outcome.OK, Outcome.DUPLICATE, Outcome.THROTTLED))  # who does not states others' limits

@@ -19,7 +19,7 @@ from yarl import URL
 
 from relay.delivery.connection import Connector
 from relay.delivery.exchange import Body, Exchange, ExchangeRequest, failure_of
-from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure, Headers
+from relay.wire.answers.answer import MAX_ANSWER_BYTES, Answer, Failure, Headers
 from relay.wire.compress import decompress_start
 
 # Shorter than the idle timeouts common at the other end (Apache and Node 5 s, nginx 75 s): a connection that the

@@ -2,7 +2,7 @@
 
 from relay.core.model import Outcome, Verdict
 from relay.limits.evidence.history import Kind
-from relay.wire.answer import Answer, Failure
+from relay.wire.answers.answer import Answer, Failure
 
 _LET_THROUGH = frozenset(
     # A refusal of the content, not of the request: the platform looked at it, so no limit held it back.

@@ -13,14 +13,14 @@ from relay.delivery.sender import Outbound
 from relay.limits.known import LearnTerms, Mode
 from relay.policy.gate.breaker import BreakerTerms
 from relay.policy.settle.answer import Budget, ReadBack
-from relay.wire.classify import Rule, compile_rule
-from relay.wire.draft import merged_headers
-from relay.wire.envelope import Envelope
-from relay.wire.envelopes import envelope_for
-from relay.wire.fields import ItemMapping
-from relay.wire.results import Results, compile_results
-from relay.wire.sign import Signer
-from relay.wire.target import Target
+from relay.wire.answers.classify import Rule, compile_rule
+from relay.wire.answers.results import Results, compile_results
+from relay.wire.envelopes.by_kind import envelope_for
+from relay.wire.envelopes.plain import Envelope
+from relay.wire.payload.fields import ItemMapping
+from relay.wire.payload.target import Target
+from relay.wire.signing.draft import merged_headers
+from relay.wire.signing.header import Signer
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from relay.core.errors import Unfit
-from relay.wire.extract import InvalidJson, TreePath, parse_json, text_of
+from relay.wire.payload.extract import InvalidJson, TreePath, parse_json, text_of
 
 EVENT: Final = "event"
 """The key of ``match`` that means the event's name; a payload's own field of that name is ``@.event``."""

@@ -13,7 +13,7 @@ from relay.core.errors import Unfit
 from relay.core.model import Lane, NewCallback
 from relay.ingest.wishes import MAX_KEY_BYTES, Wishes, key_fits, open_envelope, text
 from relay.web.problem import Refusal
-from relay.wire.extract import InvalidJson, check_json
+from relay.wire.payload.extract import InvalidJson, check_json
 
 NDJSON = "application/x-ndjson"
 _MAX_GROUP = 255  # shop and account ids are short; what is longer is the wrong field

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from relay.wire.extract import InvalidJson, as_written, readable
+from relay.wire.payload.extract import InvalidJson, as_written, readable
 
 Shape = Literal["auto", "array", "ndjson", "single"]
 _RAW_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])

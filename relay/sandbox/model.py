@@ -19,8 +19,8 @@ from relay.sandbox.answers import ERRCODE_BODY, Answer, parse_answer
 from relay.sandbox.endpoint import Endpoint
 from relay.sandbox.record import Arrived, Record
 from relay.sandbox.settings import BadSetting, Settings
-from relay.wire.answer import Answer as WireAnswer
-from relay.wire.answer import Failure, Headers
+from relay.wire.answers.answer import Answer as WireAnswer
+from relay.wire.answers.answer import Failure, Headers
 
 _FAILURES = {
     "refuse": Failure("refused", connected=False, detail="modelled"),

@@ -16,11 +16,11 @@ import jmespath.exceptions
 import msgspec
 
 from relay.core.secret import NO_SECRET, Secret
-from relay.wire.answer import Answer, Failure
-from relay.wire.authorise import basic
-from relay.wire.classify import failure_reason
-from relay.wire.draft import Draft
-from relay.wire.reading import Reading, printable
+from relay.wire.answers.answer import Answer, Failure
+from relay.wire.answers.classify import failure_reason
+from relay.wire.answers.reading import Reading, printable
+from relay.wire.signing.authorise import basic
+from relay.wire.signing.draft import Draft
 
 # RFC 6749 section 5.2 and RFC 8628 name these; another word of an endpoint is for people, not for a reason.
 _ERRORS: Final = frozenset(

@@ -26,8 +26,8 @@ from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.wire.compress import decompress
-from relay.wire.draft import fields_of
-from relay.wire.sign_sorted import SortedDigest
+from relay.wire.signing.draft import fields_of
+from relay.wire.signing.sorted_parameters import SortedDigest
 from standardwebhooks import Webhook
 from tests.clocks import FakeClock
 from token_side import TokenPlatform

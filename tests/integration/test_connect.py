@@ -17,7 +17,7 @@ from relay.config.problems import ConfigInvalid
 from relay.core.clock import wall_s
 from relay.delivery.sender import HttpSender, Outbound, Request
 from relay.delivery.terms import compile_all
-from relay.wire.answer import Answer, Failure
+from relay.wire.answers.answer import Answer, Failure
 
 Seen = list[tuple[str, bytes]]
 Made = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]

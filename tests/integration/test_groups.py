@@ -26,9 +26,9 @@ from relay.store.sqlite.store import SqliteStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
-from relay.wire.answer import Answer, Failure, Headers
-from relay.wire.classify import compile_rule
-from relay.wire.envelopes import envelope_for
+from relay.wire.answers.answer import Answer, Failure, Headers
+from relay.wire.answers.classify import compile_rule
+from relay.wire.envelopes.by_kind import envelope_for
 
 TERMS = Terms(
     platform="mall",

@@ -24,7 +24,7 @@ from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
-from relay.wire.extract import KeyPath
+from relay.wire.payload.extract import KeyPath
 
 CANARY = "13812345678"
 POST = "/v1/platforms/shop-a/callbacks"

@@ -12,7 +12,7 @@ import pytest
 from backports import zstd
 from relay.ingest.rows import PlatformIntake
 from relay.web import accepting, listen
-from relay.wire.extract import KeyPath
+from relay.wire.payload.extract import KeyPath
 from tests.integration.test_ingest import NDJSON, PLATFORMS, POST, Relay, running, until
 
 HEAD = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n" % POST.encode()

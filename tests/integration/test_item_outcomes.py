@@ -26,11 +26,11 @@ from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
-from relay.wire.answer import Answer, Failure, Headers
-from relay.wire.classify import compile_rule
-from relay.wire.envelopes import envelope_for
-from relay.wire.results import compile_results
-from relay.wire.target import Target
+from relay.wire.answers.answer import Answer, Failure, Headers
+from relay.wire.answers.classify import compile_rule
+from relay.wire.answers.results import compile_results
+from relay.wire.envelopes.by_kind import envelope_for
+from relay.wire.payload.target import Target
 
 TERMS = Terms(
     platform="shop-a",

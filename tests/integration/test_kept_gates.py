@@ -9,7 +9,7 @@ import pytest
 from relay.core.model import Rate
 from relay.delivery.sender import Request
 from relay.policy.gate.breaker import BreakerTerms
-from relay.wire.answer import Answer, Failure, Headers
+from relay.wire.answers.answer import Answer, Failure, Headers
 from tests.integration.test_pipeline import OK, TERMS, Rig
 
 SINGLES = replace(TERMS, max_items=1, concurrency=1)

@@ -14,7 +14,7 @@ from relay.limits.estimator import Estimator
 from relay.limits.evidence.history import Kind
 from relay.limits.known import LearnTerms, Mode
 from relay.limits.learner import Learning
-from relay.wire.answer import Answer, Headers
+from relay.wire.answers.answer import Answer, Headers
 from tests.e2e.harness import until
 from tests.integration.test_pipeline import TERMS, Rig
 

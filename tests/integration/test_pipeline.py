@@ -27,9 +27,9 @@ from relay.store.memory import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
-from relay.wire.answer import Answer, Failure, Headers
+from relay.wire.answers.answer import Answer, Failure, Headers
 from relay.wire.compress import decompress
-from relay.wire.envelopes import envelope_for
+from relay.wire.envelopes.by_kind import envelope_for
 
 TERMS = Terms(
     platform="shop-a",

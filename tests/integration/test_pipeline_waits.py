@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from relay.core.model import Rate
 from relay.delivery.sender import Request
-from relay.wire.answer import Answer, Failure, Headers
+from relay.wire.answers.answer import Answer, Failure, Headers
 from tests.integration.test_pipeline import OK, TERMS, Rig
 
 HOUR_S = 3600.0

@@ -23,7 +23,7 @@ from relay.store.sqlite.store import SqliteStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
-from relay.wire.extract import KeyPath
+from relay.wire.payload.extract import KeyPath
 from tests.clocks import FakeClock
 
 NDJSON = {"Content-Type": "application/x-ndjson"}

@@ -10,7 +10,7 @@ import pytest
 from peer_side import Peer, platform, post
 from relay.core.clock import monotonic_s
 from relay.delivery.sender import HttpSender, Outbound
-from relay.wire.answer import MAX_ANSWER_BYTES, Answer, Failure
+from relay.wire.answers.answer import MAX_ANSWER_BYTES, Answer, Failure
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from peer_side import Peer, platform, post
 from relay.delivery.connection import NeverAsked, PlatformConnection
 from relay.delivery.sender import HttpSender
-from relay.wire.answer import Answer, Failure
-from relay.wire.framing import MAX_HEAD_BYTES, MAX_HEAD_LINES, MAX_INTERIM
+from relay.wire.answers.answer import Answer, Failure
+from relay.wire.answers.framing import MAX_HEAD_BYTES, MAX_HEAD_LINES, MAX_INTERIM
 
 OK = b'{"errcode":0}'
 STRAY = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n" + OK

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from relay.core.model import Outcome
 from relay.delivery.sender import HttpSender, Request
-from relay.wire.answer import Answer, Headers
-from relay.wire.classify import classify, compile_rule
+from relay.wire.answers.answer import Answer, Headers
+from relay.wire.answers.classify import classify, compile_rule
+from relay.wire.answers.framing import AnswerFraming, BadAnswer
 from relay.wire.compress import decompress_start
-from relay.wire.framing import AnswerFraming, BadAnswer
 
 RULE = compile_rule({"path": "errcode", "in": [0], "as": "ok"})
 OK = b'{"errcode":0}'

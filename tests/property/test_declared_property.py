@@ -2,7 +2,7 @@
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from relay.wire.declared import Declared, declared
+from relay.wire.answers.declared import Declared, declared
 
 NAMES = [
     "ratelimit-policy",

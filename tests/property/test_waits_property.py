@@ -10,8 +10,8 @@ from relay.core.model import AttemptResult, Batch, Item, Outcome
 from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate
 from relay.policy.settle.answer import Attempted, Budget, decide
-from relay.wire.answer import Answer, Headers
-from relay.wire.classify import classify
+from relay.wire.answers.answer import Answer, Headers
+from relay.wire.answers.classify import classify
 
 CAP_S = 3600.0
 LONGEST_S = CAP_S * 1.1

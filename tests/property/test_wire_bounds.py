@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from relay.core.errors import Unfit
 from relay.core.model import Item
 from relay.policy.backoff import backoff_s
-from relay.wire.answer import Answer, Headers
-from relay.wire.classify import classify, compile_rule
+from relay.wire.answers.answer import Answer, Headers
+from relay.wire.answers.classify import classify, compile_rule
 from relay.wire.compress import BadEncoding, TooLarge, compress, decompress, decompress_start
-from relay.wire.envelopes import envelope_for
-from relay.wire.extract import InvalidJson, KeyPath, check_json
+from relay.wire.envelopes.by_kind import envelope_for
+from relay.wire.payload.extract import InvalidJson, KeyPath, check_json
 
 # floats are left out of keys: 1e16 and 10000000000000000 are one number to one parser and two to another
 SCALARS = st.none() | st.booleans() | st.integers() | st.text()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from relay.config.rules import Rule as Stated
 from relay.core.model import ItemVerdict, Outcome, Verdict
-from relay.wire.answer import Answer, Failure, FailureKind, Headers
-from relay.wire.classify import classify, classify_read_back, compile_rule, plain_first
+from relay.wire.answers.answer import Answer, Failure, FailureKind, Headers
+from relay.wire.answers.classify import classify, classify_read_back, compile_rule, plain_first
 
 WALL = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
 

@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl
 import pytest
 from relay.core.errors import Unbuildable, Unfit
 from relay.core.model import Item
-from relay.wire.envelopes import envelope_for
-from relay.wire.extract import InvalidJson
-from relay.wire.fields import Fields, ItemMapping
+from relay.wire.envelopes.by_kind import envelope_for
+from relay.wire.payload.extract import InvalidJson
+from relay.wire.payload.fields import Fields, ItemMapping
 
 PAYLOADS = ('{"id": 1.10, "who":{"name":"李 & co"}, "n":9007199254740993}'.encode(), b'{"id":"b","who":{"name":""}}')
 

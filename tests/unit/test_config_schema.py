@@ -14,9 +14,9 @@ from relay.config.problems import CODES, ConfigInvalid
 from relay.core.model import Outcome, PlatformRules, Quota, Rate
 from relay.daemon.intake import directory
 from relay.delivery.terms import compile_terms
-from relay.wire.classify import compile_rule
-from relay.wire.envelopes import envelope_for
-from relay.wire.target import Facts
+from relay.wire.answers.classify import compile_rule
+from relay.wire.envelopes.by_kind import envelope_for
+from relay.wire.payload.target import Facts
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 from relay.core.model import Rate
-from relay.wire.answer import Headers
-from relay.wire.declared import Declared, declared
+from relay.wire.answers.answer import Headers
+from relay.wire.answers.declared import Declared, declared
 
 MINUTE, DAY = 60.0, 86400.0
 NONE: list[tuple[int, float]] = []

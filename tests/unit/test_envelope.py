@@ -5,7 +5,7 @@ import json
 import pytest
 from relay.core.errors import Unbuildable
 from relay.core.model import Item
-from relay.wire.envelopes import envelope_for
+from relay.wire.envelopes.by_kind import envelope_for
 
 
 def item(payload: bytes, content_type: str | None = None) -> Item:

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from relay.wire.extract import InvalidJson, KeyPath, as_written, check_json, parse_json, readable
-from relay.wire.fields import ItemMapping, as_text
+from relay.wire.payload.extract import InvalidJson, KeyPath, as_written, check_json, parse_json, readable
+from relay.wire.payload.fields import ItemMapping, as_text
 
 PATHS = ["order_id", "order_id || order_id"]  # the fast way and the general one must agree
 

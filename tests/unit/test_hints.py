@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from relay.core.model import Outcome, Rate
-from relay.wire.answer import Answer, Headers
-from relay.wire.classify import classify, compile_rule
-from relay.wire.declared import declared
+from relay.wire.answers.answer import Answer, Headers
+from relay.wire.answers.classify import classify, compile_rule
+from relay.wire.answers.declared import declared
 
 WALL = datetime(2027, 1, 15, 8, 0, tzinfo=UTC).timestamp()
 HOUR_S = 3600.0

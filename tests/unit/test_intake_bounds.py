@@ -15,7 +15,7 @@ from relay.web.body import Unbounded
 from relay.web.decoding import PIECE_BYTES, Decoder
 from relay.web.problem import Refusal
 from relay.wire.compress import TooLarge, decode_pieces
-from relay.wire.extract import KeyPath
+from relay.wire.payload.extract import KeyPath
 
 KEYED = PlatformIntake(name="p", needs_json=True, expires_s=60.0, max_bytes=1 << 21, key=KeyPath("id"))
 SEARCHED = PlatformIntake(

@@ -16,7 +16,7 @@ from relay.limits.known import LearnTerms, Mode, Operator
 from relay.limits.learner import MOST_GROUPS, Learning
 from relay.limits.summary import shown
 from relay.policy.strict_window import StrictWindow
-from relay.wire.answer import Answer, Failure, FailureKind, Headers
+from relay.wire.answers.answer import Answer, Failure, FailureKind, Headers
 
 BEGIN = 1_000_000.0
 TEN_PER_10S = Rate(10, 10.0)

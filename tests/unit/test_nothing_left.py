@@ -11,9 +11,9 @@ from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate
 from relay.policy.gate.stop import NOTHING_LEFT
 from relay.policy.settle.answer import Attempted, Budget, decide
-from relay.wire.answer import Answer, Headers
-from relay.wire.classify import classify, compile_rule
-from relay.wire.hints import exhausted_s
+from relay.wire.answers.answer import Answer, Headers
+from relay.wire.answers.classify import classify, compile_rule
+from relay.wire.answers.hints import exhausted_s
 
 NOW = 1_000_000.0
 WALL = datetime(2027, 1, 15, 8, 0, tzinfo=UTC).timestamp()

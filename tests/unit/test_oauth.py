@@ -6,10 +6,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from relay.core.secret import NO_SECRET, Secret
-from relay.wire.answer import Answer, Failure, Headers
-from relay.wire.authorise import place_basic, placing
-from relay.wire.draft import Draft
+from relay.wire.answers.answer import Answer, Failure, Headers
 from relay.wire.oauth import Granted, NotGranted, TokenQuestion, TokenReading
+from relay.wire.signing.authorise import place_basic, placing
+from relay.wire.signing.draft import Draft
 
 URL = "https://t.example/token?v=1"
 

@@ -15,8 +15,8 @@ from relay.config.problems import ConfigInvalid
 from relay.config.schema import Config
 from relay.core.model import Outcome
 from relay.delivery.terms import compile_terms
-from relay.wire.answer import Answer, Headers
-from relay.wire.classify import classify
+from relay.wire.answers.answer import Answer, Headers
+from relay.wire.answers.classify import classify
 from tests.unit.config_files import loaded, problems
 
 FIRST = (

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from relay.ingest.routing import Routing, compile_route
-from relay.wire.answer import Answer, Headers
-from relay.wire.classify import classify
+from relay.wire.answers.answer import Answer, Headers
+from relay.wire.answers.classify import classify
+from relay.wire.answers.rules import compile_rule
 from relay.wire.regex import MAX_TEXT_CHARS, Pattern, compile_regex
-from relay.wire.rules import compile_rule
 from tests.unit.config_files import platform
 
 

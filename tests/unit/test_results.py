@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from relay.core.errors import Unbuildable, Unfit
 from relay.core.model import Item, Outcome, Verdict
-from relay.wire.answer import Answer, Failure, Headers
-from relay.wire.classify import classify
-from relay.wire.results import compile_results
-from relay.wire.target import Facts
+from relay.wire.answers.answer import Answer, Failure, Headers
+from relay.wire.answers.classify import classify
+from relay.wire.answers.results import compile_results
+from relay.wire.payload.target import Facts
 
 BRAZE = {"shape": "by_index", "at": "errors", "index": "index"}
 MIXPANEL = {"shape": "by_index", "at": "failed_records", "index": "index", "failed_if": "message"}

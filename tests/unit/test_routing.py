@@ -11,7 +11,7 @@ from relay.ingest.routing import Routing, compile_route
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.wishes import read_wishes
 from relay.web.problem import Refusal
-from relay.wire.extract import KeyPath, TreePath, parse_json
+from relay.wire.payload.extract import KeyPath, TreePath, parse_json
 
 
 def takes(match: dict[str, list[Any]], payload: Any, event: str | None = None) -> bool:

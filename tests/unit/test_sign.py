@@ -11,12 +11,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from relay.core.clock import wall_s
 from relay.core.secret import NO_SECRET, Secret
-from relay.wire.digest import key_bytes
-from relay.wire.draft import Draft, fields_of, ready_url
-from relay.wire.sign import HeaderHmac, StandardWebhooks
-from relay.wire.sign_sorted import SortedDigest, SortedSigner, SortedTerms
-from relay.wire.stamp import ClockOffset, Stamp
-from relay.wire.template import Template
+from relay.wire.signing.digest import key_bytes
+from relay.wire.signing.draft import Draft, fields_of, ready_url
+from relay.wire.signing.header import HeaderHmac, StandardWebhooks
+from relay.wire.signing.sorted_parameters import SortedDigest, SortedSigner, SortedTerms
+from relay.wire.signing.stamp import ClockOffset, Stamp
+from relay.wire.signing.template import Template
 from standardwebhooks import Webhook, WebhookVerificationError
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "signatures.json").read_text("utf-8"))

@@ -7,9 +7,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from relay.wire.draft import Draft
-from relay.wire.keys import private_key, shared_key
-from relay.wire.sign_rfc9421 import MessageSigner, content_digest, signature_base
+from relay.wire.signing.draft import Draft
+from relay.wire.signing.keys import private_key, shared_key
+from relay.wire.signing.rfc9421 import MessageSigner, content_digest, signature_base
 
 # RFC 9421 B.1.5 and B.1.4: keys published for testing
 SHARED = base64.b64decode("uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==")

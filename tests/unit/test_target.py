@@ -2,8 +2,8 @@
 
 import pytest
 from relay.core.errors import Unfit
-from relay.wire.extract import InvalidJson
-from relay.wire.target import Facts, Target
+from relay.wire.payload.extract import InvalidJson
+from relay.wire.payload.target import Facts, Target
 
 FACTS = Facts('{"id":7,"o":{"no":"a/b?c=d&é"},"verb":"put","up":"..","here":".","e":""}'.encode(), "key 1", None, "ID")
 

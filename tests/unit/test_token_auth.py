@@ -16,9 +16,9 @@ from relay.delivery.tokens import NoToken, TokenSource
 from relay.delivery.tokenstore import KeptToken, MemoryTokens, TokenStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
-from relay.wire.answer import Answer, Headers
-from relay.wire.authorise import AUTHORIZATION, placing
-from relay.wire.draft import Draft
+from relay.wire.answers.answer import Answer, Headers
+from relay.wire.signing.authorise import AUTHORIZATION, placing
+from relay.wire.signing.draft import Draft
 from tests.clocks import FakeClock
 
 DRAFT = Draft("b1", "POST", "http://shop.invalid/", {}, b"")

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from relay.wire.extract import readable
+from relay.wire.payload.extract import readable
 
 
 @dataclass(frozen=True, slots=True)

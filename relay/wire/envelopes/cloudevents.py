@@ -12,8 +12,8 @@ from typing import Final, Literal
 import msgspec
 
 from relay.core.model import Item
-from relay.wire.envelope import each, only, spliced
-from relay.wire.fields import json_bytes
+from relay.wire.envelopes.plain import each, only, spliced
+from relay.wire.payload.fields import json_bytes
 
 _BATCHED: Final = "application/cloudevents-batch+json"
 _STRUCTURED: Final = "application/cloudevents+json"

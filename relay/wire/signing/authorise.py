@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from relay.core.secret import Secret
-from relay.wire.draft import Draft
+from relay.wire.signing.draft import Draft
 
 Placing = Callable[[Draft, Secret], Draft]
 """Returns the draft with the secret in its place."""

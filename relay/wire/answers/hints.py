@@ -11,7 +11,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal, NamedTuple
 
-from relay.wire.listfield import members
+from relay.wire.answers.list_field import members
 
 Unit = Literal["s", "ms", "epoch_s", "epoch_ms", "date", "auto"]
 UNITS: Final = ("s", "ms", "epoch_s", "epoch_ms", "date", "auto")

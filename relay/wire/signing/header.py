@@ -11,10 +11,10 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from relay.wire.digest import digester, key_bytes, written
-from relay.wire.draft import Draft
-from relay.wire.stamp import Stamp
-from relay.wire.template import Template
+from relay.wire.signing.digest import digester, key_bytes, written
+from relay.wire.signing.draft import Draft
+from relay.wire.signing.stamp import Stamp
+from relay.wire.signing.template import Template
 
 HMAC_NAMES: Final = ("timestamp", "body", "id", "method", "url", "authority", "path", "query", "token", "secret")
 

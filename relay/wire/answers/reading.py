@@ -3,9 +3,9 @@
 import json
 from typing import Any, Final
 
-from relay.wire.answer import Answer
-from relay.wire.charsets import UTF_8, decoder_of
-from relay.wire.extract import InvalidJson, parse_json
+from relay.wire.answers.answer import Answer
+from relay.wire.answers.charsets import UTF_8, decoder_of
+from relay.wire.payload.extract import InvalidJson, parse_json
 
 _EXCERPT_CHARS: Final = 500
 _UNREAD: Final = object()

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from relay.wire.cloudevents import CloudEventsEnvelope
-from relay.wire.composed import FormEnvelope, ObjectEnvelope
-from relay.wire.envelope import ArrayEnvelope, Envelope, NdjsonEnvelope, SingleEnvelope
+from relay.wire.envelopes.cloudevents import CloudEventsEnvelope
+from relay.wire.envelopes.composed import FormEnvelope, ObjectEnvelope
+from relay.wire.envelopes.plain import ArrayEnvelope, Envelope, NdjsonEnvelope, SingleEnvelope
 
 _PLAIN: Final[dict[str, Envelope]] = {
     envelope.kind: envelope for envelope in (ArrayEnvelope(), NdjsonEnvelope(), SingleEnvelope())

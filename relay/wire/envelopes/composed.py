@@ -11,8 +11,8 @@ from urllib.parse import quote_plus
 
 from relay.core.errors import Unfit
 from relay.core.model import Item
-from relay.wire.envelope import JSON, all_spliced, each, only, spliced
-from relay.wire.fields import ItemMapping, as_text, json_bytes
+from relay.wire.envelopes.plain import JSON, all_spliced, each, only, spliced
+from relay.wire.payload.fields import ItemMapping, as_text, json_bytes
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _PLACE: Final = "\0items"

@@ -10,10 +10,10 @@ from http import HTTPStatus
 from typing import Final
 
 from relay.core.model import Outcome, Verdict
-from relay.wire.answer import Answer, Failure, FailureKind
-from relay.wire.hints import exhausted_s, hinted_s, retry_after_s
-from relay.wire.reading import Reading, printable
-from relay.wire.rules import Rule, compile_rule
+from relay.wire.answers.answer import Answer, Failure, FailureKind
+from relay.wire.answers.hints import exhausted_s, hinted_s, retry_after_s
+from relay.wire.answers.reading import Reading, printable
+from relay.wire.answers.rules import Rule, compile_rule
 
 __all__ = ["Rule", "Verdict", "classify", "classify_read_back", "compile_rule", "failure_reason", "plain_first"]
 

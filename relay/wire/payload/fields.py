@@ -13,7 +13,7 @@ import jmespath.exceptions
 import msgspec
 
 from relay.core.errors import Unfit
-from relay.wire.extract import InvalidJson, as_written, check_json, parse_json, readable, search
+from relay.wire.payload.extract import InvalidJson, as_written, check_json, parse_json, readable, search
 
 _MISSING: Final = msgspec.Raw(b"")
 _NOTHING: Final = (b"", b"null")

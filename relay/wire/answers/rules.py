@@ -12,9 +12,9 @@ from typing import Any, Final, Literal
 import jmespath.exceptions
 
 from relay.core.model import Outcome
-from relay.wire.reading import Reading
+from relay.wire.answers.reading import Reading
+from relay.wire.answers.rule_wait import Wait, compile_header, compile_path, compile_wait
 from relay.wire.regex import Pattern, compile_regex
-from relay.wire.waits import Wait, compile_header, compile_path, compile_wait
 
 Scope = Literal["group", "platform"]
 

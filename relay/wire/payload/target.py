@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from relay.core.errors import Unfit
 from relay.core.model import Item
-from relay.wire.extract import KeyPath
+from relay.wire.payload.extract import KeyPath
 
 OWN: Final = ("key", "event", "id")
 METHODS: Final = ("POST", "PUT", "PATCH")

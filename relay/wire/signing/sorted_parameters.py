@@ -10,11 +10,11 @@ from typing import Final, Literal
 
 import msgspec
 
-from relay.wire.digest import digester, key_bytes, written
-from relay.wire.draft import Draft, fields_of
-from relay.wire.sign import request_values
-from relay.wire.stamp import Stamp
-from relay.wire.template import Template
+from relay.wire.signing.digest import digester, key_bytes, written
+from relay.wire.signing.draft import Draft, fields_of
+from relay.wire.signing.header import request_values
+from relay.wire.signing.stamp import Stamp
+from relay.wire.signing.template import Template
 
 PAIR_NAMES: Final = ("k", "v")
 WRAP_NAMES: Final = ("secret", "path", "url", "method", "timestamp", "token", "body")

@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 from relay.core.errors import Unbuildable, Unfit
 from relay.core.model import Item
-from relay.wire.extract import InvalidJson, check_json
-from relay.wire.fields import problem_of
+from relay.wire.payload.extract import InvalidJson, check_json
+from relay.wire.payload.fields import problem_of
 
 JSON: Final = "application/json"
 _NDJSON: Final = "application/x-ndjson"

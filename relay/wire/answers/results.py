@@ -13,13 +13,13 @@ import jmespath.exceptions
 
 from relay.core.errors import Unbuildable, Unfit
 from relay.core.model import Item, ItemVerdict, Outcome, Verdict
-from relay.wire.answer import Answer, Failure
-from relay.wire.classify import DEFAULT_CAP_S
-from relay.wire.extract import InvalidJson
-from relay.wire.fields import problem_of
-from relay.wire.reading import Reading, as_json, printable
-from relay.wire.rules import Rule, compile_rule
-from relay.wire.target import Facts, Reader, facts_of, read_fact
+from relay.wire.answers.answer import Answer, Failure
+from relay.wire.answers.classify import DEFAULT_CAP_S
+from relay.wire.answers.reading import Reading, as_json, printable
+from relay.wire.answers.rules import Rule, compile_rule
+from relay.wire.payload.extract import InvalidJson
+from relay.wire.payload.fields import problem_of
+from relay.wire.payload.target import Facts, Reader, facts_of, read_fact
 
 # An answer about a batch of hundreds may repeat each item whole (WooCommerce does).
 MAX_RESULTS_BYTES: Final = 4 * 1024 * 1024

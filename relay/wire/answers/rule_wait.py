@@ -8,8 +8,8 @@ from typing import Any, Final, Protocol, cast
 import jmespath
 import jmespath.exceptions
 
-from relay.wire.hints import UNITS, Unit, answered_at, wait_in_s
-from relay.wire.reading import Reading
+from relay.wire.answers.hints import UNITS, Unit, answered_at, wait_in_s
+from relay.wire.answers.reading import Reading
 from relay.wire.regex import Pattern, compile_regex
 
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)", re.ASCII)

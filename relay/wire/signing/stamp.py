@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
-from relay.wire.hints import answered_at
+from relay.wire.answers.hints import answered_at
 
 _SLOWEST_S: Final = 10.0  # an exchange longer than this tells the offset too badly to be counted
 _FURTHEST_S: Final = 86400.0  # a Date a day off is a broken clock there, not an offset to follow

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from relay.wire.draft import Draft
-from relay.wire.stamp import Stamp
+from relay.wire.signing.draft import Draft
+from relay.wire.signing.stamp import Stamp
 
 DERIVED: Final = ("@method", "@target-uri", "@authority", "@scheme", "@request-target", "@path", "@query")
 PARAMETERS: Final = ("created", "keyid", "alg")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from relay.core.model import Rate
-from relay.wire.listfield import members
+from relay.wire.answers.list_field import members
 
 # The first that declares anything holds: what was written for a standard is meant, an X- header is often left over.
 _SOURCES: Final = ("ratelimit-policy", "ratelimit-limit", "x-ratelimit-limit", "x-rate-limit-limit")

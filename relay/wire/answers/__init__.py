@@ -1,0 +1,1 @@
+"""What an answer says: outcome, results per item, hints."""

@@ -1,0 +1,1 @@
+"""Reading fields out of payloads, byte for byte."""

@@ -1,0 +1,1 @@
+"""What proves to a platform who is asking: credentials and signatures."""
