@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.config.problems import BadValue
-from relay.config.units import DURATION_PATTERN, parse_duration
+from relay.config.reading.units import DURATION_PATTERN, parse_duration
 from relay.core.model import Filter, State
 from relay.web.problem import Refusal
 

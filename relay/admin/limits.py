@@ -7,7 +7,7 @@ from typing import Any
 
 from relay.admin.call import flag, object_body
 from relay.config.problems import BadValue
-from relay.config.units import parse_duration, parse_rate
+from relay.config.reading.units import parse_duration, parse_rate
 from relay.core.model import Rate
 from relay.core.quotas import CONFIGURED, quota_group, quota_shared, quota_source
 from relay.web.problem import Refusal

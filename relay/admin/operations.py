@@ -10,7 +10,7 @@ from relay.admin.filters import did_you_mean
 from relay.admin.platforms import PlatformRoutes
 from relay.admin.times import WallTimes
 from relay.config.problems import BadValue
-from relay.config.units import parse_rate
+from relay.config.reading.units import parse_rate
 from relay.core.errors import CountMismatch
 from relay.core.model import Filter
 from relay.web.answer import Answer, json_answer

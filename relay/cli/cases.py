@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from relay.cli.trial import Tried
 from relay.config.problems import ConfigInvalid, Problem, quoted
-from relay.config.yamlsource import KeyPath, Source, read_source
+from relay.config.reading.yaml_source import KeyPath, Source, read_source
 from relay.core.model import UNROUTED
 
 _LIST = "cases"

@@ -10,9 +10,9 @@ from relay.cli.main import EXIT_DIFFERENT, EXIT_FAILED
 from relay.cli.output import document_option, output_option, print_record, print_rows, to_json
 from relay.config.diff import Change, Difference, difference, difference_as_shown
 from relay.config.effective import as_scalar, as_tree, as_yaml, effective
-from relay.config.jsonschema import json_schema, json_schema_text
 from relay.config.problems import ConfigInvalid
-from relay.config.translate import dotted
+from relay.config.report.json_schema import json_schema, json_schema_text
+from relay.config.report.translate import dotted
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -8,7 +8,7 @@ import click
 from relay.cli.locate import WHERE, found_file
 from relay.config.load import load
 from relay.config.problems import ConfigInvalid, Problem
-from relay.config.schema import Config
+from relay.config.schema.file import Config
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

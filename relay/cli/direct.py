@@ -122,7 +122,7 @@ def open_direct(url: str, *, platforms: Sequence[str], max_size: str) -> Direct:
 
     Raises ``NoStore``; ``PermissionError`` where it is not ours.
     """
-    from relay.config.units import parse_size
+    from relay.config.reading.units import parse_size
     from relay.daemon.stores import open_reader  # loads the store's library
 
     try:

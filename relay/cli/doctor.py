@@ -17,7 +17,7 @@ from relay.cli.output import output_option, to_json
 from relay.cli.table import coloured, wrapped
 from relay.config.load import load
 from relay.config.problems import ConfigInvalid
-from relay.config.schema import Config
+from relay.config.schema.file import Config
 from relay.core.errors import StoreError
 from relay.core.model import UNROUTED
 

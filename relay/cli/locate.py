@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 import click
 
 from relay.cli.client import TIMEOUT_S, Client
-from relay.config import unit
+from relay.config import service_unit
 from relay.core.errors import RelayError
 
 _ADMIN = "127.0.0.1:8788"
 _INGEST = "127.0.0.1:8787"
 _HERE = "config.yaml"
-WHERE = f"$RELAY_CONFIG, ./{_HERE}, {unit.FILE}"
+WHERE = f"$RELAY_CONFIG, ./{_HERE}, {service_unit.FILE}"
 """Where a configuration is looked for when none is named: the first one there is."""
 _ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 _ACTING_ROLES = ("operator", "admin", "privacy", "viewer")  # whose token is taken first: what the commands need
@@ -66,7 +66,7 @@ def found_file() -> str:
     """Return the file that is meant when none is named: the first one of ``WHERE``."""
     if named := os.environ.get("RELAY_CONFIG"):
         return named
-    return next((file for file in (_HERE, str(unit.FILE)) if os.path.isfile(file)), _HERE)
+    return next((file for file in (_HERE, str(service_unit.FILE)) if os.path.isfile(file)), _HERE)
 
 
 def locate(config: str | None, *, admin: str | None = None, ingest: str | None = None) -> Place:
@@ -100,7 +100,7 @@ def locate(config: str | None, *, admin: str | None = None, ingest: str | None =
 
 def _read(path: Path, *, named: bool) -> tuple[dict[str, Any], RelayError | None]:
     from relay.config.problems import ConfigInvalid
-    from relay.config.yamlsource import read_source  # PyYAML only: no pydantic on the way to a status line
+    from relay.config.reading.yaml_source import read_source  # PyYAML only: no pydantic on the way to a status line
 
     if not named and not os.access(path, os.R_OK):
         click.echo(f"{path} is not yours to read; the default addresses are tried (or use sudo)", err=True)
@@ -139,11 +139,11 @@ def _users_token(users: Any, config: Path) -> str | None:
 
 def _secret(written: Any, config: Path) -> str | None:
     """Return what a secret's text in the file stands for; None where it is not for this process to read."""
-    from relay.config.secrets import Resolver
+    from relay.config.reading.references import Resolver
 
     if not isinstance(written, str) or not written:
         return None
-    credentials = unit.credentials_directory(config, os.environ)
+    credentials = service_unit.credentials_directory(config, os.environ)
     beside = config.resolve().parent
     resolved = Resolver([beside] if credentials is None else [credentials, beside], os.environ).resolve({"": written})
     return None if resolved.problems else str(resolved.data[""])
@@ -154,4 +154,4 @@ def _absolute(url: str, config: Path) -> str:
     scheme, _, rest = url.partition(":")
     if scheme != "sqlite" or not rest or rest.startswith("/"):
         return url
-    return f"sqlite:{unit.state_directory(config.absolute(), os.environ) / rest}"
+    return f"sqlite:{service_unit.state_directory(config.absolute(), os.environ) / rest}"

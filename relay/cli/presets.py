@@ -5,8 +5,8 @@ from typing import Any
 import click
 
 from relay.cli.output import document_option, output_option, print_record, print_rows
-from relay.config.presets import Preset, preset, preset_names
 from relay.config.problems import BadValue
+from relay.config.reading.presets import Preset, preset, preset_names
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

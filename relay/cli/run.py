@@ -12,7 +12,7 @@ from relay.cli.locate import WHERE, found_file
 from relay.cli.main import EXIT_CONFIG, EXIT_FAILED, product_version
 
 if TYPE_CHECKING:
-    from relay.config.schema import Config
+    from relay.config.schema.file import Config
     from relay.daemon.restarts import Restarts
     from relay.telemetry.events import Events
     from relay.telemetry.metrics import Metrics

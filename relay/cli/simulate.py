@@ -15,7 +15,7 @@ from relay.cli.output import output_option, print_record, printable
 from relay.cli.progress import Watched
 from relay.cli.table import terminal_columns, wrapped
 from relay.config.problems import BadValue
-from relay.config.units import parse_duration, parse_rate
+from relay.config.reading.units import parse_duration, parse_rate
 from relay.core.clock import elapsed_s, wall_s, wall_shift_s
 from relay.core.model import Filter
 from relay.sandbox import plot

@@ -6,8 +6,8 @@ What answers here is what answers in the daemon: the same compiled routes and th
 from dataclasses import dataclass
 from typing import Any
 
-from relay.config.schema import Config
-from relay.config.units import parse_duration
+from relay.config.reading.units import parse_duration
+from relay.config.schema.file import Config
 from relay.core.model import UNROUTED, Item, Lane, NewCallback
 from relay.daemon.intake import directory
 from relay.ingest.posts import UNSAID

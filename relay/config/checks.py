@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from relay.config.answers import unreachable
-from relay.config.auth import OAuth2Auth, UseAuth
-from relay.config.platform import Platform
 from relay.config.problems import BadValue, nearest, quoted
+from relay.config.reading.showing import hidden_texts, is_secret_key
+from relay.config.reading.unseen import unseen
+from relay.config.reading.yaml_source import KeyPath
 from relay.config.rehearsal import rehearsed
-from relay.config.rules import Rule
-from relay.config.schema import Config
-from relay.config.showing import hidden_texts, is_secret_key
-from relay.config.sign import MessageSign
-from relay.config.translate import Finding, dotted
-from relay.config.unseen import unseen
-from relay.config.yamlsource import KeyPath
+from relay.config.report.translate import Finding, dotted
+from relay.config.schema.auth import OAuth2Auth, UseAuth
+from relay.config.schema.file import Config
+from relay.config.schema.item_results import unreachable
+from relay.config.schema.platform import Platform
+from relay.config.schema.rules import Rule
+from relay.config.schema.sign import MessageSign
 from relay.core.model import UNROUTED
 from relay.wire.answers.results import OUTCOMES
 

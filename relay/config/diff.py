@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.config.effective import effective
-from relay.config.schema import Config
-from relay.config.yamlsource import KeyPath
+from relay.config.reading.yaml_source import KeyPath
+from relay.config.schema.file import Config
 
 _RESTART = (("ingest", "listen"), ("admin", "listen"), ("store", "url"), ("store", "token_key"))
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, get_origin
 import yaml
 from pydantic import BaseModel
 
-from relay.config.merge import is_preset, with_defaults, written_at
-from relay.config.schema import Config
-from relay.config.showing import masked
-from relay.config.translate import model_for, model_in
-from relay.config.yamlsource import KeyPath, Mark
+from relay.config.reading.merge import is_preset, with_defaults, written_at
+from relay.config.reading.showing import masked
+from relay.config.reading.yaml_source import KeyPath, Mark
+from relay.config.report.translate import model_for, model_in
+from relay.config.schema.file import Config
 from relay.core.unsafe import IN_JSON
 
 BUILT_IN = "built in"

@@ -11,20 +11,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from relay.config import unit
+from relay.config import service_unit
 from relay.config.checks import cautions, certificates, contradictions
-from relay.config.knownsecrets import known_secrets
-from relay.config.merge import is_preset, with_defaults, written_at
 from relay.config.plausible import implausible, never_sent
-from relay.config.presets import preset, preset_names
 from relay.config.problems import CODES, MOST_PROBLEMS, BadValue, ConfigInvalid, Problem, quoted
-from relay.config.remainder import inside, remainder
-from relay.config.schema import Config, Origin
-from relay.config.secrets import Resolved, Resolver, scrub
-from relay.config.showing import hidden_texts
-from relay.config.translate import Finding, dotted, file_path, findings
-from relay.config.widechars import wide_in
-from relay.config.yamlsource import KeyPath, Source, parse_source, read_source
+from relay.config.reading.known_secrets import known_secrets
+from relay.config.reading.merge import is_preset, with_defaults, written_at
+from relay.config.reading.presets import preset, preset_names
+from relay.config.reading.references import Resolved, Resolver, scrub
+from relay.config.reading.showing import hidden_texts
+from relay.config.reading.wide_characters import wide_in
+from relay.config.reading.yaml_source import KeyPath, Source, parse_source, read_source
+from relay.config.report.remainder import inside, remainder
+from relay.config.report.translate import Finding, dotted, file_path, findings
+from relay.config.schema.file import Config, Origin
 
 _SECTIONS = ("ingest", "admin", "store", "quotas", "credentials", "defaults")
 """Top-level mappings that may stand empty, with everything below them commented out."""
@@ -77,12 +77,12 @@ def examine(text: str, *, path: str | os.PathLike[str]) -> tuple[Problem, ...]:
 def _compile(source: Source, path: Path, environ: Mapping[str, str], *, for_service: bool) -> Config:
     _fill_empty_sections(source)
     directory = path.resolve().parent
-    credentials = unit.credentials_directory(path, environ)
-    outside = for_service and unit.is_outside(path, environ)
+    credentials = service_unit.credentials_directory(path, environ)
+    outside = for_service and service_unit.is_outside(path, environ)
     resolved = Resolver(
         [directory] if credentials is None else [credentials, directory],
         environ,
-        files_elsewhere=outside and not unit.may_list_credentials(),
+        files_elsewhere=outside and not service_unit.may_list_credentials(),
         variables_elsewhere=outside,
     ).resolve(source.data)
     data, desk, config = _checked(source, resolved)
@@ -93,7 +93,7 @@ def _compile(source: Source, path: Path, environ: Mapping[str, str], *, for_serv
         raise ConfigInvalid(desk.problems)
     if config is None:
         raise AssertionError("a configuration without problems has been validated")
-    state = unit.state_directory(path, environ)
+    state = service_unit.state_directory(path, environ)
     config._origin = Origin(
         source.file,
         state,

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from relay.config.problems import BadValue
-from relay.config.schema import Config
-from relay.config.translate import Finding, dotted
-from relay.config.yamlsource import KeyPath
+from relay.config.reading.yaml_source import KeyPath
+from relay.config.report.translate import Finding, dotted
+from relay.config.schema.file import Config
 from relay.core.model import seconds_text
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0

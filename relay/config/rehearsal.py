@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-from relay.config.auth import AnyCredential, BasicAuth, BearerAuth, OAuth2Auth, QueryAuth, UseAuth
-from relay.config.platform import Platform
 from relay.config.problems import BadValue, quoted
-from relay.config.schema import Config
-from relay.config.translate import Finding, dotted
-from relay.config.yamlsource import KeyPath
+from relay.config.reading.yaml_source import KeyPath
+from relay.config.report.translate import Finding, dotted
+from relay.config.schema.auth import AnyCredential, BasicAuth, BearerAuth, OAuth2Auth, QueryAuth, UseAuth
+from relay.config.schema.file import Config
+from relay.config.schema.platform import Platform
 from relay.core.secret import Secret
 from relay.wire.signing.authorise import AUTHORIZATION, Placing, place_basic, placing
 from relay.wire.signing.draft import Draft, fields_of, merged_headers

@@ -13,8 +13,8 @@ from contextlib import AsyncExitStack
 from relay.admin.access import Access
 from relay.admin.api import AdminApi
 from relay.admin.server import AdminServer
-from relay.config.schema import Config
-from relay.config.units import parse_duration
+from relay.config.reading.units import parse_duration
+from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
 from relay.daemon.intake import drop_ins, ingest_settings

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Callable
 
-from relay.config.platform import Platform
-from relay.config.routes import Reply
-from relay.config.schema import Config
+from relay.config.schema.file import Config
+from relay.config.schema.platform import Platform
+from relay.config.schema.routes import Reply
 from relay.ingest.handlers import DropIn
 from relay.ingest.posts import Directory
 from relay.ingest.routing import Routing, compile_route

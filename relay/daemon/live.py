@@ -18,7 +18,7 @@ from relay.config.diff import difference
 from relay.config.effective import as_tree, effective
 from relay.config.load import examine, load
 from relay.config.problems import ConfigInvalid
-from relay.config.schema import Config
+from relay.config.schema.file import Config
 from relay.core.clock import monotonic_s
 from relay.core.model import NewCallback
 from relay.daemon.intake import directory, drop_ins, ingest_settings

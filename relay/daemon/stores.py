@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from relay.config.schema import Config
+from relay.config.schema.file import Config
 from relay.core.errors import StoreUnusable
 from relay.delivery.tokenstore import FileTokens, MemoryTokens, TokenStore
 from relay.store.base import Store

@@ -13,8 +13,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from relay.config.auth import AnyCredential, BasicAuth, BearerAuth, OAuth2Auth
-from relay.config.knownsecrets import credential_secrets
+from relay.config.reading.known_secrets import credential_secrets
+from relay.config.schema.auth import AnyCredential, BasicAuth, BearerAuth, OAuth2Auth
 from relay.core.clock import Clock
 from relay.core.secret import NO_SECRET, Secret
 from relay.delivery.sender import Sender

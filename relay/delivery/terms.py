@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from relay.config.answers import Confirm
-from relay.config.auth import AnyCredential
-from relay.config.platform import Platform
-from relay.config.schema import Config
+from relay.config.schema.auth import AnyCredential
+from relay.config.schema.file import Config
+from relay.config.schema.item_results import Confirm
+from relay.config.schema.platform import Platform
 from relay.delivery.sender import Outbound
 from relay.limits.known import LearnTerms, Mode
 from relay.policy.gate.breaker import BreakerTerms

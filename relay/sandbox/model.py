@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from relay.config.problems import BadValue
-from relay.config.units import parse_duration
+from relay.config.reading.units import parse_duration
 from relay.core.clock import Clock
 from relay.core.model import Batch
 from relay.delivery.sender import Request

@@ -6,7 +6,7 @@ from math import nan
 from typing import Any, cast, get_args
 
 from relay.config.problems import BadValue
-from relay.config.units import parse_duration, parse_rate, parse_size
+from relay.config.reading.units import parse_duration, parse_rate, parse_size
 from relay.core.errors import RelayError
 from relay.core.model import Rate
 from relay.sandbox.answers import TOO_MANY, Answer, parse_answer

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
-from relay.config.schema import Config
+from relay.config.schema.file import Config
 from relay.core.model import Batch, Expired, Lane, NewCallback, Settlement, StoreRules, WaitUntil, Wish
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth

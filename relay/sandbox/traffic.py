@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from relay.config.problems import BadValue
-from relay.config.units import parse_duration
+from relay.config.reading.units import parse_duration
 from relay.core.model import Rate
 from relay.sandbox.settings import BadSetting
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from aiolimiter import AsyncLimiter
 
-from relay.config.units import parse_rate
+from relay.config.reading.units import parse_rate
 from relay.core.clock import Clock
 from relay.core.model import Stepped
 from relay.store.base import Reroute

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from relay.config.load import loads
-from relay.config.schema import Config
+from relay.config.schema.file import Config
 from relay.core.clock import RelayClock, wall_s
 from relay.core.model import Filter, Lane, NewCallback
 from relay.delivery.auth import Credentials, NoToken, token_terms

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from relay.config.units import parse_duration
+from relay.config.reading.units import parse_duration
 from relay.core.errors import StoreFailed
 from relay.core.model import UNROUTED, Filter
 from relay.ingest.handlers import DropIn

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from relay.config.load import loads
-from relay.config.units import parse_rate
+from relay.config.reading.units import parse_rate
 from relay.core.model import Batch
 from relay.sandbox.model import parse_outage
 from relay.sandbox.record import Arrived, Record

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from relay.config.load import load
 from relay.config.problems import ConfigInvalid, Problem
-from relay.config.schema import Config
+from relay.config.schema.file import Config
 
 MINIMAL = "version: 1\nplatforms: {a: {url: https://a.example/}}\n"
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from config_files import codes, loaded, platform, problems
-from relay.config.auth import OAuth2Auth, UseAuth
 from relay.config.diff import difference
 from relay.config.effective import as_yaml, effective
+from relay.config.schema.auth import OAuth2Auth, UseAuth
 from relay.delivery.terms import compile_all
 
 WECHAT = """version: 1

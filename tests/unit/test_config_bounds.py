@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from relay.config.load import examine, loads
 from relay.config.problems import MOST_PROBLEMS, ConfigInvalid
-from relay.config.yamlsource import MAX_NODES, _Loader, _TooMuch
+from relay.config.reading.yaml_source import MAX_NODES, _Loader, _TooMuch
 
 HEAD = "version: 1\nplatforms: {a: {url: 'https://x.example/'}}\n"
 ONE = "version: 1\nplatforms:\n  a:\n    url: https://x.example/\n"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from config_files import MINIMAL, codes, loaded, platform, problems
 from pydantic import ValidationError
-from relay.config.jsonschema import json_schema, json_schema_text
 from relay.config.load import load, loads
-from relay.config.platform import Breaker
 from relay.config.problems import CODES, ConfigInvalid
+from relay.config.report.json_schema import json_schema, json_schema_text
+from relay.config.schema.platform import Breaker
 from relay.core.model import Outcome, PlatformRules, Quota, Rate
 from relay.daemon.intake import directory
 from relay.delivery.terms import compile_terms

@@ -10,8 +10,8 @@ from relay.config.diff import difference
 from relay.config.effective import as_yaml, effective
 from relay.config.load import loads
 from relay.config.problems import ConfigInvalid
-from relay.config.secrets import scrub
-from relay.config.showing import mask_url, masked
+from relay.config.reading.references import scrub
+from relay.config.reading.showing import mask_url, masked
 
 TOKEN = "s3cret-value-71"
 FILE = """version: 1

@@ -2,7 +2,7 @@
 
 import pytest
 from relay.config.problems import BadValue
-from relay.config.units import parse_backoff, parse_duration, parse_rate, parse_size
+from relay.config.reading.units import parse_backoff, parse_duration, parse_rate, parse_size
 from relay.core.model import Rate
 
 

@@ -6,7 +6,7 @@ import pytest
 from config_files import MINIMAL, codes, problems
 from relay.config.load import load
 from relay.config.problems import ConfigInvalid
-from relay.config.yamlsource import parse_source
+from relay.config.reading.yaml_source import parse_source
 
 
 def test_core_schema() -> None:

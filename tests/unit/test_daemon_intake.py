@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from relay.config.load import loads
-from relay.config.schema import Config
+from relay.config.schema.file import Config
 from relay.daemon.intake import directory, drop_ins, ingest_settings
 from relay.daemon.live import admin_settings, admin_users
 from relay.daemon.stores import open_tokens

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from relay.cli.presets import presets
 from relay.config.effective import effective
 from relay.config.load import loads
-from relay.config.presets import Preset, preset, preset_names
 from relay.config.problems import ConfigInvalid
-from relay.config.schema import Config
+from relay.config.reading.presets import Preset, preset, preset_names
+from relay.config.schema.file import Config
 from relay.core.model import Outcome
 from relay.delivery.terms import compile_terms
 from relay.wire.answers.answer import Answer, Headers

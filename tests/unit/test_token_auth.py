@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import structlog
-from relay.config.auth import OAuth2Auth
 from relay.config.load import loads
+from relay.config.schema.auth import OAuth2Auth
 from relay.delivery.auth import Credentials, TokenAuth, token_terms
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms, compile_all

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.config.problems import BadValue
-from relay.config.units import parse_duration
+from relay.config.reading.units import parse_duration
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, Tag
 from pydantic_core import ErrorDetails
 
-from relay.config.fields import kind_or_use
 from relay.config.problems import BadValue, quoted
-from relay.config.schema import Config
-from relay.config.widechars import wide_in
-from relay.config.yamlsource import KeyPath
+from relay.config.reading.wide_characters import wide_in
+from relay.config.reading.yaml_source import KeyPath
+from relay.config.schema.file import Config
+from relay.config.schema.values import kind_or_use
 
 LATER: dict[str, frozenset[str]] = {
     "Config": frozenset({"alerts", "reconcile", "privacy"}),

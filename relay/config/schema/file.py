@@ -9,8 +9,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
-from relay.config.auth import AnyCredential, Credential, UseAuth
-from relay.config.fields import (
+from relay.config.problems import Problem
+from relay.config.reading.yaml_source import KeyPath, Mark
+from relay.config.schema.auth import AnyCredential, Credential, UseAuth
+from relay.config.schema.platform import Platform, PlatformDefaults
+from relay.config.schema.routes import RouteSettings
+from relay.config.schema.values import (
     Listens,
     Name,
     PositiveDuration,
@@ -25,10 +29,6 @@ from relay.config.fields import (
     required,
     setting,
 )
-from relay.config.platform import Platform, PlatformDefaults
-from relay.config.problems import Problem
-from relay.config.routes import RouteSettings
-from relay.config.yamlsource import KeyPath, Mark
 from relay.core.model import Quota, StoreRules
 
 

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from relay.config.fields import OrText, Section, reading, required, setting
 from relay.config.problems import BadValue
-from relay.config.texts import parse_jmespath
-from relay.config.yamlsource import KeyPath
+from relay.config.reading.texts import parse_jmespath
+from relay.config.reading.yaml_source import KeyPath
+from relay.config.schema.values import OrText, Section, reading, required, setting
 from relay.wire.envelopes.by_kind import DEFAULT_SOURCE, DEFAULT_TYPE, KINDS, envelope_for
 
 

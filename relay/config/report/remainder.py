@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from relay.config.rules import Rule
-from relay.config.schema import Config
-from relay.config.translate import file_path
-from relay.config.yamlsource import KeyPath
+from relay.config.reading.yaml_source import KeyPath
+from relay.config.report.translate import file_path
+from relay.config.schema.file import Config
+from relay.config.schema.rules import Rule
 
 _STAND_INS: dict[str | int, Any] = {
     "routes": {"match": {"event": "unread"}, "to": ["unread"]},

@@ -20,10 +20,10 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from relay.config import texts, units
 from relay.config.problems import BadValue
-from relay.config.units import Backoff
-from relay.config.widechars import wide_in
+from relay.config.reading import texts, units
+from relay.config.reading.units import Backoff
+from relay.config.reading.wide_characters import wide_in
 from relay.core.model import Rate
 from relay.wire.regex import Pattern
 

@@ -5,11 +5,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
-from relay.config.answers import Confirm, Results
-from relay.config.auth import Auth
-from relay.config.connect import Connect
-from relay.config.envelope import EnvelopeSetting
-from relay.config.fields import (
+from relay.config.problems import BadValue, quoted
+from relay.config.reading.presets import parse_preset
+from relay.config.schema.auth import Auth
+from relay.config.schema.connect import Connect
+from relay.config.schema.envelope import EnvelopeSetting
+from relay.config.schema.item_results import Confirm, Results
+from relay.config.schema.routes import DropInSettings
+from relay.config.schema.rules import Rule
+from relay.config.schema.sign import Sign
+from relay.config.schema.values import (
     BackoffRange,
     Duration,
     Headers,
@@ -27,11 +32,6 @@ from relay.config.fields import (
     required,
     setting,
 )
-from relay.config.presets import parse_preset
-from relay.config.problems import BadValue, quoted
-from relay.config.routes import DropInSettings
-from relay.config.rules import Rule
-from relay.config.sign import Sign
 from relay.core.model import PlatformRules, Quota
 from relay.wire.payload.target import METHODS
 

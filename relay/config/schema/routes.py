@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSchema, model_validator
 
-from relay.config.fields import Names, OrText, Section, as_tuple, reading, required, setting
 from relay.config.problems import BadValue, quoted
-from relay.config.texts import parse_jmespath
+from relay.config.reading.texts import parse_jmespath
+from relay.config.schema.values import Names, OrText, Section, as_tuple, reading, required, setting
 from relay.core.model import UNROUTED
 
 EVENT = "event"

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Tag, model_validator
 
-from relay.config.fields import (
+from relay.config.problems import BadValue
+from relay.config.schema.values import (
     Duration,
     JmesPath,
     Name,
@@ -19,7 +20,6 @@ from relay.config.fields import (
     required,
     setting,
 )
-from relay.config.problems import BadValue
 
 _NAMES = {"header": "Authorization", "query": "access_token"}
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, unquote_plus
 
-from relay.config.showing import hidden_texts, is_word
-from relay.config.yamlsource import KeyPath
+from relay.config.reading.showing import hidden_texts, is_word
+from relay.config.reading.yaml_source import KeyPath
 
 _GLOBAL: Final = ("ingest", "admin", "store")
 _NAMED: Final = ("platforms", "credentials")

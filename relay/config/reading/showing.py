@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from relay.config.yamlsource import KeyPath
+from relay.config.reading.yaml_source import KeyPath
 
 MASK: Final = "***"
 _MOST_DIGITS: Final = 600

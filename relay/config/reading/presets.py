@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from relay.config.problems import BadValue, quoted
-from relay.config.yamlsource import KeyPath, parse_source
+from relay.config.reading.yaml_source import KeyPath, parse_source
 
 _SUFFIX = ".yaml"
 

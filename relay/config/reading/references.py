@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from relay.config.problems import BadValue, quoted
-from relay.config.showing import MASK
-from relay.config.unseen import unseen, without_marks
-from relay.config.yamlsource import KeyPath
+from relay.config.reading.showing import MASK
+from relay.config.reading.unseen import unseen, without_marks
+from relay.config.reading.yaml_source import KeyPath
 
 UNREAD = "0" * 48
 """Stands for a secret that only the service can read: a password, hexadecimal, base64 and a host name all at once."""

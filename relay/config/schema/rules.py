@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, model_validator
 
-from relay.config.fields import (
+from relay.config.problems import BadValue, quoted
+from relay.config.reading.units import DURATION_PATTERN
+from relay.config.schema.values import (
     HeaderName,
     JmesPath,
     OrText,
@@ -19,8 +21,6 @@ from relay.config.fields import (
     required,
     setting,
 )
-from relay.config.problems import BadValue, quoted
-from relay.config.units import DURATION_PATTERN
 from relay.core.model import Outcome
 
 _OWN_OUTCOMES = (Outcome.PLAIN, Outcome.DOWN, Outcome.CRASH, Outcome.UNSENT)

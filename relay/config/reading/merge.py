@@ -5,8 +5,8 @@ What a platform says wins over its preset, and its preset over ``defaults``.
 
 from typing import Any
 
-from relay.config.presets import preset, preset_names
-from relay.config.yamlsource import KeyPath
+from relay.config.reading.presets import preset, preset_names
+from relay.config.reading.yaml_source import KeyPath
 
 _WITH_KIND = ("auth", "sign", "envelope")
 

@@ -25,7 +25,7 @@ from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
 from relay.config.problems import ConfigInvalid, Problem, quoted
-from relay.config.widechars import wide_character
+from relay.config.reading.wide_characters import wide_character
 
 MAX_FILE_BYTES = 4 * 2**20
 MAX_DEPTH = 32  # the schema needs 8

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import PlainValidator, WithJsonSchema, model_validator
 
-from relay.config.fields import Duration, PlainUrl, SecretText, Section, reading, setting
 from relay.config.problems import BadValue, quoted
+from relay.config.schema.values import Duration, PlainUrl, SecretText, Section, reading, setting
 
 
 def _parse_source(value: Any) -> str:

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, model_validator
 
-from relay.config.envelope import check_item
-from relay.config.fields import Headers, JmesPath, Section, Url, only_list, reading, required, setting
 from relay.config.problems import BadValue, quoted
-from relay.config.rules import Rule
-from relay.config.texts import parse_jmespath
+from relay.config.reading.texts import parse_jmespath
+from relay.config.schema.envelope import check_item
+from relay.config.schema.rules import Rule
+from relay.config.schema.values import Headers, JmesPath, Section, Url, only_list, reading, required, setting
 
 _OF_OTHER_SHAPE = {"by_index": ("id", "item_id"), "by_id": ("index",)}
 

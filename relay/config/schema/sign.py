@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Tag, model_validator
 
-from relay.config.fields import (
+from relay.config.problems import BadValue, quoted
+from relay.config.schema.values import (
     HeaderName,
     OrText,
     SecretText,
@@ -19,7 +20,6 @@ from relay.config.fields import (
     required,
     setting,
 )
-from relay.config.problems import BadValue, quoted
 from relay.wire.signing.digest import key_bytes
 from relay.wire.signing.header import HeaderHmac, Signer, StandardWebhooks
 from relay.wire.signing.keys import private_key, shared_key

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from relay.config.schema import Config
+from relay.config.schema.file import Config
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""From text to plain data: YAML with places, secrets, units, presets, defaults."""

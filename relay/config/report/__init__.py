@@ -1,0 +1,1 @@
+"""What is wrong, in our words and with its place; the schema for editors."""

@@ -1,0 +1,1 @@
+"""The schema: what each key may hold, in pydantic."""
