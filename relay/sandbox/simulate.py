@@ -24,7 +24,7 @@ from relay.sandbox.record import Found, Record
 from relay.sandbox.settings import Settings
 from relay.sandbox.traffic import Incoming, Traffic
 from relay.sandbox.virtual import VirtualClock, VirtualLoop
-from relay.store.memory import MemoryStore
+from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics

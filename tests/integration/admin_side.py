@@ -28,7 +28,7 @@ from relay.core.model import (
     Wish,
 )
 from relay.store.base import no_route
-from relay.store.memory import MemoryStore
+from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.operations import Operations

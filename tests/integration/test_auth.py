@@ -21,7 +21,7 @@ from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all
 from relay.delivery.tokens import TokenSource
 from relay.delivery.tokenstore import FileTokens, KeptToken, MemoryTokens, TokensNotKept, TokenStore
-from relay.store.memory import MemoryStore
+from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics

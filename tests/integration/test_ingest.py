@@ -20,7 +20,7 @@ from relay.ingest.posts import Directory
 from relay.ingest.routing import Routing
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestServer, IngestSettings, Intake
-from relay.store.memory import MemoryStore
+from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics

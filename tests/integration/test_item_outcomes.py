@@ -22,7 +22,7 @@ from relay.delivery.sender import Request
 from relay.delivery.terms import Asking, Terms
 from relay.policy.gate.breaker import BreakerTerms
 from relay.policy.settle.answer import Budget
-from relay.store.memory import MemoryStore
+from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics

@@ -16,7 +16,7 @@ from relay.core.model import Lane, NewCallback, StoreRules
 from relay.daemon.live import LiveConfig, admin_users
 from relay.daemon.systemd import Notifier
 from relay.delivery.limits import Limits
-from relay.store.memory import MemoryStore
+from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 from relay.web.problem import Refusal

@@ -18,7 +18,7 @@ from relay.ingest.routing import Routing, compile_route
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestServer, IngestSettings, Intake
 from relay.store.base import Store
-from relay.store.memory import MemoryStore
+from relay.store.memory.backend import MemoryStore
 from relay.store.sqlite.store import SqliteStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger

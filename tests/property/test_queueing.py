@@ -21,7 +21,7 @@ from relay.core.model import (
     StoreRules,
     WaitUntil,
 )
-from relay.store.memory import MemoryStore
+from relay.store.memory.backend import MemoryStore
 from tests.clocks import FakeClock
 from tests.store.harness import balanced, note, seqs, settlement, wish
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from relay.core.model import Batch, Lane, Outcome, PlatformRules, Quota, Rate, Requeue, Resend, StoreRules, WaitUntil
 from relay.policy.batching import lane_order, scattered
 from relay.store.base import Store
-from relay.store.memory import MemoryStore
+from relay.store.memory.backend import MemoryStore
 from relay.store.sqlite.store import SqliteStore
 from tests.clocks import FakeClock
 from tests.store.harness import balanced, note, seqs, settlement, wish

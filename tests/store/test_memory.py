@@ -7,7 +7,7 @@ import pytest
 from relay.core.errors import StoreFull
 from relay.core.model import StoreRules
 from relay.store.base import Store
-from relay.store.memory import MemoryStore
+from relay.store.memory.backend import MemoryStore
 from tests.clocks import FakeClock
 from tests.store.conformance import Conformance
 from tests.store.harness import claimed, deliver, note, post, rules, settlement

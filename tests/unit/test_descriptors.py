@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from relay.daemon import readiness
 from relay.daemon.readiness import Readiness
-from relay.store.memory import MemoryStore
+from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics

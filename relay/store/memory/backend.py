@@ -32,11 +32,11 @@ from relay.core.model import (
     Wish,
 )
 from relay.store.base import Reroute, no_route
-from relay.store.memory_accept import Accepts
-from relay.store.memory_batches import Batches
-from relay.store.memory_operations import Operations
-from relay.store.memory_rows import Shelf
-from relay.store.memory_views import Views
+from relay.store.memory.inbox import Accepts
+from relay.store.memory.ledger import Views
+from relay.store.memory.operations import Operations
+from relay.store.memory.outbox import Batches
+from relay.store.memory.rows import Shelf
 from relay.store.slots import Slots
 
 # A day's window may be configured later and must find the attempts it has to count.

@@ -12,7 +12,7 @@ from dataclasses import replace
 from relay.core.ids import encode_id
 from relay.core.model import Batch, Item, Lane, Settlement, State, WaitUntil, Wish
 from relay.policy.batching import Packer, lane_order, packing_order
-from relay.store.memory_rows import Attempt, Frozen, Heads, Row, Shelf
+from relay.store.memory.rows import Attempt, Frozen, Heads, Row, Shelf
 from relay.store.rotation import Waiting, rotate
 from relay.store.slots import Sent, Slots
 

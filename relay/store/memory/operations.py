@@ -9,8 +9,8 @@ from typing import Any
 from relay.core.errors import CountMismatch, StoreError, StoreFull
 from relay.core.model import UNROUTED, Ended, Filter, Lane, NewCallback, PlatformRules, State, Stepped
 from relay.store.base import Reroute
-from relay.store.memory_batches import Batches
-from relay.store.memory_rows import Row, Shelf
+from relay.store.memory.outbox import Batches
+from relay.store.memory.rows import Row, Shelf
 
 _LISTED = 100  # ids of skipped callbacks shown with an operation's progress
 

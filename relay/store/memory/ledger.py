@@ -5,9 +5,9 @@ from typing import Any
 
 from relay.core.ids import decode_id
 from relay.core.model import Filter, Lane, Outcome, State
-from relay.store.memory_batches import Batches
-from relay.store.memory_operations import matches
-from relay.store.memory_rows import Attempt, Row, Shelf
+from relay.store.memory.operations import matches
+from relay.store.memory.outbox import Batches
+from relay.store.memory.rows import Attempt, Row, Shelf
 from relay.store.slots import Slots
 
 _PRIORITIES = {Lane.HIGH: "high", Lane.LOW: "low"}

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreFull
 from relay.core.ids import encode_id
 from relay.core.model import Accepted, AcceptedPosts, Lane, NewCallback, RoutedPost, State, StoreRules
-from relay.store.memory_batches import Batches
-from relay.store.memory_rows import Row, Shelf
+from relay.store.memory.outbox import Batches
+from relay.store.memory.rows import Row, Shelf
 
 
 def _digest(row: NewCallback | RoutedPost) -> bytes:
