@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relay.core.model import AttemptResult, Batch, NewCallback, Outcome, Settlement, StoreRules, WaitUntil, Wish
-from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.backend import SqliteStore
 
 _BODY = b'{"order_id": "1234567890", "status": "shipped", "items": "' + b"x" * 340 + b'"}'
 

@@ -6,10 +6,10 @@ from relay.config.schema.file import Config
 from relay.core.errors import StoreUnusable
 from relay.delivery.tokenstore import FileTokens, MemoryTokens, TokenStore
 from relay.store.base import Store
-from relay.store.sqlite.ledger import Reader
-from relay.store.sqlite.ledger import open_reader as open_sqlite_reader
-from relay.store.sqlite.restored import lies_on_old_wal as sqlite_lies_on_old_wal
-from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.file.restored import lies_on_old_wal as sqlite_lies_on_old_wal
+from relay.store.sqlite.read.ledger import Reader
+from relay.store.sqlite.read.ledger import open_reader as open_sqlite_reader
 from relay.telemetry.events import Events
 
 

@@ -9,7 +9,7 @@ from subprocess import CompletedProcess, run
 import apsw
 import pytest
 from relay.core.model import NewCallback, PlatformRules, StoreRules
-from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.backend import SqliteStore
 
 
 @pytest.fixture

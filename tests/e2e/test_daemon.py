@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 import pytest
-from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.backend import SqliteStore
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from relay.cli.main import run
 from relay.core.model import Lane, NewCallback
-from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.backend import SqliteStore
 
 ROOT = Path(__file__).parents[2]
 SLOW = "version: 1\nplatforms:\n  shop-a: {url: http://shop.invalid/, rate: 100/min}\n"

@@ -17,7 +17,7 @@ from admin_side import LEARNED, START, USERS, AdminSide, admin_side
 from aiohttp import web
 from relay.core.clock import wall_s
 from relay.core.model import Lane, NewCallback, Rate
-from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.backend import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[2]
 

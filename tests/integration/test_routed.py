@@ -19,7 +19,7 @@ from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestServer, IngestSettings, Intake
 from relay.store.base import Store
 from relay.store.memory.backend import MemoryStore
-from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.backend import SqliteStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics

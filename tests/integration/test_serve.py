@@ -21,7 +21,7 @@ from relay.daemon import app
 from relay.daemon.restarts import Restarts
 from relay.daemon.stores import open_store
 from relay.daemon.systemd import Notifier
-from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.backend import SqliteStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.watchdog import Watchdog

@@ -13,7 +13,7 @@ from relay.core.model import Batch, Lane, Outcome, PlatformRules, Quota, Rate, R
 from relay.policy.batching import lane_order, scattered
 from relay.store.base import Store
 from relay.store.memory.backend import MemoryStore
-from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.backend import SqliteStore
 from tests.clocks import FakeClock
 from tests.store.harness import balanced, note, seqs, settlement, wish
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from relay.core.model import Accepted
-from relay.store.sqlite import writer
-from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.thread import writer
 from tests.store.harness import note, rules
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from relay.core.model import Lane, NewCallback, RoutedPost
-from relay.store.sqlite import rows as packing
-from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.write import rows as packing
 from tests.clocks import FakeClock
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from relay.core.model import StoreRules
 from relay.store.base import Store
-from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.backend import SqliteStore
 from tests.clocks import FakeClock
 from tests.store.conformance import Conformance, DurabilityConformance
 

@@ -18,12 +18,13 @@ import apsw
 import pytest
 from relay.core.errors import StoreEnded, StoreFailed, StoreFull, StoreLocked, StoreUnusable
 from relay.core.model import Filter, Lane, Rate, WaitUntil
-from relay.store.sqlite import groups, ledger, matches, operations, retries, settle
-from relay.store.sqlite.connection import open_writer
-from relay.store.sqlite.ledger import open_reader
-from relay.store.sqlite.lock import FileLock
-from relay.store.sqlite.store import SqliteStore
-from relay.store.sqlite.transaction import numbers
+from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.file.connection import open_writer
+from relay.store.sqlite.file.lock import FileLock
+from relay.store.sqlite.file.transaction import numbers
+from relay.store.sqlite.read import ledger
+from relay.store.sqlite.read.ledger import open_reader
+from relay.store.sqlite.write import groups, matches, operations, retries, settle
 from tests.clocks import FakeClock
 from tests.store.harness import (
     balanced,
@@ -704,8 +705,8 @@ async def test_clock_continues(path: Path) -> None:
 _CHILD = """
 import asyncio, os, sys
 from relay.core.model import AttemptResult, Batch, NewCallback, Outcome, Settlement, StoreRules, Wish
-from relay.store.sqlite.store import SqliteStore
-from relay.store.sqlite.transaction import numbers
+from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.file.transaction import numbers
 
 async def client(store, name):
     for n in range(10**9):

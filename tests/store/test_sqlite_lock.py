@@ -11,14 +11,14 @@ from pathlib import Path
 import apsw
 import pytest
 from relay.core.errors import StoreFailed, StoreLocked, StoreUnusable
-from relay.store.sqlite.lock import FileLock
-from relay.store.sqlite.store import SqliteStore
+from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.file.lock import FileLock
 from tests.store.harness import note, post, rules, until
 
 _HOLD = """
 import sys
 from pathlib import Path
-from relay.store.sqlite.lock import FileLock
+from relay.store.sqlite.file.lock import FileLock
 lock = FileLock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

@@ -1,6 +1,6 @@
 """Ordering keys as numbers: apart from each other, and near each other where they share their start."""
 
-from relay.store.sqlite.names import Names
+from relay.store.sqlite.file.names import Names
 
 _SECRET = b"0123456789abcdef"
 

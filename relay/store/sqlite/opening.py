@@ -5,10 +5,10 @@ from pathlib import Path
 import apsw
 
 from relay.core.clock import Clock
-from relay.store.sqlite.boot import Identity, boot
-from relay.store.sqlite.connection import cannot_open, open_writer
-from relay.store.sqlite.ledger import Reader, open_reader
-from relay.store.sqlite.lock import FileLock
+from relay.store.sqlite.file.boot import Identity, boot
+from relay.store.sqlite.file.connection import cannot_open, open_writer
+from relay.store.sqlite.file.lock import FileLock
+from relay.store.sqlite.read.ledger import Reader, open_reader
 
 
 def open_all(path: Path, clock: Clock | None) -> tuple[FileLock, apsw.Connection, Identity, Reader]:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from relay.core.model import NewCallback, RoutedPost
-from relay.store.sqlite.names import Names
+from relay.store.sqlite.file.names import Names
 
 INSERT_PAYLOADS = "INSERT INTO payload (seq, body) SELECT ?1 + rowid, value FROM carray(?2)"
 

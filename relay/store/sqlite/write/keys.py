@@ -8,7 +8,7 @@ the same lane.
 
 import msgspec
 
-from relay.store.sqlite.transaction import Transaction, numbers
+from relay.store.sqlite.file.transaction import Transaction, numbers
 
 # ?1: seqs whose keys may have a new head. One index seek per key, however many wait behind it.
 _PROMOTE = """

@@ -11,7 +11,7 @@ and not 2,000, which is a third of what accepting costs (docs/performance.md). R
 
 import hashlib
 
-from relay.store.sqlite.transaction import Transaction
+from relay.store.sqlite.file.transaction import Transaction
 
 _NEAR_BITS = 10  # few, so that the other 53 tell keys apart even where a hundred thousand share their start
 _NEAR_KEPT = 1024  # starts remembered; traffic has few at a time

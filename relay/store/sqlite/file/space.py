@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from relay.core.errors import StoreFull
-from relay.store.sqlite.connection import PAGE_BYTES
-from relay.store.sqlite.transaction import Transaction
+from relay.store.sqlite.file.connection import PAGE_BYTES
+from relay.store.sqlite.file.transaction import Transaction
 
 _PAGES = "SELECT (SELECT page_count FROM pragma_page_count) - (SELECT freelist_count FROM pragma_freelist_count)"
 # A row's own cost beside its payload: its row, its entries in five indexes, and pages that are not quite full.

@@ -11,13 +11,13 @@ from relay.core.errors import CountMismatch, StoreError
 from relay.core.ids import encode_id
 from relay.core.model import UNROUTED, Ended, Ending, Filter, PlatformRules, State, Stepped
 from relay.store.base import Reroute
-from relay.store.sqlite.filters import where
-from relay.store.sqlite.keys import PRIO_OF, demote, promote
-from relay.store.sqlite.matches import Facts, Matches, Sorted
-from relay.store.sqlite.names import Names
-from relay.store.sqlite.reroute import Reroutes
-from relay.store.sqlite.settle import Settles, end
-from relay.store.sqlite.transaction import Transaction, numbers
+from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.sqlite.read.filters import where
+from relay.store.sqlite.write.keys import PRIO_OF, demote, promote
+from relay.store.sqlite.write.matches import Facts, Matches, Sorted
+from relay.store.sqlite.write.reroute import Reroutes
+from relay.store.sqlite.write.settle import Settles, end
 
 _LISTED = 100  # ids of skipped callbacks shown with an operation's progress
 _MEANT: dict[str, tuple[State, ...]] = {

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 from relay.core.errors import StoreFull
 from relay.core.model import UNROUTED, Ended, NewCallback, State
 from relay.store.base import Reroute
-from relay.store.sqlite.accept import Accepts
-from relay.store.sqlite.matches import Sorted
-from relay.store.sqlite.names import Names
-from relay.store.sqlite.rows import Packed, pack
-from relay.store.sqlite.transaction import Transaction, numbers
+from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.sqlite.write.accept import Accepts
+from relay.store.sqlite.write.matches import Sorted
+from relay.store.sqlite.write.rows import Packed, pack
 
 # Payloads looked into within one transaction: some milliseconds that claims and settles wait for.
 _STEP_BYTES = 1024 * 1024

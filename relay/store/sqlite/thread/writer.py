@@ -23,10 +23,10 @@ import apsw
 
 from relay.core.clock import Clock, elapsed_s
 from relay.core.errors import RelayError, StoreEnded, StoreError, StoreFailed
-from relay.store.sqlite.connection import PAGE_BYTES
-from relay.store.sqlite.handover import HandOver
-from relay.store.sqlite.transaction import Transaction
-from relay.store.sqlite.work import DISK_ERRORS, BadUnit, Finished, Intake, Job, Post, Unit, without
+from relay.store.sqlite.file.connection import PAGE_BYTES
+from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.thread.handover import HandOver
+from relay.store.sqlite.thread.work import DISK_ERRORS, BadUnit, Finished, Intake, Job, Post, Unit, without
 
 T = TypeVar("T")
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from relay.core.model import Ended, Ending, Expired, State, StoreRules
-from relay.store.sqlite.keys import promote
-from relay.store.sqlite.matches import Matches
-from relay.store.sqlite.names import Names
-from relay.store.sqlite.settle import end
-from relay.store.sqlite.transaction import Transaction, numbers
+from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.sqlite.write.keys import promote
+from relay.store.sqlite.write.matches import Matches
+from relay.store.sqlite.write.settle import end
 
 STEP_ROWS = 500  # a step holds up claims and settles for a few milliseconds only
 _VACUUM_PAGES = 256  # freed pages given back to the file system per step

@@ -18,9 +18,9 @@ from relay.core.model import Batch, Item, Lane, WaitUntil, Wish
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.rotation import rotate
 from relay.store.slots import Slots
-from relay.store.sqlite.groups import waiting_groups
-from relay.store.sqlite.names import Names
-from relay.store.sqlite.transaction import Transaction, numbers
+from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.sqlite.write.groups import waiting_groups
 
 _LANE_DUE = """(SELECT group_concat(seq || ',' || bytes) FROM (
   SELECT seq, bytes FROM callback INDEXED BY callback_ready

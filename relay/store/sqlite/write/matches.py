@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from relay.core.model import Ended, State
-from relay.store.sqlite.transaction import Transaction, numbers
+from relay.store.sqlite.file.transaction import Transaction, numbers
 
 _FACTS = """
 SELECT json_group_array(json_array(i.seq, c.platform, c.state, iif(c.state = 0, c.batch, NULL), c.held, c.overtaken,

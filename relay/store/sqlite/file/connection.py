@@ -14,7 +14,7 @@ from urllib.parse import quote
 import apsw
 
 from relay.core.errors import StoreUnusable
-from relay.store.sqlite.lock import APPLICATION_ID, foreign, not_a_database, unusable
+from relay.store.sqlite.file.lock import APPLICATION_ID, foreign, not_a_database, unusable
 
 SCHEMA_VERSION = 3
 PAGE_BYTES = 4096

@@ -11,7 +11,7 @@ from itertools import groupby
 import msgspec
 
 from relay.store.rotation import Waiting
-from relay.store.sqlite.transaction import Transaction
+from relay.store.sqlite.file.transaction import Transaction
 
 _FIRST_PART, _MORE = 8, 8  # hops read at once; eight times as many after that, and so on
 _PAST_LANES = 9  # behind every lane

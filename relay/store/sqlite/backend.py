@@ -33,24 +33,24 @@ from relay.core.model import (
 )
 from relay.store.base import Reroute, StoreEvents, no_route
 from relay.store.slots import Sent, Slots
-from relay.store.sqlite.accept import Accepts
-from relay.store.sqlite.boot import Identity, cut_off
-from relay.store.sqlite.claim import Claims
-from relay.store.sqlite.connection import open_writer
-from relay.store.sqlite.ledger import Reader
-from relay.store.sqlite.lock import FileLock
-from relay.store.sqlite.matches import Matches
-from relay.store.sqlite.names import Names
+from relay.store.sqlite.file.boot import Identity, cut_off
+from relay.store.sqlite.file.connection import open_writer
+from relay.store.sqlite.file.lock import FileLock
+from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.space import Space
+from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.opening import open_all
-from relay.store.sqlite.operations import Operations
-from relay.store.sqlite.prune import Prunes
-from relay.store.sqlite.reroute import Reroutes
-from relay.store.sqlite.retries import bring_forward
-from relay.store.sqlite.rows import encode, encode_posts
-from relay.store.sqlite.settle import Settles, read_gates, save_gate
-from relay.store.sqlite.space import Space
-from relay.store.sqlite.transaction import Transaction
-from relay.store.sqlite.writer import Writer
+from relay.store.sqlite.read.ledger import Reader
+from relay.store.sqlite.thread.writer import Writer
+from relay.store.sqlite.write.accept import Accepts
+from relay.store.sqlite.write.claim import Claims
+from relay.store.sqlite.write.matches import Matches
+from relay.store.sqlite.write.operations import Operations
+from relay.store.sqlite.write.prune import Prunes
+from relay.store.sqlite.write.reroute import Reroutes
+from relay.store.sqlite.write.retries import bring_forward
+from relay.store.sqlite.write.rows import encode, encode_posts
+from relay.store.sqlite.write.settle import Settles, read_gates, save_gate
 
 T = TypeVar("T")
 

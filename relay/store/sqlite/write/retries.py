@@ -9,8 +9,8 @@ import math
 from functools import partial
 from typing import Any
 
-from relay.store.sqlite.transaction import Transaction, numbers
-from relay.store.sqlite.writer import Writer
+from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.sqlite.thread.writer import Writer
 
 _STEP = 1000
 _Place = tuple[float, int]

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import apsw
 
-from relay.store.sqlite.transaction import Transaction
+from relay.store.sqlite.file.transaction import Transaction
 
 JOB_ROWS = 20  # a job weighs as much as so many rows in that bound
 # Errors that say that the file or the disk is not well. All others come from one request's statements.

@@ -10,12 +10,12 @@ import msgspec
 from relay.core.errors import IdempotencyConflict, NoTarget, RelayError, StoreFull
 from relay.core.ids import encode_id, encode_ids
 from relay.core.model import Accepted, AcceptedPosts, Ending, PlatformRules, State
-from relay.store.sqlite.keys import promote, raise_lanes
-from relay.store.sqlite.names import Names
-from relay.store.sqlite.rows import INSERT_PAYLOADS, Facts, Fan, Packed, Post, insert_callbacks, remember
-from relay.store.sqlite.settle import end
-from relay.store.sqlite.space import Space
-from relay.store.sqlite.transaction import Transaction, numbers
+from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.space import Space
+from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.sqlite.write.keys import promote, raise_lanes
+from relay.store.sqlite.write.rows import INSERT_PAYLOADS, Facts, Fan, Packed, Post, insert_callbacks, remember
+from relay.store.sqlite.write.settle import end
 
 _KNOWN = """
 SELECT json_group_array(json_array(a.rowid - 1, i.seq, hex(i.digest), i.targets))

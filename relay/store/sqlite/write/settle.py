@@ -9,11 +9,11 @@ import msgspec
 from relay.core.ids import encode_id
 from relay.core.model import Ending, Outcome, Requeue, Settlement, State
 from relay.store.slots import Slots
-from relay.store.sqlite.claim import Claims
-from relay.store.sqlite.keys import PRIO_OF, promote
-from relay.store.sqlite.matches import Matches
-from relay.store.sqlite.names import Names
-from relay.store.sqlite.transaction import Transaction, numbers
+from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.sqlite.write.claim import Claims
+from relay.store.sqlite.write.keys import PRIO_OF, promote
+from relay.store.sqlite.write.matches import Matches
 
 # A callback remembers the batches it was in, to show its attempts: the last 20, 16 digits and a space each.
 TRAIL = "substr(coalesce(trail || ' ', '') || batch, -339)"

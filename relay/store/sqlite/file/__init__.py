@@ -1,0 +1,1 @@
+"""The file itself: opening, locking, schema, names as numbers."""

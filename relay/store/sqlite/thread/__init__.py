@@ -1,0 +1,1 @@
+"""The one writing thread and its group commit."""

@@ -1,0 +1,1 @@
+"""What changes rows, always inside the group's transaction."""
