@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from relay.cli import streams
+from relay.cli.support import streams
 from relay.core.errors import RelayError
 from relay.core.unsafe import escaped
 
@@ -32,26 +32,30 @@ class Subcommand(NamedTuple):
 
 
 SUBCOMMANDS: dict[str, Subcommand] = {
-    "run": Subcommand("relay.cli.run", "run", "Run the daemon."),
-    "demo": Subcommand("relay.cli.demo", "demo", "Show what the relay does, with a real kill, in half a minute."),
-    "send": Subcommand("relay.cli.send", "send", "Hand a callback to the relay."),
-    "status": Subcommand("relay.cli.status", "status", "Show every platform's state and the ledger."),
-    "ls": Subcommand("relay.cli.callbacks", "ls", "List callbacks."),
-    "show": Subcommand("relay.cli.callbacks", "show", "Show one callback with its attempts."),
-    "explain": Subcommand("relay.cli.explain", "explain", "Say why a callback waits, or where one would go."),
-    "dead": Subcommand("relay.cli.dead", "dead", "List, retry or drop dead letters."),
-    "pause": Subcommand("relay.cli.platforms", "pause", "Stop sending to a platform."),
-    "resume": Subcommand("relay.cli.platforms", "resume", "Go on sending to a platform."),
-    "flush": Subcommand("relay.cli.platforms", "flush", "Send what is pending without waiting for more."),
-    "limit": Subcommand("relay.cli.limit", "limit", "Show, set or forget a platform's limits."),
-    "reload": Subcommand("relay.cli.reload", "reload", "Put the configuration file in force."),
-    "config": Subcommand("relay.cli.config", "config", "Check, show and try the configuration file."),
-    "presets": Subcommand("relay.cli.presets", "presets", "List what is known of platforms."),
-    "doctor": Subcommand("relay.cli.doctor", "doctor", "Examine everything and recount the ledger from rows."),
-    "simulate": Subcommand(
-        "relay.cli.simulate", "simulate_command", "Try a configuration on a modelled platform, in virtual time."
+    "run": Subcommand("relay.cli.commands.run", "run", "Run the daemon."),
+    "demo": Subcommand(
+        "relay.cli.commands.demo", "demo", "Show what the relay does, with a real kill, in half a minute."
     ),
-    "sandbox": Subcommand("relay.cli.sandbox", "sandbox", "Run a platform stand-in with limits and faults."),
+    "send": Subcommand("relay.cli.commands.send", "send", "Hand a callback to the relay."),
+    "status": Subcommand("relay.cli.commands.status", "status", "Show every platform's state and the ledger."),
+    "ls": Subcommand("relay.cli.commands.callbacks", "ls", "List callbacks."),
+    "show": Subcommand("relay.cli.commands.callbacks", "show", "Show one callback with its attempts."),
+    "explain": Subcommand("relay.cli.commands.explain", "explain", "Say why a callback waits, or where one would go."),
+    "dead": Subcommand("relay.cli.commands.dead", "dead", "List, retry or drop dead letters."),
+    "pause": Subcommand("relay.cli.commands.control", "pause", "Stop sending to a platform."),
+    "resume": Subcommand("relay.cli.commands.control", "resume", "Go on sending to a platform."),
+    "flush": Subcommand("relay.cli.commands.control", "flush", "Send what is pending without waiting for more."),
+    "limit": Subcommand("relay.cli.commands.limit", "limit", "Show, set or forget a platform's limits."),
+    "reload": Subcommand("relay.cli.commands.reload", "reload", "Put the configuration file in force."),
+    "config": Subcommand("relay.cli.commands.config", "config", "Check, show and try the configuration file."),
+    "presets": Subcommand("relay.cli.commands.presets", "presets", "List what is known of platforms."),
+    "doctor": Subcommand("relay.cli.commands.doctor", "doctor", "Examine everything and recount the ledger from rows."),
+    "simulate": Subcommand(
+        "relay.cli.commands.simulate",
+        "simulate_command",
+        "Try a configuration on a modelled platform, in virtual time.",
+    ),
+    "sandbox": Subcommand("relay.cli.commands.sandbox", "sandbox", "Run a platform stand-in with limits and faults."),
 }
 """Every subcommand by name; a new one is a module in ``relay/cli`` and a line here."""
 

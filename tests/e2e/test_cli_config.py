@@ -193,7 +193,7 @@ def test_help_and_version_import_little(directory: Path) -> None:
         "sys.exit(', '.join(name for name in {1!r} if name in sys.modules) or None)"
     )
     for arguments, unwanted in (
-        (["--help"], ["pydantic", "yaml", "aiohttp", "rich", "relay.cli.config"]),
+        (["--help"], ["pydantic", "yaml", "aiohttp", "rich", "relay.cli.commands.config"]),
         (["--version"], ["pydantic", "yaml", "aiohttp", "rich"]),
         (["config", "check", str(ROOT / "config.yaml")], ["aiohttp", "apsw", "rich", "asyncio", "redis"]),
     ):

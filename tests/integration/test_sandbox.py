@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from backports import zstd
 from click.testing import CliRunner
-from relay.cli.sandbox import sandbox
+from relay.cli.commands.sandbox import sandbox
 from relay.sandbox.bodies import digest
 from relay.sandbox.platform import Platform
 from relay.sandbox.settings import Settings

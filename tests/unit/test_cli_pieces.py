@@ -5,13 +5,13 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from relay.cli import human
-from relay.cli.callbacks import query_of
-from relay.cli.client import Client, Unreachable
-from relay.cli.dead import _told
-from relay.cli.locate import locate
-from relay.cli.output import to_json
-from relay.cli.reload import _lines as changed_lines
+from relay.cli.commands.callbacks import query_of
+from relay.cli.commands.dead import _told
+from relay.cli.commands.reload import _lines as changed_lines
+from relay.cli.support import human
+from relay.cli.support.client import Client, Unreachable
+from relay.cli.support.locate import locate
+from relay.cli.support.output import to_json
 
 
 @pytest.mark.parametrize(

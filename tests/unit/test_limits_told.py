@@ -6,8 +6,8 @@ import pytest
 from relay.admin.limits import full_quota, origin, quotas_view
 from relay.admin.standing import Terms, platform_view
 from relay.admin.waiting import waits_for
-from relay.cli import limitwords, whywait
-from relay.cli.output import aligned
+from relay.cli.support import limit_words, why_wait
+from relay.cli.support.output import aligned
 from relay.core.quotas import quota_group, quota_shared, quota_source
 from relay.policy.gate.stop import NOTHING_LEFT
 from relay.telemetry.metrics import Metrics
@@ -97,7 +97,7 @@ def test_a_callback_waits_for_the_limit_of_its_group() -> None:
 
     assert (own["for"], own["until"], own["group"], own["limit"]["rate"]) == ("limit", NOW + 5, "17", "30/min")
     assert other == {"for": "slot", "until": None}
-    assert whywait.sentence(own, platform="shop-a") == (
+    assert why_wait.sentence(own, platform="shop-a") == (
         "it waits for a slot of the learned limit 30/min (50 % sure) for group 17"
     )
 
@@ -172,7 +172,7 @@ def test_what_may_have_been_applied_waits_for_its_retry(live: dict[str, Any], wa
 )  # fmt: skip
 def test_a_wait_is_a_plain_sentence(waiting: dict[str, Any], sentence: str) -> None:
     """Whatever it waits for, with the facts there are and without those there are not."""
-    assert whywait.sentence(waiting, platform="shop-a") == sentence
+    assert why_wait.sentence(waiting, platform="shop-a") == sentence
 
 
 def test_what_a_person_can_do_follows_the_first_in_line() -> None:
@@ -180,24 +180,24 @@ def test_what_a_person_can_do_follows_the_first_in_line() -> None:
     held = behind({"state": "pending", "waiting": {"for": "confirmation"}})
     waits = behind({"state": "pending", "waiting": {"until": "2026-01-01T00:00:00Z"}})
 
-    told = whywait.to_do(behind({"state": "dead"}), platform="shop-a")
+    told = why_wait.to_do(behind({"state": "dead"}), platform="shop-a")
     assert told == "relay dead retry X (or: relay dead drop X)"
-    assert "resolve" in whywait.to_do(held, platform="shop-a")
-    assert whywait.to_do({"for": "paused"}, platform="shop-a") == "relay resume shop-a"
+    assert "resolve" in why_wait.to_do(held, platform="shop-a")
+    assert why_wait.to_do({"for": "paused"}, platform="shop-a") == "relay resume shop-a"
     for word in ("breaker", "backoff", "throttled"):
-        told = whywait.to_do({"for": word}, platform="shop-a")
+        told = why_wait.to_do({"for": word}, platform="shop-a")
         assert told == "relay resume shop-a ends the stop: what waits, also what was refused, is tried at once"
-    assert "ends every stop" in whywait.to_do({"for": "throttled", "group": "17"}, platform="shop-a")
+    assert "ends every stop" in why_wait.to_do({"for": "throttled", "group": "17"}, platform="shop-a")
     declared = {"for": "limit", "limit": held_by("declared", "declared:shop-a")}
-    assert whywait.to_do(declared, platform="shop-a") == "relay limit shop-a tells more, and changes it"
-    assert "relay resume shop-a tries it at once" in whywait.to_do({"for": "retry"}, platform="shop-a")
-    assert whywait.to_do({"for": "slot"}, platform="shop-a") == ""
-    assert whywait.until_of(waits) == "2026-01-01T00:00:00Z"
+    assert why_wait.to_do(declared, platform="shop-a") == "relay limit shop-a tells more, and changes it"
+    assert "relay resume shop-a tries it at once" in why_wait.to_do({"for": "retry"}, platform="shop-a")
+    assert why_wait.to_do({"for": "slot"}, platform="shop-a") == ""
+    assert why_wait.until_of(waits) == "2026-01-01T00:00:00Z"
 
 
 def test_an_estimate_is_never_certain() -> None:
     """What nobody has proven is not told as 100 %; where nothing is estimated nothing is told."""
-    assert [limitwords.sure(each) for each in (None, 0.0, 0.869, 1.0)] == ["", "0 %", "86 %", "99 %"]
+    assert [limit_words.sure(each) for each in (None, 0.0, 0.869, 1.0)] == ["", "0 %", "86 %", "99 %"]
 
 
 def test_facts_stand_in_one_column() -> None:

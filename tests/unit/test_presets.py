@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from relay.cli.presets import presets
+from relay.cli.commands.presets import presets
 from relay.config.effective import effective
 from relay.config.load import loads
 from relay.config.problems import ConfigInvalid

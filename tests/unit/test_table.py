@@ -1,7 +1,7 @@
 """Tables in 80 columns: what is copied is never broken, text gives way; a pipe gets one line per row."""
 
 import pytest
-from relay.cli.table import print_table
+from relay.cli.support.table import print_table
 
 COLUMNS = ("id", "platform", "state", "key", "accepted", "tries", "reason")
 ROW = (

@@ -11,7 +11,7 @@ from relay.admin.callbacks import callback_view, unknown_callback
 from relay.admin.standing import ledger, platform_view, store_view
 from relay.admin.times import WallTimes
 from relay.admin.waiting import waits_for
-from relay.cli.client import Refused
+from relay.cli.support.client import Refused
 from relay.core.clock import Clock, wall_s
 from relay.core.errors import StoreError
 from relay.core.model import Filter

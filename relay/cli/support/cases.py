@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from relay.cli.trial import Tried
+from relay.cli.support.trial import Tried
 from relay.config.problems import ConfigInvalid, Problem, quoted
 from relay.config.reading.yaml_source import KeyPath, Source, read_source
 from relay.core.model import UNROUTED

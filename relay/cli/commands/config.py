@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from relay.cli.configfile import chosen_file, config_file, count, examined, load_config, unread_text
-from relay.cli.locate import WHERE
 from relay.cli.main import EXIT_DIFFERENT, EXIT_FAILED
-from relay.cli.output import document_option, output_option, print_record, print_rows, to_json
+from relay.cli.support.config_file import chosen_file, config_file, count, examined, load_config, unread_text
+from relay.cli.support.locate import WHERE
+from relay.cli.support.output import document_option, output_option, print_record, print_rows, to_json
 from relay.config.diff import Change, Difference, difference, difference_as_shown
 from relay.config.effective import as_scalar, as_tree, as_yaml, effective
 from relay.config.problems import ConfigInvalid
@@ -70,8 +70,8 @@ def test(cases: str, option: str | None, output: str) -> None:
 
     CASES is a list of {payload, event, key, platform, expect: {to: [...], key: ..., refused: CODE}}.
     """
-    from relay.cli.cases import failures, read_cases  # loads what intake needs, which the other commands do not
-    from relay.cli.trial import Trial
+    from relay.cli.support.cases import failures, read_cases  # loads what intake needs, which the other commands do not
+    from relay.cli.support.trial import Trial
 
     trial = Trial(load_config(chosen_file(option)))
     try:
@@ -169,8 +169,8 @@ def _print_difference(found: Difference) -> None:
 
 def _in_force(file: str, admin: str | None) -> dict[str, Any]:
     """Return what the daemon runs, as ``as_tree`` shows it; it is looked for where ``file`` says."""
-    from relay.cli.client import Unreachable
-    from relay.cli.locate import locate
+    from relay.cli.support.client import Unreachable
+    from relay.cli.support.locate import locate
 
     place = locate(file, admin=admin)
     try:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from relay.cli import human
-from relay.cli.output import printable
+from relay.cli.support import human
+from relay.cli.support.output import printable
 
 _NEW_S = 86400.0  # whoever has the next shift still sees it
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from relay.cli.locate import WHERE, found_file
 from relay.cli.main import EXIT_CONFIG, EXIT_FAILED, product_version
+from relay.cli.support.locate import WHERE, found_file
 
 if TYPE_CHECKING:
     from relay.config.schema.file import Config

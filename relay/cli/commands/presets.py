@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from relay.cli.output import document_option, output_option, print_record, print_rows
+from relay.cli.support.output import document_option, output_option, print_record, print_rows
 from relay.config.problems import BadValue
 from relay.config.reading.presets import Preset, preset, preset_names
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from relay.cli import human, limitwords
-from relay.cli.client import segment
-from relay.cli.locate import locate, place_options
-from relay.cli.output import aligned, output_option, print_record, print_rows
+from relay.cli.support import human, limit_words
+from relay.cli.support.client import segment
+from relay.cli.support.locate import locate, place_options
+from relay.cli.support.output import aligned, output_option, print_record, print_rows
 from relay.core.clock import wall_s
 
 _COLUMNS = ("limit", "from", "used", "next slot")
@@ -76,7 +76,7 @@ def _what_now(view: dict[str, Any]) -> str:
 
 
 def _beside(view: dict[str, Any]) -> str:
-    written = [limitwords.rate(quota) for quota in view["quotas"] if quota["source"] == "configured"]
+    written = [limit_words.rate(quota) for quota in view["quotas"] if quota["source"] == "configured"]
     return f"the configured {' and '.join(written)} {'hold' if len(written) > 1 else 'holds'}" if written else ""
 
 
@@ -84,7 +84,7 @@ def _set(view: dict[str, Any], *, now: float) -> str:
     learned = view["learned_limit"]
     ends = f"until {human.moment(learned['until'], now=now)}" if learned["until"] else "until it is forgotten"
     beside = f"; {_beside(view)} too" if _beside(view) else ""
-    return f"{view['name']}: at most {limitwords.believed(learned)} {ends}{beside}"
+    return f"{view['name']}: at most {limit_words.believed(learned)} {ends}{beside}"
 
 
 def _show(view: dict[str, Any], *, now: float) -> None:
@@ -99,9 +99,9 @@ def _show(view: dict[str, Any], *, now: float) -> None:
 
 def _row(quota: dict[str, Any], learned: dict[str, Any] | None, now: float) -> dict[str, Any]:
     full = quota["used"] >= quota["limit"]
-    told = f"{limitwords.origin(quota)} {limitwords.certainty(quota, learned)}"
+    told = f"{limit_words.origin(quota)} {limit_words.certainty(quota, learned)}"
     return {
-        "limit": limitwords.rate(quota),
+        "limit": limit_words.rate(quota),
         "from": told.strip(),
         "used": f"{quota['used']}/{quota['limit']}",
         "next slot": "now" if not full else human.moment(quota["free_at"], now=now) if quota["free_at"] else "-",
@@ -115,7 +115,7 @@ def _facts(view: dict[str, Any], now: float) -> list[tuple[str, str]]:
         return [("learned", f"nothing: {why}")]
     evidence = learned["evidence"]
     by_operator, sentence = learned["source"] == "operator", evidence.get("sentence", "")
-    adopted = limitwords.is_adopted(view)
+    adopted = limit_words.is_adopted(view)
     tries = learned["enforced"] and not (learned["trying"] or by_operator or adopted)
     next_try = evidence.get("next_try_at") if tries else None
     return [
@@ -139,9 +139,9 @@ def _after(learned: dict[str, Any]) -> str:
     if not after["rates"]:
         return "no limit: none was learned or declared so far"
     group = f" for group {learned['group']}" if learned["group"] else ""
-    sure = f", {limitwords.sure(after['confidence'])} sure" if after["source"] == "learned" else ""
+    sure = f", {limit_words.sure(after['confidence'])} sure" if after["source"] == "learned" else ""
     enforced = "" if learned["mode"] == "enforce" else ", only observed"
-    return f"{limitwords.believed(after)}{group} ({after['source']}{sure}{enforced})"
+    return f"{limit_words.believed(after)}{group} ({after['source']}{sure}{enforced})"
 
 
 def _next_try(at: str | None, now: float) -> str:
@@ -152,7 +152,7 @@ def _next_try(at: str | None, now: float) -> str:
 
 
 def _adopt(view: dict[str, Any], *, adopted: bool) -> str:
-    return "done: the configuration holds it at least as tightly" if adopted else limitwords.to_adopt(view)
+    return "done: the configuration holds it at least as tightly" if adopted else limit_words.to_adopt(view)
 
 
 def _counted(evidence: dict[str, Any]) -> str:
@@ -164,11 +164,11 @@ def _counted(evidence: dict[str, Any]) -> str:
 def _belief(learned: dict[str, Any], now: float) -> str:
     if not learned["rates"]:
         return "nothing so far"
-    parts = [limitwords.believed(learned)]
+    parts = [limit_words.believed(learned)]
     if learned["group"] and learned["source"] != "operator":
         parts[0] += f" for group {learned['group']}"
     if learned["source"] == "learned":
-        parts.append(f"{limitwords.sure(learned['confidence'])} sure")
+        parts.append(f"{limit_words.sure(learned['confidence'])} sure")
     if learned["since"]:
         parts.append(f"since {human.moment(learned['since'], now=now)}")
     if learned["source"] == "operator":

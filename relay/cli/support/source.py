@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 import click
 
-from relay.cli.client import Client, Unreachable, segment
-from relay.cli.locate import Place
+from relay.cli.support.client import Client, Unreachable, segment
+from relay.cli.support.locate import Place
 from relay.core.errors import RelayError
 
 
@@ -73,7 +73,7 @@ def open_source(place: Place) -> Source:
 
 
 def _direct(place: Place, store: str, unreachable: Unreachable) -> Source:
-    from relay.cli.direct import NoStore, open_direct  # the store's library is loaded only when it is needed
+    from relay.cli.support.direct import NoStore, open_direct  # the store's library is loaded only when it is needed
 
     try:
         source = open_direct(store, platforms=place.platforms, max_size=place.store_size)

@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from relay.cli.client import segment
-from relay.cli.locate import locate, place_options
-from relay.cli.output import output_option, print_record
+from relay.cli.support.client import segment
+from relay.cli.support.locate import locate, place_options
+from relay.cli.support.output import output_option, print_record
 
 _reason_option = click.option("--reason", default="", help="Why; kept in the audit record.")
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from relay.cli.table import print_table, wrapped
+from relay.cli.support.table import print_table, wrapped
 from relay.core.unsafe import escaped
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from relay.cli import human, limitwords
-from relay.cli.client import Unreachable
-from relay.cli.locate import locate, place_options
-from relay.cli.output import output_option, print_rows, printable, to_json
-from relay.cli.source import Source, open_source
+from relay.cli.support import human, limit_words
+from relay.cli.support.client import Unreachable
+from relay.cli.support.locate import locate, place_options
+from relay.cli.support.output import output_option, print_rows, printable, to_json
+from relay.cli.support.source import Source, open_source
 from relay.core.clock import wall_s
 
 _COLUMNS = ("platform", "state", "in/s", "out/s", "pending", "oldest", "held", "dead", "used", "drained")
@@ -72,7 +72,7 @@ def notes(platforms: list[dict[str, Any]]) -> list[str]:
             found.append(f"{platform['name']}: {platform['held']} held until an operator resolves them")
         if late := _late(platform):
             found.append(late)
-        if limit := limitwords.note(platform, wall_s()):
+        if limit := limit_words.note(platform, wall_s()):
             found.append(limit)
     return found
 
@@ -140,7 +140,7 @@ def _row(platform: dict[str, Any]) -> dict[str, Any]:
         "oldest": human.duration(platform["oldest_due_seconds"]),
         "held": platform["held"],
         "dead": platform["dead"],
-        "used": limitwords.fullest(platform),
+        "used": limit_words.fullest(platform),
         "drained": _drained(platform),
     }
 

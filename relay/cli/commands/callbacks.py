@@ -5,10 +5,10 @@ from typing import Any, TypeVar
 
 import click
 
-from relay.cli import human, whywait
-from relay.cli.locate import locate, place_options
-from relay.cli.output import output_option, print_record, print_rows, printable, to_json
-from relay.cli.source import Source, open_source
+from relay.cli.support import human, why_wait
+from relay.cli.support.locate import locate, place_options
+from relay.cli.support.output import output_option, print_record, print_rows, printable, to_json
+from relay.cli.support.source import Source, open_source
 from relay.core.clock import wall_s
 
 _STATES = ("pending", "delivered", "dead", "expired", "superseded")
@@ -111,7 +111,7 @@ def details(found: dict[str, Any]) -> str:
         shown.append(("note", "the platform may have applied it: an earlier attempt ended without a clear answer"))
     if waiting := found.get("waiting"):
         until = f", until {human.moment(waiting['until'], now=now)}" if waiting["until"] else ""
-        shown.append(("waiting", f"{whywait.sentence(waiting, platform=found['platform'])}{until}"))
+        shown.append(("waiting", f"{why_wait.sentence(waiting, platform=found['platform'])}{until}"))
     width = max(len(name) for name, _ in shown)
     lines = [f"{name.ljust(width)}  {printable(value)}" for name, value in shown]
     attempts = found.get("attempts")

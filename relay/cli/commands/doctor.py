@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import click
 
-from relay.cli.client import Refused, Unreachable
-from relay.cli.configfile import chosen_file, count, unread_text
-from relay.cli.human import size
-from relay.cli.locate import WHERE, locate
-from relay.cli.output import output_option, to_json
-from relay.cli.table import coloured, wrapped
+from relay.cli.support.client import Refused, Unreachable
+from relay.cli.support.config_file import chosen_file, count, unread_text
+from relay.cli.support.human import size
+from relay.cli.support.locate import WHERE, locate
+from relay.cli.support.output import output_option, to_json
+from relay.cli.support.table import coloured, wrapped
 from relay.config.load import load
 from relay.config.problems import ConfigInvalid
 from relay.config.schema.file import Config

@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from relay.cli import human, whywait
-from relay.cli.configfile import chosen_file, load_config
-from relay.cli.locate import locate, place_options
-from relay.cli.output import output_option, print_record, printable
-from relay.cli.source import open_source
+from relay.cli.support import human, why_wait
+from relay.cli.support.config_file import chosen_file, load_config
+from relay.cli.support.locate import locate, place_options
+from relay.cli.support.output import output_option, print_record, printable
+from relay.cli.support.source import open_source
 from relay.core.clock import wall_s
 
 _ENDS = {
@@ -48,7 +48,7 @@ def explain(
 
 def _explain_post(payload: bytes, config: str | None, output: str, platform: str | None, **given: str | None) -> bool:
     """Say what a post would come to; return whether it would be accepted."""
-    from relay.cli.trial import Trial  # loads what intake needs, which explaining an ID does not
+    from relay.cli.support.trial import Trial  # loads what intake needs, which explaining an ID does not
 
     loaded = load_config(chosen_file(config))
     if platform is not None and platform not in loaded.platforms:
@@ -125,15 +125,15 @@ def _view(found: dict[str, Any], platform: dict[str, Any] | None) -> dict[str, A
         "id": found["id"],
         "platform": found["platform"],
         "state": state,
-        "why": whywait.sentence(waiting, platform=found["platform"]) if pending else _end(found),
+        "why": why_wait.sentence(waiting, platform=found["platform"]) if pending else _end(found),
         "waits_for": waiting.get("for"),
-        "until": whywait.until_of(waiting),
+        "until": why_wait.until_of(waiting),
         "waiting": waiting or None,
         "expires_at": found.get("expires_at"),
         "last_attempt": attempts[-1] if attempts else None,
         "platform_state": platform["state"] if platform else None,
         "platform_reason": platform["reason"] if platform else "",
-        "next": whywait.to_do(waiting, platform=found["platform"]) if pending else _again(found),
+        "next": why_wait.to_do(waiting, platform=found["platform"]) if pending else _again(found),
     }
 
 
@@ -157,7 +157,7 @@ def _again(found: dict[str, Any]) -> str:
 
 def _queue_text(waiting: dict[str, Any] | None, platform: dict[str, Any] | None) -> str:
     """Return how much waits beside it for the same thing: what ends the wait lets only the next ones go."""
-    if not waiting or not platform or platform["pending"] < 2 or not whywait.is_for_many(waiting):
+    if not waiting or not platform or platform["pending"] < 2 or not why_wait.is_for_many(waiting):
         return ""
     drained_s = platform["drain_eta_seconds"]
     about = f", all sent in about {human.duration(drained_s)}" if drained_s else ""

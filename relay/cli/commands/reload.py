@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from relay.cli.client import Refused
-from relay.cli.locate import locate, place_options
-from relay.cli.output import output_option, print_record, printable
+from relay.cli.support.client import Refused
+from relay.cli.support.locate import locate, place_options
+from relay.cli.support.output import output_option, print_record, printable
 
 
 @click.command()

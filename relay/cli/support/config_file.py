@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from relay.cli.locate import WHERE, found_file
+from relay.cli.support.locate import WHERE, found_file
 from relay.config.load import load
 from relay.config.problems import ConfigInvalid, Problem
 from relay.config.schema.file import Config

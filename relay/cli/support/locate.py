@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from relay.cli.client import TIMEOUT_S, Client
+from relay.cli.support.client import TIMEOUT_S, Client
 from relay.config import service_unit
 from relay.core.errors import RelayError
 

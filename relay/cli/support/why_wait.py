@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from relay.cli import limitwords
+from relay.cli.support import limit_words
 from relay.policy.gate.stop import NOTHING_LEFT
 
 _Waiting = dict[str, Any]
@@ -66,7 +66,7 @@ def _limit_of(waiting: _Waiting) -> str:
     limit = waiting["limit"]
     if limit.get("tried"):
         return f"the limit {limit['rate']}, a step beyond the learned one that is being tried"
-    confidence = limitwords.sure(limit["confidence"])
+    confidence = limit_words.sure(limit["confidence"])
     whose = {
         "learned": f"the learned limit {limit['rate']}" + (f" ({confidence} sure)" if confidence else ""),
         "declared": f"the limit {limit['rate']} that the platform declares",

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from relay.cli.configfile import chosen_file, load_config
-from relay.cli.human import duration
-from relay.cli.locate import WHERE
-from relay.cli.output import output_option, print_record, printable
-from relay.cli.progress import Watched
-from relay.cli.table import terminal_columns, wrapped
+from relay.cli.support.config_file import chosen_file, load_config
+from relay.cli.support.human import duration
+from relay.cli.support.locate import WHERE
+from relay.cli.support.output import output_option, print_record, printable
+from relay.cli.support.progress import Watched
+from relay.cli.support.table import terminal_columns, wrapped
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration, parse_rate
 from relay.core.clock import elapsed_s, wall_s, wall_shift_s

@@ -7,12 +7,12 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from relay.cli.callbacks import filter_options, page, query_of, show_page
-from relay.cli.client import Client, Refused, segment
-from relay.cli.locate import locate, place_options
+from relay.cli.commands.callbacks import filter_options, page, query_of, show_page
 from relay.cli.main import EXIT_FAILED
-from relay.cli.output import output_option, print_record
-from relay.cli.source import open_source
+from relay.cli.support.client import Client, Refused, segment
+from relay.cli.support.locate import locate, place_options
+from relay.cli.support.output import output_option, print_record
+from relay.cli.support.source import open_source
 
 _POLL_S = 0.1
 _SLOWEST_POLL_S = 1.0

@@ -2,7 +2,7 @@
 
 import click
 
-from relay.cli.human import duration
+from relay.cli.support.human import duration
 from relay.core.clock import elapsed_s
 from relay.sandbox.record import Record
 

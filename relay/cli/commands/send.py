@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from relay.cli import human
-from relay.cli.client import segment
-from relay.cli.locate import locate, place_options
-from relay.cli.output import output_option, print_record
+from relay.cli.support import human
+from relay.cli.support.client import segment
+from relay.cli.support.locate import locate, place_options
+from relay.cli.support.output import output_option, print_record
 
 _LARGE = 1 << 20  # bytes from which on sending takes long enough to be watched
 _PIECE = 1 << 18

@@ -1,0 +1,1 @@
+"""What commands share: finding the daemon, reading the store without it, printing."""
