@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from relay.core.model import Rate
 from relay.limits.evidence.history import Kind
-from relay.sandbox.limits import Limit, build_limit
+from relay.standin.throttle import Limit, build_limit
 
 SIGNALS = ("429", "429+retry-after", "408-5s", "refused", "200+errcode")
 FAMILIES = ("fixed", "first-request", "sliding", "bucket", "sliding+refused")

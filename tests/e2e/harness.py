@@ -18,7 +18,7 @@ import aiohttp
 import yaml
 from relay.core.clock import boottime_s
 from relay.core.model import Rate
-from relay.sandbox.bodies import digest
+from relay.standin.bodies import digest
 from tests.e2e.checker import Evidence, Posted
 
 PLATFORM = "shop"

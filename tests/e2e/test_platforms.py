@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from relay.sandbox.bodies import digest
-from relay.sandbox.personalities.options import parse_options
+from relay.standin.bodies import digest
+from relay.standin.personalities.options import parse_options
 from tests.e2e.harness import Bench, bench
 
 COUNT, KEYS = 500, 50

@@ -17,9 +17,9 @@ import pytest
 from backports import zstd
 from click.testing import CliRunner
 from relay.cli.commands.sandbox import sandbox
-from relay.sandbox.bodies import digest
-from relay.sandbox.platform import Platform
-from relay.sandbox.settings import Settings
+from relay.standin.bodies import digest
+from relay.standin.platform import Platform
+from relay.standin.settings import Settings
 
 Start = Callable[..., Awaitable[Platform]]
 ITEMS = [b'{"order": %d, "status": "paid" }' % number for number in range(5)]

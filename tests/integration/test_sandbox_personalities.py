@@ -9,9 +9,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from relay.sandbox.bodies import digest
-from relay.sandbox.platform import Platform
-from relay.sandbox.settings import BadSetting, Settings
+from relay.standin.bodies import digest
+from relay.standin.platform import Platform
+from relay.standin.settings import BadSetting, Settings
 
 ACCOUNT = "Basic " + base64.b64encode(b"sandbox-app:sandbox-secret").decode()
 

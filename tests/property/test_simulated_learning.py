@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from relay.sandbox.report import Figures
+from relay.simulate.figures import Figures
 from tests.property.test_simulation import WholeRecord, ran, scenario
 
 SINGLES = "batch: {max_items: 1}, expires: 24h, retry: {times: 30, backoff: 2s..10m}"

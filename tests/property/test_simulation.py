@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from relay.config.load import loads
 from relay.config.reading.units import parse_rate
 from relay.core.model import Batch
-from relay.sandbox.model import parse_outage
-from relay.sandbox.record import Arrived, Record
-from relay.sandbox.report import Figures, figures, most_in_any
-from relay.sandbox.settings import Settings
-from relay.sandbox.simulate import Ended, Scenario, simulate
-from relay.sandbox.traffic import Traffic, parse_burst
+from relay.simulate.figures import Figures, figures, most_in_any
+from relay.simulate.model import parse_outage
+from relay.simulate.record import Arrived, Record
+from relay.simulate.run import Ended, Scenario, simulate
+from relay.simulate.traffic import Traffic, parse_burst
+from relay.standin.settings import Settings
 
 FILE = Path("simulated.yaml")
 

@@ -1,7 +1,7 @@
 """Request bodies taken apart as a platform reads them."""
 
 import pytest
-from relay.sandbox.bodies import MalformedBody, field_reader, split_items
+from relay.standin.bodies import MalformedBody, field_reader, split_items
 
 HALF = rb'{"nick":"abc \ud83d"}'
 OTHER = rb'{"nick":"abc \ude00"}'

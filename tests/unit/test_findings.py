@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from relay.sandbox.bodies import digest
-from relay.sandbox.findings import Finding, count_order_violations, count_repeats, findings
-from relay.sandbox.orders import STATUSES, OrderCallback, order_callbacks
+from relay.demo.findings import Finding, count_order_violations, count_repeats, findings
+from relay.standin.bodies import digest
+from relay.standin.orders import STATUSES, OrderCallback, order_callbacks
 
 POSTED = [callback for life in order_callbacks(20, seed=1) for callback in life]
 

@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from relay.sandbox.personalities.exchange import Asked, Personality, Told
-from relay.sandbox.personalities.options import Options, parse_options
-from relay.sandbox.personalities.registry import PERSONALITIES, build_personality
-from relay.sandbox.personalities.standard_webhooks import signature_fault
-from relay.sandbox.personalities.taobao_logistics import top_sign
+from relay.standin.personalities.exchange import Asked, Personality, Told
+from relay.standin.personalities.options import Options, parse_options
+from relay.standin.personalities.registry import PERSONALITIES, build_personality
+from relay.standin.personalities.standard_webhooks import signature_fault
+from relay.standin.personalities.taobao_logistics import top_sign
 
 NOW = 1_700_000_000.0
 WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -2,7 +2,7 @@
 
 import pytest
 from relay.core.model import Rate
-from relay.sandbox.limits import Bucket, Fixed, Limits, Sliding, build_limit
+from relay.standin.throttle import Bucket, Fixed, Limits, Sliding, build_limit
 
 START = 1_800_000_000.0  # a multiple of 60, like every minute of the clock
 

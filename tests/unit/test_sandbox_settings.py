@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from relay.core.model import Rate
-from relay.sandbox.settings import BadSetting, Settings
+from relay.standin.settings import BadSetting, Settings
 
 
 def test_words_become_settings() -> None:

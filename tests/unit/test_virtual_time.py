@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 from relay.core.model import Rate
-from relay.sandbox.model import Outage, parse_outage
-from relay.sandbox.plot import COLUMNS, Drawn, svg, terminal
-from relay.sandbox.record import Arrived, Record
-from relay.sandbox.report import Series, most_in_any, percentile, series, slots_used
-from relay.sandbox.settings import BadSetting
-from relay.sandbox.traffic import Burst, Incoming, Traffic, parse_burst, read_times, replay
-from relay.sandbox.virtual import Standstill, VirtualClock, VirtualLoop
+from relay.simulate.figures import Series, most_in_any, percentile, series, slots_used
+from relay.simulate.model import Outage, parse_outage
+from relay.simulate.plot import COLUMNS, Drawn, svg, terminal
+from relay.simulate.record import Arrived, Record
+from relay.simulate.traffic import Burst, Incoming, Traffic, parse_burst, read_times, replay
+from relay.simulate.virtual import Standstill, VirtualClock, VirtualLoop
+from relay.standin.settings import BadSetting
 
 
 def test_waiting_takes_no_time() -> None:

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
 from relay.core.clock import elapsed_s
-from relay.sandbox.demo import LIMIT, ORDERS, Demo, DemoFailed
-from relay.sandbox.findings import Finding
-from relay.sandbox.orders import STATUSES
+from relay.demo.findings import Finding
+from relay.demo.run import LIMIT, ORDERS, Demo, DemoFailed
+from relay.standin.orders import STATUSES
 
 _PLAIN_STEP = 500  # callbacks between two lines where no bar can be drawn
 

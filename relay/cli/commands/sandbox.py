@@ -10,8 +10,8 @@ from typing import Any
 import click
 import uvloop
 
-from relay.sandbox.platform import Platform
-from relay.sandbox.settings import BadSetting, Settings
+from relay.standin.platform import Platform
+from relay.standin.settings import BadSetting, Settings
 
 
 @click.command()

@@ -18,13 +18,13 @@ from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration, parse_rate
 from relay.core.clock import elapsed_s, wall_s, wall_shift_s
 from relay.core.model import Filter
-from relay.sandbox import plot
-from relay.sandbox.model import Outage, parse_outage
-from relay.sandbox.record import Found, Record
-from relay.sandbox.report import Figures, assumptions, figures, series
-from relay.sandbox.settings import BadSetting, Settings
-from relay.sandbox.simulate import Scenario, simulate
-from relay.sandbox.traffic import Traffic, parse_burst, read_times, replay
+from relay.simulate import plot
+from relay.simulate.figures import Figures, assumptions, figures, series
+from relay.simulate.model import Outage, parse_outage
+from relay.simulate.record import Found, Record
+from relay.simulate.run import Scenario, simulate
+from relay.simulate.traffic import Traffic, parse_burst, read_times, replay
+from relay.standin.settings import BadSetting, Settings
 
 _HEADING = "modelled, not measured"
 _MOST = 20_000_000  # callbacks; half an hour of computing, and surely a slip of the pen

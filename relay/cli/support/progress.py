@@ -4,7 +4,7 @@ import click
 
 from relay.cli.support.human import duration
 from relay.core.clock import elapsed_s
-from relay.sandbox.record import Record
+from relay.simulate.record import Record
 
 _EVERY_S = 0.5
 

@@ -18,12 +18,12 @@ from relay.delivery.auth import FixedAuth
 from relay.delivery.limits import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_terms
-from relay.sandbox.model import ModelledPlatform, Outage
-from relay.sandbox.orders import order_callbacks
-from relay.sandbox.record import Found, Record
-from relay.sandbox.settings import Settings
-from relay.sandbox.traffic import Incoming, Traffic
-from relay.sandbox.virtual import VirtualClock, VirtualLoop
+from relay.simulate.model import ModelledPlatform, Outage
+from relay.simulate.record import Found, Record
+from relay.simulate.traffic import Incoming, Traffic
+from relay.simulate.virtual import VirtualClock, VirtualLoop
+from relay.standin.orders import order_callbacks
+from relay.standin.settings import Settings
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger

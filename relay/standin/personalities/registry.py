@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from relay.sandbox.personalities.cloudevents import CloudEvents
-from relay.sandbox.personalities.exchange import Personality
-from relay.sandbox.personalities.mixpanel_import import MixpanelImport
-from relay.sandbox.personalities.options import Options, parse_options
-from relay.sandbox.personalities.standard_webhooks import StandardWebhooks
-from relay.sandbox.personalities.taobao_logistics import TaobaoLogistics
-from relay.sandbox.personalities.wechat_shipping import WechatShipping
-from relay.sandbox.personalities.woocommerce_batch import WoocommerceBatch
+from relay.standin.personalities.cloudevents import CloudEvents
+from relay.standin.personalities.exchange import Personality
+from relay.standin.personalities.mixpanel_import import MixpanelImport
+from relay.standin.personalities.options import Options, parse_options
+from relay.standin.personalities.standard_webhooks import StandardWebhooks
+from relay.standin.personalities.taobao_logistics import TaobaoLogistics
+from relay.standin.personalities.wechat_shipping import WechatShipping
+from relay.standin.personalities.woocommerce_batch import WoocommerceBatch
 
 PERSONALITIES: dict[str, Callable[[Options], Personality]] = {
     "wechat-shipping": WechatShipping,

@@ -2,8 +2,8 @@
 
 from urllib.parse import unquote
 
-from relay.sandbox.personalities.exchange import Asked, Told
-from relay.sandbox.personalities.memory import Memory
+from relay.standin.personalities.exchange import Asked, Told
+from relay.standin.personalities.memory import Memory
 
 TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
 

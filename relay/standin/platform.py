@@ -18,13 +18,13 @@ import msgspec
 from aiohttp import web
 
 from relay.core.clock import boottime_s, wall_s
-from relay.sandbox.answers import CUT, ERRCODE_BODY, OK, Answer
-from relay.sandbox.arrivals import Arrival, ArrivalLog
-from relay.sandbox.bodies import digest
-from relay.sandbox.endpoint import MAX_BODY_BYTES, Endpoint, Examined
-from relay.sandbox.listener import Listener
-from relay.sandbox.personalities.exchange import Asked, Told
-from relay.sandbox.settings import BadSetting, Settings
+from relay.standin.arrivals import Arrival, ArrivalLog
+from relay.standin.bodies import digest
+from relay.standin.closable_socket import Listener
+from relay.standin.endpoint import MAX_BODY_BYTES, Endpoint, Examined
+from relay.standin.personalities.exchange import Asked, Told
+from relay.standin.reactions import CUT, ERRCODE_BODY, OK, Answer
+from relay.standin.settings import BadSetting, Settings
 
 CONTROL = "/_sandbox/"
 _GRACE_S = 0.05  # an answer being written may finish; one held back on purpose is dropped

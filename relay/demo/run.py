@@ -18,10 +18,10 @@ import msgspec
 
 from relay.core.clock import elapsed_s
 from relay.core.errors import RelayError
-from relay.sandbox.findings import Finding, findings
-from relay.sandbox.orders import OrderCallback, order_callbacks
-from relay.sandbox.platform import Platform
-from relay.sandbox.settings import Settings
+from relay.demo.findings import Finding, findings
+from relay.standin.orders import OrderCallback, order_callbacks
+from relay.standin.platform import Platform
+from relay.standin.settings import Settings
 
 ORDERS = 500
 LIMIT = 100  # requests a minute, the limit of the incident that started all this

@@ -9,10 +9,10 @@ from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration, parse_rate, parse_size
 from relay.core.errors import RelayError
 from relay.core.model import Rate
-from relay.sandbox.answers import TOO_MANY, Answer, parse_answer
-from relay.sandbox.bodies import Shape
-from relay.sandbox.limits import Limits, build_limit
-from relay.sandbox.personalities.registry import check_personality
+from relay.standin.bodies import Shape
+from relay.standin.personalities.registry import check_personality
+from relay.standin.reactions import TOO_MANY, Answer, parse_answer
+from relay.standin.throttle import Limits, build_limit
 
 _ENCODINGS = ("gzip", "zstd")
 

@@ -5,9 +5,9 @@ Bodies: developers.weixin.qq.com/community/develop/doc/0002e6e2c24e808dd432eabeb
 draws (10060003, 10060004) is made up in their manner.
 """
 
-from relay.sandbox.personalities.exchange import Asked, Callback, Told
-from relay.sandbox.personalities.memory import Memory
-from relay.sandbox.personalities.options import Options
+from relay.standin.personalities.exchange import Asked, Callback, Told
+from relay.standin.personalities.memory import Memory
+from relay.standin.personalities.options import Options
 
 _RID = "rid: 66fa8bb4-06a602c9-2af85707"
 _GRACE_S = 300.0  # the old token lives so long when a new one is fetched

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from relay.sandbox.personalities.bearer import TOKEN_PATH, client, grant, refuse_bearer
-from relay.sandbox.personalities.exchange import Asked, Callback, Told
-from relay.sandbox.personalities.memory import Memory
-from relay.sandbox.personalities.options import Options
+from relay.standin.personalities.bearer import TOKEN_PATH, client, grant, refuse_bearer
+from relay.standin.personalities.exchange import Asked, Callback, Told
+from relay.standin.personalities.memory import Memory
+from relay.standin.personalities.options import Options
 
 _TYPE = "application/cloudevents-batch+json"
 _REQUIRED = ("specversion", "id", "source", "type")

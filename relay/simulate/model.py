@@ -15,10 +15,10 @@ from relay.config.reading.units import parse_duration
 from relay.core.clock import Clock
 from relay.core.model import Batch
 from relay.delivery.sender import Request
-from relay.sandbox.answers import ERRCODE_BODY, Answer, parse_answer
-from relay.sandbox.endpoint import Endpoint
-from relay.sandbox.record import Arrived, Record
-from relay.sandbox.settings import BadSetting, Settings
+from relay.simulate.record import Arrived, Record
+from relay.standin.endpoint import Endpoint
+from relay.standin.reactions import ERRCODE_BODY, Answer, parse_answer
+from relay.standin.settings import BadSetting, Settings
 from relay.wire.answers.answer import Answer as WireAnswer
 from relay.wire.answers.answer import Failure, Headers
 

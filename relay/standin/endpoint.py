@@ -3,12 +3,12 @@
 import random
 from typing import NamedTuple
 
-from relay.sandbox.answers import MALFORMED, NO_ENCODING, OK, TOO_LARGE, TOO_MANY, Answer
-from relay.sandbox.arrivals import Figures
-from relay.sandbox.bodies import MalformedBody, field_reader, split_items
-from relay.sandbox.personalities.exchange import Asked, Personality, Told
-from relay.sandbox.personalities.registry import build_personality
-from relay.sandbox.settings import Settings
+from relay.standin.arrivals import Figures
+from relay.standin.bodies import MalformedBody, field_reader, split_items
+from relay.standin.personalities.exchange import Asked, Personality, Told
+from relay.standin.personalities.registry import build_personality
+from relay.standin.reactions import MALFORMED, NO_ENCODING, OK, TOO_LARGE, TOO_MANY, Answer
+from relay.standin.settings import Settings
 from relay.wire.compress import BadEncoding, TooLarge, UnsupportedEncoding, decompress
 
 _DEFAULT_WINDOWS_S = (1.0, 60.0)  # peaks worth knowing whatever the limits are

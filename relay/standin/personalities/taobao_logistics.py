@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
 
-from relay.sandbox.personalities.exchange import Asked, Callback, Told
-from relay.sandbox.personalities.memory import Memory
-from relay.sandbox.personalities.options import Options
+from relay.standin.personalities.exchange import Asked, Callback, Told
+from relay.standin.personalities.memory import Memory
+from relay.standin.personalities.options import Options
 
 _API = "taobao.logistics.offline.send"
 _SKEW_S = 600.0

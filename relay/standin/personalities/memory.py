@@ -4,8 +4,8 @@ import math
 from collections import Counter
 from typing import Literal
 
-from relay.sandbox.personalities.exchange import Callback
-from relay.sandbox.personalities.options import Options
+from relay.standin.personalities.exchange import Callback
+from relay.standin.personalities.options import Options
 
 Fate = Literal["taken", "refused", "later"]
 TokenFault = Literal["unknown", "expired"]

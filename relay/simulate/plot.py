@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
 
-from relay.sandbox.report import Series
+from relay.simulate.figures import Series
 
 COLUMNS = 70  # with the labels it fits a terminal of 80
 _LABEL = 7  # characters: 100,000

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from relay.core.model import Rate
 from relay.delivery.terms import compile_terms
-from relay.sandbox.model import Outage
-from relay.sandbox.record import Found, Level, Record
-from relay.sandbox.simulate import Ended, Scenario
+from relay.simulate.model import Outage
+from relay.simulate.record import Found, Level, Record
+from relay.simulate.run import Ended, Scenario
 
 _MINUTE_S = 60.0
 

@@ -7,10 +7,10 @@ import base64
 import hmac
 import math
 
-from relay.sandbox.personalities.bearer import TOKEN_PATH, client, grant, refuse_bearer
-from relay.sandbox.personalities.exchange import Asked, Callback, Told
-from relay.sandbox.personalities.memory import Memory
-from relay.sandbox.personalities.options import Options
+from relay.standin.personalities.bearer import TOKEN_PATH, client, grant, refuse_bearer
+from relay.standin.personalities.exchange import Asked, Callback, Told
+from relay.standin.personalities.memory import Memory
+from relay.standin.personalities.options import Options
 
 EXAMPLE_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - published with the specification
 _SKEW_S = 300.0

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from relay.sandbox.bodies import digest
-from relay.sandbox.orders import OrderCallback
+from relay.standin.bodies import digest
+from relay.standin.orders import OrderCallback
 
 
 class Finding(NamedTuple):

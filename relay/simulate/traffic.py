@@ -16,7 +16,7 @@ from typing import NamedTuple
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration
 from relay.core.model import Rate
-from relay.sandbox.settings import BadSetting
+from relay.standin.settings import BadSetting
 
 # A multiple of every window's length up to a day, so that a platform's fixed windows begin with the run.
 EPOCH_AT = datetime(2026, 1, 1, tzinfo=UTC).timestamp()

@@ -7,10 +7,10 @@ import hashlib
 import math
 from typing import Any
 
-from relay.sandbox.bodies import MalformedBody, split_items
-from relay.sandbox.personalities.exchange import Asked, Callback, Told
-from relay.sandbox.personalities.memory import Memory
-from relay.sandbox.personalities.options import Options
+from relay.standin.bodies import MalformedBody, split_items
+from relay.standin.personalities.exchange import Asked, Callback, Told
+from relay.standin.personalities.memory import Memory
+from relay.standin.personalities.options import Options
 
 _MOST = 100
 

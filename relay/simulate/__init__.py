@@ -1,0 +1,1 @@
+"""The relay's own code in virtual time, against a modelled platform."""

@@ -1,0 +1,1 @@
+"""A platform to try things on: limits, latency, faults, and answers as real platforms give them."""
