@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 
 class Permission(StrEnum):

@@ -9,7 +9,7 @@ import msgspec
 
 from relay.admin.access import Identity
 from relay.admin.filters import did_you_mean, nothing_said
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 MOST_REASON = 500  # characters; whoever has more to say writes it down elsewhere and says where
 

@@ -13,7 +13,7 @@ from typing import Any
 from relay.config.problems import BadValue
 from relay.config.reading.units import DURATION_PATTERN, parse_duration
 from relay.core.model import Filter, State
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 KEYS = ("platform", "state", "key", "event", "reason", "ids", "since", "until", "dropped")
 STATES = tuple(state.word for state in State)

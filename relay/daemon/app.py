@@ -11,8 +11,8 @@ import signal
 from contextlib import AsyncExitStack
 
 from relay.admin.access import Access
-from relay.admin.api import AdminApi
-from relay.admin.server import AdminServer
+from relay.admin.http.api import AdminApi
+from relay.admin.http.server import AdminServer
 from relay.config.reading.units import parse_duration
 from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s
@@ -25,7 +25,7 @@ from relay.daemon.stores import open_store, open_tokens
 from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import Notifier
 from relay.delivery.auth import Credentials
-from relay.delivery.limits import Limits
+from relay.delivery.quota_rules import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all
@@ -36,7 +36,7 @@ from relay.telemetry.metrics import Metrics
 from relay.upkeep.descriptors import Descriptors
 from relay.upkeep.expiry import Expiry
 from relay.upkeep.operations import Operations
-from relay.upkeep.pruner import Pruner
+from relay.upkeep.prune import Pruner
 from relay.upkeep.watchdog import Watchdog
 from relay.web.inherited import inherited_sockets, shared_out
 

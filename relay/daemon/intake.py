@@ -6,9 +6,9 @@ from collections.abc import Callable
 from relay.config.schema.file import Config
 from relay.config.schema.platform import Platform
 from relay.config.schema.routes import Reply
+from relay.ingest.fan_out import Routing, compile_route
 from relay.ingest.handlers import DropIn
 from relay.ingest.posts import Directory
-from relay.ingest.routing import Routing, compile_route
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestSettings
 from relay.wire.answers.results import compile_results

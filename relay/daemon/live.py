@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from relay.admin.access import Access, User
-from relay.admin.configuration import ConfigAccess
-from relay.admin.server import AdminServer, AdminSettings
-from relay.admin.standing import Terms
+from relay.admin.http.server import AdminServer, AdminSettings
+from relay.admin.resources.configuration import ConfigAccess
+from relay.admin.standing.backlog import Terms
 from relay.config.diff import difference
 from relay.config.effective import as_tree, effective
 from relay.config.load import examine, load
@@ -23,13 +23,13 @@ from relay.core.clock import monotonic_s
 from relay.core.model import NewCallback
 from relay.daemon.intake import directory, drop_ins, ingest_settings
 from relay.daemon.systemd import Notifier
-from relay.delivery.limits import Limits
+from relay.delivery.quota_rules import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_all
 from relay.ingest.server import IngestServer
 from relay.store.base import Store
 from relay.telemetry.events import Events
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 _T = TypeVar("_T")
 _GRACE_S = 10.0

@@ -40,11 +40,11 @@ from relay.core.clock import Clock, wall_shift_s
 from relay.core.errors import StoreError
 from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, Verdict, WaitUntil, Wish
 from relay.delivery.auth import Authoriser, NoToken
-from relay.delivery.limits import Limits
 from relay.delivery.outgoing import asks_back, prepare, read, without_secrets
+from relay.delivery.quota_rules import Limits
+from relay.delivery.reporting import tell_limit, tell_settled
 from relay.delivery.sender import Request, Sender
 from relay.delivery.signals import kind_of
-from relay.delivery.telling import tell_limit, tell_settled
 from relay.delivery.terms import Terms
 from relay.delivery.wakeup import Wakeup
 from relay.limits.learner import Learning

@@ -18,8 +18,8 @@ from relay.core.errors import StoreError
 from relay.core.model import Rate
 from relay.delivery.auth import Authoriser
 from relay.delivery.lasting import Lasting
-from relay.delivery.limits import Limits
 from relay.delivery.pipeline import Pipeline
+from relay.delivery.quota_rules import Limits
 from relay.delivery.sender import Sender
 from relay.delivery.terms import Terms
 from relay.limits.known import Operator

@@ -15,7 +15,7 @@ from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost
 from relay.ingest.pressure import Line, Pressure, rows_of
 from relay.ingest.room import Room, Upload
 from relay.store.base import Inbox
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 # Below the 1 s of I12, with room for the answer itself.
 _PATIENCE_S = 0.9

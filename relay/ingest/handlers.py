@@ -20,6 +20,7 @@ from relay.config.problems import nearest, quoted
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreError
 from relay.core.model import UNROUTED, AcceptedPosts, NewCallback, RoutedPost
 from relay.ingest.admission import Admission, Held
+from relay.ingest.post_options import Wishes, read_wishes
 from relay.ingest.posts import REASON, UNSAID, Directory, Draft, drafts, on_line
 from relay.ingest.pressure import SMALL_BYTES
 from relay.ingest.rows import (
@@ -33,13 +34,12 @@ from relay.ingest.rows import (
     one_row,
     plain_rows,
 )
-from relay.ingest.wishes import Wishes, read_wishes
 from relay.telemetry.events import Events
-from relay.web.answer import Answer, json_answer
 from relay.web.body import Decode, declared_length, read_body
+from relay.web.dispatch import Routes
 from relay.web.guard import Bearer
-from relay.web.problem import Refusal
-from relay.web.router import Routes
+from relay.web.refusal import Refusal
+from relay.web.response import Answer, json_answer
 
 _READ_S = 5.0
 _MOST_NAME = 64  # characters of a platform's name: whatever is longer is near to none

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from relay.core.model import UNROUTED, Lane, NewCallback, RoutedPost
-from relay.ingest.routing import Route, Routing
+from relay.ingest.fan_out import Route, Routing
+from relay.ingest.post_options import Wishes, open_envelope, repeat_key, text
 from relay.ingest.rows import PlatformIntake, Turn, one_row
-from relay.ingest.wishes import Wishes, open_envelope, repeat_key, text
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 REASON = "unrouted"
 """Why a callback of the platform ``UNROUTED`` is dead."""

@@ -10,7 +10,7 @@ of that the first ones take 0.8 s; the bound falls to 4,000 at once, which take 
 """
 
 from relay.core.clock import elapsed_s
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 # Work is counted in rows: one row is about 20 us of loop and writer together.
 _REQUEST_ROWS = 5  # parsing a request and answering it

@@ -8,7 +8,7 @@ there) makes way for one that moves: an upload over loopback takes a tenth of a 
 from collections.abc import Callable
 
 from relay.core.clock import elapsed_s
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 # The last part of the room is for small posts: a few large ones do not shut everybody out.
 _SMALL_BYTES = 64 * 1024

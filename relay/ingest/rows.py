@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from relay.core.errors import Unfit
 from relay.core.model import Lane, NewCallback
-from relay.ingest.wishes import MAX_KEY_BYTES, Wishes, key_fits, open_envelope, text
-from relay.web.problem import Refusal
+from relay.ingest.post_options import MAX_KEY_BYTES, Wishes, key_fits, open_envelope, text
+from relay.web.refusal import Refusal
 from relay.wire.payload.extract import InvalidJson, check_json
 
 NDJSON = "application/x-ndjson"

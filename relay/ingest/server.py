@@ -10,10 +10,10 @@ from relay.ingest.posts import Directory
 from relay.store.base import Inbox
 from relay.telemetry.events import Events
 from relay.web.decoding import PIECE_BYTES, Decoder
+from relay.web.dispatch import Routes
 from relay.web.guard import Bearer
 from relay.web.health import Ping
-from relay.web.problem import Refusal
-from relay.web.router import Routes
+from relay.web.refusal import Refusal
 from relay.web.server import WebServer
 from relay.wire.compress import BadEncoding, TooLarge, UnsupportedEncoding, decode_pieces
 

@@ -15,7 +15,7 @@ from relay.config.schema.file import Config
 from relay.core.model import Batch, Expired, Lane, NewCallback, Settlement, StoreRules, WaitUntil, Wish
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
-from relay.delivery.limits import Limits
+from relay.delivery.quota_rules import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_terms
 from relay.simulate.model import ModelledPlatform, Outage

@@ -8,7 +8,7 @@ from relay.core.clock import Clock
 from relay.core.model import Expired
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
-from relay.upkeep.telling import tell_ended
+from relay.upkeep.reporting import tell_ended
 
 _LOOK_AGAIN_S = 60.0  # at most this late for an expiry accepted after the last look and never nudged about
 

@@ -19,7 +19,7 @@ from relay.core.model import Stepped
 from relay.store.base import Reroute
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
-from relay.upkeep.telling import tell_ended
+from relay.upkeep.reporting import tell_ended
 
 _STEP = 500  # callbacks per commit: some milliseconds of the writer
 _TICK_S = 0.25  # a paced operation steps about four times a second where its rate allows

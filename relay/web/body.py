@@ -12,7 +12,7 @@ from typing import Protocol
 from aiohttp import HttpVersion11, StreamReader
 from aiohttp.web import BaseRequest, RequestPayloadError
 
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 # Coding what cannot be packed makes it a little longer: that must not be refused.
 _CODING_SLACK_BYTES = 4096

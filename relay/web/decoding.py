@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from relay.web.body import Reserve
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 PIECE_BYTES = 256 * 1024
 # A body so small is tried on the loop first: two pieces take less than a millisecond, a thread costs a tenth of one.

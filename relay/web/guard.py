@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from aiohttp.web import BaseRequest
 
 from relay.web.message import authority
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 # "none": typed, bookmarked or from outside the browser (https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header).

@@ -11,9 +11,9 @@ from aiohttp.web import BaseRequest
 
 from relay.core.clock import elapsed_s
 from relay.core.errors import RelayError
-from relay.web.answer import Answer, json_answer
-from relay.web.problem import Refusal
-from relay.web.router import Routes
+from relay.web.dispatch import Routes
+from relay.web.refusal import Refusal
+from relay.web.response import Answer, json_answer
 
 # Probes of several watchers share one commit; half a second is fresher than any of them reacts.
 _FRESH_S = 0.5

@@ -10,9 +10,9 @@ from typing import Any, cast
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 
-from relay.web.accepting import Accepting, Connections
-from relay.web.answer import Answer
-from relay.web.problem import problem
+from relay.web.admit import Accepting, Connections
+from relay.web.refusal import problem
+from relay.web.response import Answer
 from relay.web.sockets import BACKLOG, bind, shown
 from relay.web.turns import Turns, is_costly
 

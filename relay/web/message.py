@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from aiohttp import HttpVersion10, HttpVersion11
 from aiohttp.web import BaseRequest
 
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 _SCHEMES = ("http", "https")
 # host [ ":" port ] of RFC 3986 section 3.2, without the escapes that no host name needs; empty where a name is unknown.

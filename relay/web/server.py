@@ -4,10 +4,10 @@ import socket
 from collections.abc import Sequence
 from typing import Protocol
 
+from relay.web.dispatch import Router, Routes
 from relay.web.guard import Guard
 from relay.web.health import Health, Ping
 from relay.web.listen import Listener, open_listener
-from relay.web.router import Router, Routes
 
 
 class ListenerEvents(Protocol):

@@ -7,10 +7,10 @@ from typing import Any
 
 import structlog
 from relay.admin.access import Access, User
-from relay.admin.api import AdminApi
-from relay.admin.configuration import ConfigAccess
-from relay.admin.server import AdminServer, AdminSettings
-from relay.admin.standing import Terms
+from relay.admin.http.api import AdminApi
+from relay.admin.http.server import AdminServer, AdminSettings
+from relay.admin.resources.configuration import ConfigAccess
+from relay.admin.standing.backlog import Terms
 from relay.core.model import (
     AttemptResult,
     Batch,

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from relay.admin.endpoint import peer
+from relay.admin.http.endpoint import peer
 from tests.integration.admin_side import USERS, AdminSide, admin_side
 
 EVERYBODY = ("viewer", "operator", "privacy", "admin")

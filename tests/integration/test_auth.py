@@ -15,7 +15,7 @@ from relay.config.schema.file import Config
 from relay.core.clock import RelayClock, wall_s
 from relay.core.model import Filter, Lane, NewCallback
 from relay.delivery.auth import Credentials, NoToken, token_terms
-from relay.delivery.limits import Limits
+from relay.delivery.quota_rules import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all

@@ -14,7 +14,7 @@ from relay.core.clock import RelayClock, wall_s
 from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
-from relay.delivery.limits import Limits
+from relay.delivery.quota_rules import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms

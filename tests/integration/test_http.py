@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from aiohttp.web import BaseRequest
-from relay.admin.endpoint import _no_coding
+from relay.admin.http.endpoint import _no_coding
 from relay.core.errors import RelayError
-from relay.web.answer import Answer
 from relay.web.body import Unbounded, read_body
+from relay.web.dispatch import Router, Routes
 from relay.web.guard import Guard
 from relay.web.inherited import Inherited, inherited_sockets, shared_out
 from relay.web.listen import Listener, open_listener
-from relay.web.router import Router, Routes
+from relay.web.response import Answer
 from relay.web.sockets import bind
 
 HOST = b"Host: 127.0.0.1\r\n"

@@ -16,8 +16,8 @@ import pytest
 from backports import zstd
 from relay.core.errors import RelayError, StoreFailed, StoreFull
 from relay.core.model import Accepted, Filter, Lane, NewCallback
+from relay.ingest.fan_out import Routing
 from relay.ingest.posts import Directory
-from relay.ingest.routing import Routing
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestServer, IngestSettings, Intake
 from relay.store.memory.backend import MemoryStore

@@ -6,8 +6,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from relay.ingest.fan_out import Routing
 from relay.ingest.posts import Directory
-from relay.ingest.routing import Routing
 from tests.integration.test_ingest import NDJSON, PLATFORMS, POST, Relay, running
 
 ROUTED = "/v1/callbacks"

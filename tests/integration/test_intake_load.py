@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from backports import zstd
 from relay.ingest.rows import PlatformIntake
-from relay.web import accepting, listen
+from relay.web import admit, listen
 from relay.wire.payload.extract import KeyPath
 from tests.integration.test_ingest import NDJSON, PLATFORMS, POST, Relay, running, until
 
@@ -205,7 +205,7 @@ async def relay():
 
 async def test_connections_are_bounded_and_idle_ones_make_way(monkeypatch: pytest.MonkeyPatch):
     """Of too many connections the longest idle is closed, slow heads first; those at work stay."""
-    monkeypatch.setattr(accepting, "_MOST_CONNECTIONS", 4)
+    monkeypatch.setattr(admit, "_MOST_CONNECTIONS", 4)
     async with running() as relay, AsyncExitStack() as stack:
         relay.inbox.gate = asyncio.Event()
         busy = await Client.connect(relay, stack)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from relay.core.errors import StoreFailed
 from relay.core.model import PlatformRules, Quota, Rate, StoreRules
-from relay.delivery.limits import Limits
+from relay.delivery.quota_rules import Limits
 from relay.delivery.sender import Request
 from relay.limits.estimator import Estimator
 from relay.limits.evidence.history import Kind

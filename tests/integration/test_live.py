@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import structlog
 from relay.admin.access import Access
-from relay.admin.server import AdminSettings
+from relay.admin.http.server import AdminSettings
 from relay.config.load import load
 from relay.core.errors import StoreFailed
 from relay.core.model import Lane, NewCallback, StoreRules
 from relay.daemon.live import LiveConfig, admin_users
 from relay.daemon.systemd import Notifier
-from relay.delivery.limits import Limits
+from relay.delivery.quota_rules import Limits
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 from tests.clocks import FakeClock
 
 FILE = """version: 1

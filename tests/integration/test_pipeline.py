@@ -16,8 +16,8 @@ from relay.core.model import Batch, Filter, Lane, NewCallback, PlatformRules, Qu
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
 from relay.delivery.lasting import ALIKE
-from relay.delivery.limits import Limits
 from relay.delivery.outgoing import prepare
+from relay.delivery.quota_rules import Limits
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms

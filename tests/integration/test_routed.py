@@ -12,9 +12,9 @@ import pytest
 from relay.config.reading.units import parse_duration
 from relay.core.errors import StoreFailed
 from relay.core.model import UNROUTED, Filter
+from relay.ingest.fan_out import Routing, compile_route
 from relay.ingest.handlers import DropIn
 from relay.ingest.posts import Directory
-from relay.ingest.routing import Routing, compile_route
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestServer, IngestSettings, Intake
 from relay.store.base import Store

@@ -30,7 +30,7 @@ from relay.telemetry.metrics import Metrics
 from relay.upkeep import alarm
 from relay.upkeep.expiry import Expiry
 from relay.upkeep.operations import Operations
-from relay.upkeep.pruner import Pruner
+from relay.upkeep.prune import Pruner
 from relay.upkeep.watchdog import Watchdog
 
 

@@ -9,13 +9,13 @@ import pytest
 from relay.admin.access import Access, Permission, User
 from relay.admin.audit import Audit
 from relay.admin.filters import InvalidFilter, page_size, parse, parse_time
-from relay.admin.standing import drain_eta_s, ledger
-from relay.admin.times import WallTimes, instant
+from relay.admin.standing.backlog import drain_eta_s, ledger
+from relay.admin.standing.times import WallTimes, instant
 from relay.core.model import Filter
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 from tests.clocks import FakeClock
 
 NOW = 1_790_000_000.0  # 2026-09-21T14:13:20Z

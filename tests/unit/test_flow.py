@@ -4,7 +4,7 @@ import io
 import math
 
 import pytest
-from relay.admin.standing import Terms, drain_eta_s, platform_view
+from relay.admin.standing.backlog import Terms, drain_eta_s, platform_view
 from relay.core.clock import elapsed_s
 from relay.telemetry.events import Events
 from relay.telemetry.flow import Flow, Flows

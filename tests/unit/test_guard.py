@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from relay.web.guard import Bearer, Guard
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 TOKEN = "s3cret-token"
 

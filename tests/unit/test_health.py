@@ -7,7 +7,7 @@ import pytest
 from relay.core.errors import StoreFailed
 from relay.web import health
 from relay.web.health import Health
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 ANYTHING: Any = None
 

@@ -7,13 +7,13 @@ import pytest
 from backports import zstd
 from relay.core.errors import Unfit
 from relay.ingest import pressure, room
+from relay.ingest.post_options import read_wishes
 from relay.ingest.pressure import Line, Pressure, rows_of
 from relay.ingest.room import Room
 from relay.ingest.rows import MAX_LINES, Lines, PlatformIntake, Turn, envelope_rows, one_row, plain_rows
-from relay.ingest.wishes import read_wishes
 from relay.web.body import Unbounded
 from relay.web.decoding import PIECE_BYTES, Decoder
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 from relay.wire.compress import TooLarge, decode_pieces
 from relay.wire.payload.extract import KeyPath
 

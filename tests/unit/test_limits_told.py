@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from relay.admin.limits import full_quota, origin, quotas_view
-from relay.admin.standing import Terms, platform_view
-from relay.admin.waiting import waits_for
+from relay.admin.standing.backlog import Terms, platform_view
+from relay.admin.standing.limit_orders import full_quota, origin, quotas_view
+from relay.admin.standing.waiting import waits_for
 from relay.cli.support import limit_words, why_wait
 from relay.cli.support.output import aligned
 from relay.core.quotas import quota_group, quota_shared, quota_source

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from relay.ingest.routing import Routing, compile_route
+from relay.ingest.fan_out import Routing, compile_route
 from relay.wire.answers.answer import Answer, Headers
 from relay.wire.answers.classify import classify
 from relay.wire.answers.rules import compile_rule

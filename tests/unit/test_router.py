@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from aiohttp.web import BaseRequest
-from relay.web.answer import Answer
-from relay.web.problem import Refusal
-from relay.web.router import Router, Routes
+from relay.web.dispatch import Router, Routes
+from relay.web.refusal import Refusal
+from relay.web.response import Answer
 
 
 class Told:

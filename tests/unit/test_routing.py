@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 from relay.core.model import UNROUTED, Lane, NewCallback
-from relay.ingest import routing as routing_module
+from relay.ingest import fan_out as routing_module
+from relay.ingest.fan_out import Routing, compile_route
+from relay.ingest.post_options import read_wishes
 from relay.ingest.posts import UNSAID, Directory
-from relay.ingest.routing import Routing, compile_route
 from relay.ingest.rows import PlatformIntake
-from relay.ingest.wishes import read_wishes
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 from relay.wire.payload.extract import KeyPath, TreePath, parse_json
 
 

@@ -16,7 +16,7 @@ from relay.core.model import (
     Settlement,
     State,
 )
-from relay.delivery.telling import tell_settled
+from relay.delivery.reporting import tell_settled
 from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate
 from relay.telemetry.events import Events

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from relay.core.model import NewCallback
 from relay.daemon.intake import directory
+from relay.ingest.post_options import read_wishes
 from relay.ingest.rows import PlatformIntake, Turn, envelope_rows, one_row, plain_rows
-from relay.ingest.wishes import read_wishes
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 from tests.unit.config_files import loaded
 
 CONFIG = """

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from relay.admin.waiting import waits_for
+from relay.admin.standing.waiting import waits_for
 
 NOW = 1_000.0
 BEFORE = {"id": "1", "state": "pending", "reason": None}

@@ -1,10 +1,10 @@
 """Addresses, routes and answers of the listeners, without sockets."""
 
 import pytest
-from relay.web.answer import Answer
+from relay.web.dispatch import Routes
 from relay.web.guard import is_loopback, split_port
-from relay.web.problem import KINDS, Refusal
-from relay.web.router import Routes
+from relay.web.refusal import KINDS, Refusal
+from relay.web.response import Answer
 
 
 async def nothing(_request: object, _values: object) -> Answer:

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from relay.admin import filters
-from relay.admin.callbacks import callback_view, unknown_callback
-from relay.admin.standing import ledger, platform_view, store_view
-from relay.admin.times import WallTimes
-from relay.admin.waiting import waits_for
+from relay.admin.resources.callbacks import callback_view, unknown_callback
+from relay.admin.standing.backlog import ledger, platform_view, store_view
+from relay.admin.standing.times import WallTimes
+from relay.admin.standing.waiting import waits_for
 from relay.cli.support.client import Refused
 from relay.core.clock import Clock, wall_s
 from relay.core.errors import StoreError
 from relay.core.model import Filter
 from relay.privacy.masking import masked
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 _UNKNOWN = {
     "state": "unknown",

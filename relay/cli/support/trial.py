@@ -10,10 +10,10 @@ from relay.config.reading.units import parse_duration
 from relay.config.schema.file import Config
 from relay.core.model import UNROUTED, Item, Lane, NewCallback
 from relay.daemon.intake import directory
+from relay.ingest.post_options import read_wishes
 from relay.ingest.posts import UNSAID
 from relay.ingest.rows import one_row
-from relay.ingest.wishes import read_wishes
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 from relay.wire.envelopes.by_kind import envelope_for
 from relay.wire.payload.target import Facts, Target
 

@@ -11,13 +11,13 @@ from typing import Any, Protocol
 from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
 from relay.admin.filters import did_you_mean
-from relay.admin.limits import LimitOrder, read_order
-from relay.admin.standing import Terms, ledger, platform_view, store_view
-from relay.admin.times import WallTimes, instant
+from relay.admin.standing.backlog import Terms, ledger, platform_view, store_view
+from relay.admin.standing.limit_orders import LimitOrder, read_order
+from relay.admin.standing.times import WallTimes, instant
 from relay.core.model import UNROUTED, Rate
 from relay.telemetry.flow import Flow
-from relay.web.answer import Answer, json_answer
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
+from relay.web.response import Answer, json_answer
 
 # Removed by a forced reload while callbacks waited for it: nothing sends them until it is back (SPEC 5, "Reload").
 _REMOVED = {"paused": True, "pause_reason": "it is no longer in the configuration", "removed": True}

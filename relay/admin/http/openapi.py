@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from relay.admin.endpoint import Endpoint
+from relay.admin.http.endpoint import Endpoint
 
 _API_VERSION = "1"
 _NAME = re.compile(r"{(\w+)}")

@@ -11,10 +11,10 @@ from relay.admin.access import Access, Permission
 from relay.admin.call import Call
 from relay.admin.filters import InvalidFilter, did_you_mean
 from relay.core.errors import StoreFailed, StoreFull
-from relay.web.answer import Answer
 from relay.web.body import Reserve, Unbounded, read_body
-from relay.web.problem import Refusal
-from relay.web.router import Handler
+from relay.web.dispatch import Handler
+from relay.web.refusal import Refusal
+from relay.web.response import Answer
 
 _MAX_BODY_BYTES = 4 * 2**20  # a configuration of some thousand platforms
 _BODY_TIMEOUT_S = 10.0

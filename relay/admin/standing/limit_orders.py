@@ -10,7 +10,7 @@ from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration, parse_rate
 from relay.core.model import Rate
 from relay.core.quotas import CONFIGURED, quota_group, quota_shared, quota_source
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 
 GROUPS_SHOWN = 10
 _LONGEST_S = 30 * 86400.0  # what should hold for longer belongs into the configuration, where it is reviewed

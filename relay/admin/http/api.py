@@ -8,23 +8,24 @@ from collections.abc import Callable, Mapping
 
 from aiohttp.web import BaseRequest
 
-from relay.admin import filters, openapi, page
+from relay.admin import filters
 from relay.admin.access import Access, Permission
 from relay.admin.audit import Audit
 from relay.admin.call import MOST_REASON, Call
-from relay.admin.callbacks import CallbackRoutes
-from relay.admin.configuration import ConfigAccess, ConfigRoutes, setting
-from relay.admin.endpoint import Endpoint
-from relay.admin.operations import ACTIONS, RESOLUTIONS, OperationRoutes
-from relay.admin.platforms import PlatformControl, PlatformRoutes
-from relay.admin.standing import Terms
-from relay.admin.times import WallTimes
+from relay.admin.http import openapi, page
+from relay.admin.http.endpoint import Endpoint
+from relay.admin.resources.callbacks import CallbackRoutes
+from relay.admin.resources.configuration import ConfigAccess, ConfigRoutes, setting
+from relay.admin.resources.operations import ACTIONS, RESOLUTIONS, OperationRoutes
+from relay.admin.resources.platform_routes import PlatformControl, PlatformRoutes
+from relay.admin.standing.backlog import Terms
+from relay.admin.standing.times import WallTimes
 from relay.core.errors import StoreError
 from relay.store.base import Ledger
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import CONTENT_TYPE, Metrics
-from relay.web.answer import Answer, json_answer
-from relay.web.router import Routes
+from relay.web.dispatch import Routes
+from relay.web.response import Answer, json_answer
 
 _PAGED = (*filters.KEYS, "cursor", "limit")
 _REASON = {"reason": {"type": "string", "maxLength": MOST_REASON, "description": "why, for the audit record"}}

@@ -7,7 +7,7 @@ nowhere even when the one before it in its key is delivered.
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from relay.admin.limits import full_quota
+from relay.admin.standing.limit_orders import full_quota
 from relay.core.model import Filter, Rate, State
 from relay.core.quotas import quota_group, quota_source
 

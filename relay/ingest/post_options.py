@@ -10,7 +10,7 @@ import msgspec
 
 from relay.core.errors import RelayError
 from relay.core.model import Lane
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
 from relay.wire.payload.extract import InvalidJson, as_written, readable
 
 _LANES = {"high": Lane.HIGH, "normal": Lane.NORMAL, "low": Lane.LOW}

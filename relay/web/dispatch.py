@@ -11,9 +11,9 @@ from urllib.parse import unquote
 
 from aiohttp.web import BaseRequest, StreamResponse
 
-from relay.web.answer import Answer
 from relay.web.message import check_message, origin_form
-from relay.web.problem import Refusal, problem
+from relay.web.refusal import Refusal, problem
+from relay.web.response import Answer
 
 Handler = Callable[[BaseRequest, Mapping[str, str]], Awaitable[Answer | StreamResponse]]
 """A request and the values of the pattern's ``{names}`` to a response; raises ``Refusal``."""

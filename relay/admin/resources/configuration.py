@@ -9,8 +9,8 @@ from typing import Any
 
 from relay.admin.audit import Audit
 from relay.admin.call import Call, flag, object_body
-from relay.web.answer import Answer, json_answer
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
+from relay.web.response import Answer, json_answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from heapq import nlargest
 from typing import Any, NamedTuple
 
-from relay.admin.limits import GROUPS_SHOWN, full_quota, origin, quotas_view
+from relay.admin.standing.limit_orders import GROUPS_SHOWN, full_quota, origin, quotas_view
 from relay.core.model import seconds_text
 from relay.core.quotas import quota_group
 from relay.telemetry.flow import Flow

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from relay.web.answer import Answer
+from relay.web.response import Answer
 
 CONTENT_TYPE = "application/problem+json"
 

@@ -7,14 +7,14 @@ from relay.admin import filters
 from relay.admin.audit import Audit
 from relay.admin.call import Call, flag, object_body
 from relay.admin.filters import did_you_mean
-from relay.admin.platforms import PlatformRoutes
-from relay.admin.times import WallTimes
+from relay.admin.resources.platform_routes import PlatformRoutes
+from relay.admin.standing.times import WallTimes
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_rate
 from relay.core.errors import CountMismatch
 from relay.core.model import Filter
-from relay.web.answer import Answer, json_answer
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
+from relay.web.response import Answer, json_answer
 
 ACTIONS = ("retry", "drop", "expire", "resolve")
 RESOLUTIONS = ("delivered", "retry", "dead")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from html import escape
 
-from relay.admin.endpoint import Endpoint
+from relay.admin.http.endpoint import Endpoint
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",

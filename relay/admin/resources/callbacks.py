@@ -7,13 +7,13 @@ from relay.admin import filters
 from relay.admin.access import Permission
 from relay.admin.audit import Audit
 from relay.admin.call import Call
-from relay.admin.platforms import PlatformRoutes
-from relay.admin.times import WallTimes
-from relay.admin.waiting import first_of_key, waits_for
+from relay.admin.resources.platform_routes import PlatformRoutes
+from relay.admin.standing.times import WallTimes
+from relay.admin.standing.waiting import first_of_key, waits_for
 from relay.core.model import Filter, State
 from relay.privacy.masking import masked, revealed
-from relay.web.answer import Answer, json_answer
-from relay.web.problem import Refusal
+from relay.web.refusal import Refusal
+from relay.web.response import Answer, json_answer
 
 _PAYLOAD = {"1": True, "true": True, "0": False, "false": False}
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from relay.admin.api import AdminApi
+from relay.admin.http.api import AdminApi
 from relay.telemetry.events import Events
+from relay.web.dispatch import Routes
 from relay.web.health import Ping
-from relay.web.router import Routes
 from relay.web.server import WebServer
 
 LISTENER = "admin"

@@ -1,0 +1,1 @@
+"""What the routes are about: platforms, callbacks, operations, configuration."""

@@ -1,0 +1,1 @@
+"""How things stand, in numbers and words for people."""
