@@ -4,7 +4,7 @@ import random
 from typing import NamedTuple
 
 from relay.core.model import Rate
-from relay.limits.evidence.history import Kind
+from relay.limits.evidence.history import Signal
 
 from benchmarks.limits.platforms import Down, Platform, limit_of
 from benchmarks.limits.run import drive
@@ -35,7 +35,7 @@ class Paced(Relay):
 def outage(seed: int) -> tuple[Platform, Relay]:
     """Return an unlimited platform that is down, flaps, hangs or is overloaded for a while, and who sends to it."""
     rng = random.Random(f"outage/{seed}")
-    kind, after_s = rng.choice(((Kind.DOWN, 0.02), (Kind.BUSY, 5.0), (Kind.BUSY, 0.05), (Kind.DOWN, 3.0)))
+    kind, after_s = rng.choice(((Signal.DOWN, 0.02), (Signal.BUSY, 5.0), (Signal.BUSY, 0.05), (Signal.DOWN, 3.0)))
     downs: list[Down] = []
     at = BEGIN_S + rng.uniform(60.0, 900.0)
     shape = seed % 5
@@ -58,7 +58,7 @@ def outage(seed: int) -> tuple[Platform, Relay]:
             at = end + up_s * rng.uniform(0.8, 1.2)
     else:  # down, back half alive, down again, well
         downs.append(Down(at, at + 200.0, kind, after_s))
-        downs.append(Down(at + 200.0, at + 500.0, Kind.BUSY, 5.0, 0.5))
+        downs.append(Down(at + 200.0, at + 500.0, Signal.BUSY, 5.0, 0.5))
         downs.append(Down(at + 620.0, at + 800.0, kind, after_s))
     platform = Platform(
         limits=[], signal="429", rng=random.Random(rng.random()), failures=rng.choice((0.0, 0.003)), downs=downs

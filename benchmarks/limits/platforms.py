@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from relay.core.model import Rate
-from relay.limits.evidence.history import Kind
+from relay.limits.evidence.history import Signal
 from relay.standin.throttle import Limit, build_limit
 
 SIGNALS = ("429", "429+retry-after", "408-5s", "refused", "200+errcode")
@@ -23,7 +23,7 @@ class Reply(NamedTuple):
     """How the platform answered one request: when (seconds after the send), as what, and whether the limit did it."""
 
     after_s: float
-    kind: Kind
+    kind: Signal
     wait_s: float | None = None
     limited: bool = False
 
@@ -106,7 +106,7 @@ class Down(NamedTuple):
 
     begin: float
     end: float
-    kind: Kind
+    kind: Signal
     after_s: float
     odds: float = 1.0
 
@@ -144,7 +144,7 @@ class Platform:
         lookalike = False
         if self.failures and self.rng.random() < self.failures:
             if self.rng.random() < 2 / 3:
-                return Reply(answer_s, Kind.FAILED)
+                return Reply(answer_s, Signal.FAILED)
             lookalike = True
         wait_s = max((limit.wait_s(at) for limit in self.limits), default=0.0)
         if wait_s > 0.0:
@@ -155,14 +155,14 @@ class Platform:
             return self._refusal(answer_s, None, limited=False)
         for limit in self.limits:
             limit.take(at)
-        return Reply(answer_s, Kind.ACCEPTED)
+        return Reply(answer_s, Signal.ACCEPTED)
 
     def _refusal(self, answer_s: float, wait_s: float | None, *, limited: bool) -> Reply:
         match self.signal:
             case "429+retry-after":
-                return Reply(answer_s, Kind.THROTTLED, math.ceil(wait_s) if wait_s else None, limited)
+                return Reply(answer_s, Signal.THROTTLED, math.ceil(wait_s) if wait_s else None, limited)
             case "408-5s":
-                return Reply(5.0 + answer_s, Kind.BUSY, None, limited)
+                return Reply(5.0 + answer_s, Signal.BUSY, None, limited)
             case "refused":
-                return Reply(answer_s / 2, Kind.DOWN, None, limited)
-        return Reply(answer_s, Kind.THROTTLED, None, limited)
+                return Reply(answer_s / 2, Signal.DOWN, None, limited)
+        return Reply(answer_s, Signal.THROTTLED, None, limited)

@@ -5,7 +5,7 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
-from relay.limits.evidence.history import Kind
+from relay.limits.evidence.history import Signal
 
 from benchmarks.limits.platforms import Platform, Reply
 from benchmarks.limits.senders import Sender
@@ -54,7 +54,7 @@ def drive(sender: Sender, platform: Platform, *, begin: float, end: float) -> Tr
         trace.requests += 1
         sender.sent(token, now)
         reply = platform.request(now)
-        if reply.kind is Kind.ACCEPTED:
+        if reply.kind is Signal.ACCEPTED:
             trace.accepted.append(now)
         elif reply.limited:
             trace.refused.append(now)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from relay.core.model import Rate
 from relay.limits.estimator import Estimator
-from relay.limits.evidence.history import Kind
+from relay.limits.evidence.history import Signal
 from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate
 from relay.policy.strict_window import StrictWindow
@@ -87,13 +87,13 @@ class Relay:
         gate, rng, reason = self.gate, self._rng, reply.kind.value
         gate.patience_s = self.estimator.patience_s
         match reply.kind:
-            case Kind.ACCEPTED:
+            case Signal.ACCEPTED:
                 gate.accepted(now)
-            case Kind.THROTTLED | Kind.BUSY:
+            case Signal.THROTTLED | Signal.BUSY:
                 gate.throttle(now, started_at=started_at, wait_s=reply.wait_s, reason=reason, rng=rng)
-            case Kind.DOWN:
+            case Signal.DOWN:
                 gate.failed(now, started_at=started_at, reason=reason, rng=rng, back_off=True)
-            case Kind.FAILED:
+            case Signal.FAILED:
                 gate.failed(now, started_at=started_at, reason=reason, rng=rng, back_off=False)
         if self.estimator.changed:
             self._apply(now)
@@ -137,7 +137,7 @@ class FixedRetry:
 
     def answered(self, token: int, now: float, started_at: float, reply: Reply) -> None:
         """Wait after anything that was not accepted."""
-        self._ready[self._by_token.pop(token)] = now if reply.kind is Kind.ACCEPTED else now + (reply.wait_s or 5.0)
+        self._ready[self._by_token.pop(token)] = now if reply.kind is Signal.ACCEPTED else now + (reply.wait_s or 5.0)
 
 
 class _Paced:
@@ -170,7 +170,7 @@ class Aimd(_Paced):
 
     def answered(self, token: int, now: float, started_at: float, reply: Reply) -> None:
         """Move the rate."""
-        if reply.kind is Kind.ACCEPTED:
+        if reply.kind is Signal.ACCEPTED:
             self.rate = min(80.0, self.rate + 0.1 / max(self.rate, 0.1))
         elif started_at > self._cut_at:
             self.rate, self._cut_at = max(0.05, self.rate / 2), now
@@ -198,7 +198,7 @@ class Cubic(_Paced):
 
     def answered(self, token: int, now: float, started_at: float, reply: Reply) -> None:
         """Move the rate."""
-        if reply.kind is Kind.ACCEPTED:
+        if reply.kind is Signal.ACCEPTED:
             k = (0.3 * self._w_max / 0.4) ** (1 / 3)
             wanted = 0.4 * (now - self._at - k) ** 3 + self._w_max
             self.rate = max(0.5, min(80.0, wanted, max(2 * self._measured, 0.5)))
@@ -235,7 +235,7 @@ class Sre(_Paced):
 
     def answered(self, token: int, now: float, started_at: float, reply: Reply) -> None:
         """Count the answer."""
-        good = reply.kind is Kind.ACCEPTED
+        good = reply.kind is Signal.ACCEPTED
         self._seen.append((now, good))
         self._accepts += good
         self._hint(now, reply)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from relay.core.model import Rate
-from relay.limits.evidence.history import Kind
+from relay.limits.evidence.history import Signal
 
 from benchmarks.limits.platforms import ANSWER_S, FAMILIES, NOISES, SIGNALS, Down, Platform, Shared, limit_of
 from benchmarks.limits.run import Trace, converged_after_s, drive, worst_stretch
@@ -83,7 +83,7 @@ def score(case: Case, sender_name: str = "relay", *, seed: int = 1) -> Score:
     downs = []
     if case.noise == "outage":
         at = begin + warm_s + rng.uniform(0.2, 0.5) * (end - begin - warm_s)
-        downs = [Down(at, at + 600.0, Kind.DOWN, 0.01), Down(at + 700.0, at + 800.0, Kind.BUSY, 5.0)]
+        downs = [Down(at, at + 600.0, Signal.DOWN, 0.01), Down(at + 700.0, at + 800.0, Signal.BUSY, 5.0)]
     platform_seed, shared_seed = rng.random(), rng.random() if case.noise == "shared" else 0.0
     sender = SENDERS[sender_name](random.Random(rng.random()))
 

@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from typing import NamedTuple
 
 from relay.core.model import Rate
-from relay.limits.evidence.history import Kind
+from relay.limits.evidence.history import Signal
 
 from benchmarks.limits.platforms import ANSWER_S, FAMILIES, SIGNALS, Platform, Reply, limit_of
 from benchmarks.limits.run import drive
@@ -89,7 +89,7 @@ class Fed:
 
     def answered(self, token: int, now: float, started_at: float, reply: Reply) -> None:
         """Let what was not accepted wait again."""
-        self._waiting += reply.kind is not Kind.ACCEPTED
+        self._waiting += reply.kind is not Signal.ACCEPTED
         self._sender.answered(token, now, started_at, reply)
 
 

@@ -41,7 +41,7 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Caller:
     """Who asks, from where, and what is granted."""
 
     name: str
@@ -70,7 +70,7 @@ class Access:
         """Take ``users`` instead of the ones before."""
         self._users = [(user, _digest(user.token)) for user in users]
 
-    def identify(self, authorization: str | None, *, remote: str, local: bool) -> Identity:
+    def identify(self, authorization: str | None, *, remote: str, local: bool) -> Caller:
         """Return who sends ``authorization``. ``local``: over loopback or a unix socket.
 
         Raises 401 ``unauthorized`` for a missing or unknown token, 403 ``forbidden`` for strangers when there are no
@@ -81,7 +81,7 @@ class Access:
                 raise Refusal(
                     "forbidden", "no admin.users are configured, so only this machine may use the admin listener"
                 )
-            return Identity("local", "local", remote, _WITHOUT_USERS)
+            return Caller("local", "local", remote, _WITHOUT_USERS)
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() == "bearer":
             given = _digest(token.strip())
@@ -90,7 +90,7 @@ class Access:
                 if hmac.compare_digest(digest, given):
                     found = user
             if found is not None:
-                return Identity(found.name, found.role, remote, _GRANTS.get(found.role, frozenset()))
+                return Caller(found.name, found.role, remote, _GRANTS.get(found.role, frozenset()))
         raise Refusal(
             "unauthorized",
             "send 'Authorization: Bearer' with the token of one of admin.users (the CLI takes it from RELAY_TOKEN)",

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
-from relay.admin.access import Identity
+from relay.admin.access import Caller
 from relay.core.clock import Clock
 from relay.telemetry.events import Events
 
@@ -26,7 +26,7 @@ class Audit:
         self._clock = clock
         self._events = events
 
-    async def record(self, who: Identity, action: str, target: str, *, reason: str = "", **details: Any) -> None:
+    async def record(self, who: Caller, action: str, target: str, *, reason: str = "", **details: Any) -> None:
         """Commit that ``who`` asks for ``action`` on ``target``; raises ``StoreFailed``, and then nothing is done."""
         await self._records.audit(
             {

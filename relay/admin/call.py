@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from relay.admin.access import Identity
+from relay.admin.access import Caller
 from relay.admin.filters import did_you_mean, nothing_said
 from relay.web.refusal import Refusal
 
@@ -18,7 +18,7 @@ MOST_REASON = 500  # characters; whoever has more to say writes it down elsewher
 class Call:
     """Who asks what. Each key of ``query`` was given once."""
 
-    who: Identity
+    who: Caller
     params: Mapping[str, str]
     query: Mapping[str, str]
     body: bytes

@@ -13,12 +13,12 @@ from relay.config.reading.showing import hidden_texts, is_secret_key
 from relay.config.reading.unseen import unseen
 from relay.config.reading.yaml_source import KeyPath
 from relay.config.rehearsal import rehearsed
-from relay.config.report.translate import Finding, dotted
+from relay.config.report.translate import PlacedProblem, dotted
 from relay.config.schema.auth import OAuth2Auth, UseAuth
 from relay.config.schema.file import Config
 from relay.config.schema.item_results import unreachable
-from relay.config.schema.platform import Platform
-from relay.config.schema.rules import Rule
+from relay.config.schema.platform import PlatformSection
+from relay.config.schema.rules import RuleSection
 from relay.config.schema.sign import MessageSign
 from relay.core.model import UNROUTED
 from relay.wire.answers.results import OUTCOMES
@@ -28,7 +28,7 @@ _LOOPBACK = ("localhost", "::1")
 _IDS = ("user", "client_id", "key_id", "scope")
 
 
-def contradictions(config: Config) -> Iterator[Finding]:
+def contradictions(config: Config) -> Iterator[PlacedProblem]:
     """Yield what makes a configuration unusable although every value can be read."""
     if not config.platforms:
         yield _at(
@@ -64,7 +64,7 @@ def contradictions(config: Config) -> Iterator[Finding]:
     yield from rehearsed(config)
 
 
-def _users(config: Config) -> Iterator[Finding]:
+def _users(config: Config) -> Iterator[PlacedProblem]:
     """Check that names and tokens tell users apart: the audit log says who it was by the token."""
     names: dict[str, int] = {}
     tokens: dict[str, int] = {}
@@ -79,7 +79,7 @@ def _users(config: Config) -> Iterator[Finding]:
             yield _at((*path, "token"), "E052", what, "give each user a token of its own", relies_on=relies_on)
 
 
-def _routes(config: Config) -> Iterator[Finding]:
+def _routes(config: Config) -> Iterator[PlacedProblem]:
     """Check that every route can be reached, and leads somewhere."""
     last: int | None = None
     for index, route in enumerate(config.routes):
@@ -105,13 +105,13 @@ def _routes(config: Config) -> Iterator[Finding]:
                     yield _unknown_platform((*place, at), name, config)
 
 
-def _unknown_platform(path: KeyPath, name: str, config: Config) -> Finding:
+def _unknown_platform(path: KeyPath, name: str, config: Config) -> PlacedProblem:
     hint = nearest(name, config.platforms)
     text = f"{dotted(path)}: there is no platform {quoted(name)}"
     return _at(path, "E062", text, hint, relies_on=[("platforms", name)])
 
 
-def _paths(config: Config) -> Iterator[Finding]:
+def _paths(config: Config) -> Iterator[PlacedProblem]:
     """Check that no two platforms take callbacks at one path."""
     owners: dict[str, str] = {}
     for name, platform in config.platforms.items():
@@ -130,7 +130,7 @@ def _paths(config: Config) -> Iterator[Finding]:
                 yield _at(where, "E051", what, "set it under headers, or leave it out")
 
 
-def certificates(config: Config, directory: Path, *, for_service: bool = False) -> Iterator[Finding]:
+def certificates(config: Config, directory: Path, *, for_service: bool = False) -> Iterator[PlacedProblem]:
     """Yield each certificate or key of ``connect`` that cannot be used; relative ones lie in ``directory``.
 
     ``for_service``: a file this process may not read is the service's, and says nothing about the configuration.
@@ -153,7 +153,7 @@ def _may_read(file: Path) -> bool:
         return False
 
 
-def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
+def cautions(config: Config, data: dict[str, Any]) -> Iterator[PlacedProblem]:
     """Yield warnings; ``data`` is the file as written, references unresolved."""
     yield from _literal_secrets(data, ())
     yield from _unseen(data, ())
@@ -208,7 +208,7 @@ def cautions(config: Config, data: dict[str, Any]) -> Iterator[Finding]:
             yield _at(("platforms", name, "batch", "max_bytes"), "W005", text)
 
 
-def _authorised(config: Config, name: str) -> Iterator[Finding]:
+def _authorised(config: Config, name: str) -> Iterator[PlacedProblem]:
     """Check that a named credential is there."""
     platform = config.platforms[name]
     path: KeyPath = ("platforms", name, "auth")
@@ -219,7 +219,7 @@ def _authorised(config: Config, name: str) -> Iterator[Finding]:
         yield _at((*path, "use"), "E055", what, hint, relies_on=[("credentials", auth.use)])
 
 
-def _credentials(config: Config) -> Iterator[Finding]:
+def _credentials(config: Config) -> Iterator[PlacedProblem]:
     """Warn of credentials that nobody uses, travel in the clear, or would not outlast a restart."""
     used = {platform.auth.use for platform in config.platforms.values() if isinstance(platform.auth, UseAuth)}
     for name in config.credentials:
@@ -247,11 +247,11 @@ def _at(
     *,
     at_key: bool = False,
     relies_on: Sequence[KeyPath] = (),
-) -> Finding:
-    return Finding(path, BadValue(code, message, hint), at_key, (path, *relies_on))
+) -> PlacedProblem:
+    return PlacedProblem(path, BadValue(code, message, hint), at_key, (path, *relies_on))
 
 
-def _burst(owner: KeyPath, section: Any) -> Iterator[Finding]:
+def _burst(owner: KeyPath, section: Any) -> Iterator[PlacedProblem]:
     """Check a burst: above the smallest limit it could never happen, without a rate it means nothing."""
     if section.burst is None:
         return
@@ -266,9 +266,9 @@ def _burst(owner: KeyPath, section: Any) -> Iterator[Finding]:
         yield _at(path, "E051", what, f"write {tightest.limit} or less, or leave it out", relies_on=[(*owner, "rate")])
 
 
-def _rules(owner: KeyPath, platform: Platform) -> Iterator[Finding]:
+def _rules(owner: KeyPath, platform: PlatformSection) -> Iterator[PlacedProblem]:
     """Find rules that an earlier one leaves nothing for, and outcomes that one callback cannot have."""
-    lists: list[tuple[KeyPath, tuple[Rule, ...]]] = [((*owner, "classify"), platform.classify)]
+    lists: list[tuple[KeyPath, tuple[RuleSection, ...]]] = [((*owner, "classify"), platform.classify)]
     if platform.results is not None:
         lists.append(((*owner, "results", "classify"), platform.results.classify))
         for index, rule in enumerate(platform.results.classify):
@@ -285,7 +285,7 @@ def _rules(owner: KeyPath, platform: Platform) -> Iterator[Finding]:
             yield _at((*path, later), "E056", what, hint, relies_on=[(*path, first)])
 
 
-def _fields(owner: KeyPath, platform: Platform) -> Iterator[Finding]:
+def _fields(owner: KeyPath, platform: PlatformSection) -> Iterator[PlacedProblem]:
     """Check that a URL or method with fields of the callback goes with an envelope of one."""
     for name, text in (("url", platform.url), ("method", platform.method)):
         if "{" in text and not platform.envelope.goes_alone:
@@ -293,7 +293,7 @@ def _fields(owner: KeyPath, platform: Platform) -> Iterator[Finding]:
             yield _at((*owner, name), "E051", what, "write envelope: single", relies_on=[(*owner, "envelope")])
 
 
-def _listeners(config: Config) -> Iterator[Finding]:
+def _listeners(config: Config) -> Iterator[PlacedProblem]:
     seen: dict[str, tuple[str, int]] = {}
     for side, section in (("ingest", config.ingest), ("admin", config.admin)):
         if not section.listen:
@@ -322,11 +322,11 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _sends_secret(platform: Platform) -> bool:
+def _sends_secret(platform: PlatformSection) -> bool:
     return platform.auth is not None or any(is_secret_key((name,)) for name in platform.headers)
 
 
-def _unseen(value: Any, path: KeyPath) -> Iterator[Finding]:
+def _unseen(value: Any, path: KeyPath) -> Iterator[PlacedProblem]:
     """Yield each secret, login, id and URL of the file with something in it that nobody sees."""
     if isinstance(value, dict | list):
         for key, child in value.items() if isinstance(value, dict) else enumerate(value):
@@ -337,7 +337,7 @@ def _unseen(value: Any, path: KeyPath) -> Iterator[Finding]:
             yield _at(path, "W011", f"{dotted(path)} {found}", "remove it, unless it belongs to the value")
 
 
-def _literal_secrets(value: Any, path: KeyPath) -> Iterator[Finding]:
+def _literal_secrets(value: Any, path: KeyPath) -> Iterator[PlacedProblem]:
     """Yield each secret typed into the file itself."""
     if path[2:] in (("envelope", "item"), ("confirm", "body")):
         return  # paths into payloads, whatever their names

@@ -21,9 +21,9 @@ from relay.config.reading.presets import preset, preset_names
 from relay.config.reading.references import Resolved, Resolver, scrub
 from relay.config.reading.showing import hidden_texts
 from relay.config.reading.wide_characters import wide_in
-from relay.config.reading.yaml_source import KeyPath, Source, parse_source, read_source
+from relay.config.reading.yaml_source import KeyPath, YamlSource, parse_source, read_source
 from relay.config.report.remainder import inside, remainder
-from relay.config.report.translate import Finding, dotted, file_path, findings
+from relay.config.report.translate import PlacedProblem, dotted, file_path, findings
 from relay.config.schema.file import Config, Origin
 
 _SECTIONS = ("ingest", "admin", "store", "quotas", "credentials", "defaults")
@@ -74,7 +74,7 @@ def examine(text: str, *, path: str | os.PathLike[str]) -> tuple[Problem, ...]:
     return ConfigInvalid(desk.problems).problems
 
 
-def _compile(source: Source, path: Path, environ: Mapping[str, str], *, for_service: bool) -> Config:
+def _compile(source: YamlSource, path: Path, environ: Mapping[str, str], *, for_service: bool) -> Config:
     _fill_empty_sections(source)
     directory = path.resolve().parent
     credentials = service_unit.credentials_directory(path, environ)
@@ -103,17 +103,17 @@ def _compile(source: Source, path: Path, environ: Mapping[str, str], *, for_serv
         tuple(dict.fromkeys(resolved.unread.values())),
     )
     warned = [desk.place(found) for found in chain(cautions(config, source.data), implausible(config))]
-    warned += [desk.place(Finding(path, _about(path, bad))) for path, bad in resolved.cautions]
+    warned += [desk.place(PlacedProblem(path, _about(path, bad))) for path, bad in resolved.cautions]
     config._warnings = tuple(sorted(warned))
     return config
 
 
-def _checked(source: Source, resolved: Resolved) -> tuple[dict[str, Any], "_Desk", Config | None]:
+def _checked(source: YamlSource, resolved: Resolved) -> tuple[dict[str, Any], "_Desk", Config | None]:
     """Return the merged data, everything found wrong with it, and the configuration that it, or what is left, makes."""
     data, places = with_defaults(resolved.data)
     desk = _Desk(source, resolved, places)
     for bad_path, bad in resolved.problems:
-        desk.add(Finding(bad_path, _about(bad_path, bad)))
+        desk.add(PlacedProblem(bad_path, _about(bad_path, bad)))
     dropped = _drop_empty(data, (), desk)
     dropped |= _report_needs(data, dropped, desk)
     return data, desk, _validate(data, dropped, desk)
@@ -123,7 +123,7 @@ def _about(path: KeyPath, bad: BadValue) -> BadValue:
     return BadValue(bad.code, f"{dotted(path)}: {bad.message}", bad.hint)
 
 
-def _fill_empty_sections(source: Source) -> None:
+def _fill_empty_sections(source: YamlSource) -> None:
     for name in _SECTIONS:
         if name in source.data and source.data[name] is None and (name,) not in source.bad:
             source.data[name] = {}
@@ -147,7 +147,9 @@ def _drop_empty(value: Any, path: KeyPath, desk: "_Desk") -> set[KeyPath]:
             if not desk.is_bad(child_path):
                 wide = wide_in(str(key))
                 hint = "give it one, or remove the key" if wide is None else f"{wide[0]} stands in it, not {wide[1]}"
-                desk.add(Finding(child_path, BadValue("E014", f"{dotted(child_path)} has no value", hint), at_key=True))
+                desk.add(
+                    PlacedProblem(child_path, BadValue("E014", f"{dotted(child_path)} has no value", hint), at_key=True)
+                )
             del value[key]
             dropped.add(child_path)
         else:
@@ -171,7 +173,7 @@ def _report_needs(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") ->
             if path not in dropped:  # else it is already said that it has no value
                 owner = f"platforms.{name}; the preset {wanted} leaves it to you"
                 what = f"the key {quoted(need.key)} is missing in {owner}"
-                desk.add(Finding(("platforms", name, "preset"), BadValue("E011", what, f"it is {need.what}")))
+                desk.add(PlacedProblem(("platforms", name, "preset"), BadValue("E011", what, f"it is {need.what}")))
     return missing
 
 
@@ -206,7 +208,7 @@ def _validate(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") -> Con
     return config
 
 
-def _is_moot(found: Finding, unread: set[KeyPath], around: set[KeyPath]) -> bool:
+def _is_moot(found: PlacedProblem, unread: set[KeyPath], around: set[KeyPath]) -> bool:
     """Tell whether a contradiction relies on something that could not be read, lies in it, or holds some of it."""
     return any(
         needed in around or any(needed[:length] in unread for length in range(len(needed) + 1))
@@ -217,7 +219,7 @@ def _is_moot(found: Finding, unread: set[KeyPath], around: set[KeyPath]) -> bool
 class _Desk:
     """Collects findings, gives each its place in the file and keeps secrets out of its words."""
 
-    def __init__(self, source: Source, resolved: Resolved, places: dict[KeyPath, KeyPath]) -> None:
+    def __init__(self, source: YamlSource, resolved: Resolved, places: dict[KeyPath, KeyPath]) -> None:
         self._source = source
         self._resolved = resolved
         self._places = places
@@ -225,7 +227,7 @@ class _Desk:
         self._without_preset: set[KeyPath] = set()
         self.problems: list[Problem] = list(source.problems)
 
-    def add(self, found: Finding) -> None:
+    def add(self, found: PlacedProblem) -> None:
         """Keep a finding, unless its value could not be resolved anyway."""
         if found.bad.code not in ("E006", "E040", "E041") and self.is_bad(found.path):
             return
@@ -249,7 +251,7 @@ class _Desk:
         written = written_at(path, self._places)
         return any(unread[: len(written)] == written[: len(unread)] for unread in self._resolved.unread)
 
-    def place(self, found: Finding) -> Problem:
+    def place(self, found: PlacedProblem) -> Problem:
         """Return the finding as a problem with its line and column."""
         bad = found.bad
         place = written_at(found.path, self._places)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from relay.config.problems import BadValue
 from relay.config.reading.yaml_source import KeyPath
-from relay.config.report.translate import Finding, dotted
+from relay.config.report.translate import PlacedProblem, dotted
 from relay.config.schema.file import Config
 from relay.core.model import seconds_text
 
@@ -40,7 +40,7 @@ _OF_THE_REST = (
 )
 
 
-def implausible(config: Config) -> Iterator[Finding]:
+def implausible(config: Config) -> Iterator[PlacedProblem]:
     """Yield a warning (W013) for each value that lies far from what anybody means."""
     for bounds in _OF_THE_REST:
         yield from _outside(config, (), bounds)
@@ -50,10 +50,10 @@ def implausible(config: Config) -> Iterator[Finding]:
         if platform.timeout > platform.expires:
             path: KeyPath = ("platforms", name, "timeout")
             what = f"{dotted(path)} is longer than expires: a callback expires while its first request is under way"
-            yield Finding(path, BadValue("W013", what, "shorten it"))
+            yield PlacedProblem(path, BadValue("W013", what, "shorten it"))
 
 
-def never_sent(config: Config) -> Iterator[Finding]:
+def never_sent(config: Config) -> Iterator[PlacedProblem]:
     """Yield an error (E051) where every callback would expire before it may be sent."""
     for name, platform in config.platforms.items():
         if platform.batch.linger >= platform.expires:
@@ -61,10 +61,12 @@ def never_sent(config: Config) -> Iterator[Finding]:
             linger, expires = seconds_text(platform.batch.linger), seconds_text(platform.expires)
             what = f"{dotted(path)}: callbacks wait {linger} to be sent, but expire after {expires}"
             relies_on = (path, ("platforms", name, "expires"))
-            yield Finding(path, BadValue("E051", what, "shorten linger, or let them live longer"), relies_on=relies_on)
+            yield PlacedProblem(
+                path, BadValue("E051", what, "shorten linger, or let them live longer"), relies_on=relies_on
+            )
 
 
-def _outside(owner: Any, at: KeyPath, bounds: _Bounds) -> Iterator[Finding]:
+def _outside(owner: Any, at: KeyPath, bounds: _Bounds) -> Iterator[PlacedProblem]:
     value = owner
     for part in bounds.key.split("."):
         value = getattr(value, part, None)
@@ -75,6 +77,6 @@ def _outside(owner: Any, at: KeyPath, bounds: _Bounds) -> Iterator[Finding]:
     size = bounds.key.rpartition(".")[2] in ("max_body", "max_bulk", "max_size", "max_bytes")
     shown = f"{value} bytes" if size else seconds_text(value)
     few = "little" if value < bounds.low else "much"
-    yield Finding(
+    yield PlacedProblem(
         path, BadValue("W013", f"{dotted(path)}: {shown} is very {few}: {bounds.why}", "see that it is meant")
     )

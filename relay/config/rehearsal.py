@@ -12,10 +12,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from relay.config.problems import BadValue, quoted
 from relay.config.reading.yaml_source import KeyPath
-from relay.config.report.translate import Finding, dotted
+from relay.config.report.translate import PlacedProblem, dotted
 from relay.config.schema.auth import AnyCredential, BasicAuth, BearerAuth, OAuth2Auth, QueryAuth, UseAuth
 from relay.config.schema.file import Config
-from relay.config.schema.platform import Platform
+from relay.config.schema.platform import PlatformSection
 from relay.core.secret import Secret
 from relay.wire.signing.authorise import AUTHORIZATION, Placing, place_basic, placing
 from relay.wire.signing.draft import Draft, fields_of, merged_headers
@@ -31,7 +31,7 @@ _ONE_OF_THEM: Final = "remove one of them"
 _Key = tuple[str, str]  # header, parameter or field, and its name
 
 
-def rehearsed(config: Config) -> Iterator[Finding]:
+def rehearsed(config: Config) -> Iterator[PlacedProblem]:
     """Yield what would go wrong with every request of a platform, or with its read-backs and its token endpoint."""
     for name, platform in config.platforms.items():
         path: KeyPath = ("platforms", name)
@@ -53,7 +53,7 @@ def rehearsed(config: Config) -> Iterator[Finding]:
             yield _problem((*where, "token_url"), what, "remove one of them", (*where, "client_auth"))
 
 
-def _credential(config: Config, platform: Platform) -> AnyCredential | None:
+def _credential(config: Config, platform: PlatformSection) -> AnyCredential | None:
     auth = platform.auth
     return config.credentials.get(auth.use) if isinstance(auth, UseAuth) else auth
 
@@ -68,7 +68,7 @@ class _Request:
     body: bytes
     kind: Mapping[str, str]
 
-    def problems(self, platform: Platform, credential: AnyCredential | None) -> Iterator[Finding]:
+    def problems(self, platform: PlatformSection, credential: AnyCredential | None) -> Iterator[PlacedProblem]:
         """Yield what goes wrong on the way to a request that can be sent."""
         parts = urlsplit(_FIELD.sub("x", self.url))
         login, _, host = parts.netloc.rpartition("@")
@@ -100,7 +100,7 @@ class _Request:
                 what = f"{dotted((*owner, 'sign'))}: the header {quoted(name)} that it makes cannot be sent"
                 yield _problem((*owner, "sign"), what, "a header has a name without spaces and a value of one line")
 
-    def _taken(self, before: Draft, after: Draft, setters: dict[_Key, str], path: KeyPath) -> Iterator[Finding]:
+    def _taken(self, before: Draft, after: Draft, setters: dict[_Key, str], path: KeyPath) -> Iterator[PlacedProblem]:
         """Yield what the settings at ``path`` set although it was set before; it is theirs from here on."""
         was = _named(before)
         for key, value in _named(after).items():
@@ -139,5 +139,5 @@ def _authorised(draft: Draft, credential: AnyCredential) -> Draft:
     return place(draft, _TOKEN)
 
 
-def _problem(path: KeyPath, what: str, hint: str, *relies_on: KeyPath) -> Finding:
-    return Finding(path, BadValue("E051", what, hint), False, (path, *relies_on))
+def _problem(path: KeyPath, what: str, hint: str, *relies_on: KeyPath) -> PlacedProblem:
+    return PlacedProblem(path, BadValue("E051", what, hint), False, (path, *relies_on))

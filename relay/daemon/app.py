@@ -25,7 +25,7 @@ from relay.daemon.stores import open_store, open_tokens
 from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import Notifier
 from relay.delivery.auth import Credentials
-from relay.delivery.quota_rules import Limits
+from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all
@@ -35,7 +35,7 @@ from relay.telemetry.failure import describe
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.descriptors import Descriptors
 from relay.upkeep.expiry import Expiry
-from relay.upkeep.operations import Operations
+from relay.upkeep.operations import OperationRunner
 from relay.upkeep.prune import Pruner
 from relay.upkeep.watchdog import Watchdog
 from relay.web.inherited import inherited_sockets, shared_out
@@ -68,7 +68,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         store = await open_store(config, events)
         stack.push_async_callback(store.close)
         supervisor.run("store", store.ended())
-        limits = Limits(store)
+        limits = QuotaRules(store)
         await limits.configure(config.store_rules())
 
         def open_sender(terms: Terms) -> Sender:
@@ -114,7 +114,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
             notifier=notifier,
         )
 
-        operations = Operations(ledger=store, clock=store.clock, events=events, reroute=live.reroute)
+        operations = OperationRunner(ledger=store, clock=store.clock, events=events, reroute=live.reroute)
         store.watch_operations(operations.released)
         supervisor.run("operations", operations.run())
         expiry = Expiry(ledger=store, clock=store.clock, events=events)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 from relay.config.schema.file import Config
-from relay.config.schema.platform import Platform
+from relay.config.schema.platform import PlatformSection
 from relay.config.schema.routes import Reply
 from relay.ingest.fan_out import Routing, compile_route
 from relay.ingest.handlers import DropIn
@@ -15,7 +15,7 @@ from relay.wire.answers.results import compile_results
 from relay.wire.envelopes.by_kind import envelope_for
 from relay.wire.envelopes.plain import Envelope
 from relay.wire.payload.extract import KeyPath
-from relay.wire.payload.target import Facts, Target
+from relay.wire.payload.target import Target, TemplateFields
 
 Measure = Callable[[bytes, str | None, str | None], int]
 
@@ -59,7 +59,7 @@ def _content_type(reply: Reply) -> str:
     return "application/json"
 
 
-def _intake(name: str, platform: Platform) -> PlatformIntake:
+def _intake(name: str, platform: PlatformSection) -> PlatformIntake:
     envelope = envelope_for(platform.envelope.stated())
     measure = _measure(platform, envelope)
     key = KeyPath(platform.key) if platform.key is not None else None
@@ -79,7 +79,7 @@ def _intake(name: str, platform: Platform) -> PlatformIntake:
     )
 
 
-def _measure(platform: Platform, envelope: Envelope) -> Measure | None:
+def _measure(platform: PlatformSection, envelope: Envelope) -> Measure | None:
     """Return what tells whether a payload can be sent at all, and its bytes in a body; None where any JSON can."""
     target = Target(method=platform.method, url=platform.url)
     results = compile_results(platform.results.model_dump(by_alias=True)) if platform.results else None
@@ -88,7 +88,7 @@ def _measure(platform: Platform, envelope: Envelope) -> Measure | None:
         return None
 
     def measure(payload: bytes, key: str | None, event: str | None) -> int:
-        facts = Facts(payload, key, event, "0")
+        facts = TemplateFields(payload, key, event, "0")
         target.of(facts)
         if results is not None:
             results.check(facts)

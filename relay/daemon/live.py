@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from relay.admin.access import Access, User
 from relay.admin.http.server import AdminServer, AdminSettings
 from relay.admin.resources.configuration import ConfigAccess
-from relay.admin.standing.backlog import Terms
+from relay.admin.standing.backlog import DrainTerms
 from relay.config.diff import difference
 from relay.config.effective import as_tree, effective
 from relay.config.load import examine, load
@@ -23,7 +23,7 @@ from relay.core.clock import monotonic_s
 from relay.core.model import NewCallback
 from relay.daemon.intake import directory, drop_ins, ingest_settings
 from relay.daemon.systemd import Notifier
-from relay.delivery.quota_rules import Limits
+from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_all
 from relay.ingest.server import IngestServer
@@ -54,7 +54,7 @@ class LiveConfig:
         *,
         config: Config,
         store: Store,
-        limits: Limits,
+        limits: QuotaRules,
         registry: Registry,
         access: Access,
         events: Events,
@@ -86,10 +86,11 @@ class LiveConfig:
         """Ask the routes in force about a callback that none took before; called on a store's thread."""
         return self.directory.reroute(unrouted)
 
-    def terms(self) -> Mapping[str, Terms]:
+    def terms(self) -> Mapping[str, DrainTerms]:
         """Return what tells how long a backlog of each platform takes, and how long it may take."""
         return {
-            name: Terms(platform.batch.max_items, platform.expires) for name, platform in self.config.platforms.items()
+            name: DrainTerms(platform.batch.max_items, platform.expires)
+            for name, platform in self.config.platforms.items()
         }
 
     def reload_soon(self) -> None:

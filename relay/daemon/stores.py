@@ -8,7 +8,7 @@ from relay.delivery.tokenstore import FileTokens, MemoryTokens, TokenStore
 from relay.store.base import Store
 from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.restored import lies_on_old_wal as sqlite_lies_on_old_wal
-from relay.store.sqlite.read.ledger import Reader
+from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.sqlite.read.ledger import open_reader as open_sqlite_reader
 from relay.telemetry.events import Events
 
@@ -19,7 +19,7 @@ async def open_store(config: Config, events: Events) -> Store:
     return await SqliteStore.open(config.store_path, events=events)
 
 
-def open_reader(url: str) -> Reader:
+def open_reader(url: str) -> SqliteReader:
     """Open the store at ``url`` (its path absolute) for reading while no daemon runs. Raises ``StoreUnusable``."""
     _check_scheme(url)
     return open_sqlite_reader(Path(url.removeprefix("sqlite:")), passing=True)

@@ -41,7 +41,7 @@ from relay.core.errors import StoreError
 from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, Verdict, WaitUntil, Wish
 from relay.delivery.auth import Authoriser, NoToken
 from relay.delivery.outgoing import asks_back, prepare, read, without_secrets
-from relay.delivery.quota_rules import Limits
+from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.reporting import tell_limit, tell_settled
 from relay.delivery.sender import Request, Sender
 from relay.delivery.signals import kind_of
@@ -79,7 +79,7 @@ class Pipeline:
         terms: Terms,
         gate: Gate,
         learning: Learning,
-        limits: Limits,
+        limits: QuotaRules,
         outbox: Outbox,
         sender: Sender,
         authoriser: Authoriser,

@@ -16,7 +16,7 @@ class Rules(Protocol):
         ...
 
 
-class Limits:
+class QuotaRules:
     """Puts rules into a store; what one platform's pipeline found out and a reload never undo each other."""
 
     def __init__(self, store: Rules) -> None:

@@ -19,7 +19,7 @@ from relay.core.model import Rate
 from relay.delivery.auth import Authoriser
 from relay.delivery.lasting import Lasting
 from relay.delivery.pipeline import Pipeline
-from relay.delivery.quota_rules import Limits
+from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.sender import Sender
 from relay.delivery.terms import Terms
 from relay.limits.known import Operator
@@ -46,7 +46,7 @@ class Registry:
         self,
         *,
         outbox: Outbox,
-        limits: Limits,
+        limits: QuotaRules,
         clock: Clock,
         wall: Callable[[], float],
         events: Events,

@@ -1,7 +1,7 @@
-"""What an answer says about a limit: from verdict and wire to the ``Kind`` the estimator learns from."""
+"""What an answer says about a limit: from verdict and wire to the ``Signal`` the estimator learns from."""
 
 from relay.core.model import Outcome, Verdict
-from relay.limits.evidence.history import Kind
+from relay.limits.evidence.history import Signal
 from relay.wire.answers.answer import Answer, Failure
 
 _LET_THROUGH = frozenset(
@@ -11,15 +11,15 @@ _LET_THROUGH = frozenset(
 _OVERLOADED = (408, 503)  # also what an outage says
 
 
-def kind_of(answer: Answer | Failure, verdict: Verdict) -> Kind:
+def kind_of(answer: Answer | Failure, verdict: Verdict) -> Signal:
     """Return what ``verdict`` on ``answer`` says about a limit."""
     outcomes = {item.outcome for item in verdict.items} or {verdict.outcome}
     if outcomes == {Outcome.THROTTLED}:
         unsaid = isinstance(answer, Answer) and answer.status in _OVERLOADED and verdict.wait_s is None
-        return Kind.BUSY if unsaid else Kind.THROTTLED
+        return Signal.BUSY if unsaid else Signal.THROTTLED
     if outcomes == {Outcome.DOWN}:
-        return Kind.DOWN
+        return Signal.DOWN
     if isinstance(answer, Failure):
-        return Kind.BUSY if answer.kind == "timeout" else Kind.FAILED
+        return Signal.BUSY if answer.kind == "timeout" else Signal.FAILED
     broke = verdict.outcome is Outcome.PLAIN and answer.status >= 500
-    return Kind.ACCEPTED if outcomes & _LET_THROUGH and not broke else Kind.FAILED
+    return Signal.ACCEPTED if outcomes & _LET_THROUGH and not broke else Signal.FAILED

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from relay.config.schema.auth import AnyCredential
 from relay.config.schema.file import Config
 from relay.config.schema.item_results import Confirm
-from relay.config.schema.platform import Platform
+from relay.config.schema.platform import PlatformSection
 from relay.delivery.sender import Outbound
 from relay.limits.known import LearnTerms, Mode
 from relay.policy.gate.breaker import BreakerTerms
@@ -56,7 +56,7 @@ class Terms:
     rules: Sequence[Rule] = field(
         default=(), compare=False
     )  # compiled rules hold functions: ``stated`` compares instead
-    stated: Platform | None = None
+    stated: PlatformSection | None = None
     auth: AnyCredential | None = None
     credential: str = ""  # the name under which ``auth`` is shared
     signer: Signer | None = field(default=None, compare=False)  # made from ``stated``
@@ -100,7 +100,7 @@ def compile_all(config: Config) -> list[Terms]:
     ]
 
 
-def _outbound(platform: Platform, directory: Path) -> Outbound:
+def _outbound(platform: PlatformSection, directory: Path) -> Outbound:
     connect = platform.connect
     login = (connect.proxy_auth or "").partition(":")
     return Outbound(
@@ -112,7 +112,7 @@ def _outbound(platform: Platform, directory: Path) -> Outbound:
     )
 
 
-def compile_terms(name: str, platform: Platform, credential: tuple[str, AnyCredential] | None = None) -> Terms:
+def compile_terms(name: str, platform: PlatformSection, credential: tuple[str, AnyCredential] | None = None) -> Terms:
     """Return the terms that ``platforms.NAME`` of the configuration states; ``credential`` is what it names."""
     envelope = envelope_for(platform.envelope.stated())
     breaker = platform.breaker
@@ -145,7 +145,7 @@ def compile_terms(name: str, platform: Platform, credential: tuple[str, AnyCrede
     )
 
 
-def _asking(confirm: Confirm, platform: Platform) -> Asking:
+def _asking(confirm: Confirm, platform: PlatformSection) -> Asking:
     return Asking(
         target=Target(method=confirm.method, url=confirm.url),
         headers=merged_headers(platform.headers, confirm.headers),

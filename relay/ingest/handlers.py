@@ -21,7 +21,7 @@ from relay.core.errors import IdempotencyConflict, NoTarget, StoreError
 from relay.core.model import UNROUTED, AcceptedPosts, NewCallback, RoutedPost
 from relay.ingest.admission import Admission, Held
 from relay.ingest.post_options import Wishes, read_wishes
-from relay.ingest.posts import REASON, UNSAID, Directory, Draft, drafts, on_line
+from relay.ingest.posts import REASON, UNSAID, Directory, PostDraft, drafts, on_line
 from relay.ingest.pressure import SMALL_BYTES
 from relay.ingest.rows import (
     MAX_LINES,
@@ -39,7 +39,7 @@ from relay.web.body import Decode, declared_length, read_body
 from relay.web.dispatch import Routes
 from relay.web.guard import Bearer
 from relay.web.refusal import Refusal
-from relay.web.response import Answer, json_answer
+from relay.web.response import Response, json_answer
 
 _READ_S = 5.0
 _MOST_NAME = 64  # characters of a platform's name: whatever is longer is near to none
@@ -104,7 +104,7 @@ class Handlers:
             for method in _DROP_IN_METHODS:
                 routes.add(method, drop_in.path, partial(self.accept_at, drop_in))
 
-    async def accept(self, request: BaseRequest, values: Mapping[str, str]) -> Answer:
+    async def accept(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         """``POST /v1/platforms/{platform}/callbacks``: one callback, or many as NDJSON."""
         self.bearer.check(request)
         platform = self.directory.platforms.get(values["platform"])
@@ -133,7 +133,7 @@ class Handlers:
             if not held.handed_over:
                 held.release()
 
-    async def accept_at(self, drop_in: DropIn, request: BaseRequest, _values: Mapping[str, str]) -> Answer:
+    async def accept_at(self, drop_in: DropIn, request: BaseRequest, _values: Mapping[str, str]) -> Response:
         """A platform's own path (``accept:``): any body is one callback, answered as the platform itself would."""
         self.bearer.check(request)
         platform = drop_in.platform
@@ -146,7 +146,7 @@ class Handlers:
         finally:
             if not held.handed_over:
                 held.release()
-        return Answer(drop_in.status, drop_in.body, content_type=drop_in.content_type, headers=headers)
+        return Response(drop_in.status, drop_in.body, content_type=drop_in.content_type, headers=headers)
 
     async def _read(self, request: BaseRequest, held: Held, *, bulk: bool) -> list[bytes]:
         return await read_body(
@@ -177,7 +177,7 @@ class Handlers:
         await asyncio.sleep(0)
         return found
 
-    async def _accept_one(self, row: NewCallback, held: Held) -> Answer:
+    async def _accept_one(self, row: NewCallback, held: Held) -> Response:
         callback_id, headers = await self._commit_one(row, held)
         state = (b"pending" if row.dead_reason is None else b"dead") if not headers else await self._state(callback_id)
         body = b'{"id":"%b","platform":%b,"state":"%b"}' % (
@@ -185,7 +185,7 @@ class Handlers:
             msgspec.json.encode(row.platform),
             state,
         )
-        return Answer(202, body, headers={"Location": f"/v1/callbacks/{callback_id}", **headers})
+        return Response(202, body, headers={"Location": f"/v1/callbacks/{callback_id}", **headers})
 
     async def _state(self, callback_id: str) -> bytes:
         """Return the state of a callback that was there before: it may have come to its end meanwhile."""
@@ -210,7 +210,7 @@ class Handlers:
 
     async def _accept_many(
         self, lines: Lines, read: Callable[[Turn], list[NewCallback]], platform: PlatformIntake, held: Held
-    ) -> Answer:
+    ) -> Response:
         rows: list[NewCallback] = []
         held.weigh(lines.count)
         for turn in lines.turns():
@@ -220,7 +220,7 @@ class Handlers:
         if not rows:
             if platform.needs_json:
                 raise Refusal("invalid_json", "the body has no lines")
-            return Answer(202, b'{"accepted":0,"duplicates":0,"ids":[]}')
+            return Response(202, b'{"accepted":0,"duplicates":0,"ids":[]}')
         try:
             accepted = await self._admission.commit(rows, held)
         except IdempotencyConflict as conflict:
@@ -232,7 +232,7 @@ class Handlers:
         if platform.group is not None:  # nothing else makes a row dead from the start
             self._tell_dead(rows, accepted.duplicates)
         body = msgspec.json.encode({"accepted": count, "duplicates": duplicates, "ids": accepted.ids})
-        return Answer(202, body, headers=_replayed(count == 0))
+        return Response(202, body, headers=_replayed(count == 0))
 
     def _tell_dead(self, rows: Sequence[NewCallback], duplicates: Collection[int]) -> None:
         """Report the rows that were dead from the start, by platform and reason."""
@@ -244,7 +244,7 @@ class Handlers:
         for (platform, reason), count in dead.items():
             self._events.dead(platform=platform, count=count, reason=reason)
 
-    async def accept_routed(self, request: BaseRequest, _values: Mapping[str, str]) -> Answer:
+    async def accept_routed(self, request: BaseRequest, _values: Mapping[str, str]) -> Response:
         """``POST /v1/callbacks``: the routes say which platforms get it; one commit for all of them."""
         self.bearer.check(request)
         headers = request.headers
@@ -274,7 +274,7 @@ class Handlers:
             if not held.handed_over:
                 held.release()
 
-    async def _route_one(self, draft: Draft, held: Held) -> Answer:
+    async def _route_one(self, draft: PostDraft, held: Held) -> Response:
         try:
             accepted = await self._admission.commit_posts((draft.post,), held)
         except IdempotencyConflict:
@@ -283,14 +283,14 @@ class Handlers:
             assert draft.refusal is not None
             raise draft.refusal from None
         self._tell_routed((draft.post,), accepted)
-        return Answer(
+        return Response(
             202, msgspec.json.encode({"ids": accepted.ids[0]}), headers=_replayed(len(accepted.duplicates) > 0)
         )
 
     async def _route_many(
-        self, lines: Lines, read: Callable[[Turn], list[Draft]], held: Held, *, searches: bool
-    ) -> Answer:
-        found: list[Draft] = []
+        self, lines: Lines, read: Callable[[Turn], list[PostDraft]], held: Held, *, searches: bool
+    ) -> Response:
+        found: list[PostDraft] = []
         count = 0
         held.weigh(lines.count)
         for turn in lines.turns():
@@ -313,7 +313,7 @@ class Handlers:
             raise on_line(lines.number(nowhere.index), refusal) from None
         count, duplicates = self._tell_routed(posts, accepted)
         body = msgspec.json.encode({"accepted": count, "duplicates": duplicates, "ids": accepted.ids})
-        return Answer(202, body, headers=_replayed(count == 0 and duplicates > 0))
+        return Response(202, body, headers=_replayed(count == 0 and duplicates > 0))
 
     def _tell_routed(self, posts: Sequence[RoutedPost], accepted: AcceptedPosts) -> tuple[int, int]:
         """Tell what was accepted; return how many callbacks that is, and how many were there before."""
@@ -335,7 +335,7 @@ class Handlers:
         )
         return fresh.total(), repeated.total()
 
-    async def show(self, request: BaseRequest, values: Mapping[str, str]) -> Answer:
+    async def show(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         """``GET /v1/callbacks/{id}``: state, times, attempts and why it waits, never the payload."""
         self.bearer.check(request)
         found = await self._read_back(values["id"])

@@ -31,7 +31,7 @@ class Wishes(NamedTuple):
     traceparent: str | None
 
 
-class Unsaid(Protocol):
+class PostDefaults(Protocol):
     """What holds where a client does not say."""
 
     @property
@@ -45,7 +45,7 @@ class Unsaid(Protocol):
         ...
 
 
-def read_wishes(headers: Mapping[str, str], unsaid: Unsaid, duration: Callable[[str], float]) -> Wishes:
+def read_wishes(headers: Mapping[str, str], unsaid: PostDefaults, duration: Callable[[str], float]) -> Wishes:
     """Read the ``Relay-*`` headers; raises ``Refusal`` (``invalid_header``) naming the bad one."""
     priority = headers.get("Relay-Priority")
     expires = headers.get("Relay-Expires")
@@ -59,7 +59,7 @@ def read_wishes(headers: Mapping[str, str], unsaid: Unsaid, duration: Callable[[
     )
 
 
-class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class _EnvelopeLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     payload: msgspec.Raw
     key: str | int | None = None
     event: str | None = None
@@ -68,7 +68,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     expires: str | None = None
 
 
-_LINE = msgspec.json.Decoder(_Line)
+_LINE = msgspec.json.Decoder(_EnvelopeLine)
 
 
 Opened = tuple[bytes, str | None, str | None, str | None, int, float]
@@ -100,7 +100,7 @@ def open_envelope(line: bytes, number: int, wishes: Wishes, duration: Callable[[
     )
 
 
-def _said(line: bytes) -> tuple[_Line, bytes]:
+def _said(line: bytes) -> tuple[_EnvelopeLine, bytes]:
     """Return what a line says, and its payload as it stands there."""
     try:
         said = _LINE.decode(line)

@@ -17,17 +17,17 @@ REASON = "unrouted"
 """Why a callback of the platform ``UNROUTED`` is dead."""
 
 
-class Unsaid(NamedTuple):
+class RoutedDefaults(NamedTuple):
     """What a routed post takes for unsaid: the expiry is then each target's own, 0 until the targets are known."""
 
     lane: Lane = Lane.NORMAL
     expires_s: float = 0.0
 
 
-UNSAID = Unsaid()
+UNSAID = RoutedDefaults()
 
 
-class Draft(NamedTuple):
+class PostDraft(NamedTuple):
     """A post for the store, and what to answer if it takes nothing and repeats nothing."""
 
     post: RoutedPost
@@ -45,7 +45,7 @@ class Directory(NamedTuple):
         """Whether routing a post may take pure Python, not just a decoder's pass."""
         return self.routing.searches or any(platform.searches for platform in self.platforms.values())
 
-    def draft(self, payload: bytes, wishes: Wishes, content_type: str | None) -> Draft:
+    def draft(self, payload: bytes, wishes: Wishes, content_type: str | None) -> PostDraft:
         """Route one post. Raises ``Refusal`` where it cannot be a repeat either."""
         refusal: Refusal | None = None
         rows: Sequence[NewCallback] = ()
@@ -57,7 +57,7 @@ class Directory(NamedTuple):
                 raise
             refusal = found
         reason = REASON if route.to == (UNROUTED,) else None
-        return Draft(
+        return PostDraft(
             RoutedPost(rows, payload, wishes.key, wishes.event, wishes.idempotency_key, reason),
             refusal,
         )
@@ -110,9 +110,9 @@ def drafts(
     *,
     enveloped: bool,
     duration: Callable[[str], float],
-) -> list[Draft]:
+) -> list[PostDraft]:
     """Return the drafts of lines that are posts. Raises ``Refusal`` with the line."""
-    found: list[Draft] = []
+    found: list[PostDraft] = []
     for number, line in enumerate(turn.lines, turn.first):
         if not line or line.isspace():
             continue

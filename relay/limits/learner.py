@@ -11,7 +11,7 @@ from typing import Any
 
 from relay.core.model import Quota, Rate
 from relay.limits.estimator import Estimator, floored
-from relay.limits.evidence.history import Kind
+from relay.limits.evidence.history import Signal
 from relay.limits.in_force.limit import near
 from relay.limits.known import Belief, LearnTerms, Mode, News, Operator, numbers, rates_of
 
@@ -63,26 +63,26 @@ class Learning:
                 estimator.sent(token, now)
 
     def answered(
-        self, token: int, group: str, *, kind: Kind, sent_at: float, now: float, wait_s: float | None, whole: bool
+        self, token: int, group: str, *, kind: Signal, sent_at: float, now: float, wait_s: float | None, whole: bool
     ) -> None:
         """Note what came of ``token``; ``wait_s`` is the wait asked for, ``whole`` says it is about all groups."""
         platform = self._estimators.get("")
         if platform is None:
             return
-        about_all = whole or not group or kind is Kind.DOWN or kind is Kind.ACCEPTED
-        self._learn(platform, token, kind if about_all else Kind.FAILED, now, wait_s)
+        about_all = whole or not group or kind is Signal.DOWN or kind is Signal.ACCEPTED
+        self._learn(platform, token, kind if about_all else Signal.FAILED, now, wait_s)
         if not group:
             return
         own = self._estimators.get(group)
-        about_it = kind is Kind.ACCEPTED or not (whole or kind is Kind.DOWN)
+        about_it = kind is Signal.ACCEPTED or not (whole or kind is Signal.DOWN)
         if own is None:
-            if not about_it or kind in (Kind.ACCEPTED, Kind.FAILED):
+            if not about_it or kind in (Signal.ACCEPTED, Signal.FAILED):
                 return  # evidence of a group is gathered from its first refusal on
             own = self._begin(group)
             if own is None:
                 return
             own.sent(token, sent_at)
-        self._learn(own, token, kind if about_it else Kind.FAILED, now, wait_s)
+        self._learn(own, token, kind if about_it else Signal.FAILED, now, wait_s)
 
     def careful(self, now: float) -> bool:
         """Say whether one request at a time may be under way: the next may well be more than is allowed.
@@ -109,7 +109,7 @@ class Learning:
             self._declared = tuple(rates)
             self.changed = self.unkept = True
 
-    def _learn(self, estimator: Estimator, token: int, kind: Kind, now: float, wait_s: float | None) -> None:
+    def _learn(self, estimator: Estimator, token: int, kind: Signal, now: float, wait_s: float | None) -> None:
         estimator.answered(token, now, kind, wait_s)
         self.changed |= estimator.changed
         self.unkept |= estimator.unkept

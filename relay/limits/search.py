@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from math import inf, log
 
 from relay.core.model import Rate
-from relay.limits.evidence.history import Closure, Evidence
+from relay.limits.evidence.history import Closure, History
 from relay.limits.fit.families import Family
 from relay.limits.fit.likelihood import Fit, fit
 from relay.limits.in_force.ceiling import CARRIED_CLOSURES, InForce
@@ -25,7 +25,7 @@ NEARLY_ALL = (0.05, 1)
 class Search:
     """Finds limits under one quota; what it finds is put in force by who asked."""
 
-    def __init__(self, evidence: Evidence, chance: Chance, in_force: InForce) -> None:
+    def __init__(self, evidence: History, chance: Chance, in_force: InForce) -> None:
         self._evidence = evidence
         self._chance = chance
         self._in_force = in_force

@@ -8,7 +8,7 @@ little more.
 from functools import partial
 
 from relay.limits.evidence.correlation import Relation
-from relay.limits.evidence.history import Evidence, Kind
+from relay.limits.evidence.history import History, Signal
 from relay.limits.fit.families import Family
 from relay.limits.in_force.ceiling import InForce
 from relay.limits.in_force.limit import STOP_S, Learned
@@ -27,7 +27,7 @@ class Tracker:
 
     def __init__(self) -> None:
         self.observing = False  # the limits are not enforced
-        self.evidence = Evidence()
+        self.evidence = History()
         self._chance = Chance(self.evidence)
         self.relation = Relation()
         self._in_force = InForce(self.evidence, self._chance)
@@ -92,19 +92,19 @@ class Tracker:
         """Say how many requests a second are never forbidden."""
         self._in_force.floor_s = per_s
 
-    def answered(self, token: int, now: float, kind: Kind, wait_s: float | None = None) -> None:
+    def answered(self, token: int, now: float, kind: Signal, wait_s: float | None = None) -> None:
         """Note what came of ``token``; ``wait_s`` is how long the platform asked to be left alone."""
         sent = self.evidence.take(token)
         if sent is None:
             return
-        if kind is Kind.FAILED:
+        if kind is Signal.FAILED:
             quiet = not self._chance.noisy
             self._chance.failed()
             if quiet and self._chance.noisy:
                 self._in_force.doubt_windows(now)
             return
         self._search.earn()
-        if kind is not Kind.ACCEPTED:
+        if kind is not Signal.ACCEPTED:
             self._on_reject(sent, now, kind, wait_s)
             self._learn_if_due(now)
             return
@@ -164,7 +164,7 @@ class Tracker:
 
     # learning
 
-    def _on_reject(self, sent: float, now: float, kind: Kind, wait_s: float | None) -> None:
+    def _on_reject(self, sent: float, now: float, kind: Signal, wait_s: float | None) -> None:
         evidence = self.evidence
         self.refused += 1
         if self._closed_at is None and sent - evidence.last_accepted > _FRESH_S:

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from math import inf
 
-from relay.limits.evidence.history import Closure, Evidence
+from relay.limits.evidence.history import Closure, History
 from relay.limits.in_force.ceiling import InForce
 from relay.limits.in_force.limit import Learned, near
 from relay.limits.in_force.noise import Chance
@@ -19,7 +19,7 @@ _REFITS = 2  # fits that left something unexplained and did not hold
 class Surprises:
     """Decides what becomes of the limits in force under one quota when the platform refuses all the same."""
 
-    def __init__(self, evidence: Evidence, chance: Chance, in_force: InForce, search: Search) -> None:
+    def __init__(self, evidence: History, chance: Chance, in_force: InForce, search: Search) -> None:
         self._evidence = evidence
         self._chance = chance
         self._in_force = in_force

@@ -12,7 +12,7 @@ from relay.core.model import Rate
 from relay.delivery.terms import compile_terms
 from relay.simulate.model import Outage
 from relay.simulate.record import Found, Level, Record
-from relay.simulate.run import Ended, Scenario
+from relay.simulate.run import FinalLedger, Scenario
 
 _MINUTE_S = 60.0
 
@@ -25,7 +25,7 @@ class Drained(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class RunFigures:
     """What a run came to. ``slots_used`` is a share of what ``slots_of`` lets through, None without a backlog."""
 
     ran_s: float
@@ -64,7 +64,7 @@ class Figures:
         return {name: _rounded(value) for name, value in found.items()}
 
 
-class Series(NamedTuple):
+class TimeSeries(NamedTuple):
     """One run over time, in columns of ``step_s``: the highest backlog, requests and refusals per minute."""
 
     step_s: float
@@ -93,7 +93,7 @@ def assumptions(scenario: Scenario) -> list[str]:
     return told
 
 
-def figures(scenario: Scenario, record: Record, ended: Ended) -> Figures:
+def figures(scenario: Scenario, record: Record, ended: FinalLedger) -> RunFigures:
     """Return the figures of a finished run."""
     delays = sorted(record.delays)
     levels = record.levels()
@@ -104,7 +104,7 @@ def figures(scenario: Scenario, record: Record, ended: Ended) -> Figures:
     rejects = sum(request.limited for request in record.requests)
     carried = sum(request.items for request in record.requests)
     totals = ended.totals
-    return Figures(
+    return RunFigures(
         ran_s=record.end_s,
         **{word: totals.get(word, 0) for word in ("accepted", "delivered", "dead", "expired", "superseded", "pending")},
         held=ended.held,
@@ -168,7 +168,7 @@ def slots_used(
     return held_s / (rate.limit * elapsed.total_s)
 
 
-def series(record: Record, columns: int, end_s: float) -> Series:
+def series(record: Record, columns: int, end_s: float) -> TimeSeries:
     """Return the run over time in ``columns`` up to ``end_s``.
 
     Requests are counted over whole minutes, so that bursts once a minute do not flicker.
@@ -187,7 +187,9 @@ def series(record: Record, columns: int, end_s: float) -> Series:
     window_s = min(math.ceil(step_s / _MINUTE_S) * _MINUTE_S, max(end_s, 1.0))
     ends = [step_s * (index + 1) for index in range(columns)]
     rejected = [request.at_s for request in record.requests if request.limited]
-    return Series(step_s, backlog, _per_minute(_times(record), ends, window_s), _per_minute(rejected, ends, window_s))
+    return TimeSeries(
+        step_s, backlog, _per_minute(_times(record), ends, window_s), _per_minute(rejected, ends, window_s)
+    )
 
 
 def _per_minute(times: Sequence[float], ends: Sequence[float], window_s: float) -> list[float]:

@@ -17,7 +17,7 @@ from relay.core.model import Batch
 from relay.delivery.sender import Request
 from relay.simulate.record import Arrived, Record
 from relay.standin.endpoint import Endpoint
-from relay.standin.reactions import ERRCODE_BODY, Answer, parse_answer
+from relay.standin.reactions import ERRCODE_BODY, Reaction, parse_answer
 from relay.standin.settings import BadSetting, Settings
 from relay.wire.answers.answer import Answer as WireAnswer
 from relay.wire.answers.answer import Failure, Headers
@@ -35,7 +35,7 @@ class Outage(NamedTuple):
 
     start_s: float
     end_s: float
-    answer: Answer
+    answer: Reaction
 
 
 class ModelledPlatform:
@@ -80,7 +80,7 @@ class ModelledPlatform:
     async def close(self) -> None:
         """Do nothing: there are no connections."""
 
-    def _arrive(self, batch: Batch, *, in_time: bool) -> tuple[Answer, float]:
+    def _arrive(self, batch: Batch, *, in_time: bool) -> tuple[Reaction, float]:
         """Decide on a request that is there now, and write it down."""
         now = self._clock.now()
         at_s = now - self._started_at
@@ -99,7 +99,7 @@ class ModelledPlatform:
         self._record.arrived(arrived, batch, at=now, clear=clear)
         return answer, wait_s
 
-    def _reply(self, answer: Answer, wait_s: float) -> WireAnswer:
+    def _reply(self, answer: Reaction, wait_s: float) -> WireAnswer:
         headers = [("Content-Type", "application/json")]
         if answer.retry_after:
             headers.append(("Retry-After", str(math.ceil(wait_s or self._settings.retry_after_s))))

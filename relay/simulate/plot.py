@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
 
-from relay.simulate.figures import Series
+from relay.simulate.figures import TimeSeries
 
 COLUMNS = 70  # with the labels it fits a terminal of 80
 _LABEL = 7  # characters: 100,000
@@ -21,7 +21,7 @@ class Drawn(NamedTuple):
     """One run to draw; ``outages`` are from and to, in seconds."""
 
     name: str
-    series: Series
+    series: TimeSeries
     outages: Sequence[tuple[float, float]]
 
 

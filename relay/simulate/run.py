@@ -15,7 +15,7 @@ from relay.config.schema.file import Config
 from relay.core.model import Batch, Expired, Lane, NewCallback, Settlement, StoreRules, WaitUntil, Wish
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
-from relay.delivery.quota_rules import Limits
+from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_terms
 from relay.simulate.model import ModelledPlatform, Outage
@@ -62,14 +62,14 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class FinalLedger:
     """Where everything is when the run is over: the ledger's row, and how many wait for a person."""
 
     totals: Mapping[str, int]
     held: int
 
 
-def simulate(scenario: Scenario, record: Record) -> Ended:
+def simulate(scenario: Scenario, record: Record) -> FinalLedger:
     """Run ``scenario`` until everything has ended or waits for a person; fill ``record``.
 
     Raises what a pipeline raised, which is a bug of the relay.
@@ -78,13 +78,13 @@ def simulate(scenario: Scenario, record: Record) -> Ended:
         return runner.run(_run(scenario, record))
 
 
-async def _run(scenario: Scenario, record: Record) -> Ended:
+async def _run(scenario: Scenario, record: Record) -> FinalLedger:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     started_at = scenario.traffic.start_at
     clock = VirtualClock(loop, started_at)
     store = MemoryStore(clock=clock)
-    limits = Limits(store)
+    limits = QuotaRules(store)
     await limits.configure(scenario.rules)
     witness = _Witness(store=store, platform=scenario.platform, record=record, loop=loop)
     platform = ModelledPlatform(
@@ -128,7 +128,7 @@ async def _run(scenario: Scenario, record: Record) -> Ended:
         raise witness.failure
     statuses = await store.platform_status()
     totals = await store.totals()
-    return Ended(totals.get(scenario.platform, {}), statuses[scenario.platform]["held"])
+    return FinalLedger(totals.get(scenario.platform, {}), statuses[scenario.platform]["held"])
 
 
 async def _prune(store: MemoryStore) -> None:

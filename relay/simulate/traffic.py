@@ -31,7 +31,7 @@ class Incoming(NamedTuple):
     key: str | None
 
 
-class Burst(NamedTuple):
+class Surge(NamedTuple):
     """``size`` callbacks posted at once."""
 
     size: int
@@ -47,7 +47,7 @@ class Traffic:
 
     for_s: float
     rate: Rate | None = None
-    bursts: tuple[Burst, ...] = ()
+    bursts: tuple[Surge, ...] = ()
     replayed: Sequence[Incoming] = ()
     keys: int = 0
     start_at: float = EPOCH_AT
@@ -78,13 +78,13 @@ class Traffic:
             at_s += rng.expovariate(per_s)
 
 
-def parse_burst(text: str) -> Burst:
+def parse_burst(text: str) -> Surge:
     """Read ``3000@10m``. Raises ``BadSetting``."""
     count, at, when = text.partition("@")
     if not at or not count.isdigit() or not int(count):
         raise BadSetting(f"burst {text!r}: write how many and when, as in 3000@10m")
     try:
-        return Burst(int(count), parse_duration(when))
+        return Surge(int(count), parse_duration(when))
     except BadValue as bad:
         raise BadSetting(f"burst {text!r}: {bad.message}") from bad
 

@@ -96,7 +96,7 @@ class Peak:
         self.most = max(self.most, len(times))
 
 
-class Figures:
+class PathTotals:
     """Running totals of one path. A duplicate is an item applied again."""
 
     def __init__(self, windows_s: Sequence[float]) -> None:

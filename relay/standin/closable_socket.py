@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 
 
-class Listener:
+class ClosableSocket:
     """Serves one address and can be shut and opened again.
 
     The port is kept by a bound socket; ``shutdown`` takes it out of the listening state (as HAProxy pauses its

@@ -3,11 +3,11 @@
 import random
 from typing import NamedTuple
 
-from relay.standin.arrivals import Figures
+from relay.standin.arrivals import PathTotals
 from relay.standin.bodies import MalformedBody, field_reader, split_items
 from relay.standin.personalities.exchange import Asked, Personality, Told
 from relay.standin.personalities.registry import build_personality
-from relay.standin.reactions import MALFORMED, NO_ENCODING, OK, TOO_LARGE, TOO_MANY, Answer
+from relay.standin.reactions import MALFORMED, NO_ENCODING, OK, TOO_LARGE, TOO_MANY, Reaction
 from relay.standin.settings import Settings
 from relay.wire.compress import BadEncoding, TooLarge, UnsupportedEncoding, decompress
 
@@ -18,7 +18,7 @@ MAX_BODY_BYTES = 256 * 2**20  # what a stand-in takes before it looks at any set
 class Examined(NamedTuple):
     """A body taken apart, and the answer it asks for by itself, if any."""
 
-    answer: Answer | None
+    answer: Reaction | None
     body: bytes
     items: list[bytes]
 
@@ -28,7 +28,7 @@ class Endpoint:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.figures = Figures(_DEFAULT_WINDOWS_S)
+        self.figures = PathTotals(_DEFAULT_WINDOWS_S)
         self.limits = settings.limits()
         self.personality = _built(settings)
         self.apply(settings)
@@ -44,7 +44,7 @@ class Endpoint:
         self.read_id = field_reader(settings.id_field) if settings.id_field else None
         self._is_poison = field_reader(settings.poison) if settings.poison else None
 
-    def admit(self, now: float) -> tuple[Answer | None, float]:
+    def admit(self, now: float) -> tuple[Reaction | None, float]:
         """Return what outage or limit answers, and the limit's wait in seconds where that was the reason."""
         if self.settings.outage is not None:
             return self.settings.outage, 0.0
@@ -79,7 +79,7 @@ class Endpoint:
         """Tell whether the personality's token endpoint is there."""
         return self.personality is not None and self.personality.token_path == path
 
-    def respond(self, asked: Asked, answer: Answer, wait_s: float) -> Told | None:
+    def respond(self, asked: Asked, answer: Reaction, wait_s: float) -> Told | None:
         """Return what the personality makes of a request; None where there is none, or it never saw the request.
 
         A fault that applies first (``apply-then-reset``) is seen by the personality, though its answer is lost.
@@ -90,7 +90,7 @@ class Endpoint:
             return self.personality.over((), wait_s)
         return self.personality.decide(asked) if answer.applied else None
 
-    def roll(self, dice: random.Random) -> Answer:
+    def roll(self, dice: random.Random) -> Reaction:
         """Return a random fault, or the success that every request gets without one."""
         if self.settings.fault:
             roll = dice.random()

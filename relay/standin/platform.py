@@ -20,10 +20,10 @@ from aiohttp import web
 from relay.core.clock import boottime_s, wall_s
 from relay.standin.arrivals import Arrival, ArrivalLog
 from relay.standin.bodies import digest
-from relay.standin.closable_socket import Listener
+from relay.standin.closable_socket import ClosableSocket
 from relay.standin.endpoint import MAX_BODY_BYTES, Endpoint, Examined
 from relay.standin.personalities.exchange import Asked, Told
-from relay.standin.reactions import CUT, ERRCODE_BODY, OK, Answer
+from relay.standin.reactions import CUT, ERRCODE_BODY, OK, Reaction
 from relay.standin.settings import BadSetting, Settings
 
 CONTROL = "/_sandbox/"
@@ -65,11 +65,11 @@ class Platform:
             handler_cancellation=True,  # a hang ends with its client
         )
         self._control = web.Server(self._handle_control, access_log=None)
-        self.listener = Listener(self._http, host=self._host, port=self._port)
+        self.listener = ClosableSocket(self._http, host=self._host, port=self._port)
         self.control_listener = None
         if self._control_port is not None:
             try:
-                self.control_listener = Listener(self._control, host=self._host, port=self._control_port)
+                self.control_listener = ClosableSocket(self._control, host=self._host, port=self._control_port)
             except OSError:
                 self.listener.close()
                 raise
@@ -176,7 +176,7 @@ class Platform:
     def _record(
         self,
         arrived: "_Arrived",
-        answer: Answer,
+        answer: Reaction,
         examined: Examined,
         *,
         wire: bytes,
@@ -212,7 +212,7 @@ class Platform:
         arrived.endpoint.figures.decide(arrival)
 
     async def _give(
-        self, request: web.BaseRequest, answer: Answer, settings: Settings, wait_s: float
+        self, request: web.BaseRequest, answer: Reaction, settings: Settings, wait_s: float
     ) -> web.StreamResponse:
         """Do to the request what was decided."""
         match answer.act:

@@ -18,7 +18,7 @@ KINDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reaction:
     """One way to treat a request. ``applied`` says whether the platform did the work before that."""
 
     name: str
@@ -29,16 +29,16 @@ class Answer:
     applied: bool = False
 
 
-OK = Answer("200", applied=True)
-TOO_MANY = Answer("429", status=429)
-NO_ENCODING = Answer("415", status=415)
-TOO_LARGE = Answer("413", status=413)
-MALFORMED = Answer("400", status=400)
+OK = Reaction("200", applied=True)
+TOO_MANY = Reaction("429", status=429)
+NO_ENCODING = Reaction("415", status=415)
+TOO_LARGE = Reaction("413", status=413)
+MALFORMED = Reaction("400", status=400)
 ERRCODE_BODY = b'{"errcode":45011,"errmsg":"api freq limit"}'  # what 200+errcode says
-CUT = Answer("cut", act="reset")  # the client went before its body was complete
+CUT = Reaction("cut", act="reset")  # the client went before its body was complete
 
 
-def parse_answer(text: str) -> Answer:
+def parse_answer(text: str) -> Reaction:
     """Read one word. Raises ``ValueError`` naming the words there are.
 
     ``truncate`` applies by nature: it is a success whose answer gets lost. A plain 2xx applies too.
@@ -46,12 +46,12 @@ def parse_answer(text: str) -> Answer:
     applied = text.startswith(_APPLY)
     word = text.removeprefix(_APPLY)
     if word == "200+errcode":
-        return Answer(text, errcode=True, applied=applied)
+        return Reaction(text, errcode=True, applied=applied)
     act = _ACTS.get(word)
     if act is not None:
-        return Answer(text, act=act, applied=applied or act == "truncate")
+        return Reaction(text, act=act, applied=applied or act == "truncate")
     match = _STATUS.fullmatch(word)
     if match is None:
         raise ValueError(f"{text!r} is nothing a platform can do: use {KINDS}")
     status = int(match[1])
-    return Answer(text, status=status, retry_after=match[2] is not None, applied=applied or 200 <= status < 300)
+    return Reaction(text, status=status, retry_after=match[2] is not None, applied=applied or 200 <= status < 300)

@@ -11,8 +11,8 @@ from relay.core.errors import RelayError
 from relay.core.model import Rate
 from relay.standin.bodies import Shape
 from relay.standin.personalities.registry import check_personality
-from relay.standin.reactions import TOO_MANY, Answer, parse_answer
-from relay.standin.throttle import Limits, build_limit
+from relay.standin.reactions import TOO_MANY, Reaction, parse_answer
+from relay.standin.throttle import Limiters, build_limit
 
 _ENCODINGS = ("gzip", "zstd")
 
@@ -25,7 +25,7 @@ class BadSetting(RelayError):
 class Fault:
     """Something that happens to a share of the requests at random."""
 
-    answer: Answer
+    answer: Reaction
     probability: float
 
 
@@ -34,10 +34,10 @@ class Settings:
     """The behaviour of one path. ``source`` keeps the words it was read from, for people."""
 
     limit: tuple[tuple[str, Rate], ...] = ()  # (kind, rate); all hold
-    over: Answer = TOO_MANY  # the answer above the limit
+    over: Reaction = TOO_MANY  # the answer above the limit
     latency: tuple[float, float] = (0.0, 0.0)  # seconds every answer is held back, drawn evenly
     fault: tuple[Fault, ...] = ()
-    outage: Answer | None = None  # while set, what happens to every request
+    outage: Reaction | None = None  # while set, what happens to every request
     retry_after_s: float = 1.0  # the hint where no limit says how long
     poison: str = "poison"  # a payload with this field true makes the whole request a 400
     accept: tuple[str, ...] = _ENCODINGS  # content codings; others draw 415
@@ -48,9 +48,9 @@ class Settings:
     reply: str = '{"errcode":0,"errmsg":"ok"}'  # body of a success
     personality: str = ""  # NAME[:OPTIONS] of the platform it answers as
 
-    def limits(self) -> Limits:
+    def limits(self) -> Limiters:
         """Build fresh limiters for this behaviour."""
-        return Limits([build_limit(kind, rate) for kind, rate in self.limit])
+        return Limiters([build_limit(kind, rate) for kind, rate in self.limit])
 
     def changed(self, words: Mapping[str, Any]) -> "Settings":
         """Return these settings with some replaced, e.g. ``{"limit": ["100/min"], "outage": "503"}``.

@@ -114,7 +114,7 @@ class Bucket:
 _ROUNDING = 1e-6  # epoch seconds keep microseconds: a token that far from whole is whole
 
 
-class Limits:
+class Limiters:
     """Several limits that hold together; a request is let through by all of them or counted by none."""
 
     def __init__(self, limits: Sequence[Limit]) -> None:

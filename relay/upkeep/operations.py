@@ -41,7 +41,7 @@ class Steps(Protocol):
         ...
 
 
-class Operations:
+class OperationRunner:
     """Runs every open operation to its end."""
 
     def __init__(

@@ -13,9 +13,9 @@ from aiohttp.web import BaseRequest, StreamResponse
 
 from relay.web.message import check_message, origin_form
 from relay.web.refusal import Refusal, problem
-from relay.web.response import Answer
+from relay.web.response import Response
 
-Handler = Callable[[BaseRequest, Mapping[str, str]], Awaitable[Answer | StreamResponse]]
+Handler = Callable[[BaseRequest, Mapping[str, str]], Awaitable[Response | StreamResponse]]
 """A request and the values of the pattern's ``{names}`` to a response; raises ``Refusal``."""
 
 _REMEMBERED = 256  # paths; look-ups by id push them out, so the table starts anew when it is full
@@ -82,9 +82,9 @@ class Routes:
         raise Refusal("not_found", "this path is not served by this listener")
 
 
-async def _options(allowed: str, _request: BaseRequest, _values: Mapping[str, str]) -> Answer:
+async def _options(allowed: str, _request: BaseRequest, _values: Mapping[str, str]) -> Response:
     """Answer OPTIONS: which methods work here (RFC 9110 section 9.3.7)."""
-    return Answer(204, headers={"Allow": allowed})
+    return Response(204, headers={"Allow": allowed})
 
 
 class Router:
@@ -107,7 +107,7 @@ class Router:
         self._refused = refused
         self._failed = failed
 
-    async def __call__(self, request: BaseRequest) -> Answer | StreamResponse:
+    async def __call__(self, request: BaseRequest) -> Response | StreamResponse:
         """Answer one request; never raises but to be cancelled."""
         try:
             check_message(request)
@@ -120,7 +120,7 @@ class Router:
             return refusal.answer()
         except ConnectionError:
             # The client went away in the middle of its request: nobody is there to answer.
-            return Answer(400, close=True)
+            return Response(400, close=True)
         except Exception as error:  # noqa: BLE001 -- a handler's bug must cost one request, not the listener
             self._failed(request.method, error)
             return problem("internal", "this is a bug; the log of the relay says where", close=True)

@@ -13,7 +13,7 @@ from relay.core.clock import elapsed_s
 from relay.core.errors import RelayError
 from relay.web.dispatch import Routes
 from relay.web.refusal import Refusal
-from relay.web.response import Answer, json_answer
+from relay.web.response import Response, json_answer
 
 # Probes of several watchers share one commit; half a second is fresher than any of them reacts.
 _FRESH_S = 0.5
@@ -40,11 +40,11 @@ class Health:
         routes.add("GET", "/livez", self.livez)
         routes.add("GET", "/readyz", self.readyz)
 
-    async def livez(self, _request: BaseRequest, _values: Mapping[str, str]) -> Answer:
+    async def livez(self, _request: BaseRequest, _values: Mapping[str, str]) -> Response:
         """Answer 200: whoever can answer lives."""
         return json_answer({"status": "ok"})
 
-    async def readyz(self, _request: BaseRequest, _values: Mapping[str, str]) -> Answer:
+    async def readyz(self, _request: BaseRequest, _values: Mapping[str, str]) -> Response:
         """Answer 200 when the store commits, else a 503 problem."""
         if self.stopping:
             raise Refusal("stopping")

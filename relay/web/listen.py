@@ -12,9 +12,9 @@ from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 
 from relay.web.admit import Accepting, Connections
 from relay.web.refusal import problem
-from relay.web.response import Answer
+from relay.web.response import Response
 from relay.web.sockets import BACKLOG, bind, shown
-from relay.web.turns import Turns, is_costly
+from relay.web.turns import ParserTurns, is_costly
 
 # Idle connections and dripped headers are closed after this long. Longer than the pools of common HTTP clients keep
 # theirs (60 s and less), so that it is the client who closes and no request runs into a closing connection.
@@ -28,7 +28,7 @@ _MOST_LINE_BYTES = 8192
 _MOST_LINES = 128
 _TOO_MANY = "Too many headers received"  # aiohttp has no type of its own for it
 
-Serve = Callable[[BaseRequest], Awaitable[Answer | StreamResponse]]
+Serve = Callable[[BaseRequest], Awaitable[Response | StreamResponse]]
 
 
 class Listener:
@@ -43,7 +43,7 @@ class Listener:
         self._idle = asyncio.Event()
         self._accepting: list[Accepting] = []
         self._connections = Connections()
-        self._turns = Turns()
+        self._turns = ParserTurns()
         self._unlink: Path | None = None
         self._made: tuple[int, int] | None = None  # the file of our socket
         self._web = Server(cast(Callable[[BaseRequest], Awaitable[StreamResponse]], self._handle))
@@ -76,12 +76,12 @@ class Listener:
             max_headers=_MOST_LINES,
         )
 
-    async def _handle(self, request: BaseRequest) -> Answer | StreamResponse:
+    async def _handle(self, request: BaseRequest) -> Response | StreamResponse:
         self._open += 1
         self._connections.used(cast(_Connection, request.protocol))
         try:
             answer = await self._serve(request)
-            if self._closing and isinstance(answer, Answer):
+            if self._closing and isinstance(answer, Response):
                 answer.keep_alive = False
             return answer
         finally:
@@ -144,7 +144,7 @@ class _Connection(RequestHandler):
     __slots__ = ("_closed", "_rest", "_turns")
 
     def __init__(
-        self, manager: Server, *, closed: Callable[["_Connection"], None], turns: Turns, **settings: Any
+        self, manager: Server, *, closed: Callable[["_Connection"], None], turns: ParserTurns, **settings: Any
     ) -> None:
         super().__init__(manager, **settings)
         self._closed = closed

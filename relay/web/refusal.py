@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from relay.web.response import Answer
+from relay.web.response import Response
 
 CONTENT_TYPE = "application/problem+json"
 
 
-class Kind(NamedTuple):
+class ProblemKind(NamedTuple):
     """What all problems of a code share."""
 
     status: int
@@ -22,41 +22,41 @@ class Kind(NamedTuple):
 
 # Codes are the contract (SPEC 3 and 4): clients branch on them, so they never change.
 KINDS = {
-    "bad_request": Kind(400, "This is not a valid HTTP request"),
-    "bad_encoding": Kind(400, "The body is not what its Content-Encoding says"),
-    "invalid_header": Kind(400, "A request header has a value that cannot be used"),
-    "invalid_json": Kind(400, "The body is not valid JSON"),
-    "invalid_request": Kind(400, "The request does not say what is needed"),
-    "invalid_filter": Kind(400, "The filter means nothing"),
-    "invalid_cursor": Kind(400, "The cursor was not given out by this list"),
-    "unauthorized": Kind(401, "A valid token is needed"),
-    "forbidden": Kind(403, "This is not allowed for you"),
-    "forbidden_host": Kind(403, "This Host is not served"),
-    "forbidden_origin": Kind(403, "Requests from this Origin are refused"),
-    "no_route": Kind(404, "No route takes this callback"),
-    "not_found": Kind(404, "There is nothing here"),
-    "unknown_callback": Kind(404, "There is no such callback"),
-    "unknown_operation": Kind(404, "There is no such operation"),
-    "unknown_platform": Kind(404, "There is no such platform"),
-    "method_not_allowed": Kind(405, "This method does not work here"),
-    "body_timeout": Kind(408, "The body did not arrive in time"),
-    "conflict": Kind(409, "What was expected no longer holds"),
-    "count_mismatch": Kind(409, "Another number of callbacks matches; nothing was done"),
-    "too_large": Kind(413, "The body is too large"),
-    "target_too_long": Kind(414, "The request target is too long"),
-    "unsupported_encoding": Kind(415, "This Content-Encoding is not supported"),
-    "idempotency_conflict": Kind(422, "This Idempotency-Key was used with another body"),
-    "unfit_payload": Kind(422, "The platform cannot be sent this payload"),
-    "invalid_config": Kind(422, "The configuration has problems; nothing was changed"),
-    "head_too_large": Kind(431, "The head of the request is too large"),
-    "internal": Kind(500, "The relay made a mistake"),
-    "not_supported": Kind(501, "This relay does not do that"),
-    "version_not_supported": Kind(505, "This version of HTTP is not supported"),
+    "bad_request": ProblemKind(400, "This is not a valid HTTP request"),
+    "bad_encoding": ProblemKind(400, "The body is not what its Content-Encoding says"),
+    "invalid_header": ProblemKind(400, "A request header has a value that cannot be used"),
+    "invalid_json": ProblemKind(400, "The body is not valid JSON"),
+    "invalid_request": ProblemKind(400, "The request does not say what is needed"),
+    "invalid_filter": ProblemKind(400, "The filter means nothing"),
+    "invalid_cursor": ProblemKind(400, "The cursor was not given out by this list"),
+    "unauthorized": ProblemKind(401, "A valid token is needed"),
+    "forbidden": ProblemKind(403, "This is not allowed for you"),
+    "forbidden_host": ProblemKind(403, "This Host is not served"),
+    "forbidden_origin": ProblemKind(403, "Requests from this Origin are refused"),
+    "no_route": ProblemKind(404, "No route takes this callback"),
+    "not_found": ProblemKind(404, "There is nothing here"),
+    "unknown_callback": ProblemKind(404, "There is no such callback"),
+    "unknown_operation": ProblemKind(404, "There is no such operation"),
+    "unknown_platform": ProblemKind(404, "There is no such platform"),
+    "method_not_allowed": ProblemKind(405, "This method does not work here"),
+    "body_timeout": ProblemKind(408, "The body did not arrive in time"),
+    "conflict": ProblemKind(409, "What was expected no longer holds"),
+    "count_mismatch": ProblemKind(409, "Another number of callbacks matches; nothing was done"),
+    "too_large": ProblemKind(413, "The body is too large"),
+    "target_too_long": ProblemKind(414, "The request target is too long"),
+    "unsupported_encoding": ProblemKind(415, "This Content-Encoding is not supported"),
+    "idempotency_conflict": ProblemKind(422, "This Idempotency-Key was used with another body"),
+    "unfit_payload": ProblemKind(422, "The platform cannot be sent this payload"),
+    "invalid_config": ProblemKind(422, "The configuration has problems; nothing was changed"),
+    "head_too_large": ProblemKind(431, "The head of the request is too large"),
+    "internal": ProblemKind(500, "The relay made a mistake"),
+    "not_supported": ProblemKind(501, "This relay does not do that"),
+    "version_not_supported": ProblemKind(505, "This version of HTTP is not supported"),
     # A full disk needs a person or the platform to catch up; a failed commit is often over in a moment.
-    "store_full": Kind(503, "The store is full", 30),
-    "store_failed": Kind(503, "The store cannot commit now", 1),
-    "overloaded": Kind(503, "More arrives than can be taken", 1),
-    "stopping": Kind(503, "The relay is stopping", 1),
+    "store_full": ProblemKind(503, "The store is full", 30),
+    "store_failed": ProblemKind(503, "The store cannot commit now", 1),
+    "overloaded": ProblemKind(503, "More arrives than can be taken", 1),
+    "stopping": ProblemKind(503, "The relay is stopping", 1),
 }
 
 
@@ -70,14 +70,14 @@ class Refusal(Exception):
         self.close = close
         self.extra = extra
 
-    def answer(self) -> Answer:
+    def answer(self) -> Response:
         """Return the response for it."""
         return problem(self.code, self.detail, close=self.close, **self.extra)
 
 
 def problem(
     code: str, detail: str = "", *, headers: dict[str, str] | None = None, close: bool = False, **extra: Any
-) -> Answer:
+) -> Response:
     """Return the problem ``code`` (a key of ``KINDS``) with its detail and extra members such as ``line``.
 
     ``close`` ends the connection after it: the rest of the request cannot be told from the next one.
@@ -96,4 +96,4 @@ def problem(
         told["Retry-After"] = str(kind.retry_after_s)
     if kind.status == 401:
         told["WWW-Authenticate"] = "Bearer"
-    return Answer(kind.status, msgspec.json.encode(members), content_type=CONTENT_TYPE, headers=told, close=close)
+    return Response(kind.status, msgspec.json.encode(members), content_type=CONTENT_TYPE, headers=told, close=close)

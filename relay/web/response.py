@@ -1,7 +1,7 @@
 """One small HTTP response as ready bytes.
 
 aiohttp's ``web.Response`` builds a header dictionary, joins it and writes head and body apart; for an answer of a
-hundred bytes that is a third of the whole request. ``Answer`` has the three members aiohttp's protocol uses
+hundred bytes that is a third of the whole request. ``Response`` has the three members aiohttp's protocol uses
 (``prepare``, ``write_eof``, ``keep_alive``) and writes once.
 """
 
@@ -22,7 +22,7 @@ _LINES = {
 _NO_CONTENT = b"HTTP/1.1 204 No Content\r\n"
 
 
-class Answer:
+class Response:
     """A complete response; use it for one request only."""
 
     __slots__ = ("_head", "_request", "body", "keep_alive", "status")
@@ -96,6 +96,6 @@ class _Date:
 _date = _Date()
 
 
-def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return ``value`` as JSON; it is about the moment, so nothing may cache it."""
-    return Answer(status, msgspec.json.encode(value), headers={"Cache-Control": "no-store", **(headers or {})})
+    return Response(status, msgspec.json.encode(value), headers={"Cache-Control": "no-store", **(headers or {})})

@@ -28,7 +28,7 @@ def is_costly(data: bytes) -> bool:
     return len(data) > _LONG_BYTES and data[::_SAMPLED].count(b"\r") * _SAMPLED * _BYTES_PER_END > len(data)
 
 
-class Turns:
+class ParserTurns:
     """Connections that wait for their next part."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from relay.admin.access import Access, User
 from relay.admin.http.api import AdminApi
 from relay.admin.http.server import AdminServer, AdminSettings
 from relay.admin.resources.configuration import ConfigAccess
-from relay.admin.standing.backlog import Terms
+from relay.admin.standing.backlog import DrainTerms
 from relay.core.model import (
     AttemptResult,
     Batch,
@@ -31,7 +31,7 @@ from relay.store.base import no_route
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
-from relay.upkeep.operations import Operations
+from relay.upkeep.operations import OperationRunner
 
 START = 1_790_000_000.0
 USERS = [User(role, role, f"{role}-token") for role in ("viewer", "operator", "privacy", "admin")]
@@ -144,7 +144,7 @@ class AdminSide:
     clock: FakeClock
     control: FakeControl
     config: FakeConfig
-    operations: Operations
+    operations: OperationRunner
     api: AdminApi
     rules: StoreRules
 
@@ -225,7 +225,7 @@ async def admin_side(
     metrics = Metrics()
     events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=metrics)
     control, config = FakeControl(), FakeConfig()
-    operations = Operations(ledger=store, clock=clock, events=events, reroute=no_route)
+    operations = OperationRunner(ledger=store, clock=clock, events=events, reroute=no_route)
     access = config.access()
     api = AdminApi(
         ledger=store,
@@ -234,7 +234,7 @@ async def admin_side(
         config=access if reloads else ConfigAccess(effective=access.effective, validate=access.validate),
         events=events,
         metrics=metrics,
-        terms=lambda: {"shop-a": Terms(10, 86400.0)},
+        terms=lambda: {"shop-a": DrainTerms(10, 86400.0)},
         wall=lambda: clock.now() + control.wall_ahead_s,
         operation_started=operations.nudge,
     )

@@ -15,7 +15,7 @@ from relay.config.schema.file import Config
 from relay.core.clock import RelayClock, wall_s
 from relay.core.model import Filter, Lane, NewCallback
 from relay.delivery.auth import Credentials, NoToken, token_terms
-from relay.delivery.quota_rules import Limits
+from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all
@@ -289,7 +289,7 @@ class Rig:
         self.credentials = Credentials(
             sender=HttpSender(concurrency=8, user_agent="test"), store=tokens, clock=clock, events=events
         )
-        self.limits = Limits(self.store)
+        self.limits = QuotaRules(self.store)
         self.registry = Registry(
             outbox=self.store,
             limits=self.limits,

@@ -14,7 +14,7 @@ from relay.core.clock import RelayClock, wall_s
 from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
-from relay.delivery.quota_rules import Limits
+from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms
@@ -84,7 +84,7 @@ class Rig:
         self.registry = self._registry()
 
     def _registry(self) -> Registry:
-        self.limits = Limits(self.store)
+        self.limits = QuotaRules(self.store)
         registry = Registry(
             outbox=self.store,
             limits=self.limits,

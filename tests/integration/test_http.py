@@ -15,7 +15,7 @@ from relay.web.dispatch import Router, Routes
 from relay.web.guard import Guard
 from relay.web.inherited import Inherited, inherited_sockets, shared_out
 from relay.web.listen import Listener, open_listener
-from relay.web.response import Answer
+from relay.web.response import Response
 from relay.web.sockets import bind
 
 HOST = b"Host: 127.0.0.1\r\n"
@@ -42,13 +42,13 @@ class Bare:
             failed=lambda _route, _error: None,
         )
 
-    async def get(self, _request: BaseRequest, _values: Mapping[str, str]) -> Answer:
-        return Answer(200, b"seen")
+    async def get(self, _request: BaseRequest, _values: Mapping[str, str]) -> Response:
+        return Response(200, b"seen")
 
-    async def take(self, request: BaseRequest, _values: Mapping[str, str]) -> Answer:
+    async def take(self, request: BaseRequest, _values: Mapping[str, str]) -> Response:
         parts = await read_body(request, limit=MOST_BODY, timeout_s=5.0, decode=_no_coding, reserve=Unbounded())
         self.bodies.append(b"".join(parts))
-        return Answer(202)
+        return Response(202)
 
     async def ask(self, data: bytes) -> tuple[int, bytes, str]:
         """Send bytes over a connection of their own; return status, whole answer and the problem's code."""

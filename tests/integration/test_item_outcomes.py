@@ -16,7 +16,7 @@ from relay.core.clock import RelayClock, wall_s
 from relay.core.model import Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
-from relay.delivery.quota_rules import Limits
+from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Asking, Terms
@@ -73,7 +73,7 @@ class Side:
         self.script: Script = lambda _request: answer(200)
         self.log = io.BytesIO()
         self.metrics = Metrics()
-        self.limits = Limits(self.store)
+        self.limits = QuotaRules(self.store)
         self.registry = Registry(
             outbox=self.store,
             limits=self.limits,

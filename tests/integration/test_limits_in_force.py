@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from relay.core.errors import StoreFailed
 from relay.core.model import PlatformRules, Quota, Rate, StoreRules
-from relay.delivery.quota_rules import Limits
+from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.sender import Request
 from relay.limits.estimator import Estimator
-from relay.limits.evidence.history import Kind
+from relay.limits.evidence.history import Signal
 from relay.limits.known import LearnTerms, Mode
 from relay.limits.learner import Learning
 from relay.wire.answers.answer import Answer, Headers
@@ -155,7 +155,7 @@ async def test_a_callback_that_always_draws_a_429_is_no_evidence_once_convicted(
     refused, told = 0, []
     answered = Learning.answered
 
-    def noted(self: Learning, *arguments: Any, kind: Kind, **words: Any) -> None:
+    def noted(self: Learning, *arguments: Any, kind: Signal, **words: Any) -> None:
         told.append(kind)
         answered(self, *arguments, kind=kind, **words)
 
@@ -177,7 +177,7 @@ async def test_a_callback_that_always_draws_a_429_is_no_evidence_once_convicted(
         return bool((await rig.totals()).get("dead"))
 
     await until(is_dead, timeout_s=30, what="the callback that draws it given up")
-    assert 0 < told.count(Kind.THROTTLED) < refused
+    assert 0 < told.count(Signal.THROTTLED) < refused
 
 
 async def test_an_unreadable_estimate_is_reported_and_learned_anew(rig: Rig) -> None:
@@ -235,7 +235,7 @@ async def test_reloads_and_findings_do_not_undo_each_other(rig: Rig) -> None:
         async def configure(self, rules: StoreRules) -> None:
             seen.append(rules)
 
-    limits = Limits(Store())
+    limits = QuotaRules(Store())
     own = Quota("platform:a", (Rate(100, 60.0),))
     found = Quota("learned:a", (Rate(80, 60.0),))
     await limits.configure(StoreRules(quotas={own.name: own}, platforms={"a": PlatformRules((own.name,))}))

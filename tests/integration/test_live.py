@@ -15,7 +15,7 @@ from relay.core.errors import StoreFailed
 from relay.core.model import Lane, NewCallback, StoreRules
 from relay.daemon.live import LiveConfig, admin_users
 from relay.daemon.systemd import Notifier
-from relay.delivery.quota_rules import Limits
+from relay.delivery.quota_rules import QuotaRules
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
@@ -60,7 +60,7 @@ async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, d
     live = LiveConfig(
         config=load(str(file)),
         store=MemoryStore(clock=FakeClock()),
-        limits=Limits(Broken()),
+        limits=QuotaRules(Broken()),
         registry=anything,
         access=Access([]),
         events=Events(log=structlog.get_logger(), metrics=metrics),
@@ -168,7 +168,7 @@ class Reloading:
         self.live = LiveConfig(
             config=config,
             store=self.store,
-            limits=Limits(self.store),
+            limits=QuotaRules(self.store),
             registry=pipelines,
             access=self.access,
             events=Events(log=structlog.get_logger(), metrics=self.metrics),

@@ -17,7 +17,7 @@ from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
 from relay.delivery.lasting import ALIKE
 from relay.delivery.outgoing import prepare
-from relay.delivery.quota_rules import Limits
+from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms
@@ -94,7 +94,7 @@ class Rig:
         self.store = MemoryStore(clock=clock)
         self.platform = Platform()
         self.events = Events(log=make_logger(file=self.log), metrics=Metrics())
-        self.limits = Limits(self.store)
+        self.limits = QuotaRules(self.store)
         self.registry = Registry(
             outbox=self.store,
             limits=self.limits,

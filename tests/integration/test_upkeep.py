@@ -29,7 +29,7 @@ from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 from relay.upkeep import alarm
 from relay.upkeep.expiry import Expiry
-from relay.upkeep.operations import Operations
+from relay.upkeep.operations import OperationRunner
 from relay.upkeep.prune import Pruner
 from relay.upkeep.watchdog import Watchdog
 
@@ -167,7 +167,7 @@ async def test_what_an_operation_ends_is_told_and_counted(log: list[dict[str, An
     metrics = Metrics()
     events = Events(log=structlog.get_logger(), metrics=metrics)
     store = MemoryStore(clock=LoopClock())
-    async with running(Operations(ledger=store, clock=store.clock, events=events, reroute=no_route)) as duty:
+    async with running(OperationRunner(ledger=store, clock=store.clock, events=events, reroute=no_route)) as duty:
         for action in ("drop", "expire"):
             await accept(store, 600)
             wanted = Filter(state="pending")
@@ -263,7 +263,7 @@ async def test_an_operation_runs_in_steps_to_its_end(events: Events, log: list[d
     """At most 500 callbacks a commit; its end is told once."""
     store = Counting(MemoryStore(clock=LoopClock()))
     await bury(store.store, 1200)
-    operations = Operations(ledger=store, clock=store.store.clock, events=events, reroute=no_route)
+    operations = OperationRunner(ledger=store, clock=store.store.clock, events=events, reroute=no_route)
     async with running(operations):
         started = await store.store.start_operation("retry", Filter(state="dead"), options={}, expect_count=1200)
         operations.nudge()
@@ -280,7 +280,7 @@ async def test_an_operation_sleeps_until_its_batch_is_settled(events: Events, lo
     await accept(store.store, 3)
     batch = await store.store.claim(Wish("shop-a", None, 1, 1 << 20, 2, 1, 0.0, 0, True))
     assert isinstance(batch, Batch)
-    operations = Operations(ledger=store, clock=store.store.clock, events=events, reroute=no_route)
+    operations = OperationRunner(ledger=store, clock=store.store.clock, events=events, reroute=no_route)
     store.store.watch_operations(operations.released)
     async with running(operations):
         started = await store.store.start_operation("drop", Filter(), options={}, expect_count=3)
@@ -311,7 +311,7 @@ async def test_operations_go_on_after_a_restart_and_a_slow_one_holds_up_no_other
     fast = await store.store.start_operation("expire", Filter(state="pending"), options={}, expect_count=1000)
     loop = asyncio.get_running_loop()
     began_at = loop.time()
-    async with running(Operations(ledger=store, clock=store.store.clock, events=events, reroute=no_route)):
+    async with running(OperationRunner(ledger=store, clock=store.store.clock, events=events, reroute=no_route)):
         await until(lambda: _finished(store.store, fast["number"]))
 
         async def some() -> bool:
@@ -336,7 +336,7 @@ async def test_a_store_that_cannot_commit_is_asked_again(
     await bury(store.store, 3)
     started = await store.store.start_operation("retry", Filter(state="dead"), options={}, expect_count=3)
     store.failures = 4
-    async with running(Operations(ledger=store, clock=store.store.clock, events=events, reroute=no_route)):
+    async with running(OperationRunner(ledger=store, clock=store.store.clock, events=events, reroute=no_route)):
         await until(lambda: _finished(store.store, started["number"]))
 
     assert [line["event"] for line in log].count("store_failed") == 4

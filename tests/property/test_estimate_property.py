@@ -5,10 +5,10 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from relay.limits.estimator import Estimator
-from relay.limits.evidence.history import Evidence, Kind
+from relay.limits.evidence.history import History, Signal
 
 ANSWERS = st.tuples(
-    st.sampled_from(list(Kind)),
+    st.sampled_from(list(Signal)),
     st.floats(0.0, 100.0),
     st.floats(0.0, 10.0),
     st.one_of(st.none(), st.floats(-10.0, 1e9)),
@@ -17,7 +17,7 @@ ANSWERS = st.tuples(
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(ANSWERS, max_size=120), st.integers(1, 30))
-def test_any_history_gives_sane_rates(answers: list[tuple[Kind, float, float, float | None]], repeat: int) -> None:
+def test_any_history_gives_sane_rates(answers: list[tuple[Signal, float, float, float | None]], repeat: int) -> None:
     """Rates are positive and few, and the dump of any state loads into the same rates."""
     estimator = Estimator()
     now = 0.0
@@ -41,13 +41,13 @@ def test_any_history_gives_sane_rates(answers: list[tuple[Kind, float, float, fl
 @given(st.integers(0, 12_000), st.integers(1, 50))
 def test_evidence_stays_bounded(sends: int, refuse_every: int) -> None:
     """Neither accepted nor refused sends grow without end, and counts stay right within the stride."""
-    evidence = Evidence()
+    evidence = History()
     for number in range(sends):
         evidence.sent(number, float(number))
         sent = evidence.take(number)
         assert sent == float(number)
         if number % refuse_every == refuse_every - 1:
-            evidence.reject(sent, sent + 0.1, Kind.THROTTLED, None, probe=False)
+            evidence.reject(sent, sent + 0.1, Signal.THROTTLED, None, probe=False)
         else:
             evidence.accept(sent, sent + 0.1)
     assert len(evidence.accepted) <= 1600

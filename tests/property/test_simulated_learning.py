@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from relay.simulate.figures import Figures
+from relay.simulate.figures import RunFigures
 from tests.property.test_simulation import WholeRecord, ran, scenario
 
 SINGLES = "batch: {max_items: 1}, expires: 24h, retry: {times: 30, backoff: 2s..10m}"
@@ -60,7 +60,7 @@ def test_a_known_limit_is_left_alone_when_it_refuses() -> None:
 @pytest.mark.parametrize("learn", ["observe", "false"])
 def test_what_is_not_enforced_changes_nothing(learn: str) -> None:
     """``observe`` and ``false`` send the same requests; ``observe`` alone tells of the limit."""
-    runs: dict[str, tuple[WholeRecord, Figures]] = {}
+    runs: dict[str, tuple[WholeRecord, RunFigures]] = {}
     for word in ("false", learn):
         planned = scenario(f"{SINGLES}, learn_limit: {word}", rate="2/s", minutes=15, limit=["60/min"], over="429")
         record, _, found = ran(planned)

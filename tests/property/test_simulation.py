@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from relay.config.load import loads
 from relay.config.reading.units import parse_rate
 from relay.core.model import Batch
-from relay.simulate.figures import Figures, figures, most_in_any
+from relay.simulate.figures import RunFigures, figures, most_in_any
 from relay.simulate.model import parse_outage
 from relay.simulate.record import Arrived, Record
-from relay.simulate.run import Ended, Scenario, simulate
+from relay.simulate.run import FinalLedger, Scenario, simulate
 from relay.simulate.traffic import Traffic, parse_burst
 from relay.standin.settings import Settings
 
@@ -55,7 +55,7 @@ def scenario(
     return Scenario(config, "shop-a", behaviour, tuple(parse_outage(word) for word in outages), traffic, seed)
 
 
-def ran(given_scenario: Scenario) -> tuple[WholeRecord, Ended, Figures]:
+def ran(given_scenario: Scenario) -> tuple[WholeRecord, FinalLedger, RunFigures]:
     """Run a scenario."""
     record = WholeRecord()
     ended = simulate(given_scenario, record)

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from relay.limits.evidence.history import Closure, Evidence, Kind
+from relay.limits.evidence.history import Closure, History, Signal
 from relay.limits.fit.families import Family, judge_bucket
 from relay.limits.fit.likelihood import Fit, fit
 from relay.limits.in_force.ceiling import InForce
@@ -17,12 +17,12 @@ GAP_S = 0.0125
 
 def gathered(
     closures: int, *, seed: int = 1, stops_s: tuple[float, float] = (5.0, 9.0), others_s: float = 0.0
-) -> Evidence:
+) -> History:
     """Return what is seen of a bucket that is emptied, asked in vain once, and left alone for a while.
 
     Others take ``others_s`` requests a second of it, give or take two each time.
     """
-    rng, evidence = random.Random(seed), Evidence()
+    rng, evidence = random.Random(seed), History()
     at, tokens = 1000.0, float(SIZE)
     for _ in range(closures):
         while tokens >= 1.0:
@@ -30,7 +30,7 @@ def gathered(
             tokens += REFILL_S * GAP_S - 1.0
             at += GAP_S
         for _ in range(2):
-            evidence.reject(at, at + 0.02, Kind.BUSY, None, probe=False)
+            evidence.reject(at, at + 0.02, Signal.BUSY, None, probe=False)
             at += GAP_S
         stop_s = rng.uniform(*stops_s)
         tokens = min(SIZE, tokens + (REFILL_S - others_s) * (stop_s + 2 * GAP_S))
@@ -40,23 +40,23 @@ def gathered(
     return evidence
 
 
-def crashes(closures: int, *, seed: int = 1) -> Evidence:
+def crashes(closures: int, *, seed: int = 1) -> History:
     """Return what is seen of something that is up for about as long each time, however long it was down."""
-    rng, evidence = random.Random(seed), Evidence()
+    rng, evidence = random.Random(seed), History()
     at = 1000.0
     for _ in range(closures):
         for _ in range(rng.randint(28, 42)):
             evidence.accept(at, at + 0.02)
             at += GAP_S
         for _ in range(2):
-            evidence.reject(at, at + 0.02, Kind.BUSY, None, probe=False)
+            evidence.reject(at, at + 0.02, Signal.BUSY, None, probe=False)
             at += GAP_S
         at += rng.uniform(5.0, 9.0)
     evidence.accept(at, at + 0.02)
     return evidence
 
 
-def found_in(evidence: Evidence, since: float = float("-inf")) -> tuple[Fit, Sequence[Closure], Sequence[int]]:
+def found_in(evidence: History, since: float = float("-inf")) -> tuple[Fit, Sequence[Closure], Sequence[int]]:
     """Fit the evidence from ``since`` on."""
     found = fit(evidence, since=since)
     assert found is not None
@@ -117,7 +117,7 @@ def test_others_may_use_it_too() -> None:
     assert believable(found, closures, runs)
 
 
-def searched(evidence: Evidence) -> tuple[Fit, float] | None:
+def searched(evidence: History) -> tuple[Fit, float] | None:
     """Look for the first limit."""
     chance = Chance(evidence)
     return Search(evidence, chance, InForce(evidence, chance)).first(len(evidence.closures()))

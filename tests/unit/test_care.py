@@ -2,7 +2,7 @@
 
 import pytest
 from relay.limits.estimator import Estimator
-from relay.limits.evidence.history import Kind
+from relay.limits.evidence.history import Signal
 from relay.limits.fit.families import Family
 from relay.limits.in_force.limit import Learned
 from relay.limits.tracker import Tracker
@@ -22,7 +22,7 @@ def test_a_young_limit_is_used_up_with_care(age_s: float, answer_s: float, caref
     for place in range(75):
         assert not estimator.careful(at) or place >= 0.9 * COUNT
         estimator.sent(place, at)
-        estimator.answered(place, at + answer_s, Kind.ACCEPTED)
+        estimator.answered(place, at + answer_s, Signal.ACCEPTED)
         at += 0.02
     assert estimator.careful(at) == careful
     estimator.observing = True

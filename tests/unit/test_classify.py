@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from relay.config.schema.rules import Rule as Stated
+from relay.config.schema.rules import RuleSection as Stated
 from relay.core.model import ItemVerdict, Outcome, Verdict
 from relay.wire.answers.answer import Answer, Failure, FailureKind, Headers
 from relay.wire.answers.classify import classify, classify_read_back, compile_rule, plain_first

@@ -10,13 +10,13 @@ from pydantic import ValidationError
 from relay.config.load import load, loads
 from relay.config.problems import CODES, ConfigInvalid
 from relay.config.report.json_schema import json_schema, json_schema_text
-from relay.config.schema.platform import Breaker
+from relay.config.schema.platform import BreakerSection
 from relay.core.model import Outcome, PlatformRules, Quota, Rate
 from relay.daemon.intake import directory
 from relay.delivery.terms import compile_terms
 from relay.wire.answers.classify import compile_rule
 from relay.wire.envelopes.by_kind import envelope_for
-from relay.wire.payload.target import Facts
+from relay.wire.payload.target import TemplateFields
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def test_built_in_defaults(tmp_path: Path) -> None:
     assert (a.envelope.kind, a.compress, a.coalesce, a.on_dead) == ("array", "gzip", "none", "skip")
     assert (a.learn_limit, a.results, a.confirm) == (True, None, None)
     assert (a.retry.times, a.retry.backoff.base, a.retry.backoff.cap) == (3, 2.0, 600.0)
-    assert a.breaker == Breaker(open_after=5, probe_every="30s")
+    assert a.breaker == BreakerSection(open_after=5, probe_every="30s")
     assert (a.rate, a.burst, a.key, a.classify, config.warnings) == ((), None, None, (), ())
 
 
@@ -520,7 +520,7 @@ platforms:
     assert terms.results is not None
     assert (terms.results.by_id, terms.results.covers_all, terms.results.item_id_name) == (True, False, "insert_id")
     assert terms.asking is not None
-    assert terms.asking.target.of(Facts(b"{}", "o/1", None, "id")) == ("GET", "https://a.example/orders/o%2F1")
+    assert terms.asking.target.of(TemplateFields(b"{}", "o/1", None, "id")) == ("GET", "https://a.example/orders/o%2F1")
     assert terms.read_back == "ambiguous"
 
 

@@ -9,7 +9,7 @@ from benchmarks.limits.run import Trace, drive
 from benchmarks.limits.senders import Relay
 from relay.core.model import Rate
 from relay.limits.estimator import Estimator, yaml_line
-from relay.limits.evidence.history import Kind
+from relay.limits.evidence.history import Signal
 from relay.limits.fit.families import Family
 from relay.limits.in_force.limit import Learned
 
@@ -25,7 +25,7 @@ def run(
     return sender, drive(sender, platform, begin=BEGIN, end=BEGIN + hours * 3600.0)
 
 
-def feed(estimator: Estimator, token: int, at: float, kind: Kind, answer_s: float = 0.05) -> None:
+def feed(estimator: Estimator, token: int, at: float, kind: Signal, answer_s: float = 0.05) -> None:
     """Send one request and answer it."""
     estimator.sent(token, at)
     estimator.answered(token, at + answer_s, kind)
@@ -107,7 +107,7 @@ def test_refusals_with_nothing_accepted_are_counted_and_said_to_prove_nothing() 
     """A platform that refuses everything from the start is at no limit, and was not silent either."""
     estimator = Estimator()
     for token in range(6):
-        feed(estimator, token, token * 10.0, Kind.THROTTLED)
+        feed(estimator, token, token * 10.0, Signal.THROTTLED)
     found = estimator.estimate(60.0)
     assert (found.rates, found.evidence["refused"]) == ((), 6)
     assert found.evidence["sentence"].startswith("refused 6 times, with nothing accepted")
@@ -117,7 +117,7 @@ def test_knows_nothing_before_a_refusal() -> None:
     """Without a refusal there is no limit, no line and no confidence."""
     estimator = Estimator()
     for token in range(1000):
-        feed(estimator, token, token * 0.01, Kind.ACCEPTED)
+        feed(estimator, token, token * 0.01, Signal.ACCEPTED)
     estimate = estimator.estimate(10.0)
     assert (estimator.enforced(), yaml_line(estimate.rates), estimate.confidence) == ((), "", 0.0)
     assert estimate.family is Family.UNCERTAIN
@@ -185,9 +185,9 @@ def test_learns_anew_although_part_of_the_window_was_used_before(part: float) ->
 def test_failures_and_unknown_tokens_teach_nothing() -> None:
     """Answers without a send, and failures that say nothing of a limit, change nothing."""
     estimator = Estimator()
-    estimator.answered(7, 1.0, Kind.THROTTLED)
+    estimator.answered(7, 1.0, Signal.THROTTLED)
     for token in range(200):
-        feed(estimator, token, float(token), Kind.FAILED if token % 3 else Kind.ACCEPTED)
+        feed(estimator, token, float(token), Signal.FAILED if token % 3 else Signal.ACCEPTED)
     assert estimator.enforced() == ()
     assert estimator.estimate(200.0).evidence["refused"] == 0
 
@@ -196,10 +196,10 @@ def test_one_closure_is_no_limit() -> None:
     """A single stretch of refusals, even of 429, does not make a limit."""
     estimator = Estimator()
     for token in range(100):
-        feed(estimator, token, token * 0.01, Kind.ACCEPTED)
+        feed(estimator, token, token * 0.01, Signal.ACCEPTED)
     for token in range(100, 110):
-        feed(estimator, token, 1.0 + 2.0 ** (token - 100), Kind.THROTTLED)
-    feed(estimator, 200, 1200.0, Kind.ACCEPTED)
+        feed(estimator, token, 1.0 + 2.0 ** (token - 100), Signal.THROTTLED)
+    feed(estimator, 200, 1200.0, Signal.ACCEPTED)
     assert estimator.enforced() == ()
 
 
@@ -225,7 +225,7 @@ def test_patience_is_for_a_known_limit_and_no_chance() -> None:
     assert sender.estimator.patience_s == 0.0
     sender.estimator.observing = False
     for token in range(3):
-        feed(sender.estimator, -1 - token, BEGIN + 3601.0 + token, Kind.FAILED)
+        feed(sender.estimator, -1 - token, BEGIN + 3601.0 + token, Signal.FAILED)
     assert sender.estimator.patience_s == 0.0
 
 
@@ -236,7 +236,7 @@ def test_sends_nothing_more_beyond_a_limit_while_an_answer_is_overdue() -> None:
     estimator.load(sender.estimator.dump())
     at = BEGIN + 86_400.0
     for token in range(100):
-        feed(estimator, token, at, Kind.ACCEPTED)
+        feed(estimator, token, at, Signal.ACCEPTED)
         at += 0.1
         if estimator.trying is not None:
             break
@@ -246,7 +246,7 @@ def test_sends_nothing_more_beyond_a_limit_while_an_answer_is_overdue() -> None:
     assert not estimator.careful(at + 0.1)
     assert estimator.careful(at + 0.3)
     for token in (101, 102):
-        feed(estimator, token, at + 0.3, Kind.FAILED)
+        feed(estimator, token, at + 0.3, Signal.FAILED)
     assert not estimator.careful(at + 0.4)  # where requests fail by chance, waiting for each is time lost
-    estimator.answered(100, at + 0.4, Kind.ACCEPTED)
+    estimator.answered(100, at + 0.4, Signal.ACCEPTED)
     assert not estimator.careful(at + 0.4)

@@ -4,7 +4,7 @@ import io
 import math
 
 import pytest
-from relay.admin.standing.backlog import Terms, drain_eta_s, platform_view
+from relay.admin.standing.backlog import DrainTerms, drain_eta_s, platform_view
 from relay.core.clock import elapsed_s
 from relay.telemetry.events import Events
 from relay.telemetry.flow import Flow, Flows
@@ -89,7 +89,7 @@ def test_growing(
     queue: dict[str, object], live: dict[str, object], flow: Flow, drained: float | None, growing: bool
 ) -> None:
     """A backlog that does not shrink has no drain time, and says so."""
-    view = platform_view("shop-a", queue=queue, live=live, terms=Terms(1, 3600.0), flow=flow, now=1000.0)
+    view = platform_view("shop-a", queue=queue, live=live, terms=DrainTerms(1, 3600.0), flow=flow, now=1000.0)
     assert (view["drain_eta_seconds"], view["growing"]) == (drained, growing)
     assert (view["in_per_s"], view["out_per_s"]) == (flow.in_per_s, flow.out_per_s)
 

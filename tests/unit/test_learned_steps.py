@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 from relay.core.model import Rate
-from relay.limits.evidence.history import Evidence, Kind
+from relay.limits.evidence.history import History, Signal
 from relay.limits.fit.families import Family, Hypothesis
 from relay.limits.fit.likelihood import Fit
 from relay.limits.fit.written import choose
@@ -78,13 +78,13 @@ def test_a_small_raise_is_taken_back_whole() -> None:
 
 def test_nothing_is_shrunk_below_what_got_through() -> None:
     """10 per second is refused by a longer limit that lets 100 a minute through: a pace of that, not 1 per second."""
-    evidence = Evidence()
+    evidence = History()
     rates = InForce(evidence, Chance(evidence))
     rates.rates = [limit(2, 1.0)]
     for number in range(200):
         at = 0.6 * number
-        kind = Kind.BUSY if number % 20 == 19 else Kind.ACCEPTED
-        if kind is Kind.ACCEPTED:
+        kind = Signal.BUSY if number % 20 == 19 else Signal.ACCEPTED
+        if kind is Signal.ACCEPTED:
             evidence.accept(at, at + 0.05)
         else:
             evidence.reject(at, at + 0.05, kind, None, probe=False)
@@ -139,13 +139,13 @@ def test_steps_are_larger_where_chance_refuses_and_of_a_pace() -> None:
     assert (pace.step, pace.finest) == (10, 3)
 
 
-def busy_evidence(n: int, window_s: float, windows: int) -> tuple[Evidence, float]:
+def busy_evidence(n: int, window_s: float, windows: int) -> tuple[History, float]:
     """Return what is seen of a limit that is used up in each window, with one refusal at the end; and the time."""
-    evidence = Evidence()
+    evidence = History()
     for number in range(n * windows):
         evidence.accept(number * window_s / n, number * window_s / n + 0.01)
     now = windows * window_s
-    evidence.reject(now, now + 0.01, Kind.BUSY, None, probe=False)
+    evidence.reject(now, now + 0.01, Signal.BUSY, None, probe=False)
     return evidence, now
 
 
@@ -165,13 +165,13 @@ def test_a_window_nobody_writes_gives_way_to_the_one_people_meant() -> None:
 
 def test_what_is_refused_again_and_again_falls_to_what_gets_through() -> None:
     """90 in half a minute where 80 get through in a whole one: twice by 2 %, then to the 80, then to the half."""
-    evidence = Evidence()
+    evidence = History()
     for window in range(6):
         begun = 60.0 * window
         for number in range(80):
             evidence.accept(begun + 0.1 * number, begun + 0.1 * number + 0.01)
         for late in (9.0, 20.0):
-            evidence.reject(begun + late, begun + late + 0.01, Kind.BUSY, None, probe=False)
+            evidence.reject(begun + late, begun + late + 0.01, Signal.BUSY, None, probe=False)
     evidence.accept(360.0, 360.01)
     rates = InForce(evidence, Chance(evidence))
     rates.rates = [limit(90, 30.0)]
@@ -188,7 +188,7 @@ def test_what_is_refused_again_and_again_falls_to_what_gets_through() -> None:
 
 def test_windows_are_doubted_once_requests_fail_by_chance() -> None:
     """What bounded a young window may have been chance; one that held for long is left alone, and so is a bucket."""
-    evidence = Evidence()
+    evidence = History()
     rates = InForce(evidence, Chance(evidence))
     young, old, bucket = limit(window_s=60.0), limit(window_s=60.0), limit(window_s=60.0)
     young.since, bucket.since, bucket.family = 900.0, 900.0, Family.BUCKET
@@ -206,18 +206,18 @@ def test_failures_by_chance_let_a_shorter_window_be_tried() -> None:
     settled = []
     for token in range(2):
         tracker.evidence.sent(token, 10.0 + token)
-        tracker.answered(token, 10.1 + token, Kind.FAILED)
+        tracker.answered(token, 10.1 + token, Signal.FAILED)
         settled.append(young.settled)
     assert settled == [True, False]
 
 
 def test_a_pace_is_judged_over_stretches_between_refusals() -> None:
     """Refused every five minutes, 97 % of what got through is tried over ten: one minute says nothing of the limit."""
-    evidence = Evidence()
+    evidence = History()
     for window in range(6):
         for number in range(100):
             evidence.accept(300.0 * window + number, 300.0 * window + number + 0.01)
-        evidence.reject(300.0 * window + 100.0, 300.0 * window + 100.01, Kind.BUSY, None, probe=False)
+        evidence.reject(300.0 * window + 100.0, 300.0 * window + 100.01, Signal.BUSY, None, probe=False)
     rates = InForce(evidence, Chance(evidence))
     rates.pace(1.0 / 3.0, evidence.closures(), 1700.0)
     (pace,) = rates.rates
@@ -242,7 +242,7 @@ def test_a_pace_gives_way_to_a_limit_however_long_it_held() -> None:
     assert kept == {"limit": [60.0, 600.0], "pace": [60.0]}
 
 
-def refused_once(chance: Chance, evidence: Evidence, now: float) -> bool:
+def refused_once(chance: Chance, evidence: History, now: float) -> bool:
     """Say whether the lone refusal at the end is more than chance."""
     return chance.repeated(evidence.closures()[-1], now, [limit(100, 60.0)])
 
@@ -259,7 +259,7 @@ def test_one_refusal_counts_where_nothing_else_fails() -> None:
 
 def test_even_sending_tells_nothing_of_a_second_limit() -> None:
     """Evenly sent, any request has 38 before it in 4 s, so chance bears that out; none has them in one."""
-    evidence = Evidence()
+    evidence = History()
     search = Search(evidence, chance := Chance(evidence), InForce(evidence, chance))
     for number in range(1000):
         evidence.accept(0.1 * number, 0.1 * number + 0.02)
@@ -329,12 +329,12 @@ def test_refusals_that_belong_together_put_off_the_next_step_once() -> None:
     assert learned.raise_every_s == 2400.0
 
 
-def burst_refused_after(window_s: float) -> tuple[Evidence, float]:
+def burst_refused_after(window_s: float) -> tuple[History, float]:
     """Return what is seen where 40 at once are all that a stretch lets through, refused once more; and the time."""
-    evidence = Evidence()
+    evidence = History()
     for number in range(40):
         evidence.accept(0.1 * number, 0.1 * number + 0.05)
-    evidence.reject(window_s, window_s + 0.05, Kind.BUSY, None, probe=False)
+    evidence.reject(window_s, window_s + 0.05, Signal.BUSY, None, probe=False)
     return evidence, window_s + 0.05
 
 
@@ -407,13 +407,13 @@ def test_the_way_back_is_halved_when_it_is_refused() -> None:
 
 def test_what_is_refused_does_not_fall_below_what_the_window_held() -> None:
     """50 go through at once and then none for two minutes of stops: 25 a minute got through, and 50 are the limit."""
-    evidence = Evidence()
+    evidence = History()
     for run in range(6):
         begun = 120.0 * run
         for number in range(50):
             evidence.accept(begun + 0.1 * number, begun + 0.1 * number + 0.01)
-        evidence.reject(begun + 6.0, begun + 6.01, Kind.BUSY, None, probe=False)
-        evidence.reject(begun + 50.0, begun + 50.01, Kind.BUSY, None, probe=False)
+        evidence.reject(begun + 6.0, begun + 6.01, Signal.BUSY, None, probe=False)
+        evidence.reject(begun + 50.0, begun + 50.01, Signal.BUSY, None, probe=False)
     evidence.accept(720.0, 720.01)
     rates = InForce(evidence, Chance(evidence))
     rates.rates = [limit(100, 60.0)]
@@ -516,13 +516,13 @@ def test_a_raise_that_is_taken_back_takes_the_next_step_with_it() -> None:
     now, token = 0.0, 0
     while now < 60.0:
         tracker.evidence.sent(token, now)
-        tracker.answered(token, now + 0.01, Kind.ACCEPTED)
+        tracker.answered(token, now + 0.01, Signal.ACCEPTED)
         now, token = now + 0.25, token + 1
     learned.raise_at, learned.asks_window = now, False
     assert tracker.prober.begin([learned], now, lambda _: True, noisy=False)
     assert tracker.prober.probe is not None
     tracker.prober.probe.since = now + 60.0  # nothing goes beyond yet
-    for kind in (Kind.THROTTLED, Kind.THROTTLED, Kind.ACCEPTED):
+    for kind in (Signal.THROTTLED, Signal.THROTTLED, Signal.ACCEPTED):
         tracker.evidence.sent(token, now)
         tracker.answered(token, now + 0.01, kind)
         now, token = now + 5.0, token + 1

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.limits.platforms import Platform, limit_of
 from relay.core.model import Outcome, Quota, Rate, Verdict
 from relay.delivery.signals import kind_of
-from relay.limits.evidence.history import Kind
+from relay.limits.evidence.history import Signal
 from relay.limits.fit.families import Family
 from relay.limits.in_force.limit import Learned
 from relay.limits.known import LearnTerms, Mode, Operator
@@ -64,8 +64,8 @@ def work(
         for window in windows.values():
             window.release(token, ended_at)
         learning.answered(token, group, kind=reply.kind, sent_at=now, now=ended_at, wait_s=reply.wait_s, whole=whole)
-        refused += reply.kind is not Kind.ACCEPTED
-        now = ended_at + (0.05 if reply.kind is Kind.ACCEPTED else 2.0)
+        refused += reply.kind is not Signal.ACCEPTED
+        now = ended_at + (0.05 if reply.kind is Signal.ACCEPTED else 2.0)
     return refused
 
 
@@ -115,7 +115,7 @@ def test_no_more_than_so_many_groups_are_remembered() -> None:
         token = next(_tokens)
         learning.sent(token, f"s{number}", BEGIN)
         learning.answered(
-            token, f"s{number}", kind=Kind.THROTTLED, sent_at=BEGIN, now=BEGIN + 1, wait_s=None, whole=False
+            token, f"s{number}", kind=Signal.THROTTLED, sent_at=BEGIN, now=BEGIN + 1, wait_s=None, whole=False
         )
     assert len(learning._estimators) <= MOST_GROUPS + 1
 
@@ -323,25 +323,25 @@ def failure(kind: FailureKind, outcome: Outcome, *, connected: bool) -> tuple[Fa
 @pytest.mark.parametrize(
     ("seen", "kind"),
     [
-        (answer(200, Outcome.OK), Kind.ACCEPTED),
-        (answer(400, Outcome.REJECT), Kind.ACCEPTED),  # looked at, so let through
-        (answer(200, Outcome.CONFIRM), Kind.FAILED),  # perhaps a refusal nobody recognised
-        (answer(429, Outcome.THROTTLED), Kind.THROTTLED),
-        (answer(200, Outcome.THROTTLED, wait_s=60.0), Kind.THROTTLED),
-        (answer(503, Outcome.THROTTLED), Kind.BUSY),
-        (answer(503, Outcome.THROTTLED, wait_s=5.0), Kind.THROTTLED),
-        (answer(408, Outcome.THROTTLED), Kind.BUSY),
-        (answer(500, Outcome.RETRY), Kind.FAILED),
-        (answer(500, Outcome.PLAIN), Kind.FAILED),  # perhaps about compression, perhaps an outage
-        (answer(415, Outcome.PLAIN), Kind.ACCEPTED),
-        (answer(407, Outcome.AUTH), Kind.FAILED),
-        (answer(401, Outcome.AUTH), Kind.FAILED),
-        (failure("timeout", Outcome.RETRY, connected=True), Kind.BUSY),
-        (failure("reset", Outcome.RETRY, connected=True), Kind.FAILED),
-        (failure("refused", Outcome.DOWN, connected=False), Kind.DOWN),
+        (answer(200, Outcome.OK), Signal.ACCEPTED),
+        (answer(400, Outcome.REJECT), Signal.ACCEPTED),  # looked at, so let through
+        (answer(200, Outcome.CONFIRM), Signal.FAILED),  # perhaps a refusal nobody recognised
+        (answer(429, Outcome.THROTTLED), Signal.THROTTLED),
+        (answer(200, Outcome.THROTTLED, wait_s=60.0), Signal.THROTTLED),
+        (answer(503, Outcome.THROTTLED), Signal.BUSY),
+        (answer(503, Outcome.THROTTLED, wait_s=5.0), Signal.THROTTLED),
+        (answer(408, Outcome.THROTTLED), Signal.BUSY),
+        (answer(500, Outcome.RETRY), Signal.FAILED),
+        (answer(500, Outcome.PLAIN), Signal.FAILED),  # perhaps about compression, perhaps an outage
+        (answer(415, Outcome.PLAIN), Signal.ACCEPTED),
+        (answer(407, Outcome.AUTH), Signal.FAILED),
+        (answer(401, Outcome.AUTH), Signal.FAILED),
+        (failure("timeout", Outcome.RETRY, connected=True), Signal.BUSY),
+        (failure("reset", Outcome.RETRY, connected=True), Signal.FAILED),
+        (failure("refused", Outcome.DOWN, connected=False), Signal.DOWN),
     ],
 )
-def test_what_an_answer_says_about_a_limit(seen: tuple[Answer | Failure, Verdict], kind: Kind) -> None:
+def test_what_an_answer_says_about_a_limit(seen: tuple[Answer | Failure, Verdict], kind: Signal) -> None:
     """Only what may be a limit counts as a refusal; what the platform looked at counts as let through."""
     assert kind_of(*seen) is kind
 
@@ -367,5 +367,5 @@ def test_a_group_at_its_limit_does_not_hold_up_the_others(group: str) -> None:
     for place in range(75):
         token, at = next(_tokens), BEGIN + 0.02 * place
         learning.sent(token, group, at)
-        learning.answered(token, group, kind=Kind.ACCEPTED, sent_at=at, now=at + ANSWER_S, wait_s=None, whole=False)
+        learning.answered(token, group, kind=Signal.ACCEPTED, sent_at=at, now=at + ANSWER_S, wait_s=None, whole=False)
     assert learning.careful(BEGIN + 2.0) == (not group)

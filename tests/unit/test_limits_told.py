@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from relay.admin.standing.backlog import Terms, platform_view
+from relay.admin.standing.backlog import DrainTerms, platform_view
 from relay.admin.standing.limit_orders import full_quota, origin, quotas_view
 from relay.admin.standing.waiting import waits_for
 from relay.cli.support import limit_words, why_wait
@@ -67,9 +67,9 @@ def test_one_group_at_its_limit_does_not_hold_up_the_platform() -> None:
     full = quota("learned:shop-a/17", used=30, limit=30, free_at=NOW + 5)
     queue = {"pending": 9, "quotas": [quota("platform:shop-a"), full]}
 
-    free = platform_view("shop-a", queue=queue, live={}, terms=Terms(1, 86400.0), flow=None, now=NOW)
+    free = platform_view("shop-a", queue=queue, live={}, terms=DrainTerms(1, 86400.0), flow=None, now=NOW)
     waits = platform_view(
-        "shop-a", queue=queue, live={"limited_until": NOW + 5}, terms=Terms(1, 86400.0), flow=None, now=NOW
+        "shop-a", queue=queue, live={"limited_until": NOW + 5}, terms=DrainTerms(1, 86400.0), flow=None, now=NOW
     )
 
     assert (free["state"], free["drain_eta_seconds"]) == ("ok", 0.0)

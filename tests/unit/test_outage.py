@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from relay.limits.evidence.history import Closure, Kind, Reject
+from relay.limits.evidence.history import Closure, Reject, Signal
 from relay.limits.fit.families import Family, Hypothesis
 from relay.limits.fit.likelihood import Fit
 from relay.limits.in_force.outage import believable
@@ -25,7 +25,7 @@ FOUND = Fit(
 RUNS = [310, 742, 411, 905, 632]  # callbacks came one by one: no two are alike
 
 
-def closures(kind: Kind = Kind.BUSY) -> list[Closure]:
+def closures(kind: Signal = Signal.BUSY) -> list[Closure]:
     """Return five stretches of refusals of 20 s each, ten minutes apart."""
     found = []
     for number in range(5):
@@ -58,5 +58,5 @@ def test_what_an_outage_would_show_too_is_not_believed(found: Fit) -> None:
 def test_two_stretches_do_where_the_platform_speaks_of_a_limit() -> None:
     """A 429 means what it says: two stretches that persisted are enough, whatever came between."""
     found = replace(FOUND, onsets=2, closures=2)
-    assert believable(found, closures(Kind.THROTTLED)[:2], RUNS[:2])
-    assert not believable(found, closures(Kind.BUSY)[:2], RUNS[:2])
+    assert believable(found, closures(Signal.THROTTLED)[:2], RUNS[:2])
+    assert not believable(found, closures(Signal.BUSY)[:2], RUNS[:2])

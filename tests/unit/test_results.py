@@ -9,7 +9,7 @@ from relay.core.model import Item, Outcome, Verdict
 from relay.wire.answers.answer import Answer, Failure, Headers
 from relay.wire.answers.classify import classify
 from relay.wire.answers.results import compile_results
-from relay.wire.payload.target import Facts
+from relay.wire.payload.target import TemplateFields
 
 BRAZE = {"shape": "by_index", "at": "errors", "index": "index"}
 MIXPANEL = {"shape": "by_index", "at": "failed_records", "index": "index", "failed_if": "message"}
@@ -157,7 +157,7 @@ def test_payloads_without_the_id_are_named() -> None:
     """A callback that no answer could name is refused at acceptance, and found again when its batch is built."""
     results = compile_results(BY_ID)
     with pytest.raises(Unfit, match=r"item_id order\.id is missing"):
-        results.check(Facts(b"{}", None, None, "id"))
+        results.check(TemplateFields(b"{}", None, None, "id"))
     batch = [*items(1), items(2)[1]._replace(payload=b"{}"), items(3)[2]._replace(payload=b"<")]
     with pytest.raises(Unbuildable) as caught:
         results.check_all(batch)
@@ -167,4 +167,4 @@ def test_payloads_without_the_id_are_named() -> None:
 def test_the_payloads_own_id_is_not_the_callbacks() -> None:
     """`id: id` means the field, `item_id: "{id}"` the callback's id."""
     results = compile_results({"shape": "by_id", "at": "f", "id": "id"})
-    assert results.item_id(Facts(b'{"id":5}', None, None, "X")) == "5"
+    assert results.item_id(TemplateFields(b'{"id":5}', None, None, "X")) == "5"

@@ -8,7 +8,7 @@ from aiohttp.test_utils import make_mocked_request
 from aiohttp.web import BaseRequest
 from relay.web.dispatch import Router, Routes
 from relay.web.refusal import Refusal
-from relay.web.response import Answer
+from relay.web.response import Response
 
 
 class Told:
@@ -21,10 +21,10 @@ class Told:
     def router(self, fault: BaseException | None = None, *, check: Refusal | None = None) -> Router:
         """Return a router with one route, whose handler, or the check before it, raises."""
 
-        async def handle(_request: BaseRequest, values: Mapping[str, str]) -> Answer:
+        async def handle(_request: BaseRequest, values: Mapping[str, str]) -> Response:
             if fault is not None:
                 raise fault
-            return Answer(200, values["id"].encode())
+            return Response(200, values["id"].encode())
 
         def checked(_request: BaseRequest) -> None:
             if check is not None:
@@ -40,10 +40,10 @@ class Told:
         )
 
 
-async def ask(router: Router, path: str = "/v1/callbacks/a%2Fb", method: str = "GET") -> Answer:
+async def ask(router: Router, path: str = "/v1/callbacks/a%2Fb", method: str = "GET") -> Response:
     """Send one request."""
     answer = await router(make_mocked_request(method, path, headers={"Host": "127.0.0.1"}))
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Response)
     return answer
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 from benchmarks.limits.table import Case, score
-from relay.limits.evidence.history import Evidence, Kind
+from relay.limits.evidence.history import History, Signal
 from relay.limits.fit.families import Family, fixed, sliding
 from relay.limits.fit.likelihood import fit
 from relay.limits.in_force.outage import alike
@@ -13,16 +13,16 @@ from relay.limits.in_force.outage import alike
 WINDOW_S = 60.0
 
 
-def gathered(runs: Iterable[int], *, window_s: float = WINDOW_S) -> Evidence:
+def gathered(runs: Iterable[int], *, window_s: float = WINDOW_S) -> History:
     """Return what is seen of a sliding window that lets another count through each time, asked every ten seconds."""
-    evidence = Evidence()
+    evidence = History()
     begun = 1000.0
     for count in runs:
         for number in range(count):
             evidence.accept(begun + 0.01 * number, begun + 0.01 * number + 0.02)
         refused = [begun + 0.01 * count, *(begun + late for late in range(10, int(window_s), 10))]
         for at in refused:
-            evidence.reject(at, at + 0.02, Kind.BUSY, None, probe=False)
+            evidence.reject(at, at + 0.02, Signal.BUSY, None, probe=False)
         begun += window_s + 1.0
     return evidence
 
@@ -49,7 +49,7 @@ def test_a_count_that_varies_has_to_earn_it() -> None:
     """Refused early in the first window and never again: chance, though a count of 44 to 80 would explain it all."""
     evidence = gathered([80] * 11)
     for at in (1000.433, 1000.437, 1000.493, 1000.497):
-        evidence.reject(at, at + 0.02, Kind.BUSY, None, probe=False)
+        evidence.reject(at, at + 0.02, Signal.BUSY, None, probe=False)
     found = fit(evidence)
     assert found is not None
     assert (found.n, found.hypothesis.blur) == (80, 0)
@@ -66,7 +66,7 @@ def test_a_whole_window_let_through_is_no_small_error() -> None:
 
 def test_what_others_give_back_is_part_of_the_count() -> None:
     """After 80 at once one more gets through every ten seconds, as the others' requests leave the window."""
-    evidence = Evidence()
+    evidence = History()
     begun = 1000.0
     for count in (80, 79, 81, 80, 79, 80, 81, 80):
         sent = [begun + 0.01 * number for number in range(count)]
@@ -74,7 +74,7 @@ def test_what_others_give_back_is_part_of_the_count() -> None:
         for at in sent:
             evidence.accept(at, at + 0.02)
         for at in sent[count - 1 :]:
-            evidence.reject(at + 0.1, at + 0.12, Kind.BUSY, None, probe=False)
+            evidence.reject(at + 0.1, at + 0.12, Signal.BUSY, None, probe=False)
         begun += 61.0
     found = fit(evidence)
     assert found is not None

@@ -3,9 +3,11 @@
 import pytest
 from relay.core.errors import Unfit
 from relay.wire.payload.extract import InvalidJson
-from relay.wire.payload.target import Facts, Target
+from relay.wire.payload.target import Target, TemplateFields
 
-FACTS = Facts('{"id":7,"o":{"no":"a/b?c=d&é"},"verb":"put","up":"..","here":".","e":""}'.encode(), "key 1", None, "ID")
+FACTS = TemplateFields(
+    '{"id":7,"o":{"no":"a/b?c=d&é"},"verb":"put","up":"..","here":".","e":""}'.encode(), "key 1", None, "ID"
+)
 
 
 @pytest.mark.parametrize(

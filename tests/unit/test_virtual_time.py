@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 from relay.core.model import Rate
-from relay.simulate.figures import Series, most_in_any, percentile, series, slots_used
+from relay.simulate.figures import TimeSeries, most_in_any, percentile, series, slots_used
 from relay.simulate.model import Outage, parse_outage
 from relay.simulate.plot import COLUMNS, Drawn, svg, terminal
 from relay.simulate.record import Arrived, Record
-from relay.simulate.traffic import Burst, Incoming, Traffic, parse_burst, read_times, replay
+from relay.simulate.traffic import Incoming, Surge, Traffic, parse_burst, read_times, replay
 from relay.simulate.virtual import Standstill, VirtualClock, VirtualLoop
 from relay.standin.settings import BadSetting
 
@@ -47,7 +47,7 @@ def test_a_standstill_is_an_error() -> None:
 
 def test_traffic_is_repeatable_and_in_order() -> None:
     """One seed, one traffic: the rate over time, the burst at its moment, keys out of so many."""
-    traffic = Traffic(for_s=100.0, rate=Rate(10, 1.0), bursts=(Burst(50, 30.0),), keys=7)
+    traffic = Traffic(for_s=100.0, rate=Rate(10, 1.0), bursts=(Surge(50, 30.0),), keys=7)
     once, again, other = (list(traffic.incoming(seed=seed)) for seed in (1, 1, 2))
 
     assert once == again != other
@@ -154,7 +154,7 @@ def test_plots_fit_a_terminal_and_are_well_formed() -> None:
     """No line is wider than 80; a little is not nothing; the SVG parses and escapes what it quotes."""
     from xml.etree import ElementTree
 
-    run = Series(60.0, [0, 1] + [800] * (COLUMNS - 2), [100.0] * COLUMNS, [0.0] * COLUMNS)
+    run = TimeSeries(60.0, [0, 1] + [800] * (COLUMNS - 2), [100.0] * COLUMNS, [0.0] * COLUMNS)
     drawn = [Drawn("a<b>.yaml", run, [(600.0, 900.0)]), Drawn("c.yaml", run, [])]
     lines = terminal(drawn, label=lambda seconds: f"{seconds:.0f}s")
 

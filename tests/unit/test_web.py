@@ -4,17 +4,17 @@ import pytest
 from relay.web.dispatch import Routes
 from relay.web.guard import is_loopback, split_port
 from relay.web.refusal import KINDS, Refusal
-from relay.web.response import Answer
+from relay.web.response import Response
 
 
-async def nothing(_request: object, _values: object) -> Answer:
+async def nothing(_request: object, _values: object) -> Response:
     """Answer 200."""
-    return Answer(200)
+    return Response(200)
 
 
-async def other(_request: object, _values: object) -> Answer:
+async def other(_request: object, _values: object) -> Response:
     """Answer 200 as well."""
-    return Answer(200)
+    return Response(200)
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_every_problem_can_be_answered():
 def test_a_header_cannot_be_split():
     """A value with a line break never becomes a header."""
     with pytest.raises(ValueError, match="line break"):
-        Answer(202, headers={"Location": "/x\r\nSet-Cookie: a=b"})
+        Response(202, headers={"Location": "/x\r\nSet-Cookie: a=b"})

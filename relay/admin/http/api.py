@@ -13,19 +13,19 @@ from relay.admin.access import Access, Permission
 from relay.admin.audit import Audit
 from relay.admin.call import MOST_REASON, Call
 from relay.admin.http import openapi, page
-from relay.admin.http.endpoint import Endpoint
+from relay.admin.http.endpoint import AdminRoute
 from relay.admin.resources.callbacks import CallbackRoutes
 from relay.admin.resources.configuration import ConfigAccess, ConfigRoutes, setting
 from relay.admin.resources.operations import ACTIONS, RESOLUTIONS, OperationRoutes
 from relay.admin.resources.platform_routes import PlatformControl, PlatformRoutes
-from relay.admin.standing.backlog import Terms
+from relay.admin.standing.backlog import DrainTerms
 from relay.admin.standing.times import WallTimes
 from relay.core.errors import StoreError
 from relay.store.base import Ledger
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import CONTENT_TYPE, Metrics
 from relay.web.dispatch import Routes
-from relay.web.response import Answer, json_answer
+from relay.web.response import Response, json_answer
 
 _PAGED = (*filters.KEYS, "cursor", "limit")
 _REASON = {"reason": {"type": "string", "maxLength": MOST_REASON, "description": "why, for the audit record"}}
@@ -62,7 +62,7 @@ class AdminApi:
         config: ConfigAccess,
         events: Events,
         metrics: Metrics,
-        terms: Callable[[], Mapping[str, Terms]],
+        terms: Callable[[], Mapping[str, DrainTerms]],
         wall: Callable[[], float],
         operation_started: Callable[[], None],
     ) -> None:
@@ -93,9 +93,9 @@ class AdminApi:
         configuration = ConfigRoutes(config=config, audit=audit)
         view, operate = Permission.VIEW, Permission.OPERATE
         self.endpoints = (
-            Endpoint("GET", "/v1/platforms", view, platforms.list, "All platforms: state, queue, quotas, drain time"),
-            Endpoint("GET", "/v1/platforms/{platform}", view, platforms.one, "One platform"),
-            Endpoint(
+            AdminRoute("GET", "/v1/platforms", view, platforms.list, "All platforms: state, queue, quotas, drain time"),
+            AdminRoute("GET", "/v1/platforms/{platform}", view, platforms.one, "One platform"),
+            AdminRoute(
                 "POST",
                 "/v1/platforms/{platform}/pause",
                 operate,
@@ -103,7 +103,7 @@ class AdminApi:
                 "Send nothing more to it until resumed",
                 body=_REASON,
             ),
-            Endpoint(
+            AdminRoute(
                 "POST",
                 "/v1/platforms/{platform}/resume",
                 operate,
@@ -111,7 +111,7 @@ class AdminApi:
                 "End a pause, or else every stop and an open breaker; what was refused is tried again at once",
                 body=_REASON,
             ),
-            Endpoint(
+            AdminRoute(
                 "POST",
                 "/v1/platforms/{platform}/flush",
                 operate,
@@ -119,7 +119,7 @@ class AdminApi:
                 "Send what is pending without waiting for pace or linger; retry times and limits hold",
                 body=_REASON,
             ),
-            Endpoint(
+            AdminRoute(
                 "POST",
                 "/v1/platforms/{platform}/limit",
                 operate,
@@ -127,9 +127,9 @@ class AdminApi:
                 "Put a limit in force in place of what was learned, or forget it and learn anew",
                 body=_LIMIT,
             ),
-            Endpoint("GET", "/v1/ledger", view, platforms.ledger, "What was accepted and where all of it is"),
-            Endpoint("GET", "/v1/callbacks", view, callbacks.callbacks, "Callbacks, newest first", query=_PAGED),
-            Endpoint(
+            AdminRoute("GET", "/v1/ledger", view, platforms.ledger, "What was accepted and where all of it is"),
+            AdminRoute("GET", "/v1/callbacks", view, callbacks.callbacks, "Callbacks, newest first", query=_PAGED),
+            AdminRoute(
                 "GET",
                 "/v1/callbacks/{id}",
                 view,
@@ -137,8 +137,8 @@ class AdminApi:
                 "One callback with its attempts; payload=1 adds its payload, masked unless the role may see it",
                 query=("payload",),
             ),
-            Endpoint("GET", "/v1/dead-letters", view, callbacks.dead_letters, "Dead letters", query=_PAGED),
-            Endpoint(
+            AdminRoute("GET", "/v1/dead-letters", view, callbacks.dead_letters, "Dead letters", query=_PAGED),
+            AdminRoute(
                 "POST",
                 "/v1/operations",
                 operate,
@@ -146,17 +146,17 @@ class AdminApi:
                 "Retry, drop, expire or resolve everything that matches a filter",
                 body=_OPERATION,
             ),
-            Endpoint("GET", "/v1/operations", view, operations.list, "Operations under way"),
-            Endpoint("GET", "/v1/operations/{id}", view, operations.one, "An operation's progress"),
-            Endpoint("GET", "/v1/config", view, configuration.show, "The configuration in force, secrets masked"),
-            Endpoint(
+            AdminRoute("GET", "/v1/operations", view, operations.list, "Operations under way"),
+            AdminRoute("GET", "/v1/operations/{id}", view, operations.one, "An operation's progress"),
+            AdminRoute("GET", "/v1/config", view, configuration.show, "The configuration in force, secrets masked"),
+            AdminRoute(
                 "POST",
                 "/v1/config/validate",
                 operate,  # not for viewers: it takes seconds of a core, and tells what is wrong with secrets' files
                 configuration.validate,
                 "All problems of the YAML in the body, or of the file on disk",
             ),
-            Endpoint(
+            AdminRoute(
                 "POST",
                 "/v1/config/reload",
                 operate,
@@ -164,8 +164,8 @@ class AdminApi:
                 "Put the file on disk in force",
                 body={"dry_run": {"type": "boolean"}, "force": {"type": "boolean"}, **_REASON},
             ),
-            Endpoint("GET", "/metrics", view, self._scrape, "Prometheus metrics"),
-            Endpoint("GET", "/openapi.json", view, self._openapi, "This table as OpenAPI 3.1"),
+            AdminRoute("GET", "/metrics", view, self._scrape, "Prometheus metrics"),
+            AdminRoute("GET", "/openapi.json", view, self._openapi, "This table as OpenAPI 3.1"),
         )
 
     def add_to(self, routes: Routes) -> None:
@@ -174,10 +174,10 @@ class AdminApi:
             routes.add(endpoint.method, endpoint.path, endpoint.handler(self._access))
         routes.add("GET", "/", self._index)
 
-    async def _index(self, request: BaseRequest, values: Mapping[str, str]) -> Answer:
-        return Answer(200, page.index(self.endpoints), content_type="text/html; charset=utf-8", headers=page.HEADERS)
+    async def _index(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
+        return Response(200, page.index(self.endpoints), content_type="text/html; charset=utf-8", headers=page.HEADERS)
 
-    async def _scrape(self, call: Call) -> Answer:
+    async def _scrape(self, call: Call) -> Response:
         live = self._control.views()
         try:
             totals, statuses = await self._ledger.totals(), await self._ledger.platform_status()
@@ -187,7 +187,7 @@ class AdminApi:
         else:
             now = self._ledger.clock.now()
             self._metrics.snapshot(totals=totals, statuses=statuses, size=size, live=live, now=now)
-        return Answer(200, self._metrics.render(), content_type=CONTENT_TYPE)
+        return Response(200, self._metrics.render(), content_type=CONTENT_TYPE)
 
-    async def _openapi(self, call: Call) -> Answer:
+    async def _openapi(self, call: Call) -> Response:
         return json_answer(openapi.document(self.endpoints))

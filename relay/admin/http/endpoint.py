@@ -14,20 +14,20 @@ from relay.core.errors import StoreFailed, StoreFull
 from relay.web.body import Reserve, Unbounded, read_body
 from relay.web.dispatch import Handler
 from relay.web.refusal import Refusal
-from relay.web.response import Answer
+from relay.web.response import Response
 
 _MAX_BODY_BYTES = 4 * 2**20  # a configuration of some thousand platforms
 _BODY_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class AdminRoute:
     """A route: what serves it, what permission it needs and what it is told by."""
 
     method: str
     path: str
     needs: Permission
-    serve: Callable[[Call], Awaitable[Answer]]
+    serve: Callable[[Call], Awaitable[Response]]
     summary: str
     query: tuple[str, ...] = ()
     body: Mapping[str, Any] | None = field(default=None)  # JSON Schema properties of the request body
@@ -35,7 +35,7 @@ class Endpoint:
     def handler(self, access: Access) -> Handler:
         """Return the router's handler for it."""
 
-        async def handle(request: BaseRequest, values: Mapping[str, str]) -> Answer:
+        async def handle(request: BaseRequest, values: Mapping[str, str]) -> Response:
             remote, local = peer(request)
             who = access.identify(request.headers.get("Authorization"), remote=remote, local=local)
             who.require(self.needs)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from relay.admin.http.endpoint import Endpoint
+from relay.admin.http.endpoint import AdminRoute
 
 _API_VERSION = "1"
 _NAME = re.compile(r"{(\w+)}")
@@ -14,7 +14,7 @@ _PROBLEM = {
 }
 
 
-def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+def document(endpoints: Iterable[AdminRoute]) -> dict[str, Any]:
     """Return the whole document."""
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
@@ -32,7 +32,7 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     }
 
 
-def _operation(endpoint: Endpoint) -> dict[str, Any]:
+def _operation(endpoint: AdminRoute) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _NAME.findall(endpoint.path)

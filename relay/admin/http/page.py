@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from html import escape
 
-from relay.admin.http.endpoint import Endpoint
+from relay.admin.http.endpoint import AdminRoute
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -15,7 +15,7 @@ _OPEN = (("GET", "/livez", "The process runs"), ("GET", "/readyz", "The store co
 _STYLE = "body{font:15px/1.5 sans-serif;margin:2rem}td{padding:.1rem 1rem .1rem 0;vertical-align:top}"
 
 
-def index(endpoints: Iterable[Endpoint]) -> bytes:
+def index(endpoints: Iterable[AdminRoute]) -> bytes:
     """Return the page as HTML; a path without placeholders is a link."""
     rows = [(each.method, each.path, each.summary) for each in endpoints]
     lines = "\n".join(_row(*row) for row in (*rows, *_OPEN))

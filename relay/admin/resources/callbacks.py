@@ -13,7 +13,7 @@ from relay.admin.standing.waiting import first_of_key, waits_for
 from relay.core.model import Filter, State
 from relay.privacy.masking import masked, revealed
 from relay.web.refusal import Refusal
-from relay.web.response import Answer, json_answer
+from relay.web.response import Response, json_answer
 
 _PAYLOAD = {"1": True, "true": True, "0": False, "false": False}
 
@@ -51,18 +51,18 @@ class CallbackRoutes:
         self._audit = audit
         self._times = times
 
-    async def callbacks(self, call: Call) -> Answer:
+    async def callbacks(self, call: Call) -> Response:
         """GET /v1/callbacks."""
         return await self._page(call, dict(call.query))
 
-    async def dead_letters(self, call: Call) -> Answer:
+    async def dead_letters(self, call: Call) -> Response:
         """GET /v1/dead-letters."""
         query = dict(call.query)
         if query.setdefault("state", State.DEAD.word) != State.DEAD.word:
             raise filters.InvalidFilter("state", "dead letters are in state 'dead'; use /v1/callbacks for other states")
         return await self._page(call, query)
 
-    async def one(self, call: Call) -> Answer:
+    async def one(self, call: Call) -> Response:
         """GET /v1/callbacks/{id}."""
         wants_payload = _PAYLOAD.get(call.query.get("payload", "0"))
         if wants_payload is None:
@@ -104,7 +104,7 @@ class CallbackRoutes:
             before["waiting"] = waits_for(whole or first, live, now, quotas=quotas)
         return waits_for(found, live, now, before=before)
 
-    async def _page(self, call: Call, query: dict[str, str]) -> Answer:
+    async def _page(self, call: Call, query: dict[str, str]) -> Response:
         text, limit = query.pop("cursor", None), filters.page_size(query.pop("limit", None))
         wanted = filters.parse(query, now=self._times.now(), shift_s=self._times.shift_s)
         await self._platforms.check_known(wanted.platform)

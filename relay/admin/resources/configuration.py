@@ -10,7 +10,7 @@ from typing import Any
 from relay.admin.audit import Audit
 from relay.admin.call import Call, flag, object_body
 from relay.web.refusal import Refusal
-from relay.web.response import Answer, json_answer
+from relay.web.response import Response, json_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class ConfigRoutes:
         self._config = config
         self._audit = audit
 
-    async def show(self, call: Call) -> Answer:
+    async def show(self, call: Call) -> Response:
         """GET /v1/config."""
         return json_answer(self._config.effective())
 
-    async def validate(self, call: Call) -> Answer:
+    async def validate(self, call: Call) -> Response:
         """POST /v1/config/validate: the YAML in the body, or the file on disk when the body is empty."""
         try:
             text = call.body.decode()
@@ -54,7 +54,7 @@ class ConfigRoutes:
         problems = list(await self._config.validate(text if text.strip() else None))
         return json_answer({"valid": not problems, "problems": problems})
 
-    async def reload(self, call: Call) -> Answer:
+    async def reload(self, call: Call) -> Response:
         """POST /v1/config/reload."""
         body = object_body(call.body, allowed=("dry_run", "force", "reason"))
         if self._config.reload is None:

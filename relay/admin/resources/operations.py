@@ -14,7 +14,7 @@ from relay.config.reading.units import parse_rate
 from relay.core.errors import CountMismatch
 from relay.core.model import Filter
 from relay.web.refusal import Refusal
-from relay.web.response import Answer, json_answer
+from relay.web.response import Response, json_answer
 
 ACTIONS = ("retry", "drop", "expire", "resolve")
 RESOLUTIONS = ("delivered", "retry", "dead")
@@ -60,7 +60,7 @@ class OperationRoutes:
         self._times = times
         self._started = started
 
-    async def start(self, call: Call) -> Answer:
+    async def start(self, call: Call) -> Response:
         """POST /v1/operations. With ``"dry_run": true`` it only counts the matches."""
         body = object_body(call.body, allowed=_KEYS)
         action = _word(body, "action", ACTIONS)
@@ -92,7 +92,7 @@ class OperationRoutes:
         view = operation_view(operation, self._times)
         return json_answer(view, status=202, headers={"Location": f"/v1/operations/{view['id']}"})
 
-    async def one(self, call: Call) -> Answer:
+    async def one(self, call: Call) -> Response:
         """GET /v1/operations/{id}."""
         text = call.params["id"]
         known = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
@@ -101,7 +101,7 @@ class OperationRoutes:
             raise Refusal("unknown_operation", f"no operation '{text[:40]}'")
         return json_answer(operation_view(found, self._times))
 
-    async def list(self, call: Call) -> Answer:
+    async def list(self, call: Call) -> Response:
         """GET /v1/operations: those under way."""
         found = [await self._operations.operation(number) for number in await self._operations.open_operations()]
         return json_answer(

@@ -11,13 +11,13 @@ from typing import Any, Protocol
 from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
 from relay.admin.filters import did_you_mean
-from relay.admin.standing.backlog import Terms, ledger, platform_view, store_view
+from relay.admin.standing.backlog import DrainTerms, ledger, platform_view, store_view
 from relay.admin.standing.limit_orders import LimitOrder, read_order
 from relay.admin.standing.times import WallTimes, instant
 from relay.core.model import UNROUTED, Rate
 from relay.telemetry.flow import Flow
 from relay.web.refusal import Refusal
-from relay.web.response import Answer, json_answer
+from relay.web.response import Response, json_answer
 
 # Removed by a forced reload while callbacks waited for it: nothing sends them until it is back (SPEC 5, "Reload").
 _REMOVED = {"paused": True, "pause_reason": "it is no longer in the configuration", "removed": True}
@@ -95,7 +95,7 @@ class PlatformRoutes:
         control: PlatformControl,
         audit: Audit,
         times: WallTimes,
-        terms: Callable[[], Mapping[str, Terms]],
+        terms: Callable[[], Mapping[str, DrainTerms]],
         flow: Callable[[str], Flow],
     ) -> None:
         self._queues = queues
@@ -105,7 +105,7 @@ class PlatformRoutes:
         self._terms = terms
         self._flow = flow
 
-    async def list(self, call: Call) -> Answer:
+    async def list(self, call: Call) -> Response:
         """GET /v1/platforms."""
         live = self._control.views()
         queues = await self._queues.platform_status()
@@ -113,17 +113,17 @@ class PlatformRoutes:
         names = [*live, *sorted(set(queues) - set(live))]
         return json_answer({"items": [self._view(name, queues, live) for name in names], "next": None})
 
-    async def one(self, call: Call) -> Answer:
+    async def one(self, call: Call) -> Response:
         """GET /v1/platforms/{platform}."""
         return json_answer(await self._one(call.params["platform"]))
 
-    async def ledger(self, call: Call) -> Answer:
+    async def ledger(self, call: Call) -> Response:
         """GET /v1/ledger."""
         totals = await self._queues.totals()
         told = ledger({**{name: {} for name in self._control.views()}, **totals})
         return json_answer({**told, "store": store_view(await self._queues.size())})
 
-    async def pause(self, call: Call) -> Answer:
+    async def pause(self, call: Call) -> Response:
         """POST /v1/platforms/{platform}/pause."""
         name, reason = await self._change(call)
         await self._audit.record(call.who, "platform.pause", name, reason=reason)
@@ -131,7 +131,7 @@ class PlatformRoutes:
             await self._control.pause(name, reason)
         return await self.one(call)
 
-    async def resume(self, call: Call) -> Answer:
+    async def resume(self, call: Call) -> Response:
         """POST /v1/platforms/{platform}/resume."""
         name, reason = await self._change(call)
         await self._audit.record(call.who, "platform.resume", name, reason=reason)
@@ -139,7 +139,7 @@ class PlatformRoutes:
             brought = await self._control.resume(name)
         return json_answer({**await self._one(name), "brought_forward": brought})
 
-    async def flush(self, call: Call) -> Answer:
+    async def flush(self, call: Call) -> Response:
         """POST /v1/platforms/{platform}/flush."""
         name, reason = await self._change(call)
         await self._audit.record(call.who, "platform.flush", name, reason=reason)
@@ -147,7 +147,7 @@ class PlatformRoutes:
             await self._control.flush(name)
         return await self.one(call)
 
-    async def limit(self, call: Call) -> Answer:
+    async def limit(self, call: Call) -> Response:
         """POST /v1/platforms/{platform}/limit."""
         name = await self._configured(call)
         order = read_order(call.body)

@@ -18,7 +18,7 @@ _BUSY_S = 60.0  # the minute that rates are about
 FINAL_STATES = ("delivered", "dead", "expired", "superseded")
 
 
-class Terms(NamedTuple):
+class DrainTerms(NamedTuple):
     """What of a platform's configuration tells how long a backlog takes, and how long it may take."""
 
     batch_items: int  # ``batch.max_items``
@@ -43,7 +43,13 @@ def store_view(size: Mapping[str, int]) -> dict[str, Any]:
 
 
 def platform_view(
-    name: str, *, queue: Mapping[str, Any], live: Mapping[str, Any], terms: Terms | None, flow: Flow | None, now: float
+    name: str,
+    *,
+    queue: Mapping[str, Any],
+    live: Mapping[str, Any],
+    terms: DrainTerms | None,
+    flow: Flow | None,
+    now: float,
 ) -> dict[str, Any]:
     """Return all there is to say about one platform; times are on the relay clock. ``flow`` None: nobody knows it."""
     whole = [dict(quota) for quota in queue.get("quotas", ()) if not quota_group(quota["quota"])]

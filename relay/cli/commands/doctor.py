@@ -29,7 +29,7 @@ _NEARLY_FULL = 0.9  # of what posts may use
 _LOW_DISK = 256 * 1024 * 1024  # less free than this and a burst of callbacks may not fit
 
 
-class Finding(NamedTuple):
+class Diagnosis(NamedTuple):
     """One thing that was examined. ``state`` is ok, warn or fail."""
 
     state: str
@@ -58,55 +58,55 @@ def doctor(option: str | None, output: str) -> int:
     return int(any(finding.state == "fail" for finding in findings))
 
 
-def _examine(file: str) -> Iterator[Finding]:
+def _examine(file: str) -> Iterator[Diagnosis]:
     try:
         config = load(file, for_service=True)
     except ConfigInvalid as invalid:
         for problem in invalid.problems:
-            yield Finding("fail", "configuration", str(problem))
+            yield Diagnosis("fail", "configuration", str(problem))
         return
-    yield Finding("ok", "configuration", f"{file}: {count(len(config.platforms), 'platform')}")
+    yield Diagnosis("ok", "configuration", f"{file}: {count(len(config.platforms), 'platform')}")
     for warning in config.warnings:
-        yield Finding("warn", "configuration", str(warning))
+        yield Diagnosis("warn", "configuration", str(warning))
     if unread := unread_text(config):
-        yield Finding("ok", "secrets", unread)
+        yield Diagnosis("ok", "secrets", unread)
     daemon = _daemon(file)
     yield daemon
     yield from _store(config, down=daemon.detail.startswith("not reachable"))
 
 
-def _daemon(file: str) -> Finding:
+def _daemon(file: str) -> Diagnosis:
     place = locate(file)
     try:
         told = place.admin_client().get("/readyz")
     except Unreachable:
-        return Finding("warn", "daemon", f"not reachable at {place.admin}; what follows is read from the file")
+        return Diagnosis("warn", "daemon", f"not reachable at {place.admin}; what follows is read from the file")
     except Refused as refused:
-        return Finding("fail", "daemon", f"not ready: {refused}")
+        return Diagnosis("fail", "daemon", f"not ready: {refused}")
     if told.get("status") == "degraded":
-        return Finding("warn", "daemon", f"ready at {place.admin}, but {'; '.join(told['reasons'])}")
-    return Finding("ok", "daemon", f"ready at {place.admin}")
+        return Diagnosis("warn", "daemon", f"ready at {place.admin}, but {'; '.join(told['reasons'])}")
+    return Diagnosis("ok", "daemon", f"ready at {place.admin}")
 
 
-def _store(config: Config, *, down: bool) -> Iterator[Finding]:
+def _store(config: Config, *, down: bool) -> Iterator[Diagnosis]:
     from relay.daemon.stores import lies_on_old_wal, open_reader  # loads the store's library
 
     path = config.store_path
     try:
         if down and lies_on_old_wal(f"sqlite:{path}"):
-            yield Finding("warn", "restored", _OLD_WAL.format(path=path))
+            yield Diagnosis("warn", "restored", _OLD_WAL.format(path=path))
         reader = open_reader(f"sqlite:{path}")
     except PermissionError:
-        yield Finding("warn", "store", f"{path} is for the service and root, so it was not examined: try sudo")
+        yield Diagnosis("warn", "store", f"{path} is for the service and root, so it was not examined: try sudo")
         return
     except (StoreError, OSError) as error:
-        yield Finding("fail", "store", str(error))
+        yield Diagnosis("fail", "store", str(error))
         return
     try:
         yield _file(path)
         yield _room(reader.room(config.store.max_size))
         damage = reader.damage()
-        yield Finding("fail" if damage else "ok", "integrity", "; ".join(damage) or "every page and index is sound")
+        yield Diagnosis("fail" if damage else "ok", "integrity", "; ".join(damage) or "every page and index is sound")
         totals, recount = reader.ledger_and_recount()
         yield from _ledger(totals, recount)
         yield from _stranded(totals, config)
@@ -114,45 +114,45 @@ def _store(config: Config, *, down: bool) -> Iterator[Finding]:
         reader.close()
 
 
-def _room(room: Mapping[str, int]) -> Finding:
+def _room(room: Mapping[str, int]) -> Diagnosis:
     used, usable = room["used_bytes"], room["usable_bytes"]
     told = f"{size(used)} used of {size(usable)} that posts may use ({used / usable:.0%})"
     remedy = "deliver or drop dead letters, or raise store.max_size"
     if room["full"]:
-        return Finding("fail", "room", f"{told}: full, posts are refused as store_full; {remedy}")
+        return Diagnosis("fail", "room", f"{told}: full, posts are refused as store_full; {remedy}")
     if used > usable * _NEARLY_FULL:
-        return Finding("warn", "room", f"{told}: large posts may be refused as store_full already; {remedy}")
-    return Finding("ok", "room", told)
+        return Diagnosis("warn", "room", f"{told}: large posts may be refused as store_full already; {remedy}")
+    return Diagnosis("ok", "room", told)
 
 
-def _file(path: Path) -> Finding:
+def _file(path: Path) -> Diagnosis:
     about = path.stat()
     free = shutil.disk_usage(path.parent).free
     told = f"{path}: {size(about.st_size)} on the disk, {size(free)} free there"
     mode = stat.S_IMODE(about.st_mode)
     if mode & 0o077:
-        return Finding("fail", "store", f"{told}; mode {mode:o} lets others read it: chmod 600 {path}")
+        return Diagnosis("fail", "store", f"{told}; mode {mode:o} lets others read it: chmod 600 {path}")
     if about.st_uid != os.geteuid() and os.geteuid() != 0:
-        return Finding("warn", "store", f"{told}; it belongs to another user")
-    return Finding("warn" if free < _LOW_DISK else "ok", "store", told)
+        return Diagnosis("warn", "store", f"{told}; it belongs to another user")
+    return Diagnosis("warn" if free < _LOW_DISK else "ok", "store", told)
 
 
-def _stranded(totals: Mapping[str, Mapping[str, int]], config: Config) -> Iterator[Finding]:
+def _stranded(totals: Mapping[str, Mapping[str, int]], config: Config) -> Iterator[Diagnosis]:
     for name, told in totals.items():
         if told["pending"] and name not in config.platforms and name != UNROUTED:
             waiting = f"{told['pending']} callbacks wait and it is no longer configured, so nothing sends them"
             remedy = 'put it back and relay reload, or POST /v1/operations {"action": "drop", ...}'
-            yield Finding("warn", f"platform {name}", f"{waiting}: {remedy}")
+            yield Diagnosis("warn", f"platform {name}", f"{waiting}: {remedy}")
 
 
-def _ledger(totals: Mapping[str, Mapping[str, int]], recount: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
+def _ledger(totals: Mapping[str, Mapping[str, int]], recount: Mapping[str, Mapping[str, int]]) -> Iterator[Diagnosis]:
     for name, told in totals.items():
         found = recount.get(name, {})
         wrong = [
             f"{word} {told[word]}, rows say {found.get(word, 0)}" for word in told if told[word] != found.get(word, 0)
         ]
         if wrong:
-            yield Finding("fail", f"ledger {name}", "; ".join(wrong))
+            yield Diagnosis("fail", f"ledger {name}", "; ".join(wrong))
         else:
             ends = ", ".join(f"{told[word]} {word}" for word in told if word != "accepted")
-            yield Finding("ok", f"ledger {name}", f"{told['accepted']} accepted = {ends}; recounted from rows")
+            yield Diagnosis("ok", f"ledger {name}", f"{told['accepted']} accepted = {ends}; recounted from rows")

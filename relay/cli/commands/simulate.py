@@ -19,7 +19,7 @@ from relay.config.reading.units import parse_duration, parse_rate
 from relay.core.clock import elapsed_s, wall_s, wall_shift_s
 from relay.core.model import Filter
 from relay.simulate import plot
-from relay.simulate.figures import Figures, assumptions, figures, series
+from relay.simulate.figures import RunFigures, assumptions, figures, series
 from relay.simulate.model import Outage, parse_outage
 from relay.simulate.record import Found, Record
 from relay.simulate.run import Scenario, simulate
@@ -38,7 +38,7 @@ class _Run:
     file: str
     scenario: Scenario
     record: Record
-    figures: Figures
+    figures: RunFigures
 
 
 @click.command()
@@ -295,7 +295,7 @@ def _say(text: str, *, indent: int) -> None:
         click.echo(line)
 
 
-def _rows(found: Figures) -> dict[str, str]:
+def _rows(found: RunFigures) -> dict[str, str]:
     """Return the figures as a person reads them."""
     rows = {"callbacks": _counted(found)}
     if found.dead_reasons:
@@ -334,7 +334,7 @@ def _limit(found: Sequence[Found]) -> str:
     return text if len(found) == 1 else f"{text}; first {', '.join(found[0].rates)} at {duration(found[0].at_s)}"
 
 
-def _counted(found: Figures) -> str:
+def _counted(found: RunFigures) -> str:
     parts = [f"{found.accepted:,} accepted", f"{found.delivered:,} delivered"]
     for word in ("superseded", "dead", "expired", "pending", "held"):
         count = getattr(found, word)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from relay.cli.support.trial import Tried
 from relay.config.problems import ConfigInvalid, Problem, quoted
-from relay.config.reading.yaml_source import KeyPath, Source, read_source
+from relay.config.reading.yaml_source import KeyPath, YamlSource, read_source
 from relay.core.model import UNROUTED
 
 _LIST = "cases"
@@ -42,7 +42,7 @@ def read_cases(file: str) -> list[Case]:
     return cases
 
 
-def _case(source: Source, index: int, given: Any, problems: list[Problem]) -> Case:
+def _case(source: YamlSource, index: int, given: Any, problems: list[Problem]) -> Case:
     path: KeyPath = (_LIST, index)
 
     def wrong(code: str, where: KeyPath, message: str, hint: str = "") -> None:

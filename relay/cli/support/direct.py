@@ -31,7 +31,7 @@ class NoStore(Exception):
     """There is no store to read, or it cannot be read."""
 
 
-class Reader(Protocol):
+class StoreReader(Protocol):
     """A store opened for reading only."""
 
     @property
@@ -66,7 +66,7 @@ class Direct:
     ``max_bytes`` bounds the store's room; None where that is not known.
     """
 
-    def __init__(self, reader: Reader, *, platforms: Sequence[str], max_bytes: int | None) -> None:
+    def __init__(self, reader: StoreReader, *, platforms: Sequence[str], max_bytes: int | None) -> None:
         self._reader = reader
         self._max_bytes = max_bytes
         self._platforms = platforms

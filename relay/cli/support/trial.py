@@ -15,7 +15,7 @@ from relay.ingest.posts import UNSAID
 from relay.ingest.rows import one_row
 from relay.web.refusal import Refusal
 from relay.wire.envelopes.by_kind import envelope_for
-from relay.wire.payload.target import Facts, Target
+from relay.wire.payload.target import Target, TemplateFields
 
 _PRIORITIES = {Lane.HIGH: "high", Lane.LOW: "low"}
 
@@ -76,7 +76,7 @@ class Trial:
         platform = self._config.platforms[row.platform]
         envelope = envelope_for(platform.envelope.stated())
         target = Target(method=platform.method, url=platform.url)
-        method, url = target.of(Facts(row.payload, row.key, row.event, "(id)"))
+        method, url = target.of(TemplateFields(row.payload, row.key, row.event, "(id)"))
         item = Item(0, "", row.payload, row.key, row.event, row.content_type, 0.0, 0.0, 0, 0, 0.0, False)
         body, content_type = envelope.build([item])
         return view | {

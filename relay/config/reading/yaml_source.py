@@ -52,7 +52,7 @@ class Mark(NamedTuple):
     is_mapping: bool
 
 
-class Source(NamedTuple):
+class YamlSource(NamedTuple):
     """A file as read: its data, and a mark for every path in it."""
 
     file: str
@@ -156,7 +156,7 @@ class _TooMuch(Exception):
         self.mark = mark
 
 
-def read_source(path: Path, *, name: str | None = None, listed: str | None = None) -> Source:
+def read_source(path: Path, *, name: str | None = None, listed: str | None = None) -> YamlSource:
     """Read and parse the file at ``path``; raise ``ConfigInvalid`` where nothing can be made of it.
 
     With ``listed``, a file that is a list is read as the value of the key of this name.
@@ -178,7 +178,7 @@ def read_source(path: Path, *, name: str | None = None, listed: str | None = Non
     return parse_source(raw, file, listed=listed)
 
 
-def parse_source(raw: bytes, file: str, *, listed: str | None = None) -> Source:
+def parse_source(raw: bytes, file: str, *, listed: str | None = None) -> YamlSource:
     """Parse the bytes of a file called ``file`` as ``read_source`` does."""
     try:
         text = raw.decode("utf-8-sig")
@@ -211,7 +211,7 @@ def parse_source(raw: bytes, file: str, *, listed: str | None = None) -> Source:
     if not isinstance(data, dict):
         hint = "start with `version: 1` and `platforms:`"
         raise ConfigInvalid([*builder.problems, Problem(file, 1, 1, "E004", "the file must hold a mapping", hint)])
-    return Source(file, data, builder.marks, builder.problems, builder.bad)
+    return YamlSource(file, data, builder.marks, builder.problems, builder.bad)
 
 
 def _syntax_problem(error: MarkedYAMLError, file: str, lines: list[str]) -> Problem:

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 from relay.config.reading.yaml_source import KeyPath
 from relay.config.report.translate import file_path
 from relay.config.schema.file import Config
-from relay.config.schema.rules import Rule
+from relay.config.schema.rules import RuleSection
 
 _STAND_INS: dict[str | int, Any] = {
     "routes": {"match": {"event": "unread"}, "to": ["unread"]},
     "to": "unread",
-    "classify": Rule.model_validate({"path": "unread", "in": ["unread"], "as": "ok"}),
+    "classify": RuleSection.model_validate({"path": "unread", "in": ["unread"], "as": "ok"}),
     "quotas": "unread",
     "listen": "127.0.0.1:0",
     "users": {"name": "unread", "role": "viewer", "token": "unread"},

@@ -37,7 +37,7 @@ _SWITCHED = {
 """What switching on or off means for keys that have words of their own for it."""
 
 
-class Finding(NamedTuple):
+class PlacedProblem(NamedTuple):
     """A problem whose place is a path in the data."""
 
     path: KeyPath
@@ -47,7 +47,7 @@ class Finding(NamedTuple):
     meant: KeyPath = ()  # the key that this unknown one was probably meant to be
 
 
-def findings(errors: list[ErrorDetails]) -> Iterator[Finding]:
+def findings(errors: list[ErrorDetails]) -> Iterator[PlacedProblem]:
     """Yield what pydantic found, in our words."""
     for error in errors:
         yield _finding(error, file_path(error["loc"]), bool(error["loc"]) and error["loc"][-1] == "[key]")
@@ -58,24 +58,26 @@ def file_path(loc: KeyPath) -> KeyPath:
     return tuple(part for part, in_file in _steps(loc) if in_file)
 
 
-def _finding(error: ErrorDetails, path: KeyPath, at_key: bool) -> Finding:
+def _finding(error: ErrorDetails, path: KeyPath, at_key: bool) -> PlacedProblem:
     kind, context = error["type"], error.get("ctx", {})
     where = dotted(path)
     if kind == "extra_forbidden":
         return _unknown_key(tuple(error["loc"]), path)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return Finding(path, _no_form(path, error["input"]))
+        return PlacedProblem(path, _no_form(path, error["input"]))
     if kind[:1] == "E" and kind[1:].isdigit():
         path = (*path, *context["at"])
         bad = BadValue(kind, f"{dotted(path)}: {context['message']}", context["hint"], offset=context["offset"])
-        return Finding(path, bad, at_key)
+        return PlacedProblem(path, bad, at_key)
     if kind == "missing":
         owner = f" in {dotted(path[:-1])}" if path[:-1] else ""
         hint = "write version: 1 as the first line" if path == ("version",) else ""
-        return Finding(path[:-1], BadValue("E011", f"the key {quoted(path[-1])} is missing{owner}", hint), at_key=True)
+        return PlacedProblem(
+            path[:-1], BadValue("E011", f"the key {quoted(path[-1])} is missing{owner}", hint), at_key=True
+        )
     if kind in ("literal_error", "enum"):
-        return Finding(path, _no_choice(error["loc"], path, error["input"]))
-    return Finding(path, BadValue(*_shape(kind, context, where, error["input"])))
+        return PlacedProblem(path, _no_choice(error["loc"], path, error["input"]))
+    return PlacedProblem(path, BadValue(*_shape(kind, context, where, error["input"])))
 
 
 def _shape(kind: str, context: dict[str, Any], where: str, value: Any) -> tuple[str, str, str]:
@@ -138,22 +140,22 @@ def _no_choice(loc: KeyPath, path: KeyPath, value: Any) -> BadValue:
     return BadValue("E015", f"{dotted(path)}: {quoted(value)} is not a choice", hint)
 
 
-def _unknown_key(loc: KeyPath, path: KeyPath) -> Finding:
+def _unknown_key(loc: KeyPath, path: KeyPath) -> PlacedProblem:
     key, owner = str(path[-1]), dotted(path[:-1])
     inside = f" in {owner}" if owner else ""
     section = section_at(loc[:-1])
     if section is not None and any(key in LATER.get(name, ()) for name in section.names):
         what = f"the key {quoted(key)}{inside} is not supported by this version yet"
-        return Finding(path, BadValue("E012", what, "remove it"), at_key=True)
+        return PlacedProblem(path, BadValue("E012", what, "remove it"), at_key=True)
     meant = _meant(key, section) if section is not None else None
     hint = f"did you mean {meant!r}?" if meant else ""
     if wide := wide_in(key):
         hint = f"{wide[0]} stands in it where YAML wants {wide[1]}"
-        return Finding(path, BadValue("E010", f"unknown key {quoted(key)}{inside}", hint), at_key=True)
+        return PlacedProblem(path, BadValue("E010", f"unknown key {quoted(key)}{inside}", hint), at_key=True)
     if section is not None and not meant and len(section.fields) <= 8:
         hint = f"keys are {', '.join(section.fields)}"
     bad = BadValue("E010", f"unknown key {quoted(key)}{inside}", hint)
-    return Finding(path, bad, at_key=True, meant=(*path[:-1], *meant.split(".")) if meant else ())
+    return PlacedProblem(path, bad, at_key=True, meant=(*path[:-1], *meant.split(".")) if meant else ())
 
 
 def _meant(key: str, section: "SectionInfo") -> str | None:

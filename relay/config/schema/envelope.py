@@ -12,7 +12,7 @@ from relay.config.schema.values import OrText, Section, reading, required, setti
 from relay.wire.envelopes.by_kind import DEFAULT_SOURCE, DEFAULT_TYPE, KINDS, envelope_for
 
 
-class Envelope(Section):
+class EnvelopeSection(Section):
     """How payloads become a request body."""
 
     kind: Literal["array", "ndjson", "single", "object", "form", "cloudevents"] = required(
@@ -41,7 +41,7 @@ class Envelope(Section):
 
     @model_validator(mode="after")
     @reading
-    def _consistent(self) -> "Envelope":
+    def _consistent(self) -> "EnvelopeSection":
         """Refuse paths that do not compile, and settings that no body can be built of."""
         check_item(self.item or {}, "item")
         for name in ("items_at", "source", "event_type"):
@@ -89,4 +89,4 @@ def _in_short(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-EnvelopeSetting = Annotated[Envelope, BeforeValidator(_in_short), OrText(f"({'|'.join(KINDS)})")]
+EnvelopeSetting = Annotated[EnvelopeSection, BeforeValidator(_in_short), OrText(f"({'|'.join(KINDS)})")]

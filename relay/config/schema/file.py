@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 from relay.config.problems import Problem
 from relay.config.reading.yaml_source import KeyPath, Mark
 from relay.config.schema.auth import AnyCredential, Credential, UseAuth
-from relay.config.schema.platform import Platform, PlatformDefaults
+from relay.config.schema.platform import PlatformDefaults, PlatformSection
 from relay.config.schema.routes import RouteSettings
 from relay.config.schema.values import (
     Listens,
@@ -45,7 +45,7 @@ class Ingest(Section):
     origins: Texts = setting([], "Web origins that may post from a browser; none by default.")
 
 
-class User(Section):
+class UserSection(Section):
     """Someone who may use the admin side."""
 
     name: Name = required("Stands in the audit log.")
@@ -59,7 +59,7 @@ class Admin(Section):
     """Where operators, the console and Prometheus connect."""
 
     listen: Listens = setting("127.0.0.1:8788", "Address or list of addresses: host:port or unix:/path.")
-    users: Annotated[tuple[User, ...], BeforeValidator(only_list)] = setting(
+    users: Annotated[tuple[UserSection, ...], BeforeValidator(only_list)] = setting(
         [], "Who may do what. With none: loopback only, and everything but unmasked payloads is allowed."
     )
     hosts: Texts = setting([], "Host names the console is called by, besides loopback names and the address itself.")
@@ -123,7 +123,7 @@ class Config(Section):
         {}, "What lets us into platforms, by name, for `auth: {use: NAME}`; platforms that share one share its token."
     )
     defaults: PlatformDefaults = setting({}, "Keys every platform starts from.")
-    platforms: dict[Name, Platform] = required("The destinations, by name; the name stands in URLs and metrics.")
+    platforms: dict[Name, PlatformSection] = required("The destinations, by name; the name stands in URLs and metrics.")
     routes: Annotated[tuple[RouteSettings, ...], BeforeValidator(only_list)] = setting(
         [], "Which platforms get what is posted to /v1/callbacks; the first route that matches decides."
     )

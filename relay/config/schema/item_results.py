@@ -8,12 +8,12 @@ from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, model_vali
 from relay.config.problems import BadValue, quoted
 from relay.config.reading.texts import parse_jmespath
 from relay.config.schema.envelope import check_item
-from relay.config.schema.rules import Rule
+from relay.config.schema.rules import RuleSection
 from relay.config.schema.values import Headers, JmesPath, Section, Url, only_list, reading, required, setting
 
 _OF_OTHER_SHAPE = {"by_index": ("id", "item_id"), "by_id": ("index",)}
 
-Rules = Annotated[tuple[Rule, ...], BeforeValidator(only_list)]
+Rules = Annotated[tuple[RuleSection, ...], BeforeValidator(only_list)]
 
 
 def _parse_item_id(value: Any) -> str:
@@ -25,7 +25,7 @@ def _parse_item_id(value: Any) -> str:
 ItemId = Annotated[str, PlainValidator(reading(_parse_item_id)), WithJsonSchema({"type": "string"})]
 
 
-class Results(Section):
+class ResultsSection(Section):
     """Where an answer says what became of each callback of its batch."""
 
     shape: Literal["by_index", "by_id"] = required("How an entry names its callback: by its place in the batch, or id.")
@@ -56,7 +56,7 @@ class Results(Section):
 
     @model_validator(mode="after")
     @reading
-    def _consistent(self) -> "Results":
+    def _consistent(self) -> "ResultsSection":
         """Refuse settings that could never name or judge a callback."""
         if self.shape == "by_id" and self.id is None:
             raise BadValue("E051", "results by_id need `id`, where an entry has the id of its callback", "add id: NAME")
@@ -106,7 +106,7 @@ class Confirm(Section):
         return self
 
 
-def unreachable(rules: tuple[Rule, ...]) -> list[tuple[int, int]]:
+def unreachable(rules: tuple[RuleSection, ...]) -> list[tuple[int, int]]:
     """Return rules that can never match, each with the earlier rule that holds whenever it does."""
     found = []
     for later, rule in enumerate(rules):
@@ -116,7 +116,7 @@ def unreachable(rules: tuple[Rule, ...]) -> list[tuple[int, int]]:
     return found
 
 
-def _covers(wide: Rule, narrow: Rule) -> bool:
+def _covers(wide: RuleSection, narrow: RuleSection) -> bool:
     """Tell whether ``wide`` surely holds for every answer that ``narrow`` holds for."""
     if wide.status is not None and (narrow.status is None or not narrow.status <= wide.status):
         return False
@@ -133,5 +133,5 @@ def _covers(wide: Rule, narrow: Rule) -> bool:
     return narrow.exists is False
 
 
-def _tests(rule: Rule) -> bool:
+def _tests(rule: RuleSection) -> bool:
     return rule.values is not None or rule.exists is not None or rule.regex is not None

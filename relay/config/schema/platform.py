@@ -10,9 +10,9 @@ from relay.config.reading.presets import parse_preset
 from relay.config.schema.auth import Auth
 from relay.config.schema.connect import Connect
 from relay.config.schema.envelope import EnvelopeSetting
-from relay.config.schema.item_results import Confirm, Results
+from relay.config.schema.item_results import Confirm, ResultsSection
 from relay.config.schema.routes import DropInSettings
-from relay.config.schema.rules import Rule
+from relay.config.schema.rules import RuleSection
 from relay.config.schema.sign import Sign
 from relay.config.schema.values import (
     BackoffRange,
@@ -99,7 +99,7 @@ class Retry(Section):
     )
 
 
-class Breaker(Section):
+class BreakerSection(Section):
     """When to stop trying a platform that is down, and how often to look."""
 
     open_after: int = setting(5, "Platform-level failures in a row that open the breaker.", ge=1, le=1000)
@@ -170,7 +170,7 @@ class PlatformSettings(Section):
     on_dead: Literal["skip", "block"] = setting(
         "skip", "What a dead callback does to later ones of its key: skip lets them go, block holds them for a person."
     )
-    breaker: Annotated[Breaker | None, BeforeValidator(reading(_breaker_word)), OrText("off")] = setting(
+    breaker: Annotated[BreakerSection | None, BeforeValidator(reading(_breaker_word)), OrText("off")] = setting(
         {}, "When to stop trying a platform that is down; off leaves it to the retry budget alone."
     )
     learn_limit: LearnLimit = setting(
@@ -181,11 +181,11 @@ class PlatformSettings(Section):
     learn_floor: RateText | None = setting(
         None, "A learned limit below this rate, such as 10/min, is never enforced. Not set: one request per window."
     )
-    classify: Annotated[tuple[Rule, ...], BeforeValidator(only_list)] = setting(
+    classify: Annotated[tuple[RuleSection, ...], BeforeValidator(only_list)] = setting(
         [], "Ordered rules for what an answer means, for platforms that say 200 and put the error in the body."
     )
 
-    results: Results | None = setting(
+    results: ResultsSection | None = setting(
         None, "Where an answer says what became of each callback; not set: an answer is about the whole batch."
     )
     confirm: Confirm | None = setting(
@@ -219,7 +219,7 @@ class PlatformDefaults(PlatformSettings):
     url: Url | None = setting(None, "A URL for every platform that names none.")
 
 
-class Platform(PlatformSettings):
+class PlatformSection(PlatformSettings):
     """One destination with its own limits, packing, retries and queue."""
 
     url: Url = required(

@@ -62,7 +62,7 @@ def _parse_scalars(value: Any) -> tuple[Scalar, ...]:
 
 
 def _wait_in_short(value: Any) -> Any:
-    return value if value is None or isinstance(value, dict | Wait) else {"for": value}
+    return value if value is None or isinstance(value, dict | WaitSection) else {"for": value}
 
 
 _STATUS_SCHEMA = {
@@ -82,7 +82,7 @@ Scalars = Annotated[tuple[Scalar, ...], PlainValidator(reading(_parse_scalars)),
 Unit = Literal["s", "ms", "epoch_s", "epoch_ms", "date", "auto"]
 
 
-class Wait(Section):
+class WaitSection(Section):
     """How long the platform is left alone: a fixed time, or where the answer says it, or the next full period."""
 
     seconds: PositiveDuration | None = setting(None, "Wait this long; `wait: 60s` is short for it.", alias="for")
@@ -107,7 +107,7 @@ class Wait(Section):
 
     @model_validator(mode="after")
     @reading
-    def _one_source(self) -> "Wait":
+    def _one_source(self) -> "WaitSection":
         """Require exactly one way to know the time."""
         ways = [self.seconds is not None, self.header is not None, self.path is not None, self.align is not None]
         if sum(ways) != 1:
@@ -117,7 +117,7 @@ class Wait(Section):
         return self
 
 
-class Rule(Section):
+class RuleSection(Section):
     """One rule: all its conditions must hold, then the answer means `as`."""
 
     status: Status | None = setting(None, "The answer's status: 200, 2xx, or a list of them.")
@@ -137,7 +137,7 @@ class Rule(Section):
         "reject (never again) | split (too large) | confirm (unclear, hold for a person).",
         alias="as",
     )
-    wait: Annotated[Wait | None, BeforeValidator(_wait_in_short), OrText(DURATION_PATTERN)] = setting(
+    wait: Annotated[WaitSection | None, BeforeValidator(_wait_in_short), OrText(DURATION_PATTERN)] = setting(
         None, "With as: throttled, retry or auth: how long to leave the platform alone."
     )
     scope: Literal["group", "platform"] | None = setting(
@@ -148,7 +148,7 @@ class Rule(Section):
 
     @model_validator(mode="after")
     @reading
-    def _complete(self) -> "Rule":
+    def _complete(self) -> "RuleSection":
         """Refuse rules that match everything, look at nothing or say two things."""
         tests = sum(test is not None for test in (self.values, self.exists, self.regex))
         if self.header is not None and self.path is not None:

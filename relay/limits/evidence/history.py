@@ -21,7 +21,7 @@ _SLACK = (0.002, 1.0)  # seconds by which sends of neighbours may arrive in anot
 _LONE_WAIT_S = 3.0  # who asks for more means it
 
 
-class Kind(StrEnum):
+class Signal(StrEnum):
     """What an answer says about a limit."""
 
     ACCEPTED = "accepted"
@@ -37,7 +37,7 @@ class Reject:
 
     sent: float
     seen: float
-    kind: Kind
+    kind: Signal
     wait_s: float | None = None
     probe: bool = False  # we asked for it
 
@@ -54,7 +54,7 @@ class Closure:
     @property
     def explicit(self) -> bool:
         """Whether the platform itself spoke of a limit."""
-        return self.onset.kind is Kind.THROTTLED
+        return self.onset.kind is Signal.THROTTLED
 
     @property
     def lone(self) -> bool:
@@ -71,7 +71,7 @@ class Closure:
         return low, max(low, high)
 
 
-class Evidence:
+class History:
     """The log of one quota."""
 
     __slots__ = (
@@ -128,7 +128,7 @@ class Evidence:
         if len(times) > _ACCEPTED_KEPT:
             self._shrink()
 
-    def reject(self, sent: float, now: float, kind: Kind, wait_s: float | None, *, probe: bool) -> None:
+    def reject(self, sent: float, now: float, kind: Signal, wait_s: float | None, *, probe: bool) -> None:
         """Note a refused send."""
         rejects = self.rejects
         rejects.append(Reject(sent, now, kind, wait_s, probe))

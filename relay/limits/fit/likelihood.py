@@ -7,7 +7,7 @@ from math import inf, log, log1p
 from operator import sub
 
 from relay.core.model import Rate
-from relay.limits.evidence.history import Closure, Evidence, Reject
+from relay.limits.evidence.history import Closure, History, Reject
 from relay.limits.fit.candidates import STATED, Candidates
 from relay.limits.fit.families import NATS_PER_ERROR, Family, Hypothesis, freedom
 from relay.limits.fit.written import SHORTEST_S, choose, rarity
@@ -53,7 +53,7 @@ class Fit:
 
 
 def fit(
-    evidence: Evidence,
+    evidence: History,
     *,
     since: float = -inf,
     known: Sequence[Rate] = (),
@@ -115,7 +115,7 @@ def fit(
     )
 
 
-def _to_explain(evidence: Evidence, since: float, known: Sequence[Rate]) -> list[Reject]:
+def _to_explain(evidence: History, since: float, known: Sequence[Rate]) -> list[Reject]:
     """Return the refusals from ``since`` on that we did not ask for and no ``known`` rate accounts for."""
     rejects = [reject for reject in evidence.rejects if not reject.probe and reject.sent >= since]
     slack = evidence.slack_s

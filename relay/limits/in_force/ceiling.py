@@ -5,7 +5,7 @@ from itertools import pairwise
 from math import ceil, inf
 
 from relay.core.model import Rate
-from relay.limits.evidence.history import Closure, Evidence
+from relay.limits.evidence.history import Closure, History
 from relay.limits.fit.families import Family
 from relay.limits.fit.likelihood import Fit
 from relay.limits.fit.written import common_between, is_common, rounded_up
@@ -43,7 +43,7 @@ class InForce:
     Below ``floor_s`` requests a second the operator lets nothing be enforced.
     """
 
-    def __init__(self, evidence: Evidence, chance: Chance) -> None:
+    def __init__(self, evidence: History, chance: Chance) -> None:
         self.floor_s = 0.0
         self._evidence = evidence
         self._chance = chance

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import exp
 from operator import sub
 
-from relay.limits.evidence.history import Closure, Evidence
+from relay.limits.evidence.history import Closure, History
 from relay.limits.in_force.limit import STOP_S, Learned
 
 _NEARLY = 0.95  # of what was accepted before: requests that failed otherwise were in the window too
@@ -26,7 +26,7 @@ _BEYOND_ODDS = 0.05
 class Chance:
     """What was refused by chance under one quota."""
 
-    def __init__(self, evidence: Evidence) -> None:
+    def __init__(self, evidence: History) -> None:
         self._evidence = evidence
         self._accepted = 0.0  # requests in the present stretch, and of the same stretch:
         self._lone = 0.0  # refused by chance

@@ -7,7 +7,7 @@ from relay.standin.personalities.cloudevents import CloudEvents
 from relay.standin.personalities.exchange import Personality
 from relay.standin.personalities.mixpanel_import import MixpanelImport
 from relay.standin.personalities.options import Options, parse_options
-from relay.standin.personalities.standard_webhooks import StandardWebhooks
+from relay.standin.personalities.standard_webhooks import StandardWebhooksReceiver
 from relay.standin.personalities.taobao_logistics import TaobaoLogistics
 from relay.standin.personalities.wechat_shipping import WechatShipping
 from relay.standin.personalities.woocommerce_batch import WoocommerceBatch
@@ -15,7 +15,7 @@ from relay.standin.personalities.woocommerce_batch import WoocommerceBatch
 PERSONALITIES: dict[str, Callable[[Options], Personality]] = {
     "wechat-shipping": WechatShipping,
     "taobao-logistics": TaobaoLogistics,
-    "standard-webhooks": StandardWebhooks,
+    "standard-webhooks": StandardWebhooksReceiver,
     "woocommerce-batch": WoocommerceBatch,
     "mixpanel-import": MixpanelImport,
     "cloudevents": CloudEvents,

@@ -16,7 +16,7 @@ EXAMPLE_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - publis
 _SKEW_S = 300.0
 
 
-class StandardWebhooks:
+class StandardWebhooksReceiver:
     """The secret is ``secret=whsec_...``, else the published example."""
 
     def __init__(self, options: Options) -> None:

@@ -32,9 +32,9 @@ from relay.core.model import (
     Wish,
 )
 from relay.store.base import Reroute, no_route
-from relay.store.memory.inbox import Accepts
+from relay.store.memory.inbox import MemoryInbox
 from relay.store.memory.ledger import Views
-from relay.store.memory.operations import Operations
+from relay.store.memory.operations import MemoryOperations
 from relay.store.memory.outbox import Batches
 from relay.store.memory.rows import Shelf
 from relay.store.slots import Slots
@@ -54,13 +54,13 @@ class MemoryStore:
         self._shelf = Shelf()
         self._slots = Slots()
         self._batches = Batches(self._shelf, self._slots, tag=tag)
-        self._accepts = Accepts(self._shelf, self._batches, rules=lambda: self._rules, tag=tag)
+        self._accepts = MemoryInbox(self._shelf, self._batches, rules=lambda: self._rules, tag=tag)
         self._gates: dict[str, dict[str, Any]] = {}
         self._watchers: list[Callable[[str, int], None]] = []
         self._operation_watchers: list[Callable[[], None]] = []
         self._audit: list[dict[str, Any]] = []
         self._views = Views(self._shelf, self._batches, self._slots)
-        self._operations = Operations(self._shelf, self._batches, self._platform_rules, self._accepts.enqueue_all)
+        self._operations = MemoryOperations(self._shelf, self._batches, self._platform_rules, self._accepts.enqueue_all)
 
     def _platform_rules(self, platform: str) -> PlatformRules:
         return self._rules.platforms.get(platform) or PlatformRules()

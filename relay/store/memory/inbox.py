@@ -24,7 +24,7 @@ def _size(row: NewCallback) -> int:
     return len(row.payload) if row.body_bytes is None else row.body_bytes
 
 
-class Accepts:
+class MemoryInbox:
     """Accepts rows and routed posts, all or none; removes rows that ended, with the keys that named them."""
 
     def __init__(self, shelf: Shelf, batches: Batches, *, rules: Callable[[], StoreRules], tag: int) -> None:

@@ -58,7 +58,7 @@ class _Operation:
     failed: list[str] = field(default_factory=list)
 
 
-class Operations:
+class MemoryOperations:
     """Starts operations and carries them out step by step."""
 
     def __init__(

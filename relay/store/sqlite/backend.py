@@ -33,20 +33,20 @@ from relay.core.model import (
 )
 from relay.store.base import Reroute, StoreEvents, no_route
 from relay.store.slots import Sent, Slots
-from relay.store.sqlite.file.boot import Identity, cut_off
+from relay.store.sqlite.file.boot import StoreIdentity, cut_off
 from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.space import Space
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.opening import open_all
-from relay.store.sqlite.read.ledger import Reader
+from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.sqlite.thread.writer import Writer
-from relay.store.sqlite.write.accept import Accepts
+from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.claim import Claims
 from relay.store.sqlite.write.matches import Matches
-from relay.store.sqlite.write.operations import Operations
-from relay.store.sqlite.write.prune import Prunes
+from relay.store.sqlite.write.operations import OperationWriter
+from relay.store.sqlite.write.prune import Pruning
 from relay.store.sqlite.write.reroute import Reroutes
 from relay.store.sqlite.write.retries import bring_forward
 from relay.store.sqlite.write.rows import encode, encode_posts
@@ -87,8 +87,8 @@ class SqliteStore:
         path: Path,
         lock: FileLock,
         connection: apsw.Connection,
-        identity: Identity,
-        reader: Reader,
+        identity: StoreIdentity,
+        reader: SqliteReader,
         *,
         events: StoreEvents | None,
     ) -> None:
@@ -109,12 +109,12 @@ class SqliteStore:
         loop = asyncio.get_running_loop()
         matches = Matches(released=lambda: loop.call_soon_threadsafe(self._released))
         self._settles = Settles(names=self._names, slots=self._slots, claims=self._claims, matches=matches, tag=tag)
-        self._prunes = Prunes(names=self._names, matches=matches, rules=lambda: self._rules)
+        self._prunes = Pruning(names=self._names, matches=matches, rules=lambda: self._rules)
         self._space = Space(self._prunes.make_room)
-        accepts = Accepts(
+        accepts = PostWriter(
             names=self._names, rules=self._platform_rules, space=self._space, tag=tag, last_seq=identity.last_seq
         )
-        self._operations = Operations(
+        self._operations = OperationWriter(
             names=self._names,
             matches=matches,
             settles=self._settles,
@@ -216,11 +216,11 @@ class SqliteStore:
 
     async def totals(self) -> dict[str, dict[str, int]]:
         """Return the durable totals, with pending counted from rows, of one instant."""
-        return await self._read(Reader.totals)
+        return await self._read(SqliteReader.totals)
 
     async def platform_status(self) -> dict[str, dict[str, Any]]:
         """Return what each platform has, does and waits for."""
-        found = await self._read(Reader.platform_status)
+        found = await self._read(SqliteReader.platform_status)
         configured = list(self._rules.platforms)
         shown = {name: status for name, status in found.items() if status.pop("accepted") or name in configured}
         for name, quotas in (await self._slots_used(list(shown))).items():
@@ -266,7 +266,7 @@ class SqliteStore:
 
     async def open_operations(self) -> list[int]:
         """Return the operations that a restart must continue."""
-        return await self._read(Reader.open_operations)
+        return await self._read(SqliteReader.open_operations)
 
     def watch_operations(self, released: Callable[[], None]) -> None:
         """Call ``released()`` on the loop after a commit that lets an operation go on which waited for a batch."""
@@ -330,7 +330,7 @@ class SqliteStore:
         self._lock.check()
         transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
 
-    async def _read(self, read: Callable[[Reader], T]) -> T:
+    async def _read(self, read: Callable[[SqliteReader], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, _guarded, read, self._reader)
 
     def _platform_rules(self, platform: str) -> PlatformRules:
@@ -380,7 +380,7 @@ class SqliteStore:
             transaction.wake(platform, 0)
 
 
-def _guarded(read: Callable[[Reader], T], reader: Reader) -> T:
+def _guarded(read: Callable[[SqliteReader], T], reader: SqliteReader) -> T:
     try:
         return read(reader)
     except (apsw.IOError, apsw.CorruptError, apsw.CantOpenError, apsw.BusyError, apsw.NotADBError) as error:

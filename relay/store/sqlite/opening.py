@@ -5,13 +5,13 @@ from pathlib import Path
 import apsw
 
 from relay.core.clock import Clock
-from relay.store.sqlite.file.boot import Identity, boot
+from relay.store.sqlite.file.boot import StoreIdentity, boot
 from relay.store.sqlite.file.connection import cannot_open, open_writer
 from relay.store.sqlite.file.lock import FileLock
-from relay.store.sqlite.read.ledger import Reader, open_reader
+from relay.store.sqlite.read.ledger import SqliteReader, open_reader
 
 
-def open_all(path: Path, clock: Clock | None) -> tuple[FileLock, apsw.Connection, Identity, Reader]:
+def open_all(path: Path, clock: Clock | None) -> tuple[FileLock, apsw.Connection, StoreIdentity, SqliteReader]:
     """Lock the file, open it for writing and for reading, and read its identity; undone where any of it fails.
 
     Raises ``StoreLocked`` and ``StoreUnusable``.

@@ -52,7 +52,7 @@ _LEFT_HEADERS: Final[tuple[tuple[str, tuple[tuple[str, Unit], ...]], ...]] = (
 )
 
 
-class AnswerTime(NamedTuple):
+class AnswerDate(NamedTuple):
     """When an answer was written: by its own ``Date`` (``wall`` where it has none), and by our wall clock."""
 
     told: float
@@ -122,19 +122,19 @@ def _soonest_s(headers: Mapping[str, str], resets: tuple[tuple[str, Unit], ...],
     told = answered_at(headers, wall).told
     for name, unit in resets:
         text = headers.get(name)
-        waits = [wait_in_s(text, unit, when=AnswerTime(now, now), cap_s=cap_s) for now in (told, wall)]
+        waits = [wait_in_s(text, unit, when=AnswerDate(now, now), cap_s=cap_s) for now in (told, wall)]
         found = [wait for wait in waits if wait is not None]
         if found:
             return min(found)
     return 0.0
 
 
-def answered_at(headers: Mapping[str, str], wall: float) -> AnswerTime:
+def answered_at(headers: Mapping[str, str], wall: float) -> AnswerDate:
     """Return when an answer was written; several ``Date`` lines that disagree tell nothing."""
     text = headers.get("date")
     dates = [at for value in _values(text) if (at := _date(value)) is not None] if text else []
     agreed = dates and max(dates) - min(dates) <= _DATES_AGREE_S
-    return AnswerTime(dates[0] if agreed else wall, wall)
+    return AnswerDate(dates[0] if agreed else wall, wall)
 
 
 def _values(text: str) -> Iterator[str]:
@@ -167,7 +167,7 @@ def _date(text: str) -> float | None:
     return None
 
 
-def wait_in_s(text: str | None, unit: Unit, *, when: AnswerTime, cap_s: float) -> float | None:
+def wait_in_s(text: str | None, unit: Unit, *, when: AnswerDate, cap_s: float) -> float | None:
     """Return the wait that ``text`` means in ``unit``, bounded to 0..cap; None when it means nothing.
 
     Of several values, with commas between them, the longest counts.
@@ -178,7 +178,7 @@ def wait_in_s(text: str | None, unit: Unit, *, when: AnswerTime, cap_s: float) -
     return _bounded(max((wait for wait in waits if wait is not None), default=None), cap_s)
 
 
-def _one_wait_s(text: str, unit: Unit, when: AnswerTime) -> float | None:
+def _one_wait_s(text: str, unit: Unit, when: AnswerDate) -> float | None:
     if len(text) > _LONGEST_CHARS:
         return None
     if unit == "date" or (unit == "auto" and _NUMBER.fullmatch(text) is None):
@@ -198,7 +198,7 @@ def _one_wait_s(text: str, unit: Unit, when: AnswerTime) -> float | None:
             return number
 
 
-def _unit_of(number: float, when: AnswerTime) -> Unit:
+def _unit_of(number: float, when: AnswerDate) -> Unit:
     """Tell a delay from a point in time by size: nobody asks for a wait of 31 years, but clocks stand years behind.
 
     An absurd number, more than a year ahead as a time, stays a delay and meets the cap.

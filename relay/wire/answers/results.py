@@ -19,7 +19,7 @@ from relay.wire.answers.reading import Reading, as_json, printable
 from relay.wire.answers.rules import Rule, compile_rule
 from relay.wire.payload.extract import InvalidJson
 from relay.wire.payload.fields import problem_of
-from relay.wire.payload.target import Facts, Reader, facts_of, read_fact
+from relay.wire.payload.target import Reader, TemplateFields, facts_of, read_fact
 
 # An answer about a batch of hundreds may repeat each item whole (WooCommerce does).
 MAX_RESULTS_BYTES: Final = 4 * 1024 * 1024
@@ -45,7 +45,7 @@ class Results:
     item_id_name: str
     rules: Sequence[Rule]
 
-    def check(self, facts: Facts) -> None:
+    def check(self, facts: TemplateFields) -> None:
         """Raise ``Unfit`` (or ``InvalidJson``) for a callback that no answer could name."""
         if self.by_id and not self.item_id(facts):
             raise Unfit(f"results.item_id {self.item_id_name} is missing")

@@ -20,7 +20,7 @@ _BRACES: Final = re.compile(r"\{([^{}]*)\}")
 _AUTHORITY: Final = re.compile(r"[a-z]+://[^/?#]*", re.IGNORECASE)
 
 
-class Facts(NamedTuple):
+class TemplateFields(NamedTuple):
     """What a template may use of a callback."""
 
     payload: bytes
@@ -29,24 +29,24 @@ class Facts(NamedTuple):
     id: str
 
 
-def facts_of(item: Item) -> Facts:
+def facts_of(item: Item) -> TemplateFields:
     """Return an item's facts."""
-    return Facts(item.payload, item.key, item.event, item.id)
+    return TemplateFields(item.payload, item.key, item.event, item.id)
 
 
-Reader = Callable[[Facts], str | None]
+Reader = Callable[[TemplateFields], str | None]
 
 
 def read_fact(expression: str) -> Reader:
     """Compile what stands in braces. Raises ``ValueError`` for a JMESPath that does not compile."""
     if expression in OWN:
-        place = Facts._fields.index(expression)
+        place = TemplateFields._fields.index(expression)
         return lambda facts: facts[place]  # type: ignore[return-value]
     path = KeyPath(expression)
     return lambda facts: path(facts.payload)
 
 
-class Template:
+class FieldTemplate:
     """A text with fields of the callback in it. Raises ``ValueError`` for braces without a JMESPath between them."""
 
     __slots__ = ("_names", "_pieces", "_readers")
@@ -66,7 +66,7 @@ class Template:
         """Whether the text depends on the callback."""
         return bool(self._names)
 
-    def fill(self, facts: Facts, encode: Callable[[str], str]) -> str:
+    def fill(self, facts: TemplateFields, encode: Callable[[str], str]) -> str:
         """Return the text with each field as ``encode`` gives it.
 
         Raises ``Unfit`` naming the field that is missing or empty, ``InvalidJson`` for a payload that cannot be read.
@@ -86,8 +86,8 @@ class Target:
     __slots__ = ("_fixed", "_method", "_url")
 
     def __init__(self, *, method: str, url: str) -> None:
-        self._method = Template(method)
-        self._url = Template(url)
+        self._method = FieldTemplate(method)
+        self._url = FieldTemplate(url)
         authority = _AUTHORITY.match(url)
         if authority is not None and "{" in authority[0]:
             raise ValueError("the host cannot depend on the callback; fields go into the path or query")
@@ -98,8 +98,8 @@ class Target:
         """Whether the target depends on the callback; then a request holds one."""
         return self._method.has_fields or self._url.has_fields
 
-    def of(self, facts: Facts) -> tuple[str, str]:
-        """Return method and URL. Raises ``Unfit`` and ``InvalidJson`` as ``Template.fill`` does."""
+    def of(self, facts: TemplateFields) -> tuple[str, str]:
+        """Return method and URL. Raises ``Unfit`` and ``InvalidJson`` as ``FieldTemplate.fill`` does."""
         if self._fixed is not None:
             return self._fixed
         method = self._method.fill(facts, str.upper)
@@ -107,7 +107,7 @@ class Target:
             raise Unfit(f"the method is none of {', '.join(METHODS)}")
         return method, self._filled_url(facts)
 
-    def _filled_url(self, facts: Facts) -> str:
+    def _filled_url(self, facts: TemplateFields) -> str:
         url = self._url.fill(facts, _percent_encoded)
         path = url.partition("?")[0]
         if self._url.has_fields and any(segment in (".", "..") for segment in path.split("/")):

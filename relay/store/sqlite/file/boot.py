@@ -30,7 +30,7 @@ UPDATE callback SET maybe_applied = 1 WHERE seq IN (SELECT value FROM carray(?))
 """
 
 
-class Identity(NamedTuple):
+class StoreIdentity(NamedTuple):
     """What a store file knows of itself, and how this process continues it."""
 
     tag: int
@@ -44,7 +44,7 @@ class Identity(NamedTuple):
     last_attempt: int
 
 
-def boot(connection: apsw.Connection, clock: Clock | None) -> Identity:
+def boot(connection: apsw.Connection, clock: Clock | None) -> StoreIdentity:
     """Read or create the file's identity, resume its clock, and record what a crash cut off. One transaction."""
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -71,7 +71,7 @@ def boot(connection: apsw.Connection, clock: Clock | None) -> Identity:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return Identity(
+    return StoreIdentity(
         tag=meta["tag"],
         secret=meta["secret"],
         clock=clock,

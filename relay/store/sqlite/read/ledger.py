@@ -68,7 +68,7 @@ WHERE batch IN (SELECT value FROM json_each(?)) ORDER BY id
 """
 
 
-class Reader:
+class SqliteReader:
     """Reads one store file. Not for several threads at once."""
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -268,6 +268,6 @@ class Reader:
         }
 
 
-def open_reader(path: Path, *, passing: bool = False) -> Reader:
+def open_reader(path: Path, *, passing: bool = False) -> SqliteReader:
     """Open a store file for reading, with or without a daemon on it; raises ``StoreUnusable``."""
-    return Reader(open_reader_connection(path, passing=passing))
+    return SqliteReader(open_reader_connection(path, passing=passing))

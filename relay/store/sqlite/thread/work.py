@@ -47,7 +47,7 @@ class Post(Protocol):
     weight: int
 
 
-class Intake(Protocol):
+class GroupWriter(Protocol):
     """Writes the posts of a group; the answer is one result or refusal per post."""
 
     def __call__(self, transaction: Transaction, posts: Sequence[Any]) -> list[Any]:

@@ -26,7 +26,7 @@ from relay.core.errors import RelayError, StoreEnded, StoreError, StoreFailed
 from relay.store.sqlite.file.connection import PAGE_BYTES
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.thread.handover import HandOver
-from relay.store.sqlite.thread.work import DISK_ERRORS, BadUnit, Finished, Intake, Job, Post, Unit, without
+from relay.store.sqlite.thread.work import DISK_ERRORS, BadUnit, Finished, GroupWriter, Job, Post, Unit, without
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Writer:
         name: str,
         connect: Callable[[], apsw.Connection],
         check: Callable[[], None],
-        intake: Intake,
+        intake: GroupWriter,
         clock: Clock,
         recover: Callable[[Transaction], None],
         wakes: Callable[[], Iterable[str]],

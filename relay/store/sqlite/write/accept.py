@@ -14,7 +14,7 @@ from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.space import Space
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.write.keys import promote, raise_lanes
-from relay.store.sqlite.write.rows import INSERT_PAYLOADS, Facts, Fan, Packed, Post, insert_callbacks, remember
+from relay.store.sqlite.write.rows import INSERT_PAYLOADS, Fan, Packed, PackedPost, RowFacts, insert_callbacks, remember
 from relay.store.sqlite.write.settle import end
 
 _KNOWN = """
@@ -27,7 +27,7 @@ SELECT json_group_array(a.rowid - 1) FROM carray(?1) AS a WHERE a.value <> 0 AND
   SELECT 1 FROM callback AS e INDEXED BY callback_key WHERE e.key = a.value AND e.live = 1)
 """
 _decode_places = msgspec.json.Decoder(list[int]).decode
-_PLATFORM, _KEY = Facts._fields.index("platform"), Facts._fields.index("key")
+_PLATFORM, _KEY = RowFacts._fields.index("platform"), RowFacts._fields.index("key")
 _NONE: frozenset[int] = frozenset()
 _decode_known = msgspec.json.Decoder(list[tuple[int, int, str, str | None]]).decode
 _decode_targets = msgspec.json.Decoder(tuple[int, ...]).decode
@@ -65,7 +65,7 @@ class _Known(NamedTuple):
     targets: tuple[int, ...] = ()
 
 
-class Accepts:
+class PostWriter:
     """Writes posts; on the writer thread. Holds the counter that numbers callbacks."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Accepts:
         self._space = space
         self._tag = tag
 
-    def write(self, transaction: Transaction, posts: Sequence[Post]) -> list[Any]:
+    def write(self, transaction: Transaction, posts: Sequence[PackedPost]) -> list[Any]:
         """Write the posts of a group; return an ``Accepted`` or the refusal for each."""
         self._names.save(transaction)
         for post in posts:
@@ -104,7 +104,7 @@ class Accepts:
             self._insert(transaction, rows)
         return placed
 
-    def _known(self, transaction: Transaction, posts: Sequence[Post]) -> dict[int, _Known]:
+    def _known(self, transaction: Transaction, posts: Sequence[PackedPost]) -> dict[int, _Known]:
         """Return which of the posts' idempotency keys the file knows, by their hashes."""
         hashes = [idem for post in posts if post.idempotency for idem, _ in post.idempotency.values()]
         if not hashes:
@@ -115,7 +115,7 @@ class Accepts:
             for index, seq, digest, targets in found
         }
 
-    def _plan(self, post: Post, rows: "_Rows", known: dict[int, _Known]) -> Accepted | RelayError:
+    def _plan(self, post: PackedPost, rows: "_Rows", known: dict[int, _Known]) -> Accepted | RelayError:
         """Give the post's rows their sequence numbers, or refuse it whole."""
         if not post.idempotency:
             seq = rows.take(post)
@@ -144,7 +144,7 @@ class Accepts:
         rows.take_some(post, fresh)
         return Accepted(encode_ids(seqs, self._tag), frozenset(duplicates))
 
-    def _plan_fans(self, post: Post, rows: "_Rows", known: dict[int, _Known]) -> AcceptedPosts | RelayError:
+    def _plan_fans(self, post: PackedPost, rows: "_Rows", known: dict[int, _Known]) -> AcceptedPosts | RelayError:
         """Give the rows of routed posts their sequence numbers, or refuse them all."""
         assert post.fans is not None
         placed: list[_Known] = []
@@ -247,7 +247,7 @@ class _Rows:
         self.next += len(post.bodies)
         return seq
 
-    def take_some(self, post: Post, indexes: Sequence[int]) -> None:
+    def take_some(self, post: PackedPost, indexes: Sequence[int]) -> None:
         """Add these rows of a post."""
         for index in indexes:
             identity = post.idempotency.get(index)
@@ -260,7 +260,7 @@ class _Rows:
             self.bodies.append(post.bodies[index])
             self.next += 1
 
-    def take_fan(self, post: Post, fan: Fan, identity: tuple[int, bytes] | None) -> None:
+    def take_fan(self, post: PackedPost, fan: Fan, identity: tuple[int, bytes] | None) -> None:
         """Add the rows of a routed post."""
         last = fan.first + len(fan.platforms)
         if identity is not None:

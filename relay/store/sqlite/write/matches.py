@@ -36,7 +36,7 @@ SELECT EXISTS (SELECT 1 FROM operation_item WHERE operation = ?1)
 """
 
 
-class Facts(NamedTuple):
+class MatchFacts(NamedTuple):
     """What an operation must know of a match; platform and state are None when its row is gone."""
 
     seq: int
@@ -72,7 +72,7 @@ class Sorted:
         self.waiting.setdefault(batch, []).append(seq)
 
 
-_decode_facts = msgspec.json.Decoder(list[Facts]).decode
+_decode_facts = msgspec.json.Decoder(list[MatchFacts]).decode
 
 
 class Matches:
@@ -83,7 +83,7 @@ class Matches:
         self.released = released
 
     @staticmethod
-    def next(transaction: Transaction, operation: int, limit: int) -> list[Facts]:
+    def next(transaction: Transaction, operation: int, limit: int) -> list[MatchFacts]:
         """Return the next matches, first those whose batch was settled since."""
         return _decode_facts(transaction.execute(_FACTS, (operation, limit)).get)
 

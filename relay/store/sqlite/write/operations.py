@@ -15,7 +15,7 @@ from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.read.filters import where
 from relay.store.sqlite.write.keys import PRIO_OF, demote, promote
-from relay.store.sqlite.write.matches import Facts, Matches, Sorted
+from relay.store.sqlite.write.matches import Matches, MatchFacts, Sorted
 from relay.store.sqlite.write.reroute import Reroutes
 from relay.store.sqlite.write.settle import Settles, end
 
@@ -55,7 +55,7 @@ def progress(execute: Callable[..., Any], number: int) -> dict[str, Any] | None:
     return None if row is None else _shown(row)
 
 
-class Operations:
+class OperationWriter:
     """Starts operations and carries them out; on the writer thread."""
 
     def __init__(
@@ -121,10 +121,10 @@ class Operations:
         if row is None:
             raise StoreError(f"there is no operation {number}")
         progress = _shown(row)
-        facts: Sequence[Facts] = self._matches.next(transaction, number, limit)
+        facts: Sequence[MatchFacts] = self._matches.next(transaction, number, limit)
         if progress["action"] == "retry":
             facts = self._reroutes.bounded(transaction, facts)
-        act: dict[str, Callable[[Transaction, Sequence[Facts], Mapping[str, Any]], Sorted]]
+        act: dict[str, Callable[[Transaction, Sequence[MatchFacts], Mapping[str, Any]], Sorted]]
         act = {
             "retry": partial(self._retry, reroute),
             "drop": partial(self._drop, number),
@@ -179,7 +179,7 @@ class Operations:
     # Each carries out one action on the rows it fits and returns what became of which.
 
     def _retry(
-        self, reroute: Reroute, transaction: Transaction, facts: Sequence[Facts], options: Mapping[str, Any]
+        self, reroute: Reroute, transaction: Transaction, facts: Sequence[MatchFacts], options: Mapping[str, Any]
     ) -> Sorted:
         sorted_out = Sorted()
         unrouted = self._names.known(UNROUTED)
@@ -207,7 +207,7 @@ class Operations:
         return sorted_out
 
     def _drop(
-        self, number: int, transaction: Transaction, facts: Sequence[Facts], options: Mapping[str, Any]
+        self, number: int, transaction: Transaction, facts: Sequence[MatchFacts], options: Mapping[str, Any]
     ) -> Sorted:
         # What died while it waited to be dropped keeps its payload, as what is dropped does.
         dead = [row for row in facts if row.state == State.DEAD and not row.waited]
@@ -225,11 +225,13 @@ class Operations:
         return self._end(number, transaction, others, State.DEAD, "dropped")
 
     def _expire(
-        self, number: int, transaction: Transaction, facts: Sequence[Facts], options: Mapping[str, Any]
+        self, number: int, transaction: Transaction, facts: Sequence[MatchFacts], options: Mapping[str, Any]
     ) -> Sorted:
         return self._end(number, transaction, facts, State.EXPIRED, "operator")
 
-    def _end(self, number: int, transaction: Transaction, facts: Sequence[Facts], state: State, reason: str) -> Sorted:
+    def _end(
+        self, number: int, transaction: Transaction, facts: Sequence[MatchFacts], state: State, reason: str
+    ) -> Sorted:
         sorted_out = Sorted()
         given_up: set[int] = set()
         for seq, platform, now_state, batch, *_ in facts:
@@ -257,7 +259,7 @@ class Operations:
             sorted_out.ended.append(Ended(name, state, reason, len(seqs)))
         return sorted_out
 
-    def _resolve(self, transaction: Transaction, facts: Sequence[Facts], options: Mapping[str, Any]) -> Sorted:
+    def _resolve(self, transaction: Transaction, facts: Sequence[MatchFacts], options: Mapping[str, Any]) -> Sorted:
         sorted_out = Sorted()
         for seq, platform, state, _, held, *_ in facts:
             if state is None or platform is None:

@@ -50,7 +50,7 @@ _decode_pairs = msgspec.json.Decoder(_Pairs).decode
 _decode_seqs = msgspec.json.Decoder(list[int]).decode
 
 
-class Prunes:
+class Pruning:
     """Steps of upkeep; on the writer thread."""
 
     def __init__(self, *, names: Names, matches: Matches, rules: Callable[[], StoreRules]) -> None:

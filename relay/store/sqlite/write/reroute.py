@@ -10,7 +10,7 @@ from relay.core.model import UNROUTED, Ended, NewCallback, State
 from relay.store.base import Reroute
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction, numbers
-from relay.store.sqlite.write.accept import Accepts
+from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.matches import Sorted
 from relay.store.sqlite.write.rows import Packed, pack
 
@@ -32,7 +32,7 @@ _Row = TypeVar("_Row", bound=Sequence[Any])
 class Reroutes:
     """Moves unrouted callbacks to their targets; on the writer thread."""
 
-    def __init__(self, *, names: Names, accepts: Accepts) -> None:
+    def __init__(self, *, names: Names, accepts: PostWriter) -> None:
         self._names = names
         self._accepts = accepts
 

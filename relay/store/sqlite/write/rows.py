@@ -46,7 +46,7 @@ _INSERTS = _statements(_INSERT, _COLUMNS)
 _REMEMBERS = _statements(_REMEMBER, _REMEMBERED_COLUMNS)
 
 
-class Facts(NamedTuple):
+class RowFacts(NamedTuple):
     """What is kept of a callback beside its body, in the order of the statement."""
 
     platform: int
@@ -84,7 +84,7 @@ class Packed:
         self.bytes = 0
 
 
-class Post(Packed):
+class PackedPost(Packed):
     """The rows of one ``accept`` or ``accept_posts``, and the future that gets the answer."""
 
     __slots__ = ("_pack", "future", "weight")
@@ -93,9 +93,9 @@ class Post(Packed):
         super().__init__()
         self.future = future
         self.weight = weight
-        self._pack: Callable[[Post], None] | None = None
+        self._pack: Callable[[PackedPost], None] | None = None
 
-    def later(self, names: Names, rows: Iterable[NewCallback], pack: Callable[["Post"], None]) -> None:
+    def later(self, names: Names, rows: Iterable[NewCallback], pack: Callable[["PackedPost"], None]) -> None:
         """Leave packing ``rows`` to the writing thread, because so many would hold up the loop."""
         for platform in {row.platform for row in rows}:
             names.number(platform)  # numbers are given on the loop only
@@ -108,9 +108,9 @@ class Post(Packed):
             self._pack = None
 
 
-def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Any]") -> Post:
+def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Any]") -> PackedPost:
     """Return ``rows`` as a post that resolves ``future``; on the loop, two microseconds per row of a small one."""
-    post = Post(future, len(rows))
+    post = PackedPost(future, len(rows))
     if post.weight <= _PACKED_ON_LOOP:
         pack(post, names, rows)
     else:
@@ -118,9 +118,9 @@ def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[An
     return post
 
 
-def encode_posts(names: Names, posts: Sequence[RoutedPost], future: "asyncio.Future[Any]") -> Post:
+def encode_posts(names: Names, posts: Sequence[RoutedPost], future: "asyncio.Future[Any]") -> PackedPost:
     """Return routed posts as one that resolves ``future``; on the loop."""
-    made = Post(future, max(1, sum(len(post.rows) for post in posts)))
+    made = PackedPost(future, max(1, sum(len(post.rows) for post in posts)))
     if made.weight <= _PACKED_ON_LOOP:
         _pack_posts(made, names, posts)
     else:
@@ -129,7 +129,7 @@ def encode_posts(names: Names, posts: Sequence[RoutedPost], future: "asyncio.Fut
     return made
 
 
-def _pack_posts(post: Post, names: Names, posts: Sequence[RoutedPost]) -> None:
+def _pack_posts(post: PackedPost, names: Names, posts: Sequence[RoutedPost]) -> None:
     post.fans = []
     prefix = names.key_prefix("")  # no platform has this name, so their keys are nobody's but theirs
     for index, (rows, payload, key, event, idempotency_key, dead_reason) in enumerate(posts):
