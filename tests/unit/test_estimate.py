@@ -250,3 +250,13 @@ def test_sends_nothing_more_beyond_a_limit_while_an_answer_is_overdue() -> None:
     assert not estimator.careful(at + 0.4)  # where requests fail by chance, waiting for each is time lost
     estimator.answered(100, at + 0.4, Signal.ACCEPTED)
     assert not estimator.careful(at + 0.4)
+
+
+def test_a_limit_of_nothing_is_not_loaded() -> None:
+    """A damaged row must not stop a platform: it is refused, and nothing is believed."""
+    learned = Learned(n=0, window_s=60.0, low_s=59.0, high_s=60.0, family=Family.SLIDING, since=BEGIN)
+    estimator = Estimator()
+
+    with pytest.raises(ValueError, match="below 1"):
+        estimator.load({"rates": [learned.dump()]})
+    assert not estimator.knows

@@ -534,3 +534,14 @@ def test_a_window_that_nothing_bounds_from_below_is_the_upper_one() -> None:
     """What was accepted may have been sent a little after what was refused: then the lower bound is below zero."""
     assert choose(-0.01, 0.7) == 0.7
     assert choose(0.4, 0.9) == 0.6
+
+
+def test_few_steps_fail_in_an_hour() -> None:
+    """After three failed steps within the hour no other one begins; an hour later the next one does."""
+    learned = limit()
+    learned.low_s, learned.raise_at = learned.window_s, 0.0
+    prober = Prober()
+    prober.failures.extend([50_000.0, 50_600.0, 51_200.0])
+
+    assert not prober.begin([learned], 52_000.0, lambda _: True, noisy=False)
+    assert prober.begin([learned], 55_000.0, lambda _: True, noisy=False)

@@ -6,7 +6,7 @@ import pytest
 from relay.limits.evidence.history import Closure, Reject, Signal
 from relay.limits.fit.families import Family, Hypothesis
 from relay.limits.fit.likelihood import Fit
-from relay.limits.in_force.outage import believable
+from relay.limits.in_force.outage import believable, is_outage
 
 WINDOW_S = 60.0
 FOUND = Fit(
@@ -60,3 +60,12 @@ def test_two_stretches_do_where_the_platform_speaks_of_a_limit() -> None:
     found = replace(FOUND, onsets=2, closures=2)
     assert believable(found, closures(Signal.THROTTLED)[:2], RUNS[:2])
     assert not believable(found, closures(Signal.BUSY)[:2], RUNS[:2])
+
+
+def test_refusals_long_after_everything_left_the_window_are_an_outage() -> None:
+    """Nothing of the last 60 s was accepted any more, and it still refused: no limit of a minute does that."""
+    refused = [Reject(at, at + 0.1, Signal.BUSY) for at in (10.0, 200.0)]
+    closure = Closure(*refused, 210.0, 2)
+
+    assert is_outage(closure, 9.0, WINDOW_S)
+    assert not is_outage(closure, 120.0, WINDOW_S)

@@ -16,7 +16,7 @@ from relay.store.sqlite.file.boot import clock_of
 from relay.store.sqlite.file.connection import open_reader_connection
 from relay.store.sqlite.file.space import room
 from relay.store.sqlite.read.filters import NOTHING, where
-from relay.store.sqlite.write.operations import progress
+from relay.store.sqlite.read.operations import progress
 
 # A page reads at most so many rows; when they hold too few matches it comes short, with a cursor to go on from. A long
 # read would keep the WAL from being copied back.

@@ -14,6 +14,7 @@ from relay.store.base import Reroute
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.read.filters import where
+from relay.store.sqlite.read.operations import PROGRESS, shown
 from relay.store.sqlite.write.keys import PRIO_OF, demote, promote
 from relay.store.sqlite.write.matches import Matches, MatchFacts, Sorted
 from relay.store.sqlite.write.reroute import Reroutes
@@ -27,9 +28,6 @@ _MEANT: dict[str, tuple[State, ...]] = {
     "resolve": (State.PENDING,),
 }
 _VERDICTS = ("delivered", "retry", "dead")
-_PROGRESS = """SELECT number, action, matched, done, skipped, failed, started_at, finished_at, filter, options,
-  (SELECT count(*) FROM operation_wait AS w WHERE w.operation = number AND w.batch <> 0)
-FROM operation WHERE number = ?"""
 _TRAIL = "CASE WHEN batch IS NULL THEN trail ELSE substr(coalesce(trail || ' ', '') || batch, -339) END"
 _REVIVE = f"""
 UPDATE callback SET state = 0, live = 1, head = key IS NULL, lane = 3, prio = {PRIO_OF.format(lane=3)},
@@ -47,12 +45,6 @@ WHERE seq IN (SELECT value FROM carray(?1))
 
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def progress(execute: Callable[..., Any], number: int) -> dict[str, Any] | None:
-    """Return an operation's progress, or None; ``execute`` is that of any connection."""
-    row = execute(_PROGRESS, (number,)).get
-    return None if row is None else _shown(row)
 
 
 class OperationWriter:
@@ -103,24 +95,24 @@ class OperationWriter:
         for matching, values in meant:
             execute(f"INSERT INTO operation_item SELECT {number}, seq {matching}", values)
             matched += transaction.connection.changes()
-        shown = {name: value for name, value in asdict(wanted).items() if value}
+        given = {name: value for name, value in asdict(wanted).items() if value}
         now = transaction.now
         execute(
             "INSERT INTO operation (number, action, filter, options, matched, done, skipped, failed, started_at, "
             "finished_at) VALUES (?, ?, ?, ?, ?, 0, '{}', '[]', ?, ?)",
-            (number, action, _json(shown), _json(dict(options)), matched, now, None if matched else now),
+            (number, action, _json(given), _json(dict(options)), matched, now, None if matched else now),
         )
-        return _shown(execute(_PROGRESS, (number,)).get)
+        return shown(execute(PROGRESS, (number,)).get)
 
     def step(self, transaction: Transaction, number: int, limit: int, reroute: Reroute) -> Stepped:
         """Apply an operation to at most its next ``limit`` matches.
 
         Raises ``StoreError`` when there is no such operation.
         """
-        row = transaction.execute(_PROGRESS, (number,)).get
+        row = transaction.execute(PROGRESS, (number,)).get
         if row is None:
             raise StoreError(f"there is no operation {number}")
-        progress = _shown(row)
+        progress = shown(row)
         facts: Sequence[MatchFacts] = self._matches.next(transaction, number, limit)
         if progress["action"] == "retry":
             facts = self._reroutes.bounded(transaction, facts)
@@ -154,7 +146,7 @@ class OperationWriter:
                 number,
             ),
         )
-        return Stepped(_shown(transaction.execute(_PROGRESS, (number,)).get), sorted_out.ended)
+        return Stepped(shown(transaction.execute(PROGRESS, (number,)).get), sorted_out.ended)
 
     def unblock(self, transaction: Transaction, platform: str) -> None:
         """Let the keys of a platform go on past their dead heads."""
@@ -282,21 +274,3 @@ class OperationWriter:
                 sorted_out.ended.append(Ended(name, State.DEAD, "resolved", len(seqs)))
             transaction.wake(name, promote(transaction, seqs) + freed)
         return sorted_out
-
-
-def _shown(row: Any) -> dict[str, Any]:
-    number, action, matched, done, skipped, failed, started_at, finished_at, wanted, options, waiting = row
-    return {
-        "number": number,
-        "action": action,
-        "state": "running" if finished_at is None else "done",
-        "matched": matched,
-        "done": done,
-        "skipped": msgspec.json.decode(skipped),
-        "failed": msgspec.json.decode(failed),
-        "waiting": waiting,
-        "started_at": started_at,
-        "finished_at": finished_at,
-        "filter": msgspec.json.decode(wanted),
-        "options": msgspec.json.decode(options),
-    }

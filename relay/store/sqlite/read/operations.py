@@ -1,0 +1,35 @@
+"""What the store tells of an operation: how far it has come, and what it set aside."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+PROGRESS = """SELECT number, action, matched, done, skipped, failed, started_at, finished_at, filter, options,
+  (SELECT count(*) FROM operation_wait AS w WHERE w.operation = number AND w.batch <> 0)
+FROM operation WHERE number = ?"""
+
+
+def progress(execute: Callable[..., Any], number: int) -> dict[str, Any] | None:
+    """Return an operation's progress, or None; ``execute`` is that of any connection."""
+    row = execute(PROGRESS, (number,)).get
+    return None if row is None else shown(row)
+
+
+def shown(row: Any) -> dict[str, Any]:
+    """Return a row of ``PROGRESS`` as an operation's progress."""
+    number, action, matched, done, skipped, failed, started_at, finished_at, wanted, options, waiting = row
+    return {
+        "number": number,
+        "action": action,
+        "state": "running" if finished_at is None else "done",
+        "matched": matched,
+        "done": done,
+        "skipped": msgspec.json.decode(skipped),
+        "failed": msgspec.json.decode(failed),
+        "waiting": waiting,
+        "started_at": started_at,
+        "finished_at": finished_at,
+        "filter": msgspec.json.decode(wanted),
+        "options": msgspec.json.decode(options),
+    }
