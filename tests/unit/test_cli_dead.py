@@ -1,0 +1,58 @@
+"""What ``relay dead`` asks of the daemon: never more than the person was shown."""
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from relay.cli import dead
+from relay.cli.locate import Place
+
+
+class Daemon:
+    """Answers as the admin listener does, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        assert path == "/v1/operations"
+        self.asked.append(body)
+        if body.get("dry_run"):
+            return {"action": body["action"], "dry_run": True, "matched": 3}
+        return {"id": 1, "action": body["action"], "matched": 3, "done": 3, "skipped": {}, "finished_at": "now"}
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch) -> Daemon:
+    """A daemon that every command reaches."""
+    made = Daemon()
+    monkeypatch.setattr(Place, "admin_client", lambda _place: made)
+    return made
+
+
+@pytest.mark.parametrize("action", ["retry", "drop"])
+def test_the_count_that_was_shown_must_still_fit(daemon: Daemon, action: str) -> None:
+    """The daemon is told how many the person saw: it does nothing when others have died meanwhile."""
+    done = CliRunner().invoke(dead.dead, [action, "--platform", "shop-a", "--yes", "--admin", "127.0.0.1:9"])
+
+    assert done.exit_code == 0, done.output
+    counted, started = daemon.asked
+    assert counted["dry_run"] is True
+    assert started["expect_count"] == 3
+    assert started["filter"] == counted["filter"]
+
+
+@pytest.mark.parametrize("action", ["retry", "drop"])
+def test_nothing_is_done_unasked(daemon: Daemon, action: str) -> None:
+    """Without --yes and with nobody to ask it only counts, and says what is missing."""
+    done = CliRunner().invoke(dead.dead, [action, "--platform", "shop-a", "--admin", "127.0.0.1:9"])
+
+    assert done.exit_code == 2
+    assert [body.get("dry_run") for body in daemon.asked] == [True]
+
+
+def test_ids_are_the_filter(daemon: Daemon) -> None:
+    """What was named, and no other."""
+    CliRunner().invoke(dead.dead, ["drop", "a1", "b2", "--yes", "--admin", "127.0.0.1:9"])
+
+    assert [body["filter"]["ids"] for body in daemon.asked] == [["a1", "b2"], ["a1", "b2"]]
