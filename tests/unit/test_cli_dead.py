@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from relay.cli import dead
-from relay.cli.locate import Place
+from relay.cli.commands import dead
+from relay.cli.support.locate import Place
 
 
 class Daemon:
