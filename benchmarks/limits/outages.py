@@ -102,6 +102,10 @@ class Followed(NamedTuple):
     goodput: float
     rejects_per_hour: float
 
+    def passes(self) -> bool:
+        """Say whether it is within the bars of a disturbed row."""
+        return self.goodput >= 0.9 and self.rejects_per_hour <= 20
+
 
 def follow(change: Change, *, family: str = "sliding", signal: str = "429", seed: int = 1) -> Followed:
     """Run an hour before the change and four after it."""
