@@ -50,6 +50,10 @@ class Outcome(StrEnum):
     CRASH = "crash"  # the relay itself ended while the attempt was under way
     UNSENT = "unsent"  # no request could be built of the batch: nothing was sent
 
+    def __init__(self, word: str) -> None:
+        """``accepted`` says that the platform has what it was sent, from now (``ok``) or before (``duplicate``)."""
+        self.accepted = word in ("ok", "duplicate")  # an attribute, not a property: it is asked for every item
+
 
 class NewCallback(NamedTuple):
     """One callback to accept. ``expires_s`` counts from acceptance."""

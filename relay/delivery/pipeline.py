@@ -63,7 +63,6 @@ from relay.wire.signing.stamp import ClockOffset
 
 _GATE_LAG_S = 30.0  # last_accepted_at alone is written this often at most
 _KNOWS_US = frozenset((Outcome.OK, Outcome.DUPLICATE, Outcome.THROTTLED))  # who does not states others' limits
-_DONE = frozenset((Outcome.OK, Outcome.DUPLICATE))
 _FAILED = frozenset((Outcome.RETRY, Outcome.DOWN))
 _SETTLE_AGAIN_S = 0.5  # between tries to commit a settle while the store is down
 
@@ -260,7 +259,7 @@ class Pipeline:
         self._pace_up(result, alone=alone)
         self._wakeup.wake()  # a gate that closed or opened is news before the commit
         await self._settle(settlement)
-        if result.outcome not in _DONE:
+        if not result.outcome.accepted:
             self.last_error = result.reason
         tell_settled(self._events, batch, settlement, gate=self.gate, was_open=was_open, was_plain=was_plain)
 
@@ -303,7 +302,7 @@ class Pipeline:
                     renewed = self._offset.refused(
                         answer.headers, offset_s, sent_wall=sent_wall, answered_wall=ended_wall
                     )
-            elif verdict.outcome in _DONE:
+            elif verdict.outcome.accepted:
                 self._authoriser.accepted()
                 self._offset.accepted(offset_s)
         result = _result(verdict, sent_at, ended_at, answer)
@@ -332,7 +331,7 @@ class Pipeline:
 
     def _pace_up(self, result: AttemptResult, *, alone: bool) -> None:
         """Learn from how long the answer took how many requests may be under way; after a stop begin with one."""
-        if result.outcome in _DONE or result.outcome in _FAILED:
+        if result.outcome.accepted or result.outcome in _FAILED:
             failed = result.outcome in _FAILED
             self.concurrency.answered(result.duration_s, in_flight=self.in_flight, failed=failed)
         if alone and not self.gate.single_file:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from relay.core.ids import decode_id
-from relay.core.model import Filter, Lane, Outcome, State
+from relay.core.model import Filter, Lane, State
 from relay.store.memory.operations import matches
 from relay.store.memory.outbox import Batches
 from relay.store.memory.rows import Attempt, Row, Shelf
@@ -48,7 +48,7 @@ class Views:
                 status["oldest_due_at"] = since if oldest is None else min(oldest, since)
         for attempt in self._attempts.values():
             result = attempt.result
-            if result is not None and result.outcome not in (Outcome.OK, Outcome.DUPLICATE):
+            if result is not None and not result.outcome.accepted:
                 found.setdefault(attempt.platform, self._empty_status(attempt.platform, now))["last_error"] = {
                     "at": result.ended_at,
                     "outcome": result.outcome.value,

@@ -46,7 +46,6 @@ _BUILT_IN: Final = {
 # What those answer who cannot read a compressed body, and do not say 415.
 _UNREAD: Final = (400, 406, 415, 422, 500, 501)
 _HELD_AGAINST: Final = (Outcome.REJECT, Outcome.RETRY, Outcome.SPLIT, Outcome.CONFIRM)
-_DONE: Final = (Outcome.OK, Outcome.DUPLICATE)
 
 
 def classify(
@@ -119,7 +118,7 @@ def _ruled(reading: Reading, rules: Sequence[Rule], *, items: int, wall: float, 
         wait_s = _hint(result, outcome, wall, cap_s)
     return Verdict(
         outcome=outcome,
-        ambiguous=_ambiguous(result, wall) and outcome not in _DONE,
+        ambiguous=_ambiguous(result, wall) and not outcome.accepted,
         reason=reason or status_reason(result.status),
         wait_s=wait_s,
         excerpt=reading.excerpt(),
@@ -189,7 +188,7 @@ def _hint(answer: Answer, outcome: Outcome, wall: float, cap_s: float) -> float 
     if outcome in (Outcome.RETRY, Outcome.AUTH):
         # Reset headers stand on every answer of some platforms; on one that is no throttle they ask for nothing.
         return retry_after_s(answer.headers, wall=wall, cap_s=cap_s)
-    if outcome in _DONE:
+    if outcome.accepted:
         return exhausted_s(answer.headers, wall=wall, cap_s=cap_s)
     return None
 

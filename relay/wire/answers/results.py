@@ -27,7 +27,6 @@ OUTCOMES: Final = frozenset(
     {Outcome.OK, Outcome.DUPLICATE, Outcome.RETRY, Outcome.REJECT, Outcome.THROTTLED, Outcome.CONFIRM}
 )
 """What a rule of ``results.classify`` may say: one item cannot be split, nor a token be refused for it alone."""
-_DONE: Final = (Outcome.OK, Outcome.DUPLICATE)
 _MESSAGE_CHARS: Final = 300
 _UNNAMED: Final = "results: not named in the answer"
 
@@ -71,7 +70,7 @@ class Results:
         """
         if isinstance(answer, Failure):
             return whole
-        accepted = whole.outcome in _DONE
+        accepted = whole.outcome.accepted
         if not accepted and not (whole.outcome is Outcome.REJECT and answer.status == 400):
             return whole
         if accepted and not answer.body.strip() and answer.complete and not self.covers_all:
@@ -81,7 +80,7 @@ class Results:
         if entries is None:
             return replace(whole, outcome=Outcome.CONFIRM, reason="results: cannot be read") if accepted else whole
         found, strays = self._assign(answer, entries, items, wall)
-        if not accepted and not any(verdict.outcome not in _DONE for verdict in found.values()):
+        if not accepted and all(verdict.outcome.accepted for verdict in found.values()):
             return whole  # a refusal that names nobody
         if accepted and not found and not strays and not self.covers_all:
             return whole
@@ -113,10 +112,10 @@ class Results:
         strays = False
         for entry, named in zip(entries, places, strict=True):
             verdict = self._judge(answer, entry, wall)
-            if not named and verdict.outcome not in _DONE:
+            if not named and not verdict.outcome.accepted:
                 strays = True
             for place in named:
-                if place not in found or found[place].outcome in _DONE:
+                if place not in found or found[place].outcome.accepted:
                     found[place] = verdict
         return found, strays
 
@@ -203,10 +202,10 @@ def _name(path: Any, entry: Any) -> str:
 
 def _summed(whole: Verdict, verdicts: Sequence[ItemVerdict]) -> Verdict:
     """Return the verdict on the batch: ok as soon as one item is."""
-    if all(verdict.outcome in _DONE for verdict in verdicts):
+    if all(verdict.outcome.accepted for verdict in verdicts):
         return whole
-    some = any(verdict.outcome in _DONE for verdict in verdicts)
-    first = next(verdict for verdict in verdicts if verdict.outcome not in _DONE)
+    some = any(verdict.outcome.accepted for verdict in verdicts)
+    first = next(verdict for verdict in verdicts if not verdict.outcome.accepted)
     return replace(
         whole,
         outcome=Outcome.OK if some else first.outcome,

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from relay.core.ids import encode_id
-from relay.core.model import Ending, Outcome, Requeue, Settlement, State
+from relay.core.model import Ending, Requeue, Settlement, State
 from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction, numbers
@@ -65,7 +65,6 @@ SELECT a.ended_at, a.platform, b.grp, b.root, b.members,
   EXISTS (SELECT 1 FROM operation_wait AS w INDEXED BY operation_wait_batch WHERE w.batch = a.batch)
 FROM attempt AS a JOIN batch AS b ON b.number = a.batch WHERE a.id = ?
 """
-_WELL = (Outcome.OK, Outcome.DUPLICATE)
 
 
 class Settles:
@@ -151,7 +150,7 @@ class Settles:
                 result.wire_bytes,
             ),
         )
-        if result.outcome not in _WELL:
+        if not result.outcome.accepted:
             shown = {
                 "at": result.ended_at,
                 "outcome": result.outcome.value,
