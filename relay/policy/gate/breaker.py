@@ -56,8 +56,7 @@ class Breaker:
         now: float,
         *,
         root: int,
-        batch: int,
-        items: int,
+        alone: bool,
         reason: str,
         rng: random.Random,
         parts: int = 0,
@@ -65,13 +64,13 @@ class Breaker:
     ) -> None:
         """Count a wholly rejected or unrecognised batch towards a storm (SPEC 6, "Breaker").
 
-        ``root`` is the batch that ``batch`` was once split from, ``parts`` the number of halves this refusal makes.
-        ``replayed``: it held only what was refused before and a person sent again; that it is refused again says
-        nothing about the others.
+        ``root`` is the number of the batch it was once split from, else its own; ``alone``: it held one item;
+        ``parts``: the halves that this refusal makes of it, 2 or none. ``replayed``: it held only what was refused
+        before and a person sent again; that it is refused again says nothing about the others.
         """
         if self.terms is None:
             return
-        self.storm.refused(root=root, alone=items == 1, parts=parts, enough=self.terms.open_after, replayed=replayed)
+        self.storm.refused(root=root, alone=alone, parts=parts, enough=self.terms.open_after, replayed=replayed)
         if self.storm.batches >= self.terms.open_after:
             self.open(now, f"storm: {reason}", rng)
 
