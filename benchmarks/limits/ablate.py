@@ -54,81 +54,81 @@ def _first_argument(first: Any, *_: Any) -> Any:
 
 _exact = candidates.Candidates.exact
 _sliding = candidates.Candidates._sliding
-_held = probing.Prober._held
+_succeeded = probing.Prober._succeeded
 
 
 def _without(family: Family) -> Callable[[Any], Iterator[Any]]:
     return lambda self: (each for each in _exact(self) if each.family is not family)
 
 
-def _only_accepted(self: Any, arrivals: Any, n: int, blur: int) -> Any:
-    return _sliding(self, arrivals, n, blur) if arrivals is self.accepted else None
+def _only_accepted(self: Any, arrivals: Any, n: int, spread: int) -> Any:
+    return _sliding(self, arrivals, n, spread) if arrivals is self.accepted else None
 
 
 def _keeps_step(probe: Any, now: float) -> None:
     step = probe.of.step
-    _held(probe, now)
+    _succeeded(probe, now)
     probe.of.step = step
 
 
 MECHANISMS: dict[str, Sequence[Patch]] = {
     # what is asked of the evidence, and how the answers are weighed
-    "counts that vary (others use the quota)": [(candidates.Candidates, "blurred", _nothing)],
+    "counts that vary (others use the quota)": [(candidates.Candidates, "varying", _nothing)],
     "refused requests count too": [(candidates.Candidates, "_sliding", _only_accepted)],
     "fixed windows, aligned": [(candidates.Candidates, "exact", _without(Family.FIXED))],
     "fixed windows, from the first request": [(candidates.Candidates, "exact", _without(Family.FIRST_REQUEST))],
     "both kinds of fixed windows": [(candidates.Candidates, "_fixed", _nothing)],
     "token buckets": [(candidates.Candidates, "_buckets", _nothing)],
-    "hints speak against sliding windows": [(candidates.Candidates, "unhinted", lambda *_: 0)],
-    "phase of fixed windows from what was accepted": [(candidates, "crossed", _nothing)],
+    "hints speak against sliding windows": [(candidates.Candidates, "against_hints", lambda *_: 0)],
+    "phase of fixed windows from what was accepted": [(candidates, "starts_between", _nothing)],
     "windows people write are likelier": [(likelihood, "rarity", lambda *_: 0)],
     "a window that had to be just so costs": [(likelihood, "freedom", _zero), (families, "freedom", _zero)],
     "never more than twice the count in a window": [(likelihood, "_possible", _always)],
-    "bounds narrowed by hints and reopenings": [(likelihood, "_bounded", _first_argument)],
+    "bounds narrowed by hints and reopenings": [(likelihood, "_narrowed", _first_argument)],
     "a lone refusal costs less": [(likelihood, "_NATS_FORGIVEN", 0.0)],
     "a long run that contradicts costs more": [(likelihood, "_EXCESS_NATS", 0.0)],
     "a bucket costs a nat": [(likelihood, "_BUCKET_NATS", 0.0)],
     # what is believed
-    "refusals unrelated to the rate": [(correlation.Relation, "none", _never)],
-    "alike runs of a count that varies": [(outage, "alike", _zero)],
-    "runs as long as the bucket was filled": [(outage, "following", _zero)],
+    "refusals unrelated to the rate": [(correlation.Correlation, "is_absent", _never)],
+    "alike runs of a count that varies": [(outage, "varying_runs", _zero)],
+    "runs as long as the bucket was filled": [(outage, "refill_runs", _zero)],
     "a bucket after 25 closures": [(outage, "_BUCKET_CLOSURES", 10**9)],
-    "equal runs": [(outage, "coincidence", _zero)],
+    "equal runs": [(outage, "equal_runs", _zero)],
     "separation": [(outage, "separation", _zero)],
     "short closures wait for more": [(outage, "_ENOUGH_SHORT", 0)],
     "half of six closures will do where 429 is said": [(outage, "_ROUGH_CLOSURES", 10**9)],
-    "what got through bounds what is found": [(search.Search, "carries", _always)],
+    "what got through bounds what is found": [(search.Search, "allows_throughput", _always)],
     "a failed search waits for a quarter more": [(search, "_MANY_CLOSURES", 10**9)],
     "an unsure bucket is waited for": [(search.Search, "_unsure_bucket", _never)],
-    "would foretell refusals anywhere": [(search.Search, "telling", _always)],
+    "would foretell refusals anywhere": [(search.Search, "is_specific", _always)],
     # noise
-    "requests refused by chance": [(noise.Chance, "noisy", False)],
-    "lone refusals judged by their odds": [(noise.Chance, "repeated", _always)],
-    "a raise judged by lone refusals": [(noise.Chance, "too_high", _never)],
-    "accepted soon after: the refusal was chance": [(noise.Chance, "_refuted", _never)],
-    "shorter windows tried once noise is seen": [(ceiling.InForce, "doubt_windows", _no_effect)],
+    "requests refused by chance": [(noise.Noise, "noisy", False)],
+    "lone refusals judged by their odds": [(noise.Noise, "beyond_noise", _always)],
+    "a raise judged by lone refusals": [(noise.Noise, "raise_too_high", _never)],
+    "accepted soon after: the refusal was chance": [(noise.Noise, "_refuted", _never)],
+    "shorter windows tried once noise is seen": [(ceiling.Ceiling, "allow_shorter_windows", _no_effect)],
     # refusals although a limit is in force
     "an outage is not held against a limit": [(violations, "is_outage", _never)],
-    "lone refusals together are a limit": [(violations.Surprises, "_together", _never)],
-    "one limit in place of all": [(violations.Surprises, "_anew", _never)],
-    "one more limit beside": [(violations.Surprises, "_beside", _never)],
+    "lone refusals together are a limit": [(violations.Violations, "_combine_lone", _never)],
+    "one limit in place of all": [(violations.Violations, "_replace_limits", _never)],
+    "one more limit beside": [(violations.Violations, "_add_limit", _never)],
     "a pace after fits that did not hold": [(violations, "_REFITS", 10**9)],
-    "a raise is taken back whole": [(ceiling.InForce, "take_back", _never)],
-    "a window becomes the next one people write": [(ceiling.InForce, "_meant", _zero)],
-    "refused early: the window is longer": [(ceiling.InForce, "_early", _never)],
+    "a raise is taken back whole": [(ceiling.Ceiling, "undo_raise", _never)],
+    "a window becomes the next one people write": [(ceiling.Ceiling, "_next_written", _zero)],
+    "refused early: the window is longer": [(ceiling.Ceiling, "_refused_early", _never)],
     "a large cut after several small ones": [(ceiling, "_SLOWLY", 10**9)],
     "not below what got through": [(ceiling, "_FLOOR", 0.0)],
-    "a pace where no limit explains": [(ceiling.InForce, "pace", _no_effect)],
+    "a pace where no limit explains": [(ceiling.Ceiling, "pace", _no_effect)],
     # care, and steps beyond
     "one request at a time near a young limit, and in a step": [(tracker.Tracker, "careful", _never)],
-    "one request at a time near a young limit": [(ceiling.InForce, "untried", _never)],
+    "one request at a time near a young limit": [(ceiling.Ceiling, "young_and_nearly_used", _never)],
     "patience after a second refusal": [(tracker.Tracker, "patience_s", 0.0)],
     "a step's refusal leaves it used up for a while": [(tracker.Tracker, "_still_used_up", _never)],
-    "a step that went well is followed by a larger one": [(probing.Prober, "_held", staticmethod(_keeps_step))],
-    "shorter windows tried of one that is believed": [(limit.Learned, "asks_shorter", False)],
+    "a step that went well is followed by a larger one": [(probing.Prober, "_succeeded", staticmethod(_keeps_step))],
+    "shorter windows tried of one that is believed": [(limit.LearnedLimit, "tries_shorter", False)],
     "a large step ends when the limit under it falls": [(probing.Prober, "end_if_large", _never)],
-    "refusals beside a step end it": [(probing.Prober, "refused_beside", _never)],
-    "an accepted request refutes a step's refusal": [(probing.Probe, "forgives", _never)],
+    "refusals beside a step end it": [(probing.Prober, "refused_below", _never)],
+    "an accepted request refutes a step's refusal": [(probing.Probe, "miss_was_noise", _never)],
 }
 _WIDTH = max(map(len, MECHANISMS)) + 2
 

@@ -47,7 +47,7 @@ from relay.delivery.sender import Request, Sender
 from relay.delivery.signals import kind_of
 from relay.delivery.terms import Terms
 from relay.delivery.wakeup import Wakeup
-from relay.limits.learner import Learning
+from relay.limits.learner import Learner
 from relay.policy.batching import scattered, turn_of
 from relay.policy.concurrency import AdaptiveConcurrency
 from relay.policy.gate.platform import Gate
@@ -77,7 +77,7 @@ class Pipeline:
         *,
         terms: Terms,
         gate: Gate,
-        learning: Learning,
+        learning: Learner,
         limits: QuotaRules,
         outbox: Outbox,
         sender: Sender,

@@ -22,9 +22,9 @@ from relay.delivery.pipeline import Pipeline
 from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.sender import Sender
 from relay.delivery.terms import Terms
-from relay.limits.known import Operator
-from relay.limits.learner import Learning
-from relay.limits.summary import shown
+from relay.limits.known import OperatorLimit
+from relay.limits.learner import Learner
+from relay.limits.summary import summary
 from relay.policy.gate.breaker import Breaker
 from relay.policy.gate.platform import Gate
 from relay.store.base import Outbox
@@ -140,7 +140,7 @@ class Registry:
         ``until`` is a relay-clock time, None means until forgotten; a restart does not end it. Raises KeyError.
         """
         pipeline = self._running[name].pipeline
-        pipeline.learning.set(Operator(tuple(rates), math.inf if until is None else until, reason))
+        pipeline.learning.set(OperatorLimit(tuple(rates), math.inf if until is None else until, reason))
         await self._keep(pipeline)
 
     async def forget_limit(self, name: str) -> None:
@@ -163,11 +163,11 @@ class Registry:
         """Send the platform's next batch without waiting for pace or linger. Raises KeyError."""
         self._running[name].pipeline.flush()
 
-    def _run(self, terms: Terms, kept: Mapping[str, Any], *, learning: Learning | None = None) -> None:
+    def _run(self, terms: Terms, kept: Mapping[str, Any], *, learning: Learner | None = None) -> None:
         gate = Gate(Breaker(terms.breaker), base_s=terms.budget.base_s, cap_s=terms.budget.cap_s)
         gate.load(kept)
         if learning is None:
-            learning = Learning(terms.platform, destination=terms.destination, terms=terms.learn, grouped=terms.grouped)
+            learning = Learner(terms.platform, destination=terms.destination, terms=terms.learn, grouped=terms.grouped)
             try:
                 learning.load(kept.get("learned", {}))
             except ValueError as error:
@@ -203,7 +203,7 @@ class Registry:
         return cut_off
 
 
-def _carried_over(before: Pipeline, terms: Terms) -> Learning | None:
+def _carried_over(before: Pipeline, terms: Terms) -> Learner | None:
     """Return what was learned under the terms before; None when it was about another destination."""
     if before.terms.destination != terms.destination:
         return None
@@ -241,5 +241,5 @@ def _view(pipeline: Pipeline, lasting: Lasting, now: float) -> dict[str, Any]:
         "in_flight": pipeline.in_flight,
         "allowed": pipeline.room,
         "last_error": pipeline.last_error,
-        "learned_limit": shown(pipeline.learning, now),
+        "learned_limit": summary(pipeline.learning, now),
     }

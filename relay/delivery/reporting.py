@@ -60,14 +60,14 @@ def _tell_gate(
 
 def tell_limit(events: Events, platform: str, news: News, *, enforced: bool) -> None:
     """Tell of a limit that is believed since just now, or no longer, with the line that states it."""
-    belief = news.belief
+    known = news.known
     events.limit_learned(
         platform=platform,
         group=news.group,
-        source=belief.source,
-        rates=[str(rate) for rate in belief.rates],
+        source=known.source,
+        rates=[str(rate) for rate in known.rates],
         enforced=enforced,
-        confidence=belief.confidence,
-        evidence=belief.sentence,
-        adopt="" if news.group else yaml_line(belief.limits),  # a group's rate is not the platform's
+        confidence=known.confidence,
+        evidence=known.sentence,
+        adopt="" if news.group else yaml_line(known.limits),  # a group's rate is not the platform's
     )

@@ -12,7 +12,7 @@ from typing import Any
 from relay.core.model import Rate, seconds_text
 from relay.limits.fit.families import Family
 from relay.limits.in_force.ceiling import RATES
-from relay.limits.in_force.limit import Learned, smooth
+from relay.limits.in_force.limit import LearnedLimit, smooth
 from relay.limits.in_force.outage import confidence
 from relay.limits.tracker import Tracker
 
@@ -57,7 +57,7 @@ class Estimator:
     @property
     def unkept(self) -> bool:
         """Whether a restart would find less than ``dump`` has to say now."""
-        return self._tracker.changed or self._tracker.surer
+        return self._tracker.changed or self._tracker.confidence_rose
 
     @property
     def floor(self) -> Rate | None:
@@ -115,19 +115,19 @@ class Estimator:
         tracker.changed = False
         probe = tracker.prober.probe
         return tuple(
-            self._in_force(learned, probe.rate if probe is not None and probe.of is learned else learned.rate())
-            for learned in tracker.rates
+            self._ceiling(limit, probe.rate if probe is not None and probe.of is limit else limit.rate())
+            for limit in tracker.rates
         )
 
-    def _in_force(self, learned: Learned, rate: Rate) -> Rate:
-        return floored(smooth(rate, learned.answer_s) if learned.paced else rate, self.floor)
+    def _ceiling(self, limit: LearnedLimit, rate: Rate) -> Rate:
+        return floored(smooth(rate, limit.answer_s) if limit.is_pace else rate, self.floor)
 
     # what people see
 
     def estimate(self, now: float) -> Estimate:
         """Return what is believed, with its evidence."""
-        rates = tuple(self._in_force(learned, learned.rate()) for learned in self._tracker.rates)
-        limits = tuple(rate for rate, known in zip(rates, self._tracker.rates, strict=True) if not known.paced)
+        rates = tuple(self._ceiling(limit, limit.rate()) for limit in self._tracker.rates)
+        limits = tuple(rate for rate, limit in zip(rates, self._tracker.rates, strict=True) if not limit.is_pace)
         evidence: dict[str, Any] = {
             "accepted": self._tracker.accepted,
             "refused": self._tracker.refused,
@@ -136,7 +136,7 @@ class Estimator:
         if not self._tracker.rates:
             evidence["sentence"] = self._doubt_sentence(now)
             return Estimate(rates, Family.UNCERTAIN, 0.0, evidence, None)
-        binding = min(self._tracker.rates, key=lambda learned: learned.rate_s)
+        binding = min(self._tracker.rates, key=lambda limit: limit.rate_s)
         evidence |= {
             "since": binding.since,
             "clean_windows": binding.clean_windows,
@@ -148,8 +148,8 @@ class Estimator:
         return Estimate(rates, binding.family, score, evidence, binding.since, limits)
 
     def _doubt_sentence(self, now: float) -> str:
-        if now < self._tracker.relation.until:
-            minutes = _counted(int((self._tracker.relation.until - now) / 60) + 1, "minute")
+        if now < self._tracker.correlation.until:
+            minutes = _counted(int((self._tracker.correlation.until - now) / 60) + 1, "minute")
             return f"refused as often when far less was sent: that is no limit; looked at again in {minutes}"
         if not self._tracker.refused:
             return "nothing was refused"
@@ -167,10 +167,10 @@ class Estimator:
 
     def dump(self) -> dict[str, Any]:
         """Return what a restart needs: small, and fit for JSON."""
-        self._tracker.surer = False
+        self._tracker.confidence_rose = False
         return {
             "version": 1,
-            "rates": [learned.dump() for learned in self._tracker.rates],
+            "rates": [limit.dump() for limit in self._tracker.rates],
             "accepted": self._tracker.accepted,
             "refused": self._tracker.refused,
             "closures": self._tracker.closures,
@@ -179,11 +179,11 @@ class Estimator:
     def load(self, kept: Mapping[str, Any]) -> None:
         """Continue from ``dump``. Raises ``ValueError`` when it is not one, and changes nothing then."""
         try:
-            rates = [Learned.load(entry) for entry in kept.get("rates", ())][:RATES]
+            rates = [LearnedLimit.load(entry) for entry in kept.get("rates", ())][:RATES]
             counts = [int(kept.get(name, 0)) for name in ("accepted", "refused", "closures")]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"the stored estimate cannot be read: {error!r}; it will be learned anew") from error
-        if any(learned.n < 1 or not learned.window_s > 0 for learned in rates):
+        if any(limit.n < 1 or not limit.window_s > 0 for limit in rates):
             raise ValueError("the stored estimate has a limit below 1; it will be learned anew")
         self._tracker.rates = rates
         self._tracker.accepted, self._tracker.refused, self._tracker.closures = counts
@@ -196,15 +196,15 @@ def floored(rate: Rate, floor: Rate | None) -> Rate:
     return rate if rate.limit >= least else Rate(int(least), rate.window_s)
 
 
-def _sentence(learned: Learned) -> str:
+def _sentence(limit: LearnedLimit) -> str:
     """Say for people why a limit is believed."""
-    if learned.paced:
-        return f"no limit explains the refusals: {_rounded(learned.rate_s)} requests a second got through between them"
-    window, clean = seconds_text(learned.window_s), learned.clean_windows
+    if limit.is_pace:
+        return f"no limit explains the refusals: {_rounded(limit.rate_s)} requests a second got through between them"
+    window, clean = seconds_text(limit.window_s), limit.clean_windows
     proof = f"{window} held, used up {_counted(clean, 'time')}" if clean else f"{window} would explain it"
     return (
-        f"refused {_counted(learned.onsets, 'time')} after {_counted(learned.n, 'request')}; "
-        f"a window of {_rounded(learned.low_s)}s was refused, one of {proof}"
+        f"refused {_counted(limit.onsets, 'time')} after {_counted(limit.n, 'request')}; "
+        f"a window of {_rounded(limit.low_s)}s was refused, one of {proof}"
     )
 
 

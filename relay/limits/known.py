@@ -26,7 +26,7 @@ class LearnTerms:
     floor: Rate | None = None
 
 
-class Operator(NamedTuple):
+class OperatorLimit(NamedTuple):
     """A limit an operator set, until a relay-clock time (infinite: until forgotten)."""
 
     rates: tuple[Rate, ...]
@@ -39,13 +39,13 @@ class Operator(NamedTuple):
         return {"rates": numbers(self.rates), "until": until, "reason": self.reason}
 
     @classmethod
-    def load(cls, kept: Mapping[str, Any]) -> "Operator":
+    def load(cls, kept: Mapping[str, Any]) -> "OperatorLimit":
         """Return it from ``dump``. Raises ``ValueError`` when its rates cannot be read."""
         until = kept.get("until")
         return cls(rates_of(kept.get("rates")), inf if until is None else float(until), str(kept.get("reason", "")))
 
 
-class Belief(NamedTuple):
+class Known(NamedTuple):
     """The rates believed, where they come from (learned | declared | none), and the estimate behind learned ones."""
 
     rates: tuple[Rate, ...]
@@ -67,7 +67,7 @@ class Belief(NamedTuple):
         return self.rates
 
     @property
-    def told(self) -> tuple[tuple[Rate, ...], bool]:
+    def news_key(self) -> tuple[tuple[Rate, ...], bool]:
         """What is news when it changes: the limits, and whether there is a pace, which moves all the time."""
         return self.limits, self.limits != self.rates
 
@@ -83,7 +83,7 @@ class News(NamedTuple):
     """A limit that is believed since just now, or no longer when it has no rates."""
 
     group: str
-    belief: Belief
+    known: Known
 
 
 def numbers(rates: Sequence[Rate]) -> list[list[float]]:

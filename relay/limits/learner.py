@@ -13,15 +13,15 @@ from relay.core.model import Quota, Rate
 from relay.limits.estimator import Estimator, floored
 from relay.limits.evidence.history import Signal
 from relay.limits.in_force.limit import near
-from relay.limits.known import Belief, LearnTerms, Mode, News, Operator, numbers, rates_of
+from relay.limits.known import Known, LearnTerms, Mode, News, OperatorLimit, numbers, rates_of
 
 # Groups with evidence of their own, about 30 KB each; of more, those that were never refused twice are forgotten first.
 MOST_GROUPS = 64
-_NOTHING_TOLD: tuple[tuple[Rate, ...], bool] = ((), False)
+_NOTHING_REPORTED: tuple[tuple[Rate, ...], bool] = ((), False)
 _DECLARED_NEWS_S = 60.0  # a platform that declares another limit with every answer is told of no more often
 
 
-class Learning:
+class Learner:
     """One platform's limits beyond the configured ones. Times are relay-clock seconds.
 
     The caller puts ``quotas`` in force whenever ``changed`` is set or ``ends_at`` has passed, keeps one request under
@@ -35,11 +35,11 @@ class Learning:
         self.unkept = False
         self._terms = terms
         self._grouped = grouped
-        self._cared_for: list[Estimator] = []
-        self._operator: Operator | None = None
+        self._careful_ones: list[Estimator] = []
+        self._operator: OperatorLimit | None = None
         self._declared: tuple[Rate, ...] = ()
-        self._told: dict[str, tuple[tuple[Rate, ...], bool]] = {}
-        self._declared_told_at = -math.inf
+        self._reported: dict[str, tuple[tuple[Rate, ...], bool]] = {}
+        self._declared_reported_at = -math.inf
         self._estimators: dict[str, Estimator] = {}
         self._begin("")
 
@@ -90,7 +90,7 @@ class Learning:
         That holds for the platform, so of a group's own limit only while more is tried: one group that is at its limit
         must not hold up the others.
         """
-        return any(estimator.careful(now) for estimator in self._cared_for)
+        return any(estimator.careful(now) for estimator in self._careful_ones)
 
     def patience_s(self, group: str) -> float:
         """Return how long ``group`` stops at least after a second refusal in a row: a limit does not open at once."""
@@ -142,7 +142,7 @@ class Learning:
             estimator.floor = terms.floor
         self.changed = self.unkept = True
 
-    def set(self, operator: Operator) -> None:
+    def set(self, operator: OperatorLimit) -> None:
         """Put an operator's limit in the place of what was learned or declared."""
         self._operator = operator
         self.changed = self.unkept = True
@@ -169,12 +169,12 @@ class Learning:
             self._operator, self.unkept = None, True
         passive = self._operator is not None or self._terms.mode is not Mode.ENFORCE
         found: list[Quota] = []
-        self._cared_for = []
+        self._careful_ones = []
         for group, estimator in self._estimators.items():
             estimator.observing = passive
             rates = tuple(rate for rate in estimator.enforced() if not self._is_declared(rate))
             if not group or estimator.trying is not None:
-                self._cared_for.append(estimator)
+                self._careful_ones.append(estimator)
             if rates:
                 name = f"learned:{self.platform}" + (f"/{group}" if group else "")
                 found.append(Quota(name, rates, group=group or None))
@@ -198,7 +198,7 @@ class Learning:
         return self._terms.mode
 
     @property
-    def operator(self) -> Operator | None:
+    def operator(self) -> OperatorLimit | None:
         """The limit an operator set, if one is in force."""
         return self._operator
 
@@ -212,14 +212,14 @@ class Learning:
         estimator = self._estimators.get(group)
         return None if estimator is None else estimator.trying
 
-    def believed(self, group: str, now: float) -> Belief:
+    def known(self, group: str, now: float) -> Known:
         """Return what is believed of a group ("" for the platform as a whole), an operator's word aside."""
         estimator = self._estimators.get(group)
         estimate = None if estimator is None else estimator.estimate(now)
         learned = () if estimate is None else tuple(rate for rate in estimate.rates if not self._is_declared(rate))
         declared = () if group else self._declared
         rates = tuple(sorted({*learned, *declared}, key=lambda rate: rate.window_s))
-        return Belief(rates, "declared" if declared else "learned" if learned else "none", estimate)
+        return Known(rates, "declared" if declared else "learned" if learned else "none", estimate)
 
     def news(self, now: float) -> list[News]:
         """Return, once, which limits are believed that were not before: steps beyond a limit are no news.
@@ -227,19 +227,19 @@ class Learning:
         Nor are more than one a minute of a platform that declares another limit with every answer.
         """
         found = []
-        for group in {*self._estimators, *self._told}:
-            belief = self.believed(group, now)
-            if belief.told == self._told.get(group, _NOTHING_TOLD):
+        for group in {*self._estimators, *self._reported}:
+            known = self.known(group, now)
+            if known.news_key == self._reported.get(group, _NOTHING_REPORTED):
                 continue
-            if belief.source == "declared":
-                if now - self._declared_told_at < _DECLARED_NEWS_S:
+            if known.source == "declared":
+                if now - self._declared_reported_at < _DECLARED_NEWS_S:
                     continue
-                self._declared_told_at = now
-            if belief.rates:
-                self._told[group] = belief.told
+                self._declared_reported_at = now
+            if known.rates:
+                self._reported[group] = known.news_key
             else:
-                del self._told[group]
-            found.append(News(group, belief))
+                del self._reported[group]
+            found.append(News(group, known))
         return found
 
     # persistence
@@ -265,7 +265,7 @@ class Learning:
         """
         if not kept or kept.get("destination") != self.destination:
             return
-        operator = Operator.load(kept["operator"]) if kept.get("operator") is not None else None
+        operator = OperatorLimit.load(kept["operator"]) if kept.get("operator") is not None else None
         if operator is not None and operator.rates:
             self._operator = operator
         self.changed = True
@@ -277,6 +277,6 @@ class Learning:
             if estimator is not None:
                 estimator.load(estimate)
         for group in self._estimators:
-            belief = self.believed(group, 0.0)
-            if belief.rates:
-                self._told[group] = belief.told
+            known = self.known(group, 0.0)
+            if known.rates:
+                self._reported[group] = known.news_key

@@ -8,13 +8,13 @@ from relay.core.model import Rate
 from relay.limits.evidence.history import Closure, History
 from relay.limits.fit.families import Family
 from relay.limits.fit.likelihood import Fit, fit
-from relay.limits.in_force.ceiling import CARRIED_CLOSURES, InForce
-from relay.limits.in_force.noise import Chance
+from relay.limits.in_force.ceiling import THROUGHPUT_CLOSURES, Ceiling
+from relay.limits.in_force.noise import Noise
 from relay.limits.in_force.outage import NATS, believable
 
 _CREDIT = 2000  # requests: fits are paid for by requests, those of a quiet time up to so many
 _REQUESTS_PER_FIT = 4  # a fit over n accepted sends costs about 8 us * n, so it waits for n/4 more
-_CARRIED = 1.1
+_THROUGHPUT = 1.1
 _CLOSE_SLACKS = 3.0  # the order of arrivals hides that much
 _LONG_BEFORE_S = 30.0
 _MANY_CLOSURES = 6  # from so many on, every failure makes the next try wait for a quarter more
@@ -25,14 +25,14 @@ NEARLY_ALL = (0.05, 1)
 class Search:
     """Finds limits under one quota; what it finds is put in force by who asked."""
 
-    def __init__(self, evidence: History, chance: Chance, in_force: InForce) -> None:
+    def __init__(self, evidence: History, chance: Noise, in_force: Ceiling) -> None:
         self._evidence = evidence
-        self._chance = chance
-        self._in_force = in_force
+        self._noise = chance
+        self._ceiling = in_force
         self._credit = _CREDIT
         self._closures_needed = 2
 
-    def earn(self) -> None:
+    def note_request(self) -> None:
         """Count a request that was sent."""
         if self._credit < _CREDIT:
             self._credit += 1
@@ -48,8 +48,8 @@ class Search:
         if cost > self._credit:
             return None
         self._credit -= cost
-        blurred = not self._in_force.found_again
-        return fit(self._evidence, since=since, known=known, noisy=self._chance.noisy, blurred=blurred)
+        tolerant = not self._ceiling.found_twice
+        return fit(self._evidence, since=since, known=known, noisy=self._noise.noisy, tolerant=tolerant)
 
     def first(self, closures: int) -> tuple[Fit, float] | None:
         """Try to find the first limit after so many ``closures``; return it and since when it explains all.
@@ -65,7 +65,7 @@ class Search:
         for since in starts:
             found = self.fit(since=since)
             recent = [closure for closure in seen if closure.onset.sent >= since]
-            if found is not None and self.believable(found, recent) and self.carries(found, recent):
+            if found is not None and self.believable(found, recent) and self.allows_throughput(found, recent):
                 return found, since
             if since == -inf and found is not None and self._unsure_bucket(found):
                 break  # of what it did lately alone anything might be believed
@@ -80,11 +80,11 @@ class Search:
 
     def believable(self, found: Fit, closures: Sequence[Closure]) -> bool:
         """Say whether ``found`` is a limit rather than an outage; ``closures`` are those it was drawn from."""
-        if self._chance.noisy and found.hypothesis.family is not Family.BUCKET:
+        if self._noise.noisy and found.hypothesis.family is not Family.BUCKET:
             closures = self._evidence.lasting(closures)
         return bool(closures) and believable(found, closures, self._evidence.runs(closures))
 
-    def telling(self, found: Fit) -> bool:
+    def is_specific(self, found: Fit) -> bool:
         """Say whether ``found`` would not have foretold refusals at any other requests just as well.
 
         Whoever sends evenly always has about as many requests behind him: then chance refuses none that it does not.
@@ -93,15 +93,15 @@ class Search:
         part = self._evidence.close_together(found.n, within_s) + found.onsets / max(1, found.accepted)
         return -found.onsets * log(part) >= NATS
 
-    def carries(self, found: Fit, closures: Sequence[Closure]) -> bool:
+    def allows_throughput(self, found: Fit, closures: Sequence[Closure]) -> bool:
         """Say whether ``found`` would let through what was accepted between the latest refusals.
 
         What got through while the platform refused the rest is the least that its limit lets through: an estimate
         below that is wrong, however well it explains the refusals.
         """
-        recent = closures[-CARRIED_CLOSURES:]
+        recent = closures[-THROUGHPUT_CLOSURES:]
         if not recent:
             return True
         begin, end = recent[0].onset.sent, recent[-1].onset.sent
         allowed = found.n * (1.0 + (end - begin) / found.window_s)
-        return self._evidence.count(begin, end) <= _CARRIED * allowed + 1
+        return self._evidence.count(begin, end) <= _THROUGHPUT * allowed + 1

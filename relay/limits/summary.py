@@ -6,11 +6,11 @@ from typing import Any
 
 from relay.core.model import Rate
 from relay.limits.estimator import yaml_line
-from relay.limits.known import Belief, Mode
-from relay.limits.learner import Learning
+from relay.limits.known import Known, Mode
+from relay.limits.learner import Learner
 
 
-def shown(learning: Learning, now: float) -> dict[str, Any] | None:
+def summary(learning: Learner, now: float) -> dict[str, Any] | None:
     """Return what there is to show, fit for JSON; None where nothing is learned and nothing was set.
 
     ``source`` says where ``rates`` come from (learned, declared, operator, none), ``trying`` is a step beyond them that
@@ -22,12 +22,12 @@ def shown(learning: Learning, now: float) -> dict[str, Any] | None:
     if mode is Mode.OFF and operator is None:
         return None
     limited = learning.groups
-    group = min(limited, key=lambda name: _least_per_s(learning.believed(name, now).rates), default="")
-    belief = learning.believed(group, now)
-    rates, source = (belief.rates, belief.source) if operator is None else (operator.rates, "operator")
-    learned = belief.estimate if source == "learned" else None
+    group = min(limited, key=lambda name: _least_per_s(learning.known(name, now).rates), default="")
+    known = learning.known(group, now)
+    rates, source = (known.rates, known.source) if operator is None else (operator.rates, "operator")
+    learned = known.estimate if source == "learned" else None
     trying = learning.trying(group)
-    evidence = {} if belief.estimate is None else dict(belief.estimate.evidence)
+    evidence = {} if known.estimate is None else dict(known.estimate.evidence)
     return {
         "mode": mode.value,
         "source": source,
@@ -35,20 +35,20 @@ def shown(learning: Learning, now: float) -> dict[str, Any] | None:
         "enforced": bool(rates) and (mode is Mode.ENFORCE or operator is not None),
         "trying": None if trying is None else str(trying),
         "family": "" if learned is None else learned.family.value,
-        "confidence": belief.confidence if operator is None else None,
-        "evidence": {**evidence, "sentence": belief.sentence},
+        "confidence": known.confidence if operator is None else None,
+        "evidence": {**evidence, "sentence": known.sentence},
         "since": None if learned is None else learned.since,
         "until": None if operator is None or operator.until == math.inf else operator.until,
         "reason": "" if operator is None else operator.reason,
-        "after": None if operator is None else _beneath(belief),
-        "yaml": yaml_line(belief.limits if operator is None or belief.source == "learned" else ()),
+        "after": None if operator is None else _beneath(known),
+        "yaml": yaml_line(known.limits if operator is None or known.source == "learned" else ()),
         "group": group,
         "groups": sum(1 for name in limited if name),
     }
 
 
-def _beneath(belief: Belief) -> dict[str, Any]:
-    return {"source": belief.source, "rates": _listed(belief.rates), "confidence": belief.confidence}
+def _beneath(known: Known) -> dict[str, Any]:
+    return {"source": known.source, "rates": _listed(known.rates), "confidence": known.confidence}
 
 
 def _listed(rates: Sequence[Rate]) -> list[dict[str, Any]]:

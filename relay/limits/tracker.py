@@ -7,15 +7,15 @@ little more.
 
 from functools import partial
 
-from relay.limits.evidence.correlation import Relation
+from relay.limits.evidence.correlation import Correlation
 from relay.limits.evidence.history import History, Signal
 from relay.limits.fit.families import Family
-from relay.limits.in_force.ceiling import InForce
-from relay.limits.in_force.limit import STOP_S, Learned
-from relay.limits.in_force.noise import Chance
+from relay.limits.in_force.ceiling import Ceiling
+from relay.limits.in_force.limit import STOP_S, LearnedLimit
+from relay.limits.in_force.noise import Noise
 from relay.limits.in_force.probing import Probe, Prober
 from relay.limits.search import Search
-from relay.limits.violations import Surprises
+from relay.limits.violations import Violations
 
 _FRESH_S = 3600.0  # a refusal with nothing accepted for so long says nothing about a limit
 _OVERDUE = 4.0  # times as long as accepted requests take
@@ -28,11 +28,11 @@ class Tracker:
     def __init__(self) -> None:
         self.observing = False  # the limits are not enforced
         self.evidence = History()
-        self._chance = Chance(self.evidence)
-        self.relation = Relation()
-        self._in_force = InForce(self.evidence, self._chance)
-        self._search = Search(self.evidence, self._chance, self._in_force)
-        self._surprises = Surprises(self.evidence, self._chance, self._in_force, self._search)
+        self._noise = Noise(self.evidence)
+        self.correlation = Correlation()
+        self._ceiling = Ceiling(self.evidence, self._noise)
+        self._search = Search(self.evidence, self._noise, self._ceiling)
+        self._violations = Violations(self.evidence, self._noise, self._ceiling, self._search)
         self.prober = Prober()
         self._closed_at: float | None = None  # when the refusal that began the present closure was seen
         self.closures = 0
@@ -40,25 +40,25 @@ class Tracker:
         self._check_at = 0.0
         self.accepted = 0
         self.refused = 0
-        self.surer = False  # since it was last dumped
+        self.confidence_rose = False  # since it was last dumped
 
     @property
     def changed(self) -> bool:
         """Whether what is in force changed since it was last asked for."""
-        return self._in_force.changed
+        return self._ceiling.changed
 
     @changed.setter
     def changed(self, changed: bool) -> None:
-        self._in_force.changed = changed
+        self._ceiling.changed = changed
 
     @property
-    def rates(self) -> list[Learned]:
+    def rates(self) -> list[LearnedLimit]:
         """The limits in force, shortest window first."""
-        return self._in_force.rates
+        return self._ceiling.rates
 
     @rates.setter
-    def rates(self, rates: list[Learned]) -> None:
-        self._in_force.rates = rates
+    def rates(self, rates: list[LearnedLimit]) -> None:
+        self._ceiling.rates = rates
 
     @property
     def patience_s(self) -> float:
@@ -67,7 +67,7 @@ class Tracker:
         Fixed windows open when they end, and until then every request is refused. Where chance refuses, that would
         be time lost.
         """
-        if self.observing or not self.rates or self._chance.noisy:
+        if self.observing or not self.rates or self._noise.noisy:
             return 0.0
         return min(self.rates[-1].window_s / _PATIENCE, _PATIENCE_MOST_S)
 
@@ -82,15 +82,15 @@ class Tracker:
         answer_s, probe = self.evidence.answer_s, self.prober.probe
         if probe is None:
             return any(
-                learned.one_suffices(answer_s) and self._in_force.untried(learned, now) for learned in self.rates
+                limit.one_suffices(answer_s) and self._ceiling.young_and_nearly_used(limit, now) for limit in self.rates
             )
         if probe.of.one_suffices(answer_s):
             return True
-        return not self._chance.noisy and now - self.evidence.oldest_open > _OVERDUE * answer_s
+        return not self._noise.noisy and now - self.evidence.oldest_open > _OVERDUE * answer_s
 
     def floor_at(self, per_s: float) -> None:
         """Say how many requests a second are never forbidden."""
-        self._in_force.floor_s = per_s
+        self._ceiling.floor_s = per_s
 
     def answered(self, token: int, now: float, kind: Signal, wait_s: float | None = None) -> None:
         """Note what came of ``token``; ``wait_s`` is how long the platform asked to be left alone."""
@@ -98,58 +98,58 @@ class Tracker:
         if sent is None:
             return
         if kind is Signal.FAILED:
-            quiet = not self._chance.noisy
-            self._chance.failed()
-            if quiet and self._chance.noisy:
-                self._in_force.doubt_windows(now)
+            quiet = not self._noise.noisy
+            self._noise.failed()
+            if quiet and self._noise.noisy:
+                self._ceiling.allow_shorter_windows(now)
             return
-        self._search.earn()
+        self._search.note_request()
         if kind is not Signal.ACCEPTED:
             self._on_reject(sent, now, kind, wait_s)
             self._learn_if_due(now)
             return
         self.accepted += 1
-        self._chance.accepted()
-        self.relation.answered(now, refused=False, in_force_s=self._per_s())
+        self._noise.accepted()
+        self.correlation.answered(now, refused=False, in_force_s=self._per_s())
         self.evidence.accept(sent, now)
         self._learn_if_due(now)
         if self._closed_at is not None and sent >= self._closed_at:
             self._closed_at = None
             self._on_reopened(now)
         if self.rates and not self._overridden:
-            if self._closed_at is None and self._in_force.note_used_up(now):
-                self.surer = True
+            if self._closed_at is None and self._ceiling.note_used_up(now):
+                self.confidence_rose = True
             if self.prober.probe is not None:
                 self._on_probed(now)
             elif now >= self._check_at and self._closed_at is None:
                 self._check_at = now + min(self.rates[0].window_s / 4, 60.0)
                 if self.prober.begin(
-                    self._in_force.in_turn(), now, partial(self._in_force.busy, now=now), noisy=self._chance.noisy
+                    self._ceiling.tightest_first(), now, partial(self._ceiling.busy, now=now), noisy=self._noise.noisy
                 ):
                     self.changed = True
 
     def forget(self) -> None:
         """Drop what was concluded, and the refusals; what was sent in the last window the platform still counts."""
-        longest_s = max((learned.window_s for learned in self.rates), default=0.0)
+        longest_s = max((limit.window_s for limit in self.rates), default=0.0)
         self._believe_nothing()
         self.evidence.forget_refusals(longest_s)
         self._closed_at = None
         self.accepted = self.refused = self.closures = 0
         self._search.restart()
-        self.relation = Relation()
+        self.correlation = Correlation()
 
     @property
     def _overridden(self) -> bool:
         """Whether more is sent than is believed to be allowed, so that refusals say nothing against it."""
         if self.observing:
             return True
-        return bool(self._in_force.floor_s) and any(each.rate_s < self._in_force.floor_s for each in self.rates)
+        return bool(self._ceiling.floor_s) and any(each.rate_s < self._ceiling.floor_s for each in self.rates)
 
     def _per_s(self) -> float | None:
         """Return how many requests a second the limits in force allow."""
         if self.observing or not self.rates:
             return None
-        return max(self._in_force.floor_s, min(learned.rate_s for learned in self.rates))
+        return max(self._ceiling.floor_s, min(limit.rate_s for limit in self.rates))
 
     def _drop(self) -> None:
         """Believe no limit, and forget what spoke for one."""
@@ -158,8 +158,8 @@ class Tracker:
 
     def _believe_nothing(self) -> None:
         self.rates, self.prober, self._learn_from = [], Prober(), None
-        self._surprises.forget()
-        self._chance.clear()
+        self._violations.forget()
+        self._noise.clear()
         self.changed = True
 
     # learning
@@ -169,33 +169,33 @@ class Tracker:
         self.refused += 1
         if self._closed_at is None and sent - evidence.last_accepted > _FRESH_S:
             return
-        asked_for = self._asked_for(sent)
-        for learned in self.rates:
-            learned.refused_s = now - sent
-        if not asked_for:
-            self.relation.answered(now, refused=True, in_force_s=self._per_s())
-            if self.rates and not self.observing and self.relation.none(now):
+        beyond_limit = self._beyond_limit(sent)
+        for limit in self.rates:
+            limit.refused_s = now - sent
+        if not beyond_limit:
+            self.correlation.answered(now, refused=True, in_force_s=self._per_s())
+            if self.rates and not self.observing and self.correlation.is_absent(now):
                 self._drop()
-        if asked_for:
-            self.changed |= self.prober.refused(sent, now, evidence.last_accepted, noisy=self._chance.noisy)
+        if beyond_limit:
+            self.changed |= self.prober.refused(sent, now, evidence.last_accepted, noisy=self._noise.noisy)
         elif self._closed_at is not None and evidence.rejects and evidence.rejects[-1].probe:
-            asked_for = sent <= evidence.rejects[-1].seen or self._still_used_up(sent, self._closed_at)
-        if not asked_for and self.prober.probe is not None:
+            beyond_limit = sent <= evidence.rejects[-1].seen or self._still_used_up(sent, self._closed_at)
+        if not beyond_limit and self.prober.probe is not None:
             accepted = evidence.count(self.prober.probe.since, now)
-            self.changed |= self.prober.refused_beside(now, accepted)
-        evidence.reject(sent, now, kind, wait_s, probe=asked_for)
+            self.changed |= self.prober.refused_below(now, accepted)
+        evidence.reject(sent, now, kind, wait_s, probe=beyond_limit)
         if self._closed_at is None:
             self._closed_at = now
-            if not asked_for:
+            if not beyond_limit:
                 self.closures += 1
                 self._learn_from = sent  # once what was sent before it is answered
 
-    def _asked_for(self, sent: float) -> bool:
+    def _beyond_limit(self, sent: float) -> bool:
         """Say whether a refused request went beyond what was in force, as a probe lets it."""
         probe = self.prober.probe
         if probe is None or sent < probe.since:
             return False
-        if not self._chance.noisy or sent - probe.missed_at < max(STOP_S, probe.rate.window_s / 4):
+        if not self._noise.noisy or sent - probe.missed_at < max(STOP_S, probe.rate.window_s / 4):
             return True  # where refused requests count, the next is refused although little was used
         return self.evidence.used(sent - probe.of.window_s, sent) >= probe.of.n
 
@@ -217,11 +217,11 @@ class Tracker:
 
     def _learn(self, now: float) -> None:
         """Try to find the first limit."""
-        if now < self.relation.until:
+        if now < self.correlation.until:
             return
         found = self._search.first(self.closures)
         if found is not None:
-            self._in_force.adopt(found[0], now, since=found[1])
+            self._ceiling.adopt(found[0], now, since=found[1])
 
     def _on_reopened(self, now: float) -> None:
         rejects = self.evidence.rejects
@@ -230,9 +230,9 @@ class Tracker:
         if not self.rates:
             self._learn(now)
         elif self._overridden:
-            self._surprises.unenforced(now)
+            self._violations.observed(now)
         else:
-            self._surprises.judge(now)
+            self._violations.judge(now)
             self.changed |= self.prober.end_if_large(self.rates)
 
     def observe(self, observing: bool) -> None:

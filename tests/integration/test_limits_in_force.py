@@ -13,7 +13,7 @@ from relay.delivery.sender import Request
 from relay.limits.estimator import Estimator
 from relay.limits.evidence.history import Signal
 from relay.limits.known import LearnTerms, Mode
-from relay.limits.learner import Learning
+from relay.limits.learner import Learner
 from relay.wire.answers.answer import Answer, Headers
 from tests.e2e.harness import until
 from tests.integration.test_pipeline import TERMS, Rig
@@ -153,13 +153,13 @@ async def test_a_callback_that_always_draws_a_429_is_no_evidence_once_convicted(
 ) -> None:
     """SPEC 6: from its third strike on what it draws is charged to it, and says nothing about a limit."""
     refused, told = 0, []
-    answered = Learning.answered
+    answered = Learner.answered
 
-    def noted(self: Learning, *arguments: Any, kind: Signal, **words: Any) -> None:
+    def noted(self: Learner, *arguments: Any, kind: Signal, **words: Any) -> None:
         told.append(kind)
         answered(self, *arguments, kind=kind, **words)
 
-    monkeypatch.setattr(Learning, "answered", noted)
+    monkeypatch.setattr(Learner, "answered", noted)
 
     async def script(_request: Request, items: list[dict[str, object]]) -> Answer:
         nonlocal refused
@@ -207,7 +207,7 @@ async def test_a_bug_in_the_estimator_costs_no_delivery(rig: Rig, monkeypatch: p
     def broken(*arguments: object, **words: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Learning, "answered", broken)
+    monkeypatch.setattr(Learner, "answered", broken)
     await rig.post(1)
     assert (await rig.settled(1))["delivered"] == 1
     assert len(rig.platform.requests) == 1

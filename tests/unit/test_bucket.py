@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from relay.limits.evidence.history import Closure, History, Signal
 from relay.limits.fit.families import Family, judge_bucket
 from relay.limits.fit.likelihood import Fit, fit
-from relay.limits.in_force.ceiling import InForce
-from relay.limits.in_force.noise import Chance
-from relay.limits.in_force.outage import believable, following
+from relay.limits.in_force.ceiling import Ceiling
+from relay.limits.in_force.noise import Noise
+from relay.limits.in_force.outage import believable, refill_runs
 from relay.limits.search import Search
 
 SIZE, REFILL_S = 50, 5.0
@@ -88,7 +88,7 @@ def test_it_is_not_taken_for_full_where_what_came_before_was_dropped() -> None:
 def test_is_believed_when_runs_are_as_long_as_it_had_time_to_fill() -> None:
     """Ten runs of 25 to 45 requests, each as long as the stop before it allows: chance does not do that."""
     found, closures, runs = found_in(gathered(10))
-    assert following(found, closures, runs) > 10.0
+    assert refill_runs(found, closures, runs) > 10.0
     assert believable(found, closures, runs)
 
 
@@ -97,20 +97,20 @@ def test_is_not_believed_of_runs_that_have_nothing_to_do_with_the_stops() -> Non
     found, _, _ = found_in(gathered(10))
     evidence = crashes(24)
     closures = evidence.closures()
-    assert following(found, closures, evidence.runs(closures)) < 0.0
+    assert refill_runs(found, closures, evidence.runs(closures)) < 0.0
 
 
 def test_equal_stops_say_nothing() -> None:
     """Runs are as equal as the stops: whatever lets 35 requests through would show the same."""
     found, closures, runs = found_in(gathered(12, stops_s=(7.0, 7.001)))
-    assert following(found, closures, runs) < 7.5
+    assert refill_runs(found, closures, runs) < 7.5
 
 
 def test_others_may_use_it_too() -> None:
     """They take one of five a second, not evenly: what is left is found, and the size stays on the safe side."""
     found, closures, runs = found_in(gathered(20, others_s=1.0))
     assert found.hypothesis.family is Family.BUCKET
-    assert found.hypothesis.blur == 2
+    assert found.hypothesis.spread == 2
     assert found.unexplained <= 2
     assert found.n < SIZE
     assert 3.6 <= found.n / found.window_s <= 4.3
@@ -119,8 +119,8 @@ def test_others_may_use_it_too() -> None:
 
 def searched(evidence: History) -> tuple[Fit, float] | None:
     """Look for the first limit."""
-    chance = Chance(evidence)
-    return Search(evidence, chance, InForce(evidence, chance)).first(len(evidence.closures()))
+    chance = Noise(evidence)
+    return Search(evidence, chance, Ceiling(evidence, chance)).first(len(evidence.closures()))
 
 
 def test_a_bucket_that_is_not_believed_yet_is_waited_for() -> None:

@@ -3,7 +3,7 @@
 from relay.limits.evidence.history import History, Signal
 from relay.limits.fit.candidates import Candidates
 from relay.limits.fit.families import Family
-from relay.limits.fit.phases import crossed
+from relay.limits.fit.phases import starts_between
 
 WINDOW_S = 60.0
 
@@ -52,7 +52,7 @@ def test_a_window_began_where_more_was_accepted_than_one_lets_through() -> None:
 def test_neighbours_narrow_where_a_window_began() -> None:
     """200 within 31 s of a limit of 100: the window began after the last of the first hundred, before the next."""
     accepted = [*(0.01 * number for number in range(100)), *(30.0 + 0.01 * number for number in range(100))]
-    (begin, end), *_ = crossed(list(zip(accepted, accepted[100:], strict=False)), 45.0, 100)
+    (begin, end), *_ = starts_between(list(zip(accepted, accepted[100:], strict=False)), 45.0, 100)
     assert 0.95 < begin < end < 30.2
 
 
@@ -67,6 +67,6 @@ def test_a_count_does_not_vary_by_half() -> None:
     asked = Candidates(
         evidence.accepted, [reject.sent for reject in evidence.rejects], evidence.closures(), evidence.slack_s
     )
-    varying = [each for each in asked.blurred() if each.family is not Family.BUCKET]
+    varying = [each for each in asked.varying() if each.family is not Family.BUCKET]
     assert varying
-    assert all(0 < each.blur <= 0.4 * each.n for each in varying)
+    assert all(0 < each.spread <= 0.4 * each.n for each in varying)

@@ -4,7 +4,7 @@ import pytest
 from relay.limits.estimator import Estimator
 from relay.limits.evidence.history import Signal
 from relay.limits.fit.families import Family
-from relay.limits.in_force.limit import Learned
+from relay.limits.in_force.limit import LearnedLimit
 from relay.limits.tracker import Tracker
 
 COUNT = 80
@@ -32,7 +32,7 @@ def test_a_young_limit_is_used_up_with_care(age_s: float, answer_s: float, caref
 def test_a_limit_that_was_lately_too_high_is_used_up_with_care() -> None:
     """It has held for days, but something was taken off it a minute ago."""
     tracker, now = Tracker(), 1_000_000.0
-    limit = Learned(COUNT, 60.0, 60.0, 60.0, Family.SLIDING, since=0.0)
+    limit = LearnedLimit(COUNT, 60.0, 60.0, 60.0, Family.SLIDING, since=0.0)
     tracker.rates = [limit]
     for place in range(75):
         tracker.evidence.accept(now - 2.0 + 0.02 * place, now - 1.9 + 0.02 * place)

@@ -11,7 +11,7 @@ from relay.core.model import Rate
 from relay.limits.estimator import Estimator, yaml_line
 from relay.limits.evidence.history import Signal
 from relay.limits.fit.families import Family
-from relay.limits.in_force.limit import Learned
+from relay.limits.in_force.limit import LearnedLimit
 
 BEGIN = 1_000_017.0
 
@@ -82,7 +82,7 @@ def test_only_windows_that_were_used_up_make_it_surer() -> None:
 
 def test_a_window_that_was_not_tried_yet_is_not_said_to_hold() -> None:
     """Right after it was found it is what would explain the refusals, no more."""
-    found = Learned(20, 1.0, 0.131, 1.0, Family.SLIDING, BEGIN, onsets=6, clean_from=BEGIN)
+    found = LearnedLimit(20, 1.0, 0.131, 1.0, Family.SLIDING, BEGIN, onsets=6, clean_from=BEGIN)
     estimator = Estimator()
     estimator.load({"rates": [found.dump()]})
     assert estimator.estimate(BEGIN + 3600.0).evidence["sentence"] == (
@@ -92,8 +92,8 @@ def test_a_window_that_was_not_tried_yet_is_not_said_to_hold() -> None:
 
 def test_long_windows_are_told_in_plain_numbers() -> None:
     """An hour and a half, and thousands a second, without an exponent."""
-    long = Learned(50_000, 5400.0, 5123.4, 5400.0, Family.SLIDING, BEGIN, onsets=1, clean_from=BEGIN)
-    pace = Learned(123_456, 60.0, 60.0, 60.0, Family.UNCERTAIN, BEGIN, paced=True)
+    long = LearnedLimit(50_000, 5400.0, 5123.4, 5400.0, Family.SLIDING, BEGIN, onsets=1, clean_from=BEGIN)
+    pace = LearnedLimit(123_456, 60.0, 60.0, 60.0, Family.UNCERTAIN, BEGIN, is_pace=True)
     told = []
     for learned in (long, pace):
         estimator = Estimator()
@@ -254,7 +254,7 @@ def test_sends_nothing_more_beyond_a_limit_while_an_answer_is_overdue() -> None:
 
 def test_a_limit_of_nothing_is_not_loaded() -> None:
     """A damaged row must not stop a platform: it is refused, and nothing is believed."""
-    learned = Learned(n=0, window_s=60.0, low_s=59.0, high_s=60.0, family=Family.SLIDING, since=BEGIN)
+    learned = LearnedLimit(n=0, window_s=60.0, low_s=59.0, high_s=60.0, family=Family.SLIDING, since=BEGIN)
     estimator = Estimator()
 
     with pytest.raises(ValueError, match="below 1"):

@@ -8,20 +8,20 @@ from relay.limits.evidence.history import History, Signal
 from relay.limits.fit.families import Family, Hypothesis
 from relay.limits.fit.likelihood import Fit
 from relay.limits.fit.written import choose
-from relay.limits.in_force.ceiling import InForce
-from relay.limits.in_force.limit import Learned, smooth
-from relay.limits.in_force.noise import Chance
+from relay.limits.in_force.ceiling import Ceiling
+from relay.limits.in_force.limit import LearnedLimit, smooth
+from relay.limits.in_force.noise import Noise
 from relay.limits.in_force.probing import Prober
 from relay.limits.search import Search
 from relay.limits.tracker import Tracker
 
 
-def limit(n: int = 100, window_s: float = 60.0) -> Learned:
+def limit(n: int = 100, window_s: float = 60.0) -> LearnedLimit:
     """Return a limit that is believed and due for a step."""
-    return Learned(n, window_s, window_s, window_s, Family.SLIDING, since=-1e6, clean_from=-1e6)
+    return LearnedLimit(n, window_s, window_s, window_s, Family.SLIDING, since=-1e6, clean_from=-1e6)
 
 
-def probing(learned: Learned, now: float) -> Prober:
+def probing(learned: LearnedLimit, now: float) -> Prober:
     """Return a prober whose step is under way."""
     prober = Prober()
     assert prober.begin([learned], now, lambda _: True, noisy=True)
@@ -62,8 +62,8 @@ def test_what_is_accepted_beyond_refutes_the_refusal() -> None:
 def test_a_large_raise_is_taken_back_by_half() -> None:
     """Three times as much was accepted for minutes: one refusal leaves more than was known before."""
     learned = limit()
-    learned.before, learned.n, learned.raised_at = 100, 300, 0.0
-    assert learned.take_back(60.0)
+    learned.n_before_raises, learned.n, learned.raised_at = 100, 300, 0.0
+    assert learned.undo_raise(60.0)
     assert 150 < learned.n < 200
     assert learned.raise_at < 60.0 + 1200.0
 
@@ -71,15 +71,15 @@ def test_a_large_raise_is_taken_back_by_half() -> None:
 def test_a_small_raise_is_taken_back_whole() -> None:
     """A few per cent more were a mistake."""
     learned = limit()
-    learned.before, learned.n, learned.raised_at = 100, 104, 0.0
-    assert learned.take_back(60.0)
+    learned.n_before_raises, learned.n, learned.raised_at = 100, 104, 0.0
+    assert learned.undo_raise(60.0)
     assert learned.n == 100
 
 
 def test_nothing_is_shrunk_below_what_got_through() -> None:
     """10 per second is refused by a longer limit that lets 100 a minute through: a pace of that, not 1 per second."""
     evidence = History()
-    rates = InForce(evidence, Chance(evidence))
+    rates = Ceiling(evidence, Noise(evidence))
     rates.rates = [limit(2, 1.0)]
     for number in range(200):
         at = 0.6 * number
@@ -118,7 +118,7 @@ def test_steps_grow_again_after_the_finest() -> None:
     assert learned.step == 1
     steps = []
     for _ in range(3):
-        learned.clean_from, learned.raise_at, learned.asks_window = now - 1e6, now, False
+        learned.clean_from, learned.raise_at, learned.shorter_next = now - 1e6, now, False
         assert prober.begin([learned], now, lambda _: True, noisy=False)
         assert prober.probe is not None
         steps.append(prober.probe.rate.limit - learned.n)
@@ -134,9 +134,9 @@ def test_steps_are_larger_where_chance_refuses_and_of_a_pace() -> None:
     assert noisy.probe is not None
     assert noisy.probe.rate == Rate(103, 60.0)
     pace = limit(120)
-    pace.paced = True
+    pace.is_pace = True
     pace.plan_raise(0.0, failed=False)
-    assert (pace.step, pace.finest) == (10, 3)
+    assert (pace.step, pace.least_step) == (10, 3)
 
 
 def busy_evidence(n: int, window_s: float, windows: int) -> tuple[History, float]:
@@ -152,12 +152,12 @@ def busy_evidence(n: int, window_s: float, windows: int) -> tuple[History, float
 def test_a_window_nobody_writes_gives_way_to_the_one_people_meant() -> None:
     """57 s refused once more are a minute, with the same count; a minute that is refused loses two in a hundred."""
     evidence, now = busy_evidence(100, 57.2, 3)
-    rates = InForce(evidence, Chance(evidence))
+    rates = Ceiling(evidence, Noise(evidence))
     rates.rates = [limit(100, 57.2)]
     rates.shrink(evidence.closures(), now)
     assert rates.rates[0].rate() == Rate(100, 60.0)
     evidence, now = busy_evidence(100, 60.0, 3)
-    rates = InForce(evidence, Chance(evidence))
+    rates = Ceiling(evidence, Noise(evidence))
     rates.rates = [limit(100, 60.0)]
     rates.shrink(evidence.closures(), now)
     assert rates.rates[0].rate() == Rate(98, 60.0)
@@ -173,7 +173,7 @@ def test_what_is_refused_again_and_again_falls_to_what_gets_through() -> None:
         for late in (9.0, 20.0):
             evidence.reject(begun + late, begun + late + 0.01, Signal.BUSY, None, probe=False)
     evidence.accept(360.0, 360.01)
-    rates = InForce(evidence, Chance(evidence))
+    rates = Ceiling(evidence, Noise(evidence))
     rates.rates = [limit(90, 30.0)]
     counts = []
     for now in (330.0, 340.0, 350.0, 360.0):
@@ -189,11 +189,11 @@ def test_what_is_refused_again_and_again_falls_to_what_gets_through() -> None:
 def test_windows_are_doubted_once_requests_fail_by_chance() -> None:
     """What bounded a young window may have been chance; one that held for long is left alone, and so is a bucket."""
     evidence = History()
-    rates = InForce(evidence, Chance(evidence))
+    rates = Ceiling(evidence, Noise(evidence))
     young, old, bucket = limit(window_s=60.0), limit(window_s=60.0), limit(window_s=60.0)
     young.since, bucket.since, bucket.family = 900.0, 900.0, Family.BUCKET
     rates.rates = [young, old, bucket]
-    rates.doubt_windows(1000.0)
+    rates.allow_shorter_windows(1000.0)
     assert [learned.settled for learned in rates.rates] == [False, True, True]
 
 
@@ -218,10 +218,10 @@ def test_a_pace_is_judged_over_stretches_between_refusals() -> None:
         for number in range(100):
             evidence.accept(300.0 * window + number, 300.0 * window + number + 0.01)
         evidence.reject(300.0 * window + 100.0, 300.0 * window + 100.01, Signal.BUSY, None, probe=False)
-    rates = InForce(evidence, Chance(evidence))
+    rates = Ceiling(evidence, Noise(evidence))
     rates.pace(1.0 / 3.0, evidence.closures(), 1700.0)
     (pace,) = rates.rates
-    assert pace.paced
+    assert pace.is_pace
     assert 590.0 <= pace.window_s <= 640.0
     assert pace.rate_s <= 0.97 / 3.0
 
@@ -230,28 +230,28 @@ def test_a_pace_gives_way_to_a_limit_however_long_it_held() -> None:
     """It is only what got through: a limit that is found takes its place, where an old limit stays beside it."""
     evidence, now = busy_evidence(100, 60.0, 3)
     old = replace(limit(200, 600.0), since=now - 1e6)
-    pace = replace(old, paced=True)
+    pace = replace(old, is_pace=True)
     hypothesis = Hypothesis(Family.COUNTING, 100, 59.0, 60.0, frozenset(), 0)
     found = Fit(hypothesis, 60.0, 6, 6, 6, 300, 0, 0, newest=True, first_at=0.0, unsure=0.1)
     kept = {}
     for name, before in (("limit", old), ("pace", pace)):
-        rates = InForce(evidence, Chance(evidence))
+        rates = Ceiling(evidence, Noise(evidence))
         rates.rates = [before]
         rates.adopt(found, now)
         kept[name] = [learned.window_s for learned in rates.rates]
     assert kept == {"limit": [60.0, 600.0], "pace": [60.0]}
 
 
-def refused_once(chance: Chance, evidence: History, now: float) -> bool:
+def refused_once(chance: Noise, evidence: History, now: float) -> bool:
     """Say whether the lone refusal at the end is more than chance."""
-    return chance.repeated(evidence.closures()[-1], now, [limit(100, 60.0)])
+    return chance.beyond_noise(evidence.closures()[-1], now, [limit(100, 60.0)])
 
 
 def test_one_refusal_counts_where_nothing_else_fails() -> None:
     """The limit was used up and nobody ever failed by chance: once is enough. Where requests do fail, it is not."""
     evidence, now = busy_evidence(100, 60.0, 3)
-    assert refused_once(Chance(evidence), evidence, now)
-    noisy = Chance(evidence)
+    assert refused_once(Noise(evidence), evidence, now)
+    noisy = Noise(evidence)
     noisy.failed()
     noisy.failed()
     assert not refused_once(noisy, evidence, now)
@@ -260,13 +260,13 @@ def test_one_refusal_counts_where_nothing_else_fails() -> None:
 def test_even_sending_tells_nothing_of_a_second_limit() -> None:
     """Evenly sent, any request has 38 before it in 4 s, so chance bears that out; none has them in one."""
     evidence = History()
-    search = Search(evidence, chance := Chance(evidence), InForce(evidence, chance))
+    search = Search(evidence, chance := Noise(evidence), Ceiling(evidence, chance))
     for number in range(1000):
         evidence.accept(0.1 * number, 0.1 * number + 0.02)
     hypothesis = Hypothesis(Family.COUNTING, 38, 3.79, 3.81, frozenset(), 0)
     found = Fit(hypothesis, 3.8, 6, 6, 6, 1000, 0, 0, newest=True, first_at=0.0, unsure=0.1)
-    assert not search.telling(found)
-    assert search.telling(replace(found, window_s=1.0))
+    assert not search.is_specific(found)
+    assert search.is_specific(replace(found, window_s=1.0))
 
 
 def test_a_limit_of_a_second_is_raised_again() -> None:
@@ -320,7 +320,7 @@ def test_one_more_of_a_few_is_tried_rarely() -> None:
 def test_refusals_that_belong_together_put_off_the_next_step_once() -> None:
     """What was too high by a third is shrunk ten times over: it was wrong once, and is tried again within the hour."""
     evidence, now = busy_evidence(100, 60.0, 3)
-    rates = InForce(evidence, Chance(evidence))
+    rates = Ceiling(evidence, Noise(evidence))
     rates.rates = [limit(100, 60.0)]
     for number in range(10):
         rates.shrink(evidence.closures(), now + 60.0 * number)
@@ -341,14 +341,14 @@ def burst_refused_after(window_s: float) -> tuple[History, float]:
 def test_a_window_that_refuses_long_before_it_is_used_up_is_longer() -> None:
     """40 went out at once, and 12 s later the first of the next 40 was refused: no count explains that."""
     evidence, now = burst_refused_after(12.5)
-    rates = InForce(evidence, Chance(evidence))
+    rates = Ceiling(evidence, Noise(evidence))
     rates.rates = [limit(40, 10.0)]
     rates.shrink(evidence.closures(), now)
     assert rates.rates[0].rate() == Rate(40, 12.0)
-    noisy = Chance(evidence)
+    noisy = Noise(evidence)
     noisy.failed()
     noisy.failed()  # where any request may be refused by chance, that says nothing of the window
-    rates = InForce(evidence, noisy)
+    rates = Ceiling(evidence, noisy)
     rates.rates = [limit(40, 10.0)]
     rates.shrink(evidence.closures(), now)
     assert rates.rates[0].rate() == Rate(39, 10.0)
@@ -377,7 +377,7 @@ def test_of_a_window_nobody_writes_a_shorter_one_is_asked_first() -> None:
     """41 per 33.5 s was guessed: the first step is a shorter window; 41 per 30 s is raised first."""
     for window_s, shorter in ((33.5, True), (30.0, False)):
         evidence, now = busy_evidence(41, window_s, 3)
-        rates = InForce(evidence, Chance(evidence))
+        rates = Ceiling(evidence, Noise(evidence))
         hypothesis = Hypothesis(Family.COUNTING, 41, window_s * 0.98, window_s, frozenset(), 0)
         found = Fit(hypothesis, window_s, 6, 6, 6, 123, 0, 0, newest=True, first_at=0.0, unsure=0.1)
         rates.adopt(found, now)
@@ -415,7 +415,7 @@ def test_what_is_refused_does_not_fall_below_what_the_window_held() -> None:
         evidence.reject(begun + 6.0, begun + 6.01, Signal.BUSY, None, probe=False)
         evidence.reject(begun + 50.0, begun + 50.01, Signal.BUSY, None, probe=False)
     evidence.accept(720.0, 720.01)
-    rates = InForce(evidence, Chance(evidence))
+    rates = Ceiling(evidence, Noise(evidence))
     rates.rates = [limit(100, 60.0)]
     for now in (610.0, 660.0, 710.0):
         rates.shrink(evidence.closures(), now)
@@ -428,7 +428,7 @@ def test_a_step_that_is_refused_bounds_the_way_back() -> None:
     learned.peak, now = 55, 0.0
     tried = []
     for _ in range(4):
-        learned.clean_from, learned.raise_at, learned.asks_window = now - 1e6, now, False
+        learned.clean_from, learned.raise_at, learned.shorter_next = now - 1e6, now, False
         prober = Prober()
         assert prober.begin([learned], now, lambda _: True, noisy=False)
         assert prober.probe is not None
@@ -438,11 +438,11 @@ def test_a_step_that_is_refused_bounds_the_way_back() -> None:
     assert tried == [53, 53, 51, 51]
 
 
-def raised(learned: Learned, counts: list[int], now: float) -> float:
+def raised(learned: LearnedLimit, counts: list[int], now: float) -> float:
     """Raise it to each of the counts in turn, each of which holds; return the time."""
     for count in counts:
         learned.clean_from, learned.raise_at = now - 1e6, now
-        learned.step, learned.asks_window = count - learned.n, False
+        learned.step, learned.shorter_next = count - learned.n, False
         prober = Prober()
         assert prober.begin([learned], now, lambda _: True, noisy=False)
         while prober.probe is not None:
@@ -456,7 +456,7 @@ def test_only_the_latest_raises_are_taken_back() -> None:
     """104, 108, 116 and 124 held for two windows each: a refusal takes back the last two, and the way back is known."""
     learned = limit()
     now = raised(learned, [104, 108, 116, 124], 0.0)
-    assert learned.take_back(now)
+    assert learned.undo_raise(now)
     assert (learned.n, learned.peak) == (108, 123)
 
 
@@ -465,21 +465,21 @@ def test_of_a_bucket_all_raises_that_it_may_have_forgiven_are_taken_back() -> No
     learned = limit()
     learned.family = Family.BUCKET
     now = raised(learned, [104, 108, 116, 124], 0.0)
-    assert learned.take_back(now)
+    assert learned.undo_raise(now)
     assert (learned.n, learned.peak) == (100, 123)
     now = raised(learned, [130, 160, 200], now + 1e6)
-    assert learned.take_back(now)
+    assert learned.undo_raise(now)
     assert (learned.n, learned.peak) == (141, 199)
 
 
 def test_a_step_ends_when_too_much_else_is_refused() -> None:
     """Refusals of what did not go beyond the limit are chance up to a point; then the step is in the way."""
     prober = probing(limit(), 0.0)
-    assert [prober.refused_beside(1.0 + number, accepted=0) for number in range(6)] == [False] * 5 + [True]
+    assert [prober.refused_below(1.0 + number, accepted=0) for number in range(6)] == [False] * 5 + [True]
     assert prober.probe is None
     assert len(prober.failures) == 1
     prober = probing(limit(), 0.0)  # one in a hundred of many is what chance makes
-    assert not any(prober.refused_beside(1.0 + number, accepted=100 * number) for number in range(30))
+    assert not any(prober.refused_below(1.0 + number, accepted=100 * number) for number in range(30))
 
 
 def test_a_step_ends_with_what_it_goes_beyond() -> None:
@@ -511,14 +511,14 @@ def test_a_raise_that_is_taken_back_takes_the_next_step_with_it() -> None:
     """200 were in force and 203 are being tried when the platform refuses: it is half of the raise again, no step."""
     tracker = Tracker()
     learned = limit(200)
-    learned.before, learned.raised_at, learned.raise_at = 100, 0.0, 1e9
+    learned.n_before_raises, learned.raised_at, learned.raise_at = 100, 0.0, 1e9
     tracker.rates = [learned]
     now, token = 0.0, 0
     while now < 60.0:
         tracker.evidence.sent(token, now)
         tracker.answered(token, now + 0.01, Signal.ACCEPTED)
         now, token = now + 0.25, token + 1
-    learned.raise_at, learned.asks_window = now, False
+    learned.raise_at, learned.shorter_next = now, False
     assert tracker.prober.begin([learned], now, lambda _: True, noisy=False)
     assert tracker.prober.probe is not None
     tracker.prober.probe.since = now + 60.0  # nothing goes beyond yet

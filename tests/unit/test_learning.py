@@ -11,10 +11,10 @@ from relay.core.model import Outcome, Quota, Rate, Verdict
 from relay.delivery.signals import kind_of
 from relay.limits.evidence.history import Signal
 from relay.limits.fit.families import Family
-from relay.limits.in_force.limit import Learned
-from relay.limits.known import LearnTerms, Mode, Operator
-from relay.limits.learner import MOST_GROUPS, Learning
-from relay.limits.summary import shown
+from relay.limits.in_force.limit import LearnedLimit
+from relay.limits.known import LearnTerms, Mode, OperatorLimit
+from relay.limits.learner import MOST_GROUPS, Learner
+from relay.limits.summary import summary
 from relay.policy.strict_window import StrictWindow
 from relay.wire.answers.answer import Answer, Failure, FailureKind, Headers
 
@@ -24,13 +24,13 @@ ANSWER_S = 0.02
 _tokens = itertools.count(1)
 
 
-def made(mode: Mode = Mode.ENFORCE, *, grouped: bool = False, floor: Rate | None = None) -> Learning:
+def made(mode: Mode = Mode.ENFORCE, *, grouped: bool = False, floor: Rate | None = None) -> Learner:
     """Return a platform's limits, with nothing known."""
-    return Learning("shop", destination="shop.example", terms=LearnTerms(mode, floor), grouped=grouped)
+    return Learner("shop", destination="shop.example", terms=LearnTerms(mode, floor), grouped=grouped)
 
 
 def work(
-    learning: Learning, rate: Rate, *, group: str = "", begin: float = BEGIN, for_s: float = 300.0, whole: bool = False
+    learning: Learner, rate: Rate, *, group: str = "", begin: float = BEGIN, for_s: float = 300.0, whole: bool = False
 ) -> int:
     """Send a backlog of ``group`` to a platform that answers 429 above ``rate``; return how often it refused.
 
@@ -69,7 +69,7 @@ def work(
     return refused
 
 
-def rates_of(learning: Learning, now: float = BEGIN + 300.0) -> dict[str, tuple[Rate, ...]]:
+def rates_of(learning: Learner, now: float = BEGIN + 300.0) -> dict[str, tuple[Rate, ...]]:
     """Return what is in force, by quota."""
     return {quota.name: quota.rates for quota in learning.quotas(now)}
 
@@ -81,9 +81,9 @@ def test_what_is_learned_becomes_a_quota_of_its_own() -> None:
     work(learning, TEN_PER_10S)
     assert set(rates_of(learning)) == {"learned:shop"}
     (news,) = learning.news(BEGIN + 300.0)
-    assert (news.belief.source, news.belief.rates) == ("learned", (TEN_PER_10S,))
+    assert (news.known.source, news.known.rates) == ("learned", (TEN_PER_10S,))
     assert learning.news(BEGIN + 300.0) == []
-    view = shown(learning, BEGIN + 300.0)
+    view = summary(learning, BEGIN + 300.0)
     assert view is not None
     assert (view["source"], view["enforced"], view["yaml"]) == ("learned", True, "rate: 10/10s")
     assert view["evidence"]["refused"] > 0
@@ -96,7 +96,7 @@ def test_a_group_that_is_limited_holds_back_nobody_else() -> None:
     work(learning, TEN_PER_10S, group="s1")
     work(learning, Rate(1000, 1.0), group="s2")
     assert [(quota.name, quota.group) for quota in learning.quotas(BEGIN + 300.0)] == [("learned:shop/s1", "s1")]
-    view = shown(learning, BEGIN + 300.0)
+    view = summary(learning, BEGIN + 300.0)
     assert view is not None
     assert (view["group"], view["groups"]) == ("s1", 1)
 
@@ -126,7 +126,7 @@ def test_observing_shows_and_does_not_enforce() -> None:
     refused = work(learning, TEN_PER_10S, for_s=1800.0)
     assert refused > 100
     assert rates_of(learning) == {}
-    view = shown(learning, BEGIN + 1800.0)
+    view = summary(learning, BEGIN + 1800.0)
     assert view is not None
     assert ([rate["text"] for rate in view["rates"]], view["enforced"]) == (["10/10s"], False)
 
@@ -136,7 +136,7 @@ def test_off_learns_nothing_and_shows_nothing() -> None:
     learning = made(Mode.OFF)
     work(learning, TEN_PER_10S)
     learning.declared([TEN_PER_10S])
-    assert (rates_of(learning), shown(learning, BEGIN)) == ({}, None)
+    assert (rates_of(learning), summary(learning, BEGIN)) == ({}, None)
 
 
 def test_the_operators_limit_takes_the_place_of_others_and_ends_by_itself() -> None:
@@ -145,10 +145,10 @@ def test_the_operators_limit_takes_the_place_of_others_and_ends_by_itself() -> N
     work(learning, TEN_PER_10S)
     learned = rates_of(learning)
     end = BEGIN + 1000.0
-    learning.set(Operator((Rate(80, 60.0),), end, "sale"))
+    learning.set(OperatorLimit((Rate(80, 60.0),), end, "sale"))
     assert learning.ends_at == end
     assert rates_of(learning, end - 1) == {"operator:shop": (Rate(80, 60.0),)}
-    view = shown(learning, end - 1)
+    view = summary(learning, end - 1)
     assert view is not None
     assert (view["source"], view["reason"], view["until"]) == ("operator", "sale", end)
     assert view["since"] is None  # it is not the learned one's time
@@ -162,10 +162,10 @@ def test_the_operators_limit_takes_the_place_of_others_and_ends_by_itself() -> N
 def test_nothing_is_to_be_adopted_of_an_operators_limit_alone() -> None:
     """Where nothing was learned beneath it, or what is beneath was declared, there is no line."""
     learning = made()
-    learning.set(Operator((Rate(80, 60.0),), math.inf, ""))
-    alone = shown(learning, BEGIN)
+    learning.set(OperatorLimit((Rate(80, 60.0),), math.inf, ""))
+    alone = summary(learning, BEGIN)
     learning.declared([Rate(5, 1.0)])
-    over_declared = shown(learning, BEGIN)
+    over_declared = summary(learning, BEGIN)
 
     assert alone is not None
     assert over_declared is not None
@@ -178,7 +178,7 @@ def test_forgetting_drops_everything() -> None:
     learning = made()
     work(learning, TEN_PER_10S)
     learning.declared([Rate(5, 1.0)])
-    learning.set(Operator((Rate(80, 60.0),), math.inf, ""))
+    learning.set(OperatorLimit((Rate(80, 60.0),), math.inf, ""))
     learning.forget()
     again = made()
     again.load(json.loads(json.dumps(learning.dump())))
@@ -199,7 +199,7 @@ def test_a_restart_goes_on_with_what_was_known() -> None:
     """Limits and the operator's word come back from JSON, and nobody is told again."""
     learning = made()
     work(learning, TEN_PER_10S)
-    learning.set(Operator((Rate(80, 60.0),), BEGIN + 1e6, "sale"))
+    learning.set(OperatorLimit((Rate(80, 60.0),), BEGIN + 1e6, "sale"))
     again = made()
     again.load(json.loads(json.dumps(learning.dump())))
     assert again.changed
@@ -211,11 +211,11 @@ def test_a_restart_goes_on_with_what_was_known() -> None:
 def test_a_pace_is_no_line_to_adopt_and_no_news_when_it_moves() -> None:
     """What merely got through moves all the time: it is told once, and nobody is asked to write it down."""
     learning = made()
-    pace = Learned(40, 60.0, 60.0, 60.0, Family.UNCERTAIN, BEGIN, paced=True)
+    pace = LearnedLimit(40, 60.0, 60.0, 60.0, Family.UNCERTAIN, BEGIN, is_pace=True)
     kept = learning.dump()
     kept["groups"][""]["rates"] = [pace.dump()]
     learning.load(kept)
-    view = shown(learning, BEGIN)
+    view = summary(learning, BEGIN)
     assert view is not None
     assert (view["source"], view["yaml"]) == ("learned", "")
     assert view["evidence"]["sentence"] == (
@@ -238,7 +238,7 @@ def test_limits_that_are_declared_anew_with_every_answer_are_told_once_a_minute(
     for second in range(150):
         learning.declared([Rate(100 + second, 60.0)])
         told += learning.news(BEGIN + second)
-    assert [news.belief.rates[0].limit for news in told] == [100, 160, 220]
+    assert [news.known.rates[0].limit for news in told] == [100, 160, 220]
     assert rates_of(learning) == {"declared:shop": (Rate(249, 60.0),)}
 
 
@@ -250,9 +250,9 @@ def test_what_makes_a_limit_surer_is_kept() -> None:
     work(learning, TEN_PER_10S, begin=BEGIN + 300.0, for_s=30.0)
     assert learning.unkept
 
-    known = Learned(10, 10.0, 10.0, 10.0, Family.SLIDING, BEGIN, clean_from=BEGIN)
-    surer = [known.note_used_up(BEGIN + 5.0 * halves) for halves in range(1, 61)]
-    assert surer == [False, True] * 20 + [False] * 20
+    known = LearnedLimit(10, 10.0, 10.0, 10.0, Family.SLIDING, BEGIN, clean_from=BEGIN)
+    confidence_rose = [known.note_used_up(BEGIN + 5.0 * halves) for halves in range(1, 61)]
+    assert confidence_rose == [False, True] * 20 + [False] * 20
     assert known.clean_windows == 30
     known.clean_from = BEGIN + 400.0
     assert known.clean_windows == 0
@@ -263,7 +263,7 @@ def test_another_destination_begins_anew() -> None:
     """What was learned of one host says nothing about another."""
     learning = made()
     work(learning, TEN_PER_10S)
-    other = Learning("shop", destination="other.example", terms=LearnTerms(), grouped=False)
+    other = Learner("shop", destination="other.example", terms=LearnTerms(), grouped=False)
     other.load(learning.dump())
     assert rates_of(other) == {}
 
@@ -293,7 +293,7 @@ def test_a_declared_limit_is_enforced_at_the_floor_at_least(declared: Rate, enfo
     learning = made(floor=Rate(3, 1.0))
     learning.declared([declared])
     assert rates_of(learning) == {"declared:shop": (enforced,)}
-    assert learning.believed("", BEGIN).rates == (declared,)
+    assert learning.known("", BEGIN).rates == (declared,)
 
 
 def test_changed_terms_keep_what_was_learned() -> None:

@@ -1,15 +1,15 @@
 """Refusals that have nothing to do with our rate: at a third of it they must have become clearly fewer."""
 
 import pytest
-from relay.limits.evidence.correlation import Relation
+from relay.limits.evidence.correlation import Correlation
 from tests.property.test_simulation import ran, scenario
 
 
-def answers(relation: Relation, requests: int, refused: int, in_force_s: float | None) -> None:
+def answers(correlation: Correlation, requests: int, refused: int, in_force_s: float | None) -> None:
     """Note so many requests, one a second, the refusals spread among them."""
     for number in range(requests):
         now_refused = number * refused // requests != (number + 1) * refused // requests
-        relation.answered(float(number), refused=now_refused, in_force_s=in_force_s)
+        correlation.answered(float(number), refused=now_refused, in_force_s=in_force_s)
 
 
 @pytest.mark.parametrize(
@@ -23,41 +23,41 @@ def answers(relation: Relation, requests: int, refused: int, in_force_s: float |
 )
 def test_what_does_not_get_rarer_is_no_limit(free: tuple[int, int], low: tuple[int, int], none: bool) -> None:
     """Shares of refusals are held against each other, without a limit and at a third of what got through then."""
-    relation = Relation()
-    answers(relation, *free, None)
-    answers(relation, 50, 10, 0.6)
-    answers(relation, *low, 0.2)
-    assert relation.none(1000.0) is none
-    assert (relation.until > 1000.0) is none
+    correlation = Correlation()
+    answers(correlation, *free, None)
+    answers(correlation, 50, 10, 0.6)
+    answers(correlation, *low, 0.2)
+    assert correlation.is_absent(1000.0) is none
+    assert (correlation.until > 1000.0) is none
 
 
 def test_a_limit_that_was_put_far_too_high_for_a_moment_is_no_measure() -> None:
     """What got through without a limit is what a third is taken of, not the highest rate that was ever tried."""
-    relation = Relation()
-    answers(relation, 100, 30, None)
-    answers(relation, 1, 0, 100.0)
-    answers(relation, 60, 18, 0.6)
-    assert not relation.none(1000.0)
+    correlation = Correlation()
+    answers(correlation, 100, 30, None)
+    answers(correlation, 1, 0, 100.0)
+    answers(correlation, 60, 18, 0.6)
+    assert not correlation.is_absent(1000.0)
 
 
 def test_after_a_restart_a_third_is_of_the_highest_rate_in_force() -> None:
     """The evidence is not kept over a restart, the limits are."""
-    relation = Relation()
-    answers(relation, 10, 3, 3.0)
-    answers(relation, 60, 18, 0.9)
-    assert relation.none(1000.0)
+    correlation = Correlation()
+    answers(correlation, 10, 3, 3.0)
+    answers(correlation, 60, 18, 0.9)
+    assert correlation.is_absent(1000.0)
 
 
 def test_each_time_it_is_looked_at_later() -> None:
     """An hour, then two: a platform that refuses at random is left to backoff."""
-    relation = Relation()
+    correlation = Correlation()
     holds = []
     for _ in range(2):
-        answers(relation, 100, 30, None)
-        answers(relation, 10, 3, 0.6)
-        answers(relation, 60, 18, 0.2)
-        assert relation.none(0.0)
-        holds.append(relation.until)
+        answers(correlation, 100, 30, None)
+        answers(correlation, 10, 3, 0.6)
+        answers(correlation, 60, 18, 0.2)
+        assert correlation.is_absent(0.0)
+        holds.append(correlation.until)
     assert holds == [3600.0, 7200.0]
 
 
@@ -72,12 +72,12 @@ def test_a_platform_that_refuses_at_random_is_not_strangled() -> None:
 
 def test_waiting_for_the_platform_is_part_of_what_got_through() -> None:
     """100 at once and five minutes of Retry-After are 20 a minute, not 100: half of that is no third of it."""
-    relation = Relation()
+    correlation = Correlation()
     now = 0.0
     for _ in range(3):
         for number in range(101):
-            relation.answered(now + 0.05 * number, refused=number == 100, in_force_s=None)
+            correlation.answered(now + 0.05 * number, refused=number == 100, in_force_s=None)
         now += 300.0
     for number in range(60):
-        relation.answered(now + 6.0 * number, refused=number % 3 == 0, in_force_s=1.0 / 6.0)
-    assert not relation.none(now + 360.0)
+        correlation.answered(now + 6.0 * number, refused=number % 3 == 0, in_force_s=1.0 / 6.0)
+    assert not correlation.is_absent(now + 360.0)

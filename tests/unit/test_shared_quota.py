@@ -8,7 +8,7 @@ from benchmarks.limits.table import Case, score
 from relay.limits.evidence.history import History, Signal
 from relay.limits.fit.families import Family, fixed, sliding
 from relay.limits.fit.likelihood import fit
-from relay.limits.in_force.outage import alike
+from relay.limits.in_force.outage import varying_runs
 
 WINDOW_S = 60.0
 
@@ -33,7 +33,7 @@ def test_finds_the_count_between_bounds() -> None:
     found = fit(evidence)
     assert found is not None
     assert 79 <= found.n <= 81
-    assert 2 <= found.hypothesis.blur <= 5
+    assert 2 <= found.hypothesis.spread <= 5
     assert found.window_s == WINDOW_S
     assert (found.unexplained, found.hypothesis.contradicted) == (0, 0)
 
@@ -42,7 +42,7 @@ def test_takes_the_exact_count_where_there_is_one() -> None:
     """What is refused after the same count each time does not vary."""
     found = fit(gathered([80] * 8))
     assert found is not None
-    assert (found.n, found.hypothesis.blur, found.window_s) == (80, 0, WINDOW_S)
+    assert (found.n, found.hypothesis.spread, found.window_s) == (80, 0, WINDOW_S)
 
 
 def test_a_count_that_varies_has_to_earn_it() -> None:
@@ -52,7 +52,7 @@ def test_a_count_that_varies_has_to_earn_it() -> None:
         evidence.reject(at, at + 0.02, Signal.BUSY, None, probe=False)
     found = fit(evidence)
     assert found is not None
-    assert (found.n, found.hypothesis.blur) == (80, 0)
+    assert (found.n, found.hypothesis.spread) == (80, 0)
 
 
 def test_a_whole_window_let_through_is_no_small_error() -> None:
@@ -80,19 +80,19 @@ def test_what_others_give_back_is_part_of_the_count() -> None:
     assert found is not None
     assert found.n in (79, 80)
     assert found.window_s == WINDOW_S
-    assert found.hypothesis.blur >= 5
-    assert alike(found.n, found.hypothesis.blur, evidence.runs(evidence.closures())) > 7.5
+    assert found.hypothesis.spread >= 5
+    assert varying_runs(found.n, found.hypothesis.spread, evidence.runs(evidence.closures())) > 7.5
 
 
-@pytest.mark.parametrize("blur", [0, 4])
-def test_a_varying_count_is_contradicted_only_above_its_bounds(blur: int) -> None:
+@pytest.mark.parametrize("spread", [0, 4])
+def test_a_varying_count_is_contradicted_only_above_its_bounds(spread: int) -> None:
     """A limit of 80 that varies by four lets 84 through; one that does not vary is refuted by them."""
     evidence = gathered([84, 80, 84, 80])
     rejects = [reject.sent for reject in evidence.rejects]
-    log = sliding(evidence.accepted, evidence.accepted, rejects, 80, 0.03, blur=blur)
-    aligned = fixed(evidence.accepted, rejects, 80, 61.0, 1000.0, 0.03, blur=blur)
+    log = sliding(evidence.accepted, evidence.accepted, rejects, 80, 0.03, spread=spread)
+    aligned = fixed(evidence.accepted, rejects, 80, 61.0, 1000.0, 0.03, spread=spread)
     assert log is not None
-    assert (log.errors > 0, aligned.contradicted > 0) == (blur == 0, blur == 0)
+    assert (log.errors > 0, aligned.contradicted > 0) == (spread == 0, spread == 0)
     assert log.family is Family.SLIDING
 
 
@@ -101,9 +101,9 @@ def test_close_counts_are_a_limit_and_far_ones_are_not() -> None:
     rng = random.Random(1)
     tight = [0] + [rng.randint(80, 84) for _ in range(8)]
     loose = [0] + [rng.randint(80, 120) for _ in range(8)]
-    assert alike(80, 4, tight) > 7.5
-    assert alike(80, 40, loose) < 0.0
-    assert alike(80, 4, loose) == 0.0
+    assert varying_runs(80, 4, tight) > 7.5
+    assert varying_runs(80, 40, loose) < 0.0
+    assert varying_runs(80, 4, loose) == 0.0
 
 
 def test_is_not_hit_on_and_on_where_what_others_give_back_gets_through() -> None:

@@ -14,7 +14,7 @@ _LONGEST_STOP_S = 3600.0  # after a refusal
 _HOLD_S, _HOLD_MOST_S = 3600.0, 86400.0
 
 
-class Relation:
+class Correlation:
     """Counts requests and refusals without a limit, and under one far below what got through then.
 
     ``until`` is the time until which no limit is learned.
@@ -57,7 +57,7 @@ class Relation:
             if counts is self._free:
                 self._free_s /= 2.0
 
-    def none(self, now: float) -> bool:
+    def is_absent(self, now: float) -> bool:
         """Say whether there is none, and let no limit be learned for an hour, the next time for two."""
         low, refused = self._low
         if low < _ENOUGH or refused < _ENOUGH_REFUSED:

@@ -11,18 +11,18 @@ from math import inf
 
 from relay.limits.evidence.history import Closure
 from relay.limits.fit.families import Family, Hypothesis, bucket, fixed, judge_bucket, sliding
-from relay.limits.fit.phases import crossed, fixed_windows, phase
+from relay.limits.fit.phases import fixed_windows, phase, starts_between
 from relay.limits.fit.written import WRITTEN, choose
 
 _COUNTS = 10  # candidates looked at, most frequent first
 _COUNTS_COSTLY = 4  # of these, for the families that take longest to judge
 _RUNS = 8  # latest closures that counts and boundaries are taken from
-_MOST_BLURRED = 1.4  # times the count: who takes more of a quota than that does not share it, but is chance
-_RUNS_BLURRED = 32  # more show better between which bounds a count varies
+_MOST_VARYING = 1.4  # times the count: who takes more of a quota than that does not share it, but is chance
+_RUNS_VARYING = 32  # more show better between which bounds a count varies
 _FIXED_LEAST = 0.5  # of the sliding window that explains most
 _PINNED = 1.1  # a sliding window known that well, so soon, may be an accident of fixed ones
 _HINT_ROUNDED_S = 1.5  # hints are whole seconds, rounded up
-_BUCKET_BLUR = 2  # requests: what others take of a bucket comes evenly, as it is filled
+_BUCKET_SPREAD = 2  # requests: what others take of a bucket comes evenly, as it is filled
 _BUCKET_CLOSURES = 5  # two free numbers fit any fewer
 STATED = (Family.FIXED, Family.FIRST_REQUEST)
 """Families judged for one window and no other."""
@@ -68,22 +68,22 @@ class Candidates:
             counting = self._sliding(self._arrivals, n, 0)
             if counting is not None:
                 yield counting
-            if simple.errors or simple.high_s < _PINNED * simple.low_s or self.unhinted(simple):
+            if simple.errors or simple.high_s < _PINNED * simple.low_s or self.against_hints(simple):
                 # n requests in a much shorter window are no reason to be refused that late
                 yield from self._fixed(n, 0, least_s=_FIXED_LEAST * simple.low_s)
         if len(self.closures) >= _BUCKET_CLOSURES:
             yield from self._buckets(0)
 
-    def blurred(self) -> Iterator[Hypothesis]:
+    def varying(self) -> Iterator[Hypothesis]:
         """Yield limits whose count varies, as it does where others use the same quota."""
         if len(self.closures) >= _BUCKET_CLOSURES:
-            yield from self._buckets(_BUCKET_BLUR)
-        runs, most_at_all = self._full_runs()
+            yield from self._buckets(_BUCKET_SPREAD)
+        runs, most_at_all = self._varying_runs()
         if len(runs) < 2:
             return
         for n in {runs[0], runs[len(runs) // 4], runs[len(runs) // 2]}:
             for most in {runs[len(runs) * 3 // 4], runs[-1], most_at_all}:
-                simple = self._sliding(self.accepted, n, most - n) if n < most <= _MOST_BLURRED * n else None
+                simple = self._sliding(self.accepted, n, most - n) if n < most <= _MOST_VARYING * n else None
                 if simple is None:
                     continue
                 yield simple
@@ -92,7 +92,7 @@ class Candidates:
                     yield counting
                 yield from self._fixed(n, most - n, least_s=0.0)
 
-    def unhinted(self, hypothesis: Hypothesis) -> int:
+    def against_hints(self, hypothesis: Hypothesis) -> int:
         """Count the latest closures whose hint asked for clearly longer than a sliding window of that length would."""
         if hypothesis.family in STATED or hypothesis.family is Family.BUCKET:
             return 0
@@ -105,36 +105,39 @@ class Candidates:
                 found += closure.last.seen + closure.last.wait_s > opens_at + _HINT_ROUNDED_S + 2.0 * self.slack_s
         return found
 
-    def _sliding(self, arrivals: Sequence[float], n: int, blur: int) -> Hypothesis | None:
-        return sliding(self.accepted, arrivals, self.rejects, n, self.slack_s, blur=blur)
+    def _sliding(self, arrivals: Sequence[float], n: int, spread: int) -> Hypothesis | None:
+        return sliding(self.accepted, arrivals, self.rejects, n, self.slack_s, spread=spread)
 
-    def _fixed(self, n: int, blur: int, *, least_s: float) -> Iterator[Hypothesis]:
-        spans = list(zip(self.accepted, self.accepted[n + blur :], strict=False))
+    def _fixed(self, n: int, spread: int, *, least_s: float) -> Iterator[Hypothesis]:
+        spans = list(zip(self.accepted, self.accepted[n + spread :], strict=False))
         for window_s in self._fixed_windows:
             if window_s < least_s:
                 continue
-            yield fixed(self.accepted, self.rejects, n, window_s, None, self.slack_s, blur=blur)
+            yield fixed(self.accepted, self.rejects, n, window_s, None, self.slack_s, spread=spread)
             if self._opened:
-                began = [*self._opened, *crossed(spans, window_s - self.slack_s, n + blur)]
+                began = [*self._opened, *starts_between(spans, window_s - self.slack_s, n + spread)]
                 begins = phase(began, self._shut, window_s)
-                yield fixed(self.accepted, self.rejects, n, window_s, begins, self.slack_s, blur=blur)
+                yield fixed(self.accepted, self.rejects, n, window_s, begins, self.slack_s, spread=spread)
 
-    def _buckets(self, blur: int) -> Iterator[Hypothesis]:
+    def _buckets(self, spread: int) -> Iterator[Hypothesis]:
         judged = [
-            (len(judge_bucket(self.accepted, self.rejects, rate, self.slack_s, blur=blur, full=self._whole)[1]), rate)
+            (
+                len(judge_bucket(self.accepted, self.rejects, rate, self.slack_s, spread=spread, full=self._whole)[1]),
+                rate,
+            )
             for rate in _refills(self.accepted, self.rejects, self.slack_s)
         ]
         if judged:
-            yield bucket(self.accepted, self.rejects, min(judged)[1], self.slack_s, blur=blur, full=self._whole)
+            yield bucket(self.accepted, self.rejects, min(judged)[1], self.slack_s, spread=spread, full=self._whole)
 
-    def _full_runs(self) -> tuple[list[int], int]:
+    def _varying_runs(self) -> tuple[list[int], int]:
         """Return, sorted, what was accepted between the latest closures where it was at least half of the most.
 
         And the most that was accepted from the beginning of one to that of the next: what others give back one by one
         gets through in between.
         """
         runs: list[tuple[int, int]] = []  # where each begins in the accepted, and how long it is
-        for earlier, later in pairwise(self.closures[-_RUNS_BLURRED - 1 :]):
+        for earlier, later in pairwise(self.closures[-_RUNS_VARYING - 1 :]):
             begin = bisect_left(self.accepted, earlier.reopened)
             runs.append((begin, bisect_right(self.accepted, later.onset.sent + self.slack_s) - begin))
         most = max((count for _, count in runs), default=0)

@@ -45,7 +45,7 @@ class Hypothesis:
     high_s: float
     unexplained: frozenset[int]  # indices of rejects
     contradicted: int
-    blur: int = 0
+    spread: int = 0
     excess: float = 0.0  # of each stretch that contradicts, the logarithm of how many requests it let through
 
     @property
@@ -61,7 +61,7 @@ def sliding(
     n: int,
     slack: float,
     *,
-    blur: int = 0,
+    spread: int = 0,
 ) -> Hypothesis | None:
     """Fit the window of a sliding log of ``n``: every reject bounds it from below, every accepted send from above.
 
@@ -70,7 +70,7 @@ def sliding(
     ones, or all.
     """
     counting = arrivals is not accepted
-    most = n + blur
+    most = n + spread
     lower: list[tuple[float, int]] = []
     missing: list[int] = []
     for index, at in enumerate(rejects):
@@ -102,7 +102,7 @@ def sliding(
         )
         against, excess = len(stretches), sum(map(log, stretches.values()))
     family = Family.COUNTING if counting else Family.SLIDING
-    return Hypothesis(family, n, low, max(low, high), unexplained, against, blur, excess)
+    return Hypothesis(family, n, low, max(low, high), unexplained, against, spread, excess)
 
 
 def _between(lower: Sequence[float], upper: Sequence[float], slack: float) -> tuple[int, int]:
@@ -141,7 +141,7 @@ def fixed(
     phase: float | None,
     slack: float,
     *,
-    blur: int = 0,
+    spread: int = 0,
 ) -> Hypothesis:
     """Judge fixed windows of ``window_s``: aligned so that one begins at ``phase``, or begun by requests when None."""
     contradicted, excess, index, total = 0, 0.0, 0, len(accepted)
@@ -152,10 +152,10 @@ def fixed(
             start = phase + ((start - phase) // window_s) * window_s
         end = bisect_left(accepted, start + window_s - slack, index)
         end = max(end, index + 1)
-        against, beyond = divmod(end - index - 1, n + blur)
+        against, beyond = divmod(end - index - 1, n + spread)
         contradicted += against
         if against:
-            excess += log((against - 1) * (n + blur) + beyond + 1)
+            excess += log((against - 1) * (n + spread) + beyond + 1)
         starts.append(start)
         index = end
     unexplained = set()
@@ -169,11 +169,17 @@ def fixed(
         else:
             unexplained.add(position)
     family = Family.FIRST_REQUEST if phase is None else Family.FIXED
-    return Hypothesis(family, n, min(low, window_s), window_s, frozenset(unexplained), contradicted, blur, excess)
+    return Hypothesis(family, n, min(low, window_s), window_s, frozenset(unexplained), contradicted, spread, excess)
 
 
 def bucket(
-    accepted: Sequence[float], rejects: Sequence[float], rate: float, slack: float, *, blur: int = 0, full: bool = True
+    accepted: Sequence[float],
+    rejects: Sequence[float],
+    rate: float,
+    slack: float,
+    *,
+    spread: int = 0,
+    full: bool = True,
 ) -> Hypothesis:
     """Judge a token bucket that refills ``rate`` a second, and find between which refills it explains as much.
 
@@ -182,7 +188,7 @@ def bucket(
     """
 
     def judged(refill: float) -> tuple[float, frozenset[int]]:
-        return judge_bucket(accepted, rejects, refill, slack, blur=blur, full=full)
+        return judge_bucket(accepted, rejects, refill, slack, spread=spread, full=full)
 
     def misses(refill: float) -> int:
         return len(judged(refill)[1])
@@ -194,12 +200,18 @@ def bucket(
         size = min(size, judged(fast)[0])
     else:  # refills that far apart explain the same: the slowest is the safe one, and asks for the largest bucket
         size = judged(slow)[0]
-    n = max(1, round(size) - blur)
-    return Hypothesis(Family.BUCKET, n, n / fast * 0.999, n / slow, unexplained, 0, blur)
+    n = max(1, round(size) - spread)
+    return Hypothesis(Family.BUCKET, n, n / fast * 0.999, n / slow, unexplained, 0, spread)
 
 
 def judge_bucket(
-    accepted: Sequence[float], rejects: Sequence[float], rate: float, slack: float, *, blur: int = 0, full: bool = True
+    accepted: Sequence[float],
+    rejects: Sequence[float],
+    rate: float,
+    slack: float,
+    *,
+    spread: int = 0,
+    full: bool = True,
 ) -> tuple[float, frozenset[int]]:
     """Return the smallest size that let everything through, and which rejects it cannot explain.
 
@@ -217,7 +229,7 @@ def judge_bucket(
             unexplained.add(position)
             continue
         used = known - rate * at - min(lowest[known - 1], known - rate * at)
-        if used + 1.5 + blur + rate * slack <= size:
+        if used + 1.5 + spread + rate * slack <= size:
             unexplained.add(position)
     return size, frozenset(unexplained)
 

@@ -17,8 +17,8 @@ _EXCESS_NATS = 1.0  # chance may let a request or two pass in the wrong order, n
 _BUCKET_NATS = 1.0
 _UNHINTED_NATS = 1.0  # many hints are a fixed number that says little
 _STATED_NATS, _RARE_NATS = 2.0, 0.5  # of a window that is judged as it is; more the fewer people write it
-_BLUR_NATS = 0.5  # per closure, times the logarithm of how many counts would have done
-_ERRORS_BLURRED = 2  # so few leave no need for a count that varies
+_VARYING_NATS = 0.5  # per closure, times the logarithm of how many counts would have done
+_ERRORS_VARYING = 2  # so few leave no need for a count that varies
 _MORE = 3  # requests: what overtakes others on the way
 _ORDER = list(Family)
 
@@ -37,7 +37,7 @@ class Fit:
     rejects: int
     accepted: int
     unexplained: int  # of the rejects
-    chance: int  # refusals that it leaves unexplained too, taken for chance
+    noise: int  # refusals that it leaves unexplained too, taken for chance
     newest: bool  # explains the latest closure
     first_at: float  # when the first refusal that it foretells was sent
     unsure: float  # requests that the limit lets through in the time within which their order is not known
@@ -58,14 +58,14 @@ def fit(
     since: float = -inf,
     known: Sequence[Rate] = (),
     noisy: bool = False,
-    blurred: bool = True,
+    tolerant: bool = True,
 ) -> Fit | None:
     """Return the best fit over what was sent from ``since`` on, or None without a refusal.
 
     Where requests are refused by chance (``noisy``), closures of one refusal count neither for it nor against it.
 
     Refusals that one of the ``known`` rates accounts for are left out: what remains may show another limit. Not
-    ``blurred``, a window is longer than what was refused, by however little.
+    ``tolerant``, a window is longer than what was refused, by however little.
     """
     accepted = evidence.accepted[bisect_left(evidence.accepted, since) :]
     rejects = _to_explain(evidence, since, known)
@@ -93,10 +93,10 @@ def fit(
     good = [place not in best.unexplained for place in onset_at]
     newest = not any(place in best.unexplained for place in range(onset_at[-1], len(rejects)) if place not in lone)
     unexplained = len(best.unexplained - lone)
-    best = _bounded(best, accepted, closures, slack)
+    best = _narrowed(best, accepted, closures, slack)
     if evidence.stride > 1:
         best = replace(best, n=best.n * evidence.stride)
-    window_s = best.high_s if best.family in STATED else choose(best.low_s, best.high_s, slack if blurred else 0.0)
+    window_s = best.high_s if best.family in STATED else choose(best.low_s, best.high_s, slack if tolerant else 0.0)
     if window_s < SHORTEST_S:
         return None
     foretold = [rejects[place].sent for place, right in zip(onset_at, good, strict=True) if right]
@@ -108,7 +108,7 @@ def fit(
         rejects=len(rejects) - len(lone),
         accepted=len(accepted) * evidence.stride,
         unexplained=unexplained,
-        chance=len(best.unexplained & lone),
+        noise=len(best.unexplained & lone),
         newest=newest,
         first_at=min(foretold, default=inf),
         unsure=best.n * slack / window_s,
@@ -131,18 +131,18 @@ def _to_explain(evidence: History, since: float, known: Sequence[Rate]) -> list[
 def _likeliest(candidates: Candidates, lone: Set[int]) -> Hypothesis | None:
     """Return the hypothesis that costs least; a count that varies is asked about where none explains nearly all."""
     best: tuple[tuple[float, int], Hypothesis] | None = None
-    for asked in (candidates.exact, candidates.blurred):
+    for asked in (candidates.exact, candidates.varying):
         for each in asked():
             if each.high_s >= max(SHORTEST_S, 4 * candidates.slack_s) and _possible(each, candidates):
-                cost = _cost(each, lone, candidates.unhinted(each), len(candidates.closures))
+                cost = _cost(each, lone, candidates.against_hints(each), len(candidates.closures))
                 if best is None or cost < best[0]:
                     best = (cost, each)
-        if best is None or best[1].errors <= _ERRORS_BLURRED + len(lone):
+        if best is None or best[1].errors <= _ERRORS_VARYING + len(lone):
             break
     return None if best is None else best[1]
 
 
-def _cost(hypothesis: Hypothesis, lone: Set[int], unhinted: int, closures: int) -> tuple[float, int]:
+def _cost(hypothesis: Hypothesis, lone: Set[int], against_hints: int, closures: int) -> tuple[float, int]:
     """Return how unlikely it is, in nats: errors, and how finely the window had to be chosen to have so few.
 
     A little is given to what forbids less; a bucket has a number more to choose, and a count that varies fits more at
@@ -154,9 +154,9 @@ def _cost(hypothesis: Hypothesis, lone: Set[int], unhinted: int, closures: int) 
     else:
         cost -= freedom(hypothesis.low_s, hypothesis.high_s)
     cost -= 0.5 * log(hypothesis.n / max(hypothesis.low_s, 1e-3))
-    cost += _UNHINTED_NATS * unhinted
+    cost += _UNHINTED_NATS * against_hints
     cost += _EXCESS_NATS * hypothesis.excess
-    cost += _BLUR_NATS * closures * log1p(hypothesis.blur)
+    cost += _VARYING_NATS * closures * log1p(hypothesis.spread)
     return cost + (_BUCKET_NATS if hypothesis.family is Family.BUCKET else 0.0), _ORDER.index(hypothesis.family)
 
 
@@ -166,7 +166,7 @@ def _possible(hypothesis: Hypothesis, candidates: Candidates) -> bool:
     return min(map(sub, accepted[most:], accepted), default=inf) >= hypothesis.low_s - candidates.slack_s
 
 
-def _bounded(best: Hypothesis, accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> Hypothesis:
+def _narrowed(best: Hypothesis, accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> Hypothesis:
     """Narrow the bounds of the window by what the platform itself said of the wait, and by the first reopening."""
     if best.family not in (Family.SLIDING, Family.COUNTING):
         return best

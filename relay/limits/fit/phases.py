@@ -31,7 +31,7 @@ def fixed_windows(accepted: Sequence[float], closures: Sequence[Closure]) -> lis
     return sorted(tally, key=lambda window_s: (-tally[window_s], window_s))[:_WINDOWS]
 
 
-def crossed(spans: Sequence[tuple[float, float]], window_s: float, n: int) -> Iterator[tuple[float, float]]:
+def starts_between(spans: Sequence[tuple[float, float]], window_s: float, n: int) -> Iterator[tuple[float, float]]:
     """Yield the latest stretches within which a window began, for more was accepted there than one lets through.
 
     ``spans`` are the times of each accepted request and of the n-th after it. What neighbours say is taken together.

@@ -14,7 +14,7 @@ _TIERS: tuple[tuple[float, ...], ...] = (
 WRITTEN = tuple(sorted(float(window_s) for tier in _TIERS[:2] for window_s in tier))
 """The windows people write most."""
 SHORTEST_S = 0.5  # no platform counts in shorter windows; what looks like one is chance
-_BLUR = 0.005  # of the window: what is wrong by more is wrong for another reason
+_TOLERANCE = 0.005  # of the window: what is wrong by more is wrong for another reason
 CLOSE = 1.04  # bounds that near together cost at most 4 %: the upper one is taken as it is
 
 
@@ -38,7 +38,7 @@ def choose(low_s: float, high_s: float, slack_s: float = 0.0) -> float:
 
     ``slack_s`` is by how much the bounds may be wrong: requests are timed when they are sent, not when they arrive.
     """
-    least_s = low_s - min(slack_s, _BLUR * low_s)
+    least_s = low_s - min(slack_s, _TOLERANCE * low_s)
     for tier in _TIERS:
         for window_s in sorted(tier):
             if least_s < window_s <= high_s * 1.005:

@@ -9,13 +9,13 @@ from relay.limits.evidence.history import Closure, History
 from relay.limits.fit.families import Family
 from relay.limits.fit.likelihood import Fit
 from relay.limits.fit.written import common_between, is_common, rounded_up
-from relay.limits.in_force.limit import FEW, STOP_S, Learned, near
-from relay.limits.in_force.noise import Chance
+from relay.limits.in_force.limit import FEW, STOP_S, LearnedLimit, near
+from relay.limits.in_force.noise import Noise
 
 _SHRINK = 0.02  # for a quota shared with others, or a window a little short: so much less, at least one request
 _SLOWLY, _ABOVE, _STOPS = 2, 1.2, 6.0  # so often by little; then to so much of what got through
 _LONGER = 1.05
-_MEANT = 1.7  # a window nobody writes that is refused in earnest: people meant the next one
+_NEXT_WRITTEN = 1.7  # a window nobody writes that is refused in earnest: people meant the next one
 _EARLY = 0.5  # of the limit: refused when less was used, the window is longer
 _SHRINK_AGAIN = 20.0  # windows; a shrink that soon after another was not enough
 _FIRST_RAISE_WINDOWS = 3.0  # a count that is too low by chance is found out early
@@ -28,57 +28,57 @@ _BUSY = 0.9  # of the limit
 _BUSY_WINDOWS = 1.5
 _LOOKS, _LOOK_AGAIN_S = 4, 60.0  # in a window whether it is used up, and at the latest
 _RAISE_AFTER_SHRINK_S = 60.0
-_CARRIED_LEAST = 4
-_CARRIED_WINDOWS = 2.0
+_THROUGHPUT_CLOSURES_LEAST = 4
+_THROUGHPUT_WINDOWS = 2.0
 _FLOOR = 0.9
-_DOUBTED = 0.5  # of the window: so short a one may be tried after all
+_SHORTER_LEAST = 0.5  # of the window: so short a one may be tried after all
 _PACE = 20  # requests at least in the window of a pace, so that a step is 5 %
 _PACE_PART = 0.97
-CARRIED_CLOSURES = 8  # what got through is judged by the latest
+THROUGHPUT_CLOSURES = 8  # what got through is judged by the latest
 
 
-class InForce:
+class Ceiling:
     """``rates`` are the limits in force, shortest window first; ``changed`` is set whenever they are.
 
     Below ``floor_s`` requests a second the operator lets nothing be enforced.
     """
 
-    def __init__(self, evidence: History, chance: Chance) -> None:
+    def __init__(self, evidence: History, chance: Noise) -> None:
         self.floor_s = 0.0
         self._evidence = evidence
-        self._chance = chance
-        self.rates: list[Learned] = []
+        self._noise = chance
+        self.rates: list[LearnedLimit] = []
         self.changed = False
-        self.found_again = False  # what was found last had been found before: it was refused all the same
+        self.found_twice = False  # what was found last had been found before: it was refused all the same
         self._found_last: Rate | None = None
         self._looked_at = -inf
 
-    def in_turn(self) -> list[Learned]:
+    def tightest_first(self) -> list[LearnedLimit]:
         """Return the limits, the one that binds most first."""
-        return sorted(self.rates, key=lambda learned: learned.rate_s)
+        return sorted(self.rates, key=lambda limit: limit.rate_s)
 
-    def busy(self, learned: Learned, now: float) -> bool:
+    def busy(self, limit: LearnedLimit, now: float) -> bool:
         """Say whether a limit was nearly used up just before ``now``."""
-        since = now - _BUSY_WINDOWS * learned.window_s - 2 * self._evidence.slack_s
-        return self._evidence.count(since, now) >= _BUSY * learned.n
+        since = now - _BUSY_WINDOWS * limit.window_s - 2 * self._evidence.slack_s
+        return self._evidence.count(since, now) >= _BUSY * limit.n
 
-    def untried(self, learned: Learned, now: float) -> bool:
+    def young_and_nearly_used(self, limit: LearnedLimit, now: float) -> bool:
         """Say whether a limit of which little is known yet is nearly used up: the next requests may be too many."""
-        lately = now - max(learned.since, learned.shrunk_at) < _UNTRIED_WINDOWS * learned.window_s
-        return lately and self._evidence.used(now - learned.window_s, now) >= _NEARLY_USED * learned.n
+        lately = now - max(limit.since, limit.shrunk_at) < _UNTRIED_WINDOWS * limit.window_s
+        return lately and self._evidence.used(now - limit.window_s, now) >= _NEARLY_USED * limit.n
 
     def note_used_up(self, now: float) -> bool:
         """Count the windows that are used up while nothing is refused; say whether a limit is surer for it."""
         if not self.rates or now - self._looked_at < min(self.rates[0].window_s / _LOOKS, _LOOK_AGAIN_S):
             return False
         self._looked_at = now
-        surer = [learned.note_used_up(now) for learned in self.rates if self.busy(learned, now)]
-        return any(surer)
+        confidence_rose = [limit.note_used_up(now) for limit in self.rates if self.busy(limit, now)]
+        return any(confidence_rose)
 
     @staticmethod
-    def proven(learned: Learned, now: float) -> bool:
+    def proven(limit: LearnedLimit, now: float) -> bool:
         """Say whether a limit was in force for long: another one that is found later does not replace it."""
-        return not learned.paced and now - learned.since > _PROVEN_WINDOWS * learned.window_s
+        return not limit.is_pace and now - limit.since > _PROVEN_WINDOWS * limit.window_s
 
     def adopt(self, found: Fit, now: float, *, since: float = -inf) -> None:
         """Put what was found in the evidence from ``since`` on in force beside, or in place of, what is.
@@ -88,7 +88,7 @@ class InForce:
         if since > -inf:
             self._evidence.forget_before(since)
         hypothesis = found.hypothesis
-        fresh = Learned(
+        fresh = LearnedLimit(
             n=max(1, found.n),
             window_s=max(found.window_s, 0.05),
             low_s=hypothesis.low_s,
@@ -96,18 +96,18 @@ class InForce:
             family=hypothesis.family if found.clean(0.25, 2 + found.closures // 4) else Family.UNCERTAIN,
             since=now,
             onsets=found.onsets,
-            blur=hypothesis.blur,
+            spread=hypothesis.spread,
             clean_from=now,
         )
-        fresh.asks_window = not is_common(fresh.window_s)
+        fresh.shorter_next = not is_common(fresh.window_s)
         fresh.raise_at = now + max(_FIRST_RAISE_WINDOWS * fresh.window_s, _FIRST_RAISE_S)
         kept = []
-        for learned in self.rates:
-            implied = learned.window_s <= fresh.window_s and learned.n > _IMPLIED * fresh.n
-            if self.proven(learned, now) and not near(learned.window_s, fresh.window_s) and not implied:
-                kept.append(learned)
-        self._put([*kept[-RATES + 1 :], fresh])
-        self.found_again = fresh.rate() == self._found_last
+        for limit in self.rates:
+            implied = limit.window_s <= fresh.window_s and limit.n > _IMPLIED * fresh.n
+            if self.proven(limit, now) and not near(limit.window_s, fresh.window_s) and not implied:
+                kept.append(limit)
+        self._install([*kept[-RATES + 1 :], fresh])
+        self.found_twice = fresh.rate() == self._found_last
         self._found_last = fresh.rate()
 
     def replace(self, found: Fit, now: float) -> None:
@@ -115,20 +115,20 @@ class InForce:
         self.rates.clear()
         self.adopt(found, now)
 
-    def doubt_windows(self, now: float) -> None:
+    def allow_shorter_windows(self, now: float) -> None:
         """Let shorter windows be tried: refusals that bounded the present ones may have been chance."""
-        for learned in self.rates:
-            if not self.proven(learned, now):
-                self._doubt_window(learned)
+        for limit in self.rates:
+            if not self.proven(limit, now):
+                self._allow_shorter(limit)
 
     @staticmethod
-    def _doubt_window(learned: Learned) -> None:
-        if learned.family is not Family.BUCKET:
-            learned.low_s = min(learned.low_s, learned.window_s * _DOUBTED)
+    def _allow_shorter(limit: LearnedLimit) -> None:
+        if limit.family is not Family.BUCKET:
+            limit.low_s = min(limit.low_s, limit.window_s * _SHORTER_LEAST)
 
-    def take_back(self, now: float) -> bool:
+    def undo_raise(self, now: float) -> bool:
         """Undo raises that a refusal followed soon; say whether there were any."""
-        taken_back = [learned.take_back(now) for learned in self.rates]
+        taken_back = [limit.undo_raise(now) for limit in self.rates]
         self.changed |= any(taken_back)
         return any(taken_back)
 
@@ -137,102 +137,102 @@ class InForce:
 
         Not below what got through meanwhile: then a limit of another kind refuses, and only the pace is known.
         """
-        carried = self.carried(closures)
-        busy = [learned for learned in self.rates if self.busy(learned, closures[-1].onset.sent)]
-        for learned in busy or self.rates[-1:]:
-            soon = now - learned.shrunk_at < _SHRINK_AGAIN * (learned.window_s + STOP_S)
-            shrinks = learned.shrinks + 1 if soon else 1
-            n = self._lower(learned, closures, carried, shrinks)
-            learned.blur = learned.blur // 2
-            learned.clean_from = now
-            if (n if learned.n > FEW else learned.n / _LONGER) < _FLOOR * carried * learned.window_s:
-                self.pace(carried, closures, now)
+        throughput = self.throughput(closures)
+        busy = [limit for limit in self.rates if self.busy(limit, closures[-1].onset.sent)]
+        for limit in busy or self.rates[-1:]:
+            soon = now - limit.shrunk_at < _SHRINK_AGAIN * (limit.window_s + STOP_S)
+            shrinks = limit.shrinks + 1 if soon else 1
+            n = self._lower_count(limit, closures, throughput, shrinks)
+            limit.spread = limit.spread // 2
+            limit.clean_from = now
+            if (n if limit.n > FEW else limit.n / _LONGER) < _FLOOR * throughput * limit.window_s:
+                self.pace(throughput, closures, now)
                 return
-            meant_s = self._meant(learned, closures[-1])
-            if meant_s > learned.window_s:
-                learned.low_s, learned.window_s, learned.high_s = learned.window_s, meant_s, meant_s
-            elif learned.n > FEW:
-                learned.peak, learned.n = max(learned.peak, learned.n), n
+            meant_s = self._next_written(limit, closures[-1])
+            if meant_s > limit.window_s:
+                limit.low_s, limit.window_s, limit.high_s = limit.window_s, meant_s, meant_s
+            elif limit.n > FEW:
+                limit.peak, limit.n = max(limit.peak, limit.n), n
             else:  # one of a few requests is too much: a longer window takes off less
-                learned.low_s, learned.window_s = learned.window_s, rounded_up(learned.window_s * _LONGER)
-                learned.high_s = learned.window_s
-            learned.shrinks, learned.shrunk_at = shrinks, now
-            self._plan_way_back(learned, now, again=soon)
+                limit.low_s, limit.window_s = limit.window_s, rounded_up(limit.window_s * _LONGER)
+                limit.high_s = limit.window_s
+            limit.shrinks, limit.shrunk_at = shrinks, now
+            self._plan_recovery(limit, now, again=soon)
             self.changed = True
 
-    def _lower(self, learned: Learned, closures: Sequence[Closure], carried: float, shrinks: int) -> int:
+    def _lower_count(self, limit: LearnedLimit, closures: Sequence[Closure], throughput: float, shrinks: int) -> int:
         """Return the count to go on with after so many shrinks in a row."""
         part = _SHRINK * 2.0 ** min(max(shrinks - 2, 0), 2)
-        n = max(1, min(learned.n - 1 - learned.blur // 4, int(learned.n * (1.0 - part))))
+        n = max(1, min(limit.n - 1 - limit.spread // 4, int(limit.n * (1.0 - part))))
         # Far too high, or the window far too short. Of a short one stops take much of what would get through.
-        if shrinks > _SLOWLY and carried and learned.window_s > _STOPS * STOP_S:
-            held = self._held(learned, closures)
-            n = min(n, max(ceil(_ABOVE * carried * learned.window_s), held if held < learned.n else 0))
+        if shrinks > _SLOWLY and throughput and limit.window_s > _STOPS * STOP_S:
+            least = self._least_in_window(limit, closures)
+            n = min(n, max(ceil(_ABOVE * throughput * limit.window_s), least if least < limit.n else 0))
         return n
 
-    def _meant(self, learned: Learned, latest: Closure) -> float:
+    def _next_written(self, limit: LearnedLimit, latest: Closure) -> float:
         """Return the next window that people write where the present one may be too short, or 0."""
-        early = self._early(learned, latest.onset.sent)
-        if learned.paced or (is_common(learned.window_s) and not early):
+        early = self._refused_early(limit, latest.onset.sent)
+        if limit.is_pace or (is_common(limit.window_s) and not early):
             return 0.0
-        longest_s = learned.window_s * (_LONGER if latest.lone and not early else _MEANT)
-        return min(common_between(learned.window_s, longest_s), default=0.0)
+        longest_s = limit.window_s * (_LONGER if latest.lone and not early else _NEXT_WRITTEN)
+        return min(common_between(limit.window_s, longest_s), default=0.0)
 
-    def _plan_way_back(self, learned: Learned, now: float, *, again: bool) -> None:
-        asks_window = learned.asks_window
-        learned.plan_raise(now, failed=not self._chance.noisy, again=again)
-        learned.asks_window = asks_window  # whether the window is right was not asked
-        soon_s = max(_RAISE_AFTER_SHRINK_S, 5.0 * learned.window_s)
-        if self._chance.noisy:  # it may have been chance
-            learned.raise_at = now + min(soon_s * 2.0 ** min(learned.regrets, 8), learned.raise_every_s)
-        elif learned.asks_shorter and not is_common(learned.window_s):  # it is likely too long
-            learned.raise_at = now + soon_s
-        learned.regrets += 1
+    def _plan_recovery(self, limit: LearnedLimit, now: float, *, again: bool) -> None:
+        shorter_next = limit.shorter_next
+        limit.plan_raise(now, failed=not self._noise.noisy, again=again)
+        limit.shorter_next = shorter_next  # whether the window is right was not asked
+        soon_s = max(_RAISE_AFTER_SHRINK_S, 5.0 * limit.window_s)
+        if self._noise.noisy:  # it may have been chance
+            limit.raise_at = now + min(soon_s * 2.0 ** min(limit.shrinks_since_raise, 8), limit.raise_every_s)
+        elif limit.tries_shorter and not is_common(limit.window_s):  # it is likely too long
+            limit.raise_at = now + soon_s
+        limit.shrinks_since_raise += 1
 
-    def _early(self, learned: Learned, at: float) -> bool:
+    def _refused_early(self, limit: LearnedLimit, at: float) -> bool:
         """Say whether it refused long before the limit was used up: then its window is longer."""
-        if learned.paced or learned.family is Family.BUCKET or self._chance.noisy:
+        if limit.is_pace or limit.family is Family.BUCKET or self._noise.noisy:
             return False
         slack = self._evidence.slack_s
-        return self._evidence.used(at - learned.window_s - slack, at + slack) < _EARLY * learned.n
+        return self._evidence.used(at - limit.window_s - slack, at + slack) < _EARLY * limit.n
 
-    def _held(self, learned: Learned, closures: Sequence[Closure]) -> int:
+    def _least_in_window(self, limit: LearnedLimit, closures: Sequence[Closure]) -> int:
         """Return how many requests its window held at the least when the platform refused, of late."""
-        begins = [closure.onset.sent for closure in closures[-_CARRIED_LEAST:]]
-        return min(self._evidence.count(at - learned.window_s, at) for at in begins)
+        begins = [closure.onset.sent for closure in closures[-_THROUGHPUT_CLOSURES_LEAST:]]
+        return min(self._evidence.count(at - limit.window_s, at) for at in begins)
 
-    def carried(self, closures: Sequence[Closure]) -> float:
+    def throughput(self, closures: Sequence[Closure]) -> float:
         """Return the requests per second that got through between the latest refusals; 0 where they are too few."""
         longest_s = self.rates[-1].window_s + STOP_S if self.rates else STOP_S
         end = closures[-1].onset.sent
         recent = [closure.onset.sent for closure in closures if closure.onset.sent > end - _SHRINK_AGAIN * longest_s]
-        recent = recent[-CARRIED_CLOSURES:]
+        recent = recent[-THROUGHPUT_CLOSURES:]
         span_s = end - recent[0]
-        if len(recent) < _CARRIED_LEAST or span_s < _CARRIED_WINDOWS * longest_s:
+        if len(recent) < _THROUGHPUT_CLOSURES_LEAST or span_s < _THROUGHPUT_WINDOWS * longest_s:
             return 0.0
         return self._evidence.count(recent[0], end) / span_s
 
-    def pace(self, carried: float, closures: Sequence[Closure], now: float) -> None:
+    def pace(self, throughput: float, closures: Sequence[Closure], now: float) -> None:
         """Put a pace in force: what got through, smoothly. It breaks no limit that let that much through.
 
         It is judged over stretches as long as those between the latest refusals: the limit behind it has such windows.
         """
-        if carried < self.floor_s:
+        if throughput < self.floor_s:
             return
         onsets = [closure.onset.sent for closure in closures]
         runs = [self._evidence.count(*pair) for pair in pairwise(onsets)]
         full = max(runs, default=0) / 2
         spans = [later - earlier for (earlier, later), run in zip(pairwise(onsets), runs, strict=True) if run >= full]
-        n = max(_PACE, int(carried * 2.0 * min(spans, default=0.0)))
-        window_s = rounded_up(n / (_PACE_PART * carried))
-        pace = Learned(n, window_s, window_s, window_s, Family.UNCERTAIN, now, clean_from=now)
-        pace.paced, pace.answer_s = True, self._evidence.answer_s
+        n = max(_PACE, int(throughput * 2.0 * min(spans, default=0.0)))
+        window_s = rounded_up(n / (_PACE_PART * throughput))
+        pace = LearnedLimit(n, window_s, window_s, window_s, Family.UNCERTAIN, now, clean_from=now)
+        pace.is_pace, pace.answer_s = True, self._evidence.answer_s
         pace.plan_raise(now, failed=False)
         pace.raise_at = now + max(window_s, _FIRST_RAISE_S)
-        kept = [learned for learned in self.rates if learned.rate_s > carried and self.proven(learned, now)]
-        self._put([*kept[: RATES - 1], pace])
+        kept = [limit for limit in self.rates if limit.rate_s > throughput and self.proven(limit, now)]
+        self._install([*kept[: RATES - 1], pace])
 
-    def _put(self, rates: list[Learned]) -> None:
-        self.rates = sorted(rates, key=lambda learned: learned.window_s)
-        self._chance.clear()
+    def _install(self, rates: list[LearnedLimit]) -> None:
+        self.rates = sorted(rates, key=lambda limit: limit.window_s)
+        self._noise.clear()
         self.changed = True

@@ -13,7 +13,7 @@ STOP_S = 3.0
 """The shortest stops after a refusal last that long at the most."""
 FEW = 4
 """Of so few requests one is a large part: it is the window that is made longer."""
-TELLING_WINDOWS = 20
+CONVINCING_WINDOWS = 20
 """So many windows used up without a refusal: more of them make a limit no surer."""
 _SAME_WINDOW = 1.5  # two rates whose windows are that near are one
 _RAISE_FIRST_S = 1200.0
@@ -21,8 +21,8 @@ _PACE_FIRST_S = 600.0  # a pace is only what got through: there may be more at a
 _RAISE_WINDOWS = 10.0
 _RAISE_COSTS = 800.0  # a step that fails is refused twice: 1/400 of the time at the most
 _RAISE_CAP_S = 6 * 3600.0
-_DOUBT_S = 30.0
-_DOUBT_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
+_RAISE_JUDGED_S = 30.0
+_RAISE_JUDGED_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
 _FAR = 1.25
 _COMMON_ENOUGH = 0.95  # a window people write is believed when one of 0.95 of it was refused
 _BURSTS = 10  # in the window of a pace, at the least
@@ -31,7 +31,7 @@ _BURST_S = 1.0  # of requests at once
 
 
 @dataclass(slots=True)
-class Learned:
+class LearnedLimit:
     """One limit in force: ``n`` per ``window_s``; between ``low_s`` and ``high_s`` the true window lies."""
 
     n: int
@@ -48,19 +48,19 @@ class Learned:
     raise_every_s: float = 0.0
     step: int = 1
     narrowing: bool = False  # a larger step was refused: halve from here
-    doubted: bool = False  # the step was refused once
+    refused_once: bool = False  # the step was refused once
     peak: int = 0  # n before refusals that may have been chance took something off
     shrinks: int = 0
     shrunk_at: float = float("-inf")
-    before: int = 0  # n before the latest raises
-    raised_from: int = 0  # n before the latest of them
+    n_before_raises: int = 0  # n before the latest raises
+    n_before_raise: int = 0  # n before the latest of them
     raised_at: float = float("-inf")
-    doubts: int = 0  # lone refusals since
-    regrets: int = 0  # shrinks since a raise held
-    asked: int = 0  # how often a shorter window was tried although this one is believed
-    asks_window: bool = False  # the next step is a shorter window, although this one is believed
-    blur: int = 0  # by so many the count is too high at times, as far as is known
-    paced: bool = False  # no limit was found, only what gets through
+    refusals_since_raise: int = 0  # lone refusals since
+    shrinks_since_raise: int = 0  # shrinks since a raise held
+    shorter_tries: int = 0  # how often a shorter window was tried although this one is believed
+    shorter_next: bool = False  # the next step is a shorter window, although this one is believed
+    spread: int = 0  # by so many the count is too high at times, as far as is known
+    is_pace: bool = False  # no limit was found, only what gets through
     refused_s: float = 0.0  # how long the latest refusal took
     answer_s: float = 0.0  # of a pace: a slot is held for so much longer than its window
 
@@ -83,7 +83,7 @@ class Learned:
         if now - max(self.used_up_at, self.clean_from) < self.window_s:
             return False
         self.used_up, self.used_up_at = self.clean_windows + 1, now
-        return self.used_up <= TELLING_WINDOWS
+        return self.used_up <= CONVINCING_WINDOWS
 
     @property
     def same_window_s(self) -> float:
@@ -91,9 +91,9 @@ class Learned:
         return _SAME_WINDOW * self.window_s
 
     @property
-    def finest(self) -> int:
+    def least_step(self) -> int:
         """Return the smallest step up that is worth a refusal."""
-        return max(1, self.n // _PACE_FINEST) if self.paced else 1
+        return max(1, self.n // _PACE_FINEST) if self.is_pace else 1
 
     @property
     def settled(self) -> bool:
@@ -107,17 +107,17 @@ class Learned:
         return self.low_s >= self.window_s * enough
 
     @property
-    def asks_shorter(self) -> bool:
+    def tries_shorter(self) -> bool:
         """Whether the next step is a shorter window, although this one is believed."""
         worth_it = self.n > FEW and self.window_s > 2 * SHORTEST_S
-        return self.asks_window and worth_it and self.family is not Family.BUCKET
+        return self.shorter_next and worth_it and self.family is not Family.BUCKET
 
     def plan_raise(self, now: float, *, failed: bool, again: bool = False) -> None:
         """Set when to try a higher count next: later each time that one ``failed``.
 
         Refusals that belong together (``again``) count as two failures at the most.
         """
-        first_s, cap_s = (_PACE_FIRST_S, _RAISE_FIRST_S) if self.paced else (_RAISE_FIRST_S, _RAISE_CAP_S)
+        first_s, cap_s = (_PACE_FIRST_S, _RAISE_FIRST_S) if self.is_pace else (_RAISE_FIRST_S, _RAISE_CAP_S)
         lost_s = self.refused_s + STOP_S - self.window_s  # by a refusal; what a window holds may wait for its end
         first_s = max(first_s, _RAISE_WINDOWS * self.window_s, min(lost_s * _RAISE_COSTS, _RAISE_CAP_S))
         if self.n <= FEW and not is_common(self.window_s):
@@ -126,25 +126,27 @@ class Learned:
         if again:
             self.raise_every_s = min(self.raise_every_s, 2 * first_s)
         self.raise_at = now + self.raise_every_s
-        self.step, self.narrowing, self.doubted = max(1, self.n // _PACE_STEP) if self.paced else 1, False, False
-        self.asks_window = failed and not self.asks_window and self.family is not Family.BUCKET and not self.paced
+        self.step, self.narrowing, self.refused_once = max(1, self.n // _PACE_STEP) if self.is_pace else 1, False, False
+        self.shorter_next = failed and not self.shorter_next and self.family is not Family.BUCKET and not self.is_pace
 
-    def doubtful(self, now: float) -> bool:
+    def raised_lately(self, now: float) -> bool:
         """Say whether the count was raised so lately that a refusal is held against it."""
-        return self.before > 0 and now - self.raised_at <= _DOUBT_WINDOWS * self.window_s + _DOUBT_S
+        return (
+            self.n_before_raises > 0 and now - self.raised_at <= _RAISE_JUDGED_WINDOWS * self.window_s + _RAISE_JUDGED_S
+        )
 
-    def take_back(self, now: float) -> bool:
+    def undo_raise(self, now: float) -> bool:
         """Undo raises that a refusal followed soon; say whether there was one."""
-        if not self.doubtful(now):
+        if not self.raised_lately(now):
             return False
         self.peak = self.n - 1
-        if self.n > _FAR * self.before:  # far above: some of it is true, so half of the way back
-            self.n = int(sqrt(self.n * self.before))
-            self.raised_at, self.doubts = now, 0
-            self.step, self.narrowing, self.doubted = max(1, self.n // 32), False, False
-            self.raise_at = now + _DOUBT_WINDOWS * self.window_s + _DOUBT_S
+        if self.n > _FAR * self.n_before_raises:  # far above: some of it is true, so half of the way back
+            self.n = int(sqrt(self.n * self.n_before_raises))
+            self.raised_at, self.refusals_since_raise = now, 0
+            self.step, self.narrowing, self.refused_once = max(1, self.n // 32), False, False
+            self.raise_at = now + _RAISE_JUDGED_WINDOWS * self.window_s + _RAISE_JUDGED_S
             return True
-        self.n, self.before = min(self.n, self.before), 0
+        self.n, self.n_before_raises = min(self.n, self.n_before_raises), 0
         self.plan_raise(now, failed=True)
         return True
 
@@ -167,12 +169,12 @@ class Learned:
             "used_up_at": self.used_up_at if self.used_up else None,
             "raise_at": self.raise_at,
             "raise_every_s": self.raise_every_s,
-            "paced": self.paced,
+            "paced": self.is_pace,
             "answer_s": self.answer_s,
         }
 
     @classmethod
-    def load(cls, kept: Mapping[str, Any]) -> "Learned":
+    def load(cls, kept: Mapping[str, Any]) -> "LearnedLimit":
         """Return it from ``dump``. Raises ``KeyError`` or ``ValueError`` when it is not one."""
         return cls(
             n=int(kept["n"]),
@@ -187,7 +189,7 @@ class Learned:
             used_up_at=float("-inf") if kept.get("used_up_at") is None else float(kept["used_up_at"]),
             raise_at=float(kept["raise_at"]),
             raise_every_s=float(kept["raise_every_s"]),
-            paced=bool(kept.get("paced", False)),
+            is_pace=bool(kept.get("paced", False)),
             answer_s=float(kept.get("answer_s", 0.0)),
         )
 

@@ -9,7 +9,7 @@ from math import exp
 from operator import sub
 
 from relay.limits.evidence.history import Closure, History
-from relay.limits.in_force.limit import STOP_S, Learned
+from relay.limits.in_force.limit import STOP_S, LearnedLimit
 
 _NEARLY = 0.95  # of what was accepted before: requests that failed otherwise were in the window too
 _CHANCE = 0.004  # of all requests
@@ -23,7 +23,7 @@ _LONE_KEPT = 6000  # requests
 _BEYOND_ODDS = 0.05
 
 
-class Chance:
+class Noise:
     """What was refused by chance under one quota."""
 
     def __init__(self, evidence: History) -> None:
@@ -60,14 +60,14 @@ class Chance:
         """Whether requests are refused by chance here."""
         return self._failed > _NOISY or self._lone > _NOISY
 
-    def repeated(self, latest: Closure, now: float, rates: Sequence[Learned]) -> bool:
+    def beyond_noise(self, latest: Closure, now: float, rates: Sequence[LearnedLimit]) -> bool:
         """Say whether lone refusals came more often than chance alone, while the limit was used up.
 
         Chance refuses any request; a limit only those sent when most of it was used, and what it refused is not
         accepted a window later. Where nothing fails by chance, the first one is enough.
         """
         at, longest = latest.onset.sent, rates[-1]
-        if not any(self._used_up(learned, at) for learned in rates):
+        if not any(self._used_up(limit, at) for limit in rates):
             self._lone += 1.0
             return False
         unrefuted = [old for old in self._suspects if not self.noisy or not self._refuted(old, longest)]
@@ -83,31 +83,31 @@ class Chance:
                 return True
         return False
 
-    def too_high(self, latest: Closure, now: float, rates: Sequence[Learned]) -> bool:
+    def raise_too_high(self, latest: Closure, now: float, rates: Sequence[LearnedLimit]) -> bool:
         """Say whether refusals since the latest raise are more than chance."""
-        too_high = False
-        for learned in rates:
-            used = self._evidence.used(latest.onset.sent - learned.window_s, latest.onset.sent)
-            if not learned.doubtful(now) or used < learned.before:
+        raise_too_high = False
+        for limit in rates:
+            used = self._evidence.used(latest.onset.sent - limit.window_s, latest.onset.sent)
+            if not limit.raised_lately(now) or used < limit.n_before_raises:
                 continue
-            learned.doubts += 1
-            beyond = self._evidence.count(learned.raised_at, now)
-            too_high |= _odds(learned.doubts, self._share * beyond) < _BEYOND_ODDS
-        return too_high
+            limit.refusals_since_raise += 1
+            beyond = self._evidence.count(limit.raised_at, now)
+            raise_too_high |= _odds(limit.refusals_since_raise, self._share * beyond) < _BEYOND_ODDS
+        return raise_too_high
 
-    def _used_up(self, learned: Learned, at: float) -> bool:
-        begin = at - learned.window_s - 2 * (self._evidence.answer_s + self._evidence.slack_s)
-        return self._evidence.used(begin, at) >= _FULL * learned.n
+    def _used_up(self, limit: LearnedLimit, at: float) -> bool:
+        begin = at - limit.window_s - 2 * (self._evidence.answer_s + self._evidence.slack_s)
+        return self._evidence.used(begin, at) >= _FULL * limit.n
 
-    def _refuted(self, at: float, learned: Learned) -> bool:
+    def _refuted(self, at: float, limit: LearnedLimit) -> bool:
         """Say whether as much as before the refusal at ``at`` was accepted within one window soon after it."""
         evidence = self._evidence
-        used = int(_NEARLY * evidence.count(at - learned.window_s, at)) // evidence.stride
+        used = int(_NEARLY * evidence.count(at - limit.window_s, at)) // evidence.stride
         first = bisect_right(evidence.accepted, at + evidence.slack_s)
-        last = bisect_right(evidence.accepted, at + learned.window_s)
+        last = bisect_right(evidence.accepted, at + limit.window_s)
         times = evidence.accepted[max(0, first - used + 1) : last]
         spans = map(sub, times[used - 1 :], times) if used > 1 else iter(())
-        return min(spans, default=float("inf")) < learned.window_s - evidence.slack_s
+        return min(spans, default=float("inf")) < limit.window_s - evidence.slack_s
 
 
 def _odds(seen: int, expected: float) -> float:

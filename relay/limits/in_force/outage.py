@@ -12,7 +12,7 @@ from math import log
 from relay.limits.evidence.history import Closure
 from relay.limits.fit.families import Family
 from relay.limits.fit.likelihood import Fit
-from relay.limits.in_force.limit import TELLING_WINDOWS
+from relay.limits.in_force.limit import CONVINCING_WINDOWS
 
 ONSETS_EXPLICIT = 2  # the platform itself speaks of a limit
 ONSETS_IMPLICIT = 3  # 408, 503, refused: any outage says the same
@@ -34,7 +34,7 @@ _ALIKE, _ALIKE_RUNS = 0.75, 12  # of the latest so many runs
 _NEAR_RUN, _NEAR_PART = 1.5, 0.03  # requests, and of the run: as long as foretold
 _MISSED = 0.05  # the odds that a bucket lets another number through: others use it too, requests fail
 _REFILLS_TRIED = 2.5  # the logarithm of how many were tried
-_BLURS_TRIED = 1.5  # the logarithm of how many were tried
+_SPREADS_TRIED = 1.5  # the logarithm of how many were tried
 
 
 def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> bool:
@@ -51,13 +51,15 @@ def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> 
         return found.closures >= _ROUGH_CLOSURES and found.onsets * 2 >= found.closures
     if found.onsets < ONSETS_IMPLICIT or not found.newest or found.hypothesis.n < _SMALLEST_IMPLICIT:
         return False
-    if alike(found.n, found.hypothesis.blur, runs) >= NATS and found.clean(_UNEXPLAINED_IMPLICIT, found.closures // 2):
+    if varying_runs(found.n, found.hypothesis.spread, runs) >= NATS and found.clean(
+        _UNEXPLAINED_IMPLICIT, found.closures // 2
+    ):
         return True
     if not found.clean(_UNEXPLAINED_IMPLICIT, 1 + found.closures // 4):
         return False
     if found.hypothesis.family is Family.BUCKET:
-        return found.closures >= _BUCKET_CLOSURES or following(found, closures, runs) >= NATS + _REFILLS_TRIED
-    if coincidence(found.n, runs) >= NATS:
+        return found.closures >= _BUCKET_CLOSURES or refill_runs(found, closures, runs) >= NATS + _REFILLS_TRIED
+    if equal_runs(found.n, runs) >= NATS:
         return True
     # Within one window of the first refusal nothing but the first was foretold: an outage may have begun there.
     foretold = closures[-1].onset.sent - found.first_at >= found.window_s
@@ -73,14 +75,14 @@ def separation(found: Fit) -> float:
     chance, the number of stretches over the number of requests. The limit says which: each it is right about is worth
     the logarithm of that, each request it is wrong about costs one. Of the many limits tried one fits best by chance.
     """
-    closures = found.closures + found.chance  # an outage may be just what was taken for chance
+    closures = found.closures + found.noise  # an outage may be just what was taken for chance
     share = closures / (found.accepted + closures)
     missed = closures - found.onsets
-    right = found.onsets * max(0.0, log(1.0 / (share * (1 + found.hypothesis.blur))))
+    right = found.onsets * max(0.0, log(1.0 / (share * (1 + found.hypothesis.spread))))
     return right - missed * max(0.0, log(share / _ERROR)) - found.hypothesis.contradicted * log(1.0 / _ERROR) - _TRIED
 
 
-def coincidence(n: int, runs: Sequence[int]) -> float:
+def equal_runs(n: int, runs: Sequence[int]) -> float:
     """Return how unlikely it is, in nats, that an outage closed so often after just about the same count.
 
     Between outages anything may be accepted; that a run equals another within one request has a chance of about
@@ -88,22 +90,22 @@ def coincidence(n: int, runs: Sequence[int]) -> float:
     """
     tolerance = 0 if n < _EXACT_BELOW else 1
     common = max(runs, key=lambda run: (sum(abs(run - other) <= tolerance for other in runs), run), default=0)
-    alike = sum(abs(common - other) <= tolerance for other in runs)
-    if not _NEAR * n <= common <= n / _NEAR or alike * 2 < len(runs):
+    equal = sum(abs(common - other) <= tolerance for other in runs)
+    if not _NEAR * n <= common <= n / _NEAR or equal * 2 < len(runs):
         return 0.0
-    return (alike - 1) * max(0.0, log(0.5 * common / (2 * tolerance + 1)))
+    return (equal - 1) * max(0.0, log(0.5 * common / (2 * tolerance + 1)))
 
 
-def alike(n: int, blur: int, runs: Sequence[int]) -> float:
+def varying_runs(n: int, spread: int, runs: Sequence[int]) -> float:
     """Return the same where the count varies between ``n`` and ``n + blur``, of the runs that reached it."""
     runs = [run for run in runs[1:] if run * 2 >= n][-_ALIKE_RUNS:]
-    inside = [run for run in runs if n - 1 <= run <= n + blur + 1]
-    if not blur or not inside or len(inside) < _ALIKE * len(runs):
+    inside = [run for run in runs if n - 1 <= run <= n + spread + 1]
+    if not spread or not inside or len(inside) < _ALIKE * len(runs):
         return 0.0
-    return (len(inside) - 1) * max(0.0, log(0.5 * n / (max(inside) - min(inside) + 3))) - _BLURS_TRIED
+    return (len(inside) - 1) * max(0.0, log(0.5 * n / (max(inside) - min(inside) + 3))) - _SPREADS_TRIED
 
 
-def following(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> float:
+def refill_runs(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> float:
     """Return how unlikely it is, in nats, that runs are as long by chance as a bucket had been filled before each.
 
     What else refuses, at random or until it has recovered, does not count how long it was left alone. By chance a run
@@ -129,7 +131,7 @@ def is_outage(closure: Closure, last_accepted_before: float, window_s: float) ->
 
 def confidence(found_onsets: int, family: Family, settled: bool, clean_windows: int) -> float:
     """Return between 0 and 1: repeated onsets, a window known to a few per cent, and windows used up unrefused."""
-    score = min(found_onsets, 5) * 0.08 + min(clean_windows, TELLING_WINDOWS) * 0.02
+    score = min(found_onsets, 5) * 0.08 + min(clean_windows, CONVINCING_WINDOWS) * 0.02
     score += 0.15 if settled else 0.0
     score += 0.05 if family is not Family.UNCERTAIN else 0.0
     return round(min(score, 1.0), 2)

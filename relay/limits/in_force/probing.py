@@ -13,15 +13,18 @@ from math import ceil, sqrt
 from relay.core.model import Rate
 from relay.limits.fit.families import Family
 from relay.limits.fit.written import SHORTEST_S, choose, rounded_up
-from relay.limits.in_force.limit import Learned
+from relay.limits.in_force.limit import LearnedLimit
 
 _HITS_SHORTER = 20  # windows at the most that a shorter one must hold
 _HITS_HIGHER = 2  # windows that a higher count must hold
 _HITS_BUCKET = 4  # a token bucket forgives one or two
-_BESIDE, _BESIDE_PART = 5, 0.02  # refusals beside a probe, and of what was accepted: several times what chance makes
+_REFUSED_BELOW, _REFUSED_BELOW_PART = (
+    5,
+    0.02,
+)  # refusals beside a probe, and of what was accepted: several times what chance makes
 _LARGE = 1.1  # of the limit: so large a step leaves room for a smaller one
 _TOO_FINE = 3.0  # times the slack: a window that is shorter by less shows in nothing
-_ASKED = (0.6, 0.7, 0.8)  # of the window: what is tried now and then of one that is believed
+_SHORTER_PARTS = (0.6, 0.7, 0.8)  # of the window: what is tried now and then of one that is believed
 _MISSES = 2  # refusals of a probe that are too many
 _AGAIN_S = 4.0  # after a refusal, another one that soon is no chance
 _SOON = 5.0  # so many times within the window, an accepted request refutes a refusal
@@ -38,7 +41,7 @@ _HOUR_S = 3600.0
 class Probe:
     """A step under way: ``rate`` is tried in place of ``of``'s own."""
 
-    of: Learned
+    of: LearnedLimit
     rate: Rate
     since: float
     until: float
@@ -47,9 +50,9 @@ class Probe:
     misses: int = 0
     missed_at: float = float("-inf")
     hits_before: int = 0  # the latest miss
-    forgiven: int = 0
+    misses_forgiven: int = 0
     beyond: int = 0  # n of the limit when it began
-    beside: int = 0  # refusals meanwhile of requests that did not go beyond what was in force
+    refused_below_count: int = 0  # refusals meanwhile of requests that did not go beyond what was in force
 
     @property
     def shorter(self) -> bool:
@@ -63,12 +66,12 @@ class Probe:
         Fixed windows accept shorter ones until two fall into one of theirs: after W / (W - shorter) of them.
         """
         if not self.shorter:
-            if self.of.paced:
+            if self.of.is_pace:
                 return 1  # its stretches are as long as the windows behind it
             return _HITS_BUCKET if self.of.family is Family.BUCKET else _HITS_HIGHER
         return min(1 + ceil(self.of.window_s / (self.of.window_s - self.rate.window_s)), _HITS_SHORTER)
 
-    def forgives(self, now: float) -> bool:
+    def miss_was_noise(self, now: float) -> bool:
         """Say whether a request beyond the limit that is accepted now shows that the latest miss was chance.
 
         A limit would have refused it too, unless a window happened to end in between.
@@ -76,7 +79,7 @@ class Probe:
         if self.of.family is Family.BUCKET:
             return False  # a bucket has room for a request or two again
         span_s = self.of.window_s - self.rate.window_s if self.shorter else self.of.window_s
-        return (now - self.missed_at) * _SOON <= span_s and self.forgiven <= self.hits_before + self.hits
+        return (now - self.missed_at) * _SOON <= span_s and self.misses_forgiven <= self.hits_before + self.hits
 
 
 @dataclass(slots=True)
@@ -86,38 +89,40 @@ class Prober:
     probe: Probe | None = None
     failures: deque[float] = field(default_factory=lambda: deque(maxlen=16))
 
-    def begin(self, rates: list[Learned], now: float, busy: Callable[[Learned], bool], *, noisy: bool) -> bool:
+    def begin(
+        self, rates: list[LearnedLimit], now: float, busy: Callable[[LearnedLimit], bool], *, noisy: bool
+    ) -> bool:
         """Begin a probe if one is due; say whether the rates in force changed.
 
         Where requests are refused by chance (``noisy``) more probes fail by chance too, and more are allowed.
         """
         if self.probe is not None:
             return False
-        for learned in rates:
-            clean_s = now - learned.clean_from
-            if clean_s < learned.window_s or not busy(learned):
+        for limit in rates:
+            clean_s = now - limit.clean_from
+            if clean_s < limit.window_s or not busy(limit):
                 continue
-            learning = now - learned.since < _LEARNING_WINDOWS * max(learned.window_s, 60.0)
+            learning = now - limit.since < _LEARNING_WINDOWS * max(limit.window_s, 60.0)
             recent = sum(at > now - _HOUR_S for at in self.failures)
             allowed = _PER_HOUR_LEARNING if learning else _PER_HOUR_NOISY if noisy else _PER_HOUR
-            if learned.n < learned.peak:  # not beyond what was in use: on the way back after too much was taken off
+            if limit.n < limit.peak:  # not beyond what was in use: on the way back after too much was taken off
                 allowed = _PER_HOUR_BACK
             if recent >= allowed:
                 continue
-            asks_shorter = learned.settled and learned.asks_shorter
-            if now >= learned.raise_at and (noisy or learned.settled) and not asks_shorter:
-                least = int(_STEP_NOISY * learned.n) if noisy else 1
-                step = min(max(learned.step, (learned.peak - learned.n + 1) // 2, least), learned.n)
-                rate = Rate(learned.n + step, learned.window_s)
-            elif not learned.settled:
-                rate = Rate(learned.n, _shorter(learned))
-            elif now >= learned.raise_at and asks_shorter:
-                part = _ASKED[learned.asked % len(_ASKED)]
-                rate = Rate(learned.n, rounded_up(choose(part * learned.window_s, (part + 0.15) * learned.window_s)))
+            tries_shorter = limit.settled and limit.tries_shorter
+            if now >= limit.raise_at and (noisy or limit.settled) and not tries_shorter:
+                least = int(_STEP_NOISY * limit.n) if noisy else 1
+                step = min(max(limit.step, (limit.peak - limit.n + 1) // 2, least), limit.n)
+                rate = Rate(limit.n + step, limit.window_s)
+            elif not limit.settled:
+                rate = Rate(limit.n, _shorter(limit))
+            elif now >= limit.raise_at and tries_shorter:
+                part = _SHORTER_PARTS[limit.shorter_tries % len(_SHORTER_PARTS)]
+                rate = Rate(limit.n, rounded_up(choose(part * limit.window_s, (part + 0.15) * limit.window_s)))
             else:
                 continue
-            until = now + max(60.0, 30.0 * learned.window_s)
-            self.probe = Probe(learned, rate, now, until, beyond=learned.n)
+            until = now + max(60.0, 30.0 * limit.window_s)
+            self.probe = Probe(limit, rate, now, until, beyond=limit.n)
             return True
         return False
 
@@ -128,24 +133,28 @@ class Prober:
         """
         probe = self.probe
         assert probe is not None
-        learned = probe.of
-        if span_s < learned.window_s - 2 * slack:
-            if probe.forgives(now):
-                probe.misses, probe.forgiven, probe.missed_at = probe.misses - 1, probe.forgiven + 1, float("-inf")
+        limit = probe.of
+        if span_s < limit.window_s - 2 * slack:
+            if probe.miss_was_noise(now):
+                probe.misses, probe.misses_forgiven, probe.missed_at = (
+                    probe.misses - 1,
+                    probe.misses_forgiven + 1,
+                    float("-inf"),
+                )
                 probe.hits += probe.hits_before
             if now - probe.hit_at >= probe.rate.window_s:
                 probe.hit_at = now
                 probe.hits += 1
         if probe.hits >= probe.needed and oldest_open > probe.hit_at:
             self.probe = None
-            self._held(probe, now)
+            self._succeeded(probe, now)
             return True
         if now > probe.until:
             self.probe = None
-            if probe.shorter and learned.window_s - probe.rate.window_s < _TOO_FINE * slack:
-                learned.low_s = max(learned.low_s, probe.rate.window_s)
-            learned.raise_at = max(learned.raise_at, now + learned.window_s)
-            learned.clean_from = now
+            if probe.shorter and limit.window_s - probe.rate.window_s < _TOO_FINE * slack:
+                limit.low_s = max(limit.low_s, probe.rate.window_s)
+            limit.raise_at = max(limit.raise_at, now + limit.window_s)
+            limit.clean_from = now
             return True
         return False
 
@@ -168,32 +177,34 @@ class Prober:
         self.failures.append(now)
         probe.of.clean_from = now
         if probe.shorter and probe.of.settled:
-            probe.of.asked += 1
+            probe.of.shorter_tries += 1
             probe.of.plan_raise(now, failed=True)
         elif probe.shorter:
             probe.of.low_s = max(probe.of.low_s, probe.rate.window_s)
         elif probe.rate.limit <= probe.of.peak and probe.rate.limit > _LARGE * probe.of.n:
-            probe.of.doubted, probe.of.peak = False, probe.rate.limit - 1  # the way back is shorter
+            probe.of.refused_once, probe.of.peak = False, probe.rate.limit - 1  # the way back is shorter
             probe.of.raise_at = now + 3.0 * probe.of.window_s
-        elif not (noisy or probe.of.doubted or probe.of.paced):  # one refusal may be chance: once more before it counts
-            probe.of.doubted = True
+        elif not (
+            noisy or probe.of.refused_once or probe.of.is_pace
+        ):  # one refusal may be chance: once more before it counts
+            probe.of.refused_once = True
             probe.of.raise_at = now + 2.0 * probe.of.window_s
         else:
             self._failed(probe.of, probe.rate.limit, now)
         return True
 
-    def end_if_large(self, rates: Sequence[Learned]) -> bool:
+    def end_if_large(self, rates: Sequence[LearnedLimit]) -> bool:
         """End a step that has become a large one, because the limit under it was lowered or replaced; say whether."""
         probe = self.probe
         if probe is None:
             return False
-        in_force = any(learned is probe.of for learned in rates)
+        in_force = any(limit is probe.of for limit in rates)
         if in_force and (probe.of.n >= probe.beyond or probe.rate.limit <= _LARGE * probe.of.n):
             return False
         self.probe = None
         return True
 
-    def refused_beside(self, now: float, accepted: int) -> bool:
+    def refused_below(self, now: float, accepted: int) -> bool:
         """Count a refusal that did not go beyond what was in force; say whether the probe ended for too many of them.
 
         They are chance or another limit; where ``accepted`` requests since the probe began do not make up for them, it
@@ -201,8 +212,8 @@ class Prober:
         """
         probe = self.probe
         assert probe is not None
-        probe.beside += 1
-        if probe.beside <= _BESIDE + _BESIDE_PART * accepted:
+        probe.refused_below_count += 1
+        if probe.refused_below_count <= _REFUSED_BELOW + _REFUSED_BELOW_PART * accepted:
             return False
         self.probe = None
         self.failures.append(now)
@@ -210,39 +221,39 @@ class Prober:
         return True
 
     @staticmethod
-    def _held(probe: Probe, now: float) -> None:
-        learned = probe.of
-        learned.clean_from = now
+    def _succeeded(probe: Probe, now: float) -> None:
+        limit = probe.of
+        limit.clean_from = now
         if probe.shorter:
-            if learned.low_s >= probe.rate.window_s:  # what was refused before was chance, or has changed
-                learned.low_s = probe.rate.window_s / 2
-            learned.window_s = learned.high_s = probe.rate.window_s
+            if limit.low_s >= probe.rate.window_s:  # what was refused before was chance, or has changed
+                limit.low_s = probe.rate.window_s / 2
+            limit.window_s = limit.high_s = probe.rate.window_s
             return
-        if not learned.doubtful(now) or learned.paced:
-            learned.regrets = learned.regrets if learned.n < learned.before else 0
-            learned.before = learned.n
-        elif learned.family is not Family.BUCKET:  # which tells late: the raise before the latest held
-            learned.before = max(learned.before, learned.raised_from)
-        learned.raised_from = learned.n
-        learned.n, learned.raised_at, learned.doubts = probe.rate.limit, now, 0
-        learned.doubted = False
-        learned.narrowing &= learned.step > 1  # at the finest step what was refused before is reached
-        learned.step = learned.step // 2 if learned.narrowing else learned.step * 2
+        if not limit.raised_lately(now) or limit.is_pace:
+            limit.shrinks_since_raise = limit.shrinks_since_raise if limit.n < limit.n_before_raises else 0
+            limit.n_before_raises = limit.n
+        elif limit.family is not Family.BUCKET:  # which tells late: the raise before the latest held
+            limit.n_before_raises = max(limit.n_before_raises, limit.n_before_raise)
+        limit.n_before_raise = limit.n
+        limit.n, limit.raised_at, limit.refusals_since_raise = probe.rate.limit, now, 0
+        limit.refused_once = False
+        limit.narrowing &= limit.step > 1  # at the finest step what was refused before is reached
+        limit.step = limit.step // 2 if limit.narrowing else limit.step * 2
 
     @staticmethod
-    def _failed(learned: Learned, tried: int, now: float) -> None:
-        learned.peak = min(learned.peak, tried - 1)
-        if learned.step > learned.finest:
-            learned.doubted = False
-            learned.narrowing, learned.step = True, learned.step // 2
-            learned.raise_at = now + (1.0 if learned.paced else 3.0) * learned.window_s
+    def _failed(limit: LearnedLimit, tried: int, now: float) -> None:
+        limit.peak = min(limit.peak, tried - 1)
+        if limit.step > limit.least_step:
+            limit.refused_once = False
+            limit.narrowing, limit.step = True, limit.step // 2
+            limit.raise_at = now + (1.0 if limit.is_pace else 3.0) * limit.window_s
         else:
-            learned.plan_raise(now, failed=True)
+            limit.plan_raise(now, failed=True)
 
 
-def _shorter(learned: Learned) -> float:
-    low_s = max(learned.low_s, SHORTEST_S)
-    between = choose(low_s, learned.window_s * 0.99)
-    if between < learned.window_s * 0.5:
-        between = sqrt(max(low_s, learned.window_s / 8) * learned.window_s)
-    return min(rounded_up(between), rounded_up(learned.window_s * 0.98))
+def _shorter(limit: LearnedLimit) -> float:
+    low_s = max(limit.low_s, SHORTEST_S)
+    between = choose(low_s, limit.window_s * 0.99)
+    if between < limit.window_s * 0.5:
+        between = sqrt(max(low_s, limit.window_s / 8) * limit.window_s)
+    return min(rounded_up(between), rounded_up(limit.window_s * 0.98))
