@@ -11,3 +11,9 @@ pytest.register_assert_rewrite("tests", "admin_side", "token_side", "config_file
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort by the time limits of tests, the longest first; the others keep their places."""
     items.sort(key=lambda item: -max((mark.args[0] for mark in item.iter_markers("timeout")), default=0.0))
+
+
+@pytest.fixture(autouse=True)
+def _width_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take off the width that the workers of a parallel run are told: commands would take it for a terminal's."""
+    monkeypatch.delenv("COLUMNS", raising=False)

@@ -24,7 +24,8 @@ from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.transaction import numbers
 from relay.store.sqlite.read import ledger
 from relay.store.sqlite.read.ledger import open_reader
-from relay.store.sqlite.write import groups, matches, operations, retries, settle
+from relay.store.sqlite.read.operations import PROGRESS
+from relay.store.sqlite.write import groups, matches, retries, settle
 from tests.clocks import FakeClock
 from tests.store.harness import (
     balanced,
@@ -160,7 +161,7 @@ async def test_file_of_version_one_is_migrated(path: Path) -> None:
     """A file of the first schema opens with what it holds, also with batches frozen and under way."""
     connection = apsw.Connection(str(path))
     connection.pragma("auto_vacuum", 2)
-    connection.execute(resources.files("relay.store.sqlite").joinpath("schema.sql").read_text())
+    connection.execute(resources.files("relay.store.sqlite.file").joinpath("schema.sql").read_text())
     connection.pragma("application_id", 0x524C5931)
     connection.pragma("user_version", 1)
     at = 1_699_999_000.0
@@ -276,7 +277,7 @@ async def test_waiting_matches_are_found_by_seeks(path: Path, store: SqliteStore
         matches._FACTS: (1, 2),
         matches._OTHERS: (1, apsw.carray(array("q", [1]))),
         matches._LEFT: (1,),
-        operations._PROGRESS: (1,),
+        PROGRESS: (1,),
     }.items():
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
         scans = [step for step in plan if step.startswith("SCAN")]

@@ -464,7 +464,7 @@ def test_the_example_fits_the_schema_patterns() -> None:
     config = load(ROOT / "config.yaml", environ={})
     assert config.warnings == ()
     assert set(config.platforms) == {"shop-a", "wechat-shipping", "stock-mirror"}
-    assert json.loads(json_schema_text())["definitions"]["Platform"]["required"] == ["url"]
+    assert json.loads(json_schema_text())["definitions"]["PlatformSection"]["required"] == ["url"]
 
 
 def test_envelopes_as_mappings(tmp_path: Path) -> None:
