@@ -60,22 +60,19 @@ def fit(
     noisy: bool = False,
     tolerant: bool = True,
 ) -> Fit | None:
-    """Return the best fit over what was sent from ``since`` on, or None without a refusal.
+    """Return the limit that best explains what was sent from ``since`` on, or None without a refusal.
 
-    Where requests are refused by chance (``noisy``), closures of one refusal count neither for it nor against it.
-
-    Refusals that one of the ``known`` rates accounts for are left out: what remains may show another limit. Not
-    ``tolerant``, a window is longer than what was refused, by however little.
+    Refusals that one of the ``known`` rates explains are left out: what remains may show another limit. ``noisy`` says
+    that requests are refused by chance here: then a closure of one refusal counts neither for a limit nor against it.
+    ``tolerant`` lets the window be a little shorter than what was refused, for send times are not arrival times.
     """
     accepted = evidence.accepted[bisect_left(evidence.accepted, since) :]
     rejects = _to_explain(evidence, since, known)
     closures = evidence.closures(rejects)
     if not accepted or not closures:
         return None
-    lasting = evidence.lasting(closures)
-    if noisy and len(lasting) < len(closures):
-        chance = {(closure.onset.sent, closure.onset.seen) for closure in closures if closure.lone}
-        rejects = [reject for reject in rejects if (reject.sent, reject.seen) not in chance]
+    if noisy:
+        rejects = _without_noise(evidence, rejects, closures)
         closures = evidence.closures(rejects)
     slack = evidence.slack_s
     places = {(reject.sent, reject.seen): index for index, reject in enumerate(rejects)}
@@ -90,16 +87,14 @@ def fit(
     if not noisy or best.family is Family.BUCKET:  # which refuses one by one
         lone = set()
     onset_at = [place for place in onsets if place not in lone]
-    good = [place not in best.unexplained for place in onset_at]
     newest = not any(place in best.unexplained for place in range(onset_at[-1], len(rejects)) if place not in lone)
-    unexplained = len(best.unexplained - lone)
     best = _narrowed(best, accepted, closures, slack)
     if evidence.stride > 1:
         best = replace(best, n=best.n * evidence.stride)
     window_s = best.high_s if best.family in STATED else choose(best.low_s, best.high_s, slack if tolerant else 0.0)
     if window_s < SHORTEST_S:
         return None
-    foretold = [rejects[place].sent for place, right in zip(onset_at, good, strict=True) if right]
+    foretold = [rejects[place].sent for place in onset_at if place not in best.unexplained]
     return Fit(
         hypothesis=best,
         window_s=window_s,
@@ -107,7 +102,7 @@ def fit(
         closures=len(onset_at),
         rejects=len(rejects) - len(lone),
         accepted=len(accepted) * evidence.stride,
-        unexplained=unexplained,
+        unexplained=len(best.unexplained - lone),
         noise=len(best.unexplained & lone),
         newest=newest,
         first_at=min(foretold, default=inf),
@@ -126,6 +121,14 @@ def _to_explain(evidence: History, since: float, known: Sequence[Rate]) -> list[
             if evidence.count(reject.sent - rate.window_s + slack, reject.sent + slack) < rate.limit
         ]
     return rejects
+
+
+def _without_noise(evidence: History, rejects: list[Reject], closures: Sequence[Closure]) -> list[Reject]:
+    """Return the refusals without those that may be noise, if there are enough others to speak of a limit."""
+    if len(evidence.lasting(closures)) == len(closures):
+        return rejects
+    noise = {(closure.onset.sent, closure.onset.seen) for closure in closures if closure.lone}
+    return [reject for reject in rejects if (reject.sent, reject.seen) not in noise]
 
 
 def _likeliest(candidates: Candidates, lone: Set[int]) -> Hypothesis | None:
