@@ -40,6 +40,7 @@ from relay.core.clock import Clock, wall_shift_s
 from relay.core.errors import StoreError
 from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, Verdict, WaitUntil, Wish
 from relay.delivery.auth import Authoriser, NoToken
+from relay.delivery.beside import BUILT_BYTES, READ_BYTES, beside
 from relay.delivery.outgoing import asks_back, prepare, read, without_secrets
 from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.reporting import tell_limit, tell_settled
@@ -66,8 +67,6 @@ _KNOWS_US = frozenset((Outcome.OK, Outcome.DUPLICATE, Outcome.THROTTLED))  # who
 _FAILED = frozenset((Outcome.RETRY, Outcome.DOWN))
 _SETTLE_AGAIN_S = 0.5  # between tries to commit a settle while the store is down
 
-_BUILT_BESIDE_BYTES = 64 * 1024  # of payloads that must be looked into: a millisecond, or a hundred
-
 
 class Pipeline:
     """Claims, sends and settles for one platform until cancelled."""
@@ -88,7 +87,7 @@ class Pipeline:
         rng: random.Random,
         building: Executor,
     ) -> None:
-        """``building`` takes what would hold up the loop: requests made of large payloads that must be looked into."""
+        """``building`` takes what would hold up the loop: large payloads and answers that must be looked into."""
         self.terms = terms
         self._building = building
         self.gate = gate
@@ -265,9 +264,8 @@ class Pipeline:
 
     async def _prepare(self, batch: Batch) -> Draft | Verdict:
         build = partial(prepare, batch, terms=self.terms, shift_s=wall_shift_s(self._clock.now(), self._wall()))
-        if self.terms.searches and sum(len(item.payload) for item in batch.items) > _BUILT_BESIDE_BYTES:
-            return await asyncio.get_running_loop().run_in_executor(self._building, build)
-        return build()
+        size = sum(len(item.payload) for item in batch.items) if self.terms.searches else 0
+        return await beside(self._building, build, size=size, most=BUILT_BYTES)
 
     async def _attempt(self, batch: Batch, started_at: float) -> tuple[Verdict, AttemptResult, bool]:
         """Send the batch once; also return whether it was refused for a token that has been renewed since."""
@@ -288,8 +286,9 @@ class Pipeline:
         ended_at, ended_wall = self._clock.now(), self._wall()
         compressed = "Content-Encoding" in request.headers
         proven = self.gate.coding.proven
-        verdict = read(answer, batch, terms=self.terms, compressed=compressed, proven=proven, wall=ended_wall)
-        verdict = without_secrets(verdict, self._redactor)
+        judge = partial(read, answer, batch, terms=self.terms, compressed=compressed, proven=proven, wall=ended_wall)
+        size = len(answer.body) if isinstance(answer, Answer) and self.terms.reads_answers else 0
+        verdict = without_secrets(await beside(self._building, judge, size=size, most=READ_BYTES), self._redactor)
         self._learn(batch, answer, verdict, sent_at=sent_at, now=ended_at)
         renewed = False
         if isinstance(answer, Answer):

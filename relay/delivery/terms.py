@@ -78,6 +78,11 @@ class Terms:
         return self.envelope.measured or by_id or (self.target is not None and self.target.has_fields)
 
     @property
+    def reads_answers(self) -> bool:
+        """Whether more of an answer counts than its status and headers."""
+        return bool(self.rules) or self.results is not None or self.asking is not None
+
+    @property
     def read_back(self) -> ReadBack:
         """When a read-back decides what became of a callback."""
         if self.asking is None:

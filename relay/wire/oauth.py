@@ -15,6 +15,7 @@ import jmespath
 import jmespath.exceptions
 import msgspec
 
+from relay.core.errors import Unfit
 from relay.core.secret import NO_SECRET, Secret
 from relay.wire.answers.answer import Answer, Failure
 from relay.wire.answers.classify import failure_reason
@@ -120,16 +121,18 @@ class TokenReading:
         """Return what ``answer`` grants; raises nothing, whatever it holds."""
         if isinstance(answer, Failure):
             return NotGranted(failure_reason(answer), printable(answer.detail))
-        document = Reading(answer).document
-        token = _search(self._access, document)
+        reading = Reading(answer)
+        try:
+            token, expires_in, refresh = map(reading.find, (self._access, self._expires_in, self._refresh))
+        except Unfit as error:
+            return NotGranted(str(error))
         if 200 <= answer.status < 300 and isinstance(token, str) and _usable(token):
-            refresh = _search(self._refresh, document)
             return Granted(
                 token=Secret(token),
-                lives_s=_lifetime(_search(self._expires_in, document), self._lives_s),
+                lives_s=_lifetime(expires_in, self._lives_s),
                 refresh_token=Secret(refresh) if isinstance(refresh, str) and _usable(refresh) else NO_SECRET,
             )
-        why, detail = _complaint(document)
+        why, detail = _complaint(reading.document)
         if 200 <= answer.status < 300:
             reason = why or f"no text at {self._path!r}"
         else:
@@ -139,13 +142,6 @@ class TokenReading:
             detail,
             refused=bool(why) or answer.status in (400, 401, 403),
         )
-
-
-def _search(path: Any, document: Any) -> Any:
-    try:
-        return path.search(document)
-    except (jmespath.exceptions.JMESPathError, RecursionError):
-        return None  # a function met a type it does not take: there is no such value in this answer
 
 
 def _usable(token: str) -> bool:

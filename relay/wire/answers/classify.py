@@ -9,6 +9,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
+from relay.core.errors import Unfit
 from relay.core.model import Outcome, Verdict
 from relay.wire.answers.answer import Answer, Failure, FailureKind
 from relay.wire.answers.hints import exhausted_s, hinted_s, retry_after_s
@@ -102,13 +103,11 @@ def classify_read_back(result: Answer | Failure, *, rules: Sequence[Rule], wall:
 
 
 def _ruled(reading: Reading, rules: Sequence[Rule], *, items: int, wall: float, cap_s: float) -> Verdict | None:
-    """Return what the first rule that holds says, or None."""
+    """Return what the first rule that holds says, or None; also where one could not be asked, whatever follows it."""
     result = reading.answer
-    for rule in rules:
-        reason = rule.match(reading)
-        if reason is not None:
-            break
-    else:
+    try:
+        rule, reason = next((rule, reason) for rule in rules if (reason := rule.match(reading)) is not None)
+    except (StopIteration, Unfit):
         return None
     outcome = rule.outcome
     if outcome is Outcome.SPLIT and items <= 1:

@@ -1,30 +1,38 @@
-"""Reads an answer's body as text or JSON, once and only when asked; whatever the body is, nothing is raised."""
+"""Reads an answer's body as text or JSON, once and only when asked; whatever the body is, that raises nothing.
+
+Looking for paths in it is bounded: all that is looked for in one answer shares a number of steps (``BoundedSearch``).
+"""
 
 import json
 from typing import Any, Final
 
+import jmespath.exceptions
+
+from relay.core.errors import Unfit
 from relay.wire.answers.answer import Answer
 from relay.wire.answers.charsets import UTF_8, decoder_of
-from relay.wire.payload.extract import InvalidJson, parse_json
+from relay.wire.payload.extract import BoundedSearch, InvalidJson, parse_json
 
 _EXCERPT_CHARS: Final = 500
+_MOST_CHARS: Final = 8 * _EXCERPT_CHARS  # looked at for a line that is cut: the rest of a long text is not gone through
 _UNREAD: Final = object()
 
 
 class Reading:
     """An answer's status, headers and body, for rules to look into."""
 
-    __slots__ = ("_document", "_text", "answer")
+    __slots__ = ("_document", "_search", "_text", "answer")
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
+        self._search = BoundedSearch()
         self._text: str | None = None
         self._document: Any = _UNREAD
 
-    @classmethod
-    def of_part(cls, answer: Answer, part: Any) -> "Reading":
-        """Return a reading whose body is one part of the answer's document: an entry of per-item results."""
-        reading = cls(answer)
+    def of_part(self, part: Any) -> "Reading":
+        """Return a reading whose body is one part of the document: an entry of per-item results."""
+        reading = Reading(self.answer)
+        reading._search = self._search
         reading._document = part
         reading._text = part if isinstance(part, str) else as_json(part)
         return reading
@@ -42,6 +50,19 @@ class Reading:
         if self._document is _UNREAD:
             self._document = self._parse()
         return self._document
+
+    def find(self, path: Any) -> Any:
+        """Return what stands at a compiled JMESPath, or None. Raises ``Unfit`` where that takes too many steps."""
+        return self.find_in(self.document, path)
+
+    def find_in(self, part: Any, path: Any) -> Any:
+        """Return what stands at a compiled JMESPath in a part of the document; raises as ``find`` does."""
+        try:
+            return self._search.find(path.parsed, part)
+        except jmespath.exceptions.JMESPathError:
+            return None  # a function met a value it does not take: nothing stands there
+        except RecursionError:
+            raise Unfit("the answer is nested too deeply to be searched") from None
 
     def _parse(self) -> Any:
         answer = self.answer
@@ -75,6 +96,7 @@ def as_json(value: Any) -> str:
 
 def printable(text: str) -> str:
     """Return ``text`` with every run of white space and unprintable characters as one space, cut to 500."""
+    text = text[:_MOST_CHARS]
     if not text.isprintable():
         text = " ".join("".join([character if character.isprintable() else " " for character in text]).split())
     return text[:_EXCERPT_CHARS]

@@ -28,6 +28,7 @@ OUTCOMES: Final = frozenset(
 )
 """What a rule of ``results.classify`` may say: one item cannot be split, nor a token be refused for it alone."""
 _MESSAGE_CHARS: Final = 300
+_MOST_ENTRIES: Final = 20  # for each item: one, or one for every fault found in it; a list of more says something else
 _UNNAMED: Final = "results: not named in the answer"
 
 
@@ -76,10 +77,11 @@ class Results:
         if accepted and not answer.body.strip() and answer.complete and not self.covers_all:
             return whole  # nothing is named, so nothing failed
         reading = Reading(answer)
-        entries = self._entries(reading)
-        if entries is None:
+        try:
+            entries = self._entries(reading, len(items))
+            found, strays = self._assign(reading, entries, items, wall)
+        except Unfit:
             return replace(whole, outcome=Outcome.CONFIRM, reason="results: cannot be read") if accepted else whole
-        found, strays = self._assign(answer, entries, items, wall)
         if not accepted and all(verdict.outcome.accepted for verdict in found.values()):
             return whole  # a refusal that names nobody
         if accepted and not found and not strays and not self.covers_all:
@@ -88,30 +90,27 @@ class Results:
         rest = ItemVerdict(Outcome.CONFIRM, _UNNAMED) if open_end else ItemVerdict(Outcome.OK, whole.reason)
         return _summed(whole, [found.get(place, rest) for place in range(len(items))])
 
-    def _entries(self, reading: Reading) -> list[Any] | None:
-        """Return the list of entries, empty where there is none; None where something else stands there."""
+    def _entries(self, reading: Reading, items: int) -> list[Any]:
+        """Return the list of entries, empty where there is none. Raises ``Unfit`` where something else stands there."""
         if reading.document is None:
-            return None
-        try:
-            found = self.at.search(reading.document)
-        except jmespath.exceptions.JMESPathError:
-            return None
-        if found is None:
-            return []
-        return found if isinstance(found, list) else None
+            raise Unfit("the answer is no JSON")
+        found = [] if (at := reading.find(self.at)) is None else at
+        if not isinstance(found, list) or len(found) > _MOST_ENTRIES * (items + 1):
+            raise Unfit("what stands at results.at is no list of results")
+        return found
 
     def _assign(
-        self, answer: Answer, entries: Sequence[Any], items: Sequence[Item], wall: float
+        self, reading: Reading, entries: Sequence[Any], items: Sequence[Item], wall: float
     ) -> tuple[dict[int, ItemVerdict], bool]:
         """Return what entries say by the items' places, and whether a failed entry names nobody we know.
 
         Of several entries for one item the first that is not good counts.
         """
-        places = self._places(entries, items)
+        places = self._places(reading, entries, items)
         found: dict[int, ItemVerdict] = {}
         strays = False
         for entry, named in zip(entries, places, strict=True):
-            verdict = self._judge(answer, entry, wall)
+            verdict = self._judge(reading, entry, wall)
             if not named and not verdict.outcome.accepted:
                 strays = True
             for place in named:
@@ -119,12 +118,12 @@ class Results:
                     found[place] = verdict
         return found, strays
 
-    def _places(self, entries: Sequence[Any], items: Sequence[Item]) -> list[Sequence[int]]:
+    def _places(self, reading: Reading, entries: Sequence[Any], items: Sequence[Item]) -> list[Sequence[int]]:
         """Return for each entry the places of the items it names: none, one, or all that share its id."""
         if self.place is None:  # entries in the order of the items: only a full list says which is which
             whole = len(entries) == len(items)
             return [(number,) if whole else () for number in range(len(entries))]
-        names = [_name(self.place, entry) for entry in entries]
+        names = [_name(reading.find_in(entry, self.place)) for entry in entries]
         of: dict[str, list[int]]
         if not self.by_id:
             of = {str(place): [place] for place in range(len(items))}
@@ -134,14 +133,14 @@ class Results:
             of.setdefault(self.item_id(facts_of(item)) or "", []).append(place)
         return [of.get(name, ()) if name else () for name in names]
 
-    def _judge(self, answer: Answer, entry: Any, wall: float) -> ItemVerdict:
+    def _judge(self, whole: Reading, entry: Any, wall: float) -> ItemVerdict:
         """Return what one entry says of its item: failed or not, and if so what its rules make of it."""
         said = entry
         if self.failed is not None:
-            said = _search(self.failed, entry)
+            said = whole.find_in(entry, self.failed)
             if not said and (isinstance(said, bool) or not isinstance(said, int | float)):
                 return ItemVerdict(Outcome.OK, "results: ok")
-        reading = Reading.of_part(answer, entry)
+        reading = whole.of_part(entry)
         message = printable(said if isinstance(said, str) else as_json(entry if said is True else said))
         for rule in self.rules:
             reason = rule.match(reading)
@@ -185,16 +184,8 @@ def _path(expression: str) -> Any:
         raise ValueError(f"JMESPath {expression!r} does not compile: {error}") from error
 
 
-def _search(path: Any, entry: Any) -> Any:
-    try:
-        return path.search(entry)
-    except jmespath.exceptions.JMESPathError:
-        return None  # a function met a type it does not take: nothing stands there
-
-
-def _name(path: Any, entry: Any) -> str:
+def _name(value: Any) -> str:
     """Return an entry's index or id as text; empty where it has none (a null, an object)."""
-    value = _search(path, entry)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, cast
 import jmespath
 import jmespath.exceptions
 
+from relay.core.errors import Unfit
 from relay.wire.answers.hints import UNITS, Unit, answered_at, wait_in_s
 from relay.wire.answers.reading import Reading
 from relay.wire.regex import Pattern, compile_regex
@@ -96,9 +97,9 @@ class FoundWait:
         if self.header is not None:
             return reading.answer.headers.get(self.header)
         try:
-            value = self.path.search(reading.document)
-        except jmespath.exceptions.JMESPathError:
-            return None  # a function met a type it does not take: nothing stands there
+            value = reading.find(self.path)
+        except Unfit:
+            return None  # what cannot be read counts as absent
         return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
 
 

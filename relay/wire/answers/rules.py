@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import jmespath.exceptions
-
 from relay.core.model import Outcome
 from relay.wire.answers.reading import Reading
 from relay.wire.answers.rule_wait import Wait, compile_header, compile_path, compile_wait
@@ -50,6 +48,7 @@ class Rule:
     def match(self, reading: Reading) -> str | None:
         """Return the reason when the rule holds for the answer, else None.
 
+        Raises ``Unfit`` where it cannot be told, because the answer is too much to search.
         A reason is made of the rule's own words and of the code it met (``errcode=10060004``), never of other values a
         platform chose: those may echo what the callback holds.
         """
@@ -143,15 +142,8 @@ def _compile_subject(mapping: Mapping[str, Any], tests: Sequence[str]) -> tuple[
         name = compile_header(header)
         return lambda reading: reading.answer.headers.get(name), str(header).strip()[:_LABEL_CHARS]
     if path is not None:
-        search = compile_path(path).search
-
-        def look(reading: Reading) -> Any:
-            try:
-                return search(reading.document)
-            except jmespath.exceptions.JMESPathError:
-                return None  # a function met a type it does not take: nothing stands there
-
-        return look, path[:_LABEL_CHARS]
+        compiled = compile_path(path)
+        return lambda reading: reading.find(compiled), path[:_LABEL_CHARS]
     if tests == ["exists"]:
         raise ValueError("exists needs the header or path that it is about")
     if tests:

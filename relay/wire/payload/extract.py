@@ -137,8 +137,8 @@ def _integer(digits: str) -> int | str:
     return int(digits) if len(digits) <= _MAX_DIGITS else digits
 
 
-class _Search(TreeInterpreter):  # type: ignore[misc]  # jmespath has no types
-    """One search, which ends with ``Unfit`` where it would take more than ``_MAX_STEPS``."""
+class BoundedSearch(TreeInterpreter):  # type: ignore[misc]  # jmespath has no types
+    """A search, or several that share one bound: it ends with ``Unfit`` after ``_MAX_STEPS``."""
 
     def __init__(self) -> None:
         self.__dict__.update(_PREPARED)  # what the base class would make anew for each search
@@ -151,6 +151,17 @@ class _Search(TreeInterpreter):  # type: ignore[misc]  # jmespath has no types
             raise Unfit(f"looking for a field takes more than {_MAX_STEPS} steps")
         return _VISITS[node["type"]](self, node, value)
 
+    def find(self, parsed: Any, tree: Any) -> Any:
+        """Return what a parsed JMESPath finds in decoded JSON.
+
+        Raises ``Unfit`` for what is too much to search, ``JMESPathError`` where a function meets a value it does not
+        take, and ``RecursionError`` for what is nested too deeply.
+        """
+        try:
+            return self.visit(parsed, tree)
+        except OverflowError as error:  # 1e999 is JSON, and no integer is its ceiling
+            raise jmespath.exceptions.JMESPathError(str(error)) from error
+
 
 _PREPARED: Final = vars(TreeInterpreter())
 _VISITS: Final = {
@@ -159,12 +170,8 @@ _VISITS: Final = {
 
 
 def search(parsed: Any, tree: Any) -> Any:
-    """Return what a parsed JMESPath finds in decoded JSON, in bounded time.
-
-    Raises ``Unfit`` for what is too much to search, ``JMESPathError`` where a function meets a type it does not take,
-    and ``RecursionError`` for what is nested too deeply.
-    """
-    return _Search().visit(parsed, tree)
+    """Return what a parsed JMESPath finds in decoded JSON, in bounded time; raises as ``BoundedSearch.find`` does."""
+    return BoundedSearch().find(parsed, tree)
 
 
 class TreePath:
