@@ -5,9 +5,7 @@ A detail says which thing, why and what to do; it never repeats what the client 
 
 from typing import Any, NamedTuple
 
-import msgspec
-
-from relay.web.response import Response
+from relay.web.response import Response, encoded
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -96,4 +94,4 @@ def problem(
         told["Retry-After"] = str(kind.retry_after_s)
     if kind.status == 401:
         told["WWW-Authenticate"] = "Bearer"
-    return Response(kind.status, msgspec.json.encode(members), content_type=CONTENT_TYPE, headers=told, close=close)
+    return Response(kind.status, encoded(members), content_type=CONTENT_TYPE, headers=told, close=close)

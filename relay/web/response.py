@@ -15,6 +15,7 @@ from aiohttp import HttpVersion11
 from aiohttp.web import BaseRequest
 
 from relay.core.clock import wall_s
+from relay.core.unsafe import escaped
 
 _LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: ".encode("ascii") for status in HTTPStatus
@@ -96,6 +97,12 @@ class _Date:
 _date = _Date()
 
 
+def encoded(value: Any) -> bytes:
+    """Return ``value`` as JSON that can stand on a terminal: what could drive one is escaped (``core/unsafe.py``)."""
+    body = msgspec.json.encode(value)
+    return body if body.isascii() and b"\x7f" not in body else escaped(body.decode()).encode()
+
+
 def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return ``value`` as JSON; it is about the moment, so nothing may cache it."""
-    return Response(status, msgspec.json.encode(value), headers={"Cache-Control": "no-store", **(headers or {})})
+    return Response(status, encoded(value), headers={"Cache-Control": "no-store", **(headers or {})})
