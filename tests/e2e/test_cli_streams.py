@@ -5,10 +5,12 @@ import json
 import os
 import pty
 import re
+import socket
 import struct
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,13 +92,22 @@ def test_any_encoding(place: Path, command: tuple[str, ...], encoding: str) -> N
         assert json.loads(ended.stdout.decode(encoding, "strict")) == json.loads(usual.stdout)
 
 
-def on_terminal(place: Path, *arguments: str, columns: int, **environ: str) -> str:
+RELAY = ("-m", "relay")
+IMPATIENT = """
+from relay.cli.commands import simulate
+from relay.cli.main import run
+simulate._LONG = 1_000
+raise SystemExit(run())
+"""  # the relay with less patience: a simulation of a thousand callbacks counts as long
+
+
+def on_terminal(place: Path, *arguments: str, columns: int, run: tuple[str, str] = RELAY, **environ: str) -> str:
     """Run a command on a terminal of so many columns and return what it shows."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "relay", *arguments],
+        [sys.executable, *run, *arguments],
         cwd=place, stdin=theirs, stdout=theirs, stderr=theirs, env={**kept, "TERM": "xterm", **environ},
     )  # fmt: skip
     os.close(theirs)
@@ -117,12 +128,73 @@ def _read(descriptor: int) -> Iterator[bytes]:
         yield piece
 
 
-@pytest.mark.parametrize("command", [("presets",), ("simulate", "--rate", "50/s", "--for", "1m")], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("presets",),
+        ("simulate", "--rate", "50/s", "--for", "1m"),
+        ("explain", "--payload", "order.json", "--platform", "shop-a", "--key", "a-rather-long-key " * 5),
+    ],
+    ids=lambda command: command[0],
+)
 def test_eighty_columns(place: Path, command: tuple[str, ...]) -> None:
     """On a terminal of 80 columns no line is longer, and words are whole."""
     shown = on_terminal(place, *command, columns=80, NO_COLOR="1")
 
     assert max(len(line) for line in re.sub("\x1b\\[[0-9;]*m", "", shown).splitlines()) <= 80
+
+
+def frames(shown: str) -> list[str]:
+    """Return every text that a line of the terminal held, one after the other."""
+    return re.split("[\r\n]+", re.sub("\x1b\\[[0-9;?]*[a-zA-Z]", "", shown))
+
+
+def test_a_long_simulation_is_watched(place: Path) -> None:
+    """A line says where the virtual time is, however long the file's name; it never takes a second line, and goes."""
+    name = "a-name-that-is-longer-than-the-screen-is-wide-" * 3 + ".yaml"
+    (place / "config.yaml").rename(place / name)
+
+    simulation = ("simulate", "-c", name, "--rate", "10/s", "--for", "1010s")
+    shown = on_terminal(place, *simulation, columns=80, run=("-c", IMPATIENT))
+
+    moving = [frame for frame in frames(shown) if " pending" in frame and " of 16m50s" in frame]
+    assert moving
+    assert max(len(frame.rstrip()) for frame in moving) <= 80
+    assert all("screen-is-wide-.yaml" in frame and "━" in frame for frame in moving)
+    ended = shown.rindex(" of 16m50s")
+    assert f"\x1b[1A\x1b[2K{name}: took " in shown[ended:]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_large_post_is_watched(place: Path, answers: bool) -> None:
+    """A line says how much has gone; it is erased before the answer, or before the reason why there is none."""
+    (place / "orders.ndjson").write_bytes(b'{"order_id":"1"}\n' * 250_000)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        served = threading.Thread(target=_serve, args=(listener, answers))
+        served.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        shown = on_terminal(place, "send", "shop-a", "orders.ndjson", "--ndjson", "--ingest", address, columns=80)
+        served.join()
+
+    moving = [frame for frame in frames(shown) if frame.startswith("sending to shop-a")]
+    assert any(" of 4.2 MB" in frame for frame in moving)
+    assert max(len(frame.rstrip()) for frame in moving) <= 80
+    last = "0 accepted, 0 duplicates" if answers else "relay: daemon not reachable"
+    assert f"\x1b[1A\x1b[2K{last}" in shown
+
+
+def _serve(listener: socket.socket, answers: bool) -> None:
+    """Take one post whole and answer it, or hang up in the middle of it."""
+    connection, _ = listener.accept()
+    with connection, connection.makefile("rb") as stream:
+        size = 0
+        while (line := stream.readline()).strip():
+            name, _, value = line.partition(b":")
+            size = int(value) if name.lower() == b"content-length" else size
+        stream.read(size if answers else size // 2)
+        body = b'{"accepted": 0, "duplicates": 0, "ids": []}'
+        if answers:
+            connection.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
 
 def test_states_are_coloured(place: Path) -> None:

@@ -7,8 +7,9 @@ import click
 from relay.cli.support import human, why_wait
 from relay.cli.support.config_file import chosen_file, load_config
 from relay.cli.support.locate import locate, place_options
-from relay.cli.support.output import output_option, print_record, printable
+from relay.cli.support.output import aligned, output_option, print_record, printable
 from relay.cli.support.source import open_source
+from relay.cli.support.table import wrapped
 from relay.core.clock import wall_s
 
 _ENDS = {
@@ -60,17 +61,18 @@ def _explain_post(payload: bytes, config: str | None, output: str, platform: str
     if output != "table":
         print_record(view, output=output)
     elif not view["accepted"]:
-        click.echo(f"refused with {view['code']}: {printable(view['detail'])}")
+        _say(f"refused with {view['code']}: {view['detail']}")
     else:
         if view["route"] is not None:
-            click.echo(f"decided by {view['route']}")
+            _say(f"decided by {view['route']}")
         for target in view["targets"]:
-            click.echo(_target_text(target))
+            for line in _target_lines(target):
+                click.echo(line)
     accepted: bool = view["accepted"]
     return accepted
 
 
-def _target_text(target: dict[str, Any]) -> str:
+def _target_lines(target: dict[str, Any]) -> list[str]:
     lines = [("to", target["platform"]), ("key", target["key"] or "none: in no order")]
     if "note" in target:
         lines.append(("note", target["note"]))
@@ -88,7 +90,7 @@ def _target_text(target: dict[str, Any]) -> str:
             ("limits", ", ".join(target["limits"]) or "none but what is learned"),
             ("expires", f"{human.duration(target['expires_s'])} after it is accepted"),
         ]
-    return "\n".join(f"{name.ljust(8)}  {printable(str(text))}" for name, text in lines)
+    return aligned(lines)
 
 
 def _explain_callback(callback_id: str, config: str | None, admin: str | None, output: str) -> None:
@@ -101,7 +103,7 @@ def _explain_callback(callback_id: str, config: str | None, admin: str | None, o
         return
     now = wall_s()
     held = " (held)" if found.get("held") else ""
-    click.echo(f"{view['id']}  {printable(view['state'] + held)} for {view['platform']}: {printable(view['why'])}")
+    _say(f"{view['id']}  {view['state']}{held} for {view['platform']}: {view['why']}")
     facts = [
         ("until", human.moment(view["until"], now=now) if view["until"] else ""),
         ("queue", _queue_text(view["waiting"], platform)),
@@ -113,7 +115,13 @@ def _explain_callback(callback_id: str, config: str | None, admin: str | None, o
     ]
     for name, text in facts:
         if text:
-            click.echo(f"{name}  {printable(text)}")
+            _say(f"{name}  {text}")
+
+
+def _say(text: str) -> None:
+    """Print a fact; on a terminal it is wrapped, its further lines indented."""
+    for line in wrapped(printable(text), indent=2):
+        click.echo(line)
 
 
 def _view(found: dict[str, Any], platform: dict[str, Any] | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from relay.cli.support import human
 from relay.cli.support.client import segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record
+from relay.cli.support.progress import Move, bar
 
 _LARGE = 1 << 20  # bytes from which on sending takes long enough to be watched
 _PIECE = 1 << 18
@@ -40,9 +42,12 @@ def send(
     payload = file.read()
     headers = _headers(payload, **given)
     client = locate(config, admin=admin, ingest=ingest).ingest_client()
-    shown = sys.stderr.isatty() and len(payload) > _LARGE
-    body = _told(payload) if shown else payload
-    answer = client.send("POST", f"/v1/platforms/{segment(platform)}/callbacks", body, headers, size=len(payload))
+    post = partial(client.send, "POST", f"/v1/platforms/{segment(platform)}/callbacks")
+    if sys.stderr.isatty() and len(payload) > _LARGE:
+        with bar(f"sending to {platform}", len(payload)) as move:
+            answer = post(_pieces(payload, move), headers, size=len(payload))
+    else:
+        answer = post(payload, headers, size=len(payload))
     if output != "table":
         print_record(answer, output=output)
     elif "ids" in answer:
@@ -53,13 +58,12 @@ def send(
         click.echo(answer["id"])
 
 
-def _told(payload: bytes) -> Iterator[bytes]:
-    """Yield the payload in pieces and tell how much has been sent."""
+def _pieces(payload: bytes, move: Move) -> Iterator[bytes]:
+    """Yield the payload in pieces; after each, move the bar."""
     for start in range(0, len(payload), _PIECE):
         yield payload[start : start + _PIECE]
         sent = min(start + _PIECE, len(payload))
-        click.echo(f"\r{human.size(sent)} of {human.size(len(payload))} sent ", err=True, nl=False)
-    click.echo("", err=True)
+        move(sent, f"{human.size(sent)} of {human.size(len(payload))}")
 
 
 def _headers(payload: bytes, *, ndjson: bool, content_type: str | None, **given: str | None) -> dict[str, str]:

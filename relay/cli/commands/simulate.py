@@ -12,7 +12,7 @@ from relay.cli.support.config_file import chosen_file, load_config
 from relay.cli.support.human import duration
 from relay.cli.support.locate import WHERE
 from relay.cli.support.output import output_option, print_record, printable
-from relay.cli.support.progress import Watched
+from relay.cli.support.progress import Watched, bar
 from relay.cli.support.table import terminal_columns, wrapped
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration, parse_rate
@@ -223,15 +223,19 @@ def _stored(path: str, platform: str) -> list[tuple[float, str | None]]:
 
 
 def _simulated(file: str, scenario: Scenario) -> _Run:
-    """Run one scenario; tell on a terminal that it takes a while."""
-    expected = scenario.traffic.expected
-    if expected >= _LONG and sys.stderr.isatty():
-        click.echo(f"{file}: simulating {expected:,} callbacks", err=True)
+    """Run one scenario; show on a terminal how far a long one has come."""
+    if scenario.traffic.expected < _LONG or not sys.stderr.isatty():
+        return _ran(file, scenario, Record())
+    click.echo(f"{file}: simulating {scenario.traffic.expected:,} callbacks", err=True)
     began_s = elapsed_s()
-    record = Record() if expected < _LONG or not sys.stderr.isatty() else Watched(file, scenario.traffic.for_s)
+    with bar(file, scenario.traffic.for_s) as move:
+        run = _ran(file, scenario, Watched(move, scenario.traffic.for_s))
+    click.echo(f"{file}: took {duration(elapsed_s() - began_s)}", err=True)
+    return run
+
+
+def _ran(file: str, scenario: Scenario, record: Record) -> _Run:
     ended = simulate(scenario, record)
-    if expected >= _LONG and sys.stderr.isatty():
-        click.echo(f"\r{file}: took {duration(elapsed_s() - began_s)}", err=True)
     return _Run(file, scenario, record, figures(scenario, record, ended))
 
 
