@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from relay.admin.access import Access, User
 from relay.admin.http.server import AdminServer, AdminSettings
-from relay.admin.resources.configuration import ConfigAccess
+from relay.admin.resources.configuration import ConfigAccess, RefusedReload
 from relay.admin.standing.backlog import DrainTerms
 from relay.config.diff import difference
 from relay.config.effective import as_tree, effective
@@ -70,6 +70,7 @@ class LiveConfig:
         self._access = access
         self._events = events
         self._notifier = notifier
+        self._refused: RefusedReload | None = None
         self._swapping = asyncio.Lock()
         self._validating = asyncio.Lock()
         self._validations = 0
@@ -80,7 +81,9 @@ class LiveConfig:
     @property
     def for_operators(self) -> ConfigAccess:
         """What the admin API may do with the configuration."""
-        return ConfigAccess(effective=self._effective, validate=self._validate, reload=self.reload)
+        return ConfigAccess(
+            effective=self._effective, refused=lambda: self._refused, validate=self._validate, reload=self.reload
+        )
 
     def reroute(self, unrouted: NewCallback) -> Sequence[NewCallback] | str:
         """Ask the routes in force about a callback that none took before; called on a store's thread."""
@@ -111,9 +114,13 @@ class LiveConfig:
                 return await self._reload(dry_run, force)
             except Exception as error:  # whatever it was: told, then raised on
                 if not dry_run:
-                    problem = f"it could not be put in force: {error!r}"
-                    self._events.config_loaded(ok=False, file=self.config.origin.file, problems=[problem])
+                    self._refuse([f"it could not be put in force: {error!r}"], todo="relay reload")
                 raise
+
+    def _refuse(self, problems: Sequence[str], *, todo: str) -> None:
+        """Keep and log that a reload was refused; ``todo`` is the command that tells more."""
+        self._refused = RefusedReload(self._store.clock.now(), len(problems), todo)
+        self._events.config_loaded(ok=False, file=self.config.origin.file, problems=problems)
 
     async def _reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
         file = self.config.origin.file
@@ -122,7 +129,7 @@ class LiveConfig:
         except ConfigInvalid as invalid:
             problems = [str(problem) for problem in invalid.problems]
             if not dry_run:
-                self._events.config_loaded(ok=False, file=file, problems=problems)
+                self._refuse(problems, todo="relay config check")
             return {"applied": False, "changes": [], "added": [], "removed": {}, "problems": problems}
         found = difference(self.config, wanted)
         changes = [
@@ -138,7 +145,7 @@ class LiveConfig:
         problems = [] if force else _orphaned(removed)
         told = {"changes": changes, "added": list(found.added), "removed": removed}
         if problems and not dry_run:
-            self._events.config_loaded(ok=False, file=file, problems=problems)
+            self._refuse(problems, todo="relay reload --dry-run")
         if problems or dry_run:
             return {"applied": False, **told, "problems": problems}
         self._notifier.reloading(int(monotonic_s() * 1e6))
@@ -148,6 +155,7 @@ class LiveConfig:
             outcome = "configuration reloaded"
         finally:  # systemd waits for the end of a reload, also of one that failed
             self._notifier.ready(f"{len(self.config.platforms)} platforms, {outcome}")
+        self._refused = None
         self._events.config_loaded(ok=True, file=file, problems=[str(warning) for warning in wanted.warnings])
         return {"applied": True, **told, "problems": []}
 

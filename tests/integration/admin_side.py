@@ -9,7 +9,7 @@ import structlog
 from relay.admin.access import Access, User
 from relay.admin.http.api import AdminApi
 from relay.admin.http.server import AdminServer, AdminSettings
-from relay.admin.resources.configuration import ConfigAccess
+from relay.admin.resources.configuration import ConfigAccess, RefusedReload
 from relay.admin.standing.backlog import DrainTerms
 from relay.core.model import (
     AttemptResult,
@@ -123,6 +123,7 @@ class FakeConfig:
     problems: list[str] = field(default_factory=list)
     changes: dict[str, Any] = field(default_factory=lambda: {"changes": [], "added": [], "removed": {}})
     effective: dict[str, Any] = field(default_factory=lambda: {"version": 1})
+    refused: RefusedReload | None = None
 
     async def validate(self, text: str | None) -> Sequence[str]:
         return [] if text is None or "version: 1" in text else ["config.yaml:1:1: E008 the format version is missing"]
@@ -132,7 +133,12 @@ class FakeConfig:
         return {"applied": not dry_run and not self.problems, **self.changes, "problems": self.problems}
 
     def access(self) -> ConfigAccess:
-        return ConfigAccess(effective=lambda: self.effective, validate=self.validate, reload=self.reload)
+        return ConfigAccess(
+            effective=lambda: self.effective,
+            refused=lambda: self.refused,
+            validate=self.validate,
+            reload=self.reload,
+        )
 
 
 @dataclass
@@ -231,7 +237,7 @@ async def admin_side(
         ledger=store,
         control=control,
         access=Access(users),
-        config=access if reloads else ConfigAccess(effective=access.effective, validate=access.validate),
+        config=access if reloads else replace(access, reload=None),
         events=events,
         metrics=metrics,
         terms=lambda: {"shop-a": DrainTerms(10, 86400.0)},

@@ -569,7 +569,7 @@ async def test_a_reason_is_a_text_that_fits_a_line(call: Caller, path: str, body
 
 async def test_the_configuration_is_validated_and_reloaded(call: Caller) -> None:
     """Problems are listed at once; a reload with problems changes nothing and says so with 422."""
-    assert (await call("GET", "/v1/config"))[1] == {"version": 1}
+    assert (await call("GET", "/v1/config"))[1] == {"version": 1, "refused_reload": None}
     assert (await call("POST", "/v1/config/validate", data=b"version: 1"))[1] == {"valid": True, "problems": []}
     assert (await call("POST", "/v1/config/validate", data=b"version: 2"))[1]["valid"] is False
     assert (await call("POST", "/v1/config/reload", json={"dry_run": True}))[1]["applied"] is False

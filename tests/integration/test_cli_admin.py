@@ -15,6 +15,7 @@ import apsw
 import pytest
 from admin_side import LEARNED, START, USERS, AdminSide, admin_side
 from aiohttp import web
+from relay.admin.resources.configuration import RefusedReload
 from relay.core.clock import wall_s
 from relay.core.model import Lane, NewCallback, Rate
 from relay.store.sqlite.backend import SqliteStore
@@ -124,6 +125,21 @@ async def test_status_says_why_since_when_and_until_when(side: AdminSide) -> Non
         r"shop-b broken: token: errcode 40001 from api.example; since .* \(10m.* ago\); next try .* \(in \d+s\)",
         lines[4],
     )
+
+
+async def test_status_says_that_the_last_reload_was_refused(side: AdminSide) -> None:
+    """When that was and which command names the problems, until a reload succeeds."""
+    side.clock.at = wall_s()
+    before = await relay("status", "--admin", side.url)
+    side.config.refused = RefusedReload(side.clock.at - 180, 2, "relay config check")
+
+    after = await relay("status", "--admin", side.url)
+
+    assert "CONFIG" not in before.out
+    line = after.out.splitlines()[-1]
+    assert re.fullmatch(r"CONFIG  reload refused .*\d\d:\d\d:\d\d \+08:00 \(3m.* ago\): relay config check", line)
+    as_json = (await relay("status", "--admin", side.url, "-o", "json")).json()
+    assert as_json["refused_reload"]["problems"] == 2
 
 
 async def test_dropped_dead_letters_are_listed_when_asked_for(side: AdminSide) -> None:

@@ -10,6 +10,7 @@ import pytest
 import structlog
 from relay.admin.access import Access
 from relay.admin.http.server import AdminSettings
+from relay.admin.resources.configuration import RefusedReload
 from relay.config.load import load
 from relay.core.errors import StoreFailed
 from relay.core.model import Lane, NewCallback, StoreRules
@@ -78,6 +79,7 @@ async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, d
     assert metrics.reload_successful == successful
     assert told.words == ([] if dry_run else ["reloading", "1 platforms, reload failed"])
     assert [line["event"] for line in lines] == ([] if dry_run else ["config_refused"])
+    assert live.for_operators.refused() == (None if dry_run else RefusedReload(FakeClock().now(), 1, "relay reload"))
 
 
 async def test_validations_take_turns_in_threads_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,6 +253,8 @@ async def test_a_file_with_mistakes_is_told_and_changes_nothing(
     assert dry_run or lines[0]["problems"] == answer["problems"]
     assert reloading.metrics.reload_successful == int(dry_run)
     assert reloading.told.words == []
+    refused = reloading.live.for_operators.refused()
+    assert (refused and refused.todo) == (None if dry_run else "relay config check")
 
 
 async def test_a_platform_with_callbacks_is_not_removed_unless_forced(
@@ -267,10 +271,14 @@ async def test_a_platform_with_callbacks_is_not_removed_unless_forced(
     assert [line["event"] for line in lines] == ["config_refused"]
     assert "1 callbacks wait" in lines[0]["problems"][0]
     assert reloading.metrics.reload_successful == 0
+    told = reloading.live.for_operators.refused()
+    assert told is not None
+    assert (told.problems, told.todo) == (1, "relay reload --dry-run")
     lines.clear()
 
     assert (await reloading.live.reload(False, True))["applied"]
 
     assert reloading.knows("b")
+    assert reloading.live.for_operators.refused() is None
     assert [line["event"] for line in lines if line["log_level"] != "warning"] == ["config_loaded"]
     assert reloading.metrics.reload_successful == 1

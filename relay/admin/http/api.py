@@ -90,7 +90,7 @@ class AdminApi:
         operations = OperationRoutes(
             operations=ledger, platforms=platforms, audit=audit, times=times, started=operation_started
         )
-        configuration = ConfigRoutes(config=config, audit=audit)
+        configuration = ConfigRoutes(config=config, audit=audit, times=times)
         view, operate = Permission.VIEW, Permission.OPERATE
         self.endpoints = (
             AdminRoute("GET", "/v1/platforms", view, platforms.list, "All platforms: state, queue, quotas, drain time"),
@@ -148,7 +148,13 @@ class AdminApi:
             ),
             AdminRoute("GET", "/v1/operations", view, operations.list, "Operations under way"),
             AdminRoute("GET", "/v1/operations/{id}", view, operations.one, "An operation's progress"),
-            AdminRoute("GET", "/v1/config", view, configuration.show, "The configuration in force, secrets masked"),
+            AdminRoute(
+                "GET",
+                "/v1/config",
+                view,
+                configuration.show,
+                "The configuration in force, secrets masked; the last reload, if refused",
+            ),
             AdminRoute(
                 "POST",
                 "/v1/config/validate",

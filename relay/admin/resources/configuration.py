@@ -4,13 +4,23 @@ Loading and swapping belong to the daemon and arrive as callables.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from relay.admin.audit import Audit
 from relay.admin.call import Call, flag, object_body
+from relay.admin.standing.times import WallTimes
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedReload:
+    """The last reload, where it was refused: when (relay clock), how many problems, and the command that names them."""
+
+    at: float
+    problems: int
+    todo: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +32,11 @@ class ConfigAccess:
     ``file:line:col: code message``. ``reload(dry_run, force)`` loads the file and puts it in force, returning
     ``applied``, ``changes``, ``problems``, the platforms ``added``, and how many callbacks wait for each one
     ``removed``; a file with problems changes nothing. ``reload`` is None where nothing can swap a configuration.
+    ``refused()`` is the last reload if it was refused, else None.
     """
 
     effective: Callable[[], Mapping[str, Any]]
+    refused: Callable[[], RefusedReload | None]
     validate: Callable[[str | None], Awaitable[Sequence[str]]]
     reload: Callable[[bool, bool], Awaitable[Mapping[str, Any]]] | None = None
 
@@ -37,13 +49,16 @@ def setting(effective: Mapping[str, Any], platform: str, key: str) -> Any:
 class ConfigRoutes:
     """The routes about the configuration."""
 
-    def __init__(self, *, config: ConfigAccess, audit: Audit) -> None:
+    def __init__(self, *, config: ConfigAccess, audit: Audit, times: WallTimes) -> None:
         self._config = config
         self._audit = audit
+        self._times = times
 
     async def show(self, call: Call) -> Response:
-        """GET /v1/config."""
-        return json_answer(self._config.effective())
+        """GET /v1/config. Viewers may see it, so a refused reload is counted here and its problems are not named."""
+        refused = self._config.refused()
+        told = None if refused is None else self._times.told(asdict(refused))
+        return json_answer({**self._config.effective(), "refused_reload": told})
 
     async def validate(self, call: Call) -> Response:
         """POST /v1/config/validate: the YAML in the body, or the file on disk when the body is empty."""

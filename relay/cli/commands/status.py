@@ -1,4 +1,4 @@
-"""``relay status``: one line per platform, and the ledger."""
+"""``relay status``: one line per platform, the ledger, the store, and a reload that was refused."""
 
 import sys
 import time
@@ -40,7 +40,11 @@ def status(config: str | None, admin: str | None, output: str, watch: bool, inte
 
 
 def _read(source: Source) -> dict[str, Any]:
-    return {"platforms": source.platforms(), "ledger": source.ledger()}
+    return {
+        "platforms": source.platforms(),
+        "ledger": source.ledger(),
+        "refused_reload": source.refused_reload(),
+    }
 
 
 def _show(found: dict[str, Any], output: str, *, clear: bool = False) -> None:
@@ -58,6 +62,8 @@ def _show(found: dict[str, Any], output: str, *, clear: bool = False) -> None:
         click.echo(note)
     click.echo(ledger_line(total))
     click.echo(store_line(found["ledger"]["store"]))
+    if refused := found["refused_reload"]:
+        click.echo(f"CONFIG  reload refused {human.moment(refused['at'], now=wall_s())}: {refused['todo']}")
 
 
 def notes(platforms: list[dict[str, Any]]) -> list[str]:

@@ -86,6 +86,9 @@ class Direct:
         """Return the ledger."""
         return {**ledger(self._reader.totals()), "store": store_view(self._reader.room(self._max_bytes))}
 
+    def refused_reload(self) -> None:
+        """Return None: a daemon that does not run has no reload."""
+
     def callbacks(self, query: Mapping[str, Any]) -> dict[str, Any]:
         """Return one page of callbacks."""
         given = {key: str(value) for key, value in query.items() if value is not None}

@@ -21,6 +21,10 @@ class Source(Protocol):
         """Return the ledger."""
         ...
 
+    def refused_reload(self) -> dict[str, Any] | None:
+        """Return the last reload if it was refused: ``{"at", "problems", "todo"}``."""
+        ...
+
     def callbacks(self, query: Mapping[str, Any]) -> dict[str, Any]:
         """Return one page of callbacks: ``{"items": [...], "next": cursor or null}``."""
         ...
@@ -44,6 +48,11 @@ class Daemon:
     def ledger(self) -> dict[str, Any]:
         """Return the ledger."""
         found: dict[str, Any] = self._client.get("/v1/ledger")
+        return found
+
+    def refused_reload(self) -> dict[str, Any] | None:
+        """Return the last reload if it was refused."""
+        found: dict[str, Any] | None = self._client.get("/v1/config")["refused_reload"]
         return found
 
     def callbacks(self, query: Mapping[str, Any]) -> dict[str, Any]:
