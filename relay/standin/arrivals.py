@@ -8,14 +8,14 @@ from typing import IO, Any
 
 import msgspec
 
-_FLUSH_S = 0.05  # lines of so long share one write: a log must not slow the platform it watches
-_KEPT_LINES = 1_000  # enough to look at by hand; the whole log is the file's business
+_FLUSH_S = 0.05  # lines of this time share one write, so that the log does not slow the platform
+_KEPT_LINES = 1_000  # enough to look at by hand; the file has them all
 
 
 class Arrival(msgspec.Struct, omit_defaults=True):
     """One request as the platform saw it.
 
-    ``at`` is boot time in seconds when its headers were there: comparable across processes of one machine.
+    ``at`` is the boot time in seconds when its headers were there. All processes of one machine share that clock.
     """
 
     n: int
@@ -35,7 +35,7 @@ class Arrival(msgspec.Struct, omit_defaults=True):
     limited: bool = False  # it came above the limit
     delay: float = 0.0  # seconds the answer was held back
     ids: list[Any] | None = None  # the field that names a callback, where one is configured
-    taken: list[str] | None = None  # those of ``items`` that were applied, where not all were
+    taken: list[str] | None = None  # those of ``items`` that were applied; None: all or none, as ``applied`` says
 
 
 class ArrivalLog:
@@ -80,7 +80,7 @@ class ArrivalLog:
 
 
 class Peak:
-    """The most arrivals any window of one length has held; two that are a whole window apart share none."""
+    """The most arrivals that any window of one length has held. Two arrivals a whole window apart share no window."""
 
     def __init__(self, window_s: float) -> None:
         self.window_s = window_s
@@ -108,7 +108,7 @@ class PathTotals:
         self.watch(windows_s)
 
     def watch(self, windows_s: Iterable[float]) -> None:
-        """Follow these windows too; the ones known keep their peaks."""
+        """Follow these windows too; those already followed keep their peaks."""
         for window_s in windows_s:
             self.peaks.setdefault(window_s, Peak(window_s))
 

@@ -1,4 +1,4 @@
-"""Request bodies as a platform reads them: decoded, taken apart into callbacks, each named by its digest."""
+"""Request bodies as a platform reads them: taken apart into callbacks, each identified by its digest."""
 
 import hashlib
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def split_items(body: bytes, *, content_type: str, shape: Shape = "auto", items_
 
 
 def _items(body: bytes) -> list[bytes]:
-    """Return the items of an array as they stand there, halves of characters (``readable``) included."""
+    """Return the items of an array byte for byte, half characters included (``readable`` says what these are)."""
     twin = readable(body)
     items = []
     at = 0
@@ -63,7 +63,7 @@ def _guess(body: bytes, content_type: str) -> Shape:
 
 
 def field_reader(name: str) -> Callable[[bytes], Any]:
-    """Return a function that reads the top-level field ``name`` of a payload, None where there is none."""
+    """Return a function that reads the top-level field ``name`` of a payload; it returns None if there is none."""
     shape = msgspec.defstruct("Field", [("value", Any, None)], rename={"value": name})
     decoder = msgspec.json.Decoder(shape)
 

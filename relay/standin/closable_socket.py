@@ -8,8 +8,8 @@ from collections.abc import Callable
 class ClosableSocket:
     """Serves one address and can be shut and opened again.
 
-    The port is kept by a bound socket; ``shutdown`` takes it out of the listening state (as HAProxy pauses its
-    listeners), so that the kernel answers a SYN with RST, and ``listen`` brings it back. Linux only.
+    A bound socket keeps the port. ``shutdown`` ends its listening state, and the kernel answers a SYN with RST;
+    ``listen`` brings the state back. HAProxy pauses its listeners in the same way. Linux only.
     """
 
     def __init__(self, factory: Callable[[], asyncio.Protocol], *, host: str, port: int, backlog: int = 1024) -> None:
@@ -41,7 +41,7 @@ class ClosableSocket:
             self._server = await loop.create_server(self._factory, sock=self._socket.dup(), backlog=self._backlog)
 
     def shut(self) -> None:
-        """Refuse new connections from now on; the ones there are stay."""
+        """Refuse new connections from now on; those already open stay."""
         if self._server is not None:
             self._server.close()
             self._server = None

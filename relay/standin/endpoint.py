@@ -1,11 +1,11 @@
-"""One path of the stand-in: its behaviour, its limiters, its figures, and how it judges a request."""
+"""One path of the stand-in: its behaviour, its limits, its figures, and what it does with a request."""
 
 import random
 from typing import NamedTuple
 
 from relay.standin.arrivals import PathTotals
 from relay.standin.bodies import MalformedBody, field_reader, split_items
-from relay.standin.personalities.exchange import Asked, Personality, Told
+from relay.standin.personalities.exchange import Personality, PlatformAnswer, PlatformRequest
 from relay.standin.personalities.registry import build_personality
 from relay.standin.reactions import MALFORMED, NO_ENCODING, OK, TOO_LARGE, TOO_MANY, Reaction
 from relay.standin.settings import Settings
@@ -16,15 +16,15 @@ MAX_BODY_BYTES = 256 * 2**20  # what a stand-in takes before it looks at any set
 
 
 class Examined(NamedTuple):
-    """A body taken apart, and the answer it asks for by itself, if any."""
+    """A body taken apart, and the reaction that the body alone decides, if any (400, 413, 415)."""
 
-    answer: Reaction | None
+    reaction: Reaction | None
     body: bytes
     items: list[bytes]
 
 
 class Endpoint:
-    """One path. ``apply`` changes its behaviour while it runs; the figures go on."""
+    """One path. ``apply`` changes its behaviour while it runs; the figures count on."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -34,7 +34,7 @@ class Endpoint:
         self.apply(settings)
 
     def apply(self, settings: Settings) -> None:
-        """Behave so from now on; limiters and a personality start afresh only where they changed."""
+        """Behave so from now on. Limits and personality start afresh only if they changed."""
         if settings.limit != self.settings.limit:
             self.limits = settings.limits()
         if settings.personality != self.settings.personality:
@@ -45,7 +45,10 @@ class Endpoint:
         self._is_poison = field_reader(settings.poison) if settings.poison else None
 
     def admit(self, now: float) -> tuple[Reaction | None, float]:
-        """Return what outage or limit answers, and the limit's wait in seconds where that was the reason."""
+        """Return what an outage or a limit does to a request, and how long the limit wants it to wait, in seconds.
+
+        None: the request passes. The wait is 0 unless a limit refused.
+        """
         if self.settings.outage is not None:
             return self.settings.outage, 0.0
         wait_s = self.limits.admit(now)
@@ -62,36 +65,36 @@ class Endpoint:
             return Examined(TOO_LARGE, wire, [])
         except BadEncoding:
             return Examined(MALFORMED, wire, [])
-        answer = NO_ENCODING if coding and coding not in settings.accept else None
+        reaction = NO_ENCODING if coding and coding not in settings.accept else None
         if len(body) > settings.max_bytes:
-            answer = answer or TOO_LARGE
+            reaction = reaction or TOO_LARGE
         if self.personality is not None:
-            return Examined(answer, body, [])  # it reads the body itself
+            return Examined(reaction, body, [])  # it reads the body itself
         try:
             items = split_items(body, content_type=content_type, shape=settings.shape, items_at=settings.items_at)
         except MalformedBody:
-            return Examined(answer or MALFORMED, body, [])
-        if answer is None and self._poisoned(body, items):
-            answer = MALFORMED
-        return Examined(answer, body, items)
+            return Examined(reaction or MALFORMED, body, [])
+        if reaction is None and self._poisoned(body, items):
+            reaction = MALFORMED
+        return Examined(reaction, body, items)
 
     def hands_tokens_at(self, path: str) -> bool:
-        """Tell whether the personality's token endpoint is there."""
+        """Return whether the personality hands out tokens at ``path``."""
         return self.personality is not None and self.personality.token_path == path
 
-    def respond(self, asked: Asked, answer: Reaction, wait_s: float) -> Told | None:
-        """Return what the personality makes of a request; None where there is none, or it never saw the request.
+    def respond(self, request: PlatformRequest, reaction: Reaction, wait_s: float) -> PlatformAnswer | None:
+        """Return the personality's answer. None if the path has no personality, or a fault came before it.
 
-        A fault that applies first (``apply-then-reset``) is seen by the personality, though its answer is lost.
+        A fault after the work (``apply-then-reset``) shows the personality the request and loses its answer.
         """
         if self.personality is None:
             return None
-        if wait_s > 0.0 and answer is TOO_MANY:
+        if wait_s > 0.0 and reaction is TOO_MANY:
             return self.personality.over((), wait_s)
-        return self.personality.decide(asked) if answer.applied else None
+        return self.personality.decide(request) if reaction.applied else None
 
     def roll(self, dice: random.Random) -> Reaction:
-        """Return a random fault, or the success that every request gets without one."""
+        """Draw a fault by its probability; without one the request succeeds."""
         if self.settings.fault:
             roll = dice.random()
             for fault in self.settings.fault:

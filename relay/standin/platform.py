@@ -1,8 +1,11 @@
 """A platform to test against: a real HTTP server with limits, latency and faults that writes down what arrives.
 
-The way of a request: it arrives (counted when its headers are there), passes an outage, the limits, the checks of its
-body and the dice, in this order; what is decided is recorded and takes effect at once, and only the answer waits for
-the latency. So an answer that the client gave up on was applied all the same, as in the field.
+The way of a request:
+
+1. It arrives. It is counted when its headers are there.
+2. An outage, the limits, the checks of its body and the random faults decide what happens to it, in this order.
+3. The decision is recorded and takes effect at once.
+4. The answer waits for the latency. So what a client gave up waiting for was applied all the same, as in the field.
 """
 
 import asyncio
@@ -22,12 +25,12 @@ from relay.standin.arrivals import Arrival, ArrivalLog
 from relay.standin.bodies import digest
 from relay.standin.closable_socket import ClosableSocket
 from relay.standin.endpoint import MAX_BODY_BYTES, Endpoint, Examined
-from relay.standin.personalities.exchange import Asked, Told
+from relay.standin.personalities.exchange import PlatformAnswer, PlatformRequest
 from relay.standin.reactions import CUT, ERRCODE_BODY, OK, Reaction
 from relay.standin.settings import BadSetting, Settings
 
 CONTROL = "/_sandbox/"
-_GRACE_S = 0.05  # an answer being written may finish; one held back on purpose is dropped
+_GRACE_S = 0.05  # at the end: an answer being written may finish, one that waits for its latency is dropped
 _LINGER_RESET = struct.pack("ii", 1, 0)  # close() sends RST at once
 
 
@@ -50,7 +53,7 @@ class Platform:
         self.log = ArrivalLog(log)
         self._dice = random.Random(seed)
         self._host, self._port, self._control_port = host, port, control_port
-        self._epoch_s = wall_s() - boottime_s()  # limiters must not see a step of the wall clock
+        self._epoch_s = wall_s() - boottime_s()  # the limits must not see a step of the wall clock
         self._arrived = 0
         self._busy: set[web.RequestHandler] = set()
         self._reopen: asyncio.TimerHandle | None = None
@@ -62,7 +65,7 @@ class Platform:
             self._handle,
             access_log=None,
             auto_decompress=False,  # wire bytes are counted; decoding is ours and bounded
-            handler_cancellation=True,  # a hang ends with its client
+            handler_cancellation=True,  # a hang ends when its client goes
         )
         self._control = web.Server(self._handle_control, access_log=None)
         self.listener = ClosableSocket(self._http, host=self._host, port=self._port)
@@ -96,11 +99,11 @@ class Platform:
 
     @property
     def control_url(self) -> str:
-        """Where settings and figures are, also while connections are refused if a control port is configured."""
+        """Where settings and figures are. With a control port they stay reachable while connections are refused."""
         return (self.control_listener or self.listener).url + CONTROL.rstrip("/")
 
     def endpoint(self, path: str) -> Endpoint:
-        """Return what answers ``path``: its own behaviour, or the personality whose tokens are handed out there."""
+        """Return what answers ``path``: its own endpoint, one that hands out tokens there, or the shared one."""
         own = self.paths.get(path)
         if own is not None:
             return own
@@ -140,7 +143,8 @@ class Platform:
         endpoint = self.endpoint(request.path)
         if endpoint.personality is not None and endpoint.hands_tokens_at(request.path):
             body = await _read(request)
-            return _told(endpoint.personality.token(_asked(request, body, body)))  # no callback, and under no limit
+            token = endpoint.personality.token(_platform_request(request, body, body))
+            return _response(token)  # neither recorded nor counted under a limit
         at = boottime_s()
         self._arrived += 1
         number = self._arrived
@@ -148,8 +152,8 @@ class Platform:
         arrived = _Arrived(number, at, request, endpoint)
         self._busy.add(request.protocol)
         try:
-            answer, wait_s = endpoint.admit(at + self._epoch_s)
-            self._refuse_when_used_up(endpoint, at)
+            reaction, wait_s = endpoint.admit(at + self._epoch_s)
+            self._shut_while_used_up(endpoint, at)
             try:
                 wire = await _read(request)
             except (asyncio.CancelledError, ConnectionError, web.HTTPException):
@@ -160,15 +164,15 @@ class Platform:
                 coding=request.headers.get("Content-Encoding", ""),
                 content_type=request.headers.get("Content-Type", ""),
             )
-            answer = answer or examined.answer or endpoint.roll(self._dice)
-            told = endpoint.respond(_asked(request, wire, examined.body), answer, wait_s)
+            reaction = reaction or examined.reaction or endpoint.roll(self._dice)
+            answer = endpoint.respond(_platform_request(request, wire, examined.body), reaction, wait_s)
             delay_s = self._dice.uniform(*endpoint.settings.latency)
-            self._record(arrived, answer, examined, wire=wire, delay_s=delay_s, limited=wait_s > 0, told=told)
+            self._record(arrived, reaction, examined, wire=wire, delay_s=delay_s, limited=wait_s > 0, answer=answer)
             if delay_s:
                 await asyncio.sleep(delay_s)
-            if told is not None and (answer is OK or wait_s > 0):
-                return self._closing(_told(told))
-            return await self._give(request, answer, endpoint.settings, wait_s)
+            if answer is not None and (reaction is OK or wait_s > 0):
+                return self._closing(_response(answer))
+            return await self._react(request, reaction, endpoint.settings, wait_s)
         finally:
             self._busy.discard(request.protocol)
             endpoint.figures.leave()
@@ -176,18 +180,18 @@ class Platform:
     def _record(
         self,
         arrived: "_Arrived",
-        answer: Reaction,
+        reaction: Reaction,
         examined: Examined,
         *,
         wire: bytes,
         delay_s: float,
         limited: bool,
-        told: Told | None = None,
+        answer: PlatformAnswer | None = None,
     ) -> None:
         headers = arrived.request.headers
         read_id = arrived.endpoint.read_id
-        items = examined.items if told is None else told.callbacks
-        is_whole = told is None or len(told.taken) == len(told.callbacks)
+        items = examined.items if answer is None else answer.callbacks
+        is_whole = answer is None or len(answer.taken) == len(answer.callbacks)
         arrival = Arrival(
             n=arrived.n,
             at=arrived.at,
@@ -201,21 +205,21 @@ class Platform:
             raw=len(examined.body),
             wire=len(wire),
             encoding=headers.get("Content-Encoding", ""),
-            answer=answer.name if told is None or answer is not OK else told.word,
-            applied=answer.applied if told is None else bool(told.taken),
-            limited=limited or (told is not None and told.limited),
+            answer=reaction.name if answer is None or reaction is not OK else answer.word,
+            applied=reaction.applied if answer is None else bool(answer.taken),
+            limited=limited or (answer is not None and answer.limited),
             delay=delay_s,
             ids=[read_id(item) for item in items] if read_id else None,
-            taken=None if is_whole or told is None else [digest(item) for item in told.taken],
+            taken=None if is_whole or answer is None else [digest(item) for item in answer.taken],
         )
         self.log.add(arrival)
         arrived.endpoint.figures.decide(arrival)
 
-    async def _give(
-        self, request: web.BaseRequest, answer: Reaction, settings: Settings, wait_s: float
+    async def _react(
+        self, request: web.BaseRequest, reaction: Reaction, settings: Settings, wait_s: float
     ) -> web.StreamResponse:
         """Do to the request what was decided."""
-        match answer.act:
+        match reaction.act:
             case "reset" | "refuse":
                 _reset(request)
                 return web.Response()  # never written: the connection is gone
@@ -224,23 +228,23 @@ class Platform:
             case "truncate":
                 return await _truncated(request)
         headers = {"Content-Type": "application/json"}
-        if answer.retry_after:
+        if reaction.retry_after:
             headers["Retry-After"] = str(math.ceil(wait_s or settings.retry_after_s))
-        if answer.errcode:
+        if reaction.errcode:
             body = ERRCODE_BODY
-        elif 200 <= answer.status < 300:
+        elif 200 <= reaction.status < 300:
             body = settings.reply.encode()
         else:
-            body = b'{"error":"%d"}' % answer.status
-        return self._closing(web.Response(status=answer.status, body=body, headers=headers))
+            body = b'{"error":"%d"}' % reaction.status
+        return self._closing(web.Response(status=reaction.status, body=body, headers=headers))
 
     def _closing(self, response: web.Response) -> web.Response:
         if not self.listener.is_open:
-            response.force_close()  # the door is shut: the next request must not find a way in
+            response.force_close()  # no connection may be reused while new ones are refused
         return response
 
-    def _refuse_when_used_up(self, endpoint: Endpoint, at: float) -> None:
-        """Shut the door for as long as the limit is used up, where that is the platform's manner."""
+    def _shut_while_used_up(self, endpoint: Endpoint, at: float) -> None:
+        """Refuse connections while the limit is used up, if ``over`` is ``refuse``."""
         if endpoint.settings.over.act != "refuse" or endpoint.settings.outage is not None:
             return
         wait_s = endpoint.limits.wait_s(at + self._epoch_s)
@@ -251,7 +255,7 @@ class Platform:
             self._reopen = asyncio.get_running_loop().call_later(wait_s, self._open)
 
     def _follow_outage(self) -> None:
-        """Shut the door while an outage refuses connections, open it after. The door is shared by all paths."""
+        """Refuse connections while any path has such an outage: all paths share the listener."""
         outages = [endpoint.settings.outage for endpoint in (self.everywhere, *self.paths.values())]
         if any(outage is not None and outage.act == "refuse" for outage in outages):
             self._shut()
@@ -262,7 +266,7 @@ class Platform:
         self.listener.shut()
         for connection in self._http.connections:
             if connection not in self._busy and connection.transport is not None:
-                connection.transport.close()  # idle ones go at once, busy ones with their answer
+                connection.transport.close()  # idle ones go at once, busy ones after their answer
 
     def _open(self) -> None:
         self._reopen = None
@@ -297,14 +301,14 @@ class _Arrived(NamedTuple):
     endpoint: Endpoint
 
 
-def _asked(request: web.BaseRequest, wire: bytes, body: bytes) -> Asked:
+def _platform_request(request: web.BaseRequest, wire: bytes, body: bytes) -> PlatformRequest:
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return Asked(request.method, request.path, dict(request.query), headers, wire, body, wall_s())
+    return PlatformRequest(request.method, request.path, dict(request.query), headers, wire, body, wall_s())
 
 
-def _told(told: Told) -> web.Response:
-    headers = {"Content-Type": "application/json", **told.headers}
-    return web.Response(status=told.status, body=told.encoded(), headers=headers)
+def _response(answer: PlatformAnswer) -> web.Response:
+    headers = {"Content-Type": "application/json", **answer.headers}
+    return web.Response(status=answer.status, body=answer.encoded(), headers=headers)
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

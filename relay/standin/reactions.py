@@ -41,7 +41,7 @@ CUT = Reaction("cut", act="reset")  # the client went before its body was comple
 def parse_answer(text: str) -> Reaction:
     """Read one word. Raises ``ValueError`` naming the words there are.
 
-    ``truncate`` applies by nature: it is a success whose answer gets lost. A plain 2xx applies too.
+    ``truncate`` and a plain 2xx are applied too: ``truncate`` is a success of which the answer gets lost.
     """
     applied = text.startswith(_APPLY)
     word = text.removeprefix(_APPLY)

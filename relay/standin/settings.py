@@ -1,4 +1,4 @@
-"""How the stand-in behaves on a path: read from words, on the command line and over HTTP alike."""
+"""How the stand-in behaves on a path. The same words set it on the command line and over HTTP."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -18,7 +18,7 @@ _ENCODINGS = ("gzip", "zstd")
 
 
 class BadSetting(RelayError):
-    """A setting that means nothing; the message says which and what to write."""
+    """A setting that cannot be read; the message names it and says what to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +31,20 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The behaviour of one path. ``source`` keeps the words it was read from, for people."""
+    """The behaviour of one path."""
 
     limit: tuple[tuple[str, Rate], ...] = ()  # (kind, rate); all hold
     over: Reaction = TOO_MANY  # the answer above the limit
-    latency: tuple[float, float] = (0.0, 0.0)  # seconds every answer is held back, drawn evenly
+    latency: tuple[float, float] = (0.0, 0.0)  # seconds that an answer is held back: least and most, drawn evenly
     fault: tuple[Fault, ...] = ()
     outage: Reaction | None = None  # while set, what happens to every request
-    retry_after_s: float = 1.0  # the hint where no limit says how long
+    retry_after_s: float = 1.0  # what Retry-After says when no limit knows the wait
     poison: str = "poison"  # a payload with this field true makes the whole request a 400
     accept: tuple[str, ...] = _ENCODINGS  # content codings; others draw 415
     max_bytes: int = 64 * 2**20  # decoded; above it 413
     shape: Shape = "auto"
     items_at: str = ""  # dotted path of the list inside an object
-    id_field: str = ""  # its value per callback is logged too
+    id_field: str = ""  # the value of this field is logged for each callback
     reply: str = '{"errcode":0,"errmsg":"ok"}'  # body of a success
     personality: str = ""  # NAME[:OPTIONS] of the platform it answers as
 
@@ -97,7 +97,7 @@ def _faults(words: Any) -> tuple[Fault, ...]:
         try:
             probability = float(share)
         except ValueError:
-            probability = nan  # which lies nowhere
+            probability = nan  # not between 0 and 1, so it is refused below
         if not 0.0 <= probability <= 1.0:
             raise ValueError(f"{word!r}: a probability lies between 0 and 1")
         faults.append(Fault(parse_answer(kind), probability))

@@ -1,7 +1,7 @@
-"""The limits platforms have, as a platform keeps them: what it lets through and how long the rest must wait.
+"""The limits of platforms: which requests one lets through, and how long the others must wait.
 
-These are the other side's rules, not the relay's: a sliding log, a counter that starts anew with the clock, a token
-bucket. Pure objects over ``now``, in seconds since the epoch (a fixed window is aligned to them).
+These are the other side's rules, not the relay's. There are three kinds: a sliding log, a counter that starts anew with
+the clock, a token bucket. They read no clock: ``now`` is seconds since the epoch, to which a fixed window is aligned.
 """
 
 from collections import deque
@@ -12,7 +12,7 @@ from relay.core.model import Rate
 
 
 class Limit(Protocol):
-    """One limit; ``wait_s`` asks, ``take`` and ``refuse`` tell what was done with the request."""
+    """One limit. Ask ``wait_s`` whether a request may pass; then ``take`` or ``refuse`` it."""
 
     rate: Rate
 
@@ -25,14 +25,14 @@ class Limit(Protocol):
         ...
 
     def refuse(self, now: float) -> None:
-        """Learn of a request that was turned away."""
+        """Count a request that was turned away."""
         ...
 
 
 class Sliding:
-    """At most N in any window: a log of arrivals. With ``count_refused`` those turned away keep the log full too.
+    """At most N in any window: a log of arrivals. With ``count_refused`` the log counts those turned away too.
 
-    The harsher kind exists in the field and punishes a client that retries at once.
+    The harsher kind exists in the field. A client that retries at once keeps its log full and is never let through.
     """
 
     def __init__(self, rate: Rate, *, count_refused: bool = False) -> None:
@@ -111,7 +111,7 @@ class Bucket:
         """Change nothing: a request turned away costs no token."""
 
 
-_ROUNDING = 1e-6  # epoch seconds keep microseconds: a token that far from whole is whole
+_ROUNDING = 1e-6  # of a token: seconds since the epoch are exact to microseconds, so this much is missing by rounding
 
 
 class Limiters:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from relay.standin.personalities.exchange import Asked, Personality, Told
+from relay.standin.personalities.exchange import Personality, PlatformAnswer, PlatformRequest
 from relay.standin.personalities.options import Options, parse_options
 from relay.standin.personalities.registry import PERSONALITIES, build_personality
 from relay.standin.personalities.standard_webhooks import signature_fault
@@ -22,11 +22,11 @@ WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 def asked(
     body: Any = b"", *, now: float = NOW, path: str = "/", query: dict[str, str] | None = None, **headers: str
-) -> Asked:
+) -> PlatformRequest:
     """Return a request; ``_`` in header names stands for ``-``."""
     raw = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Asked("POST", path, query or {}, named, raw, raw, now)
+    return PlatformRequest("POST", path, query or {}, named, raw, raw, now)
 
 
 def basic(user: str = "sandbox-app", password: str = "sandbox-secret") -> str:
@@ -34,7 +34,7 @@ def basic(user: str = "sandbox-app", password: str = "sandbox-secret") -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def document(told: Told) -> Any:
+def document(told: PlatformAnswer) -> Any:
     """Return the body an answer has."""
     return json.loads(told.encoded())
 
@@ -162,7 +162,9 @@ def test_wechat_above_its_limit_and_failing_orders() -> None:
 # --- Taobao ----------------------------------------------------------------------------------------------------------
 
 
-def signed(secret: str = "sandbox-secret", at: float = NOW, method: str = "hmac-sha256", **fields: str) -> Asked:
+def signed(
+    secret: str = "sandbox-secret", at: float = NOW, method: str = "hmac-sha256", **fields: str
+) -> PlatformRequest:
     """Return a signed call: common parameters in the query, the order in the form."""
     stamp = datetime.fromtimestamp(at, timezone(timedelta(hours=8))).strftime("%Y-%m-%d %H:%M:%S")
     common = {
@@ -225,7 +227,9 @@ def test_taobao_failing_orders() -> None:
 # --- Standard Webhooks -----------------------------------------------------------------------------------------------
 
 
-def webhook(body: bytes = b'{"n": 1}', name: str = "msg_1", secret: str = WEBHOOK_SECRET, at: int = int(NOW)) -> Asked:
+def webhook(
+    body: bytes = b'{"n": 1}', name: str = "msg_1", secret: str = WEBHOOK_SECRET, at: int = int(NOW)
+) -> PlatformRequest:
     """Return a signed webhook."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     signature = base64.b64encode(hmac.digest(key, f"{name}.{at}.".encode() + body, "sha256")).decode()
@@ -332,7 +336,7 @@ def test_mixpanel_refuses_strangers_too_many_and_events_without_id() -> None:
 # --- CloudEvents -----------------------------------------------------------------------------------------------------
 
 
-def cloud(*numbers: int, **data: Any) -> Asked:
+def cloud(*numbers: int, **data: Any) -> PlatformRequest:
     """Return a batch of events."""
     events = [
         {"specversion": "1.0", "id": str(n), "source": "/shop", "type": "paid", "data": {"n": n, **data}}

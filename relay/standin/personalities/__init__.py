@@ -1,1 +1,1 @@
-"""Platforms as they answer: bodies as recorded, signatures and tokens verified, failures as documented."""
+"""Real platforms imitated: bodies as recorded, signatures and tokens verified, failures as documented."""

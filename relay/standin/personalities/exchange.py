@@ -1,4 +1,4 @@
-"""What a personality is asked and what it tells: a request as it came, an answer, and which callbacks it took."""
+"""What a personality gets and gives: a request as it came, and an answer with the callbacks that were applied."""
 
 import base64
 import binascii
@@ -13,8 +13,8 @@ from relay.wire.payload.extract import readable
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request. ``query`` holds decoded values, ``headers`` lower-case names; ``now`` is seconds since the epoch."""
+class PlatformRequest:
+    """One request. ``query`` has decoded values, ``headers`` lower-case names; ``now`` is seconds since the epoch."""
 
     method: str
     path: str
@@ -47,7 +47,7 @@ class Asked:
 
 
 class Callback(NamedTuple):
-    """One callback as the platform reads it: the bytes that tell it from others, and its fields."""
+    """One callback as the platform reads it: its bytes, which identify it, and its fields."""
 
     raw: bytes
     fields: Any
@@ -59,16 +59,16 @@ class Callback(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An answer. ``callbacks`` are those of the request, ``taken`` the ones the platform applied with it."""
+class PlatformAnswer:
+    """An answer. ``callbacks`` are those of the request, ``taken`` those of them that the platform applied."""
 
     status: int
     body: Any
     callbacks: tuple[bytes, ...] = ()
     taken: tuple[bytes, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
-    name: str = ""  # for the log; else the status
-    limited: bool = False
+    name: str = ""  # for the log; empty: the status
+    limited: bool = False  # the request came above the limit
 
     @property
     def word(self) -> str:
@@ -81,30 +81,30 @@ class Told:
 
 
 class Personality(Protocol):
-    """One platform. It keeps what it must remember between requests, and decides from that and the request alone."""
+    """Answers as one platform does. It decides from the request and what it remembers, and from nothing else."""
 
     @property
     def token_path(self) -> str | None:
-        """Where it hands out tokens, None where it has none."""
+        """The path where it hands out tokens; None if it has none."""
         ...
 
     @property
     def account(self) -> str:
-        """What lets a client in, in the configuration's words."""
+        """The credentials that a client needs, in the configuration's words."""
         ...
 
-    def decide(self, asked: Asked) -> Told:
+    def decide(self, request: PlatformRequest) -> PlatformAnswer:
         """Answer a request for callbacks."""
         ...
 
-    def token(self, asked: Asked) -> Told:
+    def token(self, request: PlatformRequest) -> PlatformAnswer:
         """Answer a request for a token."""
         ...
 
-    def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> Told:
-        """Answer a request above the limit, which ends in ``wait_s`` seconds."""
+    def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> PlatformAnswer:
+        """Answer a request above the limit; the limit has room again in ``wait_s`` seconds."""
         ...
 
     def figures(self) -> dict[str, int]:
-        """Return what it counted: tokens handed out, bad tokens and signatures, duplicates, requests of the episode."""
+        """Return its counts: tokens handed out, bad tokens and signatures, duplicates, requests above the limit."""
         ...

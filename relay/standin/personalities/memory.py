@@ -12,9 +12,9 @@ TokenFault = Literal["unknown", "expired"]
 
 
 class Tokens:
-    """Hands out tokens one after the other; a token ends by its time, by its uses, or when the next one is fetched.
+    """Hands out tokens one after the other. A token ends by its time, by its uses, or when the next one is fetched.
 
-    With ``grace_s`` the one before lives that much longer (WeChat: five minutes).
+    With ``grace_s`` it lives that much longer when the next one is fetched (WeChat: five minutes).
     """
 
     def __init__(self, options: Options, *, first: str = "", grace_s: float = 0.0) -> None:
@@ -26,7 +26,7 @@ class Tokens:
         self._last = first
 
     def issue(self, now: float) -> str:
-        """Return a new token; the one before ends."""
+        """Return a new token; the one before ends, at once or after the grace."""
         if self._last:
             self._ends[self._last] = min(self._ends[self._last], now + self._grace_s)
         self.issued += 1
@@ -51,13 +51,16 @@ class Memory:
     def __init__(self, options: Options, *, first_token: str = "", grace_s: float = 0.0) -> None:
         self.options = options
         self.tokens = Tokens(options, first=first_token, grace_s=grace_s)
-        self.taken: dict[str, bytes] = {}  # what names a callback there -> what was taken last
+        self.taken: dict[str, bytes] = {}  # the name of an order or event there -> the body taken last
         self.counts: Counter[str] = Counter()
         self._put_off: set[bytes] = set()
         self._requests = 0
 
     def is_over(self) -> bool:
-        """Count a request that is otherwise in order; tell whether it falls into the episode above the limit."""
+        """Count a request that passed all checks; return whether it is one of those to be answered as above the limit.
+
+        With ``over_at=300`` and ``over_for=20`` these are requests 300 to 319.
+        """
         self._requests += 1
         begin = self.options.over_at
         is_over = bool(begin) and begin <= self._requests < begin + self.options.over_for

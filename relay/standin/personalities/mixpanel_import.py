@@ -1,4 +1,4 @@
-"""Mixpanel's /import with strict=1: 400 names the bad events and imports the others; $insert_id tells repeats.
+"""Mixpanel's /import with strict=1: a 400 names the bad events, the others are imported; $insert_id marks repeats.
 
 Bodies: docs.mixpanel.com/troubleshooting/errors/400-bad-request.md and .../413-payload-too-large.md.
 """
@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from relay.standin.bodies import MalformedBody, split_items
-from relay.standin.personalities.exchange import Asked, Callback, Told
+from relay.standin.personalities.exchange import Callback, PlatformAnswer, PlatformRequest
 from relay.standin.personalities.memory import Memory
 from relay.standin.personalities.options import Options
 
@@ -16,7 +16,7 @@ _MOST_BYTES = 10_000_000
 
 
 class MixpanelImport:
-    """Events by $insert_id; ``app_id`` is the service account, ``secret`` its secret."""
+    """Knows an event by its $insert_id. ``app_id`` is the service account."""
 
     token_path = None
 
@@ -25,22 +25,22 @@ class MixpanelImport:
 
     @property
     def account(self) -> str:
-        """What lets a client in."""
+        """The credentials that a client needs."""
         options = self.memory.options
         return f"user {options.app_id}, password {options.secret}"
 
-    def token(self, asked: Asked) -> Told:
-        """Nothing is handed out here."""
+    def token(self, request: PlatformRequest) -> PlatformAnswer:
+        """Answer 404: this platform has no tokens."""
         return _answer(404, "Not Found", "no such path")
 
-    def decide(self, asked: Asked) -> Told:
+    def decide(self, request: PlatformRequest) -> PlatformAnswer:
         """Check the account and the sizes, then each event."""
         try:
-            events = tuple(split_items(asked.body, content_type=asked.headers.get("content-type", "")))
+            events = tuple(split_items(request.body, content_type=request.headers.get("content-type", "")))
         except MalformedBody:
             return _answer(400, "Bad Request", "the request body is not valid JSON")
         options = self.memory.options
-        if asked.basic() != f"{options.app_id}:{options.secret}":
+        if request.basic() != f"{options.app_id}:{options.secret}":
             self.memory.counts["bad_signature"] += 1
             return _answer(401, "Unauthorized", "Invalid credentials", events)
         if self.memory.is_over():
@@ -49,21 +49,21 @@ class MixpanelImport:
             return _answer(
                 413, "Request Entity Too Large", f"request exceeds max limit of {_MOST_EVENTS} events", events
             )
-        if len(asked.body) > _MOST_BYTES:
+        if len(request.body) > _MOST_BYTES:
             return _answer(413, "Request Entity Too Large", f"request exceeds max limit of {_MOST_BYTES} bytes", events)
         return self._import(events)
 
-    def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> Told:
+    def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> PlatformAnswer:
         """Say 429 and when to come again."""
-        told = _answer(429, "Too Many Requests", "Exceeded rate limit", callbacks)
+        answer = _answer(429, "Too Many Requests", "Exceeded rate limit", callbacks)
         headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
-        return Told(told.status, told.body, callbacks, headers=headers, limited=True)
+        return PlatformAnswer(answer.status, answer.body, callbacks, headers=headers, limited=True)
 
     def figures(self) -> dict[str, int]:
         """Return what was counted."""
         return self.memory.figures()
 
-    def _import(self, events: tuple[bytes, ...]) -> Told:
+    def _import(self, events: tuple[bytes, ...]) -> PlatformAnswer:
         failed: list[dict[str, Any]] = []
         taken = []
         for index, raw in enumerate(events):
@@ -85,7 +85,9 @@ class MixpanelImport:
             failed.append({"index": index, "insert_id": insert_id or "", "field": field, "message": why})
         imported = len(events) - len(failed)
         if not failed:
-            return Told(200, {"code": 200, "num_records_imported": imported, "status": "OK"}, events, tuple(taken))
+            return PlatformAnswer(
+                200, {"code": 200, "num_records_imported": imported, "status": "OK"}, events, tuple(taken)
+            )
         body = {
             "code": 400,
             "error": "some data points in the request failed validation",
@@ -93,8 +95,8 @@ class MixpanelImport:
             "num_records_imported": imported,
             "failed_records": failed,
         }
-        return Told(400, body, events, tuple(taken), name=f"400 {len(failed)} of {len(events)} failed")
+        return PlatformAnswer(400, body, events, tuple(taken), name=f"400 {len(failed)} of {len(events)} failed")
 
 
-def _answer(status: int, word: str, error: str, callbacks: tuple[bytes, ...] = ()) -> Told:
-    return Told(status, {"code": status, "error": error, "status": word}, callbacks)
+def _answer(status: int, word: str, error: str, callbacks: tuple[bytes, ...] = ()) -> PlatformAnswer:
+    return PlatformAnswer(status, {"code": status, "error": error, "status": word}, callbacks)

@@ -1,4 +1,4 @@
-"""What a personality is told to do, in words: ``wechat-shipping:fail=0.05,token_requests=200,over_at=300``."""
+"""The options of a personality, as words: ``wechat-shipping:fail=0.05,token_requests=200,over_at=300``."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -11,30 +11,30 @@ from relay.config.reading.units import parse_duration
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a personality behaves. ``fail`` and ``retry`` are shares of the callbacks, the same for the same seed."""
+    """How a personality behaves. ``fail`` and ``retry`` are shares of the callbacks; one seed picks the same ones."""
 
     fail: float = 0.0  # this share is refused for good
     retry: float = 0.0  # this share is refused once, and taken the next time
     fail_field: str = "sandbox_fail"  # a callback with this field true is refused for good
     seed: str = ""
     token_ttl_s: float = 7200.0
-    token_requests: int = 0  # a token ends after so many requests; 0: by its time alone
-    over_at: int = 0  # the n-th request begins an episode above the limit; 0: none
-    over_for: int = 3  # requests of the episode
-    over_wait_s: float = 1.0  # what the answers of the episode ask for
-    bearer: bool = False  # ask for a token also where the platform itself has none
+    token_requests: int = 0  # a token ends after this many requests; 0: only by its time
+    over_at: int = 0  # from this request on, ``over_for`` requests are answered as above the limit; 0: none
+    over_for: int = 3
+    over_wait_s: float = 1.0  # the wait that these answers ask for
+    bearer: bool = False  # ask for a token, also if the real platform does not
     app_id: str = "sandbox-app"
     secret: str = "sandbox-secret"  # noqa: S105 - of the stand-in
-    token: str = "sandbox-token"  # noqa: S105 - of the stand-in: good from the start where a session key is handed over
+    token: str = "sandbox-token"  # noqa: S105 - of the stand-in: a session key that is good from the start
 
     def fails(self, raw: bytes, named: Any) -> bool:
-        """Tell whether a callback is refused for good. ``named`` are its fields, where it has any."""
+        """Return whether a callback is refused for good. ``named`` are its fields, if it has any."""
         if isinstance(named, Mapping) and named.get(self.fail_field) is True:
             return True
         return self._share(b"fail", raw) < self.fail
 
     def fails_once(self, raw: bytes) -> bool:
-        """Tell whether a callback is refused the first time."""
+        """Return whether a callback is refused the first time."""
         return self._share(b"retry", raw) < self.retry
 
     def _share(self, kind: bytes, raw: bytes) -> float:
@@ -43,7 +43,7 @@ class Options:
 
 
 def parse_options(text: str) -> Options:
-    """Read ``name=value`` words separated by commas. Raises ``ValueError`` naming the options there are."""
+    """Read ``name=value`` words separated by commas. Raises ``ValueError`` that names all options."""
     values: dict[str, Any] = {}
     for word in text.split(",") if text else ():
         name, equals, value = word.partition("=")

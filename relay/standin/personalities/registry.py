@@ -23,7 +23,7 @@ PERSONALITIES: dict[str, Callable[[Options], Personality]] = {
 
 
 def check_personality(text: str) -> str:
-    """Return ``NAME[:OPTIONS]`` where it can be built. Raises ``ValueError`` with what was probably meant."""
+    """Return ``text`` if that personality can be built. Raises ``ValueError`` with the name probably meant."""
     build_personality(text)
     return text
 

@@ -1,7 +1,7 @@
-"""Taobao TOP's logistics.offline.send: a signed form, 200 whatever happens, errors in error_response.
+"""Taobao TOP's logistics.offline.send: a signed form; always 200, errors in error_response.
 
-Protocol and signatures: developer.alibaba.com/docs/doc.htm?articleId=101617. Bodies of the ban,
-of success and of B04 are as public SDKs record them; what a refused order draws is made up in their manner.
+Protocol and signatures: developer.alibaba.com/docs/doc.htm?articleId=101617. The bodies of the ban, of success and of
+B04 are as public SDKs record them. The answer to a refused order is made up in their manner.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
 
-from relay.standin.personalities.exchange import Asked, Callback, Told
+from relay.standin.personalities.exchange import Callback, PlatformAnswer, PlatformRequest
 from relay.standin.personalities.memory import Memory
 from relay.standin.personalities.options import Options
 
@@ -24,7 +24,7 @@ _SERVICE = "isv.logistics-offline-service-error"
 
 
 class TaobaoLogistics:
-    """Orders by tid. The session is the configured token, or one from the OAuth endpoint (grant refresh_token)."""
+    """Knows an order by its tid. The session is the configured token, or one fetched with grant refresh_token."""
 
     token_path = "/token"  # noqa: S105 - a path
 
@@ -33,26 +33,30 @@ class TaobaoLogistics:
 
     @property
     def account(self) -> str:
-        """What lets a client in."""
+        """The credentials that a client needs."""
         options = self.memory.options
         return f"app_key {options.app_id}, secret {options.secret}, session {options.token} or from {self.token_path}"
 
-    def token(self, asked: Asked) -> Told:
+    def token(self, request: PlatformRequest) -> PlatformAnswer:
         """Hand out a session for the refresh token, as oauth.taobao.com does."""
-        form, options = asked.form(), self.memory.options
+        form, options = request.form(), self.memory.options
         if (form.get("client_id"), form.get("client_secret")) != (options.app_id, options.secret):
-            return Told(400, {"error": "invalid_client", "error_description": "client_id or client_secret is wrong"})
+            return PlatformAnswer(
+                400, {"error": "invalid_client", "error_description": "client_id or client_secret is wrong"}
+            )
         if form.get("grant_type") != "refresh_token" or not form.get("refresh_token"):
-            return Told(400, {"error": "invalid_grant", "error_description": "refresh token is missing"})
-        session = self.memory.tokens.issue(asked.now)
+            return PlatformAnswer(400, {"error": "invalid_grant", "error_description": "refresh token is missing"})
+        session = self.memory.tokens.issue(request.now)
         lives_s = int(options.token_ttl_s)
-        return Told(200, {"access_token": session, "expires_in": lives_s, "refresh_token": form["refresh_token"]})
+        return PlatformAnswer(
+            200, {"access_token": session, "expires_in": lives_s, "refresh_token": form["refresh_token"]}
+        )
 
-    def decide(self, asked: Asked) -> Told:
+    def decide(self, request: PlatformRequest) -> PlatformAnswer:
         """Check app, time, signature and session, then the order."""
-        sent = {**asked.query, **asked.form()}
+        sent = {**request.query, **request.form()}
         raw = msgspec.json.encode({name: sent[name] for name in _FIELDS if name in sent})
-        refused = self._protocol_fault(sent, asked.now)
+        refused = self._protocol_fault(sent, request.now)
         if refused is not None:
             return _error(*refused, callbacks=(raw,))
         if self.memory.is_over():
@@ -71,11 +75,11 @@ class TaobaoLogistics:
                 15, "Remote service error", f"{_SERVICE}:B04", "该订单已发货或已关闭，不能重复发货", callbacks=(raw,)
             )
         self.memory.taken[sent["tid"]] = raw
-        return Told(
+        return PlatformAnswer(
             200, {"logistics_offline_send_response": {"shipping": {"is_success": True}}}, (raw,), (raw,), name="200 ok"
         )
 
-    def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> Told:
+    def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> PlatformAnswer:
         """Say how long the ban lasts."""
         return _error(
             7,
@@ -134,7 +138,7 @@ def _error(
     *,
     callbacks: tuple[bytes, ...],
     limited: bool = False,
-) -> Told:
+) -> PlatformAnswer:
     said = {"code": code, "msg": message, "sub_code": sub_code}
     body = {"error_response": said | ({"sub_msg": sub_message} if sub_message else {})}
-    return Told(200, body, callbacks, name=f"200 error {code} {sub_code}", limited=limited)
+    return PlatformAnswer(200, body, callbacks, name=f"200 error {code} {sub_code}", limited=limited)

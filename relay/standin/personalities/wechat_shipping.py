@@ -1,21 +1,21 @@
-"""WeChat's upload_shipping_info: 200 whatever happens, the outcome in errcode, one token at a time.
+"""WeChat's upload_shipping_info: always 200, the outcome in errcode; one token at a time.
 
-Bodies: developers.weixin.qq.com/community/develop/doc/0002e6e2c24e808dd432eabeb61c00 (44990) and
-.../00022457990e5069d6712332766c00 (10060001); the codes of tokens from cgi-bin/token's page. What a refused order
-draws (10060003, 10060004) is made up in their manner.
+Sources: developers.weixin.qq.com/community/develop/doc/0002e6e2c24e808dd432eabeb61c00 for 44990,
+.../00022457990e5069d6712332766c00 for 10060001, the page of cgi-bin/token for the codes of tokens. The answers to a
+refused order (10060003, 10060004) are made up in their manner.
 """
 
-from relay.standin.personalities.exchange import Asked, Callback, Told
+from relay.standin.personalities.exchange import Callback, PlatformAnswer, PlatformRequest
 from relay.standin.personalities.memory import Memory
 from relay.standin.personalities.options import Options
 
 _RID = "rid: 66fa8bb4-06a602c9-2af85707"
-_GRACE_S = 300.0  # the old token lives so long when a new one is fetched
+_GRACE_S = 300.0  # how long the old token lives on when a new one is fetched
 _DONE = (10060003, "支付单已使用重新发货机会")
 
 
 class WechatShipping:
-    """Orders by transaction_id. Split deliveries go on until the last; a whole one may be changed once."""
+    """Knows an order by its transaction_id. Takes all parts of a split delivery; a whole one may change once."""
 
     token_path = "/cgi-bin/token"  # noqa: S105 - a path
 
@@ -25,52 +25,52 @@ class WechatShipping:
 
     @property
     def account(self) -> str:
-        """What lets a client in."""
+        """The credentials that a client needs."""
         options = self.memory.options
         return f"client_id {options.app_id}, client_secret {options.secret}, token_url {self.token_path}"
 
-    def token(self, asked: Asked) -> Told:
+    def token(self, request: PlatformRequest) -> PlatformAnswer:
         """Hand out a token for appid and secret in the query."""
         options = self.memory.options
-        if asked.query.get("appid") != options.app_id:
+        if request.query.get("appid") != options.app_id:
             return _error(40013, "invalid appid")
-        if asked.query.get("secret") != options.secret:
+        if request.query.get("secret") != options.secret:
             return _error(40001, "invalid credential, access_token is invalid or not latest")
-        token = self.memory.tokens.issue(asked.now)
-        return Told(200, {"access_token": token, "expires_in": int(options.token_ttl_s)})
+        token = self.memory.tokens.issue(request.now)
+        return PlatformAnswer(200, {"access_token": token, "expires_in": int(options.token_ttl_s)})
 
-    def decide(self, asked: Asked) -> Told:
+    def decide(self, request: PlatformRequest) -> PlatformAnswer:
         """Check the token, then the order."""
-        fault = self.memory.tokens.use(asked.query.get("access_token", ""), asked.now)
+        fault = self.memory.tokens.use(request.query.get("access_token", ""), request.now)
         if fault is not None:
             self.memory.counts["bad_token"] += 1
             if fault == "expired":
-                return _error(42001, "access_token expired", asked.body)
-            return _error(40001, "invalid credential, access_token is invalid or not latest", asked.body)
+                return _error(42001, "access_token expired", request.body)
+            return _error(40001, "invalid credential, access_token is invalid or not latest", request.body)
         if self.memory.is_over():
-            return self.over((asked.body,), 0.0)
-        document = asked.json()
+            return self.over((request.body,), 0.0)
+        document = request.json()
         order = document.get("order_key") if isinstance(document, dict) else None
         number = order.get("transaction_id") if isinstance(order, dict) else None
         if not isinstance(number, str) or not isinstance(document, dict):
-            return _error(47001, "data format error", asked.body)
-        match self.memory.fate(Callback(asked.body, document)):
+            return _error(47001, "data format error", request.body)
+        match self.memory.fate(Callback(request.body, document)):
             case "refused":
-                return _error(10060004, "支付单处于不可发货的状态", asked.body)
+                return _error(10060004, "支付单处于不可发货的状态", request.body)
             case "later":
-                return _error(10060001, "支付单不存在", asked.body)
-        return self._ship(number, asked.body, whole=document.get("is_all_delivered", True) is True)
+                return _error(10060001, "支付单不存在", request.body)
+        return self._ship(number, request.body, whole=document.get("is_all_delivered", True) is True)
 
-    def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> Told:
-        """Say 44990; how long is not told."""
-        told = _error(44990, "reach max api second frequence limit", *callbacks)
-        return Told(told.status, told.body, told.callbacks, name=told.name, limited=True)
+    def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> PlatformAnswer:
+        """Answer 44990, without saying how long the limit lasts."""
+        answer = _error(44990, "reach max api second frequence limit", *callbacks)
+        return PlatformAnswer(answer.status, answer.body, answer.callbacks, name=answer.name, limited=True)
 
     def figures(self) -> dict[str, int]:
         """Return what was counted."""
         return self.memory.figures()
 
-    def _ship(self, number: str, body: bytes, *, whole: bool) -> Told:
+    def _ship(self, number: str, body: bytes, *, whole: bool) -> PlatformAnswer:
         before = self.memory.taken.get(number)
         if before == body:
             self.memory.counts["duplicate"] += 1
@@ -80,8 +80,8 @@ class WechatShipping:
                 return _error(*_DONE, body)
             self._changed.add(number)  # the one re-ship that is allowed
         self.memory.taken[number] = body
-        return Told(200, {"errcode": 0, "errmsg": "ok"}, (body,), (body,), name="200 errcode 0")
+        return PlatformAnswer(200, {"errcode": 0, "errmsg": "ok"}, (body,), (body,), name="200 errcode 0")
 
 
-def _error(code: int, message: str, *callbacks: bytes) -> Told:
-    return Told(200, {"errcode": code, "errmsg": f"{message} {_RID}"}, callbacks, name=f"200 errcode {code}")
+def _error(code: int, message: str, *callbacks: bytes) -> PlatformAnswer:
+    return PlatformAnswer(200, {"errcode": code, "errmsg": f"{message} {_RID}"}, callbacks, name=f"200 errcode {code}")

@@ -1,4 +1,4 @@
-"""WooCommerce's orders/batch: 200 with an error per failed entry, whose id may be null; 413 above 100.
+"""WooCommerce's orders/batch: 200 with an error for each failed entry (its id may be null); 413 above 100.
 
 Bodies: github.com/woocommerce/woocommerce issue 22848 and WC_REST_Controller::check_batch_limit.
 """
@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from relay.standin.bodies import MalformedBody, split_items
-from relay.standin.personalities.exchange import Asked, Callback, Told
+from relay.standin.personalities.exchange import Callback, PlatformAnswer, PlatformRequest
 from relay.standin.personalities.memory import Memory
 from relay.standin.personalities.options import Options
 
@@ -16,7 +16,7 @@ _MOST = 100
 
 
 class WoocommerceBatch:
-    """Orders by id; ``app_id`` is the consumer key, ``secret`` its secret. An update is safe to repeat."""
+    """Knows an order by its id. ``app_id`` is the consumer key. An update is safe to repeat."""
 
     token_path = None
 
@@ -25,21 +25,21 @@ class WoocommerceBatch:
 
     @property
     def account(self) -> str:
-        """What lets a client in."""
+        """The credentials that a client needs."""
         options = self.memory.options
         return f"user {options.app_id}, password {options.secret}"
 
-    def token(self, asked: Asked) -> Told:
-        """Nothing is handed out here."""
+    def token(self, request: PlatformRequest) -> PlatformAnswer:
+        """Answer 404: this platform has no tokens."""
         return _refusal(404, "rest_no_route", "No route was found matching the URL and request method.")
 
-    def decide(self, asked: Asked) -> Told:
+    def decide(self, request: PlatformRequest) -> PlatformAnswer:
         """Check the consumer, then each update."""
         try:
-            callbacks = tuple(split_items(asked.body, content_type="", shape="array", items_at="update"))
+            callbacks = tuple(split_items(request.body, content_type="", shape="array", items_at="update"))
         except MalformedBody:
             return _refusal(400, "rest_invalid_json", "Invalid JSON body passed.")
-        refused = self._stranger(asked)
+        refused = self._credentials_fault(request)
         if refused is not None:
             self.memory.counts["bad_signature"] += 1
             return _refusal(401, "woocommerce_rest_authentication_error", refused, callbacks)
@@ -56,20 +56,20 @@ class WoocommerceBatch:
                 taken.append(raw)
         failed = sum("error" in entry for entry in entries)
         name = f"200 {failed} of {len(entries)} failed" if failed else ""
-        return Told(200, {"update": entries}, callbacks, tuple(taken), name=name)
+        return PlatformAnswer(200, {"update": entries}, callbacks, tuple(taken), name=name)
 
-    def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> Told:
+    def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> PlatformAnswer:
         """Say 429 as a host in front of the shop does."""
         headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
-        return Told(429, b"<h1>429 Too Many Requests</h1>", callbacks, headers=headers, limited=True)
+        return PlatformAnswer(429, b"<h1>429 Too Many Requests</h1>", callbacks, headers=headers, limited=True)
 
     def figures(self) -> dict[str, int]:
         """Return what was counted."""
         return self.memory.figures()
 
-    def _stranger(self, asked: Asked) -> str | None:
+    def _credentials_fault(self, request: PlatformRequest) -> str | None:
         options = self.memory.options
-        user, _, password = (asked.basic() or "").partition(":")
+        user, _, password = (request.basic() or "").partition(":")
         if user != options.app_id:
             return "Consumer key is invalid."
         return None if password == options.secret else "Consumer secret is invalid."
@@ -94,6 +94,6 @@ def _failed(code: str, message: str, status: int) -> dict[str, Any]:
     return {"id": None, "error": {"code": code, "message": message, "data": {"status": status}}}
 
 
-def _refusal(status: int, code: str, message: str, callbacks: tuple[bytes, ...] = ()) -> Told:
+def _refusal(status: int, code: str, message: str, callbacks: tuple[bytes, ...] = ()) -> PlatformAnswer:
     body = {"code": code, "message": message, "data": {"status": status}}
-    return Told(status, body, callbacks, name=f"{status} {code}")
+    return PlatformAnswer(status, body, callbacks, name=f"{status} {code}")
