@@ -253,7 +253,7 @@ class Pipeline:
             read_back=self.terms.read_back,
             asked=asks_back(batch, self.terms),
         )
-        self.gate.patience_s = self.learning.patience_s(batch.group)
+        self.gate.expect_wait(self.learning.patience_s(batch.group))
         settlement = decide(attempted, budget=self.terms.budget, gate=self.gate, now=result.ended_at, rng=self._rng)
         self._pace_up(result, alone=alone)
         self._wakeup.wake()  # a gate that closed or opened is news before the commit

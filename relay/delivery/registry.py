@@ -26,7 +26,7 @@ from relay.limits.known import OperatorLimit
 from relay.limits.learner import Learner
 from relay.limits.summary import summary
 from relay.policy.gate.breaker import Breaker
-from relay.policy.gate.platform import Gate
+from relay.policy.gate.platform import Gate, dump_pause
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
 
@@ -108,11 +108,12 @@ class Registry:
 
     async def pause(self, name: str, reason: str) -> None:
         """Claim nothing more for the platform until ``resume``; survives restarts. Raises KeyError."""
-        gate = self._running[name].pipeline.gate
-        kept = self._running[name].pipeline.kept()
-        paused_at = gate.paused_at if gate.paused else self._clock.now()
-        await self._outbox.set_gate(name, {**kept, "paused": True, "pause_reason": reason, "paused_at": paused_at})
-        gate.paused, gate.pause_reason, gate.paused_at = True, reason, paused_at
+        pipeline = self._running[name].pipeline
+        gate = pipeline.gate
+        at = gate.paused_at if gate.paused else self._clock.now()
+        # On disk first: a pause that could not be kept is not in force either.
+        await self._outbox.set_gate(name, {**pipeline.kept(), **dump_pause(True, reason, at)})
+        gate.pause(reason, at)
         self.changed(name, 0)
 
     async def resume(self, name: str) -> int:
@@ -120,13 +121,7 @@ class Registry:
 
         Either way what waits for a retry time is due now; returns how many callbacks that is. Raises KeyError.
         """
-        gate = self._running[name].pipeline.gate
-        was_paused = gate.paused
-        gate.paused, gate.pause_reason = False, ""
-        if not was_paused:
-            gate.stopped_until = min(gate.stopped_until, self._clock.now())
-            gate.groups.release(self._clock.now())
-            gate.breaker.probe_at = min(gate.breaker.probe_at, self._clock.now())
+        self._running[name].pipeline.gate.resume(self._clock.now())
         await self._outbox.set_gate(name, self._running[name].pipeline.kept())
         self._running[name].lasting.go()
         # Last, so that it also meets what an answer put back while the gate was still closed, with a time from there.

@@ -37,17 +37,32 @@ def test_a_stop_holds_behind_an_open_breaker(wait_s: float, after_s: float) -> N
 def test_a_pause_opens_by_an_operator_only() -> None:
     """Whatever else has ended."""
     its = opened(gate())
-    its.paused = True
+    its.pause("stock-taking", NOW)
     assert its.opens_at(NOW + 1e6) == float("inf")
     assert its.ends_at(NOW + 1e6) == NOW + 1e6
+
+
+def test_an_operator_ends_a_pause_first_and_then_the_stops() -> None:
+    """Resumed once, a paused platform still waits for its stop and its probe; resumed again, it waits for nothing."""
+    its = opened(gate())
+    its.throttle(NOW, started_at=NOW, wait_s=60.0, reason="429", rng=random.Random(1))
+    its.pause("stock-taking", NOW)
+
+    its.resume(NOW + 1)
+    assert (its.paused, its.pause_reason) == (False, "")
+    assert its.opens_at(NOW + 1) >= NOW + 30
+
+    its.resume(NOW + 2)
+    assert its.opens_at(NOW + 2) == NOW + 2
+    assert its.single_file
 
 
 def test_everything_a_restart_must_know_is_kept() -> None:
     """Pause with its reason, stop, breaker, when it last accepted, and that it takes no compressed bodies."""
     its = opened(gate())
     its.throttle(NOW, started_at=NOW, wait_s=60.0, reason="429", rng=random.Random(1))
-    its.paused, its.pause_reason, its.last_accepted_at = True, "stock-taking", NOW - 5
-    its.paused_at = NOW - 9
+    its.pause("stock-taking", NOW - 9)
+    its.last_accepted_at = NOW - 5
     its.coding = Coding(plain=True, proven=True)
 
     again = gate()

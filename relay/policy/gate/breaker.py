@@ -46,6 +46,10 @@ class Breaker:
             self.is_open, self.reason, self.opened_at = True, reason, now
         self.probe_at = now + jittered_s(self.terms.probe_every_s, rng)
 
+    def probe_soon(self, now: float) -> None:
+        """Let the next probe go now, if the breaker is open."""
+        self.probe_at = min(self.probe_at, now)
+
     def accepted(self) -> None:
         """Something got through: close and forget failures and storm."""
         self.failures, self.is_open, self.reason = 0, False, ""

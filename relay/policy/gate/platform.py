@@ -37,6 +37,23 @@ class Gate(Stop):
         """Begin with no group stopped."""
         self.groups = GroupStops(self.base_s, self.cap_s)
 
+    def pause(self, reason: str, at: float) -> None:
+        """Let nothing more be claimed until ``resume``; ``at`` is when an operator asked for it first."""
+        self.paused, self.pause_reason, self.paused_at = True, reason, at
+
+    def resume(self, now: float) -> None:
+        """End a pause or, where there is none, every stop and the wait for a probe: the operator knows better."""
+        if self.paused:
+            self.paused, self.pause_reason = False, ""
+            return
+        self.stopped_until = min(self.stopped_until, now)
+        self.groups.release(now)
+        self.breaker.probe_soon(now)
+
+    def expect_wait(self, patience_s: float) -> None:
+        """After a second refusal in a row wait at least about ``patience_s``: the known limit opens no sooner."""
+        self.patience_s = patience_s
+
     def opens_at(self, now: float) -> float:
         """Return when a request may be claimed: ``now`` or earlier means at once, infinity means by an operator."""
         return math.inf if self.paused else self.ends_at(now)
@@ -89,9 +106,7 @@ class Gate(Stop):
         """Return the same without the groups, whose changes are kept one by one (``GroupStops.take_changes``)."""
         return {
             **self.dump_stop(),
-            "paused": self.paused,
-            "pause_reason": self.pause_reason,
-            "paused_at": self.paused_at,
+            **dump_pause(self.paused, self.pause_reason, self.paused_at),
             "last_accepted_at": self.last_accepted_at,
             "plain": self.coding.plain,
             "compressed": self.coding.proven,
@@ -108,6 +123,11 @@ class Gate(Stop):
         self.coding = Coding(bool(kept.get("plain", False)), bool(kept.get("compressed", False)))
         self.breaker.load(kept.get("breaker", {}))
         self.groups.load(kept.get("groups", {}))
+
+
+def dump_pause(paused: bool, reason: str, at: float) -> dict[str, Any]:
+    """Return the part of ``Gate.dump`` that says whether the platform is paused, why and since when."""
+    return {"paused": paused, "pause_reason": reason, "paused_at": at}
 
 
 class GroupGate:
