@@ -25,7 +25,6 @@ from relay.daemon.stores import open_store, open_tokens
 from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import Notifier
 from relay.delivery.auth import Credentials
-from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all
@@ -68,8 +67,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         store = await open_store(config, events)
         stack.push_async_callback(store.close)
         supervisor.run("store", store.ended())
-        limits = QuotaRules(store)
-        await limits.configure(config.store_rules())
+        await store.configure(config.store_rules())
 
         def open_sender(terms: Terms) -> Sender:
             return HttpSender(
@@ -86,7 +84,6 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         stack.push_async_callback(credentials.close)
         registry = Registry(
             outbox=store,
-            limits=limits,
             clock=store.clock,
             wall=wall_s,
             events=events,
@@ -107,7 +104,6 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         live = LiveConfig(
             config=config,
             store=store,
-            limits=limits,
             registry=registry,
             access=access,
             events=events,

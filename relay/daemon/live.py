@@ -23,7 +23,6 @@ from relay.core.clock import monotonic_s
 from relay.core.model import NewCallback
 from relay.daemon.intake import directory, drop_ins, ingest_settings
 from relay.daemon.systemd import Notifier
-from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_all
 from relay.ingest.server import IngestServer
@@ -54,7 +53,6 @@ class LiveConfig:
         *,
         config: Config,
         store: Store,
-        limits: QuotaRules,
         registry: Registry,
         access: Access,
         events: Events,
@@ -65,7 +63,6 @@ class LiveConfig:
         self.admin: list[AdminServer] = []
         self.ingest: list[IngestServer] = []
         self._store = store
-        self._limits = limits
         self._registry = registry
         self._access = access
         self._events = events
@@ -165,7 +162,7 @@ class LiveConfig:
 
     async def _swap(self, wanted: Config) -> None:
         """Rates first, so that nobody sends under a limit that is gone; intake last, so that it finds all ready."""
-        await self._limits.configure(wanted.store_rules())
+        await self._store.configure(wanted.store_rules())
         await self._registry.replace(compile_all(wanted), _GRACE_S)
         intakes = self.directory = directory(wanted)
         paths = drop_ins(wanted, intakes)

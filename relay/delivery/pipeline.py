@@ -30,7 +30,7 @@ the head of a key. Retry times are columns in the store; nothing here sleeps for
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -38,11 +38,10 @@ from typing import Any
 
 from relay.core.clock import Clock, wall_shift_s
 from relay.core.errors import StoreError
-from relay.core.model import AttemptResult, Batch, Lane, Outcome, Settlement, Verdict, WaitUntil, Wish
+from relay.core.model import AttemptResult, Batch, Lane, Outcome, Quota, Settlement, Verdict, WaitUntil, Wish
 from relay.delivery.auth import Authoriser, NoToken
 from relay.delivery.beside import BUILT_BYTES, READ_BYTES, beside
 from relay.delivery.outgoing import asks_back, prepare, read, without_secrets
-from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.reporting import tell_limit, tell_settled
 from relay.delivery.sender import Request, Sender
 from relay.delivery.signals import kind_of
@@ -77,7 +76,6 @@ class Pipeline:
         terms: Terms,
         gate: Gate,
         learning: Learner,
-        limits: QuotaRules,
         outbox: Outbox,
         sender: Sender,
         authoriser: Authoriser,
@@ -97,7 +95,6 @@ class Pipeline:
         self.last_error = ""
         self.wait_reason = ""
         self.waits_until = 0.0
-        self._limits = limits
         self._outbox = outbox
         self._sender = sender
         self._authoriser = authoriser
@@ -110,6 +107,7 @@ class Pipeline:
         self._rng = rng
         self._wakeup = Wakeup(clock)
         self._turn = 0
+        self._quotas: Sequence[Quota] | None = None  # learned ones in force; None: whatever a predecessor put there
         self._flush = False
         self._under_way: dict[asyncio.Task[None], str] = {}  # with the group each is for
         self._gate_kept: dict[str, Any] = gate.dump_own()
@@ -207,9 +205,13 @@ class Pipeline:
 
     async def _put_limits(self, now: float) -> bool:
         """Put the limits that are known now in force; return whether the store took them."""
+        quotas = self.learning.quotas(now)
         try:
-            await self._limits.put(self.terms.platform, self.learning.quotas(now))
+            if quotas != self._quotas:
+                await self._outbox.set_quotas(self.terms.platform, quotas)
+            self._quotas = quotas
         except StoreError:
+            self._quotas = None
             self.learning.changed = True
             await self._sleep(WaitUntil(self._clock.now() + _SETTLE_AGAIN_S, "store"))
             return False

@@ -19,7 +19,6 @@ from relay.core.model import Rate
 from relay.delivery.auth import Authoriser
 from relay.delivery.lasting import Lasting
 from relay.delivery.pipeline import Pipeline
-from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.sender import Sender
 from relay.delivery.terms import Terms
 from relay.limits.known import OperatorLimit
@@ -46,7 +45,6 @@ class Registry:
         self,
         *,
         outbox: Outbox,
-        limits: QuotaRules,
         clock: Clock,
         wall: Callable[[], float],
         events: Events,
@@ -55,7 +53,6 @@ class Registry:
         authoriser: Callable[[Terms], Authoriser],
     ) -> None:
         self._outbox = outbox
-        self._limits = limits
         self._clock = clock
         self._wall = wall
         self._events = events
@@ -174,7 +171,6 @@ class Registry:
             terms=terms,
             gate=gate,
             learning=learning,
-            limits=self._limits,
             outbox=self._outbox,
             sender=sender,
             authoriser=self._authoriser(terms),

@@ -15,7 +15,6 @@ from relay.config.schema.file import Config
 from relay.core.model import Batch, Expired, Lane, NewCallback, Settlement, StoreRules, WaitUntil, Wish
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
-from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_terms
 from relay.simulate.model import ModelledPlatform, Outage
@@ -84,8 +83,7 @@ async def _run(scenario: Scenario, record: Record) -> FinalLedger:
     started_at = scenario.traffic.start_at
     clock = VirtualClock(loop, started_at)
     store = MemoryStore(clock=clock)
-    limits = QuotaRules(store)
-    await limits.configure(scenario.rules)
+    await store.configure(scenario.rules)
     witness = _Witness(store=store, platform=scenario.platform, record=record, loop=loop)
     platform = ModelledPlatform(
         settings=scenario.settings,
@@ -99,7 +97,6 @@ async def _run(scenario: Scenario, record: Record) -> FinalLedger:
     events = _SimulatedEvents(witness)
     registry = Registry(
         outbox=witness,
-        limits=limits,
         clock=clock,
         wall=clock.now,
         events=events,
@@ -154,6 +151,7 @@ class _Witness:
         self.watch = store.watch
         self.gates = store.gates
         self.set_gate = store.set_gate
+        self.set_quotas = store.set_quotas
         self.retry_now = store.retry_now
 
     async def claim(self, wish: Wish) -> Batch | WaitUntil:

@@ -20,6 +20,7 @@ from relay.core.model import (
     Expired,
     Filter,
     NewCallback,
+    Quota,
     RoutedPost,
     Settlement,
     Stepped,
@@ -80,6 +81,16 @@ class Outbox(Protocol):
         """Keep a platform's gate (pause, cooldown, breaker) outside a settle."""
         ...
 
+    async def set_quotas(self, platform: str, quotas: Sequence[Quota]) -> None:
+        """Hold ``quotas`` on one platform beside those of ``Ledger.configure``, in place of those set before.
+
+        They are the limits that were learned, declared or set while running: private to the platform, under names
+        that no configured quota has. They are strict over what was sent, stay over a reload and end with their
+        platform or this process. Nothing of other platforms changes. A platform that is not configured is ignored:
+        a reload took it away meanwhile.
+        """
+        ...
+
     async def retry_now(self, platform: str) -> int:
         """Make everything that waits for its retry time due now; return how many callbacks that is.
 
@@ -103,7 +114,10 @@ class Ledger(Protocol):
     clock: Clock
 
     async def configure(self, rules: StoreRules) -> None:
-        """Put quotas and platform rules in force; a changed quota's slots are rebuilt from recorded attempts."""
+        """Put quotas and platform rules in force; a changed quota's slots are rebuilt from recorded attempts.
+
+        What ``Outbox.set_quotas`` put beside them stays for the platforms that stay.
+        """
         ...
 
     async def totals(self) -> dict[str, dict[str, int]]:

@@ -1,14 +1,15 @@
 """Slots over all quotas: who may send when, shared by the SQLite and the memory store.
 
-One ``Slots`` belongs to one thread. It keeps in memory what the recorded attempts say; ``configure`` rebuilds a quota
-from them, so that limits hold over restarts, kill -9 and reloads (SPEC 5 and 6). The store asks ``ready`` and calls
-``take`` in the same step that records the attempt; after each commit it passes ``drain_wakes`` on to its watcher.
+One ``Slots`` belongs to one thread. It keeps in memory what the recorded attempts say; ``configure`` and ``set_quotas``
+rebuild a quota from them, so that limits hold over restarts, kill -9 and reloads (SPEC 5 and 6). The store asks
+``ready`` and calls ``take`` in the same step that records the attempt; after each commit it passes ``drain_wakes`` on
+to its watcher.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from relay.core.model import Quota, StoreRules, WaitUntil
+from relay.core.model import PlatformRules, Quota, StoreRules, WaitUntil
 from relay.policy.pacing import AnswerTime, Burst, longest_pace_s
 from relay.policy.sharing import Turns
 from relay.policy.strict_window import StrictWindow
@@ -25,6 +26,10 @@ class Sent(NamedTuple):
     started_at: float
     ended_at: float | None
     answer_s: float
+
+
+Recorded = Callable[[frozenset[str], float], Iterable[Sent]]
+"""``sent(platforms, since)``: every recorded attempt of these platforms that has no end or ended after ``since``."""
 
 
 class _Line:
@@ -195,40 +200,71 @@ class Slots:
     def __init__(self) -> None:
         self._quotas: dict[str, _QuotaSlots] = {}
         self._named: dict[str, tuple[_QuotaSlots, ...]] = {}
+        self._configured: Mapping[str, PlatformRules] = {}
+        self._beside: dict[str, tuple[str, ...]] = {}  # the quotas that one platform was given while running
         self._open: dict[int, Sent] = {}
         self._wakes: set[str] = set()
 
-    def configure(self, rules: StoreRules, sent: Callable[[frozenset[str], float], Iterable[Sent]], now: float) -> None:
-        """Put ``rules`` in force at once, strict over what was sent.
+    @property
+    def longest_window_s(self) -> float:
+        """The longest window of any quota in force, 0.0 without any: attempts must be kept that long."""
+        return max((rate.window_s for slots in self._quotas.values() for rate in slots.quota.rates), default=0.0)
+
+    def configure(self, rules: StoreRules, sent: Recorded, now: float) -> None:
+        """Put ``rules`` in force at once, strict over what was sent; what ``set_quotas`` put beside them stays.
 
         A quota whose limits alone changed keeps its log; one that is new, or has other windows or platforms, is
-        rebuilt from ``sent(platforms, since)``: every recorded attempt of these platforms that has no end or ended
-        after ``since``. One without an end that was not taken in this process was cut off by a crash and counts as
-        answered now.
+        rebuilt from what is recorded. An attempt without an end that was not taken in this process was cut off by a
+        crash and counts as answered now.
         """
         members: dict[str, set[str]] = {}
         for platform, rule in rules.platforms.items():
             for name in rule.quotas:
                 members.setdefault(name, set()).add(platform)
+        wanted = [(rules.quotas[name], frozenset(platforms)) for name, platforms in members.items()]
+        quotas = self._fitted(wanted, sent, now)
+        self._beside = {platform: names for platform, names in self._beside.items() if platform in rules.platforms}
+        for names in self._beside.values():
+            quotas.update((name, self._quotas[name]) for name in names)
+        self._quotas, self._configured = quotas, rules.platforms
+        self._named = {platform: self._of(platform) for platform in rules.platforms}
+
+    def set_quotas(self, platform: str, quotas: Sequence[Quota], sent: Recorded, now: float) -> None:
+        """Hold ``quotas`` on one platform beside the configured ones, in place of those set before; as ``configure``.
+
+        Does nothing for a platform that is not configured.
+        """
+        if platform not in self._configured:
+            return
+        fitted = self._fitted([(quota, frozenset((platform,))) for quota in quotas], sent, now)
+        for name in self._beside.get(platform, ()):
+            del self._quotas[name]
+        self._quotas.update(fitted)
+        self._beside[platform] = tuple(fitted)
+        self._named[platform] = self._of(platform)
+
+    def _of(self, platform: str) -> tuple[_QuotaSlots, ...]:
+        names = (*self._configured[platform].quotas, *self._beside.get(platform, ()))
+        return tuple(self._quotas[name] for name in names)
+
+    def _fitted(
+        self, wanted: Iterable[tuple[Quota, frozenset[str]]], sent: Recorded, now: float
+    ) -> dict[str, _QuotaSlots]:
+        """Return slots by name for each quota and the platforms under it: the old ones where their log stays good."""
         quotas: dict[str, _QuotaSlots] = {}
         rebuilt: list[_QuotaSlots] = []
-        for name, platforms in members.items():
-            quota, old = rules.quotas[name], self._quotas.get(name)
-            if old is not None and old.fits(quota, frozenset(platforms)):
+        for quota, members in wanted:
+            old = self._quotas.get(quota.name)
+            if old is not None and old.fits(quota, members):
                 old.resize(quota)
-                quotas[name] = old
+                quotas[quota.name] = old
             else:
-                quotas[name] = fresh = _QuotaSlots(quota, frozenset(platforms))
+                quotas[quota.name] = fresh = _QuotaSlots(quota, members)
                 rebuilt.append(fresh)
         self._rebuild(rebuilt, sent, now)
-        self._quotas = quotas
-        self._named = {
-            platform: tuple(quotas[name] for name in rule.quotas) for platform, rule in rules.platforms.items()
-        }
+        return quotas
 
-    def _rebuild(
-        self, rebuilt: list[_QuotaSlots], sent: Callable[[frozenset[str], float], Iterable[Sent]], now: float
-    ) -> None:
+    def _rebuild(self, rebuilt: list[_QuotaSlots], sent: Recorded, now: float) -> None:
         limited = [slots for slots in rebuilt if slots.quota.rates]
         if not limited:
             return

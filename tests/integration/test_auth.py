@@ -15,7 +15,6 @@ from relay.config.schema.file import Config
 from relay.core.clock import RelayClock, wall_s
 from relay.core.model import Filter, Lane, NewCallback
 from relay.delivery.auth import Credentials, NoToken, token_terms
-from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all
@@ -289,10 +288,8 @@ class Rig:
         self.credentials = Credentials(
             sender=HttpSender(concurrency=8, user_agent="test"), store=tokens, clock=clock, events=events
         )
-        self.limits = QuotaRules(self.store)
         self.registry = Registry(
             outbox=self.store,
-            limits=self.limits,
             clock=clock,
             wall=wall_s,
             events=events,
@@ -304,7 +301,7 @@ class Rig:
 
     async def start(self, config: Config) -> None:
         """Put the configuration's platforms under delivery."""
-        await self.limits.configure(config.store_rules())
+        await self.store.configure(config.store_rules())
         await self.registry.start(compile_all(config))
 
     async def post(self, *shops: str, count: int = 1) -> None:

@@ -14,7 +14,6 @@ from relay.core.clock import RelayClock, wall_s
 from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
-from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms
@@ -84,10 +83,8 @@ class Rig:
         self.registry = self._registry()
 
     def _registry(self) -> Registry:
-        self.limits = QuotaRules(self.store)
         registry = Registry(
             outbox=self.store,
-            limits=self.limits,
             clock=self.store.clock,
             wall=wall_s,
             events=Events(log=make_logger(file=_Nowhere()), metrics=Metrics()),
@@ -101,7 +98,7 @@ class Rig:
     async def start(self, terms: Terms = TERMS, *, quota: Quota | None = None) -> None:
         """Put the mall under delivery."""
         quotas = {quota.name: quota} if quota else {}
-        await self.limits.configure(StoreRules(quotas, {"mall": PlatformRules(tuple(quotas))}))
+        await self.store.configure(StoreRules(quotas, {"mall": PlatformRules(tuple(quotas))}))
         await self.registry.start([terms])
 
     async def restart(self, terms: Terms = TERMS) -> None:

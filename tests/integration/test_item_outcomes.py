@@ -16,7 +16,6 @@ from relay.core.clock import RelayClock, wall_s
 from relay.core.model import Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
-from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Asking, Terms
@@ -73,10 +72,8 @@ class Side:
         self.script: Script = lambda _request: answer(200)
         self.log = io.BytesIO()
         self.metrics = Metrics()
-        self.limits = QuotaRules(self.store)
         self.registry = Registry(
             outbox=self.store,
-            limits=self.limits,
             clock=clock,
             wall=wall_s,
             events=Events(log=make_logger(file=self.log), metrics=self.metrics),
@@ -99,7 +96,7 @@ class Side:
         """Put the platform under delivery, with a limit that only counts."""
         quota = Quota("q", (Rate(100_000, 60.0),))
         platforms = {"shop-a": PlatformRules(quotas=("q",))}
-        await self.limits.configure(StoreRules(quotas={"q": quota}, platforms=platforms))
+        await self.store.configure(StoreRules(quotas={"q": quota}, platforms=platforms))
         await self.registry.start([terms])
 
     async def post(self, *payloads: bytes, body_bytes: int | None = None) -> list[str]:

@@ -1,14 +1,13 @@
 """Limits beyond the configured ones, from the operator's word to the store's slots and over restarts and reloads."""
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from relay.core.errors import StoreFailed
 from relay.core.model import PlatformRules, Quota, Rate, StoreRules
-from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.sender import Request
 from relay.limits.estimator import Estimator
 from relay.limits.evidence.history import Signal
@@ -72,7 +71,7 @@ async def test_a_restart_and_a_reload_keep_the_operators_limit(rig: Rig) -> None
     await rig.start(SINGLES)
     await rig.registry.limit("shop-a", [THREE], until=None, reason="sale")
     await rig.registry.stop(1.0)
-    await rig.limits.configure(StoreRules(platforms={"shop-a": PlatformRules()}))
+    await rig.store.configure(StoreRules(platforms={"shop-a": PlatformRules()}))
     await rig.registry.start([SINGLES])
 
     async def holds() -> bool:
@@ -113,15 +112,15 @@ async def test_a_pause_keeps_what_was_learned(rig: Rig) -> None:
 async def test_a_store_that_fails_puts_the_limit_in_force_later(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is sent under a limit the store has not taken; when it works again the limit holds."""
     await rig.start(SINGLES)
-    configure = rig.store.configure
+    set_quotas = rig.store.set_quotas
     failures = [StoreFailed("disk")] * 2
 
-    async def failing(rules: StoreRules) -> None:
+    async def failing(platform: str, quotas: Sequence[Quota]) -> None:
         if failures:
             raise failures.pop()
-        await configure(rules)
+        await set_quotas(platform, quotas)
 
-    monkeypatch.setattr(rig.store, "configure", failing)
+    monkeypatch.setattr(rig.store, "set_quotas", failing)
     await rig.registry.limit("shop-a", [Rate(1, 60.0)], until=None, reason="")
     await rig.post(*range(3))
     await rig.settled(1)
@@ -225,26 +224,3 @@ async def test_without_learning_there_is_nothing_to_show(rig: Rig) -> None:
     assert rig.registry.views()["shop-a"]["learned_limit"] is None
     await rig.registry.limit("shop-a", [THREE], until=None, reason="")
     assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "operator"
-
-
-async def test_reloads_and_findings_do_not_undo_each_other(rig: Rig) -> None:
-    """Quotas that were found stay over another configuration, and leave with their platform."""
-    seen: list[StoreRules] = []
-
-    class Store:
-        async def configure(self, rules: StoreRules) -> None:
-            seen.append(rules)
-
-    limits = QuotaRules(Store())
-    own = Quota("platform:a", (Rate(100, 60.0),))
-    found = Quota("learned:a", (Rate(80, 60.0),))
-    await limits.configure(StoreRules(quotas={own.name: own}, platforms={"a": PlatformRules((own.name,))}))
-    await limits.put("a", [found])
-    await limits.put("a", [found])
-    assert len(seen) == 2
-    assert seen[-1].platforms["a"].quotas == ("platform:a", "learned:a")
-    await limits.configure(StoreRules(platforms={"a": PlatformRules(), "b": PlatformRules()}))
-    assert seen[-1].platforms["a"].quotas == ("learned:a",)
-    await limits.configure(StoreRules(platforms={"b": PlatformRules()}))
-    await limits.put("a", [own])
-    assert seen[-1].quotas == {}

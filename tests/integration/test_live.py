@@ -16,7 +16,6 @@ from relay.core.errors import StoreFailed
 from relay.core.model import Lane, NewCallback, StoreRules
 from relay.daemon.live import LiveConfig, admin_users
 from relay.daemon.systemd import Notifier
-from relay.delivery.quota_rules import QuotaRules
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
@@ -43,7 +42,7 @@ class Told(Notifier):
         self.words.append("reloading")
 
 
-class Broken:
+class Broken(MemoryStore):
     """A store whose disk is gone."""
 
     async def configure(self, rules: StoreRules) -> None:
@@ -60,8 +59,7 @@ async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, d
     anything: Any = None
     live = LiveConfig(
         config=load(str(file)),
-        store=MemoryStore(clock=FakeClock()),
-        limits=QuotaRules(Broken()),
+        store=Broken(clock=FakeClock()),
         registry=anything,
         access=Access([]),
         events=Events(log=structlog.get_logger(), metrics=metrics),
@@ -170,7 +168,6 @@ class Reloading:
         self.live = LiveConfig(
             config=config,
             store=self.store,
-            limits=QuotaRules(self.store),
             registry=pipelines,
             access=self.access,
             events=Events(log=structlog.get_logger(), metrics=self.metrics),

@@ -17,7 +17,6 @@ from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
 from relay.delivery.lasting import ALIKE
 from relay.delivery.outgoing import prepare
-from relay.delivery.quota_rules import QuotaRules
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Request
 from relay.delivery.terms import Terms
@@ -94,10 +93,8 @@ class Rig:
         self.store = MemoryStore(clock=clock)
         self.platform = Platform()
         self.events = Events(log=make_logger(file=self.log), metrics=Metrics())
-        self.limits = QuotaRules(self.store)
         self.registry = Registry(
             outbox=self.store,
-            limits=self.limits,
             clock=clock,
             wall=wall_s,
             events=self.events,
@@ -111,7 +108,7 @@ class Rig:
         """Put one platform under delivery."""
         quota = {"q": Quota("q", (rate,))} if rate else {}
         rules = StoreRules(quotas=quota, platforms={"shop-a": PlatformRules(quotas=tuple(quota))})
-        await self.limits.configure(rules)
+        await self.store.configure(rules)
         await self.registry.start([terms])
 
     async def post(self, *numbers: int, keyed: bool = True) -> None:

@@ -1,8 +1,9 @@
 """Conformance: when a platform may send, and what goes into a batch."""
 
-from relay.core.model import Lane, Rate, Requeue, Resend, WaitUntil
+from relay.core.model import Lane, Quota, Rate, Requeue, Resend, WaitUntil
 from relay.policy.batching import lane_order
 from relay.policy.sharing import GRACE_S
+from relay.store.base import Store
 from tests.store.harness import (
     NEVER,
     Harness,
@@ -21,6 +22,12 @@ from tests.store.harness import (
     until,
     wish,
 )
+
+
+async def quota_names(store: Store) -> dict[str, list[str]]:
+    """Return the names of the quotas in force on each platform."""
+    found = await store.platform_status()
+    return {name: [window["quota"] for window in status["quotas"]] for name, status in found.items()}
 
 
 class ClaimingConformance:
@@ -297,6 +304,36 @@ class ClaimingConformance:
         assert (await store.platform_status())["shop"]["quotas"] == [
             {"quota": "shop", "window_s": 30.0, "limit": 4, "used": 4, "free_at": sent_at + 30}
         ]
+
+    async def test_one_platform_is_limited_while_running(self, harness: Harness) -> None:
+        """Quotas set beside the configured ones are strict over what was sent, and stay over a reload; for it alone."""
+        store = await harness.open(rules("a", "b", rate=Rate(10, 60.0)))
+        await post(store, *(note(platform=platform) for platform in "ab" for _ in range(9)))
+        sent_at = harness.clock.now()
+        for platform in "aabb":
+            await deliver(store, await claimed(store, wish(platform, max_items=1)), harness.clock)
+        await store.set_quotas("a", [Quota("found:a", (Rate(2, 30.0),))])
+        assert await refused(store, wish("a", max_items=1)) == WaitUntil(sent_at + 30, "limit")
+        await deliver(store, await claimed(store, wish("b", max_items=1)), harness.clock)
+        await store.configure(rules("a", "b", rate=Rate(9, 60.0)))
+        assert await refused(store, wish("a", max_items=1)) == WaitUntil(sent_at + 30, "limit")
+        await store.set_quotas("a", [Quota("found:a", (Rate(3, 30.0),))])
+        await deliver(store, await claimed(store, wish("a", max_items=1)), harness.clock)
+        assert await refused(store, wish("a", max_items=1)) == WaitUntil(sent_at + 30, "limit")
+        assert await quota_names(store) == {"a": ["a", "found:a"], "b": ["b"]}
+        await store.set_quotas("a", [])
+        assert await quota_names(store) == {"a": ["a"], "b": ["b"]}
+        await claimed(store, wish("a", max_items=1))
+
+    async def test_a_platform_takes_the_quotas_set_for_it_along(self, harness: Harness) -> None:
+        """A reload without the platform ends them, and what is set for it afterwards is ignored."""
+        store = await harness.open(rules("a", "b", rate=Rate(10, 60.0)))
+        found = [Quota("found:a", (Rate(2, 30.0),))]
+        await store.set_quotas("a", found)
+        await store.configure(rules("b", rate=Rate(10, 60.0)))
+        await store.set_quotas("a", found)
+        await store.configure(rules("a", "b", rate=Rate(10, 60.0)))
+        assert await quota_names(store) == {"a": ["a"], "b": ["b"]}
 
     async def test_quota_shared_from_now_on_counts_both(self, harness: Harness) -> None:
         """A quota's log is rebuilt from what the platforms that now name it have sent."""

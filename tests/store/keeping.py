@@ -1,6 +1,6 @@
 """Conformance: expiry, pruning and upkeep."""
 
-from relay.core.model import Ask, Ended, Outcome, Rate, State
+from relay.core.model import Ask, Ended, Outcome, Quota, Rate, State
 from tests.store.harness import (
     Harness,
     balanced,
@@ -145,6 +145,20 @@ class KeepingConformance:
         await post(store, note(b"2"))
         wait = await refused(store)
         assert (wait.at, wait.reason) == (harness.clock.now() + 55, "limit")
+
+    async def test_attempts_are_kept_for_a_limit_set_while_running(self, harness: Harness) -> None:
+        """An attempt of two days ago counts under a window of three, also after pruning."""
+        store = await harness.open(rules("shop", keep_delivered_s=1.0))
+        await post(store, note(b"1"), note(b"2", expires_s=7 * 86400.0))
+        await store.set_quotas("shop", [Quota("found:shop", (Rate(5, 3 * 86400.0),))])
+        await deliver(store, await claimed(store, wish(max_items=1)), harness.clock)
+        harness.clock.advance(2 * 86400.0)
+        while await store.prune():
+            pass
+        await store.set_quotas("shop", [])
+        await store.set_quotas("shop", [Quota("found:shop", (Rate(1, 3 * 86400.0),))])
+        wait = await refused(store)
+        assert (wait.at, wait.reason) == (harness.clock.now() + 86400.0, "limit")
 
     async def test_housekeeping_calls(self, harness: Harness) -> None:
         """A healthy store answers ping, takes audit records, tells its size and closes twice."""

@@ -23,6 +23,7 @@ from relay.core.model import (
     Filter,
     NewCallback,
     PlatformRules,
+    Quota,
     RoutedPost,
     Settlement,
     State,
@@ -131,6 +132,10 @@ class MemoryStore:
         kept = {name: value for name, value in gate.items() if name != "groups"}
         self._gates[platform] = copy.deepcopy({**kept, "groups": stops} if stops else kept)
 
+    async def set_quotas(self, platform: str, quotas: Sequence[Quota]) -> None:
+        """Hold ``quotas`` on one platform beside the configured ones."""
+        self._slots.set_quotas(platform, quotas, self._batches.sent, self.clock.now())
+
     async def retry_now(self, platform: str) -> int:
         """Make everything that waits for its retry time due now."""
         now = self.clock.now()
@@ -234,8 +239,7 @@ class MemoryStore:
             while budget and ended and ended[0][0] + keep_s <= now:
                 self._accepts.remove_ended(*ended.popleft())
                 budget -= 1
-        longest_s = max((rate.window_s for quota in self._rules.quotas.values() for rate in quota.rates), default=0.0)
-        keep_s = max(longest_s, _KEEP_ATTEMPTS_S)
+        keep_s = max(self._slots.longest_window_s, _KEEP_ATTEMPTS_S)
         budget -= self._batches.prune(now - keep_s, budget)
         self._notify()
         return budget == 0

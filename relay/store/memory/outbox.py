@@ -321,7 +321,7 @@ class Batches:
         shelf.freed.setdefault(batch.platform, 0)
 
     def sent(self, platforms: frozenset[str], since: float) -> Iterable[Sent]:
-        """Return the attempts that ``Slots.configure`` asks for."""
+        """Return the attempts that ``Slots`` rebuilds a quota from."""
         for attempt in self.attempts.values():
             result = attempt.result
             if attempt.platform not in platforms or (result is not None and result.ended_at <= since):

@@ -24,6 +24,7 @@ from relay.core.model import (
     Filter,
     NewCallback,
     PlatformRules,
+    Quota,
     RoutedPost,
     Settlement,
     Stepped,
@@ -32,7 +33,7 @@ from relay.core.model import (
     Wish,
 )
 from relay.store.base import Reroute, StoreEvents, no_route
-from relay.store.slots import Sent, Slots
+from relay.store.slots import Recorded, Sent, Slots
 from relay.store.sqlite.file.boot import StoreIdentity, cut_off
 from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
@@ -109,7 +110,7 @@ class SqliteStore:
         loop = asyncio.get_running_loop()
         matches = Matches(released=lambda: loop.call_soon_threadsafe(self._released))
         self._settles = Settles(names=self._names, slots=self._slots, claims=self._claims, matches=matches, tag=tag)
-        self._prunes = Pruning(names=self._names, matches=matches, rules=lambda: self._rules)
+        self._prunes = Pruning(names=self._names, matches=matches, slots=self._slots, rules=lambda: self._rules)
         self._space = Space(self._prunes.make_room)
         accepts = PostWriter(
             names=self._names, rules=self._platform_rules, space=self._space, tag=tag, last_seq=identity.last_seq
@@ -184,6 +185,12 @@ class SqliteStore:
 
         await self._writer.call(write)
 
+    async def set_quotas(self, platform: str, quotas: Sequence[Quota]) -> None:
+        """Hold ``quotas`` on one platform beside the configured ones."""
+        await self._writer.call(
+            lambda transaction: self._slots.set_quotas(platform, quotas, self._recorded(transaction), transaction.now)
+        )
+
     async def retry_now(self, platform: str) -> int:
         """Make everything that waits for its retry time due now."""
         number = self._names.known(platform)
@@ -202,9 +209,7 @@ class SqliteStore:
 
         def put(transaction: Transaction) -> None:
             self._names.save(transaction)
-            self._slots.configure(
-                rules, lambda platforms, since: self._sent(transaction, platforms, since), transaction.now
-            )
+            self._slots.configure(rules, self._recorded(transaction), transaction.now)
             for name, rule in rules.platforms.items():
                 if not rule.block_on_dead:
                     self._operations.unblock(transaction, name)
@@ -354,6 +359,9 @@ class SqliteStore:
     def _recovered(self, seconds: float) -> None:
         if self._events is not None:
             self._events.store_recovered(seconds=seconds)
+
+    def _recorded(self, transaction: Transaction) -> Recorded:
+        return lambda platforms, since: self._sent(transaction, platforms, since)
 
     def _sent(self, transaction: Transaction, platforms: frozenset[str], since: float) -> Iterable[Sent]:
         """Return the recorded attempts a quota's log is rebuilt from.

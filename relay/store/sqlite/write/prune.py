@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from relay.core.model import Ended, Ending, Expired, State, StoreRules
+from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.write.keys import promote
@@ -53,9 +54,10 @@ _decode_seqs = msgspec.json.Decoder(list[int]).decode
 class Pruning:
     """Steps of upkeep; on the writer thread."""
 
-    def __init__(self, *, names: Names, matches: Matches, rules: Callable[[], StoreRules]) -> None:
+    def __init__(self, *, names: Names, matches: Matches, slots: Slots, rules: Callable[[], StoreRules]) -> None:
         self._names = names
         self._matches = matches
+        self._slots = slots
         self._rules = rules
         self._batch_cursor = 0
 
@@ -123,8 +125,7 @@ class Pruning:
         ):
             if budget:
                 budget -= self._delete_aged(transaction, state, now - keep_s, budget)
-        windows = [rate.window_s for quota in rules.quotas.values() for rate in quota.rates]
-        more_batches = self._delete_batches(transaction, now - max(_KEEP_ATTEMPTS_S, *windows, 0.0))
+        more_batches = self._delete_batches(transaction, now - max(_KEEP_ATTEMPTS_S, self._slots.longest_window_s))
         return budget == 0 or more_batches
 
     def vacuum_step(self, transaction: Transaction) -> None:
