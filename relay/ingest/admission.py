@@ -1,7 +1,7 @@
-"""What a request passes on its way to the disk: room for its bytes, a place in a line, and a watch on the commit.
+"""What a request passes on its way to the disk: room for its bytes, a place in a line, a watch on the commit.
 
-Bytes are counted by ``room``, work by ``pressure``. The watch is for a disk that hangs: it bounds the time a request
-waits while nothing gets committed at all (I12: 503 within 1 s, never a 202 before the commit).
+``room`` counts bytes, ``pressure`` counts work. The watch is for a disk that hangs: if nothing at all is committed for
+too long, every waiting request is refused (I12: 503 within 1 s, never a 202 before the commit).
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from relay.web.refusal import Refusal
 
 # Below the 1 s of I12, with room for the answer itself.
 _PATIENCE_S = 0.9
-# The slowest measured load went at 69,000 rows a second; a large request is given its time, and no more.
+# The slowest load measured ran at 69,000 rows a second. A large request gets the time that its rows take.
 _SLOWEST_ROWS_S = 50_000
 
 _Result = TypeVar("_Result")
 
 
 class Held:
-    """What one request holds, from its head to its commit: memory, and from when its body is complete a place in line.
+    """What one request holds: memory from its head to its commit, and a place in line once its body is complete.
 
     It is the ``Reserve`` of ``web.body``. ``release`` gives everything back.
     """
@@ -38,13 +38,13 @@ class Held:
 
     def __init__(self, room: Room, pressure: Pressure, bulk: bool, searches: bool) -> None:
         self.size = 0
-        self.handed_over = False  # to the store: from then on ``Admission`` releases it
+        self.handed_over = False  # to the store; from then on ``Admission`` releases it
         self._room = room
         self._pressure = pressure
         self._bulk = bulk
         self._searches = searches
         self._upload: Upload | None = None
-        self._line: Line | None = None  # with what stands below, from when its body is complete
+        self._line: Line | None = None  # this and what stands below are set when its body is complete
         self._rows: int
         self._before: int
         self._began_s: float
@@ -60,11 +60,11 @@ class Held:
 
     @property
     def given_up(self) -> Refusal | None:
-        """Why the upload had to make way, if it had to."""
+        """Why the upload had to make way; None if it did not."""
         return None if self._upload is None else self._upload.refusal
 
     def complete(self, size: int) -> None:
-        """Count a body that is here whole as work under way; raises ``Refusal`` (``overloaded``)."""
+        """Count a complete body as work under way. Raises ``Refusal`` (``overloaded``)."""
         if self._upload is not None:
             self._upload.end()
             self._upload = None
@@ -85,7 +85,7 @@ class Held:
         self.size += size
 
     def weigh(self, rows: int) -> None:
-        """Put the counted ``rows`` in place of what was guessed from the size."""
+        """Replace the guess from the size by the number of ``rows``."""
         assert self._line is not None
         rows += rows_of(self.size, False)
         self._line.under_way += rows - self._rows
@@ -107,7 +107,7 @@ class Held:
 
 
 class Admission:
-    """Lets requests in, hands their rows to the store and watches that it moves. Listeners share one."""
+    """Lets requests in, hands their rows to the store, and watches that the store commits. All listeners share one."""
 
     def __init__(
         self, *, inbox: Inbox, max_bytes: int, max_uploading_bytes: int, patience_s: float = _PATIENCE_S
@@ -122,23 +122,23 @@ class Admission:
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, declared: int | None, *, bulk: bool, searches: bool) -> Held:
-        """Let a request in whose head was read, or raise ``Refusal`` (``overloaded``) before its body is.
+        """Let a request in after its head was read. Raises ``Refusal`` (``overloaded``) before its body is read.
 
-        ``declared`` is the length its head says; ``searches`` whether looking inside it takes pure Python.
+        ``declared`` is the length in its head. ``searches``: its payload needs a search in pure Python, which is slow.
         """
         self.pressure.line(declared, bulk, searches).check()
         return Held(self.room, self.pressure, bulk, searches)
 
     async def commit(self, rows: Sequence[NewCallback], held: Held) -> Accepted:
-        """Return once ``rows`` are on disk; ``held`` is released when the store is done with them, not before.
+        """Return when ``rows`` are on disk. ``held`` is released when the store is done with them, not before.
 
-        Raised before the hand-over, a ``Refusal`` leaves ``held`` to the caller. The store's future is never cancelled:
-        a client that goes away, or is told 503, leaves the commit to finish.
+        A ``Refusal`` before the hand-over leaves ``held`` to the caller. The store's future is never cancelled: the
+        commit goes on when the client goes away or gets a 503.
         """
         return await self._hand_over(partial(self._inbox.accept, rows), len(rows), held)
 
     async def commit_posts(self, posts: Sequence[RoutedPost], held: Held) -> AcceptedPosts:
-        """Return once routed ``posts`` are on disk; as ``commit``."""
+        """Do for routed ``posts`` what ``commit`` does for rows."""
         count = sum(len(post.rows) for post in posts)
         return await self._hand_over(partial(self._inbox.accept_posts, posts), count, held)
 
@@ -171,7 +171,7 @@ class Admission:
         error = StoreFailed("the store closed") if stored.cancelled() else stored.exception()
         held.release(committed=error is None)
         if answer.done():
-            return  # told 503 before, or cancelled with its connection: the outcome is for the repeat to find
+            return  # it got a 503, or its connection is gone: the client learns the outcome when it repeats the post
         if error is None:
             answer.set_result(stored.result())
         else:
@@ -184,7 +184,7 @@ class Admission:
         return elapsed_s() - self._moved_at > self._bound_s()
 
     def _watch(self) -> None:
-        """Refuse everyone waiting when nothing was committed for too long; runs only while somebody waits."""
+        """Refuse all waiting requests when nothing was committed for too long. Runs only while a request waits."""
         self._timer = None
         if not self._waiting:
             return

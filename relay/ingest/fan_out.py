@@ -1,8 +1,8 @@
-"""Where a routed post goes: compiled ``routes:``, asked once per post. Pure, and one JSON decode per payload at most.
+"""Decides where a routed post goes, by the compiled ``routes:``. Pure; a payload is decoded once at most.
 
-Routes are tried in their order and the first that matches decides alone; it may name several platforms. ``match``
-holds when all its conditions do: ``event`` against the name the client gave, everything else a JMESPath into the
-payload. A payload that is not JSON matches no condition on a field.
+Routes are tried in their order. The first that matches decides alone; it may name several platforms. A ``match`` holds
+when all its conditions hold. The condition ``event`` is about the name the client gave; every other condition is a
+JMESPath into the payload. A payload that is not JSON matches no condition on a field.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,19 +21,21 @@ _NOT_JSON: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One compiled route. ``label`` is its place in the configuration, ``to`` the platforms it names (none: reject)."""
+    """One compiled route. ``label`` is its place in the configuration; ``to`` its platforms, empty to reject."""
 
     label: str
     to: tuple[str, ...]
-    events: tuple[tuple[str, ...], ...] | None = None  # each a glob's texts between its stars
+    events: tuple[tuple[str, ...], ...] | None = (
+        None  # for each glob the texts between its stars: ("order.", "") for order.*
+    )
     fields: tuple[tuple[TreePath, frozenset[str | None]], ...] = ()
 
 
 def compile_route(label: str, match: Mapping[str, Sequence[Any]], to: Sequence[str]) -> Route:
     """Compile one route; ``match`` gives the values that each condition takes.
 
-    Values are compared as text, as a platform's ordering key is read: 12 and "12" are equal, true is not 1; null also
-    means an absent field. Raises ``ValueError`` for a JMESPath that does not compile.
+    Values are compared as text, as a platform's ordering key is read: 12 equals "12", true does not equal 1. Null also
+    matches an absent field. Raises ``ValueError`` for a JMESPath that does not compile.
     """
     events = match.get(EVENT)
     return Route(
@@ -49,9 +51,9 @@ def compile_route(label: str, match: Mapping[str, Sequence[Any]], to: Sequence[s
 
 
 def _fits(glob: Sequence[str], event: str) -> bool:
-    """Tell whether ``event`` fits a glob, whose texts between its stars are given: a star is any text, dots included.
+    """Return whether ``event`` matches a glob, given as the texts between its stars. A star is any text, with dots.
 
-    Each text between is looked for once, where it stands first: the time grows with the event, not with the stars.
+    Each text is looked for once, at its first place, so the time grows with the event and not with the stars.
     """
     first, *between, last = glob if len(glob) > 1 else (*glob, "")
     if len(glob) == 1:
@@ -73,7 +75,7 @@ class Routing:
     __slots__ = ("_otherwise", "_routes")
 
     def __init__(self, routes: Sequence[Route] = (), *, otherwise: Sequence[str] = ()) -> None:
-        """``otherwise`` is where a post goes that no route matches; nowhere means that it is rejected."""
+        """``otherwise`` is for a post that no route matches; without platforms it rejects the post."""
         self._routes = tuple(routes)
         self._otherwise = Route("otherwise", tuple(otherwise))
 
@@ -84,7 +86,7 @@ class Routing:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing can be routed at all."""
+        """Whether there is neither a route nor an ``otherwise``."""
         return not self._routes and not self._otherwise.to
 
     def choose(self, payload: bytes, event: str | None) -> Route:

@@ -1,7 +1,7 @@
-"""The routes of SPEC 3: take callbacks in, tell how one stands.
+"""The routes of SPEC 3: they accept callbacks and answer what has become of one.
 
-A handler reads the body, turns it into rows (``rows``), waits for their commit (``admission``) and answers 202. Every
-way out before the commit is a ``Refusal``; there is no 202 that does not follow a commit.
+A handler reads the body, turns it into rows (``rows``), waits for their commit (``admission``) and answers 202. Before
+the commit it can only end with a ``Refusal``: no 202 goes out without a commit.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from relay.config.problems import nearest, quoted
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreError
 from relay.core.model import UNROUTED, AcceptedPosts, NewCallback, RoutedPost
 from relay.ingest.admission import Admission, Held
-from relay.ingest.post_options import Wishes, read_wishes
-from relay.ingest.posts import REASON, UNSAID, Directory, PostDraft, drafts, on_line
+from relay.ingest.post_options import PostOptions, read_post_options
+from relay.ingest.posts import REASON, ROUTED_DEFAULTS, Directory, PostDraft, drafts, on_line
 from relay.ingest.pressure import SMALL_BYTES
 from relay.ingest.rows import (
     MAX_LINES,
@@ -42,15 +42,15 @@ from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
 _READ_S = 5.0
-_MOST_NAME = 64  # characters of a platform's name: whatever is longer is near to none
-_SOON_S = 120.0  # whatever expires later is found in time by expiry's own looks, one a minute
+_MOST_NAME = 64  # characters of an unknown name that are compared; no configured name is longer
+_SOON_S = 120.0  # expiry looks once a minute by itself; only a callback that expires sooner needs a nudge
 _EXPIRES_S = attrgetter("expires_s")
 _Read = TypeVar("_Read")
 _DROP_IN_METHODS = ("POST", "PUT", "PATCH")  # those that carry a body
 
 
 class DropIn(NamedTuple):
-    """A path at which callbacks of one platform are taken as the platform itself would take them."""
+    """A path that accepts callbacks for one platform and answers as the platform itself would."""
 
     path: str
     platform: PlatformIntake
@@ -60,11 +60,11 @@ class DropIn(NamedTuple):
 
 
 Describe = Callable[[str], Awaitable[Mapping[str, Any] | None]]
-"""Tells all about the callback of an id but its payload, None when there is none; may raise ``StoreError``."""
+"""Returns the callback with an id, without its payload; None if there is none. May raise ``StoreError``."""
 
 
 class Handlers:
-    """What the ingest listener answers. Its public attributes may be replaced at any time: a reload does."""
+    """What the ingest listener answers. A reload replaces its public attributes while it runs."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Handlers:
         self._expiring = expiring
 
     def add_to(self, routes: Routes, drop_ins: Iterable[DropIn]) -> None:
-        """Serve the paths of SPEC 3, and those that platforms brought along."""
+        """Serve the paths of SPEC 3 and the drop-in paths of platforms."""
         routes.add("POST", "/v1/platforms/{platform}/callbacks", self.accept)
         routes.add("POST", "/v1/callbacks", self.accept_routed)
         routes.add("GET", "/v1/callbacks/{id}", self.show)
@@ -115,34 +115,34 @@ class Handlers:
         headers = request.headers
         content_type = headers.get("Content-Type")
         bulk = _is_bulk(content_type)
-        wishes = read_wishes(headers, platform, self._duration)
+        options = read_post_options(headers, platform, self._duration)
         enveloped = _enveloped(headers.get("Relay-Envelope"), bulk=bulk)
         held = self._admission.enter(declared_length(request), bulk=bulk, searches=platform.searches)
         try:
             parts = await self._read(request, held, bulk=bulk)
             if not bulk:
-                return await self._accept_one(await self._one_row(parts, platform, wishes, content_type), held)
+                return await self._accept_one(await self._one_row(parts, platform, options, content_type), held)
             if enveloped:
                 read = partial(
-                    envelope_rows, platform=platform, wishes=wishes, max_body=self.max_body, duration=self._duration
+                    envelope_rows, platform=platform, options=options, max_body=self.max_body, duration=self._duration
                 )
             else:
-                read = partial(plain_rows, platform=platform, wishes=wishes, max_body=self.max_body)
+                read = partial(plain_rows, platform=platform, options=options, max_body=self.max_body)
             return await self._accept_many(Lines(parts), read, platform, held)
         finally:
             if not held.handed_over:
                 held.release()
 
     async def accept_at(self, drop_in: DropIn, request: BaseRequest, _values: Mapping[str, str]) -> Response:
-        """A platform's own path (``accept:``): any body is one callback, answered as the platform itself would."""
+        """A drop-in path (``accept:``): any body is one callback, and the answer is the platform's own."""
         self.bearer.check(request)
         platform = drop_in.platform
         content_type = request.headers.get("Content-Type")
-        wishes = read_wishes(request.headers, platform, self._duration)
+        options = read_post_options(request.headers, platform, self._duration)
         held = self._admission.enter(declared_length(request), bulk=False, searches=platform.searches)
         try:
             parts = await self._read(request, held, bulk=False)
-            _, headers = await self._commit_one(await self._one_row(parts, platform, wishes, content_type), held)
+            _, headers = await self._commit_one(await self._one_row(parts, platform, options, content_type), held)
         finally:
             if not held.handed_over:
                 held.release()
@@ -158,19 +158,19 @@ class Handlers:
         )
 
     async def _one_row(
-        self, parts: list[bytes], platform: PlatformIntake, wishes: Wishes, content_type: str | None
+        self, parts: list[bytes], platform: PlatformIntake, options: PostOptions, content_type: str | None
     ) -> NewCallback:
         body = b"".join(parts)
         if not platform.searches or len(body) <= SMALL_BYTES:
-            return one_row(body, platform, wishes, content_type)
-        return await self._beside(partial(one_row, body, platform, wishes, content_type))
+            return one_row(body, platform, options, content_type)
+        return await self._beside(partial(one_row, body, platform, options, content_type))
 
     async def _beside(self, read: Callable[[], _Read]) -> _Read:
-        """Do what takes long in pure Python beside the loop, one after the other."""
+        """Run ``read``, which is slow pure Python, in the one thread for that."""
         return await asyncio.get_running_loop().run_in_executor(self._searching, read)
 
     async def _turn(self, read: Callable[[Turn], _Read], turn: Turn, *, searches: bool) -> _Read:
-        """Read some lines of a request, and let other requests have their turn."""
+        """Read some lines of a request, then let other requests run."""
         if searches and turn.size > SMALL_BYTES:
             return await self._beside(partial(read, turn))
         found = read(turn)
@@ -188,14 +188,14 @@ class Handlers:
         return Response(202, body, headers={"Location": f"/v1/callbacks/{callback_id}", **headers})
 
     async def _state(self, callback_id: str) -> bytes:
-        """Return the state of a callback that was there before: it may have come to its end meanwhile."""
+        """Return the state of a callback that was accepted earlier: it may have ended since."""
         found = await self._read_back(callback_id)
         if found is None:
             raise Refusal("store_failed", "the callback ended and was removed at this moment; send it again")
         return str(found["state"]).encode("ascii")
 
     async def _commit_one(self, row: NewCallback, held: Held) -> tuple[str, dict[str, str]]:
-        """Return the id of a callback that is on disk, and the headers that say whether it was before."""
+        """Commit a callback; return its id, and a header that says so if it was accepted earlier."""
         try:
             accepted = await self._admission.commit((row,), held)
         except IdempotencyConflict:
@@ -205,7 +205,7 @@ class Handlers:
         replayed = len(accepted.duplicates)
         self._events.accepted(platform=row.platform, count=1 - replayed, duplicates=replayed)
         if row.dead_reason is not None:
-            self._tell_dead((row,), accepted.duplicates)
+            self._report_dead((row,), accepted.duplicates)
         return accepted.ids[0], _replayed(replayed > 0)
 
     async def _accept_many(
@@ -229,13 +229,13 @@ class Handlers:
         duplicates = len(accepted.duplicates)
         count = len(rows) - duplicates
         self._events.accepted(platform=platform.name, count=count, duplicates=duplicates)
-        if platform.group is not None:  # nothing else makes a row dead from the start
-            self._tell_dead(rows, accepted.duplicates)
+        if platform.group is not None:  # only a missing group makes a row dead from the start
+            self._report_dead(rows, accepted.duplicates)
         body = msgspec.json.encode({"accepted": count, "duplicates": duplicates, "ids": accepted.ids})
         return Response(202, body, headers=_replayed(count == 0))
 
-    def _tell_dead(self, rows: Sequence[NewCallback], duplicates: Collection[int]) -> None:
-        """Report the rows that were dead from the start, by platform and reason."""
+    def _report_dead(self, rows: Sequence[NewCallback], duplicates: Collection[int]) -> None:
+        """Emit an event for the rows that were dead from the start, for each platform and reason."""
         dead = Counter(
             (row.platform, row.dead_reason or "")
             for index, row in enumerate(rows)
@@ -245,12 +245,12 @@ class Handlers:
             self._events.dead(platform=platform, count=count, reason=reason)
 
     async def accept_routed(self, request: BaseRequest, _values: Mapping[str, str]) -> Response:
-        """``POST /v1/callbacks``: the routes say which platforms get it; one commit for all of them."""
+        """``POST /v1/callbacks``: the routes name the platforms; one commit for all of them."""
         self.bearer.check(request)
         headers = request.headers
         content_type = headers.get("Content-Type")
         bulk = _is_bulk(content_type)
-        wishes = read_wishes(headers, UNSAID, self._duration)
+        options = read_post_options(headers, ROUTED_DEFAULTS, self._duration)
         enveloped = _enveloped(headers.get("Relay-Envelope"), bulk=bulk)
         directory = self.directory
         held = self._admission.enter(declared_length(request), bulk=bulk, searches=directory.searches)
@@ -260,14 +260,14 @@ class Handlers:
                 read = partial(
                     drafts,
                     directory=directory,
-                    wishes=wishes,
+                    options=options,
                     max_body=self.max_body,
                     enveloped=enveloped,
                     duration=self._duration,
                 )
                 return await self._route_many(Lines(parts), read, held, searches=directory.searches)
             body = b"".join(parts)
-            draft = partial(directory.draft, body, wishes, content_type)
+            draft = partial(directory.draft, body, options, content_type)
             beside = directory.searches and len(body) > SMALL_BYTES
             return await self._route_one(await self._beside(draft) if beside else draft(), held)
         finally:
@@ -282,7 +282,7 @@ class Handlers:
         except NoTarget:
             assert draft.refusal is not None
             raise draft.refusal from None
-        self._tell_routed((draft.post,), accepted)
+        self._report_routed((draft.post,), accepted)
         return Response(
             202, msgspec.json.encode({"ids": accepted.ids[0]}), headers=_replayed(len(accepted.duplicates) > 0)
         )
@@ -311,12 +311,12 @@ class Handlers:
             refusal = found[nowhere.index].refusal
             assert refusal is not None
             raise on_line(lines.number(nowhere.index), refusal) from None
-        count, duplicates = self._tell_routed(posts, accepted)
+        count, duplicates = self._report_routed(posts, accepted)
         body = msgspec.json.encode({"accepted": count, "duplicates": duplicates, "ids": accepted.ids})
         return Response(202, body, headers=_replayed(count == 0 and duplicates > 0))
 
-    def _tell_routed(self, posts: Sequence[RoutedPost], accepted: AcceptedPosts) -> tuple[int, int]:
-        """Tell what was accepted; return how many callbacks that is, and how many were there before."""
+    def _report_routed(self, posts: Sequence[RoutedPost], accepted: AcceptedPosts) -> tuple[int, int]:
+        """Emit events for what was accepted. Return how many callbacks are new, and how many were accepted earlier."""
         fresh: Counter[str] = Counter()
         repeated: Counter[str] = Counter()
         for index, ids in enumerate(accepted.ids):
@@ -324,7 +324,7 @@ class Handlers:
         for platform in fresh | repeated:
             self._events.accepted(platform=platform, count=fresh[platform], duplicates=repeated[platform])
         new = (post for index, post in enumerate(posts) if index not in accepted.duplicates)
-        self._tell_dead([row for post in new for row in post.rows], ())
+        self._report_dead([row for post in new for row in post.rows], ())
         if fresh[UNROUTED]:
             self._events.dead(platform=UNROUTED, count=fresh[UNROUTED], reason=REASON)
         self._expiring(
@@ -372,7 +372,7 @@ def _enveloped(value: str | None, *, bulk: bool) -> bool:
     if value is None:
         return False
     if not bulk:
-        # Taken silently, the envelope itself would reach the platform as the payload.
+        # Without this refusal the whole envelope would reach the platform as the payload.
         raise Refusal("invalid_header", f"Relay-Envelope goes with Content-Type {NDJSON} only", header="Relay-Envelope")
     if value.strip() != "1":
         raise Refusal("invalid_header", "Relay-Envelope must be 1", header="Relay-Envelope")

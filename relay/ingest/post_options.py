@@ -1,6 +1,6 @@
 """What a client asks for beside the payload: in a request's ``Relay-*`` headers, or in the members of an envelope line.
 
-Pure: strings and bytes in, ``Wishes`` or a ``Refusal`` out. Nothing of a payload is repeated in a refusal (I15).
+Pure: strings and bytes in, ``PostOptions`` or a ``Refusal`` out. A refusal never repeats anything of a payload (I15).
 """
 
 from collections.abc import Callable, Mapping
@@ -20,8 +20,8 @@ _TRACEPARENT_CHARS = 55
 _SURELY_FITS = MAX_KEY_BYTES // 4  # a character has at most 4 bytes (RFC 3629)
 
 
-class Wishes(NamedTuple):
-    """What a client asks for one callback, or by headers for all of its request."""
+class PostOptions(NamedTuple):
+    """What a client asks for: for one callback, or in its headers for all callbacks of the request."""
 
     idempotency_key: str | None
     key: str | None
@@ -32,7 +32,7 @@ class Wishes(NamedTuple):
 
 
 class PostDefaults(Protocol):
-    """What holds where a client does not say."""
+    """What holds if a client does not say."""
 
     @property
     def lane(self) -> Lane:
@@ -45,16 +45,18 @@ class PostDefaults(Protocol):
         ...
 
 
-def read_wishes(headers: Mapping[str, str], unsaid: PostDefaults, duration: Callable[[str], float]) -> Wishes:
-    """Read the ``Relay-*`` headers; raises ``Refusal`` (``invalid_header``) naming the bad one."""
+def read_post_options(
+    headers: Mapping[str, str], defaults: PostDefaults, duration: Callable[[str], float]
+) -> PostOptions:
+    """Read the ``Relay-*`` headers. Raises ``Refusal`` (``invalid_header``) that names the bad one."""
     priority = headers.get("Relay-Priority")
     expires = headers.get("Relay-Expires")
-    return Wishes(
+    return PostOptions(
         idempotency_key=text("Idempotency-Key", headers.get("Idempotency-Key"), MAX_TEXT),
         key=_key("Relay-Key", headers.get("Relay-Key")),
         event=text("Relay-Event", headers.get("Relay-Event"), MAX_TEXT),
-        lane=unsaid.lane if priority is None else _lane("Relay-Priority", priority),
-        expires_s=unsaid.expires_s if expires is None else _expires("Relay-Expires", expires, duration),
+        lane=defaults.lane if priority is None else _lane("Relay-Priority", priority),
+        expires_s=defaults.expires_s if expires is None else _expires("Relay-Expires", expires, duration),
         traceparent=_traceparent(headers.get("traceparent")),
     )
 
@@ -72,18 +74,18 @@ _LINE = msgspec.json.Decoder(_EnvelopeLine)
 
 
 Opened = tuple[bytes, str | None, str | None, str | None, int, float]
-"""Payload, then idempotency key, key, event, lane and expiry as in ``Wishes``; plain, for there are many."""
+"""Payload, idempotency key, key, event, lane and expiry, as in ``PostOptions``. A plain tuple: there are many."""
 
 
-def open_envelope(line: bytes, number: int, wishes: Wishes, duration: Callable[[str], float]) -> Opened:
+def open_envelope(line: bytes, number: int, options: PostOptions, duration: Callable[[str], float]) -> Opened:
     """Read ``{"payload": …, "key": …, …}``, which is line ``number`` of its request.
 
-    What the line does not say is as ``wishes`` say. The payload is cut out unparsed. Raises ``Refusal``.
+    ``options`` hold for what the line leaves out. The payload is cut out unparsed. Raises ``Refusal``.
     """
     try:
         if not line.isascii():
             line.decode()  # msgspec does not check the text it skips
-        said, payload = _said(line)
+        members, payload = _members(line)
     except UnicodeDecodeError:
         raise Refusal("invalid_json", "not UTF-8") from None
     except InvalidJson as error:
@@ -92,55 +94,57 @@ def open_envelope(line: bytes, number: int, wishes: Wishes, duration: Callable[[
         raise Refusal("invalid_json", _envelope_problem(error)) from None
     return (
         payload,
-        repeat_key(wishes, number) if said.idempotency_key is None else text("idempotency_key", said.idempotency_key),
-        wishes.key if said.key is None else _key("key", str(said.key)),
-        wishes.event if said.event is None else text("event", said.event),
-        wishes.lane if said.priority is None else _lane("priority", said.priority),
-        wishes.expires_s if said.expires is None else _expires("expires", said.expires, duration),
+        repeat_key(options, number)
+        if members.idempotency_key is None
+        else text("idempotency_key", members.idempotency_key),
+        options.key if members.key is None else _key("key", str(members.key)),
+        options.event if members.event is None else text("event", members.event),
+        options.lane if members.priority is None else _lane("priority", members.priority),
+        options.expires_s if members.expires is None else _expires("expires", members.expires, duration),
     )
 
 
-def _said(line: bytes) -> tuple[_EnvelopeLine, bytes]:
-    """Return what a line says, and its payload as it stands there."""
+def _members(line: bytes) -> tuple[_EnvelopeLine, bytes]:
+    """Return the members of an envelope line, and its payload byte for byte."""
     try:
-        said = _LINE.decode(line)
+        members = _LINE.decode(line)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
         twin = readable(line)
         if twin is line:
             raise
-        said = _LINE.decode(twin)
-        return said, as_written(bytes(said.payload), twin, line)
-    return said, bytes(said.payload)
+        members = _LINE.decode(twin)
+        return members, as_written(bytes(members.payload), twin, line)
+    return members, bytes(members.payload)
 
 
-def repeat_key(wishes: Wishes, number: int) -> str | None:
-    """Return the idempotency key of line ``number`` where only the request has one."""
-    return None if wishes.idempotency_key is None else f"{wishes.idempotency_key}#{number}"
+def repeat_key(options: PostOptions, number: int) -> str | None:
+    """Return the idempotency key of a line without its own: ``key#3`` for line 3 of a request with ``key``."""
+    return None if options.idempotency_key is None else f"{options.idempotency_key}#{number}"
 
 
 def _envelope_problem(error: Exception) -> str:
-    # A line that is no envelope may be a bare payload sent by mistake: its member names are not repeated (I15).
-    told = str(error)
+    # Such a line may be a bare payload sent by mistake: the answer must not repeat its member names (I15).
+    problem = str(error)
     if isinstance(error, RecursionError):
         return "nested too deeply"
-    if "unknown field" in told:
+    if "unknown field" in problem:
         return "unknown member; an envelope has payload, key, event, idempotency_key, priority and expires"
     if isinstance(error, msgspec.ValidationError):
-        return f"not an envelope: {told}"
+        return f"not an envelope: {problem}"
     return "not valid JSON"
 
 
 def text(name: str, value: str | None, longest: int = MAX_TEXT) -> str | None:
-    """Return a text that may be stored and shown; raises ``Refusal`` naming the header or member."""
+    """Return a text that may be stored and shown. Raises ``Refusal`` that names the header or member."""
     if value is None or (0 < len(value) <= longest and value.isprintable()):
         return value
     raise Refusal("invalid_header", f"{name} must be 1 to {longest} printable characters", header=name)
 
 
 def key_fits(key: str) -> bool:
-    """Tell whether an ordering key is short enough to be kept, shown and listed."""
+    """Return whether an ordering key is at most ``MAX_KEY_BYTES`` long."""
     return len(key) <= _SURELY_FITS or len(key.encode("utf-8", "surrogatepass")) <= MAX_KEY_BYTES
 
 

@@ -1,7 +1,8 @@
-"""From a post to ``/v1/callbacks`` to what the store accepts: a row for each platform its route names, or a refusal.
+"""Turns a post to ``/v1/callbacks`` into what the store accepts: a row for each platform its route names, or a refusal.
 
-Pure, like ``rows``. A refusal is not the last word where the post has an idempotency key: it may repeat a post that
-was accepted under other routes, and only the store knows. Such a post goes there without rows, with its refusal kept.
+Pure, like ``rows``. A post that no route takes is not always refused. With an idempotency key it may repeat a post that
+was accepted under other routes, and only the store knows that. So it goes to the store without rows; its refusal is the
+answer if it repeats nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 from relay.core.model import UNROUTED, Lane, NewCallback, RoutedPost
 from relay.ingest.fan_out import Route, Routing
-from relay.ingest.post_options import Wishes, open_envelope, repeat_key, text
+from relay.ingest.post_options import PostOptions, open_envelope, repeat_key, text
 from relay.ingest.rows import PlatformIntake, Turn, one_row
 from relay.web.refusal import Refusal
 
@@ -18,75 +19,82 @@ REASON = "unrouted"
 
 
 class RoutedDefaults(NamedTuple):
-    """What a routed post takes for unsaid: the expiry is then each target's own, 0 until the targets are known."""
+    """The defaults of a routed post. An expiry of 0 means that each target's own will be taken."""
 
     lane: Lane = Lane.NORMAL
     expires_s: float = 0.0
 
 
-UNSAID = RoutedDefaults()
+ROUTED_DEFAULTS = RoutedDefaults()
 
 
 class PostDraft(NamedTuple):
-    """A post for the store, and what to answer if it takes nothing and repeats nothing."""
+    """A post for the store, and its refusal if no platform takes it and it repeats no earlier post."""
 
     post: RoutedPost
     refusal: Refusal | None
 
 
 class Directory(NamedTuple):
-    """The routes and platforms in force together."""
+    """The routes in force, and the platforms that they name."""
 
     routing: Routing
     platforms: Mapping[str, PlatformIntake]
 
     @property
     def searches(self) -> bool:
-        """Whether routing a post may take pure Python, not just a decoder's pass."""
+        """Whether routing a post may need a search in pure Python, which is slow, and not only a JSON decoder."""
         return self.routing.searches or any(platform.searches for platform in self.platforms.values())
 
-    def draft(self, payload: bytes, wishes: Wishes, content_type: str | None) -> PostDraft:
-        """Route one post. Raises ``Refusal`` where it cannot be a repeat either."""
+    def draft(self, payload: bytes, options: PostOptions, content_type: str | None) -> PostDraft:
+        """Route one post. Raises ``Refusal`` if no platform takes it and it has no idempotency key."""
         refusal: Refusal | None = None
         rows: Sequence[NewCallback] = ()
-        route = self.routing.choose(payload, wishes.event)
+        route = self.routing.choose(payload, options.event)
         try:
-            rows = self.rows(route, payload, wishes, content_type)
+            rows = self.rows(route, payload, options, content_type)
         except Refusal as found:
-            if wishes.idempotency_key is None:
+            if options.idempotency_key is None:
                 raise
             refusal = found
         reason = REASON if route.to == (UNROUTED,) else None
         return PostDraft(
-            RoutedPost(rows, payload, wishes.key, wishes.event, wishes.idempotency_key, reason),
+            RoutedPost(rows, payload, options.key, options.event, options.idempotency_key, reason),
             refusal,
         )
 
-    def rows(self, route: Route, payload: bytes, wishes: Wishes, content_type: str | None) -> list[NewCallback]:
-        """Return the row of each platform that ``route`` names. Raises ``Refusal`` when one of them cannot take it."""
+    def rows(self, route: Route, payload: bytes, options: PostOptions, content_type: str | None) -> list[NewCallback]:
+        """Return the row of each platform that ``route`` names. Raises ``Refusal`` if one of them cannot take it."""
         if not route.to:
             raise self._no_route()
-        return [self._row(name, payload, wishes, content_type) for name in route.to]
+        return [self._row(name, payload, options, content_type) for name in route.to]
 
     def reroute(self, unrouted: NewCallback) -> Sequence[NewCallback] | str:
-        """Ask the routes again about a callback that none took: a ``store.base.Reroute``."""
+        """Route a callback again that no route took; a ``store.base.Reroute``.
+
+        Returns its rows, or why it still has none: ``no_route`` or the code of the refusal.
+        """
         route = self.routing.choose(unrouted.payload, unrouted.event)
         if route.to == (UNROUTED,):
             return "no_route"
-        wishes = Wishes(None, unrouted.key, unrouted.event, unrouted.lane, unrouted.expires_s, unrouted.traceparent)
+        options = PostOptions(
+            None, unrouted.key, unrouted.event, unrouted.lane, unrouted.expires_s, unrouted.traceparent
+        )
         try:
-            return self.rows(route, unrouted.payload, wishes, unrouted.content_type)
+            return self.rows(route, unrouted.payload, options, unrouted.content_type)
         except Refusal as refusal:
             return refusal.code
 
-    def _row(self, name: str, payload: bytes, wishes: Wishes, content_type: str | None) -> NewCallback:
-        key = wishes.key
+    def _row(self, name: str, payload: bytes, options: PostOptions, content_type: str | None) -> NewCallback:
+        key = options.key
         if name == UNROUTED:
             kind = text("Content-Type", content_type)
-            lane, expires_s = wishes.lane, wishes.expires_s
-            return NewCallback(name, payload, key, wishes.event, lane, expires_s, None, kind, wishes.traceparent, "")
+            lane, expires_s = options.lane, options.expires_s
+            return NewCallback(name, payload, key, options.event, lane, expires_s, None, kind, options.traceparent, "")
         platform = self.platforms[name]
-        own = Wishes(None, key, wishes.event, wishes.lane, wishes.expires_s or platform.expires_s, wishes.traceparent)
+        own = PostOptions(
+            None, key, options.event, options.lane, options.expires_s or platform.expires_s, options.traceparent
+        )
         try:
             return one_row(payload, platform, own, content_type)
         except Refusal as refusal:
@@ -105,23 +113,23 @@ class Directory(NamedTuple):
 def drafts(
     turn: Turn,
     directory: Directory,
-    wishes: Wishes,
+    options: PostOptions,
     max_body: int,
     *,
     enveloped: bool,
     duration: Callable[[str], float],
 ) -> list[PostDraft]:
-    """Return the drafts of lines that are posts. Raises ``Refusal`` with the line."""
+    """Return a draft for each line that is not empty. Raises ``Refusal`` that names the line."""
     found: list[PostDraft] = []
     for number, line in enumerate(turn.lines, turn.first):
         if not line or line.isspace():
             continue
         try:
             if enveloped:
-                payload, repeat, key, event, lane, expires_s = open_envelope(line, number, wishes, duration)
-                own = Wishes(repeat, key, event, lane, expires_s, wishes.traceparent)
+                payload, repeat, key, event, lane, expires_s = open_envelope(line, number, options, duration)
+                own = PostOptions(repeat, key, event, lane, expires_s, options.traceparent)
             else:
-                payload, own = line, wishes._replace(idempotency_key=repeat_key(wishes, number))
+                payload, own = line, options._replace(idempotency_key=repeat_key(options, number))
             if len(payload) > max_body:
                 raise Refusal("too_large", f"its payload exceeds {max_body} bytes", limit=max_body)
             found.append(directory.draft(payload, own, None))
@@ -131,5 +139,5 @@ def drafts(
 
 
 def on_line(number: int, refusal: Refusal) -> Refusal:
-    """Return the refusal of a whole request for one of its lines."""
+    """Return the refusal of a whole request because of one of its lines."""
     return Refusal(refusal.code, f"line {number}: {refusal.detail}; nothing was accepted", line=number, **refusal.extra)

@@ -1,8 +1,8 @@
-"""Memory for what clients send: counted in bytes, reserved before it is used, and never taken from who is ready.
+"""Memory for what clients send: counted in bytes and reserved before it is used.
 
-Uploads that are still coming in have a room of their own, so that one that never ends takes nothing from a post that is
-complete. When that room is full, the upload that has cost the most so far (its bytes times how long they have lain
-there) makes way for one that moves: an upload over loopback takes a tenth of a second, a stalled one half a minute.
+Uploads that are still coming in have a room of their own, so an upload that never ends takes nothing from a complete
+post. When that room is full, the upload that has cost the most makes way. Its cost is its bytes times the seconds they
+have been held: 1 MB that came within 0.1 s costs little, 1 MB that has stalled for half a minute costs 300 times more.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from relay.core.clock import elapsed_s
 from relay.web.refusal import Refusal
 
-# The last part of the room is for small posts: a few large ones do not shut everybody out.
+# The last part of the room is for small posts, so that a few large ones do not shut out all others.
 _SMALL_BYTES = 64 * 1024
 _KEPT_FOR_SMALL = 8
 
@@ -25,10 +25,10 @@ class Upload:
         self.refusal: Refusal | None = None  # why it was given up
         self._room = room
         self._give_up = give_up
-        self._sum_of_times = 0.0  # each byte's time of arrival
+        self._sum_of_times = 0.0  # of the times at which each byte arrived
 
     def grow(self, size: int) -> None:
-        """Hold ``size`` bytes more; raises ``Refusal`` (``overloaded``) when this is the upload to make way."""
+        """Hold ``size`` bytes more. Raises ``Refusal`` (``overloaded``) if this upload itself must make way."""
         if self.refusal is not None:
             raise self.refusal
         self._room.make_way(self, size)
@@ -46,14 +46,14 @@ class Upload:
         self.size = 0
 
     def make_way(self) -> None:
-        """End it from outside: whoever reads it is told by ``give_up``, and finds ``refusal``."""
+        """End it from outside: set ``refusal`` and call ``give_up``, so that its reader stops."""
         self.refusal = _slow()
         self.end()
         self._give_up()
 
 
 class Room:
-    """The bytes of all requests. A single request may exceed a bound, or a large one could never be accepted."""
+    """The bytes of all requests. One request alone may exceed a bound; else a large one could never be accepted."""
 
     def __init__(self, *, max_bytes: int, max_uploading_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -63,18 +63,18 @@ class Room:
         self._uploads: set[Upload] = set()
 
     def upload(self, give_up: Callable[[], None]) -> Upload:
-        """Return the account of a body that starts to come in; ``give_up`` is called when it must make way."""
+        """Return the account of a body that starts to come in. ``give_up`` is called if it must make way."""
         upload = Upload(self, give_up)
         self._uploads.add(upload)
         return upload
 
     def forget(self, upload: Upload) -> None:
-        """Count an upload no more."""
+        """Stop counting an upload."""
         self._uploads.discard(upload)
         self.uploading_bytes -= upload.size
 
     def make_way(self, upload: Upload, size: int) -> None:
-        """End the costliest uploads until ``size`` bytes more have room; raises ``Refusal`` if that is ``upload``."""
+        """End the costliest uploads until ``size`` more bytes fit. Raises ``Refusal`` if ``upload`` is one of them."""
         now_s = 0.0
         while self.uploading_bytes + size > self.max_uploading_bytes and self.uploading_bytes > upload.size:
             now_s = now_s or elapsed_s()
@@ -84,7 +84,7 @@ class Room:
             costliest.make_way()
 
     def hold(self, size: int, had: int) -> None:
-        """Hold ``size`` bytes more of a complete request that has ``had``; raises ``Refusal`` without room for them."""
+        """Hold ``size`` more bytes of a complete request that has ``had``. Raises ``Refusal`` if they do not fit."""
         most = self.max_bytes if had + size > _SMALL_BYTES else self.max_bytes + self.max_bytes // _KEPT_FOR_SMALL
         if self.held_bytes + size > most and self.held_bytes > had:
             raise Refusal("overloaded", f"{self.held_bytes} bytes already wait for the disk; repeat in a moment")

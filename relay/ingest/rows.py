@@ -1,8 +1,8 @@
-"""From a request's headers and body to the rows to accept: one callback, or one per NDJSON line.
+"""Turns a request's headers and body into the rows to accept: one callback, or one for each NDJSON line.
 
-Pure: bytes and strings in, ``NewCallback`` rows or a ``Refusal`` out. Payload bytes are kept as they came; of an
-envelope line the payload is cut out unparsed. The loop over lines is the hottest of the intake: nothing in it awaits.
-``turns`` cuts the lines into parts that are short in lines and in bytes, so that the event loop has its turn between.
+Pure: bytes and strings in, ``NewCallback`` rows or a ``Refusal`` out. Payload bytes stay as they came; the payload of
+an envelope line is cut out unparsed. The loop over lines is the hottest of the intake, so nothing in it awaits.
+Instead ``turns`` cuts the lines into short parts, and the event loop runs other work between two parts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,17 +11,17 @@ from typing import NamedTuple
 
 from relay.core.errors import Unfit
 from relay.core.model import Lane, NewCallback
-from relay.ingest.post_options import MAX_KEY_BYTES, Wishes, key_fits, open_envelope, text
+from relay.ingest.post_options import MAX_KEY_BYTES, PostOptions, key_fits, open_envelope, text
 from relay.web.refusal import Refusal
 from relay.wire.payload.extract import InvalidJson, check_json
 
 NDJSON = "application/x-ndjson"
-_MAX_GROUP = 255  # shop and account ids are short; what is longer is the wrong field
+_MAX_GROUP = 255  # characters: shop and account ids are short, so a longer one is the wrong field
 # Lines and bytes read before other requests get their turn: 1 to 2 ms.
 _LINES_PER_TURN = 500
 _BYTES_PER_TURN = 256 * 1024
-# One transaction, which everybody else's commit waits for: a second for so many rows. 32 MiB of two-byte lines would
-# also become gigabytes of them.
+# A request is one transaction, and so many rows take a second, in which all other commits wait. Without a bound, 32 MiB
+# of two-byte lines would also become gigabytes of rows.
 MAX_LINES = 100_000
 # What a row takes in memory beside its payload, until it is committed (measured: 440 bytes with a key).
 ROW_BYTES = 450
@@ -34,37 +34,38 @@ class PlatformIntake:
     name: str
     needs_json: bool  # its envelope splices payloads into JSON
     expires_s: float
-    max_bytes: int  # of one request's body: a payload that alone exceeds it could never be sent
-    frame_bytes: int = 0  # of its envelope with no items
-    item_bytes: int = 0  # its envelope adds per item
+    max_bytes: int  # of a request to the platform: a payload that alone exceeds it could never be sent
+    frame_bytes: int = 0  # what its envelope takes without items
+    item_bytes: int = 0  # what its envelope adds for each item
     lane: Lane = Lane.NORMAL
-    # Of payload, key and event: the bytes it takes in a body, where that is not its length. Raises InvalidJson, Unfit.
+    # Returns the bytes that a callback (payload, key, event) takes in a request body; None: the length of its payload.
+    # Raises InvalidJson, Unfit.
     measure: Callable[[bytes, str | None, str | None], int] | None = None
     key: Callable[[bytes], str | None] | None = None  # raises InvalidJson
     group: Callable[[bytes], str | None] | None = None  # raises InvalidJson
-    group_path: str = ""  # where ``group`` looks, for people
-    searches: bool = False  # looking inside takes pure Python, not just a decoder's pass: slow for a large payload
+    group_path: str = ""  # where ``group`` looks, for messages
+    searches: bool = False  # its key or group is searched in pure Python, which is slow in a large payload
 
 
-def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type: str | None) -> NewCallback:
+def one_row(body: bytes, platform: PlatformIntake, options: PostOptions, content_type: str | None) -> NewCallback:
     """Return the row of a request whose body is one callback. Raises ``Refusal``."""
     if platform.measure is None:
         _check_fits(len(body), platform)
     try:
-        key, group, dead_reason = look_inside(body, platform, wishes.key)
-        size = _measured(body, platform, key, wishes.event)
+        key, group, dead_reason = look_inside(body, platform, options.key)
+        size = _measured(body, platform, key, options.event)
     except InvalidJson as error:
         raise Refusal("invalid_json", str(error)) from None
     return NewCallback(
         platform.name,
         body,
         key,
-        wishes.event,
-        wishes.lane,
-        wishes.expires_s,
-        wishes.idempotency_key,
+        options.event,
+        options.lane,
+        options.expires_s,
+        options.idempotency_key,
         text("Content-Type", content_type),
-        wishes.traceparent,
+        options.traceparent,
         group,
         size,
         dead_reason,
@@ -72,7 +73,7 @@ def one_row(body: bytes, platform: PlatformIntake, wishes: Wishes, content_type:
 
 
 def _measured(payload: bytes, platform: PlatformIntake, key: str | None, event: str | None) -> int | None:
-    """Return what the callback takes in a body, None where that is its length.
+    """Return the bytes that the callback takes in a request body; None: the length of its payload.
 
     Raises ``InvalidJson``, and ``Refusal`` for a payload that could never be sent.
     """
@@ -92,9 +93,9 @@ _Inside = tuple[str | None, str, str | None]
 def look_inside(payload: bytes, platform: PlatformIntake, key: str | None) -> _Inside:
     """Return ordering key, group, and why the callback is dead from the start.
 
-    Raises ``InvalidJson`` where JSON is needed and the payload is none, and ``Refusal`` for a key that is too long or
-    takes too long to find. A payload without its group could only be sent in the name of nobody, and refusing it would
-    lose it: it is accepted as a dead letter.
+    Raises ``InvalidJson`` if JSON is needed and the payload is none, and ``Refusal`` for a key that is too long or
+    takes too long to find. A payload without its group cannot be sent, for nobody knows in whose name; refusing it
+    would lose it. So it is accepted as a dead letter.
     """
     looked = False
     group, dead_reason = "", None
@@ -125,7 +126,7 @@ def fitting(key: str | None, platform: str) -> str | None:
 
 
 class Turn(NamedTuple):
-    """Some lines of a request that are read in one go."""
+    """Some lines of a request that are read without a pause."""
 
     first: int  # number of its first line, from 1
     lines: Sequence[bytes]
@@ -133,12 +134,12 @@ class Turn(NamedTuple):
 
 
 class Lines:
-    """The lines of an NDJSON body, without line ends; empty ones are counted, so that numbers are right."""
+    """The lines of an NDJSON body, without line ends. Empty lines count, so that line numbers are right."""
 
     __slots__ = ("_empty", "_lines", "count")
 
     def __init__(self, parts: list[bytes]) -> None:
-        """Take the body in pieces, using them up: it never lies in memory twice.
+        """Take the body in pieces and empty ``parts`` meanwhile: the body is never in memory twice.
 
         Raises ``Refusal`` (``too_large``) for more than ``MAX_LINES``.
         """
@@ -151,7 +152,7 @@ class Lines:
                     "too_large", f"the body has more than {MAX_LINES} lines; send it in parts", limit=MAX_LINES
                 )
             begun = [lines.pop()]
-            while b"\n" not in part and parts:  # a line of many pieces is put together once
+            while b"\n" not in part and parts:  # a line of many pieces is joined once
                 begun.append(part)
                 part = parts.pop()
             found = part.split(b"\n")
@@ -159,13 +160,13 @@ class Lines:
             found[0] = b"".join(begun)
             lines += found
         self._lines = lines
-        self._empty: list[int] = []  # numbers of lines that make no row, of those yielded
+        self._empty: list[int] = []  # numbers of the empty lines among those yielded
         self.count = len(lines)
 
     def turns(self) -> Iterator[Turn]:
-        """Yield them once, in parts of at most ``_LINES_PER_TURN``, and of ``_BYTES_PER_TURN`` or a single line.
+        """Yield the lines once, in parts of at most ``_LINES_PER_TURN`` lines and ``_BYTES_PER_TURN`` bytes.
 
-        What was yielded is kept no longer.
+        A longer line is a part alone. What was yielded is not kept.
         """
         lines = self._lines
         for start in range(0, len(lines), _LINES_PER_TURN):
@@ -183,7 +184,7 @@ class Lines:
             yield Turn(start + begin + 1, rest, sum(map(len, rest)))
 
     def number(self, index: int) -> int:
-        """Return the line (from 1) that row ``index`` (from 0) came from; for lines that were yielded."""
+        """Return the number (from 1) of the line that row ``index`` (from 0) came from, once it was yielded."""
         number = index + 1
         for empty in self._empty:
             if empty > number:
@@ -192,10 +193,10 @@ class Lines:
         return number
 
 
-def plain_rows(turn: Turn, platform: PlatformIntake, wishes: Wishes, max_body: int) -> list[NewCallback]:
-    """Return the rows of lines that are payloads. Raises ``Refusal`` with the line."""
-    name, lane, expires_s, event = platform.name, wishes.lane, wishes.expires_s, wishes.event
-    traceparent, request_key, header_key = wishes.traceparent, wishes.idempotency_key, wishes.key
+def plain_rows(turn: Turn, platform: PlatformIntake, options: PostOptions, max_body: int) -> list[NewCallback]:
+    """Return the rows of lines that are payloads. Raises ``Refusal`` that names the line."""
+    name, lane, expires_s, event = platform.name, options.lane, options.expires_s, options.event
+    traceparent, request_key, header_key = options.traceparent, options.idempotency_key, options.key
     longest = _longest(platform, max_body)
     measured = platform.measure is not None
     size: int | None = None
@@ -221,7 +222,7 @@ def plain_rows(turn: Turn, platform: PlatformIntake, wishes: Wishes, max_body: i
 
 
 def _reader(platform: PlatformIntake, header_key: str | None) -> Callable[[bytes], _Inside]:
-    """Return the cheapest function that does what ``look_inside`` does for this request."""
+    """Return the cheapest function that does for this request what ``look_inside`` does."""
     extract = platform.key
     if platform.group is None and extract is not None and header_key is None and not platform.searches:
 
@@ -240,11 +241,11 @@ def _reader(platform: PlatformIntake, header_key: str | None) -> Callable[[bytes
 
 
 def envelope_rows(
-    turn: Turn, platform: PlatformIntake, wishes: Wishes, max_body: int, duration: Callable[[str], float]
+    turn: Turn, platform: PlatformIntake, options: PostOptions, max_body: int, duration: Callable[[str], float]
 ) -> list[NewCallback]:
-    """Return rows as ``plain_rows`` does, each line being ``{"payload": …, "key": …, …}`` (``Relay-Envelope: 1``).
+    """Return rows as ``plain_rows`` does, of lines like ``{"payload": …, "key": …}`` (``Relay-Envelope: 1``).
 
-    What a line does not say is as the request's headers say.
+    The request's headers hold for what a line leaves out.
     """
     longest = _longest(platform, max_body)
     rows: list[NewCallback] = []
@@ -252,7 +253,7 @@ def envelope_rows(
         if not line or line.isspace():
             continue
         try:
-            rows.append(_envelope_row(line, number, platform, wishes, longest, duration))
+            rows.append(_envelope_row(line, number, platform, options, longest, duration))
         except Refusal as refusal:
             raise _on_line(refusal, number) from None
     return rows
@@ -263,7 +264,7 @@ def _on_line(refusal: Refusal, number: int) -> Refusal:
 
 
 def _longest(platform: PlatformIntake, max_body: int) -> int:
-    """Return the longest payload worth looking at."""
+    """Return the length of the longest payload that can be accepted, in bytes."""
     if platform.measure is not None:
         return max_body
     return min(max_body, platform.max_bytes - platform.frame_bytes - platform.item_bytes)
@@ -273,11 +274,11 @@ def _envelope_row(
     line: bytes,
     number: int,
     platform: PlatformIntake,
-    wishes: Wishes,
+    options: PostOptions,
     longest: int,
     duration: Callable[[str], float],
 ) -> NewCallback:
-    payload, repeat, key, event, lane, expires_s = open_envelope(line, number, wishes, duration)
+    payload, repeat, key, event, lane, expires_s = open_envelope(line, number, options, duration)
     if len(payload) > longest:
         raise Refusal("too_large", f"its payload exceeds {longest} bytes", limit=longest)
     try:
@@ -294,7 +295,7 @@ def _envelope_row(
         expires_s,
         repeat,
         None,
-        wishes.traceparent,
+        options.traceparent,
         group,
         size,
         dead_reason,

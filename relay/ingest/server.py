@@ -1,4 +1,4 @@
-"""The ingest listener: wires guard, token, health and handlers to a socket, and takes new settings at a reload."""
+"""The ingest listener: guard, token, health and handlers on one socket. A reload gives it new settings."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,15 +18,15 @@ from relay.web.server import WebServer
 from relay.wire.compress import BadEncoding, TooLarge, UnsupportedEncoding, decode_pieces
 
 LISTENER = "ingest"
-# Memory for requests. With the 75 MB of an idle relay, the store's cache of 32 MB, and what is counted twice for a
-# moment, the process stays below 250 MB: two of the largest bulk requests complete, and one coming in.
+# Memory for requests: two of the largest bulk requests complete, and one coming in. An idle relay takes 75 MB, the
+# cache of the store 32 MB, and some bytes are counted twice for a moment; so the process stays below 250 MB.
 _MAX_WAITING_BYTES = 64 * 1024 * 1024
 _MAX_UPLOADING_BYTES = 34 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestSettings:
-    """The ``ingest:`` section of the configuration, as far as a running listener acts on it."""
+    """The part of the ``ingest:`` section of the configuration that a running listener needs."""
 
     listen: str = "127.0.0.1:8787"
     token: str | None = None
@@ -38,7 +38,7 @@ class IngestSettings:
 
 
 class Intake:
-    """What all ingest listeners share: the room for requests, and threads for what would hold up the loop."""
+    """What all ingest listeners share: the room for requests, and threads for work that would hold up the loop."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Intake:
         self.searching = ThreadPoolExecutor(1, thread_name_prefix="ingest-search")
 
     def close(self) -> None:
-        """Let the threads end once they are done."""
+        """Let the threads end when their work is done."""
         self.decoder.close()
         self.searching.shutdown(wait=False, cancel_futures=True)
 
@@ -73,10 +73,10 @@ class IngestServer(WebServer):
         duration: Callable[[str], float],
         expiring: Callable[[float], None],
     ) -> None:
-        """Wire it; ``duration`` reads ``30m`` as seconds and raises ``ValueError``.
+        """Put it together.
 
-        ``describe`` tells all about a callback but its payload; ``expiring`` is told, after a commit, in how many
-        seconds the first of its callbacks expires.
+        ``duration`` reads ``30m`` as seconds; it raises ``ValueError``. ``describe`` returns a callback without its
+        payload. ``expiring`` is called after a commit with the seconds until the first of its callbacks expires.
         """
         super().__init__(name=LISTENER, listen=settings.listen, ping=ping, events=events)
         self._handlers = Handlers(
@@ -96,7 +96,7 @@ class IngestServer(WebServer):
         self.configure(settings=settings, directory=directory, drop_ins=drop_ins)
 
     def configure(self, *, settings: IngestSettings, directory: Directory, drop_ins: Sequence[DropIn] = ()) -> None:
-        """Put new settings in force for requests from now on; the listening address stays until a restart."""
+        """Use new settings for all requests from now on. The listening address stays until a restart."""
         self._handlers.bearer = Bearer(settings.token)
         self._handlers.directory = directory
         self._handlers.max_body = settings.max_body
@@ -108,7 +108,7 @@ class IngestServer(WebServer):
 
 
 def decode(body: bytes, coding: str, limit: int) -> Iterator[bytes]:
-    """Decode a body as ``web.decoding`` wants it: failures become refusals that quote nothing of the body."""
+    """Decode a body for ``web.decoding``. Failures become refusals that quote nothing of the body."""
     try:
         yield from decode_pieces(body, coding, limit, PIECE_BYTES)
     except UnsupportedEncoding:

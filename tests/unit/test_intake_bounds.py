@@ -7,7 +7,7 @@ import pytest
 from backports import zstd
 from relay.core.errors import Unfit
 from relay.ingest import pressure, room
-from relay.ingest.post_options import read_wishes
+from relay.ingest.post_options import read_post_options
 from relay.ingest.pressure import Line, Pressure, rows_of
 from relay.ingest.room import Room
 from relay.ingest.rows import MAX_LINES, Lines, PlatformIntake, Turn, envelope_rows, one_row, plain_rows
@@ -191,20 +191,20 @@ def test_lines_are_bounded():
 @pytest.mark.parametrize("key", ["k" * 1025, "键" * 342])
 def test_a_key_is_bounded_wherever_it_comes_from(key: str):
     """1024 bytes pass; more is refused by payload, line, envelope, header and search."""
-    wishes = read_wishes({}, KEYED, lambda _: 1.0)
+    options = read_post_options({}, KEYED, lambda _: 1.0)
     fits, too_long = (f'{{"id":"{text}"}}'.encode() for text in (key[:-1], key))
-    assert one_row(fits, KEYED, wishes, None).key == key[:-1]
+    assert one_row(fits, KEYED, options, None).key == key[:-1]
     turn = Turn(1, [fits, too_long], len(fits) + len(too_long))
     for refused in (
-        lambda: one_row(too_long, KEYED, wishes, None),
-        lambda: plain_rows(turn, KEYED, wishes, 1 << 20),
-        lambda: one_row(b'{"items":[{"main":1,"id":"%b"}]}' % key.encode(), SEARCHED, wishes, None),
+        lambda: one_row(too_long, KEYED, options, None),
+        lambda: plain_rows(turn, KEYED, options, 1 << 20),
+        lambda: one_row(b'{"items":[{"main":1,"id":"%b"}]}' % key.encode(), SEARCHED, options, None),
     ):
         assert code_of(refused) == "unfit_payload"
     line = b'{"payload":{},"key":"%b"}' % key.encode()
     enveloped = Turn(1, [line], len(line))
-    assert code_of(lambda: envelope_rows(enveloped, KEYED, wishes, 1 << 20, lambda _: 1.0)) == "invalid_header"
-    assert code_of(lambda: read_wishes({"Relay-Key": key}, KEYED, lambda _: 1.0)) == "invalid_header"
+    assert code_of(lambda: envelope_rows(enveloped, KEYED, options, 1 << 20, lambda _: 1.0)) == "invalid_header"
+    assert code_of(lambda: read_post_options({"Relay-Key": key}, KEYED, lambda _: 1.0)) == "invalid_header"
 
 
 def test_a_search_is_bounded():
@@ -215,10 +215,10 @@ def test_a_search_is_bounded():
     huge = items % (b"{}," * 200_000)
     with pytest.raises(Unfit, match="steps"):
         path(huge)
-    wishes = read_wishes({}, SEARCHED, lambda _: 1.0)
-    assert code_of(lambda: one_row(huge, SEARCHED, wishes, None)) == "unfit_payload"
+    options = read_post_options({}, SEARCHED, lambda _: 1.0)
+    assert code_of(lambda: one_row(huge, SEARCHED, options, None)) == "unfit_payload"
     with pytest.raises(Refusal) as caught:
-        plain_rows(Turn(8, [huge], len(huge)), SEARCHED, wishes, 1 << 20)
+        plain_rows(Turn(8, [huge], len(huge)), SEARCHED, options, 1 << 20)
     assert (caught.value.code, caught.value.extra["line"]) == ("unfit_payload", 8)
 
 

@@ -7,8 +7,8 @@ import pytest
 from relay.core.model import UNROUTED, Lane, NewCallback
 from relay.ingest import fan_out as routing_module
 from relay.ingest.fan_out import Routing, compile_route
-from relay.ingest.post_options import read_wishes
-from relay.ingest.posts import UNSAID, Directory
+from relay.ingest.post_options import read_post_options
+from relay.ingest.posts import ROUTED_DEFAULTS, Directory
 from relay.ingest.rows import PlatformIntake
 from relay.web.refusal import Refusal
 from relay.wire.payload.extract import KeyPath, TreePath, parse_json
@@ -159,7 +159,7 @@ def duration(text: str) -> float:
 def draft(body: bytes, **headers: str) -> Any:
     """Draft a post with ``Relay_Event``-like headers."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return DIRECTORY.draft(body, read_wishes(named, UNSAID, duration), "text/x")
+    return DIRECTORY.draft(body, read_post_options(named, ROUTED_DEFAULTS, duration), "text/x")
 
 
 def test_each_target_has_its_own_key_and_expiry() -> None:

@@ -10,8 +10,8 @@ from relay.config.reading.units import parse_duration
 from relay.config.schema.file import Config
 from relay.core.model import UNROUTED, Item, Lane, NewCallback
 from relay.daemon.intake import directory
-from relay.ingest.post_options import read_wishes
-from relay.ingest.posts import UNSAID
+from relay.ingest.post_options import read_post_options
+from relay.ingest.posts import ROUTED_DEFAULTS
 from relay.ingest.rows import one_row
 from relay.web.refusal import Refusal
 from relay.wire.envelopes.by_kind import envelope_for
@@ -54,12 +54,12 @@ class Trial:
                 raise Refusal("too_large", f"the payload exceeds ingest.max_body, {self._config.ingest.max_body} bytes")
             if platform is not None:
                 intake = self._directory.platforms[platform]
-                wishes = read_wishes(headers, intake, parse_duration)
-                return Tried(None, (one_row(payload, intake, wishes, content_type),))
-            wishes = read_wishes(headers, UNSAID, parse_duration)
-            route = self._directory.routing.choose(payload, wishes.event)
+                options = read_post_options(headers, intake, parse_duration)
+                return Tried(None, (one_row(payload, intake, options, content_type),))
+            options = read_post_options(headers, ROUTED_DEFAULTS, parse_duration)
+            route = self._directory.routing.choose(payload, options.event)
             label = route.label
-            return Tried(label, tuple(self._directory.rows(route, payload, wishes, content_type)))
+            return Tried(label, tuple(self._directory.rows(route, payload, options, content_type)))
         except Refusal as refusal:
             return Tried(label, code=refusal.code, detail=refusal.detail)
 
