@@ -36,7 +36,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "demo": Subcommand(
         "relay.cli.commands.demo", "demo", "Show what the relay does, with a real kill, in half a minute."
     ),
-    "send": Subcommand("relay.cli.commands.send", "send", "Hand a callback to the relay."),
+    "send": Subcommand("relay.cli.commands.send", "send", "Post a callback to the relay."),
     "status": Subcommand("relay.cli.commands.status", "status", "Show every platform's state and the ledger."),
     "ls": Subcommand("relay.cli.commands.callbacks", "ls", "List callbacks."),
     "show": Subcommand("relay.cli.commands.callbacks", "show", "Show one callback with its attempts."),
@@ -48,7 +48,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "limit": Subcommand("relay.cli.commands.limit", "limit", "Show, set or forget a platform's limits."),
     "reload": Subcommand("relay.cli.commands.reload", "reload", "Put the configuration file in force."),
     "config": Subcommand("relay.cli.commands.config", "config", "Check, show and try the configuration file."),
-    "presets": Subcommand("relay.cli.commands.presets", "presets", "List what is known of platforms."),
+    "presets": Subcommand("relay.cli.commands.presets", "presets", "List the presets: what is known of platforms."),
     "doctor": Subcommand("relay.cli.commands.doctor", "doctor", "Examine everything and recount the ledger from rows."),
     "simulate": Subcommand(
         "relay.cli.commands.simulate",

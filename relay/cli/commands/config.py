@@ -50,7 +50,7 @@ def check(option: str | None, argument: str | None, strict: bool, output: str) -
 @click.option("--origin", is_flag=True, help="Say where each value comes from.")
 @document_option
 def show(option: str | None, argument: str | None, origin: bool, output: str) -> None:
-    """Show every setting in force, defaults merged in and secrets masked."""
+    """Show every setting that the file puts in force, with the defaults; secrets are masked."""
     settings = effective(load_config(chosen_file(option, argument)))
     if output == "table":
         click.echo(as_yaml(settings, origin=origin), nl=False)
@@ -102,7 +102,7 @@ def test(cases: str, option: str | None, output: str) -> None:
 @config_file
 @output_option
 def schema(option: str | None, argument: str | None, output: str) -> None:
-    """Print the JSON Schema of the file, for editors. It is the same for every file: one that is named is not read."""
+    """Print the JSON Schema of the configuration, for editors. There is one schema; a FILE that is named is not read."""
     click.echo(to_json(json_schema()) + "\n" if output == "jsonl" else json_schema_text(), nl=False)
 
 
@@ -111,7 +111,7 @@ def schema(option: str | None, argument: str | None, output: str) -> None:
 @click.option(
     "-c", "--config", "option", metavar="FILE", help=f"The file, or OLD when NEW is named too. Default: {WHERE}."
 )
-@click.option("--admin", metavar="URL", help="Where the daemon is when one file is named. Default: as that file says.")
+@click.option("--admin", metavar="URL", help="With one file: where the daemon is. Default: as that file says.")
 @click.option("--exit-code", "tells", is_flag=True, help="Exit with 3 when there are differences.")
 @output_option
 def diff(files: tuple[str, ...], option: str | None, admin: str | None, tells: bool, output: str) -> None:

@@ -8,7 +8,7 @@ from relay.cli.support.client import segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record
 
-_reason_option = click.option("--reason", default="", help="Why; kept in the audit record.")
+_reason_option = click.option("--reason", default="", help="Why you do it. It is kept in the audit record.")
 
 
 @click.command()
@@ -17,7 +17,7 @@ _reason_option = click.option("--reason", default="", help="Why; kept in the aud
 @place_options
 @output_option
 def pause(**given: Any) -> None:
-    """Send nothing more to PLATFORM until it is resumed; its callbacks are kept."""
+    """Send nothing more to PLATFORM until it is resumed. Its callbacks are kept."""
     _act("pause", **given)
 
 
@@ -41,7 +41,10 @@ def resume(**given: Any) -> None:
 @place_options
 @output_option
 def flush(**given: Any) -> None:
-    """Send what is pending for PLATFORM without waiting for pace or linger; retry times and limits still hold."""
+    """Send what is pending for PLATFORM now, without waiting for fuller batches (pace, linger).
+
+    Retry times and limits still hold.
+    """
     _act("flush", **given)
 
 

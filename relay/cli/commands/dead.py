@@ -29,8 +29,12 @@ def dead() -> None:
 def _selection(command: _Command) -> _Command:
     """Give a command what chooses dead letters."""
     for option in (
-        click.option("--state", type=click.Choice(_DEAD_STATES), default="dead", show_default=True, help="Which ones."),
-        click.option("--died-of", metavar="REASON", help="Only those with this reason."),
+        click.option(
+            "--state", type=click.Choice(_DEAD_STATES), default="dead", show_default=True, help="In this state."
+        ),
+        click.option(
+            "--died-of", metavar="REASON", help="Only those with exactly this reason, as `relay dead ls` shows it."
+        ),
         filter_options,
     ):
         command = option(command)
@@ -43,10 +47,10 @@ def _acting(command: Callable[..., None]) -> Callable[..., None]:
         output_option,
         place_options,
         click.option("--no-wait", is_flag=True, help="Do not wait until it is done."),
-        click.option("--yes", is_flag=True, help="Do not ask."),
-        click.option("--dry-run", is_flag=True, help="Only count the matches."),
-        click.option("--reason", default="", help="Why; kept in the audit record."),
-        click.option("--rate", metavar="RATE", help="At most so many callbacks, such as 50/min."),
+        click.option("--yes", is_flag=True, help="Do it without asking first."),
+        click.option("--dry-run", is_flag=True, help="Only count the matches, change nothing."),
+        click.option("--reason", default="", help="Why you do it. It is kept in the audit record."),
+        click.option("--rate", metavar="RATE", help="At most so many callbacks in a time, such as 50/min."),
         _selection,
         click.argument("ids", metavar="[ID]...", nargs=-1),
     ):
@@ -57,7 +61,11 @@ def _acting(command: Callable[..., None]) -> Callable[..., None]:
 @dead.command()
 @place_options
 @_selection
-@click.option("--dropped", is_flag=True, help="Those whose payload was deleted (relay dead drop), kept for audit.")
+@click.option(
+    "--dropped",
+    is_flag=True,
+    help="List those that were dropped instead: their payload is deleted, the rest is kept for audit.",
+)
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @click.option("--cursor", help="Continue where a -o json answer's 'next' points.")
 @output_option
@@ -77,7 +85,7 @@ def ls(
 
 @dead.command()
 @_acting
-@click.option("--reorder", is_flag=True, help="Also those that a newer callback of their key has overtaken.")
+@click.option("--reorder", is_flag=True, help="Send also those that a newer callback of their key has overtaken.")
 def retry(reorder: bool, **given: Any) -> None:
     """Send the matching dead letters again, under the platform's limits, each with a fresh budget."""
     _operate("retry", extra={"reorder": True} if reorder else {}, **given)
@@ -86,7 +94,7 @@ def retry(reorder: bool, **given: Any) -> None:
 @dead.command()
 @_acting
 def drop(**given: Any) -> None:
-    """Delete the payloads of the matching dead letters; they stay in the ledger."""
+    """Delete the payloads of the matching dead letters. They stay in the ledger."""
     _operate("drop", extra={}, **given)
 
 

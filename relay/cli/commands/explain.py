@@ -25,7 +25,7 @@ _ENDS = {
 @click.option("--payload", type=click.File("rb"), help="A payload (- for stdin) to try on the configuration.")
 @click.option("--event", help="With --payload: the event's name.")
 @click.option("--key", help="With --payload: the ordering key, as Relay-Key would give it.")
-@click.option("--platform", help="With --payload: posted to this platform, past the routes.")
+@click.option("--platform", help="With --payload: post it to this platform, without asking the routes.")
 @click.option("--content-type", help="With --payload. Default: application/json.", default="application/json")
 @place_options
 @output_option
@@ -38,7 +38,7 @@ def explain(
     platform: str | None,
     **given: Any,
 ) -> None:
-    """Say why callback ID waits and until when, or with --payload where a post would go. Sends nothing."""
+    """Say why the callback ID waits and until when. With --payload: say where a post would go. Sends nothing."""
     if (callback_id is None) == (payload is None):
         raise click.UsageError("name a callback's ID, or give --payload FILE to try one")
     if callback_id is not None:

@@ -18,10 +18,10 @@ _SHOWN = ("name", "state", "reason", "quotas", "learned_limit")
 @click.argument("platform")
 @click.argument("rates", metavar="[RATE]...", nargs=-1)
 @click.option(
-    "--for", "for_", metavar="TIME", help="With RATE: how long it holds, such as 2h. Default: until forgotten."
+    "--for", "for_", metavar="TIME", help="With RATE: how long it holds, such as 2h. Default: until --forget."
 )
-@click.option("--forget", is_flag=True, help="Drop your limit and everything learned, and learn anew.")
-@click.option("--reason", default="", help="Why; kept in the audit record.")
+@click.option("--forget", is_flag=True, help="Drop your limit and everything that was learned, and learn anew.")
+@click.option("--reason", default="", help="Why you do it. It is kept in the audit record.")
 @place_options
 @output_option
 def limit(

@@ -13,7 +13,7 @@ from relay.config.reading.presets import Preset, preset, preset_names
 @output_option
 @click.pass_context
 def presets(ctx: click.Context, output: str) -> None:
-    """List what is known of platforms, for `preset: NAME` in the configuration."""
+    """List the presets: what is known of a platform, for `preset: NAME` in the configuration."""
     if ctx.invoked_subcommand is None:
         rows = [_row(preset(name)) for name in preset_names()]
         print_rows(rows, output=output, columns=("name", "title", "limit"))

@@ -11,15 +11,15 @@ from relay.cli.support.output import output_option, print_record, printable
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only show what would change.")
-@click.option("--force", is_flag=True, help="Remove platforms although callbacks wait for them.")
-@click.option("--reason", default="", help="Why; kept in the audit record.")
-@click.option("--wait", is_flag=True, help="Wait for the outcome however long it takes, not 30 s at most.")
+@click.option("--force", is_flag=True, help="Also remove platforms for which callbacks wait.")
+@click.option("--reason", default="", help="Why you do it. It is kept in the audit record.")
+@click.option("--wait", is_flag=True, help="Wait for the outcome as long as it takes. Without it: 30 s at most.")
 @place_options
 @output_option
 def reload(
     dry_run: bool, force: bool, reason: str, wait: bool, config: str | None, admin: str | None, output: str
 ) -> None:
-    """Validate the daemon's configuration file and put it in force; a bad file changes nothing."""
+    """Check the daemon's configuration file and put it in force. A file with mistakes changes nothing."""
     client = locate(config, admin=admin).admin_client(waits=wait)
     try:
         result = client.post(

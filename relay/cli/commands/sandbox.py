@@ -28,7 +28,8 @@ from relay.standin.settings import BadSetting, Settings
     "--limit",
     multiple=True,
     metavar="[KIND:]RATE",
-    help="sliding:100/min, sliding+refused:, fixed:, bucket:; repeatable, all hold.",
+    help="At most so many requests: 100/min. KIND says how they are counted: sliding (default), sliding+refused, "
+    "fixed, bucket. Repeatable: all hold.",
 )
 @click.option(
     "--over",
@@ -44,29 +45,38 @@ from relay.standin.settings import BadSetting, Settings
     "--fault",
     multiple=True,
     metavar="ANSWER:SHARE",
-    help="500:0.05, reset:0.01, hang:0.01, truncate:0.01, apply-then-reset:0.01; repeatable.",
+    help="Answer a share of the requests so: 500:0.05 is one in twenty. Also reset, hang, truncate, apply-then-reset. "
+    "Repeatable.",
 )
 @click.option(
-    "--outage", default=None, metavar="ANSWER", help="Treat every request so: 503, refuse (for every path), hang, ..."
+    "--outage", default=None, metavar="ANSWER", help="Answer every request so: 503, refuse (for every path), hang, ..."
 )
 @click.option(
     "--poison",
     default=None,
     metavar="FIELD",
-    help="A payload with this field true makes its request a 400. [default: poison]",
+    help="Answer 400 where a payload has this field with the value true. [default: poison]",
 )
 @click.option(
-    "--accept", default=None, metavar="CODINGS", help="gzip,zstd or none; other codings draw 415. [default: gzip,zstd]"
+    "--accept",
+    default=None,
+    metavar="CODINGS",
+    help="What bodies may be compressed with, or none. Others get a 415. [default: gzip,zstd]",
 )
-@click.option("--max-bytes", default=None, metavar="SIZE", help="413 above so much after decoding. [default: 64MiB]")
+@click.option(
+    "--max-bytes",
+    default=None,
+    metavar="SIZE",
+    help="Answer 413 to larger bodies, counted after decoding. [default: 64MiB]",
+)
 @click.option(
     "--shape",
     default=None,
     type=click.Choice(["auto", "array", "ndjson", "single"]),
-    help="How bodies hold callbacks. [default: auto]",
+    help="How a body holds its callbacks. [default: auto]",
 )
 @click.option(
-    "--items-at", default=None, metavar="PATH", help="Where an object holds the list of callbacks: data.items"
+    "--items-at", default=None, metavar="PATH", help="Where the body's object holds the list of callbacks: data.items"
 )
 @click.option("--id-field", default=None, metavar="FIELD", help="Log this field of each callback too.")
 @click.option("--reply", default=None, metavar="BODY", help="Body of a success.")
@@ -92,7 +102,12 @@ from relay.standin.settings import BadSetting, Settings
     default=None,
     help="Write arrivals here, one JSON line each.",
 )
-@click.option("--seed", type=int, default=None, help="Repeat the same faults and latencies; printed when not given.")
+@click.option(
+    "--seed",
+    type=int,
+    default=None,
+    help="The same seed repeats the same faults and latencies. Without it one is chosen and printed.",
+)
 def sandbox(
     listen: str, control: str | None, paths: tuple[str, ...], log: Path | None, seed: int | None, **words: Any
 ) -> None:

@@ -24,9 +24,13 @@ _PIECE = 1 << 18
 @click.option("--key", help="Ordering key, usually the order id.")
 @click.option("--event", help="Event name, such as order.paid.")
 @click.option("--priority", type=click.Choice(("high", "normal", "low")), help="Default: normal.")
-@click.option("--expires", metavar="DURATION", help="Give up after, such as 30m. Default: the platform's.")
-@click.option("--idempotency-key", help="A repeat with the same key and body is accepted once.")
-@click.option("--ndjson", is_flag=True, help="FILE holds many callbacks, one JSON value per line; all or none.")
+@click.option(
+    "--expires", metavar="DURATION", help="Not delivered after this time, it expires: 30m. Default: the platform's."
+)
+@click.option("--idempotency-key", help="Several posts with the same one and the same body are accepted as one.")
+@click.option(
+    "--ndjson", is_flag=True, help="FILE holds many callbacks, one JSON value per line. All are accepted, or none."
+)
 @click.option("--content-type", help="Default: application/json when the payload is JSON, else octet-stream.")
 @click.option(
     "--ingest", metavar="URL", help="Ingest listener: host:port, unix:/path or http://host:port. Wins over -c."

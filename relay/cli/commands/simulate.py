@@ -43,27 +43,52 @@ class _Run:
 
 @click.command()
 @click.option("-c", "--config", "config", metavar="FILE", help=f"The configuration to try. Default: {WHERE}.")
-@click.option("--platform", default=None, metavar="NAME", help="Which of its platforms; needed when it has several.")
+@click.option(
+    "--platform", default=None, metavar="NAME", help="Which platform of the file; needed when there are several."
+)
 @click.option("--rate", default=None, metavar="RATE", help="What comes in: 50/s, 3000/min.")
 @click.option("--for", "for_", default="1h", show_default=True, metavar="TIME", help="How long it comes in.")
-@click.option("--burst", multiple=True, metavar="N@TIME", help="So many at once: 3000@10m; repeatable.")
-@click.option("--replay", "replay_", default=None, metavar="FILE", help="Accept times from a CSV or a relay's store.")
-@click.option("--keys", default=10_000, show_default=True, help="Different ordering keys; 0 for none.")
+@click.option("--burst", multiple=True, metavar="N@TIME", help="So many more at one moment: 3000@10m. Repeatable.")
+@click.option(
+    "--replay",
+    "replay_",
+    default=None,
+    metavar="FILE",
+    help="Take the accept times from a CSV or from a relay's store.",
+)
+@click.option("--keys", default=10_000, show_default=True, help="How many different ordering keys; 0 for none.")
 @click.option(
     "--limit",
     multiple=True,
     metavar="[KIND:]RATE",
-    help="The platform's own limit: sliding:80/min, sliding+refused:, fixed:, bucket:; repeatable, all hold.",
+    help="The platform's own limit: 80/min. KIND says how it counts: sliding (default), sliding+refused, fixed, "
+    "bucket. Repeatable: all hold.",
 )
-@click.option("--over", default="429", show_default=True, metavar="ANSWER", help="Its answer above the limit.")
-@click.option("--latency", default="50ms..200ms", show_default=True, metavar="TIME[..TIME]", help="Its answer time.")
 @click.option(
-    "--failures", multiple=True, metavar="[ANSWER:]SHARE", help="0.01 for one 500 in a hundred, reset:0.01, ..."
+    "--over", default="429", show_default=True, metavar="ANSWER", help="The platform's answer above its limit."
 )
-@click.option("--outage", multiple=True, metavar="TIME@TIME[:ANSWER]", help="30m@10m: down for 30 minutes from 10 on.")
-@click.option("--compare", default=None, metavar="FILE", help="Another configuration, side by side.")
+@click.option(
+    "--latency", default="50ms..200ms", show_default=True, metavar="TIME[..TIME]", help="The platform's answer time."
+)
+@click.option(
+    "--failures",
+    multiple=True,
+    metavar="[ANSWER:]SHARE",
+    help="0.01: one request in a hundred draws a 500. Or reset:0.01, ... Repeatable.",
+)
+@click.option(
+    "--outage",
+    multiple=True,
+    metavar="TIME@TIME[:ANSWER]",
+    help="30m@10m: down for 30 minutes, from minute 10 on. Repeatable.",
+)
+@click.option(
+    "--compare", default=None, metavar="FILE", help="Show the same load under another configuration, side by side."
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same output.")
-@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Draw it into this file.")
+@click.option(
+    "--svg", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Draw the plots into this file, too."
+)
 @output_option
 def simulate_command(
     config: str | None,

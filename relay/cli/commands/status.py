@@ -20,8 +20,14 @@ _CLEAR = "\x1b[H\x1b[2J"  # home, then erase: one write, so that watching does n
 @click.command()
 @place_options
 @output_option
-@click.option("--watch", is_flag=True, help="Show it again and again until interrupted.")
-@click.option("--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds of --watch.")
+@click.option("--watch", is_flag=True, help="Show it again and again until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.2),
+    default=2.0,
+    show_default=True,
+    help="With --watch: seconds between two looks.",
+)
 def status(config: str | None, admin: str | None, output: str, watch: bool, interval: float) -> None:
     """Show every platform's state, queue, limit use and drain time, and the ledger."""
     place = locate(config, admin=admin)
