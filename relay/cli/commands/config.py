@@ -102,7 +102,7 @@ def test(cases: str, option: str | None, output: str) -> None:
 @config_file
 @output_option
 def schema(option: str | None, argument: str | None, output: str) -> None:
-    """Print the JSON Schema of the configuration, for editors. There is one schema; a FILE that is named is not read."""
+    """Print the JSON Schema of the configuration, for editors. There is one schema: a FILE named is not read."""
     click.echo(to_json(json_schema()) + "\n" if output == "jsonl" else json_schema_text(), nl=False)
 
 
