@@ -6,6 +6,7 @@ read, and it parses as much in one turn of the loop as one read brings.
 """
 
 import asyncio
+import contextlib
 import functools
 import select
 import socket
@@ -94,7 +95,8 @@ class PlatformConnection(ResponseHandler):
         """
         transport = self.transport
         if transport is not None and transport.get_extra_info("sslcontext") is None:
-            self._spare = transport.get_extra_info("socket").dup()
+            with contextlib.suppress(OSError):  # no descriptor left: it goes without
+                self._spare = transport.get_extra_info("socket").dup()
 
     def drop_spare(self) -> None:
         """Close the second handle: with it the connection would outlive its reset."""

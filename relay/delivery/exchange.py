@@ -6,6 +6,8 @@ closing alone would first send what is still buffered, after its slot was counte
 """
 
 import asyncio
+import errno
+import socket
 from typing import Any, Final
 
 import aiohttp
@@ -16,6 +18,7 @@ from relay.delivery.connection import NeverAsked, PlatformConnection, Unreadable
 from relay.wire.answers.answer import Failure, FailureKind
 
 _PIECE_BYTES: Final = 64 * 1024
+_LACKING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class NotSentAgain(aiohttp.ClientError):
@@ -150,6 +153,8 @@ def failure_of(error: Exception, exchange: Exchange) -> Failure:
 
 
 def _connect_kind(error: BaseException) -> FailureKind:
+    if _lacks(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error):
+        return "lacking"
     if isinstance(error, aiohttp.ClientConnectorDNSError | UnicodeError):
         return "dns"
     if isinstance(error, aiohttp.ClientSSLError):
@@ -157,6 +162,19 @@ def _connect_kind(error: BaseException) -> FailureKind:
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
         return "refused"
     return "unreachable"
+
+
+def _lacks(error: BaseException) -> bool:
+    """Tell whether it was this machine that had no descriptor or memory for a connection.
+
+    A resolver without a descriptor only says that the name is not known; so one is tried for.
+    """
+    if isinstance(error, socket.gaierror):
+        try:
+            socket.socket().close()
+        except OSError as own:
+            error = own
+    return isinstance(error, OSError) and error.errno in _LACKING
 
 
 def _words(error: BaseException) -> str:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from relay.core.errors import Unbuildable, Unfit
 from relay.core.model import Batch, Item, ItemVerdict, Outcome, Verdict
 from relay.delivery.terms import Asking, Terms
+from relay.delivery.tokens import NoToken
 from relay.privacy.redaction import Redactor
 from relay.wire.answers.answer import Answer, Failure
-from relay.wire.answers.classify import classify, classify_read_back, plain_first
+from relay.wire.answers.classify import classify, classify_read_back, plain_first, unsent
 from relay.wire.payload.extract import InvalidJson
 from relay.wire.payload.fields import problem_of
 from relay.wire.payload.target import facts_of
@@ -81,6 +82,13 @@ def read(
     if terms.results is not None:
         verdict = terms.results.read(answer, verdict, batch.items, wall=wall)
     return verdict if proven or not compressed else plain_first(verdict, answer)
+
+
+def unauthorised(missing: NoToken) -> Verdict:
+    """Return the verdict on a batch for which there is no token: nothing of it was sent."""
+    if missing.lacking:
+        return unsent(missing.reason, missing.detail)
+    return Verdict(Outcome.AUTH, ambiguous=False, reason=missing.reason, excerpt=missing.detail)
 
 
 def without_secrets(verdict: Verdict, redactor: Redactor) -> Verdict:

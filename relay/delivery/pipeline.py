@@ -41,7 +41,7 @@ from relay.core.errors import StoreError
 from relay.core.model import AttemptResult, Batch, Lane, Outcome, Quota, Settlement, Verdict, WaitUntil, Wish
 from relay.delivery.auth import Authoriser, NoToken
 from relay.delivery.beside import BUILT_BYTES, READ_BYTES, beside
-from relay.delivery.outgoing import asks_back, prepare, read, without_secrets
+from relay.delivery.outgoing import asks_back, prepare, read, unauthorised, without_secrets
 from relay.delivery.reporting import tell_limit, tell_settled
 from relay.delivery.sender import Request, Sender
 from relay.delivery.signals import kind_of
@@ -277,7 +277,7 @@ class Pipeline:
         try:
             draft = await self._authoriser.authorise(draft)
         except NoToken as missing:  # nothing was sent; the slot was taken all the same, which errs on the safe side
-            verdict = Verdict(Outcome.AUTH, ambiguous=False, reason=missing.reason, excerpt=missing.detail)
+            verdict = unauthorised(missing)
             return verdict, _result(verdict, started_at, self._clock.now(), None), False
         raw_bytes = len(draft.body)
         offset_s = self._offset.seconds
@@ -310,12 +310,14 @@ class Pipeline:
         return verdict, replace(result, raw_bytes=raw_bytes, wire_bytes=len(request.body)), renewed
 
     def _learn(self, batch: Batch, answer: Answer | Failure, verdict: Verdict, *, sent_at: float, now: float) -> None:
-        """Tell the estimator what came back, unless the callbacks themselves draw it (SPEC 6, suspicion)."""
+        """Tell the estimator what came back, unless the callbacks themselves draw it (SPEC 6, suspicion) or we did."""
+        says_nothing = verdict.outcome is Outcome.UNSENT
         if verdict.outcome is Outcome.THROTTLED:
             suspicion = self.gate.of(batch, scope=verdict.scope).suspicion
-            if suspicion.convicted(item.seq for item in batch.items):
-                self.learning.forget_token(batch.attempt_id, batch.group)
-                return
+            says_nothing = suspicion.convicted(item.seq for item in batch.items)
+        if says_nothing:
+            self.learning.forget_token(batch.attempt_id, batch.group)
+            return
         try:
             self.learning.answered(
                 batch.attempt_id,

@@ -28,10 +28,11 @@ _AGAIN_MOST_S: Final = 60.0
 class NoToken(RelayError):
     """There is no token to send. ``reason`` is in our words, ``detail`` the endpoint's for people."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"token: {reason}")
+    def __init__(self, why: NotGranted) -> None:
+        super().__init__(f"token: {why.reason}")
         self.reason = str(self)
-        self.detail = detail
+        self.detail = why.detail
+        self.lacking = why.lacking  # the endpoint could not even be asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class TokenSource:
         if left_s <= min(_SPARE_S, self._lives_s * _SPARE_PART):
             await self._fetched()
             if not self._is_good(self._clock.now()):
-                raise NoToken(self._failed.reason, self._failed.detail)
+                raise NoToken(self._failed)
         elif left_s <= min(self.terms.early_s, self._lives_s * _EARLY_PART):
             self._fly()
         return self._token
@@ -170,7 +171,7 @@ class TokenSource:
 
     def _fail(self, failed: NotGranted) -> None:
         self._failed = failed
-        self._failures += 1
-        wait_s = min(_AGAIN_MOST_S, _AGAIN_FIRST_S * 2.0 ** min(self._failures - 1, 10))
+        self._failures += not failed.lacking
+        wait_s = min(_AGAIN_MOST_S, _AGAIN_FIRST_S * 2.0 ** min(max(0, self._failures - 1), 10))
         self._again_at = self._clock.now() + wait_s
         self._events.token_failed(credential=self.name, reason=failed.reason, again_s=wait_s)

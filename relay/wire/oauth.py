@@ -95,12 +95,14 @@ class Granted:
 class NotGranted:
     """Why there is no token: ``reason`` in our words, ``detail`` the endpoint's, for people.
 
-    ``refused`` tells that the endpoint said no, rather than nothing or something that is no answer.
+    ``refused`` tells that the endpoint said no, rather than nothing or something that is no answer; ``lacking`` that
+    the relay could not even ask (``Failure``).
     """
 
     reason: str
     detail: str = ""
     refused: bool = False
+    lacking: bool = False
 
 
 class TokenReading:
@@ -120,7 +122,7 @@ class TokenReading:
     def read(self, answer: Answer | Failure) -> Granted | NotGranted:
         """Return what ``answer`` grants; raises nothing, whatever it holds."""
         if isinstance(answer, Failure):
-            return NotGranted(failure_reason(answer), printable(answer.detail))
+            return NotGranted(failure_reason(answer), printable(answer.detail), lacking=answer.kind == "lacking")
         reading = Reading(answer)
         try:
             token, expires_in, refresh = map(reading.find, (self._access, self._expires_in, self._refresh))

@@ -201,6 +201,10 @@ class GroupGate:
         elif self._platform.groups.hold(self._batch.group, self._stop):
             self._stop.hold(now, started_at=started_at, wait_s=wait_s, rng=rng)
 
+    def rest(self, now: float, *, wait_s: float, reason: str) -> None:
+        """Leave the platform alone for a moment, for a reason of our own."""
+        self._platform.rest(now, wait_s=wait_s, reason=reason)
+
     def failed(self, now: float, *, started_at: float, reason: str, rng: random.Random, back_off: bool) -> None:
         """Count a failure of the platform."""
         self._platform.failed(now, started_at=started_at, reason=reason, rng=rng, back_off=back_off)

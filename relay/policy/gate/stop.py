@@ -27,7 +27,7 @@ class Stop:
     cap_s: float
     stopped_until: float = 0.0
     stop_reason: str = ""
-    throttled: bool = False  # the platform's wish rather than its failure
+    throttled: bool = False  # anything but the platform's failure
     level: int = 0  # stops in a row without anything accepted
     resuming: bool = False
     since: float = 0.0  # when it began: the first of stops in a row
@@ -76,6 +76,12 @@ class Stop:
         if until > self.stopped_until:
             self.since = self.since if self.stopped_until > now else now
             self.stopped_until, self.stop_reason, self.throttled = until, NOTHING_LEFT, True
+
+    def rest(self, now: float, *, wait_s: float, reason: str) -> None:
+        """Wait for ``wait_s`` because of something that is no fault of the platform: nothing grows or is counted."""
+        if now + wait_s > self.stopped_until:
+            self.since = self.since if self.stopped_until > now else now
+            self.stopped_until, self.stop_reason, self.throttled = now + wait_s, reason, True
 
     def end(self) -> None:
         """Something was accepted: the next stop starts small again."""

@@ -152,9 +152,13 @@ def _unsent(settling: Settling) -> Settlement:
     """Settle a batch of which no request was made: its slot went by, the platform and the others lose nothing by it.
 
     Each item's verdict says why: ``reject`` cannot be put into a request at all, ``confirm`` must be asked about on
-    its own, ``split`` are too many for one body, ``retry`` only had the wrong company.
+    its own, ``split`` are too many for one body, ``retry`` only had the wrong company. Without verdicts on items the
+    relay itself lacked something: the same batch goes again in a moment, and the platform is left alone until then.
     """
     attempted, now = settling.attempted, settling.now
+    if not settling.verdict.items:
+        settling.gate.rest(now, wait_s=settling.verdict.wait_s or 0.0, reason=settling.verdict.reason)
+        return replace(settling.unchanged, resend=settling.resend(settling.opens_at))
     endings: list[Ending] = []
     of: dict[Outcome, list[int]] = {}
     for item, verdict in zip(settling.items, settling.verdict.items, strict=True):

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 # Enough for any verdict on a batch as a whole; more of an answer is not read, unless it has results per item.
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
-FailureKind = Literal["refused", "unreachable", "dns", "tls", "timeout", "reset", "truncated"]
+FailureKind = Literal["lacking", "refused", "unreachable", "dns", "tls", "timeout", "reset", "truncated"]
 
 
 class Headers(Mapping[str, str]):
@@ -66,7 +66,8 @@ class Failure:
 
     ``connected`` is False only when no connection was ever established, so that not a byte can have reached the
     platform; in doubt it is True. ``truncated`` means that the answer began and did not end. ``detail`` is for
-    people and holds no header or payload.
+    people and holds no header or payload. ``lacking`` is no fault of the platform: there was no descriptor or memory
+    for a connection.
     """
 
     kind: FailureKind

@@ -26,6 +26,7 @@ _PHRASES: Final = {status.value: f"{status.value} {status.phrase}" for status in
     422: "422 Unprocessable Content",
 }
 _FAILURES: Final[dict[FailureKind, str]] = {
+    "lacking": "the relay has no descriptor or memory left for a connection",
     "refused": "connection refused",
     "unreachable": "unreachable",
     "dns": "name not resolved",
@@ -46,6 +47,7 @@ _BUILT_IN: Final = {
 }
 # What those answer who cannot read a compressed body, and do not say 415.
 _UNREAD: Final = (400, 406, 415, 422, 500, 501)
+_LACKING_S: Final = 1.0  # until it is tried again: all platforms lack it, and each try takes a slot
 _HELD_AGAINST: Final = (Outcome.REJECT, Outcome.RETRY, Outcome.SPLIT, Outcome.CONFIRM)
 
 
@@ -133,7 +135,9 @@ def failure_reason(failure: Failure) -> str:
 
 
 def _failed(failure: Failure) -> Verdict:
-    """Never connected is the platform being down; anything later may have been applied."""
+    """Never connected is the platform being down, or our own lack; anything later may have been applied."""
+    if failure.kind == "lacking":
+        return unsent(failure_reason(failure), failure.detail)
     return Verdict(
         outcome=Outcome.RETRY if failure.connected else Outcome.DOWN,
         ambiguous=failure.connected,
@@ -141,6 +145,11 @@ def _failed(failure: Failure) -> Verdict:
         wait_s=None,
         excerpt=printable(failure.detail),
     )
+
+
+def unsent(reason: str, detail: str) -> Verdict:
+    """Return the verdict on a request that was not made because the relay itself lacked something for a moment."""
+    return Verdict(Outcome.UNSENT, ambiguous=False, reason=reason, wait_s=_LACKING_S, excerpt=printable(detail))
 
 
 def _ambiguous(answer: Answer, wall: float) -> bool:
