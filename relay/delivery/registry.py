@@ -17,6 +17,7 @@ from relay.core.clock import Clock
 from relay.core.errors import StoreError
 from relay.core.model import Rate
 from relay.delivery.auth import Authoriser
+from relay.delivery.courier import Surroundings
 from relay.delivery.lasting import Lasting
 from relay.delivery.pipeline import Pipeline
 from relay.delivery.sender import Sender
@@ -54,10 +55,9 @@ class Registry:
     ) -> None:
         self._outbox = outbox
         self._clock = clock
-        self._wall = wall
         self._events = events
-        self._rng = rng
         self._building = ThreadPoolExecutor(1, thread_name_prefix="delivery-build")
+        self._surroundings = Surroundings(clock, wall, events, rng, self._building)
         self._open_sender = open_sender
         self._authoriser = authoriser
         self._running: dict[str, _Running] = {}
@@ -174,11 +174,7 @@ class Registry:
             outbox=self._outbox,
             sender=sender,
             authoriser=self._authoriser(terms),
-            clock=self._clock,
-            wall=self._wall,
-            events=self._events,
-            rng=self._rng,
-            building=self._building,
+            surroundings=self._surroundings,
         )
         lasting = Lasting(pipeline, clock=self._clock, events=self._events)
         task = asyncio.create_task(lasting.run(), name=f"pipeline {terms.platform}")

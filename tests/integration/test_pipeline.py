@@ -276,7 +276,7 @@ async def test_large_payloads_are_looked_into_beside_the_loop(rig: Rig, monkeypa
         built_by.append((len(batch.items), threading.current_thread() is threading.main_thread()))
         return prepare(batch, **named)
 
-    monkeypatch.setattr("relay.delivery.pipeline.prepare", watched)
+    monkeypatch.setattr("relay.delivery.courier.prepare", watched)
     monkeypatch.setattr(Terms, "searches", property(lambda _: True))
     await rig.start(replace(TERMS, concurrency=1, max_items=300))
     await rig.post(*range(5), keyed=False)
