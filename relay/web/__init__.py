@@ -1,1 +1,1 @@
-"""What both listeners share: listening, guarding, reading bodies, telling problems."""
+"""What both listeners share: listening, guarding, reading bodies, answering with problems."""

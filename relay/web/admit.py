@@ -1,7 +1,7 @@
-"""Takes connections off a listening socket: many in one turn of the loop, and only so many at once.
+"""Accepts connections from a listening socket: many in one turn of the loop, up to a bound of open ones.
 
-uvloop takes one connection per turn and socket. Under load a turn lasts milliseconds, so that new clients waited in
-the kernel's queue for seconds (measured: 300 connections beside turns of 10 ms took 3.3 s, and take 0.1 s here).
+uvloop itself accepts one connection per turn and socket. Under load a turn lasts milliseconds, and new clients waited
+in the kernel's queue for seconds. Measured with turns of 10 ms: 300 connections took 3.3 s, here they take 0.1 s.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from typing import Protocol, cast
 
 # Connections taken in one turn: each costs 50 us.
 _PER_TURN = 64
-# An idle connection takes 20 KB. So many are enough for the pools of a dozen order centers.
+# An idle connection takes 20 KB. This many are enough for the pools of a dozen order centers.
 _MOST_CONNECTIONS = 1000
 _SHARE_OF_DESCRIPTORS = 4  # the rest is for the other listener, for platforms and for the store
-# When none can be taken: how soon it is tried again.
+# How soon it tries again after no connection could be accepted.
 _PAUSE_S = 0.05
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -43,7 +43,7 @@ class Connections:
         self._open: dict[Connection, None] = {}
 
     def used(self, connection: Connection) -> None:
-        """Take note of one that was opened, or that sent a request."""
+        """Move a connection to the end of the line: it was opened, or it sent a request."""
         self._open.pop(connection, None)
         self._open[connection] = None
 
@@ -52,7 +52,10 @@ class Connections:
         self._open.pop(connection, None)
 
     def make_room(self) -> bool:
-        """Return whether one more may be taken; the longest idle one is closed for it where there are too many."""
+        """Return whether one more may be accepted.
+
+        At the bound, close the connection that has been idle longest for it.
+        """
         if len(self._open) < self.most:
             return True
         idle = next((connection for connection in self._open if connection.idle), None)
@@ -74,7 +77,10 @@ class Accepting:
         connected: Callable[[], Connection],
         failed: Callable[[str, BaseException], None],
     ) -> None:
-        """Start taking connections; ``connected`` makes what serves one, ``failed`` is told when none can be taken."""
+        """Start to accept connections.
+
+        ``connected`` makes the object that serves a connection; ``failed`` is called when none can be accepted.
+        """
         self._sock = sock
         self._connections = connections
         self._connected = connected
@@ -106,7 +112,7 @@ class Accepting:
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
-                if not self._exhausted:  # once, not twenty times a second
+                if not self._exhausted:  # report it once, not twenty times a second
                     self._failed("accept", error)
                 self._exhausted = True
                 self._wait()

@@ -1,8 +1,8 @@
 """Reads a request's body: bounded in bytes before and after decoding, and in time.
 
-aiohttp reads bodies without an overall time limit, and decodes them with none on concatenated members; so its decoding
-is off (``listen``) and both bounds are ours. A body is never joined here: who needs it whole does that, and who needs
-its lines takes them from the pieces, so that 32 MiB of them do not lie in memory twice.
+aiohttp has no time limit for a whole body, and its decoder has no bound for concatenated members. So its decoding is
+off (``listen``), and both bounds are here. A body is returned in pieces. A caller that needs it whole joins them; one
+that needs its lines takes them from the pieces, so that 32 MiB are not in memory twice.
 """
 
 import asyncio
@@ -14,39 +14,39 @@ from aiohttp.web import BaseRequest, RequestPayloadError
 
 from relay.web.refusal import Refusal
 
-# Coding what cannot be packed makes it a little longer: that must not be refused.
+# Compression makes random bytes a little longer: these must not be refused.
 _CODING_SLACK_BYTES = 4096
-# Pieces smaller than this are put together: an object of its own for each byte would take forty times its memory.
+# Smaller pieces are joined: as an object of its own each byte would take forty times its memory.
 _PIECE_BYTES = 64 * 1024
 
 
 class Reserve(Protocol):
-    """Who is asked for memory before it is used. Each method may raise ``Refusal``."""
+    """Grants memory before it is used. Each method may raise ``Refusal``."""
 
     @property
     def given_up(self) -> Refusal | None:
-        """Why the upload had to make way, if it had to."""
+        """Why the upload had to make way; None if it did not."""
         ...
 
     def begin_upload(self, give_up: Callable[[], None]) -> None:
-        """A body comes in pieces from now on; ``give_up`` may be called to end that."""
+        """A body starts to come in pieces; ``give_up`` may be called to end the upload."""
         ...
 
     def uploaded(self, size: int) -> None:
-        """So many bytes more of it came."""
+        """``size`` more bytes of it came."""
         ...
 
     def complete(self, size: int) -> None:
-        """The body is here whole, ``size`` bytes as they came."""
+        """The body is complete: ``size`` bytes as they came, before decoding."""
         ...
 
     def grow(self, size: int) -> None:
-        """So many bytes more are about to be used for it; fewer if negative."""
+        """``size`` more bytes are about to be used for it; if negative, so many are free again."""
         ...
 
 
 class Unbounded:
-    """A ``Reserve`` that has room for everything: for bodies so small that ``limit`` is bound enough."""
+    """A ``Reserve`` that grants everything: for bodies that ``limit`` keeps small enough."""
 
     given_up: Refusal | None = None
 
@@ -79,14 +79,14 @@ async def read_body(
 ) -> list[bytes]:
     """Return the decoded body in pieces, at most ``limit`` bytes in all.
 
-    Raises ``Refusal`` (``too_large``, ``body_timeout``, ``bad_encoding``, ``unsupported_encoding``, ``bad_request`` and
-    what ``reserve`` raises), and ``ConnectionError`` when the client went away before its end: then nothing of it may
-    be used.
+    Raises ``Refusal`` (``too_large``, ``body_timeout``, ``bad_encoding``, ``unsupported_encoding``, ``bad_request``, or
+    what ``reserve`` raises). Raises ``ConnectionError`` if the client went away before the end; then nothing of the
+    body may be used.
     """
     coding = request.headers.get("Content-Encoding")
     bound = limit if coding is None else limit + _CODING_SLACK_BYTES
     content = request.content
-    if content.is_eof():  # it came in one piece with the head, as small ones do
+    if content.is_eof():  # it came with the head, as small bodies do
         body = _read_now(content)
         if len(body) > bound:
             raise _too_large(limit)
@@ -106,7 +106,7 @@ async def read_body(
 
 
 def declared_length(request: BaseRequest) -> int | None:
-    """Return the length a request's head says its body has, None where it says none; aiohttp has checked its form."""
+    """Return the Content-Length of a request; None without one. aiohttp has checked that it is a number."""
     declared = request.headers.get("Content-Length")
     return None if declared is None else int(declared)
 

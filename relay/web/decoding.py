@@ -1,7 +1,8 @@
-"""Decodes bodies of strangers: beside the event loop, few at a time, and never a piece that has no room.
+"""Decodes compressed bodies in a thread: few at a time, and each piece only after memory is reserved for it.
 
-A kilobyte may decode to 32 MiB, and sixty of them to two gigabytes. So memory is reserved before each piece is made,
-and only one large body is decoded at a time: many at once would each hold a part and none have room to end.
+A kilobyte may decode to 32 MiB, and sixty such bodies to two gigabytes. So memory is reserved before each piece is
+made. Only one large body is decoded at a time: of many at once each would hold a part, and none would have room to
+finish.
 """
 
 import asyncio
@@ -12,11 +13,11 @@ from relay.web.body import Reserve
 from relay.web.refusal import Refusal
 
 PIECE_BYTES = 256 * 1024
-# A body so small is tried on the loop first: two pieces take less than a millisecond, a thread costs a tenth of one.
+# So small a body is tried on the loop first: two pieces take less than 1 ms, and a thread would cost 0.1 ms.
 _TRIED_BYTES = 4096
 # Bodies of single callbacks do not wait behind bulk requests.
 _QUICK_LIMIT_BYTES = 1024 * 1024
-_PATIENCE_S = 0.5  # waiting for longer than this would make the answer come too late
+_PATIENCE_S = 0.5  # after a longer wait the answer would come too late
 
 Pieces = Callable[[bytes, str, int], Iterator[bytes]]
 """``(body, content_coding, limit) -> pieces`` of at most ``PIECE_BYTES``; raises ``Refusal``."""
@@ -27,7 +28,7 @@ class Decoder:
 
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
-        # A pool of its own: a flood of bodies holds up no reload and no token that is to be saved.
+        # A thread of its own, so that many bodies do not delay a reload or the saving of a token.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="decoding")
         self._quick = asyncio.Lock()
         self._slow = asyncio.Lock()
@@ -65,5 +66,5 @@ class Decoder:
             parts.append(part)
 
     def close(self) -> None:
-        """Let the thread end once it is done."""
+        """Let the thread end when its work is done."""
         self._pool.shutdown(wait=False, cancel_futures=True)

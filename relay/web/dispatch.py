@@ -1,4 +1,4 @@
-"""From a request to its handler: guarded, routed, and every failure answered as a problem.
+"""Brings a request to its handler: checks it, finds its route, and answers every failure with a problem.
 
 ``Router`` is the handler of aiohttp's low-level ``web.Server``, which serves 1.4 times the requests of
 ``web.Application`` with its middlewares and resources (measured).
@@ -18,7 +18,7 @@ from relay.web.response import Response
 Handler = Callable[[BaseRequest, Mapping[str, str]], Awaitable[Response | StreamResponse]]
 """A request and the values of the pattern's ``{names}`` to a response; raises ``Refusal``."""
 
-_REMEMBERED = 256  # paths; look-ups by id push them out, so the table starts anew when it is full
+_REMEMBERED = 256  # paths. Each look-up by id adds one; when the table is full it starts anew
 
 
 class _Route(NamedTuple):
@@ -98,7 +98,7 @@ class Router:
         refused: Callable[[str], None],
         failed: Callable[[str, BaseException], None],
     ) -> None:
-        """Build it; ``refused`` is told each problem's code, ``failed`` each exception that should not have been.
+        """Build it. ``refused`` is called with the code of each problem, ``failed`` with each unexpected exception.
 
         ``routes`` and ``checks`` may be replaced at any time.
         """
@@ -108,7 +108,7 @@ class Router:
         self._failed = failed
 
     async def __call__(self, request: BaseRequest) -> Response | StreamResponse:
-        """Answer one request; never raises but to be cancelled."""
+        """Answer one request. Raises only when it is cancelled."""
         try:
             check_message(request)
             for check in self.checks:

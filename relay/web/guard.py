@@ -1,8 +1,8 @@
-"""Who may talk to a listener at all: the Host, the Origin, the token.
+"""Decides who may talk to a listener at all: by Host, Origin and token.
 
-A web page can make a browser send requests to 127.0.0.1, and a DNS name can be rebound to it. Both show in headers the
-page cannot forge: ``Host`` names the page's own domain, ``Origin`` is present, or ``Sec-Fetch-Site`` says that another
-site asks. They are checked before anything else.
+A web page can make a browser send requests to 127.0.0.1, and a DNS name can be rebound to that address. Headers that a
+page cannot forge show both: ``Host`` has the page's own domain, ``Origin`` is present, or ``Sec-Fetch-Site`` says that
+another site asks. They are checked before anything else.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 # "none": typed, bookmarked or from outside the browser (https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header).
 # "same-site" is another port or a subdomain: another origin, as for the Origin header.
 _OWN_SITES = ("none", "same-origin")
-_REMEMBERED = 64  # Host values seen to be good; a client pool uses one or two
+_REMEMBERED = 64  # Host values that passed the check; a client pool uses one or two
 
 
 class Guard:
@@ -32,7 +32,7 @@ class Guard:
         ``same_origin`` also allows an Origin that equals the checked Host: a console served by this listener.
         """
         names = [*_LOOPBACK, *hosts]
-        # A browser cannot connect to a unix socket, and clients of one put anything into Host.
+        # No browser can connect to a unix socket, and other clients of one put anything into Host.
         self._any_host = listen.startswith("unix:")
         if not self._any_host:
             names.append(split_port(listen)[0])
@@ -67,9 +67,11 @@ class Guard:
 
 
 def _opens_index(request: BaseRequest) -> bool:
-    """Tell whether somebody follows a link to the index page: it changes nothing, and the linking page sees none of it.
+    """Return whether a person follows a link to the index page.
 
-    Links to a relay stand in wikis and chats. Any other path would let a foreign page start work here unseen.
+    It changes nothing, and the linking page sees none of it.
+
+    Wikis and chats have links to a relay, so this is allowed. On any other path a foreign page could start work unseen.
     """
     headers = request.headers
     return (
@@ -112,7 +114,7 @@ def split_port(address: str) -> tuple[str, int | None]:
 
 
 def is_loopback(address: str) -> bool:
-    """Tell whether a listening address can be reached from this machine only."""
+    """Return whether a listening address can be reached from this machine only."""
     host = split_port(address)[0].strip("[]")
     if address.startswith("unix:") or host == "localhost":
         return True

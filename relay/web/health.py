@@ -1,7 +1,8 @@
 """``/livez`` and ``/readyz``, the same on both listeners.
 
-Live: the loop runs. Ready: the store commits; ``degraded`` with the reasons when it does and something is not well. A
-platform that is down never makes the relay unready, because a restart or a failover would not help it.
+Live means that the loop runs. Ready means that the store commits. ``degraded`` means ready with something not well, and
+comes with the reasons. A platform that is down never makes the relay unready: neither a restart nor a failover helps
+it.
 """
 
 import asyncio
@@ -15,9 +16,9 @@ from relay.web.dispatch import Routes
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
-# Probes of several watchers share one commit; half a second is fresher than any of them reacts.
+# Several probes within this time share one commit: no watcher reacts faster.
 _FRESH_S = 0.5
-# A probe that gets no commit within this time counts as failed: I12 allows 1 s in all.
+# A probe fails if the commit takes longer; I12 allows 1 s for all.
 _BOUND_S = 0.9
 
 Ping = Callable[[], Awaitable[Sequence[str] | None]]
@@ -25,7 +26,10 @@ Ping = Callable[[], Awaitable[Sequence[str] | None]]
 
 
 class Health:
-    """Answers the probes; ``ping`` commits once, returns what is not well, and raises ``StoreFailed`` if it cannot."""
+    """Answers the probes.
+
+    ``ping`` commits once and returns what is not well; it raises ``StoreFailed`` if it cannot.
+    """
 
     def __init__(self, *, ping: Ping) -> None:
         self._ping = ping
@@ -41,7 +45,7 @@ class Health:
         routes.add("GET", "/readyz", self.readyz)
 
     async def livez(self, _request: BaseRequest, _values: Mapping[str, str]) -> Response:
-        """Answer 200: whoever can answer lives."""
+        """Answer 200: a loop that can answer is alive."""
         return json_answer({"status": "ok"})
 
     async def readyz(self, _request: BaseRequest, _values: Mapping[str, str]) -> Response:
@@ -57,7 +61,7 @@ class Health:
         return json_answer({"status": "ok"})
 
     async def _check(self) -> None:
-        # One commit at a time: while one hangs, later probes wait for the same one instead of queueing more.
+        # One commit at a time: while one hangs, later probes wait for it too.
         running = self._running
         if running is None or running.done():
             running = self._running = asyncio.ensure_future(self._ping())

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from relay.core.errors import ConfigUnusable, RelayError
-from relay.web.sockets import resolved, shown
+from relay.web.sockets import address_text, resolved
 
 _FIRST_FD = 3  # sd_listen_fds(3)
 
 
 class Inherited(NamedTuple):
-    """One socket with the name its unit gives it; systemd names it after the unit where that says nothing."""
+    """One socket, with the ``FileDescriptorName=`` of its unit; without one systemd gives it the unit's name."""
 
     name: str
     sock: socket.socket
@@ -20,7 +20,7 @@ class Inherited(NamedTuple):
     @property
     def address(self) -> str:
         """Where it listens, as a configuration would say it."""
-        return shown(self.sock.getsockname())
+        return address_text(self.sock.getsockname())
 
 
 def inherited_sockets(environ: Mapping[str, str], *, pid: int) -> list[Inherited]:
@@ -54,8 +54,9 @@ def _listening(fd: int, name: str) -> socket.socket:
 async def shared_out(sockets: Sequence[Inherited], listeners: Sequence[tuple[str, str]]) -> list[list[socket.socket]]:
     """Return the sockets of each of ``listeners``, given as name and configured address.
 
-    A socket belongs to the listener that has its address; else its name says whose it is, ``FileDescriptorName=`` of
-    the socket unit. Raises ``RelayError`` for one that neither says, or that has one's name and another's address.
+    A socket belongs to the listener with its address. If none has it, the socket belongs to the listener with its name
+    (``FileDescriptorName=`` of the socket unit). Raises ``RelayError`` for a socket that has neither, or the name of
+    one listener and the address of another.
     """
     shares: list[list[socket.socket]] = [[] for _ in listeners]
     if not sockets:

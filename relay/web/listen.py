@@ -13,16 +13,16 @@ from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 from relay.web.admit import Accepting, Connections
 from relay.web.refusal import problem
 from relay.web.response import Response
-from relay.web.sockets import BACKLOG, bind, shown
+from relay.web.sockets import BACKLOG, address_text, bind
 from relay.web.turns import ParserTurns, is_costly
 
-# Idle connections and dripped headers are closed after this long. Longer than the pools of common HTTP clients keep
-# theirs (60 s and less), so that it is the client who closes and no request runs into a closing connection.
+# After this long an idle connection, or one whose head is not complete, is closed. The pools of common HTTP clients
+# close theirs earlier (after 60 s or less). So the client closes, and no request meets a connection that is closing.
 _KEEPALIVE_S = 75.0
-# After a refusal the rest of the body is read and thrown away for this long, so that the answer is not lost in a reset.
+# After a refusal the rest of the body is read and dropped for this long; else a reset could destroy the answer.
 _LINGER_S = 3.0
-# Bounds of a head, a little above what common clients and proxies send at the most (RFC 9112 section 3: 8000 and more).
-# The two lengths differ so that aiohttp's error, the same for both, tells which one it was.
+# Bounds of a head, a little above the most that common clients and proxies send (RFC 9112 section 3: 8000 or more).
+# aiohttp has one error for both lengths; they differ so that it shows which one was exceeded.
 _MOST_TARGET_BYTES = 8190
 _MOST_LINE_BYTES = 8192
 _MOST_LINES = 128
@@ -45,7 +45,7 @@ class Listener:
         self._connections = Connections()
         self._turns = ParserTurns()
         self._unlink: Path | None = None
-        self._made: tuple[int, int] | None = None  # the file of our socket
+        self._made: tuple[int, int] | None = None  # device and inode of our socket file
         self._web = Server(cast(Callable[[BaseRequest], Awaitable[StreamResponse]], self._handle))
         self._log = _ProtocolLog(refused=refused, failed=failed)
 
@@ -55,7 +55,7 @@ class Listener:
         for sock in sockets:
             sock.setblocking(False)
             sock.listen(BACKLOG)
-            self.addresses.append(shown(sock.getsockname()))
+            self.addresses.append(address_text(sock.getsockname()))
             self._accepting.append(
                 Accepting(sock, connections=self._connections, connected=self._connected, failed=self._failed)
             )
@@ -66,7 +66,7 @@ class Listener:
             closed=self._connections.closed,
             turns=self._turns,
             loop=asyncio.get_running_loop(),
-            access_log=cast(logging.Logger, None),  # None is aiohttp's word for no access log
+            access_log=cast(logging.Logger, None),  # None: no access log
             auto_decompress=False,  # bounded decoding is ours (web/body.py)
             keepalive_timeout=_KEEPALIVE_S,
             lingering_time=_LINGER_S,
@@ -93,7 +93,7 @@ class Listener:
         """Stop accepting connections, let requests under way finish for ``grace_s``; return how many were cut off."""
         for accepting in self._accepting:
             accepting.close()
-        if self._unlink is not None and _identity(self._unlink) == self._made:  # else another one's lies there by now
+        if self._unlink is not None and _identity(self._unlink) == self._made:  # else it is another process's by now
             self._unlink.unlink(missing_ok=True)
         self._closing = True
         if self._open:
@@ -101,7 +101,7 @@ class Listener:
                 async with asyncio.timeout(grace_s):
                     await self._idle.wait()
             except TimeoutError:
-                pass  # told by the count below
+                pass  # the count below says so
         unfinished = self._open
         self._web.pre_shutdown()
         await self._web.shutdown(0.1 if unfinished else 1.0)  # the last answers are being written
@@ -126,8 +126,8 @@ async def open_listener(
 ) -> Listener:
     """Listen on ``address`` (or on the sockets the service manager opened for it) and serve requests with ``serve``.
 
-    ``refused`` and ``failed`` are told of malformed HTTP and of failures outside ``serve``. Raises ``RelayError``
-    naming the address and what to do.
+    ``refused`` is called for malformed HTTP, ``failed`` for failures outside ``serve``. Raises ``RelayError`` that
+    names the address and says what to do.
     """
     listener = Listener(serve=serve, refused=refused, failed=failed)
     if inherited:
@@ -139,7 +139,10 @@ async def open_listener(
 
 
 class _Connection(RequestHandler):
-    """aiohttp's protocol, answering malformed HTTP without quoting it: the bytes may be a body read as a head."""
+    """aiohttp's protocol with another answer to malformed HTTP.
+
+    That answer quotes nothing of it: the bytes may be a body, read as a head.
+    """
 
     __slots__ = ("_closed", "_rest", "_turns")
 
@@ -149,10 +152,10 @@ class _Connection(RequestHandler):
         super().__init__(manager, **settings)
         self._closed = closed
         self._turns = turns
-        self._rest = b""  # read, and not parsed yet
+        self._rest = b""  # read but not parsed yet
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, or keep what takes long for turns of its own."""
+        """Parse what came at once; or, if it takes long, in parts."""
         if self._rest and data:
             self._rest += data
         elif is_costly(data):
@@ -163,13 +166,13 @@ class _Connection(RequestHandler):
             super().data_received(data)
 
     def feed(self, most_bytes: int) -> bool:
-        """Parse some of what was kept; return whether there is more."""
+        """Parse the next part of what was kept; return whether more is left."""
         part, rest = self._rest[:most_bytes], self._rest[most_bytes:]
         self._rest = b""
         super().data_received(part)
         self._rest = rest
         if rest:
-            self._pause_transport_reading()  # whoever took what was parsed may have let it read again
+            self._pause_transport_reading()  # handling the part may have resumed reading
         elif not self._reading_paused and not self._buffer_paused:
             self._resume_transport_reading()
         return bool(rest)
@@ -180,11 +183,11 @@ class _Connection(RequestHandler):
 
     @property
     def idle(self) -> bool:
-        """Whether no request is under way: it waits for one, or for the rest of a head."""
+        """Whether no request is under way. It may have read a part of a head."""
         return not self._request_in_progress and not self._messages
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Take note of its end."""
+        """Report its end."""
         self._closed(self)
         super().connection_lost(exc)
 
@@ -202,7 +205,7 @@ class _Connection(RequestHandler):
 
 
 def _too_long(error: BaseException | None) -> tuple[str, str] | None:
-    """Return code and detail for a head that goes past one of its bounds, None for anything else."""
+    """Return code and detail for a head that exceeds a bound; None for any other error."""
     if isinstance(error, LineTooLong):
         if error.args[1] == _MOST_TARGET_BYTES:
             return "target_too_long", f"the request target is longer than {_MOST_TARGET_BYTES} bytes"
@@ -213,7 +216,7 @@ def _too_long(error: BaseException | None) -> tuple[str, str] | None:
 
 
 class _ProtocolLog(logging.Logger):
-    """What aiohttp's protocol would log: malformed HTTP becomes a count, because its lines quote request bytes."""
+    """Replaces the log of aiohttp's protocol, whose lines quote request bytes: malformed HTTP is only counted."""
 
     def __init__(self, *, refused: Callable[[str], None], failed: Callable[[str, BaseException], None]) -> None:
         super().__init__("relay.web", logging.WARNING)
@@ -221,7 +224,7 @@ class _ProtocolLog(logging.Logger):
         self._failed = failed
 
     def handle(self, record: logging.LogRecord) -> Any:
-        """Tell what a record is about instead of writing it."""
+        """Report the error of a record instead of writing the record."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
             code, _ = _too_long(error) or ("bad_request", "")

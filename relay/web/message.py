@@ -1,6 +1,6 @@
-"""What a request asks for and of whom, in each of the forms a request target has (RFC 9112 section 3.2).
+"""Reads host and path of a request, in each form that a request target may have (RFC 9112 section 3.2).
 
-Also what a server must refuse of a message that was parsed well: a Host that cannot be one, codings and versions of
+It also refuses what a parser accepts and a server must not: a Host that can be no host, and codings and versions of
 HTTP that are not read here.
 """
 
@@ -13,24 +13,24 @@ from aiohttp.web import BaseRequest
 from relay.web.refusal import Refusal
 
 _SCHEMES = ("http", "https")
-# host [ ":" port ] of RFC 3986 section 3.2, without the escapes that no host name needs; empty where a name is unknown.
+# host [ ":" port ] of RFC 3986 section 3.2, without escapes, which no host name needs. It may be empty.
 _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]*)(?::[0-9]*)?")
 
 
 def check_message(request: BaseRequest) -> None:
-    """Raise ``Refusal`` for a message whose framing or version is not to be trusted; every one ends the connection."""
+    """Raise ``Refusal`` for a message with a framing or version that cannot be trusted; it also ends the connection."""
     if request.version not in (HttpVersion11, HttpVersion10):
         raise Refusal("version_not_supported", "send HTTP/1.1", close=True)
     coding = request.headers.get("Transfer-Encoding")
     if coding is not None:
         if request.version == HttpVersion10:  # RFC 9112 section 6.1: its framing is faulty
             raise Refusal("bad_request", "HTTP/1.0 has no Transfer-Encoding", close=True)
-        if coding.strip().lower() != "chunked":  # what else it says would be taken for the payload
+        if coding.strip().lower() != "chunked":  # another coding would be taken for a part of the payload
             raise Refusal("not_supported", "of Transfer-Encoding only chunked is read", close=True)
 
 
 def authority(request: BaseRequest) -> str:
-    """Return whom the request is for: of a target in absolute form its own host, whatever Host says, else Host.
+    """Return the host that the request is for: the host in a target in absolute form, else the Host header.
 
     RFC 9112 sections 3.2 and 3.2.2. Raises ``Refusal`` (400 ``bad_request``) for what can be no host.
     """

@@ -50,7 +50,7 @@ KINDS = {
     "internal": ProblemKind(500, "The relay made a mistake"),
     "not_supported": ProblemKind(501, "This relay does not do that"),
     "version_not_supported": ProblemKind(505, "This version of HTTP is not supported"),
-    # A full disk needs a person or the platform to catch up; a failed commit is often over in a moment.
+    # A full store needs a person, or time to deliver; a failed commit is often over in a moment.
     "store_full": ProblemKind(503, "The store is full", 30),
     "store_failed": ProblemKind(503, "The store cannot commit now", 1),
     "overloaded": ProblemKind(503, "More arrives than can be taken", 1),
@@ -78,7 +78,7 @@ def problem(
 ) -> Response:
     """Return the problem ``code`` (a key of ``KINDS``) with its detail and extra members such as ``line``.
 
-    ``close`` ends the connection after it: the rest of the request cannot be told from the next one.
+    ``close`` ends the connection after it, for a request whose end cannot be found.
     """
     kind = KINDS[code]
     members = {
@@ -89,9 +89,9 @@ def problem(
         "detail": detail or kind.title,
         **extra,
     }
-    told = dict(headers or {})
+    sent = dict(headers or {})
     if kind.retry_after_s is not None:
-        told["Retry-After"] = str(kind.retry_after_s)
+        sent["Retry-After"] = str(kind.retry_after_s)
     if kind.status == 401:
-        told["WWW-Authenticate"] = "Bearer"
-    return Response(kind.status, encoded(members), content_type=CONTENT_TYPE, headers=told, close=close)
+        sent["WWW-Authenticate"] = "Bearer"
+    return Response(kind.status, encoded(members), content_type=CONTENT_TYPE, headers=sent, close=close)

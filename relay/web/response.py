@@ -1,8 +1,8 @@
 """One small HTTP response as ready bytes.
 
-aiohttp's ``web.Response`` builds a header dictionary, joins it and writes head and body apart; for an answer of a
-hundred bytes that is a third of the whole request. ``Response`` has the three members aiohttp's protocol uses
-(``prepare``, ``write_eof``, ``keep_alive``) and writes once.
+aiohttp's ``web.Response`` builds a header dictionary, joins it, and writes head and body separately. For an answer of a
+hundred bytes that takes a third of the time of the whole request. ``Response`` has the three members that aiohttp's
+protocol uses (``prepare``, ``write_eof``, ``keep_alive``) and writes once.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ class Response:
         self.status = status
         self.body = body
         self.keep_alive = not close
-        if status == 204:  # RFC 9110 section 8.6: it has no content and says no length
+        if status == 204:  # RFC 9110 section 8.6: no content, and no Content-Length
             head = _NO_CONTENT
         else:
             head = b"%b%b\r\nContent-Length: %d\r\n" % (_LINES[status], content_type.encode("latin-1"), len(body))
@@ -66,14 +66,14 @@ class Response:
         self._request = None
         head = self._head
         # HTTP/1.0 would need its own keep-alive header; a client that old gets one answer per connection.
-        # What of the body was not read would be taken for the next request: say that there is none (RFC 9112 9.6).
+        # The unread rest of a body would be taken for the next request, so there must be none (RFC 9112 section 9.6).
         unread = not request.content.is_eof()
         if unread or not self.keep_alive or not request.keep_alive or request.version != HttpVersion11:
             self.keep_alive = False
             head += b"Connection: close\r\n"
         body = b"" if request.method == "HEAD" or self.status == 204 else self.body
         request.transport.write(b"%bDate: %b\r\n\r\n%b" % (head, _date(), body))
-        # A client that sends without reading answers must wait, not fill our memory.
+        # A client that sends and reads no answers must wait; else it would fill our memory.
         await request.writer.drain()
 
 
@@ -98,11 +98,11 @@ _date = _Date()
 
 
 def encoded(value: Any) -> bytes:
-    """Return ``value`` as JSON that can stand on a terminal: what could drive one is escaped (``core/unsafe.py``)."""
+    """Return ``value`` as JSON that is safe on a terminal: control characters are escaped (``core/unsafe.py``)."""
     body = msgspec.json.encode(value)
     return body if body.isascii() and b"\x7f" not in body else escaped(body.decode()).encode()
 
 
 def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return ``value`` as JSON; it is about the moment, so nothing may cache it."""
+    """Return ``value`` as JSON that nothing may cache: it holds for this moment."""
     return Response(status, encoded(value), headers={"Cache-Control": "no-store", **(headers or {})})

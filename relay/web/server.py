@@ -11,14 +11,14 @@ from relay.web.listen import Listener, open_listener
 
 
 class ListenerEvents(Protocol):
-    """What a listener tells; ``telemetry.events.Events`` is one."""
+    """The events of a listener; ``telemetry.events.Events`` has them."""
 
     def refused(self, *, listener: str, code: str) -> None:
         """A request was answered with a problem."""
         ...
 
     def handler_failed(self, *, listener: str, route: str, error: BaseException) -> None:
-        """A handler raised what it should not."""
+        """A handler raised an unexpected exception."""
         ...
 
 
@@ -27,7 +27,7 @@ class WebServer:
 
     def __init__(self, *, name: str, listen: str, ping: Ping, events: ListenerEvents) -> None:
         self.name = name
-        self.listen = listen  # as configured when it was made; another one takes a restart
+        self.listen = listen  # as configured at the start; another address needs a restart
         self.health = Health(ping=ping)
         self._events = events
         self._listener: Listener | None = None
@@ -40,17 +40,17 @@ class WebServer:
 
     @property
     def addresses(self) -> list[str]:
-        """Where it listens, with the port it really got; a name may have several."""
+        """Where it listens, with the port it really got. A host name may have several addresses."""
         return self._listener.addresses if self._listener is not None else [self.listen]
 
     async def start(self, *, inherited: Sequence[socket.socket] = ()) -> None:
-        """Listen, on the ``inherited`` sockets where there are any. Raises ``RelayError`` when that cannot be."""
+        """Listen; on the ``inherited`` sockets if there are any. Raises ``RelayError`` if it cannot."""
         self._listener = await open_listener(
             self.listen, serve=self._router, refused=self._refused, failed=self._failed, inherited=inherited
         )
 
     async def close(self, grace_s: float) -> int:
-        """Stop accepting, finish requests under way within ``grace_s``; return how many were cut off."""
+        """Stop accepting, let requests under way finish within ``grace_s``; return how many were cut off."""
         self.health.stopping = True
         return 0 if self._listener is None else await self._listener.close(grace_s)
 

@@ -16,14 +16,14 @@ _UNIX_MODE = 0o660  # who may connect is decided by the file's group
 Target = tuple[Any, ...]
 """A host's address and a port, with IPv6 also flow and scope."""
 
-_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # /etc/hosts names ::1 also where IPv6 is switched off
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # /etc/hosts has ::1 even if IPv6 is off
 
 
 async def bind(address: str) -> list[socket.socket]:
     """Return sockets bound to ``address``: one for each address its host name has (``localhost`` often has two).
 
-    Addresses of a name that this machine lacks are left out while one remains. Raises ``RelayError`` naming the
-    address and what to do.
+    Addresses that this machine does not have are left out, unless no other remains. Raises ``RelayError`` that names
+    the address and says what to do.
     """
     if address.startswith("unix:"):
         return [_bind_unix(Path(address.removeprefix("unix:")))]
@@ -37,7 +37,7 @@ async def bind(address: str) -> list[socket.socket]:
                 bound.append(_bind_tcp(family, target))
             except OSError as error:
                 if error.errno not in _NOT_HERE:
-                    raise _cannot(f"{address} ({shown(target)})", error) from error
+                    raise _cannot(f"{address} ({address_text(target)})", error) from error
                 missing = error
         if not bound and missing is not None:
             raise _cannot(address, missing) from missing
@@ -75,8 +75,8 @@ def _bind_tcp(family: socket.AddressFamily, target: Target) -> socket.socket:
     return sock
 
 
-def shown(name: Any) -> str:
-    """Return a socket's own address as a configuration would say it."""
+def address_text(name: Any) -> str:
+    """Return a socket's own address as the configuration writes it."""
     if isinstance(name, tuple):
         host, port = name[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -101,8 +101,8 @@ def _bind_unix(path: Path) -> socket.socket:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket file nobody listens on; whatever else lies there is not ours to remove."""
-    if not stat.S_ISSOCK(path.lstat().st_mode):  # a symbolic link is none either, wherever it leads
+    """Remove a socket file that nobody listens on. Anything else at that path is left alone."""
+    if not stat.S_ISSOCK(path.lstat().st_mode):  # nor is a symbolic link, wherever it leads
         raise ConfigUnusable(
             f"cannot listen on unix:{path}: a file that is no socket lies there; move it or listen elsewhere"
         )
@@ -117,7 +117,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def _cannot(where: str, error: OSError) -> RelayError:
-    """Return what to raise: a right that is missing will be missing after a restart, a port may be free then."""
+    """Return what to raise. A missing right is missing after a restart too; a port may be free by then."""
     kind = ConfigUnusable if error.errno == errno.EACCES else RelayError
     return kind(f"cannot listen on {where}: {_why(error)}")
 

@@ -1,8 +1,8 @@
-"""Bytes that cost more to parse than to read: fed to the parser in small parts, one part per turn for all connections.
+"""Feeds bytes that are slow to parse to the parser in small parts: one part per turn of the loop, for all connections.
 
-A body of one-byte chunks is 40,000 chunks in one read of the socket, which hold the loop for 0.2 s; twenty connections
-that do so hold it for seconds. Bytes with so many line ends go through here. Their order is kept, and the transport
-reads no more until they are through, so that nothing piles up.
+A body of one-byte chunks brings 40,000 chunks in one read of the socket, and parsing them takes 0.2 s. Twenty such
+connections would hold the loop for seconds. So bytes with very many line ends are fed in parts. They keep their order,
+and the transport reads no more until they are parsed, so nothing piles up.
 """
 
 import asyncio
@@ -11,20 +11,20 @@ from typing import Protocol
 
 _PART_BYTES = 4096  # at worst 700 chunks: 4 ms
 _LONG_BYTES = 16 * 1024
-_BYTES_PER_END = 64  # fewer are a waste for whoever sends them, and no sane client does
-_SAMPLED = 17  # of so many bytes one is looked at: 20 us for 256 KiB, and a prime, which no pattern avoids by chance
+_BYTES_PER_END = 64  # bytes per line end: no sane client sends shorter lines on average
+_SAMPLED = 17  # one byte of so many is looked at: 20 us for 256 KiB. A prime, which no regular pattern escapes
 
 
 class Fed(Protocol):
     """A connection whose bytes are fed in parts."""
 
     def feed(self, most_bytes: int) -> bool:
-        """Parse some bytes of what is kept; return whether there are more."""
+        """Parse some of the bytes that were kept; return whether more are left."""
         ...
 
 
 def is_costly(data: bytes) -> bool:
-    """Tell whether ``data`` is made of very short lines or chunks."""
+    """Return whether ``data`` consists of very short lines or chunks."""
     return len(data) > _LONG_BYTES and data[::_SAMPLED].count(b"\r") * _SAMPLED * _BYTES_PER_END > len(data)
 
 
