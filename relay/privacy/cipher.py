@@ -1,4 +1,4 @@
-"""Encrypts small texts at rest: AES-256-GCM with a random nonce (NIST SP 800-38D), authenticated with its purpose."""
+"""Encrypts small texts at rest: AES-256-GCM with a random nonce (NIST SP 800-38D), bound to a purpose."""
 
 import os
 from typing import Final
@@ -6,11 +6,11 @@ from typing import Final
 from relay.core.errors import RelayError
 
 KEY_BYTES: Final = 32
-_NONCE_BYTES: Final = 12  # the size GCM is defined for; random ones are safe for 2^32 texts under one key
+_NONCE_BYTES: Final = 12  # the usual size for GCM; random nonces are safe for 2^32 texts under one key
 
 
 class NotDecrypted(RelayError):
-    """The text was encrypted with another key or for another purpose, or was changed since."""
+    """The text was encrypted with another key or for another purpose, or it was changed."""
 
 
 class Cipher:

@@ -1,9 +1,12 @@
-"""How a payload is shown to people: masked unless the viewer may see it.
+"""Makes a payload fit for people to see: masked, unless the viewer may see it whole.
 
-JSON keeps its structure and its keys, so that a person can still tell what kind of callback it is; values are masked.
-Mobile numbers keep 3 + 4 digits (138****5678), identity and card numbers 6 + 4, which is the usual library rule and
-PCI DSS 3.4's for cards; of anything else the first character stays. Text is compared in NFKC, so full-width digits
-are masked like plain ones.
+JSON keeps its structure and its keys, so that a person can see what kind of callback it is. Values are masked:
+
+* a mobile number keeps 3 + 4 digits: 138****5678
+* an identity or card number keeps 6 + 4 digits, the usual rule of libraries, and for cards of PCI DSS 3.4
+* any other value keeps its first character
+
+Text is compared in NFKC, so full-width digits are masked like plain ones.
 """
 
 import base64
@@ -14,18 +17,19 @@ from typing import Any
 
 import msgspec
 
-_MOBILE = re.compile(r"(?:\+86|0086|86)?(1[3-9]\d)\d{4}(\d{4})")  # mainland China, the country code optional
-_LONG_NUMBER = re.compile(r"(\d{6})\d{5,}(\d{3}[\dXx])")  # identity numbers (15 or 18, the last may be X), bank cards
+_MOBILE = re.compile(r"(?:\+86|0086|86)?(1[3-9]\d)\d{4}(\d{4})")  # mainland China; with or without the country code
+# Identity numbers (15 or 18 digits, the last may be X), bank cards
+_LONG_NUMBER = re.compile(r"(\d{6})\d{5,}(\d{3}[\dXx])")
 _SEPARATORS = str.maketrans("", "", " -")
 _HIDDEN = "***"
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PayloadView:
     """A payload as an answer carries it.
 
-    ``form`` says what ``payload`` is: ``masked`` (JSON with masked values), ``hidden`` (None: not JSON, so only its
-    length is shown), ``json`` (the bytes as they came, spliced in), ``text`` or ``base64``.
+    ``form`` says what ``payload`` is: ``masked`` is JSON with masked values; ``hidden`` is None, for a payload that is
+    no JSON and of which only the length may be seen; ``json`` is the bytes as they came; else ``text`` or ``base64``.
     """
 
     form: str
@@ -33,27 +37,27 @@ class Shown:
     payload_bytes: int
 
 
-def masked(payload: bytes) -> Shown:
-    """Show ``payload`` with its values masked; what is not JSON shows its length only."""
+def masked(payload: bytes) -> PayloadView:
+    """Return ``payload`` with its values masked; if it is no JSON, only its length."""
     try:
         value = _mask(msgspec.json.decode(payload))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # RecursionError: nested deeper than is sensible
-        return Shown("hidden", None, len(payload))
-    return Shown("masked", value, len(payload))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # RecursionError: nested too deeply
+        return PayloadView("hidden", None, len(payload))
+    return PayloadView("masked", value, len(payload))
 
 
-def revealed(payload: bytes) -> Shown:
-    """Show ``payload`` as it is, byte for byte where the answer's JSON can carry that."""
+def revealed(payload: bytes) -> PayloadView:
+    """Return ``payload`` as it is; byte for byte, if it is JSON."""
     try:
-        msgspec.json.decode(payload)  # to Any: checks all of it, the UTF-8 of its strings included
+        msgspec.json.decode(payload)  # decoded to Any, all of it is checked, also the UTF-8 of its strings
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # not JSON: shown as text or base64 below
+        pass  # not JSON: text or base64 below
     else:
-        return Shown("json", msgspec.Raw(payload), len(payload))
+        return PayloadView("json", msgspec.Raw(payload), len(payload))
     try:
-        return Shown("text", payload.decode(), len(payload))
+        return PayloadView("text", payload.decode(), len(payload))
     except UnicodeDecodeError:
-        return Shown("base64", base64.b64encode(payload).decode(), len(payload))
+        return PayloadView("base64", base64.b64encode(payload).decode(), len(payload))
 
 
 def mask_text(text: str) -> str:

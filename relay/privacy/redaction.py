@@ -1,9 +1,11 @@
-"""Takes known secrets out of what others say: an error page may repeat the request, and our token with it.
+"""Takes known secrets out of answers: an error page may repeat our request, and our token with it.
 
-Everything that is kept or shown of an answer goes through a ``Redactor``, and nothing else decides. A secret is found
-as it is, in base64 (also inside a longer text that was encoded whole), and with its special characters written as a
-URL, JSON or HTML writes them, once or twice over. A text may have been cut: the beginning of a secret at its end goes
-too.
+Everything that is kept or shown of an answer goes through a ``Redactor``. It finds a secret in these forms:
+
+* as it is
+* in base64, also as a part of a longer text that was encoded
+* with its special characters escaped as in a URL, in JSON or in HTML, once or twice
+* cut off: the beginning of a secret at the end of a text
 """
 
 import base64
@@ -14,17 +16,17 @@ from typing import Final
 
 HIDDEN: Final = "***"
 MIN_CHARS: Final = 4
-"""A shorter secret would tear words apart, and guards nothing; so does a shorter piece of one at the end of a text."""
+"""Shorter secrets are left in the text, and shorter pieces at its end: they would hide parts of common words."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9]+")
 _NAMED: Final = {'"': "quot", "&": "amp", "<": "lt", ">": "gt", "'": "apos"}
-_LONGEST_ESCAPE: Final = 24  # of one character, twice over: such as %255Cu4F60
+_LONGEST_ESCAPE: Final = 24  # of one character, escaped twice, such as %255Cu4F60
 _OPENERS: Final = ("%", "\\", "&")
-_LIVE: Final = 6  # tokens of one source that may still be under way: each replaced within its life
+_LIVE: Final = 6  # tokens of one source that requests under way may still carry
 
 
 class Redactor:
-    """Knows secrets and takes them out of texts. ``of`` adds those of another one, as they change."""
+    """Knows secrets and takes them out of texts. It also takes out the secrets that ``of`` knows at that moment."""
 
     __slots__ = ("_live", "_needles", "_of", "_screen", "_secrets")
 
@@ -32,13 +34,13 @@ class Redactor:
         self._secrets = sorted({secret for secret in secrets if len(secret) >= MIN_CHARS}, key=len, reverse=True)
         self._live: list[str] = []
         self._of = of
-        self._needles: tuple[_Needle, ...] | None = None  # made with the first text: most platforms start long before
+        self._needles: tuple[_Needle, ...] | None = None  # made with the first text: a platform starts long before it
         self._screen: re.Pattern[str] | None = (
-            None  # finds how any of them begins: nearly always one look says that there is none
+            None  # matches the beginning of each secret: nearly always one search shows that there is none
         )
 
     def learn(self, secret: str) -> None:
-        """Know ``secret`` too, which is in use since now; the oldest of several learned is forgotten."""
+        """Know ``secret`` too, which comes into use now. The last six are known; an older one is forgotten."""
         if len(secret) >= MIN_CHARS and secret not in self._live:
             self._live = [*self._live, secret][-_LIVE:]
             self._needles = None
@@ -58,7 +60,7 @@ class Redactor:
 
 
 class _Needle:
-    """One form of a secret: runs of letters and digits that stand as they are, and characters with several forms."""
+    """One form of a secret: letters and digits as they are, and special characters that have several forms."""
 
     __slots__ = ("_anchor", "_head", "_parts", "_span", "_whole", "begins")
 
@@ -67,7 +69,7 @@ class _Needle:
         forms = [part if _PLAIN.fullmatch(part) else (special or {}).get(part) or _any_form(part) for part in parts]
         self._parts = [part if part == form else re.compile(form) for part, form in zip(parts, forms, strict=True)]
         runs = [part for part in self._parts if isinstance(part, str)]
-        self._anchor = max(runs, key=len, default="")  # looked for first: nearly always it is not there
+        self._anchor = max(runs, key=len, default="")  # searched first: nearly always it is not there
         self._whole = None if self._anchor == secret and not ends else re.compile("".join(forms) + ends)
         first = self._parts[0]
         self._head = first[:MIN_CHARS] if isinstance(first, str) else first
@@ -75,7 +77,7 @@ class _Needle:
         self._span = len(secret) + _LONGEST_ESCAPE * (len(parts) - len(runs))
 
     def taken_out_of(self, text: str) -> str:
-        """Return ``text`` without this form, also where only its beginning stands at the end."""
+        """Return ``text`` without this form, and without its beginning at the end of the text."""
         if self._anchor in text:
             text = text.replace(self._anchor, HIDDEN) if self._whole is None else self._whole.sub(HIDDEN, text)
         at, last = self._begins(text, max(0, len(text) - self._span)), len(text) - MIN_CHARS
@@ -92,7 +94,7 @@ class _Needle:
         return -1 if found is None else found.start()
 
     def _runs_out(self, text: str, at: int) -> bool:
-        """Tell whether the secret begins at ``at`` and the text ends before it does."""
+        """Return whether the secret begins at ``at`` and the text ends before the secret does."""
         for part in self._parts:
             if at == len(text):
                 return True
@@ -108,12 +110,12 @@ class _Needle:
 
 
 def _is_cut_escape(text: str, at: int) -> bool:
-    """Tell whether what is left from ``at`` may be the beginning of an escape: ``&am``, or ``a`` of ``&amp;amp;``."""
+    """Return whether the rest from ``at`` may be the beginning of an escape: ``&am``, or ``a`` of ``&amp;amp;``."""
     near = text[max(0, at - 8) : at + 1]
     return len(text) - at < _LONGEST_ESCAPE and any(opener in near for opener in _OPENERS) and " " not in text[at:]
 
 
-@lru_cache(maxsize=256)  # the relay's own secrets are every platform's
+@lru_cache(maxsize=256)  # the relay's own secrets belong to every platform
 def _needles(secret: str) -> tuple[_Needle, ...]:
     return _Needle(secret), *_in_base64(secret)
 
@@ -121,7 +123,8 @@ def _needles(secret: str) -> tuple[_Needle, ...]:
 def _in_base64(secret: str) -> Iterable[_Needle]:
     encoded = secret.encode("utf-8", "surrogatepass")
     for before in (0, 1, 2):
-        # Within a longer text what does not depend on the bytes around it; at its end also the rest, and padding.
+        # Inside a longer text only the characters that do not depend on the bytes around the secret are sure. At the
+        # end of a text the last character and the padding follow.
         whole = base64.b64encode(b"\0" * before + encoded).decode().rstrip("=")[(0, 2, 3)[before] :]
         stable = whole[:-1] if (before + len(encoded)) % 3 else whole
         if len(stable) >= MIN_CHARS:
@@ -130,7 +133,7 @@ def _in_base64(secret: str) -> Iterable[_Needle]:
 
 
 def _any_form(part: str) -> str:
-    """Return a pattern for a special character as it is, or as a URL, JSON or HTML writes it, perhaps twice over."""
+    """Return a pattern for a special character: as it is, or escaped as in a URL, JSON or HTML, once or twice."""
     if part.isspace():
         return rf"(?:\s|\+|%(?:25)*(?:20|0[9ADad])|\\+[nrt]|\\+u00(?:20|0[9ADad])|{_html(' ')}|{_html(chr(10))})+"
     url = "".join(rf"%(?:25)*{_hex(byte, 2)}" for byte in part.encode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""Waiting as the side duties do it: until a time on the relay clock, or a nudge, or the store's recovery."""
+"""How the side duties wait: until a time on the relay clock, until a nudge, or until the store has recovered."""
 
 import asyncio
 import contextlib
@@ -11,13 +11,13 @@ from relay.telemetry.events import Events
 
 _Result = TypeVar("_Result")
 
-_LONGEST_S = 3600.0  # a timer armed for longer is armed again: loop timers do not like infinity
+_LONGEST_S = 3600.0  # a longer wait is several timers: the loop takes no infinite one
 _FIRST_S = 0.5  # after a failed commit the store needs a moment to re-open and probe
-_SLOWEST_S = 15.0  # a disk that stays full is asked four times a minute
+_SLOWEST_S = 15.0  # so a disk that stays full is tried four times a minute
 
 
 class Alarm:
-    """One sleeper, woken by its time or by ``ring``; a ring while nobody sleeps ends the next sleep at once."""
+    """One sleeper, woken at its time or by ``ring``. A ring while nobody sleeps ends the next sleep at once."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -41,7 +41,7 @@ class Alarm:
 
 
 async def persist(call: Callable[[], Awaitable[_Result]], *, events: Events) -> _Result:
-    """Repeat ``call`` until the store can do it, waiting longer each time."""
+    """Repeat ``call`` until the store can do it, with a longer wait each time: 0.5 s, 1 s, ... 15 s."""
     delay_s = _FIRST_S
     while True:
         try:

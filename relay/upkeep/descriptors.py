@@ -1,7 +1,8 @@
-"""Watches how many file descriptors are left: when there are none, connections and requests fail one by one.
+"""Watches how many file descriptors are left. Without one, new connections and requests fail.
 
-The listeners take no more connections than their share (web.accepting); what uses the rest up is many platforms, a
-leak, or a limit that was never raised. It is told before it hurts, and again when it is over.
+The listeners accept no more connections than their share (``web.admit``). The rest can be used up by many platforms, by
+a leak, or because the limit was never raised. An event says so before the last one is used, and another when it is
+over.
 """
 
 import os
@@ -13,11 +14,11 @@ from relay.upkeep.alarm import Alarm
 
 _LOOK_EVERY_S = 5.0
 _LOW = 0.9  # of the limit in use
-_WELL = 0.8  # and over again only below this, so that it is not told at every look
+_WELL = 0.8  # it is over only below this, so that a count around the first bound makes no event at each look
 
 
 class Descriptors:
-    """Counts them every few seconds; ``low`` says in words that few are left, and is empty otherwise."""
+    """Counts them every few seconds. ``low`` says in words that few are left; otherwise it is empty."""
 
     def __init__(self, *, events: Events, clock: Clock, interval_s: float = _LOOK_EVERY_S) -> None:
         self.low = ""
@@ -33,7 +34,7 @@ class Descriptors:
             await alarm.until(self._clock.now() + self._interval_s)
 
     def look(self) -> None:
-        """Count now, and tell of a change."""
+        """Count now, and emit an event if few are left or no longer."""
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         used = _open_descriptors(most)
         was_low = bool(self.low)
@@ -49,6 +50,6 @@ class Descriptors:
 
 def _open_descriptors(most: int) -> int:
     try:
-        return len(os.listdir("/proc/self/fd")) - 1  # less the one it is read through
-    except OSError:  # not even one is left for looking
+        return len(os.listdir("/proc/self/fd")) - 1  # minus the one that reads the directory
+    except OSError:  # no descriptor is left to read the directory
         return most

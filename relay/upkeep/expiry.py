@@ -1,4 +1,4 @@
-"""Ends callbacks whose time is over, when it is over: sleeps until the next one is due."""
+"""Expires callbacks at their time: sleeps until the next one is due."""
 
 import math
 from collections.abc import Awaitable
@@ -8,16 +8,16 @@ from relay.core.clock import Clock
 from relay.core.model import Expired
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
-from relay.upkeep.reporting import tell_ended
+from relay.upkeep.reporting import report_ended
 
-_LOOK_AGAIN_S = 60.0  # at most this late for an expiry accepted after the last look and never nudged about
+_LOOK_AGAIN_S = 60.0  # the most an expiry can be late: for a callback accepted after the last look, without a nudge
 
 
 class Expires(Protocol):
     """The part of a store that expiry needs."""
 
     def expire(self) -> Awaitable[Expired]:
-        """End one step of what is over."""
+        """Expire some of the callbacks that are due."""
         ...
 
 
@@ -32,7 +32,7 @@ class Expiry:
         self._next_at = math.inf
 
     def nudge(self, due_at: float) -> None:
-        """Tell of a callback that expires at ``due_at``; wakes only when that is before the planned look."""
+        """Take into account that a callback expires at ``due_at``. Wakes only if that is before the planned look."""
         if due_at < self._next_at:
             self._next_at = due_at
             self._alarm.ring()
@@ -40,14 +40,14 @@ class Expiry:
     async def run(self) -> None:
         """Expire until cancelled."""
         while True:
-            self._next_at = math.inf  # a nudge during the commit below is compared with nothing, so it is kept
+            self._next_at = math.inf  # so that a nudge during the commit below always counts
             expired = await persist(self._ledger.expire, events=self._events)
-            tell_ended(self._events, expired.ended)
+            report_ended(self._events, expired.ended)
             if expired.more:
                 continue
             now = self._clock.now()
-            # Not before one second from now: a store that leaves an overdue callback for its batch to settle
-            # answers a time in the past.
+            # One second from now at the earliest: for a callback that is overdue and waits for its batch to settle, the
+            # store answers a time in the past.
             self._next_at = min(self._next_at, max(expired.next_at, now + 1.0), now + _LOOK_AGAIN_S)
             while await self._alarm.until(self._next_at):
-                pass  # a nudge only moved the time
+                pass  # it was a nudge, which moved the time

@@ -1,9 +1,8 @@
 """Carries out operators' operations (retry, drop, expire, resolve) in small steps, also after a restart.
 
-The matches were fixed in the store when the operation was started; a step applies the operation to the next few of
-them in one commit. An operation with a ``rate`` is paced evenly (its rate counts callbacks), and each operation has a
-task of its own, so that a slow one holds up no other. Where all that is left lies in frozen batches it sleeps until the
-store tells that one was settled.
+The store fixed the matches when the operation started. A step applies the operation to the next few of them in one
+commit. With a ``rate``, which counts callbacks, the steps are paced evenly. Each operation has a task of its own, so a
+slow one holds up no other. When all that is left is in frozen batches, it sleeps until the store has settled one.
 """
 
 import asyncio
@@ -19,10 +18,10 @@ from relay.core.model import Stepped
 from relay.store.base import Reroute
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
-from relay.upkeep.reporting import tell_ended
+from relay.upkeep.reporting import report_ended
 
-_STEP = 500  # callbacks per commit: some milliseconds of the writer
-_TICK_S = 0.25  # a paced operation steps about four times a second where its rate allows
+_STEP = 500  # callbacks per commit, which take the writer some milliseconds
+_TICK_S = 0.25  # between two steps of a paced operation, if its rate allows
 
 
 class Steps(Protocol):
@@ -37,7 +36,7 @@ class Steps(Protocol):
         ...
 
     def step_operation(self, number: int, limit: int, reroute: Reroute) -> Awaitable[Stepped]:
-        """Apply it to its next ``limit`` matches; ``reroute`` says where unrouted ones go."""
+        """Apply it to its next ``limit`` matches; ``reroute`` routes those that no route took."""
         ...
 
 
@@ -60,16 +59,16 @@ class OperationRunner:
         self._running: dict[int, Alarm] = {}
 
     def nudge(self) -> None:
-        """Tell that an operation was started."""
+        """Take up an operation that was started."""
         self._alarm.ring()
 
     def released(self) -> None:
-        """Tell that a batch was settled which an operation waits for."""
+        """Go on with operations that waited for a batch: one was settled."""
         for alarm in self._running.values():
             alarm.ring()
 
     async def run(self) -> None:
-        """Run what is open and what is started later, until cancelled."""
+        """Run all open operations and those started later, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 for number in await persist(self._ledger.open_operations, events=self._events):
@@ -90,7 +89,7 @@ class OperationRunner:
                 stepped = await persist(
                     lambda: self._ledger.step_operation(number, step, self._reroute), events=self._events
                 )
-                tell_ended(self._events, stepped.ended)
+                report_ended(self._events, stepped.ended)
                 operation = stepped.progress
                 if _waits(operation):
                     await released.until(math.inf)
@@ -110,7 +109,7 @@ class OperationRunner:
 
 
 def _waits(operation: Mapping[str, Any]) -> bool:
-    """Say whether all that is left to do waits for the settle of a batch."""
+    """Return whether all that is left waits for a batch to be settled."""
     left: int = operation["matched"] - operation["done"] - sum(operation["skipped"].values())
     return left > 0 and bool(operation["waiting"] == left)
 

@@ -1,4 +1,4 @@
-"""Deletes what need not be kept any longer, in small steps with room between them for the callbacks' own commits."""
+"""Deletes rows that need not be kept any longer, in small steps with pauses in which callbacks are committed."""
 
 from collections.abc import Awaitable
 from typing import Protocol
@@ -8,7 +8,7 @@ from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
 
 _REST_S = 60.0  # retention is in days: once a minute keeps up with it
-_SHARE = 4  # rest this many times as long as a step took, so pruning gets a fifth of the writer at the most
+_SHARE = 4  # a pause is this many times as long as its step took, so pruning gets a fifth of the writer at most
 _SHORTEST_S = 0.02
 
 
@@ -16,7 +16,7 @@ class Prunes(Protocol):
     """The part of a store that pruning needs."""
 
     def prune(self) -> Awaitable[bool]:
-        """Delete one small step; return whether there may be more."""
+        """Delete a few rows; return whether there may be more."""
         ...
 
 
@@ -30,7 +30,7 @@ class Pruner:
         self._alarm = Alarm(clock)
 
     def nudge(self) -> None:
-        """Look now: the store is getting full."""
+        """Start at once: the store is nearly full."""
         self._alarm.ring()
 
     async def run(self) -> None:

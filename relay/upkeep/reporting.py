@@ -1,4 +1,4 @@
-"""What the side duties tell of the callbacks they ended, in the words that delivery has for its own."""
+"""The events for callbacks that the side duties ended, the same as delivery has for those it ended."""
 
 from collections.abc import Iterable
 
@@ -6,8 +6,8 @@ from relay.core.model import Ended, State
 from relay.telemetry.events import Events
 
 
-def tell_ended(events: Events, ended: Iterable[Ended]) -> None:
-    """Tell what a step ended, once it is committed: a line per platform and reason."""
+def report_ended(events: Events, ended: Iterable[Ended]) -> None:
+    """Emit an event for each platform and reason that a step ended. Call it after the commit."""
     for platform, state, reason, count in ended:
         tell = events.expired if state is State.EXPIRED else events.dead
         tell(platform=platform, count=count, reason=reason)

@@ -1,8 +1,8 @@
-"""Proves that the daemon is alive: round trips through the event loop and the store's writer, told to systemd.
+"""Proves to systemd that the daemon is alive, by round trips through the event loop and the store's writer.
 
-A ping from a timer would go on while the writer thread hangs; this one cannot (``WatchdogSec=`` then ends the process
-and ``Restart=`` starts it again). A store that answers "cannot commit" is alive: a full disk heals without a restart.
-One that has ended is not: the watchdog ends too, and the process with it.
+A ping from a mere timer would go on while the writer thread hangs. This one stops; then ``WatchdogSec=`` ends the
+process and ``Restart=`` starts it again. A store that answers "cannot commit" is alive: a full disk needs no restart. A
+store that has ended is not alive: the watchdog ends too, and the process with it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from relay.upkeep.alarm import Alarm
 
 
 class Watchdog:
-    """Makes the round trip every ``interval_s``: half of what systemd allows, as sd_watchdog_enabled(3) advises."""
+    """Makes the round trip every ``interval_s``, which is half of what systemd allows (sd_watchdog_enabled(3))."""
 
     def __init__(
         self,
@@ -35,9 +35,10 @@ class Watchdog:
         self._late_s = late_s
 
     async def run(self) -> None:
-        """Go round until cancelled; raises ``StoreEnded``.
+        """Make round trips until cancelled. Raises ``StoreEnded``.
 
-        A slow trip is an event, told while it lasts and again with its length."""
+        A slow trip makes an event while it lasts, and another with its length when it ends.
+        """
         alarm = Alarm(self._clock)
         while True:
             await self._through_store()
@@ -50,15 +51,14 @@ class Watchdog:
 
     async def _through_store(self) -> None:
         began_s = elapsed_s()
-        # The timer speaks while the trip still hangs; the ping itself is never cancelled, so that a slow writer
-        # finds its reader waiting.
+        # The timer reports a trip that still hangs. The ping itself is never cancelled: a slow writer will answer it.
         timer = asyncio.get_running_loop().call_later(self._late_s, self._still_waiting)
         try:
             await self._ping()
         except StoreEnded:
             raise
         except (StoreFailed, StoreFull):
-            return  # it answered; readyz and the store's own events tell of the failure
+            return  # it answered; readyz and the store's own events report the failure
         finally:
             timer.cancel()
         took_s = elapsed_s() - began_s
