@@ -11,7 +11,6 @@ from relay.ingest.handlers import DropIn
 from relay.ingest.posts import Directory
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestSettings
-from relay.wire.answers.results import compile_results
 from relay.wire.envelopes.by_kind import envelope_for
 from relay.wire.envelopes.plain import Envelope
 from relay.wire.payload.extract import KeyPath
@@ -82,7 +81,7 @@ def _intake(name: str, platform: PlatformSection) -> PlatformIntake:
 def _measure(platform: PlatformSection, envelope: Envelope) -> Measure | None:
     """Return what tells whether a payload can be sent at all, and its bytes in a body; None where any JSON can."""
     target = Target(method=platform.method, url=platform.url)
-    results = compile_results(platform.results.model_dump(by_alias=True)) if platform.results else None
+    results = platform.results.compiled if platform.results else None
     named = results is not None and results.by_id
     if not (envelope.measured or target.has_fields or named):
         return None

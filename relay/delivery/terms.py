@@ -13,8 +13,8 @@ from relay.delivery.sender import Outbound
 from relay.limits.known import LearnTerms, Mode
 from relay.policy.gate.breaker import BreakerTerms
 from relay.policy.settle.answer import Budget, ReadBack
-from relay.wire.answers.classify import Rule, compile_rule
-from relay.wire.answers.results import Results, compile_results
+from relay.wire.answers.classify import Rule
+from relay.wire.answers.results import Results
 from relay.wire.envelopes.by_kind import envelope_for
 from relay.wire.envelopes.plain import Envelope
 from relay.wire.payload.fields import ItemMapping
@@ -53,10 +53,8 @@ class Terms:
     breaker: BreakerTerms | None
     grouped: bool = False  # its groups take turns
     learn: LearnTerms = field(default_factory=LearnTerms)
-    rules: Sequence[Rule] = field(
-        default=(), compare=False
-    )  # compiled rules hold functions: ``stated`` compares instead
     stated: PlatformSection | None = None
+    rules: Sequence[Rule] = field(default=(), compare=False)  # made from ``stated``, as what follows
     auth: AnyCredential | None = None
     credential: str = ""  # the name under which ``auth`` is shared
     signer: Signer | None = field(default=None, compare=False)  # made from ``stated``
@@ -139,13 +137,13 @@ def compile_terms(name: str, platform: PlatformSection, credential: tuple[str, A
         breaker=BreakerTerms(breaker.open_after, breaker.probe_every) if breaker else None,
         grouped=platform.group is not None,
         learn=LearnTerms(_MODES[platform.learn_limit], platform.learn_floor),
-        rules=tuple(compile_rule(rule.model_dump(by_alias=True)) for rule in platform.classify),
+        rules=tuple(rule.compiled for rule in platform.classify),
         stated=platform,
         auth=credential[1] if credential else None,
         credential=credential[0] if credential else "",
         signer=platform.sign.signer() if platform.sign else None,
         target=target if target.has_fields else None,
-        results=compile_results(results.model_dump(by_alias=True)) if results else None,
+        results=results.compiled if results else None,
         asking=_asking(confirm, platform) if confirm else None,
     )
 
@@ -155,6 +153,6 @@ def _asking(confirm: Confirm, platform: PlatformSection) -> Asking:
         target=Target(method=confirm.method, url=confirm.url),
         headers=merged_headers(platform.headers, confirm.headers),
         body=ItemMapping(confirm.body) if confirm.body else None,
-        rules=tuple(compile_rule(rule.model_dump(by_alias=True)) for rule in confirm.classify),
+        rules=tuple(rule.compiled for rule in confirm.classify),
         ambiguous=confirm.ambiguous,
     )

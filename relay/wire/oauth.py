@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
-import jmespath
-import jmespath.exceptions
 import msgspec
 
 from relay.core.errors import Unfit
 from relay.core.secret import NO_SECRET, Secret
 from relay.wire.answers.answer import Answer, Failure
 from relay.wire.answers.classify import failure_reason
+from relay.wire.answers.json_path import JsonPath
 from relay.wire.answers.reading import Reading, printable
 from relay.wire.signing.authorise import basic
 from relay.wire.signing.draft import Draft
@@ -112,10 +111,7 @@ class TokenReading:
     """
 
     def __init__(self, *, access: str, expires_in: str, refresh: str, lives_s: float) -> None:
-        try:
-            self._access, self._expires_in, self._refresh = map(jmespath.compile, (access, expires_in, refresh))
-        except jmespath.exceptions.JMESPathError as error:
-            raise ValueError(f"not a JMESPath expression: {error}") from error
+        self._access, self._expires_in, self._refresh = map(JsonPath, (access, expires_in, refresh))
         self._path = access
         self._lives_s = lives_s
 

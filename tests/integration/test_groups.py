@@ -26,8 +26,8 @@ from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.wire.answers.answer import Answer, Failure, Headers
-from relay.wire.answers.classify import compile_rule
 from relay.wire.envelopes.by_kind import envelope_for
+from tests.compiled import compiled_rule
 
 TERMS = Terms(
     platform="mall",
@@ -201,8 +201,8 @@ async def test_scope_platform_stops_all_shops(rig: Rig) -> None:
         return Answer(429, Headers([("Retry-After", "1")]), b"") if len(rig.mall.order) == 1 else OK
 
     rig.mall.script = limited
-    rule = compile_rule({"status": 429, "as": "throttled", "scope": "platform"})
-    okay = compile_rule({"status": 200, "as": "ok"})
+    rule = compiled_rule({"status": 429, "as": "throttled", "scope": "platform"})
+    okay = compiled_rule({"status": 200, "as": "ok"})
     await rig.start(replace(TERMS, concurrency=1, rules=(rule, okay)))
     for shop in "abc":
         await rig.post(shop, 1, 2)

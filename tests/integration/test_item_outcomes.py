@@ -26,10 +26,9 @@ from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.wire.answers.answer import Answer, Failure, Headers
-from relay.wire.answers.classify import compile_rule
-from relay.wire.answers.results import compile_results
 from relay.wire.envelopes.by_kind import envelope_for
 from relay.wire.payload.target import Target
+from tests.compiled import compiled_results, compiled_rule
 
 TERMS = Terms(
     platform="shop-a",
@@ -182,7 +181,7 @@ async def test_results_settle_good_items_and_retry_bad_ones(side: Side) -> None:
         "classify": [{"path": "code", "in": [7], "as": "retry"}],
     }
     ids = await side.post(*map(payload, range(20)))
-    await side.start(replace(TERMS, results=compile_results(stated)))
+    await side.start(replace(TERMS, results=compiled_results(stated)))
     await side.until(delivered=19, dead=1)
 
     assert [numbers(request) for request in side.requests] == [list(range(20)), [5]]
@@ -196,7 +195,7 @@ async def test_results_settle_good_items_and_retry_bad_ones(side: Side) -> None:
 async def test_results_answers_may_be_long(side: Side) -> None:
     """Where results are read, more of the answer is."""
     await side.post(payload(1))
-    await side.start(replace(TERMS, results=compile_results({"shape": "by_index", "at": "e", "index": "i"})))
+    await side.start(replace(TERMS, results=compiled_results({"shape": "by_index", "at": "e", "index": "i"})))
     await side.until(delivered=1)
     assert side.requests[0].answer_bytes > 1 << 20
 
@@ -233,7 +232,7 @@ async def test_no_payload_breaks_an_array(side: Side, bad: bytes) -> None:
 async def test_results_by_id_without_the_id(side: Side) -> None:
     """A callback that no answer could name is dead and says so."""
     ids = await side.post(b'{"n":0,"ref":"a"}', payload(1))
-    await side.start(replace(TERMS, results=compile_results({"shape": "by_id", "at": "e", "id": "ref"})))
+    await side.start(replace(TERMS, results=compiled_results({"shape": "by_id", "at": "e", "id": "ref"})))
     await side.until(delivered=1, dead=1)
     assert (await side.shown(ids[1]))["reason"] == "unbuildable: results.item_id ref is missing"
 
@@ -272,7 +271,7 @@ def asking(*, ambiguous: bool = True) -> Asking:
         target=Target(method="GET", url="http://platform.invalid/orders/{key}"),
         headers={"X-Shop": "7"},
         body=None,
-        rules=tuple(map(compile_rule, rules)),
+        rules=tuple(map(compiled_rule, rules)),
         ambiguous=ambiguous,
     )
 
@@ -299,7 +298,7 @@ class Orders:
         return self.answers.pop(0) if self.answers else answer(200, {"code": 0})
 
 
-RULES = (compile_rule({"path": "code", "in": [0], "as": "ok"}),)
+RULES = (compiled_rule({"path": "code", "in": [0], "as": "ok"}),)
 
 
 async def test_read_back_decides_what_nobody_recognised(side: Side) -> None:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from relay.core.model import Outcome
 from relay.delivery.sender import HttpSender, Request
 from relay.wire.answers.answer import Answer, Headers
-from relay.wire.answers.classify import classify, compile_rule
+from relay.wire.answers.classify import classify
 from relay.wire.answers.framing import AnswerFraming, BadAnswer
 from relay.wire.compress import decompress_start
+from tests.compiled import compiled_rule
 
-RULE = compile_rule({"path": "errcode", "in": [0], "as": "ok"})
+RULE = compiled_rule({"path": "errcode", "in": [0], "as": "ok"})
 OK = b'{"errcode":0}'
 
 

@@ -12,10 +12,11 @@ from relay.core.errors import Unfit
 from relay.core.model import Item
 from relay.policy.backoff import backoff_s
 from relay.wire.answers.answer import Answer, Headers
-from relay.wire.answers.classify import classify, compile_rule
+from relay.wire.answers.classify import classify
 from relay.wire.compress import BadEncoding, TooLarge, compress, decompress, decompress_start
 from relay.wire.envelopes.by_kind import envelope_for
 from relay.wire.payload.extract import InvalidJson, KeyPath, check_json
+from tests.compiled import compiled_rule
 
 # floats are left out of keys: 1e16 and 10000000000000000 are one number to one parser and two to another
 SCALARS = st.none() | st.booleans() | st.integers() | st.text()
@@ -29,7 +30,7 @@ HEADER_NAMES = st.sampled_from(
 )
 HEADER_VALUES = st.text(max_size=60) | st.integers().map(str) | st.floats().map(str) | st.datetimes().map(str)
 RULES = [
-    compile_rule(rule)
+    compiled_rule(rule)
     for rule in (
         {"path": "code", "in": [0, "ok", None], "as": "ok"},
         {"path": "code", "regex": "^[0-9]", "as": "throttled", "wait": {"path": "wait", "cap": "1m"}},

@@ -14,7 +14,6 @@ from relay.config.schema.platform import BreakerSection
 from relay.core.model import Outcome, PlatformRules, Quota, Rate
 from relay.daemon.intake import directory
 from relay.delivery.terms import compile_terms
-from relay.wire.answers.classify import compile_rule
 from relay.wire.envelopes.by_kind import envelope_for
 from relay.wire.payload.target import TemplateFields
 
@@ -146,19 +145,19 @@ platforms:
     )
     first, busy, text, reset, day, body = config.platforms["a"].classify
     assert first.status == frozenset({200, *range(500, 600)})
-    assert (first.path, first.values, first.outcome) == ("errcode", (0, "ok", None), Outcome.OK)
+    assert (str(first.path), first.values, first.outcome) == ("errcode", (0, "ok", None), Outcome.OK)
     assert busy.wait is not None
     assert (busy.header, busy.exists, busy.wait.seconds, busy.wait.cap) == ("X-Busy", True, 60.0, 3600.0)
     assert text.regex is not None
     assert text.regex.search("retry in 5 s")
     assert text.wait is not None
-    assert (text.wait.path, text.wait.unit) == ("msg", "s")
+    assert (str(text.wait.path), text.wait.unit) == ("msg", "s")
     assert reset.wait is not None
     assert (reset.wait.header, reset.wait.unit, reset.wait.cap) == ("X-Reset", "epoch_s", 86400.0)
     assert day.wait is not None
     assert (day.wait.align, day.wait.tz) == ("day", 28800.0)
     assert (body.path, body.header, body.values) == (None, None, ("success",))
-    compiled = [compile_rule(rule.model_dump(by_alias=True)) for rule in config.platforms["a"].classify]
+    compiled = [rule.compiled for rule in config.platforms["a"].classify]
     assert [rule.outcome for rule in compiled] == [rule.outcome for rule in config.platforms["a"].classify]
 
 
@@ -411,7 +410,7 @@ platforms:
     }
     a, b = config.platforms["a"], config.platforms["b"]
     assert (a.group, b.group) == ("shop_id", None)
-    assert [compile_rule(rule.model_dump(by_alias=True)).scope for rule in a.classify] == ["platform", "group"]
+    assert [rule.compiled.scope for rule in a.classify] == ["platform", "group"]
     assert [(one.line, one.col, one.code) for one in config.warnings] == [(7, 38, "W009")]
     assert [compile_terms(name, of).grouped for name, of in config.platforms.items()] == [True, False]
     found = directory(config).platforms["a"]

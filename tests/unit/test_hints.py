@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from relay.core.model import Outcome, Rate
 from relay.wire.answers.answer import Answer, Headers
-from relay.wire.answers.classify import classify, compile_rule
+from relay.wire.answers.classify import classify
 from relay.wire.answers.declared import declared
+from tests.compiled import compiled_rule
 
 WALL = datetime(2027, 1, 15, 8, 0, tzinfo=UTC).timestamp()
 HOUR_S = 3600.0
@@ -23,7 +24,7 @@ def date(after_s: float, *, zone: str = "GMT") -> str:
 
 def wait_of(*lines: tuple[str, str], status: int = 429, wall: float = WALL, wait: Any = None) -> float | None:
     """Return the wait in the verdict on an answer with these header lines."""
-    rules = [] if wait is None else [compile_rule({"status": status, "as": "throttled", "wait": wait})]
+    rules = [] if wait is None else [compiled_rule({"status": status, "as": "throttled", "wait": wait})]
     answer = Answer(status, Headers(lines), b"{}")
     return classify(answer, rules=rules, compressed=False, items=1, wall=wall, cap_s=HOUR_S).wait_s
 

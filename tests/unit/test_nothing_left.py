@@ -12,8 +12,9 @@ from relay.policy.gate.platform import Gate
 from relay.policy.gate.stop import NOTHING_LEFT
 from relay.policy.settle.answer import Attempted, Budget, decide
 from relay.wire.answers.answer import Answer, Headers
-from relay.wire.answers.classify import classify, compile_rule
+from relay.wire.answers.classify import classify
 from relay.wire.answers.hints import exhausted_s
+from tests.compiled import compiled_rule
 
 NOW = 1_000_000.0
 WALL = datetime(2027, 1, 15, 8, 0, tzinfo=UTC).timestamp()
@@ -86,7 +87,7 @@ def test_what_is_read(given: dict[str, str], wait_s: float | None) -> None:
 def test_verdict_carries_it(status: int, rules: list[dict[str, object]], wait_s: float | None) -> None:
     """Accepted answers carry the wait in their verdict; on answers that are neither that nor a throttle it is none."""
     answer = Answer(status, headers(RateLimit='"x";r=0;t=30'), b"{}")
-    compiled = [compile_rule(rule) for rule in rules]
+    compiled = [compiled_rule(rule) for rule in rules]
     assert classify(answer, rules=compiled, compressed=False, items=1, wall=WALL).wait_s == wait_s
 
 

@@ -6,8 +6,8 @@ import pytest
 from relay.ingest.fan_out import Routing, compile_route
 from relay.wire.answers.answer import Answer, Headers
 from relay.wire.answers.classify import classify
-from relay.wire.answers.rules import compile_rule
 from relay.wire.regex import MAX_TEXT_CHARS, Pattern, compile_regex
+from tests.compiled import compiled_rule
 from tests.unit.config_files import platform
 
 
@@ -46,7 +46,7 @@ def test_a_rule_over_a_long_answer() -> None:
         "wait": {"path": "msg", "regex": r"(\d+)+ s"},
     }
     answer = Answer(200, Headers(), b'{"msg":"' + b"1" * 60_000 + b'"}')
-    verdict = classify(answer, rules=[compile_rule(rule)], compressed=False, items=1, wall=0.0)
+    verdict = classify(answer, rules=[compiled_rule(rule)], compressed=False, items=1, wall=0.0)
     assert (verdict.outcome.value, verdict.wait_s) == ("throttled", None)
 
 

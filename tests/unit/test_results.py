@@ -8,8 +8,8 @@ from relay.core.errors import Unbuildable, Unfit
 from relay.core.model import Item, Outcome, Verdict
 from relay.wire.answers.answer import Answer, Failure, Headers
 from relay.wire.answers.classify import classify
-from relay.wire.answers.results import compile_results
 from relay.wire.payload.target import TemplateFields
+from tests.compiled import compiled_results
 
 BRAZE = {"shape": "by_index", "at": "errors", "index": "index"}
 MIXPANEL = {"shape": "by_index", "at": "failed_records", "index": "index", "failed_if": "message"}
@@ -30,7 +30,7 @@ def read(spec: dict[str, Any], body: object, *, status: int = 200, count: int = 
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = Answer(status, Headers(), raw, complete)
     whole = classify(answer, rules=(), compressed=False, items=count, wall=0.0)
-    return compile_results(spec).read(answer, whole, items(count), wall=0.0)
+    return compiled_results(spec).read(answer, whole, items(count), wall=0.0)
 
 
 def outcomes(verdict: Verdict) -> str:
@@ -106,7 +106,7 @@ def test_no_answer_is_left_as_it_is() -> None:
     """A timeout says nothing of single items."""
     failure = Failure("timeout", connected=True)
     whole = classify(failure, rules=(), compressed=False, items=2, wall=0.0)
-    assert compile_results(BRAZE).read(failure, whole, items(2), wall=0.0) is whole
+    assert compiled_results(BRAZE).read(failure, whole, items(2), wall=0.0) is whole
 
 
 def test_failed_entries_are_classified() -> None:
@@ -144,7 +144,7 @@ def test_the_worst_entry_of_an_item_counts() -> None:
     twins = [item._replace(payload=b'{"same":1}') for item in items(2)]
     answer = Answer(200, Headers(), b'{"r":[{"i":1},{"i":"1","bad":"x"},{"i":1}]}')
     whole = classify(answer, rules=(), compressed=False, items=2, wall=0.0)
-    assert outcomes(compile_results(spec).read(answer, whole, twins, wall=0.0)) == "reject reject"
+    assert outcomes(compiled_results(spec).read(answer, whole, twins, wall=0.0)) == "reject reject"
 
 
 def test_nothing_accepted_takes_the_items_outcome() -> None:
@@ -155,7 +155,7 @@ def test_nothing_accepted_takes_the_items_outcome() -> None:
 
 def test_payloads_without_the_id_are_named() -> None:
     """A callback that no answer could name is refused at acceptance, and found again when its batch is built."""
-    results = compile_results(BY_ID)
+    results = compiled_results(BY_ID)
     with pytest.raises(Unfit, match=r"item_id order\.id is missing"):
         results.check(TemplateFields(b"{}", None, None, "id"))
     batch = [*items(1), items(2)[1]._replace(payload=b"{}"), items(3)[2]._replace(payload=b"<")]
@@ -166,5 +166,13 @@ def test_payloads_without_the_id_are_named() -> None:
 
 def test_the_payloads_own_id_is_not_the_callbacks() -> None:
     """`id: id` means the field, `item_id: "{id}"` the callback's id."""
-    results = compile_results({"shape": "by_id", "at": "f", "id": "id"})
+    results = compiled_results({"shape": "by_id", "at": "f", "id": "id"})
     assert results.item_id(TemplateFields(b'{"id":5}', None, None, "X")) == "5"
+
+
+def test_a_path_that_does_not_fit_the_answer_cannot_be_read() -> None:
+    """A function in ``at`` meets a type it does not take: nothing says that no item failed, so all are unclear."""
+    spec = {"shape": "by_index", "at": "values(failed)", "index": "index"}
+    assert outcomes(read(spec, {"failed": {"a": {"index": 1}}})) == "ok reject ok"
+    found = read(spec, {"failed": 7})
+    assert (found.outcome, found.reason) == (Outcome.CONFIRM, "results: cannot be read")

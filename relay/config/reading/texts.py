@@ -13,6 +13,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from relay.config.problems import BadValue, quoted
+from relay.wire.answers.json_path import JsonPath
 from relay.wire.payload.target import Target
 from relay.wire.regex import Pattern
 
@@ -63,6 +64,11 @@ def parse_jmespath(value: Any) -> str:
             "E027", f"{quoted(value)} is not a JMESPath expression", _path_hint(value), offset=offset
         ) from None
     return value
+
+
+def parse_answer_path(value: Any) -> JsonPath:
+    """Return a compiled JMESPath into an answer's JSON body."""
+    return JsonPath(parse_jmespath(value))
 
 
 def _path_hint(value: str) -> str:

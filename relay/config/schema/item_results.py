@@ -1,6 +1,7 @@
 """The schema of what a platform says about single callbacks: ``results`` in its answers, ``confirm`` when asked."""
 
 import re
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, model_validator
@@ -9,7 +10,9 @@ from relay.config.problems import BadValue, quoted
 from relay.config.reading.texts import parse_jmespath
 from relay.config.schema.envelope import check_item
 from relay.config.schema.rules import RuleSection
-from relay.config.schema.values import Headers, JmesPath, Section, Url, only_list, reading, required, setting
+from relay.config.schema.values import AnswerPath, Headers, Section, Url, only_list, reading, required, setting
+from relay.wire.answers.results import Results
+from relay.wire.payload.target import OWN, read_fact
 
 _OF_OTHER_SHAPE = {"by_index": ("id", "item_id"), "by_id": ("index",)}
 
@@ -29,18 +32,18 @@ class ResultsSection(Section):
     """Where an answer says what became of each callback of its batch."""
 
     shape: Literal["by_index", "by_id"] = required("How an entry names its callback: by its place in the batch, or id.")
-    at: JmesPath = required("JMESPath into the answer: the list of entries, such as failed_records.")
-    index: JmesPath | None = setting(
+    at: AnswerPath = required("JMESPath into the answer: the list of entries, such as failed_records.")
+    index: AnswerPath | None = setting(
         None,
         "by_index: where an entry has the place of its callback, from 0. Not set: entries stand in that order.",
     )
-    id: JmesPath | None = setting(None, "by_id: where an entry has the id of its callback.")
+    id: AnswerPath | None = setting(None, "by_id: where an entry has the id of its callback.")
     item_id: ItemId | None = setting(
         None,
         "by_id: the same id in the payload, or {id}, {key}, {event} for the callback's own. Not set: as `id`. "
         "A payload without it is refused.",
     )
-    failed_if: JmesPath | None = setting(
+    failed_if: AnswerPath | None = setting(
         None,
         "An entry in which this is found (not null, false or empty) failed. Not set: every entry is a failed one, or "
         "what `classify` says of it.",
@@ -71,6 +74,29 @@ class ResultsSection(Section):
     def unused(self) -> list[str]:
         """Keys that are set and that this shape does not look at."""
         return [name for name in _OF_OTHER_SHAPE[self.shape] if getattr(self, name) is not None]
+
+    @cached_property
+    def compiled(self) -> Results:
+        """What reads the results out of answers."""
+        by_id = self.shape == "by_id"
+        item_id = (self.item_id or str(self.id)) if by_id else "@"
+        return Results(
+            at=self.at,
+            by_id=by_id,
+            covers_all=self.covers == "all",
+            name_at=self.id if by_id else self.index,
+            failed_if=self.failed_if,
+            item_id=read_fact(_payload_path(item_id)),
+            item_id_name=item_id,
+            rules=tuple(rule.compiled for rule in self.classify),
+        )
+
+
+def _payload_path(item_id: str) -> str:
+    """Return what ``read_fact`` takes: ``{id}`` is the callback's own id, ``id`` a field of its payload."""
+    if item_id.startswith("{"):
+        return item_id.strip("{} ")
+    return f'"{item_id}"' if item_id in OWN else item_id
 
 
 class Confirm(Section):

@@ -1,7 +1,11 @@
-"""The schema of ``classify``: rules that say what a platform's answer means, checked one by one, first match wins."""
+"""The schema of ``classify``: rules that say what a platform's answer means. The first that holds decides.
+
+Each section compiles itself into what ``wire`` asks for every answer, and once only.
+"""
 
 import re
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, model_validator
@@ -9,8 +13,8 @@ from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, model_vali
 from relay.config.problems import BadValue, quoted
 from relay.config.reading.units import DURATION_PATTERN
 from relay.config.schema.values import (
+    AnswerPath,
     HeaderName,
-    JmesPath,
     OrText,
     PositiveDuration,
     Regex,
@@ -22,12 +26,15 @@ from relay.config.schema.values import (
     setting,
 )
 from relay.core.model import Outcome
+from relay.wire.answers.hints import Unit
+from relay.wire.answers.rule_wait import AlignedWait, FixedWait, FoundWait, Wait
+from relay.wire.answers.rules import AtPath, InBody, InHeader, Rule, Scalar, Scope, Subject, comparable_values
 
 _OWN_OUTCOMES = (Outcome.PLAIN, Outcome.DOWN, Outcome.CRASH, Outcome.UNSENT)
 OUTCOMES = tuple(outcome.value for outcome in Outcome if outcome not in _OWN_OUTCOMES)
 """What a rule may say; the others are what the relay itself sees on the wire."""
 
-Scalar = str | int | float | bool | None
+_ALIGN_S = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
 
 
 def _parse_status(value: Any) -> frozenset[int]:
@@ -79,7 +86,6 @@ RuleOutcome = Annotated[
     Outcome, PlainValidator(reading(_parse_outcome)), WithJsonSchema({"type": "string", "enum": list(OUTCOMES)})
 ]
 Scalars = Annotated[tuple[Scalar, ...], PlainValidator(reading(_parse_scalars)), WithJsonSchema(_SCALARS_SCHEMA)]
-Unit = Literal["s", "ms", "epoch_s", "epoch_ms", "date", "auto"]
 
 
 class WaitSection(Section):
@@ -87,7 +93,7 @@ class WaitSection(Section):
 
     seconds: PositiveDuration | None = setting(None, "Wait this long; `wait: 60s` is short for it.", alias="for")
     header: HeaderName | None = setting(None, "Header of the answer that says how long.")
-    path: JmesPath | None = setting(None, "JMESPath into the answer's JSON body that says how long.")
+    path: AnswerPath | None = setting(None, "JMESPath into the answer's JSON body that says how long.")
     regex: Regex | None = setting(
         None,
         "Applied to what `header` or `path` found; its first group is the number. For texts such as 'retry in 30 s'.",
@@ -116,13 +122,23 @@ class WaitSection(Section):
             raise BadValue("E030", "`regex` of `wait` needs a header or path to look into")
         return self
 
+    def compiled(self) -> Wait:
+        """Return what reads the wait out of an answer."""
+        if self.seconds is not None:
+            return FixedWait(self.seconds)
+        if self.align is not None:
+            return AlignedWait(_ALIGN_S[self.align], self.tz)
+        source = self.header or self.path
+        assert source is not None  # ``_one_source``
+        return FoundWait(source, self.regex, self.unit, self.cap)
+
 
 class RuleSection(Section):
     """One rule: all its conditions must hold, then the answer means `as`."""
 
     status: Status | None = setting(None, "The answer's status: 200, 2xx, or a list of them.")
     header: HeaderName | None = setting(None, "Header to look at with `in`, `exists` or `regex`.")
-    path: JmesPath | None = setting(
+    path: AnswerPath | None = setting(
         None, "JMESPath into the answer's JSON body, looked at with `in`, `exists` or `regex`."
     )
     values: Scalars | None = setting(
@@ -140,7 +156,7 @@ class RuleSection(Section):
     wait: Annotated[WaitSection | None, BeforeValidator(_wait_in_short), OrText(DURATION_PATTERN)] = setting(
         None, "With as: throttled, retry or auth: how long to leave the platform alone."
     )
-    scope: Literal["group", "platform"] | None = setting(
+    scope: Scope | None = setting(
         None,
         "With as: throttled or retry on a platform with groups: what is left alone. Not set: the group the answer is "
         "about. platform: all of them, for a limit that they share.",
@@ -156,7 +172,7 @@ class RuleSection(Section):
         looks = self.header or self.path
         if looks is not None and tests != 1:
             found = "none" if not tests else "several"
-            raise BadValue("E030", f"the rule needs one of in, exists, regex for {quoted(looks)}, it has {found}")
+            raise BadValue("E030", f"the rule needs one of in, exists, regex for {quoted(str(looks))}, it has {found}")
         if looks is None and self.exists is not None:
             raise BadValue("E030", "exists needs a path or header to look at", "add path: or header:")
         if tests > 1:
@@ -168,3 +184,24 @@ class RuleSection(Section):
         if self.scope is not None and self.outcome not in (Outcome.THROTTLED, Outcome.RETRY):
             raise BadValue("E030", f"`scope` has no meaning with as: {self.outcome.value}", "remove it")
         return self
+
+    @cached_property
+    def compiled(self) -> Rule:
+        """The rule as ``wire`` asks it."""
+        return Rule(
+            self.outcome,
+            statuses=self.status,
+            subject=self._subject(),
+            wanted=None if self.values is None else comparable_values(self.values),
+            exists=self.exists,
+            pattern=self.regex,
+            wait=None if self.wait is None else self.wait.compiled(),
+            scope=self.scope or "group",
+        )
+
+    def _subject(self) -> Subject | None:
+        if self.header is not None:
+            return InHeader(self.header)
+        if self.path is not None:
+            return AtPath(self.path)
+        return InBody() if self.values is not None or self.regex is not None else None

@@ -25,6 +25,7 @@ from relay.config.reading import texts, units
 from relay.config.reading.units import Backoff
 from relay.config.reading.wide_characters import wide_in
 from relay.core.model import Rate
+from relay.wire.answers.json_path import JsonPath
 from relay.wire.regex import Pattern
 
 _REFERENCE = r"[\s\S]*\$\{(?:file|env):[\s\S]*"  # an editor cannot check what a reference will hold
@@ -126,6 +127,7 @@ Rates = Annotated[tuple[RateText, ...], BeforeValidator(as_tuple), _OneOrMany()]
 BackoffRange = Annotated[Backoff, *_parsed(units.parse_backoff, units.RANGE_PATTERN, "2s..10m")]
 Name = Annotated[str, PlainValidator(reading(texts.parse_name)), WithJsonSchema({"type": "string"})]
 JmesPath = Annotated[str, *_parsed(texts.parse_jmespath, r"[\s\S]+", "order_id", "order.id")]
+AnswerPath = Annotated[JsonPath, *_parsed(texts.parse_answer_path, r"[\s\S]+", "errcode", "error.code")]
 Regex = Annotated[Pattern, *_parsed(texts.parse_regex, r"[\s\S]*")]
 Url = Annotated[str, *_parsed(texts.parse_url, r"https?://[^\s#]+", "https://api.shop-a.example/callbacks")]
 PlainUrl = Annotated[str, *_parsed(texts.parse_plain_url, r"https?://[^\s#{}]+", "https://api.shop-a.example/token")]

@@ -14,9 +14,9 @@ from relay.core.model import Outcome, Verdict
 from relay.wire.answers.answer import Answer, Failure, FailureKind
 from relay.wire.answers.hints import exhausted_s, hinted_s, retry_after_s
 from relay.wire.answers.reading import Reading, printable
-from relay.wire.answers.rules import Rule, compile_rule
+from relay.wire.answers.rules import Rule
 
-__all__ = ["Rule", "Verdict", "classify", "classify_read_back", "compile_rule", "failure_reason", "plain_first"]
+__all__ = ["Rule", "Verdict", "classify", "classify_read_back", "failure_reason", "plain_first"]
 
 DEFAULT_CAP_S: Final = 3600.0
 # RFC 9110 renamed the last ones; Python follows in 3.13, and a reason must not change with the interpreter.
@@ -114,7 +114,7 @@ def _ruled(reading: Reading, rules: Sequence[Rule], *, items: int, wall: float, 
     outcome = rule.outcome
     if outcome is Outcome.SPLIT and items <= 1:
         outcome = Outcome.REJECT  # one item cannot be halved
-    wait_s = None if rule.wait is None else rule.wait(reading, wall=wall, cap_s=cap_s)
+    wait_s = None if rule.wait is None else rule.wait(reading, wall=wall)
     if wait_s is None:
         wait_s = _hint(result, outcome, wall, cap_s)
     return Verdict(

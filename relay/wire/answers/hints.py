@@ -14,7 +14,6 @@ from typing import Final, Literal, NamedTuple
 from relay.wire.answers.list_field import members
 
 Unit = Literal["s", "ms", "epoch_s", "epoch_ms", "date", "auto"]
-UNITS: Final = ("s", "ms", "epoch_s", "epoch_ms", "date", "auto")
 _YEAR_S: Final = 366 * 86400.0
 # A number of seconds this large is a point in time (September 2001), not a wait of 31 years.
 _EPOCH_FROM_S: Final = 1e9

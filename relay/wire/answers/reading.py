@@ -11,6 +11,7 @@ import jmespath.exceptions
 from relay.core.errors import Unfit
 from relay.wire.answers.answer import Answer
 from relay.wire.answers.charsets import UTF_8, decoder_of
+from relay.wire.answers.json_path import JsonPath
 from relay.wire.payload.extract import BoundedSearch, InvalidJson, parse_json
 
 _EXCERPT_CHARS: Final = 500
@@ -51,16 +52,19 @@ class Reading:
             self._document = self._parse()
         return self._document
 
-    def find(self, path: Any) -> Any:
-        """Return what stands at a compiled JMESPath, or None. Raises ``Unfit`` where that takes too many steps."""
-        return self.find_in(self.document, path)
+    def find(self, path: JsonPath, *, misfit: Any = None) -> Any:
+        """Return what stands at ``path``, or None. Raises ``Unfit`` where that takes too many steps.
 
-    def find_in(self, part: Any, path: Any) -> Any:
-        """Return what stands at a compiled JMESPath in a part of the document; raises as ``find`` does."""
+        ``misfit`` is returned where a function meets a value it does not take: ``length(code)`` on ``{"code": 7}``.
+        """
+        return self.find_in(self.document, path, misfit=misfit)
+
+    def find_in(self, part: Any, path: JsonPath, *, misfit: Any = None) -> Any:
+        """Return what stands at ``path`` in a part of the document, as ``find`` does."""
         try:
             return self._search.find(path.parsed, part)
         except jmespath.exceptions.JMESPathError:
-            return None  # a function met a value it does not take: nothing stands there
+            return misfit
         except RecursionError:
             raise Unfit("the answer is nested too deeply to be searched") from None
 

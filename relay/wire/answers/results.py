@@ -4,22 +4,19 @@ An answer lists entries; each names its item by its place in the batch or by an 
 list leaves open is decided on the safe side: an item is never called delivered because an entry could not be read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
-
-import jmespath
-import jmespath.exceptions
 
 from relay.core.errors import Unbuildable, Unfit
 from relay.core.model import Item, ItemVerdict, Outcome, Verdict
 from relay.wire.answers.answer import Answer, Failure
-from relay.wire.answers.classify import DEFAULT_CAP_S
+from relay.wire.answers.json_path import JsonPath
 from relay.wire.answers.reading import Reading, as_json, printable
-from relay.wire.answers.rules import Rule, compile_rule
+from relay.wire.answers.rules import Rule
 from relay.wire.payload.extract import InvalidJson
 from relay.wire.payload.fields import problem_of
-from relay.wire.payload.target import Reader, TemplateFields, facts_of, read_fact
+from relay.wire.payload.target import Reader, TemplateFields, facts_of
 
 # An answer about a batch of hundreds may repeat each item whole (WooCommerce does).
 MAX_RESULTS_BYTES: Final = 4 * 1024 * 1024
@@ -29,19 +26,23 @@ OUTCOMES: Final = frozenset(
 """What a rule of ``results.classify`` may say: one item cannot be split, nor a token be refused for it alone."""
 _MESSAGE_CHARS: Final = 300
 _MOST_ENTRIES: Final = 20  # for each item: one, or one for every fault found in it; a list of more says something else
+_NO_LIST: Final = object()
 _UNNAMED: Final = "results: not named in the answer"
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Compiled ``results``. ``failed`` None: an entry itself says that its item failed, or its rules say otherwise."""
+    """What the configuration says of ``results``; it is compiled and checked there.
 
+    For ``{"failed": [{"id": "o7", "code": 3}]}``: ``at`` is ``failed``, ``name_at`` is ``id``.
+    """
+
+    at: JsonPath  # of the list of entries
     by_id: bool
-    covers_all: bool
-    at: Any  # compiled JMESPaths
-    place: Any  # of the index or id in an entry; None: the entry's place in the list
-    failed: Any
-    item_id: Reader
+    covers_all: bool  # every item has its entry, not only failed ones
+    name_at: JsonPath | None  # of the index or id in an entry; None: an entry's place in the list says whose it is
+    failed_if: JsonPath | None  # None: every entry is of a failed item, unless a rule says otherwise
+    item_id: Reader  # the same id in the payload
     item_id_name: str
     rules: Sequence[Rule]
 
@@ -94,7 +95,7 @@ class Results:
         """Return the list of entries, empty where there is none. Raises ``Unfit`` where something else stands there."""
         if reading.document is None:
             raise Unfit("the answer is no JSON")
-        found = [] if (at := reading.find(self.at)) is None else at
+        found = [] if (at := reading.find(self.at, misfit=_NO_LIST)) is None else at
         if not isinstance(found, list) or len(found) > _MOST_ENTRIES * (items + 1):
             raise Unfit("what stands at results.at is no list of results")
         return found
@@ -120,10 +121,10 @@ class Results:
 
     def _places(self, reading: Reading, entries: Sequence[Any], items: Sequence[Item]) -> list[Sequence[int]]:
         """Return for each entry the places of the items it names: none, one, or all that share its id."""
-        if self.place is None:  # entries in the order of the items: only a full list says which is which
+        if self.name_at is None:  # entries in the order of the items: only a full list says which is which
             whole = len(entries) == len(items)
             return [(number,) if whole else () for number in range(len(entries))]
-        names = [_name(reading.find_in(entry, self.place)) for entry in entries]
+        names = [_name(reading.find_in(entry, self.name_at)) for entry in entries]
         of: dict[str, list[int]]
         if not self.by_id:
             of = {str(place): [place] for place in range(len(items))}
@@ -136,8 +137,8 @@ class Results:
     def _judge(self, whole: Reading, entry: Any, wall: float) -> ItemVerdict:
         """Return what one entry says of its item: failed or not, and if so what its rules make of it."""
         said = entry
-        if self.failed is not None:
-            said = whole.find_in(entry, self.failed)
+        if self.failed_if is not None:
+            said = whole.find_in(entry, self.failed_if)
             if not said and (isinstance(said, bool) or not isinstance(said, int | float)):
                 return ItemVerdict(Outcome.OK, "results: ok")
         reading = whole.of_part(entry)
@@ -145,43 +146,9 @@ class Results:
         for rule in self.rules:
             reason = rule.match(reading)
             if reason is not None:
-                wait_s = None if rule.wait is None else rule.wait(reading, wall=wall, cap_s=DEFAULT_CAP_S)
+                wait_s = None if rule.wait is None else rule.wait(reading, wall=wall)
                 return ItemVerdict(rule.outcome, reason or "results", message[:_MESSAGE_CHARS], wait_s)
         return ItemVerdict(Outcome.REJECT, "results", message[:_MESSAGE_CHARS])
-
-
-def compile_results(stated: Mapping[str, Any]) -> Results:
-    """Compile ``results`` as the configuration states it; keys with the value None count as absent.
-
-    Raises ``ValueError`` for a path or rule that does not compile.
-    """
-    said = {name: value for name, value in stated.items() if value is not None}
-    by_id = said["shape"] == "by_id"
-    place = said.get("id" if by_id else "index")
-    item_id = said.get("item_id", said.get("id", "")) if by_id else "@"
-    own = item_id.strip("{} ") if item_id.startswith("{") else item_id
-    return Results(
-        by_id=by_id,
-        covers_all=said.get("covers") == "all",
-        at=_path(said["at"]),
-        place=None if place is None else _path(place),
-        failed=_path(said["failed_if"]) if "failed_if" in said else None,
-        item_id=read_fact(own if item_id.startswith("{") else _payload_path(item_id)),
-        item_id_name=item_id,
-        rules=tuple(compile_rule(rule) for rule in said.get("classify", ())),
-    )
-
-
-def _payload_path(expression: str) -> str:
-    """Return a path into the payload; a name such as ``id`` is never the callback's own here."""
-    return f'"{expression}"' if expression in ("key", "event", "id") else expression
-
-
-def _path(expression: str) -> Any:
-    try:
-        return jmespath.compile(expression)
-    except jmespath.exceptions.JMESPathError as error:
-        raise ValueError(f"JMESPath {expression!r} does not compile: {error}") from error
 
 
 def _name(value: Any) -> str:

@@ -1,34 +1,29 @@
-"""A rule's ``wait``: where it says that an answer tells how long to stay away, compiled from the configuration."""
+"""A rule's ``wait``: how long to stay away after an answer. ``config`` compiles it and has checked it.
 
-import re
-from collections.abc import Iterator, Mapping
+``wait: 60s`` is a ``FixedWait``, ``wait: {header: X-Wait}`` and ``{path: retry_in}`` a ``FoundWait``,
+``wait: {align: minute}`` an ``AlignedWait``.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
-
-import jmespath
-import jmespath.exceptions
+from typing import Final, Protocol
 
 from relay.core.errors import Unfit
-from relay.wire.answers.hints import UNITS, Unit, answered_at, wait_in_s
+from relay.wire.answers.hints import Unit, answered_at, wait_in_s
+from relay.wire.answers.json_path import JsonPath
 from relay.wire.answers.reading import Reading
-from relay.wire.regex import Pattern, compile_regex
+from relay.wire.regex import Pattern
 
-_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)", re.ASCII)
-_DURATION_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 # A platform's counter begins anew so long after the boundary at most: 30 s; of a minute 6 s.
 _LATE_S: Final = 30.0
 _LATE_PART: Final = 0.1
-_ALIGN_S: Final = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
-_WAYS: Final = ("for", "header", "path", "align")
-_KEYS: Final = (*_WAYS, "regex", "unit", "cap", "tz")
-_TZ: Final = re.compile(r"([+-])(\d{2}):(\d{2})", re.ASCII)
 
 
 class Wait(Protocol):
     """Reads out of an answer how long to stay away."""
 
-    def __call__(self, reading: Reading, *, wall: float, cap_s: float) -> float | None:
-        """Return seconds from now; ``wall`` is seconds since the epoch, ``cap_s`` the bound if the wait has none."""
+    def __call__(self, reading: Reading, *, wall: float) -> float | None:
+        """Return seconds from now; ``wall`` is seconds since the epoch. None: the answer does not say."""
         ...
 
 
@@ -38,7 +33,7 @@ class FixedWait:
 
     wait_s: float
 
-    def __call__(self, reading: Reading, *, wall: float, cap_s: float) -> float | None:
+    def __call__(self, reading: Reading, *, wall: float) -> float | None:
         """Return the configured wait."""
         return self.wait_s
 
@@ -54,7 +49,7 @@ class AlignedWait:
     period_s: float
     utc_offset_s: float
 
-    def __call__(self, reading: Reading, *, wall: float, cap_s: float) -> float | None:
+    def __call__(self, reading: Reading, *, wall: float) -> float | None:
         """Return the seconds to the next boundary, or a few just after one; never 0."""
         return min(map(self._wait_s, answered_at(reading.answer.headers, wall).clocks))
 
@@ -67,22 +62,20 @@ class AlignedWait:
 
 @dataclass(frozen=True, slots=True)
 class FoundWait:
-    """A number or date found in a header or in the body."""
+    """A number or date found in a header or in the body, never longer than ``cap_s``."""
 
-    header: str | None
-    path: Any  # a compiled JMESPath, where there is no header
+    source: str | JsonPath  # a header's name, or a path into the JSON body
     pattern: Pattern | None
     unit: Unit
-    cap_s: float | None
+    cap_s: float
 
-    def __call__(self, reading: Reading, *, wall: float, cap_s: float) -> float | None:
+    def __call__(self, reading: Reading, *, wall: float) -> float | None:
         """Return what was found there, the longest of several in one header, or None."""
-        text = self._subject(reading)
+        text = self._text(reading)
         if text is None:
             return None
         when = answered_at(reading.answer.headers, wall)
-        bound_s = cap_s if self.cap_s is None else self.cap_s
-        waits = (wait_in_s(value, self.unit, when=when, cap_s=bound_s) for value in self._found(text))
+        waits = (wait_in_s(value, self.unit, when=when, cap_s=self.cap_s) for value in self._found(text))
         return max((wait for wait in waits if wait is not None), default=None)
 
     def _found(self, text: str) -> Iterator[str | None]:
@@ -90,88 +83,14 @@ class FoundWait:
         if self.pattern is None:
             yield text
             return
-        for value in (text, *(text.split(",") if self.header is not None else ())):
+        for value in (text, *(text.split(",") if isinstance(self.source, str) else ())):
             yield self.pattern.search(value)
 
-    def _subject(self, reading: Reading) -> str | None:
-        if self.header is not None:
-            return reading.answer.headers.get(self.header)
+    def _text(self, reading: Reading) -> str | None:
+        if isinstance(self.source, str):
+            return reading.answer.headers.get(self.source.lower())
         try:
-            value = reading.find(self.path)
+            value = reading.find(self.source)
         except Unfit:
             return None  # what cannot be read counts as absent
         return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
-
-
-def compile_wait(wait: object) -> Wait:
-    """Compile a rule's ``wait``: a duration, or a mapping with ``for``, ``header``, ``path`` or ``align``.
-
-    Keys with the value None count as absent. Raises ``ValueError`` with what is wrong.
-    """
-    if not isinstance(wait, Mapping):
-        return FixedWait(duration_s(wait))
-    given = {name: value for name, value in wait.items() if value is not None}
-    unknown = [str(name) for name in given if name not in _KEYS]
-    if unknown:
-        raise ValueError(f"unknown {', '.join(unknown)} in a wait; it takes {', '.join(_KEYS)}")
-    ways = [name for name in _WAYS if name in given]
-    if len(ways) != 1:
-        raise ValueError(f"a wait has exactly one of {', '.join(_WAYS)}, or is a duration such as 60s")
-    if ways == ["for"]:
-        return FixedWait(duration_s(given["for"]))
-    if ways == ["align"]:
-        if given["align"] not in _ALIGN_S:
-            raise ValueError(f"a wait's align is one of {', '.join(_ALIGN_S)}, not {given['align']!r}")
-        return AlignedWait(_ALIGN_S[given["align"]], _utc_offset_s(given.get("tz", "Z")))
-    unit = given.get("unit", "auto")
-    if unit not in UNITS:
-        raise ValueError(f"a wait's unit is one of {', '.join(UNITS)}, not {unit!r}")
-    return FoundWait(
-        header=compile_header(given["header"]) if "header" in given else None,
-        path=compile_path(given["path"]) if "path" in given else None,
-        pattern=compile_regex(given["regex"]) if "regex" in given else None,
-        unit=cast(Unit, unit),
-        cap_s=duration_s(given["cap"]) if "cap" in given else None,
-    )
-
-
-def duration_s(text: object) -> float:
-    """Return the seconds in a duration such as ``500ms``, ``60s``, ``10m``, ``2h``, ``1d``. Raises ``ValueError``.
-
-    A number is taken as seconds: the configuration refuses one without a unit and hands over durations as numbers.
-    """
-    if isinstance(text, int | float) and not isinstance(text, bool) and text >= 0:
-        return float(text)
-    found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
-    if found is None:
-        raise ValueError(f"{text!r} is not a duration; write a number with a unit, such as 60s, 10m, 2h or 1d")
-    return float(found[1]) * _DURATION_UNITS[found[2]]
-
-
-def compile_path(expression: object) -> Any:
-    """Return a compiled JMESPath. Raises ``ValueError``."""
-    if not isinstance(expression, str):
-        raise ValueError(f"path {expression!r} is not a JMESPath text")
-    try:
-        return jmespath.compile(expression)
-    except jmespath.exceptions.JMESPathError as error:
-        raise ValueError(f"path {expression!r} is not a JMESPath: {error}") from error
-
-
-def compile_header(name: object) -> str:
-    """Return a header's name in lower case. Raises ``ValueError``."""
-    if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"header {name!r} is not a header's name")
-    return name.strip().lower()
-
-
-def _utc_offset_s(text: object) -> float:
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        return float(text)
-    if text in ("Z", "UTC"):
-        return 0.0
-    found = _TZ.fullmatch(text) if isinstance(text, str) else None
-    if found is None:
-        raise ValueError(f"a wait's tz is an offset such as +08:00, not {text!r}")
-    seconds = int(found[2]) * 3600.0 + int(found[3]) * 60.0
-    return -seconds if found[1] == "-" else seconds

@@ -1,52 +1,100 @@
-"""A platform's ``classify`` rules: compiled once from the configuration, asked for every answer.
+"""A platform's ``classify`` rules, asked for every answer. ``config`` compiles them and has checked them.
 
-A rule is ``{status, header | path, in | exists | regex, as, wait, scope}``. All its conditions must hold. ``in`` and
-``regex`` without ``header`` or ``path`` look at the text of the body, for platforms that answer ``success``.
+All conditions of a rule must hold. ``{status: 2xx, path: errcode, in: [0], as: ok}`` in the file is here
+``Rule(Outcome.OK, statuses={200..299}, subject=AtPath(errcode), wanted={"0": "0"})``. It holds for a 200 with the body
+``{"errcode": 0}``, and its reason is ``errcode=0``.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from relay.core.model import Outcome
+from relay.wire.answers.json_path import JsonPath
 from relay.wire.answers.reading import Reading
-from relay.wire.answers.rule_wait import Wait, compile_header, compile_path, compile_wait
-from relay.wire.regex import Pattern, compile_regex
+from relay.wire.answers.rule_wait import Wait
+from relay.wire.regex import Pattern
 
 Scope = Literal["group", "platform"]
+Scalar = str | int | float | bool | None
 
-# The outcomes a configuration may name (SPEC 6). The others are the relay's own words for what the wire did.
-_OUTCOMES: Final = {
-    outcome.value: outcome
-    for outcome in (
-        *(Outcome.OK, Outcome.DUPLICATE, Outcome.THROTTLED, Outcome.RETRY),
-        *(Outcome.AUTH, Outcome.REJECT, Outcome.SPLIT, Outcome.CONFIRM),
-    )
-}
-_KEYS: Final = ("status", "header", "path", "in", "exists", "regex", "as", "wait", "scope")
-_CLASS: Final = re.compile(r"([1-5])xx")
 _LABEL_CHARS: Final = 80
 # What platforms use as a code: a number too short for a telephone's or an order's, or one word with few digits in it.
 _CODE: Final = re.compile(r"-?\d{1,9}|(?!.*\d{6})[A-Za-z][A-Za-z0-9_.:-]{0,47}", re.ASCII)
 
 
+class Subject(Protocol):
+    """The part of an answer that a rule looks at."""
+
+    @property
+    def label(self) -> str:
+        """What the part is called in a reason: ``errcode``, ``X-Error``, ``body``."""
+        ...
+
+    def value(self, reading: Reading) -> Any:
+        """Return the value of the part; None where the answer has none. Raises ``Unfit`` as ``Reading.find`` does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InHeader:
+    """The value of a header, looked up in any case."""
+
+    name: str
+
+    @property
+    def label(self) -> str:
+        """The header's name as the file writes it, cut to 80 characters."""
+        return self.name[:_LABEL_CHARS]
+
+    def value(self, reading: Reading) -> Any:
+        """Return the header's value, or None."""
+        return reading.answer.headers.get(self.name.lower())
+
+
+@dataclass(frozen=True, slots=True)
+class AtPath:
+    """What a path finds in the JSON body."""
+
+    path: JsonPath
+
+    @property
+    def label(self) -> str:
+        """The path as the file writes it, cut to 80 characters."""
+        return self.path.expression[:_LABEL_CHARS]
+
+    def value(self, reading: Reading) -> Any:
+        """Return the decoded value, or None."""
+        return reading.find(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class InBody:
+    """The whole body as text, for platforms that answer ``success``."""
+
+    label: str = "body"
+
+    def value(self, reading: Reading) -> Any:
+        """Return the text without white space at its ends."""
+        return reading.text.strip()
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One compiled rule."""
+    """One rule. With a ``subject`` it has exactly one of ``wanted``, ``exists`` and ``pattern``."""
 
     outcome: Outcome
-    wait: Wait | None
-    scope: Scope
-    statuses: frozenset[int] | None
-    subject: Callable[[Reading], Any] | None
-    label: str  # what of the answer it looks at, for the reason
-    wanted: Mapping[str, str] | None  # of ``in``: comparable form -> form in the reason
-    exists: bool | None
-    pattern: Pattern | None
+    statuses: frozenset[int] | None = None  # None: any status
+    subject: Subject | None = None  # None: the status alone decides
+    wanted: Mapping[str, str] | None = None  # of ``in``: as ``comparable_values`` makes it
+    exists: bool | None = None
+    pattern: Pattern | None = None
+    wait: Wait | None = None
+    scope: Scope = "group"
 
     def match(self, reading: Reading) -> str | None:
-        """Return the reason when the rule holds for the answer, else None.
+        """Return the reason when the rule holds for the answer, else None. It is empty where only the status counts.
 
         Raises ``Unfit`` where it cannot be told, because the answer is too much to search.
         A reason is made of the rule's own words and of the code it met (``errcode=10060004``), never of other values a
@@ -55,25 +103,33 @@ class Rule:
         if self.statuses is not None and reading.answer.status not in self.statuses:
             return None
         if self.subject is None:
-            return self.label
-        return self.holds(self.subject(reading))
+            return ""
+        return self._holds(self.subject.value(reading), self.subject.label)
 
-    def holds(self, value: Any) -> str | None:
+    def _holds(self, value: Any, label: str) -> str | None:
         """Return the reason when the condition holds for ``value``, else None."""
         if self.wanted is not None:
             named = self.wanted.get(_comparable(value) or "")
-            return None if named is None else f"{self.label}={named}"
+            return None if named is None else f"{label}={named}"
         if self.pattern is not None:
             text = _comparable(value)
             found = text is not None and value is not None and self.pattern.matches(text)
-            return self._met(value, f"{self.label}~{self.pattern.pattern[:_LABEL_CHARS]}") if found else None
+            return _met(value, label, f"{label}~{self.pattern.pattern[:_LABEL_CHARS]}") if found else None
         if (value is not None) is not self.exists:
             return None
-        return self._met(value, f"{self.label} present") if self.exists else f"{self.label} absent"
+        return _met(value, label, f"{label} present") if self.exists else f"{label} absent"
 
-    def _met(self, value: Any, otherwise: str) -> str:
-        code = _comparable(value)
-        return otherwise if code is None or _CODE.fullmatch(code) is None else f"{self.label}={code}"
+
+def comparable_values(values: Iterable[Scalar]) -> dict[str, str]:
+    """Return the values of ``in`` in their comparable form, each with its form in a reason."""
+    texts = (str(_comparable(value)) for value in values)
+    return {text: text[:_LABEL_CHARS] for text in texts}
+
+
+def _met(value: Any, label: str, otherwise: str) -> str:
+    """Return the reason with the code that was met, where ``value`` is one."""
+    code = _comparable(value)
+    return otherwise if code is None or _CODE.fullmatch(code) is None else f"{label}={code}"
 
 
 def _comparable(value: Any) -> str | None:
@@ -90,91 +146,3 @@ def _comparable(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value) if isinstance(value, int | float) else None
-
-
-def compile_rule(mapping: Mapping[str, Any]) -> Rule:
-    """Compile one rule of ``classify``; keys with the value None count as absent.
-
-    Raises ``ValueError`` saying what is wrong with it.
-    """
-    if not isinstance(mapping, Mapping):
-        raise ValueError(f"a rule is a mapping such as {{status: 429, as: throttled}}, not {mapping!r}")
-    mapping = {name: value for name, value in mapping.items() if value is not None}
-    unknown = [str(name) for name in mapping if name not in _KEYS]
-    if unknown:
-        raise ValueError(f"unknown {', '.join(unknown)} in a rule; it takes {', '.join(_KEYS)}")
-    outcome = _OUTCOMES.get(mapping.get("as", ""))
-    if outcome is None:
-        raise ValueError(f"a rule's `as` is one of {', '.join(_OUTCOMES)}, not {mapping.get('as')!r}")
-    scope = mapping.get("scope", "group")
-    if scope not in ("group", "platform"):
-        raise ValueError(f"a rule's scope is group or platform, not {scope!r}")
-    tests = [name for name in ("in", "exists", "regex") if name in mapping]
-    if len(tests) > 1:
-        raise ValueError(f"a rule has one of in, exists and regex, not {' and '.join(tests)}")
-    subject, label = _compile_subject(mapping, tests)
-    if "status" not in mapping and subject is None:
-        raise ValueError("a rule needs a condition: status, or header or path with in, exists or regex")
-    exists = mapping.get("exists")
-    if "exists" in mapping and not isinstance(exists, bool):
-        raise ValueError(f"a rule's exists is true or false, not {exists!r}")
-    return Rule(
-        outcome=outcome,
-        wait=compile_wait(mapping["wait"]) if "wait" in mapping else None,
-        scope=scope,
-        statuses=_compile_statuses(mapping["status"]) if "status" in mapping else None,
-        subject=subject,
-        label=label,
-        wanted=_compile_wanted(mapping["in"]) if "in" in mapping else None,
-        exists=exists,
-        pattern=compile_regex(mapping["regex"]) if "regex" in mapping else None,
-    )
-
-
-def _compile_subject(mapping: Mapping[str, Any], tests: Sequence[str]) -> tuple[Callable[[Reading], Any] | None, str]:
-    """Return what the rule looks at and what to call it; None when only the status counts."""
-    header, path = mapping.get("header"), mapping.get("path")
-    if header is not None and path is not None:
-        raise ValueError("a rule has header or path, not both; write two rules")
-    if (header is not None or path is not None) and not tests:
-        raise ValueError(f"a rule with {'path' if header is None else 'header'} needs in, exists or regex")
-    if header is not None:
-        name = compile_header(header)
-        return lambda reading: reading.answer.headers.get(name), str(header).strip()[:_LABEL_CHARS]
-    if path is not None:
-        compiled = compile_path(path)
-        return lambda reading: reading.find(compiled), path[:_LABEL_CHARS]
-    if tests == ["exists"]:
-        raise ValueError("exists needs the header or path that it is about")
-    if tests:
-        return lambda reading: reading.text.strip(), "body"
-    return None, ""
-
-
-def _compile_wanted(values: Any) -> dict[str, str]:
-    if not isinstance(values, list | tuple) or not values:
-        raise ValueError(f"a rule's `in` is a list of values, such as [0], not {values!r}")
-    wanted = {}
-    for value in values:
-        text = _comparable(value)
-        if text is None:
-            raise ValueError(f"a rule's `in` holds texts, numbers, true, false or null, not {value!r}")
-        wanted[text] = text[:_LABEL_CHARS]
-    return wanted
-
-
-def _compile_statuses(status: Any) -> frozenset[int]:
-    statuses: set[int] = set()
-    for entry in status if isinstance(status, list | tuple | set | frozenset) else [status]:
-        found = _CLASS.fullmatch(entry.lower()) if isinstance(entry, str) else None
-        if found is not None:
-            statuses.update(range(int(found[1]) * 100, int(found[1]) * 100 + 100))
-        elif isinstance(entry, int) and not isinstance(entry, bool) and 100 <= entry <= 599:
-            statuses.add(entry)
-        else:
-            raise ValueError(
-                f"a rule's status is a number from 100 to 599, such as 200, or a class such as 2xx, not {entry!r}"
-            )
-    if not statuses:
-        raise ValueError("a rule's status is an empty list; leave it out to mean any")
-    return frozenset(statuses)
