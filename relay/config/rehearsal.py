@@ -89,7 +89,7 @@ class _Request:
         if platform.sign is not None:
             before = draft
             try:
-                draft = platform.sign.signer().sign(draft, wall=1.0)
+                draft = platform.sign.signer.sign(draft, wall=1.0)
             except ValueError as error:
                 what = f"{dotted((*owner, 'sign'))}: {error}; the body of {dotted(self.path)} is none"
                 yield _problem((*owner, "sign"), what, "write to: query or to: header", (*owner, "envelope"), self.path)

@@ -11,7 +11,6 @@ from relay.ingest.handlers import DropIn
 from relay.ingest.posts import Directory
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestSettings
-from relay.wire.envelopes.by_kind import envelope_for
 from relay.wire.envelopes.plain import Envelope
 from relay.wire.payload.extract import KeyPath
 from relay.wire.payload.target import Target, TemplateFields
@@ -59,7 +58,7 @@ def _content_type(reply: Reply) -> str:
 
 
 def _intake(name: str, platform: PlatformSection) -> PlatformIntake:
-    envelope = envelope_for(platform.envelope.stated())
+    envelope = platform.envelope.compiled
     measure = _measure(platform, envelope)
     key = KeyPath(platform.key) if platform.key is not None else None
     group = KeyPath(platform.group) if platform.group is not None else None

@@ -15,7 +15,6 @@ from relay.policy.gate.breaker import BreakerTerms
 from relay.policy.settle.answer import Budget, ReadBack
 from relay.wire.answers.classify import Rule
 from relay.wire.answers.results import Results
-from relay.wire.envelopes.by_kind import envelope_for
 from relay.wire.envelopes.plain import Envelope
 from relay.wire.payload.fields import ItemMapping
 from relay.wire.payload.target import Target
@@ -47,7 +46,7 @@ class Terms:
     max_items: int
     max_bytes: int
     linger_s: float
-    envelope: Envelope
+    envelope: Envelope = field(compare=False)  # made from ``stated``
     codec: str
     budget: Budget
     breaker: BreakerTerms | None
@@ -117,7 +116,7 @@ def _outbound(platform: PlatformSection, directory: Path) -> Outbound:
 
 def compile_terms(name: str, platform: PlatformSection, credential: tuple[str, AnyCredential] | None = None) -> Terms:
     """Return the terms that ``platforms.NAME`` of the configuration states; ``credential`` is what it names."""
-    envelope = envelope_for(platform.envelope.stated())
+    envelope = platform.envelope.compiled
     breaker = platform.breaker
     target = Target(method=platform.method, url=platform.url)
     results, confirm = platform.results, platform.confirm
@@ -141,7 +140,7 @@ def compile_terms(name: str, platform: PlatformSection, credential: tuple[str, A
         stated=platform,
         auth=credential[1] if credential else None,
         credential=credential[0] if credential else "",
-        signer=platform.sign.signer() if platform.sign else None,
+        signer=platform.sign.signer if platform.sign else None,
         target=target if target.has_fields else None,
         results=results.compiled if results else None,
         asking=_asking(confirm, platform) if confirm else None,

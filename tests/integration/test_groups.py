@@ -26,8 +26,7 @@ from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.wire.answers.answer import Answer, Failure, Headers
-from relay.wire.envelopes.by_kind import envelope_for
-from tests.compiled import compiled_rule
+from tests.compiled import compiled_envelope, compiled_rule
 
 TERMS = Terms(
     platform="mall",
@@ -39,7 +38,7 @@ TERMS = Terms(
     max_items=4,
     max_bytes=1 << 20,
     linger_s=0.0,
-    envelope=envelope_for("array"),
+    envelope=compiled_envelope("array"),
     codec="none",
     budget=Budget(times=2, base_s=0.02, cap_s=0.08),
     breaker=BreakerTerms(open_after=5, probe_every_s=0.1),

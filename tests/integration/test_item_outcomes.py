@@ -26,9 +26,8 @@ from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.wire.answers.answer import Answer, Failure, Headers
-from relay.wire.envelopes.by_kind import envelope_for
 from relay.wire.payload.target import Target
-from tests.compiled import compiled_results, compiled_rule
+from tests.compiled import compiled_envelope, compiled_results, compiled_rule
 
 TERMS = Terms(
     platform="shop-a",
@@ -40,13 +39,13 @@ TERMS = Terms(
     max_items=100,
     max_bytes=1 << 20,
     linger_s=0.0,
-    envelope=envelope_for("array"),
+    envelope=compiled_envelope("array"),
     codec="none",
     budget=Budget(times=2, base_s=0.02, cap_s=0.08),
     breaker=BreakerTerms(open_after=5, probe_every_s=0.1),
     rules=(),
 )
-EVENTS = envelope_for({"kind": "cloudevents", "source": "/shop", "type": "order"})
+EVENTS = compiled_envelope({"kind": "cloudevents", "source": "/shop", "type": "order"})
 LOST = Failure("timeout", connected=True, detail="timeout after 5 s")
 Script = Callable[[Request], Answer | Failure]
 
@@ -203,7 +202,7 @@ async def test_results_answers_may_be_long(side: Side) -> None:
 async def test_payloads_that_cannot_be_sent_die_alone(side: Side) -> None:
     """What another configuration accepted and this one cannot send is dead and says so; nothing of it is sent."""
     ids = await side.post(payload(0), b"no json", payload(2), b'{"m":1}', b"1],[2", payload(5))
-    terms = replace(TERMS, envelope=envelope_for({"kind": "object", "items_at": "o", "item": {"n": "n"}}))
+    terms = replace(TERMS, envelope=compiled_envelope({"kind": "object", "items_at": "o", "item": {"n": "n"}}))
     await side.start(terms)
     await side.until(delivered=3, dead=3)
 
@@ -241,7 +240,7 @@ async def test_bodies_keep_within_max_bytes_after_a_reload(side: Side) -> None:
     """Callbacks measured under another envelope are parted again and again until the body fits."""
     long = b'{"n":1,"pad":"%b"}' % (b"%" * 200)
     await side.post(*[long] * 40, body_bytes=10)
-    await side.start(replace(TERMS, max_bytes=4000, envelope=envelope_for({"kind": "form", "items_at": "list"})))
+    await side.start(replace(TERMS, max_bytes=4000, envelope=compiled_envelope({"kind": "form", "items_at": "list"})))
     await side.until(delivered=40)
     assert max(len(request.body) for request in side.requests) <= 4000
 
@@ -251,7 +250,7 @@ async def test_urls_with_fields(side: Side) -> None:
     terms = replace(
         TERMS,
         max_items=1,
-        envelope=envelope_for("single"),
+        envelope=compiled_envelope("single"),
         target=Target(method="PUT", url="http://platform.invalid/{n}/ship?key={key}"),
     )
     await side.post(payload(7), b'{"m":1}', b"text")

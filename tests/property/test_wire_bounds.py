@@ -14,9 +14,8 @@ from relay.policy.backoff import backoff_s
 from relay.wire.answers.answer import Answer, Headers
 from relay.wire.answers.classify import classify
 from relay.wire.compress import BadEncoding, TooLarge, compress, decompress, decompress_start
-from relay.wire.envelopes.by_kind import envelope_for
 from relay.wire.payload.extract import InvalidJson, KeyPath, check_json
-from tests.compiled import compiled_rule
+from tests.compiled import compiled_envelope, compiled_rule
 
 # floats are left out of keys: 1e16 and 10000000000000000 are one number to one parser and two to another
 SCALARS = st.none() | st.booleans() | st.integers() | st.text()
@@ -140,7 +139,7 @@ def test_envelopes_hold_what_was_accepted(values: list[object], kind: str, prett
     """The body parses back into the payloads and has exactly the length that claims count on."""
     payloads = [json.dumps(value, indent=2 if pretty else None).replace("\n", "\r\n").encode() for value in values]
     items = [Item(1, "i", payload, None, None, None, 0, 0, 0, 0, 0, maybe_applied=False) for payload in payloads]
-    envelope = envelope_for(kind)
+    envelope = compiled_envelope(kind)
     body, _ = envelope.build(items)
     assert len(body) == envelope.frame_bytes + sum(len(payload) + envelope.item_bytes for payload in payloads)
     if kind == "array":
@@ -189,7 +188,7 @@ def test_composed_bodies_are_as_long_as_claims_count_on(
 ) -> None:
     """Whatever an envelope takes at acceptance it can build, and the body has exactly the length counted then."""
     try:
-        envelope = envelope_for(spec)
+        envelope = compiled_envelope(spec)
         counted = 0
         items = []
         for document in documents[: envelope.max_items or 4]:

@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl
 import pytest
 from relay.core.errors import Unbuildable, Unfit
 from relay.core.model import Item
-from relay.wire.envelopes.by_kind import envelope_for
 from relay.wire.payload.extract import InvalidJson
 from relay.wire.payload.fields import Fields, ItemMapping
+from tests.compiled import compiled_envelope
 
 PAYLOADS = ('{"id": 1.10, "who":{"name":"李 & co"}, "n":9007199254740993}'.encode(), b'{"id":"b","who":{"name":""}}')
 
@@ -21,7 +21,7 @@ def item(payload: bytes, seq: int = 1, *, key: str | None = None, event: str | N
 
 def built(spec: dict[str, Any] | str, *items: Item) -> tuple[bytes, str]:
     """The body of items and its content type, after checking that its length is what a claim counted."""
-    envelope = envelope_for(spec)
+    envelope = compiled_envelope(spec)
     body, content_type = envelope.build(items)
     counted = sum(envelope.size(one.payload, one.key, one.event) + envelope.item_bytes for one in items)
     assert len(body) == envelope.frame_bytes + counted
@@ -51,10 +51,10 @@ def test_object_builds_each_item_from_fields() -> None:
 def test_object_of_one_callback() -> None:
     """Without `items_at` the mapped fields stand beside the static ones, one callback in a request."""
     spec = {"kind": "object", "static": {"app": "x"}, "item": {"order": "@"}}
-    assert envelope_for(spec).max_items == 1
+    assert compiled_envelope(spec).max_items == 1
     assert built(spec, item(PAYLOADS[1]))[0] == b'{"app":"x","order":%b}' % PAYLOADS[1]
     with pytest.raises(ValueError, match="exactly one"):
-        envelope_for(spec).build([item(payload) for payload in PAYLOADS])
+        compiled_envelope(spec).build([item(payload) for payload in PAYLOADS])
 
 
 def test_form_with_the_list_in_a_field() -> None:
@@ -131,7 +131,7 @@ def test_what_cannot_be_in_the_body_is_named(spec: dict[str, Any]) -> None:
     """Items whose payload is no JSON, or lacks a field of the mapping, are named and keep nobody else's name."""
     batch = [item(PAYLOADS[0], 1), item(b"{,", 2), item(b'{"id":null}', 3)]
     with pytest.raises(Unbuildable) as caught:
-        envelope_for(spec).build(batch)
+        compiled_envelope(spec).build(batch)
     reasons = dict(caught.value.reasons)
     assert reasons.pop(2) == "not valid JSON"
     assert reasons == ({3: "id is missing"} if "item" in spec else {})
@@ -167,7 +167,7 @@ def test_values_that_json_cannot_hold_are_refused() -> None:
         ({"kind": "object", "items_at": "a..b"}, "no free place"),
         ({"kind": "form", "items_at": "a", "static": {"a": 1}}, "sent twice"),
         ({"kind": "form", "item": {"a": "b"}, "static": {"a": 1}}, "sent twice"),
-        ({"kind": "object", "items_at": "a", "item": {"a": "b["}}, "does not compile"),
+        ({"kind": "object", "items_at": "a", "item": {"a": "b["}}, "is not a JMESPath expression"),
         ({"kind": "array", "items_at": "a"}, "does not know items_at"),
         ({"kind": "cloudevents", "item": {}}, "does not know item"),
     ],
@@ -175,4 +175,4 @@ def test_values_that_json_cannot_hold_are_refused() -> None:
 def test_contradictions_are_refused(spec: dict[str, Any], message: str) -> None:
     """Settings that no body can be built of say what is wrong."""
     with pytest.raises(ValueError, match=message):
-        envelope_for(spec)
+        compiled_envelope(spec)

@@ -13,8 +13,7 @@ from relay.config.report.json_schema import json_schema, json_schema_text
 from relay.config.schema.platform import BreakerSection
 from relay.core.model import Outcome, PlatformRules, Quota, Rate
 from relay.daemon.intake import directory
-from relay.delivery.terms import compile_terms
-from relay.wire.envelopes.by_kind import envelope_for
+from relay.delivery.terms import compile_all, compile_terms
 from relay.wire.payload.target import TemplateFields
 
 ROOT = Path(__file__).parents[2]
@@ -490,13 +489,11 @@ platforms:
         "sink": 100,
         "one": 1,
     }
-    assert platforms["woo"].envelope.stated() == {
-        "kind": "object",
-        "items_at": "update",
-        "static": {"source": "relay"},
-    }
-    for one in platforms.values():
-        envelope_for(one.envelope.stated())
+    woo = platforms["woo"].envelope
+    assert (woo.kind, woo.items_at, woo.static) == ("object", "update", {"source": "relay"})
+    assert [one.envelope.compiled.kind for one in platforms.values()] == [
+        one.envelope.kind for one in platforms.values()
+    ]
 
 
 def test_results_and_confirm(tmp_path: Path) -> None:
@@ -597,3 +594,20 @@ def test_fields_in_urls(tmp_path: Path, url: str, envelope: str, code: str) -> N
     (found,) = problems(tmp_path, text)
     assert (found.line, found.col, found.code) == (4, 10, code)
     assert "\n" not in str(found)
+
+
+def test_a_file_read_again_makes_the_same_terms(tmp_path: Path) -> None:
+    """A reload of an unchanged file touches no platform, whatever is compiled for it: envelope, signer, rules."""
+    text = """\
+version: 1
+platforms:
+  a:
+    url: https://a.example/
+    envelope: {kind: object, items_at: orders, static: {app: 1}}
+    sign: {kind: hmac, secret: s, header: X-Sign}
+    results: {shape: by_id, at: failed, id: id}
+    classify:
+      - {path: errcode, in: [0], as: ok}
+      - {header: X-Busy, regex: y, as: throttled, wait: {header: X-Wait}}
+"""
+    assert compile_all(loaded(tmp_path, text)) == compile_all(loaded(tmp_path, text))

@@ -14,7 +14,6 @@ from relay.ingest.post_options import read_post_options
 from relay.ingest.posts import ROUTED_DEFAULTS
 from relay.ingest.rows import one_row
 from relay.web.refusal import Refusal
-from relay.wire.envelopes.by_kind import envelope_for
 from relay.wire.payload.target import Target, TemplateFields
 
 _PRIORITIES = {Lane.HIGH: "high", Lane.LOW: "low"}
@@ -74,7 +73,7 @@ class Trial:
         if row.platform == UNROUTED:
             return {**view, "note": "kept as a dead letter until the routes take it: relay dead retry"}
         platform = self._config.platforms[row.platform]
-        envelope = envelope_for(platform.envelope.stated())
+        envelope = platform.envelope.compiled
         target = Target(method=platform.method, url=platform.url)
         method, url = target.of(TemplateFields(row.payload, row.key, row.event, "(id)"))
         item = Item(0, "", row.payload, row.key, row.event, row.content_type, 0.0, 0.0, 0, 0, 0.0, False)

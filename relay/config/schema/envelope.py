@@ -1,6 +1,10 @@
-"""The schema of ``envelope``: a name, or a mapping that describes a body of the platform's own."""
+"""The schema of ``envelope``: a name, or a mapping that describes a body of the platform's own.
+
+The section compiles itself into what builds bodies, once, when the file is read: a mistake is found there.
+"""
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
@@ -9,7 +13,16 @@ from relay.config.problems import BadValue
 from relay.config.reading.texts import parse_jmespath
 from relay.config.reading.yaml_source import KeyPath
 from relay.config.schema.values import OrText, Section, reading, required, setting
-from relay.wire.envelopes.by_kind import DEFAULT_SOURCE, DEFAULT_TYPE, KINDS, envelope_for
+from relay.wire.envelopes.cloudevents import CloudEventsEnvelope
+from relay.wire.envelopes.composed import FormEnvelope, ObjectEnvelope
+from relay.wire.envelopes.plain import ArrayEnvelope, Envelope, NdjsonEnvelope, SingleEnvelope
+
+KINDS = ("array", "ndjson", "single", "object", "form", "cloudevents")
+_DEFAULT_SOURCE = "/relay"
+_DEFAULT_TYPE = "callback"
+_COMPOSED = ("items_at", "static", "item")
+_KEYS = {"object": _COMPOSED, "form": _COMPOSED, "cloudevents": ("source", "type", "mode")}
+"""The keys that a kind takes beside ``kind``; the others take none."""
 
 
 class EnvelopeSection(Section):
@@ -31,9 +44,9 @@ class EnvelopeSection(Section):
         "payload, mappings and lists nest, `'text'` in a path is a constant. Without it payloads stand there as they "
         "came. A field that is missing or null is refused; write note || '' for one that may be.",
     )
-    source: str | None = setting(None, f"cloudevents: the events' source, a URI reference. Not set: {DEFAULT_SOURCE}.")
+    source: str | None = setting(None, f"cloudevents: the events' source, a URI reference. Not set: {_DEFAULT_SOURCE}.")
     event_type: str | None = setting(
-        None, f"cloudevents: the type of callbacks posted without an event. Not set: {DEFAULT_TYPE}.", alias="type"
+        None, f"cloudevents: the type of callbacks posted without an event. Not set: {_DEFAULT_TYPE}.", alias="type"
     )
     mode: Literal["batched", "structured"] | None = setting(
         None, "cloudevents: batched (a JSON array of events) or structured (one event per request). Not set: batched."
@@ -48,22 +61,46 @@ class EnvelopeSection(Section):
             if getattr(self, name) == "":
                 raise BadValue("E031", f"{name} is empty", "leave it out or name something")
         try:
-            envelope_for(self.stated())
+            self._refuse_unused()
+            _ = self.compiled
         except ValueError as error:
             raise BadValue("E051", str(error)) from None
         return self
 
-    def stated(self) -> dict[str, Any]:
-        """Return what is set, as ``wire.envelopes`` takes it."""
-        said = self.model_dump(by_alias=True, exclude_none=True)
-        if not self.static:
-            del said["static"]
-        return said
+    def _refuse_unused(self) -> None:
+        takes = _KEYS.get(self.kind, ())
+        given = {"items_at": self.items_at, "static": self.static or None, "item": self.item}
+        given |= {"source": self.source, "type": self.event_type, "mode": self.mode}
+        for name, value in given.items():
+            if value is not None and name not in takes:
+                rest = f"it takes {', '.join(takes)}" if takes else "it takes no settings"
+                raise ValueError(f"envelope {self.kind} does not know {name}; {rest}")
+
+    @cached_property
+    def compiled(self) -> Envelope:
+        """What builds bodies of this form. Raises ``ValueError`` for settings that no body can be built of."""
+        match self.kind:
+            case "array":
+                return ArrayEnvelope()
+            case "ndjson":
+                return NdjsonEnvelope()
+            case "single":
+                return SingleEnvelope()
+            case "object":
+                return ObjectEnvelope(items_at=self.items_at, static=self.static, item=self.item)
+            case "form":
+                return FormEnvelope(items_at=self.items_at, static=self.static, item=self.item)
+            case "cloudevents":
+                return CloudEventsEnvelope(
+                    source=self.source or _DEFAULT_SOURCE,
+                    event_type=self.event_type or _DEFAULT_TYPE,
+                    mode=self.mode or "batched",
+                )
 
     @property
     def goes_alone(self) -> bool:
         """Whether a request holds one callback, whatever `batch.max_items` says."""
-        return envelope_for(self.stated()).max_items == 1
+        return self.compiled.max_items == 1
 
 
 def _leaves(value: Any, at: KeyPath) -> Iterator[tuple[KeyPath, Any]]:

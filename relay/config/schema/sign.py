@@ -1,5 +1,6 @@
 """The schema of ``sign``: how a platform's requests are signed, compiled with the code that signs."""
 
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Tag, model_validator
@@ -43,20 +44,24 @@ def _fields(value: Any) -> Any:
 
 
 class _Sign(Section):
-    """What all kinds share: they are compiled when the file is read, so that a mistake is found there."""
+    """What all kinds share: the signer is made when the file is read, so that a mistake is found there."""
 
     @model_validator(mode="after")
     @reading
-    def _compiles(self) -> "_Sign":
+    def _can_sign(self) -> "_Sign":
         """Refuse settings that could not sign."""
         try:
-            self.signer()
+            _ = self.signer
         except ValueError as error:
             raise BadValue("E032", str(error)) from None
         return self
 
+    @cached_property
     def signer(self) -> Signer:
-        """Return what signs by these settings. Raises ``ValueError``."""
+        """What signs by these settings. Raises ``ValueError``."""
+        return self._signer()
+
+    def _signer(self) -> Signer:
         raise AssertionError("each kind has its own")
 
 
@@ -69,8 +74,7 @@ class WebhooksSign(_Sign):
     kind: Literal["standard-webhooks"] = required("Always `standard-webhooks`: says which form this is.")
     secret: SecretTexts = required("whsec_... or a list of them, the newest first; each signs, so keys can be rotated.")
 
-    def signer(self) -> Signer:
-        """Return what signs by these settings. Raises ``ValueError``."""
+    def _signer(self) -> Signer:
         return StandardWebhooks(self.secret)
 
 
@@ -93,8 +97,7 @@ class HmacSign(_Sign):
     timestamp: Text = setting("s", "Form of the timestamp: s, ms, or a strftime pattern.")
     tz: UtcOffset = setting("UTC", "Offset from UTC of a pattern's time, such as +08:00.")
 
-    def signer(self) -> Signer:
-        """Return what signs by these settings. Raises ``ValueError``."""
+    def _signer(self) -> Signer:
         if self.timestamp_header is not None and self.timestamp_header.lower() == self.header.lower():
             raise ValueError("header and timestamp_header are the same")
         return HeaderHmac(
@@ -150,8 +153,7 @@ class SortedSign(_Sign):
     name: Text = setting("sign", "The parameter, field or header of the signature.")
     timestamp: SortedTimestamp | None = setting(None, "The timestamp parameter. Not set: none is added.")
 
-    def signer(self) -> Signer:
-        """Return what signs by these settings. Raises ``ValueError``."""
+    def _signer(self) -> Signer:
         at = self.timestamp
         names = [self.name, *self.params, *([at.name] if at else [])]
         twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
@@ -204,8 +206,7 @@ class MessageSign(_Sign):
     parameters: Texts = setting(["created", "keyid", "alg"], "What is stated beside: created, keyid, alg.")
     label: Text = setting("sig1", "Names the signature in its headers.")
 
-    def signer(self) -> Signer:
-        """Return what signs by these settings. Raises ``ValueError``."""
+    def _signer(self) -> Signer:
         if (self.algorithm == "hmac-sha256") != (self.secret is not None) or bool(self.secret) == bool(
             self.private_key
         ):
