@@ -1,14 +1,19 @@
-# make demo    install into .venv and show the main job on real input (under a minute, half of it installing)
+# make demo    install into .venv and show the main job on real input (about half a minute, after the installing)
 # make test    install into .venv and run the whole suite
 # make check   lint, types, layers
 # make mutants plant faults one at a time and see whether the tests notice (tools/mutants)
 # make attacks everything hostile at once against a real daemon (under a minute; part of make test)
-# make bench   the table of SPEC 10 with this machine's figures
+# make bench   the table of docs/performance.md with this machine's figures
 # make bench-limits   the score table of the limit estimator (modelled, virtual time)
+# make soak    the long form of the kill loop: 200 kills instead of 20
+# make format  put code into its form, mend what ruff can mend
+# make schema  write relay.schema.json anew
+# make upgrade newer versions of what we depend on, into constraints.txt
+# make clean   remove .venv and all caches
 .POSIX:
 BIN = .venv/bin
 STAMP = .venv/.installed
-# Tests of real time mostly wait, so that two processors have room for a third worker.
+# Tests mostly wait, so two processors have room for a third worker.
 XDIST = 3
 
 .PHONY: demo test attacks check mutants bench bench-limits soak format schema upgrade clean
@@ -24,7 +29,7 @@ check: $(STAMP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-# MUTANTS="--package web --all" and the like choose which, and how hard to look
+# MUTANTS="--package web --all" chooses the faults, and how many tests look for each (tools/mutants/README.md)
 mutants: $(STAMP)
 	@$(BIN)/python -m tools.mutants $(MUTANTS)
 
@@ -37,7 +42,6 @@ bench: $(STAMP)
 bench-limits: $(STAMP)
 	@$(BIN)/python -m benchmarks.limits --peers
 
-# The long form of the kill loop: 200 kills instead of 20.
 soak: $(STAMP)
 	@KILLS=200 $(BIN)/python -m pytest -x --timeout 3600 tests/e2e/test_kill_loop.py
 
