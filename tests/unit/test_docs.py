@@ -1,0 +1,105 @@
+"""What the documentation names exists: files, links, commands and their options."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from relay.cli.main import relay
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "tools" / "mutants" / "README.md"])
+WITH_COMMANDS = [*PAGES, ROOT / "config.yaml", *sorted(ROOT.glob("systemd/*"))]
+
+SOURCES = [path for folder in ("relay", "tests", "benchmarks", "tools") for path in ROOT.glob(f"{folder}/**/*.py")]
+
+INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+"""What stands in backticks within a line."""
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+"""A Markdown link; the group is where it goes."""
+CODE_FILE = re.compile(r"[\w./-]*\w\.py\b")
+"""A Python file with or without its folders, as in ``policy/settle/answer.py`` and ``writer.py``."""
+SHOWN = re.compile(r"(?:\$ )?(?:Exec\w+=/opt/relay/bin/)?(?:sudo )?(relay .*)")
+"""A line of a block of commands, or of the service unit; the group is the command."""
+
+
+def named_by(page: Path) -> str:
+    """Return a page's path from the root: what its test is called."""
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named_by)
+def test_files_exist(page: Path) -> None:
+    """Every Python file that a page names is there, under the folders it names."""
+    files = {file for code in INLINE.findall(page.read_text(encoding="utf-8")) for file in CODE_FILE.findall(code)}
+
+    assert sorted(file for file in files if not any(path.match(file) for path in SOURCES)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named_by)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every link of a page to another file of the repository finds it."""
+    links = [link.partition("#")[0] for link in LINK.findall(page.read_text(encoding="utf-8"))]
+
+    assert [link for link in links if ":" not in link and not (page.parent / link).exists()] == []
+
+
+def test_every_package_has_a_row() -> None:
+    """docs/architecture.md has a row for each folder with modules, and the files to start reading at lie there."""
+    rows = re.findall(r"^\| `([\w/]+)` \|.*\| (`[^|]*) \|$", (ROOT / "docs/architecture.md").read_text("utf-8"), re.M)
+    folders = {str(path.parent.relative_to(ROOT / "relay")) for path in SOURCES if path.is_relative_to(ROOT / "relay")}
+    holding = {folder for folder in folders - {"."} if len(list((ROOT / "relay" / folder).glob("*.py"))) > 1}
+    missing = [f"{folder}/{file}" for folder, start in rows for file in CODE_FILE.findall(start)]
+
+    assert holding - {folder for folder, _ in rows} == set()
+    assert [path for path in missing if not (ROOT / "relay" / path).exists()] == []
+
+
+def shown_commands(text: str) -> Iterator[str]:
+    """Yield each command line ``relay ...`` of a page: in backticks, in a block of code, in a line of a unit."""
+    fenced = False
+    for line in text.splitlines():
+        fenced ^= line.strip().startswith("```")
+        shown = SHOWN.fullmatch(line.strip())
+        if shown and (fenced or line.startswith(("    ", "Exec"))):
+            yield shown[1]
+            continue
+        yield from (found[1] for code in INLINE.findall(line) if (found := SHOWN.fullmatch(code)))
+
+
+def problem(command: str) -> str | None:
+    """Return what would be refused of ``command``, None if nothing: subcommand, option, choice, argument too many."""
+    words = [word for word in shlex.split(command, comments=True)[1:] if word != "&"]
+    found: click.Command = relay
+    context = click.Context(found, info_name="relay")
+    try:
+        while isinstance(found, click.Group) and words and not words[0].startswith("-"):
+            name, under, words = found.resolve_command(context, words)
+            assert under is not None
+            found, context = under, click.Context(under, info_name=name, parent=context)
+        values, left, _ = found.make_parser(context).parse_args(args=words)
+        for parameter in found.params:
+            if isinstance(parameter.type, click.Choice) and parameter.name in values:
+                parameter.type_cast_value(context, values[parameter.name])
+    except click.UsageError as error:
+        return f"{command}: {error.format_message()}"
+    return f"{command}: {left} is too much" if left else None
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=named_by)
+def test_commands_parse(page: Path) -> None:
+    """Every command line that a page shows has a subcommand and options that exist."""
+    problems = map(problem, shown_commands(page.read_text(encoding="utf-8")))
+
+    assert [one for one in problems if one] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["relay statsu", "relay status --wach", "relay dead ls --state gone", "relay show A B", "relay send --key"],
+)
+def test_a_wrong_command_is_noticed(command: str) -> None:
+    """No such subcommand, option or choice, an argument too many, an option without its value."""
+    assert problem(command) is not None
