@@ -1,8 +1,8 @@
 """The only module that reads clocks.
 
-Every stored time is on the *relay clock*: seconds since the epoch, computed as ``CLOCK_BOOTTIME`` plus an offset that
-is kept together with the boot id. While the machine is up a step of the wall clock therefore moves nothing; after a
-reboot the wall clock is taken again (SPEC 6, "Stored times").
+Every stored time is on the *relay clock*: seconds since the epoch, computed as ``CLOCK_BOOTTIME`` plus an offset. The
+offset is kept together with the boot id. So while the machine is up, a step of the wall clock moves nothing. After a
+reboot the offset is computed from the wall clock again (SPEC 6, "Stored times").
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time that decisions and stored columns use."""
+    """The clock that decisions and stored columns use."""
 
     def now(self) -> float:
         """Return seconds on the relay clock; never goes back while the machine is up."""
@@ -30,7 +30,7 @@ class ClockState:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The offset to run on, and whether times stored earlier can be compared with it."""
+    """The offset to use, and whether times stored earlier can be compared with new ones."""
 
     offset_s: float
     continuous: bool
@@ -39,9 +39,10 @@ class Resumed:
 def resume(stored: ClockState | None, *, boot_id: str, boottime_s: float, wall_s: float) -> Resumed:
     """Decide the relay clock's offset at start.
 
-    Same boot: the stored offset goes on, whatever the wall clock says. Another boot: the wall clock is taken; if it
-    stands behind the last stored time the clock continues from that time and is not ``continuous``, and whoever kept
-    slots must count them from the start.
+    1. The same boot: the stored offset stays, whatever the wall clock says.
+    2. Another boot: the offset follows from the wall clock.
+    3. Another boot, and the wall clock is behind the last stored time: the clock continues from that time and is not
+       ``continuous``. Then kept slots must be counted from the start.
     """
     if stored is None:
         return Resumed(wall_s - boottime_s, continuous=True)
@@ -71,14 +72,14 @@ def boottime_s() -> float:
 
 
 def wall_s() -> float:
-    """Seconds since the epoch as the wall clock tells: for people and certificates, never for decisions."""
+    """Return the wall clock's seconds since the epoch: for people and certificates, never for decisions."""
     return time.time()
 
 
 def wall_shift_s(now: float, wall: float) -> float:
-    """Return what to add to times on the relay clock to show or send them as wall time of now, in whole tenths of 1 s.
+    """Return what to add to a time on the relay clock to get the wall time, in tenths of a second.
 
-    Not 0 only when the wall clock was set after the start; a difference below 1 s comes from reading two clocks.
+    It is 0 unless the wall clock was set after the start: a difference below 1 s comes from reading two clocks.
     """
     shift_s = wall - now
     return round(shift_s, 1) if abs(shift_s) >= 1.0 else 0.0
@@ -95,5 +96,5 @@ def boot_id() -> str:
 
 
 def monotonic_s() -> float:
-    """Return ``CLOCK_MONOTONIC``, as systemd wants it told at a reload."""
+    """Return ``CLOCK_MONOTONIC``, which systemd wants in the message about a reload."""
     return time.monotonic()

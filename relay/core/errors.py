@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 
 class RelayError(Exception):
-    """Anything the relay refuses or fails at, with a message that says what to do."""
+    """Something that the relay refuses or cannot do; the message says what to do."""
 
 
 class ConfigUnusable(RelayError):
-    """The daemon cannot run with this configuration; starting it again does not help, only another configuration."""
+    """The daemon cannot run with this configuration. A restart does not help, only another configuration."""
 
 
 class StoreError(RelayError):
@@ -20,11 +20,11 @@ class StoreFull(StoreError):
 
 
 class StoreFailed(StoreError):
-    """A transaction could not be committed; whether it took effect is unknown until the store has recovered."""
+    """A transaction could not be committed. Whether it took effect is unknown until the store has recovered."""
 
 
 class StoreEnded(StoreFailed):
-    """What writes the store has ended, so that nothing can be committed until the process starts again."""
+    """The store's writer has ended: nothing can be committed until the process starts again."""
 
 
 class StoreLocked(StoreError):
@@ -61,14 +61,14 @@ class CountMismatch(RelayError):
 
 
 class Unfit(RelayError):
-    """A payload that cannot be brought into the form its platform takes.
+    """A payload that cannot be put into the form that its platform takes.
 
-    The message names the field or form, in the configuration's words and never the payload's: it may be logged.
+    The message names the field or form in the configuration's words. It never quotes the payload, so it may be logged.
     """
 
 
 class Unbuildable(RelayError):
-    """Callbacks of a batch that no request can be built of; ``reasons`` says why by their sequence numbers."""
+    """Some callbacks of a batch fit into no request. ``reasons`` says why, by sequence number."""
 
     def __init__(self, reasons: Mapping[int, str]) -> None:
         super().__init__(f"{len(reasons)} callbacks cannot be put into a request")

@@ -1,7 +1,7 @@
-"""Public ids: a callback's is its sequence number and its store's tag, so looking one up needs no index.
+"""The public ids of callbacks. An id holds a sequence number and the tag of the store, so a look-up needs no index.
 
-A sequence number is the acceptance time in microseconds, made unique and increasing by the store; ids therefore sort
-by acceptance. Crockford's base 32 (no I, L, O, U) survives being read aloud.
+A sequence number is the acceptance time in microseconds; the store makes it unique and increasing. So ids sort by
+acceptance. They are written in Crockford's base 32 (no I, L, O, U), which can be read aloud without mistakes.
 """
 
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ def encode_id(seq: int, tag: int) -> str:
 
 
 def encode_ids(seqs: Iterable[int], tag: int) -> list[str]:
-    """Return the ids of several sequence numbers; neighbours share a prefix, so it is several times as fast."""
+    """Return the ids of several sequence numbers. Neighbours share a prefix, which makes this several times faster."""
     pairs = _PAIRS
     suffix = encode_id(0, tag)[_SEQ_CHARS:]
     ids: list[str] = []
@@ -45,7 +45,7 @@ def encode_ids(seqs: Iterable[int], tag: int) -> list[str]:
 
 
 def decode_id(text: str, tag: int) -> int | None:
-    """Return the sequence number in ``text``, or None when it is no id of the store with ``tag``."""
+    """Return the sequence number in ``text``; None if it is no id of the store with ``tag``."""
     if len(text) != _SEQ_CHARS + _TAG_CHARS:
         return None
     number = 0

@@ -1,6 +1,6 @@
-"""The words of the house as types: callbacks, batches, attempts, settlements and the states between them.
+"""The words of SPEC 2 as types: callbacks, batches, attempts, settlements and their states.
 
-Plain data without behaviour that does I/O. Times are seconds on the relay clock (``core.clock``), sizes are bytes.
+Plain data; nothing here does I/O. Times are seconds on the relay clock (``core.clock``), sizes are bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class State(IntEnum):
-    """Where a callback stands. All but ``PENDING`` are final unless an operator retries."""
+    """The state of a callback. All but ``PENDING`` are final, unless an operator retries."""
 
     PENDING = 0
     DELIVERED = 1
@@ -25,7 +25,7 @@ class State(IntEnum):
 
 
 class Lane(IntEnum):
-    """Which kind of work a callback is, in the order batches are packed; each keeps a share of the slots."""
+    """The kind of work that a callback is, in the order of packing. Each kind keeps a share of the slots."""
 
     HIGH = 0
     NORMAL = 1
@@ -35,7 +35,7 @@ class Lane(IntEnum):
 
 
 class Outcome(StrEnum):
-    """What an attempt came to. The first eight are SPEC 6's; the rest say how the relay got no usable answer."""
+    """What an attempt came to. The first eight are those of SPEC 6; the others say why there was no usable answer."""
 
     OK = "ok"
     DUPLICATE = "duplicate"
@@ -45,14 +45,15 @@ class Outcome(StrEnum):
     REJECT = "reject"
     SPLIT = "split"
     CONFIRM = "confirm"
-    PLAIN = "plain"  # 415 or the like to a compressed body: the same again, uncompressed
+    PLAIN = "plain"  # 415 or the like to a compressed body: it is sent again uncompressed
     DOWN = "down"  # never connected: refused, unreachable, TLS or DNS failure
     CRASH = "crash"  # the relay itself ended while the attempt was under way
     UNSENT = "unsent"  # no request could be built of the batch: nothing was sent
 
     def __init__(self, word: str) -> None:
         """``accepted`` says that the platform has what it was sent, from now (``ok``) or before (``duplicate``)."""
-        self.accepted = word in ("ok", "duplicate")  # an attribute, not a property: it is asked for every item
+        # An attribute and not a property, because it is read for every item
+        self.accepted = word in ("ok", "duplicate")
 
 
 class NewCallback(NamedTuple):
@@ -68,12 +69,13 @@ class NewCallback(NamedTuple):
     content_type: str | None
     traceparent: str | None
     group: str
-    body_bytes: int | None = None  # what it takes in a body, the envelope's item_bytes aside; None: its length
-    dead_reason: str | None = None  # it cannot be delivered as it is: accepted, and dead from the start
+    # What it takes in a body, without the envelope's item_bytes; None: the length of the payload
+    body_bytes: int | None = None
+    dead_reason: str | None = None  # why it is accepted as a dead letter: it could never be delivered
 
 
 class Accepted(NamedTuple):
-    """The ids of accepted rows in their order, and which of them were there before."""
+    """The ids of accepted rows in their order, and which of them were accepted earlier."""
 
     ids: list[str]
     duplicates: frozenset[int]
@@ -84,11 +86,11 @@ UNROUTED = "_unrouted"
 
 
 class RoutedPost(NamedTuple):
-    """One post that routes decided about: a row per target, all or none, under one idempotency key.
+    """One post after routing: a row for each target, accepted all or none, under one idempotency key.
 
-    Payload, ``key`` (as the client gave it) and event make two posts the same, not the rows: a repeat is answered with
-    the first ids whatever the routes say by then. So a post that nothing takes may be a repeat all the same; it comes
-    without rows.
+    Two posts are the same if payload, ``key`` (as the client gave it) and event are. The rows do not matter: a repeat
+    is answered with the first ids, whatever the routes say by then. So a post that no route takes may still be a
+    repeat; it has no rows.
     """
 
     rows: Sequence[NewCallback]  # without idempotency keys of their own
@@ -100,7 +102,7 @@ class RoutedPost(NamedTuple):
 
 
 class AcceptedPosts(NamedTuple):
-    """The ids by platform of each post in their order, and which posts were there before."""
+    """For each post in its order the ids by platform, and which posts were accepted earlier."""
 
     ids: list[dict[str, str]]
     duplicates: frozenset[int]
@@ -119,7 +121,7 @@ class Item(NamedTuple):
     expires_at: float
     attempts: int  # requests that carried it before this one
     spent: int  # re-sends charged to its budget
-    first_sent_at: float  # under its present budget; 0.0 when this is its first request
+    first_sent_at: float  # within its present budget; 0.0: this is its first request
     maybe_applied: bool  # an earlier ambiguous attempt may have been applied
 
 
@@ -129,23 +131,23 @@ class Batch:
 
     number: int
     id: str
-    attempt: int  # n-th request of this membership, from 1
+    attempt: int  # 1 for the first request with these members, 2 for the next
     attempt_id: int
     platform: str
     group: str
     items: list[Item]
     created_at: float
-    root: int  # number of the batch it was split from, else its own
+    root: int  # the number of the batch it was split from; its own if it was not split
     probe: bool = False
-    confirm: bool = False  # asks what became of its one item instead of sending it
-    replayed: bool = False  # all its items died before and were sent again by a person
+    confirm: bool = False  # a read-back: asks what became of its one item and sends nothing
+    replayed: bool = False  # all its items were dead before, and a person sent them again
 
 
 @dataclass(frozen=True, slots=True)
 class WaitUntil:
-    """Nothing to claim now. ``at`` may be infinite: then only a change wakes the platform.
+    """Nothing can be claimed now. ``at`` may be infinite: then only a change wakes the platform.
 
-    ``missing`` is how many more callbacks would make a full batch, and so end a pace or linger wait early.
+    ``missing`` more callbacks would make a full batch, which ends a wait for pace or linger early.
     """
 
     at: float
@@ -155,11 +157,11 @@ class WaitUntil:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a platform would send now.
+    """What a platform asks to claim now.
 
-    With ``group`` None the groups take turns: of those with something due that may send, the one next after the group
-    served last. A batch holds one group; "" is the group of a platform without groups, which ``closed`` and
-    ``resuming`` never name.
+    With ``group`` None the groups take turns. Of the groups that may send and have something due, the first one after
+    the group served last is taken. A batch holds one group. A platform without groups has the group "", which
+    ``closed`` and ``resuming`` never name.
     """
 
     platform: str
@@ -169,14 +171,15 @@ class Wish:
     frame_bytes: int  # of an envelope with no items
     item_bytes: int  # the envelope adds per item
     linger_s: float
-    turn: int  # counts this platform's batches: decides which lane leads
-    probe: bool = False  # one batch to test an open breaker or a cooldown: no waiting for more
-    closed: Mapping[str, float] = field(default_factory=dict)  # groups that take no turn before a time
-    resuming: Mapping[str, bool] = field(default_factory=dict)  # their next one is a probe; of what was refused if True
+    turn: int  # the number of this platform's batches so far, which decides the leading lane
+    probe: bool = False  # one batch to test an open breaker or a cooldown; it does not wait for more callbacks
+    closed: Mapping[str, float] = field(default_factory=dict)  # groups that take no turn before this time
+    # Groups whose next batch is a probe; if True, of what was refused
+    resuming: Mapping[str, bool] = field(default_factory=dict)
 
 
 class ItemVerdict(NamedTuple):
-    """What an answer says of one item of its batch."""
+    """What an answer says about one item of its batch."""
 
     outcome: Outcome
     reason: str  # as ``Verdict.reason``
@@ -186,15 +189,16 @@ class ItemVerdict(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an answer, or its absence, means for the items of its batch.
+    """What an answer, or the lack of one, means for the items of its batch.
 
-    ``items``, where there are any, has one verdict for each item of the batch in its order, and overrules ``outcome``.
+    ``items`` is empty or has one verdict for each item of the batch, in its order; then it overrules ``outcome``.
     """
 
     outcome: Outcome
     ambiguous: bool  # the platform may have applied it, whatever the outcome is called
     reason: str  # short and stable: from fixed sets or the rule that matched, never from the payload
-    wait_s: float | None = None  # how long the platform asks to be left alone, also where it accepted (nothing left)
+    # How long the platform asks to be left alone; an accepted answer may ask too (no requests left)
+    wait_s: float | None = None
     excerpt: str = ""  # the start of the answer, for people
     scope: str = "group"  # what a throttle stops: group | platform
     items: Sequence[ItemVerdict] = ()
@@ -205,7 +209,7 @@ class AttemptResult:
     """What is kept of an attempt."""
 
     outcome: Outcome
-    ended_at: float  # the answer or failure was seen: the slot's way back starts here
+    ended_at: float  # when the answer or failure was seen; the slot is free one window later
     duration_s: float
     status: int | None = None
     reason: str = ""
@@ -239,7 +243,7 @@ class Ending:
 
 
 class Ended(NamedTuple):
-    """Callbacks of one platform that ended otherwise than by an answer, together and for one reason."""
+    """Callbacks of one platform that ended without an answer, together and for one reason."""
 
     platform: str
     state: State  # DEAD or EXPIRED
@@ -248,15 +252,15 @@ class Ended(NamedTuple):
 
 
 class Expired(NamedTuple):
-    """What one step of expiring came to."""
+    """The result of one step of expiry."""
 
     ended: Sequence[Ended]
-    more: bool  # a step is bounded, and others may be over their time too
-    next_at: float  # when the next one is due, infinite without any
+    more: bool  # the step was full: more callbacks may be due
+    next_at: float  # when the next one is due; infinite if there is none
 
 
 class Stepped(NamedTuple):
-    """What one step of an operation came to."""
+    """The result of one step of an operation."""
 
     progress: dict[str, Any]
     ended: Sequence[Ended]
@@ -264,7 +268,7 @@ class Stepped(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Items whose fate a read-back is to decide: each becomes a frozen batch of its own with ``confirm`` set."""
+    """Items that need a read-back: each becomes a frozen batch of its own with ``confirm`` set."""
 
     seqs: Sequence[int]
     due_at: float
@@ -282,7 +286,7 @@ class Resend:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Everything one answer changes, committed at once. Each item of the batch is named in exactly one part."""
+    """Everything that one answer changes, in one commit. Each item of the batch is in exactly one part."""
 
     batch: int
     attempt_id: int
@@ -326,7 +330,7 @@ def seconds_text(seconds: float) -> str:
 class Quota:
     """One or more limits that hold together, private to a platform or shared by several.
 
-    ``per_group``: each group has them to itself. ``group``: only this group's requests count, None for all of them.
+    ``per_group``: each group has limits of its own. ``group``: only requests of this group count; None: all requests.
     """
 
     name: str
@@ -338,7 +342,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class PlatformRules:
-    """What the store must know of a platform: its quotas and what queueing itself depends on."""
+    """What the store must know about a platform: its quotas and its rules for the queue."""
 
     quotas: tuple[str, ...] = ()
     coalesce: bool = False
@@ -347,7 +351,7 @@ class PlatformRules:
 
 @dataclass(frozen=True, slots=True)
 class StoreRules:
-    """The configuration as far as a store acts on it."""
+    """The part of the configuration that a store needs."""
 
     quotas: dict[str, Quota] = field(default_factory=dict)
     platforms: dict[str, PlatformRules] = field(default_factory=dict)
@@ -358,10 +362,10 @@ class StoreRules:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which callbacks a list or an operation means; empty fields match all.
+    """Selects the callbacks of a list or an operation; an empty field matches all.
 
-    ``dropped``: dead letters whose payload a person deleted, and only these. Else state ``dead`` leaves them out,
-    unless they are named by their ids: nothing is left to do about them.
+    ``dropped`` selects only dead letters whose payload a person deleted. Without it the state ``dead`` leaves these
+    out, unless ``ids`` names them: nothing is left to do about them.
     """
 
     platform: str | None = None

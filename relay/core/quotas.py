@@ -1,8 +1,8 @@
-"""What the name of a quota says: where its limit comes from, and whose it is.
+"""Reads the name of a quota: where its limit comes from, and whose it is.
 
-A limit that is in no configuration is kept by the store under ``SOURCE:PLATFORM`` or, for one group of the platform,
-``SOURCE:PLATFORM/GROUP``. Names in a configuration hold neither colon nor slash (E026), and what a platform's own
-``rate`` is kept under has another word before the colon, so the two cannot be confused. A group may hold anything.
+The store keeps a limit that is in no configuration as ``SOURCE:PLATFORM``, or as ``SOURCE:PLATFORM/GROUP`` for one
+group: ``learned:shop-a/17``. Names in a configuration have neither colon nor slash (E026). A platform's own ``rate`` is
+kept under another word before the colon, so no two names can be confused. A group may hold any character.
 """
 
 CONFIGURED = "configured"

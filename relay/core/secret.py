@@ -1,11 +1,11 @@
-"""A secret that cannot be shown by accident: no repr, str, format or log line of it holds the value."""
+"""A secret that cannot be shown by accident: its repr, str, format and log lines do not have the value."""
 
 import hmac
 from typing import Final
 
 
 class Secret:
-    """Holds a secret text; only ``reveal`` gives it out. Compared in constant time, usable as a key of a mapping."""
+    """Holds a secret text; only ``reveal`` returns it. Compared in constant time; can be a key of a mapping."""
 
     __slots__ = ("_value",)
 
@@ -13,7 +13,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the secret itself, for the wire only."""
+        """Return the secret itself; only for requests."""
         return self._value
 
     def __bool__(self) -> bool:

@@ -1,1 +1,1 @@
-"""What happened, once: each fact becomes a log line and a metric."""
+"""What happens: each fact becomes a log line and a metric."""

@@ -1,8 +1,9 @@
-"""One method per fact; each becomes a log line and a metric, never one without the other.
+"""One method for each fact: it writes the log line and counts the metric, so that neither is forgotten.
 
-Names are stable: dashboards and log searches are built on them. No payload, ordering key or secret is ever an argument.
-What happens per callback or per commit is a metric alone, or a debug line; what a person must act on is a warning.
-All methods are called on the event loop, except ``store_committed``, which a store's writer thread may call.
+Names are stable: dashboards and log searches are built on them. A payload, an ordering key or a secret is never an
+argument. What happens for each callback or commit is only counted, or logged at debug level. What a person must act on
+is a warning. All methods are called on the event loop, except ``store_committed``, which a store's writer thread may
+call.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +15,18 @@ from relay.telemetry.failure import describe
 from relay.telemetry.metrics import OUTCOMES, Metrics, code_class, reason_label
 
 _QUIET = frozenset(("ok", "duplicate"))
-# A refusal repeats with every request of a flood: one line per listener, code and this many seconds tells it.
+# In a flood every request is refused: a listener and code get one log line in this many seconds.
 _REPEAT_S = 10.0
 _SLOW_COMMIT_S = 1.0
 
 
 class Events:
-    """What happened, told once to the log and to the metrics."""
+    """Writes what happened to the log and to the metrics."""
 
     def __init__(self, *, log: FilteringBoundLogger, metrics: Metrics) -> None:
         self._log = log
         self._metrics = metrics
-        self._told: dict[tuple[str, str], tuple[float, int]] = {}
+        self._logged: dict[tuple[str, str], tuple[float, int]] = {}
 
     # --- intake
 
@@ -40,15 +41,15 @@ class Events:
         """A request was answered with a problem; ``code`` is the problem's stable code."""
         self._metrics.refused[listener, code] += 1
         now = elapsed_s()
-        told_at, since = self._told.get((listener, code), (-_REPEAT_S, 0))
-        if now - told_at < _REPEAT_S:
-            self._told[listener, code] = (told_at, since + 1)
+        logged_at, since = self._logged.get((listener, code), (-_REPEAT_S, 0))
+        if now - logged_at < _REPEAT_S:
+            self._logged[listener, code] = (logged_at, since + 1)
             return
-        self._told[listener, code] = (now, 0)
+        self._logged[listener, code] = (now, 0)
         self._log.warning("refused", listener=listener, code=code, since_last_line=since)
 
     def handler_failed(self, *, listener: str, route: str, error: BaseException) -> None:
-        """A request handler raised what it should not: a bug; the client got a 500."""
+        """A request handler raised an unexpected exception, which is a bug; the client got a 500."""
         self._metrics.refused[listener, "internal"] += 1
         self._log.error("handler_failed", listener=listener, route=route, **describe(error))
 
@@ -68,7 +69,7 @@ class Events:
         duration_s: float,
         reason: str,
     ) -> None:
-        """One request ended. ``reason`` is in the relay's own words, never the platform's."""
+        """A request ended. ``reason`` is in the relay's own words, never the platform's."""
         metrics = self._metrics
         word = str(outcome)
         metrics.requests[platform, word if word in OUTCOMES else "other", code_class(status)] += 1
@@ -118,7 +119,7 @@ class Events:
         self._log.info("throttled", platform=platform, group=group, wait_s=round(wait_s, 3), reason=reason)
 
     def breaker_opened(self, *, platform: str, reason: str) -> None:
-        """Sending stopped but for probes; call it at start too, for a breaker that was open before."""
+        """Nothing but probes is sent from now on. Also called at the start for a breaker that was open before."""
         self._log.warning("breaker_opened", platform=platform, reason=reason)
 
     def breaker_closed(self, *, platform: str) -> None:
@@ -137,9 +138,9 @@ class Events:
         evidence: str,
         adopt: str,
     ) -> None:
-        """A limit nobody configured is believed from now on, or no longer when ``rates`` is empty.
+        """A limit that nobody configured was learned. Empty ``rates``: it no longer holds.
 
-        ``adopt`` is the line of the configuration that states it: a person should write it there, or ask the platform.
+        ``adopt`` is the line that states it in the configuration. A person should add it there, or ask the platform.
         """
         self._metrics.limits_learned[platform] += 1
         tell = self._log.warning if rates else self._log.info
@@ -156,7 +157,7 @@ class Events:
         )
 
     def limit_not_kept(self, *, platform: str, reason: str) -> None:
-        """What was stored of a platform's learned limits cannot be read; they are learned anew."""
+        """The stored limits of a platform cannot be read; they are learned anew."""
         self._log.error("limit_not_kept", platform=platform, reason=reason)
 
     def plain_remembered(self, *, platform: str) -> None:
@@ -164,11 +165,11 @@ class Events:
         self._log.info("plain_remembered", platform=platform)
 
     def pipeline_failed(self, *, platform: str, error: BaseException, restart_s: float) -> None:
-        """A platform's pipeline raised: a bug; it starts again after ``restart_s``."""
+        """A platform's pipeline raised, which is a bug; it starts again after ``restart_s``."""
         self._log.error("pipeline_failed", platform=platform, restart_s=restart_s, **describe(error))
 
     def pipeline_stopped(self, *, platform: str, error: BaseException, times: int) -> None:
-        """A platform's pipeline raised the same ``times`` in a row and stands still until a person acts."""
+        """A platform's pipeline raised the same exception ``times`` in a row; it stands still until a person acts."""
         self._log.error("pipeline_stopped", platform=platform, times=times, **describe(error))
 
     # --- credentials
@@ -178,12 +179,12 @@ class Events:
         self._log.info("token_fetched", credential=credential, seconds=round(seconds, 3), lives_s=round(lives_s))
 
     def token_failed(self, *, credential: str, reason: str, again_s: float) -> None:
-        """A token endpoint handed out none; ``reason`` is in our words; it is asked again after ``again_s``."""
+        """A token endpoint gave no token, for ``reason`` in our own words; it is asked again after ``again_s``."""
         self._metrics.token_failures[credential] += 1
         self._log.warning("token_failed", credential=credential, reason=reason, again_s=round(again_s, 3))
 
     def token_not_kept(self, *, credential: str, error: BaseException) -> None:
-        """A token could not be stored: it is in use, but a restart goes on from an older refresh token."""
+        """A token could not be stored. It is in use, but after a restart an older refresh token is used."""
         self._log.error("token_not_kept", credential=credential, **describe(error))
 
     # --- store
@@ -207,7 +208,7 @@ class Events:
     def config_loaded(self, *, ok: bool, file: str, problems: Sequence[str] = ()) -> None:
         """A configuration was put in force, or refused with ``problems`` (``file:line:col: code message``).
 
-        In force it may have some too: each warning is a line of its own.
+        A configuration in force may have problems too: these are warnings, and each gets a line of its own.
         """
         self._metrics.reload_successful = 1 if ok else 0
         if not ok:
@@ -223,19 +224,19 @@ class Events:
         self._log.info("started", version=version, store=store, platforms=platforms)
 
     def restart_delayed(self, *, seconds: float, failed: int) -> None:
-        """The last ``failed`` starts did not end well: the next one waits so long."""
+        """The last ``failed`` starts did not end well, so this one waits ``seconds``."""
         self._log.warning("restart_delayed", seconds=seconds, failed=failed)
 
     def ready(self, *, listeners: Sequence[str], seconds: float) -> None:
-        """Callbacks are taken and delivered, ``seconds`` after the start."""
+        """Callbacks are accepted and delivered, ``seconds`` after the start."""
         self._log.info("ready", listeners=list(listeners), seconds=round(seconds, 3))
 
     def stopping(self, *, reason: str) -> None:
-        """No new requests; what is under way is finished."""
+        """New requests are no longer accepted; those under way are finished."""
         self._log.info("stopping", reason=reason)
 
     def stopped(self, *, seconds: float, unfinished: int = 0) -> None:
-        """Everything is closed; ``unfinished`` requests were cut off and count as ambiguous."""
+        """Everything is closed. ``unfinished`` requests were cut off; they count as ambiguous."""
         self._log.info("stopped", seconds=round(seconds, 3), unfinished=unfinished)
 
     def failed(self, *, error: BaseException, exit_code: int) -> None:
@@ -251,16 +252,19 @@ class Events:
     def audit(
         self, *, who: str, origin: str, action: str, target: str, reason: str, details: Mapping[str, object]
     ) -> None:
-        """A person changed or saw something; the same is recorded in the store. ``details`` are the action's own."""
+        """A person changed or saw something; the store has the same record. ``details`` depend on the action."""
         self._log.info("audit", who=who, origin=origin, action=action, target=target, reason=reason, **details)
 
     def descriptors(self, *, used: int, most: int, low: bool, changed: bool) -> None:
-        """So many file descriptors are in use; a line when they became ``low``, and when that is over."""
+        """``used`` of ``most`` file descriptors are in use.
+
+        A log line when few are left (``low``), and when that is over.
+        """
         self._metrics.descriptors = (used, most)
         if changed:
             tell = self._log.error if low else self._log.info
             tell("descriptors_low" if low else "descriptors_well", used=used, most=most)
 
     def watchdog_late(self, *, seconds: float, part: str) -> None:
-        """The loop or the store's writer answered late; the service manager will restart a process that hangs."""
+        """The loop or the store's writer (``part``) answered late. If it hangs, systemd will restart the process."""
         self._log.warning("watchdog_late", seconds=round(seconds, 3), part=part)

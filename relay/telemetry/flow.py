@@ -1,15 +1,15 @@
 """How many callbacks came in and went out lately, per platform: counted in memory, second by second, for a minute.
 
-What came in steadily is told apart from what came at once. A burst of 2,500 is 42 a second over its minute, yet no
-more follows; only a steady flow makes a backlog take longer to drain, or grow.
+A steady flow and a burst differ. A burst of 2,500 is 42 a second over its minute, but no more follows it. Only a steady
+flow makes a backlog take longer to drain, or grow. So the steady rate is given apart.
 """
 
 from statistics import median
 from typing import Final, NamedTuple
 
 _MINUTE_S: Final = 60
-_PART_S: Final = 10  # of which the middle one tells what is steady
-_YOUNGEST_S: Final = 5.0  # before that the rate of a fresh start is too rough to be told
+_PART_S: Final = 10  # seconds: the median of the six parts of a minute is the steady rate
+_YOUNGEST_S: Final = 5.0  # after a start a rate over less time is too rough
 
 
 class Flow(NamedTuple):
@@ -29,11 +29,11 @@ class Flows:
         self._out: dict[str, _Minute] = {}
 
     def came_in(self, platform: str, count: int, now: float) -> None:
-        """Take note of accepted callbacks."""
+        """Count accepted callbacks."""
         self._in.setdefault(platform, _Minute()).add(count, int(now))
 
     def went_out(self, platform: str, count: int, now: float) -> None:
-        """Take note of delivered ones."""
+        """Count delivered callbacks."""
         self._out.setdefault(platform, _Minute()).add(count, int(now))
 
     def of(self, platform: str, now: float) -> Flow:
@@ -49,7 +49,7 @@ class Flows:
 
 
 class _Minute:
-    """Counts of the last 60 whole seconds and the running one."""
+    """Counts of the last 60 whole seconds and of the current one."""
 
     __slots__ = ("_counts", "_last")
 
@@ -72,7 +72,7 @@ class _Minute:
         return [sum(back[at : at + _PART_S]) for at in range(0, _MINUTE_S, _PART_S)]
 
     def _clear(self, second: int) -> None:
-        """Forget the seconds that nothing was counted in since."""
+        """Set to zero all seconds since the last count."""
         for past in range(max(self._last + 1, second - _MINUTE_S + 1), second + 1):
             self._counts[past % _MINUTE_S] = 0
         self._last = max(self._last, second)

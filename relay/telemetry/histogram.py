@@ -1,7 +1,7 @@
 """Histograms that take a whole batch of values at once.
 
-prometheus-client's own histogram locks and searches its buckets once per value; a settled batch brings hundreds of
-latencies that are nearly sorted, so sorting them and cutting the sorted list at each bound is several times cheaper.
+prometheus-client's own histogram takes a lock and searches its buckets for each value. A settled batch has hundreds of
+latencies that are nearly sorted. To sort them and cut the list at each bound is several times cheaper.
 """
 
 from bisect import bisect_left, bisect_right
@@ -32,7 +32,7 @@ class Series:
         self.total += value
 
     def add_many(self, values: Iterable[float]) -> None:
-        """Count many values at the price of sorting them."""
+        """Count many values; sorts them."""
         ordered = sorted(values)
         below = 0
         counts = self.counts
@@ -57,7 +57,7 @@ class Histogram:
         self._series: dict[str, Series] = {}
 
     def of(self, value: str = "") -> Series:
-        """Return the series of a label value, made when first asked for."""
+        """Return the series of a label value; the first call makes it."""
         series = self._series.get(value)
         if series is None:
             series = self._series[value] = Series(self._bounds)

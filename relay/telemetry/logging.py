@@ -1,8 +1,8 @@
 """Log lines: structlog straight to bytes, JSON for machines and colours for a terminal.
 
-The last line of defence for I15 lies here too: values under keys that could hold a payload or a secret are withheld,
-control characters are escaped, and what libraries say through the standard ``logging`` is cut down to its fixed words,
-because aiohttp and asyncio put request bytes and argument values into theirs.
+This is also the last guard of I15. Values under names that could hold a payload or a secret are withheld. Control
+characters are escaped. Of what libraries log through the standard ``logging`` only the fixed words remain, because
+aiohttp and asyncio put request bytes and argument values into their messages.
 """
 
 import logging
@@ -27,8 +27,8 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _PRIORITY = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}  # syslog(3)
 
 _WITHHELD = "[withheld]"
-# Names under which someone might one day log a payload or a secret by mistake. "key" is the ordering key, which is
-# often an order number of a person.
+# Names under which a payload or a secret might be logged by mistake. "key" is the ordering key, often the order number
+# of a person.
 _PRIVATE = frozenset(
     (
         *("payload", "payloads", "body", "content", "data", "excerpt", "response", "request", "headers", "cookie"),
@@ -36,19 +36,19 @@ _PRIVATE = frozenset(
         *("passwd", "api_key", "signature", "key", "keys", "credentials"),
     )
 )
-# A foreign message is fixed words up to the first value: "Exception in callback f(b'...')", "future: <Task ...>".
+# A library's message has fixed words up to its first value: "Exception in callback f(b'...')", "future: <Task ...>".
 _FIRST_VALUE = re.compile(r"[(<{\[\n'\":=]")
 
 
 def is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
-    """Tell whether what is written to ``descriptor`` goes to systemd's journal.
+    """Return whether ``descriptor`` leads to systemd's journal.
 
-    ``$JOURNAL_STREAM`` holds device and inode of the journal's socket (systemd.exec(5)); it is inherited, also by who
-    has long sent its output elsewhere, so both are compared.
+    ``$JOURNAL_STREAM`` has device and inode of the journal's socket (systemd.exec(5)). Both are compared: a process
+    whose output goes elsewhere inherits the variable too.
     """
     try:
         about = os.fstat(descriptor)
-    except OSError:  # closed: it goes nowhere
+    except OSError:  # it is closed
         return False
     return environ.get("JOURNAL_STREAM") == f"{about.st_dev}:{about.st_ino}"
 
@@ -58,8 +58,8 @@ def make_logger(
 ) -> FilteringBoundLogger:
     """Return a logger writing to ``file``: JSON lines, or coloured text where ``colours`` (a terminal).
 
-    ``level`` is one of ``LEVELS``; calls below it cost a no-op. With ``priorities`` a JSON line begins with ``<N>``,
-    which the journal takes off and keeps as the line's priority (sd-daemon(3)), for ``journalctl -p warning``.
+    ``level`` is one of ``LEVELS``; a call below it does nothing. With ``priorities`` a JSON line begins with ``<N>``.
+    The journal removes that and keeps it as the priority of the line (sd-daemon(3)), for ``journalctl -p warning``.
     """
     if colours:
         console = structlog.dev.ConsoleRenderer(colors=True, sort_keys=False)
@@ -74,12 +74,12 @@ def make_logger(
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
     )
     log = cast(FilteringBoundLogger, wrapped.bind())
-    sink.told_dropped = lambda count: log.error("log_lines_dropped", lines=count)
+    sink.report_dropped = lambda count: log.error("log_lines_dropped", lines=count)
     return log
 
 
 def withhold(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Replace values whose name could mean a payload or a secret, and bytes under any name."""
+    """Replace values under names that could mean a payload or a secret, and bytes under any name."""
     for name, value in event.items():
         if name in _PRIVATE or isinstance(value, bytes | bytearray | memoryview):
             event[name] = _WITHHELD
@@ -93,7 +93,7 @@ def withhold(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDic
 
 def _timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     stamp = datetime.fromtimestamp(wall_s(), tz=UTC)
-    # What every line has comes first, so that lines can be read down a column.
+    # The fields of every line come first, so that they stand in columns.
     first = {"timestamp": stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
     return {**first, "level": event.pop("level"), "event": event.pop("event"), **event}
 
@@ -108,7 +108,7 @@ def _escaper(unsafe: re.Pattern[str]) -> Callable[[WrappedLogger, str, EventDict
             return [clean(held) for held in value]
         if value is None or isinstance(value, bool | int | float):
             return value
-        return f"<{type(value).__name__}>"  # named, not printed: its repr could hold anything
+        return f"<{type(value).__name__}>"  # only the type: its repr could hold anything
 
     def escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         return {name: clean(value) for name, value in event.items()}
@@ -129,7 +129,7 @@ def _encode(_logger: WrappedLogger, _method: str, text: str) -> bytes:
 
 
 class _Bridge(logging.Handler):
-    """Passes on what libraries log, without the values in it."""
+    """Passes on what libraries log, without the values in their messages."""
 
     def __init__(self, log: FilteringBoundLogger) -> None:
         super().__init__()
@@ -144,10 +144,10 @@ class _Bridge(logging.Handler):
 
 
 def bridge_stdlib(log: FilteringBoundLogger, *, level: str = "warning") -> Callable[[], None]:
-    """Send what nobody asked for to ``log``: the standard ``logging`` from ``level`` on, warnings, lost errors.
+    """Send to ``log`` what Python writes by itself: the standard ``logging`` from ``level`` on, warnings, lost errors.
 
-    Each would else be written to standard error, where a reader that has stopped holds up the whole process. Returns
-    what undoes it.
+    Otherwise each would go to standard error, where a reader that has stopped would hold up the whole process. Returns
+    a function that undoes it.
     """
 
     def unraisable(found: "sys.UnraisableHookArgs") -> None:

@@ -1,10 +1,10 @@
 """The metrics of SPEC 9, in a registry of their own.
 
-What the store knows (totals, pending, limits) is read from it when a scrape asks, so nothing is counted twice or on
-the hot path; what only passes by (requests, durations, reasons) is counted in plain dicts here. All methods are called
-on the event loop, except ``store_commit.add``, which a store's single writer thread may call.
+What the store knows (totals, pending, limits) is read from it at a scrape, so nothing is counted twice or on the hot
+path. What only passes (requests, durations, reasons) is counted here in plain dicts. All methods are called on the
+event loop, except ``store_commit.add``, which a store's one writer thread may call.
 
-Labels come from the configuration or from the fixed sets below; whatever else is said becomes ``other``.
+Labels come from the configuration or from the fixed sets below. Any other word becomes ``other``.
 """
 
 from collections import Counter
@@ -51,7 +51,7 @@ Totals = Mapping[str, Mapping[str, int]]
 Statuses = Mapping[str, Mapping[str, Any]]
 
 
-# How the wire and the policies put it, where that is not a label already.
+# Reasons of wire and policy that are not labels themselves.
 _PHRASES = {
     "connection refused": "refused",
     "name not resolved": "dns",
@@ -77,7 +77,7 @@ def reason_label(reason: str) -> str:
 
 
 def code_class(status: int | None) -> str:
-    """Return ``2xx`` and so on; ``none`` where no answer came."""
+    """Return ``2xx`` and so on; ``none`` without an answer."""
     return f"{status // 100}xx" if status is not None and 100 <= status < 600 else "none"
 
 
@@ -106,7 +106,7 @@ class Metrics:
         )
         self._commit = Histogram("relay_store_commit_seconds", "Duration of store commits, fsync included.", SHORT_S)
         self.store_commit = self._commit.of()
-        self._shown: dict[tuple[str, str], tuple[int, int]] = {}
+        self._exported: dict[tuple[str, str], tuple[int, int]] = {}
         self._snapshot: tuple[Totals, Statuses, Mapping[str, int], Statuses, float] = ({}, {}, {}, {}, 0.0)
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -114,7 +114,7 @@ class Metrics:
     def snapshot(
         self, *, totals: Totals, statuses: Statuses, size: Mapping[str, int], live: Statuses, now: float
     ) -> None:
-        """Take what the store and delivery say for the next ``render``.
+        """Keep what the store and delivery say for the next ``render``.
 
         The arguments are the answers of ``Ledger.totals()``, ``platform_status()`` and ``size()``, what goes on at the
         platforms (``paused``, ``broken``), and the relay clock's time they were read at.
@@ -122,12 +122,12 @@ class Metrics:
         self._snapshot = (totals, statuses, size, live, now)
 
     def gate_changed(self, live: Statuses) -> None:
-        """Take what goes on at the platforms alone: the store cannot say what lies there."""
+        """Keep only the state of the platforms, when the store cannot be read."""
         totals, statuses, size, _, now = self._snapshot
         self._snapshot = (totals, statuses, size, live, now)
 
     def flow(self, platform: str) -> Flow:
-        """Return how many callbacks a second came in and went out lately."""
+        """Return how many callbacks a second came in and went out over the last minute."""
         return self.flows.of(platform, elapsed_s())
 
     def render(self) -> bytes:
@@ -191,16 +191,16 @@ class Metrics:
             )
 
     def _callbacks(self, totals: Totals) -> Metric:
-        # A total falls by one when an operator retries a dead callback. A Prometheus counter that falls looks like a
-        # restart and makes rate() jump, so what is shown grows by each rise of the total and ignores its falls.
+        # A total falls by one when an operator retries a dead callback. A Prometheus counter must not fall: that looks
+        # like a restart, and rate() jumps. So the exported number grows with each rise of the total and ignores falls.
         family = CounterMetricFamily("relay_callbacks_total", "Callbacks by result.", labels=("platform", "result"))
         for platform, counts in totals.items():
             for result in RESULTS:
                 total = counts.get(result, 0)
-                last, shown = self._shown.get((platform, result), (0, 0))
-                shown += max(0, total - last)
-                self._shown[platform, result] = (total, shown)
-                family.add_metric((platform, result), shown)
+                last, exported = self._exported.get((platform, result), (0, 0))
+                exported += max(0, total - last)
+                self._exported[platform, result] = (total, exported)
+                family.add_metric((platform, result), exported)
         for platform, count in self.duplicates.items():
             family.add_metric((platform, "duplicate"), count)
         return family
@@ -235,8 +235,8 @@ class Metrics:
             "relay_rate_limit", "Requests allowed per window.", labels=("platform", "window", "kind")
         )
         for platform, status in statuses.items():
-            # A platform may be under several quotas with one window (its own and a shared one): the one with the
-            # fewest free slots is the one that holds it, and a series may appear only once.
+            # A platform may have several quotas with the same window, such as its own and a shared one. A series may
+            # appear only once: it is that of the quota with the fewest free slots, which is the one that holds.
             tightest: dict[tuple[str, str], tuple[int, int]] = {}
             for quota in status.get("quotas", ()):
                 at = (seconds_text(quota["window_s"]), _limit_kind(quota["quota"]))
@@ -256,7 +256,7 @@ class Metrics:
 
 
 def _limit_kind(quota: str) -> str:
-    """Return the label of a limit: whatever no configuration holds is ``learned`` (SPEC 9 has two kinds)."""
+    """Return the label of a limit: ``configured``, or ``learned`` for every other source (SPEC 9 has two kinds)."""
     return "configured" if quota_source(quota) == CONFIGURED else "learned"
 
 

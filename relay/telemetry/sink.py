@@ -1,8 +1,8 @@
-"""Where log lines go, without ever waiting for whoever reads them.
+"""Writes log lines without ever waiting for their reader.
 
-A pipe or terminal whose reader has stopped holds up a plain write for ever, and with it everything the relay does. So
-a line that cannot go out at once waits here, up to a bound; beyond it lines are dropped and counted, and when the
-reader goes on, what waited comes first, then a line that says how many are missing, then what follows.
+If the reader of a pipe or terminal has stopped, a plain write waits for ever, and the whole relay with it. So a line
+that cannot be written at once waits here, up to a bound. Beyond the bound lines are dropped and counted. When the
+reader goes on, it gets the lines that waited, then a line that says how many are missing, then the lines that follow.
 """
 
 import atexit
@@ -15,25 +15,25 @@ from typing import BinaryIO
 
 _MOST_WAITING_BYTES = 256 * 1024  # some thousand lines, beside the 64 KiB that the pipe itself holds
 _CHUNK_BYTES = 64 * 1024
-_LOOK_S = 0.05  # how often a reader that has stopped is looked at
-_LAST_WORDS_S = 1.0  # at the end of the process somebody who reads gets what waits; nobody is waited for longer
+_LOOK_S = 0.05  # how often a write to a reader that has stopped is tried
+_LAST_WORDS_S = 1.0  # at the end of the process a reader has this long to take what waits
 
 
 class LineSink:
     """Writes one line per call, from any thread; a log that cannot be written must not stop a delivery."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.lost = 0  # lines nobody will see: dropped, or the disk is full, or the reader is gone
-        self.told_dropped: Callable[[int], object] = lambda count: None  # writes the line that says so
+        self.lost = 0  # lines that nobody will see: dropped, the disk was full, or the reader is gone
+        self.report_dropped: Callable[[int], object] = lambda count: None  # writes the line that says how many
         self._write = _writer(file)
-        self._lock = threading.RLock()  # the line about dropped lines is written while a line is
+        self._lock = threading.RLock()  # re-entrant: the line about dropped lines is written inside another write
         self._waiting = bytearray()
-        self._dropped = 0  # not told yet
-        self._flowing = threading.Event()  # nothing waits
+        self._dropped = 0  # not reported yet
+        self._flowing = threading.Event()  # set: no line waits
         self._flowing.set()
 
     def msg(self, line: bytes) -> None:
-        """Write ``line`` now, or as soon as the reader goes on, or count it as lost."""
+        """Write ``line`` now, or keep it until the reader goes on, or count it as lost."""
         with self._lock:
             if self._flowing.is_set():
                 left = self._put(line + b"\n")
@@ -57,7 +57,7 @@ class LineSink:
         except BlockingIOError:
             return data
         except (OSError, ValueError):
-            self.lost += data.count(b"\n")  # there is no other place to tell it; the count is what a debugger finds
+            self.lost += data.count(b"\n")  # there is no place to report it; a debugger finds the count
             return b""
 
     def _stall(self, left: bytes | bytearray) -> None:
@@ -65,7 +65,7 @@ class LineSink:
         self._flowing.clear()
         try:
             threading.Thread(target=self._go_on, name="log", daemon=True).start()
-        except RuntimeError:  # no thread can be had: the next line tries again
+        except RuntimeError:  # no thread can be started: the next line tries again
             self._waiting.clear()
             self._drop()
             self._flowing.set()
@@ -77,7 +77,7 @@ class LineSink:
         self._dropped += 1
 
     def _go_on(self) -> None:
-        """Write what waits as the reader takes it; ends when nothing waits. In a thread of its own."""
+        """Write what waits as the reader takes it, until nothing waits. Runs in a thread of its own."""
         pause = threading.Event()
         while not self._flowing.is_set():
             with self._lock:
@@ -87,7 +87,7 @@ class LineSink:
                 if not self._waiting:
                     dropped, self._dropped = self._dropped, 0
                     if dropped:
-                        self.told_dropped(dropped)  # waits here, as the first line of what follows
+                        self.report_dropped(dropped)  # waits here, as the first line of what follows
                     if not self._waiting:
                         self._flowing.set()
             if not moved:
@@ -95,20 +95,20 @@ class LineSink:
 
 
 def _writer(file: BinaryIO) -> Callable[[bytes | bytearray], int]:
-    """Return what writes to ``file`` without waiting: bytes taken, or ``BlockingIOError``."""
+    """Return what writes to ``file`` without waiting: it returns the bytes taken or raises ``BlockingIOError``."""
     try:
         descriptor = file.fileno()
         kind = os.fstat(descriptor).st_mode
-    except (OSError, ValueError, AttributeError):  # not a file of the system's: it cannot block
+    except (OSError, ValueError, AttributeError):  # not a file of the operating system: it cannot block
         return lambda data: _write_out(file, data)
-    if stat.S_ISSOCK(kind):  # the journal's, under systemd: such cannot be opened anew
+    if stat.S_ISSOCK(kind):  # the journal's, under systemd: a socket cannot be opened anew
         return lambda data: _write_if_ready(descriptor, data)
     if not (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)):
         return lambda data: _write_out(file, data)
     try:
-        # Opened anew: O_NONBLOCK on what was handed down would hold for whoever else writes there, such as the shell.
+        # Opened anew: on the descriptor we inherited O_NONBLOCK would hold for other writers too, such as the shell.
         own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:  # not ours to open, or not Linux
+    except OSError:  # not allowed, or not Linux
         return lambda data: _write_if_ready(descriptor, data)
     return lambda data: os.write(own, data)
 
@@ -124,4 +124,4 @@ def _write_if_ready(descriptor: int, data: bytes | bytearray) -> int:
     poll.register(descriptor, select.POLLOUT)
     if not poll.poll(0):
         raise BlockingIOError
-    return os.write(descriptor, data[: select.PIPE_BUF])  # so much always fits in a pipe or socket that is ready
+    return os.write(descriptor, data[: select.PIPE_BUF])  # this much always fits into a pipe or socket that is ready
