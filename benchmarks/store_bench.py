@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from relay.core.model import AttemptResult, Batch, NewCallback, Outcome, Settlement, StoreRules, WaitUntil, Wish
+from relay.core.model import AttemptResult, Batch, ClaimRequest, NewCallback, Outcome, Settlement, StoreRules, WaitUntil
 from relay.store.sqlite.backend import SqliteStore
 
 _BODY = b'{"order_id": "1234567890", "status": "shipped", "items": "' + b"x" * 340 + b'"}'
@@ -73,7 +73,7 @@ async def _cycles(store: SqliteStore, items: int, times: int) -> tuple[list[floa
     settles: list[float] = []
     for turn in range(times):
         started = time.perf_counter()
-        batch = await store.claim(Wish("shop-a", "", items, 1 << 24, 2, 1, 0.0, turn))
+        batch = await store.claim(ClaimRequest("shop-a", "", items, 1 << 24, 2, 1, 0.0, turn))
         claims.append(time.perf_counter() - started)
         assert isinstance(batch, Batch)
         result = AttemptResult(Outcome.OK, store.clock.now(), 0.01, 200)
@@ -87,7 +87,7 @@ async def _cycles(store: SqliteStore, items: int, times: int) -> tuple[list[floa
 async def _idle_claim(store: SqliteStore) -> float:
     started = time.perf_counter()
     for _ in range(200):
-        assert isinstance(await store.claim(Wish("shop-b", "", 100, 1 << 20, 2, 1, 0.0, 0)), WaitUntil)
+        assert isinstance(await store.claim(ClaimRequest("shop-b", "", 100, 1 << 20, 2, 1, 0.0, 0)), WaitUntil)
     return (time.perf_counter() - started) / 200
 
 

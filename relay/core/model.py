@@ -156,7 +156,7 @@ class WaitUntil:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ClaimRequest:
     """What a platform asks to claim now.
 
     With ``group`` None the groups take turns. Of the groups that may send and have something due, the first one after

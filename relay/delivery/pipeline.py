@@ -35,7 +35,7 @@ from dataclasses import replace
 from typing import Any
 
 from relay.core.errors import StoreError
-from relay.core.model import AttemptResult, Batch, Lane, Outcome, Quota, Settlement, WaitUntil, Wish
+from relay.core.model import AttemptResult, Batch, ClaimRequest, Lane, Outcome, Quota, Settlement, WaitUntil
 from relay.delivery.auth import Authoriser
 from relay.delivery.courier import Courier, Surroundings
 from relay.delivery.outgoing import asks_back
@@ -140,7 +140,7 @@ class Pipeline:
                 await self._sleep(WaitUntil(opens_at, self._gate_reason()))
                 continue
             try:
-                claimed = await self._outbox.claim(self._wish())
+                claimed = await self._outbox.claim(self._claim_request())
             except StoreError:  # the store reports its own failure; what was not claimed was not sent
                 await self._sleep(WaitUntil(self._clock.now() + _SETTLE_AGAIN_S, "store"))
                 continue
@@ -173,12 +173,12 @@ class Pipeline:
             await asyncio.wait(left)
         return len(left)
 
-    def _wish(self) -> Wish:
+    def _claim_request(self) -> ClaimRequest:
         terms, gate = self.terms, self.gate
         testing = gate.resuming and gate.suspicion.test
         turn = scattered(self._turn) if terms.grouped else self._turn
         closed, resuming = gate.groups.closed(self._clock.now(), self._under_way.values())
-        return Wish(
+        return ClaimRequest(
             platform=terms.platform,
             group=None,
             max_items=terms.max_items,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from zlib import crc32
 
-from relay.core.model import Lane, Wish
+from relay.core.model import ClaimRequest, Lane
 
 # Who leads batch number n is _LEADERS[n % 10]: ten turns hold each lane but HIGH once, so each keeps one batch in ten
 # whatever the others bring (SPEC 6). They are spread out, so none of them waits for more than nine batches.
@@ -52,16 +52,16 @@ def packing_order(due: Sequence[Lane], *, probe: bool) -> list[Lane]:
 
 
 class Packer:
-    """Fills one batch up to a wish's items and body bytes (before compression)."""
+    """Fills one batch up to the items and body bytes (before compression) of a claim request."""
 
     __slots__ = ("_item_bytes", "_max_bytes", "_max_items", "bytes", "count", "full")
 
-    def __init__(self, wish: Wish) -> None:
-        self._max_items = wish.max_items
-        self._max_bytes = wish.max_bytes
-        self._item_bytes = wish.item_bytes
+    def __init__(self, request: ClaimRequest) -> None:
+        self._max_items = request.max_items
+        self._max_bytes = request.max_bytes
+        self._item_bytes = request.item_bytes
         self.count = 0
-        self.bytes = wish.frame_bytes
+        self.bytes = request.frame_bytes
         self.full = False
 
     def offer(self, size: int) -> bool:

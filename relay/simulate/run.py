@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from relay.config.schema.file import Config
-from relay.core.model import Batch, Expired, Lane, NewCallback, Settlement, StoreRules, WaitUntil, Wish
+from relay.core.model import Batch, ClaimRequest, Expired, Lane, NewCallback, Settlement, StoreRules, WaitUntil
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
 from relay.delivery.registry import Registry
@@ -154,9 +154,9 @@ class _Witness:
         self.set_quotas = store.set_quotas
         self.retry_now = store.retry_now
 
-    async def claim(self, wish: Wish) -> Batch | WaitUntil:
+    async def claim(self, request: ClaimRequest) -> Batch | WaitUntil:
         """Claim, and remember what is under way."""
-        claimed = await self.store.claim(wish)
+        claimed = await self.store.claim(request)
         if isinstance(claimed, Batch):
             self.under_way[claimed.id] = claimed
             self._in_flight += len(claimed.items)

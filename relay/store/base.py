@@ -17,6 +17,7 @@ from relay.core.model import (
     Accepted,
     AcceptedPosts,
     Batch,
+    ClaimRequest,
     Expired,
     Filter,
     NewCallback,
@@ -26,7 +27,6 @@ from relay.core.model import (
     Stepped,
     StoreRules,
     WaitUntil,
-    Wish,
 )
 
 Reroute = Callable[[NewCallback], Sequence[NewCallback] | str]
@@ -65,7 +65,7 @@ class Inbox(Protocol):
 class Outbox(Protocol):
     """Hands batches out and settles them."""
 
-    async def claim(self, wish: Wish) -> Batch | WaitUntil:
+    async def claim(self, request: ClaimRequest) -> Batch | WaitUntil:
         """Reserve a slot, freeze a batch and record its attempt in one commit, or say until when to wait."""
         ...
 

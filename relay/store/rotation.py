@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from relay.core.model import Batch, Lane, WaitUntil, Wish
+from relay.core.model import Batch, ClaimRequest, Lane, WaitUntil
 from relay.policy.batching import turn_of
 from relay.store.slots import Slots
 
@@ -29,34 +29,39 @@ class Waiting(NamedTuple):
 
 
 def rotate(
-    wish: Wish, now: float, *, groups: Iterable[Waiting], slots: Slots, claim: Callable[[Wish], Batch | WaitUntil]
+    request: ClaimRequest,
+    now: float,
+    *,
+    groups: Iterable[Waiting],
+    slots: Slots,
+    claim: Callable[[ClaimRequest], Batch | WaitUntil],
 ) -> Batch | WaitUntil:
     """Claim for the first of ``groups`` that may send; else say until when to wait, the earliest time over all.
 
     ``groups`` come in the order of their turns and are drawn only as far as needed. ``claim`` does it for the one group
-    of the wish it is given; slots were asked for before.
+    of the request it is given; slots were asked for before.
     """
     waits: list[WaitUntil] = []
     asked = 0
     asks_slots = True
     pace_at = 0.0
     for group, head_at, resend_at in groups:
-        due_at, opens_at = min(head_at, resend_at), wish.closed.get(group, 0.0)
+        due_at, opens_at = min(head_at, resend_at), request.closed.get(group, 0.0)
         if due_at > now or opens_at > now:
             waits.append(WaitUntil(opens_at, "throttled") if opens_at > due_at else WaitUntil(due_at, "retry"))
             continue
         if asks_slots:
-            shared = slots.ready(wish.platform, None, now)
+            shared = slots.ready(request.platform, None, now)
             if shared is not None:
                 return shared
-            asks_slots, pace_at = False, slots.partial_at(wish.platform, None, now)
-        refused = slots.ready(wish.platform, group, now)
+            asks_slots, pace_at = False, slots.partial_at(request.platform, None, now)
+        refused = slots.ready(request.platform, group, now)
         if refused is not None:
             waits.append(refused)
             continue
-        own = _own_wish(wish, group)
+        own = _request_of(request, group)
         if asked >= _ASKED and not own.probe and resend_at > now:
-            partial_at = max(slots.partial_at(wish.platform, group, now), head_at + wish.linger_s)
+            partial_at = max(slots.partial_at(request.platform, group, now), head_at + request.linger_s)
             if partial_at > now:
                 waits.append(WaitUntil(partial_at, "pace"))
                 if pace_at > now:
@@ -70,14 +75,14 @@ def rotate(
     return _earliest(waits, only_full=pace_at > now)
 
 
-def _own_wish(wish: Wish, group: str) -> Wish:
-    """Return the wish for one group in its turn; the first after a stop is a probe, or tests what was refused."""
-    tests = wish.resuming.get(group)
-    if tests is None or wish.probe:
-        return replace(wish, group=group)
+def _request_of(request: ClaimRequest, group: str) -> ClaimRequest:
+    """Return the request for one group in its turn; the first after a stop is a probe, or tests what was refused."""
+    tests = request.resuming.get(group)
+    if tests is None or request.probe:
+        return replace(request, group=group)
     if tests:
-        return replace(wish, group=group, turn=turn_of(Lane.RETRY))
-    return replace(wish, group=group, probe=True)
+        return replace(request, group=group, turn=turn_of(Lane.RETRY))
+    return replace(request, group=group, probe=True)
 
 
 def _earliest(waits: list[WaitUntil], *, only_full: bool) -> WaitUntil:

@@ -14,6 +14,7 @@ from relay.admin.standing.backlog import DrainTerms
 from relay.core.model import (
     AttemptResult,
     Batch,
+    ClaimRequest,
     Ending,
     Filter,
     Lane,
@@ -25,7 +26,6 @@ from relay.core.model import (
     Settlement,
     State,
     StoreRules,
-    Wish,
 )
 from relay.store.base import no_route
 from relay.store.memory.backend import MemoryStore
@@ -157,12 +157,12 @@ class AdminSide:
     async def sent(self, count: int, *, platform: str = "shop-a") -> None:
         """Claim ``count`` requests of one callback each and leave them under way."""
         for turn in range(count):
-            batch = await self.store.claim(Wish(platform, None, 1, 1 << 20, 2, 1, 0.0, turn, True))
+            batch = await self.store.claim(ClaimRequest(platform, None, 1, 1 << 20, 2, 1, 0.0, turn, True))
             assert isinstance(batch, Batch), batch
 
     async def reject(self, *, platform: str = "shop-a", reason: str = "") -> None:
         """Let the platform refuse the next callback: it is dead after one attempt."""
-        batch = await self.store.claim(Wish(platform, None, 1, 1 << 20, 2, 1, 0.0, 0, True))
+        batch = await self.store.claim(ClaimRequest(platform, None, 1, 1 << 20, 2, 1, 0.0, 0, True))
         assert isinstance(batch, Batch), batch
         result = AttemptResult(Outcome.REJECT, self.clock.at, 0.1, status=400, reason=reason)
         ending = Ending([item.seq for item in batch.items], State.DEAD, "rejected")
@@ -171,7 +171,7 @@ class AdminSide:
 
     async def hold(self, *, platform: str = "shop-a") -> None:
         """Let the platform answer the next callback with what nobody recognises: it is held."""
-        batch = await self.store.claim(Wish(platform, None, 1, 1 << 20, 2, 1, 0.0, 0, True))
+        batch = await self.store.claim(ClaimRequest(platform, None, 1, 1 << 20, 2, 1, 0.0, 0, True))
         assert isinstance(batch, Batch), batch
         result = AttemptResult(Outcome.CONFIRM, self.clock.at, 0.1, status=200, reason="200 OK, no rule matched")
         held = [item.seq for item in batch.items]

@@ -16,7 +16,7 @@ import structlog
 from relay.config.load import load
 from relay.core.clock import boottime_s
 from relay.core.errors import RelayError, StoreFailed
-from relay.core.model import AttemptResult, Batch, Lane, NewCallback, Outcome, Settlement, Wish
+from relay.core.model import AttemptResult, Batch, ClaimRequest, Lane, NewCallback, Outcome, Settlement
 from relay.daemon import app
 from relay.daemon.restarts import Restarts
 from relay.daemon.stores import open_store
@@ -142,7 +142,7 @@ async def _delivered_before(directory: Path) -> str:
     store = await SqliteStore.open(directory / "relay.db")
     row = NewCallback("shop-a", b"{}", None, None, Lane.NORMAL, 3600.0, None, None, None, "")
     accepted = await store.accept([row])
-    batch = await store.claim(Wish("shop-a", None, 1, 1 << 20, 2, 1, 0.0, 0, True))
+    batch = await store.claim(ClaimRequest("shop-a", None, 1, 1 << 20, 2, 1, 0.0, 0, True))
     assert isinstance(batch, Batch)
     result = AttemptResult(Outcome.OK, store.clock.now(), 0.0, 200)
     await store.settle(Settlement(batch.number, batch.attempt_id, "shop-a", result, delivered=[batch.items[0].seq]))

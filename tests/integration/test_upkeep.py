@@ -12,6 +12,7 @@ from relay.core.errors import StoreEnded, StoreFailed
 from relay.core.model import (
     AttemptResult,
     Batch,
+    ClaimRequest,
     Ended,
     Expired,
     Filter,
@@ -21,7 +22,6 @@ from relay.core.model import (
     Requeue,
     Settlement,
     State,
-    Wish,
 )
 from relay.store.base import no_route
 from relay.store.memory.backend import MemoryStore
@@ -278,7 +278,7 @@ async def test_an_operation_sleeps_until_its_batch_is_settled(events: Events, lo
     """What lies in a frozen batch costs no step until that is settled; then the operation goes on and ends."""
     store = Counting(MemoryStore(clock=LoopClock()))
     await accept(store.store, 3)
-    batch = await store.store.claim(Wish("shop-a", None, 1, 1 << 20, 2, 1, 0.0, 0, True))
+    batch = await store.store.claim(ClaimRequest("shop-a", None, 1, 1 << 20, 2, 1, 0.0, 0, True))
     assert isinstance(batch, Batch)
     operations = OperationRunner(ledger=store, clock=store.store.clock, events=events, reroute=no_route)
     store.store.watch_operations(operations.released)

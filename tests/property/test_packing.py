@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from relay.core.model import Lane, Rate, Wish
+from relay.core.model import ClaimRequest, Lane, Rate
 from relay.policy.batching import Packer, lane_order
 from relay.policy.pacing import AnswerTime, Burst, longest_pace_s, pace_s
 
@@ -11,7 +11,7 @@ from relay.policy.pacing import AnswerTime, Burst, longest_pace_s, pace_s
 @given(st.integers(1, 20), st.integers(1, 500), st.integers(0, 20), st.integers(0, 5), st.lists(st.integers(0, 200)))
 def test_packing_bounds(max_items: int, max_bytes: int, frame: int, each: int, sizes: list[int]) -> None:
     """A batch keeps within items and bytes unless its only item is too large; it is full when told so (I10)."""
-    packer = Packer(Wish("p", "", max_items, max_bytes, frame, each, 0.0, 0))
+    packer = Packer(ClaimRequest("p", "", max_items, max_bytes, frame, each, 0.0, 0))
     taken = []
     for size in sizes:
         if not packer.offer(size):

@@ -23,7 +23,7 @@ from relay.core.model import (
 )
 from relay.store.memory.backend import MemoryStore
 from tests.clocks import FakeClock
-from tests.store.harness import balanced, note, seqs, settlement, wish
+from tests.store.harness import balanced, note, request, seqs, settlement
 
 RATE = Rate(5, 8.0)
 RULES = StoreRules(quotas={"shop": Quota("shop", (RATE,))}, platforms={"shop": PlatformRules(("shop",))})
@@ -57,7 +57,7 @@ class Relay:
 
     async def claim(self) -> WaitUntil | None:
         self.turn += 1
-        wanted = wish(max_items=4, max_bytes=120, turn=self.turn, probe=self.dice.random() < 0.1)
+        wanted = request(max_items=4, max_bytes=120, turn=self.turn, probe=self.dice.random() < 0.1)
         got = await self.store.claim(wanted)
         if isinstance(got, WaitUntil):
             assert got.at > self.clock.now()
@@ -177,7 +177,7 @@ def test_no_lane_starves() -> None:
         await store.accept([note(b"RETRY", lane=Lane.RETRY), note(b"RETRY", lane=Lane.RETRY)])
         led: list[bytes] = []
         for turn in range(200):
-            got = await store.claim(wish(max_items=1, turn=turn))
+            got = await store.claim(request(max_items=1, turn=turn))
             assert isinstance(got, Batch)
             led.append(got.items[0].payload)
             if led[-1] == b"RETRY":
@@ -201,12 +201,12 @@ def test_fresh_work_keeps_its_turns_beside_resends() -> None:
             StoreRules(quotas={"q": Quota("q", (Rate(100, 60.0),))}, platforms={"shop": PlatformRules(("q",))})
         )
         await store.accept([note(b"old") for _ in range(80)])
-        whole = await store.claim(wish())
+        whole = await store.claim(request())
         assert isinstance(whole, Batch)
         await store.settle(settlement(whole, clock, Outcome.SPLIT, split=[[seq] for seq in seqs(whole)]))
         await store.accept([note(b"fresh")])
         for turn in range(10):
-            got = await store.claim(wish(turn=turn))
+            got = await store.claim(request(turn=turn))
             assert isinstance(got, Batch)
             if got.items[0].payload == b"fresh":
                 return

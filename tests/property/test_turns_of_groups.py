@@ -15,7 +15,7 @@ from relay.store.base import Store
 from relay.store.memory.backend import MemoryStore
 from relay.store.sqlite.backend import SqliteStore
 from tests.clocks import FakeClock
-from tests.store.harness import balanced, note, seqs, settlement, wish
+from tests.store.harness import balanced, note, request, seqs, settlement
 
 OWN, ALL = Rate(2, 8.0), Rate(5, 4.0)
 RULES = StoreRules(
@@ -55,7 +55,7 @@ class Shops:
     async def claim(self) -> WaitUntil | None:
         self.turn += 1
         now = self.clock.now()
-        wanted = replace(wish(max_items=3, turn=self.turn), group=None, closed=self.closed, resuming=self.resuming)
+        wanted = replace(request(max_items=3, turn=self.turn), group=None, closed=self.closed, resuming=self.resuming)
         got = await self.store.claim(wanted)
         if isinstance(got, WaitUntil):
             assert got.at > now
@@ -175,7 +175,7 @@ def test_no_group_starves(limit: int, backlogs: list[int], concurrency: int) -> 
         since: dict[str, Counter[str]] = {group: Counter() for group in left}
         total, began_at = sum(left.values()), clock.now()
         while any(left.values()):
-            got = await store.claim(replace(wish(max_items=1), group=None))
+            got = await store.claim(replace(request(max_items=1), group=None))
             if isinstance(got, WaitUntil):
                 clock.advance_to(got.at)
                 continue

@@ -13,6 +13,7 @@ from tests.store.harness import (
     operate,
     payloads,
     post,
+    request,
     resend,
     rules,
     seqs,
@@ -20,7 +21,6 @@ from tests.store.harness import (
     special,
     states,
     until,
-    wish,
 )
 
 
@@ -159,13 +159,13 @@ class AcceptingConformance:
         await post(store, note(b"between", key="other"))
         harness.clock.advance(1)
         await post(store, note(b"new", key="k", lane=Lane.LOW))
-        assert payloads(await claimed(store, wish(max_items=1))) == [b"new"]
+        assert payloads(await claimed(store, request(max_items=1))) == [b"new"]
 
     async def test_coalescing_leaves_frozen_and_held_alone(self, harness: Harness) -> None:
         """What is in a frozen batch, or held for a person, is not superseded."""
         store = await harness.open(special(coalesce=True))
         first = await post(store, note(b"1", key="frozen"), note(b"2", key="held"))
-        batch = await claimed(store, wish(max_items=1))
+        batch = await claimed(store, request(max_items=1))
         await resend(store, batch, harness.clock, after_s=60)
         await hold(store, await claimed(store), harness.clock)
         await post(store, note(b"3", key="frozen"), note(b"4", key="held"))
@@ -206,5 +206,5 @@ class AcceptingConformance:
         bad = note(b"bad", key="k", lane=Lane.HIGH, dead_reason="odd")
         await post(store, bad, note(b"other", key="o"))
         assert await states(store, first.ids) == ["pending"]
-        assert payloads(await claimed(store, wish(max_items=1))) == [b"other"]
-        assert payloads(await claimed(store, wish(max_items=1))) == [b"1"]
+        assert payloads(await claimed(store, request(max_items=1))) == [b"other"]
+        assert payloads(await claimed(store, request(max_items=1))) == [b"1"]

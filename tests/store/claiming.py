@@ -13,6 +13,7 @@ from tests.store.harness import (
     payloads,
     post,
     refused,
+    request,
     requeue,
     resend,
     rules,
@@ -20,7 +21,6 @@ from tests.store.harness import (
     settlement,
     shown,
     until,
-    wish,
 )
 
 
@@ -77,8 +77,8 @@ class ClaimingConformance:
         store = await harness.open(rules())
         long, short = note(b"x" * 10)._replace(body_bytes=30), note(b"x" * 50)._replace(body_bytes=10)
         accepted = await post(store, long, long, short)
-        assert [item.payload for item in (await claimed(store, wish(max_bytes=2 + 31 + 30))).items] == [long.payload]
-        two = await claimed(store, wish(max_bytes=2 + 31 + 11))
+        assert [item.payload for item in (await claimed(store, request(max_bytes=2 + 31 + 30))).items] == [long.payload]
+        two = await claimed(store, request(max_bytes=2 + 31 + 11))
         assert payloads(two) == [long.payload, short.payload]
         assert [(await shown(store, callback_id))["bytes"] for callback_id in accepted.ids] == [30, 30, 10]
 
@@ -86,15 +86,15 @@ class ClaimingConformance:
         """A batch keeps within max_items and, with frame and separators, within max_bytes."""
         store = await harness.open(rules())
         await post(store, *(note(bytes([48 + n]) * 10) for n in range(7)))
-        assert len((await claimed(store, wish(max_items=3))).items) == 3
-        assert len((await claimed(store, wish(max_bytes=2 + 3 * 11 - 1))).items) == 2
-        assert len((await claimed(store, wish(max_bytes=2 + 2 * 11))).items) == 2
+        assert len((await claimed(store, request(max_items=3))).items) == 3
+        assert len((await claimed(store, request(max_bytes=2 + 3 * 11 - 1))).items) == 2
+        assert len((await claimed(store, request(max_bytes=2 + 2 * 11))).items) == 2
 
     async def test_too_large_goes_alone(self, harness: Harness) -> None:
         """An item that no longer fits any batch goes alone and keeps nothing behind it waiting."""
         store = await harness.open(rules())
         await post(store, note(b"small"), note(b"x" * 500), note(b"tiny"))
-        wanted = wish(max_bytes=100)
+        wanted = request(max_bytes=100)
         assert payloads(await claimed(store, wanted)) == [b"small"]
         assert payloads(await claimed(store, wanted)) == [b"x" * 500]
         assert payloads(await claimed(store, wanted)) == [b"tiny"]
@@ -105,33 +105,33 @@ class ClaimingConformance:
         await post(store, *(note(b"low%d" % n, lane=Lane.LOW) for n in range(2)))
         await post(store, *(note(b"normal%d" % n) for n in range(2)), *(note(b"high", lane=Lane.HIGH),))
         lead = {lane_order(turn)[0]: turn for turn in range(10)}
-        assert payloads(await claimed(store, wish(max_items=1, turn=lead[Lane.LOW]))) == [b"low0"]
-        assert payloads(await claimed(store, wish(max_items=1, turn=lead[Lane.NORMAL]))) == [b"normal0"]
-        assert payloads(await claimed(store, wish(turn=lead[Lane.HIGH]))) == [b"high", b"normal1", b"low1"]
+        assert payloads(await claimed(store, request(max_items=1, turn=lead[Lane.LOW]))) == [b"low0"]
+        assert payloads(await claimed(store, request(max_items=1, turn=lead[Lane.NORMAL]))) == [b"normal0"]
+        assert payloads(await claimed(store, request(turn=lead[Lane.HIGH]))) == [b"high", b"normal1", b"low1"]
 
     async def test_head_inherits_priority(self, harness: Harness) -> None:
         """A key's first callback goes with the highest priority that waits behind it."""
         store = await harness.open(rules())
         await post(store, note(b"other"), note(b"first", key="k", lane=Lane.LOW))
         await post(store, note(b"urgent", key="k", lane=Lane.HIGH))
-        batch = await claimed(store, wish(max_items=1))
+        batch = await claimed(store, request(max_items=1))
         assert payloads(batch) == [b"first"]
         await deliver(store, batch, harness.clock)
-        assert payloads(await claimed(store, wish(max_items=1))) == [b"urgent"]
+        assert payloads(await claimed(store, request(max_items=1))) == [b"urgent"]
 
     async def test_groups_do_not_mix(self, harness: Harness) -> None:
         """A batch holds one group, and each group of a quota kept per group has its own slots."""
         store = await harness.open(rules(rate=Rate(1, 60.0), per_group=True))
         await post(store, *(note(b"%s%d" % (group.encode(), n), group=group) for group in "ab" for n in range(2)))
-        assert payloads(await claimed(store, wish(group="a", max_items=1))) == [b"a0"]
-        assert (await refused(store, wish(group="a", max_items=1))).reason == "limit"
-        assert payloads(await claimed(store, wish(group="b"))) == [b"b0", b"b1"]
+        assert payloads(await claimed(store, request(group="a", max_items=1))) == [b"a0"]
+        assert (await refused(store, request(group="a", max_items=1))).reason == "limit"
+        assert payloads(await claimed(store, request(group="b"))) == [b"b0", b"b1"]
 
     async def test_limit_counts_from_the_answer(self, harness: Harness) -> None:
         """A slot is free one window after its answer, not after its send; until the answer there is no time for it."""
         store = await harness.open(rules(rate=Rate(2, 60.0)))
         await post(store, *(note(b"%d" % n) for n in range(6)))
-        one = wish(max_items=1)
+        one = request(max_items=1)
         first, second = await claimed(store, one), await claimed(store, one)
         assert await refused(store, one) == WaitUntil(NEVER, "limit")
         answered_at = harness.clock.advance(5)
@@ -149,15 +149,15 @@ class ClaimingConformance:
         """The first partial batch goes at once, the next one pace later; a full one needs only a slot."""
         store = await harness.open(rules(rate=Rate(60, 60.0)))
         await post(store, note(b"1"))
-        await deliver(store, await claimed(store, wish(max_items=3)), harness.clock)
+        await deliver(store, await claimed(store, request(max_items=3)), harness.clock)
         await post(store, note(b"2"))
-        wait = await refused(store, wish(max_items=3))
+        wait = await refused(store, request(max_items=3))
         assert wait == WaitUntil(harness.clock.now() + 1, "pace", missing=2)
         await post(store, note(b"3"), note(b"4"))
-        assert len((await claimed(store, wish(max_items=3))).items) == 3
+        assert len((await claimed(store, request(max_items=3))).items) == 3
         await post(store, note(b"5"))
         harness.clock.advance(1)
-        assert payloads(await claimed(store, wish(max_items=3))) == [b"5"]
+        assert payloads(await claimed(store, request(max_items=3))) == [b"5"]
 
     async def test_linger_counts_from_the_oldest(self, harness: Harness) -> None:
         """``linger`` waits from the oldest ready item, beside the pace: the longer of the two."""
@@ -166,32 +166,32 @@ class ClaimingConformance:
         await post(store, note(b"1"))
         harness.clock.advance(0.5)
         await post(store, note(b"2"))
-        wanted = wish(linger_s=2.0)
+        wanted = request(linger_s=2.0)
         assert await refused(store, wanted) == WaitUntil(accepted_at + 2, "linger", missing=98)
         harness.clock.advance(1.5)
         await deliver(store, await claimed(store, wanted), harness.clock)
         await post(store, note(b"3"))
-        assert await refused(store, wish(linger_s=0.5)) == WaitUntil(harness.clock.now() + 1, "pace", missing=99)
+        assert await refused(store, request(linger_s=0.5)) == WaitUntil(harness.clock.now() + 1, "pace", missing=99)
 
     async def test_probe_does_not_gather(self, harness: Harness) -> None:
         """A probe takes what there is at once, but never without a slot."""
         store = await harness.open(rules(rate=Rate(2, 60.0)))
         await post(store, note(b"1"), note(b"2"), note(b"3"))
         for _ in range(2):
-            batch = await claimed(store, wish(max_items=1, linger_s=9.0, probe=True))
+            batch = await claimed(store, request(max_items=1, linger_s=9.0, probe=True))
             assert batch.probe
             await deliver(store, batch, harness.clock)
-        assert (await refused(store, wish(max_items=1, probe=True))).reason == "limit"
+        assert (await refused(store, request(max_items=1, probe=True))).reason == "limit"
 
     async def test_burst(self, harness: Harness) -> None:
         """With ``burst: 3`` three requests go back to back, then one per W/N."""
         store = await harness.open(rules(rate=Rate(60, 60.0), burst=3))
         await post(store, *(note(b"%d" % n) for n in range(6)))
         for _ in range(3):
-            await deliver(store, await claimed(store, wish(max_items=1)), harness.clock)
-        assert await refused(store, wish(max_items=1)) == WaitUntil(harness.clock.now() + 1, "limit")
+            await deliver(store, await claimed(store, request(max_items=1)), harness.clock)
+        assert await refused(store, request(max_items=1)) == WaitUntil(harness.clock.now() + 1, "limit")
         harness.clock.advance(1)
-        await claimed(store, wish(max_items=1))
+        await claimed(store, request(max_items=1))
 
     async def test_resend_is_the_same_batch(self, harness: Harness) -> None:
         """A re-send has the same id and membership, counts its attempts, waits for its time and takes a slot."""
@@ -218,8 +218,8 @@ class ClaimingConformance:
         await resend(store, failed, harness.clock, after_s=0)
         await post(store, note(b"2"), note(b"3"))
         turns = {lane_order(turn)[0]: turn for turn in range(10)}
-        assert payloads(await claimed(store, wish(max_items=1, turn=turns[Lane.NORMAL]))) == [b"2"]
-        assert (await claimed(store, wish(max_items=1, turn=turns[Lane.RETRY]))).id == failed.id
+        assert payloads(await claimed(store, request(max_items=1, turn=turns[Lane.NORMAL]))) == [b"2"]
+        assert (await claimed(store, request(max_items=1, turn=turns[Lane.RETRY]))).id == failed.id
 
     async def test_probe_prefers_other_keys(self, harness: Harness) -> None:
         """A probe takes fresh work before a frozen batch, and that when there is nothing else."""
@@ -229,8 +229,8 @@ class ClaimingConformance:
         await resend(store, failed, harness.clock, after_s=0)
         await post(store, note(b"2"))
         turn = next(turn for turn in range(10) if lane_order(turn)[0] is Lane.RETRY)
-        assert payloads(await claimed(store, wish(turn=turn, probe=True))) == [b"2"]
-        assert (await claimed(store, wish(turn=turn, probe=True))).id == failed.id
+        assert payloads(await claimed(store, request(turn=turn, probe=True))) == [b"2"]
+        assert (await claimed(store, request(turn=turn, probe=True))).id == failed.id
 
     async def test_expired_is_never_claimed(self, harness: Harness) -> None:
         """A callback past its time is not sent, even before it was ended."""
@@ -244,7 +244,7 @@ class ClaimingConformance:
         store = await harness.open(rules("a", "b", shared=Rate(1, 10.0)))
         await post(store, *(note(platform=platform) for platform in "ab" for _ in range(20)))
         sent: list[str] = []
-        one = {platform: wish(platform, max_items=1) for platform in "ab"}
+        one = {platform: request(platform, max_items=1) for platform in "ab"}
         for _ in range(8):
             for platform in "aab":  # a asks twice as often and always first
                 got = await store.claim(one[platform])
@@ -258,9 +258,9 @@ class ClaimingConformance:
         """A platform that waited and does not come back holds others up for the grace at most."""
         store = await harness.open(rules("a", "b", shared=Rate(1, 10.0)))
         await post(store, *(note(platform=platform) for platform in "ab" for _ in range(3)))
-        one = wish("a", max_items=1)
+        one = request("a", max_items=1)
         await deliver(store, await claimed(store, one), harness.clock)
-        await refused(store, wish("b", max_items=1))
+        await refused(store, request("b", max_items=1))
         harness.clock.advance(10)
         assert await refused(store, one) == WaitUntil(harness.clock.now() + GRACE_S, "share")
         harness.clock.advance(GRACE_S)
@@ -272,22 +272,22 @@ class ClaimingConformance:
         await post(store, *(note(platform=platform) for platform in "ab" for _ in range(3)))
         heard: list[str] = []
         store.watch(lambda platform, count: heard.append(platform))
-        first = await claimed(store, wish("a", max_items=1))
-        assert (await refused(store, wish("b", max_items=1))).at == NEVER
+        first = await claimed(store, request("a", max_items=1))
+        assert (await refused(store, request("b", max_items=1))).at == NEVER
         heard.clear()
         await deliver(store, first, harness.clock)
         await until(lambda: "b" in heard)
         harness.clock.advance(10)
-        assert (await refused(store, wish("a", max_items=1))).reason == "share"
+        assert (await refused(store, request("a", max_items=1))).reason == "share"
         heard.clear()
-        await claimed(store, wish("b", max_items=1))
+        await claimed(store, request("b", max_items=1))
         await until(lambda: "a" in heard)
 
     async def test_limits_change_at_once(self, harness: Harness) -> None:
         """A reload counts what was sent: a lower limit waits for it, another window finds it, a higher one goes on."""
         store = await harness.open(rules(rate=Rate(4, 60.0)))
         await post(store, *(note(b"%d" % n) for n in range(20)))
-        one = wish(max_items=1)
+        one = request(max_items=1)
         for _ in range(3):
             await deliver(store, await claimed(store, one), harness.clock)
             harness.clock.advance(1)
@@ -311,19 +311,19 @@ class ClaimingConformance:
         await post(store, *(note(platform=platform) for platform in "ab" for _ in range(9)))
         sent_at = harness.clock.now()
         for platform in "aabb":
-            await deliver(store, await claimed(store, wish(platform, max_items=1)), harness.clock)
+            await deliver(store, await claimed(store, request(platform, max_items=1)), harness.clock)
         await store.set_quotas("a", [Quota("found:a", (Rate(2, 30.0),))])
-        assert await refused(store, wish("a", max_items=1)) == WaitUntil(sent_at + 30, "limit")
-        await deliver(store, await claimed(store, wish("b", max_items=1)), harness.clock)
+        assert await refused(store, request("a", max_items=1)) == WaitUntil(sent_at + 30, "limit")
+        await deliver(store, await claimed(store, request("b", max_items=1)), harness.clock)
         await store.configure(rules("a", "b", rate=Rate(9, 60.0)))
-        assert await refused(store, wish("a", max_items=1)) == WaitUntil(sent_at + 30, "limit")
+        assert await refused(store, request("a", max_items=1)) == WaitUntil(sent_at + 30, "limit")
         await store.set_quotas("a", [Quota("found:a", (Rate(3, 30.0),))])
-        await deliver(store, await claimed(store, wish("a", max_items=1)), harness.clock)
-        assert await refused(store, wish("a", max_items=1)) == WaitUntil(sent_at + 30, "limit")
+        await deliver(store, await claimed(store, request("a", max_items=1)), harness.clock)
+        assert await refused(store, request("a", max_items=1)) == WaitUntil(sent_at + 30, "limit")
         assert await quota_names(store) == {"a": ["a", "found:a"], "b": ["b"]}
         await store.set_quotas("a", [])
         assert await quota_names(store) == {"a": ["a"], "b": ["b"]}
-        await claimed(store, wish("a", max_items=1))
+        await claimed(store, request("a", max_items=1))
 
     async def test_a_platform_takes_the_quotas_set_for_it_along(self, harness: Harness) -> None:
         """A reload without the platform ends them, and what is set for it afterwards is ignored."""
@@ -340,19 +340,19 @@ class ClaimingConformance:
         store = await harness.open(rules("a", "b"))
         await post(store, *(note(platform=platform) for platform in "ab" for _ in range(3)))
         for platform in "ab":
-            await deliver(store, await claimed(store, wish(platform, max_items=1)), harness.clock)
+            await deliver(store, await claimed(store, request(platform, max_items=1)), harness.clock)
         await store.configure(rules("a", "b", shared=Rate(2, 10.0)))
-        assert await refused(store, wish("a")) == WaitUntil(harness.clock.now() + 10, "limit")
+        assert await refused(store, request("a")) == WaitUntil(harness.clock.now() + 10, "limit")
 
     async def test_who_joins_a_quota_brings_its_sends(self, harness: Harness) -> None:
         """A platform that joins a quota in force counts at once with what it sent before, also with what is out."""
         store = await harness.open(rules("a", shared=Rate(3, 10.0)))
         await post(store, *(note(platform=platform) for platform in "ab" for _ in range(3)))
-        under_way = await claimed(store, wish("b", max_items=1))
+        under_way = await claimed(store, request("b", max_items=1))
         for platform in "ab":
-            await deliver(store, await claimed(store, wish(platform, max_items=1)), harness.clock)
+            await deliver(store, await claimed(store, request(platform, max_items=1)), harness.clock)
         await store.configure(rules("a", "b", shared=Rate(3, 10.0)))
-        assert await refused(store, wish("a")) == WaitUntil(harness.clock.now() + 10, "limit")
+        assert await refused(store, request("a")) == WaitUntil(harness.clock.now() + 10, "limit")
         harness.clock.advance(5)
         await deliver(store, under_way, harness.clock)
         harness.clock.advance(5)
@@ -363,10 +363,10 @@ class ClaimingConformance:
         """Parts of a split are frozen batches of their own, due at once, before other re-sends, with their root."""
         store = await harness.open(rules())
         await post(store, note(b"0"), note(b"1"), note(b"2"), note(b"3"), note(b"4"))
-        other = await claimed(store, wish(max_items=1))
+        other = await claimed(store, request(max_items=1))
         await store.settle(settlement(other, harness.clock, resend=Resend(harness.clock.now(), False, "x")))
         turn = next(turn for turn in range(10) if lane_order(turn)[0] is Lane.NORMAL)
-        batch = await claimed(store, wish(turn=turn))
+        batch = await claimed(store, request(turn=turn))
         halves = [seqs(batch)[:2], seqs(batch)[2:]]
         await store.settle(settlement(batch, harness.clock, split=halves))
         parts = [await claimed(store), await claimed(store)]

@@ -12,6 +12,7 @@ from tests.store.harness import (
     payloads,
     post,
     refused,
+    request,
     requeue,
     resend,
     rules,
@@ -20,7 +21,6 @@ from tests.store.harness import (
     shown,
     special,
     states,
-    wish,
 )
 
 
@@ -60,7 +60,7 @@ class DurabilityConformance:
         limited = rules(rate=Rate(2, 60.0))
         store = await harness.open(limited)
         await post(store, *(note(b"%d" % n) for n in range(5)))
-        one = wish(max_items=1)
+        one = request(max_items=1)
         await deliver(store, await claimed(store, one), harness.clock)
         answered_at = harness.clock.now()
         harness.clock.advance(5)
@@ -76,7 +76,7 @@ class DurabilityConformance:
         """Frozen batches, split parts, retries and held callbacks wait on after a restart as before."""
         store = await harness.open(rules())
         accepted = await post(store, *(note(b"%d" % n) for n in range(6)))
-        one = wish(max_items=1)
+        one = request(max_items=1)
         frozen = await claimed(store, one)
         await resend(store, frozen, harness.clock, after_s=30)
         await requeue(store, await claimed(store, one), harness.clock, after_s=40)
@@ -110,7 +110,7 @@ class DurabilityConformance:
         """A settle that returned holds after a kill, with its gate; settling again does nothing."""
         store = await harness.open(rules())
         accepted = await post(store, note(b"1"), note(b"2"))
-        batch = await claimed(store, wish(max_items=1))
+        batch = await claimed(store, request(max_items=1))
         await store.settle(settlement(batch, harness.clock, delivered=seqs(batch), gate={"open": True}))
         await bury(store, await claimed(store), harness.clock, "bad")
         before = await balanced(store)
@@ -135,7 +135,7 @@ class DurabilityConformance:
         store = await harness.open(rules())
         accepted = await post(store, *(note(b"%d" % n) for n in range(4)))
         for _ in range(2):
-            await claimed(store, wish(max_items=2))
+            await claimed(store, request(max_items=2))
         wanted = Filter(ids=tuple(accepted.ids[1:]))
         number = (await store.start_operation("drop", wanted, options={}, expect_count=3))["number"]
         assert (await store.step_operation(number, 10)).progress["waiting"] == 3

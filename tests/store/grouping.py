@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
-from relay.core.model import Batch, Lane, Outcome, Rate, Requeue, Resend, WaitUntil, Wish
+from relay.core.model import Batch, ClaimRequest, Lane, Outcome, Rate, Requeue, Resend, WaitUntil
 from relay.policy.batching import lane_order
 from tests.store.harness import (
     NEVER,
@@ -14,18 +14,18 @@ from tests.store.harness import (
     payloads,
     post,
     refused,
+    request,
     requeue,
     resend,
     rules,
     seqs,
     settlement,
-    wish,
 )
 
 
-def any_group(**changes: object) -> Wish:
-    """A wish for whichever group is next, one callback a batch unless said otherwise."""
-    return replace(wish(max_items=1), group=None, **changes)
+def any_group(**changes: object) -> ClaimRequest:
+    """A claim request for whichever group is next, one callback a batch unless said otherwise."""
+    return replace(request(max_items=1), group=None, **changes)
 
 
 def of(group: str, count: int, **said: object) -> list:
@@ -104,7 +104,7 @@ class GroupingConformance:
         await refused(store, any_group(closed=closed))
         harness.clock.advance(1)
         await post(store, note(platform="mall"))
-        await claimed(store, wish("mall"))
+        await claimed(store, request("mall"))
 
     async def test_full_batch_of_another_group_goes(self, harness: Harness) -> None:
         """While one group's partial batch waits for the pace, another's full one goes; so does its due re-send."""

@@ -10,6 +10,7 @@ from relay.core.model import (
     Accepted,
     AttemptResult,
     Batch,
+    ClaimRequest,
     Ending,
     Filter,
     Lane,
@@ -25,7 +26,6 @@ from relay.core.model import (
     State,
     StoreRules,
     WaitUntil,
-    Wish,
 )
 from relay.store.base import Reroute, Store, no_route
 from tests.clocks import FakeClock
@@ -96,7 +96,7 @@ def note(
     )
 
 
-def wish(
+def request(
     platform: str = "shop",
     *,
     max_items: int = 100,
@@ -107,9 +107,9 @@ def wish(
     turn: int = 0,
     probe: bool = False,
     group: str = "",
-) -> Wish:
+) -> ClaimRequest:
     """What a platform would send."""
-    return Wish(platform, group, max_items, max_bytes, frame_bytes, item_bytes, linger_s, turn, probe)
+    return ClaimRequest(platform, group, max_items, max_bytes, frame_bytes, item_bytes, linger_s, turn, probe)
 
 
 async def post(store: Store, *rows: NewCallback) -> Accepted:
@@ -139,16 +139,16 @@ def unrouted(payload: bytes = b"{}", **given: Any) -> RoutedPost:
     return routed(UNROUTED, payload=payload, dead_reason="unrouted", **given)
 
 
-async def claimed(store: Store, wanted: Wish | None = None) -> Batch:
+async def claimed(store: Store, wanted: ClaimRequest | None = None) -> Batch:
     """Claim, expecting a batch."""
-    got = await store.claim(wanted or wish())
+    got = await store.claim(wanted or request())
     assert isinstance(got, Batch), got
     return got
 
 
-async def refused(store: Store, wanted: Wish | None = None) -> WaitUntil:
+async def refused(store: Store, wanted: ClaimRequest | None = None) -> WaitUntil:
     """Claim, expecting to wait."""
-    got = await store.claim(wanted or wish())
+    got = await store.claim(wanted or request())
     assert isinstance(got, WaitUntil), got
     return got
 

@@ -13,6 +13,7 @@ from tests.store.harness import (
     payloads,
     post,
     refused,
+    request,
     requeue,
     resend,
     rules,
@@ -20,7 +21,6 @@ from tests.store.harness import (
     settlement,
     shown,
     states,
-    wish,
 )
 
 
@@ -43,7 +43,7 @@ class KeepingConformance:
         """No callback ends by time while its batch is frozen or a person is to decide; afterwards it does."""
         store = await harness.open(rules())
         accepted = await post(store, note(b"0", expires_s=10), note(b"1", expires_s=10))
-        batch = await claimed(store, wish(max_items=1))
+        batch = await claimed(store, request(max_items=1))
         await hold(store, await claimed(store), harness.clock)
         harness.clock.advance(10)
         await store.expire()
@@ -83,7 +83,7 @@ class KeepingConformance:
         """A batch whose items ran out of time while it was under way ends when it would wait again; parts as well."""
         store = await harness.open(rules())
         accepted = await post(store, *(note(b"%d" % n, expires_s=10) for n in range(3)))
-        one, two = await claimed(store, wish(max_items=1)), await claimed(store, wish(max_items=2))
+        one, two = await claimed(store, request(max_items=1)), await claimed(store, request(max_items=2))
         harness.clock.advance(10)
         await store.expire()
         await resend(store, one, harness.clock, after_s=30)
@@ -151,7 +151,7 @@ class KeepingConformance:
         store = await harness.open(rules("shop", keep_delivered_s=1.0))
         await post(store, note(b"1"), note(b"2", expires_s=7 * 86400.0))
         await store.set_quotas("shop", [Quota("found:shop", (Rate(5, 3 * 86400.0),))])
-        await deliver(store, await claimed(store, wish(max_items=1)), harness.clock)
+        await deliver(store, await claimed(store, request(max_items=1)), harness.clock)
         harness.clock.advance(2 * 86400.0)
         while await store.prune():
             pass

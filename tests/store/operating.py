@@ -19,6 +19,7 @@ from tests.store.harness import (
     payloads,
     post,
     refused,
+    request,
     requeue,
     resend,
     rules,
@@ -28,7 +29,6 @@ from tests.store.harness import (
     special,
     states,
     until,
-    wish,
 )
 
 
@@ -50,7 +50,7 @@ class OperatingConformance:
         assert (figures["accepted"], figures["dead"], figures["pending"]) == (1, 0, 1)
         await post(store, note(b"fresh"))
         turn = next(turn for turn in range(10) if lane_order(turn)[0] is Lane.REPLAY)
-        again = await claimed(store, wish(turn=turn, max_items=1))
+        again = await claimed(store, request(turn=turn, max_items=1))
         assert payloads(again) == [b"1"]
         assert again.items[0].first_sent_at == 0.0  # an outage is told by what was accepted since then
 
@@ -221,7 +221,7 @@ class OperatingConformance:
         """However many matches lie in frozen batches, the next steps go on to those behind them."""
         store = await harness.open(rules())
         accepted = await post(store, *(note(b"%d" % n) for n in range(6)))
-        batches = [await claimed(store, wish(max_items=1)) for _ in range(4)]
+        batches = [await claimed(store, request(max_items=1)) for _ in range(4)]
         number = (await store.start_operation("drop", Filter(), options={}, expect_count=6))["number"]
         for _ in range(3):
             progress = (await store.step_operation(number, 2)).progress
@@ -379,7 +379,7 @@ class OperatingConformance:
             return sorted((await store.step_operation(progress["number"], 10)).ended)
 
         await post(store, note(b"1"), note(b"2"), note(b"3", platform="mall"))
-        await hold(store, await claimed(store, wish(max_items=1)), harness.clock)
+        await hold(store, await claimed(store, request(max_items=1)), harness.clock)
         assert await ended("resolve", Filter(), **{"as": "dead"}) == [Ended("shop", State.DEAD, "resolved", 1)]
         assert await ended("drop", Filter(state="pending")) == [
             Ended("mall", State.DEAD, "dropped", 1),
@@ -400,7 +400,7 @@ class OperatingConformance:
         assert await store.open_operations() == [number]
         progress = (await store.step_operation(number, 1)).progress
         assert (progress["state"], progress["done"]) == ("running", 1)
-        await deliver(store, await claimed(store, wish(max_items=1)), harness.clock)
+        await deliver(store, await claimed(store, request(max_items=1)), harness.clock)
         while progress["state"] == "running":
             progress = (await store.step_operation(number, 1)).progress
         assert (progress["done"], progress["skipped"]) == (2, {"state": 1})
@@ -471,7 +471,7 @@ class OperatingConformance:
         at = harness.clock.now()
         rows = [note(platform="a", key="k0", event="paid"), note(platform="a", key="k1")]
         ids = (await post(store, *rows)).ids
-        await bury(store, await claimed(store, wish("a", max_items=1)), harness.clock, "bad")
+        await bury(store, await claimed(store, request("a", max_items=1)), harness.clock, "bad")
         harness.clock.advance(10)
         ids += (await post(store, note(platform="b", event="paid"))).ids
         page, _ = await store.callbacks(wanted(ids, at), cursor=None, limit=10)

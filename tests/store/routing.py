@@ -14,13 +14,13 @@ from tests.store.harness import (
     operate,
     payloads,
     post,
+    request,
     routed,
     rules,
     shown,
     states,
     unrouted,
     until,
-    wish,
 )
 
 
@@ -34,8 +34,8 @@ class RoutingConformance:
         assert [list(ids) for ids in accepted.ids] == [["a", "b"], ["b"]]
         assert accepted.duplicates == frozenset()
         assert [(await shown(store, ids[name]))["platform"] for ids in accepted.ids for name in ids] == ["a", "b", "b"]
-        assert payloads(await claimed(store, wish("a"))) == [b"1"]
-        assert payloads(await claimed(store, wish("b"))) == [b"1", b"2"]
+        assert payloads(await claimed(store, request("a"))) == [b"1"]
+        assert payloads(await claimed(store, request("b"))) == [b"1", b"2"]
         assert [figures["accepted"] for figures in (await balanced(store)).values()] == [1, 2]
         await until(lambda: heard.get("a", 0) >= 1 and heard.get("b", 0) >= 2)
 
@@ -123,13 +123,13 @@ class RoutingConformance:
         """Pruning one target's callback does not forget the post; pruning the last one does."""
         store = await harness.open(rules("a", "b", keep_delivered_s=100.0, keep_dead_s=100.0))
         first = await store.accept_posts([routed("a", "b", idempotency_key="x")])
-        await deliver(store, await claimed(store, wish("a")), harness.clock)
+        await deliver(store, await claimed(store, request("a")), harness.clock)
         harness.clock.advance(101)
         while await store.prune():
             pass
         assert await store.callback(first.ids[0]["a"]) is None
         assert (await store.accept_posts([routed("a", "b", idempotency_key="x")])).ids == first.ids
-        await deliver(store, await claimed(store, wish("b")), harness.clock)
+        await deliver(store, await claimed(store, request("b")), harness.clock)
         harness.clock.advance(101)
         while await store.prune():
             pass
@@ -141,7 +141,7 @@ class RoutingConformance:
         store = await harness.open(rules("a", "b", keep_delivered_s=100.0))
         await store.accept_posts([routed("a", "b", idempotency_key="x")])
         for name in ("a", "b"):
-            await deliver(store, await claimed(store, wish(name)), harness.clock)
+            await deliver(store, await claimed(store, request(name)), harness.clock)
         harness.clock.advance(101)
         while await store.prune():
             pass
@@ -182,7 +182,7 @@ class RoutingConformance:
         ]
         ids = [fan[UNROUTED] for fan in accepted.ids]
         assert await states(store, ids) == ["superseded"] * 5
-        batch = await claimed(store, wish("a"))
+        batch = await claimed(store, request("a"))
         assert [(item.payload, item.key) for item in batch.items] == [(b'{"n":%d}' % n, f"k{n}") for n in range(5)]
         assert [(await shown(store, callback))["superseded_by"] for callback in ids] == [
             item.id for item in batch.items
@@ -246,7 +246,7 @@ class RoutingConformance:
         await store.accept_posts([unrouted(b"old", key="k")])
         await post(store, note(b"new", platform="a", key="k"))
         await operate(store, "retry", Filter(platform=UNROUTED), reroute=lambda row: [row._replace(platform="a")])
-        assert payloads(await claimed(store, wish("a"))) == [b"new"]
+        assert payloads(await claimed(store, request("a"))) == [b"new"]
         await balanced(store)
 
     async def test_unrouted_can_be_dropped(self, harness: Harness) -> None:

@@ -17,6 +17,7 @@ from tests.store.harness import (
     payloads,
     post,
     refused,
+    request,
     requeue,
     resend,
     rules,
@@ -26,7 +27,6 @@ from tests.store.harness import (
     special,
     states,
     until,
-    wish,
 )
 
 
@@ -297,18 +297,18 @@ class SettlingConformance:
         await store.settle(settlement(batch, harness.clock, Outcome.RETRY, resend=again))
         found = await shown(store, accepted.ids[0])
         assert (found["state"], found["in_flight"], found["spent"]) == ("pending", False, 0)
-        assert (await refused(store, wish(max_items=1))).at == again.due_at
+        assert (await refused(store, request(max_items=1))).at == again.due_at
 
     async def test_requeued_is_a_retry(self, harness: Harness) -> None:
         """What returns to the queue, charged or not, keeps the retries' turns: no backlog can shut it out for good."""
         store = await harness.open(rules())
         await post(store, note(b"0"), note(b"1"))
         for charge in (False, True):
-            await requeue(store, await claimed(store, wish(max_items=1)), harness.clock, after_s=0, charge=charge)
+            await requeue(store, await claimed(store, request(max_items=1)), harness.clock, after_s=0, charge=charge)
         await post(store, *(note(b"backlog") for _ in range(50)))
         leads = next(turn for turn in range(10) if lane_order(turn)[0] is Lane.RETRY)
-        assert payloads(await claimed(store, wish(max_items=1))) == [b"backlog"]
-        assert payloads(await claimed(store, wish(max_items=2, turn=leads))) == [b"0", b"1"]
+        assert payloads(await claimed(store, request(max_items=1))) == [b"backlog"]
+        assert payloads(await claimed(store, request(max_items=2, turn=leads))) == [b"0", b"1"]
 
     async def test_retry_now_makes_what_was_refused_due(self, harness: Harness) -> None:
         """Put back, frozen or to be asked about: due at once, oldest first, with attempts, budget and id as they were.
@@ -319,13 +319,13 @@ class SettlingConformance:
         accepted = await post(
             store, *(note(b"%d" % n, key=f"k{n % 3}") for n in range(6)), note(b"o", platform="other")
         )
-        single = wish(max_items=1)
+        single = request(max_items=1)
         asked, frozen, loose = [await claimed(store, single) for _ in range(3)]
         ask = Ask(seqs(asked), harness.clock.now() + 50, "unclear")
         await store.settle(settlement(asked, harness.clock, Outcome.CONFIRM, ask=ask))
         await resend(store, frozen, harness.clock, after_s=60)
         await requeue(store, loose, harness.clock, after_s=40)
-        await requeue(store, await claimed(store, wish("other")), harness.clock, after_s=40)
+        await requeue(store, await claimed(store, request("other")), harness.clock, after_s=40)
         assert (await refused(store)).reason == "retry"
         before = [await shown(store, callback_id) for callback_id in accepted.ids]
         harness.clock.advance(1)
@@ -344,15 +344,15 @@ class SettlingConformance:
         assert frozen.id in {each.id for each in again}
         assert [each.items[0].spent for each in again if not each.confirm] == [1, 1]
         assert (await refused(store)).at == math.inf  # the followers in their keys still wait for them
-        assert (await refused(store, wish("other"))).at == harness.clock.now() + 39
+        assert (await refused(store, request("other"))).at == harness.clock.now() + 39
         assert (await balanced(store))["shop"]["pending"] == 6
 
     async def test_retry_now_leaves_what_waits_for_something_else(self, harness: Harness) -> None:
         """Not what is under way, held, over its time or was never sent; a platform nobody knows has nothing."""
         store = await harness.open(rules())
         await post(store, note(b"held"), note(b"late", expires_s=30.0), note(b"out", key="k"), note(b"new", key="k"))
-        await hold(store, await claimed(store, wish(max_items=1)), harness.clock)
-        await requeue(store, await claimed(store, wish(max_items=1)), harness.clock, after_s=900)
+        await hold(store, await claimed(store, request(max_items=1)), harness.clock)
+        await requeue(store, await claimed(store, request(max_items=1)), harness.clock, after_s=900)
         assert payloads(await claimed(store)) == [b"out"]
         harness.clock.advance(31)
         assert await store.retry_now("shop") == 0
@@ -377,10 +377,10 @@ class SettlingConformance:
         store = await harness.open(rules(rate=Rate(4, 60.0)))
         await post(store, note(b"low", lane=Lane.LOW), note(b"1"), note(b"2"))
         for after_s in (30, 20, 10):  # by their retry times they would go the other way round
-            await requeue(store, await claimed(store, wish(max_items=1)), harness.clock, after_s=after_s)
+            await requeue(store, await claimed(store, request(max_items=1)), harness.clock, after_s=after_s)
         await post(store, note(b"high", lane=Lane.HIGH), note(b"fresh"))
         assert await store.retry_now("shop") == 3
-        assert payloads(await claimed(store, wish(max_items=5))) == [b"high", b"fresh", b"1", b"2", b"low"]
+        assert payloads(await claimed(store, request(max_items=5))) == [b"high", b"fresh", b"1", b"2", b"low"]
         await post(store, note(b"more"))
         assert (await refused(store)).reason == "limit"
         assert (await store.retry_now("shop"), (await refused(store)).reason) == (0, "limit")
@@ -390,11 +390,14 @@ class SettlingConformance:
         store = await harness.open(rules("shop", "idle"))
         await post(store, note(b"1"), note(b"2", group="g"))
         await resend(store, await claimed(store), harness.clock, after_s=60)
-        await requeue(store, await claimed(store, wish(group="g")), harness.clock, after_s=60)
+        await requeue(store, await claimed(store, request(group="g")), harness.clock, after_s=60)
         heard: list[tuple[str, int]] = []
         store.watch(lambda platform, count: heard.append((platform, count)))
         await store.retry_now("idle")
         await store.retry_now("shop")
         await until(lambda: sum(count for _, count in heard) == 2)
         assert {platform for platform, _ in heard} == {"shop"}
-        assert (payloads(await claimed(store)), payloads(await claimed(store, wish(group="g")))) == ([b"1"], [b"2"])
+        assert (payloads(await claimed(store)), payloads(await claimed(store, request(group="g")))) == (
+            [b"1"],
+            [b"2"],
+        )

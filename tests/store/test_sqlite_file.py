@@ -36,6 +36,7 @@ from tests.store.harness import (
     payloads,
     post,
     refused,
+    request,
     requeue,
     resend,
     rules,
@@ -43,7 +44,6 @@ from tests.store.harness import (
     settlement,
     states,
     until,
-    wish,
 )
 
 
@@ -243,9 +243,9 @@ async def test_retry_times_are_brought_forward_in_steps(path: Path, monkeypatch:
     await store.configure(rules())
     await post(store, *(note(b"%d" % n) for n in range(20)))
     for _ in range(8):
-        await resend(store, await claimed(store, wish(max_items=1)), clock, after_s=60)
-    await requeue(store, await claimed(store, wish(max_items=4)), clock, after_s=0)
-    await requeue(store, await claimed(store, wish(max_items=8)), clock, after_s=60)
+        await resend(store, await claimed(store, request(max_items=1)), clock, after_s=60)
+    await requeue(store, await claimed(store, request(max_items=4)), clock, after_s=0)
+    await requeue(store, await claimed(store, request(max_items=8)), clock, after_s=60)
     steps: list[int] = []
 
     def bound(found: Iterable[int]) -> object:
@@ -256,7 +256,7 @@ async def test_retry_times_are_brought_forward_in_steps(path: Path, monkeypatch:
     monkeypatch.setattr(retries, "numbers", bound)
     assert await store.retry_now("shop") == 16
     assert steps == [3, 3, 2, 3, 3, 3, 3]
-    assert len([await claimed(store, wish(max_items=1)) for _ in range(20)]) == 20
+    assert len([await claimed(store, request(max_items=1)) for _ in range(20)]) == 20
     await store.close()
 
 
@@ -377,12 +377,12 @@ async def test_claim_lost_in_a_failed_commit(path: Path, disk: _FaultyVfs) -> No
     await post(store, note(b"1"))
     disk.failing = True
     with pytest.raises(StoreFailed):
-        await store.claim(wish(max_items=1))
+        await store.claim(request(max_items=1))
     woken: list[str] = []
     store.watch(lambda platform, count: woken.append(platform))
     disk.failing = False
     await until(lambda: bool(woken))
-    assert payloads(await claimed(store, wish(max_items=1))) == [b"1"]
+    assert payloads(await claimed(store, request(max_items=1))) == [b"1"]
     await store.close()
 
 
@@ -430,7 +430,7 @@ async def test_max_size(path: Path) -> None:
     clock = FakeClock()
     store = await SqliteStore.open(path, clock=clock)
     await store.configure(replace(rules(), max_size_bytes=2 * 1024 * 1024))
-    big = wish(max_items=1000, max_bytes=1 << 30)
+    big = request(max_items=1000, max_bytes=1 << 30)
 
     async def fill() -> None:
         for _ in range(20):
@@ -461,7 +461,11 @@ async def test_one_bad_request_fails_alone(store: SqliteStore) -> None:
     clock = FakeClock(store.clock.now())
     wrong = settlement(batch, clock, delivered=seqs(batch)[:1])
     results = await asyncio.gather(
-        store.accept([note(b"3")]), store.settle(wrong), store.claim(wish()), store.ping(), return_exceptions=True
+        store.accept([note(b"3")]),
+        store.settle(wrong),
+        store.claim(request()),
+        store.ping(),
+        return_exceptions=True,
     )
     assert isinstance(results[1], ValueError)
     assert [isinstance(result, BaseException) for result in results] == [False, True, False, False]
@@ -477,9 +481,9 @@ async def test_slots_return_when_a_group_is_run_again(path: Path) -> None:
     store = await SqliteStore.open(path, clock=clock)
     await store.configure(rules(rate=Rate(2, 60.0)))
     await post(store, note(b"1"), note(b"2"))
-    first = await claimed(store, wish(max_items=1))
+    first = await claimed(store, request(max_items=1))
     wrong = settlement(first, clock)  # settles none of its items
-    claim, settle = await asyncio.gather(store.claim(wish(max_items=1)), store.settle(wrong), return_exceptions=True)
+    claim, settle = await asyncio.gather(store.claim(request(max_items=1)), store.settle(wrong), return_exceptions=True)
     assert isinstance(settle, ValueError)
     assert payloads(claim) == [b"2"]
     (quota,) = (await store.platform_status())["shop"]["quotas"]
@@ -514,7 +518,7 @@ async def test_full_is_told_until_there_is_room(path: Path) -> None:
     with pytest.raises(StoreFull):
         await fill()
     assert (await store.size())["full"] == 1
-    await deliver(store, await claimed(store, wish(max_items=1)), clock)
+    await deliver(store, await claimed(store, request(max_items=1)), clock)
     assert (await store.size())["full"] == 0  # what was delivered goes when it is needed
     await post(store, note(b"x" * 50_000))
     await store.close()
@@ -624,7 +628,7 @@ async def test_lists_by_state_page_through_their_index(store: SqliteStore) -> No
     clock = FakeClock(store.clock.now())
     accepted = await post(store, *(note(b"%d" % n, event=("a", "b")[n % 2]) for n in range(9)))
     await post(store, note(b"pending"), note(b"elsewhere", platform="mall"))
-    batch = await claimed(store, wish(max_items=9))
+    batch = await claimed(store, request(max_items=9))
     await bury(store, batch, clock)
     for platform in ("shop", None):
         dead = Filter(platform=platform, state="dead")
@@ -648,11 +652,11 @@ async def test_recount_agrees(path: Path) -> None:
     store = await SqliteStore.open(path, clock=clock)
     await store.configure(rules("shop", "mall", keep_delivered_s=10.0))
     await post(store, *(note(b"%d" % n, platform=("shop", "mall")[n % 2]) for n in range(20)))
-    await deliver(store, await claimed(store, wish(max_items=4)), clock)
+    await deliver(store, await claimed(store, request(max_items=4)), clock)
     clock.advance(20)
     while await store.prune():
         pass
-    await deliver(store, await claimed(store, wish("mall", max_items=3)), clock)
+    await deliver(store, await claimed(store, request("mall", max_items=3)), clock)
     totals = await balanced(store)
     await store.close()
     reader = open_reader(path)
@@ -668,7 +672,7 @@ async def test_better_lane_passes_to_the_head(store: SqliteStore) -> None:
     await post(store, note(b"3", key="k", lane=Lane.HIGH), note(b"4", key="k", lane=Lane.LOW))
     clock = FakeClock(store.clock.now())
     sent = []
-    one = wish(max_items=1)
+    one = request(max_items=1)
     for _ in range(6):
         batch = await claimed(store, one)
         sent += payloads(batch)
@@ -682,7 +686,7 @@ async def test_clock_continues(path: Path) -> None:
     store = await SqliteStore.open(path)
     await store.configure(limited)
     await post(store, note(b"1"), note(b"2"))
-    one = wish(max_items=1)
+    one = request(max_items=1)
     await deliver(store, await claimed(store, one), FakeClock(store.clock.now()))
     before = store.clock.now()
     await store.close()
@@ -705,7 +709,7 @@ async def test_clock_continues(path: Path) -> None:
 
 _CHILD = """
 import asyncio, os, sys
-from relay.core.model import AttemptResult, Batch, NewCallback, Outcome, Settlement, StoreRules, Wish
+from relay.core.model import AttemptResult, Batch, NewCallback, Outcome, Settlement, StoreRules, ClaimRequest
 from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.transaction import numbers
 
@@ -720,7 +724,7 @@ async def deliver(store):
     turn = 0
     while True:
         turn += 1
-        batch = await store.claim(Wish("shop", "", 50, 1 << 20, 2, 1, 0.0, turn))
+        batch = await store.claim(ClaimRequest("shop", "", 50, 1 << 20, 2, 1, 0.0, turn))
         if isinstance(batch, Batch):
             result = AttemptResult(Outcome.OK, store.clock.now(), 0.01, 200)
             seqs = [item.seq for item in batch.items]

@@ -18,6 +18,7 @@ from relay.core.model import (
     Accepted,
     AcceptedPosts,
     Batch,
+    ClaimRequest,
     Ended,
     Expired,
     Filter,
@@ -30,7 +31,6 @@ from relay.core.model import (
     Stepped,
     StoreRules,
     WaitUntil,
-    Wish,
 )
 from relay.store.base import Reroute, no_route
 from relay.store.memory.inbox import MemoryInbox
@@ -101,9 +101,9 @@ class MemoryStore:
 
     # Outbox
 
-    async def claim(self, wish: Wish) -> Batch | WaitUntil:
+    async def claim(self, request: ClaimRequest) -> Batch | WaitUntil:
         """Take a slot and a batch, or say until when to wait."""
-        claimed = self._batches.claim(wish, self.clock.now())
+        claimed = self._batches.claim(request, self.clock.now())
         self._notify()
         return claimed
 

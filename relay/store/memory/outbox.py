@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from relay.core.ids import encode_id
-from relay.core.model import Batch, Item, Lane, Settlement, State, WaitUntil, Wish
+from relay.core.model import Batch, ClaimRequest, Item, Lane, Settlement, State, WaitUntil
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.memory.rows import Attempt, Frozen, Heads, Row, Shelf
 from relay.store.rotation import Waiting, rotate
@@ -37,21 +37,21 @@ class Batches:
         batch = self._frozen.get(row.frozen)
         return batch is not None and bool(batch.attempt_id)
 
-    def claim(self, wish: Wish, now: float) -> Batch | WaitUntil:
+    def claim(self, request: ClaimRequest, now: float) -> Batch | WaitUntil:
         """Take a slot and a frozen or a fresh batch, or say until when to wait."""
-        if wish.group is not None:
-            return self._claim(wish, wish.group, now)
-        groups = self._groups(wish.platform, now)
+        if request.group is not None:
+            return self._claim(request, request.group, now)
+        groups = self._groups(request.platform, now)
         if all(waiting.group == "" for waiting in groups):
-            self._served.pop(wish.platform, None)
-            return self._claim(replace(wish, group=""), "", now)
-        last = self._served.get(wish.platform, "")
+            self._served.pop(request.platform, None)
+            return self._claim(replace(request, group=""), "", now)
+        last = self._served.get(request.platform, "")
         groups.sort(key=lambda waiting: (waiting.group <= last, waiting.group))
         claimed = rotate(
-            wish, now, groups=groups, slots=self._slots, claim=lambda own: self._claim(own, own.group or "", now)
+            request, now, groups=groups, slots=self._slots, claim=lambda own: self._claim(own, own.group or "", now)
         )
         if isinstance(claimed, Batch):
-            self._served[wish.platform] = claimed.group
+            self._served[request.platform] = claimed.group
         return claimed
 
     def _groups(self, platform: str, now: float) -> list[Waiting]:
@@ -65,7 +65,7 @@ class Batches:
             Waiting(group, heads.get(group, math.inf), resends.get(group, math.inf)) for group in {*heads, *resends}
         ]
 
-    def _claim(self, wish: Wish, group: str, now: float) -> Batch | WaitUntil:
+    def _claim(self, request: ClaimRequest, group: str, now: float) -> Batch | WaitUntil:
         """Claim for one group.
 
         The first lane of the turn with something due decides; frozen batches count as ``RETRY`` and go before loose
@@ -73,24 +73,24 @@ class Batches:
         and beside one, a lane whose turn it is goes as it stands, so that neither keeps the other out. A probe takes
         fresh work first: the same batch again would only show again that it fails.
         """
-        order = lane_order(wish.turn)
-        heads = self._shelf.heads(wish.platform, group)
-        due = packing_order([lane for lane in order if heads.next_at(lane, now) <= now], probe=wish.probe)
-        resend, resend_at = self._resend(wish.platform, group, now)
+        order = lane_order(request.turn)
+        heads = self._shelf.heads(request.platform, group)
+        due = packing_order([lane for lane in order if heads.next_at(lane, now) <= now], probe=request.probe)
+        resend, resend_at = self._resend(request.platform, group, now)
         if not due and resend is None:
             return self._nothing_due(heads, resend_at, now)
-        wait = self._slots.ready(wish.platform, group, now)
+        wait = self._slots.ready(request.platform, group, now)
         if wait is not None:
             return wait
-        retry_leads = not due or (not wish.probe and order.index(Lane.RETRY) <= order.index(due[0]))
+        retry_leads = not due or (not request.probe and order.index(Lane.RETRY) <= order.index(due[0]))
         if resend is not None and retry_leads:
-            return self._send(resend, wish, now)
-        hasty = wish.probe or (resend is not None and order[0] in due)
-        fresh = self._pack(wish, group, heads, due, now, hasty=hasty)
+            return self._send(resend, request, now)
+        hasty = request.probe or (resend is not None and order[0] in due)
+        fresh = self._pack(request, group, heads, due, now, hasty=hasty)
         if isinstance(fresh, Frozen):
-            return self._send(fresh, wish, now)
+            return self._send(fresh, request, now)
         if resend is not None:
-            return self._send(resend, wish, now)
+            return self._send(resend, request, now)
         if fresh is None:
             return self._nothing_due(heads, resend_at, now)
         return WaitUntil(min(fresh.at, resend_at), fresh.reason, fresh.missing)
@@ -112,10 +112,10 @@ class Batches:
         return WaitUntil(at, "idle" if at == math.inf else "retry")
 
     def _pack(
-        self, wish: Wish, group: str, heads: Heads, lanes: Iterable[Lane], now: float, *, hasty: bool
+        self, request: ClaimRequest, group: str, heads: Heads, lanes: Iterable[Lane], now: float, *, hasty: bool
     ) -> Frozen | WaitUntil | None:
         """Freeze a fresh batch; or return all to their places and say until when to gather, None without any."""
-        packer = Packer(wish)
+        packer = Packer(request)
         taken: list[tuple[Row, Lane]] = []
         for lane in lanes:
             while not packer.full:
@@ -129,14 +129,14 @@ class Batches:
         if not taken:
             return None
         if not packer.full and not hasty:
-            pace_at = self._slots.partial_at(wish.platform, group, now)
-            linger_at = min(row.due_at for row, _ in taken) + wish.linger_s
+            pace_at = self._slots.partial_at(request.platform, group, now)
+            linger_at = min(row.due_at for row, _ in taken) + request.linger_s
             at = max(pace_at, linger_at)
             if at > now:
                 for row, lane in taken:
                     heads.push(row, lane)
                 return WaitUntil(at, "linger" if linger_at > pace_at else "pace", packer.missing)
-        return self._freeze(wish.platform, group, [row.seq for row, _ in taken], now)
+        return self._freeze(request.platform, group, [row.seq for row, _ in taken], now)
 
     def _freeze(
         self, platform: str, group: str, seqs: Sequence[int], now: float, root: int | None = None, *, ask: bool = False
@@ -164,7 +164,7 @@ class Batches:
             self._shelf.freeze(row, number)
         return batch
 
-    def _send(self, batch: Frozen, wish: Wish, now: float) -> Batch:
+    def _send(self, batch: Frozen, request: ClaimRequest, now: float) -> Batch:
         """Record one more attempt of a batch and take its slot."""
         self._attempt_id = attempt_id = self._attempt_id + 1
         batch.attempt += 1
@@ -183,7 +183,7 @@ class Batches:
             items=[self._item(self._shelf.rows[seq], attempt_id, now) for seq in batch.seqs],
             created_at=batch.created_at,
             root=batch.root,
-            probe=wish.probe,
+            probe=request.probe,
             confirm=batch.confirm,
             replayed=all(self._shelf.rows[seq].lane is Lane.REPLAY for seq in batch.seqs),
         )

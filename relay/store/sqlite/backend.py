@@ -20,6 +20,7 @@ from relay.core.model import (
     Accepted,
     AcceptedPosts,
     Batch,
+    ClaimRequest,
     Expired,
     Filter,
     NewCallback,
@@ -30,7 +31,6 @@ from relay.core.model import (
     Stepped,
     StoreRules,
     WaitUntil,
-    Wish,
 )
 from relay.store.base import Reroute, StoreEvents, no_route
 from relay.store.slots import Recorded, Sent, Slots
@@ -162,9 +162,9 @@ class SqliteStore:
 
     # Outbox
 
-    async def claim(self, wish: Wish) -> Batch | WaitUntil:
+    async def claim(self, request: ClaimRequest) -> Batch | WaitUntil:
         """Reserve a slot, freeze a batch and record its attempt, or say until when to wait."""
-        return await self._writer.call(lambda transaction: self._claims.claim(transaction, wish))
+        return await self._writer.call(lambda transaction: self._claims.claim(transaction, request))
 
     async def settle(self, settlement: Settlement) -> None:
         """Commit what an attempt came to."""

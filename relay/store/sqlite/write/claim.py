@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from relay.core.ids import encode_id, encode_ids
-from relay.core.model import Batch, Item, Lane, WaitUntil, Wish
+from relay.core.model import Batch, ClaimRequest, Item, Lane, WaitUntil
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.rotation import rotate
 from relay.store.slots import Slots
@@ -74,24 +74,24 @@ class Claims:
         self.under_way: set[int] = set()  # attempts of this process that are committed and not settled
         self._served: dict[int, str] = {}  # of platforms whose groups take turns: the group served last
 
-    def claim(self, transaction: Transaction, wish: Wish) -> Batch | WaitUntil:
+    def claim(self, transaction: Transaction, request: ClaimRequest) -> Batch | WaitUntil:
         """Take a slot and a frozen or fresh batch, or say until when to wait."""
-        platform = self._names.known(wish.platform)
+        platform = self._names.known(request.platform)
         if platform is None:
             return WaitUntil(math.inf, "idle")
-        if wish.group is not None or platform not in self._served:
-            where = (platform, wish.group or "", transaction.now)
-            *due, others = transaction.execute(_DUE, (*where, wish.max_items)).get
-            if wish.group is not None or not others:
-                return self._claim(transaction, replace(wish, group=wish.group or ""), where, due)
+        if request.group is not None or platform not in self._served:
+            where = (platform, request.group or "", transaction.now)
+            *due, others = transaction.execute(_DUE, (*where, request.max_items)).get
+            if request.group is not None or not others:
+                return self._claim(transaction, replace(request, group=request.group or ""), where, due)
             self._served[platform] = ""
         groups = waiting_groups(transaction, platform, self._served[platform])
         first = list(islice(groups, 2))
         if all(waiting.group == "" for waiting in first):
             del self._served[platform]
-            return self._claim_turn(transaction, platform, replace(wish, group=""))
+            return self._claim_turn(transaction, platform, replace(request, group=""))
         claimed = rotate(
-            wish,
+            request,
             transaction.now,
             groups=chain(first, groups),
             slots=self._slots,
@@ -101,14 +101,14 @@ class Claims:
             self._served[platform] = claimed.group
         return claimed
 
-    def _claim_turn(self, transaction: Transaction, platform: int, wish: Wish) -> Batch | WaitUntil:
-        """Claim for the one group of the wish."""
-        where = (platform, wish.group or "", transaction.now)
-        *due, _ = transaction.execute(_DUE, (*where, wish.max_items)).get
-        return self._claim(transaction, wish, where, due)
+    def _claim_turn(self, transaction: Transaction, platform: int, request: ClaimRequest) -> Batch | WaitUntil:
+        """Claim for the one group that is named."""
+        where = (platform, request.group or "", transaction.now)
+        *due, _ = transaction.execute(_DUE, (*where, request.max_items)).get
+        return self._claim(transaction, request, where, due)
 
     def _claim(
-        self, transaction: Transaction, wish: Wish, where: tuple[int, str, float], found: Sequence[Any]
+        self, transaction: Transaction, request: ClaimRequest, where: tuple[int, str, float], found: Sequence[Any]
     ) -> Batch | WaitUntil:
         """Claim for one group, of what was found due there.
 
@@ -118,24 +118,24 @@ class Claims:
         fresh work first: the same batch again would only show again that it fails.
         """
         *lanes, resend, resend_at = found
-        order = lane_order(wish.turn)
-        due = packing_order([lane for lane in order if lanes[lane]], probe=wish.probe)
+        order = lane_order(request.turn)
+        due = packing_order([lane for lane in order if lanes[lane]], probe=request.probe)
         if not due and resend is None:
             return self._nothing_due(transaction, where, resend_at)
-        wait = self._slots.ready(wish.platform, wish.group, transaction.now)
+        wait = self._slots.ready(request.platform, request.group, transaction.now)
         if wait is not None:
             return wait
-        retry_leads = not due or (not wish.probe and order.index(Lane.RETRY) <= order.index(due[0]))
+        retry_leads = not due or (not request.probe and order.index(Lane.RETRY) <= order.index(due[0]))
         if resend is not None and retry_leads:
-            return self._resend(transaction, resend, wish)
-        packer = Packer(wish)
+            return self._resend(transaction, resend, request)
+        packer = Packer(request)
         seqs = _pack(packer, [lanes[lane] for lane in due])
-        hasty = packer.full or wish.probe or (resend is not None and order[0] in due)
-        wait = None if hasty else self._gather(transaction, wish, packer, seqs)
+        hasty = packer.full or request.probe or (resend is not None and order[0] in due)
+        wait = None if hasty else self._gather(transaction, request, packer, seqs)
         if wait is None:
-            return self._fresh(transaction, where[0], seqs, wish)
+            return self._fresh(transaction, where[0], seqs, request)
         if resend is not None:
-            return self._resend(transaction, resend, wish)
+            return self._resend(transaction, resend, request)
         return wait if resend_at is None else WaitUntil(min(wait.at, resend_at), wait.reason, wait.missing)
 
     @staticmethod
@@ -144,13 +144,15 @@ class Claims:
         at = min((time for time in times if time is not None), default=math.inf)
         return WaitUntil(at, "idle" if at == math.inf else "retry")
 
-    def _gather(self, transaction: Transaction, wish: Wish, packer: Packer, seqs: list[int]) -> WaitUntil | None:
+    def _gather(
+        self, transaction: Transaction, request: ClaimRequest, packer: Packer, seqs: list[int]
+    ) -> WaitUntil | None:
         """Say until when a partial batch waits for more, or None."""
         now = transaction.now
-        pace_at = self._slots.partial_at(wish.platform, wish.group, now)
+        pace_at = self._slots.partial_at(request.platform, request.group, now)
         linger_at = 0.0
-        if wish.linger_s > 0:
-            linger_at = transaction.execute(_OLDEST, (numbers(seqs),)).get + wish.linger_s
+        if request.linger_s > 0:
+            linger_at = transaction.execute(_OLDEST, (numbers(seqs),)).get + request.linger_s
         at = max(pace_at, linger_at)
         if at <= now:
             return None
@@ -161,7 +163,7 @@ class Claims:
         self.last_number = max(self.last_number + 1, int(now * 1e6))
         return self.last_number
 
-    def _fresh(self, transaction: Transaction, platform: int, seqs: list[int], wish: Wish) -> Batch:
+    def _fresh(self, transaction: Transaction, platform: int, seqs: list[int], request: ClaimRequest) -> Batch:
         now = transaction.now
         number = self.number_batch(now)
         members = array("q", seqs)
@@ -169,13 +171,24 @@ class Claims:
         expires_at = max(item.expires_at for item in items)
         transaction.execute(
             "INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?, ?, 0, ?)",
-            (number, platform, wish.group, now, now, number, len(seqs), expires_at, members.tobytes(), waiting_since),
+            (
+                number,
+                platform,
+                request.group,
+                now,
+                now,
+                number,
+                len(seqs),
+                expires_at,
+                members.tobytes(),
+                waiting_since,
+            ),
         )
         return self._record(
-            transaction, platform, number, 1, number, now, items, wish, confirm=False, replayed=replayed
+            transaction, platform, number, 1, number, now, items, request, confirm=False, replayed=replayed
         )
 
-    def _resend(self, transaction: Transaction, number: int, wish: Wish) -> Batch:
+    def _resend(self, transaction: Transaction, number: int, request: ClaimRequest) -> Batch:
         platform, attempts, created_at, root, packed, confirm = transaction.execute(
             "SELECT platform, attempts, created_at, root, members, confirm FROM batch WHERE number = ?", (number,)
         ).get
@@ -189,7 +202,7 @@ class Claims:
             root,
             created_at,
             items,
-            wish,
+            request,
             confirm=bool(confirm),
             replayed=replayed,
         )
@@ -203,7 +216,7 @@ class Claims:
         root: int,
         created_at: float,
         items: list[Item],
-        wish: Wish,
+        request: ClaimRequest,
         *,
         confirm: bool,
         replayed: bool,
@@ -214,10 +227,10 @@ class Claims:
         transaction.execute(_FREEZE, (numbers(item.seq for item in items), number, now))
         transaction.execute(
             "INSERT INTO attempt (id, platform, grp, batch, n, started_at) VALUES (?, ?, ?, ?, ?, ?)",
-            (attempt_id, platform, wish.group, number, attempt, now),
+            (attempt_id, platform, request.group, number, attempt, now),
         )
-        group = wish.group or ""
-        self._slots.take(wish.platform, group, attempt_id, now)
+        group = request.group or ""
+        self._slots.take(request.platform, group, attempt_id, now)
         transaction.on_rollback.append(lambda: self._slots.forget(attempt_id))
         transaction.on_commit.append(lambda: self.under_way.add(attempt_id))
         transaction.rows += len(items)
@@ -226,12 +239,12 @@ class Claims:
             id="b" + encode_id(number, self._tag),
             attempt=attempt,
             attempt_id=attempt_id,
-            platform=wish.platform,
+            platform=request.platform,
             group=group,
             items=items,
             created_at=created_at,
             root=root,
-            probe=wish.probe,
+            probe=request.probe,
             confirm=confirm,
             replayed=replayed,
         )
