@@ -42,7 +42,7 @@ from relay.store.sqlite.file.space import Space
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.opening import open_all
 from relay.store.sqlite.read.ledger import SqliteReader
-from relay.store.sqlite.thread.writer import Writer
+from relay.store.sqlite.thread.writer import Writer, WriterHooks
 from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.claim import Claims
 from relay.store.sqlite.write.matches import Matches
@@ -129,14 +129,16 @@ class SqliteStore:
         self._writer = Writer(
             name=str(path),
             connect=self._connect,
-            check=lock.check,
             intake=accepts.write,
             clock=self.clock,
-            recover=self._recover,
-            wakes=self._slots.drain_wakes,
-            after_commit=self._after_commit,
-            failed=self._failed,
-            recovered=self._recovered,
+            hooks=WriterHooks(
+                check=lock.check,
+                recover=self._recover,
+                wakes=self._slots.drain_wakes,
+                after_commit=self._after_commit,
+                failed=self._failed,
+                recovered=self._recovered,
+            ),
         )
         self._writer.start(connection)
 

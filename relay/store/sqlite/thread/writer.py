@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -45,6 +46,23 @@ _RETRY_FIRST_S = 0.05
 _RETRY_MAX_S = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class WriterHooks:
+    """What the writer asks of its store and tells it; the first three are called in the thread, the others on the loop.
+
+    ``check`` raises an error of the disk when the file is no longer in its place. ``recover`` makes the file fit what
+    memory holds after a failure. ``wakes`` gives the platforms whose wait a group shortened. ``after_commit`` gets
+    wakes, seconds and rows, ``failed`` what went wrong, ``recovered`` how many seconds it lasted.
+    """
+
+    check: Callable[[], None]
+    recover: Callable[[Transaction], None]
+    wakes: Callable[[], Iterable[str]]
+    after_commit: Callable[[dict[str, int], float, int], None]
+    failed: Callable[[BaseException], None]
+    recovered: Callable[[float], None]
+
+
 class Writer:
     """The queue in front of the writing thread. All public methods are called on the loop."""
 
@@ -53,31 +71,21 @@ class Writer:
         *,
         name: str,
         connect: Callable[[], apsw.Connection],
-        check: Callable[[], None],
         intake: GroupWriter,
         clock: Clock,
-        recover: Callable[[Transaction], None],
-        wakes: Callable[[], Iterable[str]],
-        after_commit: Callable[[dict[str, int], float, int], None],
-        failed: Callable[[BaseException], None],
-        recovered: Callable[[float], None],
+        hooks: WriterHooks,
     ) -> None:
-        """In the thread: ``check`` raises an error of the disk when the file is no longer in its place, ``recover``
-        makes it fit what memory holds after a failure, ``wakes`` gives platforms whose wait a group shortened. On the
-        loop: ``after_commit`` gets wakes, seconds and rows, ``failed`` what went wrong, ``recovered`` how many seconds
-        it lasted.
-        """
         self.failed: StoreFailed | None = None
         self._name = name
         self._connect = connect
-        self._check = check
+        self._check = hooks.check
         self._intake = intake
         self._clock = clock
-        self._recover_state = recover
-        self._drain_wakes = wakes
-        self._after_commit = after_commit
-        self._told_failure = failed
-        self._told_recovery = recovered
+        self._recover_state = hooks.recover
+        self._drain_wakes = hooks.wakes
+        self._after_commit = hooks.after_commit
+        self._report_failure = hooks.failed
+        self._report_recovery = hooks.recovered
         self._loop = asyncio.get_running_loop()
         self._chunk: list[Any] = []
         self._gathered_until_s = 0.0
@@ -219,7 +227,7 @@ class Writer:
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             self._connection.close()
         except DISK_ERRORS as error:  # nothing is lost: what was not copied back is in the WAL, and read at the start
-            self._loop.call_soon_threadsafe(self._told_failure, error)
+            self._loop.call_soon_threadsafe(self._report_failure, error)
 
     def _collect(self) -> list[Any]:
         """Wait for work and take it up to the bound; empty when it was all answered meanwhile, or at the end."""
@@ -352,7 +360,7 @@ class Writer:
         self._fail_queued()
         failed_s = elapsed_s()
         self.failed.__cause__ = error
-        self._loop.call_soon_threadsafe(self._told_failure, self.failed)
+        self._loop.call_soon_threadsafe(self._report_failure, self.failed)
         wait_s = _RETRY_FIRST_S
         while not self._closing_seen and not self._reopened():
             try:
@@ -361,7 +369,7 @@ class Writer:
                 wait_s = min(_RETRY_MAX_S, wait_s * 2)
             self._fail_queued()
         if self.failed is None:
-            self._loop.call_soon_threadsafe(self._told_recovery, elapsed_s() - failed_s)
+            self._loop.call_soon_threadsafe(self._report_recovery, elapsed_s() - failed_s)
 
     def _reopened(self) -> bool:
         try:

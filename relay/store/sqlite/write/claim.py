@@ -169,24 +169,22 @@ class Claims:
         members = array("q", seqs)
         items, waiting_since, replayed = self._items(transaction, members)
         expires_at = max(item.expires_at for item in items)
-        transaction.execute(
-            "INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?, ?, 0, ?)",
-            (
-                number,
-                platform,
-                request.group,
-                now,
-                now,
-                number,
-                len(seqs),
-                expires_at,
-                members.tobytes(),
-                waiting_since,
-            ),
+        facts = (number, platform, request.group, now, now, number, len(seqs), expires_at, members.tobytes())
+        transaction.execute("INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?, ?, 0, ?)", (*facts, waiting_since))
+        batch = Batch(
+            number=number,
+            id="b" + encode_id(number, self._tag),
+            attempt=1,
+            attempt_id=self._next_attempt(),
+            platform=request.platform,
+            group=request.group or "",
+            items=items,
+            created_at=now,
+            root=number,
+            probe=request.probe,
+            replayed=replayed,
         )
-        return self._record(
-            transaction, platform, number, 1, number, now, items, request, confirm=False, replayed=replayed
-        )
+        return self._record(transaction, platform, batch)
 
     def _resend(self, transaction: Transaction, number: int, request: ClaimRequest) -> Batch:
         platform, attempts, created_at, root, packed, confirm = transaction.execute(
@@ -194,60 +192,39 @@ class Claims:
         ).get
         transaction.execute("UPDATE batch SET state = 1, attempts = attempts + 1 WHERE number = ?", (number,))
         items, _, replayed = self._items(transaction, array("q", packed))
-        return self._record(
-            transaction,
-            platform,
-            number,
-            attempts + 1,
-            root,
-            created_at,
-            items,
-            request,
-            confirm=bool(confirm),
-            replayed=replayed,
-        )
-
-    def _record(
-        self,
-        transaction: Transaction,
-        platform: int,
-        number: int,
-        attempt: int,
-        root: int,
-        created_at: float,
-        items: list[Item],
-        request: ClaimRequest,
-        *,
-        confirm: bool,
-        replayed: bool,
-    ) -> Batch:
-        """Record the attempt, take its slot, and return the batch as it goes out."""
-        now = transaction.now
-        self.last_attempt = attempt_id = self.last_attempt + 1
-        transaction.execute(_FREEZE, (numbers(item.seq for item in items), number, now))
-        transaction.execute(
-            "INSERT INTO attempt (id, platform, grp, batch, n, started_at) VALUES (?, ?, ?, ?, ?, ?)",
-            (attempt_id, platform, request.group, number, attempt, now),
-        )
-        group = request.group or ""
-        self._slots.take(request.platform, group, attempt_id, now)
-        transaction.on_rollback.append(lambda: self._slots.forget(attempt_id))
-        transaction.on_commit.append(lambda: self.under_way.add(attempt_id))
-        transaction.rows += len(items)
-        return Batch(
+        batch = Batch(
             number=number,
             id="b" + encode_id(number, self._tag),
-            attempt=attempt,
-            attempt_id=attempt_id,
+            attempt=attempts + 1,
+            attempt_id=self._next_attempt(),
             platform=request.platform,
-            group=group,
+            group=request.group or "",
             items=items,
             created_at=created_at,
             root=root,
             probe=request.probe,
-            confirm=confirm,
+            confirm=bool(confirm),
             replayed=replayed,
         )
+        return self._record(transaction, platform, batch)
+
+    def _next_attempt(self) -> int:
+        self.last_attempt += 1
+        return self.last_attempt
+
+    def _record(self, transaction: Transaction, platform: int, batch: Batch) -> Batch:
+        """Record the attempt, take its slot, and return the batch as it goes out; ``platform`` is its number."""
+        now, attempt_id = transaction.now, batch.attempt_id
+        transaction.execute(_FREEZE, (numbers(item.seq for item in batch.items), batch.number, now))
+        transaction.execute(
+            "INSERT INTO attempt (id, platform, grp, batch, n, started_at) VALUES (?, ?, ?, ?, ?, ?)",
+            (attempt_id, platform, batch.group, batch.number, batch.attempt, now),
+        )
+        self._slots.take(batch.platform, batch.group, attempt_id, now)
+        transaction.on_rollback.append(lambda: self._slots.forget(attempt_id))
+        transaction.on_commit.append(lambda: self.under_way.add(attempt_id))
+        transaction.rows += len(batch.items)
+        return batch
 
     def _items(self, transaction: Transaction, members: Sequence[int]) -> tuple[list[Item], float, bool]:
         facts, joined, waiting_since, replayed = transaction.execute(_ITEMS, (numbers(members),)).get

@@ -55,8 +55,9 @@ class Reroutes:
         bundles: list[Packed] = []
         targets: list[Sequence[NewCallback]] = []
         strays: list[Any] = transaction.execute(_READ, (numbers(seqs),)).fetchall()
-        for seq, *facts in strays:
-            found = reroute(_unrouted(*facts))
+        for seq, body, key, event, lane, expires_s, content_type, traceparent, group in strays:
+            stray = NewCallback(UNROUTED, body, key, event, lane, expires_s, None, content_type, traceparent, group)
+            found = reroute(stray)
             if isinstance(found, str):
                 sorted_out.skip(found, seq)
                 continue
@@ -77,16 +78,3 @@ class Reroutes:
             transaction.count(platform, State.SUPERSEDED.word, 1)
             buried.update((row.platform, row.dead_reason) for row in rows if row.dead_reason is not None)
         sorted_out.ended += [Ended(name, State.DEAD, reason, count) for (name, reason), count in buried.items()]
-
-
-def _unrouted(
-    body: bytes,
-    key: str | None,
-    event: str | None,
-    lane: int,
-    expires_s: float,
-    content_type: str | None,
-    traceparent: str | None,
-    group: str,
-) -> NewCallback:
-    return NewCallback(UNROUTED, body, key, event, lane, expires_s, None, content_type, traceparent, group)
