@@ -39,7 +39,10 @@ from relay.standin.settings import BadSetting, Settings
     "200+errcode. [default: 429]",
 )
 @click.option(
-    "--latency", default=None, metavar="TIME[..TIME]", help="Hold every answer back: 200ms, or 0s..2s drawn evenly."
+    "--latency",
+    default=None,
+    metavar="TIME[..TIME]",
+    help="Hold every answer back: 200ms, or 0s..2s for a time between the two.",
 )
 @click.option(
     "--fault",

@@ -74,7 +74,7 @@ class _Run:
     "--failures",
     multiple=True,
     metavar="[ANSWER:]SHARE",
-    help="0.01: one request in a hundred draws a 500. Or reset:0.01, ... Repeatable.",
+    help="0.01: one request in a hundred gets a 500. Or reset:0.01, ... Repeatable.",
 )
 @click.option(
     "--outage",
