@@ -39,7 +39,7 @@ from relay.core.model import AttemptResult, Batch, ClaimRequest, Lane, Outcome, 
 from relay.delivery.auth import Authoriser
 from relay.delivery.courier import Courier, Surroundings
 from relay.delivery.outgoing import asks_back
-from relay.delivery.reporting import tell_limit, tell_settled
+from relay.delivery.reporting import report_limit, report_settled
 from relay.delivery.sender import Sender
 from relay.delivery.signals import LimitSignals
 from relay.delivery.terms import Terms
@@ -205,7 +205,7 @@ class Pipeline:
             await self._sleep(WaitUntil(self._clock.now() + _SETTLE_AGAIN_S, "store"))
             return False
         for news in self.learning.news(now):
-            tell_limit(self._events, self.terms.platform, news, enforced=self.learning.enforces)
+            report_limit(self._events, self.terms.platform, news, enforced=self.learning.enforces)
         return True
 
     async def _sleep(self, wait: WaitUntil) -> None:
@@ -244,7 +244,7 @@ class Pipeline:
         await self._settle(settlement)
         if not result.outcome.accepted:
             self.last_error = result.reason
-        tell_settled(self._events, batch, settlement, gate=self.gate, was_open=was_open, was_plain=was_plain)
+        report_settled(self._events, batch, settlement, gate=self.gate, was_open=was_open, was_plain=was_plain)
 
     def _pace_up(self, result: AttemptResult, *, alone: bool) -> None:
         """Learn from how long the answer took how many requests may be under way; after a stop begin with one."""

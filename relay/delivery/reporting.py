@@ -1,30 +1,19 @@
-"""What a pipeline tells of its platform: each settled attempt, and each limit that was found out."""
+"""What a pipeline reports of its platform: each settled attempt, and each limit that was found out."""
 
 from relay.core.model import Batch, Outcome, Settlement, State
 from relay.limits.estimator import yaml_line
 from relay.limits.known import News
 from relay.policy.gate.platform import Gate
-from relay.telemetry.events import Events
+from relay.telemetry.events import Events, LimitReport
 
 
-def tell_settled(
+def report_settled(
     events: Events, batch: Batch, settlement: Settlement, *, gate: Gate, was_open: bool, was_plain: bool
 ) -> None:
-    """Tell what came of an attempt, once it is committed; ``was_open`` is the breaker before it."""
+    """Report what came of an attempt, once it is committed; ``was_open`` is the breaker before it."""
     platform, result = batch.platform, settlement.result
     if result.outcome is not Outcome.UNSENT:
-        events.attempt(
-            platform=platform,
-            batch=batch.id,
-            attempt=batch.attempt,
-            outcome=result.outcome,
-            status=result.status,
-            items=len(batch.items),
-            raw_bytes=result.raw_bytes,
-            wire_bytes=result.wire_bytes,
-            duration_s=result.duration_s,
-            reason=result.reason,
-        )
+        events.attempt(batch, result)
     if settlement.delivered:
         ended_at, good = result.ended_at, set(settlement.delivered)
         latencies = [ended_at - item.accepted_at for item in batch.items if item.seq in good]
@@ -39,10 +28,10 @@ def tell_settled(
             events.expired(platform=platform, count=len(ending.seqs), reason=ending.reason)
         else:
             events.dead(platform=platform, count=len(ending.seqs), reason=ending.reason)
-    _tell_gate(events, batch, settlement, gate=gate, was_open=was_open, was_plain=was_plain)
+    _report_gate(events, batch, settlement, gate=gate, was_open=was_open, was_plain=was_plain)
 
 
-def _tell_gate(
+def _report_gate(
     events: Events, batch: Batch, settlement: Settlement, *, gate: Gate, was_open: bool, was_plain: bool
 ) -> None:
     platform, result = batch.platform, settlement.result
@@ -58,16 +47,18 @@ def _tell_gate(
         events.breaker_closed(platform=platform)
 
 
-def tell_limit(events: Events, platform: str, news: News, *, enforced: bool) -> None:
-    """Tell of a limit that is believed since just now, or no longer, with the line that states it."""
+def report_limit(events: Events, platform: str, news: News, *, enforced: bool) -> None:
+    """Report a limit that is believed since just now, or no longer, with the line that states it."""
     known = news.known
     events.limit_learned(
-        platform=platform,
-        group=news.group,
-        source=known.source,
-        rates=[str(rate) for rate in known.rates],
-        enforced=enforced,
-        confidence=known.confidence,
-        evidence=known.sentence,
-        adopt="" if news.group else yaml_line(known.limits),  # a group's rate is not the platform's
+        LimitReport(
+            platform=platform,
+            group=news.group,
+            source=known.source,
+            rates=[str(rate) for rate in known.rates],
+            enforced=enforced,
+            confidence=known.confidence,
+            evidence=known.sentence,
+            adopt="" if news.group else yaml_line(known.limits),  # a group's rate is not the platform's
+        )
     )

@@ -7,7 +7,7 @@ on the memory store. Modelled are the time, the platform (``model.py``) and what
 import asyncio
 import io
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -24,7 +24,7 @@ from relay.simulate.virtual import VirtualClock, VirtualLoop
 from relay.standin.orders import order_callbacks
 from relay.standin.settings import Settings
 from relay.store.memory.backend import MemoryStore
-from relay.telemetry.events import Events
+from relay.telemetry.events import Events, LimitReport
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.expiry import Expiry
@@ -208,20 +208,9 @@ class _SimulatedEvents(Events):
         super().__init__(log=make_logger(file=io.BytesIO(), level="error"), metrics=Metrics())
         self._witness = witness
 
-    def limit_learned(
-        self,
-        *,
-        platform: str,
-        group: str,
-        source: str,
-        rates: Sequence[str],
-        enforced: bool,
-        confidence: float,
-        evidence: str,
-        adopt: str,
-    ) -> None:
+    def limit_learned(self, limit: LimitReport) -> None:
         """A limit nobody configured is believed."""
-        self._witness.learned(source, tuple(rates), enforced=enforced, confidence=confidence)
+        self._witness.learned(limit.source, tuple(limit.rates), enforced=limit.enforced, confidence=limit.confidence)
 
     def pipeline_failed(self, *, platform: str, error: BaseException, restart_s: float) -> None:
         """A platform's pipeline raised: a bug."""

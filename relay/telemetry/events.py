@@ -7,17 +7,31 @@ call.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
 from relay.core.clock import elapsed_s
+from relay.core.model import AttemptResult, Batch
 from relay.telemetry.failure import describe
-from relay.telemetry.metrics import OUTCOMES, Metrics, code_class, reason_label
+from relay.telemetry.metrics import Metrics, code_class, reason_label
 
-_QUIET = frozenset(("ok", "duplicate"))
 # In a flood every request is refused: a listener and code get one log line in this many seconds.
 _REPEAT_S = 10.0
 _SLOW_COMMIT_S = 1.0
+
+
+class LimitReport(NamedTuple):
+    """A limit nobody configured: what it is, where it comes from, and what to do about it."""
+
+    platform: str
+    group: str  # "" for the whole platform
+    source: str  # learned, declared by the platform, or set by an operator
+    rates: list[str]  # as the configuration writes them
+    enforced: bool
+    confidence: float
+    evidence: str  # a sentence
+    adopt: str  # the line of the configuration that states it: a person should write it there, or ask the platform
 
 
 class Events:
@@ -55,40 +69,27 @@ class Events:
 
     # --- delivery
 
-    def attempt(
-        self,
-        *,
-        platform: str,
-        batch: str,
-        attempt: int,
-        outcome: str,
-        status: int | None,
-        items: int,
-        raw_bytes: int,
-        wire_bytes: int,
-        duration_s: float,
-        reason: str,
-    ) -> None:
-        """A request ended. ``reason`` is in the relay's own words, never the platform's."""
-        metrics = self._metrics
-        word = str(outcome)
-        metrics.requests[platform, word if word in OUTCOMES else "other", code_class(status)] += 1
+    def attempt(self, batch: Batch, result: AttemptResult) -> None:
+        """One request ended. ``result.reason`` is in the relay's own words, never the platform's."""
+        metrics, platform, items = self._metrics, batch.platform, len(batch.items)
+        outcome = result.outcome.value
+        metrics.requests[platform, outcome, code_class(result.status)] += 1
         metrics.batch_items.of(platform).add(items)
-        metrics.request_duration.of(platform).add(duration_s)
-        metrics.batch_bytes[platform, "raw"] += raw_bytes
-        metrics.batch_bytes[platform, "wire"] += wire_bytes
-        tell = self._log.debug if word in _QUIET else self._log.info
-        tell(
+        metrics.request_duration.of(platform).add(result.duration_s)
+        metrics.batch_bytes[platform, "raw"] += result.raw_bytes
+        metrics.batch_bytes[platform, "wire"] += result.wire_bytes
+        log = self._log.debug if result.outcome.accepted else self._log.info
+        log(
             "attempt",
             platform=platform,
-            batch=batch,
-            attempt=attempt,
-            outcome=word,
-            status=status,
+            batch=batch.id,
+            attempt=batch.attempt,
+            outcome=outcome,
+            status=result.status,
             items=items,
-            wire_bytes=wire_bytes,
-            duration_s=round(duration_s, 4),
-            reason=reason,
+            wire_bytes=result.wire_bytes,
+            duration_s=round(result.duration_s, 4),
+            reason=result.reason,
         )
 
     def delivered(self, *, platform: str, latencies: Sequence[float]) -> None:
@@ -126,35 +127,13 @@ class Events:
         """The platform accepted again."""
         self._log.info("breaker_closed", platform=platform)
 
-    def limit_learned(
-        self,
-        *,
-        platform: str,
-        group: str,
-        source: str,
-        rates: Sequence[str],
-        enforced: bool,
-        confidence: float,
-        evidence: str,
-        adopt: str,
-    ) -> None:
-        """A limit that nobody configured was learned. Empty ``rates``: it no longer holds.
-
-        ``adopt`` is the line that states it in the configuration. A person should add it there, or ask the platform.
-        """
-        self._metrics.limits_learned[platform] += 1
-        tell = self._log.warning if rates else self._log.info
-        tell(
-            "limit_learned" if rates else "limit_forgotten",
-            platform=platform,
-            group=group,
-            source=source,
-            rates=list(rates),
-            enforced=enforced,
-            confidence=confidence,
-            evidence=evidence,
-            adopt=adopt,
-        )
+    def limit_learned(self, limit: LimitReport) -> None:
+        """A limit nobody configured is believed from now on, or no longer when it has no rates."""
+        self._metrics.limits_learned[limit.platform] += 1
+        if limit.rates:
+            self._log.warning("limit_learned", **limit._asdict())
+        else:
+            self._log.info("limit_forgotten", **limit._asdict())
 
     def limit_not_kept(self, *, platform: str, reason: str) -> None:
         """The stored limits of a platform cannot be read; they are learned anew."""

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from relay.core.clock import elapsed_s
-from relay.core.model import Outcome, seconds_text
+from relay.core.model import seconds_text
 from relay.core.quotas import CONFIGURED, quota_source
 from relay.telemetry.flow import Flow, Flows
 from relay.telemetry.histogram import ITEMS, LATENCY_S, REQUEST_S, SHORT_S, Histogram
@@ -23,7 +23,6 @@ from relay.telemetry.histogram import ITEMS, LATENCY_S, REQUEST_S, SHORT_S, Hist
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 RESULTS = ("accepted", "delivered", "dead", "expired", "superseded")
-OUTCOMES = frozenset(outcome.value for outcome in Outcome)
 REASONS = frozenset(
     (
         *("timeout", "reset", "truncated", "refused", "unreachable", "dns", "tls", "down", "crash"),

@@ -3,11 +3,14 @@
 import asyncio
 import io
 import logging
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from relay.core.errors import StoreFailed
+from relay.core.model import AttemptResult, Batch, Item, Outcome
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
 from relay.telemetry.histogram import LATENCY_S, Series
@@ -42,28 +45,19 @@ class Told:
         return None
 
 
-def attempt(told: Told, **changes: object) -> None:
-    """Tell of one attempt at platform ``a``."""
-    facts = {
-        "platform": "a",
-        "batch": "B1",
-        "attempt": 1,
-        "outcome": "ok",
-        "status": 200,
-        "items": 3,
-        "raw_bytes": 1000,
-        "wire_bytes": 100,
-        "duration_s": 0.2,
-        "reason": "",
-    }
-    told.events.attempt(**{**facts, **changes})  # type: ignore[arg-type]
+def attempt(told: Told, **changes: Any) -> None:
+    """Tell of one attempt of three callbacks at platform ``a``."""
+    items = [Item(n, f"id{n}", b"{}", None, None, None, 0.0, 1.0, 0, 0, 0.0, maybe_applied=False) for n in range(3)]
+    batch = Batch(1, "B1", 1, 1, "a", "", items, 0.0, 1)
+    result = AttemptResult(Outcome.OK, 10.0, 0.2, status=200, raw_bytes=1000, wire_bytes=100)
+    told.events.attempt(batch, replace(result, **changes))
 
 
 def test_an_attempt_is_a_line_and_counted():
     """One attempt shows in the log and in the request, item, byte and duration metrics."""
     told = Told()
     attempt(told)
-    attempt(told, outcome="retry", status=None, reason="timeout")
+    attempt(told, outcome=Outcome.RETRY, status=None, reason="timeout")
     assert [(line["level"], line["event"], line["outcome"]) for line in told.lines] == [
         ("debug", "attempt", "ok"),
         ("info", "attempt", "retry"),

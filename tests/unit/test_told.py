@@ -16,7 +16,7 @@ from relay.core.model import (
     Settlement,
     State,
 )
-from relay.delivery.reporting import tell_settled
+from relay.delivery.reporting import report_settled
 from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate
 from relay.telemetry.events import Events
@@ -43,7 +43,7 @@ class Teller:
         batch = Batch(7, "b7", 1, 9, "shop", "", items, NOW, 7)
         result = AttemptResult(outcome, NOW, 0.25, status=200, reason="said so", raw_bytes=300, wire_bytes=100)
         settlement = Settlement(7, 9, "shop", result, **parts)
-        tell_settled(self.events, batch, settlement, gate=self.gate, was_open=was_open, was_plain=False)
+        report_settled(self.events, batch, settlement, gate=self.gate, was_open=was_open, was_plain=False)
 
     def told(self, event: str) -> list[dict[str, Any]]:
         """Return the lines of an event."""
