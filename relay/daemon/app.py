@@ -8,10 +8,13 @@ way finish within a bound, the rest stays in the store; then the side duties, th
 import os
 import random
 import signal
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from relay.admin.access import Access
-from relay.admin.http.api import AdminApi
+from relay.admin.http.api import AdminApi, AdminParts
 from relay.admin.http.server import AdminServer
 from relay.config.reading.units import parse_duration
 from relay.config.schema.file import Config
@@ -29,6 +32,7 @@ from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all
 from relay.ingest.server import IngestServer, Intake
+from relay.store.base import Store
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
 from relay.telemetry.metrics import Metrics
@@ -48,10 +52,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
     """Run until SIGTERM or SIGINT (0), or until a root task dies (1). Raises ``RelayError`` when it cannot start."""
     notifier = Notifier()
     supervisor = Supervisor()
-    for number in (
-        signal.SIGTERM,
-        signal.SIGINT,
-    ):
+    for number in (signal.SIGTERM, signal.SIGINT):
         supervisor.on_signal(number)
     if wait_s := restarts.wait_s:
         events.restart_delayed(seconds=wait_s, failed=restarts.failed)
@@ -60,56 +61,114 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
             restarts.ended_well()
             return 0
     began_s = elapsed_s()
-    unfinished = 0
     events.started(version=version, store=config.store.url, platforms=len(config.platforms))
     async with AsyncExitStack() as stack:
         stack.enter_context(supervisor.watching_threads())
-        store = await open_store(config, events)
-        stack.push_async_callback(store.close)
-        supervisor.run("store", store.ended())
-        await store.configure(config.store_rules())
+        daemon = _Daemon(config, version, events, metrics, notifier, supervisor, stack)
+        listeners = await daemon.start()
+        events.ready(listeners=listeners, seconds=elapsed_s() - began_s)
+        notifier.ready(f"{len(config.platforms)} platforms, listening on {', '.join(listeners)}")
+
+        fault = await supervisor.wait()
+        events.stopping(reason=supervisor.reason)
+        notifier.stopping()
+        stopping_s = elapsed_s()
+    events.stopped(seconds=elapsed_s() - stopping_s, unfinished=daemon.unfinished)
+    if fault is not None:
+        told = ", ".join(f"{name} {text}" for name, text in describe(fault).items())
+        raise RelayError(f"stopped because {supervisor.reason}: {told}; systemd starts it again") from fault
+    restarts.ended_well()
+    return 0
+
+
+@dataclass(slots=True)
+class _Daemon:
+    """Builds the parts, each on those before it. What has been started is put on ``stack``, which stops it."""
+
+    config: Config
+    version: str
+    events: Events
+    metrics: Metrics
+    notifier: Notifier
+    supervisor: Supervisor
+    stack: AsyncExitStack
+    unfinished: int = 0  # requests that were under way when the time to stop was over
+
+    async def start(self) -> list[str]:
+        """Start everything in the order a callback needs it. Return the addresses that are listened on."""
+        store = await self._open_store()
+        registry = await self._start_delivery(store)
+        access = Access(admin_users(self.config))
+        live = LiveConfig(
+            config=self.config,
+            store=store,
+            registry=registry,
+            access=access,
+            events=self.events,
+            notifier=self.notifier,
+        )
+        duties = self._start_duties(store, live)
+        api = AdminApi(
+            AdminParts(
+                ledger=store,
+                control=registry,
+                access=access,
+                config=live.for_operators,
+                events=self.events,
+                metrics=self.metrics,
+                terms=live.terms,
+                wall=wall_s,
+                operation_started=duties.operations.nudge,
+            )
+        )
+        servers = self._make_servers(store, live, api, duties)
+        await self._listen(servers)
+        self.supervisor.on_signal(signal.SIGHUP, live.reload_soon)
+        return [address for server in reversed(servers) for address in server.addresses]
+
+    async def _open_store(self) -> Store:
+        """Open the store, and tell it the limits of the configuration."""
+        store = await open_store(self.config, self.events)
+        self.stack.push_async_callback(store.close)
+        self.supervisor.run("store", store.ended())
+        await store.configure(self.config.store_rules())
+        return store
+
+    async def _start_delivery(self, store: Store) -> Registry:
+        """Start a pipeline for each platform."""
+        agent = f"callback-relay/{self.version}"
 
         def open_sender(terms: Terms) -> Sender:
-            return HttpSender(
-                concurrency=terms.concurrency, user_agent=f"callback-relay/{version}", outbound=terms.outbound
-            )
+            return HttpSender(concurrency=terms.concurrency, user_agent=agent, outbound=terms.outbound)
 
-        tokens = open_tokens(config)
         credentials = Credentials(
-            sender=HttpSender(concurrency=_TOKEN_CONNECTIONS, user_agent=f"callback-relay/{version}"),
-            store=tokens,
+            sender=HttpSender(concurrency=_TOKEN_CONNECTIONS, user_agent=agent),
+            store=open_tokens(self.config),
             clock=store.clock,
-            events=events,
+            events=self.events,
         )
-        stack.push_async_callback(credentials.close)
+        self.stack.push_async_callback(credentials.close)
         registry = Registry(
             outbox=store,
             clock=store.clock,
             wall=wall_s,
-            events=events,
+            events=self.events,
             rng=random.Random(),
             open_sender=open_sender,
             authoriser=credentials.authoriser,
         )
         store.watch(registry.changed)
-        await registry.start(compile_all(config))
+        await registry.start(compile_all(self.config))
 
         async def stop_delivery() -> None:
-            nonlocal unfinished
-            unfinished += await registry.stop(_GRACE_S)
+            self.unfinished += await registry.stop(_GRACE_S)
 
-        stack.push_async_callback(stop_delivery)
+        self.stack.push_async_callback(stop_delivery)
+        return registry
 
-        access = Access(admin_users(config))
-        live = LiveConfig(
-            config=config,
-            store=store,
-            registry=registry,
-            access=access,
-            events=events,
-            notifier=notifier,
-        )
-
+    def _start_duties(self, store: Store, live: LiveConfig) -> "_Duties":
+        """Start what runs beside delivery: operations, expiry, pruning, and the watch over descriptors and store."""
+        events, supervisor, notifier = self.events, self.supervisor, self.notifier
         operations = OperationRunner(ledger=store, clock=store.clock, events=events, reroute=live.reroute)
         store.watch_operations(operations.released)
         supervisor.run("operations", operations.run())
@@ -126,26 +185,21 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
             interval_s=notifier.watchdog_s / 2 if notifier.watchdog_s else _WATCHDOG_S,
         )
         supervisor.run("watchdog", watchdog.run())
-        stack.push_async_callback(supervisor.cancel)
+        self.stack.push_async_callback(supervisor.cancel)
+        return _Duties(operations, expiry, descriptors)
 
-        api = AdminApi(
-            ledger=store,
-            control=registry,
-            access=access,
-            config=live.for_operators,
-            events=events,
-            metrics=metrics,
-            terms=live.terms,
-            wall=wall_s,
-            operation_started=operations.nudge,
-        )
-        readiness = Readiness(store, descriptors)
+    def _make_servers(
+        self, store: Store, live: LiveConfig, api: AdminApi, duties: "_Duties"
+    ) -> list[AdminServer | IngestServer]:
+        """Return the listeners, the admin side first; none of them listens yet."""
+        config, events = self.config, self.events
+        readiness = Readiness(store, duties.descriptors)
         live.admin = [
             AdminServer(settings=admin_settings(config, listen), api=api, ping=readiness.check, events=events)
             for listen in config.admin.listen
         ]
         intake = Intake(inbox=store)
-        stack.callback(intake.close)
+        self.stack.callback(intake.close)
         live.ingest = [
             IngestServer(
                 settings=ingest_settings(config, listen),
@@ -156,29 +210,24 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
                 describe=api.describe,
                 events=events,
                 duration=parse_duration,
-                expiring=lambda seconds: expiry.nudge(store.clock.now() + seconds),
+                expiring=lambda seconds: duties.expiry.nudge(store.clock.now() + seconds),
             )
             for listen in config.ingest.listen
         ]
-        servers: list[AdminServer | IngestServer] = [*live.admin, *live.ingest]
+        return [*live.admin, *live.ingest]
+
+    async def _listen(self, servers: Sequence[AdminServer | IngestServer]) -> None:
+        """Open the addresses, on sockets that systemd passed where it did."""
         sockets = inherited_sockets(os.environ, pid=os.getpid())
         shares = await shared_out(sockets, [(server.name, server.listen) for server in servers])
         for server, share in zip(servers, shares, strict=True):
             await server.start(inherited=share)
-            stack.push_async_callback(server.close, _GRACE_S)
+            self.stack.push_async_callback(server.close, _GRACE_S)
 
-        supervisor.on_signal(signal.SIGHUP, live.reload_soon)
-        listeners = [address for server in reversed(servers) for address in server.addresses]
-        events.ready(listeners=listeners, seconds=elapsed_s() - began_s)
-        notifier.ready(f"{len(config.platforms)} platforms, listening on {', '.join(listeners)}")
 
-        fault = await supervisor.wait()
-        events.stopping(reason=supervisor.reason)
-        notifier.stopping()
-        stopping_s = elapsed_s()
-    events.stopped(seconds=elapsed_s() - stopping_s, unfinished=unfinished)
-    if fault is not None:
-        told = ", ".join(f"{name} {text}" for name, text in describe(fault).items())
-        raise RelayError(f"stopped because {supervisor.reason}: {told}; systemd starts it again") from fault
-    restarts.ended_well()
-    return 0
+class _Duties(NamedTuple):
+    """The side duties that a request may wake, or that tell how the process is."""
+
+    operations: OperationRunner
+    expiry: Expiry
+    descriptors: Descriptors

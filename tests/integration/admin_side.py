@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 from relay.admin.access import Access, User
-from relay.admin.http.api import AdminApi
+from relay.admin.http.api import AdminApi, AdminParts
 from relay.admin.http.server import AdminServer, AdminSettings
 from relay.admin.resources.configuration import ConfigAccess, RefusedReload
 from relay.admin.standing.backlog import DrainTerms
@@ -234,15 +234,17 @@ async def admin_side(
     operations = OperationRunner(ledger=store, clock=clock, events=events, reroute=no_route)
     access = config.access()
     api = AdminApi(
-        ledger=store,
-        control=control,
-        access=Access(users),
-        config=access if reloads else replace(access, reload=None),
-        events=events,
-        metrics=metrics,
-        terms=lambda: {"shop-a": DrainTerms(10, 86400.0)},
-        wall=lambda: clock.now() + control.wall_ahead_s,
-        operation_started=operations.nudge,
+        AdminParts(
+            ledger=store,
+            control=control,
+            access=Access(users),
+            config=access if reloads else replace(access, reload=None),
+            events=events,
+            metrics=metrics,
+            terms=lambda: {"shop-a": DrainTerms(10, 86400.0)},
+            wall=lambda: clock.now() + control.wall_ahead_s,
+            operation_started=operations.nudge,
+        )
     )
     server = AdminServer(settings=AdminSettings(listen=listen), api=api, ping=store.ping, events=events)
     await server.start()

@@ -5,6 +5,7 @@ Only the index page and the health probes answer without one; they tell nothing 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from aiohttp.web import BaseRequest
 
@@ -27,6 +28,7 @@ from relay.telemetry.metrics import CONTENT_TYPE, Metrics
 from relay.web.dispatch import Routes
 from relay.web.response import Response, json_answer
 
+_VIEW, _OPERATE = Permission.VIEW, Permission.OPERATE
 _PAGED = (*filters.KEYS, "cursor", "limit")
 _REASON = {"reason": {"type": "string", "maxLength": MOST_REASON, "description": "why, for the audit record"}}
 _LIMIT = {
@@ -50,34 +52,31 @@ _OPERATION = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminParts:
+    """The parts of the daemon that operators see and act on."""
+
+    ledger: Ledger
+    control: PlatformControl
+    access: Access
+    config: ConfigAccess
+    events: Events
+    metrics: Metrics
+    terms: Callable[[], Mapping[str, DrainTerms]]  # what each platform's configuration says now
+    wall: Callable[[], float]  # the wall clock, in seconds since the epoch: people read its times
+    operation_started: Callable[[], None]  # wakes the side duty that runs operations
+
+
 class AdminApi:
-    """Builds the handlers from what the daemon hands in, and adds them to a router."""
+    """The table of routes and what serves it."""
 
-    def __init__(
-        self,
-        *,
-        ledger: Ledger,
-        control: PlatformControl,
-        access: Access,
-        config: ConfigAccess,
-        events: Events,
-        metrics: Metrics,
-        terms: Callable[[], Mapping[str, DrainTerms]],
-        wall: Callable[[], float],
-        operation_started: Callable[[], None],
-    ) -> None:
-        """Wire it. ``terms()`` is what each platform's configuration says now; ``operation_started`` nudges upkeep.
-
-        ``wall()`` is the wall clock, which times are told by.
-        """
-        self._access = access
-        self._ledger = ledger
-        self._control = control
-        self._metrics = metrics
-        audit = Audit(records=ledger, clock=ledger.clock, events=events)
-        times = WallTimes(ledger.clock, wall)
+    def __init__(self, parts: AdminParts) -> None:
+        self._parts = parts
+        ledger, control, config = parts.ledger, parts.control, parts.config
+        audit = Audit(records=ledger, clock=ledger.clock, events=parts.events)
+        times = WallTimes(ledger.clock, parts.wall)
         platforms = PlatformRoutes(
-            queues=ledger, control=control, audit=audit, times=times, terms=terms, flow=metrics.flow
+            queues=ledger, control=control, audit=audit, times=times, terms=parts.terms, flow=parts.metrics.flow
         )
         callbacks = CallbackRoutes(
             callbacks=ledger,
@@ -88,112 +87,135 @@ class AdminApi:
         )
         self.describe = callbacks.describe
         operations = OperationRoutes(
-            operations=ledger, platforms=platforms, audit=audit, times=times, started=operation_started
+            operations=ledger, platforms=platforms, audit=audit, times=times, started=parts.operation_started
         )
-        configuration = ConfigRoutes(config=config, audit=audit, times=times)
-        view, operate = Permission.VIEW, Permission.OPERATE
         self.endpoints = (
-            AdminRoute("GET", "/v1/platforms", view, platforms.list, "All platforms: state, queue, quotas, drain time"),
-            AdminRoute("GET", "/v1/platforms/{platform}", view, platforms.one, "One platform"),
-            AdminRoute(
-                "POST",
-                "/v1/platforms/{platform}/pause",
-                operate,
-                platforms.pause,
-                "Send nothing more to it until resumed",
-                body=_REASON,
-            ),
-            AdminRoute(
-                "POST",
-                "/v1/platforms/{platform}/resume",
-                operate,
-                platforms.resume,
-                "End a pause, or else every stop and an open breaker; what was refused is tried again at once",
-                body=_REASON,
-            ),
-            AdminRoute(
-                "POST",
-                "/v1/platforms/{platform}/flush",
-                operate,
-                platforms.flush,
-                "Send what is pending without waiting for pace or linger; retry times and limits hold",
-                body=_REASON,
-            ),
-            AdminRoute(
-                "POST",
-                "/v1/platforms/{platform}/limit",
-                operate,
-                platforms.limit,
-                "Put a limit in force in place of what was learned, or forget it and learn anew",
-                body=_LIMIT,
-            ),
-            AdminRoute("GET", "/v1/ledger", view, platforms.ledger, "What was accepted and where all of it is"),
-            AdminRoute("GET", "/v1/callbacks", view, callbacks.callbacks, "Callbacks, newest first", query=_PAGED),
-            AdminRoute(
-                "GET",
-                "/v1/callbacks/{id}",
-                view,
-                callbacks.one,
-                "One callback with its attempts; payload=1 adds its payload, masked unless the role may see it",
-                query=("payload",),
-            ),
-            AdminRoute("GET", "/v1/dead-letters", view, callbacks.dead_letters, "Dead letters", query=_PAGED),
-            AdminRoute(
-                "POST",
-                "/v1/operations",
-                operate,
-                operations.start,
-                "Retry, drop, expire or resolve everything that matches a filter",
-                body=_OPERATION,
-            ),
-            AdminRoute("GET", "/v1/operations", view, operations.list, "Operations under way"),
-            AdminRoute("GET", "/v1/operations/{id}", view, operations.one, "An operation's progress"),
-            AdminRoute(
-                "GET",
-                "/v1/config",
-                view,
-                configuration.show,
-                "The configuration in force, secrets masked; the last reload, if refused",
-            ),
-            AdminRoute(
-                "POST",
-                "/v1/config/validate",
-                operate,  # not for viewers: it takes seconds of a core, and tells what is wrong with secrets' files
-                configuration.validate,
-                "All problems of the YAML in the body, or of the file on disk",
-            ),
-            AdminRoute(
-                "POST",
-                "/v1/config/reload",
-                operate,
-                configuration.reload,
-                "Put the file on disk in force",
-                body={"dry_run": {"type": "boolean"}, "force": {"type": "boolean"}, **_REASON},
-            ),
-            AdminRoute("GET", "/metrics", view, self._scrape, "Prometheus metrics"),
-            AdminRoute("GET", "/openapi.json", view, self._openapi, "This table as OpenAPI 3.1"),
+            *_platforms_table(platforms),
+            *_callbacks_table(callbacks),
+            *_operations_table(operations),
+            *_configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
+            AdminRoute("GET", "/metrics", _VIEW, self._scrape, "Prometheus metrics"),
+            AdminRoute("GET", "/openapi.json", _VIEW, self._openapi, "This table as OpenAPI 3.1"),
         )
 
     def add_to(self, routes: Routes) -> None:
         """Serve every endpoint, and the index page."""
         for endpoint in self.endpoints:
-            routes.add(endpoint.method, endpoint.path, endpoint.handler(self._access))
+            routes.add(endpoint.method, endpoint.path, endpoint.handler(self._parts.access))
         routes.add("GET", "/", self._index)
 
     async def _index(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         return Response(200, page.index(self.endpoints), content_type="text/html; charset=utf-8", headers=page.HEADERS)
 
     async def _scrape(self, call: Call) -> Response:
-        live = self._control.views()
+        ledger, metrics = self._parts.ledger, self._parts.metrics
+        live = self._parts.control.views()
         try:
-            totals, statuses = await self._ledger.totals(), await self._ledger.platform_status()
-            size = await self._ledger.size()
+            totals, statuses = await ledger.totals(), await ledger.platform_status()
+            size = await ledger.size()
         except StoreError:
-            self._metrics.gate_changed(live)  # a scrape is most wanted while the store fails: queues as last seen
+            metrics.gate_changed(live)  # a scrape is most wanted while the store fails: queues as last seen
         else:
-            now = self._ledger.clock.now()
-            self._metrics.snapshot(totals=totals, statuses=statuses, size=size, live=live, now=now)
-        return Response(200, self._metrics.render(), content_type=CONTENT_TYPE)
+            now = ledger.clock.now()
+            metrics.snapshot(totals=totals, statuses=statuses, size=size, live=live, now=now)
+        return Response(200, metrics.render(), content_type=CONTENT_TYPE)
 
     async def _openapi(self, call: Call) -> Response:
         return json_answer(openapi.document(self.endpoints))
+
+
+def _platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
+    return (
+        AdminRoute("GET", "/v1/platforms", _VIEW, platforms.list, "All platforms: state, queue, quotas, drain time"),
+        AdminRoute("GET", "/v1/platforms/{platform}", _VIEW, platforms.one, "One platform"),
+        AdminRoute(
+            "POST",
+            "/v1/platforms/{platform}/pause",
+            _OPERATE,
+            platforms.pause,
+            "Send nothing more to it until resumed",
+            body=_REASON,
+        ),
+        AdminRoute(
+            "POST",
+            "/v1/platforms/{platform}/resume",
+            _OPERATE,
+            platforms.resume,
+            "End a pause, or else every stop and an open breaker; what was refused is tried again at once",
+            body=_REASON,
+        ),
+        AdminRoute(
+            "POST",
+            "/v1/platforms/{platform}/flush",
+            _OPERATE,
+            platforms.flush,
+            "Send what is pending without waiting for pace or linger; retry times and limits hold",
+            body=_REASON,
+        ),
+        AdminRoute(
+            "POST",
+            "/v1/platforms/{platform}/limit",
+            _OPERATE,
+            platforms.limit,
+            "Put a limit in force in place of what was learned, or forget it and learn anew",
+            body=_LIMIT,
+        ),
+        AdminRoute("GET", "/v1/ledger", _VIEW, platforms.ledger, "What was accepted and where all of it is"),
+    )
+
+
+def _callbacks_table(callbacks: CallbackRoutes) -> tuple[AdminRoute, ...]:
+    return (
+        AdminRoute("GET", "/v1/callbacks", _VIEW, callbacks.callbacks, "Callbacks, newest first", query=_PAGED),
+        AdminRoute(
+            "GET",
+            "/v1/callbacks/{id}",
+            _VIEW,
+            callbacks.one,
+            "One callback with its attempts; payload=1 adds its payload, masked unless the role may see it",
+            query=("payload",),
+        ),
+        AdminRoute("GET", "/v1/dead-letters", _VIEW, callbacks.dead_letters, "Dead letters", query=_PAGED),
+    )
+
+
+def _operations_table(operations: OperationRoutes) -> tuple[AdminRoute, ...]:
+    return (
+        AdminRoute(
+            "POST",
+            "/v1/operations",
+            _OPERATE,
+            operations.start,
+            "Retry, drop, expire or resolve everything that matches a filter",
+            body=_OPERATION,
+        ),
+        AdminRoute("GET", "/v1/operations", _VIEW, operations.list, "Operations under way"),
+        AdminRoute("GET", "/v1/operations/{id}", _VIEW, operations.one, "An operation's progress"),
+    )
+
+
+def _configuration_table(configuration: ConfigRoutes) -> tuple[AdminRoute, ...]:
+    return (
+        AdminRoute(
+            "GET",
+            "/v1/config",
+            _VIEW,
+            configuration.show,
+            "The configuration in force, secrets masked; the last reload, if refused",
+        ),
+        AdminRoute(
+            "POST",
+            "/v1/config/validate",
+            _OPERATE,  # not for viewers: it takes seconds of a core, and tells what is wrong with secrets' files
+            configuration.validate,
+            "All problems of the YAML in the body, or of the file on disk",
+        ),
+        AdminRoute(
+            "POST",
+            "/v1/config/reload",
+            _OPERATE,
+            configuration.reload,
+            "Put the file on disk in force",
+            body={"dry_run": {"type": "boolean"}, "force": {"type": "boolean"}, **_REASON},
+        ),
+    )
