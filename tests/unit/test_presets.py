@@ -22,7 +22,18 @@ from tests.unit.config_files import loaded, problems
 FIRST = (
     "wechat-shipping", "taobao-logistics", "standard-webhooks", "woocommerce-batch", "mixpanel-import", "cloudevents",
 )  # fmt: skip
-AS_DATA = ("doudian-logistics", "pinduoduo-logistics", "jd", "youzan", "shopify", "magento-bulk")
+AS_DATA = (
+    "dingtalk-robot",
+    "wecom-robot",
+    "feishu-robot",
+    "alertmanager",
+    "doudian-logistics",
+    "pinduoduo-logistics",
+    "jd",
+    "youzan",
+    "shopify",
+    "magento-bulk",
+)
 SUPPLIED = {"url": "https://there.example/hook", "sign.secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
 
 

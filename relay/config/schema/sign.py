@@ -149,8 +149,14 @@ class SortedSign(_Sign):
         {}, 'Parameters signed but not sent, such as {param_json: "{body}"} where the body is sent as it is.'
     )
     vars: dict[str, str] = setting({}, "More names for `pre` and `post`, such as {action: eleme.order.getOrder}.")
-    to: Literal["query", "form", "header"] = setting("query", "Where params, timestamp and signature go.")
-    name: Text = setting("sign", "The parameter, field or header of the signature.")
+    key: str = setting(
+        "",
+        "The key of an hmac- digest where it is not the secret alone, such as {timestamp}{secret}; names as in `pre`.",
+    )
+    to: Literal["query", "form", "json", "header"] = setting(
+        "query", "Where params, timestamp and signature go; json: into the body, which must be an object."
+    )
+    name: Text = setting("sign", "The parameter, field, member or header of the signature.")
     timestamp: SortedTimestamp | None = setting(None, "The timestamp parameter. Not set: none is added.")
 
     def _signer(self) -> Signer:
@@ -172,6 +178,7 @@ class SortedSign(_Sign):
                 digest=self.digest,
                 out=self.out,
                 drop_empty=self.drop_empty,
+                key=self.key,
                 names=tuple(self.vars),
             ),
             terms=SortedTerms(

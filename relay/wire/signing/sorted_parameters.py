@@ -25,7 +25,8 @@ Value = str | int | float | bool | None
 class SortedDigest:
     """``digest(pre + join(pair of each parameter, sorted by name) + post)`` as text. Raises ``ValueError``.
 
-    ``pre`` and ``post`` may name WRAP_NAMES and ``names``; HMAC digests are keyed with the secret.
+    ``pre``, ``post`` and ``key`` may name WRAP_NAMES and ``names``. HMAC digests are keyed with the secret, or with
+    what ``key`` says: Feishu's robots want timestamp, line feed and secret.
     """
 
     def __init__(
@@ -41,9 +42,14 @@ class SortedDigest:
         digest: str = "md5",
         out: str = "HEX",
         drop_empty: bool = True,
+        key: str = "",
         names: Sequence[str] = (),
     ) -> None:
+        self._name = digest
         self._digest = digester(digest, key_bytes(secret, encoding))
+        self._key = Template(key, (*WRAP_NAMES, *names))
+        if key and not digest.startswith("hmac-"):
+            raise ValueError("only an hmac- digest has a key")
         self._pair = Template(pair, PAIR_NAMES)
         self._join = join.encode()
         self._pre = Template(pre, (*WRAP_NAMES, *names))
@@ -57,8 +63,8 @@ class SortedDigest:
 
     @property
     def names(self) -> frozenset[str]:
-        """What ``pre`` and ``post`` name."""
-        return self._pre.names | self._post.names
+        """What ``pre``, ``post`` and ``key`` name."""
+        return self._pre.names | self._post.names | self._key.names
 
     def of(self, parameters: Mapping[str, Value], wrap: Mapping[str, bytes]) -> str:
         """Return the signature of ``parameters``; ``wrap`` holds what ``names`` says, at least."""
@@ -67,7 +73,8 @@ class SortedDigest:
             for name, value in sorted(parameters.items())
             if not (self._drop_empty and (value is None or value == ""))
         ]
-        raw = self._digest(self._pre.fill(wrap) + self._join.join(pairs) + self._post.fill(wrap))
+        keyed = digester(self._name, self._key.fill(wrap)) if self._key.text else self._digest
+        raw = keyed(self._pre.fill(wrap) + self._join.join(pairs) + self._post.fill(wrap))
         return written(raw, self._out)
 
     def _write(self, value: Value) -> bytes:
@@ -83,7 +90,7 @@ class SortedTerms:
     ``params`` are sent and signed, ``signed_only`` are signed and not sent; the values of both may name VALUE_NAMES.
     """
 
-    to: Literal["query", "form", "header"] = "query"
+    to: Literal["query", "form", "json", "header"] = "query"
     name: str = "sign"
     fields: frozenset[str] | None = None
     params: Mapping[str, str] = field(default_factory=dict)
@@ -100,7 +107,7 @@ class SortedSigner:
     as ``fields`` names them. Raises ``ValueError`` for templates that name something else.
     """
 
-    before_coding: Final = True  # a form is still readable then, and may grow
+    before_coding: Final = True  # a form or object is still readable then, and may grow
 
     def __init__(self, *, secret: str, digest: SortedDigest, terms: SortedTerms) -> None:
         self._secret = secret.encode()
@@ -132,4 +139,6 @@ class SortedSigner:
         sent[terms.name] = self._digest.of(covered, wrap)
         if terms.to == "query":
             return draft.with_query(sent.items())
+        if terms.to == "json":
+            return draft.with_members(sent.items())
         return draft.with_form(sent.items()) if terms.to == "form" else draft.with_headers(sent.items())
