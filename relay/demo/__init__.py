@@ -1,1 +1,1 @@
-"""The demonstration: a real daemon, a limit, one SIGKILL, and what came of it."""
+"""The demonstration: a real daemon, a limit, one SIGKILL, and the figures after it."""

@@ -1,4 +1,4 @@
-"""What a demo run showed: facts counted from the platform's log and the relay's ledger, each with its verdict."""
+"""Judges a demo run: facts from the platform's log and the relay's ledger, each with its verdict."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from relay.standin.orders import OrderCallback
 
 
 class Finding(NamedTuple):
-    """One measured fact, what it means, and whether it is as promised."""
+    """One measured fact, its meaning, and whether it is as promised."""
 
     name: str
     value: str
@@ -17,43 +17,56 @@ class Finding(NamedTuple):
 
 
 class Repeats(NamedTuple):
-    """Batches that arrived more than once, and the callbacks the platform applied twice through them."""
+    """Batches that arrived more than once, and the callbacks that the platform applied twice because of them."""
 
     batches: int
     callbacks: int
     unexplained: int  # applied twice, but not by a re-send of the same batch with the same members
 
 
+class Posting(NamedTuple):
+    """What the order center did: its callbacks, the posts answered 202, and the posts it repeated."""
+
+    callbacks: Sequence[OrderCallback]
+    accepted: int
+    repeated: int
+
+
 def findings(
-    posted: Sequence[OrderCallback],
+    posting: Posting,
     arrivals: Sequence[Mapping[str, Any]],
     figures: Mapping[str, Any],
     ledger: Mapping[str, int],
     *,
-    accepted: int,
-    repeated_posts: int,
     limit: int,
 ) -> list[Finding]:
-    """Judge a run. ``figures`` are the platform's, ``ledger`` is the relay's total."""
-    total = len(posted)
-    repeats = count_repeats(arrivals)
-    violations = count_order_violations(posted, arrivals)
-    raw, wire = figures["raw_bytes"], figures["wire_bytes"]
-    peak = figures["peaks"]["60"]
-    states = ("delivered", "dead", "expired", "superseded", "pending")
-    balanced = ledger["accepted"] == sum(ledger[state] for state in states) and ledger["unaccounted"] == 0
+    """Judge a run. ``figures`` are the platform's totals, ``ledger`` those of the relay."""
+    return [
+        *_counted(posting, arrivals, figures, ledger),
+        *_at_the_platform(posting, arrivals, figures, limit=limit),
+        *_in_the_ledger(ledger),
+    ]
+
+
+def _counted(
+    posting: Posting,
+    arrivals: Sequence[Mapping[str, Any]],
+    figures: Mapping[str, Any],
+    ledger: Mapping[str, int],
+) -> list[Finding]:
+    total = len(posting.callbacks)
     return [
         Finding(
             "callbacks in",
-            f"{accepted:,}",
-            f"each answered 202 from disk; {repeated_posts:,} posts repeated around the kill, none queued twice",
-            accepted == total == ledger["accepted"],
+            f"{posting.accepted:,}",
+            f"each answered 202 from disk; {posting.repeated:,} posts repeated around the kill, none queued twice",
+            posting.accepted == total == ledger["accepted"],
         ),
         Finding(
             "callbacks delivered",
             f"{ledger['delivered']:,}",
             f"{figures['distinct']:,} different ones at the platform, byte for byte",
-            ledger["delivered"] == total == figures["distinct"] and _same_bytes(posted, arrivals),
+            ledger["delivered"] == total == figures["distinct"] and _same_bytes(posting.callbacks, arrivals),
         ),
         Finding(
             "requests used",
@@ -61,6 +74,17 @@ def findings(
             f"instead of {total:,}; {total / max(1, figures['requests']):.0f} callbacks a request",
             0 < figures["requests"] < total / 10,
         ),
+    ]
+
+
+def _at_the_platform(
+    posting: Posting, arrivals: Sequence[Mapping[str, Any]], figures: Mapping[str, Any], *, limit: int
+) -> list[Finding]:
+    repeats = count_repeats(arrivals)
+    violations = count_order_violations(posting.callbacks, arrivals)
+    raw, wire = figures["raw_bytes"], figures["wire_bytes"]
+    peak = figures["peaks"]["60"]
+    return [
         Finding("peak in any 60 s", f"{peak:,}", f"as the platform saw it; its limit is {limit}", peak <= limit),
         Finding(
             "turned away", f"{figures['rejected']:,}", "requests above the platform's limit", not figures["rejected"]
@@ -79,6 +103,13 @@ def findings(
             f"raw, {wire / 1000:,.0f} kB on the wire: {raw / max(1, wire):.1f} times smaller",
             0 < wire < raw,
         ),
+    ]
+
+
+def _in_the_ledger(ledger: Mapping[str, int]) -> list[Finding]:
+    states = ("delivered", "dead", "expired", "superseded", "pending")
+    balanced = ledger["accepted"] == sum(ledger[state] for state in states) and ledger["unaccounted"] == 0
+    return [
         Finding(
             "ledger",
             f"{ledger['accepted']:,}",
@@ -107,7 +138,7 @@ def count_order_violations(posted: Sequence[OrderCallback], arrivals: Sequence[M
 
 
 def count_repeats(arrivals: Sequence[Mapping[str, Any]]) -> Repeats:
-    """Count what the platform applied twice, and whether every repeat was the same batch again."""
+    """Count the callbacks that were applied twice, and those of them that no re-send of the same batch explains."""
     applied: dict[str, str | None] = {}
     members: dict[str | None, list[str]] = {}
     batches = callbacks = unexplained = 0

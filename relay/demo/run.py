@@ -1,7 +1,7 @@
-"""The demonstration: a real daemon, a platform with a limit, 3,000 callbacks, one SIGKILL, and what came of it.
+"""The demonstration: a real daemon, a platform with a limit, 3,000 callbacks, one SIGKILL, and the figures after it.
 
-Nothing is staged: the daemon is the command a user runs, killed as the kernel's out-of-memory killer would, and all
-figures are counted by the platform or read from the relay's ledger.
+Nothing is staged. The daemon is the command that a user runs. It is killed as the kernel's out-of-memory killer would
+do it. All figures are counted by the platform or read from the relay's ledger.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ import msgspec
 
 from relay.core.clock import elapsed_s
 from relay.core.errors import RelayError
-from relay.demo.findings import Finding, findings
+from relay.demo.findings import Finding, Posting, findings
 from relay.standin.orders import OrderCallback, order_callbacks
 from relay.standin.platform import Platform
 from relay.standin.settings import Settings
 
 ORDERS = 500
-LIMIT = 100  # requests a minute, the limit of the incident that started all this
+LIMIT = 100  # requests a minute: the limit of the incident in which the relay began
 _SEED = 100
 _WORKERS = 20
 _POSTS_PER_S = 450.0  # slow enough to be watched, fast enough to end in half a minute
@@ -49,14 +49,14 @@ platforms:
 
 
 class DemoFailed(RelayError):
-    """The demonstration could not be carried through."""
+    """The demonstration could not be completed."""
 
 
 class Screen(Protocol):
-    """Where the demonstration is told."""
+    """Shows the demonstration to a person."""
 
     def say(self, topic: str, text: str) -> None:
-        """Tell one step."""
+        """Show one step."""
         ...
 
     def progress(self, accepted: int, delivered: int, total: int, requests: int) -> None:
@@ -65,7 +65,7 @@ class Screen(Protocol):
 
 
 class Demo:
-    """One run in ``directory``; ``run`` tells it on ``screen`` and returns the findings."""
+    """One run in ``directory``. ``run`` shows it on ``screen`` and returns the findings."""
 
     def __init__(self, directory: Path, *, screen: Screen) -> None:
         self.ingest, self.admin = f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}"
@@ -86,7 +86,7 @@ class Demo:
         self._daemon: asyncio.subprocess.Process | None = None
 
     async def run(self) -> list[Finding]:
-        """Carry it through. Raises ``DemoFailed`` when a step does not come about."""
+        """Run all steps. Raises ``DemoFailed`` if a step does not succeed."""
         started_at = elapsed_s()
         await self.platform.start()
         self._write_config()
@@ -109,12 +109,10 @@ class Demo:
         self.platform.log.flush()
         arrivals = [msgspec.json.decode(line) for line in self._arrivals.read_bytes().splitlines()]
         return findings(
-            self._posted,
+            Posting(self._posted, accepted=self._accepted, repeated=len(self._repeated)),
             arrivals,
             self.platform.stats(),
             ledger,
-            accepted=self._accepted,
-            repeated_posts=len(self._repeated),
             limit=LIMIT,
         )
 
@@ -163,7 +161,7 @@ class Demo:
         return process
 
     async def _kill_midway(self, posting: "asyncio.Task[None]") -> None:
-        """Kill the daemon when half is accepted and a request of it waits for its answer: the worst moment."""
+        """Kill the daemon at the worst moment: half is accepted, and a request waits for its answer."""
         half = len(self._posted) // 2
 
         async def worst_moment() -> bool:
@@ -199,20 +197,20 @@ class Demo:
 
     def _look(self, posting: "asyncio.Task[None]") -> None:
         if posting.done():
-            posting.result()  # a post that was refused ends the demonstration
+            posting.result()  # raises if a post was refused, which ends the demonstration
         figures = self.platform.everywhere.figures
         delivered = figures.callbacks - figures.duplicates
         self._screen.progress(self._accepted, delivered, len(self._posted), figures.requests)
 
     async def _post_all(self) -> None:
-        """Post as an order center does: each order's statuses one after the other, many orders at once."""
+        """Post as an order center does: the statuses of an order one after the other, many orders at once."""
         start_at = elapsed_s()
         try:
             async with asyncio.TaskGroup() as workers:
                 for worker in range(_WORKERS):
                     workers.create_task(self._post_lives(self._lives[worker::_WORKERS], worker, start_at))
         except ExceptionGroup as group:
-            raise group.exceptions[0] from group  # one refusal is enough to tell
+            raise group.exceptions[0] from group  # one refusal is enough
 
     async def _post_lives(self, lives: Sequence[list[OrderCallback]], worker: int, start_at: float) -> None:
         turn = 0
@@ -240,7 +238,7 @@ class Demo:
                     if response.status < 500:
                         raise DemoFailed(f"a post was answered {response.status}: {await response.text()}")
             except (aiohttp.ClientError, OSError):
-                pass  # no answer: whether it was taken is unknown, and repeating it is safe
+                pass  # no answer: it may have been accepted, and a repeat is safe
             self._repeated.add(name)
             await asyncio.sleep(_REPEAT_S)
 
@@ -263,7 +261,7 @@ class Demo:
 
 
 def _environment() -> dict[str, str]:
-    """Return ours without what a service manager set: the demo's daemon is nobody's service."""
+    """Return our environment without the variables of a service manager: the demo's daemon is no service."""
     foreign = ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC")
     return {name: value for name, value in os.environ.items() if name not in foreign}
 

@@ -1,4 +1,4 @@
-"""The figures of a simulated run, from its record. Times are seconds; points in time count from the run's start."""
+"""Computes the figures of a simulated run from its record. Times are seconds from the start of the run."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -18,7 +18,7 @@ _MINUTE_S = 60.0
 
 
 class Drained(NamedTuple):
-    """An outage's end, and how long after it the backlog was as before; None if it never was."""
+    """The end of an outage, and how long after it the backlog was as before; None if it never was."""
 
     outage_end_s: float
     after_s: float | None
@@ -26,7 +26,7 @@ class Drained(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunFigures:
-    """What a run came to. ``slots_used`` is a share of what ``slots_of`` lets through, None without a backlog."""
+    """The result of a run. ``slots_used`` is the used share of the limit ``slots_of``; None without a backlog."""
 
     ran_s: float
     accepted: int
@@ -74,23 +74,25 @@ class TimeSeries(NamedTuple):
 
 
 def assumptions(scenario: Scenario) -> list[str]:
-    """Return what a run of ``scenario`` takes for granted."""
+    """Return what a run of ``scenario`` assumes, a sentence each."""
     traffic, group = scenario.traffic, scenario.config.platforms[scenario.platform].group
-    told = [
+    assumed = [
         "the relay's own work and its disk take no time; the clock starts when an accept is committed",
         "half of a latency passes on the way to the platform; a refused connection takes as long",
     ]
     if traffic.rate is not None or traffic.bursts:
-        told.append("made-up callbacks come at random (Poisson) with evenly drawn keys and about 400 bytes each")
+        assumed.append("made-up callbacks come at random (Poisson) with evenly drawn keys and about 400 bytes each")
     if traffic.replayed:
-        told.append("replayed callbacks keep their times and keys; each is about 400 bytes")
-    told += [
+        assumed.append("replayed callbacks keep their times and keys; each is about 400 bytes")
+    assumed += [
         "the platform keeps its limits exactly, remembers over an outage, takes our credentials and fails at random",
         "a quota shared with other platforms is all this one's; nobody restarts, pauses or interferes",
     ]
     if group is not None:
-        told.append("all callbacks are of one group: a quota per group is one window, and a throttle stops everything")
-    return told
+        assumed.append(
+            "all callbacks are of one group: a quota per group is one window, and a throttle stops everything"
+        )
+    return assumed
 
 
 def figures(scenario: Scenario, record: Record, ended: FinalLedger) -> RunFigures:
@@ -137,12 +139,12 @@ def allowances(scenario: Scenario) -> list[Rate]:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
-    """Return the value that ``share`` of ``ordered`` do not exceed (nearest rank); None of nothing."""
+    """Return the value that ``share`` of ``ordered`` do not exceed (nearest rank); None if it is empty."""
     return ordered[max(0, math.ceil(len(ordered) * share) - 1)] if ordered else None
 
 
 def most_in_any(times: Sequence[float], window_s: float) -> int:
-    """Return the most of ``times`` (sorted) that any window holds; two a whole window apart share none."""
+    """Return the most of ``times`` (sorted) that any window holds. Two times a whole window apart share no window."""
     most = start = 0
     for end, at_s in enumerate(times, 1):
         while times[start] <= at_s - window_s:
@@ -156,8 +158,9 @@ def slots_used(
 ) -> float | None:
     """Return the share of ``rate`` used while at least a full batch waited and the platform was up.
 
-    It is the number of requests let through in the window that ends now, over the limit, averaged over that time.
-    None when there was less than one window of it: then it would only tell how the run began.
+    At each moment the used share is the number of requests let through in the window that ends then, over the limit.
+    The result is its mean over that time. None if that time is shorter than one window: it would only say how the run
+    began.
     """
     stretches = _without(_stretches(levels, max_items, record.end_s), outages)
     elapsed = _Elapsed(stretches)
@@ -169,9 +172,9 @@ def slots_used(
 
 
 def series(record: Record, columns: int, end_s: float) -> TimeSeries:
-    """Return the run over time in ``columns`` up to ``end_s``.
+    """Return the run over time, in ``columns`` up to ``end_s``.
 
-    Requests are counted over whole minutes, so that bursts once a minute do not flicker.
+    Requests are counted over whole minutes; else a burst once a minute would fill some columns and leave others empty.
     """
     step_s = max(end_s, 1.0) / columns
     backlog = [0] * columns
@@ -179,7 +182,7 @@ def series(record: Record, columns: int, end_s: float) -> TimeSeries:
     for level in record.levels():
         now = min(columns - 1, int(level.at_s / step_s))
         for passed in range(column + 1, now + 1):
-            backlog[passed] = pending  # as it stood when the column began
+            backlog[passed] = pending  # as it was when the column began
         column, pending = now, level.pending
         backlog[column] = max(backlog[column], pending)
     for passed in range(column + 1, columns):
@@ -202,7 +205,7 @@ def _times(record: Record) -> list[float]:
 
 
 def _drained(levels: Sequence[Level], outage: Outage, max_items: int) -> Drained:
-    """Find when the backlog was back at what it was before the outage, or at one full batch."""
+    """Find when the backlog was as small again as before the outage, or as one full batch."""
     before = 0
     for level in levels:
         if level.at_s >= outage.start_s:
@@ -242,7 +245,7 @@ def _without(stretches: Sequence[tuple[float, float]], outages: Sequence[Outage]
 
 
 class _Elapsed:
-    """How much of some stretches of time lies before a point."""
+    """Tells how many seconds of some stretches of time lie before a point."""
 
     def __init__(self, stretches: Sequence[tuple[float, float]]) -> None:
         self._starts = [start_s for start_s, _ in stretches]

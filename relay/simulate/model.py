@@ -1,7 +1,7 @@
 """The platform of a simulation: a ``Sender`` that answers as the stand-in over HTTP would, in virtual time.
 
-The way of a request: half the latency there, then an outage, the limits and the dice decide (as in ``platform.py``),
-then the other half back. Bodies are not read: what a request holds is known from its batch.
+The way of a request: half of the latency passes; then an outage, the limits and the random faults decide, in this order
+(as in ``standin/platform.py``); then the other half passes. Bodies are not read: the batch says what a request holds.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _HANG = Failure("timeout", connected=True, detail="modelled")
 
 
 class Outage(NamedTuple):
-    """A time in which every request is treated alike; seconds from the start of the run."""
+    """A time in which every request gets the same reaction; seconds from the start of the run."""
 
     start_s: float
     end_s: float
@@ -39,7 +39,7 @@ class Outage(NamedTuple):
 
 
 class ModelledPlatform:
-    """One platform. ``members`` finds the batch under way that an ``Idempotency-Key`` names."""
+    """One platform. ``members`` has the batches under way by their ``Idempotency-Key``."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ModelledPlatform:
         self._record = record
 
     async def send(self, request: Request) -> WireAnswer | Failure:
-        """Return what comes of ``request``, after the time that takes."""
+        """Return the answer to ``request``, or the failure, after the time that it takes."""
         latency_s = self._rng.uniform(*self._settings.latency)
         if latency_s / 2 >= request.timeout_s:
             await asyncio.sleep(request.timeout_s)
@@ -81,7 +81,7 @@ class ModelledPlatform:
         """Do nothing: there are no connections."""
 
     def _arrive(self, batch: Batch, *, in_time: bool) -> tuple[Reaction, float]:
-        """Decide on a request that is there now, and write it down."""
+        """Decide about a request that arrives now, and record it."""
         now = self._clock.now()
         at_s = now - self._started_at
         outage = next((each.answer for each in self._outages if each.start_s <= at_s < each.end_s), None)

@@ -1,4 +1,4 @@
-"""Draws runs over time: as blocks on a terminal, as a self-contained SVG."""
+"""Draws runs over time: as blocks for a terminal, or as an SVG that needs no other file."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ _COLOURS = ("#1f6feb", "#d9730d")  # a blue and an orange that colour-blind read
 
 
 class Drawn(NamedTuple):
-    """One run to draw; ``outages`` are from and to, in seconds."""
+    """One run to draw. ``outages`` are pairs of start and end, in seconds."""
 
     name: str
     series: TimeSeries
@@ -32,7 +32,7 @@ class _Panel(NamedTuple):
 
 
 def terminal(drawn: Sequence[Drawn], *, label: Callable[[float], str]) -> list[str]:
-    """Return the lines of all charts, one below the other; runs of one chart share a scale.
+    """Return the lines of all charts, one below the other. The runs of a chart share a scale.
 
     ``label`` writes a time in seconds.
     """
@@ -113,13 +113,13 @@ def _number(value: float) -> str:
 def _row(values: Sequence[float], row: int, top: float) -> str:
     filled = []
     for value in values:
-        eighths = math.ceil(value / top * _ROWS * 8) - (row - 1) * 8  # rounded up: a little is not nothing
+        eighths = math.ceil(value / top * _ROWS * 8) - (row - 1) * 8  # rounded up, so that a small value can be seen
         filled.append(_EIGHTHS[min(8, max(0, eighths))])
     return "".join(filled)
 
 
 def _under(run: Drawn) -> str:
-    """Return the line below a chart: crosses where the platform was down."""
+    """Return the line below a chart, with crosses while the platform was down."""
     line = []
     for column in range(COLUMNS):
         start_s = column * run.series.step_s

@@ -1,4 +1,4 @@
-"""What a simulated run leaves behind: requests, delays and the backlog over time, in times from its start."""
+"""Records a simulated run: its requests, delays and backlog. Times are seconds from its start."""
 
 from array import array
 from collections import Counter
@@ -8,9 +8,10 @@ from relay.core.model import Batch
 
 
 class Arrived(NamedTuple):
-    """One request at the platform; ``taken`` says that its callbacks were applied, ``limited`` that it was over.
+    """One request at the platform.
 
-    ``counted`` is False while the platform is down: then no limit sees the request.
+    ``taken``: its callbacks were applied. ``limited``: it was above a limit. ``counted``: a limit counted it, which
+    none does while the platform is down.
     """
 
     at_s: float
@@ -22,7 +23,7 @@ class Arrived(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A limit nobody configured, believed from ``at_s`` on; ``rates`` is empty when one is no longer believed."""
+    """A limit that was learned at ``at_s``; empty ``rates``: it no longer holds."""
 
     at_s: float
     source: str
@@ -32,7 +33,7 @@ class Found(NamedTuple):
 
 
 class Level(NamedTuple):
-    """The backlog from ``at_s`` on; ``waiting`` is the part of it that is in no request under way."""
+    """The backlog from ``at_s`` on. ``waiting`` is the part of it that is in no request under way."""
 
     at_s: float
     pending: int
@@ -40,18 +41,18 @@ class Level(NamedTuple):
 
 
 class Record:
-    """Filled while the run goes on. Nothing in it grows with anything but requests and callbacks."""
+    """Filled during the run. It grows only with requests, callbacks and changes of the backlog."""
 
     def __init__(self) -> None:
         self.requests: list[Arrived] = []
-        self.delays = array("d")  # seconds from acceptance to the first request the platform took
+        self.delays = array("d")  # seconds from acceptance to the first request that was applied
         self.found: list[Found] = []
-        self.repeats = 0  # callbacks the platform applied once more
-        self.ends: Counter[str] = Counter()  # callbacks by why they were given up
+        self.repeats = 0  # callbacks that the platform applied again
+        self.ends: Counter[str] = Counter()  # callbacks that were given up, by reason
         self._at = array("d")
         self._pending = array("q")
         self._waiting = array("q")
-        self._taken: set[int] = set()  # applied without a clear answer: they may come again
+        self._taken: set[int] = set()  # applied without a clear answer, so they may come again
 
     @property
     def end_s(self) -> float:
@@ -59,7 +60,7 @@ class Record:
         return max(self._at[-1] if self._at else 0.0, self.requests[-1].at_s if self.requests else 0.0)
 
     def arrived(self, request: Arrived, batch: Batch, *, at: float, clear: bool) -> None:
-        """A request reached the platform ``at`` (relay clock); ``clear``: the relay will know what came of it."""
+        """Record a request that reached the platform ``at`` (relay clock). ``clear``: the relay learns its result."""
         self.requests.append(request)
         if not request.taken:
             return
@@ -73,7 +74,7 @@ class Record:
                 self._taken.add(item.seq)
 
     def level(self, at_s: float, *, pending: int, waiting: int) -> None:
-        """The backlog is so from ``at_s`` on; of several levels at one time the last one counts."""
+        """Record the backlog from ``at_s`` on. Of several levels at one time the last one counts."""
         if self._at and (self._pending[-1], self._waiting[-1]) == (pending, waiting):
             return
         if self._at and self._at[-1] == at_s:

@@ -1,7 +1,7 @@
 """``relay simulate``: the relay's own policy, pipeline and queue in virtual time, against a modelled platform.
 
-What runs is what the daemon runs - ``delivery.Registry`` and its pipeline, ``policy``, ``wire``, ``upkeep.Expiry`` -
-on the memory store. Modelled are the time, the platform (``model.py``) and what comes in (``traffic.py``).
+The code is the daemon's: ``delivery.Registry`` and its pipeline, ``policy``, ``limits``, ``wire``, ``upkeep.Expiry``,
+with the memory store. Only these are modelled: time, the platform (``model.py``) and what comes in (``traffic.py``).
 """
 
 import asyncio
@@ -29,10 +29,10 @@ from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.expiry import Expiry
 
-_ORDERS = 50  # made-up orders whose payloads are used in turn: their sizes matter, not their content
-_PRUNE_EVERY_S = 30.0  # what is delivered is of no more use: memory holds the backlog, not the whole run
-# After the last callback's expiry: what is frozen in a batch waits for its retry time and a slot even then. What is
-# pending after that waits for a person. A day of waiting for nothing takes a second.
+_ORDERS = 50  # made-up orders whose payloads are used again and again: only their sizes matter
+_PRUNE_EVERY_S = 30.0  # delivered callbacks go, so that memory holds the backlog and not the whole run
+# The run goes on this long after the last callback's expiry: a frozen batch may still wait for its retry time and a
+# slot. What is pending after that waits for a person. A day in which nothing happens takes a second to simulate.
 _LAST_LOOK_S = 86400.0
 
 
@@ -49,7 +49,7 @@ class Scenario:
 
     @property
     def rules(self) -> StoreRules:
-        """The configuration's store rules as far as this platform goes; delivered callbacks are not kept."""
+        """The store rules of this platform alone; delivered callbacks are not kept."""
         rules = self.config.store_rules()
         own = rules.platforms[self.platform]
         return StoreRules(
@@ -62,7 +62,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class FinalLedger:
-    """Where everything is when the run is over: the ledger's row, and how many wait for a person."""
+    """The ledger's row at the end of the run, and how many callbacks wait for a person."""
 
     totals: Mapping[str, int]
     held: int
@@ -115,11 +115,11 @@ async def _run(scenario: Scenario, record: Record) -> FinalLedger:
         async with asyncio.timeout_at(scenario.traffic.for_s + own.expires + _LAST_LOOK_S):
             await witness.over.wait()
     except TimeoutError:
-        pass  # what is left is held or blocked, and no time will change that
+        pass  # what is left is held or blocked and waits for a person
     await registry.stop(0.0)
     for duty in duties:
         if duty.done():
-            duty.result()  # none ends by itself: this raises what ended it
+            duty.result()  # a duty ends only by an exception, which this raises
         duty.cancel()
     if witness.failure is not None:
         raise witness.failure
@@ -136,7 +136,7 @@ async def _prune(store: MemoryStore) -> None:
 
 
 class _Witness:
-    """The outbox the pipeline sees: passes everything on to the store and writes down what it did."""
+    """The outbox that the pipeline gets: passes each call on to the store and records its result."""
 
     def __init__(self, *, store: MemoryStore, platform: str, record: Record, loop: VirtualLoop) -> None:
         self.under_way: dict[str, Batch] = {}
@@ -180,19 +180,19 @@ class _Witness:
         return expired
 
     def all_in(self) -> None:
-        """Learn that nothing more comes in."""
+        """Note that nothing more comes in."""
         self._all_in = True
         self.changed()
 
     def changed(self) -> None:
-        """Write the backlog down; the run is over when all is in and nothing is left."""
+        """Record the backlog. The run is over when all has come in and nothing is pending."""
         pending = self.store.pending(self._platform)
         self._record.level(self._loop.time(), pending=pending, waiting=max(0, pending - self._in_flight))
         if self._all_in and not pending:
             self.over.set()
 
     def learned(self, source: str, rates: tuple[str, ...], *, enforced: bool, confidence: float) -> None:
-        """Write a limit down that the relay found out."""
+        """Record a limit that the relay learned."""
         self._record.found.append(Found(self._loop.time(), source, rates, enforced, confidence))
 
     def fail(self, error: BaseException) -> None:
@@ -202,23 +202,23 @@ class _Witness:
 
 
 class _SimulatedEvents(Events):
-    """Writes limits down that are found, and ends the run with a bug instead of restarting the pipeline."""
+    """Records learned limits. A pipeline that fails ends the run; it is not started again."""
 
     def __init__(self, witness: _Witness) -> None:
         super().__init__(log=make_logger(file=io.BytesIO(), level="error"), metrics=Metrics())
         self._witness = witness
 
     def limit_learned(self, limit: LimitReport) -> None:
-        """A limit nobody configured is believed."""
+        """A limit was learned."""
         self._witness.learned(limit.source, tuple(limit.rates), enforced=limit.enforced, confidence=limit.confidence)
 
     def pipeline_failed(self, *, platform: str, error: BaseException, restart_s: float) -> None:
-        """A platform's pipeline raised: a bug."""
+        """A platform's pipeline raised, which is a bug."""
         self._witness.fail(error)
 
 
 class _Feed:
-    """Posts what comes in, each at its time, by a chain of timers: a task's switch per callback would cost more."""
+    """Posts each callback at its time, by a chain of timers: to switch to a task for each would cost more."""
 
     def __init__(
         self,
@@ -241,7 +241,7 @@ class _Feed:
         self._expires_s = expires_s
 
     def post(self) -> None:
-        """Post everything that is due and set the timer for what comes next."""
+        """Post everything that is due, and set the timer for the next callback."""
         rows = []
         now_s = self._loop.time()
         while self._next is not None and self._next.at_s <= now_s:

@@ -1,4 +1,4 @@
-"""What comes in: callbacks at random, in bursts, or when others once came (``--replay``).
+"""What comes in: callbacks at random, in bursts, or at the times of an earlier run (``--replay``).
 
 Times are seconds from the start of the run. The same seed gives the same times and keys.
 """
@@ -20,7 +20,7 @@ from relay.standin.settings import BadSetting
 
 # A multiple of every window's length up to a day, so that a platform's fixed windows begin with the run.
 EPOCH_AT = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
-_LONGEST_S = 366 * 86400.0  # nobody replays more than a year; a longer span is a slip, and takes forever
+_LONGEST_S = 366 * 86400.0  # nobody replays more than a year: a longer span is a mistake, and would take for ever
 _TOO_LATE_AT = 1e11  # in the year 5138 as seconds, in 1973 as milliseconds
 
 
@@ -42,7 +42,7 @@ class Surge(NamedTuple):
 class Traffic:
     """Everything that comes in, until ``for_s``.
 
-    What is made up draws its key evenly from ``keys`` (0: no ordering key); what is replayed keeps its own.
+    A made-up callback draws its key evenly from ``keys`` (0: no ordering key); a replayed one keeps its own.
     """
 
     for_s: float
@@ -68,7 +68,7 @@ class Traffic:
         return merge(named, again, key=itemgetter(0))
 
     def _steady(self, rng: random.Random) -> Iterator[float]:
-        """Yield the times of a Poisson process: independent senders that know nothing of each other."""
+        """Yield the times of a Poisson process, as many independent senders make it."""
         if self.rate is None:
             return
         per_s = self.rate.limit / self.rate.window_s
@@ -92,8 +92,8 @@ def parse_burst(text: str) -> Surge:
 def read_times(lines: Iterable[str], *, file: str) -> list[tuple[float, str | None]]:
     """Read accept times from CSV lines: a time (ISO 8601, or seconds since the epoch) and, optionally, a key.
 
-    Blank lines, lines that begin with ``#`` and a first line of column names are passed over; an ISO time without a
-    zone is UTC. Raises ``BadSetting`` naming file and line, also when the times are more than 366 days apart.
+    Blank lines, lines that begin with ``#``, and a first line of column names are left out. An ISO time without a zone
+    is UTC. Raises ``BadSetting`` that names file and line, also if the times are more than 366 days apart.
     """
     found: list[tuple[float, str | None]] = []
     first = True

@@ -1,6 +1,6 @@
 """Virtual time: an event loop whose clock leaps to the next timer instead of waiting for it.
 
-What runs on it must use neither threads nor sockets: nothing that happens outside the loop takes any of its time.
+Code on it must use neither threads nor sockets: their work would take no virtual time.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ _Given = TypeVarTuple("_Given")
 
 
 class Standstill(RelayError):
-    """Everything waits and no timer is set: nothing can ever happen again."""
+    """Every task waits and no timer is set, so nothing can happen any more."""
 
     def __init__(self, at_s: float) -> None:
         super().__init__(f"the simulation stands still at {at_s:.3f} s: everything waits and no timer is set")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop that starts at 0.0 s and takes no time to wait. Raises ``Standstill`` out of ``run``."""
+    """An event loop that starts at 0.0 s and waits in no time. Its ``run`` raises ``Standstill``."""
 
     def __init__(self) -> None:
         self._at_s = 0.0
@@ -36,7 +36,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*_Given], _Result], *args: *_Given
     ) -> asyncio.Future[_Result]:
-        """Call it here and now: in virtual time nothing takes long, and no thread would be waited for."""
+        """Call ``func`` at once, without a thread: the loop would not wait for one."""
         done: asyncio.Future[_Result] = self.create_future()
         try:
             done.set_result(func(*args))
@@ -51,7 +51,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """The relay clock on virtual time; ``start_at`` is what it showed when the loop was made."""
+    """The relay clock in virtual time; ``start_at`` is its reading when the loop was made."""
 
     __slots__ = ("_loop", "_start_at")
 
@@ -65,14 +65,14 @@ class VirtualClock:
 
 
 class _Leaping(selectors.SelectSelector):
-    """Never looks at a file: a wait is handed to ``leap`` and is over."""
+    """Watches no file: it hands each wait to ``leap`` and returns at once."""
 
     def __init__(self, leap: Callable[[float | None], None]) -> None:
         super().__init__()
         self._leap = leap
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Leap over the wait; no file is ever ready."""
+        """Leap over the wait. No file is ever ready."""
         if timeout is None or timeout > 0:
             self._leap(timeout)
         return []

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from relay.demo.findings import Finding, count_order_violations, count_repeats, findings
+from relay.demo.findings import Finding, Posting, count_order_violations, count_repeats, findings
 from relay.standin.bodies import digest
 from relay.standin.orders import STATUSES, OrderCallback, order_callbacks
 
@@ -35,7 +35,7 @@ class Run:
 
     def judge(self) -> list[Finding]:
         """Return the findings with a limit of six."""
-        return findings(POSTED, self.arrivals, self.figures, self.ledger, accepted=120, repeated_posts=3, limit=6)
+        return findings(Posting(POSTED, accepted=120, repeated=3), self.arrivals, self.figures, self.ledger, limit=6)
 
 
 def test_payloads_look_like_orders_and_are_unique() -> None:
