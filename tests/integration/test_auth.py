@@ -25,8 +25,9 @@ from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.wire.compress import decompress
+from relay.wire.signing.digest import SecretDigest
 from relay.wire.signing.draft import fields_of
-from relay.wire.signing.sorted_parameters import SortedDigest
+from relay.wire.signing.sorted_parameters import ParameterText, SortedDigest
 from standardwebhooks import Webhook
 from tests.clocks import FakeClock
 from token_side import TokenPlatform
@@ -574,7 +575,7 @@ async def test_sorted_signature_goes_over_the_wire_as_signed(rig: Rig, platform:
     sent = dict(fields_of(platform.queries[0]))
     signature = sent.pop("sign")
     assert set(sent) == {"x", "access_token", "app_key", "v", "timestamp"}
-    assert signature == SortedDigest(secret="s").of(sent, {"secret": b"s"})
+    assert signature == SortedDigest(SecretDigest("md5", "s", out="HEX"), ParameterText()).of(sent, {"secret": b"s"})
 
 
 def _hmac(key: bytes, body: bytes) -> str:

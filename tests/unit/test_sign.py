@@ -11,16 +11,25 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from relay.core.clock import wall_s
 from relay.core.secret import NO_SECRET, Secret
-from relay.wire.signing.digest import key_bytes
+from relay.wire.signing.digest import SecretDigest, key_bytes
 from relay.wire.signing.draft import Draft, fields_of, ready_url
 from relay.wire.signing.header import HeaderHmac, StandardWebhooks
-from relay.wire.signing.sorted_parameters import SortedDigest, SortedSigner, SortedTerms
+from relay.wire.signing.sorted_parameters import ParameterText, SortedDigest, SortedSigner, SortedTerms
 from relay.wire.signing.stamp import ClockOffset, Stamp
 from relay.wire.signing.template import Template
 from standardwebhooks import Webhook, WebhookVerificationError
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "signatures.json").read_text("utf-8"))
 FORM = "application/x-www-form-urlencoded"
+
+
+def sorted_digest(
+    secret: str, *, value: str = "raw", digest: Any = "md5", out: Any = "HEX", drop_empty: bool = True, **texts: Any
+) -> SortedDigest:
+    """A digest of sorted parameters by the words of the configuration."""
+    written = {name: texts.pop(name) for name in ("pair", "join") if name in texts}
+    text = ParameterText(**written, json_values=value == "json", drop_empty=drop_empty)
+    return SortedDigest(SecretDigest(digest, secret, out=out), text, **texts)
 
 
 def draft(
@@ -34,8 +43,8 @@ def draft(
 def test_sorted_vectors(vector: dict[str, Any]) -> None:
     """Each platform's recorded signature comes out of the one function, by its settings alone."""
     extra = {name: vector[name] for name in ("path", "action", "token") if name in vector}
-    made = SortedDigest(
-        secret=vector["secret"],
+    made = sorted_digest(
+        vector["secret"],
         pair=vector["pair"],
         join=vector["join"],
         pre=vector["pre"],
@@ -62,9 +71,8 @@ def test_sorted_vectors_in_a_request(vector: dict[str, Any], to: Any) -> None:
     request = draft(url=url, content_type=FORM).with_query((name, params[name]) for name in query)
     request = request.with_form((name, params[name]) for name in form)
     signer = SortedSigner(
-        secret=vector["secret"],
-        digest=SortedDigest(
-            secret=vector["secret"],
+        digest=sorted_digest(
+            vector["secret"],
             names=[name for name in ("path", "action", "token") if name in vector],
             **{
                 name: vector[name]
@@ -94,8 +102,7 @@ def test_doudian_signs_the_body_as_a_parameter_it_does_not_send() -> None:
     vector = next(one for one in VECTORS["sorted"] if one["name"] == "Doudian")
     fixed = vector["params"]
     signer = SortedSigner(
-        secret="secret",
-        digest=SortedDigest(secret="secret", digest="hmac-sha256", out="hex"),
+        digest=sorted_digest("secret", digest="hmac-sha256", out="hex"),
         terms=SortedTerms(
             fields=frozenset(fixed),
             params={"app_key": fixed["app_key"], "method": fixed["method"], "v": "2", "sign_method": "hmac-sha256"},
@@ -116,8 +123,7 @@ def test_doudian_signs_the_body_as_a_parameter_it_does_not_send() -> None:
 def test_dingtalk_is_a_sorted_signature_of_nothing() -> None:
     """DingTalk keys HMAC-SHA256 with the secret over timestamp and secret: no parameters, all in `pre`."""
     signer = SortedSigner(
-        secret="SEC1",
-        digest=SortedDigest(secret="SEC1", pre="{timestamp}\n{secret}", post="", digest="hmac-sha256", out="base64"),
+        digest=sorted_digest("SEC1", pre="{timestamp}\n{secret}", post="", digest="hmac-sha256", out="base64"),
         terms=SortedTerms(fields=frozenset(), timestamp_name="timestamp", stamp=Stamp("ms")),
     )
     signed = signer.sign(draft(b"{}", url="https://oapi.example/robot/send?access_token=t"), wall=1700000000.25)
@@ -133,8 +139,8 @@ def test_empty_values_and_repeats_of_the_signature() -> None:
     """Empty parameters are sent but not signed unless asked for; an old signature is replaced, not signed."""
     terms = SortedTerms(params={"x": "1"})
     request = draft(url="https://h/p?empty=&sign=old&a=%E4%B8%AD+1")
-    plain = SortedSigner(secret="s", digest=SortedDigest(secret="s"), terms=terms).sign(request, wall=0)
-    whole = SortedSigner(secret="s", digest=SortedDigest(secret="s", drop_empty=False), terms=terms)
+    plain = SortedSigner(digest=sorted_digest("s"), terms=terms).sign(request, wall=0)
+    whole = SortedSigner(digest=sorted_digest("s", drop_empty=False), terms=terms)
     assert fields_of(plain.query) == [("empty", ""), ("a", "中 1"), ("x", "1"), ("sign", _md5("sa中 1x1s"))]
     assert dict(fields_of(whole.sign(request, wall=0).query))["sign"] == _md5("sa中 1emptyx1s")
 
@@ -175,16 +181,13 @@ def test_a_resend_is_signed_anew() -> None:
 def test_header_hmac_covers_what_it_names() -> None:
     """Timestamp and exact body by default; method, path and query where named; prefix and base64 as set."""
     body = b"\x1f\x8b binary {timestamp} \xff"
-    usual = HeaderHmac(secret="s", prefix="sha256=").sign(draft(body), wall=7.9)
+    usual = HeaderHmac(SecretDigest("hmac-sha256", "s"), prefix="sha256=").sign(draft(body), wall=7.9)
     assert usual.headers["X-Timestamp"] == "7"
     assert usual.headers["X-Signature"] == "sha256=" + hmac.new(b"s", b"7." + body, "sha256").hexdigest()
 
     key = base64.b64encode(b"\x00key").decode()
     other = HeaderHmac(
-        secret=key,
-        encoding="base64",
-        digest="sha1",
-        out="base64",
+        SecretDigest("hmac-sha1", key, encoding="base64", out="base64"),
         over="{method}\n{authority}{path}?{query}\n{id}\n{token}",
         header="Sign",
         timestamp_header=None,
@@ -200,17 +203,12 @@ def test_header_hmac_covers_what_it_names() -> None:
         (lambda: StandardWebhooks([]), "no secret"),
         (lambda: StandardWebhooks(["whsec_?"]), "not whsec_"),
         (lambda: StandardWebhooks(["whsk_AAAA"]), "asymmetric"),
-        (lambda: HeaderHmac(secret="s", over="{tiemstamp}"), "{tiemstamp} is not known here"),
-        (lambda: HeaderHmac(secret="s", over="{body"), "brace"),
-        (lambda: HeaderHmac(secret="s", over="{body!r}"), "not known"),
-        (lambda: HeaderHmac(secret="zz", encoding="hex"), "not hex"),
-        (lambda: HeaderHmac(secret="a*", encoding="base64"), "not base64"),
-        (lambda: HeaderHmac(secret="s", encoding="rot13"), "not an encoding"),
-        (lambda: HeaderHmac(secret="s", digest="crc"), "is not a digest"),
-        (lambda: HeaderHmac(secret="s", out="HEXX"), "not a form"),
-        (lambda: SortedDigest(secret="s", digest="sha3"), "is not a digest"),
-        (lambda: SortedDigest(secret="s", value="yaml"), "raw or json"),
-        (lambda: SortedDigest(secret="s", pair="{k}{w}"), "{w} is not known"),
+        (lambda: HeaderHmac(SecretDigest("hmac-sha256", "s"), over="{tiemstamp}"), "{tiemstamp} is not known here"),
+        (lambda: HeaderHmac(SecretDigest("hmac-sha256", "s"), over="{body"), "brace"),
+        (lambda: HeaderHmac(SecretDigest("hmac-sha256", "s"), over="{body!r}"), "not known"),
+        (lambda: SecretDigest("hmac-sha256", "zz", encoding="hex"), "not hex"),
+        (lambda: SecretDigest("hmac-sha256", "a*", encoding="base64"), "not base64"),
+        (lambda: sorted_digest("s", pair="{k}{w}"), "{w} is not known"),
         (lambda: Stamp("iso"), "timestamp format"),
     ],
 )

@@ -21,17 +21,22 @@ from relay.config.schema.values import (
     required,
     setting,
 )
-from relay.wire.signing.digest import key_bytes
+from relay.wire.signing.digest import DigestName, Encoding, Hash, Out, SecretDigest, key_bytes
 from relay.wire.signing.header import HeaderHmac, Signer, StandardWebhooks
 from relay.wire.signing.keys import private_key, shared_key
 from relay.wire.signing.rfc9421 import MADE_HEADERS, MessageSigner
-from relay.wire.signing.sorted_parameters import SortedDigest, SortedSigner, SortedTerms
+from relay.wire.signing.sorted_parameters import ParameterText, SortedDigest, SortedSigner, SortedTerms
 from relay.wire.signing.stamp import Stamp
 
 RELAY_HEADERS = ("content-type", "content-encoding", "idempotency-key", "relay-attempt")
 """Headers that the pipeline sets on a request."""
 
-Encoding = Literal["text", "base64", "hex"]
+_KEYED: dict[Hash, DigestName] = {
+    "md5": "hmac-md5",
+    "sha1": "hmac-sha1",
+    "sha256": "hmac-sha256",
+    "sha512": "hmac-sha512",
+}
 _ENCODING = "How the secret is written: as the text it is, or as base64 or hex of its bytes."
 
 
@@ -84,8 +89,8 @@ class HmacSign(_Sign):
     kind: Literal["hmac"] = required("Always `hmac`: says which form this is.")
     secret: SecretText = required("The shared secret; use a ${file:...} reference.")
     secret_encoding: Encoding = setting("text", _ENCODING)
-    digest: Literal["md5", "sha1", "sha256", "sha512"] = setting("sha256", "The hash under the HMAC.")
-    out: Literal["hex", "HEX", "base64"] = setting("hex", "How the signature is written.")
+    digest: Hash = setting("sha256", "The hash under the HMAC.")
+    out: Out = setting("hex", "How the signature is written.")
     over: Text = setting(
         "{timestamp}.{body}",
         "What is signed; may name {timestamp} {body} (the exact bytes sent) {id} (the batch) {method} {url} "
@@ -101,10 +106,7 @@ class HmacSign(_Sign):
         if self.timestamp_header is not None and self.timestamp_header.lower() == self.header.lower():
             raise ValueError("header and timestamp_header are the same")
         return HeaderHmac(
-            secret=self.secret,
-            encoding=self.secret_encoding,
-            digest=self.digest,
-            out=self.out,
+            SecretDigest(_KEYED[self.digest], self.secret, encoding=self.secret_encoding, out=self.out),
             over=self.over,
             header=self.header,
             prefix=self.prefix,
@@ -134,10 +136,8 @@ class SortedSign(_Sign):
     )
     post: str = setting("{secret}", "Stands behind them; may name the same.")
     value: Literal["raw", "json"] = setting("raw", "Values as they are, or as JSON (texts in quotes).")
-    digest: Literal["md5", "sha1", "sha256", "sha512", "hmac-md5", "hmac-sha1", "hmac-sha256", "hmac-sha512"] = setting(
-        "md5", "The digest; hmac- ones are keyed with the secret."
-    )
-    out: Literal["HEX", "hex", "base64"] = setting("HEX", "How the signature is written; HEX is upper case.")
+    digest: DigestName = setting("md5", "The digest; hmac- ones are keyed with the secret.")
+    out: Out = setting("HEX", "How the signature is written; HEX is upper case.")
     fields: Annotated[tuple[str, ...] | None, BeforeValidator(reading(_fields)), OrText("all")] = setting(
         "all", "Names of the parameters to sign; all: query, form body and what is added here."
     )
@@ -166,22 +166,15 @@ class SortedSign(_Sign):
         if twice is not None:
             raise ValueError(f"signature, timestamp and params share the name {twice}")
         return SortedSigner(
-            secret=self.secret,
-            digest=SortedDigest(
-                secret=self.secret,
-                encoding=self.secret_encoding,
-                pair=self.pair,
-                join=self.join,
+            SortedDigest(
+                SecretDigest(self.digest, self.secret, encoding=self.secret_encoding, out=self.out),
+                ParameterText(self.pair, self.join, self.value == "json", self.drop_empty),
                 pre=self.pre,
                 post=self.post,
-                value=self.value,
-                digest=self.digest,
-                out=self.out,
-                drop_empty=self.drop_empty,
                 key=self.key,
                 names=tuple(self.vars),
             ),
-            terms=SortedTerms(
+            SortedTerms(
                 to=self.to,
                 name=self.name,
                 fields=None if self.fields is None else frozenset(self.fields),

@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from relay.wire.signing.digest import digester, key_bytes, written
+from relay.wire.signing.digest import SecretDigest
 from relay.wire.signing.draft import Draft
 from relay.wire.signing.stamp import Stamp
 from relay.wire.signing.template import Template
@@ -76,40 +76,33 @@ def _webhooks_key(secret: str) -> bytes:
 class HeaderHmac:
     """An HMAC in a header over a text with the body in it, such as ``{timestamp}.{body}``.
 
-    ``digest`` is one of ``md5 sha1 sha256 sha512``; ``over`` may name HMAC_NAMES. Raises ``ValueError``.
+    ``over`` may name HMAC_NAMES. Raises ``ValueError`` where it names something else.
     """
 
     before_coding: Final = False
 
     def __init__(
         self,
+        digest: SecretDigest,
         *,
-        secret: str,
-        encoding: str = "text",
-        digest: str = "sha256",
-        out: str = "hex",
         over: str = "{timestamp}.{body}",
         header: str = "X-Signature",
         prefix: str = "",
         timestamp_header: str | None = "X-Timestamp",
         stamp: Stamp | None = None,
     ) -> None:
-        key = key_bytes(secret, encoding)
-        self._secret = secret.encode()
-        self._digest = digester(f"hmac-{digest}", key)
-        self._out = out
+        self._digest = digest
         self._over = Template(over, HMAC_NAMES)
         self._header = header
         self._prefix = prefix
         self._timestamp_header = timestamp_header
         self._stamp = stamp or Stamp()
-        written(b"", out)  # an unknown form is an error now, not with the first request
 
     def sign(self, draft: Draft, *, wall: float) -> Draft:
         """Add the signature, and the timestamp it covers."""
         timestamp = self._stamp.write(wall)
-        raw = self._digest(self._over.fill_lazily(request_values(draft, timestamp, self._secret)))
-        pairs = [(self._header, self._prefix + written(raw, self._out))]
+        signed = self._over.fill_lazily(request_values(draft, timestamp, self._digest.secret))
+        pairs = [(self._header, self._prefix + self._digest.of(signed))]
         if self._timestamp_header is not None:
             pairs.append((self._timestamp_header, timestamp))
         return draft.with_headers(pairs)

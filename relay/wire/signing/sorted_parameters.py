@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from relay.wire.signing.digest import digester, key_bytes, written
+from relay.wire.signing.digest import SecretDigest
 from relay.wire.signing.draft import Draft, fields_of
 from relay.wire.signing.header import request_values
 from relay.wire.signing.stamp import Stamp
@@ -22,6 +22,20 @@ VALUE_NAMES: Final = ("timestamp", "token", "body")
 Value = str | int | float | bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class ParameterText:
+    """How parameters are written before they are digested: ``{a: 1, b: 2}`` as ``a1b2``, or with ``&`` as ``a=1&b=2``.
+
+    ``pair`` may name PAIR_NAMES, ``join`` stands between pairs. ``json_values`` writes texts in quotes, as JSON has
+    them; ``drop_empty`` leaves out parameters without a value.
+    """
+
+    pair: str = "{k}{v}"
+    join: str = ""
+    json_values: bool = False
+    drop_empty: bool = True
+
+
 class SortedDigest:
     """``digest(pre + join(pair of each parameter, sorted by name) + post)`` as text. Raises ``ValueError``.
 
@@ -31,35 +45,29 @@ class SortedDigest:
 
     def __init__(
         self,
+        digest: SecretDigest,
+        text: ParameterText,
         *,
-        secret: str,
-        encoding: str = "text",
-        pair: str = "{k}{v}",
-        join: str = "",
         pre: str = "{secret}",
         post: str = "{secret}",
-        value: str = "raw",
-        digest: str = "md5",
-        out: str = "HEX",
-        drop_empty: bool = True,
         key: str = "",
         names: Sequence[str] = (),
     ) -> None:
-        self._name = digest
-        self._digest = digester(digest, key_bytes(secret, encoding))
+        self._digest = digest
         self._key = Template(key, (*WRAP_NAMES, *names))
-        if key and not digest.startswith("hmac-"):
+        if key and not digest.is_keyed:
             raise ValueError("only an hmac- digest has a key")
-        self._pair = Template(pair, PAIR_NAMES)
-        self._join = join.encode()
+        self._pair = Template(text.pair, PAIR_NAMES)
+        self._join = text.join.encode()
+        self._json = text.json_values
+        self._drop_empty = text.drop_empty
         self._pre = Template(pre, (*WRAP_NAMES, *names))
         self._post = Template(post, (*WRAP_NAMES, *names))
-        if value not in ("raw", "json"):
-            raise ValueError(f"{value!r} is not a way to write values; use raw or json")
-        self._json = value == "json"
-        self._out = out
-        self._drop_empty = drop_empty
-        written(b"", out)  # an unknown form is an error now, not with the first request
+
+    @property
+    def secret(self) -> bytes:
+        """What ``{secret}`` stands for."""
+        return self._digest.secret
 
     @property
     def names(self) -> frozenset[str]:
@@ -73,9 +81,8 @@ class SortedDigest:
             for name, value in sorted(parameters.items())
             if not (self._drop_empty and (value is None or value == ""))
         ]
-        keyed = digester(self._name, self._key.fill(wrap)) if self._key.text else self._digest
-        raw = keyed(self._pre.fill(wrap) + self._join.join(pairs) + self._post.fill(wrap))
-        return written(raw, self._out)
+        key = self._key.fill(wrap) if self._key.text else None
+        return self._digest.of(self._pre.fill(wrap) + self._join.join(pairs) + self._post.fill(wrap), key=key)
 
     def _write(self, value: Value) -> bytes:
         if self._json or not isinstance(value, str):
@@ -109,8 +116,7 @@ class SortedSigner:
 
     before_coding: Final = True  # a form or object is still readable then, and may grow
 
-    def __init__(self, *, secret: str, digest: SortedDigest, terms: SortedTerms) -> None:
-        self._secret = secret.encode()
+    def __init__(self, digest: SortedDigest, terms: SortedTerms) -> None:
         self._digest = digest
         self._terms = terms
         self._params = {name: Template(text, VALUE_NAMES) for name, text in terms.params.items()}
@@ -121,7 +127,7 @@ class SortedSigner:
         """Return ``draft`` with parameters, timestamp and signature added."""
         terms = self._terms
         timestamp = terms.stamp.write(wall)
-        known = request_values(draft, timestamp, self._secret)
+        known = request_values(draft, timestamp, self._digest.secret)
         sent: dict[str, str] = {name: text.fill_lazily(known).decode() for name, text in self._params.items()}
         if terms.timestamp_name is not None:
             sent[terms.timestamp_name] = timestamp
