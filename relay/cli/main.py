@@ -19,7 +19,7 @@ from relay.core.unsafe import escaped
 EXIT_FAILED = 1
 EXIT_DIFFERENT = 3
 EXIT_UNREACHABLE = 4
-EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a restart does not mend it, and the unit makes none
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a restart does not help, and the unit makes none
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 
 
@@ -61,10 +61,10 @@ SUBCOMMANDS: dict[str, Subcommand] = {
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when called, and which guesses what a mistyped name meant."""
+    """A group that imports a command when it is called, and suggests a name for a mistyped one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return all names in the table's order: the order of a day's work."""
+        """Return all names in the order of the table, which is the order of their use."""
         return list(SUBCOMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -78,7 +78,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or say which one was probably meant."""
+        """Find the command; for an unknown one suggest the name probably meant."""
         if args and args[0] not in SUBCOMMANDS and not args[0].startswith("-"):
             close = get_close_matches(args[0], SUBCOMMANDS, 1)
             hint = f" Did you mean '{close[0]}'?" if close else ""

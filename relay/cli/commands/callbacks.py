@@ -16,13 +16,13 @@ _LARGEST_PAGE = 1000
 _FIELDS = ("platform", "state", "reason", "key", "event", "priority", "accepted_at", "due_at", "expires_at", "ended_at")
 
 _COLUMNS = ("id", "platform", "state", "key", "event", "accepted", "tries", "reason")
-_ALWAYS = ("id", "platform", "state", "accepted", "tries")  # the others only where a row has one
+_ALWAYS = ("id", "platform", "state", "accepted", "tries")  # the others only if a row has a value
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def filter_options(command: _Command) -> _Command:
-    """Give a command the keys of a filter that the command line shares (SPEC 4), but for the state."""
+    """Give a command the options of a filter (SPEC 4), without the state."""
     for option in (
         click.option("--until", metavar="WHEN", help="Accepted before: 2h (ago), or 2026-11-22T10:00."),
         click.option("--since", metavar="WHEN", help="Accepted at or after: 2h (ago), or 2026-11-22T10:00."),
@@ -61,7 +61,7 @@ def show(callback_id: str, config: str | None, admin: str | None, payload: bool,
 
 
 def page(source: Source, wanted: dict[str, Any], *, limit: int, cursor: str | None) -> dict[str, Any]:
-    """Return up to ``limit`` callbacks, over as many pages as that takes."""
+    """Return up to ``limit`` callbacks, from as many pages as needed."""
     query = query_of(wanted)
     items: list[dict[str, Any]] = []
     while True:
@@ -73,7 +73,7 @@ def page(source: Source, wanted: dict[str, Any], *, limit: int, cursor: str | No
 
 
 def query_of(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Return the filter that a command's options mean; times without zone are this machine's."""
+    """Return the filter for a command's options. A time without a zone is in the zone of this machine."""
     return {
         key: _instant(value) if key in ("since", "until") else value
         for key, value in wanted.items()
@@ -126,7 +126,7 @@ def details(found: dict[str, Any]) -> str:
 
 
 def state_of(item: dict[str, Any]) -> str:
-    """Return a callback's state, and that it is held for a person where it is."""
+    """Return a callback's state, with ``(held)`` if it is held for a person."""
     return f"{item['state']} (held)" if item.get("held") else str(item["state"])
 
 
@@ -170,7 +170,7 @@ def _payload_text(found: dict[str, Any]) -> str:
 
 
 def _instant(text: str | None) -> str | None:
-    """Return a time without zone as this machine's local time, which is what a person means; others as they are."""
+    """Return a time; one without a zone gets this machine's, which a person means."""
     if text is None or not text[:4].isdigit() or "-" not in text:
         return text
     from datetime import datetime
@@ -178,5 +178,5 @@ def _instant(text: str | None) -> str | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return text  # the daemon's answer says what is wrong with it
+        return text  # the daemon's answer will say what is wrong
     return moment.astimezone().isoformat() if moment.tzinfo is None else text

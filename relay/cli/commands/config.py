@@ -1,4 +1,4 @@
-"""``relay config``: check, show, try and compare files without a daemon, or one with what the daemon has in force."""
+"""``relay config``: check, show, test and compare files. Only a comparison with what is in force needs the daemon."""
 
 from typing import Any
 
@@ -70,7 +70,8 @@ def test(cases: str, option: str | None, output: str) -> None:
 
     CASES is a list of {payload, event, key, platform, expect: {to: [...], key: ..., refused: CODE}}.
     """
-    from relay.cli.support.cases import failures, read_cases  # loads what intake needs, which the other commands do not
+    # Loads the modules of intake, which other commands do not need
+    from relay.cli.support.cases import failures, read_cases
     from relay.cli.support.trial import Trial
 
     trial = Trial(load_config(chosen_file(option)))
@@ -168,7 +169,7 @@ def _print_difference(found: Difference) -> None:
 
 
 def _in_force(file: str, admin: str | None) -> dict[str, Any]:
-    """Return what the daemon runs, as ``as_tree`` shows it; it is looked for where ``file`` says."""
+    """Return the daemon's configuration as ``as_tree`` does; ``file`` says where the daemon listens."""
     from relay.cli.support.client import Unreachable
     from relay.cli.support.locate import locate
 

@@ -1,4 +1,4 @@
-"""``relay pause``, ``resume`` and ``flush``: what an operator does to one platform."""
+"""``relay pause``, ``resume`` and ``flush``: commands about one platform."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``relay demo``: shows in half a minute what the relay promises, and exits 1 if any of it does not hold."""
+"""``relay demo``: shows in half a minute what the relay promises; exits 1 if a promise does not hold."""
 
 import asyncio
 import signal
@@ -17,11 +17,11 @@ from relay.demo.findings import Finding
 from relay.demo.run import LIMIT, ORDERS, Demo, DemoFailed
 from relay.standin.orders import STATUSES
 
-_PLAIN_STEP = 500  # callbacks between two lines where no bar can be drawn
+_PLAIN_STEP = 500  # callbacks between two lines, where no bar can be drawn
 
 
 class _Plain:
-    """Tells the run in lines, for logs and pipes."""
+    """Shows the run in lines, for logs and pipes."""
 
     def __init__(self) -> None:
         self._told = 0
@@ -35,7 +35,7 @@ class _Plain:
             self.say("", f"{accepted:,} of {total:,} accepted, {delivered:,} at the platform in {requests} requests")
 
     def close(self) -> None:
-        """Nothing is drawn."""
+        """Do nothing: there is no bar."""
 
     def title(self, text: str) -> None:
         click.echo(f"\n{text}\n")
@@ -46,7 +46,7 @@ class _Plain:
 
 
 class _Terminal(_Plain):
-    """The same on a terminal, with a bar while it runs."""
+    """Shows the run on a terminal, with a bar."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()

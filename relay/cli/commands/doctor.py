@@ -26,7 +26,7 @@ _OLD_WAL = (
     "restored it, remove {path}-wal and {path}-shm and copy the backup again; if the machine went down, leave them"
 )
 _NEARLY_FULL = 0.9  # of what posts may use
-_LOW_DISK = 256 * 1024 * 1024  # less free than this and a burst of callbacks may not fit
+_LOW_DISK = 256 * 1024 * 1024  # with less free space a burst of callbacks may not fit
 
 
 class Diagnosis(NamedTuple):

@@ -1,4 +1,4 @@
-"""``relay explain``: where a callback would go, or why one that was accepted is where it is."""
+"""``relay explain``: why a callback waits or how it ended, or where a post would go."""
 
 from typing import Any
 
@@ -48,8 +48,8 @@ def explain(
 
 
 def _explain_post(payload: bytes, config: str | None, output: str, platform: str | None, **given: str | None) -> bool:
-    """Say what a post would come to; return whether it would be accepted."""
-    from relay.cli.support.trial import Trial  # loads what intake needs, which explaining an ID does not
+    """Say what would become of a post; return whether it would be accepted."""
+    from relay.cli.support.trial import Trial  # loads the modules of intake, which an ID does not need
 
     loaded = load_config(chosen_file(config))
     if platform is not None and platform not in loaded.platforms:
@@ -156,7 +156,7 @@ def _end(found: dict[str, Any]) -> str:
 
 
 def _again(found: dict[str, Any]) -> str:
-    """Return how a person sends it again, where that is possible."""
+    """Return the command that sends it again; empty if that is impossible."""
     if found["state"] not in ("dead", "expired") or found.get("payload_deleted"):
         return ""
     state = " --state expired" if found["state"] == "expired" else ""
@@ -164,7 +164,7 @@ def _again(found: dict[str, Any]) -> str:
 
 
 def _queue_text(waiting: dict[str, Any] | None, platform: dict[str, Any] | None) -> str:
-    """Return how much waits beside it for the same thing: what ends the wait lets only the next ones go."""
+    """Return how many callbacks wait for the same thing: when the wait ends, only the first of them can go."""
     if not waiting or not platform or platform["pending"] < 2 or not why_wait.is_for_many(waiting):
         return ""
     drained_s = platform["drain_eta_seconds"]
@@ -173,7 +173,7 @@ def _queue_text(waiting: dict[str, Any] | None, platform: dict[str, Any] | None)
 
 
 def _limit_text(waiting: dict[str, Any] | None, platform: dict[str, Any] | None) -> str:
-    """Return why a learned limit that it waits for is believed."""
+    """Return the evidence of the learned limit that it waits for; empty if it waits for no such limit."""
     limit = (waiting or {}).get("limit") or {}
     learned = (platform or {}).get("learned_limit")
     if limit.get("source") not in ("learned", "operator") or not learned or learned["source"] != limit["source"]:
@@ -184,14 +184,14 @@ def _limit_text(waiting: dict[str, Any] | None, platform: dict[str, Any] | None)
 
 def _attempt_text(attempt: dict[str, Any], now: float) -> str:
     status, reason = str(attempt.get("status") or ""), str(attempt.get("reason") or "")
-    if reason.split(" ", 1)[0] == status:  # "429 Too Many Requests" says it too
+    if reason.split(" ", 1)[0] == status:  # "429 Too Many Requests" has it already
         status = ""
     told = (human.moment(attempt.get("started_at"), now=now), attempt.get("outcome") or "under way", status, reason)
     return " ".join(part for part in told if part)
 
 
 def _platform_text(view: dict[str, Any]) -> str:
-    """Return how its platform stands, where that still matters to it."""
+    """Return the state of its platform; empty if it no longer matters."""
     if view["state"] != "pending" or not view["platform_reason"]:
         return ""
     return f"{view['platform_state']}: {view['platform_reason']}"

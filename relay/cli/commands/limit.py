@@ -1,4 +1,4 @@
-"""``relay limit``: what holds a platform back and why, and an operator's own limit in place of what was learned."""
+"""``relay limit``: shows the limits of a platform and where each comes from; sets an operator's own limit."""
 
 from typing import Any
 
@@ -128,13 +128,13 @@ def _facts(view: dict[str, Any], now: float) -> list[tuple[str, str]]:
         ("trying", f"{learned['trying']}, one request at a time" if learned["trying"] else ""),
         ("next try", _next_try(next_try, now)),
         ("groups", f"{learned['groups']} with a limit of their own; this is the lowest" if learned["groups"] else ""),
-        # What is declared holds unwritten, and where there are groups it is each one's rather than the platform's rate.
+        # A declared limit holds without a line in the file. With groups it belongs to each group, not to the platform.
         ("adopt", _adopt(view, adopted=adopted) if learned["source"] == "learned" else ""),
     ]
 
 
 def _after(learned: dict[str, Any]) -> str:
-    """Return what takes the place of an operator's limit once it has ended."""
+    """Return which limit holds after an operator's has ended."""
     after = learned["after"]
     if not after["rates"]:
         return "no limit: none was learned or declared so far"

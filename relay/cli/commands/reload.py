@@ -40,8 +40,8 @@ def reload(
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
-    """Return a line per platform that came or went, and one per setting that changed of what stays."""
-    from relay.config.effective import as_scalar  # the configuration's libraries are loaded only to show a change
+    """Return a line for each platform added or removed, and for each changed setting of the others."""
+    from relay.config.effective import as_scalar  # loads the configuration's libraries, needed only for a change
 
     lines = [f"+ platforms.{name}" for name in result["added"]]
     for name, waiting in result["removed"].items():

@@ -1,4 +1,4 @@
-"""``relay run``: the daemon, on uvloop where there is one, logging to standard error."""
+"""``relay run``: the daemon, on uvloop if there is one, with its log on standard error."""
 
 import asyncio
 import gc
@@ -51,24 +51,24 @@ def run(path: str | None, log_level: str, log_format: str) -> int:
     metrics = Metrics()
     events = Events(log=log, metrics=metrics)
     restarts = Restarts(os.environ.get("RUNTIME_DIRECTORY", ""))
-    restarts.begin(boottime_s())  # before anything can go wrong
+    restarts.begin(boottime_s())  # before anything can fail
 
     try:
         config = load(file)
     except ConfigInvalid as invalid:
         problems = [str(problem) for problem in invalid.problems]
-        if not journal and log_format != "json":  # a person reads it, who started it by hand
+        if not journal and log_format != "json":  # a person started it by hand and reads it
             click.echo("\n".join(problems), err=True)
         if not colours:
             events.config_loaded(ok=False, file=file, problems=problems)
-        restarts.ended_well()  # nobody starts it again
+        restarts.ended_well()  # it will not be started again
         return EXIT_CONFIG
     try:
         return _serve(config, events, metrics, restarts)
     except ConfigUnusable as error:
         events.failed(error=error, exit_code=EXIT_CONFIG)
         return EXIT_CONFIG
-    except Exception as error:  # noqa: BLE001 - whatever it was: the log is where it is looked for
+    except Exception as error:  # noqa: BLE001 - of any kind: people look for it in the log
         events.failed(error=error, exit_code=EXIT_FAILED)
         return EXIT_FAILED
 
@@ -80,8 +80,8 @@ def _serve(config: "Config", events: "Events", metrics: "Metrics", restarts: "Re
     from relay.daemon.app import serve
 
     gc.collect()
-    gc.set_threshold(20_000, 20, 20)  # a post makes some fifty objects and no cycles: look for those less often
-    gc.freeze()  # what is imported by now lives as long as the process: collections need not look at it
+    gc.set_threshold(20_000, 20, 20)  # a post makes some fifty objects and no cycles, so cycles are searched less often
+    gc.freeze()  # what is imported by now lives as long as the process, so no collection needs to search it
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(serve(config, version=product_version(), events=events, metrics=metrics, restarts=restarts))
 
@@ -89,6 +89,6 @@ def _serve(config: "Config", events: "Events", metrics: "Metrics", restarts: "Re
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
     try:
         import uvloop
-    except ImportError:  # not on Linux: the standard loop is slower and otherwise the same
+    except ImportError:  # not on Linux: the standard loop does the same, more slowly
         return None
     return uvloop.Loop

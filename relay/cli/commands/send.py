@@ -14,7 +14,7 @@ from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record
 from relay.cli.support.progress import Move, bar
 
-_LARGE = 1 << 20  # bytes from which on sending takes long enough to be watched
+_LARGE = 1 << 20  # bytes; sending more takes long enough for a bar
 _PIECE = 1 << 18
 
 
@@ -86,7 +86,7 @@ def _headers(payload: bytes, *, ndjson: bool, content_type: str | None, **given:
         if not value.isprintable():
             click.echo(f"--{name.replace('_', '-')} holds control characters, which no header can carry", err=True)
             sys.exit(2)
-        # http.client writes Latin-1; HTTP carries bytes, and the relay reads them as UTF-8.
+        # http.client encodes headers in Latin-1, and the relay reads them as UTF-8.
         headers[header] = value.encode().decode("latin-1")
     return headers
 

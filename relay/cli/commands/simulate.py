@@ -27,8 +27,8 @@ from relay.simulate.traffic import Traffic, parse_burst, read_times, replay
 from relay.standin.settings import BadSetting, Settings
 
 _HEADING = "modelled, not measured"
-_MOST = 20_000_000  # callbacks; half an hour of computing, and surely a slip of the pen
-_LONG = 200_000  # callbacks from which on it takes long enough to say so
+_MOST = 20_000_000  # callbacks; more would take over half an hour, and surely are a mistake
+_LONG = 200_000  # callbacks; more take long enough for a bar
 _SQLITE = b"SQLite format 3\x00"
 _PAGE = 10_000
 
@@ -177,7 +177,7 @@ def _settings(limit: Sequence[str], *, over: str, latency: str, failures: Sequen
 
 
 def _check_writable(file: Path) -> None:
-    """Find out before the run, which may take minutes; what the file holds stays until there is a new drawing."""
+    """Check before the run, which may take minutes. The file keeps its content until there is a new drawing."""
     try:
         file.open("ab").close()
     except OSError as error:
@@ -207,7 +207,7 @@ def _check(traffic: Traffic, keys: int, outages: Sequence[Outage]) -> None:
 
 
 def _replayed(traffic: Traffic, file: str, platform: str, *, whole: bool) -> Traffic:
-    """Return ``traffic`` with the accept times of ``file``; ``whole``: all of them, however long that is."""
+    """Return ``traffic`` with the accept times of ``file``. ``whole``: all of them, also after ``for_s``."""
     path = file.removeprefix("sqlite:")
     try:
         with open(path, "rb") as opened:
@@ -227,7 +227,7 @@ def _replayed(traffic: Traffic, file: str, platform: str, *, whole: bool) -> Tra
 
 
 def _stored(path: str, platform: str) -> list[tuple[float, str | None]]:
-    """Read the accept times that a store still knows."""
+    """Read the accept times of all callbacks that the store still has."""
     from relay.daemon.stores import open_reader  # loads the store's library
 
     reader = open_reader(f"sqlite:{Path(path).resolve()}")
@@ -273,7 +273,7 @@ def _stated(
     failures: Sequence[str],
     outage: Sequence[str],
 ) -> dict[str, str]:
-    """Return in words what was asked for."""
+    """Return the options in words."""
     traffic = scenario.traffic
     coming = [f"{traffic.rate} for {duration(traffic.for_s)}"] if traffic.rate is not None else []
     coming += [f"{burst.size:,} at once at {duration(burst.at_s)}" for burst in traffic.bursts]
@@ -353,7 +353,7 @@ def _rows(found: RunFigures) -> dict[str, str]:
 
 
 def _limit(found: Sequence[Found]) -> str:
-    """Return what the relay found out about limits nobody configured: the last of it, and how often it changed."""
+    """Return the limit that the relay learned last and, if there was another, the first one."""
     last = found[-1]
     since = f"from {duration(last.at_s)} on"
     if not last.rates:

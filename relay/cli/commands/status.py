@@ -14,7 +14,7 @@ from relay.cli.support.source import Source, open_source
 from relay.core.clock import wall_s
 
 _COLUMNS = ("platform", "state", "in/s", "out/s", "pending", "oldest", "held", "dead", "used", "drained")
-_CLEAR = "\x1b[H\x1b[2J"  # home, then erase: one write, so that watching does not flicker
+_CLEAR = "\x1b[H\x1b[2J"  # home, then erase, in one write: --watch does not flicker
 
 
 @click.command()
@@ -38,7 +38,7 @@ def status(config: str | None, admin: str | None, output: str, watch: bool, inte
         while True:
             try:
                 _show(_read(open_source(place)), output, clear=sys.stdout.isatty())
-            except Unreachable as error:  # a restart is what one watches for
+            except Unreachable as error:  # the daemon restarts: go on watching
                 click.echo(str(error), err=True)
             time.sleep(interval)
     except KeyboardInterrupt:
@@ -76,7 +76,7 @@ def notes(platforms: list[dict[str, Any]]) -> list[str]:
     """Return a line for each thing an operator should know and the table does not say."""
     found = []
     for platform in platforms:
-        if platform["reason"] and platform["state"] not in ("limited", "unknown"):  # these are told elsewhere
+        if platform["reason"] and platform["state"] not in ("limited", "unknown"):  # other lines say these
             found.append(_why(platform, wall_s()))
         if stopped := _stopped(platform):
             found.append(stopped)
@@ -101,7 +101,7 @@ def _why(platform: dict[str, Any], now: float) -> str:
 
 
 def _late(platform: dict[str, Any]) -> str:
-    """Return that part of what waits will expire before it can be sent, and what helps."""
+    """Return that some callbacks will expire before they can be sent, and what helps; else an empty text."""
     drained_s, expires_s = platform["drain_eta_seconds"], platform.get("expires_seconds")
     if not drained_s or not expires_s or drained_s <= expires_s:
         return ""
@@ -112,7 +112,7 @@ def _late(platform: dict[str, Any]) -> str:
 
 
 def _stopped(platform: dict[str, Any]) -> str:
-    """Return how many groups are left alone while the others go on, and the one that is longest."""
+    """Return how many groups are stopped while others go on, and which one for longest; else an empty text."""
     groups = platform["stopped_groups"]
     if not groups["count"]:
         return ""
@@ -125,14 +125,14 @@ def _stopped(platform: dict[str, Any]) -> str:
 
 
 def ledger_line(total: dict[str, int]) -> str:
-    """Return the ledger as a sum; rare ends that nothing came to are left out."""
+    """Return the ledger as a sum; without ``expired`` and ``superseded`` if these are 0."""
     parts = [f"{total['delivered']} delivered", f"{total['pending']} pending", f"{total['dead']} dead"]
     parts += [f"{total[end]} {end}" for end in ("expired", "superseded") if total[end]]
     return f"LEDGER  {total['accepted']} in = {' + '.join(parts)} + {total['unaccounted']} unaccounted"
 
 
 def store_line(store: dict[str, Any]) -> str:
-    """Return how full the store is; ``full`` with what that means and what helps."""
+    """Return how full the store is. If it is full, also what that means and what helps."""
     used, usable = store["used_bytes"], store["usable_bytes"]
     if not usable:
         return f"STORE   {human.size(used)}"

@@ -1,4 +1,4 @@
-"""The file of ``relay config test``: posts, and what each is expected to come to."""
+"""Reads the file of ``relay config test``: posts, and the expected result of each."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _WORDS = {"dead_letter": [UNROUTED], "reject": []}
 
 
 class Case(NamedTuple):
-    """One post. ``headers`` are those a client would send; ``platform`` is None where the routes decide."""
+    """One post. ``headers`` are those of the client; ``platform`` is None if the routes decide."""
 
     line: int
     name: str
@@ -87,7 +87,7 @@ def _check_keys(given: Mapping[str, Any], known: tuple[str, ...], path: KeyPath,
 
 
 def _payload(given: Any) -> bytes:
-    """Return the body: text as it is, everything else as JSON."""
+    """Return the body: a text as it is, any other value as JSON."""
     if isinstance(given, str):
         return given.encode()
     return json.dumps(given, ensure_ascii=False, separators=(",", ":")).encode()
@@ -100,7 +100,7 @@ def _name(given: Mapping[str, Any]) -> str:
 
 
 def failures(case: Case, tried: Tried) -> list[str]:
-    """Return how what a case came to differs from what it expects; empty when it does not."""
+    """Return how the result of a case differs from the expected one; empty if it does not."""
     found: list[str] = []
     expect = case.expect
     refused = expect.get("refused")

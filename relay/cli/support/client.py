@@ -1,6 +1,6 @@
-"""Speaks to a running relay: a small blocking HTTP client, because a command must start in a blink.
+"""Speaks to a running relay: a small blocking HTTP client from the standard library.
 
-The standard library only (importing aiohttp costs more than the whole command).
+A command must start at once, and the import of aiohttp alone would take longer than the whole command.
 """
 
 import http.client
@@ -17,7 +17,7 @@ TIMEOUT_S = 30.0
 
 
 class Unreachable(ExitWith):
-    """Nobody answers at an address: exit code 4."""
+    """No daemon answers at an address: exit code 4."""
 
     def __init__(self, message: str) -> None:
         super().__init__(EXIT_UNREACHABLE, message)
@@ -50,7 +50,7 @@ class _UnixConnection(http.client.HTTPConnection):
 class Client:
     """One daemon's listener; ``address`` is ``host:port``, ``unix:/path`` or an http(s) URL.
 
-    ``token_from`` is the environment variable that a person can put the token into.
+    ``token_from`` names the environment variable for its token.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Client:
         *,
         size: int | None = None,
     ) -> Any:
-        """Send one request and return the JSON answer; ``size`` is that of a body in pieces, in bytes."""
+        """Send one request and return the JSON answer. A body in pieces needs its ``size`` in bytes."""
         sent = {"Accept": "application/json", **(headers or {})}
         if size is not None:
             sent["Content-Length"] = str(size)
@@ -127,7 +127,7 @@ class Client:
         if not host or parts.scheme not in ("http", "https"):
             raise Unreachable(f"{self.address} is no address; write host:port, unix:/path or http://host:port")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        # Whoever listens on every address is reached on this one.
+        # A listener on all addresses can be reached on this one.
         return kind("127.0.0.1" if host == "0.0.0.0" else host, port, timeout=self._timeout_s)  # noqa: S104
 
 

@@ -21,16 +21,16 @@ def config_file(command: _Command) -> _Command:
 
 
 def chosen_file(option: str | None, argument: str | None = None) -> str:
-    """Return the file to use: named by option or argument, else the first one of ``WHERE``."""
+    """Return the file to use: named by option or argument, else the first of ``WHERE`` that exists."""
     if option and argument:
         raise click.UsageError("name the file once: with -c or as an argument")
     return option or argument or found_file()
 
 
 def load_config(file: str, *, err: bool = True) -> Config:
-    """Load the file to look at; where it is invalid print every problem, say that nothing happened, and end with 1.
+    """Load the file. If it is invalid, print every problem, say that nothing was done, and end with 1.
 
-    ``err`` sends them to standard error; for a check they are the result and go to standard output.
+    ``err`` sends the problems to standard error. For a check they are the result and go to standard output.
     """
     try:
         return load(file, for_service=True)
@@ -42,7 +42,7 @@ def load_config(file: str, *, err: bool = True) -> Config:
 
 
 def examined(file: str) -> tuple[Sequence[Problem], bool]:
-    """Return the problems of a file, or the warnings of one that can be used, and whether it can."""
+    """Return the problems of a file, and whether it can be used; then its problems are warnings."""
     try:
         return load(file, for_service=True).warnings, True
     except ConfigInvalid as invalid:
@@ -50,7 +50,7 @@ def examined(file: str) -> tuple[Sequence[Problem], bool]:
 
 
 def unread_text(config: Config) -> str:
-    """Return which secrets could not be looked at, or nothing: only the service can tell that they are right."""
+    """Return which secrets this user may not read, which only the service can check; else an empty text."""
     return f"not read here, the service has them: {', '.join(config.unread)}" if config.unread else ""
 
 

@@ -1,6 +1,6 @@
-"""Reads a store without its daemon: the same answers as the admin listener's, but nobody knows what is going on.
+"""Reads a store without its daemon. The answers are the admin listener's, without the states of platforms.
 
-Payloads are masked, whoever asks: there is no role to check and no audit record to write.
+Payloads are always masked: there is no role to check, and no audit record to write.
 """
 
 from collections.abc import Mapping, Sequence

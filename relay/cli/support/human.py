@@ -28,7 +28,7 @@ def parse_instant(text: str) -> float:
 
 
 def moment(text: str | None, *, now: float) -> str:
-    """Return an answer's time in the local zone, which it names, with its distance from ``now`` (since the epoch).
+    """Return an answer's time in the local zone, with that zone and its distance from ``now`` (since the epoch).
 
     ``02:33:25 UTC (in 40s)``, ``10:33:25 +08:00 (3m ago)``.
     """
@@ -41,7 +41,7 @@ def moment(text: str | None, *, now: float) -> str:
 
 
 def zone(local: datetime) -> str:
-    """Return a time's zone: ``UTC`` or ``+08:00``. Names such as CST mean several."""
+    """Return a time's zone: ``UTC`` or ``+08:00``. A name such as CST means several zones."""
     offset = local.isoformat()[-6:]
     return "UTC" if offset == "+00:00" else offset
 

@@ -1,11 +1,11 @@
-"""Limits in words, for the commands that speak of them: where one comes from, how sure it is, how to adopt it."""
+"""Limits in words: where one comes from, how sure it is, and how to adopt it."""
 
 from typing import Any
 
 from relay.cli.support import human
 from relay.cli.support.output import printable
 
-_NEW_S = 86400.0  # whoever has the next shift still sees it
+_NEW_S = 86400.0  # a day, so that every shift sees it
 
 
 def rate(quota: dict[str, Any]) -> str:
@@ -14,7 +14,7 @@ def rate(quota: dict[str, Any]) -> str:
 
 
 def sure(confidence: float | None) -> str:
-    """Return ``86 %``, or nothing where nobody estimates. Never 100 %: an estimate has been proven by nobody."""
+    """Return ``86 %``; an empty text for what is not estimated. Never 100 %: an estimate is never proven."""
     return "" if confidence is None else f"{min(99, int(confidence * 100))} %"
 
 
@@ -27,14 +27,14 @@ def origin(quota: dict[str, Any]) -> str:
 
 
 def certainty(quota: dict[str, Any], learned: dict[str, Any] | None) -> str:
-    """Return how sure a learned window is, ``trying`` for a step beyond it, nothing where that is not told of it."""
+    """Return how sure a learned window is, or ``trying`` for a step beyond it; empty for any other window."""
     if not learned or not quota["source"] == learned["source"] == "learned" or quota["group"] != learned["group"]:
         return ""
     return "trying" if rate(quota) == learned["trying"] else sure(learned["confidence"])
 
 
 def fullest(platform: dict[str, Any]) -> str:
-    """Return the window with the fewest free slots; where a limit comes from that nobody configured, ``note`` tells."""
+    """Return the window with the fewest free slots. ``note`` says where a limit comes from that is not configured."""
     quotas = platform["quotas"]
     if not quotas:
         return "-"
@@ -43,12 +43,12 @@ def fullest(platform: dict[str, Any]) -> str:
 
 
 def believed(learned: dict[str, Any]) -> str:
-    """Return the rates that are believed: ``10/s and 100/min``."""
+    """Return the learned rates: ``10/s and 100/min``."""
     return " and ".join(each["text"] for each in learned["rates"])
 
 
 def is_adopted(platform: dict[str, Any]) -> bool:
-    """Say whether the configuration holds the platform at least as tightly over each window that was learned."""
+    """Return whether the configuration has a limit at least as tight for each learned window."""
     written = [quota for quota in platform["quotas"] if quota["source"] == "configured"]
     return all(
         any(quota["window_s"] == each["window_s"] and quota["limit"] <= each["limit"] for quota in written)
@@ -57,7 +57,7 @@ def is_adopted(platform: dict[str, Any]) -> bool:
 
 
 def to_adopt(platform: dict[str, Any]) -> str:
-    """Return what to write into the configuration, and where; of a limit that each group has, a quota per group."""
+    """Return what to write into the configuration, and where. A limit of each group becomes a quota per group."""
     learned, name = platform["learned_limit"], platform["name"]
     if not learned["yaml"]:
         return "nothing: it is only the pace at which requests got through"
@@ -69,7 +69,7 @@ def to_adopt(platform: dict[str, Any]) -> str:
 
 
 def note(platform: dict[str, Any], now: float) -> str:
-    """Return the line an operator should see below the table about a limit no configuration holds, if any."""
+    """Return the line below the table about a limit that no configuration has; empty without one."""
     learned, name = platform["learned_limit"], platform["name"]
     if learned is None or not learned["rates"]:
         return ""
@@ -82,7 +82,7 @@ def note(platform: dict[str, Any], now: float) -> str:
     adopt = f'adopt "{learned["yaml"]}" (relay limit {name})'
     if not learned["yaml"]:
         adopt = f"why: relay limit {name}"
-    elif learned["group"]:  # the same line would hold all groups together under the limit of one
+    elif learned["group"]:  # the line for one platform would hold all groups together under the limit of one
         adopt = f"of group {printable(learned['group'])}; what to adopt: relay limit {name}"
     if not learned["enforced"]:
         return f"{name}: not enforced: {believed(learned)}, {sure(learned['confidence'])} sure; {adopt}"

@@ -1,7 +1,7 @@
-"""Finds the daemon a command means, and its store for when nobody answers.
+"""Finds the daemon that a command is for, and its store in case the daemon does not answer.
 
-Only a few keys of the configuration are read, without checking the rest: a command should work while the file on disk
-is being edited.
+Only a few keys of the configuration are read and the rest is not checked: a command should work while a person edits
+the file.
 """
 
 import os
@@ -30,19 +30,19 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a relay listens, what opens its listeners to us, and where its store lies."""
+    """Where a relay listens, the tokens for its listeners, and where its store is."""
 
     admin: str
     ingest: str
-    store: str | None  # a store URL, absolute where it is a file; None when only an address was given
+    store: str | None  # a store URL, absolute if it is a file; None: only an address was given
     platforms: tuple[str, ...] = field(default=())
     store_size: str = ""  # store.max_size as written
     admin_token: str | None = field(default=None, repr=False)
     ingest_token: str | None = field(default=None, repr=False)
-    broken: RelayError | None = None  # why the file could not be read; then the addresses are the default ones
+    broken: RelayError | None = None  # why the file could not be read; then the addresses are the defaults
 
     def admin_client(self, *, waits: bool = False) -> Client:
-        """Return a client of the admin listener; ``waits`` for as long as an answer takes."""
+        """Return a client of the admin listener; with ``waits`` it has no timeout."""
         return Client(self.admin, token=self.admin_token, timeout_s=None if waits else TIMEOUT_S)
 
     def ingest_client(self) -> Client:
@@ -63,20 +63,20 @@ def place_options(command: _Command) -> _Command:
 
 
 def found_file() -> str:
-    """Return the file that is meant when none is named: the first one of ``WHERE``."""
+    """Return the file for a command that names none: the first of ``WHERE`` that exists."""
     if named := os.environ.get("RELAY_CONFIG"):
         return named
     return next((file for file in (_HERE, str(service_unit.FILE)) if os.path.isfile(file)), _HERE)
 
 
 def locate(config: str | None, *, admin: str | None = None, ingest: str | None = None) -> Place:
-    """Return the place that a command's options and the environment mean.
+    """Return the place for a command's options and the environment.
 
-    Raises ``ConfigInvalid`` when a file that was named is not there or may not be read.
+    Raises ``ConfigInvalid`` if a file that was named does not exist or may not be read.
     """
     named = config or os.environ.get("RELAY_CONFIG")
     path = Path(named or found_file())
-    addressed = bool(admin or ingest) and not named  # some relay: the file lying here may be another one's
+    addressed = bool(admin or ingest) and not named  # the file found here may belong to another relay
     data: dict[str, Any] = {}
     broken = None
     if named or (path.is_file() and not addressed):
@@ -100,7 +100,7 @@ def locate(config: str | None, *, admin: str | None = None, ingest: str | None =
 
 def _read(path: Path, *, named: bool) -> tuple[dict[str, Any], RelayError | None]:
     from relay.config.problems import ConfigInvalid
-    from relay.config.reading.yaml_source import read_source  # PyYAML only: no pydantic on the way to a status line
+    from relay.config.reading.yaml_source import read_source  # loads PyYAML alone: pydantic would slow each command
 
     if not named and not os.access(path, os.R_OK):
         click.echo(f"{path} is not yours to read; the default addresses are tried (or use sudo)", err=True)
@@ -110,7 +110,8 @@ def _read(path: Path, *, named: bool) -> tuple[dict[str, Any], RelayError | None
     except ConfigInvalid as invalid:
         if all(problem.code == "E001" for problem in invalid.problems):
             raise
-        # Broken in the middle of an edit: the daemon still runs on what it read before, most likely where it always is.
+        # Broken in the middle of an edit. The daemon runs with what it read before, most likely at the default
+        # addresses.
         click.echo(f"{invalid.problems[0]}; the default addresses are tried (or use --admin)", err=True)
         return {}, invalid
 
@@ -128,7 +129,7 @@ def _text(data: dict[str, Any], section: str, key: str, default: str) -> str:
 
 
 def _users_token(users: Any, config: Path) -> str | None:
-    """Return the token of the user that the commands can act as, where this process may read one."""
+    """Return the token of a configured user, if this process may read one."""
     known = [user for user in users if isinstance(user, dict)] if isinstance(users, list) else []
     for role in _ACTING_ROLES:
         for user in known:
@@ -138,7 +139,7 @@ def _users_token(users: Any, config: Path) -> str | None:
 
 
 def _secret(written: Any, config: Path) -> str | None:
-    """Return what a secret's text in the file stands for; None where it is not for this process to read."""
+    """Return the secret that a text in the file refers to; None if this process may not read it."""
     from relay.config.reading.references import Resolver
 
     if not isinstance(written, str) or not written:

@@ -22,7 +22,7 @@ def output_option(command: _Command) -> _Command:
 
 
 def document_option(command: _Command) -> _Command:
-    """Add ``-o`` to a command that shows a document: its table is YAML, and may be asked for by that name."""
+    """Add ``-o`` to a command that shows a document. Its table is YAML; ``-o yaml`` means the same."""
 
     def read(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
         return "table" if value == "yaml" else value
@@ -60,15 +60,15 @@ def print_record(record: Mapping[str, Any], *, output: str) -> None:
 
 
 def aligned(facts: Sequence[tuple[str, str]]) -> list[str]:
-    """Return a line per fact, its text in one column; on a terminal a long text is wrapped within that column."""
+    """Return a line for each fact, all texts in one column. On a terminal a long text wraps in that column."""
     width = max((len(name) for name, _ in facts), default=0) + 2
     return [line for name, text in facts for line in wrapped(f"{name.ljust(width)}{printable(text)}", indent=width)]
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Return JSON text with characters as they are, but for those that could drive a terminal.
+    """Return JSON text in which only characters that could drive a terminal are escaped.
 
-    What JSON has no form for is written as text.
+    A value that JSON cannot hold becomes text.
     """
     return escaped(json.dumps(value, indent=indent, ensure_ascii=False, default=str))
 

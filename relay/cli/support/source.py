@@ -11,7 +11,7 @@ from relay.core.errors import RelayError
 
 
 class Source(Protocol):
-    """What the reading commands ask for. Answers are those of the admin API."""
+    """What the reading commands read. The answers are those of the admin API."""
 
     def platforms(self) -> list[dict[str, Any]]:
         """Return the platforms' views."""
@@ -68,7 +68,7 @@ class Daemon:
 
 
 def open_source(place: Place) -> Source:
-    """Return the daemon when it answers, else its store, saying so on stderr. Raises ``Unreachable`` for neither."""
+    """Return the daemon if it answers, else its store, and say so on stderr. Raises ``Unreachable`` if neither does."""
     client = place.admin_client()
     try:
         client.get("/livez")

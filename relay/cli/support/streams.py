@@ -1,6 +1,6 @@
-"""The standard streams as a command finds them: closed, full, a pipe whose reader has gone, a terminal without Unicode.
+"""Copes with standard streams of any kind: closed, full, a pipe without a reader, a terminal without Unicode.
 
-Whatever they are, a command ends with an exit code and at most one line, never with a traceback.
+With each of them a command ends with an exit code and at most one line, never with a traceback.
 """
 
 import codecs
@@ -14,9 +14,9 @@ _ESCAPE = "relay-escape"
 
 
 def prepare() -> None:
-    """Make the streams usable: closed ones lead nowhere, and what an encoding lacks is written as ``\\uXXXX``.
+    """Make the streams usable: a closed one leads nowhere, and a character that an encoding lacks becomes ``\\uXXXX``.
 
-    That form is also JSON's, so a JSON answer stays one whatever the terminal can show.
+    JSON has the same form, so a JSON answer stays valid on any terminal.
     """
     for descriptor in range(3):  # else the next file that is opened becomes standard output
         try:
@@ -32,7 +32,7 @@ def prepare() -> None:
 
 
 def finish(code: int) -> int:
-    """Write out what is buffered and return the exit code; ``failed`` where that cannot be."""
+    """Write out what is buffered and return the exit code; that of ``failed`` if it cannot be written."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -42,9 +42,9 @@ def finish(code: int) -> int:
 
 
 def failed(error: OSError) -> int:
-    """Say why the output cannot be written, where that can be said, and return the exit code 1.
+    """Say why the output cannot be written, if standard error works, and return the exit code 1.
 
-    A reader that has gone (``head``, ``less``) has read what it wanted: nothing is said.
+    Nothing is said about a reader that has gone (``head``, ``less``): it has read what it wanted.
     """
     for stream in (sys.stdout, sys.stderr):
         _abandon(stream)
@@ -55,12 +55,12 @@ def failed(error: OSError) -> int:
 
 
 def is_of_output(error: OSError) -> bool:
-    """Tell whether an error can come from writing to a stream: it names no file."""
+    """Return whether an error can come from writing to a stream: then it names no file."""
     return error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
 
 
 def _abandon(stream: TextIO) -> None:
-    """Let what is still buffered go nowhere; the interpreter would try once more at its end and complain."""
+    """Send what is still buffered nowhere; else the interpreter would try again at its end and complain."""
     try:
         stream.flush()
     except OSError:

@@ -1,7 +1,7 @@
 """Lays rows out as a table: one line per row in a pipe, wrapped into the width of a terminal.
 
-A terminal's width is its own, or ``$COLUMNS`` where that is set. What is looked up or copied (ids, names, states,
-numbers) is never broken: the other columns give way, and where that is not enough the line is longer.
+The width is ``$COLUMNS`` if that is set, else the terminal's own. Ids, names, states and numbers are never broken,
+because people look them up and copy them. The other columns become narrower; if that is not enough, the line is longer.
 """
 
 import os
@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import click
 
 _FIRM = ("id", "platform", "name", "state")
-_USUAL = 80  # columns of a terminal, where nobody knows them
-_NARROWEST = 9  # columns for text that wraps; a date in less is a column of shreds
+_USUAL = 80  # columns, if the width is not known
+_NARROWEST = 9  # columns for text that wraps; a date in fewer cannot be read
 _STATES = {
     "ok": "green",
     "delivered": "green",
@@ -38,14 +38,14 @@ def terminal_columns() -> int | None:
 
 
 def coloured(state: str, *, width: int = 0) -> str:
-    """Return a state in its colour, filled up to ``width``; without one where nobody sees it or wants it (NO_COLOR)."""
+    """Return a state filled up to ``width``; in its colour on a terminal, unless NO_COLOR is set."""
     colour = _STATES.get(state.partition(" ")[0])
     wanted = colour is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     return click.style(state, fg=colour) + " " * (width - len(state)) if wanted else state.ljust(width)
 
 
 def wrapped(text: str, *, indent: int) -> list[str]:
-    """Return the lines of a text on a terminal, all but the first indented; a pipe gets one."""
+    """Return the lines of a text: wrapped on a terminal, all but the first indented; one line for a pipe."""
     columns = terminal_columns()
     if columns is None or columns <= 2 * indent:
         return [text]
@@ -73,7 +73,7 @@ def _widths(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> list[int]
 
 
 def _gap(widths: Sequence[int], room: int) -> int:
-    """Return how many columns lie between two of the table: one where two would make it too wide."""
+    """Return how many spaces separate two columns: two, or one if the table would be too wide."""
     return 2 if sum(widths) + 2 * (len(widths) - 1) <= room else 1
 
 

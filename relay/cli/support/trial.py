@@ -1,6 +1,6 @@
-"""Tries a callback against a configuration without sending it: where it would go, and how. Opens no store, no socket.
+"""Tries a post on a configuration: where it would go, and how. Sends nothing; opens no store and no socket.
 
-What answers here is what answers in the daemon: the same compiled routes and the same checks of the payload.
+The routes and the checks of the payload are the daemon's own code.
 """
 
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ _PRIORITIES = {Lane.HIGH: "high", Lane.LOW: "low"}
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What a post comes to: the rows it makes, or the code and detail of the problem it is answered with."""
+    """The result of a post: its rows, or the code and detail of its problem."""
 
-    route: str | None  # which entry of `routes:` decided; None for a post to one platform
+    route: str | None  # the entry of `routes:` that decided; None for a post to one platform
     rows: tuple[NewCallback, ...] = ()
     code: str | None = None
     detail: str = ""
 
     @property
     def to(self) -> tuple[str, ...]:
-        """The platforms that get it."""
+        """The platforms that would get it."""
         return tuple(row.platform for row in self.rows)
 
 
@@ -42,9 +42,9 @@ class Trial:
         self._directory = directory(config)
 
     def post(self, payload: bytes, headers: dict[str, str], *, platform: str | None = None) -> Tried:
-        """Return what a post of ``payload`` with these ``Relay-*`` headers would come to.
+        """Return the result of a post of ``payload`` with these ``Relay-*`` headers.
 
-        ``platform`` is the one it is posted to; without one the routes decide. Raises ``KeyError`` for an unknown one.
+        It is posted to ``platform``; if that is None, the routes decide. Raises ``KeyError`` for an unknown platform.
         """
         content_type = headers.get("Content-Type")
         label: str | None = None
@@ -63,7 +63,7 @@ class Trial:
             return Tried(label, code=refusal.code, detail=refusal.detail)
 
     def view(self, tried: Tried) -> dict[str, Any]:
-        """Return all there is to say about a post."""
+        """Return the result as people and programs read it."""
         if tried.code is not None:
             return {"accepted": False, "route": tried.route, "code": tried.code, "detail": tried.detail, "targets": []}
         return {"accepted": True, "route": tried.route, "targets": [self._target(row) for row in tried.rows]}

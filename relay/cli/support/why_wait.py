@@ -10,14 +10,14 @@ _Waiting = dict[str, Any]
 
 
 def sentence(waiting: _Waiting, *, platform: str) -> str:
-    """Return what the callback waits for; the time until then stands in ``until_of``."""
+    """Return what the callback waits for; ``until_of`` has the time."""
     word = str(waiting.get("for") or "slot")
     told = _TOLD.get(word)
     return told(waiting, platform) if told is not None else f"it waits for {word}"
 
 
 def until_of(waiting: _Waiting) -> str | None:
-    """Return the instant at which the wait ends as far as it is known: of one in a line, that of the first."""
+    """Return when the wait ends, if that is known. In a queue that is when the wait of the first one ends."""
     behind = waiting.get("behind") or {}
     until: str | None = waiting.get("until") or (behind.get("waiting") or {}).get("until")
     return until
@@ -27,14 +27,14 @@ _FOR_MANY = ("limit", "share", "pace", "concurrency", "slot", "throttled", "brea
 
 
 def is_for_many(waiting: _Waiting) -> bool:
-    """Say whether what ends the wait lets the platform's next callback go, not necessarily this one."""
+    """Return whether the end of the wait lets the platform's next callback go, which may be another one."""
     behind = waiting.get("behind") or {}
     inner = behind.get("waiting") or {}
     return (inner or waiting).get("for") in _FOR_MANY
 
 
 def to_do(waiting: _Waiting, *, platform: str) -> str:
-    """Return the command with which a person ends the wait, or nothing where waiting is all there is to do."""
+    """Return the command with which a person ends the wait; empty if there is only waiting."""
     behind = waiting.get("behind")
     if behind is not None:
         if behind["state"] != "pending":
@@ -115,7 +115,7 @@ def _throttled(waiting: _Waiting, platform: str) -> str:
 
 
 def is_storm(waiting: _Waiting) -> bool:
-    """Say whether the breaker is open because everything was refused, not because the platform could not be used."""
+    """Return whether the breaker is open because everything was refused (a storm), and not because of failures."""
     return waiting.get("for") == "breaker" and str(waiting.get("reason", "")).startswith("storm: ")
 
 
