@@ -1,9 +1,13 @@
 """What a platform's requests are authorised with: a fixed secret, or the token of a credential that may be shared.
 
 ``Credentials`` owns the token sources of the whole relay and hands each pipeline its ``Authoriser``. When a platform
-refuses a token, it is renewed once and the same batch goes again; refused again, the platform backs off as it would
-without a token, and the first attempt after that may renew once more: so a revoked token heals by itself, and a
-platform that refuses everything does not turn into a storm on the token endpoint.
+refuses a token:
+
+1. the token is renewed once, and the same batch goes again;
+2. refused again, the platform backs off, as it would without a token;
+3. the first attempt after that may renew once more.
+
+So a revoked token heals by itself, and a platform that refuses everything causes no storm on the token endpoint.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """Keeps one platform's pipeline running: started again after a failure, and stopped when it fails alike three times.
 
-A pipeline that raises is a bug of ours. What it had under way is settled as crashed, so each failure costs a callback
-an attempt: one that fails the same way again and again would use up the budget of all of them. Then the platform
-stands still, says so, and goes on when an operator resumes it, its settings change, or the relay is started anew.
+A pipeline that raises is a bug of ours. It is started again after 1 s, 2 s, 4 s ... up to a minute. What it had under
+way is settled as crashed, so each failure costs its callbacks an attempt. A bug that is met again and again would use
+up the budget of all of them. So after three failures alike the platform stands still and says so. It goes on when an
+operator resumes it, its settings change, or the relay is restarted.
 """
 
 import asyncio
@@ -42,8 +43,8 @@ class Lasting:
             try:
                 await self.pipeline.run()
             except Exception as error:  # noqa: BLE001 - a bug in one platform's pipeline must not stop the others
-                told = describe(error)
-                failure = (f"{told['error']} at {told.get('where', '')}", self.pipeline.gate.last_accepted_at)
+                facts = describe(error)
+                failure = (f"{facts['error']} at {facts.get('where', '')}", self.pipeline.gate.last_accepted_at)
                 alike = alike + 1 if failure == before else 1
                 before = failure
                 if alike >= ALIKE:

@@ -1,7 +1,7 @@
-"""From a claimed batch to the request that carries it, or to the reason why none is sent; and back from the answer.
+"""Makes a request of a claimed batch, or says why none can be made; and makes a verdict of the answer.
 
-What cannot be built is found here before a byte is sent: the callbacks it is about become dead letters that say so,
-the others return to their places uncharged (``policy/settle/answer.py``).
+What cannot be built is found here, before a byte is sent. The callbacks at fault become dead letters that say so; the
+others return to their places uncharged (``policy/settle/answer.py``).
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ _JSON = "application/json"
 
 
 def asks_back(batch: Batch, terms: Terms) -> bool:
-    """Tell whether the batch's next request asks what became of its item instead of sending it.
+    """Return whether the batch's next request asks what became of its item instead of sending it.
 
     That is so for a read-back, and for a single callback that an earlier request of this batch may have applied.
     """
@@ -51,7 +51,7 @@ def prepare(batch: Batch, *, terms: Terms, shift_s: float = 0.0) -> Draft | Verd
     except Unbuildable as error:
         return _refused(batch, error)
     if len(body) > terms.max_bytes and _may_part(batch):
-        # Measured under another envelope before a reload, or frozen under larger limits: two bodies instead of one.
+        # A reload changed the envelope or lowered batch.max_bytes since the batch was made: two bodies instead of one.
         return _unsent(batch, Outcome.SPLIT, "the body would exceed batch.max_bytes")
     headers = {
         CONTENT_TYPE: content_type,
@@ -105,12 +105,12 @@ def without_secrets(verdict: Verdict, redactor: Redactor) -> Verdict:
 
 
 def _in_doubt(batch: Batch, terms: Terms) -> bool:
-    """Tell whether a re-send of this membership might apply it twice where a read-back could tell."""
+    """Return whether a re-send of this batch might be applied twice, and a read-back can find out."""
     return terms.read_back == "ambiguous" and batch.attempt > 1 and any(item.maybe_applied for item in batch.items)
 
 
 def _may_part(batch: Batch) -> bool:
-    """Tell whether nothing speaks against other memberships: no request of this one may have been applied."""
+    """Return whether the batch may be parted: no request of it may have been applied under its id."""
     return len(batch.items) > 1 and batch.attempt == 1 and not any(item.maybe_applied for item in batch.items)
 
 

@@ -46,7 +46,7 @@ class Request:
 
 
 class Sender(Protocol):
-    """Sends requests to one platform."""
+    """Sends requests to one platform, each exactly once."""
 
     async def send(self, request: Request) -> Answer | Failure:
         """Send ``request`` once and return what came of it; cancelling it takes back what is not on the wire yet."""
@@ -150,13 +150,13 @@ class HttpSender:
         while len(raw) <= most and (part := await response.content.readany()):
             raw += part
         body, whole = bytes(raw), len(raw) <= most
-        told = Headers(response.headers.items())
-        coding = told.get("content-encoding")
+        answered = Headers(response.headers.items())
+        coding = answered.get("content-encoding")
         if coding is not None:
             body, decoded = decompress_start(body, coding, most)
             whole = whole and decoded
         proxy = self._proxy_name if response.status == _PROXY_WANTS_LOGIN else ""
-        return Answer(response.status, told, body[:most], complete=whole, proxy=proxy)
+        return Answer(response.status, answered, body[:most], complete=whole, proxy=proxy)
 
 
 def _url(text: str) -> URL:

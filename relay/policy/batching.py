@@ -5,8 +5,8 @@ from zlib import crc32
 
 from relay.core.model import ClaimRequest, Lane
 
-# Who leads batch number n is _LEADERS[n % 10]: ten turns hold each lane but HIGH once, so each keeps one batch in ten
-# whatever the others bring (SPEC 6). They are spread out, so none of them waits for more than nine batches.
+# Batch number n is led by the lane _LEADERS[n % 10]. Each lane but HIGH leads one batch in ten, whatever the others
+# bring (SPEC 6), and so waits for nine batches at most.
 _LEADERS = (
     Lane.HIGH,
     Lane.NORMAL,
@@ -35,8 +35,8 @@ def turn_of(lane: Lane) -> int:
 def scattered(count: int) -> int:
     """Return a turn for batch number ``count`` of a platform whose groups take turns.
 
-    Counted on, the same group would meet the same leaders in every round whenever the number of groups has a divisor
-    in common with the ten turns, and a lane of it would starve.
+    With a plain count and 10 groups, group 3 would have turn 3 in every round: led by RETRY each time, its other lanes
+    would starve. A checksum of the count mixes the turns.
     """
     return crc32(b"%d" % count)
 

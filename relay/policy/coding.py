@@ -1,9 +1,10 @@
-"""Does this platform take compressed bodies? Compression is ours, so what it draws is not charged to a callback.
+"""Does this platform take compressed bodies? We chose to compress, so a refusal of that is charged to no callback.
 
-1. 415 to a compressed body says it in so many words: plain from then on.
-2. 400, 406, 415 by a rule, 422, 500 and 501 may say it, as long as nothing compressed was ever accepted: the same batch
-   goes again plain. Accepted now, compression was to blame: plain from then on. Refused again, the refusal counts.
-3. Once anything compressed was accepted, neither is asked again but by a 415.
+1. A 415 to a compressed body says no: bodies are plain from then on.
+2. A 400, 406, 422, 500 or 501, or a 415 by a rule, may mean no, while nothing compressed was ever accepted. The same
+   batch goes again plain. If that is accepted, compression was to blame: plain from then on. If it is refused too, the
+   refusal counts.
+3. Once something compressed was accepted, only a 415 turns compression off.
 """
 
 from dataclasses import dataclass, field

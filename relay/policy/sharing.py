@@ -1,9 +1,10 @@
 """Turns at a shared quota: who was refused goes before who has just sent.
 
-Of those that wait, the one whose last send lies furthest back goes first. The last free slots are left to those ahead;
-where more are free than they need at once, others may pass, but not more than ``MAX_PASSED`` times, so that each party
-that waits keeps a share. A party that was offered a slot and does not take it within the grace (paused, vanished,
-nothing to send any more) leaves the line: it holds nobody up for longer.
+1. Of those that wait, the one whose last send lies furthest back goes first.
+2. Free slots are left to those ahead. Where there are more than they need, others may pass: with 3 free slots and 2
+   parties ahead, a third one goes. Nobody is passed more than ``MAX_PASSED`` times, so each keeps a share.
+3. A party that is offered a slot and does not take it within ``GRACE_S`` leaves the line: it is paused, gone, or has
+   nothing left to send.
 """
 
 import math
@@ -88,7 +89,7 @@ class Turns(Generic[Party]):
         return self.waiting_for_others()
 
     def stale(self, now: float) -> bool:
-        """Return whether all who wait were told a time and did not come, so that nobody would miss this line.
+        """Return whether all who wait have let their time go by, so that nobody would miss this line.
 
         Who waits without a time waits for an answer; the caller knows that none is due.
         """

@@ -1,4 +1,8 @@
-"""The breaker: a platform that fails in a row is left alone, but for one real batch every ``probe_every``."""
+"""The breaker: a platform that keeps failing is left alone, but for one real batch every ``probe_every``.
+
+It opens after ``open_after`` failures in a row, say 5: connection refused, 500, timeout ... Or in a storm: as many
+batches in a row were refused as a whole, with nothing accepted in between. Anything accepted closes it.
+"""
 
 import random
 from collections.abc import Mapping

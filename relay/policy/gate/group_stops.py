@@ -1,7 +1,7 @@
 """The stops of a platform's groups: one group's throttle does not stop the others.
 
-Kept only while a stop is in force, its end has not been tried yet, or an item is under suspicion; what nobody came back
-to is forgotten. So memory follows the groups in trouble, not those that exist, and not the callbacks.
+A stop is kept while it is in force, until its end has been tried, and while an item is under suspicion. One that nobody
+comes back to is forgotten. So memory grows with the groups in trouble, not with all groups, and not with the callbacks.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -12,9 +12,9 @@ from relay.policy.gate.stop import Stop
 
 # With so many groups stopped at once it is the platform that is overloaded, and it is stopped as a whole.
 MOST_STOPPED = 1000
-# Every claim looks at all of them. Of groups that were not refused yet fewer do: the next of them just asks.
+# Every claim looks at all kept stops. A hold refused nobody yet, so fewer are kept: one group more just asks.
 MOST_HELD = 200
-_DOUBTED_S = 60.0  # a group that was asked again after a hold is asked soon
+_DOUBTED_S = 60.0  # a hold is remembered so long after its end: a group that is asked again is asked by then
 
 
 @dataclass(slots=True)
@@ -36,9 +36,9 @@ class GroupStops:
         self._changed.add(group)
 
     def hold(self, group: str, stop: Stop) -> bool:
-        """Keep the stop of a group that nothing is left for, unless there are many already; return whether.
+        """Keep the hold of a group that has nothing left; return False when too many are kept already.
 
-        Not for the store: after a restart the group is asked once.
+        A hold is not stored: after a restart the group is asked once.
         """
         if group not in self._stops and len(self._stops) >= MOST_HELD:
             return False
@@ -64,8 +64,8 @@ class GroupStops:
     def closed(self, now: float, under_way: Collection[str]) -> tuple[dict[str, float], dict[str, bool]]:
         """Return which groups take no turn before a time, and which take one that tests the end of their stop.
 
-        The test goes alone: with a request of the group ``under_way`` the group waits for its answer. The second value
-        says whether what was refused shall be tried again rather than other callbacks (see ``suspicion``).
+        The test goes alone: with a request of the group ``under_way`` the group waits for its answer. The second
+        dict says of each group whether the refused callbacks go again rather than others (see ``suspicion``).
         """
         self._sweep(now, after_s=self.cap_s)
         closed: dict[str, float] = {}
@@ -86,7 +86,7 @@ class GroupStops:
             self._changed.add(group)
 
     def _sweep(self, now: float, *, after_s: float) -> None:
-        """Forget stops that are over, those in trouble ``after_s`` later, and holds a little after their end."""
+        """Forget stops that are over: those in trouble ``after_s`` after their end, holds up to a minute after it."""
         past = {
             group: stop
             for group, stop in self._stops.items()

@@ -1,10 +1,16 @@
-"""May this platform be talked to now? Pause, cooldown after a throttle, backoff after failures, and the breaker.
+"""May this platform be talked to now? Four things can say no:
 
-A gate stops the *platform*, never a callback: what waits behind it stays where it is in the queue. After any stop one
-request goes first (``resuming``), taking other keys where there are any; the others follow when it was not refused.
+1. a pause, by an operator, until an operator ends it;
+2. a wait after a throttle: for as long as the platform asked, else for a growing time;
+3. a backoff after failures;
+4. the breaker, which lets one probe through every ``probe_every``.
 
-Where a platform has groups (shops), a throttle stops the group it was drawn by; pause, failures and breaker are the
-platform's. ``Gate.of`` gives the gate as the batches of one group see it.
+A gate stops the *platform*, never a callback: what waits behind it keeps its place in the queue. After a stop one
+request goes alone (``resuming``), with other callbacks than the refused ones where there are any. When it is not
+refused, the others follow.
+
+Where a platform has groups (shops), a throttle stops only the group that drew it. Pause, failures and breaker are the
+platform's. ``Gate.of`` gives the gate as the batches of one group meet it.
 """
 
 import math
@@ -23,7 +29,7 @@ from relay.policy.gate.suspicion import Suspicion
 
 @dataclass(slots=True)
 class Gate(Stop):
-    """One platform's gate, a stop itself: of all its groups."""
+    """One platform's gate. It is itself the stop that holds for all of the platform's groups."""
 
     breaker: Breaker
     paused: bool = False
@@ -59,7 +65,7 @@ class Gate(Stop):
         return math.inf if self.paused else self.ends_at(now)
 
     def ends_at(self, now: float) -> float:
-        """Return when stop and breaker let a request go. What waits is due then: a pause has no time to be due at."""
+        """Return when stop and breaker let a request go, a pause aside: nobody knows when that ends."""
         at = max(now, self.stopped_until)
         return max(at, self.breaker.probe_at) if self.breaker.is_open else at
 
@@ -82,7 +88,7 @@ class Gate(Stop):
         """Count a platform-level failure; with ``back_off`` the platform is also left alone for a growing time."""
         self.breaker.failed(now, reason, rng)
         if back_off:
-            # with the breaker open its pace of probes holds, not a longer backoff
+            # With the breaker open the next probe goes at its time, however long the backoff has grown.
             at_most = self.breaker.probe_at if self.breaker.is_open else math.inf
             self.back_off(now, started_at=started_at, reason=reason, rng=rng, at_most=at_most)
 
@@ -167,7 +173,7 @@ class GroupGate:
         return self._platform.coding
 
     def accepted(self, now: float) -> None:
-        """An item got through: stops and failures are over, and it bears witness to either suspicion."""
+        """An item got through: stops and failures are over. It also counts for the suspicion of group and platform."""
         self._platform.accepted(now)
         if self._stop.level or self._stop.resuming:  # a hold is neither, and ends at its time
             self._stop.end()
@@ -182,7 +188,7 @@ class GroupGate:
         self._platform.groups.ended(self._batch.group)
 
     def throttle(self, now: float, *, started_at: float, wait_s: float | None, reason: str, rng: random.Random) -> None:
-        """Stop the group, or the platform: where that was said, or too many of its groups are stopped already."""
+        """Stop the group; or the platform, when the answer was about it or too many of its groups are stopped."""
         group, groups = self._batch.group, self._platform.groups
         stop: Stop = self._stop
         if self._whole or groups.full(group, now):
@@ -193,7 +199,7 @@ class GroupGate:
         stop.throttle(now, started_at=started_at, wait_s=wait_s, reason=reason, rng=rng)
 
     def hold(self, now: float, *, started_at: float, wait_s: float | None, rng: random.Random) -> None:
-        """Wait where an accepted answer said that nothing is left: the group, or the platform where that was said."""
+        """Wait because an accepted answer said that nothing is left: the group, or the platform if it was about it."""
         if not wait_s:
             return
         if self._whole:

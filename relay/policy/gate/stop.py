@@ -1,6 +1,9 @@
-"""A stop: left alone until a time, growing in a row, and one request first when it ends.
+"""A stop: nothing is sent until a time. Stops in a row grow longer, and when one ends a single request goes first.
 
-A platform has one, and each of its groups that was throttled. A stop holds nobody's callbacks: they stay in the queue.
+A platform has one, and so has each of its groups that was throttled. The callbacks stay in the queue meanwhile.
+
+Example with ``backoff: 2s..10m`` and a platform that names no wait: the first refusal stops for 1 to 2 s, the second in
+a row for 2 to 4 s, the fifth for 16 to 32 s, the tenth and later for 5 to 10 min.
 """
 
 import random
@@ -11,11 +14,12 @@ from typing import Any
 from relay.policy.backoff import backoff_s, jittered_s
 from relay.policy.gate.suspicion import Suspicion
 
-# Nobody was refused yet when a hold begins, and headers are often wrong: a reset that means midnight, a counter that
-# is always 0. So a hold is a minute at most. To ask once a minute costs a platform that means it nothing.
+# When a hold begins nobody was refused yet, and the headers that ask for it are often wrong: a reset that means
+# midnight, a counter that is always 0. So a hold is a minute at most. One request a minute costs an honest platform
+# nothing.
 _LONGEST_HOLD_S = 60.0
-_DOUBT = 4.0  # and a quarter of that each time it accepted a request although nothing was to be left
-_MOST_DOUBT = 8  # a millisecond: no hold any more
+_DOUBT = 4.0  # a quarter as long each time a request was accepted although nothing was to be left: 60, 15, 3.75 s ...
+_MOST_DOUBT = 8  # then a hold is a millisecond, that is none
 NOTHING_LEFT = "the platform says nothing is left"
 
 
@@ -32,17 +36,19 @@ class Stop:
     resuming: bool = False
     since: float = 0.0  # when it began: the first of stops in a row
     suspicion: Suspicion = field(default_factory=Suspicion)
-    patience_s: float = 0.0  # the wait after a second refusal in a row: the limit that is known does not open at once
-    nothing_until: float = 0.0  # as the platform said when it was held
+    patience_s: float = 0.0  # a second refusal in a row waits about this long: the known limit opens no sooner
+    nothing_until: float = 0.0  # until when nothing is left, as the platform said at the last hold
     _stopped_at: float = 0.0
     _held_at: float = 0.0
     _doubt: int = 0
 
     def throttle(self, now: float, *, started_at: float, wait_s: float | None, reason: str, rng: random.Random) -> None:
-        """Stop until the hint, or by growing backoff. Answers to requests sent before a stop do not make it grow.
+        """Stop for ``wait_s``, as the platform asked, or for a growing time where it named none.
 
-        A hint of 0, and one that proved too short - the first request after it was refused again - does not shorten
-        the backoff: a platform that keeps saying "in 0 seconds", or names the past, must not be asked in a hot loop.
+        1. An answer to a request that was sent before the stop began does not make it grow.
+        2. A wait of 0 does not shorten the growing time: a platform that keeps saying "in 0 seconds", or names the
+           past, must not be asked in a hot loop.
+        3. Nor does a wait that proved too short: the first request after it was refused again.
         """
         self._doubt, self.nothing_until = 0, 0.0  # there is a limit after all
         until = self.stopped_until
@@ -65,8 +71,9 @@ class Stop:
     def hold(self, now: float, *, started_at: float, wait_s: float, rng: random.Random) -> None:
         """Wait because an accepted answer said that nothing is left for ``wait_s``: no failure, nothing grows.
 
-        A minute at most, and less each time the platform accepted a request sent after a hold and before more was to
-        be left: then its headers do not mean what they say. A refusal clears that doubt.
+        The wait is a minute at most. A request that was sent after a hold and accepted, before anything was to be
+        left, shows that the headers do not mean what they say: the next hold is a quarter as long. A refusal clears
+        that doubt.
         """
         if self._held_at <= started_at < self.nothing_until:
             self._doubt = min(self._doubt + 1, _MOST_DOUBT)

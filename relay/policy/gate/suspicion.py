@@ -1,8 +1,13 @@
 """Moves suspicion from the platform to the item that always draws a throttle (SPEC 6, "Retry budget").
 
-A limit that is merely reached refuses whatever comes next and accepts it later. An item that draws the refusal as the
-*first* request after a cooldown, again, while other keys are accepted right after it, is the cause itself. Three times
-in a row convicts it. Nothing is stored: after a restart suspicion starts anew, which only delays the conviction.
+Two things look alike: a limit that is reached, and an item that the platform always answers with a throttle.
+
+1. A limit that is reached refuses whatever comes next, and accepts it later.
+2. An item that is the cause is refused as the *first* request after a stop, while another one is accepted right after
+   it. That is a strike. Three strikes in a row convict it: from then on its refusals are retries, charged to its own
+   budget, and stop nobody else.
+
+Nothing is stored: after a restart suspicion begins anew, which only delays the conviction.
 """
 
 from collections.abc import Iterable
@@ -17,8 +22,8 @@ class Suspicion:
     """What is known against the items of one platform."""
 
     strikes: dict[int, int] = field(default_factory=dict)  # seq -> strikes in a row; 0: was refused before
-    test: bool = False  # the stop that begins now shall be followed by what was refused, not by other keys
-    _charged: frozenset[int] = frozenset()  # drew it first after a cooldown; waits for what the next request draws
+    test: bool = False  # after this stop the refused items go first, not other keys
+    _charged: frozenset[int] = frozenset()  # refused first after a stop; the answer to the next request decides
 
     def convicted(self, seqs: Iterable[int]) -> bool:
         """Whether every one of ``seqs`` has its strikes together."""
@@ -45,7 +50,7 @@ class Suspicion:
             self.test = again
 
     def accepted(self, seqs: Iterable[int]) -> None:
-        """Take note of an accepted batch: it clears its items and may bear witness against others."""
+        """Take note of an accepted batch: its items are cleared, and those refused just before it get a strike."""
         for seq in self._charged:
             self.strikes[seq] = self.strikes.get(seq, 0) + 1
         self._charged, self.test = frozenset(), False

@@ -227,8 +227,8 @@ class MemoryStore:
                 self._shelf.finish(row, State.EXPIRED, "expired", now)
                 ended[row.platform] += 1
         self._notify()
-        told = [Ended(platform, State.EXPIRED, "expired", count) for platform, count in ended.items()]
-        return Expired(told, False, heap[0][0] if heap else math.inf)
+        reported = [Ended(platform, State.EXPIRED, "expired", count) for platform, count in ended.items()]
+        return Expired(reported, False, heap[0][0] if heap else math.inf)
 
     async def prune(self) -> bool:
         """Delete up to 500 rows and attempts that need not be kept any more."""

@@ -86,8 +86,8 @@ class Pruning:
                 (platform, now),
             ).get
             next_at = min(next_at, coming if coming is not None else math.inf, now + _LATE_S if waiting else math.inf)
-        told = [Ended(name, State.EXPIRED, "expired", count) for name, count in ended.items()]
-        return Expired(told, more, next_at)
+        reported = [Ended(name, State.EXPIRED, "expired", count) for name, count in ended.items()]
+        return Expired(reported, more, next_at)
 
     def _expire_batches(self, transaction: Transaction, ended: Counter[str]) -> bool:
         """End batches that wait for a re-send with all their items over their time; return whether there may be more.

@@ -151,7 +151,7 @@ class Settles:
             ),
         )
         if not result.outcome.accepted:
-            shown = {
+            last_error = {
                 "at": result.ended_at,
                 "outcome": result.outcome.value,
                 "status": result.status,
@@ -159,7 +159,8 @@ class Settles:
                 "excerpt": result.excerpt,
             }
             transaction.execute(
-                "UPDATE ledger SET last_error = ? WHERE platform = ?", (msgspec.json.encode(shown).decode(), platform)
+                "UPDATE ledger SET last_error = ? WHERE platform = ?",
+                (msgspec.json.encode(last_error).decode(), platform),
             )
 
     def _refreeze(
