@@ -64,7 +64,7 @@ class Pipeline:
         *,
         terms: Terms,
         gate: Gate,
-        learning: Learner,
+        learner: Learner,
         outbox: Outbox,
         sender: Sender,
         authoriser: Authoriser,
@@ -72,14 +72,14 @@ class Pipeline:
     ) -> None:
         self.terms = terms
         self.gate = gate
-        self.learning = learning
+        self.learner = learner
         self.concurrency = AdaptiveConcurrency(terms.concurrency)
         self.concurrency.restart()
         self.last_error = ""
         self.wait_reason = ""
         self.waits_until = 0.0
         self._outbox = outbox
-        self._signals = LimitSignals(learning, gate)
+        self._signals = LimitSignals(learner, gate)
         self._courier = Courier(
             terms=terms,
             coding=gate.coding,
@@ -107,7 +107,7 @@ class Pipeline:
     @property
     def room(self) -> int:
         """How many requests may be under way now."""
-        single = self.gate.single_file or self.learning.careful(self._clock.now())
+        single = self.gate.single_file or self.learner.careful(self._clock.now())
         return 1 if single else self.concurrency.limit
 
     def changed(self, count: int) -> None:
@@ -130,7 +130,7 @@ class Pipeline:
                 broken, self._broken = self._broken, None
                 raise broken
             now = self._clock.now()
-            if (self.learning.changed or now >= self.learning.ends_at) and not await self._put_limits(now):
+            if (self.learner.changed or now >= self.learner.ends_at) and not await self._put_limits(now):
                 continue
             if self.in_flight >= self.room:
                 await self._sleep(WaitUntil(float("inf"), "concurrency"))
@@ -156,7 +156,7 @@ class Pipeline:
 
     def kept(self) -> dict[str, Any]:
         """Return what a restart must know: the gate and what was learned."""
-        return {**self.gate.dump(), "learned": self.learning.dump()}
+        return {**self.gate.dump(), "learned": self.learner.dump()}
 
     def forget_limit(self) -> None:
         """Drop what was learned, declared and set of the platform's limits, and learn anew."""
@@ -194,25 +194,25 @@ class Pipeline:
 
     async def _put_limits(self, now: float) -> bool:
         """Put the limits that are known now in force; return whether the store took them."""
-        quotas = self.learning.quotas(now)
+        quotas = self.learner.quotas(now)
         try:
             if quotas != self._quotas:
                 await self._outbox.set_quotas(self.terms.platform, quotas)
             self._quotas = quotas
         except StoreError:
             self._quotas = None
-            self.learning.changed = True
+            self.learner.changed = True
             await self._sleep(WaitUntil(self._clock.now() + _SETTLE_AGAIN_S, "store"))
             return False
-        for news in self.learning.news(now):
-            report_limit(self._events, self.terms.platform, news, enforced=self.learning.enforces)
+        for news in self.learner.news(now):
+            report_limit(self._events, self.terms.platform, news, enforced=self.learner.enforces)
         return True
 
     async def _sleep(self, wait: WaitUntil) -> None:
         self.wait_reason, self.waits_until = wait.reason, wait.at
         # while slots or the gate hold everything back, more callbacks change nothing
         missing = wait.missing or (1 if wait.reason in ("idle", "retry") else 0)
-        await self._wakeup.sleep(min(wait.at, self.learning.ends_at), missing=missing)
+        await self._wakeup.sleep(min(wait.at, self.learner.ends_at), missing=missing)
         self.wait_reason = ""
 
     def _gate_reason(self) -> str:
@@ -237,7 +237,7 @@ class Pipeline:
             read_back=self.terms.read_back,
             asked=asks_back(batch, self.terms),
         )
-        self.gate.expect_wait(self.learning.patience_s(batch.group))
+        self.gate.expect_wait(self.learner.patience_s(batch.group))
         settlement = decide(attempted, budget=self.terms.budget, gate=self.gate, now=result.ended_at, rng=self._rng)
         self._pace_up(result, alone=alone)
         self._wakeup.wake()  # a gate that closed or opened is news before the commit
@@ -267,10 +267,10 @@ class Pipeline:
         gate, kept, groups = self.gate.dump_own(), self._gate_kept, self.gate.groups.take_changes()
         fresh = gate["last_accepted_at"] - kept["last_accepted_at"] < _GATE_LAG_S
         unchanged = {**gate, "last_accepted_at": 0} == {**kept, "last_accepted_at": 0}
-        if fresh and not groups and unchanged and not self.learning.unkept:
+        if fresh and not groups and unchanged and not self.learner.unkept:
             return settlement
         self._gate_kept = gate
-        gate = {**gate, "learned": self.learning.dump()}
+        gate = {**gate, "learned": self.learner.dump()}
         return replace(settlement, gate={**gate, "groups": groups} if groups else gate)
 
     def _delivered(self, task: asyncio.Task[None]) -> None:

@@ -82,7 +82,7 @@ class Registry:
             if before is None:
                 self._run(each, kept.get(name, {}))
             else:
-                self._run(each, before.pipeline.gate.dump(), learning=_carried_over(before.pipeline, each))
+                self._run(each, before.pipeline.gate.dump(), learner=_carried_over(before.pipeline, each))
         self._running = {name: self._running[name] for name in wanted}  # in the file's order, as operators know it
 
     async def stop(self, within_s: float) -> int:
@@ -132,7 +132,7 @@ class Registry:
         ``until`` is a relay-clock time, None means until forgotten; a restart does not end it. Raises KeyError.
         """
         pipeline = self._running[name].pipeline
-        pipeline.learning.set(OperatorLimit(tuple(rates), math.inf if until is None else until, reason))
+        pipeline.learner.set(OperatorLimit(tuple(rates), math.inf if until is None else until, reason))
         await self._keep(pipeline)
 
     async def forget_limit(self, name: str) -> None:
@@ -148,20 +148,20 @@ class Registry:
         try:
             await self._outbox.set_gate(name, pipeline.kept())
         except StoreError:
-            pipeline.learning.unkept = True
+            pipeline.learner.unkept = True
             raise
 
     async def flush(self, name: str) -> None:
         """Send the platform's next batch without waiting for pace or linger. Raises KeyError."""
         self._running[name].pipeline.flush()
 
-    def _run(self, terms: Terms, kept: Mapping[str, Any], *, learning: Learner | None = None) -> None:
+    def _run(self, terms: Terms, kept: Mapping[str, Any], *, learner: Learner | None = None) -> None:
         gate = Gate(Breaker(terms.breaker), base_s=terms.budget.base_s, cap_s=terms.budget.cap_s)
         gate.load(kept)
-        if learning is None:
-            learning = Learner(terms.platform, destination=terms.destination, terms=terms.learn, grouped=terms.grouped)
+        if learner is None:
+            learner = Learner(terms.platform, destination=terms.destination, terms=terms.learn, grouped=terms.grouped)
             try:
-                learning.load(kept.get("learned", {}))
+                learner.load(kept.get("learned", {}))
             except ValueError as error:
                 self._events.limit_not_kept(platform=terms.platform, reason=str(error))
         if gate.breaker.is_open:
@@ -170,7 +170,7 @@ class Registry:
         pipeline = Pipeline(
             terms=terms,
             gate=gate,
-            learning=learning,
+            learner=learner,
             outbox=self._outbox,
             sender=sender,
             authoriser=self._authoriser(terms),
@@ -194,8 +194,8 @@ def _carried_over(before: Pipeline, terms: Terms) -> Learner | None:
     """Return what was learned under the terms before; None when it was about another destination."""
     if before.terms.destination != terms.destination:
         return None
-    before.learning.configure(terms.learn, grouped=terms.grouped)
-    return before.learning
+    before.learner.configure(terms.learn, grouped=terms.grouped)
+    return before.learner
 
 
 def _view(pipeline: Pipeline, lasting: Lasting, now: float) -> dict[str, Any]:
@@ -228,5 +228,5 @@ def _view(pipeline: Pipeline, lasting: Lasting, now: float) -> dict[str, Any]:
         "in_flight": pipeline.in_flight,
         "allowed": pipeline.room,
         "last_error": pipeline.last_error,
-        "learned_limit": summary(pipeline.learning, now),
+        "learned_limit": summary(pipeline.learner, now),
     }
