@@ -6,13 +6,11 @@ from math import inf
 
 from relay.limits.evidence.history import Closure, History
 from relay.limits.in_force.ceiling import Ceiling
-from relay.limits.in_force.limit import LearnedLimit, near
+from relay.limits.in_force.limit import LearnedLimit
 from relay.limits.in_force.noise import Noise
 from relay.limits.in_force.outage import ONSETS_IMPLICIT, is_outage
 from relay.limits.search import NEARLY_ALL, Search
 
-_LONE_TRIES = 6  # lone refusals that may each be chance, before they are looked at together
-_IN_VAIN = 3  # so often less was allowed, and it did not help
 _REFITS = 2  # fits that left something unexplained and did not hold
 
 
@@ -24,7 +22,6 @@ class Violations:
         self._noise = chance
         self._ceiling = in_force
         self._search = search
-        self._lone_tries = 0
         self._refits = 0  # since a limit held for long
         self._unexplained_since: float | None = None  # what is in force does not explain what was refused since
 
@@ -78,28 +75,9 @@ class Violations:
             self._ceiling.undo_raise(now)
             return True
         beyond_noise = self._noise.beyond_noise(latest, now, rates)
-        self._lone_tries += 1
         if beyond_noise and settled:
-            in_vain = min(limit.shrinks for limit in rates) >= _IN_VAIN
-            if not (in_vain and self._combine_lone(closures, now)):
-                self._ceiling.shrink(closures, now)
-        elif not beyond_noise and self._lone_tries % _LONE_TRIES == 0:
-            self._combine_lone(closures, now)
+            self._ceiling.shrink(closures, now)
         return settled or not beyond_noise
-
-    def _combine_lone(self, closures: Sequence[Closure], now: float) -> bool:
-        """See whether refusals that each may be chance are together another limit, and put it in force."""
-        found = self._search.fit()
-        if found is None or not found.clean(0.2, 2) or not self._search.allows_throughput(found, closures):
-            return False
-        binding = self._ceiling.tightest_first()[0]
-        if near(found.window_s, binding.window_s) and found.n / found.window_s >= binding.rate_s:
-            return False
-        if not (self._search.is_specific(found) and self._search.believable(found, closures)):
-            return False
-        self._unexplained_since = None
-        self._ceiling.adopt(found, now)
-        return True
 
     def _replace_limits(self, closures: Sequence[Closure], now: float, *, most_s: float) -> bool:
         """Let one limit take the place of all, if it explains the old evidence and the new.
