@@ -110,7 +110,6 @@ MECHANISMS: dict[str, Sequence[Patch]] = {
     "an outage is not held against a limit": [(violations, "is_outage", _never)],
     "one limit in place of all": [(violations.Violations, "_replace_limits", _never)],
     "one more limit beside": [(violations.Violations, "_add_limit", _never)],
-    "a pace after fits that did not hold": [(violations, "_REFITS", 10**9)],
     "a raise is taken back whole": [(ceiling.Ceiling, "undo_raise", _never)],
     "a window becomes the next one people write": [(ceiling.Ceiling, "_next_written", _zero)],
     "refused early: the window is longer": [(ceiling.Ceiling, "_refused_early", _never)],

@@ -11,8 +11,6 @@ from relay.limits.in_force.noise import Noise
 from relay.limits.in_force.outage import ONSETS_IMPLICIT, is_outage
 from relay.limits.search import NEARLY_ALL, Search
 
-_REFITS = 2  # fits that left something unexplained and did not hold
-
 
 class Violations:
     """Decides what becomes of the limits in force under one quota when the platform refuses all the same."""
@@ -22,12 +20,11 @@ class Violations:
         self._noise = chance
         self._ceiling = in_force
         self._search = search
-        self._refits = 0  # since a limit held for long
         self._unexplained_since: float | None = None  # what is in force does not explain what was refused since
 
     def forget(self) -> None:
         """Drop what was held against limits that are no longer in force."""
-        self._refits, self._unexplained_since = 0, None
+        self._unexplained_since = None
 
     def observed(self, now: float) -> None:
         """See whether the last refusals bear out what is believed but not enforced; if not, look again."""
@@ -56,13 +53,6 @@ class Violations:
         outlasts = bool(place) and is_outage(latest, self._evidence.accepted[place - 1], longest.window_s)
         proven = self._ceiling.proven(longest, now)
         most_s = inf if outlasts or not proven else longest.same_window_s
-        if proven:
-            self._refits = 0
-        if self._refits >= _REFITS and (throughput := self._ceiling.throughput(closures)):
-            if not longest.is_pace:  # whatever is tried is refused again: a quota shared with others shows no limit
-                self._ceiling.pace(throughput, closures, now)
-                return
-            most_s = 0.0
         if self._replace_limits(closures, now, most_s=most_s) or self._add_limit(closures, now, most_s=most_s):
             return
         if place and not outlasts and latest.onset.sent >= longest.since:
@@ -101,7 +91,6 @@ class Violations:
             self._ceiling.replace(found, now)
         else:  # what it leaves unexplained, a limit that held for long may have refused
             self._ceiling.adopt(found, now)
-            self._refits += 1
         return True
 
     def _add_limit(self, closures: Sequence[Closure], now: float, *, most_s: float) -> bool:
