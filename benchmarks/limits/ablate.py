@@ -120,7 +120,6 @@ MECHANISMS: dict[str, Sequence[Patch]] = {
     "one request at a time near a young limit, and in a step": [(tracker.Tracker, "careful", _never)],
     "one request at a time near a young limit": [(ceiling.Ceiling, "young_and_nearly_used", _never)],
     "patience after a second refusal": [(tracker.Tracker, "patience_s", 0.0)],
-    "a step's refusal leaves it used up for a while": [(tracker.Tracker, "_still_used_up", _never)],
     "a step that went well is followed by a larger one": [(probing.Prober, "_succeeded", staticmethod(_keeps_step))],
     "shorter windows tried of one that is believed": [(limit.LearnedLimit, "tries_shorter", False)],
     "a large step ends when the limit under it falls": [(probing.Prober, "end_if_large", _never)],

@@ -9,7 +9,6 @@ from functools import partial
 
 from relay.limits.evidence.correlation import Correlation
 from relay.limits.evidence.history import History, Signal
-from relay.limits.fit.families import Family
 from relay.limits.in_force.ceiling import Ceiling
 from relay.limits.in_force.limit import STOP_S, LearnedLimit
 from relay.limits.in_force.noise import Noise
@@ -179,7 +178,7 @@ class Tracker:
         if beyond_limit:
             self.changed |= self.prober.refused(sent, now, evidence.last_accepted, noisy=self._noise.noisy)
         elif self._closed_at is not None and evidence.rejects and evidence.rejects[-1].probe:
-            beyond_limit = sent <= evidence.rejects[-1].seen or self._still_used_up(sent, self._closed_at)
+            beyond_limit = sent <= evidence.rejects[-1].seen
         if not beyond_limit and self.prober.probe is not None:
             accepted = evidence.count(self.prober.probe.since, now)
             self.changed |= self.prober.refused_below(now, accepted)
@@ -198,16 +197,6 @@ class Tracker:
         if not self._noise.noisy or sent - probe.missed_at < max(STOP_S, probe.rate.window_s / 4):
             return True  # where refused requests count, the next is refused although little was used
         return self.evidence.used(sent - probe.of.window_s, sent) >= probe.of.n
-
-    def _still_used_up(self, sent: float, probed_at: float) -> bool:
-        """Say whether a request was sent while what the probe at ``probed_at`` used up had not come back."""
-        if not self.rates or sent > probed_at + self.rates[-1].window_s:
-            return False
-        longest = self.rates[-1]
-        used = self.evidence.used(sent - longest.window_s, sent)
-        if longest.family is Family.COUNTING:
-            used += sum(reject.sent > sent - longest.window_s for reject in self.evidence.rejects)
-        return used >= longest.n
 
     def _learn_if_due(self, now: float) -> None:
         if self._learn_from is not None and self.evidence.oldest_open > self._learn_from:
