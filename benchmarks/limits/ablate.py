@@ -123,7 +123,6 @@ MECHANISMS: dict[str, Sequence[Patch]] = {
     "a step that went well is followed by a larger one": [(probing.Prober, "_succeeded", staticmethod(_keeps_step))],
     "shorter windows tried of one that is believed": [(limit.LearnedLimit, "tries_shorter", False)],
     "a large step ends when the limit under it falls": [(probing.Prober, "end_if_large", _never)],
-    "refusals beside a step end it": [(probing.Prober, "refused_below", _never)],
     "an accepted request refutes a step's refusal": [(probing.Probe, "miss_was_noise", _never)],
 }
 _WIDTH = max(map(len, MECHANISMS)) + 2

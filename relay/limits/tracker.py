@@ -179,9 +179,6 @@ class Tracker:
             self.changed |= self.prober.refused(sent, now, evidence.last_accepted, noisy=self._noise.noisy)
         elif self._closed_at is not None and evidence.rejects and evidence.rejects[-1].probe:
             beyond_limit = sent <= evidence.rejects[-1].seen
-        if not beyond_limit and self.prober.probe is not None:
-            accepted = evidence.count(self.prober.probe.since, now)
-            self.changed |= self.prober.refused_below(now, accepted)
         evidence.reject(sent, now, kind, wait_s, probe=beyond_limit)
         if self._closed_at is None:
             self._closed_at = now

@@ -459,16 +459,6 @@ def test_of_a_bucket_all_raises_that_it_may_have_forgiven_are_taken_back() -> No
     assert (learned.n, learned.peak) == (141, 199)
 
 
-def test_a_step_ends_when_too_much_else_is_refused() -> None:
-    """Refusals of what did not go beyond the limit are chance up to a point; then the step is in the way."""
-    prober = probing(limit(), 0.0)
-    assert [prober.refused_below(1.0 + number, accepted=0) for number in range(6)] == [False] * 5 + [True]
-    assert prober.probe is None
-    assert len(prober.failures) == 1
-    prober = probing(limit(), 0.0)  # one in a hundred of many is what chance makes
-    assert not any(prober.refused_below(1.0 + number, accepted=100 * number) for number in range(30))
-
-
 def test_a_step_ends_with_what_it_goes_beyond() -> None:
     """A few are tried beyond 110, which become 100 or something else: then it is a large step that nobody asked for."""
     learned = limit(110)

@@ -18,10 +18,6 @@ from relay.limits.in_force.limit import LearnedLimit
 _HITS_SHORTER = 20  # windows at the most that a shorter one must hold
 _HITS_HIGHER = 2  # windows that a higher count must hold
 _HITS_BUCKET = 4  # a token bucket forgives one or two
-_REFUSED_BELOW, _REFUSED_BELOW_PART = (
-    5,
-    0.02,
-)  # refusals beside a probe, and of what was accepted: several times what chance makes
 _LARGE = 1.1  # of the limit: so large a step leaves room for a smaller one
 _TOO_FINE = 3.0  # times the slack: a window that is shorter by less shows in nothing
 _SHORTER_PARTS = (0.6, 0.7, 0.8)  # of the window: what is tried now and then of one that is believed
@@ -52,7 +48,6 @@ class Probe:
     hits_before: int = 0  # the latest miss
     misses_forgiven: int = 0
     beyond: int = 0  # n of the limit when it began
-    refused_below_count: int = 0  # refusals meanwhile of requests that did not go beyond what was in force
 
     @property
     def shorter(self) -> bool:
@@ -202,22 +197,6 @@ class Prober:
         if in_force and (probe.of.n >= probe.beyond or probe.rate.limit <= _LARGE * probe.of.n):
             return False
         self.probe = None
-        return True
-
-    def refused_below(self, now: float, accepted: int) -> bool:
-        """Count a refusal that did not go beyond what was in force; say whether the probe ended for too many of them.
-
-        They are chance or another limit; where ``accepted`` requests since the probe began do not make up for them, it
-        is in the way of finding out which.
-        """
-        probe = self.probe
-        assert probe is not None
-        probe.refused_below_count += 1
-        if probe.refused_below_count <= _REFUSED_BELOW + _REFUSED_BELOW_PART * accepted:
-            return False
-        self.probe = None
-        self.failures.append(now)
-        probe.of.plan_raise(now, failed=True)
         return True
 
     @staticmethod
