@@ -47,8 +47,7 @@ class Search:
         if cost > self._credit:
             return None
         self._credit -= cost
-        tolerant = not self._ceiling.found_twice
-        return fit(self._evidence, since=since, known=known, noisy=self._noise.noisy, tolerant=tolerant)
+        return fit(self._evidence, since=since, known=known, noisy=self._noise.noisy)
 
     def first(self, closures: int) -> tuple[Fit, float] | None:
         """Try to find the first limit after so many ``closures``; return it and since when it explains all.

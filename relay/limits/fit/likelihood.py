@@ -58,13 +58,11 @@ def fit(
     since: float = -inf,
     known: Sequence[Rate] = (),
     noisy: bool = False,
-    tolerant: bool = True,
 ) -> Fit | None:
     """Return the limit that best explains what was sent from ``since`` on, or None without a refusal.
 
     Refusals that one of the ``known`` rates explains are left out: what remains may show another limit. ``noisy`` says
     that requests are refused by chance here: then a closure of one refusal counts neither for a limit nor against it.
-    ``tolerant`` lets the window be a little shorter than what was refused, for send times are not arrival times.
     """
     accepted = evidence.accepted[bisect_left(evidence.accepted, since) :]
     rejects = _to_explain(evidence, since, known)
@@ -91,7 +89,7 @@ def fit(
     best = _narrowed(best, accepted, closures, slack)
     if evidence.stride > 1:
         best = replace(best, n=best.n * evidence.stride)
-    window_s = best.high_s if best.family in STATED else choose(best.low_s, best.high_s, slack if tolerant else 0.0)
+    window_s = best.high_s if best.family in STATED else choose(best.low_s, best.high_s, slack)
     if window_s < SHORTEST_S:
         return None
     foretold = [rejects[place].sent for place in onset_at if place not in best.unexplained]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil, inf
 
-from relay.core.model import Rate
 from relay.limits.evidence.history import Closure, History
 from relay.limits.fit.families import Family
 from relay.limits.fit.likelihood import Fit
@@ -49,8 +48,6 @@ class Ceiling:
         self._noise = chance
         self.rates: list[LearnedLimit] = []
         self.changed = False
-        self.found_twice = False  # what was found last had been found before: it was refused all the same
-        self._found_last: Rate | None = None
         self._looked_at = -inf
 
     def tightest_first(self) -> list[LearnedLimit]:
@@ -107,8 +104,6 @@ class Ceiling:
             if self.proven(limit, now) and not near(limit.window_s, fresh.window_s) and not implied:
                 kept.append(limit)
         self._install([*kept[-RATES + 1 :], fresh])
-        self.found_twice = fresh.rate() == self._found_last
-        self._found_last = fresh.rate()
 
     def replace(self, found: Fit, now: float) -> None:
         """Put what was found in force in place of everything that is."""
