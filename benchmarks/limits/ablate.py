@@ -96,7 +96,6 @@ MECHANISMS: dict[str, Sequence[Patch]] = {
     "equal runs": [(outage, "equal_runs", _zero)],
     "separation": [(outage, "separation", _zero)],
     "short closures wait for more": [(outage, "_ENOUGH_SHORT", 0)],
-    "half of six closures will do where 429 is said": [(outage, "_ROUGH_CLOSURES", 10**9)],
     "what got through bounds what is found": [(search.Search, "allows_throughput", _always)],
     "a failed search waits for a quarter more": [(search, "_MANY_CLOSURES", 10**9)],
     "an unsure bucket is waited for": [(search.Search, "_unsure_bucket", _never)],

@@ -29,7 +29,6 @@ _EXACT_BELOW = 20  # smaller runs must be equal
 _NEAR = 0.85  # of the count: where refused requests count too, later runs are shorter
 _SHORT_S = 10.0  # closures that short cost little: wait for more of them before judging
 _ENOUGH_SHORT = 6
-_ROUGH_CLOSURES = 6
 _ALIKE, _ALIKE_RUNS = 0.75, 12  # of the latest so many runs
 _NEAR_RUN, _NEAR_PART = 1.5, 0.03  # requests, and of the run: as long as foretold
 _MISSED = 0.05  # the odds that a bucket lets another number through: others use it too, requests fail
@@ -45,10 +44,7 @@ def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> 
     lasting = [closure for closure in closures if not closure.lone]
     explicit = sum(closure.explicit for closure in lasting)
     if explicit >= ONSETS_EXPLICIT and explicit * 2 > len(lasting):
-        if found.onsets >= ONSETS_EXPLICIT and found.clean(_UNEXPLAINED_EXPLICIT, found.closures // 3):
-            return True
-        # A quota shared with others never closes at one count: then what fits most closures has to do.
-        return found.closures >= _ROUGH_CLOSURES and found.onsets * 2 >= found.closures
+        return found.onsets >= ONSETS_EXPLICIT and found.clean(_UNEXPLAINED_EXPLICIT, found.closures // 3)
     if found.onsets < ONSETS_IMPLICIT or not found.newest or found.hypothesis.n < _SMALLEST_IMPLICIT:
         return False
     if varying_runs(found.n, found.hypothesis.spread, runs) >= NATS and found.clean(
