@@ -137,7 +137,7 @@ class Ceiling:
         for limit in busy or self.rates[-1:]:
             soon = now - limit.shrunk_at < _SHRINK_AGAIN * (limit.window_s + STOP_S)
             shrinks = limit.shrinks + 1 if soon else 1
-            n = self._lower_count(limit, closures, throughput, shrinks)
+            n = self._lower_count(limit, throughput, shrinks)
             limit.spread = limit.spread // 2
             limit.clean_from = now
             if (n if limit.n > FEW else limit.n / _LONGER) < _FLOOR * throughput * limit.window_s:
@@ -155,14 +155,13 @@ class Ceiling:
             self._plan_recovery(limit, now, again=soon)
             self.changed = True
 
-    def _lower_count(self, limit: LearnedLimit, closures: Sequence[Closure], throughput: float, shrinks: int) -> int:
+    def _lower_count(self, limit: LearnedLimit, throughput: float, shrinks: int) -> int:
         """Return the count to go on with after so many shrinks in a row."""
         part = _SHRINK * 2.0 ** min(max(shrinks - 2, 0), 2)
         n = max(1, min(limit.n - 1 - limit.spread // 4, int(limit.n * (1.0 - part))))
         # Far too high, or the window far too short. Of a short one stops take much of what would get through.
         if shrinks > _SLOWLY and throughput and limit.window_s > _STOPS * STOP_S:
-            least = self._least_in_window(limit, closures)
-            n = min(n, max(ceil(_ABOVE * throughput * limit.window_s), least if least < limit.n else 0))
+            n = min(n, ceil(_ABOVE * throughput * limit.window_s))
         return n
 
     def _next_written(self, limit: LearnedLimit, latest: Closure) -> float:
@@ -190,11 +189,6 @@ class Ceiling:
             return False
         slack = self._evidence.slack_s
         return self._evidence.used(at - limit.window_s - slack, at + slack) < _EARLY * limit.n
-
-    def _least_in_window(self, limit: LearnedLimit, closures: Sequence[Closure]) -> int:
-        """Return how many requests its window held at the least when the platform refused, of late."""
-        begins = [closure.onset.sent for closure in closures[-_THROUGHPUT_CLOSURES_LEAST:]]
-        return min(self._evidence.count(at - limit.window_s, at) for at in begins)
 
     def throughput(self, closures: Sequence[Closure]) -> float:
         """Return the requests per second that got through between the latest refusals; 0 where they are too few."""
