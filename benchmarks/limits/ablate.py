@@ -90,7 +90,6 @@ MECHANISMS: dict[str, Sequence[Patch]] = {
     "a bucket costs a nat": [(likelihood, "_BUCKET_NATS", 0.0)],
     # what is believed
     "refusals unrelated to the rate": [(correlation.Correlation, "is_absent", _never)],
-    "alike runs of a count that varies": [(outage, "varying_runs", _zero)],
     "runs as long as the bucket was filled": [(outage, "refill_runs", _zero)],
     "a bucket after 25 closures": [(outage, "_BUCKET_CLOSURES", 10**9)],
     "equal runs": [(outage, "equal_runs", _zero)],

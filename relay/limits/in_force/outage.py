@@ -29,11 +29,9 @@ _EXACT_BELOW = 20  # smaller runs must be equal
 _NEAR = 0.85  # of the count: where refused requests count too, later runs are shorter
 _SHORT_S = 10.0  # closures that short cost little: wait for more of them before judging
 _ENOUGH_SHORT = 6
-_ALIKE, _ALIKE_RUNS = 0.75, 12  # of the latest so many runs
 _NEAR_RUN, _NEAR_PART = 1.5, 0.03  # requests, and of the run: as long as foretold
 _MISSED = 0.05  # the odds that a bucket lets another number through: others use it too, requests fail
 _REFILLS_TRIED = 2.5  # the logarithm of how many were tried
-_SPREADS_TRIED = 1.5  # the logarithm of how many were tried
 
 
 def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> bool:
@@ -47,10 +45,6 @@ def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> 
         return found.onsets >= ONSETS_EXPLICIT and found.clean(_UNEXPLAINED_EXPLICIT, found.closures // 3)
     if found.onsets < ONSETS_IMPLICIT or not found.newest or found.hypothesis.n < _SMALLEST_IMPLICIT:
         return False
-    if varying_runs(found.n, found.hypothesis.spread, runs) >= NATS and found.clean(
-        _UNEXPLAINED_IMPLICIT, found.closures // 2
-    ):
-        return True
     if not found.clean(_UNEXPLAINED_IMPLICIT, 1 + found.closures // 4):
         return False
     if found.hypothesis.family is Family.BUCKET:
@@ -90,15 +84,6 @@ def equal_runs(n: int, runs: Sequence[int]) -> float:
     if not _NEAR * n <= common <= n / _NEAR or equal * 2 < len(runs):
         return 0.0
     return (equal - 1) * max(0.0, log(0.5 * common / (2 * tolerance + 1)))
-
-
-def varying_runs(n: int, spread: int, runs: Sequence[int]) -> float:
-    """Return the same where the count varies between ``n`` and ``n + blur``, of the runs that reached it."""
-    runs = [run for run in runs[1:] if run * 2 >= n][-_ALIKE_RUNS:]
-    inside = [run for run in runs if n - 1 <= run <= n + spread + 1]
-    if not spread or not inside or len(inside) < _ALIKE * len(runs):
-        return 0.0
-    return (len(inside) - 1) * max(0.0, log(0.5 * n / (max(inside) - min(inside) + 3))) - _SPREADS_TRIED
 
 
 def refill_runs(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> float:
