@@ -1,1 +1,1 @@
-"""The limits nobody announced: estimated from what was accepted and refused. Pure, as ``policy`` is."""
+"""The limits nobody announced: estimated from what was accepted and refused. Pure, as ``policy`` is: docs/limits.md."""

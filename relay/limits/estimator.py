@@ -1,8 +1,8 @@
 """The limit nobody announced: found from accepted and refused sends, kept just below, tried again rarely.
 
-``Estimator`` is told of every send and answer under one quota (or one group of it) and says which rates to enforce. It
-reads no clock; what it enforces is meant for ``StrictWindow``, which conforms to every family of limits. The method is
-told in docs/limits.md; ``tracking.py`` holds its state.
+``Estimator`` hears of every send and answer under one quota (or one group of it) and says which rates to enforce. It
+reads no clock. The rates are meant for ``StrictWindow``, which conforms to every family of limits. docs/limits.md tells
+the method; ``tracker.py`` holds the state.
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,13 +81,13 @@ class Estimator:
 
     @property
     def trying(self) -> Rate | None:
-        """The careful step beyond what is believed that is under way, if one is."""
+        """The rate that a probe tries, if one is under way."""
         probe = self._tracker.prober.probe
         return None if probe is None else probe.rate
 
     @property
     def observing(self) -> bool:
-        """Whether what is believed is not enforced: then refusals say nothing against it and nothing is tried."""
+        """Whether limits are only observed: then refusals say nothing against them, and nothing is tried."""
         return self._tracker.observing
 
     @observing.setter
@@ -103,9 +103,9 @@ class Estimator:
         self._tracker.forget()
 
     def careful(self, now: float) -> bool:
-        """Say whether one request at a time may be under way: it may well be refused, and one refusal says enough.
+        """Say whether only one request may be under way: it may well be refused, and one refusal says enough.
 
-        That is while more is being tried, and where a limit of which little is known yet is nearly used up.
+        That is so during a probe, and where a young limit is nearly used up.
         """
         return self._tracker.careful(now)
 

@@ -1,4 +1,4 @@
-"""What is believed of a platform's limits, and on whose word: values, and how they are kept."""
+"""What is known of a platform's limits, and where it comes from: values, and how they are kept."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class OperatorLimit(NamedTuple):
 
 
 class Known(NamedTuple):
-    """The rates believed, where they come from (learned | declared | none), and the estimate behind learned ones."""
+    """The rates that hold, where they come from (learned | declared | none), and the estimate behind learned ones."""
 
     rates: tuple[Rate, ...]
     source: str
@@ -61,14 +61,14 @@ class Known(NamedTuple):
 
     @property
     def limits(self) -> tuple[Rate, ...]:
-        """The rates that are worth writing down: not a pace, which is only what got through."""
+        """The rates without paces: those worth writing down."""
         if self.source == "learned" and self.estimate is not None:
             return tuple(rate for rate in self.rates if rate in self.estimate.limits)
         return self.rates
 
     @property
     def news_key(self) -> tuple[tuple[Rate, ...], bool]:
-        """What is news when it changes: the limits, and whether there is a pace, which moves all the time."""
+        """What is reported when it changes: the limits, and whether there is a pace (its rate moves all the time)."""
         return self.limits, self.limits != self.rates
 
     @property
@@ -80,7 +80,7 @@ class Known(NamedTuple):
 
 
 class News(NamedTuple):
-    """A limit that is believed since just now, or no longer when it has no rates."""
+    """What is known of a group since just now; no rates mean that a limit is no longer believed."""
 
     group: str
     known: Known

@@ -131,7 +131,7 @@ class Learner:
         """Put other terms in force; what was learned stays, unless it can no longer be meant."""
         if grouped != self._grouped:
             self._operator, self._declared = None, ()
-            self.unlearn()  # evidence of groups says nothing of a platform without them, and the other way round
+            self.unlearn()  # what was learned of groups says nothing of a platform without them, or the other way round
         self._terms, self._grouped = terms, grouped
         if terms.mode is Mode.OFF:
             self._estimators.clear()

@@ -1,4 +1,4 @@
-"""Looks for limits in the evidence, within what the requests sent meanwhile pay for."""
+"""Looks for limits in the evidence. A fit costs time, so each must be paid for by requests sent since."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ from relay.limits.in_force.ceiling import THROUGHPUT_CLOSURES, Ceiling
 from relay.limits.in_force.noise import Noise
 from relay.limits.in_force.outage import believable
 
-_CREDIT = 2000  # requests: fits are paid for by requests, those of a quiet time up to so many
+_CREDIT = 2000  # requests at the most that are saved up for fits
 _REQUESTS_PER_FIT = 4  # a fit over n accepted sends costs about 8 us * n, so it waits for n/4 more
-_THROUGHPUT = 1.1
+_THROUGHPUT = 1.1  # times what a limit lets through: more refutes it
 _LONG_BEFORE_S = 30.0
-_MANY_CLOSURES = 6  # from so many on, every failure makes the next try wait for a quarter more
+_MANY_CLOSURES = 6  # from so many on, each search that fails makes the next wait for a quarter more closures
 NEARLY_ALL = (0.05, 1)
-"""Of the refusals, and how many accepted runs, may be left unexplained where nearly all is explained."""
+"""What a limit that explains nearly all may leave unexplained: a part of the refusals, and so many accepted runs."""
 
 
 class Search:
-    """Finds limits under one quota; what it finds is put in force by who asked."""
+    """Finds limits under one quota. The caller puts them in force."""
 
-    def __init__(self, evidence: History, chance: Noise, in_force: Ceiling) -> None:
+    def __init__(self, evidence: History, noise: Noise, ceiling: Ceiling) -> None:
         self._evidence = evidence
-        self._noise = chance
-        self._ceiling = in_force
+        self._noise = noise
+        self._ceiling = ceiling
         self._credit = _CREDIT
         self._closures_needed = 2
 
@@ -37,11 +37,11 @@ class Search:
             self._credit += 1
 
     def restart(self) -> None:
-        """Begin anew with a platform nobody knows."""
+        """Begin anew, as with an unknown platform."""
         self._closures_needed = 2
 
     def fit(self, *, since: float = -inf, known: Sequence[Rate] = ()) -> Fit | None:
-        """Return the best fit when enough was sent to pay for it: a few microseconds per request on average."""
+        """Return the best fit; None without one, or when too little was sent since the last to pay for it."""
         accepted = self._evidence.accepted
         cost = (len(accepted) - bisect_left(accepted, since)) // _REQUESTS_PER_FIT
         if cost > self._credit:
@@ -50,9 +50,9 @@ class Search:
         return fit(self._evidence, since=since, known=known, noisy=self._noise.noisy)
 
     def first(self, closures: int) -> tuple[Fit, float] | None:
-        """Try to find the first limit after so many ``closures``; return it and since when it explains all.
+        """Look for the first limit after so many ``closures``; return it and the time from which it explains all.
 
-        Each failure makes the next try wait for more closures.
+        All evidence is tried, and the latest 12 and 6 closures alone: a limit may have begun only lately.
         """
         if closures < self._closures_needed:
             return None
@@ -66,14 +66,14 @@ class Search:
             if found is not None and self.believable(found, recent) and self.allows_throughput(found, recent):
                 return found, since
             if since == -inf and found is not None and self._unsure_bucket(found):
-                break  # of what it did lately alone anything might be believed
+                break  # the latest closures alone would make anything believable
         if closures > _MANY_CLOSURES:
             self._closures_needed = closures + 1 + closures // 4
         return None
 
     @staticmethod
     def _unsure_bucket(found: Fit) -> bool:
-        """Say whether it is a bucket that explains everything, of which more will be known soon."""
+        """Say whether a bucket explains everything, but was not believed: soon more will be known of it."""
         return found.hypothesis.family is Family.BUCKET and found.clean(*NEARLY_ALL)
 
     def believable(self, found: Fit, closures: Sequence[Closure]) -> bool:
@@ -85,8 +85,7 @@ class Search:
     def allows_throughput(self, found: Fit, closures: Sequence[Closure]) -> bool:
         """Say whether ``found`` would let through what was accepted between the latest refusals.
 
-        What got through while the platform refused the rest is the least that its limit lets through: an estimate
-        below that is wrong, however well it explains the refusals.
+        A limit that would not is wrong, however well it explains the refusals.
         """
         recent = closures[-THROUGHPUT_CLOSURES:]
         if not recent:

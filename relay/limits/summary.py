@@ -1,4 +1,4 @@
-"""What people are shown of a platform's limits beyond the configured ones."""
+"""What operators see of a platform's limits beyond the configured ones."""
 
 import math
 from collections.abc import Sequence

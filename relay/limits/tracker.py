@@ -1,8 +1,8 @@
-"""Follows one quota: learns its limits, keeps them up with what the platform does, and tries a little more.
+"""Follows one quota: learns its limits, keeps to them, probes for more, and recovers.
 
-Three moments matter. A *closure* begins with a refusal; when it repeats, ``search.py`` looks for the first limit. A
-*surprise* (``surprises.py``) is a closure although a limit is in force. And between closures the prober asks for a
-little more.
+A *closure* begins with a refusal and ends with the next accepted request. Without a limit, ``search.py`` looks for the
+first one when a closure repeats. With one, a closure is a *violation*, which ``violations.py`` judges. Between closures
+the prober tries a little more.
 """
 
 from functools import partial
@@ -16,8 +16,8 @@ from relay.limits.in_force.probing import Probe, Prober
 from relay.limits.search import Search
 from relay.limits.violations import Violations
 
-_FRESH_S = 3600.0  # a refusal with nothing accepted for so long says nothing about a limit
-_OVERDUE = 4.0  # times as long as accepted requests take
+_FRESH_S = 3600.0  # a refusal after so long without an accepted request says nothing about a limit
+_OVERDUE = 4.0  # times the usual answer time
 _PATIENCE, _PATIENCE_MOST_S = 4.0, 15.0
 
 
@@ -63,18 +63,19 @@ class Tracker:
     def patience_s(self) -> float:
         """How long to leave the platform alone at least after a second refusal in a row although a limit is in force.
 
-        Fixed windows open when they end, and until then every request is refused. Where chance refuses, that would
-        be time lost.
+        A fixed window that is used up opens when it ends, and until then every request is refused. Where noise
+        refuses, waiting would be time lost.
         """
         if self.observing or not self.rates or self._noise.noisy:
             return 0.0
         return min(self.rates[-1].window_s / _PATIENCE, _PATIENCE_MOST_S)
 
     def careful(self, now: float) -> bool:
-        """Say whether one request at a time may be under way: the next may well be refused, and one tells enough.
+        """Say whether only one request may be under way: the next may well be refused, and one refusal tells enough.
 
-        Of a step beyond: where one at a time could never use the limit up, only while an answer is overdue, for
-        refusals may take longer than what is accepted. Where chance refuses, that would be time lost.
+        That holds near the end of a young limit, and during a probe. Where one at a time could never use the limit up,
+        it holds only while an answer is overdue, for a refusal may take longer than an accepted request. Where noise
+        refuses, that would be time lost.
         """
         if self.observing or not self.rates:
             return False
@@ -128,7 +129,7 @@ class Tracker:
                     self.changed = True
 
     def forget(self) -> None:
-        """Drop what was concluded, and the refusals; what was sent in the last window the platform still counts."""
+        """Drop limits and refusals. What was sent in the last window stays, for the platform still counts it."""
         longest_s = max((limit.window_s for limit in self.rates), default=0.0)
         self._believe_nothing()
         self.evidence.forget_refusals(longest_s)
@@ -139,7 +140,7 @@ class Tracker:
 
     @property
     def _overridden(self) -> bool:
-        """Whether more is sent than is believed to be allowed, so that refusals say nothing against it."""
+        """Whether more is sent than the limits allow, so that refusals say nothing against them."""
         if self.observing:
             return True
         return bool(self._ceiling.floor_s) and any(each.rate_s < self._ceiling.floor_s for each in self.rates)
@@ -187,7 +188,7 @@ class Tracker:
                 self._learn_from = sent  # once what was sent before it is answered
 
     def _beyond_limit(self, sent: float) -> bool:
-        """Say whether a refused request went beyond what was in force, as a probe lets it."""
+        """Say whether a refused request went beyond the limit, as a probe lets it."""
         probe = self.prober.probe
         if probe is None or sent < probe.since:
             return False

@@ -1,4 +1,4 @@
-"""Refusals although a limit is in force: chance, an outage, a limit that changed, or one more limit."""
+"""Violations, refusals although a limit is in force: noise, an outage, a limit that changed, or one more limit."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from relay.limits.search import NEARLY_ALL, Search
 class Violations:
     """Decides what becomes of the limits in force under one quota when the platform refuses all the same."""
 
-    def __init__(self, evidence: History, chance: Noise, in_force: Ceiling, search: Search) -> None:
+    def __init__(self, evidence: History, noise: Noise, ceiling: Ceiling, search: Search) -> None:
         self._evidence = evidence
-        self._noise = chance
-        self._ceiling = in_force
+        self._noise = noise
+        self._ceiling = ceiling
         self._search = search
-        self._unexplained_since: float | None = None  # what is in force does not explain what was refused since
+        self._unexplained_since: float | None = None  # no limit in force explains the refusals since
 
     def forget(self) -> None:
-        """Drop what was held against limits that are no longer in force."""
+        """Forget what the limits did not explain: they are no longer in force."""
         self._unexplained_since = None
 
     def observed(self, now: float) -> None:
-        """See whether the last refusals bear out what is believed but not enforced; if not, look again."""
+        """Judge refusals while limits are only observed: those that no limit explains lead to a new fit."""
         closures = self._evidence.closures()
         if closures and not self._explained(closures[-1].onset.sent):
             found = self._search.fit()
@@ -35,7 +35,7 @@ class Violations:
                 self._ceiling.replace(found, now)
 
     def judge(self, now: float) -> None:
-        """The platform opened again after refusals that the limits in force should have spared us."""
+        """Judge the latest closure, now that it has ended, and change the limits in force accordingly."""
         closures = self._evidence.closures()
         if not closures:
             return
@@ -59,7 +59,7 @@ class Violations:
             self._ceiling.shrink(closures, now)
 
     def _judge_lone(self, closures: Sequence[Closure], now: float, *, settled: bool) -> bool:
-        """Judge one refusal that may be chance; say whether that is all there is to it."""
+        """Judge a closure of one refusal, which may be noise; say whether nothing more is to be done about it."""
         latest, rates = closures[-1], self._ceiling.rates
         if self._noise.raise_too_high(latest, now, rates):
             self._ceiling.undo_raise(now)
@@ -70,10 +70,10 @@ class Violations:
         return settled or not beyond_noise
 
     def _replace_limits(self, closures: Sequence[Closure], now: float, *, most_s: float) -> bool:
-        """Let one limit take the place of all, if it explains the old evidence and the new.
+        """Put one limit in the place of all, if it explains the old evidence and the new; say whether.
 
-        What opened again within ``most_s`` has no longer window, unless everything says so. Where most is explained but
-        not all, only the pace at which requests got through is known.
+        A window longer than ``most_s`` must explain nearly everything. A limit that explains most, but not all, becomes
+        a pace.
         """
         found = self._search.fit()
         if found is None or not found.newest or found.onsets * 2 <= found.closures:
@@ -94,7 +94,7 @@ class Violations:
         return True
 
     def _add_limit(self, closures: Sequence[Closure], now: float, *, most_s: float) -> bool:
-        """Find one more limit in what those in force leave unexplained, or another one in what came since."""
+        """Add a limit that explains what the others do not, or one that explains all that came since; say whether."""
         latest = closures[-1]
         if self._unexplained_since is None:
             before = [closure.reopened for closure in closures[:-1]]

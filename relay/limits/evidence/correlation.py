@@ -1,21 +1,21 @@
-"""Do refusals have to do with how much is sent? A limit lets a third of the rate through; a sick platform refuses on.
+"""Do refusals depend on how much is sent? Under a limit they end at a third of the rate; a sick platform refuses on.
 
-Nodes that are refused at random, a shed load, a rule that is wrong: fitting limits to these goes on for ever, each one
-stricter than the one before. So at a third of the rate refusals must have become clearly fewer.
+One bad node of many, load shed at random, a wrong answer rule: each limit that is fitted to these is stricter than the
+one before, without end. So at a third of the rate there must be clearly fewer refusals.
 """
 
 _LOW = 1.0 / 3.0  # of what got through without a limit
 _ENOUGH, _ENOUGH_REFUSED = 40, 6  # requests at the low rate, and refusals among them
-_LEAST = 0.08  # of the requests; fewer cost little, and a sender we do not see may cause them
-_AS_OFTEN = 0.7  # of the share before anything was enforced
-_REMEMBERED = 400
-_LONGEST_GAP_S = 60.0  # after what was accepted: then there was nothing to send
+_LEAST = 0.08  # of the requests: fewer refusals cost little, and others who use the quota may cause them
+_AS_OFTEN = 0.7  # of the share that was refused before anything was enforced
+_REMEMBERED = 400  # requests; then the counts are halved
+_LONGEST_GAP_S = 60.0  # after an accepted request: longer means there was nothing to send
 _LONGEST_STOP_S = 3600.0  # after a refusal
 _HOLD_S, _HOLD_MOST_S = 3600.0, 86400.0
 
 
 class Correlation:
-    """Counts requests and refusals without a limit, and under one far below what got through then.
+    """Counts requests and refusals without a limit, and under a limit of at most a third of what got through then.
 
     ``until`` is the time until which no limit is learned.
     """
@@ -58,7 +58,7 @@ class Correlation:
                 self._free_s /= 2.0
 
     def is_absent(self, now: float) -> bool:
-        """Say whether there is none, and let no limit be learned for an hour, the next time for two."""
+        """Say whether refusals do not depend on the rate; then no limit is learned for an hour, next time for two."""
         low, refused = self._low
         if low < _ENOUGH or refused < _ENOUGH_REFUSED:
             return False

@@ -1,6 +1,6 @@
 """What was sent under a quota and what came of it: the bounded memory an estimate is drawn from.
 
-Accepted sends are kept as sorted times (every ``stride``-th of them where there are very many), refused ones with when
+Of accepted sends the sorted times are kept (every ``stride``-th where there are very many), of refused ones also when
 and how they were refused. Times are seconds on the relay clock.
 """
 
@@ -13,11 +13,11 @@ from itertools import pairwise
 
 _ACCEPTED_KEPT = 1536  # times, 12 KB: two full windows of 700 requests without thinning, and a fit in a few ms
 _REJECTS_KEPT = 160
-_REJECTS_PER_CLOSURE = 12  # the first half and the latest half bound the window; those between add nothing
+_REJECTS_PER_CLOSURE = 12  # the first and the latest six bound the window; those between add nothing
 _OPEN_KEPT = 4096  # requests under way; more means answers were never reported
 _ANSWER_WEIGHT = 0.1
 _SLACK = (0.002, 1.0)  # seconds by which sends of neighbours may arrive in another order
-_LONE_WAIT_S = 3.0  # who asks for more means it
+_LONE_WAIT_S = 3.0  # a platform that asks for a longer wait means it
 
 
 class Signal(StrEnum):
@@ -38,7 +38,7 @@ class Reject:
     seen: float
     kind: Signal
     wait_s: float | None = None
-    probe: bool = False  # we asked for it
+    probe: bool = False  # our own step beyond the limit provoked it
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,11 @@ class Closure:
 
     @property
     def lone(self) -> bool:
-        """Whether it is one refusal that may have nothing to do with a limit: any platform fails now and then."""
+        """Whether it is a single refusal, which may be noise: any platform fails now and then."""
         return self.rejects == 1 and (self.onset.wait_s or 0.0) < _LONE_WAIT_S
 
     def boundary(self) -> tuple[float, float]:
-        """Return the bounds of when the platform opened again, narrowed by its own hint when it held."""
+        """Return between which times the platform opened again, narrowed by its hint (Retry-After) where that held."""
         low, high = self.last.sent, self.reopened
         if self.last.wait_s:
             stated = self.last.seen + self.last.wait_s
@@ -82,7 +82,7 @@ class History:
         self.accepted: list[float] = []
         self.rejects: list[Reject] = []
         self.stride = 1
-        self.whole = True  # nothing was dropped but what was long ago
+        self.whole = True  # only old evidence was dropped
         self.answer_s = 0.0
         self.last_accepted = -math.inf
         self._open: dict[int, float] = {}
@@ -158,11 +158,11 @@ class History:
         self.accepted, self.rejects, self.stride, self._skipped, self.whole = [], [], 1, 0, True
 
     def _shrink(self) -> None:
-        """Make room: without refusals the older half says nothing; with them, thin out rather than lose a window."""
+        """Make room: drop the older half, or every other time where one run is longer than half."""
         times = self.accepted
         middle = times[len(times) // 2]
         reopened = [closure.reopened for closure in self.closures() if closure.reopened < math.inf]
-        if reopened and reopened[-1] < middle and self.rejects[-1].sent >= middle:  # one run is longer than half
+        if reopened and reopened[-1] < middle and self.rejects[-1].sent >= middle:
             self.accepted = times[1::2]
             self.stride *= 2
         else:
@@ -205,7 +205,7 @@ class History:
 
     @staticmethod
     def lasting(closures: Sequence[Closure]) -> Sequence[Closure]:
-        """Return the closures without those that may be chance, if there are enough others to speak of a limit."""
+        """Return the closures without the lone ones, if there are enough others to speak of a limit."""
         lasting = [closure for closure in closures if not closure.lone]
         return lasting if len(lasting) > 1 else closures
 

@@ -1,7 +1,7 @@
 """Which limits to ask the families about: counts, windows and refills that the evidence itself suggests.
 
-Nothing is searched on a grid. A count is what was accepted from a reopening to a refusal; given a count, sliding
-windows are bounded by the evidence itself, and fixed ones by the distances between reopenings.
+Nothing is searched on a grid. A count is what was accepted from a reopening to a refusal. Given a count, the evidence
+bounds a sliding window, and a fixed window is a distance between reopenings.
 """
 
 from bisect import bisect_left, bisect_right
@@ -15,24 +15,24 @@ from relay.limits.fit.phases import fixed_windows, phase, starts_between
 from relay.limits.fit.written import WRITTEN, choose
 
 _COUNTS = 10  # candidates looked at, most frequent first
-_COUNTS_COSTLY = 4  # of these, for the families that take longest to judge
+_COUNTS_COSTLY = 4  # of these for fixed windows, which take longest to judge
 _RUNS = 8  # latest closures that counts and boundaries are taken from
-_MOST_VARYING = 1.4  # times the count: who takes more of a quota than that does not share it, but is chance
-_RUNS_VARYING = 32  # more show better between which bounds a count varies
+_MOST_VARYING = 1.4  # times the count: where more gets through at times, no quota is shared
+_RUNS_VARYING = 32  # latest closures that the bounds of a varying count are taken from
 _FIXED_LEAST = 0.5  # of the sliding window that explains most
-_PINNED = 1.1  # a sliding window known that well, so soon, may be an accident of fixed ones
+_PINNED = 1.1  # bounds of a sliding window this near each other may come from fixed windows
 _HINT_ROUNDED_S = 1.5  # hints are whole seconds, rounded up
 _BUCKET_SPREAD = 2  # requests: what others take of a bucket comes evenly, as it is filled
 _BUCKET_CLOSURES = 5  # two free numbers fit any fewer
 STATED = (Family.FIXED, Family.FIRST_REQUEST)
-"""Families judged for one window and no other."""
+"""Families that are judged for one given window; the others find theirs."""
 
 
 class Candidates:
     """What to ask about one stretch of evidence: ``accepted`` and ``rejects`` are sorted send times.
 
-    ``slack_s`` is by how much the order of arrivals may differ from that of sends; not ``whole``, a limit may have been
-    used up when it begins.
+    ``slack_s`` is by how much the order of arrivals may differ from that of sends. Where the evidence is not ``whole``,
+    a limit may have been used up already when it begins.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Candidates:
         self._fixed_windows = fixed_windows(accepted, closures[-_RUNS:])
 
     def exact(self) -> Iterator[Hypothesis]:
-        """Yield limits that let through the same count each time."""
+        """Yield limits that let the same count through each time."""
         for place, n in enumerate(_counts(self.accepted, self.closures, self.slack_s)):
             simple = self._sliding(self.accepted, n, 0)
             if simple is None:
@@ -75,7 +75,7 @@ class Candidates:
             yield from self._buckets(0)
 
     def varying(self) -> Iterator[Hypothesis]:
-        """Yield limits whose count varies, as it does where others use the same quota."""
+        """Yield limits whose count varies, as where others use the same quota."""
         if len(self.closures) >= _BUCKET_CLOSURES:
             yield from self._buckets(_BUCKET_SPREAD)
         runs, most_at_all = self._varying_runs()
@@ -93,7 +93,7 @@ class Candidates:
                 yield from self._fixed(n, most - n, least_s=0.0)
 
     def against_hints(self, hypothesis: Hypothesis) -> int:
-        """Count the latest closures whose hint asked for clearly longer than a sliding window of that length would."""
+        """Count the latest closures whose hint (Retry-After) asks for a longer wait than the window explains."""
         if hypothesis.family in STATED or hypothesis.family is Family.BUCKET:
             return 0
         found = 0
@@ -131,10 +131,10 @@ class Candidates:
             yield bucket(self.accepted, self.rejects, min(judged)[1], self.slack_s, spread=spread, full=self._whole)
 
     def _varying_runs(self) -> tuple[list[int], int]:
-        """Return, sorted, what was accepted between the latest closures where it was at least half of the most.
+        """Return the sorted full runs between the latest closures, and the most accepted from one start to the next.
 
-        And the most that was accepted from the beginning of one to that of the next: what others give back one by one
-        gets through in between.
+        A run is full when it is at least half as long as the longest. Where others give their part back one by one,
+        requests get through between runs too, so the second number is larger.
         """
         runs: list[tuple[int, int]] = []  # where each begins in the accepted, and how long it is
         for earlier, later in pairwise(self.closures[-_RUNS_VARYING - 1 :]):
@@ -153,8 +153,8 @@ class Candidates:
 def _counts(accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> list[int]:
     """Return candidate limits, by how often each occurs before an onset.
 
-    With a backlog it is what was accepted since one of the last reopenings; where callbacks come one by one, what was
-    accepted in the window before, which would be the same at every onset if it was the right one.
+    With a backlog that is what was accepted since one of the last reopenings. Where callbacks come one by one, it is
+    what was accepted in a window before the onset: for the right window it is the same at every onset.
     """
     starts = [accepted[0], *(closure.reopened for closure in closures if closure.reopened < inf)]
     looked_at = [*closures[:2], *closures[-_RUNS:]]
@@ -183,7 +183,7 @@ def _counts(accepted: Sequence[float], closures: Sequence[Closure], slack: float
 
 
 def _refills(accepted: Sequence[float], sent: Sequence[float], slack: float) -> list[float]:
-    """Return candidate refill rates: accepted between two refusals, when the bucket was empty, over the time."""
+    """Return candidate refill rates: what was accepted between two refusals (the bucket was empty), by the time."""
     if len(sent) < 4:
         return []
     rates = set()

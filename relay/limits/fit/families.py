@@ -1,8 +1,8 @@
-"""The families of limits, each as the question: how much of what happened does it explain?
+"""The families of limits. Each answers the question: how much of what happened do you explain?
 
-``accepted`` are sorted times of accepted sends, ``n`` counts in their units. A *reject* is explained when the limit was
-used up at that time. A run of n accepted sends *contradicts* when one of them went through although it was used up.
-Rejects left unexplained and runs that contradict are the errors of a hypothesis.
+``accepted`` are sorted times of accepted sends, and ``n`` is a count of them. A *reject* is explained when the limit
+was used up at that time. A run of n accepted sends *contradicts* a limit when one of them got through although it was
+used up. The errors of a hypothesis are the rejects it leaves unexplained and the runs that contradict it.
 """
 
 from bisect import bisect_left, bisect_right
@@ -15,10 +15,10 @@ from math import inf, log, sqrt
 from operator import sub
 
 NATS_PER_ERROR = 2.5  # one in twelve: a few per cent of requests fail by chance
-_FINEST, _COARSEST = 0.003, 2.0
-_BEYOND = 2  # so many accepted stretches more may be in error than the refusals ask for
+_FINEST, _COARSEST = 0.003, 2.0  # of the logarithm of how far apart the bounds are: beyond, it tells no more
+_BEYOND = 2  # so many more accepted stretches may be in error than the refusals make necessary
 _EDGE_STEPS = 10
-_EDGE_FAR = 4.0  # natural logarithm: refills fifty times apart explain the same, so there is nothing to learn
+_EDGE_FAR = 4.0  # the logarithm of a factor of fifty: refills so far apart that explain the same show nothing
 
 
 class Family(StrEnum):
@@ -34,7 +34,7 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A limit of ``n`` in a window between ``low_s`` (refused so far apart) and ``high_s`` (accepted, or infinite).
+    """A limit of ``n`` in a window longer than ``low_s`` (refused) and at most ``high_s`` (accepted, or infinite).
 
     ``blur`` is how many requests more than ``n`` may get through at times: others use the same quota.
     """
@@ -46,11 +46,11 @@ class Hypothesis:
     unexplained: frozenset[int]  # indices of rejects
     contradicted: int
     spread: int = 0
-    excess: float = 0.0  # of each stretch that contradicts, the logarithm of how many requests it let through
+    excess: float = 0.0  # the sum of the logarithms of the lengths of what contradicts
 
     @property
     def errors(self) -> int:
-        """Return how much it gets wrong."""
+        """How much it gets wrong."""
         return len(self.unexplained) + self.contradicted
 
 
@@ -108,8 +108,7 @@ def sliding(
 def _between(lower: Sequence[float], upper: Sequence[float], slack: float) -> tuple[int, int]:
     """Return between which of the sorted bounds the window is likeliest: the place of the lower one, of the upper one.
 
-    Bounds on the wrong side are errors. A window that has to be just so is paid for like an error or two; one that is
-    free because all that bounded it was called an error is not.
+    Bounds on the wrong side are errors. A window that has to be just so costs as much as an error or two.
     """
     best: tuple[float, int, int] | None = None
     for position, low in enumerate(lower):

@@ -1,4 +1,4 @@
-"""Finds the limit that explains the evidence best."""
+"""Finds the limit that explains the evidence best: errors and luck cost nats (natural logarithms of likelihoods)."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence, Set
@@ -12,14 +12,14 @@ from relay.limits.fit.candidates import STATED, Candidates
 from relay.limits.fit.families import NATS_PER_ERROR, Family, Hypothesis, freedom
 from relay.limits.fit.written import SHORTEST_S, choose, rarity
 
-_NATS_FORGIVEN = 1.5  # of these for a lone refusal, which chance makes too
-_EXCESS_NATS = 1.0  # chance may let a request or two pass in the wrong order, never a whole window of them
-_BUCKET_NATS = 1.0
-_UNHINTED_NATS = 1.0  # many hints are a fixed number that says little
-_STATED_NATS, _RARE_NATS = 2.0, 0.5  # of a window that is judged as it is; more the fewer people write it
+_NATS_FORGIVEN = 1.5  # of these for an unexplained lone refusal, which noise makes, too
+_EXCESS_NATS = 1.0  # a request or two may arrive in another order, never a whole window of them
+_BUCKET_NATS = 1.0  # it has a number more to choose
+_UNHINTED_NATS = 1.0  # for a hint that says otherwise; no more, for many hints are a fixed number
+_STATED_NATS, _RARE_NATS = 2.0, 0.5  # for a window that is judged as it is, and more the fewer people write it
 _VARYING_NATS = 0.5  # per closure, times the logarithm of how many counts would have done
-_ERRORS_VARYING = 2  # so few leave no need for a count that varies
-_MORE = 3  # requests: what overtakes others on the way
+_ERRORS_VARYING = 2  # so few errors leave no need for a count that varies
+_MORE = 3  # requests may overtake others on the way
 _ORDER = list(Family)
 
 
@@ -27,7 +27,7 @@ _ORDER = list(Family)
 class Fit:
     """The best hypothesis, in requests; ``onsets`` is how many closures begin where it says they must.
 
-    Closures of a single refusal are left out where there are others: chance makes them too.
+    Closures of a single refusal are left out where there are longer ones: noise makes such, too.
     """
 
     hypothesis: Hypothesis
@@ -37,10 +37,10 @@ class Fit:
     rejects: int
     accepted: int
     unexplained: int  # of the rejects
-    noise: int  # refusals that it leaves unexplained too, taken for chance
+    noise: int  # unexplained refusals that are taken for noise
     newest: bool  # explains the latest closure
     first_at: float  # when the first refusal that it foretells was sent
-    unsure: float  # requests that the limit lets through in the time within which their order is not known
+    unsure: float  # requests let through in the time within which the order of arrivals is not known
 
     @property
     def n(self) -> int:
@@ -62,7 +62,7 @@ def fit(
     """Return the limit that best explains what was sent from ``since`` on, or None without a refusal.
 
     Refusals that one of the ``known`` rates explains are left out: what remains may show another limit. ``noisy`` says
-    that requests are refused by chance here: then a closure of one refusal counts neither for a limit nor against it.
+    that noise refuses requests here: then a closure of one refusal counts neither for a limit nor against it.
     """
     accepted = evidence.accepted[bisect_left(evidence.accepted, since) :]
     rejects = _to_explain(evidence, since, known)
@@ -109,7 +109,7 @@ def fit(
 
 
 def _to_explain(evidence: History, since: float, known: Sequence[Rate]) -> list[Reject]:
-    """Return the refusals from ``since`` on that we did not ask for and no ``known`` rate accounts for."""
+    """Return the refusals from ``since`` on that no probe provoked and no ``known`` rate explains."""
     rejects = [reject for reject in evidence.rejects if not reject.probe and reject.sent >= since]
     slack = evidence.slack_s
     for rate in known:
@@ -146,8 +146,7 @@ def _likeliest(candidates: Candidates, lone: Set[int]) -> Hypothesis | None:
 def _cost(hypothesis: Hypothesis, lone: Set[int], against_hints: int, closures: int) -> tuple[float, int]:
     """Return how unlikely it is, in nats: errors, and how finely the window had to be chosen to have so few.
 
-    A little is given to what forbids less; a bucket has a number more to choose, and a count that varies fits more at
-    each closure.
+    A limit that forbids less is preferred a little. A count that varies costs at each closure, for it fits more easily.
     """
     cost = NATS_PER_ERROR * hypothesis.errors - _NATS_FORGIVEN * len(hypothesis.unexplained & lone)
     if hypothesis.family in STATED:
@@ -162,13 +161,13 @@ def _cost(hypothesis: Hypothesis, lone: Set[int], against_hints: int, closures: 
 
 
 def _possible(hypothesis: Hypothesis, candidates: Candidates) -> bool:
-    """Say whether no window ever carried more than twice the count, which is the most that any family lets through."""
+    """Say whether no window held more than twice the count: no family lets more through."""
     accepted, most = candidates.accepted, 2 * hypothesis.n + _MORE
     return min(map(sub, accepted[most:], accepted), default=inf) >= hypothesis.low_s - candidates.slack_s
 
 
 def _narrowed(best: Hypothesis, accepted: Sequence[float], closures: Sequence[Closure], slack: float) -> Hypothesis:
-    """Narrow the bounds of the window by what the platform itself said of the wait, and by the first reopening."""
+    """Narrow the bounds of the window by the waits the platform asked for, and by when it opened again."""
     if best.family not in (Family.SLIDING, Family.COUNTING):
         return best
     low, high = best.low_s, best.high_s

@@ -9,11 +9,11 @@ from relay.limits.evidence.history import Closure
 from relay.limits.fit.written import choose, common_between
 
 _WINDOWS = 8  # looked at
-_CROSSED, _CROSSED_FINEST = 16, 8  # stretches, and parts of a count that they are looked for in
+_STARTS, _STARTS_PARTS = 16, 8  # stretches looked for, and into how many parts a count is divided for it
 
 
 def fixed_windows(accepted: Sequence[float], closures: Sequence[Closure]) -> list[float]:
-    """Return candidate fixed windows: common ones that fit between reopenings, else the distances themselves."""
+    """Return candidate fixed windows: written ones that fit the distances between reopenings, or these distances."""
     bounds = [closure.boundary() for closure in closures if closure.reopened < inf]
     spans: list[tuple[float, float]] = []
     for earlier, later in pairwise(bounds):
@@ -32,18 +32,18 @@ def fixed_windows(accepted: Sequence[float], closures: Sequence[Closure]) -> lis
 
 
 def starts_between(spans: Sequence[tuple[float, float]], window_s: float, n: int) -> Iterator[tuple[float, float]]:
-    """Yield the latest stretches within which a window began, for more was accepted there than one lets through.
+    """Yield the latest stretches within which a window began: more was accepted there than one window lets through.
 
-    ``spans`` are the times of each accepted request and of the n-th after it. What neighbours say is taken together.
+    ``spans`` are the times of each accepted request and of the n-th after it. Stretches that overlap become one.
     """
     together: list[tuple[float, float]] = []
     found = 0
-    for begin, end in spans[:: -max(1, n // _CROSSED_FINEST)]:
-        if together and (end - begin >= window_s or begin >= together[-1][1] or len(together) == _CROSSED_FINEST):
+    for begin, end in spans[:: -max(1, n // _STARTS_PARTS)]:
+        if together and (end - begin >= window_s or begin >= together[-1][1] or len(together) == _STARTS_PARTS):
             yield together[-1]
             found += 1
             together = []
-        if found == _CROSSED:
+        if found == _STARTS:
             return
         if end - begin < window_s:
             low, high = together[-1] if together else (begin, end)
@@ -53,7 +53,7 @@ def starts_between(spans: Sequence[tuple[float, float]], window_s: float, n: int
 
 
 def phase(began: Sequence[tuple[float, float]], shut: Sequence[tuple[float, float]], window_s: float) -> float:
-    """Return when a window begins if every so many seconds one does: in most stretches ``began``, in few ``shut``."""
+    """Return when a window of ``window_s`` begins: within most of the stretches ``began``, and few of ``shut``."""
     edges: list[tuple[float, int]] = []
     for stretches, worth in ((began, 1), (shut, -1)):
         for begin, end in stretches:

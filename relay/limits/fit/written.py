@@ -13,9 +13,9 @@ _TIERS: tuple[tuple[float, ...], ...] = (
 )
 WRITTEN = tuple(sorted(float(window_s) for tier in _TIERS[:2] for window_s in tier))
 """The windows people write most."""
-SHORTEST_S = 0.5  # no platform counts in shorter windows; what looks like one is chance
-_TOLERANCE = 0.005  # of the window: what is wrong by more is wrong for another reason
-CLOSE = 1.04  # bounds that near together cost at most 4 %: the upper one is taken as it is
+SHORTEST_S = 0.5  # no platform counts in shorter windows; what looks like one is noise
+_TOLERANCE = 0.005  # of the window: a bound that is wrong by more is wrong for another reason
+CLOSE = 1.04  # bounds this near each other: the upper one is taken, which costs 4 % at the most
 
 
 def is_common(window_s: float) -> bool:
@@ -34,7 +34,7 @@ def common_between(low_s: float, high_s: float) -> list[float]:
 
 
 def choose(low_s: float, high_s: float, slack_s: float = 0.0) -> float:
-    """Return the window to try between one that is too short and one that is known, or guessed, to be long enough.
+    """Return the window to try between one that is too short and one that is long enough, as far as is known.
 
     ``slack_s`` is by how much the bounds may be wrong: requests are timed when they are sent, not when they arrive.
     """

@@ -1,4 +1,4 @@
-"""The limits in force under one quota: put there, made stricter, and given way to a pace when none explains enough."""
+"""The limits in force under one quota: how they get there, become stricter, and give way to a pace."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,29 +11,28 @@ from relay.limits.fit.written import common_between, is_common, rounded_up
 from relay.limits.in_force.limit import FEW, STOP_S, LearnedLimit, near
 from relay.limits.in_force.noise import Noise
 
-_SHRINK = 0.02  # for a quota shared with others, or a window a little short: so much less, at least one request
-_SLOWLY, _ABOVE, _STOPS = 2, 1.2, 6.0  # so often by little; then to so much of what got through
-_LONGER = 1.05
-_NEXT_WRITTEN = 1.7  # a window nobody writes that is refused in earnest: people meant the next one
-_EARLY = 0.5  # of the limit: refused when less was used, the window is longer
+_SHRINK = 0.02  # of the limit is taken off, at least one request: others use it too, or the window is a little short
+_SLOWLY, _ABOVE = 2, 1.2  # so often a little is taken off; then down to so much of what got through
+_STOPS = 6.0  # times a stop: in shorter windows stops take much of what would get through
+_LONGER = 1.05  # times the window, where one request less would be too much
+_NEXT_WRITTEN = 1.7  # times a window nobody writes that is refused: up to there the next written one is taken
+_EARLY = 0.5  # of the limit: refused when less was used, so the window must be longer
 _SHRINK_AGAIN = 20.0  # windows; a shrink that soon after another was not enough
-_FIRST_RAISE_WINDOWS = 3.0  # a count that is too low by chance is found out early
+_FIRST_RAISE_WINDOWS = 3.0  # then the first step up: a count that is too low is found out early
 _FIRST_RAISE_S = 15.0
 _IMPLIED = 0.9  # a shorter window that holds nearly as many adds nothing
-_PROVEN_WINDOWS = 20.0  # a younger limit was a guess that the next one replaces
+_PROVEN_WINDOWS = 20.0  # a limit in force for less is a guess, and the next one replaces it
 RATES = 3  # that many windows at once; no platform in reference use has more
-_UNTRIED_WINDOWS, _NEARLY_USED = 10.0, 0.9
-_BUSY = 0.9  # of the limit
-_BUSY_WINDOWS = 1.5
+_YOUNG_WINDOWS, _NEARLY_USED = 10.0, 0.9  # a limit is young for so long, and nearly used up from such a part on
+_BUSY, _BUSY_WINDOWS = 0.9, 1.5  # such a part of the limit was accepted in so many windows: it is in use
 _LOOKS, _LOOK_AGAIN_S = 4, 60.0  # in a window whether it is used up, and at the latest
 _RAISE_AFTER_SHRINK_S = 60.0
-_THROUGHPUT_CLOSURES_LEAST = 4
-_THROUGHPUT_WINDOWS = 2.0
-_FLOOR = 0.9
-_SHORTER_LEAST = 0.5  # of the window: so short a one may be tried after all
+_THROUGHPUT_CLOSURES_LEAST, _THROUGHPUT_WINDOWS = 4, 2.0  # fewer do not show what gets through
+_FLOOR = 0.9  # of what got through: no limit is made stricter than that
+_SHORTER_LEAST = 0.5  # of the window: so short a window may be tried once noise was seen
 _PACE = 20  # requests at least in the window of a pace, so that a step is 5 %
-_PACE_PART = 0.97
-THROUGHPUT_CLOSURES = 8  # what got through is judged by the latest
+_PACE_PART = 0.97  # of what got through
+THROUGHPUT_CLOSURES = 8  # the latest ones, between which what got through is counted
 
 
 class Ceiling:
@@ -42,10 +41,10 @@ class Ceiling:
     Below ``floor_s`` requests a second the operator lets nothing be enforced.
     """
 
-    def __init__(self, evidence: History, chance: Noise) -> None:
+    def __init__(self, evidence: History, noise: Noise) -> None:
         self.floor_s = 0.0
         self._evidence = evidence
-        self._noise = chance
+        self._noise = noise
         self.rates: list[LearnedLimit] = []
         self.changed = False
         self._looked_at = -inf
@@ -60,12 +59,12 @@ class Ceiling:
         return self._evidence.count(since, now) >= _BUSY * limit.n
 
     def young_and_nearly_used(self, limit: LearnedLimit, now: float) -> bool:
-        """Say whether a limit of which little is known yet is nearly used up: the next requests may be too many."""
-        lately = now - max(limit.since, limit.shrunk_at) < _UNTRIED_WINDOWS * limit.window_s
+        """Say whether a young limit is nearly used up: the next requests may be too many."""
+        lately = now - max(limit.since, limit.shrunk_at) < _YOUNG_WINDOWS * limit.window_s
         return lately and self._evidence.used(now - limit.window_s, now) >= _NEARLY_USED * limit.n
 
     def note_used_up(self, now: float) -> bool:
-        """Count the windows that are used up while nothing is refused; say whether a limit is surer for it."""
+        """Count the windows that are used up without a refusal; say whether that makes a limit surer."""
         if not self.rates or now - self._looked_at < min(self.rates[0].window_s / _LOOKS, _LOOK_AGAIN_S):
             return False
         self._looked_at = now
@@ -74,13 +73,13 @@ class Ceiling:
 
     @staticmethod
     def proven(limit: LearnedLimit, now: float) -> bool:
-        """Say whether a limit was in force for long: another one that is found later does not replace it."""
+        """Say whether a limit was in force so long that one found later does not replace it."""
         return not limit.is_pace and now - limit.since > _PROVEN_WINDOWS * limit.window_s
 
     def adopt(self, found: Fit, now: float, *, since: float = -inf) -> None:
-        """Put what was found in the evidence from ``since`` on in force beside, or in place of, what is.
+        """Put in force what was found in the evidence from ``since`` on; older evidence is dropped.
 
-        What is older is dropped.
+        Proven limits of another window stay beside it. All others are replaced.
         """
         if since > -inf:
             self._evidence.forget_before(since)
@@ -111,7 +110,7 @@ class Ceiling:
         self.adopt(found, now)
 
     def allow_shorter_windows(self, now: float) -> None:
-        """Let shorter windows be tried: refusals that bounded the present ones may have been chance."""
+        """Let shorter windows be tried again: what refused the earlier ones may have been noise."""
         for limit in self.rates:
             if not self.proven(limit, now):
                 self._allow_shorter(limit)
@@ -122,15 +121,15 @@ class Ceiling:
             limit.low_s = min(limit.low_s, limit.window_s * _SHORTER_LEAST)
 
     def undo_raise(self, now: float) -> bool:
-        """Undo raises that a refusal followed soon; say whether there were any."""
+        """Undo the raises that a refusal followed soon; say whether there were any."""
         taken_back = [limit.undo_raise(now) for limit in self.rates]
         self.changed |= any(taken_back)
         return any(taken_back)
 
     def shrink(self, closures: Sequence[Closure], now: float) -> None:
-        """Take a little off what was used up when the platform refused; more when it was not enough.
+        """Take a little off the limits that were used up at the latest refusal, and more when that is not enough.
 
-        Not below what got through meanwhile: then a limit of another kind refuses, and only the pace is known.
+        Where that would be less than what got through, another kind of limit refuses, and a pace is put in force.
         """
         throughput = self.throughput(closures)
         busy = [limit for limit in self.rates if self.busy(limit, closures[-1].onset.sent)]
@@ -156,16 +155,16 @@ class Ceiling:
             self.changed = True
 
     def _lower_count(self, limit: LearnedLimit, throughput: float, shrinks: int) -> int:
-        """Return the count to go on with after so many shrinks in a row."""
+        """Return the count that is put in force after so many shrinks in a row."""
         part = _SHRINK * 2.0 ** min(max(shrinks - 2, 0), 2)
         n = max(1, min(limit.n - 1 - limit.spread // 4, int(limit.n * (1.0 - part))))
-        # Far too high, or the window far too short. Of a short one stops take much of what would get through.
+        # Little by little did not help: the count is far too high, or the window far too short.
         if shrinks > _SLOWLY and throughput and limit.window_s > _STOPS * STOP_S:
             n = min(n, ceil(_ABOVE * throughput * limit.window_s))
         return n
 
     def _next_written(self, limit: LearnedLimit, latest: Closure) -> float:
-        """Return the next window that people write where the present one may be too short, or 0."""
+        """Return the next longer window that people write, where the present one may be too short; else 0."""
         early = self._refused_early(limit, latest.onset.sent)
         if limit.is_pace or (is_common(limit.window_s) and not early):
             return 0.0
@@ -175,16 +174,16 @@ class Ceiling:
     def _plan_recovery(self, limit: LearnedLimit, now: float, *, again: bool) -> None:
         shorter_next = limit.shorter_next
         limit.plan_raise(now, failed=not self._noise.noisy, again=again)
-        limit.shorter_next = shorter_next  # whether the window is right was not asked
+        limit.shorter_next = shorter_next  # no probe asked about the window
         soon_s = max(_RAISE_AFTER_SHRINK_S, 5.0 * limit.window_s)
-        if self._noise.noisy:  # it may have been chance
+        if self._noise.noisy:  # it may have been noise
             limit.raise_at = now + min(soon_s * 2.0 ** min(limit.shrinks_since_raise, 8), limit.raise_every_s)
-        elif limit.tries_shorter and not is_common(limit.window_s):  # it is likely too long
+        elif limit.tries_shorter and not is_common(limit.window_s):  # a window nobody writes is likely too long
             limit.raise_at = now + soon_s
         limit.shrinks_since_raise += 1
 
     def _refused_early(self, limit: LearnedLimit, at: float) -> bool:
-        """Say whether it refused long before the limit was used up: then its window is longer."""
+        """Say whether the platform refused long before the limit was used up: then its window is longer."""
         if limit.is_pace or limit.family is Family.BUCKET or self._noise.noisy:
             return False
         slack = self._evidence.slack_s
@@ -202,9 +201,9 @@ class Ceiling:
         return self._evidence.count(recent[0], end) / span_s
 
     def pace(self, throughput: float, closures: Sequence[Closure], now: float) -> None:
-        """Put a pace in force: what got through, smoothly. It breaks no limit that let that much through.
+        """Put a pace in force: a little less than what got through, evenly. No limit that let that through refuses it.
 
-        It is judged over stretches as long as those between the latest refusals: the limit behind it has such windows.
+        Its window is twice the shortest stretch between full runs: the limit behind it has such a window.
         """
         if throughput < self.floor_s:
             return

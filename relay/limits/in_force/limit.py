@@ -1,4 +1,4 @@
-"""One limit in force: what is known of it, when more is tried next, and what is taken back."""
+"""One limit in force: what is known of it, when the next probe is due, and how a raise is undone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from relay.limits.fit.families import Family
 from relay.limits.fit.written import CLOSE, SHORTEST_S, is_common, rounded_up
 
 STOP_S = 3.0
-"""The shortest stops after a refusal last that long at the most."""
+"""A first stop after a refusal lasts no longer, in seconds."""
 FEW = 4
-"""Of so few requests one is a large part: it is the window that is made longer."""
+"""One of so few requests is a large part: not the count is lowered then, the window is made longer."""
 CONVINCING_WINDOWS = 20
-"""So many windows used up without a refusal: more of them make a limit no surer."""
-_SAME_WINDOW = 1.5  # two rates whose windows are that near are one
+"""After so many windows that were used up without a refusal, more of them make a limit no surer."""
+_SAME_WINDOW = 1.5  # windows within this factor are taken for one
 _RAISE_FIRST_S = 1200.0
 _PACE_FIRST_S = 600.0  # a pace is only what got through: there may be more at any time
 _RAISE_WINDOWS = 10.0
-_RAISE_COSTS = 800.0  # a step that fails is refused twice: 1/400 of the time at the most
+_RAISE_COSTS = 800.0  # times what a refusal costs: a failed step is refused twice, which is 1/400 of the time
 _RAISE_CAP_S = 6 * 3600.0
 _RAISE_JUDGED_S = 30.0
 _RAISE_JUDGED_WINDOWS = 12.0  # a refusal that soon after a raise takes the whole raise back
-_FAR = 1.25
-_COMMON_ENOUGH = 0.95  # a window people write is believed when one of 0.95 of it was refused
+_FAR = 1.25  # times the count before the raises
+_COMMON_ENOUGH = 0.95  # a window people write is believed once 0.95 of it was refused
 _BURSTS = 10  # in the window of a pace, at the least
 _PACE_STEP, _PACE_FINEST = 12, 40  # parts of a pace that are asked for at first, and at the least
-_BURST_S = 1.0  # of requests at once
+_BURST_S = 1.0  # a burst holds at most what the pace lets through in so long
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class LearnedLimit:
     step: int = 1
     narrowing: bool = False  # a larger step was refused: halve from here
     refused_once: bool = False  # the step was refused once
-    peak: int = 0  # n before refusals that may have been chance took something off
+    peak: int = 0  # n before refusals that may have been noise took something off
     shrinks: int = 0
     shrunk_at: float = float("-inf")
     n_before_raises: int = 0  # n before the latest raises
@@ -66,7 +66,7 @@ class LearnedLimit:
 
     @property
     def rate_s(self) -> float:
-        """Return the requests per second that it lets through in the long run."""
+        """The requests per second that it lets through in the long run."""
         return self.n / self.window_s
 
     def one_suffices(self, answer_s: float) -> bool:
@@ -75,11 +75,11 @@ class LearnedLimit:
 
     @property
     def clean_windows(self) -> int:
-        """Return how many windows were used up without a refusal: one that was not used up proves nothing."""
+        """How many windows were used up without a refusal since the last: others prove nothing."""
         return self.used_up if self.used_up_at > self.clean_from else 0
 
     def note_used_up(self, now: float) -> bool:
-        """Note that the limit is used up and nothing is refused, once in a window; say whether that makes it surer."""
+        """Count a window that is used up without a refusal; say whether that makes the limit surer."""
         if now - max(self.used_up_at, self.clean_from) < self.window_s:
             return False
         self.used_up, self.used_up_at = self.clean_windows + 1, now
@@ -87,19 +87,19 @@ class LearnedLimit:
 
     @property
     def same_window_s(self) -> float:
-        """Return the longest window that counts as this one."""
+        """The longest window that counts as the same one."""
         return _SAME_WINDOW * self.window_s
 
     @property
     def least_step(self) -> int:
-        """Return the smallest step up that is worth a refusal."""
+        """The smallest step up that is worth a refusal."""
         return max(1, self.n // _PACE_FINEST) if self.is_pace else 1
 
     @property
     def settled(self) -> bool:
-        """Whether the window is known well enough to be left alone.
+        """Whether the window is known well enough: one a little shorter was refused.
 
-        A token bucket forgives a window that is too short for a while, so trying one proves nothing.
+        For a token bucket it always is: a bucket accepts a window that is too short for a while.
         """
         if self.family is Family.BUCKET or self.window_s <= SHORTEST_S:
             return True
@@ -136,11 +136,14 @@ class LearnedLimit:
         )
 
     def undo_raise(self, now: float) -> bool:
-        """Undo raises that a refusal followed soon; say whether there was one."""
+        """Undo the raises that a refusal followed soon; say whether there was one.
+
+        Far above the count before them, half of the way is kept: some of the raise is true.
+        """
         if not self.raised_lately(now):
             return False
         self.peak = self.n - 1
-        if self.n > _FAR * self.n_before_raises:  # far above: some of it is true, so half of the way back
+        if self.n > _FAR * self.n_before_raises:
             self.n = int(sqrt(self.n * self.n_before_raises))
             self.raised_at, self.refusals_since_raise = now, 0
             self.step, self.narrowing, self.refused_once = max(1, self.n // 32), False, False
@@ -195,9 +198,9 @@ class LearnedLimit:
 
 
 def smooth(rate: Rate, answer_s: float) -> Rate:
-    """Return the same pace in bursts of a few: large ones add up in windows that nobody knows.
+    """Return a pace as bursts of a few requests: large bursts could fill a window that nobody knows.
 
-    Small windows are used up so often that the answer time, for which a slot is held as well, is taken off.
+    The answer time is taken off the window: a slot is held for it as well, and short windows would lose much by it.
     """
     n = max(1, min(rate.limit // _BURSTS, ceil(_BURST_S * rate.limit / rate.window_s)))
     window_s = rate.window_s * n / rate.limit

@@ -1,6 +1,7 @@
-"""Which refusals are chance: any platform fails now and then, and some of that looks like a limit.
+"""Which refusals are noise: any platform fails now and then, and some of that looks like a limit.
 
-Chance refuses any request; a limit only those sent when it was used up, and it refuses the next one too.
+Noise refuses any request. A limit refuses only requests that were sent when it was used up, and it refuses the next one
+too.
 """
 
 from bisect import bisect_right
@@ -11,32 +12,32 @@ from operator import sub
 from relay.limits.evidence.history import Closure, History
 from relay.limits.in_force.limit import STOP_S, LearnedLimit
 
-_NEARLY = 0.95  # of what was accepted before: requests that failed otherwise were in the window too
-_CHANCE = 0.004  # of all requests
+_NEARLY = 0.95  # of what was accepted before the refusal: requests that failed otherwise were in the window too
+_MOST_NOISE = 0.004  # of all requests: more than that is hardly noise
 _FULL = 0.9  # of the limit: the use at which a refusal may be due to it
-_SUSPECTS = 3
+_SUSPECTS = 3  # lone refusals, before their odds are asked for
 _SUSPECTS_KEPT = 32
-_UNLIKELY = 0.002
-_NOISY = 1.5  # requests in the latest few thousand: once may be anything
-_PRIOR = (0.2, 300)  # refusals by chance, of so many requests, before any were seen
-_LONE_KEPT = 6000  # requests
-_BEYOND_ODDS = 0.05
+_UNLIKELY = 0.002  # the odds below which lone refusals are no noise
+_NOISY = 1.5  # failures among the latest few thousand requests: one may be anything
+_PRIOR = (0.2, 300)  # before anything was seen: so many refused by noise, of so many requests
+_KEPT = 6000  # requests; then all counts are halved
+_RAISE_ODDS = 0.05  # the odds below which refusals since a raise are no noise
 
 
 class Noise:
-    """What was refused by chance under one quota."""
+    """Counts what noise refuses under one quota."""
 
     def __init__(self, evidence: History) -> None:
         self._evidence = evidence
-        self._accepted = 0.0  # requests in the present stretch, and of the same stretch:
-        self._lone = 0.0  # refused by chance
-        self._failed = 0.0  # failed otherwise
-        self._suspects: list[float] = []  # lone refusals that may be chance
+        self._accepted = 0.0  # requests lately; of these:
+        self._lone = 0.0  # refused by noise
+        self._failed = 0.0  # failed in a way that says nothing about a limit
+        self._suspects: list[float] = []  # when the lone refusals were sent that may be noise
 
     def accepted(self) -> None:
         """Count an accepted request."""
         self._accepted += 1.0
-        if self._accepted > _LONE_KEPT:
+        if self._accepted > _KEPT:
             self._accepted, self._lone, self._failed = self._accepted / 2, self._lone / 2, self._failed / 2
 
     def failed(self) -> None:
@@ -44,27 +45,27 @@ class Noise:
         self._failed += 1.0
 
     def clear(self) -> None:
-        """Another limit is in force: suspicions against the old one are void."""
+        """Forget the suspects: another limit is in force."""
         self._suspects.clear()
 
     @property
     def _share(self) -> float:
-        """Return the part of the requests that is refused by chance, as far as was seen.
+        """Return the part of the requests that noise refuses, as far as was seen.
 
-        Where a part fails for other reasons, one by one, about as much looks like a limit by chance.
+        A platform that answers 500 now and then answers 503 now and then too: half of such failures are added.
         """
-        return min((_PRIOR[0] + self._lone + self._failed / 2) / (_PRIOR[1] + self._accepted), _CHANCE)
+        return min((_PRIOR[0] + self._lone + self._failed / 2) / (_PRIOR[1] + self._accepted), _MOST_NOISE)
 
     @property
     def noisy(self) -> bool:
-        """Whether requests are refused by chance here."""
+        """Whether noise refuses requests here."""
         return self._failed > _NOISY or self._lone > _NOISY
 
     def beyond_noise(self, latest: Closure, now: float, rates: Sequence[LearnedLimit]) -> bool:
-        """Say whether lone refusals came more often than chance alone, while the limit was used up.
+        """Say whether lone refusals came more often than noise makes them.
 
-        Chance refuses any request; a limit only those sent when most of it was used, and what it refused is not
-        accepted a window later. Where nothing fails by chance, the first one is enough.
+        One that was sent while no limit was used up is noise, and so is one after which as much was accepted within a
+        window. The others are counted over 4 and 20 windows. Where there is no noise, the first of them is enough.
         """
         at, longest = latest.onset.sent, rates[-1]
         if not any(self._used_up(limit, at) for limit in rates):
@@ -84,7 +85,7 @@ class Noise:
         return False
 
     def raise_too_high(self, latest: Closure, now: float, rates: Sequence[LearnedLimit]) -> bool:
-        """Say whether refusals since the latest raise are more than chance."""
+        """Say whether noise would hardly make the refusals since the latest raise."""
         raise_too_high = False
         for limit in rates:
             used = self._evidence.used(latest.onset.sent - limit.window_s, latest.onset.sent)
@@ -92,7 +93,7 @@ class Noise:
                 continue
             limit.refusals_since_raise += 1
             beyond = self._evidence.count(limit.raised_at, now)
-            raise_too_high |= _odds(limit.refusals_since_raise, self._share * beyond) < _BEYOND_ODDS
+            raise_too_high |= _odds(limit.refusals_since_raise, self._share * beyond) < _RAISE_ODDS
         return raise_too_high
 
     def _used_up(self, limit: LearnedLimit, at: float) -> bool:
@@ -111,7 +112,7 @@ class Noise:
 
 
 def _odds(seen: int, expected: float) -> float:
-    """Return how likely chance alone makes so many (Poisson)."""
+    """Return how likely noise alone makes ``seen`` or more where it makes ``expected`` on average (Poisson)."""
     term = below = exp(-expected)
     for number in range(1, seen):
         term *= expected / number

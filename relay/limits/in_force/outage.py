@@ -22,7 +22,7 @@ _SMALLEST_IMPLICIT = 3  # a platform that fails half of everything looks like on
 _BUCKET_CLOSURES = 25  # a bucket lets one or two through between refusals, as anything half alive does
 NATS = 7.5  # a chance of one in 2,000
 _ERROR = 0.005  # of requests, that no limit explains
-_SMALLEST_SEPARATE = 10  # an empty bucket lets a few through after each stop, as if that was the limit
+_SMALLEST_SEPARATE = 10  # requests: an empty bucket lets a few through after each stop, as if they were the limit
 _UNSURE = 3.0  # requests
 _TRIED = 7.0  # the logarithm of about a thousand limits that could have fitted
 _EXACT_BELOW = 20  # smaller runs must be equal
@@ -61,11 +61,11 @@ def believable(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> 
 def separation(found: Fit) -> float:
     """Return how unlikely it is, in nats, that chance refused just where the limit was used up, and nowhere else.
 
-    If refusals had nothing to do with what was sent before, a stretch of them would begin at any request with the same
-    chance, the number of stretches over the number of requests. The limit says which: each it is right about is worth
-    the logarithm of that, each request it is wrong about costs one. Of the many limits tried one fits best by chance.
+    By chance a closure begins at any request alike: with 10 closures in 1,000 requests, at each with 1/100. The limit
+    says at which, so each closure it foretold is worth log(100). Each that it did not foretell costs, and each run that
+    should not have got through. Of the many limits tried one fits best by chance: that is taken off.
     """
-    closures = found.closures + found.noise  # an outage may be just what was taken for chance
+    closures = found.closures + found.noise  # an outage may be just what was taken for noise
     share = closures / (found.accepted + closures)
     missed = closures - found.onsets
     right = found.onsets * max(0.0, log(1.0 / (share * (1 + found.hypothesis.spread))))
@@ -73,7 +73,7 @@ def separation(found: Fit) -> float:
 
 
 def equal_runs(n: int, runs: Sequence[int]) -> float:
-    """Return how unlikely it is, in nats, that an outage closed so often after just about the same count.
+    """Return how unlikely it is, in nats, that an outage closes so often after about the same count.
 
     Between outages anything may be accepted; that a run equals another within one request has a chance of about
     3 in n/2. Nothing is counted when most runs differ.
@@ -87,10 +87,10 @@ def equal_runs(n: int, runs: Sequence[int]) -> float:
 
 
 def refill_runs(found: Fit, closures: Sequence[Closure], runs: Sequence[int]) -> float:
-    """Return how unlikely it is, in nats, that runs are as long by chance as a bucket had been filled before each.
+    """Return how unlikely it is, in nats, that each run is by chance as long as the bucket had filled before it.
 
-    What else refuses, at random or until it has recovered, does not count how long it was left alone. By chance a run
-    is as long as foretold as often as the other runs are that long.
+    Nothing else that refuses counts how long it was left alone. By chance a run has the foretold length as often as the
+    other runs have it.
     """
     refill = 2.0 * found.n / (found.hypothesis.low_s + found.hypothesis.high_s)
     nats, counts = 0.0, runs[1:]
@@ -111,7 +111,7 @@ def is_outage(closure: Closure, last_accepted_before: float, window_s: float) ->
 
 
 def confidence(found_onsets: int, family: Family, settled: bool, clean_windows: int) -> float:
-    """Return between 0 and 1: repeated onsets, a window known to a few per cent, and windows used up unrefused."""
+    """Return a score from 0 to 1: how often it closed, how well the window is known, how many windows were used up."""
     score = min(found_onsets, 5) * 0.08 + min(clean_windows, CONVINCING_WINDOWS) * 0.02
     score += 0.15 if settled else 0.0
     score += 0.05 if family is not Family.UNCERTAIN else 0.0

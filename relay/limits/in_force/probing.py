@@ -1,8 +1,8 @@
-"""Careful steps beyond the limits in force: one more request, or a shorter window, now and then.
+"""Probes, careful steps beyond the limits in force: one more request, or a shorter window, now and then.
 
-A failed step costs a refusal or two and doubles the time to the next; a step that went well is followed by one twice
-as large. Only requests *beyond* what was in force before are judged, and a refusal among them may be chance: the limit
-would refuse the next one too.
+A probe that fails costs a refusal or two and doubles the time to the next. One that succeeds is followed by one twice
+as large. Only requests *beyond* the limit are judged. A refusal among them may be noise: a limit would refuse the next
+request too.
 """
 
 from collections import deque
@@ -18,13 +18,13 @@ from relay.limits.in_force.limit import LearnedLimit
 _HITS_SHORTER = 20  # windows at the most that a shorter one must hold
 _HITS_HIGHER = 2  # windows that a higher count must hold
 _HITS_BUCKET = 4  # a token bucket forgives one or two
-_LARGE = 1.1  # of the limit: so large a step leaves room for a smaller one
-_TOO_FINE = 3.0  # times the slack: a window that is shorter by less shows in nothing
-_SHORTER_PARTS = (0.6, 0.7, 0.8)  # of the window: what is tried now and then of one that is believed
+_LARGE = 1.1  # times the limit: a step beyond that leaves room for a smaller one
+_TOO_FINE = 3.0  # times the slack: a window that is shorter by less cannot be told from the present one
+_SHORTER_PARTS = (0.6, 0.7, 0.8)  # of a window that is believed: tried in turn
 _MISSES = 2  # refusals of a probe that are too many
-_AGAIN_S = 4.0  # after a refusal, another one that soon is no chance
-_SOON = 5.0  # so many times within the window, an accepted request refutes a refusal
-_STEP_NOISY = 0.03  # of the limit: one request more is refused too seldom to be told from chance
+_AGAIN_S = 4.0  # another refusal that soon is no noise
+_SOON = 5.0  # within this part of the window (1/5) an accepted request refutes the refusal before it
+_STEP_NOISY = 0.03  # of the limit: one request more would be refused too seldom to be told from noise
 _PER_HOUR = 3  # failed probes, once learned; the bar is five refusals
 _PER_HOUR_NOISY = 6
 _PER_HOUR_BACK = 8
@@ -67,7 +67,7 @@ class Probe:
         return min(1 + ceil(self.of.window_s / (self.of.window_s - self.rate.window_s)), _HITS_SHORTER)
 
     def miss_was_noise(self, now: float) -> bool:
-        """Say whether a request beyond the limit that is accepted now shows that the latest miss was chance.
+        """Say whether a request beyond the limit that is accepted now shows that the latest miss was noise.
 
         A limit would have refused it too, unless a window happened to end in between.
         """
@@ -89,7 +89,7 @@ class Prober:
     ) -> bool:
         """Begin a probe if one is due; say whether the rates in force changed.
 
-        Where requests are refused by chance (``noisy``) more probes fail by chance too, and more are allowed.
+        Where noise refuses requests (``noisy``) more probes fail, and more are allowed.
         """
         if self.probe is not None:
             return False
@@ -154,10 +154,10 @@ class Prober:
         return False
 
     def refused(self, sent: float, now: float, last_accepted: float, *, noisy: bool) -> bool:
-        """Count a refusal of a request beyond the limit in force; take the probe back when it cannot be chance.
+        """Count a refusal of a request beyond the limit; end the probe when it cannot be noise; say whether it ended.
 
-        Where requests are refused by chance (``noisy``) it stays for a second refusal, which counts unless something
-        was accepted in the meantime that the limit would have refused. Return whether the probe ended.
+        Where noise refuses requests (``noisy``) a second refusal ends it. The first is forgiven when something is
+        accepted afterwards that the limit would have refused.
         """
         probe = self.probe
         assert probe is not None
@@ -179,17 +179,15 @@ class Prober:
         elif probe.rate.limit <= probe.of.peak and probe.rate.limit > _LARGE * probe.of.n:
             probe.of.refused_once, probe.of.peak = False, probe.rate.limit - 1  # the way back is shorter
             probe.of.raise_at = now + 3.0 * probe.of.window_s
-        elif not (
-            noisy or probe.of.refused_once or probe.of.is_pace
-        ):  # one refusal may be chance: once more before it counts
-            probe.of.refused_once = True
+        elif not (noisy or probe.of.refused_once or probe.of.is_pace):
+            probe.of.refused_once = True  # it may be noise: once more before it counts
             probe.of.raise_at = now + 2.0 * probe.of.window_s
         else:
             self._failed(probe.of, probe.rate.limit, now)
         return True
 
     def end_if_large(self, rates: Sequence[LearnedLimit]) -> bool:
-        """End a step that has become a large one, because the limit under it was lowered or replaced; say whether."""
+        """End a probe whose limit was replaced, or lowered so far that the probe is now a large step; say whether."""
         probe = self.probe
         if probe is None:
             return False
@@ -204,7 +202,7 @@ class Prober:
         limit = probe.of
         limit.clean_from = now
         if probe.shorter:
-            if limit.low_s >= probe.rate.window_s:  # what was refused before was chance, or has changed
+            if limit.low_s >= probe.rate.window_s:  # what refused before was noise, or has changed
                 limit.low_s = probe.rate.window_s / 2
             limit.window_s = limit.high_s = probe.rate.window_s
             return
