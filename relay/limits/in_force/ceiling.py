@@ -8,7 +8,7 @@ from relay.limits.evidence.history import Closure, History
 from relay.limits.fit.families import Family
 from relay.limits.fit.likelihood import Fit
 from relay.limits.fit.written import common_between, is_common, rounded_up
-from relay.limits.in_force.limit import FEW, STOP_S, LearnedLimit, near
+from relay.limits.in_force.limit import FEW, NEARLY_USED, STOP_S, LearnedLimit, near
 from relay.limits.in_force.noise import Noise
 
 _SHRINK = 0.02  # of the limit is taken off, at least one request: others use it too, or the window is a little short
@@ -23,8 +23,8 @@ _FIRST_RAISE_S = 15.0
 _IMPLIED = 0.9  # a shorter window that holds nearly as many adds nothing
 _PROVEN_WINDOWS = 20.0  # a limit in force for less is a guess, and the next one replaces it
 RATES = 3  # that many windows at once; no platform in reference use has more
-_YOUNG_WINDOWS, _NEARLY_USED = 10.0, 0.9  # a limit is young for so long, and nearly used up from such a part on
-_BUSY, _BUSY_WINDOWS = 0.9, 1.5  # such a part of the limit was accepted in so many windows: it is in use
+_YOUNG_WINDOWS = 10.0  # so long after it was found or changed, a limit is young
+_IN_USE_WINDOWS = 1.5  # a limit that was nearly used up within so many is in use
 _LOOKS, _LOOK_AGAIN_S = 4, 60.0  # in a window whether it is used up, and at the latest
 _RAISE_AFTER_SHRINK_S = 60.0
 _THROUGHPUT_CLOSURES_LEAST, _THROUGHPUT_WINDOWS = 4, 2.0  # fewer do not show what gets through
@@ -55,13 +55,13 @@ class Ceiling:
 
     def busy(self, limit: LearnedLimit, now: float) -> bool:
         """Say whether a limit was nearly used up just before ``now``."""
-        since = now - _BUSY_WINDOWS * limit.window_s - 2 * self._evidence.slack_s
-        return self._evidence.count(since, now) >= _BUSY * limit.n
+        since = now - _IN_USE_WINDOWS * limit.window_s - 2 * self._evidence.slack_s
+        return self._evidence.count(since, now) >= NEARLY_USED * limit.n
 
     def young_and_nearly_used(self, limit: LearnedLimit, now: float) -> bool:
         """Say whether a young limit is nearly used up: the next requests may be too many."""
         lately = now - max(limit.since, limit.shrunk_at) < _YOUNG_WINDOWS * limit.window_s
-        return lately and self._evidence.used(now - limit.window_s, now) >= _NEARLY_USED * limit.n
+        return lately and self._evidence.used(now - limit.window_s, now) >= NEARLY_USED * limit.n
 
     def note_used_up(self, now: float) -> bool:
         """Count the windows that are used up without a refusal; say whether that makes a limit surer."""

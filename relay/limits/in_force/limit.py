@@ -11,6 +11,8 @@ from relay.limits.fit.written import CLOSE, SHORTEST_S, is_common, rounded_up
 
 STOP_S = 3.0
 """A first stop after a refusal lasts no longer, in seconds."""
+NEARLY_USED = 0.9
+"""From this part of a limit on it counts as used up: a refusal may be due to it."""
 FEW = 4
 """One of so few requests is a large part: not the count is lowered then, the window is made longer."""
 CONVINCING_WINDOWS = 20

@@ -10,11 +10,10 @@ from math import exp
 from operator import sub
 
 from relay.limits.evidence.history import Closure, History
-from relay.limits.in_force.limit import STOP_S, LearnedLimit
+from relay.limits.in_force.limit import NEARLY_USED, STOP_S, LearnedLimit
 
 _NEARLY = 0.95  # of what was accepted before the refusal: requests that failed otherwise were in the window too
 _MOST_NOISE = 0.004  # of all requests: more than that is hardly noise
-_FULL = 0.9  # of the limit: the use at which a refusal may be due to it
 _SUSPECTS = 3  # lone refusals, before their odds are asked for
 _SUSPECTS_KEPT = 32
 _UNLIKELY = 0.002  # the odds below which lone refusals are no noise
@@ -98,7 +97,7 @@ class Noise:
 
     def _used_up(self, limit: LearnedLimit, at: float) -> bool:
         begin = at - limit.window_s - 2 * (self._evidence.answer_s + self._evidence.slack_s)
-        return self._evidence.used(begin, at) >= _FULL * limit.n
+        return self._evidence.used(begin, at) >= NEARLY_USED * limit.n
 
     def _refuted(self, at: float, limit: LearnedLimit) -> bool:
         """Say whether as much as before the refusal at ``at`` was accepted within one window soon after it."""
