@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,48 @@ def _serve(listener: socket.socket, answers: bool) -> None:
         body = b'{"accepted": 0, "duplicates": 0, "ids": []}'
         if answers:
             connection.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+
+class Operations(BaseHTTPRequestHandler):
+    """A daemon whose operation over 40 dead letters does 20 of them between two looks."""
+
+    done = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer()
+
+    def do_GET(self) -> None:
+        type(self).done += 20
+        self._answer()
+
+    def _answer(self) -> None:
+        ended = "now" if self.done == 40 else None
+        operation = {"id": 7, "action": "drop", "matched": 40, "done": self.done, "skipped": {}, "finished_at": ended}
+        body = json.dumps(operation).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_args: object) -> None:
+        """Say nothing."""
+
+
+def test_an_operation_is_watched(place: Path) -> None:
+    """A line says how many are done; it is erased before the result."""
+    with HTTPServer(("127.0.0.1", 0), Operations) as server:
+        served = threading.Thread(target=server.serve_forever)
+        served.start()
+        admin = f"127.0.0.1:{server.server_port}"
+        shown = on_terminal(place, "dead", "drop", "--yes", "--admin", admin, columns=80)
+        server.shutdown()
+        served.join()
+
+    moving = [frame for frame in frames(shown) if frame.startswith("operation 7 ━")]
+    assert any("20 of 40" in frame for frame in moving)
+    assert max(len(frame.rstrip()) for frame in moving) <= 80
+    assert "\x1b[1A\x1b[2Koperation 7: 40 of 40 dropped" in shown
 
 
 def test_states_are_coloured(place: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from relay.cli.commands.callbacks import query_of
-from relay.cli.commands.dead import _told
+from relay.cli.commands.dead import result_text
 from relay.cli.commands.reload import _lines as changed_lines
 from relay.cli.support import human
 from relay.cli.support.client import Client, Unreachable
@@ -88,7 +88,7 @@ def test_an_address_nobody_listens_on_is_unreachable(tmp_path: Path) -> None:
 
 def test_what_an_operation_skipped_is_told_in_words() -> None:
     """Each reason with its count and what to do about it."""
-    text = _told(
+    text = result_text(
         {"id": 7, "action": "retry", "matched": 5, "done": 2, "skipped": {"overtaken": 2, "odd": 1}, "finished_at": "x"}
     )
 

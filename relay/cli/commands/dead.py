@@ -1,8 +1,11 @@
 """``relay dead``: list the dead letters, send them again, or drop them."""
 
+import contextlib
+import functools
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -12,6 +15,7 @@ from relay.cli.main import EXIT_FAILED
 from relay.cli.support.client import Client, Refused, segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record
+from relay.cli.support.progress import Move, bar
 from relay.cli.support.source import open_source
 
 _POLL_S = 0.1
@@ -27,7 +31,7 @@ def dead() -> None:
 
 
 def _selection(command: _Command) -> _Command:
-    """Give a command what chooses dead letters."""
+    """Give a command the options that select dead letters."""
     for option in (
         click.option(
             "--state", type=click.Choice(_DEAD_STATES), default="dead", show_default=True, help="In this state."
@@ -41,8 +45,26 @@ def _selection(command: _Command) -> _Command:
     return command
 
 
-def _acting(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command what ``retry`` and ``drop`` share."""
+def _acting(act: Callable[..., None]) -> Callable[..., None]:
+    """Give ``retry`` or ``drop`` the options they share; it gets them as ``order`` and ``manner``."""
+
+    @functools.wraps(act)
+    def command(
+        config: str | None,
+        admin: str | None,
+        ids: tuple[str, ...],
+        rate: str | None,
+        reason: str,
+        dry_run: bool,
+        yes: bool,
+        no_wait: bool,
+        output: str,
+        reorder: bool = False,
+        **filters: Any,
+    ) -> None:
+        order = _Order(locate(config, admin=admin).admin_client(), ids, rate, reason, reorder, filters)
+        act(order, _Manner(dry_run, yes, no_wait, output))
+
     for option in (
         output_option,
         place_options,
@@ -86,53 +108,67 @@ def ls(
 @dead.command()
 @_acting
 @click.option("--reorder", is_flag=True, help="Send also those that a newer callback of their key has overtaken.")
-def retry(reorder: bool, **given: Any) -> None:
+def retry(order: "_Order", manner: "_Manner") -> None:
     """Send the matching dead letters again, under the platform's limits, each with a fresh budget."""
-    _operate("retry", extra={"reorder": True} if reorder else {}, **given)
+    _operate("retry", order, manner)
 
 
 @dead.command()
 @_acting
-def drop(**given: Any) -> None:
+def drop(order: "_Order", manner: "_Manner") -> None:
     """Delete the payloads of the matching dead letters. They stay in the ledger."""
-    _operate("drop", extra={}, **given)
+    _operate("drop", order, manner)
 
 
-def _operate(
-    action: str,
-    *,
-    ids: tuple[str, ...],
-    config: str | None,
-    admin: str | None,
-    output: str,
-    dry_run: bool,
-    yes: bool,
-    no_wait: bool,
-    rate: str | None,
-    reason: str,
-    extra: Mapping[str, Any],
-    **wanted: Any,
-) -> None:
-    client = locate(config, admin=admin).admin_client()
-    request = {"action": action, "filter": _filter(ids, **wanted), **extra}
-    if reason:
-        request["reason"] = reason
-    if rate:
-        request["rate"] = rate
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Which callbacks an operation is for, how fast it goes and why, and the daemon that carries it out.
+
+    ``filters`` are the options of a filter, with ``state`` and ``died_of``.
+    """
+
+    client: Client
+    ids: tuple[str, ...]
+    rate: str | None
+    reason: str
+    reorder: bool
+    filters: dict[str, Any]
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """Its part of the body of ``POST /v1/operations``."""
+        given = {"reason": self.reason, "rate": self.rate, "reorder": self.reorder}
+        return {"filter": _filter(self.ids, **self.filters), **{name: value for name, value in given.items() if value}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """Whether to only count, to ask first and to wait for the end, and the form of the output."""
+
+    dry_run: bool
+    yes: bool
+    no_wait: bool
+    output: str
+
+
+def _operate(action: str, order: _Order, manner: _Manner) -> None:
+    """Count the matches, ask, start the operation and wait for it, as far as ``manner`` says."""
+    client, state = order.client, order.filters["state"]
+    request = {"action": action, **order.request}
     matched = client.post("/v1/operations", {**request, "dry_run": True})["matched"]
-    if ids and matched < len(set(ids)):
-        _tell_missing(client, ids, **wanted)
-    which = f"{matched} {wanted['state']} callback{'' if matched == 1 else 's'}"
-    if dry_run or not matched:
+    if order.ids and matched < len(set(order.ids)):
+        _refuse_missing(order)
+    which = f"{matched} {state} callback{'' if matched == 1 else 's'}"
+    if manner.dry_run or not matched:
         text = f"{which} would be taken; nothing was done" if matched else f"nothing to {action}: {which} match"
-        _report({"action": action, "matched": matched, "dry_run": dry_run}, output, text)
+        _report({"action": action, "matched": matched, "dry_run": manner.dry_run}, manner.output, text)
         return
-    if not yes:
+    if not manner.yes:
         _ask(f"{action} {which}?")
     operation = client.post("/v1/operations", {**request, "expect_count": matched})
-    if not no_wait:
+    if not manner.no_wait:
         operation = _wait(client, operation)
-    _report(operation, output, _told(operation))
+    _report(operation, manner.output, result_text(operation))
 
 
 def _filter(ids: tuple[str, ...], *, died_of: str | None, **wanted: Any) -> dict[str, Any]:
@@ -140,11 +176,13 @@ def _filter(ids: tuple[str, ...], *, died_of: str | None, **wanted: Any) -> dict
     return {**given, "ids": list(ids)} if ids else given
 
 
-def _tell_missing(client: Client, ids: tuple[str, ...], *, state: str, **filtered: Any) -> NoReturn:
-    """Say which of the named callbacks do not match and why, and end with 1: half of what was asked for is no use."""
-    for number in dict.fromkeys(ids):
+def _refuse_missing(order: _Order) -> NoReturn:
+    """Say which of the named callbacks do not match and why, and end with 1: a person wanted all of them or none."""
+    state = order.filters["state"]
+    filtered = any(value is not None for name, value in order.filters.items() if name != "state")
+    for number in dict.fromkeys(order.ids):
         try:
-            found = client.get(f"/v1/callbacks/{segment(number)}")
+            found = order.client.get(f"/v1/callbacks/{segment(number)}")
         except Refused as refused:
             if refused.status != 404:
                 raise
@@ -152,7 +190,7 @@ def _tell_missing(client: Client, ids: tuple[str, ...], *, state: str, **filtere
             continue
         if found["state"] != state:
             click.echo(f"relay: {number} is {found['state']}, not {state}", err=True)
-        elif any(wanted is not None for wanted in filtered.values()):
+        elif filtered:
             click.echo(f"relay: {number} is {state}; does the rest of the filter fit it?", err=True)
     click.echo("relay: nothing was done", err=True)
     raise click.exceptions.Exit(EXIT_FAILED)
@@ -167,21 +205,22 @@ def _ask(question: str) -> None:
 
 
 def _wait(client: Client, operation: dict[str, Any]) -> dict[str, Any]:
-    """Return the operation when it is finished; interrupting only stops the waiting."""
+    """Return the operation when it has ended. Ctrl-C ends only the waiting."""
     delay_s = _POLL_S
-    shows = sys.stderr.isatty()
     try:
-        while operation["finished_at"] is None:
-            if shows:
-                click.echo(f"\r{_count(operation)} of {operation['matched']}", nl=False, err=True)
-            time.sleep(delay_s)
-            delay_s = min(delay_s * 1.5, _SLOWEST_POLL_S)
-            operation = client.get(f"/v1/operations/{operation['id']}")
+        with contextlib.ExitStack() as shown:
+            move: Move | None = None
+            if sys.stderr.isatty():
+                move = shown.enter_context(bar(f"operation {operation['id']}", operation["matched"]))
+            while operation["finished_at"] is None:
+                if move is not None:
+                    move(_count(operation), f"{_count(operation):,} of {operation['matched']:,}")
+                time.sleep(delay_s)
+                delay_s = min(delay_s * 1.5, _SLOWEST_POLL_S)
+                operation = client.get(f"/v1/operations/{operation['id']}")
     except KeyboardInterrupt:
-        click.echo(f"\noperation {operation['id']} goes on without this command", err=True)
+        click.echo(f"operation {operation['id']} goes on without this command", err=True)
         raise SystemExit(1) from None
-    if shows:
-        click.echo("\r", nl=False, err=True)
     return operation
 
 
@@ -190,8 +229,8 @@ def _count(operation: Mapping[str, Any]) -> int:
     return int(operation["done"]) + skipped
 
 
-def _told(operation: Mapping[str, Any]) -> str:
-    """Return what became of the matches; everything skipped is said."""
+def result_text(operation: Mapping[str, Any]) -> str:
+    """Return what became of the matches, with the number of those skipped for each reason."""
     text = f"operation {operation['id']}: {operation['done']} of {operation['matched']} {_PAST[operation['action']]}"
     if operation["finished_at"] is None:
         return f"{text} so far"
