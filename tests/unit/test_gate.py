@@ -6,6 +6,7 @@ import pytest
 from relay.policy.coding import Coding
 from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate
+from relay.policy.gate.stop import StopCause
 
 NOW = 1_000_000.0
 
@@ -18,7 +19,7 @@ def gate() -> Gate:
 def opened(its: Gate) -> Gate:
     """Open its breaker."""
     for _ in range(2):
-        its.failed(NOW, started_at=NOW, reason="down", rng=random.Random(1), back_off=False)
+        its.failed(StopCause(NOW, NOW, "down"), random.Random(1), back_off=False)
     assert its.breaker.is_open
     return its
 
@@ -27,7 +28,7 @@ def opened(its: Gate) -> Gate:
 def test_a_stop_holds_behind_an_open_breaker(wait_s: float, after_s: float) -> None:
     """A Retry-After of ten minutes is kept although the breaker would probe sooner; the later of the two decides."""
     its = opened(gate())
-    its.throttle(NOW, started_at=NOW, wait_s=wait_s, reason="429", rng=random.Random(1))
+    its.throttle(StopCause(NOW, NOW, "429", wait_s), random.Random(1))
 
     assert its.opens_at(NOW) >= NOW + after_s
     assert its.opens_at(NOW) <= NOW + after_s * 1.1 + 1
@@ -45,7 +46,7 @@ def test_a_pause_opens_by_an_operator_only() -> None:
 def test_an_operator_ends_a_pause_first_and_then_the_stops() -> None:
     """Resumed once, a paused platform still waits for its stop and its probe; resumed again, it waits for nothing."""
     its = opened(gate())
-    its.throttle(NOW, started_at=NOW, wait_s=60.0, reason="429", rng=random.Random(1))
+    its.throttle(StopCause(NOW, NOW, "429", 60.0), random.Random(1))
     its.pause("stock-taking", NOW)
 
     its.resume(NOW + 1)
@@ -60,7 +61,7 @@ def test_an_operator_ends_a_pause_first_and_then_the_stops() -> None:
 def test_everything_a_restart_must_know_is_kept() -> None:
     """Pause with its reason, stop, breaker, when it last accepted, and that it takes no compressed bodies."""
     its = opened(gate())
-    its.throttle(NOW, started_at=NOW, wait_s=60.0, reason="429", rng=random.Random(1))
+    its.throttle(StopCause(NOW, NOW, "429", 60.0), random.Random(1))
     its.pause("stock-taking", NOW - 9)
     its.last_accepted_at = NOW - 5
     its.coding = Coding(plain=True, proven=True)

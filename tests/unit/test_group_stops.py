@@ -7,7 +7,7 @@ from relay.core.model import AttemptResult, Batch, Item, Outcome, Settlement, Ve
 from relay.policy.gate import group_stops
 from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate
-from relay.policy.gate.stop import Stop
+from relay.policy.gate.stop import Stop, StopCause
 from relay.policy.settle.answer import Attempted, Budget, decide
 
 NOW = 1_000_000.0
@@ -201,13 +201,13 @@ def test_leaves_a_known_limit_alone_from_the_second_refusal_in_a_row() -> None:
     rng = random.Random(1)
     stop = Stop(base_s=1.0, cap_s=600.0)
     stop.patience_s = 15.0
-    stop.throttle(NOW, started_at=NOW, wait_s=None, reason="408", rng=rng)
+    stop.throttle(StopCause(NOW, NOW, "408", None), rng)
     assert stop.stopped_until <= NOW + 1.0
     waits = []
     now = NOW
     for _ in range(3):
         now = stop.stopped_until + 0.1
-        stop.throttle(now, started_at=now, wait_s=None, reason="408", rng=rng)
+        stop.throttle(StopCause(now, now, "408", None), rng)
         waits.append(stop.stopped_until - now)
     assert 7.5 <= waits[0] <= 15.0
     assert 15.0 <= waits[1] <= 30.0 <= waits[2] <= 60.0
@@ -219,5 +219,5 @@ def test_patience_is_never_shorter_than_backoff() -> None:
     stop = Stop(base_s=2.0, cap_s=600.0)
     stop.patience_s = 0.25
     for _ in range(2):
-        stop.throttle(NOW, started_at=NOW, wait_s=None, reason="408", rng=rng)
+        stop.throttle(StopCause(NOW, NOW, "408", None), rng)
     assert 2.0 <= stop.stopped_until - NOW <= 4.0

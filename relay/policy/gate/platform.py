@@ -23,7 +23,7 @@ from relay.core.model import Batch
 from relay.policy.coding import Coding
 from relay.policy.gate.breaker import Breaker
 from relay.policy.gate.group_stops import GroupStops
-from relay.policy.gate.stop import Stop
+from relay.policy.gate.stop import Stop, StopCause
 from relay.policy.gate.suspicion import Suspicion
 
 
@@ -84,13 +84,13 @@ class Gate(Stop):
         """The platform answered without accepting or refusing to be talked to: a stop is over, failures are not."""
         self.resuming = False
 
-    def failed(self, now: float, *, started_at: float, reason: str, rng: random.Random, back_off: bool) -> None:
+    def failed(self, cause: StopCause, rng: random.Random, *, back_off: bool) -> None:
         """Count a platform-level failure; with ``back_off`` the platform is also left alone for a growing time."""
-        self.breaker.failed(now, reason, rng)
+        self.breaker.failed(cause.now, cause.reason, rng)
         if back_off:
             # With the breaker open the next probe goes at its time, however long the backoff has grown.
             at_most = self.breaker.probe_at if self.breaker.is_open else math.inf
-            self.back_off(now, started_at=started_at, reason=reason, rng=rng, at_most=at_most)
+            self.back_off(cause, rng, at_most=at_most)
 
     def of(self, batch: Batch, *, scope: str) -> "GroupGate":
         """Return the gate as ``batch`` meets it; ``scope`` (group or platform) is what a throttle stops."""
@@ -187,30 +187,30 @@ class GroupGate:
         self._stop.resuming = False
         self._platform.groups.ended(self._batch.group)
 
-    def throttle(self, now: float, *, started_at: float, wait_s: float | None, reason: str, rng: random.Random) -> None:
+    def throttle(self, cause: StopCause, rng: random.Random) -> None:
         """Stop the group; or the platform, when the answer was about it or too many of its groups are stopped."""
         group, groups = self._batch.group, self._platform.groups
         stop: Stop = self._stop
-        if self._whole or groups.full(group, now):
+        if self._whole or groups.full(group, cause.now):
             stop = self._platform
         else:
             groups.keep(group, stop)
         stop.patience_s = self._platform.patience_s
-        stop.throttle(now, started_at=started_at, wait_s=wait_s, reason=reason, rng=rng)
+        stop.throttle(cause, rng)
 
-    def hold(self, now: float, *, started_at: float, wait_s: float | None, rng: random.Random) -> None:
+    def hold(self, cause: StopCause, rng: random.Random) -> None:
         """Wait because an accepted answer said that nothing is left: the group, or the platform if it was about it."""
-        if not wait_s:
+        if not cause.wait_s:
             return
         if self._whole:
-            self._platform.hold(now, started_at=started_at, wait_s=wait_s, rng=rng)
+            self._platform.hold(cause, rng)
         elif self._platform.groups.hold(self._batch.group, self._stop):
-            self._stop.hold(now, started_at=started_at, wait_s=wait_s, rng=rng)
+            self._stop.hold(cause, rng)
 
     def rest(self, now: float, *, wait_s: float, reason: str) -> None:
         """Leave the platform alone for a moment, for a reason of our own."""
         self._platform.rest(now, wait_s=wait_s, reason=reason)
 
-    def failed(self, now: float, *, started_at: float, reason: str, rng: random.Random, back_off: bool) -> None:
+    def failed(self, cause: StopCause, rng: random.Random, *, back_off: bool) -> None:
         """Count a failure of the platform."""
-        self._platform.failed(now, started_at=started_at, reason=reason, rng=rng, back_off=back_off)
+        self._platform.failed(cause, rng, back_off=back_off)

@@ -9,7 +9,7 @@ a row for 2 to 4 s, the fifth for 16 to 32 s, the tenth and later for 5 to 10 mi
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from relay.policy.backoff import backoff_s, jittered_s
 from relay.policy.gate.suspicion import Suspicion
@@ -21,6 +21,15 @@ _LONGEST_HOLD_S = 60.0
 _DOUBT = 4.0  # a quarter as long each time a request was accepted although nothing was to be left: 60, 15, 3.75 s ...
 _MOST_DOUBT = 8  # then a hold is a millisecond, that is none
 NOTHING_LEFT = "the platform says nothing is left"
+
+
+class StopCause(NamedTuple):
+    """Why to stop: an answer, or none, that was seen ``now`` to a request sent at ``started_at``."""
+
+    now: float
+    started_at: float
+    reason: str
+    wait_s: float | None = None  # as the platform asked
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,8 +51,8 @@ class Stop:
     _held_at: float = 0.0
     _doubt: int = 0
 
-    def throttle(self, now: float, *, started_at: float, wait_s: float | None, reason: str, rng: random.Random) -> None:
-        """Stop for ``wait_s``, as the platform asked, or for a growing time where it named none.
+    def throttle(self, cause: StopCause, rng: random.Random) -> None:
+        """Stop for as long as the platform asked, or for a growing time where it named no wait.
 
         1. An answer to a request that was sent before the stop began does not make it grow.
         2. A wait of 0 does not shorten the growing time: a platform that keeps saying "in 0 seconds", or names the
@@ -52,30 +61,29 @@ class Stop:
         """
         self._doubt, self.nothing_until = 0, 0.0  # there is a limit after all
         until = self.stopped_until
-        fresh = started_at >= self._stopped_at
-        if wait_s is not None:
-            until = now + jittered_s(wait_s, rng)
-        if fresh and (not wait_s or self.level):
-            until = max(until, now + self._backoff_s(rng))
-        self._stop(now, until, started_at=started_at, reason=reason, throttled=True)
+        if cause.wait_s is not None:
+            until = cause.now + jittered_s(cause.wait_s, rng)
+        if cause.started_at >= self._stopped_at and (not cause.wait_s or self.level):
+            until = max(until, cause.now + self._backoff_s(rng))
+        self._stop(cause, until, throttled=True)
 
-    def back_off(self, now: float, *, started_at: float, reason: str, rng: random.Random, at_most: float) -> None:
+    def back_off(self, cause: StopCause, rng: random.Random, *, at_most: float) -> None:
         """Stop for a growing time after a failure, not beyond ``at_most``.
 
         A request sent before the stop adds nothing to it.
         """
-        if started_at >= self._stopped_at:
-            until = min(now + self._backoff_s(rng), at_most)
-            self._stop(now, until, started_at=started_at, reason=reason, throttled=False)
+        if cause.started_at >= self._stopped_at:
+            self._stop(cause, min(cause.now + self._backoff_s(rng), at_most), throttled=False)
 
-    def hold(self, now: float, *, started_at: float, wait_s: float, rng: random.Random) -> None:
-        """Wait because an accepted answer said that nothing is left for ``wait_s``: no failure, nothing grows.
+    def hold(self, cause: StopCause, rng: random.Random) -> None:
+        """Wait because an accepted answer said that nothing is left for a while: no failure, nothing grows.
 
         The wait is a minute at most. A request that was sent after a hold and accepted, before anything was to be
         left, shows that the headers do not mean what they say: the next hold is a quarter as long. A refusal clears
         that doubt.
         """
-        if self._held_at <= started_at < self.nothing_until:
+        now, wait_s = cause.now, cause.wait_s or 0.0
+        if self._held_at <= cause.started_at < self.nothing_until:
             self._doubt = min(self._doubt + 1, _MOST_DOUBT)
         hold_s = min(wait_s, _LONGEST_HOLD_S / _DOUBT**self._doubt)
         until = now + jittered_s(hold_s, rng)
@@ -99,13 +107,13 @@ class Stop:
             return backoff_s(self.level, base_s=self.patience_s, cap_s=self.cap_s, rng=rng)
         return backoff_s(self.level + 1, base_s=self.base_s, cap_s=self.cap_s, rng=rng)
 
-    def _stop(self, now: float, until: float, *, started_at: float, reason: str, throttled: bool) -> None:
-        if started_at >= self._stopped_at:
-            self.since = self.since if self.level else now
+    def _stop(self, cause: StopCause, until: float, *, throttled: bool) -> None:
+        if cause.started_at >= self._stopped_at:
+            self.since = self.since if self.level else cause.now
             self.level += 1
-            self._stopped_at = now
+            self._stopped_at = cause.now
         if until >= self.stopped_until:
-            self.stopped_until, self.stop_reason, self.throttled = until, reason, throttled
+            self.stopped_until, self.stop_reason, self.throttled = until, cause.reason, throttled
         self.resuming = True
 
     def dump_stop(self) -> dict[str, Any]:

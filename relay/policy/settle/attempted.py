@@ -8,6 +8,7 @@ from typing import Literal
 from relay.core.model import AttemptResult, Batch, Item, Resend, Settlement, Verdict
 from relay.policy.backoff import backoff_s
 from relay.policy.gate.platform import GroupGate
+from relay.policy.gate.stop import StopCause
 
 ReadBack = Literal["never", "unclear", "ambiguous"]
 """When a read-back decides: never, for answers nobody recognised, or also for requests that may have been applied."""
@@ -90,21 +91,15 @@ class Settling:
         """The platform took something: stops and failures are over. Where it says nothing is left, wait for that."""
         self.gate.accepted(self.now)
         if self.verdict.outcome.accepted:
-            self.gate.hold(self.now, started_at=self.attempted.started_at, wait_s=self.verdict.wait_s, rng=self.rng)
+            self.gate.hold(self._cause(self.verdict.wait_s, self.verdict.reason), self.rng)
 
     def throttled(self, *, wait_s: float | None, reason: str) -> None:
         """Stop the group or the platform: for ``wait_s`` where the platform named a wait, else for a growing time."""
-        self.gate.throttle(self.now, started_at=self.attempted.started_at, wait_s=wait_s, reason=reason, rng=self.rng)
+        self.gate.throttle(self._cause(wait_s, reason), self.rng)
 
     def failed(self, *, back_off: bool) -> None:
         """Count a failure of the platform; with ``back_off`` it is also left alone for a growing time."""
-        self.gate.failed(
-            self.now,
-            started_at=self.attempted.started_at,
-            reason=self.verdict.reason,
-            rng=self.rng,
-            back_off=back_off,
-        )
+        self.gate.failed(self._cause(self.verdict.wait_s, self.verdict.reason), self.rng, back_off=back_off)
 
     def obey(self) -> None:
         """Stop for a ``Retry-After`` that came with a failure rather than a throttle."""
@@ -143,3 +138,6 @@ class Settling:
             return False
         gate.breaker.open(self.now, f"nothing accepted: {reason}", self.rng)
         return True
+
+    def _cause(self, wait_s: float | None, reason: str) -> StopCause:
+        return StopCause(self.now, self.attempted.started_at, reason, wait_s)
