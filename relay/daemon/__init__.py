@@ -1,1 +1,1 @@
-"""Wires everything together and keeps it running."""
+"""Puts all parts together and keeps them running."""

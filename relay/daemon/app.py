@@ -1,8 +1,16 @@
 """The daemon: opens the store, starts the parts in the order a callback needs them, and stops them in reverse.
 
-Start: store (recovered from a crash, slots rebuilt) - pipelines - side duties - admin - ingest - READY. Whatever fails
-on the way is undone and told in one line. Stop: ingest finishes its requests and closes, pipelines let what is under
-way finish within a bound, the rest stays in the store; then the side duties, the admin listener and the store.
+The order of the start:
+
+1. The store. It recovers from a crash, and slots are rebuilt.
+2. The pipelines, the side duties, the admin listener, the ingest listener.
+3. READY to systemd.
+
+If a step fails, all before it are undone, and one log line says why. The order of the stop:
+
+1. Ingest finishes its requests and closes.
+2. The pipelines finish the requests under way within a bound. The rest stays in the store.
+3. The side duties, the admin listener and the store end.
 """
 
 import os
@@ -44,12 +52,12 @@ from relay.upkeep.watchdog import Watchdog
 from relay.web.inherited import inherited_sockets, shared_out
 
 _GRACE_S = 10.0  # for requests under way, in and out; the unit's TimeoutStopSec is longer
-_TOKEN_CONNECTIONS = 64  # each credential asks its endpoint once at a time: one that hangs holds up no other
-_WATCHDOG_S = 5.0  # without systemd: how often loop and store are proven to move
+_TOKEN_CONNECTIONS = 64  # each credential has one request at a time, so one that hangs does not hold up others
+_WATCHDOG_S = 5.0  # between two checks of loop and store, without systemd
 
 
 async def serve(config: Config, *, version: str, events: Events, metrics: Metrics, restarts: Restarts) -> int:
-    """Run until SIGTERM or SIGINT (0), or until a root task dies (1). Raises ``RelayError`` when it cannot start."""
+    """Run until SIGTERM or SIGINT (returns 0). Raises ``RelayError`` if it cannot start or a root task ends."""
     notifier = Notifier()
     supervisor = Supervisor()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -75,8 +83,8 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         stopping_s = elapsed_s()
     events.stopped(seconds=elapsed_s() - stopping_s, unfinished=daemon.unfinished)
     if fault is not None:
-        told = ", ".join(f"{name} {text}" for name, text in describe(fault).items())
-        raise RelayError(f"stopped because {supervisor.reason}: {told}; systemd starts it again") from fault
+        described = ", ".join(f"{name} {text}" for name, text in describe(fault).items())
+        raise RelayError(f"stopped because {supervisor.reason}: {described}; systemd starts it again") from fault
     restarts.ended_well()
     return 0
 

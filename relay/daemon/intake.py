@@ -1,4 +1,4 @@
-"""Compiles what the ingest listener must know from the configuration."""
+"""Compiles the parts of the configuration that the ingest listener needs."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Measure = Callable[[bytes, str | None, str | None], int]
 
 
 def directory(config: Config) -> Directory:
-    """Return the routes and every platform's intake."""
+    """Return the routes, and the intake of every platform."""
     routing = Routing(
         [
             compile_route(f"routes[{place}]", route.match, route.to)
@@ -32,7 +32,7 @@ def directory(config: Config) -> Directory:
 
 
 def drop_ins(config: Config, intakes: Directory) -> list[DropIn]:
-    """Return the paths that platforms brought along."""
+    """Return the drop-in paths of platforms."""
     found = []
     for name, platform in config.platforms.items():
         if platform.accept is not None:
@@ -78,7 +78,7 @@ def _intake(name: str, platform: PlatformSection) -> PlatformIntake:
 
 
 def _measure(platform: PlatformSection, envelope: Envelope) -> Measure | None:
-    """Return what tells whether a payload can be sent at all, and its bytes in a body; None where any JSON can."""
+    """Return the function that checks and measures a payload in a body; None if any JSON can be sent as it is."""
     target = Target(method=platform.method, url=platform.url)
     results = platform.results.compiled if platform.results else None
     named = results is not None and results.by_id

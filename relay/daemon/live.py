@@ -1,6 +1,6 @@
 """The configuration in force, and how another one takes its place without a restart.
 
-A reload is validated as a whole first; then store rules, pipelines and listeners are swapped. A platform that did not
+A reload first validates the whole file. Then store rules, pipelines and listeners are replaced. A platform that did not
 change is not touched, requests under way finish, and a bad file changes nothing.
 """
 
@@ -32,7 +32,7 @@ from relay.web.refusal import Refusal
 
 _T = TypeVar("_T")
 _GRACE_S = 10.0
-_MOST_VALIDATIONS = 4  # one under way, the others wait with their texts, of 4 MiB at the most
+_MOST_VALIDATIONS = 4  # one under way; the others wait with their texts, of up to 4 MiB each
 
 
 def admin_settings(config: Config, listen: str) -> AdminSettings:
@@ -41,12 +41,12 @@ def admin_settings(config: Config, listen: str) -> AdminSettings:
 
 
 def admin_users(config: Config) -> list[User]:
-    """Return who may do what."""
+    """Return the configured users with their roles."""
     return [User(name=user.name, role=user.role, token=user.token) for user in config.admin.users]
 
 
 class LiveConfig:
-    """Holds the configuration in force; ``admin`` and ``ingest`` are the listeners to tell of another one."""
+    """Holds the configuration in force. ``admin`` and ``ingest`` are the listeners that a new one is given to."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class LiveConfig:
         self._swapping = asyncio.Lock()
         self._validating = asyncio.Lock()
         self._validations = 0
-        # Threads of its own: a reload and one validation, which hold up nobody else's work, nor each other.
+        # Two threads of its own, for a reload and a validation: they delay neither each other nor other work.
         self._reading = ThreadPoolExecutor(2, thread_name_prefix="config")
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -83,11 +83,11 @@ class LiveConfig:
         )
 
     def reroute(self, unrouted: NewCallback) -> Sequence[NewCallback] | str:
-        """Ask the routes in force about a callback that none took before; called on a store's thread."""
+        """Route a callback again that no route took. A thread of the store calls it."""
         return self.directory.reroute(unrouted)
 
     def terms(self) -> Mapping[str, DrainTerms]:
-        """Return what tells how long a backlog of each platform takes, and how long it may take."""
+        """Return for each platform what its drain time depends on, and how long a callback may wait."""
         return {
             name: DrainTerms(platform.batch.max_items, platform.expires)
             for name, platform in self.config.platforms.items()
@@ -100,7 +100,7 @@ class LiveConfig:
         task.add_done_callback(self._reloaded)
 
     async def reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
-        """Load the file again and put it in force; one with problems changes nothing.
+        """Load the file again and put it in force. A file with problems changes nothing.
 
         Returns ``applied``, ``changes`` as ``{path, old, new, needs_restart}`` with secrets masked, ``problems``, the
         names of platforms ``added``, and how many callbacks wait for each one ``removed``. ``force`` removes platforms
@@ -109,7 +109,7 @@ class LiveConfig:
         async with self._swapping:
             try:
                 return await self._reload(dry_run, force)
-            except Exception as error:  # whatever it was: told, then raised on
+            except Exception as error:  # of any kind: it is reported, then raised
                 if not dry_run:
                     self._refuse([f"it could not be put in force: {error!r}"], todo="relay reload")
                 raise
@@ -140,28 +140,28 @@ class LiveConfig:
         ]
         removed = await self._waiting(found.removed)
         problems = [] if force else _orphaned(removed)
-        told = {"changes": changes, "added": list(found.added), "removed": removed}
+        found_changes = {"changes": changes, "added": list(found.added), "removed": removed}
         if problems and not dry_run:
             self._refuse(problems, todo="relay reload --dry-run")
         if problems or dry_run:
-            return {"applied": False, **told, "problems": problems}
+            return {"applied": False, **found_changes, "problems": problems}
         self._notifier.reloading(int(monotonic_s() * 1e6))
         outcome = "reload failed"
         try:
             await self._swap(wanted)
             outcome = "configuration reloaded"
-        finally:  # systemd waits for the end of a reload, also of one that failed
+        finally:  # systemd waits for the end of each reload, also of a failed one
             self._notifier.ready(f"{len(self.config.platforms)} platforms, {outcome}")
         self._refused = None
         self._events.config_loaded(ok=True, file=file, problems=[str(warning) for warning in wanted.warnings])
-        return {"applied": True, **told, "problems": []}
+        return {"applied": True, **found_changes, "problems": []}
 
     async def _waiting(self, removed: Sequence[str]) -> dict[str, int]:
         totals = await self._store.totals() if removed else {}
         return {name: totals.get(name, {}).get("pending", 0) for name in removed}
 
     async def _swap(self, wanted: Config) -> None:
-        """Rates first, so that nobody sends under a limit that is gone; intake last, so that it finds all ready."""
+        """Replace rates first, so that nothing is sent under an old limit, and intake last, when all else is ready."""
         await self._store.configure(wanted.store_rules())
         await self._registry.replace(compile_all(wanted), _GRACE_S)
         intakes = self.directory = directory(wanted)
@@ -182,7 +182,7 @@ class LiveConfig:
         }
 
     async def _validate(self, text: str | None) -> Sequence[str]:
-        """Return the problems of ``text`` or of the file. One at a time, and few that wait: it takes seconds of a core.
+        """Return the problems of ``text``, or of the file. It takes seconds of a core, so one runs and few may wait.
 
         Raises ``Refusal`` (503 ``overloaded``) beyond that.
         """
@@ -211,7 +211,7 @@ class LiveConfig:
     def _reloaded(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # told where it happened; there is nobody else to tell
+            task.exception()  # reported where it happened
 
 
 def _orphaned(removed: Mapping[str, int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What ``/readyz`` tells beside yes and no: what is not well although the store commits."""
+"""What ``/readyz`` says beside yes and no: what is not well although the store commits."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ from relay.store.base import Store
 from relay.upkeep.descriptors import Descriptors
 
 _READ_S = 0.2
-_NEARLY = 0.9  # of what posts may use; from here on somebody should look
+_NEARLY = 0.9  # of what posts may use: from here on a person should look
 
 
 class Readiness:
-    """Asks the store and who counts descriptors; told by the same figures that decide about a post."""
+    """Asks the store and the counter of descriptors. The store's figures are those that decide about a post."""
 
     def __init__(self, store: Store, descriptors: Descriptors) -> None:
         self._store = store
@@ -23,7 +23,7 @@ class Readiness:
         """Commit once, and return what is not well, in words. Raises ``StoreFailed`` when nothing can be committed."""
         await self._store.ping()
         reading = self._reading = self._reading or asyncio.ensure_future(self._store.size())
-        # Reads wait for each other: behind a long one the last figures are told again, and readiness stays quick.
+        # Reads wait for each other. Behind a long one the last answer is given again, so readiness stays quick.
         await asyncio.wait((reading,), timeout=_READ_S)
         if reading.done():
             self._reading = None

@@ -1,4 +1,4 @@
-"""Opens the stores a configuration names; the only place, with the simulator, that knows the backends."""
+"""Opens the store of a configuration. Only this module and the simulator know the backends."""
 
 from pathlib import Path
 
@@ -26,12 +26,15 @@ def open_reader(url: str) -> SqliteReader:
 
 
 def lies_on_old_wal(url: str) -> bool:
-    """Tell whether a store was restored over the side files of another one. Ask while no daemon runs."""
+    """Return whether a store was restored over the side files of another one. Call it while no daemon runs."""
     return sqlite_lies_on_old_wal(Path(url.removeprefix("sqlite:")))
 
 
 def open_tokens(config: Config) -> TokenStore:
-    """Open what keeps tokens: a file beside the store where there is a key for it. Raises ``TokensNotKept``."""
+    """Open the place for tokens: a file beside the store if there is a key for it, else memory.
+
+    Raises ``TokensNotKept``.
+    """
     key = config.store.token_key
     return MemoryTokens() if key is None else FileTokens(config.token_path, key=key)
 

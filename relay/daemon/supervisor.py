@@ -1,4 +1,7 @@
-"""Root tasks and threads: when one ends that should run for ever, the process ends and systemd starts it again."""
+"""Watches root tasks and threads.
+
+If one ends that should run for ever, the process ends, and systemd starts it again.
+"""
 
 import asyncio
 import signal
@@ -9,7 +12,7 @@ from typing import Any
 
 
 class Supervisor:
-    """Runs root tasks until a signal asks to stop, one of them ends, or a thread does by an error."""
+    """Runs root tasks until a signal asks to stop, one of them ends, or a thread ends by an error."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[Any]] = []
@@ -23,7 +26,7 @@ class Supervisor:
 
     @contextmanager
     def watching_threads(self) -> Iterator[None]:
-        """End ``wait`` when any thread of the process ends by an error that nobody caught."""
+        """End ``wait`` if any thread of the process ends by an uncaught error."""
         loop, before = asyncio.get_running_loop(), threading.excepthook
 
         def ended(found: threading.ExceptHookArgs) -> None:
@@ -47,7 +50,7 @@ class Supervisor:
         self._stop.set()
 
     async def stopped_within(self, seconds: float) -> bool:
-        """Wait so long at most; return whether there was a request to stop."""
+        """Wait at most ``seconds``; return whether there was a request to stop."""
         try:
             async with asyncio.timeout(seconds):
                 await self._stop.wait()

@@ -1,4 +1,4 @@
-"""Tells systemd how the daemon is, by datagrams to ``$NOTIFY_SOCKET`` (sd_notify(3)); silent without one."""
+"""Reports the daemon's state to systemd by datagrams to ``$NOTIFY_SOCKET`` (sd_notify(3)); without one, nothing."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ class Notifier:
         self.watchdog_s: float | None = int(usec) / 1e6 if usec.isdigit() and int(usec) > 0 and mine else None
 
     def ready(self, status: str) -> None:
-        """Start-up is finished: callbacks are accepted."""
+        """Report that the start, or a reload, has ended; ``status`` is the line in ``systemctl status``."""
         self._send(f"READY=1\nSTATUS={status}")
 
     def status(self, text: str) -> None:
@@ -25,19 +25,19 @@ class Notifier:
         self._send(f"STATUS={text}", wait_s=0.0)
 
     def reloading(self, monotonic_usec: int) -> None:
-        """A reload begins; ``ready`` ends it (the time is required by Type=notify-reload)."""
+        """Report that a reload begins; ``ready`` ends it. Type=notify-reload needs the time."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={monotonic_usec}")
 
     def stopping(self) -> None:
-        """The daemon is on its way out."""
+        """Report that the daemon stops."""
         self._send("STOPPING=1\nSTATUS=finishing requests under way")
 
     def alive(self) -> None:
-        """Loop and store have just been seen to work."""
-        self._send("WATCHDOG=1", wait_s=0.0)  # the next one follows soon
+        """Report that loop and store work at this moment."""
+        self._send("WATCHDOG=1", wait_s=0.0)  # if it cannot be sent, the next one follows soon
 
     def _send(self, message: str, *, wait_s: float = 1.0) -> None:
-        """Send one datagram; ``wait_s`` bounds how long a full queue at the other end may hold up the loop."""
+        """Send one datagram. A full queue at the other end holds up the loop for ``wait_s`` at most."""
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
@@ -45,5 +45,5 @@ class Notifier:
             try:
                 sender.connect(self._address)
                 sender.sendall(message.encode())
-            except OSError:  # nobody listens any more, or not fast enough: systemd acts on its own timeouts
+            except OSError:  # systemd does not listen or is too slow: it acts on its own timeouts
                 return
