@@ -217,7 +217,7 @@ class Tracker:
         if not self.rates:
             self._learn(now)
         elif self._overridden:
-            self._violations.observed(now)
+            self._violations.judge_observed(now)
         else:
             self._violations.judge(now)
             self.changed |= self.prober.end_if_large(self.rates)

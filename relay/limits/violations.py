@@ -26,7 +26,7 @@ class Violations:
         """Forget what the limits did not explain: they are no longer in force."""
         self._unexplained_since = None
 
-    def observed(self, now: float) -> None:
+    def judge_observed(self, now: float) -> None:
         """Judge refusals while limits are only observed: those that no limit explains lead to a new fit."""
         closures = self._evidence.closures()
         if closures and not self._explained(closures[-1].onset.sent):
