@@ -24,11 +24,10 @@ from typing import NamedTuple
 from relay.admin.access import Access
 from relay.admin.http.api import AdminApi, AdminParts
 from relay.admin.http.server import AdminServer
-from relay.config.reading.units import parse_duration
 from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
-from relay.daemon.intake import drop_ins, ingest_settings
+from relay.daemon.intake import ingest_settings
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
 from relay.daemon.readiness import Readiness
 from relay.daemon.restarts import Restarts
@@ -39,7 +38,8 @@ from relay.delivery.auth import Credentials
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all
-from relay.ingest.server import IngestServer, Intake
+from relay.ingest.intake import Intake
+from relay.ingest.server import IngestServer
 from relay.store.base import Store
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
@@ -212,12 +212,10 @@ class _Daemon:
             IngestServer(
                 settings=ingest_settings(config, listen),
                 directory=live.directory,
-                drop_ins=drop_ins(config, live.directory),
                 intake=intake,
                 ping=readiness.check,
                 describe=api.describe,
                 events=events,
-                duration=parse_duration,
                 expiring=lambda seconds: duties.expiry.nudge(store.clock.now() + seconds),
             )
             for listen in config.ingest.listen

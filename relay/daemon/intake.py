@@ -1,16 +1,15 @@
 """Compiles the parts of the configuration that the ingest listener needs."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from relay.config.schema.file import Config
 from relay.config.schema.platform import PlatformSection
 from relay.config.schema.routes import Reply
 from relay.ingest.fan_out import Routing, compile_route
-from relay.ingest.handlers import DropIn
-from relay.ingest.posts import Directory
+from relay.ingest.intake import IngestSettings
+from relay.ingest.posts import Directory, DropIn
 from relay.ingest.rows import PlatformIntake
-from relay.ingest.server import IngestSettings
 from relay.wire.envelopes.plain import Envelope
 from relay.wire.payload.extract import KeyPath
 from relay.wire.payload.target import Target, TemplateFields
@@ -19,7 +18,7 @@ Measure = Callable[[bytes, str | None, str | None], int]
 
 
 def directory(config: Config) -> Directory:
-    """Return the routes, and the intake of every platform."""
+    """Return the routes, the intake of every platform, and the drop-in paths."""
     routing = Routing(
         [
             compile_route(f"routes[{place}]", route.match, route.to)
@@ -28,11 +27,11 @@ def directory(config: Config) -> Directory:
         ],
         otherwise=next((route.otherwise.to for route in config.routes if route.otherwise is not None), ()),
     )
-    return Directory(routing, {name: _intake(name, platform) for name, platform in config.platforms.items()})
+    platforms = {name: _intake(name, platform) for name, platform in config.platforms.items()}
+    return Directory(routing, platforms, _drop_ins(config, platforms))
 
 
-def drop_ins(config: Config, intakes: Directory) -> list[DropIn]:
-    """Return the drop-in paths of platforms."""
+def _drop_ins(config: Config, platforms: Mapping[str, PlatformIntake]) -> list[DropIn]:
     found = []
     for name, platform in config.platforms.items():
         if platform.accept is not None:
@@ -40,7 +39,7 @@ def drop_ins(config: Config, intakes: Directory) -> list[DropIn]:
             found.append(
                 DropIn(
                     path=platform.accept.path,
-                    platform=intakes.platforms[name],
+                    platform=platforms[name],
                     status=reply.status,
                     body=reply.body.encode(),
                     content_type=reply.content_type or _content_type(reply),

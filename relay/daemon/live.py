@@ -21,7 +21,7 @@ from relay.config.problems import ConfigInvalid
 from relay.config.schema.file import Config
 from relay.core.clock import monotonic_s
 from relay.core.model import NewCallback
-from relay.daemon.intake import directory, drop_ins, ingest_settings
+from relay.daemon.intake import directory, ingest_settings
 from relay.daemon.systemd import Notifier
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_all
@@ -165,9 +165,8 @@ class LiveConfig:
         await self._store.configure(wanted.store_rules())
         await self._registry.replace(compile_all(wanted), _GRACE_S)
         intakes = self.directory = directory(wanted)
-        paths = drop_ins(wanted, intakes)
         for server in self.ingest:
-            server.configure(settings=ingest_settings(wanted, server.listen), directory=intakes, drop_ins=paths)
+            server.configure(settings=ingest_settings(wanted, server.listen), directory=intakes)
         for admin in self.admin:
             admin.configure(admin_settings(wanted, admin.listen))
         self._access.replace(admin_users(wanted))

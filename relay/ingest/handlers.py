@@ -7,11 +7,10 @@ the commit it can only end with a ``Refusal``: no 202 goes out without a commit.
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp.web import BaseRequest
@@ -19,9 +18,10 @@ from aiohttp.web import BaseRequest
 from relay.config.problems import nearest, quoted
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreError
 from relay.core.model import UNROUTED, AcceptedPosts, NewCallback, RoutedPost
-from relay.ingest.admission import Admission, Held
+from relay.ingest.admission import Held
+from relay.ingest.intake import IngestSettings, Intake
 from relay.ingest.post_options import PostOptions, read_post_options
-from relay.ingest.posts import REASON, ROUTED_DEFAULTS, Directory, PostDraft, drafts, on_line
+from relay.ingest.posts import REASON, ROUTED_DEFAULTS, Directory, DropIn, PostDraft, drafts, on_line
 from relay.ingest.pressure import SMALL_BYTES
 from relay.ingest.rows import (
     MAX_LINES,
@@ -35,7 +35,7 @@ from relay.ingest.rows import (
     plain_rows,
 )
 from relay.telemetry.events import Events
-from relay.web.body import Decode, declared_length, read_body
+from relay.web.body import declared_length, read_body
 from relay.web.dispatch import Routes
 from relay.web.guard import Bearer
 from relay.web.refusal import Refusal
@@ -49,73 +49,60 @@ _Read = TypeVar("_Read")
 _DROP_IN_METHODS = ("POST", "PUT", "PATCH")  # those that carry a body
 
 
-class DropIn(NamedTuple):
-    """A path that accepts callbacks for one platform and answers as the platform itself would."""
-
-    path: str
-    platform: PlatformIntake
-    status: int
-    body: bytes
-    content_type: str
-
-
 Describe = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 """Returns the callback with an id, without its payload; None if there is none. May raise ``StoreError``."""
 
 
 class Handlers:
-    """What the ingest listener answers. A reload replaces its public attributes while it runs."""
+    """What the ingest listener answers. A reload gives it new settings and another directory while it runs."""
 
     def __init__(
         self,
         *,
-        bearer: Bearer,
+        settings: IngestSettings,
         directory: Directory,
-        admission: Admission,
+        intake: Intake,
         describe: Describe,
         events: Events,
-        decode: Decode,
-        searching: Executor,
-        duration: Callable[[str], float],
-        max_body: int,
-        max_bulk: int,
-        body_timeout_s: float,
         expiring: Callable[[float], None],
     ) -> None:
-        self.bearer = bearer
-        self.directory = directory
-        self.max_body = max_body
-        self.max_bulk = max_bulk
-        self._admission = admission
+        self.configure(settings, directory)
+        self._admission = intake.admission
+        self._decode = intake.decoder
+        self._searching = intake.searching
         self._describe = describe
         self._events = events
-        self._decode = decode
-        self._searching = searching
-        self._duration = duration
-        self.body_timeout_s = body_timeout_s
         self._expiring = expiring
 
-    def add_to(self, routes: Routes, drop_ins: Iterable[DropIn]) -> None:
+    def configure(self, settings: IngestSettings, directory: Directory) -> None:
+        """Use these for all requests from now on."""
+        self._bearer = Bearer(settings.token)
+        self._max_body = settings.max_body
+        self._max_bulk = settings.max_bulk
+        self._body_timeout_s = settings.body_timeout_s
+        self._directory = directory
+
+    def add_to(self, routes: Routes) -> None:
         """Serve the paths of SPEC 3 and the drop-in paths of platforms."""
         routes.add("POST", "/v1/platforms/{platform}/callbacks", self.accept)
         routes.add("POST", "/v1/callbacks", self.accept_routed)
         routes.add("GET", "/v1/callbacks/{id}", self.show)
-        for drop_in in drop_ins:
+        for drop_in in self._directory.drop_ins:
             for method in _DROP_IN_METHODS:
                 routes.add(method, drop_in.path, partial(self.accept_at, drop_in))
 
     async def accept(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         """``POST /v1/platforms/{platform}/callbacks``: one callback, or many as NDJSON."""
-        self.bearer.check(request)
-        platform = self.directory.platforms.get(values["platform"])
+        self._bearer.check(request)
+        platform = self._directory.platforms.get(values["platform"])
         if platform is None:
             name = values["platform"]
-            hint = nearest(name[:_MOST_NAME], self.directory.platforms) or "name one under `platforms:`"
+            hint = nearest(name[:_MOST_NAME], self._directory.platforms) or "name one under `platforms:`"
             raise Refusal("unknown_platform", f"no platform {quoted(name)} is configured; {hint}")
         headers = request.headers
         content_type = headers.get("Content-Type")
         bulk = _is_bulk(content_type)
-        options = read_post_options(headers, platform, self._duration)
+        options = read_post_options(headers, platform)
         enveloped = _enveloped(headers.get("Relay-Envelope"), bulk=bulk)
         held = self._admission.enter(declared_length(request), bulk=bulk, searches=platform.searches)
         try:
@@ -123,11 +110,9 @@ class Handlers:
             if not bulk:
                 return await self._accept_one(await self._one_row(parts, platform, options, content_type), held)
             if enveloped:
-                read = partial(
-                    envelope_rows, platform=platform, options=options, max_body=self.max_body, duration=self._duration
-                )
+                read = partial(envelope_rows, platform=platform, options=options, max_body=self._max_body)
             else:
-                read = partial(plain_rows, platform=platform, options=options, max_body=self.max_body)
+                read = partial(plain_rows, platform=platform, options=options, max_body=self._max_body)
             return await self._accept_many(Lines(parts), read, platform, held)
         finally:
             if not held.handed_over:
@@ -135,10 +120,10 @@ class Handlers:
 
     async def accept_at(self, drop_in: DropIn, request: BaseRequest, _values: Mapping[str, str]) -> Response:
         """A drop-in path (``accept:``): any body is one callback, and the answer is the platform's own."""
-        self.bearer.check(request)
+        self._bearer.check(request)
         platform = drop_in.platform
         content_type = request.headers.get("Content-Type")
-        options = read_post_options(request.headers, platform, self._duration)
+        options = read_post_options(request.headers, platform)
         held = self._admission.enter(declared_length(request), bulk=False, searches=platform.searches)
         try:
             parts = await self._read(request, held, bulk=False)
@@ -151,8 +136,8 @@ class Handlers:
     async def _read(self, request: BaseRequest, held: Held, *, bulk: bool) -> list[bytes]:
         return await read_body(
             request,
-            limit=self.max_bulk if bulk else self.max_body,
-            timeout_s=self.body_timeout_s,
+            limit=self._max_bulk if bulk else self._max_body,
+            timeout_s=self._body_timeout_s,
             decode=self._decode,
             reserve=held,
         )
@@ -246,13 +231,13 @@ class Handlers:
 
     async def accept_routed(self, request: BaseRequest, _values: Mapping[str, str]) -> Response:
         """``POST /v1/callbacks``: the routes name the platforms; one commit for all of them."""
-        self.bearer.check(request)
+        self._bearer.check(request)
         headers = request.headers
         content_type = headers.get("Content-Type")
         bulk = _is_bulk(content_type)
-        options = read_post_options(headers, ROUTED_DEFAULTS, self._duration)
+        options = read_post_options(headers, ROUTED_DEFAULTS)
         enveloped = _enveloped(headers.get("Relay-Envelope"), bulk=bulk)
-        directory = self.directory
+        directory = self._directory
         held = self._admission.enter(declared_length(request), bulk=bulk, searches=directory.searches)
         try:
             parts = await self._read(request, held, bulk=bulk)
@@ -261,9 +246,8 @@ class Handlers:
                     drafts,
                     directory=directory,
                     options=options,
-                    max_body=self.max_body,
+                    max_body=self._max_body,
                     enveloped=enveloped,
-                    duration=self._duration,
                 )
                 return await self._route_many(Lines(parts), read, held, searches=directory.searches)
             body = b"".join(parts)
@@ -337,7 +321,7 @@ class Handlers:
 
     async def show(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         """``GET /v1/callbacks/{id}``: state, times, attempts and why it waits, never the payload."""
-        self.bearer.check(request)
+        self._bearer.check(request)
         found = await self._read_back(values["id"])
         if found is None:
             raise Refusal(

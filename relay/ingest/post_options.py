@@ -3,12 +3,13 @@
 Pure: strings and bytes in, ``PostOptions`` or a ``Refusal`` out. A refusal never repeats anything of a payload (I15).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from relay.core.errors import RelayError
+from relay.config.problems import BadValue
+from relay.config.reading.units import parse_duration
 from relay.core.model import Lane
 from relay.web.refusal import Refusal
 from relay.wire.payload.extract import InvalidJson, as_written, readable
@@ -45,9 +46,7 @@ class PostDefaults(Protocol):
         ...
 
 
-def read_post_options(
-    headers: Mapping[str, str], defaults: PostDefaults, duration: Callable[[str], float]
-) -> PostOptions:
+def read_post_options(headers: Mapping[str, str], defaults: PostDefaults) -> PostOptions:
     """Read the ``Relay-*`` headers. Raises ``Refusal`` (``invalid_header``) that names the bad one."""
     priority = headers.get("Relay-Priority")
     expires = headers.get("Relay-Expires")
@@ -56,7 +55,7 @@ def read_post_options(
         key=_key("Relay-Key", headers.get("Relay-Key")),
         event=text("Relay-Event", headers.get("Relay-Event"), MAX_TEXT),
         lane=defaults.lane if priority is None else _lane("Relay-Priority", priority),
-        expires_s=defaults.expires_s if expires is None else _expires("Relay-Expires", expires, duration),
+        expires_s=defaults.expires_s if expires is None else _expires("Relay-Expires", expires),
         traceparent=_traceparent(headers.get("traceparent")),
     )
 
@@ -77,7 +76,7 @@ Opened = tuple[bytes, str | None, str | None, str | None, int, float]
 """Payload, idempotency key, key, event, lane and expiry, as in ``PostOptions``. A plain tuple: there are many."""
 
 
-def open_envelope(line: bytes, number: int, options: PostOptions, duration: Callable[[str], float]) -> Opened:
+def open_envelope(line: bytes, number: int, options: PostOptions) -> Opened:
     """Read ``{"payload": …, "key": …, …}``, which is line ``number`` of its request.
 
     ``options`` hold for what the line leaves out. The payload is cut out unparsed. Raises ``Refusal``.
@@ -100,7 +99,7 @@ def open_envelope(line: bytes, number: int, options: PostOptions, duration: Call
         options.key if members.key is None else _key("key", str(members.key)),
         options.event if members.event is None else text("event", members.event),
         options.lane if members.priority is None else _lane("priority", members.priority),
-        options.expires_s if members.expires is None else _expires("expires", members.expires, duration),
+        options.expires_s if members.expires is None else _expires("expires", members.expires),
     )
 
 
@@ -161,10 +160,10 @@ def _lane(name: str, value: str) -> int:
     return lane
 
 
-def _expires(name: str, value: str, duration: Callable[[str], float]) -> float:
+def _expires(name: str, value: str) -> float:
     try:
-        seconds = duration(value.strip())
-    except (RelayError, ValueError):
+        seconds = parse_duration(value.strip())
+    except BadValue:
         seconds = 0.0
     if seconds <= 0:
         raise Refusal("invalid_header", f"{name} must be a duration such as 30m, longer than nothing", header=name)

@@ -5,7 +5,7 @@ was accepted under other routes, and only the store knows that. So it goes to th
 answer if it repeats nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from relay.core.model import UNROUTED, Lane, NewCallback, RoutedPost
@@ -35,11 +35,22 @@ class PostDraft(NamedTuple):
     refusal: Refusal | None
 
 
+class DropIn(NamedTuple):
+    """A path that accepts callbacks for one platform and answers as the platform itself would."""
+
+    path: str
+    platform: PlatformIntake
+    status: int
+    body: bytes
+    content_type: str
+
+
 class Directory(NamedTuple):
-    """The routes in force, and the platforms that they name."""
+    """The routes in force, the platforms that they name, and the drop-in paths of these."""
 
     routing: Routing
     platforms: Mapping[str, PlatformIntake]
+    drop_ins: Sequence[DropIn] = ()
 
     @property
     def searches(self) -> bool:
@@ -117,7 +128,6 @@ def drafts(
     max_body: int,
     *,
     enveloped: bool,
-    duration: Callable[[str], float],
 ) -> list[PostDraft]:
     """Return a draft for each line that is not empty. Raises ``Refusal`` that names the line."""
     found: list[PostDraft] = []
@@ -126,7 +136,7 @@ def drafts(
             continue
         try:
             if enveloped:
-                payload, repeat, key, event, lane, expires_s = open_envelope(line, number, options, duration)
+                payload, repeat, key, event, lane, expires_s = open_envelope(line, number, options)
                 own = PostOptions(repeat, key, event, lane, expires_s, options.traceparent)
             else:
                 payload, own = line, options._replace(idempotency_key=repeat_key(options, number))

@@ -240,9 +240,7 @@ def _reader(platform: PlatformIntake, header_key: str | None) -> Callable[[bytes
     return lambda line: look_inside(line, platform, header_key)
 
 
-def envelope_rows(
-    turn: Turn, platform: PlatformIntake, options: PostOptions, max_body: int, duration: Callable[[str], float]
-) -> list[NewCallback]:
+def envelope_rows(turn: Turn, platform: PlatformIntake, options: PostOptions, max_body: int) -> list[NewCallback]:
     """Return rows as ``plain_rows`` does, of lines like ``{"payload": …, "key": …}`` (``Relay-Envelope: 1``).
 
     The request's headers hold for what a line leaves out.
@@ -253,7 +251,7 @@ def envelope_rows(
         if not line or line.isspace():
             continue
         try:
-            rows.append(_envelope_row(line, number, platform, options, longest, duration))
+            rows.append(_envelope_row(line, number, platform, options, longest))
         except Refusal as refusal:
             raise _on_line(refusal, number) from None
     return rows
@@ -276,9 +274,8 @@ def _envelope_row(
     platform: PlatformIntake,
     options: PostOptions,
     longest: int,
-    duration: Callable[[str], float],
 ) -> NewCallback:
-    payload, repeat, key, event, lane, expires_s = open_envelope(line, number, options, duration)
+    payload, repeat, key, event, lane, expires_s = open_envelope(line, number, options)
     if len(payload) > longest:
         raise Refusal("too_large", f"its payload exceeds {longest} bytes", limit=longest)
     try:

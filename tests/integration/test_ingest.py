@@ -17,9 +17,10 @@ from backports import zstd
 from relay.core.errors import RelayError, StoreFailed, StoreFull
 from relay.core.model import Accepted, Filter, Lane, NewCallback
 from relay.ingest.fan_out import Routing
+from relay.ingest.intake import IngestSettings, Intake
 from relay.ingest.posts import Directory
 from relay.ingest.rows import PlatformIntake
-from relay.ingest.server import IngestServer, IngestSettings, Intake
+from relay.ingest.server import IngestServer
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
@@ -57,14 +58,6 @@ class Inbox:
         return accepted
 
 
-def duration(text: str) -> float:
-    """Read the two durations these tests use, as ``config.units`` reads all."""
-    known = {"30m": 1800.0, "10s": 10.0}
-    if text not in known:
-        raise ValueError(f"{text} is no duration")
-    return known[text]
-
-
 class Relay:
     """One running ingest listener and what is needed to talk to it and look behind it."""
 
@@ -84,9 +77,6 @@ class Relay:
             ping=self.store.ping,
             describe=self.store.callback,
             events=Events(log=make_logger(file=self.log, level="debug"), metrics=self.metrics),
-            duration=lambda text: (
-                {"30m": 1800.0, "10s": 10.0}[text] if text in ("30m", "10s") else float("nan-" + text)
-            ),
         )
         self.session: aiohttp.ClientSession
 

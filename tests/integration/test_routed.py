@@ -9,14 +9,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from relay.config.reading.units import parse_duration
 from relay.core.errors import StoreFailed
 from relay.core.model import UNROUTED, Filter
 from relay.ingest.fan_out import Routing, compile_route
-from relay.ingest.handlers import DropIn
-from relay.ingest.posts import Directory
+from relay.ingest.intake import IngestSettings, Intake
+from relay.ingest.posts import Directory, DropIn
 from relay.ingest.rows import PlatformIntake
-from relay.ingest.server import IngestServer, IngestSettings, Intake
+from relay.ingest.server import IngestServer
 from relay.store.base import Store
 from relay.store.memory.backend import MemoryStore
 from relay.store.sqlite.backend import SqliteStore
@@ -65,7 +64,7 @@ class Relay:
 
     def route(self, directory: Directory) -> None:
         """Put other routes in force, as a reload does."""
-        self.server.configure(settings=self.settings, directory=directory, drop_ins=DROP_INS)
+        self.server.configure(settings=self.settings, directory=directory._replace(drop_ins=DROP_INS))
 
     async def accepted(self) -> dict[str, int]:
         """Return how many callbacks each platform got, after checking that the ledger balances."""
@@ -97,13 +96,11 @@ async def relay(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         stack.callback(intake.close)
         server = IngestServer(
             settings=IngestSettings(listen="127.0.0.1:0"),
-            directory=REJECTING,
-            drop_ins=DROP_INS,
+            directory=REJECTING._replace(drop_ins=DROP_INS),
             intake=intake,
             ping=store.ping,
             describe=store.callback,
             events=Events(log=make_logger(file=io.BytesIO(), level="debug"), metrics=metrics),
-            duration=parse_duration,
             expiring=lambda seconds: None,
         )
         await server.start()
@@ -300,7 +297,7 @@ async def test_drop_in_repeats_and_reload(relay: Relay) -> None:
         assert headers.get("Idempotent-Replayed") == replayed
     assert (await relay.post(b"[]", path="/wx/notify", Idempotency_Key="k"))[0] == 422
     moved = DropIn("/new", WX, 201, b"ok", "text/plain")
-    relay.server.configure(settings=relay.settings, directory=REJECTING, drop_ins=[moved])
+    relay.server.configure(settings=relay.settings, directory=REJECTING._replace(drop_ins=[moved]))
     assert (await relay.post(b"{}", path="/wx/notify"))[0] == 404
     assert (await relay.post(b"{}", path="/new"))[:2] == (201, b"ok")
     assert await relay.accepted() == {"wx": 2}
@@ -309,7 +306,7 @@ async def test_drop_in_repeats_and_reload(relay: Relay) -> None:
 async def test_the_token_guards_both(relay: Relay) -> None:
     """Where a token is set, routed posts and drop-in paths need it."""
     guarded = IngestSettings(listen="127.0.0.1:0", token="t")
-    relay.server.configure(settings=guarded, directory=REJECTING, drop_ins=DROP_INS)
+    relay.server.configure(settings=guarded, directory=REJECTING._replace(drop_ins=DROP_INS))
     for path in ("/v1/callbacks", "/wx/notify"):
         assert (await relay.post(b"{}", path=path, Relay_Event="order.x"))[0] == 401
     assert (await relay.post(b"{}", Relay_Event="order.x", Authorization="Bearer t"))[0] == 202

@@ -6,7 +6,7 @@ import pytest
 from config_files import MINIMAL, codes, loaded, problems
 from relay.config.diff import difference
 from relay.core.model import UNROUTED
-from relay.daemon.intake import directory, drop_ins
+from relay.daemon.intake import directory
 
 OWN_PATH = "give each platform a path of its own"
 PLATFORMS = "version: 1\nplatforms: {a: {url: https://a/, key: id}, b: {url: https://b/, envelope: single}}\n"
@@ -52,7 +52,7 @@ platforms:
   d: {url: https://d/, accept: {path: /d/, reply: {body: success}}}
 """,
     )
-    found = {one.path: (one.platform.name, *one[2:]) for one in drop_ins(config, directory(config))}
+    found = {one.path: (one.platform.name, *one[2:]) for one in directory(config).drop_ins}
     assert found == {
         "/wx/notify": ("a", 200, b'{"errcode":0}', "application/json"),
         "/b": ("b", 200, b"", "text/plain; charset=utf-8"),

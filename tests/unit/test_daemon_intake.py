@@ -5,7 +5,7 @@ from pathlib import Path
 
 from relay.config.load import loads
 from relay.config.schema.file import Config
-from relay.daemon.intake import directory, drop_ins, ingest_settings
+from relay.daemon.intake import directory, ingest_settings
 from relay.daemon.live import admin_settings, admin_users
 from relay.daemon.stores import open_tokens
 from relay.delivery.tokenstore import FileTokens, MemoryTokens
@@ -83,7 +83,7 @@ def test_routes_and_drop_in_paths_are_the_files() -> None:
     known = directory(made)
     assert known.routing.choose(b"{}", "order.paid").to == ("shop",)
     assert known.routing.choose(b"{}", "stock.changed").to == ()
-    (path,) = drop_ins(made, known)
+    (path,) = known.drop_ins
     assert (path.path, path.platform.name, path.status, path.body, path.content_type) == (
         "/shop/push",
         "shop",

@@ -191,7 +191,7 @@ def test_lines_are_bounded():
 @pytest.mark.parametrize("key", ["k" * 1025, "键" * 342])
 def test_a_key_is_bounded_wherever_it_comes_from(key: str):
     """1024 bytes pass; more is refused by payload, line, envelope, header and search."""
-    options = read_post_options({}, KEYED, lambda _: 1.0)
+    options = read_post_options({}, KEYED)
     fits, too_long = (f'{{"id":"{text}"}}'.encode() for text in (key[:-1], key))
     assert one_row(fits, KEYED, options, None).key == key[:-1]
     turn = Turn(1, [fits, too_long], len(fits) + len(too_long))
@@ -203,8 +203,8 @@ def test_a_key_is_bounded_wherever_it_comes_from(key: str):
         assert code_of(refused) == "unfit_payload"
     line = b'{"payload":{},"key":"%b"}' % key.encode()
     enveloped = Turn(1, [line], len(line))
-    assert code_of(lambda: envelope_rows(enveloped, KEYED, options, 1 << 20, lambda _: 1.0)) == "invalid_header"
-    assert code_of(lambda: read_post_options({"Relay-Key": key}, KEYED, lambda _: 1.0)) == "invalid_header"
+    assert code_of(lambda: envelope_rows(enveloped, KEYED, options, 1 << 20)) == "invalid_header"
+    assert code_of(lambda: read_post_options({"Relay-Key": key}, KEYED)) == "invalid_header"
 
 
 def test_a_search_is_bounded():
@@ -215,7 +215,7 @@ def test_a_search_is_bounded():
     huge = items % (b"{}," * 200_000)
     with pytest.raises(Unfit, match="steps"):
         path(huge)
-    options = read_post_options({}, SEARCHED, lambda _: 1.0)
+    options = read_post_options({}, SEARCHED)
     assert code_of(lambda: one_row(huge, SEARCHED, options, None)) == "unfit_payload"
     with pytest.raises(Refusal) as caught:
         plain_rows(Turn(8, [huge], len(huge)), SEARCHED, options, 1 << 20)

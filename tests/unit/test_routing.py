@@ -151,15 +151,10 @@ DIRECTORY = Directory(
 )
 
 
-def duration(text: str) -> float:
-    """Read whole seconds."""
-    return float(text.removesuffix("s"))
-
-
 def draft(body: bytes, **headers: str) -> Any:
     """Draft a post with ``Relay_Event``-like headers."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return DIRECTORY.draft(body, read_post_options(named, ROUTED_DEFAULTS, duration), "text/x")
+    return DIRECTORY.draft(body, read_post_options(named, ROUTED_DEFAULTS), "text/x")
 
 
 def test_each_target_has_its_own_key_and_expiry() -> None:

@@ -32,7 +32,7 @@ def intakes(tmp_path: Path) -> dict[str, PlatformIntake]:
 def accept(platform: PlatformIntake, payload: bytes, key: str | None = None) -> NewCallback:
     """Accept one payload."""
     headers = {} if key is None else {"Relay-Key": key}
-    return one_row(payload, platform, read_post_options(headers, platform, lambda _text: 1.0), None)
+    return one_row(payload, platform, read_post_options(headers, platform), None)
 
 
 def turn(*lines: bytes) -> Turn:
@@ -60,11 +60,11 @@ def test_refused_with_the_reason(
         accept(intakes[platform], payload)
     assert caught.value.code == code
     assert words in caught.value.detail
-    options = read_post_options({}, intakes[platform], lambda _text: 1.0)
+    options = read_post_options({}, intakes[platform])
     enveloped = turn(b"", b'{"payload":%b}' % payload)
     for read in (
         partial(plain_rows, turn(b"", payload), intakes[platform], options, 1 << 20),
-        partial(envelope_rows, enveloped, intakes[platform], options, 1 << 20, lambda _text: 1.0),
+        partial(envelope_rows, enveloped, intakes[platform], options, 1 << 20),
     ):
         with pytest.raises(Refusal) as caught:
             read()
@@ -79,7 +79,5 @@ def test_accepted_with_its_size_in_a_body(intakes: dict[str, PlatformIntake]) ->
     assert accept(intakes["form"], b'{"a":1}').body_bytes == len("%7B%22a%22%3A1%7D")
     assert accept(intakes["target"], b'{"order_id":1}', "k").body_bytes == len(b'{"order_id":1}')
     assert accept(intakes["plain"], b"{}").body_bytes is None
-    rows = plain_rows(
-        turn(b'{"a":1}'), intakes["form"], read_post_options({}, intakes["form"], lambda _text: 1.0), 1 << 20
-    )
+    rows = plain_rows(turn(b'{"a":1}'), intakes["form"], read_post_options({}, intakes["form"]), 1 << 20)
     assert rows[0].body_bytes == 17

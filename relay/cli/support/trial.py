@@ -6,7 +6,6 @@ The routes and the checks of the payload are the daemon's own code.
 from dataclasses import dataclass
 from typing import Any
 
-from relay.config.reading.units import parse_duration
 from relay.config.schema.file import Config
 from relay.core.model import UNROUTED, Item, Lane, NewCallback
 from relay.daemon.intake import directory
@@ -53,9 +52,9 @@ class Trial:
                 raise Refusal("too_large", f"the payload exceeds ingest.max_body, {self._config.ingest.max_body} bytes")
             if platform is not None:
                 intake = self._directory.platforms[platform]
-                options = read_post_options(headers, intake, parse_duration)
+                options = read_post_options(headers, intake)
                 return Tried(None, (one_row(payload, intake, options, content_type),))
-            options = read_post_options(headers, ROUTED_DEFAULTS, parse_duration)
+            options = read_post_options(headers, ROUTED_DEFAULTS)
             route = self._directory.routing.choose(payload, options.event)
             label = route.label
             return Tried(label, tuple(self._directory.rows(route, payload, options, content_type)))

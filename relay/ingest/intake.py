@@ -1,0 +1,61 @@
+"""What the ingest listeners share: their settings, the room for requests, and threads for long work."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from relay.ingest.admission import Admission
+from relay.store.base import Inbox
+from relay.web.decoding import PIECE_BYTES, Decoder
+from relay.web.refusal import Refusal
+from relay.wire.compress import BadEncoding, TooLarge, UnsupportedEncoding, decode_pieces
+
+# Memory for requests: two of the largest bulk requests complete, and one coming in. An idle relay takes 75 MB, the
+# cache of the store 32 MB, and some bytes are counted twice for a moment; so the process stays below 250 MB.
+_MAX_WAITING_BYTES = 64 * 1024 * 1024
+_MAX_UPLOADING_BYTES = 34 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestSettings:
+    """The part of the ``ingest:`` section of the configuration that a running listener needs."""
+
+    listen: str = "127.0.0.1:8787"
+    token: str | None = None
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    max_body: int = 1024 * 1024  # bytes of one payload
+    max_bulk: int = 32 * 1024 * 1024  # bytes of one NDJSON request
+    body_timeout_s: float = 30.0
+
+
+class Intake:
+    """What all ingest listeners share: the room for requests, and threads for work that would hold up the loop."""
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox,
+        max_waiting_bytes: int = _MAX_WAITING_BYTES,
+        max_uploading_bytes: int = _MAX_UPLOADING_BYTES,
+    ) -> None:
+        self.admission = Admission(inbox=inbox, max_bytes=max_waiting_bytes, max_uploading_bytes=max_uploading_bytes)
+        self.decoder = Decoder(decode)
+        self.searching = ThreadPoolExecutor(1, thread_name_prefix="ingest-search")
+
+    def close(self) -> None:
+        """Let the threads end when their work is done."""
+        self.decoder.close()
+        self.searching.shutdown(wait=False, cancel_futures=True)
+
+
+def decode(body: bytes, coding: str, limit: int) -> Iterator[bytes]:
+    """Decode a body for ``web.decoding``. Failures become refusals that quote nothing of the body."""
+    try:
+        yield from decode_pieces(body, coding, limit, PIECE_BYTES)
+    except UnsupportedEncoding:
+        raise Refusal("unsupported_encoding", "use gzip, zstd or no Content-Encoding") from None
+    except BadEncoding:
+        raise Refusal("bad_encoding", "it is broken or ends early; nothing was accepted") from None
+    except TooLarge:
+        raise Refusal("too_large", f"the decoded body exceeds {limit} bytes", limit=limit) from None
