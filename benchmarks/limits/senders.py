@@ -14,6 +14,7 @@ from relay.limits.estimator import Estimator
 from relay.limits.evidence.history import Signal
 from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate
+from relay.policy.gate.stop import StopCause
 from relay.policy.strict_window import StrictWindow
 
 from benchmarks.limits.platforms import Reply
@@ -84,17 +85,18 @@ class Relay:
         while len(self._log) > 20_000:
             self._log.popleft()
         self.estimator.answered(token, now, reply.kind, reply.wait_s)
-        gate, rng, reason = self.gate, self._rng, reply.kind.value
-        gate.patience_s = self.estimator.patience_s
+        gate, rng = self.gate, self._rng
+        cause = StopCause(now, started_at, reply.kind.value, reply.wait_s)
+        gate.expect_wait(self.estimator.patience_s)
         match reply.kind:
             case Signal.ACCEPTED:
                 gate.accepted(now)
             case Signal.THROTTLED | Signal.BUSY:
-                gate.throttle(now, started_at=started_at, wait_s=reply.wait_s, reason=reason, rng=rng)
+                gate.throttle(cause, rng)
             case Signal.DOWN:
-                gate.failed(now, started_at=started_at, reason=reason, rng=rng, back_off=True)
+                gate.failed(cause, rng, back_off=True)
             case Signal.FAILED:
-                gate.failed(now, started_at=started_at, reason=reason, rng=rng, back_off=False)
+                gate.failed(cause, rng, back_off=False)
         if self.estimator.changed:
             self._apply(now)
 
