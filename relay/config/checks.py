@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from relay.config.problems import BadValue, nearest, quoted
 from relay.config.reading.showing import hidden_texts, is_secret_key
 from relay.config.reading.unseen import unseen
-from relay.config.reading.yaml_source import KeyPath
+from relay.config.reading.yaml_source import KeyPath, RawSettings
 from relay.config.rehearsal import rehearsed
 from relay.config.report.translate import PlacedProblem, dotted
 from relay.config.schema.auth import OAuth2Auth, UseAuth
@@ -153,7 +153,7 @@ def _may_read(file: Path) -> bool:
         return False
 
 
-def cautions(config: Config, data: dict[str, Any]) -> Iterator[PlacedProblem]:
+def cautions(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
     """Yield warnings; ``data`` is the file as written, references unresolved."""
     yield from _literal_secrets(data, ())
     yield from _unseen(data, ())

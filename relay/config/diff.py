@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.config.effective import effective
+from relay.config.effective import ShownSettings, effective
 from relay.config.reading.yaml_source import KeyPath
 from relay.config.schema.file import Config
 
@@ -64,7 +64,7 @@ def difference(old: Config, new: Config) -> Difference:
     )
 
 
-def difference_as_shown(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
+def difference_as_shown(old: ShownSettings, new: ShownSettings) -> Difference:
     """Return what differs between two configurations as ``as_tree`` shows them: another value of a secret does not."""
     changes = _changes(dict(_leaves(old)), dict(_leaves(new)))
     before, after = old.get("platforms", {}), new.get("platforms", {})
@@ -87,9 +87,9 @@ def _changes(before: Mapping[KeyPath, Any], after: Mapping[KeyPath, Any]) -> tup
     )
 
 
-def _leaves(tree: Mapping[str, Any], path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+def _leaves(tree: ShownSettings, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
     for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, dict) and value:
             yield from _leaves(value, (*path, key))
         else:
             yield (*path, key), value

@@ -12,12 +12,15 @@ from pydantic import BaseModel
 
 from relay.config.reading.merge import is_preset, with_defaults, written_at
 from relay.config.reading.showing import masked
-from relay.config.reading.yaml_source import KeyPath, Mark
+from relay.config.reading.yaml_source import KeyPath, Mark, RawSettings
 from relay.config.report.translate import model_for, model_in
 from relay.config.schema.file import Config
 from relay.core.unsafe import IN_JSON
 
 BUILT_IN = "built in"
+
+ShownSettings = dict[str, Any]
+"""The configuration nested as in the file, as people see it: references unresolved, secrets masked."""
 
 
 class Effective(NamedTuple):
@@ -46,9 +49,9 @@ def _one_at_a_time(config: Config, setting: Effective) -> Effective:
     return setting
 
 
-def as_tree(settings: Iterable[Effective]) -> dict[str, Any]:
+def as_tree(settings: Iterable[Effective]) -> ShownSettings:
     """Return settings as nested mappings, the form of the file."""
-    tree: dict[str, Any] = {}
+    tree: ShownSettings = {}
     for path, value, _ in settings:
         branch = tree
         for part in path[:-1]:
@@ -81,7 +84,7 @@ class _View:
     """Walks schema and data together."""
 
     def __init__(
-        self, file: str, marks: dict[KeyPath, Mark], places: dict[KeyPath, KeyPath], data: dict[str, Any]
+        self, file: str, marks: dict[KeyPath, Mark], places: dict[KeyPath, KeyPath], data: RawSettings
     ) -> None:
         self._file = file
         self._marks = marks

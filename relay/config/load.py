@@ -21,7 +21,7 @@ from relay.config.reading.presets import preset, preset_names
 from relay.config.reading.references import Resolved, Resolver, scrub
 from relay.config.reading.showing import hidden_texts
 from relay.config.reading.wide_characters import wide_in
-from relay.config.reading.yaml_source import KeyPath, YamlSource, parse_source, read_source
+from relay.config.reading.yaml_source import KeyPath, RawSettings, YamlSource, parse_source, read_source
 from relay.config.report.remainder import inside, remainder
 from relay.config.report.translate import PlacedProblem, dotted, file_path, findings
 from relay.config.schema.file import Config, Origin
@@ -108,7 +108,7 @@ def _compile(source: YamlSource, path: Path, environ: Mapping[str, str], *, for_
     return config
 
 
-def _checked(source: YamlSource, resolved: Resolved) -> tuple[dict[str, Any], "_Desk", Config | None]:
+def _checked(source: YamlSource, resolved: Resolved) -> tuple[RawSettings, "_Desk", Config | None]:
     """Return the merged data, everything found wrong with it, and the configuration that it, or what is left, makes."""
     data, places = with_defaults(resolved.data)
     desk = _Desk(source, resolved, places)
@@ -157,7 +157,7 @@ def _drop_empty(value: Any, path: KeyPath, desk: "_Desk") -> set[KeyPath]:
     return dropped
 
 
-def _report_needs(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") -> set[KeyPath]:
+def _report_needs(data: RawSettings, dropped: set[KeyPath], desk: "_Desk") -> set[KeyPath]:
     """Report what a preset leaves to its user and is not there; return the missing keys."""
     missing: set[KeyPath] = set()
     platforms = data.get("platforms")
@@ -177,7 +177,7 @@ def _report_needs(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") ->
     return missing
 
 
-def _validate(data: dict[str, Any], dropped: set[KeyPath], desk: "_Desk") -> Config | None:
+def _validate(data: RawSettings, dropped: set[KeyPath], desk: "_Desk") -> Config | None:
     """Validate, then once more without what was wrong, so that contradictions among the rest are found too."""
     failed: set[KeyPath] = set()
     try:

@@ -7,18 +7,18 @@ forms it is sent in: the pair of a Basic login, the key within a ``whsec_`` secr
 import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, unquote_plus
 
 from relay.config.reading.showing import hidden_texts, is_word
-from relay.config.reading.yaml_source import KeyPath
+from relay.config.reading.yaml_source import KeyPath, RawSettings
 
 _GLOBAL: Final = ("ingest", "admin", "store")
 _NAMED: Final = ("platforms", "credentials")
 _PART: Final = re.compile(r"[^\s,;=\"':]{6,}")  # of a header such as `key=..., id=...`
 
 
-def known_secrets(data: Mapping[str, Any], held: Mapping[KeyPath, Sequence[str]]) -> dict[str, frozenset[str]]:
+def known_secrets(data: RawSettings, held: Mapping[KeyPath, Sequence[str]]) -> dict[str, frozenset[str]]:
     """Return by platform what must not be shown of its answers: its secrets, its credential's, the relay's own.
 
     ``data`` is the whole file, merged and resolved; ``held`` what the references at each path of it stood for.
@@ -42,13 +42,13 @@ def known_secrets(data: Mapping[str, Any], held: Mapping[KeyPath, Sequence[str]]
     return found
 
 
-def credential_secrets(auth: Mapping[str, Any]) -> frozenset[str]:
+def credential_secrets(auth: RawSettings) -> frozenset[str]:
     """Return what must not be shown of a token endpoint's answers; ``auth`` is the credential, resolved."""
     found = {*hidden_texts(("credentials", ""), auth), *_pairs(auth)}
     return frozenset(form for secret in found for form in _forms(secret))
 
 
-def _pairs(auth: Mapping[str, Any]) -> Iterator[str]:
+def _pairs(auth: RawSettings) -> Iterator[str]:
     """Yield what a login sends as one text: RFC 7617, and RFC 6749 section 2.3.1 for a client's."""
     if auth.get("password"):
         yield f"{auth.get('user', '')}:{auth['password']}"

@@ -6,12 +6,12 @@ What a platform says wins over its preset, and its preset over ``defaults``.
 from typing import Any
 
 from relay.config.reading.presets import preset, preset_names
-from relay.config.reading.yaml_source import KeyPath
+from relay.config.reading.yaml_source import KeyPath, RawSettings
 
 _WITH_KIND = ("auth", "sign", "envelope")
 
 
-def with_defaults(data: dict[str, Any]) -> tuple[dict[str, Any], dict[KeyPath, KeyPath]]:
+def with_defaults(data: RawSettings) -> tuple[RawSettings, dict[KeyPath, KeyPath]]:
     """Return the data with each platform complete, and where each value taken over stands in the file.
 
     A preset's values stand where the file names it: below ``platforms.NAME.preset`` or ``defaults.preset``.
@@ -27,7 +27,7 @@ def with_defaults(data: dict[str, Any]) -> tuple[dict[str, Any], dict[KeyPath, K
     return {**data, "platforms": merged}, places
 
 
-def _complete(own: Any, defaults: dict[str, Any], path: KeyPath, places: dict[KeyPath, KeyPath]) -> Any:
+def _complete(own: Any, defaults: RawSettings, path: KeyPath, places: dict[KeyPath, KeyPath]) -> Any:
     if not isinstance(own, dict):
         return own
     name = own.get("preset", defaults.get("preset"))
@@ -50,7 +50,7 @@ def _merge(base: Any, over: Any, base_path: KeyPath, path: KeyPath, places: dict
     return merged
 
 
-def _is_another_form(base: dict[str, Any], over: dict[str, Any], path: KeyPath) -> bool:
+def _is_another_form(base: RawSettings, over: RawSettings, path: KeyPath) -> bool:
     """Tell whether a mapping with a ``kind`` is of another kind than the one below, whose keys mean nothing to it."""
     return path[-1] in _WITH_KIND and ("use" in over or over.get("kind", base.get("kind")) != base.get("kind"))
 

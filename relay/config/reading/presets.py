@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from relay.config.problems import BadValue, quoted
-from relay.config.reading.yaml_source import KeyPath, parse_source
+from relay.config.reading.yaml_source import KeyPath, RawSettings, parse_source
 
 _SUFFIX = ".yaml"
 
@@ -34,12 +34,12 @@ class Preset(NamedTuple):
     title: str
     about: str
     needs: tuple[Need, ...]
-    platform: dict[str, Any]
-    facts: tuple[dict[str, Any], ...]
+    platform: RawSettings
+    facts: tuple[RawSettings, ...]
     unknown: tuple[str, ...]
     text: str
 
-    def missing(self, platform: dict[str, Any]) -> Iterator[Need]:
+    def missing(self, platform: RawSettings) -> Iterator[Need]:
         """Yield what a platform that uses this preset, merged with it, has not supplied.
 
         Where the platform replaced a part by another form (another ``kind``, or ``use``), that form's own keys count.
@@ -48,7 +48,7 @@ class Preset(NamedTuple):
             if not self._replaced(need.path[0], platform) and not _is_given(platform, need.path):
                 yield need
 
-    def _replaced(self, key: str | int, platform: dict[str, Any]) -> bool:
+    def _replaced(self, key: str | int, platform: RawSettings) -> bool:
         own, given = self.platform.get(str(key)), platform.get(str(key))
         if given is None or not isinstance(own, dict):
             return False

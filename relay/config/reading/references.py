@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from relay.config.problems import BadValue, quoted
 from relay.config.reading.showing import MASK
 from relay.config.reading.unseen import unseen, without_marks
-from relay.config.reading.yaml_source import KeyPath
+from relay.config.reading.yaml_source import KeyPath, RawSettings
 
 UNREAD = "0" * 48
 """Stands for a secret that only the service can read: a password, hexadecimal, base64 and a host name all at once."""
@@ -30,7 +30,7 @@ _TOO_MUCH = BadValue("E006", f"what the references hold is more than {_MOST_RESO
 class Resolved(NamedTuple):
     """Data with references replaced; ``references`` holds the text as written for each path that had one."""
 
-    data: dict[str, Any]
+    data: RawSettings
     references: dict[KeyPath, str]
     held: dict[KeyPath, list[str]]  # what the references at each path stood for, to keep it out of what is shown
     cautions: list[tuple[KeyPath, BadValue]]
@@ -74,7 +74,7 @@ class Resolver:
         self._found: dict[str, str | BadValue] = {}  # by what stands in the braces: each is read once
         self._room = _MOST_RESOLVED_BYTES
 
-    def resolve(self, data: dict[str, Any]) -> Resolved:
+    def resolve(self, data: RawSettings) -> Resolved:
         """Return ``data`` with every reference replaced, and every one that cannot be."""
         resolved = self._walk(data, ())
         return Resolved(resolved, self._references, self._held, self._cautions, self._problems, self._unread)

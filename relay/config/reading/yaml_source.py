@@ -37,6 +37,9 @@ _TOO_MANY = f"more than {MAX_NODES} keys and values"
 _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 _MOST_DIGITS = 18  # of a number: more than any setting means, and what every message can show
 
+RawSettings = dict[str, Any]
+"""A mapping as YAML reads it, before anything is checked: ``{"url": "https://...", "batch": {"max_items": 5}}``."""
+
 KeyPath = tuple[str | int, ...]
 """Where a value stands in the data: ``("platforms", "shop-a", "rate", 0)``."""
 
@@ -56,7 +59,7 @@ class YamlSource(NamedTuple):
     """A file as read: its data, and a mark for every path in it."""
 
     file: str
-    data: dict[str, Any]
+    data: RawSettings
     marks: dict[KeyPath, Mark]
     problems: list[Problem]
     bad: set[KeyPath]  # values already complained about; what stands in the data for them means nothing
@@ -266,8 +269,8 @@ class _Builder:
             return [self.build(child, (*path, index), depth + 1) for index, child in enumerate(node.value)]
         return self._scalar(node, path)
 
-    def _mapping(self, node: MappingNode, path: KeyPath, depth: int) -> dict[str, Any]:
-        data: dict[str, Any] = {}
+    def _mapping(self, node: MappingNode, path: KeyPath, depth: int) -> RawSettings:
+        data: RawSettings = {}
         for key_node, value_node in node.value:
             key = key_node.value
             if key == "<<" and not key_node.style:

@@ -3,12 +3,14 @@
 import json
 from typing import Any
 
+from pydantic.json_schema import JsonSchemaValue
+
 from relay.config.schema.file import Config
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> JsonSchemaValue:
     """Return the schema: every key with its description, default and form."""
-    schema: dict[str, Any] = _tidy(Config.model_json_schema(by_alias=True))
+    schema: JsonSchemaValue = _tidy(Config.model_json_schema(by_alias=True))
     return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "title": "relay configuration"}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from relay.config.reading.yaml_source import KeyPath
+from relay.config.reading.yaml_source import KeyPath, RawSettings
 from relay.config.report.translate import file_path
 from relay.config.schema.file import Config
 from relay.config.schema.rules import RuleSection
@@ -24,7 +24,7 @@ A mapping only fills up what the entry lacks. A rule is replaced: with a conditi
 """
 
 
-def remainder(data: dict[str, Any], failed: set[KeyPath]) -> Config | None:
+def remainder(data: RawSettings, failed: set[KeyPath]) -> Config | None:
     """Validate what is left when everything that failed is taken away; None if that is not enough.
 
     ``failed`` grows by what had to go with it, or stands in for it: nothing may be said of that either.
@@ -48,7 +48,7 @@ def remainder(data: dict[str, Any], failed: set[KeyPath]) -> Config | None:
     return None
 
 
-def _take_away(data: dict[str, Any], path: KeyPath, failed: set[KeyPath], *, whole: bool = False) -> None:
+def _take_away(data: RawSettings, path: KeyPath, failed: set[KeyPath], *, whole: bool = False) -> None:
     """Remove what lies at ``path``; in a list it takes only that entry, where there is something to stand in for it.
 
     What can be read of an entry stays, unless it has to go as a ``whole``.

@@ -77,15 +77,16 @@ def _finding(error: ErrorDetails, path: KeyPath, at_key: bool) -> PlacedProblem:
         )
     if kind in ("literal_error", "enum"):
         return PlacedProblem(path, _no_choice(error["loc"], path, error["input"]))
-    return PlacedProblem(path, BadValue(*_shape(kind, context, where, error["input"])))
+    return PlacedProblem(path, BadValue(*_shape(error, where)))
 
 
-def _shape(kind: str, context: dict[str, Any], where: str, value: Any) -> tuple[str, str, str]:
+def _shape(error: ErrorDetails, where: str) -> tuple[str, str, str]:
     """Return code, message and hint of a wrong type or range."""
+    kind, value = error["type"], error["input"]
     bounds = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
     if kind in bounds:
         name, word = bounds[kind]
-        return "E016", f"{where} must be {word} {context[name]}, not {quoted(value)}", ""
+        return "E016", f"{where} must be {word} {error['ctx'][name]}, not {quoted(value)}", ""
     wanted, hint = {
         "model_type": ("a mapping of keys", ""),
         "dict_type": ("a mapping of names", "write `NAME:` and its keys below it"),

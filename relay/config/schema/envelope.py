@@ -16,6 +16,7 @@ from relay.config.schema.values import OrText, Section, reading, required, setti
 from relay.wire.envelopes.cloudevents import CloudEventsEnvelope
 from relay.wire.envelopes.composed import FormEnvelope, ObjectEnvelope
 from relay.wire.envelopes.plain import ArrayEnvelope, Envelope, NdjsonEnvelope, SingleEnvelope
+from relay.wire.payload.fields import FieldMap
 
 KINDS = ("array", "ndjson", "single", "object", "form", "cloudevents")
 _DEFAULT_SOURCE = "/relay"
@@ -111,7 +112,7 @@ def _leaves(value: Any, at: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
         yield at, value
 
 
-def check_item(item: dict[str, Any], key: str) -> None:
+def check_item(item: FieldMap, key: str) -> None:
     """Check every JMESPath of a mapping from names to paths, which stands under ``key``."""
     for at, value in _leaves(item, (key,)):
         if not isinstance(value, str):

@@ -12,7 +12,10 @@ from urllib.parse import quote_plus
 from relay.core.errors import Unfit
 from relay.core.model import Item
 from relay.wire.envelopes.plain import JSON, all_spliced, each, only, spliced
-from relay.wire.payload.fields import ItemMapping, as_text, json_bytes
+from relay.wire.payload.fields import FieldMap, ItemMapping, as_text, json_bytes
+
+StaticFields = Mapping[str, Any]
+"""The fields that every body has, with their JSON values: ``{"app_key": "12", "v": 2}``."""
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _PLACE: Final = "\0items"
@@ -28,7 +31,7 @@ class ObjectEnvelope:
     kind: Final = "object"
     needs_json: Final = True
 
-    def __init__(self, *, items_at: str | None, static: Mapping[str, Any], item: Mapping[str, Any] | None) -> None:
+    def __init__(self, *, items_at: str | None, static: StaticFields, item: FieldMap | None) -> None:
         self._item = ItemMapping(item) if item else None
         self.max_items = None if items_at else 1
         self.measured = self._item is not None
@@ -71,7 +74,7 @@ class FormEnvelope:
     needs_json: Final = True
     measured: Final = True  # percent-encoding makes payloads longer
 
-    def __init__(self, *, items_at: str | None, static: Mapping[str, Any], item: Mapping[str, Any] | None) -> None:
+    def __init__(self, *, items_at: str | None, static: StaticFields, item: FieldMap | None) -> None:
         both = next((name for name in (items_at, *(item or ())) if name in static), None)
         if both is not None and (items_at == both or not items_at):
             raise ValueError(f"{both} is in static and would be sent twice")
@@ -113,7 +116,7 @@ class FormEnvelope:
         return b"&".join(_pair(name, as_text(field(payload))) for name, field in self._fields)
 
 
-def _around(static: Mapping[str, Any], path: Sequence[str]) -> tuple[bytes, bytes]:
+def _around(static: StaticFields, path: Sequence[str]) -> tuple[bytes, bytes]:
     """Return the JSON before and after the list that goes to ``path`` of ``static``."""
     body: dict[str, Any] = copy.deepcopy(dict(static))
     place = body

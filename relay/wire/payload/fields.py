@@ -19,6 +19,13 @@ _MISSING: Final = msgspec.Raw(b"")
 _NOTHING: Final = (b"", b"null")
 
 
+FieldTree = str | int | float | bool | None | Sequence["FieldTree"] | Mapping[str, "FieldTree"]
+"""A JMESPath, a constant, or a list or mapping of such: ``["order.id", 7]``."""
+
+FieldMap = Mapping[str, FieldTree]
+"""How an object is built from a payload: ``{"id": "order.id", "buyer": {"name": "buyer.nick"}}``."""
+
+
 class Fields:
     """Compiled JMESPaths (https://jmespath.org); raises ``ValueError`` for one that does not compile."""
 
@@ -68,8 +75,8 @@ class Fields:
         return found
 
 
-def _chain(parsed: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return the names of ``a.b.c``, none for ``@``; None for an expression of any other form.
+def _chain(parsed: Any) -> tuple[str, ...] | None:
+    """Return the names of a parsed ``a.b.c``, none for ``@``; None for an expression of any other form.
 
     Names that msgspec cannot look for (a quote or backslash in them) are left to the general way as well.
     """
@@ -144,7 +151,7 @@ class ItemMapping:
 
     __slots__ = ("_fields", "_pieces")
 
-    def __init__(self, mapping: Mapping[str, Any]) -> None:
+    def __init__(self, mapping: FieldTree) -> None:
         expressions: list[str] = []
         text = _skeleton(mapping, expressions)
         self._pieces = text.split(_HOLE)
@@ -162,7 +169,7 @@ class ItemMapping:
 _HOLE: Final = b"\0"
 
 
-def _skeleton(value: Any, expressions: list[str]) -> bytes:
+def _skeleton(value: FieldTree, expressions: list[str]) -> bytes:
     """Return the JSON around the fields, a hole for each, and collect their expressions in order."""
     if isinstance(value, str):
         expressions.append(value)
