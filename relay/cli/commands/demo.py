@@ -24,14 +24,14 @@ class _Plain:
     """Shows the run in lines, for logs and pipes."""
 
     def __init__(self) -> None:
-        self._told = 0
+        self._printed = 0
 
     def say(self, topic: str, text: str) -> None:
         click.echo(f"  {topic:<10} {text}")
 
     def progress(self, accepted: int, delivered: int, total: int, requests: int) -> None:
-        if accepted // _PLAIN_STEP > self._told // _PLAIN_STEP:
-            self._told = accepted
+        if accepted // _PLAIN_STEP > self._printed // _PLAIN_STEP:
+            self._printed = accepted
             self.say("", f"{accepted:,} of {total:,} accepted, {delivered:,} at the platform in {requests} requests")
 
     def close(self) -> None:
