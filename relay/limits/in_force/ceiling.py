@@ -8,7 +8,7 @@ from relay.limits.evidence.history import Closure, History
 from relay.limits.fit.families import Family
 from relay.limits.fit.likelihood import Fit
 from relay.limits.fit.written import common_between, is_common, rounded_up
-from relay.limits.in_force.limit import FEW, NEARLY_USED, STOP_S, LearnedLimit, near
+from relay.limits.in_force.limit import FEW, NEARLY_USED, PROVEN_WINDOWS, STOP_S, LearnedLimit, near
 from relay.limits.in_force.noise import Noise
 
 _SHRINK = 0.02  # of the limit is taken off, at least one request: others use it too, or the window is a little short
@@ -21,7 +21,6 @@ _SHRINK_AGAIN = 20.0  # windows; a shrink that soon after another was not enough
 _FIRST_RAISE_WINDOWS = 3.0  # then the first step up: a count that is too low is found out early
 _FIRST_RAISE_S = 15.0
 _IMPLIED = 0.9  # a shorter window that holds nearly as many adds nothing
-_PROVEN_WINDOWS = 20.0  # a limit in force for less is a guess, and the next one replaces it
 RATES = 3  # that many windows at once; no platform in reference use has more
 _YOUNG_WINDOWS = 10.0  # so long after it was found or changed, a limit is young
 _IN_USE_WINDOWS = 1.5  # a limit that was nearly used up within so many is in use
@@ -74,7 +73,7 @@ class Ceiling:
     @staticmethod
     def proven(limit: LearnedLimit, now: float) -> bool:
         """Say whether a limit was in force so long that one found later does not replace it."""
-        return not limit.is_pace and now - limit.since > _PROVEN_WINDOWS * limit.window_s
+        return not limit.is_pace and now - limit.since > PROVEN_WINDOWS * limit.window_s
 
     def adopt(self, found: Fit, now: float, *, since: float = -inf) -> None:
         """Put in force what was found in the evidence from ``since`` on; older evidence is dropped.

@@ -15,8 +15,8 @@ NEARLY_USED = 0.9
 """From this part of a limit on it counts as used up: a refusal may be due to it."""
 FEW = 4
 """One of so few requests is a large part: not the count is lowered then, the window is made longer."""
-CONVINCING_WINDOWS = 20
-"""After so many windows that were used up without a refusal, more of them make a limit no surer."""
+PROVEN_WINDOWS = 20
+"""After so many windows a limit is proven. Used up as often without a refusal, it gets no surer."""
 _SAME_WINDOW = 1.5  # windows within this factor are taken for one
 _RAISE_FIRST_S = 1200.0
 _PACE_FIRST_S = 600.0  # a pace is only what got through: there may be more at any time
@@ -85,7 +85,7 @@ class LearnedLimit:
         if now - max(self.used_up_at, self.clean_from) < self.window_s:
             return False
         self.used_up, self.used_up_at = self.clean_windows + 1, now
-        return self.used_up <= CONVINCING_WINDOWS
+        return self.used_up <= PROVEN_WINDOWS
 
     @property
     def same_window_s(self) -> float:

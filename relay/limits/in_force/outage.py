@@ -12,7 +12,7 @@ from math import log
 from relay.limits.evidence.history import Closure
 from relay.limits.fit.families import Family
 from relay.limits.fit.likelihood import Fit
-from relay.limits.in_force.limit import CONVINCING_WINDOWS
+from relay.limits.in_force.limit import PROVEN_WINDOWS
 
 ONSETS_EXPLICIT = 2  # the platform itself speaks of a limit
 ONSETS_IMPLICIT = 3  # 408, 503, refused: any outage says the same
@@ -112,7 +112,7 @@ def is_outage(closure: Closure, last_accepted_before: float, window_s: float) ->
 
 def confidence(found_onsets: int, family: Family, settled: bool, clean_windows: int) -> float:
     """Return a score from 0 to 1: how often it closed, how well the window is known, how many windows were used up."""
-    score = min(found_onsets, 5) * 0.08 + min(clean_windows, CONVINCING_WINDOWS) * 0.02
+    score = min(found_onsets, 5) * 0.08 + min(clean_windows, PROVEN_WINDOWS) * 0.02
     score += 0.15 if settled else 0.0
     score += 0.05 if family is not Family.UNCERTAIN else 0.0
     return round(min(score, 1.0), 2)
