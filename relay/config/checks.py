@@ -9,10 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from relay.config.problems import BadValue, nearest, quoted
+from relay.config.reading.invisible_characters import invisible_in
 from relay.config.reading.showing import hidden_texts, is_secret_key
-from relay.config.reading.unseen import unseen
 from relay.config.reading.yaml_source import KeyPath, RawSettings
-from relay.config.rehearsal import rehearsed
 from relay.config.report.translate import PlacedProblem, dotted
 from relay.config.schema.auth import OAuth2Auth, UseAuth
 from relay.config.schema.file import Config
@@ -20,6 +19,7 @@ from relay.config.schema.item_results import unreachable
 from relay.config.schema.platform import PlatformSection
 from relay.config.schema.rules import RuleSection
 from relay.config.schema.sign import MessageSign
+from relay.config.trial_request import request_problems
 from relay.core.model import UNROUTED
 from relay.wire.answers.results import OUTCOMES
 
@@ -61,7 +61,7 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
                 yield _at(path, "E051", f"{dotted(path)}: the quota {quoted(wanted)} is named twice")
     yield from _routes(config)
     yield from _paths(config)
-    yield from rehearsed(config)
+    yield from request_problems(config)
 
 
 def _users(config: Config) -> Iterator[PlacedProblem]:
@@ -153,10 +153,10 @@ def _may_read(file: Path) -> bool:
         return False
 
 
-def cautions(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
+def warnings(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
     """Yield warnings; ``data`` is the file as written, references unresolved."""
     yield from _literal_secrets(data, ())
-    yield from _unseen(data, ())
+    yield from _invisible(data, ())
     used = {wanted for platform in config.platforms.values() for wanted in platform.quotas}
     for name in config.quotas:
         if name not in used:
@@ -326,13 +326,13 @@ def _sends_secret(platform: PlatformSection) -> bool:
     return platform.auth is not None or any(is_secret_key((name,)) for name in platform.headers)
 
 
-def _unseen(value: Any, path: KeyPath) -> Iterator[PlacedProblem]:
+def _invisible(value: Any, path: KeyPath) -> Iterator[PlacedProblem]:
     """Yield each secret, login, id and URL of the file with something in it that nobody sees."""
     if isinstance(value, dict | list):
         for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _unseen(child, (*path, key))
+            yield from _invisible(child, (*path, key))
     elif isinstance(value, str) and (path[-1] in _IDS or "://" in value or any(hidden_texts(path, value))):
-        found = unseen(re.sub(r"\$\{[^{}]*\}", "x", value))
+        found = invisible_in(re.sub(r"\$\{[^{}]*\}", "x", value))
         if found:
             yield _at(path, "W011", f"{dotted(path)} {found}", "remove it, unless it belongs to the value")
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from relay.config import service_unit
-from relay.config.checks import cautions, certificates, contradictions
+from relay.config.checks import certificates, contradictions, warnings
 from relay.config.plausible import implausible, never_sent
 from relay.config.problems import CODES, MOST_PROBLEMS, BadValue, ConfigInvalid, Problem, quoted
 from relay.config.reading.known_secrets import known_secrets
@@ -68,10 +68,10 @@ def examine(text: str, *, path: str | os.PathLike[str]) -> tuple[Problem, ...]:
         source = parse_source(text.encode(), os.fspath(path))
         _fill_empty_sections(source)
         unread = Resolver([], {}, files_elsewhere=True, variables_elsewhere=True).resolve(source.data)
-        _, desk, _ = _checked(source, unread)
+        _, report, _ = _checked(source, unread)
     except ConfigInvalid as invalid:
         return invalid.problems
-    return ConfigInvalid(desk.problems).problems
+    return ConfigInvalid(report.problems).problems
 
 
 def _compile(source: YamlSource, path: Path, environ: Mapping[str, str], *, for_service: bool) -> Config:
@@ -85,12 +85,12 @@ def _compile(source: YamlSource, path: Path, environ: Mapping[str, str], *, for_
         files_elsewhere=outside and not service_unit.may_list_credentials(),
         variables_elsewhere=outside,
     ).resolve(source.data)
-    data, desk, config = _checked(source, resolved)
+    data, report, config = _checked(source, resolved)
     if config is not None:
         for found in certificates(config, directory, for_service=outside):
-            desk.add(found)
-    if desk.problems:
-        raise ConfigInvalid(desk.problems)
+            report.add(found)
+    if report.problems:
+        raise ConfigInvalid(report.problems)
     if config is None:
         raise AssertionError("a configuration without problems has been validated")
     state = service_unit.state_directory(path, environ)
@@ -102,21 +102,21 @@ def _compile(source: YamlSource, path: Path, environ: Mapping[str, str], *, for_
         known_secrets(data, resolved.held),
         tuple(dict.fromkeys(resolved.unread.values())),
     )
-    warned = [desk.place(found) for found in chain(cautions(config, source.data), implausible(config))]
-    warned += [desk.place(PlacedProblem(path, _about(path, bad))) for path, bad in resolved.cautions]
-    config._warnings = tuple(sorted(warned))
+    placed = [report.place(found) for found in chain(warnings(config, source.data), implausible(config))]
+    placed += [report.place(PlacedProblem(path, _about(path, bad))) for path, bad in resolved.warnings]
+    config._warnings = tuple(sorted(placed))
     return config
 
 
-def _checked(source: YamlSource, resolved: Resolved) -> tuple[RawSettings, "_Desk", Config | None]:
+def _checked(source: YamlSource, resolved: Resolved) -> tuple[RawSettings, "_Report", Config | None]:
     """Return the merged data, everything found wrong with it, and the configuration that it, or what is left, makes."""
     data, places = with_defaults(resolved.data)
-    desk = _Desk(source, resolved, places)
+    report = _Report(source, resolved, places)
     for bad_path, bad in resolved.problems:
-        desk.add(PlacedProblem(bad_path, _about(bad_path, bad)))
-    dropped = _drop_empty(data, (), desk)
-    dropped |= _report_needs(data, dropped, desk)
-    return data, desk, _validate(data, dropped, desk)
+        report.add(PlacedProblem(bad_path, _about(bad_path, bad)))
+    dropped = _drop_empty(data, (), report)
+    dropped |= _report_needs(data, dropped, report)
+    return data, report, _validate(data, dropped, report)
 
 
 def _about(path: KeyPath, bad: BadValue) -> BadValue:
@@ -133,31 +133,31 @@ def _fill_empty_sections(source: YamlSource) -> None:
             platforms[name] = {} if own is None else own
 
 
-def _drop_empty(value: Any, path: KeyPath, desk: "_Desk") -> set[KeyPath]:
+def _drop_empty(value: Any, path: KeyPath, report: "_Report") -> set[KeyPath]:
     """Report and remove keys without a value: a forgotten limit must not silently become no limit."""
     dropped: set[KeyPath] = set()
     if isinstance(value, list):
         for index, child in enumerate(value):
-            dropped |= _drop_empty(child, (*path, index), desk)
+            dropped |= _drop_empty(child, (*path, index), report)
     if not isinstance(value, dict):
         return dropped
     for key, child in list(value.items()):
         child_path = (*path, key)
-        if child is None or desk.is_bad(child_path):
-            if not desk.is_bad(child_path):
+        if child is None or report.is_bad(child_path):
+            if not report.is_bad(child_path):
                 wide = wide_in(str(key))
                 hint = "give it one, or remove the key" if wide is None else f"{wide[0]} stands in it, not {wide[1]}"
-                desk.add(
+                report.add(
                     PlacedProblem(child_path, BadValue("E014", f"{dotted(child_path)} has no value", hint), at_key=True)
                 )
             del value[key]
             dropped.add(child_path)
         else:
-            dropped |= _drop_empty(child, child_path, desk)
+            dropped |= _drop_empty(child, child_path, report)
     return dropped
 
 
-def _report_needs(data: RawSettings, dropped: set[KeyPath], desk: "_Desk") -> set[KeyPath]:
+def _report_needs(data: RawSettings, dropped: set[KeyPath], report: "_Report") -> set[KeyPath]:
     """Report what a preset leaves to its user and is not there; return the missing keys."""
     missing: set[KeyPath] = set()
     platforms = data.get("platforms")
@@ -165,7 +165,7 @@ def _report_needs(data: RawSettings, dropped: set[KeyPath], desk: "_Desk") -> se
         wanted = platform.get("preset") if isinstance(platform, dict) else None
         if not isinstance(wanted, str) or wanted not in preset_names():
             if wanted is not None:
-                desk.lacks_preset(("platforms", str(name)))
+                report.lacks_preset(("platforms", str(name)))
             continue
         for need in preset(wanted).missing(platform):
             path: KeyPath = ("platforms", name, *need.path)
@@ -173,11 +173,11 @@ def _report_needs(data: RawSettings, dropped: set[KeyPath], desk: "_Desk") -> se
             if path not in dropped:  # else it is already said that it has no value
                 owner = f"platforms.{name}; the preset {wanted} leaves it to you"
                 what = f"the key {quoted(need.key)} is missing in {owner}"
-                desk.add(PlacedProblem(("platforms", name, "preset"), BadValue("E011", what, f"it is {need.what}")))
+                report.add(PlacedProblem(("platforms", name, "preset"), BadValue("E011", what, f"it is {need.what}")))
     return missing
 
 
-def _validate(data: RawSettings, dropped: set[KeyPath], desk: "_Desk") -> Config | None:
+def _validate(data: RawSettings, dropped: set[KeyPath], report: "_Report") -> Config | None:
     """Validate, then once more without what was wrong, so that contradictions among the rest are found too."""
     failed: set[KeyPath] = set()
     try:
@@ -190,33 +190,33 @@ def _validate(data: RawSettings, dropped: set[KeyPath], desk: "_Desk") -> Config
                 continue  # already said: it stands there without a value
             if detail["input"] == {} and found.path in emptied:
                 continue  # already said: nothing is left of it but keys without a value
-            desk.add(found)
+            report.add(found)
             if found.meant and inside(data, found.meant) is None:
                 failed.add(found.meant)  # it is there, only under another name
-            if len(desk.problems) > MOST_PROBLEMS:
+            if len(report.problems) > MOST_PROBLEMS:
                 return None  # thousands more cost seconds, and nobody reads them
         failed |= {file_path(detail["loc"]) for detail in details}
         config = remainder(data, failed)
     if config is not None:
         unread = failed | dropped
-        around = {path[:length] for path in unread for length in range(len(path))}
+        parents = {path[:length] for path in unread for length in range(len(path))}
         for found in chain(contradictions(config), never_sent(config)):
-            if not _is_moot(found, unread, around):
-                desk.add(found)
-            if len(desk.problems) > MOST_PROBLEMS:
+            if not _relies_on_unread(found, unread, parents):
+                report.add(found)
+            if len(report.problems) > MOST_PROBLEMS:
                 break
     return config
 
 
-def _is_moot(found: PlacedProblem, unread: set[KeyPath], around: set[KeyPath]) -> bool:
+def _relies_on_unread(found: PlacedProblem, unread: set[KeyPath], parents: set[KeyPath]) -> bool:
     """Tell whether a contradiction relies on something that could not be read, lies in it, or holds some of it."""
     return any(
-        needed in around or any(needed[:length] in unread for length in range(len(needed) + 1))
+        needed in parents or any(needed[:length] in unread for length in range(len(needed) + 1))
         for needed in found.relies_on
     )
 
 
-class _Desk:
+class _Report:
     """Collects findings, gives each its place in the file and keeps secrets out of its words."""
 
     def __init__(self, source: YamlSource, resolved: Resolved, places: dict[KeyPath, KeyPath]) -> None:

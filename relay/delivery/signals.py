@@ -5,7 +5,7 @@ from relay.limits.evidence.history import Signal
 from relay.limits.learner import Learner
 from relay.policy.gate.platform import Gate
 from relay.wire.answers.answer import Answer, Failure
-from relay.wire.answers.declared import Declared
+from relay.wire.answers.declared import DeclaredLimits
 
 _LET_THROUGH = frozenset(
     # A refusal of the content, not of the request: the platform looked at it, so no limit held it back.
@@ -20,7 +20,7 @@ class LimitSignals:
     def __init__(self, learner: Learner, gate: Gate) -> None:
         self._learner = learner
         self._gate = gate
-        self._declared = Declared()
+        self._declared = DeclaredLimits()
 
     def forget(self) -> None:
         """Drop what was learned, declared and set, and begin anew."""

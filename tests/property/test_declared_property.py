@@ -2,7 +2,7 @@
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from relay.wire.answers.declared import Declared, declared
+from relay.wire.answers.declared import DeclaredLimits, declared_limits
 
 NAMES = [
     "ratelimit-policy",
@@ -31,9 +31,9 @@ HEADERS = st.dictionaries(
 @example([{"ratelimit-policy": '"\\'}])
 def test_results_are_sane(answers: list[dict[str, str]]) -> None:
     """Nothing is raised; rates are at most four, in bounds, shortest first; what is remembered is what is said."""
-    its = Declared()
+    its = DeclaredLimits()
     for headers in answers:
-        rates = declared(headers)
+        rates = declared_limits(headers)
         assert len(rates) <= 4
         assert [rate.window_s for rate in rates] == sorted({rate.window_s for rate in rates})
         for rate in rates:

@@ -5,7 +5,7 @@ import time
 import pytest
 from relay.core.model import Rate
 from relay.wire.answers.answer import Headers
-from relay.wire.answers.declared import Declared, declared
+from relay.wire.answers.declared import DeclaredLimits, declared_limits
 
 MINUTE, DAY = 60.0, 86400.0
 NONE: list[tuple[int, float]] = []
@@ -13,7 +13,7 @@ NONE: list[tuple[int, float]] = []
 
 def said(**headers: str) -> list[tuple[int, float]]:
     """The limits declared by headers whose names are written with underscores."""
-    rates = declared(Headers([(name.replace("_", "-"), value) for name, value in headers.items()]))
+    rates = declared_limits(Headers([(name.replace("_", "-"), value) for name, value in headers.items()]))
     return [(rate.limit, rate.window_s) for rate in rates]
 
 
@@ -106,7 +106,7 @@ def test_huge_header_takes_bounded_time(text: str) -> None:
 
 def test_parses_only_what_changed() -> None:
     """Nothing new is None; other limits are told once, a name that changed is not."""
-    its = Declared()
+    its = DeclaredLimits()
     assert its.read({"ratelimit-policy": '"a";q=100;w=60'}) == (Rate(100, 60.0),)
     assert its.read({"ratelimit-policy": '"a";q=100;w=60'}) is None
     assert its.read({"ratelimit-policy": '"b";q=100;w=60'}) is None
@@ -118,7 +118,7 @@ def test_parses_only_what_changed() -> None:
 @pytest.mark.parametrize("headers", [{}, {"x-ratelimit-limit": "100"}])
 def test_declared_limit_ends_when_answers_are_silent(headers: dict[str, str]) -> None:
     """A few answers that declare nothing change nothing; 200 in a row end it, once, and it may come again."""
-    its = Declared()
+    its = DeclaredLimits()
     policy = {"ratelimit-policy": '"a";q=100;w=60'}
     its.read(policy)
     assert [its.read(headers) for _ in range(199)] == [None] * 199

@@ -9,7 +9,7 @@ import pytest
 from relay.core.model import Outcome, Rate
 from relay.wire.answers.answer import Answer, Headers
 from relay.wire.answers.classify import classify
-from relay.wire.answers.declared import declared
+from relay.wire.answers.declared import declared_limits
 from tests.compiled import compiled_rule
 
 WALL = datetime(2027, 1, 15, 8, 0, tzinfo=UTC).timestamp()
@@ -193,7 +193,7 @@ def test_waits_of_rules(wait: Mapping[str, Any], lines: list[str], wait_s: float
 )
 def test_declared_limits(lines: list[tuple[str, str]], rates: list[Rate]) -> None:
     """Limits that stand there twice: of two counts for a window the lower; absurd ones declare nothing."""
-    assert list(declared(Headers(lines))) == rates
+    assert list(declared_limits(Headers(lines))) == rates
 
 
 def test_503_with_an_unreadable_hint_may_have_been_applied() -> None:

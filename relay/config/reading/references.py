@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from relay.config.problems import BadValue, quoted
+from relay.config.reading.invisible_characters import invisible_in, trimmed
 from relay.config.reading.showing import MASK
-from relay.config.reading.unseen import unseen, without_marks
 from relay.config.reading.yaml_source import KeyPath, RawSettings
 
 UNREAD = "0" * 48
@@ -33,7 +33,7 @@ class Resolved(NamedTuple):
     data: RawSettings
     references: dict[KeyPath, str]
     held: dict[KeyPath, list[str]]  # what the references at each path stood for, to keep it out of what is shown
-    cautions: list[tuple[KeyPath, BadValue]]
+    warnings: list[tuple[KeyPath, BadValue]]
     problems: list[tuple[KeyPath, BadValue]]
     unread: dict[KeyPath, str]  # references that only the service can read, by path; ``UNREAD`` stands for each
 
@@ -68,7 +68,7 @@ class Resolver:
         self._variables_elsewhere = variables_elsewhere
         self._references: dict[KeyPath, str] = {}
         self._held: dict[KeyPath, list[str]] = {}
-        self._cautions: list[tuple[KeyPath, BadValue]] = []
+        self._warnings: list[tuple[KeyPath, BadValue]] = []
         self._problems: list[tuple[KeyPath, BadValue]] = []
         self._unread: dict[KeyPath, str] = {}
         self._found: dict[str, str | BadValue] = {}  # by what stands in the braces: each is read once
@@ -77,7 +77,7 @@ class Resolver:
     def resolve(self, data: RawSettings) -> Resolved:
         """Return ``data`` with every reference replaced, and every one that cannot be."""
         resolved = self._walk(data, ())
-        return Resolved(resolved, self._references, self._held, self._cautions, self._problems, self._unread)
+        return Resolved(resolved, self._references, self._held, self._warnings, self._problems, self._unread)
 
     def _walk(self, value: Any, path: KeyPath) -> Any:
         if isinstance(value, dict):
@@ -105,9 +105,9 @@ class Resolver:
                     self._problems.append((path, bad))
                 return ""
             self._held.setdefault(path, []).append(value)
-            if found := unseen(value):
+            if found := invisible_in(value):
                 what = f"what {match[0]} holds {found}"
-                self._cautions.append((path, BadValue("W011", what, "remove it there, unless it belongs to the value")))
+                self._warnings.append((path, BadValue("W011", what, "remove it there, unless it belongs to the value")))
             return value
 
         return _REFERENCE.sub(replace, text)
@@ -140,7 +140,7 @@ class Resolver:
         return self._from_file(name) if kind == "file" else self._from_env(name)
 
     def _from_env(self, name: str) -> str:
-        value = without_marks(self._environ.get(name, ""))
+        value = trimmed(self._environ.get(name, ""))
         if not value:
             if self._variables_elsewhere:
                 raise _Elsewhere
@@ -176,7 +176,7 @@ class Resolver:
         if len(raw) > MAX_SECRET_BYTES:
             raise BadValue("E040", f"${{file:{name}}}: {path} is larger than {MAX_SECRET_BYTES // 1024} KiB")
         try:
-            value = without_marks(raw.decode("utf-8"))
+            value = trimmed(raw.decode("utf-8"))
         except UnicodeDecodeError:
             hint = "save it as UTF-8" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ""
             raise BadValue("E040", f"${{file:{name}}}: {path} is not UTF-8 text", hint) from None

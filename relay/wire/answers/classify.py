@@ -12,7 +12,7 @@ from typing import Final
 from relay.core.errors import Unfit
 from relay.core.model import Outcome, Verdict
 from relay.wire.answers.answer import Answer, Failure, FailureKind
-from relay.wire.answers.hints import exhausted_s, hinted_s, retry_after_s
+from relay.wire.answers.hints import exhausted_s, retry_after_s, throttled_s
 from relay.wire.answers.reading import Reading, printable
 from relay.wire.answers.rules import Rule
 
@@ -73,7 +73,7 @@ def classify(
     ruled = None if result.proxy else _ruled(reading, rules, items=items, wall=wall, cap_s=cap_s)
     if ruled is not None:
         return ruled
-    return _built_in(reading, known=not rules, compressed=compressed, items=items, wall=wall, cap_s=cap_s)
+    return _built_in(reading, no_rules=not rules, compressed=compressed, items=items, wall=wall, cap_s=cap_s)
 
 
 def plain_first(verdict: Verdict, result: Answer | Failure) -> Verdict:
@@ -100,7 +100,7 @@ def classify_read_back(result: Answer | Failure, *, rules: Sequence[Rule], wall:
     ruled = None if result.proxy else _ruled(reading, rules, items=1, wall=wall, cap_s=DEFAULT_CAP_S)
     if ruled is not None:
         return ruled
-    verdict = _built_in(reading, known=False, compressed=False, items=1, wall=wall, cap_s=DEFAULT_CAP_S)
+    verdict = _built_in(reading, no_rules=False, compressed=False, items=1, wall=wall, cap_s=DEFAULT_CAP_S)
     return replace(verdict, outcome=Outcome.CONFIRM) if verdict.outcome is Outcome.REJECT else verdict
 
 
@@ -164,16 +164,16 @@ def _ambiguous(answer: Answer, wall: float) -> bool:
     return status == 408 or status >= 500 or status < 200
 
 
-def _built_in(reading: Reading, *, known: bool, compressed: bool, items: int, wall: float, cap_s: float) -> Verdict:
-    """Judge by status alone. ``known`` is False when there were rules and none matched: then a 2xx proves nothing."""
+def _built_in(reading: Reading, *, no_rules: bool, compressed: bool, items: int, wall: float, cap_s: float) -> Verdict:
+    """Judge by status alone. Where a platform has rules and none held (``no_rules`` False), a 2xx proves nothing."""
     answer = reading.answer
     status = answer.status
     reason = status_reason(status)
     if answer.proxy:
         reason = f"{reason} from the proxy {answer.proxy}"
     if 200 <= status < 300:
-        outcome = Outcome.OK if known else Outcome.CONFIRM
-        reason = reason if known else f"{reason}, no rule matched"
+        outcome = Outcome.OK if no_rules else Outcome.CONFIRM
+        reason = reason if no_rules else f"{reason}, no rule matched"
     elif status >= 500 or status < 200:
         outcome = _BUILT_IN.get(status, Outcome.RETRY)
     else:
@@ -192,7 +192,7 @@ def _built_in(reading: Reading, *, known: bool, compressed: bool, items: int, wa
 def _hint(answer: Answer, outcome: Outcome, wall: float, cap_s: float) -> float | None:
     """Return the wait the headers ask for; of an accepted answer, for how long nothing is left."""
     if outcome is Outcome.THROTTLED:
-        return hinted_s(answer.headers, wall=wall, cap_s=cap_s)
+        return throttled_s(answer.headers, wall=wall, cap_s=cap_s)
     if outcome in (Outcome.RETRY, Outcome.AUTH):
         # Reset headers stand on every answer of some platforms; on one that is no throttle they ask for nothing.
         return retry_after_s(answer.headers, wall=wall, cap_s=cap_s)

@@ -29,7 +29,7 @@ _MOST_RATES: Final = 4
 _SILENT: Final = 200
 
 
-def declared(headers: Mapping[str, str]) -> tuple[Rate, ...]:
+def declared_limits(headers: Mapping[str, str]) -> tuple[Rate, ...]:
     """Return the limits that ``headers`` declare, shortest window first, at most four; raises nothing.
 
     A member that makes no sense, or counts bytes or concurrency rather than requests, is skipped. Of two counts for
@@ -50,7 +50,7 @@ def _lowest(text: str | None) -> int:
     return min((count for count in counts if count), default=0)
 
 
-class Declared:
+class DeclaredLimits:
     """Remembers what one platform declared last, so that headers are parsed only when they changed."""
 
     __slots__ = ("_declaring", "_rates", "_silent", "_texts")
@@ -74,7 +74,7 @@ class Declared:
         texts = tuple(map(headers.get, _READ))
         if texts != self._texts:
             self._texts = texts
-            rates = declared(headers)
+            rates = declared_limits(headers)
             self._declaring = bool(rates)
             if rates:
                 self._silent = 0
@@ -93,7 +93,9 @@ class Declared:
 def _rates(text: str) -> tuple[Rate, ...]:
     lowest: dict[int, int] = {}
     for value, *parameters in members(text):
-        stated = {name.strip().lower(): said.strip() for name, _, said in (part.partition("=") for part in parameters)}
+        stated = {
+            name.strip().lower(): number.strip() for name, _, number in (part.partition("=") for part in parameters)
+        }
         if stated.get("qu", "requests").strip('"').lower() != "requests":
             continue
         count = _whole(stated.get("q", value), _MOST_REQUESTS)

@@ -54,13 +54,13 @@ _LEFT_HEADERS: Final[tuple[tuple[str, tuple[tuple[str, Unit], ...]], ...]] = (
 class AnswerDate(NamedTuple):
     """When an answer was written: by its own ``Date`` (``wall`` where it has none), and by our wall clock."""
 
-    told: float
+    stated: float
     wall: float
 
     @property
     def clocks(self) -> tuple[float, ...]:
         """The clocks to go by: the answer's own; or both, where they are so far apart that one of them is wrong."""
-        return (self.told,) if abs(self.told - self.wall) < _ZONE_STEP_S else (self.told, self.wall)
+        return (self.stated,) if abs(self.stated - self.wall) < _ZONE_STEP_S else (self.stated, self.wall)
 
     def until_s(self, at: float) -> float:
         """Return the seconds until ``at``, 0 when it is over; of two clocks the one by which it is ahead, but sooner.
@@ -76,7 +76,7 @@ def retry_after_s(headers: Mapping[str, str], *, wall: float, cap_s: float) -> f
     return None if text is None else wait_in_s(text, "auto", when=answered_at(headers, wall), cap_s=cap_s)
 
 
-def hinted_s(headers: Mapping[str, str], *, wall: float, cap_s: float) -> float | None:
+def throttled_s(headers: Mapping[str, str], *, wall: float, cap_s: float) -> float | None:
     """Return the wait that the headers of a throttling answer ask for.
 
     The most explicit wins: ``Retry-After``, then ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers-10 section 6:
@@ -107,21 +107,23 @@ def exhausted_s(headers: Mapping[str, str], *, wall: float, cap_s: float) -> flo
     waits = []
     text = headers.get("ratelimit")
     if text is not None:
-        waits += _spent_s(_entries(text))
+        waits += _exhausted_waits_s(_entries(text))
     for left, resets in _LEFT_HEADERS:
         text = headers.get(left)
         if text is not None and any(map(_ZERO.fullmatch, _values(text))):
-            waits.append(_soonest_s(headers, resets, wall=wall, cap_s=cap_s))
+            waits.append(_until_reset_s(headers, resets, wall=wall, cap_s=cap_s))
     longest = max(waits, default=0.0)
     return min(longest, cap_s) if longest > 0.0 else None
 
 
-def _soonest_s(headers: Mapping[str, str], resets: tuple[tuple[str, Unit], ...], *, wall: float, cap_s: float) -> float:
+def _until_reset_s(
+    headers: Mapping[str, str], resets: tuple[tuple[str, Unit], ...], *, wall: float, cap_s: float
+) -> float:
     """Return the wait that the first of ``resets`` asks for, the shorter by the answer's clock and ours; 0 for none."""
-    told = answered_at(headers, wall).told
+    stated = answered_at(headers, wall).stated
     for name, unit in resets:
         text = headers.get(name)
-        waits = [wait_in_s(text, unit, when=AnswerDate(now, now), cap_s=cap_s) for now in (told, wall)]
+        waits = [wait_in_s(text, unit, when=AnswerDate(now, now), cap_s=cap_s) for now in (stated, wall)]
         found = [wait for wait in waits if wait is not None]
         if found:
             return min(found)
@@ -229,14 +231,14 @@ def _rate_limit_s(text: str | None) -> float | None:
     entries = _entries(text)
     # Of several quotas those with nothing left refuse us, until the last of them is free. Where none admits to it,
     # the nearest time is the better guess: a daily quota that is fine must not stop the platform for an hour.
-    spent = _spent_s(entries)
-    if spent:
-        return max(spent)
+    exhausted = _exhausted_waits_s(entries)
+    if exhausted:
+        return max(exhausted)
     waits = [entry["t"] for entry in entries if "t" in entry] or [e["reset"] for e in entries if "reset" in e]
     return min(waits, default=None)
 
 
-def _spent_s(entries: list[dict[str, float]]) -> list[float]:
+def _exhausted_waits_s(entries: list[dict[str, float]]) -> list[float]:
     """Return the waits of those quotas of a ``RateLimit`` field that have nothing left."""
     waits = [entry["t"] for entry in entries if "t" in entry and entry.get("r") == 0]
     if any(entry.get("remaining") == 0 for entry in entries):  # the older form: one quota, a member per number

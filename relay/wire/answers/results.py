@@ -80,14 +80,14 @@ class Results:
         reading = Reading(answer)
         try:
             entries = self._entries(reading, len(items))
-            found, strays = self._assign(reading, entries, items, wall)
+            found, unmatched = self._assign(reading, entries, items, wall)
         except Unfit:
             return replace(whole, outcome=Outcome.CONFIRM, reason="results: cannot be read") if accepted else whole
         if not accepted and all(verdict.outcome.accepted for verdict in found.values()):
             return whole  # a refusal that names nobody
-        if accepted and not found and not strays and not self.covers_all:
+        if accepted and not found and not unmatched and not self.covers_all:
             return whole
-        open_end = self.covers_all or strays
+        open_end = self.covers_all or unmatched
         rest = ItemVerdict(Outcome.CONFIRM, _UNNAMED) if open_end else ItemVerdict(Outcome.OK, whole.reason)
         return _summed(whole, [found.get(place, rest) for place in range(len(items))])
 
@@ -109,15 +109,15 @@ class Results:
         """
         places = self._places(reading, entries, items)
         found: dict[int, ItemVerdict] = {}
-        strays = False
+        unmatched = False
         for entry, named in zip(entries, places, strict=True):
             verdict = self._judge(reading, entry, wall)
             if not named and not verdict.outcome.accepted:
-                strays = True
+                unmatched = True
             for place in named:
                 if place not in found or found[place].outcome.accepted:
                     found[place] = verdict
-        return found, strays
+        return found, unmatched
 
     def _places(self, reading: Reading, entries: Sequence[Any], items: Sequence[Item]) -> list[Sequence[int]]:
         """Return for each entry the places of the items it names: none, one, or all that share its id."""
@@ -136,13 +136,15 @@ class Results:
 
     def _judge(self, whole: Reading, entry: Any, wall: float) -> ItemVerdict:
         """Return what one entry says of its item: failed or not, and if so what its rules make of it."""
-        said = entry
+        complaint = entry
         if self.failed_if is not None:
-            said = whole.find_in(entry, self.failed_if)
-            if not said and (isinstance(said, bool) or not isinstance(said, int | float)):
+            complaint = whole.find_in(entry, self.failed_if)
+            if not complaint and (isinstance(complaint, bool) or not isinstance(complaint, int | float)):
                 return ItemVerdict(Outcome.OK, "results: ok")
         reading = whole.of_part(entry)
-        message = printable(said if isinstance(said, str) else as_json(entry if said is True else said))
+        message = printable(
+            complaint if isinstance(complaint, str) else as_json(entry if complaint is True else complaint)
+        )
         for rule in self.rules:
             reason = rule.match(reading)
             if reason is not None:

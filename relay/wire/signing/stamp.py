@@ -68,24 +68,24 @@ class ClockOffset:
         if self.tried:
             self.seconds, self.tried = 0.0, False
             return False
-        told_s = _told_s(headers, sent_wall=sent_wall, answered_wall=answered_wall)
-        if told_s is None or abs(told_s - signed_s) < _FROM_S:
+        stated_s = _stated_offset_s(headers, sent_wall=sent_wall, answered_wall=answered_wall)
+        if stated_s is None or abs(stated_s - signed_s) < _FROM_S:
             return False
-        self.seconds, self.tried = told_s, True
+        self.seconds, self.tried = stated_s, True
         return True
 
 
-def _told_s(headers: Mapping[str, str], *, sent_wall: float, answered_wall: float) -> float | None:
-    """Return the offset that an answer tells, good to about a second; 0 for one too small to matter.
+def _stated_offset_s(headers: Mapping[str, str], *, sent_wall: float, answered_wall: float) -> float | None:
+    """Return the offset that an answer states, good to about a second; 0 for one too small to matter.
 
-    An answer out of a cache (``Age``), one that took long, and a clock a day off tell nothing: None. ``Date`` is cut to
-    whole seconds and was written somewhere between sending and answering.
+    An answer out of a cache (``Age``), one that took long, and a clock a day off state nothing: None. ``Date`` is cut
+    to whole seconds and was written somewhere between sending and answering.
     """
-    told = answered_at(headers, math.nan).told
+    stated = answered_at(headers, math.nan).stated
     took_s = answered_wall - sent_wall
-    if math.isnan(told) or "age" in headers or not 0.0 <= took_s <= _SLOWEST_S:
+    if math.isnan(stated) or "age" in headers or not 0.0 <= took_s <= _SLOWEST_S:
         return None
-    offset = told + 0.5 - (sent_wall + took_s / 2)
+    offset = stated + 0.5 - (sent_wall + took_s / 2)
     if abs(offset) > _FURTHEST_S:
         return None
     return offset if abs(offset) >= _FROM_S else 0.0

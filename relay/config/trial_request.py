@@ -31,7 +31,7 @@ _ONE_OF_THEM: Final = "remove one of them"
 _Key = tuple[str, str]  # header, parameter or field, and its name
 
 
-def rehearsed(config: Config) -> Iterator[PlacedProblem]:
+def request_problems(config: Config) -> Iterator[PlacedProblem]:
     """Yield what would go wrong with every request of a platform, or with its read-backs and its token endpoint."""
     for name, platform in config.platforms.items():
         path: KeyPath = ("platforms", name)
@@ -85,7 +85,7 @@ class _Request:
         owner = self.path[:2]
         if credential is not None:
             before, draft = draft, _authorised(draft, credential)
-            yield from self._taken(before, draft, setters, (*owner, "auth"))
+            yield from self._overwritten(before, draft, setters, (*owner, "auth"))
         if platform.sign is not None:
             before = draft
             try:
@@ -94,13 +94,15 @@ class _Request:
                 what = f"{dotted((*owner, 'sign'))}: {error}; the body of {dotted(self.path)} is none"
                 yield _problem((*owner, "sign"), what, "write to: query or to: header", (*owner, "envelope"), self.path)
                 return
-            yield from self._taken(before, draft, setters, (*owner, "sign"))
+            yield from self._overwritten(before, draft, setters, (*owner, "sign"))
         for name, value in draft.headers.items():
             if not _NAME.fullmatch(name) or _UNSENDABLE.search(value):
                 what = f"{dotted((*owner, 'sign'))}: the header {quoted(name)} that it makes cannot be sent"
                 yield _problem((*owner, "sign"), what, "a header has a name without spaces and a value of one line")
 
-    def _taken(self, before: Draft, after: Draft, setters: dict[_Key, str], path: KeyPath) -> Iterator[PlacedProblem]:
+    def _overwritten(
+        self, before: Draft, after: Draft, setters: dict[_Key, str], path: KeyPath
+    ) -> Iterator[PlacedProblem]:
         """Yield what the settings at ``path`` set although it was set before; it is theirs from here on."""
         was = _named(before)
         for key, value in _named(after).items():

@@ -12,12 +12,12 @@ _ODD_SPACE: Final = re.compile("[\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u20
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\r]")
 
 
-def without_marks(text: str) -> str:
-    """Return a text without what editors and shells on other systems leave: a byte order mark, line ends, CR."""
+def trimmed(text: str) -> str:
+    """Return a text without what editors and shells leave around it: a byte order mark, line ends. CRLF becomes LF."""
     return text.removeprefix("\ufeff").replace("\r\n", "\n").rstrip("\r\n")
 
 
-def unseen(text: str) -> str:
+def invisible_in(text: str) -> str:
     """Return what of ``text`` a person would not see, in words that hold nothing of it; empty for nothing."""
     if found := _NO_WIDTH.search(text):
         return f"has {_named(found[0])} in it, which has no width"
