@@ -151,8 +151,11 @@ class HttpSender:
             raw += part
         body, whole = bytes(raw), len(raw) <= most
         answered = Headers(response.headers.items())
-        coding = answered.get("content-encoding")
-        if coding is not None:
+        coding = answered.get("content-encoding", "")
+        transfer = answered.get("transfer-encoding", "chunked")
+        if transfer.lower() != "chunked":  # coded once more on the way (RFC 9112 section 7), though nobody asked for it
+            coding = f"{coding},{transfer}"
+        if coding:
             body, decoded = decompress_start(body, coding, most)
             whole = whole and decoded
         proxy = self._proxy_name if response.status == _PROXY_WANTS_LOGIN else ""

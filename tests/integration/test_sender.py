@@ -349,6 +349,24 @@ async def test_compressed_answers_are_decoded_within_the_bound(sender: HttpSende
     assert got == [(8, True), (MAX_ANSWER_BYTES, False), (0, False)]
 
 
+async def test_answers_coded_on_the_way_are_decoded(sender: HttpSender) -> None:
+    """gzip as a transfer coding below chunked, alone and over a content coding: chunks are put together first."""
+    once = gzip.compress(b'{"ok":1}')
+
+    async def handler(peer: Peer) -> None:
+        for body, extra in ((once, b""), (gzip.compress(once), b"Content-Encoding: gzip\r\n")):
+            await peer.request()
+            chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+            peer.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n%b\r\n%b" % (extra, chunks))
+
+    async with platform(handler) as served:
+        results = [await sender.send(post(served.url)) for _ in range(2)]
+
+    assert [(result.body, result.complete) for result in results if isinstance(result, Answer)] == [
+        (b'{"ok":1}', True)
+    ] * 2
+
+
 async def test_answer_before_the_body_was_read(sender: HttpSender) -> None:
     """A platform that refuses a large body at once is heard, and the rest of the body is not sent."""
 
