@@ -1,10 +1,10 @@
 """What ``/readyz`` says beside yes and no: what is not well although the store commits."""
 
 import asyncio
-from collections.abc import Mapping
 
 from relay.store.base import Store
 from relay.upkeep.descriptors import Descriptors
+from relay.views.queue import StoreSize
 
 _READ_S = 0.2
 _NEARLY = 0.9  # of what posts may use: from here on a person should look
@@ -16,7 +16,7 @@ class Readiness:
     def __init__(self, store: Store, descriptors: Descriptors) -> None:
         self._store = store
         self._descriptors = descriptors
-        self._reading: asyncio.Future[Mapping[str, int]] | None = None
+        self._reading: asyncio.Future[StoreSize] | None = None
         self._told: list[str] = []
 
     async def check(self) -> list[str]:
@@ -31,9 +31,9 @@ class Readiness:
         return [*self._told, *filter(None, (self._descriptors.low,))]
 
 
-def _told_of(size: Mapping[str, int]) -> list[str]:
-    used, usable = size["used_bytes"], size["usable_bytes"]
-    if size["full"]:
+def _told_of(size: StoreSize) -> list[str]:
+    used, usable = size.used_bytes, size.usable_bytes
+    if size.full:
         return [
             f"store_full: it uses {used} of the {usable} bytes that posts may use, so posts are refused; deliver "
             "or drop dead letters, or raise store.max_size"

@@ -29,6 +29,8 @@ from relay.policy.gate.breaker import Breaker
 from relay.policy.gate.platform import Gate, dump_pause
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
+from relay.views.live import LiveFacts, StoppedGroupView
+from relay.views.moments import Instant
 
 
 @dataclass(slots=True)
@@ -98,8 +100,8 @@ class Registry:
         if running is not None:
             running.pipeline.changed(count)
 
-    def views(self) -> dict[str, dict[str, Any]]:
-        """Return what only the running pipelines know, per platform; times on the relay clock."""
+    def views(self) -> dict[str, LiveFacts]:
+        """Return what only the running pipelines know, per platform."""
         now = self._clock.now()
         return {name: _view(running.pipeline, running.lasting, now) for name, running in self._running.items()}
 
@@ -198,35 +200,37 @@ def _carried_over(before: Pipeline, terms: Terms) -> Learner | None:
     return before.learner
 
 
-def _view(pipeline: Pipeline, lasting: Lasting, now: float) -> dict[str, Any]:
+def _view(pipeline: Pipeline, lasting: Lasting, now: float) -> LiveFacts:
     gate = pipeline.gate
     limited = pipeline.wait_reason in ("limit", "share") and pipeline.waits_until > now
     stopped = gate.stopped_until > now
-    return {
-        "paused": gate.paused,
-        "pause_reason": gate.pause_reason,
-        "paused_since": gate.paused_at,
-        "broken": bool(lasting.stopped) or gate.breaker.is_open or (stopped and not gate.throttled),
-        "breaker_open": gate.breaker.is_open,
-        "breaker_reason": lasting.stopped or gate.breaker.reason or (gate.stop_reason if stopped else ""),
-        "broken_since": lasting.stopped_at
+    return LiveFacts(
+        paused=gate.paused,
+        pause_reason=gate.pause_reason,
+        paused_since=gate.paused_at,
+        broken=bool(lasting.stopped) or gate.breaker.is_open or (stopped and not gate.throttled),
+        breaker_open=gate.breaker.is_open,
+        breaker_reason=lasting.stopped or gate.breaker.reason or (gate.stop_reason if stopped else ""),
+        broken_since=lasting.stopped_at
         if lasting.stopped
         else gate.breaker.opened_at
         if gate.breaker.is_open
         else gate.since,
-        "probe_at": gate.opens_at(now) if (gate.breaker.is_open or stopped) and not lasting.stopped else None,
-        "throttled_until": gate.stopped_until if stopped and gate.throttled else None,
-        "throttled_since": gate.since,
-        "throttle_reason": gate.stop_reason if stopped and gate.throttled else "",
-        "stopped_groups": [
-            {"group": group, "reason": stop.stop_reason, "since": stop.since, "until": stop.stopped_until}
+        probe_at=gate.opens_at(now) if (gate.breaker.is_open or stopped) and not lasting.stopped else None,
+        throttled_until=gate.stopped_until if stopped and gate.throttled else None,
+        throttled_since=gate.since,
+        throttle_reason=gate.stop_reason if stopped and gate.throttled else "",
+        stopped_groups=tuple(
+            StoppedGroupView(
+                group=group, reason=stop.stop_reason, since=Instant(stop.since), until=Instant(stop.stopped_until)
+            )
             for group, stop in gate.groups.in_force(now)
-        ],
-        "limited_until": pipeline.waits_until if limited else None,
-        "waits_for": pipeline.wait_reason,
-        "waits_until": pipeline.waits_until if pipeline.wait_reason else None,
-        "in_flight": pipeline.in_flight,
-        "allowed": pipeline.room,
-        "last_error": pipeline.last_error,
-        "learned_limit": summary(pipeline.learner, now),
-    }
+        ),
+        limited_until=pipeline.waits_until if limited else None,
+        waits_for=pipeline.wait_reason,
+        waits_until=pipeline.waits_until if pipeline.wait_reason else None,
+        in_flight=pipeline.in_flight,
+        allowed=pipeline.room,
+        last_error=pipeline.last_error,
+        learned_limit=summary(pipeline.learner, now),
+    )

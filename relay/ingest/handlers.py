@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from aiohttp.web import BaseRequest
@@ -35,6 +35,7 @@ from relay.ingest.rows import (
     plain_rows,
 )
 from relay.telemetry.events import Events
+from relay.views.callback_view import CallbackView
 from relay.web.body import declared_length, read_body
 from relay.web.dispatch import Routes
 from relay.web.guard import Bearer
@@ -49,8 +50,11 @@ _Read = TypeVar("_Read")
 _DROP_IN_METHODS = ("POST", "PUT", "PATCH")  # those that carry a body
 
 
-Describe = Callable[[str], Awaitable[Mapping[str, Any] | None]]
-"""Returns the callback with an id, without its payload; None if there is none. May raise ``StoreError``."""
+Describe = Callable[[str], Awaitable[CallbackView | None]]
+"""Returns the callback with an id, with wall times and without its payload; None if there is none.
+
+May raise ``StoreError``.
+"""
 
 
 class Handlers:
@@ -177,7 +181,7 @@ class Handlers:
         found = await self._read_back(callback_id)
         if found is None:
             raise Refusal("store_failed", "the callback ended and was removed at this moment; send it again")
-        return str(found["state"]).encode("ascii")
+        return found.state.encode("ascii")
 
     async def _commit_one(self, row: NewCallback, held: Held) -> tuple[str, dict[str, str]]:
         """Commit a callback; return its id, and a header that says so if it was accepted earlier."""
@@ -329,7 +333,7 @@ class Handlers:
             )
         return json_answer(found)
 
-    async def _read_back(self, callback_id: str) -> Mapping[str, Any] | None:
+    async def _read_back(self, callback_id: str) -> CallbackView | None:
         try:
             async with asyncio.timeout(_READ_S):
                 return await self._describe(callback_id)

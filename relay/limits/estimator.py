@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from relay.core.model import Rate, seconds_text
 from relay.limits.fit.families import Family
 from relay.limits.in_force.ceiling import RATES
 from relay.limits.in_force.limit import LearnedLimit, smooth
 from relay.limits.in_force.outage import confidence
 from relay.limits.tracker import Tracker
+from relay.views.limit_view import EvidenceView
+from relay.views.moments import Instant, moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class Estimate:
     rates: tuple[Rate, ...]
     family: Family
     confidence: float
-    evidence: Mapping[str, Any]  # counts, times, and ``sentence`` for people
+    evidence: EvidenceView
     since: float | None
     limits: tuple[Rate, ...] = ()  # ``rates`` without paces: worth writing down
 
@@ -128,22 +132,21 @@ class Estimator:
         """Return what is believed, with its evidence."""
         rates = tuple(self._ceiling(limit, limit.rate()) for limit in self._tracker.rates)
         limits = tuple(rate for rate, limit in zip(rates, self._tracker.rates, strict=True) if not limit.is_pace)
-        evidence: dict[str, Any] = {
-            "accepted": self._tracker.accepted,
-            "refused": self._tracker.refused,
-            "closures": self._tracker.closures,
-        }
+        evidence = EvidenceView(
+            accepted=self._tracker.accepted, refused=self._tracker.refused, closures=self._tracker.closures
+        )
         if not self._tracker.rates:
-            evidence["sentence"] = self._doubt_sentence(now)
+            evidence = replace(evidence, sentence=self._doubt_sentence(now))
             return Estimate(rates, Family.UNCERTAIN, 0.0, evidence, None)
         binding = min(self._tracker.rates, key=lambda limit: limit.rate_s)
-        evidence |= {
-            "since": binding.since,
-            "clean_windows": binding.clean_windows,
-            "window_between_s": [round(binding.low_s, 3), round(binding.high_s, 3)],
-            "next_try_at": binding.raise_at,
-        }
-        evidence["sentence"] = _sentence(binding)
+        evidence = replace(
+            evidence,
+            sentence=_sentence(binding),
+            since=Instant(binding.since),
+            clean_windows=binding.clean_windows,
+            window_between_s=[round(binding.low_s, 3), round(binding.high_s, 3)],
+            next_try_at=moment(binding.raise_at),
+        )
         score = confidence(binding.onsets, binding.family, binding.settled, binding.clean_windows)
         return Estimate(rates, binding.family, score, evidence, binding.since, limits)
 

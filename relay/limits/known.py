@@ -76,7 +76,7 @@ class Known(NamedTuple):
         """Say why, for people."""
         if self.source == "declared":
             return "the platform declares it in its answers"
-        return "" if self.estimate is None else str(self.estimate.evidence["sentence"])
+        return "" if self.estimate is None else str(self.estimate.evidence.sentence)
 
 
 class News(NamedTuple):

@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+
+from msgspec.structs import replace
 
 from relay.core.model import Rate
 from relay.limits.estimator import yaml_line
 from relay.limits.known import Known, Mode
 from relay.limits.learner import Learner
+from relay.views.limit_view import EvidenceView, LimitView, RateView, UnderneathView
+from relay.views.moments import Instant, moment
 
 
-def summary(learning: Learner, now: float) -> dict[str, Any] | None:
-    """Return what there is to show, fit for JSON; None where nothing is learned and nothing was set.
+def summary(learning: Learner, now: float) -> LimitView | None:
+    """Return what there is to show; None where nothing is learned and nothing was set.
 
     ``source`` says where ``rates`` come from (learned, declared, operator, none), ``trying`` is a step beyond them that
     is under way, ``yaml`` the line that states them. Of an operator's limit nobody is sure or not, and its ``yaml`` is
@@ -27,32 +30,32 @@ def summary(learning: Learner, now: float) -> dict[str, Any] | None:
     rates, source = (known.rates, known.source) if operator is None else (operator.rates, "operator")
     learned = known.estimate if source == "learned" else None
     trying = learning.trying(group)
-    evidence = {} if known.estimate is None else dict(known.estimate.evidence)
-    return {
-        "mode": mode.value,
-        "source": source,
-        "rates": _listed(rates),
-        "enforced": bool(rates) and (mode is Mode.ENFORCE or operator is not None),
-        "trying": None if trying is None else str(trying),
-        "family": "" if learned is None else learned.family.value,
-        "confidence": known.confidence if operator is None else None,
-        "evidence": {**evidence, "sentence": known.sentence},
-        "since": None if learned is None else learned.since,
-        "until": None if operator is None or operator.until == math.inf else operator.until,
-        "reason": "" if operator is None else operator.reason,
-        "after": None if operator is None else _beneath(known),
-        "yaml": yaml_line(known.limits if operator is None or known.source == "learned" else ()),
-        "group": group,
-        "groups": sum(1 for name in limited if name),
-    }
+    evidence = EvidenceView() if known.estimate is None else known.estimate.evidence
+    return LimitView(
+        mode=mode.value,
+        source=source,
+        rates=_listed(rates),
+        enforced=bool(rates) and (mode is Mode.ENFORCE or operator is not None),
+        trying=None if trying is None else str(trying),
+        family="" if learned is None else learned.family.value,
+        confidence=known.confidence if operator is None else None,
+        evidence=replace(evidence, sentence=known.sentence),
+        since=None if learned is None else moment(learned.since),
+        until=None if operator is None or operator.until == math.inf else Instant(operator.until),
+        reason="" if operator is None else operator.reason,
+        after=None if operator is None else _beneath(known),
+        yaml=yaml_line(known.limits if operator is None or known.source == "learned" else ()),
+        group=group,
+        groups=sum(1 for name in limited if name),
+    )
 
 
-def _beneath(known: Known) -> dict[str, Any]:
-    return {"source": known.source, "rates": _listed(known.rates), "confidence": known.confidence}
+def _beneath(known: Known) -> UnderneathView:
+    return UnderneathView(known.source, _listed(known.rates), known.confidence)
 
 
-def _listed(rates: Sequence[Rate]) -> list[dict[str, Any]]:
-    return [{"limit": rate.limit, "window_s": rate.window_s, "text": str(rate)} for rate in rates]
+def _listed(rates: Sequence[Rate]) -> list[RateView]:
+    return [RateView(rate.limit, rate.window_s, str(rate)) for rate in rates]
 
 
 def _least_per_s(rates: Sequence[Rate]) -> float:

@@ -125,7 +125,7 @@ async def _run(scenario: Scenario, record: Record) -> FinalLedger:
         raise witness.failure
     statuses = await store.platform_status()
     totals = await store.totals()
-    return FinalLedger(totals.get(scenario.platform, {}), statuses[scenario.platform]["held"])
+    return FinalLedger(totals.get(scenario.platform, {}), statuses[scenario.platform].held)
 
 
 async def _prune(store: MemoryStore) -> None:

@@ -28,6 +28,8 @@ from relay.core.model import (
     StoreRules,
     WaitUntil,
 )
+from relay.views.callback_view import CallbackView, ListedCallback
+from relay.views.queue import QueueFacts, StoreSize
 
 Reroute = Callable[[NewCallback], Sequence[NewCallback] | str]
 """Asks the routes again: an unrouted callback to the rows of its targets, or to the reason why it stays.
@@ -124,26 +126,20 @@ class Ledger(Protocol):
         """Return per platform ``accepted delivered dead expired superseded pending``, of one instant."""
         ...
 
-    async def platform_status(self) -> dict[str, dict[str, Any]]:
-        """Return per platform: ``pending in_flight held oldest_due_at dead last_error quotas``.
+    async def platform_status(self) -> dict[str, QueueFacts]:
+        """Return the queue of each platform that is configured or ever accepted something.
 
-        ``oldest_due_at``: since when the oldest pending callback that is neither held nor behind another of its key
-        could have been sent, whatever has become of its attempts: it was accepted then, or retried by a person.
-        ``quotas`` lists ``{"quota", "window_s", "limit", "used", "free_at"}`` per window in force.
+        ``oldest_due_at``: whatever has become of its attempts, the callback was accepted then, or retried by a person.
         """
         ...
 
-    async def callback(self, callback_id: str, *, payload: bool = False) -> dict[str, Any] | None:
-        """Return one callback with its attempts (newest last), or None.
-
-        ``payload_deleted``: it was dropped as a dead letter, so there is nothing left to send again. ``traceparent``
-        where it came with one.
-        """
+    async def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:
+        """Return one callback with its attempts, or None; with ``payload`` also its bytes (None: deleted)."""
         ...
 
     async def callbacks(
         self, wanted: Filter, *, cursor: str | None, limit: int
-    ) -> tuple[list[dict[str, Any]], str | None]:
+    ) -> tuple[list[ListedCallback], str | None]:
         """Return one page, newest first, and the cursor of the next page or None."""
         ...
 
@@ -196,11 +192,11 @@ class Ledger(Protocol):
         """Go once through the writer and commit; raises ``StoreFailed`` when the store cannot commit."""
         ...
 
-    async def size(self) -> dict[str, int]:
-        """Return ``bytes`` on disk, ``used_bytes`` of live pages, ``max_bytes``, ``usable_bytes`` and ``full``.
+    async def size(self) -> StoreSize:
+        """Return how much room is used.
 
         A post is refused when what is used would pass what posts may use (the rest is a reserve) and nothing may go
-        early; ``full`` is 1 while that is so. Bounds that are not set are 0.
+        early; it is ``full`` while that is so.
         """
         ...
 

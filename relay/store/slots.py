@@ -13,6 +13,8 @@ from relay.core.model import PlatformRules, Quota, StoreRules, WaitUntil
 from relay.policy.pacing import AnswerTime, Burst, longest_pace_s
 from relay.policy.sharing import Turns
 from relay.policy.strict_window import StrictWindow
+from relay.views.moments import Instant
+from relay.views.queue import QuotaUse
 
 _SWEEP_FROM = 64  # idle groups are swept when they are this many, and again whenever their number has doubled
 
@@ -116,16 +118,16 @@ class _Line:
             and (self._burst is None or self._burst.free_at(now) <= now)
         )
 
-    def usage(self, now: float) -> list[dict[str, object]]:
+    def usage(self, now: float) -> list[QuotaUse]:
         """Return what each window holds."""
         return [
-            {
-                "quota": self._quota.name,
-                "window_s": window.window_s,
-                "limit": window.limit,
-                "used": window.used(now),
-                "free_at": window.free_at(now),
-            }
+            QuotaUse(
+                quota=self._quota.name,
+                window_s=window.window_s,
+                limit=window.limit,
+                used=window.used(now),
+                free_at=Instant(window.free_at(now)),
+            )
             for window in self._windows
         ]
 
@@ -348,9 +350,9 @@ class Slots:
         wakes, self._wakes = self._wakes, set()
         return wakes
 
-    def usage(self, platform: str, now: float) -> list[dict[str, object]]:
-        """Return ``quota, window_s, limit, used, free_at`` per window; of a quota per group, its fullest group's."""
-        found: list[dict[str, object]] = []
+    def usage(self, platform: str, now: float) -> list[QuotaUse]:
+        """Return what each window holds; of a quota per group, that of its fullest group."""
+        found: list[QuotaUse] = []
         for slots in self._named.get(platform, ()):
             found += slots.fullest(now).usage(now)
         return found

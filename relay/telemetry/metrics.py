@@ -19,6 +19,8 @@ from relay.core.model import seconds_text
 from relay.core.quotas import CONFIGURED, quota_source
 from relay.telemetry.flow import Flow, Flows
 from relay.telemetry.histogram import ITEMS, LATENCY_S, REQUEST_S, SHORT_S, Histogram
+from relay.views.live import NOTHING_KNOWN, LiveFacts
+from relay.views.queue import QueueFacts, StoreSize
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -47,7 +49,8 @@ REASONS = frozenset(
 )
 
 Totals = Mapping[str, Mapping[str, int]]
-Statuses = Mapping[str, Mapping[str, Any]]
+Statuses = Mapping[str, QueueFacts]
+Live = Mapping[str, LiveFacts]
 
 
 # Reasons of wire and policy that are not labels themselves.
@@ -106,22 +109,20 @@ class Metrics:
         self._commit = Histogram("relay_store_commit_seconds", "Duration of store commits, fsync included.", SHORT_S)
         self.store_commit = self._commit.of()
         self._exported: dict[tuple[str, str], tuple[int, int]] = {}
-        self._snapshot: tuple[Totals, Statuses, Mapping[str, int], Statuses, float] = ({}, {}, {}, {}, 0.0)
+        self._snapshot: tuple[Totals, Statuses, StoreSize | None, Live, float] = ({}, {}, None, {}, 0.0)
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def snapshot(
-        self, *, totals: Totals, statuses: Statuses, size: Mapping[str, int], live: Statuses, now: float
-    ) -> None:
-        """Keep what the store and delivery say for the next ``render``.
+    def snapshot(self, *, totals: Totals, statuses: Statuses, size: StoreSize | None, live: Live, now: float) -> None:
+        """Take what the store and delivery say for the next ``render``.
 
         The arguments are the answers of ``Ledger.totals()``, ``platform_status()`` and ``size()``, what goes on at the
         platforms (``paused``, ``broken``), and the relay clock's time they were read at.
         """
         self._snapshot = (totals, statuses, size, live, now)
 
-    def gate_changed(self, live: Statuses) -> None:
-        """Keep only the state of the platforms, when the store cannot be read."""
+    def gate_changed(self, live: Live) -> None:
+        """Take what goes on at the platforms alone: the store cannot say what lies there."""
         totals, statuses, size, _, now = self._snapshot
         self._snapshot = (totals, statuses, size, live, now)
 
@@ -163,19 +164,17 @@ class Metrics:
         yield self.request_duration.collect()
         yield self.latency.collect()
         yield self._commit.collect()
-        if size:
-            yield GaugeMetricFamily("relay_store_bytes", "Size of the store on disk.", value=size.get("bytes", 0))
+        if size is not None:
+            yield GaugeMetricFamily("relay_store_bytes", "Size of the store on disk.", value=size.disk_bytes)
             yield GaugeMetricFamily(
-                "relay_store_used_bytes", "Used pages, which decide when it is full.", value=size.get("used_bytes", 0)
+                "relay_store_used_bytes", "Used pages, which decide when it is full.", value=size.used_bytes
             )
             yield GaugeMetricFamily(
                 "relay_store_max_bytes",
                 "store.max_size; posts may use it but for a reserve.",
-                value=size.get("max_bytes", 0),
+                value=size.max_bytes,
             )
-            yield GaugeMetricFamily(
-                "relay_store_full", "1 while posts are refused as store_full.", value=size.get("full", 0)
-            )
+            yield GaugeMetricFamily("relay_store_full", "1 while posts are refused as store_full.", value=size.full)
         if totals:
             yield GaugeMetricFamily(
                 "relay_unaccounted", "Accepted minus every end and pending.", value=_missing(totals)
@@ -204,7 +203,7 @@ class Metrics:
             family.add_metric((platform, "duplicate"), count)
         return family
 
-    def _queues(self, totals: Totals, statuses: Statuses, live: Statuses, now: float) -> Iterator[Metric]:
+    def _queues(self, totals: Totals, statuses: Statuses, live: Live, now: float) -> Iterator[Metric]:
         pending = GaugeMetricFamily("relay_pending", "Callbacks without a final state.", labels=("platform",))
         in_flight = GaugeMetricFamily("relay_in_flight", "Callbacks in a request now.", labels=("platform",))
         oldest = GaugeMetricFamily(
@@ -216,16 +215,16 @@ class Metrics:
         breaker = GaugeMetricFamily("relay_breaker_open", "1 while the state is broken.", labels=("platform",))
         paused = GaugeMetricFamily("relay_paused", "1 while nothing is sent, by a person.", labels=("platform",))
         for platform in dict.fromkeys((*totals, *statuses, *live)):
-            goes_on = live.get(platform, {})
-            status = statuses.get(platform, {})
+            goes_on = live.get(platform, NOTHING_KNOWN)
+            status = statuses.get(platform) or QueueFacts()
             counts = totals.get(platform, {})
-            due_at = status.get("oldest_due_at")
-            pending.add_metric((platform,), counts.get("pending", status.get("pending", 0)))
-            in_flight.add_metric((platform,), status.get("in_flight", 0))
+            due_at = status.oldest_due_at
+            pending.add_metric((platform,), counts.get("pending", status.pending))
+            in_flight.add_metric((platform,), status.in_flight)
             oldest.add_metric((platform,), max(0.0, now - due_at) if due_at is not None else 0.0)
-            held.add_metric((platform,), status.get("held", 0))
-            breaker.add_metric((platform,), int(bool(goes_on.get("broken"))))
-            paused.add_metric((platform,), int(bool(goes_on.get("paused"))))
+            held.add_metric((platform,), status.held)
+            breaker.add_metric((platform,), int(goes_on.broken))
+            paused.add_metric((platform,), int(goes_on.paused))
         yield from (pending, in_flight, oldest, held, breaker, paused)
 
     def _rates(self, statuses: Statuses) -> Iterator[Metric]:
@@ -237,9 +236,9 @@ class Metrics:
             # A platform may have several quotas with the same window, such as its own and a shared one. A series may
             # appear only once: it is that of the quota with the fewest free slots, which is the one that holds.
             tightest: dict[tuple[str, str], tuple[int, int]] = {}
-            for quota in status.get("quotas", ()):
-                at = (seconds_text(quota["window_s"]), _limit_kind(quota["quota"]))
-                found = (quota["limit"], min(quota["used"], quota["limit"]))
+            for quota in status.quotas:
+                at = (seconds_text(quota.window_s), _limit_kind(quota.quota))
+                found = (quota.limit, min(quota.used, quota.limit))
                 held = tightest.get(at)
                 if held is None or found[0] - found[1] < held[0] - held[1]:
                     tightest[at] = found

@@ -10,12 +10,12 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
 from aiohttp import HttpVersion11
 from aiohttp.web import BaseRequest
 
 from relay.core.clock import wall_s
 from relay.core.unsafe import escaped
+from relay.views.moments import to_json
 
 _LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: ".encode("ascii") for status in HTTPStatus
@@ -97,12 +97,17 @@ class _Date:
 _date = _Date()
 
 
-def encoded(value: Any) -> bytes:
-    """Return ``value`` as JSON that is safe on a terminal: control characters are escaped (``core/unsafe.py``)."""
-    body = msgspec.json.encode(value)
+def encoded(value: Any, *, shift_s: float = 0.0) -> bytes:
+    """Return ``value`` as JSON that is safe on a terminal: control characters are escaped (``core/unsafe.py``).
+
+    ``shift_s``: how far the wall clock is ahead of the times in the views it holds, in seconds.
+    """
+    body = to_json(value, shift_s=shift_s)
     return body if body.isascii() and b"\x7f" not in body else escaped(body.decode()).encode()
 
 
-def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return ``value`` as JSON that nothing may cache: it holds for this moment."""
-    return Response(status, encoded(value), headers={"Cache-Control": "no-store", **(headers or {})})
+def json_answer(
+    value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, shift_s: float = 0.0
+) -> Response:
+    """Return ``value`` as JSON that nothing may cache: it holds for this moment. ``shift_s`` as for ``encoded``."""
+    return Response(status, encoded(value, shift_s=shift_s), headers={"Cache-Control": "no-store", **(headers or {})})

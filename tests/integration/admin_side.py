@@ -32,6 +32,8 @@ from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.operations import OperationRunner
+from relay.views.live import LiveFacts
+from relay.views.moments import read
 
 START = 1_790_000_000.0
 USERS = [User(role, role, f"{role}-token") for role in ("viewer", "operator", "privacy", "admin")]
@@ -82,8 +84,8 @@ class FakeControl:
     wall_ahead_s: float = 0.0  # what the wall clock was set forward since the start
     gone: bool = False  # a reload took the platforms away between the look and the deed
 
-    def views(self) -> Mapping[str, Mapping[str, Any]]:
-        return self.facts
+    def views(self) -> Mapping[str, LiveFacts]:
+        return {name: read(LiveFacts, facts) for name, facts in self.facts.items()}
 
     def _ask(self, *asked: str) -> None:
         self.asked.append(asked)

@@ -84,7 +84,7 @@ async def test_a_platform_shows_its_stopped_groups(call: Caller) -> None:
     assert view["stopped_groups"]["count"] == 40
     assert [group["group"] for group in view["stopped_groups"]["items"]] == [f"shop{n}" for n in range(40, 30, -1)]
     assert view["stopped_groups"]["items"][0] == {
-        "group": "shop40", "reason": "429 Too Many Requests", "until": "2026-09-21T14:14:00.000Z",
+        "group": "shop40", "reason": "429 Too Many Requests", "since": None, "until": "2026-09-21T14:14:00.000Z",
     }  # fmt: skip
     assert other["stopped_groups"] == {"count": 0, "items": []}
 

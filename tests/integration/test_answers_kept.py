@@ -71,12 +71,13 @@ async def _answers(side: AdminSide, ids: Mapping[str, str]) -> dict[str, Any]:
             for word, callback_id in ids.items():
                 await ask(f"callback {word}, {when}", f"/v1/callbacks/{callback_id}")
 
+        tried = {**LEARNED, "trying": "2/min"}
         side.control.facts = {"shop-a": {}, "shop-b": {}}
         await ask_all("idle")
         side.control.facts = {"shop-a": _THROTTLED, "shop-b": _BROKEN}
         await ask_all("stopped")
         side.control.facts = {
-            "shop-a": {"waits_for": "limit", "waits_until": START + 40, "learned_limit": {**LEARNED, "trying": "2/min"}},
+            "shop-a": {"waits_for": "limit", "waits_until": START + 40, "learned_limit": tried},
             "shop-b": {"waits_for": "pace", "waits_until": START + 3, "limited_until": START + 3},
         }
         await ask_all("waiting")

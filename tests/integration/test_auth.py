@@ -24,6 +24,7 @@ from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
+from relay.views.callback_view import AttemptView
 from relay.wire.compress import decompress
 from relay.wire.signing.digest import SecretDigest
 from relay.wire.signing.draft import fields_of
@@ -321,12 +322,12 @@ class Rig:
             while sum(each.get("delivered", 0) for each in (await self.store.totals()).values()) < count:
                 await asyncio.sleep(0.005)
 
-    async def attempts(self) -> list[dict[str, object]]:
+    async def attempts(self) -> list[AttemptView]:
         """The attempts of the callback accepted last."""
         items, _ = await self.store.callbacks(Filter(), cursor=None, limit=1)
-        found = await self.store.callback(items[0]["id"])
+        found = await self.store.callback(items[0].id)
         assert found is not None
-        return list(found["attempts"])
+        return found.attempts
 
 
 @pytest.fixture
@@ -395,9 +396,9 @@ async def test_a_revoked_token_is_renewed_and_the_same_batch_goes_again(rig: Rig
     refused = {(shop, batch) for shop, batch, _, status in platform.arrivals if status == 401}
     again = {(shop, batch) for shop, batch, token, _ in platform.arrivals if token == "t2"}
     assert refused == again
-    assert [attempt["outcome"] for attempt in await rig.attempts()] == ["auth", "ok"]
-    assert rig.registry.views()["a"]["throttled_until"] is None
-    assert not rig.registry.views()["a"]["broken"]
+    assert [attempt.outcome for attempt in await rig.attempts()] == ["auth", "ok"]
+    assert rig.registry.views()["a"].throttled_until is None
+    assert not rig.registry.views()["a"].broken
 
 
 async def test_a_token_revoked_again_is_renewed_again(rig: Rig, platform: TokenPlatform) -> None:
@@ -406,12 +407,12 @@ async def test_a_token_revoked_again_is_renewed_again(rig: Rig, platform: TokenP
     for round_ in range(1, 5):
         await rig.post("a")
         await rig.delivered(round_)
-        assert not rig.registry.views()["a"]["broken"]
+        assert not rig.registry.views()["a"].broken
         platform.revoke()
 
     assert platform.issued == 4
     assert platform.statuses == {200: 4, 401: 3}
-    assert [attempt["outcome"] for attempt in await rig.attempts()] == ["auth", "ok"]
+    assert [attempt.outcome for attempt in await rig.attempts()] == ["auth", "ok"]
 
 
 async def test_the_second_refusal_in_a_row_backs_off_and_heals_later(rig: Rig, platform: TokenPlatform) -> None:
@@ -424,7 +425,7 @@ async def test_the_second_refusal_in_a_row_backs_off_and_heals_later(rig: Rig, p
     assert fetches <= refusals // 2 + 2
     await rig.post("b")
     await rig.delivered(1)
-    assert "401" in rig.registry.views()["a"]["last_error"]
+    assert "401" in rig.registry.views()["a"].last_error
 
     platform.banned.clear()
     await rig.delivered(2)
@@ -439,11 +440,11 @@ async def test_without_a_token_nothing_is_sent(rig: Rig, platform: TokenPlatform
     platform.refusal = {"error": "invalid_client", "error_description": "client is locked"}
     await rig.start(shops(platform, "a"))
     await rig.post("a")
-    await _until(lambda: "invalid_client" in rig.registry.views()["a"]["last_error"])
-    assert rig.registry.views()["a"]["last_error"] == f"token: 400 invalid_client from {platform.base[7:]}"
+    await _until(lambda: "invalid_client" in rig.registry.views()["a"].last_error)
+    assert rig.registry.views()["a"].last_error == f"token: 400 invalid_client from {platform.base[7:]}"
     assert platform.arrivals == []
     first = (await rig.attempts())[0]
-    assert (first["outcome"], first["status"], first["excerpt"]) == ("auth", None, "client is locked")
+    assert (first.outcome, first.status, first.excerpt) == ("auth", None, "client is locked")
 
     platform.refusal = None
     await rig.delivered(1)
@@ -592,11 +593,11 @@ async def test_what_an_answer_repeats_of_the_request_is_not_kept(rig: Rig, platf
     platform.prefix = "hush-token-"
     await rig.start(both)
     await rig.post("a")
-    await _until(lambda: bool(rig.registry.views()["a"]["last_error"]))
+    await _until(lambda: bool(rig.registry.views()["a"].last_error))
     async with asyncio.timeout(5):
-        while (attempt := (await rig.attempts())[-1])["outcome"] != "reject":  # the first one is tried plain first
+        while (attempt := (await rig.attempts())[-1]).outcome != "reject":  # the first one is tried plain first
             await asyncio.sleep(0.005)
-    kept = str(attempt["excerpt"])
+    kept = attempt.excerpt
     assert "said" in kept
     for secret in (*secrets, "hush-token-1", "hush%20query", base64.b64encode(secrets[0].encode()).decode()):
         assert secret not in kept

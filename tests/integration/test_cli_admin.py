@@ -275,7 +275,9 @@ async def test_dead_letters_are_dropped_by_id(side: AdminSide) -> None:
     running.cancel()
 
     assert (done.code, done.json()["done"]) == (0, 1)
-    assert (await side.store.callback(ids[0], payload=True) or {})["payload"] is None
+    dropped = await side.store.callback(ids[0], payload=True)
+    assert dropped is not None
+    assert dropped.payload is None
     assert (await side.store.totals())["shop-a"]["dead"] == 2
 
 

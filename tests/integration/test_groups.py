@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from relay.core.clock import RelayClock, wall_s
@@ -25,6 +24,7 @@ from relay.store.sqlite.backend import SqliteStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
+from relay.views.live import LiveFacts
 from relay.wire.answers.answer import Answer, Failure, Headers
 from tests.compiled import compiled_envelope, compiled_rule
 
@@ -131,7 +131,7 @@ class Rig:
             while (await self.store.totals()).get("mall", {}).get("delivered", 0) < count:
                 await asyncio.sleep(0.005)
 
-    def view(self) -> dict[str, Any]:
+    def view(self) -> LiveFacts:
         """What the pipeline tells of itself."""
         return self.registry.views()["mall"]
 
@@ -176,9 +176,9 @@ async def test_one_shop_throttled_the_others_go_on(rig: Rig) -> None:
     await rig.delivered(40)
 
     assert (len(rig.mall.items["a"]), rig.mall.items["b"], len(rig.mall.items["c"])) == (20, [], 20)
-    (stopped,) = rig.view()["stopped_groups"]
-    assert (stopped["group"], stopped["reason"]) == ("b", "429 Too Many Requests")
-    assert not rig.view()["throttled_until"]
+    (stopped,) = rig.view().stopped_groups
+    assert (stopped.group, stopped.reason) == ("b", "429 Too Many Requests")
+    assert not rig.view().throttled_until
     await rig.post("a", *range(20, 25))  # and they go on at once when they come while only b waits
     await rig.delivered(45)
     assert rig.mall.items["b"] == []
@@ -190,7 +190,7 @@ async def test_one_shop_throttled_the_others_go_on(rig: Rig) -> None:
         for key in range(5):
             mine = [number for number in numbers if number % 5 == key]
             assert mine == sorted(mine)
-    assert rig.view()["stopped_groups"] == []
+    assert rig.view().stopped_groups == ()
 
 
 async def test_scope_platform_stops_all_shops(rig: Rig) -> None:
@@ -230,7 +230,7 @@ async def test_stop_of_a_shop_survives_a_restart(rig: Rig) -> None:
     await rig.start(replace(TERMS, max_items=1))
     await rig.post("b", 1)
     async with asyncio.timeout(5):
-        while not rig.view()["stopped_groups"]:
+        while not rig.view().stopped_groups:
             await asyncio.sleep(0.001)
     await rig.registry.stop(1.0)
     assert list((await rig.store.gates())["mall"]["groups"]) == ["b"]
@@ -257,7 +257,7 @@ async def test_resume_tries_what_a_shop_refused(rig: Rig) -> None:
     await rig.start()
     await rig.post("b", 1, 2)
     async with asyncio.timeout(5):
-        while not rig.view()["stopped_groups"]:
+        while not rig.view().stopped_groups:
             await asyncio.sleep(0)
     rig.mall.script = None
     assert await rig.registry.resume("mall") == 2
@@ -298,4 +298,4 @@ async def test_without_groups_what_was_grouped_goes(rig: Rig) -> None:
     await rig.delivered(3)
     assert set(rig.mall.order) == {"a", "", "b"}
     items, _ = await rig.store.callbacks(Filter(state="delivered"), cursor=None, limit=10)
-    assert {item["group"] for item in items} == {"a", "", "b"}
+    assert {item.group for item in items} == {"a", "", "b"}

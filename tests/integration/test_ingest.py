@@ -204,14 +204,14 @@ async def test_a_payload_without_its_group_is_a_dead_letter(relay: Relay):
     assert (status, answer["state"]) == (202, "dead")
     found = await relay.store.callback(answer["id"])
     assert found is not None
-    assert (found["state"], found["reason"]) == ("dead", "no group: shop_id is missing in the payload")
+    assert (found.state, found.reason) == ("dead", "no group: shop_id is missing in the payload")
     long = b'{"shop_id": "%b"}' % (b"1" * 256)
     lines = b"\n".join([b'{"shop_id": 7}', b'{"shop_id": null}', b'{"shop_id": ""}', long, b'{"shop_id": [1]}'])
     status, answer, _ = await relay.post(lines, path=path, **NDJSON)
     assert (status, answer["accepted"]) == (202, 5)
     shown = [await relay.store.callback(callback_id) for callback_id in answer["ids"]]
-    assert [one["state"] for one in shown if one] == ["pending", "dead", "dead", "dead", "pending"]
-    assert [one["group"] for one in shown if one] == ["7", "", "", "", "[1]"]
+    assert [one.state for one in shown if one] == ["pending", "dead", "dead", "dead", "pending"]
+    assert [one.group for one in shown if one] == ["7", "", "", "", "[1]"]
     envelope = b'{"payload": {"order_id": 1}, "idempotency_key": "b"}'
     status, answer, _ = await relay.post(envelope, path=path, Relay_Envelope="1", **NDJSON)
     assert (status, answer["accepted"]) == (202, 1)

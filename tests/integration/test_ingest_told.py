@@ -111,4 +111,4 @@ async def test_a_group_may_have_255_characters(relay: Relay, length: int, state:
     assert answer["state"] == state
     found = await relay.store.callback(answer["id"])
     assert found is not None
-    assert found["group"] == ("7" * 255 if state == "pending" else "")
+    assert found.group == ("7" * 255 if state == "pending" else "")

@@ -8,7 +8,6 @@ import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -25,6 +24,7 @@ from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
+from relay.views.callback_view import CallbackView
 from relay.wire.answers.answer import Answer, Failure, Headers
 from relay.wire.payload.target import Target
 from tests.compiled import compiled_envelope, compiled_results, compiled_rule
@@ -105,7 +105,7 @@ class Side:
         ]
         return (await self.store.accept(rows)).ids
 
-    async def shown(self, callback_id: str) -> dict[str, Any]:
+    async def shown(self, callback_id: str) -> CallbackView:
         """One callback."""
         found = await self.store.callback(callback_id)
         assert found is not None
@@ -116,15 +116,15 @@ class Side:
         async with asyncio.timeout(10):
             while True:
                 totals = (await self.store.totals()).get("shop-a", {})
-                totals["held"] = (await self.store.platform_status())["shop-a"]["held"]
+                totals["held"] = (await self.store.platform_status())["shop-a"].held
                 if {name: totals.get(name, 0) for name in wanted} == wanted:
                     return
                 await asyncio.sleep(0.005)
 
     async def slots_used(self) -> int:
         """Slots taken from the limit so far."""
-        (quota,) = (await self.store.platform_status())["shop-a"]["quotas"]
-        used: int = quota["used"]
+        (quota,) = (await self.store.platform_status())["shop-a"].quotas
+        used: int = quota.used
         return used
 
 
@@ -151,8 +151,8 @@ async def test_poison_item_costs_few_requests_and_nobody_else(side: Side, poison
 
     assert len(side.requests) <= 2 * math.ceil(math.log2(100)) + 1
     shown = [await side.shown(callback_id) for callback_id in ids]
-    assert {found["spent"] for found in shown} == {0}
-    assert [n for n, found in enumerate(shown) if found["state"] == "dead"] == [poison]
+    assert {found.spent for found in shown} == {0}
+    assert [n for n, found in enumerate(shown) if found.state == "dead"] == [poison]
     good = [n for request in side.requests if poison not in numbers(request) for n in numbers(request)]
     assert sorted(good) == [n for n in range(100) if n != poison]
 
@@ -185,9 +185,9 @@ async def test_results_settle_good_items_and_retry_bad_ones(side: Side) -> None:
 
     assert [numbers(request) for request in side.requests] == [list(range(20)), [5]]
     dead, again, good = [await side.shown(ids[number]) for number in (3, 5, 0)]
-    assert (dead["state"], dead["reason"], dead["message"]) == ("dead", "rejected: results", "no such order")
-    assert (again["state"], again["spent"], again["message"]) == ("delivered", 1, "")
-    assert (good["spent"], good["attempt_count"]) == (0, 1)
+    assert (dead.state, dead.reason, dead.message) == ("dead", "rejected: results", "no such order")
+    assert (again.state, again.spent, again.message) == ("delivered", 1, "")
+    assert (good.spent, good.attempt_count) == (0, 1)
     assert not any(b"no such order" in line for line in side.log.getvalue().splitlines())
 
 
@@ -208,13 +208,13 @@ async def test_payloads_that_cannot_be_sent_die_alone(side: Side) -> None:
 
     assert [json.loads(request.body) for request in side.requests] == [{"o": [{"n": 0}, {"n": 2}, {"n": 5}]}]
     shown = [await side.shown(callback_id) for callback_id in ids]
-    assert [found["reason"] for found in shown if found["state"] == "dead"] == [
+    assert [found.reason for found in shown if found.state == "dead"] == [
         "unbuildable: not valid JSON",
         "unbuildable: n is missing",
         "unbuildable: not valid JSON",
     ]
-    assert shown[1]["attempts"][0]["outcome"] == "unsent"
-    assert {found["spent"] for found in shown} == {0}
+    assert shown[1].attempts[0].outcome == "unsent"
+    assert {found.spent for found in shown} == {0}
     assert b'reason="unbuildable"' in side.metrics.render()
     assert not any(b"pipeline_failed" in line for line in side.log.getvalue().splitlines())
 
@@ -233,7 +233,7 @@ async def test_results_by_id_without_the_id(side: Side) -> None:
     ids = await side.post(b'{"n":0,"ref":"a"}', payload(1))
     await side.start(replace(TERMS, results=compiled_results({"shape": "by_id", "at": "e", "id": "ref"})))
     await side.until(delivered=1, dead=1)
-    assert (await side.shown(ids[1]))["reason"] == "unbuildable: results.item_id ref is missing"
+    assert (await side.shown(ids[1])).reason == "unbuildable: results.item_id ref is missing"
 
 
 async def test_bodies_keep_within_max_bytes_after_a_reload(side: Side) -> None:
@@ -315,9 +315,9 @@ async def test_read_back_decides_what_nobody_recognised(side: Side) -> None:
     assert [request.method for request in side.requests].count("POST") == 2
     assert await side.slots_used() == len(side.requests) == 4
     one = await side.shown(ids[1])
-    assert [attempt["outcome"] for attempt in one["attempts"]] == ["confirm", "ok"]
-    assert one["reason"] == "read back: status=shipped"
-    assert (await side.shown(ids[0]))["spent"] == 1
+    assert [attempt.outcome for attempt in one.attempts] == ["confirm", "ok"]
+    assert one.reason == "read back: status=shipped"
+    assert (await side.shown(ids[0])).spent == 1
     get = next(request for request in side.requests if request.method == "GET")
     assert (get.body, dict(get.headers)) == (b"", {"X-Shop": "7"})
 
@@ -366,7 +366,7 @@ async def test_read_backs_without_their_configuration_are_held(side: Side) -> No
     terms = replace(TERMS, rules=RULES, asking=asking(), budget=Budget(times=2, base_s=0.3, cap_s=0.3))
     await side.start(terms)
     async with asyncio.timeout(5):
-        while (await side.shown(ids[0]))["attempt_count"] < 1 or (await side.shown(ids[0]))["in_flight"]:
+        while (await side.shown(ids[0])).attempt_count < 1 or (await side.shown(ids[0])).in_flight:
             await asyncio.sleep(0.005)
     await side.registry.replace([replace(terms, asking=None, method="PUT")], 1.0)
     await side.until(held=1)

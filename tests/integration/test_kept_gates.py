@@ -157,13 +157,13 @@ async def test_a_reload_of_its_settings_keeps_what_is_known_of_a_platform(rig: R
 
     await rig.registry.replace([replace(SINGLES, timeout_s=7.0)], 1.0)
     view = rig.registry.views()["shop-a"]
-    assert (view["paused"], view["pause_reason"]) == (True, "stock-taking")
-    assert view["learned_limit"]["source"] == "operator"
+    assert (view.paused, view.pause_reason) == (True, "stock-taking")
+    assert view.learned_limit.source == "operator"
 
     await rig.registry.replace([replace(SINGLES, url="http://other.invalid/")], 1.0)
     view = rig.registry.views()["shop-a"]
-    assert view["paused"]
-    assert view["learned_limit"]["source"] == "none"
+    assert view.paused
+    assert view.learned_limit.source == "none"
 
 
 async def test_resume_asks_behind_an_open_breaker_at_once(rig: Rig) -> None:
@@ -173,7 +173,7 @@ async def test_resume_asks_behind_an_open_breaker_at_once(rig: Rig) -> None:
     await rig.start(terms)
     await rig.post(1)
     async with asyncio.timeout(5):
-        while not rig.registry.views()["shop-a"]["breaker_open"]:
+        while not rig.registry.views()["shop-a"].breaker_open:
             await asyncio.sleep(0.002)
     rig.platform.script = None
 

@@ -32,7 +32,7 @@ async def rig() -> AsyncIterator[Rig]:
 async def quotas(rig: Rig) -> dict[str, tuple[int, int]]:
     """Return the limit and what is used of it, by quota in force."""
     status = await rig.store.platform_status()
-    return {quota["quota"]: (quota["limit"], quota["used"]) for quota in status["shop-a"]["quotas"]}
+    return {quota.quota: (quota.limit, quota.used) for quota in status["shop-a"].quotas}
 
 
 async def test_an_operators_limit_holds_at_once_over_what_was_sent(rig: Rig) -> None:
@@ -48,8 +48,8 @@ async def test_an_operators_limit_holds_at_once_over_what_was_sent(rig: Rig) -> 
     await until(holds, timeout_s=10, what="the limit in force")
     assert await quotas(rig) == {"operator:shop-a": (3, 5)}
     await rig.post(*range(5, 10))
-    view = rig.registry.views()["shop-a"]["learned_limit"]
-    assert (view["source"], view["rates"][0]["text"], view["reason"]) == ("operator", "3/min", "sale")
+    view = rig.registry.views()["shop-a"].learned_limit
+    assert (view.source, view.rates[0].text, view.reason) == ("operator", "3/min", "sale")
     assert (await rig.totals())["pending"] == 5
     await rig.registry.forget_limit("shop-a")
     await rig.settled(10)
@@ -63,7 +63,7 @@ async def test_an_operators_limit_ends_by_itself(rig: Rig) -> None:
     await rig.post(*range(4))
     await rig.settled(4)
     assert len(rig.platform.requests) == 4
-    assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "none"
+    assert rig.registry.views()["shop-a"].learned_limit.source == "none"
 
 
 async def test_a_restart_and_a_reload_keep_the_operators_limit(rig: Rig) -> None:
@@ -79,9 +79,9 @@ async def test_a_restart_and_a_reload_keep_the_operators_limit(rig: Rig) -> None
 
     await until(holds, timeout_s=10, what="the limit in force")
     await rig.registry.replace([replace(SINGLES, max_items=2)], 1.0)
-    assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "operator"
+    assert rig.registry.views()["shop-a"].learned_limit.source == "operator"
     await rig.registry.replace([replace(SINGLES, url="http://other.invalid/")], 1.0)
-    assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "none"
+    assert rig.registry.views()["shop-a"].learned_limit.source == "none"
 
     async def is_gone() -> bool:
         return await quotas(rig) == {}
@@ -193,9 +193,9 @@ async def test_one_request_at_a_time_is_under_way_with_care(rig: Rig, monkeypatc
     await rig.start(replace(SINGLES, concurrency=4))
     await rig.post(*range(20))
     await rig.settled(20)
-    assert rig.registry.views()["shop-a"]["allowed"] > 1
+    assert rig.registry.views()["shop-a"].allowed > 1
     monkeypatch.setattr(Estimator, "careful", lambda self, now: True)
-    assert rig.registry.views()["shop-a"]["allowed"] == 1
+    assert rig.registry.views()["shop-a"].allowed == 1
 
 
 async def test_a_bug_in_the_estimator_costs_no_delivery(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,12 +215,12 @@ async def test_a_bug_in_the_estimator_costs_no_delivery(rig: Rig, monkeypatch: p
         return b'"pipeline_failed"' in rig.log.getvalue()
 
     await until(is_reported, timeout_s=10, what="the bug reported")
-    assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "operator"
+    assert rig.registry.views()["shop-a"].learned_limit.source == "operator"
 
 
 async def test_without_learning_there_is_nothing_to_show(rig: Rig) -> None:
     """``learn_limit: false`` shows no learned limit, until an operator sets one."""
     await rig.start(replace(SINGLES, learn=LearnTerms(Mode.OFF)))
-    assert rig.registry.views()["shop-a"]["learned_limit"] is None
+    assert rig.registry.views()["shop-a"].learned_limit is None
     await rig.registry.limit("shop-a", [THREE], until=None, reason="")
-    assert rig.registry.views()["shop-a"]["learned_limit"]["source"] == "operator"
+    assert rig.registry.views()["shop-a"].learned_limit.source == "operator"

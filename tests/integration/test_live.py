@@ -225,7 +225,7 @@ async def test_everything_of_the_file_is_put_in_force(reloading: Reloading) -> N
     assert reloading.pipelines.platforms == ["shop-b"]
     assert list(reloading.live.terms()) == ["shop-b"]
     status = await reloading.store.platform_status()
-    assert [quota["limit"] for quota in status["shop-b"]["quotas"]] == [7]
+    assert [quota.limit for quota in status["shop-b"].quotas] == [7]
     assert reloading.told.words == ["reloading", "1 platforms, configuration reloaded"]
     assert (await reloading.live.reload(True, False))["changes"] == []
     rerouted = reloading.live.reroute(row)

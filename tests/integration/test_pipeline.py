@@ -215,11 +215,11 @@ async def test_budget_ends_in_a_dead_letter_with_its_attempts(rig: Rig) -> None:
 
     assert (totals["dead"], totals["delivered"]) == (1, 1)
     items, _ = await rig.store.callbacks(_dead(), cursor=None, limit=10)
-    found = await rig.store.callback(items[0]["id"])
+    found = await rig.store.callback(items[0].id)
     assert found is not None
-    assert [attempt["status"] for attempt in found["attempts"]] == [500, 500, 500]
-    assert found["maybe_applied"]
-    assert "500" in found["reason"]
+    assert [attempt.status for attempt in found.attempts] == [500, 500, 500]
+    assert found.maybe_applied
+    assert "500" in found.reason
 
 
 async def test_retry_after_stops_the_platform(rig: Rig) -> None:
@@ -263,8 +263,8 @@ async def test_nothing_left_holds_the_platform(rig: Rig) -> None:
     await rig.settled(3)
 
     assert arrivals[1] - arrivals[0] >= 0.5
-    assert view["throttle_reason"] == "the platform says nothing is left"
-    assert not view["broken"]
+    assert view.throttle_reason == "the platform says nothing is left"
+    assert not view.broken
     assert b"breaker_opened" not in rig.log.getvalue()
 
 
@@ -374,7 +374,7 @@ async def test_outage_keeps_everything(rig: Rig) -> None:
     await rig.start()
     await rig.post(*range(20))
     async with asyncio.timeout(10):
-        while not rig.registry.views()["shop-a"]["broken"] or len(rig.platform.requests) < 7:
+        while not rig.registry.views()["shop-a"].broken or len(rig.platform.requests) < 7:
             await asyncio.sleep(0.005)
     down = False
 
@@ -407,7 +407,7 @@ async def test_pause_holds_and_resume_sends(rig: Rig) -> None:
     await rig.post(1, 2)
     await rig.registry.replace([replace(TERMS, max_items=4)], 1.0)
     view = rig.registry.views()["shop-a"]
-    assert (view["paused"], view["pause_reason"]) == (True, "stock-taking")
+    assert (view.paused, view.pause_reason) == (True, "stock-taking")
     assert rig.platform.requests == []
 
     await rig.registry.resume("shop-a")
@@ -424,7 +424,7 @@ async def test_resume_ends_a_stop(rig: Rig) -> None:
     rig.platform.script = busy
     await rig.start(replace(TERMS, max_items=1, concurrency=1))
     await rig.post(1, 2, 3)
-    while not rig.registry.views()["shop-a"]["throttled_until"]:
+    while not rig.registry.views()["shop-a"].throttled_until:
         await asyncio.sleep(0.005)
     rig.platform.script = None
 
@@ -446,9 +446,9 @@ async def test_resume_brings_retry_times_forward(rig: Rig, open_after: int, paus
     await rig.start(replace(TERMS, max_items=1, concurrency=1, budget=budget, breaker=breaker))
     await rig.post(1, 2)
     async with asyncio.timeout(10):
-        while len(rig.platform.requests) < 2 or rig.registry.views()["shop-a"]["in_flight"]:
+        while len(rig.platform.requests) < 2 or rig.registry.views()["shop-a"].in_flight:
             await asyncio.sleep(0.005)
-    assert rig.registry.views()["shop-a"]["breaker_open"] is (open_after == 2)
+    assert rig.registry.views()["shop-a"].breaker_open is (open_after == 2)
     if paused:
         await rig.registry.pause("shop-a", "their outage")
     rig.platform.script = None
@@ -496,17 +496,17 @@ async def test_a_pipeline_that_fails_alike_three_times_stands_still(rig: Rig, mo
     await rig.start(replace(TERMS, max_items=1, concurrency=1, budget=Budget(times=9, base_s=0.001, cap_s=0.001)))
     await rig.post(1, 2)
     async with asyncio.timeout(10):
-        while not (view := rig.registry.views()["shop-a"])["breaker_reason"].startswith("stopped"):
+        while not (view := rig.registry.views()["shop-a"]).breaker_reason.startswith("stopped"):
             await asyncio.sleep(0.005)
-    assert (view["broken"], view["probe_at"], calls) == (True, None, ALIKE)
-    assert "relay resume shop-a" in view["breaker_reason"]
+    assert (view.broken, view.probe_at, calls) == (True, None, ALIKE)
+    assert "relay resume shop-a" in view.breaker_reason
     assert sum(b"pipeline_stopped" in line for line in rig.log.getvalue().splitlines()) == 1
 
     rig.platform.script = None
     await rig.registry.resume("shop-a")
 
     assert (await rig.settled(2))["delivered"] == 2
-    assert not rig.registry.views()["shop-a"]["broken"]
+    assert not rig.registry.views()["shop-a"].broken
 
 
 async def test_settle_is_repeated_not_the_request(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from relay.core.model import Rate
 from relay.delivery.sender import Request
+from relay.views.live import LiveFacts
 from relay.wire.answers.answer import Answer, Failure, Headers
 from tests.integration.test_pipeline import OK, TERMS, Rig
 
@@ -22,7 +22,7 @@ async def rig() -> AsyncIterator[Rig]:
     await made.registry.stop(1.0)
 
 
-async def view(rig: Rig, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+async def view(rig: Rig, holds: Callable[[LiveFacts], bool]) -> LiveFacts:
     """Wait until what the pipeline says of itself holds; return it."""
     async with asyncio.timeout(10):
         while not holds(found := rig.registry.views()["shop-a"]):
@@ -34,8 +34,8 @@ async def test_a_partial_batch_lingers_until_it_is_full(rig: Rig) -> None:
     """Three of eight wait for more; with five more they go together at once."""
     await rig.start(replace(TERMS, linger_s=HOUR_S))
     await rig.post(1, 2, 3, keyed=False)
-    found = await view(rig, lambda found: found["waits_for"] == "linger")
-    assert found["waits_until"] is not None
+    found = await view(rig, lambda found: found.waits_for == "linger")
+    assert found.waits_until is not None
     assert rig.platform.requests == []
 
     await rig.post(4, 5, 6, 7, 8, keyed=False)
@@ -48,26 +48,26 @@ async def test_flush_sends_what_lingers_once(rig: Rig) -> None:
     """What is queued goes without waiting for more; what comes later lingers again."""
     await rig.start(replace(TERMS, linger_s=HOUR_S))
     await rig.post(1, 2, keyed=False)
-    await view(rig, lambda found: found["waits_for"] == "linger")
+    await view(rig, lambda found: found.waits_for == "linger")
 
     await rig.registry.flush("shop-a")
 
     assert (await rig.settled(2))["delivered"] == 2
     await rig.post(3, keyed=False)
-    await view(rig, lambda found: found["waits_for"] == "linger")
+    await view(rig, lambda found: found.waits_for == "linger")
     assert rig.platform.batches == [[1, 2]]
 
 
 async def test_flush_of_nothing_is_over_when_there_was_nothing(rig: Rig) -> None:
     """It does not lie in wait for the next callback of the day."""
     await rig.start(replace(TERMS, linger_s=HOUR_S))
-    await view(rig, lambda found: found["waits_for"] == "idle")
+    await view(rig, lambda found: found.waits_for == "idle")
     await rig.registry.flush("shop-a")
     for _ in range(20):
         await asyncio.sleep(0)
-    await view(rig, lambda found: found["waits_for"] == "idle")
+    await view(rig, lambda found: found.waits_for == "idle")
     await rig.post(1, keyed=False)
-    await view(rig, lambda found: found["waits_for"] == "linger")
+    await view(rig, lambda found: found.waits_for == "linger")
     assert rig.platform.requests == []
 
 
@@ -77,15 +77,15 @@ async def test_flush_goes_past_the_pace_but_not_past_the_limit(rig: Rig) -> None
     await rig.post(1, keyed=False)
     await rig.settled(1)
     await rig.post(2, keyed=False)
-    await view(rig, lambda found: found["waits_for"] == "pace")
+    await view(rig, lambda found: found.waits_for == "pace")
     await rig.registry.flush("shop-a")
     await rig.settled(2)
     await rig.post(3, 4, keyed=False)
     await rig.registry.flush("shop-a")
 
-    found = await view(rig, lambda found: found["waits_for"] == "limit")
+    found = await view(rig, lambda found: found.waits_for == "limit")
 
-    assert found["limited_until"] == found["waits_until"]
+    assert found.limited_until == found.waits_until
     assert len(rig.platform.requests) == 2
 
 
@@ -105,13 +105,13 @@ async def test_what_is_under_way_is_counted(rig: Rig) -> None:
     gate.clear()
     await rig.post(8, 9, 10, keyed=False)
 
-    found = await view(rig, lambda found: found["in_flight"] == 2)
-    assert (found["allowed"], (await rig.totals())["pending"]) == (2, 3)
-    await view(rig, lambda found: found["waits_for"] == "concurrency")
+    found = await view(rig, lambda found: found.in_flight == 2)
+    assert (found.allowed, (await rig.totals())["pending"]) == (2, 3)
+    await view(rig, lambda found: found.waits_for == "concurrency")
 
     gate.set()
     assert (await rig.settled(11))["delivered"] == 11
-    assert (await view(rig, lambda found: found["in_flight"] == 0))["waits_for"] in ("idle", "")
+    assert (await view(rig, lambda found: found.in_flight == 0)).waits_for in ("idle", "")
 
 
 async def test_the_last_error_is_shown(rig: Rig) -> None:
@@ -125,7 +125,7 @@ async def test_the_last_error_is_shown(rig: Rig) -> None:
     await rig.start(replace(TERMS, max_items=1))
     await rig.post(1)
     await rig.settled(1)
-    assert "500" in str(rig.registry.views()["shop-a"]["last_error"])
+    assert "500" in str(rig.registry.views()["shop-a"].last_error)
 
 
 async def test_a_throttle_is_shown_until_it_ends(rig: Rig) -> None:
@@ -138,8 +138,8 @@ async def test_a_throttle_is_shown_until_it_ends(rig: Rig) -> None:
     await rig.start(replace(TERMS, max_items=1))
     await rig.post(1)
 
-    found = await view(rig, lambda found: found["waits_for"] == "throttled")
+    found = await view(rig, lambda found: found.waits_for == "throttled")
 
-    assert "429" in found["throttle_reason"]
-    assert (found["broken"], found["breaker_open"], found["paused"], found["allowed"]) == (False, False, False, 1)
-    assert found["waits_until"] == found["throttled_until"]
+    assert "429" in found.throttle_reason
+    assert (found.broken, found.breaker_open, found.paused, found.allowed) == (False, False, False, 1)
+    assert found.waits_until == found.throttled_until

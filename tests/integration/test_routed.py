@@ -117,7 +117,7 @@ async def test_one_post_for_two_platforms(relay: Relay) -> None:
     assert "Idempotent-Replayed" not in headers
     found = {name: await relay.store.callback(one, payload=True) for name, one in told["ids"].items()}
     assert {
-        name: (one["platform"], one["payload"], one["key"], one["event"], one["expires_at"] - one["accepted_at"])
+        name: (one.platform, one.payload, one.key, one.event, one.expires_at - one.accepted_at)
         for name, one in found.items()
         if one
     } == {
@@ -195,7 +195,7 @@ async def test_many_routed_lines(relay: Relay) -> None:
     assert [list(ids) for ids in told["ids"]] == [["wx", "raw"], ["raw"], ["raw"]]
     assert "Idempotent-Replayed" not in headers
     shown = [await relay.store.callback(ids["raw"], payload=True) for ids in told["ids"]]
-    assert [(one["payload"], one["event"], one["key"], one["priority"]) for one in shown if one] == [
+    assert [(one.payload, one.event, one.key, one.priority) for one in shown if one] == [
         (b'{"channel": "wechat", "n": 1}', "order.paid", None, "normal"),
         (b'{"channel": "taobao", "n": 2}', "order.paid", "5", "normal"),
         (b'{"n": 3}', "order.late", None, "high"),
@@ -240,7 +240,7 @@ async def test_dead_letter_for_what_no_route_takes(relay: Relay) -> None:
     assert (status, list(told["ids"])) == (202, [UNROUTED])
     found = await relay.store.callback(told["ids"][UNROUTED], payload=True)
     assert found is not None
-    assert (found["state"], found["reason"], found["payload"], found["key"]) == ("dead", "unrouted", b"\xff raw", "k")
+    assert (found.state, found.reason, found.payload, found.key) == ("dead", "unrouted", b"\xff raw", "k")
     assert (await relay.post(b"\xff raw", Relay_Event="stock", Relay_Key="k", Idempotency_Key="i"))[1] == told
     status, told, _ = await relay.lines(b"1", b"2", Relay_Event="stock")
     assert (told["accepted"], [list(ids) for ids in told["ids"]]) == (2, [[UNROUTED], [UNROUTED]])
@@ -258,14 +258,14 @@ async def test_drop_in_paths(relay: Relay) -> None:
         status, told, headers = await relay.post(body, path=path, method=method, Content_Type="application/json")
         assert (status, told, headers["Content-Type"]) == (200, {"errcode": 0}, "application/json")
     items, _ = await relay.store.callbacks(Filter(platform="wx"), cursor=None, limit=10)
-    assert [(item["key"], item["state"]) for item in items] == [("3", "pending")] * 3
+    assert [(item.key, item.state) for item in items] == [("3", "pending")] * 3
     form = b"trade_no=1&sign=%E4%B8%AD"
     status, told, headers = await relay.post(form, path="/raw", Content_Type="application/x-www-form-urlencoded")
     assert (status, told, headers.get("Content-Length")) == (204, b"", None)
     (item,), _ = await relay.store.callbacks(Filter(platform="raw"), cursor=None, limit=10)
-    shown = await relay.store.callback(item["id"], payload=True)
+    shown = await relay.store.callback(item.id, payload=True)
     assert shown is not None
-    assert shown["payload"] == form
+    assert shown.payload == form
     status, told, _ = await relay.post(b"1\n2", path="/raw", **NDJSON)
     assert status == 204
     assert await relay.accepted() == {"wx": 3, "raw": 2}

@@ -287,7 +287,7 @@ async def test_a_request_under_way_is_settled_before_the_end(tmp_path: Path) -> 
     found = await store.callback(callback_id)
     await store.close()
     assert found is not None
-    assert found["state"] == "delivered"
+    assert found.state == "delivered"
     (line,) = [line for line in daemon.lines if line["event"] == "stopped"]
     assert line["unfinished"] == 0
 

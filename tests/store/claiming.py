@@ -4,6 +4,8 @@ from relay.core.model import Lane, Quota, Rate, Requeue, Resend, WaitUntil
 from relay.policy.batching import lane_order
 from relay.policy.sharing import GRACE_S
 from relay.store.base import Store
+from relay.views.moments import Instant
+from relay.views.queue import QuotaUse
 from tests.store.harness import (
     NEVER,
     Harness,
@@ -27,7 +29,7 @@ from tests.store.harness import (
 async def quota_names(store: Store) -> dict[str, list[str]]:
     """Return the names of the quotas in force on each platform."""
     found = await store.platform_status()
-    return {name: [window["quota"] for window in status["quotas"]] for name, status in found.items()}
+    return {name: [window.quota for window in status.quotas] for name, status in found.items()}
 
 
 class ClaimingConformance:
@@ -45,10 +47,10 @@ class ClaimingConformance:
         assert batch.id.startswith("b")
         assert [(item.attempts, item.spent, item.first_sent_at) for item in batch.items] == [(0, 0, 0.0)] * 2
         found = await shown(store, accepted.ids[0])
-        assert (found["state"], found["in_flight"], found["batch"], found["attempt_count"]) == (
+        assert (found.state, found.in_flight, found.batch, found.attempt_count) == (
             "pending", True, batch.id, 1,
         )  # fmt: skip
-        assert found["attempts"][0]["outcome"] is None
+        assert found.attempts[0].outcome is None
         assert (await refused(store)).reason == "idle"
 
     async def test_one_of_a_key_at_a_time(self, harness: Harness) -> None:
@@ -80,7 +82,7 @@ class ClaimingConformance:
         assert [item.payload for item in (await claimed(store, request(max_bytes=2 + 31 + 30))).items] == [long.payload]
         two = await claimed(store, request(max_bytes=2 + 31 + 11))
         assert payloads(two) == [long.payload, short.payload]
-        assert [(await shown(store, callback_id))["bytes"] for callback_id in accepted.ids] == [30, 30, 10]
+        assert [(await shown(store, callback_id)).bytes for callback_id in accepted.ids] == [30, 30, 10]
 
     async def test_bounds_of_a_batch(self, harness: Harness) -> None:
         """A batch keeps within max_items and, with frame and separators, within max_bytes."""
@@ -301,8 +303,8 @@ class ClaimingConformance:
         await store.configure(rules(rate=Rate(4, 30.0)))
         assert await refused(store, one) == WaitUntil(sent_at + 30, "limit")
         await deliver(store, under_way, harness.clock)
-        assert (await store.platform_status())["shop"]["quotas"] == [
-            {"quota": "shop", "window_s": 30.0, "limit": 4, "used": 4, "free_at": sent_at + 30}
+        assert (await store.platform_status())["shop"].quotas == [
+            QuotaUse(quota="shop", window_s=30.0, limit=4, used=4, free_at=Instant(sent_at + 30))
         ]
 
     async def test_one_platform_is_limited_while_running(self, harness: Harness) -> None:
@@ -356,7 +358,7 @@ class ClaimingConformance:
         harness.clock.advance(5)
         await deliver(store, under_way, harness.clock)
         harness.clock.advance(5)
-        used = (await store.platform_status())["b"]["quotas"][0]["used"]
+        used = (await store.platform_status())["b"].quotas[0].used
         assert used == 1
 
     async def test_split_parts_go_first(self, harness: Harness) -> None:

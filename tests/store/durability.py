@@ -47,7 +47,7 @@ class DurabilityConformance:
         batch = await claimed(store)
         store = await harness.reopen(rules())
         found = await shown(store, accepted.ids[0])
-        assert (found["state"], found["in_flight"], found["attempts"][0]["outcome"]) == ("pending", False, "crash")
+        assert (found.state, found.in_flight, found.attempts[0].outcome) == ("pending", False, "crash")
         again = await claimed(store)
         assert (again.id, seqs(again), again.attempt) == (batch.id, seqs(batch), 2)
         assert all(item.maybe_applied for item in again.items)
@@ -94,7 +94,7 @@ class DurabilityConformance:
         harness.clock.advance(10)
         assert payloads(await claimed(store)) == [b"1"]
         found = await shown(store, accepted.ids[2])
-        assert (found["state"], found["held"]) == ("pending", True)
+        assert (found.state, found.held) == ("pending", True)
 
     async def test_read_back_survives_a_restart(self, harness: RestartHarness) -> None:
         """What was to be asked is asked after a restart, not sent."""

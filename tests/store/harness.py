@@ -28,6 +28,7 @@ from relay.core.model import (
     WaitUntil,
 )
 from relay.store.base import Reroute, Store, no_route
+from relay.views.callback_view import CallbackView
 from tests.clocks import FakeClock
 
 
@@ -206,7 +207,7 @@ async def hold(store: Store, batch: Batch, clock: FakeClock) -> None:
     await store.settle(settlement(batch, clock, Outcome.CONFIRM, held=seqs(batch)))
 
 
-async def shown(store: Store, callback_id: str, *, payload: bool = False) -> dict[str, Any]:
+async def shown(store: Store, callback_id: str, *, payload: bool = False) -> CallbackView:
     """Return a callback that must be there."""
     found = await store.callback(callback_id, payload=payload)
     assert found is not None, callback_id
@@ -215,7 +216,7 @@ async def shown(store: Store, callback_id: str, *, payload: bool = False) -> dic
 
 async def states(store: Store, ids: Sequence[str]) -> list[str]:
     """Return the states of callbacks."""
-    return [(await shown(store, callback_id))["state"] for callback_id in ids]
+    return [(await shown(store, callback_id)).state for callback_id in ids]
 
 
 async def operate(

@@ -35,7 +35,7 @@ class KeepingConformance:
         ended = [Ended("shop", State.EXPIRED, "expired", 1)]
         assert await store.expire() == (ended, False, accepted_at + 30)
         assert await states(store, accepted.ids) == ["expired", "pending"]
-        assert (await shown(store, accepted.ids[0]))["ended_at"] == harness.clock.now()
+        assert (await shown(store, accepted.ids[0])).ended_at == harness.clock.now()
         assert [item.id for item in (await claimed(store)).items] == accepted.ids[1:]
         await balanced(store)
 
@@ -75,7 +75,7 @@ class KeepingConformance:
         assert expired.ended == [Ended("shop", State.EXPIRED, "expired", 2)]
         assert expired.next_at > harness.clock.now() + 60
         assert await states(store, accepted.ids) == ["expired", "expired", "pending"]
-        assert (await shown(store, accepted.ids[0]))["maybe_applied"]
+        assert (await shown(store, accepted.ids[0])).maybe_applied
         assert payloads(await claimed(store)) == [b"2"]
         await balanced(store)
 
@@ -165,7 +165,6 @@ class KeepingConformance:
         store = await harness.open(rules())
         await store.ping()
         await store.audit({"who": "ops", "what": "pause", "why": "test"})
-        size = await store.size()
-        assert set(size) >= {"bytes", "used_bytes", "max_bytes"}
+        assert (await store.size()).used_bytes >= 0
         await store.close()
         await store.close()

@@ -43,9 +43,9 @@ class OperatingConformance:
         progress = await operate(store, "retry", Filter(state="dead"))
         assert (progress["matched"], progress["done"], progress["skipped"]) == (1, 1, {})
         found = await shown(store, accepted.ids[0])
-        assert (found["state"], found["spent"], found["expires_at"]) == ("pending", 0, harness.clock.now() + 100)
-        assert found["ended_at"] is None
-        assert found["attempt_count"] == 2
+        assert (found.state, found.spent, found.expires_at) == ("pending", 0, harness.clock.now() + 100)
+        assert found.ended_at is None
+        assert found.attempt_count == 2
         figures = (await balanced(store))["shop"]
         assert (figures["accepted"], figures["dead"], figures["pending"]) == (1, 0, 1)
         await post(store, note(b"fresh"))
@@ -81,10 +81,10 @@ class OperatingConformance:
         before = await balanced(store)
         await operate(store, "drop", Filter(ids=tuple(accepted.ids[:2])))
         assert await balanced(store) == before
-        assert (await store.platform_status())["shop"]["dead"] == 1
+        assert (await store.platform_status())["shop"].dead == 1
 
         async def listed(wanted: Filter) -> list[str]:
-            return [item["id"] for item in (await store.callbacks(wanted, cursor=None, limit=10))[0]]
+            return [item.id for item in (await store.callbacks(wanted, cursor=None, limit=10))[0]]
 
         assert await listed(Filter(state="dead")) == accepted.ids[2:]
         assert await listed(Filter(platform="shop", state="dead", dropped=True)) == accepted.ids[1::-1]
@@ -160,8 +160,8 @@ class OperatingConformance:
         assert (await operate(store, "drop", Filter(state="dead")))["done"] == 1
         assert await balanced(store) == before
         found = await shown(store, accepted.ids[0], payload=True)
-        assert (found["payload"], found["payload_deleted"]) == (None, True)
-        assert not (await shown(store, accepted.ids[1]))["payload_deleted"]
+        assert (found.payload, found.payload_deleted) == (None, True)
+        assert not (await shown(store, accepted.ids[1])).payload_deleted
         assert payloads(await claimed(store)) == [b"1"]
         assert (await operate(store, "retry"))["skipped"] == {"no_payload": 1}
 
@@ -171,7 +171,7 @@ class OperatingConformance:
         accepted = await post(store, note(b"0", key="k"), note(b"1", key="k"))
         await operate(store, "drop", Filter(ids=tuple(accepted.ids[:1])))
         found = await shown(store, accepted.ids[0])
-        assert (found["state"], found["reason"]) == ("dead", "dropped")
+        assert (found.state, found.reason) == ("dead", "dropped")
         assert payloads(await claimed(store)) == [b"1"]
         assert (await balanced(store))["shop"]["dead"] == 1
 
@@ -215,7 +215,7 @@ class OperatingConformance:
         progress = (await store.step_operation(number, 10)).progress
         assert (progress["state"], progress["skipped"]) == ("done", {"state": 1})
         found = await shown(store, accepted.ids[0], payload=True)
-        assert (found["reason"], found["payload"]) == ("bad", b"1")
+        assert (found.reason, found.payload) == ("bad", b"1")
 
     async def test_frozen_hold_up_no_others(self, harness: Harness) -> None:
         """However many matches lie in frozen batches, the next steps go on to those behind them."""
@@ -250,7 +250,7 @@ class OperatingConformance:
         assert (progress["state"], progress["done"], progress["skipped"]) == ("done", 3, {})
         assert [(each.state.word, each.callbacks) for each in ended] == [(state, 3)]
         assert await states(store, [*accepted.ids, *later.ids]) == [state] * 3 + ["pending"]
-        assert (await shown(store, accepted.ids[0]))["maybe_applied"]
+        assert (await shown(store, accepted.ids[0])).maybe_applied
         assert payloads(await claimed(store)) == [b"next"]
         harness.clock.advance(60)
         assert (await refused(store)).reason == "idle"
@@ -366,7 +366,7 @@ class OperatingConformance:
         progress = await operate(store, "resolve", **{"as": verdict})
         assert (progress["matched"], progress["done"]) == (1, 1)
         found = await shown(store, accepted.ids[0])
-        assert (found["state"], found["held"]) == (state, False)
+        assert (found.state, found.held) == (state, False)
         assert payloads(await claimed(store)) == [next_up]
         await balanced(store)
 
@@ -441,12 +441,12 @@ class OperatingConformance:
         store = await harness.open(rules())
         ids = (await post(store, *(note(b"%d" % n) for n in range(5)))).ids
         page, cursor = await store.callbacks(Filter(), cursor=None, limit=2)
-        assert [found["id"] for found in page] == [ids[4], ids[3]]
+        assert [found.id for found in page] == [ids[4], ids[3]]
         await post(store, note())
         page, cursor = await store.callbacks(Filter(), cursor=cursor, limit=2)
-        assert [found["id"] for found in page] == [ids[2], ids[1]]
+        assert [found.id for found in page] == [ids[2], ids[1]]
         page, cursor = await store.callbacks(Filter(), cursor=cursor, limit=2)
-        assert ([found["id"] for found in page], cursor) == ([ids[0]], None)
+        assert ([found.id for found in page], cursor) == ([ids[0]], None)
 
     @pytest.mark.parametrize(
         ("wanted", "expected"),
@@ -475,4 +475,4 @@ class OperatingConformance:
         harness.clock.advance(10)
         ids += (await post(store, note(platform="b", event="paid"))).ids
         page, _ = await store.callbacks(wanted(ids, at), cursor=None, limit=10)
-        assert sorted(found["id"] for found in page) == [ids[index] for index in expected]
+        assert sorted(found.id for found in page) == [ids[index] for index in expected]

@@ -33,7 +33,7 @@ class RoutingConformance:
         accepted = await store.accept_posts([routed("a", "b", payload=b"1"), routed("b", payload=b"2")])
         assert [list(ids) for ids in accepted.ids] == [["a", "b"], ["b"]]
         assert accepted.duplicates == frozenset()
-        assert [(await shown(store, ids[name]))["platform"] for ids in accepted.ids for name in ids] == ["a", "b", "b"]
+        assert [(await shown(store, ids[name])).platform for ids in accepted.ids for name in ids] == ["a", "b", "b"]
         assert payloads(await claimed(store, request("a"))) == [b"1"]
         assert payloads(await claimed(store, request("b"))) == [b"1", b"2"]
         assert [figures["accepted"] for figures in (await balanced(store)).values()] == [1, 2]
@@ -72,7 +72,7 @@ class RoutingConformance:
         ids = [callback for fan in (*first.ids, *accepted.ids) for callback in fan.values()]
         assert len(set(ids)) == 5
         for name, callback in ((name, one) for fan in accepted.ids for name, one in fan.items()):
-            assert (await shown(store, callback))["platform"] == name
+            assert (await shown(store, callback)).platform == name
         assert {name: figures["accepted"] for name, figures in (await balanced(store)).items()} == {"a": 3, "b": 2}
         assert (await store.accept_posts([routed("b", idempotency_key="3")])).ids == [accepted.ids[4]]
 
@@ -90,7 +90,7 @@ class RoutingConformance:
         first = await store.accept_posts([routed("a", idempotency_key="x", row_key="order-1")])
         again = await store.accept_posts([routed("a", idempotency_key="x", row_key="shop-9")])
         assert again.ids == first.ids
-        assert (await shown(store, first.ids[0]["a"]))["key"] == "order-1"
+        assert (await shown(store, first.ids[0]["a"])).key == "order-1"
 
     @pytest.mark.parametrize(
         "other",
@@ -152,13 +152,13 @@ class RoutingConformance:
         store = await harness.open(rules("a"))
         accepted = await store.accept_posts([unrouted(b"1", key="k", event="e", expires_s=0.0), routed("a")])
         found = await shown(store, accepted.ids[0][UNROUTED], payload=True)
-        assert (found["state"], found["reason"], found["payload"]) == ("dead", "unrouted", b"1")
-        assert (found["key"], found["event"], found["ended_at"]) == ("k", "e", harness.clock.now())
+        assert (found.state, found.reason, found.payload) == ("dead", "unrouted", b"1")
+        assert (found.key, found.event, found.ended_at) == ("k", "e", harness.clock.now())
         listed, _ = await store.callbacks(Filter(platform=UNROUTED, state="dead"), cursor=None, limit=10)
-        assert [item["id"] for item in listed] == [accepted.ids[0][UNROUTED]]
+        assert [item.id for item in listed] == [accepted.ids[0][UNROUTED]]
         figures = (await balanced(store))[UNROUTED]
         assert (figures["accepted"], figures["dead"], figures["pending"]) == (1, 1, 0)
-        assert (await store.platform_status())[UNROUTED]["dead"] == 1
+        assert (await store.platform_status())[UNROUTED].dead == 1
         await store.expire()
         assert (await balanced(store))[UNROUTED]["dead"] == 1
 
@@ -184,10 +184,8 @@ class RoutingConformance:
         assert await states(store, ids) == ["superseded"] * 5
         batch = await claimed(store, request("a"))
         assert [(item.payload, item.key) for item in batch.items] == [(b'{"n":%d}' % n, f"k{n}") for n in range(5)]
-        assert [(await shown(store, callback))["superseded_by"] for callback in ids] == [
-            item.id for item in batch.items
-        ]
-        assert (await shown(store, ids[0]))["reason"] == "rerouted"
+        assert [(await shown(store, callback)).superseded_by for callback in ids] == [item.id for item in batch.items]
+        assert (await shown(store, ids[0])).reason == "rerouted"
         figures = await balanced(store)
         assert figures[UNROUTED] == figures[UNROUTED] | {"accepted": 5, "dead": 0, "superseded": 5, "pending": 0}
         assert [figures[name]["accepted"] for name in ("a", "b")] == [5, 5]
@@ -254,7 +252,7 @@ class RoutingConformance:
         store = await harness.open(rules("a"))
         accepted = await store.accept_posts([unrouted(b"1")])
         await operate(store, "drop", Filter(platform=UNROUTED))
-        assert (await shown(store, accepted.ids[0][UNROUTED]))["bytes"] == 0
+        assert (await shown(store, accepted.ids[0][UNROUTED])).bytes == 0
         progress = await operate(store, "retry", Filter(), reroute=lambda row: [row._replace(platform="a")])
         assert progress["skipped"] == {"no_payload": 1}
         assert (await balanced(store))[UNROUTED]["dead"] == 1
@@ -266,5 +264,5 @@ class RoutingConformance:
         accepted = await store.accept_posts([RoutedPost(rows, b"{}", None, None, "i")])
         (ids,) = accepted.ids
         assert await states(store, [ids["a"], ids["b"]]) == ["dead", "pending"]
-        assert (await shown(store, ids["a"]))["reason"] == "no group: shop_id is missing"
+        assert (await shown(store, ids["a"])).reason == "no group: shop_id is missing"
         assert (await balanced(store))["a"]["dead"] == 1

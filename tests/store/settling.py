@@ -3,8 +3,10 @@
 import math
 
 import pytest
+from msgspec.structs import replace
 from relay.core.model import Ask, Ending, Lane, Outcome, Rate, Requeue, Resend, State
 from relay.policy.batching import lane_order
+from relay.views.moments import Instant
 from tests.store.harness import (
     Harness,
     balanced,
@@ -40,9 +42,10 @@ class SettlingConformance:
         done = settlement(batch, harness.clock, status=200, reason="fine", delivered=seqs(batch))
         await store.settle(done)
         found = await shown(store, accepted.ids[0])
-        assert (found["state"], found["ended_at"], found["in_flight"]) == ("delivered", harness.clock.now(), False)
-        attempt = found["attempts"][0]
-        assert attempt == attempt | {"batch": batch.id, "outcome": "ok", "status": 200, "started_at": batch.created_at}
+        assert (found.state, found.ended_at, found.in_flight) == ("delivered", harness.clock.now(), False)
+        attempt = found.attempts[0]
+        told = (attempt.batch, attempt.outcome, attempt.status, attempt.started_at)
+        assert told == (batch.id, "ok", 200, batch.created_at)
         assert (await balanced(store))["shop"]["delivered"] == 1
 
     async def test_delivered_is_in_no_doubt(self, harness: Harness) -> None:
@@ -50,10 +53,10 @@ class SettlingConformance:
         store = await harness.open(rules())
         accepted = await post(store, note())
         await resend(store, await claimed(store), harness.clock, after_s=1)
-        assert (await shown(store, accepted.ids[0]))["maybe_applied"]
+        assert (await shown(store, accepted.ids[0])).maybe_applied
         harness.clock.advance(2)
         await deliver(store, await claimed(store), harness.clock)
-        assert not (await shown(store, accepted.ids[0]))["maybe_applied"]
+        assert not (await shown(store, accepted.ids[0])).maybe_applied
 
     async def test_second_settle_does_nothing(self, harness: Harness) -> None:
         """Settling is idempotent by attempt id: a repeat changes no state, total or slot."""
@@ -67,8 +70,8 @@ class SettlingConformance:
         await bury(store, batch, harness.clock)
         assert await balanced(store) == before
         for used in (1, 0):
-            (quota,) = (await store.platform_status())["shop"]["quotas"]
-            assert quota["used"] == used
+            (quota,) = (await store.platform_status())["shop"].quotas
+            assert quota.used == used
             harness.clock.advance_to(free_at)
         assert await states(store, accepted.ids) == ["delivered"]
 
@@ -91,9 +94,9 @@ class SettlingConformance:
         await store.settle(parts)
         assert await states(store, accepted.ids) == ["delivered", "pending", "dead", "expired", "pending"]
         shows = [await shown(store, callback_id) for callback_id in accepted.ids]
-        assert (shows[1]["due_at"], shows[1]["spent"], shows[1]["maybe_applied"]) == (due_at, 1, True)
-        assert (shows[2]["reason"], shows[2]["maybe_applied"]) == ("bad", True)
-        assert [found["held"] for found in shows] == [False] * 4 + [True]
+        assert (shows[1].due_at, shows[1].spent, shows[1].maybe_applied) == (due_at, 1, True)
+        assert (shows[2].reason, shows[2].maybe_applied) == ("bad", True)
+        assert [found.held for found in shows] == [False] * 4 + [True]
         assert (await balanced(store))["shop"] == {
             "accepted": 5, "delivered": 1, "dead": 1, "expired": 1, "superseded": 0, "pending": 2,
         }  # fmt: skip
@@ -111,7 +114,7 @@ class SettlingConformance:
         ask = Ask([one, three], due_at, "unclear")
         await store.settle(settlement(batch, harness.clock, Outcome.CONFIRM, delivered=[two], ask=ask))
         found = await shown(store, accepted.ids[0])
-        assert (found["state"], found["held"], found["in_flight"], found["reason"]) == (
+        assert (found.state, found.held, found.in_flight, found.reason) == (
             "pending",
             False,
             False,
@@ -125,7 +128,7 @@ class SettlingConformance:
             ([b"3"], True, 1),
         ]
         assert {batch.id, first.id, second.id} == {batch.id} | {each.id for each in (first, second)}
-        assert (await store.platform_status())["shop"]["in_flight"] == 2
+        assert (await store.platform_status())["shop"].in_flight == 2
         await store.settle(settlement(first, harness.clock, resend=Resend(harness.clock.now(), False, "timeout")))
         assert (await claimed(store)).confirm
         await requeue(store, second, harness.clock, after_s=0)
@@ -146,11 +149,11 @@ class SettlingConformance:
             endings=[Ending([two], State.DEAD, "bad", message="no such order")],
         )
         await store.settle(parts)
-        words = [(await shown(store, callback_id))["message"] for callback_id in accepted.ids]
+        words = [(await shown(store, callback_id)).message for callback_id in accepted.ids]
         assert words == ["come later", "no such order"]
         await deliver(store, await claimed(store), harness.clock)
         await operate(store, "retry")
-        words = [(await shown(store, callback_id))["message"] for callback_id in accepted.ids]
+        words = [(await shown(store, callback_id)).message for callback_id in accepted.ids]
         assert words == ["", ""]
 
     async def test_uncharged_requeue(self, harness: Harness) -> None:
@@ -175,8 +178,8 @@ class SettlingConformance:
         assert payloads(await claimed(store)) == [b"b1"]
         assert (await refused(store)).at == math.inf
         found = await shown(store, accepted.ids[0])
-        assert (found["state"], found["held"], found["in_flight"]) == ("pending", True, False)
-        assert (await store.platform_status())["shop"]["held"] == 1
+        assert (found.state, found.held, found.in_flight) == ("pending", True, False)
+        assert (await store.platform_status())["shop"].held == 1
 
     async def test_dead_head_is_skipped(self, harness: Harness) -> None:
         """With ``on_dead: skip`` the next of a key follows a dead one."""
@@ -224,7 +227,7 @@ class SettlingConformance:
         await post(store, note(b"1", key="k"), note(b"2", key="k"), note(b"3"))
         batch = await claimed(store)
         found = (await store.platform_status())["shop"]
-        assert (found["pending"], found["in_flight"], found["dead"], found["last_error"]) == (3, 2, 0, None)
+        assert (found.pending, found.in_flight, found.dead, found.last_error) == (3, 2, 0, None)
         ending = Ending(seqs(batch)[:1], State.DEAD, "bad")
         again = Requeue(seqs(batch)[1:], harness.clock.now(), True, "bad")
         result = settlement(
@@ -232,10 +235,12 @@ class SettlingConformance:
         )
         await store.settle(result)
         found = (await store.platform_status())["shop"]
-        assert (found["pending"], found["in_flight"], found["dead"]) == (2, 0, 1)
-        assert found["oldest_due_at"] == harness.clock.now()
-        error = found["last_error"]
-        assert error == error | {"at": harness.clock.now(), "outcome": "retry", "status": status, "reason": "bad"}
+        assert (found.pending, found.in_flight, found.dead) == (2, 0, 1)
+        assert found.oldest_due_at == harness.clock.now()
+        error = found.last_error
+        told = (harness.clock.now(), "retry", status, "bad")
+        assert error is not None
+        assert (error.at, error.outcome, error.status, error.reason) == told
 
     async def test_oldest_due_outlasts_every_attempt(self, harness: Harness) -> None:
         """How late a platform is counts from acceptance, whether the oldest was never sent, is out, frozen, split or
@@ -244,7 +249,7 @@ class SettlingConformance:
         store = await harness.open(rules())
 
         async def oldest() -> float | None:
-            found: float | None = (await store.platform_status())["shop"]["oldest_due_at"]
+            found: float | None = (await store.platform_status())["shop"].oldest_due_at
             return found
 
         accepted_at = harness.clock.now()
@@ -286,7 +291,7 @@ class SettlingConformance:
         await operate(store, "retry")
         harness.clock.advance(5)
         await requeue(store, await claimed(store), harness.clock, after_s=60)
-        assert (await store.platform_status())["shop"]["oldest_due_at"] == retried_at
+        assert (await store.platform_status())["shop"].oldest_due_at == retried_at
 
     async def test_frozen_waits_out_a_resend(self, harness: Harness) -> None:
         """A callback that waits in a frozen batch is pending, not in flight, and keeps its key waiting."""
@@ -296,7 +301,7 @@ class SettlingConformance:
         again = Resend(harness.clock.now() + 9, False, "timeout")
         await store.settle(settlement(batch, harness.clock, Outcome.RETRY, resend=again))
         found = await shown(store, accepted.ids[0])
-        assert (found["state"], found["in_flight"], found["spent"]) == ("pending", False, 0)
+        assert (found.state, found.in_flight, found.spent) == ("pending", False, 0)
         assert (await refused(store, request(max_items=1))).at == again.due_at
 
     async def test_requeued_is_a_retry(self, harness: Harness) -> None:
@@ -332,8 +337,10 @@ class SettlingConformance:
         assert await store.retry_now("shop") == 3
         assert await store.retry_now("shop") == 0
         after = [await shown(store, callback_id) for callback_id in accepted.ids]
-        assert after[2]["due_at"] == harness.clock.now()
-        assert [{**found, "due_at": 0} for found in after] == [{**found, "due_at": 0} for found in before]
+        assert after[2].due_at == harness.clock.now()
+        assert [replace(found, due_at=Instant(0)) for found in after] == [
+            replace(found, due_at=Instant(0)) for found in before
+        ]
         assert after[6] == before[6]
         again = [await claimed(store, single) for _ in range(3)]
         assert sorted((payloads(each)[0], each.attempt, each.confirm) for each in again) == [

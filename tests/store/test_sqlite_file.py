@@ -195,13 +195,13 @@ async def test_file_of_version_one_is_migrated(path: Path) -> None:
     store = await SqliteStore.open(path, clock=clock)
     await store.configure(rules())
     status = (await store.platform_status())["shop"]
-    assert (status["oldest_due_at"], status["dead"]) == (at, 0)
+    assert (status.oldest_due_at, status.dead) == (at, 0)
     assert len((await store.callbacks(Filter(dropped=True), cursor=None, limit=9))[0]) == 1
     for _ in range(2):
         await deliver(store, await claimed(store), clock)
     await post(store, note(b"new"))
     await requeue(store, await claimed(store), clock, after_s=60)
-    assert (await store.platform_status())["shop"]["oldest_due_at"] == clock.now()
+    assert (await store.platform_status())["shop"].oldest_due_at == clock.now()
     assert (await balanced(store))["shop"]["delivered"] == 2
     await store.close()
 
@@ -409,7 +409,7 @@ async def test_settle_repeated_after_a_failed_commit(path: Path, disk: _FaultyVf
 async def test_disk_full(store: SqliteStore) -> None:
     """A disk without room fails the post, leaves nothing half there, and later posts go through again."""
     await post(store, note(b"1"))
-    pages = (await store.size())["used_bytes"] // 4096
+    pages = (await store.size()).used_bytes // 4096
     await store._writer.call(
         lambda transaction: transaction.execute(f"PRAGMA max_page_count = {pages + 40}").fetchall()
     )
@@ -450,7 +450,7 @@ async def test_max_size(path: Path) -> None:
     await post(store, *(note(b"again" * 2000) for _ in range(10)))
     await balanced(store)
     size = await store.size()
-    assert size["used_bytes"] <= size["max_bytes"] == 2 * 1024 * 1024
+    assert size.used_bytes <= size.max_bytes == 2 * 1024 * 1024
     await store.close()
 
 
@@ -486,8 +486,8 @@ async def test_slots_return_when_a_group_is_run_again(path: Path) -> None:
     claim, settle = await asyncio.gather(store.claim(request(max_items=1)), store.settle(wrong), return_exceptions=True)
     assert isinstance(settle, ValueError)
     assert payloads(claim) == [b"2"]
-    (quota,) = (await store.platform_status())["shop"]["quotas"]
-    assert quota["used"] == 2
+    (quota,) = (await store.platform_status())["shop"].quotas
+    assert quota.used == 2
     await store.close()
 
 
@@ -499,7 +499,7 @@ async def test_posts_of_a_group_share_the_room(path: Path) -> None:
     refused = [result for result in results if isinstance(result, StoreFull)]
     size = await store.size()
     assert 5 < len(results) - len(refused) < 16
-    assert size["used_bytes"] <= size["usable_bytes"] < size["max_bytes"]
+    assert size.used_bytes <= size.usable_bytes < size.max_bytes
     assert len({id(result) for result in results}) == 40
     await store.close()
 
@@ -512,14 +512,14 @@ async def test_full_is_told_until_there_is_room(path: Path) -> None:
 
     async def fill() -> None:
         while True:
-            assert (await store.size())["full"] == 0
+            assert (await store.size()).full == 0
             await post(store, note(b"x" * 100_000))
 
     with pytest.raises(StoreFull):
         await fill()
-    assert (await store.size())["full"] == 1
+    assert (await store.size()).full == 1
     await deliver(store, await claimed(store, request(max_items=1)), clock)
-    assert (await store.size())["full"] == 0  # what was delivered goes when it is needed
+    assert (await store.size()).full == 0  # what was delivered goes when it is needed
     await post(store, note(b"x" * 50_000))
     await store.close()
 
@@ -598,8 +598,8 @@ async def test_read_without_a_daemon(path: Path, store: SqliteStore) -> None:
         assert reader.totals()["shop"]["pending"] == 1
         found = reader.callback(accepted.ids[0], payload=True)
         assert found is not None
-        assert (found["key"], found["payload"]) == ("k", b"body")
-        assert reader.callbacks(Filter(key="k"), cursor=None, limit=5)[0][0]["id"] == accepted.ids[0]
+        assert (found.key, found.payload) == ("k", b"body")
+        assert reader.callbacks(Filter(key="k"), cursor=None, limit=5)[0][0].id == accepted.ids[0]
         reader.close()
         await store.close()
     with pytest.raises(StoreUnusable, match="does not exist"):
@@ -636,7 +636,7 @@ async def test_lists_by_state_page_through_their_index(store: SqliteStore) -> No
         cursor = None
         while True:
             page, cursor = await store.callbacks(dead, cursor=cursor, limit=4)
-            found += [item["id"] for item in page]
+            found += [item.id for item in page]
             if cursor is None:
                 break
         assert found == accepted.ids[::-1]

@@ -9,12 +9,14 @@ import pytest
 from relay.admin.access import Access, Permission, User
 from relay.admin.audit import Audit
 from relay.admin.filters import InvalidFilter, page_size, parse, parse_time
-from relay.admin.standing.backlog import drain_eta_s, ledger
-from relay.admin.standing.times import WallTimes, instant
+from relay.admin.standing.backlog import drain_eta_s, ledger_view
+from relay.admin.standing.times import WallTimes
 from relay.core.model import Filter
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
+from relay.views.moments import instant_text
+from relay.views.queue import QuotaUse, StoreSize
 from relay.web.refusal import Refusal
 from tests.clocks import FakeClock
 
@@ -82,8 +84,8 @@ def test_page_sizes_are_bounded() -> None:
 
 def test_instants_are_utc_with_milliseconds() -> None:
     """Every time in a nested answer is turned, nothing else; no time is null."""
-    assert instant(NOW + 0.1236) == "2026-09-21T14:13:20.124Z"
-    assert [instant(at) for at in (None, 0.0, float("inf"))] == [None, None, None]
+    assert instant_text(NOW + 0.1236) == "2026-09-21T14:13:20.124Z"
+    assert [instant_text(at) for at in (None, 0.0, float("inf"))] == [None, None, None]
     turned = WallTimes(FakeClock(NOW), lambda: NOW).told(
         {"free_at": NOW, "used": 3, "rows": [{"at": NOW, "format": 1.0}], "held_at": None}
     )
@@ -197,10 +199,11 @@ async def test_the_log_says_what_was_asked_for() -> None:
 
 def test_the_ledger_shows_what_is_unaccounted() -> None:
     """A callback in no state at all shows, in its platform and in total."""
-    found = ledger({"a": {"accepted": 5, "delivered": 3, "pending": 1}, "b": {"accepted": 2, "dead": 2, "pending": 0}})
+    totals = {"a": {"accepted": 5, "delivered": 3, "pending": 1}, "b": {"accepted": 2, "dead": 2, "pending": 0}}
+    found = ledger_view(totals, StoreSize(0, max_bytes=0, usable_bytes=0, full=False))
 
-    assert (found["platforms"]["a"]["unaccounted"], found["platforms"]["b"]["unaccounted"]) == (1, 0)
-    assert (found["total"]["accepted"], found["total"]["unaccounted"]) == (7, 1)
+    assert (found.platforms["a"].unaccounted, found.platforms["b"].unaccounted) == (1, 0)
+    assert (found.total.accepted, found.total.unaccounted) == (7, 1)
 
 
 @pytest.mark.parametrize(
@@ -209,8 +212,8 @@ def test_the_ledger_shows_what_is_unaccounted() -> None:
 def test_the_drain_time_follows_the_slowest_window(waiting: int, used: int, eta: float) -> None:
     """Free slots go at once, the rest at the quota's speed; more used than allowed (a lowered limit) is no credit."""
     quotas = [
-        {"limit": 100, "window_s": 60.0, "used": used},
-        {"limit": 50, "window_s": 1.0, "used": 0},
+        QuotaUse("a", limit=100, window_s=60.0, used=used),
+        QuotaUse("b", limit=50, window_s=1.0, used=0),
     ]
 
     assert drain_eta_s(waiting, quotas, 50) == pytest.approx(eta, abs=0.11)
@@ -219,7 +222,7 @@ def test_the_drain_time_follows_the_slowest_window(waiting: int, used: int, eta:
 
 def test_a_stop_counts_to_the_drain_time() -> None:
     """What has to be waited out first, unless nothing waits; without a quota nobody knows what comes after it."""
-    quotas = [{"limit": 100, "window_s": 60.0, "used": 0}]
+    quotas = [QuotaUse("a", limit=100, window_s=60.0, used=0)]
 
     assert drain_eta_s(3242, quotas, 100, stopped_s=79.0) == 79.0
     assert drain_eta_s(20_000, quotas, 100, stopped_s=79.0) == 139.0

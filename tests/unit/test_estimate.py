@@ -54,7 +54,7 @@ def test_says_what_to_write() -> None:
     sender, _ = run(Rate(100, 60.0))
     estimate = sender.estimator.estimate(BEGIN + 3600.0)
     assert yaml_line(estimate.rates) == "rate: 100/min"
-    assert "100 requests" in estimate.evidence["sentence"]
+    assert "100 requests" in estimate.evidence.sentence
     assert estimate.confidence > 0.5
 
 
@@ -67,17 +67,17 @@ def test_only_windows_that_were_used_up_make_it_surer() -> None:
     again.load(json.loads(json.dumps(sender.estimator.dump())))
     restarted = again.estimate(BEGIN + 86400.0)
     assert (idle.confidence, idle.evidence) == (before.confidence, before.evidence)
-    assert (restarted.confidence, restarted.evidence["clean_windows"]) == (
+    assert (restarted.confidence, restarted.evidence.clean_windows) == (
         before.confidence,
-        before.evidence["clean_windows"],
+        before.evidence.clean_windows,
     )
 
     worked, _ = run(Rate(100, 60.0), hours=0.4)
     later = worked.estimator.estimate(BEGIN + 1440.0)
-    gained = later.evidence["clean_windows"] - before.evidence["clean_windows"]
+    gained = later.evidence.clean_windows - before.evidence.clean_windows
     assert 8 <= gained <= 12
     assert later.confidence > before.confidence
-    assert f"used up {later.evidence['clean_windows']} times" in later.evidence["sentence"]
+    assert f"used up {later.evidence.clean_windows} times" in later.evidence.sentence
 
 
 def test_a_window_that_was_not_tried_yet_is_not_said_to_hold() -> None:
@@ -85,7 +85,7 @@ def test_a_window_that_was_not_tried_yet_is_not_said_to_hold() -> None:
     found = LearnedLimit(20, 1.0, 0.131, 1.0, Family.SLIDING, BEGIN, onsets=6, clean_from=BEGIN)
     estimator = Estimator()
     estimator.load({"rates": [found.dump()]})
-    assert estimator.estimate(BEGIN + 3600.0).evidence["sentence"] == (
+    assert estimator.estimate(BEGIN + 3600.0).evidence.sentence == (
         "refused 6 times after 20 requests; a window of 0.131s was refused, one of 1s would explain it"
     )
 
@@ -98,7 +98,7 @@ def test_long_windows_are_told_in_plain_numbers() -> None:
     for learned in (long, pace):
         estimator = Estimator()
         estimator.load({"rates": [learned.dump()]})
-        told.append(estimator.estimate(BEGIN).evidence["sentence"])
+        told.append(estimator.estimate(BEGIN).evidence.sentence)
     assert told[0].endswith("a window of 5120s was refused, one of 5400s would explain it")
     assert "2060 requests a second" in told[1]
 
@@ -109,8 +109,8 @@ def test_refusals_with_nothing_accepted_are_counted_and_said_to_prove_nothing() 
     for token in range(6):
         feed(estimator, token, token * 10.0, Signal.THROTTLED)
     found = estimator.estimate(60.0)
-    assert (found.rates, found.evidence["refused"]) == ((), 6)
-    assert found.evidence["sentence"].startswith("refused 6 times, with nothing accepted")
+    assert (found.rates, found.evidence.refused) == ((), 6)
+    assert found.evidence.sentence.startswith("refused 6 times, with nothing accepted")
 
 
 def test_knows_nothing_before_a_refusal() -> None:
@@ -189,7 +189,7 @@ def test_failures_and_unknown_tokens_teach_nothing() -> None:
     for token in range(200):
         feed(estimator, token, float(token), Signal.FAILED if token % 3 else Signal.ACCEPTED)
     assert estimator.enforced() == ()
-    assert estimator.estimate(200.0).evidence["refused"] == 0
+    assert estimator.estimate(200.0).evidence.refused == 0
 
 
 def test_one_closure_is_no_limit() -> None:

@@ -2,7 +2,9 @@
 
 import io
 import math
+from typing import Any
 
+import facts
 import pytest
 from relay.admin.standing.backlog import DrainTerms, drain_eta_s, platform_view
 from relay.core.clock import elapsed_s
@@ -10,13 +12,14 @@ from relay.telemetry.events import Events
 from relay.telemetry.flow import Flow, Flows
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
+from relay.views.queue import QuotaUse
 
 BEGAN = 1000.5
 
 
-def quota(*, limit: int = 60, used: int = 0, window_s: float = 60.0) -> dict[str, object]:
+def quota(*, limit: int = 60, used: int = 0, window_s: float = 60.0) -> QuotaUse:
     """A platform's own limit."""
-    return {"quota": "platform:shop-a", "limit": limit, "used": used, "window_s": window_s, "free_at": None}
+    return QuotaUse("platform:shop-a", limit=limit, used=used, window_s=window_s)
 
 
 def test_rates_are_over_the_last_minute() -> None:
@@ -85,13 +88,13 @@ def test_what_comes_in_during_a_stop_waits_too() -> None:
         ({"pending": 0}, {}, Flow(4.0, 4.0, 4.0), 0.0, False),
     ],
 )
-def test_growing(
-    queue: dict[str, object], live: dict[str, object], flow: Flow, drained: float | None, growing: bool
-) -> None:
+def test_growing(queue: dict[str, Any], live: dict[str, Any], flow: Flow, drained: float | None, growing: bool) -> None:
     """A backlog that does not shrink has no drain time, and says so."""
-    view = platform_view("shop-a", queue=queue, live=live, terms=DrainTerms(1, 3600.0), flow=flow, now=1000.0)
-    assert (view["drain_eta_seconds"], view["growing"]) == (drained, growing)
-    assert (view["in_per_s"], view["out_per_s"]) == (flow.in_per_s, flow.out_per_s)
+    view = platform_view(
+        "shop-a", queue=facts.queue(queue), live=facts.live(live), terms=DrainTerms(1, 3600.0), flow=flow, now=1000.0
+    )
+    assert (view.drain_eta_seconds, view.growing) == (drained, growing)
+    assert (view.in_per_s, view.out_per_s) == (flow.in_per_s, flow.out_per_s)
 
 
 def test_events_are_counted() -> None:

@@ -16,6 +16,8 @@ from relay.limits.known import LearnTerms, Mode, OperatorLimit
 from relay.limits.learner import MOST_GROUPS, Learner
 from relay.limits.summary import summary
 from relay.policy.strict_window import StrictWindow
+from relay.views.limit_view import UnderneathView
+from relay.views.moments import plain
 from relay.wire.answers.answer import Answer, Failure, FailureKind, Headers
 
 BEGIN = 1_000_000.0
@@ -85,9 +87,9 @@ def test_what_is_learned_becomes_a_quota_of_its_own() -> None:
     assert learning.news(BEGIN + 300.0) == []
     view = summary(learning, BEGIN + 300.0)
     assert view is not None
-    assert (view["source"], view["enforced"], view["yaml"]) == ("learned", True, "rate: 10/10s")
-    assert view["evidence"]["refused"] > 0
-    json.dumps(view)
+    assert (view.source, view.enforced, view.yaml) == ("learned", True, "rate: 10/10s")
+    assert view.evidence.refused > 0
+    json.dumps(plain(view))
 
 
 def test_a_group_that_is_limited_holds_back_nobody_else() -> None:
@@ -98,7 +100,7 @@ def test_a_group_that_is_limited_holds_back_nobody_else() -> None:
     assert [(quota.name, quota.group) for quota in learning.quotas(BEGIN + 300.0)] == [("learned:shop/s1", "s1")]
     view = summary(learning, BEGIN + 300.0)
     assert view is not None
-    assert (view["group"], view["groups"]) == ("s1", 1)
+    assert (view.group, view.groups) == ("s1", 1)
 
 
 def test_refusals_that_are_the_platforms_teach_about_all_groups() -> None:
@@ -128,7 +130,7 @@ def test_observing_shows_and_does_not_enforce() -> None:
     assert rates_of(learning) == {}
     view = summary(learning, BEGIN + 1800.0)
     assert view is not None
-    assert ([rate["text"] for rate in view["rates"]], view["enforced"]) == (["10/10s"], False)
+    assert ([rate.text for rate in view.rates], view.enforced) == (["10/10s"], False)
 
 
 def test_off_learns_nothing_and_shows_nothing() -> None:
@@ -150,11 +152,12 @@ def test_the_operators_limit_takes_the_place_of_others_and_ends_by_itself() -> N
     assert rates_of(learning, end - 1) == {"operator:shop": (Rate(80, 60.0),)}
     view = summary(learning, end - 1)
     assert view is not None
-    assert (view["source"], view["reason"], view["until"]) == ("operator", "sale", end)
-    assert view["since"] is None  # it is not the learned one's time
-    assert (view["after"]["source"], view["after"]["rates"][0]["text"]) == ("learned", "10/10s")
-    assert 0 < view["after"]["confidence"] < 1
-    assert (view["confidence"], view["yaml"]) == (None, "rate: 10/10s")  # its own number is not to be adopted
+    assert (view.source, view.reason, view.until) == ("operator", "sale", end)
+    assert view.since is None  # it is not the learned one's time
+    assert view.after is not None
+    assert (view.after.source, view.after.rates[0].text) == ("learned", "10/10s")
+    assert 0 < view.after.confidence < 1
+    assert (view.confidence, view.yaml) == (None, "rate: 10/10s")  # its own number is not to be adopted
     assert rates_of(learning, end) == learned
     assert learning.ends_at == math.inf
 
@@ -169,8 +172,9 @@ def test_nothing_is_to_be_adopted_of_an_operators_limit_alone() -> None:
 
     assert alone is not None
     assert over_declared is not None
-    assert (alone["yaml"], alone["after"]) == ("", {"source": "none", "rates": [], "confidence": 0.0})
-    assert (over_declared["yaml"], over_declared["after"]["source"]) == ("", "declared")
+    assert (alone.yaml, alone.after) == ("", UnderneathView(source="none", rates=[], confidence=0.0))
+    assert over_declared.after is not None
+    assert (over_declared.yaml, over_declared.after.source) == ("", "declared")
 
 
 def test_forgetting_drops_everything() -> None:
@@ -217,8 +221,8 @@ def test_a_pace_is_no_line_to_adopt_and_no_news_when_it_moves() -> None:
     learning.load(kept)
     view = summary(learning, BEGIN)
     assert view is not None
-    assert (view["source"], view["yaml"]) == ("learned", "")
-    assert view["evidence"]["sentence"] == (
+    assert (view.source, view.yaml) == ("learned", "")
+    assert view.evidence.sentence == (
         "no limit explains the refusals: 0.667 requests a second got through between them"
     )
 

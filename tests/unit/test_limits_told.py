@@ -2,34 +2,38 @@
 
 from typing import Any
 
+import facts
 import pytest
+from msgspec.structs import replace
 from relay.admin.standing.backlog import DrainTerms, platform_view
-from relay.admin.standing.limit_orders import full_quota, origin, quotas_view
+from relay.admin.standing.limit_orders import full_quota, origin, quota_views
 from relay.admin.standing.waiting import waits_for
 from relay.cli.support import limit_words, why_wait
 from relay.cli.support.output import aligned
 from relay.core.quotas import quota_group, quota_shared, quota_source
 from relay.policy.gate.stop import NOTHING_LEFT
 from relay.telemetry.metrics import Metrics
+from relay.views.live import NOTHING_KNOWN, LiveFacts
+from relay.views.moments import Instant
+from relay.views.queue import QueueFacts, QuotaUse
+from relay.views.waiting import WaitingView
 
 NOW = 1000.0
 
 
-def quota(
-    name: str, *, used: int = 0, limit: int = 100, window_s: float = 60.0, free_at: float = NOW
-) -> dict[str, Any]:
+def quota(name: str, *, used: int = 0, limit: int = 100, window_s: float = 60.0, free_at: float = NOW) -> QuotaUse:
     """A window as a store tells it."""
-    return {"quota": name, "window_s": window_s, "limit": limit, "used": used, "free_at": free_at}
+    return QuotaUse(quota=name, window_s=window_s, limit=limit, used=used, free_at=Instant(free_at))
 
 
 def held_by(source: str, name: str) -> dict[str, Any]:
     """A limit as the reason of a wait."""
-    return {"rate": "5/s", "source": source, "quota": name, "confidence": None}
+    return {"rate": "5/s", "source": source, "quota": name, "used": 0, "confidence": None, "tried": False}
 
 
 def behind(first: dict[str, Any]) -> dict[str, Any]:
     """A wait for another callback of the key."""
-    return {"for": "earlier callback of its key", "until": None, "behind": {"id": "X", **first}}
+    return {"for": "earlier callback of its key", "until": None, "behind": {"id": "X", "reason": "", **first}}
 
 
 @pytest.mark.parametrize(
@@ -56,24 +60,24 @@ def test_a_quotas_name_says_where_its_limit_comes_from(
 def test_a_platform_shows_its_fullest_groups() -> None:
     """All limits of the whole platform, and of thousands that groups have those that are used most."""
     groups = [quota(f"learned:shop-a/{number}", used=number) for number in range(64)]
-    shown = quotas_view([*groups, quota("platform:shop-a", used=3)])
+    shown = quota_views([*groups, quota("platform:shop-a", used=3)])
 
-    assert [each["group"] for each in shown] == ["", *(str(number) for number in range(63, 53, -1))]
-    assert {each["source"] for each in shown[1:]} == {"learned"}
+    assert [each.group for each in shown] == ["", *(str(number) for number in range(63, 53, -1))]
+    assert {each.source for each in shown[1:]} == {"learned"}
 
 
 def test_one_group_at_its_limit_does_not_hold_up_the_platform() -> None:
     """Only when there is nothing else to send is the platform limited, and then by whom is said; no drain time then."""
     full = quota("learned:shop-a/17", used=30, limit=30, free_at=NOW + 5)
-    queue = {"pending": 9, "quotas": [quota("platform:shop-a"), full]}
+    queue = QueueFacts(pending=9, quotas=[quota("platform:shop-a"), full])
 
-    free = platform_view("shop-a", queue=queue, live={}, terms=DrainTerms(1, 86400.0), flow=None, now=NOW)
+    free = platform_view("shop-a", queue=queue, live=NOTHING_KNOWN, terms=DrainTerms(1, 86400.0), flow=None, now=NOW)
     waits = platform_view(
-        "shop-a", queue=queue, live={"limited_until": NOW + 5}, terms=DrainTerms(1, 86400.0), flow=None, now=NOW
+        "shop-a", queue=queue, live=LiveFacts(limited_until=NOW + 5), terms=DrainTerms(1, 86400.0), flow=None, now=NOW
     )
 
-    assert (free["state"], free["drain_eta_seconds"]) == ("ok", 0.0)
-    assert (waits["state"], waits["reason"]) == ("limited", "30 of 30 requests in 60s used (learned, group 17)")
+    assert (free.state, free.drain_eta_seconds) == ("ok", 0.0)
+    assert (waits.state, waits.reason) == ("limited", "30 of 30 requests in 60s used (learned, group 17)")
 
 
 def test_the_limit_that_ends_last_is_named() -> None:
@@ -92,11 +96,11 @@ def test_a_callback_waits_for_the_limit_of_its_group() -> None:
     live = {"waits_for": "", "learned_limit": {"source": "learned", "confidence": 0.5, "group": "17"}}
     quotas = [quota("learned:shop-a/17", used=30, limit=30, free_at=NOW + 5)]
 
-    own = waits_for({"group": "17"}, live, NOW, quotas=quotas)
-    other = waits_for({"group": "18"}, live, NOW, quotas=quotas)
+    own = waits_for(facts.callback(group="17"), facts.live(live), NOW, quotas=quotas)
+    other = waits_for(facts.callback(group="18"), facts.live(live), NOW, quotas=quotas)
 
-    assert (own["for"], own["until"], own["group"], own["limit"]["rate"]) == ("limit", NOW + 5, "17", "30/min")
-    assert other == {"for": "slot", "until": None}
+    assert (own.word, own.until, own.group, own.limit and own.limit.rate) == ("limit", NOW + 5, "17", "30/min")
+    assert other == WaitingView(word="slot")
     assert why_wait.sentence(own, platform="shop-a") == (
         "it waits for a slot of the learned limit 30/min (50 % sure) for group 17"
     )
@@ -112,12 +116,13 @@ def test_a_callback_waits_for_the_limit_of_its_group() -> None:
 )
 def test_what_may_have_been_applied_waits_for_its_retry(live: dict[str, Any], waits: str, until: float | None) -> None:
     """Its batch is sent again whole at a time of its own; once that has come, it waits as everything does."""
-    attempt = {"outcome": "retry", "reason": "500 Internal Server Error", "ambiguous": True}
-    waiting = waits_for({"due_at": NOW - 9, "attempts": [attempt]}, live, NOW)
-    clear = waits_for({"due_at": NOW - 9, "attempts": [{**attempt, "ambiguous": False}]}, {"waits_for": ""}, NOW)
+    unclear = facts.attempt(outcome="retry", reason="500 Internal Server Error", ambiguous=True)
+    found = facts.callback(due_at=NOW - 9)
+    waiting = waits_for(replace(found, attempts=[unclear]), facts.live(live), NOW)
+    clear = waits_for(replace(found, attempts=[replace(unclear, ambiguous=False)]), NOTHING_KNOWN, NOW)
 
-    assert (waiting["for"], waiting["until"]) == (waits, until)
-    assert clear["for"] == "slot"
+    assert (waiting.word, waiting.until) == (waits, until)
+    assert clear.word == "slot"
 
 
 @pytest.mark.parametrize(
@@ -172,27 +177,27 @@ def test_what_may_have_been_applied_waits_for_its_retry(live: dict[str, Any], wa
 )  # fmt: skip
 def test_a_wait_is_a_plain_sentence(waiting: dict[str, Any], sentence: str) -> None:
     """Whatever it waits for, with the facts there are and without those there are not."""
-    assert why_wait.sentence(waiting, platform="shop-a") == sentence
+    assert why_wait.sentence(facts.waiting(waiting), platform="shop-a") == sentence
 
 
 def test_what_a_person_can_do_follows_the_first_in_line() -> None:
     """A dead one that blocks is retried or dropped, a pause or stop ended, an unclear answer resolved; else nothing."""
-    held = behind({"state": "pending", "waiting": {"for": "confirmation"}})
-    waits = behind({"state": "pending", "waiting": {"until": "2026-01-01T00:00:00Z"}})
+    held = facts.waiting(behind({"state": "pending", "waiting": {"for": "confirmation"}}))
+    waits = facts.waiting(behind({"state": "pending", "waiting": {"for": "retry", "until": 1_767_225_600.0}}))
 
-    told = why_wait.to_do(behind({"state": "dead"}), platform="shop-a")
+    told = why_wait.to_do(facts.waiting(behind({"state": "dead"})), platform="shop-a")
     assert told == "relay dead retry X (or: relay dead drop X)"
     assert "resolve" in why_wait.to_do(held, platform="shop-a")
-    assert why_wait.to_do({"for": "paused"}, platform="shop-a") == "relay resume shop-a"
+    assert why_wait.to_do(WaitingView(word="paused"), platform="shop-a") == "relay resume shop-a"
     for word in ("breaker", "backoff", "throttled"):
-        told = why_wait.to_do({"for": word}, platform="shop-a")
+        told = why_wait.to_do(WaitingView(word=word), platform="shop-a")
         assert told == "relay resume shop-a ends the stop: what waits, also what was refused, is tried at once"
-    assert "ends every stop" in why_wait.to_do({"for": "throttled", "group": "17"}, platform="shop-a")
-    declared = {"for": "limit", "limit": held_by("declared", "declared:shop-a")}
+    assert "ends every stop" in why_wait.to_do(WaitingView(word="throttled", group="17"), platform="shop-a")
+    declared = facts.waiting({"for": "limit", "limit": held_by("declared", "declared:shop-a")})
     assert why_wait.to_do(declared, platform="shop-a") == "relay limit shop-a tells more, and changes it"
-    assert "relay resume shop-a tries it at once" in why_wait.to_do({"for": "retry"}, platform="shop-a")
-    assert why_wait.to_do({"for": "slot"}, platform="shop-a") == ""
-    assert why_wait.until_of(waits) == "2026-01-01T00:00:00Z"
+    assert "relay resume shop-a tries it at once" in why_wait.to_do(WaitingView(word="retry"), platform="shop-a")
+    assert why_wait.to_do(WaitingView(word="slot"), platform="shop-a") == ""
+    assert why_wait.until_of(waits) == 1_767_225_600.0
 
 
 def test_an_estimate_is_never_certain() -> None:
@@ -218,7 +223,7 @@ def test_limits_of_either_kind_are_two_series() -> None:
         quota("learned:a/17", used=9, limit=10),
         quota("operator:a", used=1, limit=2, window_s=1.0),
     ]
-    metrics.snapshot(totals={}, statuses={"a": {"quotas": quotas}}, size={}, live={}, now=NOW)
+    metrics.snapshot(totals={}, statuses={"a": QueueFacts(quotas=quotas)}, size=None, live={}, now=NOW)
     lines = metrics.render().decode().splitlines()
 
     assert [line for line in lines if line.startswith("relay_rate_")] == [

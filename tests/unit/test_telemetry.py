@@ -16,6 +16,9 @@ from relay.telemetry.failure import describe
 from relay.telemetry.histogram import LATENCY_S, Series
 from relay.telemetry.logging import bridge_stdlib, make_logger
 from relay.telemetry.metrics import Metrics, reason_label
+from relay.views.live import LiveFacts
+from relay.views.moments import Instant
+from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 
 CANARY = "13812345678"
 
@@ -87,19 +90,19 @@ def test_a_scrape_shows_the_stores_numbers():
     told.metrics.snapshot(
         totals={"a": {"accepted": 9, "delivered": 4, "dead": 1, "expired": 0, "superseded": 1, "pending": 2}},
         statuses={
-            "a": {
-                "pending": 2,
-                "in_flight": 1,
-                "held": 3,
-                "oldest_due_at": 90.0,
-                "quotas": [
-                    {"quota": "a", "window_s": 60.0, "limit": 100, "used": 10, "free_at": 0.0},
-                    {"quota": "shared", "window_s": 60.0, "limit": 50, "used": 52, "free_at": 0.0},
+            "a": QueueFacts(
+                pending=2,
+                in_flight=1,
+                held=3,
+                oldest_due_at=Instant(90.0),
+                quotas=[
+                    QuotaUse("a", window_s=60.0, limit=100, used=10),
+                    QuotaUse("shared", window_s=60.0, limit=50, used=52),
                 ],
-            }
+            )
         },
-        size={"bytes": 4096},
-        live={"a": {"paused": True, "broken": False}, "b": {"broken": True}},
+        size=StoreSize(0, max_bytes=0, usable_bytes=0, full=False, disk_bytes=4096),
+        live={"a": LiveFacts(paused=True), "b": LiveFacts(broken=True)},
         now=100.0,
     )
     assert told.sample("relay_callbacks_total", platform="a", result="delivered") == 4
@@ -117,7 +120,7 @@ def test_a_scrape_shows_the_stores_numbers():
     assert [told.sample("relay_breaker_open", platform=name) for name in "ab"] == [0, 1]
 
     told.metrics.gate_changed(
-        {"a": {"broken": True}, "b": {}}
+        {"a": LiveFacts(broken=True), "b": LiveFacts()}
     )  # the store fails: what is known of the moment all the same
     assert [told.sample("relay_breaker_open", platform=name) for name in "ab"] == [1, 0]
     assert told.sample("relay_pending", platform="a") == 2
@@ -137,7 +140,7 @@ def test_counters_do_not_fall_when_a_dead_callback_is_retried():
     """A total that falls by an operator's retry must not look like a restart to Prometheus."""
     told = Told()
     for dead in (3, 2, 4):
-        told.metrics.snapshot(totals={"a": {"accepted": 5, "dead": dead}}, statuses={}, size={}, live={}, now=0.0)
+        told.metrics.snapshot(totals={"a": {"accepted": 5, "dead": dead}}, statuses={}, size=None, live={}, now=0.0)
         told.metrics.render()
     assert told.sample("relay_callbacks_total", platform="a", result="dead") == 5
 

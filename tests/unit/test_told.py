@@ -144,7 +144,7 @@ def test_a_platform_that_takes_no_compression_is_told_once(teller: Teller) -> No
 def test_repeats_are_counted_apart(teller: Teller) -> None:
     """``accepted`` is what is new."""
     teller.events.accepted(platform="shop", count=2, duplicates=3)
-    teller.metrics.snapshot(totals={"shop": {"accepted": 2, "pending": 2}}, statuses={}, live={}, size={}, now=NOW)
+    teller.metrics.snapshot(totals={"shop": {"accepted": 2, "pending": 2}}, statuses={}, live={}, size=None, now=NOW)
 
     assert teller.counted('relay_callbacks_total{platform="shop",result="duplicate"}') == "3.0"
     assert teller.counted('relay_callbacks_total{platform="shop",result="accepted"}') == "2.0"

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import facts
 import pytest
 from relay.admin.standing.waiting import waits_for
+from relay.views.moments import read
+from relay.views.waiting import FirstOfKeyView, WaitingView
 
 NOW = 1_000.0
-BEFORE = {"id": "1", "state": "pending", "reason": None}
+BEFORE = {"id": "1", "state": "pending", "reason": ""}
 # Each row holds on its own, and takes the word from all rows below it.
 REASONS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ({"in_flight": True}, {}, {"for": "answer", "until": None}),
@@ -38,21 +41,21 @@ REASONS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-def ask(found: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
+def ask(found: dict[str, Any], live: dict[str, Any]) -> WaitingView:
     """Ask with what stands before it taken out of what was found."""
-    return waits_for(
-        {key: value for key, value in found.items() if key != "before"}, live, NOW, before=found.get("before")
-    )
+    before = read(FirstOfKeyView, found["before"]) if "before" in found else None
+    given = {key: value for key, value in found.items() if key != "before"}
+    return waits_for(facts.callback(**given), facts.live(live), NOW, before=before)
 
 
 @pytest.mark.parametrize("place", range(len(REASONS)))
 def test_the_first_reason_that_holds_is_told(place: int) -> None:
     """Alone, and with everything that would stop it later as well."""
     found, live, told = REASONS[place]
-    assert ask(found, live) == told
+    assert ask(found, live) == facts.waiting(told)
     for more, also, _ in REASONS[place + 1 :]:
         found, live = {**more, **found}, {**also, **live}
-    assert ask(found, live) == told
+    assert ask(found, live) == facts.waiting(told)
 
 
 @pytest.mark.parametrize(
@@ -66,10 +69,10 @@ def test_the_first_reason_that_holds_is_told(place: int) -> None:
 )
 def test_what_is_over_or_anothers_is_no_reason(live: dict[str, Any]) -> None:
     """A stop whose time has come, and one of another shop."""
-    assert ask({"group": "s1", "due_at": NOW}, live) == {"for": "slot", "until": None}
+    assert ask({"group": "s1", "due_at": NOW}, live) == facts.waiting({"for": "slot"})
 
 
 def test_a_platform_that_is_gone_says_so() -> None:
     """It is no longer in the configuration: to resume it is no remedy."""
     waiting = ask({}, {"paused": True, "removed": True, "pause_reason": "gone"})
-    assert waiting == {"for": "paused", "until": None, "reason": "gone", "removed": True}
+    assert waiting == facts.waiting({"for": "paused", "reason": "gone", "removed": True})

@@ -1,7 +1,10 @@
 """Callbacks and dead letters: lists in pages, one with its attempts and why it waits, and its payload when asked."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from relay.admin import filters
 from relay.admin.access import Permission
@@ -12,8 +15,10 @@ from relay.admin.standing.times import WallTimes
 from relay.admin.standing.waiting import first_of_key, waits_for
 from relay.core.model import Filter, State
 from relay.privacy.masking import masked, revealed
+from relay.views.callback_view import CallbackPage, CallbackView, ListedCallback
+from relay.views.waiting import FirstOfKeyView, WaitingView
 from relay.web.refusal import Refusal
-from relay.web.response import Response, json_answer
+from relay.web.response import Response
 
 _PAYLOAD = {"1": True, "true": True, "0": False, "false": False}
 
@@ -21,13 +26,13 @@ _PAYLOAD = {"1": True, "true": True, "0": False, "false": False}
 class Callbacks(Protocol):
     """The part of a store that lists callbacks."""
 
-    def callback(self, callback_id: str, *, payload: bool = False) -> Awaitable[Mapping[str, Any] | None]:
+    def callback(self, callback_id: str, *, payload: bool = False) -> Awaitable[CallbackView | None]:
         """Return one callback, or None."""
         ...
 
     def callbacks(
         self, wanted: Filter, *, cursor: str | None, limit: int
-    ) -> Awaitable[tuple[list[dict[str, Any]], str | None]]:
+    ) -> Awaitable[tuple[list[ListedCallback], str | None]]:
         """Return one page and the next cursor."""
         ...
 
@@ -72,36 +77,37 @@ class CallbackRoutes:
             raise unknown_callback(call.params["id"])
         view = await self._described(found)
         if wants_payload:
+            payload: bytes = found.payload or b""
             reveal = call.who.may(Permission.REVEAL)
             await self._audit.record(call.who, "payload.reveal" if reveal else "payload.view_masked", call.params["id"])
-            shown = revealed(found["payload"] or b"") if reveal else masked(found["payload"] or b"")
-            view |= {"payload": shown.payload, "payload_form": shown.form, "payload_bytes": shown.payload_bytes}
-        return json_answer(view)
+            shown = revealed(payload) if reveal else masked(payload)
+            view.payload, view.payload_form, view.payload_bytes = shown.payload, shown.form, shown.payload_bytes
+        return self._times.answer(view)
 
-    async def describe(self, callback_id: str) -> dict[str, Any] | None:
-        """Return one callback as answers carry it, with why it waits, without its payload; None when there is none."""
+    async def describe(self, callback_id: str) -> CallbackView | None:
+        """Return one callback with wall times and why it waits, without its payload; None when there is none."""
         found = await self._callbacks.callback(callback_id)
-        return None if found is None else await self._described(found)
+        return None if found is None else self._times.on_wall(CallbackView, await self._described(found))
 
-    async def _described(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        view = callback_view(found, self._times)
-        if view["state"] == State.PENDING.word:
-            view["waiting"] = self._times.told(await self._waiting(found))
-        return view
+    async def _described(self, found: CallbackView) -> CallbackView:
+        """Return a callback without its payload, with why it waits."""
+        if found.state != State.PENDING.word:
+            return replace(found, payload=UNSET)
+        return replace(found, payload=UNSET, waiting=await self._waiting(found))
 
-    async def _waiting(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        platform, now = found["platform"], self._times.now()
+    async def _waiting(self, found: CallbackView) -> WaitingView:
+        platform, now = found.platform, self._times.now()
         live = self._platforms.live(platform)
-        if found.get("in_flight") or found.get("held") or live.get("paused"):
+        if found.in_flight or found.held or live.paused:
             return waits_for(found, live, now)
         quotas = await self._platforms.quotas(platform)
         first = await first_of_key(found, self._callbacks, blocks_on_dead=lambda: self._blocks_on_dead(platform))
         if first is None:
             return waits_for(found, live, now, quotas=quotas)
-        before = {key: first[key] for key in ("id", "state", "reason")}
-        if first["state"] == State.PENDING.word:
-            whole = await self._callbacks.callback(first["id"])  # with its attempts, which lists leave out
-            before["waiting"] = waits_for(whole or first, live, now, quotas=quotas)
+        before = FirstOfKeyView(id=first.id, state=first.state, reason=first.reason)
+        if first.state == State.PENDING.word:
+            whole = await self._callbacks.callback(first.id)  # with its attempts, which lists leave out
+            before = replace(before, waiting=waits_for(whole or first, live, now, quotas=quotas))
         return waits_for(found, live, now, before=before)
 
     async def _page(self, call: Call, query: dict[str, str]) -> Response:
@@ -110,17 +116,7 @@ class CallbackRoutes:
         await self._platforms.check_known(wanted.platform)
         cursor = filters.taken_back(text, query)
         items, after = await self._callbacks.callbacks(wanted, cursor=cursor, limit=limit)
-        views = [callback_view(item, self._times) for item in items]
-        return json_answer({"items": views, "next": filters.given_out(after, query)})
-
-
-def callback_view(found: Mapping[str, Any], times: WallTimes) -> dict[str, Any]:
-    """Return a store's record of a callback as answers carry it, without its payload."""
-    view: dict[str, Any] = times.told({key: value for key, value in found.items() if key != "payload"})
-    state = view.get("state")
-    if isinstance(state, State):
-        view["state"] = state.word
-    return view
+        return self._times.answer(CallbackPage(items, filters.given_out(after, query)))
 
 
 def unknown_callback(callback_id: str) -> Refusal:

@@ -4,42 +4,33 @@ What is pending comes from the store, what is going on (paused, breaker, cooldow
 ``PlatformControl``.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
+
+from msgspec.structs import replace
 
 from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
 from relay.admin.filters import did_you_mean
-from relay.admin.standing.backlog import DrainTerms, ledger, platform_view, store_view
+from relay.admin.standing.backlog import DrainTerms, ledger_view, platform_view
 from relay.admin.standing.limit_orders import LimitOrder, read_order
-from relay.admin.standing.times import WallTimes, instant
+from relay.admin.standing.times import WallTimes
 from relay.core.model import UNROUTED, Rate
 from relay.telemetry.flow import Flow
+from relay.views.live import NOTHING_KNOWN, REMOVED, LiveFacts
+from relay.views.moments import instant_text
+from relay.views.platform import PlatformPage, PlatformView
+from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 from relay.web.refusal import Refusal
-from relay.web.response import Response, json_answer
-
-# Removed by a forced reload while callbacks waited for it: nothing sends them until it is back (SPEC 5, "Reload").
-_REMOVED = {"paused": True, "pause_reason": "it is no longer in the configuration", "removed": True}
+from relay.web.response import Response
 
 
 class PlatformControl(Protocol):
     """What delivery tells and lets operators do."""
 
-    def views(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return per configured platform what goes on there; times on the relay clock, 0 or None for none.
-
-        ``paused pause_reason paused_since broken breaker_open breaker_reason broken_since probe_at throttled_until
-        throttle_reason throttled_since limited_until waits_for waits_until in_flight allowed last_error``, and
-        ``stopped_groups`` with ``group reason since until`` each; what is missing is not the case.
-
-        ``learned_limit``: a limit that no configuration holds, None where none is looked for and no operator set one.
-        ``mode`` (enforce, observe, off), ``source`` (learned, declared, operator, none) and ``enforced`` say where its
-        ``rates`` come from and whether they hold, each rate with ``limit window_s text``; ``trying`` a careful step
-        beyond; ``family confidence evidence since`` why it is believed; ``until reason`` an operator's and ``after``
-        (``source rates confidence``) what holds once that has ended; ``yaml`` the line to adopt; ``group`` the one told
-        of and ``groups`` how many have a limit of their own.
-        """
+    def views(self) -> Mapping[str, LiveFacts]:
+        """Return per configured platform what goes on there."""
         ...
 
     async def pause(self, name: str, reason: str) -> None:
@@ -72,7 +63,7 @@ class PlatformControl(Protocol):
 class Queues(Protocol):
     """The part of a store that knows the queues."""
 
-    def platform_status(self) -> Awaitable[Mapping[str, Mapping[str, Any]]]:
+    def platform_status(self) -> Awaitable[Mapping[str, QueueFacts]]:
         """Return the queue of each platform."""
         ...
 
@@ -80,7 +71,7 @@ class Queues(Protocol):
         """Return the totals of each platform."""
         ...
 
-    def size(self) -> Awaitable[Mapping[str, int]]:
+    def size(self) -> Awaitable[StoreSize]:
         """Return how much of the store's room is used."""
         ...
 
@@ -111,17 +102,18 @@ class PlatformRoutes:
         queues = await self._queues.platform_status()
         # Configured ones in the file's order; then what only the store still knows (removed, or the unrouted).
         names = [*live, *sorted(set(queues) - set(live))]
-        return json_answer({"items": [self._view(name, queues, live) for name in names], "next": None})
+        page = PlatformPage([self._view(name, queues, live) for name in names])
+        return self._times.answer(page)
 
     async def one(self, call: Call) -> Response:
         """GET /v1/platforms/{platform}."""
-        return json_answer(await self._one(call.params["platform"]))
+        return self._times.answer(await self._one(call.params["platform"]))
 
     async def ledger(self, call: Call) -> Response:
         """GET /v1/ledger."""
         totals = await self._queues.totals()
-        told = ledger({**{name: {} for name in self._control.views()}, **totals})
-        return json_answer({**told, "store": store_view(await self._queues.size())})
+        every = {**{name: {} for name in self._control.views()}, **totals}
+        return self._times.answer(ledger_view(every, await self._queues.size()))
 
     async def pause(self, call: Call) -> Response:
         """POST /v1/platforms/{platform}/pause."""
@@ -137,7 +129,7 @@ class PlatformRoutes:
         await self._audit.record(call.who, "platform.resume", name, reason=reason)
         with self._still_configured(name):
             brought = await self._control.resume(name)
-        return json_answer({**await self._one(name), "brought_forward": brought})
+        return self._times.answer(replace(await self._one(name), brought_forward=brought))
 
     async def flush(self, call: Call) -> Response:
         """POST /v1/platforms/{platform}/flush."""
@@ -175,7 +167,7 @@ class PlatformRoutes:
             name,
             reason=order.reason,
             rate=[str(rate) for rate in order.rates],
-            until=instant(until, self._times.shift_s),
+            until=instant_text(until, self._times.shift_s),
         )
         await self._control.limit(name, order.rates, until=until, reason=order.reason)
 
@@ -187,35 +179,31 @@ class PlatformRoutes:
         if name not in known:
             raise unknown_platform(name, [*live, *known])
 
-    def live(self, name: str) -> Mapping[str, Any]:
+    def live(self, name: str) -> LiveFacts:
         """Return the live facts of a platform; one that is not configured any more is paused."""
         return _live(name, self._control.views())
 
-    async def quotas(self, name: str) -> Sequence[Mapping[str, Any]]:
+    async def quotas(self, name: str) -> Sequence[QuotaUse]:
         """Return the windows that hold a platform, as the store tells them."""
-        quotas: Sequence[Mapping[str, Any]] = (await self._queues.platform_status()).get(name, {}).get("quotas", ())
-        return quotas
+        queue = (await self._queues.platform_status()).get(name)
+        return () if queue is None else queue.quotas
 
-    async def _one(self, name: str) -> dict[str, Any]:
+    async def _one(self, name: str) -> PlatformView:
         live = self._control.views()
         queues = await self._queues.platform_status()
         if name not in live and name not in queues:
             raise unknown_platform(name, [*live, *queues])
         return self._view(name, queues, live)
 
-    def _view(
-        self, name: str, queues: Mapping[str, Mapping[str, Any]], live: Mapping[str, Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        view = platform_view(
+    def _view(self, name: str, queues: Mapping[str, QueueFacts], live: Mapping[str, LiveFacts]) -> PlatformView:
+        return platform_view(
             name,
-            queue=queues.get(name, {}),
+            queue=queues.get(name) or QueueFacts(),
             live=_live(name, live),
             terms=self._terms().get(name),
             flow=self._flow(name),
             now=self._times.now(),
         )
-        told: dict[str, Any] = self._times.told(view)
-        return told
 
     async def _configured(self, call: Call) -> str:
         name = call.params["platform"]
@@ -232,10 +220,10 @@ class PlatformRoutes:
         return name, object_body(call.body, allowed=("reason",)).get("reason", "")
 
 
-def _live(name: str, views: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    return views.get(name, {} if name == UNROUTED else _REMOVED)
+def _live(name: str, views: Mapping[str, LiveFacts]) -> LiveFacts:
+    return views.get(name, NOTHING_KNOWN if name == UNROUTED else REMOVED)
 
 
-def unknown_platform(name: str, known: "Mapping[str, Any] | list[str]") -> Refusal:
+def unknown_platform(name: str, known: Iterable[str]) -> Refusal:
     """Return the problem of a platform nobody configured."""
     return Refusal("unknown_platform", f"no platform '{name[:80]}'{did_you_mean(name, dict.fromkeys(known))}")

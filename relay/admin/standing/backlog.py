@@ -5,14 +5,19 @@ says the same without a daemon.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from heapq import nlargest
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from relay.admin.standing.limit_orders import GROUPS_SHOWN, full_quota, origin, quotas_view
+from relay.admin.standing.limit_orders import GROUPS_SHOWN, full_quota, origin, quota_views
 from relay.core.model import seconds_text
 from relay.core.quotas import quota_group
 from relay.telemetry.flow import Flow
+from relay.views.ledger import LedgerView, RoomView, TotalsView
+from relay.views.live import LiveFacts
+from relay.views.moments import moment
+from relay.views.platform import PlatformView, StoppedGroupsView
+from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 
 _BUSY_S = 60.0  # the minute that rates are about
 FINAL_STATES = ("delivered", "dead", "expired", "superseded")
@@ -25,37 +30,32 @@ class DrainTerms(NamedTuple):
     expires_s: float  # ``expires``: of callbacks that say nothing themselves
 
 
-def ledger(totals: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Return the ledger: what was accepted and where all of it is, in total and per platform."""
+def ledger_view(totals: Mapping[str, Mapping[str, int]], size: StoreSize) -> LedgerView:
+    """Return the ledger: what was accepted and where all of it is, in total and per platform, and the store's room."""
     sums = dict.fromkeys(("accepted", *FINAL_STATES, "pending"), 0)
     platforms = {}
     for name, counts in sorted(totals.items()):
         platforms[name] = _accounted({word: counts.get(word, 0) for word in sums})
         for word in sums:
             sums[word] += counts.get(word, 0)
-    return {"total": _accounted(sums), "platforms": platforms}
-
-
-def store_view(size: Mapping[str, int]) -> dict[str, Any]:
-    """Return how much of the store's room is used, by the figure that decides when posts are refused."""
-    names = ("used_bytes", "usable_bytes", "max_bytes")
-    return {**{name: size[name] for name in names}, "full": bool(size["full"])}
+    room = RoomView(size.used_bytes, usable_bytes=size.usable_bytes, max_bytes=size.max_bytes, full=size.full)
+    return LedgerView(_accounted(sums), platforms, room)
 
 
 def platform_view(
     name: str,
     *,
-    queue: Mapping[str, Any],
-    live: Mapping[str, Any],
+    queue: QueueFacts,
+    live: LiveFacts,
     terms: DrainTerms | None,
     flow: Flow | None,
     now: float,
-) -> dict[str, Any]:
+) -> PlatformView:
     """Return all there is to say about one platform; times are on the relay clock. ``flow`` None: nobody knows it."""
-    whole = [dict(quota) for quota in queue.get("quotas", ()) if not quota_group(quota["quota"])]
+    whole = [quota for quota in queue.quotas if not quota_group(quota.quota)]
     state, reason, since, until = _state(queue, live, now)
-    oldest_at = queue.get("oldest_due_at")
-    waiting = queue.get("pending", 0) - queue.get("held", 0)
+    oldest_at = queue.oldest_due_at
+    waiting = queue.pending - queue.held
     stopped_s = (until or now) - now if state == "throttled" else 0.0
     sends = state not in ("paused", "broken")
     batch_items = None if terms is None else terms.batch_items
@@ -64,42 +64,41 @@ def platform_view(
     oldest_s = None if oldest_at is None or oldest_at > now else round(now - oldest_at, 3)
     if drained_s is None and flow is not None and (oldest_s or 0.0) >= _BUSY_S:
         drained_s = _measured_s(waiting, flow)
-    return {
-        "name": name,
-        "removed": bool(live.get("removed")),
-        "state": state,
-        "reason": reason,
-        "since": since,
-        "until": until,
-        "stopped_groups": _stopped_groups(live),
-        "in_per_s": None if flow is None else flow.in_per_s,
-        "out_per_s": None if flow is None else flow.out_per_s,
-        "pending": queue.get("pending", 0),
-        "in_flight": queue.get("in_flight", 0),
-        "requests_in_flight": live.get("in_flight", 0),
-        "requests_allowed": live.get("allowed"),
-        "held": queue.get("held", 0),
-        "oldest_due_seconds": oldest_s,
-        "dead": queue.get("dead", 0),
-        "quotas": quotas_view(queue.get("quotas", ())),
-        "learned_limit": live.get("learned_limit"),
-        "drain_eta_seconds": None if drained_s == math.inf else drained_s,
-        "growing": drained_s == math.inf and waiting > 0 and came > 0.0,
-        "expires_seconds": None if terms is None else terms.expires_s,
-        "last_error": live.get("last_error") or queue.get("last_error"),
-    }
+    return PlatformView(
+        name=name,
+        removed=live.removed,
+        state=state,
+        reason=reason,
+        since=moment(since),
+        until=moment(until),
+        stopped_groups=_stopped_groups(live),
+        in_per_s=None if flow is None else flow.in_per_s,
+        out_per_s=None if flow is None else flow.out_per_s,
+        pending=queue.pending,
+        in_flight=queue.in_flight,
+        requests_in_flight=live.in_flight,
+        requests_allowed=live.allowed,
+        held=queue.held,
+        oldest_due_seconds=oldest_s,
+        dead=queue.dead,
+        quotas=quota_views(queue.quotas),
+        learned_limit=live.learned_limit,
+        drain_eta_seconds=None if drained_s == math.inf else drained_s,
+        growing=drained_s == math.inf and waiting > 0 and came > 0.0,
+        expires_seconds=None if terms is None else terms.expires_s,
+        last_error=live.last_error or queue.last_error,
+    )
 
 
-def _stopped_groups(live: Mapping[str, Any]) -> dict[str, Any]:
+def _stopped_groups(live: LiveFacts) -> StoppedGroupsView:
     """Return how many groups are stopped on their own, and those that are stopped longest."""
-    stopped = live.get("stopped_groups", ())
-    first = nlargest(GROUPS_SHOWN, stopped, key=lambda group: group["until"])
-    return {"count": len(stopped), "items": first}
+    first = nlargest(GROUPS_SHOWN, live.stopped_groups, key=lambda group: group.until)
+    return StoppedGroupsView(len(live.stopped_groups), first)
 
 
 def drain_eta_s(
     waiting: int,
-    quotas: list[dict[str, Any]],
+    quotas: Sequence[QuotaUse],
     batch_items: int | None,
     *,
     stopped_s: float = 0.0,
@@ -118,8 +117,8 @@ def drain_eta_s(
     requests = math.ceil((waiting + in_per_s * stopped_s) / batch_items)
     slowest_s = 0.0
     for quota in quotas:
-        left = requests - max(0, quota["limit"] - quota["used"])
-        per_s = quota["limit"] / quota["window_s"] - in_per_s / batch_items
+        left = requests - max(0, quota.limit - quota.used)
+        per_s = quota.limit / quota.window_s - in_per_s / batch_items
         if left > 0:
             slowest_s = max(slowest_s, left / per_s if per_s > 0.0 else math.inf)
     return round(stopped_s + slowest_s, 1)
@@ -131,29 +130,27 @@ def _measured_s(waiting: int, flow: Flow) -> float:
     return round(waiting / shrinks, 1) if shrinks > 0.0 else math.inf
 
 
-def _accounted(counts: dict[str, int]) -> dict[str, int]:
+def _accounted(counts: Mapping[str, int]) -> TotalsView:
     found = counts["pending"] + sum(counts[word] for word in FINAL_STATES)
-    return {**counts, "unaccounted": counts["accepted"] - found}
+    return TotalsView(**counts, unaccounted=counts["accepted"] - found)
 
 
-def _state(
-    queue: Mapping[str, Any], live: Mapping[str, Any], now: float
-) -> tuple[str, str, float | None, float | None]:
+def _state(queue: QueueFacts, live: LiveFacts, now: float) -> tuple[str, str, float | None, float | None]:
     """Return the state that explains most (SPEC 4's order), its reason, since when and until when (None: unknown)."""
-    if live.get("paused"):
-        return "paused", live.get("pause_reason") or "paused by an operator", live.get("paused_since"), None
-    if live.get("broken"):
-        reason = live.get("breaker_reason") or "the breaker is open"
-        return "broken", reason, live.get("broken_since"), live.get("probe_at")
-    if (live.get("throttled_until") or 0) > now:
-        reason = live.get("throttle_reason") or "the platform asked to wait"
-        return "throttled", reason, live.get("throttled_since"), live["throttled_until"]
-    waits = (live.get("limited_until") or 0) > now
+    if live.paused:
+        return "paused", live.pause_reason or "paused by an operator", live.paused_since, None
+    if live.broken:
+        reason = live.breaker_reason or "the breaker is open"
+        return "broken", reason, live.broken_since, live.probe_at
+    if (live.throttled_until or 0) > now:
+        reason = live.throttle_reason or "the platform asked to wait"
+        return "throttled", reason, live.throttled_since, live.throttled_until
+    waits = (live.limited_until or 0) > now
     # A group that has used up its own limit holds up itself; the platform only when there is nothing else to send.
-    full = full_quota(queue.get("quotas", ()), group=None if waits else "")
-    if full is not None and queue.get("pending", 0):
-        used = f"{full['limit']} of {full['limit']} requests in {seconds_text(full['window_s'])} used"
-        return "limited", f"{used} ({origin(full['quota'])})", None, full.get("free_at")
+    full = full_quota(queue.quotas, group=None if waits else "")
+    if full is not None and queue.pending:
+        used = f"{full.limit} of {full.limit} requests in {seconds_text(full.window_s)} used"
+        return "limited", f"{used} ({origin(full.quota)})", None, full.free_at
     if waits:
-        return "limited", "waiting for a slot", None, live["limited_until"]
+        return "limited", "waiting for a slot", None, live.limited_until
     return "ok", "", None, None

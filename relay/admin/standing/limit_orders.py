@@ -1,6 +1,6 @@
 """Limits as operators see and set them: each with where it comes from, and the one an operator asks for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import nlargest
 from typing import Any
@@ -10,6 +10,8 @@ from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration, parse_rate
 from relay.core.model import Rate
 from relay.core.quotas import CONFIGURED, quota_group, quota_shared, quota_source
+from relay.views.limit_view import QuotaView
+from relay.views.queue import QuotaUse
 from relay.web.refusal import Refusal
 
 GROUPS_SHOWN = 10
@@ -85,25 +87,27 @@ def _refused(key: str, detail: str) -> Refusal:
     return Refusal("invalid_request", detail, key=key)
 
 
-def quotas_view(quotas: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the windows that hold a platform, each with its ``source`` and, of one group's limit, its ``group``.
-
-    ``used`` counts against the limit and is never above it; ``sent`` is what was sent in the window: more, where the
-    limit was lowered meanwhile or a step beyond a learned one was tried. Of limits that single groups have, those that
-    are used most.
-    """
-    whole: list[dict[str, Any]] = []
-    groups: list[dict[str, Any]] = []
+def quota_views(quotas: Iterable[QuotaUse]) -> list[QuotaView]:
+    """Return the windows that hold a platform; of limits that single groups have, those that are used most."""
+    whole: list[QuotaView] = []
+    groups: list[QuotaView] = []
     for quota in quotas:
-        name = quota["quota"]
-        used, sent = min(quota["used"], quota["limit"]), quota["used"]
-        view = {**quota, "used": used, "sent": sent, "source": quota_source(name), "group": quota_group(name)}
-        (groups if view["group"] else whole).append(view)
-    fullest = nlargest(GROUPS_SHOWN, groups, key=lambda quota: float(quota["used"]) / quota["limit"])
+        view = QuotaView(
+            quota=quota.quota,
+            window_s=quota.window_s,
+            limit=quota.limit,
+            used=min(quota.used, quota.limit),
+            free_at=quota.free_at,
+            sent=quota.used,
+            source=quota_source(quota.quota),
+            group=quota_group(quota.quota),
+        )
+        (groups if view.group else whole).append(view)
+    fullest = nlargest(GROUPS_SHOWN, groups, key=lambda quota: quota.used / quota.limit)
     return whole + fullest
 
 
-def full_quota(quotas: Iterable[Mapping[str, Any]], *, group: str | None = None) -> Mapping[str, Any] | None:
+def full_quota(quotas: Iterable[QuotaUse], *, group: str | None = None) -> QuotaUse | None:
     """Return the window without a free slot whose next one comes last, or None while each has one.
 
     Of limits that groups have of their own only the one of ``group`` counts, with None any.
@@ -111,9 +115,9 @@ def full_quota(quotas: Iterable[Mapping[str, Any]], *, group: str | None = None)
     full = [
         quota
         for quota in quotas
-        if quota["used"] >= quota["limit"] and (group is None or quota_group(quota["quota"]) in ("", group))
+        if quota.used >= quota.limit and (group is None or quota_group(quota.quota) in ("", group))
     ]
-    return max(full, key=lambda quota: quota.get("free_at") or 0.0, default=None)
+    return max(full, key=lambda quota: quota.free_at or 0.0, default=None)
 
 
 def origin(quota: str) -> str:

@@ -5,12 +5,16 @@ boots with a wrong clock and sets it later, stored times are hours off: they are
 that a person names is shifted on its way in.
 """
 
-import math
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from relay.core.clock import Clock, wall_shift_s
+from relay.views.moments import instant_text, plain, read
+from relay.web.response import Response, json_answer
+
+_V = TypeVar("_V")
 
 
 class WallTimes:
@@ -29,17 +33,19 @@ class WallTimes:
         """How far the wall clock is ahead of the relay's, in seconds."""
         return wall_shift_s(self._clock.now(), self._wall())
 
+    def answer(self, view: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+        """Return a view as an answer, its times as people know them."""
+        return json_answer(view, status=status, headers=headers, shift_s=self.shift_s)
+
+    def on_wall(self, kind: type[_V], view: _V) -> _V:
+        """Return a view as whoever reads its answer has it: its times are those of the wall clock."""
+        return read(kind, plain(view, shift_s=self.shift_s))
+
     def told(self, value: Any) -> Any:
-        """Return ``value`` with each time in it (``at``, or ending in ``_at``, ``since``, ``until``) as an instant."""
+        """Return a view, or anything that holds views, as JSON knows it, with its times as people know them."""
+        if isinstance(value, msgspec.Struct):
+            return plain(value, shift_s=self.shift_s)
         return _told(value, self.shift_s)
-
-
-def instant(at: float | None, shift_s: float = 0.0) -> str | None:
-    """Return ``at`` as ``2026-11-22T10:02:11.123Z``; None for no time (None, zero or infinite)."""
-    if at is None or at <= 0 or not math.isfinite(at):
-        return None
-    moment = datetime.fromtimestamp(round((at + shift_s) * 1000) / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _told(value: Any, shift_s: float) -> Any:
@@ -56,5 +62,5 @@ def _under(key: str, value: Any, shift_s: float) -> Any:
         and not isinstance(value, bool)
         and (key == "at" or key.endswith(("_at", "since", "until")))
     ):
-        return instant(value, shift_s)
+        return instant_text(value, shift_s)
     return _told(value, shift_s)

@@ -1,15 +1,18 @@
 """``relay ls`` and ``relay show``: find callbacks, and everything about one of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
+from msgspec.structs import asdict
 
 from relay.cli.support import human, why_wait
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record, print_rows, printable, to_json
 from relay.cli.support.source import Source, open_source
 from relay.core.clock import wall_s
+from relay.views.callback_view import AttemptView, CallbackFacts, CallbackPage, CallbackView, ListedCallback
+from relay.views.moments import plain
 
 _STATES = ("pending", "delivered", "dead", "expired", "superseded")
 _LARGEST_PAGE = 1000
@@ -55,24 +58,24 @@ def show(callback_id: str, config: str | None, admin: str | None, payload: bool,
     """Show one callback: its state, why it waits, and every attempt."""
     found = open_source(locate(config, admin=admin)).callback(callback_id, payload=payload)
     if output != "table":
-        print_record(found, output=output)
+        print_record(plain(found), output=output)
     else:
         click.echo(details(found))
 
 
-def page(source: Source, wanted: dict[str, Any], *, limit: int, cursor: str | None) -> dict[str, Any]:
+def page(source: Source, wanted: Mapping[str, Any], *, limit: int, cursor: str | None) -> CallbackPage:
     """Return up to ``limit`` callbacks, from as many pages as needed."""
     query = query_of(wanted)
-    items: list[dict[str, Any]] = []
+    items: list[ListedCallback] = []
     while True:
         found = source.callbacks({**query, "cursor": cursor, "limit": min(limit - len(items), _LARGEST_PAGE)})
-        items += found["items"]
-        cursor = found["next"]
+        items += found.items
+        cursor = found.next
         if cursor is None or len(items) >= limit:
-            return {"items": items, "next": cursor}
+            return CallbackPage(items, cursor)
 
 
-def query_of(wanted: dict[str, Any]) -> dict[str, Any]:
+def query_of(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return the filter for a command's options. A time without a zone is in the zone of this machine."""
     return {
         key: _instant(value) if key in ("since", "until") else value
@@ -81,92 +84,84 @@ def query_of(wanted: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def show_page(found: dict[str, Any], output: str) -> None:
+def show_page(found: CallbackPage, output: str) -> None:
     """Print a page of callbacks."""
     if output == "json":
-        click.echo(to_json(found, indent=2))
+        click.echo(to_json(plain(found), indent=2))
     elif output == "jsonl":
-        print_rows(found["items"], output=output, columns=())
+        print_rows(plain(found.items), output=output, columns=())
     else:
-        rows = _rows(found["items"])
+        rows = _rows(found.items)
         used = [name for name in _COLUMNS if name in _ALWAYS or any(row.get(name) for row in rows)]
         print_rows(rows, output=output, columns=used, right=("tries",))
-        if found["next"]:
+        if found.next:
             click.echo("there are more: raise --limit or narrow the filter", err=True)
 
 
-def details(found: dict[str, Any]) -> str:
+def details(found: CallbackView) -> str:
     """Return one callback as text."""
     now = wall_s()
-    shown = [("id", found["id"])]
+    shown = [("id", found.id)]
     for name in _FIELDS:
-        value = found.get(name)
+        value = getattr(found, name)
         if value in (None, ""):
             continue
         if name.endswith("_at"):
             shown.append((name.removesuffix("_at"), human.moment(value, now=now)))
         else:
             shown.append((name, state_of(found) if name == "state" else str(value)))
-    if found.get("maybe_applied"):
+    if found.maybe_applied:
         shown.append(("note", "the platform may have applied it: an earlier attempt ended without a clear answer"))
-    if waiting := found.get("waiting"):
-        until = f", until {human.moment(waiting['until'], now=now)}" if waiting["until"] else ""
-        shown.append(("waiting", f"{why_wait.sentence(waiting, platform=found['platform'])}{until}"))
+    if waiting := found.waiting:
+        until = f", until {human.moment(waiting.until, now=now)}" if waiting.until else ""
+        shown.append(("waiting", f"{why_wait.sentence(waiting, platform=found.platform)}{until}"))
     width = max(len(name) for name, _ in shown)
     lines = [f"{name.ljust(width)}  {printable(value)}" for name, value in shown]
-    attempts = found.get("attempts")
-    if isinstance(attempts, list):
-        for number, attempt in enumerate(attempts, 1):
-            lines.append(f"attempt {number}  {_attempt(attempt, now)}")
-    if "payload_form" in found:
-        lines.append(f"payload ({found['payload_form']}, {found['payload_bytes']} bytes)")
-        if found["payload"] is not None:
+    for number, attempt in enumerate(found.attempts, 1):
+        lines.append(f"attempt {number}  {_attempt(attempt, now)}")
+    if found.payload_form:
+        lines.append(f"payload ({found.payload_form}, {found.payload_bytes} bytes)")
+        if found.payload is not None:
             lines.append(_payload_text(found))
     return "\n".join(lines)
 
 
-def state_of(item: dict[str, Any]) -> str:
+def state_of(item: CallbackFacts) -> str:
     """Return a callback's state, with ``(held)`` if it is held for a person."""
-    return f"{item['state']} (held)" if item.get("held") else str(item["state"])
+    return f"{item.state} (held)" if item.held else item.state
 
 
-def _rows(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rows(items: Sequence[ListedCallback]) -> list[dict[str, object]]:
     now = wall_s()
     return [
         {
-            **item,
+            **asdict(item),
             "state": state_of(item),
-            "accepted": human.moment(item["accepted_at"], now=now),
-            "tries": _tries(item),
-            "reason": item.get("reason") or "",
+            "accepted": human.moment(item.accepted_at, now=now),
+            "tries": item.attempts,
         }
         for item in items
     ]
 
 
-def _tries(item: dict[str, Any]) -> int:
-    attempts = item.get("attempts", 0)
-    return len(attempts) if isinstance(attempts, list) else int(attempts)
-
-
-def _attempt(attempt: dict[str, Any], now: float) -> str:
-    parts = [human.moment(attempt.get("started_at") or attempt.get("ended_at"), now=now)]
-    parts.append(str(attempt.get("outcome") or "under way"))
-    if attempt.get("status"):
-        parts.append(str(attempt["status"]))
-    if attempt.get("duration_s") is not None:
-        parts.append(f"in {human.duration(attempt['duration_s'])}")
-    if attempt.get("reason"):
-        parts.append(f"- {attempt['reason']}")
-    if attempt.get("excerpt"):
-        parts.append(f"- {attempt['excerpt']}")
+def _attempt(attempt: AttemptView, now: float) -> str:
+    parts = [human.moment(attempt.started_at, now=now)]
+    parts.append(attempt.outcome or "under way")
+    if attempt.status:
+        parts.append(str(attempt.status))
+    if attempt.duration_s is not None:
+        parts.append(f"in {human.duration(attempt.duration_s)}")
+    if attempt.reason:
+        parts.append(f"- {attempt.reason}")
+    if attempt.excerpt:
+        parts.append(f"- {attempt.excerpt}")
     return printable(" ".join(parts))
 
 
-def _payload_text(found: dict[str, Any]) -> str:
-    if found["payload_form"] in ("text", "base64"):
-        return "\n".join(map(printable, str(found["payload"]).split("\n")))
-    return to_json(found["payload"], indent=2)
+def _payload_text(found: CallbackView) -> str:
+    if found.payload_form in ("text", "base64"):
+        return "\n".join(map(printable, str(found.payload).split("\n")))
+    return to_json(found.payload, indent=2)
 
 
 def _instant(text: str | None) -> str | None:

@@ -20,6 +20,7 @@ from relay.config.problems import ConfigInvalid
 from relay.config.schema.file import Config
 from relay.core.errors import StoreError
 from relay.core.model import UNROUTED
+from relay.views.queue import StoreSize
 
 _OLD_WAL = (
     "{path} was put there after its -wal was written, as by restoring a backup, and the next start mixes both: if you "
@@ -114,11 +115,11 @@ def _store(config: Config, *, down: bool) -> Iterator[Diagnosis]:
         reader.close()
 
 
-def _room(room: Mapping[str, int]) -> Diagnosis:
-    used, usable = room["used_bytes"], room["usable_bytes"]
+def _room(room: StoreSize) -> Diagnosis:
+    used, usable = room.used_bytes, room.usable_bytes
     told = f"{size(used)} used of {size(usable)} that posts may use ({used / usable:.0%})"
     remedy = "deliver or drop dead letters, or raise store.max_size"
-    if room["full"]:
+    if room.full:
         return Diagnosis("fail", "room", f"{told}: full, posts are refused as store_full; {remedy}")
     if used > usable * _NEARLY_FULL:
         return Diagnosis("warn", "room", f"{told}: large posts may be refused as store_full already; {remedy}")

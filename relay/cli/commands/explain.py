@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from relay.cli.support import human, why_wait
 from relay.cli.support.config_file import chosen_file, load_config
@@ -11,6 +12,10 @@ from relay.cli.support.output import aligned, output_option, print_record, print
 from relay.cli.support.source import open_source
 from relay.cli.support.table import wrapped
 from relay.core.clock import wall_s
+from relay.views.callback_view import AttemptView, CallbackView
+from relay.views.moments import Instant, plain
+from relay.views.platform import PlatformView
+from relay.views.waiting import WaitingView
 
 _ENDS = {
     "delivered": "the platform has it",
@@ -18,6 +23,23 @@ _ENDS = {
     "expired": "it was not delivered in its time",
     "superseded": "a newer callback stands for it",
 }
+
+
+class _Explained(Struct, frozen=True, kw_only=True):
+    """What is said of a callback that was accepted."""
+
+    id: str
+    platform: str
+    state: str
+    why: str  # in one sentence
+    waits_for: str | None
+    until: Instant | None  # when the wait ends; None where nobody knows
+    waiting: WaitingView | None
+    expires_at: Instant
+    last_attempt: AttemptView | None
+    platform_state: str | None
+    platform_reason: str
+    next: str  # the command with which a person ends the wait, or sends it again; empty: nothing to do
 
 
 @click.command()
@@ -96,22 +118,22 @@ def _target_lines(target: dict[str, Any]) -> list[str]:
 def _explain_callback(callback_id: str, config: str | None, admin: str | None, output: str) -> None:
     source = open_source(locate(config, admin=admin))
     found = source.callback(callback_id, payload=False)
-    platform = next((each for each in source.platforms() if each["name"] == found["platform"]), None)
+    platform = next((each for each in source.platforms() if each.name == found.platform), None)
     view = _view(found, platform)
     if output != "table":
-        print_record(view, output=output)
+        print_record(plain(view), output=output)
         return
     now = wall_s()
-    held = " (held)" if found.get("held") else ""
-    _say(f"{view['id']}  {view['state']}{held} for {view['platform']}: {view['why']}")
+    held = " (held)" if found.held else ""
+    _say(f"{view.id}  {view.state}{held} for {view.platform}: {view.why}")
     facts = [
-        ("until", human.moment(view["until"], now=now) if view["until"] else ""),
-        ("queue", _queue_text(view["waiting"], platform)),
-        ("expires", human.moment(view["expires_at"], now=now) if view["state"] == "pending" else ""),
-        ("last attempt", _attempt_text(view["last_attempt"], now) if view["last_attempt"] else ""),
-        ("limit", _limit_text(view["waiting"], platform)),
+        ("until", human.moment(view.until, now=now) if view.until else ""),
+        ("queue", _queue_text(view.waiting, platform)),
+        ("expires", human.moment(view.expires_at, now=now) if view.state == "pending" else ""),
+        ("last attempt", _attempt_text(view.last_attempt, now) if view.last_attempt else ""),
+        ("limit", _limit_text(view.waiting, platform)),
         ("platform", _platform_text(view)),
-        ("to do", view["next"]),
+        ("to do", view.next),
     ]
     for name, text in facts:
         if text:
@@ -124,74 +146,76 @@ def _say(text: str) -> None:
         click.echo(line)
 
 
-def _view(found: dict[str, Any], platform: dict[str, Any] | None) -> dict[str, Any]:
-    waiting = found.get("waiting") or {}
-    state = found["state"]
-    pending = state == "pending"
-    attempts = found.get("attempts") or []
-    return {
-        "id": found["id"],
-        "platform": found["platform"],
-        "state": state,
-        "why": why_wait.sentence(waiting, platform=found["platform"]) if pending else _end(found),
-        "waits_for": waiting.get("for"),
-        "until": why_wait.until_of(waiting),
-        "waiting": waiting or None,
-        "expires_at": found.get("expires_at"),
-        "last_attempt": attempts[-1] if attempts else None,
-        "platform_state": platform["state"] if platform else None,
-        "platform_reason": platform["reason"] if platform else "",
-        "next": why_wait.to_do(waiting, platform=found["platform"]) if pending else _again(found),
-    }
+def _view(found: CallbackView, platform: PlatformView | None) -> _Explained:
+    waiting = found.waiting or None
+    if waiting is None:
+        why, until, todo = _end(found), None, _again(found)
+    else:
+        why, until = why_wait.sentence(waiting, platform=found.platform), why_wait.until_of(waiting)
+        todo = why_wait.to_do(waiting, platform=found.platform)
+    return _Explained(
+        id=found.id,
+        platform=found.platform,
+        state=found.state,
+        why=why,
+        waits_for=None if waiting is None else waiting.word,
+        until=until,
+        waiting=waiting,
+        expires_at=found.expires_at,
+        last_attempt=found.attempts[-1] if found.attempts else None,
+        platform_state=platform.state if platform else None,
+        platform_reason=platform.reason if platform else "",
+        next=todo,
+    )
 
 
-def _end(found: dict[str, Any]) -> str:
+def _end(found: CallbackView) -> str:
     """Return what has become of it."""
-    why = _ENDS[found["state"]]
-    if found.get("superseded_by"):
-        why = f"{found['superseded_by']} stands for it"
-    elif found.get("payload_deleted"):
+    why = _ENDS[found.state]
+    if found.superseded_by:
+        why = f"{found.superseded_by} stands for it"
+    elif found.payload_deleted:
         why = "its payload was deleted, it cannot be sent again"
-    return f"{why} ({found['reason']})" if found.get("reason") else why
+    return f"{why} ({found.reason})" if found.reason else why
 
 
-def _again(found: dict[str, Any]) -> str:
+def _again(found: CallbackView) -> str:
     """Return the command that sends it again; empty if that is impossible."""
-    if found["state"] not in ("dead", "expired") or found.get("payload_deleted"):
+    if found.state not in ("dead", "expired") or found.payload_deleted:
         return ""
-    state = " --state expired" if found["state"] == "expired" else ""
-    return f"relay dead retry {found['id']}{state}"
+    state = " --state expired" if found.state == "expired" else ""
+    return f"relay dead retry {found.id}{state}"
 
 
-def _queue_text(waiting: dict[str, Any] | None, platform: dict[str, Any] | None) -> str:
+def _queue_text(waiting: WaitingView | None, platform: PlatformView | None) -> str:
     """Return how many callbacks wait for the same thing: when the wait ends, only the first of them can go."""
-    if not waiting or not platform or platform["pending"] < 2 or not why_wait.is_for_many(waiting):
+    if not waiting or not platform or platform.pending < 2 or not why_wait.is_for_many(waiting):
         return ""
-    drained_s = platform["drain_eta_seconds"]
+    drained_s = platform.drain_eta_seconds
     about = f", all sent in about {human.duration(drained_s)}" if drained_s else ""
-    return f"{platform['pending']} are pending{about}"
+    return f"{platform.pending} are pending{about}"
 
 
-def _limit_text(waiting: dict[str, Any] | None, platform: dict[str, Any] | None) -> str:
+def _limit_text(waiting: WaitingView | None, platform: PlatformView | None) -> str:
     """Return the evidence of the learned limit that it waits for; empty if it waits for no such limit."""
-    limit = (waiting or {}).get("limit") or {}
-    learned = (platform or {}).get("learned_limit")
-    if limit.get("source") not in ("learned", "operator") or not learned or learned["source"] != limit["source"]:
+    limit = waiting.limit if waiting else None
+    learned = platform.learned_limit if platform else None
+    if not limit or not learned or limit.source != learned.source or limit.source not in ("learned", "operator"):
         return ""
-    why = learned["reason"] if limit["source"] == "operator" else learned["evidence"].get("sentence", "")
-    return f"{limit['rate']} {limit['source']}: {why}" if why else ""
+    why = learned.reason if limit.source == "operator" else learned.evidence.sentence
+    return f"{limit.rate} {limit.source}: {why}" if why else ""
 
 
-def _attempt_text(attempt: dict[str, Any], now: float) -> str:
-    status, reason = str(attempt.get("status") or ""), str(attempt.get("reason") or "")
+def _attempt_text(attempt: AttemptView, now: float) -> str:
+    status, reason = str(attempt.status or ""), attempt.reason
     if reason.split(" ", 1)[0] == status:  # "429 Too Many Requests" has it already
         status = ""
-    told = (human.moment(attempt.get("started_at"), now=now), attempt.get("outcome") or "under way", status, reason)
+    told = (human.moment(attempt.started_at, now=now), attempt.outcome or "under way", status, reason)
     return " ".join(part for part in told if part)
 
 
-def _platform_text(view: dict[str, Any]) -> str:
+def _platform_text(view: _Explained) -> str:
     """Return the state of its platform; empty if it no longer matters."""
-    if view["state"] != "pending" or not view["platform_reason"]:
+    if view.state != "pending" or not view.platform_reason:
         return ""
-    return f"{view['platform_state']}: {view['platform_reason']}"
+    return f"{view.platform_state}: {view.platform_reason}"

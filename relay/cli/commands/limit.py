@@ -3,12 +3,16 @@
 from typing import Any
 
 import click
+from msgspec import UNSET
 
 from relay.cli.support import human, limit_words
 from relay.cli.support.client import segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import aligned, output_option, print_record, print_rows
 from relay.core.clock import wall_s
+from relay.views.limit_view import EvidenceView, LimitView, QuotaView
+from relay.views.moments import plain
+from relay.views.platform import PlatformView
 
 _COLUMNS = ("limit", "from", "used", "next slot")
 _SHOWN = ("name", "state", "reason", "quotas", "learned_limit")
@@ -54,125 +58,128 @@ def limit(
     path = f"/v1/platforms/{segment(platform)}"
     said = {key: value for key, value in (("for", for_), ("reason", reason)) if value}
     if forget:
-        view = client.post(f"{path}/limit", {"forget": True, **said})
+        view = client.viewed(PlatformView, client.post(f"{path}/limit", {"forget": True, **said}))
     elif rates:
-        view = client.post(f"{path}/limit", {"rate": list(rates), **said})
+        view = client.viewed(PlatformView, client.post(f"{path}/limit", {"rate": list(rates), **said}))
     else:
-        view = client.get(path)
+        view = client.view(PlatformView, path)
     if output != "table":
-        print_record({key: view[key] for key in _SHOWN}, output=output)
+        shown = plain(view)
+        print_record({key: shown[key] for key in _SHOWN}, output=output)
     elif forget:
-        click.echo(f"{view['name']}: forgotten; {_what_now(view)}")
+        click.echo(f"{view.name}: forgotten; {_what_now(view)}")
     elif rates:
-        click.echo(_set(view, now=wall_s()))
+        click.echo(f"{view.name}: {_set(view, now=wall_s())}")
     else:
         _show(view, now=wall_s())
 
 
-def _what_now(view: dict[str, Any]) -> str:
-    looks = view["learned_limit"] is not None and view["learned_limit"]["mode"] != "off"
+def _what_now(view: PlatformView) -> str:
+    looks = view.learned_limit is not None and view.learned_limit.mode != "off"
     after = "limits are learned anew" if looks else "none is learned (learn_limit: false)"
     return f"{_beside(view)}, and {after}" if _beside(view) else after
 
 
-def _beside(view: dict[str, Any]) -> str:
-    written = [limit_words.rate(quota) for quota in view["quotas"] if quota["source"] == "configured"]
+def _beside(view: PlatformView) -> str:
+    written = [limit_words.rate(quota) for quota in view.quotas if quota.source == "configured"]
     return f"the configured {' and '.join(written)} {'hold' if len(written) > 1 else 'holds'}" if written else ""
 
 
-def _set(view: dict[str, Any], *, now: float) -> str:
-    learned = view["learned_limit"]
-    ends = f"until {human.moment(learned['until'], now=now)}" if learned["until"] else "until it is forgotten"
+def _set(view: PlatformView, *, now: float) -> str:
+    learned = view.learned_limit
+    if learned is None:
+        return "your limit is gone already: it was forgotten meanwhile"
+    ends = f"until {human.moment(learned.until, now=now)}" if learned.until else "until it is forgotten"
     beside = f"; {_beside(view)} too" if _beside(view) else ""
-    return f"{view['name']}: at most {limit_words.believed(learned)} {ends}{beside}"
+    return f"at most {limit_words.believed(learned)} {ends}{beside}"
 
 
-def _show(view: dict[str, Any], *, now: float) -> None:
-    if view["quotas"]:
-        rows = [_row(quota, view["learned_limit"], now) for quota in view["quotas"]]
+def _show(view: PlatformView, *, now: float) -> None:
+    if view.quotas:
+        rows = [_row(quota, view.learned_limit, now) for quota in view.quotas]
         print_rows(rows, output="table", columns=_COLUMNS, right=("used",))
     else:
-        click.echo(f"no limit holds {view['name']} now")
+        click.echo(f"no limit holds {view.name} now")
     for line in aligned([(name, text) for name, text in _facts(view, now) if text]):
         click.echo(line)
 
 
-def _row(quota: dict[str, Any], learned: dict[str, Any] | None, now: float) -> dict[str, Any]:
-    full = quota["used"] >= quota["limit"]
+def _row(quota: QuotaView, learned: LimitView | None, now: float) -> dict[str, Any]:
+    full = quota.used >= quota.limit
     told = f"{limit_words.origin(quota)} {limit_words.certainty(quota, learned)}"
     return {
         "limit": limit_words.rate(quota),
         "from": told.strip(),
-        "used": f"{quota['used']}/{quota['limit']}",
-        "next slot": "now" if not full else human.moment(quota["free_at"], now=now) if quota["free_at"] else "-",
+        "used": f"{quota.used}/{quota.limit}",
+        "next slot": "now" if not full else human.moment(quota.free_at, now=now) if quota.free_at else "-",
     }
 
 
-def _facts(view: dict[str, Any], now: float) -> list[tuple[str, str]]:
-    learned = view["learned_limit"]
+def _facts(view: PlatformView, now: float) -> list[tuple[str, str]]:
+    learned = view.learned_limit
     if learned is None:
-        why = "it is no longer in the configuration" if view["removed"] else "learn_limit is false"
+        why = "it is no longer in the configuration" if view.removed else "learn_limit is false"
         return [("learned", f"nothing: {why}")]
-    evidence = learned["evidence"]
-    by_operator, sentence = learned["source"] == "operator", evidence.get("sentence", "")
-    adopted = limit_words.is_adopted(view)
-    tries = learned["enforced"] and not (learned["trying"] or by_operator or adopted)
-    next_try = evidence.get("next_try_at") if tries else None
+    evidence = learned.evidence
+    by_operator, sentence = learned.source == "operator", evidence.sentence
+    adopted = limit_words.is_adopted(view, learned)
+    tries = learned.enforced and not (learned.trying or by_operator or adopted)
+    next_try = (evidence.next_try_at or None) if tries else None
     return [
-        (learned["source"] if learned["rates"] else "learned", _belief(learned, now)),
-        ("window", learned["family"] if learned["source"] == "learned" else ""),
-        ("because", learned["reason"] if by_operator else sentence),
+        (learned.source if learned.rates else "learned", _belief(learned, now)),
+        ("window", learned.family if learned.source == "learned" else ""),
+        ("because", learned.reason if by_operator else sentence),
         ("after it", _after(learned) if by_operator else ""),
         ("evidence", sentence if by_operator else ""),
         ("counted", _counted(evidence)),
-        ("trying", f"{learned['trying']}, one request at a time" if learned["trying"] else ""),
+        ("trying", f"{learned.trying}, one request at a time" if learned.trying else ""),
         ("next try", _next_try(next_try, now)),
-        ("groups", f"{learned['groups']} with a limit of their own; this is the lowest" if learned["groups"] else ""),
+        ("groups", f"{learned.groups} with a limit of their own; this is the lowest" if learned.groups else ""),
         # A declared limit holds without a line in the file. With groups it belongs to each group, not to the platform.
-        ("adopt", _adopt(view, adopted=adopted) if learned["source"] == "learned" else ""),
+        ("adopt", _adopt(view.name, learned, adopted=adopted) if learned.source == "learned" else ""),
     ]
 
 
-def _after(learned: dict[str, Any]) -> str:
+def _after(learned: LimitView) -> str:
     """Return which limit holds after an operator's has ended."""
-    after = learned["after"]
-    if not after["rates"]:
+    after = learned.after
+    if after is None or not after.rates:
         return "no limit: none was learned or declared so far"
-    group = f" for group {learned['group']}" if learned["group"] else ""
-    sure = f", {limit_words.sure(after['confidence'])} sure" if after["source"] == "learned" else ""
-    enforced = "" if learned["mode"] == "enforce" else ", only observed"
-    return f"{limit_words.believed(after)}{group} ({after['source']}{sure}{enforced})"
+    group = f" for group {learned.group}" if learned.group else ""
+    sure = f", {limit_words.sure(after.confidence)} sure" if after.source == "learned" else ""
+    enforced = "" if learned.mode == "enforce" else ", only observed"
+    return f"{limit_words.believed(after)}{group} ({after.source}{sure}{enforced})"
 
 
-def _next_try(at: str | None, now: float) -> str:
+def _next_try(at: float | None, now: float) -> str:
     if not at:
         return ""
-    is_due = human.parse_instant(at) <= now
+    is_due = at <= now
     return "a little more, as soon as it goes well again" if is_due else f"a little more {human.moment(at, now=now)}"
 
 
-def _adopt(view: dict[str, Any], *, adopted: bool) -> str:
-    return "done: the configuration holds it at least as tightly" if adopted else limit_words.to_adopt(view)
+def _adopt(name: str, learned: LimitView, *, adopted: bool) -> str:
+    return "done: the configuration holds it at least as tightly" if adopted else limit_words.to_adopt(name, learned)
 
 
-def _counted(evidence: dict[str, Any]) -> str:
-    if "accepted" not in evidence:
+def _counted(evidence: EvidenceView) -> str:
+    if evidence.accepted is UNSET:
         return ""
-    return f"{evidence['accepted']} requests accepted, {evidence['refused']} refused"
+    return f"{evidence.accepted} requests accepted, {evidence.refused} refused"
 
 
-def _belief(learned: dict[str, Any], now: float) -> str:
-    if not learned["rates"]:
+def _belief(learned: LimitView, now: float) -> str:
+    if not learned.rates:
         return "nothing so far"
     parts = [limit_words.believed(learned)]
-    if learned["group"] and learned["source"] != "operator":
-        parts[0] += f" for group {learned['group']}"
-    if learned["source"] == "learned":
-        parts.append(f"{limit_words.sure(learned['confidence'])} sure")
-    if learned["since"]:
-        parts.append(f"since {human.moment(learned['since'], now=now)}")
-    if learned["source"] == "operator":
-        parts.append(f"until {human.moment(learned['until'], now=now)}" if learned["until"] else "until forgotten")
-    if not learned["enforced"]:
+    if learned.group and learned.source != "operator":
+        parts[0] += f" for group {learned.group}"
+    if learned.source == "learned":
+        parts.append(f"{limit_words.sure(learned.confidence)} sure")
+    if learned.since:
+        parts.append(f"since {human.moment(learned.since, now=now)}")
+    if learned.source == "operator":
+        parts.append(f"until {human.moment(learned.until, now=now)}" if learned.until else "until forgotten")
+    if not learned.enforced:
         parts.append("only observed: not enforced")
     return ", ".join(parts)

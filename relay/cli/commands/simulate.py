@@ -240,7 +240,7 @@ def _stored(path: str, platform: str) -> list[tuple[float, str | None]]:
         cursor: str | None = None
         while True:
             items, cursor = reader.callbacks(Filter(platform=platform), cursor=cursor, limit=_PAGE)
-            found += ((item["accepted_at"] + shift_s, item["key"]) for item in items)
+            found += ((item.accepted_at + shift_s, item.key) for item in items)
             if cursor is None:
                 return found[::-1]  # pages are newest first; callbacks accepted together keep their order
     finally:

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import click
 
@@ -12,6 +13,10 @@ from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_rows, printable, to_json
 from relay.cli.support.source import Source, open_source
 from relay.core.clock import wall_s
+from relay.views.ledger import LedgerView, RoomView, TotalsView
+from relay.views.moments import plain
+from relay.views.platform import PlatformView
+from relay.views.reload import RefusedReloadView
 
 _COLUMNS = ("platform", "state", "in/s", "out/s", "pending", "oldest", "held", "dead", "used", "drained")
 _CLEAR = "\x1b[H\x1b[2J"  # home, then erase, in one write: --watch does not flicker
@@ -45,21 +50,23 @@ def status(config: str | None, admin: str | None, output: str, watch: bool, inte
         return
 
 
-def _read(source: Source) -> dict[str, Any]:
-    return {
-        "platforms": source.platforms(),
-        "ledger": source.ledger(),
-        "refused_reload": source.refused_reload(),
-    }
+class _Read(NamedTuple):
+    platforms: list[PlatformView]
+    ledger: LedgerView
+    refused_reload: RefusedReloadView | None
 
 
-def _show(found: dict[str, Any], output: str, *, clear: bool = False) -> None:
-    platforms, total = found["platforms"], found["ledger"]["total"]
+def _read(source: Source) -> _Read:
+    return _Read(source.platforms(), source.ledger(), source.refused_reload())
+
+
+def _show(found: _Read, output: str, *, clear: bool = False) -> None:
+    platforms, total = found.platforms, found.ledger.total
     if output == "json":
-        click.echo(to_json(found, indent=2))
+        click.echo(to_json(plain(found._asdict()), indent=2))
         return
     if output == "jsonl":
-        print_rows([*platforms, {"ledger": total}], output=output, columns=())
+        print_rows(plain([*platforms, {"ledger": total}]), output=output, columns=())
         return
     if clear:
         click.echo(_CLEAR, nl=False)
@@ -67,21 +74,21 @@ def _show(found: dict[str, Any], output: str, *, clear: bool = False) -> None:
     for note in notes(platforms):
         click.echo(note)
     click.echo(ledger_line(total))
-    click.echo(store_line(found["ledger"]["store"]))
-    if refused := found["refused_reload"]:
-        click.echo(f"CONFIG  reload refused {human.moment(refused['at'], now=wall_s())}: {refused['todo']}")
+    click.echo(store_line(found.ledger.store))
+    if refused := found.refused_reload:
+        click.echo(f"CONFIG  reload refused {human.moment(refused.at, now=wall_s())}: {refused.todo}")
 
 
-def notes(platforms: list[dict[str, Any]]) -> list[str]:
+def notes(platforms: Sequence[PlatformView]) -> list[str]:
     """Return a line for each thing an operator should know and the table does not say."""
     found = []
     for platform in platforms:
-        if platform["reason"] and platform["state"] not in ("limited", "unknown"):  # other lines say these
+        if platform.reason and platform.state not in ("limited", "unknown"):  # other lines say these
             found.append(_why(platform, wall_s()))
         if stopped := _stopped(platform):
             found.append(stopped)
-        if platform["held"]:
-            found.append(f"{platform['name']}: {platform['held']} held until an operator resolves them")
+        if platform.held:
+            found.append(f"{platform.name}: {platform.held} held until an operator resolves them")
         if late := _late(platform):
             found.append(late)
         if limit := limit_words.note(platform, wall_s()):
@@ -89,76 +96,77 @@ def notes(platforms: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-def _why(platform: dict[str, Any], now: float) -> str:
+def _why(platform: PlatformView, now: float) -> str:
     """Return the cause of a state first, then since when and until when."""
-    told = f"{platform['name']} {platform['state']}: {printable(platform['reason'])}"
-    if platform.get("since"):
-        told += f"; since {human.moment(platform['since'], now=now)}"
-    if platform["until"]:
-        word = "next try" if platform["state"] == "broken" else "until"
-        told += f"; {word} {human.moment(platform['until'], now=now)}"
+    told = f"{platform.name} {platform.state}: {printable(platform.reason)}"
+    if platform.since:
+        told += f"; since {human.moment(platform.since, now=now)}"
+    if platform.until:
+        word = "next try" if platform.state == "broken" else "until"
+        told += f"; {word} {human.moment(platform.until, now=now)}"
     return told
 
 
-def _late(platform: dict[str, Any]) -> str:
+def _late(platform: PlatformView) -> str:
     """Return that some callbacks will expire before they can be sent, and what helps; else an empty text."""
-    drained_s, expires_s = platform["drain_eta_seconds"], platform.get("expires_seconds")
+    drained_s, expires_s = platform.drain_eta_seconds, platform.expires_seconds
     if not drained_s or not expires_s or drained_s <= expires_s:
         return ""
     return (
-        f"{platform['name']}: all sent in about {human.duration(drained_s)}, but callbacks expire after "
+        f"{platform.name}: all sent in about {human.duration(drained_s)}, but callbacks expire after "
         f"{human.duration(expires_s)}: raise batch.max_items, rate or expires, or drop what nobody needs"
     )
 
 
-def _stopped(platform: dict[str, Any]) -> str:
+def _stopped(platform: PlatformView) -> str:
     """Return how many groups are stopped while others go on, and which one for longest; else an empty text."""
-    groups = platform["stopped_groups"]
-    if not groups["count"]:
+    groups = platform.stopped_groups
+    if not groups.count:
         return ""
-    longest = groups["items"][0]
-    who = f"group {longest['group']} is stopped"
-    if groups["count"] > 1:
-        who = f"{groups['count']} groups are stopped, longest {longest['group']}"
-    until = human.moment(longest["until"], now=wall_s())
-    return printable(f"{platform['name']}: {who} until {until}: {longest['reason']}")
+    longest = groups.items[0]
+    who = f"group {longest.group} is stopped"
+    if groups.count > 1:
+        who = f"{groups.count} groups are stopped, longest {longest.group}"
+    until = human.moment(longest.until, now=wall_s())
+    return printable(f"{platform.name}: {who} until {until}: {longest.reason}")
 
 
-def ledger_line(total: dict[str, int]) -> str:
+def ledger_line(total: TotalsView) -> str:
     """Return the ledger as a sum; without ``expired`` and ``superseded`` if these are 0."""
-    parts = [f"{total['delivered']} delivered", f"{total['pending']} pending", f"{total['dead']} dead"]
-    parts += [f"{total[end]} {end}" for end in ("expired", "superseded") if total[end]]
-    return f"LEDGER  {total['accepted']} in = {' + '.join(parts)} + {total['unaccounted']} unaccounted"
+    parts = [f"{total.delivered} delivered", f"{total.pending} pending", f"{total.dead} dead"]
+    rare = {"expired": total.expired, "superseded": total.superseded}
+    parts += [f"{count} {end}" for end, count in rare.items() if count]
+    return f"LEDGER  {total.accepted} in = {' + '.join(parts)} + {total.unaccounted} unaccounted"
 
 
-def store_line(store: dict[str, Any]) -> str:
+def store_line(store: RoomView) -> str:
     """Return how full the store is. If it is full, also what that means and what helps."""
-    used, usable = store["used_bytes"], store["usable_bytes"]
+    used, usable = store.used_bytes, store.usable_bytes
     if not usable:
         return f"STORE   {human.size(used)}"
     told = f"STORE   {human.size(used)} of {human.size(usable)} ({used / usable:.0%}) that posts may use"
-    if store["full"]:
+    if store.full:
         told += "\n        full: posts get 503 store_full; deliver or drop dead letters, or raise store.max_size"
     return told
 
 
-def _row(platform: dict[str, Any]) -> dict[str, Any]:
+def _row(platform: PlatformView) -> dict[str, object]:
     return {
-        "platform": platform["name"],
-        "state": platform["state"],
-        "in/s": _per_s(platform["in_per_s"]),
-        "out/s": _per_s(platform["out_per_s"]),
-        "pending": platform["pending"],
-        "oldest": human.duration(platform["oldest_due_seconds"]),
-        "held": platform["held"],
-        "dead": platform["dead"],
+        "platform": platform.name,
+        "state": platform.state,
+        "in/s": _per_s(platform.in_per_s),
+        "out/s": _per_s(platform.out_per_s),
+        "pending": platform.pending,
+        "oldest": human.duration(platform.oldest_due_seconds),
+        "held": platform.held,
+        "dead": platform.dead,
         "used": limit_words.fullest(platform),
         "drained": _drained(platform),
     }
 
 
-def _drained(platform: dict[str, Any]) -> str:
-    return "growing" if platform["growing"] else human.duration(platform["drain_eta_seconds"])
+def _drained(platform: PlatformView) -> str:
+    return "growing" if platform.growing else human.duration(platform.drain_eta_seconds)
 
 
 def _per_s(rate: float | None) -> str:

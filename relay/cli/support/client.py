@@ -7,13 +7,14 @@ import http.client
 import json
 import socket
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from relay.cli.main import EXIT_UNREACHABLE, ExitWith
 from relay.core.errors import RelayError
 
 TIMEOUT_S = 30.0
+_V = TypeVar("_V")
 
 
 class Unreachable(ExitWith):
@@ -70,6 +71,22 @@ class Client:
         """Return the JSON answer of ``path``; raises ``Unreachable`` or ``Refused``."""
         given = {key: value for key, value in (query or {}).items() if value is not None}
         return self.send("GET", f"{path}?{urlencode(given)}" if given else path)
+
+    def view(self, kind: type[_V], path: str, query: Mapping[str, Any] | None = None) -> _V:
+        """Return the answer of ``path`` as a view, with wall times; raises ``Refused`` also where it is none."""
+        return self.viewed(kind, self.get(path, query))
+
+    def viewed(self, kind: type[_V], answer: Any) -> _V:
+        """Return an answer as a view. Raises ``Refused`` where it is none: another version of the relay answers."""
+        from msgspec import ValidationError  # loaded with the views, by those commands that read them
+
+        from relay.views.moments import read
+
+        try:
+            return read(kind, answer)
+        except ValidationError as error:
+            detail = f"{self.address} answers in a way this version does not know ({error}); is it another version?"
+            raise Refused(502, {"detail": detail}) from error
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Post a JSON object and return the JSON answer."""

@@ -6,25 +6,26 @@ Payloads are always masked: there is no role to check, and no audit record to wr
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from relay.admin import filters
-from relay.admin.resources.callbacks import callback_view, unknown_callback
-from relay.admin.standing.backlog import ledger, platform_view, store_view
+from relay.admin.resources.callbacks import unknown_callback
+from relay.admin.standing.backlog import ledger_view, platform_view
 from relay.admin.standing.times import WallTimes
 from relay.admin.standing.waiting import waits_for
 from relay.cli.support.client import Refused
 from relay.core.clock import Clock, wall_s
 from relay.core.errors import StoreError
-from relay.core.model import Filter
+from relay.core.model import Filter, State
 from relay.privacy.masking import masked
+from relay.views.callback_view import CallbackPage, CallbackView, ListedCallback
+from relay.views.ledger import LedgerView
+from relay.views.live import NOTHING_KNOWN
+from relay.views.platform import PlatformView
+from relay.views.queue import QueueFacts, StoreSize
+from relay.views.waiting import WaitingView
 from relay.web.refusal import Refusal
-
-_UNKNOWN = {
-    "state": "unknown",
-    "reason": "the daemon is not running",
-    "drain_eta_seconds": None,
-    "growing": None,
-    "until": None,
-}
 
 
 class NoStore(Exception):
@@ -43,19 +44,19 @@ class StoreReader(Protocol):
         """Return the totals of each platform."""
         ...
 
-    def platform_status(self) -> Mapping[str, Mapping[str, Any]]:
+    def platform_status(self) -> Mapping[str, QueueFacts]:
         """Return the queue of each platform."""
         ...
 
-    def room(self, max_bytes: int | None, *, refused_bytes: int = 0) -> Mapping[str, int]:
+    def room(self, max_bytes: int | None, *, refused_bytes: int = 0) -> StoreSize:
         """Return how much of the store's room is used."""
         ...
 
-    def callback(self, callback_id: str, *, payload: bool = False) -> Mapping[str, Any] | None:
+    def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:
         """Return one callback, or None."""
         ...
 
-    def callbacks(self, wanted: Filter, *, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    def callbacks(self, wanted: Filter, *, cursor: str | None, limit: int) -> tuple[list[ListedCallback], str | None]:
         """Return one page and the next cursor."""
         ...
 
@@ -72,24 +73,29 @@ class Direct:
         self._platforms = platforms
         self._times = WallTimes(reader.clock, wall_s)
 
-    def platforms(self) -> list[dict[str, Any]]:
-        """Return the platforms' views, their state unknown."""
+    def platforms(self) -> list[PlatformView]:
+        """Return the platforms, their state unknown."""
         queues = self._reader.platform_status()
         now = self._times.now()
         names = dict.fromkeys((*self._platforms, *queues))
-        views = (
-            platform_view(name, queue=queues.get(name, {}), live={}, terms=None, flow=None, now=now) for name in names
-        )
-        return [{**self._times.told(view), **_UNKNOWN} for view in views]
+        views = []
+        for name in names:
+            queue = queues.get(name) or QueueFacts()
+            view = platform_view(name, queue=queue, live=NOTHING_KNOWN, terms=None, flow=None, now=now)
+            reason = "the daemon is not running"
+            views.append(
+                replace(view, state="unknown", reason=reason, drain_eta_seconds=None, growing=None, until=None)
+            )
+        return self._times.on_wall(list[PlatformView], views)
 
-    def ledger(self) -> dict[str, Any]:
+    def ledger(self) -> LedgerView:
         """Return the ledger."""
-        return {**ledger(self._reader.totals()), "store": store_view(self._reader.room(self._max_bytes))}
+        return ledger_view(self._reader.totals(), self._reader.room(self._max_bytes))
 
     def refused_reload(self) -> None:
         """Return None: a daemon that does not run has no reload."""
 
-    def callbacks(self, query: Mapping[str, Any]) -> dict[str, Any]:
+    def callbacks(self, query: Mapping[str, Any]) -> CallbackPage:
         """Return one page of callbacks."""
         given = {key: str(value) for key, value in query.items() if value is not None}
         text, limit = given.pop("cursor", None), given.pop("limit", None)
@@ -100,24 +106,21 @@ class Direct:
         except Refusal as refusal:
             raise Refused(400, {"code": refusal.code, "detail": refusal.detail}) from refusal
         items, after = self._reader.callbacks(wanted, cursor=cursor, limit=size)
-        views = [callback_view(item, self._times) for item in items]
-        return {"items": views, "next": filters.given_out(after, given)}
+        return self._times.on_wall(CallbackPage, CallbackPage(items, filters.given_out(after, given)))
 
-    def callback(self, callback_id: str, *, payload: bool) -> dict[str, Any]:
+    def callback(self, callback_id: str, *, payload: bool) -> CallbackView:
         """Return one callback; its payload masked."""
         found = self._reader.callback(callback_id, payload=payload)
         if found is None:
             raise Refused(404, {"code": "unknown_callback", "detail": unknown_callback(callback_id).detail})
-        view = callback_view(found, self._times)
-        if view["state"] == "pending":
-            waiting = waits_for(found, {}, self._times.now())
-            view["waiting"] = (
-                self._times.told(waiting) if waiting["until"] else {"for": "the daemon to run", "until": None}
-            )
+        view = replace(found, payload=UNSET)
+        if view.state == State.PENDING.word:
+            waiting = waits_for(found, NOTHING_KNOWN, self._times.now())
+            view.waiting = waiting if waiting.until else WaitingView(word="the daemon to run")
         if payload:
-            shown = masked(found["payload"] or b"")
-            view |= {"payload": shown.payload, "payload_form": shown.form, "payload_bytes": shown.payload_bytes}
-        return view
+            shown = masked(found.payload or b"")
+            view.payload, view.payload_form, view.payload_bytes = shown.payload, shown.form, shown.payload_bytes
+        return self._times.on_wall(CallbackView, view)
 
 
 def open_direct(url: str, *, platforms: Sequence[str], max_size: str) -> Direct:

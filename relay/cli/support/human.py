@@ -22,19 +22,13 @@ def duration(seconds: float | None) -> str:
     return f"{whole}s"
 
 
-def parse_instant(text: str) -> float:
-    """Return the seconds since the epoch of an answer's ISO 8601 time."""
-    return datetime.fromisoformat(text).timestamp()
-
-
-def moment(text: str | None, *, now: float) -> str:
+def moment(at: float | None, *, now: float) -> str:
     """Return an answer's time in the local zone, with that zone and its distance from ``now`` (since the epoch).
 
     ``02:33:25 UTC (in 40s)``, ``10:33:25 +08:00 (3m ago)``.
     """
-    if text is None:
+    if at is None:
         return "-"
-    at = parse_instant(text)
     local, today = datetime.fromtimestamp(at).astimezone(), datetime.fromtimestamp(now).astimezone()
     clock = local.strftime("%H:%M:%S" if local.date() == today.date() else "%Y-%m-%d %H:%M:%S")
     return f"{clock} {zone(local)} ({distance(at, now=now)})"

@@ -1,16 +1,17 @@
 """Limits in words: where one comes from, how sure it is, and how to adopt it."""
 
-from typing import Any
-
 from relay.cli.support import human
 from relay.cli.support.output import printable
+from relay.views.limit_view import LimitView, QuotaView, UnderneathView
+from relay.views.platform import PlatformView
+from relay.views.queue import QuotaUse
 
 _NEW_S = 86400.0  # a day, so that every shift sees it
 
 
-def rate(quota: dict[str, Any]) -> str:
+def rate(quota: QuotaUse) -> str:
     """Return a quota's window as the configuration writes it: ``100/min``."""
-    return f"{quota['limit']}/{human.window(quota['window_s'])}"
+    return f"{quota.limit}/{human.window(quota.window_s)}"
 
 
 def sure(confidence: float | None) -> str:
@@ -18,75 +19,74 @@ def sure(confidence: float | None) -> str:
     return "" if confidence is None else f"{min(99, int(confidence * 100))} %"
 
 
-def origin(quota: dict[str, Any]) -> str:
+def origin(quota: QuotaView) -> str:
     """Return where a window's limit comes from: ``configured``, ``configured (quota wechat-app)``, ``learned``."""
-    source, name = str(quota["source"]), str(quota["quota"])
-    if quota["group"]:
-        return f"{source} (group {printable(quota['group'])})"
+    source, name = quota.source, quota.quota
+    if quota.group:
+        return f"{source} (group {printable(quota.group)})"
     return f"{source} (quota {name})" if source == "configured" and ":" not in name else source
 
 
-def certainty(quota: dict[str, Any], learned: dict[str, Any] | None) -> str:
+def certainty(quota: QuotaView, learned: LimitView | None) -> str:
     """Return how sure a learned window is, or ``trying`` for a step beyond it; empty for any other window."""
-    if not learned or not quota["source"] == learned["source"] == "learned" or quota["group"] != learned["group"]:
+    if not learned or not quota.source == learned.source == "learned" or quota.group != learned.group:
         return ""
-    return "trying" if rate(quota) == learned["trying"] else sure(learned["confidence"])
+    return "trying" if rate(quota) == learned.trying else sure(learned.confidence)
 
 
-def fullest(platform: dict[str, Any]) -> str:
+def fullest(platform: PlatformView) -> str:
     """Return the window with the fewest free slots. ``note`` says where a limit comes from that is not configured."""
-    quotas = platform["quotas"]
+    quotas = platform.quotas
     if not quotas:
         return "-"
-    quota = max(quotas, key=lambda quota: float(quota["used"]) / quota["limit"])
-    return f"{quota['used']}/{quota['limit']} {human.window(quota['window_s'])}"
+    quota = max(quotas, key=lambda quota: quota.used / quota.limit)
+    return f"{quota.used}/{quota.limit} {human.window(quota.window_s)}"
 
 
-def believed(learned: dict[str, Any]) -> str:
+def believed(learned: LimitView | UnderneathView) -> str:
     """Return the learned rates: ``10/s and 100/min``."""
-    return " and ".join(each["text"] for each in learned["rates"])
+    return " and ".join(each.text for each in learned.rates)
 
 
-def is_adopted(platform: dict[str, Any]) -> bool:
+def is_adopted(platform: PlatformView, learned: LimitView) -> bool:
     """Return whether the configuration has a limit at least as tight for each learned window."""
-    written = [quota for quota in platform["quotas"] if quota["source"] == "configured"]
+    written = [quota for quota in platform.quotas if quota.source == "configured"]
     return all(
-        any(quota["window_s"] == each["window_s"] and quota["limit"] <= each["limit"] for quota in written)
-        for each in platform["learned_limit"]["rates"]
+        any(quota.window_s == each.window_s and quota.limit <= each.limit for quota in written)
+        for each in learned.rates
     )
 
 
-def to_adopt(platform: dict[str, Any]) -> str:
+def to_adopt(name: str, learned: LimitView) -> str:
     """Return what to write into the configuration, and where. A limit of each group becomes a quota per group."""
-    learned, name = platform["learned_limit"], platform["name"]
-    if not learned["yaml"]:
+    if not learned.yaml:
         return "nothing: it is only the pace at which requests got through"
-    if not learned["group"]:
-        return f"{learned['yaml']} (under platforms: {name}, then: relay reload)"
-    rates = learned["yaml"].removeprefix("rate: ")
+    if not learned.group:
+        return f"{learned.yaml} (under platforms: {name}, then: relay reload)"
+    rates = learned.yaml.removeprefix("rate: ")
     quota = f"{name}-groups"
     return f"quotas: {{{quota}: {{rate: {rates}, per: group}}}}, and under platforms: {name}, quotas: [{quota}]"
 
 
-def note(platform: dict[str, Any], now: float) -> str:
+def note(platform: PlatformView, now: float) -> str:
     """Return the line below the table about a limit that no configuration has; empty without one."""
-    learned, name = platform["learned_limit"], platform["name"]
-    if learned is None or not learned["rates"]:
+    learned, name = platform.learned_limit, platform.name
+    if learned is None or not learned.rates:
         return ""
-    if learned["source"] == "operator":
-        until = f" until {human.moment(learned['until'], now=now)}" if learned["until"] else ""
-        why = f": {printable(learned['reason'])}" if learned["reason"] else ""
+    if learned.source == "operator":
+        until = f" until {human.moment(learned.until, now=now)}" if learned.until else ""
+        why = f": {printable(learned.reason)}" if learned.reason else ""
         return f"{name}: an operator set {believed(learned)}{until}{why}"
-    if learned["source"] != "learned" or is_adopted(platform):
+    if learned.source != "learned" or is_adopted(platform, learned):
         return ""
-    adopt = f'adopt "{learned["yaml"]}" (relay limit {name})'
-    if not learned["yaml"]:
+    adopt = f'adopt "{learned.yaml}" (relay limit {name})'
+    if not learned.yaml:
         adopt = f"why: relay limit {name}"
-    elif learned["group"]:  # the line for one platform would hold all groups together under the limit of one
-        adopt = f"of group {printable(learned['group'])}; what to adopt: relay limit {name}"
-    if not learned["enforced"]:
-        return f"{name}: not enforced: {believed(learned)}, {sure(learned['confidence'])} sure; {adopt}"
-    since = human.parse_instant(learned["since"]) if learned["since"] else now
+    elif learned.group:  # the line for one platform would hold all groups together under the limit of one
+        adopt = f"of group {printable(learned.group)}; what to adopt: relay limit {name}"
+    if not learned.enforced:
+        return f"{name}: not enforced: {believed(learned)}, {sure(learned.confidence)} sure; {adopt}"
+    since = learned.since or now
     when = f" {human.distance(since, now=now)}" if now - since <= _NEW_S else ""
-    trying = f", trying {learned['trying']}" if learned["trying"] else ""
-    return f"{name}: {believed(learned)} learned{when}, {sure(learned['confidence'])} sure{trying}; {adopt}"
+    trying = f", trying {learned.trying}" if learned.trying else ""
+    return f"{name}: {believed(learned)} learned{when}, {sure(learned.confidence)} sure{trying}; {adopt}"

@@ -8,28 +8,32 @@ import click
 from relay.cli.support.client import Client, Unreachable, segment
 from relay.cli.support.locate import Place
 from relay.core.errors import RelayError
+from relay.views.callback_view import CallbackPage, CallbackView
+from relay.views.ledger import LedgerView
+from relay.views.platform import PlatformPage, PlatformView
+from relay.views.reload import RefusedReloadView
 
 
 class Source(Protocol):
-    """What the reading commands read. The answers are those of the admin API."""
+    """What the reading commands read: the views of the admin API, with wall times."""
 
-    def platforms(self) -> list[dict[str, Any]]:
+    def platforms(self) -> list[PlatformView]:
         """Return the platforms' views."""
         ...
 
-    def ledger(self) -> dict[str, Any]:
+    def ledger(self) -> LedgerView:
         """Return the ledger."""
         ...
 
-    def refused_reload(self) -> dict[str, Any] | None:
-        """Return the last reload if it was refused: ``{"at", "problems", "todo"}``."""
+    def refused_reload(self) -> RefusedReloadView | None:
+        """Return the last reload if it was refused."""
         ...
 
-    def callbacks(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        """Return one page of callbacks: ``{"items": [...], "next": cursor or null}``."""
+    def callbacks(self, query: Mapping[str, Any]) -> CallbackPage:
+        """Return one page of callbacks."""
         ...
 
-    def callback(self, callback_id: str, *, payload: bool) -> dict[str, Any]:
+    def callback(self, callback_id: str, *, payload: bool) -> CallbackView:
         """Return one callback."""
         ...
 
@@ -40,31 +44,27 @@ class Daemon:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def platforms(self) -> list[dict[str, Any]]:
+    def platforms(self) -> list[PlatformView]:
         """Return the platforms' views."""
-        items: list[dict[str, Any]] = self._client.get("/v1/platforms")["items"]
-        return items
+        return self._client.view(PlatformPage, "/v1/platforms").items
 
-    def ledger(self) -> dict[str, Any]:
+    def ledger(self) -> LedgerView:
         """Return the ledger."""
-        found: dict[str, Any] = self._client.get("/v1/ledger")
-        return found
+        return self._client.view(LedgerView, "/v1/ledger")
 
-    def refused_reload(self) -> dict[str, Any] | None:
+    def refused_reload(self) -> RefusedReloadView | None:
         """Return the last reload if it was refused."""
-        found: dict[str, Any] | None = self._client.get("/v1/config")["refused_reload"]
-        return found
+        found = self._client.get("/v1/config")["refused_reload"]
+        return None if found is None else self._client.viewed(RefusedReloadView, found)
 
-    def callbacks(self, query: Mapping[str, Any]) -> dict[str, Any]:
+    def callbacks(self, query: Mapping[str, Any]) -> CallbackPage:
         """Return one page of callbacks."""
-        page: dict[str, Any] = self._client.get("/v1/callbacks", query)
-        return page
+        return self._client.view(CallbackPage, "/v1/callbacks", query)
 
-    def callback(self, callback_id: str, *, payload: bool) -> dict[str, Any]:
+    def callback(self, callback_id: str, *, payload: bool) -> CallbackView:
         """Return one callback."""
         query = {"payload": "1"} if payload else None
-        found: dict[str, Any] = self._client.get(f"/v1/callbacks/{segment(callback_id)}", query)
-        return found
+        return self._client.view(CallbackView, f"/v1/callbacks/{segment(callback_id)}", query)
 
 
 def open_source(place: Place) -> Source:

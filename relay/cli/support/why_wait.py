@@ -1,127 +1,125 @@
 """Why a callback waits, as one plain sentence: from the ``waiting`` of ``GET /v1/callbacks/{id}``."""
 
 from collections.abc import Callable
-from typing import Any
 
 from relay.cli.support import limit_words
 from relay.policy.gate.stop import NOTHING_LEFT
+from relay.views.moments import Instant
+from relay.views.waiting import HoldingLimitView, WaitingView
 
-_Waiting = dict[str, Any]
 
-
-def sentence(waiting: _Waiting, *, platform: str) -> str:
+def sentence(waiting: WaitingView, *, platform: str) -> str:
     """Return what the callback waits for; ``until_of`` has the time."""
-    word = str(waiting.get("for") or "slot")
-    told = _TOLD.get(word)
-    return told(waiting, platform) if told is not None else f"it waits for {word}"
+    told = _TOLD.get(waiting.word)
+    return told(waiting, platform) if told is not None else f"it waits for {waiting.word}"
 
 
-def until_of(waiting: _Waiting) -> str | None:
+def until_of(waiting: WaitingView) -> Instant | None:
     """Return when the wait ends, if that is known. In a queue that is when the wait of the first one ends."""
-    behind = waiting.get("behind") or {}
-    until: str | None = waiting.get("until") or (behind.get("waiting") or {}).get("until")
-    return until
+    first = _first(waiting)
+    return waiting.until or (None if first is None else first.until)
 
 
 _FOR_MANY = ("limit", "share", "pace", "concurrency", "slot", "throttled", "breaker", "backoff")
 
 
-def is_for_many(waiting: _Waiting) -> bool:
+def is_for_many(waiting: WaitingView) -> bool:
     """Return whether the end of the wait lets the platform's next callback go, which may be another one."""
-    behind = waiting.get("behind") or {}
-    inner = behind.get("waiting") or {}
-    return (inner or waiting).get("for") in _FOR_MANY
+    return (_first(waiting) or waiting).word in _FOR_MANY
 
 
-def to_do(waiting: _Waiting, *, platform: str) -> str:
+def _first(waiting: WaitingView) -> WaitingView | None:
+    """Return what the callback waits for that goes first, where one does and is pending."""
+    return (waiting.behind.waiting or None) if waiting.behind else None
+
+
+def to_do(waiting: WaitingView, *, platform: str) -> str:
     """Return the command with which a person ends the wait; empty if there is only waiting."""
-    behind = waiting.get("behind")
-    if behind is not None:
-        if behind["state"] != "pending":
-            return f"relay dead retry {behind['id']} (or: relay dead drop {behind['id']})"
-        return to_do(behind.get("waiting") or {}, platform=platform)
-    if waiting.get("for") == "paused":
-        if waiting.get("removed"):
+    if behind := waiting.behind:
+        if behind.state != "pending":
+            return f"relay dead retry {behind.id} (or: relay dead drop {behind.id})"
+        return to_do(behind.waiting, platform=platform) if behind.waiting else ""
+    if waiting.word == "paused":
+        if waiting.removed:
             return f"put platforms.{platform} back into the file and: relay reload (or drop what waits for it)"
         return f"relay resume {platform}"
     if is_storm(waiting):
         return f"mend the cause (URL, credentials, classify rules), then: relay resume {platform}, which probes at once"
-    if waiting.get("for") in ("breaker", "backoff", "throttled"):
-        stop = "every stop" if waiting.get("group") else "the stop"
+    if waiting.word in ("breaker", "backoff", "throttled"):
+        stop = "every stop" if waiting.group else "the stop"
         return f"relay resume {platform} ends {stop}: what waits, also what was refused, is tried at once"
-    if waiting.get("for") == "retry":
+    if waiting.word == "retry":
         return f"relay resume {platform} tries it at once, and all else there that waits for its retry time"
-    if waiting.get("for") == "confirmation":
+    if waiting.word == "confirmation":
         return 'POST /v1/operations {"action": "resolve", "as": "delivered" or "retry", ...} once you know'
-    if waiting.get("for") == "limit" and waiting.get("limit", {}).get("source") in ("learned", "declared", "operator"):
+    if waiting.word == "limit" and waiting.limit and waiting.limit.source in ("learned", "declared", "operator"):
         return f"relay limit {platform} tells more, and changes it"
     return ""
 
 
-def _because(waiting: _Waiting) -> str:
-    return f" ({waiting['reason']})" if waiting.get("reason") else ""
+def _because(waiting: WaitingView) -> str:
+    return f" ({waiting.reason})" if waiting.reason else ""
 
 
-def _limit_of(waiting: _Waiting) -> str:
-    limit = waiting["limit"]
-    if limit.get("tried"):
-        return f"the limit {limit['rate']}, a step beyond the learned one that is being tried"
-    confidence = limit_words.sure(limit["confidence"])
+def _limit_of(limit: HoldingLimitView) -> str:
+    if limit.tried:
+        return f"the limit {limit.rate}, a step beyond the learned one that is being tried"
+    confidence = limit_words.sure(limit.confidence)
     whose = {
-        "learned": f"the learned limit {limit['rate']}" + (f" ({confidence} sure)" if confidence else ""),
-        "declared": f"the limit {limit['rate']} that the platform declares",
-        "operator": f"the limit {limit['rate']} that an operator set",
+        "learned": f"the learned limit {limit.rate}" + (f" ({confidence} sure)" if confidence else ""),
+        "declared": f"the limit {limit.rate} that the platform declares",
+        "operator": f"the limit {limit.rate} that an operator set",
     }
-    shared = f" of quota {limit['quota']}" if ":" not in limit["quota"] else ""
-    return whose.get(limit["source"], f"the configured limit {limit['rate']}{shared}")
+    shared = f" of quota {limit.quota}" if ":" not in limit.quota else ""
+    return whose.get(limit.source, f"the configured limit {limit.rate}{shared}")
 
 
-def _limit(waiting: _Waiting, platform: str) -> str:
-    if "limit" not in waiting:
+def _limit(waiting: WaitingView, platform: str) -> str:
+    if not waiting.limit:
         return "it waits for a slot: all requests that the limit allows are used"
-    group = f" for group {waiting['group']}" if waiting.get("group") else ""
-    return f"it waits for a slot of {_limit_of(waiting)}{group}"
+    group = f" for group {waiting.group}" if waiting.group else ""
+    return f"it waits for a slot of {_limit_of(waiting.limit)}{group}"
 
 
-def _pace(waiting: _Waiting, platform: str) -> str:
-    over = f" of {_limit_of(waiting)}" if "limit" in waiting else ""
+def _pace(waiting: WaitingView, platform: str) -> str:
+    over = f" of {_limit_of(waiting.limit)}" if waiting.limit else ""
     return f"it waits for the pace: requests are spread over the window{over}"
 
 
-def _paused(waiting: _Waiting, platform: str) -> str:
-    if waiting.get("removed"):
+def _paused(waiting: WaitingView, platform: str) -> str:
+    if waiting.removed:
         return f"nothing sends it: {platform} is no longer in the configuration"
     return f"an operator paused {platform}{_because(waiting)}"
 
 
-def _behind(waiting: _Waiting, platform: str) -> str:
-    first = waiting.get("behind")
-    if first is None:
+def _behind(waiting: WaitingView, platform: str) -> str:
+    first = waiting.behind
+    if not first:
         return "it waits for an earlier callback of its key: they go one after the other"
-    if first["state"] != "pending":
-        why = f" ({first['reason']})" if first.get("reason") else ""
-        return f"it goes after {first['id']} of its key, which is {first['state']}{why} and blocks it (on_dead: block)"
-    what = sentence(first.get("waiting") or {}, platform=platform)
+    if first.state != "pending":
+        why = f" ({first.reason})" if first.reason else ""
+        return f"it goes after {first.id} of its key, which is {first.state}{why} and blocks it (on_dead: block)"
+    what = sentence(first.waiting or WaitingView(word="slot"), platform=platform)
     if what.startswith("it "):
         what = f"that one {what.removeprefix('it ')}"
-    return f"it goes after {first['id']}, an earlier callback of its key; {what}"
+    return f"it goes after {first.id}, an earlier callback of its key; {what}"
 
 
-def _throttled(waiting: _Waiting, platform: str) -> str:
-    who = f"group {waiting['group']} of {platform}" if waiting.get("group") else platform
-    if waiting.get("reason") == NOTHING_LEFT:
+def _throttled(waiting: WaitingView, platform: str) -> str:
+    who = f"group {waiting.group} of {platform}" if waiting.group else platform
+    if waiting.reason == NOTHING_LEFT:
         return f"{who} is held back: its last answer said that nothing is left of its limit"
     return f"{who} asked to be left alone{_because(waiting)}"
 
 
-def is_storm(waiting: _Waiting) -> bool:
+def is_storm(waiting: WaitingView) -> bool:
     """Return whether the breaker is open because everything was refused (a storm), and not because of failures."""
-    return waiting.get("for") == "breaker" and str(waiting.get("reason", "")).startswith("storm: ")
+    return waiting.word == "breaker" and (waiting.reason or "").startswith("storm: ")
 
 
-def _breaker(waiting: _Waiting, platform: str) -> str:
+def _breaker(waiting: WaitingView, platform: str) -> str:
     if is_storm(waiting):
-        cause = str(waiting["reason"]).removeprefix("storm: ")
+        cause = (waiting.reason or "").removeprefix("storm: ")
         return (
             f"{platform} is in a storm ({cause}): batch after batch was wholly refused or not recognised, and nothing "
             "accepted between, so the rest is kept from the same end; one real batch probes it from time to time, and "
@@ -130,13 +128,13 @@ def _breaker(waiting: _Waiting, platform: str) -> str:
     return f"{platform} is left alone{_because(waiting)} until one batch probes it"
 
 
-def _backoff(waiting: _Waiting, platform: str) -> str:
-    if str(waiting.get("reason", "")).startswith("stopped: "):
-        return f"{platform} stands still: {str(waiting['reason']).removeprefix('stopped: ')}"
+def _backoff(waiting: WaitingView, platform: str) -> str:
+    if waiting.reason and waiting.reason.startswith("stopped: "):
+        return f"{platform} stands still: {waiting.reason.removeprefix('stopped: ')}"
     return f"{platform} could not be used{_because(waiting)}; it is tried again soon"
 
 
-_TOLD: dict[str, Callable[[_Waiting, str], str]] = {
+_TOLD: dict[str, Callable[[WaitingView, str], str]] = {
     "answer": lambda waiting, platform: "a request with it is under way",
     "confirmation": lambda waiting, platform: (
         f"the answer was not recognised{_because(waiting)}, so it is held for a person"

@@ -39,6 +39,8 @@ from relay.store.memory.operations import MemoryOperations
 from relay.store.memory.outbox import Batches
 from relay.store.memory.rows import Shelf
 from relay.store.slots import Slots
+from relay.views.callback_view import CallbackView, ListedCallback
+from relay.views.queue import QueueFacts, StoreSize
 
 # A day's window may be configured later and must find the attempts it has to count.
 _KEEP_ATTEMPTS_S = 86400.0
@@ -168,17 +170,17 @@ class MemoryStore:
         totals = self._shelf.totals.get(platform, {"accepted": 0})
         return 2 * totals["accepted"] - sum(totals.values())
 
-    async def platform_status(self) -> dict[str, dict[str, Any]]:
+    async def platform_status(self) -> dict[str, QueueFacts]:
         """Return what each platform has and waits for."""
         return self._views.platform_status(sorted(self._rules.platforms), self.clock.now())
 
-    async def callback(self, callback_id: str, *, payload: bool = False) -> dict[str, Any] | None:
+    async def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:
         """Return one callback with its attempts."""
         return self._views.callback(callback_id, self._tag, payload=payload)
 
     async def callbacks(
         self, wanted: Filter, *, cursor: str | None, limit: int
-    ) -> tuple[list[dict[str, Any]], str | None]:
+    ) -> tuple[list[ListedCallback], str | None]:
         """Return one page, newest first."""
         return self._views.callbacks(wanted, cursor, limit)
 
@@ -251,17 +253,11 @@ class MemoryStore:
     async def ping(self) -> None:
         """Do nothing: memory always commits."""
 
-    async def size(self) -> dict[str, int]:
+    async def size(self) -> StoreSize:
         """Return payload bytes; there are no pages."""
         used = self._shelf.used_bytes
         most = self._rules.max_size_bytes or 0
-        return {
-            "bytes": used,
-            "used_bytes": used,
-            "max_bytes": most,
-            "usable_bytes": most,
-            "full": int(0 < most <= used),
-        }
+        return StoreSize(used, max_bytes=most, usable_bytes=most, full=0 < most <= used, disk_bytes=used)
 
     async def ended(self) -> None:
         """Wait for ever: nothing in it can end."""

@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import UNSET
+
 from relay.core.ids import decode_id
 from relay.core.model import Filter, Lane, State
 from relay.store.memory.operations import matches
 from relay.store.memory.outbox import Batches
 from relay.store.memory.rows import Attempt, Row, Shelf
 from relay.store.slots import Slots
+from relay.views.callback_view import AttemptView, CallbackView, ListedCallback
+from relay.views.moments import Instant, moment
+from relay.views.queue import ErrorView, QueueFacts
 
 _PRIORITIES = {Lane.HIGH: "high", Lane.LOW: "low"}
 
@@ -30,63 +35,55 @@ class Views:
                 found[row.platform]["pending"] += 1
         return found
 
-    def platform_status(self, configured: Sequence[str], now: float) -> dict[str, dict[str, Any]]:
+    def platform_status(self, configured: Sequence[str], now: float) -> dict[str, QueueFacts]:
         """Return each configured platform's figures, and those of any other that has rows."""
         found = {name: self._empty_status(name, now) for name in (*configured, *self._shelf.totals)}
         for row in self._shelf.rows.values():
             status = found[row.platform]
             if row.state is State.DEAD and not row.dropped:
-                status["dead"] += 1
+                status.dead += 1
             if row.state is not State.PENDING:
                 continue
-            status["pending"] += 1
-            status["held"] += row.held
-            status["in_flight"] += self._batches.in_flight(row)
+            status.pending += 1
+            status.held += row.held
+            status.in_flight += self._batches.in_flight(row)
             since = self._shelf.waiting_since(row)
             if since is not None:
-                oldest = status["oldest_due_at"]
-                status["oldest_due_at"] = since if oldest is None else min(oldest, since)
+                oldest = status.oldest_due_at
+                status.oldest_due_at = Instant(since if oldest is None else min(oldest, since))
         for attempt in self._attempts.values():
             result = attempt.result
             if result is not None and not result.outcome.accepted:
-                found.setdefault(attempt.platform, self._empty_status(attempt.platform, now))["last_error"] = {
-                    "at": result.ended_at,
-                    "outcome": result.outcome.value,
-                    "status": result.status,
-                    "reason": result.reason,
-                    "excerpt": result.excerpt,
-                }
+                status = found.setdefault(attempt.platform, self._empty_status(attempt.platform, now))
+                status.last_error = ErrorView(
+                    at=Instant(result.ended_at),
+                    outcome=result.outcome.value,
+                    status=result.status,
+                    reason=result.reason,
+                    excerpt=result.excerpt,
+                )
         return found
 
-    def _empty_status(self, platform: str, now: float) -> dict[str, Any]:
-        return {
-            "pending": 0,
-            "in_flight": 0,
-            "held": 0,
-            "oldest_due_at": None,
-            "dead": 0,
-            "last_error": None,
-            "quotas": self._slots.usage(platform, now),
-        }
+    def _empty_status(self, platform: str, now: float) -> QueueFacts:
+        accepted = self._shelf.totals.get(platform, {}).get("accepted", 0)
+        return QueueFacts(accepted=accepted, quotas=self._slots.usage(platform, now))
 
-    def callback(self, callback_id: str, tag: int, *, payload: bool) -> dict[str, Any] | None:
+    def callback(self, callback_id: str, tag: int, *, payload: bool) -> CallbackView | None:
         """Return one callback with its attempts, newest last."""
         row = self._shelf.rows.get(decode_id(callback_id, tag) or 0)
         if row is None:
             return None
-        found = self._summary(row)
-        found["attempt_count"] = found.pop("attempts")
-        found["attempts"] = [self._attempt(self._attempts[number]) for number in row.attempt_ids]
-        if row.superseded_by is not None:
-            found["superseded_by"] = row.superseded_by
-        found["payload_deleted"] = row.payload is None
-        if row.traceparent is not None:
-            found["traceparent"] = row.traceparent
-        if payload:
-            found["payload"] = row.payload
-        return found
+        return CallbackView(
+            **self._facts(row),
+            attempt_count=row.attempts,
+            attempts=[self._attempt(self._attempts[number]) for number in row.attempt_ids],
+            superseded_by=UNSET if row.superseded_by is None else row.superseded_by,
+            payload_deleted=row.payload is None,
+            traceparent=UNSET if row.traceparent is None else row.traceparent,
+            payload=row.payload if payload else UNSET,
+        )
 
-    def callbacks(self, wanted: Filter, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    def callbacks(self, wanted: Filter, cursor: str | None, limit: int) -> tuple[list[ListedCallback], str | None]:
         """Return one page, newest first; the cursor is the last sequence number shown."""
         below = int(cursor) if cursor is not None else None
         rows = sorted(
@@ -94,9 +91,11 @@ class Views:
             key=lambda row: -row.seq,
         )
         page = rows[:limit]
-        return [self._summary(row) for row in page], str(page[-1].seq) if len(rows) > limit else None
+        items = [ListedCallback(**self._facts(row), attempts=row.attempts) for row in page]
+        return items, str(page[-1].seq) if len(rows) > limit else None
 
-    def _summary(self, row: Row) -> dict[str, Any]:
+    def _facts(self, row: Row) -> dict[str, Any]:
+        """Return a row as the fields of ``CallbackFacts``."""
         return {
             "id": row.id,
             "platform": row.platform,
@@ -105,11 +104,10 @@ class Views:
             "event": row.event,
             "priority": _PRIORITIES.get(row.priority, "normal"),
             "group": row.group,
-            "accepted_at": row.accepted_at,
-            "due_at": row.due_at,
-            "expires_at": row.expires_at,
-            "ended_at": row.ended_at or None,
-            "attempts": row.attempts,
+            "accepted_at": Instant(row.accepted_at),
+            "due_at": Instant(row.due_at),
+            "expires_at": Instant(row.expires_at),
+            "ended_at": moment(row.ended_at or None),
             "spent": row.spent,
             "held": row.held,
             "in_flight": self._batches.in_flight(row),
@@ -121,16 +119,16 @@ class Views:
         }
 
     @staticmethod
-    def _attempt(attempt: Attempt) -> dict[str, Any]:
+    def _attempt(attempt: Attempt) -> AttemptView:
         result = attempt.result
-        return {
-            "attempt": attempt.number,
-            "batch": attempt.batch_id,
-            "started_at": attempt.started_at,
-            "duration_s": None if result is None else result.duration_s,
-            "outcome": None if result is None else result.outcome.value,
-            "status": None if result is None else result.status,
-            "reason": "" if result is None else result.reason,
-            "excerpt": "" if result is None else result.excerpt,
-            "ambiguous": False if result is None else result.ambiguous,
-        }
+        return AttemptView(
+            attempt=attempt.number,
+            batch=attempt.batch_id,
+            started_at=Instant(attempt.started_at),
+            duration_s=None if result is None else result.duration_s,
+            outcome=None if result is None else result.outcome.value,
+            status=None if result is None else result.status,
+            reason="" if result is None else result.reason,
+            excerpt="" if result is None else result.excerpt,
+            ambiguous=False if result is None else result.ambiguous,
+        )

@@ -52,6 +52,8 @@ from relay.store.sqlite.write.reroute import Reroutes
 from relay.store.sqlite.write.retries import bring_forward
 from relay.store.sqlite.write.rows import encode, encode_posts
 from relay.store.sqlite.write.settle import Settles, read_gates, save_gate
+from relay.views.callback_view import CallbackView, ListedCallback
+from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 
 T = TypeVar("T")
 
@@ -124,7 +126,7 @@ class SqliteStore:
             tag=tag,
         )
         self._reader = reader
-        self._usage: dict[str, list[dict[str, Any]]] = {}  # of slots, per platform, as last seen
+        self._usage: dict[str, list[QuotaUse]] = {}  # of slots, per platform, as last seen
         self._reading = ThreadPoolExecutor(1, thread_name_prefix=f"store-reader {path.name}")
         self._writer = Writer(
             name=str(path),
@@ -225,16 +227,16 @@ class SqliteStore:
         """Return the durable totals, with pending counted from rows, of one instant."""
         return await self._read(SqliteReader.totals)
 
-    async def platform_status(self) -> dict[str, dict[str, Any]]:
+    async def platform_status(self) -> dict[str, QueueFacts]:
         """Return what each platform has, does and waits for."""
         found = await self._read(SqliteReader.platform_status)
         configured = list(self._rules.platforms)
-        shown = {name: status for name, status in found.items() if status.pop("accepted") or name in configured}
+        shown = {name: status for name, status in found.items() if status.accepted or name in configured}
         for name, quotas in (await self._slots_used(list(shown))).items():
-            shown[name]["quotas"] = quotas
+            shown[name].quotas = quotas
         return shown
 
-    async def _slots_used(self, platforms: list[str]) -> dict[str, list[dict[str, Any]]]:
+    async def _slots_used(self, platforms: list[str]) -> dict[str, list[QuotaUse]]:
         """Ask the writing thread, which has the slots; while it cannot answer, they are as last seen."""
         asked = self._writer.call(
             lambda transaction: {name: self._slots.usage(name, transaction.now) for name in platforms}
@@ -245,13 +247,13 @@ class SqliteStore:
         asked.add_done_callback(lambda late: late.exception())  # nobody waits for a late answer
         return {name: self._usage.get(name, []) for name in platforms}
 
-    async def callback(self, callback_id: str, *, payload: bool = False) -> dict[str, Any] | None:
+    async def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:
         """Return one callback with its attempts, or None."""
         return await self._read(lambda reader: reader.callback(callback_id, payload=payload))
 
     async def callbacks(
         self, wanted: Filter, *, cursor: str | None, limit: int
-    ) -> tuple[list[dict[str, Any]], str | None]:
+    ) -> tuple[list[ListedCallback], str | None]:
         """Return one page, newest first, and the cursor of the next page or None."""
         return await self._read(lambda reader: reader.callbacks(wanted, cursor=cursor, limit=limit))
 
@@ -302,13 +304,13 @@ class SqliteStore:
         """Commit something small; raises ``StoreFailed`` when the store cannot."""
         await self._writer.call(self._touch)
 
-    async def size(self) -> dict[str, int]:
-        """Return ``bytes`` on disk, ``used_bytes`` of live pages, ``max_bytes``, ``usable_bytes`` and ``full``."""
+    async def size(self) -> StoreSize:
+        """Return how much room is used."""
         space = self._space
         found = await self._read(lambda reader: reader.room(space.max_bytes, refused_bytes=space.refused_bytes))
         files = (self._path, self._path.with_name(self._path.name + "-wal"))
         sizes = [file.stat().st_size for file in files if file.exists()]
-        return {"bytes": sum(sizes), **found}
+        return msgspec.structs.replace(found, disk_bytes=sum(sizes))
 
     async def ended(self) -> None:
         """Wait until the store is closed; raises ``StoreEnded`` when the writing thread ended by itself."""

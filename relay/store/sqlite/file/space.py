@@ -6,6 +6,7 @@ from typing import Any
 from relay.core.errors import StoreFull
 from relay.store.sqlite.file.connection import PAGE_BYTES
 from relay.store.sqlite.file.transaction import Transaction
+from relay.views.queue import StoreSize
 
 _PAGES = "SELECT (SELECT page_count FROM pragma_page_count) - (SELECT freelist_count FROM pragma_freelist_count)"
 # A row's own cost beside its payload: its row, its entries in five indexes, and pages that are not quite full.
@@ -26,18 +27,18 @@ def usable_bytes(max_bytes: int) -> float:
     return max_bytes - min(reserve, max_bytes * _RESERVE_MOST_SHARE)
 
 
-def room(execute: Callable[[str], Any], max_bytes: int | None, *, refused_bytes: int = 0) -> dict[str, int]:
-    """Return ``used_bytes`` of live pages (the WAL's too), ``max_bytes``, ``usable_bytes`` by posts, and ``full``.
+def room(execute: Callable[[str], Any], max_bytes: int | None, *, refused_bytes: int = 0) -> StoreSize:
+    """Return how much room live pages use (the WAL's too).
 
-    ``execute`` runs a statement on any connection. Full (1) is what would be refused now: a post of one page, or of
-    the ``refused_bytes`` last refused. The bounds are 0 where there are none.
+    ``execute`` runs a statement on any connection. Full is what would be refused now: a post of one page, or of
+    the ``refused_bytes`` last refused.
     """
     used = execute(_PAGES).get * PAGE_BYTES
     if max_bytes is None:
-        return {"used_bytes": used, "max_bytes": 0, "usable_bytes": 0, "full": 0}
+        return StoreSize(used, max_bytes=0, usable_bytes=0, full=False)
     usable = int(usable_bytes(max_bytes))
     full = used + max(PAGE_BYTES, refused_bytes) > usable and not execute(_MAY_GO).get
-    return {"used_bytes": used, "max_bytes": max_bytes, "usable_bytes": usable, "full": int(full)}
+    return StoreSize(used, max_bytes=max_bytes, usable_bytes=usable, full=full)
 
 
 class Space:

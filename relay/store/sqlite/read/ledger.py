@@ -8,6 +8,7 @@ from typing import Any
 
 import apsw
 import msgspec
+from msgspec import UNSET
 
 from relay.core.clock import Clock
 from relay.core.ids import decode_id, encode_id
@@ -17,6 +18,9 @@ from relay.store.sqlite.file.connection import open_reader_connection
 from relay.store.sqlite.file.space import room
 from relay.store.sqlite.read.filters import NOTHING, where
 from relay.store.sqlite.read.operations import progress
+from relay.views.callback_view import AttemptView, CallbackView, ListedCallback
+from relay.views.moments import Instant, moment, read
+from relay.views.queue import ErrorView, QueueFacts, StoreSize
 
 # A page reads at most so many rows; when they hold too few matches it comes short, with a cursor to go on from. A long
 # read would keep the WAL from being copied back.
@@ -95,7 +99,7 @@ class SqliteReader:
             totals, recount = self.totals(), self.recount()
         return totals, recount
 
-    def room(self, max_bytes: int | None, *, refused_bytes: int = 0) -> dict[str, int]:
+    def room(self, max_bytes: int | None, *, refused_bytes: int = 0) -> StoreSize:
         """Return how much of the room is used, as ``store.sqlite.space.room`` says."""
         return room(self._connection.execute, max_bytes, refused_bytes=refused_bytes)
 
@@ -137,24 +141,24 @@ class SqliteReader:
             counts["accepted"] = sum(counts.values())
         return found
 
-    def platform_status(self) -> dict[str, dict[str, Any]]:
-        """Return ``pending in_flight held oldest_due_at dead last_error accepted`` per platform the file knows."""
-        found: dict[str, dict[str, Any]] = {}
+    def platform_status(self) -> dict[str, QueueFacts]:
+        """Return the queue of each platform the file knows, without its quotas: only the writing thread has those."""
+        found: dict[str, QueueFacts] = {}
         with self._connection:
             for row in list(self._connection.execute(_STATUS)):
                 number, name, accepted, dead, last_error, pending, held, in_flight, dropped = row
-                found[name] = {
-                    "accepted": accepted,
-                    "pending": pending,
-                    "in_flight": in_flight,
-                    "held": held,
-                    "oldest_due_at": self._connection.execute(_OLDEST_DUE, (number,)).get,
-                    "dead": dead - dropped,
-                    "last_error": None if last_error is None else msgspec.json.decode(last_error),
-                }
+                found[name] = QueueFacts(
+                    accepted=accepted,
+                    pending=pending,
+                    in_flight=in_flight,
+                    held=held,
+                    oldest_due_at=moment(self._connection.execute(_OLDEST_DUE, (number,)).get),
+                    dead=dead - dropped,
+                    last_error=None if last_error is None else read(ErrorView, msgspec.json.decode(last_error)),
+                )
         return found
 
-    def callback(self, callback_id: str, *, payload: bool = False) -> dict[str, Any] | None:
+    def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:
         """Return one callback with its attempts, newest last, or None."""
         seq = decode_id(callback_id, self._tag)
         if seq is None:
@@ -163,26 +167,26 @@ class SqliteReader:
             row = self._connection.execute(f"SELECT {_COLUMNS} FROM callback WHERE seq = ?", (seq,)).get  # noqa: S608
             if row is None:
                 return None
-            found = self._summary(row)
+            facts = self._facts(row)
             *_, trail, superseded_by = row
             batches = [int(number) for number in (trail or "").split()]
-            if found["state"] != State.SUPERSEDED.word and row[14] is not None:
+            if facts["state"] != State.SUPERSEDED.word and row[14] is not None:
                 batches.append(row[14])
-            found["attempt_count"] = found.pop("attempts")
-            found["attempts"] = [
-                self._attempt(*attempt) for attempt in self._connection.execute(_ATTEMPTS, (str(batches),))
-            ]
-            if superseded_by is not None:
-                found["superseded_by"] = encode_id(superseded_by, self._tag)
+            attempts = self._connection.execute(_ATTEMPTS, (str(batches),))
             kept, traceparent = self._connection.execute(_REST, (seq,)).get
-            found["payload_deleted"] = not kept
-            if traceparent is not None:
-                found["traceparent"] = traceparent
+            found = CallbackView(
+                **facts,
+                attempt_count=row[11],
+                attempts=[self._attempt(*attempt) for attempt in attempts],
+                superseded_by=UNSET if superseded_by is None else encode_id(superseded_by, self._tag),
+                payload_deleted=not kept,
+                traceparent=UNSET if traceparent is None else traceparent,
+            )
             if payload:
-                found["payload"] = self._connection.execute("SELECT body FROM payload WHERE seq = ?", (seq,)).get
+                found.payload = self._connection.execute("SELECT body FROM payload WHERE seq = ?", (seq,)).get
         return found
 
-    def callbacks(self, wanted: Filter, *, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    def callbacks(self, wanted: Filter, *, cursor: str | None, limit: int) -> tuple[list[ListedCallback], str | None]:
         """Return one page, newest first, and the cursor of the next page or None.
 
         A page may come short, even empty, with a cursor: then matches are rare and the next page goes on looking.
@@ -208,14 +212,15 @@ class SqliteReader:
                     (*condition.values, below, floor or 0, limit + 1),
                 )
             )
-            items = [self._summary(row) for row in rows[:limit]]
+            items = [ListedCallback(**self._facts(row), attempts=row[11]) for row in rows[:limit]]
         if len(rows) > limit:
             return items, str(rows[limit - 1][0])
         return items, str(floor) if floor else None
 
-    def _summary(self, row: Any) -> dict[str, Any]:
+    def _facts(self, row: Any) -> dict[str, Any]:
+        """Return a row as the fields of ``CallbackFacts``."""
         seq, platform, state, key, event, priority, group, accepted_at, due_at, expires_at, ended_at, *rest = row
-        attempts, spent, held, batch, maybe_applied, reason, message, size, trail, _ = rest
+        _, spent, held, batch, maybe_applied, reason, message, size, trail, _ = rest
         last = batch if batch is not None else int(trail.split()[-1]) if trail else None
         in_flight = False
         if state == State.PENDING and batch is not None:
@@ -228,11 +233,10 @@ class SqliteReader:
             "event": event,
             "priority": _PRIORITIES.get(Lane(priority), "normal"),
             "group": group,
-            "accepted_at": accepted_at,
-            "due_at": due_at,
-            "expires_at": expires_at,
-            "ended_at": ended_at,
-            "attempts": attempts,
+            "accepted_at": Instant(accepted_at),
+            "due_at": Instant(due_at),
+            "expires_at": Instant(expires_at),
+            "ended_at": moment(ended_at),
             "spent": spent,
             "held": bool(held),
             "in_flight": in_flight,
@@ -254,18 +258,18 @@ class SqliteReader:
         reason: str | None,
         excerpt: str | None,
         ambiguous: int | None,
-    ) -> dict[str, Any]:
-        return {
-            "attempt": n,
-            "batch": "b" + encode_id(batch, self._tag),
-            "started_at": started_at,
-            "duration_s": duration_s,
-            "outcome": outcome,
-            "status": status,
-            "reason": reason or "",
-            "excerpt": excerpt or "",
-            "ambiguous": bool(ambiguous),
-        }
+    ) -> AttemptView:
+        return AttemptView(
+            attempt=n,
+            batch="b" + encode_id(batch, self._tag),
+            started_at=Instant(started_at),
+            duration_s=duration_s,
+            outcome=outcome,
+            status=status,
+            reason=reason or "",
+            excerpt=excerpt or "",
+            ambiguous=bool(ambiguous),
+        )
 
 
 def open_reader(path: Path, *, passing: bool = False) -> SqliteReader:

@@ -1,0 +1,36 @@
+"""What was accepted, where all of it is, and how full the store is."""
+
+from typing import Annotated
+
+from msgspec import Struct
+
+from relay.views.moments import told
+
+
+class TotalsView(Struct, frozen=True):
+    """Callbacks accepted and where they are: accepted = the four ends + pending + unaccounted."""
+
+    accepted: Annotated[int, told("ever accepted; a fan-out counts once per target")]
+    delivered: Annotated[int, told("the platform has them")]
+    dead: Annotated[int, told("not tried again without a person, dropped ones included")]
+    expired: Annotated[int, told("not delivered in their time")]
+    superseded: Annotated[int, told("a newer callback stands for them")]
+    pending: Annotated[int, told("without a final state")]
+    unaccounted: Annotated[int, told("the difference: anything but 0 is a fault")]
+
+
+class RoomView(Struct, frozen=True):
+    """How much of the store's room is used, by the figure that decides when posts are refused."""
+
+    used_bytes: Annotated[int, told("bytes in use")]
+    usable_bytes: Annotated[int, told("bytes that posts may use; 0: no bound")]
+    max_bytes: Annotated[int, told("store.max_size in bytes; 0: no bound")]
+    full: Annotated[bool, told("posts are refused as store_full")]
+
+
+class LedgerView(Struct, frozen=True):
+    """The ledger in total and per platform."""
+
+    total: Annotated[TotalsView, told("over all platforms")]
+    platforms: Annotated[dict[str, TotalsView], told("by platform")]
+    store: Annotated[RoomView, told("the store's room")]

@@ -1,0 +1,47 @@
+"""What only the running delivery knows of a platform, at one moment."""
+
+from typing import Annotated
+
+from msgspec import Struct
+
+from relay.views.limit_view import LimitView
+from relay.views.moments import Instant, told
+
+
+class StoppedGroupView(Struct, frozen=True, kw_only=True):
+    """A group of a platform that is left alone while the others go on."""
+
+    group: Annotated[str, told("the group")]
+    reason: Annotated[str, told("what the platform said")] = ""
+    since: Annotated[Instant | None, told("since when")] = None
+    until: Annotated[Instant, told("until when nothing is sent for it")]
+
+
+class LiveFacts(Struct, frozen=True, kw_only=True):
+    """What goes on at a platform now. Times are on the relay clock; None or 0 for none."""
+
+    removed: bool = False  # it is no longer in the configuration, though callbacks wait for it
+    paused: bool = False  # by an operator, or because it was removed
+    pause_reason: str = ""
+    paused_since: float | None = None
+    broken: bool = False  # nothing is sent but probes: the breaker is open, it backs off, or its pipeline stopped
+    breaker_open: bool = False
+    breaker_reason: str = ""
+    broken_since: float | None = None
+    probe_at: float | None = None  # when it is tried next
+    throttled_until: float | None = None  # the platform asked to be left alone until then
+    throttled_since: float | None = None
+    throttle_reason: str = ""
+    stopped_groups: tuple[StoppedGroupView, ...] = ()
+    limited_until: float | None = None  # its next slot, where it waits for one
+    waits_for: str = ""  # what its next request waits for (core.model.WaitUntil.reason); empty: nothing
+    waits_until: float | None = None
+    in_flight: int = 0  # requests under way
+    allowed: int | None = None  # requests that may be under way at once
+    last_error: str = ""
+    learned_limit: LimitView | None = None  # None where none is looked for and no operator set one
+
+
+NOTHING_KNOWN = LiveFacts()
+REMOVED = LiveFacts(paused=True, pause_reason="it is no longer in the configuration", removed=True)
+"""Removed by a forced reload while callbacks waited for it: nothing sends them until it is back (SPEC 5, "Reload")."""

@@ -1,0 +1,50 @@
+"""What the store knows of a platform's queue, its request windows and its own room."""
+
+from typing import Annotated
+
+from msgspec import Struct
+
+from relay.views.moments import Instant, told
+
+
+class QuotaUse(Struct, frozen=True):
+    """One window of a quota that holds a platform, as the store counts it."""
+
+    quota: Annotated[str, told("name of the quota: says where the limit comes from (core.quotas)")]
+    window_s: Annotated[float, told("length of the window in seconds")]
+    limit: Annotated[int, told("requests allowed in any such window")]
+    used: Annotated[int, told("slots taken now")]
+    free_at: Annotated[Instant | None, told("when the next slot is free")] = None
+
+
+class ErrorView(Struct, frozen=True):
+    """The last attempt of a platform that did not go well."""
+
+    at: Annotated[Instant, told("when its answer or failure was seen")]
+    outcome: Annotated[str, told("what it came to: throttled, retry, reject, down, ...")]
+    status: Annotated[int | None, told("HTTP status; null without an answer")]
+    reason: Annotated[str, told("why, in a few stable words")]
+    excerpt: Annotated[str, told("the start of the answer")]
+
+
+class QueueFacts(Struct):
+    """A platform's queue as the store tells it: counts of callbacks, and the windows in force."""
+
+    accepted: int = 0  # ever accepted; a platform that is not configured is shown while this is not 0
+    pending: int = 0  # without a final state
+    in_flight: int = 0  # of these, in a request under way
+    held: int = 0  # of these, waiting for a person
+    oldest_due_at: Instant | None = None  # since when the oldest that is neither held nor behind another could be sent
+    dead: int = 0  # dead letters that were not dropped
+    last_error: ErrorView | None = None
+    quotas: list[QuotaUse] = []
+
+
+class StoreSize(Struct, frozen=True):
+    """How much of the store's room is used. Bounds that are not set are 0."""
+
+    used_bytes: int  # live pages: they decide when posts are refused
+    max_bytes: int  # store.max_size
+    usable_bytes: int  # what posts may use of it; the rest is a reserve
+    full: bool  # posts are refused
+    disk_bytes: int = 0  # files of the store; 0 where only its pages were looked at
