@@ -59,10 +59,10 @@ def loads(text: str, *, path: str | os.PathLike[str], environ: Mapping[str, str]
 
 
 def examine(text: str, *, path: str | os.PathLike[str]) -> tuple[Problem, ...]:
-    """Return the problems of a text that somebody sends, as if it stood in the file at ``path``.
+    """Return the problems of a text that somebody sent, as if it stood in the file at ``path``.
 
-    Nothing it names is looked up, neither files nor variables: whoever may ask must not learn which there are, nor have
-    them read. What a reference would hold is taken for good.
+    No file or variable that it names is read: the sender must not learn which of them exist. The value behind a
+    reference is assumed to be good.
     """
     try:
         source = parse_source(text.encode(), os.fspath(path))
@@ -134,7 +134,7 @@ def _fill_empty_sections(source: YamlSource) -> None:
 
 
 def _drop_empty(value: Any, path: KeyPath, report: "_Report") -> set[KeyPath]:
-    """Report and remove keys without a value: a forgotten limit must not silently become no limit."""
+    """Report and remove keys without a value. ``rate:`` with nothing behind it must not become "no limit"."""
     dropped: set[KeyPath] = set()
     if isinstance(value, list):
         for index, child in enumerate(value):
@@ -158,7 +158,7 @@ def _drop_empty(value: Any, path: KeyPath, report: "_Report") -> set[KeyPath]:
 
 
 def _report_needs(data: RawSettings, dropped: set[KeyPath], report: "_Report") -> set[KeyPath]:
-    """Report what a preset leaves to its user and is not there; return the missing keys."""
+    """Report the keys that a preset leaves to its user and that are missing. Return their paths."""
     missing: set[KeyPath] = set()
     platforms = data.get("platforms")
     for name, platform in platforms.items() if isinstance(platforms, dict) else ():
@@ -178,7 +178,10 @@ def _report_needs(data: RawSettings, dropped: set[KeyPath], report: "_Report") -
 
 
 def _validate(data: RawSettings, dropped: set[KeyPath], report: "_Report") -> Config | None:
-    """Validate, then once more without what was wrong, so that contradictions among the rest are found too."""
+    """Validate the data. If that fails, validate once more without what was wrong: the rest may contradict itself too.
+
+    A file with a bad ``rate`` and a route to an unknown platform thus shows both mistakes at once.
+    """
     failed: set[KeyPath] = set()
     try:
         config: Config | None = Config.model_validate(data)
@@ -209,7 +212,10 @@ def _validate(data: RawSettings, dropped: set[KeyPath], report: "_Report") -> Co
 
 
 def _relies_on_unread(found: PlacedProblem, unread: set[KeyPath], parents: set[KeyPath]) -> bool:
-    """Tell whether a contradiction relies on something that could not be read, lies in it, or holds some of it."""
+    """Tell whether a contradiction is about a value that could not be read, or about a part of one, or around one.
+
+    If ``platforms.a.rate`` cannot be read, "burst needs a rate beside it" is not reported for ``platforms.a``.
+    """
     return any(
         needed in parents or any(needed[:length] in unread for length in range(len(needed) + 1))
         for needed in found.relies_on
@@ -217,7 +223,7 @@ def _relies_on_unread(found: PlacedProblem, unread: set[KeyPath], parents: set[K
 
 
 class _Report:
-    """Collects findings, gives each its place in the file and keeps secrets out of its words."""
+    """Collects findings as problems: each with its line and column, and without secrets in its words."""
 
     def __init__(self, source: YamlSource, resolved: Resolved, places: dict[KeyPath, KeyPath]) -> None:
         self._source = source
@@ -228,7 +234,7 @@ class _Report:
         self.problems: list[Problem] = list(source.problems)
 
     def add(self, found: PlacedProblem) -> None:
-        """Keep a finding, unless its value could not be resolved anyway."""
+        """Keep a finding, unless its value could not be read in the first place: that is reported already."""
         if found.bad.code not in ("E006", "E040", "E041") and self.is_bad(found.path):
             return
         if found.bad.code == "E011" and found.path[:2] in self._without_preset:
@@ -238,11 +244,11 @@ class _Report:
         self.problems.append(self.place(found))
 
     def lacks_preset(self, platform: KeyPath) -> None:
-        """Note a platform whose preset is not known: what is missing there may be what that preset brings."""
+        """Note a platform with an unknown preset. Its missing keys are not reported: the right preset may have them."""
         self._without_preset.add(platform)
 
     def is_bad(self, path: KeyPath) -> bool:
-        """Tell whether a value has been complained about before it was looked at."""
+        """Tell whether a value has been reported already, by the YAML reader or as a broken reference."""
         written = written_at(path, self._places)
         return written in self._source.bad or written in self._unresolved
 

@@ -1,7 +1,7 @@
-"""Puts one request together as the configuration says, before any is sent: what cannot work is found by the check.
+"""Builds one trial request for each platform, as the configuration says, and reports what cannot work. It sends none.
 
-A header or parameter that two settings set has only one of their values when it arrives; a signature that wants a form
-where none is sent, or a header that HTTP cannot carry, would fail with every request. Nothing is sent or resolved.
+Three mistakes are found this way. Two settings set the same header or parameter, so only one of their values would
+arrive. A signature needs a form, but the body is none. A header holds a character that HTTP cannot carry.
 """
 
 import re
@@ -103,7 +103,7 @@ class _Request:
     def _overwritten(
         self, before: Draft, after: Draft, setters: dict[_Key, str], path: KeyPath
     ) -> Iterator[PlacedProblem]:
-        """Yield what the settings at ``path`` set although it was set before; it is theirs from here on."""
+        """Yield each header, parameter and field that the settings at ``path`` overwrite. Note them as its setter."""
         was = _named(before)
         for key, value in _named(after).items():
             if was.get(key) == value:

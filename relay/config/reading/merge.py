@@ -51,12 +51,15 @@ def _merge(base: Any, over: Any, base_path: KeyPath, path: KeyPath, places: dict
 
 
 def _is_another_form(base: RawSettings, over: RawSettings, path: KeyPath) -> bool:
-    """Tell whether a mapping with a ``kind`` is of another kind than the one below, whose keys mean nothing to it."""
+    """Tell whether ``over`` is of another ``kind`` than ``base``. Then no keys are merged.
+
+    ``auth: {kind: bearer}`` takes no ``user`` from ``defaults.auth`` of kind ``basic``.
+    """
     return path[-1] in _WITH_KIND and ("use" in over or over.get("kind", base.get("kind")) != base.get("kind"))
 
 
 def _copied(value: Any) -> Any:
-    """Copy what several platforms take over: each is checked, and pruned, on its own."""
+    """Return a copy for one platform: each platform's data is checked, and bad keys removed, on its own."""
     if isinstance(value, dict):
         return {key: _copied(child) for key, child in value.items()}
     return [_copied(child) for child in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What is left of a configuration that cannot be used, so that contradictions among the rest are found all the same."""
+"""Makes a configuration of what is left when the bad values are taken out: the rest can then be checked too."""
 
 from copy import deepcopy
 from typing import Any
@@ -25,9 +25,9 @@ A mapping only fills up what the entry lacks. A rule is replaced: with a conditi
 
 
 def remainder(data: RawSettings, failed: set[KeyPath]) -> Config | None:
-    """Validate what is left when everything that failed is taken away; None if that is not enough.
+    """Return the configuration without the values at ``failed``; None if too little is left to make one.
 
-    ``failed`` grows by what had to go with it, or stands in for it: nothing may be said of that either.
+    What has to go with them, or stands in for them, is added to ``failed``: nothing may be reported about that either.
     """
     for path in sorted(failed, key=len, reverse=True):  # what is inside first
         _take_away(data, path, failed)
