@@ -151,7 +151,7 @@ async def _main(directory: Path, pending: int) -> None:
     started = time.perf_counter()
     await store.totals()
     print(f"totals: {(time.perf_counter() - started) * 1e3:.1f} ms")
-    print(f"resident {_rss_mb():.0f} MB, {(await store.size())['used_bytes'] / 1e6:.0f} MB used")
+    print(f"resident {_rss_mb():.0f} MB, {(await store.size()).used_bytes / 1e6:.0f} MB used")
     await store.close()
     started = time.perf_counter()
     store = await SqliteStore.open(path)

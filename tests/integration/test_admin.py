@@ -663,6 +663,20 @@ async def test_openapi_tells_every_route(call: Caller) -> None:
         assert status not in (405, 500), path
 
 
+async def test_openapi_tells_the_keys_of_answers(call: Caller) -> None:
+    """Each key that an answer has stands in the schema of its route, with what it means."""
+    await call.side.accept(1)
+    _, document = await call("GET", "/openapi.json")
+    schemas = document["components"]["schemas"]
+
+    for path, asked in (("/v1/ledger", "/v1/ledger"), ("/v1/platforms/{platform}", "/v1/platforms/shop-a")):
+        answered = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+        members = schemas[answered.rpartition("/")[2]]["properties"]
+        _, answer = await call("GET", asked)
+        assert set(answer) <= set(members)
+        assert all(member.get("description") for member in members.values())
+
+
 async def test_a_foreign_host_is_refused(call: Caller) -> None:
     """DNS rebinding: a browser that was sent here by another name gets nothing."""
     async with call.session.get(call.side.url + "/v1/ledger", headers={"Host": "evil.example"}) as response:

@@ -25,6 +25,9 @@ from relay.core.errors import StoreError
 from relay.store.base import Ledger
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import CONTENT_TYPE, Metrics
+from relay.views.callback_view import CallbackPage, CallbackView
+from relay.views.ledger import LedgerView
+from relay.views.platform import PlatformPage, PlatformView
 from relay.web.dispatch import Routes
 from relay.web.response import Response, json_answer
 
@@ -126,14 +129,22 @@ class AdminApi:
 
 def _platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
     return (
-        AdminRoute("GET", "/v1/platforms", _VIEW, platforms.list, "All platforms: state, queue, quotas, drain time"),
-        AdminRoute("GET", "/v1/platforms/{platform}", _VIEW, platforms.one, "One platform"),
+        AdminRoute(
+            "GET",
+            "/v1/platforms",
+            _VIEW,
+            platforms.list,
+            "All platforms: state, queue, quotas, drain time",
+            shows=PlatformPage,
+        ),
+        AdminRoute("GET", "/v1/platforms/{platform}", _VIEW, platforms.one, "One platform", shows=PlatformView),
         AdminRoute(
             "POST",
             "/v1/platforms/{platform}/pause",
             _OPERATE,
             platforms.pause,
             "Send nothing more to it until resumed",
+            shows=PlatformView,
             body=_REASON,
         ),
         AdminRoute(
@@ -142,6 +153,7 @@ def _platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             _OPERATE,
             platforms.resume,
             "End a pause, or else every stop and an open breaker; what was refused is tried again at once",
+            shows=PlatformView,
             body=_REASON,
         ),
         AdminRoute(
@@ -150,6 +162,7 @@ def _platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             _OPERATE,
             platforms.flush,
             "Send what is pending without waiting for pace or linger; retry times and limits hold",
+            shows=PlatformView,
             body=_REASON,
         ),
         AdminRoute(
@@ -158,24 +171,38 @@ def _platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             _OPERATE,
             platforms.limit,
             "Put a limit in force in place of what was learned, or forget it and learn anew",
+            shows=PlatformView,
             body=_LIMIT,
         ),
-        AdminRoute("GET", "/v1/ledger", _VIEW, platforms.ledger, "What was accepted and where all of it is"),
+        AdminRoute(
+            "GET", "/v1/ledger", _VIEW, platforms.ledger, "What was accepted and where all of it is", shows=LedgerView
+        ),
     )
 
 
 def _callbacks_table(callbacks: CallbackRoutes) -> tuple[AdminRoute, ...]:
     return (
-        AdminRoute("GET", "/v1/callbacks", _VIEW, callbacks.callbacks, "Callbacks, newest first", query=_PAGED),
+        AdminRoute(
+            "GET",
+            "/v1/callbacks",
+            _VIEW,
+            callbacks.callbacks,
+            "Callbacks, newest first",
+            shows=CallbackPage,
+            query=_PAGED,
+        ),
         AdminRoute(
             "GET",
             "/v1/callbacks/{id}",
             _VIEW,
             callbacks.one,
             "One callback with its attempts; payload=1 adds its payload, masked unless the role may see it",
+            shows=CallbackView,
             query=("payload",),
         ),
-        AdminRoute("GET", "/v1/dead-letters", _VIEW, callbacks.dead_letters, "Dead letters", query=_PAGED),
+        AdminRoute(
+            "GET", "/v1/dead-letters", _VIEW, callbacks.dead_letters, "Dead letters", shows=CallbackPage, query=_PAGED
+        ),
     )
 
 

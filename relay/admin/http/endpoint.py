@@ -30,6 +30,7 @@ class AdminRoute:
     serve: Callable[[Call], Awaitable[Response]]
     summary: str
     query: tuple[str, ...] = ()
+    shows: type | None = None  # the view in its answer; None: its answer has none
     body: Mapping[str, Any] | None = field(default=None)  # JSON Schema properties of the request body
 
     def handler(self, access: Access) -> Handler:
