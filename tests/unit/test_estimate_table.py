@@ -1,4 +1,4 @@
-"""A seeded part of the score table, and outages: the bars of docs/limits.md on every run."""
+"""A seeded part of the score table, and outages: the bars of docs/performance.md on every run."""
 
 import pytest
 from benchmarks.limits.outages import CHANGES, false_limit, follow
