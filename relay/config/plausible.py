@@ -37,6 +37,12 @@ _OF_THE_REST = (
     _Bounds("store.max_size", _MIB, 2**44, "it is the room for everything that waits"),
     _Bounds("store.keep.delivered", _MINUTE_S, 3650 * _DAY_S, "idempotency keys live as long"),
     _Bounds("store.keep.dead", _HOUR_S, 3650 * _DAY_S, "a person must have seen them by then"),
+    _Bounds(
+        "store.keep.samples",
+        _HOUR_S,
+        366 * _DAY_S,
+        "it is how far back the charts go; a minute of a platform takes 60 bytes",
+    ),
 )
 
 

@@ -357,6 +357,7 @@ class StoreRules:
     platforms: dict[str, PlatformRules] = field(default_factory=dict)
     keep_delivered_s: float = 7 * 86400.0
     keep_dead_s: float = 90 * 86400.0
+    keep_samples_s: float = 7 * 86400.0
     max_size_bytes: int | None = None  # None: no bound
 
 

@@ -48,6 +48,7 @@ from relay.upkeep.descriptors import Descriptors
 from relay.upkeep.expiry import Expiry
 from relay.upkeep.operations import OperationRunner
 from relay.upkeep.prune import Pruner
+from relay.upkeep.sampling import Sampling
 from relay.upkeep.watchdog import Watchdog
 from relay.web.inherited import inherited_sockets, shared_out
 
@@ -105,6 +106,7 @@ class _Daemon:
     async def start(self) -> list[str]:
         """Start everything in the order a callback needs it. Return the addresses that are listened on."""
         store = await self._open_store()
+        sampling = self._start_sampling(store)
         registry = await self._start_delivery(store)
         access = Access(admin_users(self.config))
         live = LiveConfig(
@@ -119,6 +121,8 @@ class _Daemon:
         api = AdminApi(
             AdminParts(
                 ledger=store,
+                history=store.history,
+                samples=sampling,
                 control=registry,
                 access=access,
                 config=live.for_operators,
@@ -141,6 +145,15 @@ class _Daemon:
         self.supervisor.run("store", store.ended())
         await store.configure(self.config.store_rules())
         return store
+
+    def _start_sampling(self, store: Store) -> Sampling:
+        """Start the samples of the history. The last one is kept when everything else has ended."""
+        sampling = Sampling(
+            history=store.history, counted=self.metrics.request_counts, clock=store.clock, events=self.events
+        )
+        self.stack.push_async_callback(sampling.close)
+        self.supervisor.run("sampling", sampling.run())
+        return sampling
 
     async def _start_delivery(self, store: Store) -> Registry:
         """Start a pipeline for each platform."""

@@ -28,6 +28,7 @@ from relay.core.model import (
     StoreRules,
     WaitUntil,
 )
+from relay.store.history import MinuteHistory
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.queue import QueueFacts, StoreSize
 
@@ -222,7 +223,12 @@ class StoreEvents(Protocol):
 
 
 class Store(Inbox, Outbox, Ledger, Protocol):
-    """A backend is all three."""
+    """A backend is all three, and keeps a history."""
+
+    @property
+    def history(self) -> MinuteHistory:
+        """What happened in each minute."""
+        ...
 
     async def ended(self) -> None:
         """Wait until the store is closed. Raises ``StoreEnded`` when it can commit no more in this process."""

@@ -15,10 +15,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from relay.core.clock import elapsed_s
-from relay.core.model import seconds_text
+from relay.core.model import Outcome, seconds_text
 from relay.core.quotas import CONFIGURED, quota_source
 from relay.telemetry.flow import Flow, Flows
 from relay.telemetry.histogram import ITEMS, LATENCY_S, REQUEST_S, SHORT_S, Histogram
+from relay.views.history import RequestCounts
 from relay.views.live import NOTHING_KNOWN, LiveFacts
 from relay.views.queue import QueueFacts, StoreSize
 
@@ -47,6 +48,10 @@ REASONS = frozenset(
         ),
     )
 )
+
+# The platform answered no. All else but an acceptance is a failure: no answer, a server error, or one nobody knows.
+_REFUSED = frozenset(("throttled", "auth", "reject", "split", "plain"))
+_ACCEPTED = frozenset(outcome.value for outcome in Outcome if outcome.accepted)
 
 Totals = Mapping[str, Mapping[str, int]]
 Statuses = Mapping[str, QueueFacts]
@@ -129,6 +134,25 @@ class Metrics:
     def flow(self, platform: str) -> Flow:
         """Return how many callbacks a second came in and went out over the last minute."""
         return self.flows.of(platform, elapsed_s())
+
+    def request_counts(self) -> dict[str, RequestCounts]:
+        """Return per platform the requests made and their bytes, since the process began."""
+        made: dict[str, list[int]] = {}
+        for (platform, outcome, _), count in self.requests.items():
+            counted = made.setdefault(platform, [0, 0, 0])
+            counted[0] += count
+            counted[1] += count if outcome in _REFUSED else 0
+            counted[2] += count if outcome not in _REFUSED and outcome not in _ACCEPTED else 0
+        return {
+            platform: RequestCounts(
+                requests=requests,
+                refused=refused,
+                failed=failed,
+                raw_bytes=self.batch_bytes[platform, "raw"],
+                wire_bytes=self.batch_bytes[platform, "wire"],
+            )
+            for platform, (requests, refused, failed) in made.items()
+        }
 
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format (``CONTENT_TYPE``)."""

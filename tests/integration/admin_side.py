@@ -32,6 +32,7 @@ from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.operations import OperationRunner
+from relay.upkeep.sampling import Sampling
 from relay.views.live import LiveFacts
 from relay.views.moments import read
 
@@ -155,6 +156,8 @@ class AdminSide:
     operations: OperationRunner
     api: AdminApi
     rules: StoreRules
+    sampling: Sampling
+    metrics: Metrics
 
     async def sent(self, count: int, *, platform: str = "shop-a") -> None:
         """Claim ``count`` requests of one callback each and leave them under way."""
@@ -234,10 +237,13 @@ async def admin_side(
     events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=metrics)
     control, config = FakeControl(), FakeConfig()
     operations = OperationRunner(ledger=store, clock=clock, events=events, reroute=no_route)
+    sampling = Sampling(history=store.history, counted=metrics.request_counts, clock=clock, events=events)
     access = config.access()
     api = AdminApi(
         AdminParts(
             ledger=store,
+            history=store.history,
+            samples=sampling,
             control=control,
             access=Access(users),
             config=access if reloads else replace(access, reload=None),
@@ -252,7 +258,7 @@ async def admin_side(
     await server.start()
     try:
         url = server.address if server.address.startswith("unix:") else f"http://{server.address}"
-        yield AdminSide(url, store, clock, control, config, operations, api, rules)
+        yield AdminSide(url, store, clock, control, config, operations, api, rules, sampling, metrics)
     finally:
         await server.close(0.1)
     assert not metrics.refused["admin", "internal"]

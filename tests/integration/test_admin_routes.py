@@ -20,6 +20,7 @@ MAY = {
     "POST /v1/platforms/{platform}/resume": OPERATORS,
     "POST /v1/platforms/{platform}/flush": OPERATORS,
     "POST /v1/platforms/{platform}/limit": OPERATORS,
+    "GET /v1/platforms/{platform}/series": EVERYBODY,
     "GET /v1/ledger": EVERYBODY,
     "GET /v1/callbacks": EVERYBODY,
     "GET /v1/callbacks/{id}": EVERYBODY,

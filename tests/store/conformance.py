@@ -5,10 +5,11 @@ Backends that outlive their process also take ``DurabilityConformance``.
 
 from tests.store.accepting import AcceptingConformance
 from tests.store.claiming import ClaimingConformance
-from tests.store.durability import DurabilityConformance
+from tests.store.durability import DurabilityConformance as _Durability
 from tests.store.grouping import GroupingConformance
 from tests.store.keeping import KeepingConformance
 from tests.store.operating import OperatingConformance
+from tests.store.remembering import DurableRememberingConformance, RememberingConformance
 from tests.store.routing import RoutingConformance
 from tests.store.settling import SettlingConformance
 
@@ -23,5 +24,10 @@ class Conformance(
     SettlingConformance,
     OperatingConformance,
     KeepingConformance,
+    RememberingConformance,
 ):
     """What memory and every other backend promise alike."""
+
+
+class DurabilityConformance(_Durability, DurableRememberingConformance):
+    """What backends promise that outlive their process."""

@@ -22,7 +22,7 @@ from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.transaction import numbers
-from relay.store.sqlite.read import ledger
+from relay.store.sqlite.read.history import OLDEST_DUE
 from relay.store.sqlite.read.ledger import open_reader
 from relay.store.sqlite.read.operations import PROGRESS
 from relay.store.sqlite.write import groups, matches, retries, settle
@@ -209,7 +209,7 @@ async def test_file_of_version_one_is_migrated(path: Path) -> None:
 async def test_status_of_a_backlog_reads_few_rows(path: Path, store: SqliteStore) -> None:
     """Since when a platform is late is found by seeks into indexes, however many callbacks wait."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {ledger._OLDEST_DUE}", (1,))]
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {OLDEST_DUE}", (1,))]
     connection.close()
     assert not [step for step in plan if "TEMP B-TREE" in step or step.startswith("SCAN callback")], plan
     assert any("callback_put_back (platform=?)" in step for step in plan)
@@ -228,7 +228,7 @@ async def test_lanes_are_hopped_over(path: Path, store: SqliteStore) -> None:
         return False
 
     connection.set_progress_handler(work, 100)
-    (due_at,) = connection.execute(ledger._OLDEST_DUE, (1,)).fetchone()
+    (due_at,) = connection.execute(OLDEST_DUE, (1,)).fetchone()
     before_it = due_at - 1  # nothing is due yet, so that the lanes behind are looked at
     (found,) = connection.execute(groups._HEADS, (1, "", -1, None, 8, before_it)).fetchone()
     connection.close()

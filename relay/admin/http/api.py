@@ -17,12 +17,14 @@ from relay.admin.http import openapi, page
 from relay.admin.http.endpoint import AdminRoute
 from relay.admin.resources.callbacks import CallbackRoutes
 from relay.admin.resources.configuration import ConfigAccess, ConfigRoutes, setting
+from relay.admin.resources.history_routes import ALL, HistoryRoutes, Samples
 from relay.admin.resources.operations import ACTIONS, RESOLUTIONS, OperationRoutes
 from relay.admin.resources.platform_routes import PlatformControl, PlatformRoutes
 from relay.admin.standing.backlog import DrainTerms
 from relay.admin.standing.times import WallTimes
 from relay.core.errors import StoreError
 from relay.store.base import Ledger
+from relay.store.history import MinuteHistory
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import CONTENT_TYPE, Metrics
 from relay.views.callback_view import CallbackPage, CallbackView
@@ -60,6 +62,8 @@ class AdminParts:
     """The parts of the daemon that operators see and act on."""
 
     ledger: Ledger
+    history: MinuteHistory
+    samples: Samples
     control: PlatformControl
     access: Access
     config: ConfigAccess
@@ -94,6 +98,9 @@ class AdminApi:
         )
         self.endpoints = (
             *_platforms_table(platforms),
+            *_history_table(
+                HistoryRoutes(history=parts.history, samples=parts.samples, platforms=platforms, times=times)
+            ),
             *_callbacks_table(callbacks),
             *_operations_table(operations),
             *_configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
@@ -176,6 +183,19 @@ def _platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
         ),
         AdminRoute(
             "GET", "/v1/ledger", _VIEW, platforms.ledger, "What was accepted and where all of it is", shows=LedgerView
+        ),
+    )
+
+
+def _history_table(history: HistoryRoutes) -> tuple[AdminRoute, ...]:
+    return (
+        AdminRoute(
+            "GET",
+            "/v1/platforms/{platform}/series",
+            _VIEW,
+            history.series,
+            f"What happened to a platform ({ALL}: to all) in each step of 5s, 1m, 10m or 1h; null: the relay was down",
+            query=("since", "step"),
         ),
     )
 

@@ -67,10 +67,11 @@ class Admin(Section):
 
 
 class Keep(Section):
-    """How long finished callbacks stay."""
+    """How long finished callbacks stay, and what happened in each minute."""
 
     delivered: PositiveDuration = setting("7d", "Delivered and superseded callbacks; idempotency keys live as long.")
     dead: PositiveDuration = setting("90d", "Dead and expired callbacks, for a person to look at.")
+    samples: PositiveDuration = setting("7d", "What happened in each minute, per platform: the history of the charts.")
 
 
 class StoreSettings(Section):
@@ -80,7 +81,7 @@ class StoreSettings(Section):
         "sqlite:relay.db", "sqlite:PATH; a relative path lies in $STATE_DIRECTORY, else beside the configuration file."
     )
     max_size: Size = setting("2GiB", "Most room of used pages; nothing undelivered is ever dropped for room.")
-    keep: Keep = setting({}, "How long finished callbacks stay.")
+    keep: Keep = setting({}, "How long finished callbacks and the history stay.")
     token_key: TokenKey | None = setting(
         None,
         "32 bytes as hex or base64, as a ${file:...} reference: tokens and rotated refresh tokens are kept beside the "
@@ -189,5 +190,6 @@ class Config(Section):
             platforms={name: platform.rules(name) for name, platform in self.platforms.items()},
             keep_delivered_s=self.store.keep.delivered,
             keep_dead_s=self.store.keep.dead,
+            keep_samples_s=self.store.keep.samples,
             max_size_bytes=self.store.max_size,
         )

@@ -33,6 +33,8 @@ from relay.core.model import (
     WaitUntil,
 )
 from relay.store.base import Reroute, no_route
+from relay.store.history import MinuteHistory
+from relay.store.memory.history import MemoryHistory
 from relay.store.memory.inbox import MemoryInbox
 from relay.store.memory.ledger import Views
 from relay.store.memory.operations import MemoryOperations
@@ -62,6 +64,9 @@ class MemoryStore:
         self._watchers: list[Callable[[str, int], None]] = []
         self._operation_watchers: list[Callable[[], None]] = []
         self._audit: list[dict[str, Any]] = []
+        self._past = MemoryHistory(self._shelf, clock)
+        self.history: MinuteHistory = self._past
+        self._shelf.before_change = self._past.keep_totals
         self._views = Views(self._shelf, self._batches, self._slots)
         self._operations = MemoryOperations(self._shelf, self._batches, self._platform_rules, self._accepts.enqueue_all)
 
@@ -243,6 +248,7 @@ class MemoryStore:
                 budget -= 1
         keep_s = max(self._slots.longest_window_s, _KEEP_ATTEMPTS_S)
         budget -= self._batches.prune(now - keep_s, budget)
+        self._past.forget(now - self._rules.keep_samples_s)
         self._notify()
         return budget == 0
 
@@ -251,7 +257,8 @@ class MemoryStore:
         self._audit.append(copy.deepcopy(dict(record)))
 
     async def ping(self) -> None:
-        """Do nothing: memory always commits."""
+        """Keep the minute; memory always commits."""
+        self._past.keep_totals()
 
     async def size(self) -> StoreSize:
         """Return payload bytes; there are no pages."""

@@ -9,6 +9,7 @@ import heapq
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relay.core.model import AttemptResult, Lane, State
@@ -144,12 +145,17 @@ class Heads:
         return self._rows[heapq.heappop(self._lanes[lane])[2]]
 
 
+def _nothing() -> None:
+    """Do nothing: nobody keeps a history."""
+
+
 class Shelf:
     """All rows and what follows from their states."""
 
     def __init__(self) -> None:
         self.rows: dict[int, Row] = {}
         self.totals: dict[str, dict[str, int]] = {}
+        self.before_change: Callable[[], None] = _nothing  # called before each change of a total
         self.used_bytes = 0
         self.freed: dict[str, int] = {}  # callbacks made claimable per platform, until drained
         self.expiries: list[tuple[float, int]] = []
@@ -177,6 +183,7 @@ class Shelf:
 
     def count(self, platform: str, word: str, change: int) -> None:
         """Move a stored total."""
+        self.before_change()
         totals = self.totals.get(platform)
         if totals is None:
             totals = self.totals[platform] = {"accepted": 0, **dict.fromkeys(_ENDS, 0)}

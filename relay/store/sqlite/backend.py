@@ -5,7 +5,7 @@ is a job of the reading thread on a read-only connection, so it sees the last co
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -33,7 +33,8 @@ from relay.core.model import (
     WaitUntil,
 )
 from relay.store.base import Reroute, StoreEvents, no_route
-from relay.store.slots import Recorded, Sent, Slots
+from relay.store.history import MinuteHistory
+from relay.store.slots import Recorded, Slots
 from relay.store.sqlite.file.boot import StoreIdentity, cut_off
 from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
@@ -45,8 +46,10 @@ from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.sqlite.thread.writer import Writer, WriterHooks
 from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.claim import Claims
+from relay.store.sqlite.write.history import SqliteHistory
 from relay.store.sqlite.write.matches import Matches
 from relay.store.sqlite.write.operations import OperationWriter
+from relay.store.sqlite.write.past_requests import past_requests
 from relay.store.sqlite.write.prune import Pruning
 from relay.store.sqlite.write.reroute import Reroutes
 from relay.store.sqlite.write.retries import bring_forward
@@ -57,11 +60,6 @@ from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 
 T = TypeVar("T")
 
-_SENT = """
-SELECT json_group_array(json_array(a.id, p.name, grp, started_at, ended_at, coalesce(duration_s, 0.0)))
-FROM platform AS p JOIN attempt AS a INDEXED BY attempt_recent ON a.platform = p.id
-WHERE p.name IN (SELECT value FROM json_each(?1)) AND (a.ended_at > ?2 OR a.ended_at IS NULL)
-"""
 _ASK_S = 0.5  # how long a reader waits for what only the writing thread knows
 _NO_RULES = PlatformRules()
 
@@ -128,6 +126,13 @@ class SqliteStore:
         self._reader = reader
         self._usage: dict[str, list[QuotaUse]] = {}  # of slots, per platform, as last seen
         self._reading = ThreadPoolExecutor(1, thread_name_prefix=f"store-reader {path.name}")
+        history = SqliteHistory(
+            names=self._names,
+            last_minute=identity.last_minute,
+            write=self._write,
+            read=self._read,
+        )
+        self.history: MinuteHistory = history
         self._writer = Writer(
             name=str(path),
             connect=self._connect,
@@ -136,6 +141,7 @@ class SqliteStore:
             hooks=WriterHooks(
                 check=lock.check,
                 recover=self._recover,
+                totals=history.write_totals,
                 wakes=self._slots.drain_wakes,
                 after_commit=self._after_commit,
                 failed=self._failed,
@@ -339,6 +345,9 @@ class SqliteStore:
         self._lock.check()
         transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
 
+    async def _write(self, run: Callable[[Transaction], T]) -> T:
+        return await self._writer.call(run)
+
     async def _read(self, read: Callable[[SqliteReader], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, _guarded, read, self._reader)
 
@@ -365,25 +374,7 @@ class SqliteStore:
             self._events.store_recovered(seconds=seconds)
 
     def _recorded(self, transaction: Transaction) -> Recorded:
-        return lambda platforms, since: self._sent(transaction, platforms, since)
-
-    def _sent(self, transaction: Transaction, platforms: frozenset[str], since: float) -> Iterable[Sent]:
-        """Return the recorded attempts a quota's log is rebuilt from.
-
-        When the clock could not be continued over a reboot, what was recorded before counts as answered at the start.
-        """
-        started_at = self._identity.opened_at
-        shifted = not self._identity.continuous and started_at > since
-        window_s = transaction.now - since
-        found = transaction.execute(
-            _SENT,
-            (msgspec.json.encode(sorted(platforms)).decode(), min(since, started_at - window_s) if shifted else since),
-        ).get
-        for sent in msgspec.json.decode(found, type=list[tuple[int, str, str, float, float | None, float]]):
-            row = Sent(*sent)
-            if shifted and row.ended_at is not None and row.ended_at <= started_at:
-                row = row._replace(ended_at=started_at)
-            yield row
+        return lambda platforms, since: past_requests(transaction, self._identity, platforms, since)
 
     def _recover(self, transaction: Transaction) -> None:
         """After a failure: a claim whose commit was answered with an error may have taken effect; nobody sent it."""

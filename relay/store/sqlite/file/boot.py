@@ -42,6 +42,7 @@ class StoreIdentity(NamedTuple):
     last_seq: int
     last_number: int
     last_attempt: int
+    last_minute: int  # the last one whose totals are kept
 
 
 def boot(connection: apsw.Connection, clock: Clock | None) -> StoreIdentity:
@@ -63,6 +64,7 @@ def boot(connection: apsw.Connection, clock: Clock | None) -> StoreIdentity:
         now = meta["last_at"] = clock.now()
         meta["written_by"] = _release()
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(meta.items()))
+        last_minute = connection.execute("SELECT coalesce(max(minute), 0) FROM sample WHERE platform = 0").get
         cut_off(connection, now, [])
         connection.execute("UPDATE operation_wait SET batch = 0")  # what was under way is not, any more
         platforms = dict(connection.execute("SELECT name, id FROM platform"))
@@ -81,6 +83,7 @@ def boot(connection: apsw.Connection, clock: Clock | None) -> StoreIdentity:
         last_seq=last_seq,
         last_number=last_number,
         last_attempt=last_attempt,
+        last_minute=last_minute,
     )
 
 

@@ -17,6 +17,7 @@ from relay.store.sqlite.file.boot import clock_of
 from relay.store.sqlite.file.connection import open_reader_connection
 from relay.store.sqlite.file.space import room
 from relay.store.sqlite.read.filters import NOTHING, where
+from relay.store.sqlite.read.history import OLDEST_DUE, HistoryReader
 from relay.store.sqlite.read.operations import progress
 from relay.views.callback_view import AttemptView, CallbackView, ListedCallback
 from relay.views.moments import Instant, moment, read
@@ -25,7 +26,6 @@ from relay.views.queue import ErrorView, QueueFacts, StoreSize
 # A page reads at most so many rows; when they hold too few matches it comes short, with a cursor to go on from. A long
 # read would keep the WAL from being copied back.
 _SCAN_ROWS = 200_000
-_HOPS = 200  # groups and lanes looked at for the oldest due time; more belong to a platform that is never idle
 _PRIORITIES = {Lane.HIGH: "high", Lane.LOW: "low"}
 _WORDS = {int(state): state.word for state in State}
 
@@ -42,27 +42,6 @@ SELECT p.id, p.name, l.accepted, l.dead - l.pruned_dead, l.last_error,
   (SELECT count(*) FROM callback INDEXED BY callback_dropped WHERE platform = p.id AND dropped = 1)
 FROM platform AS p JOIN ledger AS l ON l.platform = p.id
 """
-# Since when the oldest could have been sent. Of those never sent: hops from one (group, lane) to the next over the
-# index of heads, reading one entry of each; what was put back is there too, with the later time of its retry.
-# (The next lane is asked for by >= of a row value: for > SQLite reads all that equals it.)
-_OLDEST_DUE = f"""
-WITH RECURSIVE hop(grp, prio, due_at, n) AS (
-  SELECT * FROM (SELECT grp, prio, due_at, 1 FROM callback INDEXED BY callback_ready
-                 WHERE platform = ?1 AND head = 1 ORDER BY grp, prio, due_at LIMIT 1)
-  UNION ALL
-  SELECT next.grp, next.prio, next.due_at, hop.n + 1 FROM hop JOIN callback AS next ON next.seq = (
-    SELECT seq FROM callback INDEXED BY callback_ready
-    WHERE platform = ?1 AND head = 1 AND (grp, prio) >= (hop.grp, hop.prio + 1) ORDER BY grp, prio, due_at LIMIT 1)
-  WHERE hop.n < {_HOPS})
-SELECT min(at) FROM (
-  SELECT min(due_at) AS at FROM hop
-  UNION ALL
-  SELECT * FROM (SELECT expires_at - expires_s FROM callback INDEXED BY callback_put_back
-                 WHERE platform = ?1 AND first_sent_at > 0.0 AND batch IS NULL AND held = 0 AND state = 0
-                 ORDER BY expires_at - expires_s LIMIT 1)
-  UNION ALL
-  SELECT min(waiting_since) FROM batch INDEXED BY batch_open WHERE platform = ?1 AND state < 2)
-"""  # noqa: S608 - a constant of this file
 _COLUMNS = """seq, platform, state, key_text, event, priority, grp, accepted_at, due_at, expires_at, ended_at, attempts,
   spent, held, batch, maybe_applied, reason, message, bytes, trail, superseded_by"""
 _REST = "SELECT EXISTS (SELECT 1 FROM payload WHERE seq = ?1), traceparent FROM callback WHERE seq = ?1"
@@ -77,6 +56,7 @@ class SqliteReader:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+        self.history = HistoryReader(connection)
         self._tag: int = connection.execute("SELECT value FROM meta WHERE name = 'tag'").get
 
     @property
@@ -152,7 +132,7 @@ class SqliteReader:
                     pending=pending,
                     in_flight=in_flight,
                     held=held,
-                    oldest_due_at=moment(self._connection.execute(_OLDEST_DUE, (number,)).get),
+                    oldest_due_at=moment(self._connection.execute(OLDEST_DUE, (number,)).get),
                     dead=dead - dropped,
                     last_error=None if last_error is None else read(ErrorView, msgspec.json.decode(last_error)),
                 )

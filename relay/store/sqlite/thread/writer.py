@@ -48,15 +48,17 @@ _RETRY_MAX_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class WriterHooks:
-    """What the writer asks of its store and tells it; the first three are called in the thread, the others on the loop.
+    """What the writer asks of its store and tells it; the first four are called in the thread, the others on the loop.
 
     ``check`` raises an error of the disk when the file is no longer in its place. ``recover`` makes the file fit what
-    memory holds after a failure. ``wakes`` gives the platforms whose wait a group shortened. ``after_commit`` gets
+    memory holds after a failure. ``totals`` writes what a group changes of the totals, as the last of the group.
+    ``wakes`` gives the platforms whose wait a group shortened. ``after_commit`` gets
     wakes, seconds and rows, ``failed`` what went wrong, ``recovered`` how many seconds it lasted.
     """
 
     check: Callable[[], None]
     recover: Callable[[Transaction], None]
+    totals: Callable[[Transaction], None]
     wakes: Callable[[], Iterable[str]]
     after_commit: Callable[[dict[str, int], float, int], None]
     failed: Callable[[BaseException], None]
@@ -78,14 +80,9 @@ class Writer:
         self.failed: StoreFailed | None = None
         self._name = name
         self._connect = connect
-        self._check = hooks.check
+        self._hooks = hooks
         self._intake = intake
         self._clock = clock
-        self._recover_state = hooks.recover
-        self._drain_wakes = hooks.wakes
-        self._after_commit = hooks.after_commit
-        self._report_failure = hooks.failed
-        self._report_recovery = hooks.recovered
         self._loop = asyncio.get_running_loop()
         self._chunk: list[Any] = []
         self._gathered_until_s = 0.0
@@ -181,7 +178,7 @@ class Writer:
                 future.set_result(result)
             else:
                 future.set_exception(error)
-        self._after_commit(wakes, seconds, rows)
+        self._hooks.after_commit(wakes, seconds, rows)
 
     # --- below: the thread ---
 
@@ -227,7 +224,7 @@ class Writer:
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             self._connection.close()
         except DISK_ERRORS as error:  # nothing is lost: what was not copied back is in the WAL, and read at the start
-            self._loop.call_soon_threadsafe(self._report_failure, error)
+            self._loop.call_soon_threadsafe(self._hooks.failed, error)
 
     def _collect(self) -> list[Any]:
         """Wait for work and take it up to the bound; empty when it was all answered meanwhile, or at the end."""
@@ -285,7 +282,7 @@ class Writer:
         if units:
             for follow in transaction.on_commit:
                 follow()
-            for platform in self._drain_wakes():
+            for platform in self._hooks.wakes():
                 transaction.wake(platform, 0)
         self._report(finished, transaction.wakes if units else {}, elapsed_s() - started_s, transaction.rows)
 
@@ -307,9 +304,9 @@ class Writer:
                 done.append((unit.future, None, refusal))
             except Exception as error:  # whatever one request's code raises is that request's answer, not the group's
                 raise BadUnit(unit, error) from error
-        transaction.write_totals()
+        self._hooks.totals(transaction)
         if transaction.rows and transaction.now - self._last_at_written >= _LAST_AT_EVERY_S:
-            self._check()
+            self._hooks.check()
             transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
             transaction.on_commit.append(lambda: setattr(self, "_last_at_written", transaction.now))
         transaction.execute("COMMIT")
@@ -360,7 +357,7 @@ class Writer:
         self._fail_queued()
         failed_s = elapsed_s()
         self.failed.__cause__ = error
-        self._loop.call_soon_threadsafe(self._report_failure, self.failed)
+        self._loop.call_soon_threadsafe(self._hooks.failed, self.failed)
         wait_s = _RETRY_FIRST_S
         while not self._closing_seen and not self._reopened():
             try:
@@ -369,7 +366,7 @@ class Writer:
                 wait_s = min(_RETRY_MAX_S, wait_s * 2)
             self._fail_queued()
         if self.failed is None:
-            self._loop.call_soon_threadsafe(self._report_recovery, elapsed_s() - failed_s)
+            self._loop.call_soon_threadsafe(self._hooks.recovered, elapsed_s() - failed_s)
 
     def _reopened(self) -> bool:
         try:
@@ -378,7 +375,7 @@ class Writer:
             transaction = Transaction(self._connection, self._clock.now())
             transaction.execute("BEGIN IMMEDIATE")
             transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
-            self._recover_state(transaction)
+            self._hooks.recover(transaction)
             transaction.execute("COMMIT")
         except (apsw.Error, StoreError) as error:
             self.failed = StoreFailed(f"the store {self._name} cannot commit ({error}); it is tried again every second")

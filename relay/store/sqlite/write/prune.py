@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from relay.core.model import Ended, Ending, Expired, State, StoreRules
+from relay.store.history import MINUTE_S
 from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction, numbers
@@ -45,6 +46,10 @@ DELETE FROM idempotency WHERE hash IN (
     SELECT 1 FROM callback AS s
     WHERE s.seq BETWEEN idempotency.seq AND idempotency.seq + json_array_length(idempotency.targets) - 1
       AND s.seq NOT IN (SELECT value FROM carray(?1))))
+"""
+_AGED_SAMPLES = """
+DELETE FROM sample WHERE platform = ?1
+  AND minute < min(?2, (SELECT min(minute) FROM sample WHERE platform = ?1) + ?3)
 """
 _Pairs = list[tuple[int, int]]
 _decode_pairs = msgspec.json.Decoder(_Pairs).decode
@@ -125,8 +130,14 @@ class Pruning:
         ):
             if budget:
                 budget -= self._delete_aged(transaction, state, now - keep_s, budget)
+        self._delete_samples(transaction, now - rules.keep_samples_s)
         more_batches = self._delete_batches(transaction, now - max(_KEEP_ATTEMPTS_S, self._slots.longest_window_s))
         return budget == 0 or more_batches
+
+    def _delete_samples(self, transaction: Transaction, before: float) -> None:
+        """Delete minutes over their time, at most ``STEP_ROWS`` of each platform; the next step takes the rest."""
+        for platform in (0, *self._names.all().values()):  # 0: the samples of all platforms together
+            transaction.execute(_AGED_SAMPLES, (platform, int(before // MINUTE_S), STEP_ROWS))
 
     def vacuum_step(self, transaction: Transaction) -> None:
         """Give free pages back to the file system, a few per step."""

@@ -1,0 +1,80 @@
+"""What happened: the series of a platform, or of all of them."""
+
+from collections.abc import Awaitable, Sequence
+from typing import Final, Protocol
+
+from msgspec.structs import replace
+
+from relay.admin import filters
+from relay.admin.call import Call
+from relay.admin.resources.platform_routes import PlatformRoutes
+from relay.admin.standing.series import LONGEST_5S_S, STEPS, check_span, read_step, series
+from relay.admin.standing.times import WallTimes
+from relay.store.history import MinuteHistory
+from relay.views.history import RequestCounts, Sampled, summed
+from relay.web.response import Response
+
+ALL: Final = "_all"
+_DEFAULT_SINCE: Final = {"5s": "15m", "1m": "2h", "10m": "1d", "1h": "7d"}
+
+
+class Samples(Protocol):
+    """What of the history is only in memory; ``upkeep.sampling.Sampling`` is one. ``platform`` None: all of them."""
+
+    def unsaved(self, platform: str | None) -> RequestCounts:
+        """Return what the running minute has counted so far."""
+        ...
+
+    def oldest_due_s(self, platform: str | None) -> Awaitable[float]:
+        """Return how long the oldest due callback has waited, now."""
+        ...
+
+    def recent(self, platform: str | None) -> Sequence[Sampled]:
+        """Return the last 15 minutes in spans of 5 s."""
+        ...
+
+    def running(self, platform: str | None) -> Awaitable[Sampled]:
+        """Return the 5 s under way."""
+        ...
+
+
+class HistoryRoutes:
+    """The routes about the past."""
+
+    def __init__(
+        self, *, history: MinuteHistory, samples: Samples, platforms: PlatformRoutes, times: WallTimes
+    ) -> None:
+        self._history = history
+        self._samples = samples
+        self._platforms = platforms
+        self._times = times
+
+    async def series(self, call: Call) -> Response:
+        """GET /v1/platforms/{platform}/series."""
+        name = call.params["platform"]
+        platform = None if name == ALL else name
+        await self._platforms.check_known(platform)
+        step = call.query.get("step", "1m")
+        step_s = read_step(step)
+        now, shift_s = self._times.now(), self._times.shift_s
+        given = {"since": call.query.get("since", _DEFAULT_SINCE[step])}
+        since = filters.parse(given, now=now, shift_s=shift_s).since or 0.0
+        if step_s == STEPS["5s"]:
+            since = max(since, now - LONGEST_5S_S) if since <= now else since
+        check_span(since, now, step_s)
+        spans = await (self._ticks(platform) if step_s == STEPS["5s"] else self._minutes(platform, since, now, step_s))
+        return self._times.answer(series(spans, since=since, now=now, step_s=step_s))
+
+    async def _ticks(self, platform: str | None) -> list[Sampled]:
+        return [*self._samples.recent(platform), await self._samples.running(platform)]
+
+    async def _minutes(self, platform: str | None, since: float, now: float, step_s: int) -> list[Sampled]:
+        """Return the minutes from the start of the first step on; the running one with what only memory knows."""
+        spans = list(await self._history.minutes(platform, since // step_s * step_s, now))
+        last = spans[-1]
+        spans[-1] = replace(
+            last,
+            counts=summed((last.counts, self._samples.unsaved(platform))),
+            oldest_due_s=await self._samples.oldest_due_s(platform),
+        )
+        return spans

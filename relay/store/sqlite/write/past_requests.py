@@ -1,0 +1,36 @@
+"""The recorded requests that the log of a quota is rebuilt from, after a start or a change of the limits."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from relay.store.slots import Sent
+from relay.store.sqlite.file.boot import StoreIdentity
+from relay.store.sqlite.file.transaction import Transaction
+
+_SENT = """
+SELECT json_group_array(json_array(a.id, p.name, grp, started_at, ended_at, coalesce(duration_s, 0.0)))
+FROM platform AS p JOIN attempt AS a INDEXED BY attempt_recent ON a.platform = p.id
+WHERE p.name IN (SELECT value FROM json_each(?1)) AND (a.ended_at > ?2 OR a.ended_at IS NULL)
+"""
+
+
+def past_requests(
+    transaction: Transaction, identity: StoreIdentity, platforms: frozenset[str], since: float
+) -> Iterable[Sent]:
+    """Return the recorded attempts of ``platforms`` that were answered after ``since``, or not yet.
+
+    When the clock could not be continued over a reboot, what was recorded before counts as answered at the start.
+    """
+    started_at = identity.opened_at
+    shifted = not identity.continuous and started_at > since
+    window_s = transaction.now - since
+    found = transaction.execute(
+        _SENT,
+        (msgspec.json.encode(sorted(platforms)).decode(), min(since, started_at - window_s) if shifted else since),
+    ).get
+    for sent in msgspec.json.decode(found, type=list[tuple[int, str, str, float, float | None, float]]):
+        row = Sent(*sent)
+        if shifted and row.ended_at is not None and row.ended_at <= started_at:
+            row = row._replace(ended_at=started_at)
+        yield row
