@@ -25,6 +25,7 @@ from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
+from relay.views.callback_view import CallbackView
 from relay.wire.payload.extract import KeyPath
 
 CANARY = "13812345678"
@@ -260,8 +261,11 @@ async def test_compressed_and_chunked_bodies(relay: Relay):
 async def test_a_repeat_tells_how_the_callback_stands(relay: Relay, monkeypatch: pytest.MonkeyPatch, state: str):
     """It may have come to its end before the client asked again; a first post is always pending."""
 
-    async def describe(_callback_id: str) -> dict[str, str]:
-        return {"state": state}
+    async def describe(callback_id: str) -> CallbackView:
+        found = await relay.store.callback(callback_id)
+        assert found is not None
+        found.state = state
+        return found
 
     monkeypatch.setattr(relay.server._handlers, "_describe", describe)
     first = (await relay.post(b"{}", Idempotency_Key="k"))[1]
