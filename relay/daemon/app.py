@@ -122,6 +122,7 @@ class _Daemon:
             AdminParts(
                 ledger=store,
                 history=store.history,
+                surveys=store.surveys,
                 samples=sampling,
                 control=registry,
                 access=access,

@@ -29,6 +29,7 @@ from relay.core.model import (
     WaitUntil,
 )
 from relay.store.history import MinuteHistory
+from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.queue import QueueFacts, StoreSize
 
@@ -223,11 +224,16 @@ class StoreEvents(Protocol):
 
 
 class Store(Inbox, Outbox, Ledger, Protocol):
-    """A backend is all three, and keeps a history."""
+    """A backend is all three, and keeps a history and counts."""
 
     @property
     def history(self) -> MinuteHistory:
         """What happened in each minute."""
+        ...
+
+    @property
+    def surveys(self) -> Surveys:
+        """Callbacks counted by what they have in common."""
         ...
 
     async def ended(self) -> None:

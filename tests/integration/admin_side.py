@@ -243,6 +243,7 @@ async def admin_side(
         AdminParts(
             ledger=store,
             history=store.history,
+            surveys=store.surveys,
             samples=sampling,
             control=control,
             access=Access(users),

@@ -21,6 +21,7 @@ MAY = {
     "POST /v1/platforms/{platform}/flush": OPERATORS,
     "POST /v1/platforms/{platform}/limit": OPERATORS,
     "GET /v1/platforms/{platform}/series": EVERYBODY,
+    "GET /v1/breakdown": EVERYBODY,
     "GET /v1/ledger": EVERYBODY,
     "GET /v1/callbacks": EVERYBODY,
     "GET /v1/callbacks/{id}": EVERYBODY,

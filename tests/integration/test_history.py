@@ -100,3 +100,25 @@ async def test_series_of_nothing(query: dict[str, str], key: str, words: str) ->
         assert (status, problem["code"], problem["key"]) == (400, "invalid_filter", key)
         assert words in problem["detail"]
         assert (await _get(side, "/v1/platforms/shop-x/series"))[0] == 404
+
+
+async def test_breakdown() -> None:
+    """What came of the callbacks of a day, by platform or event, with the share that needs somebody."""
+    async with admin_side() as side:
+        await side.accept(3, event="order.paid")
+        await side.accept(1, event=None, platform="shop-b")
+        await side.reject()
+        side.clock.at += 301
+        status, answer = await _get(side, "/v1/breakdown", by="platform", since="1h")
+        assert (status, answer["complete"], answer["others"]) == (200, True, None)
+        assert answer["items"][0] == {
+            "channel": "shop-a", "accepted": 3, "pending": 2, "delivered": 0, "dead": 1, "expired": 0, "superseded": 0,
+            "held": 0, "late": 2, "abnormal": 1.0,
+        }  # fmt: skip
+        _, answer = await _get(side, "/v1/breakdown", by="event")
+        assert {item["channel"]: item["accepted"] for item in answer["items"]} == {"order.paid": 3, None: 1}
+        _, answer = await _get(side, "/v1/breakdown", since="5m")
+        assert answer["items"] == []
+        for query in ({"by": "key"}, {"since": "2039-01-01"}):
+            status, problem = await _get(side, "/v1/breakdown", **query)
+            assert (status, problem["code"], [problem["key"]]) == (400, "invalid_filter", list(query))

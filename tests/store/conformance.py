@@ -12,6 +12,7 @@ from tests.store.operating import OperatingConformance
 from tests.store.remembering import DurableRememberingConformance, RememberingConformance
 from tests.store.routing import RoutingConformance
 from tests.store.settling import SettlingConformance
+from tests.store.surveying import SurveyingConformance
 
 __all__ = ["Conformance", "DurabilityConformance"]
 
@@ -25,6 +26,7 @@ class Conformance(
     OperatingConformance,
     KeepingConformance,
     RememberingConformance,
+    SurveyingConformance,
 ):
     """What memory and every other backend promise alike."""
 

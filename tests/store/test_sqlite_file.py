@@ -22,6 +22,7 @@ from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.transaction import numbers
+from relay.store.sqlite.read import survey
 from relay.store.sqlite.read.history import OLDEST_DUE
 from relay.store.sqlite.read.ledger import open_reader
 from relay.store.sqlite.read.operations import PROGRESS
@@ -760,3 +761,20 @@ async def test_kill_keeps_what_was_acknowledged(path: Path, lines: int) -> None:
     reader = open_reader(path)
     assert reader.recount() == totals
     reader.close()
+
+
+async def test_surveys_go_on_where_they_ended(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A survey of many callbacks is read in parts, and each callback is in exactly one of them."""
+    monkeypatch.setattr(survey, "_STEP_ROWS", 3)
+    store = await SqliteStore.open(path, clock=FakeClock())
+    await store.configure(rules())
+    await post(store, *[note() for _ in range(8)])
+    counts, below = [], None
+    while True:
+        step = await store.surveys.channels("platform", 0.0, late_before=0.0, below=below)
+        counts.append(step.channels["shop"].pending)
+        below = step.below
+        if below is None:
+            break
+    await store.close()
+    assert (counts, step.since) == ([3, 3, 2], 0.0)

@@ -25,11 +25,14 @@ from relay.admin.standing.times import WallTimes
 from relay.core.errors import StoreError
 from relay.store.base import Ledger
 from relay.store.history import MinuteHistory
+from relay.store.survey import Surveys
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import CONTENT_TYPE, Metrics
 from relay.views.callback_view import CallbackPage, CallbackView
+from relay.views.history import SeriesView
 from relay.views.ledger import LedgerView
 from relay.views.platform import PlatformPage, PlatformView
+from relay.views.survey import BreakdownView
 from relay.web.dispatch import Routes
 from relay.web.response import Response, json_answer
 
@@ -63,6 +66,7 @@ class AdminParts:
 
     ledger: Ledger
     history: MinuteHistory
+    surveys: Surveys
     samples: Samples
     control: PlatformControl
     access: Access
@@ -99,7 +103,13 @@ class AdminApi:
         self.endpoints = (
             *_platforms_table(platforms),
             *_history_table(
-                HistoryRoutes(history=parts.history, samples=parts.samples, platforms=platforms, times=times)
+                HistoryRoutes(
+                    history=parts.history,
+                    surveys=parts.surveys,
+                    samples=parts.samples,
+                    platforms=platforms,
+                    times=times,
+                )
             ),
             *_callbacks_table(callbacks),
             *_operations_table(operations),
@@ -195,7 +205,17 @@ def _history_table(history: HistoryRoutes) -> tuple[AdminRoute, ...]:
             _VIEW,
             history.series,
             f"What happened to a platform ({ALL}: to all) in each step of 5s, 1m, 10m or 1h; null: the relay was down",
+            shows=SeriesView,
             query=("since", "step"),
+        ),
+        AdminRoute(
+            "GET",
+            "/v1/breakdown",
+            _VIEW,
+            history.breakdown,
+            "What came of the callbacks accepted lately, by platform or event",
+            shows=BreakdownView,
+            query=("by", "since"),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""What happened: the series of a platform, or of all of them."""
+"""What happened: the series of a platform or of all of them, and what came of what was accepted lately."""
 
 from collections.abc import Awaitable, Sequence
 from typing import Final, Protocol
@@ -8,13 +8,16 @@ from msgspec.structs import replace
 from relay.admin import filters
 from relay.admin.call import Call
 from relay.admin.resources.platform_routes import PlatformRoutes
-from relay.admin.standing.series import LONGEST_5S_S, STEPS, check_span, read_step, series
+from relay.admin.standing.breakdown import LATE_S, breakdown
+from relay.admin.standing.series import LONGEST_5S_S, STEPS, check_begun, check_span, read_step, series
 from relay.admin.standing.times import WallTimes
 from relay.store.history import MinuteHistory
+from relay.store.survey import Kind, Surveys
 from relay.views.history import RequestCounts, Sampled, summed
 from relay.web.response import Response
 
 ALL: Final = "_all"
+_A_DAY: Final = "24h"
 _DEFAULT_SINCE: Final = {"5s": "15m", "1m": "2h", "10m": "1d", "1h": "7d"}
 
 
@@ -42,9 +45,16 @@ class HistoryRoutes:
     """The routes about the past."""
 
     def __init__(
-        self, *, history: MinuteHistory, samples: Samples, platforms: PlatformRoutes, times: WallTimes
+        self,
+        *,
+        history: MinuteHistory,
+        surveys: Surveys,
+        samples: Samples,
+        platforms: PlatformRoutes,
+        times: WallTimes,
     ) -> None:
         self._history = history
+        self._surveys = surveys
         self._samples = samples
         self._platforms = platforms
         self._times = times
@@ -64,6 +74,20 @@ class HistoryRoutes:
         check_span(since, now, step_s)
         spans = await (self._ticks(platform) if step_s == STEPS["5s"] else self._minutes(platform, since, now, step_s))
         return self._times.answer(series(spans, since=since, now=now, step_s=step_s))
+
+    async def breakdown(self, call: Call) -> Response:
+        """GET /v1/breakdown."""
+        by = call.query.get("by", "platform")
+        if by not in ("platform", "event"):
+            raise filters.InvalidFilter("by", f"'by' is '{by[:20]}': there are platform and event")
+        now = self._times.now()
+        given = {"since": call.query.get("since", _A_DAY)}
+        since = filters.parse(given, now=now, shift_s=self._times.shift_s).since or 0.0
+        check_begun(since, now)
+        kind: Kind = "event" if by == "event" else "platform"
+        return self._times.answer(
+            await breakdown(lambda below: self._surveys.channels(kind, since, late_before=now - LATE_S, below=below))
+        )
 
     async def _ticks(self, platform: str | None) -> list[Sampled]:
         return [*self._samples.recent(platform), await self._samples.running(platform)]

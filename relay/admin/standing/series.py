@@ -19,10 +19,15 @@ def read_step(text: str) -> int:
     return STEPS[text]
 
 
-def check_span(since: float, now: float, step_s: int) -> None:
-    """Raise 400 ``invalid_filter`` for a span that has not begun, or that is too long for its step."""
+def check_begun(since: float, now: float) -> None:
+    """Raise 400 ``invalid_filter`` for a span that has not begun."""
     if since > now:
         raise InvalidFilter("since", "'since' is in the future: give an age such as 2h, or a time that is over")
+
+
+def check_span(since: float, now: float, step_s: int) -> None:
+    """Raise 400 ``invalid_filter`` for a span that has not begun, or that is too long for its step."""
+    check_begun(since, now)
     if (now - since) / step_s > _MOST_ROWS:
         detail = f"'since' asks for more than {_MOST_ROWS} rows: take a longer step ({', '.join(STEPS)})"
         raise InvalidFilter("since", detail)

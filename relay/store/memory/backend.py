@@ -40,7 +40,9 @@ from relay.store.memory.ledger import Views
 from relay.store.memory.operations import MemoryOperations
 from relay.store.memory.outbox import Batches
 from relay.store.memory.rows import Shelf
+from relay.store.memory.survey import MemorySurveys
 from relay.store.slots import Slots
+from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.queue import QueueFacts, StoreSize
 
@@ -66,6 +68,7 @@ class MemoryStore:
         self._audit: list[dict[str, Any]] = []
         self._past = MemoryHistory(self._shelf, clock)
         self.history: MinuteHistory = self._past
+        self.surveys: Surveys = MemorySurveys(self._shelf)
         self._shelf.before_change = self._past.keep_totals
         self._views = Views(self._shelf, self._batches, self._slots)
         self._operations = MemoryOperations(self._shelf, self._batches, self._platform_rules, self._accepts.enqueue_all)

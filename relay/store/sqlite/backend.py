@@ -43,6 +43,7 @@ from relay.store.sqlite.file.space import Space
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.opening import open_all
 from relay.store.sqlite.read.ledger import SqliteReader
+from relay.store.sqlite.read.survey_steps import SqliteSurveys
 from relay.store.sqlite.thread.writer import Writer, WriterHooks
 from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.claim import Claims
@@ -55,6 +56,7 @@ from relay.store.sqlite.write.reroute import Reroutes
 from relay.store.sqlite.write.retries import bring_forward
 from relay.store.sqlite.write.rows import encode, encode_posts
 from relay.store.sqlite.write.settle import Settles, read_gates, save_gate
+from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 
@@ -133,6 +135,7 @@ class SqliteStore:
             read=self._read,
         )
         self.history: MinuteHistory = history
+        self.surveys: Surveys = SqliteSurveys(self._read)
         self._writer = Writer(
             name=str(path),
             connect=self._connect,

@@ -19,6 +19,7 @@ from relay.store.sqlite.file.space import room
 from relay.store.sqlite.read.filters import NOTHING, where
 from relay.store.sqlite.read.history import OLDEST_DUE, HistoryReader
 from relay.store.sqlite.read.operations import progress
+from relay.store.sqlite.read.survey import SurveyReader
 from relay.views.callback_view import AttemptView, CallbackView, ListedCallback
 from relay.views.moments import Instant, moment, read
 from relay.views.queue import ErrorView, QueueFacts, StoreSize
@@ -57,6 +58,7 @@ class SqliteReader:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self.history = HistoryReader(connection)
+        self.surveys = SurveyReader(connection)
         self._tag: int = connection.execute("SELECT value FROM meta WHERE name = 'tag'").get
 
     @property

@@ -1,0 +1,30 @@
+"""Has each part of a survey read in the store's reading thread, so that other reads come between."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from relay.store.sqlite.read.ledger import SqliteReader
+from relay.store.survey import Kind
+from relay.views.survey import ChannelStep
+
+
+class Reads(Protocol):
+    """Runs a function of the reader in the reading thread."""
+
+    def __call__(self, read: Callable[[SqliteReader], Any]) -> Awaitable[Any]:
+        """Return what ``read`` returns."""
+        ...
+
+
+class SqliteSurveys:
+    """Implements ``relay.store.survey.Surveys``."""
+
+    def __init__(self, read: Reads) -> None:
+        self._read = read
+
+    async def channels(self, by: Kind, since: float, *, late_before: float, below: int | None) -> ChannelStep:
+        """Count the next part of the callbacks accepted from ``since`` on."""
+        found: ChannelStep = await self._read(
+            lambda reader: reader.surveys.channels(by, since, late_before=late_before, below=below)
+        )
+        return found
