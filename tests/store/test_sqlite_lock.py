@@ -10,7 +10,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from relay.core.errors import StoreFailed, StoreLocked, StoreUnusable
+from relay.core.errors import StoreEnded, StoreFailed, StoreLocked, StoreUnusable
 from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.lock import FileLock
 from tests.store.harness import note, post, rules, until
@@ -245,3 +245,31 @@ def test_nothing_is_held_after_a_refusal(path: Path) -> None:
     path.unlink()
     lock = FileLock(path)
     lock.release()
+
+
+@pytest.mark.parametrize("kind", ["deleted", "replaced"])
+async def test_a_wal_that_goes_loses_nothing(path: Path, kind: str) -> None:
+    """What was accepted into a deleted -wal would be gone after a crash: it is copied back, and the relay ends."""
+    store = await SqliteStore.open(path)
+    await store.configure(rules())
+    await post(store, note(b"0"))
+    wal = path.with_name(f"{path.name}-wal")
+    wal.unlink()
+    if kind == "replaced":
+        wal.write_bytes(b"")
+    accepted = 1
+
+    async def keep_posting() -> None:
+        nonlocal accepted
+        while True:
+            await post(store, note(b"1"))
+            accepted += 1
+
+    with pytest.raises(StoreEnded, match="-wal was deleted or replaced"):
+        await asyncio.wait_for(keep_posting(), 20)
+    with pytest.raises(StoreEnded):
+        await store.ended()
+    crashed = path.with_name("crashed.db")
+    crashed.write_bytes(path.read_bytes())  # as a kill -9 leaves it: the database alone
+    assert apsw.Connection(str(crashed)).execute("SELECT count(*) FROM callback").get == accepted
+    await store.close()

@@ -142,7 +142,7 @@ class SqliteStore:
             intake=accepts.write,
             clock=self.clock,
             hooks=WriterHooks(
-                check=lock.check,
+                check=lock.check_all,
                 recover=self._recover,
                 totals=history.write_totals,
                 wakes=self._slots.drain_wakes,
@@ -342,7 +342,9 @@ class SqliteStore:
     def _connect(self) -> apsw.Connection:
         """Open the file again after a failure, if it is the one that was locked."""
         self._lock.check()
-        return open_writer(self._path)
+        connection = open_writer(self._path)
+        self._lock.watch_wal()
+        return connection
 
     def _touch(self, transaction: Transaction) -> None:
         self._lock.check()

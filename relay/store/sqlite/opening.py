@@ -22,6 +22,7 @@ def open_all(path: Path, clock: Clock | None) -> tuple[FileLock, apsw.Connection
         try:
             identity = boot(connection, clock)
             reader = open_reader(lock.path)
+            lock.watch_wal()
         except apsw.Error as error:
             connection.close()
             raise cannot_open(lock.path, error) from error

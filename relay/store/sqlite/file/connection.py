@@ -7,6 +7,7 @@ may read it is settled before, in ``lock``.
 import errno
 import os
 import shutil
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
@@ -108,6 +109,14 @@ def _connect(path: Path, flags: int) -> apsw.Connection:
         return apsw.Connection(str(path), flags=flags)
     except apsw.Error as error:
         raise cannot_open(path, error) from error
+
+
+def copy_back(connection: apsw.Connection) -> None:
+    """Copy what is committed from the WAL into the database, as far as that is possible; end an open transaction."""
+    with suppress(apsw.Error, OSError):  # what is not copied is still in the WAL, if that is still there
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
 def cannot_open(path: Path, error: apsw.Error) -> StoreUnusable:

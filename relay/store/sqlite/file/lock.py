@@ -41,6 +41,10 @@ _REMEDIES = {
 }
 
 
+class WalLost(Exception):
+    """The ``-wal`` beside the store was deleted or replaced: what is committed from now on would be lost at a crash."""
+
+
 class FileLock:
     """Holds the store file at ``path`` (symbolic links resolved) for this process."""
 
@@ -51,6 +55,7 @@ class FileLock:
         """
         self.path = Path(os.path.realpath(path))
         self._open: list[int] = []
+        self._wal: tuple[int, int] | None = None
         try:
             self._hold()
         except BaseException:  # whatever it was: undone, then raised on
@@ -88,6 +93,10 @@ class FileLock:
         os.ftruncate(beside, 0)
         os.pwrite(beside, f"{os.getpid()}\n".encode("ascii"), 0)
 
+    def watch_wal(self) -> None:
+        """Remember which ``-wal`` SQLite has open: call it when the file has just been opened for writing."""
+        self._wal = self._wal_now()
+
     def check(self) -> None:
         """Raise ``apsw.CantOpenError`` when the file was moved, deleted or replaced since it was locked."""
         try:
@@ -96,6 +105,26 @@ class FileLock:
             raise apsw.CantOpenError("the file is gone: put it back, or start the relay again to begin anew") from None
         if (about.st_dev, about.st_ino) != self._identity:
             raise apsw.CantOpenError("another file lies in its place: put it back, or start the relay again with that")
+
+    def check_all(self) -> None:
+        """Check the file, and raise ``WalLost`` when its ``-wal`` was deleted or replaced.
+
+        SQLite goes on writing to a deleted one, and after a crash nothing finds it
+        (https://www.sqlite.org/howtocorrupt.html, 4.4).
+        """
+        self.check()
+        if self._wal is not None and self._wal_now() != self._wal:
+            raise WalLost(
+                f"{self.path.name}-wal was deleted or replaced while the relay ran; what it held is copied into "
+                f"{self.path.name}, and the relay must start again"
+            )
+
+    def _wal_now(self) -> tuple[int, int] | None:
+        try:
+            about = os.stat(self.path.with_name(self.path.name + "-wal"))
+        except FileNotFoundError:
+            return None
+        return about.st_dev, about.st_ino
 
     def release(self) -> None:
         """Give the locks up. The file beside stays: removing it would let two daemons lock two different files."""

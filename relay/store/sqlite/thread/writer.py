@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -24,7 +25,8 @@ import apsw
 
 from relay.core.clock import Clock, elapsed_s
 from relay.core.errors import RelayError, StoreEnded, StoreError, StoreFailed
-from relay.store.sqlite.file.connection import PAGE_BYTES
+from relay.store.sqlite.file.connection import PAGE_BYTES, copy_back
+from relay.store.sqlite.file.lock import WalLost
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.thread.handover import HandOver
 from relay.store.sqlite.thread.work import DISK_ERRORS, BadUnit, Finished, GroupWriter, Job, Post, Unit, without
@@ -34,8 +36,8 @@ T = TypeVar("T")
 # A group ends at so many rows, so that a claim or settle queued meanwhile waits for milliseconds only; one post that
 # is larger goes whole.
 _GROUP_ROWS = 2000
-# How long a thread that wants the GIL lets another keep it: with the default of 5 ms every statement of a group could
-# cost that much while the loop is busy. A fifth of this costs more in switches than it gains.
+# How long a thread that wants the GIL lets another keep it. With the default of 5 ms each statement of a group could
+# cost that much. A fifth of this costs more in switches than it gains.
 _SWITCH_S = 0.0001
 _GATHER_S = 0.002  # a loop with ever more to queue hands it over after so long
 _CHECKPOINT_IDLE_PAGES = 1000  # when nobody waits: SQLite's own default
@@ -52,8 +54,8 @@ class WriterHooks:
 
     ``check`` raises an error of the disk when the file is no longer in its place. ``recover`` makes the file fit what
     memory holds after a failure. ``totals`` writes what a group changes of the totals, as the last of the group.
-    ``wakes`` gives the platforms whose wait a group shortened. ``after_commit`` gets
-    wakes, seconds and rows, ``failed`` what went wrong, ``recovered`` how many seconds it lasted.
+    ``wakes`` gives the platforms whose wait a group shortened. ``after_commit`` gets wakes, seconds and rows,
+    ``failed`` what went wrong, ``recovered`` how many seconds it lasted.
     """
 
     check: Callable[[], None]
@@ -94,6 +96,7 @@ class Writer:
         self._wal_pages = 0  # written since the last checkpoint
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._last_at_written = 0.0
+        self._checked_at = 0.0
         self._hand_over = HandOver(self._loop)
         self._connection: apsw.Connection
         self._thread = threading.Thread(target=self._main, name=f"store-writer {name}", daemon=True)
@@ -158,8 +161,7 @@ class Writer:
         chunk, self._chunk = self._chunk, []
         if not chunk:
             return
-        refusal = self._refusal()
-        if refusal is None:
+        if (refusal := self._refusal()) is None:
             self._hand_over.sent(len(chunk))
             self._queue.put(chunk)
         else:
@@ -188,26 +190,25 @@ class Writer:
             self._work()
         except BaseException as problem:  # noqa: BLE001 - nothing may end this thread unseen: all queued work must fail
             error = problem
-            self.failed = StoreEnded("the store's writing thread ended, which is a bug; the relay must start again")
+            copy_back(self._connection)
+            lost = str(problem) if isinstance(problem, WalLost) else ""
+            self.failed = StoreEnded(lost or "the store's writing thread ended, a bug; the relay must start again")
             self._ready.extendleft(reversed(self._group))  # whoever of them was answered already is left as it is
             self._fail_queued()
-        try:
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
             self._loop.call_soon_threadsafe(self._ended, error)
-        except RuntimeError:
-            return  # the loop is closed: nobody is left to tell
 
     def _ended(self, error: BaseException | None) -> None:
         sys.setswitchinterval(self._switch_interval_s)
         self._closing = True
-        if error is not None:
-            self._fail_queued()  # what was put while the thread ended
         if error is None:
             self._closed.set_result(None)
-        else:
-            assert self.failed is not None, "set by the thread"
-            self.failed.__cause__ = error
-            self._closed.set_exception(self.failed)
-            self._closed.exception()  # seen here: nobody need wait for ``ended``
+            return
+        self._fail_queued()  # what was put while the thread ended
+        assert self.failed is not None, "set by the thread"
+        self.failed.__cause__ = error
+        self._closed.set_exception(self.failed)
+        self._closed.exception()  # seen here: nobody need wait for ``ended``
 
     def _work(self) -> None:
         while not self._closing_seen or self._ready:
@@ -288,6 +289,9 @@ class Writer:
 
     def _run(self, transaction: Transaction, units: list[Unit]) -> list[Finished]:
         done: list[Finished] = []
+        if transaction.now - self._checked_at >= _LAST_AT_EVERY_S:
+            self._hooks.check()
+            self._checked_at = transaction.now
         transaction.execute("BEGIN IMMEDIATE")
         for unit in units:
             try:
@@ -306,7 +310,6 @@ class Writer:
                 raise BadUnit(unit, error) from error
         self._hooks.totals(transaction)
         if transaction.rows and transaction.now - self._last_at_written >= _LAST_AT_EVERY_S:
-            self._hooks.check()
             transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
             transaction.on_commit.append(lambda: setattr(self, "_last_at_written", transaction.now))
         transaction.execute("COMMIT")
@@ -370,6 +373,7 @@ class Writer:
 
     def _reopened(self) -> bool:
         try:
+            copy_back(self._connection)  # closing it copies nothing while the readers are open
             self._connection.close()
             self._connection = self._connect()
             transaction = Transaction(self._connection, self._clock.now())
