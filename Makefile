@@ -1,5 +1,5 @@
 # make demo    install into .venv and show the main job on real input (about half a minute, after the installing)
-# make test    install into .venv and run the whole suite
+# make test    install into .venv and run the whole suite (as root also what tools/test-packages names)
 # make check   lint, types, layers
 # make mutants plant faults one at a time and see whether the tests notice (tools/mutants)
 # make attacks everything hostile at once against a real daemon (under a minute; part of make test)
@@ -21,6 +21,7 @@ demo: $(STAMP)
 	@$(BIN)/relay demo
 
 test: $(STAMP)
+	@tools/test-packages
 	@$(BIN)/python -m pytest -n $(XDIST) --maxschedchunk 1
 
 check: $(STAMP)

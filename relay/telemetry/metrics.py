@@ -104,6 +104,7 @@ class Metrics:
         self.flows = Flows(elapsed_s())
         self.reload_successful: int | None = None
         self.descriptors: tuple[int, int] | None = None  # in use, and the limit
+        self.expires_s: Mapping[str, float] = {}  # by platform: ``expires`` of the configuration in force
         self.batch_items = Histogram("relay_batch_items", "Callbacks per request.", ITEMS, label="platform")
         self.request_duration = Histogram(
             "relay_request_duration_seconds", "First byte sent to answer seen.", REQUEST_S, label="platform"
@@ -168,6 +169,14 @@ class Metrics:
         yield self._callbacks(totals)
         yield from self._queues(totals, statuses, live, now)
         yield from self._rates(statuses)
+        expires = GaugeMetricFamily(
+            "relay_expires_seconds",
+            "After how long callbacks expire that say nothing themselves.",
+            labels=("platform",),
+        )
+        for platform, after_s in self.expires_s.items():
+            expires.add_metric((platform,), after_s)
+        yield expires
         yield _counter(
             "relay_requests_total", "Requests to platforms.", ("platform", "outcome", "code_class"), self.requests
         )

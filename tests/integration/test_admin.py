@@ -272,6 +272,13 @@ async def test_metrics_tell_written_limits_from_others(call: Caller) -> None:
     assert 'relay_rate_used{platform="shop-a",window="60s"} 2.0' in text
 
 
+async def test_metrics_tell_when_callbacks_expire(call: Caller) -> None:
+    """`expires` of each platform is a metric: an alert compares with it how late the platform is."""
+    _, text = await call("GET", "/metrics")
+
+    assert 'relay_expires_seconds{platform="shop-a"} 86400.0' in text
+
+
 async def test_a_callback_names_the_limit_it_waits_for(call: Caller) -> None:
     """Which limit, from where, how sure that is, and when its next slot is free."""
     call.side.control.facts["shop-a"] = {"learned_limit": LEARNED, "waits_for": "limit", "waits_until": START + 60}

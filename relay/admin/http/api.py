@@ -130,6 +130,7 @@ class AdminApi:
     async def _scrape(self, call: Call) -> Response:
         ledger, metrics = self._parts.ledger, self._parts.metrics
         live = self._parts.control.views()
+        metrics.expires_s = {name: terms.expires_s for name, terms in self._parts.terms().items()}
         try:
             totals, statuses = await ledger.totals(), await ledger.platform_status()
             size = await ledger.size()
