@@ -259,13 +259,6 @@ class Expired(NamedTuple):
     next_at: float  # when the next one is due; infinite if there is none
 
 
-class Stepped(NamedTuple):
-    """The result of one step of an operation."""
-
-    progress: dict[str, Any]
-    ended: Sequence[Ended]
-
-
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Items that need a read-back: each becomes a frozen batch of its own with ``confirm`` set."""

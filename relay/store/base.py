@@ -10,7 +10,7 @@ attempt id). Every write joins a group commit: it has taken effect durably when 
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from relay.core.clock import Clock
 from relay.core.model import (
@@ -18,19 +18,20 @@ from relay.core.model import (
     AcceptedPosts,
     Batch,
     ClaimRequest,
+    Ended,
     Expired,
     Filter,
     NewCallback,
     Quota,
     RoutedPost,
     Settlement,
-    Stepped,
     StoreRules,
     WaitUntil,
 )
 from relay.store.history import MinuteHistory
 from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
+from relay.views.operation_view import PLAIN, OperationOptions, OperationView
 from relay.views.queue import QueueFacts, StoreSize
 
 Reroute = Callable[[NewCallback], Sequence[NewCallback] | str]
@@ -112,6 +113,13 @@ class Outbox(Protocol):
         ...
 
 
+class Stepped(NamedTuple):
+    """The result of one step of an operation."""
+
+    progress: OperationView
+    ended: Sequence[Ended]
+
+
 class Ledger(Protocol):
     """Shows and changes what lies in the store. Reads see the last commit and never hold up a write."""
 
@@ -146,8 +154,8 @@ class Ledger(Protocol):
         ...
 
     async def start_operation(
-        self, action: str, wanted: Filter, *, options: Mapping[str, Any], expect_count: int | None
-    ) -> dict[str, Any]:
+        self, action: str, wanted: Filter, *, options: OperationOptions = PLAIN, expect_count: int | None
+    ) -> OperationView:
         """Fix the matches of an operation and record it. Raises ``CountMismatch``."""
         ...
 
@@ -167,7 +175,7 @@ class Ledger(Protocol):
         """Call ``released()`` on the loop after a commit that lets an operation go on which waited for a batch."""
         ...
 
-    async def operation(self, number: int) -> dict[str, Any] | None:
+    async def operation(self, number: int) -> OperationView | None:
         """Return an operation's progress, or None."""
         ...
 

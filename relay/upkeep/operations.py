@@ -7,18 +7,19 @@ slow one holds up no other. When all that is left is in frozen batches, it sleep
 
 import asyncio
 import math
-from collections.abc import Awaitable, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable
+from typing import Protocol
 
 from aiolimiter import AsyncLimiter
+from msgspec import UNSET
 
 from relay.config.reading.units import parse_rate
 from relay.core.clock import Clock
-from relay.core.model import Stepped
-from relay.store.base import Reroute
+from relay.store.base import Reroute, Stepped
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
 from relay.upkeep.reporting import report_ended
+from relay.views.operation_view import OperationView
 
 _STEP = 500  # callbacks per commit, which take the writer some milliseconds
 _TICK_S = 0.25  # between two steps of a paced operation, if its rate allows
@@ -31,7 +32,7 @@ class Steps(Protocol):
         """Return the operations that are not finished."""
         ...
 
-    def operation(self, number: int) -> Awaitable[Mapping[str, Any] | None]:
+    def operation(self, number: int) -> Awaitable[OperationView | None]:
         """Return an operation's progress."""
         ...
 
@@ -83,7 +84,7 @@ class OperationRunner:
             if operation is None:
                 return
             step, pacer = _pace(operation)
-            while operation["finished_at"] is None:
+            while operation.finished_at is None:
                 if pacer is not None:
                     await pacer.acquire(step)
                 stepped = await persist(
@@ -97,27 +98,27 @@ class OperationRunner:
         finally:
             del self._running[number]
 
-    def _tell(self, number: int, operation: Mapping[str, Any]) -> None:
+    def _tell(self, number: int, operation: OperationView) -> None:
         self._events.operation(
             number=number,
-            action=operation["action"],
+            action=operation.action,
             state="done",
-            matched=operation["matched"],
-            done=operation["done"],
-            skipped=sum(operation["skipped"].values()),
+            matched=operation.matched,
+            done=operation.done,
+            skipped=sum(operation.skipped.values()),
         )
 
 
-def _waits(operation: Mapping[str, Any]) -> bool:
+def _waits(operation: OperationView) -> bool:
     """Return whether all that is left waits for a batch to be settled."""
-    left: int = operation["matched"] - operation["done"] - sum(operation["skipped"].values())
-    return left > 0 and bool(operation["waiting"] == left)
+    left = operation.matched - operation.worked_off
+    return left > 0 and operation.waiting == left
 
 
-def _pace(operation: Mapping[str, Any]) -> tuple[int, AsyncLimiter | None]:
+def _pace(operation: OperationView) -> tuple[int, AsyncLimiter | None]:
     """Return how many callbacks a step takes, and the pacer that spaces steps evenly."""
-    text = operation["options"].get("rate")
-    if text is None:
+    text = operation.options.rate
+    if text is UNSET:
         return _STEP, None
     rate = parse_rate(text)
     per_s = rate.limit / rate.window_s

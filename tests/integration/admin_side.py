@@ -217,8 +217,8 @@ class AdminSide:
     async def bury(self, ids: Sequence[str]) -> None:
         """Make dead letters of pending callbacks."""
         wanted = Filter(ids=tuple(ids))
-        started = await self.store.start_operation("drop", wanted, options={}, expect_count=len(ids))
-        await self.store.step_operation(started["number"], len(ids))
+        started = await self.store.start_operation("drop", wanted, expect_count=len(ids))
+        await self.store.step_operation(started.id, len(ids))
 
 
 @contextlib.asynccontextmanager

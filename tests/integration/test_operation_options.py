@@ -1,11 +1,11 @@
 """What an operation is told to do reaches the store as it was said: pace, order, verdict, who and why."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 import pytest
 from relay.core.model import Filter
+from relay.views.operation_view import PLAIN, OperationOptions, OperationView
 from tests.integration.admin_side import USERS, admin_side
 
 
@@ -16,13 +16,13 @@ from tests.integration.admin_side import USERS, admin_side
         ({"action": "retry", "rate": "50/min"}, {"rate": "50/min"}),
         ({"action": "retry", "reorder": True}, {"reorder": True}),
         ({"action": "retry", "reorder": False, "rate": "1/s"}, {"rate": "1/s"}),
-        ({"action": "resolve", "as": "delivered"}, {"as": "delivered"}),
+        ({"action": "resolve", "as": "delivered"}, {"verdict": "delivered"}),
         ({"action": "drop"}, {}),
     ],
 )
 async def test_options_reach_the_store(body: dict[str, Any], options: dict[str, Any]) -> None:
     """With the filter and the count that the person saw."""
-    told: list[tuple[str, Filter, Mapping[str, Any], int | None]] = []
+    told: list[tuple[str, Filter, OperationOptions, int | None]] = []
     async with (
         admin_side(users=USERS) as side,
         aiohttp.ClientSession(side.url, headers={"Authorization": "Bearer operator-token"}) as session,
@@ -30,8 +30,8 @@ async def test_options_reach_the_store(body: dict[str, Any], options: dict[str, 
         start = side.store.start_operation
 
         async def noted(
-            action: str, wanted: Filter, *, options: Mapping[str, Any], expect_count: int | None
-        ) -> dict[str, Any]:
+            action: str, wanted: Filter, *, options: OperationOptions = PLAIN, expect_count: int | None
+        ) -> OperationView:
             told.append((action, wanted, options, expect_count))
             return await start(action, wanted, options=options, expect_count=expect_count)
 
@@ -48,7 +48,7 @@ async def test_options_reach_the_store(body: dict[str, Any], options: dict[str, 
         (
             body["action"],
             Filter(platform="shop-a", key="k"),
-            {"who": "operator", "reason": "sale", **options},
+            OperationOptions(who="operator", reason="sale", **options),
             0,
         )
     ]

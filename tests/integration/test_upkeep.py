@@ -32,6 +32,7 @@ from relay.upkeep.expiry import Expiry
 from relay.upkeep.operations import OperationRunner
 from relay.upkeep.prune import Pruner
 from relay.upkeep.watchdog import Watchdog
+from relay.views.operation_view import OperationOptions
 
 
 class LoopClock:
@@ -87,8 +88,8 @@ async def bury(store: MemoryStore, count: int) -> None:
     """Accept callbacks and make dead letters of them."""
     await accept(store, count)
     wanted = Filter(state="pending")
-    started = await store.start_operation("drop", wanted, options={}, expect_count=count)
-    await store.step_operation(started["number"], count)
+    started = await store.start_operation("drop", wanted, expect_count=count)
+    await store.step_operation(started.id, count)
 
 
 class Counting:
@@ -171,9 +172,9 @@ async def test_what_an_operation_ends_is_told_and_counted(log: list[dict[str, An
         for action in ("drop", "expire"):
             await accept(store, 600)
             wanted = Filter(state="pending")
-            started = await store.start_operation(action, wanted, options={}, expect_count=600)
+            started = await store.start_operation(action, wanted, expect_count=600)
             duty.nudge()
-            await until(lambda number=started["number"]: _finished(store, number))
+            await until(lambda number=started.id: _finished(store, number))
         await until(lambda: _true(len(log) == 6))
 
     told = [(line["event"], line["count"], line["reason"]) for line in log if line["event"] != "operation"]
@@ -265,9 +266,9 @@ async def test_an_operation_runs_in_steps_to_its_end(events: Events, log: list[d
     await bury(store.store, 1200)
     operations = OperationRunner(ledger=store, clock=store.store.clock, events=events, reroute=no_route)
     async with running(operations):
-        started = await store.store.start_operation("retry", Filter(state="dead"), options={}, expect_count=1200)
+        started = await store.store.start_operation("retry", Filter(state="dead"), expect_count=1200)
         operations.nudge()
-        await until(lambda: _finished(store.store, started["number"]))
+        await until(lambda: _finished(store.store, started.id))
         await until(lambda: _true(any(line["event"] == "operation" for line in log)))
 
     assert [call[2] for call in store.calls if call[0] == "step_operation"] == [500, 500, 500]
@@ -283,7 +284,7 @@ async def test_an_operation_sleeps_until_its_batch_is_settled(events: Events, lo
     operations = OperationRunner(ledger=store, clock=store.store.clock, events=events, reroute=no_route)
     store.store.watch_operations(operations.released)
     async with running(operations):
-        started = await store.store.start_operation("drop", Filter(), options={}, expect_count=3)
+        started = await store.store.start_operation("drop", Filter(), expect_count=3)
         operations.nudge()
         await until(lambda: _true(any(line["event"] == "dead" for line in log)))
         await asyncio.sleep(0.05)
@@ -293,7 +294,7 @@ async def test_an_operation_sleeps_until_its_batch_is_settled(events: Events, lo
         seqs = [item.seq for item in batch.items]
         back = Requeue(seqs, store.store.clock.now() + 60, False, "connection refused")
         await store.store.settle(Settlement(batch.number, batch.attempt_id, "shop-a", result, requeue=[back]))
-        await until(lambda: _finished(store.store, started["number"]))
+        await until(lambda: _finished(store.store, started.id))
         await until(lambda: _true(any(line["event"] == "operation" for line in log)))
 
     assert [line["count"] for line in log if line["event"] == "dead"] == [2, 1]
@@ -305,25 +306,25 @@ async def test_operations_go_on_after_a_restart_and_a_slow_one_holds_up_no_other
     store = Counting(MemoryStore(clock=LoopClock()))
     await bury(store.store, 100)
     slow = await store.store.start_operation(
-        "retry", Filter(state="dead", until=9e9), options={"rate": "20/s"}, expect_count=None
+        "retry", Filter(state="dead", until=9e9), options=OperationOptions(rate="20/s"), expect_count=None
     )
     await accept(store.store, 1000)
-    fast = await store.store.start_operation("expire", Filter(state="pending"), options={}, expect_count=1000)
+    fast = await store.store.start_operation("expire", Filter(state="pending"), expect_count=1000)
     loop = asyncio.get_running_loop()
     began_at = loop.time()
     async with running(OperationRunner(ledger=store, clock=store.store.clock, events=events, reroute=no_route)):
-        await until(lambda: _finished(store.store, fast["number"]))
+        await until(lambda: _finished(store.store, fast.id))
 
         async def some() -> bool:
-            found = await store.store.operation(slow["number"])
-            return found is not None and found["done"] >= 10
+            found = await store.store.operation(slow.id)
+            return found is not None and found.done >= 10
 
         await until(some)
         took_s = loop.time() - began_at
-        progress = await store.store.operation(slow["number"])
+        progress = await store.store.operation(slow.id)
 
     assert progress is not None
-    assert progress["done"] == 10  # 5 at once, 5 more after a quarter of a second
+    assert progress.done == 10  # 5 at once, 5 more after a quarter of a second
     assert took_s >= 0.2
 
 
@@ -334,10 +335,10 @@ async def test_a_store_that_cannot_commit_is_asked_again(
     monkeypatch.setattr(alarm, "_FIRST_S", 0.001)
     store = Counting(MemoryStore(clock=LoopClock()))
     await bury(store.store, 3)
-    started = await store.store.start_operation("retry", Filter(state="dead"), options={}, expect_count=3)
+    started = await store.store.start_operation("retry", Filter(state="dead"), expect_count=3)
     store.failures = 4
     async with running(OperationRunner(ledger=store, clock=store.store.clock, events=events, reroute=no_route)):
-        await until(lambda: _finished(store.store, started["number"]))
+        await until(lambda: _finished(store.store, started.id))
 
     assert [line["event"] for line in log].count("store_failed") == 4
 
@@ -387,4 +388,4 @@ async def _true(holds: bool) -> bool:
 
 async def _finished(store: MemoryStore, number: int) -> bool:
     found = await store.operation(number)
-    return found is not None and found["finished_at"] is not None
+    return found is not None and found.finished_at is not None

@@ -22,10 +22,12 @@ from relay.core.model import (
     WaitUntil,
 )
 from relay.store.memory.backend import MemoryStore
+from relay.views.operation_view import PLAIN, OperationOptions
 from tests.clocks import FakeClock
 from tests.store.harness import balanced, note, request, seqs, settlement
 
 RATE = Rate(5, 8.0)
+RETRY = OperationOptions(verdict="retry")
 RULES = StoreRules(quotas={"shop": Quota("shop", (RATE,))}, platforms={"shop": PlatformRules(("shop",))})
 
 
@@ -104,21 +106,21 @@ class Relay:
 
     async def operate(self) -> None:
         action = self.dice.choice(["resolve", "retry"])
-        options = {"as": "retry"} if action == "resolve" else {}
+        options = RETRY if action == "resolve" else PLAIN
         progress = await self.store.start_operation(action, Filter(), options=options, expect_count=None)
-        while progress["state"] == "running":
-            progress = (await self.store.step_operation(progress["number"], 5)).progress
+        while progress.state == "running":
+            progress = (await self.store.step_operation(progress.id, 5)).progress
 
     async def end(self) -> None:
         """Let a person end some of what is pending; it is stepped at times, and at the end."""
         for number in self.endings:
             await self.store.step_operation(number, self.dice.randrange(1, 4))
         page, _ = await self.store.callbacks(Filter(state="pending"), cursor=None, limit=50)
-        some = tuple(found["id"] for found in page if self.dice.random() < 0.2)
+        some = tuple(found.id for found in page if self.dice.random() < 0.2)
         if some:
             action = self.dice.choice(["drop", "expire"])
-            started = await self.store.start_operation(action, Filter(ids=some), options={}, expect_count=len(some))
-            self.endings.append(started["number"])
+            started = await self.store.start_operation(action, Filter(ids=some), expect_count=len(some))
+            self.endings.append(started.id)
             self.ended.update(some)
 
     async def run(self, steps: int) -> None:
@@ -135,9 +137,9 @@ class Relay:
         self.faults = False
         while self.open:
             await self.answer()
-        progress = await self.store.start_operation("resolve", Filter(), options={"as": "retry"}, expect_count=None)
-        while progress["state"] == "running":
-            progress = (await self.store.step_operation(progress["number"], 5)).progress
+        progress = await self.store.start_operation("resolve", Filter(), options=RETRY, expect_count=None)
+        while progress.state == "running":
+            progress = (await self.store.step_operation(progress.id, 5)).progress
         pending = (await balanced(self.store)).get("shop", {"pending": 0})["pending"]
         patience = self.clock.now() + 30 + (pending / RATE.limit + 2) * RATE.window_s
         while (wait := await self.claim()) is None or wait.reason != "idle":
@@ -149,8 +151,8 @@ class Relay:
         assert sum(figures["pending"] for figures in (await balanced(self.store)).values()) == 0
         for number in self.endings:
             progress = (await self.store.step_operation(number, 1000)).progress
-            assert (progress["state"], progress["waiting"]) == ("done", 0)
-            assert progress["done"] + sum(progress["skipped"].values()) == progress["matched"]
+            assert (progress.state, progress.waiting) == ("done", 0)
+            assert progress.done + sum(progress.skipped.values()) == progress.matched
 
 
 @settings(max_examples=150, deadline=None)

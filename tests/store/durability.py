@@ -1,6 +1,7 @@
 """Conformance: what outlives the process. For backends whose harness can ``reopen``."""
 
 from relay.core.model import Ask, Filter, Outcome, Rate, WaitUntil
+from relay.views.operation_view import OperationOptions
 from tests.store.harness import (
     RestartHarness,
     balanced,
@@ -137,17 +138,17 @@ class DurabilityConformance:
         for _ in range(2):
             await claimed(store, request(max_items=2))
         wanted = Filter(ids=tuple(accepted.ids[1:]))
-        number = (await store.start_operation("drop", wanted, options={}, expect_count=3))["number"]
-        assert (await store.step_operation(number, 10)).progress["waiting"] == 3
+        number = (await store.start_operation("drop", wanted, expect_count=3)).id
+        assert (await store.step_operation(number, 10)).progress.waiting == 3
         store = await harness.reopen(rules())
         assert await store.open_operations() == [number]
         progress = (await store.step_operation(number, 10)).progress
-        assert (progress["state"], progress["done"], progress["waiting"]) == ("running", 2, 1)
+        assert (progress.state, progress.done, progress.waiting) == ("running", 2, 1)
         assert await states(store, accepted.ids) == ["pending"] * 2 + ["dead"] * 2
         again = await claimed(store)
         assert payloads(again) == [b"0", b"1"]
         await requeue(store, again, harness.clock, after_s=0)
-        assert (await store.step_operation(number, 10)).progress["state"] == "done"
+        assert (await store.step_operation(number, 10)).progress.state == "done"
         assert payloads(await claimed(store)) == [b"0"]
         await balanced(store)
 
@@ -155,11 +156,13 @@ class DurabilityConformance:
         """An operation cut off by a kill is open afterwards and goes on where it stopped."""
         store = await harness.open(rules())
         await post(store, *(note() for _ in range(5)))
-        progress = await store.start_operation("drop", Filter(), options={"reason": "test"}, expect_count=5)
-        await store.step_operation(progress["number"], 2)
+        progress = await store.start_operation(
+            "drop", Filter(), options=OperationOptions(reason="test"), expect_count=5
+        )
+        await store.step_operation(progress.id, 2)
         store = await harness.reopen(rules())
-        assert await store.open_operations() == [progress["number"]]
-        while progress["state"] == "running":
-            progress = (await store.step_operation(progress["number"], 2)).progress
-        assert (progress["matched"], progress["done"], progress["skipped"]) == (5, 5, {})
+        assert await store.open_operations() == [progress.id]
+        while progress.state == "running":
+            progress = (await store.step_operation(progress.id, 2)).progress
+        assert (progress.matched, progress.done, progress.skipped) == (5, 5, {})
         assert (await balanced(store))["shop"]["dead"] == 5

@@ -29,6 +29,7 @@ from relay.core.model import (
 )
 from relay.store.base import Reroute, Store, no_route
 from relay.views.callback_view import CallbackView
+from relay.views.operation_view import OperationOptions, OperationView
 from tests.clocks import FakeClock
 
 
@@ -221,11 +222,13 @@ async def states(store: Store, ids: Sequence[str]) -> list[str]:
 
 async def operate(
     store: Store, action: str, wanted: Filter | None = None, *, reroute: Reroute = no_route, **options: Any
-) -> dict[str, Any]:
+) -> OperationView:
     """Run an operation to its end and return its progress."""
-    progress = await store.start_operation(action, wanted or Filter(), options=options, expect_count=None)
-    while progress["state"] == "running":
-        progress = (await store.step_operation(progress["number"], 2, reroute)).progress
+    progress = await store.start_operation(
+        action, wanted or Filter(), options=OperationOptions(**options), expect_count=None
+    )
+    while progress.state == "running":
+        progress = (await store.step_operation(progress.id, 2, reroute)).progress
     return progress
 
 

@@ -51,7 +51,7 @@ class KeepingConformance:
         await requeue(store, batch, harness.clock, after_s=60)
         await store.expire()
         assert await states(store, accepted.ids) == ["expired", "pending"]
-        await operate(store, "resolve", **{"as": "retry"})
+        await operate(store, "resolve", verdict="retry")
         await store.expire()
         assert await states(store, accepted.ids) == ["expired", "expired"]
 

@@ -7,6 +7,8 @@ import pytest
 from relay.core.errors import CountMismatch
 from relay.core.model import Ask, Ended, Filter, Lane, Outcome, Requeue, State
 from relay.policy.batching import lane_order
+from relay.views.moments import Instant
+from relay.views.operation_view import FilterView, OperationOptions, OperationView
 from tests.store.harness import (
     Harness,
     balanced,
@@ -41,7 +43,7 @@ class OperatingConformance:
         await bury(store, await claimed(store), harness.clock)
         harness.clock.advance(500)
         progress = await operate(store, "retry", Filter(state="dead"))
-        assert (progress["matched"], progress["done"], progress["skipped"]) == (1, 1, {})
+        assert (progress.matched, progress.done, progress.skipped) == (1, 1, {})
         found = await shown(store, accepted.ids[0])
         assert (found.state, found.spent, found.expires_at) == ("pending", 0, harness.clock.now() + 100)
         assert found.ended_at is None
@@ -91,7 +93,7 @@ class OperatingConformance:
         assert await listed(Filter(dropped=True)) == accepted.ids[1::-1]
         assert await listed(Filter(state="dead", ids=(accepted.ids[0],))) == accepted.ids[:1]
         assert await listed(Filter()) == accepted.ids[::-1]
-        assert (await operate(store, "retry", Filter(state="dead")))["matched"] == 1
+        assert (await operate(store, "retry", Filter(state="dead"))).matched == 1
 
     async def test_retry_of_expired(self, harness: Harness) -> None:
         """Expired callbacks can be retried too; delivered ones are not matched."""
@@ -101,7 +103,7 @@ class OperatingConformance:
         await post(store, note(b"late", expires_s=1))
         harness.clock.advance(1)
         await store.expire()
-        assert (await operate(store, "retry"))["matched"] == 1
+        assert (await operate(store, "retry")).matched == 1
         assert payloads(await claimed(store)) == [b"late"]
 
     async def test_retry_takes_its_old_place(self, harness: Harness) -> None:
@@ -135,8 +137,8 @@ class OperatingConformance:
         await bury(store, await claimed(store), harness.clock)
         await deliver(store, await claimed(store), harness.clock)
         progress = await operate(store, "retry")
-        assert (progress["done"], progress["skipped"], progress["failed"]) == (0, {"overtaken": 1}, accepted.ids[:1])
-        assert (await operate(store, "retry", reorder=True))["done"] == 1
+        assert (progress.done, progress.skipped, progress.failed) == (0, {"overtaken": 1}, accepted.ids[:1])
+        assert (await operate(store, "retry", reorder=True)).done == 1
         assert payloads(await claimed(store)) == [b"0"]
         await balanced(store)
 
@@ -157,13 +159,13 @@ class OperatingConformance:
         accepted = await post(store, note(b"0", key="k"), note(b"1", key="k"))
         await bury(store, await claimed(store), harness.clock)
         before = await balanced(store)
-        assert (await operate(store, "drop", Filter(state="dead")))["done"] == 1
+        assert (await operate(store, "drop", Filter(state="dead"))).done == 1
         assert await balanced(store) == before
         found = await shown(store, accepted.ids[0], payload=True)
         assert (found.payload, found.payload_deleted) == (None, True)
         assert not (await shown(store, accepted.ids[1])).payload_deleted
         assert payloads(await claimed(store)) == [b"1"]
-        assert (await operate(store, "retry"))["skipped"] == {"no_payload": 1}
+        assert (await operate(store, "retry")).skipped == {"no_payload": 1}
 
     async def test_drop_of_pending(self, harness: Harness) -> None:
         """Dropping a pending callback ends it as dead; its key goes on."""
@@ -185,10 +187,10 @@ class OperatingConformance:
         heard: list[str] = []
         store.watch_operations(lambda: heard.append("released"))
         batch = await claimed(store)
-        number = (await store.start_operation(action, Filter(), options={}, expect_count=3))["number"]
+        number = (await store.start_operation(action, Filter(), expect_count=3)).id
         for _ in range(3):
             progress = (await store.step_operation(number, 1)).progress
-        assert (progress["state"], progress["done"], progress["waiting"], progress["skipped"]) == ("running", 1, 2, {})
+        assert (progress.state, progress.done, progress.waiting, progress.skipped) == ("running", 1, 2, {})
         assert await states(store, accepted.ids) == ["pending", "pending", state]
         assert (await store.step_operation(number, 10)) == (progress, [])
         assert await store.open_operations() == [number]
@@ -198,8 +200,8 @@ class OperatingConformance:
         await store.settle(settlement(batch, harness.clock, Outcome.RETRY, delivered=[first], requeue=[again]))
         await until(lambda: heard == ["released"])
         progress = (await store.step_operation(number, 10)).progress
-        assert (progress["state"], progress["done"], progress["waiting"]) == ("done", 2, 0)
-        assert progress["skipped"] == {"state": 1}
+        assert (progress.state, progress.done, progress.waiting) == ("done", 2, 0)
+        assert progress.skipped == {"state": 1}
         assert await states(store, accepted.ids) == ["delivered", state, state]
         assert (await refused(store)).reason == "idle"
         await balanced(store)
@@ -209,11 +211,11 @@ class OperatingConformance:
         store = await harness.open(rules())
         accepted = await post(store, note(b"1"))
         batch = await claimed(store)
-        number = (await store.start_operation("drop", Filter(), options={}, expect_count=1))["number"]
+        number = (await store.start_operation("drop", Filter(), expect_count=1)).id
         await store.step_operation(number, 10)
         await bury(store, batch, harness.clock, "bad")
         progress = (await store.step_operation(number, 10)).progress
-        assert (progress["state"], progress["skipped"]) == ("done", {"state": 1})
+        assert (progress.state, progress.skipped) == ("done", {"state": 1})
         found = await shown(store, accepted.ids[0], payload=True)
         assert (found.reason, found.payload) == ("bad", b"1")
 
@@ -222,18 +224,18 @@ class OperatingConformance:
         store = await harness.open(rules())
         accepted = await post(store, *(note(b"%d" % n) for n in range(6)))
         batches = [await claimed(store, request(max_items=1)) for _ in range(4)]
-        number = (await store.start_operation("drop", Filter(), options={}, expect_count=6))["number"]
+        number = (await store.start_operation("drop", Filter(), expect_count=6)).id
         for _ in range(3):
             progress = (await store.step_operation(number, 2)).progress
-        assert (progress["done"], progress["waiting"]) == (2, 4)
+        assert (progress.done, progress.waiting) == (2, 4)
         for batch in batches[:3]:
             await requeue(store, batch, harness.clock, after_s=60)
         for _ in range(2):
             progress = (await store.step_operation(number, 2)).progress
-        assert (progress["state"], progress["done"], progress["waiting"]) == ("running", 5, 1)
+        assert (progress.state, progress.done, progress.waiting) == ("running", 5, 1)
         assert await states(store, accepted.ids) == ["dead"] * 3 + ["pending"] + ["dead"] * 2
         await deliver(store, batches[3], harness.clock)
-        assert (await store.step_operation(number, 2)).progress["state"] == "done"
+        assert (await store.step_operation(number, 2)).progress.state == "done"
 
     @pytest.mark.parametrize(("action", "state"), [("drop", "dead"), ("expire", "expired")])
     async def test_batch_that_waits_is_given_up_when_all_of_it_is_meant(
@@ -245,9 +247,9 @@ class OperatingConformance:
         later = await post(store, note(b"next", key="k0"))
         await resend(store, await claimed(store), harness.clock, after_s=60)
         wanted = Filter(until=harness.clock.now() + 1, ids=tuple(accepted.ids))
-        number = (await store.start_operation(action, wanted, options={}, expect_count=3))["number"]
+        number = (await store.start_operation(action, wanted, expect_count=3)).id
         progress, ended = await store.step_operation(number, 1)
-        assert (progress["state"], progress["done"], progress["skipped"]) == ("done", 3, {})
+        assert (progress.state, progress.done, progress.skipped) == ("done", 3, {})
         assert [(each.state.word, each.callbacks) for each in ended] == [(state, 3)]
         assert await states(store, [*accepted.ids, *later.ids]) == [state] * 3 + ["pending"]
         assert (await shown(store, accepted.ids[0])).maybe_applied
@@ -268,23 +270,23 @@ class OperatingConformance:
         await resend(store, await claimed(store), harness.clock, after_s=5)
         numbers = []
         for action, callback_id in zip(("drop", "expire"), accepted.ids, strict=True):
-            started = await store.start_operation(action, Filter(ids=(callback_id,)), options={}, expect_count=1)
-            numbers.append(started["number"])
-            assert (await store.step_operation(numbers[-1], 10)).progress["waiting"] == 1
+            started = await store.start_operation(action, Filter(ids=(callback_id,)), expect_count=1)
+            numbers.append(started.id)
+            assert (await store.step_operation(numbers[-1], 10)).progress.waiting == 1
         harness.clock.advance(5)
         batch = await claimed(store)
         assert payloads(batch) == [b"0", b"1"]
         await resend(store, batch, harness.clock, after_s=5)
         await until(lambda: len(heard) == 1)
         for number in numbers:
-            assert (await store.step_operation(number, 10)).progress["waiting"] == 1
+            assert (await store.step_operation(number, 10)).progress.waiting == 1
         harness.clock.advance(5)
         batch = await claimed(store)
         assert payloads(batch) == [b"0", b"1"]
         await store.settle(settlement(batch, harness.clock, Outcome.SPLIT, split=[[seq] for seq in seqs(batch)]))
         await until(lambda: len(heard) == 2)
         for number in numbers:
-            assert (await store.step_operation(number, 10)).progress["state"] == "done"
+            assert (await store.step_operation(number, 10)).progress.state == "done"
         assert await states(store, accepted.ids) == ["dead", "expired"]
         assert (await refused(store)).reason == "idle"
         await balanced(store)
@@ -297,22 +299,22 @@ class OperatingConformance:
         heard: list[str] = []
         store.watch_operations(lambda: heard.append("released"))
         first = Filter(ids=tuple(accepted.ids[:1]))
-        part = (await store.start_operation("expire", first, options={}, expect_count=1))["number"]
-        assert (await store.step_operation(part, 10)).progress["waiting"] == 1
-        assert (await operate(store, "drop"))["done"] == 2
+        part = (await store.start_operation("expire", first, expect_count=1)).id
+        assert (await store.step_operation(part, 10)).progress.waiting == 1
+        assert (await operate(store, "drop")).done == 2
         await until(lambda: bool(heard))
         progress = (await store.step_operation(part, 10)).progress
-        assert (progress["state"], progress["skipped"]) == ("done", {"state": 1})
+        assert (progress.state, progress.skipped) == ("done", {"state": 1})
 
     async def test_request_under_way_ends_with_its_answer_although_all_is_meant(self, harness: Harness) -> None:
         """A batch under way is not given up; when it would wait for its re-send it is."""
         store = await harness.open(rules())
         accepted = await post(store, note(b"0"), note(b"1"))
         batch = await claimed(store)
-        number = (await store.start_operation("drop", Filter(), options={}, expect_count=2))["number"]
-        assert (await store.step_operation(number, 10)).progress["waiting"] == 2
+        number = (await store.start_operation("drop", Filter(), expect_count=2)).id
+        assert (await store.step_operation(number, 10)).progress.waiting == 2
         await resend(store, batch, harness.clock, after_s=60)
-        assert (await store.step_operation(number, 10)).progress["done"] == 2
+        assert (await store.step_operation(number, 10)).progress.done == 2
         assert await states(store, accepted.ids) == ["dead"] * 2
 
     async def test_read_back_is_not_given_up(self, harness: Harness) -> None:
@@ -322,11 +324,11 @@ class OperatingConformance:
         batch = await claimed(store)
         asked = Ask(seqs(batch), harness.clock.now() + 20, "unclear")
         await store.settle(settlement(batch, harness.clock, Outcome.CONFIRM, ask=asked))
-        number = (await store.start_operation("drop", Filter(), options={}, expect_count=1))["number"]
-        assert (await store.step_operation(number, 10)).progress["waiting"] == 1
+        number = (await store.start_operation("drop", Filter(), expect_count=1)).id
+        assert (await store.step_operation(number, 10)).progress.waiting == 1
         harness.clock.advance(20)
         await deliver(store, await claimed(store), harness.clock)
-        assert (await store.step_operation(number, 10)).progress["skipped"] == {"state": 1}
+        assert (await store.step_operation(number, 10)).progress.skipped == {"state": 1}
         assert await states(store, accepted.ids) == ["delivered"]
 
     async def test_expiry_of_a_batch_lets_operations_go_on(self, harness: Harness) -> None:
@@ -337,12 +339,12 @@ class OperatingConformance:
         heard: list[str] = []
         store.watch_operations(lambda: heard.append("released"))
         wanted = Filter(ids=tuple(accepted.ids[:1]))
-        number = (await store.start_operation("drop", wanted, options={}, expect_count=1))["number"]
-        assert (await store.step_operation(number, 10)).progress["waiting"] == 1
+        number = (await store.start_operation("drop", wanted, expect_count=1)).id
+        assert (await store.step_operation(number, 10)).progress.waiting == 1
         harness.clock.advance(10)
         await store.expire()
         await until(lambda: heard == ["released"])
-        assert (await store.step_operation(number, 10)).progress["skipped"] == {"state": 1}
+        assert (await store.step_operation(number, 10)).progress.skipped == {"state": 1}
         assert await states(store, accepted.ids) == ["expired"] * 2
 
     async def test_expire_by_a_person(self, harness: Harness) -> None:
@@ -363,8 +365,8 @@ class OperatingConformance:
         store = await harness.open(rules())
         accepted = await post(store, note(b"0", key="k"), note(b"1", key="k"))
         await hold(store, await claimed(store), harness.clock)
-        progress = await operate(store, "resolve", **{"as": verdict})
-        assert (progress["matched"], progress["done"]) == (1, 1)
+        progress = await operate(store, "resolve", verdict=verdict)
+        assert (progress.matched, progress.done) == (1, 1)
         found = await shown(store, accepted.ids[0])
         assert (found.state, found.held) == (state, False)
         assert payloads(await claimed(store)) == [next_up]
@@ -375,12 +377,13 @@ class OperatingConformance:
         store = await harness.open(rules("shop", "mall"))
 
         async def ended(action: str, wanted: Filter, **options: str) -> list[Ended]:
-            progress = await store.start_operation(action, wanted, options=options, expect_count=None)
-            return sorted((await store.step_operation(progress["number"], 10)).ended)
+            given = OperationOptions(**options)
+            progress = await store.start_operation(action, wanted, options=given, expect_count=None)
+            return sorted((await store.step_operation(progress.id, 10)).ended)
 
         await post(store, note(b"1"), note(b"2"), note(b"3", platform="mall"))
         await hold(store, await claimed(store, request(max_items=1)), harness.clock)
-        assert await ended("resolve", Filter(), **{"as": "dead"}) == [Ended("shop", State.DEAD, "resolved", 1)]
+        assert await ended("resolve", Filter(), verdict="dead") == [Ended("shop", State.DEAD, "resolved", 1)]
         assert await ended("drop", Filter(state="pending")) == [
             Ended("mall", State.DEAD, "dropped", 1),
             Ended("shop", State.DEAD, "dropped", 1),
@@ -393,17 +396,17 @@ class OperatingConformance:
         """An operation goes over what matched when it started, in steps; what changed meanwhile is skipped."""
         store = await harness.open(rules())
         first = await post(store, note(b"0"), note(b"1"), note(b"2"))
-        progress = await store.start_operation("drop", Filter(platform="shop"), options={}, expect_count=3)
+        progress = await store.start_operation("drop", Filter(platform="shop"), expect_count=3)
         later = await post(store, note(b"3"))
-        assert (progress["state"], progress["matched"], progress["done"]) == ("running", 3, 0)
-        number = progress["number"]
+        assert (progress.state, progress.matched, progress.done) == ("running", 3, 0)
+        number = progress.id
         assert await store.open_operations() == [number]
         progress = (await store.step_operation(number, 1)).progress
-        assert (progress["state"], progress["done"]) == ("running", 1)
+        assert (progress.state, progress.done) == ("running", 1)
         await deliver(store, await claimed(store, request(max_items=1)), harness.clock)
-        while progress["state"] == "running":
+        while progress.state == "running":
             progress = (await store.step_operation(number, 1)).progress
-        assert (progress["done"], progress["skipped"]) == (2, {"state": 1})
+        assert (progress.done, progress.skipped) == (2, {"state": 1})
         assert await store.operation(number) == progress
         assert await store.open_operations() == []
         assert await states(store, [*first.ids, *later.ids]) == ["dead", "delivered", "dead", "pending"]
@@ -414,27 +417,29 @@ class OperatingConformance:
         store = await harness.open(rules())
         await post(store, note(), note())
         with pytest.raises(CountMismatch) as caught:
-            await store.start_operation("drop", Filter(), options={}, expect_count=3)
+            await store.start_operation("drop", Filter(), expect_count=3)
         assert (caught.value.expected, caught.value.found) == (3, 2)
         assert await store.open_operations() == []
 
     async def test_progress_says_what_it_is(self, harness: Harness) -> None:
         """Progress names action, filter, options and times; an operation over nothing is done at once."""
         store = await harness.open(rules())
-        options = {"reason": "again"}
+        options = OperationOptions(reason="again")
         progress = await store.start_operation("retry", Filter(key="k"), options=options, expect_count=None)
-        assert progress == progress | {
-            "action": "retry",
-            "state": "done",
-            "matched": 0,
-            "done": 0,
-            "skipped": {},
-            "failed": [],
-            "started_at": harness.clock.now(),
-            "finished_at": harness.clock.now(),
-            "filter": {"key": "k"},
-            "options": options,
-        }
+        assert progress == OperationView(
+            id=1,
+            action="retry",
+            state="done",
+            matched=0,
+            done=0,
+            skipped={},
+            failed=[],
+            waiting=0,
+            started_at=Instant(harness.clock.now()),
+            finished_at=Instant(harness.clock.now()),
+            filter=FilterView(key="k"),
+            options=options,
+        )
 
     async def test_pages_newest_first(self, harness: Harness) -> None:
         """Lists come in pages, newest first, without gaps or repeats while more is accepted."""

@@ -176,7 +176,7 @@ class RoutingConformance:
 
         harness.clock.advance(5)
         progress = await operate(store, "retry", Filter(platform=UNROUTED), reroute=reroute)
-        assert (progress["matched"], progress["done"], progress["skipped"]) == (5, 5, {})
+        assert (progress.matched, progress.done, progress.skipped) == (5, 5, {})
         assert [(row.platform, row.payload, row.key, row.event, row.lane) for row in asked] == [
             (UNROUTED, b'{"n":%d}' % n, f"k{n}", "order.paid", Lane.NORMAL) for n in range(5)
         ]
@@ -202,10 +202,10 @@ class RoutingConformance:
             return {b"1": "no_route", b"3": "too_large"}.get(row.payload) or [row._replace(platform="a")]
 
         progress = await operate(store, "retry", Filter(platform=UNROUTED), reroute=reroute)
-        assert (progress["done"], progress["skipped"]) == (1, {"no_route": 1, "too_large": 1})
+        assert (progress.done, progress.skipped) == (1, {"no_route": 1, "too_large": 1})
         assert await states(store, [fan[UNROUTED] for fan in accepted.ids]) == ["dead", "superseded", "dead"]
-        assert set(progress["failed"]) == {accepted.ids[0][UNROUTED], accepted.ids[2][UNROUTED]}
-        assert (await operate(store, "retry", Filter(platform=UNROUTED)))["skipped"] == {"no_route": 2}
+        assert set(progress.failed) == {accepted.ids[0][UNROUTED], accepted.ids[2][UNROUTED]}
+        assert (await operate(store, "retry", Filter(platform=UNROUTED))).skipped == {"no_route": 2}
         await balanced(store)
 
     async def test_targets_dead_from_the_start_are_told(self, harness: Harness) -> None:
@@ -216,8 +216,8 @@ class RoutingConformance:
         def reroute(row: NewCallback) -> Sequence[NewCallback]:
             return [row._replace(platform="a", dead_reason="no group"), row._replace(platform="b")]
 
-        started = await store.start_operation("retry", Filter(), options={}, expect_count=2)
-        stepped = await store.step_operation(started["number"], 5, reroute)
+        started = await store.start_operation("retry", Filter(), expect_count=2)
+        stepped = await store.step_operation(started.id, 5, reroute)
         assert stepped.ended == [Ended("a", State.DEAD, "no group", 2)]
         assert [(await balanced(store))[name]["dead"] for name in ("a", "b", UNROUTED)] == [2, 0, 0]
 
@@ -225,7 +225,7 @@ class RoutingConformance:
         """However large the payloads, an operation ends and routes every one of them once."""
         store = await harness.open(rules("a"))
         await store.accept_posts([unrouted(b"%d" % n + b" " * 700_000) for n in range(4)])
-        started = await store.start_operation("retry", Filter(), options={}, expect_count=4)
+        started = await store.start_operation("retry", Filter(), expect_count=4)
         seen: list[bytes] = []
 
         def reroute(row: NewCallback) -> Sequence[NewCallback]:
@@ -233,9 +233,9 @@ class RoutingConformance:
             return [row._replace(platform="a")]
 
         progress = started
-        while progress["state"] == "running":
-            progress = (await store.step_operation(started["number"], 500, reroute)).progress
-        assert (progress["done"], seen) == (4, [b"0", b"1", b"2", b"3"])
+        while progress.state == "running":
+            progress = (await store.step_operation(started.id, 500, reroute)).progress
+        assert (progress.done, seen) == (4, [b"0", b"1", b"2", b"3"])
         assert (await balanced(store))["a"]["pending"] == 4
 
     async def test_a_rerouted_callback_stands_last_in_its_key(self, harness: Harness) -> None:
@@ -254,7 +254,7 @@ class RoutingConformance:
         await operate(store, "drop", Filter(platform=UNROUTED))
         assert (await shown(store, accepted.ids[0][UNROUTED])).bytes == 0
         progress = await operate(store, "retry", Filter(), reroute=lambda row: [row._replace(platform="a")])
-        assert progress["skipped"] == {"no_payload": 1}
+        assert progress.skipped == {"no_payload": 1}
         assert (await balanced(store))[UNROUTED]["dead"] == 1
 
     async def test_one_target_may_be_dead_from_the_start(self, harness: Harness) -> None:

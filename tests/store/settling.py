@@ -279,7 +279,7 @@ class SettlingConformance:
         harness.clock.advance(60)
         await deliver(store, await claimed(store), harness.clock)
         assert await oldest() is None
-        await operate(store, "resolve", **{"as": "retry"})
+        await operate(store, "resolve", verdict="retry")
         assert await oldest() == accepted_at
 
     async def test_oldest_due_counts_a_retried_one_from_its_retry(self, harness: Harness) -> None:

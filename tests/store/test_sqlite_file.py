@@ -291,14 +291,14 @@ async def test_repeated_settle_lets_operations_go_on(store: SqliteStore) -> None
     clock = FakeClock(store.clock.now())
     await post(store, note(b"1"))
     batch = await claimed(store)
-    number = (await store.start_operation("drop", Filter(), options={}, expect_count=1))["number"]
+    number = (await store.start_operation("drop", Filter(), expect_count=1)).id
     await store.step_operation(number, 10)
     await deliver(store, batch, clock)
     heard: list[str] = []
     store.watch_operations(lambda: heard.append("released"))
     await deliver(store, batch, clock)
     await until(lambda: heard == ["released"])
-    assert (await store.step_operation(number, 10)).progress["skipped"] == {"state": 1}
+    assert (await store.step_operation(number, 10)).progress.skipped == {"state": 1}
 
 
 async def test_other_files_are_refused(path: Path) -> None:
@@ -644,7 +644,7 @@ async def test_lists_by_state_page_through_their_index(store: SqliteStore) -> No
     some = Filter(state="dead", event="b")
     assert len((await store.callbacks(some, cursor=None, limit=50))[0]) == 4
     assert (await store.callbacks(Filter(platform="none", state="dead"), cursor=None, limit=5)) == ([], None)
-    assert (await store.start_operation("retry", some, options={}, expect_count=4))["matched"] == 4
+    assert (await store.start_operation("retry", some, expect_count=4)).matched == 4
 
 
 async def test_recount_agrees(path: Path) -> None:

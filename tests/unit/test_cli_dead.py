@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from relay.cli.commands import dead
+from relay.cli.support.client import Client
 from relay.cli.support.locate import Place
 
 
-class Daemon:
+class Daemon(Client):
     """Answers as the admin listener does, and keeps what it was asked."""
 
     def __init__(self) -> None:
+        super().__init__("127.0.0.1:9")
         self.asked: list[dict[str, Any]] = []
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -19,7 +21,20 @@ class Daemon:
         self.asked.append(body)
         if body.get("dry_run"):
             return {"action": body["action"], "dry_run": True, "matched": 3}
-        return {"id": 1, "action": body["action"], "matched": 3, "done": 3, "skipped": {}, "finished_at": "now"}
+        return {
+            "id": 1,
+            "action": body["action"],
+            "state": "done",
+            "matched": 3,
+            "done": 3,
+            "skipped": {},
+            "failed": [],
+            "waiting": 0,
+            "filter": body["filter"],
+            "options": {},
+            "started_at": "2026-11-22T10:02:11.123Z",
+            "finished_at": "2026-11-22T10:02:11.125Z",
+        }
 
 
 @pytest.fixture

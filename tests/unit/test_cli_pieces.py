@@ -12,6 +12,8 @@ from relay.cli.support import human
 from relay.cli.support.client import Client, Unreachable
 from relay.cli.support.locate import locate
 from relay.cli.support.output import to_json
+from relay.views.moments import Instant
+from relay.views.operation_view import PLAIN, FilterView, OperationView
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,20 @@ def test_an_address_nobody_listens_on_is_unreachable(tmp_path: Path) -> None:
 def test_what_an_operation_skipped_is_told_in_words() -> None:
     """Each reason with its count and what to do about it."""
     text = result_text(
-        {"id": 7, "action": "retry", "matched": 5, "done": 2, "skipped": {"overtaken": 2, "odd": 1}, "finished_at": "x"}
+        OperationView(
+            id=7,
+            action="retry",
+            state="done",
+            matched=5,
+            done=2,
+            skipped={"overtaken": 2, "odd": 1},
+            failed=[],
+            waiting=0,
+            started_at=Instant(1.0),
+            finished_at=Instant(2.0),
+            filter=FilterView(),
+            options=PLAIN,
+        )
     )
 
     assert text.startswith("operation 7: 2 of 5 pending again; 2 skipped: a newer callback of the key was delivered")

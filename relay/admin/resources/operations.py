@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+from msgspec import UNSET, UnsetType
+
 from relay.admin import filters
 from relay.admin.audit import Audit
 from relay.admin.call import Call, flag, object_body
@@ -13,6 +15,7 @@ from relay.config.problems import BadValue
 from relay.config.reading.units import parse_rate
 from relay.core.errors import CountMismatch
 from relay.core.model import Filter
+from relay.views.operation_view import MatchCount, OperationOptions, OperationPage, OperationView
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
@@ -28,12 +31,12 @@ class OperationStore(Protocol):
     """The part of a store that operations need."""
 
     def start_operation(
-        self, action: str, wanted: Filter, *, options: Mapping[str, Any], expect_count: int | None
-    ) -> Awaitable[dict[str, Any]]:
+        self, action: str, wanted: Filter, *, options: OperationOptions, expect_count: int | None
+    ) -> Awaitable[OperationView]:
         """Fix the matches and record the operation. Raises ``CountMismatch``."""
         ...
 
-    def operation(self, number: int) -> Awaitable[dict[str, Any] | None]:
+    def operation(self, number: int) -> Awaitable[OperationView | None]:
         """Return an operation's progress."""
         ...
 
@@ -74,23 +77,25 @@ class OperationRoutes:
             raise Refusal("invalid_request", f"'expect_count' must be a whole number up to {_MOST_COUNT}")
         options = self._options(call, action, body)
         if flag(body, "dry_run"):
-            return json_answer(
-                {"action": action, "dry_run": True, "matched": await self._count(action, wanted, options)}
-            )
+            return json_answer(MatchCount(action=action, matched=await self._count(action, wanted, options)))
         if not given and expect is None:
             raise Refusal(
                 "invalid_request", f"an empty filter means every callback: say 'expect_count' to {action} them all"
             )
         await self._audit.record(
-            call.who, f"operation.{action}", _target(given), reason=options["reason"], filter=given, expect_count=expect
+            call.who,
+            f"operation.{action}",
+            _target(given),
+            reason=body.get("reason", ""),
+            filter=given,
+            expect_count=expect,
         )
         try:
             operation = await self._operations.start_operation(action, wanted, options=options, expect_count=expect)
         except CountMismatch as error:
             raise Refusal("count_mismatch", str(error), expected=error.expected, found=error.found) from error
         self._started()
-        view = operation_view(operation, self._times)
-        return json_answer(view, status=202, headers={"Location": f"/v1/operations/{view['id']}"})
+        return self._times.answer(operation, status=202, headers={"Location": f"/v1/operations/{operation.id}"})
 
     async def one(self, call: Call) -> Response:
         """GET /v1/operations/{id}."""
@@ -99,27 +104,25 @@ class OperationRoutes:
         found = await self._operations.operation(int(text)) if known else None
         if found is None:
             raise Refusal("unknown_operation", f"no operation '{text[:40]}'")
-        return json_answer(operation_view(found, self._times))
+        return self._times.answer(found)
 
     async def list(self, call: Call) -> Response:
         """GET /v1/operations: those under way."""
         found = [await self._operations.operation(number) for number in await self._operations.open_operations()]
-        return json_answer(
-            {"items": [operation_view(each, self._times) for each in found if each is not None], "next": None}
-        )
+        return self._times.answer(OperationPage([each for each in found if each is not None]))
 
-    async def _count(self, action: str, wanted: Filter, options: Mapping[str, Any]) -> int:
+    async def _count(self, action: str, wanted: Filter, options: OperationOptions) -> int:
         try:
             await self._operations.start_operation(action, wanted, options=options, expect_count=_NO_COUNT)
         except CountMismatch as error:
             return error.found
         raise AssertionError("a store started an operation although its count did not fit")
 
-    def _options(self, call: Call, action: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _options(self, call: Call, action: str, body: Mapping[str, Any]) -> OperationOptions:
         """Return what is kept with the operation; who started it stands there too."""
-        options: dict[str, Any] = {"who": call.who.name, "reason": body.get("reason", "")}
+        verdict: str | UnsetType = UNSET
         if action == "resolve":
-            options["as"] = _word(body, "as", RESOLUTIONS)
+            verdict = _word(body, "as", RESOLUTIONS)
         elif "as" in body:
             raise Refusal("invalid_request", "'as' belongs to the action 'resolve'")
         if "rate" in body:
@@ -128,16 +131,13 @@ class OperationRoutes:
                 parse_rate(rate)
             except BadValue as error:
                 raise Refusal("invalid_request", f"'rate': {error.message}; {error.hint}") from error
-            options["rate"] = rate
-        if flag(body, "reorder"):
-            options["reorder"] = True
-        return options
-
-
-def operation_view(operation: Mapping[str, Any], times: WallTimes) -> dict[str, Any]:
-    """Return a store's record of an operation as answers carry it."""
-    view: dict[str, Any] = times.told({key: value for key, value in operation.items() if key != "number"})
-    return {"id": operation["number"], **view}
+        return OperationOptions(
+            who=call.who.name,
+            reason=body.get("reason", ""),
+            verdict=verdict,
+            rate=body.get("rate", UNSET),
+            reorder=flag(body, "reorder") or UNSET,
+        )
 
 
 def _word(body: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:

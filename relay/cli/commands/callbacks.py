@@ -8,7 +8,7 @@ from msgspec.structs import asdict
 
 from relay.cli.support import human, why_wait
 from relay.cli.support.locate import locate, place_options
-from relay.cli.support.output import output_option, print_record, print_rows, printable, to_json
+from relay.cli.support.output import Row, output_option, print_record, print_rows, printable, to_json
 from relay.cli.support.source import Source, open_source
 from relay.core.clock import wall_s
 from relay.views.callback_view import AttemptView, CallbackFacts, CallbackPage, CallbackView, ListedCallback
@@ -131,7 +131,7 @@ def state_of(item: CallbackFacts) -> str:
     return f"{item.state} (held)" if item.held else item.state
 
 
-def _rows(items: Sequence[ListedCallback]) -> list[dict[str, object]]:
+def _rows(items: Sequence[ListedCallback]) -> list[Row]:
     now = wall_s()
     return [
         {

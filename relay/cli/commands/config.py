@@ -7,7 +7,7 @@ import click
 from relay.cli.main import EXIT_DIFFERENT, EXIT_FAILED
 from relay.cli.support.config_file import chosen_file, config_file, count, examined, load_config, unread_text
 from relay.cli.support.locate import WHERE
-from relay.cli.support.output import document_option, output_option, print_record, print_rows, to_json
+from relay.cli.support.output import Row, document_option, output_option, print_record, print_rows, to_json
 from relay.config.diff import Change, Difference, difference, difference_as_shown
 from relay.config.effective import as_scalar, as_tree, as_yaml, effective
 from relay.config.problems import ConfigInvalid
@@ -80,7 +80,7 @@ def test(cases: str, option: str | None, output: str) -> None:
     except ConfigInvalid as invalid:
         click.echo(str(invalid), err=output != "table")
         raise click.exceptions.Exit(1) from None
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for case in found:
         try:
             wrong = failures(case, trial.post(case.payload, case.headers, platform=case.platform))
@@ -138,7 +138,7 @@ def diff(files: tuple[str, ...], option: str | None, admin: str | None, tells: b
         raise click.exceptions.Exit(EXIT_DIFFERENT)
 
 
-def _as_dict(found: Difference) -> dict[str, Any]:
+def _as_dict(found: Difference) -> Row:
     changes = [
         {"path": dotted(one.path), "old": one.old, "new": one.new, "needs_restart": one.needs_restart}
         for one in found.changes

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -14,9 +14,12 @@ from relay.cli.commands.callbacks import filter_options, page, query_of, show_pa
 from relay.cli.main import EXIT_FAILED
 from relay.cli.support.client import Client, Refused, segment
 from relay.cli.support.locate import locate, place_options
-from relay.cli.support.output import output_option, print_record
+from relay.cli.support.output import Row, output_option, print_record
 from relay.cli.support.progress import Move, bar
 from relay.cli.support.source import open_source
+from relay.views.callback_view import CallbackView
+from relay.views.moments import plain
+from relay.views.operation_view import MatchCount, OperationView
 
 _POLL_S = 0.1
 _SLOWEST_POLL_S = 1.0
@@ -155,20 +158,21 @@ def _operate(action: str, order: _Order, manner: _Manner) -> None:
     """Count the matches, ask, start the operation and wait for it, as far as ``manner`` says."""
     client, state = order.client, order.filters["state"]
     request = {"action": action, **order.request}
-    matched = client.post("/v1/operations", {**request, "dry_run": True})["matched"]
+    matched = client.viewed(MatchCount, client.post("/v1/operations", {**request, "dry_run": True})).matched
     if order.ids and matched < len(set(order.ids)):
         _refuse_missing(order)
     which = f"{matched} {state} callback{'' if matched == 1 else 's'}"
     if manner.dry_run or not matched:
         text = f"{which} would be taken; nothing was done" if matched else f"nothing to {action}: {which} match"
-        _report({"action": action, "matched": matched, "dry_run": manner.dry_run}, manner.output, text)
+        counted: Row = {"action": action, "matched": matched, "dry_run": manner.dry_run}
+        _report(counted, manner.output, text)
         return
     if not manner.yes:
         _ask(f"{action} {which}?")
-    operation = client.post("/v1/operations", {**request, "expect_count": matched})
+    operation = client.viewed(OperationView, client.post("/v1/operations", {**request, "expect_count": matched}))
     if not manner.no_wait:
         operation = _wait(client, operation)
-    _report(operation, manner.output, result_text(operation))
+    _report(plain(operation), manner.output, result_text(operation))
 
 
 def _filter(ids: tuple[str, ...], *, died_of: str | None, **wanted: Any) -> dict[str, Any]:
@@ -182,14 +186,14 @@ def _refuse_missing(order: _Order) -> NoReturn:
     filtered = any(value is not None for name, value in order.filters.items() if name != "state")
     for number in dict.fromkeys(order.ids):
         try:
-            found = order.client.get(f"/v1/callbacks/{segment(number)}")
+            found = order.client.view(CallbackView, f"/v1/callbacks/{segment(number)}")
         except Refused as refused:
             if refused.status != 404:
                 raise
             click.echo(f"relay: {refused}", err=True)
             continue
-        if found["state"] != state:
-            click.echo(f"relay: {number} is {found['state']}, not {state}", err=True)
+        if found.state != state:
+            click.echo(f"relay: {number} is {found.state}, not {state}", err=True)
         elif filtered:
             click.echo(f"relay: {number} is {state}; does the rest of the filter fit it?", err=True)
     click.echo("relay: nothing was done", err=True)
@@ -204,37 +208,32 @@ def _ask(question: str) -> None:
         raise SystemExit(1)
 
 
-def _wait(client: Client, operation: dict[str, Any]) -> dict[str, Any]:
+def _wait(client: Client, operation: OperationView) -> OperationView:
     """Return the operation when it has ended. Ctrl-C ends only the waiting."""
     delay_s = _POLL_S
     try:
         with contextlib.ExitStack() as shown:
             move: Move | None = None
             if sys.stderr.isatty():
-                move = shown.enter_context(bar(f"operation {operation['id']}", operation["matched"]))
-            while operation["finished_at"] is None:
+                move = shown.enter_context(bar(f"operation {operation.id}", operation.matched))
+            while operation.finished_at is None:
                 if move is not None:
-                    move(_count(operation), f"{_count(operation):,} of {operation['matched']:,}")
+                    move(operation.worked_off, f"{operation.worked_off:,} of {operation.matched:,}")
                 time.sleep(delay_s)
                 delay_s = min(delay_s * 1.5, _SLOWEST_POLL_S)
-                operation = client.get(f"/v1/operations/{operation['id']}")
+                operation = client.view(OperationView, f"/v1/operations/{operation.id}")
     except KeyboardInterrupt:
-        click.echo(f"operation {operation['id']} goes on without this command", err=True)
+        click.echo(f"operation {operation.id} goes on without this command", err=True)
         raise SystemExit(1) from None
     return operation
 
 
-def _count(operation: Mapping[str, Any]) -> int:
-    skipped: int = sum(operation["skipped"].values())
-    return int(operation["done"]) + skipped
-
-
-def result_text(operation: Mapping[str, Any]) -> str:
+def result_text(operation: OperationView) -> str:
     """Return what became of the matches, with the number of those skipped for each reason."""
-    text = f"operation {operation['id']}: {operation['done']} of {operation['matched']} {_PAST[operation['action']]}"
-    if operation["finished_at"] is None:
+    text = f"operation {operation.id}: {operation.done} of {operation.matched} {_PAST[operation.action]}"
+    if operation.finished_at is None:
         return f"{text} so far"
-    return "".join([text, *(f"; {count} skipped: {_WHY.get(why, why)}" for why, count in operation["skipped"].items())])
+    return "".join([text, *(f"; {count} skipped: {_WHY.get(why, why)}" for why, count in operation.skipped.items())])
 
 
 _PAST = {"retry": "pending again", "drop": "dropped"}
@@ -250,7 +249,7 @@ _WHY = {
 }
 
 
-def _report(result: Mapping[str, Any], output: str, text: str) -> None:
+def _report(result: Row, output: str, text: str) -> None:
     if output != "table":
         print_record(result, output=output)
     else:

@@ -1,14 +1,12 @@
 """``relay limit``: shows the limits of a platform and where each comes from; sets an operator's own limit."""
 
-from typing import Any
-
 import click
 from msgspec import UNSET
 
 from relay.cli.support import human, limit_words
 from relay.cli.support.client import segment
 from relay.cli.support.locate import locate, place_options
-from relay.cli.support.output import aligned, output_option, print_record, print_rows
+from relay.cli.support.output import Row, aligned, output_option, print_record, print_rows
 from relay.core.clock import wall_s
 from relay.views.limit_view import EvidenceView, LimitView, QuotaView
 from relay.views.moments import plain
@@ -104,7 +102,7 @@ def _show(view: PlatformView, *, now: float) -> None:
         click.echo(line)
 
 
-def _row(quota: QuotaView, learned: LimitView | None, now: float) -> dict[str, Any]:
+def _row(quota: QuotaView, learned: LimitView | None, now: float) -> Row:
     full = quota.used >= quota.limit
     told = f"{limit_words.origin(quota)} {limit_words.certainty(quota, learned)}"
     return {

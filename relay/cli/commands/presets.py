@@ -1,10 +1,8 @@
 """``relay presets``: what is known of platforms, for ``preset: NAME`` in the configuration."""
 
-from typing import Any
-
 import click
 
-from relay.cli.support.output import document_option, output_option, print_record, print_rows
+from relay.cli.support.output import Row, document_option, output_option, print_record, print_rows
 from relay.config.problems import BadValue
 from relay.config.reading.presets import Preset, preset, preset_names
 
@@ -37,7 +35,7 @@ def show(name: str, output: str) -> None:
     print_record(fields | {"needs": [need._asdict() for need in found.needs]}, output=output)
 
 
-def _row(found: Preset) -> dict[str, Any]:
+def _row(found: Preset) -> Row:
     settings = found.platform
     envelope = settings.get("envelope", "array")
     return {

@@ -10,7 +10,7 @@ import click
 from relay.cli.support import human, limit_words
 from relay.cli.support.client import Unreachable
 from relay.cli.support.locate import locate, place_options
-from relay.cli.support.output import output_option, print_rows, printable, to_json
+from relay.cli.support.output import Row, output_option, print_rows, printable, to_json
 from relay.cli.support.source import Source, open_source
 from relay.core.clock import wall_s
 from relay.views.ledger import LedgerView, RoomView, TotalsView
@@ -150,7 +150,7 @@ def store_line(store: RoomView) -> str:
     return told
 
 
-def _row(platform: PlatformView) -> dict[str, object]:
+def _row(platform: PlatformView) -> Row:
     return {
         "platform": platform.name,
         "state": platform.state,

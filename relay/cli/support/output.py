@@ -10,6 +10,8 @@ from relay.cli.support.table import print_table, wrapped
 from relay.core.unsafe import escaped
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+Row = Mapping[str, Any]
+"""What a command shows of one thing, by column: whatever can be printed. No command reads one back."""
 FORMATS = ("table", "json", "jsonl")
 
 
@@ -34,9 +36,7 @@ def document_option(command: _Command) -> _Command:
     )
 
 
-def print_rows(
-    rows: Iterable[Mapping[str, Any]], *, output: str, columns: Sequence[str], right: Sequence[str] = ()
-) -> None:
+def print_rows(rows: Iterable[Row], *, output: str, columns: Sequence[str], right: Sequence[str] = ()) -> None:
     """Print rows: a table of ``columns`` (those in ``right`` aligned right), or all their fields as JSON."""
     if output == "jsonl":
         for row in rows:
@@ -49,7 +49,7 @@ def print_rows(
     print_table(cells, columns, right)
 
 
-def print_record(record: Mapping[str, Any], *, output: str) -> None:
+def print_record(record: Row, *, output: str) -> None:
     """Print one thing: its fields line by line, or as JSON."""
     if output != "table":
         click.echo(to_json(record, indent=2 if output == "json" else None))

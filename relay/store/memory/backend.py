@@ -28,11 +28,10 @@ from relay.core.model import (
     RoutedPost,
     Settlement,
     State,
-    Stepped,
     StoreRules,
     WaitUntil,
 )
-from relay.store.base import Reroute, no_route
+from relay.store.base import Reroute, Stepped, no_route
 from relay.store.history import MinuteHistory
 from relay.store.memory.history import MemoryHistory
 from relay.store.memory.inbox import MemoryInbox
@@ -44,6 +43,7 @@ from relay.store.memory.survey import MemorySurveys
 from relay.store.slots import Slots
 from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
+from relay.views.operation_view import PLAIN, OperationOptions, OperationView
 from relay.views.queue import QueueFacts, StoreSize
 
 # A day's window may be configured later and must find the attempts it has to count.
@@ -193,8 +193,8 @@ class MemoryStore:
         return self._views.callbacks(wanted, cursor, limit)
 
     async def start_operation(
-        self, action: str, wanted: Filter, *, options: Mapping[str, Any], expect_count: int | None
-    ) -> dict[str, Any]:
+        self, action: str, wanted: Filter, *, options: OperationOptions = PLAIN, expect_count: int | None
+    ) -> OperationView:
         """Fix the matches of an operation."""
         return self._operations.start(action, wanted, options, expect_count, self.clock.now())
 
@@ -204,7 +204,7 @@ class MemoryStore:
         self._notify()
         return stepped
 
-    async def operation(self, number: int) -> dict[str, Any] | None:
+    async def operation(self, number: int) -> OperationView | None:
         """Return an operation's progress."""
         return self._operations.progress(number)
 

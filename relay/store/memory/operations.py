@@ -1,16 +1,17 @@
 """Operations of the memory store: what a person does to many callbacks at once."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from relay.core.errors import CountMismatch, StoreError, StoreFull
-from relay.core.model import UNROUTED, Ended, Filter, Lane, NewCallback, PlatformRules, State, Stepped
-from relay.store.base import Reroute
+from relay.core.model import UNROUTED, Ended, Filter, Lane, NewCallback, PlatformRules, State
+from relay.store.base import Reroute, Stepped
 from relay.store.memory.outbox import Batches
 from relay.store.memory.rows import Row, Shelf
+from relay.views.moments import Instant, moment
+from relay.views.operation_view import OperationOptions, OperationView, filter_view
 
 _LISTED = 100  # ids of skipped callbacks shown with an operation's progress
 
@@ -45,7 +46,7 @@ class _Operation:
     number: int
     action: str
     wanted: Filter
-    options: dict[str, Any]
+    options: OperationOptions
     matched: int
     meant: set[int]  # matches to do something about, now or later
     turns: deque[int]  # those that had no turn yet, in order
@@ -79,20 +80,20 @@ class MemoryOperations:
         self._released = False  # until drained
 
     def start(
-        self, action: str, wanted: Filter, options: Mapping[str, Any], expect_count: int | None, now: float
-    ) -> dict[str, Any]:
+        self, action: str, wanted: Filter, options: OperationOptions, expect_count: int | None, now: float
+    ) -> OperationView:
         """Fix the matches, oldest first. Raises ``CountMismatch``, and ``ValueError`` for an unknown action."""
         meant = _MEANT.get(action)
         if meant is None:
             raise ValueError(f"unknown action {action!r}: one of {', '.join(_MEANT)}")
-        if action == "resolve" and options.get("as") not in _VERDICTS:
+        if action == "resolve" and options.verdict not in _VERDICTS:
             raise ValueError(f'resolve needs "as": one of {", ".join(_VERDICTS)}')
         seqs = sorted(row.seq for row in self._shelf.rows.values() if meant(row) and matches(row, wanted))
         if expect_count is not None and expect_count != len(seqs):
             raise CountMismatch(expect_count, len(seqs))
         number = len(self._all) + 1
         self._all[number] = operation = _Operation(
-            number, action, wanted, dict(options), len(seqs), set(seqs), deque(seqs), now
+            number, action, wanted, options, len(seqs), set(seqs), deque(seqs), now
         )
         if not seqs:
             operation.finished_at = now
@@ -103,7 +104,7 @@ class MemoryOperations:
         operation = self._all.get(number)
         if operation is None:
             raise StoreError(f"there is no operation {number}")
-        act: dict[str, Callable[[Row, Mapping[str, Any], float], str | None]]
+        act: dict[str, Callable[[Row, OperationOptions, float], str | None]]
         act = {
             "retry": partial(self._retry, reroute),
             "drop": self._drop,
@@ -167,7 +168,7 @@ class MemoryOperations:
         released, self._released = self._released, False
         return released
 
-    def progress(self, number: int) -> dict[str, Any] | None:
+    def progress(self, number: int) -> OperationView | None:
         """Return an operation's progress, or None."""
         operation = self._all.get(number)
         return None if operation is None else self._progress(operation)
@@ -176,32 +177,32 @@ class MemoryOperations:
         """Return the operations that are not done."""
         return [operation.number for operation in self._all.values() if operation.finished_at is None]
 
-    def _progress(self, operation: _Operation) -> dict[str, Any]:
-        return {
-            "number": operation.number,
-            "action": operation.action,
-            "state": "running" if operation.finished_at is None else "done",
-            "matched": operation.matched,
-            "done": operation.done,
-            "skipped": dict(operation.skipped),
-            "failed": list(operation.failed),
-            "waiting": len(operation.waiting),
-            "started_at": operation.started_at,
-            "finished_at": operation.finished_at,
-            "filter": {name: value for name, value in asdict(operation.wanted).items() if value},
-            "options": dict(operation.options),
-        }
+    def _progress(self, operation: _Operation) -> OperationView:
+        return OperationView(
+            id=operation.number,
+            action=operation.action,
+            state="running" if operation.finished_at is None else "done",
+            matched=operation.matched,
+            done=operation.done,
+            skipped=dict(operation.skipped),
+            failed=list(operation.failed),
+            waiting=len(operation.waiting),
+            started_at=Instant(operation.started_at),
+            finished_at=moment(operation.finished_at),
+            filter=filter_view(operation.wanted),
+            options=operation.options,
+        )
 
     # Each returns why it skipped the row, or None when done.
 
-    def _retry(self, reroute: Reroute, row: Row, options: Mapping[str, Any], now: float) -> str | None:
+    def _retry(self, reroute: Reroute, row: Row, options: OperationOptions, now: float) -> str | None:
         if row.state not in (State.DEAD, State.EXPIRED):
             return "state"
         if row.payload is None:
             return "no_payload"
         if row.platform == UNROUTED:
             return self._reroute(reroute, row, row.payload, now)
-        if not options.get("reorder") and self._shelf.overtaken(row):
+        if options.reorder is not True and self._shelf.overtaken(row):
             return "overtaken"
         row.spent = 0
         row.first_sent_at = 0.0
@@ -233,14 +234,14 @@ class MemoryOperations:
         self._ended.update((new.platform, State.DEAD, new.dead_reason) for new in found if new.dead_reason is not None)
         return None
 
-    def _drop(self, row: Row, options: Mapping[str, Any], now: float) -> str | None:
+    def _drop(self, row: Row, options: OperationOptions, now: float) -> str | None:
         if row.state is State.DEAD:
             self._shelf.discard_payload(row)
             self._shelf.unblock(row)
             return None
         return self._end(row, State.DEAD, "dropped", now)
 
-    def _expire(self, row: Row, options: Mapping[str, Any], now: float) -> str | None:
+    def _expire(self, row: Row, options: OperationOptions, now: float) -> str | None:
         return self._end(row, State.EXPIRED, "operator", now)
 
     def _end(self, row: Row, state: State, reason: str, now: float) -> str | None:
@@ -253,13 +254,13 @@ class MemoryOperations:
         self._shelf.finish(row, state, reason, now, blocks=blocks)
         self._ended[row.platform, state, reason] += 1
 
-    def _resolve(self, row: Row, options: Mapping[str, Any], now: float) -> str | None:
+    def _resolve(self, row: Row, options: OperationOptions, now: float) -> str | None:
         if not row.held:
             return "state"
-        if options["as"] == "delivered":
+        if options.verdict == "delivered":
             row.maybe_applied = False
             self._shelf.finish(row, State.DELIVERED, "resolved", now)
-        elif options["as"] == "retry":
+        elif options.verdict == "retry":
             self._shelf.requeue(row, now, Lane.RETRY if row.lane is Lane.NORMAL else row.lane)
         else:
             blocks = self._rules(row.platform).block_on_dead

@@ -28,11 +28,10 @@ from relay.core.model import (
     Quota,
     RoutedPost,
     Settlement,
-    Stepped,
     StoreRules,
     WaitUntil,
 )
-from relay.store.base import Reroute, StoreEvents, no_route
+from relay.store.base import Reroute, Stepped, StoreEvents, no_route
 from relay.store.history import MinuteHistory
 from relay.store.slots import Recorded, Slots
 from relay.store.sqlite.file.boot import StoreIdentity, cut_off
@@ -58,6 +57,7 @@ from relay.store.sqlite.write.rows import encode, encode_posts
 from relay.store.sqlite.write.settle import Settles, read_gates, save_gate
 from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
+from relay.views.operation_view import PLAIN, OperationOptions, OperationView
 from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 
 T = TypeVar("T")
@@ -267,8 +267,8 @@ class SqliteStore:
         return await self._read(lambda reader: reader.callbacks(wanted, cursor=cursor, limit=limit))
 
     async def start_operation(
-        self, action: str, wanted: Filter, *, options: Mapping[str, Any], expect_count: int | None
-    ) -> dict[str, Any]:
+        self, action: str, wanted: Filter, *, options: OperationOptions = PLAIN, expect_count: int | None
+    ) -> OperationView:
         """Fix the matches of an operation and record it."""
         return await self._writer.call(
             lambda transaction: self._operations.start(transaction, action, wanted, options, expect_count)
@@ -278,7 +278,7 @@ class SqliteStore:
         """Apply the operation to at most its next ``limit`` matches; return its progress and what that ended."""
         return await self._writer.call(lambda transaction: self._operations.step(transaction, number, limit, reroute))
 
-    async def operation(self, number: int) -> dict[str, Any] | None:
+    async def operation(self, number: int) -> OperationView | None:
         """Return an operation's progress, or None."""
         return await self._read(lambda reader: reader.operation(number))
 

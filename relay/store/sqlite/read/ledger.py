@@ -22,6 +22,7 @@ from relay.store.sqlite.read.operations import progress
 from relay.store.sqlite.read.survey import SurveyReader
 from relay.views.callback_view import AttemptView, CallbackView, ListedCallback
 from relay.views.moments import Instant, moment, read
+from relay.views.operation_view import OperationView
 from relay.views.queue import ErrorView, QueueFacts, StoreSize
 
 # A page reads at most so many rows; when they hold too few matches it comes short, with a cursor to go on from. A long
@@ -85,7 +86,7 @@ class SqliteReader:
         """Return how much of the room is used, as ``store.sqlite.space.room`` says."""
         return room(self._connection.execute, max_bytes, refused_bytes=refused_bytes)
 
-    def operation(self, number: int) -> dict[str, Any] | None:
+    def operation(self, number: int) -> OperationView | None:
         """Return an operation's progress, or None."""
         return progress(self._connection.execute, number)
 

@@ -5,31 +5,34 @@ from typing import Any
 
 import msgspec
 
+from relay.views.moments import Instant, moment, read
+from relay.views.operation_view import FilterView, OperationOptions, OperationView
+
 PROGRESS = """SELECT number, action, matched, done, skipped, failed, started_at, finished_at, filter, options,
   (SELECT count(*) FROM operation_wait AS w WHERE w.operation = number AND w.batch <> 0)
 FROM operation WHERE number = ?"""
 
 
-def progress(execute: Callable[..., Any], number: int) -> dict[str, Any] | None:
+def progress(execute: Callable[..., Any], number: int) -> OperationView | None:
     """Return an operation's progress, or None; ``execute`` is that of any connection."""
     row = execute(PROGRESS, (number,)).get
     return None if row is None else shown(row)
 
 
-def shown(row: Any) -> dict[str, Any]:
+def shown(row: Any) -> OperationView:
     """Return a row of ``PROGRESS`` as an operation's progress."""
     number, action, matched, done, skipped, failed, started_at, finished_at, wanted, options, waiting = row
-    return {
-        "number": number,
-        "action": action,
-        "state": "running" if finished_at is None else "done",
-        "matched": matched,
-        "done": done,
-        "skipped": msgspec.json.decode(skipped),
-        "failed": msgspec.json.decode(failed),
-        "waiting": waiting,
-        "started_at": started_at,
-        "finished_at": finished_at,
-        "filter": msgspec.json.decode(wanted),
-        "options": msgspec.json.decode(options),
-    }
+    return OperationView(
+        id=number,
+        action=action,
+        state="running" if finished_at is None else "done",
+        matched=matched,
+        done=done,
+        skipped=msgspec.json.decode(skipped),
+        failed=msgspec.json.decode(failed),
+        waiting=waiting,
+        started_at=Instant(started_at),
+        finished_at=moment(finished_at),
+        filter=read(FilterView, msgspec.json.decode(wanted)),
+        options=msgspec.json.decode(options, type=OperationOptions),
+    )

@@ -1,6 +1,6 @@
 """Operations: what a person does to many callbacks at once, fixed when it starts and carried out in steps."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -9,8 +9,8 @@ import msgspec
 
 from relay.core.errors import CountMismatch, StoreError
 from relay.core.ids import encode_id
-from relay.core.model import UNROUTED, Ended, Ending, Filter, PlatformRules, State, Stepped
-from relay.store.base import Reroute
+from relay.core.model import UNROUTED, Ended, Ending, Filter, PlatformRules, State
+from relay.store.base import Reroute, Stepped
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.read.filters import where
@@ -19,6 +19,7 @@ from relay.store.sqlite.write.keys import PRIO_OF, demote, promote
 from relay.store.sqlite.write.matches import Matches, MatchFacts, Sorted
 from relay.store.sqlite.write.reroute import Reroutes
 from relay.store.sqlite.write.settle import Settles, end
+from relay.views.operation_view import OperationOptions, OperationView
 
 _LISTED = 100  # ids of skipped callbacks shown with an operation's progress
 _MEANT: dict[str, tuple[State, ...]] = {
@@ -72,14 +73,14 @@ class OperationWriter:
         transaction: Transaction,
         action: str,
         wanted: Filter,
-        options: Mapping[str, Any],
+        options: OperationOptions,
         expect_count: int | None,
-    ) -> dict[str, Any]:
+    ) -> OperationView:
         """Fix the matches. Raises ``CountMismatch``, and ``ValueError`` for an unknown action or verdict."""
         states = _MEANT.get(action)
         if states is None:
             raise ValueError(f"unknown action {action!r}: one of {', '.join(_MEANT)}")
-        if action == "resolve" and options.get("as") not in _VERDICTS:
+        if action == "resolve" and options.verdict not in _VERDICTS:
             raise ValueError(f'resolve needs "as": one of {", ".join(_VERDICTS)}')
         platforms = self._names.all()
         found = [where(wanted, tag=self._tag, platforms=platforms, state=state) for state in states]
@@ -100,7 +101,7 @@ class OperationWriter:
         execute(
             "INSERT INTO operation (number, action, filter, options, matched, done, skipped, failed, started_at, "
             "finished_at) VALUES (?, ?, ?, ?, ?, 0, '{}', '[]', ?, ?)",
-            (number, action, _json(given), _json(dict(options)), matched, now, None if matched else now),
+            (number, action, _json(given), _json(options), matched, now, None if matched else now),
         )
         return shown(execute(PROGRESS, (number,)).get)
 
@@ -114,37 +115,32 @@ class OperationWriter:
             raise StoreError(f"there is no operation {number}")
         progress = shown(row)
         facts: Sequence[MatchFacts] = self._matches.next(transaction, number, limit)
-        if progress["action"] == "retry":
+        if progress.action == "retry":
             facts = self._reroutes.bounded(transaction, facts)
-        act: dict[str, Callable[[Transaction, Sequence[MatchFacts], Mapping[str, Any]], Sorted]]
+        act: dict[str, Callable[[Transaction, Sequence[MatchFacts], OperationOptions], Sorted]]
         act = {
             "retry": partial(self._retry, reroute),
             "drop": partial(self._drop, number),
             "expire": partial(self._expire, number),
             "resolve": self._resolve,
         }
-        sorted_out = act[progress["action"]](transaction, facts, progress["options"]) if facts else Sorted()
+        sorted_out = act[progress.action](transaction, facts, progress.options) if facts else Sorted()
+        skipped, failed = progress.skipped, progress.failed
         for reason, seqs in sorted_out.skipped.items():
-            progress["skipped"][reason] = progress["skipped"].get(reason, 0) + len(seqs)
+            skipped[reason] = skipped.get(reason, 0) + len(seqs)
             if reason != "gone":
-                progress["failed"] += [encode_id(seq, self._tag) for seq in seqs]
-        progress["failed"] = progress["failed"][:_LISTED]
+                failed += [encode_id(seq, self._tag) for seq in seqs]
         looked_at = {row.seq for row in facts} | set(sorted_out.given_up)
         spared = (*sorted_out.skipped.values(), *sorted_out.waiting.values())
-        progress["done"] += len(looked_at) - sum(map(len, spared))
+        done = progress.done + len(looked_at) - sum(map(len, spared))
         if facts:
             self._matches.take_off(transaction, number, looked_at, sorted_out.waiting)
-        if progress["finished_at"] is None and not self._matches.left(transaction, number):
-            progress["finished_at"] = transaction.now
+        finished_at: float | None = progress.finished_at
+        if finished_at is None and not self._matches.left(transaction, number):
+            finished_at = transaction.now
         transaction.execute(
             "UPDATE operation SET done = ?, skipped = ?, failed = ?, finished_at = ? WHERE number = ?",
-            (
-                progress["done"],
-                _json(progress["skipped"]),
-                _json(progress["failed"]),
-                progress["finished_at"],
-                number,
-            ),
+            (done, _json(skipped), _json(failed[:_LISTED]), finished_at, number),
         )
         return Stepped(shown(transaction.execute(PROGRESS, (number,)).get), sorted_out.ended)
 
@@ -171,7 +167,7 @@ class OperationWriter:
     # Each carries out one action on the rows it fits and returns what became of which.
 
     def _retry(
-        self, reroute: Reroute, transaction: Transaction, facts: Sequence[MatchFacts], options: Mapping[str, Any]
+        self, reroute: Reroute, transaction: Transaction, facts: Sequence[MatchFacts], options: OperationOptions
     ) -> Sorted:
         sorted_out = Sorted()
         unrouted = self._names.known(UNROUTED)
@@ -185,7 +181,7 @@ class OperationWriter:
                 sorted_out.skip("no_payload", seq)
             elif platform == unrouted:
                 astray.append(seq)
-            elif overtaken and not options.get("reorder"):
+            elif overtaken and options.reorder is not True:
                 sorted_out.skip("overtaken", seq)
             else:
                 sorted_out.take(platform, seq, State(state))
@@ -199,7 +195,7 @@ class OperationWriter:
         return sorted_out
 
     def _drop(
-        self, number: int, transaction: Transaction, facts: Sequence[MatchFacts], options: Mapping[str, Any]
+        self, number: int, transaction: Transaction, facts: Sequence[MatchFacts], options: OperationOptions
     ) -> Sorted:
         # What died while it waited to be dropped keeps its payload, as what is dropped does.
         dead = [row for row in facts if row.state == State.DEAD and not row.waited]
@@ -217,7 +213,7 @@ class OperationWriter:
         return self._end(number, transaction, others, State.DEAD, "dropped")
 
     def _expire(
-        self, number: int, transaction: Transaction, facts: Sequence[MatchFacts], options: Mapping[str, Any]
+        self, number: int, transaction: Transaction, facts: Sequence[MatchFacts], options: OperationOptions
     ) -> Sorted:
         return self._end(number, transaction, facts, State.EXPIRED, "operator")
 
@@ -251,7 +247,7 @@ class OperationWriter:
             sorted_out.ended.append(Ended(name, state, reason, len(seqs)))
         return sorted_out
 
-    def _resolve(self, transaction: Transaction, facts: Sequence[MatchFacts], options: Mapping[str, Any]) -> Sorted:
+    def _resolve(self, transaction: Transaction, facts: Sequence[MatchFacts], options: OperationOptions) -> Sorted:
         sorted_out = Sorted()
         for seq, platform, state, _, held, *_ in facts:
             if state is None or platform is None:
@@ -263,9 +259,9 @@ class OperationWriter:
         for (platform, _), seqs in sorted_out.taken.items():
             name = self._names.name(platform)
             freed = 0
-            if options["as"] == "delivered":
+            if options.verdict == "delivered":
                 self._settles.deliver(transaction, platform, seqs, "resolved")
-            elif options["as"] == "retry":
+            elif options.verdict == "retry":
                 transaction.execute(_RESUME, (numbers(seqs), transaction.now))
                 freed = len(seqs)
             else:
