@@ -15,7 +15,7 @@ from relay.config.reading.units import DURATION_PATTERN, parse_duration
 from relay.core.model import Filter, State
 from relay.web.refusal import Refusal
 
-KEYS = ("platform", "state", "key", "event", "reason", "ids", "since", "until", "dropped")
+KEYS = ("platform", "state", "key", "event", "reason", "code", "ids", "since", "until", "dropped")
 STATES = tuple(state.word for state in State)
 PAGE = 100
 LARGEST_PAGE = 1000
@@ -52,6 +52,7 @@ def parse(given: Mapping[str, Any], *, now: float, shift_s: float = 0.0) -> Filt
         key=_text(given, "key"),
         event=_text(given, "event"),
         reason=_text(given, "reason"),
+        code=_text(given, "code"),
         ids=_ids(given.get("ids")),
         since=_time(given, "since", now, shift_s),
         until=_time(given, "until", now, shift_s),

@@ -185,6 +185,7 @@ class ItemVerdict(NamedTuple):
     reason: str  # as ``Verdict.reason``
     message: str = ""  # the platform's own words about this item: for people, never for logs and labels
     wait_s: float | None = None
+    code: str | None = None  # that the rule met, which the reason holds too
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,7 @@ class Verdict:
     excerpt: str = ""  # the start of the answer, for people
     scope: str = "group"  # what a throttle stops: group | platform
     items: Sequence[ItemVerdict] = ()
+    code: str | None = None  # that the rule met, which the reason holds too: 10060004 of errcode=10060004
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,7 @@ class AttemptResult:
     ambiguous: bool = False
     raw_bytes: int = 0
     wire_bytes: int = 0
+    code: str | None = None  # that the rule met; kept with callbacks that are held for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +243,7 @@ class Ending:
     reason: str
     maybe_applied: bool = False
     message: str = ""  # the platform's own words, kept with the callbacks for people
+    code: str | None = None  # that the rule met
 
 
 class Ended(NamedTuple):
@@ -367,6 +371,7 @@ class Filter:
     key: str | None = None
     event: str | None = None
     reason: str | None = None
+    code: str | None = None
     ids: tuple[str, ...] = ()
     since: float | None = None
     until: float | None = None

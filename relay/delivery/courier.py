@@ -192,4 +192,5 @@ def _result(verdict: Verdict, began_at: float, ended_at: float) -> AttemptResult
         reason=verdict.reason,
         excerpt=verdict.excerpt,
         ambiguous=verdict.ambiguous,
+        code=verdict.code,
     )

@@ -2,7 +2,8 @@
 
 from typing import Literal, Protocol
 
-from relay.views.survey import ChannelStep
+from relay.core.model import Filter
+from relay.views.survey import ChannelStep, GroupStep
 
 Kind = Literal["platform", "event"]
 
@@ -14,5 +15,13 @@ class Surveys(Protocol):
         """Count the next part of the callbacks accepted from ``since`` on, by platform or event.
 
         Late is what is pending, not held, and could have been sent before ``late_before``.
+        """
+        ...
+
+    async def groups(self, platform: str, wanted: Filter, *, held: bool, below: int | None) -> GroupStep:
+        """Group the next part of a platform's dead or expired callbacks that match, or of the held ones.
+
+        ``wanted`` says the state, ``dead`` or ``expired``, unless ``held``. Nobody dead without a reason is left out:
+        its reason is empty.
         """
         ...

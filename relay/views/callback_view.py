@@ -41,6 +41,7 @@ class CallbackFacts(Struct, kw_only=True):
     in_flight: Annotated[bool, told("a request with it is under way")]
     maybe_applied: Annotated[bool, told("the platform may have applied it: an attempt ended without a clear answer")]
     reason: Annotated[str, told("why it is in this state, or was not delivered by the last attempt")]
+    code: Annotated[str | None, told("of a dead or held one: what its rule met in the answer, such as 10060004")]
     message: Annotated[str, told("the platform's own words about it")]
     bytes: Annotated[int, told("size of its payload in bytes")]
     batch: Annotated[str | None, told("id of the batch that it is in or was in last")]

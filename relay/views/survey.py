@@ -29,6 +29,51 @@ class ChannelCounts(Struct, kw_only=True):
         self.late += other.late
 
 
+class GroupCounts(Struct, kw_only=True):
+    """Dead or held callbacks of one platform that have reason and code in common."""
+
+    reason: str
+    code: str | None
+    count: int
+    first_at: float  # when the first and the last of them ended, or were held
+    last_at: float
+    sample: str  # id of the newest
+    message: str  # the platform's words about it
+
+    def add(self, older: "GroupCounts") -> None:
+        """Count those of an older part too."""
+        self.count += older.count
+        self.first_at = min(self.first_at, older.first_at)
+        self.last_at = max(self.last_at, older.last_at)
+
+
+class GroupStep(Struct, frozen=True, kw_only=True):
+    """What one look at a part of a platform's dead or held callbacks found, newest parts first."""
+
+    groups: list[GroupCounts]
+    below: int | None  # where the next look begins; None: all were looked at
+
+
+class FailureGroup(Struct, frozen=True, kw_only=True):
+    """One trouble: callbacks that died, or are held, for the same reason."""
+
+    platform: Annotated[str, told("where they go")]
+    reason: Annotated[str, told("why, in a few stable words; a filter takes it")]
+    code: Annotated[str | None, told("what the rule met in the answer, such as 10060004; a filter takes it")]
+    message: Annotated[str, told("the platform's own words about the newest")]
+    count: Annotated[int, told("how many")]
+    first_seen: Annotated[Instant, told("when the first of them ended, or was sent for the answer that holds it")]
+    last_seen: Annotated[Instant, told("the same of the last")]
+    sample: Annotated[str, told("id of the newest")]
+
+
+class GroupPage(Struct, frozen=True, kw_only=True):
+    """``GET /v1/dead-letters/groups``: the largest group first."""
+
+    items: Annotated[list[FailureGroup], told("at most 1000")]
+    complete: Annotated[bool, told("false: there are more than could be counted in a second; the newest were")]
+
+
 class ChannelStep(Struct, frozen=True, kw_only=True):
     """What one look at a part of the callbacks counted, newest parts first."""
 

@@ -26,6 +26,7 @@ MAY = {
     "GET /v1/callbacks": EVERYBODY,
     "GET /v1/callbacks/{id}": EVERYBODY,
     "GET /v1/dead-letters": EVERYBODY,
+    "GET /v1/dead-letters/groups": EVERYBODY,
     "POST /v1/operations": OPERATORS,
     "GET /v1/operations": EVERYBODY,
     "GET /v1/operations/{id}": EVERYBODY,

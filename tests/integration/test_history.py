@@ -122,3 +122,29 @@ async def test_breakdown() -> None:
         for query in ({"by": "key"}, {"since": "2039-01-01"}):
             status, problem = await _get(side, "/v1/breakdown", **query)
             assert (status, problem["code"], [problem["key"]]) == (400, "invalid_filter", list(query))
+
+
+async def test_groups_of_failures() -> None:
+    """A hundred dead letters for one reason are one group, and what is held is grouped too."""
+    async with admin_side() as side:
+        ids = await side.accept(3)
+        await side.accept(1, platform="shop-b")
+        for platform in ("shop-a", "shop-a", "shop-b"):
+            await side.reject(platform=platform)
+        await side.hold()
+        status, answer = await _get(side, "/v1/dead-letters/groups")
+        assert (status, answer["complete"]) == (200, True)
+        at = "2026-09-21T14:13:20.000Z"
+        assert answer["items"][0] == {
+            "platform": "shop-a", "reason": "rejected", "code": None, "message": "", "count": 2,
+            "first_seen": at, "last_seen": at, "sample": ids[1],
+        }  # fmt: skip
+        assert [(group["platform"], group["count"]) for group in answer["items"]] == [("shop-a", 2), ("shop-b", 1)]
+        _, answer = await _get(side, "/v1/dead-letters/groups", state="held")
+        assert [(group["reason"], group["count"]) for group in answer["items"]] == [("200 OK, no rule matched", 1)]
+        _, answer = await _get(side, "/v1/dead-letters/groups", platform="shop-b", code="7")
+        assert answer["items"] == []
+        for query in ({"state": "delivered"}, {"plattform": "shop-a"}, {"since": "2039-01-01"}):
+            status, problem = await _get(side, "/v1/dead-letters/groups", **query)
+            assert (status, problem["code"], [problem["key"]]) == (400, "invalid_filter", list(query))
+        assert (await _get(side, "/v1/dead-letters/groups", platform="shop-x"))[0] == 404

@@ -1,9 +1,25 @@
 """Conformance: callbacks counted by what they have in common."""
 
+from dataclasses import replace
+
+from relay.core.model import Ending, Filter, Outcome, State
 from relay.store.base import Store
 from relay.store.survey import Kind
-from relay.views.survey import ChannelCounts
-from tests.store.harness import Harness, bury, claimed, deliver, hold, note, post, request, rules
+from relay.views.survey import ChannelCounts, GroupCounts
+from tests.store.harness import (
+    Harness,
+    bury,
+    claimed,
+    deliver,
+    hold,
+    note,
+    operate,
+    post,
+    request,
+    rules,
+    seqs,
+    settlement,
+)
 
 
 async def _channels(store: Store, by: Kind, since: float, late_before: float = 0.0) -> dict[str | None, ChannelCounts]:
@@ -43,3 +59,46 @@ class SurveyingConformance:
         assert {name: counts.late for name, counts in late.items()} == {"shop": 1, "other": 1}
         assert (await _channels(store, "platform", since - 60))["shop"].delivered == 2
         assert await _channels(store, "platform", since + 1) == {}
+
+    async def test_groups(self, harness: Harness) -> None:
+        """Dead and held callbacks are grouped by reason and code, and filtered by what a filter can say."""
+        store, clock = await harness.open(rules("shop", "other")), harness.clock
+        accepted = await post(store, *[note(str(n).encode(), event="paid") for n in range(4)])
+        first_at = clock.now()
+        for code in ("7", "7", "8"):
+            batch = await claimed(store, request(max_items=1))
+            ending = Ending(seqs(batch), State.DEAD, "rejected: errcode", message=f"about {code}", code=code)
+            await store.settle(settlement(batch, clock, Outcome.REJECT, endings=[ending]))
+            clock.advance(10)
+        batch = await claimed(store)
+        settled = settlement(batch, clock, Outcome.CONFIRM, held=seqs(batch))
+        await store.settle(replace(settled, result=replace(settled.result, reason="who knows", code="9")))
+
+        async def groups(wanted: Filter, *, held: bool = False, platform: str = "shop") -> list[GroupCounts]:
+            step = await store.surveys.groups(platform, wanted, held=held, below=None)
+            assert step.below is None
+            return sorted(step.groups, key=lambda group: group.code or "")
+
+        dead = Filter(state="dead")
+        sevens, eights = await groups(dead)
+        assert sevens == GroupCounts(
+            reason="rejected: errcode",
+            code="7",
+            count=2,
+            first_at=first_at,
+            last_at=first_at + 10,
+            sample=accepted.ids[1],
+            message="about 7",
+        )
+        assert (eights.code, eights.count, eights.sample) == ("8", 1, accepted.ids[2])
+        assert await groups(replace(dead, code="8")) == [eights]
+        assert await groups(replace(dead, event="sent")) == []
+        assert await groups(dead, platform="other") == await groups(dead, platform="nobody") == []
+        (held,) = await groups(Filter(state="pending"), held=True)
+        assert (held.reason, held.code, held.count, held.sample) == ("who knows", "9", 1, accepted.ids[3])
+        listed, _ = await store.callbacks(Filter(state="dead", code="7"), cursor=None, limit=9)
+        assert [(each.id, each.code) for each in listed] == [(accepted.ids[1], "7"), (accepted.ids[0], "7")]
+        await operate(store, "retry", Filter(state="dead", code="7"))
+        assert await groups(dead) == [eights]
+        again, _ = await store.callbacks(Filter(ids=(accepted.ids[0],)), cursor=None, limit=9)
+        assert again[0].code is None

@@ -469,4 +469,12 @@ def test_reason_holds_nothing_of_the_body() -> None:
 )
 def test_a_reason_carries_the_code_it_met(value: Any, reason: str) -> None:
     """``errcode=10060004`` says more than ``errcode present``; what may echo a callback is not carried."""
-    assert verdict(answer(200, {"code": value}), {"path": "code", "exists": True, "as": "reject"}).reason == reason
+    found = verdict(answer(200, {"code": value}), {"path": "code", "exists": True, "as": "reject"})
+    assert (found.reason, found.code) == (reason, reason.partition("=")[2] or None)
+
+
+def test_the_code_is_kept_apart() -> None:
+    """Of ``in`` the value that was met is the code; a rule on the status alone met none."""
+    rule = {"path": "errcode", "in": [0, 10060004], "as": "reject"}
+    assert verdict(answer(200, {"errcode": "10060004"}), rule).code == "10060004"
+    assert verdict(answer(400, {}), {"status": 400, "as": "reject"}).code is None

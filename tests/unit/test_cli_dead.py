@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from relay.cli.commands import dead
 from relay.cli.support.client import Client
 from relay.cli.support.locate import Place
+from relay.views.moments import read
 
 
 class Daemon(Client):
@@ -35,6 +36,13 @@ class Daemon(Client):
             "started_at": "2026-11-22T10:02:11.123Z",
             "finished_at": "2026-11-22T10:02:11.125Z",
         }
+
+    def view(self, kind: type[Any], path: str, query: dict[str, Any]) -> Any:
+        assert path == "/v1/dead-letters/groups"
+        self.asked.append(query)
+        group = {"platform": "shop-a", "reason": "rejected: errcode=7", "code": "7", "message": "", "count": 214}
+        times = {"first_seen": "2026-11-29T10:00:00Z", "last_seen": "2026-11-29T11:00:00Z", "sample": "1K1D4Q8CR0GH7HJ"}
+        return read(kind, {"items": [{**group, **times}], "complete": False})
 
 
 @pytest.fixture
@@ -71,3 +79,17 @@ def test_ids_are_the_filter(daemon: Daemon) -> None:
     CliRunner().invoke(dead.dead, ["drop", "a1", "b2", "--yes", "--admin", "127.0.0.1:9"])
 
     assert [body["filter"]["ids"] for body in daemon.asked] == [["a1", "b2"], ["a1", "b2"]]
+
+
+def test_groups_are_one_line_each(daemon: Daemon) -> None:
+    """A group shows what to type to act on it, in 80 columns, and says when more could not be counted."""
+    done = CliRunner().invoke(
+        dead.dead, ["groups", "--state", "held", "--code", "7", "--admin", "127.0.0.1:9"], env={"COLUMNS": "80"}
+    )
+    assert done.exit_code == 0, done.output
+    assert daemon.asked == [{"state": "held", "code": "7"}]
+    lines = done.output.splitlines()
+    assert "214" in lines[1]
+    assert "1K1D4Q8CR0GH7HJ" in lines[1]
+    assert max(map(len, lines)) <= 80
+    assert "narrow the filter" in lines[-1]

@@ -32,7 +32,7 @@ from relay.views.callback_view import CallbackPage, CallbackView
 from relay.views.history import SeriesView
 from relay.views.ledger import LedgerView
 from relay.views.platform import PlatformPage, PlatformView
-from relay.views.survey import BreakdownView
+from relay.views.survey import BreakdownView, GroupPage
 from relay.web.dispatch import Routes
 from relay.web.response import Response, json_answer
 
@@ -217,6 +217,15 @@ def _history_table(history: HistoryRoutes) -> tuple[AdminRoute, ...]:
             "What came of the callbacks accepted lately, by platform or event",
             shows=BreakdownView,
             query=("by", "since"),
+        ),
+        AdminRoute(
+            "GET",
+            "/v1/dead-letters/groups",
+            _VIEW,
+            history.groups,
+            "Dead letters (or state=expired, state=held) grouped by reason and code, the largest group first",
+            shows=GroupPage,
+            query=("platform", "state", "key", "event", "reason", "code", "since", "until"),
         ),
     )
 

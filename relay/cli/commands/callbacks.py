@@ -16,7 +16,19 @@ from relay.views.moments import plain
 
 _STATES = ("pending", "delivered", "dead", "expired", "superseded")
 _LARGEST_PAGE = 1000
-_FIELDS = ("platform", "state", "reason", "key", "event", "priority", "accepted_at", "due_at", "expires_at", "ended_at")
+_FIELDS = (
+    "platform",
+    "state",
+    "reason",
+    "code",
+    "key",
+    "event",
+    "priority",
+    "accepted_at",
+    "due_at",
+    "expires_at",
+    "ended_at",
+)
 
 _COLUMNS = ("id", "platform", "state", "key", "event", "accepted", "tries", "reason")
 _ALWAYS = ("id", "platform", "state", "accepted", "tries")  # the others only if a row has a value

@@ -13,6 +13,7 @@ import click
 from relay.cli.commands.callbacks import filter_options, page, query_of, show_page
 from relay.cli.main import EXIT_FAILED
 from relay.cli.support.client import Client, Refused, segment
+from relay.cli.support.groups import show_groups
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_record
 from relay.cli.support.progress import Move, bar
@@ -20,10 +21,12 @@ from relay.cli.support.source import open_source
 from relay.views.callback_view import CallbackView
 from relay.views.moments import plain
 from relay.views.operation_view import MatchCount, OperationView
+from relay.views.survey import GroupPage
 
 _POLL_S = 0.1
 _SLOWEST_POLL_S = 1.0
 _DEAD_STATES = ("dead", "expired")
+_GROUPED = (*_DEAD_STATES, "held")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -42,6 +45,7 @@ def _selection(command: _Command) -> _Command:
         click.option(
             "--died-of", metavar="REASON", help="Only those with exactly this reason, as `relay dead ls` shows it."
         ),
+        click.option("--code", help="Only those whose answer had this code, as `relay dead groups` shows it."),
         filter_options,
     ):
         command = option(command)
@@ -106,6 +110,21 @@ def ls(
     """List dead letters, newest first."""
     query = {**_filter((), **wanted), **({"dropped": "1"} if dropped else {})}
     show_page(page(open_source(locate(config, admin=admin)), query, limit=limit, cursor=cursor), output)
+
+
+@dead.command()
+@place_options
+@click.option("--state", type=click.Choice(_GROUPED), default="dead", show_default=True, help="In this state.")
+@click.option("--code", help="Only those whose answer had this code.")
+@filter_options
+@output_option
+def groups(config: str | None, admin: str | None, output: str, **wanted: Any) -> None:
+    """Group dead letters, or what is held, by reason and code: a hundred may be one trouble.
+
+    `relay dead retry --died-of REASON --code CODE` acts on a group.
+    """
+    client = locate(config, admin=admin).admin_client()
+    show_groups(client.view(GroupPage, "/v1/dead-letters/groups", query_of(wanted)), output)
 
 
 @dead.command()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import click
 
-_FIRM = ("id", "platform", "name", "state")
+_FIRM = ("id", "platform", "name", "state", "code", "sample")
 _USUAL = 80  # columns, if the width is not known
 _NARROWEST = 9  # columns for text that wraps; a date in fewer cannot be read
 _STATES = {

@@ -119,7 +119,7 @@ def _retried(settling: Settling) -> Settlement:
         dead = [item.seq for item in mine if item.expires_at > now]
         late = [item.seq for item in mine if item.expires_at <= now]
         if dead:
-            endings.append(Ending(dead, State.DEAD, f"retries used up: {verdict.reason}", maybe_applied=applied))
+            endings.append(Ending(dead, State.DEAD, f"retries used up: {verdict.reason}", applied, code=verdict.code))
         if late:
             endings.append(Ending(late, State.EXPIRED, "expired", maybe_applied=applied))
     return replace(settling.unchanged, endings=endings)
@@ -137,7 +137,7 @@ def _refused(settling: Settling) -> Settlement:
     if not alone:
         return replace(settling.unchanged, split=_halves(_seqs(batch.items)))
     maybe_applied = verdict.ambiguous or batch.items[0].maybe_applied
-    ending = Ending(_seqs(batch.items), State.DEAD, f"rejected: {verdict.reason}", maybe_applied=maybe_applied)
+    ending = Ending(_seqs(batch.items), State.DEAD, f"rejected: {verdict.reason}", maybe_applied, code=verdict.code)
     return replace(settling.unchanged, endings=[ending])
 
 

@@ -107,4 +107,4 @@ def _back(judged: Judged, due_at: float) -> list[Requeue]:
 
 
 def _dead(item: Item, reason: str, verdict: ItemVerdict) -> Ending:
-    return Ending([item.seq], State.DEAD, reason, maybe_applied=item.maybe_applied, message=verdict.message)
+    return Ending([item.seq], State.DEAD, reason, item.maybe_applied, verdict.message, verdict.code)

@@ -39,14 +39,16 @@ def settle_read_back(settling: Settling) -> Settlement:
             return _again(settling, max(settling.backoff_at(attempt), settling.opens_at))
         case Outcome.RETRY:
             gate.answered()
-            answer = ItemVerdict(Outcome.RETRY, f"read back: {verdict.reason}", wait_s=verdict.wait_s)
+            answer = ItemVerdict(
+                Outcome.RETRY, f"read back: {verdict.reason}", wait_s=verdict.wait_s, code=verdict.code
+            )
             part = retried(settling, item, answer)
             if isinstance(part, Requeue):
                 return replace(settling.unchanged, requeue=[part])
             return replace(settling.unchanged, endings=[part])
         case Outcome.REJECT:
             gate.answered()
-            ending = Ending([item.seq], State.DEAD, f"rejected: read back: {verdict.reason}")
+            ending = Ending([item.seq], State.DEAD, f"rejected: read back: {verdict.reason}", code=verdict.code)
             return replace(settling.unchanged, endings=[ending])
         case _:
             gate.answered()

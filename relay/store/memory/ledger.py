@@ -113,6 +113,7 @@ class Views:
             "in_flight": self._batches.in_flight(row),
             "maybe_applied": row.maybe_applied,
             "reason": row.reason,
+            "code": row.code,
             "message": row.message,
             "bytes": row.bytes,
             "batch": row.batch_id,

@@ -25,6 +25,7 @@ def matches(row: Row, wanted: Filter) -> bool:
         and (wanted.key is None or row.key == wanted.key)
         and (wanted.event is None or row.event == wanted.event)
         and (wanted.reason is None or row.reason == wanted.reason)
+        and (wanted.code is None or row.code == wanted.code)
         and (not wanted.ids or row.id in wanted.ids)
         and (wanted.since is None or row.accepted_at >= wanted.since)
         and (wanted.until is None or row.accepted_at < wanted.until)

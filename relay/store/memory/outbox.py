@@ -283,6 +283,7 @@ class Batches:
                 rows[seq].maybe_applied |= ending.maybe_applied
                 dead = ending.state is State.DEAD
                 rows[seq].message = ending.message or rows[seq].message
+                rows[seq].code = ending.code
                 self._shelf.finish(rows[seq], ending.state, ending.reason, now, blocks=blocks and dead)
 
     def _return(self, settlement: Settlement, batch: Frozen, now: float) -> None:
@@ -300,6 +301,7 @@ class Batches:
                 shelf.requeue(row, again.due_at, Lane.RETRY if row.lane is Lane.NORMAL else row.lane)
         for seq in settlement.held:
             rows[seq].reason = settlement.result.reason
+            rows[seq].code = settlement.result.code
             shelf.hold(rows[seq])
         if settlement.resend is not None:
             batch.due_at = settlement.resend.due_at

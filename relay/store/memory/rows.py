@@ -53,6 +53,7 @@ class Row:
     maybe_applied: bool = False
     reason: str = ""
     message: str = ""
+    code: str | None = None  # that the rule met
     superseded_by: str | None = None
     post: str | None = None  # the idempotency key of the routed post it came with
     attempt_ids: list[int] = field(default_factory=list)
@@ -264,6 +265,7 @@ class Shelf:
         row.reason = reason
         if state is State.DELIVERED:
             row.message = ""
+            row.code = None
         row.ended_at = now
         self.count(row.platform, state.word, 1)
         self.ended[state in (State.DEAD, State.EXPIRED)].append((now, row.seq))
@@ -280,6 +282,7 @@ class Shelf:
         self.count(row.platform, row.state.word, -1)
         row.state = State.PENDING
         row.reason = row.message = ""
+        row.code = None
         row.ended_at = 0.0
         row.due_at = now
         row.expires_at = now + row.expires_s

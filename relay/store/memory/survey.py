@@ -1,9 +1,12 @@
 """Counts the memory store's callbacks by what they have in common."""
 
-from relay.core.model import State
+from dataclasses import replace
+
+from relay.core.model import Filter, State
+from relay.store.memory.operations import matches
 from relay.store.memory.rows import Row, Shelf
 from relay.store.survey import Kind
-from relay.views.survey import ChannelCounts, ChannelStep
+from relay.views.survey import ChannelCounts, ChannelStep, GroupCounts, GroupStep
 
 
 class MemorySurveys:
@@ -20,6 +23,27 @@ class MemorySurveys:
                 counts = found.setdefault(row.platform if by == "platform" else row.event, ChannelCounts())
                 counts.add(_counted(row, late_before))
         return ChannelStep(channels=found, below=None, since=since)
+
+    async def groups(self, platform: str, wanted: Filter, *, held: bool, below: int | None) -> GroupStep:
+        """Group a platform's dead, expired or held callbacks that match."""
+        found: dict[tuple[str, str | None], GroupCounts] = {}
+        meant = replace(wanted, platform=platform)
+        for row in sorted(self._shelf.rows.values(), key=lambda each: -each.seq):
+            if matches(row, meant) and (row.held or not held):
+                at = row.ended_at or row.first_sent_at or row.accepted_at
+                group = GroupCounts(
+                    reason=row.reason,
+                    code=row.code,
+                    count=1,
+                    first_at=at,
+                    last_at=at,
+                    sample=row.id,
+                    message=row.message,
+                )
+                known = found.setdefault((row.reason, row.code), group)
+                if known is not group:
+                    known.add(group)
+        return GroupStep(groups=list(found.values()), below=None)
 
 
 def _counted(row: Row, late_before: float) -> ChannelCounts:

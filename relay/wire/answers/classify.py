@@ -108,7 +108,7 @@ def _ruled(reading: Reading, rules: Sequence[Rule], *, items: int, wall: float, 
     """Return what the first rule that holds says, or None; also where one could not be asked, whatever follows it."""
     result = reading.answer
     try:
-        rule, reason = next((rule, reason) for rule in rules if (reason := rule.match(reading)) is not None)
+        rule, met = next((rule, met) for rule in rules if (met := rule.match(reading)) is not None)
     except (StopIteration, Unfit):
         return None
     outcome = rule.outcome
@@ -120,7 +120,8 @@ def _ruled(reading: Reading, rules: Sequence[Rule], *, items: int, wall: float, 
     return Verdict(
         outcome=outcome,
         ambiguous=_ambiguous(result, wall) and not outcome.accepted,
-        reason=reason or status_reason(result.status),
+        reason=met.reason or status_reason(result.status),
+        code=met.code,
         wait_s=wait_s,
         excerpt=reading.excerpt(),
         scope=rule.scope,

@@ -82,7 +82,9 @@ class Results:
             entries = self._entries(reading, len(items))
             found, unmatched = self._assign(reading, entries, items, wall)
         except Unfit:
-            return replace(whole, outcome=Outcome.CONFIRM, reason="results: cannot be read") if accepted else whole
+            if not accepted:
+                return whole
+            return replace(whole, outcome=Outcome.CONFIRM, reason="results: cannot be read", code=None)
         if not accepted and all(verdict.outcome.accepted for verdict in found.values()):
             return whole  # a refusal that names nobody
         if accepted and not found and not unmatched and not self.covers_all:
@@ -146,10 +148,10 @@ class Results:
             complaint if isinstance(complaint, str) else as_json(entry if complaint is True else complaint)
         )
         for rule in self.rules:
-            reason = rule.match(reading)
-            if reason is not None:
+            met = rule.match(reading)
+            if met is not None:
                 wait_s = None if rule.wait is None else rule.wait(reading, wall=wall)
-                return ItemVerdict(rule.outcome, reason or "results", message[:_MESSAGE_CHARS], wait_s)
+                return ItemVerdict(rule.outcome, met.reason or "results", message[:_MESSAGE_CHARS], wait_s, met.code)
         return ItemVerdict(Outcome.REJECT, "results", message[:_MESSAGE_CHARS])
 
 
@@ -170,5 +172,6 @@ def _summed(whole: Verdict, verdicts: Sequence[ItemVerdict]) -> Verdict:
         whole,
         outcome=Outcome.OK if some else first.outcome,
         reason="results: partly accepted" if some else "results: nothing accepted",
+        code=None,
         items=tuple(verdicts),
     )

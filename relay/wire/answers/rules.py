@@ -8,7 +8,7 @@ All conditions of a rule must hold. ``{status: 2xx, path: errcode, in: [0], as: 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from relay.core.model import Outcome
 from relay.wire.answers.json_path import JsonPath
@@ -80,6 +80,13 @@ class InBody:
         return reading.text.strip()
 
 
+class Met(NamedTuple):
+    """What a rule found: why it holds, and the code that an answer named where it did (``10060004``)."""
+
+    reason: str  # empty where only the status counts
+    code: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule. With a ``subject`` it has exactly one of ``wanted``, ``exists`` and ``pattern``."""
@@ -93,8 +100,8 @@ class Rule:
     wait: Wait | None = None
     scope: Scope = "group"
 
-    def match(self, reading: Reading) -> str | None:
-        """Return the reason when the rule holds for the answer, else None. It is empty where only the status counts.
+    def match(self, reading: Reading) -> Met | None:
+        """Return what was met when the rule holds for the answer, else None.
 
         Raises ``Unfit`` where it cannot be told, because the answer is too much to search.
         A reason is made of the rule's own words and of the code it met (``errcode=10060004``), never of other values a
@@ -103,21 +110,21 @@ class Rule:
         if self.statuses is not None and reading.answer.status not in self.statuses:
             return None
         if self.subject is None:
-            return ""
+            return Met("")
         return self._holds(self.subject.value(reading), self.subject.label)
 
-    def _holds(self, value: Any, label: str) -> str | None:
-        """Return the reason when the condition holds for ``value``, else None."""
+    def _holds(self, value: Any, label: str) -> Met | None:
+        """Return what was met when the condition holds for ``value``, else None."""
         if self.wanted is not None:
             named = self.wanted.get(_comparable(value) or "")
-            return None if named is None else f"{label}={named}"
+            return None if named is None else Met(f"{label}={named}", named)
         if self.pattern is not None:
             text = _comparable(value)
             found = text is not None and value is not None and self.pattern.matches(text)
             return _met(value, label, f"{label}~{self.pattern.pattern[:_LABEL_CHARS]}") if found else None
         if (value is not None) is not self.exists:
             return None
-        return _met(value, label, f"{label} present") if self.exists else f"{label} absent"
+        return _met(value, label, f"{label} present") if self.exists else Met(f"{label} absent")
 
 
 def comparable_values(values: Iterable[Scalar]) -> dict[str, str]:
@@ -126,10 +133,10 @@ def comparable_values(values: Iterable[Scalar]) -> dict[str, str]:
     return {text: text[:_LABEL_CHARS] for text in texts}
 
 
-def _met(value: Any, label: str, otherwise: str) -> str:
+def _met(value: Any, label: str, otherwise: str) -> Met:
     """Return the reason with the code that was met, where ``value`` is one."""
     code = _comparable(value)
-    return otherwise if code is None or _CODE.fullmatch(code) is None else f"{label}={code}"
+    return Met(otherwise) if code is None or _CODE.fullmatch(code) is None else Met(f"{label}={code}", code)
 
 
 def _comparable(value: Any) -> str | None:

@@ -8,7 +8,7 @@ from relay.core.model import Filter, State
 
 _STATES = {state.word: state for state in State}
 # SQLite uses a partial index only where its condition stands literally.
-_STATE_SQL = {
+STATE_SQL = {
     State.PENDING: "state = 0",
     State.DELIVERED: "state = 1",
     State.DEAD: "state IN (2, 3) AND state = 2",
@@ -41,12 +41,17 @@ def where(wanted: Filter, *, tag: int, platforms: Mapping[str, int], state: Stat
     parts = [f"platform = {numbers[0]}" if one else f"platform IN ({', '.join(map(str, numbers))})"]
     values: list[object] = []
     if meant is not None:
-        parts.append(_STATE_SQL[meant])
+        parts.append(STATE_SQL[meant])
     if wanted.dropped:
         parts.append("dropped = 1")
     elif wanted.state == State.DEAD.word and not wanted.ids:
         parts.append("dropped = 0")
-    for column, value in (("key_text", wanted.key), ("event", wanted.event), ("reason", wanted.reason)):
+    for column, value in (
+        ("key_text", wanted.key),
+        ("event", wanted.event),
+        ("reason", wanted.reason),
+        ("code", wanted.code),
+    ):
         if value is not None:
             parts.append(f"{column} = ?")
             values.append(value)

@@ -45,7 +45,7 @@ SELECT p.id, p.name, l.accepted, l.dead - l.pruned_dead, l.last_error,
 FROM platform AS p JOIN ledger AS l ON l.platform = p.id
 """
 _COLUMNS = """seq, platform, state, key_text, event, priority, grp, accepted_at, due_at, expires_at, ended_at, attempts,
-  spent, held, batch, maybe_applied, reason, message, bytes, trail, superseded_by"""
+  spent, held, batch, maybe_applied, reason, code, message, bytes, trail, superseded_by"""
 _REST = "SELECT EXISTS (SELECT 1 FROM payload WHERE seq = ?1), traceparent FROM callback WHERE seq = ?1"
 _ATTEMPTS = """
 SELECT n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous FROM attempt
@@ -59,8 +59,8 @@ class SqliteReader:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self.history = HistoryReader(connection)
-        self.surveys = SurveyReader(connection)
         self._tag: int = connection.execute("SELECT value FROM meta WHERE name = 'tag'").get
+        self.surveys = SurveyReader(connection, self._tag)
 
     @property
     def clock(self) -> Clock:
@@ -203,7 +203,7 @@ class SqliteReader:
     def _facts(self, row: Any) -> dict[str, Any]:
         """Return a row as the fields of ``CallbackFacts``."""
         seq, platform, state, key, event, priority, group, accepted_at, due_at, expires_at, ended_at, *rest = row
-        _, spent, held, batch, maybe_applied, reason, message, size, trail, _ = rest
+        _, spent, held, batch, maybe_applied, reason, code, message, size, trail, _ = rest
         last = batch if batch is not None else int(trail.split()[-1]) if trail else None
         in_flight = False
         if state == State.PENDING and batch is not None:
@@ -225,6 +225,7 @@ class SqliteReader:
             "in_flight": in_flight,
             "maybe_applied": bool(maybe_applied),
             "reason": reason or "",
+            "code": code,
             "message": message or "",
             "bytes": size,
             "batch": None if last is None else "b" + encode_id(last, self._tag),

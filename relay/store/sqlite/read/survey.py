@@ -1,9 +1,14 @@
 """Counts callbacks by what they have in common, a bounded part of the table at a time, newest first."""
 
+from dataclasses import replace
+
 import apsw
 
+from relay.core.ids import encode_id
+from relay.core.model import Filter, State
+from relay.store.sqlite.read.filters import STATE_SQL, where
 from relay.store.survey import Kind
-from relay.views.survey import ChannelCounts, ChannelStep
+from relay.views.survey import ChannelCounts, ChannelStep, GroupCounts, GroupStep
 
 _STEP_ROWS = 50_000  # some 20 ms: other readers wait for no longer
 _TOP = (1 << 63) - 1
@@ -17,14 +22,28 @@ SELECT {channel}, count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE stat
   count(*) FILTER (WHERE held = 1), count(*) FILTER (WHERE state = 0 AND held = 0 AND expires_at - expires_s < ?4)
 FROM callback WHERE seq < ?1 AND seq >= ?2 AND accepted_at >= ?3 GROUP BY 1
 """
+_EDGE = """
+SELECT seq FROM callback INDEXED BY {index} WHERE platform = ?1 AND {stands} AND seq < ?2
+ORDER BY seq DESC LIMIT 1 OFFSET ?3
+"""
+# Of the columns beside max(seq), SQLite takes those of the row that has it: the newest.
+_GROUPS = """
+SELECT coalesce(reason, ''), code, count(*), min(at), max(at), max(seq), coalesce(message, '') FROM (
+  SELECT seq, reason, code, message, coalesce(ended_at, nullif(first_sent_at, 0.0), accepted_at) AS at
+  FROM callback INDEXED BY {index} WHERE platform = ?1 AND {stands} AND seq < ?2 AND seq >= ?3 AND ({wanted}))
+GROUP BY 1, 2
+"""
+_HELD = ("callback_held", "held = 1")
+_SHELF_STEP_ROWS = 20_000  # each row is looked up: some 20 ms
 _OF = {"platform": "(SELECT name FROM platform WHERE id = callback.platform)", "event": "event"}
 
 
 class SurveyReader:
     """Reads on one connection. Not for several threads at once."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, tag: int) -> None:
         self._connection = connection
+        self._tag = tag
 
     def channels(self, by: Kind, since: float, *, late_before: float, below: int | None) -> ChannelStep:
         """Count the next part of the callbacks accepted from ``since`` on."""
@@ -46,3 +65,32 @@ class SurveyReader:
                 )
             }
         return ChannelStep(channels=found, below=floor, since=since if floor is None else floor / 1e6)
+
+    def groups(self, platform: str, wanted: Filter, *, held: bool, below: int | None) -> GroupStep:
+        """Group the next part of a platform's dead, expired or held callbacks that match."""
+        with self._connection:
+            platforms = dict(self._connection.execute("SELECT name, id FROM platform WHERE name = ?", (platform,)))
+            if platform not in platforms:
+                return GroupStep(groups=[], below=None)
+            condition = where(replace(wanted, platform=platform), tag=self._tag, platforms=platforms)
+            state = State.EXPIRED if wanted.state == State.EXPIRED.word else State.DEAD
+            index, stands = _HELD if held else ("callback_shelf", STATE_SQL[state])
+            number, top = platforms[platform], below or _TOP
+            edge = _EDGE.format(index=index, stands=stands)
+            floor = self._connection.execute(edge, (number, top, _SHELF_STEP_ROWS - 1)).get
+            # The condition comes from ``where`` and its values are bound: as ?4 and on, in their order.
+            sql = _GROUPS.format(index=index, stands=stands, wanted=condition.sql)
+            rows = list(self._connection.execute(sql, (number, top, floor or 0, *condition.values)))
+        found = [
+            GroupCounts(
+                reason=reason,
+                code=code,
+                count=count,
+                first_at=first_at,
+                last_at=last_at,
+                sample=encode_id(newest, self._tag),
+                message=message,
+            )
+            for reason, code, count, first_at, last_at, newest, message in rows
+        ]
+        return GroupStep(groups=found, below=floor)

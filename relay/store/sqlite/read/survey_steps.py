@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from relay.core.model import Filter
 from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.survey import Kind
-from relay.views.survey import ChannelStep
+from relay.views.survey import ChannelStep, GroupStep
 
 
 class Reads(Protocol):
@@ -26,5 +27,12 @@ class SqliteSurveys:
         """Count the next part of the callbacks accepted from ``since`` on."""
         found: ChannelStep = await self._read(
             lambda reader: reader.surveys.channels(by, since, late_before=late_before, below=below)
+        )
+        return found
+
+    async def groups(self, platform: str, wanted: Filter, *, held: bool, below: int | None) -> GroupStep:
+        """Group the next part of a platform's dead, expired or held callbacks that match."""
+        found: GroupStep = await self._read(
+            lambda reader: reader.surveys.groups(platform, wanted, held=held, below=below)
         )
         return found

@@ -33,7 +33,7 @@ _TRAIL = "CASE WHEN batch IS NULL THEN trail ELSE substr(coalesce(trail || ' ', 
 _REVIVE = f"""
 UPDATE callback SET state = 0, live = 1, head = key IS NULL, lane = 3, prio = {PRIO_OF.format(lane=3)},
   due_at = ?2, spent = 0, first_sent_at = 0.0, expires_at = ?2 + expires_s, ended_at = NULL, reason = NULL,
-  message = NULL, trail = {_TRAIL}, batch = NULL
+  message = NULL, code = NULL, trail = {_TRAIL}, batch = NULL
 WHERE seq IN (SELECT value FROM carray(?1))
 """  # noqa: S608 - built from this file's constants
 _OWN_LANE = "CASE WHEN lane = 1 THEN 2 ELSE lane END"

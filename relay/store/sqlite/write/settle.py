@@ -20,12 +20,12 @@ TRAIL = "substr(coalesce(trail || ' ', '') || batch, -339)"
 
 _DELIVER = """
 UPDATE callback SET state = 1, live = 0, head = 0, held = 0, maybe_applied = 0, ended_at = ?2, reason = ?3,
-  message = NULL
+  message = NULL, code = NULL
 WHERE seq IN (SELECT value FROM carray(?1))
 """
 _END = """
 UPDATE callback SET state = ?2, live = ?3, head = 0, held = 0, ended_at = ?4, reason = ?5,
-  maybe_applied = maybe_applied | ?6, message = coalesce(nullif(?7, ''), message)
+  maybe_applied = maybe_applied | ?6, message = coalesce(nullif(?7, ''), message), code = ?8
 WHERE seq IN (SELECT value FROM carray(?1))
 """
 # Dead and expired ones of a key learn that a newer one was delivered; the index is empty on a good day.
@@ -46,7 +46,7 @@ UPDATE callback SET trail = {TRAIL}, batch = NULL, head = key IS NULL, due_at = 
 WHERE seq IN (SELECT value FROM carray(?1))
 """  # noqa: S608 - built from this file's constants
 _HOLD = f"""
-UPDATE callback SET trail = {TRAIL}, batch = NULL, held = 1, reason = ?2
+UPDATE callback SET trail = {TRAIL}, batch = NULL, held = 1, reason = ?2, code = ?3
 WHERE seq IN (SELECT value FROM carray(?1))
 """  # noqa: S608
 _RESEND = """
@@ -113,7 +113,7 @@ class Settles:
             _requeue(transaction, again)
             moved += again.seqs
         if settlement.held:
-            transaction.execute(_HOLD, (numbers(settlement.held), result.reason))
+            transaction.execute(_HOLD, (numbers(settlement.held), result.reason, result.code))
         self._refreeze(transaction, settlement, platform, group, root, members)
         if awaited:
             self._matches.release(transaction, settlement.batch)
@@ -214,6 +214,7 @@ def end(transaction: Transaction, platform: int, ending: Ending, *, blocks: bool
                 ending.reason,
                 int(ending.maybe_applied),
                 ending.message,
+                ending.code,
             ),
         )
         transaction.count(platform, ending.state.word, transaction.connection.changes())
