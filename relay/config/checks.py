@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from relay.config.alert_checks import alert_contradictions
 from relay.config.problems import BadValue, nearest, quoted
 from relay.config.reading.invisible_characters import invisible_in
 from relay.config.reading.showing import hidden_texts, is_secret_key
@@ -42,6 +43,10 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
     yield from _users(config)
     for name, quota in config.quotas.items():
         yield from _burst(("quotas", name), quota)
+    for name, target in config.alerts.targets.items():
+        if isinstance(target, PlatformSection):
+            yield from _rules(("alerts", "targets", name), target)
+            yield from _fields(("alerts", "targets", name), target)
     for name, platform in config.platforms.items():
         yield from _burst(("platforms", name), platform)
         yield from _rules(("platforms", name), platform)
@@ -61,6 +66,7 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
                 yield _at(path, "E051", f"{dotted(path)}: the quota {quoted(wanted)} is named twice")
     yield from _routes(config)
     yield from _paths(config)
+    yield from alert_contradictions(config)
     yield from request_problems(config)
 
 

@@ -52,7 +52,9 @@ def difference(old: Config, new: Config) -> Difference:
     shown = {change.path[: 2 if change.path[0] == "platforms" else 1] for change in changes}
     differing: list[KeyPath] = [("platforms", name) for name in changed]
     differing += [
-        (name,) for name in ("ingest", "admin", "store", "credentials") if getattr(old, name) != getattr(new, name)
+        (name,)
+        for name in ("ingest", "admin", "store", "credentials", "alerts")
+        if getattr(old, name) != getattr(new, name)
     ]
     return Difference(
         added=tuple(name for name in new.platforms if name not in old.platforms),

@@ -64,6 +64,10 @@ CODES: dict[str, str] = {
     "E062": "an unknown platform is named",
     "E063": "a path is taken already",
     "E064": "a route can never match",
+    # E07x: alerts
+    "E070": "an unknown alert target is named",
+    "E071": "an unknown alert rule is named",
+    "E072": "a library that a setting needs is not installed",
     # W0xx: worth knowing; the file is used all the same
     "W001": "credentials in a URL",
     "W002": "a secret is written in the file",

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from relay.config.schema.file import Config
+from relay.core.clock import Clock
 from relay.core.errors import StoreUnusable
 from relay.delivery.tokenstore import FileTokens, MemoryTokens, TokenStore
 from relay.store.base import Store
+from relay.store.memory.backend import MemoryStore
 from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.restored import lies_on_old_wal as sqlite_lies_on_old_wal
 from relay.store.sqlite.read.ledger import SqliteReader
@@ -17,6 +19,11 @@ async def open_store(config: Config, events: Events) -> Store:
     """Open the store for the one daemon that may write to it. Raises ``StoreLocked`` and ``StoreUnusable``."""
     _check_scheme(config.store.url)
     return await SqliteStore.open(config.store_path, events=events)
+
+
+def open_queue(clock: Clock) -> Store:
+    """Open a store in memory, for messages that must leave while the other store fails."""
+    return MemoryStore(clock=clock)
 
 
 def open_reader(url: str) -> SqliteReader:

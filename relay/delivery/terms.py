@@ -102,6 +102,18 @@ def compile_all(config: Config) -> list[Terms]:
     ]
 
 
+def compile_targets(config: Config) -> list[Terms]:
+    """Return the terms of every alert target: it is spoken to as platforms are."""
+    return [
+        replace(
+            compile_terms(name, target.platform, config.credential_of_target(name)),
+            outbound=_outbound(target.platform, config.directory),
+            secrets=config.secrets_of_target(name),
+        )
+        for name, target in config.alerts.targets.items()
+    ]
+
+
 def _outbound(platform: PlatformSection, directory: Path) -> Outbound:
     connect = platform.connect
     login = (connect.proxy_auth or "").partition(":")

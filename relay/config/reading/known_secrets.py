@@ -19,13 +19,16 @@ _PART: Final = re.compile(r"[^\s,;=\"':]{6,}")  # of a header such as `key=..., 
 
 
 def known_secrets(data: RawSettings, held: Mapping[KeyPath, Sequence[str]]) -> dict[str, frozenset[str]]:
-    """Return by platform what must not be shown of its answers: its secrets, its credential's, the relay's own.
+    """Return what must not be shown of answers: the owner's secrets, its credential's and the relay's own.
+
+    Owners are platforms by name and alert targets by ``target_owner``.
 
     ``data`` is the whole file, merged and resolved; ``held`` what the references at each path of it stood for.
     """
     referred: dict[KeyPath, set[str]] = {}
     for path, values in held.items():
-        owner = path[:2] if path[0] in _NAMED else ("defaults",) if path[0] == "defaults" else ()
+        length = {"defaults": 1, "alerts": 3}.get(str(path[0]), 2 if path[0] in _NAMED else 0)
+        owner = path[:length]
         referred.setdefault(owner, set()).update(values)
     shared = {text for name in _GLOBAL if name in data for text in hidden_texts((name,), data[name])}
     shared |= {*referred.get((), ()), *referred.get(("defaults",), ())}
@@ -39,7 +42,23 @@ def known_secrets(data: RawSettings, held: Mapping[KeyPath, Sequence[str]]) -> d
         secrets = {*hidden_texts(("platforms", name), own), *_pairs(auth), *referred.get(("platforms", name), ())}
         secrets |= shared | credentials.get(auth.get("use", ""), set())
         found[name] = frozenset(form for secret in secrets for form in _forms(secret))
+    for name, own in _targets(data).items():
+        where = ("alerts", "targets", name)
+        auth = own.get("auth", {})
+        secrets = {*hidden_texts(where, own), *_pairs(auth), *referred.get(where, ())}
+        secrets |= shared | credentials.get(auth.get("use", ""), set())
+        found[target_owner(name)] = frozenset(form for secret in secrets for form in _forms(secret))
     return found
+
+
+def target_owner(name: str) -> str:
+    """Return the name under which an alert target's secrets and credential go; no platform can have it."""
+    return f"alert:{name}"
+
+
+def _targets(data: RawSettings) -> Mapping[str, Mapping[str, Any]]:
+    targets: Mapping[str, Mapping[str, Any]] = data.get("alerts", {}).get("targets", {})
+    return targets
 
 
 def credential_secrets(auth: RawSettings) -> frozenset[str]:

@@ -125,6 +125,8 @@ def _name(path: KeyPath) -> str:
 
 def _below_owner(path: KeyPath) -> KeyPath:
     """Return a path without the name that its user gave, which says nothing."""
+    if path[:2] == ("alerts", "targets") and len(path) > 3:
+        return path[3:]
     return path[2:] if path[:1] in (("platforms",), ("credentials",), ("quotas",)) and len(path) > 2 else path
 
 

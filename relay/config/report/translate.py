@@ -14,7 +14,8 @@ from relay.config.schema.file import Config
 from relay.config.schema.values import kind_or_use
 
 LATER: dict[str, frozenset[str]] = {
-    "Config": frozenset({"alerts", "reconcile", "privacy"}),
+    "Config": frozenset({"reconcile", "privacy"}),
+    "AlertRules": frozenset({"reconcile", "hosts"}),
 }
 """Keys the format has room for, by section, that this version does not act on."""
 

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from relay.config.problems import Problem
+from relay.config.reading.known_secrets import target_owner
 from relay.config.reading.yaml_source import KeyPath, Mark
+from relay.config.schema.alerts import AlertSettings
 from relay.config.schema.auth import AnyCredential, Credential, UseAuth
 from relay.config.schema.platform import PlatformDefaults, PlatformSection
 from relay.config.schema.routes import RouteSettings
@@ -128,6 +130,7 @@ class Config(Section):
     routes: Annotated[tuple[RouteSettings, ...], BeforeValidator(only_list)] = setting(
         [], "Which platforms get what is posted to /v1/callbacks; the first route that matches decides."
     )
+    alerts: AlertSettings = setting({}, "Who is told when something is wrong; the rules hold without this section too.")
 
     _origin: Origin = PrivateAttr()
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())
@@ -146,6 +149,10 @@ class Config(Section):
     def warnings(self) -> tuple[Problem, ...]:
         """What is worth knowing although the file can be used."""
         return self._warnings
+
+    def secrets_of_target(self, target: str) -> frozenset[str]:
+        """Return the same for a target of alerts."""
+        return self._origin.secrets[target_owner(target)]
 
     def secrets_of(self, platform: str) -> frozenset[str]:
         """Return the texts that must not be kept or shown of what a platform answers; it may repeat a request."""
@@ -166,12 +173,24 @@ class Config(Section):
         """The file that keeps tokens, beside the store."""
         return self.store_path.with_name(self.store_path.name + ".tokens")
 
+    @property
+    def alerts_path(self) -> Path:
+        """The file that keeps what was told, beside the store: it is written while the store cannot be."""
+        return self.store_path.with_name(self.store_path.name + ".alerts")
+
     def credential_of(self, platform: str) -> tuple[str, AnyCredential] | None:
         """Return what a platform is authorised with, and the name under which it is shared; None for nothing."""
-        auth = self.platforms[platform].auth
+        return self._credential(self.platforms[platform].auth, f"platform:{platform}")
+
+    def credential_of_target(self, target: str) -> tuple[str, AnyCredential] | None:
+        """Return the same for a target of alerts."""
+        auth = getattr(self.alerts.targets[target], "auth", None)
+        return self._credential(auth, target_owner(target))
+
+    def _credential(self, auth: Any, owner: str) -> tuple[str, AnyCredential] | None:
         if isinstance(auth, UseAuth):
             return auth.use, self.credentials[auth.use]
-        return None if auth is None else (f"platform:{platform}", auth)
+        return None if auth is None else (owner, auth)
 
     def quota(self, name: str) -> Quota:
         """Return the shared quota called ``name``."""

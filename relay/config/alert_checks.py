@@ -1,0 +1,47 @@
+"""What no single value of ``alerts`` shows: names of targets, rules and credentials that there are none of."""
+
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+
+from relay.config.problems import BadValue, nearest, quoted
+from relay.config.reading.yaml_source import KeyPath
+from relay.config.report.translate import PlacedProblem, dotted
+from relay.config.schema.alerts import RULE_NAMES, AppriseTarget
+from relay.config.schema.auth import UseAuth
+from relay.config.schema.file import Config
+
+
+def alert_contradictions(config: Config) -> Iterator[PlacedProblem]:
+    """Yield what makes the section ``alerts`` unusable although every value can be read."""
+    alerts = config.alerts
+    for name, rule in alerts.rules.by_name().items():
+        yield from _targets(config, ("alerts", "rules", name, "to"), rule.to or ())
+    yield from _targets(config, ("alerts", "default_to"), alerts.default_to or ())
+    for index, rule_name in enumerate(alerts.quiet.except_ if alerts.quiet is not None else ()):
+        if rule_name not in RULE_NAMES:
+            path: KeyPath = ("alerts", "quiet", "except", index)
+            what = f"{dotted(path)}: there is no rule {quoted(rule_name)}"
+            yield _at(path, "E071", what, nearest(rule_name, RULE_NAMES))
+    for name, target in alerts.targets.items():
+        where: KeyPath = ("alerts", "targets", name)
+        auth = getattr(target, "auth", None)
+        if isinstance(auth, UseAuth) and auth.use not in config.credentials:
+            path = (*where, "auth", "use")
+            hint = nearest(auth.use, config.credentials) or "add it under `credentials:`"
+            what = f"{dotted(path)}: there is no credential {quoted(auth.use)}"
+            yield _at(path, "E055", what, hint, ("credentials", auth.use))
+        if isinstance(target, AppriseTarget) and find_spec("apprise") is None:
+            what = f"{dotted(where)}: kind apprise needs the library apprise"
+            yield _at((*where, "kind"), "E072", what, "install callback-relay[alerts]")
+
+
+def _targets(config: Config, path: KeyPath, names: Iterable[str]) -> Iterator[PlacedProblem]:
+    for index, name in enumerate(names):
+        if name not in config.alerts.targets:
+            what = f"{dotted((*path, index))}: there is no alert target {quoted(name)}"
+            hint = nearest(name, config.alerts.targets) or "add it under `alerts.targets:`"
+            yield _at((*path, index), "E070", what, hint, ("alerts", "targets", name))
+
+
+def _at(path: KeyPath, code: str, message: str, hint: str, *relies_on: KeyPath) -> PlacedProblem:
+    return PlacedProblem(path, BadValue(code, message, hint), False, (path, *relies_on))
