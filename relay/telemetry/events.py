@@ -155,11 +155,13 @@ class Events:
 
     def token_fetched(self, *, credential: str, seconds: float, lives_s: float) -> None:
         """A token endpoint handed out a token that lives ``lives_s``."""
+        self._metrics.tokens_lacking.discard(credential)
         self._log.info("token_fetched", credential=credential, seconds=round(seconds, 3), lives_s=round(lives_s))
 
     def token_failed(self, *, credential: str, reason: str, again_s: float) -> None:
         """A token endpoint gave no token, for ``reason`` in our own words; it is asked again after ``again_s``."""
         self._metrics.token_failures[credential] += 1
+        self._metrics.tokens_lacking.add(credential)
         self._log.warning("token_failed", credential=credential, reason=reason, again_s=round(again_s, 3))
 
     def token_not_kept(self, *, credential: str, error: BaseException) -> None:
@@ -181,6 +183,39 @@ class Events:
     def store_recovered(self, *, seconds: float) -> None:
         """A probe commit succeeded after ``seconds`` of refusals."""
         self._log.info("store_recovered", seconds=round(seconds, 3))
+
+    # --- alerts
+
+    def alert_fires(self, *, rule: str, about: str, group: str) -> None:
+        """A rule found something that people should know; who is told and when is another matter."""
+        self._log.warning("alert_fires", rule=rule, about=about, group=group)
+
+    def alert_resolved(self, *, rule: str, about: str, group: str) -> None:
+        """It is so no more."""
+        self._log.info("alert_resolved", rule=rule, about=about, group=group)
+
+    def alert_sent(self, *, target: str, result: str, reason: str) -> None:
+        """A message to a target came to an end: ``ok``, ``failed`` or ``dropped``, with the reason in our words."""
+        self._metrics.alerts_sent[target, result] += 1
+        tell = self._log.info if result == "ok" else self._log.error
+        tell("alert_sent", target=target, result=result, reason=reason)
+
+    def alert_retried(self, *, target: str, count: int) -> None:
+        """A message to a target was sent ``count`` times more."""
+        self._metrics.alerts_sent[target, "retried"] += count
+        self._log.info("alert_retried", target=target, count=count)
+
+    def alerts_not_kept(self, *, error: BaseException) -> None:
+        """What was told cannot be read or written: a restart may tell it again."""
+        self._log.error("alerts_not_kept", **describe(error))
+
+    def alerts_failed(self, *, error: BaseException) -> None:
+        """A round of the alerts raised: a bug; the next one tries again."""
+        self._log.error("alerts_failed", **describe(error))
+
+    def log_of(self, part: str) -> FilteringBoundLogger:
+        """Return the log for a part with events of its own, which are not the platforms'; its lines name the part."""
+        return self._log.bind(part=part)
 
     # --- daemon
 

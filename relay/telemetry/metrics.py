@@ -8,7 +8,7 @@ Labels come from the configuration or from the fixed sets below. Any other word 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -100,6 +100,9 @@ class Metrics:
         self.refused: Counter[tuple[str, str]] = Counter()
         self.limits_learned: Counter[str] = Counter()
         self.token_failures: Counter[str] = Counter()
+        self.tokens_lacking: set[str] = set()  # credentials whose endpoint gave none when asked last
+        self.alerts_sent: Counter[tuple[str, str]] = Counter()
+        self.alerts_firing: Callable[[], Mapping[str, int]] = dict  # by rule; the daemon says who knows
         self.version = ""
         self.flows = Flows(elapsed_s())
         self.reload_successful: int | None = None
@@ -190,6 +193,11 @@ class Metrics:
         )
         failures = Counter({(credential,): count for credential, count in self.token_failures.items()})
         yield _counter("relay_token_failures_total", "Token endpoints that gave none.", ("credential",), failures)
+        yield _counter("relay_alerts_sent_total", "Messages to alert targets.", ("target", "result"), self.alerts_sent)
+        firing = GaugeMetricFamily("relay_alerts_firing", "Alerts that fire.", labels=("rule",))
+        for rule, count in self.alerts_firing().items():
+            firing.add_metric((rule,), count)
+        yield firing
         build = GaugeMetricFamily("relay_build_info", "Always 1; its label is the version.", labels=("version",))
         build.add_metric((self.version,), 1)
         yield build

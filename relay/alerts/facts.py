@@ -1,0 +1,36 @@
+"""What the rules look at: one snapshot of the relay as plain values. Nothing of a payload or an answer is in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformFacts:
+    """One platform; ``state`` is the word of ``relay status``."""
+
+    state: str = "ok"
+    pending: int = 0
+    held: int = 0
+    dead: int = 0
+    oldest_due_s: float = 0.0
+    out_per_s: float | None = 0.0  # delivered, over the last minute; None: not watched for so long
+    drain_s: float | None = 0.0  # None: unknown; infinite: it grows
+    expires_s: float | None = None
+    died: Mapping[str, int] = field(default_factory=dict)  # since the snapshot before, by a fixed word for the reason
+    adopt: str = ""  # the line that states a limit which is enforced and not configured
+
+
+@dataclass(frozen=True, slots=True)
+class RelayFacts:
+    """The relay at one instant. What cannot be known now is None, and no rule about it changes its mind."""
+
+    platforms: Mapping[str, PlatformFacts] | None
+    store_failed: bool = False
+    used_percent: float | None = None  # of what posts may use
+    full_in_s: float | None = None  # at the present rate; None: it does not fill
+    disk_free_bytes: int | None = None
+    unaccounted: int | None = None
+    refused_problems: int = 0  # of the last reload, if it was refused
+    clock_step_s: float = 0.0  # how far the wall clock was set ahead of the relay's since that began
+    tokens_lacking: tuple[str, ...] = ()
+    certificates: Mapping[str, float] = field(default_factory=dict)  # seconds left, by platform

@@ -1,0 +1,166 @@
+"""The built-in rules: what of a snapshot somebody should be told. Plain functions; when it is told is not decided here.
+
+A rule that cannot look (the store does not answer) says so, and what it found before stays as it was.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from relay.alerts.facts import RelayFacts
+from relay.config.schema.alerts import (
+    AlertRule,
+    CertificateRule,
+    ClockStepRule,
+    DeadLettersRule,
+    DiskFullRule,
+    HeldRule,
+    LastingRule,
+    LateRule,
+    StoreFullRule,
+)
+
+Values = Mapping[str, int | float | str]
+
+
+class AlertKey(NamedTuple):
+    """Which alert: the rule, what it is about (a platform, a credential, or the relay itself) and a group within."""
+
+    rule: str
+    about: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that is so now. ``grown`` is what came to its group; ``values`` are what words are made with."""
+
+    key: AlertKey
+    values: Values = field(default_factory=dict)
+    grown: int = 0
+    after_s: float = 0.0  # it is told when it lasts so long
+
+
+_Rule = Callable[[Any, RelayFacts, Collection[AlertKey]], Iterator[Trouble]]
+
+
+def look(
+    facts: RelayFacts, rules: Mapping[str, AlertRule], known: Collection[AlertKey]
+) -> tuple[list[Trouble], frozenset[str]]:
+    """Return what the rules find, and the names of those that could not look; ``known`` are the alerts there are."""
+    blind = {"store-full"} if facts.used_percent is None else set()
+    blind |= {"disk-full"} if facts.disk_free_bytes is None else set()
+    blind |= {"unaccounted"} if facts.unaccounted is None else set()
+    if facts.platforms is None:
+        blind |= {"late", "expiring", "dead-letters", "held", "broken", "limit-learned"}
+    found = [
+        trouble
+        for name, rule in rules.items()
+        if name not in blind
+        for trouble in _RULES[name](rule, facts, [key for key in known if key.rule == name])
+    ]
+    return found, frozenset(blind)
+
+
+def _late(rule: LateRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    for name, platform in (facts.platforms or {}).items():
+        if platform.oldest_due_s > rule.oldest_due and platform.out_per_s == 0.0:
+            values: Values = {"age_s": platform.oldest_due_s, "pending": platform.pending, "state": platform.state}
+            yield Trouble(AlertKey("late", name), values)
+
+
+def _expiring(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    for name, platform in (facts.platforms or {}).items():
+        drain_s, expires_s = platform.drain_s, platform.expires_s
+        if drain_s is not None and expires_s is not None and drain_s + platform.oldest_due_s > expires_s:
+            yield Trouble(AlertKey("expiring", name), {"pending": platform.pending, "expires_s": expires_s})
+
+
+def _dead_letters(rule: DeadLettersRule, facts: RelayFacts, known: Collection[AlertKey]) -> Iterator[Trouble]:
+    """One alert per platform and reason; it lasts until a person has retried or dropped the platform's dead letters."""
+    for name, platform in (facts.platforms or {}).items():
+        if platform.dead > rule.above:
+            groups = {key.group for key in known if key.about == name} | {*platform.died}
+            for group in sorted(groups):
+                values: Values = {"dead": platform.dead, "group": group}
+                yield Trouble(AlertKey("dead-letters", name, group), values, grown=platform.died.get(group, 0))
+
+
+def _held(rule: HeldRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    for name, platform in (facts.platforms or {}).items():
+        if platform.held > rule.above:
+            yield Trouble(AlertKey("held", name), {"held": platform.held})
+
+
+def _broken(rule: LastingRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    for name, platform in (facts.platforms or {}).items():
+        if platform.state == "broken":
+            yield Trouble(AlertKey("broken", name), {"pending": platform.pending}, after_s=rule.after)
+
+
+def _limit_learned(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    for name, platform in (facts.platforms or {}).items():
+        if platform.adopt:
+            # The line is the group: another limit is another alert, and the one before ends.
+            yield Trouble(AlertKey("limit-learned", name, platform.adopt), {"adopt": platform.adopt})
+
+
+def _store_full(rule: StoreFullRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    if (facts.used_percent or 0.0) >= rule.above:
+        left = {} if facts.full_in_s is None else {"left_s": facts.full_in_s}
+        yield Trouble(AlertKey("store-full"), {"percent": round(facts.used_percent or 0.0), **left})
+
+
+def _store_failed(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    if facts.store_failed:
+        yield Trouble(AlertKey("store-failed"))
+
+
+def _disk_full(rule: DiskFullRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    if facts.disk_free_bytes is not None and facts.disk_free_bytes < rule.free:
+        yield Trouble(AlertKey("disk-full"), {"free_bytes": facts.disk_free_bytes})
+
+
+def _reload_failed(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    if facts.refused_problems:
+        yield Trouble(AlertKey("reload-failed"), {"problems": facts.refused_problems})
+
+
+def _clock_step(rule: ClockStepRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    if abs(facts.clock_step_s) >= rule.step:
+        direction = "+" if facts.clock_step_s > 0 else "-"
+        yield Trouble(AlertKey("clock-step"), {"step_s": abs(facts.clock_step_s), "direction": direction})
+
+
+def _unaccounted(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    if facts.unaccounted:
+        yield Trouble(AlertKey("unaccounted"), {"unaccounted": facts.unaccounted})
+
+
+def _certificate(rule: CertificateRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    for name, left_s in facts.certificates.items():
+        if left_s < rule.within:
+            yield Trouble(AlertKey("certificate", name), {"left_s": max(0.0, left_s)})
+
+
+def _token(rule: LastingRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    for name in facts.tokens_lacking:
+        yield Trouble(AlertKey("token", name), {}, after_s=rule.after)
+
+
+_RULES: dict[str, _Rule] = {
+    "late": _late,
+    "expiring": _expiring,
+    "dead-letters": _dead_letters,
+    "held": _held,
+    "broken": _broken,
+    "limit-learned": _limit_learned,
+    "store-full": _store_full,
+    "store-failed": _store_failed,
+    "disk-full": _disk_full,
+    "reload-failed": _reload_failed,
+    "clock-step": _clock_step,
+    "unaccounted": _unaccounted,
+    "certificate": _certificate,
+    "token": _token,
+}

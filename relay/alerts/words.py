@@ -1,0 +1,193 @@
+"""What an alert says to people, in their language: what it is, what it means for whom, and the command to run next.
+
+Made of the rule's own words, names from the configuration and numbers. What a platform answered never stands in one.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from relay.alerts.rules import Values
+from relay.config.schema.alerts import Language
+
+
+class Sentences(NamedTuple):
+    """What is so, what that means for whom, and what to run next."""
+
+    summary: str
+    meaning: str
+    todo: str
+
+
+_EN: Final = {
+    "late": Sentences(
+        "{about} is late: its oldest callback has been due for {age}, and nothing was delivered in the last minute",
+        "Buyers and shops at {about} see states from {age} ago; {pending} callbacks wait (state: {state}).",
+        "relay status",
+    ),
+    "expiring": Sentences(
+        "{about} will not drain in time: {pending} callbacks wait, and they live {expires}",
+        "At this pace some of them expire before they are delivered, and their orders keep an old state.",
+        "relay limit {about}",
+    ),
+    "dead-letters": Sentences(
+        "{about} has {size} more dead letters of one kind: {group}",
+        "These orders keep an old state at {about} until a person retries or drops them; {dead} lie there in all.",
+        "relay dead ls --platform {about}",
+    ),
+    "held": Sentences(
+        "{about} holds {held} callbacks for a person",
+        "Its answers could not be read, so these may or may not have been applied; later ones of the same orders wait.",
+        "relay ls --platform {about}",
+    ),
+    "broken": Sentences(
+        "{about} is down or refuses everything",
+        "Nothing is lost: {pending} callbacks wait and go by themselves when it answers again.",
+        "relay status",
+    ),
+    "limit-learned": Sentences(
+        "{about} has a limit that nobody announced; it is enforced from now on",
+        "Callbacks to it wait for slots. Ask the platform, or adopt it in the configuration: {adopt}",
+        "relay limit {about}",
+    ),
+    "store-full": Sentences(
+        "The store is {percent} % full",
+        "When it is full the order center gets 503 and must repeat its posts.",
+        "relay doctor",
+    ),
+    "store-failed": Sentences(
+        "The store cannot commit",
+        "The order center gets 503 for every post, and nothing new is sent. What was accepted is kept.",
+        "relay doctor",
+    ),
+    "disk-full": Sentences(
+        "The disk of the store has {free} left",
+        "When it is full nothing can be accepted or settled.",
+        "relay doctor",
+    ),
+    "reload-failed": Sentences(
+        "The last reload was refused: problems in the configuration ({problems})",
+        "The configuration before it is still in force; what was changed in the file does not hold.",
+        "relay config check",
+    ),
+    "clock-step": Sentences(
+        "The wall clock was set: it is {direction}{step} from where it was",
+        "Limits and waits hold on. Signatures, logs and times on other machines may be off.",
+        "timedatectl",
+    ),
+    "unaccounted": Sentences(
+        "The ledger does not add up: {unaccounted} callbacks are unaccounted for",
+        "This must never be. Keep the store as it is and recount it.",
+        "relay doctor",
+    ),
+    "certificate": Sentences(
+        "The client certificate for {about} ends in {left}",
+        "From then on {about} refuses every connection.",
+        "relay config check",
+    ),
+    "token": Sentences(
+        "There is no token to be had for {about}",
+        "Platforms that use it get nothing until its endpoint hands one out; their callbacks wait.",
+        "relay status",
+    ),
+    "drill": Sentences(
+        "This is a drill: alerts reach you here",
+        "Nothing is wrong. Somebody ran `relay alert test`.",
+        "relay alerts",
+    ),
+}
+_ZH: Final = {
+    "late": Sentences(
+        "{about} 延迟：最早的回调已到期 {age}，最近一分钟没有任何投递成功",
+        "{about} 的买家和店铺看到的是 {age} 之前的状态；{pending} 条回调在等待（状态：{state}）。",
+        "relay status",
+    ),
+    "expiring": Sentences(
+        "{about} 来不及投递完：{pending} 条在等待，有效期 {expires}",
+        "按现在的速度，部分回调会在送达前过期，对应订单将停留在旧状态。",
+        "relay limit {about}",
+    ),
+    "dead-letters": Sentences(
+        "{about} 新增 {size} 条同类死信：{group}",
+        "这些订单在 {about} 停留在旧状态，直到有人重试或丢弃；该平台共有 {dead} 条死信。",
+        "relay dead ls --platform {about}",
+    ),
+    "held": Sentences(
+        "{about} 有 {held} 条回调等待人工确认",
+        "平台的应答无法识别，可能已生效也可能没有；同一订单的后续回调也在等待。",
+        "relay ls --platform {about}",
+    ),
+    "broken": Sentences(
+        "{about} 不可用或拒绝一切请求",
+        "没有丢失：{pending} 条回调在等待，平台恢复后自动投递。",
+        "relay status",
+    ),
+    "limit-learned": Sentences(
+        "{about} 存在未公布的限流，已开始遵守",
+        "发往它的回调需要排队。请向平台确认，或写入配置：{adopt}",
+        "relay limit {about}",
+    ),
+    "store-full": Sentences("存储已用 {percent} %", "写满后订单中心的请求会得到 503，需要重发。", "relay doctor"),
+    "store-failed": Sentences(
+        "存储无法提交", "订单中心的每个请求都得到 503，也不再发送新的回调。已接收的都还在。", "relay doctor"
+    ),
+    "disk-full": Sentences("存储所在磁盘只剩 {free}", "写满后无法接收，也无法结算。", "relay doctor"),
+    "reload-failed": Sentences(
+        "上一次重新加载被拒绝：配置有 {problems} 处问题",
+        "仍在使用之前的配置；文件中的修改没有生效。",
+        "relay config check",
+    ),
+    "clock-step": Sentences(
+        "系统时钟被调整：偏移 {direction}{step}",
+        "限流与等待不受影响；签名、日志以及与其他机器对照的时间可能不准。",
+        "timedatectl",
+    ),
+    "unaccounted": Sentences(
+        "账目不平：有 {unaccounted} 条回调去向不明", "这不应该发生。请保留存储原样并重新清点。", "relay doctor"
+    ),
+    "certificate": Sentences(
+        "{about} 的客户端证书将在 {left} 后到期", "到期后 {about} 会拒绝所有连接。", "relay config check"
+    ),
+    "token": Sentences("{about} 取不到令牌", "使用它的平台在取到令牌之前收不到任何回调；回调在等待。", "relay status"),
+    "drill": Sentences("这是一次演练：告警可以送达这里", "没有故障。有人运行了 `relay alert test`。", "relay alerts"),
+}
+_FULL_IN: Final = {"en": "; at this rate it is full in {left}", "zh-CN": "，按现在的速度 {left} 后写满"}
+_ALL: Final[Mapping[Language, Mapping[str, Sentences]]] = {"en": _EN, "zh-CN": _ZH}
+_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+def sentences(rule: str, about: str, values: Values, size: int, language: Language) -> Sentences:
+    """Return what an alert says; ``values`` are its trouble's, ``size`` is how many its group has."""
+    written = {name.rpartition("_")[0] or name: _shown(name, value) for name, value in values.items()}
+    written |= {"about": about, "size": str(size)}
+    said = _ALL[language][rule]
+    if rule == "store-full" and "left" in written:
+        said = said._replace(summary=said.summary + _FULL_IN[language])
+    return Sentences(*(text.format_map(written) for text in said))
+
+
+def _shown(name: str, value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    if name.endswith("_s"):
+        return span(value)
+    if name.endswith("_bytes"):
+        return f"{value / 2**20:.0f} MiB"
+    return f"{value:,}"
+
+
+def span(seconds: float) -> str:
+    """Return a time span in at most two units: ``45s``, ``9m11s``, ``3h05m``, ``2d``."""
+    whole = round(seconds)
+    for (unit_s, unit), (next_s, next_unit) in pairwise(_UNITS):
+        if whole >= unit_s:
+            rest = whole % unit_s // next_s
+            return f"{whole // unit_s}{unit}{rest:02d}{next_unit}" if rest else f"{whole // unit_s}{unit}"
+    return f"{whole}s"
+
+
+def local_time(wall: float) -> str:
+    """Return a time since the epoch in this machine's zone, which it names: ``2026-11-29 10:41 +08:00``."""
+    text = datetime.fromtimestamp(wall).astimezone().isoformat(sep=" ", timespec="minutes")
+    return f"{text[:16]} {text[16:]}"

@@ -1,0 +1,231 @@
+"""When alerts are told: first, again, resolved, gathered, silenced, in quiet hours, over a restart."""
+
+from datetime import UTC, datetime, time, timedelta, timezone
+from typing import Any
+
+import msgspec
+import pytest
+from relay.alerts.board import Board, Notice, Silence
+from relay.alerts.facts import PlatformFacts, RelayFacts
+from relay.alerts.quiet import is_quiet
+from relay.alerts.rules import AlertKey, Trouble, look
+from relay.config.schema.alerts import AlertRules, QuietHours
+
+NOW = 1_790_000_000.0
+RULES = AlertRules.model_validate({}).by_name()
+LATE = Trouble(AlertKey("late", "shop-a"), {"age_s": 400.0, "pending": 3, "state": "ok"})
+
+
+class Times:
+    """A board with the rounds that a daemon makes."""
+
+    def __init__(self, **rules: Any) -> None:
+        self.board = Board()
+        self.rules = AlertRules.model_validate(rules).by_name()
+
+    def at(self, seconds: float, *found: Trouble, quiet: bool = False, blind: tuple[str, ...] = ()) -> list[str]:
+        """Make one round; return what was told, such as ``late firing``."""
+        now = NOW + seconds
+        self.board.see(found, blind, self.rules, now)
+        due = self.board.due(self.rules, now, quiet=quiet, loud=("store-failed",))
+        self.board.tell(due, now)
+        return [f"{notice.alert.rule} {notice.status}" for notice in due]
+
+
+def dead(group: str, grown: int) -> Trouble:
+    """Return what a look finds of a group to which so many came."""
+    return Trouble(AlertKey("dead-letters", "shop-a", group), {"dead": 5, "group": group}, grown=grown)
+
+
+def test_an_alert_is_told_once_again_after_its_repeat_and_when_it_is_over() -> None:
+    """The worked example of the module: told at 0, again after an hour, resolved a minute after it was seen last."""
+    times = Times()
+    assert times.at(0, LATE) == ["late firing"]
+    assert times.at(10, LATE) == []
+    assert times.at(3590, LATE) == []
+    assert times.at(3600, LATE) == ["late firing"]
+    assert times.at(3650) == []
+    assert times.at(3660) == ["late resolved"]
+    assert times.at(3670) == []
+    (past,) = times.board.past
+    assert (past.since, past.until) == (NOW, NOW + 3600)
+
+
+def test_what_comes_and_goes_within_a_minute_is_one_alert() -> None:
+    """A platform at the edge of its rule does not make a message a round."""
+    times = Times()
+    assert times.at(0, LATE) == ["late firing"]
+    assert [times.at(step * 20.0, *([LATE] if step % 2 else [])) for step in range(1, 20)] == [[]] * 19
+
+
+def test_what_must_last_is_told_when_it_has_lasted() -> None:
+    """``after: 1m``: a platform that is down for half a minute is nobody's news, before or after."""
+    broken = Trouble(AlertKey("broken", "shop-a"), {"pending": 1}, after_s=60.0)
+    times = Times()
+    assert times.at(0, broken) == []
+    assert times.at(30, broken) == []
+    assert times.at(95) == []
+    assert times.board.alerts == times.board.past == []
+    assert times.at(100, broken) == []
+    assert times.at(160, broken) == ["broken firing"]
+
+
+def test_a_group_of_dead_letters_is_told_new_tenfold_and_back_after_a_day() -> None:
+    """1 is told, 9 more are not, the tenth time as many is; so is one that comes after a day without any."""
+    times = Times(**{"dead-letters": {"digest": "0s"}})
+    assert times.at(0, dead("exhausted", 1)) == ["dead-letters firing"]
+    assert times.at(10, dead("exhausted", 8)) == []
+    assert times.at(20, dead("exhausted", 1)) == ["dead-letters firing"]
+    assert times.at(86400, dead("exhausted", 0)) == []
+    assert times.at(86430, dead("exhausted", 1)) == ["dead-letters firing"]
+    assert times.at(86440, dead("exhausted", 1)) == []
+    assert times.board.alerts[0].size == 12
+
+
+def test_a_digest_gathers_what_comes_after_a_message() -> None:
+    """The first group is told at once; two more within ten minutes come together when these are over."""
+    times = Times()
+    first, second, third = dead("a", 1), dead("b", 1), dead("c", 1)
+    assert times.at(0, first) == ["dead-letters firing"]
+    still = [dead(group, 0) for group in "abc"]
+    assert times.at(10, still[0], second) == []
+    assert times.at(20, still[0], still[1], third) == []
+    assert times.at(590, *still) == []
+    assert times.at(600, *still) == ["dead-letters firing"] * 2
+
+
+def test_a_silence_holds_what_it_is_about_and_ends() -> None:
+    """Nobody is told of the rule meanwhile, others speak, and what still fires then is told."""
+    times = Times()
+    times.board.silences["late"] = Silence(NOW + 100, "known", "ops")
+    assert times.at(0, LATE, Trouble(AlertKey("store-failed"))) == ["store-failed firing"]
+    assert times.at(90, LATE) == ["store-failed resolved"]
+    assert times.at(100, LATE) == ["late firing"]
+    assert times.board.silences == {}
+
+
+def test_quiet_hours_hold_all_but_the_loud_until_they_are_over() -> None:
+    """In the night the store is told, the platform waits for the morning; what was over by then is not told at all."""
+    times = Times()
+    gone = Trouble(AlertKey("held", "shop-b"), {"held": 1})
+    assert times.at(0, LATE, gone, Trouble(AlertKey("store-failed")), quiet=True) == ["store-failed firing"]
+    assert times.at(300, LATE, quiet=True) == ["store-failed resolved"]
+    assert times.at(600, LATE) == ["late firing"]
+    assert [alert.rule for alert in times.board.past] == ["held", "store-failed"]
+
+
+def test_rules_that_cannot_look_leave_everything_as_it_was() -> None:
+    """While the store does not answer nobody is told that a platform recovered."""
+    times = Times()
+    times.at(0, LATE)
+    assert times.at(500, blind=("late",)) == []
+    assert times.at(520, LATE) == []
+    assert times.at(600) == ["late resolved"]
+
+
+def test_a_kept_board_tells_nothing_twice() -> None:
+    """What was told and silenced before a restart is so after it."""
+    times = Times()
+    times.at(0, LATE)
+    times.board.silences["held"] = Silence(NOW + 1000, "", "ops")
+    again = Times()
+    again.board = msgspec.json.decode(msgspec.json.encode(times.board), type=Board)
+    assert again.at(30, LATE, Trouble(AlertKey("held", "shop-b"), {"held": 1})) == []
+
+
+def test_a_rule_that_is_switched_off_goes_without_a_word() -> None:
+    """No resolved for what nobody wants to know any more."""
+    times = Times()
+    times.at(0, LATE)
+    times.rules = AlertRules.model_validate({"late": "off"}).by_name()
+    assert times.at(70) == []
+    assert times.board.alerts == []
+
+
+@pytest.mark.parametrize(
+    ("clock", "quiet"),
+    [("22:59:59", False), ("23:00:00", True), ("03:00:00", True), ("06:59:59", True), ("07:00:00", False)],
+)
+def test_quiet_hours_are_of_their_zone(clock: str, quiet: bool) -> None:
+    """From 23:00 to 07:00 in Shanghai, which is from 15:00 to 23:00 in UTC."""
+    hours = QuietHours.model_validate({"from": "23:00", "to": "07:00", "tz": "Asia/Shanghai"})
+    moment = datetime.combine(
+        datetime(2026, 11, 29, tzinfo=UTC), time.fromisoformat(clock), timezone(timedelta(hours=8))
+    )
+    assert is_quiet(hours, moment.timestamp()) is quiet
+    assert is_quiet(None, moment.timestamp()) is False
+
+
+def test_quiet_hours_within_a_day() -> None:
+    """From 12:00 to 13:00 is an hour, not twenty-three."""
+    hours = QuietHours.model_validate({"from": "12:00", "to": "13:00"})
+    noon = datetime(2026, 11, 29, 12, 30, tzinfo=UTC).timestamp()
+    assert (is_quiet(hours, noon), is_quiet(hours, noon + 3600)) == (True, False)
+
+
+ILL = PlatformFacts(
+    state="broken",
+    pending=7,
+    held=2,
+    dead=4,
+    oldest_due_s=400.0,
+    out_per_s=0.0,
+    drain_s=float("inf"),
+    expires_s=86400.0,
+    died={"exhausted": 4},
+    adopt="rate: 100/min",
+)
+
+
+def test_each_rule_finds_what_it_is_about() -> None:
+    """One snapshot with everything wrong: each rule finds its own, once."""
+    facts = RelayFacts(
+        platforms={"shop-a": ILL},
+        store_failed=True,
+        used_percent=81.0,
+        full_in_s=7200.0,
+        disk_free_bytes=1,
+        unaccounted=1,
+        refused_problems=2,
+        clock_step_s=-3600.0,
+        tokens_lacking=("app",),
+        certificates={"shop-a": 86400.0},
+    )
+    found, blind = look(facts, RULES, [])
+    assert blind == frozenset()
+    assert sorted(trouble.key.rule for trouble in found) == sorted(RULES)
+
+
+def test_a_relay_that_is_well_alarms_nobody() -> None:
+    """Nothing is found about a platform that delivers, a store with room and a clock that was left alone."""
+    busy = PlatformFacts(pending=9, oldest_due_s=900.0, out_per_s=2.0, drain_s=60.0, expires_s=86400.0, dead=3)
+    fresh = PlatformFacts(pending=9, oldest_due_s=900.0, out_per_s=None)
+    facts = RelayFacts(
+        platforms={"a": busy, "b": fresh},
+        used_percent=20.0,
+        disk_free_bytes=2**40,
+        unaccounted=0,
+        certificates={"a": 30 * 86400.0},
+    )
+    assert look(facts, RULES, []) == ([], frozenset())
+
+
+def test_a_store_that_does_not_answer_blinds_the_rules_about_it_alone() -> None:
+    """The store's failure is found all the same."""
+    found, blind = look(RelayFacts(platforms=None, store_failed=True), RULES, [AlertKey("late", "shop-a")])
+    assert [trouble.key.rule for trouble in found] == ["store-failed"]
+    assert {"late", "held", "dead-letters", "store-full", "unaccounted"} <= blind
+    assert "store-failed" not in blind
+
+
+def test_a_notice_is_about_an_alert() -> None:
+    """Dead letters fire until a person has seen to them, also when no more come."""
+    times = Times()
+    times.at(0, dead("exhausted", 4))
+    facts = RelayFacts(
+        platforms={"shop-a": PlatformFacts(dead=4)}, used_percent=1.0, disk_free_bytes=2**40, unaccounted=0
+    )
+    found, _ = look(facts, RULES, times.board.known())
+    assert [trouble.key for trouble in found] == [AlertKey("dead-letters", "shop-a", "exhausted")]
+    assert look(RelayFacts(platforms={"shop-a": PlatformFacts()}), RULES, times.board.known())[0] == []
+    assert Notice(times.board.alerts[0], "firing").alert.key.about == "shop-a"
