@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from relay.alerts.board import Board, Notice, Silence
+from relay.alerts.board import Alert, Board, Notice, Silence
 from relay.alerts.facts import RelayFacts
 from relay.alerts.keeping import BoardFile
 from relay.alerts.mailbox import Mailbox
@@ -21,9 +21,10 @@ from relay.alerts.rules import AlertKey, look
 from relay.alerts.shapes import Told, bodies
 from relay.alerts.words import sentences
 from relay.config.schema.alerts import AlertSettings, Language
-from relay.core.alert_views import AlertView, DrillAnswer, TargetView
 from relay.core.clock import Clock, wall_shift_s
 from relay.telemetry.events import Events
+from relay.views.alerts import AlertPage, AlertView, DrillView, TargetView
+from relay.views.moments import Instant
 
 _LOOK_S: Final = 10.0
 _AGAIN_S: Final = 60.0  # prometheus.io/docs/alerting/clients: alerts are re-sent every 30 s to 3 minutes
@@ -106,38 +107,33 @@ class AlertDesk:
         """Return how many alerts of each rule fire, 0 for the rules that are on and find nothing."""
         return dict.fromkeys(self._settings.rules.by_name(), 0) | self._board.firing(self._clock.now())
 
-    def alerts(self) -> list[AlertView]:
-        """Return what fires, the newest first, then what ended in the last week."""
+    def page(self) -> AlertPage:
+        """Return what fires, the newest first, then what ended in the last week; and every target."""
         now = self._clock.now()
         firing = sorted((each for each in self._board.alerts if each.fires(now)), key=lambda each: -each.since)
         ended = sorted(
             [*self._board.past, *(each for each in self._board.alerts if each.until)], key=lambda each: -each.until
         )
-        views = []
-        for alert in (*firing, *ended):
-            silence = self._board.silences.get(alert.rule)
-            views.append(
-                AlertView(
-                    rule=alert.rule,
-                    status="resolved" if alert.until else "firing",
-                    platform=alert.about,
-                    group=alert.group,
-                    since=alert.since,
-                    until=alert.until,
-                    told_at=alert.told_at,
-                    silenced_until=0.0 if silence is None or alert.until else silence.until,
-                    **sentences(alert.rule, alert.about, alert.values, alert.size, "en")._asdict(),
-                )
-            )
-        return views
-
-    def targets(self) -> list[TargetView]:
-        """Return every target and how it does."""
         waiting = self._mailbox.waiting()
-        return [
-            TargetView(name, target.kind, waiting.get(name, 0), self._mailbox.last.get(name))
+        targets = [
+            TargetView(name=name, kind=target.kind, waiting=waiting.get(name, 0), last=self._mailbox.last.get(name))
             for name, target in self._settings.targets.items()
         ]
+        return AlertPage([self._view(alert) for alert in (*firing, *ended)], targets)
+
+    def _view(self, alert: Alert) -> AlertView:
+        silence = None if alert.until else self._board.silences.get(alert.rule)
+        return AlertView(
+            rule=alert.rule,
+            status="resolved" if alert.until else "firing",
+            platform=alert.about or None,
+            group=alert.group or None,
+            since=Instant(alert.since),
+            until=Instant(alert.until) if alert.until else None,
+            told_at=Instant(alert.told_at) if alert.told_at else None,
+            silenced_until=None if silence is None else Instant(silence.until),
+            **sentences(alert.rule, alert.about, alert.values, alert.size, "en")._asdict(),
+        )
 
     async def silence(self, rule: str, until: float, reason: str, by: str) -> None:
         """Tell nobody of a rule until then (relay clock); a time that is past ends a silence. Survives a restart."""
@@ -146,7 +142,7 @@ class AlertDesk:
             self._board.silences[rule] = Silence(until, reason, by)
         await self._keep()
 
-    async def drill(self, target: str) -> DrillAnswer:
+    async def drill(self, target: str) -> DrillView:
         """Send a message to a target that says it is a drill, and wait for the answer. Raises KeyError."""
         settings = self._settings.targets[target]
         wall = self._wall()

@@ -8,13 +8,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from relay.alerts.rules import AlertKey
-from relay.core.alert_views import DrillAnswer, LastSent, Sent
 from relay.core.clock import Clock
 from relay.core.model import Accepted, Expired, Lane, NewCallback
 from relay.telemetry.events import Events
+from relay.views.alerts import DrillView, LastSent, Sent
+from relay.views.callback_view import AttemptView, CallbackView
+from relay.views.moments import Instant
 
 _MOST_WAITING: Final = 100  # messages of one target; at 18 a minute five minutes' worth
 _EXPIRES_S: Final = 3600.0
@@ -29,7 +31,7 @@ class MessageQueue(Protocol):
         """Queue messages."""
         ...
 
-    async def callback(self, callback_id: str, *, payload: bool = False) -> dict[str, Any] | None:
+    async def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:
         """Return what has become of one."""
         ...
 
@@ -81,39 +83,34 @@ class Mailbox:
         await self._queue.expire()
         for message_id, message in list(self._waiting.items()):
             found = await self._queue.callback(message_id)
-            attempts = found["attempts"] if found is not None else []
-            answered = sum(1 for attempt in attempts if attempt["outcome"] is not None)
-            again = max(0, answered - 1) - message.tries
+            again = max(0, len(_answered(found)) - 1) - message.tries
             if again > 0:
                 message.tries += again
                 self._events.alert_retried(target=message.target, count=again)
-            if found is not None and found["state"] == "pending" and not found["held"]:
+            if found is not None and found.state == "pending" and not found.held:
                 continue
             del self._waiting[message_id]
-            if found is not None and found["state"] == "delivered":
+            if found is not None and found.state == "delivered":
                 self._ended(message.target, "ok", "")
             else:
                 self._ended(message.target, "failed", _why(found))
         await self._queue.prune()
 
-    async def drill(self, target: str, payload: bytes) -> DrillAnswer:
+    async def drill(self, target: str, payload: bytes) -> DrillView:
         """Send one message and wait for its first answer."""
         (message_id,) = (await self._queue.accept([_row(target, payload, _DRILL_S)])).ids
         until = self._clock.now() + _DRILL_S
-        found: dict[str, Any] | None = None
-        while self._clock.now() < until:
-            found = await self._queue.callback(message_id)
-            if found is None or found["state"] != "pending" or any(each["outcome"] for each in found["attempts"]):
-                break
+        found = await self._queue.callback(message_id)
+        while found is not None and found.state == "pending" and not _answered(found) and self._clock.now() < until:
             await asyncio.sleep(_LOOK_S)
-        attempts = [each for each in (found or {}).get("attempts", ()) if each["outcome"] is not None]
-        arrived = found is not None and found["state"] == "delivered"
+            found = await self._queue.callback(message_id)
+        arrived = found is not None and found.state == "delivered"
         self._ended(target, "ok" if arrived else "failed", "" if arrived else _why(found))
-        if not attempts:
+        if not (answered := _answered(found)):
             why = f"no answer within {_DRILL_S:.0f} s; earlier messages wait, or its limit is used up"
-            return DrillAnswer(arrived, None, why, "")
-        last = attempts[-1]
-        return DrillAnswer(arrived, last["status"], last["reason"], last["excerpt"])
+            return DrillView(target=target, arrived=arrived, status=None, reason=why, answer="")
+        last = answered[-1]
+        return DrillView(target=target, arrived=arrived, status=last.status, reason=last.reason, answer=last.excerpt)
 
     def forget(self, targets: Collection[str]) -> None:
         """Give up messages of targets that are none any more; ``targets`` are those that stay."""
@@ -123,7 +120,7 @@ class Mailbox:
                 self._ended(message.target, "dropped", "the target is no longer in the configuration")
 
     def _ended(self, target: str, result: Sent, reason: str) -> None:
-        self.last[target] = LastSent(result, self._clock.now(), reason)
+        self.last[target] = LastSent(result=result, at=Instant(self._clock.now()), reason=reason)
         self._events.alert_sent(target=target, result=result, reason=reason)
 
 
@@ -142,11 +139,15 @@ def _row(target: str, payload: bytes, expires_s: float) -> NewCallback:
     )
 
 
-def _why(found: Mapping[str, Any] | None) -> str:
+def _answered(found: CallbackView | None) -> list[AttemptView]:
+    return [] if found is None else [attempt for attempt in found.attempts if attempt.outcome is not None]
+
+
+def _why(found: CallbackView | None) -> str:
     """Return why a message did not arrive, in the relay's own words."""
     if found is None:
         return "forgotten"
-    attempts = [each for each in found["attempts"] if each["outcome"] is not None]
-    if found["held"]:
+    if found.held:
         return "its answer was not recognised"
-    return (attempts[-1]["reason"] if attempts else "") or found["reason"] or "not sent"
+    answered = _answered(found)
+    return (answered[-1].reason if answered else "") or found.reason or "not sent"

@@ -46,6 +46,8 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "resume": Subcommand("relay.cli.commands.control", "resume", "Go on sending to a platform."),
     "flush": Subcommand("relay.cli.commands.control", "flush", "Send what is pending without waiting for more."),
     "limit": Subcommand("relay.cli.commands.limit", "limit", "Show, set or forget a platform's limits."),
+    "alerts": Subcommand("relay.cli.commands.alerts", "alerts", "Show what fires, and what ended lately."),
+    "alert": Subcommand("relay.cli.commands.alerts", "alert", "Silence an alert rule, or try a target."),
     "reload": Subcommand("relay.cli.commands.reload", "reload", "Put the configuration file in force."),
     "config": Subcommand("relay.cli.commands.config", "config", "Check, show and try the configuration file."),
     "presets": Subcommand("relay.cli.commands.presets", "presets", "List the presets: what is known of platforms."),

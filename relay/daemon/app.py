@@ -14,6 +14,7 @@ If a step fails, all before it are undone, and one log line says why. The order 
 """
 
 import os
+import platform
 import random
 import signal
 from collections.abc import Sequence
@@ -27,8 +28,10 @@ from relay.admin.http.server import AdminServer
 from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
+from relay.daemon.alert_wiring import Alerting
 from relay.daemon.intake import ingest_settings
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
+from relay.daemon.observing import Observer
 from relay.daemon.readiness import Readiness
 from relay.daemon.restarts import Restarts
 from relay.daemon.stores import open_store, open_tokens
@@ -107,7 +110,8 @@ class _Daemon:
         """Start everything in the order a callback needs it. Return the addresses that are listened on."""
         store = await self._open_store()
         sampling = self._start_sampling(store)
-        registry = await self._start_delivery(store)
+        credentials = self._open_credentials(store)
+        registry = await self._start_delivery(store, credentials)
         access = Access(admin_users(self.config))
         live = LiveConfig(
             config=self.config,
@@ -117,6 +121,7 @@ class _Daemon:
             events=self.events,
             notifier=self.notifier,
         )
+        alerting = await self._start_alerts(store, registry, live, credentials)
         duties = self._start_duties(store, live)
         api = AdminApi(
             AdminParts(
@@ -132,6 +137,7 @@ class _Daemon:
                 terms=live.terms,
                 wall=wall_s,
                 operation_started=duties.operations.nudge,
+                alerts=alerting.desk,
             )
         )
         servers = self._make_servers(store, live, api, duties)
@@ -156,27 +162,33 @@ class _Daemon:
         self.supervisor.run("sampling", sampling.run())
         return sampling
 
-    async def _start_delivery(self, store: Store) -> Registry:
-        """Start a pipeline for each platform."""
-        agent = f"callback-relay/{self.version}"
+    @property
+    def _agent(self) -> str:
+        return f"callback-relay/{self.version}"
 
-        def open_sender(terms: Terms) -> Sender:
-            return HttpSender(concurrency=terms.concurrency, user_agent=agent, outbound=terms.outbound)
+    def _open_sender(self, terms: Terms) -> Sender:
+        return HttpSender(concurrency=terms.concurrency, user_agent=self._agent, outbound=terms.outbound)
 
+    def _open_credentials(self, store: Store) -> Credentials:
+        """Open what hands out tokens, to platforms and alert targets alike."""
         credentials = Credentials(
-            sender=HttpSender(concurrency=_TOKEN_CONNECTIONS, user_agent=agent),
+            sender=HttpSender(concurrency=_TOKEN_CONNECTIONS, user_agent=self._agent),
             store=open_tokens(self.config),
             clock=store.clock,
             events=self.events,
         )
         self.stack.push_async_callback(credentials.close)
+        return credentials
+
+    async def _start_delivery(self, store: Store, credentials: Credentials) -> Registry:
+        """Start a pipeline for each platform."""
         registry = Registry(
             outbox=store,
             clock=store.clock,
             wall=wall_s,
             events=self.events,
             rng=random.Random(),
-            open_sender=open_sender,
+            open_sender=self._open_sender,
             authoriser=credentials.authoriser,
         )
         store.watch(registry.changed)
@@ -187,6 +199,34 @@ class _Daemon:
 
         self.stack.push_async_callback(stop_delivery)
         return registry
+
+    async def _start_alerts(
+        self, store: Store, registry: Registry, live: LiveConfig, credentials: Credentials
+    ) -> Alerting:
+        """Start what tells people when something is wrong."""
+        observer = Observer(
+            ledger=store,
+            live=registry.views,
+            terms=live.terms,
+            refused_problems=lambda: live.refused_problems,
+            config=lambda: live.config,
+            metrics=self.metrics,
+        )
+        alerting = Alerting(
+            config=self.config,
+            clock=store.clock,
+            observe=observer.observe,
+            open_sender=self._open_sender,
+            authoriser=credentials.authoriser,
+            host=platform.node(),
+            events=self.events,
+            metrics=self.metrics,
+        )
+        await alerting.start()
+        self.stack.push_async_callback(alerting.stop, _GRACE_S)
+        live.followers.append(alerting.replace)
+        self.supervisor.run("alerts", alerting.desk.run())
+        return alerting
 
     def _start_duties(self, store: Store, live: LiveConfig) -> "_Duties":
         """Start what runs beside delivery: operations, expiry, pruning, and the watch over descriptors and store."""

@@ -5,7 +5,7 @@ change is not touched, requests under way finish, and a bad file changes nothing
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -62,6 +62,7 @@ class LiveConfig:
         self.directory = directory(config)
         self.admin: list[AdminServer] = []
         self.ingest: list[IngestServer] = []
+        self.followers: list[Callable[[Config, float], Awaitable[None]]] = []  # told what is in force, and a grace
         self._store = store
         self._registry = registry
         self._access = access
@@ -81,6 +82,11 @@ class LiveConfig:
         return ConfigAccess(
             effective=self._effective, refused=lambda: self._refused, validate=self._validate, reload=self.reload
         )
+
+    @property
+    def refused_problems(self) -> int:
+        """How many problems the last reload had, if it was refused."""
+        return 0 if self._refused is None else max(1, self._refused.problems)
 
     def reroute(self, unrouted: NewCallback) -> Sequence[NewCallback] | str:
         """Route a callback again that no route took. A thread of the store calls it."""
@@ -171,6 +177,8 @@ class LiveConfig:
             admin.configure(admin_settings(wanted, admin.listen))
         self._access.replace(admin_users(wanted))
         self.config = wanted
+        for follower in self.followers:
+            await follower(wanted, _GRACE_S)
 
     def _effective(self) -> Mapping[str, Any]:
         settings = effective(self.config)

@@ -33,8 +33,9 @@ from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.operations import OperationRunner
 from relay.upkeep.sampling import Sampling
+from relay.views.alerts import AlertPage, AlertView, DrillView, LastSent, TargetView
 from relay.views.live import LiveFacts
-from relay.views.moments import read
+from relay.views.moments import Instant, read
 
 START = 1_790_000_000.0
 USERS = [User(role, role, f"{role}-token") for role in ("viewer", "operator", "privacy", "admin")]
@@ -144,6 +145,47 @@ class FakeConfig:
         )
 
 
+class FakeAlarms:
+    """Alerts of a relay that is well, with one target that takes messages and one that does not."""
+
+    def __init__(self) -> None:
+        self.silences: list[tuple[str, float, str, str]] = []
+
+    def page(self) -> AlertPage:
+        late, held = (
+            AlertView(
+                rule=rule,
+                status="resolved" if ended else "firing",
+                platform="shop-a",
+                group=None,
+                since=Instant(START - 600),
+                until=Instant(START - 300) if ended else None,
+                told_at=Instant(START - 590),
+                silenced_until=None,
+                summary=f"a is {rule}",
+                meaning="it means",
+                todo="relay status",
+            )
+            for rule, ended in (("late", False), ("held", True))
+        )
+        well = LastSent(result="ok", at=Instant(START - 590), reason="")
+        deaf = LastSent(result="failed", at=Instant(START - 500), reason="timeout")
+        targets = [
+            TargetView(name="ops", kind="dingtalk", waiting=0, last=well),
+            TargetView(name="deaf", kind="webhook", waiting=3, last=deaf),
+        ]
+        return AlertPage([late, held], targets)
+
+    async def silence(self, rule: str, until: float, reason: str, by: str) -> None:
+        self.silences.append((rule, until, reason, by))
+
+    async def drill(self, target: str) -> DrillView:
+        if target == "ops":
+            return DrillView(target=target, arrived=True, status=200, reason="ok", answer="")
+        answer = '{"errcode":310000,"errmsg":"sign not match"}'
+        return DrillView(target=target, arrived=False, status=200, reason="errcode=310000", answer=answer)
+
+
 @dataclass
 class AdminSide:
     """What a test holds of a running admin listener."""
@@ -158,6 +200,7 @@ class AdminSide:
     rules: StoreRules
     sampling: Sampling
     metrics: Metrics
+    alarms: FakeAlarms
 
     async def sent(self, count: int, *, platform: str = "shop-a") -> None:
         """Claim ``count`` requests of one callback each and leave them under way."""
@@ -235,7 +278,7 @@ async def admin_side(
     await store.configure(rules)
     metrics = Metrics()
     events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=metrics)
-    control, config = FakeControl(), FakeConfig()
+    control, config, alarms = FakeControl(), FakeConfig(), FakeAlarms()
     operations = OperationRunner(ledger=store, clock=clock, events=events, reroute=no_route)
     sampling = Sampling(history=store.history, counted=metrics.request_counts, clock=clock, events=events)
     access = config.access()
@@ -252,6 +295,7 @@ async def admin_side(
             metrics=metrics,
             terms=lambda: {"shop-a": DrainTerms(10, 86400.0)},
             wall=lambda: clock.now() + control.wall_ahead_s,
+            alerts=alarms,
             operation_started=operations.nudge,
         )
     )
@@ -259,7 +303,7 @@ async def admin_side(
     await server.start()
     try:
         url = server.address if server.address.startswith("unix:") else f"http://{server.address}"
-        yield AdminSide(url, store, clock, control, config, operations, api, rules, sampling, metrics)
+        yield AdminSide(url, store, clock, control, config, operations, api, rules, sampling, metrics, alarms)
     finally:
         await server.close(0.1)
     assert not metrics.refused["admin", "internal"]

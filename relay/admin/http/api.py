@@ -15,6 +15,7 @@ from relay.admin.audit import Audit
 from relay.admin.call import MOST_REASON, Call
 from relay.admin.http import openapi, page
 from relay.admin.http.endpoint import AdminRoute
+from relay.admin.resources.alerts import Alarms, AlertRoutes
 from relay.admin.resources.callbacks import CallbackRoutes
 from relay.admin.resources.configuration import ConfigAccess, ConfigRoutes, setting
 from relay.admin.resources.history_routes import ALL, HistoryRoutes, Samples
@@ -28,6 +29,7 @@ from relay.store.history import MinuteHistory
 from relay.store.survey import Surveys
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import CONTENT_TYPE, Metrics
+from relay.views.alerts import AlertPage, DrillView, SilenceView
 from relay.views.callback_view import CallbackPage, CallbackView
 from relay.views.history import SeriesView
 from relay.views.ledger import LedgerView
@@ -75,6 +77,7 @@ class AdminParts:
     metrics: Metrics
     terms: Callable[[], Mapping[str, DrainTerms]]  # what each platform's configuration says now
     wall: Callable[[], float]  # the wall clock, in seconds since the epoch: people read its times
+    alerts: Alarms
     operation_started: Callable[[], None]  # wakes the side duty that runs operations
 
 
@@ -113,6 +116,7 @@ class AdminApi:
             ),
             *_callbacks_table(callbacks),
             *_operations_table(operations),
+            *_alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
             *_configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
             AdminRoute("GET", "/metrics", _VIEW, self._scrape, "Prometheus metrics"),
             AdminRoute("GET", "/openapi.json", _VIEW, self._openapi, "This table as OpenAPI 3.1"),
@@ -252,6 +256,37 @@ def _callbacks_table(callbacks: CallbackRoutes) -> tuple[AdminRoute, ...]:
         ),
         AdminRoute(
             "GET", "/v1/dead-letters", _VIEW, callbacks.dead_letters, "Dead letters", shows=CallbackPage, query=_PAGED
+        ),
+    )
+
+
+def _alerts_table(alerts: AlertRoutes) -> tuple[AdminRoute, ...]:
+    return (
+        AdminRoute(
+            "GET",
+            "/v1/alerts",
+            _VIEW,
+            alerts.list,
+            "What fires, what ended in the last 7 days, targets",
+            shows=AlertPage,
+        ),
+        AdminRoute(
+            "POST",
+            "/v1/alerts/{rule}/silence",
+            _OPERATE,
+            alerts.silence,
+            "Tell nobody of a rule for a while; 0s ends that",
+            shows=SilenceView,
+            body={"for": {"type": "string", "description": "such as 2h"}, **_REASON},
+        ),
+        AdminRoute(
+            "POST",
+            "/v1/alert-targets/{target}/test",
+            _OPERATE,
+            alerts.drill,
+            "Send a drill to a target and wait for its answer",
+            shows=DrillView,
+            body=_REASON,
         ),
     )
 

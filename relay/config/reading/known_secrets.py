@@ -56,8 +56,8 @@ def target_owner(name: str) -> str:
     return f"alert:{name}"
 
 
-def _targets(data: RawSettings) -> Mapping[str, Mapping[str, Any]]:
-    targets: Mapping[str, Mapping[str, Any]] = data.get("alerts", {}).get("targets", {})
+def _targets(data: RawSettings) -> Mapping[str, RawSettings]:
+    targets: Mapping[str, RawSettings] = data.get("alerts", {}).get("targets", {})
     return targets
 
 
