@@ -1,7 +1,5 @@
 """``relay alerts`` and ``relay alert``: what fires, who was told, silences and drills."""
 
-from typing import Any
-
 import click
 
 from relay.cli.main import EXIT_FAILED
@@ -10,6 +8,7 @@ from relay.cli.support.human import moment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record, print_rows, printable
 from relay.core.clock import wall_s
+from relay.views.alerts import AlertPage, AlertView, DrillView, SilenceView, TargetView
 
 _reason_option = click.option("--reason", default="", help="Why you do it. It is kept in the audit record.")
 
@@ -19,36 +18,44 @@ _reason_option = click.option("--reason", default="", help="Why you do it. It is
 @output_option
 def alerts(config: str | None, admin: str | None, output: str) -> None:
     """Show what fires, what ended in the last 7 days, and the targets that do not take messages."""
-    answer = locate(config, admin=admin).admin_client().get("/v1/alerts")
+    client = locate(config, admin=admin).admin_client()
+    answer = client.get("/v1/alerts")
+    page = client.viewed(AlertPage, answer)
     if output != "table":
         print_rows(answer["items"], output=output, columns=())
         return
     now = wall_s()
-    for alert in answer["items"]:
-        _print_alert(alert, now)
-    firing = sum(alert["status"] == "firing" for alert in answer["items"])
-    click.echo(f"{firing} firing, {len(answer['items']) - firing} ended in the last 7 days")
-    for target in answer["targets"]:
-        last = target["last"]
-        name = f"{target['name']} ({target['kind']})"
-        if last is not None and last["result"] != "ok":
-            click.echo(printable(f"{name}: last message {last['result']}: {last['reason']}"))
-        if target["waiting"]:
-            click.echo(printable(f"{name}: {target['waiting']} messages wait"))
-    if not answer["targets"]:
+    for shown in page.items:
+        for line in _told(shown, now):
+            click.echo(printable(line))
+    firing = sum(shown.status == "firing" for shown in page.items)
+    click.echo(f"{firing} firing, {len(page.items) - firing} ended in the last 7 days")
+    for target in page.targets:
+        for line in _trouble(target):
+            click.echo(printable(line))
+    if not page.targets:
         click.echo("nobody is told: there are no targets under alerts: in the configuration")
 
 
-def _print_alert(alert: dict[str, Any], now: float) -> None:
-    about = f" {alert['platform']}" if alert["platform"] else ""
-    click.echo(printable(f"{alert['status']} {alert['rule']}{about}: {alert['summary']}"))
-    if alert["status"] != "firing":
-        click.echo(f"  until {moment(alert['until'], now=now)}")
-        return
-    silenced = f"; silenced until {moment(alert['silenced_until'], now=now)}" if alert["silenced_until"] else ""
-    click.echo(f"  since {moment(alert['since'], now=now)}{silenced}")
-    click.echo(printable(f"  {alert['meaning']}"))
-    click.echo(printable(f"  next: {alert['todo']}"))
+def _told(shown: AlertView, now: float) -> list[str]:
+    about = f" {shown.platform}" if shown.platform else ""
+    first = f"{shown.status} {shown.rule}{about}: {shown.summary}"
+    if shown.status != "firing":
+        return [first, f"  from {moment(shown.since, now=now)} to {moment(shown.until, now=now)}"]
+    silence = shown.silenced_until
+    silenced = "" if silence is None else f"; silenced until {moment(silence, now=now)}"
+    since = f"  since {moment(shown.since, now=now)}{silenced}"
+    return [first, since, f"  {shown.meaning}", f"  next: {shown.todo}"]
+
+
+def _trouble(target: TargetView) -> list[str]:
+    name = f"{target.name} ({target.kind})"
+    last, lines = target.last, []
+    if last is not None and last.result != "ok":
+        lines.append(f"{name}: last message {last.result}: {last.reason}")
+    if target.waiting:
+        lines.append(f"{name}: {target.waiting} messages wait")
+    return lines
 
 
 @click.group()
@@ -64,12 +71,14 @@ def alert() -> None:
 @output_option
 def silence(rule: str, duration: str, reason: str, config: str | None, admin: str | None, output: str) -> None:
     """Tell nobody of RULE for a while. What still fires then is told."""
+    client = locate(config, admin=admin).admin_client()
     body = {"for": duration} | ({"reason": reason} if reason else {})
-    answer = locate(config, admin=admin).admin_client().post(f"/v1/alerts/{segment(rule)}/silence", body)
+    answer = client.post(f"/v1/alerts/{segment(rule)}/silence", body)
     if output != "table":
         print_record(answer, output=output)
-    else:
-        click.echo(f"{answer['rule']} is silent until {moment(answer['until'], now=wall_s())}")
+        return
+    silenced = client.viewed(SilenceView, answer)
+    click.echo(f"{silenced.rule} is silent until {moment(silenced.until, now=wall_s())}")
 
 
 @alert.command()
@@ -84,13 +93,14 @@ def test(target: str, reason: str, config: str | None, admin: str | None, output
     """
     client = locate(config, admin=admin).admin_client()
     answer = client.post(f"/v1/alert-targets/{segment(target)}/test", {"reason": reason} if reason else {})
+    drill = client.viewed(DrillView, answer)
     if output != "table":
         print_record(answer, output=output)
-    elif answer["arrived"]:
-        click.echo(f"{answer['target']} took the drill (status {answer['status']})")
+    elif drill.arrived:
+        click.echo(f"{drill.target} took the drill (status {drill.status})")
     else:
-        status = "" if answer["status"] is None else f" (status {answer['status']})"
-        click.echo(printable(f"{answer['target']} did not take the drill{status}: {answer['reason']}"), err=True)
-        if answer["answer"]:
-            click.echo(printable(f"  it answered: {answer['answer']}"), err=True)
-    return 0 if answer["arrived"] else EXIT_FAILED
+        status = "" if drill.status is None else f" (status {drill.status})"
+        click.echo(printable(f"{drill.target} did not take the drill{status}: {drill.reason}"), err=True)
+        if drill.answer:
+            click.echo(printable(f"  it answered: {drill.answer}"), err=True)
+    return 0 if drill.arrived else EXIT_FAILED
