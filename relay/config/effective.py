@@ -15,11 +15,12 @@ from relay.config.reading.showing import masked
 from relay.config.reading.yaml_source import KeyPath, Mark, RawSettings
 from relay.config.report.translate import model_for, model_in
 from relay.config.schema.file import Config
+from relay.core.raw import JsonObject
 from relay.core.unsafe import IN_JSON
 
 BUILT_IN = "built in"
 
-ShownSettings = dict[str, Any]
+ShownSettings = JsonObject
 """The configuration nested as in the file, as people see it: references unresolved, secrets masked."""
 
 

@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
+
 from relay.admin.access import Access, User
 from relay.admin.http.server import AdminServer, AdminSettings
-from relay.admin.resources.configuration import ConfigAccess, RefusedReload
+from relay.admin.resources.configuration import ConfigAccess
 from relay.admin.standing.backlog import DrainTerms
 from relay.config.diff import difference
 from relay.config.effective import as_tree, effective
@@ -28,6 +30,8 @@ from relay.delivery.terms import compile_all
 from relay.ingest.server import IngestServer
 from relay.store.base import Store
 from relay.telemetry.events import Events
+from relay.views.configuration import ChangeView, InForce, RefusedReloadView, ReloadView
+from relay.views.moments import Instant
 from relay.web.refusal import Refusal
 
 _T = TypeVar("_T")
@@ -68,7 +72,7 @@ class LiveConfig:
         self._access = access
         self._events = events
         self._notifier = notifier
-        self._refused: RefusedReload | None = None
+        self._refused: RefusedReloadView | None = None
         self._swapping = asyncio.Lock()
         self._validating = asyncio.Lock()
         self._validations = 0
@@ -105,12 +109,10 @@ class LiveConfig:
         self._tasks.add(task)
         task.add_done_callback(self._reloaded)
 
-    async def reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
+    async def reload(self, dry_run: bool, force: bool) -> ReloadView:
         """Load the file again and put it in force. A file with problems changes nothing.
 
-        Returns ``applied``, ``changes`` as ``{path, old, new, needs_restart}`` with secrets masked, ``problems``, the
-        names of platforms ``added``, and how many callbacks wait for each one ``removed``. ``force`` removes platforms
-        although callbacks wait for them; these stay visible.
+        ``force`` removes platforms although callbacks wait for them; these stay visible.
         """
         async with self._swapping:
             try:
@@ -122,10 +124,10 @@ class LiveConfig:
 
     def _refuse(self, problems: Sequence[str], *, todo: str) -> None:
         """Keep and log that a reload was refused; ``todo`` is the command that tells more."""
-        self._refused = RefusedReload(self._store.clock.now(), len(problems), todo)
+        self._refused = RefusedReloadView(Instant(self._store.clock.now()), len(problems), todo)
         self._events.config_loaded(ok=False, file=self.config.origin.file, problems=problems)
 
-    async def _reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
+    async def _reload(self, dry_run: bool, force: bool) -> ReloadView:
         file = self.config.origin.file
         try:
             wanted = await self._beside(partial(load, file))
@@ -133,24 +135,24 @@ class LiveConfig:
             problems = [str(problem) for problem in invalid.problems]
             if not dry_run:
                 self._refuse(problems, todo="relay config check")
-            return {"applied": False, "changes": [], "added": [], "removed": {}, "problems": problems}
+            return ReloadView(applied=False, changes=[], added=[], removed={}, problems=problems)
         found = difference(self.config, wanted)
         changes = [
-            {
-                "path": ".".join(map(str, change.path)),
-                "old": change.old,
-                "new": change.new,
-                "needs_restart": change.needs_restart,
-            }
+            ChangeView(
+                path=".".join(map(str, change.path)),
+                old=change.old,
+                new=change.new,
+                needs_restart=change.needs_restart,
+            )
             for change in found.changes
         ]
         removed = await self._waiting(found.removed)
         problems = [] if force else _orphaned(removed)
-        found_changes = {"changes": changes, "added": list(found.added), "removed": removed}
+        view = ReloadView(applied=False, changes=changes, added=list(found.added), removed=removed, problems=problems)
         if problems and not dry_run:
             self._refuse(problems, todo="relay reload --dry-run")
         if problems or dry_run:
-            return {"applied": False, **found_changes, "problems": problems}
+            return view
         self._notifier.reloading(int(monotonic_s() * 1e6))
         outcome = "reload failed"
         try:
@@ -160,7 +162,7 @@ class LiveConfig:
             self._notifier.ready(f"{len(self.config.platforms)} platforms, {outcome}")
         self._refused = None
         self._events.config_loaded(ok=True, file=file, problems=[str(warning) for warning in wanted.warnings])
-        return {"applied": True, **found_changes, "problems": []}
+        return msgspec.structs.replace(view, applied=True, problems=[])
 
     async def _waiting(self, removed: Sequence[str]) -> dict[str, int]:
         totals = await self._store.totals() if removed else {}
@@ -180,13 +182,13 @@ class LiveConfig:
         for follower in self.followers:
             await follower(wanted, _GRACE_S)
 
-    def _effective(self) -> Mapping[str, Any]:
+    def _effective(self) -> InForce:
         settings = effective(self.config)
-        return {
-            "file": self.config.origin.file,
-            "config": as_tree(settings),
-            "origins": {".".join(map(str, setting.path)): setting.origin for setting in settings},
-        }
+        return InForce(
+            file=self.config.origin.file,
+            config=as_tree(settings),
+            origins={".".join(map(str, setting.path)): setting.origin for setting in settings},
+        )
 
     async def _validate(self, text: str | None) -> Sequence[str]:
         """Return the problems of ``text``, or of the file. It takes seconds of a core, so one runs and few may wait.

@@ -12,6 +12,7 @@ from aiohttp.web import BaseRequest
 
 from relay.core.clock import elapsed_s
 from relay.core.errors import RelayError
+from relay.views.readiness import LiveView, ReadyView
 from relay.web.dispatch import Routes
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
@@ -46,7 +47,7 @@ class Health:
 
     async def livez(self, _request: BaseRequest, _values: Mapping[str, str]) -> Response:
         """Answer 200: a loop that can answer is alive."""
-        return json_answer({"status": "ok"})
+        return json_answer(LiveView())
 
     async def readyz(self, _request: BaseRequest, _values: Mapping[str, str]) -> Response:
         """Answer 200 when the store commits, else a 503 problem."""
@@ -57,8 +58,8 @@ class Health:
         if self._problem is not None:
             raise Refusal("store_failed", str(self._problem))
         if self._reasons:
-            return json_answer({"status": "degraded", "reasons": list(self._reasons)})
-        return json_answer({"status": "ok"})
+            return json_answer(ReadyView("degraded", list(self._reasons)))
+        return json_answer(ReadyView())
 
     async def _check(self) -> None:
         # One commit at a time: while one hangs, later probes wait for it too.

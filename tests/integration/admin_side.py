@@ -9,7 +9,7 @@ import structlog
 from relay.admin.access import Access, User
 from relay.admin.http.api import AdminApi, AdminParts
 from relay.admin.http.server import AdminServer, AdminSettings
-from relay.admin.resources.configuration import ConfigAccess, RefusedReload
+from relay.admin.resources.configuration import ConfigAccess
 from relay.admin.standing.backlog import DrainTerms
 from relay.core.model import (
     AttemptResult,
@@ -34,6 +34,7 @@ from relay.telemetry.metrics import Metrics
 from relay.upkeep.operations import OperationRunner
 from relay.upkeep.sampling import Sampling
 from relay.views.alerts import AlertPage, AlertView, DrillView, LastSent, TargetView
+from relay.views.configuration import InForce, RefusedReloadView, ReloadView
 from relay.views.live import LiveFacts
 from relay.views.moments import Instant, read
 
@@ -126,15 +127,16 @@ class FakeConfig:
     reloads: list[tuple[bool, bool]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     changes: dict[str, Any] = field(default_factory=lambda: {"changes": [], "added": [], "removed": {}})
-    effective: dict[str, Any] = field(default_factory=lambda: {"version": 1})
-    refused: RefusedReload | None = None
+    effective: InForce = field(default_factory=lambda: InForce(file="config.yaml", config={"version": 1}, origins={}))
+    refused: RefusedReloadView | None = None
 
     async def validate(self, text: str | None) -> Sequence[str]:
         return [] if text is None or "version: 1" in text else ["config.yaml:1:1: E008 the format version is missing"]
 
-    async def reload(self, dry_run: bool, force: bool) -> Mapping[str, Any]:
+    async def reload(self, dry_run: bool, force: bool) -> ReloadView:
         self.reloads.append((dry_run, force))
-        return {"applied": not dry_run and not self.problems, **self.changes, "problems": self.problems}
+        applied = not dry_run and not self.problems
+        return ReloadView(applied=applied, **self.changes, problems=self.problems)
 
     def access(self) -> ConfigAccess:
         return ConfigAccess(

@@ -10,6 +10,7 @@ import pytest
 from admin_side import LEARNED, START, USERS, AdminSide, admin_side
 from relay.admin.access import Permission
 from relay.core.model import Rate
+from relay.views.configuration import InForce
 
 
 class Caller:
@@ -326,7 +327,8 @@ async def test_a_dead_callback_holds_up_its_key_where_it_should(
     call: Caller, on_dead: str, dropped: bool, waits: str
 ) -> None:
     """With on_dead: block a person must act, and is told on which one; else, or once it is dropped, the key goes on."""
-    call.side.config.effective = {"config": {"platforms": {"shop-a": {"on_dead": on_dead}}}}
+    settings = {"platforms": {"shop-a": {"on_dead": on_dead}}}
+    call.side.config.effective = InForce(file="config.yaml", config=settings, origins={})
     dead, callback_id = await call.side.accept(2, key="A-1")
     await call.side.reject()
     if dropped:
@@ -576,7 +578,12 @@ async def test_a_reason_is_a_text_that_fits_a_line(call: Caller, path: str, body
 
 async def test_the_configuration_is_validated_and_reloaded(call: Caller) -> None:
     """Problems are listed at once; a reload with problems changes nothing and says so with 422."""
-    assert (await call("GET", "/v1/config"))[1] == {"version": 1, "refused_reload": None}
+    assert (await call("GET", "/v1/config"))[1] == {
+        "file": "config.yaml",
+        "config": {"version": 1},
+        "origins": {},
+        "refused_reload": None,
+    }
     assert (await call("POST", "/v1/config/validate", data=b"version: 1"))[1] == {"valid": True, "problems": []}
     assert (await call("POST", "/v1/config/validate", data=b"version: 2"))[1]["valid"] is False
     assert (await call("POST", "/v1/config/reload", json={"dry_run": True}))[1]["applied"] is False

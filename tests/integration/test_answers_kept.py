@@ -13,6 +13,8 @@ from typing import Any
 import aiohttp
 from admin_side import LEARNED, START, AdminSide, admin_side
 from relay.core.model import Lane, Rate
+from relay.views.configuration import ChangeView, InForce, RefusedReloadView
+from relay.views.moments import Instant
 
 KEPT = Path(__file__).with_name("answers_kept.json")
 _THROTTLED: dict[str, Any] = {
@@ -100,6 +102,18 @@ async def _answers(side: AdminSide, ids: Mapping[str, str]) -> dict[str, Any]:
         await ask("operations", "/v1/operations")
         await side.store.step_operation(3, 10)
         await ask("operation done", "/v1/operations/3")
+        side.config.effective = InForce(
+            file="relay.yaml", config={"platforms": {"shop-a": {"rate": "9/s"}}}, origins={"version": "relay.yaml:1"}
+        )
+        side.config.refused = RefusedReloadView(Instant(START - 60), 2, "relay config check")
+        side.config.changes = {
+            "changes": [ChangeView(path="platforms.shop-a.rate", old="9/s", new="8/s", needs_restart=False)],
+            "added": ["shop-c"],
+            "removed": {"shop-b": 3},
+        }
+        await ask("config", "/v1/config")
+        await ask("reload tried", "/v1/config/reload", {"dry_run": True})
+        await ask("reload", "/v1/config/reload", {})
         await ask("live", "/livez")
         await ask("ready", "/readyz")
     return found

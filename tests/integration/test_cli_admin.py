@@ -15,10 +15,11 @@ import apsw
 import pytest
 from admin_side import LEARNED, START, USERS, AdminSide, admin_side
 from aiohttp import web
-from relay.admin.resources.configuration import RefusedReload
 from relay.core.clock import wall_s
 from relay.core.model import Lane, NewCallback, Rate
 from relay.store.sqlite.backend import SqliteStore
+from relay.views.configuration import ChangeView, RefusedReloadView
+from relay.views.moments import Instant
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -131,7 +132,7 @@ async def test_status_says_that_the_last_reload_was_refused(side: AdminSide) -> 
     """When that was and which command names the problems, until a reload succeeds."""
     side.clock.at = wall_s()
     before = await relay("status", "--admin", side.url)
-    side.config.refused = RefusedReload(side.clock.at - 180, 2, "relay config check")
+    side.config.refused = RefusedReloadView(Instant(side.clock.at - 180), 2, "relay config check")
 
     after = await relay("status", "--admin", side.url)
 
@@ -563,7 +564,7 @@ async def test_the_configuration_is_reloaded(side: AdminSide) -> None:
     settings = (("shop-b.url", "http://b/", None), ("shop-b.rate", "9/s", None), ("shop-d.url", None, "http://d/"))
     settings += (("shop-a.rate", "100/min", "80/min"),)
     changes = [
-        {"path": f"platforms.{path}", "old": old, "new": new, "needs_restart": False} for path, old, new in settings
+        ChangeView(path=f"platforms.{path}", old=old, new=new, needs_restart=False) for path, old, new in settings
     ]
     side.config.changes = {"changes": changes, "added": ["shop-d"], "removed": {"shop-b": 2807, "shop-c": 0}}
     forced = await relay("reload", "--force", "--admin", side.url)

@@ -10,7 +10,6 @@ import pytest
 import structlog
 from relay.admin.access import Access
 from relay.admin.http.server import AdminSettings
-from relay.admin.resources.configuration import RefusedReload
 from relay.config.load import load
 from relay.core.errors import StoreFailed
 from relay.core.model import Lane, NewCallback, StoreRules
@@ -19,6 +18,8 @@ from relay.daemon.systemd import Notifier
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
+from relay.views.configuration import RefusedReloadView
+from relay.views.moments import Instant
 from relay.web.refusal import Refusal
 from tests.clocks import FakeClock
 
@@ -68,7 +69,7 @@ async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, d
     file.write_text(FILE.format(rate="7/min"))
     with structlog.testing.capture_logs() as lines:
         if dry_run:
-            assert [change["new"] for change in (await live.reload(True, False))["changes"]] == ["7/min"]
+            assert [change.new for change in (await live.reload(True, False)).changes] == ["7/min"]
         else:
             with pytest.raises(StoreFailed):
                 await live.reload(False, False)
@@ -77,7 +78,9 @@ async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, d
     assert metrics.reload_successful == successful
     assert told.words == ([] if dry_run else ["reloading", "1 platforms, reload failed"])
     assert [line["event"] for line in lines] == ([] if dry_run else ["config_refused"])
-    assert live.for_operators.refused() == (None if dry_run else RefusedReload(FakeClock().now(), 1, "relay reload"))
+    assert live.for_operators.refused() == (
+        None if dry_run else RefusedReloadView(Instant(FakeClock().now()), 1, "relay reload")
+    )
 
 
 async def test_validations_take_turns_in_threads_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +120,7 @@ async def test_a_reload_does_not_wait_for_a_validation(tmp_path: Path, monkeypat
     validating = asyncio.create_task(under.live.for_operators.validate("version: 1"))
     while not begun.is_set():
         await asyncio.sleep(0.001)
-    assert (await under.live.reload(True, False))["problems"] == []
+    assert (await under.live.reload(True, False)).problems == []
     go_on.set()
     await validating
 
@@ -214,7 +217,7 @@ async def test_everything_of_the_file_is_put_in_force(reloading: Reloading) -> N
     assert (reloading.knows("a"), reloading.knows("b")) == (True, False)
     reloading.write("b")
 
-    assert (await reloading.live.reload(False, False))["applied"]
+    assert (await reloading.live.reload(False, False)).applied
 
     assert (reloading.knows("a"), reloading.knows("b")) == (False, True)
     (hosts,) = [told.hosts for told in reloading.live.admin[0].told if isinstance(told, AdminSettings)]  # type: ignore[attr-defined]
@@ -227,7 +230,7 @@ async def test_everything_of_the_file_is_put_in_force(reloading: Reloading) -> N
     status = await reloading.store.platform_status()
     assert [quota.limit for quota in status["shop-b"].quotas] == [7]
     assert reloading.told.words == ["reloading", "1 platforms, configuration reloaded"]
-    assert (await reloading.live.reload(True, False))["changes"] == []
+    assert (await reloading.live.reload(True, False)).changes == []
     rerouted = reloading.live.reroute(row)
     assert not isinstance(rerouted, str)
     assert [each.platform for each in rerouted] == ["shop-b"]
@@ -243,11 +246,11 @@ async def test_a_file_with_mistakes_is_told_and_changes_nothing(
 
     answer = await reloading.live.reload(dry_run, False)
 
-    assert not answer["applied"]
-    assert answer["problems"]
+    assert not answer.applied
+    assert answer.problems
     assert reloading.knows("a")
     assert [(line["event"], line["log_level"]) for line in lines] == ([] if dry_run else [("config_refused", "error")])
-    assert dry_run or lines[0]["problems"] == answer["problems"]
+    assert dry_run or lines[0]["problems"] == answer.problems
     assert reloading.metrics.reload_successful == int(dry_run)
     assert reloading.told.words == []
     refused = reloading.live.for_operators.refused()
@@ -263,7 +266,7 @@ async def test_a_platform_with_callbacks_is_not_removed_unless_forced(
 
     refused = await reloading.live.reload(False, False)
 
-    assert (refused["applied"], refused["removed"]) == (False, {"shop-a": 1})
+    assert (refused.applied, refused.removed) == (False, {"shop-a": 1})
     assert reloading.knows("a")
     assert [line["event"] for line in lines] == ["config_refused"]
     assert "1 callbacks wait" in lines[0]["problems"][0]
@@ -273,7 +276,7 @@ async def test_a_platform_with_callbacks_is_not_removed_unless_forced(
     assert (told.problems, told.todo) == (1, "relay reload --dry-run")
     lines.clear()
 
-    assert (await reloading.live.reload(False, True))["applied"]
+    assert (await reloading.live.reload(False, True)).applied
 
     assert reloading.knows("b")
     assert reloading.live.for_operators.refused() is None

@@ -1,7 +1,5 @@
 """``relay config``: check, show, test and compare files. Only a comparison with what is in force needs the daemon."""
 
-from typing import Any
-
 import click
 
 from relay.cli.main import EXIT_DIFFERENT, EXIT_FAILED
@@ -9,7 +7,7 @@ from relay.cli.support.config_file import chosen_file, config_file, count, exami
 from relay.cli.support.locate import WHERE
 from relay.cli.support.output import Row, document_option, output_option, print_record, print_rows, to_json
 from relay.config.diff import Change, Difference, difference, difference_as_shown
-from relay.config.effective import as_scalar, as_tree, as_yaml, effective
+from relay.config.effective import ShownSettings, as_scalar, as_tree, as_yaml, effective
 from relay.config.problems import ConfigInvalid
 from relay.config.report.json_schema import json_schema, json_schema_text
 from relay.config.report.translate import dotted
@@ -168,18 +166,18 @@ def _print_difference(found: Difference) -> None:
         click.echo(f"{count(len(found.unchanged), 'platform')} not touched")
 
 
-def _in_force(file: str, admin: str | None) -> dict[str, Any]:
+def _in_force(file: str, admin: str | None) -> ShownSettings:
     """Return the daemon's configuration as ``as_tree`` does; ``file`` says where the daemon listens."""
     from relay.cli.support.client import Unreachable
     from relay.cli.support.locate import locate
+    from relay.views.configuration import ConfigView
 
     place = locate(file, admin=admin)
     try:
-        answer = place.admin_client().get("/v1/config")
+        in_force = place.admin_client().view(ConfigView, "/v1/config").config
     except Unreachable as error:
         raise Unreachable(f"{error}; two files are compared without it: relay config diff OLD NEW") from error
     click.echo(f"compared with what the daemon at {place.admin} has in force", err=True)
-    in_force: dict[str, Any] = answer["config"]
     return in_force
 
 

@@ -1,12 +1,12 @@
 """``relay reload``: put the configuration file on disk in force."""
 
-from typing import Any
-
 import click
 
 from relay.cli.support.client import Refused
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record, printable
+from relay.views.configuration import ReloadView
+from relay.views.moments import plain
 
 
 @click.command()
@@ -22,34 +22,35 @@ def reload(
     """Check the daemon's configuration file and put it in force. A file with mistakes changes nothing."""
     client = locate(config, admin=admin).admin_client(waits=wait)
     try:
-        result = client.post(
+        answer = client.post(
             "/v1/config/reload", {"dry_run": dry_run, "force": force} | ({"reason": reason} if reason else {})
         )
     except Refused as refused:
         for problem in refused.problem.get("problems", ()):
             click.echo(printable(problem), err=True)
         raise
+    result = client.viewed(ReloadView, answer)
     if output != "table":
-        print_record(result, output=output)
+        print_record(plain(result), output=output)
         return
     lines = _lines(result)
     for line in lines:
         click.echo(printable(line))
     count = len(lines)
-    click.echo(f"{count} change{'' if count == 1 else 's'}{'' if result['applied'] else '; nothing was done'}")
+    click.echo(f"{count} change{'' if count == 1 else 's'}{'' if result.applied else '; nothing was done'}")
 
 
-def _lines(result: dict[str, Any]) -> list[str]:
+def _lines(result: ReloadView) -> list[str]:
     """Return a line for each platform added or removed, and for each changed setting of the others."""
     from relay.config.effective import as_scalar  # loads the configuration's libraries, needed only for a change
 
-    lines = [f"+ platforms.{name}" for name in result["added"]]
-    for name, waiting in result["removed"].items():
+    lines = [f"+ platforms.{name}" for name in result.added]
+    for name, waiting in result.removed.items():
         lines.append(f"- platforms.{name}" + (f" ({waiting} callbacks wait)" if waiting else ""))
-    whole = {("platforms", name) for name in (*result["added"], *result["removed"])}
-    for change in result["changes"]:
-        if tuple(change["path"].split(".")[:2]) not in whole:
-            restart = "  needs a restart" if change["needs_restart"] else ""
-            old, new = ("not set" if value is None else as_scalar(value) for value in (change["old"], change["new"]))
-            lines.append(f"~ {change['path']} {old} -> {new}{restart}")
+    whole = {("platforms", name) for name in (*result.added, *result.removed)}
+    for change in result.changes:
+        if tuple(change.path.split(".")[:2]) not in whole:
+            restart = "  needs a restart" if change.needs_restart else ""
+            old, new = ("not set" if value is None else as_scalar(value) for value in (change.old, change.new))
+            lines.append(f"~ {change.path} {old} -> {new}{restart}")
     return lines

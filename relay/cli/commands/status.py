@@ -13,10 +13,10 @@ from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_rows, printable, to_json
 from relay.cli.support.source import Source, open_source
 from relay.core.clock import wall_s
+from relay.views.configuration import RefusedReloadView
 from relay.views.ledger import LedgerView, RoomView, TotalsView
 from relay.views.moments import plain
 from relay.views.platform import PlatformView
-from relay.views.reload import RefusedReloadView
 
 _COLUMNS = ("platform", "state", "in/s", "out/s", "pending", "oldest", "held", "dead", "used", "drained")
 _CLEAR = "\x1b[H\x1b[2J"  # home, then erase, in one write: --watch does not flicker

@@ -9,9 +9,9 @@ from relay.cli.support.client import Client, Unreachable, segment
 from relay.cli.support.locate import Place
 from relay.core.errors import RelayError
 from relay.views.callback_view import CallbackPage, CallbackView
+from relay.views.configuration import ConfigView, RefusedReloadView
 from relay.views.ledger import LedgerView
 from relay.views.platform import PlatformPage, PlatformView
-from relay.views.reload import RefusedReloadView
 
 
 class Source(Protocol):
@@ -54,8 +54,7 @@ class Daemon:
 
     def refused_reload(self) -> RefusedReloadView | None:
         """Return the last reload if it was refused."""
-        found = self._client.get("/v1/config")["refused_reload"]
-        return None if found is None else self._client.viewed(RefusedReloadView, found)
+        return self._client.view(ConfigView, "/v1/config").refused_reload
 
     def callbacks(self, query: Mapping[str, Any]) -> CallbackPage:
         """Return one page of callbacks."""

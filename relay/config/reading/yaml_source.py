@@ -26,6 +26,7 @@ from yaml.scanner import Scanner
 
 from relay.config.problems import ConfigInvalid, Problem, quoted
 from relay.config.reading.wide_characters import wide_character
+from relay.core.raw import JsonObject
 
 MAX_FILE_BYTES = 4 * 2**20
 MAX_DEPTH = 32  # the schema needs 8
@@ -37,7 +38,7 @@ _TOO_MANY = f"more than {MAX_NODES} keys and values"
 _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 _MOST_DIGITS = 18  # of a number: more than any setting means, and what every message can show
 
-RawSettings = dict[str, Any]
+RawSettings = JsonObject
 """A mapping as YAML reads it, before anything is checked: ``{"url": "https://...", "batch": {"max_items": 5}}``."""
 
 KeyPath = tuple[str | int, ...]

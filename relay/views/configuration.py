@@ -1,0 +1,57 @@
+"""The configuration in force and what a reload of its file changes, as operators see them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from msgspec import Struct
+
+from relay.core.raw import JsonObject
+from relay.views.moments import Instant, told
+
+
+class RefusedReloadView(Struct, frozen=True):
+    """The last reload, where it was refused: the configuration before it is still in force."""
+
+    at: Annotated[Instant, told("when it was refused")]
+    problems: Annotated[int, told("how many problems the file has")]
+    todo: Annotated[str, told("the command that names them")]
+
+
+class InForce(Struct, frozen=True, kw_only=True):
+    """The configuration in force; secrets are masked."""
+
+    file: Annotated[str, told("the file it was read from")]
+    config: Annotated[JsonObject, told("every setting, nested as in the file")]
+    origins: Annotated[Mapping[str, str], told("where each value comes from, by dotted path")]
+
+
+class ConfigView(InForce, frozen=True, kw_only=True):
+    """The configuration in force, and whether the file on disk was refused."""
+
+    refused_reload: Annotated[RefusedReloadView | None, told("the last reload if it was refused, else null")]
+
+
+class ValidationView(Struct, frozen=True):
+    """What is wrong with a configuration."""
+
+    valid: Annotated[bool, told("there is nothing wrong")]
+    problems: Annotated[list[str], told("each as file:line:col: code message")]
+
+
+class ChangeView(Struct, frozen=True, kw_only=True):
+    """One setting that a reload changes. Secrets are masked."""
+
+    path: Annotated[str, told("dotted: platforms.shop-a.rate")]
+    old: Annotated[Any, told("its value in force; null: not set")]
+    new: Annotated[Any, told("its value in the file; null: not set")]
+    needs_restart: Annotated[bool, told("the new value holds only after a restart")]
+
+
+class ReloadView(Struct, frozen=True, kw_only=True):
+    """What a reload changes, or would change. A file with problems changes nothing."""
+
+    applied: Annotated[bool, told("it is in force now")]
+    changes: Annotated[list[ChangeView], told("settings that differ")]
+    added: Annotated[list[str], told("platforms that are new")]
+    removed: Annotated[dict[str, int], told("platforms that go, and how many callbacks wait for each")]
+    problems: Annotated[list[str], told("why it is not put in force")]
