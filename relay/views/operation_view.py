@@ -17,6 +17,7 @@ class FilterView(Struct, frozen=True, kw_only=True):
     key: Annotated[str | UnsetType, told("its ordering key")] = UNSET
     event: Annotated[str | UnsetType, told("name of its event")] = UNSET
     reason: Annotated[str | UnsetType, told("why it is in its state")] = UNSET
+    code: Annotated[str | UnsetType, told("code that a rule of results met")] = UNSET
     ids: Annotated[list[str] | UnsetType, told("its id is one of these")] = UNSET
     since: Annotated[Instant | UnsetType, told("accepted then or later")] = UNSET
     until: Annotated[Instant | UnsetType, told("accepted before")] = UNSET
