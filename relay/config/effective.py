@@ -35,8 +35,10 @@ class Effective(NamedTuple):
 def effective(config: Config) -> list[Effective]:
     """Return every setting in force, in the order of the schema. Keys that are not set have none."""
     data, places = with_defaults(config.origin.data)
-    view = _View(config.origin.file, config.origin.marks, places, data)
-    view.section(Config, {key: value for key, value in data.items() if key != "defaults"}, (), skip=("defaults",))
+    view = _View(config.origin.marks, places, data)
+    view.section(
+        Config, {key: value for key, value in data.items() if key != "defaults"}, (), skip=("defaults", "include")
+    )
     return [_one_at_a_time(config, setting) for setting in view.settings]
 
 
@@ -84,10 +86,7 @@ def as_yaml(settings: Iterable[Effective], *, origin: bool) -> str:
 class _View:
     """Walks schema and data together."""
 
-    def __init__(
-        self, file: str, marks: dict[KeyPath, Mark], places: dict[KeyPath, KeyPath], data: RawSettings
-    ) -> None:
-        self._file = file
+    def __init__(self, marks: dict[KeyPath, Mark], places: dict[KeyPath, KeyPath], data: RawSettings) -> None:
         self._marks = marks
         self._places = places
         self._data = data
@@ -128,9 +127,13 @@ class _View:
         if is_preset(written):
             named_at = written[: written.index("preset") + 1]
             name = self._data["platforms"][path[1]]["preset"]
-            return f"preset {name}, {self._file}:{self._marks[named_at].key_line}"
-        place = f"{self._file}:{self._marks[written].key_line}"
+            return f"preset {name}, {_line(self._marks[named_at])}"
+        place = _line(self._marks[written])
         return f"defaults, {place}" if written != path else place
+
+
+def _line(mark: Mark) -> str:
+    return f"{mark.file}:{mark.key_line}"
 
 
 def as_scalar(value: Any) -> str:

@@ -1,6 +1,7 @@
-"""Loads the configuration file: read, resolve references, merge, validate, check, or name every problem.
+"""Loads the configuration: read the file and what it includes, resolve references, merge, validate, check.
 
-Opens nothing but the file and the files its references name; binds, connects and writes nothing.
+Every problem is named, each with its file and place. Opens nothing but these files and the files that references name;
+binds, connects and writes nothing.
 """
 
 import os
@@ -15,13 +16,14 @@ from relay.config import service_unit
 from relay.config.checks import certificates, contradictions, warnings
 from relay.config.plausible import implausible, never_sent
 from relay.config.problems import CODES, MOST_PROBLEMS, BadValue, ConfigInvalid, Problem, quoted
+from relay.config.reading.include import read_whole, refused, with_included
 from relay.config.reading.known_secrets import known_secrets
 from relay.config.reading.merge import is_preset, with_defaults, written_at
 from relay.config.reading.presets import preset, preset_names
 from relay.config.reading.references import Resolved, Resolver, scrub
 from relay.config.reading.showing import hidden_texts
 from relay.config.reading.wide_characters import wide_in
-from relay.config.reading.yaml_source import KeyPath, RawSettings, YamlSource, parse_source, read_source
+from relay.config.reading.yaml_source import KeyPath, RawSettings, YamlSource, parse_source
 from relay.config.report.remainder import inside, remainder
 from relay.config.report.translate import PlacedProblem, dotted, file_path, findings
 from relay.config.schema.file import Config, Origin
@@ -48,13 +50,13 @@ def load(
     ``for_service``: who loads it is not the one who runs it, so a secret of the unit's file that only the service can
     read is no problem; ``Config.unread`` names them. Such a configuration is for looking at, not for running.
     """
-    source = read_source(Path(path), name=os.fspath(path))
+    source = read_whole(Path(path), name=os.fspath(path))
     return _compile(source, Path(path), os.environ if environ is None else environ, for_service=for_service)
 
 
 def loads(text: str, *, path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Config:
     """Load a configuration given as text, as if it stood in the file at ``path``; raises as ``load`` does."""
-    source = parse_source(text.encode(), os.fspath(path))
+    source = with_included(parse_source(text.encode(), os.fspath(path)), Path(path))
     return _compile(source, Path(path), os.environ if environ is None else environ, for_service=False)
 
 
@@ -66,6 +68,8 @@ def examine(text: str, *, path: str | os.PathLike[str]) -> tuple[Problem, ...]:
     """
     try:
         source = parse_source(text.encode(), os.fspath(path))
+        if problems := refused(source):
+            return tuple(problems)  # what is said of the rest would be wrong for lack of the others
         _fill_empty_sections(source)
         unread = Resolver([], {}, files_elsewhere=True, variables_elsewhere=True).resolve(source.data)
         _, report, _ = _checked(source, unread)
@@ -278,7 +282,7 @@ class _Report:
         else:
             line, col = mark.line, mark.col + offset + (1 if mark.quoted and offset else 0)
         values = self._resolved.values | frozenset(hidden_texts(found.path, inside(self._source.data, place)))
-        return Problem(self._source.file, line, col, bad.code, scrub(message, values), scrub(hint, values))
+        return Problem(mark.file, line, col, bad.code, scrub(message, values), scrub(hint, values))
 
     def _known(self, path: KeyPath) -> KeyPath:
         """Return ``path`` or the nearest thing around it that stands in the file."""

@@ -47,6 +47,7 @@ CODES: dict[str, str] = {
     "E032": "not a usable signature",
     "E033": "not a usable credential",
     "E034": "not a usable connection setting",
+    "E035": "not a usable include",
     # E04x: references to secrets
     "E040": "a reference cannot be resolved",
     "E041": "not a reference the relay knows",
@@ -103,10 +104,10 @@ class Problem(NamedTuple):
 
 
 class ConfigInvalid(ConfigUnusable):
-    """The file cannot be used. ``problems`` holds all of them, in the order of the file."""
+    """The configuration cannot be used. ``problems`` holds all of them, file by file in the order of each."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        found = sorted(set(problems), key=lambda p: (p.line, p.col, p.code, p.message))
+        found = sorted(set(problems), key=lambda p: (p.file, p.line, p.col, p.code, p.message))
         if len(found) > MOST_PROBLEMS:
             last = found[MOST_PROBLEMS]
             found[MOST_PROBLEMS:] = [

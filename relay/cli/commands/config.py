@@ -38,7 +38,9 @@ def check(option: str | None, argument: str | None, strict: bool, output: str) -
     if unread := unread_text(loaded):
         click.echo(unread)
     number = len(loaded.platforms)
-    click.echo(f"{file}: ok, {count(number, 'platform')}")
+    included = len(loaded.files) - 1
+    beside = f" and {count(included, 'included file')}" if included else ""
+    click.echo(f"{file}{beside}: ok, {count(number, 'platform')}")
     if strict and loaded.warnings:
         raise click.exceptions.Exit(EXIT_DIFFERENT)
 

@@ -100,15 +100,15 @@ def locate(config: str | None, *, admin: str | None = None, ingest: str | None =
 
 def _read(path: Path, *, named: bool) -> tuple[dict[str, Any], RelayError | None]:
     from relay.config.problems import ConfigInvalid
-    from relay.config.reading.yaml_source import read_source  # loads PyYAML alone: pydantic would slow each command
+    from relay.config.reading.include import read_whole  # loads PyYAML alone: pydantic would slow each command
 
     if not named and not os.access(path, os.R_OK):
         click.echo(f"{path} is not yours to read; the default addresses are tried (or use sudo)", err=True)
         return {}, None
     try:
-        return read_source(path).data, None
+        return read_whole(path).data, None
     except ConfigInvalid as invalid:
-        if all(problem.code == "E001" for problem in invalid.problems):
+        if all(problem.code == "E001" and problem.file == str(path) for problem in invalid.problems):
             raise
         # Broken in the middle of an edit. The daemon runs with what it read before, most likely at the default
         # addresses.

@@ -54,10 +54,11 @@ class Mark(NamedTuple):
     col: int
     quoted: bool  # the value's text starts one column after its mark
     is_mapping: bool
+    file: str
 
 
 class YamlSource(NamedTuple):
-    """A file as read: its data, and a mark for every path in it."""
+    """A file as read, perhaps with what it includes: its data, and a mark for every path in it."""
 
     file: str
     data: RawSettings
@@ -160,10 +161,13 @@ class _TooMuch(Exception):
         self.mark = mark
 
 
-def read_source(path: Path, *, name: str | None = None, listed: str | None = None) -> YamlSource:
+def read_source(
+    path: Path, *, name: str | None = None, listed: str | None = None, may_be_empty: bool = False
+) -> YamlSource:
     """Read and parse the file at ``path``; raise ``ConfigInvalid`` where nothing can be made of it.
 
-    With ``listed``, a file that is a list is read as the value of the key of this name.
+    With ``listed``, a file that is a list is read as the value of the key of this name. With ``may_be_empty``, a file
+    of comments alone is an empty mapping.
     """
     file = name or str(path)
     try:
@@ -179,10 +183,10 @@ def read_source(path: Path, *, name: str | None = None, listed: str | None = Non
         raise ConfigInvalid([Problem(file, 1, 1, "E001", f"the file cannot be read: {why}")]) from None
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigInvalid([Problem(file, 1, 1, "E006", f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")])
-    return parse_source(raw, file, listed=listed)
+    return parse_source(raw, file, listed=listed, may_be_empty=may_be_empty)
 
 
-def parse_source(raw: bytes, file: str, *, listed: str | None = None) -> YamlSource:
+def parse_source(raw: bytes, file: str, *, listed: str | None = None, may_be_empty: bool = False) -> YamlSource:
     """Parse the bytes of a file called ``file`` as ``read_source`` does."""
     try:
         text = raw.decode("utf-8-sig")
@@ -196,6 +200,8 @@ def parse_source(raw: bytes, file: str, *, listed: str | None = None) -> YamlSou
         root = _Loader(text).get_single_node()
         builder = _Builder(file)
         if root is None or (isinstance(root, ScalarNode) and not root.value):
+            if may_be_empty:
+                return YamlSource(file, {}, {}, [], set())
             hint = "start with `version: 1` and `platforms:`"
             raise ConfigInvalid([Problem(file, 1, 1, "E004", "the file is empty", hint)])
         if listed is not None and isinstance(root, SequenceNode):
@@ -331,6 +337,7 @@ class _Builder:
             start.column + 1,
             is_quoted,
             isinstance(value, MappingNode),
+            self.file,
         )
 
     def _problem(self, node: Node, code: str, message: str, hint: str = "") -> None:

@@ -19,6 +19,7 @@ from relay.config.schema.routes import RouteSettings
 from relay.config.schema.values import (
     Listens,
     Name,
+    OneOrMoreTexts,
     PositiveDuration,
     Rates,
     Secret,
@@ -118,6 +119,11 @@ class Config(Section):
     """The relay's configuration."""
 
     version: Literal[1] = required("Format of this file; always 1.")
+    include: OneOrMoreTexts = setting(
+        [],
+        "More files, relative to this one: conf.d/*.yaml, or a list. Mappings are merged, and a key may be set in one "
+        "file only.",
+    )
     ingest: Ingest = setting({}, "Where the order center posts callbacks.")
     admin: Admin = setting({}, "Where operators, the console and Prometheus connect.")
     store: StoreSettings = setting({}, "Where callbacks lie until they are delivered.")
@@ -139,6 +145,11 @@ class Config(Section):
     def origin(self) -> Origin:
         """The file this was loaded from."""
         return self._origin
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The files with settings: the main one, and those of the files it includes that set something."""
+        return frozenset(mark.file for mark in self._origin.marks.values())
 
     @property
     def unread(self) -> tuple[str, ...]:

@@ -152,3 +152,4 @@ Secret = Annotated[str, *_parsed(texts.parse_secret, r"[!-~]+", "${file:token}")
 TokenKey = Annotated[bytes, *_parsed(texts.parse_token_key, r"[0-9A-Fa-f]{64}|[0-9A-Za-z+/]{43}=", "${file:token_key}")]
 Names = Annotated[tuple[Name, ...], BeforeValidator(only_list)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(only_list)]
+OneOrMoreTexts = Annotated[tuple[str, ...], BeforeValidator(as_tuple), _OneOrMany()]
