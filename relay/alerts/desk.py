@@ -27,6 +27,7 @@ from relay.views.alerts import AlertPage, AlertView, DrillView, TargetView
 from relay.views.moments import Instant
 
 _LOOK_S: Final = 10.0
+_ANSWERS_S: Final = 1.0  # between two looks at what became of messages on their way
 _AGAIN_S: Final = 60.0  # prometheus.io/docs/alerting/clients: alerts are re-sent every 30 s to 3 minutes
 
 
@@ -79,7 +80,11 @@ class AlertDesk:
                 await self.round()
             except Exception as error:  # noqa: BLE001 - told; what watches the relay must not take it down
                 self._events.alerts_failed(error=error)
-            await asyncio.sleep(_LOOK_S)
+            until = self._clock.now() + _LOOK_S
+            while self._clock.now() < until:
+                await asyncio.sleep(_ANSWERS_S)
+                if self._mailbox.waiting():
+                    await self._see_answers()
 
     async def round(self) -> None:
         """Look once, and tell what is due."""
@@ -100,6 +105,10 @@ class AlertDesk:
         await self._tell_again([news.alert.key for news in due], now)
         # What nobody is there to be told of waits for a target to be configured.
         self._board.tell([each for each in due if each.alert.until or self._settings.receivers(each.alert.rule)], now)
+        await self._see_answers()
+
+    async def _see_answers(self) -> None:
+        """Ask what became of messages, and keep the board with what has arrived by now."""
         await self._mailbox.look()
         await self._keep()
 

@@ -3,6 +3,7 @@
 A rule that cannot look (the store does not answer) says so, and what it found before stays as it was.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -69,11 +70,22 @@ def _late(rule: LateRule, facts: RelayFacts, _known: Collection[AlertKey]) -> It
             yield Trouble(AlertKey("late", name), values)
 
 
-def _expiring(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+def _expiring(rule: LastingRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    """Find backlogs that outlive their callbacks. With ``expires: 24h`` that is one of these:
+
+    1. The oldest has waited 12 hours: half its time.
+    2. What waits takes more than 24 hours to drain.
+    3. The backlog grows, and the oldest has waited 2.4 hours: a tenth of its time.
+    """
     for name, platform in (facts.platforms or {}).items():
-        drain_s, expires_s = platform.drain_s, platform.expires_s
-        if drain_s is not None and expires_s is not None and drain_s + platform.oldest_due_s > expires_s:
-            yield Trouble(AlertKey("expiring", name), {"pending": platform.pending, "expires_s": expires_s})
+        drain_s, expires_s, oldest_s = platform.drain_s, platform.expires_s, platform.oldest_due_s
+        if expires_s is None:
+            continue
+        drains_late = drain_s is not None and math.isfinite(drain_s) and drain_s > expires_s
+        grows = drain_s == math.inf and oldest_s > expires_s / 10
+        if oldest_s > expires_s / 2 or drains_late or grows:
+            values: Values = {"pending": platform.pending, "expires_s": expires_s, "age_s": oldest_s}
+            yield Trouble(AlertKey("expiring", name), values, after_s=rule.after)
 
 
 def _dead_letters(rule: DeadLettersRule, facts: RelayFacts, known: Collection[AlertKey]) -> Iterator[Trouble]:

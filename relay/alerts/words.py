@@ -27,7 +27,7 @@ _EN: Final = {
         "relay status",
     ),
     "expiring": Sentences(
-        "{about} will not drain in time: {pending} callbacks wait, and they live {expires}",
+        "{about} will not drain in time: {pending} callbacks wait, the oldest for {age}, and they live {expires}",
         "At this pace some of them expire before they are delivered, and their orders keep an old state.",
         "relay limit {about}",
     ),
@@ -104,7 +104,7 @@ _ZH: Final = {
         "relay status",
     ),
     "expiring": Sentences(
-        "{about} 来不及投递完：{pending} 条在等待，有效期 {expires}",
+        "{about} 来不及投递完：{pending} 条在等待，最早的已等 {age}，有效期 {expires}",
         "按现在的速度，部分回调会在送达前过期，对应订单将停留在旧状态。",
         "relay limit {about}",
     ),

@@ -168,7 +168,7 @@ ILL = PlatformFacts(
     pending=7,
     held=2,
     dead=4,
-    oldest_due_s=400.0,
+    oldest_due_s=8700.0,
     out_per_s=0.0,
     drain_s=float("inf"),
     expires_s=86400.0,
@@ -199,15 +199,34 @@ def test_each_rule_finds_what_it_is_about() -> None:
 def test_a_relay_that_is_well_alarms_nobody() -> None:
     """Nothing is found about a platform that delivers, a store with room and a clock that was left alone."""
     busy = PlatformFacts(pending=9, oldest_due_s=900.0, out_per_s=2.0, drain_s=60.0, expires_s=86400.0, dead=3)
+    begun = PlatformFacts(pending=1, oldest_due_s=30.0, drain_s=float("inf"), expires_s=86400.0)
     fresh = PlatformFacts(pending=9, oldest_due_s=900.0, out_per_s=None)
     facts = RelayFacts(
-        platforms={"a": busy, "b": fresh},
+        platforms={"a": busy, "b": fresh, "c": begun},
         used_percent=20.0,
         disk_free_bytes=2**40,
         unaccounted=0,
         certificates={"a": 30 * 86400.0},
     )
     assert look(facts, RULES, []) == ([], frozenset())
+
+
+@pytest.mark.parametrize(
+    ("drain_s", "oldest_s", "expires"),
+    [
+        (86401.0, 1.0, True),
+        (86399.0, 1.0, False),
+        (None, 43201.0, True),
+        (None, 43199.0, False),
+        (float("inf"), 8641.0, True),
+        (float("inf"), 8639.0, False),
+    ],
+)
+def test_a_backlog_that_outlives_its_callbacks(drain_s: float | None, oldest_s: float, expires: bool) -> None:
+    """With 24 hours to live: drains later, waited half of it, or a tenth while it grows."""
+    platform = PlatformFacts(oldest_due_s=oldest_s, out_per_s=1.0, drain_s=drain_s, expires_s=86400.0)
+    found, _ = look(RelayFacts(platforms={"a": platform}), RULES, [])
+    assert [trouble.key.rule for trouble in found] == ["expiring"] * expires
 
 
 def test_a_store_that_does_not_answer_blinds_the_rules_about_it_alone() -> None:

@@ -230,12 +230,6 @@ class LateRule(AlertRule):
     oldest_due: PositiveDuration = setting("5m", "How long the oldest callback may have been due.")
 
 
-class ExpiringRule(AlertRule):
-    """The backlog takes longer to drain than its callbacks live."""
-
-    repeat: Repeat = setting("4h", _REPEAT)
-
-
 class DeadLettersRule(AlertRule):
     """A group of dead letters is new, ten times as large, or back after a day."""
 
@@ -256,6 +250,12 @@ class LastingRule(AlertRule):
     """Something that often mends itself in a moment."""
 
     after: Duration = setting("1m", "Told when it lasts longer.")
+
+
+class ExpiringRule(LastingRule):
+    """The backlog takes longer to drain than its callbacks live."""
+
+    repeat: Repeat = setting("4h", _REPEAT)
 
 
 class OnceRule(AlertRule):
