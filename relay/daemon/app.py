@@ -41,6 +41,7 @@ from relay.delivery.auth import Credentials
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
 from relay.delivery.terms import Terms, compile_all
+from relay.ingest.described import ROUTES
 from relay.ingest.intake import Intake
 from relay.ingest.server import IngestServer
 from relay.store.base import Store
@@ -54,6 +55,7 @@ from relay.upkeep.prune import Pruner
 from relay.upkeep.sampling import Sampling
 from relay.upkeep.watchdog import Watchdog
 from relay.web.inherited import inherited_sockets, shared_out
+from relay.web.response import encoded
 
 _GRACE_S = 10.0  # for requests under way, in and out; the unit's TimeoutStopSec is longer
 _TOKEN_CONNECTIONS = 64  # each credential has one request at a time, so one that hangs does not hold up others
@@ -131,6 +133,7 @@ class _Daemon:
                 samples=sampling,
                 control=registry,
                 access=access,
+                ingest=ROUTES,
                 config=live.for_operators,
                 events=self.events,
                 metrics=self.metrics,
@@ -269,6 +272,7 @@ class _Daemon:
                 intake=intake,
                 ping=readiness.check,
                 describe=api.describe,
+                openapi=encoded(api.document),
                 events=events,
                 expiring=lambda seconds: duties.expiry.nudge(store.clock.now() + seconds),
             )

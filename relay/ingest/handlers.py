@@ -36,6 +36,7 @@ from relay.ingest.rows import (
 )
 from relay.telemetry.events import Events
 from relay.views.callback_view import CallbackView
+from relay.views.receipt import AcceptedLines, RoutedLines, RoutedView
 from relay.web.body import declared_length, read_body
 from relay.web.dispatch import Routes
 from relay.web.guard import Bearer
@@ -67,6 +68,7 @@ class Handlers:
         directory: Directory,
         intake: Intake,
         describe: Describe,
+        openapi: bytes,
         events: Events,
         expiring: Callable[[float], None],
     ) -> None:
@@ -75,6 +77,7 @@ class Handlers:
         self._decode = intake.decoder
         self._searching = intake.searching
         self._describe = describe
+        self._openapi = openapi
         self._events = events
         self._expiring = expiring
 
@@ -91,6 +94,7 @@ class Handlers:
         routes.add("POST", "/v1/platforms/{platform}/callbacks", self.accept)
         routes.add("POST", "/v1/callbacks", self.accept_routed)
         routes.add("GET", "/v1/callbacks/{id}", self.show)
+        routes.add("GET", "/openapi.json", self.openapi)
         for drop_in in self._directory.drop_ins:
             for method in _DROP_IN_METHODS:
                 routes.add(method, drop_in.path, partial(self.accept_at, drop_in))
@@ -220,7 +224,7 @@ class Handlers:
         self._events.accepted(platform=platform.name, count=count, duplicates=duplicates)
         if platform.group is not None:  # only a missing group makes a row dead from the start
             self._report_dead(rows, accepted.duplicates)
-        body = msgspec.json.encode({"accepted": count, "duplicates": duplicates, "ids": accepted.ids})
+        body = msgspec.json.encode(AcceptedLines(count, duplicates, accepted.ids))
         return Response(202, body, headers=_replayed(count == 0))
 
     def _report_dead(self, rows: Sequence[NewCallback], duplicates: Collection[int]) -> None:
@@ -272,7 +276,7 @@ class Handlers:
             raise draft.refusal from None
         self._report_routed((draft.post,), accepted)
         return Response(
-            202, msgspec.json.encode({"ids": accepted.ids[0]}), headers=_replayed(len(accepted.duplicates) > 0)
+            202, msgspec.json.encode(RoutedView(accepted.ids[0])), headers=_replayed(len(accepted.duplicates) > 0)
         )
 
     async def _route_many(
@@ -300,7 +304,7 @@ class Handlers:
             assert refusal is not None
             raise on_line(lines.number(nowhere.index), refusal) from None
         count, duplicates = self._report_routed(posts, accepted)
-        body = msgspec.json.encode({"accepted": count, "duplicates": duplicates, "ids": accepted.ids})
+        body = msgspec.json.encode(RoutedLines(count, duplicates, accepted.ids))
         return Response(202, body, headers=_replayed(count == 0 and duplicates > 0))
 
     def _report_routed(self, posts: Sequence[RoutedPost], accepted: AcceptedPosts) -> tuple[int, int]:
@@ -322,6 +326,11 @@ class Handlers:
             )
         )
         return fresh.total(), repeated.total()
+
+    async def openapi(self, request: BaseRequest, _values: Mapping[str, str]) -> Response:
+        """``GET /openapi.json``: the routes of both listeners."""
+        self._bearer.check(request)
+        return Response(200, self._openapi, headers={"Cache-Control": "no-store"})
 
     async def show(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         """``GET /v1/callbacks/{id}``: state, times, attempts and why it waits, never the payload."""

@@ -24,17 +24,24 @@ class IngestServer(WebServer):
         intake: Intake,
         ping: Ping,
         describe: Describe,
+        openapi: bytes,
         events: Events,
         expiring: Callable[[float], None],
     ) -> None:
         """Put it together.
 
-        ``describe`` returns a callback without its payload. ``expiring`` is called after a commit with the seconds
-        until the first of its callbacks expires.
+        ``describe`` returns a callback without its payload. ``openapi`` is what ``/openapi.json`` answers.
+        ``expiring`` is called after a commit with the seconds until the first of its callbacks expires.
         """
         super().__init__(name=LISTENER, listen=settings.listen, ping=ping, events=events)
         self._handlers = Handlers(
-            settings=settings, directory=directory, intake=intake, describe=describe, events=events, expiring=expiring
+            settings=settings,
+            directory=directory,
+            intake=intake,
+            describe=describe,
+            openapi=openapi,
+            events=events,
+            expiring=expiring,
         )
         self.configure(settings=settings, directory=directory)
 

@@ -14,6 +14,7 @@ from relay.core.clock import elapsed_s
 from relay.core.errors import RelayError
 from relay.views.readiness import LiveView, ReadyView
 from relay.web.dispatch import Routes
+from relay.web.openapi import Answered, Described
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
@@ -24,6 +25,25 @@ _BOUND_S = 0.9
 
 Ping = Callable[[], Awaitable[Sequence[str] | None]]
 """Commits once and returns what is not well although it did, in words: None or nothing where all is well."""
+
+
+PROBES = (
+    Described(
+        listeners=("ingest", "admin"),
+        method="GET",
+        path="/livez",
+        summary="The process runs",
+        answers={200: Answered("It does", (LiveView,))},
+    ),
+    Described(
+        listeners=("ingest", "admin"),
+        method="GET",
+        path="/readyz",
+        summary="The store commits; a platform that is down does not count",
+        answers={200: Answered("It does", (ReadyView,))},
+        problems=("stopping", "store_failed"),
+    ),
+)
 
 
 class Health:

@@ -27,6 +27,7 @@ from relay.core.model import (
     State,
     StoreRules,
 )
+from relay.ingest.described import ROUTES
 from relay.store.base import no_route
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
@@ -292,6 +293,7 @@ async def admin_side(
             samples=sampling,
             control=control,
             access=Access(users),
+            ingest=ROUTES,
             config=access if reloads else replace(access, reload=None),
             events=events,
             metrics=metrics,

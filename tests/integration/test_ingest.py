@@ -16,6 +16,7 @@ import pytest
 from backports import zstd
 from relay.core.errors import RelayError, StoreFailed, StoreFull
 from relay.core.model import Accepted, Filter, Lane, NewCallback
+from relay.ingest.described import ROUTES
 from relay.ingest.fan_out import Routing
 from relay.ingest.intake import IngestSettings, Intake
 from relay.ingest.posts import Directory
@@ -26,6 +27,8 @@ from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.views.callback_view import CallbackView
+from relay.web.health import PROBES
+from relay.web.openapi import document
 from relay.wire.payload.extract import KeyPath
 
 CANARY = "13812345678"
@@ -77,6 +80,7 @@ class Relay:
             intake=self.intake,
             ping=self.store.ping,
             describe=self.store.callback,
+            openapi=b'{"openapi": "3.1.0"}',
             events=Events(log=make_logger(file=self.log, level="debug"), metrics=self.metrics),
         )
         self.session: aiohttp.ClientSession
@@ -780,3 +784,32 @@ async def test_the_store_shows_what_was_accepted(relay: Relay):
     assert totals["shop-a"]["accepted"] == totals["shop-a"]["pending"] == 3
     page, _ = await relay.store.callbacks(Filter(platform="shop-a"), cursor=None, limit=10)
     assert len(page) == 3
+
+
+async def test_every_route_that_is_told_is_served(relay: Relay) -> None:
+    """What ``/openapi.json`` tells of this listener and of the probes, it answers."""
+    for route in (*ROUTES, *PROBES):
+        path = route.path.replace("{platform}", "shop-a").replace("{id}", "1")
+        async with relay.session.request(route.method, path) as response:
+            found = await response.json()
+        assert found.get("code") not in ("not_found", "method_not_allowed", "internal"), route
+
+
+async def test_keys_of_accepted_are_told(relay: Relay) -> None:
+    """The document names each key that a post is answered with."""
+    told = document(ROUTES)["components"]["schemas"]
+    one = (await relay.post())[1]
+    lines = (await relay.post(b"{}\n{}", Content_Type="application/x-ndjson"))[1]
+
+    assert list(one) == list(told["AcceptedView"]["properties"])
+    assert list(lines) == list(told["AcceptedLines"]["properties"])
+
+
+async def test_the_document_needs_the_token() -> None:
+    """As every route of this listener but the probes does."""
+    async with running(token="secret") as relay:
+        for token, status in (("wrong", 401), ("secret", 200)):
+            headers = {"Authorization": f"Bearer {token}"}
+            async with relay.session.get("/openapi.json", headers=headers) as response:
+                assert response.status == status
+                assert status == 401 or (await response.json()) == {"openapi": "3.1.0"}

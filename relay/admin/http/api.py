@@ -4,7 +4,7 @@ What is not in the table is not served, and a row without a permission cannot be
 Only the index page and the health probes answer without one; they tell nothing about anybody's callbacks.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp.web import BaseRequest
@@ -13,7 +13,7 @@ from relay.admin import filters
 from relay.admin.access import Access, Permission
 from relay.admin.audit import Audit
 from relay.admin.call import MOST_REASON, Call
-from relay.admin.http import openapi, page
+from relay.admin.http import page
 from relay.admin.http.endpoint import AdminRoute
 from relay.admin.resources.alerts import Alarms, AlertRoutes
 from relay.admin.resources.callbacks import CallbackRoutes
@@ -31,11 +31,15 @@ from relay.telemetry.events import Events
 from relay.telemetry.metrics import CONTENT_TYPE, Metrics
 from relay.views.alerts import AlertPage, DrillView, SilenceView
 from relay.views.callback_view import CallbackPage, CallbackView
+from relay.views.configuration import ConfigView, ReloadView, ValidationView
 from relay.views.history import SeriesView
 from relay.views.ledger import LedgerView
+from relay.views.operation_view import MatchCount, OperationPage, OperationView
 from relay.views.platform import PlatformPage, PlatformView
 from relay.views.survey import BreakdownView, GroupPage
 from relay.web.dispatch import Routes
+from relay.web.health import PROBES
+from relay.web.openapi import Described, document
 from relay.web.response import Response, json_answer
 
 _VIEW, _OPERATE = Permission.VIEW, Permission.OPERATE
@@ -72,6 +76,7 @@ class AdminParts:
     samples: Samples
     control: PlatformControl
     access: Access
+    ingest: Sequence[Described]  # the other listener's routes, for the document that both serve
     config: ConfigAccess
     events: Events
     metrics: Metrics
@@ -119,8 +124,10 @@ class AdminApi:
             *_alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
             *_configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
             AdminRoute("GET", "/metrics", _VIEW, self._scrape, "Prometheus metrics"),
-            AdminRoute("GET", "/openapi.json", _VIEW, self._openapi, "This table as OpenAPI 3.1"),
+            AdminRoute("GET", "/openapi.json", _VIEW, self._openapi, "The routes of both listeners as OpenAPI 3.1"),
         )
+
+        self.document = document([*(each.described() for each in self.endpoints), *parts.ingest, *PROBES])
 
     def add_to(self, routes: Routes) -> None:
         """Serve every endpoint, and the index page."""
@@ -146,7 +153,7 @@ class AdminApi:
         return Response(200, metrics.render(), content_type=CONTENT_TYPE)
 
     async def _openapi(self, call: Call) -> Response:
-        return json_answer(openapi.document(self.endpoints))
+        return json_answer(self.document)
 
 
 def _platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
@@ -299,10 +306,12 @@ def _operations_table(operations: OperationRoutes) -> tuple[AdminRoute, ...]:
             _OPERATE,
             operations.start,
             "Retry, drop, expire or resolve everything that matches a filter",
+            shows=MatchCount,
+            starts=OperationView,
             body=_OPERATION,
         ),
-        AdminRoute("GET", "/v1/operations", _VIEW, operations.list, "Operations under way"),
-        AdminRoute("GET", "/v1/operations/{id}", _VIEW, operations.one, "An operation's progress"),
+        AdminRoute("GET", "/v1/operations", _VIEW, operations.list, "Operations under way", shows=OperationPage),
+        AdminRoute("GET", "/v1/operations/{id}", _VIEW, operations.one, "An operation's progress", shows=OperationView),
     )
 
 
@@ -314,6 +323,7 @@ def _configuration_table(configuration: ConfigRoutes) -> tuple[AdminRoute, ...]:
             _VIEW,
             configuration.show,
             "The configuration in force, secrets masked; the last reload, if refused",
+            shows=ConfigView,
         ),
         AdminRoute(
             "POST",
@@ -321,6 +331,7 @@ def _configuration_table(configuration: ConfigRoutes) -> tuple[AdminRoute, ...]:
             _OPERATE,  # not for viewers: it takes seconds of a core, and tells what is wrong with secrets' files
             configuration.validate,
             "All problems of the YAML in the body, or of the file on disk",
+            shows=ValidationView,
         ),
         AdminRoute(
             "POST",
@@ -328,6 +339,7 @@ def _configuration_table(configuration: ConfigRoutes) -> tuple[AdminRoute, ...]:
             _OPERATE,
             configuration.reload,
             "Put the file on disk in force",
+            shows=ReloadView,
             body={"dry_run": {"type": "boolean"}, "force": {"type": "boolean"}, **_REASON},
         ),
     )

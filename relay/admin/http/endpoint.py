@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
-from typing import Any
 
 from aiohttp.web import BaseRequest
 
@@ -11,8 +10,10 @@ from relay.admin.access import Access, Permission
 from relay.admin.call import Call
 from relay.admin.filters import InvalidFilter, did_you_mean
 from relay.core.errors import StoreFailed, StoreFull
+from relay.core.raw import JsonObject
 from relay.web.body import Reserve, Unbounded, read_body
 from relay.web.dispatch import Handler
+from relay.web.openapi import Answered, Described
 from relay.web.refusal import Refusal
 from relay.web.response import Response
 
@@ -31,7 +32,27 @@ class AdminRoute:
     summary: str
     query: tuple[str, ...] = ()
     shows: type | None = None  # the view in its answer; None: its answer has none
-    body: Mapping[str, Any] | None = field(default=None)  # JSON Schema properties of the request body
+    starts: type | None = None  # the view in its answer 202, where it only starts something
+    body: JsonObject | None = field(default=None)  # JSON Schema properties of the request body
+
+    def described(self) -> Described:
+        """Return it as ``/openapi.json`` tells it."""
+        answers: dict[int, Answered] = {}
+        if self.shows is not None or self.starts is None:
+            answers[200] = Answered("Done", () if self.shows is None else (self.shows,))
+        if self.starts is not None:
+            answers[202] = Answered("Started", (self.starts,))
+        schema: JsonObject = {"type": "object", "properties": self.body, "additionalProperties": False}
+        return Described(
+            listeners=("admin",),
+            method=self.method,
+            path=self.path,
+            summary=self.summary,
+            permission=str(self.needs),
+            query=self.query,
+            body={} if self.body is None else {"application/json": schema},
+            answers=answers,
+        )
 
     def handler(self, access: Access) -> Handler:
         """Return the router's handler for it."""

@@ -1,0 +1,37 @@
+"""Answers to posts: what was accepted, after its commit."""
+
+from typing import Annotated
+
+from msgspec import Struct
+
+from relay.views.moments import told
+
+
+class AcceptedView(Struct, frozen=True):
+    """One callback."""
+
+    id: Annotated[str, told("its id; of a repeat the first one's")]
+    platform: Annotated[str, told("where it goes")]
+    state: Annotated[str, told("pending; dead where it cannot be sent; of a repeat its state now")]
+
+
+class AcceptedLines(Struct, frozen=True):
+    """The lines of an NDJSON post."""
+
+    accepted: Annotated[int, told("callbacks that are new")]
+    duplicates: Annotated[int, told("callbacks that were accepted before")]
+    ids: Annotated[list[str], told("one for each line, in their order")]
+
+
+class RoutedView(Struct, frozen=True):
+    """One callback that the routes sent to its platforms."""
+
+    ids: Annotated[dict[str, str], told("its id at each platform")]
+
+
+class RoutedLines(Struct, frozen=True):
+    """The lines of a routed NDJSON post."""
+
+    accepted: Annotated[int, told("callbacks that are new: a line that goes to two platforms counts as two")]
+    duplicates: Annotated[int, told("callbacks that were accepted before")]
+    ids: Annotated[list[dict[str, str]], told("for each line, in their order, its id at each platform")]
