@@ -70,6 +70,24 @@ class Access:
         """Take ``users`` instead of the ones before."""
         self._users = [(user, _digest(user.token)) for user in users]
 
+    @property
+    def asks(self) -> bool:
+        """Whether there are users at all, so that a caller has to prove to be one."""
+        return bool(self._users)
+
+    def knows(self, user: User) -> bool:
+        """Return whether ``user`` is configured now, with the same role and the same token."""
+        return any(user == known for known, _ in self._users)
+
+    def owner(self, token: str) -> User | None:
+        """Return whose ``token`` it is, or None."""
+        given = _digest(token.strip())
+        found: User | None = None
+        for user, digest in self._users:  # all of them, so that the time taken tells nothing
+            if hmac.compare_digest(digest, given):
+                found = user
+        return found
+
     def identify(self, authorization: str | None, *, remote: str, local: bool) -> Caller:
         """Return who sends ``authorization``. ``local``: over loopback or a unix socket.
 
@@ -84,17 +102,18 @@ class Access:
             return Caller("local", "local", remote, _WITHOUT_USERS)
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() == "bearer":
-            given = _digest(token.strip())
-            found: User | None = None
-            for user, digest in self._users:  # all of them, so that the time taken tells nothing
-                if hmac.compare_digest(digest, given):
-                    found = user
+            found = self.owner(token)
             if found is not None:
-                return Caller(found.name, found.role, remote, _GRANTS.get(found.role, frozenset()))
+                return caller(found, remote)
         raise Refusal(
             "unauthorized",
             "send 'Authorization: Bearer' with the token of one of admin.users (the CLI takes it from RELAY_TOKEN)",
         )
+
+
+def caller(user: User, remote: str) -> Caller:
+    """Return ``user`` with what the role grants."""
+    return Caller(user.name, user.role, remote, _GRANTS.get(user.role, frozenset()))
 
 
 def _digest(token: str) -> bytes:

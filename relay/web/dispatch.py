@@ -32,6 +32,7 @@ class Routes:
 
     def __init__(self) -> None:
         self._by_length: dict[int, list[_Route]] = {}
+        self._below: list[tuple[str, Handler]] = []
         # Almost all requests of a relay are posts to a handful of platforms' paths.
         self._found: dict[tuple[str, str], tuple[Handler, Mapping[str, str]]] = {}
 
@@ -47,6 +48,10 @@ class Routes:
         route.methods[method] = handler
         if method == "GET":
             route.methods.setdefault("HEAD", handler)
+
+    def add_below(self, prefix: str, handler: Handler) -> None:
+        """Serve GET of every path that begins with ``prefix`` and that no pattern has."""
+        self._below.append((prefix, handler))
 
     def find(self, method: str, raw_path: str) -> tuple[Handler, Mapping[str, str]]:
         """Return the handler and the pattern's values, percent-decoded. Raises ``Refusal`` (404, 405)."""
@@ -67,6 +72,11 @@ class Routes:
                 if handler is not None:
                     return handler, {name: unquote(parts[place]) for place, name in names}
                 allowed = {**methods, **allowed}
+        for prefix, handler in self._below:
+            if not allowed and raw_path.startswith(prefix):
+                allowed = {"GET": handler, "HEAD": handler}
+                if method in allowed:
+                    return handler, {}
         if raw_path == "*":  # RFC 9110 section 9.3.7: about the server as a whole
             allowed = {
                 name: each

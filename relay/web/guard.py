@@ -50,7 +50,7 @@ class Guard:
         origin = headers.get("Origin")
         if origin is not None:
             self._check_origin(origin.lower(), host.lower())
-        elif headers.get("Sec-Fetch-Site", "none").lower() not in _OWN_SITES and not _opens_index(request):
+        elif headers.get("Sec-Fetch-Site", "none").lower() not in _OWN_SITES and not _opens_page(request):
             raise Refusal("forbidden_origin", "a page of another site asked a browser for this; open it by itself")
 
     def _check_host(self, host: str) -> None:
@@ -61,21 +61,31 @@ class Guard:
             self._good.add(host)
 
     def _check_origin(self, origin: str, host: str) -> None:
-        if origin in self._origins or (self._same_origin and origin in (f"http://{host}", f"https://{host}")):
+        if origin in self._origins or (self._same_origin and origin in _origins_of(host)):
             return
         raise Refusal("forbidden_origin", "add this Origin to `origins` of the listener if it is meant to be served")
 
 
-def _opens_index(request: BaseRequest) -> bool:
-    """Return whether a person follows a link to the index page.
+def from_own_page(request: BaseRequest) -> bool:
+    """Return whether the request says with ``Origin`` that a page of this very listener made it."""
+    origin = request.headers.get("Origin", "").lower()
+    return origin in _origins_of(authority(request).lower())
 
-    It changes nothing, and the linking page sees none of it.
+
+def _origins_of(host: str) -> tuple[str, str]:
+    return f"http://{host}", f"https://{host}"  # behind a proxy that ends TLS it is the second
+
+
+def _opens_page(request: BaseRequest) -> bool:
+    """Return whether a person follows a link to the console.
+
+    Its page is the same for everybody. It changes nothing, and the linking page sees none of it.
 
     Wikis and chats have links to a relay, so this is allowed. On any other path a foreign page could start work unseen.
     """
     headers = request.headers
     return (
-        request.raw_path == "/"
+        (request.raw_path == "/" or request.raw_path.startswith("/ui/"))
         and request.method == "GET"
         and headers.get("Sec-Fetch-Mode") == "navigate"
         and headers.get("Sec-Fetch-Dest") == "document"

@@ -46,6 +46,7 @@ KINDS = {
     "idempotency_conflict": ProblemKind(422, "This Idempotency-Key was used with another body"),
     "unfit_payload": ProblemKind(422, "The platform cannot be sent this payload"),
     "invalid_config": ProblemKind(422, "The configuration has problems; nothing was changed"),
+    "too_many_tries": ProblemKind(429, "Too many wrong tokens came from this address", 60),
     "head_too_large": ProblemKind(431, "The head of the request is too large"),
     "internal": ProblemKind(500, "The relay made a mistake"),
     "not_supported": ProblemKind(501, "This relay does not do that"),

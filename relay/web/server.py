@@ -54,10 +54,15 @@ class WebServer:
         self.health.stopping = True
         return 0 if self._listener is None else await self._listener.close(grace_s)
 
-    def _serve(self, routes: Routes, *, hosts: Sequence[str], origins: Sequence[str]) -> None:
-        """Serve ``routes`` and the health paths from now on; the address stays until a restart."""
+    def _serve(
+        self, routes: Routes, *, hosts: Sequence[str], origins: Sequence[str], same_origin: bool = False
+    ) -> None:
+        """Serve ``routes`` and the health paths from now on; the address stays until a restart.
+
+        ``same_origin``: pages that this listener serves may ask it too.
+        """
         self.health.add_to(routes)
-        self._router.checks = (Guard(listen=self.listen, hosts=hosts, origins=origins).check,)
+        self._router.checks = (Guard(listen=self.listen, hosts=hosts, origins=origins, same_origin=same_origin).check,)
         self._router.routes = routes
 
     def _refused(self, code: str) -> None:

@@ -204,6 +204,7 @@ class AdminSide:
     sampling: Sampling
     metrics: Metrics
     alarms: FakeAlarms
+    access: Access
 
     async def sent(self, count: int, *, platform: str = "shop-a") -> None:
         """Claim ``count`` requests of one callback each and leave them under way."""
@@ -284,7 +285,7 @@ async def admin_side(
     control, config, alarms = FakeControl(), FakeConfig(), FakeAlarms()
     operations = OperationRunner(ledger=store, clock=clock, events=events, reroute=no_route)
     sampling = Sampling(history=store.history, counted=metrics.request_counts, clock=clock, events=events)
-    access = config.access()
+    access, who = config.access(), Access(users)
     api = AdminApi(
         AdminParts(
             ledger=store,
@@ -292,8 +293,8 @@ async def admin_side(
             surveys=store.surveys,
             samples=sampling,
             control=control,
-            access=Access(users),
             ingest=ROUTES,
+            access=who,
             config=access if reloads else replace(access, reload=None),
             events=events,
             metrics=metrics,
@@ -307,7 +308,7 @@ async def admin_side(
     await server.start()
     try:
         url = server.address if server.address.startswith("unix:") else f"http://{server.address}"
-        yield AdminSide(url, store, clock, control, config, operations, api, rules, sampling, metrics, alarms)
+        yield AdminSide(url, store, clock, control, config, operations, api, rules, sampling, metrics, alarms, who)
     finally:
         await server.close(0.1)
     assert not metrics.refused["admin", "internal"]

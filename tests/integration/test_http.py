@@ -34,6 +34,7 @@ class Bare:
         routes = Routes()
         routes.add("GET", "/", self.get)
         routes.add("GET", "/look", self.get)
+        routes.add_below("/ui/", self.get)
         routes.add("POST", "/take", self.take)
         self.router = Router(
             routes=routes,
@@ -285,6 +286,8 @@ async def test_100_continue_is_for_1_1_only(bare: Bare):
         (b"GET /", b"cross-site", b"Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n", 403),
         (b"GET /", b"cross-site", b"Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n", 403),
         (b"GET /", b"cross-site", b"", 403),
+        (b"GET /ui/x", b"cross-site", b"", 403),
+        (b"GET /ui/x", b"cross-site", b"Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", 200),
         (b"POST /take", b"cross-site", b"Origin: https://good.example\r\n", 202),
         (b"POST /take", b"cross-site", b"Origin: https://evil.example\r\n", 403),
     ],

@@ -1,20 +1,19 @@
 """The admin listener's table of routes: every route, the permission it needs and its handler.
 
 What is not in the table is not served, and a row without a permission cannot be written: access is denied by default.
-Only the index page and the health probes answer without one; they tell nothing about anybody's callbacks.
+Only the console's files, the login and the health probes answer without one; they tell nothing of callbacks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from aiohttp.web import BaseRequest
-
 from relay.admin import filters
 from relay.admin.access import Access, Permission
 from relay.admin.audit import Audit
 from relay.admin.call import MOST_REASON, Call
-from relay.admin.http import page
+from relay.admin.http.console_page import ConsoleFiles
 from relay.admin.http.endpoint import AdminRoute
+from relay.admin.http.login import Login
 from relay.admin.resources.alerts import Alarms, AlertRoutes
 from relay.admin.resources.callbacks import CallbackRoutes
 from relay.admin.resources.configuration import ConfigAccess, ConfigRoutes, setting
@@ -105,6 +104,8 @@ class AdminApi:
             blocks_on_dead=lambda platform: setting(config.effective(), platform, "on_dead") == "block",
         )
         self.describe = callbacks.describe
+        self._login = Login(access=parts.access, clock=ledger.clock)
+        self._console = ConsoleFiles()
         operations = OperationRoutes(
             operations=ledger, platforms=platforms, audit=audit, times=times, started=parts.operation_started
         )
@@ -123,6 +124,7 @@ class AdminApi:
             *_operations_table(operations),
             *_alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
             *_configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
+            AdminRoute("GET", "/v1/session", _VIEW, self._login.show, "Who asks, and what is granted"),
             AdminRoute("GET", "/metrics", _VIEW, self._scrape, "Prometheus metrics"),
             AdminRoute("GET", "/openapi.json", _VIEW, self._openapi, "The routes of both listeners as OpenAPI 3.1"),
         )
@@ -130,13 +132,11 @@ class AdminApi:
         self.document = document([*(each.described() for each in self.endpoints), *parts.ingest, *PROBES])
 
     def add_to(self, routes: Routes) -> None:
-        """Serve every endpoint, and the index page."""
+        """Serve every endpoint, the login and the console."""
         for endpoint in self.endpoints:
-            routes.add(endpoint.method, endpoint.path, endpoint.handler(self._parts.access))
-        routes.add("GET", "/", self._index)
-
-    async def _index(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
-        return Response(200, page.index(self.endpoints), content_type="text/html; charset=utf-8", headers=page.HEADERS)
+            routes.add(endpoint.method, endpoint.path, endpoint.handler(self._login.identify))
+        self._login.add_to(routes)
+        self._console.add_to(routes)
 
     async def _scrape(self, call: Call) -> Response:
         ledger, metrics = self._parts.ledger, self._parts.metrics

@@ -6,7 +6,7 @@ from ipaddress import IPv6Address, ip_address
 
 from aiohttp.web import BaseRequest
 
-from relay.admin.access import Access, Permission
+from relay.admin.access import Caller, Permission
 from relay.admin.call import Call
 from relay.admin.filters import InvalidFilter, did_you_mean
 from relay.core.errors import StoreFailed, StoreFull
@@ -54,12 +54,11 @@ class AdminRoute:
             answers=answers,
         )
 
-    def handler(self, access: Access) -> Handler:
-        """Return the router's handler for it."""
+    def handler(self, identify: Callable[[BaseRequest], Caller]) -> Handler:
+        """Return the router's handler for it. ``identify`` returns who asks, or raises 401 or 403."""
 
         async def handle(request: BaseRequest, values: Mapping[str, str]) -> Response:
-            remote, local = peer(request)
-            who = access.identify(request.headers.get("Authorization"), remote=remote, local=local)
+            who = identify(request)
             who.require(self.needs)
             query: dict[str, str] = {}
             for key, value in request.query.items():
@@ -70,10 +69,7 @@ class AdminRoute:
                 query[key] = value
             body = b""
             if request.method == "POST":
-                parts = await read_body(
-                    request, limit=_MAX_BODY_BYTES, timeout_s=_BODY_TIMEOUT_S, decode=_no_coding, reserve=Unbounded()
-                )
-                body = b"".join(parts)
+                body = await whole_body(request)
             try:
                 return await self.serve(Call(who=who, params=values, query=query, body=body))
             except StoreFull as error:
@@ -94,6 +90,12 @@ def peer(request: BaseRequest) -> tuple[str, bool]:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return str(address), address.is_loopback
+
+
+async def whole_body(request: BaseRequest, limit: int = _MAX_BODY_BYTES) -> bytes:
+    """Return the body of a request; raises 413 ``too_large`` above ``limit`` bytes."""
+    parts = await read_body(request, limit=limit, timeout_s=_BODY_TIMEOUT_S, decode=_no_coding, reserve=Unbounded())
+    return b"".join(parts)
 
 
 async def _no_coding(body: bytes, coding: str, limit: int, reserve: Reserve) -> list[bytes]:

@@ -32,4 +32,4 @@ class AdminServer(WebServer):
         """Put new settings in force for requests from now on; the listening address stays until a restart."""
         routes = Routes()
         self._api.add_to(routes)
-        self._serve(routes, hosts=settings.hosts, origins=settings.origins)
+        self._serve(routes, hosts=settings.hosts, origins=settings.origins, same_origin=True)
