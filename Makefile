@@ -7,6 +7,7 @@
 # make bench-limits   the score table of the limit estimator (modelled, virtual time)
 # make soak    the long form of the kill loop: 200 kills instead of 20
 # make format  put code into its form, mend what ruff can mend
+# make screenshots  docs/img anew, out of the console (needs chromium)
 # make schema  write relay.schema.json anew
 # make upgrade newer versions of what we depend on, into constraints.txt
 # make clean   remove .venv and all caches
@@ -16,7 +17,7 @@ STAMP = .venv/.installed
 # Tests mostly wait, so two processors have room for a third worker.
 XDIST = 3
 
-.PHONY: demo test attacks check mutants bench bench-limits soak format schema upgrade clean
+.PHONY: demo test attacks check mutants bench bench-limits soak format schema upgrade clean screenshots
 demo: $(STAMP)
 	@$(BIN)/relay demo
 
@@ -49,6 +50,10 @@ soak: $(STAMP)
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+screenshots: $(STAMP)
+	@tools/test-packages
+	@$(BIN)/python -m tests.console.screenshots docs/img
 
 schema: $(STAMP)
 	@$(BIN)/relay config schema > relay.schema.json

@@ -1,0 +1,156 @@
+// The frame around every page: header, navigation, which page an address means, login, language and theme.
+
+import { end, get, Problem } from "./api.js";
+import { button, currentSession, failed, say, setSession } from "./actions.js";
+import { fill, h, link, put } from "./dom.js";
+import * as live from "./live.js";
+import * as callback from "./pages/callback.js";
+import * as callbacks from "./pages/callbacks.js";
+import * as config from "./pages/config.js";
+import * as deadLetters from "./pages/dead_letters.js";
+import * as login from "./pages/login.js";
+import * as operations from "./pages/operations.js";
+import * as overview from "./pages/overview.js";
+import * as platform from "./pages/platform.js";
+import { count, language, loadWords, otherLanguage, remember, t } from "./words.js";
+
+// [address, name in data-page, module, stands in the navigation]
+const PAGES = [
+  [/^\/(?:ui\/?)?$/, "overview", overview, "/ui/"],
+  [/^\/ui\/platforms\/([^/]+)$/, "platform", platform, null],
+  [/^\/ui\/callbacks$/, "callbacks", callbacks, "/ui/callbacks"],
+  [/^\/ui\/callbacks\/([^/]+)$/, "callback", callback, null],
+  [/^\/ui\/dead-letters$/, "dead-letters", deadLetters, "/ui/dead-letters"],
+  [/^\/ui\/operations$/, "operations", operations, "/ui/operations"],
+  [/^\/ui\/config$/, "config", config, "/ui/config"],
+];
+
+const main = document.querySelector("main");
+let leave = null; // ends what the page shown now has going
+let turn = 0; // a page that is overtaken by the next click shows nothing
+
+async function show(focus = false) {
+  const mine = ++turn;
+  if (leave) leave();
+  leave = null;
+  const path = location.pathname;
+  const [pattern, name, page] = PAGES.find(([each]) => each.test(path)) || [null, "", null];
+  navigation(name);
+  delete main.dataset.page;
+  if (!page) { fill(main, h("h1", {}, t("no_page")), h("p", {}, link("/ui/", t("page.overview")))); return; }
+  document.title = `${t(`page.${name}`)} · relay`;
+  const params = pattern.exec(path).slice(1).map(decodeURIComponent);
+  const box = h("div");
+  const query = new URLSearchParams(location.search);
+  const ends = [];
+  const shown = () => { if (mine === turn) main.dataset.page = name; };
+  leave = () => ends.forEach((each) => each());
+  try {
+    const built = page.show(box, { params, query, ends, shown, current: () => mine === turn });
+    if (mine === turn) fill(main, box);
+    if (focus) main.focus({ preventScroll: true });
+    await built;
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    if (mine !== turn) return;
+    fill(main, h("h1", {}, t(`page.${name}`)), h("p", { class: "note bad" }, problem.message || t("problem.unreachable")));
+    shown();
+  }
+}
+
+export function go(address) {
+  history.pushState(null, "", address);
+  show(true);
+}
+
+function navigation(current) {
+  const nav = document.querySelector("nav");
+  nav.setAttribute("aria-label", t("navigation"));
+  fill(nav, PAGES.filter(([, , , href]) => href).map(([, name, , href]) =>
+    h("a", { href, "aria-current": name === current ? "page" : null }, t(`page.${name}`),
+      h("span", { class: "n", "data-nav": name }))));
+  badges();
+}
+
+let dead = 0;
+function badges() {
+  const badge = document.querySelector('[data-nav="dead-letters"]');
+  if (badge) put(badge, dead ? count(dead) : "");
+}
+
+function header() {
+  const theme = () => document.documentElement.dataset.theme;
+  const { name, role, login: asked } = currentSession();
+  fill(document.querySelector("header"),
+    h("a", { href: "#main", class: "skip" }, t("skip")), h("b", {}, "relay"), h("small", {}, location.host),
+    h("span", { class: "spacer" }),
+    name ? h("small", {}, asked ? `${name} · ${role}` : t("without_login")) : null,
+    h("button", { type: "button", "data-action": "language", lang: otherLanguage(), onclick: switchLanguage },
+      otherLanguage() === "en" ? "English" : "中文"),
+    h("button", { type: "button", "data-action": "theme", "aria-label": t("theme"), title: t("theme"), onclick: () => {
+      document.documentElement.dataset.theme = theme() === "dark" ? "light" : "dark";
+      remember("theme", theme());
+      dispatchEvent(new Event("relay:theme"));
+    } }, "◐"),
+    asked ? button("logout", t("logout"), logOut) : null);
+}
+
+async function switchLanguage() {
+  document.documentElement.lang = otherLanguage();
+  remember("lang", language());
+  await loadWords();
+  header();
+  if (currentSession().name) show(); else askToken();
+}
+
+async function logOut() {
+  try { await end("/v1/session"); } catch (problem) { failed(problem); return; }
+  askToken();
+}
+
+function askToken() {
+  turn += 1;
+  if (leave) leave();
+  leave = null;
+  live.stop();
+  setSession({ may: [], name: "", role: "", login: false });
+  header();
+  document.querySelector("nav").replaceChildren();
+  document.title = `${t("page.login")} · relay`;
+  login.show(main, begin);
+}
+
+async function begin() {
+  try {
+    setSession(await get("/v1/session"));
+  } catch (problem) {
+    if (problem.status === 401) { askToken(); return; }
+    header();
+    fill(main, h("p", { class: "note bad" }, problem.message || t("problem.unreachable")));
+    return;
+  }
+  say("");
+  header();
+  live.start();
+  await show();
+}
+
+addEventListener("popstate", () => show());
+addEventListener("relay:changed", () => { live.refresh(); show(); });
+addEventListener("relay:logged-out", askToken);
+addEventListener("relay:go", (event) => go(event.detail));
+document.addEventListener("click", (event) => {
+  const anchor = event.target.closest("a[href]");
+  if (!anchor || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  const target = new URL(anchor.href);
+  if (target.origin !== location.origin || !/^\/(ui\/|ui$|$)/.test(target.pathname) || target.hash) return;
+  event.preventDefault();
+  go(target.pathname + target.search);
+});
+live.watch((state) => {
+  dead = state.platforms.reduce((sum, each) => sum + each.dead, 0);
+  badges();
+});
+
+await loadWords();
+await begin();

@@ -1,0 +1,123 @@
+// One callback: the sentence why it waits, its life, each attempt as the request it was, and its order elsewhere.
+
+import { get } from "../api.js";
+import { button, copy, failed, may, operation } from "../actions.js";
+import { card, fill, h, link, pairs, row, table } from "../dom.js";
+import { bytes, count, duration, t, time } from "../words.js";
+import { stateBadge, stateWord, waitingSentence } from "./standing.js";
+
+const ORDER_SHOWN = 50;
+
+export async function show(box, { params: [id], shown, current }) {
+  const path = `/v1/callbacks/${encodeURIComponent(id)}`;
+  const found = await get(path);
+  const payload = h("pre", { "data-payload": "", tabindex: "0" }, t("payload_not_shown"));
+  const order = h("div");
+  const request = h("div");
+  fill(box,
+    h("h1", {}, h("span", { class: "mono", "data-callback": found.id }, found.id), " ", stateBadge(found.state)),
+    h("p", { class: "sub" }, [found.event, found.key].filter(Boolean).join(" · "), found.event || found.key ? " → " : "",
+      link(`/ui/platforms/${encodeURIComponent(found.platform)}`, found.platform), ", ", t("accepted_at"), " ", time(found.accepted_at)),
+    sentence(found), actions(found, path, payload),
+    h("div", { class: "grid" }, life(found), card(t("request"), request, payload)),
+    attempts(found), order);
+  shown();
+  if (!may("reveal")) showPayload(path, payload); // this shows it masked; for a role that sees it whole it takes a click
+  const [config, same] = await Promise.all([settings(found.platform), sameOrder(found)]);
+  if (!current()) return;
+  fill(request, requestLines(found, config));
+  if (same) fill(order, same);
+}
+
+function sentence(found) {
+  if (found.waiting) {
+    const behind = found.waiting.behind;
+    return h("div", { class: "note", "data-waiting": "" }, waitingSentence(found.waiting),
+      behind ? [link(`/ui/callbacks/${encodeURIComponent(behind.id)}`, behind.id), " ", stateWord(behind.state), ". ",
+        behind.waiting ? waitingSentence(behind.waiting) : behind.reason] : null);
+  }
+  if (found.state === "delivered") return null;
+  return h("div", { class: "note bad" }, [found.reason, found.message].filter(Boolean).join(": "),
+    found.maybe_applied ? [" ", t("maybe_applied")] : null, found.payload_deleted ? [" ", t("payload_deleted")] : null);
+}
+
+function actions(found, path, payload) {
+  const filter = { ids: [found.id] };
+  const open = found.state === "pending" || found.state === "dead" || found.state === "expired";
+  const why = found.payload_deleted ? t("payload_deleted") : open ? "" : t("nothing_to_do", { state: stateWord(found.state) });
+  return h("div", { class: "actions" },
+    button("retry", t("action.retry…"), () => operation("retry", filter), { needs: "operate", why }),
+    button("drop", t("action.drop…"), () => operation("drop", filter), { needs: "operate", why }),
+    button("resolve", t("action.resolve_delivered…"), () => operation("resolve", filter, { as: "delivered" }),
+      { needs: "operate", why: found.held ? "" : t("not_held") }),
+    button("reveal", t("action.reveal…"), () => showPayload(path, payload), { needs: "reveal" }));
+}
+
+async function showPayload(path, box) {
+  try {
+    const told = await get(path, { payload: 1 });
+    fill(box, typeof told.payload === "string" ? told.payload : JSON.stringify(told.payload, null, 2));
+  } catch (problem) {
+    failed(problem);
+  }
+}
+
+function life(found) {
+  const steps = [h("li", {}, time(found.accepted_at), t("life.accepted", { bytes: bytes(found.bytes) }))];
+  for (const each of found.attempts) steps.push(h("li", {}, time(each.started_at), attemptText(each), h("small", {}, each.reason)));
+  if (found.ended_at) steps.push(h("li", { class: "now" }, time(found.ended_at), stateWord(found.state), h("small", {}, found.reason)));
+  else steps.push(h("li", { class: "now" }, time(found.due_at), t("life.due"), h("small", {}, t("life.expires"), " ", time(found.expires_at))));
+  return card(t("life"), h("ol", { class: "life" }, steps));
+}
+
+const attemptText = (each) => [t("attempt_n", { n: each.attempt }), each.status ?? "", each.outcome || t("under_way"),
+  each.duration_s === null ? "" : duration(each.duration_s)].filter((part) => part !== "").join(" · ");
+
+function attempts(found) {
+  const columns = [{ label: t("attempt") }, { label: t("batch") }, { label: t("started") }, { label: t("answer"), wide: true }, { label: t("took"), n: true }];
+  const rows = found.attempts.map((each) => row(columns, [
+    count(each.attempt), h("span", { class: "mono" }, each.batch), time(each.started_at),
+    [h("b", {}, [each.status, each.outcome].filter(Boolean).join(" ") || t("under_way")),
+      h("small", {}, each.reason, each.ambiguous ? ` · ${t("maybe_applied")}` : ""), each.excerpt ? h("small", { class: "mono" }, each.excerpt) : null],
+    each.duration_s === null ? "–" : duration(each.duration_s),
+  ], { "data-attempt": each.attempt }));
+  if (!rows.length) return card(t("attempts"), h("p", { class: "empty" }, t("no_attempts")));
+  return card(t("attempts"), table(columns, rows, t("attempts")).box);
+}
+
+async function settings(platform) {
+  try {
+    return (await get("/v1/config")).config?.platforms?.[platform] || {};
+  } catch {
+    return {}; // the rest of the page does not need it
+  }
+}
+
+function requestLines(found, config) {
+  const last = found.attempts.at(-1);
+  const headers = { ...config.headers, ...(last ? { "Idempotency-Key": last.batch, "Relay-Attempt": last.attempt } : {}) };
+  const curl = () => {
+    const quoted = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
+    const body = document.querySelector("[data-payload]").textContent;
+    return [`curl -X ${config.method || "POST"} ${quoted(config.url || "")}`,
+      ...Object.entries(headers).map(([name, value]) => `-H ${quoted(`${name}: ${value}`)}`), `--data-raw ${quoted(body)}`].join(" \\\n  ");
+  };
+  return [h("div", { class: "actions" }, button("copy-curl", t("copy_curl"), () => copy(curl()))),
+    pairs([["URL", h("code", {}, `${config.method || "POST"} ${config.url || "–"}`)],
+      ...Object.entries(headers).map(([name, value]) => [name, h("code", {}, String(value))])])];
+}
+
+async function sameOrder(found) {
+  if (!found.key) return null;
+  let page;
+  try {
+    page = await get("/v1/callbacks", { key: found.key, limit: ORDER_SHOWN });
+  } catch {
+    return null; // its own page stands without the others
+  }
+  if (page.items.length < 2) return null;
+  const steps = page.items.reverse().map((each) => h("li", { class: each.id === found.id ? "now" : null }, time(each.accepted_at),
+    link(`/ui/callbacks/${encodeURIComponent(each.id)}`, each.event || each.id), " → ", each.platform, " ", stateBadge(each.state),
+    h("small", {}, each.reason)));
+  return card(t("same_order", { key: found.key }), h("ol", { class: "life" }, steps), page.next ? h("p", { class: "empty" }, t("newest_shown", { n: ORDER_SHOWN })) : null);
+}

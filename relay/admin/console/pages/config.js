@@ -1,0 +1,60 @@
+// The configuration in force, masked, each value with where it was said; and how another file is put in force.
+
+import { get, Problem, post } from "../api.js";
+import { ask, button, failed, say } from "../actions.js";
+import { fill, h, row, table } from "../dom.js";
+import { count, many, t, time } from "../words.js";
+
+export async function show(box, { shown }) {
+  const told = await get("/v1/config");
+  const problems = h("div");
+  const columns = [{ label: t("setting"), wide: true }, { label: t("value") }, { label: t("origin") }];
+  const { box: list, body } = table(columns, [], t("page.config"));
+  const wanted = h("input", { name: "setting", type: "search", autocomplete: "off", oninput: () => settings() });
+  const settings = () => fill(body, Object.entries(told.origins).filter(([path]) => path.includes(wanted.value.trim()))
+    .map(([path, origin]) => row(columns, [h("code", {}, path), h("span", { class: "mono" }, shownValue(valueAt(told.config, path))), origin])));
+  settings();
+  fill(box, h("h1", {}, t("page.config")), h("p", { class: "sub" }, h("code", {}, told.file)), refused(told.refused_reload), problems,
+    h("div", { class: "actions" }, button("reload", t("action.reload…"), () => reload(problems), { needs: "operate" })),
+    h("section", { class: "card" }, h("label", {}, t("find_setting"), wanted), list));
+  shown();
+}
+
+function refused(last) {
+  if (!last) return null;
+  return h("div", { class: "note bad" }, t("reload_refused"), " ", time(last.at), ": ", many("problems", last.problems), ". ", t("see_with"), " ", h("code", {}, last.todo));
+}
+
+function valueAt(config, path) {
+  let at = config;
+  let rest = path;
+  while (rest && at !== null && typeof at === "object") { // a name may have a dot in it: the longest key that fits
+    const key = Object.keys(at).filter((each) => rest === each || rest.startsWith(`${each}.`)).sort((a, b) => b.length - a.length)[0];
+    if (key === undefined) return undefined;
+    at = at[key];
+    rest = rest.slice(key.length + 1);
+  }
+  return at;
+}
+
+const shownValue = (value) => (typeof value === "string" ? value : JSON.stringify(value) ?? "–");
+
+// First what would change, then the question, then the deed.
+async function reload(problems) {
+  fill(problems);
+  try {
+    const planned = await post("/v1/config/reload", { dry_run: true });
+    const lines = [...planned.added.map((name) => `+ ${name}`), ...Object.entries(planned.removed).map(([name, n]) => `- ${name} (${count(n)})`),
+      ...planned.changes.map((each) => `${each.path}: ${shownValue(each.old)} → ${shownValue(each.new)}${each.needs_restart ? ` (${t("needs_restart")})` : ""}`)];
+    const given = await ask({ title: t("action.reload"), text: lines.length ? many("ask.reload", lines.length) : t("reload_same"), lines });
+    if (given === null) return;
+    const done = await post("/v1/config/reload", given.reason ? { reason: given.reason } : {});
+    say(t("reloaded", { n: count(done.changes.length) }));
+    dispatchEvent(new Event("relay:changed"));
+  } catch (problem) {
+    if (problem instanceof Problem && problem.body.problems) {
+      fill(problems, h("div", { class: "note bad" }, problem.message, h("ul", {}, problem.body.problems.map((each) => h("li", {}, h("code", {}, each))))));
+    }
+    failed(problem);
+  }
+}

@@ -1,0 +1,158 @@
+"""A real daemon over a real store, a platform that refuses what it is told to, and Debian's chromium before it."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from relay.core.clock import boottime_s
+from tests.e2e.harness import free_port
+from tests.installed import installed
+
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+)  # fmt: skip
+USERS = [
+    {"name": role, "role": role, "token": f"{role}-token-for-the-tests"} for role in ("viewer", "operator", "admin")
+]
+_PATIENCE_S = 20.0
+_BETWEEN = threading.Event()
+
+
+class _Platform(BaseHTTPRequestHandler):
+    """Answers by path: /ok takes everything, /refuse refuses it for good."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        refused = self.path.startswith("/refuse")
+        body = b'{"message": "unknown carrier <b>x</b>"}' if refused else b"{}"
+        self.send_response(422 if refused else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+class Relay:
+    """A running daemon."""
+
+    def __init__(self, directory: Path, platforms: Mapping[str, Any], *, users: bool) -> None:
+        self.admin, self.ingest = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        self.file = directory / "config.yaml"
+        self.config: dict[str, Any] = {
+            "version": 1,
+            "ingest": {"listen": self.ingest.removeprefix("http://")},
+            "admin": {"listen": self.admin.removeprefix("http://"), **({"users": USERS} if users else {})},
+            "store": {"url": f"sqlite:{directory / 'relay.db'}"},
+            "platforms": dict(platforms),
+        }
+        self.write()
+
+    def write(self) -> None:
+        """Put ``config`` into the file."""
+        self.file.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
+        self.file.chmod(0o600)
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Any:
+        """Return what the admin API answers to its admin."""
+        headers = {"Authorization": f"Bearer {USERS[-1]['token']}", **headers}
+        request = urllib.request.Request(f"{self.admin}{path}", data=body, method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def post(self, platform: str, payload: Any, **headers: str) -> str:
+        """Post one callback; return its id."""
+        request = urllib.request.Request(
+            f"{self.ingest}/v1/platforms/{platform}/callbacks", data=json.dumps(payload).encode(), headers=headers
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            found: str = json.loads(answer.read())["id"]
+            return found
+
+    def until_total(self, state: str, count: int) -> None:
+        """Wait until so many callbacks are in ``state``."""
+        _until(lambda: self.ask("GET", "/v1/ledger")["total"][state] >= count, f"{count} {state}")
+
+
+def _until(holds: Any, what: str) -> None:
+    deadline = boottime_s() + _PATIENCE_S
+    while not holds():
+        assert boottime_s() < deadline, f"not within {_PATIENCE_S} s: {what}"
+        _BETWEEN.wait(0.05)
+
+
+@contextmanager
+def running(directory: Path, *, users: bool = True) -> Iterator[Relay]:
+    """Run a daemon with three platforms until the block ends."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Platform)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    target = f"http://127.0.0.1:{server.server_port}"
+    relay = Relay(
+        directory,
+        {
+            "shop-a": {"url": f"{target}/ok", "rate": "100/min"},
+            "shop-b": {"url": f"{target}/refuse"},
+            "shop-c": {"url": f"http://127.0.0.1:{free_port()}/down", "key": "order_id"},
+        },
+        users=users,
+    )
+    with (directory / "daemon.log").open("wb") as log:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "relay", "run", "-c", str(relay.file)], stdout=log, stderr=log,
+            env={name: value for name, value in os.environ.items() if name not in ("STATE_DIRECTORY", "NOTIFY_SOCKET")},
+        )  # fmt: skip
+
+    def ready() -> bool:
+        assert daemon.poll() is None, (directory / "daemon.log").read_text()
+        try:
+            return bool(urllib.request.urlopen(f"{relay.ingest}/readyz", timeout=5).status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    try:
+        _until(ready, "the daemon is ready")
+        yield relay
+    finally:
+        daemon.terminate()
+        daemon.wait(20)
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run the browser until the block ends."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=installed("chromium", package="chromium"), args=list(FLAGS)
+        )
+        yield browser
+        browser.close()
+
+
+def shown(page: Page, name: str) -> None:
+    """Wait until the page ``name`` shows its data."""
+    expect(page.locator(f'main[data-page="{name}"]')).to_be_visible(timeout=_PATIENCE_S * 1000)
+
+
+def log_in(page: Page, relay: Relay, role: str, path: str = "/ui/") -> None:
+    """Open a page and log in with the form."""
+    page.goto(f"{relay.admin}{path}")
+    shown(page, "login")
+    page.fill('input[type="password"][name="token"]', f"{role}-token-for-the-tests")
+    page.click('[data-action="login"]')

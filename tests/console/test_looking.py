@@ -1,0 +1,102 @@
+"""What a person sees: the login, every page, both languages and themes, a phone's width, hostile payloads."""
+
+import pytest
+from playwright.sync_api import Page, expect
+from tests.console.browser_side import Relay, log_in, shown
+from tests.console.conftest import HOSTILE
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+PAGES = {"overview": "/ui/", "callbacks": "/ui/callbacks?state=pending", "dead-letters": "/ui/dead-letters"}
+PAGES |= {"platform": "/ui/platforms/shop-c", "operations": "/ui/operations", "config": "/ui/config"}
+
+
+def test_a_stranger_sees_a_form_and_a_token_opens_the_overview(page: Page, relay: Relay) -> None:
+    """A wrong token is told; the right one leads to the page that was asked for."""
+    answer = page.goto(f"{relay.admin}/")
+    assert answer is not None
+    assert answer.headers["content-security-policy"] == POLICY
+    shown(page, "login")
+    page.fill('input[name="token"]', "wrong")
+    page.click('[data-action="login"]')
+    expect(page.locator("[data-result]")).to_contain_text("The token is not known")
+
+    page.fill('input[name="token"]', "viewer-token-for-the-tests")
+    page.keyboard.press("Enter")
+
+    shown(page, "overview")
+    cookie = next(each for each in page.context.cookies() if each["name"] == "relay_session")
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["secure"]) == (True, "Strict", False)
+    page.click('[data-action="logout"]')
+    shown(page, "login")
+    page.reload()
+    shown(page, "login")
+
+
+def test_the_overview_has_a_row_a_platform_and_a_ledger_that_adds_up(page: Page, relay: Relay) -> None:
+    """States in words, and the totals of the API."""
+    log_in(page, relay, "viewer")
+    shown(page, "overview")
+    total = relay.ask("GET", "/v1/ledger")["total"]
+    for name in ("accepted", "delivered", "dead", "pending", "unaccounted"):
+        expect(page.locator(f'[data-ledger="{name}"]')).to_have_attribute("data-value", str(total[name]))
+    for name in ("shop-a", "shop-b", "shop-c"):
+        for field in ("state", "reason", "until", "in", "out", "pending", "oldest", "held", "dead", "used", "drain"):
+            expect(page.locator(f'[data-platform="{name}"] [data-field="{field}"]')).to_have_count(1)
+    expect(page.locator('[data-platform="shop-a"] [data-field="state"]')).to_have_text("ok")
+    expect(page.locator('[data-platform="shop-b"] [data-field="dead"]')).to_contain_text("5")
+
+
+def test_an_order_is_found_by_its_key_and_says_why_it_waits(page: Page, relay: Relay) -> None:
+    """From the search form to the callback; its address opened anew shows the same."""
+    log_in(page, relay, "viewer", "/ui/callbacks")
+    shown(page, "callbacks")
+    page.fill('[data-search] [name="key"]', "C-991")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-count]")).to_have_attribute("data-value", "2")
+    assert page.url.endswith("/ui/callbacks?key=C-991")
+    expect(page.locator("tr[data-callback]")).to_have_count(2)
+    page.locator("tr[data-callback] a").first.click()
+    shown(page, "callback")
+    page.reload()
+    shown(page, "callback")
+    expect(page.locator("[data-waiting]")).to_contain_text("An earlier callback of its key goes first")
+    expect(page.locator("[data-payload]")).to_contain_text("order_id")
+
+
+def test_markup_in_a_payload_is_only_text(page: Page, relay: Relay) -> None:
+    """In the key, the event, the payload and the platform's own words."""
+    (hostile,) = relay.ask("GET", "/v1/callbacks?platform=shop-b&limit=1")["items"]
+    log_in(page, relay, "viewer", f"/ui/callbacks/{hostile['id']}")
+    shown(page, "callback")
+    expect(page.locator("main")).to_contain_text(HOSTILE)
+    expect(page.locator("main")).to_contain_text("unknown carrier <b>x</b>")
+    expect(page.locator("[data-attempt]").first).to_be_visible()
+    expect(page.locator("[data-payload]")).to_contain_text("<img")
+    page.goto(f"{relay.admin}/ui/dead-letters")
+    shown(page, "dead-letters")
+    expect(page.locator("main")).to_contain_text(HOSTILE)
+    assert page.locator("main img, main script, main b:has-text('x')").count() == 0
+    assert "relay" in page.title()
+
+
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+def test_every_page_in_a_language_and_both_themes_on_a_phone(page: Page, relay: Relay, language: str) -> None:
+    """Nothing scrolls sideways at 360 px; the choice of language and theme is remembered."""
+    page.set_viewport_size({"width": 360, "height": 740})
+    log_in(page, relay, "viewer")
+    shown(page, "overview")
+    if language == "zh-CN":
+        page.click('[data-action="language"]')
+        expect(page.locator("main h1")).to_have_text("总览")
+    for theme in ("dark", "light"):
+        page.click('[data-action="theme"]')
+        for name, path in PAGES.items():
+            page.goto(f"{relay.admin}{path}")
+            shown(page, name)
+            expect(page.locator("html")).to_have_attribute("lang", language)
+            expect(page.locator("html")).to_have_attribute("data-theme", theme)
+            wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0, (name, theme, wide)
