@@ -36,6 +36,7 @@ MAY = {
     "GET /v1/config": EVERYBODY,
     "POST /v1/config/validate": OPERATORS,  # it would tell which files exist
     "POST /v1/config/reload": OPERATORS,
+    "GET /v1/session": EVERYBODY,
     "GET /metrics": EVERYBODY,
     "GET /openapi.json": EVERYBODY,
 }

@@ -36,6 +36,7 @@ from relay.views.ledger import LedgerView
 from relay.views.operation_view import MatchCount, OperationPage, OperationView
 from relay.views.platform import PlatformPage, PlatformView
 from relay.views.survey import BreakdownView, GroupPage
+from relay.views.who import WhoView
 from relay.web.dispatch import Routes
 from relay.web.health import PROBES
 from relay.web.openapi import Described, document
@@ -124,7 +125,7 @@ class AdminApi:
             *_operations_table(operations),
             *_alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
             *_configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
-            AdminRoute("GET", "/v1/session", _VIEW, self._login.show, "Who asks, and what is granted"),
+            AdminRoute("GET", "/v1/session", _VIEW, self._login.show, "Who asks, and what is granted", shows=WhoView),
             AdminRoute("GET", "/metrics", _VIEW, self._scrape, "Prometheus metrics"),
             AdminRoute("GET", "/openapi.json", _VIEW, self._openapi, "The routes of both listeners as OpenAPI 3.1"),
         )

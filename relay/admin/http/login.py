@@ -13,6 +13,7 @@ from relay.admin.call import Call, object_body
 from relay.admin.http.endpoint import peer, whole_body
 from relay.admin.sessions import LASTS_S, Sessions, Tries
 from relay.core.clock import Clock
+from relay.views.who import WhoView
 from relay.web.dispatch import Routes
 from relay.web.guard import from_own_page
 from relay.web.refusal import Refusal
@@ -55,7 +56,8 @@ class Login:
     async def show(self, call: Call) -> Response:
         """GET /v1/session."""
         may = [str(each) for each in Permission if call.who.may(each)]
-        return json_answer({"name": call.who.name, "role": call.who.role, "may": may, "login": self._access.asks})
+        who = WhoView(name=call.who.name, role=call.who.role, may=may, login=self._access.asks)
+        return json_answer(who)
 
     async def _begin(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         """POST /v1/session: a cookie for a token."""
