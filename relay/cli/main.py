@@ -48,6 +48,8 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "limit": Subcommand("relay.cli.commands.limit", "limit", "Show, set or forget a platform's limits."),
     "alerts": Subcommand("relay.cli.commands.alerts", "alerts", "Show what fires, and what ended lately."),
     "alert": Subcommand("relay.cli.commands.alerts", "alert", "Silence an alert rule, or try a target."),
+    "operations": Subcommand("relay.cli.commands.journal", "operations", "List operations over many callbacks."),
+    "audit": Subcommand("relay.cli.commands.journal", "audit", "Show who changed or saw what."),
     "reload": Subcommand("relay.cli.commands.reload", "reload", "Put the configuration file in force."),
     "config": Subcommand("relay.cli.commands.config", "config", "Check, show and try the configuration file."),
     "presets": Subcommand("relay.cli.commands.presets", "presets", "List the presets: what is known of platforms."),

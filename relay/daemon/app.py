@@ -130,6 +130,7 @@ class _Daemon:
                 ledger=store,
                 history=store.history,
                 surveys=store.surveys,
+                journal=store.journal,
                 samples=sampling,
                 control=registry,
                 access=access,

@@ -29,6 +29,7 @@ from relay.core.model import (
     WaitUntil,
 )
 from relay.store.history import MinuteHistory
+from relay.store.journal import Journal
 from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.operation_view import PLAIN, OperationOptions, OperationView
@@ -237,6 +238,11 @@ class Store(Inbox, Outbox, Ledger, Protocol):
     @property
     def history(self) -> MinuteHistory:
         """What happened in each minute."""
+        ...
+
+    @property
+    def journal(self) -> Journal:
+        """What people did."""
         ...
 
     @property

@@ -17,7 +17,7 @@ class FilterView(Struct, frozen=True, kw_only=True):
     key: Annotated[str | UnsetType, told("its ordering key")] = UNSET
     event: Annotated[str | UnsetType, told("name of its event")] = UNSET
     reason: Annotated[str | UnsetType, told("why it is in its state")] = UNSET
-    code: Annotated[str | UnsetType, told("code that a rule of results met")] = UNSET
+    code: Annotated[str | UnsetType, told("what its rule met in the answer")] = UNSET
     ids: Annotated[list[str] | UnsetType, told("its id is one of these")] = UNSET
     since: Annotated[Instant | UnsetType, told("accepted then or later")] = UNSET
     until: Annotated[Instant | UnsetType, told("accepted before")] = UNSET
@@ -62,10 +62,10 @@ class OperationView(Struct, frozen=True, kw_only=True):
 
 
 class OperationPage(Struct, frozen=True):
-    """The operations under way."""
+    """One page of operations, newest first."""
 
-    items: Annotated[list[OperationView], told("all of them, oldest first")]
-    next: Annotated[None, told("always null: there is one page")] = None
+    items: Annotated[list[OperationView], told("may be empty although there are more")]
+    next: Annotated[str | None, told("cursor of the next page; null: this was the last")]
 
 
 class MatchCount(Struct, frozen=True, kw_only=True):

@@ -291,6 +291,7 @@ async def admin_side(
             ledger=store,
             history=store.history,
             surveys=store.surveys,
+            journal=store.journal,
             samples=sampling,
             control=control,
             ingest=ROUTES,

@@ -7,6 +7,7 @@ from tests.store.accepting import AcceptingConformance
 from tests.store.claiming import ClaimingConformance
 from tests.store.durability import DurabilityConformance as _Durability
 from tests.store.grouping import GroupingConformance
+from tests.store.journals import JournalConformance
 from tests.store.keeping import KeepingConformance
 from tests.store.operating import OperatingConformance
 from tests.store.remembering import DurableRememberingConformance, RememberingConformance
@@ -27,6 +28,7 @@ class Conformance(
     KeepingConformance,
     RememberingConformance,
     SurveyingConformance,
+    JournalConformance,
 ):
     """What memory and every other backend promise alike."""
 

@@ -18,6 +18,7 @@ from relay.admin.resources.alerts import Alarms, AlertRoutes
 from relay.admin.resources.callbacks import CallbackRoutes
 from relay.admin.resources.configuration import ConfigAccess, ConfigRoutes, setting
 from relay.admin.resources.history_routes import ALL, HistoryRoutes, Samples
+from relay.admin.resources.journal_routes import AUDIT_KEYS, OPERATION_KEYS, JournalRoutes
 from relay.admin.resources.operations import ACTIONS, RESOLUTIONS, OperationRoutes
 from relay.admin.resources.platform_routes import PlatformControl, PlatformRoutes
 from relay.admin.standing.backlog import DrainTerms
@@ -25,6 +26,7 @@ from relay.admin.standing.times import WallTimes
 from relay.core.errors import StoreError
 from relay.store.base import Ledger
 from relay.store.history import MinuteHistory
+from relay.store.journal import Journal
 from relay.store.survey import Surveys
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import CONTENT_TYPE, Metrics
@@ -32,6 +34,7 @@ from relay.views.alerts import AlertPage, DrillView, SilenceView
 from relay.views.callback_view import CallbackPage, CallbackView
 from relay.views.configuration import ConfigView, ReloadView, ValidationView
 from relay.views.history import SeriesView
+from relay.views.journal import AuditPage
 from relay.views.ledger import LedgerView
 from relay.views.operation_view import MatchCount, OperationPage, OperationView
 from relay.views.platform import PlatformPage, PlatformView
@@ -73,6 +76,7 @@ class AdminParts:
     ledger: Ledger
     history: MinuteHistory
     surveys: Surveys
+    journal: Journal
     samples: Samples
     control: PlatformControl
     access: Access
@@ -124,6 +128,7 @@ class AdminApi:
             *_callbacks_table(callbacks),
             *_operations_table(operations),
             *_alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
+            *_journal_table(JournalRoutes(journal=parts.journal, platforms=platforms, times=times)),
             *_configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
             AdminRoute("GET", "/v1/session", _VIEW, self._login.show, "Who asks, and what is granted", shows=WhoView),
             AdminRoute("GET", "/metrics", _VIEW, self._scrape, "Prometheus metrics"),
@@ -311,8 +316,30 @@ def _operations_table(operations: OperationRoutes) -> tuple[AdminRoute, ...]:
             starts=OperationView,
             body=_OPERATION,
         ),
-        AdminRoute("GET", "/v1/operations", _VIEW, operations.list, "Operations under way", shows=OperationPage),
         AdminRoute("GET", "/v1/operations/{id}", _VIEW, operations.one, "An operation's progress", shows=OperationView),
+    )
+
+
+def _journal_table(journal: JournalRoutes) -> tuple[AdminRoute, ...]:
+    return (
+        AdminRoute(
+            "GET",
+            "/v1/operations",
+            _VIEW,
+            journal.operations,
+            "Operations, newest first; state=running for those under way",
+            shows=OperationPage,
+            query=(*OPERATION_KEYS, "cursor", "limit"),
+        ),
+        AdminRoute(
+            "GET",
+            "/v1/audit",
+            _VIEW,
+            journal.audits,
+            "Who changed or saw what, newest first",
+            shows=AuditPage,
+            query=(*AUDIT_KEYS, "cursor", "limit"),
+        ),
     )
 
 

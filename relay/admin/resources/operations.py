@@ -15,7 +15,7 @@ from relay.config.problems import BadValue
 from relay.config.reading.units import parse_rate
 from relay.core.errors import CountMismatch
 from relay.core.model import Filter
-from relay.views.operation_view import MatchCount, OperationOptions, OperationPage, OperationView
+from relay.views.operation_view import MatchCount, OperationOptions, OperationView
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
@@ -105,11 +105,6 @@ class OperationRoutes:
         if found is None:
             raise Refusal("unknown_operation", f"no operation '{text[:40]}'")
         return self._times.answer(found)
-
-    async def list(self, call: Call) -> Response:
-        """GET /v1/operations: those under way."""
-        found = [await self._operations.operation(number) for number in await self._operations.open_operations()]
-        return self._times.answer(OperationPage([each for each in found if each is not None]))
 
     async def _count(self, action: str, wanted: Filter, options: OperationOptions) -> int:
         try:

@@ -33,8 +33,10 @@ from relay.core.model import (
 )
 from relay.store.base import Reroute, Stepped, no_route
 from relay.store.history import MinuteHistory
+from relay.store.journal import Journal
 from relay.store.memory.history import MemoryHistory
 from relay.store.memory.inbox import MemoryInbox
+from relay.store.memory.journal import MemoryJournal
 from relay.store.memory.ledger import Views
 from relay.store.memory.operations import MemoryOperations
 from relay.store.memory.outbox import Batches
@@ -65,13 +67,14 @@ class MemoryStore:
         self._gates: dict[str, dict[str, Any]] = {}
         self._watchers: list[Callable[[str, int], None]] = []
         self._operation_watchers: list[Callable[[], None]] = []
-        self._audit: list[dict[str, Any]] = []
         self._past = MemoryHistory(self._shelf, clock)
         self.history: MinuteHistory = self._past
         self.surveys: Surveys = MemorySurveys(self._shelf)
         self._shelf.before_change = self._past.keep_totals
         self._views = Views(self._shelf, self._batches, self._slots)
         self._operations = MemoryOperations(self._shelf, self._batches, self._platform_rules, self._accepts.enqueue_all)
+        self._audit: list[dict[str, Any]] = []
+        self.journal: Journal = MemoryJournal(self._audit, self._operations)
 
     def _platform_rules(self, platform: str) -> PlatformRules:
         return self._rules.platforms.get(platform) or PlatformRules()

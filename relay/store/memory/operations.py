@@ -174,6 +174,10 @@ class MemoryOperations:
         operation = self._all.get(number)
         return None if operation is None else self._progress(operation)
 
+    def every(self) -> list[OperationView]:
+        """Return the progress of all operations, oldest first."""
+        return [self._progress(operation) for operation in self._all.values()]
+
     def open(self) -> list[int]:
         """Return the operations that are not done."""
         return [operation.number for operation in self._all.values() if operation.finished_at is None]

@@ -33,6 +33,7 @@ from relay.core.model import (
 )
 from relay.store.base import Reroute, Stepped, StoreEvents, no_route
 from relay.store.history import MinuteHistory
+from relay.store.journal import Journal
 from relay.store.slots import Recorded, Slots
 from relay.store.sqlite.file.boot import StoreIdentity, cut_off
 from relay.store.sqlite.file.connection import open_writer
@@ -41,6 +42,7 @@ from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.space import Space
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.opening import open_all
+from relay.store.sqlite.read.journal_pages import SqliteJournal
 from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.sqlite.read.survey_steps import SqliteSurveys
 from relay.store.sqlite.thread.writer import Writer, WriterHooks
@@ -135,6 +137,7 @@ class SqliteStore:
             read=self._read,
         )
         self.history: MinuteHistory = history
+        self.journal: Journal = SqliteJournal(self._read)
         self.surveys: Surveys = SqliteSurveys(self._read)
         self._writer = Writer(
             name=str(path),

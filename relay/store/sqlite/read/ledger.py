@@ -18,6 +18,7 @@ from relay.store.sqlite.file.connection import open_reader_connection
 from relay.store.sqlite.file.space import room
 from relay.store.sqlite.read.filters import NOTHING, where
 from relay.store.sqlite.read.history import OLDEST_DUE, HistoryReader
+from relay.store.sqlite.read.journal import JournalReader
 from relay.store.sqlite.read.operations import progress
 from relay.store.sqlite.read.survey import SurveyReader
 from relay.views.callback_view import AttemptView, CallbackView, ListedCallback
@@ -59,6 +60,7 @@ class SqliteReader:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self.history = HistoryReader(connection)
+        self.journal = JournalReader(connection)
         self._tag: int = connection.execute("SELECT value FROM meta WHERE name = 'tag'").get
         self.surveys = SurveyReader(connection, self._tag)
 

@@ -8,9 +8,9 @@ import msgspec
 from relay.views.moments import Instant, moment, read
 from relay.views.operation_view import FilterView, OperationOptions, OperationView
 
-PROGRESS = """SELECT number, action, matched, done, skipped, failed, started_at, finished_at, filter, options,
-  (SELECT count(*) FROM operation_wait AS w WHERE w.operation = number AND w.batch <> 0)
-FROM operation WHERE number = ?"""
+COLUMNS = """number, action, matched, done, skipped, failed, started_at, finished_at, filter, options,
+  (SELECT count(*) FROM operation_wait AS w WHERE w.operation = number AND w.batch <> 0)"""
+PROGRESS = f"SELECT {COLUMNS} FROM operation WHERE number = ?"  # noqa: S608 - a constant of this file
 
 
 def progress(execute: Callable[..., Any], number: int) -> OperationView | None:
