@@ -34,7 +34,7 @@ class Subcommand(NamedTuple):
 SUBCOMMANDS: dict[str, Subcommand] = {
     "run": Subcommand("relay.cli.commands.run", "run", "Run the daemon."),
     "demo": Subcommand(
-        "relay.cli.commands.demo", "demo", "Show what the relay does, with a real kill, in half a minute."
+        "relay.cli.commands.trying.demo", "demo", "Show what the relay does, with a real kill, in half a minute."
     ),
     "send": Subcommand("relay.cli.commands.send", "send", "Post a callback to the relay."),
     "status": Subcommand("relay.cli.commands.status", "status", "Show every platform's state and the ledger."),
@@ -55,11 +55,13 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "presets": Subcommand("relay.cli.commands.presets", "presets", "List the presets: what is known of platforms."),
     "doctor": Subcommand("relay.cli.commands.doctor", "doctor", "Examine everything and recount the ledger from rows."),
     "simulate": Subcommand(
-        "relay.cli.commands.simulate",
+        "relay.cli.commands.trying.simulate",
         "simulate_command",
         "Try a configuration on a modelled platform, in virtual time.",
     ),
-    "sandbox": Subcommand("relay.cli.commands.sandbox", "sandbox", "Run a platform stand-in with limits and faults."),
+    "sandbox": Subcommand(
+        "relay.cli.commands.trying.sandbox", "sandbox", "Run a platform stand-in with limits and faults."
+    ),
 }
 """Every subcommand by name; a new one is a module in ``relay/cli`` and a line here."""
 

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from backports import zstd
 from click.testing import CliRunner
-from relay.cli.commands.sandbox import sandbox
+from relay.cli.commands.trying.sandbox import sandbox
 from relay.standin.bodies import digest
 from relay.standin.platform import Platform
 from relay.standin.settings import Settings
