@@ -9,7 +9,7 @@ the relay was down then.
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from relay.views.history import MinuteCounts, QueueLevel, Sampled
+from relay.views.past.history import MinuteCounts, QueueLevel, Sampled
 
 MINUTE_S: Final = 60
 

@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from relay.views.journal import AuditPage, JournalFilter
 from relay.views.operation_view import OperationPage
+from relay.views.past.journal import AuditPage, JournalFilter
 
 
 class Journal(Protocol):

@@ -3,7 +3,7 @@
 from typing import Literal, Protocol
 
 from relay.core.model import Filter
-from relay.views.survey import ChannelStep, GroupStep
+from relay.views.past.survey import ChannelStep, GroupStep
 
 Kind = Literal["platform", "event"]
 

@@ -19,8 +19,8 @@ from relay.core.model import Outcome, seconds_text
 from relay.core.quotas import CONFIGURED, quota_source
 from relay.telemetry.flow import Flow, Flows
 from relay.telemetry.histogram import ITEMS, LATENCY_S, REQUEST_S, SHORT_S, Histogram
-from relay.views.history import RequestCounts
 from relay.views.live import NOTHING_KNOWN, LiveFacts
+from relay.views.past.history import RequestCounts
 from relay.views.queue import QueueFacts, StoreSize
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

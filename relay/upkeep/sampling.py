@@ -17,7 +17,7 @@ from relay.core.errors import StoreError, StoreFailed
 from relay.store.history import MINUTE_S, MinuteHistory
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
-from relay.views.history import MinuteCounts, QueueLevel, RequestCounts, Sampled, change, side_by_side, summed
+from relay.views.past.history import MinuteCounts, QueueLevel, RequestCounts, Sampled, change, side_by_side, summed
 
 TICK_S: Final = 5
 _REMEMBERED_S: Final = 15 * 60

@@ -4,8 +4,8 @@ from typing import Any
 
 from relay.core.model import Filter
 from relay.store.base import Store
-from relay.views.journal import AuditPage, JournalFilter
 from relay.views.operation_view import OperationOptions, OperationPage
+from relay.views.past.journal import AuditPage, JournalFilter
 from tests.store.harness import Harness, note, post, rules
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from relay.views.history import MinuteCounts, RequestCounts, Sampled
+from relay.views.past.history import MinuteCounts, RequestCounts, Sampled
 from tests.store.harness import Harness, RestartHarness, bury, claimed, deliver, note, operate, post, rules
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from relay.core.model import Ending, Filter, Outcome, State
 from relay.store.base import Store
 from relay.store.survey import Kind
-from relay.views.survey import ChannelCounts, GroupCounts
+from relay.views.past.survey import ChannelCounts, GroupCounts
 from tests.store.harness import (
     Harness,
     bury,

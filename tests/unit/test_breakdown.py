@@ -1,7 +1,7 @@
 """What is counted part by part is added up, within its time, and ordered."""
 
 from relay.admin.standing.breakdown import breakdown
-from relay.views.survey import ChannelCounts, ChannelStep
+from relay.views.past.survey import ChannelCounts, ChannelStep
 
 
 async def _look(below: int | None) -> ChannelStep:

@@ -33,12 +33,12 @@ from relay.telemetry.metrics import CONTENT_TYPE, Metrics
 from relay.views.alerts import AlertPage, DrillView, SilenceView
 from relay.views.callback_view import CallbackPage, CallbackView
 from relay.views.configuration import ConfigView, ReloadView, ValidationView
-from relay.views.history import SeriesView
-from relay.views.journal import AuditPage
 from relay.views.ledger import LedgerView
 from relay.views.operation_view import MatchCount, OperationPage, OperationView
+from relay.views.past.history import SeriesView
+from relay.views.past.journal import AuditPage
+from relay.views.past.survey import BreakdownView, GroupPage
 from relay.views.platform import PlatformPage, PlatformView
-from relay.views.survey import BreakdownView, GroupPage
 from relay.views.who import WhoView
 from relay.web.dispatch import Routes
 from relay.web.health import PROBES

@@ -15,7 +15,7 @@ from relay.admin.standing.times import WallTimes
 from relay.core.model import State
 from relay.store.history import MinuteHistory
 from relay.store.survey import Kind, Surveys
-from relay.views.history import RequestCounts, Sampled, summed
+from relay.views.past.history import RequestCounts, Sampled, summed
 from relay.web.response import Response
 
 ALL: Final = "_all"

@@ -11,7 +11,7 @@ from relay.admin.resources.operations import ACTIONS
 from relay.admin.resources.platform_routes import PlatformRoutes
 from relay.admin.standing.times import WallTimes
 from relay.store.journal import Journal
-from relay.views.journal import JournalFilter
+from relay.views.past.journal import JournalFilter
 from relay.web.response import Response
 
 AUDIT_KEYS: Final = ("who", "action", "target", "since", "until")

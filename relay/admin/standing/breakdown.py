@@ -5,7 +5,7 @@ from typing import Final
 
 from relay.core.clock import elapsed_s
 from relay.views.moments import Instant
-from relay.views.survey import BreakdownView, ChannelCounts, ChannelStep, ChannelView
+from relay.views.past.survey import BreakdownView, ChannelCounts, ChannelStep, ChannelView
 
 BUDGET_S: Final = 0.8  # of the 1 s that a query may take; the last part may begin just before it is over
 LATE_S: Final = 300.0  # as the built-in alert about what is late

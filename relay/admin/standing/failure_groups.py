@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from relay.admin.standing.breakdown import BUDGET_S
 from relay.core.clock import elapsed_s
 from relay.views.moments import Instant
-from relay.views.survey import FailureGroup, GroupCounts, GroupPage, GroupStep
+from relay.views.past.survey import FailureGroup, GroupCounts, GroupPage, GroupStep
 
 _MOST_GROUPS = 1000  # reasons come from fixed sets, codes from the platforms
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from relay.admin.filters import InvalidFilter
-from relay.views.history import COLUMNS, Sampled, SeriesView, together
 from relay.views.moments import Instant
+from relay.views.past.history import COLUMNS, Sampled, SeriesView, together
 
 STEPS: Final = {"5s": 5, "1m": 60, "10m": 600, "1h": 3600}
 LONGEST_5S_S: Final = 15 * 60.0  # what memory holds of 5 s samples

@@ -21,7 +21,7 @@ from relay.cli.support.source import open_source
 from relay.views.callback_view import CallbackView
 from relay.views.moments import plain
 from relay.views.operation_view import MatchCount, OperationView
-from relay.views.survey import GroupPage
+from relay.views.past.survey import GroupPage
 
 _POLL_S = 0.1
 _SLOWEST_POLL_S = 1.0

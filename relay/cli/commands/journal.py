@@ -11,9 +11,9 @@ from relay.cli.support.client import Client, segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record, print_rows, to_json
 from relay.core.clock import wall_s
-from relay.views.journal import AuditPage
 from relay.views.moments import plain
 from relay.views.operation_view import OperationPage, OperationView
+from relay.views.past.journal import AuditPage
 
 _LARGEST_PAGE = 1000
 _ACTIONS = ("retry", "drop", "expire", "resolve")

@@ -6,7 +6,7 @@ from relay.cli.support import human
 from relay.cli.support.output import print_record, print_rows
 from relay.core.clock import wall_s
 from relay.views.moments import plain
-from relay.views.survey import GroupPage
+from relay.views.past.survey import GroupPage
 
 _COLUMNS = ("platform", "count", "reason", "code", "last", "since", "sample")
 

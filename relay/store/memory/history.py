@@ -8,7 +8,7 @@ from relay.core.clock import Clock
 from relay.core.model import State
 from relay.store.history import MINUTE_S
 from relay.store.memory.rows import Row, Shelf
-from relay.views.history import MinuteCounts, QueueLevel, RequestCounts, Sampled, change, summed
+from relay.views.past.history import MinuteCounts, QueueLevel, RequestCounts, Sampled, change, summed
 
 
 class MemoryHistory:

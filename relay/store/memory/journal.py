@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from relay.store.memory.operations import MemoryOperations
-from relay.views.journal import AuditPage, AuditRecord, JournalFilter
 from relay.views.moments import Instant
 from relay.views.operation_view import OperationPage, OperationView
+from relay.views.past.journal import AuditPage, AuditRecord, JournalFilter
 
 
 class MemoryJournal:

@@ -6,7 +6,7 @@ from relay.core.model import Filter, State
 from relay.store.memory.operations import matches
 from relay.store.memory.rows import Row, Shelf
 from relay.store.survey import Kind
-from relay.views.survey import ChannelCounts, ChannelStep, GroupCounts, GroupStep
+from relay.views.past.survey import ChannelCounts, ChannelStep, GroupCounts, GroupStep
 
 
 class MemorySurveys:

@@ -6,7 +6,7 @@ import apsw
 from msgspec.structs import replace
 
 from relay.store.history import MINUTE_S
-from relay.views.history import QueueLevel, RequestCounts, Sampled, change
+from relay.views.past.history import QueueLevel, RequestCounts, Sampled, change
 
 _LEVELS = """
 SELECT p.id, p.name, l.accepted, l.delivered, l.dead, l.expired, l.superseded

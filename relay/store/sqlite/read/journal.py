@@ -6,9 +6,9 @@ import apsw
 import msgspec
 
 from relay.store.sqlite.read.operations import COLUMNS, shown
-from relay.views.journal import AuditPage, AuditRecord, JournalFilter
 from relay.views.moments import Instant
 from relay.views.operation_view import OperationPage
+from relay.views.past.journal import AuditPage, AuditRecord, JournalFilter
 
 _TOP = (1 << 63) - 1
 _SCAN_ROWS = 50_000  # a page looks at no more: some 50 ms

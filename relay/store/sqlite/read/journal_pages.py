@@ -1,8 +1,8 @@
 """Has pages of the journal read in the store's reading thread."""
 
 from relay.store.sqlite.read.survey_steps import Reads
-from relay.views.journal import AuditPage, JournalFilter
 from relay.views.operation_view import OperationPage
+from relay.views.past.journal import AuditPage, JournalFilter
 
 
 class SqliteJournal:

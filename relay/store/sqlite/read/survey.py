@@ -8,7 +8,7 @@ from relay.core.ids import encode_id
 from relay.core.model import Filter, State
 from relay.store.sqlite.read.filters import STATE_SQL, where
 from relay.store.survey import Kind
-from relay.views.survey import ChannelCounts, ChannelStep, GroupCounts, GroupStep
+from relay.views.past.survey import ChannelCounts, ChannelStep, GroupCounts, GroupStep
 
 _STEP_ROWS = 50_000  # some 20 ms: other readers wait for no longer
 _TOP = (1 << 63) - 1

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from relay.core.model import Filter
 from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.survey import Kind
-from relay.views.survey import ChannelStep, GroupStep
+from relay.views.past.survey import ChannelStep, GroupStep
 
 
 class Reads(Protocol):

@@ -7,7 +7,7 @@ from relay.store.history import MINUTE_S
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.read.ledger import SqliteReader
-from relay.views.history import MinuteCounts, QueueLevel, Sampled, summed
+from relay.views.past.history import MinuteCounts, QueueLevel, Sampled, summed
 
 _KEEP_TOTALS = """
 INSERT OR IGNORE INTO sample (platform, minute, accepted, delivered, dead, expired, superseded)

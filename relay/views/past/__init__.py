@@ -1,0 +1,1 @@
+"""Views of what happened and what people did: the minutes, the counts, the journal."""
