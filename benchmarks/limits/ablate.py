@@ -98,6 +98,7 @@ MECHANISMS: dict[str, Sequence[Patch]] = {
     "what got through bounds what is found": [(search.Search, "allows_throughput", _always)],
     "a failed search waits for a quarter more": [(search, "_MANY_CLOSURES", 10**9)],
     "an unsure bucket is waited for": [(search.Search, "_unsure_bucket", _never)],
+    "would foretell refusals anywhere": [(search.Search, "is_specific", _always)],
     # noise
     "requests refused by chance": [(noise.Noise, "noisy", False)],
     "lone refusals judged by their odds": [(noise.Noise, "beyond_noise", _always)],
@@ -106,6 +107,7 @@ MECHANISMS: dict[str, Sequence[Patch]] = {
     "shorter windows tried once noise is seen": [(ceiling.Ceiling, "allow_shorter_windows", _no_effect)],
     # refusals although a limit is in force
     "an outage is not held against a limit": [(violations, "is_outage", _never)],
+    "lone refusals together are a limit": [(violations.Violations, "_combine_lone", _never)],
     "one limit in place of all": [(violations.Violations, "_replace_limits", _never)],
     "one more limit beside": [(violations.Violations, "_add_limit", _never)],
     "a raise is taken back whole": [(ceiling.Ceiling, "undo_raise", _never)],

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from math import inf
+from math import inf, log
 
 from relay.core.model import Rate
 from relay.limits.evidence.history import Closure, History
@@ -10,11 +10,12 @@ from relay.limits.fit.families import Family
 from relay.limits.fit.likelihood import Fit, fit
 from relay.limits.in_force.ceiling import THROUGHPUT_CLOSURES, Ceiling
 from relay.limits.in_force.noise import Noise
-from relay.limits.in_force.outage import believable
+from relay.limits.in_force.outage import NATS, believable
 
 _CREDIT = 2000  # requests at the most that are saved up for fits
 _REQUESTS_PER_FIT = 4  # a fit over n accepted sends costs about 8 us * n, so it waits for n/4 more
 _THROUGHPUT = 1.1  # times what a limit lets through: more refutes it
+_CLOSE_SLACKS = 3.0  # the order of arrivals hides that much
 _LONG_BEFORE_S = 30.0
 _MANY_CLOSURES = 6  # from so many on, each search that fails makes the next wait for a quarter more closures
 NEARLY_ALL = (0.05, 1)
@@ -81,6 +82,15 @@ class Search:
         if self._noise.noisy and found.hypothesis.family is not Family.BUCKET:
             closures = self._evidence.lasting(closures)
         return bool(closures) and believable(found, closures, self._evidence.runs(closures))
+
+    def is_specific(self, found: Fit) -> bool:
+        """Say whether ``found`` would not have foretold refusals at any other requests just as well.
+
+        Whoever sends evenly always has about as many requests behind him: then chance refuses none that it does not.
+        """
+        within_s = found.window_s + _CLOSE_SLACKS * self._evidence.slack_s
+        part = self._evidence.close_together(found.n, within_s) + found.onsets / max(1, found.accepted)
+        return -found.onsets * log(part) >= NATS
 
     def allows_throughput(self, found: Fit, closures: Sequence[Closure]) -> bool:
         """Say whether ``found`` would let through what was accepted between the latest refusals.

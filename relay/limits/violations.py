@@ -6,10 +6,13 @@ from math import inf
 
 from relay.limits.evidence.history import Closure, History
 from relay.limits.in_force.ceiling import Ceiling
-from relay.limits.in_force.limit import LearnedLimit
+from relay.limits.in_force.limit import LearnedLimit, near
 from relay.limits.in_force.noise import Noise
 from relay.limits.in_force.outage import ONSETS_IMPLICIT, is_outage
 from relay.limits.search import NEARLY_ALL, Search
+
+_LONE_TRIES = 6  # lone refusals, each perhaps noise, before they are looked at together
+_IN_VAIN = 3  # cuts of the limit that did not help
 
 
 class Violations:
@@ -20,6 +23,7 @@ class Violations:
         self._noise = noise
         self._ceiling = ceiling
         self._search = search
+        self._lone_tries = 0
         self._unexplained_since: float | None = None  # no limit in force explains the refusals since
 
     def forget(self) -> None:
@@ -65,9 +69,28 @@ class Violations:
             self._ceiling.undo_raise(now)
             return True
         beyond_noise = self._noise.beyond_noise(latest, now, rates)
+        self._lone_tries += 1
         if beyond_noise and settled:
-            self._ceiling.shrink(closures, now)
+            in_vain = min(limit.shrinks for limit in rates) >= _IN_VAIN
+            if not (in_vain and self._combine_lone(closures, now)):
+                self._ceiling.shrink(closures, now)
+        elif not beyond_noise and self._lone_tries % _LONE_TRIES == 0:
+            self._combine_lone(closures, now)
         return settled or not beyond_noise
+
+    def _combine_lone(self, closures: Sequence[Closure], now: float) -> bool:
+        """Put another limit in force where lone refusals, each perhaps noise, show one together; say whether."""
+        found = self._search.fit()
+        if found is None or not found.clean(0.2, 2) or not self._search.allows_throughput(found, closures):
+            return False
+        binding = self._ceiling.tightest_first()[0]
+        if near(found.window_s, binding.window_s) and found.n / found.window_s >= binding.rate_s:
+            return False
+        if not (self._search.is_specific(found) and self._search.believable(found, closures)):
+            return False
+        self._unexplained_since = None
+        self._ceiling.adopt(found, now)
+        return True
 
     def _replace_limits(self, closures: Sequence[Closure], now: float, *, most_s: float) -> bool:
         """Put one limit in the place of all, if it explains the old evidence and the new; say whether.

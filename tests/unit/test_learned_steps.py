@@ -12,6 +12,7 @@ from relay.limits.in_force.ceiling import Ceiling
 from relay.limits.in_force.limit import LearnedLimit, smooth
 from relay.limits.in_force.noise import Noise
 from relay.limits.in_force.probing import Prober
+from relay.limits.search import Search
 from relay.limits.tracker import Tracker
 
 
@@ -254,6 +255,18 @@ def test_one_refusal_counts_where_nothing_else_fails() -> None:
     noisy.failed()
     noisy.failed()
     assert not refused_once(noisy, evidence, now)
+
+
+def test_even_sending_tells_nothing_of_a_second_limit() -> None:
+    """Evenly sent, any request has 38 before it in 4 s, so chance bears that out; none has them in one."""
+    evidence = History()
+    search = Search(evidence, chance := Noise(evidence), Ceiling(evidence, chance))
+    for number in range(1000):
+        evidence.accept(0.1 * number, 0.1 * number + 0.02)
+    hypothesis = Hypothesis(Family.COUNTING, 38, 3.79, 3.81, frozenset(), 0)
+    found = Fit(hypothesis, 3.8, 6, 6, 6, 1000, 0, 0, newest=True, first_at=0.0, unsure=0.1)
+    assert not search.is_specific(found)
+    assert search.is_specific(replace(found, window_s=1.0))
 
 
 def test_a_limit_of_a_second_is_raised_again() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
+from operator import sub
 
 _ACCEPTED_KEPT = 1536  # times, 12 KB: two full windows of 700 requests without thinning, and a fit in a few ms
 _REJECTS_KEPT = 160
@@ -169,6 +170,11 @@ class History:
             self._drop_before(middle)
             if not self.rejects and self.stride > 1:
                 self.forget()
+
+    def close_together(self, n: int, within_s: float) -> float:
+        """Return the part of the accepted sends before which ``n`` were sent in less than ``within_s``."""
+        times, n = self.accepted, max(1, n // self.stride)
+        return sum(map(within_s.__gt__, map(sub, times[n:], times))) / max(1, len(times))
 
     def count(self, begin: float, end: float) -> int:
         """Return how many sends in (begin, end] were accepted."""
