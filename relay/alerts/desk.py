@@ -73,18 +73,18 @@ class AlertDesk:
         self._fires = frozenset(alert.key for alert in self._board.alerts if alert.fires(now))
 
     async def run(self) -> None:
-        """Look until cancelled."""
-        await self.load()
+        """Look until cancelled; ``load`` comes first."""
+        look_at = 0.0
         while True:
             try:
-                await self.round()
+                if self._clock.now() >= look_at:
+                    look_at = self._clock.now() + _LOOK_S
+                    await self.round()
+                elif self._mailbox.waiting():
+                    await self._see_answers()
             except Exception as error:  # noqa: BLE001 - told; what watches the relay must not take it down
                 self._events.alerts_failed(error=error)
-            until = self._clock.now() + _LOOK_S
-            while self._clock.now() < until:
-                await asyncio.sleep(_ANSWERS_S)
-                if self._mailbox.waiting():
-                    await self._see_answers()
+            await asyncio.sleep(_ANSWERS_S)
 
     async def round(self) -> None:
         """Look once, and tell what is due."""
@@ -98,13 +98,14 @@ class AlertDesk:
         due = self._board.due(
             rules, now, quiet=is_quiet(quiet, self._wall()), loud=() if quiet is None else quiet.except_
         )
+        # What nobody is there to be told of waits for a target to be configured. Noted before it is posted: whatever
+        # goes wrong there must not make it go out every ten seconds.
+        self._board.tell([each for each in due if each.alert.until or self._settings.receivers(each.alert.rule)], now)
         for target in self._settings.targets:
             mine = [news for news in due if target in self._settings.receivers(news.alert.rule)]
             if mine:
                 await self._post(target, mine, now)
         await self._tell_again([news.alert.key for news in due], now)
-        # What nobody is there to be told of waits for a target to be configured.
-        self._board.tell([each for each in due if each.alert.until or self._settings.receivers(each.alert.rule)], now)
         await self._see_answers()
 
     async def _see_answers(self) -> None:

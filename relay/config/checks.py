@@ -141,15 +141,19 @@ def certificates(config: Config, directory: Path, *, for_service: bool = False) 
 
     ``for_service``: a file this process may not read is the service's, and says nothing about the configuration.
     """
-    for name, platform in config.platforms.items():
+    owners: list[tuple[KeyPath, PlatformSection]] = [
+        *((("platforms", name), platform) for name, platform in config.platforms.items()),
+        *((("alerts", "targets", name), target.platform) for name, target in config.alerts.targets.items()),
+    ]
+    for owner, platform in owners:
         files = (platform.connect.ca, platform.connect.cert, platform.connect.key)
         if for_service and any(not _may_read(directory / file) for file in files if file is not None):
             continue
         try:
             platform.connect.tls(directory)
         except BadValue as bad:
-            what = f"platforms.{name}.{bad.message}"
-            yield _at(("platforms", name, "connect"), bad.code, what, "see that it is there and readable by the relay")
+            what = f"{dotted(owner)}.{bad.message}"
+            yield _at((*owner, "connect"), bad.code, what, "see that it is there and readable by the relay")
 
 
 def _may_read(file: Path) -> bool:
@@ -227,7 +231,8 @@ def _authorised(config: Config, name: str) -> Iterator[PlacedProblem]:
 
 def _credentials(config: Config) -> Iterator[PlacedProblem]:
     """Warn of credentials that nobody uses, travel in the clear, or would not outlast a restart."""
-    used = {platform.auth.use for platform in config.platforms.values() if isinstance(platform.auth, UseAuth)}
+    users = [*config.platforms.values(), *config.alerts.targets.values()]
+    used = {auth.use for user in users if isinstance(auth := getattr(user, "auth", None), UseAuth)}
     for name in config.credentials:
         if name not in used:
             yield _at(("credentials", name), "W008", f"no platform uses the credential {quoted(name)}", at_key=True)

@@ -67,7 +67,8 @@ class Alerting:
         metrics.alerts_firing = self.desk.firing
 
     async def start(self) -> None:
-        """Start the targets' pipelines."""
+        """Go on from what was told before a restart, and start the targets' pipelines."""
+        await self.desk.load()
         await self._queue.configure(_rules(self._config))
         await self._registry.start(compile_targets(self._config))
 

@@ -182,7 +182,6 @@ async def running(config: Config, clock: MovedClock, observe: Any = None) -> Asy
         metrics=metrics,
     )
     await alerting.start()
-    await alerting.desk.load()
     try:
         yield Running(alerting, clock, metrics, facts)
     finally:
@@ -400,3 +399,24 @@ def test_the_dingtalk_check_is_no_rubber_stamp() -> None:
     query = parse_qs(urlsplit("http://x/?timestamp=1&sign=abc").query)
     request = types.SimpleNamespace(query={name: values[0] for name, values in query.items()})
     assert "310000" in Robots._wrong_ding(request, b"")  # type: ignore[arg-type]
+
+
+async def test_a_round_that_fails_is_told_and_tried_again(tmp_path: Path, robots: Robots) -> None:
+    """A snapshot that raises ends nothing; the next round tells what there is."""
+    facts: list[RelayFacts | Exception] = [LATE, RuntimeError("a bug")]
+
+    async def observe() -> RelayFacts:
+        found = facts.pop() if len(facts) > 1 else facts[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async with running(configured(tmp_path, robots, default_to=["wecom"]), MovedClock(), observe) as run:
+        task = asyncio.create_task(run.alerting.desk.run())
+        while len(facts) > 1:
+            await asyncio.sleep(0.01)
+        run.clock.ahead_s += 11
+        while "wecom" not in robots.said:
+            await asyncio.sleep(0.02)
+        assert not task.done()
+        task.cancel()

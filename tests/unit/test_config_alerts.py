@@ -79,6 +79,11 @@ def test_secrets_of_targets_are_not_shown(tmp_path: Path) -> None:
         ("{rules: {late: {repeat: 60}}}", "E021", "60s"),
         ("{rules: {late: false}}", "E015", "write off"),
         ("{targets: {ops: {kind: dingtalkk, url: 'https://a/'}}}", "E015", "did you mean 'dingtalk'?"),
+        (
+            "{targets: {ops: {kind: wecom, url: 'https://a/', connect: {ca: gone.pem}}}}",
+            "E034",
+            "readable by the relay",
+        ),
         ("{targets: {ops: {kind: webhook, url: 'https://a/', preset: jd}}}", "E051", "relay presets show NAME"),
         ("{targets: {ops: {kind: alertmanager, url: 'https://a/', auth: {use: am}}}}", "E055", "credentials"),
     ],
@@ -88,6 +93,16 @@ def test_mistakes_are_named(tmp_path: Path, section: str, code: str, hint: str) 
     found = problems(tmp_path, f"{MINIMAL}alerts: {section}\n")
     assert [problem.code for problem in found] == [code]
     assert hint in found[0].hint
+
+
+def test_a_credential_of_a_target_is_used(tmp_path: Path) -> None:
+    """No warning that nobody uses it, and its token is what the target is authorised with."""
+    text = MINIMAL + "credentials: {am: {kind: bearer, token: '${env:T}'}}\nalerts: {targets: {am: "
+    config = loaded(
+        tmp_path, text + "{kind: alertmanager, url: 'https://a/', auth: {use: am}}}}\n", {"T": "t0k3nt0k3n"}
+    )
+    assert [warning.code for warning in config.warnings] == []
+    assert [each.credential for each in compile_targets(config)] == ["am"]
 
 
 def test_a_mistake_in_a_target_does_not_hide_others(tmp_path: Path) -> None:
