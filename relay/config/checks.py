@@ -200,6 +200,12 @@ def warnings(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
             if not _is_local(address):
                 text = f"anyone who reaches {address} can post callbacks"
                 yield _at(("ingest", "listen", index), "W006", text, "set ingest.token")
+    for name, target in config.alerts.targets.items():
+        parts = urlsplit(target.platform.url)
+        lets_in = target.kind in ("dingtalk", "wecom", "feishu") or _sends_secret(target.platform)
+        if lets_in and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            where: KeyPath = ("alerts", "targets", name, "url")
+            yield _at(where, "W004", f"{dotted(where)}: what lets us in travels unencrypted over http", "use https")
     limit_is_set = "max_body" in data.get("ingest", {})
     for name, platform in config.platforms.items():
         path: KeyPath = ("platforms", name, "url")

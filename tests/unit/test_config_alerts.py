@@ -105,6 +105,15 @@ def test_a_credential_of_a_target_is_used(tmp_path: Path) -> None:
     assert [each.credential for each in compile_targets(config)] == ["am"]
 
 
+@pytest.mark.parametrize(
+    ("url", "warned"), [("http://robot.example/x", ["W004"]), ("https://robot.example/x", []), ("http://[::1]/x", [])]
+)
+def test_a_robots_address_in_the_clear_is_warned_of(tmp_path: Path, url: str, warned: list[str]) -> None:
+    """Whoever reads it can write to the group."""
+    config = loaded(tmp_path, MINIMAL + f"alerts: {{targets: {{ops: {{kind: wecom, url: '{url}'}}}}}}\n")
+    assert [warning.code for warning in config.warnings] == warned
+
+
 def test_a_mistake_in_a_target_does_not_hide_others(tmp_path: Path) -> None:
     """All at once, each at its place."""
     text = MINIMAL + "alerts:\n  targets:\n    ops: {kind: wecom}\n  default_to: [nobody]\n"

@@ -37,6 +37,7 @@ def known() -> dict[str, set[str]]:
     metrics.batch_bytes["a", "wire"] += 1
     metrics.limits_learned["a"] += 1
     metrics.token_failures["app"] += 1
+    metrics.alerts_sent["ops", "failed"] += 1
     metrics.reload_successful = 1
     metrics.descriptors = (1, 2)
     metrics.expires_s = {"a": 60.0}
@@ -136,6 +137,7 @@ FIRES: dict[str, list[str]] = {
     "DeadLetters": ['relay_dead_letters_total{platform="a",reason="reject"} _x85 1x5'],
     "Held": ['relay_held{platform="a"} 1x90'],
     "LimitLearned": ['relay_limits_learned_total{platform="a"} _x85 1x5'],
+    "AlertsNotSent": ['relay_alerts_sent_total{target="ops",result="failed"} _x85 1x5'],
 }
 """For each alert, series of 90 minutes at whose end it fires."""
 
