@@ -12,6 +12,7 @@ from relay.cli.support import human
 from relay.cli.support.client import Client, Unreachable
 from relay.cli.support.locate import locate
 from relay.cli.support.output import to_json
+from relay.views.configuration import ChangeView, ReloadView
 from relay.views.moments import Instant
 from relay.views.operation_view import PLAIN, FilterView, OperationView
 
@@ -127,8 +128,11 @@ def test_json_cannot_drive_a_terminal() -> None:
 def test_a_reload_shows_values_as_yaml() -> None:
     """Lists and mappings as they may be written into the file, not as Python prints them."""
     routes = [{"match": {"event": "order.*", "channel": None}, "to": ["shop-a"]}]
-    change = {"path": "routes", "old": None, "new": routes, "needs_restart": False}
-    result = {"added": [], "removed": {}, "changes": [change, {**change, "path": "x", "old": True, "new": "on"}]}
+    changes = [
+        ChangeView(path="routes", old=None, new=routes, needs_restart=False),
+        ChangeView(path="x", old=True, new="on", needs_restart=False),
+    ]
+    result = ReloadView(applied=True, changes=changes, added=[], removed={}, problems=[])
 
     assert changed_lines(result) == [
         "~ routes not set -> [{match: {event: order.*, channel: null}, to: [shop-a]}]",
