@@ -9,6 +9,7 @@ import msgspec
 
 from relay.admin.access import Caller
 from relay.admin.filters import did_you_mean, nothing_said
+from relay.core.raw import JsonObject
 from relay.web.refusal import Refusal
 
 MOST_REASON = 500  # characters; whoever has more to say writes it down elsewhere and says where
@@ -24,7 +25,7 @@ class Call:
     body: bytes
 
 
-def object_body(body: bytes, *, allowed: tuple[str, ...]) -> dict[str, Any]:
+def object_body(body: bytes, *, allowed: tuple[str, ...]) -> JsonObject:
     """Return the JSON object in ``body`` (none is an empty one) after checking its keys.
 
     A key that is null, empty or there twice is refused by name (400 ``invalid_request``): what many serialisers write
@@ -50,7 +51,7 @@ def object_body(body: bytes, *, allowed: tuple[str, ...]) -> dict[str, Any]:
     return value
 
 
-def flag(body: Mapping[str, Any], key: str) -> bool:
+def flag(body: JsonObject, key: str) -> bool:
     """Return a key that is true or false, false when it is not given."""
     value = body.get(key, False)
     if not isinstance(value, bool):

@@ -6,13 +6,14 @@ The same words from a query string, a JSON body and the command line.
 import difflib
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from relay.config.problems import BadValue
 from relay.config.reading.units import DURATION_PATTERN, parse_duration
 from relay.core.model import Filter, State
+from relay.core.raw import JsonObject
 from relay.web.refusal import Refusal
 
 KEYS = ("platform", "state", "key", "event", "reason", "code", "ids", "since", "until", "dropped")
@@ -33,7 +34,7 @@ class InvalidFilter(Refusal):
         super().__init__("invalid_filter", detail, key=key)
 
 
-def parse(given: Mapping[str, Any], *, now: float, shift_s: float = 0.0) -> Filter:
+def parse(given: JsonObject, *, now: float, shift_s: float = 0.0) -> Filter:
     """Return the filter in ``given`` (texts, or JSON values), its times on the relay clock.
 
     Relative times count back from ``now``, on the relay clock too; ``shift_s`` is what the wall clock is ahead of it.
@@ -76,12 +77,12 @@ def nothing_said(value: Any) -> str:
     return "is empty: leave the key out, or give it a value" if value in ("", []) else ""
 
 
-def given_out(cursor: str | None, query: Mapping[str, Any]) -> str | None:
+def given_out(cursor: str | None, query: JsonObject) -> str | None:
     """Return a store's ``cursor`` as the list that ``query`` asks for gives it out: with the mark of that list."""
     return None if cursor is None else f"{cursor}.{_mark(cursor, query)}"
 
 
-def taken_back(text: str | None, query: Mapping[str, Any]) -> str | None:
+def taken_back(text: str | None, query: JsonObject) -> str | None:
     """Return the store's cursor in ``text``. Raises 400 ``invalid_cursor`` unless this list gave it out.
 
     One of another list would skip callbacks without a word. Times may differ: an age means another one each time.
@@ -94,7 +95,7 @@ def taken_back(text: str | None, query: Mapping[str, Any]) -> str | None:
     return cursor
 
 
-def _mark(cursor: str, query: Mapping[str, Any]) -> str:
+def _mark(cursor: str, query: JsonObject) -> str:
     asked = sorted((key, str(value)) for key, value in query.items() if key not in ("since", "until"))
     return hashlib.blake2s(repr((cursor, asked)).encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
 
@@ -120,14 +121,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; there are: {', '.join(known[:20])}" if known else ""
 
 
-def _text(given: Mapping[str, Any], key: str) -> str | None:
+def _text(given: JsonObject, key: str) -> str | None:
     value = given.get(key)
     if value is not None and not isinstance(value, str):
         raise InvalidFilter(key, f"'{key}' must be a string")
     return value
 
 
-def _flag(given: Mapping[str, Any], key: str) -> bool:
+def _flag(given: JsonObject, key: str) -> bool:
     found = _FLAGS.get(str(given.get(key, "0")).lower())
     if found is None:
         raise InvalidFilter(key, f"'{key}' must be 1 or 0")
@@ -145,7 +146,7 @@ def _ids(value: Any) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def _time(given: Mapping[str, Any], key: str, now: float, shift_s: float) -> float | None:
+def _time(given: JsonObject, key: str, now: float, shift_s: float) -> float | None:
     text = _text(given, key)
     if text is None:
         return None

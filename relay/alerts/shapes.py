@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from relay.alerts.board import Status
 from relay.alerts.words import Sentences, local_time
 from relay.config.schema.alerts import AnyTarget, AppriseTarget, FeishuTarget, Language
+from relay.core.raw import JsonObject
 
 _WORDS: Final = {
     "en": {"firing": "ALERT", "resolved": "resolved", "drill": "DRILL"},
@@ -97,7 +98,7 @@ def _labels(told: Told, host: str) -> dict[str, str]:
     return {"host": host} | ({"group": told.group} if told.group else {})
 
 
-def _as_json(told: Told, host: str) -> dict[str, Any]:
+def _as_json(told: Told, host: str) -> JsonObject:
     return {
         "rule": told.rule,
         "status": told.status,
@@ -109,7 +110,7 @@ def _as_json(told: Told, host: str) -> dict[str, Any]:
     }
 
 
-def _as_alert(told: Told, host: str, wall: float) -> dict[str, Any]:
+def _as_alert(told: Told, host: str, wall: float) -> JsonObject:
     """Return what ``POST /api/v2/alerts`` takes; see prometheus.io/docs/alerting/clients."""
     ends = told.until if told.until is not None else wall + (_LASTS_S if told.status == "firing" else 60.0)
     name = "relay-drill" if told.status == "drill" else f"relay-{told.rule}"

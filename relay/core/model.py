@@ -6,7 +6,9 @@ Plain data; nothing here does I/O. Times are seconds on the relay clock (``core.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from relay.core.raw import Kept
 
 
 class State(IntEnum):
@@ -296,7 +298,7 @@ class Settlement:
     ask: Ask | None = None
     resend: Resend | None = None
     split: Sequence[Sequence[int]] = ()  # each part becomes a frozen batch of its own, due at once
-    gate: dict[str, Any] | None = None  # the platform's gate as it now stands (policy.gate), to survive a restart;
+    gate: Kept | None = None  # the platform's gate as it now stands (policy.gate), to survive a restart;
     # its "groups" are the stops that changed, None for one that is over
 
 

@@ -7,3 +7,9 @@ JsonObject = dict[str, Any]
 
 Only where the shape is really somebody else's: what the relay itself makes has a type of its own.
 """
+
+Kept = JsonObject
+"""What one part of the relay keeps over a restart, such as a platform's gate: ``{"paused": false, "level": 2}``.
+
+Only the part that wrote it reads it; everybody else passes it on. A version may find keys of another one, or miss some.
+"""

@@ -32,10 +32,10 @@ the first callback of a key. Retry times are columns in the store; nothing here 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from relay.core.errors import StoreError
 from relay.core.model import AttemptResult, Batch, ClaimRequest, Lane, Outcome, Quota, Settlement, WaitUntil
+from relay.core.raw import Kept
 from relay.delivery.auth import Authoriser
 from relay.delivery.courier import Courier, Surroundings
 from relay.delivery.outgoing import asks_back
@@ -96,7 +96,7 @@ class Pipeline:
         self._quotas: Sequence[Quota] | None = None  # learned ones in force; None: whatever a predecessor put there
         self._flush = False
         self._under_way: dict[asyncio.Task[None], str] = {}  # with the group each is for
-        self._gate_kept: dict[str, Any] = gate.dump_own()
+        self._gate_kept: Kept = gate.dump_own()
         self._broken: BaseException | None = None
 
     @property
@@ -154,7 +154,7 @@ class Pipeline:
                 self._under_way[task] = claimed.group
                 task.add_done_callback(self._delivered)
 
-    def kept(self) -> dict[str, Any]:
+    def kept(self) -> Kept:
         """Return what a restart must know: the gate and what was learned."""
         return {**self.gate.dump(), "learned": self.learner.dump()}
 

@@ -8,14 +8,14 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from relay.core.clock import Clock
 from relay.core.errors import StoreError
 from relay.core.model import Rate
+from relay.core.raw import Kept
 from relay.delivery.auth import Authoriser
 from relay.delivery.courier import Surroundings
 from relay.delivery.lasting import Lasting
@@ -157,7 +157,7 @@ class Registry:
         """Send the platform's next batch without waiting for pace or linger. Raises KeyError."""
         self._running[name].pipeline.flush()
 
-    def _run(self, terms: Terms, kept: Mapping[str, Any], *, learner: Learner | None = None) -> None:
+    def _run(self, terms: Terms, kept: Kept, *, learner: Learner | None = None) -> None:
         gate = Gate(Breaker(terms.breaker), base_s=terms.budget.base_s, cap_s=terms.budget.cap_s)
         gate.load(kept)
         if learner is None:

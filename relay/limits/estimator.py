@@ -5,13 +5,13 @@ reads no clock. The rates are meant for ``StrictWindow``, which conforms to ever
 the method; ``tracker.py`` holds the state.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from msgspec.structs import replace
 
 from relay.core.model import Rate, seconds_text
+from relay.core.raw import Kept
 from relay.limits.fit.families import Family
 from relay.limits.in_force.ceiling import RATES
 from relay.limits.in_force.limit import LearnedLimit, smooth
@@ -168,7 +168,7 @@ class Estimator:
 
     # persistence
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> Kept:
         """Return what a restart needs: small, and fit for JSON."""
         self._tracker.confidence_rose = False
         return {
@@ -179,7 +179,7 @@ class Estimator:
             "closures": self._tracker.closures,
         }
 
-    def load(self, kept: Mapping[str, Any]) -> None:
+    def load(self, kept: Kept) -> None:
         """Continue from ``dump``. Raises ``ValueError`` when it is not one, and changes nothing then."""
         try:
             rates = [LearnedLimit.load(entry) for entry in kept.get("rates", ())][:RATES]

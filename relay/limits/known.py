@@ -1,12 +1,13 @@
 """What is known of a platform's limits, and where it comes from: values, and how they are kept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 from typing import Any, NamedTuple
 
 from relay.core.model import Rate
+from relay.core.raw import Kept
 from relay.limits.estimator import Estimate
 
 
@@ -33,13 +34,13 @@ class OperatorLimit(NamedTuple):
     until: float
     reason: str
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> Kept:
         """Return it fit for JSON."""
         until = None if self.until == inf else self.until
         return {"rates": numbers(self.rates), "until": until, "reason": self.reason}
 
     @classmethod
-    def load(cls, kept: Mapping[str, Any]) -> "OperatorLimit":
+    def load(cls, kept: Kept) -> "OperatorLimit":
         """Return it from ``dump``. Raises ``ValueError`` when its rates cannot be read."""
         until = kept.get("until")
         return cls(rates_of(kept.get("rates")), inf if until is None else float(until), str(kept.get("reason", "")))

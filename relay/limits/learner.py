@@ -6,10 +6,10 @@ teach about the group that drew them, and those that are the platform's about al
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from relay.core.model import Quota, Rate
+from relay.core.raw import Kept
 from relay.limits.estimator import Estimator, floored
 from relay.limits.evidence.history import Signal
 from relay.limits.in_force.limit import near
@@ -244,10 +244,10 @@ class Learner:
 
     # persistence
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> Kept:
         """Return what a restart needs, fit for JSON: limits, not the evidence for them."""
         self.unkept = False
-        kept: dict[str, Any] = {
+        kept: Kept = {
             "version": 1,
             "destination": self.destination,
             "grouped": self._grouped,
@@ -258,7 +258,7 @@ class Learner:
             kept["operator"] = self._operator.dump()
         return kept
 
-    def load(self, kept: Mapping[str, Any]) -> None:
+    def load(self, kept: Kept) -> None:
         """Continue from ``dump``, unless it is about another destination.
 
         Raises ``ValueError`` when it is not a dump; what was read until then is kept.

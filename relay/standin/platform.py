@@ -21,6 +21,7 @@ import msgspec
 from aiohttp import web
 
 from relay.core.clock import boottime_s, wall_s
+from relay.core.raw import JsonObject
 from relay.standin.arrivals import Arrival, ArrivalLog
 from relay.standin.bodies import digest
 from relay.standin.closable_socket import ClosableSocket
@@ -109,7 +110,7 @@ class Platform:
             return own
         return next((one for one in self.paths.values() if one.hands_tokens_at(path)), self.everywhere)
 
-    def change(self, words: Mapping[str, Any], path: str | None = None) -> Settings:
+    def change(self, words: JsonObject, path: str | None = None) -> Settings:
         """Change some settings of a path, or of all paths without their own. Raises ``BadSetting``."""
         if path is None:
             endpoint = self.everywhere
@@ -285,7 +286,7 @@ class Platform:
                 return _json(self.endpoint(request.query.get("path", "")).settings)
             case "POST", "settings":
                 try:
-                    words = msgspec.json.decode(await request.read(), type=dict[str, Any])
+                    words = msgspec.json.decode(await request.read(), type=JsonObject)
                     return _json(self.change(words, words.pop("path", None)))
                 except (msgspec.DecodeError, BadSetting) as error:
                     return _json({"error": str(error)}, status=400)

@@ -1,6 +1,6 @@
 """How the stand-in behaves on a path. The same words set it on the command line and over HTTP."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from math import nan
 from typing import Any, cast, get_args
@@ -9,6 +9,7 @@ from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration, parse_rate, parse_size
 from relay.core.errors import RelayError
 from relay.core.model import Rate
+from relay.core.raw import JsonObject
 from relay.standin.bodies import Shape
 from relay.standin.personalities.registry import check_personality
 from relay.standin.reactions import TOO_MANY, Reaction, parse_answer
@@ -52,12 +53,12 @@ class Settings:
         """Build fresh limiters for this behaviour."""
         return Limiters([build_limit(kind, rate) for kind, rate in self.limit])
 
-    def changed(self, words: Mapping[str, Any]) -> "Settings":
+    def changed(self, words: JsonObject) -> "Settings":
         """Return these settings with some replaced, e.g. ``{"limit": ["100/min"], "outage": "503"}``.
 
         Values are words as on the command line; null or an empty word takes the default. Raises ``BadSetting``.
         """
-        values: dict[str, Any] = {}
+        values: JsonObject = {}
         for name, word in words.items():
             field_name = "retry_after_s" if name == "retry_after" else name
             if field_name not in _NAMES:

@@ -28,6 +28,7 @@ from relay.core.model import (
     StoreRules,
     WaitUntil,
 )
+from relay.core.raw import Kept
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
 from relay.store.survey import Surveys
@@ -79,11 +80,11 @@ class Outbox(Protocol):
         """Commit what an attempt came to and start the slot's way back. A second call for the attempt does nothing."""
         ...
 
-    async def gates(self) -> Mapping[str, dict[str, Any]]:
+    async def gates(self) -> Mapping[str, Kept]:
         """Return each platform's gate as last settled or set, for a restart to continue from."""
         ...
 
-    async def set_gate(self, platform: str, gate: dict[str, Any]) -> None:
+    async def set_gate(self, platform: str, gate: Kept) -> None:
         """Keep a platform's gate (pause, cooldown, breaker) outside a settle."""
         ...
 

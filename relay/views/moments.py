@@ -5,11 +5,13 @@ one type serves the store (relay clock), the API (text) and a command that reads
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
+
+from relay.core.raw import JsonObject
 
 _T = TypeVar("_T")
 
@@ -54,7 +56,7 @@ def moment(at: float | None) -> Instant | None:
     return None if at is None else Instant(at)
 
 
-def schemas(kinds: list[type], *, ref_template: str) -> Mapping[str, Any]:
+def schemas(kinds: list[type], *, ref_template: str) -> JsonObject:
     """Return the JSON Schemas of views and of all they hold, by name."""
     return msgspec.json.schema_components(kinds, schema_hook=_schema, ref_template=ref_template)[1]
 

@@ -1,7 +1,7 @@
 """Operations: one action over everything that matches a filter, started here and carried out by ``upkeep``."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from msgspec import UNSET, UnsetType
 
@@ -15,6 +15,7 @@ from relay.config.problems import BadValue
 from relay.config.reading.units import parse_rate
 from relay.core.errors import CountMismatch
 from relay.core.model import Filter
+from relay.core.raw import JsonObject
 from relay.views.operation_view import MatchCount, OperationOptions, OperationView
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
@@ -113,7 +114,7 @@ class OperationRoutes:
             return error.found
         raise AssertionError("a store started an operation although its count did not fit")
 
-    def _options(self, call: Call, action: str, body: Mapping[str, Any]) -> OperationOptions:
+    def _options(self, call: Call, action: str, body: JsonObject) -> OperationOptions:
         """Return what is kept with the operation; who started it stands there too."""
         verdict: str | UnsetType = UNSET
         if action == "resolve":
@@ -135,7 +136,7 @@ class OperationRoutes:
         )
 
 
-def _word(body: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
+def _word(body: JsonObject, key: str, known: tuple[str, ...]) -> str:
     word = body.get(key)
     if not isinstance(word, str) or word not in known:
         if word is None:
@@ -145,5 +146,5 @@ def _word(body: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
     return word
 
 
-def _target(given: Mapping[str, Any]) -> str:
+def _target(given: JsonObject) -> str:
     return str(given.get("platform") or "*")

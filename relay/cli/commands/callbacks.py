@@ -1,6 +1,6 @@
 """``relay ls`` and ``relay show``: find callbacks, and everything about one of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -11,6 +11,7 @@ from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_record, print_rows, printable, to_json
 from relay.cli.support.source import Source, open_source
 from relay.core.clock import wall_s
+from relay.core.raw import JsonObject
 from relay.views.callback_view import AttemptView, CallbackFacts, CallbackPage, CallbackView, ListedCallback
 from relay.views.moments import plain
 
@@ -75,7 +76,7 @@ def show(callback_id: str, config: str | None, admin: str | None, payload: bool,
         click.echo(details(found))
 
 
-def page(source: Source, wanted: Mapping[str, Any], *, limit: int, cursor: str | None) -> CallbackPage:
+def page(source: Source, wanted: JsonObject, *, limit: int, cursor: str | None) -> CallbackPage:
     """Return up to ``limit`` callbacks, from as many pages as needed."""
     query = query_of(wanted)
     items: list[ListedCallback] = []
@@ -87,7 +88,7 @@ def page(source: Source, wanted: Mapping[str, Any], *, limit: int, cursor: str |
             return CallbackPage(items, cursor)
 
 
-def query_of(wanted: Mapping[str, Any]) -> dict[str, Any]:
+def query_of(wanted: JsonObject) -> JsonObject:
     """Return the filter for a command's options. A time without a zone is in the zone of this machine."""
     return {
         key: _instant(value) if key in ("since", "until") else value

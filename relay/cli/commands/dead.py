@@ -18,6 +18,7 @@ from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_record
 from relay.cli.support.progress import Move, bar
 from relay.cli.support.source import open_source
+from relay.core.raw import JsonObject
 from relay.views.callback_view import CallbackView
 from relay.views.moments import plain
 from relay.views.operation_view import MatchCount, OperationView
@@ -154,10 +155,10 @@ class _Order:
     rate: str | None
     reason: str
     reorder: bool
-    filters: dict[str, Any]
+    filters: JsonObject
 
     @property
-    def request(self) -> dict[str, Any]:
+    def request(self) -> JsonObject:
         """Its part of the body of ``POST /v1/operations``."""
         given = {"reason": self.reason, "rate": self.rate, "reorder": self.reorder}
         return {"filter": _filter(self.ids, **self.filters), **{name: value for name, value in given.items() if value}}
@@ -194,7 +195,7 @@ def _operate(action: str, order: _Order, manner: _Manner) -> None:
     _report(plain(operation), manner.output, result_text(operation))
 
 
-def _filter(ids: tuple[str, ...], *, died_of: str | None, **wanted: Any) -> dict[str, Any]:
+def _filter(ids: tuple[str, ...], *, died_of: str | None, **wanted: Any) -> JsonObject:
     given = query_of({**wanted, "reason": died_of})
     return {**given, "ids": list(ids)} if ids else given
 

@@ -1,7 +1,6 @@
 """Reads the file of ``relay config test``: posts, and the expected result of each."""
 
 import json
-from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from relay.cli.support.trial import Tried
 from relay.config.problems import ConfigInvalid, Problem, quoted
 from relay.config.reading.yaml_source import KeyPath, YamlSource, read_source
 from relay.core.model import UNROUTED
+from relay.core.raw import JsonObject
 
 _LIST = "cases"
 _KEYS = ("name", "payload", "event", "key", "content_type", "platform", "expect")
@@ -25,7 +25,7 @@ class Case(NamedTuple):
     payload: bytes
     headers: dict[str, str]
     platform: str | None
-    expect: dict[str, Any]
+    expect: JsonObject
 
 
 def read_cases(file: str) -> list[Case]:
@@ -78,7 +78,7 @@ def _case(source: YamlSource, index: int, given: Any, problems: list[Problem]) -
     )
 
 
-def _check_keys(given: Mapping[str, Any], known: tuple[str, ...], path: KeyPath, wrong: Any) -> None:
+def _check_keys(given: JsonObject, known: tuple[str, ...], path: KeyPath, wrong: Any) -> None:
     for key in given:
         if key not in known:
             close = get_close_matches(str(key), known, 1)
@@ -93,7 +93,7 @@ def _payload(given: Any) -> bytes:
     return json.dumps(given, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _name(given: Mapping[str, Any]) -> str:
+def _name(given: JsonObject) -> str:
     shown = _payload(given.get("payload", {})).decode()
     shown = shown if len(shown) <= 50 else f"{shown[:47]}..."
     return " ".join(part for part in (given.get("event"), shown) if isinstance(part, str) and part)

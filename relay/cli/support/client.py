@@ -12,9 +12,12 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from relay.cli.main import EXIT_UNREACHABLE, ExitWith
 from relay.core.errors import RelayError
+from relay.core.raw import JsonObject
 
 TIMEOUT_S = 30.0
 _V = TypeVar("_V")
+Query = Mapping[str, str | int | None]
+"""The query of a request by key; None is left out."""
 
 
 class Unreachable(ExitWith):
@@ -27,7 +30,7 @@ class Unreachable(ExitWith):
 class Refused(RelayError):
     """The daemon answered with a problem (RFC 9457): exit code 1."""
 
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+    def __init__(self, status: int, problem: JsonObject) -> None:
         super().__init__(str(problem.get("detail") or problem.get("title") or f"HTTP status {status}"))
         self.status = status
         self.code = str(problem.get("code", ""))
@@ -67,12 +70,12 @@ class Client:
         self._token_from = token_from
         self._timeout_s = timeout_s
 
-    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
+    def get(self, path: str, query: Query | None = None) -> Any:
         """Return the JSON answer of ``path``; raises ``Unreachable`` or ``Refused``."""
         given = {key: value for key, value in (query or {}).items() if value is not None}
         return self.send("GET", f"{path}?{urlencode(given)}" if given else path)
 
-    def view(self, kind: type[_V], path: str, query: Mapping[str, Any] | None = None) -> _V:
+    def view(self, kind: type[_V], path: str, query: Query | None = None) -> _V:
         """Return the answer of ``path`` as a view, with wall times; raises ``Refused`` also where it is none."""
         return self.viewed(kind, self.get(path, query))
 
@@ -88,7 +91,7 @@ class Client:
             detail = f"{self.address} answers in a way this version does not know ({error}); is it another version?"
             raise Refused(502, {"detail": detail}) from error
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def post(self, path: str, body: JsonObject | None = None) -> Any:
         """Post a JSON object and return the JSON answer."""
         return self.send("POST", path, json.dumps(body or {}).encode(), {"Content-Type": "application/json"})
 

@@ -4,7 +4,7 @@ Payloads are always masked: there is no role to check, and no audit record to wr
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -14,7 +14,7 @@ from relay.admin.resources.callbacks import unknown_callback
 from relay.admin.standing.backlog import ledger_view, platform_view
 from relay.admin.standing.times import WallTimes
 from relay.admin.standing.waiting import waits_for
-from relay.cli.support.client import Refused
+from relay.cli.support.client import Query, Refused
 from relay.core.clock import Clock, wall_s
 from relay.core.errors import StoreError
 from relay.core.model import Filter, State
@@ -95,7 +95,7 @@ class Direct:
     def refused_reload(self) -> None:
         """Return None: a daemon that does not run has no reload."""
 
-    def callbacks(self, query: Mapping[str, Any]) -> CallbackPage:
+    def callbacks(self, query: Query) -> CallbackPage:
         """Return one page of callbacks."""
         given = {key: str(value) for key, value in query.items() if value is not None}
         text, limit = given.pop("cursor", None), given.pop("limit", None)

@@ -6,7 +6,7 @@ the file.
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ import click
 from relay.cli.support.client import TIMEOUT_S, Client
 from relay.config import service_unit
 from relay.core.errors import RelayError
+from relay.core.raw import JsonObject
 
 _ADMIN = "127.0.0.1:8788"
 _INGEST = "127.0.0.1:8787"
@@ -77,7 +78,7 @@ def locate(config: str | None, *, admin: str | None = None, ingest: str | None =
     named = config or os.environ.get("RELAY_CONFIG")
     path = Path(named or found_file())
     addressed = bool(admin or ingest) and not named  # the file found here may belong to another relay
-    data: dict[str, Any] = {}
+    data: JsonObject = {}
     broken = None
     if named or (path.is_file() and not addressed):
         data, broken = _read(path, named=bool(named))
@@ -98,7 +99,7 @@ def locate(config: str | None, *, admin: str | None = None, ingest: str | None =
     )
 
 
-def _read(path: Path, *, named: bool) -> tuple[dict[str, Any], RelayError | None]:
+def _read(path: Path, *, named: bool) -> tuple[JsonObject, RelayError | None]:
     from relay.config.problems import ConfigInvalid
     from relay.config.reading.include import read_whole  # loads PyYAML alone: pydantic would slow each command
 
@@ -116,12 +117,12 @@ def _read(path: Path, *, named: bool) -> tuple[dict[str, Any], RelayError | None
         return {}, invalid
 
 
-def _section(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _section(data: JsonObject, name: str) -> JsonObject:
     section = data.get(name)
     return section if isinstance(section, dict) else {}
 
 
-def _text(data: dict[str, Any], section: str, key: str, default: str) -> str:
+def _text(data: JsonObject, section: str, key: str, default: str) -> str:
     value = _section(data, section).get(key)
     if isinstance(value, list) and value:
         value = value[0]

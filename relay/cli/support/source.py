@@ -1,11 +1,10 @@
 """Where ``status``, ``ls``, ``show`` and ``dead ls`` read from: the daemon, or its store when the daemon is down."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import click
 
-from relay.cli.support.client import Client, Unreachable, segment
+from relay.cli.support.client import Client, Query, Unreachable, segment
 from relay.cli.support.locate import Place
 from relay.core.errors import RelayError
 from relay.views.callback_view import CallbackPage, CallbackView
@@ -29,7 +28,7 @@ class Source(Protocol):
         """Return the last reload if it was refused."""
         ...
 
-    def callbacks(self, query: Mapping[str, Any]) -> CallbackPage:
+    def callbacks(self, query: Query) -> CallbackPage:
         """Return one page of callbacks."""
         ...
 
@@ -56,7 +55,7 @@ class Daemon:
         """Return the last reload if it was refused."""
         return self._client.view(ConfigView, "/v1/config").refused_reload
 
-    def callbacks(self, query: Mapping[str, Any]) -> CallbackPage:
+    def callbacks(self, query: Query) -> CallbackPage:
         """Return one page of callbacks."""
         return self._client.view(CallbackPage, "/v1/callbacks", query)
 

@@ -13,6 +13,7 @@ from relay.config.problems import BadValue
 from relay.config.reading.texts import parse_jmespath
 from relay.config.reading.yaml_source import KeyPath
 from relay.config.schema.values import OrText, Section, reading, required, setting
+from relay.core.raw import JsonObject
 from relay.wire.envelopes.cloudevents import CloudEventsEnvelope
 from relay.wire.envelopes.composed import FormEnvelope, ObjectEnvelope
 from relay.wire.envelopes.plain import ArrayEnvelope, Envelope, NdjsonEnvelope, SingleEnvelope
@@ -38,8 +39,8 @@ class EnvelopeSection(Section):
         "object: dotted path of the list of callbacks, such as data.orders. form: the field that holds the list as "
         "JSON. Without it a request is one callback's, built by `item`.",
     )
-    static: dict[str, Any] = setting({}, "object, form: fields every body has, whatever its callbacks.")
-    item: dict[str, Any] | None = setting(
+    static: JsonObject = setting({}, "object, form: fields every body has, whatever its callbacks.")
+    item: JsonObject | None = setting(
         None,
         "object, form: each callback is built anew: names with a JMESPath into the payload each; @ is the whole "
         "payload, mappings and lists nest, `'text'` in a path is a constant. Without it payloads stand there as they "

@@ -33,6 +33,7 @@ from relay.config.schema.values import (
     setting,
 )
 from relay.core.model import Quota, StoreRules
+from relay.core.raw import JsonObject
 
 
 class Ingest(Section):
@@ -109,7 +110,7 @@ class Origin(NamedTuple):
 
     file: str
     state_directory: Path
-    data: dict[str, Any]  # as written, references unresolved
+    data: JsonObject  # as written, references unresolved
     marks: dict[KeyPath, Mark]
     secrets: dict[str, frozenset[str]]  # by platform: what must not be kept or shown of its answers
     unread: tuple[str, ...] = ()  # references that only the service can read

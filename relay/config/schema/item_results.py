@@ -11,6 +11,7 @@ from relay.config.reading.texts import parse_jmespath
 from relay.config.schema.envelope import check_item
 from relay.config.schema.rules import RuleSection
 from relay.config.schema.values import AnswerPath, Headers, Section, Url, only_list, reading, required, setting
+from relay.core.raw import JsonObject
 from relay.wire.answers.results import Results
 from relay.wire.payload.target import OWN, read_fact
 
@@ -105,7 +106,7 @@ class Confirm(Section):
     url: Url = required("Where to ask; {key}, {id}, {event} and {JMESPath into the payload} are filled in.")
     method: Literal["GET", "POST"] = setting("GET", "The HTTP method.")
     headers: Headers = setting({}, "Headers beside the platform's own, or in their place.")
-    body: dict[str, Any] | None = setting(
+    body: JsonObject | None = setting(
         None, "POST: the JSON body, names with a JMESPath into the payload each, as `envelope.item`."
     )
     classify: Rules = required(

@@ -11,6 +11,7 @@ from relay.config.problems import BadValue, quoted
 from relay.config.reading.texts import parse_jmespath
 from relay.config.schema.values import Names, OrText, Section, as_tuple, reading, required, setting
 from relay.core.model import UNROUTED
+from relay.core.raw import JsonObject
 
 EVENT = "event"
 _WORDS = {"dead_letter": (UNROUTED,), "reject": ()}
@@ -100,7 +101,7 @@ def _parse_content_type(value: Any) -> str:
     return value
 
 
-Match = Annotated[dict[str, Any], PlainValidator(reading(_parse_match)), WithJsonSchema(_MATCH_SCHEMA)]
+Match = Annotated[JsonObject, PlainValidator(reading(_parse_match)), WithJsonSchema(_MATCH_SCHEMA)]
 Targets = Annotated[Names, AfterValidator(reading(_some))]
 RequestPath = Annotated[
     str, PlainValidator(reading(_parse_path)), WithJsonSchema({"type": "string", "pattern": "^/[!-~]*$"})

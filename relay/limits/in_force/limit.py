@@ -1,11 +1,10 @@
 """One limit in force: what is known of it, when the next probe is due, and how a raise is undone."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, sqrt
-from typing import Any
 
 from relay.core.model import Rate
+from relay.core.raw import Kept
 from relay.limits.fit.families import Family
 from relay.limits.fit.written import CLOSE, SHORTEST_S, is_common, rounded_up
 
@@ -159,7 +158,7 @@ class LearnedLimit:
         """Return it as a rate."""
         return Rate(self.n, self.window_s)
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> Kept:
         """Return what a restart needs."""
         return {
             "n": self.n,
@@ -179,7 +178,7 @@ class LearnedLimit:
         }
 
     @classmethod
-    def load(cls, kept: Mapping[str, Any]) -> "LearnedLimit":
+    def load(cls, kept: Kept) -> "LearnedLimit":
         """Return it from ``dump``. Raises ``KeyError`` or ``ValueError`` when it is not one."""
         return cls(
             n=int(kept["n"]),

@@ -5,10 +5,9 @@ batches in a row were refused as a whole, with nothing accepted in between. Anyt
 """
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from relay.core.raw import Kept
 from relay.policy.backoff import jittered_s
 
 
@@ -82,7 +81,7 @@ class Breaker:
         if self.storm.batches >= self.terms.open_after:
             self.open(now, f"storm: {reason}", rng)
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> Kept:
         """Return what a restart must know."""
         return {
             "open": self.is_open,
@@ -92,7 +91,7 @@ class Breaker:
             "opened_at": self.opened_at,
         }
 
-    def load(self, kept: Mapping[str, Any]) -> None:
+    def load(self, kept: Kept) -> None:
         """Continue from ``dump``; a breaker since turned off stays closed."""
         if self.terms is None:
             return

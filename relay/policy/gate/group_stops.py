@@ -6,8 +6,8 @@ comes back to is forgotten. So memory grows with the groups in trouble, not with
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from relay.core.raw import Kept
 from relay.policy.gate.stop import Stop
 
 # With so many groups stopped at once it is the platform that is overloaded, and it is stopped as a whole.
@@ -103,22 +103,22 @@ class GroupStops:
         linger_s = min(max(stop.nothing_until - stop.stopped_until, 0.0), _DOUBTED_S)
         return stop.stopped_until + linger_s if after_s else stop.stopped_until
 
-    def take_changes(self) -> dict[str, dict[str, Any] | None]:
+    def take_changes(self) -> dict[str, Kept | None]:
         """Return, once, what changed for the store to keep: None for a stop that is over."""
         changed, self._changed = self._changed, set()
         return {group: self._dumped(self._stops.get(group)) for group in changed}
 
-    def dump(self) -> dict[str, dict[str, Any]]:
+    def dump(self) -> dict[str, Kept]:
         """Return every stop that a restart must know."""
         found = {group: self._dumped(stop) for group, stop in self._stops.items()}
         return {group: stop for group, stop in found.items() if stop is not None}
 
-    def load(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
+    def load(self, kept: Mapping[str, Kept]) -> None:
         """Continue from ``dump``."""
         for group, dumped in kept.items():
             stop = self._stops[group] = Stop(base_s=self.base_s, cap_s=self.cap_s)
             stop.load_stop(dumped)
 
     @staticmethod
-    def _dumped(stop: Stop | None) -> dict[str, Any] | None:
+    def _dumped(stop: Stop | None) -> Kept | None:
         return stop.dump_stop() if stop is not None and stop.level else None

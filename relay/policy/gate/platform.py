@@ -15,11 +15,10 @@ platform's. ``Gate.of`` gives the gate as the batches of one group meet it.
 
 import math
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from relay.core.model import Batch
+from relay.core.raw import Kept
 from relay.policy.coding import Coding
 from relay.policy.gate.breaker import Breaker
 from relay.policy.gate.group_stops import GroupStops
@@ -100,7 +99,7 @@ class Gate(Stop):
         """Return whether a request of ``group`` sent now is the first after a stop, the platform's or its own."""
         return self.resuming or self.groups.get(group).resuming
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> Kept:
         """Return what a restart must know; ``last_accepted_at`` may lag behind, which only delays a dead letter.
 
         "groups" holds the stops of groups and is missing where there are none.
@@ -108,7 +107,7 @@ class Gate(Stop):
         groups = self.groups.dump()
         return {**self.dump_own(), "groups": groups} if groups else self.dump_own()
 
-    def dump_own(self) -> dict[str, Any]:
+    def dump_own(self) -> Kept:
         """Return the same without the groups, whose changes are kept one by one (``GroupStops.take_changes``)."""
         return {
             **self.dump_stop(),
@@ -119,7 +118,7 @@ class Gate(Stop):
             "breaker": self.breaker.dump(),
         }
 
-    def load(self, kept: Mapping[str, Any]) -> None:
+    def load(self, kept: Kept) -> None:
         """Continue from ``dump``; keys of another version that are missing keep their start values."""
         self.paused = bool(kept.get("paused", False))
         self.pause_reason = str(kept.get("pause_reason", ""))
@@ -131,7 +130,7 @@ class Gate(Stop):
         self.groups.load(kept.get("groups", {}))
 
 
-def dump_pause(paused: bool, reason: str, at: float) -> dict[str, Any]:
+def dump_pause(paused: bool, reason: str, at: float) -> Kept:
     """Return the part of ``Gate.dump`` that says whether the platform is paused, why and since when."""
     return {"paused": paused, "pause_reason": reason, "paused_at": at}
 

@@ -7,10 +7,10 @@ a row for 2 to 4 s, the fifth for 16 to 32 s, the tenth and later for 5 to 10 mi
 """
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from relay.core.raw import Kept
 from relay.policy.backoff import backoff_s, jittered_s
 from relay.policy.gate.suspicion import Suspicion
 
@@ -116,7 +116,7 @@ class Stop:
             self.stopped_until, self.stop_reason, self.throttled = until, cause.reason, throttled
         self.resuming = True
 
-    def dump_stop(self) -> dict[str, Any]:
+    def dump_stop(self) -> Kept:
         """Return what a restart must know; suspicion starts anew."""
         return {
             "stopped_until": self.stopped_until,
@@ -127,7 +127,7 @@ class Stop:
             "since": self.since,
         }
 
-    def load_stop(self, kept: Mapping[str, Any]) -> None:
+    def load_stop(self, kept: Kept) -> None:
         """Continue from ``dump_stop``; what is missing keeps its start value."""
         self.stopped_until = float(kept.get("stopped_until", 0.0))
         self.stop_reason = str(kept.get("stop_reason", ""))

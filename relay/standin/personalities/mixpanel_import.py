@@ -4,8 +4,8 @@ Bodies: docs.mixpanel.com/troubleshooting/errors/400-bad-request.md and .../413-
 """
 
 import math
-from typing import Any
 
+from relay.core.raw import JsonObject
 from relay.standin.bodies import MalformedBody, split_items
 from relay.standin.personalities.exchange import Callback, PlatformAnswer, PlatformRequest
 from relay.standin.personalities.memory import Memory
@@ -64,7 +64,7 @@ class MixpanelImport:
         return self.memory.figures()
 
     def _import(self, events: tuple[bytes, ...]) -> PlatformAnswer:
-        failed: list[dict[str, Any]] = []
+        failed: list[JsonObject] = []
         taken = []
         for index, raw in enumerate(events):
             callback = Callback.of(raw)

@@ -7,6 +7,7 @@ from typing import Any
 
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration
+from relay.core.raw import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Options:
 
 def parse_options(text: str) -> Options:
     """Read ``name=value`` words separated by commas. Raises ``ValueError`` that names all options."""
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     for word in text.split(",") if text else ():
         name, equals, value = word.partition("=")
         read = _READERS.get(name)

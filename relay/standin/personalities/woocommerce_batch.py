@@ -5,8 +5,8 @@ Bodies: github.com/woocommerce/woocommerce issue 22848 and WC_REST_Controller::c
 
 import hashlib
 import math
-from typing import Any
 
+from relay.core.raw import JsonObject
 from relay.standin.bodies import MalformedBody, split_items
 from relay.standin.personalities.exchange import Callback, PlatformAnswer, PlatformRequest
 from relay.standin.personalities.memory import Memory
@@ -74,7 +74,7 @@ class WoocommerceBatch:
             return "Consumer key is invalid."
         return None if password == options.secret else "Consumer secret is invalid."
 
-    def _update(self, callback: Callback) -> tuple[dict[str, Any], bool]:
+    def _update(self, callback: Callback) -> tuple[JsonObject, bool]:
         fields = callback.fields if isinstance(callback.fields, dict) else {}
         if not isinstance(fields.get("id"), int):
             return _failed("woocommerce_rest_shop_order_invalid_id", "Invalid ID.", 400), False
@@ -90,7 +90,7 @@ class WoocommerceBatch:
         return {"id": fields["id"], "status": fields.get("status", "processing")}, True
 
 
-def _failed(code: str, message: str, status: int) -> dict[str, Any]:
+def _failed(code: str, message: str, status: int) -> JsonObject:
     return {"id": None, "error": {"code": code, "message": message, "data": {"status": status}}}
 
 

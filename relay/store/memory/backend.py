@@ -31,6 +31,7 @@ from relay.core.model import (
     StoreRules,
     WaitUntil,
 )
+from relay.core.raw import Kept
 from relay.store.base import Reroute, Stepped, no_route
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
@@ -64,7 +65,7 @@ class MemoryStore:
         self._slots = Slots()
         self._batches = Batches(self._shelf, self._slots, tag=tag)
         self._accepts = MemoryInbox(self._shelf, self._batches, rules=lambda: self._rules, tag=tag)
-        self._gates: dict[str, dict[str, Any]] = {}
+        self._gates: dict[str, Kept] = {}
         self._watchers: list[Callable[[str, int], None]] = []
         self._operation_watchers: list[Callable[[], None]] = []
         self._past = MemoryHistory(self._shelf, clock)
@@ -130,15 +131,15 @@ class MemoryStore:
         self._operations.settled(settlement.batch)
         self._notify()
 
-    async def gates(self) -> Mapping[str, dict[str, Any]]:
+    async def gates(self) -> Mapping[str, Kept]:
         """Return a copy of each platform's gate."""
         return copy.deepcopy(self._gates)
 
-    async def set_gate(self, platform: str, gate: dict[str, Any]) -> None:
+    async def set_gate(self, platform: str, gate: Kept) -> None:
         """Keep a platform's gate."""
         self._keep_gate(platform, gate)
 
-    def _keep_gate(self, platform: str, gate: Mapping[str, Any]) -> None:
+    def _keep_gate(self, platform: str, gate: Kept) -> None:
         """Keep a gate, and of its groups' stops those it names; None is one that is over."""
         stops = {**self._gates.get(platform, {}).get("groups", {}), **gate.get("groups", {})}
         stops = {group: stop for group, stop in stops.items() if stop is not None}

@@ -1,9 +1,8 @@
 """What the memory store shows of its rows: totals, status, callbacks."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from relay.core.ids import decode_id
 from relay.core.model import Filter, Lane, State
@@ -11,7 +10,7 @@ from relay.store.memory.operations import matches
 from relay.store.memory.outbox import Batches
 from relay.store.memory.rows import Attempt, Row, Shelf
 from relay.store.slots import Slots
-from relay.views.callback_view import AttemptView, CallbackView, ListedCallback
+from relay.views.callback_view import AttemptView, CallbackFacts, CallbackView, ListedCallback
 from relay.views.moments import Instant, moment
 from relay.views.queue import ErrorView, QueueFacts
 
@@ -74,7 +73,7 @@ class Views:
         if row is None:
             return None
         return CallbackView(
-            **self._facts(row),
+            **structs.asdict(self._facts(row)),
             attempt_count=row.attempts,
             attempts=[self._attempt(self._attempts[number]) for number in row.attempt_ids],
             superseded_by=UNSET if row.superseded_by is None else row.superseded_by,
@@ -91,33 +90,33 @@ class Views:
             key=lambda row: -row.seq,
         )
         page = rows[:limit]
-        items = [ListedCallback(**self._facts(row), attempts=row.attempts) for row in page]
+        items = [ListedCallback(**structs.asdict(self._facts(row)), attempts=row.attempts) for row in page]
         return items, str(page[-1].seq) if len(rows) > limit else None
 
-    def _facts(self, row: Row) -> dict[str, Any]:
-        """Return a row as the fields of ``CallbackFacts``."""
-        return {
-            "id": row.id,
-            "platform": row.platform,
-            "state": row.state.word,
-            "key": row.key,
-            "event": row.event,
-            "priority": _PRIORITIES.get(row.priority, "normal"),
-            "group": row.group,
-            "accepted_at": Instant(row.accepted_at),
-            "due_at": Instant(row.due_at),
-            "expires_at": Instant(row.expires_at),
-            "ended_at": moment(row.ended_at or None),
-            "spent": row.spent,
-            "held": row.held,
-            "in_flight": self._batches.in_flight(row),
-            "maybe_applied": row.maybe_applied,
-            "reason": row.reason,
-            "code": row.code,
-            "message": row.message,
-            "bytes": row.bytes,
-            "batch": row.batch_id,
-        }
+    def _facts(self, row: Row) -> CallbackFacts:
+        """Return a row as what every view of it tells."""
+        return CallbackFacts(
+            id=row.id,
+            platform=row.platform,
+            state=row.state.word,
+            key=row.key,
+            event=row.event,
+            priority=_PRIORITIES.get(row.priority, "normal"),
+            group=row.group,
+            accepted_at=Instant(row.accepted_at),
+            due_at=Instant(row.due_at),
+            expires_at=Instant(row.expires_at),
+            ended_at=moment(row.ended_at or None),
+            spent=row.spent,
+            held=row.held,
+            in_flight=self._batches.in_flight(row),
+            maybe_applied=row.maybe_applied,
+            reason=row.reason,
+            code=row.code,
+            message=row.message,
+            bytes=row.bytes,
+            batch=row.batch_id,
+        )
 
     @staticmethod
     def _attempt(attempt: Attempt) -> AttemptView:

@@ -31,6 +31,7 @@ from relay.core.model import (
     StoreRules,
     WaitUntil,
 )
+from relay.core.raw import Kept
 from relay.store.base import Reroute, Stepped, StoreEvents, no_route
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
@@ -187,11 +188,11 @@ class SqliteStore:
         blocks = self._platform_rules(settlement.platform).block_on_dead
         await self._writer.call(lambda transaction: self._settles.settle(transaction, settlement, blocks=blocks))
 
-    async def gates(self) -> Mapping[str, dict[str, Any]]:
+    async def gates(self) -> Mapping[str, Kept]:
         """Return each platform's gate."""
         return await self._writer.call(read_gates)
 
-    async def set_gate(self, platform: str, gate: dict[str, Any]) -> None:
+    async def set_gate(self, platform: str, gate: Kept) -> None:
         """Keep a platform's gate outside a settle."""
         number = self._names.number(platform)
 

@@ -5,16 +5,17 @@ mapping the payloads are spliced as they came.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import quote_plus
 
 from relay.core.errors import Unfit
 from relay.core.model import Item
+from relay.core.raw import JsonObject
 from relay.wire.envelopes.plain import JSON, all_spliced, each, only, spliced
 from relay.wire.payload.fields import FieldMap, ItemMapping, as_text, json_bytes
 
-StaticFields = Mapping[str, Any]
+StaticFields = JsonObject
 """The fields that every body has, with their JSON values: ``{"app_key": "12", "v": 2}``."""
 
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -118,7 +119,7 @@ class FormEnvelope:
 
 def _around(static: StaticFields, path: Sequence[str]) -> tuple[bytes, bytes]:
     """Return the JSON before and after the list that goes to ``path`` of ``static``."""
-    body: dict[str, Any] = copy.deepcopy(dict(static))
+    body: JsonObject = copy.deepcopy(dict(static))
     place = body
     for name in path[:-1]:
         place = place.setdefault(name, {})

@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from relay.core.clock import Clock
 from relay.core.ids import decode_id, encode_id
@@ -21,7 +21,7 @@ from relay.store.sqlite.read.history import OLDEST_DUE, HistoryReader
 from relay.store.sqlite.read.journal import JournalReader
 from relay.store.sqlite.read.operations import progress
 from relay.store.sqlite.read.survey import SurveyReader
-from relay.views.callback_view import AttemptView, CallbackView, ListedCallback
+from relay.views.callback_view import AttemptView, CallbackFacts, CallbackView, ListedCallback
 from relay.views.moments import Instant, moment, read
 from relay.views.operation_view import OperationView
 from relay.views.queue import ErrorView, QueueFacts, StoreSize
@@ -155,12 +155,12 @@ class SqliteReader:
             facts = self._facts(row)
             *_, trail, superseded_by = row
             batches = [int(number) for number in (trail or "").split()]
-            if facts["state"] != State.SUPERSEDED.word and row[14] is not None:
+            if facts.state != State.SUPERSEDED.word and row[14] is not None:
                 batches.append(row[14])
             attempts = self._connection.execute(_ATTEMPTS, (str(batches),))
             kept, traceparent = self._connection.execute(_REST, (seq,)).get
             found = CallbackView(
-                **facts,
+                **structs.asdict(facts),
                 attempt_count=row[11],
                 attempts=[self._attempt(*attempt) for attempt in attempts],
                 superseded_by=UNSET if superseded_by is None else encode_id(superseded_by, self._tag),
@@ -197,41 +197,41 @@ class SqliteReader:
                     (*condition.values, below, floor or 0, limit + 1),
                 )
             )
-            items = [ListedCallback(**self._facts(row), attempts=row[11]) for row in rows[:limit]]
+            items = [ListedCallback(**structs.asdict(self._facts(row)), attempts=row[11]) for row in rows[:limit]]
         if len(rows) > limit:
             return items, str(rows[limit - 1][0])
         return items, str(floor) if floor else None
 
-    def _facts(self, row: Any) -> dict[str, Any]:
-        """Return a row as the fields of ``CallbackFacts``."""
+    def _facts(self, row: Any) -> CallbackFacts:
+        """Return a row as what every view of it tells."""
         seq, platform, state, key, event, priority, group, accepted_at, due_at, expires_at, ended_at, *rest = row
         _, spent, held, batch, maybe_applied, reason, code, message, size, trail, _ = rest
         last = batch if batch is not None else int(trail.split()[-1]) if trail else None
         in_flight = False
         if state == State.PENDING and batch is not None:
             in_flight = self._connection.execute("SELECT state = 1 FROM batch WHERE number = ?", (batch,)).get == 1
-        return {
-            "id": encode_id(seq, self._tag),
-            "platform": self._connection.execute("SELECT name FROM platform WHERE id = ?", (platform,)).get,
-            "state": _WORDS[state],
-            "key": key,
-            "event": event,
-            "priority": _PRIORITIES.get(Lane(priority), "normal"),
-            "group": group,
-            "accepted_at": Instant(accepted_at),
-            "due_at": Instant(due_at),
-            "expires_at": Instant(expires_at),
-            "ended_at": moment(ended_at),
-            "spent": spent,
-            "held": bool(held),
-            "in_flight": in_flight,
-            "maybe_applied": bool(maybe_applied),
-            "reason": reason or "",
-            "code": code,
-            "message": message or "",
-            "bytes": size,
-            "batch": None if last is None else "b" + encode_id(last, self._tag),
-        }
+        return CallbackFacts(
+            id=encode_id(seq, self._tag),
+            platform=self._connection.execute("SELECT name FROM platform WHERE id = ?", (platform,)).get,
+            state=_WORDS[state],
+            key=key,
+            event=event,
+            priority=_PRIORITIES.get(Lane(priority), "normal"),
+            group=group,
+            accepted_at=Instant(accepted_at),
+            due_at=Instant(due_at),
+            expires_at=Instant(expires_at),
+            ended_at=moment(ended_at),
+            spent=spent,
+            held=bool(held),
+            in_flight=in_flight,
+            maybe_applied=bool(maybe_applied),
+            reason=reason or "",
+            code=code,
+            message=message or "",
+            bytes=size,
+            batch=None if last is None else "b" + encode_id(last, self._tag),
+        )
 
     def _attempt(
         self,

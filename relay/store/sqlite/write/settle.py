@@ -2,12 +2,12 @@
 
 from array import array
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from relay.core.ids import encode_id
 from relay.core.model import Ending, Requeue, Settlement, State
+from relay.core.raw import Kept
 from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction, numbers
@@ -220,7 +220,7 @@ def end(transaction: Transaction, platform: int, ending: Ending, *, blocks: bool
         transaction.count(platform, ending.state.word, transaction.connection.changes())
 
 
-def save_gate(transaction: Transaction, platform: int, gate: dict[str, Any]) -> None:
+def save_gate(transaction: Transaction, platform: int, gate: Kept) -> None:
     """Keep a platform's gate, and of its groups' stops those it names; None is one that is over."""
     groups = gate.get("groups", {})
     own = {name: value for name, value in gate.items() if name != "groups"}
@@ -233,11 +233,11 @@ def save_gate(transaction: Transaction, platform: int, gate: dict[str, Any]) -> 
             transaction.execute("INSERT OR REPLACE INTO stop VALUES (?, ?, ?)", kept)
 
 
-def read_gates(transaction: Transaction) -> dict[str, dict[str, Any]]:
+def read_gates(transaction: Transaction) -> dict[str, Kept]:
     """Return each platform's gate, with the stops of its groups."""
     decode = msgspec.json.decode
     rows = transaction.execute("SELECT p.name, g.gate FROM gate AS g JOIN platform AS p ON p.id = g.platform")
-    gates: dict[str, dict[str, Any]] = {name: decode(gate) for name, gate in rows}
+    gates: dict[str, Kept] = {name: decode(gate) for name, gate in rows}
     stops = transaction.execute("SELECT p.name, s.grp, s.stop FROM stop AS s JOIN platform AS p ON p.id = s.platform")
     for name, group, stop in stops:
         gates[name].setdefault("groups", {})[group] = decode(stop)
