@@ -63,6 +63,7 @@ def _works(host: UnitHost, *command: str, operator: bool) -> None:
     assert SECRETS["shop_a_token"] not in ran.stdout + ran.stderr
 
 
+@pytest.mark.timeout(180)
 def test_down_as_root(host: UnitHost) -> None:
     """With the daemon down the store is read, and a secret that is gone with it is no problem of the file."""
     host.start(SECRETS)

@@ -15,6 +15,7 @@ from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.descriptors import Descriptors
+from relay.views.queue import StoreSize
 from tests.clocks import FakeClock
 
 
@@ -36,10 +37,10 @@ class Slow(MemoryStore):
         self.gate = asyncio.Event()
         self.reads = 0
 
-    async def size(self) -> dict[str, int]:
+    async def size(self) -> StoreSize:
         self.reads += 1
         await self.gate.wait()
-        return {"used_bytes": 90, "usable_bytes": 90, "max_bytes": 100, "full": 1}
+        return StoreSize(used_bytes=90, usable_bytes=90, max_bytes=100, full=True)
 
 
 async def test_a_long_read_does_not_make_it_unready(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -373,7 +373,7 @@ class Writer:
 
     def _reopened(self) -> bool:
         try:
-            copy_back(self._connection)  # closing it copies nothing while the readers are open
+            self._hooks.check()  # before it is closed: closing copies nothing back while the readers are open
             self._connection.close()
             self._connection = self._connect()
             transaction = Transaction(self._connection, self._clock.now())
