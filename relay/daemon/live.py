@@ -16,22 +16,24 @@ from relay.admin.access import Access, User
 from relay.admin.http.server import AdminServer, AdminSettings
 from relay.admin.resources.configuration import ConfigAccess
 from relay.admin.standing.backlog import DrainTerms
+from relay.config.changes import in_words
 from relay.config.diff import difference
 from relay.config.effective import as_tree, effective
 from relay.config.load import examine, load
 from relay.config.problems import ConfigInvalid
+from relay.config.report.translate import dotted
 from relay.config.schema.file import Config
 from relay.core.clock import monotonic_s
 from relay.core.model import NewCallback
 from relay.daemon.intake import directory, ingest_settings
+from relay.daemon.reload_history import ReloadHistory
 from relay.daemon.systemd import Notifier
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_all
 from relay.ingest.server import IngestServer
 from relay.store.base import Store
 from relay.telemetry.events import Events
-from relay.views.configuration import ChangeView, InForce, RefusedReloadView, ReloadView
-from relay.views.moments import Instant
+from relay.views.configuration import ChangeView, InForce, ReloadView
 from relay.web.refusal import Refusal
 
 _T = TypeVar("_T")
@@ -72,7 +74,7 @@ class LiveConfig:
         self._access = access
         self._events = events
         self._notifier = notifier
-        self._refused: RefusedReloadView | None = None
+        self._history = ReloadHistory(store.clock)
         self._swapping = asyncio.Lock()
         self._validating = asyncio.Lock()
         self._validations = 0
@@ -84,13 +86,18 @@ class LiveConfig:
     def for_operators(self) -> ConfigAccess:
         """What the admin API may do with the configuration."""
         return ConfigAccess(
-            effective=self._effective, refused=lambda: self._refused, validate=self._validate, reload=self.reload
+            effective=self._effective,
+            refused=lambda: self._history.last_refused,
+            reloads=self._history.newest_first,
+            validate=self._validate,
+            reload=self.reload,
         )
 
     @property
     def refused_problems(self) -> int:
         """How many problems the last reload had, if it was refused."""
-        return 0 if self._refused is None else max(1, self._refused.problems)
+        refused = self._history.last_refused
+        return 0 if refused is None else max(1, refused.problems)
 
     def reroute(self, unrouted: NewCallback) -> Sequence[NewCallback] | str:
         """Route a callback again that no route took. A thread of the store calls it."""
@@ -105,36 +112,36 @@ class LiveConfig:
 
     def reload_soon(self) -> None:
         """Reload in a task of its own (SIGHUP); the outcome is an event and a metric."""
-        task = asyncio.create_task(self.reload(False, False))
+        task = asyncio.create_task(self.reload(False, False, "SIGHUP"))
         self._tasks.add(task)
         task.add_done_callback(self._reloaded)
 
-    async def reload(self, dry_run: bool, force: bool) -> ReloadView:
-        """Load the file again and put it in force. A file with problems changes nothing.
+    async def reload(self, dry_run: bool, force: bool, by: str) -> ReloadView:
+        """Load the file again and put it in force, for ``by``. A file with problems changes nothing.
 
         ``force`` removes platforms although callbacks wait for them; these stay visible.
         """
         async with self._swapping:
             try:
-                return await self._reload(dry_run, force)
+                return await self._reload(dry_run, force, by)
             except Exception as error:  # of any kind: it is reported, then raised
                 if not dry_run:
-                    self._refuse([f"it could not be put in force: {error!r}"], todo="relay reload")
+                    self._refuse([f"it could not be put in force: {error!r}"], by=by, changes=[], todo="relay reload")
                 raise
 
-    def _refuse(self, problems: Sequence[str], *, todo: str) -> None:
+    def _refuse(self, problems: Sequence[str], *, by: str, changes: Sequence[str], todo: str) -> None:
         """Keep and log that a reload was refused; ``todo`` is the command that tells more."""
-        self._refused = RefusedReloadView(Instant(self._store.clock.now()), len(problems), todo)
+        self._history.refused(by=by, changes=changes, problems=len(problems), todo=todo)
         self._events.config_loaded(ok=False, file=self.config.origin.file, problems=problems)
 
-    async def _reload(self, dry_run: bool, force: bool) -> ReloadView:
+    async def _reload(self, dry_run: bool, force: bool, by: str) -> ReloadView:
         file = self.config.origin.file
         try:
             wanted = await self._beside(partial(load, file))
         except ConfigInvalid as invalid:
             problems = [str(problem) for problem in invalid.problems]
             if not dry_run:
-                self._refuse(problems, todo="relay config check")
+                self._refuse(problems, by=by, changes=[], todo="relay config check")
             return ReloadView(applied=False, changes=[], added=[], removed={}, problems=problems)
         found = difference(self.config, wanted)
         changes = [
@@ -149,8 +156,10 @@ class LiveConfig:
         removed = await self._waiting(found.removed)
         problems = [] if force else _orphaned(removed)
         view = ReloadView(applied=False, changes=changes, added=list(found.added), removed=removed, problems=problems)
+        # beside the loop: each value becomes YAML, and a new file has thousands
+        told = await self._beside(partial(in_words, view, hidden=[dotted(path) for path in found.hidden]))
         if problems and not dry_run:
-            self._refuse(problems, todo="relay reload --dry-run")
+            self._refuse(problems, by=by, changes=told, todo="relay reload --dry-run")
         if problems or dry_run:
             return view
         self._notifier.reloading(int(monotonic_s() * 1e6))
@@ -160,7 +169,7 @@ class LiveConfig:
             outcome = "configuration reloaded"
         finally:  # systemd waits for the end of each reload, also of a failed one
             self._notifier.ready(f"{len(self.config.platforms)} platforms, {outcome}")
-        self._refused = None
+        self._history.applied(by=by, changes=told)
         self._events.config_loaded(ok=True, file=file, problems=[str(warning) for warning in wanted.warnings])
         return msgspec.structs.replace(view, applied=True, problems=[])
 

@@ -25,9 +25,21 @@ class InForce(Struct, frozen=True, kw_only=True):
     origins: Annotated[Mapping[str, str], told("where each value comes from, by dotted path")]
 
 
-class ConfigView(InForce, frozen=True, kw_only=True):
-    """The configuration in force, and whether the file on disk was refused."""
+class PastReloadView(Struct, frozen=True, kw_only=True):
+    """One of the last reloads."""
 
+    at: Annotated[Instant, told("when it ended")]
+    by: Annotated[str, told("the user who asked for it; SIGHUP: a signal")]
+    result: Annotated[str, told("applied or refused; the configuration before a refused one stayed in force")]
+    changes: Annotated[list[str], told("what it changed or would have changed, a line each; secrets are masked")]
+    problems: Annotated[int, told("how many problems kept it from being applied")]
+    todo: Annotated[str, told("the command that names the problems; empty: there are none")]
+
+
+class ConfigView(InForce, frozen=True, kw_only=True):
+    """The configuration in force, whether the file on disk was refused, and the last reloads."""
+
+    reloads: Annotated[list[PastReloadView], told("the last 20 since the start, newest first")]
     refused_reload: Annotated[RefusedReloadView | None, told("the last reload if it was refused, else null")]
 
 

@@ -35,7 +35,7 @@ from relay.telemetry.metrics import Metrics
 from relay.upkeep.operations import OperationRunner
 from relay.upkeep.sampling import Sampling
 from relay.views.alerts import AlertPage, AlertView, DrillView, LastSent, TargetView
-from relay.views.configuration import InForce, RefusedReloadView, ReloadView
+from relay.views.configuration import InForce, PastReloadView, RefusedReloadView, ReloadView
 from relay.views.live import LiveFacts
 from relay.views.moments import Instant, read
 
@@ -125,7 +125,8 @@ class FakeControl:
 class FakeConfig:
     """A configuration that is valid when it says so."""
 
-    reloads: list[tuple[bool, bool]] = field(default_factory=list)
+    reloads: list[tuple[bool, bool, str]] = field(default_factory=list)
+    past: list[PastReloadView] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     changes: dict[str, Any] = field(default_factory=lambda: {"changes": [], "added": [], "removed": {}})
     effective: InForce = field(default_factory=lambda: InForce(file="config.yaml", config={"version": 1}, origins={}))
@@ -134,8 +135,8 @@ class FakeConfig:
     async def validate(self, text: str | None) -> Sequence[str]:
         return [] if text is None or "version: 1" in text else ["config.yaml:1:1: E008 the format version is missing"]
 
-    async def reload(self, dry_run: bool, force: bool) -> ReloadView:
-        self.reloads.append((dry_run, force))
+    async def reload(self, dry_run: bool, force: bool, by: str) -> ReloadView:
+        self.reloads.append((dry_run, force, by))
         applied = not dry_run and not self.problems
         return ReloadView(applied=applied, **self.changes, problems=self.problems)
 
@@ -143,6 +144,7 @@ class FakeConfig:
         return ConfigAccess(
             effective=lambda: self.effective,
             refused=lambda: self.refused,
+            reloads=lambda: self.past,
             validate=self.validate,
             reload=self.reload,
         )

@@ -582,6 +582,7 @@ async def test_the_configuration_is_validated_and_reloaded(call: Caller) -> None
         "file": "config.yaml",
         "config": {"version": 1},
         "origins": {},
+        "reloads": [],
         "refused_reload": None,
     }
     assert (await call("POST", "/v1/config/validate", data=b"version: 1"))[1] == {"valid": True, "problems": []}

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 from admin_side import LEARNED, START, AdminSide, admin_side
 from relay.core.model import Lane, Rate
-from relay.views.configuration import ChangeView, InForce, RefusedReloadView
+from relay.views.configuration import ChangeView, InForce, PastReloadView, RefusedReloadView
 from relay.views.moments import Instant
 
 KEPT = Path(__file__).with_name("answers_kept.json")
@@ -106,6 +106,16 @@ async def _answers(side: AdminSide, ids: Mapping[str, str]) -> dict[str, Any]:
             file="relay.yaml", config={"platforms": {"shop-a": {"rate": "9/s"}}}, origins={"version": "relay.yaml:1"}
         )
         side.config.refused = RefusedReloadView(Instant(START - 60), 2, "relay config check")
+        side.config.past = [
+            PastReloadView(
+                at=Instant(START - 60),
+                by="ops",
+                result="refused",
+                changes=["- platforms.shop-b (3 callbacks wait)"],
+                problems=2,
+                todo="relay config check",
+            )
+        ]
         side.config.changes = {
             "changes": [ChangeView(path="platforms.shop-a.rate", old="9/s", new="8/s", needs_restart=False)],
             "added": ["shop-c"],

@@ -18,7 +18,7 @@ from aiohttp import web
 from relay.core.clock import wall_s
 from relay.core.model import Lane, NewCallback, Rate
 from relay.store.sqlite.backend import SqliteStore
-from relay.views.configuration import ChangeView, RefusedReloadView
+from relay.views.configuration import ChangeView, PastReloadView, RefusedReloadView
 from relay.views.moments import Instant
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,6 +141,30 @@ async def test_status_says_that_the_last_reload_was_refused(side: AdminSide) -> 
     assert re.fullmatch(r"CONFIG  reload refused .*\d\d:\d\d:\d\d \+08:00 \(3m.* ago\): relay config check", line)
     as_json = (await relay("status", "--admin", side.url, "-o", "json")).json()
     assert as_json["refused_reload"]["problems"] == 2
+
+
+async def test_the_last_reloads_are_shown(side: AdminSide) -> None:
+    """Newest first: when, by whom, with what result, what it changed, and the command that says what is wrong."""
+    none = await relay("config", "reloads", "--admin", side.url)
+    side.clock.at = wall_s()
+    side.config.past = [
+        PastReloadView(
+            at=Instant(side.clock.at - ago_s), by=by, result=result, changes=changes, problems=problems, todo=todo
+        )
+        for ago_s, by, result, changes, problems, todo in (
+            (60, "ops", "refused", [], 2, "relay config check"),
+            (180, "SIGHUP", "applied", ["~ platforms.shop-a.rate 100/min -> 7/min"], 0, ""),
+        )
+    ]
+
+    shown = (await relay("config", "reloads", "--admin", side.url)).out.splitlines()
+
+    assert none.out == "no reload since the start\n"
+    assert re.fullmatch(r".*\(1m.* ago\) by ops: refused, 2 problems: relay config check", shown[0])
+    assert re.fullmatch(r".*\(3m.* ago\) by SIGHUP: applied", shown[1])
+    assert shown[2:] == ["  ~ platforms.shop-a.rate 100/min -> 7/min"]
+    as_json = (await relay("config", "reloads", "--admin", side.url, "-o", "json")).json()
+    assert [(one["by"], one["result"]) for one in as_json] == [("ops", "refused"), ("SIGHUP", "applied")]
 
 
 async def test_dropped_dead_letters_are_listed_when_asked_for(side: AdminSide) -> None:
@@ -580,7 +604,12 @@ async def test_the_configuration_is_reloaded(side: AdminSide) -> None:
         "~ platforms.shop-a.rate 100/min -> 80/min",
         "4 changes",
     ]
-    assert side.config.reloads == [(True, False), (False, False), (False, True), (False, False)]
+    assert [asked[:2] for asked in side.config.reloads] == [
+        (True, False),
+        (False, False),
+        (False, True),
+        (False, False),
+    ]
     assert (bad.code, bad.err.splitlines()[0]) == (1, "relay.yaml:3:1: E010 unknown key")
 
 

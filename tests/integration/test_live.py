@@ -69,10 +69,10 @@ async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, d
     file.write_text(FILE.format(rate="7/min"))
     with structlog.testing.capture_logs() as lines:
         if dry_run:
-            assert [change.new for change in (await live.reload(True, False)).changes] == ["7/min"]
+            assert [change.new for change in (await live.reload(True, False, "ops")).changes] == ["7/min"]
         else:
             with pytest.raises(StoreFailed):
-                await live.reload(False, False)
+                await live.reload(False, False, "ops")
 
     assert str(live.config.platforms["shop-a"].rate[0]) == "100/min"
     assert metrics.reload_successful == successful
@@ -120,7 +120,7 @@ async def test_a_reload_does_not_wait_for_a_validation(tmp_path: Path, monkeypat
     validating = asyncio.create_task(under.live.for_operators.validate("version: 1"))
     while not begun.is_set():
         await asyncio.sleep(0.001)
-    assert (await under.live.reload(True, False)).problems == []
+    assert (await under.live.reload(True, False, "ops")).problems == []
     go_on.set()
     await validating
 
@@ -217,7 +217,7 @@ async def test_everything_of_the_file_is_put_in_force(reloading: Reloading) -> N
     assert (reloading.knows("a"), reloading.knows("b")) == (True, False)
     reloading.write("b")
 
-    assert (await reloading.live.reload(False, False)).applied
+    assert (await reloading.live.reload(False, False, "ops")).applied
 
     assert (reloading.knows("a"), reloading.knows("b")) == (False, True)
     (hosts,) = [told.hosts for told in reloading.live.admin[0].told if isinstance(told, AdminSettings)]  # type: ignore[attr-defined]
@@ -230,7 +230,7 @@ async def test_everything_of_the_file_is_put_in_force(reloading: Reloading) -> N
     status = await reloading.store.platform_status()
     assert [quota.limit for quota in status["shop-b"].quotas] == [7]
     assert reloading.told.words == ["reloading", "1 platforms, configuration reloaded"]
-    assert (await reloading.live.reload(True, False)).changes == []
+    assert (await reloading.live.reload(True, False, "ops")).changes == []
     rerouted = reloading.live.reroute(row)
     assert not isinstance(rerouted, str)
     assert [each.platform for each in rerouted] == ["shop-b"]
@@ -244,7 +244,7 @@ async def test_a_file_with_mistakes_is_told_and_changes_nothing(
     reloading.metrics.reload_successful = 1
     reloading.file.write_text(reloading.file.read_text() + "  rate: 7/never\n")
 
-    answer = await reloading.live.reload(dry_run, False)
+    answer = await reloading.live.reload(dry_run, False, "ops")
 
     assert not answer.applied
     assert answer.problems
@@ -264,7 +264,7 @@ async def test_a_platform_with_callbacks_is_not_removed_unless_forced(
     await reloading.accept("shop-a")
     reloading.write("b")
 
-    refused = await reloading.live.reload(False, False)
+    refused = await reloading.live.reload(False, False, "ops")
 
     assert (refused.applied, refused.removed) == (False, {"shop-a": 1})
     assert reloading.knows("a")
@@ -276,9 +276,50 @@ async def test_a_platform_with_callbacks_is_not_removed_unless_forced(
     assert (told.problems, told.todo) == (1, "relay reload --dry-run")
     lines.clear()
 
-    assert (await reloading.live.reload(False, True)).applied
+    assert (await reloading.live.reload(False, True, "ops")).applied
 
     assert reloading.knows("b")
     assert reloading.live.for_operators.refused() is None
     assert [line["event"] for line in lines if line["log_level"] != "warning"] == ["config_loaded"]
     assert reloading.metrics.reload_successful == 1
+
+
+async def test_the_last_reloads_are_kept(reloading: Reloading, tmp_path: Path) -> None:
+    """Newest first: who asked, what became of it and what changed, a secret without its value; 20 of them."""
+    config = "version: 1\ninclude: conf.d/*.yaml\nadmin: {{users: [{{name: a, role: admin, token: {token}}}]}}\n"
+    part = tmp_path / "conf.d" / "shop.yaml"
+    part.parent.mkdir()
+
+    async def reload(by: str, *, token: str = "a-token", rate: str = "7/min", dry_run: bool = False) -> None:
+        reloading.file.write_text(config.format(token=token))
+        part.write_text(f'platforms: {{shop-a: {{url: "http://127.0.0.1:9/", rate: {rate}}}}}\n')
+        await reloading.live.reload(dry_run, False, by)
+
+    await reload("first")
+    await reload("tries", rate="5/min", dry_run=True)
+    await reload("ops", rate="100/min")
+    await reload("errs", rate="100")
+    await reload("turns", token="b-token", rate="100/min")
+
+    told = reloading.live.for_operators.reloads()
+    assert [(one.by, one.result, one.changes, one.problems, one.todo) for one in told[:3]] == [
+        ("turns", "applied", ["~ admin (a secret's value)"], 0, ""),
+        ("errs", "refused", [], 1, "relay config check"),
+        ("ops", "applied", ["~ platforms.shop-a.rate 7/min -> 100/min"], 0, ""),
+    ]
+    assert [one.by for one in told[3:]] == ["first"]
+    for number in range(20):
+        await reload(str(number), token="b-token", rate="100/min")
+    assert [one.by for one in reloading.live.for_operators.reloads()] == [str(number) for number in range(19, -1, -1)]
+
+
+async def test_a_large_reload_is_kept_in_part(reloading: Reloading) -> None:
+    """Of a whole new file the first 50 changes are kept, and how many more there were."""
+    shops = "".join(f'  shop-{n}: {{url: "http://127.0.0.1:9/"}}\n' for n in range(60))
+    reloading.file.write_text("version: 1\nplatforms:\n  shop-a: {url: http://127.0.0.1:9/, rate: 7/min}\n" + shops)
+
+    await reloading.live.reload(False, False, "ops")
+
+    (kept,) = reloading.live.for_operators.reloads()
+    assert (len(kept.changes), kept.changes[0]) == (51, "+ platforms.shop-0")
+    assert kept.changes[-1].startswith("... and 1")

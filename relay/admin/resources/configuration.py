@@ -10,7 +10,7 @@ from typing import Any
 from relay.admin.audit import Audit
 from relay.admin.call import Call, flag, object_body
 from relay.admin.standing.times import WallTimes
-from relay.views.configuration import ConfigView, InForce, RefusedReloadView, ReloadView, ValidationView
+from relay.views.configuration import ConfigView, InForce, PastReloadView, RefusedReloadView, ReloadView, ValidationView
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
@@ -20,15 +20,17 @@ class ConfigAccess:
     """What the daemon lets the admin side do with its configuration.
 
     ``effective()`` is the configuration in force. ``validate(text)`` returns all problems of a configuration (None: the
-    file on disk) as ``file:line:col: code message``. ``reload(dry_run, force)`` loads the file and puts it in force; a
-    file with problems changes nothing. ``reload`` is None where nothing can swap a configuration. ``refused()`` is the
-    last reload if it was refused, else None.
+    file on disk) as ``file:line:col: code message``. ``reload(dry_run, force, by)`` loads the file and puts it in
+    force, for the user ``by``; a file with problems changes nothing. ``reload`` is None where nothing can swap a
+    configuration. ``refused()`` is the last reload if it was refused, else None; ``reloads()`` are the last ones,
+    newest first.
     """
 
     effective: Callable[[], InForce]
     refused: Callable[[], RefusedReloadView | None]
+    reloads: Callable[[], list[PastReloadView]]
     validate: Callable[[str | None], Awaitable[Sequence[str]]]
-    reload: Callable[[bool, bool], Awaitable[ReloadView]] | None = None
+    reload: Callable[[bool, bool, str], Awaitable[ReloadView]] | None = None
 
 
 def setting(in_force: InForce, platform: str, key: str) -> Any:
@@ -47,7 +49,13 @@ class ConfigRoutes:
     async def show(self, call: Call) -> Response:
         """GET /v1/config. Viewers may see it, so a refused reload is counted here and its problems are not named."""
         now = self._config.effective()
-        view = ConfigView(file=now.file, config=now.config, origins=now.origins, refused_reload=self._config.refused())
+        view = ConfigView(
+            file=now.file,
+            config=now.config,
+            origins=now.origins,
+            reloads=self._config.reloads(),
+            refused_reload=self._config.refused(),
+        )
         return self._times.answer(view)
 
     async def validate(self, call: Call) -> Response:
@@ -67,7 +75,7 @@ class ConfigRoutes:
         dry_run, force = flag(body, "dry_run"), flag(body, "force")
         if not dry_run:
             await self._audit.record(call.who, "config.reload", "config", reason=body.get("reason", ""), force=force)
-        result = await self._config.reload(dry_run, force)
+        result = await self._config.reload(dry_run, force, call.who.name)
         if result.problems:
             raise Refusal("invalid_config", "nothing was changed: the file has problems", problems=result.problems)
         return json_answer(result)

@@ -1,16 +1,18 @@
-"""``relay config``: check, show, test and compare files. Only a comparison with what is in force needs the daemon."""
+"""``relay config``: check, show, test and compare files. Only what is in force needs the daemon."""
 
 import click
 
 from relay.cli.main import EXIT_DIFFERENT, EXIT_FAILED
+from relay.cli.support import human
 from relay.cli.support.config_file import chosen_file, config_file, count, examined, load_config, unread_text
-from relay.cli.support.locate import WHERE
-from relay.cli.support.output import Row, document_option, output_option, print_record, print_rows, to_json
+from relay.cli.support.locate import WHERE, locate, place_options
+from relay.cli.support.output import Row, document_option, output_option, print_record, print_rows, printable, to_json
 from relay.config.diff import Change, Difference, difference, difference_as_shown
 from relay.config.effective import ShownSettings, as_scalar, as_tree, as_yaml, effective
 from relay.config.problems import ConfigInvalid
 from relay.config.report.json_schema import json_schema, json_schema_text
 from relay.config.report.translate import dotted
+from relay.core.clock import wall_s
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -108,6 +110,27 @@ def schema(option: str | None, argument: str | None, output: str) -> None:
 
 
 @config.command()
+@place_options
+@output_option
+def reloads(config: str | None, admin: str | None, output: str) -> None:
+    """Show the daemon's last 20 reloads, newest first: when, by whom, with what result, and what they changed."""
+    from relay.views.configuration import ConfigView
+    from relay.views.moments import plain
+
+    found = locate(config, admin=admin).admin_client().view(ConfigView, "/v1/config").reloads
+    if output != "table":
+        print_rows(plain(found), output=output, columns=())
+        return
+    for one in found:
+        problems = f", {count(one.problems, 'problem')}: {one.todo}" if one.problems else ""
+        click.echo(printable(f"{human.moment(one.at, now=wall_s())} by {one.by}: {one.result}{problems}"))
+        for line in one.changes:
+            click.echo(printable(f"  {line}"))
+    if not found:
+        click.echo("no reload since the start")
+
+
+@config.command()
 @click.argument("files", nargs=-1, metavar="[[OLD] NEW]")
 @click.option(
     "-c", "--config", "option", metavar="FILE", help=f"The file, or OLD when NEW is named too. Default: {WHERE}."
@@ -171,7 +194,6 @@ def _print_difference(found: Difference) -> None:
 def _in_force(file: str, admin: str | None) -> ShownSettings:
     """Return the daemon's configuration as ``as_tree`` does; ``file`` says where the daemon listens."""
     from relay.cli.support.client import Unreachable
-    from relay.cli.support.locate import locate
     from relay.views.configuration import ConfigView
 
     place = locate(file, admin=admin)

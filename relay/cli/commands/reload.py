@@ -33,24 +33,10 @@ def reload(
     if output != "table":
         print_record(plain(result), output=output)
         return
-    lines = _lines(result)
+    from relay.config.changes import in_words  # loads the configuration's libraries, needed only for a table
+
+    lines = in_words(result)
     for line in lines:
         click.echo(printable(line))
     count = len(lines)
     click.echo(f"{count} change{'' if count == 1 else 's'}{'' if result.applied else '; nothing was done'}")
-
-
-def _lines(result: ReloadView) -> list[str]:
-    """Return a line for each platform added or removed, and for each changed setting of the others."""
-    from relay.config.effective import as_scalar  # loads the configuration's libraries, needed only for a change
-
-    lines = [f"+ platforms.{name}" for name in result.added]
-    for name, waiting in result.removed.items():
-        lines.append(f"- platforms.{name}" + (f" ({waiting} callbacks wait)" if waiting else ""))
-    whole = {("platforms", name) for name in (*result.added, *result.removed)}
-    for change in result.changes:
-        if tuple(change.path.split(".")[:2]) not in whole:
-            restart = "  needs a restart" if change.needs_restart else ""
-            old, new = ("not set" if value is None else as_scalar(value) for value in (change.old, change.new))
-            lines.append(f"~ {change.path} {old} -> {new}{restart}")
-    return lines
