@@ -38,6 +38,7 @@ def known() -> dict[str, set[str]]:
     metrics.limits_learned["a"] += 1
     metrics.token_failures["app"] += 1
     metrics.alerts_sent["ops", "failed"] += 1
+    metrics.alerts_firing = lambda: {"late": 1}
     metrics.reload_successful = 1
     metrics.descriptors = (1, 2)
     metrics.expires_s = {"a": 60.0}
