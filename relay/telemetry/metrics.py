@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from relay.core.clock import elapsed_s
@@ -119,6 +119,7 @@ class Metrics:
         self.store_commit = self._commit.of()
         self._exported: dict[tuple[str, str], tuple[int, int]] = {}
         self._snapshot: tuple[Totals, Statuses, StoreSize | None, Live, float] = ({}, {}, None, {}, 0.0)
+        self._process = ProcessCollector(namespace="relay", registry=None)
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -220,10 +221,11 @@ class Metrics:
             yield GaugeMetricFamily(
                 "relay_unaccounted", "Accepted minus every end and pending.", value=_missing(totals)
             )
-        if self.descriptors is not None:
+        yield from (family for family in self._process.collect() if not family.name.endswith("_fds"))
+        if self.descriptors is not None:  # counted beside: a scrape may come when none is left to count with
             used, most = self.descriptors
-            yield GaugeMetricFamily("process_open_fds", "File descriptors in use.", value=used)
-            yield GaugeMetricFamily("process_max_fds", "How many may be in use.", value=most)
+            yield GaugeMetricFamily("relay_process_open_fds", "File descriptors in use.", value=used)
+            yield GaugeMetricFamily("relay_process_max_fds", "How many may be in use.", value=most)
         if self.reload_successful is not None:
             yield GaugeMetricFamily(
                 "relay_config_last_reload_successful", "1 when the last load was used.", value=self.reload_successful

@@ -76,7 +76,7 @@ async def test_few_descriptors_left(few: int) -> None:
             os.close(descriptor)
     (reason,) = await asked.check()
     assert f"{few} of {few} file descriptors are in use; raise LimitNOFILE=" in reason
-    assert f"process_open_fds {float(few)}" in metrics.render().decode()
+    assert f"relay_process_open_fds {float(few)}" in metrics.render().decode()
     watch.look()
     assert await asked.check() == []
     assert [json.loads(line)["event"] for line in log.getvalue().splitlines()] == [

@@ -19,7 +19,7 @@ from tests.unit.test_docs import problem
 OPS = Path(__file__).parents[2] / "docs" / "ops"
 RULES = OPS / "prometheus-rules.yaml"
 
-SELECTOR = re.compile(r"\b((?:relay|process)_\w+|up)\b(?:\{([^}]*)\})?")
+SELECTOR = re.compile(r"\b(relay_\w+|up)\b(?:\{([^}]*)\})?")
 """A metric in an expression, and what stands in its braces."""
 GROUPED = re.compile(r"\b(?:by|on) \(([^)]*)\)")
 SCRAPED = {"instance", "job"}
@@ -92,7 +92,7 @@ def test_an_alert_names_what_exists(rule: dict[str, Any], known: dict[str, set[s
     assert unknown(rule["expr"], known) == []
     assert set(told) == {"summary", "description", "runbook"}
     assert [wrong for one in commands if (wrong := problem(one))] == []
-    assert commands or told["runbook"].startswith("systemctl ")
+    assert commands or told["runbook"].startswith(("systemctl ", "journalctl "))
     assert rule["labels"]["severity"] in ("page", "ticket")
 
 
@@ -123,8 +123,9 @@ FIRES: dict[str, list[str]] = {
     "StoreFull": ["relay_store_used_bytes 81x90", "relay_store_max_bytes 100x90"],
     "Unaccounted": ["relay_unaccounted -1x90"],
     "PostsRefused": ['relay_refused_total{listener="ingest",code="overloaded"} 0+5x90'],
+    "Restarts": ["relay_process_start_time_seconds 0x80 100 200 300x10"],
     "ReloadFailed": ["relay_config_last_reload_successful 0x90"],
-    "DescriptorsLow": ['process_open_fds{job="relay"} 91x90', 'process_max_fds{job="relay"} 100x90'],
+    "DescriptorsLow": ["relay_process_open_fds 91x90", "relay_process_max_fds 100x90"],
     "TokenFailures": ['relay_token_failures_total{credential="app"} 0+1x90'],
     "Broken": ['relay_breaker_open{platform="a"} 1x90'],
     "Paused": ['relay_paused{platform="a"} 1x90', 'relay_pending{platform="a"} 3x90'],
@@ -148,6 +149,7 @@ QUIET = [
     "relay_store_used_bytes 79x90",
     "relay_store_max_bytes 100x90",
     "relay_unaccounted 0x90",
+    "relay_process_start_time_seconds 100x80 200x10",
     'relay_refused_total{listener="ingest",code="overloaded"} 7x90',
     "relay_config_last_reload_successful 1x90",
     'relay_token_failures_total{credential="app"} 3x90',
