@@ -5,6 +5,7 @@ is imported when the first message goes, and works in a thread of its own: it bl
 """
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Protocol
@@ -34,6 +35,8 @@ class AppriseSender:
     def __init__(self, url: str) -> None:
         self._url = url
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="apprise")
+        # What it logs may hold an address with its password; what matters of it, whether it worked, we tell ourselves.
+        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
 
     async def send(self, request: MessageRequest) -> Answer | Failure:
         """Send one message; apprise tells only whether it worked, which becomes a 200 or a 502."""
