@@ -2,43 +2,32 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import isinf
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from relay.cli.commands.trying.simulation_report import SimulatedRun, print_runs, runs_as_dict, svg_of
 from relay.cli.support.config_file import chosen_file, load_config
 from relay.cli.support.human import duration
 from relay.cli.support.locate import WHERE
-from relay.cli.support.output import output_option, print_record, printable
+from relay.cli.support.output import output_option, print_record
 from relay.cli.support.progress import Watched, bar
-from relay.cli.support.table import terminal_columns, wrapped
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration, parse_rate
 from relay.core.clock import elapsed_s, wall_s, wall_shift_s
 from relay.core.model import Filter
-from relay.simulate import plot
-from relay.simulate.figures import RunFigures, assumptions, figures, series
+from relay.simulate.figures import figures
 from relay.simulate.model import Outage, parse_outage
-from relay.simulate.record import Found, Record
+from relay.simulate.record import Record
 from relay.simulate.run import Scenario, simulate
 from relay.simulate.traffic import Traffic, parse_burst, read_times, replay
 from relay.standin.settings import BadSetting, Settings
 
-_HEADING = "modelled, not measured"
 _MOST = 20_000_000  # callbacks; more would take over half an hour, and surely are a mistake
 _LONG = 200_000  # callbacks; more take long enough for a bar
 _SQLITE = b"SQLite format 3\x00"
 _PAGE = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    file: str
-    scenario: Scenario
-    record: Record
-    figures: RunFigures
 
 
 @click.command()
@@ -142,11 +131,11 @@ def simulate_command(
         runs.append(_simulated(file, scenario))
     stated = _stated(runs[0].scenario, limit=limit, over=over, latency=latency, failures=failures, outage=outage)
     if output == "table":
-        _print(runs, stated)
+        print_runs(runs, stated)
     else:
-        print_record(_as_dict(runs, stated), output=output)
+        print_record(runs_as_dict(runs, stated), output=output)
     if svg is not None:
-        _draw(svg, _svg(runs, stated))
+        _draw(svg, svg_of(runs, stated))
 
 
 def _only(names: Sequence[str], file: str) -> str:
@@ -247,7 +236,7 @@ def _stored(path: str, platform: str) -> list[tuple[float, str | None]]:
         reader.close()
 
 
-def _simulated(file: str, scenario: Scenario) -> _Run:
+def _simulated(file: str, scenario: Scenario) -> SimulatedRun:
     """Run one scenario; show on a terminal how far a long one has come."""
     if scenario.traffic.expected < _LONG or not sys.stderr.isatty():
         return _ran(file, scenario, Record())
@@ -259,9 +248,9 @@ def _simulated(file: str, scenario: Scenario) -> _Run:
     return run
 
 
-def _ran(file: str, scenario: Scenario, record: Record) -> _Run:
+def _ran(file: str, scenario: Scenario, record: Record) -> SimulatedRun:
     ended = simulate(scenario, record)
-    return _Run(file, scenario, record, figures(scenario, record, ended))
+    return SimulatedRun(file, scenario, record, figures(scenario, record, ended))
 
 
 def _stated(
@@ -287,125 +276,3 @@ def _stated(
     platform += [f"fails {word}" if ":" in word else f"fails 500:{word}" for word in failures]
     platform += [f"down {word}" for word in outage]
     return {"comes in": "; ".join(coming), "platform": "; ".join(platform)}
-
-
-def _assumed(runs: Sequence[_Run]) -> list[str]:
-    return list(dict.fromkeys(line for run in runs for line in assumptions(run.scenario)))
-
-
-def _print(runs: Sequence[_Run], stated: dict[str, str]) -> None:
-    scenario = runs[0].scenario
-    click.echo(f"{_HEADING}: platform {scenario.platform}, seed {scenario.seed}")
-    for topic, text in stated.items():
-        _say(f"  {topic:<9} {printable(text)}", indent=12)
-    for number, assumption in enumerate(_assumed(runs)):
-        _say(f"  {'' if number else 'assumed':<9} {assumption}", indent=12)
-    click.echo()
-    columns = [_rows(run.figures) for run in runs]
-    if len(runs) > 1:
-        columns = [{"": run.file, **column} for run, column in zip(runs, columns, strict=True)]
-    names = list(dict.fromkeys(name for column in columns for name in column))
-    widths = [max(len(text) for text in column.values()) for column in columns]
-    room = terminal_columns()
-    beside = room is None or 23 + sum(widths) + 3 * (len(widths) - 1) <= room
-    for name in names:
-        if beside or len(columns) == 1:
-            cells = (column.get(name, "-").ljust(width) for column, width in zip(columns, widths, strict=True))
-            _say(f"  {name:<20} {'   '.join(cells)}".rstrip(), indent=23)
-            continue
-        for at, column in enumerate(columns):
-            _say(f"  {'' if at else name:<20} {column.get(name, '-')}", indent=23)
-    for line in plot.terminal(_drawn(runs, plot.COLUMNS), label=duration):
-        click.echo(plot.drawable(line, sys.stdout.encoding))
-
-
-def _say(text: str, *, indent: int) -> None:
-    for line in wrapped(text, indent=indent):
-        click.echo(line)
-
-
-def _rows(found: RunFigures) -> dict[str, str]:
-    """Return the figures as a person reads them."""
-    rows = {"callbacks": _counted(found)}
-    if found.dead_reasons:
-        rows["given up"] = printable("; ".join(f"{n:,} {reason}" for reason, n in found.dead_reasons.items()))
-    rows["accept -> arrival"] = "  ".join(
-        f"{name} {_delay(value)}"
-        for name, value in (("p50", found.p50_s), ("p90", found.p90_s), ("p99", found.p99_s), ("max", found.max_s))
-    )
-    rows["backlog peak"] = f"{found.backlog_peak:,} at {duration(found.backlog_peak_at_s)}"
-    for number, drained in enumerate(found.drained, 1):
-        name = "drained" if len(found.drained) == 1 else f"drained ({number})"
-        after = "not within the run" if drained.after_s is None else f"{duration(drained.after_s)} after the outage"
-        rows[name] = after
-    rows["requests"] = f"{found.requests:,}, {found.items_per_request:.1f} callbacks each"
-    rows["answers"] = "  ".join(f"{number:,} x {answer}" for answer, number in found.answers.items())
-    if found.peaks:
-        rows["most in any window"] = "  ".join(f"{most:,} of {rate}" for rate, most in found.peaks.items())
-    if found.slots_of:
-        used = "no backlog to tell by" if found.slots_used is None else f"{found.slots_used:.1%} of {found.slots_of}"
-        rows["slots used"] = used
-    if found.found:
-        rows["limit found"] = _limit(found.found)
-    rows["turned away"] = f"{found.rejects:,}, {found.rejects_per_hour:,.1f} per hour"
-    rows["applied again"] = f"{found.repeats:,}"
-    return rows
-
-
-def _limit(found: Sequence[Found]) -> str:
-    """Return the limit that the relay learned last and, if there was another, the first one."""
-    last = found[-1]
-    since = f"from {duration(last.at_s)} on"
-    if not last.rates:
-        text = f"none any more {since}"
-    else:
-        text = f"{', '.join(last.rates)} ({last.source}), {'in force' if last.enforced else 'not enforced'} {since}"
-    return text if len(found) == 1 else f"{text}; first {', '.join(found[0].rates)} at {duration(found[0].at_s)}"
-
-
-def _counted(found: RunFigures) -> str:
-    parts = [f"{found.accepted:,} accepted", f"{found.delivered:,} delivered"]
-    for word in ("superseded", "dead", "expired", "pending", "held"):
-        count = getattr(found, word)
-        if count or word in ("dead", "expired"):
-            parts.append(f"{count:,} {word}")
-    return ", ".join(parts)
-
-
-def _delay(seconds: float | None) -> str:
-    if seconds is None or isinf(seconds):
-        return "-"
-    return f"{seconds:.2f}s" if seconds < 60 else duration(seconds)
-
-
-def _drawn(runs: Sequence[_Run], columns: int) -> list[plot.Drawn]:
-    end_s = max(run.figures.ran_s for run in runs)
-    return [
-        plot.Drawn(
-            run.file,
-            series(run.record, columns, end_s),
-            [(each.start_s, each.end_s) for each in run.scenario.outages],
-        )
-        for run in runs
-    ]
-
-
-def _svg(runs: Sequence[_Run], stated: dict[str, str]) -> str:
-    notes = [f"{topic}: {text}" for topic, text in stated.items()]
-    title = f"{_HEADING}: platform {runs[0].scenario.platform}"
-    return plot.svg(_drawn(runs, plot.SVG_COLUMNS), title=title, notes=notes, label=duration)
-
-
-def _as_dict(runs: Sequence[_Run], stated: dict[str, str]) -> dict[str, object]:
-    drawn = _drawn(runs, plot.COLUMNS)
-    return {
-        "note": _HEADING,
-        "platform": runs[0].scenario.platform,
-        "seed": runs[0].scenario.seed,
-        "stated": stated,
-        "assumptions": _assumed(runs),
-        "runs": [
-            {"config": run.file, "figures": run.figures.as_dict(), "series": each.series._asdict()}
-            for run, each in zip(runs, drawn, strict=True)
-        ],
-    }
