@@ -142,7 +142,7 @@ async def _main(directory: Path, pending: int) -> None:
         await _accept(store, number, min(50_000, pending - number), 5000, 2)
         number += min(50_000, pending - number)
     totals = await store.totals()
-    print(f"pending {totals['shop-a']['pending']:,}, resident {_rss_mb():.0f} MB")
+    print(f"pending {totals['shop-a'].pending:,}, resident {_rss_mb():.0f} MB")
     for items in (100, 500):
         claims, settles = await _cycles(store, items, 40)
         each = (statistics.median(claims) + statistics.median(settles)) / items

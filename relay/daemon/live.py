@@ -34,6 +34,7 @@ from relay.ingest.server import IngestServer
 from relay.store.base import Store
 from relay.telemetry.events import Events
 from relay.views.configuration import ChangeView, InForce, ReloadView
+from relay.views.ledger import NO_TOTALS
 from relay.web.refusal import Refusal
 
 _T = TypeVar("_T")
@@ -175,7 +176,7 @@ class LiveConfig:
 
     async def _waiting(self, removed: Sequence[str]) -> dict[str, int]:
         totals = await self._store.totals() if removed else {}
-        return {name: totals.get(name, {}).get("pending", 0) for name in removed}
+        return {name: totals.get(name, NO_TOTALS).pending for name in removed}
 
     async def _swap(self, wanted: Config) -> None:
         """Replace rates first, so that nothing is sent under an old limit, and intake last, when all else is ready."""

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from relay.core.model import Rate
 from relay.delivery.terms import compile_terms
 from relay.simulate.model import Outage
@@ -108,7 +110,7 @@ def figures(scenario: Scenario, record: Record, ended: FinalLedger) -> RunFigure
     totals = ended.totals
     return RunFigures(
         ran_s=record.end_s,
-        **{word: totals.get(word, 0) for word in ("accepted", "delivered", "dead", "expired", "superseded", "pending")},
+        **structs.asdict(totals),
         held=ended.held,
         dead_reasons=dict(record.ends.most_common()),
         arrived=len(delays),

@@ -7,7 +7,7 @@ with the memory store. Only these are modelled: time, the platform (``model.py``
 import asyncio
 import io
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -28,6 +28,7 @@ from relay.telemetry.events import Events, LimitReport
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.expiry import Expiry
+from relay.views.ledger import NO_TOTALS, QueueTotals
 
 _ORDERS = 50  # made-up orders whose payloads are used again and again: only their sizes matter
 _PRUNE_EVERY_S = 30.0  # delivered callbacks go, so that memory holds the backlog and not the whole run
@@ -64,7 +65,7 @@ class Scenario:
 class FinalLedger:
     """The ledger's row at the end of the run, and how many callbacks wait for a person."""
 
-    totals: Mapping[str, int]
+    totals: QueueTotals
     held: int
 
 
@@ -125,7 +126,7 @@ async def _run(scenario: Scenario, record: Record) -> FinalLedger:
         raise witness.failure
     statuses = await store.platform_status()
     totals = await store.totals()
-    return FinalLedger(totals.get(scenario.platform, {}), statuses[scenario.platform].held)
+    return FinalLedger(totals.get(scenario.platform, NO_TOTALS), statuses[scenario.platform].held)
 
 
 async def _prune(store: MemoryStore) -> None:

@@ -33,6 +33,7 @@ from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
 from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
+from relay.views.ledger import QueueTotals
 from relay.views.operation_view import PLAIN, OperationOptions, OperationView
 from relay.views.queue import QueueFacts, StoreSize
 
@@ -134,8 +135,8 @@ class Ledger(Protocol):
         """
         ...
 
-    async def totals(self) -> dict[str, dict[str, int]]:
-        """Return per platform ``accepted delivered dead expired superseded pending``, of one instant."""
+    async def totals(self) -> dict[str, QueueTotals]:
+        """Return the totals of each platform that accepted anything, of one instant."""
         ...
 
     async def platform_status(self) -> dict[str, QueueFacts]:

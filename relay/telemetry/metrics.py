@@ -19,6 +19,7 @@ from relay.core.model import Outcome, seconds_text
 from relay.core.quotas import CONFIGURED, quota_source
 from relay.telemetry.flow import Flow, Flows
 from relay.telemetry.histogram import ITEMS, LATENCY_S, REQUEST_S, SHORT_S, Histogram
+from relay.views.ledger import QueueTotals
 from relay.views.live import NOTHING_KNOWN, LiveFacts
 from relay.views.past.history import RequestCounts
 from relay.views.queue import QueueFacts, StoreSize
@@ -53,7 +54,7 @@ REASONS = frozenset(
 _REFUSED = frozenset(("throttled", "auth", "reject", "split", "plain"))
 _ACCEPTED = frozenset(outcome.value for outcome in Outcome if outcome.accepted)
 
-Totals = Mapping[str, Mapping[str, int]]
+Totals = Mapping[str, QueueTotals]
 Statuses = Mapping[str, QueueFacts]
 Live = Mapping[str, LiveFacts]
 
@@ -237,7 +238,7 @@ class Metrics:
         family = CounterMetricFamily("relay_callbacks_total", "Callbacks by result.", labels=("platform", "result"))
         for platform, counts in totals.items():
             for result in RESULTS:
-                total = counts.get(result, 0)
+                total: int = getattr(counts, result)
                 last, exported = self._exported.get((platform, result), (0, 0))
                 exported += max(0, total - last)
                 self._exported[platform, result] = (total, exported)
@@ -260,9 +261,9 @@ class Metrics:
         for platform in dict.fromkeys((*totals, *statuses, *live)):
             goes_on = live.get(platform, NOTHING_KNOWN)
             status = statuses.get(platform) or QueueFacts()
-            counts = totals.get(platform, {})
+            counts = totals.get(platform)
             due_at = status.oldest_due_at
-            pending.add_metric((platform,), counts.get("pending", status.pending))
+            pending.add_metric((platform,), status.pending if counts is None else counts.pending)
             in_flight.add_metric((platform,), status.in_flight)
             oldest.add_metric((platform,), max(0.0, now - due_at) if due_at is not None else 0.0)
             held.add_metric((platform,), status.held)
@@ -309,7 +310,4 @@ def _counter(name: str, documentation: str, labels: tuple[str, ...], counts: Cou
 
 
 def _missing(totals: Totals) -> int:
-    return sum(
-        counts.get("accepted", 0) - counts.get("pending", 0) - sum(counts.get(end, 0) for end in RESULTS[1:])
-        for counts in totals.values()
-    )
+    return sum(counts.unaccounted for counts in totals.values())

@@ -7,6 +7,25 @@ from msgspec import Struct
 from relay.views.moments import told
 
 
+class QueueTotals(Struct, frozen=True):
+    """A platform's durable totals, and what is pending counted from rows, of one instant."""
+
+    accepted: int = 0
+    delivered: int = 0
+    dead: int = 0
+    expired: int = 0
+    superseded: int = 0
+    pending: int = 0
+
+    @property
+    def unaccounted(self) -> int:
+        """What was accepted and is nowhere: anything but 0 is a fault."""
+        return self.accepted - self.delivered - self.dead - self.expired - self.superseded - self.pending
+
+
+NO_TOTALS = QueueTotals()
+
+
 class TotalsView(Struct, frozen=True):
     """Callbacks accepted and where they are: accepted = the four ends + pending + unaccounted."""
 

@@ -87,7 +87,7 @@ async def test_without_a_record_nothing_is_done(side: AdminSide, action: str) ->
 
     assert (status, answer["code"]) == (503, "store_failed")
     assert await _done(side) == []
-    assert (await side.store.totals())["shop-a"]["pending"] == 1
+    assert (await side.store.totals())["shop-a"].pending == 1
 
 
 async def test_without_a_record_no_payload_is_shown(side: AdminSide) -> None:

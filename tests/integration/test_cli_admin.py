@@ -303,7 +303,7 @@ async def test_dead_letters_are_dropped_by_id(side: AdminSide) -> None:
     dropped = await side.store.callback(ids[0], payload=True)
     assert dropped is not None
     assert dropped.payload is None
-    assert (await side.store.totals())["shop-a"]["dead"] == 2
+    assert (await side.store.totals())["shop-a"].dead == 2
 
 
 async def test_a_platform_is_paused_resumed_and_flushed(side: AdminSide) -> None:

@@ -24,6 +24,7 @@ from relay.store.sqlite.backend import SqliteStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
+from relay.views.ledger import NO_TOTALS
 from relay.views.live import LiveFacts
 from relay.wire.answers.answer import Answer, Failure, Headers
 from tests.compiled import compiled_envelope, compiled_rule
@@ -128,7 +129,7 @@ class Rig:
     async def delivered(self, count: int) -> None:
         """Wait until so many were delivered."""
         async with asyncio.timeout(10):
-            while (await self.store.totals()).get("mall", {}).get("delivered", 0) < count:
+            while (await self.store.totals()).get("mall", NO_TOTALS).delivered < count:
                 await asyncio.sleep(0.005)
 
     def view(self) -> LiveFacts:

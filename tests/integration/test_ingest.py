@@ -220,10 +220,10 @@ async def test_a_payload_without_its_group_is_a_dead_letter(relay: Relay):
     envelope = b'{"payload": {"order_id": 1}, "idempotency_key": "b"}'
     status, answer, _ = await relay.post(envelope, path=path, Relay_Envelope="1", **NDJSON)
     assert (status, answer["accepted"]) == (202, 1)
-    assert (await relay.store.totals())["grouped"]["dead"] == 5
+    assert (await relay.store.totals())["grouped"].dead == 5
     assert 'relay_dead_letters_total{platform="grouped",reason="no_group"} 5' in relay.told
     status, answer, _ = await relay.post(b'{"order_id": 1}', path=path, Idempotency_Key="a")
-    assert (await relay.store.totals())["grouped"]["accepted"] == 7
+    assert (await relay.store.totals())["grouped"].accepted == 7
     status, answer, _ = await relay.post(b"no json", path=path)
     assert (status, answer["code"]) == (400, "invalid_json")
 
@@ -781,7 +781,7 @@ async def test_the_store_shows_what_was_accepted(relay: Relay):
     await relay.post(b"{}")
     await relay.post(b"{}\n{}", **NDJSON)
     totals = await relay.store.totals()
-    assert totals["shop-a"]["accepted"] == totals["shop-a"]["pending"] == 3
+    assert totals["shop-a"].accepted == totals["shop-a"].pending == 3
     page, _ = await relay.store.callbacks(Filter(platform="shop-a"), cursor=None, limit=10)
     assert len(page) == 3
 

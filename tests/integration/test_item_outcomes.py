@@ -11,6 +11,7 @@ from datetime import datetime
 from urllib.parse import unquote
 
 import pytest
+from msgspec import structs
 from relay.core.clock import RelayClock, wall_s
 from relay.core.model import Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
 from relay.core.secret import NO_SECRET
@@ -25,6 +26,7 @@ from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.views.callback_view import CallbackView
+from relay.views.ledger import NO_TOTALS
 from relay.wire.answers.answer import Answer, Failure, Headers
 from relay.wire.payload.target import Target
 from tests.compiled import compiled_envelope, compiled_results, compiled_rule
@@ -115,9 +117,10 @@ class Side:
         """Wait until the platform's totals are as wanted."""
         async with asyncio.timeout(10):
             while True:
-                totals = (await self.store.totals()).get("shop-a", {})
-                totals["held"] = (await self.store.platform_status())["shop-a"].held
-                if {name: totals.get(name, 0) for name in wanted} == wanted:
+                totals = (await self.store.totals()).get("shop-a", NO_TOTALS)
+                held = (await self.store.platform_status())["shop-a"].held
+                found = {**structs.asdict(totals), "held": held}
+                if {name: found[name] for name in wanted} == wanted:
                     return
                 await asyncio.sleep(0.005)
 

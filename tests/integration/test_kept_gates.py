@@ -57,7 +57,7 @@ async def test_the_end_of_a_stop_is_kept(rig: Rig) -> None:
     await rig.registry.resume("shop-a")
 
     assert (await kept(rig))["stopped_until"] < stopped_until - 500
-    assert (await rig.settled(1))["delivered"] == 1
+    assert (await rig.settled(1)).delivered == 1
 
 
 async def test_a_settle_keeps_what_was_learned(rig: Rig) -> None:
@@ -74,7 +74,7 @@ async def test_a_settle_keeps_what_was_learned(rig: Rig) -> None:
     assert before["operator"]["rates"] == [[50, 60.0]]
 
     await rig.post(1)
-    assert (await rig.settled(1))["delivered"] == 1
+    assert (await rig.settled(1)).delivered == 1
 
     after = await kept(rig)
     assert after["last_accepted_at"] > 0.0
@@ -123,7 +123,7 @@ async def test_what_a_stranger_declares_is_no_limit(rig: Rig) -> None:
     rig.platform.script = stranger
     await rig.start(SINGLES)
     await rig.post(1)
-    assert (await rig.settled(1))["delivered"] == 1
+    assert (await rig.settled(1)).delivered == 1
 
     assert not (await kept(rig))["learned"]["declared"]
 
@@ -144,7 +144,7 @@ async def test_a_stop_is_bounded(rig: Rig) -> None:
 
     try:
         assert await asyncio.wait_for(rig.registry.stop(0.01), 5) == 1
-        assert (await rig.totals())["pending"] == 1
+        assert (await rig.totals()).pending == 1
     finally:
         let_go.set()  # so that a stop that waits for ever does not hold up this one
 
@@ -179,7 +179,7 @@ async def test_resume_asks_behind_an_open_breaker_at_once(rig: Rig) -> None:
 
     await rig.registry.resume("shop-a")
 
-    assert (await rig.settled(1))["delivered"] == 1
+    assert (await rig.settled(1)).delivered == 1
     assert not (await kept(rig))["breaker"]["open"]
 
 

@@ -50,7 +50,7 @@ async def test_an_operators_limit_holds_at_once_over_what_was_sent(rig: Rig) -> 
     await rig.post(*range(5, 10))
     view = rig.registry.views()["shop-a"].learned_limit
     assert (view.source, view.rates[0].text, view.reason) == ("operator", "3/min", "sale")
-    assert (await rig.totals())["pending"] == 5
+    assert (await rig.totals()).pending == 5
     await rig.registry.forget_limit("shop-a")
     await rig.settled(10)
     assert await quotas(rig) == {}
@@ -173,7 +173,7 @@ async def test_a_callback_that_always_draws_a_429_is_no_evidence_once_convicted(
 
     async def is_dead() -> bool:
         await rig.post(next(numbers), keyed=False)  # others are accepted beside it: only so it can be convicted
-        return bool((await rig.totals()).get("dead"))
+        return bool((await rig.totals()).dead)
 
     await until(is_dead, timeout_s=30, what="the callback that draws it given up")
     assert 0 < told.count(Signal.THROTTLED) < refused
@@ -208,7 +208,7 @@ async def test_a_bug_in_the_estimator_costs_no_delivery(rig: Rig, monkeypatch: p
 
     monkeypatch.setattr(Learner, "answered", broken)
     await rig.post(1)
-    assert (await rig.settled(1))["delivered"] == 1
+    assert (await rig.settled(1)).delivered == 1
     assert len(rig.platform.requests) == 1
 
     async def is_reported() -> bool:

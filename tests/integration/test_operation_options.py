@@ -66,4 +66,4 @@ async def test_a_dry_run_starts_nothing() -> None:
             answer = await response.json()
         assert (response.status, answer["matched"], answer["dry_run"]) == (200, 3, True)
         assert await side.store.open_operations() == []
-        assert (await side.store.totals())["shop-a"]["pending"] == 3
+        assert (await side.store.totals())["shop-a"].pending == 3

@@ -26,6 +26,7 @@ from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
+from relay.views.ledger import NO_TOTALS, QueueTotals
 from relay.wire.answers.answer import Answer, Failure, Headers
 from relay.wire.compress import decompress
 from tests.compiled import compiled_envelope
@@ -131,16 +132,16 @@ class Rig:
             ]
         )
 
-    async def totals(self) -> dict[str, int]:
+    async def totals(self) -> QueueTotals:
         """The platform's ledger."""
-        return (await self.store.totals()).get("shop-a", {})
+        return (await self.store.totals()).get("shop-a", NO_TOTALS)
 
-    async def settled(self, count: int) -> dict[str, int]:
+    async def settled(self, count: int) -> QueueTotals:
         """Wait until ``count`` callbacks have ended."""
         async with asyncio.timeout(10):
             while True:
                 totals = await self.totals()
-                if sum(totals.get(end, 0) for end in ("delivered", "dead", "expired", "superseded")) >= count:
+                if totals.accepted - totals.pending >= count:
                     return totals
                 await asyncio.sleep(0.005)
 
@@ -159,7 +160,7 @@ async def test_delivers_in_order_per_key(rig: Rig) -> None:
     await rig.start()
     await rig.post(*range(100))
 
-    assert (await rig.settled(100))["delivered"] == 100
+    assert (await rig.settled(100)).delivered == 100
     flat = [n for batch in rig.platform.batches for n in batch]
     assert sorted(flat) == list(range(100))  # type: ignore[type-var]
     for key in range(10):
@@ -190,7 +191,7 @@ async def test_timeout_sends_the_same_batch_again(rig: Rig) -> None:
     rig.platform.script = once
     await rig.start()
     await rig.post(1, 2, 3)
-    assert (await rig.settled(3))["delivered"] == 3
+    assert (await rig.settled(3)).delivered == 3
 
     (first, _), (second, _) = rig.platform.requests
     assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
@@ -213,7 +214,7 @@ async def test_budget_ends_in_a_dead_letter_with_its_attempts(rig: Rig) -> None:
     await rig.post(2)  # accepted meanwhile: so it is the item, not an outage
     totals = await rig.settled(2)
 
-    assert (totals["dead"], totals["delivered"]) == (1, 1)
+    assert (totals.dead, totals.delivered) == (1, 1)
     items, _ = await rig.store.callbacks(_dead(), cursor=None, limit=10)
     found = await rig.store.callback(items[0].id)
     assert found is not None
@@ -257,7 +258,7 @@ async def test_nothing_left_holds_the_platform(rig: Rig) -> None:
     rig.platform.script = last_one
     await rig.start(replace(TERMS, max_items=1))
     await rig.post(1)
-    assert (await rig.settled(1))["delivered"] == 1
+    assert (await rig.settled(1)).delivered == 1
     await rig.post(2, 3)
     view = rig.registry.views()["shop-a"]
     await rig.settled(3)
@@ -319,7 +320,7 @@ async def test_compression_is_not_charged_to_callbacks(rig: Rig, status: int) ->
 
     codings = [request.headers.get("Content-Encoding") for request, _ in rig.platform.requests]
     assert codings == ["gzip", None, None]
-    assert (totals["delivered"], totals["dead"]) == (16, 0)
+    assert (totals.delivered, totals.dead) == (16, 0)
     first, second, _ = [request.headers["Idempotency-Key"] for request, _ in rig.platform.requests]
     assert first == second
     assert rig.log.getvalue().count(b"plain_remembered") == 1
@@ -339,7 +340,7 @@ async def test_a_bad_callback_does_not_end_compression(rig: Rig) -> None:
     await rig.post(*range(8, 16))
     totals = await rig.settled(16)
 
-    assert (totals["delivered"], totals["dead"]) == (14, 2)
+    assert (totals.delivered, totals.dead) == (14, 2)
     assert len(rig.platform.requests) - tried <= 7
     request, _ = rig.platform.requests[tried]
     assert request.headers["Content-Encoding"] == "gzip"
@@ -359,7 +360,7 @@ async def test_poison_item_dies_alone(rig: Rig) -> None:
     await rig.post(*range(8))
     totals = await rig.settled(8)
 
-    assert (totals["delivered"], totals["dead"]) == (7, 1)
+    assert (totals.delivered, totals.dead) == (7, 1)
     assert len(rig.platform.requests) <= 8
 
 
@@ -378,7 +379,7 @@ async def test_outage_keeps_everything(rig: Rig) -> None:
             await asyncio.sleep(0.005)
     down = False
 
-    assert (await rig.settled(20))["delivered"] == 20
+    assert (await rig.settled(20)).delivered == 20
     assert rig.platform.most_open >= 1
 
 
@@ -412,7 +413,7 @@ async def test_pause_holds_and_resume_sends(rig: Rig) -> None:
 
     await rig.registry.resume("shop-a")
 
-    assert (await rig.settled(2))["delivered"] == 2
+    assert (await rig.settled(2)).delivered == 2
 
 
 async def test_resume_ends_a_stop(rig: Rig) -> None:
@@ -430,7 +431,7 @@ async def test_resume_ends_a_stop(rig: Rig) -> None:
 
     assert await rig.registry.resume("shop-a") == 1
 
-    assert (await rig.settled(3))["delivered"] == 3
+    assert (await rig.settled(3)).delivered == 3
     assert rig.platform.batches == [[1], [2], [3], [1]]
 
 
@@ -455,7 +456,7 @@ async def test_resume_brings_retry_times_forward(rig: Rig, open_after: int, paus
 
     assert await rig.registry.resume("shop-a") == 2
 
-    assert (await rig.settled(2))["delivered"] == 2
+    assert (await rig.settled(2)).delivered == 2
     sent = [
         (request.headers["Idempotency-Key"], request.headers["Relay-Attempt"]) for request, _ in rig.platform.requests
     ]
@@ -478,7 +479,7 @@ async def test_bug_in_one_delivery_loses_nothing(rig: Rig) -> None:
     await rig.start()
     await rig.post(1, 2)
 
-    assert (await rig.settled(2))["delivered"] == 2
+    assert (await rig.settled(2)).delivered == 2
     assert any(b"pipeline_failed" in line and b"ZeroDivisionError" in line for line in rig.log.getvalue().splitlines())
 
 
@@ -505,7 +506,7 @@ async def test_a_pipeline_that_fails_alike_three_times_stands_still(rig: Rig, mo
     rig.platform.script = None
     await rig.registry.resume("shop-a")
 
-    assert (await rig.settled(2))["delivered"] == 2
+    assert (await rig.settled(2)).delivered == 2
     assert not rig.registry.views()["shop-a"].broken
 
 
@@ -525,7 +526,7 @@ async def test_settle_is_repeated_not_the_request(rig: Rig, monkeypatch: pytest.
     await rig.start()
     await rig.post(1)
 
-    assert (await rig.settled(1))["delivered"] == 1
+    assert (await rig.settled(1)).delivered == 1
     assert len(rig.platform.requests) == 1
     assert failures == 2
 
@@ -552,7 +553,7 @@ async def test_stop_lets_requests_finish(rig: Rig) -> None:
 
     assert await stopping == 0
     totals = await rig.totals()
-    assert (totals["delivered"], totals["pending"]) == (1, 1)
+    assert (totals.delivered, totals.pending) == (1, 1)
 
 
 def _dead() -> Filter:

@@ -40,7 +40,7 @@ async def test_a_partial_batch_lingers_until_it_is_full(rig: Rig) -> None:
 
     await rig.post(4, 5, 6, 7, 8, keyed=False)
 
-    assert (await rig.settled(8))["delivered"] == 8
+    assert (await rig.settled(8)).delivered == 8
     assert [len(batch) for batch in rig.platform.batches] == [8]
 
 
@@ -52,7 +52,7 @@ async def test_flush_sends_what_lingers_once(rig: Rig) -> None:
 
     await rig.registry.flush("shop-a")
 
-    assert (await rig.settled(2))["delivered"] == 2
+    assert (await rig.settled(2)).delivered == 2
     await rig.post(3, keyed=False)
     await view(rig, lambda found: found.waits_for == "linger")
     assert rig.platform.batches == [[1, 2]]
@@ -106,11 +106,11 @@ async def test_what_is_under_way_is_counted(rig: Rig) -> None:
     await rig.post(8, 9, 10, keyed=False)
 
     found = await view(rig, lambda found: found.in_flight == 2)
-    assert (found.allowed, (await rig.totals())["pending"]) == (2, 3)
+    assert (found.allowed, (await rig.totals()).pending) == (2, 3)
     await view(rig, lambda found: found.waits_for == "concurrency")
 
     gate.set()
-    assert (await rig.settled(11))["delivered"] == 11
+    assert (await rig.settled(11)).delivered == 11
     assert (await view(rig, lambda found: found.in_flight == 0)).waits_for in ("idle", "")
 
 

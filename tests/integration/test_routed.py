@@ -70,8 +70,8 @@ class Relay:
         """Return how many callbacks each platform got, after checking that the ledger balances."""
         totals = await self.store.totals()
         for name, figures in totals.items():
-            assert figures["accepted"] == sum(count for word, count in figures.items() if word != "accepted"), name
-        return {name: figures["accepted"] for name, figures in totals.items() if figures["accepted"]}
+            assert figures.unaccounted == 0, name
+        return {name: figures.accepted for name, figures in totals.items() if figures.accepted}
 
 
 async def sqlite(directory: Path) -> Store:

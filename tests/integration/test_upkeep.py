@@ -121,7 +121,7 @@ async def test_callbacks_expire_when_their_time_is_over(events: Events) -> None:
     expiry = Expiry(ledger=store, clock=clock, events=events)
 
     async def expired(count: int) -> bool:
-        return (await store.store.totals())["shop-a"]["expired"] == count
+        return (await store.store.totals())["shop-a"].expired == count
 
     async with running(expiry):
         await until(lambda: _true(len(store.calls) == 1))

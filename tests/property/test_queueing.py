@@ -22,6 +22,7 @@ from relay.core.model import (
     WaitUntil,
 )
 from relay.store.memory.backend import MemoryStore
+from relay.views.ledger import NO_TOTALS
 from relay.views.operation_view import PLAIN, OperationOptions
 from tests.clocks import FakeClock
 from tests.store.harness import balanced, note, request, seqs, settlement
@@ -140,7 +141,7 @@ class Relay:
         progress = await self.store.start_operation("resolve", Filter(), options=RETRY, expect_count=None)
         while progress.state == "running":
             progress = (await self.store.step_operation(progress.id, 5)).progress
-        pending = (await balanced(self.store)).get("shop", {"pending": 0})["pending"]
+        pending = (await balanced(self.store)).get("shop", NO_TOTALS).pending
         patience = self.clock.now() + 30 + (pending / RATE.limit + 2) * RATE.window_s
         while (wait := await self.claim()) is None or wait.reason != "idle":
             if wait is not None:
@@ -148,7 +149,7 @@ class Relay:
             while self.open:
                 await self.answer()
             assert self.clock.now() < patience
-        assert sum(figures["pending"] for figures in (await balanced(self.store)).values()) == 0
+        assert sum(figures.pending for figures in (await balanced(self.store)).values()) == 0
         for number in self.endings:
             progress = (await self.store.step_operation(number, 1000)).progress
             assert (progress.state, progress.waiting) == ("done", 0)

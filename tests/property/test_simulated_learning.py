@@ -38,7 +38,7 @@ def test_what_was_found_paces_as_what_was_written() -> None:
     planned = scenario("batch: {max_items: 100}", rate="50/s", minutes=12, limit=["100/min"], over="429")
     record, ended, found = ran(planned)
 
-    assert ended.totals["delivered"] == found.accepted
+    assert ended.totals.delivered == found.accepted
     assert found.found[-1].rates == ("100/min",)
     learned_s = found.found[-1].at_s
     late = list(record.delays)[-50 * 60 * 5 :]  # the last 5 minutes
@@ -97,7 +97,7 @@ def test_a_storm_opens_the_breaker_and_teaches_no_limit() -> None:
     _, ended, found = ran(planned)
     assert list(found.found) == []
     assert found.dead <= 5
-    assert ended.totals["expired"] + found.dead == found.accepted  # a day later, as nobody came
+    assert ended.totals.expired + found.dead == found.accepted  # a day later, as nobody came
 
 
 def test_a_floor_is_kept() -> None:

@@ -14,6 +14,7 @@ from relay.policy.batching import lane_order, scattered
 from relay.store.base import Store
 from relay.store.memory.backend import MemoryStore
 from relay.store.sqlite.backend import SqliteStore
+from relay.views.ledger import NO_TOTALS
 from tests.clocks import FakeClock
 from tests.store.harness import balanced, note, request, seqs, settlement
 
@@ -105,7 +106,7 @@ class Shops:
         while self.open:
             batch = self.open.pop()
             await self.store.settle(settlement(batch, self.clock, delivered=seqs(batch)))
-        pending = (await self.store.totals()).get("shop", {"pending": 0})["pending"]
+        pending = (await self.store.totals()).get("shop", NO_TOTALS).pending
         patience = self.clock.now() + 30 + (pending / OWN.limit + 2) * OWN.window_s
         await self.store.expire()
         while (wait := await self.claim()) is None or wait.reason != "idle":
@@ -116,7 +117,7 @@ class Shops:
                 await self.store.settle(settlement(batch, self.clock, delivered=seqs(batch)))
             assert self.clock.now() < patience
             await self.store.expire()
-        assert sum(figures["pending"] for figures in (await balanced(self.store)).values()) == 0
+        assert sum(figures.pending for figures in (await balanced(self.store)).values()) == 0
 
 
 @settings(max_examples=100, deadline=None)

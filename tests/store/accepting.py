@@ -91,7 +91,7 @@ class AcceptingConformance:
         assert again.duplicates == {0, 2}
         assert again.ids[0] == first.ids[0]
         assert again.ids[1] == again.ids[2]
-        assert (await balanced(store))["shop"]["accepted"] == 3
+        assert (await balanced(store))["shop"].accepted == 3
 
     async def test_repeat_is_remembered_after_delivery(self, harness: Harness) -> None:
         """An idempotency key counts as long as its callback is kept, whatever became of it."""
@@ -116,7 +116,7 @@ class AcceptingConformance:
         with pytest.raises(IdempotencyConflict) as caught:
             await post(store, note(b"new"), other)
         assert caught.value.index == 1
-        assert (await balanced(store))["shop"]["accepted"] == 1
+        assert (await balanced(store))["shop"].accepted == 1
 
     async def test_conflict_within_one_request(self, harness: Harness) -> None:
         """Two bodies under one idempotency key in one request are refused, and nothing is accepted."""
@@ -124,7 +124,7 @@ class AcceptingConformance:
         with pytest.raises(IdempotencyConflict) as caught:
             await post(store, note(b"1", idempotency_key="a"), note(b"2", idempotency_key="a"))
         assert caught.value.index == 1
-        assert sum(figures["accepted"] for figures in (await balanced(store)).values()) == 0
+        assert sum(figures.accepted for figures in (await balanced(store)).values()) == 0
 
     async def test_idempotency_keys_belong_to_a_platform(self, harness: Harness) -> None:
         """Two platforms may use the same idempotency key, as a fan-out does; each accepts once."""
@@ -133,7 +133,7 @@ class AcceptingConformance:
         accepted = await post(store, *both)
         assert accepted.duplicates == frozenset()
         assert (await post(store, *both)).ids == accepted.ids
-        assert [figures["accepted"] for figures in (await balanced(store)).values()] == [1, 1]
+        assert [figures.accepted for figures in (await balanced(store)).values()] == [1, 1]
 
     async def test_watchers_hear_of_new_work(self, harness: Harness) -> None:
         """Who watches is told the platform and how many callbacks came."""
@@ -151,7 +151,7 @@ class AcceptingConformance:
         assert await states(store, [*old.ids, *new.ids]) == ["superseded", "superseded", "pending", "pending"]
         assert (await shown(store, old.ids[1])).superseded_by == new.ids[0]
         assert sorted(payloads(await claimed(store))) == [b"3", b"x"]
-        assert (await balanced(store))["shop"]["superseded"] == 2
+        assert (await balanced(store))["shop"].superseded == 2
 
     async def test_coalescing_takes_the_oldest_place(self, harness: Harness) -> None:
         """The newer callback stands where the oldest stood, with the better lane of the two."""
@@ -186,7 +186,7 @@ class AcceptingConformance:
         assert await states(store, accepted.ids) == ["pending", "dead", "pending"]
         found = await shown(store, accepted.ids[1])
         assert (found.reason, found.ended_at) == ("no group: shop_id is missing", harness.clock.now())
-        assert (await balanced(store))["shop"]["dead"] == 1
+        assert (await balanced(store))["shop"].dead == 1
         again = await post(store, bad)
         assert (again.ids, again.duplicates) == ([accepted.ids[1]], {0})
         for body in (b"1", b"2"):
@@ -198,7 +198,7 @@ class AcceptingConformance:
         await deliver(store, await claimed(store), harness.clock)
         await operate(store, "retry", Filter(reason="odd"), reorder=True)
         assert payloads(await claimed(store)) == [b"3"]
-        assert (await balanced(store))["shop"]["dead"] == 1
+        assert (await balanced(store))["shop"].dead == 1
 
     @pytest.mark.parametrize("block", [False, True])
     async def test_dead_from_the_start_moves_nobody(self, harness: Harness, block: bool) -> None:

@@ -35,7 +35,7 @@ class DurabilityConformance:
         assert (await post(store, *rows)).ids == first.ids
         later = await post(store, note(b"new", key="k"))
         assert later.ids[0] > first.ids[-1]
-        assert (await balanced(store))["shop"]["accepted"] == 4
+        assert (await balanced(store))["shop"].accepted == 4
         for row in (*rows, note(b"new")):
             batch = await claimed(store)
             assert payloads(batch) == [row.payload]
@@ -165,4 +165,4 @@ class DurabilityConformance:
         while progress.state == "running":
             progress = (await store.step_operation(progress.id, 2)).progress
         assert (progress.matched, progress.done, progress.skipped) == (5, 5, {})
-        assert (await balanced(store))["shop"]["dead"] == 5
+        assert (await balanced(store))["shop"].dead == 5

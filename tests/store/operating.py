@@ -49,7 +49,7 @@ class OperatingConformance:
         assert found.ended_at is None
         assert found.attempt_count == 2
         figures = (await balanced(store))["shop"]
-        assert (figures["accepted"], figures["dead"], figures["pending"]) == (1, 0, 1)
+        assert (figures.accepted, figures.dead, figures.pending) == (1, 0, 1)
         await post(store, note(b"fresh"))
         turn = next(turn for turn in range(10) if lane_order(turn)[0] is Lane.REPLAY)
         again = await claimed(store, request(turn=turn, max_items=1))
@@ -175,7 +175,7 @@ class OperatingConformance:
         found = await shown(store, accepted.ids[0])
         assert (found.state, found.reason) == ("dead", "dropped")
         assert payloads(await claimed(store)) == [b"1"]
-        assert (await balanced(store))["shop"]["dead"] == 1
+        assert (await balanced(store))["shop"].dead == 1
 
     @pytest.mark.parametrize(("action", "state"), [("drop", "dead"), ("expire", "expired")])
     async def test_under_way_ends_after_its_settle(self, harness: Harness, action: str, state: str) -> None:
@@ -353,7 +353,7 @@ class OperatingConformance:
         accepted = await post(store, note(), note())
         await operate(store, "expire")
         assert await states(store, accepted.ids) == ["expired"] * 2
-        assert (await balanced(store))["shop"]["expired"] == 2
+        assert (await balanced(store))["shop"].expired == 2
         assert (await refused(store)).reason == "idle"
 
     @pytest.mark.parametrize(

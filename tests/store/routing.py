@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 from relay.core.errors import IdempotencyConflict, NoTarget
 from relay.core.model import UNROUTED, Ended, Filter, Lane, NewCallback, RoutedPost, State
+from relay.views.ledger import QueueTotals
 from tests.store.harness import (
     Harness,
     balanced,
@@ -36,7 +37,7 @@ class RoutingConformance:
         assert [(await shown(store, ids[name])).platform for ids in accepted.ids for name in ids] == ["a", "b", "b"]
         assert payloads(await claimed(store, request("a"))) == [b"1"]
         assert payloads(await claimed(store, request("b"))) == [b"1", b"2"]
-        assert [figures["accepted"] for figures in (await balanced(store)).values()] == [1, 2]
+        assert [figures.accepted for figures in (await balanced(store)).values()] == [1, 2]
         await until(lambda: heard.get("a", 0) >= 1 and heard.get("b", 0) >= 2)
 
     async def test_nothing_routed_is_nothing_accepted(self, harness: Harness) -> None:
@@ -50,7 +51,7 @@ class RoutingConformance:
         first = await store.accept_posts([routed("a", "b", idempotency_key="x")])
         for platforms in (("a", "b"), ("c",), ()):
             assert await store.accept_posts([routed(*platforms, idempotency_key="x")]) == (first.ids, {0})
-        assert sum(figures["accepted"] for figures in (await balanced(store)).values()) == 2
+        assert sum(figures.accepted for figures in (await balanced(store)).values()) == 2
 
     async def test_repeats_beside_new_posts(self, harness: Harness) -> None:
         """In one request some posts may be repeats, also of one another; only the others are queued."""
@@ -73,7 +74,7 @@ class RoutingConformance:
         assert len(set(ids)) == 5
         for name, callback in ((name, one) for fan in accepted.ids for name, one in fan.items()):
             assert (await shown(store, callback)).platform == name
-        assert {name: figures["accepted"] for name, figures in (await balanced(store)).items()} == {"a": 3, "b": 2}
+        assert {name: figures.accepted for name, figures in (await balanced(store)).items()} == {"a": 3, "b": 2}
         assert (await store.accept_posts([routed("b", idempotency_key="3")])).ids == [accepted.ids[4]]
 
     async def test_a_posts_key_is_nobody_elses(self, harness: Harness) -> None:
@@ -108,7 +109,7 @@ class RoutingConformance:
         with pytest.raises(IdempotencyConflict) as caught:
             await store.accept_posts([routed("a", "b", idempotency_key="new"), other])
         assert caught.value.index == 1
-        assert sum(figures["accepted"] for figures in (await balanced(store)).values()) == 1
+        assert sum(figures.accepted for figures in (await balanced(store)).values()) == 1
         assert (await store.accept_posts([routed("b", idempotency_key="new")])).duplicates == frozenset()
 
     async def test_a_post_without_targets_refuses_the_whole_request(self, harness: Harness) -> None:
@@ -117,7 +118,7 @@ class RoutingConformance:
         with pytest.raises(NoTarget) as caught:
             await store.accept_posts([routed("a"), routed(idempotency_key="x")])
         assert caught.value.index == 1
-        assert sum(figures["accepted"] for figures in (await balanced(store)).values()) == 0
+        assert sum(figures.accepted for figures in (await balanced(store)).values()) == 0
 
     async def test_key_is_remembered_while_one_target_is_kept(self, harness: Harness) -> None:
         """Pruning one target's callback does not forget the post; pruning the last one does."""
@@ -157,10 +158,10 @@ class RoutingConformance:
         listed, _ = await store.callbacks(Filter(platform=UNROUTED, state="dead"), cursor=None, limit=10)
         assert [item.id for item in listed] == [accepted.ids[0][UNROUTED]]
         figures = (await balanced(store))[UNROUTED]
-        assert (figures["accepted"], figures["dead"], figures["pending"]) == (1, 1, 0)
+        assert (figures.accepted, figures.dead, figures.pending) == (1, 1, 0)
         assert (await store.platform_status())[UNROUTED].dead == 1
         await store.expire()
-        assert (await balanced(store))[UNROUTED]["dead"] == 1
+        assert (await balanced(store))[UNROUTED].dead == 1
 
     async def test_retry_routes_again(self, harness: Harness) -> None:
         """Retried, it is accepted for its targets as new and superseded by the first of them; the ledger balances."""
@@ -187,8 +188,8 @@ class RoutingConformance:
         assert [(await shown(store, callback)).superseded_by for callback in ids] == [item.id for item in batch.items]
         assert (await shown(store, ids[0])).reason == "rerouted"
         figures = await balanced(store)
-        assert figures[UNROUTED] == figures[UNROUTED] | {"accepted": 5, "dead": 0, "superseded": 5, "pending": 0}
-        assert [figures[name]["accepted"] for name in ("a", "b")] == [5, 5]
+        assert figures[UNROUTED] == QueueTotals(accepted=5, superseded=5)
+        assert [figures[name].accepted for name in ("a", "b")] == [5, 5]
         # The post was answered with its first id, and a repeat still is.
         again = routed(key="k0", event="order.paid", payload=b'{"n":0}', idempotency_key="i0")
         assert await store.accept_posts([again]) == ([accepted.ids[0]], {0})
@@ -219,7 +220,7 @@ class RoutingConformance:
         started = await store.start_operation("retry", Filter(), expect_count=2)
         stepped = await store.step_operation(started.id, 5, reroute)
         assert stepped.ended == [Ended("a", State.DEAD, "no group", 2)]
-        assert [(await balanced(store))[name]["dead"] for name in ("a", "b", UNROUTED)] == [2, 0, 0]
+        assert [(await balanced(store))[name].dead for name in ("a", "b", UNROUTED)] == [2, 0, 0]
 
     async def test_large_unrouted_ones_take_several_steps(self, harness: Harness) -> None:
         """However large the payloads, an operation ends and routes every one of them once."""
@@ -236,7 +237,7 @@ class RoutingConformance:
         while progress.state == "running":
             progress = (await store.step_operation(started.id, 500, reroute)).progress
         assert (progress.done, seen) == (4, [b"0", b"1", b"2", b"3"])
-        assert (await balanced(store))["a"]["pending"] == 4
+        assert (await balanced(store))["a"].pending == 4
 
     async def test_a_rerouted_callback_stands_last_in_its_key(self, harness: Harness) -> None:
         """A rerouted callback is accepted now: it goes behind what its target already has of the key."""
@@ -255,7 +256,7 @@ class RoutingConformance:
         assert (await shown(store, accepted.ids[0][UNROUTED])).bytes == 0
         progress = await operate(store, "retry", Filter(), reroute=lambda row: [row._replace(platform="a")])
         assert progress.skipped == {"no_payload": 1}
-        assert (await balanced(store))[UNROUTED]["dead"] == 1
+        assert (await balanced(store))[UNROUTED].dead == 1
 
     async def test_one_target_may_be_dead_from_the_start(self, harness: Harness) -> None:
         """A target that cannot be sent the callback as it is has it dead; the others get it."""
@@ -265,4 +266,4 @@ class RoutingConformance:
         (ids,) = accepted.ids
         assert await states(store, [ids["a"], ids["b"]]) == ["dead", "pending"]
         assert (await shown(store, ids["a"])).reason == "no group: shop_id is missing"
-        assert (await balanced(store))["a"]["dead"] == 1
+        assert (await balanced(store))["a"].dead == 1

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 from relay.core.model import Ask, Ending, Lane, Outcome, Rate, Requeue, Resend, State
 from relay.policy.batching import lane_order
+from relay.views.ledger import QueueTotals
 from relay.views.moments import Instant
 from tests.store.harness import (
     Harness,
@@ -46,7 +47,7 @@ class SettlingConformance:
         attempt = found.attempts[0]
         told = (attempt.batch, attempt.outcome, attempt.status, attempt.started_at)
         assert told == (batch.id, "ok", 200, batch.created_at)
-        assert (await balanced(store))["shop"]["delivered"] == 1
+        assert (await balanced(store))["shop"].delivered == 1
 
     async def test_delivered_is_in_no_doubt(self, harness: Harness) -> None:
         """An attempt left it open whether it was applied; one that was accepted afterwards settles that."""
@@ -97,9 +98,7 @@ class SettlingConformance:
         assert (shows[1].due_at, shows[1].spent, shows[1].maybe_applied) == (due_at, 1, True)
         assert (shows[2].reason, shows[2].maybe_applied) == ("bad", True)
         assert [found.held for found in shows] == [False] * 4 + [True]
-        assert (await balanced(store))["shop"] == {
-            "accepted": 5, "delivered": 1, "dead": 1, "expired": 1, "superseded": 0, "pending": 2,
-        }  # fmt: skip
+        assert (await balanced(store))["shop"] == QueueTotals(accepted=5, delivered=1, dead=1, expired=1, pending=2)
         harness.clock.advance(3)
         item = (await claimed(store)).items[0]
         assert (item.seq, item.attempts, item.spent, item.maybe_applied) == (again, 1, 1, True)
@@ -134,7 +133,7 @@ class SettlingConformance:
         await requeue(store, second, harness.clock, after_s=0)
         again = await claimed(store)
         assert (payloads(again), again.confirm, again.items[0].spent) == ([b"3"], False, 1)
-        assert (await balanced(store))["shop"]["pending"] == 3
+        assert (await balanced(store))["shop"].pending == 3
 
     async def test_the_platforms_words_are_shown(self, harness: Harness) -> None:
         """What the platform said of one callback is kept with it until it is delivered or tried afresh."""
@@ -352,7 +351,7 @@ class SettlingConformance:
         assert [each.items[0].spent for each in again if not each.confirm] == [1, 1]
         assert (await refused(store)).at == math.inf  # the followers in their keys still wait for them
         assert (await refused(store, request("other"))).at == harness.clock.now() + 39
-        assert (await balanced(store))["shop"]["pending"] == 6
+        assert (await balanced(store))["shop"].pending == 6
 
     async def test_retry_now_leaves_what_waits_for_something_else(self, harness: Harness) -> None:
         """Not what is under way, held, over its time or was never sent; a platform nobody knows has nothing."""

@@ -36,6 +36,6 @@ async def test_many_rows_do_not_hold_the_loop(tmp_path: Path, monkeypatch: pytes
         routed = await store.accept_posts(posts)
         assert len(routed.ids) == 5000
         totals = await store.totals()
-        assert totals["p"]["accepted"] == totals["p"]["pending"] == 10_000
+        assert totals["p"].accepted == totals["p"].pending == 10_000
     finally:
         await asyncio.wait_for(store.close(), 10)

@@ -27,6 +27,7 @@ from relay.store.sqlite.read.history import OLDEST_DUE
 from relay.store.sqlite.read.ledger import open_reader
 from relay.store.sqlite.read.operations import PROGRESS
 from relay.store.sqlite.write import groups, matches, retries, settle
+from relay.views.ledger import QueueTotals
 from tests.clocks import FakeClock
 from tests.store.harness import (
     balanced,
@@ -203,7 +204,7 @@ async def test_file_of_version_one_is_migrated(path: Path) -> None:
     await post(store, note(b"new"))
     await requeue(store, await claimed(store), clock, after_s=60)
     assert (await store.platform_status())["shop"].oldest_due_at == clock.now()
-    assert (await balanced(store))["shop"]["delivered"] == 2
+    assert (await balanced(store))["shop"].delivered == 2
     await store.close()
 
 
@@ -364,7 +365,7 @@ async def test_failed_fsync(path: Path, disk: _FaultyVfs) -> None:
     await until(lambda: woken == ["shop"])
     again = await post(store, note(b"unknown", idempotency_key="unknown"))
     assert await states(store, [*kept.ids, *again.ids]) == ["pending", "pending"]
-    assert (await balanced(store))["shop"]["accepted"] == 2
+    assert (await balanced(store))["shop"].accepted == 2
     await store.close()
     assert told.facts.index("failed") < told.facts.index("recovered") < len(told.facts) - 1
     assert told.facts.count("recovered") == 1
@@ -403,7 +404,7 @@ async def test_settle_repeated_after_a_failed_commit(path: Path, disk: _FaultyVf
     await until(lambda: bool(woken))
     await deliver(store, batch, clock)
     assert await states(store, accepted.ids) == ["delivered"]
-    assert (await balanced(store))["shop"]["delivered"] == 1
+    assert (await balanced(store))["shop"].delivered == 1
     await store.close()
 
 
@@ -423,7 +424,7 @@ async def test_disk_full(store: SqliteStore) -> None:
                 break
             except StoreFailed:
                 await asyncio.sleep(0.01)
-    assert (await balanced(store))["shop"]["pending"] == 2
+    assert (await balanced(store))["shop"].pending == 2
 
 
 async def test_max_size(path: Path) -> None:
@@ -471,9 +472,7 @@ async def test_one_bad_request_fails_alone(store: SqliteStore) -> None:
     assert isinstance(results[1], ValueError)
     assert [isinstance(result, BaseException) for result in results] == [False, True, False, False]
     await deliver(store, batch, clock)
-    assert (await balanced(store))["shop"] == {
-        "accepted": 3, "delivered": 2, "dead": 0, "expired": 0, "superseded": 0, "pending": 1,
-    }  # fmt: skip
+    assert (await balanced(store))["shop"] == QueueTotals(accepted=3, delivered=2, pending=1)
 
 
 async def test_slots_return_when_a_group_is_run_again(path: Path) -> None:
@@ -558,7 +557,7 @@ async def test_checkpoint_fails_while_idle(path: Path, disk: _FaultyVfs) -> None
         disk.failing = False
         await until(lambda told=told: "recovered" in told.facts)
         await post(store, note(b"after"))
-        assert (await balanced(store))["shop"]["accepted"] == (turn + 1) * 1201
+        assert (await balanced(store))["shop"].accepted == (turn + 1) * 1201
         await store.close()
 
 
@@ -567,7 +566,7 @@ async def test_cancelled_requests_leave_nothing_open(store: SqliteStore) -> None
     waiting = store.accept([note(b"1"), note(b"2")])
     waiting.cancel()
     await store.ping()
-    assert (await balanced(store))["shop"]["pending"] == 2
+    assert (await balanced(store))["shop"].pending == 2
 
 
 async def test_busy_loop_does_not_starve_the_writer(store: SqliteStore) -> None:
@@ -596,7 +595,7 @@ async def test_read_without_a_daemon(path: Path, store: SqliteStore) -> None:
     accepted = await post(store, note(b"body", key="k"))
     for _ in range(2):
         reader = open_reader(path)
-        assert reader.totals()["shop"]["pending"] == 1
+        assert reader.totals()["shop"].pending == 1
         found = reader.callback(accepted.ids[0], payload=True)
         assert found is not None
         assert (found.key, found.payload) == ("k", b"body")
@@ -612,7 +611,7 @@ import resource, sys
 from pathlib import Path
 from relay.daemon.stores import open_reader
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-print(open_reader("sqlite:" + sys.argv[1]).totals()["shop"]["pending"])
+print(open_reader("sqlite:" + sys.argv[1]).totals()["shop"].pending)
 """
 
 
@@ -753,7 +752,7 @@ async def test_kill_keeps_what_was_acknowledged(path: Path, lines: int) -> None:
     store = await SqliteStore.open(path)
     assert set(await states(store, acknowledged)) <= {"pending", "delivered"}
     totals = await balanced(store)
-    assert totals["shop"]["accepted"] >= len(acknowledged)
+    assert totals["shop"].accepted >= len(acknowledged)
     await store.close()
     connection = apsw.Connection(str(path))
     assert connection.pragma("integrity_check") == "ok"

@@ -185,7 +185,7 @@ async def test_wide_permissions_end(path: Path) -> None:
     assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == dict.fromkeys(
         ("relay.db", "relay.db-wal", "relay.db-shm", "relay.db.lock"), 0o600
     )
-    assert (await store.totals())["shop"]["pending"] == 1
+    assert (await store.totals())["shop"].pending == 1
     await store.close()
 
 

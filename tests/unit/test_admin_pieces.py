@@ -15,6 +15,7 @@ from relay.core.model import Filter
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
+from relay.views.ledger import QueueTotals
 from relay.views.moments import instant_text
 from relay.views.queue import QuotaUse, StoreSize
 from relay.web.refusal import Refusal
@@ -199,7 +200,7 @@ async def test_the_log_says_what_was_asked_for() -> None:
 
 def test_the_ledger_shows_what_is_unaccounted() -> None:
     """A callback in no state at all shows, in its platform and in total."""
-    totals = {"a": {"accepted": 5, "delivered": 3, "pending": 1}, "b": {"accepted": 2, "dead": 2, "pending": 0}}
+    totals = {"a": QueueTotals(accepted=5, delivered=3, pending=1), "b": QueueTotals(accepted=2, dead=2)}
     found = ledger_view(totals, StoreSize(0, max_bytes=0, usable_bytes=0, full=False))
 
     assert (found.platforms["a"].unaccounted, found.platforms["b"].unaccounted) == (1, 0)

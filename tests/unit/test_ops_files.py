@@ -11,6 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from relay.telemetry.metrics import Metrics
+from relay.views.ledger import QueueTotals
 from relay.views.live import LiveFacts
 from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 from tests.installed import installed
@@ -43,7 +44,7 @@ def known() -> dict[str, set[str]]:
     metrics.descriptors = (1, 2)
     metrics.expires_s = {"a": 60.0}
     metrics.snapshot(
-        totals={"a": {"accepted": 1, "pending": 1}},
+        totals={"a": QueueTotals(accepted=1, pending=1)},
         statuses={"a": QueueFacts(pending=1, quotas=[QuotaUse("a", window_s=60.0, limit=100, used=10)])},
         size=StoreSize(0, max_bytes=0, usable_bytes=0, full=False),
         live={"a": LiveFacts()},

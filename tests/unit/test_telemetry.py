@@ -16,6 +16,7 @@ from relay.telemetry.failure import describe
 from relay.telemetry.histogram import LATENCY_S, Series
 from relay.telemetry.logging import bridge_stdlib, make_logger
 from relay.telemetry.metrics import Metrics, reason_label
+from relay.views.ledger import QueueTotals
 from relay.views.live import LiveFacts
 from relay.views.moments import Instant
 from relay.views.queue import QueueFacts, QuotaUse, StoreSize
@@ -88,7 +89,7 @@ def test_a_scrape_shows_the_stores_numbers():
     """Totals, queues, limits and the unaccounted difference come from the snapshot."""
     told = Told()
     told.metrics.snapshot(
-        totals={"a": {"accepted": 9, "delivered": 4, "dead": 1, "expired": 0, "superseded": 1, "pending": 2}},
+        totals={"a": QueueTotals(accepted=9, delivered=4, dead=1, superseded=1, pending=2)},
         statuses={
             "a": QueueFacts(
                 pending=2,
@@ -140,7 +141,9 @@ def test_counters_do_not_fall_when_a_dead_callback_is_retried():
     """A total that falls by an operator's retry must not look like a restart to Prometheus."""
     told = Told()
     for dead in (3, 2, 4):
-        told.metrics.snapshot(totals={"a": {"accepted": 5, "dead": dead}}, statuses={}, size=None, live={}, now=0.0)
+        told.metrics.snapshot(
+            totals={"a": QueueTotals(accepted=5, dead=dead)}, statuses={}, size=None, live={}, now=0.0
+        )
         told.metrics.render()
     assert told.sample("relay_callbacks_total", platform="a", result="dead") == 5
 

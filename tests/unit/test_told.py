@@ -21,6 +21,7 @@ from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
+from relay.views.ledger import QueueTotals
 
 NOW = 1_000_000.0
 
@@ -144,7 +145,9 @@ def test_a_platform_that_takes_no_compression_is_told_once(teller: Teller) -> No
 def test_repeats_are_counted_apart(teller: Teller) -> None:
     """``accepted`` is what is new."""
     teller.events.accepted(platform="shop", count=2, duplicates=3)
-    teller.metrics.snapshot(totals={"shop": {"accepted": 2, "pending": 2}}, statuses={}, live={}, size=None, now=NOW)
+    teller.metrics.snapshot(
+        totals={"shop": QueueTotals(accepted=2, pending=2)}, statuses={}, live={}, size=None, now=NOW
+    )
 
     assert teller.counted('relay_callbacks_total{platform="shop",result="duplicate"}') == "3.0"
     assert teller.counted('relay_callbacks_total{platform="shop",result="accepted"}') == "2.0"

@@ -18,6 +18,7 @@ from relay.admin.standing.limit_orders import LimitOrder, read_order
 from relay.admin.standing.times import WallTimes
 from relay.core.model import UNROUTED, Rate
 from relay.telemetry.flow import Flow
+from relay.views.ledger import NO_TOTALS, QueueTotals
 from relay.views.live import NOTHING_KNOWN, REMOVED, LiveFacts
 from relay.views.moments import instant_text
 from relay.views.platform import PlatformPage, PlatformView
@@ -67,7 +68,7 @@ class Queues(Protocol):
         """Return the queue of each platform."""
         ...
 
-    def totals(self) -> Awaitable[Mapping[str, Mapping[str, int]]]:
+    def totals(self) -> Awaitable[Mapping[str, QueueTotals]]:
         """Return the totals of each platform."""
         ...
 
@@ -112,7 +113,7 @@ class PlatformRoutes:
     async def ledger(self, call: Call) -> Response:
         """GET /v1/ledger."""
         totals = await self._queues.totals()
-        every = {**{name: {} for name in self._control.views()}, **totals}
+        every = {**dict.fromkeys(self._control.views(), NO_TOTALS), **totals}
         return self._times.answer(ledger_view(every, await self._queues.size()))
 
     async def pause(self, call: Call) -> Response:

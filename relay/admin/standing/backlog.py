@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from heapq import nlargest
 from typing import NamedTuple
 
+from msgspec import structs
+
 from relay.admin.standing.limit_orders import GROUPS_SHOWN, full_quota, origin, quota_views
 from relay.core.model import seconds_text
 from relay.core.quotas import quota_group
 from relay.telemetry.flow import Flow
-from relay.views.ledger import LedgerView, RoomView, TotalsView
+from relay.views.ledger import LedgerView, QueueTotals, RoomView, TotalsView
 from relay.views.live import LiveFacts
 from relay.views.moments import moment
 from relay.views.platform import PlatformView, StoppedGroupsView
@@ -30,16 +32,19 @@ class DrainTerms(NamedTuple):
     expires_s: float  # ``expires``: of callbacks that say nothing themselves
 
 
-def ledger_view(totals: Mapping[str, Mapping[str, int]], size: StoreSize) -> LedgerView:
+def ledger_view(totals: Mapping[str, QueueTotals], size: StoreSize) -> LedgerView:
     """Return the ledger: what was accepted and where all of it is, in total and per platform, and the store's room."""
-    sums = dict.fromkeys(("accepted", *FINAL_STATES, "pending"), 0)
-    platforms = {}
-    for name, counts in sorted(totals.items()):
-        platforms[name] = _accounted({word: counts.get(word, 0) for word in sums})
-        for word in sums:
-            sums[word] += counts.get(word, 0)
+    platforms = {name: _accounted(counts) for name, counts in sorted(totals.items())}
+    everything = QueueTotals(
+        accepted=sum(counts.accepted for counts in totals.values()),
+        delivered=sum(counts.delivered for counts in totals.values()),
+        dead=sum(counts.dead for counts in totals.values()),
+        expired=sum(counts.expired for counts in totals.values()),
+        superseded=sum(counts.superseded for counts in totals.values()),
+        pending=sum(counts.pending for counts in totals.values()),
+    )
     room = RoomView(size.used_bytes, usable_bytes=size.usable_bytes, max_bytes=size.max_bytes, full=size.full)
-    return LedgerView(_accounted(sums), platforms, room)
+    return LedgerView(_accounted(everything), platforms, room)
 
 
 def platform_view(
@@ -130,9 +135,8 @@ def _measured_s(waiting: int, flow: Flow) -> float:
     return round(waiting / shrinks, 1) if shrinks > 0.0 else math.inf
 
 
-def _accounted(counts: Mapping[str, int]) -> TotalsView:
-    found = counts["pending"] + sum(counts[word] for word in FINAL_STATES)
-    return TotalsView(**counts, unaccounted=counts["accepted"] - found)
+def _accounted(counts: QueueTotals) -> TotalsView:
+    return TotalsView(**structs.asdict(counts), unaccounted=counts.unaccounted)
 
 
 def _state(queue: QueueFacts, live: LiveFacts, now: float) -> tuple[str, str, float | None, float | None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+from msgspec import structs
 
 from relay.cli.support.client import Refused, Unreachable
 from relay.cli.support.config_file import chosen_file, count, unread_text
@@ -20,6 +21,7 @@ from relay.config.problems import ConfigInvalid
 from relay.config.schema.file import Config
 from relay.core.errors import StoreError
 from relay.core.model import UNROUTED
+from relay.views.ledger import NO_TOTALS, QueueTotals
 from relay.views.queue import StoreSize
 
 _OLD_WAL = (
@@ -138,22 +140,20 @@ def _file(path: Path) -> Diagnosis:
     return Diagnosis("warn" if free < _LOW_DISK else "ok", "store", told)
 
 
-def _stranded(totals: Mapping[str, Mapping[str, int]], config: Config) -> Iterator[Diagnosis]:
+def _stranded(totals: Mapping[str, QueueTotals], config: Config) -> Iterator[Diagnosis]:
     for name, told in totals.items():
-        if told["pending"] and name not in config.platforms and name != UNROUTED:
-            waiting = f"{told['pending']} callbacks wait and it is no longer configured, so nothing sends them"
+        if told.pending and name not in config.platforms and name != UNROUTED:
+            waiting = f"{told.pending} callbacks wait and it is no longer configured, so nothing sends them"
             remedy = 'put it back and relay reload, or POST /v1/operations {"action": "drop", ...}'
             yield Diagnosis("warn", f"platform {name}", f"{waiting}: {remedy}")
 
 
-def _ledger(totals: Mapping[str, Mapping[str, int]], recount: Mapping[str, Mapping[str, int]]) -> Iterator[Diagnosis]:
+def _ledger(totals: Mapping[str, QueueTotals], recount: Mapping[str, QueueTotals]) -> Iterator[Diagnosis]:
     for name, told in totals.items():
-        found = recount.get(name, {})
-        wrong = [
-            f"{word} {told[word]}, rows say {found.get(word, 0)}" for word in told if told[word] != found.get(word, 0)
-        ]
+        counts, found = structs.asdict(told), structs.asdict(recount.get(name, NO_TOTALS))
+        wrong = [f"{word} {count}, rows say {found[word]}" for word, count in counts.items() if count != found[word]]
         if wrong:
             yield Diagnosis("fail", f"ledger {name}", "; ".join(wrong))
         else:
-            ends = ", ".join(f"{told[word]} {word}" for word in told if word != "accepted")
-            yield Diagnosis("ok", f"ledger {name}", f"{told['accepted']} accepted = {ends}; recounted from rows")
+            ends = ", ".join(f"{count} {word}" for word, count in counts.items() if word != "accepted")
+            yield Diagnosis("ok", f"ledger {name}", f"{told.accepted} accepted = {ends}; recounted from rows")

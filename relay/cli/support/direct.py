@@ -20,7 +20,7 @@ from relay.core.errors import StoreError
 from relay.core.model import Filter, State
 from relay.privacy.masking import masked
 from relay.views.callback_view import CallbackPage, CallbackView, ListedCallback
-from relay.views.ledger import LedgerView
+from relay.views.ledger import LedgerView, QueueTotals
 from relay.views.live import NOTHING_KNOWN
 from relay.views.platform import PlatformView
 from relay.views.queue import QueueFacts, StoreSize
@@ -40,7 +40,7 @@ class StoreReader(Protocol):
         """The clock its times are on."""
         ...
 
-    def totals(self) -> Mapping[str, Mapping[str, int]]:
+    def totals(self) -> Mapping[str, QueueTotals]:
         """Return the totals of each platform."""
         ...
 

@@ -46,6 +46,7 @@ from relay.store.memory.survey import MemorySurveys
 from relay.store.slots import Slots
 from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
+from relay.views.ledger import QueueTotals
 from relay.views.operation_view import PLAIN, OperationOptions, OperationView
 from relay.views.queue import QueueFacts, StoreSize
 
@@ -173,7 +174,7 @@ class MemoryStore:
             self._shelf.freed.setdefault(platform, 0)
         self._notify()
 
-    async def totals(self) -> dict[str, dict[str, int]]:
+    async def totals(self) -> dict[str, QueueTotals]:
         """Return the ledger."""
         return self._views.totals()
 

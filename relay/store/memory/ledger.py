@@ -1,5 +1,6 @@
 """What the memory store shows of its rows: totals, status, callbacks."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import UNSET, structs
@@ -11,6 +12,7 @@ from relay.store.memory.outbox import Batches
 from relay.store.memory.rows import Attempt, Row, Shelf
 from relay.store.slots import Slots
 from relay.views.callback_view import AttemptView, CallbackFacts, CallbackView, ListedCallback
+from relay.views.ledger import QueueTotals
 from relay.views.moments import Instant, moment
 from relay.views.queue import ErrorView, QueueFacts
 
@@ -26,13 +28,13 @@ class Views:
         self._batches = batches
         self._slots = slots
 
-    def totals(self) -> dict[str, dict[str, int]]:
+    def totals(self) -> dict[str, QueueTotals]:
         """Return stored totals, and pending counted from rows."""
-        found = {platform: {**totals, "pending": 0} for platform, totals in self._shelf.totals.items()}
-        for row in self._shelf.rows.values():
-            if row.state is State.PENDING:
-                found[row.platform]["pending"] += 1
-        return found
+        pending = Counter(row.platform for row in self._shelf.rows.values() if row.state is State.PENDING)
+        return {
+            platform: QueueTotals(**totals, pending=pending[platform])
+            for platform, totals in self._shelf.totals.items()
+        }
 
     def platform_status(self, configured: Sequence[str], now: float) -> dict[str, QueueFacts]:
         """Return each configured platform's figures, and those of any other that has rows."""

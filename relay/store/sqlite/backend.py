@@ -60,6 +60,7 @@ from relay.store.sqlite.write.rows import encode, encode_posts
 from relay.store.sqlite.write.settle import Settles, read_gates, save_gate
 from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
+from relay.views.ledger import QueueTotals
 from relay.views.operation_view import PLAIN, OperationOptions, OperationView
 from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 
@@ -236,7 +237,7 @@ class SqliteStore:
 
         await self._writer.call(put)
 
-    async def totals(self) -> dict[str, dict[str, int]]:
+    async def totals(self) -> dict[str, QueueTotals]:
         """Return the durable totals, with pending counted from rows, of one instant."""
         return await self._read(SqliteReader.totals)
 

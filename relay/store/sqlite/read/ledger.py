@@ -22,6 +22,7 @@ from relay.store.sqlite.read.journal import JournalReader
 from relay.store.sqlite.read.operations import progress
 from relay.store.sqlite.read.survey import SurveyReader
 from relay.views.callback_view import AttemptView, CallbackFacts, CallbackView, ListedCallback
+from relay.views.ledger import QueueTotals
 from relay.views.moments import Instant, moment, read
 from relay.views.operation_view import OperationView
 from relay.views.queue import ErrorView, QueueFacts, StoreSize
@@ -73,12 +74,11 @@ class SqliteReader:
         """Close the connection."""
         self._connection.close()
 
-    def totals(self) -> dict[str, dict[str, int]]:
+    def totals(self) -> dict[str, QueueTotals]:
         """Return the durable totals per platform and the pending counted from rows, of one instant."""
-        words = ("accepted", "delivered", "dead", "expired", "superseded", "pending")
-        return {name: dict(zip(words, counts, strict=True)) for name, *counts in self._connection.execute(_TOTALS)}
+        return {name: QueueTotals(*counts) for name, *counts in self._connection.execute(_TOTALS)}
 
-    def ledger_and_recount(self) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
+    def ledger_and_recount(self) -> tuple[dict[str, QueueTotals], dict[str, QueueTotals]]:
         """Return ``totals`` and ``recount`` of one instant, so that a running daemon makes no difference."""
         with self._connection:
             totals, recount = self.totals(), self.recount()
@@ -104,7 +104,7 @@ class SqliteReader:
         found = [str(line) for (line,) in self._connection.execute("PRAGMA integrity_check(20)")]
         return [] if found == ["ok"] else found
 
-    def recount(self) -> dict[str, dict[str, int]]:
+    def recount(self) -> dict[str, QueueTotals]:
         """Count every state from rows plus what was pruned: what ``relay doctor`` compares with ``totals``.
 
         Reads the whole table.
@@ -122,9 +122,7 @@ class SqliteReader:
                 "GROUP BY 1, 2"
             ):
                 found[name][_WORDS[state]] += count
-        for counts in found.values():
-            counts["accepted"] = sum(counts.values())
-        return found
+        return {name: QueueTotals(accepted=sum(counts.values()), **counts) for name, counts in found.items()}
 
     def platform_status(self) -> dict[str, QueueFacts]:
         """Return the queue of each platform the file knows, without its quotas: only the writing thread has those."""
