@@ -130,6 +130,7 @@ class Pipeline:
                 broken, self._broken = self._broken, None
                 raise broken
             now = self._clock.now()
+            self.gate.lapse(now)
             if (self.learner.changed or now >= self.learner.ends_at) and not await self._put_limits(now):
                 continue
             if self.in_flight >= self.room:

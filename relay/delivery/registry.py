@@ -105,14 +105,18 @@ class Registry:
         now = self._clock.now()
         return {name: _view(running.pipeline, running.lasting, now) for name, running in self._running.items()}
 
-    async def pause(self, name: str, reason: str) -> None:
-        """Claim nothing more for the platform until ``resume``; survives restarts. Raises KeyError."""
+    async def pause(self, name: str, reason: str, *, until: float | None) -> None:
+        """Claim nothing more for the platform until ``resume`` or ``until``; survives restarts. Raises KeyError.
+
+        ``until`` is a relay-clock time; None means until an operator resumes it.
+        """
+        ends = math.inf if until is None else until
         pipeline = self._running[name].pipeline
         gate = pipeline.gate
         at = gate.paused_at if gate.paused else self._clock.now()
         # On disk first: a pause that could not be kept is not in force either.
-        await self._outbox.set_gate(name, {**pipeline.kept(), **dump_pause(True, reason, at)})
-        gate.pause(reason, at)
+        await self._outbox.set_gate(name, {**pipeline.kept(), **dump_pause(True, reason, at, ends)})
+        gate.pause(reason, at, until=ends)
         self.changed(name, 0)
 
     async def resume(self, name: str) -> int:
@@ -208,6 +212,7 @@ def _view(pipeline: Pipeline, lasting: Lasting, now: float) -> LiveFacts:
         paused=gate.paused,
         pause_reason=gate.pause_reason,
         paused_since=gate.paused_at,
+        paused_until=None if gate.paused_until == math.inf else gate.paused_until,
         broken=bool(lasting.stopped) or gate.breaker.is_open or (stopped and not gate.throttled),
         breaker_open=gate.breaker.is_open,
         breaker_reason=lasting.stopped or gate.breaker.reason or (gate.stop_reason if stopped else ""),

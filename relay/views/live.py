@@ -24,6 +24,7 @@ class LiveFacts(Struct, frozen=True, kw_only=True):
     paused: bool = False  # by an operator, or because it was removed
     pause_reason: str = ""
     paused_since: float | None = None
+    paused_until: float | None = None  # when the pause ends by itself; None: an operator ends it
     broken: bool = False  # nothing is sent but probes: the breaker is open, it backs off, or its pipeline stopped
     breaker_open: bool = False
     breaker_reason: str = ""

@@ -32,6 +32,8 @@ CODES: dict[str, tuple[int, int, int]] = {
     "send nowhere order.json": (1, 4, 4),
     "send shop-a none.json": (2, 2, 2),
     "pause shop-a": (0, 4, 4),
+    "pause shop-a --for 30m": (0, 4, 4),
+    "pause shop-a --for soon": (1, 4, 4),
     "pause nowhere": (1, 4, 4),
     "resume shop-a": (0, 4, 4),
     "flush shop-a": (0, 4, 4),

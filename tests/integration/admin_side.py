@@ -96,9 +96,9 @@ class FakeControl:
         if self.gone:
             raise KeyError(asked[1])
 
-    async def pause(self, name: str, reason: str) -> None:
-        self._ask("pause", name, reason)
-        self.facts[name] = {"paused": True, "pause_reason": reason}
+    async def pause(self, name: str, reason: str, *, until: float | None) -> None:
+        self._ask("pause", name, reason, *([] if until is None else [until]))
+        self.facts[name] = {"paused": True, "pause_reason": reason, "paused_until": until}
 
     async def resume(self, name: str) -> int:
         self._ask("resume", name)

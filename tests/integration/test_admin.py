@@ -127,6 +127,19 @@ async def test_an_unknown_platform_is_named_with_what_was_meant(call: Caller) ->
         assert "did you mean 'shop-" in problem["detail"]
 
 
+async def test_a_pause_for_a_time_says_until_when(call: Caller) -> None:
+    """The answer and the audit record have the end; a time that is none is refused by name and pauses nothing."""
+    status, view = await call("POST", "/v1/platforms/shop-a/pause", json={"for": "30m"})
+    path = "/v1/platforms/shop-a/pause"
+    wrong = [await call("POST", path, json={"for": given}) for given in ("soon", "0s", "31d")]
+
+    assert (status, view["state"]) == (200, "paused")
+    assert call.side.control.asked == [("pause", "shop-a", "", START + 1800)]
+    assert view["until"] is not None
+    assert call.side.store._audit[0]["details"]["until"] == view["until"]
+    assert {(status, problem["code"], problem["key"]) for status, problem in wrong} == {(400, "invalid_request", "for")}
+
+
 async def test_pause_resume_and_flush_reach_delivery_and_are_audited(call: Caller) -> None:
     """Each answers the platform's new view, and who, from where and why is on record."""
     status, view = await call("POST", "/v1/platforms/shop-a/pause", json={"reason": "stocktaking"})

@@ -324,6 +324,22 @@ async def test_a_platform_is_paused_resumed_and_flushed(side: AdminSide) -> None
     assert (typo.code, "did you mean 'shop-" in typo.err) == (1, True)
 
 
+async def test_a_platform_is_paused_for_a_time(side: AdminSide) -> None:
+    """The command, status and explain say when it resumes by itself."""
+    side.clock.at = wall_s()
+    ids = await side.accept(1)
+
+    paused = await relay("pause", "shop-a", "--for", "30m", "--admin", side.url)
+    status = await relay("status", "--admin", side.url)
+    explained = await relay("explain", ids[0], "--admin", side.url)
+    wrong = await relay("pause", "shop-a", "--for", "soon", "--admin", side.url)
+
+    assert re.search(r"now paused; it resumes by itself at \S+ \+08:00 \(in (30m|29m\d\ds)\)\n", paused.out)
+    assert re.search(r"shop-a paused: .*; resumes by itself at \S+ \+08:00 \(in (30m|29m\d\ds)\)\n", status.out)
+    assert re.search(r"until +\S+ \+08:00 \(in (30m|29m\d\ds)\)", explained.out)
+    assert (wrong.code, "'for'" in wrong.err) == (1, True)
+
+
 def aged(text: str) -> str:
     """Return it as if no time had passed since the test began."""
     return re.sub(r"learned 12m\d\ds ago", "learned 12m ago", text)

@@ -32,7 +32,7 @@ async def test_a_pause_and_its_end_are_kept(rig: Rig) -> None:
     """Each is in the store when the operator is told that it is done: a crash right after changes nothing."""
     await rig.start(SINGLES)
 
-    await rig.registry.pause("shop-a", "stock-taking")
+    await rig.registry.pause("shop-a", "stock-taking", until=None)
     assert ((await kept(rig))["paused"], (await kept(rig))["pause_reason"]) == (True, "stock-taking")
 
     await rig.registry.resume("shop-a")
@@ -152,7 +152,7 @@ async def test_a_stop_is_bounded(rig: Rig) -> None:
 async def test_a_reload_of_its_settings_keeps_what_is_known_of_a_platform(rig: Rig) -> None:
     """Pause, breaker and limits outlast another timeout; another destination has limits of its own."""
     await rig.start(SINGLES)
-    await rig.registry.pause("shop-a", "stock-taking")
+    await rig.registry.pause("shop-a", "stock-taking", until=None)
     await rig.registry.limit("shop-a", [Rate(50, 60.0)], until=None, reason="sale")
 
     await rig.registry.replace([replace(SINGLES, timeout_s=7.0)], 1.0)

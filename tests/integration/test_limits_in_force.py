@@ -103,7 +103,7 @@ async def test_a_pause_keeps_what_was_learned(rig: Rig) -> None:
     """Pausing and resuming write the whole gate: the limit is still there after a restart."""
     await rig.start(SINGLES)
     await rig.registry.limit("shop-a", [THREE], until=None, reason="")
-    await rig.registry.pause("shop-a", "look")
+    await rig.registry.pause("shop-a", "look", until=None)
     await rig.registry.resume("shop-a")
     gate = (await rig.store.gates())["shop-a"]
     assert gate["learned"]["operator"]["rates"] == [[3, 60.0]]

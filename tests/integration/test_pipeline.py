@@ -89,7 +89,7 @@ class Rig:
     """A store, a registry and the scripted platform."""
 
     def __init__(self) -> None:
-        clock = RelayClock(0.0)
+        self.clock = clock = RelayClock(0.0)
         self.log = io.BytesIO()
         self.store = MemoryStore(clock=clock)
         self.platform = Platform()
@@ -404,7 +404,7 @@ async def test_window_is_strict_under_the_pipeline(rig: Rig) -> None:
 async def test_pause_holds_and_resume_sends(rig: Rig) -> None:
     """A paused platform claims nothing, also after a restart of its pipeline; resume sends."""
     await rig.start()
-    await rig.registry.pause("shop-a", "stock-taking")
+    await rig.registry.pause("shop-a", "stock-taking", until=None)
     await rig.post(1, 2)
     await rig.registry.replace([replace(TERMS, max_items=4)], 1.0)
     view = rig.registry.views()["shop-a"]
@@ -414,6 +414,27 @@ async def test_pause_holds_and_resume_sends(rig: Rig) -> None:
     await rig.registry.resume("shop-a")
 
     assert (await rig.settled(2)).delivered == 2
+
+
+async def test_a_pause_for_a_time_ends_by_itself(rig: Rig) -> None:
+    """Nothing goes before its time, and then everything without anybody asking."""
+    sent_at: list[float] = []
+
+    async def note(_request: Request, _items: list[dict[str, object]]) -> Answer | Failure:
+        sent_at.append(rig.clock.now())
+        return OK
+
+    rig.platform.script = note
+    await rig.start()
+    until = rig.clock.now() + 0.5
+    await rig.registry.pause("shop-a", "stock-taking", until=until)
+    assert rig.registry.views()["shop-a"].paused_until == until
+    await rig.post(1, 2)
+    await rig.registry.replace([replace(TERMS, max_items=4)], 1.0)
+
+    assert (await rig.settled(2))["delivered"] == 2
+    assert min(sent_at) >= until
+    assert not rig.registry.views()["shop-a"].paused
 
 
 async def test_resume_ends_a_stop(rig: Rig) -> None:
@@ -451,7 +472,7 @@ async def test_resume_brings_retry_times_forward(rig: Rig, open_after: int, paus
             await asyncio.sleep(0.005)
     assert rig.registry.views()["shop-a"].breaker_open is (open_after == 2)
     if paused:
-        await rig.registry.pause("shop-a", "their outage")
+        await rig.registry.pause("shop-a", "their outage", until=None)
     rig.platform.script = None
 
     assert await rig.registry.resume("shop-a") == 2

@@ -43,6 +43,22 @@ def test_a_pause_opens_by_an_operator_only() -> None:
     assert its.ends_at(NOW + 1e6) == NOW + 1e6
 
 
+def test_a_pause_for_a_time_ends_by_itself_also_after_a_restart() -> None:
+    """Until its time it holds; then it is over, and a pause without a time that follows has no end."""
+    its = opened(gate())
+    its.pause("stock-taking", NOW, until=NOW + 60)
+    again = gate()
+    again.load(its.dump())
+
+    again.lapse(NOW + 59)
+    assert (again.paused, again.opens_at(NOW + 59)) == (True, NOW + 60)
+    again.lapse(NOW + 60)
+    assert (again.paused, again.pause_reason) == (False, "")
+    again.pause("stock-taking", NOW + 61)
+    again.lapse(NOW + 1e6)
+    assert again.paused
+
+
 def test_an_operator_ends_a_pause_first_and_then_the_stops() -> None:
     """Resumed once, a paused platform still waits for its stop and its probe; resumed again, it waits for nothing."""
     its = opened(gate())

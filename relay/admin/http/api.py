@@ -57,6 +57,7 @@ _LIMIT = {
     "forget": {"type": "boolean", "description": "drop this limit and everything learned, and learn anew"},
     **_REASON,
 }
+_PAUSE = {"for": {"type": "string", "description": "such as 30m; without it until it is resumed"}, **_REASON}
 _OPERATION = {
     "action": {"enum": list(ACTIONS)},
     "filter": {"type": "object", "properties": {key: {} for key in filters.KEYS}},
@@ -178,9 +179,9 @@ def _platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             "/v1/platforms/{platform}/pause",
             _OPERATE,
             platforms.pause,
-            "Send nothing more to it until resumed",
+            "Send nothing more to it until resumed, or for a time",
             shows=PlatformView,
-            body=_REASON,
+            body=_PAUSE,
         ),
         AdminRoute(
             "POST",

@@ -14,7 +14,7 @@ from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
 from relay.admin.filters import did_you_mean
 from relay.admin.standing.backlog import DrainTerms, ledger_view, platform_view
-from relay.admin.standing.limit_orders import LimitOrder, read_order
+from relay.admin.standing.limit_orders import LimitOrder, how_long_s, read_order
 from relay.admin.standing.times import WallTimes
 from relay.core.model import UNROUTED, Rate
 from relay.telemetry.flow import Flow
@@ -34,8 +34,8 @@ class PlatformControl(Protocol):
         """Return per configured platform what goes on there."""
         ...
 
-    async def pause(self, name: str, reason: str) -> None:
-        """Send nothing more to the platform until resumed; survives a restart."""
+    async def pause(self, name: str, reason: str, *, until: float | None) -> None:
+        """Send nothing more to the platform until resumed, or until a time on the relay clock; survives a restart."""
         ...
 
     async def resume(self, name: str) -> int:
@@ -118,10 +118,14 @@ class PlatformRoutes:
 
     async def pause(self, call: Call) -> Response:
         """POST /v1/platforms/{platform}/pause."""
-        name, reason = await self._change(call)
-        await self._audit.record(call.who, "platform.pause", name, reason=reason)
+        name = await self._configured(call)
+        body = object_body(call.body, allowed=("for", "reason"))
+        for_s, reason = how_long_s(body.get("for")), body.get("reason", "")
+        until = None if for_s is None else self._times.now() + for_s
+        told = {} if until is None else {"until": instant_text(until, self._times.shift_s)}
+        await self._audit.record(call.who, "platform.pause", name, reason=reason, **told)
         with self._still_configured(name):
-            await self._control.pause(name, reason)
+            await self._control.pause(name, reason, until=until)
         return await self.one(call)
 
     async def resume(self, call: Call) -> Response:

@@ -142,7 +142,7 @@ def _accounted(counts: QueueTotals) -> TotalsView:
 def _state(queue: QueueFacts, live: LiveFacts, now: float) -> tuple[str, str, float | None, float | None]:
     """Return the state that explains most (SPEC 4's order), its reason, since when and until when (None: unknown)."""
     if live.paused:
-        return "paused", live.pause_reason or "paused by an operator", live.paused_since, None
+        return "paused", live.pause_reason or "paused by an operator", live.paused_since, live.paused_until
     if live.broken:
         reason = live.breaker_reason or "the breaker is open"
         return "broken", reason, live.broken_since, live.probe_at

@@ -45,7 +45,7 @@ def read_order(body: bytes) -> LimitOrder:
         raise _refused(
             "rate", "'rate' is missing: a limit such as 80/min, a list of them, or \"forget\": true to learn anew"
         )
-    return LimitOrder(_rates(given["rate"]), _for_s(given.get("for")), reason)
+    return LimitOrder(_rates(given["rate"]), how_long_s(given.get("for")), reason)
 
 
 def _rates(given: Any) -> tuple[Rate, ...]:
@@ -65,7 +65,8 @@ def _rates(given: Any) -> tuple[Rate, ...]:
     return tuple(sorted(rates.values(), key=lambda rate: rate.window_s))
 
 
-def _for_s(given: Any) -> float | None:
+def how_long_s(given: Any) -> float | None:
+    """Return the ``for`` of a limit or a pause in seconds, None where it is left out. Raises a 400."""
     if given is None:
         return None
     try:
@@ -73,9 +74,9 @@ def _for_s(given: Any) -> float | None:
     except BadValue as error:
         raise _refused("for", _told("for", error)) from error
     if for_s <= 0:
-        raise _refused("for", "'for' must be above 0: leave it out for a limit that holds until it is forgotten")
+        raise _refused("for", "'for' must be above 0: leave it out for no end")
     if for_s > _LONGEST_S:
-        raise _refused("for", "'for' is longer than 30d: leave it out, or write the limit into the configuration")
+        raise _refused("for", "'for' is longer than 30d: leave it out for no end, or change the configuration")
     return for_s
 
 

@@ -62,7 +62,7 @@ def waits_for(
     if found.held:
         return _because("confirmation", None, found.reason)
     if live.paused:
-        waiting = _because("paused", None, live.pause_reason)
+        waiting = _because("paused", live.paused_until, live.pause_reason)
         return replace(waiting, removed=True) if live.removed else waiting
     if before is not None:
         return WaitingView(word="earlier callback of its key", behind=before)

@@ -1,24 +1,31 @@
 """``relay pause``, ``resume`` and ``flush``: commands about one platform."""
 
+from datetime import datetime
 from typing import Any
 
 import click
 
+from relay.cli.support import human
 from relay.cli.support.client import segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record
+from relay.core.clock import wall_s
 
 _reason_option = click.option("--reason", default="", help="Why you do it. It is kept in the audit record.")
 
 
 @click.command()
 @click.argument("platform")
+@click.option("--for", "duration", metavar="TIME", help="How long, such as 30m. Default: until it is resumed.")
 @_reason_option
 @place_options
 @output_option
-def pause(**given: Any) -> None:
-    """Send nothing more to PLATFORM until it is resumed. Its callbacks are kept."""
-    _act("pause", **given)
+def pause(duration: str | None, **given: Any) -> None:
+    """Send nothing more to PLATFORM until it is resumed, or for a time. Its callbacks are kept.
+
+    With --for it resumes by itself, also where the relay was restarted meanwhile. Pause it again to change the time.
+    """
+    _act("pause", {"for": duration} if duration is not None else {}, **given)
 
 
 @click.command()
@@ -32,7 +39,7 @@ def resume(**given: Any) -> None:
     Either way what was refused is due at once instead of at its retry time. Limits still hold, and so does a stop
     after the end of a pause: resume once more to end it.
     """
-    _act("resume", **given)
+    _act("resume", {}, **given)
 
 
 @click.command()
@@ -45,16 +52,22 @@ def flush(**given: Any) -> None:
 
     Retry times and limits still hold.
     """
-    _act("flush", **given)
+    _act("flush", {}, **given)
 
 
-def _act(action: str, *, platform: str, reason: str, config: str | None, admin: str | None, output: str) -> None:
+def _act(
+    action: str, body: dict[str, str], *, platform: str, reason: str, config: str | None, admin: str | None, output: str
+) -> None:
     client = locate(config, admin=admin).admin_client()
-    view = client.post(f"/v1/platforms/{segment(platform)}/{action}", {"reason": reason} if reason else {})
+    view = client.post(f"/v1/platforms/{segment(platform)}/{action}", body | ({"reason": reason} if reason else {}))
     if output != "table":
         print_record(view, output=output)
     else:
         done = {"pause": "paused", "resume": "resumed", "flush": "flushed"}[action]
         brought = view.get("brought_forward", 0)
         again = f", {brought} of them need not wait for their retry time" if brought else ""
-        click.echo(f"{view['name']} {done}: {view['pending']} pending{again}, now {view['state']}")
+        ends = ""
+        if action == "pause" and view["until"] is not None:
+            until = datetime.fromisoformat(view["until"]).timestamp()
+            ends = f"; it resumes by itself at {human.moment(until, now=wall_s())}"
+        click.echo(f"{view['name']} {done}: {view['pending']} pending{again}, now {view['state']}{ends}")

@@ -102,7 +102,7 @@ def _why(platform: PlatformView, now: float) -> str:
     if platform.since:
         told += f"; since {human.moment(platform.since, now=now)}"
     if platform.until:
-        word = "next try" if platform.state == "broken" else "until"
+        word = {"broken": "next try", "paused": "resumes by itself at"}.get(platform.state, "until")
         told += f"; {word} {human.moment(platform.until, now=now)}"
     return told
 

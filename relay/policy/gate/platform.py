@@ -1,6 +1,6 @@
 """May this platform be talked to now? Four things can say no:
 
-1. a pause, by an operator, until an operator ends it;
+1. a pause, by an operator, until an operator ends it or its time is over;
 2. a wait after a throttle: for as long as the platform asked, else for a growing time;
 3. a backoff after failures;
 4. the breaker, which lets one probe through every ``probe_every``.
@@ -34,6 +34,7 @@ class Gate(Stop):
     paused: bool = False
     pause_reason: str = ""
     paused_at: float = 0.0
+    paused_until: float = math.inf
     last_accepted_at: float = 0.0
     coding: Coding = field(default_factory=Coding)
     groups: GroupStops = field(init=False)
@@ -42,14 +43,19 @@ class Gate(Stop):
         """Begin with no group stopped."""
         self.groups = GroupStops(self.base_s, self.cap_s)
 
-    def pause(self, reason: str, at: float) -> None:
-        """Let nothing more be claimed until ``resume``; ``at`` is when an operator asked for it first."""
-        self.paused, self.pause_reason, self.paused_at = True, reason, at
+    def pause(self, reason: str, at: float, *, until: float = math.inf) -> None:
+        """Let nothing more be claimed until ``resume`` or ``until``; ``at``: when an operator asked for it first."""
+        self.paused, self.pause_reason, self.paused_at, self.paused_until = True, reason, at, until
+
+    def lapse(self, now: float) -> None:
+        """End a pause whose time is over."""
+        if self.paused and self.paused_until <= now:
+            self.resume(now)
 
     def resume(self, now: float) -> None:
         """End a pause or, where there is none, every stop and the wait for a probe: the operator knows better."""
         if self.paused:
-            self.paused, self.pause_reason = False, ""
+            self.paused, self.pause_reason, self.paused_until = False, "", math.inf
             return
         self.stopped_until = min(self.stopped_until, now)
         self.groups.release(now)
@@ -61,10 +67,10 @@ class Gate(Stop):
 
     def opens_at(self, now: float) -> float:
         """Return when a request may be claimed: ``now`` or earlier means at once, infinity means by an operator."""
-        return math.inf if self.paused else self.ends_at(now)
+        return self.paused_until if self.paused else self.ends_at(now)
 
     def ends_at(self, now: float) -> float:
-        """Return when stop and breaker let a request go, a pause aside: nobody knows when that ends."""
+        """Return when stop and breaker let a request go, a pause aside."""
         at = max(now, self.stopped_until)
         return max(at, self.breaker.probe_at) if self.breaker.is_open else at
 
@@ -111,7 +117,7 @@ class Gate(Stop):
         """Return the same without the groups, whose changes are kept one by one (``GroupStops.take_changes``)."""
         return {
             **self.dump_stop(),
-            **dump_pause(self.paused, self.pause_reason, self.paused_at),
+            **dump_pause(self.paused, self.pause_reason, self.paused_at, self.paused_until),
             "last_accepted_at": self.last_accepted_at,
             "plain": self.coding.plain,
             "compressed": self.coding.proven,
@@ -123,6 +129,8 @@ class Gate(Stop):
         self.paused = bool(kept.get("paused", False))
         self.pause_reason = str(kept.get("pause_reason", ""))
         self.paused_at = float(kept.get("paused_at", 0.0))
+        until = kept.get("paused_until")
+        self.paused_until = math.inf if until is None else float(until)
         self.load_stop(kept)
         self.last_accepted_at = float(kept.get("last_accepted_at", 0.0))
         self.coding = Coding(bool(kept.get("plain", False)), bool(kept.get("compressed", False)))
@@ -130,9 +138,10 @@ class Gate(Stop):
         self.groups.load(kept.get("groups", {}))
 
 
-def dump_pause(paused: bool, reason: str, at: float) -> Kept:
-    """Return the part of ``Gate.dump`` that says whether the platform is paused, why and since when."""
-    return {"paused": paused, "pause_reason": reason, "paused_at": at}
+def dump_pause(paused: bool, reason: str, at: float, until: float) -> Kept:
+    """Return the part of ``Gate.dump`` that says whether the platform is paused, why, since when and until when."""
+    ends = None if until == math.inf else until
+    return {"paused": paused, "pause_reason": reason, "paused_at": at, "paused_until": ends}
 
 
 class GroupGate:
