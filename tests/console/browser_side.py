@@ -7,7 +7,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -86,10 +86,11 @@ class Relay:
 
     def until_total(self, state: str, count: int) -> None:
         """Wait until so many callbacks are in ``state``."""
-        _until(lambda: self.ask("GET", "/v1/ledger")["total"][state] >= count, f"{count} {state}")
+        until(lambda: self.ask("GET", "/v1/ledger")["total"][state] >= count, f"{count} {state}")
 
 
-def _until(holds: Any, what: str) -> None:
+def until(holds: Callable[[], bool], what: str) -> None:
+    """Wait until it holds; fail naming ``what`` was waited for."""
     deadline = boottime_s() + _PATIENCE_S
     while not holds():
         assert boottime_s() < deadline, f"not within {_PATIENCE_S} s: {what}"
@@ -98,7 +99,7 @@ def _until(holds: Any, what: str) -> None:
 
 @contextmanager
 def running(directory: Path, *, users: bool = True) -> Iterator[Relay]:
-    """Run a daemon with three platforms until the block ends."""
+    """Run a daemon with platforms that take, refuse and are down until the block ends."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Platform)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     target = f"http://127.0.0.1:{server.server_port}"
@@ -108,6 +109,8 @@ def running(directory: Path, *, users: bool = True) -> Iterator[Relay]:
             "shop-a": {"url": f"{target}/ok", "rate": "100/min"},
             "shop-b": {"url": f"{target}/refuse"},
             "shop-c": {"url": f"http://127.0.0.1:{free_port()}/down", "key": "order_id"},
+            "shop-d": {"url": f"{target}/refuse"},
+            "shop-e": {"url": f"{target}/ok"},
         },
         users=users,
     )
@@ -125,7 +128,7 @@ def running(directory: Path, *, users: bool = True) -> Iterator[Relay]:
             return False
 
     try:
-        _until(ready, "the daemon is ready")
+        until(ready, "the daemon is ready")
         yield relay
     finally:
         daemon.terminate()

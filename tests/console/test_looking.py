@@ -10,7 +10,12 @@ POLICY = (
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
 PAGES = {"overview": "/ui/", "callbacks": "/ui/callbacks?state=pending", "dead-letters": "/ui/dead-letters"}
-PAGES |= {"platform": "/ui/platforms/shop-c", "operations": "/ui/operations", "config": "/ui/config"}
+PAGES |= {
+    "alerts": "/ui/alerts",
+    "platform": "/ui/platforms/shop-c",
+    "operations": "/ui/operations",
+    "config": "/ui/config",
+}
 
 
 def test_a_stranger_sees_a_form_and_a_token_opens_the_overview(page: Page, relay: Relay) -> None:

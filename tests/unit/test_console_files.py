@@ -20,6 +20,9 @@ MADE_OF_PARTS = (
     "page.",
     "column.",
     "filter.",
+    "chart.",
+    "series.",
+    "operation.",
 )
 MOST_BYTES = 150_000
 

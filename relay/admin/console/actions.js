@@ -41,7 +41,7 @@ function field(name, label, props = {}, hint = "") {
 }
 
 // Asks; resolves to the values, or to null where it was cancelled. `matched`: how many callbacks it is about.
-export function ask({ title, text = "", lines = [], matched = null, rate = false, limit = false }) {
+export function ask({ title, text = "", lines = [], matched = null, rate = false, fields = [] }) {
   return new Promise((resolve) => {
     const typed = matched !== null && matched > 1;
     const confirm = h("button", { type: "submit", "data-action": "confirm", class: "first" }, title);
@@ -53,8 +53,7 @@ export function ask({ title, text = "", lines = [], matched = null, rate = false
       field("reason", t("reason"), { required: true, maxlength: "500" }),
       typed ? field("count", t("type_count", { n: count(matched) }), { inputmode: "numeric", required: true, pattern: ` *${matched} *` }) : null,
       rate ? field("rate", t("rate_optional"), { placeholder: "50/min" }) : null,
-      limit ? field("rate", t("limit_rate"), { placeholder: "80/min", required: true }) : null,
-      limit ? field("for", t("limit_for"), { placeholder: "2h" }) : null,
+      fields.map(({ name, label, ...props }) => field(name, label, props)),
       h("div", { class: "actions" }, cancel, confirm));
     const dialog = h("dialog", { "data-confirm": "", "aria-labelledby": "ask-title" }, form);
     let given = null;
@@ -88,7 +87,7 @@ export async function operation(action, filter, extra = {}) {
     const { matched } = await post("/v1/operations", { action, filter, ...extra, dry_run: true });
     if (matched === 0) { say(t("nothing_matches"), "bad"); return; }
     await change(
-      { title: t(`action.${action}`), text: many(`ask.${action}`, matched), matched, rate: action === "retry" },
+      { title: t(`action.${action}`), text: many(`ask.${extra.as ? `${action}_${extra.as}` : action}`, matched), matched, rate: action === "retry" },
       ({ reason, rate }) => post("/v1/operations",
         { action, filter, ...extra, expect_count: matched, ...(reason ? { reason } : {}), ...(rate ? { rate } : {}) }),
       (started) => t("operation_started", { id: started.id, n: count(matched) }));

@@ -4,6 +4,7 @@ import { end, get, Problem } from "./api.js";
 import { button, currentSession, failed, say, setSession } from "./actions.js";
 import { fill, h, link, put } from "./dom.js";
 import * as live from "./live.js";
+import * as alerts from "./pages/alerts.js";
 import * as callback from "./pages/callback.js";
 import * as callbacks from "./pages/callbacks.js";
 import * as config from "./pages/config.js";
@@ -22,6 +23,7 @@ const PAGES = [
   [/^\/ui\/callbacks\/([^/]+)$/, "callback", callback, null],
   [/^\/ui\/dead-letters$/, "dead-letters", deadLetters, "/ui/dead-letters"],
   [/^\/ui\/operations$/, "operations", operations, "/ui/operations"],
+  [/^\/ui\/alerts$/, "alerts", alerts, "/ui/alerts"],
   [/^\/ui\/config$/, "config", config, "/ui/config"],
 ];
 
@@ -72,10 +74,12 @@ function navigation(current) {
   badges();
 }
 
-let dead = 0;
+const badge = { "dead-letters": 0, alerts: 0 };
 function badges() {
-  const badge = document.querySelector('[data-nav="dead-letters"]');
-  if (badge) put(badge, dead ? count(dead) : "");
+  for (const [name, n] of Object.entries(badge)) {
+    const shown = document.querySelector(`[data-nav="${name}"]`);
+    if (shown) put(shown, n ? count(n) : "");
+  }
 }
 
 function header() {
@@ -148,7 +152,8 @@ document.addEventListener("click", (event) => {
   go(target.pathname + target.search);
 });
 live.watch((state) => {
-  dead = state.platforms.reduce((sum, each) => sum + each.dead, 0);
+  badge["dead-letters"] = state.platforms.reduce((sum, each) => sum + each.dead, 0);
+  badge.alerts = state.alerts.length;
   badges();
 });
 

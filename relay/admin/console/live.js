@@ -12,10 +12,10 @@ async function poll() {
   clearTimeout(timer);
   if (!running || document.hidden) return;
   try {
-    const [platforms, ledger] = await Promise.all([get("/v1/platforms"), get("/v1/ledger")]);
-    state = { platforms: platforms.items, ledger, problem: null };
+    const [platforms, ledger, alerts] = await Promise.all([get("/v1/platforms"), get("/v1/ledger"), get("/v1/alerts")]);
+    state = { platforms: platforms.items, ledger, alerts: alerts.items.filter((each) => each.status === "firing"), problem: null };
   } catch (problem) {
-    state = { platforms: [], ledger: null, ...state, problem };
+    state = { platforms: [], ledger: null, alerts: [], ...state, problem };
   }
   for (const each of [...listeners]) each(state);
   if (running) timer = setTimeout(poll, EVERY_MS);

@@ -43,11 +43,10 @@ function sentence(found) {
 
 function actions(found, path, payload) {
   const filter = { ids: [found.id] };
-  const open = found.state === "pending" || found.state === "dead" || found.state === "expired";
-  const why = found.payload_deleted ? t("payload_deleted") : open ? "" : t("nothing_to_do", { state: stateWord(found.state) });
+  const why = (...states) => (found.payload_deleted ? t("payload_deleted") : states.includes(found.state) ? "" : t("not_in_state", { state: stateWord(found.state) }));
   return h("div", { class: "actions" },
-    button("retry", t("action.retry…"), () => operation("retry", filter), { needs: "operate", why }),
-    button("drop", t("action.drop…"), () => operation("drop", filter), { needs: "operate", why }),
+    button("retry", t("action.retry…"), () => operation("retry", filter), { needs: "operate", why: why("dead", "expired") }),
+    button("drop", t("action.drop…"), () => operation("drop", filter), { needs: "operate", why: why("pending", "dead") }),
     button("resolve", t("action.resolve_delivered…"), () => operation("resolve", filter, { as: "delivered" }),
       { needs: "operate", why: found.held ? "" : t("not_held") }),
     button("reveal", t("action.reveal…"), () => showPayload(path, payload), { needs: "reveal" }));

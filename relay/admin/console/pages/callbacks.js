@@ -5,7 +5,7 @@ import { fill, h } from "../dom.js";
 import { t } from "../words.js";
 import { columnsOf, filterOf, platformNames, results, searchForm } from "./lists.js";
 
-const KEYS = ["platform", "state", "key", "event", "reason", "since", "until", "ids"];
+const KEYS = ["platform", "state", "key", "event", "reason", "code", "since", "until", "ids"];
 
 export async function show(box, { query, shown }) {
   const filter = filterOf(query);

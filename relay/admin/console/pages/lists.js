@@ -7,7 +7,7 @@ import { count, t, time } from "../words.js";
 import { stateBadge, stateWord } from "./standing.js";
 
 export const STATES = ["pending", "delivered", "dead", "expired", "superseded"];
-const KEYS = ["platform", "state", "key", "event", "reason", "ids", "since", "until"];
+const KEYS = ["platform", "state", "key", "event", "reason", "code", "ids", "since", "until"];
 
 export function filterOf(query, keys = KEYS) {
   return Object.fromEntries(keys.map((key) => [key, query.get(key)]).filter(([, value]) => value));

@@ -24,7 +24,7 @@ function fillList(list, items) {
   const columns = [{ label: "ID" }, { label: t("action"), wide: true }, { label: t("state") }, { label: t("matched"), n: true },
     { label: t("done"), n: true }, { label: t("since") }];
   fill(list, table(columns, items.map((each) => row(columns, [
-    String(each.id), [h("b", {}, has(`action.${each.action}`) ? t(`action.${each.action}`) : each.action), h("small", {}, each.reason || "")],
-    each.state || "", count(each.matched), count(each.done), each.started_at ? time(each.started_at) : "–",
+    String(each.id), [h("b", {}, has(`action.${each.action}`) ? t(`action.${each.action}`) : each.action), h("small", {}, [each.options.who, each.options.reason, each.filter.platform].filter(Boolean).join(" · "))],
+    h("span", { class: `state ${each.state === "done" ? "ok" : "wait"}` }, t(`operation.${each.state}`)), count(each.matched), [count(each.done), Object.entries(each.skipped).map(([why, n]) => h("small", {}, `${why} ${count(n)}`))], each.started_at ? time(each.started_at) : "–",
   ], { "data-operation": each.id })), t("page.operations")).box);
 }

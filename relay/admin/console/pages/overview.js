@@ -1,6 +1,7 @@
 // All of it on one screen: the sentence, the ledger that adds up, one row a platform.
 
 import { fill, h, link, put, row, table, card } from "../dom.js";
+import { charts } from "../charts.js";
 import { watch } from "../live.js";
 import { bytes, count, duration, many, rate, t, time } from "../words.js";
 import { drainText, fullest, stateClass, stateWord, usedText } from "./standing.js";
@@ -21,7 +22,8 @@ export function show(box, { ends, shown }) {
   const { box: scroll, body } = table(columns, [], t("platforms"));
   const list = card(t("platforms"), scroll);
   const rows = new Map();
-  fill(box, h("h1", {}, t("page.overview")), sentence, notes, card(t("ledger"), bar, facts, room), list);
+  fill(box, h("h1", {}, t("page.overview")), sentence, notes, card(t("ledger"), bar, facts, room), list,
+    charts("_all", ends, ["rate", "backlog", "latency"]));
 
   ends.push(watch(({ platforms, ledger, problem }) => {
     tell(sentence, platforms, ledger, problem);

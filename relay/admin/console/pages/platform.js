@@ -3,6 +3,7 @@
 import { get, post } from "../api.js";
 import { button, change, copy } from "../actions.js";
 import { card, fill, h, link, pairs, put } from "../dom.js";
+import { charts } from "../charts.js";
 import { watch } from "../live.js";
 import { count, duration, rate, t, time } from "../words.js";
 import { drainText, stateClass, stateWord, windowText } from "./standing.js";
@@ -16,7 +17,7 @@ export async function show(box, { params: [name], ends, shown, current }) {
   const sentence = h("p", { class: "sub", "data-field": "reason" });
   const windows = h("div");
   const facts = h("div", { class: "grid" });
-  fill(box, h("h1", {}, name, " ", badge), sentence, actions(name, path), windows, facts);
+  fill(box, h("h1", {}, name, " ", badge), sentence, actions(name, path), windows, facts, charts(name, ends));
   let told = "";
   const update = (platform) => {
     badge.className = stateClass(platform.state);
@@ -51,7 +52,8 @@ function actions(name, path) {
       { title: t(`action.${action}`), text: t(`ask.${action}_platform`, { name }), ...question },
       (given) => post(`${path}/${deed}`, body(given)), t(`done.${action}`, { name })), { needs: "operate" });
   return h("div", { class: "actions" }, act("pause"), act("resume"), act("flush"),
-    act("limit", (given) => Object.fromEntries(Object.entries(given).filter(([, value]) => value)), { limit: true }),
+    act("limit", (given) => Object.fromEntries(Object.entries(given).filter(([, value]) => value)), { fields: [
+      { name: "rate", label: t("limit_rate"), placeholder: "80/min", required: true }, { name: "for", label: t("limit_for"), placeholder: "2h" }] }),
     act("forget", (given) => ({ ...given, forget: true }), {}, "limit"),
     link(`/ui/callbacks?platform=${encodeURIComponent(name)}&state=pending`, t("state.pending")),
     link(`/ui/dead-letters?platform=${encodeURIComponent(name)}`, t("page.dead-letters")));

@@ -1,0 +1,89 @@
+"""What a person does: every change asks for a reason, more than one match for the count, and the audit has it."""
+
+import re
+
+from playwright.sync_api import Page, expect
+from tests.console.browser_side import Relay, log_in, shown, until
+
+
+def test_a_group_of_dead_letters_is_retried_in_one_action(page: Page, relay: Relay) -> None:
+    """With the count typed; a wrong count starts nothing."""
+    for number in range(4):
+        relay.post("shop-d", {"order_id": f"D-{number}"})
+    until(lambda: relay.ask("GET", "/v1/platforms/shop-d")["dead"] == 4, "four dead letters")
+    log_in(page, relay, "operator", "/ui/dead-letters?platform=shop-d")
+    shown(page, "dead-letters")
+    expect(page.locator("[data-count]")).to_have_attribute("data-value", "4")
+    group = page.locator("[data-group]")
+    expect(group.locator('[data-field="count"]')).to_have_text("4")
+    group.locator('[data-action="retry"]').click()
+    dialog = page.locator("dialog[data-confirm]")
+    dialog.locator('[name="reason"]').fill("carrier known now")
+    dialog.locator('[name="count"]').fill("3")
+    dialog.locator('[data-action="confirm"]').click()
+    expect(dialog).to_be_visible()
+    dialog.locator('[name="count"]').fill("4")
+    dialog.locator('[data-action="confirm"]').click()
+    expect(page.locator("[data-result]")).to_have_text(re.compile(r"Operation \d+ is under way over 4 callbacks"))
+    number = re.findall(r"\d+", page.locator("[data-result]").inner_text())[0]
+    until(lambda: relay.ask("GET", f"/v1/operations/{number}")["state"] == "done", "the operation is done")
+    done = relay.ask("GET", f"/v1/operations/{number}")
+    assert (done["done"], done["options"]["who"], done["options"]["reason"]) == (4, "operator", "carrier known now")
+    until(lambda: relay.ask("GET", "/v1/platforms/shop-d")["dead"] == 4, "all of them refused again")
+
+
+def test_what_a_role_may_not_do_is_disabled_and_says_why(page: Page, relay: Relay) -> None:
+    """Before the click, to eyes and to screen readers."""
+    log_in(page, relay, "viewer", "/ui/platforms/shop-a")
+    shown(page, "platform")
+    for action in ("pause", "resume", "flush", "limit"):
+        button = page.locator(f'[data-action="{action}"]')
+        expect(button).to_be_disabled()
+        expect(button).to_have_attribute("title", "Needs one of the roles: operator, admin")
+        expect(page.locator(f"#{button.get_attribute('aria-describedby')}")).to_have_text(
+            button.get_attribute("title") or ""
+        )
+
+
+def test_a_platform_is_paused_and_resumed_by_keyboard_alone(page: Page, relay: Relay) -> None:
+    """The reason stands under the state, for everybody."""
+    log_in(page, relay, "operator", "/ui/platforms/shop-e")
+    shown(page, "platform")
+
+    def press(action: str, reason: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.dataset.action") == action:
+                break
+        page.keyboard.press("Enter")
+        expect(page.locator('dialog [name="reason"]')).to_be_focused()
+        page.keyboard.type(reason)
+        page.keyboard.press("Enter")
+        expect(page.locator("dialog")).to_have_count(0)
+
+    press("pause", "maintenance tonight")
+    expect(page.locator("[data-result]")).to_have_text("shop-e is paused.")
+    expect(page.locator('[data-field="state"]')).to_have_text("paused")
+    expect(page.locator('[data-field="reason"]')).to_contain_text("maintenance tonight")
+    press("resume", "it is over")
+    expect(page.locator('[data-field="state"]')).to_have_text("ok")
+
+
+def test_a_rate_changed_in_the_file_is_reloaded_and_holds(page: Page, relay: Relay) -> None:
+    """The dialog lists what would change; a file with a mistake is refused, and the page names it."""
+    log_in(page, relay, "operator", "/ui/config")
+    shown(page, "config")
+    relay.config["platforms"]["shop-e"]["rate"] = "7/mn"
+    relay.write()
+    page.click('[data-action="reload"]')
+    expect(page.locator("main .note.bad li")).to_contain_text("shop-e")
+    relay.config["platforms"]["shop-e"]["rate"] = "7/min"
+    relay.write()
+    page.click('[data-action="reload"]')
+    expect(page.locator("dialog li")).to_contain_text("platforms.shop-e.rate")
+    page.fill('dialog [name="reason"]', "announced by mail")
+    page.click('dialog [data-action="confirm"]')
+    expect(page.locator("[data-result]")).to_contain_text("The file is in force")
+    assert [each["limit"] for each in relay.ask("GET", "/v1/platforms/shop-e")["quotas"]] == [7]
+    page.goto(f"{relay.admin}/ui/platforms/shop-e")
+    expect(page.locator(".strip i")).to_have_count(7)
