@@ -43,6 +43,7 @@ def main(folder: Path) -> None:
         ui = f"{relay.admin}/ui"
         _take(page, f"{ui}/", "overview", folder / "overview.png")
         _take(page, f"{ui}/", "overview", folder / "overview.zh-CN.png", "dark", "zh-CN")
+        _take(page, f"{ui}/dead-letters", "dead-letters", folder / "dead-letters.png")
         _take(page, f"{ui}/platforms/shop-a", "platform", folder / "platform.png")
         _take(page, f"{ui}/callbacks/{waits}", "callback", folder / "callback.png", "dark")
 

@@ -87,3 +87,6 @@ def test_a_rate_changed_in_the_file_is_reloaded_and_holds(page: Page, relay: Rel
     assert [each["limit"] for each in relay.ask("GET", "/v1/platforms/shop-e")["quotas"]] == [7]
     page.goto(f"{relay.admin}/ui/platforms/shop-e")
     expect(page.locator(".strip i")).to_have_count(7)
+    page.goto(f"{relay.admin}/ui/audit?action=config.reload")
+    shown(page, "audit")
+    expect(page.locator("main [data-audit]").first).to_contain_text("announced by mail")

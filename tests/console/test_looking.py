@@ -11,6 +11,7 @@ POLICY = (
 )
 PAGES = {"overview": "/ui/", "callbacks": "/ui/callbacks?state=pending", "dead-letters": "/ui/dead-letters"}
 PAGES |= {
+    "audit": "/ui/audit",
     "alerts": "/ui/alerts",
     "platform": "/ui/platforms/shop-c",
     "operations": "/ui/operations",

@@ -23,6 +23,7 @@ MADE_OF_PARTS = (
     "chart.",
     "series.",
     "operation.",
+    "reload.",
 )
 MOST_BYTES = 150_000
 

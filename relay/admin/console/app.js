@@ -5,6 +5,7 @@ import { button, currentSession, failed, say, setSession } from "./actions.js";
 import { fill, h, link, put } from "./dom.js";
 import * as live from "./live.js";
 import * as alerts from "./pages/alerts.js";
+import * as audit from "./pages/audit.js";
 import * as callback from "./pages/callback.js";
 import * as callbacks from "./pages/callbacks.js";
 import * as config from "./pages/config.js";
@@ -25,6 +26,7 @@ const PAGES = [
   [/^\/ui\/operations$/, "operations", operations, "/ui/operations"],
   [/^\/ui\/alerts$/, "alerts", alerts, "/ui/alerts"],
   [/^\/ui\/config$/, "config", config, "/ui/config"],
+  [/^\/ui\/audit$/, "audit", audit, "/ui/audit"],
 ];
 
 const main = document.querySelector("main");

@@ -2,7 +2,7 @@
 
 import { get, Problem, post } from "../api.js";
 import { ask, button, failed, say } from "../actions.js";
-import { fill, h, row, table } from "../dom.js";
+import { card, fill, h, row, table } from "../dom.js";
 import { count, many, t, time } from "../words.js";
 
 export async function show(box, { shown }) {
@@ -16,13 +16,22 @@ export async function show(box, { shown }) {
   settings();
   fill(box, h("h1", {}, t("page.config")), h("p", { class: "sub" }, h("code", {}, told.file)), refused(told.refused_reload), problems,
     h("div", { class: "actions" }, button("reload", t("action.reload…"), () => reload(problems), { needs: "operate" })),
-    h("section", { class: "card" }, h("label", {}, t("find_setting"), wanted), list));
+    reloads(told.reloads), h("section", { class: "card" }, h("label", {}, t("find_setting"), wanted), list));
   shown();
 }
 
 function refused(last) {
   if (!last) return null;
   return h("div", { class: "note bad" }, t("reload_refused"), " ", time(last.at), ": ", many("problems", last.problems), ". ", t("see_with"), " ", h("code", {}, last.todo));
+}
+
+function reloads(past) {
+  if (!past.length) return null;
+  const columns = [{ label: t("when") }, { label: t("filter.who") }, { label: t("result") }, { label: t("changed"), wide: true }];
+  return card(t("reloads"), table(columns, past.map((each) => row(columns, [time(each.at), each.by,
+    h("span", { class: `state ${each.result === "applied" ? "ok" : "bad"}` }, t(`reload.${each.result}`)),
+    each.problems ? [many("problems", each.problems), " ", h("code", {}, each.todo)] : each.changes.map((line) => h("small", { class: "mono" }, line)),
+  ])), t("reloads")).box);
 }
 
 function valueAt(config, path) {
