@@ -38,6 +38,7 @@ MAY = {
     "POST /v1/config/validate": OPERATORS,  # it would tell which files exist
     "POST /v1/config/reload": OPERATORS,
     "GET /v1/session": EVERYBODY,
+    "GET /v1/events": EVERYBODY,
     "GET /metrics": EVERYBODY,
     "GET /openapi.json": EVERYBODY,
 }
@@ -49,6 +50,8 @@ async def _ask(side: AdminSide, role: str, method: str, path: str) -> tuple[int,
         aiohttp.ClientSession(side.url, headers=headers) as session,
         session.request(method, path) as response,
     ):
+        if response.content_type == "text/event-stream":  # it has no end
+            return response.status, None
         text = await response.text()
         return response.status, json.loads(text) if response.content_type.endswith("json") else text
 

@@ -14,14 +14,17 @@ from relay.admin.call import MOST_REASON, Call
 from relay.admin.http.console_page import ConsoleFiles
 from relay.admin.http.endpoint import AdminRoute
 from relay.admin.http.login import Login
+from relay.admin.http.stream import EventStream
 from relay.admin.resources.alerts import Alarms, AlertRoutes
 from relay.admin.resources.callbacks import CallbackRoutes
 from relay.admin.resources.configuration import ConfigAccess, ConfigRoutes, setting
+from relay.admin.resources.event_routes import EventTopics
 from relay.admin.resources.history_routes import ALL, HistoryRoutes, Samples
 from relay.admin.resources.journal_routes import AUDIT_KEYS, OPERATION_KEYS, JournalRoutes
 from relay.admin.resources.operations import ACTIONS, RESOLUTIONS, OperationRoutes
 from relay.admin.resources.platform_routes import PlatformControl, PlatformRoutes
 from relay.admin.standing.backlog import DrainTerms
+from relay.admin.standing.feed import Feed
 from relay.admin.standing.times import WallTimes
 from relay.core.errors import StoreError
 from relay.store.base import Ledger
@@ -115,6 +118,10 @@ class AdminApi:
         operations = OperationRoutes(
             operations=ledger, platforms=platforms, audit=audit, times=times, started=parts.operation_started
         )
+        topics = EventTopics(
+            platforms=platforms, journal=parts.journal, alarms=parts.alerts, config=config, times=times
+        )
+        self._feed = Feed(topics.all(), failed=self._feed_failed)
         self.endpoints = (
             *_platforms_table(platforms),
             *_history_table(
@@ -132,6 +139,7 @@ class AdminApi:
             *_journal_table(JournalRoutes(journal=parts.journal, platforms=platforms, times=times)),
             *_configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
             AdminRoute("GET", "/v1/session", _VIEW, self._login.show, "Who asks, and what is granted", shows=WhoView),
+            AdminRoute("GET", "/v1/events", _VIEW, self._events, "Server-sent events: all that stands, then changes"),
             AdminRoute("GET", "/metrics", _VIEW, self._scrape, "Prometheus metrics"),
             AdminRoute("GET", "/openapi.json", _VIEW, self._openapi, "The routes of both listeners as OpenAPI 3.1"),
         )
@@ -144,6 +152,11 @@ class AdminApi:
             routes.add(endpoint.method, endpoint.path, endpoint.handler(self._login.identify))
         self._login.add_to(routes)
         self._console.add_to(routes)
+
+    @property
+    def watchers(self) -> int:
+        """How many clients follow ``GET /v1/events``."""
+        return self._feed.watchers
 
     async def _scrape(self, call: Call) -> Response:
         ledger, metrics = self._parts.ledger, self._parts.metrics
@@ -158,6 +171,12 @@ class AdminApi:
             now = ledger.clock.now()
             metrics.snapshot(totals=totals, statuses=statuses, size=size, live=live, now=now)
         return Response(200, metrics.render(), content_type=CONTENT_TYPE)
+
+    async def _events(self, call: Call) -> Response:
+        return EventStream(self._feed, self._login.identify)
+
+    def _feed_failed(self, error: BaseException) -> None:
+        self._parts.events.handler_failed(listener="admin", route="/v1/events", error=error)
 
     async def _openapi(self, call: Call) -> Response:
         return json_answer(self.document)

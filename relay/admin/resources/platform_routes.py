@@ -18,7 +18,7 @@ from relay.admin.standing.limit_orders import LimitOrder, how_long_s, read_order
 from relay.admin.standing.times import WallTimes
 from relay.core.model import UNROUTED, Rate
 from relay.telemetry.flow import Flow
-from relay.views.ledger import NO_TOTALS, QueueTotals
+from relay.views.ledger import NO_TOTALS, LedgerView, QueueTotals
 from relay.views.live import NOTHING_KNOWN, REMOVED, LiveFacts
 from relay.views.moments import instant_text
 from relay.views.platform import PlatformPage, PlatformView
@@ -99,12 +99,15 @@ class PlatformRoutes:
 
     async def list(self, call: Call) -> Response:
         """GET /v1/platforms."""
+        return self._times.answer(await self.page())
+
+    async def page(self) -> PlatformPage:
+        """Return all platforms."""
         live = self._control.views()
         queues = await self._queues.platform_status()
         # Configured ones in the file's order; then what only the store still knows (removed, or the unrouted).
         names = [*live, *sorted(set(queues) - set(live))]
-        page = PlatformPage([self._view(name, queues, live) for name in names])
-        return self._times.answer(page)
+        return PlatformPage([self._view(name, queues, live) for name in names])
 
     async def one(self, call: Call) -> Response:
         """GET /v1/platforms/{platform}."""
@@ -112,9 +115,13 @@ class PlatformRoutes:
 
     async def ledger(self, call: Call) -> Response:
         """GET /v1/ledger."""
+        return self._times.answer(await self.totals())
+
+    async def totals(self) -> LedgerView:
+        """Return the ledger."""
         totals = await self._queues.totals()
         every = {**dict.fromkeys(self._control.views(), NO_TOTALS), **totals}
-        return self._times.answer(ledger_view(every, await self._queues.size()))
+        return ledger_view(every, await self._queues.size())
 
     async def pause(self, call: Call) -> Response:
         """POST /v1/platforms/{platform}/pause."""
