@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from relay.admin.http.stream import EventStream
+from relay.admin.http.event_client import EventStream
 from relay.admin.standing import feed
 from relay.admin.standing.feed import Feed, Topic, changed_ledger, changed_platforms
 from tests.integration.admin_side import USERS, AdminSide, admin_side

@@ -13,8 +13,8 @@ from relay.admin.audit import Audit
 from relay.admin.call import MOST_REASON, Call
 from relay.admin.http.console_page import ConsoleFiles
 from relay.admin.http.endpoint import AdminRoute
+from relay.admin.http.event_client import EventStream
 from relay.admin.http.login import Login
-from relay.admin.http.stream import EventStream
 from relay.admin.resources.alerts import Alarms, AlertRoutes
 from relay.admin.resources.callbacks import CallbackRoutes
 from relay.admin.resources.configuration import ConfigAccess, ConfigRoutes, setting
