@@ -306,6 +306,37 @@ async def test_dead_letters_are_dropped_by_id(side: AdminSide) -> None:
     assert (await side.store.totals())["shop-a"].dead == 2
 
 
+async def test_held_callbacks_are_resolved(side: AdminSide) -> None:
+    """As a person knows: delivered, sent again or dead; only the held ones; counted before, never all by mistake."""
+    ids = await side.accept(4)
+    for _ in range(3):
+        await side.hold()
+    running = asyncio.create_task(side.operations.run())
+    here = ("--admin", side.url)
+
+    everything = await relay("resolve", "--as", "delivered", "--yes", *here)
+    unknown = await relay("resolve", ids[0], "--as", "lost", "--yes", *here)
+    dry = await relay("resolve", "--platform", "shop-a", "--as", "dead", "--dry-run", *here)
+    pending = await relay("resolve", ids[3], "--as", "delivered", "--yes", *here)
+    unasked = await relay("resolve", ids[0], "--as", "delivered", *here)
+    one = await relay("resolve", ids[0], "--as", "delivered", "--yes", "--reason", "seen there", *here)
+    again = await relay("resolve", ids[1], "--as", "retry", "--yes", *here)
+    rest = await relay("resolve", "--held-for", "200 OK, no rule matched", "--as", "dead", "--yes", *here)
+    running.cancel()
+
+    assert (everything.code, "say which" in everything.err) == (2, True)
+    assert unknown.code == 2
+    assert dry.out == "3 held callbacks would be taken; nothing was done\n"
+    assert (pending.code, f"{ids[3]} is pending, not held" in pending.err) == (1, True)
+    assert unasked.code == 2
+    assert one.out.endswith(": 1 of 1 resolved\n")
+    assert again.out.endswith(": 1 of 1 resolved\n")
+    assert rest.out.endswith(": 1 of 1 resolved\n"), rest
+    totals = (await side.store.totals())["shop-a"]
+    assert (totals.delivered, totals.dead) == (1, 1)
+    assert "seen there" in [each["reason"] for each in side.store._audit]
+
+
 async def test_a_platform_is_paused_resumed_and_flushed(side: AdminSide) -> None:
     """Each says what it did; the reason reaches the relay; a typo is answered with what was meant."""
     paused = await relay("pause", "shop-a", "--admin", side.url, "--reason", "stocktaking")

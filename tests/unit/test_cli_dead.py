@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from relay.cli.commands import dead
+from relay.cli.commands.operate import dead
 from relay.cli.support.client import Client
 from relay.cli.support.locate import Place
 from relay.views.moments import read

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from relay.cli.commands.callbacks import query_of
-from relay.cli.commands.dead import result_text
-from relay.cli.commands.reload import _lines as changed_lines
+from relay.cli.commands.operate.over_matches import result_text
 from relay.cli.support import human
 from relay.cli.support.client import Client, Unreachable
 from relay.cli.support.locate import locate
 from relay.cli.support.output import to_json
+from relay.config.changes import in_words as changed_lines
 from relay.views.configuration import ChangeView, ReloadView
 from relay.views.moments import Instant
 from relay.views.operation_view import PLAIN, FilterView, OperationView

@@ -51,7 +51,7 @@ def to_do(waiting: WaitingView, *, platform: str) -> str:
     if waiting.word == "retry":
         return f"relay resume {platform} tries it at once, and all else there that waits for its retry time"
     if waiting.word == "confirmation":
-        return 'POST /v1/operations {"action": "resolve", "as": "delivered" or "retry", ...} once you know'
+        return "relay resolve ID --as delivered (or retry, dead) once you know"
     if waiting.word == "limit" and waiting.limit and waiting.limit.source in ("learned", "declared", "operator"):
         return f"relay limit {platform} tells more, and changes it"
     return ""

@@ -1,4 +1,4 @@
-"""``relay dead``: list the dead letters, send them again, or drop them."""
+"""One operation from the command line: count the matches, ask, start it and wait for its end."""
 
 import contextlib
 import functools
@@ -6,55 +6,70 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
-from relay.cli.commands.callbacks import filter_options, page, query_of, show_page
+from relay.cli.commands.callbacks import query_of
 from relay.cli.main import EXIT_FAILED
 from relay.cli.support.client import Client, Refused, segment
-from relay.cli.support.groups import show_groups
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_record
 from relay.cli.support.progress import Move, bar
-from relay.cli.support.source import open_source
 from relay.core.raw import JsonObject
 from relay.views.callback_view import CallbackView
 from relay.views.moments import plain
 from relay.views.operation_view import MatchCount, OperationView
-from relay.views.past.survey import GroupPage
 
 _POLL_S = 0.1
 _SLOWEST_POLL_S = 1.0
-_DEAD_STATES = ("dead", "expired")
-_GROUPED = (*_DEAD_STATES, "held")
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-@click.group()
-def dead() -> None:
-    """Work on dead letters: callbacks that will not be tried again without you."""
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Which callbacks an operation is for, how fast it goes and why, and the daemon that carries it out.
+
+    ``filters`` are the options of a filter, with ``state`` and ``died_of``.
+    """
+
+    client: Client
+    ids: tuple[str, ...]
+    rate: str | None
+    reason: str
+    reorder: bool
+    filters: JsonObject
+    verdict: str | None = None  # of resolve: what became of the callbacks
+
+    @property
+    def state(self) -> str:
+        """The state of its matches, in a word: held for those that a person resolves."""
+        return "held" if self.verdict else str(self.filters["state"])
+
+    @property
+    def request(self) -> JsonObject:
+        """Its part of the body of ``POST /v1/operations``."""
+        given = {"reason": self.reason, "rate": self.rate, "reorder": self.reorder, "as": self.verdict}
+        return {
+            "filter": filter_of(self.ids, **self.filters),
+            **{name: value for name, value in given.items() if value},
+        }
 
 
-def _selection(command: _Command) -> _Command:
-    """Give a command the options that select dead letters."""
-    for option in (
-        click.option(
-            "--state", type=click.Choice(_DEAD_STATES), default="dead", show_default=True, help="In this state."
-        ),
-        click.option(
-            "--died-of", metavar="REASON", help="Only those with exactly this reason, as `relay dead ls` shows it."
-        ),
-        click.option("--code", help="Only those whose answer had this code, as `relay dead groups` shows it."),
-        filter_options,
-    ):
-        command = option(command)
-    return command
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """Whether to only count, to ask first and to wait for the end, and the form of the output."""
+
+    dry_run: bool
+    yes: bool
+    no_wait: bool
+    output: str
 
 
-def _acting(act: Callable[..., None]) -> Callable[..., None]:
-    """Give ``retry`` or ``drop`` the options they share; it gets them as ``order`` and ``manner``."""
+def acting(act: Callable[..., None], *, selection: Callable[[Any], Any]) -> Callable[..., None]:
+    """Give a command the options that all operations share, and those of ``selection``, which say what is meant.
+
+    The command gets them as ``order`` and ``manner``.
+    """
 
     @functools.wraps(act)
     def command(
@@ -68,10 +83,11 @@ def _acting(act: Callable[..., None]) -> Callable[..., None]:
         no_wait: bool,
         output: str,
         reorder: bool = False,
+        verdict: str | None = None,
         **filters: Any,
     ) -> None:
-        order = _Order(locate(config, admin=admin).admin_client(), ids, rate, reason, reorder, filters)
-        act(order, _Manner(dry_run, yes, no_wait, output))
+        order = Order(locate(config, admin=admin).admin_client(), ids, rate, reason, reorder, filters, verdict)
+        act(order, Manner(dry_run, yes, no_wait, output))
 
     for option in (
         output_option,
@@ -81,102 +97,16 @@ def _acting(act: Callable[..., None]) -> Callable[..., None]:
         click.option("--dry-run", is_flag=True, help="Only count the matches, change nothing."),
         click.option("--reason", default="", help="Why you do it. It is kept in the audit record."),
         click.option("--rate", metavar="RATE", help="At most so many callbacks in a time, such as 50/min."),
-        _selection,
+        selection,
         click.argument("ids", metavar="[ID]...", nargs=-1),
     ):
         command = option(command)
     return command
 
 
-@dead.command()
-@place_options
-@_selection
-@click.option(
-    "--dropped",
-    is_flag=True,
-    help="List those that were dropped instead: their payload is deleted, the rest is kept for audit.",
-)
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
-@click.option("--cursor", help="Continue where a -o json answer's 'next' points.")
-@output_option
-def ls(
-    config: str | None,
-    admin: str | None,
-    dropped: bool,
-    limit: int,
-    cursor: str | None,
-    output: str,
-    **wanted: Any,
-) -> None:
-    """List dead letters, newest first."""
-    query = {**_filter((), **wanted), **({"dropped": "1"} if dropped else {})}
-    show_page(page(open_source(locate(config, admin=admin)), query, limit=limit, cursor=cursor), output)
-
-
-@dead.command()
-@place_options
-@click.option("--state", type=click.Choice(_GROUPED), default="dead", show_default=True, help="In this state.")
-@click.option("--code", help="Only those whose answer had this code.")
-@filter_options
-@output_option
-def groups(config: str | None, admin: str | None, output: str, **wanted: Any) -> None:
-    """Group dead letters, or what is held, by reason and code: a hundred may be one trouble.
-
-    `relay dead retry --died-of REASON --code CODE` acts on a group.
-    """
-    client = locate(config, admin=admin).admin_client()
-    show_groups(client.view(GroupPage, "/v1/dead-letters/groups", query_of(wanted)), output)
-
-
-@dead.command()
-@_acting
-@click.option("--reorder", is_flag=True, help="Send also those that a newer callback of their key has overtaken.")
-def retry(order: "_Order", manner: "_Manner") -> None:
-    """Send the matching dead letters again, under the platform's limits, each with a fresh budget."""
-    _operate("retry", order, manner)
-
-
-@dead.command()
-@_acting
-def drop(order: "_Order", manner: "_Manner") -> None:
-    """Delete the payloads of the matching dead letters. They stay in the ledger."""
-    _operate("drop", order, manner)
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """Which callbacks an operation is for, how fast it goes and why, and the daemon that carries it out.
-
-    ``filters`` are the options of a filter, with ``state`` and ``died_of``.
-    """
-
-    client: Client
-    ids: tuple[str, ...]
-    rate: str | None
-    reason: str
-    reorder: bool
-    filters: JsonObject
-
-    @property
-    def request(self) -> JsonObject:
-        """Its part of the body of ``POST /v1/operations``."""
-        given = {"reason": self.reason, "rate": self.rate, "reorder": self.reorder}
-        return {"filter": _filter(self.ids, **self.filters), **{name: value for name, value in given.items() if value}}
-
-
-@dataclass(frozen=True, slots=True)
-class _Manner:
-    """Whether to only count, to ask first and to wait for the end, and the form of the output."""
-
-    dry_run: bool
-    yes: bool
-    no_wait: bool
-    output: str
-
-
-def _operate(action: str, order: _Order, manner: _Manner) -> None:
+def operate(action: str, order: Order, manner: Manner) -> None:
     """Count the matches, ask, start the operation and wait for it, as far as ``manner`` says."""
-    client, state = order.client, order.filters["state"]
+    client, state = order.client, order.state
     request = {"action": action, **order.request}
     matched = client.viewed(MatchCount, client.post("/v1/operations", {**request, "dry_run": True})).matched
     if order.ids and matched < len(set(order.ids)):
@@ -187,22 +117,24 @@ def _operate(action: str, order: _Order, manner: _Manner) -> None:
         counted: Row = {"action": action, "matched": matched, "dry_run": manner.dry_run}
         _report(counted, manner.output, text)
         return
+    as_what = f" as {order.verdict}" if order.verdict else ""
     if not manner.yes:
-        _ask(f"{action} {which}?")
+        _ask(f"{action} {which}{as_what}?")
     operation = client.viewed(OperationView, client.post("/v1/operations", {**request, "expect_count": matched}))
     if not manner.no_wait:
         operation = _wait(client, operation)
     _report(plain(operation), manner.output, result_text(operation))
 
 
-def _filter(ids: tuple[str, ...], *, died_of: str | None, **wanted: Any) -> JsonObject:
+def filter_of(ids: tuple[str, ...], *, died_of: str | None, **wanted: Any) -> JsonObject:
+    """Return the filter of an operation or a list for the options of a command."""
     given = query_of({**wanted, "reason": died_of})
     return {**given, "ids": list(ids)} if ids else given
 
 
-def _refuse_missing(order: _Order) -> NoReturn:
+def _refuse_missing(order: Order) -> NoReturn:
     """Say which of the named callbacks do not match and why, and end with 1: a person wanted all of them or none."""
-    state = order.filters["state"]
+    state = order.state
     filtered = any(value is not None for name, value in order.filters.items() if name != "state")
     for number in dict.fromkeys(order.ids):
         try:
@@ -212,8 +144,9 @@ def _refuse_missing(order: _Order) -> NoReturn:
                 raise
             click.echo(f"relay: {refused}", err=True)
             continue
-        if found.state != state:
-            click.echo(f"relay: {number} is {found.state}, not {state}", err=True)
+        word = "held" if found.held else found.state
+        if word != state:
+            click.echo(f"relay: {number} is {word}, not {state}", err=True)
         elif filtered:
             click.echo(f"relay: {number} is {state}; does the rest of the filter fit it?", err=True)
     click.echo("relay: nothing was done", err=True)
@@ -256,7 +189,7 @@ def result_text(operation: OperationView) -> str:
     return "".join([text, *(f"; {count} skipped: {_WHY.get(why, why)}" for why, count in operation.skipped.items())])
 
 
-_PAST = {"retry": "pending again", "drop": "dropped"}
+_PAST = {"retry": "pending again", "drop": "dropped", "resolve": "resolved"}
 _WHY = {
     "overtaken": "a newer callback of the key was delivered meanwhile (--reorder sends them all the same)",
     "state": "changed state meanwhile",

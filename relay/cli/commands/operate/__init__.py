@@ -1,0 +1,1 @@
+"""Commands that act on many callbacks at once, each by one operation of the daemon."""
