@@ -46,6 +46,46 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if ":" not in link and not (page.parent / link).exists()] == []
 
 
+FENCED = re.compile(r"^```[^\n]*\n.*?^```$", re.M | re.S)
+"""A block of code with its fences."""
+
+
+@pytest.mark.parametrize("name", ["README", "docs/clients"])
+def test_both_languages_show_the_same(name: str) -> None:
+    """A page and its Chinese counterpart have the same headings in number and rank, and lead to each other.
+
+    The Chinese page has every block of code of the English one, word for word and in this order. It may have more.
+    """
+    english, chinese = ((ROOT / f"{name}{end}").read_text("utf-8") for end in (".md", ".zh-CN.md"))
+    left = iter(FENCED.findall(chinese))
+    ranks = [re.findall(r"^#+(?= )", FENCED.sub("", page), re.M) for page in (english, chinese)]
+
+    assert [block for block in FENCED.findall(english) if block not in left] == []
+    assert ranks[0] == ranks[1]
+    file = Path(name).name
+    assert f"{file}.zh-CN.md" in LINK.findall(english)
+    assert f"{file}.md" in LINK.findall(chinese)
+
+
+def test_chinese_alone_is_enough() -> None:
+    """Before its list of further pages the Chinese README sends nobody to an English page, except to this README."""
+    way, _, further = (ROOT / "README.zh-CN.md").read_text("utf-8").partition("\n## 继续阅读\n")
+
+    assert further
+    assert [link for link in LINK.findall(way) if ".md" in link] == ["README.md"]
+
+
+@pytest.mark.parametrize("page", ["clients.md", "clients.zh-CN.md"])
+def test_clients_are_shown_as_they_are(page: str) -> None:
+    """Each file of docs/clients stands in the page word for word, with a link to it."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    files = [path for path in sorted((ROOT / "docs/clients").iterdir()) if path.is_file()]
+
+    assert files
+    assert [file.name for file in files if f"\n{file.read_text('utf-8')}```\n" not in text] == []
+    assert {f"clients/{file.name}" for file in files} <= set(LINK.findall(text))
+
+
 def test_every_package_has_a_row() -> None:
     """docs/architecture.md has a row for each folder with modules, and the files to start reading at lie there."""
     rows = re.findall(r"^\| `([\w/]+)` \|.*\| (`[^|]*) \|$", (ROOT / "docs/architecture.md").read_text("utf-8"), re.M)
