@@ -60,7 +60,8 @@ def test_both_languages_show_the_same(name: str) -> None:
     left = iter(FENCED.findall(chinese))
     ranks = [re.findall(r"^#+(?= )", FENCED.sub("", page), re.M) for page in (english, chinese)]
 
-    assert [block for block in FENCED.findall(english) if block not in left] == []
+    missing = [block for block in FENCED.findall(english) if block not in left]
+    assert missing == [], f"copy them to {name}.zh-CN.md, and say in Chinese what changed"
     assert ranks[0] == ranks[1]
     file = Path(name).name
     assert f"{file}.zh-CN.md" in LINK.findall(english)
