@@ -1,8 +1,10 @@
 """Judges a demo run: facts from the platform's log and the relay's ledger, each with its verdict."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from relay.core.raw import JsonObject
+from relay.standin.arrivals import Arrival
 from relay.standin.bodies import digest
 from relay.standin.orders import OrderCallback
 
@@ -34,8 +36,8 @@ class Posting(NamedTuple):
 
 def findings(
     posting: Posting,
-    arrivals: Sequence[Mapping[str, Any]],
-    figures: Mapping[str, Any],
+    arrivals: Sequence[Arrival],
+    figures: JsonObject,
     ledger: Mapping[str, int],
     *,
     limit: int,
@@ -50,8 +52,8 @@ def findings(
 
 def _counted(
     posting: Posting,
-    arrivals: Sequence[Mapping[str, Any]],
-    figures: Mapping[str, Any],
+    arrivals: Sequence[Arrival],
+    figures: JsonObject,
     ledger: Mapping[str, int],
 ) -> list[Finding]:
     total = len(posting.callbacks)
@@ -78,7 +80,7 @@ def _counted(
 
 
 def _at_the_platform(
-    posting: Posting, arrivals: Sequence[Mapping[str, Any]], figures: Mapping[str, Any], *, limit: int
+    posting: Posting, arrivals: Sequence[Arrival], figures: JsonObject, *, limit: int
 ) -> list[Finding]:
     repeats = count_repeats(arrivals)
     violations = count_order_violations(posting.callbacks, arrivals)
@@ -120,14 +122,14 @@ def _in_the_ledger(ledger: Mapping[str, int]) -> list[Finding]:
     ]
 
 
-def count_order_violations(posted: Sequence[OrderCallback], arrivals: Sequence[Mapping[str, Any]]) -> int:
+def count_order_violations(posted: Sequence[OrderCallback], arrivals: Sequence[Arrival]) -> int:
     """Count first arrivals that came before an earlier status of their order."""
     places = {digest(callback.payload): (callback.order, callback.step) for callback in posted}
     reached: dict[str, int] = {}
     seen = set()
     violations = 0
-    for arrival in sorted(arrivals, key=lambda arrival: float(arrival["at"])):
-        for name in arrival["items"]:
+    for arrival in sorted(arrivals, key=lambda arrival: arrival.at):
+        for name in arrival.items:
             if name in seen or name not in places:
                 continue
             seen.add(name)
@@ -137,24 +139,24 @@ def count_order_violations(posted: Sequence[OrderCallback], arrivals: Sequence[M
     return violations
 
 
-def count_repeats(arrivals: Sequence[Mapping[str, Any]]) -> Repeats:
+def count_repeats(arrivals: Sequence[Arrival]) -> Repeats:
     """Count the callbacks that were applied twice, and those of them that no re-send of the same batch explains."""
     applied: dict[str, str | None] = {}
     members: dict[str | None, list[str]] = {}
     batches = callbacks = unexplained = 0
-    for arrival in sorted(arrivals, key=lambda arrival: float(arrival["at"])):
-        batch, items = arrival.get("batch"), arrival["items"]
+    for arrival in sorted(arrivals, key=lambda arrival: arrival.at):
+        batch, items = arrival.batch, arrival.items
         again = [name for name in items if name in applied]
         if batch in members:
             batches += 1
         callbacks += len(again)
         if any(applied[name] != batch for name in again) or members.setdefault(batch, items) != items:
             unexplained += len(again) or len(items)
-        if arrival["applied"]:
+        if arrival.applied:
             applied.update(dict.fromkeys(items, batch))
     return Repeats(batches, callbacks, unexplained)
 
 
-def _same_bytes(posted: Sequence[OrderCallback], arrivals: Sequence[Mapping[str, Any]]) -> bool:
+def _same_bytes(posted: Sequence[OrderCallback], arrivals: Sequence[Arrival]) -> bool:
     sent = {digest(callback.payload) for callback in posted}
-    return all(name in sent for arrival in arrivals for name in arrival["items"])
+    return all(name in sent for arrival in arrivals for name in arrival.items)

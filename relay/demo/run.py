@@ -11,14 +11,16 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import aiohttp
 import msgspec
 
 from relay.core.clock import elapsed_s
 from relay.core.errors import RelayError
+from relay.core.raw import JsonObject
 from relay.demo.findings import Finding, Posting, findings
+from relay.standin.arrivals import Arrival
 from relay.standin.orders import OrderCallback, order_callbacks
 from relay.standin.platform import Platform
 from relay.standin.settings import Settings
@@ -107,7 +109,7 @@ class Demo:
             ledger = await self._ledger()
             say("done", f"everything delivered after {elapsed_s() - started_at:.1f} s")
         self.platform.log.flush()
-        arrivals = [msgspec.json.decode(line) for line in self._arrivals.read_bytes().splitlines()]
+        arrivals = [msgspec.json.decode(line, type=Arrival) for line in self._arrivals.read_bytes().splitlines()]
         return findings(
             Posting(self._posted, accepted=self._accepted, repeated=len(self._repeated)),
             arrivals,
@@ -246,7 +248,7 @@ class Demo:
         try:
             async with self._http.get(f"http://{self.admin}/v1/ledger") as response:
                 response.raise_for_status()
-                answer: dict[str, Any] = await response.json()
+                answer: JsonObject = await response.json()
         except (aiohttp.ClientError, OSError) as error:
             raise DemoFailed(f"the ledger at http://{self.admin}/v1/ledger cannot be read: {error}") from error
         total: dict[str, int] = answer["total"]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from msgspec import structs
 
 from relay.core.model import Rate
+from relay.core.raw import JsonObject
 from relay.delivery.terms import compile_terms
 from relay.simulate.model import Outage
 from relay.simulate.record import Found, Level, Record
@@ -58,7 +59,7 @@ class RunFigures:
     slots_of: str
     found: Sequence[Found]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return the figures for JSON, rounded to milliseconds and thousandths."""
         found = asdict(self)
         found["drained"] = [each._asdict() for each in self.drained]

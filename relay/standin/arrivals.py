@@ -8,6 +8,8 @@ from typing import IO, Any
 
 import msgspec
 
+from relay.core.raw import JsonObject
+
 _FLUSH_S = 0.05  # lines of this time share one write, so that the log does not slow the platform
 _KEPT_LINES = 1_000  # enough to look at by hand; the file has them all
 
@@ -139,7 +141,7 @@ class PathTotals:
         self._seen.update(taken)
         self.duplicates += len(taken) - (len(self._seen) - before)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return the figures for JSON; ``peaks`` maps the window in seconds to its most arrivals."""
         return {
             "requests": self.requests,

@@ -124,7 +124,7 @@ class Platform:
         self._follow_outage()
         return endpoint.settings
 
-    def figures_by_path(self) -> dict[str, dict[str, Any]]:
+    def figures_by_path(self) -> dict[str, JsonObject]:
         """Return the figures of each path with a behaviour of its own, and of all others as ``*``."""
         endpoints = {"*": self.everywhere, **self.paths}
         figures = {path: endpoint.figures.as_dict() for path, endpoint in endpoints.items()}
@@ -133,7 +133,7 @@ class Platform:
                 figures[path]["personality"] = endpoint.personality.figures()
         return figures
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> JsonObject:
         """Return the shared figures at the top, and those of paths with their own under ``paths``."""
         figures = self.figures_by_path()
         return figures.pop("*") | {"paths": figures}

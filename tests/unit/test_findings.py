@@ -4,21 +4,33 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from relay.demo.findings import Finding, Posting, count_order_violations, count_repeats, findings
+from relay.standin.arrivals import Arrival
 from relay.standin.bodies import digest
 from relay.standin.orders import STATUSES, OrderCallback, order_callbacks
 
 POSTED = [callback for life in order_callbacks(20, seed=1) for callback in life]
 
 
-def arrival(at: float, callbacks: list[OrderCallback], **more: Any) -> dict[str, Any]:
+def arrival(at: float, callbacks: list[OrderCallback]) -> Arrival:
     """Build a request that was applied."""
-    return {
-        "at": at,
-        "batch": f"b{at:g}",
-        "items": [digest(each.payload) for each in callbacks],
-        "applied": True,
-    } | more
+    return Arrival(
+        n=1,
+        at=at,
+        wall=at,
+        method="POST",
+        path="/",
+        batch=f"b{at:g}",
+        attempt="1",
+        count=len(callbacks),
+        items=[digest(each.payload) for each in callbacks],
+        raw=8_000,
+        wire=700,
+        encoding="gzip",
+        answer="200",
+        applied=True,
+    )
 
 
 class Run:
@@ -65,7 +77,7 @@ def take_twice(run: Run) -> None:
 
 def change_a_byte(run: Run) -> None:
     """Deliver something nobody posted."""
-    run.arrivals[0]["items"][0] = digest(b"{}")
+    run.arrivals[0].items[0] = digest(b"{}")
 
 
 def exceed(run: Run) -> None:
@@ -80,12 +92,12 @@ def knock(run: Run) -> None:
 
 def overtake(run: Run) -> None:
     """Send the second statuses before the first ones."""
-    run.arrivals[0]["at"] = 1.5
+    run.arrivals[0].at = 1.5
 
 
 def regroup(run: Run) -> None:
     """Send what was applied again under a new batch id."""
-    run.arrivals.append({**run.arrivals[0], "at": 9.0, "batch": "b9"})
+    run.arrivals.append(replace(run.arrivals[0], at=9.0, batch="b9"))
 
 
 @pytest.mark.parametrize(
@@ -110,6 +122,6 @@ def test_a_bad_run_fails_its_claim(spoil: Callable[[Run], None], names: set[str]
 def test_a_batch_sent_again_whole_is_an_explained_duplicate() -> None:
     """Same id and same members after a crash: counted, and in order."""
     run = Run()
-    run.arrivals.insert(1, {**run.arrivals[0], "at": 0.5})
+    run.arrivals.insert(1, replace(run.arrivals[0], at=0.5))
     assert count_repeats(run.arrivals) == (1, 20, 0)
     assert count_order_violations(POSTED, run.arrivals) == 0
