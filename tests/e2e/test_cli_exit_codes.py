@@ -20,6 +20,10 @@ CODES: dict[str, tuple[int, int, int]] = {
     "show NOPE": (1, 1, 4),
     "explain ID": (0, 0, 4),
     "explain NOPE": (1, 1, 4),
+    "explain E020": (0, 0, 0),
+    "explain store_full": (0, 0, 0),
+    "explain store_ful": (1, 1, 1),
+    "explain E999": (1, 1, 1),
     "explain": (2, 2, 2),
     "explain --payload order.json --platform shop-a": (0, 0, 0),
     "dead ls": (0, 0, 4),
@@ -62,7 +66,10 @@ CODES: dict[str, tuple[int, int, int]] = {
     "nonsense": (2, 2, 2),
     "status --nonsense": (2, 2, 2),
 }
-LISTS = ("status", "ls", "show ID", "explain ID", "dead ls", "limit shop-a", "config check", "doctor", "presets")
+LISTS = (
+    *("status", "ls", "show ID", "explain ID", "explain E020", "dead ls"),
+    *("limit shop-a", "config check", "doctor", "presets"),
+)
 
 
 class Place:

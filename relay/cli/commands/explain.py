@@ -1,4 +1,4 @@
-"""``relay explain``: why a callback waits or how it ended, or where a post would go."""
+"""``relay explain``: why a callback waits or how it ended, where a post would go, or what a code means."""
 
 from typing import Any
 
@@ -11,7 +11,9 @@ from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import aligned, output_option, print_record, printable
 from relay.cli.support.source import open_source
 from relay.cli.support.table import wrapped
+from relay.cli.words import meanings
 from relay.core.clock import wall_s
+from relay.core.errors import RelayError
 from relay.views.callback_view import AttemptView, CallbackView
 from relay.views.moments import Instant, plain
 from relay.views.platform import PlatformView
@@ -43,7 +45,7 @@ class _Explained(Struct, frozen=True, kw_only=True):
 
 
 @click.command()
-@click.argument("callback_id", metavar="[ID]", required=False)
+@click.argument("callback_id", metavar="[ID|CODE]", required=False)
 @click.option("--payload", type=click.File("rb"), help="A payload (- for stdin) to try on the configuration.")
 @click.option("--event", help="With --payload: the event's name.")
 @click.option("--key", help="With --payload: the ordering key, as Relay-Key would give it.")
@@ -60,13 +62,33 @@ def explain(
     platform: str | None,
     **given: Any,
 ) -> None:
-    """Say why the callback ID waits and until when. With --payload: say where a post would go. Sends nothing."""
+    """Say why the callback ID waits and until when, or what a CODE means.
+
+    A CODE is one of the configuration (E020), of an answer (store_full) or a reason ("retries used up"); no daemon is
+    asked. With --payload: say where a post would go. Sends nothing.
+    """
     if (callback_id is None) == (payload is None):
-        raise click.UsageError("name a callback's ID, or give --payload FILE to try one")
-    if callback_id is not None:
+        raise click.UsageError("name a callback's ID or a code, or give --payload FILE to try one")
+    if callback_id is not None and not _explain_code(callback_id, output):
         _explain_callback(callback_id, config, admin, output)
-    elif not _explain_post(payload.read(), config, output, platform, **given):
+    elif payload is not None and not _explain_post(payload.read(), config, output, platform, **given):
         raise click.exceptions.Exit(1)
+
+
+def _explain_code(text: str, output: str) -> bool:
+    """Say what a code means; return False for what may be a callback's id."""
+    known = meanings.known_codes()
+    found = meanings.meaning_of(text, known)
+    if found is None and meanings.is_no_id(text):
+        raise RelayError(f"no code '{text[:80]}'{meanings.nearest(text, known)}")
+    if found is None:
+        return False
+    if output != "table":
+        print_record(plain(found), output=output)
+    else:
+        _say(f"{found.code}: {found.meaning}")
+        _say(f"to do  {found.todo}")
+    return True
 
 
 def _explain_post(payload: bytes, config: str | None, output: str, platform: str | None, **given: str | None) -> bool:

@@ -1,0 +1,1 @@
+"""What the relay's codes mean, for people, without asking a daemon."""
