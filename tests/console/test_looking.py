@@ -88,8 +88,8 @@ def test_markup_in_a_payload_is_only_text(page: Page, relay: Relay) -> None:
     assert "relay" in page.title()
 
 
-@pytest.mark.parametrize("language", ["en", "zh-CN"])
-def test_every_page_in_a_language_and_both_themes_on_a_phone(page: Page, relay: Relay, language: str) -> None:
+@pytest.mark.parametrize(("language", "theme"), [("en", "light"), ("zh-CN", "dark")])
+def test_every_page_on_a_phone(page: Page, relay: Relay, language: str, theme: str) -> None:
     """Nothing scrolls sideways at 360 px; the choice of language and theme is remembered."""
     page.set_viewport_size({"width": 360, "height": 740})
     log_in(page, relay, "viewer")
@@ -97,12 +97,26 @@ def test_every_page_in_a_language_and_both_themes_on_a_phone(page: Page, relay: 
     if language == "zh-CN":
         page.click('[data-action="language"]')
         expect(page.locator("main h1")).to_have_text("总览")
-    for theme in ("dark", "light"):
+    if theme == "dark":
         page.click('[data-action="theme"]')
-        for name, path in PAGES.items():
-            page.goto(f"{relay.admin}{path}")
-            shown(page, name)
-            expect(page.locator("html")).to_have_attribute("lang", language)
-            expect(page.locator("html")).to_have_attribute("data-theme", theme)
-            wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert wide <= 0, (name, theme, wide)
+    for name, path in PAGES.items():
+        page.goto(f"{relay.admin}{path}")
+        shown(page, name)
+        expect(page.locator("html")).to_have_attribute("lang", language)
+        expect(page.locator("html")).to_have_attribute("data-theme", theme)
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, (name, theme, wide)
+
+
+def test_a_long_list_is_counted_and_shown_in_pages(page: Page, relay: Relay) -> None:
+    """More than a page of one key: all of them are counted, the newest hundred shown, then the rest."""
+    for _ in range(130):
+        relay.post("shop-e", {}, **{"Relay-Key": "long"})
+    log_in(page, relay, "viewer", "/ui/callbacks?key=long")
+    shown(page, "callbacks")
+    expect(page.locator("[data-count]")).to_have_attribute("data-value", "130")
+    expect(page.locator("[data-count]")).not_to_have_attribute("data-more", "")
+    expect(page.locator("tr[data-callback]")).to_have_count(100)
+    page.click('[data-action="more"]')
+    expect(page.locator("tr[data-callback]")).to_have_count(130)
+    expect(page.locator('[data-action="more"]')).to_be_hidden()

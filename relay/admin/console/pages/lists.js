@@ -6,6 +6,7 @@ import { fill, h, link, row, table } from "../dom.js";
 import { count, t, time } from "../words.js";
 import { stateBadge, stateWord } from "./standing.js";
 
+const COUNT_MS = 300;
 export const STATES = ["pending", "delivered", "dead", "expired", "superseded"];
 const KEYS = ["platform", "state", "key", "event", "reason", "code", "ids", "since", "until"];
 
@@ -42,6 +43,33 @@ export async function platformNames() {
   return (await get("/v1/platforms")).items.map((each) => each.name);
 }
 
+function tell(counted, n, open, shown) {
+  counted.dataset.value = n;
+  counted.toggleAttribute("data-more", open);
+  counted.textContent = open ? t("match_more", { n: count(n), shown: count(shown) }) : shown < n ? t("match_part", { n: count(n), shown: count(shown) }) : t("match", { n: count(n) });
+}
+
+// Counts what comes after the first page for as long as that may take; null: there are more.
+async function countAll(path, filter, cursor, shown, counted) {
+  const kept = Object.keys(filter).every((key) => key === "platform" || key === "state");
+  const state = path === "/v1/dead-letters" ? "dead" : filter.state;
+  if (kept && (state === "pending" || state === "dead")) { // each platform has these two figures
+    const { items } = await get("/v1/platforms");
+    return items.filter((each) => !filter.platform || each.name === filter.platform).reduce((sum, each) => sum + each[state], 0);
+  }
+  const until = performance.now() + COUNT_MS;
+  let n = shown;
+  let next = cursor;
+  while (next !== null && performance.now() < until) {
+    const page = await get(path, { ...filter, cursor: next, limit: 1000 });
+    n += page.items.length;
+    next = page.next;
+  }
+  if (next === null) return n;
+  tell(counted, n, true, shown);
+  return null;
+}
+
 // The rows that match, and a button for the next page. Returns the box and what shows how many there are.
 export async function results(path, filter, columns) {
   const counted = h("p", { class: "sub", "data-count": "" });
@@ -50,14 +78,15 @@ export async function results(path, filter, columns) {
   const empty = h("p", { class: "empty" }, t("nothing_matches"));
   let cursor = null;
   let shown = 0;
+  let exact = null; // how many match, where that is known
   const next = async () => {
     const page = await get(path, cursor ? { ...filter, cursor } : filter);
     for (const each of page.items) body.append(callbackRow(columns, each));
     cursor = page.next;
     shown += page.items.length;
-    counted.dataset.value = shown;
-    counted.toggleAttribute("data-more", cursor !== null);
-    counted.textContent = cursor === null ? t("match", { n: count(shown) }) : t("match_more", { n: count(shown) });
+    if (cursor === null) exact = shown;
+    else if (exact === null) exact = await countAll(path, filter, cursor, shown, counted);
+    if (exact !== null) tell(counted, exact, false, shown);
     more.hidden = cursor === null;
     empty.hidden = shown > 0 || cursor !== null;
     box.hidden = shown === 0;
