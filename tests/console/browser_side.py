@@ -68,12 +68,17 @@ class Relay:
         self.file.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
         self.file.chmod(0o600)
 
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Any:
+    def text(self, path: str, method: str = "GET") -> str:
         """Return what the admin API answers to its admin."""
-        headers = {"Authorization": f"Bearer {USERS[-1]['token']}", **headers}
-        request = urllib.request.Request(f"{self.admin}{path}", data=body, method=method, headers=headers)
+        headers = {"Authorization": f"Bearer {USERS[-1]['token']}"}
+        request = urllib.request.Request(f"{self.admin}{path}", method=method, headers=headers)
         with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.loads(answer.read() or b"null")
+            told: str = answer.read().decode()
+            return told
+
+    def ask(self, method: str, path: str) -> Any:
+        """Return the JSON that the admin API answers to its admin."""
+        return json.loads(self.text(path, method))
 
     def post(self, platform: str, payload: Any, **headers: str) -> str:
         """Post one callback; return its id."""

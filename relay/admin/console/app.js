@@ -142,7 +142,7 @@ async function begin() {
 }
 
 addEventListener("popstate", () => show());
-addEventListener("relay:changed", () => { live.refresh(); show(); });
+addEventListener("relay:changed", () => show());
 addEventListener("relay:logged-out", askToken);
 addEventListener("relay:go", (event) => go(event.detail));
 document.addEventListener("click", (event) => {

@@ -1,45 +1,104 @@
-// How things stand now: one fetch for all parts of the page, every two seconds, none while the tab is hidden.
+// How things stand now. One stream of events serves all tabs of a browser: the tab that holds the lock reads it and tells
+// the others, because a browser opens six connections to a server at most. A hidden tab neither reads nor is told.
 
-import { get } from "./api.js";
+import { get, Problem } from "./api.js";
 
-const EVERY_MS = 2000;
+const NAME = "relay.live";
+const AGAIN_MS = 2000;
 const listeners = new Set();
-let state = null;
-let timer = 0;
+const channel = new BroadcastChannel(NAME);
+let state = null; // platforms, ledger, alerts that fire; problem: the stream is broken
 let running = false;
+let joined = null; // aborts what this tab has going
+let reading = false;
 
-async function poll() {
-  clearTimeout(timer);
-  if (!running || document.hidden) return;
-  try {
-    const [platforms, ledger, alerts] = await Promise.all([get("/v1/platforms"), get("/v1/ledger"), get("/v1/alerts")]);
-    state = { platforms: platforms.items, ledger, alerts: alerts.items.filter((each) => each.status === "firing"), problem: null };
-  } catch (problem) {
-    state = { platforms: [], ledger: null, alerts: [], ...state, problem };
-  }
+const firing = (alerts) => alerts.items.filter((each) => each.status === "firing");
+
+// What each event makes of the state before.
+const CHANGES = {
+  state: (told) => ({ platforms: told.platforms.items, ledger: told.ledger, alerts: firing(told.alerts) }),
+  platforms: ({ items, gone }) => {
+    const changed = new Map(items.map((each) => [each.name, each]));
+    const kept = state.platforms.filter((each) => !gone.includes(each.name)).map((each) => {
+      const found = changed.get(each.name) || each;
+      changed.delete(each.name);
+      return found;
+    });
+    return { platforms: [...kept, ...changed.values()] };
+  },
+  ledger: (told) => ({ ledger: { ...state.ledger, ...told, platforms: { ...state.ledger.platforms, ...told.platforms } } }),
+  alerts: (told) => ({ alerts: firing(told) }),
+};
+
+function tell(next) {
+  state = next;
   for (const each of [...listeners]) each(state);
-  if (running) timer = setTimeout(poll, EVERY_MS);
 }
 
-document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
+function read(signal) {
+  return new Promise((done) => {
+    const source = new EventSource("/v1/events");
+    const end = () => { source.close(); reading = false; done(); };
+    const pass = (next) => { tell(next); channel.postMessage({ state }); };
+    reading = true;
+    signal.addEventListener("abort", end);
+    for (const [name, change] of Object.entries(CHANGES)) {
+      source.addEventListener(name, (event) => pass({ ...state, ...change(JSON.parse(event.data)), problem: false }));
+    }
+    source.addEventListener("error", () => {
+      pass({ platforms: [], ledger: null, alerts: [], ...state, problem: true });
+      if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+      part();
+      again();
+    });
+  });
+}
+
+// Asks once, which tells whether the session has ended, and reads again a little later.
+async function again() {
+  try {
+    await get("/v1/ledger");
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+  }
+  setTimeout(join, AGAIN_MS);
+}
+
+function join() {
+  if (!running || document.hidden || joined) return;
+  joined = new AbortController();
+  const { signal } = joined;
+  channel.postMessage({ ask: true });
+  if (!navigator.locks) { read(signal); return; } // plain http under a name: each tab reads for itself
+  navigator.locks.request(NAME, { signal }, () => (signal.aborted ? null : read(signal))).catch((error) => {
+    if (error.name !== "AbortError") throw error;
+  });
+}
+
+function part() {
+  if (joined) joined.abort();
+  joined = null;
+}
+
+channel.addEventListener("message", ({ data }) => {
+  if (data.ask) { if (reading && state) channel.postMessage({ state }); } else if (joined && !reading) tell(data.state);
+});
+document.addEventListener("visibilitychange", () => { if (document.hidden) part(); else join(); });
 
 export function start() {
-  if (running) return;
   running = true;
-  poll();
+  join();
 }
 
 export function stop() {
   running = false;
+  part();
   state = null;
-  clearTimeout(timer);
 }
 
-export const refresh = () => poll();
-
-// Calls `listener` with the state now, where it is known, and whenever it was fetched; returns what ends that.
-export function watch(listener) {
+// Calls `listener` whenever something changed, and at once with the state now where it is known; returns what ends that.
+export function watch(listener, { atOnce = true } = {}) {
   listeners.add(listener);
-  if (state && state.ledger) listener(state);
+  if (atOnce && state) listener(state);
   return () => listeners.delete(listener);
 }

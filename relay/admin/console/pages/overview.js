@@ -45,7 +45,7 @@ export function show(box, { ends, shown }) {
 
 function tell(sentence, platforms, ledger, problem) {
   const parts = [];
-  if (problem) parts.push(t("stale", { why: problem.message || t("problem.unreachable") }));
+  if (problem) parts.push(t("stale"));
   if (ledger) parts.push(ledger.total.unaccounted === 0 ? t("all_accounted") : t("unaccounted_found", { n: count(ledger.total.unaccounted) }));
   for (const state of ["broken", "throttled", "limited", "paused"]) {
     const n = platforms.filter((each) => each.state === state).length;

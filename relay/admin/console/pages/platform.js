@@ -35,7 +35,7 @@ export async function show(box, { params: [name], ends, shown, current }) {
   ends.push(watch(({ platforms }) => {
     const found = platforms.find((each) => each.name === name);
     if (found) update(found);
-  }));
+  }, { atOnce: false }));
 }
 
 function fillSentence(sentence, platform) {
