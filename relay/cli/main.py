@@ -55,6 +55,8 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "config": Subcommand("relay.cli.commands.config", "config", "Check, show and try the configuration file."),
     "presets": Subcommand("relay.cli.commands.presets", "presets", "List the presets: what is known of platforms."),
     "doctor": Subcommand("relay.cli.commands.doctor", "doctor", "Examine everything and recount the ledger from rows."),
+    "completion": Subcommand("relay.cli.commands.host.completion", "completion", "Complete commands with the Tab key."),
+    "service": Subcommand("relay.cli.commands.host.service", "service", "Print the systemd units."),
     "simulate": Subcommand(
         "relay.cli.commands.trying.simulate",
         "simulate_command",

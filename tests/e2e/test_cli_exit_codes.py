@@ -63,6 +63,11 @@ CODES: dict[str, tuple[int, int, int]] = {
     "presets show nothing": (2, 2, 2),
     "simulate --rate 1/s --for 10s": (0, 0, 0),
     "simulate": (2, 2, 2),
+    "completion bash": (0, 0, 0),
+    "completion tcsh": (2, 2, 2),
+    "service print": (0, 0, 0),
+    "service print --only relay.socket": (0, 0, 0),
+    "service print --only nothing": (2, 2, 2),
     "nonsense": (2, 2, 2),
     "status --nonsense": (2, 2, 2),
 }

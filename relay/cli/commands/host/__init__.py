@@ -1,0 +1,1 @@
+"""Commands that set the relay up on a host: they print, and change nothing."""
