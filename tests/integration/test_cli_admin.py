@@ -100,6 +100,15 @@ async def test_status_shows_platforms_and_ledger(side: AdminSide) -> None:
     assert lines[4] == "LEDGER  2500 in = 0 delivered + 2500 pending + 0 dead + 0 unaccounted"
 
 
+async def test_status_says_what_fires(side: AdminSide) -> None:
+    """The last line names the alerts that fire, and the command that tells more; as JSON they are whole."""
+    ran = await relay("status", "--admin", side.url)
+    as_json = (await relay("status", "--admin", side.url, "-o", "json")).json()
+
+    assert ran.out.splitlines()[-1] == "ALERTS  1 firing (relay alerts): late shop-a"
+    assert [each["rule"] for each in as_json["alerts"]] == ["late"]
+
+
 async def test_status_says_why_since_when_and_until_when(side: AdminSide) -> None:
     """The cause first, then since when and until when; what is held has a column of its own."""
     side.clock.at = wall_s()

@@ -13,12 +13,14 @@ from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_rows, printable, to_json
 from relay.cli.support.source import Source, open_source
 from relay.core.clock import wall_s
+from relay.views.alerts import AlertView
 from relay.views.configuration import RefusedReloadView
 from relay.views.ledger import LedgerView, RoomView, TotalsView
 from relay.views.moments import plain
 from relay.views.platform import PlatformView
 
 _COLUMNS = ("platform", "state", "in/s", "out/s", "pending", "oldest", "held", "dead", "used", "drained")
+_MOST_ALERTS = 3  # in one line of 80 columns
 _CLEAR = "\x1b[H\x1b[2J"  # home, then erase, in one write: --watch does not flicker
 
 
@@ -34,7 +36,10 @@ _CLEAR = "\x1b[H\x1b[2J"  # home, then erase, in one write: --watch does not fli
     help="With --watch: seconds between two looks.",
 )
 def status(config: str | None, admin: str | None, output: str, watch: bool, interval: float) -> None:
-    """Show every platform's state, queue, limit use and drain time, and the ledger."""
+    """Show every platform's state, rates, queue, limit use and drain time, the ledger, and what alerts fire.
+
+    With --watch it is a live screen, also over SSH; it goes on while the daemon restarts.
+    """
     place = locate(config, admin=admin)
     if not watch:
         _show(_read(open_source(place)), output)
@@ -54,10 +59,11 @@ class _Read(NamedTuple):
     platforms: list[PlatformView]
     ledger: LedgerView
     refused_reload: RefusedReloadView | None
+    alerts: list[AlertView]
 
 
 def _read(source: Source) -> _Read:
-    return _Read(source.platforms(), source.ledger(), source.refused_reload())
+    return _Read(source.platforms(), source.ledger(), source.refused_reload(), source.firing())
 
 
 def _show(found: _Read, output: str, *, clear: bool = False) -> None:
@@ -75,6 +81,8 @@ def _show(found: _Read, output: str, *, clear: bool = False) -> None:
         click.echo(note)
     click.echo(ledger_line(total))
     click.echo(store_line(found.ledger.store))
+    if found.alerts:
+        click.echo(alerts_line(found.alerts))
     if refused := found.refused_reload:
         click.echo(f"CONFIG  reload refused {human.moment(refused.at, now=wall_s())}: {refused.todo}")
 
@@ -137,6 +145,13 @@ def ledger_line(total: TotalsView) -> str:
     rare = {"expired": total.expired, "superseded": total.superseded}
     parts += [f"{count} {end}" for end, count in rare.items() if count]
     return f"LEDGER  {total.accepted} in = {' + '.join(parts)} + {total.unaccounted} unaccounted"
+
+
+def alerts_line(firing: Sequence[AlertView]) -> str:
+    """Return how many alerts fire and the first of them; `relay alerts` tells what they mean."""
+    shown = [f"{each.rule} {each.platform}" if each.platform else each.rule for each in firing[:_MOST_ALERTS]]
+    more = f" and {len(firing) - _MOST_ALERTS} more" if len(firing) > _MOST_ALERTS else ""
+    return printable(f"ALERTS  {len(firing)} firing (relay alerts): {', '.join(shown)}{more}")
 
 
 def store_line(store: RoomView) -> str:

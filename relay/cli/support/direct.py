@@ -19,6 +19,7 @@ from relay.core.clock import Clock, wall_s
 from relay.core.errors import StoreError
 from relay.core.model import Filter, State
 from relay.privacy.masking import masked
+from relay.views.alerts import AlertView
 from relay.views.callback_view import CallbackPage, CallbackView, ListedCallback
 from relay.views.ledger import LedgerView, QueueTotals
 from relay.views.live import NOTHING_KNOWN
@@ -94,6 +95,10 @@ class Direct:
 
     def refused_reload(self) -> None:
         """Return None: a daemon that does not run has no reload."""
+
+    def firing(self) -> list[AlertView]:
+        """Return none: a daemon that does not run looks for no alerts."""
+        return []
 
     def callbacks(self, query: Query) -> CallbackPage:
         """Return one page of callbacks."""

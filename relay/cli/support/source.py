@@ -7,6 +7,7 @@ import click
 from relay.cli.support.client import Client, Query, Unreachable, segment
 from relay.cli.support.locate import Place
 from relay.core.errors import RelayError
+from relay.views.alerts import AlertPage, AlertView
 from relay.views.callback_view import CallbackPage, CallbackView
 from relay.views.configuration import ConfigView, RefusedReloadView
 from relay.views.ledger import LedgerView
@@ -26,6 +27,10 @@ class Source(Protocol):
 
     def refused_reload(self) -> RefusedReloadView | None:
         """Return the last reload if it was refused."""
+        ...
+
+    def firing(self) -> list[AlertView]:
+        """Return the alerts that fire."""
         ...
 
     def callbacks(self, query: Query) -> CallbackPage:
@@ -54,6 +59,10 @@ class Daemon:
     def refused_reload(self) -> RefusedReloadView | None:
         """Return the last reload if it was refused."""
         return self._client.view(ConfigView, "/v1/config").refused_reload
+
+    def firing(self) -> list[AlertView]:
+        """Return the alerts that fire."""
+        return [each for each in self._client.view(AlertPage, "/v1/alerts").items if each.status == "firing"]
 
     def callbacks(self, query: Query) -> CallbackPage:
         """Return one page of callbacks."""
