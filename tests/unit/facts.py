@@ -25,6 +25,7 @@ _CALLBACK: dict[str, Any] = {
     "in_flight": False,
     "maybe_applied": False,
     "reason": "",
+    "code": None,
     "message": "",
     "bytes": 2,
     "batch": None,
