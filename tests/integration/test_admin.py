@@ -690,7 +690,8 @@ async def test_openapi_tells_every_route(call: Caller) -> None:
             for listener in operation["tags"]:
                 told[listener].add((method.upper(), path))
     probes = {("GET", "/livez"), ("GET", "/readyz")}
-    assert told["admin"] == {(each.method, each.path) for each in call.side.api.endpoints} | probes
+    login = {("POST", "/v1/session"), ("DELETE", "/v1/session")}
+    assert told["admin"] == {(each.method, each.path) for each in call.side.api.endpoints} | probes | login
     assert told["ingest"] == probes | {
         ("POST", "/v1/platforms/{platform}/callbacks"),
         ("POST", "/v1/callbacks"),

@@ -11,10 +11,10 @@ from relay.admin import filters
 from relay.admin.access import Access, Permission
 from relay.admin.audit import Audit
 from relay.admin.call import MOST_REASON, Call
+from relay.admin.http import login
 from relay.admin.http.console_page import ConsoleFiles
 from relay.admin.http.endpoint import AdminRoute
 from relay.admin.http.event_client import EventStream
-from relay.admin.http.login import Login
 from relay.admin.resources.alerts import Alarms, AlertRoutes
 from relay.admin.resources.callbacks import CallbackRoutes
 from relay.admin.resources.configuration import ConfigAccess, ConfigRoutes, setting
@@ -113,7 +113,7 @@ class AdminApi:
             blocks_on_dead=lambda platform: setting(config.effective(), platform, "on_dead") == "block",
         )
         self.describe = callbacks.describe
-        self._login = Login(access=parts.access, clock=ledger.clock)
+        self._login = login.Login(access=parts.access, clock=ledger.clock)
         self._console = ConsoleFiles()
         operations = OperationRoutes(
             operations=ledger, platforms=platforms, audit=audit, times=times, started=parts.operation_started
@@ -144,7 +144,9 @@ class AdminApi:
             AdminRoute("GET", "/openapi.json", _VIEW, self._openapi, "The routes of both listeners as OpenAPI 3.1"),
         )
 
-        self.document = document([*(each.described() for each in self.endpoints), *parts.ingest, *PROBES])
+        self.document = document(
+            [*(each.described() for each in self.endpoints), *parts.ingest, *login.ROUTES, *PROBES]
+        )
 
     def add_to(self, routes: Routes) -> None:
         """Serve every endpoint, the login and the console."""

@@ -16,6 +16,7 @@ from relay.core.clock import Clock
 from relay.views.who import WhoView
 from relay.web.dispatch import Routes
 from relay.web.guard import from_own_page
+from relay.web.openapi import Answered, Described
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
@@ -24,6 +25,26 @@ COOKIE = "relay_session"
 _ATTRIBUTES = "Path=/; HttpOnly; SameSite=Strict"
 _LOOKS = ("GET", "HEAD")
 _MOST_TOKEN_BYTES = 8192
+ROUTES = (
+    Described(
+        listeners=("admin",),
+        method="POST",
+        path=PATH,
+        summary="A session's cookie for the token of one of admin.users",
+        body={"application/json": {"type": "object", "properties": {"token": {"type": "string"}}}},
+        answers={204: Answered("The cookie is in Set-Cookie")},
+        problems=("invalid_json", "invalid_request", "unauthorized", "forbidden_origin", "conflict", "too_many_tries"),
+    ),
+    Described(
+        listeners=("admin",),
+        method="DELETE",
+        path=PATH,
+        summary="End the session of the cookie",
+        answers={204: Answered("It has ended")},
+        problems=("forbidden_origin",),
+    ),
+)
+"""What anybody may ask for: to be let in, and to be let go."""
 
 
 class Login:
