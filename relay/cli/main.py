@@ -57,6 +57,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "doctor": Subcommand("relay.cli.commands.doctor", "doctor", "Examine everything and recount the ledger from rows."),
     "completion": Subcommand("relay.cli.commands.host.completion", "completion", "Complete commands with the Tab key."),
     "service": Subcommand("relay.cli.commands.host.service", "service", "Print the systemd units."),
+    "reconcile": Subcommand(
+        "relay.cli.commands.reconcile", "reconcile", "Compare the order center, the relay and a platform."
+    ),
     "simulate": Subcommand(
         "relay.cli.commands.trying.simulate",
         "simulate_command",

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from relay.config.alert_checks import alert_contradictions
+from relay.config.comparable import reconcile_contradictions
 from relay.config.problems import BadValue, nearest, quoted
 from relay.config.reading.invisible_characters import invisible_in
 from relay.config.reading.showing import hidden_texts, is_secret_key
@@ -67,6 +68,7 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
     yield from _routes(config)
     yield from _paths(config)
     yield from alert_contradictions(config)
+    yield from reconcile_contradictions(config)
     yield from request_problems(config)
 
 

@@ -53,7 +53,7 @@ def difference(old: Config, new: Config) -> Difference:
     differing: list[KeyPath] = [("platforms", name) for name in changed]
     differing += [
         (name,)
-        for name in ("ingest", "admin", "store", "credentials", "alerts")
+        for name in ("ingest", "admin", "store", "credentials", "alerts", "reconcile")
         if getattr(old, name) != getattr(new, name)
     ]
     return Difference(

@@ -15,6 +15,7 @@ from relay.config.reading.yaml_source import KeyPath, Mark
 from relay.config.schema.alerts import AlertSettings
 from relay.config.schema.auth import AnyCredential, Credential, UseAuth
 from relay.config.schema.platform import PlatformDefaults, PlatformSection
+from relay.config.schema.reconcile import ReconcileSettings
 from relay.config.schema.routes import RouteSettings
 from relay.config.schema.values import (
     Listens,
@@ -138,6 +139,9 @@ class Config(Section):
         [], "Which platforms get what is posted to /v1/callbacks; the first route that matches decides."
     )
     alerts: AlertSettings = setting({}, "Who is told when something is wrong; the rules hold without this section too.")
+    reconcile: dict[Name, ReconcileSettings] = setting(
+        {}, "By platform: what `relay reconcile` compares, and how. The daemon does not read it."
+    )
 
     _origin: Origin = PrivateAttr()
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())

@@ -3,6 +3,7 @@
 Used by the daemon in its reader thread, and by the command line on the file of a daemon that is down (``open_reader``).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from msgspec import UNSET, structs
 from relay.core.clock import Clock
 from relay.core.ids import decode_id, encode_id
 from relay.core.model import Filter, Lane, State
+from relay.store.sent import SentCallback
 from relay.store.sqlite.file.boot import clock_of
 from relay.store.sqlite.file.connection import open_reader_connection
 from relay.store.sqlite.file.space import room
@@ -20,6 +22,7 @@ from relay.store.sqlite.read.filters import NOTHING, where
 from relay.store.sqlite.read.history import OLDEST_DUE, HistoryReader
 from relay.store.sqlite.read.journal import JournalReader
 from relay.store.sqlite.read.operations import progress
+from relay.store.sqlite.read.sent_pages import sent_callbacks
 from relay.store.sqlite.read.survey import SurveyReader
 from relay.views.callback_view import AttemptView, CallbackFacts, CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals
@@ -199,6 +202,10 @@ class SqliteReader:
         if len(rows) > limit:
             return items, str(rows[limit - 1][0])
         return items, str(floor) if floor else None
+
+    def sent(self, platform: str) -> Iterator[SentCallback]:
+        """Yield every callback of a platform, oldest first, in pages: no read is long enough to keep the WAL."""
+        return sent_callbacks(self._connection, platform, tag=self._tag)
 
     def _facts(self, row: Any) -> CallbackFacts:
         """Return a row as what every view of it tells."""

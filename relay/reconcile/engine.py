@@ -1,0 +1,155 @@
+"""Compares the staged sides with DuckDB. Only the child process imports this module (``compare``)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import duckdb
+
+from relay.reconcile.job import Comparison
+from relay.reconcile.staging import StagedSide
+
+_ROWS_AT_ONCE = 1000
+_PLAIN_NUMBER = r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,9})?"  # what DECIMAL(38,9) holds exactly; 007 is no number
+
+_KINDS = """
+CREATE TABLE found AS
+WITH posted AS (SELECT key, arg_max(status, seq) AS status, arg_max(rank, seq) AS rank FROM sent GROUP BY key),
+given AS (SELECT key, max(moment) AS moment FROM sent WHERE state = 'delivered' GROUP BY key),
+ours AS (
+  SELECT a.key, arg_max({{'id': s.id, 'state': s.state, 'at': s.moment, 'reason': s.reason}}, s.seq) AS last
+  FROM order_center AS a JOIN sent AS s ON s.key = a.key AND (s.status = a.status OR (a.rank >= 0 AND s.rank >= a.rank))
+  GROUP BY a.key
+),
+pairs AS (
+  SELECT coalesce(a.key, p.key) AS key, a.status AS a_status, p.status AS p_status, a.moment AS a_at, p.moment AS p_at,
+    coalesce(a.n, 0) AS a_n, coalesce(p.n, 0) AS p_n, coalesce(nullif(a.place, ''), p.place, '') AS place,
+    coalesce(a.status, r.status) AS wanted, coalesce(a.rank, r.rank) AS a_rank, p.rank AS p_rank,
+    g.moment AS given_at, o.last AS last, {also} AS also_why
+  FROM order_center AS a FULL JOIN platform AS p ON a.key = p.key
+  LEFT JOIN posted AS r ON a.key IS NULL AND r.key = p.key
+  LEFT JOIN given AS g ON g.key = coalesce(a.key, p.key)
+  LEFT JOIN ours AS o ON o.key = a.key
+  WHERE a.place <> '' OR p.place <> '' OR a.moment >= $since OR p.moment >= $since
+),
+judged AS (
+  SELECT *, p_n = 0 OR wanted IS NULL OR wanted <> p_status OR also_why IS NOT NULL AS differs,
+    greatest(coalesce(a_at, 0), coalesce(p_at, 0), coalesce(given_at, 0)) > $until - $settle AS fresh
+  FROM pairs
+),
+named AS (
+  SELECT *, CASE
+    WHEN place <> '' THEN 'unreadable'
+    WHEN a_n > 1 OR p_n > 1 THEN 'duplicate'
+    WHEN NOT differs THEN CASE WHEN {stuck} THEN 'stuck' END
+    WHEN fresh OR (p_n = 0 AND NOT $platform_whole) OR (wanted IS NULL AND NOT $center_whole) THEN 'unsettled'
+    WHEN p_n = 0 THEN 'missing'
+    WHEN wanted IS NULL THEN 'unknown'
+    WHEN wanted <> p_status AND (a_rank < 0 OR p_rank < 0) THEN 'conflict'
+    WHEN p_rank < a_rank THEN 'behind'
+    WHEN p_rank > a_rank THEN 'ahead'
+    ELSE 'different' END AS kind
+  FROM judged
+)
+SELECT key, kind, a_status, a_at, p_status, p_at, a_n, p_n, place, last, CASE
+  WHEN kind = 'different' THEN also_why
+  WHEN kind = 'unsettled' AND NOT fresh THEN 'not_read'
+  WHEN kind NOT IN ('missing', 'behind') THEN NULL
+  WHEN last IS NULL THEN CASE WHEN a_at < $until - $keep THEN 'pruned' ELSE 'not_posted' END
+  WHEN last.state = 'pending' THEN 'waiting'
+  WHEN last.state = 'delivered' THEN 'not_applied'
+  WHEN last.state = 'superseded' THEN 'not_posted'
+  ELSE last.state END AS why
+FROM named
+"""
+# An order that the relay vouches for and only the platform lists agrees with nothing on the other side: not counted
+_COUNTS = """SELECT kind, count(*), sum(a_n)::BIGINT, sum(p_n)::BIGINT FROM found
+WHERE kind IS NOT NULL OR (a_n = 1 AND p_n = 1) GROUP BY kind"""
+_FOUND = """SELECT key, kind, why, a_status, a_at, p_status, p_at, place, last FROM found WHERE kind IS NOT NULL
+ORDER BY kind, key"""
+
+
+class Engine:
+    """One comparison in a database in memory, which spills into the run's folder only."""
+
+    def __init__(self, folder: str) -> None:
+        self._db = duckdb.connect(":memory:")
+        for line in (
+            "SET memory_limit = '256MB'",
+            "SET threads = 1",
+            "SET preserve_insertion_order = false",
+            "SET autoinstall_known_extensions = false",
+            "SET autoload_known_extensions = false",
+            f"SET temp_directory = {_quoted(folder)}",
+            f"SET allowed_directories = [{_quoted(folder)}]",
+            "SET enable_external_access = false",
+            "SET lock_configuration = true",
+        ):
+            self._db.execute(line)
+
+    def compare(self, wanted: Comparison, center: StagedSide, shown: StagedSide) -> None:
+        """Read the staged rows and decide each order's kind and why."""
+        also = list(wanted.order_center.also)
+        self._side("order_center", center.file, len(also))
+        self._side("platform", shown.file, len(also))
+        columns = ("seq BIGINT", "key", "status", "rank INTEGER", "id", "state", "moment DOUBLE", "reason")
+        self._db.execute(f"CREATE TABLE sent AS SELECT * FROM {_csv(wanted.sent_file, columns)}")  # noqa: S608
+        stuck = [f"(a_status = {_quoted(word)} AND $until - a_at > {limit!r})" for word, limit in wanted.stuck.items()]
+        self._db.execute(
+            _KINDS.format(also=_also(also, wanted.tolerance), stuck=" OR ".join(stuck) or "false"),
+            {
+                "since": wanted.since,
+                "until": wanted.until,
+                "settle": wanted.settle_s,
+                "keep": wanted.keep_s,
+                "platform_whole": shown.whole,
+                "center_whole": center.whole,
+            },
+        )
+
+    def counts(self) -> list[tuple[str | None, int, int, int]]:
+        """Return of each kind (None: those that agree) the orders and the rows of either side."""
+        return self._db.execute(_COUNTS).fetchall()
+
+    def found(self) -> Iterator[tuple[Any, ...]]:
+        """Yield every difference, by kind and key."""
+        cursor = self._db.execute(_FOUND)
+        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+            yield from rows
+
+    def _side(self, name: str, file: str, also: int) -> None:
+        columns = ["key", "status", "rank INTEGER", "moment DOUBLE", "place", *(f"also{n}" for n in range(also))]
+        values = "".join(f", arg_max(coalesce(also{n}, ''), moment) AS also{n}" for n in range(also))
+        self._db.execute(
+            f"CREATE TABLE {name} AS SELECT key, count(*) AS n, arg_max(status, moment) AS status, "  # noqa: S608
+            "arg_max(rank, moment) AS rank, max(moment) AS moment, coalesce(max(place), '') AS place"
+            f"{values} FROM {_csv(file, columns)} GROUP BY key"
+        )
+
+
+def _csv(file: str, columns: Sequence[str]) -> str:
+    declared = ", ".join(
+        f"'{name}': '{kind or 'VARCHAR'}'" for name, _, kind in (column.partition(" ") for column in columns)
+    )
+    return (
+        f"read_csv({_quoted(file)}, auto_detect = false, header = false, delim = ',', quote = '\"', escape = '\"', "
+        f"new_line = '\\r\\n', columns = {{{declared}}})"
+    )
+
+
+def _also(names: Sequence[str], tolerance: Mapping[str, float]) -> str:
+    """Return what tells the first value that differs: ``over`` or ``short`` for numbers, else the column's name."""
+    parts = []
+    for n, name in enumerate(names):
+        ours, theirs = f"a.also{n}", f"p.also{n}"
+        numbers = " AND ".join(f"regexp_full_match({side}, '{_PLAIN_NUMBER}')" for side in (ours, theirs))
+        gap = f"(try_cast({theirs} AS DECIMAL(38, 9)) - try_cast({ours} AS DECIMAL(38, 9)))"
+        most = f"{tolerance.get(name, 0.0):.9f}::DECIMAL(38, 9)"
+        parts.append(
+            f"CASE WHEN {numbers} THEN CASE WHEN {gap} > {most} THEN 'over' WHEN {gap} < -({most}) THEN 'short' END "
+            f"WHEN {ours} <> {theirs} THEN {_quoted(name)} END"
+        )
+    return f"coalesce({', '.join(parts)}, NULL)" if parts else "NULL"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

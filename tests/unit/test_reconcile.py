@@ -1,0 +1,261 @@
+"""``relay reconcile``: every kind and why is found, nothing is invented, and a bad side accuses nobody."""
+
+import csv
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from relay.reconcile import ours
+from relay.reconcile.compare import compared
+from relay.reconcile.job import Comparison, ExportSide
+from relay.store.sent import SentCallback
+
+DAY = 86400.0
+NOW = 1_800_000_000.0
+OLD = NOW - DAY / 2  # settled, and within the window
+ORDER = ["created", "paid", "shipped", "signed"]
+WORDS = {"WAIT_SHIP": "paid", "REFUND": "refunded"}
+
+Plain = tuple[str, str, float, str]
+"""A row of an export: order, status, time, amount."""
+
+
+def written(folder: Path, name: str, rows: Sequence[Plain], encoding: str = "utf-8") -> Path:
+    """Write an export in the form that its name says."""
+    if ".csv" in name:
+        lines = [("order_id", "status", "updated", "amount"), *rows]
+        text = "".join(",".join(str(cell) for cell in line) + "\n" for line in lines)
+    else:
+        names = ("order_id", "status", "updated", "amount")
+        text = "".join(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n" for row in rows)
+    path = folder / name
+    body = text.encode(encoding)
+    path.write_bytes(gzip.compress(body) if name.endswith(".gz") else body)
+    return path
+
+
+def sent(key: str, status: str, state: str, *, at: float = OLD, held: bool = False, seq: int = 1) -> SentCallback:
+    """Return a callback of the relay; its payload tells order and status."""
+    body = json.dumps({"order_id": key, "status": status}).encode()
+    return SentCallback(seq, f"id-{key}-{seq}", key, None, state, held, at, "", body)
+
+
+def run(
+    folder: Path,
+    center: Path,
+    shown: Path,
+    callbacks: Sequence[SentCallback] = (),
+    *,
+    encoding: str = "utf-8",
+    stuck: dict[str, float] | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Compare two exports and the relay's rows as the child process does. Return the differences and the summary."""
+    relay = str(folder / "relay.csv")
+    ours.write(callbacks, relay, key="order_id", status="status", status_map=WORDS, order=ORDER, shift_s=0.0)
+
+    def side(file: Path, coded: str = "utf-8") -> ExportSide:
+        return ExportSide(str(file), coded, "order_id", "status", "updated", ["amount"], WORDS)
+
+    wanted = Comparison(
+        run="r",
+        platform="shop",
+        since=NOW - 2 * DAY,
+        until=NOW,
+        settle_s=1800,
+        keep_s=DAY,
+        tz="UTC",
+        order=ORDER,
+        tolerance={"amount": 0.01},
+        stuck=stuck or {},
+        order_center=side(center, encoding),
+        shown=side(shown),
+        sent_file=relay,
+        folder=str(folder),
+    )
+    *found, summary = compared(wanted, now=NOW)
+    return found, summary
+
+
+def found_in(found: list[dict[str, Any]]) -> dict[str, tuple[str, str | None, str]]:
+    """Return kind, why and proposal of each order."""
+    return {line["key"]: (line["kind"], line["why"], line["proposal"]) for line in found}
+
+
+LATE = NOW - 60
+PRUNED = NOW - DAY * 1.5
+PLANTED: dict[str, tuple[list[Plain], list[Plain], list[SentCallback], tuple[str, str | None, str] | None]] = {
+    "same": ([("same", "WAIT_SHIP", OLD, "1.00")], [("same", "paid", OLD, "1.005")], [], None),
+    "young": ([("young", "paid", LATE, "1")], [("young", "paid", LATE, "1")], [], None),
+    "m1": ([("m1", "paid", OLD, "1")], [], [], ("missing", "not_posted", "post")),
+    "m2": ([("m2", "paid", OLD, "1")], [], [sent("m2", "paid", "pending")], ("missing", "waiting", "wait")),
+    "m3": ([("m3", "paid", OLD, "1")], [], [sent("m3", "paid", "pending", held=True)], ("missing", "held", "resolve")),
+    "m4": ([("m4", "paid", OLD, "1")], [], [sent("m4", "paid", "dead")], ("missing", "dead", "retry")),
+    "m5": ([("m5", "paid", OLD, "1")], [], [sent("m5", "paid", "expired")], ("missing", "expired", "retry")),
+    "m6": ([("m6", "paid", OLD, "1")], [], [sent("m6", "paid", "delivered")], ("missing", "not_applied", "resend")),
+    "m7": ([("m7", "paid", PRUNED, "1")], [], [], ("missing", "pruned", "post")),
+    "b1": (
+        [("b1", "shipped", OLD, "1")],
+        [("b1", "paid", OLD, "1")],
+        [sent("b1", "paid", "delivered")],
+        ("behind", "not_posted", "post"),
+    ),
+    "b2": (
+        [("b2", "shipped", OLD, "1")],
+        [("b2", "paid", OLD, "1")],
+        [sent("b2", "paid", "delivered"), sent("b2", "shipped", "dead", seq=2)],
+        ("behind", "dead", "retry"),
+    ),
+    "a1": ([("a1", "paid", OLD, "1")], [("a1", "signed", OLD, "1")], [], ("ahead", None, "ask")),
+    "c1": ([("c1", "REFUND", OLD, "1")], [("c1", "signed", OLD, "1")], [], ("conflict", None, "ask")),
+    "d1": ([("d1", "paid", OLD, "1")], [("d1", "paid", OLD, "1.02")], [], ("different", "over", "ask")),
+    "d2": ([("d2", "paid", OLD, "1")], [("d2", "paid", OLD, "0.5")], [], ("different", "short", "ask")),
+    "d3": ([("d3", "paid", OLD, "007")], [("d3", "paid", OLD, "7")], [], ("different", "amount", "ask")),
+    "u1": ([], [("u1", "paid", OLD, "1")], [], ("unknown", None, "ask")),
+    "vouched": ([], [("vouched", "paid", OLD, "1")], [sent("vouched", "paid", "delivered")], None),
+    "x1": ([("x1", "paid", OLD, "1"), ("x1", "paid", OLD, "1")], [], [], ("duplicate", None, "ask")),
+    "s1": ([("s1", "created", OLD, "1")], [("s1", "created", OLD, "1")], [], ("stuck", None, "ask")),
+    "n1": ([("n1", "paid", LATE, "1")], [], [], ("unsettled", None, "next run")),
+    "n2": (
+        [("n2", "paid", OLD, "1")],
+        [],
+        [sent("n2", "paid", "delivered", at=LATE)],
+        ("unsettled", None, "next run"),
+    ),
+    "r1": ([("r1", "lost", OLD, "1")], [], [], ("unreadable", None, "orders.csv:")),
+    "outside": ([("outside", "paid", NOW - 5 * DAY, "1")], [], [], None),
+}
+"""By order: rows of the order center, of the platform, of the relay, and what must be found."""
+
+
+@pytest.mark.parametrize("name", ["orders.csv", "orders.csv.gz", "orders.jsonl", "orders.csv.zst"])
+def test_every_kind_and_why_is_found_and_nothing_else(tmp_path: Path, name: str) -> None:
+    """A planted set with all of them: found exactly, in each form, and the rows of either side add up."""
+    center = written(tmp_path, name, [row for rows, *_ in PLANTED.values() for row in rows])
+    if name.endswith(".zst"):
+        zstd = pytest.importorskip("backports.zstd")
+        center.write_bytes(zstd.compress(center.read_bytes()))
+    shown = written(tmp_path, "shown.jsonl", [row for _, rows, *_ in PLANTED.values() for row in rows])
+    callbacks = [callback for _, _, rows, _ in PLANTED.values() for callback in rows]
+
+    found, summary = run(tmp_path, center, shown, callbacks, stuck={"created": 3600})
+
+    expected = {key: wanted for key, (*_, wanted) in PLANTED.items() if wanted}
+    place = found_in(found).pop("r1")[2]
+    assert place.startswith(f"{name}:")
+    assert found_in(found) == {**expected, "r1": ("unreadable", None, place)}
+    assert summary["complete"]
+    assert [problem["place"] for problem in summary["problems"]] == [place]
+    for side in ("order_center", "platform"):
+        assert summary["read"][side] == summary["agree"] + sum(summary["sides"][side].values())
+    assert sum(summary["counts"].values()) == len(found)
+
+
+HEAD = b"order_id,status,updated,amount\n"
+FIRST = b"1,paid,1799956800,1\n"
+FIRST_JSON = b'{"order_id":"1","status":"paid","updated":1799956800,"amount":"1"}\n'
+GOOD: list[Plain] = [("1", "paid", OLD, "1"), ("2", "paid", OLD, "1")]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "place", "words"),
+    [
+        ("p.csv", None, "p.csv", "cannot be read"),
+        ("p.csv", b"", "p.csv", "no row"),
+        ("p.csv", b"order_id,status,updated,amount\n", "p.csv", "no row"),
+        ("p.csv", b"order,status,updated,amount\n1,paid,1799956800,1\n", "p.csv:1", "no column order_id"),
+        ("p.csv", HEAD + FIRST + b"2,pa", "p.csv:3", "2 fields"),
+        ("p.csv", HEAD + FIRST + b'"2,paid', "p.csv:3", "no CSV"),
+        ("p.csv", "order_id,status,updated,amount\n1,已付,1,1\n".encode("gb18030"), "p.csv:1", "not utf-8"),
+        ("p.csv", b"order_id,status,updated,amount\n1,paid,1700000000,1\n", "p.csv", "another date"),
+        ("p.csv.gz", gzip.compress(HEAD + FIRST * 50)[:-12], "p.csv.gz:", "cut off"),
+        ("p.jsonl", FIRST_JSON + b'{"order', "p.jsonl:2", "no JSON"),
+    ],
+)  # fmt: skip
+def test_a_bad_side_is_named_and_accuses_nobody(
+    tmp_path: Path, name: str, body: bytes | None, place: str, words: str
+) -> None:
+    """A side that was not read whole is named with its place, and gives no `missing` and no `unknown`."""
+    bad = tmp_path / name
+    if body is not None:
+        bad.write_bytes(body)
+    good = written(tmp_path, "good.csv", GOOD)
+
+    for center, shown in ((good, bad), (bad, good)):
+        found, summary = run(tmp_path, center, shown)
+
+        assert not summary["complete"]
+        told = [(problem["place"], problem["text"]) for problem in summary["problems"]]
+        assert any(where.startswith(place) and words in text for where, text in told), told
+        assert {line["kind"] for line in found} <= {"unsettled"}
+        assert {line["proposal"] for line in found} <= {"next run"}
+
+
+def test_a_time_far_ahead_is_a_clock_that_is_off(tmp_path: Path) -> None:
+    """A row more than a day ahead cannot be compared, and its place is told."""
+    center = written(tmp_path, "good.csv", GOOD)
+    shown = written(tmp_path, "p.csv", [GOOD[0], ("2", "paid", NOW + 2 * DAY, "1")])
+
+    found, summary = run(tmp_path, center, shown)
+
+    assert found_in(found) == {"2": ("unreadable", None, "p.csv:3")}
+    assert "clock" in summary["problems"][0]["text"]
+
+
+def test_gb18030_is_read(tmp_path: Path) -> None:
+    """Chinese order numbers in GB18030 are the same as in UTF-8."""
+    rows: list[Plain] = [("订单一", "paid", OLD, "1")]
+
+    found, summary = run(
+        tmp_path,
+        written(tmp_path, "a.csv", rows, "gb18030"),
+        written(tmp_path, "b.csv", rows),
+        encoding="gb18030",
+    )
+
+    assert (found, summary["agree"]) == ([], 1)
+
+
+STATUSES = st.sampled_from([None, *range(len(ORDER))])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(STATUSES, STATUSES), min_size=1, max_size=30))
+def test_what_is_found_is_what_two_dicts_say(tmp_path: Path, orders: list[tuple[int | None, int | None]]) -> None:
+    """Any two settled sides: the kinds are those that comparing two dicts gives."""
+    always: Plain = ("always", "paid", OLD, "1")
+    keyed = list(enumerate(orders))
+    center = [(f"k{n}", ORDER[a], OLD, "1") for n, (a, _) in keyed if a is not None]
+    shown = [(f"k{n}", ORDER[p], OLD, "1") for n, (_, p) in keyed if p is not None]
+
+    found, _ = run(
+        tmp_path,
+        written(tmp_path, "a.csv", [always, *center]),
+        written(tmp_path, "b.jsonl", [always, *shown]),
+    )
+
+    expected = {}
+    for n, (a, p) in keyed:
+        if a is None and p is not None:
+            expected[f"k{n}"] = "unknown"
+        elif a is not None and p is None:
+            expected[f"k{n}"] = "missing"
+        elif a is not None and p is not None and a != p:
+            expected[f"k{n}"] = "behind" if p < a else "ahead"
+    assert {line["key"]: line["kind"] for line in found} == expected
+
+
+def test_quotes_and_line_breaks_in_a_key_stay_one_order(tmp_path: Path) -> None:
+    """What CSV must quote is one order on both sides."""
+    key = 'a,"b"\nc'
+    center = tmp_path / "a.csv"
+    with open(center, "w", encoding="utf-8", newline="") as into:
+        csv.writer(into).writerows([("order_id", "status", "updated", "amount"), (key, "paid", OLD, "1")])
+
+    found, summary = run(tmp_path, center, written(tmp_path, "b.jsonl", [(key, "paid", OLD, "1")]))
+
+    assert (found, summary["agree"]) == ([], 1)
