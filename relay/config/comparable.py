@@ -15,7 +15,7 @@ def reconcile_contradictions(config: Config) -> Iterator[PlacedProblem]:
         if name not in config.platforms:
             hint = nearest(name, config.platforms) or "add it under `platforms:`"
             yield _at(path, "E062", f"{dotted(path)}: there is no platform {quoted(name)}", hint, ("platforms", name))
-        ours, theirs = compared.columns.order_center.also, compared.columns.platform.also
+        ours, theirs = compared.columns.of_order_center().also, compared.columns.of_platform().also
         if len(ours) != len(theirs):
             where = dotted((*path, "columns"))
             what = f"{where}: `also` names {len(ours)} columns on one side, {len(theirs)} on the other"

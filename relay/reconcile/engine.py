@@ -108,7 +108,8 @@ class Engine:
 
     def counts(self) -> list[tuple[str | None, int, int, int]]:
         """Return of each kind (None: those that agree) the orders and the rows of either side."""
-        return self._db.execute(_COUNTS).fetchall()
+        rows: list[tuple[str | None, int, int, int]] = self._db.execute(_COUNTS).fetchall()
+        return rows
 
     def found(self) -> Iterator[tuple[Any, ...]]:
         """Yield every difference, by kind and key."""

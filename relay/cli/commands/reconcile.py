@@ -17,7 +17,7 @@ from relay.cli.support.locate import WHERE
 from relay.cli.support.output import output_option, print_rows, printable, to_json
 from relay.config.problems import BadValue
 from relay.config.schema.file import Config
-from relay.config.schema.reconcile import ExportFile, ReconcileSettings, SideColumns, checked_file
+from relay.config.schema.reconcile import ExportFile, ReconcileSettings, SideNames, checked_file
 from relay.core.clock import wall_s, wall_shift_s
 from relay.core.errors import RelayError
 from relay.reconcile import ours
@@ -92,7 +92,7 @@ def _comparison(
     day = f"{datetime.fromtimestamp(until, ZoneInfo(settings.tz)):%Y-%m-%d}"
     maps, columns = settings.status_map, settings.columns
 
-    def side(export: ExportFile, given: str | None, where: SideColumns, words: dict[str, str]) -> ExportSide:
+    def side(export: ExportFile, given: str | None, where: SideNames, words: dict[str, str]) -> ExportSide:
         named = str(config.directory / export.file.replace("{date}", day)) if given is None else _given(given)
         return ExportSide(named, export.encoding, where.key, where.status, where.at, list(where.also), words)
 
@@ -107,8 +107,8 @@ def _comparison(
         order=list(settings.order),
         tolerance=settings.tolerance,
         stuck=settings.stuck,
-        order_center=side(settings.order_center, files[0], columns.order_center, maps.order_center),
-        shown=side(settings.platform, files[1], columns.platform, maps.platform),
+        order_center=side(settings.order_center, files[0], columns.of_order_center(), maps.order_center),
+        shown=side(settings.platform, files[1], columns.of_platform(), maps.platform),
         sent_file=str(Path(folder) / "relay.csv"),
         folder=folder,
     )
@@ -125,8 +125,7 @@ def _write_sent(config: Config, platform: str, settings: ReconcileSettings, file
     """Write what the relay's store holds of the platform; return how many callbacks tell an unknown status."""
     from relay.daemon.stores import open_reader  # loads the store's library
 
-    columns, maps = settings.columns, settings.status_map
-    where = columns.relay or columns.order_center
+    maps, where = settings.status_map, settings.columns.of_relay()
     reader = open_reader(f"sqlite:{config.store_path}")
     try:
         return ours.write(

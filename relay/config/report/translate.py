@@ -14,7 +14,9 @@ from relay.config.schema.file import Config
 from relay.config.schema.values import kind_or_use
 
 LATER: dict[str, frozenset[str]] = {
-    "Config": frozenset({"reconcile", "privacy"}),
+    "Config": frozenset({"privacy"}),
+    "ReconcileSettings": frozenset({"at", "carry", "budget", "repair", "guard"}),
+    "ExportFile": frozenset({"sql", "query", "url", "items_at", "next"}),
     "AlertRules": frozenset({"reconcile", "hosts"}),
 }
 """Keys the format has room for, by section, that this version does not act on."""

@@ -1,30 +1,18 @@
 """The schema of ``reconcile:``: which exports are compared for a platform, and how their words are read.
 
-Keys of later steps (queries, paged requests, repairs, the schedule) are refused by name, so that nobody relies on them.
+Keys of later steps (queries, paged requests, repairs, the schedule) are refused by name: ``report.translate.LATER``.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from relay.config.problems import BadValue, quoted
 from relay.config.schema.values import Duration, PositiveDuration, Section, Text, Texts, reading, required, setting
 
-_LATER = ("at", "carry", "budget", "repair", "guard", "report")
-_LATER_SOURCES = ("sql", "query", "url", "items_at", "next")
 _FORMS = (".csv", ".jsonl")
 _PACKED = (".gz", ".zst")
-
-
-def _refuse_later(later: tuple[str, ...]) -> Any:
-    def check(value: Any) -> Any:
-        for key in later if isinstance(value, dict) else ():
-            if key in value:
-                raise BadValue("E012", f"`{key}` of reconcile is not built yet", "remove the key")
-        return value
-
-    return reading(check)
 
 
 def _zone(name: str) -> str:
@@ -55,41 +43,60 @@ class ExportFile(Section):
     )
     encoding: Literal["utf-8", "utf-8-sig", "gb18030"] = setting("utf-8", "How its bytes are read.")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _built(cls, value: Any) -> Any:
-        return _refuse_later(_LATER_SOURCES)(value)
+
+class SideNames(NamedTuple):
+    """Where one side's rows hold what is compared."""
+
+    key: str
+    status: str
+    at: str
+    also: tuple[str, ...]
 
 
 class SideColumns(Section):
-    """Where a side's rows hold what is compared: names of CSV columns, JMESPaths into JSON."""
+    """Where rows hold what is compared: names of CSV columns, JMESPaths into JSON."""
 
-    key: Text = required("What names an order on both sides.")
-    status: Text = required("How far the order is.")
-    at: Text = required("When it changed last: ISO 8601, or seconds or milliseconds since 1970.")
-    also: Texts = setting([], "More values that must be the same, in one order on both sides.")
-
-
-class RelayColumns(Section):
-    """Where the payloads of the relay's own callbacks hold the order and its status, as JMESPaths."""
-
-    key: Text = required("What names an order, as in the columns of the order center.")
-    status: Text = required("The status that the callback tells.")
+    key: Text | None = setting(None, "What names an order on both sides.")
+    status: Text | None = setting(None, "How far the order is.")
+    at: Text | None = setting(None, "When it changed last: ISO 8601, or seconds or milliseconds since 1970.")
+    also: Texts | None = setting(None, "More values that must be the same, in one order on both sides.")
 
 
-class AllColumns(Section):
-    """The columns where the sides name them differently."""
+class AllColumns(SideColumns):
+    """The columns of both sides; what a side names itself wins."""
 
-    order_center: SideColumns = required("Of the order center's export.")
-    platform: SideColumns = required("Of the platform's export.")
-    relay: RelayColumns | None = setting(None, "Of the relay's callbacks. Not set: those of the order center.")
+    order_center: SideColumns = setting({}, "Where the order center's export names them differently.")
+    platform: SideColumns = setting({}, "Where the platform's export names them differently.")
+    relay: SideColumns = setting({}, "Where payloads hold key and status, if not as the order center's export does.")
 
+    @model_validator(mode="after")
+    @reading
+    def _complete(self) -> "AllColumns":
+        for side, own in (("order_center", self.order_center), ("platform", self.platform)):
+            for key in ("key", "status", "at"):
+                if getattr(own, key) is None and getattr(self, key) is None:
+                    what = f"`columns` has no `{key}` for {side}"
+                    raise BadValue("E011", what, f"write columns: {{{key}: ...}}")
+        return self
 
-def _both(value: Any) -> Any:
-    """Write one set of columns out for both sides."""
-    if isinstance(value, dict) and "key" in value:
-        return {"order_center": value, "platform": value}
-    return value
+    def of_order_center(self) -> SideNames:
+        """Return the columns of the order center's export."""
+        return self._of(self.order_center)
+
+    def of_platform(self) -> SideNames:
+        """Return the columns of the platform's export."""
+        return self._of(self.platform)
+
+    def of_relay(self) -> SideNames:
+        """Return where payloads hold key and status."""
+        center = self.of_order_center()
+        return center._replace(key=self.relay.key or center.key, status=self.relay.status or center.status)
+
+    def _of(self, own: SideColumns) -> SideNames:
+        also = self.also if own.also is None else own.also
+        return SideNames(
+            own.key or self.key or "", own.status or self.status or "", own.at or self.at or "", also or ()
+        )
 
 
 class StatusMaps(Section):
@@ -108,13 +115,8 @@ class ReconcileSettings(Section):
     settle: Duration = setting("30m", "A difference in what changed so lately, on any side, is `unsettled`.")
     order_center: ExportFile = required("The order center's export.")
     platform: ExportFile = required("The platform's export.")
-    columns: Annotated[AllColumns, BeforeValidator(_both)] = required("Where rows hold what is compared.")
+    columns: AllColumns = required("Where rows hold what is compared.")
     status_map: StatusMaps = setting({}, "The words of each side in one vocabulary.")
     order: Annotated[Texts, Field(min_length=1)] = required("The statuses in the order in which an order goes on.")
     tolerance: dict[str, float] = setting({}, "By column of `also` (of the order center): how far numbers may differ.")
     stuck: dict[str, PositiveDuration] = setting({}, "By status: longer than that on the order center's side is told.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _built(cls, value: Any) -> Any:
-        return _refuse_later(_LATER)(value)
