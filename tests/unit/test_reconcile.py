@@ -165,8 +165,8 @@ GOOD: list[Plain] = [("1", "paid", OLD, "1"), ("2", "paid", OLD, "1")]
     ("name", "body", "place", "words"),
     [
         ("p.csv", None, "p.csv", "cannot be read"),
-        ("p.csv", b"", "p.csv", "no row"),
-        ("p.csv", b"order_id,status,updated,amount\n", "p.csv", "no row"),
+        ("p.csv", b"", "p.csv", "holds no row"),
+        ("p.csv", b"order_id,status,updated,amount\n", "p.csv", "holds no row"),
         ("p.csv", b"order,status,updated,amount\n1,paid,1799956800,1\n", "p.csv:1", "no column order_id"),
         ("p.csv", HEAD + FIRST + b"2,pa", "p.csv:3", "2 fields"),
         ("p.csv", HEAD + FIRST + b'"2,paid', "p.csv:3", "no CSV"),
