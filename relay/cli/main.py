@@ -40,6 +40,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "status": Subcommand("relay.cli.commands.status", "status", "Show every platform's state and the ledger."),
     "ls": Subcommand("relay.cli.commands.callbacks", "ls", "List callbacks."),
     "show": Subcommand("relay.cli.commands.callbacks", "show", "Show one callback with its attempts."),
+    "tap": Subcommand("relay.cli.commands.tap", "tap", "Show what is accepted and what comes of it, as it happens."),
     "explain": Subcommand("relay.cli.commands.explain", "explain", "Say why a callback waits, or what a code means."),
     "dead": Subcommand("relay.cli.commands.operate.dead", "dead", "List, retry or drop dead letters."),
     "resolve": Subcommand("relay.cli.commands.operate.resolve", "resolve", "Say what became of held callbacks."),

@@ -20,6 +20,8 @@ CODES: dict[str, tuple[int, int, int]] = {
     "show NOPE": (1, 1, 4),
     "explain ID": (0, 0, 4),
     "explain NOPE": (1, 1, 4),
+    "tap nowhere": (1, 4, 4),
+    "tap --lines 0": (2, 2, 2),
     "explain E020": (0, 0, 0),
     "explain store_full": (0, 0, 0),
     "explain store_ful": (1, 1, 1),

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -313,6 +314,44 @@ async def test_dead_letters_are_dropped_by_id(side: AdminSide) -> None:
     assert dropped is not None
     assert dropped.payload is None
     assert (await side.store.totals())["shop-a"].dead == 2
+
+
+async def test_a_tap_shows_what_comes_and_what_comes_of_it(side: AdminSide) -> None:
+    """Only what is accepted from then on, and each change of it; no payload; a typo is answered."""
+    await side.bury(await side.accept(1, key="before"))
+    typo = await relay("tap", "shop-q", "--admin", side.url)
+    tapped = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay", "tap", "shop-a", "--interval", "0.2", "--admin", side.url, "-o", "jsonl"),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert tapped.stdout is not None
+    try:
+        line = asyncio.create_task(tapped.stdout.readline())
+        ids: list[str] = []
+        while not line.done():  # the tap may not have begun yet
+            side.clock.at += 1
+            ids += await side.accept(1, key=f"K-{len(ids)}")
+            await asyncio.wait([line], timeout=0.1)
+        told = [json.loads(await line)]
+        await side.bury(ids)
+        while told[-1]["what"] != "dead":
+            told.append(json.loads(await tapped.stdout.readline()))
+        tapped.send_signal(signal.SIGINT)
+        rest = (await tapped.stdout.read()).decode()
+        code = await tapped.wait()
+    finally:
+        if tapped.returncode is None:
+            tapped.kill()
+
+    assert code == 0
+    first, last = told[0], told[-1]
+    assert (first["what"], first["platform"], first["key"]) == ("accepted", "shop-a", f"K-{ids.index(first['id'])}")
+    assert last["id"] in {each["id"] for each in told[:-1] if each["what"] == "accepted"}
+    assert last["reason"]
+    assert "before" not in {each["key"] for each in told}
+    assert "13812345678" not in json.dumps(told) + rest
+    assert (typo.code, "did you mean 'shop-" in typo.err) == (1, True)
 
 
 async def test_held_callbacks_are_resolved(side: AdminSide) -> None:
