@@ -432,7 +432,7 @@ async def test_a_pause_for_a_time_ends_by_itself(rig: Rig) -> None:
     await rig.post(1, 2)
     await rig.registry.replace([replace(TERMS, max_items=4)], 1.0)
 
-    assert (await rig.settled(2))["delivered"] == 2
+    assert (await rig.settled(2)).delivered == 2
     assert min(sent_at) >= until
     assert not rig.registry.views()["shop-a"].paused
 
