@@ -101,6 +101,16 @@ async def test_status_shows_platforms_and_ledger(side: AdminSide) -> None:
     assert lines[4] == "LEDGER  2500 in = 0 delivered + 2500 pending + 0 dead + 0 unaccounted"
 
 
+async def test_status_fits_a_terminal(side: AdminSide) -> None:
+    """At 80 columns no line is longer, however long a reason is."""
+    side.control.facts["shop-b"] = {"broken": True, "breaker_reason": "word " * 60}
+
+    ran = await relay("status", "--admin", side.url, COLUMNS="80")
+
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert " ".join(ran.out.split()).count("word word") >= 29
+
+
 async def test_status_says_what_fires(side: AdminSide) -> None:
     """The last line names the alerts that fire, and the command that tells more; as JSON they are whole."""
     ran = await relay("status", "--admin", side.url)

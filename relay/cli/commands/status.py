@@ -12,6 +12,7 @@ from relay.cli.support.client import Unreachable
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_rows, printable, to_json
 from relay.cli.support.source import Source, open_source
+from relay.cli.support.table import wrapped
 from relay.core.clock import wall_s
 from relay.views.alerts import AlertView
 from relay.views.configuration import RefusedReloadView
@@ -77,9 +78,9 @@ def _show(found: _Read, output: str, *, clear: bool = False) -> None:
     if clear:
         click.echo(_CLEAR, nl=False)
     print_rows([_row(each) for each in platforms], output=output, columns=_COLUMNS, right=_COLUMNS[2:8])
-    for note in notes(platforms):
-        click.echo(note)
-    click.echo(ledger_line(total))
+    for line in (*notes(platforms), ledger_line(total)):
+        for part in wrapped(line, indent=2):  # on a terminal a line never leaves its columns
+            click.echo(part)
     click.echo(store_line(found.ledger.store))
     if found.alerts:
         click.echo(alerts_line(found.alerts))
