@@ -208,16 +208,7 @@ class Metrics:
         yield self.latency.collect()
         yield self._commit.collect()
         if size is not None:
-            yield GaugeMetricFamily("relay_store_bytes", "Size of the store on disk.", value=size.disk_bytes)
-            yield GaugeMetricFamily(
-                "relay_store_used_bytes", "Used pages, which decide when it is full.", value=size.used_bytes
-            )
-            yield GaugeMetricFamily(
-                "relay_store_max_bytes",
-                "store.max_size; posts may use it but for a reserve.",
-                value=size.max_bytes,
-            )
-            yield GaugeMetricFamily("relay_store_full", "1 while posts are refused as store_full.", value=size.full)
+            yield from _store(size)
         if totals:
             yield GaugeMetricFamily(
                 "relay_unaccounted", "Accepted minus every end and pending.", value=_missing(totals)
@@ -311,3 +302,17 @@ def _counter(name: str, documentation: str, labels: tuple[str, ...], counts: Cou
 
 def _missing(totals: Totals) -> int:
     return sum(counts.unaccounted for counts in totals.values())
+
+
+def _store(size: StoreSize) -> Iterator[Metric]:
+    """Yield how much room the store uses."""
+    yield GaugeMetricFamily("relay_store_bytes", "Size of the store on disk.", value=size.disk_bytes)
+    yield GaugeMetricFamily(
+        "relay_store_used_bytes", "Used pages, which decide when it is full.", value=size.used_bytes
+    )
+    yield GaugeMetricFamily(
+        "relay_store_max_bytes",
+        "store.max_size; posts may use it but for a reserve.",
+        value=size.max_bytes,
+    )
+    yield GaugeMetricFamily("relay_store_full", "1 while posts are refused as store_full.", value=size.full)

@@ -163,7 +163,7 @@ class SqliteReader:
             found = CallbackView(
                 **structs.asdict(facts),
                 attempt_count=row[11],
-                attempts=[self._attempt(*attempt) for attempt in attempts],
+                attempts=[self._attempt(attempt) for attempt in attempts],
                 superseded_by=UNSET if superseded_by is None else encode_id(superseded_by, self._tag),
                 payload_deleted=not kept,
                 traceparent=UNSET if traceparent is None else traceparent,
@@ -238,18 +238,8 @@ class SqliteReader:
             batch=None if last is None else "b" + encode_id(last, self._tag),
         )
 
-    def _attempt(
-        self,
-        n: int,
-        batch: int,
-        started_at: float,
-        duration_s: float | None,
-        outcome: str | None,
-        status: int | None,
-        reason: str | None,
-        excerpt: str | None,
-        ambiguous: int | None,
-    ) -> AttemptView:
+    def _attempt(self, row: tuple[Any, ...]) -> AttemptView:
+        n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous = row
         return AttemptView(
             attempt=n,
             batch="b" + encode_id(batch, self._tag),
