@@ -95,7 +95,7 @@ def test_any_encoding(place: Path, command: tuple[str, ...], encoding: str) -> N
 
 RELAY = ("-m", "relay")
 IMPATIENT = """
-from relay.cli.commands import simulate
+from relay.cli.commands.trying import simulate
 from relay.cli.main import run
 simulate._LONG = 1_000
 raise SystemExit(run())
@@ -212,8 +212,22 @@ class Operations(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        ended = "now" if self.done == 40 else None
-        operation = {"id": 7, "action": "drop", "matched": 40, "done": self.done, "skipped": {}, "finished_at": ended}
+        at = "2026-01-01T00:00:00.000Z"
+        running = self.done < 40
+        operation = {
+            "id": 7,
+            "action": "drop",
+            "state": "running" if running else "done",
+            "matched": 40,
+            "done": self.done,
+            "skipped": {},
+            "failed": [],
+            "waiting": 0,
+            "started_at": at,
+            "finished_at": None if running else at,
+            "filter": {},
+            "options": {},
+        }
         body = json.dumps(operation).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

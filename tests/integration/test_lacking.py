@@ -1,9 +1,10 @@
 """The relay runs out of descriptors: that is no fault of the platforms, and nothing is held against them."""
 
+import os
 import random
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from peer_side import Peer, platform, post
@@ -23,13 +24,19 @@ LACKING = Failure("lacking", connected=False, detail="127.0.0.1:80: Too many ope
 
 @contextmanager
 def no_descriptor_left() -> Iterator[None]:
-    """Nothing can be opened meanwhile: the three standard streams are all there may be, and they are open."""
+    """Nothing can be opened meanwhile: only the three standard streams are allowed, and gaps among them are filled."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    fillers: list[int] = []
     try:
+        with suppress(OSError):
+            while True:
+                fillers.append(os.open(os.devnull, os.O_RDWR))
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for descriptor in fillers:
+            os.close(descriptor)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "platform.invalid"])
