@@ -21,6 +21,8 @@ STATES = tuple(state.word for state in State)
 PAGE = 100
 LARGEST_PAGE = 1000
 _MOST_IDS = 10_000
+_HELD = "held"
+_GROUPED = (State.DEAD.word, State.EXPIRED.word, _HELD)
 
 _FLAGS = {"1": True, "true": True, "0": False, "false": False, "": False}
 
@@ -59,6 +61,18 @@ def parse(given: JsonObject, *, now: float, shift_s: float = 0.0) -> Filter:
         until=_time(given, "until", now, shift_s),
         dropped=_flag(given, "dropped"),
     )
+
+
+def grouped(given: JsonObject, *, now: float, shift_s: float = 0.0) -> tuple[Filter, bool]:
+    """Return the filter of a list of groups, as ``parse``, and whether it is about what is held.
+
+    ``state`` is ``dead`` where it is left out; ``expired`` and ``held`` have groups too.
+    """
+    state = given.get("state", State.DEAD.word)
+    if state not in _GROUPED:
+        raise InvalidFilter("state", f"'state' is '{str(state)[:20]}': there are {', '.join(_GROUPED)}")
+    held = state == _HELD
+    return parse({**given, "state": State.PENDING.word if held else state}, now=now, shift_s=shift_s), held
 
 
 def page_size(text: str | None) -> int:

@@ -78,6 +78,8 @@ class Pipeline:
         self.last_error = ""
         self.wait_reason = ""
         self.waits_until = 0.0
+        self.limited_since = 0.0  # since when slots hold it back; while they do not, when it last took one
+        self._limited = False
         self._outbox = outbox
         self._signals = LimitSignals(learner, gate)
         self._courier = Courier(
@@ -150,6 +152,8 @@ class Pipeline:
                 await self._sleep(claimed)
             else:
                 self._turn += 1
+                if not self._limited:
+                    self.limited_since = self._clock.now()
                 first = self.gate.first_after_stop(claimed.group)
                 task = asyncio.create_task(self._deliver(claimed, first_after_stop=first))
                 self._under_way[task] = claimed.group
@@ -211,6 +215,11 @@ class Pipeline:
 
     async def _sleep(self, wait: WaitUntil) -> None:
         self.wait_reason, self.waits_until = wait.reason, wait.at
+        if wait.reason in ("limit", "share"):
+            self.limited_since = self.limited_since if self._limited else self._clock.now()
+            self._limited = True
+        elif wait.reason != "concurrency":  # which lasts for as long as the answers to what took the slots
+            self._limited = False
         # while slots or the gate hold everything back, more callbacks change nothing
         missing = wait.missing or (1 if wait.reason in ("idle", "retry") else 0)
         await self._wakeup.sleep(min(wait.at, self.learner.ends_at), missing=missing)

@@ -232,6 +232,7 @@ def _view(pipeline: Pipeline, lasting: Lasting, now: float) -> LiveFacts:
             for group, stop in gate.groups.in_force(now)
         ),
         limited_until=pipeline.waits_until if limited else None,
+        limited_since=pipeline.limited_since or None,
         waits_for=pipeline.wait_reason,
         waits_until=pipeline.waits_until if pipeline.wait_reason else None,
         in_flight=pipeline.in_flight,

@@ -35,6 +35,7 @@ class LiveFacts(Struct, frozen=True, kw_only=True):
     throttle_reason: str = ""
     stopped_groups: tuple[StoppedGroupView, ...] = ()
     limited_until: float | None = None  # its next slot, where it waits for one
+    limited_since: float | None = None  # since when; where it waits for none, when its last slot was taken
     waits_for: str = ""  # what its next request waits for (core.model.WaitUntil.reason); empty: nothing
     waits_until: float | None = None
     in_flight: int = 0  # requests under way

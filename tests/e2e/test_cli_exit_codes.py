@@ -29,6 +29,8 @@ CODES: dict[str, tuple[int, int, int]] = {
     "explain": (2, 2, 2),
     "explain --payload order.json --platform shop-a": (0, 0, 0),
     "dead ls": (0, 0, 4),
+    "dead groups": (0, 0, 4),
+    "dead groups --state held": (0, 0, 4),
     "dead retry --yes": (0, 4, 4),
     "dead retry NOPE --yes": (1, 4, 4),
     "dead retry NOPE --dry-run": (1, 4, 4),
@@ -74,7 +76,7 @@ CODES: dict[str, tuple[int, int, int]] = {
     "status --nonsense": (2, 2, 2),
 }
 LISTS = (
-    *("status", "ls", "show ID", "explain ID", "explain E020", "dead ls"),
+    *("status", "ls", "show ID", "explain ID", "explain E020", "dead ls", "dead groups"),
     *("limit shop-a", "config check", "doctor", "presets"),
 )
 

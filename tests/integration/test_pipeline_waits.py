@@ -86,6 +86,12 @@ async def test_flush_goes_past_the_pace_but_not_past_the_limit(rig: Rig) -> None
     found = await view(rig, lambda found: found.waits_for == "limit")
 
     assert found.limited_until == found.waits_until
+    assert 0 < (found.limited_since or 0) <= rig.clock.now()
+    await rig.registry.flush("shop-a")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    again = await view(rig, lambda found: found.waits_for == "limit")
+    assert again.limited_since == found.limited_since  # another look at the same limit is no new beginning
     assert len(rig.platform.requests) == 2
 
 

@@ -95,6 +95,24 @@ def test_growing(queue: dict[str, Any], live: dict[str, Any], flow: Flow, draine
     )
     assert (view.drain_eta_seconds, view.growing) == (drained, growing)
     assert (view.in_per_s, view.out_per_s) == (flow.in_per_s, flow.out_per_s)
+    assert (view.drain_reason == "") == (drained is not None)
+
+
+@pytest.mark.parametrize(
+    ("live", "why"),
+    [
+        ({"paused": True}, "paused: nothing is sent until an operator resumes it"),
+        ({"paused": True, "paused_until": 1030.0}, "paused: nothing is sent until the pause ends"),
+        ({"broken": True}, "broken: nothing but single tries is sent until one is accepted"),
+        ({}, "no limit holds it, so its own speed decides; that is measured once something has waited for a minute"),
+    ],
+)
+def test_a_drain_time_that_is_missing_says_why(live: dict[str, Any], why: str) -> None:
+    """A dash alone looks like nothing to do."""
+    view = platform_view(
+        "shop-a", queue=facts.queue({"pending": 5}), live=facts.live(live), terms=None, flow=None, now=1000.0
+    )
+    assert (view.drain_eta_seconds, view.drain_reason) == (None, why)
 
 
 def test_events_are_counted() -> None:

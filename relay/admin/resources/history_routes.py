@@ -12,15 +12,12 @@ from relay.admin.standing.breakdown import LATE_S, breakdown
 from relay.admin.standing.failure_groups import failure_groups
 from relay.admin.standing.series import LONGEST_5S_S, STEPS, check_begun, check_span, read_step, series
 from relay.admin.standing.times import WallTimes
-from relay.core.model import State
 from relay.store.history import MinuteHistory
 from relay.store.survey import Kind, Surveys
 from relay.views.past.history import RequestCounts, Sampled, summed
 from relay.web.response import Response
 
 ALL: Final = "_all"
-_HELD: Final = "held"
-_GROUPED: Final = (State.DEAD.word, State.EXPIRED.word, _HELD)
 _A_DAY: Final = "24h"
 _DEFAULT_SINCE: Final = {"5s": "15m", "1m": "2h", "10m": "1d", "1h": "7d"}
 
@@ -95,15 +92,8 @@ class HistoryRoutes:
 
     async def groups(self, call: Call) -> Response:
         """GET /v1/dead-letters/groups."""
-        query = dict(call.query)
-        state = query.pop("state", State.DEAD.word)
-        if state not in _GROUPED:
-            raise filters.InvalidFilter("state", f"'state' is '{state[:20]}': there are {', '.join(_GROUPED)}")
         now = self._times.now()
-        held = state == _HELD
-        wanted = filters.parse(
-            {**query, "state": State.PENDING.word if held else state}, now=now, shift_s=self._times.shift_s
-        )
+        wanted, held = filters.grouped(dict(call.query), now=now, shift_s=self._times.shift_s)
         check_begun(wanted.since or 0.0, now)
         await self._platforms.check_known(wanted.platform)
         names = [wanted.platform] if wanted.platform is not None else list(await self._history.levels())

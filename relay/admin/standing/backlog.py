@@ -89,6 +89,7 @@ def platform_view(
         quotas=quota_views(queue.quotas),
         learned_limit=live.learned_limit,
         drain_eta_seconds=None if drained_s == math.inf else drained_s,
+        drain_reason=_undrained(state, drained_s, until=until),
         growing=drained_s == math.inf and waiting > 0 and came > 0.0,
         expires_seconds=None if terms is None else terms.expires_s,
         last_error=live.last_error or queue.last_error,
@@ -135,6 +136,19 @@ def _measured_s(waiting: int, flow: Flow) -> float:
     return round(waiting / shrinks, 1) if shrinks > 0.0 else math.inf
 
 
+def _undrained(state: str, drained_s: float | None, *, until: float | None) -> str:
+    """Return why there is no drain time; empty where there is one."""
+    if drained_s is None:
+        return "no limit holds it, so its own speed decides; that is measured once something has waited for a minute"
+    if drained_s != math.inf:
+        return ""
+    if state == "paused":
+        return "paused: nothing is sent until " + ("the pause ends" if until else "an operator resumes it")
+    if state == "broken":
+        return "broken: nothing but single tries is sent until one is accepted"
+    return "growing: more comes in than goes out"
+
+
 def _accounted(counts: QueueTotals) -> TotalsView:
     return TotalsView(**structs.asdict(counts), unaccounted=counts.unaccounted)
 
@@ -154,7 +168,7 @@ def _state(queue: QueueFacts, live: LiveFacts, now: float) -> tuple[str, str, fl
     full = full_quota(queue.quotas, group=None if waits else "")
     if full is not None and queue.pending:
         used = f"{full.limit} of {full.limit} requests in {seconds_text(full.window_s)} used"
-        return "limited", f"{used} ({origin(full.quota)})", None, full.free_at
+        return "limited", f"{used} ({origin(full.quota)})", live.limited_since, full.free_at
     if waits:
-        return "limited", "waiting for a slot", None, live.limited_until
+        return "limited", "waiting for a slot", live.limited_since, live.limited_until
     return "ok", "", None, None

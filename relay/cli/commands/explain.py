@@ -215,6 +215,8 @@ def _queue_text(waiting: WaitingView | None, platform: PlatformView | None) -> s
         return ""
     drained_s = platform.drain_eta_seconds
     about = f", all sent in about {human.duration(drained_s)}" if drained_s else ""
+    if drained_s is None and platform.drain_reason:
+        about = f"; when they are all sent nobody can say ({platform.drain_reason})"
     return f"{platform.pending} are pending{about}"
 
 

@@ -182,6 +182,8 @@ def _row(platform: PlatformView) -> Row:
 
 
 def _drained(platform: PlatformView) -> str:
+    if platform.state == "paused":
+        return "paused" if platform.until is None else human.clock(platform.until)
     return "growing" if platform.growing else human.duration(platform.drain_eta_seconds)
 
 

@@ -3,6 +3,7 @@
 Payloads are always masked: there is no role to check, and no audit record to write.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 from relay.admin import filters
 from relay.admin.resources.callbacks import unknown_callback
 from relay.admin.standing.backlog import ledger_view, platform_view
+from relay.admin.standing.failure_groups import failure_groups
 from relay.admin.standing.times import WallTimes
 from relay.admin.standing.waiting import waits_for
 from relay.cli.support.client import Query, Refused
@@ -23,6 +25,7 @@ from relay.views.alerts import AlertView
 from relay.views.callback_view import CallbackPage, CallbackView, ListedCallback
 from relay.views.ledger import LedgerView, QueueTotals
 from relay.views.live import NOTHING_KNOWN
+from relay.views.past.survey import GroupPage, GroupStep
 from relay.views.platform import PlatformView
 from relay.views.queue import QueueFacts, StoreSize
 from relay.views.waiting import WaitingView
@@ -61,6 +64,19 @@ class StoreReader(Protocol):
         """Return one page and the next cursor."""
         ...
 
+    @property
+    def surveys(self) -> "Grouping":
+        """What counts callbacks by what they have in common."""
+        ...
+
+
+class Grouping(Protocol):
+    """The part of a store's surveys that is read here."""
+
+    def groups(self, platform: str, wanted: Filter, *, held: bool, below: int | None) -> GroupStep:
+        """Group the next part of a platform's dead, expired or held callbacks that match."""
+        ...
+
 
 class Direct:
     """Reads through ``reader``; ``platforms`` are the configured names, shown also when nothing is queued.
@@ -85,7 +101,15 @@ class Direct:
             view = platform_view(name, queue=queue, live=NOTHING_KNOWN, terms=None, flow=None, now=now)
             reason = "the daemon is not running"
             views.append(
-                replace(view, state="unknown", reason=reason, drain_eta_seconds=None, growing=None, until=None)
+                replace(
+                    view,
+                    state="unknown",
+                    reason=reason,
+                    drain_eta_seconds=None,
+                    drain_reason=reason,
+                    growing=None,
+                    until=None,
+                )
             )
         return self._times.on_wall(list[PlatformView], views)
 
@@ -112,6 +136,20 @@ class Direct:
             raise Refused(400, {"code": refusal.code, "detail": refusal.detail}) from refusal
         items, after = self._reader.callbacks(wanted, cursor=cursor, limit=size)
         return self._times.on_wall(CallbackPage, CallbackPage(items, filters.given_out(after, given)))
+
+    def groups(self, query: Query) -> GroupPage:
+        """Return the groups of failures."""
+        given = {key: str(value) for key, value in query.items() if value is not None}
+        try:
+            wanted, held = filters.grouped(given, now=self._times.now(), shift_s=self._times.shift_s)
+        except Refusal as refusal:
+            raise Refused(400, {"code": refusal.code, "detail": refusal.detail}) from refusal
+        names = [wanted.platform] if wanted.platform is not None else list(self._reader.platform_status())
+
+        async def look(name: str, below: int | None) -> GroupStep:
+            return self._reader.surveys.groups(name, wanted, held=held, below=below)
+
+        return self._times.on_wall(GroupPage, asyncio.run(failure_groups(names, look)))
 
     def callback(self, callback_id: str, *, payload: bool) -> CallbackView:
         """Return one callback; its payload masked."""

@@ -34,6 +34,11 @@ def moment(at: float | None, *, now: float) -> str:
     return f"{clock} {zone(local)} ({distance(at, now=now)})"
 
 
+def clock(at: float) -> str:
+    """Return the time of day in the local zone: ``11:30``."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M")
+
+
 def zone(local: datetime) -> str:
     """Return a time's zone: ``UTC`` or ``+08:00``. A name such as CST means several zones."""
     offset = local.isoformat()[-6:]

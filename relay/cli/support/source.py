@@ -1,4 +1,4 @@
-"""Where ``status``, ``ls``, ``show`` and ``dead ls`` read from: the daemon, or its store when the daemon is down."""
+"""Where the commands that only look (``status``, ``ls``, ``dead groups`` ...) read: the daemon, or its store."""
 
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from relay.views.alerts import AlertPage, AlertView
 from relay.views.callback_view import CallbackPage, CallbackView
 from relay.views.configuration import ConfigView, RefusedReloadView
 from relay.views.ledger import LedgerView
+from relay.views.past.survey import GroupPage
 from relay.views.platform import PlatformPage, PlatformView
 
 
@@ -35,6 +36,10 @@ class Source(Protocol):
 
     def callbacks(self, query: Query) -> CallbackPage:
         """Return one page of callbacks."""
+        ...
+
+    def groups(self, query: Query) -> GroupPage:
+        """Return the groups of failures."""
         ...
 
     def callback(self, callback_id: str, *, payload: bool) -> CallbackView:
@@ -67,6 +72,10 @@ class Daemon:
     def callbacks(self, query: Query) -> CallbackPage:
         """Return one page of callbacks."""
         return self._client.view(CallbackPage, "/v1/callbacks", query)
+
+    def groups(self, query: Query) -> GroupPage:
+        """Return the groups of failures."""
+        return self._client.view(GroupPage, "/v1/dead-letters/groups", query)
 
     def callback(self, callback_id: str, *, payload: bool) -> CallbackView:
         """Return one callback."""

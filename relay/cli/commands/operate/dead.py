@@ -12,7 +12,6 @@ from relay.cli.support.groups import show_groups
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option
 from relay.cli.support.source import open_source
-from relay.views.past.survey import GroupPage
 
 _DEAD_STATES = ("dead", "expired")
 _GROUPED = (*_DEAD_STATES, "held")
@@ -77,8 +76,7 @@ def groups(config: str | None, admin: str | None, output: str, **wanted: Any) ->
 
     `relay dead retry --died-of REASON --code CODE` acts on a group.
     """
-    client = locate(config, admin=admin).admin_client()
-    show_groups(client.view(GroupPage, "/v1/dead-letters/groups", query_of(wanted)), output)
+    show_groups(open_source(locate(config, admin=admin)).groups(query_of(wanted)), output)
 
 
 @dead.command()
