@@ -73,7 +73,12 @@ def test_one_group_at_its_limit_does_not_hold_up_the_platform() -> None:
 
     free = platform_view("shop-a", queue=queue, live=NOTHING_KNOWN, terms=DrainTerms(1, 86400.0), flow=None, now=NOW)
     waits = platform_view(
-        "shop-a", queue=queue, live=LiveFacts(limited_until=NOW + 5, limited_since=NOW - 7), terms=DrainTerms(1, 86400.0), flow=None, now=NOW
+        "shop-a",
+        queue=queue,
+        live=LiveFacts(limited_until=NOW + 5, limited_since=NOW - 7),
+        terms=DrainTerms(1, 86400.0),
+        flow=None,
+        now=NOW,
     )
 
     assert (free.state, free.drain_eta_seconds) == ("ok", 0.0)
