@@ -36,6 +36,16 @@ class Lane(IntEnum):
     LOW = 4
 
 
+class Purpose(IntEnum):
+    """What a request was for, as the slot that it used is shown."""
+
+    FIRST = 0  # at least one of its callbacks was never sent before
+    RESEND = 1  # all of them were
+    REPLAY = 2  # all of them were dead, and a person sent them again
+    PROBE = 3  # it asked whether the platform is back
+    READ_BACK = 4  # it asked what became of one callback
+
+
 class Outcome(StrEnum):
     """What an attempt came to. The first eight are those of SPEC 6; the others say why there was no usable answer."""
 
@@ -143,6 +153,18 @@ class Batch:
     probe: bool = False
     confirm: bool = False  # a read-back: asks what became of its one item and sends nothing
     replayed: bool = False  # all its items were dead before, and a person sent them again
+
+    @property
+    def purpose(self) -> Purpose:
+        """What its request is for."""
+        if self.confirm:
+            return Purpose.READ_BACK
+        if self.probe:
+            return Purpose.PROBE
+        if self.replayed:
+            return Purpose.REPLAY
+        sent_before = self.attempt > 1 or all(item.attempts for item in self.items)
+        return Purpose.RESEND if sent_before else Purpose.FIRST
 
 
 @dataclass(frozen=True, slots=True)

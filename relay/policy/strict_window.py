@@ -8,7 +8,8 @@ strict"). A token bucket cannot promise that: with a burst of N it lets nearly 2
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from relay.core.model import Rate
 
@@ -21,16 +22,18 @@ class StrictWindow:
 
     ``_back`` holds, sorted, when each answered slot is free again; what lies before ``_head`` is free already. Answers
     come nearly in order, so an insert touches the end only. Every operation is O(log n) or amortised O(1), and a log
-    of 100,000 slots takes 800 KB.
+    of 100,000 slots takes 1 MB. ``_kinds`` says of each entry of ``_back`` what its slot was used for.
     """
 
-    __slots__ = ("_back", "_head", "_open", "limit", "window_s")
+    __slots__ = ("_back", "_counts", "_head", "_kinds", "_open", "limit", "window_s")
 
     def __init__(self, rate: Rate) -> None:
         self.limit = rate.limit
         self.window_s = rate.window_s
-        self._open: set[int] = set()
+        self._open: dict[int, int] = {}
         self._back: array[float] = array("d")
+        self._kinds: array[int] = array("I")
+        self._counts: dict[int, int] = {}
         self._head = 0
 
     def used(self, now: float) -> int:
@@ -38,9 +41,12 @@ class StrictWindow:
         back = self._back
         head = self._head
         if head < len(back) and back[head] <= now:
+            freed = head
             self._head = head = bisect_right(back, now, head)
+            for kind in self._kinds[freed:head]:
+                self._counts[kind] -= 1
             if head >= _CUT_FROM and head * 2 >= len(back):
-                del back[:head]
+                del back[:head], self._kinds[:head]
                 self._head = head = 0
         return len(self._open) + len(back) - head
 
@@ -52,40 +58,53 @@ class StrictWindow:
         index = self._head + lacking - 1
         return self._back[index] if index < len(self._back) else math.inf
 
-    def take(self, token: int) -> None:
-        """Hold a slot for the request ``token``. It is the caller's to have asked ``free_at``."""
-        self._open.add(token)
+    def kinds(self, now: float) -> Mapping[int, int]:
+        """Return how many of the used slots there are of each kind; a kind that is gone may stand there with 0."""
+        self.used(now)
+        return self._counts
+
+    def take(self, token: int, kind: int = 0) -> None:
+        """Hold a slot for the request ``token``, used for ``kind``. It is the caller's to have asked ``free_at``."""
+        self._open[token] = kind
+        self._counts[kind] = self._counts.get(kind, 0) + 1
 
     def release(self, token: int, at: float) -> None:
         """Start the way back of the slot ``token`` held: its answer was seen ``at``. Unknown tokens are ignored."""
-        if token not in self._open:
+        kind = self._open.pop(token, None)
+        if kind is None:
             return
-        self._open.discard(token)
         free_at = at + self.window_s
         back = self._back
         if self._head == len(back) or back[-1] <= free_at:
             back.append(free_at)
+            self._kinds.append(kind)
         else:
-            back.insert(bisect_right(back, free_at, self._head), free_at)
+            place = bisect_right(back, free_at, self._head)
+            back.insert(place, free_at)
+            self._kinds.insert(place, kind)
 
     def forget(self, token: int) -> None:
         """Give a slot back at once: the request was never sent."""
-        self._open.discard(token)
+        kind = self._open.pop(token, None)
+        if kind is not None:
+            self._counts[kind] -= 1
 
     def resize(self, limit: int) -> None:
         """Put another limit over the same window in force; what was sent under the old one keeps counting."""
         self.limit = limit
 
-    def restore(self, entries: Iterable[tuple[int, float | None]], now: float) -> None:
-        """Replace the log by ``entries``: tokens, each with when its answer was seen or None while in flight."""
+    def restore(self, entries: Iterable[tuple[int, float | None, int]], now: float) -> None:
+        """Replace the log by ``entries``: tokens, when each one's answer was seen (None: in flight), and its kind."""
         window_s = self.window_s
-        self._open = set()
+        self._open = {}
         back = []
-        for token, at in entries:
+        for token, at, kind in entries:
             if at is None:
-                self._open.add(token)
+                self._open[token] = kind
             elif at + window_s > now:
-                back.append(at + window_s)
+                back.append((at + window_s, kind))
         back.sort()
-        self._back = array("d", back)
+        self._back = array("d", (free_at for free_at, _ in back))
+        self._kinds = array("I", (kind for _, kind in back))
+        self._counts = dict(Counter([*self._open.values(), *self._kinds]))
         self._head = 0

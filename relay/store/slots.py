@@ -9,14 +9,16 @@ to its watcher.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from relay.core.model import PlatformRules, Quota, StoreRules, WaitUntil
+from relay.core.model import PlatformRules, Purpose, Quota, StoreRules, WaitUntil
 from relay.policy.pacing import AnswerTime, Burst, longest_pace_s
 from relay.policy.sharing import Turns
 from relay.policy.strict_window import StrictWindow
 from relay.views.moments import Instant
-from relay.views.queue import QuotaUse
+from relay.views.queue import QuotaUse, SlotUses
 
 _SWEEP_FROM = 64  # idle groups are swept when they are this many, and again whenever their number has doubled
+# A window keeps one number per slot: which of the quota's platforms used it, and for which purpose.
+_PURPOSES = len(Purpose)
 
 
 class Sent(NamedTuple):
@@ -28,6 +30,7 @@ class Sent(NamedTuple):
     started_at: float
     ended_at: float | None
     answer_s: float
+    purpose: int = Purpose.FIRST
 
 
 Recorded = Callable[[frozenset[str], float], Iterable[Sent]]
@@ -59,10 +62,11 @@ class _Line:
         else:
             self._burst.resize(quota.burst, quota.rates)
 
-    def restore(self, rows: list[Sent], now: float) -> None:
+    def restore(self, rows: list[Sent], now: float, places: Mapping[str, int]) -> None:
         """Rebuild from attempts; those without an end are in flight in this process."""
+        kinds = [places[row.platform] * _PURPOSES + row.purpose for row in rows]
         for window in self._windows:
-            window.restore(((row.attempt_id, row.ended_at) for row in rows), now)
+            window.restore(((row.attempt_id, row.ended_at, kind) for row, kind in zip(rows, kinds, strict=True)), now)
         for row in sorted(rows, key=lambda row: row.started_at):
             self._last_at = row.started_at
             if row.ended_at is not None:
@@ -90,10 +94,10 @@ class _Line:
         used = zip(self._quota.rates, (window.used(now) for window in self._windows), strict=True)
         return self._last_at + longest_pace_s(used, self._answers.recent_s)
 
-    def take(self, attempt_id: int, now: float) -> None:
+    def take(self, attempt_id: int, now: float, kind: int) -> None:
         """Hold a slot in every window."""
         for window in self._windows:
-            window.take(attempt_id)
+            window.take(attempt_id, kind)
         if self._burst is not None:
             self._burst.take(now)
         self._last_at = now
@@ -118,8 +122,8 @@ class _Line:
             and (self._burst is None or self._burst.free_at(now) <= now)
         )
 
-    def usage(self, now: float) -> list[QuotaUse]:
-        """Return what each window holds."""
+    def usage(self, now: float, place: int) -> list[QuotaUse]:
+        """Return what each window holds, as the platform at ``place`` of the quota sees it."""
         return [
             QuotaUse(
                 quota=self._quota.name,
@@ -127,6 +131,7 @@ class _Line:
                 limit=window.limit,
                 used=window.used(now),
                 free_at=Instant(window.free_at(now)),
+                uses=_uses(window.kinds(now), place),
             )
             for window in self._windows
         ]
@@ -136,14 +141,21 @@ class _Line:
         return max((window.used(now) / window.limit for window in self._windows), default=0.0)
 
 
+def _uses(kinds: Mapping[int, int], place: int) -> SlotUses:
+    """Return what the slots were used for; those of other platforms than the one at ``place`` count as others'."""
+    own = {purpose.name.lower(): kinds.get(place * _PURPOSES + purpose, 0) for purpose in Purpose}
+    return SlotUses(**own, others=sum(kinds.values()) - sum(own.values()))
+
+
 class _QuotaSlots:
     """One quota with the platforms that name it, and its line or lines."""
 
-    __slots__ = ("_lines", "_sweep_at", "members", "quota")
+    __slots__ = ("_lines", "_sweep_at", "members", "places", "quota")
 
     def __init__(self, quota: Quota, members: frozenset[str]) -> None:
         self.quota = quota
         self.members = members
+        self.places = {platform: place for place, platform in enumerate(sorted(members))}
         self._lines: dict[str, _Line] = {}
         self._sweep_at = _SWEEP_FROM
 
@@ -178,7 +190,7 @@ class _QuotaSlots:
             by_group.setdefault(row.group if self.quota.per_group else "", []).append(row)
         for group, own in by_group.items():
             self._lines[group] = line = _Line(self.quota)
-            line.restore(own, now)
+            line.restore(own, now, self.places)
 
     def line(self, group: str, now: float) -> _Line:
         """Return the line of ``group``; the only one unless the quota is kept per group."""
@@ -281,8 +293,10 @@ class Slots:
 
     def _lines(self, platform: str, group: str | None, now: float) -> list[_Line]:
         """Return the lines of one group, or those that all groups share."""
-        named = self._named.get(platform, ())
-        return [slots.line(group or "", now) for slots in named if slots.holds(group)]
+        return [slots.line(group or "", now) for slots in self._holding(platform, group)]
+
+    def _holding(self, platform: str, group: str | None) -> list[_QuotaSlots]:
+        return [slots for slots in self._named.get(platform, ()) if slots.holds(group)]
 
     def ready(self, platform: str, group: str | None, now: float) -> WaitUntil | None:
         """Return None when the platform may send now, else until when it waits and why (``limit`` or ``share``).
@@ -314,11 +328,12 @@ class Slots:
         """Return from when on the pace lets a partial batch go (SPEC 6, "When to send"); of any group when None."""
         return max((line.partial_at(now) for line in self._lines(platform, group, now)), default=0.0)
 
-    def take(self, platform: str, group: str, attempt_id: int, now: float) -> None:
+    def take(self, platform: str, group: str, attempt_id: int, now: float, purpose: Purpose = Purpose.FIRST) -> None:
         """Hold a slot of each of the platform's quotas for an attempt that is about to be sent."""
-        self._open[attempt_id] = Sent(attempt_id, platform, group, now, None, 0.0)
-        for line in self._lines(platform, group, now):
-            line.take(attempt_id, now)
+        self._open[attempt_id] = Sent(attempt_id, platform, group, now, None, 0.0, purpose)
+        for slots in self._holding(platform, group):
+            line = slots.line(group, now)
+            line.take(attempt_id, now, slots.places[platform] * _PURPOSES + purpose)
             self._wakes.update(line.turns.served(platform))
 
     def release(self, attempt_id: int, at: float, answer_s: float) -> None:
@@ -354,5 +369,5 @@ class Slots:
         """Return what each window holds; of a quota per group, that of its fullest group."""
         found: list[QuotaUse] = []
         for slots in self._named.get(platform, ()):
-            found += slots.fullest(now).usage(now)
+            found += slots.fullest(now).usage(now, slots.places[platform])
         return found

@@ -7,6 +7,17 @@ from msgspec import Struct
 from relay.views.moments import Instant, told
 
 
+class SlotUses(Struct, frozen=True):
+    """What the used slots of a window were used for. The numbers add up to all requests sent in the window."""
+
+    first: Annotated[int, told("requests with a callback that was never sent before")] = 0
+    resend: Annotated[int, told("requests whose callbacks were all sent before")] = 0
+    replay: Annotated[int, told("requests with dead letters that a person sent again")] = 0
+    probe: Annotated[int, told("requests that asked whether the platform is back")] = 0
+    read_back: Annotated[int, told("requests that asked what became of a callback")] = 0
+    others: Annotated[int, told("requests of others under the same quota")] = 0
+
+
 class QuotaUse(Struct, frozen=True):
     """One window of a quota that holds a platform, as the store counts it."""
 
@@ -15,6 +26,7 @@ class QuotaUse(Struct, frozen=True):
     limit: Annotated[int, told("requests allowed in any such window")]
     used: Annotated[int, told("slots taken now")]
     free_at: Annotated[Instant | None, told("when the next slot is free")] = None
+    uses: Annotated[SlotUses, told("what the slots were used for")] = SlotUses()
 
 
 class ErrorView(Struct, frozen=True):

@@ -54,7 +54,7 @@ class Sender:
 
     def rebuild(self) -> None:
         """Begin with new windows, as a reload does."""
-        entries = [*self.answered, *((token, None) for token in self.open)]
+        entries = [*((token, at, 0) for token, at in self.answered), *((token, None, 0) for token in self.open)]
         for index, window in enumerate(self.windows):
             self.windows[index] = fresh = StrictWindow(Rate(window.limit, window.window_s))
             fresh.restore(entries, self.now)
@@ -105,14 +105,14 @@ def test_never_more_than_the_limit_arrives(limits: list[Rate], script: list[tupl
 
 @given(rates, st.lists(st.one_of(st.tuples(ticks, st.integers(0, 5)), st.none()), max_size=60))
 def test_same_as_counting(rate: Rate, script: list[tuple[float, int] | None]) -> None:
-    """``used`` and ``free_at`` say what a plain count over all slots says."""
+    """``used``, ``kinds`` and ``free_at`` say what a plain count over all slots says (kind: odd or even)."""
     window = StrictWindow(rate)
     now = 0.0
     held: dict[int, float] = {}  # token -> free again at
     under_way: list[int] = []
     for number, step in enumerate(script):
         if step is None:
-            window.take(number)
+            window.take(number, number % 2)
             held[number] = math.inf
             under_way.append(number)
         else:
@@ -123,6 +123,9 @@ def test_same_as_counting(rate: Rate, script: list[tuple[float, int] | None]) ->
                 held[token] = now - TICK + rate.window_s
         used = sorted(at for at in held.values() if at > now)
         assert window.used(now) == len(used)
+        odd = sum(token % 2 for token, at in held.items() if at > now)
+        kinds = window.kinds(now)
+        assert (kinds.get(0, 0), kinds.get(1, 0)) == (len(used) - odd, odd)
         expected = now if len(used) < rate.limit else used[len(used) - rate.limit]
         assert window.free_at(now) == expected
 
@@ -150,3 +153,4 @@ def test_long_log_is_cut() -> None:
         window.release(number, now)
     assert window.used(now) == 500
     assert len(window._back) < 1500
+    assert len(window._kinds) == len(window._back)

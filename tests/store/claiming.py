@@ -5,7 +5,7 @@ from relay.policy.batching import lane_order
 from relay.policy.sharing import GRACE_S
 from relay.store.base import Store
 from relay.views.moments import Instant
-from relay.views.queue import QuotaUse
+from relay.views.queue import QuotaUse, SlotUses
 from tests.store.harness import (
     NEVER,
     Harness,
@@ -304,8 +304,30 @@ class ClaimingConformance:
         assert await refused(store, one) == WaitUntil(sent_at + 30, "limit")
         await deliver(store, under_way, harness.clock)
         assert (await store.platform_status())["shop"].quotas == [
-            QuotaUse(quota="shop", window_s=30.0, limit=4, used=4, free_at=Instant(sent_at + 30))
+            QuotaUse("shop", 30.0, limit=4, used=4, free_at=Instant(sent_at + 30), uses=SlotUses(first=4))
         ]
+
+    async def test_a_slot_says_what_it_was_used_for(self, harness: Harness) -> None:
+        """A first try, the same batch again, a probe, and the other platform of the quota; also when it is rebuilt."""
+        store = await harness.open(rules("a", "b", shared=Rate(10, 600.0)))
+        await post(store, note(platform="a"))
+        again = await claimed(store, request("a", max_items=1))
+        await resend(store, again, harness.clock, after_s=60)
+        harness.clock.advance(60)
+        again = await claimed(store, request("a", max_items=1))
+        await post(store, *(note(platform=platform) for platform in "aab"))
+        await deliver(store, again, harness.clock)
+        await deliver(store, await claimed(store, request("a", max_items=1)), harness.clock)
+        await deliver(store, await claimed(store, request("a", max_items=1, probe=True)), harness.clock)
+        await deliver(store, await claimed(store, request("b", max_items=1)), harness.clock)
+
+        async def uses(platform: str) -> SlotUses:
+            return (await store.platform_status())[platform].quotas[0].uses
+
+        seen_by_a, seen_by_b = SlotUses(first=2, resend=1, probe=1, others=1), SlotUses(first=1, others=4)
+        assert (await uses("a"), await uses("b")) == (seen_by_a, seen_by_b)
+        await store.configure(rules("a", "b", shared=Rate(10, 900.0)))
+        assert (await uses("a"), await uses("b")) == (seen_by_a, seen_by_b)
 
     async def test_one_platform_is_limited_while_running(self, harness: Harness) -> None:
         """Quotas set beside the configured ones are strict over what was sent, and stay over a reload; for it alone."""

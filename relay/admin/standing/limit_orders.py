@@ -99,6 +99,7 @@ def quota_views(quotas: Iterable[QuotaUse]) -> list[QuotaView]:
             limit=quota.limit,
             used=min(quota.used, quota.limit),
             free_at=quota.free_at,
+            uses=quota.uses,
             sent=quota.used,
             source=quota_source(quota.quota),
             group=quota_group(quota.quota),

@@ -169,11 +169,7 @@ class Batches:
         self._attempt_id = attempt_id = self._attempt_id + 1
         batch.attempt += 1
         batch.attempt_id = attempt_id
-        self._slots.take(batch.platform, batch.group, attempt_id, now)
-        self.attempts[attempt_id] = Attempt(
-            attempt_id, batch.id, batch.attempt, batch.platform, batch.group, now, len(batch.seqs)
-        )
-        return Batch(
+        sent = Batch(
             number=batch.number,
             id=batch.id,
             attempt=batch.attempt,
@@ -187,6 +183,11 @@ class Batches:
             confirm=batch.confirm,
             replayed=all(self._shelf.rows[seq].lane is Lane.REPLAY for seq in batch.seqs),
         )
+        self._slots.take(sent.platform, sent.group, attempt_id, now, sent.purpose)
+        self.attempts[attempt_id] = Attempt(
+            attempt_id, sent.id, sent.attempt, sent.platform, sent.group, now, sent.purpose, len(batch.seqs)
+        )
+        return sent
 
     @staticmethod
     def _item(row: Row, attempt_id: int, now: float) -> Item:
@@ -335,6 +336,7 @@ class Batches:
                 started_at=attempt.started_at,
                 ended_at=None if result is None else result.ended_at,
                 answer_s=0.0 if result is None else result.duration_s,
+                purpose=attempt.purpose,
             )
 
     def forget(self, row: Row) -> None:

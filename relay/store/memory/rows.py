@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from relay.core.model import AttemptResult, Lane, State
+from relay.core.model import AttemptResult, Lane, Purpose, State
 
 _ALL_LANES = tuple(Lane)  # the simulator runs millions of rows: iterating the enum itself is ten times as slow
 _LANES = len(_ALL_LANES)
@@ -70,6 +70,7 @@ class Attempt:
     platform: str
     group: str
     started_at: float
+    purpose: Purpose
     rows: int  # kept rows that show it
     result: AttemptResult | None = None
 

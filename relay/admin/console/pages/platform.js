@@ -1,14 +1,13 @@
-// One platform: what holds it, its windows slot by slot, where its limit comes from, and what may be done.
+// One platform: what holds it, its figures and charts, and what may be done.
 
 import { get, post } from "../api.js";
-import { button, change, copy } from "../actions.js";
+import { button, change } from "../actions.js";
 import { card, fill, h, link, pairs, put } from "../dom.js";
 import { charts } from "../charts.js";
 import { watch } from "../live.js";
 import { count, duration, rate, t, time } from "../words.js";
-import { drainText, stateClass, stateWord, windowText } from "./standing.js";
-
-const MOST_SLOTS = 200;
+import { limitCard, quotaCard } from "./limit_view.js";
+import { drainText, stateClass, stateWord } from "./standing.js";
 
 export async function show(box, { params: [name], ends, shown, current }) {
   const path = `/v1/platforms/${encodeURIComponent(name)}`;
@@ -27,7 +26,7 @@ export async function show(box, { params: [name], ends, shown, current }) {
     if (told === JSON.stringify(rest)) return;
     told = JSON.stringify(rest);
     fill(windows, platform.quotas.map(quotaCard));
-    fill(facts, numbers(platform), limitCard(name, path, platform.learned_limit), stopped(platform), lastError(platform.last_error));
+    fill(facts, numbers(platform), limitCard(platform.learned_limit), stopped(platform), lastError(platform.last_error));
   };
   if (!current()) return;
   update(first);
@@ -59,20 +58,6 @@ function actions(name, path) {
     link(`/ui/dead-letters?platform=${encodeURIComponent(name)}`, t("page.dead-letters")));
 }
 
-function quotaCard(quota) {
-  const slots = Math.min(quota.limit, MOST_SLOTS);
-  const used = Math.round((quota.used / quota.limit) * slots);
-  const strip = h("div", { class: "strip", role: "img", "aria-label": t("slots_used", { used: count(quota.used), limit: windowText(quota) }) },
-    Array.from({ length: slots }, (_, place) => h("i", { class: place < used ? "f" : null })));
-  return card(t("window_title", { s: duration(quota.window_s), used: count(quota.used), limit: count(quota.limit) }), strip,
-    h("div", { class: "legend" },
-      h("span", {}, h("i", { class: "dot s1" }), t("used"), " ", count(quota.used)),
-      h("span", {}, h("i", { class: "dot" }), t("free"), " ", count(Math.max(0, quota.limit - quota.used))),
-      quota.sent > quota.limit ? h("span", {}, t("sent_above", { n: count(quota.sent) })) : null,
-      h("span", {}, t(`source.${quota.source}`), quota.group ? ` · ${quota.group}` : ""),
-      quota.free_at && quota.used >= quota.limit ? h("span", {}, t("next_slot"), " ", time(quota.free_at)) : null));
-}
-
 function numbers(platform) {
   return card(t("figures"), pairs([
     [t("column.pending"), count(platform.pending)], [t("column.held"), count(platform.held)], [t("column.dead"), count(platform.dead)],
@@ -80,24 +65,6 @@ function numbers(platform) {
     [t("column.drain"), drainText(platform)],
     [t("requests_under_way"), `${count(platform.requests_in_flight)} / ${count(platform.requests_allowed)}`],
     platform.since ? [t("since"), time(platform.since)] : null,
-  ]));
-}
-
-function limitCard(name, path, limit) {
-  if (!limit) return card(t("limit_from"), h("p", { class: "empty" }, t("limit_not_learned")));
-  const rates = limit.rates.map((each) => each.text).join(", ") || "–";
-  const none = limit.source === "none";
-  const sure = none || limit.confidence === null ? "" : ` · ${t("sure", { percent: Math.round(100 * limit.confidence) })}`;
-  return card(t("limit_from"), pairs([
-    [t(`source.${limit.source}`), h("b", {}, rates), sure, limit.enforced || none ? "" : ` · ${t("not_enforced")}`],
-    limit.since ? [t("since"), time(limit.since)] : null,
-    limit.until ? [t("ends"), time(limit.until)] : null,
-    limit.reason ? [t("reason"), limit.reason] : null,
-    limit.evidence.sentence ? [t("because"), limit.evidence.sentence] : null,
-    limit.trying ? [t("trying"), limit.trying] : null,
-    limit.evidence.next_try_at ? [t("next_try"), time(limit.evidence.next_try_at)] : null,
-    limit.after ? [t("then_again"), t(`source.${limit.after.source}`), " ", limit.after.rates.map((each) => each.text).join(", ")] : null,
-    limit.yaml ? [t("adopt"), h("code", {}, limit.yaml), " ", button("copy-line", t("copy"), () => copy(limit.yaml))] : null,
   ]));
 }
 

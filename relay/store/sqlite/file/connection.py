@@ -17,7 +17,7 @@ import apsw
 from relay.core.errors import StoreUnusable
 from relay.store.sqlite.file.lock import APPLICATION_ID, foreign, not_a_database, unusable
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 PAGE_BYTES = 4096
 _WRITER_CACHE_KIB = 32 * 1024  # keeps the upper pages of all indexes at 1,000,000 pending and memory flat
 _READER_CACHE_KIB = 4 * 1024
@@ -155,7 +155,8 @@ def _refuse_foreign(connection: apsw.Connection, path: Path) -> None:
 def _migrate(connection: apsw.Connection) -> None:
     """Bring the schema to ``SCHEMA_VERSION``, one committed step per version."""
     version = connection.pragma("user_version")
-    steps = ("schema.sql", "version2.sql", "version3.sql", "version4.sql")  # step i leads from version i to i + 1
+    # Step i leads from version i to i + 1.
+    steps = ("schema.sql", *(f"version{number}.sql" for number in range(2, SCHEMA_VERSION + 1)))
     for number in range(version, SCHEMA_VERSION):
         script = resources.files(__package__).joinpath(steps[number]).read_text(encoding="utf-8")
         connection.execute("BEGIN IMMEDIATE")

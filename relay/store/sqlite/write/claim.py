@@ -217,10 +217,10 @@ class Claims:
         now, attempt_id = transaction.now, batch.attempt_id
         transaction.execute(_FREEZE, (numbers(item.seq for item in batch.items), batch.number, now))
         transaction.execute(
-            "INSERT INTO attempt (id, platform, grp, batch, n, started_at) VALUES (?, ?, ?, ?, ?, ?)",
-            (attempt_id, platform, batch.group, batch.number, batch.attempt, now),
+            "INSERT INTO attempt (id, platform, grp, batch, n, started_at, purpose) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (attempt_id, platform, batch.group, batch.number, batch.attempt, now, batch.purpose),
         )
-        self._slots.take(batch.platform, batch.group, attempt_id, now)
+        self._slots.take(batch.platform, batch.group, attempt_id, now, batch.purpose)
         transaction.on_rollback.append(lambda: self._slots.forget(attempt_id))
         transaction.on_commit.append(lambda: self.under_way.add(attempt_id))
         transaction.rows += len(batch.items)

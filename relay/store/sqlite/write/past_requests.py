@@ -9,7 +9,8 @@ from relay.store.sqlite.file.boot import StoreIdentity
 from relay.store.sqlite.file.transaction import Transaction
 
 _SENT = """
-SELECT json_group_array(json_array(a.id, p.name, grp, started_at, ended_at, coalesce(duration_s, 0.0)))
+SELECT json_group_array(json_array(a.id, p.name, grp, started_at, ended_at, coalesce(duration_s, 0.0),
+  coalesce(a.purpose, a.n > 1)))
 FROM platform AS p JOIN attempt AS a INDEXED BY attempt_recent ON a.platform = p.id
 WHERE p.name IN (SELECT value FROM json_each(?1)) AND (a.ended_at > ?2 OR a.ended_at IS NULL)
 """
@@ -29,7 +30,7 @@ def past_requests(
         _SENT,
         (msgspec.json.encode(sorted(platforms)).decode(), min(since, started_at - window_s) if shifted else since),
     ).get
-    for sent in msgspec.json.decode(found, type=list[tuple[int, str, str, float, float | None, float]]):
+    for sent in msgspec.json.decode(found, type=list[tuple[int, str, str, float, float | None, float, int]]):
         row = Sent(*sent)
         if shifted and row.ended_at is not None and row.ended_at <= started_at:
             row = row._replace(ended_at=started_at)
