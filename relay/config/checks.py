@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,10 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
     yield from _routes(config)
     yield from _paths(config)
     yield from alert_contradictions(config)
+    if config.telemetry.otlp is not None and find_spec("opentelemetry") is None:
+        otlp: KeyPath = ("telemetry", "otlp")
+        what = "telemetry.otlp needs the libraries of OpenTelemetry"
+        yield _at(otlp, "E072", what, "install callback-relay[otel]", relies_on=[otlp])
     yield from reconcile_contradictions(config)
     yield from request_problems(config)
 

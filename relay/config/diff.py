@@ -8,7 +8,14 @@ from relay.config.effective import ShownSettings, effective
 from relay.config.reading.yaml_source import KeyPath
 from relay.config.schema.file import Config
 
-_RESTART = (("ingest", "listen"), ("admin", "listen"), ("store", "url"), ("store", "token_key"))
+_RESTART = (
+    ("ingest", "listen"),
+    ("admin", "listen"),
+    ("store", "url"),
+    ("store", "token_key"),
+    ("telemetry", "otlp"),
+    ("telemetry", "sample"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ def difference(old: Config, new: Config) -> Difference:
     differing: list[KeyPath] = [("platforms", name) for name in changed]
     differing += [
         (name,)
-        for name in ("ingest", "admin", "store", "credentials", "alerts", "reconcile")
+        for name in ("ingest", "admin", "store", "credentials", "alerts", "telemetry", "reconcile")
         if getattr(old, name) != getattr(new, name)
     ]
     return Difference(

@@ -44,6 +44,7 @@ from relay.delivery.terms import Terms, compile_all
 from relay.ingest.described import ROUTES
 from relay.ingest.intake import Intake
 from relay.ingest.server import IngestServer
+from relay.ingest.traced import BeginSpan
 from relay.store.base import Store
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
@@ -144,7 +145,7 @@ class _Daemon:
                 alerts=alerting.desk,
             )
         )
-        servers = self._make_servers(store, live, api, duties)
+        servers = self._make_servers(store, live, api, duties, self._start_spans(store))
         await self._listen(servers)
         self.supervisor.on_signal(signal.SIGHUP, live.reload_soon)
         return [address for server in reversed(servers) for address in server.addresses]
@@ -156,6 +157,25 @@ class _Daemon:
         self.supervisor.run("store", store.ended())
         await store.configure(self.config.store_rules())
         return store
+
+    def _start_spans(self, store: Store) -> BeginSpan | None:
+        """Start what makes and sends spans, where it is configured; return what begins the span of a post."""
+        if self.config.telemetry.otlp is None:
+            return None
+        from relay.telemetry.spans import Spans  # the extra otel
+
+        spans = Spans(
+            url=self.config.telemetry.otlp,
+            sample=self.config.telemetry.sample,
+            version=self.version,
+            clock=store.clock,
+            events=self.events,
+            contexts=store.surveys.traceparents,
+        )
+        self.events.attempt_ended = spans.attempt
+        self.stack.push_async_callback(spans.close)
+        self.supervisor.run("spans", spans.run())
+        return spans.accept
 
     def _start_sampling(self, store: Store) -> Sampling:
         """Start the samples of the history. The last one is kept when everything else has ended."""
@@ -255,7 +275,7 @@ class _Daemon:
         return _Duties(operations, expiry, descriptors)
 
     def _make_servers(
-        self, store: Store, live: LiveConfig, api: AdminApi, duties: "_Duties"
+        self, store: Store, live: LiveConfig, api: AdminApi, duties: "_Duties", begin_span: BeginSpan | None
     ) -> list[AdminServer | IngestServer]:
         """Return the listeners, the admin side first; none of them listens yet."""
         config, events = self.config, self.events
@@ -276,6 +296,7 @@ class _Daemon:
                 openapi=encoded(api.document),
                 events=events,
                 expiring=lambda seconds: duties.expiry.nudge(store.clock.now() + seconds),
+                begin_span=begin_span,
             )
             for listen in config.ingest.listen
         ]

@@ -34,6 +34,7 @@ from relay.ingest.rows import (
     one_row,
     plain_rows,
 )
+from relay.ingest.traced import BeginSpan, traced
 from relay.telemetry.events import Events
 from relay.views.callback_view import CallbackView
 from relay.views.receipt import AcceptedLines, RoutedLines, RoutedView
@@ -71,7 +72,9 @@ class Handlers:
         openapi: bytes,
         events: Events,
         expiring: Callable[[float], None],
+        begin_span: BeginSpan | None = None,
     ) -> None:
+        self._begin_span = begin_span
         self.configure(settings, directory)
         self._admission = intake.admission
         self._decode = intake.decoder
@@ -91,13 +94,13 @@ class Handlers:
 
     def add_to(self, routes: Routes) -> None:
         """Serve the paths of SPEC 3 and the drop-in paths of platforms."""
-        routes.add("POST", "/v1/platforms/{platform}/callbacks", self.accept)
-        routes.add("POST", "/v1/callbacks", self.accept_routed)
+        routes.add("POST", "/v1/platforms/{platform}/callbacks", traced(self.accept, self._begin_span))
+        routes.add("POST", "/v1/callbacks", traced(self.accept_routed, self._begin_span))
         routes.add("GET", "/v1/callbacks/{id}", self.show)
         routes.add("GET", "/openapi.json", self.openapi)
         for drop_in in self._directory.drop_ins:
             for method in _DROP_IN_METHODS:
-                routes.add(method, drop_in.path, partial(self.accept_at, drop_in))
+                routes.add(method, drop_in.path, traced(partial(self.accept_at, drop_in), self._begin_span))
 
     async def accept(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         """``POST /v1/platforms/{platform}/callbacks``: one callback, or many as NDJSON."""

@@ -11,6 +11,7 @@ import msgspec
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration
 from relay.core.model import Lane
+from relay.ingest.traced import TRACEPARENT
 from relay.web.refusal import Refusal
 from relay.wire.payload.extract import InvalidJson, as_written, readable
 
@@ -56,7 +57,7 @@ def read_post_options(headers: Mapping[str, str], defaults: PostDefaults) -> Pos
         event=text("Relay-Event", headers.get("Relay-Event"), MAX_TEXT),
         lane=defaults.lane if priority is None else _lane("Relay-Priority", priority),
         expires_s=defaults.expires_s if expires is None else _expires("Relay-Expires", expires),
-        traceparent=_traceparent(headers.get("traceparent")),
+        traceparent=_traceparent(TRACEPARENT.get() or headers.get("traceparent")),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from relay.ingest.handlers import Describe, Handlers
 from relay.ingest.intake import IngestSettings, Intake
 from relay.ingest.posts import Directory
+from relay.ingest.traced import BeginSpan
 from relay.telemetry.events import Events
 from relay.web.dispatch import Routes
 from relay.web.health import Ping
@@ -27,11 +28,13 @@ class IngestServer(WebServer):
         openapi: bytes,
         events: Events,
         expiring: Callable[[float], None],
+        begin_span: BeginSpan | None = None,
     ) -> None:
         """Put it together.
 
         ``describe`` returns a callback without its payload. ``openapi`` is what ``/openapi.json`` answers.
         ``expiring`` is called after a commit with the seconds until the first of its callbacks expires.
+        ``begin_span`` begins the span of a post, where posts are traced.
         """
         super().__init__(name=LISTENER, listen=settings.listen, ping=ping, events=events)
         self._handlers = Handlers(
@@ -42,6 +45,7 @@ class IngestServer(WebServer):
             openapi=openapi,
             events=events,
             expiring=expiring,
+            begin_span=begin_span,
         )
         self.configure(settings=settings, directory=directory)
 

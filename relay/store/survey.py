@@ -1,5 +1,6 @@
 """What a store counts of its callbacks by what they have in common, in steps that hold up nothing."""
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from relay.core.model import Filter
@@ -24,4 +25,8 @@ class Surveys(Protocol):
         ``wanted`` says the state, ``dead`` or ``expired``, unless ``held``. Nobody dead without a reason is left out:
         its reason is empty.
         """
+        ...
+
+    async def traceparents(self, seqs: Sequence[int]) -> list[str]:
+        """Return the trace contexts that these callbacks carry, each once, 1000 at most."""
         ...

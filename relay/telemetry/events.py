@@ -6,7 +6,7 @@ is a warning. All methods are called on the event loop, except ``store_committed
 call.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
@@ -41,6 +41,7 @@ class Events:
         self._log = log
         self._metrics = metrics
         self._logged: dict[tuple[str, str], tuple[float, int]] = {}
+        self.attempt_ended: Callable[[Batch, AttemptResult], None] | None = None  # makes its span, where one is wanted
 
     # --- intake
 
@@ -73,6 +74,8 @@ class Events:
         """One request ended. ``result.reason`` is in the relay's own words, never the platform's."""
         metrics, platform, items = self._metrics, batch.platform, len(batch.items)
         outcome = result.outcome.value
+        if self.attempt_ended is not None:
+            self.attempt_ended(batch, result)
         metrics.requests[platform, outcome, code_class(result.status)] += 1
         metrics.batch_items.of(platform).add(items)
         metrics.request_duration.of(platform).add(result.duration_s)
@@ -282,3 +285,7 @@ class Events:
     def watchdog_late(self, *, seconds: float, part: str) -> None:
         """The loop or the store's writer (``part``) answered late. If it hangs, systemd will restart the process."""
         self._log.warning("watchdog_late", seconds=round(seconds, 3), part=part)
+
+    def spans_lost(self, *, count: int) -> None:
+        """``count`` spans did not reach the OpenTelemetry receiver, or were more than could wait for it."""
+        self._log.warning("spans_lost", count=count)

@@ -36,6 +36,18 @@ async def _channels(store: Store, by: Kind, since: float, late_before: float = 0
 
 
 class SurveyingConformance:
+    async def test_trace_contexts(self, harness: Harness) -> None:
+        """Of the callbacks named only, each context once; who came without one has none."""
+        store = await harness.open(rules())
+        contexts = ["00-" + "a" * 32 + "-" + "b" * 16 + "-01", "00-" + "c" * 32 + "-" + "d" * 16 + "-01"]
+        carried = (contexts[0], contexts[0], None, contexts[1])
+        await post(store, *(note()._replace(traceparent=context) for context in carried))
+        batch = await claimed(store, request())
+        found = await store.surveys.traceparents([item.seq for item in batch.items])
+        assert sorted(found) == contexts
+        assert await store.surveys.traceparents([batch.items[2].seq]) == []
+        assert await store.surveys.traceparents([batch.items[3].seq]) == [contexts[1]]
+
     async def test_channels(self, harness: Harness) -> None:
         """Callbacks accepted since a time are counted by platform and by event, in every state they may be in."""
         store, clock = await harness.open(rules("shop", "other")), harness.clock

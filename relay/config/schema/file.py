@@ -17,6 +17,7 @@ from relay.config.schema.auth import AnyCredential, Credential, UseAuth
 from relay.config.schema.platform import PlatformDefaults, PlatformSection
 from relay.config.schema.reconcile import ReconcileSettings
 from relay.config.schema.routes import RouteSettings
+from relay.config.schema.telemetry import TelemetrySettings
 from relay.config.schema.values import (
     Listens,
     Name,
@@ -139,6 +140,7 @@ class Config(Section):
         [], "Which platforms get what is posted to /v1/callbacks; the first route that matches decides."
     )
     alerts: AlertSettings = setting({}, "Who is told when something is wrong; the rules hold without this section too.")
+    telemetry: TelemetrySettings = setting({}, "Where spans of posts and requests are sent, beside log and metrics.")
     reconcile: dict[Name, ReconcileSettings] = setting(
         {}, "By platform: what `relay reconcile` compares, and how. The daemon does not read it."
     )

@@ -1,5 +1,6 @@
 """Counts the memory store's callbacks by what they have in common."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from relay.core.model import Filter, State
@@ -44,6 +45,11 @@ class MemorySurveys:
                 if known is not group:
                     known.add(group)
         return GroupStep(groups=list(found.values()), below=None)
+
+    async def traceparents(self, seqs: Sequence[int]) -> list[str]:
+        """Return the trace contexts that these callbacks carry, each once."""
+        rows = (self._shelf.rows[seq] for seq in seqs if seq in self._shelf.rows)
+        return list(dict.fromkeys(row.traceparent for row in rows if row.traceparent is not None))
 
 
 def _counted(row: Row, late_before: float) -> ChannelCounts:

@@ -1,11 +1,13 @@
 """Counts callbacks by what they have in common, a bounded part of the table at a time, newest first."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import apsw
 
 from relay.core.ids import encode_id
 from relay.core.model import Filter, State
+from relay.store.sqlite.file.transaction import numbers
 from relay.store.sqlite.read.filters import STATE_SQL, where
 from relay.store.survey import Kind
 from relay.views.past.survey import ChannelCounts, ChannelStep, GroupCounts, GroupStep
@@ -32,6 +34,10 @@ SELECT coalesce(reason, ''), code, count(*), min(at), max(at), max(seq), coalesc
   SELECT seq, reason, code, message, coalesce(ended_at, nullif(first_sent_at, 0.0), accepted_at) AS at
   FROM callback INDEXED BY {index} WHERE platform = ?1 AND {stands} AND seq < ?2 AND seq >= ?3 AND ({wanted}))
 GROUP BY 1, 2
+"""
+_TRACEPARENTS = """
+SELECT DISTINCT traceparent FROM callback
+WHERE seq IN (SELECT value FROM carray(?1)) AND traceparent IS NOT NULL LIMIT 1000
 """
 _HELD = ("callback_held", "held = 1")
 _SHELF_STEP_ROWS = 20_000  # each row is looked up: some 20 ms
@@ -94,3 +100,7 @@ class SurveyReader:
             for reason, code, count, first_at, last_at, newest, message in rows
         ]
         return GroupStep(groups=found, below=floor)
+
+    def traceparents(self, seqs: Sequence[int]) -> list[str]:
+        """Return the trace contexts that these callbacks carry, each once."""
+        return [traceparent for (traceparent,) in self._connection.execute(_TRACEPARENTS, (numbers(seqs),))]

@@ -1,6 +1,6 @@
 """Has each part of a survey read in the store's reading thread, so that other reads come between."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from relay.core.model import Filter
@@ -35,4 +35,9 @@ class SqliteSurveys:
         found: GroupStep = await self._read(
             lambda reader: reader.surveys.groups(platform, wanted, held=held, below=below)
         )
+        return found
+
+    async def traceparents(self, seqs: Sequence[int]) -> list[str]:
+        """Return the trace contexts that these callbacks carry, each once."""
+        found: list[str] = await self._read(lambda reader: reader.surveys.traceparents(seqs))
         return found
