@@ -129,18 +129,19 @@ class Admission:
         self.pressure.line(declared, bulk, searches).check()
         return Held(self.room, self.pressure, bulk, searches)
 
-    async def commit(self, rows: Sequence[NewCallback], held: Held) -> Accepted:
+    def commit(self, rows: Sequence[NewCallback], held: Held) -> Awaitable[Accepted]:
         """Return when ``rows`` are on disk. ``held`` is released when the store is done with them, not before.
 
         A ``Refusal`` before the hand-over leaves ``held`` to the caller. The store's future is never cancelled: the
-        commit goes on when the client goes away or gets a 503.
+        commit goes on when the client goes away or gets a 503. Nothing here keeps ``rows`` meanwhile, so that the
+        store can free what it has packed.
         """
-        return await self._hand_over(partial(self._inbox.accept, rows), len(rows), held)
+        return self._hand_over(partial(self._inbox.accept, rows), len(rows), held)
 
-    async def commit_posts(self, posts: Sequence[RoutedPost], held: Held) -> AcceptedPosts:
+    def commit_posts(self, posts: Sequence[RoutedPost], held: Held) -> Awaitable[AcceptedPosts]:
         """Do for routed ``posts`` what ``commit`` does for rows."""
         count = sum(len(post.rows) for post in posts)
-        return await self._hand_over(partial(self._inbox.accept_posts, posts), count, held)
+        return self._hand_over(partial(self._inbox.accept_posts, posts), count, held)
 
     async def _hand_over(self, accept: Callable[[], Awaitable[_Result]], rows: int, held: Held) -> _Result:
         if self._waiting:
@@ -152,6 +153,7 @@ class Admission:
             stored = asyncio.ensure_future(accept())
         except StoreError as error:  # a store may know before it makes a future
             raise _refusal(error) from None
+        del accept  # it has the rows
         held.handed_over = True
         answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
         self._waiting[stored] = answer

@@ -45,6 +45,8 @@ from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
 _READ_S = 5.0
+# Memory that the values of a JSON text take per byte of it: `{},` is 3 bytes, a dictionary in a list 88.
+_VALUES_PER_BYTE = 30
 _MOST_NAME = 64  # characters of an unknown name that are compared; no configured name is longer
 _SOON_S = 120.0  # expiry looks once a minute by itself; only a callback that expires sooner needs a nudge
 _EXPIRES_S = attrgetter("expires_s")
@@ -79,6 +81,7 @@ class Handlers:
         self._admission = intake.admission
         self._decode = intake.decoder
         self._searching = intake.searching
+        self._one_search = asyncio.Lock()
         self._describe = describe
         self._openapi = openapi
         self._events = events
@@ -119,12 +122,12 @@ class Handlers:
         try:
             parts = await self._read(request, held, bulk=bulk)
             if not bulk:
-                return await self._accept_one(await self._one_row(parts, platform, options, content_type), held)
+                return await self._accept_one(await self._one_row(parts, platform, options, content_type, held), held)
             if enveloped:
                 read = partial(envelope_rows, platform=platform, options=options, max_body=self._max_body)
             else:
                 read = partial(plain_rows, platform=platform, options=options, max_body=self._max_body)
-            return await self._accept_many(Lines(parts), read, platform, held)
+            return await self._accept_many(Lines(parts, self._max_body), read, platform, held)
         finally:
             if not held.handed_over:
                 held.release()
@@ -138,7 +141,8 @@ class Handlers:
         held = self._admission.enter(declared_length(request), bulk=False, searches=platform.searches)
         try:
             parts = await self._read(request, held, bulk=False)
-            _, headers = await self._commit_one(await self._one_row(parts, platform, options, content_type), held)
+            row = await self._one_row(parts, platform, options, content_type, held)
+            _, headers = await self._commit_one(row, held)
         finally:
             if not held.handed_over:
                 held.release()
@@ -154,21 +158,26 @@ class Handlers:
         )
 
     async def _one_row(
-        self, parts: list[bytes], platform: PlatformIntake, options: PostOptions, content_type: str | None
+        self, parts: list[bytes], platform: PlatformIntake, options: PostOptions, content_type: str | None, held: Held
     ) -> NewCallback:
         body = b"".join(parts)
         if not platform.searches or len(body) <= SMALL_BYTES:
             return one_row(body, platform, options, content_type)
-        return await self._beside(partial(one_row, body, platform, options, content_type))
+        return await self._beside(partial(one_row, body, platform, options, content_type), held, len(body))
 
-    async def _beside(self, read: Callable[[], _Read]) -> _Read:
-        """Run ``read``, which is slow pure Python, in the one thread for that."""
-        return await asyncio.get_running_loop().run_in_executor(self._searching, read)
+    async def _beside(self, read: Callable[[], _Read], held: Held, size: int) -> _Read:
+        """Run ``read``, which is slow pure Python on ``size`` bytes, in the one thread for that."""
+        async with self._one_search:
+            held.grow(size * _VALUES_PER_BYTE)
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._searching, read)
+            finally:
+                held.grow(-size * _VALUES_PER_BYTE)
 
-    async def _turn(self, read: Callable[[Turn], _Read], turn: Turn, *, searches: bool) -> _Read:
+    async def _turn(self, read: Callable[[Turn], _Read], turn: Turn, held: Held, *, searches: bool) -> _Read:
         """Read some lines of a request, then let other requests run."""
         if searches and turn.size > SMALL_BYTES:
-            return await self._beside(partial(read, turn))
+            return await self._beside(partial(read, turn), held, turn.size)
         found = read(turn)
         await asyncio.sleep(0)
         return found
@@ -201,7 +210,7 @@ class Handlers:
         replayed = len(accepted.duplicates)
         self._events.accepted(platform=row.platform, count=1 - replayed, duplicates=replayed)
         if row.dead_reason is not None:
-            self._report_dead((row,), accepted.duplicates)
+            self._report_dead(_dead((row,)), accepted.duplicates)
         return accepted.ids[0], _replayed(replayed > 0)
 
     async def _accept_many(
@@ -210,34 +219,34 @@ class Handlers:
         rows: list[NewCallback] = []
         held.weigh(lines.count)
         for turn in lines.turns():
-            part = await self._turn(read, turn, searches=platform.searches)
+            part = await self._turn(read, turn, held, searches=platform.searches)
             held.grow(len(part) * ROW_BYTES)
             rows += part
         if not rows:
             if platform.needs_json:
                 raise Refusal("invalid_json", "the body has no lines")
             return Response(202, b'{"accepted":0,"duplicates":0,"ids":[]}')
+        soonest_s = min(map(_EXPIRES_S, rows))
+        # Only a missing group makes a row dead from the start.
+        dead = _dead(rows) if platform.group is not None else {}
+        commit = self._admission.commit(rows, held)
+        del rows  # the store frees them as it packs them
         try:
-            accepted = await self._admission.commit(rows, held)
+            accepted = await commit
         except IdempotencyConflict as conflict:
             raise _conflict(lines.number(conflict.index)) from None
-        self._expiring(min(map(_EXPIRES_S, rows)))
+        self._expiring(soonest_s)
         duplicates = len(accepted.duplicates)
-        count = len(rows) - duplicates
+        count = len(accepted.ids) - duplicates
         self._events.accepted(platform=platform.name, count=count, duplicates=duplicates)
-        if platform.group is not None:  # only a missing group makes a row dead from the start
-            self._report_dead(rows, accepted.duplicates)
+        self._report_dead(dead, accepted.duplicates)
         body = msgspec.json.encode(AcceptedLines(count, duplicates, accepted.ids))
         return Response(202, body, headers=_replayed(count == 0))
 
-    def _report_dead(self, rows: Sequence[NewCallback], duplicates: Collection[int]) -> None:
+    def _report_dead(self, dead: Mapping[int, tuple[str, str]], duplicates: Collection[int]) -> None:
         """Emit an event for the rows that were dead from the start, for each platform and reason."""
-        dead = Counter(
-            (row.platform, row.dead_reason or "")
-            for index, row in enumerate(rows)
-            if row.dead_reason is not None and index not in duplicates
-        )
-        for (platform, reason), count in dead.items():
+        counts = Counter(about for index, about in dead.items() if index not in duplicates)
+        for (platform, reason), count in counts.items():
             self._events.dead(platform=platform, count=count, reason=reason)
 
     async def accept_routed(self, request: BaseRequest, _values: Mapping[str, str]) -> Response:
@@ -260,11 +269,12 @@ class Handlers:
                     max_body=self._max_body,
                     enveloped=enveloped,
                 )
-                return await self._route_many(Lines(parts), read, held, searches=directory.searches)
+                lines = Lines(parts, self._max_body)
+                return await self._route_many(lines, read, held, searches=directory.searches)
             body = b"".join(parts)
             draft = partial(directory.draft, body, options, content_type)
             beside = directory.searches and len(body) > SMALL_BYTES
-            return await self._route_one(await self._beside(draft) if beside else draft(), held)
+            return await self._route_one(await self._beside(draft, held, len(body)) if beside else draft(), held)
         finally:
             if not held.handed_over:
                 held.release()
@@ -289,7 +299,7 @@ class Handlers:
         count = 0
         held.weigh(lines.count)
         for turn in lines.turns():
-            part = await self._turn(read, turn, searches=searches)
+            part = await self._turn(read, turn, held, searches=searches)
             rows = sum(len(draft.post.rows) for draft in part)
             count += rows
             if count > MAX_LINES:
@@ -319,7 +329,7 @@ class Handlers:
         for platform in fresh | repeated:
             self._events.accepted(platform=platform, count=fresh[platform], duplicates=repeated[platform])
         new = (post for index, post in enumerate(posts) if index not in accepted.duplicates)
-        self._report_dead([row for post in new for row in post.rows], ())
+        self._report_dead(_dead([row for post in new for row in post.rows]), ())
         if fresh[UNROUTED]:
             self._events.dead(platform=UNROUTED, count=fresh[UNROUTED], reason=REASON)
         self._expiring(
@@ -355,6 +365,11 @@ class Handlers:
 
 def _is_bulk(content_type: str | None) -> bool:
     return content_type is not None and content_type.partition(";")[0].strip().lower() == NDJSON
+
+
+def _dead(rows: Sequence[NewCallback]) -> dict[int, tuple[str, str]]:
+    """Return platform and reason of the rows that are dead from the start, by their index."""
+    return {index: (row.platform, row.dead_reason) for index, row in enumerate(rows) if row.dead_reason is not None}
 
 
 def _replayed(wholly: bool) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """Memory for what clients send: counted in bytes and reserved before it is used.
 
-Uploads that are still coming in have a room of their own, so an upload that never ends takes nothing from a complete
-post. When that room is full, the upload that has cost the most makes way. Its cost is its bytes times the seconds they
-have been held: 1 MB that came within 0.1 s costs little, 1 MB that has stalled for half a minute costs 300 times more.
+One account has all of it: what is being received, decoded, searched, and what waits for its commit. Uploads that are
+still coming in may have a part of it only, and they make way for complete posts. So an upload that never ends takes
+nothing from a complete post. The upload that has cost the most makes way first. Its cost is its bytes times the seconds
+they have been held: 1 MB that came within 0.1 s costs little, 1 MB that has stalled for half a minute costs 300 times
+more.
 """
 
 from collections.abc import Callable
@@ -53,7 +55,10 @@ class Upload:
 
 
 class Room:
-    """The bytes of all requests. One request alone may exceed a bound; else a large one could never be accepted."""
+    """The bytes of all requests: ``max_bytes`` in all, of which ``max_uploading_bytes`` for uploads.
+
+    One request alone may exceed a bound; else a large one could never be accepted.
+    """
 
     def __init__(self, *, max_bytes: int, max_uploading_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -74,21 +79,44 @@ class Room:
         self.uploading_bytes -= upload.size
 
     def make_way(self, upload: Upload, size: int) -> None:
-        """End the costliest uploads until ``size`` more bytes fit. Raises ``Refusal`` if ``upload`` is one of them."""
+        """End the costliest uploads until ``size`` more bytes fit.
+
+        Raises ``Refusal`` if ``upload`` is one of them, or if complete requests have the room.
+        """
+        free_bytes = self._most(upload.size + size) - self.held_bytes
+        if self.held_bytes and upload.size + size > free_bytes:
+            raise self._full()
+        most = min(self.max_uploading_bytes, free_bytes)
         now_s = 0.0
-        while self.uploading_bytes + size > self.max_uploading_bytes and self.uploading_bytes > upload.size:
+        while self.uploading_bytes + size > most and self.uploading_bytes > upload.size:
             now_s = now_s or elapsed_s()
-            costliest = max(self._uploads, key=lambda each: each.cost(now_s))
+            costliest = self._costliest(now_s)
             if costliest is upload:
                 raise _slow()
             costliest.make_way()
 
     def hold(self, size: int, had: int) -> None:
-        """Hold ``size`` more bytes of a complete request that has ``had``. Raises ``Refusal`` if they do not fit."""
-        most = self.max_bytes if had + size > _SMALL_BYTES else self.max_bytes + self.max_bytes // _KEPT_FOR_SMALL
-        if self.held_bytes + size > most and self.held_bytes > had:
-            raise Refusal("overloaded", f"{self.held_bytes} bytes already wait for the disk; repeat in a moment")
+        """Hold ``size`` more bytes of a complete request that has ``had``; fewer if negative.
+
+        Uploads make way for them. Raises ``Refusal`` if they do not fit even so.
+        """
+        if size > 0:
+            most = self._most(had + size)
+            if self.held_bytes + size > most and self.held_bytes > had:
+                raise self._full()
+            while self.uploading_bytes and self.held_bytes + self.uploading_bytes + size > most:
+                self._costliest(elapsed_s()).make_way()
         self.held_bytes += size
+
+    def _most(self, size: int) -> int:
+        """Return how many bytes there may be in all for a request of ``size`` to pass."""
+        return self.max_bytes if size > _SMALL_BYTES else self.max_bytes + self.max_bytes // _KEPT_FOR_SMALL
+
+    def _costliest(self, now_s: float) -> Upload:
+        return max(self._uploads, key=lambda each: each.cost(now_s))
+
+    def _full(self) -> Refusal:
+        return Refusal("overloaded", f"{self.held_bytes} bytes already wait for the disk; repeat in a moment")
 
 
 def _slow() -> Refusal:

@@ -25,6 +25,8 @@ _BYTES_PER_TURN = 256 * 1024
 MAX_LINES = 100_000
 # What a row takes in memory beside its payload, until it is committed (measured: 440 bytes with a key).
 ROW_BYTES = 450
+# The longest line is a payload of `max_body` and this much around it: the names and the other values of an envelope.
+_AROUND_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +140,13 @@ class Lines:
 
     __slots__ = ("_empty", "_lines", "count")
 
-    def __init__(self, parts: list[bytes]) -> None:
+    def __init__(self, parts: list[bytes], max_body: int) -> None:
         """Take the body in pieces and empty ``parts`` meanwhile: the body is never in memory twice.
 
-        Raises ``Refusal`` (``too_large``) for more than ``MAX_LINES``.
+        Raises ``Refusal`` (``too_large``) for more than ``MAX_LINES``, and for a line in which no payload of
+        ``max_body`` bytes or fewer can be. Such a line is not even put together: it may be the whole body.
         """
+        longest = max_body + _AROUND_BYTES
         lines = [b""]
         parts.reverse()
         while parts:
@@ -152,8 +156,12 @@ class Lines:
                     "too_large", f"the body has more than {MAX_LINES} lines; send it in parts", limit=MAX_LINES
                 )
             begun = [lines.pop()]
+            size = len(begun[0])
             while b"\n" not in part and parts:  # a line of many pieces is joined once
                 begun.append(part)
+                size += len(part)
+                if size > longest:
+                    raise _line_too_large(len(lines) + 1, max_body)
                 part = parts.pop()
             found = part.split(b"\n")
             begun.append(found[0])

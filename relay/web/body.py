@@ -102,7 +102,16 @@ async def read_body(
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         parts = await _read_all(request, bound=bound, limit=limit, timeout_s=timeout_s, reserve=reserve)
         reserve.complete(sum(map(len, parts)))
-    return parts if coding is None else await decode(b"".join(parts), coding, limit, reserve)
+    if coding is None:
+        return parts
+    if len(parts) == 1:
+        return await decode(parts.pop(), coding, limit, reserve)
+    size = sum(map(len, parts))
+    reserve.grow(size)  # for a moment it is here twice
+    body = b"".join(parts)
+    parts.clear()
+    reserve.grow(-size)
+    return await decode(body, coding, limit, reserve)
 
 
 def declared_length(request: BaseRequest) -> int | None:

@@ -34,12 +34,12 @@ class Decoder:
         self._slow = asyncio.Lock()
 
     async def __call__(self, body: bytes, coding: str, limit: int, reserve: Reserve) -> list[bytes]:
-        """Return the decoded body in pieces; raises ``Refusal``."""
+        """Return the decoded body in pieces, which take the place of ``body``; raises ``Refusal``."""
         if len(body) <= _TRIED_BYTES:
             pieces = self._pieces(body, coding, limit)
             first = next(pieces, b"")
             if next(pieces, None) is None:
-                reserve.grow(len(first))
+                reserve.grow(len(first) - len(body))
                 return [first]
         turn = self._quick if limit <= _QUICK_LIMIT_BYTES else self._slow
         try:
@@ -50,9 +50,11 @@ class Decoder:
                 "overloaded", "too many compressed bodies wait to be decoded; send it again in a moment"
             ) from None
         try:
-            return await self._decoded(self._pieces(body, coding, limit), reserve)
+            parts = await self._decoded(self._pieces(body, coding, limit), reserve)
         finally:
             turn.release()
+        reserve.grow(-len(body))
+        return parts
 
     async def _decoded(self, pieces: Iterator[bytes], reserve: Reserve) -> list[bytes]:
         loop = asyncio.get_running_loop()

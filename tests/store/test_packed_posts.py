@@ -1,6 +1,7 @@
 """Large posts are packed by the writing thread, small ones on the loop; what is stored is the same."""
 
 import asyncio
+import gc
 import threading
 from pathlib import Path
 
@@ -37,5 +38,27 @@ async def test_many_rows_do_not_hold_the_loop(tmp_path: Path, monkeypatch: pytes
         assert len(routed.ids) == 5000
         totals = await store.totals()
         assert totals["p"].accepted == totals["p"].pending == 10_000
+    finally:
+        await asyncio.wait_for(store.close(), 10)
+
+
+async def test_rows_are_freed_as_they_are_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows and what they are packed to are never all in memory at once: packed, nothing keeps the rows."""
+    left: list[int] = []
+    pack = packing.pack
+
+    def watched(*args: object, **named: object) -> None:
+        pack(*args, **named)  # type: ignore[arg-type]
+        left.append(sum(type(each) is NewCallback for each in gc.get_objects()))
+
+    monkeypatch.setattr(packing, "pack", watched)
+    store = await SqliteStore.open(tmp_path / "relay.db", clock=FakeClock())
+    try:
+        before = sum(type(each) is NewCallback for each in gc.get_objects())
+        accepted = await store.accept(
+            [NewCallback("p", b"%d" % n, None, None, Lane.NORMAL, 60.0, None, None, None, "") for n in range(5000)]
+        )
+        assert len(accepted.ids) == 5000
+        assert left == [before]
     finally:
         await asyncio.wait_for(store.close(), 10)

@@ -17,6 +17,7 @@ from relay.web.refusal import Refusal
 from relay.wire.compress import TooLarge, decode_pieces
 from relay.wire.payload.extract import KeyPath
 
+MAX_BODY = 1 << 20
 KEYED = PlatformIntake(name="p", needs_json=True, expires_s=60.0, max_bytes=1 << 21, key=KeyPath("id"))
 SEARCHED = PlatformIntake(
     name="p", needs_json=True, expires_s=60.0, max_bytes=1 << 21, key=KeyPath("items[?main].id | [0]"), searches=True
@@ -101,6 +102,26 @@ def test_one_request_may_be_larger_than_the_room(clock: Clock):
     assert rooms.held_bytes == 1_000_000
 
 
+def test_uploads_and_complete_requests_share_one_account(clock: Clock):
+    """Together they stay in the room: uploads make way for a complete post, and none is left where those have it."""
+    rooms = Room(max_bytes=1_000_000, max_uploading_bytes=700_000)
+    ended: list[str] = []
+    rooms.upload(lambda: ended.append("stalled")).grow(400_000)
+    clock.now += 1.0
+    moving = rooms.upload(lambda: ended.append("moving"))
+    moving.grow(300_000)
+    rooms.hold(600_000, 0)
+    assert ended == ["stalled"]
+    assert (rooms.held_bytes, rooms.uploading_bytes) == (600_000, 300_000)
+    assert code_of(lambda: moving.grow(200_000)) == "overloaded"
+    assert ended == ["stalled"]  # nobody is ended for what has no room even so
+    rooms.hold(450_000, 600_000)  # one request alone may exceed the bound
+    assert ended == ["stalled", "moving"]
+    assert (rooms.held_bytes, rooms.uploading_bytes) == (1_050_000, 0)
+    rooms.upload(lambda: None).grow(60_000)
+    rooms.hold(-1_000_000, 1_050_000)
+
+
 # --- lines
 
 
@@ -155,7 +176,7 @@ def test_large_work_stands_in_another_line():
 def test_turns_are_short_in_lines_and_bytes():
     """No turn has more than 500 lines, or more than 256 KiB unless it is one line; numbers and order are kept."""
     lines = [b"x" * 10] * 1200 + [b"y" * 300_000] * 3 + [b"z" * 1000] * 700
-    turns = list(Lines([b"\n".join(lines)]).turns())
+    turns = list(Lines([b"\n".join(lines)], MAX_BODY).turns())
     assert [line for turn in turns for line in turn.lines] == lines
     assert all(len(turn.lines) <= 500 and (turn.size <= 256 * 1024 or len(turn.lines) == 1) for turn in turns)
     assert all(turn.size == sum(map(len, turn.lines)) for turn in turns)
@@ -170,7 +191,7 @@ def test_lines_do_not_depend_on_how_the_body_came(cut: int):
     """Pieces of any size give the lines of the whole; empty lines keep their numbers; both line ends are known."""
     body = b'{"a":1}\r\n\n  \n{"b":2}\n\r\n{"c":3}'
     parts = [body[at : at + cut] for at in range(0, len(body), cut)]
-    lines = Lines(parts)
+    lines = Lines(parts, MAX_BODY)
     assert parts == []
     assert lines.count == 6
     (turn,) = lines.turns()
@@ -180,9 +201,20 @@ def test_lines_do_not_depend_on_how_the_body_came(cut: int):
 
 def test_lines_are_bounded():
     """One more line than allowed is refused, in one piece or in many."""
-    assert Lines([b"\n" * (MAX_LINES - 1)]).count == MAX_LINES
-    assert code_of(lambda: Lines([b"\n" * (MAX_LINES + 1)])) == "too_large"
-    assert code_of(lambda: Lines([b"1\n" * 1000] * (MAX_LINES // 1000 + 1))) == "too_large"
+    assert Lines([b"\n" * (MAX_LINES - 1)], MAX_BODY).count == MAX_LINES
+    assert code_of(lambda: Lines([b"\n" * (MAX_LINES + 1)], MAX_BODY)) == "too_large"
+    assert code_of(lambda: Lines([b"1\n" * 1000] * (MAX_LINES // 1000 + 1), MAX_BODY)) == "too_large"
+
+
+def test_a_line_that_holds_no_payload_is_never_put_together():
+    """A line that is longer than a payload and its envelope is refused by its number, whatever it consists of."""
+    piece = b" " * 100_000
+    parts = [b"{}\n{}\n", *[piece] * 300]
+    with pytest.raises(Refusal) as caught:
+        Lines(parts, MAX_BODY)
+    assert (caught.value.code, caught.value.detail) == ("too_large", "line 3: its payload exceeds 1048576 bytes")
+    assert len(parts) > 280  # the rest was not looked at
+    assert Lines([piece] * 11, MAX_BODY).count == 1
 
 
 # --- keys and searches
@@ -259,7 +291,8 @@ async def test_no_piece_is_made_before_it_has_room():
     decoder = Decoder(pieces)
     body = bytes(10_000)
     assert await decoder(body, "any", 100, Reserve()) == [bytes(10)] * 3
-    assert told == ["asked", "made", "used 10"] * 3 + ["asked", "used 0"]
+    given_back = f"used {PIECE_BYTES - len(body)}"  # the body itself
+    assert told == ["asked", "made", "used 10"] * 3 + ["asked", "used 0", given_back]
     told.clear()
     Reserve.most = 2
     with pytest.raises(Refusal, match="overloaded"):

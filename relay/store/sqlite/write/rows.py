@@ -114,8 +114,17 @@ def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[An
     if post.weight <= _PACKED_ON_LOOP:
         pack(post, names, rows)
     else:
-        post.later(names, rows, partial(pack, names=names, rows=rows))
+        post.later(names, rows, partial(pack, names=names, rows=_handed_out(rows)))
     return post
+
+
+def _handed_out(rows: Sequence[NewCallback]) -> Iterator[NewCallback]:
+    """Yield ``rows`` once and keep none of them: 100,000 rows and what they are packed to are 40 MB each."""
+    left = list(rows)
+    del rows
+    left.reverse()
+    while left:
+        yield left.pop()
 
 
 def encode_posts(names: Names, posts: Sequence[RoutedPost], future: "asyncio.Future[Any]") -> PackedPost:
@@ -141,7 +150,7 @@ def _pack_posts(post: PackedPost, names: Names, posts: Sequence[RoutedPost]) -> 
         pack(post, names, rows, idem)
 
 
-def pack(packed: Packed, names: Names, rows: Sequence[NewCallback], post_idem: int | None = None) -> None:
+def pack(packed: Packed, names: Names, rows: Iterable[NewCallback], post_idem: int | None = None) -> None:
     """Add ``rows`` to ``packed``; ``post_idem`` is the hash of the idempotency key of their routed post."""
     bodies, facts = packed.bodies, packed.facts
     total = 0
