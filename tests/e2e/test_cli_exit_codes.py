@@ -55,6 +55,8 @@ CODES: dict[str, tuple[int, int, int]] = {
     "reload --wait": (0, 4, 4),
     "config check": (0, 0, 0),
     "config check --strict": (3, 3, 3),
+    "config check --probe": (1, 1, 1),
+    "config check bad.yaml --probe": (1, 1, 1),
     "config check bad.yaml": (1, 1, 1),
     "config show": (0, 0, 0),
     "config schema": (0, 0, 0),

@@ -12,6 +12,7 @@ from relay.config.effective import ShownSettings, as_scalar, as_tree, as_yaml, e
 from relay.config.problems import ConfigInvalid
 from relay.config.report.json_schema import json_schema, json_schema_text
 from relay.config.report.translate import dotted
+from relay.config.schema.file import Config
 from relay.core.clock import wall_s
 
 
@@ -23,13 +24,22 @@ def config() -> None:
 @config.command()
 @config_file
 @click.option("--strict", is_flag=True, help="Exit with 3 when there are warnings.")
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="Also try to reach every platform: its name, TLS, a token. Sends no callback. Exit with 1 when one fails.",
+)
 @output_option
-def check(option: str | None, argument: str | None, strict: bool, output: str) -> None:
-    """Name every problem of the file. Opens, binds and writes nothing.
+def check(option: str | None, argument: str | None, strict: bool, probe: bool, output: str) -> None:
+    """Name every problem of the file. Opens, binds and writes nothing, but for what --probe asks for.
 
-    As JSON: a list of {file, line, col, code, message, hint}; codes that start with W are warnings.
+    As JSON: a list of {file, line, col, code, message, hint}; codes that start with W are warnings. With --probe, of a
+    file without problems, a list of {kind, name, address, found, problem}.
     """
     file = chosen_file(option, argument)
+    if output != "table" and probe:
+        _probe(load_config(file), output)
+        return
     if output != "table":
         found, ok = examined(file)
         print_rows((problem._asdict() for problem in found), output=output, columns=())
@@ -43,8 +53,25 @@ def check(option: str | None, argument: str | None, strict: bool, output: str) -
     included = len(loaded.files) - 1
     beside = f" and {count(included, 'included file')}" if included else ""
     click.echo(f"{file}{beside}: ok, {count(number, 'platform')}")
+    if probe:
+        _probe(loaded, output)
     if strict and loaded.warnings:
         raise click.exceptions.Exit(EXIT_DIFFERENT)
+
+
+def _probe(loaded: Config, output: str) -> None:
+    import asyncio
+
+    from relay.cli.commands.trying.probe import probed  # loads the modules of delivery
+
+    found = asyncio.run(probed(loaded))
+    if output != "table":
+        print_rows((each._asdict() for each in found), output=output, columns=())
+    else:
+        for each in found:
+            click.echo(printable(each.line()))
+    if any(each.problem for each in found):
+        raise click.exceptions.Exit(EXIT_FAILED)
 
 
 @config.command()
