@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import yaml
-from relay.cli.commands.trying.probe import Probed, probed
+from relay.cli.commands.trying.reach import Probed, probed
 from relay.config.load import load
 from tests.e2e.harness import free_port
 from tests.integration.test_connect import certificate, server_context

@@ -62,7 +62,7 @@ def check(option: str | None, argument: str | None, strict: bool, probe: bool, o
 def _probe(loaded: Config, output: str) -> None:
     import asyncio
 
-    from relay.cli.commands.trying.probe import probed  # loads the modules of delivery
+    from relay.cli.commands.trying.reach import probed  # loads the modules of delivery
 
     found = asyncio.run(probed(loaded))
     if output != "table":
