@@ -37,6 +37,7 @@ from relay.daemon.restarts import Restarts
 from relay.daemon.stores import open_store, open_tokens
 from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import Notifier
+from relay.daemon.what_if_process import WhatIfProcess
 from relay.delivery.auth import Credentials
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Sender
@@ -143,6 +144,7 @@ class _Daemon:
                 wall=wall_s,
                 operation_started=duties.operations.nudge,
                 alerts=alerting.desk,
+                work_out=WhatIfProcess().work_out,
             )
         )
         servers = self._make_servers(store, live, api, duties, self._start_spans(store))

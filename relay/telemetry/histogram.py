@@ -26,6 +26,12 @@ class Series:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
+    @property
+    def mean(self) -> float | None:
+        """The mean of all values; None without one."""
+        count = sum(self.counts)
+        return self.total / count if count else None
+
     def add(self, value: float) -> None:
         """Count one value."""
         self.counts[bisect_left(self.bounds, value)] += 1

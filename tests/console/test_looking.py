@@ -2,7 +2,7 @@
 
 import pytest
 from playwright.sync_api import Page, expect
-from tests.console.browser_side import Relay, log_in, shown, until
+from tests.console.browser_side import Relay, log_in, shown
 from tests.console.conftest import HOSTILE
 
 POLICY = (
@@ -120,17 +120,3 @@ def test_a_long_list_is_counted_and_shown_in_pages(page: Page, relay: Relay) -> 
     page.click('[data-action="more"]')
     expect(page.locator("tr[data-callback]")).to_have_count(130)
     expect(page.locator('[data-action="more"]')).to_be_hidden()
-
-
-def test_the_window_is_a_strip_of_slots_with_what_they_were_used_for(page: Page, relay: Relay) -> None:
-    """As many cells as slots; the numbers are those of the API, and add up to the limit."""
-    relay.post("shop-a", {"order_id": "A-strip"})
-    until(lambda: relay.ask("GET", "/v1/platforms/shop-a")["quotas"][0]["uses"]["first"] > 0, "a request is sent")
-    log_in(page, relay, "viewer", "/ui/platforms/shop-a")
-    shown(page, "platform")
-    (quota,) = relay.ask("GET", "/v1/platforms/shop-a")["quotas"]
-    assert quota["uses"]["first"] == quota["sent"]
-    expect(page.locator(".strip i")).to_have_count(100)
-    expect(page.locator(".strip i.s1")).to_have_count(quota["sent"])
-    expect(page.locator('[data-slots="first"]')).to_have_attribute("data-value", str(quota["sent"]))
-    expect(page.locator('[data-slots="free"]')).to_contain_text(str(100 - quota["sent"]))

@@ -27,6 +27,7 @@ from relay.core.model import (
     State,
     StoreRules,
 )
+from relay.daemon.what_if_process import WhatIfProcess
 from relay.ingest.described import ROUTES
 from relay.store.base import no_route
 from relay.store.memory.backend import MemoryStore
@@ -305,6 +306,7 @@ async def admin_side(
             wall=lambda: clock.now() + control.wall_ahead_s,
             alerts=alarms,
             operation_started=operations.nudge,
+            work_out=WhatIfProcess().work_out,
         )
     )
     server = AdminServer(settings=AdminSettings(listen=listen), api=api, ping=store.ping, events=events)

@@ -20,6 +20,7 @@ MAY = {
     "POST /v1/platforms/{platform}/resume": OPERATORS,
     "POST /v1/platforms/{platform}/flush": OPERATORS,
     "POST /v1/platforms/{platform}/limit": OPERATORS,
+    "POST /v1/platforms/{platform}/simulate": OPERATORS,  # it takes seconds of a core
     "GET /v1/platforms/{platform}/series": EVERYBODY,
     "GET /v1/breakdown": EVERYBODY,
     "GET /v1/ledger": EVERYBODY,

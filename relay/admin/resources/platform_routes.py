@@ -217,6 +217,12 @@ class PlatformRoutes:
             now=self._times.now(),
         )
 
+    async def configured(self, name: str) -> PlatformView:
+        """Return a platform of the configuration in force. Raises 404 ``unknown_platform``."""
+        if name not in self._control.views():
+            raise unknown_platform(name, self._control.views())
+        return await self._one(name)
+
     async def _configured(self, call: Call) -> str:
         name = call.params["platform"]
         live = self._control.views()

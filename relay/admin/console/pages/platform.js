@@ -7,6 +7,7 @@ import { charts } from "../charts.js";
 import { watch } from "../live.js";
 import { count, duration, rate, t, time } from "../words.js";
 import { limitCard, quotaCard } from "./limit_view.js";
+import { whatIf } from "./what_if.js";
 import { drainText, stateClass, stateWord } from "./standing.js";
 
 export async function show(box, { params: [name], ends, shown, current }) {
@@ -16,7 +17,8 @@ export async function show(box, { params: [name], ends, shown, current }) {
   const sentence = h("p", { class: "sub", "data-field": "reason" });
   const windows = h("div");
   const facts = h("div", { class: "grid" });
-  fill(box, h("h1", {}, name, " ", badge), sentence, actions(name, path), windows, facts, charts(name, ends));
+  fill(box, h("h1", {}, name, " ", badge), sentence, actions(name, path), windows, facts,
+    first.removed ? null : whatIf(name, path), charts(name, ends));
   let told = "";
   const update = (platform) => {
     badge.className = stateClass(platform.state);
