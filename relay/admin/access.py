@@ -116,5 +116,10 @@ def caller(user: User, remote: str) -> Caller:
     return Caller(user.name, user.role, remote, _GRANTS.get(user.role, frozenset()))
 
 
+def stranger(remote: str) -> Caller:
+    """Return somebody with a token that nobody has."""
+    return Caller("?", "none", remote, frozenset())
+
+
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -20,7 +20,7 @@ _TENFOLD: Final = 10
 _KEPT_S: Final = 7 * 86400.0
 _MOST_PAST: Final = 500
 
-Status = Literal["firing", "resolved", "drill"]
+Status = Literal["firing", "resolved", "drill", "note"]
 
 
 class Alert(msgspec.Struct):

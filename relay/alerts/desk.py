@@ -7,7 +7,7 @@ alert must never end the process it watches.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -160,6 +160,16 @@ class AlertDesk:
         told = Told("drill", "drill", "", "", wall, None, said)
         (payload,) = bodies(settings, [told], host=self._host, wall=wall)
         return await self._mailbox.drill(target, payload)
+
+    async def note(self, target: str, about: str, values: Mapping[str, str]) -> None:
+        """Put a message on its way that is no alert; ``about`` names its sentences. A target that is gone gets none."""
+        settings = self._settings.targets.get(target)
+        if settings is None:
+            return
+        wall = self._wall()
+        said = sentences(about, "", values, 0, settings.lang)
+        payloads = bodies(settings, [Told(about, "note", "", "", wall, None, said, values)], host=self._host, wall=wall)
+        await self._mailbox.post(target, payloads, [])
 
     async def _post(self, target: str, news: Sequence[Notice], now: float) -> None:
         settings = self._settings.targets[target]

@@ -1,6 +1,6 @@
 """The bodies that targets want: a text for robots and apprise, JSON for machines. Nothing is sent here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -12,8 +12,8 @@ from relay.config.schema.alerts import AnyTarget, AppriseTarget, FeishuTarget, L
 from relay.core.raw import JsonObject
 
 _WORDS: Final = {
-    "en": {"firing": "ALERT", "resolved": "resolved", "drill": "DRILL"},
-    "zh-CN": {"firing": "告警", "resolved": "已恢复", "drill": "演练"},
+    "en": {"firing": "ALERT", "resolved": "resolved", "drill": "DRILL", "note": "note"},
+    "zh-CN": {"firing": "告警", "resolved": "已恢复", "drill": "演练", "note": "备查"},
 }
 _MOST_BYTES: Final = 1700  # WeCom's texts hold 2048 bytes with the title; the others hold more, and nobody reads more
 _MOST_LINES: Final = 8
@@ -32,6 +32,7 @@ class Told(NamedTuple):
     since: float
     until: float | None
     said: Sentences
+    labels: Mapping[str, str] = {}
 
 
 def bodies(target: AnyTarget, news: Sequence[Told], *, host: str, wall: float) -> list[bytes]:
@@ -66,7 +67,7 @@ def as_text(news: Sequence[Told], language: Language, *, host: str) -> tuple[str
 
 
 def _times(one: Told, language: Language) -> list[str]:
-    if one.status == "drill":
+    if one.status in ("drill", "note"):
         return []
     since, until = local_time(one.since), None if one.until is None else local_time(one.until)
     if language == "en":
@@ -95,7 +96,7 @@ def _cut(text: str) -> str:
 
 
 def _labels(told: Told, host: str) -> dict[str, str]:
-    return {"host": host} | ({"group": told.group} if told.group else {})
+    return {"host": host, **told.labels} | ({"group": told.group} if told.group else {})
 
 
 def _as_json(told: Told, host: str) -> JsonObject:

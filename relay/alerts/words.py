@@ -91,6 +91,11 @@ _EN: Final = {
         "Platforms that use it get nothing until its endpoint hands one out; their callbacks wait.",
         "relay status",
     ),
+    "audit-head": Sentences(
+        "The audit has {count} records; the newest is {hash}",
+        "Keep this where nobody of this host can change it: it proves every record up to then.",
+        "relay audit verify --head {hash}",
+    ),
     "drill": Sentences(
         "This is a drill: alerts reach you here",
         "Nothing is wrong. Somebody ran `relay alert test`.",
@@ -150,6 +155,11 @@ _ZH: Final = {
         "{about} 的客户端证书将在 {left} 后到期", "到期后 {about} 会拒绝所有连接。", "relay config check"
     ),
     "token": Sentences("{about} 取不到令牌", "使用它的平台在取到令牌之前收不到任何回调；回调在等待。", "relay status"),
+    "audit-head": Sentences(
+        "审计共 {count} 条记录，最新一条为 {hash}",
+        "请保存在本机人员无法修改的地方：它可以证明此前的每一条记录。",
+        "relay audit verify --head {hash}",
+    ),
     "drill": Sentences("这是一次演练：告警可以送达这里", "没有故障。有人运行了 `relay alert test`。", "relay alerts"),
 }
 _FULL_IN: Final = {"en": "; at this rate it is full in {left}", "zh-CN": "，按现在的速度 {left} 后写满"}

@@ -17,6 +17,8 @@ def alert_contradictions(config: Config) -> Iterator[PlacedProblem]:
     for name, rule in alerts.rules.by_name().items():
         yield from _targets(config, ("alerts", "rules", name, "to"), rule.to or ())
     yield from _targets(config, ("alerts", "default_to"), alerts.default_to or ())
+    if config.audit.head_to is not None:
+        yield from _target(config, ("audit", "head_to"), config.audit.head_to)
     for index, rule_name in enumerate(alerts.quiet.except_ if alerts.quiet is not None else ()):
         if rule_name not in RULE_NAMES:
             path: KeyPath = ("alerts", "quiet", "except", index)
@@ -37,10 +39,14 @@ def alert_contradictions(config: Config) -> Iterator[PlacedProblem]:
 
 def _targets(config: Config, path: KeyPath, names: Iterable[str]) -> Iterator[PlacedProblem]:
     for index, name in enumerate(names):
-        if name not in config.alerts.targets:
-            what = f"{dotted((*path, index))}: there is no alert target {quoted(name)}"
-            hint = nearest(name, config.alerts.targets) or "add it under `alerts.targets:`"
-            yield _at((*path, index), "E070", what, hint, ("alerts", "targets", name))
+        yield from _target(config, (*path, index), name)
+
+
+def _target(config: Config, path: KeyPath, name: str) -> Iterator[PlacedProblem]:
+    if name not in config.alerts.targets:
+        what = f"{dotted(path)}: there is no alert target {quoted(name)}"
+        hint = nearest(name, config.alerts.targets) or "add it under `alerts.targets:`"
+        yield _at(path, "E070", what, hint, ("alerts", "targets", name))
 
 
 def _at(path: KeyPath, code: str, message: str, hint: str, *relies_on: KeyPath) -> PlacedProblem:

@@ -379,6 +379,7 @@ class StoreRules:
     keep_delivered_s: float = 7 * 86400.0
     keep_dead_s: float = 90 * 86400.0
     keep_samples_s: float = 7 * 86400.0
+    keep_audit_s: float = 3 * 365 * 86400.0
     max_size_bytes: int | None = None  # None: no bound
 
 

@@ -1,5 +1,6 @@
 """The one name for JSON whose members the relay does not know."""
 
+from collections.abc import Mapping
 from typing import Any
 
 JsonObject = dict[str, Any]
@@ -13,3 +14,6 @@ Kept = JsonObject
 
 Only the part that wrote it reads it; everybody else passes it on. A version may find keys of another one, or miss some.
 """
+
+Record = Mapping[str, Any]
+"""An audit record on its way to the store: who, from where, what, why, and details that depend on the deed."""

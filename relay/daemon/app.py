@@ -52,10 +52,12 @@ from relay.telemetry.failure import describe
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.descriptors import Descriptors
 from relay.upkeep.expiry import Expiry
+from relay.upkeep.head import HeadSender
 from relay.upkeep.operations import OperationRunner
 from relay.upkeep.prune import Pruner
 from relay.upkeep.sampling import Sampling
 from relay.upkeep.watchdog import Watchdog
+from relay.views.past.journal import AuditHead
 from relay.web.inherited import inherited_sockets, shared_out
 from relay.web.response import encoded
 
@@ -127,6 +129,7 @@ class _Daemon:
         )
         alerting = await self._start_alerts(store, registry, live, credentials)
         duties = self._start_duties(store, live)
+        self._start_head(store, live, alerting)
         api = AdminApi(
             AdminParts(
                 ledger=store,
@@ -275,6 +278,27 @@ class _Daemon:
         supervisor.run("watchdog", watchdog.run())
         self.stack.push_async_callback(supervisor.cancel)
         return _Duties(operations, expiry, descriptors)
+
+    def _start_head(self, store: Store, live: LiveConfig, alerting: Alerting) -> None:
+        """Start what sends the audit's head elsewhere."""
+
+        async def send(target: str, head: AuditHead) -> None:
+            await alerting.desk.note(target, "audit-head", {"count": str(head.count), "hash": head.hash})
+
+        sender = HeadSender(
+            store=store,
+            target=lambda: live.config.audit.head_to,
+            send=send,
+            clock=store.clock,
+            wall=wall_s,
+            events=self.events,
+        )
+
+        async def look_again(_config: Config, _within_s: float) -> None:
+            sender.nudge()
+
+        live.followers.append(look_again)
+        self.supervisor.run("audit head", sender.run())
 
     def _make_servers(
         self, store: Store, live: LiveConfig, api: AdminApi, duties: "_Duties", begin_span: BeginSpan | None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from relay.core.clock import Clock
 from relay.core.errors import StoreError
 from relay.core.model import Rate
-from relay.core.raw import Kept
+from relay.core.raw import Kept, Record
 from relay.delivery.auth import Authoriser
 from relay.delivery.courier import Surroundings
 from relay.delivery.lasting import Lasting
@@ -105,17 +105,17 @@ class Registry:
         now = self._clock.now()
         return {name: _view(running.pipeline, running.lasting, now) for name, running in self._running.items()}
 
-    async def pause(self, name: str, reason: str, *, until: float | None) -> None:
+    async def pause(self, name: str, reason: str, *, until: float | None, deed: Record | None = None) -> None:
         """Claim nothing more for the platform until ``resume`` or ``until``; survives restarts. Raises KeyError.
 
-        ``until`` is a relay-clock time; None means until an operator resumes it.
+        ``until`` is a relay-clock time; None means until an operator resumes it. ``deed`` is kept with it.
         """
         ends = math.inf if until is None else until
         pipeline = self._running[name].pipeline
         gate = pipeline.gate
         at = gate.paused_at if gate.paused else self._clock.now()
         # On disk first: a pause that could not be kept is not in force either.
-        await self._outbox.set_gate(name, {**pipeline.kept(), **dump_pause(True, reason, at, ends)})
+        await self._outbox.set_gate(name, {**pipeline.kept(), **dump_pause(True, reason, at, ends)}, deed=deed)
         gate.pause(reason, at, until=ends)
         self.changed(name, 0)
 

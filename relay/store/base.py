@@ -10,7 +10,7 @@ attempt id). Every write joins a group commit: it has taken effect durably when 
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from relay.core.clock import Clock
 from relay.core.model import (
@@ -28,7 +28,7 @@ from relay.core.model import (
     StoreRules,
     WaitUntil,
 )
-from relay.core.raw import Kept
+from relay.core.raw import Kept, Record
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
 from relay.store.survey import Surveys
@@ -85,8 +85,8 @@ class Outbox(Protocol):
         """Return each platform's gate as last settled or set, for a restart to continue from."""
         ...
 
-    async def set_gate(self, platform: str, gate: Kept) -> None:
-        """Keep a platform's gate (pause, cooldown, breaker) outside a settle."""
+    async def set_gate(self, platform: str, gate: Kept, *, deed: Record | None = None) -> None:
+        """Keep a platform's gate (pause, cooldown, breaker) outside a settle, with the audit record ``deed``."""
         ...
 
     async def set_quotas(self, platform: str, quotas: Sequence[Quota]) -> None:
@@ -157,9 +157,15 @@ class Ledger(Protocol):
         ...
 
     async def start_operation(
-        self, action: str, wanted: Filter, *, options: OperationOptions = PLAIN, expect_count: int | None
+        self,
+        action: str,
+        wanted: Filter,
+        *,
+        options: OperationOptions = PLAIN,
+        expect_count: int | None,
+        deed: Record | None = None,
     ) -> OperationView:
-        """Fix the matches of an operation and record it. Raises ``CountMismatch``."""
+        """Fix the matches of an operation and record it, with the audit record ``deed``. Raises ``CountMismatch``."""
         ...
 
     async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> Stepped:
@@ -197,8 +203,8 @@ class Ledger(Protocol):
         """Delete one small step of what need not be kept; return whether there may be more."""
         ...
 
-    async def audit(self, record: Mapping[str, Any]) -> None:
-        """Record who changed or saw what."""
+    async def audit(self, record: Record) -> None:
+        """Record who changed or saw what, chained to the record before it (``relay.privacy.chain``)."""
         ...
 
     async def ping(self) -> None:

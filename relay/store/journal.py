@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from relay.views.operation_view import OperationPage
-from relay.views.past.journal import AuditPage, JournalFilter
+from relay.views.past.journal import AuditHead, AuditPage, ChainLink, JournalFilter
 
 
 class Journal(Protocol):
@@ -11,6 +11,14 @@ class Journal(Protocol):
 
     async def audits(self, wanted: JournalFilter, *, cursor: str | None, limit: int) -> AuditPage:
         """Return one page of audit records, and the cursor of the next page or None."""
+        ...
+
+    async def chain(self, *, after: int, limit: int) -> list[ChainLink]:
+        """Return up to ``limit`` audit records behind number ``after``, oldest first, as they are chained."""
+        ...
+
+    async def audit_head(self) -> AuditHead:
+        """Return the newest audit record as it was written: not what the rows say, if somebody changed them."""
         ...
 
     async def operations(self, wanted: JournalFilter, *, cursor: str | None, limit: int) -> OperationPage:

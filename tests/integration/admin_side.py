@@ -1,7 +1,8 @@
 """An admin listener on a real socket over the memory store, for the tests of the API and of the command line."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +28,7 @@ from relay.core.model import (
     State,
     StoreRules,
 )
+from relay.core.raw import Record
 from relay.daemon.what_if_process import WhatIfProcess
 from relay.ingest.described import ROUTES
 from relay.store.base import no_route
@@ -87,6 +89,7 @@ class FakeControl:
     asked: list[tuple[str, ...]] = field(default_factory=list)
     backing_off: int = 0  # callbacks that wait for their retry time
     wall_ahead_s: float = 0.0  # what the wall clock was set forward since the start
+    keep: Callable[[Record], Awaitable[None]] = field(init=False)  # commits an audit record, as the gate's with it
     gone: bool = False  # a reload took the platforms away between the look and the deed
 
     def views(self) -> Mapping[str, LiveFacts]:
@@ -97,7 +100,8 @@ class FakeControl:
         if self.gone:
             raise KeyError(asked[1])
 
-    async def pause(self, name: str, reason: str, *, until: float | None) -> None:
+    async def pause(self, name: str, reason: str, *, until: float | None, deed: Record) -> None:
+        await self.keep(deed)
         self._ask("pause", name, reason, *([] if until is None else [until]))
         self.facts[name] = {"paused": True, "pause_reason": reason, "paused_until": until}
 
@@ -209,6 +213,11 @@ class AdminSide:
     alarms: FakeAlarms
     access: Access
 
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The audit records, oldest first."""
+        return [json.loads(link.text) for link, _ in self.store._trail.links]
+
     async def sent(self, count: int, *, platform: str = "shop-a") -> None:
         """Claim ``count`` requests of one callback each and leave them under way."""
         for turn in range(count):
@@ -286,6 +295,7 @@ async def admin_side(
     metrics = Metrics()
     events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=metrics)
     control, config, alarms = FakeControl(), FakeConfig(), FakeAlarms()
+    control.keep = lambda deed: store.audit(deed)
     operations = OperationRunner(ledger=store, clock=clock, events=events, reroute=no_route)
     sampling = Sampling(history=store.history, counted=metrics.request_counts, clock=clock, events=events)
     access, who = config.access(), Access(users)

@@ -11,6 +11,7 @@ from admin_side import LEARNED, START, USERS, AdminSide, admin_side
 from relay.admin.access import Permission
 from relay.core.model import Rate
 from relay.views.configuration import InForce
+from relay.views.moments import instant_text
 
 
 class Caller:
@@ -136,7 +137,7 @@ async def test_a_pause_for_a_time_says_until_when(call: Caller) -> None:
     assert (status, view["state"]) == (200, "paused")
     assert call.side.control.asked == [("pause", "shop-a", "", START + 1800)]
     assert view["until"] is not None
-    assert call.side.store._audit[0]["details"]["until"] == view["until"]
+    assert call.side.records[0]["details"]["until"] == view["until"]
     assert {(status, problem["code"], problem["key"]) for status, problem in wrong} == {(400, "invalid_request", "for")}
 
 
@@ -150,14 +151,14 @@ async def test_pause_resume_and_flush_reach_delivery_and_are_audited(call: Calle
     assert (status, view["state"], view["reason"], resumed["state"]) == (200, "paused", "stocktaking", "ok")
     assert (set(resumed) - set(view), resumed["brought_forward"]) == ({"brought_forward"}, 7)
     assert call.side.control.asked == [("pause", "shop-a", "stocktaking"), ("flush", "shop-a"), ("resume", "shop-a")]
-    records = call.side.store._audit
+    records = call.side.records
     assert [each["action"] for each in records] == ["platform.pause", "platform.flush", "platform.resume"]
     assert {key: records[0][key] for key in ("who", "from", "target", "reason", "at")} == {
         "who": "local",
         "from": "127.0.0.1",
         "target": "shop-a",
         "reason": "stocktaking",
-        "at": START,
+        "at": instant_text(START),
     }
 
 
@@ -173,7 +174,7 @@ async def test_a_limit_is_set_for_a_while_and_audited(call: Caller) -> None:
         ("limit", "shop-a", "80/min", "1000/day", str(START + 7200), "their support said so"),
         ("limit", "shop-a", "50/min", "None", ""),
     ]
-    record = call.side.store._audit[0]
+    record = call.side.records[0]
     assert {key: record[key] for key in ("who", "action", "target", "reason")} == {
         "who": "local",
         "action": "platform.limit",
@@ -189,7 +190,7 @@ async def test_a_limit_is_forgotten_and_audited(call: Caller) -> None:
 
     assert (status, view["learned_limit"]["source"], view["learned_limit"]["rates"]) == (200, "none", [])
     assert call.side.control.asked == [("forget_limit", "shop-a")]
-    record = call.side.store._audit[0]
+    record = call.side.records[0]
     assert (record["action"], record["reason"]) == ("platform.forget_limit", "new contract")
 
 
@@ -224,7 +225,7 @@ async def test_a_bad_limit_says_what_is_wrong(call: Caller, body: Any, key: str,
 
     assert (status, problem["code"], problem["key"]) == (400, "invalid_request", key)
     assert hint in problem["detail"]
-    assert (call.side.control.asked, call.side.store._audit) == ([], [])
+    assert (call.side.control.asked, call.side.records) == ([], [])
 
 
 async def test_a_limit_needs_a_platform_and_a_body_that_means_something(call: Caller) -> None:
@@ -498,7 +499,7 @@ async def test_payloads_are_masked_unless_the_role_may_see_them() -> None:
 
         assert masked["payload"] == {"order_id": "A***", "phone": "138****5678"}
         assert plain["payload"] == {"order_id": "A-991", "phone": "13812345678"}
-        assert [(each["who"], each["action"]) for each in side.store._audit] == [
+        assert [(each["who"], each["action"]) for each in side.records] == [
             ("viewer", "payload.view_masked"),
             ("privacy", "payload.reveal"),
         ]
@@ -529,7 +530,7 @@ async def test_an_operation_runs_over_all_matches(call: Caller) -> None:
     assert (status, started["matched"], started["options"]["reason"]) == (202, 1200, "shop is back")
     assert (found["done"], found["skipped"]) == (1200, {})
     assert (await call("GET", "/v1/ledger"))[1]["total"]["pending"] == 1200
-    assert [each["action"] for each in call.side.store._audit] == ["operation.retry"]
+    assert [each["action"] for each in call.side.records] == ["operation.retry"]
 
 
 async def test_a_count_that_no_longer_fits_does_nothing(call: Caller) -> None:
@@ -566,7 +567,7 @@ async def test_a_bad_operation_says_what_is_wrong(call: Caller, body: Any, code:
 
     assert (status, problem["code"]) == (400, code)
     assert hint in problem["detail"]
-    assert call.side.store._audit == []
+    assert call.side.records == []
 
 
 @pytest.mark.parametrize("reason", ["x" * 501, 7, False])
@@ -586,7 +587,7 @@ async def test_a_reason_is_a_text_that_fits_a_line(call: Caller, path: str, body
 
     assert (status, problem["code"], problem["key"]) == (400, "invalid_request", "reason")
     assert kept in (200, 202)
-    assert [len(each["reason"]) for each in call.side.store._audit] == [500]
+    assert [len(each["reason"]) for each in call.side.records] == [500]
 
 
 async def test_the_configuration_is_validated_and_reloaded(call: Caller) -> None:
@@ -607,7 +608,7 @@ async def test_the_configuration_is_validated_and_reloaded(call: Caller) -> None
     status, problem = await call("POST", "/v1/config/reload")
 
     assert (status, problem["code"], problem["problems"]) == (422, "invalid_config", call.side.config.problems)
-    assert [each["action"] for each in call.side.store._audit] == ["config.reload", "config.reload"]
+    assert [each["action"] for each in call.side.records] == ["config.reload", "config.reload"]
 
 
 @pytest.mark.parametrize(
@@ -626,7 +627,7 @@ async def test_a_reload_takes_nothing_for_something_else(call: Caller, body: Any
     status, problem = await call("POST", "/v1/config/reload", json=body)
 
     assert (status, problem["code"], problem["detail"]) == (400, "invalid_request", hint)
-    assert (call.side.config.reloads, call.side.store._audit) == ([], [])
+    assert (call.side.config.reloads, call.side.records) == ([], [])
 
 
 async def test_a_daemon_that_cannot_reload_says_so() -> None:

@@ -78,7 +78,7 @@ class Talker:
     @property
     def done(self) -> tuple[Any, ...]:
         """What reached delivery, the configuration and the audit log."""
-        return self.side.control.asked, self.side.config.reloads, self.side.store._audit
+        return self.side.control.asked, self.side.config.reloads, self.side.records
 
 
 @pytest.fixture

@@ -35,6 +35,8 @@ MAY = {
     "POST /v1/alerts/{rule}/silence": OPERATORS,
     "POST /v1/alert-targets/{target}/test": OPERATORS,
     "GET /v1/audit": EVERYBODY,
+    "GET /v1/audit/head": EVERYBODY,
+    "GET /v1/audit/chain": EVERYBODY,
     "GET /v1/config": EVERYBODY,
     "POST /v1/config/validate": OPERATORS,  # it would tell which files exist
     "POST /v1/config/reload": OPERATORS,

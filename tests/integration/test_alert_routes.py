@@ -43,7 +43,7 @@ async def test_a_silence_is_audited_and_ends(side: AdminSide) -> None:
     status, answer = await post(side, "/v1/alerts/late/silence", {"for": "2h", "reason": "known"})
     assert (status, answer["rule"]) == (200, "late")
     assert side.alarms.silences == [("late", START + 7200, "known", "local")]
-    assert side.store._audit[-1]["action"] == "alert.silence"
+    assert side.records[-1]["action"] == "alert.silence"
     assert (await post(side, "/v1/alerts/late/silence", {"for": "0s"}))[0] == 200
     assert side.alarms.silences[-1][1] == START
 
@@ -64,7 +64,7 @@ async def test_what_means_nothing_is_refused(side: AdminSide, path: str, body: A
     """Names that there are none of, no time, keys nobody knows: nothing is done and nothing recorded."""
     found, problem = await post(side, path, body)
     assert (found, hint in problem["detail"]) == (status, True), problem
-    assert side.alarms.silences == side.store._audit == []
+    assert side.alarms.silences == side.records == []
 
 
 async def test_the_commands_say_it_in_words(side: AdminSide) -> None:

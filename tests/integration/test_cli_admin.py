@@ -307,7 +307,7 @@ async def test_dead_letters_are_retried_with_a_count_that_must_fit(side: AdminSi
     assert len(listed.json()["items"]) == 4
     assert (done.code, done.out) == (0, "operation 3: 4 of 4 pending again\n")
     assert nothing.out == "nothing to retry: 0 dead callbacks match\n"
-    assert side.store._audit[-1]["reason"] == "shop is back"
+    assert side.records[-1]["reason"] == "shop is back"
 
 
 async def test_dead_letters_are_dropped_by_id(side: AdminSide) -> None:
@@ -392,7 +392,7 @@ async def test_held_callbacks_are_resolved(side: AdminSide) -> None:
     assert rest.out.endswith(": 1 of 1 resolved\n"), rest
     totals = (await side.store.totals())["shop-a"]
     assert (totals.delivered, totals.dead) == (1, 1)
-    assert "seen there" in [each["reason"] for each in side.store._audit]
+    assert "seen there" in [each["reason"] for each in side.records]
 
 
 async def test_a_platform_is_paused_resumed_and_flushed(side: AdminSide) -> None:
@@ -543,7 +543,7 @@ async def test_an_operator_sets_and_forgets_a_limit(side: AdminSide) -> None:
     assert as_json.json()["learned_limit"]["rates"] == []
     assert side.control.asked[0] == ("limit", "shop-a", "10/s", "80/min", str(START + 7200), "support said so")
     assert side.control.asked[2] == ("forget_limit", "shop-a")
-    assert side.store._audit[2]["reason"] == "new contract"
+    assert side.records[2]["reason"] == "new contract"
 
 
 async def test_a_limit_of_a_group_is_adopted_as_a_quota(side: AdminSide) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 from click.testing import CliRunner
-from relay.cli.commands import journal
+from relay.cli.commands.trace import audit, journal
 from relay.cli.support.locate import Place
 from relay.views.moments import read
 from tests.integration.admin_side import USERS, AdminSide, admin_side
@@ -107,7 +107,7 @@ def _run(command: Any, *given: str) -> str:
 
 def test_audit_ls(daemon: _Daemon) -> None:
     """The records of as many pages as are asked for, in 80 columns."""
-    shown = _run(journal.audit, "ls", "--who", "ann")
+    shown = _run(audit.audit, "ls", "--who", "ann")
     assert shown.count("platform.pause") == 2
     assert daemon.asked == [
         {"path": "/v1/audit", "who": "ann", "cursor": None, "limit": 50},

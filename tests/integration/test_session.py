@@ -170,3 +170,19 @@ async def test_the_page_is_served_everywhere_and_its_files_for_ever(browser: Bro
                 assert answer.status == 404
         async with http.post(f"{browser.side.url}/ui/") as answer:
             assert answer.status == 405
+
+
+async def test_wrong_tokens_are_recorded(browser: Browser) -> None:
+    """From where and for what; at the login and in a header; of a flood from one address ten a minute."""
+    assert (await browser.ask("POST", "/v1/session", {"token": "guess"}))[0] == 401
+    for _ in range(MOST_TRIES + 3):
+        async with aiohttp.ClientSession(browser.side.url, headers={"Authorization": "Bearer guess"}) as http:
+            assert (await http.get("/v1/platforms")).status == 401
+    assert (await browser.ask("GET", "/v1/platforms"))[0] == 401  # no token is no wrong token
+    records = browser.side.records
+    assert [(each["action"], each["target"]) for each in records] == [
+        ("login.failed", "/v1/session"),
+        *[("login.failed", "/v1/platforms")] * MOST_TRIES,
+    ]
+    assert {(each["who"], each["from"]) for each in records} == {("?", "127.0.0.1")}
+    assert "guess" not in str(records)

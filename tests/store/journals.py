@@ -2,11 +2,18 @@
 
 from typing import Any
 
+import pytest
+from relay.core.errors import CountMismatch
 from relay.core.model import Filter
+from relay.privacy.chain import ORIGIN, Link, record_text, verify
 from relay.store.base import Store
+from relay.views.moments import Instant
 from relay.views.operation_view import OperationOptions, OperationPage
-from relay.views.past.journal import AuditPage, JournalFilter
+from relay.views.past.journal import AuditHead, AuditPage, JournalFilter
 from tests.store.harness import Harness, note, post, rules
+
+_RECORD = {"at": None, "who": "ann", "role": "operator", "from": "unix", "target": "shop", "reason": "", "details": {}}
+_RECORD |= {"action": "platform.pause"}
 
 
 async def _did(store: Store, at: float, who: str, action: str, target: str) -> None:
@@ -66,3 +73,50 @@ class JournalConformance:
         assert 1 in [each.id for each in done]
         span = {"since": clock.now() - 120, "until": clock.now() - 60}
         assert [each.action for each in (await operations(**span)).items] == ["expire"]
+
+    async def test_audit_records_are_chained(self, harness: Harness) -> None:
+        """Each record's hash holds that of the one before it, and the head is the newest; also with its deed."""
+        store, clock = await harness.open(rules()), harness.clock
+        assert await store.journal.audit_head() == AuditHead(count=0, hash=ORIGIN, at=None)
+        await _did(store, clock.now(), "李", "platform.pause", "shop")
+        deed = {**_RECORD, "action": "operation.drop"}
+        await post(store, note(b"1"))
+        await store.start_operation("drop", Filter(platform="shop"), expect_count=1, deed=deed)
+        await store.set_gate("shop", {"paused": True}, deed={**_RECORD, "action": "platform.pause"})
+        links = await store.journal.chain(after=0, limit=9)
+        assert [(link.n, link.record["action"]) for link in links] == [
+            (1, "platform.pause"),
+            (2, "operation.drop"),
+            (3, "platform.pause"),
+        ]
+        assert verify(Link(each.n, each.hash, record_text(each.record)) for each in links).fault is None
+        assert await store.journal.audit_head() == AuditHead(count=3, hash=links[-1].hash, at=Instant(clock.now()))
+        assert await store.journal.chain(after=1, limit=1) == links[1:2]
+
+    async def test_a_refused_deed_leaves_no_record(self, harness: Harness) -> None:
+        """The record is committed with its deed or not at all."""
+        store = await harness.open(rules())
+        with pytest.raises(CountMismatch):
+            await store.start_operation("drop", Filter(platform="shop"), expect_count=7, deed=_RECORD)
+        assert (await store.journal.audit_head()).count == 0
+
+    async def test_old_audit_records_are_pruned_at_the_beginning(self, harness: Harness) -> None:
+        """What is older than its keeping time goes, and a record of the chain says where it starts now."""
+        store, clock = await harness.open(rules(keep_audit_s=100.0)), harness.clock
+        for target in ("a", "b", "c"):
+            await _did(store, clock.now(), "ann", "platform.pause", target)
+            clock.advance(60)
+        await store.prune()
+        links = await store.journal.chain(after=0, limit=9)
+        assert [link.n for link in links] == [3, 4]
+        assert links[-1].record["details"]["first"] == 3
+        whole = [Link(each.n, each.hash, record_text(each.record)) for each in links]
+        assert verify(whole).fault is None
+        newest = (await store.journal.audits(JournalFilter(), cursor=None, limit=1)).items[0]
+        assert (newest.action, newest.who) == ("audit.prune", "relay")
+        clock.advance(1000)
+        await store.prune()
+        clock.advance(1000)
+        await store.prune()  # what pruning itself left is no reason to prune
+        assert [link.n for link in await store.journal.chain(after=0, limit=9)] == [4, 5]
+        assert (await store.journal.audit_head()).count == 5

@@ -18,6 +18,7 @@ import apsw
 import pytest
 from relay.core.errors import StoreEnded, StoreFailed, StoreFull, StoreLocked, StoreUnusable
 from relay.core.model import Filter, Lane, Rate, WaitUntil
+from relay.privacy.chain import Link, record_text, verify
 from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
@@ -152,10 +153,10 @@ async def test_newer_file_is_refused(path: Path) -> None:
     """A file of a later schema is left alone, and the message says which and what to do."""
     await (await SqliteStore.open(path)).close()
     connection = apsw.Connection(str(path))
-    connection.pragma("user_version", 7)
+    connection.pragma("user_version", 77)
     connection.execute("UPDATE meta SET value = '9.9.0' WHERE name = 'written_by'")
     connection.close()
-    with pytest.raises(StoreUnusable, match=r"schema version 7, written by relay 9\.9\.0.*Run relay 9\.9\.0 or newer"):
+    with pytest.raises(StoreUnusable, match=r"schema version 77, written by relay 9\.9\.0.*Run relay 9\.9\.0 or newer"):
         await SqliteStore.open(path)
 
 
@@ -190,6 +191,8 @@ async def test_file_of_version_one_is_migrated(path: Path) -> None:
         "VALUES (9, 1, '', 2, 0, 0, 1, 1, 0, 1, 0, 0, 0, 0, 9, 9, 0, 0, 0, 0, 1)"
     )
     connection.execute("UPDATE ledger SET accepted = 3, dead = 1")
+    for number in (1, 2):  # from before records were chained
+        connection.execute("INSERT INTO audit VALUES (?, ?, ?)", (number, at, f'{{"who": "ann", "n": {number}}}'))
     connection.close()
     with pytest.raises(StoreUnusable, match="schema version 1; start the relay once on it"):
         open_reader(path)
@@ -205,6 +208,10 @@ async def test_file_of_version_one_is_migrated(path: Path) -> None:
     await requeue(store, await claimed(store), clock, after_s=60)
     assert (await store.platform_status())["shop"].oldest_due_at == clock.now()
     assert (await balanced(store))["shop"].delivered == 2
+    links = await store.journal.chain(after=0, limit=9)
+    assert [link.record["who"] for link in links] == ["ann", "ann", "relay"]
+    assert links[-1].record["details"] == {"records": 2}  # says which records are older than the chain
+    assert verify(Link(each.n, each.hash, record_text(each.record)) for each in links).fault is None
     await store.close()
 
 

@@ -175,7 +175,7 @@ def test_users_can_be_replaced_and_an_unknown_role_may_nothing() -> None:
 
 
 async def test_the_log_says_what_was_asked_for() -> None:
-    """A limit with its rates and end; never a filter, which may hold an ordering key: that stands in the store."""
+    """A limit with its rates and end; never a filter: it stands in the store, its ordering key masked."""
 
     class Kept:
         def __init__(self) -> None:
@@ -185,7 +185,7 @@ async def test_the_log_says_what_was_asked_for() -> None:
             self.records.append(record)
 
     log, kept = io.BytesIO(), Kept()
-    audit = Audit(records=kept, clock=FakeClock(), events=Events(log=make_logger(file=log), metrics=Metrics()))
+    audit = Audit(records=kept, wall=FakeClock().now, events=Events(log=make_logger(file=log), metrics=Metrics()))
     who = Access([]).identify(None, remote="127.0.0.1", local=True)
 
     await audit.record(who, "platform.limit", "shop-a", rate=["80/min"], until="2026-09-21T16:13:20.000Z")
@@ -195,7 +195,7 @@ async def test_the_log_says_what_was_asked_for() -> None:
     assert (limit["target"], limit["rate"], limit["until"]) == ("shop-a", ["80/min"], "2026-09-21T16:13:20.000Z")
     assert operation["expect_count"] == 3
     assert b"order-7" not in log.getvalue()
-    assert kept.records[1]["details"] == {"filter": {"key": "order-7"}, "expect_count": 3}
+    assert kept.records[1]["details"] == {"filter": {"key": "o***"}, "expect_count": 3}
 
 
 def test_the_ledger_shows_what_is_unaccounted() -> None:

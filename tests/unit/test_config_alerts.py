@@ -70,6 +70,7 @@ def test_secrets_of_targets_are_not_shown(tmp_path: Path) -> None:
     ("section", "code", "hint"),
     [
         ("{default_to: [opps], targets: {ops: {kind: wecom, url: 'https://a/'}}}", "E070", "did you mean 'ops'?"),
+        ("{}\naudit: {head_to: ops}", "E070", "add it under `alerts.targets:`"),
         ("{rules: {late: {to: [ops]}}}", "E070", "add it under `alerts.targets:`"),
         ("{quiet: {from: '23:00', to: '07:00', except: [latee]}}", "E071", "did you mean 'late'?"),
         ("{quiet: {from: '25:00', to: '07:00'}}", "E031", 'write "23:00"'),

@@ -71,7 +71,7 @@ class AdminApi:
     def __init__(self, parts: AdminParts) -> None:
         self._parts = parts
         ledger, control, config = parts.ledger, parts.control, parts.config
-        audit = Audit(records=ledger, clock=ledger.clock, events=parts.events)
+        audit = Audit(records=ledger, wall=parts.wall, events=parts.events)
         times = WallTimes(ledger.clock, parts.wall)
         platforms = PlatformRoutes(
             queues=ledger, control=control, audit=audit, times=times, terms=parts.terms, flow=parts.metrics.flow
@@ -84,7 +84,7 @@ class AdminApi:
             blocks_on_dead=lambda platform: setting(config.effective(), platform, "on_dead") == "block",
         )
         self.describe = callbacks.describe
-        self._login = login.Login(access=parts.access, clock=ledger.clock)
+        self._login = login.Login(access=parts.access, audit=audit, clock=ledger.clock)
         self._console = ConsoleFiles()
         operations = OperationRoutes(
             operations=ledger, platforms=platforms, audit=audit, times=times, started=parts.operation_started
@@ -133,7 +133,7 @@ class AdminApi:
     def add_to(self, routes: Routes) -> None:
         """Serve every endpoint, the login and the console."""
         for endpoint in self.endpoints:
-            routes.add(endpoint.method, endpoint.path, endpoint.handler(self._login.identify))
+            routes.add(endpoint.method, endpoint.path, endpoint.handler(self._login.admit))
         self._login.add_to(routes)
         self._console.add_to(routes)
 

@@ -1,6 +1,7 @@
 """One row of the admin side's table of routes, and how such a row serves a request: who, may they, what do they ask."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 
@@ -17,8 +18,12 @@ from relay.web.openapi import Answered, Described
 from relay.web.refusal import Refusal
 from relay.web.response import Response
 
+Admit = Callable[[BaseRequest, Permission, str], Awaitable[Caller]]
+"""Returns who asks, if the permission is granted, or raises 401 or 403; the text is the path, for the audit record."""
+
 _MAX_BODY_BYTES = 4 * 2**20  # a configuration of some thousand platforms
 _BODY_TIMEOUT_S = 10.0
+_MOST_PATH = 120  # characters of a path in an audit record
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +59,12 @@ class AdminRoute:
             answers=answers,
         )
 
-    def handler(self, identify: Callable[[BaseRequest], Caller]) -> Handler:
-        """Return the router's handler for it. ``identify`` returns who asks, or raises 401 or 403."""
+    def handler(self, admit: Admit) -> Handler:
+        """Return the router's handler for it. ``admit`` returns who asks and may, or raises 401 or 403."""
 
         async def handle(request: BaseRequest, values: Mapping[str, str]) -> Response:
-            who = identify(request)
-            who.require(self.needs)
+            with store_problems():
+                who = await admit(request, self.needs, self.path.format_map(values)[:_MOST_PATH])
             query: dict[str, str] = {}
             for key, value in request.query.items():
                 if key not in self.query:
@@ -70,14 +75,21 @@ class AdminRoute:
             body = b""
             if request.method == "POST":
                 body = await whole_body(request)
-            try:
+            with store_problems():
                 return await self.serve(Call(who=who, params=values, query=query, body=body))
-            except StoreFull as error:
-                raise Refusal("store_full", str(error)) from error
-            except StoreFailed as error:
-                raise Refusal("store_failed", str(error)) from error
 
         return handle
+
+
+@contextmanager
+def store_problems() -> Iterator[None]:
+    """Answer 503 where the store takes nothing."""
+    try:
+        yield
+    except StoreFull as error:
+        raise Refusal("store_full", str(error)) from error
+    except StoreFailed as error:
+        raise Refusal("store_failed", str(error)) from error
 
 
 def peer(request: BaseRequest) -> tuple[str, bool]:

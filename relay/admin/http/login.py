@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 from aiohttp.web import BaseRequest
 
-from relay.admin.access import Access, Caller, Permission, caller
+from relay.admin.access import Access, Caller, Permission, caller, stranger
+from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
-from relay.admin.http.endpoint import peer, whole_body
+from relay.admin.http.endpoint import peer, store_problems, whole_body
 from relay.admin.sessions import LASTS_S, Sessions, Tries
 from relay.core.clock import Clock
 from relay.views.who import WhoView
@@ -25,6 +26,7 @@ COOKIE = "relay_session"
 _ATTRIBUTES = "Path=/; HttpOnly; SameSite=Strict"
 _LOOKS = ("GET", "HEAD")
 _MOST_TOKEN_BYTES = 8192
+_NOBODYS = "a token of none of admin.users"
 ROUTES = (
     Described(
         listeners=("admin",),
@@ -50,11 +52,13 @@ ROUTES = (
 class Login:
     """Begins and ends sessions, and tells who a request comes from."""
 
-    def __init__(self, *, access: Access, clock: Clock) -> None:
+    def __init__(self, *, access: Access, audit: Audit, clock: Clock) -> None:
         self._access = access
+        self._audit = audit
         self._clock = clock
         self._sessions = Sessions()
         self._tries = Tries()
+        self._told = Tries()  # wrong tokens in headers: those that are recorded
 
     def add_to(self, routes: Routes) -> None:
         """Serve what anybody may ask for: to be let in, and to be let go."""
@@ -73,6 +77,29 @@ class Login:
                     _check_own(request)
                 return caller(user, remote)
         return self._access.identify(authorization, remote=remote, local=local)
+
+    async def admit(self, request: BaseRequest, needs: Permission, path: str) -> Caller:
+        """Return who asks, if ``needs`` is granted. Raises what ``identify`` does, and 403 ``forbidden``.
+
+        A wrong token is recorded, and so is a payload that somebody may not see and asked for.
+        """
+        try:
+            who = self.identify(request)
+        except Refusal as refusal:
+            if refusal.code == "unauthorized" and "Authorization" in request.headers:
+                await self._record_wrong(peer(request)[0], path)
+            raise
+        if needs is Permission.REVEAL and not who.may(needs):
+            await self._audit.record(who, "payload.reveal_refused", path, reason=f"the role {who.role} may not")
+        who.require(needs)
+        return who
+
+    async def _record_wrong(self, remote: str, path: str) -> None:
+        """Record a wrong token; ten a minute from one address, so that a flood of them fills no disk."""
+        now = self._clock.now()
+        if not self._told.too_many(remote, now):
+            self._told.wrong(remote, now)
+            await self._audit.record(stranger(remote), "login.failed", path, reason=_NOBODYS)
 
     async def show(self, call: Call) -> Response:
         """GET /v1/session."""
@@ -95,6 +122,8 @@ class Login:
         user = self._access.owner(token)
         if user is None:
             self._tries.wrong(remote, now)
+            with store_problems():
+                await self._audit.record(stranger(remote), "login.failed", PATH, reason=_NOBODYS)
             raise Refusal("unauthorized", "this is the token of none of admin.users")
         return _told(request, self._sessions.begin(user, now), int(LASTS_S))
 

@@ -18,7 +18,7 @@ from relay.views.configuration import ConfigView, ReloadView, ValidationView
 from relay.views.ledger import LedgerView
 from relay.views.operation_view import MatchCount, OperationPage, OperationView
 from relay.views.past.history import SeriesView
-from relay.views.past.journal import AuditPage
+from relay.views.past.journal import AuditHead, AuditPage, ChainPage
 from relay.views.past.survey import BreakdownView, GroupPage
 from relay.views.past.what_if import WhatIfView
 from relay.views.platform import PlatformPage, PlatformView
@@ -237,6 +237,23 @@ def journal_table(journal: JournalRoutes) -> tuple[AdminRoute, ...]:
             "Who changed or saw what, newest first",
             shows=AuditPage,
             query=(*AUDIT_KEYS, "cursor", "limit"),
+        ),
+        AdminRoute(
+            "GET",
+            "/v1/audit/head",
+            _VIEW,
+            journal.audit_head,
+            "The newest audit record: its hash, kept elsewhere, proves all records up to it",
+            shows=AuditHead,
+        ),
+        AdminRoute(
+            "GET",
+            "/v1/audit/chain",
+            _VIEW,
+            journal.chain,
+            "Audit records as they are chained, oldest first: what relay audit export writes and verify checks",
+            shows=ChainPage,
+            query=("after", "limit"),
         ),
     )
 

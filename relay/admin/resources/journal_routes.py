@@ -11,11 +11,12 @@ from relay.admin.resources.operations import ACTIONS
 from relay.admin.resources.platform_routes import PlatformRoutes
 from relay.admin.standing.times import WallTimes
 from relay.store.journal import Journal
-from relay.views.past.journal import JournalFilter
+from relay.views.past.journal import ChainPage, JournalFilter
 from relay.web.response import Response
 
 AUDIT_KEYS: Final = ("who", "action", "target", "since", "until")
 OPERATION_KEYS: Final = ("who", "action", "platform", "state", "since", "until")
+_MOST_DIGITS: Final = 18  # of a record's number: what a store's integers hold
 _STATES: Final = {"running": True, "done": False}
 
 
@@ -34,6 +35,17 @@ class JournalRoutes:
         wanted = replace(self._wanted(query), target=query.get("target"))
         found = await self._journal.audits(wanted, cursor=filters.taken_back(text, query), limit=limit)
         return self._times.answer(replace(found, next=filters.given_out(found.next, query)))
+
+    async def audit_head(self, call: Call) -> Response:
+        """GET /v1/audit/head."""
+        return self._times.answer(await self._journal.audit_head())
+
+    async def chain(self, call: Call) -> Response:
+        """GET /v1/audit/chain."""
+        limit, text = filters.page_size(call.query.get("limit")), call.query.get("after", "0")
+        if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+            raise filters.InvalidFilter("after", "'after' must be the number of an audit record, 0 for the start")
+        return self._times.answer(ChainPage(await self._journal.chain(after=int(text), limit=limit)))
 
     async def operations(self, call: Call) -> Response:
         """GET /v1/operations."""

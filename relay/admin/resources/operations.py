@@ -15,7 +15,7 @@ from relay.config.problems import BadValue
 from relay.config.reading.units import parse_rate
 from relay.core.errors import CountMismatch
 from relay.core.model import Filter
-from relay.core.raw import JsonObject
+from relay.core.raw import JsonObject, Record
 from relay.views.operation_view import MatchCount, OperationOptions, OperationView
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
@@ -32,9 +32,15 @@ class OperationStore(Protocol):
     """The part of a store that operations need."""
 
     def start_operation(
-        self, action: str, wanted: Filter, *, options: OperationOptions, expect_count: int | None
+        self,
+        action: str,
+        wanted: Filter,
+        *,
+        options: OperationOptions,
+        expect_count: int | None,
+        deed: Record | None = None,
     ) -> Awaitable[OperationView]:
-        """Fix the matches and record the operation. Raises ``CountMismatch``."""
+        """Fix the matches and record the operation, with the audit record ``deed``. Raises ``CountMismatch``."""
         ...
 
     def operation(self, number: int) -> Awaitable[OperationView | None]:
@@ -83,7 +89,7 @@ class OperationRoutes:
             raise Refusal(
                 "invalid_request", f"an empty filter means every callback: say 'expect_count' to {action} them all"
             )
-        await self._audit.record(
+        deed = self._audit.deed(
             call.who,
             f"operation.{action}",
             _target(given),
@@ -92,9 +98,12 @@ class OperationRoutes:
             expect_count=expect,
         )
         try:
-            operation = await self._operations.start_operation(action, wanted, options=options, expect_count=expect)
+            operation = await self._operations.start_operation(
+                action, wanted, options=options, expect_count=expect, deed=deed
+            )
         except CountMismatch as error:
             raise Refusal("count_mismatch", str(error), expected=error.expected, found=error.found) from error
+        self._audit.tell(deed)
         self._started()
         return self._times.answer(operation, status=202, headers={"Location": f"/v1/operations/{operation.id}"})
 

@@ -17,6 +17,7 @@ from relay.admin.standing.backlog import DrainTerms, ledger_view, platform_view
 from relay.admin.standing.limit_orders import LimitOrder, how_long_s, read_order
 from relay.admin.standing.times import WallTimes
 from relay.core.model import UNROUTED, Rate
+from relay.core.raw import Record
 from relay.telemetry.flow import Flow
 from relay.views.ledger import NO_TOTALS, LedgerView, QueueTotals
 from relay.views.live import NOTHING_KNOWN, REMOVED, LiveFacts
@@ -34,8 +35,11 @@ class PlatformControl(Protocol):
         """Return per configured platform what goes on there."""
         ...
 
-    async def pause(self, name: str, reason: str, *, until: float | None) -> None:
-        """Send nothing more to the platform until resumed, or until a time on the relay clock; survives a restart."""
+    async def pause(self, name: str, reason: str, *, until: float | None, deed: Record) -> None:
+        """Send nothing more to the platform until resumed, or until a time on the relay clock; survives a restart.
+
+        The audit record ``deed`` is committed with it.
+        """
         ...
 
     async def resume(self, name: str) -> int:
@@ -130,9 +134,10 @@ class PlatformRoutes:
         for_s, reason = how_long_s(body.get("for")), body.get("reason", "")
         until = None if for_s is None else self._times.now() + for_s
         told = {} if until is None else {"until": instant_text(until, self._times.shift_s)}
-        await self._audit.record(call.who, "platform.pause", name, reason=reason, **told)
+        deed = self._audit.deed(call.who, "platform.pause", name, reason=reason, **told)
         with self._still_configured(name):
-            await self._control.pause(name, reason, until=until)
+            await self._control.pause(name, reason, until=until, deed=deed)
+        self._audit.tell(deed)
         return await self.one(call)
 
     async def resume(self, call: Call) -> Response:

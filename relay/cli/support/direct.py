@@ -25,6 +25,7 @@ from relay.views.alerts import AlertView
 from relay.views.callback_view import CallbackPage, CallbackView, ListedCallback
 from relay.views.ledger import LedgerView, QueueTotals
 from relay.views.live import NOTHING_KNOWN
+from relay.views.past.journal import AuditHead, ChainLink
 from relay.views.past.survey import GroupPage, GroupStep
 from relay.views.platform import PlatformView
 from relay.views.queue import QueueFacts, StoreSize
@@ -36,12 +37,29 @@ class NoStore(Exception):
     """There is no store to read, or it cannot be read."""
 
 
+class AuditReader(Protocol):
+    """The audit records of a store opened for reading only."""
+
+    def chain(self, after: int, limit: int) -> list[ChainLink]:
+        """Return the audit records behind number ``after``, oldest first."""
+        ...
+
+    def audit_head(self) -> AuditHead:
+        """Return the newest audit record as it was written."""
+        ...
+
+
 class StoreReader(Protocol):
     """A store opened for reading only."""
 
     @property
     def clock(self) -> Clock:
         """The clock its times are on."""
+        ...
+
+    @property
+    def journal(self) -> AuditReader:
+        """Its audit records."""
         ...
 
     def totals(self) -> Mapping[str, QueueTotals]:
@@ -164,6 +182,14 @@ class Direct:
             shown = masked(found.payload or b"")
             view.payload, view.payload_form, view.payload_bytes = shown.payload, shown.form, shown.payload_bytes
         return self._times.on_wall(CallbackView, view)
+
+    def audit_chain(self, *, after: int, limit: int) -> list[ChainLink]:
+        """Return audit records behind number ``after``, oldest first; none behind the last."""
+        return self._reader.journal.chain(after, limit)
+
+    def audit_head(self) -> AuditHead:
+        """Return the newest audit record as it was written."""
+        return self._times.on_wall(AuditHead, self._reader.journal.audit_head())
 
 
 def open_direct(url: str, *, platforms: Sequence[str], max_size: str) -> Direct:

@@ -11,6 +11,7 @@ from relay.views.alerts import AlertPage, AlertView
 from relay.views.callback_view import CallbackPage, CallbackView
 from relay.views.configuration import ConfigView, RefusedReloadView
 from relay.views.ledger import LedgerView
+from relay.views.past.journal import AuditHead, ChainLink, ChainPage
 from relay.views.past.survey import GroupPage
 from relay.views.platform import PlatformPage, PlatformView
 
@@ -44,6 +45,14 @@ class Source(Protocol):
 
     def callback(self, callback_id: str, *, payload: bool) -> CallbackView:
         """Return one callback."""
+        ...
+
+    def audit_chain(self, *, after: int, limit: int) -> list[ChainLink]:
+        """Return audit records behind number ``after`` as they are chained, oldest first; none behind the last."""
+        ...
+
+    def audit_head(self) -> AuditHead:
+        """Return the newest audit record as it was written."""
         ...
 
 
@@ -81,6 +90,15 @@ class Daemon:
         """Return one callback."""
         query = {"payload": "1"} if payload else None
         return self._client.view(CallbackView, f"/v1/callbacks/{segment(callback_id)}", query)
+
+    def audit_chain(self, *, after: int, limit: int) -> list[ChainLink]:
+        """Return audit records behind number ``after``, oldest first; none behind the last."""
+        query = {"after": str(after), "limit": str(limit)}
+        return self._client.view(ChainPage, "/v1/audit/chain", query).items
+
+    def audit_head(self) -> AuditHead:
+        """Return the newest audit record as it was written."""
+        return self._client.view(AuditHead, "/v1/audit/head")
 
 
 def open_source(place: Place) -> Source:

@@ -10,10 +10,11 @@ from typing import NamedTuple
 from relay.config.problems import BadValue, quoted
 from relay.core.model import Rate
 
-_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "y": 365 * 86400.0}
 _DURATION_WORDS = {
     "sec": "s", "secs": "s", "second": "s", "seconds": "s", "min": "m", "mins": "m", "minute": "m", "minutes": "m",
-    "hr": "h", "hour": "h", "hours": "h", "day": "d", "days": "d", "msec": "ms", "millis": "ms", "milliseconds": "ms",
+    "hr": "h", "hour": "h", "hours": "h", "day": "d", "days": "d", "year": "y", "years": "y",
+    "msec": "ms", "millis": "ms", "milliseconds": "ms",
 }  # fmt: skip
 _SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _RATE_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86400.0}
@@ -23,7 +24,7 @@ _RATE_WORDS = {
 }  # fmt: skip
 
 _NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
-DURATION_PATTERN = rf"{_NUMBER}(?:ms|s|m|h|d)"
+DURATION_PATTERN = rf"{_NUMBER}(?:ms|s|m|h|d|y)"
 SIZE_PATTERN = rf"{_NUMBER}(?:B|KB|MB|GB|KiB|MiB|GiB)"
 RATE_PATTERN = rf"[0-9]{{1,9}}/(?:s|min|h|day|{DURATION_PATTERN})"
 RANGE_PATTERN = rf"{DURATION_PATTERN}\.\.{DURATION_PATTERN}"
@@ -52,7 +53,7 @@ def parse_duration(value: object) -> float:
     number, unit = _quantity("E021", "duration", value, units=_DURATION_UNITS)
     if unit not in _DURATION_UNITS:
         meant = _closest(unit, _DURATION_UNITS, _DURATION_WORDS)
-        hint = f"did you mean {number}{meant}?" if meant else "units are ms, s, m, h and d"
+        hint = f"did you mean {number}{meant}?" if meant else "units are ms, s, m, h, d and y"
         raise BadValue("E021", f"duration {quoted(value)} has the unknown unit {unit!r}", hint)
     seconds = float(number) * _DURATION_UNITS[unit]
     if seconds > _LONGEST_S:

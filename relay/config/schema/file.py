@@ -78,6 +78,7 @@ class Keep(Section):
     delivered: PositiveDuration = setting("7d", "Delivered and superseded callbacks; idempotency keys live as long.")
     dead: PositiveDuration = setting("90d", "Dead and expired callbacks, for a person to look at.")
     samples: PositiveDuration = setting("7d", "What happened in each minute, per platform: the history of the charts.")
+    audit: PositiveDuration = setting("3y", "Audit records; deleted from the oldest on, and the deletion is recorded.")
 
 
 class StoreSettings(Section):
@@ -92,6 +93,14 @@ class StoreSettings(Section):
         None,
         "32 bytes as hex or base64, as a ${file:...} reference: tokens and rotated refresh tokens are kept beside the "
         "store, encrypted with it. Not set: they live in memory and are fetched anew after a restart.",
+    )
+
+
+class AuditSettings(Section):
+    """The record of what people did."""
+
+    head_to: Name | None = setting(
+        None, "A target of alerts that is sent the newest record's hash daily. Not set: nobody is."
     )
 
 
@@ -141,6 +150,7 @@ class Config(Section):
     )
     alerts: AlertSettings = setting({}, "Who is told when something is wrong; the rules hold without this section too.")
     telemetry: TelemetrySettings = setting({}, "Where spans of posts and requests are sent, beside log and metrics.")
+    audit: AuditSettings = setting({}, "The record of what people did; what is kept of it: store.keep.audit.")
     reconcile: dict[Name, ReconcileSettings] = setting(
         {}, "By platform: what `relay reconcile` compares, and how. The daemon does not read it."
     )
@@ -228,5 +238,6 @@ class Config(Section):
             keep_delivered_s=self.store.keep.delivered,
             keep_dead_s=self.store.keep.dead,
             keep_samples_s=self.store.keep.samples,
+            keep_audit_s=self.store.keep.audit,
             max_size_bytes=self.store.max_size,
         )

@@ -10,7 +10,6 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from relay.core.clock import Clock
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreFull
@@ -31,7 +30,7 @@ from relay.core.model import (
     StoreRules,
     WaitUntil,
 )
-from relay.core.raw import Kept
+from relay.core.raw import Kept, Record
 from relay.store.base import Reroute, Stepped, no_route
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
@@ -43,6 +42,7 @@ from relay.store.memory.operations import MemoryOperations
 from relay.store.memory.outbox import Batches
 from relay.store.memory.rows import Shelf
 from relay.store.memory.survey import MemorySurveys
+from relay.store.memory.trail import Trail
 from relay.store.slots import Slots
 from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
@@ -75,8 +75,8 @@ class MemoryStore:
         self._shelf.before_change = self._past.keep_totals
         self._views = Views(self._shelf, self._batches, self._slots)
         self._operations = MemoryOperations(self._shelf, self._batches, self._platform_rules, self._accepts.enqueue_all)
-        self._audit: list[dict[str, Any]] = []
-        self.journal: Journal = MemoryJournal(self._audit, self._operations)
+        self._trail = Trail()
+        self.journal: Journal = MemoryJournal(self._trail, self._operations)
 
     def _platform_rules(self, platform: str) -> PlatformRules:
         return self._rules.platforms.get(platform) or PlatformRules()
@@ -136,9 +136,10 @@ class MemoryStore:
         """Return a copy of each platform's gate."""
         return copy.deepcopy(self._gates)
 
-    async def set_gate(self, platform: str, gate: Kept) -> None:
+    async def set_gate(self, platform: str, gate: Kept, *, deed: Record | None = None) -> None:
         """Keep a platform's gate."""
         self._keep_gate(platform, gate)
+        self._trail.append(deed, self.clock.now())
 
     def _keep_gate(self, platform: str, gate: Kept) -> None:
         """Keep a gate, and of its groups' stops those it names; None is one that is over."""
@@ -198,10 +199,18 @@ class MemoryStore:
         return self._views.callbacks(wanted, cursor, limit)
 
     async def start_operation(
-        self, action: str, wanted: Filter, *, options: OperationOptions = PLAIN, expect_count: int | None
+        self,
+        action: str,
+        wanted: Filter,
+        *,
+        options: OperationOptions = PLAIN,
+        expect_count: int | None,
+        deed: Record | None = None,
     ) -> OperationView:
         """Fix the matches of an operation."""
-        return self._operations.start(action, wanted, options, expect_count, self.clock.now())
+        started = self._operations.start(action, wanted, options, expect_count, self.clock.now())
+        self._trail.append(deed, self.clock.now())
+        return started
 
     async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> Stepped:
         """Apply an operation to its next matches."""
@@ -257,12 +266,13 @@ class MemoryStore:
         keep_s = max(self._slots.longest_window_s, _KEEP_ATTEMPTS_S)
         budget -= self._batches.prune(now - keep_s, budget)
         self._past.forget(now - self._rules.keep_samples_s)
+        self._trail.prune(now - self._rules.keep_audit_s, now)
         self._notify()
         return budget == 0
 
-    async def audit(self, record: Mapping[str, Any]) -> None:
+    async def audit(self, record: Record) -> None:
         """Record who changed or saw what."""
-        self._audit.append(copy.deepcopy(dict(record)))
+        self._trail.append(record, self.clock.now())
 
     async def ping(self) -> None:
         """Keep the minute; memory always commits."""

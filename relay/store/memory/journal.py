@@ -1,20 +1,24 @@
 """The memory store's pages of audit records and operations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
+import msgspec
+
+from relay.privacy.chain import Link
 from relay.store.memory.operations import MemoryOperations
-from relay.views.moments import Instant
+from relay.store.memory.trail import Trail
+from relay.views.moments import Instant, moment
 from relay.views.operation_view import OperationPage, OperationView
-from relay.views.past.journal import AuditPage, AuditRecord, JournalFilter
+from relay.views.past.journal import AuditHead, AuditPage, AuditRecord, ChainLink, JournalFilter
 
 
 class MemoryJournal:
     """Implements ``relay.store.journal.Journal``."""
 
-    def __init__(self, records: Sequence[Mapping[str, Any]], operations: MemoryOperations) -> None:
-        """Show ``records``, oldest first, which the store adds to."""
-        self._records = records
+    def __init__(self, trail: Trail, operations: MemoryOperations) -> None:
+        self._trail = trail
         self._operations = operations
 
     async def audits(self, wanted: JournalFilter, *, cursor: str | None, limit: int) -> AuditPage:
@@ -28,9 +32,16 @@ class MemoryJournal:
                 and _between(wanted, record.at)
             )
 
-        return AuditPage(
-            *_page([_record(place, each) for place, each in enumerate(self._records)], fits, cursor, limit)
-        )
+        return AuditPage(*_page([_record(*each) for each in self._trail.links], fits, cursor, limit))
+
+    async def chain(self, *, after: int, limit: int) -> list[ChainLink]:
+        """Return up to ``limit`` audit records behind number ``after``, oldest first, as they are chained."""
+        behind = (link for link, _ in self._trail.links if link.n > after)
+        return [ChainLink(link.n, link.hash, msgspec.json.decode(link.text)) for link in islice(behind, limit)]
+
+    async def audit_head(self) -> AuditHead:
+        """Return the newest audit record."""
+        return AuditHead(count=self._trail.count, hash=self._trail.hash, at=moment(self._trail.at))
 
     async def operations(self, wanted: JournalFilter, *, cursor: str | None, limit: int) -> OperationPage:
         """Return one page of operations, and the cursor of the next page or None."""
@@ -47,9 +58,10 @@ class MemoryJournal:
         return OperationPage(*_page(self._operations.every(), fits, cursor, limit))
 
 
-def _record(place: int, kept: Mapping[str, Any]) -> AuditRecord:
+def _record(link: Link, at: float) -> AuditRecord:
+    kept = msgspec.json.decode(link.text)
     rest = {name: value for name, value in kept.items() if name not in ("at", "from")}
-    return AuditRecord(id=place + 1, at=Instant(kept["at"]), origin=kept["from"], **rest)
+    return AuditRecord(id=link.n, at=Instant(at), origin=kept["from"], **rest)
 
 
 def _between(wanted: JournalFilter, at: float) -> bool:
@@ -59,6 +71,5 @@ def _between(wanted: JournalFilter, at: float) -> bool:
 def _page(
     kept: Sequence[Any], fits: Callable[[Any], bool], cursor: str | None, limit: int
 ) -> tuple[list[Any], str | None]:
-    below = len(kept) + 1 if cursor is None else int(cursor)
-    found = [each for each in reversed(kept) if each.id < below and fits(each)]
+    found = [each for each in reversed(kept) if (cursor is None or each.id < int(cursor)) and fits(each)]
     return found[:limit], str(found[limit - 1].id) if len(found) > limit else None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import apsw
 import msgspec
@@ -31,7 +31,7 @@ from relay.core.model import (
     StoreRules,
     WaitUntil,
 )
-from relay.core.raw import Kept
+from relay.core.raw import Kept, Record
 from relay.store.base import Reroute, Stepped, StoreEvents, no_route
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
@@ -41,6 +41,7 @@ from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.space import Space
+from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.opening import open_all
 from relay.store.sqlite.read.journal_pages import SqliteJournal
@@ -75,11 +76,7 @@ class SqliteStore:
 
     @classmethod
     async def open(
-        cls,
-        path: Path | str,
-        *,
-        events: StoreEvents | None = None,
-        clock: Clock | None = None,
+        cls, path: Path | str, *, events: StoreEvents | None = None, clock: Clock | None = None
     ) -> "SqliteStore":
         """Open or create the store file at ``path`` and lock it for this process.
 
@@ -132,12 +129,7 @@ class SqliteStore:
         self._reader = reader
         self._usage: dict[str, list[QuotaUse]] = {}  # of slots, per platform, as last seen
         self._reading = ThreadPoolExecutor(1, thread_name_prefix=f"store-reader {path.name}")
-        history = SqliteHistory(
-            names=self._names,
-            last_minute=identity.last_minute,
-            write=self._write,
-            read=self._read,
-        )
+        history = SqliteHistory(names=self._names, last_minute=identity.last_minute, write=self._write, read=self._read)
         self.history: MinuteHistory = history
         self.journal: Journal = SqliteJournal(self._read)
         self.surveys: Surveys = SqliteSurveys(self._read)
@@ -193,13 +185,14 @@ class SqliteStore:
         """Return each platform's gate."""
         return await self._writer.call(read_gates)
 
-    async def set_gate(self, platform: str, gate: Kept) -> None:
+    async def set_gate(self, platform: str, gate: Kept, *, deed: Record | None = None) -> None:
         """Keep a platform's gate outside a settle."""
         number = self._names.number(platform)
 
         def write(transaction: Transaction) -> None:
             self._names.save(transaction)
             save_gate(transaction, number, gate)
+            keep_deed(transaction, deed)
 
         await self._writer.call(write)
 
@@ -272,11 +265,18 @@ class SqliteStore:
         return await self._read(lambda reader: reader.callbacks(wanted, cursor=cursor, limit=limit))
 
     async def start_operation(
-        self, action: str, wanted: Filter, *, options: OperationOptions = PLAIN, expect_count: int | None
+        self,
+        action: str,
+        wanted: Filter,
+        *,
+        options: OperationOptions = PLAIN,
+        expect_count: int | None,
+        deed: Record | None = None,
     ) -> OperationView:
         """Fix the matches of an operation and record it."""
+
         return await self._writer.call(
-            lambda transaction: self._operations.start(transaction, action, wanted, options, expect_count)
+            lambda transaction: self._operations.start(transaction, action, wanted, options, expect_count, deed)
         )
 
     async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> Stepped:
@@ -305,14 +305,9 @@ class SqliteStore:
         await self._writer.call(self._prunes.vacuum_step)
         return more
 
-    async def audit(self, record: Mapping[str, Any]) -> None:
+    async def audit(self, record: Record) -> None:
         """Record who changed or saw what."""
-        text = msgspec.json.encode(dict(record)).decode()
-
-        def write(transaction: Transaction) -> None:
-            transaction.execute("INSERT INTO audit (at, record) VALUES (?, ?)", (transaction.now, text))
-
-        await self._writer.call(write)
+        await self._writer.call(lambda transaction: keep_deed(transaction, record))
 
     async def ping(self) -> None:
         """Commit something small; raises ``StoreFailed`` when the store cannot."""

@@ -38,3 +38,25 @@ class AuditPage(Struct, frozen=True):
 
     items: Annotated[list[AuditRecord], told("may be empty although there are more")]
     next: Annotated[str | None, told("cursor of the next page; null: this was the last")]
+
+
+class AuditHead(Struct, frozen=True, kw_only=True):
+    """The newest audit record, for whoever keeps its hash elsewhere: it proves all records up to it."""
+
+    count: Annotated[int, told("audit records there ever were; the number of the newest")]
+    hash: Annotated[str, told("of the newest record, 64 hex digits; 64 zeros before the first")]
+    at: Annotated[Instant | None, told("when it was written; null before the first")]
+
+
+class ChainLink(Struct, frozen=True):
+    """One audit record in its chain, as an exported line holds it."""
+
+    n: Annotated[int, told("counts records, from 1")]
+    hash: Annotated[str, told("SHA-256 of the hash before it and of the record, 64 hex digits")]
+    record: Annotated[Any, told("the record; hashed as JSON with sorted keys and no spaces")]
+
+
+class ChainPage(Struct, frozen=True):
+    """Audit records in their chain, oldest first. The next ones are those after the last number here."""
+
+    items: Annotated[list[ChainLink], told("none: there is nothing behind that number")]

@@ -14,6 +14,7 @@ from relay.core import clock as clocks
 from relay.core.clock import Clock, ClockState, RelayClock, Resumed
 from relay.core.ids import TAG_BITS
 from relay.core.model import Outcome
+from relay.store.sqlite.file.trail import begin_chain
 from relay.store.sqlite.file.transaction import numbers
 
 _CUT_OFF = """
@@ -66,6 +67,7 @@ def boot(connection: apsw.Connection, clock: Clock | None) -> StoreIdentity:
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(meta.items()))
         last_minute = connection.execute("SELECT coalesce(max(minute), 0) FROM sample WHERE platform = 0").get
         cut_off(connection, now, [])
+        begin_chain(connection, now)
         connection.execute("UPDATE operation_wait SET batch = 0")  # what was under way is not, any more
         platforms = dict(connection.execute("SELECT name, id FROM platform"))
         connection.execute("COMMIT")

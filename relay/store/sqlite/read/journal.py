@@ -6,9 +6,9 @@ import apsw
 import msgspec
 
 from relay.store.sqlite.read.operations import COLUMNS, shown
-from relay.views.moments import Instant
+from relay.views.moments import Instant, moment
 from relay.views.operation_view import OperationPage
-from relay.views.past.journal import AuditPage, AuditRecord, JournalFilter
+from relay.views.past.journal import AuditHead, AuditPage, AuditRecord, ChainLink, JournalFilter
 
 _TOP = (1 << 63) - 1
 _SCAN_ROWS = 50_000  # a page looks at no more: some 50 ms
@@ -39,6 +39,18 @@ class JournalReader:
         asked = (wanted.who, wanted.action, wanted.target, wanted.since, wanted.until)
         rows, after = self._page("SELECT max(id) FROM audit", _AUDITS, asked, (), cursor, limit)
         return AuditPage([_record(*row) for row in rows], after)
+
+    def chain(self, after: int, limit: int) -> list[ChainLink]:
+        """Return the audit records behind number ``after``, oldest first; what is no JSON any more comes as text."""
+        rows = self._connection.execute(
+            "SELECT id, hash, record FROM audit WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+        )
+        return [ChainLink(number, head or "", _whole(text)) for number, head, text in rows]
+
+    def audit_head(self) -> AuditHead:
+        """Return the newest audit record as it was written."""
+        count, head, at = self._connection.execute("SELECT count, hash, at FROM audit_head").get
+        return AuditHead(count=count, hash=head, at=moment(at))
 
     def operations(self, wanted: JournalFilter, cursor: str | None, limit: int) -> OperationPage:
         """Return one page of operations."""
@@ -74,3 +86,10 @@ def _record(number: int, at: float, text: str) -> AuditRecord:
         reason=kept["reason"],
         details=kept["details"],
     )
+
+
+def _whole(text: str) -> Any:
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text

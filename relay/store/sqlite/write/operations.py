@@ -10,8 +10,10 @@ import msgspec
 from relay.core.errors import CountMismatch, StoreError
 from relay.core.ids import encode_id
 from relay.core.model import UNROUTED, Ended, Ending, Filter, PlatformRules, State
+from relay.core.raw import Record
 from relay.store.base import Reroute, Stepped
 from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.read.filters import where
 from relay.store.sqlite.read.operations import PROGRESS, shown
@@ -75,8 +77,12 @@ class OperationWriter:
         wanted: Filter,
         options: OperationOptions,
         expect_count: int | None,
+        deed: Record | None,
     ) -> OperationView:
-        """Fix the matches. Raises ``CountMismatch``, and ``ValueError`` for an unknown action or verdict."""
+        """Fix the matches, and keep the audit record ``deed``.
+
+        Raises ``CountMismatch``, and ``ValueError`` for an unknown action or verdict.
+        """
         states = _MEANT.get(action)
         if states is None:
             raise ValueError(f"unknown action {action!r}: one of {', '.join(_MEANT)}")
@@ -103,6 +109,7 @@ class OperationWriter:
             "finished_at) VALUES (?, ?, ?, ?, ?, 0, '{}', '[]', ?, ?)",
             (number, action, _json(given), _json(options), matched, now, None if matched else now),
         )
+        keep_deed(transaction, deed)
         return shown(execute(PROGRESS, (number,)).get)
 
     def step(self, transaction: Transaction, number: int, limit: int, reroute: Reroute) -> Stepped:

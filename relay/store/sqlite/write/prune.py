@@ -11,6 +11,7 @@ from relay.core.model import Ended, Ending, Expired, State, StoreRules
 from relay.store.history import MINUTE_S
 from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.trail import prune_trail
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.write.keys import promote
 from relay.store.sqlite.write.matches import Matches
@@ -131,6 +132,7 @@ class Pruning:
             if budget:
                 budget -= self._delete_aged(transaction, state, now - keep_s, budget)
         self._delete_samples(transaction, now - rules.keep_samples_s)
+        prune_trail(transaction.execute, now - rules.keep_audit_s, now)
         more_batches = self._delete_batches(transaction, now - max(_KEEP_ATTEMPTS_S, self._slots.longest_window_s))
         return budget == 0 or more_batches
 

@@ -1,4 +1,4 @@
-"""``relay operations`` and ``relay audit``: what people did, and what came of it."""
+"""``relay operations``: what people did to many callbacks at once, and what the lists of deeds share."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Page = TypeVar("_Page", AuditPage, OperationPage)
 
 
-def _listed(command: _Command) -> _Command:
+def listed(command: _Command) -> _Command:
     """Give a command the options that both lists share."""
     for option in (
         output_option,
@@ -42,7 +42,7 @@ def _listed(command: _Command) -> _Command:
 @click.option("--action", type=click.Choice(_ACTIONS), help="Only these.")
 @click.option("--state", type=click.Choice(("running", "done")), help="Only those under way, or only those done.")
 @click.option("--platform", help="Only those about this platform alone.")
-@_listed
+@listed
 def operations(
     number: int | None,
     config: str | None,
@@ -58,7 +58,7 @@ def operations(
         found = client.view(OperationView, f"/v1/operations/{segment(str(number))}")
         print_record(plain(found) if output != "table" else _facts(found), output=output)
         return
-    page = _page(client, OperationPage, "/v1/operations", query_of(wanted), limit, cursor)
+    page = page_of(client, OperationPage, "/v1/operations", query_of(wanted), limit, cursor)
     now = wall_s()
     rows = [
         {
@@ -75,38 +75,10 @@ def operations(
         for each in page.items
     ]
     columns = ("id", "action", "state", "platform", "matched", "done", "skipped", "started", "who")
-    _show(page, rows, columns, output, right=("id", "matched", "done", "skipped"))
+    show_list(page, rows, columns, output, right=("id", "matched", "done", "skipped"))
 
 
-@click.group()
-def audit() -> None:
-    """Show who changed or saw what: one record for each, written before the deed."""
-
-
-@audit.command()
-@click.option("--action", metavar="ACTION", help="Only this: platform.pause, operation.retry, payload.reveal, ...")
-@click.option("--target", metavar="NAME", help="Only what was done to this platform or callback.")
-@_listed
-def ls(config: str | None, admin: str | None, limit: int, cursor: str | None, output: str, **wanted: Any) -> None:
-    """List audit records, newest first."""
-    client = locate(config, admin=admin).admin_client()
-    page = _page(client, AuditPage, "/v1/audit", query_of(wanted), limit, cursor)
-    now = wall_s()
-    rows = [
-        {
-            "at": human.moment(each.at, now=now),
-            "who": each.who,
-            "from": each.origin,
-            "action": each.action,
-            "target": each.target,
-            "reason": each.reason,
-        }
-        for each in page.items
-    ]
-    _show(page, rows, ("at", "who", "from", "action", "target", "reason"), output, right=())
-
-
-def _page(
+def page_of(
     client: Client, kind: type[_Page], path: str, query: Mapping[str, Any], limit: int, cursor: str | None
 ) -> _Page:
     """Return up to ``limit`` items, from as many pages as needed."""
@@ -120,7 +92,7 @@ def _page(
             return kind(items, cursor)
 
 
-def _show(
+def show_list(
     page: AuditPage | OperationPage,
     rows: list[dict[str, Any]],
     columns: tuple[str, ...],
@@ -128,6 +100,7 @@ def _show(
     *,
     right: tuple[str, ...],
 ) -> None:
+    """Print a page: as a table of ``rows``, or as its view in JSON."""
     if output == "json":
         click.echo(to_json(plain(page), indent=2))
     elif output == "jsonl":

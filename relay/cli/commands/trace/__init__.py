@@ -1,0 +1,1 @@
+"""What people did, and the proof that nobody changed the record of it."""
