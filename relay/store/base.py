@@ -235,6 +235,10 @@ class StoreEvents(Protocol):
         """Nothing can be committed from now on."""
         ...
 
+    def seal_broken(self, *, platform: str, callbacks: Sequence[str]) -> None:
+        """The payloads of these callbacks do not open. They were not sent and are held."""
+        ...
+
     def store_recovered(self, *, seconds: float) -> None:
         """Commits work again, so long after the failure."""
         ...

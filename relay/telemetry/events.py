@@ -187,6 +187,11 @@ class Events:
         """A probe commit succeeded after ``seconds`` of refusals."""
         self._log.info("store_recovered", seconds=round(seconds, 3))
 
+    def seal_broken(self, *, platform: str, callbacks: Sequence[str]) -> None:
+        """The sealed payloads of these callbacks do not open: they are not sent, and held for a person."""
+        self._metrics.unopened[platform,] += len(callbacks)
+        self._log.error("seal_broken", platform=platform, count=len(callbacks), callbacks=list(callbacks[:10]))
+
     # --- alerts
 
     def alert_fires(self, *, rule: str, about: str, group: str) -> None:

@@ -98,6 +98,7 @@ class Metrics:
         self.batch_bytes: Counter[tuple[str, str]] = Counter()
         self.retries: Counter[tuple[str, str]] = Counter()
         self.dead: Counter[tuple[str, str]] = Counter()
+        self.unopened: Counter[tuple[str, ...]] = Counter()
         self.refused: Counter[tuple[str, str]] = Counter()
         self.limits_learned: Counter[str] = Counter()
         self.token_failures: Counter[str] = Counter()
@@ -189,6 +190,9 @@ class Metrics:
         yield _counter("relay_retries_total", "Callbacks to be sent again.", ("platform", "reason"), self.retries)
         yield _counter("relay_dead_letters_total", "Callbacks given up.", ("platform", "reason"), self.dead)
         yield _counter("relay_refused_total", "Requests refused by a listener.", ("listener", "code"), self.refused)
+        yield _counter(
+            "relay_sealed_unopened_total", "Callbacks held because they do not open.", ("platform",), self.unopened
+        )
         learned = Counter({(platform,): count for platform, count in self.limits_learned.items()})
         yield _counter(
             "relay_limits_learned_total", "Limits found or changed that are not configured.", ("platform",), learned

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from relay.core.model import StoreRules
+from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.store.base import Store
 from relay.store.sqlite.backend import SqliteStore
 from tests.clocks import FakeClock
@@ -13,14 +14,15 @@ from tests.store.conformance import Conformance, DurabilityConformance
 
 
 class SqliteHarness:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, keys: KeySource | None = None) -> None:
         self.clock = FakeClock()
+        self._keys = keys
         self._directory = directory
         self._opened: list[SqliteStore] = []
         self._path = directory / "relay.db"
 
     async def open(self, in_force: StoreRules) -> Store:
-        store = await SqliteStore.open(self._path, clock=self.clock)
+        store = await SqliteStore.open(self._path, clock=self.clock, keys=self._keys)
         self._opened.append(store)
         await store.configure(in_force)
         return store
@@ -48,3 +50,14 @@ async def harness(tmp_path: Path) -> AsyncIterator[SqliteHarness]:
 
 class TestSqlite(Conformance, DurabilityConformance):
     pass
+
+
+class TestSealedSqlite(Conformance, DurabilityConformance):
+    """The same with everything sealed."""
+
+    @pytest.fixture
+    async def harness(self, tmp_path: Path) -> AsyncIterator[SqliteHarness]:
+        """A sealed SQLite store on a clock that tests move."""
+        made = SqliteHarness(tmp_path, GivenKeys(b"k" * 32))
+        yield made
+        await made.close()

@@ -24,7 +24,6 @@ from relay.core.model import (
     Expired,
     Filter,
     NewCallback,
-    PlatformRules,
     Quota,
     RoutedPost,
     Settlement,
@@ -32,15 +31,14 @@ from relay.core.model import (
     WaitUntil,
 )
 from relay.core.raw import Kept, Record
+from relay.sealing.master_keys import KeySource
 from relay.store.base import Reroute, Stepped, StoreEvents, no_route
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
-from relay.store.slots import Recorded, Slots
+from relay.store.slots import Recorded
 from relay.store.sqlite.file.boot import StoreIdentity, cut_off
 from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
-from relay.store.sqlite.file.names import Names
-from relay.store.sqlite.file.space import Space
 from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.opening import open_all
@@ -48,17 +46,12 @@ from relay.store.sqlite.read.journal_pages import SqliteJournal
 from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.sqlite.read.survey_steps import SqliteSurveys
 from relay.store.sqlite.thread.writer import Writer, WriterHooks
-from relay.store.sqlite.write.accept import PostWriter
-from relay.store.sqlite.write.claim import Claims
+from relay.store.sqlite.wiring import Works
 from relay.store.sqlite.write.history import SqliteHistory
-from relay.store.sqlite.write.matches import Matches
-from relay.store.sqlite.write.operations import OperationWriter
 from relay.store.sqlite.write.past_requests import past_requests
-from relay.store.sqlite.write.prune import Pruning
-from relay.store.sqlite.write.reroute import Reroutes
 from relay.store.sqlite.write.retries import bring_forward
 from relay.store.sqlite.write.rows import encode, encode_posts
-from relay.store.sqlite.write.settle import Settles, read_gates, save_gate
+from relay.store.sqlite.write.settle import read_gates, save_gate
 from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals
@@ -68,7 +61,6 @@ from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 T = TypeVar("T")
 
 _ASK_S = 0.5  # how long a reader waits for what only the writing thread knows
-_NO_RULES = PlatformRules()
 
 
 class SqliteStore:
@@ -76,14 +68,19 @@ class SqliteStore:
 
     @classmethod
     async def open(
-        cls, path: Path | str, *, events: StoreEvents | None = None, clock: Clock | None = None
+        cls,
+        path: Path | str,
+        *,
+        events: StoreEvents | None = None,
+        clock: Clock | None = None,
+        keys: KeySource | None = None,
     ) -> "SqliteStore":
         """Open or create the store file at ``path`` and lock it for this process.
 
-        ``events`` is told of commits, failures and recoveries. Without ``clock`` the file's own clock is resumed.
-        Raises ``StoreLocked`` and ``StoreUnusable``.
+        ``events`` is told of commits, failures and recoveries. Without ``clock`` the file's own clock is resumed. With
+        ``keys`` everything is sealed from now on. Raises ``StoreLocked``, ``StoreUnusable`` and ``KeysUnavailable``.
         """
-        lock, connection, identity, reader = await asyncio.to_thread(open_all, Path(path), clock)
+        lock, connection, identity, reader = await asyncio.to_thread(open_all, Path(path), clock, keys)
         return cls(lock.path, lock, connection, identity, reader, events=events)
 
     def __init__(
@@ -100,32 +97,19 @@ class SqliteStore:
         self._path = path
         self._lock = lock
         self._identity = identity
-        self._rules = StoreRules()
         self._watchers: list[Callable[[str, int], None]] = []
         self._operation_watchers: list[Callable[[], None]] = []
         self._events = events
         self._closed = False
-        tag = identity.tag
-        self._names = Names(identity.secret, identity.platforms)
-        self._slots = Slots()
-        self._claims = Claims(names=self._names, slots=self._slots, tag=tag)
-        self._claims.last_number, self._claims.last_attempt = identity.last_number, identity.last_attempt
         loop = asyncio.get_running_loop()
-        matches = Matches(released=lambda: loop.call_soon_threadsafe(self._released))
-        self._settles = Settles(names=self._names, slots=self._slots, claims=self._claims, matches=matches, tag=tag)
-        self._prunes = Pruning(names=self._names, matches=matches, slots=self._slots, rules=lambda: self._rules)
-        self._space = Space(self._prunes.make_room)
-        accepts = PostWriter(
-            names=self._names, rules=self._platform_rules, space=self._space, tag=tag, last_seq=identity.last_seq
+        works = self._works = Works(
+            identity,
+            released=lambda: loop.call_soon_threadsafe(self._released),
+            unopened=lambda platform, ids: loop.call_soon_threadsafe(self._unopened, platform, ids),
         )
-        self._operations = OperationWriter(
-            names=self._names,
-            matches=matches,
-            settles=self._settles,
-            reroutes=Reroutes(names=self._names, accepts=accepts),
-            rules=self._platform_rules,
-            tag=tag,
-        )
+        self._names, self._seals, self._slots = works.names, works.seals, works.slots
+        self._claims, self._settles, self._prunes = works.claims, works.settles, works.prunes
+        self._operations, self._space = works.operations, works.space
         self._reader = reader
         self._usage: dict[str, list[QuotaUse]] = {}  # of slots, per platform, as last seen
         self._reading = ThreadPoolExecutor(1, thread_name_prefix=f"store-reader {path.name}")
@@ -136,7 +120,7 @@ class SqliteStore:
         self._writer = Writer(
             name=str(path),
             connect=self._connect,
-            intake=accepts.write,
+            intake=works.accepts.write,
             clock=self.clock,
             hooks=WriterHooks(
                 check=lock.check_all,
@@ -156,7 +140,7 @@ class SqliteStore:
         """Queue ``rows`` durably, all or none."""
         future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         if rows:
-            self._writer.post(encode(self._names, rows, future))
+            self._writer.post(encode(self._names, rows, future, framed=self._seals.codec is not None))
         else:
             future.set_result(Accepted([], frozenset()))
         return future
@@ -165,7 +149,7 @@ class SqliteStore:
         """Queue the rows of routed posts durably, all or none."""
         future: asyncio.Future[AcceptedPosts] = asyncio.get_running_loop().create_future()
         if posts:
-            self._writer.post(encode_posts(self._names, posts, future))
+            self._writer.post(encode_posts(self._names, posts, future, framed=self._seals.codec is not None))
         else:
             future.set_result(AcceptedPosts([], frozenset()))
         return future
@@ -178,7 +162,7 @@ class SqliteStore:
 
     async def settle(self, settlement: Settlement) -> None:
         """Commit what an attempt came to."""
-        blocks = self._platform_rules(settlement.platform).block_on_dead
+        blocks = self._works.platform_rules(settlement.platform).block_on_dead
         await self._writer.call(lambda transaction: self._settles.settle(transaction, settlement, blocks=blocks))
 
     async def gates(self) -> Mapping[str, Kept]:
@@ -226,7 +210,7 @@ class SqliteStore:
                     self._operations.unblock(transaction, name)
                 transaction.wake(name, 0)
             self._space.max_bytes = rules.max_size_bytes
-            self._rules = rules
+            self._works.rules = rules
 
         await self._writer.call(put)
 
@@ -237,7 +221,7 @@ class SqliteStore:
     async def platform_status(self) -> dict[str, QueueFacts]:
         """Return what each platform has, does and waits for."""
         found = await self._read(SqliteReader.platform_status)
-        configured = list(self._rules.platforms)
+        configured = list(self._works.rules.platforms)
         shown = {name: status for name, status in found.items() if status.accepted or name in configured}
         for name, quotas in (await self._slots_used(list(shown))).items():
             shown[name].quotas = quotas
@@ -356,9 +340,6 @@ class SqliteStore:
     async def _read(self, read: Callable[[SqliteReader], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, _guarded, read, self._reader)
 
-    def _platform_rules(self, platform: str) -> PlatformRules:
-        return self._rules.platforms.get(platform, _NO_RULES)
-
     def _after_commit(self, wakes: dict[str, int], seconds: float, rows: int) -> None:
         if self._events is not None and rows:
             self._events.store_committed(seconds=seconds, rows=rows)
@@ -369,6 +350,10 @@ class SqliteStore:
     def _released(self) -> None:
         for released in self._operation_watchers:
             released()
+
+    def _unopened(self, platform: str, ids: Sequence[str]) -> None:
+        if self._events is not None:
+            self._events.seal_broken(platform=platform, callbacks=ids)
 
     def _failed(self, error: BaseException) -> None:
         if self._events is not None:

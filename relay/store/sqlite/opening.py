@@ -5,23 +5,31 @@ from pathlib import Path
 import apsw
 
 from relay.core.clock import Clock
+from relay.sealing.master_keys import KeySource
 from relay.store.sqlite.file.boot import StoreIdentity, boot
 from relay.store.sqlite.file.connection import cannot_open, open_writer
 from relay.store.sqlite.file.lock import FileLock
+from relay.store.sqlite.file.seals import Unlocked, check_keys
 from relay.store.sqlite.read.ledger import SqliteReader, open_reader
 
 
-def open_all(path: Path, clock: Clock | None) -> tuple[FileLock, apsw.Connection, StoreIdentity, SqliteReader]:
+def open_all(
+    path: Path, clock: Clock | None, keys: KeySource | None
+) -> tuple[FileLock, apsw.Connection, StoreIdentity, SqliteReader]:
     """Lock the file, open it for writing and for reading, and read its identity; undone where any of it fails.
 
-    Raises ``StoreLocked`` and ``StoreUnusable``.
+    ``keys`` are the master keys that it is sealed with. Raises ``StoreLocked``, ``StoreUnusable`` and
+    ``KeysUnavailable``.
     """
     lock = FileLock(path)
     try:
-        connection = open_writer(lock.path)
+        unlocked: list[Unlocked | None] = []
+        connection = open_writer(
+            lock.path, look=lambda looked_at: unlocked.append(check_keys(looked_at, lock.path, keys))
+        )
         try:
-            identity = boot(connection, clock)
-            reader = open_reader(lock.path)
+            identity = boot(connection, clock, unlocked[0])
+            reader = open_reader(lock.path, seals=identity.seals)
             lock.watch_wal()
         except apsw.Error as error:
             connection.close()

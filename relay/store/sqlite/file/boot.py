@@ -14,6 +14,7 @@ from relay.core import clock as clocks
 from relay.core.clock import Clock, ClockState, RelayClock, Resumed
 from relay.core.ids import TAG_BITS
 from relay.core.model import Outcome
+from relay.store.sqlite.file.seals import Seals, Unlocked, unlock
 from relay.store.sqlite.file.trail import begin_chain
 from relay.store.sqlite.file.transaction import numbers
 
@@ -36,6 +37,7 @@ class StoreIdentity(NamedTuple):
 
     tag: int
     secret: bytes
+    seals: Seals
     clock: Clock
     continuous: bool  # stored times compare with the clock; else slots count from the start
     opened_at: float
@@ -46,7 +48,7 @@ class StoreIdentity(NamedTuple):
     last_minute: int  # the last one whose totals are kept
 
 
-def boot(connection: apsw.Connection, clock: Clock | None) -> StoreIdentity:
+def boot(connection: apsw.Connection, clock: Clock | None, unlocked: Unlocked | None) -> StoreIdentity:
     """Read or create the file's identity, resume its clock, and record what a crash cut off. One transaction."""
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -63,6 +65,7 @@ def boot(connection: apsw.Connection, clock: Clock | None) -> StoreIdentity:
         if clock is None:
             clock, continuous = _resume(meta)
         now = meta["last_at"] = clock.now()
+        secret, seals = unlock(connection, meta, unlocked)
         meta["written_by"] = _release()
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(meta.items()))
         last_minute = connection.execute("SELECT coalesce(max(minute), 0) FROM sample WHERE platform = 0").get
@@ -77,7 +80,8 @@ def boot(connection: apsw.Connection, clock: Clock | None) -> StoreIdentity:
         raise
     return StoreIdentity(
         tag=meta["tag"],
-        secret=meta["secret"],
+        secret=secret,
+        seals=seals,
         clock=clock,
         continuous=continuous,
         opened_at=now,

@@ -7,6 +7,7 @@ may read it is settled before, in ``lock``.
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,7 @@ import apsw
 from relay.core.errors import StoreUnusable
 from relay.store.sqlite.file.lock import APPLICATION_ID, foreign, not_a_database, unusable
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 PAGE_BYTES = 4096
 _WRITER_CACHE_KIB = 32 * 1024  # keeps the upper pages of all indexes at 1,000,000 pending and memory flat
 _READER_CACHE_KIB = 4 * 1024
@@ -34,14 +35,15 @@ _WRITER_PRAGMAS: tuple[tuple[str, int | str], ...] = (
     ("auto_vacuum", 2),  # incremental: pruning gives space back in small steps
     ("journal_size_limit", _WAL_KEPT_BYTES),
     ("wal_autocheckpoint", 0),  # the writer thread checkpoints when nobody waits (store.sqlite.writer)
+    ("secure_delete", 1),  # what is deleted is overwritten: a payload leaves nothing behind in free pages
     ("temp_store", 2),  # small sorts of the writer stay in memory
 )
 
 
-def open_writer(path: Path) -> apsw.Connection:
+def open_writer(path: Path, *, look: Callable[[apsw.Connection], object] | None = None) -> apsw.Connection:
     """Open the locked file for writing, checked and migrated; an empty one becomes a store.
 
-    Raises ``StoreUnusable``.
+    ``look`` may raise before anything of an older file is changed. Raises ``StoreUnusable``.
     """
     connection = _connect(path, apsw.SQLITE_OPEN_READWRITE)
     try:
@@ -55,6 +57,8 @@ def open_writer(path: Path) -> apsw.Connection:
             found = connection.pragma(name)
             if found != wanted:
                 raise StoreUnusable(f"{path}: PRAGMA {name} is {found!r} where the relay needs {wanted!r}")
+        if look is not None:
+            look(connection)
         _migrate(connection)
     except apsw.Error as error:
         connection.close()

@@ -68,6 +68,10 @@ class Names:
         """Return what ``key_hash`` needs of the platform."""
         return platform.encode() + b"\0"
 
+    def key_number(self, platform: str, key: str) -> int:
+        """Return the number of an ordering key of a platform."""
+        return self.key_hash(self.key_prefix(platform), key.encode())
+
     def key_hash(self, prefix: bytes, key: bytes) -> int:
         """Return the 63-bit number of an ordering key of the platform with ``prefix``; never 0, that is "no key"."""
         start = prefix + key[: -(len(key) // 3 or len(key))]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from relay.core.ids import decode_id
 from relay.core.model import Filter, State
+from relay.store.sqlite.file.seals import Seals
 
 _STATES = {state.word: state for state in State}
 # SQLite uses a partial index only where its condition stands literally.
@@ -27,7 +28,7 @@ class Where(NamedTuple):
 NOTHING = Where("0", ())
 
 
-def where(wanted: Filter, *, tag: int, platforms: Mapping[str, int], state: State | None = None) -> Where:
+def where(wanted: Filter, *, tag: int, platforms: Mapping[str, int], seals: Seals, state: State | None = None) -> Where:
     """Return the condition for ``wanted``, narrowed to ``state`` when given; ``platforms`` are all there are.
 
     Platforms are always named, so that an index that leads with them fits a filter over all of them too.
@@ -46,8 +47,12 @@ def where(wanted: Filter, *, tag: int, platforms: Mapping[str, int], state: Stat
         parts.append("dropped = 1")
     elif wanted.state == State.DEAD.word and not wanted.ids:
         parts.append("dropped = 0")
+    if wanted.key is not None:
+        named_only = {name: number for name, number in platforms.items() if number in numbers}
+        sql, bound = seals.with_key(wanted.key, named_only)
+        parts.append(sql)
+        values += bound
     for column, value in (
-        ("key_text", wanted.key),
         ("event", wanted.event),
         ("reason", wanted.reason),
         ("code", wanted.code),

@@ -5,6 +5,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from relay.store.sqlite.file.seals import Seals
 from relay.store.sqlite.read.operations import COLUMNS, shown
 from relay.views.moments import Instant, moment
 from relay.views.operation_view import OperationPage
@@ -31,8 +32,9 @@ _decode = msgspec.json.decode
 class JournalReader:
     """Reads on one connection. Not for several threads at once."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, seals: Seals) -> None:
         self._connection = connection
+        self._seals = seals
 
     def audits(self, wanted: JournalFilter, cursor: str | None, limit: int) -> AuditPage:
         """Return one page of audit records."""
@@ -58,7 +60,7 @@ class JournalReader:
         rows, after = self._page(
             "SELECT max(number) FROM operation", _OPERATIONS, asked, (wanted.running,), cursor, limit
         )
-        return OperationPage([shown(row) for row in rows], after)
+        return OperationPage([shown(row, self._seals) for row in rows], after)
 
     def _page(
         self, newest: str, sql: str, asked: tuple[Any, ...], more: tuple[Any, ...], cursor: str | None, limit: int

@@ -14,9 +14,12 @@ from msgspec import UNSET, structs
 from relay.core.clock import Clock
 from relay.core.ids import decode_id, encode_id
 from relay.core.model import Filter, Lane, State
+from relay.sealing.codec import NOBODY, Column
+from relay.sealing.master_keys import KeySource
 from relay.store.sent import SentCallback
 from relay.store.sqlite.file.boot import clock_of
 from relay.store.sqlite.file.connection import open_reader_connection
+from relay.store.sqlite.file.seals import UNREADABLE, Seals, seals_for_reading
 from relay.store.sqlite.file.space import room
 from relay.store.sqlite.read.filters import NOTHING, where
 from relay.store.sqlite.read.history import OLDEST_DUE, HistoryReader
@@ -50,10 +53,11 @@ SELECT p.id, p.name, l.accepted, l.dead - l.pruned_dead, l.last_error,
 FROM platform AS p JOIN ledger AS l ON l.platform = p.id
 """
 _COLUMNS = """seq, platform, state, key_text, event, priority, grp, accepted_at, due_at, expires_at, ended_at, attempts,
-  spent, held, batch, maybe_applied, reason, code, message, bytes, trail, superseded_by"""
+  spent, held, batch, maybe_applied, reason, code, message, bytes, trail, superseded_by, key IS NOT NULL"""
+_BODY = "SELECT body, sealed FROM payload WHERE seq = ?"
 _REST = "SELECT EXISTS (SELECT 1 FROM payload WHERE seq = ?1), traceparent FROM callback WHERE seq = ?1"
 _ATTEMPTS = """
-SELECT n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous FROM attempt
+SELECT n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous, platform, id FROM attempt
 WHERE batch IN (SELECT value FROM json_each(?)) ORDER BY id
 """
 
@@ -61,12 +65,13 @@ WHERE batch IN (SELECT value FROM json_each(?)) ORDER BY id
 class SqliteReader:
     """Reads one store file. Not for several threads at once."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, seals: Seals) -> None:
         self._connection = connection
+        self._seals = seals
         self.history = HistoryReader(connection)
-        self.journal = JournalReader(connection)
+        self.journal = JournalReader(connection, seals)
         self._tag: int = connection.execute("SELECT value FROM meta WHERE name = 'tag'").get
-        self.surveys = SurveyReader(connection, self._tag)
+        self.surveys = SurveyReader(connection, self._tag, seals)
 
     @property
     def clock(self) -> Clock:
@@ -93,7 +98,7 @@ class SqliteReader:
 
     def operation(self, number: int) -> OperationView | None:
         """Return an operation's progress, or None."""
-        return progress(self._connection.execute, number)
+        return progress(self._connection.execute, number, self._seals)
 
     def open_operations(self) -> list[int]:
         """Return the numbers of the operations that are not done."""
@@ -140,7 +145,7 @@ class SqliteReader:
                     held=held,
                     oldest_due_at=moment(self._connection.execute(OLDEST_DUE, (number,)).get),
                     dead=dead - dropped,
-                    last_error=None if last_error is None else read(ErrorView, msgspec.json.decode(last_error)),
+                    last_error=self._last_error(number, last_error),
                 )
         return found
 
@@ -154,7 +159,7 @@ class SqliteReader:
             if row is None:
                 return None
             facts = self._facts(row)
-            *_, trail, superseded_by = row
+            *_, trail, superseded_by, _ = row
             batches = [int(number) for number in (trail or "").split()]
             if facts.state != State.SUPERSEDED.word and row[14] is not None:
                 batches.append(row[14])
@@ -169,7 +174,8 @@ class SqliteReader:
                 traceparent=UNSET if traceparent is None else traceparent,
             )
             if payload:
-                found.payload = self._connection.execute("SELECT body FROM payload WHERE seq = ?", (seq,)).get
+                body = self._connection.execute(_BODY, (seq,)).get
+                found.payload = None if body is None else self._seals.body(row[1], seq, *body)[0]
         return found
 
     def callbacks(self, wanted: Filter, *, cursor: str | None, limit: int) -> tuple[list[ListedCallback], str | None]:
@@ -180,7 +186,7 @@ class SqliteReader:
         below = int(cursor) if cursor is not None else 1 << 62
         with self._connection:
             platforms = dict(self._connection.execute("SELECT name, id FROM platform"))
-            condition = where(wanted, tag=self._tag, platforms=platforms)
+            condition = where(wanted, tag=self._tag, platforms=platforms, seals=self._seals)
             source, floor = "callback", 0
             if wanted.dropped and condition is not NOTHING:
                 source = "callback INDEXED BY callback_dropped"
@@ -205,12 +211,12 @@ class SqliteReader:
 
     def sent(self, platform: str) -> Iterator[SentCallback]:
         """Yield every callback of a platform, oldest first, in pages: no read is long enough to keep the WAL."""
-        return sent_callbacks(self._connection, platform, tag=self._tag)
+        return sent_callbacks(self._connection, platform, tag=self._tag, seals=self._seals)
 
     def _facts(self, row: Any) -> CallbackFacts:
         """Return a row as what every view of it tells."""
         seq, platform, state, key, event, priority, group, accepted_at, due_at, expires_at, ended_at, *rest = row
-        _, spent, held, batch, maybe_applied, reason, code, message, size, trail, _ = rest
+        _, spent, held, batch, maybe_applied, reason, code, message, size, trail, _, keyed = rest
         last = batch if batch is not None else int(trail.split()[-1]) if trail else None
         in_flight = False
         if state == State.PENDING and batch is not None:
@@ -219,7 +225,7 @@ class SqliteReader:
             id=encode_id(seq, self._tag),
             platform=self._connection.execute("SELECT name FROM platform WHERE id = ?", (platform,)).get,
             state=_WORDS[state],
-            key=key,
+            key=self._key(platform, seq, key) if keyed else None,
             event=event,
             priority=_PRIORITIES.get(Lane(priority), "normal"),
             group=group,
@@ -233,13 +239,27 @@ class SqliteReader:
             maybe_applied=bool(maybe_applied),
             reason=reason or "",
             code=code,
-            message=message or "",
+            message=self._seals.shown(Column.MESSAGE, platform, seq, message) or "",
             bytes=size,
             batch=None if last is None else "b" + encode_id(last, self._tag),
         )
 
+    def _key(self, platform: int, seq: int, kept: Any) -> str | None:
+        """Return an ordering key: as it is kept, or out of the payload that it was sealed with."""
+        if kept is not None:
+            return str(self._seals.shown(Column.KEY, platform, seq, kept))
+        body = self._connection.execute(_BODY, (seq,)).get
+        if body is None:
+            return None  # it was forgotten
+        payload, key = self._seals.body(platform, seq, *body)
+        return UNREADABLE if payload is None else key
+
+    def _last_error(self, platform: int, kept: Any) -> ErrorView | None:
+        text = self._seals.shown(Column.LAST_ERROR, NOBODY, platform, kept)
+        return None if text in (None, UNREADABLE) else read(ErrorView, msgspec.json.decode(text))
+
     def _attempt(self, row: tuple[Any, ...]) -> AttemptView:
-        n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous = row
+        n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous, platform, number = row
         return AttemptView(
             attempt=n,
             batch="b" + encode_id(batch, self._tag),
@@ -248,11 +268,21 @@ class SqliteReader:
             outcome=outcome,
             status=status,
             reason=reason or "",
-            excerpt=excerpt or "",
+            excerpt=self._seals.shown(Column.EXCERPT, platform, number, excerpt) or "",
             ambiguous=bool(ambiguous),
         )
 
 
-def open_reader(path: Path, *, passing: bool = False) -> SqliteReader:
-    """Open a store file for reading, with or without a daemon on it; raises ``StoreUnusable``."""
-    return SqliteReader(open_reader_connection(path, passing=passing))
+def open_reader(
+    path: Path, *, passing: bool = False, seals: Seals | None = None, keys: KeySource | None = None
+) -> SqliteReader:
+    """Open a store file for reading, with or without a daemon on it; raises ``StoreUnusable``.
+
+    ``seals`` are those of the daemon's own; else ``keys`` open what is sealed, and without them it stays unread.
+    """
+    connection = open_reader_connection(path, passing=passing)
+    try:
+        return SqliteReader(connection, seals or seals_for_reading(connection, path, keys))
+    except BaseException:  # whatever it was: undone, then raised on
+        connection.close()
+        raise

@@ -7,6 +7,8 @@ import apsw
 
 from relay.core.ids import encode_id
 from relay.core.model import Filter, State
+from relay.sealing.codec import Column
+from relay.store.sqlite.file.seals import Seals
 from relay.store.sqlite.file.transaction import numbers
 from relay.store.sqlite.read.filters import STATE_SQL, where
 from relay.store.survey import Kind
@@ -47,7 +49,8 @@ _OF = {"platform": "(SELECT name FROM platform WHERE id = callback.platform)", "
 class SurveyReader:
     """Reads on one connection. Not for several threads at once."""
 
-    def __init__(self, connection: apsw.Connection, tag: int) -> None:
+    def __init__(self, connection: apsw.Connection, tag: int, seals: Seals) -> None:
+        self._seals = seals
         self._connection = connection
         self._tag = tag
 
@@ -78,7 +81,7 @@ class SurveyReader:
             platforms = dict(self._connection.execute("SELECT name, id FROM platform WHERE name = ?", (platform,)))
             if platform not in platforms:
                 return GroupStep(groups=[], below=None)
-            condition = where(replace(wanted, platform=platform), tag=self._tag, platforms=platforms)
+            condition = where(replace(wanted, platform=platform), tag=self._tag, platforms=platforms, seals=self._seals)
             state = State.EXPIRED if wanted.state == State.EXPIRED.word else State.DEAD
             index, stands = _HELD if held else ("callback_shelf", STATE_SQL[state])
             number, top = platforms[platform], below or _TOP
@@ -95,7 +98,7 @@ class SurveyReader:
                 first_at=first_at,
                 last_at=last_at,
                 sample=encode_id(newest, self._tag),
-                message=message,
+                message=self._seals.shown(Column.MESSAGE, number, newest, message),
             )
             for reason, code, count, first_at, last_at, newest, message in rows
         ]

@@ -11,6 +11,7 @@ from relay.core.errors import IdempotencyConflict, NoTarget, RelayError, StoreFu
 from relay.core.ids import encode_id, encode_ids
 from relay.core.model import Accepted, AcceptedPosts, Ending, PlatformRules, State
 from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.seals import Seals
 from relay.store.sqlite.file.space import Space
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.write.keys import promote, raise_lanes
@@ -69,9 +70,17 @@ class PostWriter:
     """Writes posts; on the writer thread. Holds the counter that numbers callbacks."""
 
     def __init__(
-        self, *, names: Names, rules: Callable[[str], PlatformRules], space: Space, tag: int, last_seq: int
+        self,
+        *,
+        names: Names,
+        seals: Seals,
+        rules: Callable[[str], PlatformRules],
+        space: Space,
+        tag: int,
+        last_seq: int,
     ) -> None:
         self.last_seq = last_seq
+        self._seals = seals
         self._names = names
         self._rules = rules
         self._space = space
@@ -81,7 +90,7 @@ class PostWriter:
         """Write the posts of a group; return an ``Accepted`` or the refusal for each."""
         self._names.save(transaction)
         for post in posts:
-            post.finish()
+            post.finish(framed=self._seals.codec is not None)
         results: list[Any] = self._space.admit(transaction, [post.bytes for post in posts])
         first = max(self.last_seq + 1, int(transaction.now * 1e6))
         rows = _Rows(first)
@@ -180,7 +189,11 @@ class PostWriter:
 
     def _insert(self, transaction: Transaction, rows: "_Rows") -> None:
         execute = transaction.execute
-        execute(INSERT_PAYLOADS, (rows.first - 1, apsw.carray(tuple(rows.bodies))))
+        platforms = [facts[_PLATFORM] for facts in rows.facts]
+        bodies = self._seals.bodies(rows.first, platforms, rows.bodies)
+        self._seals.save(transaction)
+        sealed = int(self._seals.codec is not None)
+        execute(INSERT_PAYLOADS, (rows.first - 1, apsw.carray(tuple(bodies)), sealed))
         keys = [facts[_KEY] or 0 for facts in rows.facts]
         for place in rows.dead:
             keys[place] = 0  # it never stands in its key's line
@@ -197,7 +210,7 @@ class PostWriter:
         remember(execute, rows.remembered)
         if 0 in heads:  # only who waits behind another can lend it a better lane
             raise_lanes(transaction, rows.first)
-        for platform, count in Counter(facts[_PLATFORM] for facts in rows.facts).items():
+        for platform, count in Counter(platforms).items():
             name = self._names.name(platform)
             transaction.count(platform, "accepted", count)
             transaction.wake(name, count)

@@ -19,8 +19,11 @@ from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.rotation import rotate
 from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.seals import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.write.groups import waiting_groups
+from relay.store.sqlite.write.matches import Matches
+from relay.store.sqlite.write.unopened import hold, take_out
 
 _LANE_DUE = """(SELECT group_concat(seq || ',' || bytes) FROM (
   SELECT seq, bytes FROM callback INDEXED BY callback_ready
@@ -48,7 +51,7 @@ _OLDEST = "SELECT min(due_at) FROM callback WHERE seq IN (SELECT value FROM carr
 _ITEMS = """
 SELECT json_group_array(json_array(length(p.body), c.key_text, c.event, c.content_type, c.accepted_at,
     c.expires_at, c.attempts, c.spent, c.first_sent_at,
-    json(iif(c.maybe_applied, 'true', 'false')))),
+    json(iif(c.maybe_applied, 'true', 'false')), p.sealed)),
   CAST(group_concat(p.body, '') AS BLOB), min(min(c.due_at, c.expires_at - c.expires_s)), min(c.lane = 3)
 FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value CROSS JOIN payload AS p ON p.seq = c.seq
 """
@@ -57,7 +60,7 @@ UPDATE callback SET head = 0, batch = ?2, attempts = attempts + 1,
   first_sent_at = CASE WHEN first_sent_at = 0.0 THEN ?3 ELSE first_sent_at END
 WHERE seq IN (SELECT value FROM carray(?1))
 """
-_Facts = tuple[int, str | None, str | None, str | None, float, float, int, int, float, bool]
+_Facts = tuple[int, str | None, str | None, str | None, float, float, int, int, float, bool, int]
 _decode_facts = msgspec.json.Decoder(list[_Facts]).decode
 _decode_due = msgspec.json.Decoder(list[int]).decode
 
@@ -65,8 +68,21 @@ _decode_due = msgspec.json.Decoder(list[int]).decode
 class Claims:
     """Claims for all platforms; on the writer thread. Holds the counters that number batches and attempts."""
 
-    def __init__(self, *, names: Names, slots: Slots, tag: int) -> None:
+    def __init__(
+        self,
+        *,
+        names: Names,
+        seals: Seals,
+        slots: Slots,
+        matches: Matches,
+        unopened: Callable[[str, Sequence[str]], object],
+        tag: int,
+    ) -> None:
+        """``unopened`` is told after the commit of a platform's callbacks that do not open."""
         self._names = names
+        self._seals = seals
+        self._matches = matches
+        self._unopened = unopened
         self._slots = slots
         self._tag = tag
         self.last_number = 0
@@ -163,11 +179,22 @@ class Claims:
         self.last_number = max(self.last_number + 1, int(now * 1e6))
         return self.last_number
 
-    def _fresh(self, transaction: Transaction, platform: int, seqs: list[int], request: ClaimRequest) -> Batch:
+    def _set_aside(self, transaction: Transaction, platform: str, seqs: Sequence[int]) -> WaitUntil:
+        """Tell of callbacks that do not open and are held now; the claim is to be made again, without them."""
+        ids = encode_ids(seqs, self._tag)
+        transaction.on_commit.append(lambda: self._unopened(platform, ids))
+        return WaitUntil(transaction.now, "retry")
+
+    def _fresh(
+        self, transaction: Transaction, platform: int, seqs: list[int], request: ClaimRequest
+    ) -> Batch | WaitUntil:
         now = transaction.now
         number = self.number_batch(now)
         members = array("q", seqs)
-        items, waiting_since, replayed = self._items(transaction, members)
+        items, waiting_since, replayed = self._items(transaction, platform, members)
+        if broken := _unopened(items):
+            hold(transaction, broken)
+            return self._set_aside(transaction, request.platform, broken)
         expires_at = max(item.expires_at for item in items)
         facts = (number, platform, request.group, now, now, number, len(seqs), expires_at, members.tobytes())
         transaction.execute("INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?, ?, 0, ?)", (*facts, waiting_since))
@@ -186,12 +213,16 @@ class Claims:
         )
         return self._record(transaction, platform, batch)
 
-    def _resend(self, transaction: Transaction, number: int, request: ClaimRequest) -> Batch:
+    def _resend(self, transaction: Transaction, number: int, request: ClaimRequest) -> Batch | WaitUntil:
         platform, attempts, created_at, root, packed, confirm = transaction.execute(
             "SELECT platform, attempts, created_at, root, members, confirm FROM batch WHERE number = ?", (number,)
         ).get
+        items, _, replayed = self._items(transaction, platform, array("q", packed))
+        if broken := _unopened(items):
+            take_out(transaction, number, broken, number=self.number_batch)
+            self._matches.release(transaction, number)
+            return self._set_aside(transaction, request.platform, broken)
         transaction.execute("UPDATE batch SET state = 1, attempts = attempts + 1 WHERE number = ?", (number,))
-        items, _, replayed = self._items(transaction, array("q", packed))
         batch = Batch(
             number=number,
             id="b" + encode_id(number, self._tag),
@@ -226,13 +257,21 @@ class Claims:
         transaction.rows += len(batch.items)
         return batch
 
-    def _items(self, transaction: Transaction, members: Sequence[int]) -> tuple[list[Item], float, bool]:
+    def _items(self, transaction: Transaction, platform: int, members: Sequence[int]) -> tuple[list[Item], float, bool]:
+        """Return a batch's items; the payload of one that does not open is None."""
         facts, joined, waiting_since, replayed = transaction.execute(_ITEMS, (numbers(members),)).get
-        sizes, *columns = zip(*_decode_facts(facts), strict=True)
+        sizes, *columns, sealed = zip(*_decode_facts(facts), strict=True)
         ends = list(accumulate(sizes))
-        bodies = [joined[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+        bodies: Sequence[bytes] = [joined[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+        if any(sealed):
+            bodies, keys = self._seals.opened(platform, members, bodies, columns[0], sealed)
+            columns[0] = tuple(keys)
         items = map(Item._make, zip(members, encode_ids(members, self._tag), bodies, *columns, strict=True))
         return list(items), waiting_since, bool(replayed)
+
+
+def _unopened(items: Sequence[Item]) -> list[int]:
+    return [item.seq for item in items if item.payload is None]
 
 
 def _pack(packer: Packer, lanes: Sequence[str]) -> list[int]:

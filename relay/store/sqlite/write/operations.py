@@ -11,8 +11,10 @@ from relay.core.errors import CountMismatch, StoreError
 from relay.core.ids import encode_id
 from relay.core.model import UNROUTED, Ended, Ending, Filter, PlatformRules, State
 from relay.core.raw import Record
+from relay.sealing.codec import NOBODY, Column
 from relay.store.base import Reroute, Stepped
 from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.seals import Seals
 from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.read.filters import where
@@ -57,6 +59,7 @@ class OperationWriter:
         self,
         *,
         names: Names,
+        seals: Seals,
         matches: Matches,
         settles: Settles,
         reroutes: Reroutes,
@@ -64,6 +67,7 @@ class OperationWriter:
         tag: int,
     ) -> None:
         self._names = names
+        self._seals = seals
         self._matches = matches
         self._settles = settles
         self._reroutes = reroutes
@@ -89,7 +93,7 @@ class OperationWriter:
         if action == "resolve" and options.verdict not in _VERDICTS:
             raise ValueError(f'resolve needs "as": one of {", ".join(_VERDICTS)}')
         platforms = self._names.all()
-        found = [where(wanted, tag=self._tag, platforms=platforms, state=state) for state in states]
+        found = [where(wanted, tag=self._tag, platforms=platforms, seals=self._seals, state=state) for state in states]
         held = " AND held = 1" if action == "resolve" else ""
         meant = [(f"FROM callback WHERE ({sql}){held}", values) for sql, values in found]
         execute = transaction.execute
@@ -103,14 +107,17 @@ class OperationWriter:
             execute(f"INSERT INTO operation_item SELECT {number}, seq {matching}", values)
             matched += transaction.connection.changes()
         given = {name: value for name, value in asdict(wanted).items() if value}
+        sealed_key = None
+        if wanted.key and self._seals.codec is not None:
+            sealed_key = self._seals.text(Column.FILTER, NOBODY, 0, number, given.pop("key"))
         now = transaction.now
         execute(
             "INSERT INTO operation (number, action, filter, options, matched, done, skipped, failed, started_at, "
-            "finished_at) VALUES (?, ?, ?, ?, ?, 0, '{}', '[]', ?, ?)",
-            (number, action, _json(given), _json(options), matched, now, None if matched else now),
+            "finished_at, sealed_key) VALUES (?, ?, ?, ?, ?, 0, '{}', '[]', ?, ?, ?)",
+            (number, action, _json(given), _json(options), matched, now, None if matched else now, sealed_key),
         )
         keep_deed(transaction, deed)
-        return shown(execute(PROGRESS, (number,)).get)
+        return shown(execute(PROGRESS, (number,)).get, self._seals)
 
     def step(self, transaction: Transaction, number: int, limit: int, reroute: Reroute) -> Stepped:
         """Apply an operation to at most its next ``limit`` matches.
@@ -120,7 +127,7 @@ class OperationWriter:
         row = transaction.execute(PROGRESS, (number,)).get
         if row is None:
             raise StoreError(f"there is no operation {number}")
-        progress = shown(row)
+        progress = shown(row, self._seals)
         facts: Sequence[MatchFacts] = self._matches.next(transaction, number, limit)
         if progress.action == "retry":
             facts = self._reroutes.bounded(transaction, facts)
@@ -149,7 +156,7 @@ class OperationWriter:
             "UPDATE operation SET done = ?, skipped = ?, failed = ?, finished_at = ? WHERE number = ?",
             (done, _json(skipped), _json(failed[:_LISTED]), finished_at, number),
         )
-        return Stepped(shown(transaction.execute(PROGRESS, (number,)).get), sorted_out.ended)
+        return Stepped(shown(transaction.execute(PROGRESS, (number,)).get, self._seals), sorted_out.ended)
 
     def unblock(self, transaction: Transaction, platform: str) -> None:
         """Let the keys of a platform go on past their dead heads."""
@@ -208,6 +215,7 @@ class OperationWriter:
         dead = [row for row in facts if row.state == State.DEAD and not row.waited]
         if dead:
             seqs = [row.seq for row in dead]
+            self._seals.keep_keys(transaction, seqs)
             transaction.execute("DELETE FROM payload WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))
             transaction.execute(
                 "UPDATE callback SET bytes = 0, dropped = 1 WHERE seq IN (SELECT value FROM carray(?))",

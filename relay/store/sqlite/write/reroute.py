@@ -9,10 +9,12 @@ from relay.core.errors import StoreFull
 from relay.core.model import UNROUTED, Ended, NewCallback, State
 from relay.store.base import Reroute
 from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.seals import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.matches import Sorted
 from relay.store.sqlite.write.rows import Packed, pack
+from relay.store.sqlite.write.unopened import REASON
 
 # Payloads looked into within one transaction: some milliseconds that claims and settles wait for.
 _STEP_BYTES = 1024 * 1024
@@ -20,7 +22,7 @@ _SIZES = """
 SELECT a.rowid - 1, c.bytes FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value WHERE c.platform = ?2
 """
 _READ = """
-SELECT c.seq, p.body, c.key_text, c.event, c.priority, c.expires_s, c.content_type, c.traceparent, c.grp
+SELECT c.seq, p.body, p.sealed, c.key_text, c.event, c.priority, c.expires_s, c.content_type, c.traceparent, c.grp
 FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value JOIN payload AS p ON p.seq = c.seq
 """
 _SUPERSEDE = """
@@ -32,8 +34,9 @@ _Row = TypeVar("_Row", bound=Sequence[Any])
 class Reroutes:
     """Moves unrouted callbacks to their targets; on the writer thread."""
 
-    def __init__(self, *, names: Names, accepts: PostWriter) -> None:
+    def __init__(self, *, names: Names, seals: Seals, accepts: PostWriter) -> None:
         self._names = names
+        self._seals = seals
         self._accepts = accepts
 
     def bounded(self, transaction: Transaction, rows: Sequence[_Row]) -> Sequence[_Row]:
@@ -55,19 +58,23 @@ class Reroutes:
         bundles: list[Packed] = []
         targets: list[Sequence[NewCallback]] = []
         strays: list[Any] = transaction.execute(_READ, (numbers(seqs),)).fetchall()
-        for seq, body, key, event, lane, expires_s, content_type, traceparent, group in strays:
+        platform = self._names.known(UNROUTED)
+        assert platform is not None
+        for seq, body, sealed, key, event, lane, expires_s, content_type, traceparent, group in strays:
+            (body,), (key,) = self._seals.opened(platform, (seq,), (body,), (key,), (sealed,))
+            if body is None:
+                sorted_out.skip(REASON, seq)
+                continue
             stray = NewCallback(UNROUTED, body, key, event, lane, expires_s, None, content_type, traceparent, group)
             found = reroute(stray)
             if isinstance(found, str):
                 sorted_out.skip(found, seq)
                 continue
-            bundle = Packed()
+            bundle = Packed(framed=self._seals.codec is not None)
             pack(bundle, self._names, found)  # of configured platforms, which all have their numbers
             moved.append(seq)
             bundles.append(bundle)
             targets.append(found)
-        platform = self._names.known(UNROUTED)
-        assert platform is not None
         buried: Counter[tuple[str, str]] = Counter()
         for seq, first, rows in zip(moved, self._accepts.move(transaction, bundles), targets, strict=True):
             if isinstance(first, StoreFull):

@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from relay.core.model import NewCallback, RoutedPost
+from relay.sealing.codec import frame
 from relay.store.sqlite.file.names import Names
 
-INSERT_PAYLOADS = "INSERT INTO payload (seq, body) SELECT ?1 + rowid, value FROM carray(?2)"
+INSERT_PAYLOADS = "INSERT INTO payload (seq, body, sealed) SELECT ?1 + rowid, value, ?3 FROM carray(?2)"
 
 # Rows per statement. The text of the largest stays under the 16 KiB up to which apsw keeps statements compiled.
 _SIZES = (400, 64, 8)
@@ -62,6 +63,9 @@ class RowFacts(NamedTuple):
     idem: int | None
 
 
+_KEY_TEXT = RowFacts._fields.index("key_text")
+
+
 class Fan(NamedTuple):
     """A routed post among the rows of its request: ``platforms`` has one number for each of its rows, in order."""
 
@@ -71,11 +75,15 @@ class Fan(NamedTuple):
 
 
 class Packed:
-    """Rows ready to be bound. ``idempotency`` goes by row, or with ``fans`` by the index of the post."""
+    """Rows ready to be bound. ``idempotency`` goes by row, or with ``fans`` by the index of the post.
 
-    __slots__ = ("bodies", "bytes", "dead", "facts", "fans", "idempotency")
+    ``framed``: the bodies will be sealed, so each holds its ordering key too, and the other facts do not.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("bodies", "bytes", "dead", "facts", "fans", "framed", "idempotency")
+
+    def __init__(self, *, framed: bool) -> None:
+        self.framed = framed
         self.bodies: list[bytes] = []
         self.facts: list[tuple[Any, ...]] = []  # Facts, as plain tuples: making them is half as dear
         self.idempotency: dict[int, tuple[int, bytes]] = {}  # -> hash, digest
@@ -89,8 +97,8 @@ class PackedPost(Packed):
 
     __slots__ = ("_pack", "future", "weight")
 
-    def __init__(self, future: "asyncio.Future[Any]", weight: int) -> None:
-        super().__init__()
+    def __init__(self, future: "asyncio.Future[Any]", weight: int, *, framed: bool) -> None:
+        super().__init__(framed=framed)
         self.future = future
         self.weight = weight
         self._pack: Callable[[PackedPost], None] | None = None
@@ -101,16 +109,21 @@ class PackedPost(Packed):
             names.number(platform)  # numbers are given on the loop only
         self._pack = pack
 
-    def finish(self) -> None:
-        """Pack what was left for later; on the writing thread."""
+    def finish(self, *, framed: bool) -> None:
+        """Pack what was left for later, in the form that is wanted by now; on the writing thread."""
         if self._pack is not None:
+            self.framed = framed
             self._pack(self)
             self._pack = None
+        elif framed and not self.framed:  # sealing was switched on meanwhile
+            self.bodies = [frame(body, row[_KEY_TEXT]) for body, row in zip(self.bodies, self.facts, strict=True)]
+            self.facts = [(*row[:_KEY_TEXT], None, *row[_KEY_TEXT + 1 :]) for row in self.facts]
+            self.framed = True
 
 
-def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Any]") -> PackedPost:
+def encode(names: Names, rows: Sequence[NewCallback], future: "asyncio.Future[Any]", *, framed: bool) -> PackedPost:
     """Return ``rows`` as a post that resolves ``future``; on the loop, two microseconds per row of a small one."""
-    post = PackedPost(future, len(rows))
+    post = PackedPost(future, len(rows), framed=framed)
     if post.weight <= _PACKED_ON_LOOP:
         pack(post, names, rows)
     else:
@@ -127,9 +140,11 @@ def _handed_out(rows: Sequence[NewCallback]) -> Iterator[NewCallback]:
         yield left.pop()
 
 
-def encode_posts(names: Names, posts: Sequence[RoutedPost], future: "asyncio.Future[Any]") -> PackedPost:
+def encode_posts(
+    names: Names, posts: Sequence[RoutedPost], future: "asyncio.Future[Any]", *, framed: bool
+) -> PackedPost:
     """Return routed posts as one that resolves ``future``; on the loop."""
-    made = PackedPost(future, max(1, sum(len(post.rows) for post in posts)))
+    made = PackedPost(future, max(1, sum(len(post.rows) for post in posts)), framed=framed)
     if made.weight <= _PACKED_ON_LOOP:
         _pack_posts(made, names, posts)
     else:
@@ -152,7 +167,7 @@ def _pack_posts(post: PackedPost, names: Names, posts: Sequence[RoutedPost]) -> 
 
 def pack(packed: Packed, names: Names, rows: Iterable[NewCallback], post_idem: int | None = None) -> None:
     """Add ``rows`` to ``packed``; ``post_idem`` is the hash of the idempotency key of their routed post."""
-    bodies, facts = packed.bodies, packed.facts
+    bodies, facts, framed = packed.bodies, packed.facts, packed.framed
     total = 0
     of: str | None = None
     number, prefix = 0, b""
@@ -171,6 +186,8 @@ def pack(packed: Packed, names: Names, rows: Iterable[NewCallback], post_idem: i
         total += size
         if sized is not None:
             size = sized
+        if framed:
+            payload, key = frame(payload, key), None
         facts.append((number, group, hashed, lane, size, expires_s, key, event, kind, trace, idem))
         bodies.append(payload)
     packed.bytes += total

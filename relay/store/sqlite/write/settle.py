@@ -8,15 +8,15 @@ import msgspec
 from relay.core.ids import encode_id
 from relay.core.model import Ending, Requeue, Settlement, State
 from relay.core.raw import Kept
+from relay.sealing.codec import NOBODY, Column
 from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.seals import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.write.claim import Claims
 from relay.store.sqlite.write.keys import PRIO_OF, promote
 from relay.store.sqlite.write.matches import Matches
-
-# A callback remembers the batches it was in, to show its attempts: the last 20, 16 digits and a space each.
-TRAIL = "substr(coalesce(trail || ' ', '') || batch, -339)"
+from relay.store.sqlite.write.parts import TRAIL, freeze_part
 
 _DELIVER = """
 UPDATE callback SET state = 1, live = 0, head = 0, held = 0, maybe_applied = 0, ended_at = ?2, reason = ?3,
@@ -52,9 +52,6 @@ WHERE seq IN (SELECT value FROM carray(?1))
 _RESEND = """
 UPDATE callback SET spent = spent + ?2, reason = ?3 WHERE seq IN (SELECT value FROM carray(?1))
 """
-_SPLIT = f"""
-UPDATE callback SET trail = {TRAIL}, batch = ?2 WHERE seq IN (SELECT value FROM carray(?1))
-"""  # noqa: S608
 _ATTEMPT = """
 UPDATE attempt SET ended_at = ?2, outcome = ?3, status = ?4, duration_s = ?5, reason = ?6, excerpt = ?7,
   ambiguous = ?8, raw_bytes = ?9, wire_bytes = ?10
@@ -70,8 +67,9 @@ FROM attempt AS a JOIN batch AS b ON b.number = a.batch WHERE a.id = ?
 class Settles:
     """Settlements for all platforms; on the writer thread."""
 
-    def __init__(self, *, names: Names, slots: Slots, claims: Claims, matches: Matches, tag: int) -> None:
+    def __init__(self, *, names: Names, seals: Seals, slots: Slots, claims: Claims, matches: Matches, tag: int) -> None:
         self._names = names
+        self._seals = seals
         self._matches = matches
         self._slots = slots
         self._claims = claims
@@ -107,10 +105,12 @@ class Settles:
         moved = [*settlement.delivered]
         self.deliver(transaction, platform, settlement.delivered, result.reason)
         for ending in settlement.endings:
-            end(transaction, platform, ending, blocks=blocks)
+            end(transaction, platform, ending, blocks=blocks, message=self._plain(ending.message))
+            self._seals.words(transaction, platform, ending.seqs, ending.message)
             moved += ending.seqs
         for again in settlement.requeue:
-            _requeue(transaction, again)
+            _requeue(transaction, again, message=self._plain(again.message))
+            self._seals.words(transaction, platform, again.seqs, again.message)
             moved += again.seqs
         if settlement.held:
             transaction.execute(_HOLD, (numbers(settlement.held), result.reason, result.code))
@@ -125,6 +125,10 @@ class Settles:
         transaction.rows += len(members)
         transaction.wake(settlement.platform, freed)
         transaction.on_commit.append(release)
+
+    def _plain(self, message: str) -> str:
+        """Return a message as it is kept unsealed."""
+        return message if self._seals.codec is None else ""
 
     def deliver(self, transaction: Transaction, platform: int, seqs: Sequence[int], reason: str) -> None:
         """End items as delivered."""
@@ -144,7 +148,7 @@ class Settles:
                 result.status,
                 result.duration_s,
                 result.reason,
-                result.excerpt,
+                self._seals.text(Column.EXCERPT, platform, settlement.batch, settlement.attempt_id, result.excerpt),
                 result.ambiguous,
                 result.raw_bytes,
                 result.wire_bytes,
@@ -160,8 +164,12 @@ class Settles:
             }
             transaction.execute(
                 "UPDATE ledger SET last_error = ? WHERE platform = ?",
-                (msgspec.json.encode(last_error).decode(), platform),
+                (
+                    self._seals.text(Column.LAST_ERROR, NOBODY, 0, platform, msgspec.json.encode(last_error).decode()),
+                    platform,
+                ),
             )
+        self._seals.save(transaction)
 
     def _refreeze(
         self,
@@ -189,19 +197,23 @@ class Settles:
             transaction.execute(_RESEND, (numbers(asked.seqs), 0, asked.reason))
         for part, due_at, confirm in parts:
             number = self._claims.number_batch(now)
-            transaction.execute(
-                "INSERT INTO batch SELECT ?1, ?2, ?3, 0, ?4, 0, ?5, ?6, ?7, iif(?9, 9e999, max(expires_at)), ?8, ?9, "
-                "min(min(due_at, expires_at - expires_s)) FROM callback WHERE seq IN (SELECT value FROM carray(?10))",
-                (
-                    *(number, platform, group, due_at, now, root, len(part)),
-                    *(array("q", part).tobytes(), int(confirm), numbers(part)),
-                ),
+            freeze_part(
+                transaction,
+                number,
+                part,
+                platform=platform,
+                group=group,
+                root=root,
+                due_at=due_at,
+                confirm=confirm,
             )
-            transaction.execute(_SPLIT, (numbers(part), number))
 
 
-def end(transaction: Transaction, platform: int, ending: Ending, *, blocks: bool) -> None:
-    """End pending items without delivery; a dead one that ``blocks`` keeps its place in its key."""
+def end(transaction: Transaction, platform: int, ending: Ending, *, blocks: bool, message: str = "") -> None:
+    """End pending items without delivery; a dead one that ``blocks`` keeps its place in its key.
+
+    ``message`` is the ending's where that is kept unsealed.
+    """
     if ending.seqs:
         live = int(blocks and ending.state is State.DEAD)
         transaction.execute(
@@ -213,7 +225,7 @@ def end(transaction: Transaction, platform: int, ending: Ending, *, blocks: bool
                 transaction.now,
                 ending.reason,
                 int(ending.maybe_applied),
-                ending.message,
+                message,
                 ending.code,
             ),
         )
@@ -244,7 +256,7 @@ def read_gates(transaction: Transaction) -> dict[str, Kept]:
     return gates
 
 
-def _requeue(transaction: Transaction, again: Requeue) -> None:
+def _requeue(transaction: Transaction, again: Requeue, *, message: str) -> None:
     if again.seqs:
         transaction.execute(
             _REQUEUE,
@@ -254,7 +266,7 @@ def _requeue(transaction: Transaction, again: Requeue) -> None:
                 int(again.charge),
                 int(again.maybe_applied),
                 again.reason,
-                again.message,
+                message,
             ),
         )
 

@@ -1,0 +1,59 @@
+"""What works inside the store's transactions, put together: each part on those it uses."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from relay.core.model import PlatformRules, StoreRules
+from relay.store.slots import Slots
+from relay.store.sqlite.file.boot import StoreIdentity
+from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.space import Space
+from relay.store.sqlite.write.accept import PostWriter
+from relay.store.sqlite.write.claim import Claims
+from relay.store.sqlite.write.matches import Matches
+from relay.store.sqlite.write.operations import OperationWriter
+from relay.store.sqlite.write.prune import Pruning
+from relay.store.sqlite.write.reroute import Reroutes
+from relay.store.sqlite.write.settle import Settles
+
+_NO_RULES = PlatformRules()
+
+
+class Works:
+    """The parts of one store; on the writing thread."""
+
+    def __init__(
+        self,
+        identity: StoreIdentity,
+        *,
+        released: Callable[[], object],
+        unopened: Callable[[str, Sequence[str]], object],
+    ) -> None:
+        """``released``: operations may go on. ``unopened``: what does not open is held. Both after the commit."""
+        self.rules = StoreRules()
+        self.seals = identity.seals
+        self.names = Names(identity.secret, identity.platforms)
+        self.slots = Slots()
+        named: dict[str, Any] = {"names": self.names, "seals": self.seals}
+        tag = identity.tag
+        matches = Matches(released=released)
+        self.claims = Claims(**named, slots=self.slots, matches=matches, unopened=unopened, tag=tag)
+        self.claims.last_number, self.claims.last_attempt = identity.last_number, identity.last_attempt
+        self.settles = Settles(**named, slots=self.slots, claims=self.claims, matches=matches, tag=tag)
+        self.prunes = Pruning(names=self.names, matches=matches, slots=self.slots, rules=lambda: self.rules)
+        self.space = Space(self.prunes.make_room)
+        self.accepts = PostWriter(
+            **named, rules=self.platform_rules, space=self.space, tag=tag, last_seq=identity.last_seq
+        )
+        self.operations = OperationWriter(
+            **named,
+            matches=matches,
+            settles=self.settles,
+            reroutes=Reroutes(**named, accepts=self.accepts),
+            rules=self.platform_rules,
+            tag=tag,
+        )
+
+    def platform_rules(self, platform: str) -> PlatformRules:
+        """Return the rules in force for a platform."""
+        return self.rules.platforms.get(platform, _NO_RULES)
