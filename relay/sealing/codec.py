@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from itertools import groupby
+from struct import Struct
 from typing import Final, NamedTuple
 
 from relay.sealing.master_keys import KEY_BYTES, NONCE_BYTES, DoesNotOpen, MasterKeys
@@ -24,8 +25,11 @@ NOBODY: Final = 0
 _HEAD_BYTES: Final = 4
 _FROM: Final = _HEAD_BYTES + NONCE_BYTES
 _MOST_SEALED: Final = 1 << 31  # with random nonces a key is good for 2^32 values (NIST SP 800-38D section 8.3)
-_LENGTH_BYTES: Final = 4
-_NO_KEY: Final = b"\xff" * _LENGTH_BYTES
+_LENGTH: Final = Struct("<I")
+NO_KEY: Final = _LENGTH.pack(0xFFFFFFFF)
+"""Ends a framed payload without an ordering key."""
+key_length: Final = _LENGTH.pack
+"""Ends a framed payload: the length of its ordering key, which stands before it."""
 
 
 def _head(value: bytes) -> bytes:
@@ -103,18 +107,18 @@ class _DataKey:
 def frame(payload: bytes, key: str | None) -> bytes:
     """Return a payload and its ordering key as one text to seal."""
     if key is None:
-        return payload + _NO_KEY
+        return payload + NO_KEY
     encoded = key.encode()
-    return payload + encoded + len(encoded).to_bytes(_LENGTH_BYTES, "little")
+    return payload + encoded + key_length(len(encoded))
 
 
 def unframed(text: bytes) -> tuple[bytes, str | None]:
     """Return the payload and the ordering key that ``frame`` put together."""
-    length = text[-_LENGTH_BYTES:]
-    if length == _NO_KEY:
-        return text[:-_LENGTH_BYTES], None
-    at = len(text) - _LENGTH_BYTES - int.from_bytes(length, "little")
-    return text[:at], text[at:-_LENGTH_BYTES].decode()
+    end = len(text) - _LENGTH.size
+    if text.endswith(NO_KEY):
+        return text[:end], None
+    (length,) = _LENGTH.unpack_from(text, end)
+    return text[: end - length], text[end - length : end].decode()
 
 
 class Codec:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import apsw
@@ -124,11 +125,8 @@ class Seals:
             return bodies
         sealed: list[bytes] = []
         at = 0
-        while at < len(bodies):
-            platform = platforms[at]
-            end = at + 1
-            while end < len(bodies) and platforms[end] == platform:
-                end += 1
+        for platform, run in groupby(platforms):
+            end = at + len(list(run))
             rows = range(first + at, first + end)
             sealed += codec.seal_rows(Column.BODY, platform, rows[0] / _BATCH_S, rows, bodies[at:end])
             at = end
