@@ -55,6 +55,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "reload": Subcommand("relay.cli.commands.reload", "reload", "Put the configuration file in force."),
     "config": Subcommand("relay.cli.commands.config", "config", "Check, show and try the configuration file."),
     "presets": Subcommand("relay.cli.commands.presets", "presets", "List the presets: what is known of platforms."),
+    "keys": Subcommand(
+        "relay.cli.commands.keeping.keys", "keys", "Make and rotate the keys that the store is sealed with."
+    ),
     "doctor": Subcommand("relay.cli.commands.doctor", "doctor", "Examine everything and recount the ledger from rows."),
     "completion": Subcommand("relay.cli.commands.host.completion", "completion", "Complete commands with the Tab key."),
     "service": Subcommand("relay.cli.commands.host.service", "service", "Print the systemd units."),

@@ -60,7 +60,7 @@ def difference(old: Config, new: Config) -> Difference:
     differing: list[KeyPath] = [("platforms", name) for name in changed]
     differing += [
         (name,)
-        for name in ("ingest", "admin", "store", "credentials", "alerts", "telemetry", "reconcile")
+        for name in ("ingest", "admin", "store", "privacy", "credentials", "alerts", "telemetry", "reconcile")
         if getattr(old, name) != getattr(new, name)
     ]
     return Difference(

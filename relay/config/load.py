@@ -28,7 +28,18 @@ from relay.config.report.remainder import inside, remainder
 from relay.config.report.translate import PlacedProblem, dotted, file_path, findings
 from relay.config.schema.file import Config, Origin
 
-_SECTIONS = ("ingest", "admin", "store", "quotas", "credentials", "defaults", "alerts", "telemetry", "reconcile")
+_SECTIONS = (
+    "ingest",
+    "admin",
+    "store",
+    "privacy",
+    "quotas",
+    "credentials",
+    "defaults",
+    "alerts",
+    "telemetry",
+    "reconcile",
+)
 """Top-level mappings that may stand empty, with everything below them commented out."""
 
 _ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E032", "E033", "E040", "E041", "W011"}

@@ -1,11 +1,16 @@
 """Opens the store of a configuration. Only this module and the simulator know the backends."""
 
+import base64
+from collections.abc import Sequence
 from pathlib import Path
 
 from relay.config.schema.file import Config
+from relay.config.schema.privacy import VaultKey
 from relay.core.clock import Clock
 from relay.core.errors import StoreUnusable
 from relay.delivery.tokenstore import FileTokens, MemoryTokens, TokenStore
+from relay.sealing.master_keys import GivenKeys, KeySource
+from relay.sealing.vault import VaultTransit
 from relay.store.base import Store
 from relay.store.memory.backend import MemoryStore
 from relay.store.sqlite.backend import SqliteStore
@@ -18,7 +23,26 @@ from relay.telemetry.events import Events
 async def open_store(config: Config, events: Events) -> Store:
     """Open the store for the one daemon that may write to it. Raises ``StoreLocked`` and ``StoreUnusable``."""
     _check_scheme(config.store.url)
-    return await SqliteStore.open(config.store_path, events=events)
+    return await SqliteStore.open(config.store_path, events=events, keys=key_source(config))
+
+
+def key_source(config: Config) -> KeySource | None:
+    """Return where the keys come from that the store is sealed with; None: it is not."""
+    encrypt = config.privacy.encrypt
+    if encrypt is None:
+        return None
+    if isinstance(encrypt.key, VaultKey):
+        return VaultTransit(encrypt.key.url, encrypt.key.path, encrypt.key.token, previous=encrypt.previous)
+    return GivenKeys(encrypt.key, encrypt.previous)
+
+
+def given_keys(texts: Sequence[str]) -> KeySource | None:
+    """Return keys as the configuration writes them, the one in force first; None if there is none or one is no key."""
+    try:
+        keys = [base64.b64decode(text.strip(), validate=True) for text in texts]
+        return GivenKeys(keys[0], keys[1:]) if keys else None
+    except ValueError:  # the file is being edited
+        return None
 
 
 def open_queue(clock: Clock) -> Store:
@@ -26,10 +50,13 @@ def open_queue(clock: Clock) -> Store:
     return MemoryStore(clock=clock)
 
 
-def open_reader(url: str) -> SqliteReader:
-    """Open the store at ``url`` (its path absolute) for reading while no daemon runs. Raises ``StoreUnusable``."""
+def open_reader(url: str, keys: KeySource | None = None) -> SqliteReader:
+    """Open the store at ``url`` (its path absolute) for reading while no daemon runs. Raises ``StoreUnusable``.
+
+    ``keys`` open what is sealed; without them it is shown as sealed.
+    """
     _check_scheme(url)
-    return open_sqlite_reader(Path(url.removeprefix("sqlite:")), passing=True)
+    return open_sqlite_reader(Path(url.removeprefix("sqlite:")), passing=True, keys=keys)
 
 
 def lies_on_old_wal(url: str) -> bool:

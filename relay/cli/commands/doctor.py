@@ -21,6 +21,7 @@ from relay.config.problems import ConfigInvalid
 from relay.config.schema.file import Config
 from relay.core.errors import StoreError
 from relay.core.model import UNROUTED
+from relay.sealing.master_keys import KeysUnavailable
 from relay.views.ledger import NO_TOTALS, QueueTotals
 from relay.views.queue import StoreSize
 
@@ -92,17 +93,17 @@ def _daemon(file: str) -> Diagnosis:
 
 
 def _store(config: Config, *, down: bool) -> Iterator[Diagnosis]:
-    from relay.daemon.stores import lies_on_old_wal, open_reader  # loads the store's library
+    from relay.daemon.stores import key_source, lies_on_old_wal, open_reader  # loads the store's library
 
     path = config.store_path
     try:
         if down and lies_on_old_wal(f"sqlite:{path}"):
             yield Diagnosis("warn", "restored", _OLD_WAL.format(path=path))
-        reader = open_reader(f"sqlite:{path}")
+        reader = open_reader(f"sqlite:{path}", key_source(config))
     except PermissionError:
         yield Diagnosis("warn", "store", f"{path} is for the service and root, so it was not examined: try sudo")
         return
-    except (StoreError, OSError) as error:
+    except (StoreError, KeysUnavailable, OSError) as error:
         yield Diagnosis("fail", "store", str(error))
         return
     try:

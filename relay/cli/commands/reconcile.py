@@ -123,10 +123,10 @@ def _given(file: str) -> str:
 
 def _write_sent(config: Config, platform: str, settings: ReconcileSettings, file: str) -> int:
     """Write what the relay's store holds of the platform; return how many callbacks tell an unknown status."""
-    from relay.daemon.stores import open_reader  # loads the store's library
+    from relay.daemon.stores import key_source, open_reader  # loads the store's library
 
     maps, where = settings.status_map, settings.columns.of_relay()
-    reader = open_reader(f"sqlite:{config.store_path}")
+    reader = open_reader(f"sqlite:{config.store_path}", key_source(config))
     try:
         return ours.write(
             reader.sent(platform),

@@ -192,20 +192,20 @@ class Direct:
         return self._times.on_wall(AuditHead, self._reader.journal.audit_head())
 
 
-def open_direct(url: str, *, platforms: Sequence[str], max_size: str) -> Direct:
-    """Open the store at ``url`` for reading; ``max_size`` is as the configuration says it.
+def open_direct(url: str, *, platforms: Sequence[str], max_size: str, keys: Sequence[str]) -> Direct:
+    """Open the store at ``url`` for reading; ``max_size`` is as the configuration says it, and ``keys`` too.
 
     Raises ``NoStore``; ``PermissionError`` where it is not ours.
     """
     from relay.config.reading.units import parse_size
-    from relay.daemon.stores import open_reader  # loads the store's library
+    from relay.daemon.stores import given_keys, open_reader  # loads the store's library
 
     try:
         max_bytes = parse_size(max_size)
     except ValueError:  # the file is being edited: the bound is not known
         max_bytes = None
     try:
-        return Direct(open_reader(url), platforms=platforms, max_bytes=max_bytes)
+        return Direct(open_reader(url, given_keys(keys)), platforms=platforms, max_bytes=max_bytes)
     except PermissionError:
         raise
     except (StoreError, OSError) as error:

@@ -40,6 +40,7 @@ class Place:
     store_size: str = ""  # store.max_size as written
     admin_token: str | None = field(default=None, repr=False)
     ingest_token: str | None = field(default=None, repr=False)
+    keys: tuple[str, ...] = field(default=(), repr=False)  # what the store is sealed with, if this process may read it
     broken: RelayError | None = None  # why the file could not be read; then the addresses are the defaults
 
     def admin_client(self, *, waits: bool = False) -> Client:
@@ -95,6 +96,7 @@ def locate(config: str | None, *, admin: str | None = None, ingest: str | None =
             or os.environ.get("RELAY_TOKEN")
             or (None if ingest else _secret(posting, path))
         ),
+        keys=_sealing_keys(data, path),
         broken=broken,
     )
 
@@ -137,6 +139,17 @@ def _users_token(users: Any, config: Path) -> str | None:
             if user.get("role") == role and (token := _secret(user.get("token"), config)):
                 return token
     return None
+
+
+def _sealing_keys(data: JsonObject, config: Path) -> tuple[str, ...]:
+    """Return the keys of ``privacy.encrypt``, the one in force first; none if this process may not read that."""
+    encrypt = _section(data, "privacy").get("encrypt")
+    if not isinstance(encrypt, dict):
+        return ()
+    former = encrypt.get("previous")
+    written = [encrypt.get("key"), *(former if isinstance(former, list) else [])]
+    found = [_secret(each, config) for each in written]
+    return tuple(key for key in found if key is not None) if found[0] is not None else ()
 
 
 def _secret(written: Any, config: Path) -> str | None:

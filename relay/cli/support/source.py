@@ -119,7 +119,7 @@ def _direct(place: Place, store: str, unreachable: Unreachable) -> Source:
     from relay.cli.support.direct import NoStore, open_direct  # the store's library is loaded only when it is needed
 
     try:
-        source = open_direct(store, platforms=place.platforms, max_size=place.store_size)
+        source = open_direct(store, platforms=place.platforms, max_size=place.store_size, keys=place.keys)
     except NoStore as error:
         raise Unreachable(f"{unreachable}; and its store cannot be read: {error}") from error
     except PermissionError as error:

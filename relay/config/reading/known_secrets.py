@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_plus
 from relay.config.reading.showing import hidden_texts, is_word
 from relay.config.reading.yaml_source import KeyPath, RawSettings
 
-_GLOBAL: Final = ("ingest", "admin", "store")
+_GLOBAL: Final = ("ingest", "admin", "store", "privacy")
 _NAMED: Final = ("platforms", "credentials")
 _PART: Final = re.compile(r"[^\s,;=\"':]{6,}")  # of a header such as `key=..., id=...`
 

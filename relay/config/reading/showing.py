@@ -24,6 +24,7 @@ _SECRET_KEY: Final = re.compile(
     r"signature",
     re.IGNORECASE,
 )
+_SEALING: Final = ("privacy", "encrypt")  # elsewhere a key is a path into payloads
 _NO_SECRETS: Final = frozenset(("token_url", "secret_name", "secret_encoding", "timestamp_header"))
 _FREE: Final = frozenset(("headers", "params", "signed_only", "vars", "static"))
 _PATHS: Final = frozenset(("item", "body"))  # mappings from names to JMESPath
@@ -88,6 +89,8 @@ def hidden_texts(path: KeyPath, value: Any) -> Iterator[str]:
 def is_secret_key(path: KeyPath) -> bool:
     """Tell whether a setting's own name says that its value is a secret."""
     name = _name(path)  # a list's items are its key's
+    if path[:2] == _SEALING:
+        return name in ("key", "previous", "token")
     return name not in _NO_SECRETS and _SECRET_KEY.search(name) is not None
 
 

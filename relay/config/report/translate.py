@@ -14,7 +14,7 @@ from relay.config.schema.file import Config
 from relay.config.schema.values import kind_or_use
 
 LATER: dict[str, frozenset[str]] = {
-    "Config": frozenset({"privacy"}),
+    "Privacy": frozenset({"mask", "views", "reveals"}),
     "ReconcileSettings": frozenset({"at", "carry", "budget", "repair", "guard"}),
     "ExportFile": frozenset({"sql", "query", "url", "items_at", "next"}),
     "AlertRules": frozenset({"reconcile", "hosts"}),

@@ -15,6 +15,7 @@ from relay.config.reading.yaml_source import KeyPath, Mark
 from relay.config.schema.alerts import AlertSettings
 from relay.config.schema.auth import AnyCredential, Credential, UseAuth
 from relay.config.schema.platform import PlatformDefaults, PlatformSection
+from relay.config.schema.privacy import Privacy
 from relay.config.schema.reconcile import ReconcileSettings
 from relay.config.schema.routes import RouteSettings
 from relay.config.schema.telemetry import TelemetrySettings
@@ -139,6 +140,7 @@ class Config(Section):
     ingest: Ingest = setting({}, "Where the order center posts callbacks.")
     admin: Admin = setting({}, "Where operators, the console and Prometheus connect.")
     store: StoreSettings = setting({}, "Where callbacks lie until they are delivered.")
+    privacy: Privacy = setting({}, "What protects the personal data in callbacks.")
     quotas: dict[Name, QuotaSettings] = setting({}, "Limits shared by several platforms, by name.")
     credentials: dict[Name, Credential] = setting(
         {}, "What lets us into platforms, by name, for `auth: {use: NAME}`; platforms that share one share its token."

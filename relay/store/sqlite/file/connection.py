@@ -49,6 +49,8 @@ def open_writer(path: Path, *, look: Callable[[apsw.Connection], object] | None 
     try:
         _refuse_foreign(connection, path)
         connection.set_busy_timeout(_BUSY_MS)
+        if look is not None:
+            look(connection)
         if connection.pragma("page_count") == 0:
             connection.pragma("page_size", PAGE_BYTES)
             connection.pragma("auto_vacuum", 2)
@@ -57,8 +59,6 @@ def open_writer(path: Path, *, look: Callable[[apsw.Connection], object] | None 
             found = connection.pragma(name)
             if found != wanted:
                 raise StoreUnusable(f"{path}: PRAGMA {name} is {found!r} where the relay needs {wanted!r}")
-        if look is not None:
-            look(connection)
         _migrate(connection)
     except apsw.Error as error:
         connection.close()

@@ -49,7 +49,7 @@ _OLDEST = "SELECT min(due_at) FROM callback WHERE seq IN (SELECT value FROM carr
 # could have been sent, and whether a person sent all of them again (lane REPLAY). A row each would cost a
 # crossing each.
 _ITEMS = """
-SELECT json_group_array(json_array(length(p.body), c.key_text, c.event, c.content_type, c.accepted_at,
+SELECT json_group_array(json_array(octet_length(p.body), c.key_text, c.event, c.content_type, c.accepted_at,
     c.expires_at, c.attempts, c.spent, c.first_sent_at,
     json(iif(c.maybe_applied, 'true', 'false')), p.sealed)),
   CAST(group_concat(p.body, '') AS BLOB), min(min(c.due_at, c.expires_at - c.expires_s)), min(c.lane = 3)

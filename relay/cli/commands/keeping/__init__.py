@@ -1,0 +1,1 @@
+"""What keeps the store: the keys it is sealed with, backups."""
