@@ -23,6 +23,14 @@ class StoreFailed(StoreError):
     """A transaction could not be committed. Whether it took effect is unknown until the store has recovered."""
 
 
+class StoreAway(StoreFailed):
+    """The server of a shared store cannot be reached, is no primary, or did not write in time."""
+
+
+class Fenced(StoreError):
+    """Another host owns the platform now: nothing was changed."""
+
+
 class StoreEnded(StoreFailed):
     """The store's writer has ended: nothing can be committed until the process starts again."""
 

@@ -1,0 +1,1 @@
+"""One Valkey or Redis behind the store protocol, for several hosts."""

@@ -1,0 +1,329 @@
+"""The shared store: one Valkey or Redis behind the protocol of ``relay.store.base``.
+
+Every host accepts and shows; what changes a platform is done by the host that owns it (``owned.py``) and refused by
+the server to every other one.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from relay.core.clock import Clock
+from relay.core.model import (
+    Accepted,
+    AcceptedPosts,
+    Batch,
+    ClaimRequest,
+    Expired,
+    Filter,
+    NewCallback,
+    Quota,
+    RoutedPost,
+    Settlement,
+    StoreRules,
+    WaitUntil,
+)
+from relay.core.raw import Kept
+from relay.store.base import Reroute, Stepped, StoreEvents, no_route
+from relay.store.history import MinuteHistory
+from relay.store.journal import Journal
+from relay.store.redis.owned import Ownership
+from relay.store.redis.read.history import RedisHistory
+from relay.store.redis.read.ledger import RedisReader
+from relay.store.redis.read.survey import RedisSurveys
+from relay.store.redis.server.fields import pack
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import Link
+from relay.store.redis.server.scripts import Script, platform_script
+from relay.store.redis.server.tags import PlatformTags
+from relay.store.redis.write.inbox import RedisInbox
+from relay.store.redis.write.journal import RedisJournal
+from relay.store.redis.write.operations import RedisOperations
+from relay.store.redis.write.outbox import RedisOutbox, packed_gate
+from relay.store.redis.write.prune import RedisUpkeep
+from relay.store.survey import Surveys
+from relay.views.callback_view import CallbackView, ListedCallback
+from relay.views.ledger import QueueTotals
+from relay.views.operation_view import PLAIN, OperationOptions, OperationView
+from relay.views.queue import QueueFacts, StoreSize
+
+_STEP: Final = 200
+
+
+class RedisStore:
+    """Implements ``relay.store.base.Store``; see there for what each method promises."""
+
+    def __init__(
+        self,
+        link: Link,
+        keys: KeyNames,
+        clock: Clock,
+        *,
+        events: StoreEvents | None = None,
+        alone: bool = True,
+        flags: bool = True,
+    ) -> None:
+        """``alone``: no other host uses the store. ``flags``: the server knows flags of scripts (7.0)."""
+        self.clock = clock
+        self.link = link
+        self.keys = keys
+        self._alone = alone
+        self._flags = flags
+        self._events = events
+        self._watchers: list[Callable[[str, int], None]] = []
+        self._operation_watchers: list[Callable[[], None]] = []
+        self._closed = asyncio.Event()
+        self._tags = PlatformTags(link, keys)
+        self._owned = Ownership(link, keys, clock, script=self._script, alone=alone)
+        self._reader = RedisReader(link, keys, self._tags, clock)
+        self._past = RedisHistory(self._reader, keys, clock)
+        self.history: MinuteHistory = self._past
+        self.surveys: Surveys = RedisSurveys(self._reader, self._tags)
+        self._inbox = RedisInbox(
+            link,
+            keys,
+            self._tags,
+            clock,
+            script=self._script,
+            coalesces=self._coalesces,
+            accepted=self._changed,
+            committed=self._committed,
+            minute=self._past,
+        )
+        self._outbox = RedisOutbox(
+            link, keys, self._tags, clock, self._owned, changed=self._changed, released=self._released
+        )
+        self._operations = RedisOperations(
+            link,
+            keys,
+            self._tags,
+            clock,
+            self._owned,
+            self._reader,
+            self._inbox.bulks,
+            changed=self._changed,
+            released=self._released,
+        )
+        self._journal = RedisJournal(link, keys, self._operations)
+        self.journal: Journal = self._journal
+        self._upkeep = RedisUpkeep(
+            link,
+            keys,
+            clock,
+            self._owned,
+            self._inbox.bulks,
+            names=self._mine,
+            changed=self._changed,
+            released=self._released,
+        )
+
+    async def begin(self) -> None:
+        """Read what platforms there are, and finish the bulks that a crash left."""
+        await self._tags.load()
+        if self._alone:
+            await self._inbox.bulks.sweep(self._tags.names())
+
+    def _script(self, name: str) -> Script:
+        return platform_script(name, flags=self._flags)
+
+    def _mine(self) -> list[str]:
+        return [name for name in self._tags.names() if self._owned.owns(name)]
+
+    def _coalesces(self, platform: str) -> bool:
+        rule = self._owned.rules.platforms.get(platform)
+        return rule is not None and rule.coalesce
+
+    def _changed(self, platform: str, count: int) -> None:
+        for changed in self._watchers:
+            changed(platform, count)
+
+    def _released(self) -> None:
+        for released in self._operation_watchers:
+            released()
+
+    def _committed(self, seconds: float, rows: int) -> None:
+        if self._events is not None:
+            self._events.store_committed(seconds=seconds, rows=rows)
+
+    # Ownership
+
+    async def own(self, fences: Mapping[str, str], *, silent_s: Mapping[str, float], handed_over: bool = False) -> None:
+        """Take platforms over under their fences; ``silent_s``: how long a former owner's request may still be out."""
+        for platform in fences:
+            await self._tags.name(platform)
+        if await self._owned.own(fences, silent_s={} if handed_over else silent_s):
+            self._released()
+        for platform in fences:
+            self._changed(platform, 0)
+
+    def disown(self, platforms: Iterable[str]) -> None:
+        """Forget fences and slots of platforms at once."""
+        self._owned.disown(platforms)
+
+    def owned(self) -> frozenset[str]:
+        """Return the platforms this host owns."""
+        return self._owned.owned()
+
+    # Inbox
+
+    def accept(self, rows: Sequence[NewCallback]) -> "asyncio.Future[Accepted]":
+        """Queue ``rows`` durably, all or none."""
+        return self._inbox.accept(rows)
+
+    def accept_posts(self, posts: Sequence[RoutedPost]) -> "asyncio.Future[AcceptedPosts]":
+        """Queue the rows of routed posts durably, all or none."""
+        return self._inbox.accept_posts(posts)
+
+    # Outbox
+
+    async def claim(self, request: ClaimRequest) -> Batch | WaitUntil:
+        """Take a slot and a batch, or say until when to wait."""
+        return await self._outbox.claim(request)
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Carry out what an answer decided, once per attempt."""
+        await self._past.keep_now()
+        await self._outbox.settle(settlement)
+
+    async def gates(self) -> Mapping[str, Kept]:
+        """Return each platform's gate."""
+        names = list(self._tags.names())
+        answers = await self._reader.many([("HGETALL", self.keys.of(name, "gt")) for name in names])
+        gates: dict[str, Kept] = {}
+        for name, found in zip(names, answers, strict=True):
+            pairs = dict(found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True))
+            if b"" not in pairs:
+                continue
+            gate: Kept = msgspec.json.decode(pairs.pop(b""))
+            stops = {group[1:].decode(): msgspec.json.decode(stop) for group, stop in pairs.items()}
+            gates[name] = {**gate, "groups": stops} if stops else gate
+        return gates
+
+    async def set_gate(self, platform: str, gate: Kept) -> None:
+        """Keep a platform's gate outside a settle."""
+        await self._tags.name(platform)
+        await self.link.one(self._owned.call("gate", platform, pack(packed_gate(gate))), durable=True)
+
+    async def set_quotas(self, platform: str, quotas: Sequence[Quota]) -> None:
+        """Hold ``quotas`` on one platform beside the configured ones."""
+        await self._owned.set_quotas(platform, quotas)
+
+    async def retry_now(self, platform: str) -> int:
+        """Make everything that waits for its retry time due now."""
+        if platform not in self._tags.names() or not self._owned.owns(platform):
+            return 0
+        brought, more = 0, 1
+        while more:
+            many, more, freed = await self.link.one(self._owned.call("retry", platform, _STEP), durable=True)
+            brought += many
+            if freed:
+                self._changed(platform, freed)
+        return brought
+
+    def watch(self, changed: Callable[[str, int], None]) -> None:
+        """ServerCall ``changed`` after each change that gives a platform something to do."""
+        self._watchers.append(changed)
+
+    # Ledger
+
+    async def configure(self, rules: StoreRules) -> None:
+        """Put rules in force; the only host of a store owns every platform in them."""
+        for platform in rules.platforms:
+            await self._tags.name(platform)
+        self._owned.rules = rules
+        if self._alone:
+            fresh = {*rules.platforms, *self._tags.names()} - self._owned.owned()
+            if fresh and await self._owned.own(dict.fromkeys(fresh, ""), silent_s={}):
+                self._released()
+        await self._owned.configure(rules)
+        for platform, rule in rules.platforms.items():
+            more = not rule.block_on_dead and self._owned.owns(platform)
+            while more:
+                more, freed = await self.link.one(self._owned.call("unblock", platform, _STEP))
+                self._changed(platform, freed)
+            self._changed(platform, 0)
+
+    async def totals(self) -> dict[str, QueueTotals]:
+        """Return the ledger."""
+        return await self._reader.totals()
+
+    async def platform_status(self) -> dict[str, QueueFacts]:
+        """Return what each platform has, does and waits for."""
+        configured = self._owned.rules.platforms
+        found = await self._reader.facts(configured)
+        shown = {name: facts for name, facts in found.items() if facts.accepted or name in configured}
+        now = self.clock.now()
+        for name, facts in shown.items():
+            facts.quotas = self._owned.slots.usage(name, now)
+        return shown
+
+    async def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:
+        """Return one callback with its attempts, or None."""
+        return await self._reader.callback(callback_id, payload=payload)
+
+    async def callbacks(
+        self, wanted: Filter, *, cursor: str | None, limit: int
+    ) -> tuple[list[ListedCallback], str | None]:
+        """Return one page, newest first, and the cursor of the next page or None."""
+        return await self._reader.callbacks(wanted, cursor=cursor, limit=limit)
+
+    async def start_operation(
+        self, action: str, wanted: Filter, *, options: OperationOptions = PLAIN, expect_count: int | None
+    ) -> OperationView:
+        """Fix the matches of an operation and record it."""
+        return await self._operations.start(action, wanted, options, expect_count)
+
+    async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> Stepped:
+        """Apply the operation to at most its next ``limit`` matches."""
+        await self._past.keep_now()
+        return await self._operations.step(number, limit, reroute)
+
+    async def operation(self, number: int) -> OperationView | None:
+        """Return an operation's progress, or None."""
+        return await self._operations.view(number)
+
+    async def open_operations(self) -> list[int]:
+        """Return the operations that a restart must continue."""
+        return await self._operations.open()
+
+    def watch_operations(self, released: Callable[[], None]) -> None:
+        """ServerCall ``released`` after each change that lets an operation go on which waited for a batch."""
+        self._operation_watchers.append(released)
+
+    async def expire(self) -> Expired:
+        """End one step of the pending callbacks whose time is over."""
+        return await self._upkeep.expire()
+
+    async def prune(self) -> bool:
+        """Delete one step of what need not be kept; return whether there may be more."""
+        return await self._upkeep.prune()
+
+    async def audit(self, record: Mapping[str, Any]) -> None:
+        """Record who changed or saw what."""
+        await self._journal.keep(record)
+
+    async def ping(self) -> None:
+        """Commit something small; raises ``StoreFailed`` when the store cannot."""
+        await self._past.keep_now()
+        await self._reader.many([("PING",)])
+
+    async def size(self) -> StoreSize:
+        """Return how much of the server's memory is used, against ``store.max_size`` and its own bound."""
+        found = await self.link.info("memory")
+        used = int(found["used_memory"])
+        bounds = [bound for bound in (self._owned.rules.max_size_bytes, int(found.get("maxmemory", 0))) if bound]
+        most = min(bounds, default=0)
+        return StoreSize(used, max_bytes=most, usable_bytes=most, full=0 < most <= used, disk_bytes=used)
+
+    async def ended(self) -> None:
+        """Wait until the store is closed."""
+        await self._closed.wait()
+
+    async def close(self) -> None:
+        """Finish what is queued, then close. Safe to call twice."""
+        if not self._closed.is_set():
+            await self._inbox.close()
+            self._closed.set()
+            await self.link.close()

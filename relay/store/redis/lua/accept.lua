@@ -1,0 +1,46 @@
+-- ARGV: now, coalesce, posts, payload of each row. A post is a list of rows, accepted all or none. Answers freed, and for each post its seqs (negative: known
+-- before), {'C', index} for another body under a known key, or {'B'} where a key is being staged elsewhere.
+local coalesce, posts = ARGV[2] == '1', unpack_(ARGV[3])
+local staging = call('HLEN', P .. 'rv') > 0
+local accepted, answers, body = {}, {}, 3
+
+for index, post in ipairs(posts) do
+  local known, answer, mine, bodies_at = {}, nil, {}, body
+  body = body + #post
+  for place, new in ipairs(post) do
+    local idem, digest = new[6], new[7]
+    if idem ~= '' then
+      local found = accepted[idem] or call('HGET', P .. 'dd', idem)
+      local earlier = found or mine[idem]
+      if staging and call('HEXISTS', P .. 'rv', idem) == 1 then
+        answer = {'B'}
+      elseif earlier and string.sub(earlier, 1, 20) ~= digest then
+        answer = {'C', place - 1}
+      end
+      if answer then break end
+      if found then known[place] = tonumber(string.sub(found, 21)) else mine[idem] = digest end
+    end
+  end
+  if not answer then
+    answer = {}
+    local seqs = {}
+    for place, new in ipairs(post) do
+      local idem = new[6]
+      if known[place] then
+        answer[place] = -known[place]
+      elseif seqs[idem] then
+        answer[place] = -seqs[idem]
+      else
+        answer[place] = add(new, ARGV[bodies_at + place], nil, coalesce)
+        if idem ~= '' then
+          seqs[idem] = answer[place]
+          accepted[idem] = new[7] .. string.format('%.0f', answer[place])
+        end
+      end
+    end
+  end
+  answers[index] = answer
+end
+write_added()
+flush()
+return {freed, answers}

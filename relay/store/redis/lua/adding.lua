@@ -1,0 +1,52 @@
+-- Puts accepted rows into the platform; shared by accept and by what was staged.
+local last = tonumber(call('HGET', P .. 'm', 'seq') or 0)
+local bodies, keys = {}, {}
+
+local function add(new, body, given, coalesce)
+  local seq = given
+  if not seq then
+    last = math.max(last + 1, floor(now * 1e6))
+    seq = last
+  end
+  local key, kh, event, lane, expires, idem, digest, ctype, trace, group, bytes, reason, post = unpack(new, 1, 13)
+  local row = {key, kh, event, lane, lane, group, ctype, trace, idem, post, bytes, now, expires, now + expires, now, seq,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', false, 0, {}, 0, 0}
+  rows[seq] = row
+  zset('all', seq, seq)
+  bodies[#bodies + 1] = seq
+  bodies[#bodies + 1] = body
+  if idem ~= '' then
+    keys[#keys + 1] = idem
+    keys[#keys + 1] = digest .. string.format('%.0f', seq)
+  end
+  if not given then count('accepted', 1) end
+  count('bytes', bytes)
+  if reason then
+    close(row, seq, 2, reason, false)
+    return seq
+  end
+  if coalesce and kh ~= '' then
+    write_lines()
+    local place = nil
+    for _, older in ipairs(line_of(kh, 128)) do
+      local old = row_of(older)
+      if old[@FROZEN] == 0 and old[@HELD] == 0 then
+        if not place then
+          place = old
+          row[@PLACE], row[@DUE] = old[@PLACE], old[@DUE]
+        end
+        row[@LANE] = math.min(row[@LANE], old[@LANE])
+        old[@SUPER] = seq
+        finish(old, older, 4, 'coalesced', false)
+      end
+    end
+  end
+  enter(row, seq)
+  return seq
+end
+
+local function write_added()
+  each(bodies, 2000, function(...) call('HSET', P .. 'b', ...) end)
+  each(keys, 2000, function(...) call('HSET', P .. 'dd', ...) end)
+  call('HSET', P .. 'm', 'seq', last)
+end

@@ -1,0 +1,310 @@
+-- What every script of a platform shares. KEYS[1] is "PREFIX:{PLATFORM}:", which all keys of the platform begin with; KEYS[2] is its lease.
+-- An @ with a name stands for the place of a field (see fields.py). A script changes rows and sets in Lua tables; flush() writes them.
+local P, LEASE = KEYS[1], KEYS[2]
+local call, pack, unpack_ = redis.call, cmsgpack.pack, cmsgpack.unpack
+local floor, concat = math.floor, table.concat
+local now = tonumber(ARGV[1])
+local rows, dirty, sets, totals, busied, lanes, promoted = {}, {}, {}, {}, {}, {}, {}
+local freed = 0
+local WORDS = {[1] = 'delivered', [2] = 'dead', [3] = 'expired', [4] = 'superseded'}
+
+local function fenced(token)
+  return (call('HGET', LEASE, 'token') or '') ~= token
+end
+
+local function each(list, size, act)  -- Lua passes some thousand arguments at most
+  for first = 1, #list, size do
+    act(unpack(list, first, math.min(first + size - 1, #list)))
+  end
+end
+
+local function load(seqs)
+  local missing = {}
+  for _, seq in ipairs(seqs) do
+    if rows[seq] == nil then missing[#missing + 1] = seq end
+  end
+  local place = 0
+  each(missing, 2000, function(...)
+    for _, blob in ipairs(call('HMGET', P .. 'r', ...)) do
+      place = place + 1
+      rows[missing[place]] = blob and unpack_(blob) or false
+    end
+  end)
+end
+
+local function row_of(seq)
+  if rows[seq] == nil then load({seq}) end
+  return rows[seq]
+end
+
+local function touch(seq) dirty[seq] = true end
+
+local function zset(key, member, score)  -- the last word counts: a score, or false to take it out
+  local set = sets[key]
+  if not set then
+    set = {}
+    sets[key] = set
+  end
+  set[member] = score
+end
+
+local function write_set(key, set)
+  local add, gone = {}, {}
+  for member, score in pairs(set) do
+    if score then
+      add[#add + 1] = score
+      add[#add + 1] = member
+    else
+      gone[#gone + 1] = member
+    end
+  end
+  each(gone, 2000, function(...) call('ZREM', P .. key, ...) end)
+  each(add, 2000, function(...) call('ZADD', P .. key, ...) end)
+  sets[key] = nil
+end
+
+local function count(word, change) totals[word] = (totals[word] or 0) + change end
+
+local function add_to(map, field, change) map[field] = (map[field] or 0) + change end
+
+local function keep_minute()  -- what the totals were before the first change of this minute
+  local minute = floor(now / 60)
+  if minute > tonumber(call('HGET', P .. 'm', 'minute') or 0) then
+    local kept = call('HMGET', P .. 'm', 'accepted', 'delivered', 'dead', 'expired', 'superseded')
+    for place = 1, 5 do kept[place] = tonumber(kept[place] or 0) end
+    call('HSET', P .. 'min', minute, pack(kept))
+    call('HSET', P .. 'm', 'minute', minute)
+  end
+end
+
+-- The line of a key in the set f: KH L PLACE SEQ of live rows, KH D SEQ of delivered ones, KH E SEQ of what ended otherwise.
+local function live_member(row, seq)
+  return row[@KH] .. 'L' .. struct.pack('>I8', row[@PLACE]) .. struct.pack('>I8', seq)
+end
+
+local function ended_member(row, seq)
+  return row[@KH] .. (row[@STATE] == 1 and 'D' or 'E') .. struct.pack('>I8', seq)
+end
+
+local function line_of(kh, most)
+  local found = call('ZRANGEBYLEX', P .. 'f', '[' .. kh .. 'L', '(' .. kh .. 'M', 'LIMIT', 0, most)
+  for place, member in ipairs(found) do found[place] = struct.unpack('>I8', member, #member - 7) end
+  return found
+end
+
+local function head_member(row, seq) return string.format('%.0f:%d', seq, row[@BYTES]) end
+
+local function withdraw(row, seq)
+  if row[@HEAD] > 0 then
+    zset('h:' .. (row[@HEAD] - 1) .. ':' .. row[@GROUP], head_member(row, seq), false)
+    row[@HEAD] = 0
+    touch(seq)
+  end
+end
+
+local function waiting_since(row) return math.min(row[@DUE], row[@EXPAT] - row[@EXPS]) end
+
+local function offer(row, seq, lane)
+  if row[@HEAD] ~= lane + 1 then withdraw(row, seq) end
+  row[@HEAD] = lane + 1
+  touch(seq)
+  zset('h:' .. lane .. ':' .. row[@GROUP], head_member(row, seq), row[@DUE])
+  zset('hs', seq, waiting_since(row))
+  if row[@GROUP] ~= '' then zset('g', row[@GROUP], 0) end
+  freed = freed + 1
+end
+
+local function lane_count(row, change)
+  if row[@LANE] ~= 1 then add_to(lanes, row[@KH] .. row[@LANE], change) end
+end
+
+local function best_lane(row)
+  if row[@LANE] == 0 or call('HLEN', P .. 'kl') == 0 then return row[@LANE] end
+  local kh, other, best = row[@KH], 0, nil
+  for place, found in ipairs(call('HMGET', P .. 'kl', kh .. '0', kh .. '2', kh .. '3', kh .. '4')) do
+    local many = tonumber(found or 0)
+    other = other + many
+    if many > 0 and not best then best = place == 1 and 0 or place end
+  end
+  if best == 0 or row[@LANE] == 1 then return best == 0 and 0 or 1 end
+  if call('ZLEXCOUNT', P .. 'f', '[' .. kh .. 'L', '(' .. kh .. 'M') > other then return 1 end
+  return best
+end
+
+local function promote(kh)
+  if call('HEXISTS', P .. 'kb', kh) == 1 or call('HEXISTS', P .. 'kz', kh) == 1 then return end
+  local line = line_of(kh, 2)
+  for place, seq in ipairs(line) do
+    local row = row_of(seq)
+    if place == 2 then
+      withdraw(row, seq)
+    else
+      local lane = best_lane(row)
+      if row[@HEAD] ~= lane + 1 then offer(row, seq, lane) end
+    end
+  end
+end
+
+local function flush_counts(key, map)
+  for field, change in pairs(map) do
+    if change ~= 0 and call('HINCRBY', P .. key, field, change) == 0 then call('HDEL', P .. key, field) end
+    map[field] = nil
+  end
+end
+
+local function write_lines()
+  if sets['f'] then write_set('f', sets['f']) end
+  flush_counts('kl', lanes)
+  flush_counts('kb', busied)
+end
+
+local function write_totals()
+  if next(totals) then
+    keep_minute()
+    for word, change in pairs(totals) do call('HINCRBY', P .. 'm', word, change) end
+    totals = {}
+  end
+end
+
+local function flush()
+  write_lines()
+  for kh in pairs(promoted) do promote(kh) end
+  promoted = {}
+  for key, set in pairs(sets) do write_set(key, set) end
+  local saved = {}
+  for seq in pairs(dirty) do
+    if rows[seq] then
+      saved[#saved + 1] = seq
+      saved[#saved + 1] = pack(rows[seq])
+    end
+  end
+  dirty = {}
+  each(saved, 2000, function(...) call('HSET', P .. 'r', ...) end)
+  write_totals()
+end
+
+local function enter(row, seq)  -- a pending row takes its place
+  touch(seq)
+  zset('x', seq, row[@EXPAT])
+  if row[@KH] == '' then return offer(row, seq, row[@LANE]) end
+  zset('f', live_member(row, seq), 0)
+  lane_count(row, 1)
+  promoted[row[@KH]] = true
+end
+
+local function freeze(row, seq, number)
+  if row[@FROZEN] == 0 then
+    withdraw(row, seq)
+    if row[@KH] ~= '' then add_to(busied, row[@KH], 1) end
+  end
+  row[@FROZEN], row[@BATCH] = number, number
+  zset('lt', seq, false)
+  zset('hs', seq, waiting_since(row))
+  touch(seq)
+end
+
+local function leave(row, seq)
+  withdraw(row, seq)
+  zset('hs', seq, false)
+  zset('lt', seq, false)
+  if row[@KH] ~= '' then
+    zset('f', live_member(row, seq), false)
+    lane_count(row, -1)
+    if row[@FROZEN] > 0 or row[@HELD] == 1 then add_to(busied, row[@KH], -1) end
+    promoted[row[@KH]] = true
+  end
+  if row[@HELD] == 1 then zset('hd', seq, false) end
+  row[@FROZEN], row[@HELD] = 0, 0
+  touch(seq)
+end
+
+local function close(row, seq, state, reason, blocks)
+  row[@STATE], row[@REASON], row[@ENDED] = state, reason, now
+  if state == 1 then row[@MESSAGE], row[@CODE], row[@MAYBE] = '', false, 0 end
+  zset('x', seq, false)
+  zset((state == 1 or state == 4) and 'e0' or 'e1', seq, now)
+  if state == 2 then zset('dl', seq, seq) elseif state == 3 then zset('ex', seq, seq) end
+  if row[@KH] ~= '' then
+    zset('f', ended_member(row, seq), 0)
+    if blocks then
+      row[@BLOCK] = 1
+      call('HINCRBY', P .. 'kz', row[@KH], 1)
+    end
+  end
+  touch(seq)
+  count(WORDS[state], 1)
+end
+
+local function finish(row, seq, state, reason, blocks)
+  leave(row, seq)
+  close(row, seq, state, reason, blocks)
+end
+
+local function unblock(row, seq)
+  if row[@BLOCK] == 1 then
+    row[@BLOCK] = 0
+    local left = tonumber(call('HGET', P .. 'kz', row[@KH]) or 0)  -- none after the rule was taken back
+    if left > 1 then call('HSET', P .. 'kz', row[@KH], left - 1) else call('HDEL', P .. 'kz', row[@KH]) end
+    promoted[row[@KH]] = true
+    touch(seq)
+  end
+end
+
+local function requeue(row, seq, due, lane)
+  leave(row, seq)
+  row[@DUE], row[@LANE] = due, lane
+  enter(row, seq)
+  zset('hs', seq, waiting_since(row))
+  if due > now then zset('lt', seq, due) end
+end
+
+-- Frozen batches. ``rs:GROUP`` holds those that wait for their re-send, ``rp:GROUP`` the parts of a split, which go first.
+local function batch_of(number)
+  local blob = call('HGET', P .. 'bt', number)
+  return blob and unpack_(blob)
+end
+
+local function save_batch(number, batch) call('HSET', P .. 'bt', number, pack(batch)) end
+
+local function queue_of(batch) return (batch[@B_PART] == 1 and 'rp:' or 'rs:') .. batch[@B_GROUP] end
+
+local function wait_again(number, batch, due)
+  batch[@B_STATE], batch[@B_ATTEMPT], batch[@B_DUE] = 0, 0, due
+  save_batch(number, batch)
+  zset(queue_of(batch), number, due)
+  zset('bw', number, due)
+  if batch[@B_GROUP] ~= '' then zset('g', batch[@B_GROUP], 0) end
+end
+
+local function drop_batch(number, batch)
+  call('HDEL', P .. 'bt', number)
+  zset(queue_of(batch), number, false)
+  zset('bw', number, false)
+end
+
+local function freeze_batch(number, group, seqs, root, part, confirm)
+  local last = 0
+  for _, seq in ipairs(seqs) do
+    local row = row_of(seq)
+    freeze(row, seq, number)
+    if row[@EXPAT] > last then last = row[@EXPAT] end
+  end
+  if confirm == 1 then last = math.huge end
+  return {group, now, root, 0, 0, 0, now, last, confirm, part, seqs}
+end
+
+local function let_go(number)  -- operations look again at what they left in this batch
+  local waiting = call('HGET', P .. 'aw', number)
+  if not waiting then return 0 end
+  call('HDEL', P .. 'aw', number)
+  for operation in string.gmatch(waiting, '%d+') do
+    local found, at = call('HGETALL', P .. 'opw:' .. operation), nil
+    for place = 1, #found, 2 do
+      if tonumber(found[place + 1]) == tonumber(number) then
+        call('HDEL', P .. 'opw:' .. operation, found[place])
+        call('RPUSH', P .. 'ops:' .. operation, found[place])
+      end
+    end
+  end
+  return 1
+end

@@ -1,0 +1,116 @@
+-- ARGV: now, fence, number of the operation, action, most, reorder, verdict, blocks. Applies the operation to its next matches here.
+-- op: turns to come, opm: all that is meant still, opw: what waits for a batch, ops: what its batch let go since, opp: the progress, opf: skipped ids.
+-- Answers done, skipped, skipped seqs, waiting, left, what ended, freed and whether operations go on.
+if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
+local number, action, most, reorder, verdict, blocks = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7], ARGV[8] == '1'
+local turns, meant, waiting, settled, progress, failed = P .. 'op:' .. number, P .. 'opm:' .. number, P .. 'opw:' .. number,
+  P .. 'ops:' .. number, P .. 'opp:' .. number, P .. 'opf:' .. number
+local ending = action == 'drop' or action == 'expire'
+local ended, released = {}, 0
+
+local function give_up(batch)
+  if batch[@B_STATE] == 1 or batch[@B_CONFIRM] == 1 then return false end
+  for _, seq in ipairs(batch[@B_SEQS]) do
+    if call('SISMEMBER', meant, seq) == 0 then return false end
+  end
+  return true
+end
+
+local function unfrozen(seq)
+  if call('SISMEMBER', meant, seq) == 0 then return {} end
+  local row = row_of(seq)
+  if not row or row[@FROZEN] == 0 or not ending then return {seq} end
+  local batch = batch_of(row[@FROZEN])
+  if give_up(batch) then
+    drop_batch(row[@FROZEN], batch)
+    released = math.max(released, let_go(row[@FROZEN]))
+    return batch[@B_SEQS]
+  end
+  call('HSET', waiting, seq, row[@FROZEN])
+  local others = call('HGET', P .. 'aw', row[@FROZEN]) or ''
+  call('HSET', P .. 'aw', row[@FROZEN], others .. number .. ' ')
+  return {}
+end
+
+local function stop(row, seq, state, reason, blocking)
+  finish(row, seq, state, reason, blocking)
+  local what = state .. reason
+  ended[what] = (ended[what] or 0) + 1
+end
+
+local act = {}
+function act.retry(row, seq)
+  local state = row[@STATE]
+  if state ~= 2 and state ~= 3 then return 'state' end
+  if row[@DROPPED] == 1 then return 'no_payload' end
+  if not reorder and row[@KH] ~= '' then
+    local newer = call('ZRANGEBYLEX', P .. 'f', '[' .. row[@KH] .. 'D' .. struct.pack('>I8', seq), '(' .. row[@KH] .. 'E', 'LIMIT', 0, 1)
+    if newer[1] then return 'overtaken' end
+  end
+  count(WORDS[state], -1)
+  for _, name in ipairs({'dl', 'ex', 'e1'}) do zset(name, seq, false) end
+  if row[@KH] ~= '' then zset('f', ended_member(row, seq), false) end
+  row[@SPENT], row[@FIRST], row[@LANE], row[@STATE], row[@REASON], row[@MESSAGE], row[@CODE] = 0, 0, 3, 0, '', '', false
+  row[@ENDED], row[@DUE], row[@EXPAT] = 0, now, now + row[@EXPS]
+  unblock(row, seq)
+  enter(row, seq)
+end
+function act.drop(row, seq)
+  if row[@STATE] == 2 then
+    call('HDEL', P .. 'b', seq)
+    count('bytes', -row[@BYTES])
+    row[@BYTES], row[@DROPPED] = 0, 1
+    zset('dl', seq, false)
+    zset('dr', seq, seq)
+    touch(seq)
+    unblock(row, seq)
+    return
+  end
+  if row[@STATE] ~= 0 then return 'state' end
+  stop(row, seq, 2, 'dropped', false)
+end
+function act.expire(row, seq)
+  if row[@STATE] ~= 0 then return 'state' end
+  stop(row, seq, 3, 'operator', false)
+end
+function act.resolve(row, seq)
+  if row[@HELD] == 0 then return 'state' end
+  if verdict == 'delivered' then
+    finish(row, seq, 1, 'resolved', false)
+  elseif verdict == 'retry' then
+    requeue(row, seq, now, row[@LANE] == 1 and 2 or row[@LANE])
+  else
+    stop(row, seq, 2, 'resolved', blocks)
+  end
+end
+
+for _ = 1, math.min(most, call('LLEN', settled) + call('LLEN', turns)) do
+  local turn = call('LPOP', settled)
+  local waited = turn and true or false
+  turn = tonumber(turn or call('LPOP', turns))
+  for _, seq in ipairs(unfrozen(turn)) do
+    call('SREM', meant, seq)
+    call('HDEL', waiting, seq)
+    local row, skipped = row_of(seq), nil
+    if not row then
+      skipped = 'gone'
+    elseif waited and row[@STATE] ~= 0 then
+      skipped = 'state'  -- also of what died: it keeps its payload, as what is dropped does
+    else
+      skipped = act[action](row, seq)
+    end
+    if skipped then
+      call('HINCRBY', progress, 'skip:' .. skipped, 1)
+      if row then
+        call('RPUSH', failed, seq)
+        call('LTRIM', failed, 0, 99)
+      end
+    else
+      call('HINCRBY', progress, 'done', 1)
+    end
+  end
+end
+flush()
+local endings = {}
+for what, many in pairs(ended) do endings[#endings + 1] = {tonumber(string.sub(what, 1, 1)), string.sub(what, 2), many} end
+return {endings, freed, released}

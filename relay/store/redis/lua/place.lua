@@ -1,0 +1,27 @@
+-- ARGV: now, bulk, coalesce. Moves the next chunk of an accepted bulk into the queue. Answers freed and whether there is more.
+local bulk = ARGV[2]
+local made = call('HGET', P .. 'stc', bulk)
+if not made then  -- nothing of it was new
+  call('HDEL', P .. 'stg', bulk)
+  return {0, 0}
+end
+local facts = unpack_(made)
+local chunk = call('LPOP', P .. 'st:' .. bulk)
+if not chunk then
+  call('HDEL', P .. 'stc', bulk)
+  call('HDEL', P .. 'stg', bulk)
+  return {0, 0}
+end
+now = facts[4]
+local reserved, given = {}, unpack_(chunk)
+for _, new in ipairs(given) do
+  add(new, new[14], facts[1] + facts[3], ARGV[3] == '1')
+  facts[3] = facts[3] + 1
+  if new[6] ~= '' then reserved[#reserved + 1] = new[6] end
+end
+each(reserved, 2000, function(...) call('HDEL', P .. 'rv', ...) end)
+call('HINCRBY', P .. 'm', 'staged', -#given)
+call('HSET', P .. 'stc', bulk, pack(facts))
+write_added()
+flush()
+return {freed, 1}

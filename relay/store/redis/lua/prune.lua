@@ -1,0 +1,57 @@
+-- ARGV: now, fence, before when delivered and superseded rows ended, the same of dead and expired ones, the same of attempts that no row shows,
+-- the first minute to keep (0: leave them), most. Answers how many went, and the posts whose rows went.
+if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
+local left, posts, gone, keys = tonumber(ARGV[7]), {}, {}, {}
+for place, set in ipairs({'e0', 'e1'}) do
+  local aged = call('ZRANGEBYSCORE', P .. set, '-inf', ARGV[2 + place], 'LIMIT', 0, left)
+  for at, seq in ipairs(aged) do aged[at] = tonumber(seq) end
+  load(aged)
+  for _, seq in ipairs(aged) do
+    local row = rows[seq]
+    left = left - 1
+    zset(set, seq, false)
+    if row then
+      unblock(row, seq)
+      for _, name in ipairs({'all', 'dl', 'ex', 'dr'}) do zset(name, seq, false) end
+      if row[@KH] ~= '' then zset('f', ended_member(row, seq), false) end
+      if row[@IDEM] ~= '' then keys[#keys + 1] = row[@IDEM] end
+      if row[@POST] ~= '' then posts[#posts + 1] = row[@POST] end
+      for _, attempt in ipairs(row[@ATTS]) do
+        local blob = call('HGET', P .. 'at', attempt)
+        if blob then
+          local facts = unpack_(blob)
+          facts[@A_ROWS] = facts[@A_ROWS] - 1
+          call('HSET', P .. 'at', attempt, pack(facts))
+          if facts[@A_ROWS] == 0 then zset('loose', attempt, facts[@A_ENDED] or now) end
+        end
+      end
+      count('bytes', -row[@BYTES])
+      rows[seq] = false
+      gone[#gone + 1] = seq
+    end
+  end
+end
+each(gone, 2000, function(...)
+  call('HDEL', P .. 'r', ...)
+  call('HDEL', P .. 'b', ...)
+end)
+each(keys, 2000, function(...) call('HDEL', P .. 'dd', ...) end)
+flush()
+if left > 0 then
+  local old = call('ZRANGEBYSCORE', P .. 'loose', '-inf', ARGV[5], 'LIMIT', 0, left)
+  each(old, 2000, function(...)
+    call('HDEL', P .. 'at', ...)
+    call('ZREM', P .. 'au', ...)
+    call('ZREM', P .. 'loose', ...)
+  end)
+  left = left - #old
+end
+local first = tonumber(ARGV[6])
+if first > 0 then
+  for _, set in ipairs({'min', 'mc'}) do
+    for _, minute in ipairs(call('HKEYS', P .. set)) do
+      if tonumber(minute) < first then call('HDEL', P .. set, minute) end
+    end
+  end
+end
+return {tonumber(ARGV[7]) - left, posts, freed}

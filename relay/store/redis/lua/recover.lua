@@ -1,0 +1,27 @@
+-- ARGV: now, fence, silent_s, most. Ends attempts of a former owner that have no answer: each holds its slot as if answered when it must be
+-- over, and its batch goes again no earlier. Answers how many there were.
+if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
+local silent_s = tonumber(ARGV[3])
+local open = call('ZRANGEBYSCORE', P .. 'au', '+inf', '+inf', 'LIMIT', 0, ARGV[4])
+local released = 0
+for _, attempt_id in ipairs(open) do
+  local attempt = unpack_(call('HGET', P .. 'at', attempt_id))
+  local over = math.max(now, attempt[@A_STARTED] + silent_s)
+  attempt[@A_ENDED], attempt[@A_OUTCOME], attempt[@A_AMBIGUOUS] = over, 'crash', 1
+  call('HSET', P .. 'at', attempt_id, pack(attempt))
+  call('ZADD', P .. 'au', over, attempt_id)
+  call('HSET', P .. 'm', 'error', pack({over, 'crash', false, '', ''}))
+  local number = attempt[@A_BATCH]
+  local batch = batch_of(number)
+  call('HINCRBY', P .. 'm', 'in_flight', -#batch[@B_SEQS])
+  load(batch[@B_SEQS])
+  for _, seq in ipairs(batch[@B_SEQS]) do
+    rows[seq][@MAYBE] = 1
+    zset('x', seq, rows[seq][@EXPAT])
+    touch(seq)
+  end
+  wait_again(number, batch, over)
+  released = math.max(released, let_go(number))
+end
+flush()
+return {#open, released}

@@ -1,0 +1,24 @@
+-- ARGV: now, bulk, rows, payload of each. Puts a chunk of a bulk aside, invisible. Answers per row 0, or the seq that is known under its key; {'C', index}; {'B'}.
+local bulk, fresh, answer, reserved = ARGV[2], {}, {}, {}
+for place, new in ipairs(unpack_(ARGV[3])) do
+  local idem, known = new[6], false
+  if idem ~= '' then
+    local other = call('HGET', P .. 'rv', idem)
+    if other and other ~= bulk then return {'B'} end
+    known = call('HGET', P .. 'dd', idem)
+    if known and string.sub(known, 1, 20) ~= new[7] then return {'C', place - 1} end
+  end
+  answer[place] = known and tonumber(string.sub(known, 21)) or 0
+  if not known then
+    new[14] = ARGV[3 + place]
+    fresh[#fresh + 1] = new
+    if idem ~= '' then
+      reserved[#reserved + 1] = idem
+      reserved[#reserved + 1] = bulk
+    end
+  end
+end
+each(reserved, 2000, function(...) call('HSET', P .. 'rv', ...) end)
+if fresh[1] then call('RPUSH', P .. 'st:' .. bulk, pack(fresh)) end
+call('HSET', P .. 'stg', bulk, now)
+return answer

@@ -1,0 +1,152 @@
+"""The platforms this host owns: their fences, their slots, and the attempts that slots are rebuilt from."""
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from relay.core.clock import Clock
+from relay.core.errors import Fenced
+from relay.core.model import Quota, StoreRules
+from relay.store.redis.server.fields import read_attempt
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import Link, ServerCall
+from relay.store.redis.server.scripts import Script
+from relay.store.slots import Sent, Slots
+
+_RECOVER_STEP: Final = 20
+_READ_STEP: Final = 1000
+_NO_RULES: Final = StoreRules()
+
+
+class Ownership:
+    """Fences and slots. Everything a host does as the owner of a platform goes through ``call``."""
+
+    def __init__(
+        self, link: Link, keys: KeyNames, clock: Clock, *, script: Callable[[str], Script], alone: bool
+    ) -> None:
+        """``alone``: this host is the only one and owns every platform there is, without leases."""
+        self._alone = alone
+        self.slots = Slots()
+        self.rules = _NO_RULES
+        self.last_number = 0
+        self._link = link
+        self._keys = keys
+        self._clock = clock
+        self._script = script
+        self._fences: dict[str, str] = {}
+        self._beside: dict[str, Sequence[Quota]] = {}
+        self._changing = asyncio.Lock()
+        self._reading: list[list[Sent]] = []  # what is settled while attempts are read
+
+    def owned(self) -> frozenset[str]:
+        """Return the platforms this host owns."""
+        return frozenset(self._fences)
+
+    def call(self, name: str, platform: str, *args: Any) -> ServerCall:
+        """Return a call of a script as the owner of a platform. Raises ``Fenced`` when this host is not."""
+        fence = self._fences.get(platform, "" if self._alone else None)
+        if fence is None:
+            raise Fenced(f"this host does not own {platform}; nothing was changed")
+        return ServerCall(self._script(name), self._keys.pair(platform), (repr(self._clock.now()), fence, *args))
+
+    def owns(self, platform: str) -> bool:
+        """Say whether this host owns a platform."""
+        return self._alone or platform in self._fences
+
+    def next_number(self) -> int:
+        """Return a number for a batch or an attempt: microseconds, made unique and increasing."""
+        self.last_number = max(self.last_number + 1, int(self._clock.now() * 1e6))
+        return self.last_number
+
+    async def own(self, fences: Mapping[str, str], *, silent_s: Mapping[str, float]) -> bool:
+        """Take platforms over: end the attempts that a former owner left open, and rebuild slots.
+
+        Returns whether operations may go on that waited for such an attempt.
+        """
+        self._fences.update(fences)
+        released = False
+        for platform in fences:
+            number = await self._link.do("HGET", self._keys.of(platform, "m"), "number")
+            self.last_number = max(self.last_number, int(number or 0))
+            more = True
+            while more:
+                call = self.call("recover", platform, repr(silent_s.get(platform, 0.0)), _RECOVER_STEP)
+                found, freed = await self._link.one(call, durable=True)
+                released = released or bool(freed)
+                more = found == _RECOVER_STEP
+        await self.configure(self.rules)
+        return released
+
+    def disown(self, platforms: Iterable[str]) -> None:
+        """Forget fences and slots at once."""
+        for platform in platforms:
+            self._fences.pop(platform, None)
+            self._beside.pop(platform, None)
+        self.slots.configure(self._mine(self.rules), lambda _platforms, _since: (), self._clock.now())
+
+    async def configure(self, rules: StoreRules) -> None:
+        """Put rules in force for the platforms this host owns; slots are rebuilt from recorded attempts."""
+        async with self._changing:
+            quotas = rules.quotas.values()
+            longest_s = max((rate.window_s for quota in quotas for rate in quota.rates), default=0.0)
+            sent, late = await self._sent(self._fences, longest_s)
+            self.rules = rules
+            self.slots.configure(self._mine(rules), _recorded(sent, late), self._clock.now())
+            self._reading.remove(late)
+
+    async def set_quotas(self, platform: str, quotas: Sequence[Quota]) -> None:
+        """Hold ``quotas`` on one platform beside the configured ones."""
+        if platform not in self._fences:
+            return
+        async with self._changing:
+            longest_s = max((rate.window_s for quota in quotas for rate in quota.rates), default=0.0)
+            sent, late = await self._sent((platform,), longest_s)
+            self.slots.set_quotas(platform, quotas, _recorded(sent, late), self._clock.now())
+            self._reading.remove(late)
+
+    def settled(
+        self, platform: str, group: str, attempt_id: int, started_at: float, at: float, answer_s: float
+    ) -> None:
+        """Start the way back of an attempt's slots."""
+        self.slots.release(attempt_id, at, answer_s)
+        for late in self._reading:
+            late.append(Sent(attempt_id, platform, group, started_at, at, answer_s))
+
+    def _mine(self, rules: StoreRules) -> StoreRules:
+        mine = {name: rule for name, rule in rules.platforms.items() if name in self._fences}
+        return replace(rules, platforms=mine)
+
+    async def _sent(self, platforms: Iterable[str], longest_s: float) -> tuple[list[Sent], list[Sent]]:
+        """Return recorded attempts of the last ``longest_s``, and the list that settles meanwhile are put into."""
+        late: list[Sent] = []
+        self._reading.append(late)
+        since = self._clock.now() - longest_s
+        sent: list[Sent] = []
+        for platform in platforms:
+            ids = await self._link.do("ZRANGEBYSCORE", self._keys.of(platform, "au"), f"({since!r}", "+inf")
+            for first in range(0, len(ids), _READ_STEP):
+                part = ids[first : first + _READ_STEP]
+                found = await self._link.do("HMGET", self._keys.of(platform, "at"), *part)
+                sent += (
+                    _sent_of(platform, int(number), blob) for number, blob in zip(part, found, strict=True) if blob
+                )
+        return sent, late
+
+
+def _recorded(sent: Sequence[Sent], late: Sequence[Sent]) -> Callable[[frozenset[str], float], Iterable[Sent]]:
+    newest = {each.attempt_id: each for each in (*sent, *late)}
+
+    def recorded(platforms: frozenset[str], since: float) -> Iterable[Sent]:
+        for each in newest.values():
+            if each.platform in platforms and (each.ended_at is None or each.ended_at > since):
+                yield each
+
+    return recorded
+
+
+def _sent_of(platform: str, attempt_id: int, packed: bytes) -> Sent:
+    attempt = read_attempt(attempt_id, packed)
+    ended_at = attempt.ended_at if attempt.ended_at is None or attempt.ended_at < math.inf else None
+    return Sent(attempt_id, platform, attempt.group, attempt.started_at, ended_at, attempt.duration_s)

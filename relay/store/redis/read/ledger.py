@@ -1,0 +1,303 @@
+"""What the store shows: totals, queues, callbacks. Read from the server, on any host, in steps of a bounded size."""
+
+import math
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Final
+
+from msgspec import UNSET, structs
+
+from relay.core.clock import Clock
+from relay.core.ids import encode_id
+from relay.core.model import Filter, Lane, State
+from relay.store.redis.server.fields import BATCH, StoredAttempt, StoredRow, read_attempt, read_row, unpack
+from relay.store.redis.server.keys import KeyNames, short_hash
+from relay.store.redis.server.link import Link, ServerCall
+from relay.store.redis.server.scripts import platform_script
+from relay.store.redis.server.tags import PlatformTags
+from relay.views.callback_view import AttemptView, CallbackFacts, CallbackView, ListedCallback
+from relay.views.ledger import QueueTotals
+from relay.views.moments import Instant, moment
+from relay.views.queue import ErrorView, QueueFacts
+
+_STEP: Final = 300
+_WORDS: Final = ("accepted", "delivered", "dead", "expired", "superseded")
+_PRIORITIES: Final = {Lane.HIGH: "high", Lane.LOW: "low"}
+_UNDER_WAY: Final = BATCH.index("STATE")
+_TOTALS: Final = platform_script("totals", flags=False)
+_FACTS: Final = platform_script("facts", flags=False)
+
+
+def matches(row: StoredRow, wanted: Filter, ids: frozenset[int] | None) -> bool:
+    """Say whether a row of a platform that is meant matches; ``ids`` are the sequence numbers asked for, if any."""
+    state = State(row.state).word
+    return (
+        (wanted.state is None or state == wanted.state)
+        and (row.dropped if wanted.dropped else wanted.state != State.DEAD.word or bool(wanted.ids) or not row.dropped)
+        and (wanted.key is None or row.key == wanted.key)
+        and (wanted.event is None or row.event == wanted.event)
+        and (wanted.reason is None or row.reason == wanted.reason)
+        and (wanted.code is None or row.code == wanted.code)
+        and (ids is None or row.seq in ids)
+        and (wanted.since is None or row.accepted_at >= wanted.since)
+        and (wanted.until is None or row.accepted_at < wanted.until)
+    )
+
+
+class RedisReader:
+    """Reads; changes nothing. ``step`` is how many rows one part holds."""
+
+    step: Final = _STEP
+
+    def __init__(self, link: Link, keys: KeyNames, tags: PlatformTags, clock: Clock) -> None:
+        self._link = link
+        self._keys = keys
+        self._tags = tags
+        self._clock = clock
+
+    def platforms(self) -> list[str]:
+        """Return all platforms that any host has named, as far as is known here."""
+        return list(self._tags.names())
+
+    async def many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Run plain commands in one pipeline."""
+        answers = await self._link.run([ServerCall(None, (), command) for command in commands]) if commands else []
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    async def totals(self) -> dict[str, QueueTotals]:
+        """Return each platform's totals with what is pending, each platform's of one instant."""
+        names = list(self._tags.names())
+        scripts = [ServerCall(_TOTALS, self._keys.pair(name), ("0",)) for name in names]
+        answers = await self._link.run(scripts) if scripts else []
+        found: dict[str, QueueTotals] = {}
+        for name, answer in zip(names, answers, strict=True):
+            *totals, pending = (int(each or 0) for each in answer)
+            if totals[0]:
+                found[name] = QueueTotals(**dict(zip(_WORDS, totals, strict=True)), pending=pending)
+        return found
+
+    async def facts(self, configured: Iterable[str]) -> dict[str, QueueFacts]:
+        """Return what each platform has, does and waits for, without its slots."""
+        names = list(dict.fromkeys((*configured, *self._tags.names())))
+        answers = await self._link.run([ServerCall(_FACTS, self._keys.pair(name), ("0",)) for name in names])
+        found: dict[str, QueueFacts] = {}
+        for name, answer in zip(names, answers, strict=True):
+            accepted, in_flight, pending, held, dead, oldest, error = answer
+            found[name] = QueueFacts(
+                accepted=int(accepted or 0),
+                pending=pending,
+                held=held,
+                in_flight=int(in_flight or 0),
+                dead=dead,
+                oldest_due_at=None if not oldest else Instant(float(oldest)),
+                last_error=_error(error),
+                quotas=[],
+            )
+        return found
+
+    async def oldest(self) -> dict[str, float]:
+        """Return since when each platform's oldest callback could have been sent, of those that have one."""
+        names = list(self._tags.names())
+        found = await self.many([("ZRANGE", self._keys.of(name, "hs"), 0, 0, "WITHSCORES") for name in names])
+        return {name: float(pair[1]) for name, pair in zip(names, found, strict=True) if pair}
+
+    async def callback(self, callback_id: str, *, payload: bool) -> CallbackView | None:
+        """Return one callback with its attempts, newest last."""
+        found = self._tags.find(callback_id)
+        if found is None:
+            await self._tags.load()
+            found = self._tags.find(callback_id)
+        if found is None:
+            return None
+        platform, seq = found
+        packed = await self._link.do("HGET", self._keys.of(platform, "r"), seq)
+        if packed is None:
+            return None
+        row = read_row(seq, packed)
+        attempts = await self._attempts(platform, row.attempt_ids)
+        body: Any = UNSET
+        if payload:
+            body = await self._link.do("HGET", self._keys.of(platform, "b"), seq)
+        (facts,) = await self._facts(platform, [row])
+        tag = self._tags.known(platform)
+        return CallbackView(
+            **structs.asdict(facts),
+            attempt_count=row.attempts,
+            attempts=[_attempt(attempt, tag) for attempt in attempts],
+            superseded_by=UNSET if not row.superseded_by else await self._superseded_by(platform, row),
+            payload_deleted=row.dropped,
+            traceparent=UNSET if row.traceparent is None else row.traceparent,
+            payload=body,
+        )
+
+    async def _superseded_by(self, platform: str, row: StoredRow) -> str:
+        """Return the id of what stands for a row: of its own platform, or where it was routed to."""
+        elsewhere = await self._link.do("HGET", self._keys.of(platform, "sup"), row.seq)
+        return elsewhere.decode() if elsewhere else self._tags.id_of(platform, row.superseded_by)
+
+    async def _attempts(self, platform: str, ids: Sequence[int]) -> list[StoredAttempt]:
+        if not ids:
+            return []
+        found = await self._link.do("HMGET", self._keys.of(platform, "at"), *ids)
+        return [read_attempt(number, blob) for number, blob in zip(ids, found, strict=True) if blob]
+
+    async def callbacks(
+        self, wanted: Filter, *, cursor: str | None, limit: int
+    ) -> tuple[list[ListedCallback], str | None]:
+        """Return one page, newest first; the cursor is the last sequence number and tag shown."""
+        below, below_tag = math.inf, -1
+        if cursor is not None:
+            seq, _, tag = cursor.partition(".")
+            below, below_tag = int(seq), int(tag or 0)
+        page: list[tuple[int, int, str, StoredRow]] = []
+        for platform in await self.meant(wanted):
+            tag_of = self._tags.known(platform)
+            mine = 0
+            async for row in self.rows(platform, wanted, below=below + 1):
+                if (row.seq, tag_of) < (below, below_tag) or below == math.inf:
+                    page.append((row.seq, tag_of, platform, row))
+                    mine += 1
+                if mine > limit:
+                    break
+        page.sort(key=lambda each: (-each[0], -each[1]))
+        shown = page[:limit]
+        items: list[ListedCallback] = []
+        for _, _, platform, row in shown:
+            (facts,) = await self._facts(platform, [row])
+            items.append(ListedCallback(**structs.asdict(facts), attempts=row.attempts))
+        return items, f"{shown[-1][0]}.{shown[-1][1]}" if len(page) > limit else None
+
+    async def meant(self, wanted: Filter) -> list[str]:
+        """Return the platforms that a filter means."""
+        if wanted.platform is None or wanted.platform not in self._tags.names():
+            await self._tags.load()
+        names = self._tags.names()
+        return [name for name in names if wanted.platform in (None, name)]
+
+    async def rows(
+        self, platform: str, wanted: Filter, *, below: float = math.inf, sets: Sequence[str] | None = None
+    ) -> AsyncIterator[StoredRow]:
+        """Yield the rows of a platform that match, with a sequence number below ``below``: of each set newest first."""
+        ids = self._ids(platform, wanted)
+        if ids is not None and not ids:
+            return
+        if ids is not None:
+            sources = [self._by_ids(platform, ids, below)]
+        elif wanted.key is not None:
+            sources = [self._of_key(platform, wanted.key, below)]
+        else:
+            sources = [self._scan(platform, each, below) for each in sets or (_index_of(wanted),)]
+        for source in sources:
+            async for row in source:
+                if matches(row, wanted, ids):
+                    yield row
+
+    def _ids(self, platform: str, wanted: Filter) -> frozenset[int] | None:
+        if not wanted.ids:
+            return None
+        found = (self._tags.find(each) for each in wanted.ids)
+        return frozenset(place[1] for place in found if place is not None and place[0] == platform)
+
+    async def _by_ids(self, platform: str, ids: frozenset[int], below: float) -> AsyncIterator[StoredRow]:
+        seqs = sorted((seq for seq in ids if seq < below), reverse=True)
+        for first in range(0, len(seqs), _STEP):
+            part = seqs[first : first + _STEP]
+            found = await self._link.do("HMGET", self._keys.of(platform, "r"), *part)
+            for seq, blob in zip(part, found, strict=True):
+                if blob is not None:
+                    yield read_row(seq, blob)
+
+    async def _scan(self, platform: str, index: str, below: float) -> AsyncIterator[StoredRow]:
+        while True:
+            found = await self.part(platform, index, below)
+            for row in found:
+                yield row
+            if len(found) < _STEP:
+                return
+            below = found[-1].seq
+
+    async def part(self, platform: str, index: str, below: float) -> list[StoredRow]:
+        """Return the next rows of a set, newest first."""
+        return await self._list("list", platform, index, below)
+
+    async def _of_key(self, platform: str, key: str, below: float) -> AsyncIterator[StoredRow]:
+        found = await self._list("keyed", platform, short_hash(key), below)
+        for row in sorted({row.seq: row for row in found}.values(), key=lambda row: -row.seq):
+            if row.seq < below:
+                yield row
+
+    async def _list(self, script: str, platform: str, index: str, below: float) -> list[StoredRow]:
+        bound = "+inf" if below == math.inf else str(int(below))
+        call = ServerCall(platform_script(script, flags=False), self._keys.pair(platform), ("0", index, bound, _STEP))
+        found = await self._link.one(call)
+        return [read_row(int(seq), blob) for seq, blob in zip(found[::2], found[1::2], strict=True) if blob]
+
+    async def _facts(self, platform: str, rows: Sequence[StoredRow]) -> list[CallbackFacts]:
+        """Return rows as what every view of them tells."""
+        frozen = [row.frozen for row in rows if row.frozen]
+        under_way: dict[int, bool] = {}
+        if frozen:
+            found = await self._link.do("HMGET", self._keys.of(platform, "bt"), *frozen)
+            under_way = {
+                number: bool(blob and unpack(blob)[_UNDER_WAY]) for number, blob in zip(frozen, found, strict=True)
+            }
+        tag = self._tags.known(platform)
+        return [_facts_of(platform, tag, row, in_flight=under_way.get(row.frozen, False)) for row in rows]
+
+
+def _facts_of(platform: str, tag: int, row: StoredRow, *, in_flight: bool) -> CallbackFacts:
+    return CallbackFacts(
+        id=encode_id(row.seq, tag),
+        platform=platform,
+        state=State(row.state).word,
+        key=row.key,
+        event=row.event,
+        priority=_PRIORITIES.get(Lane(row.priority), "normal"),
+        group=row.group,
+        accepted_at=Instant(row.accepted_at),
+        due_at=Instant(row.due_at),
+        expires_at=Instant(row.expires_at),
+        ended_at=moment(row.ended_at or None),
+        spent=row.spent,
+        held=row.held,
+        in_flight=in_flight,
+        maybe_applied=row.maybe_applied,
+        reason=row.reason,
+        code=row.code,
+        message=row.message,
+        bytes=row.bytes,
+        batch="b" + encode_id(row.batch, tag) if row.batch else None,
+    )
+
+
+def _attempt(attempt: StoredAttempt, tag: int) -> AttemptView:
+    answered = attempt.ended_at is not None
+    return AttemptView(
+        attempt=attempt.number,
+        batch="b" + encode_id(attempt.batch, tag),
+        started_at=Instant(attempt.started_at),
+        duration_s=attempt.duration_s if answered else None,
+        outcome=attempt.outcome if answered else None,
+        status=attempt.status,
+        reason=attempt.reason,
+        excerpt=attempt.excerpt,
+        ambiguous=attempt.ambiguous,
+    )
+
+
+def _error(packed: bytes | None) -> ErrorView | None:
+    if packed is None:
+        return None
+    at, outcome, status, reason, excerpt = unpack(packed)
+    return ErrorView(at=Instant(float(at)), outcome=outcome, status=status or None, reason=reason, excerpt=excerpt)
+
+
+def _index_of(wanted: Filter) -> str:
+    """Return the smallest set that holds all that match."""
+    if wanted.dropped:
+        return "dr"
+    if wanted.state == State.DEAD.word:
+        return "dl"
+    return "ex" if wanted.state == State.EXPIRED.word else "all"

@@ -1,0 +1,149 @@
+"""What lies in the places of a row, a batch and an attempt: the same names for Python and for the scripts.
+
+They are MessagePack arrays. A script writes ``row[@KEY]`` for the first place of a row; ``scripts.py`` puts the number
+in. A new field goes to the end: a row of an older version is shorter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+ROW: Final = (
+    *("KEY", "KH", "EVENT", "LANE", "PRIO", "GROUP", "CTYPE", "TRACE", "IDEM", "POST", "BYTES", "ACC", "EXPS", "EXPAT"),
+    *("DUE", "PLACE", "STATE", "ENDED", "ATTEMPTS", "SPENT", "FIRST", "FROZEN", "BATCH", "HELD", "DROPPED", "MAYBE"),
+    *("REASON", "MESSAGE", "CODE", "SUPER", "ATTS", "BLOCK", "HEAD"),
+)
+BATCH: Final = (
+    *("GROUP", "CREATED", "ROOT", "ATTEMPTS", "STATE", "ATTEMPT", "DUE", "EXPAT", "CONFIRM", "PART", "SEQS"),
+)
+ATTEMPT: Final = (
+    *("BATCH", "N", "GROUP", "STARTED", "ENDED", "DURATION", "OUTCOME", "STATUS", "REASON", "EXCERPT", "AMBIGUOUS"),
+    "ROWS",
+)
+PLACES: Final = {
+    **{name: place for place, name in enumerate(ROW, 1)},
+    **{f"B_{name}": place for place, name in enumerate(BATCH, 1)},
+    **{f"A_{name}": place for place, name in enumerate(ATTEMPT, 1)},
+}
+"""By name the place in its array, counted from 1 as Lua does."""
+
+unpack = msgspec.msgpack.Decoder().decode
+pack = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(slots=True)
+class StoredRow:
+    """A callback as it lies in the store."""
+
+    seq: int
+    key: str | None
+    event: str | None
+    lane: int
+    priority: int
+    group: str
+    content_type: str | None
+    traceparent: str | None
+    bytes: int
+    accepted_at: float
+    expires_s: float
+    expires_at: float
+    due_at: float
+    state: int
+    ended_at: float
+    attempts: int
+    spent: int
+    first_sent_at: float
+    frozen: int
+    batch: int
+    held: bool
+    dropped: bool
+    maybe_applied: bool
+    reason: str
+    message: str
+    code: str | None
+    superseded_by: int
+    attempt_ids: Sequence[int]
+    head: bool
+
+
+def read_row(seq: int, packed: bytes) -> StoredRow:
+    """Return a row; None stands as false in the store, because an array of Lua has no holes."""
+    key, _, event, lane, priority, group, ctype, trace, _, _, size, accepted, expires_s, expires_at, *rest = unpack(
+        packed
+    )
+    due, _, state, ended, attempts, spent, first, frozen, batch, held, dropped, maybe, *told = rest
+    reason, message, code, newer, ids, _, head = told
+    return StoredRow(
+        seq=seq,
+        key=_text(key),
+        event=_text(event),
+        lane=lane,
+        priority=priority,
+        group=group,
+        content_type=_text(ctype),
+        traceparent=_text(trace),
+        bytes=size,
+        accepted_at=float(accepted),
+        expires_s=float(expires_s),
+        expires_at=float(expires_at),
+        due_at=float(due),
+        state=state,
+        ended_at=float(ended),
+        attempts=attempts,
+        spent=spent,
+        first_sent_at=float(first),
+        frozen=frozen,
+        batch=batch,
+        held=bool(held),
+        dropped=bool(dropped),
+        maybe_applied=bool(maybe),
+        reason=reason,
+        message=message,
+        code=_text(code),
+        superseded_by=newer,
+        attempt_ids=list(ids),  # an empty table of Lua is packed as an empty array or map
+        head=bool(head),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is False else value
+
+
+@dataclass(slots=True)
+class StoredAttempt:
+    """A recorded request; ``ended_at`` is None while no answer is known."""
+
+    attempt_id: int
+    batch: int
+    number: int
+    group: str
+    started_at: float
+    ended_at: float | None
+    duration_s: float
+    outcome: str
+    status: int | None
+    reason: str
+    excerpt: str
+    ambiguous: bool
+
+
+def read_attempt(attempt_id: int, packed: bytes) -> StoredAttempt:
+    """Return an attempt."""
+    batch, number, group, started, ended, duration, outcome, status, reason, excerpt, ambiguous, _ = unpack(packed)
+    return StoredAttempt(
+        attempt_id=attempt_id,
+        batch=batch,
+        number=number,
+        group=group,
+        started_at=float(started),
+        ended_at=None if ended is False else float(ended),
+        duration_s=float(duration),
+        outcome=outcome,
+        status=status or None,
+        reason=reason,
+        excerpt=excerpt,
+        ambiguous=bool(ambiguous),
+    )

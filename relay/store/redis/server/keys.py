@@ -1,0 +1,35 @@
+"""The names of keys. All of a platform's lie in one slot of a cluster: ``relay:{shop-a}:r``."""
+
+import hashlib
+from base64 import urlsafe_b64encode
+
+_SHARED = ":relay"  # no platform's name begins with a colon
+
+
+class KeyNames:
+    """Keys under one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def of(self, platform: str, suffix: str) -> str:
+        """Return a key of a platform."""
+        return f"{self.prefix}:{{{platform}}}:{suffix}"
+
+    def pair(self, platform: str) -> tuple[str, str]:
+        """Return what every script of a platform is given: how its keys begin, and the key of its lease."""
+        return self.of(platform, ""), self.of(platform, "lease")
+
+    def shared(self, suffix: str) -> str:
+        """Return a key that belongs to no platform."""
+        return self.of(_SHARED, suffix)
+
+    @property
+    def wake(self) -> str:
+        """The channel on which hosts hear of new work."""
+        return f"{self.prefix}:wake"
+
+
+def short_hash(text: str) -> str:
+    """Return 20 characters that stand for a key of any length."""
+    return urlsafe_b64encode(hashlib.blake2b(text.encode(), digest_size=15).digest()).decode()

@@ -1,0 +1,185 @@
+"""The connection to the server: pipelines of scripts, never sent twice by the client, with counted durability."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import redis.asyncio as client
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as TookTooLong
+
+from relay.core.errors import Fenced, StoreAway, StoreFull
+from relay.store.redis.server.scripts import Script
+
+WITHIN_S: Final = 2.0
+_AWAY: Final = (NotConnected, TookTooLong, ReadOnlyError, OSError, asyncio.TimeoutError)
+_AWAY_WORDS: Final = (
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "READONLY",
+    "NOREPLICAS",
+    "MISCONF",
+    "UNKILLABLE",
+    "BUSY ",
+)
+
+
+class ServerCall(NamedTuple):
+    """A script to run, or with ``script`` None the command that ``args`` are."""
+
+    script: Script | None
+    keys: Sequence[str]
+    args: Sequence[Any]
+
+
+class Durable(NamedTuple):
+    """What a change waits for: the server's own append-only file and so many replicas, so long."""
+
+    aof: bool = True
+    replicas: int = 0
+    timeout_s: float = 0.5
+    waitaof: bool = True  # the server has WAITAOF (7.2)
+
+
+class Link:
+    """One server. Every call is one pipeline on one connection; a lost reply is never answered by sending again."""
+
+    cluster = False
+
+    def __init__(self, pool: client.ConnectionPool, durable: Durable) -> None:
+        self._client = client.Redis(connection_pool=pool)
+        self.durable = durable
+        self.primary_id = ""
+
+    @classmethod
+    def to(cls, url: str, durable: Durable, *, password: str | None = None) -> "Link":
+        """Return a link to ``redis://host:port/db`` or ``rediss://``; nothing is sent yet."""
+        given: dict[str, Any] = {} if password is None else {"password": password}
+        pool = client.ConnectionPool.from_url(
+            url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=None,  # each call has its own bound, see ``run``
+            socket_connect_timeout=WITHIN_S,
+            protocol=2,
+            max_connections=64,
+            **given,
+        )
+        return cls(pool, durable)
+
+    async def run(self, calls: Sequence[ServerCall], *, within_s: float = WITHIN_S, durable: bool = False) -> list[Any]:
+        """Run ``calls`` in one pipeline and return their answers; the error of one call comes back in its place.
+
+        With ``durable`` it returns when the server has written what they changed as ``Durable`` asks. Raises
+        ``StoreAway`` when the server cannot be reached, is no primary or did not write it in time: the effect is
+        unknown then.
+        """
+        waits = self._waits() if durable else ()
+        try:
+            async with asyncio.timeout(within_s + (self.durable.timeout_s if durable else 0.0)):
+                answers = await self._pipeline(calls, waits)
+                missing = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+                if missing:
+                    for text in {calls[place].script.text for place in missing if calls[place].script}:  # type: ignore[union-attr]
+                        await self._client.script_load(text)
+                    again = await self._pipeline([calls[place] for place in missing], waits)
+                    for place, answer in zip(missing, again[: len(missing)], strict=True):
+                        answers[place] = answer
+                    answers[len(calls) :] = again[len(missing) :]
+        except _AWAY as error:
+            raise await self._lost(error) from error
+        except ResponseError as error:
+            raise StoreAway(f"the store refused: {error}") from error
+        for answer in answers:
+            if _means_away(answer):
+                raise await self._lost(answer)
+        if durable:
+            self._check(answers[len(calls) :])
+        return [_mapped(answer) for answer in answers[: len(calls)]]
+
+    async def one(self, call: ServerCall, *, within_s: float = WITHIN_S, durable: bool = False) -> Any:
+        """Run one call; raises its error."""
+        answer = (await self.run((call,), within_s=within_s, durable=durable))[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def do(self, *command: Any) -> Any:
+        """Run one plain command; raises its error."""
+        return await self.one(ServerCall(None, (), command))
+
+    async def _pipeline(self, calls: Sequence[ServerCall], waits: Sequence[Sequence[Any]]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipe:
+            for script, keys, args in calls:
+                if script is None:
+                    pipe.execute_command(*args)
+                else:
+                    pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+            for wait in waits:
+                pipe.execute_command(*wait)
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
+        return answers
+
+    def _waits(self) -> Sequence[Sequence[Any]]:
+        durable = self.durable
+        milliseconds = max(1, int(durable.timeout_s * 1000))
+        if durable.waitaof and (durable.aof or durable.replicas):
+            return (("WAITAOF", int(durable.aof), durable.replicas, milliseconds),)
+        return (("WAIT", durable.replicas, milliseconds),) if durable.replicas else ()
+
+    def _check(self, answers: Sequence[Any]) -> None:
+        """Compare the answered counts: a short one is no error to the client library."""
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise StoreAway(f"the store cannot say that it has written it: {answer}")
+            local, replicas = answer if isinstance(answer, list) else (1, answer)
+            if local < self.durable.aof or replicas < self.durable.replicas:
+                raise StoreAway(
+                    f"within {self.durable.timeout_s:g} s the store had it on {local} disk of its own and {replicas} "
+                    f"replicas; store.durability asks for {int(self.durable.aof)} and {self.durable.replicas}"
+                )
+
+    async def _lost(self, error: Any) -> StoreAway:
+        """Drop every connection: after a failover those left would still lead to the old primary."""
+        await self._client.connection_pool.disconnect(inuse_connections=False)
+        return StoreAway(f"the store cannot be reached: {error or type(error).__name__}")
+
+    async def info(self, *sections: str) -> Mapping[str, Any]:
+        """Return what the server says of itself."""
+        found: dict[str, Any] = {}
+        for section in sections:
+            answer = await self.do("INFO", section)
+            found.update(answer if isinstance(answer, dict) else _info(answer))
+        self.primary_id = str(found.get("run_id", self.primary_id))
+        return found
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+        await self._client.connection_pool.disconnect()
+
+
+def _info(text: bytes) -> dict[str, Any]:
+    lines = (line.partition(":") for line in text.decode(errors="replace").splitlines() if ":" in line)
+    return {name: value for name, _, value in lines}
+
+
+def _means_away(answer: Any) -> bool:
+    if not isinstance(answer, Exception):
+        return False
+    return isinstance(answer, _AWAY) or str(answer).startswith(_AWAY_WORDS)
+
+
+def _mapped(answer: Any) -> Any:
+    """Return an answer with the server's errors as ours."""
+    if not isinstance(answer, RedisError):
+        return answer
+    text = str(answer)
+    if text.startswith("FENCED"):
+        return Fenced("another host owns this platform now; nothing was changed")
+    if isinstance(answer, OutOfMemoryError) or text.startswith("OOM") or "OOM command" in text:
+        return StoreFull("the server is at its maxmemory; raise it, shorten store.keep, or drop dead letters")
+    return answer

@@ -1,0 +1,67 @@
+"""What a host knows of each platform: its tag in ids, its fence if this host owns it."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+from relay.core.ids import TAG_BITS, decode_id, encode_id
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import Link, ServerCall
+from relay.store.redis.server.scripts import script_of
+
+# Names a platform once: answers its tag. No two platforms of a store have the same, so an id leads to its platform.
+_NAME: Final = script_of(
+    """
+local known = redis.call('HGET', KEYS[1], ARGV[1])
+if known then return known end
+for _, used in ipairs(redis.call('HVALS', KEYS[1])) do
+  if used == ARGV[2] then return false end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return ARGV[2]
+"""
+)
+
+
+class PlatformTags:
+    """The platforms of a store, by name and by tag; new ones are named as they come."""
+
+    def __init__(self, link: Link, keys: KeyNames) -> None:
+        self._link = link
+        self._keys = keys
+        self._tags: dict[str, int] = {}
+
+    async def load(self) -> None:
+        """Read the platforms that any host has named."""
+        found = await self._link.do("HGETALL", self._keys.shared("platforms"))
+        pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+        self._tags.update({name.decode(): int(tag) for name, tag in pairs})
+
+    async def name(self, platform: str) -> int:
+        """Return a platform's tag."""
+        while platform not in self._tags:
+            tag = secrets.randbelow(1 << TAG_BITS)
+            given = await self._link.one(ServerCall(_NAME, (self._keys.shared("platforms"),), (platform, tag)))
+            if given is not None:
+                self._tags[platform] = int(given)
+        return self._tags[platform]
+
+    def known(self, platform: str) -> int:
+        """Return the tag of a platform that has been named."""
+        return self._tags[platform]
+
+    def names(self) -> Mapping[str, int]:
+        """Return all platforms with their tags."""
+        return self._tags
+
+    def id_of(self, platform: str, seq: int) -> str:
+        """Return a callback's public id."""
+        return encode_id(seq, self._tags[platform])
+
+    def find(self, callback_id: str) -> tuple[str, int] | None:
+        """Return the platform and sequence number in an id, or None."""
+        for name, tag in self._tags.items():
+            seq = decode_id(callback_id, tag)
+            if seq is not None:
+                return name, seq
+        return None

@@ -1,0 +1,237 @@
+"""Bulks: what is too much for one script, or goes to several platforms, accepted all or none.
+
+1. Chunks are staged at each platform, where nobody sees them.
+2. Each platform gives the bulk its sequence numbers.
+3. One write decides. At one platform that is the flip itself; over several it is a record in the slot of no platform.
+4. Each platform flips: from here on the bulk counts. Then its chunks take their places in the queue.
+
+A crash before 3 leaves nothing but staged chunks, which ``sweep`` takes back; after it ``sweep`` finishes the bulk.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from relay.core.clock import Clock
+from relay.core.errors import IdempotencyConflict, StoreAway
+from relay.store.redis.server.fields import pack, unpack
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import Link, ServerCall
+from relay.store.redis.server.scripts import Script, script_of
+from relay.store.redis.write.packing import PackedRow, chunks
+
+_BUSY_TRIES: Final = 40
+_BUSY_S: Final = 0.05
+_STALE_S: Final = 60.0  # a bulk that is staged so long and not decided was cut off
+# Decides a bulk once. KEYS: commits, posts, post counts. ARGV: bulk, record, then key and value of each routed post.
+# Answers -1, or the place of a post that is known meanwhile; -2: the bulk was given up.
+_COMMIT: Final = script_of(
+    """
+local known = redis.call('HGET', KEYS[1], ARGV[1])
+if known == 'aborted' then return -2 end
+if known then return -1 end
+for place = 3, #ARGV, 3 do
+  if redis.call('HEXISTS', KEYS[2], ARGV[place]) == 1 then return (place - 3) / 3 end
+end
+for place = 3, #ARGV, 3 do
+  redis.call('HSET', KEYS[2], ARGV[place], ARGV[place + 1])
+  redis.call('HSET', KEYS[3], ARGV[place], ARGV[place + 2])
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return -1
+"""
+)
+_ABORT: Final = script_of(
+    """
+redis.call('HSETNX', KEYS[1], ARGV[1], 'aborted')
+return redis.call('HGET', KEYS[1], ARGV[1])
+"""
+)
+
+
+class PostKnown(Exception):
+    """Another host accepted a routed post with this key meanwhile."""
+
+
+class _KeyBusy(Exception):
+    """Another bulk that holds one of the keys is not decided yet."""
+
+
+@dataclass(slots=True)
+class Part:
+    """What a bulk brings to one platform: packed rows with their payloads, and their places in the request."""
+
+    platform: str
+    rows: list[PackedRow] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    known: dict[int, int] = field(default_factory=dict)  # place in the request: sequence number of the first
+
+    def add(self, row: PackedRow, body: bytes, place: int) -> None:
+        """Add one row."""
+        self.rows.append(row)
+        self.bodies.append(body)
+        self.places.append(place)
+
+
+class Bulks:
+    """Accepts bulks and finishes those that a crash left."""
+
+    def __init__(
+        self,
+        link: Link,
+        keys: KeyNames,
+        clock: Clock,
+        *,
+        script: Callable[[str], Script],
+        coalesces: Callable[[str], bool],
+        placed: Callable[[str, int], None],
+    ) -> None:
+        """``placed(platform, count)`` is told what became claimable."""
+        self._link = link
+        self._keys = keys
+        self._clock = clock
+        self._script = script
+        self._coalesces = coalesces
+        self._placed = placed
+
+    def _call(self, name: str, platform: str, *args: Any) -> ServerCall:
+        return ServerCall(self._script(name), self._keys.pair(platform), (repr(self._clock.now()), *args))
+
+    async def accept(
+        self,
+        parts: Sequence[Part],
+        posts: Callable[[Mapping[str, int]], Iterable[tuple[str, bytes, int]]] | None = None,
+    ) -> dict[str, list[int]]:
+        """Accept all parts or none; return each platform's sequence numbers of the rows that were not known.
+
+        ``posts`` returns for the first number of each platform the routed posts to remember: key, value, rows. Raises
+        ``IdempotencyConflict``, ``PostKnown``, ``StoreFull`` and ``StoreFailed``.
+        """
+        for _ in range(_BUSY_TRIES):
+            try:
+                return await self._once(parts, posts)
+            except _KeyBusy:
+                await asyncio.sleep(_BUSY_S)
+        raise StoreAway("another host has been accepting the same idempotency key for two seconds; post again")
+
+    async def accept_named(self, bulk: str, parts: Sequence[Part]) -> dict[str, int]:
+        """Accept all parts once, however often it is called under this name until ``forget``; without known keys.
+
+        Returns each platform's first sequence number.
+        """
+        commits = self._keys.shared("commits")
+        record = await self._link.do("HGET", commits, bulk)
+        if record is None:
+            await self._unstage(bulk, [part.platform for part in parts])
+            counts = {part.platform: await self._stage(bulk, part) for part in parts}
+            firsts = await self._flip(bulk, list(counts), counts, visible=False)
+            await self._decide(bulk, firsts, [])
+        else:
+            firsts = unpack(record)
+        for platform in firsts:
+            if await self._link.do("HEXISTS", self._keys.of(platform, "stg"), bulk):
+                await self._flip(bulk, (platform,), {platform: 0}, visible=True)  # its numbers are given already
+                await self._place(bulk, platform)
+        return firsts
+
+    async def forget(self, bulk: str) -> None:
+        """Forget a bulk accepted by name."""
+        await self._link.do("HDEL", self._keys.shared("commits"), bulk)
+
+    async def _once(
+        self, parts: Sequence[Part], posts: Callable[[Mapping[str, int]], Iterable[tuple[str, bytes, int]]] | None
+    ) -> dict[str, list[int]]:
+        bulk = secrets.token_hex(8)
+        counts: dict[str, int] = {}
+        try:
+            for part in parts:
+                counts[part.platform] = await self._stage(bulk, part)
+        except (IdempotencyConflict, _KeyBusy):
+            await self._unstage(bulk, [part.platform for part in parts])
+            raise
+        platforms = [platform for platform, many in counts.items() if many]
+        if len(platforms) > 1 or posts is not None:
+            firsts = await self._flip(bulk, platforms, counts, visible=False)
+            await self._decide(bulk, firsts, list(posts(firsts)) if posts else [])
+        firsts = await self._flip(bulk, platforms, counts, visible=True)
+        await asyncio.gather(*(self._place(bulk, platform) for platform in counts))
+        if len(platforms) > 1 or posts is not None:
+            await self.forget(bulk)
+        return {platform: list(range(first, first + counts[platform])) for platform, first in firsts.items()}
+
+    async def _stage(self, bulk: str, part: Part) -> int:
+        """Put a part aside; return how many of its rows are new."""
+        fresh = 0
+        for span in chunks([len(body) for body in part.bodies]):
+            rows, bodies = pack(part.rows[span.start : span.stop]), part.bodies[span.start : span.stop]
+            answer = await self._link.one(self._call("stage", part.platform, bulk, rows, *bodies))
+            if answer[0] == b"B":
+                raise _KeyBusy
+            if answer[0] == b"C":
+                raise IdempotencyConflict(part.places[span.start + answer[1]])
+            for place, known in zip(span, answer, strict=True):
+                if known:
+                    part.known[part.places[place]] = known
+                else:
+                    fresh += 1
+        return fresh
+
+    async def _unstage(self, bulk: str, platforms: Iterable[str]) -> None:
+        for platform in platforms:
+            while await self._link.one(self._call("unstage", platform, bulk)):
+                pass
+
+    async def _flip(
+        self, bulk: str, platforms: Sequence[str], counts: Mapping[str, int], *, visible: bool
+    ) -> dict[str, int]:
+        """Number a bulk at each platform; with ``visible`` it is accepted there."""
+        firsts: dict[str, int] = {}
+        for platform in platforms:
+            call = self._call("flip", platform, bulk, counts[platform], int(visible))
+            firsts[platform] = await self._link.one(call, durable=True)
+        return firsts
+
+    async def _decide(self, bulk: str, firsts: Mapping[str, int], posts: Sequence[tuple[str, bytes, int]]) -> None:
+        """Write the one record that decides a bulk over several platforms."""
+        keys = tuple(self._keys.shared(suffix) for suffix in ("commits", "posts", "postn"))
+        record = pack(dict(firsts))
+        given = [value for post in posts for value in post]
+        decided = await self._link.one(ServerCall(_COMMIT, keys, (bulk, record, *given)), durable=True)
+        if decided != -1:
+            await self._unstage(bulk, firsts)
+            raise PostKnown if decided >= 0 else StoreAway("the bulk took too long and was given up; post again")
+
+    async def _place(self, bulk: str, platform: str) -> None:
+        """Move the chunks of an accepted bulk into the queue."""
+        while True:
+            call = self._call("place", platform, bulk, int(self._coalesces(platform)))
+            freed, more = await self._link.one(call)
+            if freed:
+                self._placed(platform, freed)
+            if not more:
+                return
+
+    async def sweep(self, platforms: Iterable[str]) -> None:
+        """Finish the bulks that were decided and not placed, and take back those that never were decided."""
+        commits = self._keys.shared("commits")
+        for platform in platforms:
+            staged = await self._link.do("HGETALL", self._keys.of(platform, "stg"))
+            pairs = staged.items() if isinstance(staged, dict) else zip(staged[::2], staged[1::2], strict=True)
+            for name, at in list(pairs):
+                bulk = name.decode()
+                made = await self._link.do("HGET", self._keys.of(platform, "stc"), bulk)
+                facts = unpack(made) if made else None
+                if facts and facts[4]:
+                    await self._place(bulk, platform)
+                    continue
+                if float(at) + _STALE_S > self._clock.now() and not await self._link.do("HGET", commits, bulk):
+                    continue
+                decided = await self._link.one(ServerCall(_ABORT, (commits,), (bulk,)), durable=True)
+                if decided == b"aborted":
+                    await self._unstage(bulk, (platform,))
+                elif facts:
+                    await self._flip(bulk, (platform,), {platform: facts[1]}, visible=True)
+                    await self._place(bulk, platform)

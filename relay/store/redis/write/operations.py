@@ -1,0 +1,304 @@
+"""What people do to many callbacks: matches are fixed at each platform and worked off there by its owner."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from relay.core.clock import Clock
+from relay.core.errors import CountMismatch, StoreError, StoreFull
+from relay.core.model import UNROUTED, Ended, Filter, NewCallback, State
+from relay.store.base import Reroute, Stepped
+from relay.store.redis.owned import Ownership
+from relay.store.redis.read.ledger import RedisReader
+from relay.store.redis.server.fields import StoredRow, read_row
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import Link
+from relay.store.redis.server.tags import PlatformTags
+from relay.store.redis.write.bulk import Bulks, Part
+from relay.store.redis.write.packing import packed_row
+from relay.views.moments import Instant, moment
+from relay.views.operation_view import OperationOptions, OperationView, filter_view
+
+_STEP: Final = 100
+_PUSH: Final = 1000
+_LISTED: Final = 100
+_VERDICTS: Final = ("delivered", "retry", "dead")
+_PENDING, _DEAD, _EXPIRED = int(State.PENDING), int(State.DEAD), int(State.EXPIRED)
+_MEANT: Final[Mapping[str, Callable[[StoredRow], bool]]] = {
+    "retry": lambda row: row.state in (_DEAD, _EXPIRED),
+    "drop": lambda row: row.state in (_PENDING, _DEAD),
+    "expire": lambda row: row.state == _PENDING,
+    "resolve": lambda row: row.held,
+}
+_SETS: Final = {"retry": ("dl", "dr", "ex"), "resolve": ("hd",)}
+
+
+class OperationHead(Struct, kw_only=True):
+    """An operation as it is kept: what was asked, and where its matches lie."""
+
+    number: int
+    action: str
+    wanted: dict[str, Any]
+    options: OperationOptions
+    matched: int
+    platforms: list[str]
+    started_at: float
+    finished_at: float | None = None
+
+
+_read_head = msgspec.json.Decoder(OperationHead).decode
+
+
+class RedisOperations:
+    """Starts operations and carries them out step by step."""
+
+    def __init__(
+        self,
+        link: Link,
+        keys: KeyNames,
+        tags: PlatformTags,
+        clock: Clock,
+        owned: Ownership,
+        reader: RedisReader,
+        bulks: Bulks,
+        *,
+        changed: Callable[[str, int], None],
+        released: Callable[[], None],
+    ) -> None:
+        self._link = link
+        self._keys = keys
+        self._tags = tags
+        self._clock = clock
+        self._owned = owned
+        self._reader = reader
+        self._bulks = bulks
+        self._changed = changed
+        self._released = released
+
+    async def start(
+        self, action: str, wanted: Filter, options: OperationOptions, expect_count: int | None
+    ) -> OperationView:
+        """Fix the matches, oldest first. Raises ``CountMismatch``, and ``ValueError`` for an unknown action."""
+        if action not in _MEANT:
+            raise ValueError(f"unknown action {action!r}: one of {', '.join(_MEANT)}")
+        if action == "resolve" and options.verdict not in _VERDICTS:
+            raise ValueError(f'resolve needs "as": one of {", ".join(_VERDICTS)}')
+        found = {name: await self._matching(name, action, wanted) for name in await self._reader.meant(wanted)}
+        found = {name: seqs for name, seqs in found.items() if seqs}
+        matched = sum(map(len, found.values()))
+        if expect_count is not None and expect_count != matched:
+            raise CountMismatch(expect_count, matched)
+        number = int(await self._link.do("HINCRBY", self._keys.shared("m"), "operations", 1))
+        for name, seqs in found.items():
+            for first in range(0, len(seqs), _PUSH):
+                part = seqs[first : first + _PUSH]
+                turns, meant = self._keys.of(name, f"op:{number}"), self._keys.of(name, f"opm:{number}")
+                await self._reader.many([("RPUSH", turns, *part), ("SADD", meant, *part)])
+        now = self._clock.now()
+        head = OperationHead(
+            number=number,
+            action=action,
+            wanted={name: value for name, value in asdict(wanted).items() if value},
+            options=options,
+            matched=matched,
+            platforms=list(found),
+            started_at=now,
+            finished_at=None if matched else now,
+        )
+        await self._save(head)
+        return await self._shown(head)
+
+    async def _matching(self, platform: str, action: str, wanted: Filter) -> list[int]:
+        meant = _MEANT[action]
+        found = [row.seq async for row in self._reader.rows(platform, wanted, sets=_SETS.get(action)) if meant(row)]
+        return sorted(found)
+
+    async def _save(self, head: OperationHead) -> None:
+        command = ("HSET", self._keys.shared("ops"), head.number, msgspec.json.encode(head))
+        await self._reader.many([command])
+
+    async def head(self, number: int) -> OperationHead | None:
+        """Return what was asked, or None."""
+        found = await self._link.do("HGET", self._keys.shared("ops"), number)
+        return None if found is None else _read_head(found)
+
+    async def view(self, number: int) -> OperationView | None:
+        """Return an operation's progress, or None."""
+        head = await self.head(number)
+        return None if head is None else await self._shown(head)
+
+    async def open(self) -> list[int]:
+        """Return the operations that are not done."""
+        return sorted(head.number for head in await self._heads() if head.finished_at is None)
+
+    async def every(self) -> list[OperationView]:
+        """Return the progress of all operations, oldest first."""
+        heads = sorted(await self._heads(), key=lambda head: head.number)
+        return [await self._shown(head) for head in heads]
+
+    async def _heads(self) -> list[OperationHead]:
+        found = await self._link.do("HVALS", self._keys.shared("ops"))
+        return [_read_head(each) for each in found]
+
+    async def step(self, number: int, limit: int, reroute: Reroute) -> Stepped:
+        """Apply an operation to its next ``limit`` matches here. Raises ``StoreError`` when there is none such."""
+        head = await self.head(number)
+        if head is None:
+            raise StoreError(f"there is no operation {number}")
+        ended: Counter[tuple[str, int, str]] = Counter()
+        left = min(limit, _STEP)
+        for platform in head.platforms:
+            if left <= 0 or not self._owned.owns(platform):
+                continue
+            if platform == UNROUTED and head.action == "retry":
+                left -= await self._reroute(head, left, reroute, ended)
+            else:
+                left -= await self._operate(head, platform, left, ended)
+        if head.finished_at is None and not any(await self._left(head)):
+            head.finished_at = self._clock.now()
+            await self._save(head)
+        told = [Ended(platform, State(state), reason, many) for (platform, state, reason), many in ended.items()]
+        return Stepped(await self._shown(head), told)
+
+    async def _left(self, head: OperationHead) -> list[int]:
+        commands = [("SCARD", self._keys.of(name, f"opm:{head.number}")) for name in head.platforms]
+        return await self._reader.many(commands)
+
+    async def _operate(
+        self, head: OperationHead, platform: str, most: int, ended: Counter[tuple[str, int, str]]
+    ) -> int:
+        number = head.number
+        turns = (self._keys.of(platform, f"{name}:{number}") for name in ("op", "ops"))
+        waiting: int = sum(await self._reader.many([("LLEN", key) for key in turns]))
+        if not waiting:
+            return 0
+        rule = self._owned.rules.platforms.get(platform)
+        options = head.options
+        verdict = options.verdict if isinstance(options.verdict, str) else ""
+        call = self._owned.call(
+            "operate",
+            platform,
+            number,
+            head.action,
+            most,
+            int(options.reorder is True),
+            verdict,
+            int(rule is not None and rule.block_on_dead),
+        )
+        endings, freed, released = await self._link.one(call, durable=True)
+        for state, reason, many in endings:
+            ended[platform, state, reason.decode()] += many
+        if freed:
+            self._changed(platform, freed)
+        if released:
+            self._released()
+        return min(most, waiting)
+
+    # Routing again
+
+    async def _reroute(
+        self, head: OperationHead, most: int, reroute: Reroute, ended: Counter[tuple[str, int, str]]
+    ) -> int:
+        turns, meant, progress, failed = (
+            self._keys.of(UNROUTED, f"{name}:{head.number}") for name in ("op", "opm", "opp", "opf")
+        )
+        for done in range(most):
+            first = await self._link.do("LINDEX", turns, 0)
+            if first is None:
+                return done
+            seq = int(first)
+            skipped = await self._route_again(head.number, seq, reroute, ended)
+            commands: list[Sequence[Any]] = [("LPOP", turns), ("SREM", meant, seq)]
+            if skipped is None:
+                commands.append(("HINCRBY", progress, "done", 1))
+            else:
+                commands += [("HINCRBY", progress, f"skip:{skipped}", 1), ("RPUSH", failed, seq)]
+            await self._reader.many(commands)
+        return most
+
+    async def _route_again(
+        self, number: int, seq: int, reroute: Reroute, ended: Counter[tuple[str, int, str]]
+    ) -> str | None:
+        packed, body = await self._reader.many([("HGET", self._keys.of(UNROUTED, name), seq) for name in ("r", "b")])
+        if packed is None:
+            return "gone"
+        row = read_row(seq, packed)
+        if row.state not in (_DEAD, _EXPIRED):
+            return "state"
+        if body is None:
+            return "no_payload"
+        found = reroute(_unrouted(row, body))
+        if isinstance(found, str):
+            return found
+        parts: dict[str, Part] = {}
+        for place, new in enumerate(found):
+            await self._tags.name(new.platform)
+            part = parts.setdefault(new.platform, Part(new.platform))
+            part.add(packed_row(new), new.payload, place)
+        try:
+            firsts = await self._bulks.accept_named(f"op{number}.{seq}", list(parts.values()))
+        except StoreFull:
+            return "store_full"
+        first = found[0].platform
+        newer = self._tags.id_of(first, firsts[first])
+        await self._link.one(self._owned.call("supersede", UNROUTED, seq, newer), durable=True)
+        await self._bulks.forget(f"op{number}.{seq}")
+        ended.update((new.platform, _DEAD, new.dead_reason) for new in found if new.dead_reason is not None)
+        return None
+
+    async def _shown(self, head: OperationHead) -> OperationView:
+        commands: list[Sequence[Any]] = []
+        for name in head.platforms:
+            of = [self._keys.of(name, f"{part}:{head.number}") for part in ("opp", "opw", "opf")]
+            commands += [("HGETALL", of[0]), ("HLEN", of[1]), ("LRANGE", of[2], 0, _LISTED - 1)]
+        answers = await self._reader.many(commands)
+        done, waiting = 0, 0
+        skipped: Counter[str] = Counter()
+        failed: list[str] = []
+        for place, name in enumerate(head.platforms):
+            progress, held, ids = answers[3 * place : 3 * place + 3]
+            pairs = progress.items() if isinstance(progress, dict) else zip(progress[::2], progress[1::2], strict=True)
+            for field, value in pairs:
+                if field == b"done":
+                    done += int(value)
+                else:
+                    skipped[field.decode().removeprefix("skip:")] += int(value)
+            waiting += held
+            failed += [self._tags.id_of(name, int(seq)) for seq in ids]
+        return OperationView(
+            id=head.number,
+            action=head.action,
+            state="running" if head.finished_at is None else "done",
+            matched=head.matched,
+            done=done,
+            skipped=dict(skipped),
+            failed=failed[:_LISTED],
+            waiting=waiting,
+            started_at=Instant(head.started_at),
+            finished_at=moment(head.finished_at),
+            filter=filter_view(_filter(head.wanted)),
+            options=head.options,
+        )
+
+
+def _filter(wanted: Mapping[str, Any]) -> Filter:
+    return msgspec.convert(wanted, Filter)
+
+
+def _unrouted(row: StoredRow, body: bytes) -> NewCallback:
+    return NewCallback(
+        UNROUTED,
+        body,
+        row.key,
+        row.event,
+        row.priority,
+        row.expires_s,
+        None,
+        row.content_type,
+        row.traceparent,
+        row.group,
+    )

