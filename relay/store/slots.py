@@ -108,6 +108,12 @@ class _Line:
             window.release(attempt_id, at)
         self._answers.saw(answer_s)
 
+    def name(self, attempt_id: int, kind: int) -> None:
+        """Let the slot be of another kind."""
+        for window in self._windows:
+            window.forget(attempt_id)
+            window.take(attempt_id, kind)
+
     def forget(self, attempt_id: int) -> None:
         """Give the slot back: nothing was sent."""
         for window in self._windows:
@@ -335,6 +341,15 @@ class Slots:
             line = slots.line(group, now)
             line.take(attempt_id, now, slots.places[platform] * _PURPOSES + purpose)
             self._wakes.update(line.turns.served(platform))
+
+    def name(self, attempt_id: int, purpose: Purpose) -> None:
+        """Say what an attempt under way is for, where its slot had to be taken before that was known."""
+        row = self._open.get(attempt_id)
+        if row is not None and row.purpose != purpose:
+            self._open[attempt_id] = row._replace(purpose=purpose)
+            for slots in self._holding(row.platform, row.group):
+                kind = slots.places[row.platform] * _PURPOSES + purpose
+                slots.line(row.group, row.started_at).name(attempt_id, kind)
 
     def release(self, attempt_id: int, at: float, answer_s: float) -> None:
         """Start the way back of an attempt's slots: its answer or failure was seen ``at``, ``answer_s`` after the

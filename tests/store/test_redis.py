@@ -8,7 +8,7 @@ from relay.core.model import StoreRules
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Durable, Link
+from relay.store.redis.server.link import Durable, ServerLink
 from tests.clocks import FakeClock
 from tests.store.conformance import Conformance, DurabilityConformance
 from tests.store.valkey import ValkeyServer
@@ -22,7 +22,7 @@ class RedisHarness:
         self._opened: list[RedisStore] = []
 
     async def open(self, in_force: StoreRules) -> Store:
-        store = RedisStore(Link.to(self._server.url, Durable()), KeyNames(self._prefix), self.clock)
+        store = RedisStore(ServerLink.to(self._server.url, Durable()), KeyNames(self._prefix), self.clock)
         self._opened.append(store)
         await store.begin()
         await store.configure(in_force)

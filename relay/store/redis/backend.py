@@ -6,7 +6,7 @@ the server to every other one.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -25,7 +25,7 @@ from relay.core.model import (
     StoreRules,
     WaitUntil,
 )
-from relay.core.raw import Kept
+from relay.core.raw import Kept, Record
 from relay.store.base import Reroute, Stepped, StoreEvents, no_route
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
@@ -35,7 +35,7 @@ from relay.store.redis.read.ledger import RedisReader
 from relay.store.redis.read.survey import RedisSurveys
 from relay.store.redis.server.fields import pack
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Link
+from relay.store.redis.server.link import ServerLink
 from relay.store.redis.server.scripts import Script, platform_script
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.inbox import RedisInbox
@@ -43,6 +43,7 @@ from relay.store.redis.write.journal import RedisJournal
 from relay.store.redis.write.operations import RedisOperations
 from relay.store.redis.write.outbox import RedisOutbox, packed_gate
 from relay.store.redis.write.prune import RedisUpkeep
+from relay.store.redis.write.trail import RedisTrail
 from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals
@@ -57,7 +58,7 @@ class RedisStore:
 
     def __init__(
         self,
-        link: Link,
+        link: ServerLink,
         keys: KeyNames,
         clock: Clock,
         *,
@@ -81,6 +82,7 @@ class RedisStore:
         self._past = RedisHistory(self._reader, keys, clock)
         self.history: MinuteHistory = self._past
         self.surveys: Surveys = RedisSurveys(self._reader, self._tags)
+        self._trail = RedisTrail(link, keys, clock)
         self._inbox = RedisInbox(
             link,
             keys,
@@ -103,11 +105,11 @@ class RedisStore:
             self._owned,
             self._reader,
             self._inbox.bulks,
+            self._trail,
             changed=self._changed,
             released=self._released,
         )
-        self._journal = RedisJournal(link, keys, self._operations)
-        self.journal: Journal = self._journal
+        self.journal: Journal = RedisJournal(self._trail, self._operations)
         self._upkeep = RedisUpkeep(
             link,
             keys,
@@ -201,8 +203,9 @@ class RedisStore:
             gates[name] = {**gate, "groups": stops} if stops else gate
         return gates
 
-    async def set_gate(self, platform: str, gate: Kept) -> None:
-        """Keep a platform's gate outside a settle."""
+    async def set_gate(self, platform: str, gate: Kept, *, deed: Record | None = None) -> None:
+        """Keep a platform's gate outside a settle; its audit record is written before it, in another slot."""
+        await self._trail.append(deed)
         await self._tags.name(platform)
         await self.link.one(self._owned.call("gate", platform, pack(packed_gate(gate))), durable=True)
 
@@ -270,10 +273,16 @@ class RedisStore:
         return await self._reader.callbacks(wanted, cursor=cursor, limit=limit)
 
     async def start_operation(
-        self, action: str, wanted: Filter, *, options: OperationOptions = PLAIN, expect_count: int | None
+        self,
+        action: str,
+        wanted: Filter,
+        *,
+        options: OperationOptions = PLAIN,
+        expect_count: int | None,
+        deed: Record | None = None,
     ) -> OperationView:
         """Fix the matches of an operation and record it."""
-        return await self._operations.start(action, wanted, options, expect_count)
+        return await self._operations.start(action, wanted, options, expect_count, deed)
 
     async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> Stepped:
         """Apply the operation to at most its next ``limit`` matches."""
@@ -298,11 +307,12 @@ class RedisStore:
 
     async def prune(self) -> bool:
         """Delete one step of what need not be kept; return whether there may be more."""
+        await self._trail.prune(self.clock.now() - self._owned.rules.keep_audit_s)
         return await self._upkeep.prune()
 
-    async def audit(self, record: Mapping[str, Any]) -> None:
+    async def audit(self, record: Record) -> None:
         """Record who changed or saw what."""
-        await self._journal.keep(record)
+        await self._trail.append(record)
 
     async def ping(self) -> None:
         """Commit something small; raises ``StoreFailed`` when the store cannot."""

@@ -11,7 +11,7 @@ from relay.core.errors import Fenced
 from relay.core.model import Quota, StoreRules
 from relay.store.redis.server.fields import read_attempt
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Link, ServerCall
+from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
 from relay.store.slots import Sent, Slots
 
@@ -24,7 +24,7 @@ class Ownership:
     """Fences and slots. Everything a host does as the owner of a platform goes through ``call``."""
 
     def __init__(
-        self, link: Link, keys: KeyNames, clock: Clock, *, script: Callable[[str], Script], alone: bool
+        self, link: ServerLink, keys: KeyNames, clock: Clock, *, script: Callable[[str], Script], alone: bool
     ) -> None:
         """``alone``: this host is the only one and owns every platform there is, without leases."""
         self._alone = alone
@@ -149,4 +149,4 @@ def _recorded(sent: Sequence[Sent], late: Sequence[Sent]) -> Callable[[frozenset
 def _sent_of(platform: str, attempt_id: int, packed: bytes) -> Sent:
     attempt = read_attempt(attempt_id, packed)
     ended_at = attempt.ended_at if attempt.ended_at is None or attempt.ended_at < math.inf else None
-    return Sent(attempt_id, platform, attempt.group, attempt.started_at, ended_at, attempt.duration_s)
+    return Sent(attempt_id, platform, attempt.group, attempt.started_at, ended_at, attempt.duration_s, attempt.purpose)

@@ -1,4 +1,4 @@
--- ARGV: now, fence, attempt, number, group, facts of the attempt, seqs. A number of 0 of ``fresh`` says that the batch is frozen already.
+-- ARGV: now, fence, attempt, number, group, 1 for a fresh batch, its seqs, 1 for a probe. A batch that is not fresh is frozen already.
 -- Records the attempt and answers the batch and its items; of an attempt that is recorded it answers the same again.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
 local attempt, number, group, fresh = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6] == '1'
@@ -32,13 +32,14 @@ if not recorded then
   zset(queue_of(batch), number, false)
   zset('bw', number, false)
 end
-local items, replayed = {}, 1
+local items, replayed, sent_before = {}, 1, true
 for place, seq in ipairs(batch[@B_SEQS]) do
   local row = row_of(seq)
   local again = recorded and 1 or 0
   items[place] = {seq, row[@KEY], row[@EVENT], row[@CTYPE], row[@ACC], row[@EXPAT], row[@ATTEMPTS] - again, row[@SPENT],
     (recorded and row[@ATTEMPTS] == 1) and 0 or row[@FIRST], row[@MAYBE]}
   if row[@LANE] ~= 3 then replayed = 0 end
+  if row[@ATTEMPTS] - again == 0 then sent_before = false end
   if not recorded then
     row[@ATTEMPTS] = row[@ATTEMPTS] + 1
     if row[@FIRST] == 0 then row[@FIRST] = now end
@@ -46,9 +47,19 @@ for place, seq in ipairs(batch[@B_SEQS]) do
     touch(seq)
   end
 end
+local purpose = 0
+if batch[@B_CONFIRM] == 1 then
+  purpose = 4
+elseif ARGV[8] == '1' then
+  purpose = 3
+elseif replayed == 1 then
+  purpose = 2
+elseif batch[@B_ATTEMPTS] > 1 or sent_before then
+  purpose = 1
+end
 if not recorded then
   save_batch(number, batch)
-  call('HSET', P .. 'at', attempt, pack({number, batch[@B_ATTEMPTS], batch[@B_GROUP], now, false, 0, '', false, '', '', 0, #items}))
+  call('HSET', P .. 'at', attempt, pack({number, batch[@B_ATTEMPTS], batch[@B_GROUP], now, false, 0, '', false, '', '', 0, #items, purpose}))
   call('ZADD', P .. 'au', '+inf', attempt)
   call('HINCRBY', P .. 'm', 'in_flight', #items)
   call('HSET', P .. 'm', 'number', math.max(attempt, number, tonumber(call('HGET', P .. 'm', 'number') or 0)))

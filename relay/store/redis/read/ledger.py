@@ -11,7 +11,7 @@ from relay.core.ids import encode_id
 from relay.core.model import Filter, Lane, State
 from relay.store.redis.server.fields import BATCH, StoredAttempt, StoredRow, read_attempt, read_row, unpack
 from relay.store.redis.server.keys import KeyNames, short_hash
-from relay.store.redis.server.link import Link, ServerCall
+from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import platform_script
 from relay.store.redis.server.tags import PlatformTags
 from relay.views.callback_view import AttemptView, CallbackFacts, CallbackView, ListedCallback
@@ -48,7 +48,7 @@ class RedisReader:
 
     step: Final = _STEP
 
-    def __init__(self, link: Link, keys: KeyNames, tags: PlatformTags, clock: Clock) -> None:
+    def __init__(self, link: ServerLink, keys: KeyNames, tags: PlatformTags, clock: Clock) -> None:
         self._link = link
         self._keys = keys
         self._tags = tags
@@ -203,11 +203,15 @@ class RedisReader:
     async def _by_ids(self, platform: str, ids: frozenset[int], below: float) -> AsyncIterator[StoredRow]:
         seqs = sorted((seq for seq in ids if seq < below), reverse=True)
         for first in range(0, len(seqs), _STEP):
-            part = seqs[first : first + _STEP]
-            found = await self._link.do("HMGET", self._keys.of(platform, "r"), *part)
-            for seq, blob in zip(part, found, strict=True):
-                if blob is not None:
-                    yield read_row(seq, blob)
+            for row in await self.by_seq(platform, seqs[first : first + _STEP]):
+                yield row
+
+    async def by_seq(self, platform: str, seqs: Sequence[int]) -> list[StoredRow]:
+        """Return those of the rows with these sequence numbers that are kept."""
+        if not seqs:
+            return []
+        found = await self._link.do("HMGET", self._keys.of(platform, "r"), *seqs)
+        return [read_row(seq, blob) for seq, blob in zip(seqs, found, strict=True) if blob is not None]
 
     async def _scan(self, platform: str, index: str, below: float) -> AsyncIterator[StoredRow]:
         while True:

@@ -1,7 +1,9 @@
 """Counts callbacks of the shared store by what they have in common."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from relay.core.ids import encode_id
 from relay.core.model import Filter, State
@@ -10,6 +12,8 @@ from relay.store.redis.server.fields import StoredRow
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.survey import Kind
 from relay.views.past.survey import ChannelCounts, ChannelStep, GroupCounts, GroupStep
+
+_MOST_CONTEXTS: Final = 1000
 
 
 class RedisSurveys:
@@ -69,6 +73,14 @@ class RedisSurveys:
                 known.add(group)
         more = len(rows) >= self._reader.step
         return GroupStep(groups=list(found.values()), below=rows[-1].seq if more else None)
+
+    async def traceparents(self, seqs: Sequence[int]) -> list[str]:
+        """Return the trace contexts that these callbacks carry, each once."""
+        found: dict[str, None] = {}
+        for name in self._tags.names():
+            rows = await self._reader.by_seq(name, seqs)
+            found.update((row.traceparent, None) for row in rows if row.traceparent is not None)
+        return list(found)[:_MOST_CONTEXTS]
 
 
 def _counted(row: StoredRow, late_before: float) -> ChannelCounts:

@@ -20,7 +20,7 @@ BATCH: Final = (
 )
 ATTEMPT: Final = (
     *("BATCH", "N", "GROUP", "STARTED", "ENDED", "DURATION", "OUTCOME", "STATUS", "REASON", "EXCERPT", "AMBIGUOUS"),
-    "ROWS",
+    *("ROWS", "PURPOSE"),
 )
 PLACES: Final = {
     **{name: place for place, name in enumerate(ROW, 1)},
@@ -128,11 +128,14 @@ class StoredAttempt:
     reason: str
     excerpt: str
     ambiguous: bool
+    purpose: int
 
 
 def read_attempt(attempt_id: int, packed: bytes) -> StoredAttempt:
     """Return an attempt."""
-    batch, number, group, started, ended, duration, outcome, status, reason, excerpt, ambiguous, _ = unpack(packed)
+    batch, number, group, started, ended, duration, outcome, status, reason, excerpt, ambiguous, _, purpose = unpack(
+        packed
+    )
     return StoredAttempt(
         attempt_id=attempt_id,
         batch=batch,
@@ -146,4 +149,5 @@ def read_attempt(attempt_id: int, packed: bytes) -> StoredAttempt:
         reason=reason,
         excerpt=excerpt,
         ambiguous=bool(ambiguous),
+        purpose=purpose,
     )

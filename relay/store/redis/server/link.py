@@ -45,7 +45,7 @@ class Durable(NamedTuple):
     waitaof: bool = True  # the server has WAITAOF (7.2)
 
 
-class Link:
+class ServerLink:
     """One server. Every call is one pipeline on one connection; a lost reply is never answered by sending again."""
 
     cluster = False
@@ -56,7 +56,7 @@ class Link:
         self.primary_id = ""
 
     @classmethod
-    def to(cls, url: str, durable: Durable, *, password: str | None = None) -> "Link":
+    def to(cls, url: str, durable: Durable, *, password: str | None = None) -> "ServerLink":
         """Return a link to ``redis://host:port/db`` or ``rediss://``; nothing is sent yet."""
         given: dict[str, Any] = {} if password is None else {"password": password}
         pool = client.ConnectionPool.from_url(

@@ -6,7 +6,7 @@ from typing import Final
 
 from relay.core.ids import TAG_BITS, decode_id, encode_id
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Link, ServerCall
+from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import script_of
 
 # Names a platform once: answers its tag. No two platforms of a store have the same, so an id leads to its platform.
@@ -26,7 +26,7 @@ return ARGV[2]
 class PlatformTags:
     """The platforms of a store, by name and by tag; new ones are named as they come."""
 
-    def __init__(self, link: Link, keys: KeyNames) -> None:
+    def __init__(self, link: ServerLink, keys: KeyNames) -> None:
         self._link = link
         self._keys = keys
         self._tags: dict[str, int] = {}

@@ -18,7 +18,7 @@ from relay.core.clock import Clock
 from relay.core.errors import IdempotencyConflict, StoreAway
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Link, ServerCall
+from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script, script_of
 from relay.store.redis.write.packing import PackedRow, chunks
 
@@ -81,7 +81,7 @@ class Bulks:
 
     def __init__(
         self,
-        link: Link,
+        link: ServerLink,
         keys: KeyNames,
         clock: Clock,
         *,

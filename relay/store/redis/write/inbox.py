@@ -12,7 +12,7 @@ from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost
 from relay.store.redis.read.history import RedisHistory
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames, short_hash
-from relay.store.redis.server.link import Link, ServerCall
+from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.bulk import Bulks, Part, PostKnown
@@ -48,7 +48,7 @@ class RedisInbox:
 
     def __init__(
         self,
-        link: Link,
+        link: ServerLink,
         keys: KeyNames,
         tags: PlatformTags,
         clock: Clock,

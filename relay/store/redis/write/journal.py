@@ -1,16 +1,16 @@
 """Pages of audit records and operations of the shared store."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Final, TypeVar
 
 import msgspec
 
-from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Link
+from relay.privacy.chain import Link
 from relay.store.redis.write.operations import RedisOperations
-from relay.views.moments import Instant
+from relay.store.redis.write.trail import RedisTrail
+from relay.views.moments import Instant, moment
 from relay.views.operation_view import OperationPage, OperationView
-from relay.views.past.journal import AuditPage, AuditRecord, JournalFilter
+from relay.views.past.journal import AuditHead, AuditPage, AuditRecord, ChainLink, JournalFilter
 
 _STEP: Final = 500
 _Entry = TypeVar("_Entry", AuditRecord, OperationView)
@@ -19,14 +19,9 @@ _Entry = TypeVar("_Entry", AuditRecord, OperationView)
 class RedisJournal:
     """Implements ``relay.store.journal.Journal``."""
 
-    def __init__(self, link: Link, keys: KeyNames, operations: RedisOperations) -> None:
-        self._link = link
-        self._keys = keys
+    def __init__(self, trail: RedisTrail, operations: RedisOperations) -> None:
+        self._trail = trail
         self._operations = operations
-
-    async def keep(self, record: Mapping[str, Any]) -> None:
-        """Add an audit record."""
-        await self._link.do("RPUSH", self._keys.shared("audit"), msgspec.json.encode(dict(record)))
 
     async def audits(self, wanted: JournalFilter, *, cursor: str | None, limit: int) -> AuditPage:
         """Return one page of audit records, and the cursor of the next page or None."""
@@ -42,14 +37,23 @@ class RedisJournal:
         return AuditPage(*await _page(self._records(cursor), fits, limit))
 
     async def _records(self, cursor: str | None) -> AsyncIterator[AuditRecord]:
-        key = self._keys.shared("audit")
-        below = int(cursor) if cursor is not None else await self._link.do("LLEN", key) + 1
+        below = int(cursor) if cursor is not None else (await self._trail.head())[0] + 1
         while below > 1:
-            first = max(0, below - 1 - _STEP)
-            found = await self._link.do("LRANGE", key, first, below - 2)
-            for place in reversed(range(len(found))):
-                yield _record(first + place, msgspec.json.decode(found[place]))
-            below = first + 1
+            first = max(1, below - _STEP)
+            found = [each for each in await self._trail.part(first, below - first) if each[0].n < below]
+            for link, at in reversed(found):
+                yield _record(link, at)
+            below = first
+
+    async def chain(self, *, after: int, limit: int) -> list[ChainLink]:
+        """Return up to ``limit`` audit records behind number ``after``, oldest first, as they are chained."""
+        found = await self._trail.part(after + 1, limit)
+        return [ChainLink(link.n, link.hash, msgspec.json.decode(link.text)) for link, _ in found]
+
+    async def audit_head(self) -> AuditHead:
+        """Return the newest audit record."""
+        count, made, at = await self._trail.head()
+        return AuditHead(count=count, hash=made, at=moment(at))
 
     async def operations(self, wanted: JournalFilter, *, cursor: str | None, limit: int) -> OperationPage:
         """Return one page of operations, and the cursor of the next page or None."""
@@ -83,9 +87,10 @@ async def _page(
     return found, None
 
 
-def _record(place: int, kept: Mapping[str, Any]) -> AuditRecord:
+def _record(link: Link, at: float) -> AuditRecord:
+    kept = msgspec.json.decode(link.text)
     rest = {name: value for name, value in kept.items() if name not in ("at", "from")}
-    return AuditRecord(id=place + 1, at=Instant(kept["at"]), origin=kept["from"], **rest)
+    return AuditRecord(id=link.n, at=Instant(at), origin=kept["from"], **rest)
 
 
 def _between(wanted: JournalFilter, at: float) -> bool:

@@ -11,15 +11,17 @@ from msgspec import Struct
 from relay.core.clock import Clock
 from relay.core.errors import CountMismatch, StoreError, StoreFull
 from relay.core.model import UNROUTED, Ended, Filter, NewCallback, State
+from relay.core.raw import Record
 from relay.store.base import Reroute, Stepped
 from relay.store.redis.owned import Ownership
 from relay.store.redis.read.ledger import RedisReader
 from relay.store.redis.server.fields import StoredRow, read_row
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Link
+from relay.store.redis.server.link import ServerLink
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.bulk import Bulks, Part
 from relay.store.redis.write.packing import packed_row
+from relay.store.redis.write.trail import RedisTrail
 from relay.views.moments import Instant, moment
 from relay.views.operation_view import OperationOptions, OperationView, filter_view
 
@@ -58,13 +60,14 @@ class RedisOperations:
 
     def __init__(
         self,
-        link: Link,
+        link: ServerLink,
         keys: KeyNames,
         tags: PlatformTags,
         clock: Clock,
         owned: Ownership,
         reader: RedisReader,
         bulks: Bulks,
+        trail: RedisTrail,
         *,
         changed: Callable[[str, int], None],
         released: Callable[[], None],
@@ -76,11 +79,17 @@ class RedisOperations:
         self._owned = owned
         self._reader = reader
         self._bulks = bulks
+        self._trail = trail
         self._changed = changed
         self._released = released
 
     async def start(
-        self, action: str, wanted: Filter, options: OperationOptions, expect_count: int | None
+        self,
+        action: str,
+        wanted: Filter,
+        options: OperationOptions,
+        expect_count: int | None,
+        deed: Record | None = None,
     ) -> OperationView:
         """Fix the matches, oldest first. Raises ``CountMismatch``, and ``ValueError`` for an unknown action."""
         if action not in _MEANT:
@@ -109,7 +118,7 @@ class RedisOperations:
             started_at=now,
             finished_at=None if matched else now,
         )
-        await self._save(head)
+        await self._trail.append(deed, field=str(number), value=msgspec.json.encode(head))
         return await self._shown(head)
 
     async def _matching(self, platform: str, action: str, wanted: Filter) -> list[int]:

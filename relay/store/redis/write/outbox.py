@@ -22,7 +22,7 @@ from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.redis.owned import Ownership
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Link, ServerCall
+from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.rotation import Waiting, rotate
 
@@ -93,7 +93,7 @@ class RedisOutbox:
 
     def __init__(
         self,
-        link: Link,
+        link: ServerLink,
         keys: KeyNames,
         tags: PlatformTags,
         clock: Clock,
@@ -245,7 +245,7 @@ class RedisOutbox:
         """Freeze what was planned and record its attempt; None when it changed meanwhile."""
         platform, attempt_id = plan.platform, plan.attempt_id
         number = plan.number or attempt_id
-        facts = (attempt_id, number, plan.group, int(not plan.number), pack(list(plan.seqs)))
+        facts = (attempt_id, number, plan.group, int(not plan.number), pack(list(plan.seqs)), int(plan.probe))
         try:
             claimed = await self._known(lambda: self._owned.call("claim", platform, *facts))
         except Fenced:
@@ -262,7 +262,7 @@ class RedisOutbox:
         bodies = await self._again(lambda: ServerCall(None, (), ("HMGET", self._keys.of(platform, "b"), *seqs)))
         tag = self._tags.known(platform)
         self._groups[attempt_id] = plan.group, plan.created_at
-        return Batch(
+        batch = Batch(
             number=number,
             id="b" + encode_id(number, tag),
             attempt=attempt,
@@ -276,6 +276,8 @@ class RedisOutbox:
             confirm=bool(confirm),
             replayed=bool(replayed),
         )
+        self._owned.slots.name(attempt_id, batch.purpose)
+        return batch
 
     async def _known(self, call: Callable[[], ServerCall]) -> Any:
         """Run a claim until its answer is known; the script answers the same attempt the same again."""

@@ -10,7 +10,7 @@ from relay.core.model import Ended, Expired, State
 from relay.store.history import MINUTE_S
 from relay.store.redis.owned import Ownership
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Link, ServerCall
+from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import script_of
 from relay.store.redis.write.bulk import Bulks
 
@@ -37,7 +37,7 @@ class RedisUpkeep:
 
     def __init__(
         self,
-        link: Link,
+        link: ServerLink,
         keys: KeyNames,
         clock: Clock,
         owned: Ownership,
