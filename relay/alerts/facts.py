@@ -33,4 +33,5 @@ class RelayFacts:
     refused_problems: int = 0  # of the last reload, if it was refused
     clock_step_s: float = 0.0  # how far the wall clock was set ahead of the relay's since that began
     tokens_lacking: tuple[str, ...] = ()
-    certificates: Mapping[str, float] = field(default_factory=dict)  # seconds left, by platform
+    # Seconds left, by platform and whose: "server" or "client"
+    certificates: Mapping[tuple[str, str], float] = field(default_factory=dict)

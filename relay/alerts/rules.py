@@ -150,9 +150,9 @@ def _unaccounted(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKe
 
 
 def _certificate(rule: CertificateRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
-    for name, left_s in facts.certificates.items():
+    for (name, whose), left_s in facts.certificates.items():
         if left_s < rule.within:
-            yield Trouble(AlertKey("certificate", name), {"left_s": max(0.0, left_s)})
+            yield Trouble(AlertKey("certificate", name, whose), {"left_s": max(0.0, left_s), "whose": whose})
 
 
 def _token(rule: LastingRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:

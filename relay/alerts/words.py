@@ -82,9 +82,9 @@ _EN: Final = {
         "relay doctor",
     ),
     "certificate": Sentences(
-        "The client certificate for {about} ends in {left}",
-        "From then on {about} refuses every connection.",
-        "relay config check",
+        "A TLS certificate of {about} ({whose}) ends in {left}",
+        "From then on no connection comes about: its callbacks wait.",
+        "relay config check --probe",
     ),
     "token": Sentences(
         "There is no token to be had for {about}",
@@ -152,7 +152,9 @@ _ZH: Final = {
         "账目不平：有 {unaccounted} 条回调去向不明", "这不应该发生。请保留存储原样并重新清点。", "relay doctor"
     ),
     "certificate": Sentences(
-        "{about} 的客户端证书将在 {left} 后到期", "到期后 {about} 会拒绝所有连接。", "relay config check"
+        "{about} 的 TLS 证书（{whose}）将在 {left} 后到期",
+        "到期后无法建立连接，它的回调只能等待。",
+        "relay config check --probe",
     ),
     "token": Sentences("{about} 取不到令牌", "使用它的平台在取到令牌之前收不到任何回调；回调在等待。", "relay status"),
     "audit-head": Sentences(

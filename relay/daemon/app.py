@@ -198,6 +198,16 @@ class _Daemon:
     def _open_sender(self, terms: Terms) -> Sender:
         return HttpSender(concurrency=terms.concurrency, user_agent=self._agent, outbound=terms.outbound)
 
+    def _open_platform(self, terms: Terms) -> Sender:
+        """Open the sender of a platform, which notes when the platform's certificate ends."""
+        seen = self.metrics.certificates[terms.platform] = {}  # anew: the address may be another
+        return HttpSender(
+            concurrency=terms.concurrency,
+            user_agent=self._agent,
+            outbound=terms.outbound,
+            certificate=lambda ends: seen.update(server=ends),
+        )
+
     def _open_credentials(self, store: Store) -> Credentials:
         """Open what hands out tokens, to platforms and alert targets alike."""
         credentials = Credentials(
@@ -217,7 +227,7 @@ class _Daemon:
             wall=wall_s,
             events=self.events,
             rng=random.Random(),
-            open_sender=self._open_sender,
+            open_sender=self._open_platform,
             authoriser=credentials.authoriser,
         )
         store.watch(registry.changed)

@@ -47,7 +47,6 @@ class Observer:
         self._began_s = elapsed_s()
         self._dead: Counter[tuple[str, str]] = Counter()
         self._used: deque[tuple[float, int]] = deque(maxlen=_GROWTH_LOOKS)
-        self._certificates: dict[str, float] = {}  # their ends, since the epoch
         self._certificates_at = -math.inf
 
     async def observe(self) -> RelayFacts:
@@ -68,7 +67,7 @@ class Observer:
             refused_problems=self._refused_problems(),
             clock_step_s=wall_shift_s(ledger.clock.now(), wall_s()),
             tokens_lacking=tuple(sorted(self._metrics.tokens_lacking)),
-            certificates=await self._left(config),
+            certificates=await self._certificates(config),
         )
 
     def _platforms(self, statuses: Mapping[str, QueueFacts]) -> dict[str, PlatformFacts]:
@@ -119,7 +118,8 @@ class Observer:
             return None
         return max(0.0, (size.usable_bytes - used) * (now - then) / grown)
 
-    async def _left(self, config: Config) -> dict[str, float]:
+    async def _certificates(self, config: Config) -> dict[tuple[str, str], float]:
+        """Return the seconds that each certificate has left; client certificates are read once an hour."""
         if elapsed_s() - self._certificates_at >= _CERTIFICATES_EVERY_S:
             self._certificates_at = elapsed_s()
             paths = {
@@ -127,8 +127,14 @@ class Observer:
                 for name, platform in config.platforms.items()
                 if platform.connect.cert is not None
             }
-            self._certificates = await asyncio.to_thread(_ends, paths) if paths else {}
-        return {name: end - wall_s() for name, end in self._certificates.items()}
+            ends = await asyncio.to_thread(_ends, paths) if paths else {}
+            for name, end in ends.items():
+                self._metrics.certificates.setdefault(name, {})["client"] = end
+        now = wall_s()
+        known = self._metrics.certificates
+        for name in known.keys() - config.platforms.keys():
+            del known[name]
+        return {(name, whose): end - now for name, found in known.items() for whose, end in found.items()}
 
 
 async def _in_time(ask: Callable[[], Awaitable[_T]]) -> _T | None:

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import select
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
@@ -43,8 +44,9 @@ class UnreadableAnswer(aiohttp.ClientError):
 class PlatformConnection(ResponseHandler):
     """The protocol of one connection. Only what comes after the first byte of a request was sent is its answer."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, secured: Callable[[str], None] | None = None) -> None:
         super().__init__(loop)
+        self._secured = secured  # told when the certificate of the other end ends, as OpenSSL writes it
         self._poll = select.poll()
         self._framing: AnswerFraming | None = None
         self._asked = False  # at least a byte of the present request was sent
@@ -123,6 +125,9 @@ class PlatformConnection(ResponseHandler):
         super().connection_made(transport)
         self._wire = self.transport
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        shown = transport.get_extra_info("peercert")  # kept by the handshake, so this costs nothing
+        if shown and self._secured is not None:
+            self._secured(shown["notAfter"])
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived: some of it now, the rest in the next turns of the loop."""
@@ -233,9 +238,10 @@ class PlatformConnection(ResponseHandler):
 class Connector(aiohttp.TCPConnector):
     """aiohttp's pool over ``PlatformConnection``."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, secured: Callable[[str], None] | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self._factory = functools.partial(PlatformConnection, loop=self._loop)  # type: ignore[assignment]  # a subclass
+        made = functools.partial(PlatformConnection, loop=self._loop, secured=secured)
+        self._factory = made  # type: ignore[assignment]  # a subclass
 
 
 def _message(head: AnswerHead) -> RawResponseMessage:

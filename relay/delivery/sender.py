@@ -7,10 +7,10 @@ import asyncio
 import math
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ssl import SSLContext
+from ssl import SSLContext, cert_time_to_seconds
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -77,9 +77,17 @@ class HttpSender:
     Every socket is set to be reset on close (``SO_LINGER`` with 0 s): a request given up leaves nothing in the kernel
     that could still arrive while its slot is counted as free again. Through a ``proxy`` of ``outbound`` "connected"
     means to the proxy: a 5xx of its own is taken for the platform's, which is the safe side; a 407 is always its own.
+    ``certificate`` is told with each connection over TLS when the other end's certificate ends (since the epoch).
     """
 
-    def __init__(self, *, concurrency: int, user_agent: str, outbound: Outbound = _DIRECT) -> None:
+    def __init__(
+        self,
+        *,
+        concurrency: int,
+        user_agent: str,
+        outbound: Outbound = _DIRECT,
+        certificate: Callable[[float], None] | None = None,
+    ) -> None:
         login = outbound.proxy_auth
         self._proxy_headers = None if login is None else {"Proxy-Authorization": aiohttp.encode_basic_auth(*login)}
         self._proxy_name = "" if outbound.proxy is None else urlsplit(outbound.proxy).netloc.rpartition("@")[2]
@@ -92,6 +100,7 @@ class HttpSender:
                 local_addr=None if outbound.source is None else (outbound.source, 0),
                 socket_factory=_resetting_socket,
                 ssl=outbound.tls or True,
+                secured=None if certificate is None else lambda text: certificate(cert_time_to_seconds(text)),
             ),
             proxy=outbound.proxy,
             # Answers are small and cut at 64 KiB: coding them gains nothing and is one more thing to go wrong.

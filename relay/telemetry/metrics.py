@@ -103,6 +103,8 @@ class Metrics:
         self.limits_learned: Counter[str] = Counter()
         self.token_failures: Counter[str] = Counter()
         self.tokens_lacking: set[str] = set()  # credentials whose endpoint gave none when asked last
+        # When certificates end, since the epoch: by platform, its own ("server") and the one it is shown ("client")
+        self.certificates: dict[str, dict[str, float]] = {}
         self.alerts_sent: Counter[tuple[str, str]] = Counter()
         self.alerts_firing: Callable[[], Mapping[str, int]] = dict  # by rule; the daemon says who knows
         self.version = ""
@@ -207,6 +209,7 @@ class Metrics:
         build = GaugeMetricFamily("relay_build_info", "Always 1; its label is the version.", labels=("version",))
         build.add_metric((self.version,), 1)
         yield build
+        yield from self._certificate_ends()
         yield self.batch_items.collect()
         yield self.request_duration.collect()
         yield self.latency.collect()
@@ -265,6 +268,17 @@ class Metrics:
             breaker.add_metric((platform,), int(goes_on.broken))
             paused.add_metric((platform,), int(goes_on.paused))
         yield from (pending, in_flight, oldest, held, breaker, paused)
+
+    def _certificate_ends(self) -> Iterator[Metric]:
+        ends = GaugeMetricFamily(
+            "relay_certificate_ends_timestamp_seconds",
+            "When a TLS certificate ends: a platform's own (server), or the one it is shown (client).",
+            labels=("platform", "whose"),
+        )
+        for platform, found in self.certificates.items():
+            for whose, at in found.items():
+                ends.add_metric((platform, whose), at)
+        yield ends
 
     def _rates(self, statuses: Statuses) -> Iterator[Metric]:
         used = GaugeMetricFamily("relay_rate_used", "Slots taken in the window.", labels=("platform", "window"))

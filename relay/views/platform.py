@@ -17,6 +17,14 @@ class StoppedGroupsView(Struct, frozen=True):
     items: Annotated[list[StoppedGroupView], told("those that are stopped longest, ten at most")]
 
 
+class CertificateView(Struct, frozen=True):
+    """Of the TLS certificates between relay and platform the one that ends first."""
+
+    whose: Annotated[str, told("server: the platform's, as its last connection showed it; client: connect.cert")]
+    ends_at: Annotated[Instant, told("when it ends")]
+    days_left: Annotated[int, told("whole days until then; below 0 where it is over")]
+
+
 class PlatformView(Struct, frozen=True, kw_only=True):
     """One platform: its state with the reason, its queue, what holds it, and when it will be drained."""
 
@@ -43,6 +51,9 @@ class PlatformView(Struct, frozen=True, kw_only=True):
     growing: Annotated[bool | None, told("more comes in than the limits let out; null where nobody knows")]
     expires_seconds: Annotated[float | None, told("expires of the configuration, in seconds")]
     last_error: Annotated[ErrorView | str | None, told("the last failure: in words, or the attempt that had it")]
+    certificate: Annotated[
+        CertificateView | None, told("the TLS certificate that ends first; null: none was seen since the start")
+    ] = None
     brought_forward: Annotated[
         int | UnsetType, told("answer to resume: callbacks that need not wait for their retry time")
     ] = UNSET

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -115,6 +116,26 @@ async def test_private_ca_is_trusted_where_it_is_named(pki: Path) -> None:
     assert isinstance(strange, Failure)
     assert (strange.kind, strange.connected) == ("tls", False)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_each_connection_tells_when_the_certificate_ends(pki: Path, loop: str) -> None:
+    """As the platform shows it: in a day. Without TLS there is nothing to tell."""
+    ends: list[float] = []
+
+    async def both() -> None:
+        for tls, scheme in ((server_context(pki), "https"), (None, "http")):
+            async with platform([], tls) as port:
+                outbound = Outbound(tls=ssl.create_default_context(cafile=str(pki / "ca.pem")))
+                sender = HttpSender(concurrency=1, user_agent="t", outbound=outbound, certificate=ends.append)
+                answer = await sender.send(Request(f"{scheme}://localhost:{port}/", "POST", {}, b"{}", 5.0))
+                await sender.close()
+                assert isinstance(answer, Answer)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
+        runner.run(both())
+    (end,) = ends
+    assert end == pytest.approx(wall_s() + 86400.0, abs=60)
 
 
 @pytest.mark.parametrize("turns", [0, 20], ids=["unread", "read"])

@@ -189,7 +189,7 @@ def test_each_rule_finds_what_it_is_about() -> None:
         refused_problems=2,
         clock_step_s=-3600.0,
         tokens_lacking=("app",),
-        certificates={"shop-a": 86400.0},
+        certificates={("shop-a", "server"): 86400.0},
     )
     found, blind = look(facts, RULES, [])
     assert blind == frozenset()
@@ -206,7 +206,7 @@ def test_a_relay_that_is_well_alarms_nobody() -> None:
         used_percent=20.0,
         disk_free_bytes=2**40,
         unaccounted=0,
-        certificates={"a": 30 * 86400.0},
+        certificates={("a", "client"): 30 * 86400.0},
     )
     assert look(facts, RULES, []) == ([], frozenset())
 

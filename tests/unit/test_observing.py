@@ -135,5 +135,5 @@ async def test_a_client_certificate_has_its_time_left(tmp_path: Path, elapsed: l
     text = MINIMAL.replace("https://a.example/", "https://a.example/, connect: {cert: c.pem}")
     seen = Seen(loaded(tmp_path, text))
     await seen.store.configure(StoreRules())
-    left = (await seen.observer.observe()).certificates["a"]
+    left = (await seen.observer.observe()).certificates["a", "client"]
     assert left == pytest.approx(ends.timestamp() - observing.wall_s(), abs=5)

@@ -39,6 +39,7 @@ def known() -> dict[str, set[str]]:
     metrics.limits_learned["a"] += 1
     metrics.token_failures["app"] += 1
     metrics.alerts_sent["ops", "failed"] += 1
+    metrics.certificates["a"] = {"server": 1.0}
     metrics.alerts_firing = lambda: {"late": 1}
     metrics.reload_successful = 1
     metrics.descriptors = (1, 2)
@@ -128,6 +129,7 @@ FIRES: dict[str, list[str]] = {
     "ReloadFailed": ["relay_config_last_reload_successful 0x90"],
     "DescriptorsLow": ["relay_process_open_fds 91x90", "relay_process_max_fds 100x90"],
     "TokenFailures": ['relay_token_failures_total{credential="app"} 0+1x90'],
+    "Certificate": ['relay_certificate_ends_timestamp_seconds{platform="a",whose="server"} 1209600x90'],
     "Broken": ['relay_breaker_open{platform="a"} 1x90'],
     "Paused": ['relay_paused{platform="a"} 1x90', 'relay_pending{platform="a"} 3x90'],
     "OldestDue": ['relay_oldest_due_age_seconds{platform="a"} 301x90', 'relay_paused{platform="a"} 0x90'],
@@ -163,6 +165,7 @@ QUIET = [
     'relay_dead_letters_total{platform="a",reason="reject"} 4x90',
     'relay_dead_letters_total{platform="a",reason="dropped"} 0+1x90',
     'relay_held{platform="a"} 0x90',
+    'relay_certificate_ends_timestamp_seconds{platform="a",whose="server"} 1300000x90',
 ]
 """A relay that has had its troubles and has none now."""
 

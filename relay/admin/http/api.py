@@ -74,7 +74,13 @@ class AdminApi:
         audit = Audit(records=ledger, wall=parts.wall, events=parts.events)
         times = WallTimes(ledger.clock, parts.wall)
         platforms = PlatformRoutes(
-            queues=ledger, control=control, audit=audit, times=times, terms=parts.terms, flow=parts.metrics.flow
+            queues=ledger,
+            control=control,
+            audit=audit,
+            times=times,
+            terms=parts.terms,
+            flow=parts.metrics.flow,
+            certificates=parts.metrics.certificates,
         )
         callbacks = CallbackRoutes(
             callbacks=ledger,

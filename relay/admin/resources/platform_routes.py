@@ -4,9 +4,10 @@ What is pending comes from the store, what is going on (paused, breaker, cooldow
 ``PlatformControl``.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec.structs import replace
 
@@ -21,11 +22,13 @@ from relay.core.raw import Record
 from relay.telemetry.flow import Flow
 from relay.views.ledger import NO_TOTALS, LedgerView, QueueTotals
 from relay.views.live import NOTHING_KNOWN, REMOVED, LiveFacts
-from relay.views.moments import instant_text
-from relay.views.platform import PlatformPage, PlatformView
+from relay.views.moments import Instant, instant_text
+from relay.views.platform import CertificateView, PlatformPage, PlatformView
 from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 from relay.web.refusal import Refusal
 from relay.web.response import Response
+
+_DAY_S: Final = 86400.0
 
 
 class PlatformControl(Protocol):
@@ -93,13 +96,16 @@ class PlatformRoutes:
         times: WallTimes,
         terms: Callable[[], Mapping[str, DrainTerms]],
         flow: Callable[[str], Flow],
+        certificates: Mapping[str, Mapping[str, float]],
     ) -> None:
+        """Wire it. ``certificates``: when those of a platform end (since the epoch), by whose they are."""
         self._queues = queues
         self._control = control
         self._audit = audit
         self._times = times
         self._terms = terms
         self._flow = flow
+        self._certificates = certificates
 
     async def list(self, call: Call) -> Response:
         """GET /v1/platforms."""
@@ -220,7 +226,16 @@ class PlatformRoutes:
             terms=self._terms().get(name),
             flow=self._flow(name),
             now=self._times.now(),
+            certificate=self._certificate(name),
         )
+
+    def _certificate(self, name: str) -> CertificateView | None:
+        ends = self._certificates.get(name)
+        if not ends:
+            return None
+        whose = min(ends, key=lambda each: ends[each])
+        at = ends[whose] - self._times.shift_s  # on the relay clock, as every time of a view
+        return CertificateView(whose, Instant(at), math.floor((at - self._times.now()) / _DAY_S))
 
     async def configured(self, name: str) -> PlatformView:
         """Return a platform of the configuration in force. Raises 404 ``unknown_platform``."""

@@ -18,7 +18,7 @@ from relay.telemetry.flow import Flow
 from relay.views.ledger import LedgerView, QueueTotals, RoomView, TotalsView
 from relay.views.live import LiveFacts
 from relay.views.moments import moment
-from relay.views.platform import PlatformView, StoppedGroupsView
+from relay.views.platform import CertificateView, PlatformView, StoppedGroupsView
 from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 
 _BUSY_S = 60.0  # the minute that rates are about
@@ -55,6 +55,7 @@ def platform_view(
     terms: DrainTerms | None,
     flow: Flow | None,
     now: float,
+    certificate: CertificateView | None = None,
 ) -> PlatformView:
     """Return all there is to say about one platform; times are on the relay clock. ``flow`` None: nobody knows it."""
     whole = [quota for quota in queue.quotas if not quota_group(quota.quota)]
@@ -93,6 +94,7 @@ def platform_view(
         growing=drained_s == math.inf and waiting > 0 and came > 0.0,
         expires_seconds=None if terms is None else terms.expires_s,
         last_error=live.last_error or queue.last_error,
+        certificate=certificate,
     )
 
 

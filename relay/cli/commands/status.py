@@ -18,10 +18,11 @@ from relay.views.alerts import AlertView
 from relay.views.configuration import RefusedReloadView
 from relay.views.ledger import LedgerView, RoomView, TotalsView
 from relay.views.moments import plain
-from relay.views.platform import PlatformView
+from relay.views.platform import CertificateView, PlatformView
 
 _COLUMNS = ("platform", "state", "in/s", "out/s", "pending", "oldest", "held", "dead", "used", "drained")
 _MOST_ALERTS = 3  # in one line of 80 columns
+_SOON_DAYS = 14  # as the alert rule `certificate`
 _CLEAR = "\x1b[H\x1b[2J"  # home, then erase, in one write: --watch does not flicker
 
 
@@ -98,6 +99,8 @@ def notes(platforms: Sequence[PlatformView]) -> list[str]:
             found.append(stopped)
         if platform.held:
             found.append(f"{platform.name}: {platform.held} held until an operator resolves them")
+        if platform.certificate and platform.certificate.days_left < _SOON_DAYS:
+            found.append(_certificate(platform.name, platform.certificate, wall_s()))
         if late := _late(platform):
             found.append(late)
         if limit := limit_words.note(platform, wall_s()):
@@ -114,6 +117,12 @@ def _why(platform: PlatformView, now: float) -> str:
         word = {"broken": "next try", "paused": "resumes by itself at"}.get(platform.state, "until")
         told += f"; {word} {human.moment(platform.until, now=now)}"
     return told
+
+
+def _certificate(name: str, certificate: CertificateView, now: float) -> str:
+    """Return that a certificate ends soon, whose it is and when."""
+    end = "ends" if certificate.ends_at > now else "has ended"
+    return f"{name}: a TLS certificate ({certificate.whose}) {end} {human.moment(certificate.ends_at, now=now)}"
 
 
 def _late(platform: PlatformView) -> str:

@@ -10,6 +10,8 @@ import { limitCard, quotaCard } from "./limit_view.js";
 import { whatIf } from "./what_if.js";
 import { drainText, stateClass, stateWord } from "./standing.js";
 
+const SOON_DAYS = 14; // as the alert rule
+
 export async function show(box, { params: [name], ends, shown, current }) {
   const path = `/v1/platforms/${encodeURIComponent(name)}`;
   const first = await get(path);
@@ -67,7 +69,13 @@ function numbers(platform) {
     [t("column.drain"), drainText(platform)],
     [t("requests_under_way"), `${count(platform.requests_in_flight)} / ${count(platform.requests_allowed)}`],
     platform.since ? [t("since"), time(platform.since)] : null,
+    platform.certificate ? certificate(platform.certificate) : null,
   ]));
+}
+
+function certificate({ whose, ends_at: endsAt, days_left: days }) {
+  const left = h("span", { "data-field": "certificate", "data-value": days }, t("days_left", { n: count(days) }), ", ", time(endsAt));
+  return [t(`certificate.${whose}`), days < SOON_DAYS ? h("b", { class: "state bad" }, left) : left];
 }
 
 function stopped(platform) {
