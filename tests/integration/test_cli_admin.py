@@ -111,6 +111,21 @@ async def test_status_fits_a_terminal(side: AdminSide) -> None:
     assert " ".join(ran.out.split()).count("word word") >= 29
 
 
+async def test_status_says_which_certificate_ends_soon(side: AdminSide) -> None:
+    """Of two the one that ends first, from 14 days on; the API has it at any time."""
+    side.metrics.certificates["shop-a"] = {"server": side.clock.at + 9.5 * 86400, "client": side.clock.at + 80 * 86400}
+    side.metrics.certificates["shop-b"] = {"server": side.clock.at + 14.5 * 86400}
+    ran = await relay("status", "--admin", side.url)
+    assert "shop-a: a TLS certificate (server) " in ran.out
+    assert "shop-b: a TLS" not in ran.out
+    told = {
+        each["name"]: each["certificate"]
+        for each in (await relay("status", "--admin", side.url, "-o", "json")).json()["platforms"]
+    }
+    assert told["shop-a"] == {"whose": "server", "ends_at": "2026-10-01T02:13:20.000Z", "days_left": 9}
+    assert told["shop-b"]["days_left"] == 14
+
+
 async def test_status_says_what_fires(side: AdminSide) -> None:
     """The last line names the alerts that fire, and the command that tells more; as JSON they are whole."""
     ran = await relay("status", "--admin", side.url)
