@@ -1,0 +1,1 @@
+"""Several hosts over one store: which host sends for which platform, and how it changes."""

@@ -1,0 +1,132 @@
+"""The parts of ownership by themselves: components, digest, rendezvous, the proof of an end, what a lease is worth."""
+
+import pytest
+from relay.core.model import PlatformRules, Quota, Rate, StoreRules
+from relay.hosts.balance import in_line
+from relay.hosts.beat import Beat, Heard, Wanted, Wish
+from relay.hosts.book import LeaseBook
+from relay.hosts.component import components
+from relay.hosts.lease import Lease
+from relay.hosts.process import Process, has_ended
+from relay.hosts.topology import Topology, digest_of, publishes
+from relay.policy.takeover import left_behind
+
+MINE = Process("boot-1", "pid:[4026531836]", 4711, 100)
+
+
+def test_platforms_that_share_a_quota_are_one_component() -> None:
+    """A quota links its platforms, also through a third one; who shares nothing stands alone."""
+    quotas = {"shop-d": [], "shop-c": ["courier"], "shop-a": ["wechat"], "shop-b": ["wechat", "courier"]}
+
+    assert components(quotas) == (("shop-a", "shop-b", "shop-c"), ("shop-d",))
+
+
+def rules(*, limit: int = 10, shared: bool = True) -> StoreRules:
+    """Return rules of two platforms that may share a quota."""
+    quota = Quota("app", (Rate(limit, 60.0),))
+    return StoreRules({"app": quota}, {"a": PlatformRules(("app",)), "b": PlatformRules(("app",) if shared else ())})
+
+
+def test_the_digest_follows_quotas_rates_and_groups_and_nothing_else() -> None:
+    """Another rate, another share of a quota or another group gives another digest; how long rows are kept does not."""
+    base = digest_of(rules(), {"a": "shop_id"})
+
+    assert digest_of(rules(), {"a": "shop_id"}) == base
+    assert len({base, digest_of(rules(limit=11), {"a": "shop_id"}), digest_of(rules(shared=False), {"a": "shop_id"}),
+                digest_of(rules(), {"a": None})}) == 4  # fmt: skip
+    assert digest_of(StoreRules(rules().quotas, rules().platforms, keep_dead_s=1.0), {"a": "shop_id"}) == base
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "starting", "others", "published"),
+    [
+        ("", False, False, ["edge-2"], True),
+        ("mine", True, True, [], False),
+        ("other", False, False, [], False),
+        ("other", True, False, ["edge-2"], True),
+        ("other", False, True, ["edge-2"], False),
+        ("other", False, True, [], True),
+    ],
+)
+def test_a_file_is_published_at_a_reload_and_by_the_only_host_at_its_start(
+    held: str, asked: bool, starting: bool, others: list[str], published: bool
+) -> None:
+    """Nothing is in force yet, a person asked, or the starting host is alone: else the file in force stays."""
+    topology = Topology(int(bool(held)), held)
+
+    assert publishes(topology, mine="mine", asked=asked, starting=starting, others=others) is published
+
+
+def test_a_host_that_leaves_moves_only_what_it_had() -> None:
+    """Of 300 components each of three hosts gets its share; without one of them the others keep all that they had."""
+    names = [(f"shop-{number}",) for number in range(300)]
+    before = {component: in_line(component, ("edge-1", "edge-2", "edge-3")) for component in names}
+    after = {component: in_line(component, ("edge-1", "edge-3")) for component in names}
+
+    assert all(70 < sum(line[0] == host for line in before.values()) < 130 for host in ("edge-1", "edge-2", "edge-3"))
+    assert all(after[component] == [host for host in line if host != "edge-2"] for component, line in before.items())
+
+
+@pytest.mark.parametrize(
+    ("former", "started", "ended"),
+    [
+        (Process("boot-1", "pid:[4026531836]", 4000, 90), None, True),
+        (Process("boot-1", "pid:[4026531836]", 4000, 90), 95, True),
+        (Process("boot-1", "pid:[4026531836]", 4000, 90), 90, False),
+        (Process("boot-2", "pid:[4026531836]", 4000, 90), None, False),
+        (Process("boot-1", "pid:[4026532000]", 4000, 90), None, False),
+        (MINE, None, False),
+        (None, None, False),
+    ],
+)
+def test_the_end_of_a_process_is_proved_on_the_same_boot_only(
+    former: Process | None, started: int | None, ended: bool
+) -> None:
+    """No process with the number, or one that started at another time; another boot or namespace proves nothing."""
+    assert has_ended(former, MINE, lambda _number: started) is ended
+
+
+def test_a_process_is_read_back_from_what_the_store_holds() -> None:
+    """What was written is read; what is no process is None, and so proves nothing."""
+    assert Process.parse(str(MINE)) == MINE
+    assert all(Process.parse(text) is None for text in ("", "a b c d", "boot ns 1", "boot ns 1 2 3"))
+
+
+def heard(lease: Lease) -> Heard:
+    """Return an answer about one lease."""
+    return Heard("server", Topology(), {}, {"shop-a": lease})
+
+
+def beat(at: float, wish: Wish) -> Beat:
+    """Return a beat with one wish."""
+    return Beat(at, None, "", False, None, (wish,))
+
+
+def test_a_lease_lasts_from_the_sending_of_what_changed_it() -> None:
+    """A renewal counts from when it was sent; a take of which only a look tells is ours, but good for nothing yet."""
+    book = LeaseBook(lambda: "id")
+    book.heard(beat(0.0, book.look("shop-a")), heard(Lease()), 1.0)
+    take = book.take("shop-a")
+    assert (take.wanted, take.expected) == (Wanted.TAKE_FREE, Lease())
+
+    book.heard(beat(10.0, book.look("shop-a")), heard(Lease(1, "id")), 11.0)
+    assert book.holdings["shop-a"].claim_until == float("-inf")
+
+    book.heard(beat(12.0, book.renew("shop-a")), heard(Lease(1, "id", 1)), 14.0)
+    assert (book.holdings["shop-a"].claim_until, book.holdings["shop-a"].abort_at) == (21.0, 25.0)
+    assert book.holdings["shop-a"].token == "1.id"
+
+
+def test_a_lease_that_changed_in_any_way_is_watched_anew() -> None:
+    """A count that went back, as after a failover, is a change like a renewal: the 16 s start again."""
+    book = LeaseBook(lambda: "id")
+    for at, renewed in ((0.0, 5), (3.0, 5), (6.0, 4)):
+        book.heard(beat(at, book.look("shop-a")), heard(Lease(7, "other", renewed)), at)
+
+    assert book.sightings["shop-a"].ends_at == 22.0
+
+
+def test_an_attempt_left_behind_holds_its_slot_until_it_can_no_longer_arrive() -> None:
+    """Claimed at 100 s with a timeout of 10 s: silent at 112 s, or at the take-over where that is later."""
+    assert left_behind(claimed_at=100.0, timeout_s=10.0, taken_at=105.0) == (112.0, 112.0)
+    assert left_behind(claimed_at=100.0, timeout_s=10.0, taken_at=130.0) == (130.0, 112.0)
