@@ -29,7 +29,7 @@ from relay.core.raw import Kept, Record
 from relay.store.base import Reroute, Stepped, StoreEvents, no_route
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
-from relay.store.redis.owned import Ownership
+from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.read.history import RedisHistory
 from relay.store.redis.read.ledger import RedisReader
 from relay.store.redis.read.survey import RedisSurveys
@@ -77,7 +77,7 @@ class RedisStore:
         self._operation_watchers: list[Callable[[], None]] = []
         self._closed = asyncio.Event()
         self._tags = PlatformTags(link, keys)
-        self._owned = Ownership(link, keys, clock, script=self._script, alone=alone)
+        self._owned = OwnedPlatforms(link, keys, clock, script=self._script, alone=alone)
         self._reader = RedisReader(link, keys, self._tags, clock)
         self._past = RedisHistory(self._reader, keys, clock)
         self.history: MinuteHistory = self._past
@@ -149,7 +149,7 @@ class RedisStore:
         if self._events is not None:
             self._events.store_committed(seconds=seconds, rows=rows)
 
-    # Ownership
+    # OwnedPlatforms
 
     async def own(self, fences: Mapping[str, str], *, silent_s: Mapping[str, float], handed_over: bool = False) -> None:
         """Take platforms over under their fences; ``silent_s``: how long a former owner's request may still be out."""

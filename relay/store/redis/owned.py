@@ -20,7 +20,7 @@ _READ_STEP: Final = 1000
 _NO_RULES: Final = StoreRules()
 
 
-class Ownership:
+class OwnedPlatforms:
     """Fences and slots. Everything a host does as the owner of a platform goes through ``call``."""
 
     def __init__(

@@ -60,7 +60,7 @@ class _KeyBusy(Exception):
 
 
 @dataclass(slots=True)
-class Part:
+class BulkPart:
     """What a bulk brings to one platform: packed rows with their payloads, and their places in the request."""
 
     platform: str
@@ -102,7 +102,7 @@ class Bulks:
 
     async def accept(
         self,
-        parts: Sequence[Part],
+        parts: Sequence[BulkPart],
         posts: Callable[[Mapping[str, int]], Iterable[tuple[str, bytes, int]]] | None = None,
     ) -> dict[str, list[int]]:
         """Accept all parts or none; return each platform's sequence numbers of the rows that were not known.
@@ -117,7 +117,7 @@ class Bulks:
                 await asyncio.sleep(_BUSY_S)
         raise StoreAway("another host has been accepting the same idempotency key for two seconds; post again")
 
-    async def accept_named(self, bulk: str, parts: Sequence[Part]) -> dict[str, int]:
+    async def accept_named(self, bulk: str, parts: Sequence[BulkPart]) -> dict[str, int]:
         """Accept all parts once, however often it is called under this name until ``forget``; without known keys.
 
         Returns each platform's first sequence number.
@@ -142,7 +142,7 @@ class Bulks:
         await self._link.do("HDEL", self._keys.shared("commits"), bulk)
 
     async def _once(
-        self, parts: Sequence[Part], posts: Callable[[Mapping[str, int]], Iterable[tuple[str, bytes, int]]] | None
+        self, parts: Sequence[BulkPart], posts: Callable[[Mapping[str, int]], Iterable[tuple[str, bytes, int]]] | None
     ) -> dict[str, list[int]]:
         bulk = secrets.token_hex(8)
         counts: dict[str, int] = {}
@@ -162,7 +162,7 @@ class Bulks:
             await self.forget(bulk)
         return {platform: list(range(first, first + counts[platform])) for platform, first in firsts.items()}
 
-    async def _stage(self, bulk: str, part: Part) -> int:
+    async def _stage(self, bulk: str, part: BulkPart) -> int:
         """Put a part aside; return how many of its rows are new."""
         fresh = 0
         for span in chunks([len(body) for body in part.bodies]):

@@ -15,7 +15,7 @@ from relay.store.redis.server.keys import KeyNames, short_hash
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
 from relay.store.redis.server.tags import PlatformTags
-from relay.store.redis.write.bulk import Bulks, Part, PostKnown
+from relay.store.redis.write.bulk import Bulks, BulkPart, PostKnown
 from relay.store.redis.write.packing import (
     CHUNK_BYTES,
     CHUNK_ROWS,
@@ -183,7 +183,7 @@ class RedisInbox:
 
     async def _accept_bulk(self, rows: Sequence[NewCallback]) -> Accepted:
         await self._minute.keep_now()
-        parts: dict[str, Part] = {}
+        parts: dict[str, BulkPart] = {}
         firsts: dict[tuple[str, str], tuple[str, int]] = {}
         repeats: dict[int, int] = {}
         for index, row in enumerate(rows):
@@ -196,7 +196,7 @@ class RedisInbox:
                 if known[1] != index:
                     repeats[index] = known[1]
                     continue
-            part = parts.setdefault(row.platform, Part(row.platform))
+            part = parts.setdefault(row.platform, BulkPart(row.platform))
             part.add(packed_row(row, digest=digest), row.payload, index)
         for platform in parts:
             await self._tags.name(platform)
@@ -272,15 +272,15 @@ class RedisInbox:
     @staticmethod
     def _parts(
         posts: Sequence[RoutedPost], keys: Sequence[str | None], fresh: Sequence[int]
-    ) -> tuple[dict[str, Part], dict[int, dict[str, int]]]:
+    ) -> tuple[dict[str, BulkPart], dict[int, dict[str, int]]]:
         """Return what goes to each platform, and of each new post the places of its rows there."""
-        parts: dict[str, Part] = {}
+        parts: dict[str, BulkPart] = {}
         placed: dict[int, dict[str, int]] = {}
         for index in fresh:
             post = posts[index]
             placed[index] = {}
             for row in post.rows:
-                part = parts.setdefault(row.platform, Part(row.platform))
+                part = parts.setdefault(row.platform, BulkPart(row.platform))
                 placed[index][row.platform] = len(part.rows)
                 whole = row._replace(dead_reason=post.dead_reason or row.dead_reason)
                 part.add(packed_row(whole, post=keys[index] or ""), row.payload, index)

@@ -13,13 +13,13 @@ from relay.core.errors import CountMismatch, StoreError, StoreFull
 from relay.core.model import UNROUTED, Ended, Filter, NewCallback, State
 from relay.core.raw import Record
 from relay.store.base import Reroute, Stepped
-from relay.store.redis.owned import Ownership
+from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.read.ledger import RedisReader
 from relay.store.redis.server.fields import StoredRow, read_row
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
 from relay.store.redis.server.tags import PlatformTags
-from relay.store.redis.write.bulk import Bulks, Part
+from relay.store.redis.write.bulk import Bulks, BulkPart
 from relay.store.redis.write.packing import packed_row
 from relay.store.redis.write.trail import RedisTrail
 from relay.views.moments import Instant, moment
@@ -64,7 +64,7 @@ class RedisOperations:
         keys: KeyNames,
         tags: PlatformTags,
         clock: Clock,
-        owned: Ownership,
+        owned: OwnedPlatforms,
         reader: RedisReader,
         bulks: Bulks,
         trail: RedisTrail,
@@ -243,10 +243,10 @@ class RedisOperations:
         found = reroute(_unrouted(row, body))
         if isinstance(found, str):
             return found
-        parts: dict[str, Part] = {}
+        parts: dict[str, BulkPart] = {}
         for place, new in enumerate(found):
             await self._tags.name(new.platform)
-            part = parts.setdefault(new.platform, Part(new.platform))
+            part = parts.setdefault(new.platform, BulkPart(new.platform))
             part.add(packed_row(new), new.payload, place)
         try:
             firsts = await self._bulks.accept_named(f"op{number}.{seq}", list(parts.values()))

@@ -19,7 +19,7 @@ from relay.core.ids import encode_id
 from relay.core.model import Batch, ClaimRequest, Item, Lane, Settlement, WaitUntil
 from relay.core.raw import Kept
 from relay.policy.batching import Packer, lane_order, packing_order
-from relay.store.redis.owned import Ownership
+from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
@@ -97,7 +97,7 @@ class RedisOutbox:
         keys: KeyNames,
         tags: PlatformTags,
         clock: Clock,
-        owned: Ownership,
+        owned: OwnedPlatforms,
         *,
         changed: Callable[[str, int], None],
         released: Callable[[], None],

@@ -8,7 +8,7 @@ from relay.core.clock import Clock
 from relay.core.errors import Fenced
 from relay.core.model import Ended, Expired, State
 from relay.store.history import MINUTE_S
-from relay.store.redis.owned import Ownership
+from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import script_of
@@ -40,7 +40,7 @@ class RedisUpkeep:
         link: ServerLink,
         keys: KeyNames,
         clock: Clock,
-        owned: Ownership,
+        owned: OwnedPlatforms,
         bulks: Bulks,
         *,
         names: Callable[[], Iterable[str]],
