@@ -15,7 +15,7 @@ from relay.store.redis.server.keys import KeyNames, short_hash
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
 from relay.store.redis.server.tags import PlatformTags
-from relay.store.redis.write.bulk import Bulks, BulkPart, PostKnown
+from relay.store.redis.write.bulk import BulkPart, Bulks, PostKnown
 from relay.store.redis.write.packing import (
     CHUNK_BYTES,
     CHUNK_ROWS,

@@ -19,7 +19,7 @@ from relay.store.redis.server.fields import StoredRow, read_row
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
 from relay.store.redis.server.tags import PlatformTags
-from relay.store.redis.write.bulk import Bulks, BulkPart
+from relay.store.redis.write.bulk import BulkPart, Bulks
 from relay.store.redis.write.packing import packed_row
 from relay.store.redis.write.trail import RedisTrail
 from relay.views.moments import Instant, moment
