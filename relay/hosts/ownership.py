@@ -25,9 +25,9 @@ from relay.hosts.component import Component
 from relay.hosts.flaps import Flaps
 from relay.hosts.joining import Joining
 from relay.hosts.neighbours import Neighbours
-from relay.hosts.part import Closing, Opened, Part, Phase
 from relay.hosts.process import Process, has_ended
 from relay.hosts.spans import MOVE_EVERY_S, RANK_S, RENEW_EVERY_S, REST_S, TAKE_AFTER_S
+from relay.hosts.stance import Closing, Opened, Part, Phase
 from relay.hosts.topology import Topology, publishes
 
 _AGAIN_S = 1.0  # after a beat without an answer

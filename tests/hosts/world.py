@@ -18,8 +18,8 @@ from relay.hosts.beat import Beat, Heard, Heart
 from relay.hosts.component import Component
 from relay.hosts.lease import Lease
 from relay.hosts.ownership import Ownership
-from relay.hosts.part import Closing, Opened
 from relay.hosts.process import Process
+from relay.hosts.stance import Closing, Opened
 from relay.policy.takeover import SEND_WITHIN_S
 from tests.hosts.shelf import LeaseShelf
 
