@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from relay.core.raw import Kept
+from relay.core.receipts import ReceiptRules
 
 
 class State(IntEnum):
@@ -84,6 +85,7 @@ class NewCallback(NamedTuple):
     # What it takes in a body, without the envelope's item_bytes; None: the length of the payload
     body_bytes: int | None = None
     dead_reason: str | None = None  # why it is accepted as a dead letter: it could never be delivered
+    reference: str | None = None  # the order center's own text, which comes back in a receipt
 
 
 class Accepted(NamedTuple):
@@ -381,6 +383,7 @@ class StoreRules:
     keep_samples_s: float = 7 * 86400.0
     keep_audit_s: float = 3 * 365 * 86400.0
     max_size_bytes: int | None = None  # None: no bound
+    receipts: ReceiptRules | None = None  # None: nobody is told
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Drop-in paths are not in it. They are the platforms' own (``accept:`` in the con
 from relay.core.raw import JsonObject
 from relay.ingest.rows import NDJSON
 from relay.views.callback_view import CallbackView
-from relay.views.receipt import AcceptedLines, AcceptedView, RoutedLines, RoutedView
+from relay.views.post_answers import AcceptedLines, AcceptedView, RoutedLines, RoutedView
 from relay.web.openapi import Answered, Described
 
 _LISTENER = ("ingest",)

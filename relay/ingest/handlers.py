@@ -37,7 +37,7 @@ from relay.ingest.rows import (
 from relay.ingest.traced import BeginSpan, traced
 from relay.telemetry.events import Events
 from relay.views.callback_view import CallbackView
-from relay.views.receipt import AcceptedLines, RoutedLines, RoutedView
+from relay.views.post_answers import AcceptedLines, RoutedLines, RoutedView
 from relay.web.body import declared_length, read_body
 from relay.web.dispatch import Routes
 from relay.web.guard import Bearer

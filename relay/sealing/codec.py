@@ -46,6 +46,8 @@ class Column(IntEnum):
     LAST_ERROR = 5
     FILTER = 6  # of an operation
     SECRET = 7  # what hashes are keyed with
+    IDEMPOTENCY_KEY = 8  # kept for receipts
+    REFERENCE = 9  # the order center's own text about a callback
 
 
 class WrappedKey(NamedTuple):

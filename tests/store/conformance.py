@@ -10,6 +10,7 @@ from tests.store.grouping import GroupingConformance
 from tests.store.journals import JournalConformance
 from tests.store.keeping import KeepingConformance
 from tests.store.operating import OperatingConformance
+from tests.store.receipting import DurableReceiptingConformance, ReceiptingConformance
 from tests.store.remembering import DurableRememberingConformance, RememberingConformance
 from tests.store.routing import RoutingConformance
 from tests.store.settling import SettlingConformance
@@ -29,9 +30,10 @@ class Conformance(
     RememberingConformance,
     SurveyingConformance,
     JournalConformance,
+    ReceiptingConformance,
 ):
     """What memory and every other backend promise alike."""
 
 
-class DurabilityConformance(_Durability, DurableRememberingConformance):
+class DurabilityConformance(_Durability, DurableRememberingConformance, DurableReceiptingConformance):
     """What backends promise that outlive their process."""

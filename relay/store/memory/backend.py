@@ -40,6 +40,7 @@ from relay.store.memory.journal import MemoryJournal
 from relay.store.memory.ledger import Views
 from relay.store.memory.operations import MemoryOperations
 from relay.store.memory.outbox import Batches
+from relay.store.memory.receipts import MemoryReceipts
 from relay.store.memory.rows import Shelf
 from relay.store.memory.survey import MemorySurveys
 from relay.store.memory.trail import Trail
@@ -75,6 +76,8 @@ class MemoryStore:
         self._shelf.before_change = self._past.keep_totals
         self._views = Views(self._shelf, self._batches, self._slots)
         self._operations = MemoryOperations(self._shelf, self._batches, self._platform_rules, self._accepts.enqueue_all)
+        self._receipts = MemoryReceipts(rules=lambda: self._rules, enqueue=self._accepts.enqueue)
+        self._shelf.ended_or_held = self._receipts.note
         self._trail = Trail()
         self.journal: Journal = MemoryJournal(self._trail, self._operations)
 
@@ -82,6 +85,7 @@ class MemoryStore:
         return self._rules.platforms.get(platform) or PlatformRules()
 
     def _notify(self) -> None:
+        self._receipts.write(self.clock.now())
         changes = self._shelf.drain_freed()
         for platform in self._slots.drain_wakes():
             changes.setdefault(platform, 0)

@@ -105,6 +105,10 @@ class MemoryInbox:
         ids = [{platform: encode_id(seq, self._tag) for platform, seq in seqs.items()} for seqs in placed]
         return AcceptedPosts(ids, frozenset(range(len(posts))) - fresh)
 
+    def enqueue(self, row: NewCallback, now: float) -> None:
+        """Queue a row whatever room there is."""
+        self._enqueue(row, now)
+
     def enqueue_all(self, rows: Sequence[NewCallback], now: float) -> str:
         """Queue rows that were counted under another platform before; return the first one's id."""
         self._make_room(sum(len(row.payload) for row in rows))
@@ -141,6 +145,7 @@ class MemoryInbox:
             traceparent=new.traceparent,
             idempotency_key=new.idempotency_key,
             post=post,
+            reference=new.reference,
             bytes=_size(new),
             accepted_at=now,
             expires_s=new.expires_s,

@@ -81,6 +81,7 @@ class Views:
             superseded_by=UNSET if row.superseded_by is None else row.superseded_by,
             payload_deleted=row.payload is None,
             traceparent=UNSET if row.traceparent is None else row.traceparent,
+            reference=UNSET if row.reference is None else row.reference,
             payload=row.payload if payload else UNSET,
         )
 

@@ -227,6 +227,7 @@ class MemoryOperations:
             row.content_type,
             row.traceparent,
             row.group,
+            reference=row.reference,
         )
         found = reroute(unrouted)
         if isinstance(found, str):

@@ -56,6 +56,7 @@ class Row:
     code: str | None = None  # that the rule met
     superseded_by: str | None = None
     post: str | None = None  # the idempotency key of the routed post it came with
+    reference: str | None = None
     attempt_ids: list[int] = field(default_factory=list)
     stamp: int = 0  # which of its entries in a heap of heads is valid
 
@@ -147,17 +148,14 @@ class Heads:
         return self._rows[heapq.heappop(self._lanes[lane])[2]]
 
 
-def _nothing() -> None:
-    """Do nothing: nobody keeps a history."""
-
-
 class Shelf:
     """All rows and what follows from their states."""
 
     def __init__(self) -> None:
         self.rows: dict[int, Row] = {}
         self.totals: dict[str, dict[str, int]] = {}
-        self.before_change: Callable[[], None] = _nothing  # called before each change of a total
+        self.before_change: Callable[[], None] = lambda: None  # called before each change of a total
+        self.ended_or_held: Callable[[Row], None] = lambda _: None  # called with each row that is so from now on
         self.used_bytes = 0
         self.freed: dict[str, int] = {}  # callbacks made claimable per platform, until drained
         self.expiries: list[tuple[float, int]] = []
@@ -237,6 +235,7 @@ class Shelf:
         """Keep a frozen row, and its key, for a person."""
         row.frozen = 0
         row.held = True
+        self.ended_or_held(row)
 
     def requeue(self, row: Row, due_at: float, lane: Lane) -> None:
         """Return a frozen or held row to its place."""
@@ -268,6 +267,7 @@ class Shelf:
             row.message = ""
             row.code = None
         row.ended_at = now
+        self.ended_or_held(row)
         self.count(row.platform, state.word, 1)
         self.ended[state in (State.DEAD, State.EXPIRED)].append((now, row.seq))
         if row.key is not None:
@@ -299,6 +299,7 @@ class Shelf:
         row.reason = reason
         row.superseded_by = by
         row.ended_at = now
+        self.ended_or_held(row)
         self.ended[0].append((now, row.seq))
 
     def unblock(self, row: Row) -> None:

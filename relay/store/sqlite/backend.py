@@ -6,7 +6,6 @@ is a job of the reading thread on a read-only connection, so it sees the last co
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -44,6 +43,7 @@ from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.opening import open_all
 from relay.store.sqlite.read.journal_pages import SqliteJournal
 from relay.store.sqlite.read.ledger import SqliteReader
+from relay.store.sqlite.read.own_thread import ReadingThread
 from relay.store.sqlite.read.survey_steps import SqliteSurveys
 from relay.store.sqlite.thread.writer import Writer, WriterHooks
 from relay.store.sqlite.wiring import Works
@@ -110,10 +110,10 @@ class SqliteStore:
         self._names, self._seals, self._slots = works.names, works.seals, works.slots
         self._claims, self._settles, self._prunes = works.claims, works.settles, works.prunes
         self._operations, self._space = works.operations, works.space
-        self._reader = reader
+        self._read = ReadingThread(reader, path.name)
         self._usage: dict[str, list[QuotaUse]] = {}  # of slots, per platform, as last seen
-        self._reading = ThreadPoolExecutor(1, thread_name_prefix=f"store-reader {path.name}")
         history = SqliteHistory(names=self._names, last_minute=identity.last_minute, write=self._write, read=self._read)
+        works.receipts.then = history.write_totals
         self.history: MinuteHistory = history
         self.journal: Journal = SqliteJournal(self._read)
         self.surveys: Surveys = SqliteSurveys(self._read)
@@ -125,7 +125,7 @@ class SqliteStore:
             hooks=WriterHooks(
                 check=lock.check_all,
                 recover=self._recover,
-                totals=history.write_totals,
+                totals=works.receipts.write,
                 wakes=self._slots.drain_wakes,
                 after_commit=self._after_commit,
                 failed=self._failed,
@@ -201,6 +201,7 @@ class SqliteStore:
         """Put quotas and platform rules in force."""
         for name in rules.platforms:
             self._names.number(name)
+        self._names.keeps_keys = rules.receipts is not None
 
         def put(transaction: Transaction) -> None:
             self._names.save(transaction)
@@ -211,6 +212,7 @@ class SqliteStore:
                 transaction.wake(name, 0)
             self._space.max_bytes = rules.max_size_bytes
             self._works.rules = rules
+            self._works.receipts.watch(transaction, rules.receipts)
 
         await self._writer.call(put)
 
@@ -318,8 +320,7 @@ class SqliteStore:
             # Failing, the clock's last time is a little older, which a restart allows for.
             with suppress(StoreFailed):
                 await self._writer.call(self._touch)
-        await asyncio.get_running_loop().run_in_executor(self._reading, self._reader.close)
-        self._reading.shutdown(wait=False)
+        await self._read.close()
         await self._writer.close()
         self._lock.release()
 
@@ -336,9 +337,6 @@ class SqliteStore:
 
     async def _write(self, run: Callable[[Transaction], T]) -> T:
         return await self._writer.call(run)
-
-    async def _read(self, read: Callable[[SqliteReader], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._reading, _guarded, read, self._reader)
 
     def _after_commit(self, wakes: dict[str, int], seconds: float, rows: int) -> None:
         if self._events is not None and rows:
@@ -369,12 +367,6 @@ class SqliteStore:
     def _recover(self, transaction: Transaction) -> None:
         """After a failure: a claim whose commit was answered with an error may have taken effect; nobody sent it."""
         cut_off(transaction.connection, transaction.now, sorted(self._claims.under_way))
+        self._works.receipts.watch_again(transaction)
         for platform in self._names.all():
             transaction.wake(platform, 0)
-
-
-def _guarded(read: Callable[[SqliteReader], T], reader: SqliteReader) -> T:
-    try:
-        return read(reader)
-    except (apsw.IOError, apsw.CorruptError, apsw.CantOpenError, apsw.BusyError, apsw.NotADBError) as error:
-        raise StoreFailed(f"the store cannot be read ({error})") from error

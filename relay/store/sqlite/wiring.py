@@ -13,6 +13,7 @@ from relay.store.sqlite.write.claim import Claims
 from relay.store.sqlite.write.matches import Matches
 from relay.store.sqlite.write.operations import OperationWriter
 from relay.store.sqlite.write.prune import Pruning
+from relay.store.sqlite.write.receipts import Receipts
 from relay.store.sqlite.write.reroute import Reroutes
 from relay.store.sqlite.write.settle import Settles
 
@@ -45,6 +46,7 @@ class Works:
         self.accepts = PostWriter(
             **named, rules=self.platform_rules, space=self.space, tag=tag, last_seq=identity.last_seq
         )
+        self.receipts = Receipts(**named, accepts=self.accepts, tag=tag)
         self.operations = OperationWriter(
             **named,
             matches=matches,

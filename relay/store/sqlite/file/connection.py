@@ -18,7 +18,7 @@ import apsw
 from relay.core.errors import StoreUnusable
 from relay.store.sqlite.file.lock import APPLICATION_ID, foreign, not_a_database, unusable
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 PAGE_BYTES = 4096
 _WRITER_CACHE_KIB = 32 * 1024  # keeps the upper pages of all indexes at 1,000,000 pending and memory flat
 _READER_CACHE_KIB = 4 * 1024

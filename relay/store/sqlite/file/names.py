@@ -27,6 +27,7 @@ class Names:
         self._words = {number: name for name, number in platforms.items()}
         self._unsaved: dict[str, int] = {}
         self._near: dict[bytes, int] = {}
+        self.keeps_keys = False  # the texts of idempotency keys are kept beside their hashes, for receipts
 
     def number(self, platform: str) -> int:
         """Return the platform's number, giving it one when it has none yet."""

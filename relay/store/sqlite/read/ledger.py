@@ -55,7 +55,10 @@ FROM platform AS p JOIN ledger AS l ON l.platform = p.id
 _COLUMNS = """seq, platform, state, key_text, event, priority, grp, accepted_at, due_at, expires_at, ended_at, attempts,
   spent, held, batch, maybe_applied, reason, code, message, bytes, trail, superseded_by, key IS NOT NULL"""
 _BODY = "SELECT body, sealed FROM payload WHERE seq = ?"
-_REST = "SELECT EXISTS (SELECT 1 FROM payload WHERE seq = ?1), traceparent FROM callback WHERE seq = ?1"
+_REST = """
+SELECT EXISTS (SELECT 1 FROM payload WHERE seq = ?1), traceparent, (SELECT reference FROM origin WHERE seq = ?1)
+FROM callback WHERE seq = ?1
+"""
 _ATTEMPTS = """
 SELECT n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous, platform, id FROM attempt
 WHERE batch IN (SELECT value FROM json_each(?)) ORDER BY id
@@ -164,7 +167,7 @@ class SqliteReader:
             if facts.state != State.SUPERSEDED.word and row[14] is not None:
                 batches.append(row[14])
             attempts = self._connection.execute(_ATTEMPTS, (str(batches),))
-            kept, traceparent = self._connection.execute(_REST, (seq,)).get
+            kept, traceparent, reference = self._connection.execute(_REST, (seq,)).get
             found = CallbackView(
                 **structs.asdict(facts),
                 attempt_count=row[11],
@@ -172,6 +175,7 @@ class SqliteReader:
                 superseded_by=UNSET if superseded_by is None else encode_id(superseded_by, self._tag),
                 payload_deleted=not kept,
                 traceparent=UNSET if traceparent is None else traceparent,
+                reference=UNSET if reference is None else self._seals.shown(Column.REFERENCE, row[1], seq, reference),
             )
             if payload:
                 body = self._connection.execute(_BODY, (seq,)).get

@@ -1,7 +1,7 @@
 """Accepting: the posts of a group become rows in a few statements, each post all or none."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apsw
@@ -10,6 +10,7 @@ import msgspec
 from relay.core.errors import IdempotencyConflict, NoTarget, RelayError, StoreFull
 from relay.core.ids import encode_id, encode_ids
 from relay.core.model import Accepted, AcceptedPosts, Ending, PlatformRules, State
+from relay.sealing.codec import Column
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.seals import Seals
 from relay.store.sqlite.file.space import Space
@@ -113,6 +114,12 @@ class PostWriter:
             self._insert(transaction, rows)
         return placed
 
+    def add(self, transaction: Transaction, bundle: Packed) -> None:
+        """Accept rows made inside the transaction that must not be refused: for want of room nobody is left untold."""
+        rows = _Rows(max(self.last_seq + 1, int(transaction.now * 1e6)))
+        rows.take(bundle)
+        self._insert(transaction, rows)
+
     def _known(self, transaction: Transaction, posts: Sequence[PackedPost]) -> dict[int, _Known]:
         """Return which of the posts' idempotency keys the file knows, by their hashes."""
         hashes = [idem for post in posts if post.idempotency for idem, _ in post.idempotency.values()]
@@ -191,6 +198,7 @@ class PostWriter:
         execute = transaction.execute
         platforms = [facts[_PLATFORM] for facts in rows.facts]
         bodies = self._seals.bodies(rows.first, platforms, rows.bodies)
+        origins = list(self._origins(rows))
         self._seals.save(transaction)
         sealed = int(self._seals.codec is not None)
         execute(INSERT_PAYLOADS, (rows.first - 1, apsw.carray(tuple(bodies)), sealed))
@@ -205,6 +213,8 @@ class PostWriter:
             for place in _repeated(keys):
                 heads[place] = 0
         insert_callbacks(execute, rows.first, transaction.now, rows.facts, heads)
+        if origins:
+            transaction.connection.executemany("INSERT INTO origin VALUES (?, ?, ?)", origins)
         if rows.dead:
             self._bury(transaction, rows)
         remember(execute, rows.remembered)
@@ -218,6 +228,17 @@ class PostWriter:
                 self._coalesce(transaction, platform, rows.first, rows.next - 1)
         self.last_seq = rows.next - 1
         transaction.rows += len(rows.facts)
+
+    def _origins(self, rows: "_Rows") -> Iterator[tuple[int, str | bytes | None, str | bytes | None]]:
+        """Yield what is kept of who posted: each text sealed for its row, where the file is sealed."""
+        text = self._seals.text
+        for seq, key, reference in rows.origins:
+            platform: int = rows.facts[seq - rows.first][_PLATFORM]
+            yield (
+                seq,
+                None if key is None else text(Column.IDEMPOTENCY_KEY, platform, seq, seq, key),
+                None if reference is None else text(Column.REFERENCE, platform, seq, seq, reference),
+            )
 
     @staticmethod
     def _bury(transaction: Transaction, rows: "_Rows") -> None:
@@ -241,7 +262,7 @@ class PostWriter:
 class _Rows:
     """The rows of a group that will be inserted, in one sequence."""
 
-    __slots__ = ("bodies", "dead", "facts", "first", "next", "remembered")
+    __slots__ = ("bodies", "dead", "facts", "first", "next", "origins", "remembered")
 
     def __init__(self, first: int) -> None:
         self.first = first
@@ -250,11 +271,13 @@ class _Rows:
         self.bodies: list[bytes] = []
         self.remembered: list[tuple[int, int, bytes, str | None]] = []  # hash, seq, digest, targets
         self.dead: dict[int, str] = {}  # place in this group -> why it ends at once
+        self.origins: list[tuple[int, str | None, str | None]] = []  # seq, idempotency key, reference
 
     def take(self, post: Packed) -> int:
         """Add a whole post; return its first sequence number."""
         seq = self.next
         self.dead.update((seq - self.first + index, reason) for index, reason in post.dead.items())
+        self.origins += [(seq + index, *origin) for index, origin in post.origins.items()]
         self.facts += post.facts
         self.bodies += post.bodies
         self.next += len(post.bodies)
@@ -269,6 +292,8 @@ class _Rows:
                 self.remembered.append((idem, self.next, digest, None))
             if index in post.dead:
                 self.dead[self.next - self.first] = post.dead[index]
+            if index in post.origins:
+                self.origins.append((self.next, *post.origins[index]))
             self.facts.append(post.facts[index])
             self.bodies.append(post.bodies[index])
             self.next += 1
@@ -283,6 +308,8 @@ class _Rows:
             reason = fan.dead_reason or post.dead.get(index)
             if reason is not None:
                 self.dead[place] = reason
+            if index in post.origins:
+                self.origins.append((self.first + place, *post.origins[index]))
         self.facts += post.facts[fan.first : last]
         self.bodies += post.bodies[fan.first : last]
         self.next += len(fan.platforms)

@@ -174,6 +174,7 @@ class Pruning:
             _FORGET,
             (numbers(seqs),),
         )
+        execute("DELETE FROM origin WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))
         execute("DELETE FROM payload WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))
         execute("DELETE FROM callback WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from relay.core.errors import StoreFull
 from relay.core.model import UNROUTED, Ended, NewCallback, State
+from relay.sealing.codec import Column
 from relay.store.base import Reroute
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.seals import Seals
@@ -22,8 +23,10 @@ _SIZES = """
 SELECT a.rowid - 1, c.bytes FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value WHERE c.platform = ?2
 """
 _READ = """
-SELECT c.seq, p.body, p.sealed, c.key_text, c.event, c.priority, c.expires_s, c.content_type, c.traceparent, c.grp
+SELECT c.seq, p.body, p.sealed, c.key_text, c.event, c.priority, c.expires_s, c.content_type, c.traceparent, c.grp,
+  o.reference
 FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value JOIN payload AS p ON p.seq = c.seq
+  LEFT JOIN origin AS o ON o.seq = c.seq
 """
 _SUPERSEDE = """
 UPDATE callback SET state = 4, live = 0, head = 0, ended_at = ?2, reason = 'rerouted', superseded_by = ?3 WHERE seq = ?1
@@ -60,12 +63,13 @@ class Reroutes:
         strays: list[Any] = transaction.execute(_READ, (numbers(seqs),)).fetchall()
         platform = self._names.known(UNROUTED)
         assert platform is not None
-        for seq, body, sealed, key, event, lane, expires_s, content_type, traceparent, group in strays:
+        for seq, body, sealed, key, event, lane, expires_s, kind, traceparent, group, reference in strays:
             (body,), (key,) = self._seals.opened(platform, (seq,), (body,), (key,), (sealed,))
             if body is None:
                 sorted_out.skip(REASON, seq)
                 continue
-            stray = NewCallback(UNROUTED, body, key, event, lane, expires_s, None, content_type, traceparent, group)
+            stray = NewCallback(UNROUTED, body, key, event, lane, expires_s, None, kind, traceparent, group)
+            stray = stray._replace(reference=self._seals.shown(Column.REFERENCE, platform, seq, reference))
             found = reroute(stray)
             if isinstance(found, str):
                 sorted_out.skip(found, seq)

@@ -80,10 +80,11 @@ class Packed:
     ``framed``: the bodies will be sealed, so each holds its ordering key too, and the other facts do not.
     """
 
-    __slots__ = ("bodies", "bytes", "dead", "facts", "fans", "framed", "idempotency")
+    __slots__ = ("bodies", "bytes", "dead", "facts", "fans", "framed", "idempotency", "origins")
 
     def __init__(self, *, framed: bool) -> None:
         self.framed = framed
+        self.origins: dict[int, tuple[str | None, str | None]] = {}  # row -> idempotency key, reference
         self.bodies: list[bytes] = []
         self.facts: list[tuple[Any, ...]] = []  # Facts, as plain tuples: making them is half as dear
         self.idempotency: dict[int, tuple[int, bytes]] = {}  # -> hash, digest
@@ -162,25 +163,34 @@ def _pack_posts(post: PackedPost, names: Names, posts: Sequence[RoutedPost]) -> 
             idem = names.idempotency_hash(prefix, idempotency_key)
             post.idempotency[index] = (idem, names.body_digest(payload, key, event))
         post.fans.append(Fan(len(post.bodies), tuple([names.number(row.platform) for row in rows]), dead_reason))
-        pack(post, names, rows, idem)
+        pack(post, names, rows, idem, idempotency_key)
 
 
-def pack(packed: Packed, names: Names, rows: Iterable[NewCallback], post_idem: int | None = None) -> None:
-    """Add ``rows`` to ``packed``; ``post_idem`` is the hash of the idempotency key of their routed post."""
+def pack(
+    packed: Packed,
+    names: Names,
+    rows: Iterable[NewCallback],
+    post_idem: int | None = None,
+    post_key: str | None = None,
+) -> None:
+    """Add ``rows`` to ``packed``; ``post_key`` is the idempotency key of their routed post, ``post_idem`` its hash."""
     bodies, facts, framed = packed.bodies, packed.facts, packed.framed
     total = 0
     of: str | None = None
     number, prefix = 0, b""
     hashed: int | None
-    for platform, payload, key, event, lane, expires_s, idempotency_key, kind, trace, group, sized, dead in rows:
+    for platform, payload, key, event, lane, expires_s, own_key, kind, trace, group, sized, dead, reference in rows:
         if platform != of:
             of, number, prefix = platform, names.number(platform), names.key_prefix(platform)
         encoded = None if key is None else key.encode()
         hashed = None if encoded is None else names.key_hash(prefix, encoded)
         idem = post_idem
-        if idempotency_key is not None:
-            idem = names.idempotency_hash(prefix, idempotency_key)
+        if own_key is not None:
+            idem = names.idempotency_hash(prefix, own_key)
             packed.idempotency[len(bodies)] = (idem, names.body_digest(payload, key, event))
+        told_key = own_key or post_key if names.keeps_keys else None
+        if reference is not None or told_key is not None:
+            packed.origins[len(bodies)] = (told_key, reference)
         if dead is not None:
             packed.dead[len(bodies)] = dead
         size = len(payload)

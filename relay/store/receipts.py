@@ -1,0 +1,53 @@
+"""What a receipt says, and the row that it is queued as: made by a store in the transaction that ends a callback."""
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from relay.core.clock import wall_s, wall_shift_s
+from relay.core.model import Lane, NewCallback
+from relay.core.receipts import RECEIPTS, ReceiptRules
+from relay.views.moments import instant_text
+
+_JSON = "application/json"
+
+
+class Receipt(Struct, frozen=True, kw_only=True):
+    """What became of one callback: no payload, and nothing of it but its ordering key."""
+
+    id: str
+    platform: str
+    key: str | None
+    event: str | None
+    idempotency_key: str | None
+    traceparent: str | None
+    state: str  # one of core.receipts.OCCASIONS
+    reason: str
+    code: str | None
+    attempts: int  # requests that carried it
+    at: str | None  # when it ended or was held: ISO 8601, UTC
+    maybe_applied: bool  # the platform may have it although it was not seen to
+    reference: str | UnsetType = UNSET  # the post's Relay-Reference
+
+
+def receipt_row(receipt: Receipt, rules: ReceiptRules) -> NewCallback:
+    """Return the row of a receipt: those of one ordering key are delivered in order, over all platforms."""
+    payload = msgspec.json.encode(receipt)
+    size = None if rules.size is None else rules.size(payload, receipt.key, receipt.event)
+    return NewCallback(
+        platform=RECEIPTS,
+        payload=payload,
+        key=receipt.key,
+        event=receipt.event,
+        lane=Lane.NORMAL,
+        expires_s=rules.expires_s,
+        idempotency_key=None,
+        content_type=_JSON,
+        traceparent=receipt.traceparent,
+        group="",
+        body_bytes=size,
+    )
+
+
+def at_text(at: float, now: float) -> str | None:
+    """Return a time of the relay clock as people read it; ``now`` is that clock's present."""
+    return instant_text(at, wall_shift_s(now, wall_s()))

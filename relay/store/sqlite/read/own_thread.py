@@ -1,0 +1,37 @@
+"""The reading thread: each read runs there, so that it sees the last commit and holds up neither loop nor writer."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import apsw
+
+from relay.core.errors import StoreFailed
+from relay.store.sqlite.read.ledger import SqliteReader
+
+T = TypeVar("T")
+
+
+class ReadingThread:
+    """Runs functions of one reader, one after the other."""
+
+    def __init__(self, reader: SqliteReader, name: str) -> None:
+        self._reader = reader
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-reader {name}")
+
+    async def __call__(self, read: Callable[[SqliteReader], T]) -> T:
+        """Return what ``read`` returns. Raises ``StoreFailed``."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, _guarded, read, self._reader)
+
+    async def close(self) -> None:
+        """Close the reader and end the thread."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._reader.close)
+        self._thread.shutdown(wait=False)
+
+
+def _guarded(read: Callable[[SqliteReader], T], reader: SqliteReader) -> T:
+    try:
+        return read(reader)
+    except (apsw.IOError, apsw.CorruptError, apsw.CantOpenError, apsw.BusyError, apsw.NotADBError) as error:
+        raise StoreFailed(f"the store cannot be read ({error})") from error
