@@ -6,7 +6,6 @@ from msgspec import UNSET, Struct, UnsetType
 from relay.core.clock import wall_s, wall_shift_s
 from relay.core.model import Lane, NewCallback
 from relay.core.receipts import RECEIPTS, ReceiptRules
-from relay.views.moments import instant_text
 
 _JSON = "application/json"
 
@@ -48,6 +47,6 @@ def receipt_row(receipt: Receipt, rules: ReceiptRules) -> NewCallback:
     )
 
 
-def at_text(at: float, now: float) -> str | None:
-    """Return a time of the relay clock as people read it; ``now`` is that clock's present."""
-    return instant_text(at, wall_shift_s(now, wall_s()))
+def shift_s(now: float) -> float:
+    """Return how far wall time is ahead of the relay clock, whose present is ``now``: the same for a whole commit."""
+    return wall_shift_s(now, wall_s())

@@ -1,6 +1,7 @@
 """The suite every backend passes: ``class TestMine(Conformance)`` beside a fixture ``harness`` (see ``harness.py``).
 
-Backends that outlive their process also take ``DurabilityConformance``.
+Backends that outlive their process also take ``DurabilityConformance``. Those that queue receipts, which the shared
+store does not yet, take ``ReceiptingConformance`` and ``DurableReceiptingConformance``.
 """
 
 from tests.store.accepting import AcceptingConformance
@@ -16,7 +17,7 @@ from tests.store.routing import RoutingConformance
 from tests.store.settling import SettlingConformance
 from tests.store.surveying import SurveyingConformance
 
-__all__ = ["Conformance", "DurabilityConformance"]
+__all__ = ["Conformance", "DurabilityConformance", "DurableReceiptingConformance", "ReceiptingConformance"]
 
 
 class Conformance(
@@ -30,10 +31,9 @@ class Conformance(
     RememberingConformance,
     SurveyingConformance,
     JournalConformance,
-    ReceiptingConformance,
 ):
     """What memory and every other backend promise alike."""
 
 
-class DurabilityConformance(_Durability, DurableRememberingConformance, DurableReceiptingConformance):
+class DurabilityConformance(_Durability, DurableRememberingConformance):
     """What backends promise that outlive their process."""

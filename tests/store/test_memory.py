@@ -10,7 +10,7 @@ from relay.store.base import Store
 from relay.store.memory.backend import MemoryStore
 from relay.views.ledger import QueueTotals
 from tests.clocks import FakeClock
-from tests.store.conformance import Conformance
+from tests.store.conformance import Conformance, ReceiptingConformance
 from tests.store.harness import claimed, deliver, note, post, rules, settlement
 
 
@@ -35,7 +35,7 @@ async def harness() -> AsyncIterator[MemoryHarness]:
         await store.close()
 
 
-class TestMemory(Conformance):
+class TestMemory(Conformance, ReceiptingConformance):
     pass
 
 

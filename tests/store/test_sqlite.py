@@ -10,7 +10,12 @@ from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.store.base import Store
 from relay.store.sqlite.backend import SqliteStore
 from tests.clocks import FakeClock
-from tests.store.conformance import Conformance, DurabilityConformance
+from tests.store.conformance import (
+    Conformance,
+    DurabilityConformance,
+    DurableReceiptingConformance,
+    ReceiptingConformance,
+)
 
 
 class SqliteHarness:
@@ -48,11 +53,11 @@ async def harness(tmp_path: Path) -> AsyncIterator[SqliteHarness]:
     await made.close()
 
 
-class TestSqlite(Conformance, DurabilityConformance):
+class TestSqlite(Conformance, DurabilityConformance, ReceiptingConformance, DurableReceiptingConformance):
     pass
 
 
-class TestSealedSqlite(Conformance, DurabilityConformance):
+class TestSealedSqlite(Conformance, DurabilityConformance, ReceiptingConformance, DurableReceiptingConformance):
     """The same with everything sealed."""
 
     @pytest.fixture

@@ -48,6 +48,7 @@ from tests.store.harness import (
     states,
     until,
 )
+from tests.store.receipting import receipts, told
 
 
 @pytest.fixture
@@ -412,6 +413,26 @@ async def test_settle_repeated_after_a_failed_commit(path: Path, disk: _FaultyVf
     await deliver(store, batch, clock)
     assert await states(store, accepted.ids) == ["delivered"]
     assert (await balanced(store))["shop"].delivered == 1
+    await store.close()
+
+
+async def test_receipts_go_on_after_a_disk_that_failed(path: Path, disk: _FaultyVfs) -> None:
+    """The settle that failed leaves no receipt; repeated on the file opened anew it leaves one."""
+    clock = FakeClock()
+    store = await SqliteStore.open(path, clock=clock)
+    await store.configure(told())
+    accepted = await post(store, note(b"1"))
+    batch = await claimed(store)
+    disk.failing = True
+    with pytest.raises(StoreFailed):
+        await bury(store, batch, clock)
+    woken: list[str] = []
+    store.watch(lambda platform, count: woken.append(platform))
+    disk.failing = False
+    await until(lambda: bool(woken))
+    assert await receipts(store) == []
+    await bury(store, batch, clock)
+    assert [each["id"] for each in await receipts(store)] == accepted.ids
     await store.close()
 
 

@@ -7,7 +7,8 @@ from msgspec import UNSET
 from relay.core.model import NewCallback, State, StoreRules
 from relay.core.receipts import HELD, RECEIPTS
 from relay.store.memory.rows import Row
-from relay.store.receipts import Receipt, at_text, receipt_row
+from relay.store.receipts import Receipt, receipt_row, shift_s
+from relay.views.moments import instant_text
 
 
 class MemoryReceipts:
@@ -31,6 +32,7 @@ class MemoryReceipts:
         rules = self._rules().receipts
         if rules is None:
             return
+        ahead_s = shift_s(now)
         for row, word, ended_at, reason, code, attempts, applied in due:
             receipt = Receipt(
                 id=row.id,
@@ -43,7 +45,7 @@ class MemoryReceipts:
                 reason=reason,
                 code=code,
                 attempts=attempts,
-                at=at_text(ended_at or now, now),
+                at=instant_text(ended_at or now, ahead_s),
                 maybe_applied=applied,
                 reference=UNSET if row.reference is None else row.reference,
             )

@@ -13,12 +13,13 @@ from relay.core.ids import encode_id
 from relay.core.model import State
 from relay.core.receipts import HELD, RECEIPTS, ReceiptRules
 from relay.sealing.codec import Column
-from relay.store.receipts import Receipt, at_text, receipt_row
+from relay.store.receipts import Receipt, receipt_row, shift_s
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.seals import Seals
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.rows import Packed, pack
+from relay.views.moments import instant_text
 
 _NOTES = """
 CREATE TEMP TABLE IF NOT EXISTS receipt_due (seq, platform, state, at, reason, code, attempts, maybe_applied, keyed,
@@ -83,6 +84,7 @@ class Receipts:
         if not due:
             return
         now = transaction.now
+        ahead_s = shift_s(now)
         rows = []
         shown = self._seals.shown
         for seq, number, state, at, reason, code, attempts, applied, keyed, key, event, trace, idem, reference in due:
@@ -98,7 +100,7 @@ class Receipts:
                 reason=reason or "",
                 code=code,
                 attempts=attempts,
-                at=at_text(at or now, now),
+                at=instant_text(at or now, ahead_s),
                 maybe_applied=bool(applied),
                 reference=UNSET if told is None else told,
             )
