@@ -7,6 +7,10 @@
 # make bench-limits   the score table of the limit estimator (modelled, virtual time)
 # make soak    the long form of the kill loop: 200 kills instead of 20
 # make hosts   ownership in virtual time over 10,000 seeds instead of 100 (an hour on one processor)
+# make deb     Debian packages for Debian 12 and 13 into dist/ (tools/packages)
+# make deb-test  as root: install, start, upgrade, remove and purge them in bare roots that systemd boots (minutes)
+# make zipapp  one file with everything in it but Python, into dist/, for hosts where nothing may be installed
+# make hashes  write the packages' pins anew, after constraints.txt was raised
 # make format  put code into its form, mend what ruff can mend
 # make screenshots  docs/img anew, out of the console (needs chromium)
 # make schema  write relay.schema.json anew
@@ -18,7 +22,8 @@ STAMP = .venv/.installed
 # Tests mostly wait, so two processors have room for a third worker.
 XDIST = 3
 
-.PHONY: demo test attacks check mutants bench bench-limits soak hosts format schema upgrade clean screenshots
+.PHONY: demo test attacks check mutants bench bench-limits soak hosts deb deb-test zipapp hashes format schema upgrade
+.PHONY: clean screenshots
 demo: $(STAMP)
 	@$(BIN)/relay demo
 
@@ -50,6 +55,22 @@ soak: $(STAMP)
 
 hosts: $(STAMP)
 	@SEEDS=10000 $(BIN)/python -m pytest -n $(XDIST) --timeout 7200 tests/hosts
+
+deb: $(STAMP) .venv/.packages
+	@for distribution in deb12 deb13; do $(BIN)/python -m tools.packages.build $$distribution || exit 1; done
+
+deb-test: $(STAMP) .venv/.packages
+	@$(BIN)/python -m tools.packages.try_deb deb12 deb13
+
+zipapp: $(STAMP) .venv/.packages
+	@$(BIN)/python -m tools.packages.zipapp
+
+hashes: $(STAMP)
+	@$(BIN)/python -m tools.packages.pins
+
+.venv/.packages: $(STAMP)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[packages]'
+	@touch .venv/.packages
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .

@@ -8,6 +8,7 @@ import sys
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 import click
@@ -115,9 +116,16 @@ def product_version() -> str:
         return "0+source"
 
 
+def product_build() -> str:
+    """Return the commit a package was built from, as its builder wrote it down; ``from source`` elsewhere."""
+    written = files("relay") / "build.txt"
+    return written.read_text(encoding="utf-8").strip() if written.is_file() else "from source"
+
+
 def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        click.echo(f"relay {product_version()}")
+        schema = import_module("relay.store.sqlite.file.upgrade").SCHEMA_VERSION
+        click.echo(f"relay {product_version()}, build {product_build()}, store schema {schema}")
         ctx.exit()
 
 

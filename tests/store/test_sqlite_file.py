@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -20,9 +21,11 @@ from relay.core.errors import StoreEnded, StoreFailed, StoreFull, StoreLocked, S
 from relay.core.model import Filter, Lane, Rate, WaitUntil
 from relay.privacy.chain import Link, record_text, verify
 from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.file import upgrade as upgrade_module
 from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.transaction import numbers
+from relay.store.sqlite.file.upgrade import SCHEMA_VERSION, copy_of
 from relay.store.sqlite.read import survey
 from relay.store.sqlite.read.history import OLDEST_DUE
 from relay.store.sqlite.read.ledger import open_reader
@@ -159,6 +162,69 @@ async def test_newer_file_is_refused(path: Path) -> None:
     connection.close()
     with pytest.raises(StoreUnusable, match=r"schema version 77, written by relay 9\.9\.0.*Run relay 9\.9\.0 or newer"):
         await SqliteStore.open(path)
+
+
+async def test_newer_file_with_a_copy_from_before(path: Path) -> None:
+    """The message names the copy that the upgrade put aside, and what is missing in it."""
+    await (await SqliteStore.open(path)).close()
+    connection = apsw.Connection(str(path))
+    connection.pragma("user_version", SCHEMA_VERSION + 1)
+    connection.close()
+    copy_of(path, SCHEMA_VERSION).touch()
+    with pytest.raises(StoreUnusable, match=rf"or to .*schema{SCHEMA_VERSION}\.bak, .* since is not in it"):
+        await SqliteStore.open(path)
+
+
+def _version_one(path: Path) -> None:
+    connection = apsw.Connection(str(path))
+    connection.pragma("auto_vacuum", 2)
+    connection.execute(resources.files("relay.store.sqlite.file").joinpath("schema.sql").read_text())
+    connection.execute("INSERT INTO platform VALUES (1, 'shop')")
+    connection.pragma("application_id", 0x524C5931)
+    connection.pragma("user_version", 1)
+    connection.close()
+
+
+async def test_upgrade_puts_a_copy_aside(path: Path) -> None:
+    """The copy has the earlier schema and all rows, is private, and the only one that is kept."""
+    _version_one(path)
+    older = copy_of(path, 0)
+    older.touch()
+    await (await SqliteStore.open(path)).close()
+    copy = copy_of(path, 1)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    connection = apsw.Connection(str(copy))
+    assert connection.pragma("user_version") == 1
+    assert connection.execute("SELECT name FROM platform").get == "shop"
+    connection.close()
+    assert not older.exists()
+    assert not list(path.parent.glob("*.part"))
+
+
+async def test_upgrade_without_room_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the copy has no room, the store stays as it is; the message says how much is needed."""
+    _version_one(path)
+    usage = shutil.disk_usage(path.parent)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(StoreUnusable, match=r"no room for a copy.*bytes are needed.*1,000 are free"):
+        await SqliteStore.open(path)
+    connection = apsw.Connection(str(path))
+    assert connection.pragma("user_version") == 1
+    connection.close()
+    assert not copy_of(path, 1).exists()
+
+
+async def test_upgrade_that_fails_leaves_the_earlier_schema(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All steps are one transaction: a step that fails undoes those before it, and the next start tries again."""
+    _version_one(path)
+    monkeypatch.setattr(upgrade_module, "SCHEMA_VERSION", SCHEMA_VERSION + 1)  # a step that is not there
+    with pytest.raises(FileNotFoundError):
+        await SqliteStore.open(path)
+    monkeypatch.undo()
+    connection = apsw.Connection(str(path))
+    assert connection.pragma("user_version") == 1
+    connection.close()
+    await (await SqliteStore.open(path)).close()
 
 
 async def test_file_of_version_one_is_migrated(path: Path) -> None:

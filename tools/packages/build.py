@@ -1,7 +1,7 @@
 """Build a Debian package: ``python -m tools.packages.build deb12``, or ``deb13``.
 
-The package holds a virtual environment for the distribution's Python. pip fills it for that Python, also where only another one is installed
-here: every wheel is compiled already, and pinned by its hash.
+The package holds a virtual environment for the distribution's Python. pip fills it for that Python, also where only
+another one is installed here: every wheel is compiled already, and pinned by its hash.
 """
 
 import argparse
@@ -26,6 +26,11 @@ from relay.cli.main import main
 
 sys.exit(main())
 """
+_ENVIRONMENT = """home = /usr/bin
+include-system-site-packages = false
+version = {python}
+executable = /usr/bin/python{python}
+"""
 _COMPLETIONS = {
     "bash": "usr/share/bash-completion/completions/relay",
     "zsh": "usr/share/zsh/vendor-completions/_relay",
@@ -39,13 +44,11 @@ def product_version() -> str:
 
 
 def fill_environment(root: Path, python: str, processor: str) -> None:
-    """Make ``root/opt/callback-relay``: a virtual environment as ``python -m venv`` makes it, with the pinned wheels and the relay."""
+    """Make ``root/opt/callback-relay``: what ``python -m venv`` makes, with the pinned wheels and the relay in it."""
     venv = root / VENV
     packages = venv / "lib" / f"python{python}" / "site-packages"
     packages.mkdir(parents=True)
-    (venv / "pyvenv.cfg").write_text(
-        f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {python}\nexecutable = /usr/bin/python{python}\n"
-    )
+    (venv / "pyvenv.cfg").write_text(_ENVIRONMENT.format(python=python))
     program = venv / "bin" / "relay"
     program.parent.mkdir()
     for name in ("python", "python3", f"python{python}"):
@@ -61,6 +64,8 @@ def fill_environment(root: Path, python: str, processor: str) -> None:
         "-r", str(HERE / f"pins-{python}.txt"),
     )  # fmt: skip
     _pip("install", "--no-deps", "--no-compile", "--target", str(packages), *fitting, str(wheel))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], check=True, cwd=TOP, stdout=subprocess.PIPE).stdout
+    _write(packages / "relay" / "build.txt", commit)
     shutil.rmtree(packages / "bin", ignore_errors=True)  # other packages' programs
     for tests in [*packages.glob("*/tests"), *packages.glob("*/test")]:
         shutil.rmtree(tests)

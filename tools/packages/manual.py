@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 from click_man.core import write_man_pages
-
 from relay.cli.main import relay
 
 

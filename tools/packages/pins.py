@@ -1,6 +1,7 @@
 """Write the pins of the packages: name, version and hash of each wheel, as ``constraints.txt`` has them.
 
-``python -m tools.packages.pins`` asks the package index which wheel fits each distribution's Python and each processor. The files hold no addresses.
+``python -m tools.packages.pins`` asks the package index which wheel fits each distribution's Python and each processor.
+The files hold no addresses.
 """
 
 import json
@@ -14,11 +15,11 @@ HERE = Path(__file__).parent
 TOP = HERE.parent.parent
 PYTHONS = ("3.11", "3.13")  # Debian 12, Debian 13
 PROCESSORS = {"amd64": "x86_64", "arm64": "aarch64"}  # Debian's word: Python's
-EXTRAS = "alerts,reconcile"
+EXTRAS = "alerts,otel,reconcile"
 
 
 def platforms(processor: str) -> list[str]:
-    """Return the options for pip that name what Debian 12 and 13 can load (glibc 2.36) on ``processor``, as Python calls it."""
+    """Return pip's options for what Debian 12 and 13 can load (glibc 2.36) on ``processor``, as Python calls it."""
     tags = [f"manylinux_2_{minor}_{processor}" for minor in range(36, 16, -1)] + [f"manylinux2014_{processor}"]
     return [option for tag in tags for option in ("--platform", tag)]
 
@@ -27,10 +28,10 @@ def wheels(python: str, processor: str) -> dict[str, tuple[str, str]]:
     """Return the wheels for one Python and processor: ``{name: (version, sha256)}``."""
     with tempfile.NamedTemporaryFile(suffix=".json") as report, tempfile.TemporaryDirectory() as target:
         subprocess.run(
-            [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--dry-run", "--ignore-installed",
-             "--report", report.name, "--target", target, "--only-binary", ":all:", "--implementation", "cp",
-             "--python-version", python, *platforms(processor), "-c", str(TOP / "constraints.txt"),
-             f"{TOP}[{EXTRAS}]"],
+            [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--dry-run",
+             "--ignore-installed", "--report", report.name, "--target", target, "--only-binary", ":all:",
+             "--implementation", "cp", "--python-version", python, *platforms(processor),
+             "-c", str(TOP / "constraints.txt"), f"{TOP}[{EXTRAS}]"],
             check=True,
         )  # fmt: skip
         found = json.loads(Path(report.name).read_text())["install"]

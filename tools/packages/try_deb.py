@@ -1,7 +1,8 @@
 """Try the packages in bare Debian roots that systemd boots: install, start, deliver, upgrade, remove, purge.
 
-``python -m tools.packages.try_deb deb12 deb13`` as root, with debootstrap and systemd-nspawn. It prints every command with what it answered, and
-ends with 1 where something is not as it should be. The containers have no network; packages that ours needs are installed before they boot.
+``python -m tools.packages.try_deb deb12 deb13`` as root, with debootstrap and systemd-nspawn. It prints every command
+with what it answered, and ends with 1 where something is not as it should be. The containers have no network; packages
+that ours needs are installed before they boot.
 """
 
 import json
@@ -84,7 +85,8 @@ def booted(root: Path) -> Iterator[Container]:
         nspawn = subprocess.Popen(
             ["systemd-nspawn", "-q", "-D", root, "--boot", "--register=no", "--keep-unit", "--private-network",
              "--console=read-only"],
-            stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+            stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
         )  # fmt: skip
         try:
             container = Container(root, _leader(nspawn))
@@ -176,7 +178,9 @@ def _removed(inside: Container) -> None:
 
 
 def _in_root(root: Path, command: str) -> None:
-    subprocess.run(["chroot", root, "sh", "-ec", command], check=True, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
+    subprocess.run(
+        ["chroot", root, "sh", "-ec", command], check=True, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    )
 
 
 def main() -> int:

@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,8 +16,8 @@ import apsw
 
 from relay.core.errors import StoreUnusable
 from relay.store.sqlite.file.lock import APPLICATION_ID, foreign, not_a_database, unusable
+from relay.store.sqlite.file.upgrade import SCHEMA_VERSION, copy_of, upgrade
 
-SCHEMA_VERSION = 8
 PAGE_BYTES = 4096
 _WRITER_CACHE_KIB = 32 * 1024  # keeps the upper pages of all indexes at 1,000,000 pending and memory flat
 _READER_CACHE_KIB = 4 * 1024
@@ -59,7 +58,7 @@ def open_writer(path: Path, *, look: Callable[[apsw.Connection], object] | None 
             found = connection.pragma(name)
             if found != wanted:
                 raise StoreUnusable(f"{path}: PRAGMA {name} is {found!r} where the relay needs {wanted!r}")
-        _migrate(connection)
+        upgrade(connection, path)
     except apsw.Error as error:
         connection.close()
         raise cannot_open(path, error) from error
@@ -153,23 +152,13 @@ def _refuse_foreign(connection: apsw.Connection, path: Path) -> None:
         raise StoreUnusable(
             f"{path} has schema version {version}, written by relay {made_by}; this relay knows versions up to "
             f"{SCHEMA_VERSION}. Run relay {made_by} or newer on it, or point store.url to another file"
+            f"{_or_a_copy(path)}"
         )
 
 
-def _migrate(connection: apsw.Connection) -> None:
-    """Bring the schema to ``SCHEMA_VERSION``, one committed step per version."""
-    version = connection.pragma("user_version")
-    # Step i leads from version i to i + 1.
-    steps = ("schema.sql", *(f"version{number}.sql" for number in range(2, SCHEMA_VERSION + 1)))
-    for number in range(version, SCHEMA_VERSION):
-        script = resources.files(__package__).joinpath(steps[number]).read_text(encoding="utf-8")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            connection.execute(script)
-            connection.pragma("application_id", APPLICATION_ID)
-            connection.pragma("user_version", number + 1)
-            connection.execute("COMMIT")
-        except BaseException:  # whatever it was, also a cancellation: undone, then raised on
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+def _or_a_copy(path: Path) -> str:
+    """Name the copy that the upgrade put aside, where this version can go on with it."""
+    copy = copy_of(path, SCHEMA_VERSION)
+    if not copy.exists():
+        return ""
+    return f", or to {copy}, a copy from before the upgrade: what was accepted or sent since is not in it"
