@@ -2,8 +2,10 @@
 
 Everything that is kept or shown of an answer goes through a ``Redactor``. It finds a secret in these forms:
 
-* as it is
+* as it is, in any case of its letters
+* in hexadecimal digits
 * in base64, also as a part of a longer text that was encoded
+* each of these broken over lines, as MIME breaks base64 after 76 characters
 * with its special characters escaped as in a URL, in JSON or in HTML, once or twice
 * cut off: the beginning of a secret at the end of a text
 """
@@ -22,6 +24,10 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9]+")
 _NAMED: Final = {'"': "quot", "&": "amp", "<": "lt", ">": "gt", "'": "apos"}
 _LONGEST_ESCAPE: Final = 24  # of one character, escaped twice, such as %255Cu4F60
 _OPENERS: Final = ("%", "\\", "&")
+# A break within a text: a line end, or one escaped in JSON or a URL, or of HTML; and what indents the next line.
+_BREAK: Final = re.compile(r"(?:[\r\n]|\\+[nr]|%(?:25)*0[ad]|<br ?/?>)+[ \t]*")
+_BREAKS: Final = ("\n", "\r", "\\n", "\\r", "0a", "0d", "<br")
+_LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 _LIVE: Final = 6  # tokens of one source that requests under way may still carry
 
 
@@ -53,9 +59,16 @@ class Redactor:
             self._needles = tuple(needle for secret in (*self._secrets, *self._live) for needle in _needles(secret))
             begins = {needle.begins: None for needle in self._needles}
             self._screen = re.compile("|".join(begins)) if begins else None
-        if self._screen is not None and self._screen.search(text) is not None:
-            for needle in self._needles:
-                text = needle.taken_out_of(text)
+        if self._screen is not None:
+            low = _lowered(text)
+            if self._screen.search(low) is not None:
+                for needle in self._needles:
+                    if spans := needle.spans(low):
+                        text, low = _without(text, spans), _without(low, spans)
+            if any(each in low for each in _BREAKS):
+                joined = _BREAK.sub("", low)
+                if self._screen.search(joined) is not None:
+                    text = _without(text, _spans_across(self._needles, low, joined))
         return text if self._of is None else self._of.text(text)
 
 
@@ -65,27 +78,30 @@ class _Needle:
     __slots__ = ("_anchor", "_head", "_parts", "_span", "_whole", "begins")
 
     def __init__(self, secret: str, *, special: "dict[str, str] | None" = None, ends: str = "") -> None:
+        secret = _lowered(secret)
         parts = re.findall(r"[A-Za-z0-9]+|\s+|[\s\S]", secret)
         forms = [part if _PLAIN.fullmatch(part) else (special or {}).get(part) or _any_form(part) for part in parts]
         self._parts = [part if part == form else re.compile(form) for part, form in zip(parts, forms, strict=True)]
         runs = [part for part in self._parts if isinstance(part, str)]
         self._anchor = max(runs, key=len, default="")  # searched first: nearly always it is not there
-        self._whole = None if self._anchor == secret and not ends else re.compile("".join(forms) + ends)
+        self._whole = re.compile("".join(forms) + ends)
         first = self._parts[0]
         self._head = first[:MIN_CHARS] if isinstance(first, str) else first
         self.begins = self._head if isinstance(self._head, str) else self._head.pattern
         self._span = len(secret) + _LONGEST_ESCAPE * (len(parts) - len(runs))
 
-    def taken_out_of(self, text: str) -> str:
-        """Return ``text`` without this form, and without its beginning at the end of the text."""
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Return where this form stands in ``text``, which is in lower case; and its beginning at the end of it."""
+        found = []
         if self._anchor in text:
-            text = text.replace(self._anchor, HIDDEN) if self._whole is None else self._whole.sub(HIDDEN, text)
-        at, last = self._begins(text, max(0, len(text) - self._span)), len(text) - MIN_CHARS
+            found = [each.span() for each in self._whole.finditer(text)]
+        start = max(found[-1][1] if found else 0, len(text) - self._span)
+        at, last = self._begins(text, start), len(text) - MIN_CHARS
         while 0 <= at <= last:
             if self._runs_out(text, at):
-                return text[:at] + HIDDEN
+                return [*found, (at, len(text))]
             at = self._begins(text, at + 1)
-        return text
+        return found
 
     def _begins(self, text: str, start: int) -> int:
         if isinstance(self._head, str):
@@ -109,6 +125,39 @@ class _Needle:
         return False
 
 
+def _lowered(text: str) -> str:
+    """Return ``text`` with A to Z in lower case. Its length stays: other letters may become two by ``lower``."""
+    return text.lower() if text.isascii() else text.translate(_LOWER)
+
+
+def _without(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """Return ``text`` with ``***`` for each span; they are in order and apart."""
+    parts: list[str] = []
+    at = 0
+    for start, end in spans:
+        parts += (text[at:start], HIDDEN)
+        at = end
+    return "".join((*parts, text[at:]))
+
+
+def _spans_across(needles: "Iterable[_Needle]", low: str, joined: str) -> list[tuple[int, int]]:
+    """Return where in ``low`` stands what ``needles`` find in ``joined``, which is ``low`` without its breaks."""
+    kept: list[int] = []  # where each character of ``joined`` stands in the text
+    at = 0
+    for found in _BREAK.finditer(low):
+        kept += range(at, found.start())
+        at = found.end()
+    kept += range(at, len(low))
+    spans: list[tuple[int, int]] = []
+    for start, end in sorted(span for needle in needles for span in needle.spans(joined)):
+        span = kept[start], kept[end - 1] + 1
+        if spans and span[0] < spans[-1][1]:  # two forms overlap
+            begin, last = spans.pop()
+            span = begin, max(last, span[1])
+        spans.append(span)
+    return spans
+
+
 def _is_cut_escape(text: str, at: int) -> bool:
     """Return whether the rest from ``at`` may be the beginning of an escape: ``&am``, or ``a`` of ``&amp;amp;``."""
     near = text[max(0, at - 8) : at + 1]
@@ -117,7 +166,8 @@ def _is_cut_escape(text: str, at: int) -> bool:
 
 @lru_cache(maxsize=256)  # the relay's own secrets belong to every platform
 def _needles(secret: str) -> tuple[_Needle, ...]:
-    return _Needle(secret), *_in_base64(secret)
+    in_hex = secret.encode("utf-8", "surrogatepass").hex()
+    return _Needle(secret), _Needle(in_hex), *_in_base64(secret)
 
 
 def _in_base64(secret: str) -> Iterable[_Needle]:
@@ -128,7 +178,7 @@ def _in_base64(secret: str) -> Iterable[_Needle]:
         whole = base64.b64encode(b"\0" * before + encoded).decode().rstrip("=")[(0, 2, 3)[before] :]
         stable = whole[:-1] if (before + len(encoded)) % 3 else whole
         if len(stable) >= MIN_CHARS:
-            last = whole[len(stable) :]
+            last = _lowered(whole[len(stable) :])
             yield _Needle(stable, special=_BASE64, ends=f"(?:{re.escape(last)}{_PADDING})?" if last else _PADDING)
 
 

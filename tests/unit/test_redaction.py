@@ -26,6 +26,14 @@ def forms(secret: str) -> list[str]:
         *(ours, json.dumps(secret, ensure_ascii=False)[1:-1], json.dumps(ours)[1:-1], ours.replace("/", "\\/")),
         *(html.escape(secret), html.escape(secret, quote=False), html.escape(html.escape(secret))),
         secret.replace("\n", " "),
+        *(
+            secret.upper(),
+            secret.lower(),
+            secret.swapcase(),
+            quote(secret.upper(), ""),
+            json.dumps(secret.upper())[1:-1],
+        ),
+        *(secret.encode().hex(), secret.encode().hex().upper()),
     ]
 
 
@@ -53,6 +61,36 @@ def test_within_a_longer_text_in_base64(before: str) -> None:
         PLAIN[at : at + 4].encode() in base64.b64decode(shown[skip:] + "===") for at in range(12) for skip in (0,)
     )
     assert len(shown) <= len(told) - 18
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r\n    ", "\\n", "\\r\\n", "\\\\n", "%0D%0A", "<br>", "<br />"])
+@pytest.mark.parametrize("width", [4, 7, 16])
+def test_broken_over_lines(end: str, width: int) -> None:
+    """MIME breaks base64 over lines, pages break anything: the pieces go, what stands around them stays."""
+    for secret in (PLAIN, "user:pa+ss/=word"):
+        encoded = base64.b64encode(secret.encode()).decode()
+        for form in (secret, secret.upper(), encoded, secret.encode().hex()):
+            broken = end.join(form[at : at + width] for at in range(0, len(form), width))
+            shown = Redactor([secret]).text(f"said:{end}{broken}{end}at 10:00{end}and {broken} .")
+            assert shown == f"said:{end}{HIDDEN}{end}at 10:00{end}and {HIDDEN} .", (form, broken)
+
+
+def test_wrapped_base64_of_a_whole_request() -> None:
+    """Headers that were encoded as a whole and wrapped after 76 characters give nothing of the token away."""
+    head = f"Host: shop.example\r\nUser-Agent: callback-relay/0.1\r\nAuthorization: Bearer {PLAIN}\r\nAccept: */*\r\n"
+    for shift in range(76):
+        told = base64.encodebytes((b"x" * shift) + head.encode()).decode()
+        parts = Redactor([PLAIN]).text(told).split(HIDDEN)
+        assert len(parts) == 2
+        assert all(
+            PLAIN[at : at + 4].encode() not in base64.b64decode(part + "==") for part in parts for at in range(12)
+        )
+
+
+def test_lines_that_hold_no_secret_stay_as_they_are() -> None:
+    """Line breaks and case are kept where nothing is hidden, and around what is."""
+    page = "<P>Zq7X\r\n  is no token.\r\nİstanbul: ZQ7XW9KPLM3TN5RV\r\nEnd Of It</P>"
+    assert Redactor([PLAIN]).text(page) == page.replace(PLAIN.upper(), HIDDEN)
 
 
 def test_short_secrets_are_left() -> None:
