@@ -41,7 +41,7 @@ async def bind(address: str) -> list[socket.socket]:
                 missing = error
         if not bound and missing is not None:
             raise _cannot(address, missing) from missing
-    except BaseException:
+    except BaseException:  # whatever it was, also a cancellation: undone, then raised on
         for sock in bound:
             sock.close()
         raise
