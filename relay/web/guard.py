@@ -54,6 +54,12 @@ class Guard:
             raise Refusal("forbidden_origin", "a page of another site asked a browser for this; open it by itself")
 
     def _check_host(self, host: str) -> None:
+        if not host:
+            # Only HTTP/1.0 may leave it out, and HTTP/1.1 may leave it empty (RFC 9112 section 3.2). Which host such a
+            # request is for is not known. It could be a page's, through a proxy that drops the header.
+            raise Refusal(
+                "forbidden_host", "the request names no host; send one that is served, such as `Host: localhost`"
+            )
         wanted = host.lower()
         if wanted not in self._names and split_port(wanted)[0] not in self._names:
             raise Refusal("forbidden_host", "add this Host to `hosts` of the listener if it is meant to be served")

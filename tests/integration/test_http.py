@@ -139,6 +139,16 @@ async def test_a_missing_second_or_impossible_host(bare: Bare, host: bytes, stat
     assert bare.bodies == []
 
 
+async def test_a_host_that_is_left_out_of_http_1_0(bare: Bare):
+    """HTTP/1.0 may leave it out: 403 without, served with a Host in the header or in the target."""
+    data = b"POST %b HTTP/1.0\r\n%bContent-Length: 2\r\n\r\n{}"
+    assert (await bare.ask(data % (b"/take", b"")))[::2] == (403, "forbidden_host")
+    assert bare.bodies == []
+    assert (await bare.ask(data % (b"/take", HOST)))[0] < 300
+    assert (await bare.ask(data % (b"http://localhost/take", b"")))[0] < 300
+    assert bare.bodies == [b"{}", b"{}"]
+
+
 FAULTY = {
     "folded line": request(b"POST /take", TWO, b"X-A: b\r\n c\r\n", body=b"{}"),
     "space before the colon": request(b"POST /take", b"Content-Length : 2\r\n", body=b"{}"),
