@@ -82,6 +82,7 @@ class Handlers:
         self._decode = intake.decoder
         self._searching = intake.searching
         self._one_search = asyncio.Lock()
+        self._one_turn = asyncio.Lock()  # first come, first served
         self._describe = describe
         self._openapi = openapi
         self._events = events
@@ -175,11 +176,12 @@ class Handlers:
                 held.grow(-size * _VALUES_PER_BYTE)
 
     async def _turn(self, read: Callable[[Turn], _Read], turn: Turn, held: Held, *, searches: bool) -> _Read:
-        """Read some lines of a request, then let other requests run."""
+        """Read some lines of a request, then let others run: in a round of the loop, one request has its turn."""
         if searches and turn.size > SMALL_BYTES:
             return await self._beside(partial(read, turn), held, turn.size)
-        found = read(turn)
-        await asyncio.sleep(0)
+        async with self._one_turn:
+            found = read(turn)
+            await asyncio.sleep(0)
         return found
 
     async def _accept_one(self, row: NewCallback, held: Held) -> Response:
