@@ -177,7 +177,7 @@ class WaitUntil:
     """
 
     at: float
-    reason: str  # idle | limit | pace | linger | retry | throttled | share | concurrency
+    reason: str  # idle | limit | pace | linger | retry | throttled | share | concurrency | owner
     missing: int = 0
 
 

@@ -10,6 +10,7 @@
    before anything else waits. A refused token is renewed, a refused signature made by the platform's clock next time.
 """
 
+import math
 import random
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -22,10 +23,11 @@ from relay.core.secret import Secret
 from relay.delivery.auth import Authoriser, NoToken
 from relay.delivery.beside import BUILT_BYTES, READ_BYTES, beside
 from relay.delivery.outgoing import prepare, read, unauthorised, without_secrets
-from relay.delivery.sender import Request, Sender
+from relay.delivery.sender import Request, Sender, always
 from relay.delivery.signals import LimitSignals
 from relay.delivery.terms import Terms
 from relay.policy.coding import Coding
+from relay.policy.takeover import SEND_WITHIN_S
 from relay.telemetry.events import Events
 from relay.wire.answers.answer import MAX_ANSWER_BYTES, Answer, Failure
 from relay.wire.answers.results import MAX_RESULTS_BYTES
@@ -34,11 +36,18 @@ from relay.wire.signing.draft import Draft
 from relay.wire.signing.stamp import ClockOffset
 
 
+def unending(_platform: str) -> float:
+    """Say that this host may send for a platform for ever: no other host does."""
+    return math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What all pipelines of this process share. ``wall`` is seconds since the epoch.
 
     ``building`` takes what would hold up the loop: large payloads and answers that must be looked into.
+    ``claim_until`` tells of a platform until when this host may send for it (relay clock), where several hosts share
+    the store.
     """
 
     clock: Clock
@@ -46,6 +55,7 @@ class Surroundings:
     events: Events
     rng: random.Random
     building: Executor
+    claim_until: Callable[[str], float] = unending
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +103,30 @@ class Courier:
         self._clock = surroundings.clock
         self._wall = surroundings.wall
         self._building = surroundings.building
+        self._claim_until = surroundings.claim_until
 
-    async def carry(self, batch: Batch) -> Carried:
-        """Send ``batch`` once and return what came of it. Raises nothing: an error of ours comes back as a crash."""
+    async def carry(self, batch: Batch, *, asked_at: float) -> Carried:
+        """Send ``batch`` once and return what came of it. Raises nothing: an error of ours comes back as a crash.
+
+        ``asked_at`` is when the claim was asked for: where several hosts share the store, the first byte goes within
+        2 s of it, or none does.
+        """
         began_at = self._clock.now()
         try:
-            return await self._carry(batch, began_at)
+            return await self._carry(batch, began_at, self._still_ours(asked_at))
         except Exception as error:  # noqa: BLE001 - a bug of ours: the batch must not stay under way for ever; then tell
             self._signals.void(batch)
             verdict = Verdict(Outcome.CRASH, ambiguous=True, reason=f"relay error: {type(error).__name__}")
             return Carried(verdict, _result(verdict, began_at, self._clock.now()), bug=error)
 
-    async def _carry(self, batch: Batch, began_at: float) -> Carried:
+    def _still_ours(self, asked_at: float) -> Callable[[], bool]:
+        """Return what tells whether a first byte may be sent: looked at right before it."""
+        platform = self._terms.platform
+        if self._claim_until(platform) == math.inf:
+            return always
+        return lambda: self._clock.now() < min(asked_at + SEND_WITHIN_S, self._claim_until(platform))
+
+    async def _carry(self, batch: Batch, began_at: float, may_go: Callable[[], bool]) -> Carried:
         draft = await self._build(batch)
         if isinstance(draft, Verdict):
             return Carried(draft, _result(draft, began_at, self._clock.now()))
@@ -114,7 +136,7 @@ class Courier:
             verdict = unauthorised(missing)
             return Carried(verdict, _result(verdict, began_at, self._clock.now()))
         offset_s = self._offset.seconds
-        request = self._encode(draft, batch)
+        request = self._encode(draft, batch, may_go)
         posted = _Posted(request, draft.token, len(draft.body), offset_s, self._clock.now(), self._wall())
         self._signals.sent(batch, posted.at)
         answer = await self._sender.send(request)
@@ -125,7 +147,7 @@ class Courier:
         size = sum(len(item.payload) for item in batch.items) if self._terms.searches else 0
         return await beside(self._building, build, size=size, most=BUILT_BYTES)
 
-    def _encode(self, draft: Draft, batch: Batch) -> Request:
+    def _encode(self, draft: Draft, batch: Batch, may_go: Callable[[], bool]) -> Request:
         """Return what is sent: signed fields, compression and a signature over the bytes, in this order."""
         terms, wall = self._terms, self._wall() + self._offset.seconds
         if terms.signer is not None and terms.signer.before_coding:
@@ -143,6 +165,7 @@ class Courier:
             body=draft.body,
             timeout_s=terms.timeout_s,
             answer_bytes=MAX_ANSWER_BYTES if terms.results is None else MAX_RESULTS_BYTES,
+            may_go=may_go,
         )
 
     async def _read(self, batch: Batch, posted: _Posted, answer: Answer | Failure) -> Carried:

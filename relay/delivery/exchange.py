@@ -8,6 +8,7 @@ closing alone would first send what is still buffered, after its slot was counte
 import asyncio
 import errno
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
@@ -19,6 +20,10 @@ from relay.wire.answers.answer import Failure, FailureKind
 
 _PIECE_BYTES: Final = 64 * 1024
 _LACKING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class TooLate(aiohttp.ClientError):
+    """The request may no longer be sent; not a byte of it was."""
 
 
 class NotSentAgain(aiohttp.ClientError):
@@ -68,6 +73,7 @@ class ExchangeRequest(aiohttp.ClientRequest):
 
     connection: PlatformConnection | None = None
     asked = False  # a byte of it may have been written: the platform may have seen some of it
+    may_go: Callable[[], bool] = staticmethod(lambda: True)  # looked at right before the first byte
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """Write the request to ``conn``, unless that ended or spoke unasked: ``NeverAsked``."""
@@ -75,6 +81,8 @@ class ExchangeRequest(aiohttp.ClientRequest):
         assert isinstance(connection, PlatformConnection)
         self.connection = connection
         await connection.hold()
+        if not self.may_go():
+            raise TooLate
         if not self.body:  # written at once; a body is by a task, in the next turn of the loop
             self.asked = connection.ask()
         return await super().send(conn)
@@ -84,6 +92,9 @@ class ExchangeRequest(aiohttp.ClientRequest):
     ) -> None:
         """Write head and body, unless the connection ended or spoke since ``send`` looked."""
         assert self.connection is not None
+        if not self.may_go():
+            self.connection.set_exception(TooLate())
+            return
         self.asked = self.connection.ask()
         if self.asked:
             await super().write_bytes(writer, conn, content_length)
@@ -92,9 +103,10 @@ class ExchangeRequest(aiohttp.ClientRequest):
 class Exchange:
     """The client middleware of one request: lets it through once and keeps hold of its connection."""
 
-    __slots__ = ("_request", "_response")
+    __slots__ = ("_may_go", "_request", "_response")
 
-    def __init__(self) -> None:
+    def __init__(self, may_go: Callable[[], bool]) -> None:
+        self._may_go = may_go
         self._request: ExchangeRequest | None = None
         self._response: aiohttp.ClientResponse | None = None
 
@@ -104,6 +116,7 @@ class Exchange:
         """Connect and send ``request``, once. Kept connections that turn out to be no good are passed over."""
         assert isinstance(request, ExchangeRequest)
         self._request = request
+        request.may_go = self._may_go
         while True:
             try:
                 return await handler(request)
@@ -153,6 +166,8 @@ def failure_of(error: Exception, exchange: Exchange) -> Failure:
 
 
 def _connect_kind(error: BaseException) -> FailureKind:
+    if isinstance(error, TooLate):
+        return "late"
     if _lacks(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error):
         return "lacking"
     if isinstance(error, aiohttp.ClientConnectorDNSError | UnicodeError):

@@ -91,6 +91,7 @@ class Pipeline:
             surroundings=surroundings,
         )
         self._clock = surroundings.clock
+        self._claim_until = surroundings.claim_until
         self._events = surroundings.events
         self._rng = surroundings.rng
         self._wakeup = Wakeup(self._clock)
@@ -142,6 +143,9 @@ class Pipeline:
             if opens_at > now:
                 await self._sleep(WaitUntil(opens_at, self._gate_reason()))
                 continue
+            if now >= self._claim_until(self.terms.platform):  # another host may own it soon, unless ours is renewed
+                await self._sleep(WaitUntil(now + _SETTLE_AGAIN_S, "owner"))
+                continue
             try:
                 claimed = await self._outbox.claim(self._claim_request())
             except StoreError:  # the store reports its own failure; what was not claimed was not sent
@@ -155,7 +159,7 @@ class Pipeline:
                 if not self._limited:
                     self.limited_since = self._clock.now()
                 first = self.gate.first_after_stop(claimed.group)
-                task = asyncio.create_task(self._deliver(claimed, first_after_stop=first))
+                task = asyncio.create_task(self._deliver(claimed, asked_at=now, first_after_stop=first))
                 self._under_way[task] = claimed.group
                 task.add_done_callback(self._delivered)
 
@@ -230,9 +234,9 @@ class Pipeline:
             return "paused"
         return "breaker" if self.gate.breaker.is_open else "throttled"
 
-    async def _deliver(self, batch: Batch, *, first_after_stop: bool) -> None:
+    async def _deliver(self, batch: Batch, *, asked_at: float, first_after_stop: bool) -> None:
         started_at = self._clock.now()
-        carried = await self._courier.carry(batch)
+        carried = await self._courier.carry(batch, asked_at=asked_at)
         result = carried.result
         if carried.bug is not None:
             self._broken = carried.bug

@@ -17,7 +17,7 @@ from relay.core.errors import StoreError
 from relay.core.model import Rate
 from relay.core.raw import Kept, Record
 from relay.delivery.auth import Authoriser
-from relay.delivery.courier import Surroundings
+from relay.delivery.courier import Surroundings, unending
 from relay.delivery.lasting import Lasting
 from relay.delivery.pipeline import Pipeline
 from relay.delivery.sender import Sender
@@ -54,38 +54,65 @@ class Registry:
         rng: random.Random,
         open_sender: Callable[[Terms], Sender],
         authoriser: Callable[[Terms], Authoriser],
+        claim_until: Callable[[str], float] = unending,
     ) -> None:
+        """Wire it. ``claim_until``: until when this host may send for a platform (relay clock), -inf if it may not."""
         self._outbox = outbox
         self._clock = clock
         self._events = events
         self._building = ThreadPoolExecutor(1, thread_name_prefix="delivery-build")
-        self._surroundings = Surroundings(clock, wall, events, rng, self._building)
+        self._surroundings = Surroundings(clock, wall, events, rng, self._building, claim_until)
+        self._claim_until = claim_until
         self._open_sender = open_sender
         self._authoriser = authoriser
+        self._terms: dict[str, Terms] = {}
         self._running: dict[str, _Running] = {}
+        self._changing = asyncio.Lock()
 
     async def start(self, terms: Iterable[Terms]) -> None:
-        """Start a pipeline per platform, each with the gate it had when last settled."""
-        gates = await self._outbox.gates()
-        for each in terms:
-            self._run(each, gates.get(each.platform, {}))
+        """Start a pipeline per platform that this host may send for."""
+        self._terms = {each.platform: each for each in terms}
+        await self.open(self._terms)
+
+    async def open(self, names: Iterable[str]) -> None:
+        """Start the pipelines of platforms that have become ours, each with the gate it had when last settled."""
+        async with self._changing:
+            gates = await self._outbox.gates()
+            for name in names:
+                if name in self._terms and name not in self._running and self._is_ours(name):
+                    self._run(self._terms[name], gates.get(name, {}))
+
+    async def close(self, names: Iterable[str], within_s: float) -> int:
+        """End the pipelines of platforms that another host is to have; return how many requests were cut off."""
+        ended = [self._running.pop(name) for name in names if name in self._running]
+        return sum(await asyncio.gather(*(self._end(running, within_s) for running in ended)))
+
+    async def abort(self, names: Iterable[str]) -> int:
+        """Cut off everything of platforms that another host may own by now; nothing is settled or kept."""
+        ended = [self._running.pop(name) for name in names if name in self._running]
+        return sum(await asyncio.gather(*(self._end(running, 0.0, keeps=False) for running in ended)))
 
     async def replace(self, terms: Iterable[Terms], within_s: float) -> None:
         """Put other terms in force: unchanged platforms are not touched, requests under way finish first."""
-        wanted = {each.platform: each for each in terms}
+        async with self._changing:
+            await self._replace({each.platform: each for each in terms}, within_s)
+
+    async def _replace(self, wanted: dict[str, Terms], within_s: float) -> None:
+        self._terms = wanted
         stale = [name for name, running in self._running.items() if running.pipeline.terms != wanted.get(name)]
         ended = {name: self._running.pop(name) for name in stale}
         await asyncio.gather(*(self._end(running, within_s) for running in ended.values()))
         kept = await self._outbox.gates()
         for name, each in wanted.items():
-            if name in self._running:
+            if name in self._running or not self._is_ours(name):
                 continue
             before = ended.get(name)
             if before is None:
                 self._run(each, kept.get(name, {}))
             else:
                 self._run(each, before.pipeline.gate.dump(), learner=_carried_over(before.pipeline, each))
-        self._running = {name: self._running[name] for name in wanted}  # in the file's order, as operators know it
+        # in the file's order, as operators know it
+        self._running = {name: self._running[name] for name in wanted if name in self._running}
 
     async def stop(self, within_s: float) -> int:
         """Stop claiming, let requests under way finish within the bound; return how many were cut off."""
@@ -161,6 +188,9 @@ class Registry:
         """Send the platform's next batch without waiting for pace or linger. Raises KeyError."""
         self._running[name].pipeline.flush()
 
+    def _is_ours(self, name: str) -> bool:
+        return self._claim_until(name) > -math.inf
+
     def _run(self, terms: Terms, kept: Kept, *, learner: Learner | None = None) -> None:
         gate = Gate(Breaker(terms.breaker), base_s=terms.budget.base_s, cap_s=terms.budget.cap_s)
         gate.load(kept)
@@ -186,11 +216,13 @@ class Registry:
         task = asyncio.create_task(lasting.run(), name=f"pipeline {terms.platform}")
         self._running[terms.platform] = _Running(pipeline, lasting, sender, task)
 
-    async def _end(self, running: _Running, within_s: float) -> int:
+    async def _end(self, running: _Running, within_s: float, *, keeps: bool = True) -> int:
         running.task.cancel()
         await asyncio.wait([running.task])
         cut_off = await running.pipeline.drain(within_s)
         await running.sender.close()
+        if not keeps:
+            return cut_off
         with contextlib.suppress(StoreError):  # reported by the store; what was settled last stands there
             await self._outbox.set_gate(running.pipeline.terms.platform, running.pipeline.kept())
         return cut_off

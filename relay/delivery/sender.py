@@ -33,6 +33,11 @@ _LINGER_RESET: Final = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # struct linger {l_o
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
+def always() -> bool:
+    """Say that a request may be sent whenever it is ready."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One HTTP request, ready to send. ``timeout_s`` covers connecting, sending and reading the answer."""
@@ -43,6 +48,7 @@ class Request:
     body: bytes
     timeout_s: float
     answer_bytes: int = MAX_ANSWER_BYTES  # more of the answer is not read
+    may_go: Callable[[], bool] = always  # asked right before the first byte; False: nothing is sent
 
 
 class Sender(Protocol):
@@ -118,7 +124,7 @@ class HttpSender:
 
         Raises nothing of aiohttp or the OS; ``ValueError`` for headers that HTTP cannot carry.
         """
-        exchange = Exchange()
+        exchange = Exchange(request.may_go)
         try:
             async with asyncio.timeout(request.timeout_s):
                 return await self._send(request, exchange)

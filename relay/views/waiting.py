@@ -34,7 +34,7 @@ class WaitingView(Struct, frozen=True, kw_only=True, rename={"word": "for"}):
         str,
         told(
             "answer, confirmation, paused, earlier callback of its key, breaker, backoff, throttled, retry, limit, "
-            "pace, linger, share, concurrency, store, slot; offline: the daemon to run"
+            "pace, linger, share, concurrency, store, owner, slot; offline: the daemon to run"
         ),
     ]
     until: Annotated[Instant | None, told("when that ends; null where nobody knows")] = None

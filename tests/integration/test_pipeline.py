@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import math
 import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +16,7 @@ from relay.core.errors import StoreFailed
 from relay.core.model import Batch, Filter, Lane, NewCallback, PlatformRules, Quota, Rate, Settlement, StoreRules
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
+from relay.delivery.courier import unending
 from relay.delivery.lasting import ALIKE
 from relay.delivery.outgoing import prepare
 from relay.delivery.registry import Registry
@@ -88,7 +90,8 @@ class Platform:
 class Rig:
     """A store, a registry and the scripted platform."""
 
-    def __init__(self) -> None:
+    def __init__(self, claim_until: Callable[[str], float] = unending) -> None:
+        self.until = math.inf  # for a test of ``claim_until``
         self.clock = clock = RelayClock(0.0)
         self.log = io.BytesIO()
         self.store = MemoryStore(clock=clock)
@@ -102,6 +105,7 @@ class Rig:
             rng=random.Random(7),
             open_sender=lambda _terms: self.platform,
             authoriser=lambda _terms: FixedAuth(None, NO_SECRET),
+            claim_until=claim_until,
         )
         self.store.watch(self.registry.changed)
 

@@ -22,7 +22,7 @@ from relay.views.queue import QuotaUse
 from relay.views.waiting import FirstOfKeyView, HoldingLimitView, WaitingView
 
 # core.model.WaitUntil's reasons, but for those of an empty queue; "store": a commit failed, it is tried again
-_WHOLE_PLATFORM = ("limit", "pace", "linger", "share", "concurrency", "store")
+_WHOLE_PLATFORM = ("limit", "pace", "linger", "share", "concurrency", "store", "owner")
 _NOTHING_ELSE_DUE = ("retry", "idle", "")
 _LONGEST_PACED_S = 300.0  # longer windows pace only when half used (SPEC 6, "When to send")
 _SLACK_S = 0.001  # what was accepted in the same commit carries the same time

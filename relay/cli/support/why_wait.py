@@ -151,6 +151,7 @@ _TOLD: dict[str, Callable[[WaitingView, str], str]] = {
     "share": lambda waiting, platform: "other work has its turn at the limit",
     "concurrency": lambda waiting, platform: f"as many requests as allowed are under way{_because(waiting)}",
     "store": lambda waiting, platform: "the store could not commit; it is tried again every second",
+    "owner": lambda waiting, platform: "no host is sure to own its platform now; one is within 20 s",
     "slot": lambda waiting, platform: "nothing holds it back: it goes with one of the next requests",
     "the daemon to run": lambda waiting, platform: "the relay is not running",
 }

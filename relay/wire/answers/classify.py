@@ -27,6 +27,7 @@ _PHRASES: Final = {status.value: f"{status.value} {status.phrase}" for status in
 }
 _FAILURES: Final[dict[FailureKind, str]] = {
     "lacking": "the relay has no descriptor or memory left for a connection",
+    "late": "not sent: this host could not be sure in time that it still owns the platform",
     "refused": "connection refused",
     "unreachable": "unreachable",
     "dns": "name not resolved",
@@ -137,7 +138,7 @@ def failure_reason(failure: Failure) -> str:
 
 def _failed(failure: Failure) -> Verdict:
     """Never connected is the platform being down, or our own lack; anything later may have been applied."""
-    if failure.kind == "lacking":
+    if failure.kind in ("lacking", "late"):
         return unsent(failure_reason(failure), failure.detail)
     return Verdict(
         outcome=Outcome.RETRY if failure.connected else Outcome.DOWN,
