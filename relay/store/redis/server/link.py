@@ -156,6 +156,14 @@ class ServerLink:
         self.primary_id = str(found.get("run_id", self.primary_id))
         return found
 
+    def listening(self) -> client.client.PubSub:
+        """Return what listens on channels, over a connection of its own."""
+        return self._client.pubsub(ignore_subscribe_messages=True)
+
+    async def publish(self, channel: str, text: str) -> None:
+        """Tell all who listen on a channel."""
+        await self.do("PUBLISH", channel, text)
+
     async def close(self) -> None:
         """Close every connection."""
         await self._client.aclose()
