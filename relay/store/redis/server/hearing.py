@@ -9,9 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from redis.exceptions import RedisError
-
-from relay.store.redis.server.link import ServerLink
+from relay.store.redis.server.link import BROKEN, ServerLink
 
 _AGAIN_S: Final = 1.0
 
@@ -32,7 +30,7 @@ class Hearing:
         while True:
             try:
                 await self._listen()
-            except (RedisError, OSError):  # the link's other calls tell of it
+            except BROKEN:  # the link's other calls tell of it
                 await asyncio.sleep(_AGAIN_S)
 
     async def _listen(self) -> None:

@@ -28,6 +28,9 @@ _AWAY_WORDS: Final = (
 )
 
 
+BROKEN: Final = (RedisError, OSError)
+
+
 class ServerCall(NamedTuple):
     """A script to run, or with ``script`` None the command that ``args`` are."""
 
