@@ -11,7 +11,7 @@ from relay.web.refusal import Refusal
 from relay.wire.compress import BadEncoding, TooLarge, UnsupportedEncoding, decode_pieces
 
 # Memory for requests, unfinished uploads included: one of the largest bulk requests and its rows. An idle relay takes
-# 80 MB and the cache of the store 32 MB. With what the allocator keeps, the process stays below 200 MB.
+# 80 MB and the cache of the store 32 MB. With what the allocator keeps, the process stays below 200 MB under attack.
 _MAX_WAITING_BYTES = 48 * 1024 * 1024
 _MAX_UPLOADING_BYTES = 34 * 1024 * 1024
 
