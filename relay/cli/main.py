@@ -63,7 +63,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "completion": Subcommand("relay.cli.commands.host.completion", "completion", "Complete commands with the Tab key."),
     "service": Subcommand("relay.cli.commands.host.service", "service", "Print the systemd units."),
     "reconcile": Subcommand(
-        "relay.cli.commands.reconcile", "reconcile", "Compare the order center, the relay and a platform."
+        "relay.cli.commands.reconciling.command", "reconcile", "Compare the order center, the relay and a platform."
     ),
     "simulate": Subcommand(
         "relay.cli.commands.trying.simulate",

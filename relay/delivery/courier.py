@@ -30,6 +30,7 @@ from relay.policy.coding import Coding
 from relay.policy.takeover import SEND_WITHIN_S
 from relay.telemetry.events import Events
 from relay.wire.answers.answer import MAX_ANSWER_BYTES, Answer, Failure
+from relay.wire.answers.classify import classify
 from relay.wire.answers.results import MAX_RESULTS_BYTES
 from relay.wire.compress import compress
 from relay.wire.signing.draft import Draft
@@ -66,6 +67,16 @@ class Carried:
     result: AttemptResult
     renewed: bool = False  # refused for its token or signature, and there is another one to try
     bug: Exception | None = None  # an error of the relay itself: to be raised once the batch is settled
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of a request without callbacks; ``answer`` None: nothing was sent."""
+
+    answer: Answer | Failure | None
+    verdict: Verdict
+    result: AttemptResult
+    renewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +136,32 @@ class Courier:
         if self._claim_until(platform) == math.inf:
             return always
         return lambda: self._clock.now() < min(asked_at + SEND_WITHIN_S, self._claim_until(platform))
+
+    async def ask(self, batch: Batch, draft: Draft, *, answer_bytes: int, asked_at: float) -> Asked:
+        """Send a request that carries no callback, once, as the batches of this platform are sent."""
+        terms, began_at, may_go = self._terms, self._clock.now(), self._still_ours(asked_at)
+        try:
+            draft = await self._authoriser.authorise(draft)
+        except NoToken as missing:
+            verdict = unauthorised(missing)
+            return Asked(None, verdict, _result(verdict, began_at, self._clock.now()))
+        wall = self._wall() + self._offset.seconds
+        if terms.signer is not None:
+            draft = terms.signer.sign(draft, wall=wall)
+        request = Request(draft.url, draft.method, draft.headers, draft.body, terms.timeout_s, answer_bytes, may_go)
+        posted = _Posted(request, draft.token, 0, self._offset.seconds, self._clock.now(), self._wall())
+        self._signals.sent(batch, posted.at)
+        answer = await self._sender.send(request)
+        ended_at, ended_wall = self._clock.now(), self._wall()
+        verdict = classify(answer, rules=terms.rules, compressed=False, items=1, wall=ended_wall)
+        verdict = without_secrets(verdict, self._redactor)
+        bug = self._signals.answered(batch, answer, verdict, sent_at=posted.at, now=ended_at)
+        if bug is not None:
+            raise bug
+        renewed = isinstance(answer, Answer) and verdict.outcome is Outcome.AUTH and not answer.proxy
+        renewed = renewed and await self._renew(posted, answer, ended_wall)  # type: ignore[arg-type]
+        status = answer.status if isinstance(answer, Answer) else None
+        return Asked(answer, verdict, replace(_result(verdict, posted.at, ended_at), status=status), renewed)
 
     async def _carry(self, batch: Batch, began_at: float, may_go: Callable[[], bool]) -> Carried:
         draft = await self._build(batch)

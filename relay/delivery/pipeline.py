@@ -30,14 +30,14 @@ the first callback of a key. Retry times are columns in the store; nothing here 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from relay.core.errors import StoreError
 from relay.core.model import AttemptResult, Batch, ClaimRequest, Lane, Outcome, Quota, Settlement, WaitUntil
 from relay.core.raw import Kept
 from relay.delivery.auth import Authoriser
-from relay.delivery.courier import Courier, Surroundings
+from relay.delivery.courier import Asked, Courier, Surroundings
 from relay.delivery.outgoing import asks_back
 from relay.delivery.reporting import report_limit, report_settled
 from relay.delivery.sender import Sender
@@ -49,7 +49,10 @@ from relay.policy.batching import scattered, turn_of
 from relay.policy.concurrency import AdaptiveConcurrency
 from relay.policy.gate.platform import Gate
 from relay.policy.settle.answer import Attempted, decide
+from relay.policy.settle.attempted import Settling
+from relay.policy.settle.question import settle_question
 from relay.store.base import Outbox
+from relay.wire.signing.draft import Draft
 
 _GATE_LAG_S = 30.0  # last_accepted_at alone is written this often at most
 _FAILED = frozenset((Outcome.RETRY, Outcome.DOWN))
@@ -101,11 +104,12 @@ class Pipeline:
         self._under_way: dict[asyncio.Task[None], str] = {}  # with the group each is for
         self._gate_kept: Kept = gate.dump_own()
         self._broken: BaseException | None = None
+        self._asking = 0  # requests without callbacks that are under way
 
     @property
     def in_flight(self) -> int:
-        """Batches claimed and not settled."""
-        return len(self._under_way)
+        """Requests under way: batches claimed and not settled, and questions."""
+        return len(self._under_way) + self._asking
 
     @property
     def room(self) -> int:
@@ -162,6 +166,42 @@ class Pipeline:
                 task = asyncio.create_task(self._deliver(claimed, asked_at=now, first_after_stop=first))
                 self._under_way[task] = claimed.group
                 task.add_done_callback(self._delivered)
+
+    @property
+    def turns(self) -> int:
+        """How many batches were claimed."""
+        return self._turn
+
+    async def ask(self, draft: Callable[[str], Draft], *, answer_bytes: int) -> Asked | WaitUntil:
+        """Send a request that carries no callback, under every limit, or say until when to wait.
+
+        ``draft`` makes it of the id that the request gets. What comes back moves the gate as a batch's answer does.
+        """
+        now = self._clock.now()
+        self.gate.lapse(now)
+        if (self.learner.changed or now >= self.learner.ends_at) and not await self._put_limits(now):
+            return WaitUntil(now + _SETTLE_AGAIN_S, "store")
+        if self.in_flight >= self.room:
+            return WaitUntil(now, "concurrency")
+        if (opens_at := self.gate.opens_at(now)) > now:
+            return WaitUntil(opens_at, self._gate_reason())
+        self._asking += 1
+        try:
+            batch = await self._outbox.reserve(self.terms.platform)
+            if isinstance(batch, WaitUntil):
+                return batch
+            asked = await self._courier.ask(batch, draft(batch.id), answer_bytes=answer_bytes)
+            attempted = Attempted(batch, asked.verdict, asked.result, now, first_after_stop=False)
+            gate, ended_at = self.gate.of(batch, scope="platform"), asked.result.ended_at
+            settling = Settling(attempted, self.terms.budget, gate, ended_at, self._rng)
+            settle_question(settling)
+            await self._settle(settling.unchanged)
+        finally:
+            self._asking -= 1
+            self._wakeup.wake()
+        if asked.answer is not None:
+            self._events.attempt(batch, asked.result)
+        return asked
 
     def kept(self) -> Kept:
         """Return what a restart must know: the gate and what was learned."""

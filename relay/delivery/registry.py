@@ -191,7 +191,12 @@ class Registry:
     def _is_ours(self, name: str) -> bool:
         return self._claim_until(name) > -math.inf
 
-    def _run(self, terms: Terms, kept: Kept, *, learner: Learner | None = None) -> None:
+    def pipeline(self, name: str) -> Pipeline:
+        """Return the platform's pipeline, for questions beside its deliveries. Raises KeyError."""
+        return self._running[name].pipeline
+
+    def make(self, terms: Terms, kept: Kept, *, learner: Learner | None = None) -> tuple[Pipeline, Sender]:
+        """Return a pipeline that does not run yet, with the gate it was kept with, and its connections."""
         gate = Gate(Breaker(terms.breaker), base_s=terms.budget.base_s, cap_s=terms.budget.cap_s)
         gate.load(kept)
         if learner is None:
@@ -212,6 +217,10 @@ class Registry:
             authoriser=self._authoriser(terms),
             surroundings=self._surroundings,
         )
+        return pipeline, sender
+
+    def _run(self, terms: Terms, kept: Kept, *, learner: Learner | None = None) -> None:
+        pipeline, sender = self.make(terms, kept, learner=learner)
         lasting = Lasting(pipeline, clock=self._clock, events=self._events)
         task = asyncio.create_task(lasting.run(), name=f"pipeline {terms.platform}")
         self._running[terms.platform] = _Running(pipeline, lasting, sender, task)

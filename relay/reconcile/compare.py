@@ -1,49 +1,94 @@
-"""The child process that compares: a ``Comparison`` as JSON on its input, a line per difference on its output.
+"""Compares what a ``Comparison`` names, in a process of its own: the engine's library never comes near the daemon."""
 
-The last line is the summary. The engine's library and its memory thus never come near the daemon or the command.
-"""
-
-import sys
-from collections.abc import Iterator
+import csv
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from relay.core.clock import wall_s
+from relay.reconcile import ours
 from relay.reconcile.engine import Engine
-from relay.reconcile.job import KINDS, SIDES, Comparison
+from relay.reconcile.job import KINDS, ROWS, SEEN, SENT, SIDES, Comparison, PlatformReply, Question, SideProblem
+from relay.reconcile.lookup import look_up
 from relay.reconcile.staging import StagedSide, staged
+from relay.store.sent import SentCallback
 
 _PROPOSALS = {
     "not_posted": "post", "pruned": "post", "waiting": "wait", "held": "resolve", "dead": "retry", "expired": "retry",
     "not_applied": "resend",
 }  # fmt: skip
+_SAME_SPAN = 0.1  # of the span: rows of a query are compared with those of a run over about as long a time
 
 
-def compared(wanted: Comparison, *, now: float) -> Iterator[dict[str, Any]]:
-    """Yield every difference, then the summary."""
-    center = staged(wanted.order_center, SIDES[0], wanted, now=now)
-    shown = staged(wanted.shown, SIDES[1], wanted, now=now)
+def compared(
+    wanted: Comparison,
+    sent: Iterable[SentCallback],
+    *,
+    now: float,
+    shift_s: float,
+    ask: Callable[[Question], PlatformReply],
+) -> Iterator[dict[str, Any]]:
+    """Yield every difference, then the summary. ``sent`` is what the relay's store holds of the platform.
+
+    What the next run must know is written into the run's folder (``SEEN``, ``ROWS``) when the run is complete.
+    """
+    folder = Path(wanted.folder)
+    last = _last_rows(folder, wanted)
+    sides = []
+    for side, name in zip((wanted.order_center, wanted.shown), SIDES, strict=True):
+        sides.append(staged(side, name, wanted, now=now, last_rows=last.get(name), ask=ask))
+    center, shown = sides
+    problems = [*center.problems, *shown.problems]
     summary: dict[str, Any] = {
         "run": wanted.run,
         "platform": wanted.platform,
-        "since": _instant(wanted.since),
-        "until": _instant(wanted.until),
+        "since": instant(wanted.since),
+        "until": instant(wanted.until),
         "complete": center.whole and shown.whole,
         "read": dict.fromkeys(SIDES, 0),
         "agree": 0,
         "counts": {},
         "sides": {name: {} for name in SIDES},
-        "problems": msgspec.to_builtins([*center.problems, *shown.problems]),
     }
     if center.usable and shown.usable:
+        unknown = ours.write(sent, str(folder / SENT), wanted.relay, order=wanted.order, shift_s=shift_s)
+        if unknown:
+            text = f"{unknown} callbacks tell a status that status_map does not know; they explain nothing here"
+            problems.append(SideProblem("relay", "the store", text))
+        (folder / SEEN).touch()
         engine = Engine(wanted.folder)
-        engine.compare(wanted, center, shown)
+        engine.load(wanted, center, shown)
+        engine.judge()
+        problems += look_up(engine, wanted, now=now, ask=ask)
         _fill(summary, engine, center, shown)
-        for row in engine.found():
-            yield _difference(row)
+        yield from _remembered(engine, folder, keep=summary["complete"])
+    if summary["complete"]:
+        rows = {name: side.rows + side.nameless for name, side in zip(SIDES, sides, strict=True)}
+        (folder / ROWS).write_bytes(msgspec.json.encode({**rows, "span": wanted.until - wanted.since}))
+    summary["problems"] = msgspec.to_builtins(problems)
     yield summary
+
+
+def _last_rows(folder: Path, wanted: Comparison) -> dict[str, float]:
+    file = folder / ROWS
+    if not file.exists():
+        return {}
+    last = msgspec.json.decode(file.read_bytes(), type=dict[str, float])
+    span = wanted.until - wanted.since
+    return last if abs(last["span"] - span) <= _SAME_SPAN * span else {}
+
+
+def _remembered(engine: Engine, folder: Path, *, keep: bool) -> Iterator[dict[str, Any]]:
+    """Yield the differences, and write down since when there is each."""
+    with open(folder / SEEN, "a" if not keep else "w", encoding="utf-8", newline="") as into:
+        write = csv.writer(into).writerow
+        for row in engine.found():
+            *_, first_seen, runs, carried = row
+            if keep:
+                write((row[0], first_seen, runs, carried))
+            yield _difference(row)
 
 
 def _fill(summary: dict[str, Any], engine: Engine, center: StagedSide, shown: StagedSide) -> None:
@@ -60,7 +105,7 @@ def _fill(summary: dict[str, Any], engine: Engine, center: StagedSide, shown: St
 
 
 def _difference(row: tuple[Any, ...]) -> dict[str, Any]:
-    key, kind, why, a_status, a_at, p_status, p_at, place, last = row
+    key, kind, why, a_status, a_at, p_status, p_at, place, last, first_seen, runs, _ = row
     if kind == "unreadable":
         proposal = place
     elif kind == "unsettled":
@@ -71,24 +116,15 @@ def _difference(row: tuple[Any, ...]) -> dict[str, Any]:
         "key": key,
         "kind": kind,
         "why": why,
-        "order_center": None if a_status is None else {"status": a_status, "at": _instant(a_at)},
-        "platform": None if p_status is None else {"status": p_status, "at": _instant(p_at)},
-        "relay": None if last is None else {**last, "at": _instant(last["at"])},
+        "order_center": None if a_status is None else {"status": a_status, "at": instant(a_at)},
+        "platform": None if p_status is None else {"status": p_status, "at": instant(p_at)},
+        "relay": None if last is None else {**last, "at": instant(last["at"])},
         "proposal": proposal,
+        "first_seen": instant(first_seen),
+        "runs": runs,
     }
 
 
-def _instant(at: float | None) -> str | None:
+def instant(at: float | None) -> str | None:
     """Return a time as text; None where there is none (a line that could not be read has time 0)."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
-
-
-def main() -> None:
-    """Compare what the input asks for."""
-    wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=Comparison)
-    for line in compared(wanted, now=wall_s()):
-        sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
-
-
-if __name__ == "__main__":
-    main()

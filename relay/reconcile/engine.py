@@ -1,11 +1,12 @@
 """Compares the staged sides with DuckDB. Only the child process imports this module (``compare``)."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from relay.reconcile.job import Comparison
+from relay.reconcile.job import SEEN, SENT, SIDES, Comparison
 from relay.reconcile.staging import StagedSide
 
 _ROWS_AT_ONCE = 1000
@@ -24,11 +25,15 @@ pairs AS (
   SELECT coalesce(a.key, p.key) AS key, a.status AS a_status, p.status AS p_status, a.moment AS a_at, p.moment AS p_at,
     coalesce(a.n, 0) AS a_n, coalesce(p.n, 0) AS p_n, coalesce(nullif(a.place, ''), p.place, '') AS place,
     coalesce(a.status, r.status) AS wanted, coalesce(a.rank, r.rank) AS a_rank, p.rank AS p_rank,
-    g.moment AS given_at, o.last AS last, {also} AS also_why
+    g.moment AS given_at, o.last AS last, {also} AS also_why,
+    coalesce(s.first_seen, $until) AS first_seen, coalesce(s.runs, 0) + 1 AS runs, coalesce(s.carried, 0) AS carried,
+    u.key IS NOT NULL AS unread
   FROM order_center AS a FULL JOIN platform AS p ON a.key = p.key
   LEFT JOIN posted AS r ON a.key IS NULL AND r.key = p.key
   LEFT JOIN given AS g ON g.key = coalesce(a.key, p.key)
   LEFT JOIN ours AS o ON o.key = a.key
+  LEFT JOIN seen AS s ON s.key = coalesce(a.key, p.key)
+  LEFT JOIN unread AS u ON u.key = coalesce(a.key, p.key)
   WHERE a.place <> '' OR p.place <> '' OR a.moment >= $since OR p.moment >= $since
 ),
 judged AS (
@@ -36,23 +41,27 @@ judged AS (
     greatest(coalesce(a_at, 0), coalesce(p_at, 0), coalesce(given_at, 0)) > $until - $settle AS fresh
   FROM pairs
 ),
+waiting AS (
+  SELECT *, carried < $carry AND (fresh OR carried > 0) AS waits FROM judged
+),
 named AS (
   SELECT *, CASE
     WHEN place <> '' THEN 'unreadable'
     WHEN a_n > 1 OR p_n > 1 THEN 'duplicate'
     WHEN NOT differs THEN CASE WHEN {stuck} THEN 'stuck' END
-    WHEN fresh OR (p_n = 0 AND NOT $platform_whole) OR (wanted IS NULL AND NOT $center_whole) THEN 'unsettled'
+    WHEN waits OR unread OR (p_n = 0 AND NOT $platform_whole) OR (wanted IS NULL AND NOT $center_whole) THEN 'unsettled'
     WHEN p_n = 0 THEN 'missing'
     WHEN wanted IS NULL THEN 'unknown'
     WHEN wanted <> p_status AND (a_rank < 0 OR p_rank < 0) THEN 'conflict'
     WHEN p_rank < a_rank THEN 'behind'
     WHEN p_rank > a_rank THEN 'ahead'
     ELSE 'different' END AS kind
-  FROM judged
+  FROM waiting
 )
-SELECT key, kind, a_status, a_at, p_status, p_at, a_n, p_n, place, last, CASE
+SELECT key, kind, a_status, a_at, p_status, p_at, a_n, p_n, place, last, first_seen, runs,
+  carried + CAST(kind = 'unsettled' AND waits AS INTEGER) AS carried, CASE
   WHEN kind = 'different' THEN also_why
-  WHEN kind = 'unsettled' AND NOT fresh THEN 'not_read'
+  WHEN kind = 'unsettled' AND NOT waits THEN 'not_read'
   WHEN kind NOT IN ('missing', 'behind') THEN NULL
   WHEN last IS NULL THEN CASE WHEN a_at < $until - $keep THEN 'pruned' ELSE 'not_posted' END
   WHEN last.state = 'pending' THEN 'waiting'
@@ -64,8 +73,12 @@ FROM named
 # An order that the relay vouches for and only the platform lists agrees with nothing on the other side: not counted
 _COUNTS = """SELECT kind, count(*), sum(a_n)::BIGINT, sum(p_n)::BIGINT FROM found
 WHERE kind IS NOT NULL OR (a_n = 1 AND p_n = 1) GROUP BY kind"""
-_FOUND = """SELECT key, kind, why, a_status, a_at, p_status, p_at, place, last FROM found WHERE kind IS NOT NULL
+_FOUND = """SELECT key, kind, why, a_status, a_at, p_status, p_at, place, last, first_seen, runs, carried
+FROM found WHERE kind IS NOT NULL
 ORDER BY kind, key"""
+_ONE_SIDED = "SELECT key, last.id FROM found WHERE kind = $kind ORDER BY key"
+_SAME = """INSERT INTO platform SELECT * REPLACE (1 AS n, 0.0 AS moment) FROM order_center WHERE key IN (
+SELECT unnest($keys))"""
 
 
 class Engine:
@@ -86,25 +99,53 @@ class Engine:
         ):
             self._db.execute(line)
 
-    def compare(self, wanted: Comparison, center: StagedSide, shown: StagedSide) -> None:
-        """Read the staged rows and decide each order's kind and why."""
-        also = list(wanted.order_center.also)
-        self._side("order_center", center.file, len(also))
-        self._side("platform", shown.file, len(also))
-        columns = ("seq BIGINT", "key", "status", "rank INTEGER", "id", "state", "moment DOUBLE", "reason")
-        self._db.execute(f"CREATE TABLE sent AS SELECT * FROM {_csv(wanted.sent_file, columns)}")  # noqa: S608
+    def load(self, wanted: Comparison, center: StagedSide, shown: StagedSide) -> None:
+        """Read what was staged of both sides, the relay's rows and what was seen in the last run."""
+        self._wanted = wanted
+        self._whole = {"platform_whole": shown.whole, "center_whole": center.whole}
+        self._also = list(wanted.order_center.also)
+        for name, side in zip(SIDES, (center, shown), strict=True):
+            self._db.execute(f"CREATE TABLE {name} AS {self._rows_of(side.file)}")
+        sent = ("seq BIGINT", "key", "status", "rank INTEGER", "id", "state", "moment DOUBLE", "reason")
+        seen = ("key", "first_seen DOUBLE", "runs INTEGER", "carried INTEGER")
+        for name, file, columns in (("sent", SENT, sent), ("seen", SEEN, seen)):
+            table = _csv(str(Path(wanted.folder) / file), columns)
+            self._db.execute(f"CREATE TABLE {name} AS SELECT * FROM {table}")  # noqa: S608
+        self._db.execute("CREATE TABLE unread (key VARCHAR)")
+
+    def judge(self) -> None:
+        """Decide each order's kind and why; again after rows were added."""
+        wanted = self._wanted
         stuck = [f"(a_status = {_quoted(word)} AND $until - a_at > {limit!r})" for word, limit in wanted.stuck.items()]
+        self._db.execute("DROP TABLE IF EXISTS found")
         self._db.execute(
-            _KINDS.format(also=_also(also, wanted.tolerance), stuck=" OR ".join(stuck) or "false"),
+            _KINDS.format(also=_also(self._also, wanted.tolerance), stuck=" OR ".join(stuck) or "false"),
             {
                 "since": wanted.since,
                 "until": wanted.until,
                 "settle": wanted.settle_s,
+                "carry": wanted.carry,
                 "keep": wanted.keep_s,
-                "platform_whole": shown.whole,
-                "center_whole": center.whole,
+                **self._whole,
             },
         )
+
+    def one_sided(self, kind: str) -> list[tuple[str, str | None]]:
+        """Return the orders of a kind, each with the id of the relay's last callback for it, if any."""
+        rows: list[tuple[str, str | None]] = self._db.execute(_ONE_SIDED, {"kind": kind}).fetchall()
+        return rows
+
+    def add(self, side: str, file: str) -> None:
+        """Add staged rows of orders that the side did not list."""
+        self._db.execute(f"INSERT INTO {side} {self._rows_of(file)}")
+
+    def add_same(self, keys: Sequence[str]) -> None:
+        """Let the platform show these orders as the order center does."""
+        self._db.execute(_SAME, {"keys": list(keys)})
+
+    def leave(self, keys: Sequence[str]) -> None:
+        """Let these orders be unsettled: they could not be looked up."""
+        self._db.execute("INSERT INTO unread SELECT unnest($keys)", {"keys": list(keys)})
 
     def counts(self) -> list[tuple[str | None, int, int, int]]:
         """Return of each kind (None: those that agree) the orders and the rows of either side."""
@@ -117,11 +158,12 @@ class Engine:
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             yield from rows
 
-    def _side(self, name: str, file: str, also: int) -> None:
-        columns = ["key", "status", "rank INTEGER", "moment DOUBLE", "place", *(f"also{n}" for n in range(also))]
-        values = "".join(f", arg_max(coalesce(also{n}, ''), moment) AS also{n}" for n in range(also))
-        self._db.execute(
-            f"CREATE TABLE {name} AS SELECT key, count(*) AS n, arg_max(status, moment) AS status, "  # noqa: S608
+    def _rows_of(self, file: str) -> str:
+        also = range(len(self._also))
+        columns = ["key", "status", "rank INTEGER", "moment DOUBLE", "place", *(f"also{n}" for n in also)]
+        values = "".join(f", arg_max(coalesce(also{n}, ''), moment) AS also{n}" for n in also)
+        return (
+            "SELECT key, count(*) AS n, arg_max(status, moment) AS status, "  # noqa: S608
             "arg_max(rank, moment) AS rank, max(moment) AS moment, coalesce(max(place), '') AS place"
             f"{values} FROM {_csv(file, columns)} GROUP BY key"
         )

@@ -1,6 +1,7 @@
-"""One comparison as data: what the command hands to the process that compares."""
+"""One comparison as data: what is handed to the process that compares."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -11,15 +12,51 @@ KINDS = (
 """Every kind of difference, in the order of the specification's table."""
 
 
-class ExportSide(msgspec.Struct, frozen=True):
-    """A file to read, and where its rows hold what is compared."""
+class FileSource(msgspec.Struct, frozen=True, tag="file"):
+    """An export."""
 
     file: str
     encoding: str
+
+
+class SqlSource(msgspec.Struct, frozen=True, tag="sql"):
+    """A query of a database."""
+
+    sql: str
+    query: str
+
+
+class PagedSource(msgspec.Struct, frozen=True, tag="url"):
+    """Pages of the platform's answers; ``page`` is the number of the first, ``cursor`` a JMESPath."""
+
+    url: str
+    items_at: str
+    page: int | None
+    cursor: str
+    param: str
+    link: bool
+
+
+Source = FileSource | SqlSource | PagedSource
+
+
+class ComparedSide(msgspec.Struct, frozen=True):
+    """Where a side's orders are read, and where its rows hold what is compared."""
+
+    source: Source
     key: str
     status: str
     at: str
     also: list[str]
+    status_map: Mapping[str, str]
+
+
+class RelaySide(msgspec.Struct, frozen=True):
+    """Where payloads of the relay's callbacks hold key and status. ``store`` is the store's URL."""
+
+    store: str
+    key: str
+    status: str
     status_map: Mapping[str, str]
 
 
@@ -31,15 +68,27 @@ class Comparison(msgspec.Struct, frozen=True):
     since: float
     until: float
     settle_s: float
+    carry: int  # so many runs look at an unsettled order again
     keep_s: float  # how long the relay keeps what was delivered
     tz: str
     order: list[str]
     tolerance: Mapping[str, float]
     stuck: Mapping[str, float]
-    order_center: ExportSide
-    shown: ExportSide  # the platform's
-    sent_file: str  # the relay's rows, as ``ours.write`` wrote them
-    folder: str  # private to this run, removed after it
+    fewest_rows: float  # of the rows that a side had in its last run, 0 to 1
+    order_center: ComparedSide
+    shown: ComparedSide  # the platform's
+    relay: RelaySide
+    confirms: bool  # the platform can be asked about single orders
+    folder: str  # private to this run, removed after it; holds ``SEEN`` and ``ROWS`` of the run before
+
+
+SEEN = "seen.csv"
+"""In the run's folder: of each order that differed in the run before, since when, in how many runs, and how many of
+these carried it. The comparison writes it anew."""
+SENT = "relay.csv"
+"""In the run's folder: the relay's rows."""
+ROWS = "rows.json"
+"""In the run's folder: how many rows each side had in its last run that was read whole, and over which span."""
 
 
 class SideProblem(msgspec.Struct, frozen=True):
@@ -48,3 +97,24 @@ class SideProblem(msgspec.Struct, frozen=True):
     side: str
     place: str
     text: str
+
+
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the comparison asks of who started it: a page by its URL, or what became of one order."""
+
+    page: str = ""
+    order: str = ""
+    callback: str = ""  # the newest of the order, if the relay has one
+
+
+class PlatformReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the platform answered. ``outcome`` is the relay's word for it (``ok``, ``reject``); empty: nobody asked.
+
+    ``document`` is the answer read as JSON, ``link`` its header of that name, ``reason`` for people.
+    """
+
+    outcome: str = ""
+    status: int = 0
+    document: Any = None
+    link: str = ""
+    reason: str = ""

@@ -1,38 +1,56 @@
-"""Starts the process that compares and yields what it finds, line by line."""
+"""Starts the process that compares, answers what it asks and yields what it finds, line by line."""
 
-import subprocess
+import asyncio
 import sys
-from collections.abc import Iterator
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.util import find_spec
 from typing import Any, Final
 
 import msgspec
 
 from relay.core.errors import RelayError
-from relay.reconcile.job import Comparison
+from relay.reconcile.job import Comparison, PlatformReply, Question
 
-_MODULE: Final = "relay.reconcile.compare"
+_MODULE: Final = "relay.daemon.reconcile_child"
 _SHOWN_CHARACTERS = 500  # of what the process says when it fails
+_LONGEST_LINE = 16 * 2**20
+
+Ask = Callable[[Question], Awaitable[PlatformReply]]
 
 
-def differences(wanted: Comparison) -> Iterator[dict[str, Any]]:
+async def differences(wanted: Comparison, ask: Ask) -> AsyncIterator[dict[str, Any]]:
     """Yield each difference, then the summary. Raises ``RelayError`` where the comparison itself fails."""
     if find_spec("duckdb") is None:
         raise RelayError("reconcile needs the library duckdb: install callback-relay[reconcile]")
-    with subprocess.Popen(  # noqa: S603 - our own module
-        [sys.executable, "-P", "-m", _MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as child:
-        assert child.stdin is not None, "a pipe was asked for"
-        assert child.stdout is not None, "a pipe was asked for"
-        assert child.stderr is not None, "a pipe was asked for"
-        try:
-            child.stdin.write(msgspec.json.encode(wanted))
-            child.stdin.close()
-            for line in child.stdout:
-                yield msgspec.json.decode(line)
-            words = child.stderr.read().decode(errors="replace").strip()
-            code = child.wait()
-        finally:
-            child.kill()  # it has ended already, unless who reads here stopped early
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", _MODULE), stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_LONGEST_LINE
+    )
+    assert child.stdin is not None, "a pipe was asked for"
+    assert child.stdout is not None, "a pipe was asked for"
+    assert child.stderr is not None, "a pipe was asked for"
+    words = asyncio.create_task(child.stderr.read())
+    try:
+        child.stdin.write(msgspec.json.encode(wanted) + b"\n")
+        while line := await child.stdout.readline():
+            told = msgspec.json.decode(line)
+            if "ask" in told:
+                reply = await ask(msgspec.convert(told["ask"], Question))
+                child.stdin.write(msgspec.json.encode(reply) + b"\n")
+                await child.stdin.drain()
+            else:
+                yield told
+        said = (await words).decode(errors="replace").strip()
+        code = await child.wait()
+    finally:
+        words.cancel()
+        if child.returncode is None:  # who reads here stopped early
+            child.kill()
+            await child.wait()
     if code != 0:
-        raise RelayError(f"the comparison failed: {words[-_SHOWN_CHARACTERS:]}")
+        raise RelayError(f"the comparison failed: {said[-_SHOWN_CHARACTERS:]}")
+
+
+async def asks_nobody(question: Question) -> PlatformReply:
+    """Answer a comparison of files, which has nothing to ask."""
+    return PlatformReply()

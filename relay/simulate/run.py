@@ -154,6 +154,7 @@ class _Witness:
         self.set_gate = store.set_gate
         self.set_quotas = store.set_quotas
         self.retry_now = store.retry_now
+        self.reserve = store.reserve
 
     async def claim(self, request: ClaimRequest) -> Batch | WaitUntil:
         """Claim, and remember what is under way."""

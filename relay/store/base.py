@@ -77,6 +77,14 @@ class Outbox(Protocol):
         """Reserve a slot, freeze a batch and record its attempt in one commit, or say until when to wait."""
         ...
 
+    async def reserve(self, platform: str) -> Batch | WaitUntil:
+        """Take a slot of the platform's limits for a request that carries no callback, and record its attempt.
+
+        The batch that is returned is empty, is settled like any other, and is never sent again. Raises nothing for a
+        platform that is not known: it waits for ever.
+        """
+        ...
+
     async def settle(self, settlement: Settlement) -> None:
         """Commit what an attempt came to and start the slot's way back. A second call for the attempt does nothing."""
         ...

@@ -77,7 +77,8 @@ class Events:
         if self.attempt_ended is not None:
             self.attempt_ended(batch, result)
         metrics.requests[platform, outcome, code_class(result.status)] += 1
-        metrics.batch_items.of(platform).add(items)
+        if items:  # a question carries none
+            metrics.batch_items.of(platform).add(items)
         metrics.request_duration.of(platform).add(result.duration_s)
         metrics.batch_bytes[platform, "raw"] += result.raw_bytes
         metrics.batch_bytes[platform, "wire"] += result.wire_bytes

@@ -3,16 +3,15 @@
 import csv
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from relay.reconcile import ours
 from relay.reconcile.compare import compared
-from relay.reconcile.job import Comparison, ExportSide
+from relay.reconcile.job import ROWS, SEEN, ComparedSide, Comparison, FileSource, PlatformReply, Question, RelaySide
 from relay.store.sent import SentCallback
 
 DAY = 86400.0
@@ -55,29 +54,53 @@ def run(
     stuck: dict[str, float] | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Compare two exports and the relay's rows as the child process does. Return the differences and the summary."""
-    relay = str(folder / "relay.csv")
-    ours.write(callbacks, relay, key="order_id", status="status", status_map=WORDS, order=ORDER, shift_s=0.0)
 
-    def side(file: Path, coded: str = "utf-8") -> ExportSide:
-        return ExportSide(str(file), coded, "order_id", "status", "updated", ["amount"], WORDS)
+    def side(file: Path, coded: str = "utf-8") -> ComparedSide:
+        return ComparedSide(FileSource(str(file), coded), "order_id", "status", "updated", ["amount"], WORDS)
 
+    for handed_on in (SEEN, ROWS):  # a run with none before it
+        (folder / handed_on).unlink(missing_ok=True)
+    return compare(folder, side(center, encoding), side(shown), callbacks, stuck=stuck)
+
+
+def nobody(question: Question) -> PlatformReply:
+    """Answer a comparison of files."""
+    raise AssertionError(f"files need no platform: {question}")
+
+
+def compare(
+    folder: Path,
+    center: ComparedSide,
+    shown: ComparedSide,
+    callbacks: Sequence[SentCallback] = (),
+    *,
+    stuck: dict[str, float] | None = None,
+    ask: Callable[[Question], PlatformReply] = nobody,
+    confirms: bool = False,
+    now: float = NOW,
+    carry: int = 2,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Compare two sides and the relay's rows. Return the differences and the summary."""
     wanted = Comparison(
         run="r",
         platform="shop",
-        since=NOW - 2 * DAY,
-        until=NOW,
+        since=now - 2 * DAY,
+        until=now,
         settle_s=1800,
+        carry=carry,
         keep_s=DAY,
         tz="UTC",
         order=ORDER,
         tolerance={"amount": 0.01},
         stuck=stuck or {},
-        order_center=side(center, encoding),
-        shown=side(shown),
-        sent_file=relay,
+        fewest_rows=0.5,
+        order_center=center,
+        shown=shown,
+        relay=RelaySide("", "order_id", "status", WORDS),
+        confirms=confirms,
         folder=str(folder),
     )
-    *found, summary = compared(wanted, now=NOW)
+    *found, summary = compared(wanted, callbacks, now=now, shift_s=0.0, ask=ask)
     return found, summary
 
 

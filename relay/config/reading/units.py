@@ -27,6 +27,7 @@ _NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
 DURATION_PATTERN = rf"{_NUMBER}(?:ms|s|m|h|d|y)"
 SIZE_PATTERN = rf"{_NUMBER}(?:B|KB|MB|GB|KiB|MiB|GiB)"
 RATE_PATTERN = rf"[0-9]{{1,9}}/(?:s|min|h|day|{DURATION_PATTERN})"
+SHARE_PATTERN = r"[0-9]{1,3}(?:\.[0-9]{1,9})?%"
 RANGE_PATTERN = rf"{DURATION_PATTERN}\.\.{DURATION_PATTERN}"
 
 _QUANTITY = re.compile(rf"({_NUMBER})([A-Za-z]*)")
@@ -118,6 +119,13 @@ def parse_backoff(value: object) -> Backoff:
     if base > cap:
         raise BadValue("E023", f"range {quoted(value)} starts above its end", f"did you mean {high}..{low}?")
     return Backoff(base, cap)
+
+
+def parse_share(value: object) -> float:
+    """Return ``50%`` as 0.5. Raises ``BadValue`` for anything but 0% to 100%."""
+    if not isinstance(value, str) or re.fullmatch(SHARE_PATTERN, value) is None or float(value[:-1]) > 100:
+        raise BadValue("E016", f"{quoted(value)} is no share", "write a number from 0 to 100 with a percent sign: 50%")
+    return float(value[:-1]) / 100
 
 
 def _quantity(code: str, kind: str, value: object, *, units: dict[str, float] | dict[str, int]) -> tuple[str, str]:

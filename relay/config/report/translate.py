@@ -15,8 +15,7 @@ from relay.config.schema.values import kind_or_use
 
 LATER: dict[str, frozenset[str]] = {
     "Privacy": frozenset({"mask", "views", "reveals"}),
-    "ReconcileSettings": frozenset({"at", "carry", "budget", "repair", "guard"}),
-    "ExportFile": frozenset({"sql", "query", "url", "items_at", "next"}),
+    "ReconcileSettings": frozenset({"at", "repair"}),
     "AlertRules": frozenset({"reconcile", "hosts"}),
 }
 """Keys the format has room for, by section, that this version does not act on."""

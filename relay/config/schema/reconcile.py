@@ -1,18 +1,24 @@
-"""The schema of ``reconcile:``: which exports are compared for a platform, and how their words are read.
+"""The schema of ``reconcile:``: which sides are compared for a platform, how their words are read, what is done."""
 
-Keys of later steps (queries, paged requests, repairs, the schedule) are refused by name: ``report.translate.LATER``.
-"""
-
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, model_validator
 
 from relay.config.problems import BadValue, quoted
-from relay.config.schema.values import Duration, PositiveDuration, Section, Text, Texts, reading, required, setting
-
-_FORMS = (".csv", ".jsonl")
-_PACKED = (".gz", ".zst")
+from relay.config.schema.reconcile_source import ComparedSource
+from relay.config.schema.values import (
+    Duration,
+    PositiveDuration,
+    RateText,
+    Section,
+    Share,
+    Text,
+    Texts,
+    reading,
+    required,
+    setting,
+)
 
 
 def _zone(name: str) -> str:
@@ -21,27 +27,6 @@ def _zone(name: str) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise BadValue("E031", f"{quoted(name)} is no time zone", "write a name such as Asia/Shanghai or UTC") from None
     return name
-
-
-def checked_file(name: str) -> str:
-    """Return the name of an export; raise ``BadValue`` if its ending is of a form that cannot be read."""
-    plain = name
-    for ending in _PACKED:
-        plain = plain.removesuffix(ending)
-    if not plain.endswith(_FORMS):
-        raise BadValue(
-            "E031", f"{quoted(name)}: the form is not known by its ending", "csv or jsonl, plain, .gz or .zst"
-        )
-    return name
-
-
-class ExportFile(Section):
-    """A file that one side wrote."""
-
-    file: Annotated[Text, AfterValidator(reading(checked_file))] = required(
-        "csv or jsonl, plain or with .gz or .zst; relative to this file; {date} is the day of the end of the window."
-    )
-    encoding: Literal["utf-8", "utf-8-sig", "gb18030"] = setting("utf-8", "How its bytes are read.")
 
 
 class SideNames(NamedTuple):
@@ -107,16 +92,30 @@ class StatusMaps(Section):
     relay: dict[str, Text] | None = setting(None, "Words of the callbacks. Not set: those of the order center.")
 
 
+class GuardSettings(Section):
+    """What is refused because it cannot be right."""
+
+    rows: Share = setting("50%", "A side with fewer rows than this share of its last run is refused. 0%: never.")
+    max_repairs: Annotated[int, Field(ge=0)] = setting(500, "More repairs than this in one run are refused.")
+
+
 class ReconcileSettings(Section):
     """How one platform is compared with the order center."""
 
     tz: Annotated[Text, AfterValidator(reading(_zone))] = setting("UTC", "Zone of times without one, and of {date}.")
     span: PositiveDuration = setting("2d", "Orders that changed so lately, on either side, are compared.")
     settle: Duration = setting("30m", "A difference in what changed so lately, on any side, is `unsettled`.")
-    order_center: ExportFile = required("The order center's export.")
-    platform: ExportFile = required("The platform's export.")
+    carry: Annotated[int, Field(ge=0)] = setting(
+        2, "An `unsettled` order is looked at again in so many runs before it counts as a difference."
+    )
+    order_center: ComparedSource = required("Where the order center's orders are read: a file or a query.")
+    platform: ComparedSource = required("Where the platform's orders are read: a file, its own pages, or a query.")
+    budget: RateText | None = setting(
+        None, "Of the platform's limit, at most so many requests for pages and orders; deliveries go first."
+    )
     columns: AllColumns = required("Where rows hold what is compared.")
     status_map: StatusMaps = setting({}, "The words of each side in one vocabulary.")
     order: Annotated[Texts, Field(min_length=1)] = required("The statuses in the order in which an order goes on.")
     tolerance: dict[str, float] = setting({}, "By column of `also` (of the order center): how far numbers may differ.")
     stuck: dict[str, PositiveDuration] = setting({}, "By status: longer than that on the order center's side is told.")
+    guard: GuardSettings = setting({}, "What is refused because it cannot be right.")

@@ -122,6 +122,7 @@ PositiveDuration = Annotated[
     float, *_parsed(lambda v: above_zero(units.parse_duration(v)), units.DURATION_PATTERN, "500ms", "10s", "24h")
 ]
 Size = Annotated[int, *_parsed(lambda v: above_zero(units.parse_size(v)), units.SIZE_PATTERN, "64KiB", "2MiB")]
+Share = Annotated[float, *_parsed(units.parse_share, units.SHARE_PATTERN, "50%")]
 RateText = Annotated[Rate, *_parsed(units.parse_rate, units.RATE_PATTERN, "10/s", "100/min")]
 Rates = Annotated[tuple[RateText, ...], BeforeValidator(as_tuple), _OneOrMany()]
 BackoffRange = Annotated[Backoff, *_parsed(units.parse_backoff, units.RANGE_PATTERN, "2s..10m")]

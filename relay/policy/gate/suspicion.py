@@ -26,8 +26,9 @@ class Suspicion:
     _charged: frozenset[int] = frozenset()  # refused first after a stop; the answer to the next request decides
 
     def convicted(self, seqs: Iterable[int]) -> bool:
-        """Whether every one of ``seqs`` has its strikes together."""
-        return all(self.strikes.get(seq, 0) >= STRIKES for seq in seqs)
+        """Whether every one of ``seqs`` has its strikes together; none of them is nobody's fault."""
+        named = list(seqs)
+        return bool(named) and all(self.strikes.get(seq, 0) >= STRIKES for seq in named)
 
     def suspects(self, seqs: Iterable[int]) -> bool:
         """Whether every one of ``seqs`` has at least one strike: halve them to find the one."""

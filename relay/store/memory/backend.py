@@ -126,6 +126,12 @@ class MemoryStore:
         self._notify()
         return claimed
 
+    async def reserve(self, platform: str) -> Batch | WaitUntil:
+        """Take a slot for a request without callbacks."""
+        reserved = self._batches.reserve(platform, self.clock.now())
+        self._notify()
+        return reserved
+
     async def settle(self, settlement: Settlement) -> None:
         """Carry out what an answer decided, once per attempt."""
         blocks = self._platform_rules(settlement.platform).block_on_dead

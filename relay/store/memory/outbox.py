@@ -54,6 +54,11 @@ class Batches:
             self._served[request.platform] = claimed.group
         return claimed
 
+    def reserve(self, platform: str, now: float) -> Batch | WaitUntil:
+        """Take a slot for a request without callbacks."""
+        wait = self._slots.ready(platform, "", now)
+        return wait if wait is not None else self._send(self._freeze(platform, "", [], now, ask=True), now)
+
     def _groups(self, platform: str, now: float) -> list[Waiting]:
         """Return the groups of a platform that have something."""
         heads = self._shelf.groups(platform, now)
@@ -84,13 +89,13 @@ class Batches:
             return wait
         retry_leads = not due or (not request.probe and order.index(Lane.RETRY) <= order.index(due[0]))
         if resend is not None and retry_leads:
-            return self._send(resend, request, now)
+            return self._send(resend, now, probe=request.probe)
         hasty = request.probe or (resend is not None and order[0] in due)
         fresh = self._pack(request, group, heads, due, now, hasty=hasty)
         if isinstance(fresh, Frozen):
-            return self._send(fresh, request, now)
+            return self._send(fresh, now, probe=request.probe)
         if resend is not None:
-            return self._send(resend, request, now)
+            return self._send(resend, now, probe=request.probe)
         if fresh is None:
             return self._nothing_due(heads, resend_at, now)
         return WaitUntil(min(fresh.at, resend_at), fresh.reason, fresh.missing)
@@ -164,7 +169,7 @@ class Batches:
             self._shelf.freeze(row, number)
         return batch
 
-    def _send(self, batch: Frozen, request: ClaimRequest, now: float) -> Batch:
+    def _send(self, batch: Frozen, now: float, *, probe: bool = False) -> Batch:
         """Record one more attempt of a batch and take its slot."""
         self._attempt_id = attempt_id = self._attempt_id + 1
         batch.attempt += 1
@@ -179,8 +184,8 @@ class Batches:
             items=[self._item(self._shelf.rows[seq], attempt_id, now) for seq in batch.seqs],
             created_at=batch.created_at,
             root=batch.root,
-            probe=request.probe,
-            confirm=batch.confirm,
+            probe=probe,
+            confirm=batch.confirm and bool(batch.seqs),
             replayed=all(self._shelf.rows[seq].lane is Lane.REPLAY for seq in batch.seqs),
         )
         self._slots.take(sent.platform, sent.group, attempt_id, now, sent.purpose)
@@ -225,6 +230,8 @@ class Batches:
         attempt.result = settlement.result
         self._slots.release(settlement.attempt_id, settlement.result.ended_at, settlement.result.duration_s)
         batch.attempt_id = 0
+        if not batch.seqs:
+            self._loose.append(settlement.attempt_id)
         if settlement.result.ambiguous:
             for seq in batch.seqs:
                 self._shelf.rows[seq].maybe_applied = True

@@ -160,6 +160,10 @@ class SqliteStore:
         """Reserve a slot, freeze a batch and record its attempt, or say until when to wait."""
         return await self._writer.call(lambda transaction: self._claims.claim(transaction, request))
 
+    async def reserve(self, platform: str) -> Batch | WaitUntil:
+        """Take a slot for a request without callbacks and record its attempt."""
+        return await self._writer.call(lambda transaction: self._claims.reserve(transaction, platform))
+
     async def settle(self, settlement: Settlement) -> None:
         """Commit what an attempt came to."""
         blocks = self._works.platform_rules(settlement.platform).block_on_dead

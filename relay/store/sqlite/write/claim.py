@@ -60,6 +60,11 @@ UPDATE callback SET head = 0, batch = ?2, attempts = attempts + 1,
   first_sent_at = CASE WHEN first_sent_at = 0.0 THEN ?3 ELSE first_sent_at END
 WHERE seq IN (SELECT value FROM carray(?1))
 """
+_RESERVED = """
+INSERT INTO batch
+  (number, platform, grp, state, due_at, attempts, created_at, root, items, expires_at, members, confirm)
+VALUES (?1, ?2, '', 2, ?3, 1, ?3, ?1, 0, ?3, x'', 0)
+"""
 _Facts = tuple[int, str | None, str | None, str | None, float, float, int, int, float, bool, int]
 _decode_facts = msgspec.json.Decoder(list[_Facts]).decode
 _decode_due = msgspec.json.Decoder(list[int]).decode
@@ -116,6 +121,30 @@ class Claims:
         if isinstance(claimed, Batch):
             self._served[platform] = claimed.group
         return claimed
+
+    def reserve(self, transaction: Transaction, name: str) -> Batch | WaitUntil:
+        """Take a slot for a request without callbacks. Its batch is done from the start: a crash sends it to nobody."""
+        platform, now = self._names.known(name), transaction.now
+        if platform is None:
+            return WaitUntil(math.inf, "idle")
+        wait = self._slots.ready(name, "", now)
+        if wait is not None:
+            return wait
+        number = self.number_batch(now)
+        transaction.execute(_RESERVED, (number, platform, now))
+        batch = Batch(
+            number=number,
+            id="b" + encode_id(number, self._tag),
+            attempt=1,
+            attempt_id=self._next_attempt(),
+            platform=name,
+            group="",
+            items=[],
+            created_at=now,
+            root=number,
+            probe=False,
+        )
+        return self._record(transaction, platform, batch)
 
     def _claim_turn(self, transaction: Transaction, platform: int, request: ClaimRequest) -> Batch | WaitUntil:
         """Claim for the one group that is named."""
@@ -246,7 +275,8 @@ class Claims:
     def _record(self, transaction: Transaction, platform: int, batch: Batch) -> Batch:
         """Record the attempt, take its slot, and return the batch as it goes out; ``platform`` is its number."""
         now, attempt_id = transaction.now, batch.attempt_id
-        transaction.execute(_FREEZE, (numbers(item.seq for item in batch.items), batch.number, now))
+        if batch.items:
+            transaction.execute(_FREEZE, (numbers(item.seq for item in batch.items), batch.number, now))
         transaction.execute(
             "INSERT INTO attempt (id, platform, grp, batch, n, started_at, purpose) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (attempt_id, platform, batch.group, batch.number, batch.attempt, now, batch.purpose),

@@ -191,7 +191,8 @@ class Pruning:
         gone = [
             number
             for number, members in found
-            if not execute(
+            if not members
+            or not execute(
                 "SELECT EXISTS (SELECT 1 FROM callback WHERE seq IN (SELECT value FROM carray(?)))",
                 (numbers(array("q", members)),),
             ).get

@@ -98,7 +98,7 @@ class Settles:
         members = array("q", packed)
         _check(settlement, members, "b" + encode_id(settlement.batch, self._tag))
         self._record(transaction, settlement, platform)
-        if result.ambiguous:
+        if result.ambiguous and members:
             transaction.execute(
                 "UPDATE callback SET maybe_applied = 1 WHERE seq IN (SELECT value FROM carray(?))", (numbers(members),)
             )

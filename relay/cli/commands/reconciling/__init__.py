@@ -1,0 +1,1 @@
+"""`relay reconcile`: comparing, repairing, verifying."""

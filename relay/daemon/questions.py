@@ -1,0 +1,118 @@
+"""Answers what a comparison asks of a platform, with the platform's own terms; with or without a running daemon."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import urlsplit
+
+import msgspec
+
+from relay.config.schema.file import Config
+from relay.config.schema.reconcile import ReconcileSettings
+from relay.core.clock import wall_s
+from relay.core.errors import RelayError
+from relay.daemon.stores import open_store, open_tokens
+from relay.delivery.asking.inquirer import Inquirer
+from relay.delivery.auth import Credentials
+from relay.delivery.pipeline import Pipeline
+from relay.delivery.registry import Registry
+from relay.delivery.sender import HttpSender
+from relay.delivery.terms import Terms, compile_all
+from relay.reconcile.job import PlatformReply, Question
+from relay.store.base import Ledger
+from relay.telemetry.events import Events
+from relay.wire.payload.target import TemplateFields
+
+PATIENCE_S = 900.0  # so long a question waits for a slot: a window of some minutes opens meanwhile
+_GRACE_S = 5.0
+
+
+class Questions:
+    """Asks platforms for pages and single orders; keeps the budget of each over all its runs."""
+
+    def __init__(self, *, config: Callable[[], Config], find: Callable[[str], Pipeline], ledger: Ledger) -> None:
+        self._config = config
+        self._find = find
+        self._ledger = ledger
+        self._inquirers: dict[str, Inquirer] = {}
+        self._settings: dict[str, ReconcileSettings] = {}
+
+    async def answer(self, platform: str, question: Question, *, within_s: float = PATIENCE_S) -> PlatformReply:
+        """Return what the platform says. Raises ``KeyError`` for a platform that is not compared."""
+        settings = self._config().reconcile[platform]
+        inquirer = self._inquirer(platform, settings)
+        try:
+            if question.page:
+                _check(question.page, settings)
+                told = await inquirer.page(question.page, within_s=within_s)
+            else:
+                told = await inquirer.order(await self._fields(question, settings), within_s=within_s)
+        except RelayError as error:
+            return PlatformReply(outcome="unsent", reason=str(error))
+        return PlatformReply(told.outcome, told.status, told.document, told.link, told.reason)
+
+    def _inquirer(self, platform: str, settings: ReconcileSettings) -> Inquirer:
+        known = self._settings.get(platform)
+        if known is None or known.budget != settings.budget:
+            self._inquirers[platform] = Inquirer(
+                lambda: self._find(platform), clock=self._ledger.clock, budget=settings.budget
+            )
+            self._settings[platform] = settings
+        return self._inquirers[platform]
+
+    async def _fields(self, question: Question, settings: ReconcileSettings) -> TemplateFields:
+        """Return what ``confirm`` may use: the relay's newest callback of the order, else the order's number alone."""
+        if question.callback:
+            found = await self._ledger.callback(question.callback, payload=True)
+            if found is not None and isinstance(found.payload, bytes):
+                return TemplateFields(found.payload, question.order, found.event, found.id)
+        columns = settings.columns
+        names = {where.key for where in (columns.of_order_center(), columns.of_platform(), columns.of_relay())}
+        payload = msgspec.json.encode(dict.fromkeys(sorted(names), question.order))
+        return TemplateFields(payload, question.order, None, "")
+
+
+def _check(url: str, settings: ReconcileSettings) -> None:
+    """Let nobody have the platform's login sent elsewhere. Raises ``RelayError``."""
+    if urlsplit(url)[:2] != urlsplit(settings.platform.url or "")[:2]:
+        raise RelayError("the page is none of the configured platform's")
+
+
+@asynccontextmanager
+async def questions_alone(config: Config, platform: str, *, events: Events) -> AsyncIterator[Questions]:
+    """Ask a platform while no daemon runs: under the same limits, which are recorded in the same store.
+
+    Raises ``StoreLocked`` where a daemon runs after all.
+    """
+    agent = "callback-relay"
+    async with AsyncExitStack() as stack:
+        store = await open_store(config, events)
+        stack.push_async_callback(store.close)
+        await store.configure(config.store_rules())
+        credentials = Credentials(
+            sender=HttpSender(concurrency=1, user_agent=agent),
+            store=open_tokens(config),
+            clock=store.clock,
+            events=events,
+        )
+        stack.push_async_callback(credentials.close)
+
+        def open_sender(terms: Terms) -> HttpSender:
+            return HttpSender(concurrency=terms.concurrency, user_agent=agent, outbound=terms.outbound)
+
+        registry = Registry(
+            outbox=store,
+            clock=store.clock,
+            wall=wall_s,
+            events=events,
+            rng=random.Random(),
+            open_sender=open_sender,
+            authoriser=credentials.authoriser,
+        )
+        stack.push_async_callback(registry.stop, _GRACE_S)
+        terms = next(each for each in compile_all(config) if each.platform == platform)
+        gates = await store.gates()
+        pipeline, sender = registry.make(terms, gates.get(platform, {}))
+        stack.push_async_callback(sender.close)
+        yield Questions(config=lambda: config, find=lambda _: pipeline, ledger=store)
+        await store.set_gate(platform, pipeline.kept())

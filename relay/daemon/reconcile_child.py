@@ -1,0 +1,37 @@
+"""The process that compares: a ``Comparison`` on its first line of input, a line per difference on its output.
+
+Where it must ask the platform it writes a line that asks, and reads the reply from its input: who started it holds the
+platform's limits, tokens and connections. The last line is the summary.
+"""
+
+import sys
+
+import msgspec
+
+from relay.core.clock import wall_s, wall_shift_s
+from relay.daemon.stores import open_reader
+from relay.reconcile.compare import compared
+from relay.reconcile.job import Comparison, PlatformReply, Question
+
+
+def main() -> None:
+    """Compare what the input asks for."""
+    wanted = msgspec.json.decode(sys.stdin.buffer.readline(), type=Comparison)
+    reader = open_reader(wanted.relay.store)
+    now = wall_s()
+    shift_s = wall_shift_s(reader.clock.now(), now)
+    try:
+        for line in compared(wanted, reader.sent(wanted.platform), now=now, shift_s=shift_s, ask=_ask):
+            sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
+    finally:
+        reader.close()
+
+
+def _ask(question: Question) -> PlatformReply:
+    sys.stdout.buffer.write(msgspec.json.encode({"ask": question}) + b"\n")
+    sys.stdout.buffer.flush()
+    return msgspec.json.decode(sys.stdin.buffer.readline(), type=PlatformReply)
+
+
+if __name__ == "__main__":
+    main()

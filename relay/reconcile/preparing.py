@@ -1,0 +1,87 @@
+"""Makes a comparison of what the configuration says of a platform, and where its orders are read."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from relay.config.schema.file import Config
+from relay.config.schema.reconcile import SideNames
+from relay.config.schema.reconcile_source import ComparedSource
+from relay.core.errors import RelayError
+from relay.reconcile.job import ComparedSide, Comparison, FileSource, PagedSource, RelaySide, Source, SqlSource
+
+
+class Window(NamedTuple):
+    """Orders that changed in it are compared; seconds since 1970."""
+
+    since: float
+    until: float
+
+
+class Exports(NamedTuple):
+    """Files that take the place of the configured sources."""
+
+    order_center: str | None = None
+    platform: str | None = None
+
+
+NO_EXPORTS = Exports()
+
+
+def comparison(
+    config: Config, platform: str, *, run: str, window: Window, exports: Exports = NO_EXPORTS, folder: str
+) -> Comparison:
+    """Return what to compare. Raises ``RelayError`` where the platform has no section ``reconcile``."""
+    settings = config.reconcile.get(platform)
+    if settings is None:
+        raise RelayError(f"the configuration has no reconcile.{platform}: docs/reconcile.md shows one")
+    day = f"{datetime.fromtimestamp(window.until, ZoneInfo(settings.tz)):%Y-%m-%d}"
+    maps, columns = settings.status_map, settings.columns
+    relay = columns.of_relay()
+
+    def side(given: ComparedSource, file: str | None, where: SideNames, words: Mapping[str, str]) -> ComparedSide:
+        source = _source(given, config.directory, day) if file is None else FileSource(file, given.encoding)
+        return ComparedSide(source, where.key, where.status, where.at, list(where.also), words)
+
+    return Comparison(
+        run=run,
+        platform=platform,
+        since=window.since,
+        until=window.until,
+        settle_s=settings.settle,
+        carry=settings.carry,
+        keep_s=config.store.keep.delivered,
+        tz=settings.tz,
+        order=list(settings.order),
+        tolerance=settings.tolerance,
+        stuck=settings.stuck,
+        fewest_rows=settings.guard.rows,
+        order_center=side(settings.order_center, exports.order_center, columns.of_order_center(), maps.order_center),
+        shown=side(settings.platform, exports.platform, columns.of_platform(), maps.platform),
+        relay=RelaySide(
+            store=f"sqlite:{config.store_path}",
+            key=relay.key,
+            status=relay.status,
+            status_map=maps.order_center if maps.relay is None else maps.relay,
+        ),
+        confirms=config.platforms[platform].confirm is not None,
+        folder=folder,
+    )
+
+
+def _source(given: ComparedSource, directory: Path, day: str) -> Source:
+    if given.file is not None:
+        return FileSource(str(directory / given.file.replace("{date}", day)), given.encoding)
+    if given.sql is not None:
+        return SqlSource(given.sql, given.query or "")
+    following = given.next
+    return PagedSource(
+        url=given.url or "",
+        items_at="" if given.items_at is None else given.items_at.expression,
+        page=None if following is None else following.page,
+        cursor="" if following is None or following.cursor is None else following.cursor.expression,
+        param="" if following is None else following.param or "",
+        link=following is not None and following.link,
+    )

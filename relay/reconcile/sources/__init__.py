@@ -1,0 +1,1 @@
+"""Where the orders of a side come from: files, databases, pages of a platform's answers."""
