@@ -29,6 +29,8 @@ from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
 from relay.daemon.alert_wiring import Alerting
+from relay.daemon.both_sides import DaemonReconciler
+from relay.daemon.inquiries import Questions
 from relay.daemon.intake import ingest_settings
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
 from relay.daemon.observing import Observer
@@ -148,6 +150,7 @@ class _Daemon:
                 operation_started=duties.operations.nudge,
                 alerts=alerting.desk,
                 work_out=WhatIfProcess().work_out,
+                reconciler=self._make_reconciler(store, registry, live),
             )
         )
         servers = self._make_servers(store, live, api, duties, self._start_spans(store))
@@ -266,6 +269,11 @@ class _Daemon:
         live.followers.append(alerting.replace)
         self.supervisor.run("alerts", alerting.desk.run())
         return alerting
+
+    def _make_reconciler(self, store: Store, registry: Registry, live: LiveConfig) -> DaemonReconciler:
+        """Return what compares both sides, and asks platforms for commands that do."""
+        questions = Questions(config=lambda: live.config, find=registry.pipeline, ledger=store)
+        return DaemonReconciler(questions=questions)
 
     def _start_duties(self, store: Store, live: LiveConfig) -> "_Duties":
         """Start what runs beside delivery: operations, expiry, pruning, and the watch over descriptors and store."""

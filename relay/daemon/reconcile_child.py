@@ -11,13 +11,15 @@ import msgspec
 from relay.core.clock import wall_s, wall_shift_s
 from relay.daemon.stores import open_reader
 from relay.reconcile.compare import compared
-from relay.reconcile.job import Comparison, PlatformReply, Question
+from relay.reconcile.job import Comparison, PlatformReply, Question, StoreKeys
+from relay.sealing.master_keys import GivenKeys, KeySource
+from relay.sealing.vault import VaultTransit
 
 
 def main() -> None:
     """Compare what the input asks for."""
     wanted = msgspec.json.decode(sys.stdin.buffer.readline(), type=Comparison)
-    reader = open_reader(wanted.relay.store)
+    reader = open_reader(wanted.relay.store, _key_source(wanted.relay.opened_with))
     now = wall_s()
     shift_s = wall_shift_s(reader.clock.now(), now)
     try:
@@ -25,6 +27,12 @@ def main() -> None:
             sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
     finally:
         reader.close()
+
+
+def _key_source(known: StoreKeys) -> KeySource | None:
+    if known.vault is not None:
+        return VaultTransit(*known.vault, previous=known.keys)
+    return GivenKeys(known.keys[0], known.keys[1:]) if known.keys else None
 
 
 def _ask(question: Question) -> PlatformReply:

@@ -51,6 +51,13 @@ class ComparedSide(msgspec.Struct, frozen=True):
     status_map: Mapping[str, str]
 
 
+class StoreKeys(msgspec.Struct, frozen=True):
+    """What opens a sealed store: keys, the one in force first, or a vault that has it."""
+
+    keys: list[bytes] = []
+    vault: tuple[str, str, str] | None = None  # URL, path, token
+
+
 class RelaySide(msgspec.Struct, frozen=True):
     """Where payloads of the relay's callbacks hold key and status. ``store`` is the store's URL."""
 
@@ -58,6 +65,7 @@ class RelaySide(msgspec.Struct, frozen=True):
     key: str
     status: str
     status_map: Mapping[str, str]
+    opened_with: StoreKeys = StoreKeys()
 
 
 class Comparison(msgspec.Struct, frozen=True):

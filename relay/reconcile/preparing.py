@@ -7,10 +7,20 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from relay.config.schema.file import Config
+from relay.config.schema.privacy import Encrypt, VaultKey
 from relay.config.schema.reconcile import SideNames
 from relay.config.schema.reconcile_source import ComparedSource
 from relay.core.errors import RelayError
-from relay.reconcile.job import ComparedSide, Comparison, FileSource, PagedSource, RelaySide, Source, SqlSource
+from relay.reconcile.job import (
+    ComparedSide,
+    Comparison,
+    FileSource,
+    PagedSource,
+    RelaySide,
+    Source,
+    SqlSource,
+    StoreKeys,
+)
 
 
 class Window(NamedTuple):
@@ -65,10 +75,20 @@ def comparison(
             key=relay.key,
             status=relay.status,
             status_map=maps.order_center if maps.relay is None else maps.relay,
+            opened_with=_keys(config.privacy.encrypt),
         ),
         confirms=config.platforms[platform].confirm is not None,
         folder=folder,
     )
+
+
+def _keys(encrypt: Encrypt | None) -> StoreKeys:
+    if encrypt is None:
+        return StoreKeys()
+    key = encrypt.key
+    if isinstance(key, VaultKey):
+        return StoreKeys(list(encrypt.previous), (key.url, key.path, key.token))
+    return StoreKeys([key, *encrypt.previous])
 
 
 def _source(given: ComparedSource, directory: Path, day: str) -> Source:

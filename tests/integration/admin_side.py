@@ -197,6 +197,16 @@ class FakeAlarms:
 
 
 @dataclass
+class FakeReconciler:
+    """Answers for the comparisons of a platform ``shop-a``."""
+
+    async def ask(self, platform: str, question: dict[str, Any]) -> dict[str, Any]:
+        """Return what was asked as the platform's answer."""
+        if platform != "shop-a":
+            raise KeyError(platform)
+        return {"outcome": "ok", "status": 200, "document": question}
+
+
 class AdminSide:
     """What a test holds of a running admin listener."""
 
@@ -294,7 +304,7 @@ async def admin_side(
     await store.configure(rules)
     metrics = Metrics()
     events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=metrics)
-    control, config, alarms = FakeControl(), FakeConfig(), FakeAlarms()
+    control, config, alarms, reconciler = FakeControl(), FakeConfig(), FakeAlarms(), FakeReconciler()
     control.keep = lambda deed: store.audit(deed)
     operations = OperationRunner(ledger=store, clock=clock, events=events, reroute=no_route)
     sampling = Sampling(history=store.history, counted=metrics.request_counts, clock=clock, events=events)
@@ -315,6 +325,7 @@ async def admin_side(
             terms=lambda: {"shop-a": DrainTerms(10, 86400.0)},
             wall=lambda: clock.now() + control.wall_ahead_s,
             alerts=alarms,
+            reconciler=reconciler,
             operation_started=operations.nudge,
             work_out=WhatIfProcess().work_out,
         )

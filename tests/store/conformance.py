@@ -11,6 +11,7 @@ from tests.store.grouping import GroupingConformance
 from tests.store.journals import JournalConformance
 from tests.store.keeping import KeepingConformance
 from tests.store.operating import OperatingConformance
+from tests.store.questioning import DurableQuestioningConformance, QuestioningConformance
 from tests.store.receipting import DurableReceiptingConformance, ReceiptingConformance
 from tests.store.remembering import DurableRememberingConformance, RememberingConformance
 from tests.store.routing import RoutingConformance
@@ -31,9 +32,10 @@ class Conformance(
     RememberingConformance,
     SurveyingConformance,
     JournalConformance,
+    QuestioningConformance,
 ):
     """What memory and every other backend promise alike."""
 
 
-class DurabilityConformance(_Durability, DurableRememberingConformance):
+class DurabilityConformance(_Durability, DurableRememberingConformance, DurableQuestioningConformance):
     """What backends promise that outlive their process."""

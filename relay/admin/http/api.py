@@ -22,6 +22,7 @@ from relay.admin.resources.history_routes import HistoryRoutes, Samples
 from relay.admin.resources.journal_routes import JournalRoutes
 from relay.admin.resources.operations import OperationRoutes
 from relay.admin.resources.platform_routes import PlatformControl, PlatformRoutes
+from relay.admin.resources.reconciliations import Reconciler, ReconcileRoutes
 from relay.admin.resources.what_if_routes import WhatIfRoutes
 from relay.admin.standing.backlog import DrainTerms
 from relay.admin.standing.feed import Feed
@@ -61,6 +62,7 @@ class AdminParts:
     terms: Callable[[], Mapping[str, DrainTerms]]  # what each platform's configuration says now
     wall: Callable[[], float]  # the wall clock, in seconds since the epoch: people read its times
     alerts: Alarms
+    reconciler: Reconciler
     operation_started: Callable[[], None]  # wakes the side duty that runs operations
     work_out: Callable[[WhatIfJob], Awaitable[WhatIfResult]]  # in a process of its own
 
@@ -124,6 +126,7 @@ class AdminApi:
             *route_tables.callbacks_table(callbacks),
             *route_tables.operations_table(operations),
             *route_tables.alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
+            *ReconcileRoutes(reconciler=parts.reconciler, audit=audit).table(),
             *route_tables.journal_table(JournalRoutes(journal=parts.journal, platforms=platforms, times=times)),
             *route_tables.configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
             AdminRoute("GET", "/v1/session", _VIEW, self._login.show, "Who asks, and what is granted", shows=WhoView),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from zoneinfo import ZoneInfo
 
 from relay.reconcile.job import ComparedSide, FileSource, PagedSource, PlatformReply, Question
-from relay.reconcile.sources.files import FileRecords
+from relay.reconcile.sources.exports import FileRecords
 from relay.reconcile.sources.pages import PagedRecords
 from relay.reconcile.sources.query import QueryRecords
 from relay.reconcile.sources.record import SourceRows

@@ -9,6 +9,12 @@ from relay.reconcile.job import FileSource
 from relay.reconcile.sources.record import Record, SideUnread
 
 _ROWS_AT_ONCE = 10_000
+_LIMITS = (
+    "SET memory_limit = '128MB'",
+    "SET threads = 1",
+    "SET autoinstall_known_extensions = false",
+    "SET autoload_known_extensions = false",
+)
 
 
 class ParquetRecords:
@@ -27,12 +33,14 @@ class ParquetRecords:
         """Yield the rows; raises ``SideUnread`` where the file is missing, empty, cut off or of another form."""
         row = 0
         wanted = ", ".join(f'CAST("{name.replace(chr(34), chr(34) * 2)}" AS VARCHAR)' for name in self._columns)
-        # The file alone, and neither extensions nor the network.
-        limits = {"memory_limit": "128MB", "threads": 1, "allowed_paths": [self._file], "enable_external_access": False}
         if not Path(self._file).is_file():
             raise SideUnread(self.name, "cannot be read: there is no such file")
         try:
-            with duckdb.connect(":memory:", config=limits) as db:  # type: ignore[arg-type]
+            with duckdb.connect(":memory:") as db:
+                for line in _LIMITS:
+                    db.execute(line)
+                db.execute("SET allowed_paths = [$1]", [self._file])
+                db.execute("SET enable_external_access = false")
                 rows = db.execute(f"SELECT {wanted} FROM read_parquet($1)", [self._file])  # noqa: S608 - quoted above
                 while found := rows.fetchmany(_ROWS_AT_ONCE):
                     for values in found:

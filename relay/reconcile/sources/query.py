@@ -41,13 +41,13 @@ class QueryRecords:
         try:
             engine = sqlalchemy.create_engine(self._source.sql)
             try:
-                with engine.connect().execution_options(stream_results=True) as connection:
+                with engine.connect() as connection:
                     for setting in self._settings(engine.dialect.name):
                         connection.execute(sqlalchemy.text(setting))
                     query = sqlalchemy.text(self._source.query)
                     known = query.compile().params
                     bound = {name: at for name, at in self._bounds(engine.dialect.name).items() if name in known}
-                    result = connection.execute(query, bound)
+                    result = connection.execute(query, bound, execution_options={"stream_results": True})
                     pick = self._places(list(result.keys()))
                     for part in result.yield_per(_ROWS_AT_ONCE).partitions():
                         for found in part:
