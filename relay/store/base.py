@@ -80,8 +80,7 @@ class Outbox(Protocol):
     async def reserve(self, platform: str) -> Batch | WaitUntil:
         """Take a slot of the platform's limits for a request that carries no callback, and record its attempt.
 
-        The batch that is returned is empty, is settled like any other, and is never sent again. Raises nothing for a
-        platform that is not known: it waits for ever.
+        The batch that is returned is empty, is settled like any other, and is never sent again.
         """
         ...
 

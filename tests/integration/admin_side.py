@@ -196,7 +196,6 @@ class FakeAlarms:
         return DrillView(target=target, arrived=False, status=200, reason="errcode=310000", answer=answer)
 
 
-@dataclass
 class FakeReconciler:
     """Answers for the comparisons of a platform ``shop-a``."""
 
@@ -207,6 +206,7 @@ class FakeReconciler:
         return {"outcome": "ok", "status": 200, "document": question}
 
 
+@dataclass
 class AdminSide:
     """What a test holds of a running admin listener."""
 

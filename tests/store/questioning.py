@@ -46,11 +46,6 @@ class QuestioningConformance:
             pass
         assert (await refused(store)).reason == "idle"
 
-    async def test_an_unknown_platform_is_asked_nothing(self, harness: Harness) -> None:
-        """There is no slot to wait for."""
-        store = await harness.open(rules())
-        assert await store.reserve("nobody") == WaitUntil(float("inf"), "idle")
-
 
 class DurableQuestioningConformance:
     async def test_a_question_counts_over_a_crash(self, harness: RestartHarness) -> None:

@@ -126,7 +126,7 @@ class AdminApi:
             *route_tables.callbacks_table(callbacks),
             *route_tables.operations_table(operations),
             *route_tables.alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
-            *ReconcileRoutes(reconciler=parts.reconciler, audit=audit).table(),
+            *route_tables.reconcile_table(ReconcileRoutes(reconciler=parts.reconciler, audit=audit)),
             *route_tables.journal_table(JournalRoutes(journal=parts.journal, platforms=platforms, times=times)),
             *route_tables.configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
             AdminRoute("GET", "/v1/session", _VIEW, self._login.show, "Who asks, and what is granted", shows=WhoView),

@@ -11,6 +11,7 @@ from relay.admin.resources.history_routes import ALL, HistoryRoutes
 from relay.admin.resources.journal_routes import AUDIT_KEYS, OPERATION_KEYS, JournalRoutes
 from relay.admin.resources.operations import ACTIONS, RESOLUTIONS, OperationRoutes
 from relay.admin.resources.platform_routes import PlatformRoutes
+from relay.admin.resources.reconciliations import QUESTION, ReconcileRoutes
 from relay.admin.resources.what_if_routes import WhatIfRoutes
 from relay.views.alerts import AlertPage, DrillView, SilenceView
 from relay.views.callback_view import CallbackPage, CallbackView
@@ -300,5 +301,19 @@ def what_if_table(what_if: WhatIfRoutes) -> tuple[AdminRoute, ...]:
             "Try other settings on the traffic of the last hour, in virtual time; changes nothing",
             shows=WhatIfView,
             body=_WHAT_IF,
+        ),
+    )
+
+
+def reconcile_table(reconciliations: ReconcileRoutes) -> tuple[AdminRoute, ...]:
+    """Return the routes about comparisons of both sides."""
+    return (
+        AdminRoute(
+            "POST",
+            "/v1/reconciliations/questions",
+            _OPERATE,
+            reconciliations.ask,
+            "Ask a platform for a page of orders or about one order, under its limits, for relay reconcile",
+            body=QUESTION,
         ),
     )

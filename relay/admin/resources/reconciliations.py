@@ -3,15 +3,13 @@
 from collections.abc import Awaitable
 from typing import Protocol
 
-from relay.admin.access import Permission
 from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
-from relay.admin.http.endpoint import AdminRoute
 from relay.core.raw import JsonObject
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
-_QUESTION = {
+QUESTION = {
     "platform": {"type": "string"},
     "page": {"type": "string", "description": "URL of a page, at the host that is configured"},
     "order": {"type": "string", "description": "or an order that is asked about (confirm)"},
@@ -34,22 +32,9 @@ class ReconcileRoutes:
         self._reconciler = reconciler
         self._audit = audit
 
-    def table(self) -> tuple[AdminRoute, ...]:
-        """Return the rows of the table of routes."""
-        return (
-            AdminRoute(
-                "POST",
-                "/v1/reconciliations/questions",
-                Permission.OPERATE,
-                self.ask,
-                "Ask a platform for a page of orders or about one order, under its limits, for relay reconcile",
-                body=_QUESTION,
-            ),
-        )
-
     async def ask(self, call: Call) -> Response:
         """POST /v1/reconciliations/questions."""
-        body = object_body(call.body, allowed=tuple(_QUESTION))
+        body = object_body(call.body, allowed=tuple(QUESTION))
         for key, given in body.items():
             if not isinstance(given, str):
                 raise Refusal("invalid_request", f"'{key}' must be a text", key=key)
