@@ -34,6 +34,7 @@ MAY = {
     "GET /v1/alerts": EVERYBODY,
     "POST /v1/alerts/{rule}/silence": OPERATORS,
     "POST /v1/alert-targets/{target}/test": OPERATORS,
+    "POST /v1/reconciliations/questions": OPERATORS,
     "GET /v1/audit": EVERYBODY,
     "GET /v1/audit/head": EVERYBODY,
     "GET /v1/audit/chain": EVERYBODY,
