@@ -181,6 +181,8 @@ class Pipeline:
         self.gate.lapse(now)
         if (self.learner.changed or now >= self.learner.ends_at) and not await self._put_limits(now):
             return WaitUntil(now + _SETTLE_AGAIN_S, "store")
+        if now >= self._claim_until(self.terms.platform):
+            return WaitUntil(now + _SETTLE_AGAIN_S, "owner")
         if self.in_flight >= self.room:
             return WaitUntil(now, "concurrency")
         if (opens_at := self.gate.opens_at(now)) > now:
@@ -190,7 +192,7 @@ class Pipeline:
             batch = await self._outbox.reserve(self.terms.platform)
             if isinstance(batch, WaitUntil):
                 return batch
-            asked = await self._courier.ask(batch, draft(batch.id), answer_bytes=answer_bytes)
+            asked = await self._courier.ask(batch, draft(batch.id), answer_bytes=answer_bytes, asked_at=now)
             attempted = Attempted(batch, asked.verdict, asked.result, now, first_after_stop=False)
             gate, ended_at = self.gate.of(batch, scope="platform"), asked.result.ended_at
             settling = Settling(attempted, self.terms.budget, gate, ended_at, self._rng)
