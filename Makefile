@@ -6,6 +6,7 @@
 # make bench   the table of docs/performance.md with this machine's figures
 # make bench-limits   the score table of the limit estimator (modelled, virtual time)
 # make soak    the long form of the kill loop: 200 kills instead of 20
+# make receipts  every end of 10,000 callbacks has one receipt over 20 kills (some minutes)
 # make hosts   ownership in virtual time over 10,000 seeds instead of 100 (an hour on one processor)
 # make deb     Debian packages for Debian 12 and 13 into dist/ (tools/packages)
 # make deb-test  as root: install, start, upgrade, remove and purge them in bare roots that systemd boots (minutes)
@@ -23,7 +24,7 @@ STAMP = .venv/.installed
 XDIST = 3
 
 .PHONY: demo test attacks check mutants bench bench-limits soak hosts deb deb-test zipapp hashes format schema upgrade
-.PHONY: clean screenshots
+.PHONY: clean screenshots receipts
 demo: $(STAMP)
 	@$(BIN)/relay demo
 
@@ -52,6 +53,9 @@ bench-limits: $(STAMP)
 
 soak: $(STAMP)
 	@KILLS=200 $(BIN)/python -m pytest -x --timeout 3600 tests/e2e/test_kill_loop.py
+
+receipts: $(STAMP)
+	@CALLBACKS=10000 KILLS=20 $(BIN)/python -m pytest -x --timeout 3600 tests/e2e/test_receipts.py
 
 hosts: $(STAMP)
 	@SEEDS=10000 $(BIN)/python -m pytest -n $(XDIST) --timeout 7200 tests/hosts

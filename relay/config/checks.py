@@ -33,7 +33,7 @@ _IDS = ("user", "client_id", "key_id", "scope")
 
 def contradictions(config: Config) -> Iterator[PlacedProblem]:
     """Yield what makes a configuration unusable although every value can be read."""
-    if not config.platforms:
+    if not config.destinations:
         yield _at(
             PLATFORMS, "E053", "there are no platforms", "add one: NAME: {url: https://...}", relies_on=[PLATFORMS]
         )
@@ -68,6 +68,11 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
                 yield _at(path, "E051", f"{dotted(path)}: the quota {quoted(wanted)} is named twice")
     yield from _routes(config)
     yield from _paths(config)
+    if config.receipts is not None and not config.store.url.startswith("sqlite:"):
+        yield _at(
+            ("receipts",), "E051", "receipts are not queued in a shared store yet", "use sqlite:PATH, or remove them",
+            at_key=True, relies_on=[("receipts",), ("store", "url")],
+        )  # fmt: skip
     yield from alert_contradictions(config)
     if config.telemetry.otlp is not None and find_spec("opentelemetry") is None:
         otlp: KeyPath = ("telemetry", "otlp")

@@ -25,7 +25,7 @@ from relay.config.reading.showing import hidden_texts
 from relay.config.reading.wide_characters import wide_in
 from relay.config.reading.yaml_source import KeyPath, RawSettings, YamlSource, parse_source
 from relay.config.report.remainder import inside, remainder
-from relay.config.report.translate import PlacedProblem, dotted, file_path, findings
+from relay.config.report.translate import PlacedProblem, as_written, dotted, file_path, findings
 from relay.config.schema.file import Config, Origin
 
 _SECTIONS = (
@@ -103,7 +103,7 @@ def _compile(source: YamlSource, path: Path, environ: Mapping[str, str], *, for_
     data, report, config = _checked(source, resolved)
     if config is not None:
         for found in certificates(config, directory, for_service=outside):
-            report.add(found)
+            report.add(as_written(found))
     if report.problems:
         raise ConfigInvalid(report.problems)
     if config is None:
@@ -117,7 +117,9 @@ def _compile(source: YamlSource, path: Path, environ: Mapping[str, str], *, for_
         known_secrets(data, resolved.held),
         tuple(dict.fromkeys(resolved.unread.values())),
     )
-    placed = [report.place(found) for found in chain(warnings(config, source.data), implausible(config))]
+    placed = [
+        report.place(found) for found in map(as_written, chain(warnings(config, source.data), implausible(config)))
+    ]
     placed += [report.place(PlacedProblem(path, _about(path, bad))) for path, bad in resolved.warnings]
     config._warnings = tuple(sorted(placed))
     return config
@@ -218,7 +220,7 @@ def _validate(data: RawSettings, dropped: set[KeyPath], report: "_Report") -> Co
     if config is not None:
         unread = failed | dropped
         parents = {path[:length] for path in unread for length in range(len(path))}
-        for found in chain(contradictions(config), never_sent(config)):
+        for found in map(as_written, chain(contradictions(config), never_sent(config))):
             if not _relies_on_unread(found, unread, parents):
                 report.add(found)
             if len(report.problems) > MOST_PROBLEMS:

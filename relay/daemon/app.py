@@ -81,13 +81,13 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
             restarts.ended_well()
             return 0
     began_s = elapsed_s()
-    events.started(version=version, store=config.store.url, platforms=len(config.platforms))
+    events.started(version=version, store=config.store.url, platforms=len(config.destinations))
     async with AsyncExitStack() as stack:
         stack.enter_context(supervisor.watching_threads())
         daemon = _Daemon(config, version, events, metrics, notifier, supervisor, stack)
         listeners = await daemon.start()
         events.ready(listeners=listeners, seconds=elapsed_s() - began_s)
-        notifier.ready(f"{len(config.platforms)} platforms, listening on {', '.join(listeners)}")
+        notifier.ready(f"{len(config.destinations)} platforms, listening on {', '.join(listeners)}")
 
         fault = await supervisor.wait()
         events.stopping(reason=supervisor.reason)

@@ -27,13 +27,13 @@ def directory(config: Config) -> Directory:
         ],
         otherwise=next((route.otherwise.to for route in config.routes if route.otherwise is not None), ()),
     )
-    platforms = {name: _intake(name, platform) for name, platform in config.platforms.items()}
+    platforms = {name: _intake(name, platform) for name, platform in config.destinations.items()}
     return Directory(routing, platforms, _drop_ins(config, platforms))
 
 
 def _drop_ins(config: Config, platforms: Mapping[str, PlatformIntake]) -> list[DropIn]:
     found = []
-    for name, platform in config.platforms.items():
+    for name, platform in config.destinations.items():
         if platform.accept is not None:
             reply = platform.accept.reply
             found.append(

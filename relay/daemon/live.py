@@ -169,7 +169,7 @@ class LiveConfig:
             await self._swap(wanted)
             outcome = "configuration reloaded"
         finally:  # systemd waits for the end of each reload, also of a failed one
-            self._notifier.ready(f"{len(self.config.platforms)} platforms, {outcome}")
+            self._notifier.ready(f"{len(self.config.destinations)} platforms, {outcome}")
         self._history.applied(by=by, changes=told)
         self._events.config_loaded(ok=True, file=file, problems=[str(warning) for warning in wanted.warnings])
         return msgspec.structs.replace(view, applied=True, problems=[])

@@ -16,6 +16,7 @@ _HEADERS = {
     "Relay-Event": "name of the event, such as order.shipped",
     "Relay-Priority": "high, normal or low",
     "Relay-Expires": "such as 30m: not delivered by then, it ends as expired",
+    "Relay-Reference": "a text of yours of up to 200 bytes; it comes back in the receipt as `reference`",
     "Relay-Envelope": '1: each line of NDJSON is {"payload": ..., "key": ..., "event": ..., ...}',
     "Content-Encoding": "gzip or zstd: the body is decoded",
     "traceparent": "W3C trace context, kept and shown with the callback",

@@ -18,6 +18,7 @@ from relay.wire.payload.extract import InvalidJson, as_written, readable
 _LANES = {"high": Lane.HIGH, "normal": Lane.NORMAL, "low": Lane.LOW}
 MAX_TEXT = 255
 MAX_KEY_BYTES = 1024
+MAX_REFERENCE_BYTES = 200
 _TRACEPARENT_CHARS = 55
 _SURELY_FITS = MAX_KEY_BYTES // 4  # a character has at most 4 bytes (RFC 3629)
 
@@ -31,6 +32,7 @@ class PostOptions(NamedTuple):
     lane: int
     expires_s: float
     traceparent: str | None
+    reference: str | None = None
 
 
 class PostDefaults(Protocol):
@@ -53,11 +55,12 @@ def read_post_options(headers: Mapping[str, str], defaults: PostDefaults) -> Pos
     expires = headers.get("Relay-Expires")
     return PostOptions(
         idempotency_key=text("Idempotency-Key", headers.get("Idempotency-Key"), MAX_TEXT),
-        key=_key("Relay-Key", headers.get("Relay-Key")),
+        key=_bounded("Relay-Key", headers.get("Relay-Key"), MAX_KEY_BYTES),
         event=text("Relay-Event", headers.get("Relay-Event"), MAX_TEXT),
         lane=defaults.lane if priority is None else _lane("Relay-Priority", priority),
         expires_s=defaults.expires_s if expires is None else _expires("Relay-Expires", expires),
         traceparent=_traceparent(TRACEPARENT.get() or headers.get("traceparent")),
+        reference=_bounded("Relay-Reference", headers.get("Relay-Reference"), MAX_REFERENCE_BYTES),
     )
 
 
@@ -97,7 +100,7 @@ def open_envelope(line: bytes, number: int, options: PostOptions) -> Opened:
         repeat_key(options, number)
         if members.idempotency_key is None
         else text("idempotency_key", members.idempotency_key),
-        options.key if members.key is None else _key("key", str(members.key)),
+        options.key if members.key is None else _bounded("key", str(members.key), MAX_KEY_BYTES),
         options.event if members.event is None else text("event", members.event),
         options.lane if members.priority is None else _lane("priority", members.priority),
         options.expires_s if members.expires is None else _expires("expires", members.expires),
@@ -148,10 +151,10 @@ def key_fits(key: str) -> bool:
     return len(key) <= _SURELY_FITS or len(key.encode("utf-8", "surrogatepass")) <= MAX_KEY_BYTES
 
 
-def _key(name: str, key: str | None) -> str | None:
-    if key is not None and not key_fits(key):
-        raise Refusal("invalid_header", f"{name} must be 1 to {MAX_KEY_BYTES} bytes", header=name)
-    return text(name, key, MAX_KEY_BYTES)
+def _bounded(name: str, value: str | None, most_bytes: int) -> str | None:
+    if value is not None and len(value) * 4 > most_bytes < len(value.encode("utf-8", "surrogatepass")):
+        raise Refusal("invalid_header", f"{name} must be 1 to {most_bytes} bytes", header=name)
+    return text(name, value, most_bytes)
 
 
 def _lane(name: str, value: str) -> int:

@@ -89,7 +89,13 @@ class Directory(NamedTuple):
         if route.to == (UNROUTED,):
             return "no_route"
         options = PostOptions(
-            None, unrouted.key, unrouted.event, unrouted.lane, unrouted.expires_s, unrouted.traceparent
+            None,
+            unrouted.key,
+            unrouted.event,
+            unrouted.lane,
+            unrouted.expires_s,
+            unrouted.traceparent,
+            unrouted.reference,
         )
         try:
             return self.rows(route, unrouted.payload, options, unrouted.content_type)
@@ -100,12 +106,11 @@ class Directory(NamedTuple):
         key = options.key
         if name == UNROUTED:
             kind = text("Content-Type", content_type)
-            lane, expires_s = options.lane, options.expires_s
-            return NewCallback(name, payload, key, options.event, lane, expires_s, None, kind, options.traceparent, "")
+            lane, expires_s, trace = options.lane, options.expires_s, options.traceparent
+            row = NewCallback(name, payload, key, options.event, lane, expires_s, None, kind, trace, "")
+            return row._replace(reference=options.reference)
         platform = self.platforms[name]
-        own = PostOptions(
-            None, key, options.event, options.lane, options.expires_s or platform.expires_s, options.traceparent
-        )
+        own = options._replace(idempotency_key=None, expires_s=options.expires_s or platform.expires_s)
         try:
             return one_row(payload, platform, own, content_type)
         except Refusal as refusal:
@@ -137,7 +142,7 @@ def drafts(
         try:
             if enveloped:
                 payload, repeat, key, event, lane, expires_s = open_envelope(line, number, options)
-                own = PostOptions(repeat, key, event, lane, expires_s, options.traceparent)
+                own = PostOptions(repeat, key, event, lane, expires_s, options.traceparent, options.reference)
             else:
                 payload, own = line, options._replace(idempotency_key=repeat_key(options, number))
             if len(payload) > max_body:

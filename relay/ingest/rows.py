@@ -71,6 +71,7 @@ def one_row(body: bytes, platform: PlatformIntake, options: PostOptions, content
         group,
         size,
         dead_reason,
+        options.reference,
     )
 
 
@@ -204,7 +205,7 @@ class Lines:
 def plain_rows(turn: Turn, platform: PlatformIntake, options: PostOptions, max_body: int) -> list[NewCallback]:
     """Return the rows of lines that are payloads. Raises ``Refusal`` that names the line."""
     name, lane, expires_s, event = platform.name, options.lane, options.expires_s, options.event
-    traceparent, request_key, header_key = options.traceparent, options.idempotency_key, options.key
+    trace, request_key, header_key, told = options.traceparent, options.idempotency_key, options.key, options.reference
     longest = _longest(platform, max_body)
     measured = platform.measure is not None
     size: int | None = None
@@ -225,7 +226,7 @@ def plain_rows(turn: Turn, platform: PlatformIntake, options: PostOptions, max_b
         except Refusal as refusal:
             raise _on_line(refusal, number) from None
         repeat = None if request_key is None else f"{request_key}#{number}"
-        add(NewCallback(name, line, key, event, lane, expires_s, repeat, None, traceparent, group, size, dead_reason))
+        add(NewCallback(name, line, key, event, lane, expires_s, repeat, None, trace, group, size, dead_reason, told))
     return rows
 
 
@@ -304,6 +305,7 @@ def _envelope_row(
         group,
         size,
         dead_reason,
+        options.reference,
     )
 
 

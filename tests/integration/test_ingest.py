@@ -202,6 +202,19 @@ async def test_headers_win_and_defaults_fill(relay: Relay):
     assert third.group == "7"
 
 
+async def test_a_reference_is_kept_with_each_callback_of_a_post(relay: Relay):
+    """One, lines, enveloped lines: up to 200 bytes of any characters; it is shown with the callback."""
+    word = "\N{CJK UNIFIED IDEOGRAPH-5355}" * 66 + "99"
+    _, answer, _ = await relay.post(b'{"order_id": "1"}', Relay_Reference=word)
+    await relay.post(b"{}\n{}", Relay_Reference="two", **NDJSON)
+    await relay.post(b'{"payload": {}}', Relay_Reference="three", Relay_Envelope="1", **NDJSON)
+    await relay.post(b"{}")
+    assert [row.reference for row in relay.inbox.rows] == [word, "two", "two", "three", None]
+    shown = await relay.store.callback(answer["id"])
+    assert shown is not None
+    assert shown.reference == word
+
+
 async def test_a_payload_without_its_group_is_a_dead_letter(relay: Relay):
     """It is accepted like any other, and dead with the reason at once; the others of its request go."""
     path = "/v1/platforms/grouped/callbacks"
@@ -424,6 +437,7 @@ BAD: dict[str, tuple[int, str, bytes, dict[str, str]]] = {
     "bad expiry": (400, "invalid_header", b"{}", {"Relay-Expires": "13812345678"}),
     "long idempotency key": (400, "invalid_header", b"{}", {"Idempotency-Key": "k" * 256}),
     "empty key": (400, "invalid_header", b"{}", {"Relay-Key": ""}),
+    "long reference": (400, "invalid_header", b"{}", {"Relay-Reference": "\N{CJK UNIFIED IDEOGRAPH-5355}" * 67}),
     "unprintable event": (400, "invalid_header", b"{}", {"Relay-Event": "a\tb"}),
     "envelope of one": (400, "invalid_header", b"{}", {"Relay-Envelope": "1"}),
     "strange envelope": (400, "invalid_header", b"{}", {"Relay-Envelope": "2", **NDJSON}),

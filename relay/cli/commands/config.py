@@ -49,7 +49,7 @@ def check(option: str | None, argument: str | None, strict: bool, probe: bool, o
         click.echo(str(warning))
     if unread := unread_text(loaded):
         click.echo(unread)
-    number = len(loaded.platforms)
+    number = len(loaded.destinations)
     included = len(loaded.files) - 1
     beside = f" and {count(included, 'included file')}" if included else ""
     click.echo(f"{file}{beside}: ok, {count(number, 'platform')}")

@@ -69,7 +69,7 @@ def _examine(file: str) -> Iterator[Diagnosis]:
         for problem in invalid.problems:
             yield Diagnosis("fail", "configuration", str(problem))
         return
-    yield Diagnosis("ok", "configuration", f"{file}: {count(len(config.platforms), 'platform')}")
+    yield Diagnosis("ok", "configuration", f"{file}: {count(len(config.destinations), 'platform')}")
     for warning in config.warnings:
         yield Diagnosis("warn", "configuration", str(warning))
     if unread := unread_text(config):

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote_plus
 
 from relay.config.reading.showing import hidden_texts, is_word
 from relay.config.reading.yaml_source import KeyPath, RawSettings
+from relay.core.receipts import RECEIPTS
 
 _GLOBAL: Final = ("ingest", "admin", "store", "privacy")
 _NAMED: Final = ("platforms", "credentials")
@@ -27,27 +28,26 @@ def known_secrets(data: RawSettings, held: Mapping[KeyPath, Sequence[str]]) -> d
     """
     referred: dict[KeyPath, set[str]] = {}
     for path, values in held.items():
-        length = {"defaults": 1, "alerts": 3}.get(str(path[0]), 2 if path[0] in _NAMED else 0)
-        owner = path[:length]
-        referred.setdefault(owner, set()).update(values)
+        length = {"defaults": 1, "receipts": 1, "alerts": 3}.get(str(path[0]), 2 if path[0] in _NAMED else 0)
+        referred.setdefault(path[:length], set()).update(values)
     shared = {text for name in _GLOBAL if name in data for text in hidden_texts((name,), data[name])}
     shared |= {*referred.get((), ()), *referred.get(("defaults",), ())}
     credentials = {
         name: {*hidden_texts(("credentials", name), auth), *_pairs(auth), *referred.get(("credentials", name), ())}
         for name, auth in data.get("credentials", {}).items()
     }
+    owners: list[tuple[str, KeyPath, RawSettings]] = [
+        *((name, ("platforms", name), own) for name, own in data["platforms"].items()),
+        *((target_owner(name), ("alerts", "targets", name), own) for name, own in _targets(data).items()),
+    ]
+    if "receipts" in data:
+        owners.append((RECEIPTS, ("receipts",), data["receipts"]))
     found = {}
-    for name, own in data["platforms"].items():
-        auth = own.get("auth", {})
-        secrets = {*hidden_texts(("platforms", name), own), *_pairs(auth), *referred.get(("platforms", name), ())}
-        secrets |= shared | credentials.get(auth.get("use", ""), set())
-        found[name] = frozenset(form for secret in secrets for form in _forms(secret))
-    for name, own in _targets(data).items():
-        where = ("alerts", "targets", name)
+    for owner, where, own in owners:
         auth = own.get("auth", {})
         secrets = {*hidden_texts(where, own), *_pairs(auth), *referred.get(where, ())}
         secrets |= shared | credentials.get(auth.get("use", ""), set())
-        found[target_owner(name)] = frozenset(form for secret in secrets for form in _forms(secret))
+        found[owner] = frozenset(form for secret in secrets for form in _forms(secret))
     return found
 
 

@@ -12,6 +12,7 @@ from relay.config.reading.wide_characters import wide_in
 from relay.config.reading.yaml_source import KeyPath
 from relay.config.schema.file import Config
 from relay.config.schema.values import kind_or_use
+from relay.core.receipts import RECEIPTS
 
 LATER: dict[str, frozenset[str]] = {
     "Privacy": frozenset({"mask", "views", "reveals"}),
@@ -20,6 +21,7 @@ LATER: dict[str, frozenset[str]] = {
 }
 """Keys the format has room for, by section, that this version does not act on."""
 
+_OF_RECEIPTS: KeyPath = ("platforms", RECEIPTS)
 _ELSEWHERE = {
     "rate_limit": "rate", "limit": "rate", "ratelimit": "rate", "attempts": "retry.times",
     "max_attempts": "retry.times", "retries": "retry.times", "max_events": "batch.max_items",
@@ -47,6 +49,18 @@ class PlacedProblem(NamedTuple):
     at_key: bool = False  # the key is wrong, not its value
     relies_on: tuple[KeyPath, ...] = ()  # it says nothing where one of these could not be read
     meant: KeyPath = ()  # the key that this unknown one was probably meant to be
+
+
+def as_written(found: PlacedProblem) -> PlacedProblem:
+    """Return a finding about the platform that delivers receipts as one about ``receipts``, where it is written."""
+    if found.path[:2] != _OF_RECEIPTS:
+        return found
+    bad = found.bad
+    return found._replace(
+        path=("receipts", *found.path[2:]),
+        bad=BadValue(bad.code, bad.message.replace(dotted(_OF_RECEIPTS), "receipts"), bad.hint, offset=bad.offset),
+        relies_on=tuple(("receipts", *path[2:]) if path[:2] == _OF_RECEIPTS else path for path in found.relies_on),
+    )
 
 
 def findings(errors: list[ErrorDetails]) -> Iterator[PlacedProblem]:
@@ -132,8 +146,11 @@ def _no_form(path: KeyPath, value: Any) -> BadValue:
 def _no_choice(loc: KeyPath, path: KeyPath, value: Any) -> BadValue:
     if path == ("version",):
         return BadValue("E008", f"version {quoted(value)} of the format is not known to this relay", "write version: 1")
-    section = section_at(tuple(loc)[:-1])
-    choices = [str(choice) for choice in _literals(section.fields[path[-1]])] if section else []
+    named = tuple(loc)
+    while isinstance(named[-1], int):  # an entry of a list of choices
+        named = named[:-1]
+    section = section_at(named[:-1])
+    choices = [str(choice) for choice in _literals(section.fields[named[-1]])] if section else []
     on = value if isinstance(value, bool) else _SWITCHES.get(str(value).lower())
     if on is not None and (meant := _SWITCHED.get((str(path[-1]), on))):
         return BadValue("E015", f"{dotted(path)}: {quoted(value)} is not a choice", f"did you mean {meant!r}?")

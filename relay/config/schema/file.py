@@ -7,7 +7,7 @@ JSON Schema for editors and the reference page are made from it.
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, PrivateAttr
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from relay.config.problems import Problem
 from relay.config.reading.known_secrets import target_owner
@@ -16,6 +16,7 @@ from relay.config.schema.alerts import AlertSettings
 from relay.config.schema.auth import AnyCredential, Credential, UseAuth
 from relay.config.schema.platform import PlatformDefaults, PlatformSection
 from relay.config.schema.privacy import Privacy
+from relay.config.schema.receipts import ReceiptsSettings
 from relay.config.schema.reconcile import ReconcileSettings
 from relay.config.schema.routes import RouteSettings
 from relay.config.schema.telemetry import TelemetrySettings
@@ -37,6 +38,7 @@ from relay.config.schema.values import (
 )
 from relay.core.model import Quota, StoreRules
 from relay.core.raw import JsonObject
+from relay.core.receipts import RECEIPTS
 
 
 class Ingest(Section):
@@ -150,6 +152,11 @@ class Config(Section):
     routes: Annotated[tuple[RouteSettings, ...], BeforeValidator(only_list)] = setting(
         [], "Which platforms get what is posted to /v1/callbacks; the first route that matches decides."
     )
+    receipts: ReceiptsSettings | None = setting(
+        None,
+        "Where the order center hears what became of its callbacks, as the reserved platform _receipts. Not set: it is "
+        "not told.",
+    )
     alerts: AlertSettings = setting({}, "Who is told when something is wrong; the rules hold without this section too.")
     telemetry: TelemetrySettings = setting({}, "Where spans of posts and requests are sent, beside log and metrics.")
     audit: AuditSettings = setting({}, "The record of what people did; what is kept of it: store.keep.audit.")
@@ -157,8 +164,20 @@ class Config(Section):
         {}, "By platform: what `relay reconcile` compares, and how. The daemon does not read it."
     )
 
+    @model_validator(mode="after")
+    def _receipts_are_delivered(self) -> "Config":
+        """Let the machinery deliver receipts as it does callbacks: to a platform of a name that nobody can give."""
+        if self.receipts is not None:
+            self.platforms[RECEIPTS] = self.receipts
+        return self
+
     _origin: Origin = PrivateAttr()
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())
+
+    @property
+    def destinations(self) -> dict[str, PlatformSection]:
+        """The platforms that callbacks may be posted for: all but the reserved one."""
+        return {name: platform for name, platform in self.platforms.items() if name != RECEIPTS}
 
     @property
     def origin(self) -> Origin:
@@ -242,4 +261,5 @@ class Config(Section):
             keep_samples_s=self.store.keep.samples,
             keep_audit_s=self.store.keep.audit,
             max_size_bytes=self.store.max_size,
+            receipts=None if self.receipts is None else self.receipts.in_store,
         )

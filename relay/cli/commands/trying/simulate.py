@@ -103,7 +103,7 @@ def simulate_command(
     """
     files = [chosen_file(config), *([compare] if compare else [])]
     configs = [load_config(file) for file in files]
-    name = platform or _only(list(configs[0].platforms), files[0])
+    name = platform or _only(list(configs[0].destinations), files[0])
     for file, loaded in zip(files, configs, strict=True):
         if name not in loaded.platforms:
             raise click.UsageError(f"{file} has no platform {name!r}; it has {', '.join(loaded.platforms)}")
