@@ -45,8 +45,6 @@ from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
 _READ_S = 5.0
-# Memory that the values of a JSON text take per byte of it: `{},` is 3 bytes, a dictionary in a list 88.
-_VALUES_PER_BYTE = 30
 _MOST_NAME = 64  # characters of an unknown name that are compared; no configured name is longer
 _SOON_S = 120.0  # expiry looks once a minute by itself; only a callback that expires sooner needs a nudge
 _EXPIRES_S = attrgetter("expires_s")
@@ -81,7 +79,6 @@ class Handlers:
         self._admission = intake.admission
         self._decode = intake.decoder
         self._searching = intake.searching
-        self._one_search = asyncio.Lock()
         self._one_turn = asyncio.Lock()  # first come, first served
         self._describe = describe
         self._openapi = openapi
@@ -164,21 +161,12 @@ class Handlers:
         body = b"".join(parts)
         if not platform.searches or len(body) <= SMALL_BYTES:
             return one_row(body, platform, options, content_type)
-        return await self._beside(partial(one_row, body, platform, options, content_type), held, len(body))
-
-    async def _beside(self, read: Callable[[], _Read], held: Held, size: int) -> _Read:
-        """Run ``read``, which is slow pure Python on ``size`` bytes, in the one thread for that."""
-        async with self._one_search:
-            held.grow(size * _VALUES_PER_BYTE)
-            try:
-                return await asyncio.get_running_loop().run_in_executor(self._searching, read)
-            finally:
-                held.grow(-size * _VALUES_PER_BYTE)
+        return await self._searching.run(partial(one_row, body, platform, options, content_type), held, len(body))
 
     async def _turn(self, read: Callable[[Turn], _Read], turn: Turn, held: Held, *, searches: bool) -> _Read:
         """Read some lines of a request, then let others run: in a round of the loop, one request has its turn."""
         if searches and turn.size > SMALL_BYTES:
-            return await self._beside(partial(read, turn), held, turn.size)
+            return await self._searching.run(partial(read, turn), held, turn.size)
         async with self._one_turn:
             found = read(turn)
             await asyncio.sleep(0)
@@ -276,7 +264,7 @@ class Handlers:
             body = b"".join(parts)
             draft = partial(directory.draft, body, options, content_type)
             beside = directory.searches and len(body) > SMALL_BYTES
-            return await self._route_one(await self._beside(draft, held, len(body)) if beside else draft(), held)
+            return await self._route_one(await self._searching.run(draft, held, len(body)) if beside else draft(), held)
         finally:
             if not held.handed_over:
                 held.release()

@@ -1,10 +1,10 @@
 """What the ingest listeners share: their settings, the room for requests, and threads for long work."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from relay.ingest.admission import Admission
+from relay.ingest.search_thread import SearchThread
 from relay.store.base import Inbox
 from relay.web.decoding import PIECE_BYTES, Decoder
 from relay.web.refusal import Refusal
@@ -41,12 +41,12 @@ class Intake:
     ) -> None:
         self.admission = Admission(inbox=inbox, max_bytes=max_waiting_bytes, max_uploading_bytes=max_uploading_bytes)
         self.decoder = Decoder(decode)
-        self.searching = ThreadPoolExecutor(1, thread_name_prefix="ingest-search")
+        self.searching = SearchThread()
 
     def close(self) -> None:
         """Let the threads end when their work is done."""
         self.decoder.close()
-        self.searching.shutdown(wait=False, cancel_futures=True)
+        self.searching.close()
 
 
 def decode(body: bytes, coding: str, limit: int) -> Iterator[bytes]:

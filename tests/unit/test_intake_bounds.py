@@ -1,12 +1,15 @@
 """What bounds the intake, piece by piece: room in bytes, lines in time, turns in both, keys, searches, decoding."""
 
+import asyncio
 import gzip
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 from backports import zstd
 from relay.core.errors import Unfit
-from relay.ingest import pressure, room
+from relay.ingest import pressure, room, search_thread
+from relay.ingest.admission import Held
 from relay.ingest.post_options import read_post_options
 from relay.ingest.pressure import Line, Pressure, rows_of
 from relay.ingest.room import Room
@@ -218,6 +221,36 @@ def test_a_line_that_holds_no_payload_is_never_put_together():
 
 
 # --- keys and searches
+
+
+async def test_searches_rest_as_long_as_they_took(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    """One at a time; the next begins after a rest, also behind one that failed. What a search makes is counted."""
+    monkeypatch.setattr(search_thread, "elapsed_s", clock)
+    rooms = Room(max_bytes=1_000_000, max_uploading_bytes=1)
+    loop = asyncio.get_running_loop()
+    times: list[float] = []
+    held_bytes: list[int] = []
+
+    def search() -> int:
+        times.append(loop.time())
+        held_bytes.append(rooms.held_bytes)
+        clock.now += 0.05
+        return len(times)
+
+    def fail() -> None:
+        search()
+        raise ValueError("no")
+
+    made = search_thread.SearchThread()
+    held = Held(rooms, Pressure(), False, True)
+    first, second, third = await asyncio.gather(
+        *(made.run(each, held, 1000) for each in (search, fail, search)), return_exceptions=True
+    )
+    made.close()
+    assert (first, str(second), third) == (1, "no", 3)
+    assert all(later - earlier >= 0.049 for earlier, later in pairwise(times))
+    assert held_bytes == [30_000] * 3
+    assert rooms.held_bytes == 0
 
 
 @pytest.mark.parametrize("key", ["k" * 1025, "键" * 342])
