@@ -24,7 +24,14 @@ class StoreFailed(StoreError):
 
 
 class StoreAway(StoreFailed):
-    """The server of a shared store cannot be reached, is no primary, or did not write in time."""
+    """The server of a shared store cannot be reached, is no primary, or did not write in time.
+
+    ``sent``: something was sent, so the effect is unknown; without it nothing happened.
+    """
+
+    def __init__(self, text: str, *, sent: bool = True) -> None:
+        super().__init__(text)
+        self.sent = sent
 
 
 class Fenced(StoreError):

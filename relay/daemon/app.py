@@ -36,7 +36,7 @@ from relay.daemon.live import LiveConfig, admin_settings, admin_users
 from relay.daemon.observing import Observer
 from relay.daemon.readiness import Readiness
 from relay.daemon.restarts import Restarts
-from relay.daemon.stores import open_store, open_tokens
+from relay.daemon.stores import open_store, open_tokens, shown_store
 from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import Notifier
 from relay.daemon.what_if_process import WhatIfProcess
@@ -81,7 +81,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
             restarts.ended_well()
             return 0
     began_s = elapsed_s()
-    events.started(version=version, store=config.store.url, platforms=len(config.destinations))
+    events.started(version=version, store=shown_store(config), platforms=len(config.destinations))
     async with AsyncExitStack() as stack:
         stack.enter_context(supervisor.watching_threads())
         daemon = _Daemon(config, version, events, metrics, notifier, supervisor, stack)

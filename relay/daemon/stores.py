@@ -22,8 +22,16 @@ from relay.telemetry.events import Events
 
 async def open_store(config: Config, events: Events) -> Store:
     """Open the store for the one daemon that may write to it. Raises ``StoreLocked`` and ``StoreUnusable``."""
-    _check_scheme(config.store.url)
+    if config.server is not None:
+        from relay.daemon.shared_store import open_shared  # the server's client is loaded only where it is configured
+
+        return await open_shared(config, config.server, events)
     return await SqliteStore.open(config.store_path, events=events, keys=key_source(config))
+
+
+def shown_store(config: Config) -> str:
+    """Return the store's URL as it may be logged: without a password."""
+    return config.store.url if config.server is None else config.server.shown
 
 
 def key_source(config: Config) -> KeySource | None:
@@ -76,4 +84,6 @@ def open_tokens(config: Config) -> TokenStore:
 def _check_scheme(url: str) -> None:
     if not url.startswith("sqlite:"):
         scheme = url.partition(":")[0]
-        raise StoreUnusable(f"store.url: {scheme}: stores come with a later version; use sqlite:relay.db")
+        raise StoreUnusable(
+            f"the store is on a server ({scheme}:), which only a running relay reads; ask one with --url, or start it"
+        )

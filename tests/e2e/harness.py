@@ -43,6 +43,10 @@ async def until(condition: Callable[[], Awaitable[bool]], *, timeout_s: float, w
         await asyncio.sleep(_POLL_S)
 
 
+class NotRead(AssertionError):
+    """The relay cannot read its store now."""
+
+
 class Process:
     """A ``relay`` subcommand as a process of its own, with its output in a file."""
 
@@ -82,7 +86,15 @@ class Process:
 class Bench:
     """One daemon, one platform, one poster, and what they wrote down. Made by ``bench``."""
 
-    def __init__(self, directory: Path, *, platform: PlatformOf, sandbox: Sequence[str], seed: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        platform: PlatformOf,
+        sandbox: Sequence[str],
+        seed: int,
+        store: dict[str, Any] | None = None,
+    ) -> None:
         self.directory = directory
         self.ingest = f"http://127.0.0.1:{free_port()}"
         self.admin = f"http://127.0.0.1:{free_port()}"
@@ -93,7 +105,7 @@ class Bench:
             "version": 1,
             "ingest": {"listen": self.ingest.removeprefix("http://")},
             "admin": {"listen": self.admin.removeprefix("http://")},
-            "store": {"url": f"sqlite:{directory / 'relay.db'}"},
+            "store": store or {"url": f"sqlite:{directory / 'relay.db'}"},
             "platforms": {
                 PLATFORM: {"url": f"{self.target}/callbacks"}
                 | (platform(self.target) if callable(platform) else platform)
@@ -184,9 +196,9 @@ class Bench:
         return reading
 
     async def watch_ledger(self) -> None:
-        """Read the ledger again and again until cancelled; a daemon that is down is passed over."""
+        """Read the ledger again and again until cancelled; a daemon or server that is down is passed over."""
         while True:
-            with suppress(aiohttp.ClientError, OSError):
+            with suppress(aiohttp.ClientError, OSError, NotRead):
                 await self.ledger()
             await asyncio.sleep(0.05)
 
@@ -242,6 +254,8 @@ class Bench:
 
     async def _json(self, url: str, **query: str) -> dict[str, Any]:
         async with self.http.get(url, params=query) as response:
+            if response.status == 503:
+                raise NotRead(f"{url}: {await response.text()}")
             assert response.status == 200, f"{url}: {response.status} {await response.text()}"
             answer: dict[str, Any] = await response.json(content_type=None)
             return answer
@@ -249,10 +263,15 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    directory: Path, *, platform: PlatformOf, sandbox: Sequence[str] = (), seed: int = 1
+    directory: Path,
+    *,
+    platform: PlatformOf,
+    sandbox: Sequence[str] = (),
+    seed: int = 1,
+    store: dict[str, Any] | None = None,
 ) -> AsyncIterator[Bench]:
     """Start platform and daemon; end both whatever happens."""
-    made = Bench(directory, platform=platform, sandbox=sandbox, seed=seed)
+    made = Bench(directory, platform=platform, sandbox=sandbox, seed=seed, store=store)
     try:
         await made.sandbox.start()
         await until(

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from relay.config.reading.server_urls import parse_server_url
 from relay.core.model import StoreRules
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
@@ -22,7 +23,9 @@ class RedisHarness:
         self._opened: list[RedisStore] = []
 
     async def open(self, in_force: StoreRules) -> Store:
-        store = RedisStore(ServerLink.to(self._server.url, Durable()), KeyNames(self._prefix), self.clock)
+        store = RedisStore(
+            ServerLink.to(parse_server_url(self._server.url), Durable()), KeyNames(self._prefix), self.clock
+        )
         self._opened.append(store)
         await store.begin()
         await store.configure(in_force)

@@ -13,6 +13,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from relay.config.problems import BadValue, quoted
+from relay.config.reading.server_urls import SERVER_SCHEMES, parse_server_url
 from relay.wire.answers.json_path import JsonPath
 from relay.wire.payload.target import Target
 from relay.wire.regex import Pattern
@@ -175,16 +176,24 @@ def parse_listen(value: Any) -> str:
     return value
 
 
+def parse_store_prefix(value: Any) -> str:
+    """Return how names of keys begin: letters, digits, ``_``, ``.`` and ``-``, so that no name reads as another's."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
+        raise BadValue("E031", f"{quoted(value)} is no prefix", "write letters, digits, _ . -, such as relay")
+    return value
+
+
 def parse_store_url(value: Any) -> str:
-    """Return ``sqlite:PATH``; the Redis forms are told apart."""
+    """Return ``sqlite:PATH`` or the URL of a server that several hosts share."""
     if not isinstance(value, str) or not value:
         raise BadValue("E031", f"{quoted(value)} is not a store", "write sqlite:relay.db")
     scheme, colon, rest = value.partition(":")
-    if colon and scheme in ("redis", "rediss", "redis+sentinel", "redis+cluster"):
-        raise BadValue("E012", f"a {scheme}: store is not supported by this version yet", "use sqlite:relay.db")
+    if colon and scheme in SERVER_SCHEMES:
+        parse_server_url(value)
+        return value
     if scheme != "sqlite" or not colon:
         hint = f"did you mean sqlite:{value}?" if not colon else "write sqlite:relay.db"
-        raise BadValue("E031", "the store's URL must start with sqlite:", hint)
+        raise BadValue("E031", "the store's URL must start with sqlite: or redis:", hint)
     if rest.startswith("//") or rest == ":memory:":
         hint = f"write sqlite:/{rest.lstrip('/')}" if rest.startswith("//") else "name a file: accepted means on disk"
         raise BadValue("E031", f"{quoted(value)} is not a store", hint)

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from relay.config.problems import Problem
 from relay.config.reading.known_secrets import target_owner
+from relay.config.reading.server_urls import ServerUrl, parse_server_url
 from relay.config.reading.yaml_source import KeyPath, Mark
 from relay.config.schema.alerts import AlertSettings
 from relay.config.schema.auth import AnyCredential, Credential, UseAuth
@@ -19,6 +20,7 @@ from relay.config.schema.privacy import Privacy
 from relay.config.schema.receipts import ReceiptsSettings
 from relay.config.schema.reconcile import ReconcileSettings
 from relay.config.schema.routes import RouteSettings
+from relay.config.schema.shared_store import Durability, SpoolSettings
 from relay.config.schema.telemetry import TelemetrySettings
 from relay.config.schema.values import (
     Listens,
@@ -29,6 +31,7 @@ from relay.config.schema.values import (
     Secret,
     Section,
     Size,
+    StorePrefix,
     StoreUrl,
     Texts,
     TokenKey,
@@ -88,9 +91,16 @@ class StoreSettings(Section):
     """Where callbacks lie until they are delivered."""
 
     url: StoreUrl = setting(
-        "sqlite:relay.db", "sqlite:PATH; a relative path lies in $STATE_DIRECTORY, else beside the configuration file."
+        "sqlite:relay.db",
+        "sqlite:PATH; a relative path lies in $STATE_DIRECTORY, else beside the configuration file. Hosts share "
+        "a Valkey or Redis: redis://HOST:PORT/DB, rediss://, redis+sentinel://H1:PORT,H2:PORT/NAME.",
     )
-    max_size: Size = setting("2GiB", "Most room of used pages; nothing undelivered is ever dropped for room.")
+    prefix: StorePrefix = setting("relay", "On a server: how the names of all its keys begin.")
+    durability: Durability = setting({}, "On a server: what an accept and a claim wait for.")
+    spool: SpoolSettings = setting({}, "On a server: where posts wait while it is away.")
+    max_size: Size = setting(
+        "2GiB", "Most room of used pages, or of a server's memory; nothing undelivered is ever dropped for room."
+    )
     keep: Keep = setting({}, "How long finished callbacks and the history stay.")
     token_key: TokenKey | None = setting(
         None,
@@ -213,9 +223,18 @@ class Config(Section):
         return Path(self._origin.file).resolve().parent
 
     @property
+    def server(self) -> ServerUrl | None:
+        """The server that several hosts share as their store; None for a file."""
+        return None if self.store.url.startswith("sqlite:") else parse_server_url(self.store.url)
+
+    @property
     def store_path(self) -> Path:
-        """The store's file; a relative one lies in ``$STATE_DIRECTORY``, else beside the configuration file."""
-        return self._origin.state_directory / self.store.url.removeprefix("sqlite:")
+        """The store's file, or of a store on a server that of its spool, which this host's other files lie beside.
+
+        A relative one lies in ``$STATE_DIRECTORY``, else beside the configuration file.
+        """
+        name = self.store.spool.path if self.server is not None else self.store.url.removeprefix("sqlite:")
+        return self._origin.state_directory / name
 
     @property
     def token_path(self) -> Path:

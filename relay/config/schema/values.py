@@ -143,7 +143,10 @@ Listen = Annotated[
     str, *_parsed(texts.parse_listen, r"unix:/.+|.+:\d{1,5}", "127.0.0.1:8787", "unix:/run/relay/relay.sock")
 ]
 Listens = Annotated[tuple[Listen, ...], BeforeValidator(as_tuple), _OneOrMany()]
-StoreUrl = Annotated[str, *_parsed(texts.parse_store_url, r"sqlite:[^:]+", "sqlite:relay.db")]
+StoreUrl = Annotated[
+    str, *_parsed(texts.parse_store_url, r"sqlite:[^:]+|redis(s|\+sentinel|\+cluster)?://.+", "sqlite:relay.db")
+]
+StorePrefix = Annotated[str, *_parsed(texts.parse_store_prefix, r"[A-Za-z0-9_.-]+", "relay")]
 UtcOffset = Annotated[float, *_parsed(texts.parse_utc_offset, r"UTC|Z|[+-]\d\d:\d\d", "+08:00")]
 Text = Annotated[str, PlainValidator(reading(texts.parse_text)), WithJsonSchema({"type": "string", "minLength": 1})]
 HeaderName = Annotated[str, PlainValidator(reading(texts.parse_header_name)), WithJsonSchema({"type": "string"})]

@@ -121,11 +121,19 @@ class RedisStore:
             released=self._released,
         )
 
-    async def begin(self) -> None:
-        """Read what platforms there are, and finish the bulks that a crash left."""
+    async def begin(self, *, flags: bool = True) -> None:
+        """Read what platforms there are, and finish the bulks that a crash left; ``flags``: see the class."""
+        self._flags = flags
         await self._tags.load()
         if self._alone:
-            await self._inbox.bulks.sweep(self._tags.names())
+            await self._inbox.bulks.sweep(self._tags.names(), stale_s=0.0)
+
+    async def newest_time(self) -> float:
+        """Return the newest time that any platform's numbers hold."""
+        await self._tags.load()
+        commands = [("HMGET", self.keys.of(name, "m"), "seq", "number") for name in self._tags.names()]
+        found = await self._reader.many(commands)
+        return max((int(number or 0) / 1e6 for pair in found for number in pair), default=0.0)
 
     def _script(self, name: str) -> Script:
         return platform_script(name, flags=self._flags)

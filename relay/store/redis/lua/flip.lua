@@ -2,6 +2,7 @@
 local bulk, many = ARGV[2], tonumber(ARGV[3])
 local made = call('HGET', P .. 'stc', bulk)
 local facts = made and unpack_(made)
+if call('HEXISTS', P .. 'stg', bulk) == 0 or (facts and facts[5] == 2) then return redis.error_reply('GONE') end
 if not facts then
   local first = math.max(tonumber(call('HGET', P .. 'm', 'seq') or 0) + 1, floor(now * 1e6))
   call('HSET', P .. 'm', 'seq', first + many - 1)

@@ -1,5 +1,6 @@
 -- ARGV: now, bulk. Takes the next chunk of a bulk back that was never accepted. Answers whether there is more.
 local bulk = ARGV[2]
+call('HSET', P .. 'stc', bulk, pack({0, 0, 0, 0, 2}))  -- from here on it cannot be flipped
 local chunk = call('LPOP', P .. 'st:' .. bulk)
 if not chunk then
   call('HDEL', P .. 'stg', bulk)

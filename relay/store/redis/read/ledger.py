@@ -146,28 +146,24 @@ class RedisReader:
     async def callbacks(
         self, wanted: Filter, *, cursor: str | None, limit: int
     ) -> tuple[list[ListedCallback], str | None]:
-        """Return one page, newest first; the cursor is the last sequence number and tag shown."""
-        below, below_tag = math.inf, -1
-        if cursor is not None:
-            seq, _, tag = cursor.partition(".")
-            below, below_tag = int(seq), int(tag or 0)
-        page: list[tuple[int, int, str, StoredRow]] = []
+        """Return one page, newest first; the cursor is the last sequence number shown."""
+        below = math.inf if cursor is None else float(cursor)
+        page: list[tuple[int, str, StoredRow]] = []
         for platform in await self.meant(wanted):
-            tag_of = self._tags.known(platform)
             mine = 0
-            async for row in self.rows(platform, wanted, below=below + 1):
-                if (row.seq, tag_of) < (below, below_tag) or below == math.inf:
-                    page.append((row.seq, tag_of, platform, row))
-                    mine += 1
+            async for row in self.rows(platform, wanted, below=below):
+                page.append((row.seq, platform, row))
+                mine += 1
                 if mine > limit:
                     break
-        page.sort(key=lambda each: (-each[0], -each[1]))
-        shown = page[:limit]
+        page.sort(key=lambda each: -each[0])
+        last = page[limit - 1][0] if len(page) > limit else 0
+        shown = [each for each in page if each[0] >= last]  # platforms may have given out the same number
         items: list[ListedCallback] = []
-        for _, _, platform, row in shown:
+        for _, platform, row in shown:
             (facts,) = await self._facts(platform, [row])
             items.append(ListedCallback(**structs.asdict(facts), attempts=row.attempts))
-        return items, f"{shown[-1][0]}.{shown[-1][1]}" if len(page) > limit else None
+        return items, str(last) if len(page) > len(shown) else None
 
     async def meant(self, wanted: Filter) -> list[str]:
         """Return the platforms that a filter means."""

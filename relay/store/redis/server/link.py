@@ -5,16 +5,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import redis.asyncio as client
+from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as NotConnected
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as TookTooLong
 
-from relay.core.errors import Fenced, StoreAway, StoreFull
+from relay.config.reading.server_urls import ServerUrl
+from relay.core.errors import Fenced, StoreAway, StoreFailed, StoreFull, StoreUnusable
 from relay.store.redis.server.scripts import Script
 
 WITHIN_S: Final = 2.0
+_CONNECT_S: Final = 0.5
+_MOST: Final = 64
 _AWAY: Final = (NotConnected, TookTooLong, ReadOnlyError, OSError, asyncio.TimeoutError)
 _AWAY_WORDS: Final = (
     "LOADING",
@@ -29,6 +41,10 @@ _AWAY_WORDS: Final = (
 
 
 BROKEN: Final = (RedisError, OSError)
+
+
+class ServerRefused(StoreFailed):
+    """The server answered a call with an error; scripts begin theirs with a word of their own."""
 
 
 class ServerCall(NamedTuple):
@@ -54,24 +70,37 @@ class ServerLink:
     cluster = False
 
     def __init__(self, pool: client.ConnectionPool, durable: Durable) -> None:
+        self._pool = pool
         self._client = client.Redis(connection_pool=pool)
         self.durable = durable
-        self.primary_id = ""
 
     @classmethod
-    def to(cls, url: str, durable: Durable, *, password: str | None = None) -> "ServerLink":
-        """Return a link to ``redis://host:port/db`` or ``rediss://``; nothing is sent yet."""
-        given: dict[str, Any] = {} if password is None else {"password": password}
-        pool = client.ConnectionPool.from_url(
-            url,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=None,  # each call has its own bound, see ``run``
-            socket_connect_timeout=WITHIN_S,
-            protocol=2,
-            max_connections=64,
-            **given,
-        )
-        return cls(pool, durable)
+    def to(cls, server: ServerUrl, durable: Durable) -> "ServerLink":
+        """Return a link to one server, or to the one that sentinels know; nothing is sent yet."""
+        given: dict[str, Any] = {
+            "username": server.user,
+            "password": server.password,
+            "db": server.database,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": None,  # each call has its own bound, see ``run``
+            "socket_connect_timeout": _CONNECT_S,
+            "protocol": 2,
+        }
+        if server.scheme == "redis+sentinel":
+            asked = {"socket_timeout": _CONNECT_S, "socket_connect_timeout": _CONNECT_S}
+            sentinel = Sentinel(list(server.hosts), sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
+            pool = SentinelConnectionPool(server.name, sentinel, max_connections=_MOST, **given)  # type: ignore[no-untyped-call]
+            return cls(pool, durable)
+        ((host, port),) = server.hosts
+        kind: type[client.Connection] = SSLConnection if server.scheme == "rediss" else client.Connection
+        return cls(client.ConnectionPool(kind, max_connections=_MOST, host=host, port=port, **given), durable)
+
+    @property
+    def primary_id(self) -> str:
+        """The address of the primary that was last spoken to."""
+        found = getattr(self._pool, "master_address", None)
+        host, port = found or (self._pool.connection_kwargs.get("host"), self._pool.connection_kwargs.get("port"))
+        return f"{host}:{port}"
 
     async def run(self, calls: Sequence[ServerCall], *, within_s: float = WITHIN_S, durable: bool = False) -> list[Any]:
         """Run ``calls`` in one pipeline and return their answers; the error of one call comes back in its place.
@@ -116,6 +145,12 @@ class ServerLink:
 
     async def _pipeline(self, calls: Sequence[ServerCall], waits: Sequence[Sequence[Any]]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipe:
+            try:
+                pipe.connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+            except AuthenticationError as error:
+                raise StoreUnusable(f"store.url: the server lets nobody in without its password: {error}") from error
+            except (*_AWAY, RedisError) as error:
+                raise StoreAway(f"the store cannot be reached: {error}", sent=False) from error
             for script, keys, args in calls:
                 if script is None:
                     pipe.execute_command(*args)
@@ -156,7 +191,6 @@ class ServerLink:
         for section in sections:
             answer = await self.do("INFO", section)
             found.update(answer if isinstance(answer, dict) else _info(answer))
-        self.primary_id = str(found.get("run_id", self.primary_id))
         return found
 
     def listening(self) -> client.client.PubSub:
@@ -193,4 +227,4 @@ def _mapped(answer: Any) -> Any:
         return Fenced("another host owns this platform now; nothing was changed")
     if isinstance(answer, OutOfMemoryError) or text.startswith("OOM") or "OOM command" in text:
         return StoreFull("the server is at its maxmemory; raise it, shorten store.keep, or drop dead letters")
-    return answer
+    return ServerRefused(text)

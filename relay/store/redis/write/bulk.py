@@ -11,20 +11,22 @@ A crash before 3 leaves nothing but staged chunks, which ``sweep`` takes back; a
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from relay.core.clock import Clock
-from relay.core.errors import IdempotencyConflict, StoreAway
+from relay.core.errors import IdempotencyConflict, StoreAway, StoreFailed
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import ServerCall, ServerLink
+from relay.store.redis.server.link import ServerCall, ServerLink, ServerRefused
 from relay.store.redis.server.scripts import Script, script_of
 from relay.store.redis.write.packing import PackedRow, chunks
 
 _BUSY_TRIES: Final = 40
 _BUSY_S: Final = 0.05
-_STALE_S: Final = 60.0  # a bulk that is staged so long and not decided was cut off
+_STALE_S: Final = 5.0  # a bulk that is not decided so long after its last chunk was cut off
+_LOOK_S: Final = 0.2
 # Decides a bulk once. KEYS: commits, posts, post counts. ARGV: bulk, record, then key and value of each routed post.
 # Answers -1, or the place of a post that is known meanwhile; -2: the bulk was given up.
 _COMMIT: Final = script_of(
@@ -49,6 +51,9 @@ redis.call('HSETNX', KEYS[1], ARGV[1], 'aborted')
 return redis.call('HGET', KEYS[1], ARGV[1])
 """
 )
+
+
+_Remembered = Callable[[Mapping[str, int]], Iterable[tuple[str, bytes, int]]]
 
 
 class PostKnown(Exception):
@@ -96,6 +101,8 @@ class Bulks:
         self._script = script
         self._coalesces = coalesces
         self._placed = placed
+        self._cut_off: dict[str, list[str]] = {}
+        self._finishing: asyncio.Task[None] | None = None
 
     def _call(self, name: str, platform: str, *args: Any) -> ServerCall:
         return ServerCall(self._script(name), self._keys.pair(platform), (repr(self._clock.now()), *args))
@@ -103,7 +110,7 @@ class Bulks:
     async def accept(
         self,
         parts: Sequence[BulkPart],
-        posts: Callable[[Mapping[str, int]], Iterable[tuple[str, bytes, int]]] | None = None,
+        posts: _Remembered | None = None,
     ) -> dict[str, list[int]]:
         """Accept all parts or none; return each platform's sequence numbers of the rows that were not known.
 
@@ -111,10 +118,16 @@ class Bulks:
         ``IdempotencyConflict``, ``PostKnown``, ``StoreFull`` and ``StoreFailed``.
         """
         for _ in range(_BUSY_TRIES):
+            bulk = secrets.token_hex(8)
             try:
-                return await self._once(parts, posts)
+                return await self._once(bulk, parts, posts)
             except _KeyBusy:
                 await asyncio.sleep(_BUSY_S)
+            except StoreAway:
+                self._cut_off[bulk] = [part.platform for part in parts]
+                if self._finishing is None or self._finishing.done():
+                    self._finishing = asyncio.create_task(self._finish())
+                raise
         raise StoreAway("another host has been accepting the same idempotency key for two seconds; post again")
 
     async def accept_named(self, bulk: str, parts: Sequence[BulkPart]) -> dict[str, int]:
@@ -141,10 +154,27 @@ class Bulks:
         """Forget a bulk accepted by name."""
         await self._link.do("HDEL", self._keys.shared("commits"), bulk)
 
+    async def _finish(self) -> None:
+        """Finish or take back the bulks of this host whose fate an outage left open; their keys are free then."""
+        while self._cut_off:
+            await asyncio.sleep(_LOOK_S)
+            with suppress(StoreFailed):
+                for bulk, platforms in list(self._cut_off.items()):
+                    for platform in platforms:
+                        await self._close(platform, bulk)
+                    del self._cut_off[bulk]
+
+    async def close(self) -> None:
+        """Stop looking after bulks that an outage cut off; the next start does."""
+        if self._finishing is not None:
+            self._finishing.cancel()
+
     async def _once(
-        self, parts: Sequence[BulkPart], posts: Callable[[Mapping[str, int]], Iterable[tuple[str, bytes, int]]] | None
+        self,
+        bulk: str,
+        parts: Sequence[BulkPart],
+        posts: _Remembered | None,
     ) -> dict[str, list[int]]:
-        bulk = secrets.token_hex(8)
         counts: dict[str, int] = {}
         try:
             for part in parts:
@@ -191,7 +221,12 @@ class Bulks:
         firsts: dict[str, int] = {}
         for platform in platforms:
             call = self._call("flip", platform, bulk, counts[platform], int(visible))
-            firsts[platform] = await self._link.one(call, durable=True)
+            try:
+                firsts[platform] = await self._link.one(call, durable=True)
+            except ServerRefused as error:
+                if not str(error).startswith("GONE"):
+                    raise
+                raise StoreAway("the bulk took too long and was given up; post again") from error
         return firsts
 
     async def _decide(self, bulk: str, firsts: Mapping[str, int], posts: Sequence[tuple[str, bytes, int]]) -> None:
@@ -214,24 +249,26 @@ class Bulks:
             if not more:
                 return
 
-    async def sweep(self, platforms: Iterable[str]) -> None:
-        """Finish the bulks that were decided and not placed, and take back those that never were decided."""
-        commits = self._keys.shared("commits")
+    async def sweep(self, platforms: Iterable[str], *, stale_s: float = _STALE_S) -> None:
+        """Finish the bulks that were decided and not placed, and take back those that were cut off before.
+
+        A bulk that staged something within ``stale_s`` is under way and is left alone.
+        """
         for platform in platforms:
             staged = await self._link.do("HGETALL", self._keys.of(platform, "stg"))
             pairs = staged.items() if isinstance(staged, dict) else zip(staged[::2], staged[1::2], strict=True)
             for name, at in list(pairs):
-                bulk = name.decode()
-                made = await self._link.do("HGET", self._keys.of(platform, "stc"), bulk)
-                facts = unpack(made) if made else None
-                if facts and facts[4]:
-                    await self._place(bulk, platform)
-                    continue
-                if float(at) + _STALE_S > self._clock.now() and not await self._link.do("HGET", commits, bulk):
-                    continue
-                decided = await self._link.one(ServerCall(_ABORT, (commits,), (bulk,)), durable=True)
-                if decided == b"aborted":
-                    await self._unstage(bulk, (platform,))
-                elif facts:
-                    await self._flip(bulk, (platform,), {platform: facts[1]}, visible=True)
-                    await self._place(bulk, platform)
+                if float(at) + stale_s <= self._clock.now():
+                    await self._close(platform, name.decode())
+
+    async def _close(self, platform: str, bulk: str) -> None:
+        """Finish a bulk at one platform if it was decided, else take it back for good."""
+        made = await self._link.do("HGET", self._keys.of(platform, "stc"), bulk)
+        facts = unpack(made) if made else None
+        if facts is None or facts[4] != 1:
+            call = ServerCall(_ABORT, (self._keys.shared("commits"),), (bulk,))
+            if await self._link.one(call, durable=True) == b"aborted":
+                await self._unstage(bulk, (platform,))
+                return
+            await self._flip(bulk, (platform,), {platform: facts[1] if facts else 0}, visible=True)
+        await self._place(bulk, platform)

@@ -295,6 +295,7 @@ class RedisInbox:
 
     async def close(self) -> None:
         """Finish what is queued."""
+        await self.bulks.close()
         while self._tasks:
             await asyncio.wait(self._tasks)
 

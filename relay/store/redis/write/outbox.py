@@ -22,7 +22,7 @@ from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import ServerCall, ServerLink
+from relay.store.redis.server.link import ServerCall, ServerLink, ServerRefused
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.rotation import Waiting, rotate
 
@@ -342,7 +342,7 @@ class RedisOutbox:
         except Fenced:
             self._owned.slots.forget(settlement.attempt_id)
             raise
-        except Exception as error:
+        except ServerRefused as error:
             if str(error).startswith("PARTS"):
                 raise ValueError(f"settlement of batch {settlement.batch} names not each of its items once") from error
             raise

@@ -1,0 +1,137 @@
+"""Is this server fit to hold callbacks? What is wrong with it, why that matters, and what to set."""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from relay.core.errors import StoreUnusable
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import Durable, ServerLink, ServerRefused
+
+SCHEMA: Final = 1
+_OLDEST: Final = (6, 2)
+_FLAGS_FROM: Final = (7, 0)
+_WAITAOF_FROM: Final = (7, 2)
+_SCAN: Final = 1000
+
+
+class ServerFault(NamedTuple):
+    """One thing that is wrong: ``fatal`` means that callbacks could be lost, so the relay does not use the server."""
+
+    fatal: bool
+    text: str
+
+
+class ServerFacts(NamedTuple):
+    """What the relay must know of a server."""
+
+    version: tuple[int, ...]
+    flags: bool
+    waitaof: bool
+    faults: list[ServerFault]
+
+
+async def examine(link: ServerLink, durable: Durable) -> ServerFacts:
+    """Ask a server for its version and settings. Raises ``StoreAway`` and ``StoreUnusable`` (it lets nobody in)."""
+    info = await link.info("server", "memory", "persistence", "replication")
+    version = _version(info)
+    fsync = await _setting(link, "appendfsync")
+    return ServerFacts(
+        version,
+        version >= _FLAGS_FROM,
+        version >= _WAITAOF_FROM,
+        list(_faults(info, version, fsync, durable)),
+    )
+
+
+def _faults(info: Mapping[str, Any], version: tuple[int, ...], fsync: str, durable: Durable) -> "list[ServerFault]":
+    found: list[ServerFault] = []
+    named = ".".join(map(str, version))
+    if version < _OLDEST:
+        found.append(ServerFault(True, f"the server is version {named}; 6.2 is the oldest that has all commands"))
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction":
+        found.append(
+            ServerFault(
+                True,
+                f"its maxmemory-policy is {policy}: when memory is short it would delete callbacks; set "
+                "maxmemory-policy noeviction",
+            )
+        )
+    aof = str(info.get("aof_enabled", "0")) == "1"
+    if not aof:
+        fatal = durable.aof
+        remedy = "set appendonly yes" + (", or store.durability.aof: false and name replicas" if fatal else "")
+        found.append(
+            ServerFault(fatal, f"its append-only file is off: a restart loses what was answered 202; {remedy}")
+        )
+    elif durable.aof and version < _WAITAOF_FROM and fsync != "always":
+        found.append(
+            ServerFault(
+                True,
+                f"version {named} has no WAITAOF, and appendfsync is {fsync or 'unknown'}: set appendfsync always",
+            )
+        )
+    if durable.aof and aof and version < _WAITAOF_FROM:
+        found.append(ServerFault(False, f"version {named} has no WAITAOF: appendfsync always and WAIT stand in for it"))
+    replicas = int(info.get("connected_slaves", 0))
+    if replicas < durable.replicas:
+        found.append(
+            ServerFault(
+                False,
+                f"store.durability asks for {durable.replicas} replicas and it has {replicas}: posts are answered 503",
+            )
+        )
+    return found
+
+
+async def take_prefix(link: ServerLink, keys: KeyNames) -> None:
+    """Check that the keys under the prefix are a relay's of this version, or none.
+
+    Raises ``StoreUnusable`` for keys of somebody else and for a store of a newer version.
+    """
+    schema = keys.shared("schema")
+    found = await link.do("GET", schema)
+    if found is not None:
+        if int(found) > SCHEMA:
+            raise StoreUnusable(
+                f"the store under {keys.prefix}: is of version {int(found)}, this relay knows {SCHEMA}; upgrade it"
+            )
+        return
+    stranger = await _first_key(link, keys.prefix)
+    if stranger is not None:
+        raise StoreUnusable(
+            f"the key {stranger!r} begins with {keys.prefix}: and is no relay's; set another store.prefix or database"
+        )
+    await link.do("SET", schema, SCHEMA, "NX")
+
+
+async def _first_key(link: ServerLink, prefix: str) -> str | None:
+    """Return a key under the prefix that is no host's; hosts may have met here before the first callback."""
+    cursor: Any = "0"
+    while True:
+        cursor, found = await link.do("SCAN", cursor, "MATCH", f"{prefix}:*", "COUNT", _SCAN)
+        for key in found:
+            if not key.startswith(f"{prefix}:{{:".encode()):
+                return str(key.decode(errors="replace"))
+        if int(cursor) == 0:
+            return None
+
+
+async def _setting(link: ServerLink, name: str) -> str:
+    """Return a setting; empty where the server does not tell."""
+    try:
+        found = await link.do("CONFIG", "GET", name)
+    except ServerRefused:
+        return ""
+    pairs = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
+    values = {_text(key): _text(value) for key, value in pairs.items()}
+    return values.get(name, "")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _version(info: Mapping[str, Any]) -> tuple[int, ...]:
+    text = str(info.get("valkey_version") or info.get("redis_version") or "0")
+    return tuple(int(part) for part in text.split(".")[:3] if part.isdigit())
