@@ -17,6 +17,7 @@ from relay.config.reading.server_urls import ServerUrl, parse_server_url
     ],
 )
 def test_what_is_meant(text: str, meant: ServerUrl) -> None:
+    """Hosts, port, database, name and who asks; what is shown leads to the same hosts without the password."""
     assert parse_server_url(text) == meant
     assert "pw" not in meant.shown
     assert parse_server_url(meant.shown).hosts == meant.hosts
@@ -27,5 +28,6 @@ def test_what_is_meant(text: str, meant: ServerUrl) -> None:
     ["redis://", "redis://h:x", "redis://h:0", "redis://h/one", "redis://a,b", "redis://h?db=1", "redis+sentinel://h"],
 )
 def test_what_is_refused(text: str) -> None:
+    """A URL that could mean something else is an error."""
     with pytest.raises(BadValue):
         parse_server_url(text)
