@@ -192,6 +192,10 @@ class RedisStore:
         """Take a slot and a batch, or say until when to wait."""
         return await self._outbox.claim(request)
 
+    async def reserve(self, platform: str) -> Batch | WaitUntil:
+        """Take a slot for a request without callbacks and record its attempt."""
+        return await self._outbox.reserve(platform)
+
     async def settle(self, settlement: Settlement) -> None:
         """Carry out what an answer decided, once per attempt."""
         await self._past.keep_now()

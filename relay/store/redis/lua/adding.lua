@@ -10,7 +10,7 @@ local function add(new, body, given, coalesce)
   end
   local key, kh, event, lane, expires, idem, digest, ctype, trace, group, bytes, reason, post = unpack(new, 1, 13)
   local row = {key, kh, event, lane, lane, group, ctype, trace, idem, post, bytes, now, expires, now + expires, now, seq,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', false, 0, {}, 0, 0}
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', false, 0, {}, 0, 0, new[14]}
   rows[seq] = row
   zset('all', seq, seq)
   bodies[#bodies + 1] = seq

@@ -1,12 +1,15 @@
--- ARGV: now, fence, attempt, number, group, 1 for a fresh batch, its seqs, 1 for a probe. A batch that is not fresh is frozen already.
+-- ARGV: now, fence, attempt, number, group, 1 for a fresh batch, its seqs, 1 for a probe. 2: a question, an empty
+-- batch. Any other batch is frozen already.
 -- Records the attempt and answers the batch and its items; of an attempt that is recorded it answers the same again.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
-local attempt, number, group, fresh = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6] == '1'
+local attempt, number, group, fresh, empty = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6] == '1', ARGV[6] == '2'
 local recorded = call('HGET', P .. 'at', attempt)
 local batch = batch_of(number)
 if recorded and not (batch and batch[@B_ATTEMPT] == attempt) then return redis.error_reply('GONE') end
 if not recorded then
-  if fresh then
+  if empty then
+    batch = freeze_batch(number, group, {}, number, 0, 1)
+  elseif fresh then
     local wanted, seqs = unpack_(ARGV[7]), {}
     load(wanted)
     for _, seq in ipairs(wanted) do

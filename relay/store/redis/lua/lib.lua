@@ -308,3 +308,7 @@ local function let_go(number)  -- operations look again at what they left in thi
   end
   return 1
 end
+
+local function forget_question(attempt_id, batch, at)  -- no callback shows it, so nothing else would let it go
+  if not batch[@B_SEQS][1] then zset('loose', attempt_id, at) end
+end

@@ -20,7 +20,8 @@ for _, attempt_id in ipairs(open) do
     zset('x', seq, rows[seq][@EXPAT])
     touch(seq)
   end
-  wait_again(number, batch, over)
+  forget_question(tonumber(attempt_id), batch, over)
+  if batch[@B_SEQS][1] then wait_again(number, batch, over) else drop_batch(number, batch) end
   released = math.max(released, let_go(number))
 end
 flush()

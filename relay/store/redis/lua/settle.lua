@@ -41,7 +41,8 @@ if ambiguous == 1 then
     touch(seq)
   end
 end
-if not resend then drop_batch(number, batch) end
+forget_question(attempt_id, batch, ended_at)
+if not resend or not batch[@B_SEQS][1] then drop_batch(number, batch) end
 for _, seq in ipairs(delivered) do finish(rows[seq], seq, 1, reason, false) end
 for _, ending in ipairs(endings) do
   local seqs, state, why, maybe, message, met = unpack(ending, 1, 6)
@@ -78,7 +79,7 @@ if resend then
     zset('x', seq, row[@EXPAT])
     touch(seq)
   end
-  wait_again(number, batch, due)
+  if batch[@B_SEQS][1] then wait_again(number, batch, due) end
 end
 local used = 0
 for _, part in ipairs(split) do

@@ -129,6 +129,7 @@ class RedisReader:
             superseded_by=UNSET if not row.superseded_by else await self._superseded_by(platform, row),
             payload_deleted=row.dropped,
             traceparent=UNSET if row.traceparent is None else row.traceparent,
+            reference=UNSET if row.reference is None else row.reference,
             payload=body,
         )
 

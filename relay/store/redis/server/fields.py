@@ -13,7 +13,7 @@ import msgspec
 ROW: Final = (
     *("KEY", "KH", "EVENT", "LANE", "PRIO", "GROUP", "CTYPE", "TRACE", "IDEM", "POST", "BYTES", "ACC", "EXPS", "EXPAT"),
     *("DUE", "PLACE", "STATE", "ENDED", "ATTEMPTS", "SPENT", "FIRST", "FROZEN", "BATCH", "HELD", "DROPPED", "MAYBE"),
-    *("REASON", "MESSAGE", "CODE", "SUPER", "ATTS", "BLOCK", "HEAD"),
+    *("REASON", "MESSAGE", "CODE", "SUPER", "ATTS", "BLOCK", "HEAD", "REF"),
 )
 BATCH: Final = (
     *("GROUP", "CREATED", "ROOT", "ATTEMPTS", "STATE", "ATTEMPT", "DUE", "EXPAT", "CONFIRM", "PART", "SEQS"),
@@ -66,6 +66,7 @@ class StoredRow:
     superseded_by: int
     attempt_ids: Sequence[int]
     head: bool
+    reference: str | None
 
 
 def read_row(seq: int, packed: bytes) -> StoredRow:
@@ -74,7 +75,7 @@ def read_row(seq: int, packed: bytes) -> StoredRow:
         packed
     )
     due, _, state, ended, attempts, spent, first, frozen, batch, held, dropped, maybe, *told = rest
-    reason, message, code, newer, ids, _, head = told
+    reason, message, code, newer, ids, _, head, reference = told
     return StoredRow(
         seq=seq,
         key=_text(key),
@@ -105,6 +106,7 @@ def read_row(seq: int, packed: bytes) -> StoredRow:
         superseded_by=newer,
         attempt_ids=list(ids),  # an empty table of Lua is packed as an empty array or map
         head=bool(head),
+        reference=_text(reference),
     )
 
 

@@ -310,4 +310,5 @@ def _unrouted(row: StoredRow, body: bytes) -> NewCallback:
         row.content_type,
         row.traceparent,
         row.group,
+        reference=row.reference,
     )

@@ -16,7 +16,7 @@ import msgspec
 from relay.core.clock import Clock
 from relay.core.errors import Fenced, StoreAway
 from relay.core.ids import encode_id
-from relay.core.model import Batch, ClaimRequest, Item, Lane, Settlement, WaitUntil
+from relay.core.model import Batch, ClaimRequest, Item, Lane, Purpose, Settlement, WaitUntil
 from relay.core.raw import Kept
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.redis.owned import OwnedPlatforms
@@ -47,6 +47,7 @@ class _Plan(Batch):
     """What a claim will freeze: ``number`` 0 for fresh items, else the frozen batch that goes again."""
 
     seqs: Sequence[int] = ()
+    question: bool = False  # carries no callback
 
 
 class _Unseen(Exception):
@@ -130,6 +131,21 @@ class RedisOutbox:
                 if batch is not None:
                     self._wake()
                     return batch
+
+    async def reserve(self, platform: str) -> Batch | WaitUntil:
+        """Take a slot for a request without callbacks and record its attempt."""
+        if not self._owned.owns(platform):
+            return _NOT_OWNED
+        wait = self._owned.slots.ready(platform, "", self._clock.now())
+        if wait is not None:
+            return wait
+        attempt_id, now = self._owned.next_number(), self._clock.now()
+        self._owned.slots.take(platform, "", attempt_id, now, Purpose.READ_BACK)
+        plan = _Plan(attempt_id, "", 0, attempt_id, platform, "", [], now, attempt_id, question=True)
+        batch = await self._carry_out(plan)
+        assert batch is not None
+        self._wake()
+        return batch
 
     def _wake(self) -> None:
         for platform in self._owned.slots.drain_wakes():
@@ -245,7 +261,8 @@ class RedisOutbox:
         """Freeze what was planned and record its attempt; None when it changed meanwhile."""
         platform, attempt_id = plan.platform, plan.attempt_id
         number = plan.number or attempt_id
-        facts = (attempt_id, number, plan.group, int(not plan.number), pack(list(plan.seqs)), int(plan.probe))
+        kind = 2 if plan.question else int(not plan.number)
+        facts = (attempt_id, number, plan.group, kind, pack(list(plan.seqs)), int(plan.probe))
         try:
             claimed = await self._known(lambda: self._owned.call("claim", platform, *facts))
         except Fenced:
@@ -259,7 +276,8 @@ class RedisOutbox:
             return None
         attempt, created, root, confirm, replayed, items = unpack(claimed)
         seqs = [item[0] for item in items]
-        bodies = await self._again(lambda: ServerCall(None, (), ("HMGET", self._keys.of(platform, "b"), *seqs)))
+        command = ("HMGET", self._keys.of(platform, "b"), *seqs)
+        bodies = await self._again(lambda: ServerCall(None, (), command)) if seqs else []
         tag = self._tags.known(platform)
         self._groups[attempt_id] = plan.group, plan.created_at
         batch = Batch(

@@ -43,6 +43,7 @@ def packed_row(new: NewCallback, *, digest: str | None = None, post: str = "") -
         len(new.payload) if new.body_bytes is None else new.body_bytes,
         False if new.dead_reason is None else new.dead_reason,
         post,
+        False if new.reference is None else new.reference,
     ]
 
 
