@@ -20,7 +20,6 @@ from relay.config.schema.privacy import Privacy
 from relay.config.schema.receipts import ReceiptsSettings
 from relay.config.schema.reconcile import ReconcileSettings
 from relay.config.schema.routes import RouteSettings
-from relay.config.schema.shared_store import Durability, SpoolSettings
 from relay.config.schema.telemetry import TelemetrySettings
 from relay.config.schema.values import (
     Listens,
@@ -33,6 +32,7 @@ from relay.config.schema.values import (
     Size,
     StorePrefix,
     StoreUrl,
+    Text,
     Texts,
     TokenKey,
     only_list,
@@ -85,6 +85,23 @@ class Keep(Section):
     dead: PositiveDuration = setting("90d", "Dead and expired callbacks, for a person to look at.")
     samples: PositiveDuration = setting("7d", "What happened in each minute, per platform: the history of the charts.")
     audit: PositiveDuration = setting("3y", "Audit records; deleted from the oldest on, and the deletion is recorded.")
+
+
+class Durability(Section):
+    """What an accept and a claim on a server wait for; the counts it answers are compared."""
+
+    aof: bool = setting(True, "true: until the server has synced its append-only file.")
+    replicas: Annotated[int, Field(ge=0, le=16)] = setting(
+        0, "Until so many replicas have it too. Name all that can be elected: one that has it not may win."
+    )
+    timeout: PositiveDuration = setting("500ms", "How long they wait; then the post is answered 503.")
+
+
+class SpoolSettings(Section):
+    """Where posts wait while the server is away: a file of this host, in the form of a sqlite: store."""
+
+    path: Text = setting("spool.db", "A relative path lies in $STATE_DIRECTORY, else beside the configuration file.")
+    max_size: Size = setting("512MiB", "Most room; when it is full, posts are answered 503 store_full.")
 
 
 class StoreSettings(Section):
