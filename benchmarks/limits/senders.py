@@ -9,7 +9,7 @@ import random
 from collections import deque
 from typing import Protocol
 
-from relay.core.model import Rate
+from relay.core.model import Purpose, Rate
 from relay.limits.estimator import Estimator
 from relay.limits.evidence.history import Signal
 from relay.policy.gate.breaker import Breaker, BreakerTerms
@@ -112,11 +112,11 @@ class Relay:
             return
         self._windows = [StrictWindow(rate) for rate in rates]
         for window in self._windows:
-            rows: list[tuple[int, float | None]] = [(token, None) for token in self._open]
+            rows: list[tuple[int, float | None, int]] = [(token, None, Purpose.FIRST) for token in self._open]
             for token, at in reversed(self._log):
                 if at + window.window_s <= now:
                     break
-                rows.append((int(token), at))
+                rows.append((int(token), at, Purpose.FIRST))
             window.restore(rows, now)
 
 
