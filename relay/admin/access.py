@@ -1,8 +1,9 @@
 """Who may do what on the admin listener: roles from bearer tokens, nothing by default.
 
-``viewer`` looks, ``operator`` also changes things, ``privacy`` looks and sees payloads unmasked, ``admin`` does all.
-With no users configured whoever is on this machine may do everything but see payloads unmasked, and nobody else may
-do anything.
+``stats`` sees totals, platforms and charts, and no single callback. ``viewer`` looks, ``operator`` also changes things,
+``privacy`` looks and may have payloads revealed, ``admin`` does all. What of a payload each of them sees is said by the
+user's view (``relay.privacy.views``). With no users configured whoever is on this machine may do everything but have
+payloads revealed, and nobody else may do anything.
 """
 
 import hashlib
@@ -17,18 +18,21 @@ from relay.web.refusal import Refusal
 class Permission(StrEnum):
     """What a route asks for."""
 
+    STATS = "stats"  # how much of what; of no single callback
     VIEW = "view"
     OPERATE = "operate"
-    REVEAL = "reveal"  # payloads unmasked
+    REVEAL = "reveal"  # payloads as they came
 
 
+_LOOKS = frozenset({Permission.STATS, Permission.VIEW})
 _GRANTS = {
-    "viewer": frozenset({Permission.VIEW}),
-    "operator": frozenset({Permission.VIEW, Permission.OPERATE}),
-    "privacy": frozenset({Permission.VIEW, Permission.REVEAL}),
+    "stats": frozenset({Permission.STATS}),
+    "viewer": _LOOKS,
+    "operator": _LOOKS | {Permission.OPERATE},
+    "privacy": _LOOKS | {Permission.REVEAL},
     "admin": frozenset(Permission),
 }
-_WITHOUT_USERS = frozenset({Permission.VIEW, Permission.OPERATE})
+_WITHOUT_USERS = _LOOKS | {Permission.OPERATE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class User:
     name: str
     role: str
     token: str
+    view: str | None = None  # what of payloads is seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class Caller:
     role: str
     remote: str
     grants: frozenset[Permission]
+    view: str | None = None
 
     def may(self, permission: Permission) -> bool:
         """Say whether ``permission`` is granted."""
@@ -113,7 +119,7 @@ class Access:
 
 def caller(user: User, remote: str) -> Caller:
     """Return ``user`` with what the role grants."""
-    return Caller(user.name, user.role, remote, _GRANTS.get(user.role, frozenset()))
+    return Caller(user.name, user.role, remote, _GRANTS.get(user.role, frozenset()), user.view)
 
 
 def stranger(remote: str) -> Caller:

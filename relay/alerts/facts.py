@@ -35,3 +35,4 @@ class RelayFacts:
     tokens_lacking: tuple[str, ...] = ()
     # Seconds left, by platform and whose: "server" or "client"
     certificates: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    reveals_refused: tuple[str, ...] = ()  # users who wanted to see more payloads than they may, lately

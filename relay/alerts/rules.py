@@ -160,6 +160,11 @@ def _token(rule: LastingRule, facts: RelayFacts, _known: Collection[AlertKey]) -
         yield Trouble(AlertKey("token", name), {}, after_s=rule.after)
 
 
+def _reveals(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    for name in facts.reveals_refused:
+        yield Trouble(AlertKey("reveals", name))
+
+
 _RULES: dict[str, _Rule] = {
     "late": _late,
     "expiring": _expiring,
@@ -175,4 +180,5 @@ _RULES: dict[str, _Rule] = {
     "unaccounted": _unaccounted,
     "certificate": _certificate,
     "token": _token,
+    "reveals": _reveals,
 }

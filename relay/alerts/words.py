@@ -91,6 +91,11 @@ _EN: Final = {
         "Platforms that use it get nothing until its endpoint hands one out; their callbacks wait.",
         "relay status",
     ),
+    "reveals": Sentences(
+        "{about} wanted to see more payloads than privacy.reveals allows",
+        "What was seen stands in the audit, with the reasons given; the rest was refused.",
+        "relay audit ls --who {about}",
+    ),
     "audit-head": Sentences(
         "The audit has {count} records; the newest is {hash}",
         "Keep this where nobody of this host can change it: it proves every record up to then.",
@@ -157,6 +162,11 @@ _ZH: Final = {
         "relay config check --probe",
     ),
     "token": Sentences("{about} 取不到令牌", "使用它的平台在取到令牌之前收不到任何回调；回调在等待。", "relay status"),
+    "reveals": Sentences(
+        "{about} 查看原始内容的次数超过 privacy.reveals 的上限",
+        "已查看的内容及理由都记在审计中；其余请求已被拒绝。",
+        "relay audit ls --who {about}",
+    ),
     "audit-head": Sentences(
         "审计共 {count} 条记录，最新一条为 {hash}",
         "请保存在本机人员无法修改的地方：它可以证明此前的每一条记录。",

@@ -23,6 +23,7 @@ from relay.config.schema.platform import PlatformSection
 from relay.config.schema.rules import RuleSection
 from relay.config.schema.sign import MessageSign
 from relay.config.trial_request import request_problems
+from relay.config.view_checks import view_contradictions, view_warnings
 from relay.core.model import UNROUTED
 from relay.wire.answers.results import OUTCOMES
 
@@ -75,6 +76,7 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
             at_key=True, relies_on=[("receipts",), ("store", "url")],
         )  # fmt: skip
     yield from alert_contradictions(config)
+    yield from view_contradictions(config)
     if config.telemetry.otlp is not None and find_spec("opentelemetry") is None:
         otlp: KeyPath = ("telemetry", "otlp")
         what = "telemetry.otlp needs the libraries of OpenTelemetry"
@@ -202,6 +204,7 @@ def warnings(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
                 text = f"{dotted(place)} is not used with shape: {platform.results.shape}"
                 yield _at(place, "W010", text, "remove it, or choose the other shape", at_key=True)
     yield from _credentials(config)
+    yield from view_warnings(config)
     for index, user in enumerate(config.admin.users):
         if config.ingest.token is not None and user.token == config.ingest.token:
             what = (

@@ -59,6 +59,7 @@ CODES: dict[str, str] = {
     "E054": "the listener would be open to others",
     "E055": "an unknown credential is named",
     "E056": "a rule can never match",
+    "E057": "an unknown view is named",
     # E06x: which callbacks are for whom
     "E060": "not a usable route",
     "E061": "not a usable path",
@@ -83,6 +84,7 @@ CODES: dict[str, str] = {
     "W011": "a value has something in it that nobody sees",
     "W012": "ingest and admin share a token",
     "W013": "a value is hardly meant",
+    "W014": "a path of a view can never decide",
 }
 """Every code and what it stands for. A code never changes its meaning; docs/config-errors.md explains each."""
 

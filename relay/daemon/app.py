@@ -25,6 +25,7 @@ from typing import NamedTuple
 from relay.admin.access import Access
 from relay.admin.http.api import AdminApi, AdminParts
 from relay.admin.http.server import AdminServer
+from relay.admin.reveals import RevealLimit
 from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
@@ -48,6 +49,7 @@ from relay.ingest.described import ROUTES
 from relay.ingest.intake import Intake
 from relay.ingest.server import IngestServer
 from relay.ingest.traced import BeginSpan
+from relay.privacy.views import Lenses
 from relay.store.base import Store
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
@@ -121,15 +123,18 @@ class _Daemon:
         credentials = self._open_credentials(store)
         registry = await self._start_delivery(store, credentials)
         access = Access(admin_users(self.config))
+        lenses = Lenses(self.config.privacy.masks, self.config.privacy.compiled())
         live = LiveConfig(
             config=self.config,
             store=store,
             registry=registry,
             access=access,
+            lenses=lenses,
             events=self.events,
             notifier=self.notifier,
         )
-        alerting = await self._start_alerts(store, registry, live, credentials)
+        reveals = RevealLimit(journal=store.journal, clock=store.clock, rate=lambda: live.config.privacy.reveals)
+        alerting = await self._start_alerts(store, registry, live, credentials, reveals)
         duties = self._start_duties(store, live)
         self._start_head(store, live, alerting)
         api = AdminApi(
@@ -141,6 +146,8 @@ class _Daemon:
                 samples=sampling,
                 control=registry,
                 access=access,
+                lenses=lenses,
+                reveals=reveals,
                 ingest=ROUTES,
                 config=live.for_operators,
                 events=self.events,
@@ -243,7 +250,7 @@ class _Daemon:
         return registry
 
     async def _start_alerts(
-        self, store: Store, registry: Registry, live: LiveConfig, credentials: Credentials
+        self, store: Store, registry: Registry, live: LiveConfig, credentials: Credentials, reveals: RevealLimit
     ) -> Alerting:
         """Start what tells people when something is wrong."""
         observer = Observer(
@@ -251,6 +258,7 @@ class _Daemon:
             live=registry.views,
             terms=live.terms,
             refused_problems=lambda: live.refused_problems,
+            reveals_refused=reveals.refused,
             config=lambda: live.config,
             metrics=self.metrics,
         )

@@ -31,6 +31,7 @@ from relay.daemon.systemd import Notifier
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_all
 from relay.ingest.server import IngestServer
+from relay.privacy.views import Lenses
 from relay.store.base import Store
 from relay.telemetry.events import Events
 from relay.views.configuration import ChangeView, InForce, ReloadView
@@ -49,7 +50,7 @@ def admin_settings(config: Config, listen: str) -> AdminSettings:
 
 def admin_users(config: Config) -> list[User]:
     """Return the configured users with their roles."""
-    return [User(name=user.name, role=user.role, token=user.token) for user in config.admin.users]
+    return [User(user.name, user.role, user.token, user.view) for user in config.admin.users]
 
 
 class LiveConfig:
@@ -62,6 +63,7 @@ class LiveConfig:
         store: Store,
         registry: Registry,
         access: Access,
+        lenses: Lenses,
         events: Events,
         notifier: Notifier,
     ) -> None:
@@ -73,6 +75,7 @@ class LiveConfig:
         self._store = store
         self._registry = registry
         self._access = access
+        self._lenses = lenses
         self._events = events
         self._notifier = notifier
         self._history = ReloadHistory(store.clock)
@@ -187,6 +190,7 @@ class LiveConfig:
             server.configure(settings=ingest_settings(wanted, server.listen), directory=intakes)
         for admin in self.admin:
             admin.configure(admin_settings(wanted, admin.listen))
+        self._lenses.replace(wanted.privacy.masks, wanted.privacy.compiled())
         self._access.replace(admin_users(wanted))
         self.config = wanted
         for follower in self.followers:

@@ -35,6 +35,7 @@ class Observer:
         live: Callable[[], Mapping[str, LiveFacts]],
         terms: Callable[[], Mapping[str, DrainTerms]],
         refused_problems: Callable[[], int],
+        reveals_refused: Callable[[], tuple[str, ...]],
         config: Callable[[], Config],
         metrics: Metrics,
     ) -> None:
@@ -42,6 +43,7 @@ class Observer:
         self._live = live
         self._terms = terms
         self._refused_problems = refused_problems
+        self._reveals_refused = reveals_refused
         self._config = config
         self._metrics = metrics
         self._began_s = elapsed_s()
@@ -66,6 +68,7 @@ class Observer:
             unaccounted=None if totals is None or size is None else ledger_view(totals, size).total.unaccounted,
             refused_problems=self._refused_problems(),
             clock_step_s=wall_shift_s(ledger.clock.now(), wall_s()),
+            reveals_refused=self._reveals_refused(),
             tokens_lacking=tuple(sorted(self._metrics.tokens_lacking)),
             certificates=await self._certificates(config),
         )

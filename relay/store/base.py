@@ -163,6 +163,10 @@ class Ledger(Protocol):
         """Return one page, newest first, and the cursor of the next page or None."""
         ...
 
+    async def batch_members(self, batch_id: str, *, limit: int) -> list[str]:
+        """Return the ids of up to ``limit`` callbacks that a batch carried; some may be pruned, none for no batch."""
+        ...
+
     async def start_operation(
         self,
         action: str,

@@ -63,11 +63,18 @@ class CallbackView(CallbackFacts, kw_only=True):
     traceparent: Annotated[str | UnsetType, told("W3C trace context it came with")] = UNSET
     reference: Annotated[str | UnsetType, told("the Relay-Reference it came with")] = UNSET
     waiting: Annotated[WaitingView | UnsetType, told("what it waits for, while it is pending")] = UNSET
-    payload: Annotated[Any, told("asked for with payload=1: masked unless the role may see it; form: payload_form")] = (
-        UNSET
-    )
-    payload_form: Annotated[str | UnsetType, told("json, text or base64")] = UNSET
+    payload: Annotated[Any, told("asked for with payload=1: as far as the user's view goes")] = UNSET
+    payload_form: Annotated[str | UnsetType, told("masked; hidden: no JSON, so only its size is shown")] = UNSET
     payload_bytes: Annotated[int | UnsetType, told("size of the payload in bytes")] = UNSET
+
+
+class RevealView(Struct, frozen=True, kw_only=True):
+    """A payload as it came, shown to one person once."""
+
+    id: Annotated[str, told("the callback's")]
+    payload: Annotated[Any, told("JSON as it came, byte for byte; else a text, or base64")]
+    payload_form: Annotated[str, told("json, text or base64")]
+    payload_bytes: Annotated[int, told("its size in bytes")]
 
 
 class CallbackPage(Struct, frozen=True):

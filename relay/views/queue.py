@@ -37,6 +37,7 @@ class ErrorView(Struct, frozen=True):
     status: Annotated[int | None, told("HTTP status; null without an answer")]
     reason: Annotated[str, told("why, in a few stable words")]
     excerpt: Annotated[str, told("the start of the answer")]
+    batch: Annotated[str, told("id of the batch that was answered so; empty: not known")] = ""
 
 
 class QueueFacts(Struct):

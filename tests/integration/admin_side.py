@@ -11,6 +11,7 @@ from relay.admin.access import Access, User
 from relay.admin.http.api import AdminApi, AdminParts
 from relay.admin.http.server import AdminServer, AdminSettings
 from relay.admin.resources.configuration import ConfigAccess
+from relay.admin.reveals import RevealLimit
 from relay.admin.standing.backlog import DrainTerms
 from relay.core.model import (
     AttemptResult,
@@ -31,6 +32,7 @@ from relay.core.model import (
 from relay.core.raw import Record
 from relay.daemon.what_if_process import WhatIfProcess
 from relay.ingest.described import ROUTES
+from relay.privacy.views import Lenses
 from relay.store.base import no_route
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
@@ -43,7 +45,8 @@ from relay.views.live import LiveFacts
 from relay.views.moments import Instant, read
 
 START = 1_790_000_000.0
-USERS = [User(role, role, f"{role}-token") for role in ("viewer", "operator", "privacy", "admin")]
+REVEALS = Rate(30, 3600.0)
+USERS = [User(role, role, f"{role}-token") for role in ("stats", "viewer", "operator", "privacy", "admin")]
 
 LEARNED: dict[str, Any] = {
     "mode": "enforce",
@@ -222,6 +225,7 @@ class AdminSide:
     metrics: Metrics
     alarms: FakeAlarms
     access: Access
+    reveals: RevealLimit
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -292,7 +296,12 @@ class AdminSide:
 
 @contextlib.asynccontextmanager
 async def admin_side(
-    *, users: Sequence[User] = (), listen: str = "127.0.0.1:0", reloads: bool = True
+    *,
+    users: Sequence[User] = (),
+    listen: str = "127.0.0.1:0",
+    reloads: bool = True,
+    lenses: Lenses | None = None,
+    reveals: Rate = REVEALS,
 ) -> AsyncIterator[AdminSide]:
     """Serve an admin listener until the block ends."""
     clock = FakeClock()
@@ -309,6 +318,7 @@ async def admin_side(
     operations = OperationRunner(ledger=store, clock=clock, events=events, reroute=no_route)
     sampling = Sampling(history=store.history, counted=metrics.request_counts, clock=clock, events=events)
     access, who = config.access(), Access(users)
+    limit = RevealLimit(journal=store.journal, clock=clock, rate=lambda: reveals)
     api = AdminApi(
         AdminParts(
             ledger=store,
@@ -319,6 +329,8 @@ async def admin_side(
             control=control,
             ingest=ROUTES,
             access=who,
+            lenses=lenses or Lenses((), {}),
+            reveals=limit,
             config=access if reloads else replace(access, reload=None),
             events=events,
             metrics=metrics,
@@ -334,7 +346,9 @@ async def admin_side(
     await server.start()
     try:
         url = server.address if server.address.startswith("unix:") else f"http://{server.address}"
-        yield AdminSide(url, store, clock, control, config, operations, api, rules, sampling, metrics, alarms, who)
+        yield AdminSide(
+            url, store, clock, control, config, operations, api, rules, sampling, metrics, alarms, who, limit
+        )
     finally:
         await server.close(0.1)
     assert not metrics.refused["admin", "internal"]

@@ -280,6 +280,7 @@ async def test_alerts_leave_while_the_store_fails(tmp_path: Path, robots: Robots
         live=dict,
         terms=dict,
         refused_problems=lambda: 0,
+        reveals_refused=tuple,
         config=lambda: config,
         metrics=Metrics(),
     )

@@ -48,7 +48,7 @@ async def test_a_token_buys_a_cookie_that_scripts_and_other_sites_cannot_use(bro
     assert browser.told.endswith("; Max-Age=43200; Path=/; HttpOnly; SameSite=Strict")
     assert await browser.ask("GET", "/v1/session") == (
         200,
-        {"name": "operator", "role": "operator", "may": ["view", "operate"], "login": True},
+        {"name": "operator", "role": "operator", "may": ["stats", "view", "operate"], "login": True},
     )
     kept = browser.cookie
     assert (await browser.ask("DELETE", "/v1/session"))[0] == 204
@@ -110,8 +110,8 @@ async def test_a_session_ends_after_twelve_hours(browser: Browser) -> None:
     [
         (USERS, 200),
         ([each for each in USERS if each.name != "operator"], 401),
-        ([User("operator", "viewer", "operator-token"), *USERS[2:]], 401),
-        ([User("operator", "operator", "another-token"), *USERS[2:]], 401),
+        ([User("operator", "viewer", "operator-token"), *USERS[3:]], 401),
+        ([User("operator", "operator", "another-token"), *USERS[3:]], 401),
     ],
 )
 async def test_a_reload_that_changes_the_user_ends_the_session(
@@ -146,7 +146,7 @@ async def test_without_users_nobody_logs_in() -> None:
         browser = Browser(http, side)
         assert (await browser.ask("POST", "/v1/session", {"token": "x"}))[0] == 409
         assert (await browser.ask("GET", "/v1/session"))[1] == {
-            "name": "local", "role": "local", "may": ["view", "operate"], "login": False,
+            "name": "local", "role": "local", "may": ["stats", "view", "operate"], "login": False,
         }  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 import msgspec
 import pytest
-from relay.privacy.masking import mask_text, masked, revealed
+from relay.privacy.masking import mask_text, revealed
+from relay.privacy.views import Lens
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def test_json_keeps_its_structure_and_keys() -> None:
     """Keys, nesting, booleans and nulls stay; every string and number is masked."""
     payload = b'{"order":{"id":"A-991","phone":13812345678,"sum":19.9,"ok":true,"note":null,"tags":["vip",""],"n":5}}'
 
-    shown = masked(payload)
+    shown = Lens().payload(payload)
 
     assert shown.payload == {
         "order": {
@@ -50,7 +51,7 @@ def test_json_keeps_its_structure_and_keys() -> None:
 @pytest.mark.parametrize("payload", [b"phone=13812345678", b"\xff\xfe", b'{"a":"\xff"}', b"", b"[" * 100_000])
 def test_what_is_not_json_shows_its_length_only(payload: bytes) -> None:
     """Forms, binary, broken UTF-8 and absurd nesting are not guessed at."""
-    shown = masked(payload)
+    shown = Lens().payload(payload)
 
     assert (shown.form, shown.payload, shown.payload_bytes) == ("hidden", None, len(payload))
 

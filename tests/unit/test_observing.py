@@ -40,6 +40,7 @@ class Seen:
             live=lambda: self.live,
             terms=dict,
             refused_problems=lambda: 2,
+            reveals_refused=tuple,
             config=lambda: config,
             metrics=self.metrics,
         )

@@ -6,8 +6,11 @@ Only the console's files, the login and the health probes answer without one; th
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from relay.admin.access import Access, Permission
+from aiohttp.web import BaseRequest
+
+from relay.admin.access import Access, Caller, Permission
 from relay.admin.audit import Audit
 from relay.admin.call import Call
 from relay.admin.http import login, route_tables
@@ -23,11 +26,15 @@ from relay.admin.resources.journal_routes import JournalRoutes
 from relay.admin.resources.operations import OperationRoutes
 from relay.admin.resources.platform_routes import PlatformControl, PlatformRoutes
 from relay.admin.resources.reconciliations import Reconciler, ReconcileRoutes
+from relay.admin.resources.reveal_routes import RevealRoutes
 from relay.admin.resources.what_if_routes import WhatIfRoutes
+from relay.admin.reveals import RevealLimit
 from relay.admin.standing.backlog import DrainTerms
 from relay.admin.standing.feed import Feed
+from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes
 from relay.core.errors import StoreError
+from relay.privacy.views import Lenses
 from relay.store.base import Ledger
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
@@ -39,9 +46,10 @@ from relay.views.who import WhoView
 from relay.web.dispatch import Routes
 from relay.web.health import PROBES
 from relay.web.openapi import Described, document
+from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
-_VIEW = Permission.VIEW
+_STATS = Permission.STATS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +63,8 @@ class AdminParts:
     samples: Samples
     control: PlatformControl
     access: Access
+    lenses: Lenses
+    reveals: RevealLimit
     ingest: Sequence[Described]  # the other listener's routes, for the document that both serve
     config: ConfigAccess
     events: Events
@@ -75,10 +85,12 @@ class AdminApi:
         ledger, control, config = parts.ledger, parts.control, parts.config
         audit = Audit(records=ledger, wall=parts.wall, events=parts.events)
         times = WallTimes(ledger.clock, parts.wall)
+        sight = Sight(ledger, parts.lenses)
         platforms = PlatformRoutes(
             queues=ledger,
             control=control,
             audit=audit,
+            sight=sight,
             times=times,
             terms=parts.terms,
             flow=parts.metrics.flow,
@@ -88,6 +100,7 @@ class AdminApi:
             callbacks=ledger,
             platforms=platforms,
             audit=audit,
+            sight=sight,
             times=times,
             blocks_on_dead=lambda platform: setting(config.effective(), platform, "on_dead") == "block",
         )
@@ -95,12 +108,21 @@ class AdminApi:
         self._login = login.Login(access=parts.access, audit=audit, clock=ledger.clock)
         self._console = ConsoleFiles()
         operations = OperationRoutes(
-            operations=ledger, platforms=platforms, audit=audit, times=times, started=parts.operation_started
+            operations=ledger,
+            platforms=platforms,
+            audit=audit,
+            sight=sight,
+            times=times,
+            started=parts.operation_started,
+        )
+        reveals = RevealRoutes(
+            callbacks=ledger, access=parts.access, audit=audit, limit=parts.reveals, clock=ledger.clock
         )
         topics = EventTopics(
-            platforms=platforms, journal=parts.journal, alarms=parts.alerts, config=config, times=times
+            platforms=platforms, journal=parts.journal, alarms=parts.alerts, config=config, sight=sight, times=times
         )
-        self._feed = Feed(topics.all(), failed=self._feed_failed)
+        self._topics = topics
+        self._feeds: dict[tuple[str | None, bool], Feed] = {}  # by view, and whether callbacks are told of
         self.endpoints = (
             *route_tables.platforms_table(platforms),
             *route_tables.what_if_table(
@@ -120,19 +142,22 @@ class AdminApi:
                     surveys=parts.surveys,
                     samples=parts.samples,
                     platforms=platforms,
+                    sight=sight,
                     times=times,
                 )
             ),
-            *route_tables.callbacks_table(callbacks),
+            *route_tables.callbacks_table(callbacks, reveals),
             *route_tables.operations_table(operations),
             *route_tables.alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
             *route_tables.reconcile_table(ReconcileRoutes(reconciler=parts.reconciler, audit=audit)),
-            *route_tables.journal_table(JournalRoutes(journal=parts.journal, platforms=platforms, times=times)),
+            *route_tables.journal_table(
+                JournalRoutes(journal=parts.journal, platforms=platforms, sight=sight, times=times)
+            ),
             *route_tables.configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
-            AdminRoute("GET", "/v1/session", _VIEW, self._login.show, "Who asks, and what is granted", shows=WhoView),
-            AdminRoute("GET", "/v1/events", _VIEW, self._events, "Server-sent events: all that stands, then changes"),
-            AdminRoute("GET", "/metrics", _VIEW, self._scrape, "Prometheus metrics"),
-            AdminRoute("GET", "/openapi.json", _VIEW, self._openapi, "The routes of both listeners as OpenAPI 3.1"),
+            AdminRoute("GET", "/v1/session", _STATS, self._login.show, "Who asks, and what is granted", shows=WhoView),
+            AdminRoute("GET", "/v1/events", _STATS, self._events, "Server-sent events: all that stands, then changes"),
+            AdminRoute("GET", "/metrics", _STATS, self._scrape, "Prometheus metrics"),
+            AdminRoute("GET", "/openapi.json", _STATS, self._openapi, "The routes of both listeners as OpenAPI 3.1"),
         )
 
         self.document = document(
@@ -149,7 +174,7 @@ class AdminApi:
     @property
     def watchers(self) -> int:
         """How many clients follow ``GET /v1/events``."""
-        return self._feed.watchers
+        return sum(feed.watchers for feed in self._feeds.values())
 
     async def _scrape(self, call: Call) -> Response:
         ledger, metrics = self._parts.ledger, self._parts.metrics
@@ -166,7 +191,18 @@ class AdminApi:
         return Response(200, metrics.render(), content_type=CONTENT_TYPE)
 
     async def _events(self, call: Call) -> Response:
-        return EventStream(self._feed, self._login.identify)
+        kind = (call.who.view, call.who.may(Permission.VIEW))
+        if kind not in self._feeds:
+            topics = self._topics.of(call.who.view, callbacks=call.who.may(Permission.VIEW))
+            self._feeds[kind] = Feed(topics, failed=self._feed_failed)
+        return EventStream(self._feeds[kind], partial(self._still, call.who))
+
+    def _still(self, who: Caller, request: BaseRequest) -> Caller:
+        """Return who watches, as long as it is the same with the same rights; raises ``Refusal`` when not."""
+        now = self._login.identify(request)
+        if (now.grants, now.view) != (who.grants, who.view):
+            raise Refusal("forbidden", "the rights have changed: connect again")
+        return now
 
     def _feed_failed(self, error: BaseException) -> None:
         self._parts.events.handler_failed(listener="admin", route="/v1/events", error=error)

@@ -12,9 +12,10 @@ from relay.admin.resources.journal_routes import AUDIT_KEYS, OPERATION_KEYS, Jou
 from relay.admin.resources.operations import ACTIONS, RESOLUTIONS, OperationRoutes
 from relay.admin.resources.platform_routes import PlatformRoutes
 from relay.admin.resources.reconciliations import QUESTION, ReconcileRoutes
+from relay.admin.resources.reveal_routes import RevealRoutes
 from relay.admin.resources.what_if_routes import WhatIfRoutes
 from relay.views.alerts import AlertPage, DrillView, SilenceView
-from relay.views.callback_view import CallbackPage, CallbackView
+from relay.views.callback_view import CallbackPage, CallbackView, RevealView
 from relay.views.configuration import ConfigView, ReloadView, ValidationView
 from relay.views.ledger import LedgerView
 from relay.views.operation_view import MatchCount, OperationPage, OperationView
@@ -24,7 +25,7 @@ from relay.views.past.survey import BreakdownView, GroupPage
 from relay.views.past.what_if import WhatIfView
 from relay.views.platform import PlatformPage, PlatformView
 
-_VIEW, _OPERATE = Permission.VIEW, Permission.OPERATE
+_STATS, _VIEW, _OPERATE = Permission.STATS, Permission.VIEW, Permission.OPERATE
 _PAGED = (*filters.KEYS, "cursor", "limit")
 _REASON = {"reason": {"type": "string", "maxLength": MOST_REASON, "description": "why, for the audit record"}}
 _LIMIT = {
@@ -61,12 +62,12 @@ def platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
         AdminRoute(
             "GET",
             "/v1/platforms",
-            _VIEW,
+            _STATS,
             platforms.list,
             "All platforms: state, queue, quotas, drain time",
             shows=PlatformPage,
         ),
-        AdminRoute("GET", "/v1/platforms/{platform}", _VIEW, platforms.one, "One platform", shows=PlatformView),
+        AdminRoute("GET", "/v1/platforms/{platform}", _STATS, platforms.one, "One platform", shows=PlatformView),
         AdminRoute(
             "POST",
             "/v1/platforms/{platform}/pause",
@@ -104,7 +105,7 @@ def platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             body=_LIMIT,
         ),
         AdminRoute(
-            "GET", "/v1/ledger", _VIEW, platforms.ledger, "What was accepted and where all of it is", shows=LedgerView
+            "GET", "/v1/ledger", _STATS, platforms.ledger, "What was accepted and where all of it is", shows=LedgerView
         ),
     )
 
@@ -115,7 +116,7 @@ def history_table(history: HistoryRoutes) -> tuple[AdminRoute, ...]:
         AdminRoute(
             "GET",
             "/v1/platforms/{platform}/series",
-            _VIEW,
+            _STATS,
             history.series,
             f"What happened to a platform ({ALL}: to all) in each step of 5s, 1m, 10m or 1h; null: the relay was down",
             shows=SeriesView,
@@ -124,7 +125,7 @@ def history_table(history: HistoryRoutes) -> tuple[AdminRoute, ...]:
         AdminRoute(
             "GET",
             "/v1/breakdown",
-            _VIEW,
+            _STATS,
             history.breakdown,
             "What came of the callbacks accepted lately, by platform or event",
             shows=BreakdownView,
@@ -133,7 +134,7 @@ def history_table(history: HistoryRoutes) -> tuple[AdminRoute, ...]:
         AdminRoute(
             "GET",
             "/v1/dead-letters/groups",
-            _VIEW,
+            _STATS,
             history.groups,
             "Dead letters (or state=expired, state=held) grouped by reason and code, the largest group first",
             shows=GroupPage,
@@ -142,7 +143,7 @@ def history_table(history: HistoryRoutes) -> tuple[AdminRoute, ...]:
     )
 
 
-def callbacks_table(callbacks: CallbackRoutes) -> tuple[AdminRoute, ...]:
+def callbacks_table(callbacks: CallbackRoutes, reveals: RevealRoutes) -> tuple[AdminRoute, ...]:
     """Return the routes about callbacks and dead letters."""
     return (
         AdminRoute(
@@ -150,18 +151,27 @@ def callbacks_table(callbacks: CallbackRoutes) -> tuple[AdminRoute, ...]:
             "/v1/callbacks",
             _VIEW,
             callbacks.callbacks,
-            "Callbacks, newest first",
+            "Callbacks, newest first; format=jsonl or csv: all that match, with what may be seen of their payloads",
             shows=CallbackPage,
-            query=_PAGED,
+            query=(*_PAGED, "format"),
         ),
         AdminRoute(
             "GET",
             "/v1/callbacks/{id}",
             _VIEW,
             callbacks.one,
-            "One callback with its attempts; payload=1 adds its payload, masked unless the role may see it",
+            "One callback with its attempts; payload=1 adds its payload, as far as the user may see it",
             shows=CallbackView,
             query=("payload",),
+        ),
+        AdminRoute(
+            "POST",
+            "/v1/callbacks/{id}/reveal",
+            Permission.REVEAL,
+            reveals.reveal,
+            "The payload as it came, once; recorded, and at most privacy.reveals",
+            shows=RevealView,
+            body={**_REASON, "token": {"type": "string", "description": "the user's own, as a second proof"}},
         ),
         AdminRoute(
             "GET", "/v1/dead-letters", _VIEW, callbacks.dead_letters, "Dead letters", shows=CallbackPage, query=_PAGED

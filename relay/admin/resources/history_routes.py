@@ -6,11 +6,13 @@ from typing import Final, Protocol
 from msgspec.structs import replace
 
 from relay.admin import filters
+from relay.admin.access import Permission
 from relay.admin.call import Call
 from relay.admin.resources.platform_routes import PlatformRoutes
 from relay.admin.standing.breakdown import LATE_S, breakdown
 from relay.admin.standing.failure_groups import failure_groups
 from relay.admin.standing.series import LONGEST_5S_S, STEPS, check_begun, check_span, read_step, series
+from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes
 from relay.store.history import MinuteHistory
 from relay.store.survey import Kind, Surveys
@@ -52,12 +54,14 @@ class HistoryRoutes:
         surveys: Surveys,
         samples: Samples,
         platforms: PlatformRoutes,
+        sight: Sight,
         times: WallTimes,
     ) -> None:
         self._history = history
         self._surveys = surveys
         self._samples = samples
         self._platforms = platforms
+        self._sight = sight
         self._times = times
 
     async def series(self, call: Call) -> Response:
@@ -97,9 +101,12 @@ class HistoryRoutes:
         check_begun(wanted.since or 0.0, now)
         await self._platforms.check_known(wanted.platform)
         names = [wanted.platform] if wanted.platform is not None else list(await self._history.levels())
-        return self._times.answer(
-            await failure_groups(names, lambda name, below: self._surveys.groups(name, wanted, held=held, below=below))
+        page = await failure_groups(
+            names, lambda name, below: self._surveys.groups(name, wanted, held=held, below=below)
         )
+        samples = call.who.may(Permission.VIEW)
+        items = await self._sight.groups(call.who.view, page.items, samples=samples)
+        return self._times.answer(replace(page, items=items))
 
     async def _ticks(self, platform: str | None) -> list[Sampled]:
         return [*self._samples.recent(platform), await self._samples.running(platform)]

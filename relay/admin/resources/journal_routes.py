@@ -9,6 +9,7 @@ from relay.admin import filters
 from relay.admin.call import Call
 from relay.admin.resources.operations import ACTIONS
 from relay.admin.resources.platform_routes import PlatformRoutes
+from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes
 from relay.store.journal import Journal
 from relay.views.past.journal import ChainPage, JournalFilter
@@ -23,8 +24,9 @@ _STATES: Final = {"running": True, "done": False}
 class JournalRoutes:
     """The routes about what people did."""
 
-    def __init__(self, *, journal: Journal, platforms: PlatformRoutes, times: WallTimes) -> None:
+    def __init__(self, *, journal: Journal, platforms: PlatformRoutes, sight: Sight, times: WallTimes) -> None:
         self._journal = journal
+        self._sight = sight
         self._platforms = platforms
         self._times = times
 
@@ -59,7 +61,8 @@ class JournalRoutes:
         state = query.get("state")
         wanted = replace(wanted, platform=platform, running=None if state is None else _STATES[state])
         found = await self._journal.operations(wanted, cursor=filters.taken_back(text, query), limit=limit)
-        return self._times.answer(replace(found, next=filters.given_out(found.next, query)))
+        items = [self._sight.operation(call.who.view, each) for each in found.items]
+        return self._times.answer(replace(found, items=items, next=filters.given_out(found.next, query)))
 
     def _wanted(self, query: Mapping[str, str]) -> JournalFilter:
         for key, value in query.items():

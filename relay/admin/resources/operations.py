@@ -10,6 +10,7 @@ from relay.admin.audit import Audit
 from relay.admin.call import Call, flag, object_body
 from relay.admin.filters import did_you_mean
 from relay.admin.resources.platform_routes import PlatformRoutes
+from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_rate
@@ -61,12 +62,14 @@ class OperationRoutes:
         operations: OperationStore,
         platforms: PlatformRoutes,
         audit: Audit,
+        sight: Sight,
         times: WallTimes,
         started: Callable[[], None],
     ) -> None:
         self._operations = operations
         self._platforms = platforms
         self._audit = audit
+        self._sight = sight
         self._times = times
         self._started = started
 
@@ -105,6 +108,7 @@ class OperationRoutes:
             raise Refusal("count_mismatch", str(error), expected=error.expected, found=error.found) from error
         self._audit.tell(deed)
         self._started()
+        operation = self._sight.operation(call.who.view, operation)
         return self._times.answer(operation, status=202, headers={"Location": f"/v1/operations/{operation.id}"})
 
     async def one(self, call: Call) -> Response:
@@ -114,7 +118,7 @@ class OperationRoutes:
         found = await self._operations.operation(int(text)) if known else None
         if found is None:
             raise Refusal("unknown_operation", f"no operation '{text[:40]}'")
-        return self._times.answer(found)
+        return self._times.answer(self._sight.operation(call.who.view, found))
 
     async def _count(self, action: str, wanted: Filter, options: OperationOptions) -> int:
         try:

@@ -16,6 +16,7 @@ from relay.admin.call import Call, object_body
 from relay.admin.filters import did_you_mean
 from relay.admin.standing.backlog import DrainTerms, ledger_view, platform_view
 from relay.admin.standing.limit_orders import LimitOrder, how_long_s, read_order
+from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes
 from relay.core.model import UNROUTED, Rate
 from relay.core.raw import Record
@@ -93,6 +94,7 @@ class PlatformRoutes:
         queues: Queues,
         control: PlatformControl,
         audit: Audit,
+        sight: Sight,
         times: WallTimes,
         terms: Callable[[], Mapping[str, DrainTerms]],
         flow: Callable[[str], Flow],
@@ -102,6 +104,7 @@ class PlatformRoutes:
         self._queues = queues
         self._control = control
         self._audit = audit
+        self._sight = sight
         self._times = times
         self._terms = terms
         self._flow = flow
@@ -109,19 +112,19 @@ class PlatformRoutes:
 
     async def list(self, call: Call) -> Response:
         """GET /v1/platforms."""
-        return self._times.answer(await self.page())
+        return self._times.answer(await self.page(call.who.view))
 
-    async def page(self) -> PlatformPage:
-        """Return all platforms."""
+    async def page(self, view: str | None) -> PlatformPage:
+        """Return all platforms as a user with this view sees them."""
         live = self._control.views()
         queues = await self._queues.platform_status()
         # Configured ones in the file's order; then what only the store still knows (removed, or the unrouted).
         names = [*live, *sorted(set(queues) - set(live))]
-        return PlatformPage([self._view(name, queues, live) for name in names])
+        return PlatformPage([await self._sight.platform(view, self._view(name, queues, live)) for name in names])
 
     async def one(self, call: Call) -> Response:
         """GET /v1/platforms/{platform}."""
-        return self._times.answer(await self._one(call.params["platform"]))
+        return self._times.answer(await self._one(call, call.params["platform"]))
 
     async def ledger(self, call: Call) -> Response:
         """GET /v1/ledger."""
@@ -152,7 +155,7 @@ class PlatformRoutes:
         await self._audit.record(call.who, "platform.resume", name, reason=reason)
         with self._still_configured(name):
             brought = await self._control.resume(name)
-        return self._times.answer(replace(await self._one(name), brought_forward=brought))
+        return self._times.answer(replace(await self._one(call, name), brought_forward=brought))
 
     async def flush(self, call: Call) -> Response:
         """POST /v1/platforms/{platform}/flush."""
@@ -211,7 +214,10 @@ class PlatformRoutes:
         queue = (await self._queues.platform_status()).get(name)
         return () if queue is None else queue.quotas
 
-    async def _one(self, name: str) -> PlatformView:
+    async def _one(self, call: Call, name: str) -> PlatformView:
+        return await self._sight.platform(call.who.view, await self._found(name))
+
+    async def _found(self, name: str) -> PlatformView:
         live = self._control.views()
         queues = await self._queues.platform_status()
         if name not in live and name not in queues:
@@ -241,7 +247,7 @@ class PlatformRoutes:
         """Return a platform of the configuration in force. Raises 404 ``unknown_platform``."""
         if name not in self._control.views():
             raise unknown_platform(name, self._control.views())
-        return await self._one(name)
+        return await self._found(name)
 
     async def _configured(self, call: Call) -> str:
         name = call.params["platform"]

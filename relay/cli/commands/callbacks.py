@@ -65,7 +65,7 @@ def ls(config: str | None, admin: str | None, limit: int, cursor: str | None, ou
 @click.command()
 @click.argument("callback_id", metavar="ID")
 @place_options
-@click.option("--payload", is_flag=True, help="Show the payload too: masked unless your role may see it.")
+@click.option("--payload", is_flag=True, help="Show the payload too, as far as your view goes.")
 @output_option
 def show(callback_id: str, config: str | None, admin: str | None, payload: bool, output: str) -> None:
     """Show one callback: its state, why it waits, and every attempt."""

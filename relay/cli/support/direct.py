@@ -7,20 +7,20 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from relay.admin import filters
 from relay.admin.resources.callbacks import unknown_callback
 from relay.admin.standing.backlog import ledger_view, platform_view
 from relay.admin.standing.failure_groups import failure_groups
+from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes
 from relay.admin.standing.waiting import waits_for
 from relay.cli.support.client import Query, Refused
 from relay.core.clock import Clock, wall_s
 from relay.core.errors import StoreError
 from relay.core.model import Filter, State
-from relay.privacy.masking import masked
+from relay.privacy.views import Lenses
 from relay.views.alerts import AlertView
 from relay.views.callback_view import CallbackPage, CallbackView, ListedCallback
 from relay.views.ledger import LedgerView, QueueTotals
@@ -78,6 +78,10 @@ class StoreReader(Protocol):
         """Return one callback, or None."""
         ...
 
+    def batch_members(self, batch_id: str, limit: int) -> list[str]:
+        """Return the ids of callbacks that a batch carried."""
+        ...
+
     def callbacks(self, wanted: Filter, *, cursor: str | None, limit: int) -> tuple[list[ListedCallback], str | None]:
         """Return one page and the next cursor."""
         ...
@@ -96,6 +100,19 @@ class Grouping(Protocol):
         ...
 
 
+class _AtOnce:
+    """Answers at once from a reader where the daemon would wait for a thread."""
+
+    def __init__(self, reader: StoreReader) -> None:
+        self._reader = reader
+
+    async def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:
+        return self._reader.callback(callback_id, payload=payload)
+
+    async def batch_members(self, batch_id: str, *, limit: int) -> list[str]:
+        return self._reader.batch_members(batch_id, limit)
+
+
 class Direct:
     """Reads through ``reader``; ``platforms`` are the configured names, shown also when nothing is queued.
 
@@ -107,6 +124,7 @@ class Direct:
         self._max_bytes = max_bytes
         self._platforms = platforms
         self._times = WallTimes(reader.clock, wall_s)
+        self._sight = Sight(_AtOnce(reader), Lenses((), {}))
 
     def platforms(self) -> list[PlatformView]:
         """Return the platforms, their state unknown."""
@@ -152,7 +170,8 @@ class Direct:
             cursor = filters.taken_back(text, given)
         except Refusal as refusal:
             raise Refused(400, {"code": refusal.code, "detail": refusal.detail}) from refusal
-        items, after = self._reader.callbacks(wanted, cursor=cursor, limit=size)
+        found, after = self._reader.callbacks(wanted, cursor=cursor, limit=size)
+        items = asyncio.run(self._sight.listed(None, found))
         return self._times.on_wall(CallbackPage, CallbackPage(items, filters.given_out(after, given)))
 
     def groups(self, query: Query) -> GroupPage:
@@ -167,19 +186,23 @@ class Direct:
         async def look(name: str, below: int | None) -> GroupStep:
             return self._reader.surveys.groups(name, wanted, held=held, below=below)
 
-        return self._times.on_wall(GroupPage, asyncio.run(failure_groups(names, look)))
+        async def groups() -> GroupPage:
+            page = await failure_groups(names, look)
+            return replace(page, items=await self._sight.groups(None, page.items, samples=True))
+
+        return self._times.on_wall(GroupPage, asyncio.run(groups()))
 
     def callback(self, callback_id: str, *, payload: bool) -> CallbackView:
         """Return one callback; its payload masked."""
         found = self._reader.callback(callback_id, payload=payload)
         if found is None:
             raise Refused(404, {"code": "unknown_callback", "detail": unknown_callback(callback_id).detail})
-        view = replace(found, payload=UNSET)
+        view = asyncio.run(self._sight.callback(None, found))
         if view.state == State.PENDING.word:
             waiting = waits_for(found, NOTHING_KNOWN, self._times.now())
             view.waiting = waiting if waiting.until else WaitingView(word="the daemon to run")
         if payload:
-            shown = masked(found.payload or b"")
+            shown = self._sight.payload(None, found.payload or b"")
             view.payload, view.payload_form, view.payload_bytes = shown.payload, shown.form, shown.payload_bytes
         return self._times.on_wall(CallbackView, view)
 

@@ -331,6 +331,7 @@ class AlertRules(Section):
         "A client certificate ends soon.", "certificate"
     )
     token: Annotated[LastingRule | None, _Off, _OR_OFF] = _rule("There is no token to be had.", "token")
+    reveals: Annotated[OnceRule | None, _Off, _OR_OFF] = _rule("Somebody wants to see too many payloads.", "reveals")
 
     def by_name(self) -> dict[str, AlertRule]:
         """Return the rules that are on, by the names they have in the file."""

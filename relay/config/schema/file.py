@@ -61,8 +61,12 @@ class UserSection(Section):
     """Someone who may use the admin side."""
 
     name: Name = required("Stands in the audit log.")
-    role: Literal["viewer", "operator", "privacy", "admin"] = required(
-        "viewer sees; operator also pauses, retries, drops, reloads; privacy also sees payloads unmasked; admin all."
+    role: Literal["stats", "viewer", "operator", "privacy", "admin"] = required(
+        "stats sees totals and charts; viewer also callbacks; operator also pauses, retries, drops, reloads; privacy "
+        "may have payloads revealed; admin all."
+    )
+    view: Name | None = setting(
+        None, "What is seen of payloads: a name of privacy.views. Not set: everything is masked."
     )
     token: Secret = required("Sent as `Authorization: Bearer <token>`; use a ${file:...} reference.")
 
@@ -72,7 +76,7 @@ class Admin(Section):
 
     listen: Listens = setting("127.0.0.1:8788", "Address or list of addresses: host:port or unix:/path.")
     users: Annotated[tuple[UserSection, ...], BeforeValidator(only_list)] = setting(
-        [], "Who may do what. With none: loopback only, and everything but unmasked payloads is allowed."
+        [], "Who may do what. With none: loopback only, and everything but revealing payloads is allowed."
     )
     hosts: Texts = setting([], "Host names the console is called by, besides loopback names and the address itself.")
     origins: Texts = setting([], "Web origins that may call the API from a browser; none by default.")
@@ -169,7 +173,7 @@ class Config(Section):
     ingest: Ingest = setting({}, "Where the order center posts callbacks.")
     admin: Admin = setting({}, "Where operators, the console and Prometheus connect.")
     store: StoreSettings = setting({}, "Where callbacks lie until they are delivered.")
-    privacy: Privacy = setting({}, "What protects the personal data in callbacks.")
+    privacy: Privacy = setting({}, "What protects the personal data in callbacks, and what people see of it.")
     quotas: dict[Name, QuotaSettings] = setting({}, "Limits shared by several platforms, by name.")
     credentials: dict[Name, Credential] = setting(
         {}, "What lets us into platforms, by name, for `auth: {use: NAME}`; platforms that share one share its token."

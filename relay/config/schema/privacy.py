@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, PlainValidator, Tag, WithJsonSchema, model_validator
 
 from relay.config.problems import BadValue
+from relay.config.schema.shown import Shown
 from relay.config.schema.values import PlainUrl, Secret, Section, Text, only_list, reading, required, setting
 
 _KEY_BYTES = 32
@@ -68,8 +69,8 @@ class Encrypt(Section):
         return self
 
 
-class Privacy(Section):
-    """What protects the personal data in callbacks."""
+class Privacy(Shown):
+    """What protects the personal data in callbacks, and what people see of it."""
 
     encrypt: Encrypt | None = setting(
         None, "Seals what lies in the store. Not set: it lies there as it came, in a file of mode 0600."

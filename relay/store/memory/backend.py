@@ -208,6 +208,10 @@ class MemoryStore:
         """Return one page, newest first."""
         return self._views.callbacks(wanted, cursor, limit)
 
+    async def batch_members(self, batch_id: str, *, limit: int) -> list[str]:
+        """Return the ids of callbacks that a batch carried."""
+        return self._views.batch_members(batch_id, limit)
+
     async def start_operation(
         self,
         action: str,

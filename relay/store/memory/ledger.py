@@ -62,6 +62,7 @@ class Views:
                     status=result.status,
                     reason=result.reason,
                     excerpt=result.excerpt,
+                    batch=attempt.batch_id,
                 )
         return found
 
@@ -84,6 +85,12 @@ class Views:
             reference=UNSET if row.reference is None else row.reference,
             payload=row.payload if payload else UNSET,
         )
+
+    def batch_members(self, batch_id: str, limit: int) -> list[str]:
+        """Return the ids of up to ``limit`` kept callbacks that a batch carried."""
+        carried = {number for number, attempt in self._attempts.items() if attempt.batch_id == batch_id}
+        found = [row.id for row in self._shelf.rows.values() if not carried.isdisjoint(row.attempt_ids)]
+        return found[:limit]
 
     def callbacks(self, wanted: Filter, cursor: str | None, limit: int) -> tuple[list[ListedCallback], str | None]:
         """Return one page, newest first; the cursor is the last sequence number shown."""

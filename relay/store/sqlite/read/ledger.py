@@ -3,6 +3,7 @@
 Used by the daemon in its reader thread, and by the command line on the file of a daemon that is down (``open_reader``).
 """
 
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,12 @@ class SqliteReader:
                 body = self._connection.execute(_BODY, (seq,)).get
                 found.payload = None if body is None else self._seals.body(row[1], seq, *body)[0]
         return found
+
+    def batch_members(self, batch_id: str, limit: int) -> list[str]:
+        """Return the ids of up to ``limit`` callbacks that a batch carried; some may be pruned."""
+        number = decode_id(batch_id[1:], self._tag)
+        members = self._connection.execute("SELECT members FROM batch WHERE number = ?", (number,)).get
+        return [encode_id(seq, self._tag) for seq in array("q", members or b"")[:limit]]
 
     def callbacks(self, wanted: Filter, *, cursor: str | None, limit: int) -> tuple[list[ListedCallback], str | None]:
         """Return one page, newest first, and the cursor of the next page or None.

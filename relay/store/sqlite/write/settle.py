@@ -161,6 +161,7 @@ class Settles:
                 "status": result.status,
                 "reason": result.reason,
                 "excerpt": result.excerpt,
+                "batch": "b" + encode_id(settlement.batch, self._tag),
             }
             transaction.execute(
                 "UPDATE ledger SET last_error = ? WHERE platform = ?",

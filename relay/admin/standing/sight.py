@@ -1,0 +1,164 @@
+"""What one who asks sees of callbacks, groups and platforms. What may be seen, ``relay.privacy.views`` decides.
+
+A text that came with an answer, such as an excerpt or a reason, may repeat what was sent: any callback of the batch. So
+the payloads of a batch are looked up where such a text is shown to somebody who may not see every field.
+"""
+
+from collections.abc import Awaitable, Iterable
+from typing import Final, Protocol, TypeVar
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from relay.privacy.masking import PayloadView
+from relay.privacy.views import Lens, Lenses
+from relay.views.callback_view import CallbackFacts, CallbackView, ListedCallback
+from relay.views.operation_view import OperationView
+from relay.views.past.survey import FailureGroup
+from relay.views.platform import PlatformView
+from relay.views.queue import ErrorView
+from relay.views.waiting import WaitingView
+
+_MOST_MEMBERS: Final = 500  # callbacks of a batch whose payloads are looked at
+_MOST_TEXTS: Final = 10_000  # remembered as they are shown: whoever follows a callback asks again and again
+_Facts = TypeVar("_Facts", bound=CallbackFacts)
+
+
+class Payloads(Protocol):
+    """The part of a store that has payloads."""
+
+    def callback(self, callback_id: str, *, payload: bool = False) -> Awaitable[CallbackView | None]:
+        """Return one callback, or None."""
+        ...
+
+    def batch_members(self, batch_id: str, *, limit: int) -> Awaitable[list[str]]:
+        """Return the ids of callbacks that a batch carried."""
+        ...
+
+
+class Sight:
+    """Shows views as one who asks may see them."""
+
+    def __init__(self, payloads: Payloads, lenses: Lenses) -> None:
+        self._payloads = payloads
+        self._lenses = lenses
+        self._shown: dict[tuple[Lens, str, str], str] = {}  # texts, by lens and the batch or callback they are about
+
+    def lens(self, view: str | None) -> Lens:
+        """Return the lens of a view."""
+        return self._lenses.of(view)
+
+    def payload(self, view: str | None, payload: bytes) -> PayloadView:
+        """Return a payload as far as it may be seen."""
+        return self._lenses.of(view).payload(payload)
+
+    async def callback(self, view: str | None, found: CallbackView) -> CallbackView:
+        """Return a callback without its payload, its key and texts as far as they may be seen."""
+        lens = self._lenses.of(view)
+        found = replace(found, payload=UNSET)
+        if lens.whole:
+            return found
+        shown = await self._facts(lens, found)
+        if found.waiting is not UNSET:
+            shown.waiting = await self._waiting(lens, found.waiting, found.id)
+        shown.attempts = [
+            replace(
+                each,
+                reason=await self._text(lens, each.reason, each.batch),
+                excerpt=await self._text(lens, each.excerpt, each.batch),
+            )
+            for each in found.attempts
+        ]
+        return shown
+
+    async def listed(self, view: str | None, items: Iterable[ListedCallback]) -> list[ListedCallback]:
+        """Return callbacks of a list as far as they may be seen."""
+        lens = self._lenses.of(view)
+        return [item if lens.whole else await self._facts(lens, item) for item in items]
+
+    async def groups(self, view: str | None, items: Iterable[FailureGroup], *, samples: bool) -> list[FailureGroup]:
+        """Return groups of failures; without ``samples`` no callback's id stands in them."""
+        lens, shown = self._lenses.of(view), []
+        for item in items:
+            found = None if lens.whole else await self._payloads.callback(item.sample)
+            about = item.sample if found is None else found.batch or found.id
+            shown.append(
+                replace(
+                    item,
+                    message=await self._text(lens, item.message, about),
+                    reason=await self._text(lens, item.reason, about),
+                    code=None if item.code is None else await self._text(lens, item.code, about),
+                    sample=item.sample if samples else "",
+                )
+            )
+        return shown
+
+    async def platform(self, view: str | None, found: PlatformView) -> PlatformView:
+        """Return a platform, what it answered last as far as it may be seen."""
+        lens = self._lenses.of(view)
+        if lens.whole:
+            return found
+        error, stopped = found.last_error, found.stopped_groups
+        batch = error.batch if isinstance(error, ErrorView) else ""
+        if isinstance(error, ErrorView):
+            reason, excerpt = await self._text(lens, error.reason, batch), await self._text(lens, error.excerpt, batch)
+            error = replace(error, reason=reason, excerpt=excerpt)
+        elif error is not None:
+            error = await self._text(lens, error, batch)
+        items = [replace(each, reason=await self._text(lens, each.reason, batch)) for each in stopped.items]
+        return replace(
+            found,
+            reason=await self._text(lens, found.reason, batch),
+            last_error=error,
+            stopped_groups=replace(stopped, items=items),
+        )
+
+    def operation(self, view: str | None, found: OperationView) -> OperationView:
+        """Return an operation, the ordering key of its filter as far as it may be seen."""
+        key = found.filter.key
+        if key is UNSET:
+            return found
+        return replace(found, filter=replace(found.filter, key=self._lenses.of(view).key(key)))
+
+    async def _facts(self, lens: Lens, found: _Facts) -> _Facts:
+        about = found.batch or found.id
+        return replace(
+            found,
+            key=None if found.key is None else lens.key(found.key),
+            code=None if found.code is None else await self._text(lens, found.code, about),
+            reason=await self._text(lens, found.reason, about),
+            message=await self._text(lens, found.message, about),
+        )
+
+    async def _waiting(self, lens: Lens, found: WaitingView, about: str) -> WaitingView:
+        behind = found.behind
+        if behind is not UNSET:
+            inner = behind.waiting
+            behind = replace(
+                behind,
+                reason=await self._text(lens, behind.reason, behind.id),
+                waiting=inner if inner is UNSET else await self._waiting(lens, inner, behind.id),
+            )
+        reason = found.reason if found.reason is UNSET else await self._text(lens, found.reason, about)
+        return replace(found, behind=behind, reason=reason)
+
+    async def _text(self, lens: Lens, text: str, about: str) -> str:
+        """Return a text as it may be seen; ``about``: the batch or the callback that was answered so, empty: none."""
+        if not text or lens.whole:
+            return text
+        asked = (lens, about, text)
+        shown = self._shown.get(asked)
+        if shown is None:
+            shown = lens.words(*await self._sent(about))(text)
+            while len(self._shown) >= _MOST_TEXTS:
+                del self._shown[next(iter(self._shown))]
+            self._shown[asked] = shown
+        return shown
+
+    async def _sent(self, about: str) -> list[bytes]:
+        """Return the payloads of a batch, or of a callback."""
+        if not about:
+            return []
+        members = await self._payloads.batch_members(about, limit=_MOST_MEMBERS) if about.startswith("b") else [about]
+        found = [await self._payloads.callback(member, payload=True) for member in members]
+        return [each.payload for each in found if each is not None and isinstance(each.payload, bytes)]
