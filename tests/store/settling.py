@@ -407,3 +407,24 @@ class SettlingConformance:
             [b"1"],
             [b"2"],
         )
+
+    async def test_members_of_a_batch_are_told(self, harness: Harness) -> None:
+        """Which callbacks a batch carried, also when it has ended; none of a batch that never was."""
+        store = await harness.open(rules())
+        accepted = await post(store, note(b"1"), note(b"2"), note(b"3"))
+        batch = await claimed(store, request(max_items=2))
+        assert sorted(await store.batch_members(batch.id, limit=9)) == sorted(accepted.ids[:2])
+        await deliver(store, batch, harness.clock)
+        assert len(await store.batch_members(batch.id, limit=9)) == 2
+        assert len(await store.batch_members(batch.id, limit=1)) == 1
+        assert await store.batch_members("bNOSUCH", limit=9) == []
+
+    async def test_the_last_error_names_its_batch(self, harness: Harness) -> None:
+        """So that what of the answer may be seen can be told by what was sent."""
+        store = await harness.open(rules())
+        await post(store, note(b"1"))
+        batch = await claimed(store)
+        await requeue(store, batch, harness.clock, after_s=60)
+        error = (await store.platform_status())["shop"].last_error
+        assert error is not None
+        assert error.batch == batch.id

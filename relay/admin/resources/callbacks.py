@@ -11,7 +11,7 @@ from relay.admin import filters
 from relay.admin.audit import Audit
 from relay.admin.call import Call
 from relay.admin.resources.platform_routes import PlatformRoutes
-from relay.admin.standing.export import FORMS, Form
+from relay.admin.standing.as_file import FORMS, Form
 from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes
 from relay.admin.standing.waiting import first_of_key, waits_for

@@ -284,6 +284,10 @@ class RedisStore:
         """Return one page, newest first, and the cursor of the next page or None."""
         return await self._reader.callbacks(wanted, cursor=cursor, limit=limit)
 
+    async def batch_members(self, batch_id: str, *, limit: int) -> list[str]:
+        """Return the ids of callbacks that a batch carried."""
+        return await self._reader.batch_members(batch_id, limit)
+
     async def start_operation(
         self,
         action: str,

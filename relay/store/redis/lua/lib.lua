@@ -278,6 +278,7 @@ end
 
 local function drop_batch(number, batch)
   call('HDEL', P .. 'bt', number)
+  if batch[@B_ATTEMPTS] > 0 then call('HSET', P .. 'bm', number, pack(batch[@B_SEQS])) end  -- as long as an attempt is kept
   zset(queue_of(batch), number, false)
   zset('bw', number, false)
 end

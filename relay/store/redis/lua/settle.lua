@@ -32,7 +32,7 @@ attempt[@A_ENDED], attempt[@A_DURATION], attempt[@A_OUTCOME], attempt[@A_STATUS]
 attempt[@A_REASON], attempt[@A_EXCERPT], attempt[@A_AMBIGUOUS] = reason, excerpt, ambiguous
 call('HSET', P .. 'at', attempt_id, pack(attempt))
 call('ZADD', P .. 'au', ended_at, attempt_id)
-if accepted == 0 then call('HSET', P .. 'm', 'error', pack({ended_at, outcome, status, reason, excerpt})) end
+if accepted == 0 then call('HSET', P .. 'm', 'error', pack({ended_at, outcome, status, reason, excerpt, number})) end
 call('HINCRBY', P .. 'm', 'in_flight', -#batch[@B_SEQS])
 load(batch[@B_SEQS])
 if ambiguous == 1 then

@@ -92,7 +92,7 @@ class RedisReader:
                 in_flight=int(in_flight or 0),
                 dead=dead,
                 oldest_due_at=None if not oldest else Instant(float(oldest)),
-                last_error=_error(error),
+                last_error=_error(error, self._tags.known(name)),
                 quotas=[],
             )
         return found
@@ -132,6 +132,16 @@ class RedisReader:
             reference=UNSET if row.reference is None else row.reference,
             payload=body,
         )
+
+    async def batch_members(self, batch_id: str, limit: int) -> list[str]:
+        """Return the ids of up to ``limit`` callbacks that a batch carried; some may be pruned."""
+        found = self._tags.find(batch_id[1:])
+        if found is None:
+            return []
+        platform, number = found
+        under_way, ended = await self.many([("HGET", self._keys.of(platform, kept), number) for kept in ("bt", "bm")])
+        seqs = unpack(ended) if ended else unpack(under_way)[BATCH.index("SEQS")] if under_way else []
+        return [self._tags.id_of(platform, seq) for seq in seqs[:limit]]
 
     async def _superseded_by(self, platform: str, row: StoredRow) -> str:
         """Return the id of what stands for a row: of its own platform, or where it was routed to."""
@@ -288,11 +298,18 @@ def _attempt(attempt: StoredAttempt, tag: int) -> AttemptView:
     )
 
 
-def _error(packed: bytes | None) -> ErrorView | None:
+def _error(packed: bytes | None, tag: int) -> ErrorView | None:
     if packed is None:
         return None
-    at, outcome, status, reason, excerpt = unpack(packed)
-    return ErrorView(at=Instant(float(at)), outcome=outcome, status=status or None, reason=reason, excerpt=excerpt)
+    at, outcome, status, reason, excerpt, *batch = unpack(packed)
+    return ErrorView(
+        at=Instant(float(at)),
+        outcome=outcome,
+        status=status or None,
+        reason=reason,
+        excerpt=excerpt,
+        batch="b" + encode_id(batch[0], tag) if batch else "",
+    )
 
 
 def _index_of(wanted: Filter) -> str:
