@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relay.config.schema.file import Config
-from relay.config.schema.privacy import VaultKey
+from relay.config.schema.protection.privacy import VaultKey
 from relay.core.clock import Clock
 from relay.core.errors import StoreUnusable
 from relay.delivery.tokenstore import FileTokens, MemoryTokens, TokenStore

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from relay.config.schema.file import Config
-from relay.config.schema.privacy import Encrypt, VaultKey
+from relay.config.schema.protection.privacy import Encrypt, VaultKey
 from relay.config.schema.reconcile import SideNames
 from relay.config.schema.reconcile_source import ComparedSource
 from relay.core.errors import RelayError

@@ -16,7 +16,7 @@ from relay.config.reading.yaml_source import KeyPath, Mark
 from relay.config.schema.alerts import AlertSettings
 from relay.config.schema.auth import AnyCredential, Credential, UseAuth
 from relay.config.schema.platform import PlatformDefaults, PlatformSection
-from relay.config.schema.privacy import Privacy
+from relay.config.schema.protection.privacy import Privacy
 from relay.config.schema.receipts import ReceiptsSettings
 from relay.config.schema.reconcile import ReconcileSettings
 from relay.config.schema.routes import RouteSettings

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, PlainValidator, Tag, WithJsonSchema, model_validator
 
 from relay.config.problems import BadValue
-from relay.config.schema.shown import Shown
+from relay.config.schema.protection.shown import Shown
 from relay.config.schema.values import PlainUrl, Secret, Section, Text, only_list, reading, required, setting
 
 _KEY_BYTES = 32

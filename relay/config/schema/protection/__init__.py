@@ -1,0 +1,1 @@
+"""What protects callbacks: keys at rest, views for people, and the wire."""
