@@ -15,6 +15,7 @@ from relay.core.errors import StoreFailed
 from relay.core.model import Lane, NewCallback, StoreRules
 from relay.daemon.live import LiveConfig, admin_users
 from relay.daemon.systemd import Notifier
+from relay.privacy.views import Lenses
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
@@ -63,6 +64,7 @@ async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, d
         store=Broken(clock=FakeClock()),
         registry=anything,
         access=Access([]),
+        lenses=Lenses((), {}),
         events=Events(log=structlog.get_logger(), metrics=metrics),
         notifier=told,
     )
@@ -171,7 +173,8 @@ class Reloading:
         self.live = LiveConfig(
             config=config,
             store=self.store,
-            registry=pipelines,
+            access=self.access,
+            lenses=Lenses((), {}),
             access=self.access,
             events=Events(log=structlog.get_logger(), metrics=self.metrics),
             notifier=self.told,
