@@ -173,9 +173,9 @@ class Reloading:
         self.live = LiveConfig(
             config=config,
             store=self.store,
+            registry=pipelines,
             access=self.access,
             lenses=Lenses((), {}),
-            access=self.access,
             events=Events(log=structlog.get_logger(), metrics=self.metrics),
             notifier=self.told,
         )
