@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from relay.cli.support import streams
+from relay.cli.words.language import command_summaries, spoken
 from relay.core.errors import RelayError
 from relay.core.unsafe import escaped
 
@@ -105,7 +106,8 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with their summaries, without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, known.summary) for name, known in SUBCOMMANDS.items()])
+            chinese = command_summaries() if spoken() == "zh-CN" else {}
+            formatter.write_dl([(name, chinese.get(name, known.summary)) for name, known in SUBCOMMANDS.items()])
 
 
 def product_version() -> str:

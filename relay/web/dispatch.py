@@ -127,7 +127,7 @@ class Router:
             return await handler(request, values)
         except Refusal as refusal:
             self._refused(refusal.code)
-            return refusal.answer()
+            return refusal.answer(request.headers.get("Accept-Language", ""))
         except ConnectionError:
             # The client went away in the middle of its request: nobody is there to answer.
             return Response(400, close=True)

@@ -3,6 +3,9 @@
 A detail says which thing, why and what to do; it never repeats what the client sent (I15).
 """
 
+import json
+from functools import cache
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 from relay.web.response import Response, encoded
@@ -70,9 +73,22 @@ class Refusal(Exception):
         self.close = close
         self.extra = extra
 
-    def answer(self) -> Response:
-        """Return the response for it."""
+    def answer(self, languages: str = "") -> Response:
+        """Return the response for it, its title in Chinese where ``languages`` (Accept-Language) asks for that."""
+        if _wants_chinese(languages):
+            title = _chinese_titles()[self.code]
+            return problem(self.code, self.detail or title, close=self.close, title=title, **self.extra)
         return problem(self.code, self.detail, close=self.close, **self.extra)
+
+
+def _wants_chinese(languages: str) -> bool:
+    """Tell whether the first language of an Accept-Language header is Chinese: ``zh-CN,zh;q=0.9,en;q=0.8``."""
+    return languages.lstrip().lower().startswith("zh")
+
+
+@cache
+def _chinese_titles() -> dict[str, str]:
+    return dict(json.loads((files(__package__) / "titles.zh-CN.json").read_text(encoding="utf-8")))
 
 
 def problem(

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from relay.web.dispatch import Router, Routes
 from relay.web.guard import Guard
 from relay.web.inherited import Inherited, inherited_sockets, shared_out
 from relay.web.listen import Listener, open_listener
+from relay.web.refusal import KINDS
 from relay.web.response import Response
 from relay.web.sockets import bind
 
@@ -208,6 +210,27 @@ async def test_a_head_that_is_too_large_says_which_limit(bare: Bare, data: bytes
     assert limit in answer
     assert b"\r\nConnection: close\r\n" in answer
     assert bare.refused == [code]
+
+
+@pytest.mark.parametrize(
+    ("languages", "title"),
+    [
+        (b"zh-CN,zh;q=0.9,en;q=0.8", "这个路径上什么都没有"),
+        (b"en,zh;q=0.5", "There is nothing here"),
+        (b"", "There is nothing here"),
+    ],
+)
+async def test_a_title_is_in_the_language_asked_for(bare: Bare, languages: bytes, title: str):
+    """The first language of Accept-Language decides; the code is the same for all."""
+    _, answer, code = await bare.ask(request(b"GET /nowhere", b"Accept-Language: %b\r\n" % languages))
+    assert code == "not_found"
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["title"] == title
+
+
+def test_every_problem_has_a_chinese_title() -> None:
+    """And there is no title for a problem that there is not."""
+    titles = json.loads((files("relay.web") / "titles.zh-CN.json").read_text(encoding="utf-8"))
+    assert set(titles) == set(KINDS)
 
 
 async def test_options_tells_the_methods(bare: Bare):

@@ -12,6 +12,7 @@ from relay.cli.support.output import aligned, output_option, print_record, print
 from relay.cli.support.source import open_source
 from relay.cli.support.table import wrapped
 from relay.cli.words import meanings
+from relay.cli.words.language import spoken
 from relay.core.clock import wall_s
 from relay.core.errors import RelayError
 from relay.views.callback_view import AttemptView, CallbackView
@@ -77,7 +78,7 @@ def explain(
 
 def _explain_code(text: str, output: str) -> bool:
     """Say what a code means; return False for what may be a callback's id."""
-    known = meanings.known_codes()
+    known = meanings.known_codes(spoken())
     found = meanings.meaning_of(text, known)
     if found is None and meanings.is_no_id(text):
         raise RelayError(f"no code '{text[:80]}'{meanings.nearest(text, known)}")

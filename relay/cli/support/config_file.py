@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 import click
 
 from relay.cli.support.locate import WHERE, found_file
+from relay.cli.words.language import spoken
+from relay.cli.words.meanings import known_codes
 from relay.config.load import load
 from relay.config.problems import ConfigInvalid, Problem
 from relay.config.schema.file import Config
@@ -37,8 +39,17 @@ def load_config(file: str, *, err: bool = True) -> Config:
     except ConfigInvalid as invalid:
         for problem in invalid.problems:
             click.echo(str(problem), err=err)
+        if spoken() != "en":
+            _say_codes(invalid.problems, err=err)
         click.echo(f"{count(len(invalid.problems), 'problem')}. Nothing was opened, written or sent.", err=err)
         raise click.exceptions.Exit(1) from None
+
+
+def _say_codes(problems: Sequence[Problem], *, err: bool) -> None:
+    """Say what each code among the problems means, in the user's language; the lines above name the places."""
+    known = known_codes(spoken())
+    for code in dict.fromkeys(problem.code for problem in problems):
+        click.echo(f"{code}  {known[code].meaning}{known[code].todo}", err=err)
 
 
 def examined(file: str) -> tuple[Sequence[Problem], bool]:

@@ -1,7 +1,7 @@
 """The meaning of every code and reason that the relay tells: of the configuration, of the APIs, of a callback's end.
 
-``meanings.json`` beside this module holds ``{group: {code: [meaning, what to do]}}``; docs/config-errors.md has
-the same words for the configuration.
+``meanings.json`` beside this module holds ``{group: {code: [meaning, what to do]}}``, ``meanings.zh-CN.json`` the same
+in Chinese; docs/config-errors.md has the English words for the configuration.
 """
 
 import json
@@ -24,9 +24,10 @@ class MeaningView(Struct, frozen=True, kw_only=True):
     todo: str
 
 
-def known_codes() -> dict[str, MeaningView]:
-    """Return every code with its meaning, in the order of the file."""
-    groups = json.loads((files(__package__) / "meanings.json").read_text(encoding="utf-8"))
+def known_codes(language: str = "en") -> dict[str, MeaningView]:
+    """Return every code with its meaning in ``language`` (``en``, ``zh-CN``), in the order of the file."""
+    name = "meanings.json" if language == "en" else f"meanings.{language}.json"
+    groups = json.loads((files(__package__) / name).read_text(encoding="utf-8"))
     return {
         code: MeaningView(code=code, group=group, meaning=meaning, todo=todo)
         for group, codes in groups.items()
