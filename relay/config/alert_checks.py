@@ -32,6 +32,9 @@ def alert_contradictions(config: Config) -> Iterator[PlacedProblem]:
             hint = nearest(auth.use, config.credentials) or "add it under `credentials:`"
             what = f"{dotted(path)}: there is no credential {quoted(auth.use)}"
             yield _at(path, "E055", what, hint, ("credentials", auth.use))
+        if isinstance(target, AppriseTarget) and config.outbound.deny_private:
+            what = f"{dotted(where)}: apprise connects by itself, so outbound.deny_private cannot hold for it"
+            yield _at((*where, "kind"), "E051", what, "use kind: webhook", ("outbound", "deny_private"))
         if isinstance(target, AppriseTarget) and find_spec("apprise") is None:
             what = f"{dotted(where)}: kind apprise needs the library apprise"
             yield _at((*where, "kind"), "E072", what, "install callback-relay[alerts]")

@@ -43,7 +43,7 @@ from relay.daemon.systemd import Notifier
 from relay.daemon.what_if_process import WhatIfProcess
 from relay.delivery.auth import Credentials
 from relay.delivery.registry import Registry
-from relay.delivery.sender import HttpSender, Sender
+from relay.delivery.sender import HttpSender, Outbound, Sender
 from relay.delivery.terms import Terms, compile_all
 from relay.ingest.described import ROUTES
 from relay.ingest.intake import Intake
@@ -114,6 +114,7 @@ class _Daemon:
     notifier: Notifier
     supervisor: Supervisor
     stack: AsyncExitStack
+    live: LiveConfig | None = None  # there once delivery runs
     unfinished: int = 0  # requests that were under way when the time to stop was over
 
     async def start(self) -> list[str]:
@@ -124,7 +125,7 @@ class _Daemon:
         registry = await self._start_delivery(store, credentials)
         access = Access(admin_users(self.config))
         lenses = Lenses(self.config.privacy.masks, self.config.privacy.compiled())
-        live = LiveConfig(
+        live = self.live = LiveConfig(
             config=self.config,
             store=store,
             registry=registry,
@@ -205,6 +206,11 @@ class _Daemon:
     def _agent(self) -> str:
         return f"callback-relay/{self.version}"
 
+    def _why_denied(self, address: str) -> str | None:
+        """Say why a token endpoint may not be at an address, by the configuration in force."""
+        config = self.config if self.live is None else self.live.config
+        return config.outbound.compiled().why_denied(address)
+
     def _open_sender(self, terms: Terms) -> Sender:
         return HttpSender(concurrency=terms.concurrency, user_agent=self._agent, outbound=terms.outbound)
 
@@ -221,7 +227,9 @@ class _Daemon:
     def _open_credentials(self, store: Store) -> Credentials:
         """Open what hands out tokens, to platforms and alert targets alike."""
         credentials = Credentials(
-            sender=HttpSender(concurrency=_TOKEN_CONNECTIONS, user_agent=self._agent),
+            sender=HttpSender(
+                concurrency=_TOKEN_CONNECTIONS, user_agent=self._agent, outbound=Outbound(denied=self._why_denied)
+            ),
             store=open_tokens(self.config),
             clock=store.clock,
             events=self.events,

@@ -16,7 +16,7 @@ from relay.delivery.asking.inquirer import Inquirer
 from relay.delivery.auth import Credentials
 from relay.delivery.pipeline import Pipeline
 from relay.delivery.registry import Registry
-from relay.delivery.sender import HttpSender
+from relay.delivery.sender import HttpSender, Outbound
 from relay.delivery.terms import Terms, compile_all
 from relay.reconcile.job import PlatformReply, Question
 from relay.store.base import Ledger
@@ -90,7 +90,9 @@ async def questions_alone(config: Config, platform: str, *, events: Events) -> A
         stack.push_async_callback(store.close)
         await store.configure(config.store_rules())
         credentials = Credentials(
-            sender=HttpSender(concurrency=1, user_agent=agent),
+            sender=HttpSender(
+                concurrency=1, user_agent=agent, outbound=Outbound(denied=config.outbound.compiled().why_denied)
+            ),
             store=open_tokens(config),
             clock=store.clock,
             events=events,

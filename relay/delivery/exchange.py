@@ -7,6 +7,7 @@ closing alone would first send what is still buffered, after its slot was counte
 
 import asyncio
 import errno
+import re
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,6 +20,9 @@ from relay.delivery.connection import NeverAsked, PlatformConnection, Unreadable
 from relay.wire.answers.answer import Failure, FailureKind
 
 _PIECE_BYTES: Final = 64 * 1024
+DENIED: Final = 100_001
+"""The errno, of no system's, of a connection that ``outbound`` denies."""
+_SEVERAL: Final = re.compile(rf"Multiple exceptions: |\[Errno {DENIED}\] ")  # how a name with several addresses fails
 _LACKING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -168,6 +172,8 @@ def failure_of(error: Exception, exchange: Exchange) -> Failure:
 def _connect_kind(error: BaseException) -> FailureKind:
     if isinstance(error, TooLate):
         return "late"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno == DENIED:
+        return "denied"
     if _lacks(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error):
         return "lacking"
     if isinstance(error, aiohttp.ClientConnectorDNSError | UnicodeError):
@@ -194,6 +200,8 @@ def _lacks(error: BaseException) -> bool:
 
 def _words(error: BaseException) -> str:
     """Describe an error without its own text where that may hold the URL, and with it a token."""
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno == DENIED:
+        return _SEVERAL.sub("", error.os_error.strerror or "")
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"{error.host}:{error.port}: {_os_words(error.os_error)}"
     if isinstance(error, aiohttp.ServerDisconnectedError):

@@ -9,7 +9,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from ssl import SSLContext, cert_time_to_seconds
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ import aiohttp
 from yarl import URL
 
 from relay.delivery.connection import Connector
-from relay.delivery.exchange import Body, Exchange, ExchangeRequest, failure_of
+from relay.delivery.exchange import DENIED, Body, Exchange, ExchangeRequest, failure_of
 from relay.wire.answers.answer import MAX_ANSWER_BYTES, Answer, Failure, Headers
 from relay.wire.compress import decompress_start
 
@@ -72,6 +72,7 @@ class Outbound:
     tls: SSLContext | None = None
     dns_cache_s: float = 30.0
     source: str | None = None
+    denied: Callable[[str], str | None] | None = None  # says why nothing may go to an address, None where it may
 
 
 _DIRECT: Final = Outbound()
@@ -104,7 +105,7 @@ class HttpSender:
                 use_dns_cache=outbound.dns_cache_s > 0,
                 ttl_dns_cache=max(1, math.ceil(outbound.dns_cache_s)),
                 local_addr=None if outbound.source is None else (outbound.source, 0),
-                socket_factory=_resetting_socket,
+                socket_factory=partial(_resetting_socket, outbound.denied),
                 ssl=outbound.tls or True,
                 secured=None if certificate is None else lambda text: certificate(cert_time_to_seconds(text)),
             ),
@@ -181,8 +182,11 @@ def _url(text: str) -> URL:
     return URL(text, encoded=_READY_URL.fullmatch(text) is not None)
 
 
-def _resetting_socket(address: tuple[Any, ...]) -> socket.socket:
+def _resetting_socket(denied: Callable[[str], str | None] | None, address: tuple[Any, ...]) -> socket.socket:
+    """Return a socket for an address that a name resolved to; raises ``OSError`` where nothing may go there."""
     family, kind, protocol = address[:3]
+    if denied is not None and (why := denied(address[4][0])) is not None:
+        raise OSError(DENIED, why)
     created = socket.socket(family, kind, protocol)
     created.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
     return created

@@ -15,6 +15,7 @@ from relay.policy.gate.breaker import BreakerTerms
 from relay.policy.settle.answer import Budget, ReadBack
 from relay.wire.answers.classify import Rule
 from relay.wire.answers.results import Results
+from relay.wire.destinations import Destinations
 from relay.wire.envelopes.plain import Envelope
 from relay.wire.payload.fields import ItemMapping
 from relay.wire.payload.target import Target
@@ -31,6 +32,9 @@ class Asking:
     body: ItemMapping | None
     rules: Sequence[Rule]
     ambiguous: bool  # also for requests that may have been applied, instead of sending them again
+
+
+_ANYWHERE = Destinations()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ class Terms:
     target: Target | None = field(default=None, compare=False)  # where method or URL use fields of the callback
     results: Results | None = field(default=None, compare=False)
     asking: Asking | None = field(default=None, compare=False)
-    outbound: Outbound = field(default=Outbound(), compare=False)  # made from ``stated``
+    destinations: Destinations = _ANYWHERE  # where requests may go at all
+    outbound: Outbound = field(default=Outbound(), compare=False)  # made from ``stated`` and ``destinations``
     secrets: frozenset[str] = field(default=frozenset(), compare=False, repr=False)  # as ``Config.secrets_of``
 
     @property
@@ -92,10 +97,12 @@ _MODES = {True: Mode.ENFORCE, "observe": Mode.OBSERVE, False: Mode.OFF}
 
 def compile_all(config: Config) -> list[Terms]:
     """Return the terms of every platform of the configuration."""
+    destinations = config.outbound.compiled()
     return [
         replace(
             compile_terms(name, platform, config.credential_of(name)),
-            outbound=_outbound(platform, config.directory),
+            outbound=_outbound(platform, config.directory, destinations),
+            destinations=destinations,
             secrets=config.secrets_of(name),
         )
         for name, platform in config.platforms.items()
@@ -104,17 +111,19 @@ def compile_all(config: Config) -> list[Terms]:
 
 def compile_targets(config: Config) -> list[Terms]:
     """Return the terms of every alert target: it is spoken to as platforms are."""
+    destinations = config.outbound.compiled()
     return [
         replace(
             compile_terms(name, target.platform, config.credential_of_target(name)),
-            outbound=_outbound(target.platform, config.directory),
+            outbound=_outbound(target.platform, config.directory, destinations),
+            destinations=destinations,
             secrets=config.secrets_of_target(name),
         )
         for name, target in config.alerts.targets.items()
     ]
 
 
-def _outbound(platform: PlatformSection, directory: Path) -> Outbound:
+def _outbound(platform: PlatformSection, directory: Path, destinations: Destinations) -> Outbound:
     connect = platform.connect
     login = (connect.proxy_auth or "").partition(":")
     return Outbound(
@@ -123,6 +132,7 @@ def _outbound(platform: PlatformSection, directory: Path) -> Outbound:
         tls=connect.tls(directory),
         dns_cache_s=connect.dns_cache,
         source=connect.source,
+        denied=destinations.why_denied,
     )
 
 

@@ -16,6 +16,7 @@ from relay.config.reading.yaml_source import KeyPath, Mark
 from relay.config.schema.alerts import AlertSettings
 from relay.config.schema.auth import AnyCredential, Credential, UseAuth
 from relay.config.schema.platform import PlatformDefaults, PlatformSection
+from relay.config.schema.protection.outbound import OutboundSettings
 from relay.config.schema.protection.privacy import Privacy
 from relay.config.schema.receipts import ReceiptsSettings
 from relay.config.schema.reconcile import ReconcileSettings
@@ -180,6 +181,7 @@ class Config(Section):
     )
     defaults: PlatformDefaults = setting({}, "Keys every platform starts from.")
     platforms: dict[Name, PlatformSection] = required("The destinations, by name; the name stands in URLs and metrics.")
+    outbound: OutboundSettings = setting({}, "Where requests may go: to platforms, token endpoints and alert targets.")
     routes: Annotated[tuple[RouteSettings, ...], BeforeValidator(only_list)] = setting(
         [], "Which platforms get what is posted to /v1/callbacks; the first route that matches decides."
     )

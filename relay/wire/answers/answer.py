@@ -7,7 +7,9 @@ from typing import Any, Final, Literal
 # Enough for any verdict on a batch as a whole; more of an answer is not read, unless it has results per item.
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
-FailureKind = Literal["lacking", "late", "refused", "unreachable", "dns", "tls", "timeout", "reset", "truncated"]
+FailureKind = Literal[
+    "lacking", "late", "denied", "refused", "unreachable", "dns", "tls", "timeout", "reset", "truncated"
+]
 
 
 class Headers(Mapping[str, str]):

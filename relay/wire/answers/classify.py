@@ -28,6 +28,7 @@ _PHRASES: Final = {status.value: f"{status.value} {status.phrase}" for status in
 _FAILURES: Final[dict[FailureKind, str]] = {
     "lacking": "the relay has no descriptor or memory left for a connection",
     "late": "not sent: this host could not be sure in time that it still owns the platform",
+    "denied": "its address is denied",
     "refused": "connection refused",
     "unreachable": "unreachable",
     "dns": "name not resolved",
@@ -131,8 +132,8 @@ def _ruled(reading: Reading, rules: Sequence[Rule], *, items: int, wall: float, 
 
 def failure_reason(failure: Failure) -> str:
     """Return a failure in the relay's own words."""
-    if failure.kind == "timeout" and failure.detail:
-        return failure.detail  # "timeout after 10 s": the number is the configured one
+    if failure.kind in ("timeout", "denied") and failure.detail:
+        return failure.detail  # "timeout after 10 s": the number is the configured one; or which address is denied
     return _FAILURES[failure.kind]
 
 

@@ -22,6 +22,7 @@ from relay.delivery.auth import token_terms
 from relay.delivery.sender import HttpSender, Outbound, Request
 from relay.delivery.terms import Terms, compile_all
 from relay.privacy.redaction import Redactor
+from relay.wire.destinations import Destinations
 from relay.wire.oauth import Granted
 
 _PATIENCE_S = 10.0
@@ -51,7 +52,7 @@ async def probed(config: Config) -> list[Probed]:
         asked.append(_platform(terms))
         if isinstance(terms.auth, OAuth2Auth) and terms.credential not in seen:
             seen.add(terms.credential)
-            asked.append(_token(terms.credential, terms.auth, unread=config.unread))
+            asked.append(_token(terms.credential, terms.auth, destinations=terms.destinations, unread=config.unread))
     return list(await asyncio.gather(*asked))
 
 
@@ -64,24 +65,25 @@ async def _platform(terms: Terms) -> Probed:
     return Probed("platform", terms.platform, _address(url), found, problem)
 
 
-async def _token(name: str, auth: OAuth2Auth, *, unread: tuple[str, ...]) -> Probed:
+async def _token(name: str, auth: OAuth2Auth, *, destinations: Destinations, unread: tuple[str, ...]) -> Probed:
     found: list[str] = []
-    problem = await _connected(auth.token_url, found, Outbound())
+    outbound = Outbound(denied=destinations.why_denied)
+    problem = await _connected(auth.token_url, found, outbound)
     if not problem:
         if auth.grant == "refresh_token":
             found.append("no token fetched: its refresh token is the daemon's")
         elif unread:
             found.append("no token fetched: a secret is only for the service to read")
         else:
-            problem = await _fetched(auth, found)
+            problem = await _fetched(auth, found, outbound)
     shown = name.removeprefix("platform:")
     return Probed("token", shown, _address(auth.token_url), found, problem)
 
 
-async def _fetched(auth: OAuth2Auth, found: list[str]) -> str:
+async def _fetched(auth: OAuth2Auth, found: list[str], outbound: Outbound) -> str:
     terms = token_terms(auth)
     draft = terms.question.ask(terms.refresh_token)
-    sender = HttpSender(concurrency=1, user_agent="callback-relay")
+    sender = HttpSender(concurrency=1, user_agent="callback-relay", outbound=outbound)
     try:
         answer = await sender.send(Request(draft.url, draft.method, draft.headers, draft.body, terms.timeout_s))
     finally:
@@ -106,6 +108,9 @@ async def _connected(url: str, found: list[str], outbound: Outbound) -> str:
             infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             addresses = list(dict.fromkeys(info[4][0] for info in infos))
             found.append(" ".join(str(address) for address in addresses[:3]))
+            why = [outbound.denied(str(address)) for address in addresses] if outbound.denied is not None else []
+            if why and None not in why:
+                return ", ".join(map(str, why[:3]))
             _, writer = await asyncio.open_connection(
                 host,
                 port,
