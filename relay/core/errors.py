@@ -46,6 +46,10 @@ class StoreLocked(StoreError):
     """Another daemon holds this store."""
 
 
+class NotSealed(StoreError):
+    """The store is not sealed, so there are no keys to do something with."""
+
+
 class StoreUnusable(StoreError):
     """The file or directory cannot be used as a store: not a database, too new, no permission."""
 

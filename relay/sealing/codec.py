@@ -16,7 +16,7 @@ from itertools import groupby
 from struct import Struct
 from typing import Final, NamedTuple
 
-from relay.sealing.master_keys import KEY_BYTES, NONCE_BYTES, DoesNotOpen, MasterKeys
+from relay.sealing.master_keys import KEY_BYTES, NONCE_BYTES, DoesNotOpen, MasterKey, MasterKeys
 
 DAY_S: Final = 86400
 NOBODY: Final = 0
@@ -170,9 +170,8 @@ class Codec:
                 raise DoesNotOpen(f"the key {key.kept.master} is missing")
         self.masters = masters
 
-    def wrapped_anew(self) -> list[WrappedKey]:
-        """Wrap with the key in force what another one wraps; return these data keys. ``rewrapped`` puts them in use."""
-        current = self.masters.current
+    def wrapped_anew(self, current: MasterKey) -> list[WrappedKey]:
+        """Wrap with ``current`` what another one wraps; return these data keys. ``rewrapped`` puts them in use."""
         return [
             key.kept._replace(master=current.id, wrapped=current.wrap(key.plain, key.kept.about))
             for key in self._keys.values()

@@ -78,7 +78,15 @@ class MasterKeys:
 
 
 class KeySource(Protocol):
-    """Where the master keys come from: the configuration, or a service that keeps them (KMS)."""
+    """Where the master keys come from: the configuration, or a service that keeps them (KMS).
+
+    ``renews``: asked with nothing kept, it makes another key; a rotation then needs no other configuration.
+    """
+
+    @property
+    def renews(self) -> bool:
+        """Whether it makes keys by itself."""
+        ...
 
     def keys(self, kept: str | None) -> tuple[MasterKeys, str | None]:
         """Return the keys, and what the store must keep for the next start (None: nothing).
@@ -90,6 +98,8 @@ class KeySource(Protocol):
 
 class GivenKeys:
     """Keys as the configuration gives them."""
+
+    renews = False
 
     def __init__(self, current: bytes, previous: Iterable[bytes] = ()) -> None:
         self._keys = MasterKeys(MasterKey(current), [MasterKey(key) for key in previous])

@@ -25,6 +25,8 @@ _VERBS: Final = ("keys", "encrypt", "decrypt")
 class VaultTransit:
     """Gets the master key from Vault; a ``KeySource``."""
 
+    renews = True
+
     def __init__(self, url: str, path: str, token: str, *, previous: Sequence[bytes] = ()) -> None:
         """``path`` is ``transit/relay`` for the key ``relay`` of the engine mounted at ``transit``."""
         *mount, name = path.strip("/").removeprefix("v1/").split("/")

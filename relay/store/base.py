@@ -31,6 +31,7 @@ from relay.core.model import (
 from relay.core.raw import Kept, Record
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
+from relay.store.sealing import Sealing
 from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals
@@ -271,6 +272,11 @@ class Store(Inbox, Outbox, Ledger, Protocol):
     @property
     def surveys(self) -> Surveys:
         """Callbacks counted by what they have in common."""
+        ...
+
+    @property
+    def sealing(self) -> Sealing:
+        """Its keys, and what is still to be sealed."""
         ...
 
     async def ended(self) -> None:

@@ -91,8 +91,8 @@ def test_rotation_wraps_anew_and_rewrites_nothing() -> None:
     seals = codec()
     value = seals.seal(Column.EXCERPT, 1, 0.0, 7, b"text")
     seals.change(MasterKeys(NEW, [OLD]))
-    seals.rewrapped(seals.wrapped_anew())
-    assert seals.wrapped_anew() == []
+    seals.rewrapped(seals.wrapped_anew(NEW))
+    assert seals.wrapped_anew(NEW) == []
     assert restarted(seals, MasterKeys(NEW)).open(Column.EXCERPT, 1, 7, value) == b"text"
     with pytest.raises(DoesNotOpen, match=NEW.id):
         restarted(seals, MasterKeys(OLD))

@@ -34,12 +34,14 @@ from relay.sealing.master_keys import KeySource
 from relay.store.base import Reroute, Stepped, StoreEvents, no_route
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
+from relay.store.sealing import Sealing
 from relay.store.slots import Recorded
 from relay.store.sqlite.file.boot import StoreIdentity, cut_off
 from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.keeping import SqliteSealing
 from relay.store.sqlite.opening import open_all
 from relay.store.sqlite.read.journal_pages import SqliteJournal
 from relay.store.sqlite.read.ledger import SqliteReader
@@ -81,7 +83,7 @@ class SqliteStore:
         ``keys`` everything is sealed from now on. Raises ``StoreLocked``, ``StoreUnusable`` and ``KeysUnavailable``.
         """
         lock, connection, identity, reader = await asyncio.to_thread(open_all, Path(path), clock, keys)
-        return cls(lock.path, lock, connection, identity, reader, events=events)
+        return cls(lock.path, lock, connection, identity, reader, events=events, keys=keys)
 
     def __init__(
         self,
@@ -92,6 +94,7 @@ class SqliteStore:
         reader: SqliteReader,
         *,
         events: StoreEvents | None,
+        keys: KeySource | None,
     ) -> None:
         self.clock = identity.clock
         self._path = path
@@ -116,6 +119,9 @@ class SqliteStore:
         works.receipts.then = history.write_totals
         self.history: MinuteHistory = history
         self.journal: Journal = SqliteJournal(self._read)
+        self.sealing: Sealing = SqliteSealing(
+            seals=works.seals, rows=works.seals_rows, source=keys, write=self._write, read=self._read
+        )
         self.surveys: Surveys = SqliteSurveys(self._read)
         self._writer = Writer(
             name=str(path),

@@ -9,7 +9,7 @@ from relay.sealing.master_keys import KeySource
 from relay.store.sqlite.file.boot import StoreIdentity, boot
 from relay.store.sqlite.file.connection import cannot_open, open_writer
 from relay.store.sqlite.file.lock import FileLock
-from relay.store.sqlite.file.seals import Unlocked, check_keys
+from relay.store.sqlite.file.unlocking import Unlocked, check_keys
 from relay.store.sqlite.read.ledger import SqliteReader, open_reader
 
 

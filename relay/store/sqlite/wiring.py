@@ -15,6 +15,7 @@ from relay.store.sqlite.write.operations import OperationWriter
 from relay.store.sqlite.write.prune import Pruning
 from relay.store.sqlite.write.receipts import Receipts
 from relay.store.sqlite.write.reroute import Reroutes
+from relay.store.sqlite.write.seal_rows import SealsRows
 from relay.store.sqlite.write.settle import Settles
 
 _NO_RULES = PlatformRules()
@@ -43,6 +44,7 @@ class Works:
         self.settles = Settles(**named, slots=self.slots, claims=self.claims, matches=matches, tag=tag)
         self.prunes = Pruning(names=self.names, matches=matches, slots=self.slots, rules=lambda: self.rules)
         self.space = Space(self.prunes.make_room)
+        self.seals_rows = SealsRows(self.seals)
         self.accepts = PostWriter(
             **named, rules=self.platform_rules, space=self.space, tag=tag, last_seq=identity.last_seq
         )

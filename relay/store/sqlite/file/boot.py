@@ -14,9 +14,10 @@ from relay.core import clock as clocks
 from relay.core.clock import Clock, ClockState, RelayClock, Resumed
 from relay.core.ids import TAG_BITS
 from relay.core.model import Outcome
-from relay.store.sqlite.file.seals import Seals, Unlocked, unlock
+from relay.store.sqlite.file.seals import Seals
 from relay.store.sqlite.file.trail import begin_chain
 from relay.store.sqlite.file.transaction import numbers
+from relay.store.sqlite.file.unlocking import Unlocked, unlock
 
 _CUT_OFF = """
 UPDATE attempt SET ended_at = ?1, outcome = ?2, duration_s = max(0.0, ?1 - started_at), ambiguous = 1,

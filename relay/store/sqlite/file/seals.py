@@ -1,29 +1,24 @@
-"""Whether the file is sealed, and with what: its data keys, and single values sealed and opened."""
+"""Seals and opens what the file keeps: bodies in one go, texts one by one."""
 
-import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
-
-import apsw
+from typing import Any
 
 from relay.core.errors import StoreUnusable
-from relay.sealing.codec import NOBODY, Codec, Column, WrappedKey, unframed
-from relay.sealing.master_keys import DoesNotOpen, KeySource, MasterKeys
+from relay.sealing.codec import Codec, Column, unframed
+from relay.sealing.master_keys import DoesNotOpen
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction, numbers
 
 UNREADABLE = "(sealed: does not open)"
 """Stands for a text that does not open, or for which no key was given."""
 
-_SECRET_BYTES = 16  # a sealed one is longer
-_KEPT = "kept_key"  # name in meta of what the source of the keys gave us to keep
 _BATCH_S = 1e6  # numbers of callbacks and batches are microseconds
 _SEALED_BODIES = """
 SELECT p.seq, c.platform, p.body FROM carray(?) AS a CROSS JOIN payload AS p ON p.seq = a.value
   JOIN callback AS c ON c.seq = p.seq WHERE p.sealed = 1
 """
-_SAVE = "INSERT OR REPLACE INTO data_key (id, platform, day, master, wrapped) VALUES (?, ?, ?, ?, ?)"
+SAVE = "INSERT OR REPLACE INTO data_key (id, platform, day, master, wrapped) VALUES (?, ?, ?, ?, ?)"
 
 
 class Seals:
@@ -40,7 +35,7 @@ class Seals:
         if codec is None or not codec.fresh:
             return
         saved = list(codec.fresh)
-        transaction.connection.executemany(_SAVE, saved)
+        transaction.connection.executemany(SAVE, saved)
         transaction.on_commit.append(lambda: codec.fresh.clear())
 
     def text(self, column: Column, platform: int, since: int, row: int, text: str) -> str | bytes:
@@ -131,96 +126,3 @@ class Seals:
             sealed += codec.seal_rows(Column.BODY, platform, rows[0] / _BATCH_S, rows, bodies[at:end])
             at = end
         return sealed
-
-
-def kept_keys(connection: apsw.Connection) -> list[WrappedKey]:
-    """Return the data keys that the file keeps."""
-    rows = connection.execute("SELECT id, platform, day, master, wrapped FROM data_key ORDER BY id")
-    return [WrappedKey(*row) for row in rows]
-
-
-class Unlocked(NamedTuple):
-    """The master keys of a file, and what their source wants kept in it."""
-
-    masters: MasterKeys
-    keep: str | None
-
-
-def check_keys(connection: apsw.Connection, path: object, source: KeySource | None) -> Unlocked | None:
-    """Return the master keys, after a look that they are those of the file; it writes nothing.
-
-    Raises ``StoreUnusable`` where one is missing, and ``KeysUnavailable``.
-    """
-    has_keys = connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'data_key')").get
-    used = [row[0] for row in connection.execute("SELECT DISTINCT master FROM data_key")] if has_keys else []
-    if source is None:
-        if used and connection.execute("SELECT EXISTS (SELECT 1 FROM callback)").get:
-            raise StoreUnusable(
-                f"{path} is sealed with the key {', '.join(used)}; give that key as privacy.encrypt.key: sealing "
-                "cannot be switched off while sealed callbacks are there"
-            )
-        return None
-    has_meta = connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'meta')").get
-    kept = connection.execute("SELECT value FROM meta WHERE name = ?", (_KEPT,)).get if has_meta else None
-    found = Unlocked(*source.keys(kept))
-    missing = missing_keys(used, found.masters)
-    if missing:
-        raise StoreUnusable(f"{path} {missing}")
-    return found
-
-
-def unlock(connection: apsw.Connection, meta: dict[str, Any], found: Unlocked | None) -> tuple[bytes, Seals]:
-    """Return the secret that hashes are keyed with, and what seals; inside a transaction. ``meta`` is written after.
-
-    The secret is sealed where the file is, so that who has the file alone cannot try out phone numbers on its hashes.
-    """
-    if found is None:
-        if len(meta["secret"]) != _SECRET_BYTES:
-            _leave_sealing(connection, meta)
-        return meta["secret"], Seals(None, meta["secret"])
-    codec = Codec(found.masters, kept_keys(connection))
-    secret = meta["secret"]
-    if len(secret) == _SECRET_BYTES:
-        meta["secret"] = codec.seal(Column.SECRET, NOBODY, 0.0, 0, secret)
-    else:
-        secret = codec.open(Column.SECRET, NOBODY, 0, secret)
-    if found.keep is not None:
-        meta[_KEPT] = found.keep
-    connection.executemany(_SAVE, codec.fresh)
-    codec.fresh.clear()
-    return secret, Seals(codec, secret)
-
-
-def seals_for_reading(connection: apsw.Connection, path: object, source: KeySource | None) -> Seals:
-    """Return what opens the file for who only reads it; without keys, what is sealed stays so.
-
-    Raises ``StoreUnusable`` where keys are given and are not those of the file, and ``KeysUnavailable``.
-    """
-    secret = connection.execute("SELECT value FROM meta WHERE name = 'secret'").get
-    if secret is None or len(secret) == _SECRET_BYTES:
-        return Seals(None, secret)
-    found = None if source is None else check_keys(connection, path, source)
-    if found is None:
-        return Seals(None, None)
-    codec = Codec(found.masters, kept_keys(connection))
-    return Seals(codec, codec.open(Column.SECRET, NOBODY, 0, secret))
-
-
-def _leave_sealing(connection: apsw.Connection, meta: dict[str, Any]) -> None:
-    """Begin anew without keys: no callback is there, and what is left of former ones is not read without them."""
-    meta["secret"] = secrets.token_bytes(_SECRET_BYTES)
-    connection.execute(
-        "DELETE FROM data_key; DELETE FROM idempotency; UPDATE ledger SET last_error = NULL; "
-        "UPDATE attempt SET excerpt = NULL; UPDATE operation SET sealed_key = NULL"
-    )
-
-
-def missing_keys(used: Iterable[str], masters: MasterKeys) -> str:
-    """Say which keys in use are not among ``masters``; empty if all are."""
-    missing = [key for key in used if masters.get(key) is None]
-    if not missing:
-        return ""
-    return (
-        f"is sealed with the key {', '.join(missing)}, and privacy.encrypt has {', '.join(masters.ids)}; "
-        "give the missing key as privacy.encrypt.key, or under privacy.encrypt.previous"
-    )

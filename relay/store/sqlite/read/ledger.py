@@ -20,8 +20,9 @@ from relay.sealing.master_keys import KeySource
 from relay.store.sent import SentCallback
 from relay.store.sqlite.file.boot import clock_of
 from relay.store.sqlite.file.connection import open_reader_connection
-from relay.store.sqlite.file.seals import UNREADABLE, Seals, seals_for_reading
+from relay.store.sqlite.file.seals import UNREADABLE, Seals
 from relay.store.sqlite.file.space import room
+from relay.store.sqlite.file.unlocking import kept_key, keys_view, seals_for_reading
 from relay.store.sqlite.read.filters import NOTHING, where
 from relay.store.sqlite.read.history import OLDEST_DUE, HistoryReader
 from relay.store.sqlite.read.journal import JournalReader
@@ -33,6 +34,7 @@ from relay.views.ledger import QueueTotals
 from relay.views.moments import Instant, moment, read
 from relay.views.operation_view import OperationView
 from relay.views.queue import ErrorView, QueueFacts, StoreSize
+from relay.views.sealing_view import KeysView
 
 # A page reads at most so many rows; when they hold too few matches it comes short, with a cursor to go on from. A long
 # read would keep the WAL from being copied back.
@@ -81,6 +83,15 @@ class SqliteReader:
     def clock(self) -> Clock:
         """The clock that the file's times are on, as it goes on now."""
         return clock_of(dict(self._connection.execute("SELECT name, value FROM meta")))
+
+    def keys(self) -> KeysView:
+        """Return which keys the file needs, and how far sealing has come."""
+        codec = self._seals.codec
+        return keys_view(self._connection, None if codec is None else codec.masters)
+
+    def kept_key(self) -> str | None:
+        """Return what the source of the keys gave the file to keep."""
+        return kept_key(self._connection)
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,0 +1,133 @@
+"""Seals what lies in a file from before it was sealed, a few rows per step, and wipes what deleting leaves.
+
+A step takes rows in the order of their numbers. How far it has come is kept in ``meta``: ``sealing_after`` and
+``sealing_to`` are numbers of callbacks, ``sealing_done`` counts them. Attempts and operations follow at the end, in one
+step each of theirs. Then the rows of ``meta`` go, and the write-ahead log is emptied: it holds the plain text still.
+"""
+
+from typing import Any
+
+import apsw
+import msgspec
+
+from relay.sealing.codec import NOBODY, Column, frame
+from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.transaction import Transaction
+
+_STEP_ROWS = 200  # a step holds up claims and settles for some milliseconds
+_STEP_BYTES = 1024 * 1024
+_BUSY_MS, _USUAL_BUSY_MS = 200, 5000
+_PLAIN = """
+SELECT c.seq, c.platform, c.key_text, c.message, p.sealed, p.body
+FROM callback AS c LEFT JOIN payload AS p ON p.seq = c.seq WHERE c.seq > ? AND c.seq <= ? ORDER BY c.seq LIMIT ?
+"""
+_ATTEMPTS = """
+SELECT id, platform, batch, excerpt FROM attempt WHERE id > ? AND typeof(excerpt) = 'text' AND excerpt <> ''
+ORDER BY id LIMIT ?
+"""
+
+
+class SealsRows:
+    """Seals rows from before; on the writing thread."""
+
+    def __init__(self, seals: Seals) -> None:
+        self._seals = seals
+        self._attempt = 0  # the last one looked at
+        # The write-ahead log may hold what must not be found any more; at the start, what a crash left in it
+        self.wipe = seals.codec is not None
+
+    def step(self, transaction: Transaction) -> bool:
+        """Seal a few rows, or wipe; return whether there is more to do."""
+        if self._seals.codec is None:
+            return False
+        span = dict(transaction.execute("SELECT name, value FROM meta WHERE name LIKE 'sealing_%'"))
+        if not span:
+            return self._wiped(transaction)
+        if self._callbacks(transaction, span) or self._excerpts(transaction):
+            return True
+        self._small(transaction)
+        transaction.execute("DELETE FROM meta WHERE name LIKE 'sealing_%'")
+        self.wipe = True
+        return True
+
+    def _wiped(self, transaction: Transaction) -> bool:
+        if not self.wipe:
+            return False
+        transaction.on_commit.append(lambda: self._empty_wal(transaction.connection))
+        return True
+
+    def _empty_wal(self, connection: apsw.Connection) -> None:
+        """Empty the write-ahead log. While somebody reads an older state it cannot be; the next step tries again."""
+        connection.set_busy_timeout(_BUSY_MS)
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self.wipe = False
+        except apsw.BusyError:
+            self.wipe = True
+        finally:
+            connection.set_busy_timeout(_USUAL_BUSY_MS)
+
+    def _callbacks(self, transaction: Transaction, span: dict[str, int]) -> bool:
+        """Seal the next callbacks; return False when there are none."""
+        seals = self._seals
+        bodies: list[tuple[bytes | str, int]] = []
+        texts: list[tuple[bytes | str | None, bytes | str | None, int]] = []
+        after = done = size = 0
+        rows: Any = transaction.execute(_PLAIN, (span["sealing_after"], span["sealing_to"], _STEP_ROWS))
+        for seq, platform, key, message, sealed, body in rows:
+            after, done = seq, done + 1
+            if sealed == 0:
+                text = frame(body, key)
+                bodies.append((self._sealed(platform, seq, text), seq))
+                size += len(text)
+                key = None
+            elif isinstance(key, str):
+                key = seals.text(Column.KEY, platform, seq, seq, key)
+            if isinstance(message, str):
+                message = seals.text(Column.MESSAGE, platform, seq, seq, message)
+            texts.append((key, message, seq))
+            if size >= _STEP_BYTES:
+                break
+        if not done:
+            return False
+        many = transaction.connection.executemany
+        many("UPDATE payload SET body = ?, sealed = 1 WHERE seq = ?", bodies)
+        many("UPDATE callback SET key_text = ?, message = ? WHERE seq = ?", texts)
+        moved = [("sealing_after", after), ("sealing_done", span["sealing_done"] + done)]
+        many("INSERT OR REPLACE INTO meta VALUES (?, ?)", moved)
+        seals.save(transaction)
+        return True
+
+    def _sealed(self, platform: int, seq: int, text: bytes) -> bytes:
+        assert self._seals.codec is not None
+        return self._seals.codec.seal(Column.BODY, platform, seq / 1e6, seq, text)
+
+    def _excerpts(self, transaction: Transaction) -> bool:
+        """Seal the next excerpts of answers; return False when there are none."""
+        rows = list(transaction.execute(_ATTEMPTS, (self._attempt, _STEP_ROWS)))
+        anew = [
+            (self._seals.text(Column.EXCERPT, platform, batch, number, excerpt), number)
+            for number, platform, batch, excerpt in rows
+        ]
+        transaction.connection.executemany("UPDATE attempt SET excerpt = ? WHERE id = ?", anew)
+        self._seals.save(transaction)
+        if not rows:
+            return False
+        last = rows[-1][0]
+        transaction.on_commit.append(lambda: setattr(self, "_attempt", last))
+        return True
+
+    def _small(self, transaction: Transaction) -> None:
+        """Seal what there is little of: each platform's last error, the keys that operations were about."""
+        execute, many = transaction.execute, transaction.connection.executemany
+        errors = list(execute("SELECT platform, last_error FROM ledger WHERE typeof(last_error) = 'text'"))
+        sealed = [(self._seals.text(Column.LAST_ERROR, NOBODY, 0, one, error), one) for one, error in errors]
+        many("UPDATE ledger SET last_error = ? WHERE platform = ?", sealed)
+        meant = list(execute("SELECT number, filter FROM operation WHERE filter ->> 'key' IS NOT NULL"))
+        keys = []
+        for number, text in meant:
+            wanted = msgspec.json.decode(text)
+            key = self._seals.text(Column.FILTER, NOBODY, 0, number, wanted.pop("key"))
+            keys.append((msgspec.json.encode(wanted).decode(), key, number))
+        many("UPDATE operation SET filter = ?, sealed_key = ? WHERE number = ?", keys)
+        self._seals.save(transaction)
