@@ -40,16 +40,7 @@ class Audit:
 
     def deed(self, who: Caller, action: str, target: str, *, reason: str = "", **details: Any) -> Record:
         """Return the record, for a store that commits it together with the deed; ``tell`` comes after that."""
-        return {
-            "at": instant_text(self._wall()),
-            "who": who.name,
-            "role": who.role,
-            "from": who.remote,
-            "action": action,
-            "target": target,
-            "reason": reason,
-            "details": {name: _without_key(value) for name, value in details.items()},
-        }
+        return deed(self._wall(), who, action, target, reason=reason, **details)
 
     def tell(self, deed: Record) -> None:
         """Log a record that was committed."""
@@ -62,6 +53,20 @@ class Audit:
             reason=deed["reason"],
             details=told,
         )
+
+
+def deed(wall_s: float, who: Caller, action: str, target: str, *, reason: str = "", **details: Any) -> Record:
+    """Return the record that ``who`` did ``action`` to ``target``."""
+    return {
+        "at": instant_text(wall_s),
+        "who": who.name,
+        "role": who.role,
+        "from": who.remote,
+        "action": action,
+        "target": target,
+        "reason": reason,
+        "details": {name: _without_key(value) for name, value in details.items()},
+    }
 
 
 def _without_key(value: Any) -> Any:

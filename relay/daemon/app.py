@@ -54,6 +54,7 @@ from relay.store.base import Store
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
 from relay.telemetry.metrics import Metrics
+from relay.upkeep.background_sealing import BackgroundSealing
 from relay.upkeep.descriptors import Descriptors
 from relay.upkeep.expiry import Expiry
 from relay.upkeep.head import HeadSender
@@ -144,6 +145,7 @@ class _Daemon:
                 history=store.history,
                 surveys=store.surveys,
                 journal=store.journal,
+                sealing=store.sealing,
                 samples=sampling,
                 control=registry,
                 access=access,
@@ -299,6 +301,9 @@ class _Daemon:
         supervisor.run("operations", operations.run())
         expiry = Expiry(ledger=store, clock=store.clock, events=events)
         supervisor.run("expiry", expiry.run())
+        sealing = BackgroundSealing(sealing=store.sealing, clock=store.clock, events=events)
+        supervisor.run("sealing", sealing.run())
+        live.rekeyed = sealing.nudge
         supervisor.run("pruner", Pruner(ledger=store, clock=store.clock, events=events).run())
         descriptors = Descriptors(events=events, clock=store.clock)
         supervisor.run("descriptors", descriptors.run())

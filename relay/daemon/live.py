@@ -24,14 +24,17 @@ from relay.config.problems import ConfigInvalid
 from relay.config.report.translate import dotted
 from relay.config.schema.file import Config
 from relay.core.clock import monotonic_s
+from relay.core.errors import StoreUnusable
 from relay.core.model import NewCallback
 from relay.daemon.intake import directory, ingest_settings
 from relay.daemon.reload_history import ReloadHistory
+from relay.daemon.stores import key_source
 from relay.daemon.systemd import Notifier
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_all
 from relay.ingest.server import IngestServer
 from relay.privacy.views import Lenses
+from relay.sealing.master_keys import KeysUnavailable
 from relay.store.base import Store
 from relay.telemetry.events import Events
 from relay.views.configuration import ChangeView, InForce, ReloadView
@@ -71,6 +74,7 @@ class LiveConfig:
         self.directory = directory(config)
         self.admin: list[AdminServer] = []
         self.ingest: list[IngestServer] = []
+        self.rekeyed: Callable[[], None] = lambda: None  # wakes what seals in the background
         self.followers: list[Callable[[Config, float], Awaitable[None]]] = []  # told what is in force, and a grace
         self._store = store
         self._registry = registry
@@ -166,6 +170,9 @@ class LiveConfig:
             self._refuse(problems, by=by, changes=told, todo="relay reload --dry-run")
         if problems or dry_run:
             return view
+        if problems := await self._other_keys(wanted):
+            self._refuse(problems, by=by, changes=told, todo="relay keys status")
+            return msgspec.structs.replace(view, problems=problems)
         self._notifier.reloading(int(monotonic_s() * 1e6))
         outcome = "reload failed"
         try:
@@ -176,6 +183,17 @@ class LiveConfig:
         self._history.applied(by=by, changes=told)
         self._events.config_loaded(ok=True, file=file, problems=[str(warning) for warning in wanted.warnings])
         return msgspec.structs.replace(view, applied=True, problems=[])
+
+    async def _other_keys(self, wanted: Config) -> list[str]:
+        """Put the keys of ``wanted`` in force; return why that cannot be."""
+        if wanted.privacy.encrypt == self.config.privacy.encrypt:
+            return []
+        try:
+            await self._store.sealing.use(key_source(wanted))
+        except (StoreUnusable, KeysUnavailable) as error:
+            return [f"privacy.encrypt: {error}"]
+        self.rekeyed()
+        return []
 
     async def _waiting(self, removed: Sequence[str]) -> dict[str, int]:
         totals = await self._store.totals() if removed else {}

@@ -20,8 +20,11 @@ from relay.store.sqlite.read.ledger import open_reader as open_sqlite_reader
 from relay.telemetry.events import Events
 
 
-async def open_store(config: Config, events: Events) -> Store:
-    """Open the store for the one daemon that may write to it. Raises ``StoreLocked`` and ``StoreUnusable``."""
+async def open_store(config: Config, events: Events | None) -> Store:
+    """Open the store for the one process that may write to it; ``events`` is told what happens to it.
+
+    Raises ``StoreLocked``, ``StoreUnusable`` and ``KeysUnavailable``.
+    """
     if config.server is not None:
         from relay.daemon.shared_store import open_shared  # the server's client is loaded only where it is configured
 

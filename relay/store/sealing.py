@@ -14,6 +14,10 @@ class Sealing(Protocol):
         """Return which keys there are, and how much is still in plain."""
         ...
 
+    def mark(self, key: str) -> str:
+        """Return what stands for an ordering key in records: a hash of it, keyed where there is a secret."""
+        ...
+
     async def step(self) -> bool:
         """Seal a few of the callbacks that lie there in plain, or wipe what deleting left; return whether to go on."""
         ...

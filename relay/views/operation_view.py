@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Annotated
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from relay.core.model import Filter
 from relay.views.moments import Instant, read, told
@@ -43,7 +43,7 @@ class OperationView(Struct, frozen=True, kw_only=True):
     """An operation: its matches were fixed when it started and are worked off in steps."""
 
     id: Annotated[int, told("counts operations, from 1")]
-    action: Annotated[str, told("retry, drop, expire, resolve")]
+    action: Annotated[str, told("retry, drop, expire, resolve, forget")]
     state: Annotated[str, told("running or done")]
     matched: Annotated[int, told("callbacks that fitted when it started")]
     done: Annotated[int, told("of these, callbacks that it was applied to")]
@@ -74,6 +74,13 @@ class MatchCount(Struct, frozen=True, kw_only=True):
     action: Annotated[str, told("as it was asked")]
     dry_run: Annotated[bool, told("always true")] = True
     matched: Annotated[int, told("callbacks that it would be applied to")]
+
+
+def filter_of(view: FilterView) -> Filter:
+    """Return the filter that a view shows."""
+    given = structs.asdict(view)
+    kept = {name: value for name, value in given.items() if value is not UNSET}
+    return Filter(**{**kept, "ids": tuple(kept.get("ids", ()))})
 
 
 def filter_view(wanted: Filter) -> FilterView:

@@ -41,6 +41,7 @@ KINDS = {
     "unknown_platform": ProblemKind(404, "There is no such platform"),
     "method_not_allowed": ProblemKind(405, "This method does not work here"),
     "body_timeout": ProblemKind(408, "The body did not arrive in time"),
+    "not_sealed": ProblemKind(409, "The store is not sealed"),
     "conflict": ProblemKind(409, "What was expected no longer holds"),
     "count_mismatch": ProblemKind(409, "Another number of callbacks matches; nothing was done"),
     "too_large": ProblemKind(413, "The body is too large"),

@@ -16,6 +16,7 @@ from tests.store.conformance import (
     DurableReceiptingConformance,
     ReceiptingConformance,
 )
+from tests.store.forgetting import ForgettingConformance
 
 
 class SqliteHarness:
@@ -53,11 +54,15 @@ async def harness(tmp_path: Path) -> AsyncIterator[SqliteHarness]:
     await made.close()
 
 
-class TestSqlite(Conformance, DurabilityConformance, ReceiptingConformance, DurableReceiptingConformance):
+class TestSqlite(
+    Conformance, DurabilityConformance, ReceiptingConformance, DurableReceiptingConformance, ForgettingConformance
+):
     pass
 
 
-class TestSealedSqlite(Conformance, DurabilityConformance, ReceiptingConformance, DurableReceiptingConformance):
+class TestSealedSqlite(
+    Conformance, DurabilityConformance, ReceiptingConformance, DurableReceiptingConformance, ForgettingConformance
+):
     """The same with everything sealed."""
 
     @pytest.fixture

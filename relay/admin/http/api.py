@@ -23,6 +23,7 @@ from relay.admin.resources.configuration import ConfigAccess, ConfigRoutes, sett
 from relay.admin.resources.event_routes import EventTopics
 from relay.admin.resources.history_routes import HistoryRoutes, Samples
 from relay.admin.resources.journal_routes import JournalRoutes
+from relay.admin.resources.key_routes import KeyRoutes
 from relay.admin.resources.operations import OperationRoutes
 from relay.admin.resources.platform_routes import PlatformControl, PlatformRoutes
 from relay.admin.resources.reconciliations import Reconciler, ReconcileRoutes
@@ -38,6 +39,7 @@ from relay.privacy.views import Lenses
 from relay.store.base import Ledger
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
+from relay.store.sealing import Sealing
 from relay.store.survey import Surveys
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import CONTENT_TYPE, Metrics
@@ -60,6 +62,7 @@ class AdminParts:
     history: MinuteHistory
     surveys: Surveys
     journal: Journal
+    sealing: Sealing
     samples: Samples
     control: PlatformControl
     access: Access
@@ -148,6 +151,16 @@ class AdminApi:
             ),
             *route_tables.callbacks_table(callbacks, reveals),
             *route_tables.operations_table(operations),
+            *route_tables.keys_table(
+                KeyRoutes(
+                    sealing=parts.sealing,
+                    operations=ledger,
+                    platforms=platforms,
+                    audit=audit,
+                    times=times,
+                    started=parts.operation_started,
+                )
+            ),
             *route_tables.alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
             *route_tables.reconcile_table(ReconcileRoutes(reconciler=parts.reconciler, audit=audit)),
             *route_tables.journal_table(

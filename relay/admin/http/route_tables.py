@@ -9,6 +9,7 @@ from relay.admin.resources.callbacks import CallbackRoutes
 from relay.admin.resources.configuration import ConfigRoutes
 from relay.admin.resources.history_routes import ALL, HistoryRoutes
 from relay.admin.resources.journal_routes import AUDIT_KEYS, OPERATION_KEYS, JournalRoutes
+from relay.admin.resources.key_routes import KeyRoutes
 from relay.admin.resources.operations import ACTIONS, RESOLUTIONS, OperationRoutes
 from relay.admin.resources.platform_routes import PlatformRoutes
 from relay.admin.resources.reconciliations import QUESTION, ReconcileRoutes
@@ -24,6 +25,7 @@ from relay.views.past.journal import AuditHead, AuditPage, ChainPage
 from relay.views.past.survey import BreakdownView, GroupPage
 from relay.views.past.what_if import WhatIfView
 from relay.views.platform import PlatformPage, PlatformView
+from relay.views.sealing_view import KeysRotated, KeysView
 
 _STATS, _VIEW, _OPERATE = Permission.STATS, Permission.VIEW, Permission.OPERATE
 _PAGED = (*filters.KEYS, "cursor", "limit")
@@ -43,6 +45,12 @@ _WHAT_IF = {
     "burst": {"type": "integer"},
     "concurrency": {"type": "integer", "description": "requests in flight"},
     "batch": {"type": "object", "description": "max_items, max_bytes, linger: as the configuration has them"},
+}
+_FORGET = {
+    "key": {"type": "string", "description": "the ordering key, such as an order id"},
+    "before": {"type": "string", "description": "a time such as 2026-11-01, in place of the key"},
+    "platform": {"type": "string", "description": "only there"},
+    "reason": {"type": "string", "maxLength": MOST_REASON, "description": "why; required"},
 }
 _OPERATION = {
     "action": {"enum": list(ACTIONS)},
@@ -225,6 +233,31 @@ def operations_table(operations: OperationRoutes) -> tuple[AdminRoute, ...]:
             body=_OPERATION,
         ),
         AdminRoute("GET", "/v1/operations/{id}", _VIEW, operations.one, "An operation's progress", shows=OperationView),
+    )
+
+
+def keys_table(keys: KeyRoutes) -> tuple[AdminRoute, ...]:
+    """Return the routes about what the store is sealed with."""
+    return (
+        AdminRoute("GET", "/v1/keys", _VIEW, keys.show, "What the store is sealed with, and how far", shows=KeysView),
+        AdminRoute(
+            "POST",
+            "/v1/keys/rotate",
+            _OPERATE,
+            keys.rotate,
+            "Wrap all data keys with the key in force; no callback is rewritten",
+            shows=KeysRotated,
+            body=_REASON,
+        ),
+        AdminRoute(
+            "POST",
+            "/v1/keys/forget",
+            _OPERATE,
+            keys.forget,
+            "Destroy what is kept of an ordering key, or of everything accepted before a time",
+            starts=OperationView,
+            body=_FORGET,
+        ),
     )
 
 

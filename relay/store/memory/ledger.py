@@ -109,7 +109,7 @@ class Views:
             id=row.id,
             platform=row.platform,
             state=row.state.word,
-            key=row.key,
+            key=None if row.forgotten else row.key,
             event=row.event,
             priority=_PRIORITIES.get(row.priority, "normal"),
             group=row.group,

@@ -1,8 +1,9 @@
 """Operations of the memory store: what a person does to many callbacks at once."""
 
+import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from relay.core.errors import CountMismatch, StoreError, StoreFull
@@ -14,6 +15,11 @@ from relay.views.moments import Instant, moment
 from relay.views.operation_view import OperationOptions, OperationView, filter_view
 
 _LISTED = 100  # ids of skipped callbacks shown with an operation's progress
+
+
+def mark(key: str) -> str:
+    """Return what stands for an ordering key that was forgotten."""
+    return f"hash:{hashlib.sha256(key.encode()).hexdigest()[:24]}"
 
 
 def matches(row: Row, wanted: Filter) -> bool:
@@ -37,8 +43,9 @@ _MEANT: dict[str, Callable[[Row], bool]] = {
     "drop": lambda row: row.state in (State.PENDING, State.DEAD),
     "expire": lambda row: row.state is State.PENDING,
     "resolve": lambda row: row.held,
+    "forget": lambda row: True,
 }
-_ENDING = ("drop", "expire")
+_ENDING = ("drop", "expire", "forget")
 _VERDICTS = ("delivered", "retry", "dead")
 
 
@@ -93,8 +100,14 @@ class MemoryOperations:
         if expect_count is not None and expect_count != len(seqs):
             raise CountMismatch(expect_count, len(seqs))
         number = len(self._all) + 1
+        kept = wanted
+        if action == "forget" and wanted.key is not None:
+            kept = replace(wanted, key=mark(wanted.key))
+            for earlier in self._all.values():
+                if earlier.wanted.key == wanted.key:
+                    earlier.wanted = replace(earlier.wanted, key=kept.key)
         self._all[number] = operation = _Operation(
-            number, action, wanted, options, len(seqs), set(seqs), deque(seqs), now
+            number, action, kept, options, len(seqs), set(seqs), deque(seqs), now
         )
         if not seqs:
             operation.finished_at = now
@@ -111,6 +124,7 @@ class MemoryOperations:
             "drop": self._drop,
             "expire": self._expire,
             "resolve": self._resolve,
+            "forget": self._forget,
         }
         for _ in range(min(limit, len(operation.settled) + len(operation.turns))):
             waited = bool(operation.settled)
@@ -121,7 +135,7 @@ class MemoryOperations:
                 row = self._shelf.rows.get(seq)
                 if row is None:
                     skipped: str | None = "gone"
-                elif waited and row.state is not State.PENDING:
+                elif waited and row.state is not State.PENDING and operation.action != "forget":
                     skipped = "state"  # also of what died: it keeps its payload, as what is dropped does
                 else:
                     skipped = act[operation.action](row, operation.options, now)
@@ -246,6 +260,18 @@ class MemoryOperations:
             self._shelf.unblock(row)
             return None
         return self._end(row, State.DEAD, "dropped", now)
+
+    def _forget(self, row: Row, options: OperationOptions, now: float) -> str | None:
+        if row.state is State.PENDING:
+            self._finish(row, State.DEAD, "forgotten", now)
+            self._shelf.discard_payload(row)
+            row.dropped = False
+        else:
+            self._shelf.discard_payload(row)
+            self._shelf.unblock(row)
+        row.forgotten, row.message = True, ""
+        self._batches.forget_excerpts(row.attempt_ids)
+        return None
 
     def _expire(self, row: Row, options: OperationOptions, now: float) -> str | None:
         return self._end(row, State.EXPIRED, "operator", now)

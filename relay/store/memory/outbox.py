@@ -217,6 +217,13 @@ class Batches:
         row.attempt_ids.append(attempt_id)
         return item
 
+    def forget_excerpts(self, attempt_ids: Sequence[int]) -> None:
+        """Destroy what answers said."""
+        for attempt_id in attempt_ids:
+            attempt = self.attempts.get(attempt_id)
+            if attempt is not None and attempt.result is not None:
+                attempt.result = replace(attempt.result, excerpt="")
+
     def settle(self, settlement: Settlement, now: float, *, blocks: bool) -> bool:
         """Carry out what an answer decided; return False when that was done before.
 

@@ -50,6 +50,7 @@ class Row:
     batch_id: str | None = None  # its latest batch
     held: bool = False
     dropped: bool = False  # dead, and a person deleted its payload
+    forgotten: bool = False  # what it held of a person was destroyed; its key still orders
     maybe_applied: bool = False
     reason: str = ""
     message: str = ""

@@ -48,6 +48,10 @@ class SqliteSealing:
         found: KeysView = await self._read(SqliteReader.keys)
         return found
 
+    def mark(self, key: str) -> str:
+        """Return what stands for an ordering key in records."""
+        return self._seals.mark(key)
+
     async def step(self) -> bool:
         """Seal a few of the callbacks that lie there in plain, or wipe; return whether to go on."""
         more: bool = await self._write(self._rows.step)

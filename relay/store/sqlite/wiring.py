@@ -10,6 +10,7 @@ from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.space import Space
 from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.claim import Claims
+from relay.store.sqlite.write.forget import Forgets
 from relay.store.sqlite.write.matches import Matches
 from relay.store.sqlite.write.operations import OperationWriter
 from relay.store.sqlite.write.prune import Pruning
@@ -51,6 +52,7 @@ class Works:
         self.receipts = Receipts(**named, accepts=self.accepts, tag=tag)
         self.operations = OperationWriter(
             **named,
+            forgets=Forgets(self.seals, self.seals_rows.wipe_after),
             matches=matches,
             settles=self.settles,
             reroutes=Reroutes(**named, accepts=self.accepts),

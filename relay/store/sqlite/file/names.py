@@ -93,6 +93,11 @@ class Names:
         digest = hashlib.blake2b(prefix + key.encode(), digest_size=8, key=self._secret, person=b"idempotency").digest()
         return int.from_bytes(digest, "little") >> 1
 
+    def mark(self, key: str) -> str:
+        """Return a hash that stands for an ordering key of any platform in records."""
+        digest = hashlib.blake2b(key.encode(), digest_size=12, key=self._secret, person=b"mark").hexdigest()
+        return f"hash:{digest}"
+
     def body_digest(self, payload: bytes, key: str | None, event: str | None) -> bytes:
         """Return 16 bytes that tell whether two rows are "the same body": payload, ordering key and event."""
         about = f"{-1 if key is None else len(key)} {-1 if event is None else len(event)} {key}{event}".encode()

@@ -101,6 +101,11 @@ class Seals:
         transaction.connection.executemany("UPDATE callback SET key_text = ? WHERE seq = ?", anew)
         self.save(transaction)
 
+    def mark(self, key: str) -> str:
+        """Return what stands for an ordering key in records: a hash of it, keyed with the store's secret."""
+        assert self._names is not None, "only who writes the file marks"
+        return self._names.mark(key)
+
     def with_key(self, key: str, platforms: Mapping[str, int]) -> tuple[str, tuple[object, ...]]:
         """Return the condition that a callback of one of ``platforms`` has the ordering key, and its values.
 

@@ -19,18 +19,20 @@ from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.read.filters import where
 from relay.store.sqlite.read.operations import PROGRESS, shown
+from relay.store.sqlite.write.forget import Forgets
 from relay.store.sqlite.write.keys import PRIO_OF, demote, promote
 from relay.store.sqlite.write.matches import Matches, MatchFacts, Sorted
 from relay.store.sqlite.write.reroute import Reroutes
 from relay.store.sqlite.write.settle import Settles, end
-from relay.views.operation_view import OperationOptions, OperationView
+from relay.views.operation_view import OperationOptions, OperationView, filter_of
 
 _LISTED = 100  # ids of skipped callbacks shown with an operation's progress
-_MEANT: dict[str, tuple[State, ...]] = {
+_MEANT: dict[str, tuple[State | None, ...]] = {
     "retry": (State.DEAD, State.EXPIRED),
     "drop": (State.PENDING, State.DEAD),
     "expire": (State.PENDING,),
     "resolve": (State.PENDING,),
+    "forget": (None,),  # in whatever state
 }
 _VERDICTS = ("delivered", "retry", "dead")
 _TRAIL = "CASE WHEN batch IS NULL THEN trail ELSE substr(coalesce(trail || ' ', '') || batch, -339) END"
@@ -60,6 +62,7 @@ class OperationWriter:
         *,
         names: Names,
         seals: Seals,
+        forgets: Forgets,
         matches: Matches,
         settles: Settles,
         reroutes: Reroutes,
@@ -68,6 +71,7 @@ class OperationWriter:
     ) -> None:
         self._names = names
         self._seals = seals
+        self._forgets = forgets
         self._matches = matches
         self._settles = settles
         self._reroutes = reroutes
@@ -108,7 +112,10 @@ class OperationWriter:
             matched += transaction.connection.changes()
         given = {name: value for name, value in asdict(wanted).items() if value}
         sealed_key = None
-        if wanted.key and self._seals.codec is not None:
+        if action == "forget" and wanted.key:
+            given["key"] = self._seals.mark(wanted.key)
+            self._forgets.other_mentions(transaction, wanted.key, given["key"])
+        elif wanted.key and self._seals.codec is not None:
             sealed_key = self._seals.text(Column.FILTER, NOBODY, 0, number, given.pop("key"))
         now = transaction.now
         execute(
@@ -117,6 +124,8 @@ class OperationWriter:
             (number, action, _json(given), _json(options), matched, now, None if matched else now, sealed_key),
         )
         keep_deed(transaction, deed)
+        if action == "forget" and not matched:
+            self._forgets.finish(transaction, wanted, self._names.known(wanted.platform or ""))
         return shown(execute(PROGRESS, (number,)).get, self._seals)
 
     def step(self, transaction: Transaction, number: int, limit: int, reroute: Reroute) -> Stepped:
@@ -137,6 +146,7 @@ class OperationWriter:
             "drop": partial(self._drop, number),
             "expire": partial(self._expire, number),
             "resolve": self._resolve,
+            "forget": partial(self._forget, number),
         }
         sorted_out = act[progress.action](transaction, facts, progress.options) if facts else Sorted()
         skipped, failed = progress.skipped, progress.failed
@@ -152,6 +162,9 @@ class OperationWriter:
         finished_at: float | None = progress.finished_at
         if finished_at is None and not self._matches.left(transaction, number):
             finished_at = transaction.now
+            if progress.action == "forget":
+                wanted = filter_of(progress.filter)
+                self._forgets.finish(transaction, wanted, self._names.known(wanted.platform or ""))
         transaction.execute(
             "UPDATE operation SET done = ?, skipped = ?, failed = ?, finished_at = ? WHERE number = ?",
             (done, _json(skipped), _json(failed[:_LISTED]), finished_at, number),
@@ -226,6 +239,24 @@ class OperationWriter:
                 self._unblock(transaction, self._names.name(platform), own)
         others = [row for row in facts if row.state != State.DEAD or row.waited]
         return self._end(number, transaction, others, State.DEAD, "dropped")
+
+    def _forget(
+        self, number: int, transaction: Transaction, facts: Sequence[MatchFacts], options: OperationOptions
+    ) -> Sorted:
+        pending = [row for row in facts if row.state == State.PENDING]
+        sorted_out = self._end(number, transaction, pending, State.DEAD, "forgotten")
+        ended = [seq for seqs in sorted_out.taken.values() for seq in seqs]
+        self._forgets.erase(transaction, ended, lay_dead=False)
+        others = [row for row in facts if row.state != State.PENDING]
+        for row in others:
+            if row.state is None:
+                sorted_out.skip("gone", row.seq)
+        lay = [row for row in others if row.state is not None and row.seq not in ended]
+        self._forgets.erase(transaction, [row.seq for row in lay], lay_dead=True)
+        for platform in {row.platform for row in lay if row.state == State.DEAD and row.platform is not None}:
+            own = [row.seq for row in lay if row.state == State.DEAD and row.platform == platform]
+            self._unblock(transaction, self._names.name(platform), own)
+        return sorted_out
 
     def _expire(
         self, number: int, transaction: Transaction, facts: Sequence[MatchFacts], options: OperationOptions

@@ -39,7 +39,7 @@ class SealsRows:
     def step(self, transaction: Transaction) -> bool:
         """Seal a few rows, or wipe; return whether there is more to do."""
         if self._seals.codec is None:
-            return False
+            return self._wiped(transaction)
         span = dict(transaction.execute("SELECT name, value FROM meta WHERE name LIKE 'sealing_%'"))
         if not span:
             return self._wiped(transaction)
@@ -53,8 +53,13 @@ class SealsRows:
     def _wiped(self, transaction: Transaction) -> bool:
         if not self.wipe:
             return False
-        transaction.on_commit.append(lambda: self._empty_wal(transaction.connection))
+        self.wipe_after(transaction)
         return True
+
+    def wipe_after(self, transaction: Transaction) -> None:
+        """Empty the write-ahead log after the commit, so that nothing is left of what it deletes."""
+        self.wipe = True
+        transaction.on_commit.append(lambda: self._empty_wal(transaction.connection))
 
     def _empty_wal(self, connection: apsw.Connection) -> None:
         """Empty the write-ahead log. While somebody reads an older state it cannot be; the next step tries again."""

@@ -1,0 +1,58 @@
+"""What is done to a store while its daemon is down, under the lock of the store: keys rotated, data destroyed."""
+
+import getpass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from relay.admin import filters
+from relay.admin.access import Caller
+from relay.admin.audit import deed
+from relay.config.schema.file import Config
+from relay.core.clock import wall_s
+from relay.core.raw import JsonObject
+from relay.daemon.stores import open_store
+from relay.store.base import Store
+from relay.views.operation_view import OperationOptions, OperationView
+from relay.views.sealing_view import KeysRotated
+
+_STEP = 500
+
+
+async def rotate(config: Config, *, reason: str) -> KeysRotated:
+    """Wrap all data keys with the key in force. Raises ``StoreError`` and ``KeysUnavailable``."""
+    async with _opened(config) as store:
+        return await store.sealing.rotate(deed=deed(wall_s(), _whoever(), "keys.rotate", "*", reason=reason))
+
+
+async def forget(config: Config, given: JsonObject, *, reason: str) -> OperationView:
+    """Destroy what is kept of the callbacks that a filter means. What is in a frozen batch waits for the daemon.
+
+    Raises ``StoreError``, ``KeysUnavailable`` and ``Refusal``.
+    """
+    async with _opened(config) as store:
+        now = store.clock.now()
+        wanted = filters.parse(given, now=now, shift_s=wall_s() - now)
+        about = {} if wanted.key is None else {"key": store.sealing.mark(wanted.key)}
+        before = {} if wanted.until is None else {"before": given["until"]}
+        who = _whoever()
+        record = deed(wall_s(), who, "keys.forget", wanted.platform or "*", reason=reason, **about, **before)
+        progress = await store.start_operation(
+            "forget", wanted, options=OperationOptions(who=who.name, reason=reason), expect_count=None, deed=record
+        )
+        while progress.finished_at is None and progress.matched - progress.worked_off > progress.waiting:
+            progress = (await store.step_operation(progress.id, _STEP)).progress
+        return progress
+
+
+@asynccontextmanager
+async def _opened(config: Config) -> AsyncIterator[Store]:
+    store = await open_store(config, None)
+    try:
+        await store.configure(config.store_rules())
+        yield store
+    finally:
+        await store.close()
+
+
+def _whoever() -> Caller:
+    return Caller(getpass.getuser(), "local", "command line", frozenset())
