@@ -1,7 +1,8 @@
 """Who may do what on the admin listener: roles from bearer tokens, nothing by default.
 
 ``stats`` sees totals, platforms and charts, and no single callback. ``viewer`` looks, ``operator`` also changes things,
-``privacy`` looks and may have payloads revealed, ``admin`` does all. What of a payload each of them sees is said by the
+``privacy`` looks, may have payloads revealed and
+destroys a person's data, ``admin`` does all. What of a payload each of them sees is said by the
 user's view (``relay.privacy.views``). With no users configured whoever is on this machine may do everything but have
 payloads revealed, and nobody else may do anything.
 """
@@ -22,6 +23,7 @@ class Permission(StrEnum):
     VIEW = "view"
     OPERATE = "operate"
     REVEAL = "reveal"  # payloads as they came
+    FORGET = "forget"  # a person's data destroyed
 
 
 _LOOKS = frozenset({Permission.STATS, Permission.VIEW})
@@ -29,10 +31,10 @@ _GRANTS = {
     "stats": frozenset({Permission.STATS}),
     "viewer": _LOOKS,
     "operator": _LOOKS | {Permission.OPERATE},
-    "privacy": _LOOKS | {Permission.REVEAL},
+    "privacy": _LOOKS | {Permission.REVEAL, Permission.FORGET},
     "admin": frozenset(Permission),
 }
-_WITHOUT_USERS = _LOOKS | {Permission.OPERATE}
+_WITHOUT_USERS = _LOOKS | {Permission.OPERATE, Permission.FORGET}
 
 
 @dataclass(frozen=True, slots=True)

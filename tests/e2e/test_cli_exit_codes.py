@@ -65,6 +65,14 @@ CODES: dict[str, tuple[int, int, int]] = {
     "config diff config.yaml other.yaml --exit-code": (3, 3, 3),
     "config diff config.yaml config.yaml --exit-code": (0, 0, 0),
     "doctor": (0, 0, 1),
+    "keys new": (0, 0, 0),
+    "keys status": (0, 0, 4),
+    "keys rotate": (1, 1, 4),
+    "keys forget --key none --reason test": (0, 0, 4),
+    "keys forget --before 2020-01-01 --reason test": (0, 0, 4),
+    "keys forget --key none": (2, 2, 2),
+    "keys forget --reason test": (2, 2, 2),
+    "keys forget --key none --before 1d --reason test": (2, 2, 2),
     "presets": (0, 0, 0),
     "presets show nothing": (2, 2, 2),
     "simulate --rate 1/s --for 10s": (0, 0, 0),
@@ -79,7 +87,7 @@ CODES: dict[str, tuple[int, int, int]] = {
 }
 LISTS = (
     *("status", "ls", "show ID", "explain ID", "explain E020", "dead ls", "dead groups"),
-    *("limit shop-a", "config check", "doctor", "presets"),
+    *("limit shop-a", "keys status", "config check", "doctor", "presets"),
 )
 
 

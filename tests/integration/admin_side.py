@@ -325,6 +325,7 @@ async def admin_side(
             history=store.history,
             surveys=store.surveys,
             journal=store.journal,
+            sealing=store.sealing,
             samples=sampling,
             control=control,
             ingest=ROUTES,

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -9,7 +10,7 @@ from relay.core.errors import StoreUnusable
 from relay.core.model import AttemptResult, Ending, Filter, Outcome, Requeue, Settlement, State, WaitUntil
 from relay.sealing.master_keys import GivenKeys, MasterKey
 from relay.store.sqlite.backend import SqliteStore
-from relay.store.sqlite.file.seals import UNREADABLE
+from relay.store.sqlite.file.sealed_values import UNREADABLE
 from relay.store.sqlite.read.ledger import open_reader
 from tests.clocks import FakeClock
 from tests.store.harness import (
@@ -268,3 +269,32 @@ async def test_a_look_at_the_file_shows_what_its_keys_open(path: Path, clock: Fa
     blind.close()
     with pytest.raises(StoreUnusable, match=MasterKey(KEY).id):
         open_reader(path, keys=GivenKeys(OTHER))
+
+
+async def test_what_is_forgotten_leaves_the_file(store: SqliteStore, path: Path, clock: FakeClock) -> None:
+    """The sealed bytes of an order are in the database and its WAL before, and in neither after; others stay."""
+    await post(store, *[note(b"x" * size, key=f"k{size}") for size in (10, 200, 3000, 9000)] * 30)
+    look = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    bodies: list[Any] = look.execute("SELECT length(body), body FROM payload").fetchall()
+    look.close()
+    gone = [body for size, body in bodies if 200 <= size < 300 or size >= 9000]
+    assert len(gone) == 60
+    assert all(body[-48:] in raw(path) for body in gone)
+    for key in ("k200", "k9000"):
+        assert (await operate(store, "forget", Filter(key=key))).done == 30
+    after = raw(path)
+    assert [body for body in gone if body[-48:] in after] == []
+    assert sum(body[-48:] in after for _, body in bodies) == 60
+
+
+async def test_forgetting_days_destroys_their_keys(store: SqliteStore, clock: FakeClock) -> None:
+    """With everything before a date its data keys go, so that no copy of the rows opens; later days keep theirs."""
+    await post(store, note(b"old", key="a"))
+    clock.advance(3 * 86400.0)
+    (new,) = (await post(store, note(b"new", key="b"))).ids
+    assert (await store.sealing.status()).data_keys == 3  # the store's own too
+    await operate(store, "forget", Filter(until=clock.now() - 86400.0))
+    assert (await store.sealing.status()).data_keys == 2
+    assert (await shown(store, new, payload=True)).payload == b"new"
+    await post(store, note(b"more", key="c"))
+    assert (await balanced(store))["shop"].pending == 2

@@ -252,7 +252,7 @@ def keys_table(keys: KeyRoutes) -> tuple[AdminRoute, ...]:
         AdminRoute(
             "POST",
             "/v1/keys/forget",
-            _OPERATE,
+            Permission.FORGET,
             keys.forget,
             "Destroy what is kept of an ordering key, or of everything accepted before a time",
             starts=OperationView,

@@ -41,7 +41,7 @@ from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction
-from relay.store.sqlite.keeping import SqliteSealing
+from relay.store.sqlite.keeping.key_changes import SqliteSealing
 from relay.store.sqlite.opening import open_all
 from relay.store.sqlite.read.journal_pages import SqliteJournal
 from relay.store.sqlite.read.ledger import SqliteReader

@@ -8,6 +8,7 @@ from relay.store.slots import Slots
 from relay.store.sqlite.file.boot import StoreIdentity
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.space import Space
+from relay.store.sqlite.keeping.seal_rows import SealsRows
 from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.claim import Claims
 from relay.store.sqlite.write.forget import Forgets
@@ -16,7 +17,6 @@ from relay.store.sqlite.write.operations import OperationWriter
 from relay.store.sqlite.write.prune import Pruning
 from relay.store.sqlite.write.receipts import Receipts
 from relay.store.sqlite.write.reroute import Reroutes
-from relay.store.sqlite.write.seal_rows import SealsRows
 from relay.store.sqlite.write.settle import Settles
 
 _NO_RULES = PlatformRules()

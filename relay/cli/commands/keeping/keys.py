@@ -1,6 +1,7 @@
 """``relay keys``: the keys that the store is sealed with, and the destruction of a person's data."""
 
 import asyncio
+import os
 import sys
 import time
 from typing import Any
@@ -12,7 +13,6 @@ from relay.cli.support.config_file import load_config
 from relay.cli.support.locate import Place, found_file, locate, place_options
 from relay.cli.support.output import output_option, print_record
 from relay.core.clock import elapsed_s
-from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
 from relay.sealing.master_keys import new_key
 from relay.views.moments import plain
@@ -42,8 +42,8 @@ def status(config: str | None, admin: str | None, output: str) -> None:
     place = locate(config, admin=admin)
     try:
         found = place.admin_client().view(KeysView, "/v1/keys")
-    except Unreachable:
-        found = _read(place)
+    except Unreachable as error:
+        found = _read(_with_store(place, error))
     if output != "table":
         print_record(plain(found), output=output)
         return
@@ -51,12 +51,17 @@ def status(config: str | None, admin: str | None, output: str) -> None:
         click.echo(line)
 
 
+def _with_store(place: Place, unreachable: Unreachable) -> Place:
+    """Return the place if its store is there, to be worked on without the daemon."""
+    if place.store is None or not os.path.exists(place.store.removeprefix("sqlite:")):
+        raise unreachable
+    return place
+
+
 def _read(place: Place) -> KeysView:
     from relay.daemon.stores import given_keys, open_reader  # loads the store's library
 
-    if place.store is None:
-        raise RelayError(f"no daemon at {place.admin}, and no configuration that names a store")
-    reader = open_reader(place.store, given_keys(place.keys))
+    reader = open_reader(place.store or "", given_keys(place.keys))
     try:
         return reader.keys()
     finally:
@@ -86,10 +91,12 @@ def rotate(reason: str, config: str | None, admin: str | None, output: str) -> N
 
     The order: the new key in `key`, the old one in `previous`, reload, rotate; then `previous` may go.
     """
-    client = locate(config, admin=admin).admin_client()
+    place = locate(config, admin=admin)
+    client = place.admin_client()
     try:
         done = client.viewed(KeysRotated, client.post("/v1/keys/rotate", {"reason": reason} if reason else {}))
-    except Unreachable:
+    except Unreachable as error:
+        _with_store(place, error)
         from relay.daemon import offline  # loads the daemon's libraries
 
         done = asyncio.run(offline.rotate(load_config(config or found_file()), reason=reason))
@@ -128,18 +135,20 @@ def forget(
         raise SystemExit(1)
     asked: dict[str, Any] = {"key": key, "before": before, "platform": platform}
     given: JsonObject = {name: value for name, value in asked.items() if value is not None}
-    client = locate(config, admin=admin).admin_client()
+    place = locate(config, admin=admin)
+    client = place.admin_client()
     try:
         done = client.viewed(OperationView, client.post("/v1/keys/forget", {**given, "reason": reason}))
         until_s = elapsed_s() + _MOST_S
         while done.finished_at is None and elapsed_s() < until_s:
             time.sleep(_POLL_S)
             done = client.view(OperationView, f"/v1/operations/{done.id}")
-    except Unreachable:
+    except Unreachable as error:
+        _with_store(place, error)
         from relay.daemon import offline  # loads the daemon's libraries
 
         if before is not None:
-            given = {**given, "until": given.pop("before")}
+            given["until"] = given.pop("before")
         done = asyncio.run(offline.forget(load_config(config or found_file()), given, reason=reason))
     if output != "table":
         print_record(plain(done), output=output)

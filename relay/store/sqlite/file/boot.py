@@ -14,7 +14,7 @@ from relay.core import clock as clocks
 from relay.core.clock import Clock, ClockState, RelayClock, Resumed
 from relay.core.ids import TAG_BITS
 from relay.core.model import Outcome
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.trail import begin_chain
 from relay.store.sqlite.file.transaction import numbers
 from relay.store.sqlite.file.unlocking import Unlocked, unlock

@@ -10,7 +10,7 @@ import apsw
 from relay.core.errors import StoreUnusable
 from relay.sealing.codec import NOBODY, Codec, Column, WrappedKey
 from relay.sealing.master_keys import KeySource, MasterKeys
-from relay.store.sqlite.file.seals import SAVE, Seals
+from relay.store.sqlite.file.sealed_values import SAVE, Seals
 from relay.store.sqlite.file.transaction import Transaction
 from relay.views.sealing_view import KEYS_OFF, KeysView, MasterKeyUse
 

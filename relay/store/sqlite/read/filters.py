@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from relay.core.ids import decode_id
 from relay.core.model import Filter, State
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 
 _STATES = {state.word: state for state in State}
 # SQLite uses a partial index only where its condition stands literally.

@@ -5,7 +5,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.read.operations import COLUMNS, shown
 from relay.views.moments import Instant, moment
 from relay.views.operation_view import OperationPage

@@ -20,7 +20,7 @@ from relay.sealing.master_keys import KeySource
 from relay.store.sent import SentCallback
 from relay.store.sqlite.file.boot import clock_of
 from relay.store.sqlite.file.connection import open_reader_connection
-from relay.store.sqlite.file.seals import UNREADABLE, Seals
+from relay.store.sqlite.file.sealed_values import UNREADABLE, Seals
 from relay.store.sqlite.file.space import room
 from relay.store.sqlite.file.unlocking import kept_key, keys_view, seals_for_reading
 from relay.store.sqlite.read.filters import NOTHING, where

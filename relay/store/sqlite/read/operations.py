@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from relay.sealing.codec import NOBODY, Column
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 from relay.views.moments import Instant, moment, read
 from relay.views.operation_view import FilterView, OperationOptions, OperationView
 

@@ -8,7 +8,7 @@ from relay.core.ids import encode_id
 from relay.core.model import State
 from relay.sealing.codec import Column
 from relay.store.sent import SentCallback
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 
 _PAGE_ROWS = 2000
 _PAGE = """

@@ -8,7 +8,7 @@ import apsw
 from relay.core.ids import encode_id
 from relay.core.model import Filter, State
 from relay.sealing.codec import Column
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import numbers
 from relay.store.sqlite.read.filters import STATE_SQL, where
 from relay.store.survey import Kind

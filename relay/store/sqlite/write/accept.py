@@ -12,7 +12,7 @@ from relay.core.ids import encode_id, encode_ids
 from relay.core.model import Accepted, AcceptedPosts, Ending, PlatformRules, State
 from relay.sealing.codec import Column
 from relay.store.sqlite.file.names import Names
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.space import Space
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.write.keys import promote, raise_lanes

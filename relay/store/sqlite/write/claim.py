@@ -19,7 +19,7 @@ from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.rotation import rotate
 from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.write.groups import waiting_groups
 from relay.store.sqlite.write.matches import Matches

@@ -11,7 +11,7 @@ import msgspec
 
 from relay.core.model import Filter
 from relay.sealing.codec import DAY_S, NOBODY, Column
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
 
 _ERASE = """

@@ -14,7 +14,7 @@ from relay.core.raw import Record
 from relay.sealing.codec import NOBODY, Column
 from relay.store.base import Reroute, Stepped
 from relay.store.sqlite.file.names import Names
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.read.filters import where

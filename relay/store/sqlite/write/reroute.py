@@ -10,7 +10,7 @@ from relay.core.model import UNROUTED, Ended, NewCallback, State
 from relay.sealing.codec import Column
 from relay.store.base import Reroute
 from relay.store.sqlite.file.names import Names
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.matches import Sorted

@@ -11,7 +11,7 @@ from relay.core.raw import Kept
 from relay.sealing.codec import NOBODY, Column
 from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.write.claim import Claims
 from relay.store.sqlite.write.keys import PRIO_OF, promote

@@ -11,7 +11,7 @@ import apsw
 import msgspec
 
 from relay.sealing.codec import NOBODY, Column, frame
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction
 
 _STEP_ROWS = 200  # a step holds up claims and settles for some milliseconds

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 from relay.core.errors import NotSealed
 from relay.core.raw import Record
 from relay.sealing.master_keys import KeySource, MasterKeys
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.file.unlocking import Unlocked, rewrap, switch_on, take_over
+from relay.store.sqlite.keeping.seal_rows import SealsRows
 from relay.store.sqlite.read.ledger import SqliteReader
-from relay.store.sqlite.write.seal_rows import SealsRows
 from relay.views.sealing_view import KeysRotated, KeysView
 
 

@@ -1,0 +1,1 @@
+"""The file's keys, and sealing what was there before them."""

@@ -1,0 +1,225 @@
+"""A sealed relay as an operator meets it: what is planted in callbacks and answers is found nowhere on the disk."""
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from aiohttp import web
+from relay.sealing.master_keys import MasterKey
+
+KEY, NEXT = bytes(range(32)), bytes(range(32, 64))
+PHONE, CARD, NAME, ADDRESS = "13812345678", "110101199003074512", "Zhang-Wei-Canary", "Canary-Road-77"
+ORDER, WORDS, TOKEN, SHOWN = "order-canary-4711", "words-canary-55", "token-canary-6b1d", "header-canary-83"
+CANARIES = [PHONE, CARD, NAME, ADDRESS, ORDER, WORDS, TOKEN, SHOWN]
+PAYLOAD = {"order_id": ORDER, "phone": PHONE, "card": CARD, "receiver": {"name": NAME, "address": ADDRESS}}
+
+
+class Place:
+    """A directory with a configuration, its keys in files, and what runs there."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.log = directory / "daemon.log"
+        self.store = directory / "relay.db"
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("RELAY_", "STATE_"))}
+        self.env["TMPDIR"] = str(directory / "tmp")
+        (directory / "tmp").mkdir()
+        (directory / "token").write_text(TOKEN)
+
+    def configure(self, url: str, *, key: bytes | None, previous: bytes | None = None) -> None:
+        """Write the configuration; the keys lie in files of their own."""
+        encrypt: dict[str, Any] = {}
+        for name, secret in (("key", key), ("previous", previous)):
+            if secret is not None:
+                (self.directory / name).write_text(base64.b64encode(secret).decode())
+                encrypt[name] = "${file:key}" if name == "key" else ["${file:previous}"]
+        config = {
+            "version": 1,
+            "ingest": {"listen": f"unix:{self.directory}/in"},
+            "admin": {"listen": f"unix:{self.directory}/admin"},
+            "platforms": {
+                "shop": {
+                    "url": url,
+                    "key": "order_id",
+                    "headers": {"Authorization": "Bearer ${file:token}"},
+                    "breaker": "off",
+                    "retry": {"times": 0, "backoff": "1s..1s"},
+                }
+            },
+        }
+        if encrypt:
+            config["privacy"] = {"encrypt": encrypt}
+        (self.directory / "config.yaml").write_text(yaml.safe_dump(config))
+
+    def relay(self, *words: str, code: int = 0) -> str:
+        """Run a command there; return what it wrote."""
+        ran = subprocess.run(
+            [sys.executable, "-m", "relay", *words], cwd=self.directory, env=self.env, capture_output=True, text=True,
+            timeout=60, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert ran.returncode == code, (ran.stdout, ran.stderr)
+        return ran.stdout + ran.stderr
+
+    @asynccontextmanager
+    async def daemon(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """Run the daemon; yield a client of both listeners (``in`` and ``admin`` of the URL's host choose)."""
+        with self.log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "relay", "run", cwd=self.directory, env=self.env, stderr=log, stdout=log
+            )
+        try:
+            async with asyncio.timeout(20):
+                while not (self.directory / "in").exists():
+                    assert process.returncode is None, self.log.read_text()
+                    await asyncio.sleep(0.02)
+            connector = aiohttp.UnixConnector(str(self.directory / "in"))
+            async with aiohttp.ClientSession(connector=connector) as client:
+                yield client
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+                await process.wait()
+        assert process.returncode == 0, self.log.read_text()
+
+    async def post(self, client: aiohttp.ClientSession, payload: dict[str, Any]) -> str:
+        """Post a callback; return its id."""
+        async with client.post("http://localhost/v1/platforms/shop/callbacks", json=payload) as answer:
+            assert answer.status == 202, await answer.text()
+            callback_id: str = (await answer.json())["id"]
+            return callback_id
+
+    def shown(self, callback_id: str) -> dict[str, Any]:
+        """Return what ``relay show`` tells."""
+        found: dict[str, Any] = json.loads(self.relay("show", callback_id, "-o", "json"))
+        return found
+
+    async def ends(self, callback_id: str, state: str) -> None:
+        """Wait until a callback is in a state."""
+        async with asyncio.timeout(20):
+            while (await asyncio.to_thread(self.shown, callback_id))["state"] != state:
+                await asyncio.sleep(0.05)
+
+    def found(self) -> list[tuple[str, str]]:
+        """Return which canaries stand in which file; the files of keys and secrets aside."""
+        files = [file for file in self.directory.rglob("*") if file.is_file() and file.name not in ("token",)]
+        return [(file.name, canary) for file in files for canary in CANARIES if canary.encode() in file.read_bytes()]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A directory."""
+    return Place(tmp_path)
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[str]:
+    """A platform that refuses everything and repeats what it was sent, its own words and our token with it."""
+
+    async def refuse(request: web.Request) -> web.Response:
+        said = f"{WORDS} {request.headers['Authorization']} {await request.text()}"
+        return web.Response(status=400, text=said, headers={"X-Said": SHOWN})
+
+    app = web.Application()
+    app.router.add_post("/", refuse)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    server = site._server
+    assert isinstance(server, asyncio.Server)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    await runner.cleanup()
+
+
+async def test_canaries_are_found_nowhere(place: Place, shop: str) -> None:
+    """Planted in payload, key, answer and header: not in database, WAL, log, metrics, problem or temporary file."""
+    place.configure(shop, key=KEY)
+    async with place.daemon() as client:
+        callback_id = await place.post(client, PAYLOAD)
+        await place.ends(callback_id, "dead")
+        assert place.found() == []
+        view = await asyncio.to_thread(place.shown, callback_id)
+        assert view["key"] == ORDER
+        assert WORDS in view["attempts"][0]["excerpt"]
+        await asyncio.to_thread(place.relay, "dead", "retry", "--key", ORDER, "--yes")
+        connector = aiohttp.UnixConnector(str(place.directory / "admin"))
+        async with aiohttp.ClientSession(connector=connector) as admin:
+            async with admin.get("http://localhost/metrics") as answer:
+                metrics = await answer.text()
+            async with admin.get("http://localhost/v1/keys") as answer:
+                keys = await answer.json()
+        assert [canary for canary in CANARIES if canary in metrics] == []
+        assert (keys["state"], keys["keys"][0]["id"]) == ("sealed", MasterKey(KEY).id)
+        async with client.post("http://localhost/v1/platforms/nowhere/callbacks", json=PAYLOAD) as answer:
+            problem = await answer.text()
+        assert [canary for canary in CANARIES if canary in problem] == []
+    assert place.found() == []
+    assert "daemon not reachable" in place.relay("ls")
+    assert ORDER in place.relay("ls", "--key", ORDER)
+
+
+async def test_a_life_with_keys(place: Place, shop: str) -> None:
+    """Switched on by a reload, rotated, not started with a wrong key, not switched off; then an order is forgotten."""
+    place.configure("http://127.0.0.1:9/", key=None)
+    async with place.daemon() as client:
+        await place.post(client, PAYLOAD)
+        place.configure("http://127.0.0.1:9/", key=KEY)
+        await asyncio.to_thread(place.relay, "reload")
+        async with asyncio.timeout(20):
+            while "sealed:" not in await asyncio.to_thread(place.relay, "keys", "status"):
+                await asyncio.sleep(0.05)
+        assert place.found() == []
+        place.configure("http://127.0.0.1:9/", key=None)
+        refused = await asyncio.to_thread(place.relay, "reload", code=1)
+        assert MasterKey(KEY).id in refused
+        place.configure("http://127.0.0.1:9/", key=NEXT, previous=KEY)
+        await asyncio.to_thread(place.relay, "reload")
+        told = await asyncio.to_thread(place.relay, "keys", "rotate")
+        assert MasterKey(NEXT).id in told
+    before = place.store.read_bytes()
+    place.configure("http://127.0.0.1:9/", key=KEY)
+    wrong = place.relay("run", code=1)
+    assert MasterKey(NEXT).id in wrong
+    place.configure("http://127.0.0.1:9/", key=None)
+    assert MasterKey(NEXT).id in place.relay("run", code=1)
+    assert place.store.read_bytes() == before
+    place.configure("http://127.0.0.1:9/", key=NEXT)
+    told = place.relay("keys", "forget", "--key", ORDER, "--reason", "asked for")
+    assert "1 of 1 callbacks forgotten" in told
+    assert ORDER not in place.relay("ls")
+    assert '"dead": 1' in place.relay("status", "-o", "json")
+    records = place.store.read_bytes()
+    assert ORDER.encode() not in records
+
+
+async def test_forgetting_while_it_runs(place: Place) -> None:
+    """The daemon destroys what is kept of an order; the audit says who and why, with a hash in place of the order."""
+    place.configure("http://127.0.0.1:9/", key=KEY)
+    async with place.daemon() as client:
+        callback_id = await place.post(client, PAYLOAD)
+        other = await place.post(client, {"order_id": "another"})
+        told = await asyncio.to_thread(
+            place.relay, "keys", "forget", "--key", ORDER, "--reason", "the buyer asked", "-o", "json"
+        )
+        assert json.loads(told)["state"] == "done"
+        view = await asyncio.to_thread(place.shown, callback_id)
+        assert (view["state"], view["reason"], view["key"]) == ("dead", "forgotten", None)
+        assert view["payload_deleted"]
+        assert (await asyncio.to_thread(place.shown, other))["key"] == "another"
+        audit = await asyncio.to_thread(place.relay, "audit", "ls", "-o", "json")
+        assert "keys.forget" in audit
+        assert "the buyer asked" in audit
+        assert "hash:" in audit
+        assert ORDER not in audit
+    assert place.found() == []
