@@ -14,7 +14,14 @@ from tests.store.harness import balanced, claimed, note, operate, payloads, post
 from tests.store.test_sealed_file import raw
 
 KEY, NEXT = b"k" * 32, b"n" * 32
-CANARIES = (b"payload-canary-1", b"key-canary-22", b"words-canary-3", b"excerpt-canary-4", b"dropped-canary-5")
+CANARIES = (
+    b"payload-canary-1",
+    b"key-canary-22",
+    b"words-canary-3",
+    b"excerpt-canary-4",
+    b"dropped-canary-5",
+    b"reference-canary-7",
+)
 PENDING = 450  # more than two steps
 
 
@@ -53,6 +60,8 @@ async def plain(path: Path, clock: FakeClock) -> AsyncIterator[SqliteStore]:
     await reject(store, clock)
     await operate(store, "drop", Filter(key="dropped-canary-5"))
     await operate(store, "retry", Filter(key="no-key-canary-22"))
+    referred = note(b"{}", key="other", idempotency_key="idem-canary-6")._replace(reference="reference-canary-7")
+    await post(store, referred)
     rows: list[NewCallback] = [note(b"payload-canary-1", key=f"key-canary-22-{number}") for number in range(PENDING)]
     await post(store, *rows)
     yield store
@@ -84,10 +93,10 @@ async def test_what_is_there_is_sealed_in_steps(plain: SqliteStore, path: Path, 
     assert all(canary in raw(path) for canary in CANARIES)
     await plain.sealing.use(GivenKeys(KEY))
     told = await plain.sealing.status()
-    assert (told.state, told.to_seal, told.sealed) == ("sealing", PENDING + 2, 0)
+    assert (told.state, told.to_seal, told.sealed) == ("sealing", PENDING + 3, 0)
     await plain.sealing.step()
     told = await plain.sealing.status()
-    assert (told.state, told.to_seal, told.sealed) == ("sealing", PENDING + 2 - 200, 200)
+    assert (told.state, told.to_seal, told.sealed) == ("sealing", PENDING + 3 - 200, 200)
     assert await everything(plain) == before
     assert await seal_all(plain) >= 4
     told = await plain.sealing.status()
@@ -105,8 +114,8 @@ async def test_all_goes_on_while_it_is_sealed(plain: SqliteStore, clock: FakeClo
     await plain.sealing.step()
     await post(plain, note(b"second", key="key-canary-22-0"))
     batch = await claimed(plain)
-    assert set(payloads(batch)) == {b"payload-canary-1"}
-    assert {item.key for item in batch.items} == {f"key-canary-22-{number}" for number in range(100)}
+    assert set(payloads(batch)) == {b"payload-canary-1", b"{}"}
+    assert {item.key for item in batch.items} == {"other", *(f"key-canary-22-{number}" for number in range(99))}
     await seal_all(plain)
     page, _ = await plain.callbacks(Filter(key="key-canary-22-0"), cursor=None, limit=5)
     assert [item.in_flight for item in page] == [False, True]

@@ -10,8 +10,8 @@ from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.space import Space
 from relay.store.sqlite.keeping.seal_rows import SealsRows
 from relay.store.sqlite.write.accept import PostWriter
+from relay.store.sqlite.write.apart.forget import Forgets
 from relay.store.sqlite.write.claim import Claims
-from relay.store.sqlite.write.forget import Forgets
 from relay.store.sqlite.write.matches import Matches
 from relay.store.sqlite.write.operations import OperationWriter
 from relay.store.sqlite.write.prune import Pruning

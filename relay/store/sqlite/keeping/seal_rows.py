@@ -21,6 +21,10 @@ _PLAIN = """
 SELECT c.seq, c.platform, c.key_text, c.message, p.sealed, p.body
 FROM callback AS c LEFT JOIN payload AS p ON p.seq = c.seq WHERE c.seq > ? AND c.seq <= ? ORDER BY c.seq LIMIT ?
 """
+_ORIGINS = """
+SELECT o.seq, c.platform, o.idempotency_key, o.reference FROM origin AS o JOIN callback AS c ON c.seq = o.seq
+WHERE o.seq > ? AND (typeof(o.idempotency_key) = 'text' OR typeof(o.reference) = 'text') ORDER BY o.seq LIMIT ?
+"""
 _ATTEMPTS = """
 SELECT id, platform, batch, excerpt FROM attempt WHERE id > ? AND typeof(excerpt) = 'text' AND excerpt <> ''
 ORDER BY id LIMIT ?
@@ -32,7 +36,7 @@ class SealsRows:
 
     def __init__(self, seals: Seals) -> None:
         self._seals = seals
-        self._attempt = 0  # the last one looked at
+        self._attempt = self._origin = 0  # the last ones looked at
         # The write-ahead log may hold what must not be found any more; at the start, what a crash left in it
         self.wipe = seals.codec is not None
 
@@ -43,7 +47,7 @@ class SealsRows:
         span = dict(transaction.execute("SELECT name, value FROM meta WHERE name LIKE 'sealing_%'"))
         if not span:
             return self._wiped(transaction)
-        if self._callbacks(transaction, span) or self._excerpts(transaction):
+        if self._callbacks(transaction, span) or self._origins(transaction) or self._excerpts(transaction):
             return True
         self._small(transaction)
         transaction.execute("DELETE FROM meta WHERE name LIKE 'sealing_%'")
@@ -86,11 +90,8 @@ class SealsRows:
                 bodies.append((self._sealed(platform, seq, text), seq))
                 size += len(text)
                 key = None
-            elif isinstance(key, str):
-                key = seals.text(Column.KEY, platform, seq, seq, key)
-            if isinstance(message, str):
-                message = seals.text(Column.MESSAGE, platform, seq, seq, message)
-            texts.append((key, message, seq))
+            key = self._plain(Column.KEY, platform, seq, key)
+            texts.append((key, self._plain(Column.MESSAGE, platform, seq, message), seq))
             if size >= _STEP_BYTES:
                 break
         if not done:
@@ -106,6 +107,30 @@ class SealsRows:
     def _sealed(self, platform: int, seq: int, text: bytes) -> bytes:
         assert self._seals.codec is not None
         return self._seals.codec.seal(Column.BODY, platform, seq / 1e6, seq, text)
+
+    def _origins(self, transaction: Transaction) -> bool:
+        """Seal the next texts of who posted; return False when there are none."""
+        rows = list(transaction.execute(_ORIGINS, (self._origin, _STEP_ROWS)))
+        anew = [
+            (
+                self._plain(Column.IDEMPOTENCY_KEY, platform, seq, key),
+                self._plain(Column.REFERENCE, platform, seq, reference),
+                seq,
+            )
+            for seq, platform, key, reference in rows
+        ]
+        many = transaction.connection.executemany
+        many("UPDATE origin SET idempotency_key = ?, reference = ? WHERE seq = ?", anew)
+        self._seals.save(transaction)
+        if not rows:
+            return False
+        last = rows[-1][0]
+        transaction.on_commit.append(lambda: setattr(self, "_origin", last))
+        return True
+
+    def _plain(self, column: Column, platform: int, seq: int, text: Any) -> Any:
+        """Seal what is a text; what is sealed already, or nothing, stays."""
+        return self._seals.text(column, platform, seq, seq, text) if isinstance(text, str) else text
 
     def _excerpts(self, transaction: Transaction) -> bool:
         """Seal the next excerpts of answers; return False when there are none."""

@@ -21,9 +21,9 @@ from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.sqlite.write.apart.unopened import hold, take_out
 from relay.store.sqlite.write.groups import waiting_groups
 from relay.store.sqlite.write.matches import Matches
-from relay.store.sqlite.write.unopened import hold, take_out
 
 _LANE_DUE = """(SELECT group_concat(seq || ',' || bytes) FROM (
   SELECT seq, bytes FROM callback INDEXED BY callback_ready

@@ -19,7 +19,7 @@ from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.read.filters import where
 from relay.store.sqlite.read.operations import PROGRESS, shown
-from relay.store.sqlite.write.forget import Forgets
+from relay.store.sqlite.write.apart.forget import Forgets
 from relay.store.sqlite.write.keys import PRIO_OF, demote, promote
 from relay.store.sqlite.write.matches import Matches, MatchFacts, Sorted
 from relay.store.sqlite.write.reroute import Reroutes

@@ -15,7 +15,7 @@ from relay.core.receipts import HELD, RECEIPTS, ReceiptRules
 from relay.sealing.codec import Column
 from relay.store.receipts import Receipt, receipt_row, shift_s
 from relay.store.sqlite.file.names import Names
-from relay.store.sqlite.file.seals import Seals
+from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.rows import Packed, pack

@@ -13,9 +13,9 @@ from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.write.accept import PostWriter
+from relay.store.sqlite.write.apart.unopened import REASON
 from relay.store.sqlite.write.matches import Sorted
 from relay.store.sqlite.write.rows import Packed, pack
-from relay.store.sqlite.write.unopened import REASON
 
 # Payloads looked into within one transaction: some milliseconds that claims and settles wait for.
 _STEP_BYTES = 1024 * 1024

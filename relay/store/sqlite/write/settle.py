@@ -13,10 +13,10 @@ from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.sqlite.write.apart.parts import TRAIL, freeze_part
 from relay.store.sqlite.write.claim import Claims
 from relay.store.sqlite.write.keys import PRIO_OF, promote
 from relay.store.sqlite.write.matches import Matches
-from relay.store.sqlite.write.parts import TRAIL, freeze_part
 
 _DELIVER = """
 UPDATE callback SET state = 1, live = 0, head = 0, held = 0, maybe_applied = 0, ended_at = ?2, reason = ?3,

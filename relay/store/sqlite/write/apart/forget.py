@@ -1,4 +1,4 @@
-"""Destroys what a callback holds of a person: payload, ordering key, platforms' words, excerpts of answers.
+"""Destroys what a callback holds of a person: payload, ordering key, reference, platforms' words, excerpts of answers.
 
 The row stays with its state, its times and the hash of its ordering key, so totals and order do not change. What was
 sealed for whole days goes with the data keys of those days too. At the end the write-ahead log is emptied.
@@ -41,6 +41,7 @@ class Forgets:
             return
         bound = numbers(seqs)
         transaction.execute("DELETE FROM payload WHERE seq IN (SELECT value FROM carray(?))", (bound,))
+        transaction.execute("DELETE FROM origin WHERE seq IN (SELECT value FROM carray(?))", (bound,))
         transaction.execute(_ERASE, (bound, lay_dead))
         batches: set[int] = set()
         for trail, batch in transaction.execute(_BATCHES, (bound,)):

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Callable, Sequence
 
 from relay.store.sqlite.file.transaction import Transaction, numbers
-from relay.store.sqlite.write.parts import TRAIL, freeze_part
+from relay.store.sqlite.write.apart.parts import TRAIL, freeze_part
 
 REASON = "sealed: does not open"
 

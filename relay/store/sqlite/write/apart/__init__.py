@@ -1,0 +1,1 @@
+"""What is taken apart: batches that lose some of theirs, data that is destroyed."""
