@@ -8,7 +8,7 @@ from relay.store.redis.server.link import Durable
 from relay.telemetry.events import Events
 
 
-async def open_shared(config: Config, server: ServerUrl, events: Events, *, alone: bool = True) -> RedisStore:
+async def open_shared(config: Config, server: ServerUrl, events: Events | None, *, alone: bool = True) -> RedisStore:
     """Reach the server and open the store. Raises ``StoreAway`` and ``StoreUnusable``."""
     settings = config.store.durability
     durable = Durable(settings.aof, settings.replicas, settings.timeout)

@@ -12,6 +12,7 @@ from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerLink
 from tests.clocks import FakeClock
 from tests.store.conformance import Conformance, DurabilityConformance
+from tests.store.forgetting import ForgettingConformance
 from tests.store.valkey import ValkeyServer
 
 
@@ -57,5 +58,5 @@ async def harness(server: ValkeyServer) -> AsyncIterator[RedisHarness]:
     await made.close()
 
 
-class TestRedis(Conformance, DurabilityConformance):
+class TestRedis(Conformance, DurabilityConformance, ForgettingConformance):
     pass

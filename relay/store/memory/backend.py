@@ -42,12 +42,12 @@ from relay.store.memory.operations import MemoryOperations
 from relay.store.memory.outbox import Batches
 from relay.store.memory.receipts import MemoryReceipts
 from relay.store.memory.rows import Shelf
-from relay.store.memory.sealing import NothingSealed
 from relay.store.memory.survey import MemorySurveys
 from relay.store.memory.trail import Trail
 from relay.store.sealing import Sealing
 from relay.store.slots import Slots
 from relay.store.survey import Surveys
+from relay.store.unsealed import Unsealed
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals
 from relay.views.operation_view import PLAIN, OperationOptions, OperationView
@@ -74,7 +74,7 @@ class MemoryStore:
         self._operation_watchers: list[Callable[[], None]] = []
         self._past = MemoryHistory(self._shelf, clock)
         self.history: MinuteHistory = self._past
-        self.sealing: Sealing = NothingSealed()
+        self.sealing: Sealing = Unsealed("a store in memory")
         self.surveys: Surveys = MemorySurveys(self._shelf)
         self._shelf.before_change = self._past.keep_totals
         self._views = Views(self._shelf, self._batches, self._slots)

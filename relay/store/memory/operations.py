@@ -1,6 +1,5 @@
 """Operations of the memory store: what a person does to many callbacks at once."""
 
-import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,15 +10,11 @@ from relay.core.model import UNROUTED, Ended, Filter, Lane, NewCallback, Platfor
 from relay.store.base import Reroute, Stepped
 from relay.store.memory.outbox import Batches
 from relay.store.memory.rows import Row, Shelf
+from relay.store.unsealed import plain_mark
 from relay.views.moments import Instant, moment
 from relay.views.operation_view import OperationOptions, OperationView, filter_view
 
 _LISTED = 100  # ids of skipped callbacks shown with an operation's progress
-
-
-def mark(key: str) -> str:
-    """Return what stands for an ordering key that was forgotten."""
-    return f"hash:{hashlib.sha256(key.encode()).hexdigest()[:24]}"
 
 
 def matches(row: Row, wanted: Filter) -> bool:
@@ -102,7 +97,7 @@ class MemoryOperations:
         number = len(self._all) + 1
         kept = wanted
         if action == "forget" and wanted.key is not None:
-            kept = replace(wanted, key=mark(wanted.key))
+            kept = replace(wanted, key=plain_mark(wanted.key))
             for earlier in self._all.values():
                 if earlier.wanted.key == wanted.key:
                     earlier.wanted = replace(earlier.wanted, key=kept.key)

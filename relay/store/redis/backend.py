@@ -44,7 +44,9 @@ from relay.store.redis.write.operations import RedisOperations
 from relay.store.redis.write.outbox import RedisOutbox, packed_gate
 from relay.store.redis.write.prune import RedisUpkeep
 from relay.store.redis.write.trail import RedisTrail
+from relay.store.sealing import Sealing
 from relay.store.survey import Surveys
+from relay.store.unsealed import Unsealed
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals
 from relay.views.operation_view import PLAIN, OperationOptions, OperationView
@@ -81,6 +83,7 @@ class RedisStore:
         self._reader = RedisReader(link, keys, self._tags, clock)
         self._past = RedisHistory(self._reader, keys, clock)
         self.history: MinuteHistory = self._past
+        self.sealing: Sealing = Unsealed("a store on a server")
         self.surveys: Surveys = RedisSurveys(self._reader, self._tags)
         self._trail = RedisTrail(link, keys, clock)
         self._inbox = RedisInbox(

@@ -5,7 +5,7 @@ if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
 local number, action, most, reorder, verdict, blocks = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7], ARGV[8] == '1'
 local turns, meant, waiting, settled, progress, failed = P .. 'op:' .. number, P .. 'opm:' .. number, P .. 'opw:' .. number,
   P .. 'ops:' .. number, P .. 'opp:' .. number, P .. 'opf:' .. number
-local ending = action == 'drop' or action == 'expire'
+local ending = action == 'drop' or action == 'expire' or action == 'forget'
 local ended, released = {}, 0
 
 local function give_up(batch)
@@ -42,7 +42,7 @@ local act = {}
 function act.retry(row, seq)
   local state = row[@STATE]
   if state ~= 2 and state ~= 3 then return 'state' end
-  if row[@DROPPED] == 1 then return 'no_payload' end
+  if row[@DROPPED] == 1 or call('HEXISTS', P .. 'b', seq) == 0 then return 'no_payload' end
   if not reorder and row[@KH] ~= '' then
     local newer = call('ZRANGEBYLEX', P .. 'f', '[' .. row[@KH] .. 'D' .. struct.pack('>I8', seq), '(' .. row[@KH] .. 'E', 'LIMIT', 0, 1)
     if newer[1] then return 'overtaken' end
@@ -69,6 +69,35 @@ function act.drop(row, seq)
   if row[@STATE] ~= 0 then return 'state' end
   stop(row, seq, 2, 'dropped', false)
 end
+-- What it holds of a person goes; its state, its times and the hash of its key stay.
+function act.forget(row, seq)
+  if row[@STATE] == 0 then
+    stop(row, seq, 2, 'forgotten', false)
+  elseif row[@STATE] == 2 and row[@DROPPED] == 0 then
+    row[@DROPPED] = 1
+    zset('dl', seq, false)
+    zset('dr', seq, seq)
+    unblock(row, seq)
+  end
+  call('HDEL', P .. 'b', seq)
+  count('bytes', -row[@BYTES])
+  row[@BYTES], row[@KEY], row[@MESSAGE], row[@REF] = 0, false, '', false
+  for _, id in ipairs(row[@ATTS]) do
+    local blob = call('HGET', P .. 'at', id)
+    local attempt = blob and unpack_(blob)
+    if attempt and attempt[@A_ENDED] then
+      attempt[@A_EXCERPT] = ''
+      call('HSET', P .. 'at', id, pack(attempt))
+    end
+  end
+  local told = call('HGET', P .. 'm', 'error')
+  if told then
+    told = unpack_(told)
+    told[5] = ''
+    call('HSET', P .. 'm', 'error', pack(told))
+  end
+  touch(seq)
+end
 function act.expire(row, seq)
   if row[@STATE] ~= 0 then return 'state' end
   stop(row, seq, 3, 'operator', false)
@@ -94,7 +123,7 @@ for _ = 1, math.min(most, call('LLEN', settled) + call('LLEN', turns)) do
     local row, skipped = row_of(seq), nil
     if not row then
       skipped = 'gone'
-    elseif waited and row[@STATE] ~= 0 then
+    elseif waited and row[@STATE] ~= 0 and action ~= 'forget' then
       skipped = 'state'  -- also of what died: it keeps its payload, as what is dropped does
     else
       skipped = act[action](row, seq)

@@ -118,6 +118,7 @@ class RedisReader:
         row = read_row(seq, packed)
         attempts = await self._attempts(platform, row.attempt_ids)
         body: Any = UNSET
+        kept = await self._link.do("HEXISTS", self._keys.of(platform, "b"), seq)
         if payload:
             body = await self._link.do("HGET", self._keys.of(platform, "b"), seq)
         (facts,) = await self._facts(platform, [row])
@@ -127,7 +128,7 @@ class RedisReader:
             attempt_count=row.attempts,
             attempts=[_attempt(attempt, tag) for attempt in attempts],
             superseded_by=UNSET if not row.superseded_by else await self._superseded_by(platform, row),
-            payload_deleted=row.dropped,
+            payload_deleted=not kept,
             traceparent=UNSET if row.traceparent is None else row.traceparent,
             reference=UNSET if row.reference is None else row.reference,
             payload=body,

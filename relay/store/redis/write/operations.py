@@ -22,6 +22,7 @@ from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.bulk import BulkPart, Bulks
 from relay.store.redis.write.packing import packed_row
 from relay.store.redis.write.trail import RedisTrail
+from relay.store.unsealed import plain_mark
 from relay.views.moments import Instant, moment
 from relay.views.operation_view import OperationOptions, OperationView, filter_view
 
@@ -35,6 +36,7 @@ _MEANT: Final[Mapping[str, Callable[[StoredRow], bool]]] = {
     "drop": lambda row: row.state in (_PENDING, _DEAD),
     "expire": lambda row: row.state == _PENDING,
     "resolve": lambda row: row.held,
+    "forget": lambda row: True,
 }
 _SETS: Final = {"retry": ("dl", "dr", "ex"), "resolve": ("hd",)}
 
@@ -108,10 +110,13 @@ class RedisOperations:
                 turns, meant = self._keys.of(name, f"op:{number}"), self._keys.of(name, f"opm:{number}")
                 await self._reader.many([("RPUSH", turns, *part), ("SADD", meant, *part)])
         now = self._clock.now()
+        kept = {name: value for name, value in asdict(wanted).items() if value}
+        if action == "forget" and wanted.key is not None:
+            kept["key"] = await self._unmention(wanted.key)
         head = OperationHead(
             number=number,
             action=action,
-            wanted={name: value for name, value in asdict(wanted).items() if value},
+            wanted=kept,
             options=options,
             matched=matched,
             platforms=list(found),
@@ -120,6 +125,15 @@ class RedisOperations:
         )
         await self._trail.append(deed, field=str(number), value=msgspec.json.encode(head))
         return await self._shown(head)
+
+    async def _unmention(self, key: str) -> str:
+        """Take an ordering key out of the filters of earlier operations; return what stands for it."""
+        mark = plain_mark(key)
+        for head in await self._heads():
+            if head.wanted.get("key") == key:
+                head.wanted["key"] = mark
+                await self._save(head)
+        return mark
 
     async def _matching(self, platform: str, action: str, wanted: Filter) -> list[int]:
         meant = _MEANT[action]
