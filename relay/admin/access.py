@@ -1,10 +1,9 @@
 """Who may do what on the admin listener: roles from bearer tokens, nothing by default.
 
 ``stats`` sees totals, platforms and charts, and no single callback. ``viewer`` looks, ``operator`` also changes things,
-``privacy`` looks, may have payloads revealed and
-destroys a person's data, ``admin`` does all. What of a payload each of them sees is said by the
-user's view (``relay.privacy.views``). With no users configured whoever is on this machine may do everything but have
-payloads revealed, and nobody else may do anything.
+``privacy`` looks, may have payloads revealed and destroys a person's data, ``admin`` does all. What of a payload each
+of them sees is said by the user's view (``relay.privacy.views``). With no users configured whoever is on this machine
+may do everything but have payloads revealed, and nobody else may do anything.
 """
 
 import hashlib

@@ -97,7 +97,7 @@ def rotate(reason: str, config: str | None, admin: str | None, output: str) -> N
         done = client.viewed(KeysRotated, client.post("/v1/keys/rotate", {"reason": reason} if reason else {}))
     except Unreachable as error:
         _with_store(place, error)
-        from relay.daemon import offline  # loads the daemon's libraries
+        from relay.cli.support import offline  # loads the daemon's libraries
 
         done = asyncio.run(offline.rotate(load_config(config or found_file()), reason=reason))
     if output != "table":
@@ -145,7 +145,7 @@ def forget(
             done = client.view(OperationView, f"/v1/operations/{done.id}")
     except Unreachable as error:
         _with_store(place, error)
-        from relay.daemon import offline  # loads the daemon's libraries
+        from relay.cli.support import offline  # loads the daemon's libraries
 
         if before is not None:
             given["until"] = given.pop("before")
