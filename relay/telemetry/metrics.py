@@ -107,6 +107,7 @@ class Metrics:
         self.certificates: dict[str, dict[str, float]] = {}
         self.alerts_sent: Counter[tuple[str, str]] = Counter()
         self.alerts_firing: Callable[[], Mapping[str, int]] = dict  # by rule; the daemon says who knows
+        self.sse_clients: Callable[[], int] = int  # who follows the events; the admin listener says
         self.version = ""
         self.flows = Flows(elapsed_s())
         self.reload_successful: int | None = None
@@ -206,6 +207,7 @@ class Metrics:
         for rule, count in self.alerts_firing().items():
             firing.add_metric((rule,), count)
         yield firing
+        yield GaugeMetricFamily("relay_sse_clients", "Clients that follow GET /v1/events.", value=self.sse_clients())
         build = GaugeMetricFamily("relay_build_info", "Always 1; its label is the version.", labels=("version",))
         build.add_metric((self.version,), 1)
         yield build

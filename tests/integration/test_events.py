@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -167,6 +168,48 @@ async def test_who_does_not_read_is_cut_off() -> None:
             await asyncio.sleep(0.005)
     assert (slow.aborted, made.watchers) == (True, 0)
     assert 65_536 < slow.waiting - first < 65_536 + 50_000
+
+
+async def test_a_socket_that_never_reads_is_cut_off_and_the_others_go_on() -> None:
+    """A real one: what waits for it stays bounded, its connection ends, and the metric counts one client less."""
+    async with admin_side(users=USERS) as side, watching(side) as other:
+        host, _, port = side.url.removeprefix("http://").rpartition(":")
+        with socket.create_connection((host, int(port))) as silent:
+            silent.sendall(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer viewer-token\r\n\r\n")
+            await _until(lambda: side.api.watchers == 2)
+            assert "relay_sse_clients 2.0" in await _metrics(side)
+            most = 0
+            for number in range(1000):
+                if side.api.watchers < 2:
+                    break
+                side.control.facts["shop-a"] = {"paused": True, "pause_reason": f"{number} {'x' * 20_000}"}
+                told = await other.next("platforms")
+                assert told["items"][0]["reason"].startswith(f"{number} ")
+                most = max(most, *(_waiting(each) for each in _watchers(side)))
+            assert "relay_sse_clients 1.0" in await _metrics(side)
+            assert 64 * 1024 < most < 64 * 1024 + 2 * 21_000
+            silent.settimeout(20)
+            left = 0
+            while part := silent.recv(65_536):  # what the kernels held, then the end
+                left += len(part)
+            assert left > 0
+
+
+def _waiting(watcher: Any) -> int:
+    size: int = watcher._watched.transport.get_write_buffer_size()
+    return size
+
+
+async def _metrics(side: AdminSide) -> str:
+    headers = {"Authorization": "Bearer viewer-token"}
+    async with aiohttp.ClientSession(side.url, headers=headers) as session, session.get("/metrics") as response:
+        return await response.text()
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.01)
 
 
 def test_only_what_changed_is_told() -> None:

@@ -126,6 +126,7 @@ class AdminApi:
         )
         self._topics = topics
         self._feeds: dict[tuple[str | None, bool], Feed] = {}  # by view, and whether callbacks are told of
+        parts.metrics.sse_clients = lambda: self.watchers
         self.endpoints = (
             *route_tables.platforms_table(platforms),
             *route_tables.what_if_table(
