@@ -96,6 +96,9 @@ export function stop() {
   state = null;
 }
 
+// What is known to stand now; null before the stream has told.
+export const current = () => (state && !state.problem ? state : null);
+
 // Calls `listener` whenever something changed, and at once with the state now where it is known; returns what ends that.
 export function watch(listener, { atOnce = true } = {}) {
   listeners.add(listener);

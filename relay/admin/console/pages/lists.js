@@ -3,6 +3,7 @@
 import { get } from "../api.js";
 import { failed } from "../actions.js";
 import { fill, h, link, row, table } from "../dom.js";
+import { current } from "../live.js";
 import { count, t, time } from "../words.js";
 import { stateBadge, stateWord } from "./standing.js";
 
@@ -40,6 +41,8 @@ export function searchForm(path, filter, keys, platforms) {
 }
 
 export async function platformNames() {
+  const known = current();
+  if (known) return known.platforms.map((each) => each.name);
   return (await get("/v1/platforms")).items.map((each) => each.name);
 }
 
