@@ -7,7 +7,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -89,6 +89,15 @@ class Relay:
             found: str = json.loads(answer.read())["id"]
             return found
 
+    def post_many(self, platform: str, payloads: Sequence[Any]) -> None:
+        """Post callbacks together."""
+        request = urllib.request.Request(
+            f"{self.ingest}/v1/platforms/{platform}/callbacks",
+            data="\n".join(json.dumps(each) for each in payloads).encode(),
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+        urllib.request.urlopen(request, timeout=10).close()
+
     def until_total(self, state: str, count: int) -> None:
         """Wait until so many callbacks are in ``state``."""
         until(lambda: self.ask("GET", "/v1/ledger")["total"][state] >= count, f"{count} {state}")
@@ -116,6 +125,7 @@ def running(directory: Path, *, users: bool = True) -> Iterator[Relay]:
             "shop-c": {"url": f"http://127.0.0.1:{free_port()}/down", "key": "order_id"},
             "shop-d": {"url": f"{target}/refuse"},
             "shop-e": {"url": f"{target}/ok"},
+            "shop-f": {"url": f"{target}/refuse", "batch": {"max_items": 1}, "key": "order_id", "breaker": "off"},
         },
         users=users,
     )
