@@ -26,7 +26,7 @@ from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.transaction import numbers
 from relay.store.sqlite.file.upgrade import SCHEMA_VERSION, copy_of
-from relay.store.sqlite.read import survey
+from relay.store.sqlite.read import ledger, survey
 from relay.store.sqlite.read.history import OLDEST_DUE
 from relay.store.sqlite.read.ledger import open_reader
 from relay.store.sqlite.read.operations import PROGRESS
@@ -342,6 +342,18 @@ async def test_walks_over_what_waits_use_their_indexes(path: Path, store: Sqlite
     for find, _ in (retries._FROZEN, retries._PUT_BACK):
         (step,) = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {find}", (1, 0.0, 0, 9))]
         assert re.search(r"USING INDEX \w+ \(platform=\? AND \S+>\?\)", step), step
+    connection.close()
+
+
+async def test_an_ordering_key_is_found_without_reading_the_rows(path: Path, store: SqliteStore) -> None:
+    """Live callbacks by a seek, ended ones in an index that holds the keys."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    live, ended = (
+        connection.execute(f"EXPLAIN QUERY PLAN {statement.format(keys='7')}").get[3]
+        for statement in (ledger._LIVE_OF_KEY, ledger._ENDED_OF_KEY)
+    )
+    assert live == "SEARCH callback USING COVERING INDEX callback_key (key=?)"
+    assert ended == "SEARCH callback USING COVERING INDEX callback_ended (state>?)"
     connection.close()
 
 

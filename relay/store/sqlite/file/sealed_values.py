@@ -106,15 +106,18 @@ class Seals:
         assert self._names is not None, "only who writes the file marks"
         return self._names.mark(key)
 
+    def key_numbers(self, key: str, platforms: Iterable[str]) -> tuple[int, ...]:
+        """Return the numbers of an ordering key at each of ``platforms``. Raises ``StoreUnusable`` as ``with_key``."""
+        if self._names is None:
+            raise StoreUnusable("the store is sealed: without privacy.encrypt.key no ordering key is found in it")
+        return tuple(self._names.key_number(platform, key) for platform in platforms)
+
     def with_key(self, key: str, platforms: Mapping[str, int]) -> tuple[str, tuple[object, ...]]:
         """Return the condition that a callback of one of ``platforms`` has the ordering key, and its values.
 
         Raises ``StoreUnusable`` where the file is sealed and no key was given.
         """
-        if self._names is None:
-            raise StoreUnusable("the store is sealed: without privacy.encrypt.key no ordering key is found in it")
-        # The number stands near the start of a row and in indexes, so that a million rows are looked through in 0.1 s.
-        numbers = tuple(self._names.key_number(platform, key) for platform in platforms)
+        numbers = self.key_numbers(key, platforms)
         condition = f"key IN ({', '.join('?' * len(numbers))})"
         return (condition, numbers) if self.codec is not None else (f"{condition} AND key_text = ?", (*numbers, key))
 

@@ -4,7 +4,7 @@ Used by the daemon in its reader thread, and by the command line on the file of 
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from relay.store.sqlite.file.boot import clock_of
 from relay.store.sqlite.file.connection import open_reader_connection
 from relay.store.sqlite.file.sealed_values import UNREADABLE, Seals
 from relay.store.sqlite.file.space import room
+from relay.store.sqlite.file.transaction import numbers
 from relay.store.sqlite.file.unlocking import kept_key, keys_view, seals_for_reading
-from relay.store.sqlite.read.filters import NOTHING, where
+from relay.store.sqlite.read.filters import NOTHING, Where, where
 from relay.store.sqlite.read.history import OLDEST_DUE, HistoryReader
 from relay.store.sqlite.read.journal import JournalReader
 from relay.store.sqlite.read.operations import progress
@@ -39,19 +40,11 @@ from relay.views.sealing_view import KeysView
 # A page reads at most so many rows; when they hold too few matches it comes short, with a cursor to go on from. A long
 # read would keep the WAL from being copied back.
 _SCAN_ROWS = 200_000
-_SCAN_KEYS = 4_000_000  # of a search by ordering key, which looks at one number of each row: about half a second
-_BY_KEY = {
-    State.PENDING.word: ("callback_key", "live = 1"),
-    State.DEAD.word: ("callback_shelf_key", "state IN (2, 3)"),
-    State.EXPIRED.word: ("callback_shelf_key", "state IN (2, 3)"),
-}
-"""The indexes that find an ordering key among callbacks of a state, with their conditions."""
 _PRIORITIES = {Lane.HIGH: "high", Lane.LOW: "low"}
 _WORDS = {int(state): state.word for state in State}
-_KEPT_ROWS = """
-SELECT coalesce(sum(accepted - pruned_delivered - pruned_dead - pruned_expired - pruned_superseded), 0) FROM ledger
-"""
-_FLOOR = "SELECT seq FROM callback WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ?"
+# Where an ordering key is: what has ended is looked through in an index that holds the keys, 0.05 s for a million.
+_LIVE_OF_KEY = "SELECT seq FROM callback INDEXED BY callback_key WHERE live = 1 AND key IS NOT NULL AND key IN ({keys})"
+_ENDED_OF_KEY = "SELECT seq FROM callback INDEXED BY callback_ended WHERE state > 0 AND key IN ({keys})"
 
 _TOTALS = """
 SELECT p.name, l.accepted, l.delivered, l.dead, l.expired, l.superseded,
@@ -77,6 +70,13 @@ _ATTEMPTS = """
 SELECT n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous, platform, id FROM attempt
 WHERE batch IN (SELECT value FROM json_each(?)) ORDER BY id
 """
+
+
+def _among(condition: Where, seqs: Sequence[int]) -> Where:
+    if not seqs:
+        return NOTHING
+    sql = f"{condition.sql} AND seq IN (SELECT value FROM carray(?))"  # noqa: S608 - fixed text
+    return Where(sql, (*condition.values, numbers(seqs)))
 
 
 class SqliteReader:
@@ -220,23 +220,22 @@ class SqliteReader:
         with self._connection:
             platforms = dict(self._connection.execute("SELECT name, id FROM platform"))
             condition = where(wanted, tag=self._tag, platforms=platforms, seals=self._seals)
-            source, sql, floor = "callback", condition.sql, 0
-            if condition is not NOTHING and wanted.key is not None and wanted.state in _BY_KEY and not wanted.ids:
-                index, holds = _BY_KEY[wanted.state]
-                source, sql = f"callback INDEXED BY {index}", f"{holds} AND key IS NOT NULL AND {sql}"
+            source, floor = "callback", 0
+            if condition is not NOTHING and wanted.key is not None and not wanted.ids:
+                source = "callback NOT INDEXED"  # but by their numbers
+                condition = _among(condition, self._of_key(wanted, platforms))
             elif wanted.dropped and condition is not NOTHING:
                 source = "callback INDEXED BY callback_dropped"
             elif wanted.state in (State.DEAD.word, State.EXPIRED.word) and condition is not NOTHING and not wanted.ids:
                 source = "callback INDEXED BY callback_shelf"
             elif not wanted.ids:
                 # Only the newest rows below the cursor, so that a rare match does not read the whole table.
-                most = _SCAN_ROWS if wanted.key is None else _SCAN_KEYS
-                if self._connection.execute(_KEPT_ROWS).get > most:  # finding the floor reads as much as the search
-                    floor = self._connection.execute(_FLOOR, (below, most - 1)).get
-                source = "callback" if wanted.key is None else "callback NOT INDEXED"
+                floor = self._connection.execute(
+                    "SELECT seq FROM callback WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ?", (below, _SCAN_ROWS - 1)
+                ).get
             rows = list(
                 self._connection.execute(
-                    f"SELECT {_COLUMNS} FROM {source} WHERE ({sql}) AND seq < ? AND seq >= ? "  # noqa: S608
+                    f"SELECT {_COLUMNS} FROM {source} WHERE ({condition.sql}) AND seq < ? AND seq >= ? "  # noqa: S608
                     "ORDER BY seq DESC LIMIT ?",
                     (*condition.values, below, floor or 0, limit + 1),
                 )
@@ -245,6 +244,16 @@ class SqliteReader:
         if len(rows) > limit:
             return items, str(rows[limit - 1][0])
         return items, str(floor) if floor else None
+
+    def _of_key(self, wanted: Filter, platforms: Mapping[str, int]) -> list[int]:
+        """Return the callbacks of the ordering key in ``wanted``, of all states unless it is about pending ones."""
+        assert wanted.key is not None
+        names = platforms if wanted.platform is None else (wanted.platform,)
+        keys = ", ".join(map(str, self._seals.key_numbers(wanted.key, names)))
+        found = {seq for (seq,) in self._connection.execute(_LIVE_OF_KEY.format(keys=keys))}
+        if wanted.state != State.PENDING.word:
+            found.update(seq for (seq,) in self._connection.execute(_ENDED_OF_KEY.format(keys=keys)))
+        return list(found)
 
     def sent(self, platform: str) -> Iterator[SentCallback]:
         """Yield every callback of a platform, oldest first, in pages: no read is long enough to keep the WAL."""
