@@ -4,6 +4,7 @@
 # make mutants plant faults one at a time and see whether the tests notice (tools/mutants)
 # make attacks everything hostile at once against a real daemon (under a minute; part of make test)
 # make bench   the table of docs/performance.md with this machine's figures
+# make console-bars   the console's times with 1,000,000 callbacks in the store (needs chromium, a few minutes)
 # make bench-limits   the score table of the limit estimator (modelled, virtual time)
 # make soak    the long form of the kill loop: 200 kills instead of 20
 # make receipts  every end of 10,000 callbacks has one receipt over 20 kills (some minutes)
@@ -23,7 +24,7 @@ STAMP = .venv/.installed
 # Tests mostly wait, so two processors have room for a third worker.
 XDIST = 3
 
-.PHONY: demo test attacks check mutants bench bench-limits soak hosts deb deb-test zipapp hashes format schema upgrade
+.PHONY: demo test attacks check mutants bench bench-limits console-bars soak hosts deb deb-test zipapp hashes format schema upgrade
 .PHONY: clean screenshots receipts
 demo: $(STAMP)
 	@$(BIN)/relay demo
@@ -47,6 +48,10 @@ attacks: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
+
+console-bars: $(STAMP)
+	@tools/test-packages
+	@$(BIN)/python -m benchmarks.console
 
 bench-limits: $(STAMP)
 	@$(BIN)/python -m benchmarks.limits --peers

@@ -68,13 +68,18 @@ class Relay:
         self.file.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
         self.file.chmod(0o600)
 
-    def text(self, path: str, method: str = "GET") -> str:
-        """Return what the admin API answers to its admin."""
+    def text(self, path: str, method: str = "GET", *, refused: bool = False) -> str:
+        """Return what the admin API answers to its admin, who may expect to be refused."""
         headers = {"Authorization": f"Bearer {USERS[-1]['token']}"}
         request = urllib.request.Request(f"{self.admin}{path}", method=method, headers=headers)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            told: str = answer.read().decode()
-            return told
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                told: str = answer.read().decode()
+                return told
+        except urllib.error.HTTPError:
+            if not refused:
+                raise
+            return ""
 
     def ask(self, method: str, path: str) -> Any:
         """Return the JSON that the admin API answers to its admin."""
@@ -125,6 +130,7 @@ def running(directory: Path, *, users: bool = True) -> Iterator[Relay]:
             "shop-c": {"url": f"http://127.0.0.1:{free_port()}/down", "key": "order_id"},
             "shop-d": {"url": f"{target}/refuse"},
             "shop-e": {"url": f"{target}/ok"},
+            "shop-h": {"url": f"{target}/ok", "classify": [{"path": "errcode", "in": [0], "as": "ok"}]},
             "shop-f": {"url": f"{target}/refuse", "batch": {"max_items": 1}, "key": "order_id", "breaker": "off"},
         },
         users=users,
