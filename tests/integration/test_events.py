@@ -195,6 +195,10 @@ async def test_a_socket_that_never_reads_is_cut_off_and_the_others_go_on() -> No
             assert left > 0
 
 
+def _watchers(side: AdminSide) -> list[Any]:
+    return [watcher for each in side.api._feeds.values() for watcher in each._watchers]
+
+
 def _waiting(watcher: Any) -> int:
     size: int = watcher._watched.transport.get_write_buffer_size()
     return size
