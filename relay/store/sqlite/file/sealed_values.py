@@ -1,6 +1,6 @@
 """Seals and opens what the file keeps: bodies in one go, texts one by one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
