@@ -33,6 +33,8 @@ class OperationOptions(Struct, frozen=True, kw_only=True, rename={"verdict": "as
         UNSET
     )
     rate: Annotated[str | UnsetType, told("at most so many callbacks in a time: 50/min")] = UNSET
+    run: Annotated[str | UnsetType, told("of resend: the comparison that found them")] = UNSET
+    expires_s: Annotated[float | UnsetType, told("of resend: seconds in which they must be delivered")] = UNSET
     reorder: Annotated[bool | UnsetType, told("true: also what a newer callback of its key has overtaken")] = UNSET
 
 
@@ -43,7 +45,7 @@ class OperationView(Struct, frozen=True, kw_only=True):
     """An operation: its matches were fixed when it started and are worked off in steps."""
 
     id: Annotated[int, told("counts operations, from 1")]
-    action: Annotated[str, told("retry, drop, expire, resolve, forget")]
+    action: Annotated[str, told("retry, drop, expire, resolve, forget, resend")]
     state: Annotated[str, told("running or done")]
     matched: Annotated[int, told("callbacks that fitted when it started")]
     done: Annotated[int, told("of these, callbacks that it was applied to")]

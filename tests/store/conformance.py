@@ -14,6 +14,7 @@ from tests.store.operating import OperatingConformance
 from tests.store.questioning import DurableQuestioningConformance, QuestioningConformance
 from tests.store.receipting import DurableReceiptingConformance, ReceiptingConformance
 from tests.store.remembering import DurableRememberingConformance, RememberingConformance
+from tests.store.resending import ResendingConformance
 from tests.store.routing import RoutingConformance
 from tests.store.settling import SettlingConformance
 from tests.store.surveying import SurveyingConformance
@@ -33,6 +34,7 @@ class Conformance(
     SurveyingConformance,
     JournalConformance,
     QuestioningConformance,
+    ResendingConformance,
 ):
     """What memory and every other backend promise alike."""
 

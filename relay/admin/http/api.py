@@ -117,6 +117,7 @@ class AdminApi:
             sight=sight,
             times=times,
             started=parts.operation_started,
+            expires_s=lambda name: terms.expires_s if (terms := parts.terms().get(name)) is not None else None,
         )
         reveals = RevealRoutes(
             callbacks=ledger, access=parts.access, audit=audit, limit=parts.reveals, clock=ledger.clock

@@ -21,9 +21,10 @@ from relay.views.operation_view import MatchCount, OperationOptions, OperationVi
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
-ACTIONS = ("retry", "drop", "expire", "resolve")
+ACTIONS = ("retry", "drop", "expire", "resolve", "resend")
 RESOLUTIONS = ("delivered", "retry", "dead")
-_KEYS = ("action", "filter", "expect_count", "rate", "reason", "as", "reorder", "dry_run")
+_KEYS = ("action", "filter", "expect_count", "rate", "reason", "as", "reorder", "run", "dry_run")
+_MOST_RUN = 40  # characters: a run of reconcile has 19
 _MOST_COUNT = 10**15  # far more than any store holds, and a number that every store can compare
 _MOST_DIGITS = 18  # of an operation's number: what a store's integers hold
 _NO_COUNT = -1  # fits no number of matches, so the store answers the count and does nothing
@@ -65,13 +66,16 @@ class OperationRoutes:
         sight: Sight,
         times: WallTimes,
         started: Callable[[], None],
+        expires_s: Callable[[str], float | None],
     ) -> None:
+        """``expires_s`` returns in what time a platform's callbacks must be delivered; None: there is none such."""
         self._operations = operations
         self._platforms = platforms
         self._audit = audit
         self._sight = sight
         self._times = times
         self._started = started
+        self._expires_s = expires_s
 
     async def start(self, call: Call) -> Response:
         """POST /v1/operations. With ``"dry_run": true`` it only counts the matches."""
@@ -85,7 +89,7 @@ class OperationRoutes:
         expect = body.get("expect_count")
         if expect is not None and (type(expect) is not int or not 0 <= expect <= _MOST_COUNT):
             raise Refusal("invalid_request", f"'expect_count' must be a whole number up to {_MOST_COUNT}")
-        options = self._options(call, action, body)
+        options = self._options(call, action, body, wanted)
         if flag(body, "dry_run"):
             return json_answer(MatchCount(action=action, matched=await self._count(action, wanted, options)))
         if not given and expect is None:
@@ -127,7 +131,7 @@ class OperationRoutes:
             return error.found
         raise AssertionError("a store started an operation although its count did not fit")
 
-    def _options(self, call: Call, action: str, body: JsonObject) -> OperationOptions:
+    def _options(self, call: Call, action: str, body: JsonObject, wanted: Filter) -> OperationOptions:
         """Return what is kept with the operation; who started it stands there too."""
         verdict: str | UnsetType = UNSET
         if action == "resolve":
@@ -140,11 +144,22 @@ class OperationRoutes:
                 parse_rate(rate)
             except BadValue as error:
                 raise Refusal("invalid_request", f"'rate': {error.message}; {error.hint}") from error
+        run = body.get("run", UNSET)
+        if action == "resend":
+            if not wanted.ids or wanted.platform is None:
+                raise Refusal("invalid_request", "'resend' needs a filter of 'platform' and 'ids'", key="filter")
+            if run is not UNSET and (not isinstance(run, str) or not 0 < len(run) <= _MOST_RUN):
+                raise Refusal("invalid_request", f"'run' must be a text of up to {_MOST_RUN} characters", key="run")
+        elif run is not UNSET:
+            raise Refusal("invalid_request", "'run' belongs to the action 'resend'", key="run")
+        expires_s = self._expires_s(wanted.platform or "") if action == "resend" else None
         return OperationOptions(
             who=call.who.name,
             reason=body.get("reason", ""),
             verdict=verdict,
             rate=body.get("rate", UNSET),
+            run=run,
+            expires_s=UNSET if expires_s is None else expires_s,
             reorder=flag(body, "reorder") or UNSET,
         )
 

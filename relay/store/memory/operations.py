@@ -39,6 +39,7 @@ _MEANT: dict[str, Callable[[Row], bool]] = {
     "expire": lambda row: row.state is State.PENDING,
     "resolve": lambda row: row.held,
     "forget": lambda row: True,
+    "resend": lambda row: row.state in (State.DELIVERED, State.DEAD, State.EXPIRED),
 }
 _ENDING = ("drop", "expire", "forget")
 _VERDICTS = ("delivered", "retry", "dead")
@@ -120,6 +121,7 @@ class MemoryOperations:
             "expire": self._expire,
             "resolve": self._resolve,
             "forget": self._forget,
+            "resend": self._resend,
         }
         for _ in range(min(limit, len(operation.settled) + len(operation.turns))):
             waited = bool(operation.settled)
@@ -247,6 +249,36 @@ class MemoryOperations:
             return "store_full"
         self._shelf.supersede(row, first, "rerouted", now)
         self._ended.update((new.platform, State.DEAD, new.dead_reason) for new in found if new.dead_reason is not None)
+        return None
+
+    def _resend(self, row: Row, options: OperationOptions, now: float) -> str | None:
+        if row.state in (State.PENDING, State.SUPERSEDED):
+            return "state"
+        if row.payload is None:
+            return "no_payload"
+        if options.reorder is not True and self._shelf.overtaken(row):
+            return "overtaken"
+        again = NewCallback(
+            row.platform,
+            row.payload,
+            row.key,
+            row.event,
+            Lane.REPLAY,
+            options.expires_s or row.expires_s,
+            f"reconcile/{options.run or '-'}/{row.id}",
+            row.content_type,
+            row.traceparent,
+            row.group,
+            reference=row.reference,
+        )
+        if any(other.idempotency_key == again.idempotency_key for other in self._shelf.rows.values()):
+            return "resent"
+        try:
+            first = self._enqueue([again], now)
+        except StoreFull:
+            return "store_full"
+        if row.state is not State.DELIVERED:
+            self._shelf.supersede(row, first, "resent", now)
         return None
 
     def _drop(self, row: Row, options: OperationOptions, now: float) -> str | None:

@@ -17,6 +17,7 @@ from relay.store.sqlite.write.operations import OperationWriter
 from relay.store.sqlite.write.prune import Pruning
 from relay.store.sqlite.write.receipts import Receipts
 from relay.store.sqlite.write.reroute import Reroutes
+from relay.store.sqlite.write.resend import Resends
 from relay.store.sqlite.write.settle import Settles
 
 _NO_RULES = PlatformRules()
@@ -56,6 +57,7 @@ class Works:
             matches=matches,
             settles=self.settles,
             reroutes=Reroutes(**named, accepts=self.accepts),
+            resends=Resends(**named, accepts=self.accepts, tag=tag),
             rules=self.platform_rules,
             tag=tag,
         )

@@ -189,7 +189,7 @@ def result_text(operation: OperationView) -> str:
     return "".join([text, *(f"; {count} skipped: {_WHY.get(why, why)}" for why, count in operation.skipped.items())])
 
 
-_PAST = {"retry": "pending again", "drop": "dropped", "resolve": "resolved"}
+_PAST = {"retry": "pending again", "drop": "dropped", "resolve": "resolved", "resend": "sent again"}
 _WHY = {
     "overtaken": "a newer callback of the key was delivered meanwhile (--reorder sends them all the same)",
     "state": "changed state meanwhile",
@@ -199,6 +199,7 @@ _WHY = {
     "invalid_json": "a platform of its route needs JSON, the payload is none",
     "too_large": "a platform of its route takes no payload of this size",
     "store_full": "the store is full",
+    "resent": "sent again before, for the same run",
 }
 
 

@@ -114,13 +114,17 @@ class PostWriter:
             self._insert(transaction, rows)
         return placed
 
+    def knows(self, transaction: Transaction, bundle: Packed) -> bool:
+        """Return whether an idempotency key of the rows is known: they were accepted before."""
+        return bool(self._known(transaction, [bundle]))
+
     def add(self, transaction: Transaction, bundle: Packed) -> None:
         """Accept rows made inside the transaction that must not be refused: for want of room nobody is left untold."""
         rows = _Rows(max(self.last_seq + 1, int(transaction.now * 1e6)))
         rows.take(bundle)
         self._insert(transaction, rows)
 
-    def _known(self, transaction: Transaction, posts: Sequence[PackedPost]) -> dict[int, _Known]:
+    def _known(self, transaction: Transaction, posts: Sequence[Packed]) -> dict[int, _Known]:
         """Return which of the posts' idempotency keys the file knows, by their hashes."""
         hashes = [idem for post in posts if post.idempotency for idem, _ in post.idempotency.values()]
         if not hashes:
@@ -278,6 +282,8 @@ class _Rows:
         seq = self.next
         self.dead.update((seq - self.first + index, reason) for index, reason in post.dead.items())
         self.origins += [(seq + index, *origin) for index, origin in post.origins.items()]
+        if post.idempotency:
+            self.remembered += [(idem, seq + at, digest, None) for at, (idem, digest) in post.idempotency.items()]
         self.facts += post.facts
         self.bodies += post.bodies
         self.next += len(post.bodies)

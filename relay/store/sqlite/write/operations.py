@@ -20,6 +20,7 @@ from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.read.filters import where
 from relay.store.sqlite.read.operations import PROGRESS, shown
 from relay.store.sqlite.write.apart.forget import Forgets
+from relay.store.sqlite.write import resend
 from relay.store.sqlite.write.keys import PRIO_OF, demote, promote
 from relay.store.sqlite.write.matches import Matches, MatchFacts, Sorted
 from relay.store.sqlite.write.reroute import Reroutes
@@ -33,6 +34,7 @@ _MEANT: dict[str, tuple[State | None, ...]] = {
     "expire": (State.PENDING,),
     "resolve": (State.PENDING,),
     "forget": (None,),  # in whatever state
+    "resend": resend.MEANT,
 }
 _VERDICTS = ("delivered", "retry", "dead")
 _TRAIL = "CASE WHEN batch IS NULL THEN trail ELSE substr(coalesce(trail || ' ', '') || batch, -339) END"
@@ -66,6 +68,7 @@ class OperationWriter:
         matches: Matches,
         settles: Settles,
         reroutes: Reroutes,
+        resends: resend.Resends,
         rules: Callable[[str], PlatformRules],
         tag: int,
     ) -> None:
@@ -75,6 +78,7 @@ class OperationWriter:
         self._matches = matches
         self._settles = settles
         self._reroutes = reroutes
+        self._resends = resends
         self._rules = rules
         self._tag = tag
 
@@ -147,6 +151,7 @@ class OperationWriter:
             "expire": partial(self._expire, number),
             "resolve": self._resolve,
             "forget": partial(self._forget, number),
+            "resend": self._resends.carry_out,
         }
         sorted_out = act[progress.action](transaction, facts, progress.options) if facts else Sorted()
         skipped, failed = progress.skipped, progress.failed
