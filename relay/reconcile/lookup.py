@@ -10,25 +10,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from relay.reconcile.answered import Standing, row_in, standing
 from relay.reconcile.engine import Engine
 from relay.reconcile.job import (
     SIDES,
-    ComparedSide,
     Comparison,
-    PagedSource,
     PlatformReply,
     Question,
     SideProblem,
     SqlSource,
 )
-from relay.reconcile.sources.pages import first_of
-from relay.reconcile.sources.record import SideUnread, text_of, value_at
+from relay.reconcile.sources.record import SideUnread
 from relay.reconcile.staging import RowReader, StagedRow, rows_of
 
 _MOST_ASKED = 500  # at 20 a minute that is 25 minutes
-_NOT_THERE = (404, 410)
-_APPLIED = ("ok", "duplicate")
-_DENIED = ("reject", "retry")  # by a rule, of an answer about the order
 
 
 class _Looked(NamedTuple):
@@ -91,29 +86,15 @@ def _asked(
     read = RowReader(wanted.shown, wanted, now=now).read
     for key, callback in orders:
         reply = ask(Question(order=key, callback=callback or ""))
-        if not reply.outcome:
-            continue  # nothing to ask by; what the listing said stands
-        row = _row_in(reply, key, wanted.shown, read)
+        row = row_in(reply, key, wanted.shown, read) if reply.outcome else None
         if row is not None:
             looked.rows.append(row)
-        elif reply.outcome in _APPLIED:
-            looked.same.append(key)
-        elif reply.status not in _NOT_THERE and not (reply.outcome in _DENIED and 200 <= reply.status < 500):
-            looked.open.append(key)
+            continue
+        match standing(reply):
+            case Standing.SAME:
+                looked.same.append(key)
+            case Standing.OPEN:
+                looked.open.append(key)
+            case Standing.GONE | Standing.UNASKED:
+                pass  # what the listing said stands
     return looked
-
-
-def _row_in(
-    reply: PlatformReply, key: str, side: ComparedSide, read: Callable[[Sequence[object], str], StagedRow]
-) -> StagedRow | None:
-    """Return the order in an answer about it; None where it holds none that can be read."""
-    if not 200 <= reply.status < 300:
-        return None
-    item = first_of(reply.document, side.source.items_at if isinstance(side.source, PagedSource) else "")
-    named, *values = (value_at(path)(item) for path in (side.key, side.status, side.at, *side.also))
-    if text_of(named) not in ("", key):
-        return None
-    row = read((key, *values), "")
-    if row.fault and not row.fault.startswith("no time"):
-        return None
-    return StagedRow(row.key, row.status, row.rank, row.at, "", row.also)

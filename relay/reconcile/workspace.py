@@ -57,7 +57,11 @@ class Workspace:
             if written.exists():
                 shutil.copyfile(written, self.kept / f"{name}.new")
                 os.replace(self.kept / f"{name}.new", self.kept / name)
-        _give(self._state, self.kept)
+
+    def give(self) -> None:
+        """Let what was written belong to who owns the state directory."""
+        if self.kept is not None:
+            _give(self._state, self.kept)
 
     def _new_run(self) -> str:
         """Return a name that no kept run has: the time of its start in UTC."""

@@ -133,17 +133,6 @@ def test_wrong_usage(tmp_path: Path, kept: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "later",
-    ["at: '02:40'", "repair: propose"],
-)
-def test_what_is_not_built_is_refused_by_name(tmp_path: Path, later: str) -> None:
-    """A key of a later step is no unknown key: the message says that this version has it not yet."""
-    (problem,) = problems(tmp_path, f"{CONFIG}    {later}\n")
-
-    assert problem.code == "E012"
-
-
-@pytest.mark.parametrize(
     ("old", "new", "code"),
     [
         ("{file: shown.jsonl}", "{file: shown.jsonl, url: 'https://a.example/orders'}", "E051"),

@@ -16,7 +16,6 @@ from relay.core.receipts import RECEIPTS
 
 LATER: dict[str, frozenset[str]] = {
     "Privacy": frozenset({"mask", "views", "reveals"}),
-    "ReconcileSettings": frozenset({"at", "repair"}),
     "AlertRules": frozenset({"reconcile", "hosts"}),
 }
 """Keys the format has room for, by section, that this version does not act on."""

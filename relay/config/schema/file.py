@@ -194,7 +194,7 @@ class Config(Section):
     telemetry: TelemetrySettings = setting({}, "Where spans of posts and requests are sent, beside log and metrics.")
     audit: AuditSettings = setting({}, "The record of what people did; what is kept of it: store.keep.audit.")
     reconcile: dict[Name, ReconcileSettings] = setting(
-        {}, "By platform: what `relay reconcile` compares, and how. The daemon does not read it."
+        {}, "By platform: what is compared with the order center, when and how, and what is done about it."
     )
 
     @model_validator(mode="after")

@@ -1,20 +1,23 @@
 """The schema of ``reconcile:``: which sides are compared for a platform, how their words are read, what is done."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from relay.config.problems import BadValue, quoted
+from relay.config.schema.alerts import ClockTime
 from relay.config.schema.reconcile_source import ComparedSource
 from relay.config.schema.values import (
     Duration,
+    OrText,
     PositiveDuration,
     RateText,
     Section,
     Share,
     Text,
     Texts,
+    only_list,
     reading,
     required,
     setting,
@@ -99,9 +102,35 @@ class GuardSettings(Section):
     max_repairs: Annotated[int, Field(ge=0)] = setting(500, "More repairs than this in one run are refused.")
 
 
+class AutoRepair(Section):
+    """Repairs that need nobody's word."""
+
+    kinds: Annotated[tuple[Literal["missing", "behind"], ...], BeforeValidator(only_list), Field(min_length=1)] = (
+        setting(["missing", "behind"], "Kinds that are repaired.")
+    )
+    max: Annotated[int, Field(ge=1)] = required("With more of them none is repaired, and the alert says so.")
+
+
+def _repair_word(value: Any) -> Any:
+    if value == "propose":
+        return {}
+    if not isinstance(value, dict):
+        raise BadValue("E015", f"{quoted(value)} is no way to repair", "write propose, or {auto: {max: 200}}")
+    return value
+
+
+class RepairSettings(Section):
+    """What is done about differences: proposed to a person, or some of it by itself."""
+
+    auto: AutoRepair | None = setting(None, "What the daemon repairs by itself after its own runs.")
+
+
 class ReconcileSettings(Section):
     """How one platform is compared with the order center."""
 
+    at: ClockTime | None = setting(
+        None, 'When the daemon compares, daily in `tz`, such as "02:40". Not set: by command only.'
+    )
     tz: Annotated[Text, AfterValidator(reading(_zone))] = setting("UTC", "Zone of times without one, and of {date}.")
     span: PositiveDuration = setting("2d", "Orders that changed so lately, on either side, are compared.")
     settle: Duration = setting("30m", "A difference in what changed so lately, on any side, is `unsettled`.")
@@ -118,4 +147,7 @@ class ReconcileSettings(Section):
     order: Annotated[Texts, Field(min_length=1)] = required("The statuses in the order in which an order goes on.")
     tolerance: dict[str, float] = setting({}, "By column of `also` (of the order center): how far numbers may differ.")
     stuck: dict[str, PositiveDuration] = setting({}, "By status: longer than that on the order center's side is told.")
+    repair: Annotated[RepairSettings, BeforeValidator(reading(_repair_word)), OrText("propose")] = setting(
+        {}, "propose: only `relay reconcile --repair` repairs. {auto: {kinds: [...], max: N}}: so does the daemon."
+    )
     guard: GuardSettings = setting({}, "What is refused because it cannot be right.")

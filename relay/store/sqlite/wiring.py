@@ -16,8 +16,7 @@ from relay.store.sqlite.write.matches import Matches
 from relay.store.sqlite.write.operations import OperationWriter
 from relay.store.sqlite.write.prune import Pruning
 from relay.store.sqlite.write.receipts import Receipts
-from relay.store.sqlite.write.reroute import Reroutes
-from relay.store.sqlite.write.resend import Resends
+from relay.store.sqlite.write.reroute import Reroutes, Resends
 from relay.store.sqlite.write.settle import Settles
 
 _NO_RULES = PlatformRules()

@@ -20,10 +20,9 @@ from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.read.filters import where
 from relay.store.sqlite.read.operations import PROGRESS, shown
 from relay.store.sqlite.write.apart.forget import Forgets
-from relay.store.sqlite.write import resend
 from relay.store.sqlite.write.keys import PRIO_OF, demote, promote
 from relay.store.sqlite.write.matches import Matches, MatchFacts, Sorted
-from relay.store.sqlite.write.reroute import Reroutes
+from relay.store.sqlite.write.reroute import RESENT, Reroutes, Resends
 from relay.store.sqlite.write.settle import Settles, end
 from relay.views.operation_view import OperationOptions, OperationView, filter_of
 
@@ -34,7 +33,7 @@ _MEANT: dict[str, tuple[State | None, ...]] = {
     "expire": (State.PENDING,),
     "resolve": (State.PENDING,),
     "forget": (None,),  # in whatever state
-    "resend": resend.MEANT,
+    "resend": RESENT,
 }
 _VERDICTS = ("delivered", "retry", "dead")
 _TRAIL = "CASE WHEN batch IS NULL THEN trail ELSE substr(coalesce(trail || ' ', '') || batch, -339) END"
@@ -68,7 +67,7 @@ class OperationWriter:
         matches: Matches,
         settles: Settles,
         reroutes: Reroutes,
-        resends: resend.Resends,
+        resends: Resends,
         rules: Callable[[str], PlatformRules],
         tag: int,
     ) -> None:

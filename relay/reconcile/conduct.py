@@ -1,0 +1,120 @@
+"""One run from its start to what is kept of it: compared, repaired where that is wanted, verified, written down."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from relay.config.schema.file import Config
+from relay.core.errors import RelayError
+from relay.core.raw import JsonObject
+from relay.reconcile import repairing
+from relay.reconcile.launch import Ask, differences
+from relay.reconcile.preparing import NO_EXPORTS, Exports, Window, comparison
+from relay.reconcile.repairing import Repair, RepairsMade
+from relay.reconcile.report.folder import RunFolder
+from relay.reconcile.report.past import PastRuns
+from relay.reconcile.workspace import Workspace
+
+
+class WantedRun(NamedTuple):
+    """What a run is to compare."""
+
+    config: Config
+    platform: str
+    window: Window
+    exports: Exports = NO_EXPORTS
+
+
+class Choice(NamedTuple):
+    """Which differences are to be repaired: of these kinds, at most so many; ``confirm`` is asked before."""
+
+    kinds: Sequence[str]
+    most: int
+    resend: Callable[[str, Sequence[str]], Awaitable[int]]  # run, callbacks: the operation's number
+    confirm: Callable[[int, JsonObject], bool]
+    all_or_none: bool = False  # with more than ``most`` none is repaired
+
+
+class Finished(NamedTuple):
+    """A run that came to its end; ``verified`` is by the run whose repairs were looked at."""
+
+    summary: JsonObject
+    verified: list[JsonObject]
+
+
+async def run(
+    wish: WantedRun,
+    space: Workspace,
+    *,
+    ask: Ask,
+    now: float,
+    found: Callable[[JsonObject], None],
+    choice: Choice | None = None,
+    verify: str | None = None,
+    folders: Sequence[RunFolder] = (),
+) -> Finished:
+    """Compare, in a workspace that was entered; ``found`` gets each difference at once.
+
+    With ``choice`` what was found is repaired. ``verify`` names the run whose repairs are looked at; otherwise they
+    are those of the last run that repaired anything and was not verified yet.
+    """
+    past = PastRuns(space.kept)
+    of, repaired = past.to_verify(verify)
+    job = comparison(
+        wish.config, wish.platform, run=space.run, window=wish.window, exports=wish.exports, folder=space.folder
+    )
+    records = [*folders, *past.new_folder(space.run)]
+    for record in records:
+        record.begin()
+    kinds: dict[str, str] = {}
+    watched = {repair.key for repair in repaired}
+    repairs: list[Repair] = []
+    summary: JsonObject = {}
+    async for line in differences(job, ask):
+        if "counts" in line:
+            summary = line
+            continue
+        found(line)
+        for record in records:
+            record.add(line)
+        if line["key"] in watched:
+            kinds[line["key"]] = line["kind"]
+        if choice is not None and (repair := repairing.repair_of(line)) is not None:
+            repairs.append(repair)
+    results: list[JsonObject] = []
+    if summary["complete"]:
+        space.hand_on()
+        if of is not None:
+            results = repairing.verified(repaired, kinds)
+            summary["verified"] = {"of": of, "counts": repairing.counted(results)}
+            past.keep_verified(of, summary["run"], results)
+    if choice is not None:
+        meant, refused = _meant(wish, choice, repairs, summary)
+        past.keep_repairs(space.run, meant)
+        made = RepairsMade(len(repairs), refused=refused)
+        if meant:
+            made = await repairing.carry_out(meant, job, ask=ask, resend=partial(choice.resend, space.run), now=now)
+        summary["repair"] = {name: getattr(made, name) for name in made.__struct_fields__}
+    trend = past.trend(wish.platform)
+    for record in records:
+        record.end(summary, trend)
+    space.give()
+    return Finished(summary, results)
+
+
+def _meant(wish: WantedRun, choice: Choice, repairs: list[Repair], summary: JsonObject) -> tuple[list[Repair], str]:
+    """Return what is to be repaired, and why nothing is."""
+    if not summary["complete"]:
+        return [], "the run is incomplete: nothing is repaired from it"
+    guard = wish.config.reconcile[wish.platform].guard.max_repairs
+    if choice.all_or_none:
+        count, most = sum(repair.kind in choice.kinds for repair in repairs), min(choice.most, guard)
+        if count > most:
+            return [], f"{count} differences are more than the {most} that are repaired unasked"
+    try:
+        meant = repairing.chosen(repairs, kinds=choice.kinds, most=choice.most, guard=guard)
+    except RelayError as error:
+        return [], str(error)
+    if meant and not choice.confirm(len(meant), summary):
+        return [], "nobody said yes"
+    return meant, ""

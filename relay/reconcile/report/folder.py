@@ -1,0 +1,71 @@
+"""Writes a run into a folder as it is found: ``differences.csv``, ``run.json`` and, at the end, ``report.html``."""
+
+import csv
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from relay.core.raw import JsonObject
+from relay.reconcile.report.html_report import page
+
+SUMMARY = "summary.json"
+_SHOWN = 500  # of each kind, on the page
+_COLUMNS = (
+    "run", "kind", "key", "why", "order_center_status", "order_center_at", "platform_status", "platform_at", "relay_id",
+    "relay_state", "relay_at", "relay_reason", "proposal", "first_seen", "runs",
+)  # fmt: skip
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would work out (OWASP, CSV injection)
+
+
+class RunFolder:
+    """One run's files. Each takes its name when it is whole."""
+
+    def __init__(self, path: Path, run: str) -> None:
+        self._path = path
+        self._run = run
+        self._stack = ExitStack()
+        self._shown: dict[str, list[JsonObject]] = {}
+        self._first = True
+
+    def begin(self) -> None:
+        """Open the files."""
+        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._csv = csv.writer(self._open("differences.csv", newline=""))
+        self._csv.writerow(_COLUMNS)
+        self._json = self._open("run.json")
+        self._json.write('{"differences":[')
+
+    def add(self, line: JsonObject) -> None:
+        """Write a difference."""
+        center, shown, sent = (line[side] or {} for side in ("order_center", "platform", "relay"))
+        row = (
+            *(self._run, line["kind"], line["key"], line["why"], center.get("status"), center.get("at")),
+            *(shown.get("status"), shown.get("at"), *(sent.get(name) for name in ("id", "state", "at", "reason"))),
+            *(line["proposal"], line["first_seen"], line["runs"]),
+        )
+        self._csv.writerow([_cell(value) for value in row])
+        self._json.write(("" if self._first else ",\n") + msgspec.json.encode(line).decode())
+        self._first = False
+        kept = self._shown.setdefault(line["kind"], [])
+        if len(kept) < _SHOWN:
+            kept.append(line)
+
+    def end(self, summary: JsonObject, trend: list[JsonObject]) -> None:
+        """Write the summary and the page, and let the files take their names."""
+        rest = msgspec.json.encode(summary).decode()
+        self._json.write("]," + rest[1:])
+        self._stack.close()
+        (self._path / f"{SUMMARY}.new").write_text(rest, "utf-8")
+        (self._path / "report.html.new").write_text(page(summary, self._shown, trend), "utf-8")
+        for name in ("differences.csv", "run.json", "report.html", SUMMARY):
+            os.replace(self._path / f"{name}.new", self._path / name)
+
+    def _open(self, name: str, **how: Any) -> IO[str]:
+        return self._stack.enter_context((self._path / f"{name}.new").open("w", encoding="utf-8", **how))
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -1,0 +1,90 @@
+"""The runs of one platform that are kept, each in a folder below the state directory; 90 days."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from relay.core.errors import RelayError
+from relay.core.raw import JsonObject
+from relay.reconcile.repairing import Repair
+from relay.reconcile.report.folder import SUMMARY, RunFolder
+
+_REPAIRS = "repairs.json"
+_VERIFIED = "verified.json"
+_TREND = 30
+
+
+class PastRuns:
+    """What is kept of a platform's runs; ``kept`` None: nothing."""
+
+    def __init__(self, kept: Path | None) -> None:
+        self._kept = kept
+
+    def new_folder(self, run: str) -> Sequence[RunFolder]:
+        """Return the folder of a new run, if it can be kept."""
+        return () if self._kept is None else (RunFolder(self._kept / run, run),)
+
+    def runs(self) -> list[str]:
+        """Return the runs that came to an end, oldest first."""
+        return [] if self._kept is None else sorted(file.parent.name for file in self._kept.glob(f"*/{SUMMARY}"))
+
+    def summary(self, run: str) -> JsonObject | None:
+        """Return a run's summary, or None."""
+        found: JsonObject | None = self._read(run, SUMMARY)
+        return found
+
+    def whole(self, run: str) -> JsonObject | None:
+        """Return a run with its differences, or None."""
+        found: JsonObject | None = self._read(run, "run.json")
+        return found
+
+    def trend(self, platform: str) -> list[JsonObject]:
+        """Return the summaries of the last runs, oldest first; with the one under way they are 30."""
+        found = [self.summary(run) for run in self.runs()[-_TREND + 1 :]]
+        return [summary for summary in found if summary is not None]
+
+    def to_verify(self, run: str | None) -> tuple[str | None, list[Repair]]:
+        """Return the run whose repairs are to be looked at, and these.
+
+        Without ``run`` it is the last one that repaired anything and was not verified. Raises ``RelayError`` where the
+        named one repaired nothing.
+        """
+        if run is not None:
+            if self._kept is None or not (self._kept / run / _REPAIRS).exists():
+                raise RelayError(f"run {run} repaired nothing here, so there is nothing to verify")
+            return run, self._repairs(run)
+        for earlier in reversed(self.runs()):
+            assert self._kept is not None, "there are runs"
+            folder = self._kept / earlier
+            if (folder / _REPAIRS).exists():
+                return (None, []) if (folder / _VERIFIED).exists() else (earlier, self._repairs(earlier))
+        return None, []
+
+    def keep_repairs(self, run: str, repairs: Sequence[Repair]) -> None:
+        """Keep what a run repaired."""
+        if self._kept is not None and repairs:
+            (self._kept / run / _REPAIRS).write_bytes(msgspec.json.encode(repairs))
+
+    def keep_verified(self, of: str, run: str, results: Sequence[JsonObject]) -> None:
+        """Keep what a later run says of a run's repairs."""
+        if self._kept is not None:
+            (self._kept / of / _VERIFIED).write_bytes(msgspec.json.encode({"run": run, "verified": results}))
+
+    def prune(self, before: str) -> None:
+        """Delete the runs named before ``before``: a run's name is the time of its start."""
+        if self._kept is None:
+            return
+        for folder in self._kept.iterdir():
+            if folder.is_dir() and folder.name < before:
+                shutil.rmtree(folder)
+
+    def _repairs(self, run: str) -> list[Repair]:
+        assert self._kept is not None, "there are repairs"
+        return msgspec.json.decode((self._kept / run / _REPAIRS).read_bytes(), type=list[Repair])
+
+    def _read(self, run: str, name: str) -> Any:
+        file = None if self._kept is None else self._kept / run / name
+        return msgspec.json.decode(file.read_bytes()) if file is not None and file.is_file() else None
