@@ -20,10 +20,10 @@ from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.write.accept import PostWriter
+from relay.store.sqlite.write.apart.unopened import REASON
 from relay.store.sqlite.write.keys import promote
 from relay.store.sqlite.write.matches import MatchFacts, Sorted
 from relay.store.sqlite.write.rows import Packed, pack
-from relay.store.sqlite.write.apart.unopened import REASON
 from relay.views.operation_view import OperationOptions
 
 # Payloads looked into within one transaction: some milliseconds that claims and settles wait for.
