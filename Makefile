@@ -14,7 +14,7 @@
 # make zipapp  one file with everything in it but Python, into dist/, for hosts where nothing may be installed
 # make hashes  write the packages' pins anew, after constraints.txt was raised
 # make format  put code into its form, mend what ruff can mend
-# make screenshots  docs/img anew, out of the console (needs chromium)
+# make screenshots  docs/img anew, out of the console (needs chromium) and the demo
 # make schema  write relay.schema.json anew
 # make upgrade newer versions of what we depend on, into constraints.txt
 # make clean   remove .venv and all caches
@@ -88,6 +88,7 @@ format: $(STAMP)
 screenshots: $(STAMP)
 	@tools/test-packages
 	@$(BIN)/python -m tests.console.screenshots docs/img
+	@$(BIN)/python -m tools.pictures.demo docs/img/demo.svg
 
 schema: $(STAMP)
 	@$(BIN)/relay config schema > relay.schema.json
