@@ -33,7 +33,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from relay.core.errors import StoreError
+from relay.core.errors import Fenced, StoreError
 from relay.core.model import AttemptResult, Batch, ClaimRequest, Lane, Outcome, Quota, Settlement, WaitUntil
 from relay.core.raw import Kept
 from relay.delivery.auth import Authoriser
@@ -152,6 +152,10 @@ class Pipeline:
                 continue
             try:
                 claimed = await self._outbox.claim(self._claim_request())
+            except Fenced:
+                self._events.fenced(platform=self.terms.platform, what="claim")
+                await self._sleep(WaitUntil(self._clock.now() + _SETTLE_AGAIN_S, "owner"))
+                continue
             except StoreError:  # the store reports its own failure; what was not claimed was not sent
                 await self._sleep(WaitUntil(self._clock.now() + _SETTLE_AGAIN_S, "store"))
                 continue
@@ -315,6 +319,9 @@ class Pipeline:
         while True:
             try:
                 return await self._outbox.settle(settlement)
+            except Fenced:  # who lost the lease settles nothing: the next owner sends the batch again under its id
+                self._events.fenced(platform=self.terms.platform, what="settle")
+                return None
             except StoreError:  # reported by the store; the answer is known and must not be asked for again
                 await asyncio.sleep(_SETTLE_AGAIN_S)
 

@@ -6,7 +6,7 @@ one per lease, and some of them may go unanswered.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -27,6 +27,7 @@ class Heart(msgspec.Struct, frozen=True, kw_only=True):
     declines: tuple[str, ...] = ()  # platforms that an operator released here, for a while
     leaving: bool = False  # it is stopping
     spooled: int = 0  # posts that wait here because the store was away
+    live: dict[str, Any] = {}  # what goes on at the platforms it sends for, as ``views.moments.plain`` writes LiveFacts
 
 
 class Listed(NamedTuple):

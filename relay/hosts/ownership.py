@@ -15,6 +15,7 @@ boot-time clock. ``keeper.py`` carries the beats, the simulation in the tests ca
 
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
+from typing import Any
 
 import msgspec
 
@@ -67,6 +68,16 @@ class Ownership:
         self.topology = Topology()
 
     # what the surroundings ask
+
+    @property
+    def name(self) -> str:
+        """This host's name."""
+        return self._heart.name
+
+    @property
+    def digest(self) -> str:
+        """The digest of this host's file."""
+        return self._heart.digest
 
     @property
     def name_taken(self) -> bool:
@@ -125,6 +136,10 @@ class Ownership:
             component: self._parts.get(component, Part(component)) for component in self._components
         }
         self._due_at = -inf
+
+    def describe(self, *, spooled: int, live: dict[str, Any]) -> None:
+        """Say what the next beats tell of this host, for people who ask another one."""
+        self._heart = msgspec.structs.replace(self._heart, spooled=spooled, live=live)
 
     def beat(self, now: float) -> Beat:
         """Return what to say now. The next beat is due 3 s later, or 1 s later if this one goes unanswered."""

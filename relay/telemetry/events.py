@@ -278,6 +278,34 @@ class Events:
         """A person changed or saw something; the store has the same record. ``details`` depend on the action."""
         self._log.info("audit", who=who, origin=origin, action=action, target=target, reason=reason, **details)
 
+    # --- several hosts
+
+    def platforms_owned(self, *, platforms: Sequence[str], reason: str, seconds: float) -> None:
+        """This host sends for these platforms now; it took so long from the lease to the first claim."""
+        if self._metrics.ownership is not None:
+            self._metrics.ownership.takeovers[reason] += 1
+        self._log.info("platforms_owned", platforms=list(platforms), reason=reason, seconds=round(seconds, 3))
+
+    def platforms_closed(self, *, platforms: Sequence[str], reason: str, cut_off: int) -> None:
+        """This host no longer sends for these platforms. ``cut_off`` requests were under way; they are ambiguous."""
+        tell = self._log.warning if reason in ("lost", "expired") else self._log.info
+        tell("platforms_closed", platforms=list(platforms), reason=reason, cut_off=cut_off)
+
+    def fenced(self, *, platform: str, what: str) -> None:
+        """The store refused a change because another host owns the platform now."""
+        if self._metrics.ownership is not None:
+            self._metrics.ownership.fenced += 1
+        self._log.warning("fenced", platform=platform, what=what)
+
+    def config_mismatch(self, *, digest: str, in_force: str, published_by: str) -> None:
+        """This host's file is not the one in force, or (both are the same) is so again."""
+        mismatch = digest != in_force
+        if self._metrics.ownership is not None:
+            self._metrics.ownership.mismatch = mismatch
+        tell = self._log.error if mismatch else self._log.info
+        name = "config_mismatch" if mismatch else "config_matches"
+        tell(name, digest=digest, in_force=in_force, published_by=published_by)
+
     def descriptors(self, *, used: int, most: int, low: bool, changed: bool) -> None:
         """``used`` of ``most`` file descriptors are in use.
 

@@ -19,6 +19,7 @@ from relay.core.model import Outcome, seconds_text
 from relay.core.quotas import CONFIGURED, quota_source
 from relay.telemetry.flow import Flow, Flows
 from relay.telemetry.histogram import ITEMS, LATENCY_S, REQUEST_S, SHORT_S, Histogram
+from relay.telemetry.ownership_figures import OwnershipFigures
 from relay.views.ledger import QueueTotals
 from relay.views.live import NOTHING_KNOWN, LiveFacts
 from relay.views.past.history import RequestCounts
@@ -108,6 +109,7 @@ class Metrics:
         self.alerts_sent: Counter[tuple[str, str]] = Counter()
         self.alerts_firing: Callable[[], Mapping[str, int]] = dict  # by rule; the daemon says who knows
         self.sse_clients: Callable[[], int] = int  # who follows the events; the admin listener says
+        self.ownership: OwnershipFigures | None = None  # where several hosts share the store
         self.version = ""
         self.flows = Flows(elapsed_s())
         self.reload_successful: int | None = None
@@ -216,6 +218,8 @@ class Metrics:
         yield self.request_duration.collect()
         yield self.latency.collect()
         yield self._commit.collect()
+        if self.ownership is not None:
+            yield from self.ownership.collect()
         if size is not None:
             yield from _store(size)
         if totals:

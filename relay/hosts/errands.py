@@ -1,0 +1,119 @@
+"""Asks the owner of a platform to do something, from any host: a question on a channel, and its answer on another.
+
+A question that nobody answers in time has perhaps been done: pausing, resuming and the like may be asked again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from relay.core.errors import StoreError, StoreFailed
+
+_WITHIN_S: Final = 5.0  # longer than a hand-over takes, so that most questions outlive one
+_AGAIN_S: Final = 1.0  # a question that nobody took is asked again
+
+Do = Callable[[str, str, Mapping[str, Any]], Awaitable[Any]]
+"""``do(platform, verb, words)``: carries out a question. Raises ``KeyError`` for a platform that is not there."""
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What is asked of the owner of ``platform``, or of the host of that name when ``host`` is set."""
+
+    number: str
+    platform: str
+    verb: str
+    words: dict[str, Any]
+
+
+class QuestionAnswer(msgspec.Struct, frozen=True):
+    """What came of it: ``value``, or an ``error`` in words; ``unknown``: the platform is not configured there."""
+
+    number: str
+    value: Any = None
+    error: str = ""
+    unknown: bool = False
+
+
+class Publishing(Protocol):
+    """What carries messages to all hosts, this one too."""
+
+    async def publish(self, channel: str, text: str) -> None:
+        """Tell all who listen. Raises ``StoreError``."""
+        ...
+
+
+class Errands:
+    """Asks and answers for one host. ``asks`` and ``answers`` are the names of the channels."""
+
+    def __init__(self, host: str, publishing: Publishing, *, prefix: str, owns: Callable[[str], bool], do: Do) -> None:
+        self._host = host
+        self._publishing = publishing
+        self.asks = f"{prefix}:asks"
+        self.answers = f"{prefix}:answers"
+        self._owns = owns
+        self._do = do
+        self._numbers = count(1)
+        self._waiting: dict[str, asyncio.Future[QuestionAnswer]] = {}
+        self._taken: dict[str, asyncio.Task[None]] = {}
+
+    async def ask(self, platform: str, verb: str, **words: Any) -> Any:
+        """Let the owner do it and return what that came to. Raises ``KeyError`` and ``StoreError``."""
+        number = f"{self._host}.{next(self._numbers)}"
+        question = msgspec.json.encode(Question(number, platform, verb, words)).decode()
+        self._waiting[number] = waits = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(_WITHIN_S):
+                answer = await self._asked(question, waits)
+        except TimeoutError:
+            raise StoreFailed(f"no host owns {platform} now; one does within 20 s, ask again then") from None
+        finally:
+            del self._waiting[number]
+        if answer.unknown:
+            raise KeyError(platform)
+        if answer.error:
+            raise StoreFailed(answer.error)
+        return answer.value
+
+    async def _asked(self, question: str, waits: asyncio.Future[QuestionAnswer]) -> QuestionAnswer:
+        while True:
+            await self._publishing.publish(self.asks, question)
+            done, _ = await asyncio.wait((waits,), timeout=_AGAIN_S)
+            if done:
+                return waits.result()
+
+    def heard_question(self, text: str) -> None:
+        """Take a question from the channel ``asks``; a repeat of one that is being done changes nothing."""
+        if not text:
+            return
+        question = msgspec.json.decode(text, type=Question)
+        if self._owns(question.platform) and question.number not in self._taken:
+            task = asyncio.create_task(self._serve(question), name=f"errand {question.verb}")
+            self._taken[question.number] = task
+            if len(self._taken) > 100:
+                self._taken = {number: kept for number, kept in self._taken.items() if not kept.done()}
+                self._taken[question.number] = task
+
+    def heard_answer(self, text: str) -> None:
+        """Take an answer from the channel ``answers``."""
+        if not text:
+            return
+        answer = msgspec.json.decode(text, type=QuestionAnswer)
+        waits = self._waiting.get(answer.number)
+        if waits is not None and not waits.done():
+            waits.set_result(answer)
+
+    async def _serve(self, question: Question) -> None:
+        try:
+            value = await self._do(question.platform, question.verb, question.words)
+            answer = QuestionAnswer(question.number, value)
+        except KeyError:
+            answer = QuestionAnswer(question.number, unknown=True)
+        except StoreError as error:
+            answer = QuestionAnswer(question.number, error=str(error))
+        try:
+            await self._publishing.publish(self.answers, msgspec.json.encode(answer).decode())
+        except StoreError:  # the store tells of it, and who asked gives up in a moment
+            return

@@ -1,0 +1,50 @@
+"""What metrics tell of ownership, where several hosts share the store; without one there are none of these series."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from relay.telemetry.histogram import SHORT_S, Histogram
+
+
+class OwnershipFigures:
+    """Counts of this host, and its leases: ``leases`` tells of each platform how old ours is; None: it is not ours."""
+
+    def __init__(self, leases: Callable[[], Mapping[str, float | None]]) -> None:
+        self._leases = leases
+        self.takeovers: Counter[str] = Counter()  # by reason
+        self.fenced = 0
+        self.mismatch = False
+        self._round_trip = Histogram(
+            "relay_store_round_trip_seconds", "From the sending of a beat to the shared store to its answer.", SHORT_S
+        )
+        self.round_trip = self._round_trip.of()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all families."""
+        owner = GaugeMetricFamily("relay_owner", "1 while this host sends for the platform.", labels=("platform",))
+        lease = GaugeMetricFamily(
+            "relay_lease_seconds",
+            "Since when the lease of a platform of this host was not renewed; sending stops at 9.",
+            labels=("platform",),
+        )
+        for platform, age_s in self._leases().items():
+            owner.add_metric((platform,), int(age_s is not None))
+            if age_s is not None:
+                lease.add_metric((platform,), age_s)
+        yield from (owner, lease)
+        takeovers = CounterMetricFamily(
+            "relay_takeovers_total", "Components that this host began to send for.", labels=("reason",)
+        )
+        for reason, count in self.takeovers.items():
+            takeovers.add_metric((reason,), count)
+        yield takeovers
+        yield CounterMetricFamily(
+            "relay_fenced_total", "Changes refused because another host owns the platform.", value=self.fenced
+        )
+        yield GaugeMetricFamily(
+            "relay_config_mismatch", "1 while this host's file is not the one in force.", value=int(self.mismatch)
+        )
+        yield self._round_trip.collect()
