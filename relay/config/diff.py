@@ -9,6 +9,7 @@ from relay.config.reading.yaml_source import KeyPath
 from relay.config.schema.file import Config
 
 _RESTART = (
+    ("host",),
     ("ingest", "listen"),
     ("admin", "listen"),
     ("store", "url"),
@@ -32,7 +33,7 @@ class Change:
     @property
     def needs_restart(self) -> bool:
         """Whether a reload cannot put it in force."""
-        return self.path[:2] in _RESTART
+        return self.path[:2] in _RESTART or self.path[:1] in _RESTART
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,12 @@ import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from relay.admin.access import Access
 from relay.admin.http.api import AdminApi, AdminParts
 from relay.admin.http.server import AdminServer
+from relay.admin.resources.platform_routes import PlatformControl
 from relay.admin.reveals import RevealLimit
 from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s
@@ -42,6 +43,7 @@ from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import Notifier
 from relay.daemon.what_if_process import WhatIfProcess
 from relay.delivery.auth import Credentials
+from relay.delivery.courier import unending
 from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Outbound, Sender
 from relay.delivery.terms import Terms, compile_all
@@ -66,6 +68,10 @@ from relay.views.past.journal import AuditHead
 from relay.web.inherited import inherited_sockets, shared_out
 from relay.web.response import encoded
 
+if TYPE_CHECKING:
+    from relay.daemon.host_wiring import HostWiring
+
+_GOODBYE_S = 3.0  # for the last beat to a shared store, after the requests under way
 _GRACE_S = 10.0  # for requests under way, in and out; the unit's TimeoutStopSec is longer
 _TOKEN_CONNECTIONS = 64  # each credential has one request at a time, so one that hangs does not hold up others
 _WATCHDOG_S = 5.0  # between two checks of loop and store, without systemd
@@ -123,7 +129,8 @@ class _Daemon:
         store = await self._open_store()
         sampling = self._start_sampling(store)
         credentials = self._open_credentials(store)
-        registry = await self._start_delivery(store, credentials)
+        hosts = self._share(store)
+        registry, control = await self._start_delivery(store, credentials, hosts)
         access = Access(admin_users(self.config))
         lenses = Lenses(self.config.privacy.masks, self.config.privacy.compiled())
         live = self.live = LiveConfig(
@@ -135,6 +142,8 @@ class _Daemon:
             events=self.events,
             notifier=self.notifier,
         )
+        if hosts is not None:
+            live.followers.append(hosts.follow)
         reveals = RevealLimit(journal=store.journal, clock=store.clock, rate=lambda: live.config.privacy.reveals)
         alerting = await self._start_alerts(store, registry, live, credentials, reveals)
         duties = self._start_duties(store, live)
@@ -147,7 +156,8 @@ class _Daemon:
                 journal=store.journal,
                 sealing=store.sealing,
                 samples=sampling,
-                control=registry,
+                control=control,
+                hosts=hosts,
                 access=access,
                 lenses=lenses,
                 reveals=reveals,
@@ -239,8 +249,20 @@ class _Daemon:
         self.stack.push_async_callback(credentials.close)
         return credentials
 
-    async def _start_delivery(self, store: Store, credentials: Credentials) -> Registry:
-        """Start a pipeline for each platform."""
+    def _share(self, store: Store) -> "HostWiring | None":
+        """Return this host's part in sharing the store; None where the store is a file of its own."""
+        if self.config.server is None:
+            return None
+        from relay.daemon.host_wiring import HostWiring  # with it the server's client
+        from relay.store.redis.backend import RedisStore
+
+        assert isinstance(store, RedisStore)
+        return HostWiring(self.config, store, version=self.version, events=self.events, metrics=self.metrics)
+
+    async def _start_delivery(
+        self, store: Store, credentials: Credentials, hosts: "HostWiring | None"
+    ) -> tuple[Registry, PlatformControl]:
+        """Start a pipeline for each platform that is this host's; return them, and what operators do to any."""
         registry = Registry(
             outbox=store,
             clock=store.clock,
@@ -249,15 +271,19 @@ class _Daemon:
             rng=random.Random(),
             open_sender=self._open_platform,
             authoriser=credentials.authoriser,
+            claim_until=unending if hosts is None else hosts.claim_until,
         )
         store.watch(registry.changed)
         await registry.start(compile_all(self.config))
 
         async def stop_delivery() -> None:
+            if hosts is not None:
+                await hosts.leave(_GRACE_S + _GOODBYE_S)
             self.unfinished += await registry.stop(_GRACE_S)
 
+        control = registry if hosts is None else await hosts.start(registry, self.supervisor, self.stack)
         self.stack.push_async_callback(stop_delivery)
-        return registry
+        return registry, control
 
     async def _start_alerts(
         self, store: Store, registry: Registry, live: LiveConfig, credentials: Credentials, reveals: RevealLimit

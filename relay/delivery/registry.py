@@ -121,6 +121,10 @@ class Registry:
         self._building.shutdown(wait=False, cancel_futures=True)
         return sum(ended)
 
+    def runs(self, platform: str) -> bool:
+        """Say whether this host has a pipeline for the platform now."""
+        return platform in self._running
+
     def changed(self, platform: str, count: int) -> None:
         """Tell the platform's pipeline of ``count`` more callbacks; 0 when only time or slots changed."""
         running = self._running.get(platform)

@@ -7,7 +7,7 @@ wire is cut off in time although a beat hangs.
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from relay.core.clock import Clock
 from relay.core.errors import RelayError, StoreError
@@ -89,15 +89,17 @@ class Keeper:
         store: OwnedStore,
         senders: Senders,
         timeouts: Callable[[], Mapping[str, float]],
+        describe: Callable[[], tuple[int, dict[str, Any]]],
         events: HostEvents,
         boottime: Callable[[], float],
     ) -> None:
-        """Wire it. ``timeouts``: of each platform's requests, in seconds."""
+        """Wire it. ``timeouts``: of each platform's requests, in seconds. ``describe``: what the next beat tells."""
         self._ownership = ownership
         self._sayer = sayer
         self._store = store
         self._senders = senders
         self._timeouts = timeouts
+        self._describe = describe
         self._events = events
         self._boottime = boottime
         self._awake = asyncio.Event()
@@ -149,6 +151,8 @@ class Keeper:
         ownership, now = self._ownership, self._boottime()
         ownership.tick(now)
         if self._beat is None and ownership.due_at(now) <= now and not self._left.is_set():
+            spooled, live = self._describe()
+            ownership.describe(spooled=spooled, live=live)
             self._beat = jobs.create_task(self._say(ownership.beat(now)), name="beat")
         for event in ownership.events():
             if isinstance(event, Opened):

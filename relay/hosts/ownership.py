@@ -99,6 +99,21 @@ class Ownership:
         part = self._part_of(platform)
         return part is not None and part.phase is Phase.OWNING
 
+    def owned(self) -> list[Component]:
+        """Return the components that are open here."""
+        return [part.component for part in self._parts.values() if part.phase is Phase.OWNING]
+
+    def component_of(self, platform: str) -> Component:
+        """Return the component of a platform of the file in force here. Raises KeyError."""
+        part = self._part_of(platform)
+        if part is None:
+            raise KeyError(platform)
+        return part.component
+
+    def lease_age_s(self, platform: str, now: float) -> float | None:
+        """Return for how long the lease of a platform that is open here was not renewed; None for others."""
+        return now - self._book.holdings[platform].sent_at if self.owns(platform) else None
+
     def claim_until(self, platform: str) -> float:
         """Until when a batch may be claimed and a first byte sent; -inf when the platform is not ours."""
         part = self._part_of(platform)

@@ -4,13 +4,14 @@ What changes owners waits until it is as durable as an accept (``ServerLink.run`
 there are replicas: an old primary that was cut off must not acknowledge it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
 import msgspec
 
+from relay.core.clock import elapsed_s
 from relay.core.errors import StoreError
 from relay.hosts.beat import Beat, Heard, Heart, Listed, Wanted, Wish
 from relay.hosts.lease import Lease
@@ -27,29 +28,41 @@ _CHANGES_OWNERS: Final = frozenset((Wanted.TAKE, Wanted.TAKE_FREE, Wanted.RELEAS
 class LeaseRegister:
     """The leases of one store, for one host and process."""
 
-    def __init__(self, link: ServerLink, keys: KeyNames, *, host: str, process: str, flags: bool = True) -> None:
-        """``flags``: the server knows those of scripts (7.0)."""
+    def __init__(
+        self,
+        link: ServerLink,
+        keys: KeyNames,
+        *,
+        host: str,
+        process: str,
+        flags: bool = True,
+        round_trip: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
+        """``flags``: the server knows those of scripts (7.0). ``round_trip`` is told how long each beat took."""
         self._link = link
         self._keys = keys
         self._host = host
         self._process = process
         self._flags = flags
-        self.server_s = 0.0  # the server's clock at the last beat
+        self._round_trip = round_trip
 
     async def say(self, beat: Beat) -> Heard:
         """Carry ``beat``. Raises ``StoreError`` when what it says to all hosts went unanswered."""
         calls = self._calls(beat)
         changes = any(wish.wanted in _CHANGES_OWNERS for wish in beat.wishes)
         durable = changes or beat.publish is not None or self._link.durable.replicas > 0
+        began_s = elapsed_s()
         answers = await self._link.run(calls, within_s=BEAT_WITHIN_S, durable=durable)
+        self._round_trip(elapsed_s() - began_s)
         if isinstance(answers[0], Exception):
             raise answers[0] if isinstance(answers[0], StoreError) else StoreError(f"the beat failed: {answers[0]}")
         if self._link.cluster:
             shared, leases = answers[0], [None if isinstance(each, Exception) else each[0] for each in answers[1:]]
         else:
             shared, leases = answers[0]
-        *topology, server_s, listed = shared
-        self.server_s = float(server_s)
+        if any(wish.wanted is Wanted.RELEASE for wish in beat.wishes):
+            await self._link.publish(self._keys.leases, self._host)
+        *topology, _server_s, listed = shared
         return Heard(
             primary=self._link.primary_id,
             topology=Topology(int(topology[0]), topology[1].decode(), topology[2].decode()),

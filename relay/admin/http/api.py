@@ -22,6 +22,7 @@ from relay.admin.resources.callbacks import CallbackRoutes
 from relay.admin.resources.configuration import ConfigAccess, ConfigRoutes, setting
 from relay.admin.resources.event_routes import EventTopics
 from relay.admin.resources.history_routes import HistoryRoutes, Samples
+from relay.admin.resources.host_routes import HostControl, HostRoutes
 from relay.admin.resources.journal_routes import JournalRoutes
 from relay.admin.resources.key_routes import KeyRoutes
 from relay.admin.resources.operations import OperationRoutes
@@ -76,6 +77,7 @@ class AdminParts:
     wall: Callable[[], float]  # the wall clock, in seconds since the epoch: people read its times
     alerts: Alarms
     reconciler: Reconciler
+    hosts: HostControl | None  # where several hosts share the store
     operation_started: Callable[[], None]  # wakes the side duty that runs operations
     work_out: Callable[[WhatIfJob], Awaitable[WhatIfResult]]  # in a process of its own
 
@@ -151,6 +153,7 @@ class AdminApi:
                     times=times,
                 )
             ),
+            *route_tables.hosts_table(HostRoutes(hosts=parts.hosts, audit=audit, times=times)),
             *route_tables.callbacks_table(callbacks, reveals),
             *route_tables.operations_table(operations),
             *route_tables.keys_table(

@@ -8,6 +8,7 @@ from relay.admin.resources.alerts import AlertRoutes
 from relay.admin.resources.callbacks import CallbackRoutes
 from relay.admin.resources.configuration import ConfigRoutes
 from relay.admin.resources.history_routes import ALL, HistoryRoutes
+from relay.admin.resources.host_routes import HostRoutes
 from relay.admin.resources.journal_routes import AUDIT_KEYS, OPERATION_KEYS, JournalRoutes
 from relay.admin.resources.key_routes import KeyRoutes
 from relay.admin.resources.operations import ACTIONS, RESOLUTIONS, OperationRoutes
@@ -18,6 +19,7 @@ from relay.admin.resources.what_if_routes import WhatIfRoutes
 from relay.views.alerts import AlertPage, DrillView, SilenceView
 from relay.views.callback_view import CallbackPage, CallbackView, RevealView
 from relay.views.configuration import ConfigView, ReloadView, ValidationView
+from relay.views.hosts import HandedOver, HostPage
 from relay.views.ledger import LedgerView
 from relay.views.operation_view import MatchCount, OperationPage, OperationView
 from relay.views.past.history import SeriesView
@@ -359,5 +361,28 @@ def reconcile_table(reconciliations: ReconcileRoutes) -> tuple[AdminRoute, ...]:
             reconciliations.ask,
             "Ask a platform for a page of orders or about one order, under its limits, for relay reconcile",
             body=QUESTION,
+        ),
+    )
+
+
+def hosts_table(hosts: HostRoutes) -> tuple[AdminRoute, ...]:
+    """Return the routes about the hosts that share the store."""
+    return (
+        AdminRoute(
+            "GET",
+            "/v1/hosts",
+            _VIEW,
+            hosts.list,
+            "The hosts that share the store, and which platforms each sends for",
+            shows=HostPage,
+        ),
+        AdminRoute(
+            "POST",
+            "/v1/hosts/release",
+            _OPERATE,
+            hosts.release,
+            "Hand a platform over to another host, with all that share quotas with it; without one all of this host",
+            shows=HandedOver,
+            body={"platform": {"type": "string"}, **_REASON},
         ),
     )

@@ -173,6 +173,10 @@ class Config(Section):
     )
     ingest: Ingest = setting({}, "Where the order center posts callbacks.")
     admin: Admin = setting({}, "Where operators, the console and Prometheus connect.")
+    host: Name | None = setting(
+        None,
+        "Its lasting name among the hosts that share a store on a server. Not set: the machine's hostname.",
+    )
     store: StoreSettings = setting({}, "Where callbacks lie until they are delivered.")
     privacy: Privacy = setting({}, "What protects the personal data in callbacks, and what people see of it.")
     quotas: dict[Name, QuotaSettings] = setting({}, "Limits shared by several platforms, by name.")

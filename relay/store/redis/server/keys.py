@@ -25,6 +25,11 @@ class KeyNames:
         return self.of(_SHARED, suffix)
 
     @property
+    def leases(self) -> str:
+        """The channel on which hosts hear that a lease was released."""
+        return f"{self.prefix}:leases"
+
+    @property
     def wake(self) -> str:
         """The channel on which hosts hear of new work."""
         return f"{self.prefix}:wake"

@@ -1,0 +1,200 @@
+"""One host among several over a shared store: wires leases, pipelines and what operators see and do together."""
+
+import asyncio
+import os
+import platform as machine
+import secrets
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from relay.admin.resources.host_routes import NoSuccessor
+from relay.config.schema.file import Config
+from relay.core.clock import boot_id, boottime_s, wall_s
+from relay.core.model import UNROUTED
+from relay.daemon.supervisor import Supervisor
+from relay.delivery.registry import Registry
+from relay.hosts.beat import Heart
+from relay.hosts.component import Component, components
+from relay.hosts.errands import Errands
+from relay.hosts.keeper import Keeper
+from relay.hosts.listing import hosts_page, live_elsewhere
+from relay.hosts.ownership import Ownership
+from relay.hosts.process import Process
+from relay.hosts.register import LeaseRegister
+from relay.hosts.shared_control import SharedControl, carry_out
+from relay.hosts.topology import digest_of
+from relay.store.redis.backend import RedisStore
+from relay.store.redis.server.hearing import Hearing
+from relay.telemetry.events import Events
+from relay.telemetry.metrics import Metrics
+from relay.telemetry.ownership_figures import OwnershipFigures
+from relay.views.hosts import HostPage
+from relay.views.moments import plain
+
+_RELEASE = "hosts.release"
+
+
+class HostWiring:
+    """This host's part in sharing the store."""
+
+    def __init__(self, config: Config, store: RedisStore, *, version: str, events: Events, metrics: Metrics) -> None:
+        self._config = config
+        self._store = store
+        self._name = config.host or machine.node()
+        process = _this_process()
+        heart = Heart(name=self._name, process=str(process), version=version, since=wall_s())
+        self._ownership = Ownership(heart, process, new_identity=lambda: secrets.token_hex(8), started=process_started)
+        self._ownership.configure(components_of(config), _digest(config), publish=False)
+        self._figures = metrics.ownership = OwnershipFigures(self._lease_ages)
+        self._events = events
+        self._keeper: Keeper | None = None
+        self._registry: Registry | None = None
+
+    def claim_until(self, platform: str) -> float:
+        """Until when this host may send for a platform, on the relay clock."""
+        return float("-inf") if self._keeper is None else self._keeper.claim_until(platform)
+
+    async def start(self, registry: Registry, supervisor: Supervisor, stack: AsyncExitStack) -> SharedControl:
+        """Begin to look for platforms to own; return what operators may do on any host."""
+        store = self._store
+        register = LeaseRegister(
+            store.link,
+            store.keys,
+            host=self._name,
+            process=str(_this_process()),
+            round_trip=self._figures.round_trip.add,
+        )
+        self._registry = registry
+        self._keeper = keeper = Keeper(
+            self._ownership,
+            sayer=register,
+            store=store,
+            senders=registry,
+            timeouts=lambda: {name: each.timeout for name, each in self._config.platforms.items()},
+            describe=self._describe,
+            events=self._events,
+            boottime=boottime_s,
+        )
+        errands = Errands(self._name, store.link, prefix=store.keys.prefix, owns=self._serves, do=self._carry_out)
+        self._errands = errands
+        hearing = Hearing(store.link)
+        hearing.subscribe(errands.asks, errands.heard_question)
+        hearing.subscribe(errands.answers, errands.heard_answer)
+        hearing.subscribe(store.keys.leases, keeper.nudged)
+        listening = asyncio.create_task(hearing.run(), name="hearing")
+        keeping = asyncio.create_task(keeper.run(), name="hosts")
+        supervisor.run("hosts", _both(keeping, listening))
+
+        async def stop() -> None:
+            for task in (keeping, listening):
+                task.cancel()
+            await asyncio.gather(keeping, listening, return_exceptions=True)
+
+        stack.push_async_callback(stop)
+        return SharedControl(
+            registry,
+            errands,
+            owns=registry.runs,
+            configured=lambda: list(self._config.platforms),
+            elsewhere=lambda: live_elsewhere(keeper.heard, self._name),
+        )
+
+    async def leave(self, within_s: float) -> None:
+        """Hand over what this host owns."""
+        if self._keeper is not None:
+            await self._keeper.leave(within_s)
+
+    async def follow(self, config: Config, _within_s: float) -> None:
+        """Put a reloaded file in force here, and publish it to the others."""
+        self._config = config
+        self._ownership.configure(components_of(config), _digest(config), publish=True)
+        if self._keeper is not None:
+            self._keeper.wake()
+
+    def page(self) -> HostPage:
+        """Return all hosts."""
+        keeper = self._keeper
+        if keeper is None or keeper.heard is None:
+            return HostPage(items=[], reason="the store has not answered yet")
+        return hosts_page(keeper.heard, heard_at=keeper.heard_at, configured=list(self._config.platforms))
+
+    async def release(self, platform: str | None) -> dict[str, str]:
+        """Hand over a platform's component, or all that this host owns; return who takes each."""
+        if platform is None:
+            mine = self._ownership.owned()
+            if not mine:
+                raise NoSuccessor(f"{self._name} owns nothing that could be handed over")
+            return self._hand_over(mine)
+        if platform not in self._config.platforms:
+            raise KeyError(platform)
+        if self._ownership.owns(platform):
+            return self._hand_over([self._ownership.component_of(platform)])
+        return dict(await self._errands.ask(platform, _RELEASE))
+
+    def _hand_over(self, wanted: list[Component]) -> dict[str, str]:
+        given: dict[str, str] = {}
+        for component in wanted:
+            successor = self._ownership.hand_over(component, boottime_s())
+            if successor is not None:
+                given.update(dict.fromkeys(component, successor))
+        if not given:
+            raise NoSuccessor(f"no other host is there to take over from {self._name}; start one, then release again")
+        if self._keeper is not None:
+            self._keeper.wake()
+        return given
+
+    def _serves(self, name: str) -> bool:
+        return self._ownership.owns(name) and self._registry is not None and self._registry.runs(name)
+
+    async def _carry_out(self, name: str, verb: str, words: Mapping[str, object]) -> object:
+        assert self._registry is not None
+        if verb == _RELEASE:
+            try:
+                return self._hand_over([self._ownership.component_of(name)])
+            except NoSuccessor:
+                return {}
+        return await carry_out(self._registry, name, verb, words)
+
+    def _describe(self) -> tuple[int, dict[str, object]]:
+        """Return the spooled posts and what goes on at our platforms, for the heart."""
+        views = {} if self._registry is None else self._registry.views()
+        return 0, {name: plain(view) for name, view in views.items()}
+
+    def _lease_ages(self) -> dict[str, float | None]:
+        now = boottime_s()
+        return {name: self._ownership.lease_age_s(name, now) for name in self._config.platforms}
+
+
+async def _both(*tasks: asyncio.Task[None]) -> None:
+    """End when one of them ends; they are cancelled by whoever started them."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        if not task.cancelled():
+            await task
+
+
+def components_of(config: Config) -> list[Component]:
+    """Return the components of a file; what no route took is a platform of its own."""
+    platforms = config.store_rules().platforms
+    found = components({name: rule.quotas for name, rule in platforms.items() if name != UNROUTED})
+    return [*found, (UNROUTED,)]
+
+
+def _digest(config: Config) -> str:
+    groups = {name: None if each.group is None else str(each.group) for name, each in config.platforms.items()}
+    return digest_of(config.store_rules(), groups)
+
+
+def process_started(number: int) -> int | None:
+    """Return when a process started, in clock ticks after the boot (proc(5), stat, field 22), or None without one."""
+    try:
+        stat = Path(f"/proc/{number}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def _this_process() -> Process:
+    number = os.getpid()
+    return Process(boot_id(), os.readlink("/proc/self/ns/pid"), number, process_started(number) or 0)
