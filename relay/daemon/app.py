@@ -69,7 +69,7 @@ from relay.web.inherited import inherited_sockets, shared_out
 from relay.web.response import encoded
 
 if TYPE_CHECKING:
-    from relay.daemon.host_wiring import HostWiring
+    from relay.hosts.wiring import HostWiring
 
 _GOODBYE_S = 3.0  # for the last beat to a shared store, after the requests under way
 _GRACE_S = 10.0  # for requests under way, in and out; the unit's TimeoutStopSec is longer
@@ -253,7 +253,7 @@ class _Daemon:
         """Return this host's part in sharing the store; None where the store is a file of its own."""
         if self.config.server is None:
             return None
-        from relay.daemon.host_wiring import HostWiring  # with it the server's client
+        from relay.hosts.wiring import HostWiring  # with it the server's client
         from relay.store.redis.backend import RedisStore
 
         assert isinstance(store, RedisStore)
@@ -281,7 +281,7 @@ class _Daemon:
                 await hosts.leave(_GRACE_S + _GOODBYE_S)
             self.unfinished += await registry.stop(_GRACE_S)
 
-        control = registry if hosts is None else await hosts.start(registry, self.supervisor, self.stack)
+        control = registry if hosts is None else await hosts.start(registry, self.supervisor.run, self.stack)
         self.stack.push_async_callback(stop_delivery)
         return registry, control
 

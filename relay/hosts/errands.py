@@ -19,7 +19,7 @@ Do = Callable[[str, str, Mapping[str, Any]], Awaitable[Any]]
 """``do(platform, verb, words)``: carries out a question. Raises ``KeyError`` for a platform that is not there."""
 
 
-class Question(msgspec.Struct, frozen=True):
+class Errand(msgspec.Struct, frozen=True):
     """What is asked of the owner of ``platform``, or of the host of that name when ``host`` is set."""
 
     number: str
@@ -28,7 +28,7 @@ class Question(msgspec.Struct, frozen=True):
     words: dict[str, Any]
 
 
-class QuestionAnswer(msgspec.Struct, frozen=True):
+class ErrandDone(msgspec.Struct, frozen=True):
     """What came of it: ``value``, or an ``error`` in words; ``unknown``: the platform is not configured there."""
 
     number: str
@@ -56,13 +56,13 @@ class Errands:
         self._owns = owns
         self._do = do
         self._numbers = count(1)
-        self._waiting: dict[str, asyncio.Future[QuestionAnswer]] = {}
+        self._waiting: dict[str, asyncio.Future[ErrandDone]] = {}
         self._taken: dict[str, asyncio.Task[None]] = {}
 
     async def ask(self, platform: str, verb: str, **words: Any) -> Any:
         """Let the owner do it and return what that came to. Raises ``KeyError`` and ``StoreError``."""
         number = f"{self._host}.{next(self._numbers)}"
-        question = msgspec.json.encode(Question(number, platform, verb, words)).decode()
+        question = msgspec.json.encode(Errand(number, platform, verb, words)).decode()
         self._waiting[number] = waits = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(_WITHIN_S):
@@ -77,7 +77,7 @@ class Errands:
             raise StoreFailed(answer.error)
         return answer.value
 
-    async def _asked(self, question: str, waits: asyncio.Future[QuestionAnswer]) -> QuestionAnswer:
+    async def _asked(self, question: str, waits: asyncio.Future[ErrandDone]) -> ErrandDone:
         while True:
             await self._publishing.publish(self.asks, question)
             done, _ = await asyncio.wait((waits,), timeout=_AGAIN_S)
@@ -88,7 +88,7 @@ class Errands:
         """Take a question from the channel ``asks``; a repeat of one that is being done changes nothing."""
         if not text:
             return
-        question = msgspec.json.decode(text, type=Question)
+        question = msgspec.json.decode(text, type=Errand)
         if self._owns(question.platform) and question.number not in self._taken:
             task = asyncio.create_task(self._serve(question), name=f"errand {question.verb}")
             self._taken[question.number] = task
@@ -100,19 +100,19 @@ class Errands:
         """Take an answer from the channel ``answers``."""
         if not text:
             return
-        answer = msgspec.json.decode(text, type=QuestionAnswer)
+        answer = msgspec.json.decode(text, type=ErrandDone)
         waits = self._waiting.get(answer.number)
         if waits is not None and not waits.done():
             waits.set_result(answer)
 
-    async def _serve(self, question: Question) -> None:
+    async def _serve(self, question: Errand) -> None:
         try:
             value = await self._do(question.platform, question.verb, question.words)
-            answer = QuestionAnswer(question.number, value)
+            answer = ErrandDone(question.number, value)
         except KeyError:
-            answer = QuestionAnswer(question.number, unknown=True)
+            answer = ErrandDone(question.number, unknown=True)
         except StoreError as error:
-            answer = QuestionAnswer(question.number, error=str(error))
+            answer = ErrandDone(question.number, error=str(error))
         try:
             await self._publishing.publish(self.answers, msgspec.json.encode(answer).decode())
         except StoreError:  # the store tells of it, and who asked gives up in a moment

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from relay.hosts.beat import Heard, Listed
-from relay.hosts.spans import LIVE_FOR_S
+from relay.hosts.rules.beat import Heard, Listed
+from relay.hosts.rules.spans import LIVE_FOR_S
 from relay.views.hosts import HostPage, HostState, HostView
 from relay.views.live import LiveFacts
 from relay.views.moments import Instant, read

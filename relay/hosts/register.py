@@ -13,9 +13,9 @@ import msgspec
 
 from relay.core.clock import elapsed_s
 from relay.core.errors import StoreError
-from relay.hosts.beat import Beat, Heard, Heart, Listed, Wanted, Wish
-from relay.hosts.lease import Lease
-from relay.hosts.topology import Topology
+from relay.hosts.rules.beat import Beat, Heard, Heart, Listed, Wanted, Wish
+from relay.hosts.rules.lease import Lease
+from relay.hosts.rules.topology import Topology
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script, script_of
@@ -60,7 +60,7 @@ class LeaseRegister:
             shared, leases = answers[0], [None if isinstance(each, Exception) else each[0] for each in answers[1:]]
         else:
             shared, leases = answers[0]
-        if any(wish.wanted is Wanted.RELEASE for wish in beat.wishes):
+        if changes:  # whoever waits for a lease looks at once, and so does whoever shows who has it
             await self._link.publish(self._keys.leases, self._host)
         *topology, _server_s, listed = shared
         return Heard(

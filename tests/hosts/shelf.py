@@ -1,9 +1,9 @@
 """The store's side of a beat in plain Python: what the scripts on a server must do, and what the simulation uses."""
 
 import msgspec
-from relay.hosts.beat import Beat, Heard, Heart, Listed, Wanted, Wish
-from relay.hosts.lease import Lease
-from relay.hosts.topology import Topology
+from relay.hosts.rules.beat import Beat, Heard, Heart, Listed, Wanted, Wish
+from relay.hosts.rules.lease import Lease
+from relay.hosts.rules.topology import Topology
 
 
 class LeaseShelf:

@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from relay.hosts.beat import Beat, Heart, Wanted, Wish
-from relay.hosts.lease import Lease
+from relay.config.reading.server_urls import parse_server_url
 from relay.hosts.register import LeaseRegister
-from relay.hosts.topology import Topology
+from relay.hosts.rules.beat import Beat, Heart, Wanted, Wish
+from relay.hosts.rules.lease import Lease
+from relay.hosts.rules.topology import Topology
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerLink
 from tests.hosts.shelf import LeaseShelf
@@ -29,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
 @pytest.fixture
 async def link(server: ValkeyServer) -> AsyncIterator[ServerLink]:
     """A link to an empty store."""
-    opened = ServerLink.to(server.url, Durable())
+    opened = ServerLink.to(parse_server_url(server.url), Durable())
     await opened.do("FLUSHALL")
     yield opened
     await opened.close()

@@ -5,9 +5,9 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
-import relay.hosts.lease
-from relay.hosts.balance import in_line
-from relay.hosts.component import Component
+import relay.hosts.rules.lease
+from relay.hosts.rules.balance import in_line
+from relay.hosts.rules.component import Component
 from tests.hosts.world import Fault, Violated, World
 
 SEEDS = int(os.environ.get("SEEDS", "100"))
@@ -264,7 +264,7 @@ def test_healthy_components_move_one_at_a_time() -> None:
 
 def test_the_checker_sees_a_lease_that_is_taken_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a wait of 8 s in place of 16 s some seed has two hosts that both send, and the checker says so."""
-    monkeypatch.setattr(relay.hosts.lease, "TAKE_AFTER_S", 8.0)
+    monkeypatch.setattr(relay.hosts.rules.lease, "TAKE_AFTER_S", 8.0)
 
     def seeds() -> None:
         for seed in (1, 11, 22, 36, 52, 61, 73, 75):

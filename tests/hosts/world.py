@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from math import inf
 
-from relay.hosts.beat import Beat, Heard, Heart
-from relay.hosts.component import Component
-from relay.hosts.lease import Lease
-from relay.hosts.ownership import Ownership
-from relay.hosts.process import Process
-from relay.hosts.stance import Closing, Opened
+from relay.hosts.rules.beat import Beat, Heard, Heart
+from relay.hosts.rules.component import Component
+from relay.hosts.rules.lease import Lease
+from relay.hosts.rules.ownership import Ownership
+from relay.hosts.rules.process import Process
+from relay.hosts.rules.stance import Closing, Opened
 from relay.policy.takeover import SEND_WITHIN_S
 from tests.hosts.shelf import LeaseShelf
 
@@ -256,7 +256,7 @@ class World:
         if self.now >= host.frozen_until and (not left or not patience):
             self.cut(host, left)
             del host.closing[event.component]
-            host.ownership.closed(event.component, self.clock(host))
+            host.ownership.closed(event.component)
             self._wake(host, self.now)
             return
         again = max(self.now + 0.5, host.frozen_until)
@@ -357,7 +357,7 @@ class World:
 
     def _nudge(self, host: Running) -> None:
         if host.alive and self.now >= max(host.frozen_until, host.deaf_until):
-            host.ownership.nudged(self.clock(host))
+            host.ownership.nudged()
             self._wake(host, self.now)
 
     # sending

@@ -2,13 +2,13 @@
 
 import pytest
 from relay.core.model import PlatformRules, Quota, Rate, StoreRules
-from relay.hosts.balance import in_line
-from relay.hosts.beat import Beat, Heard, Wanted, Wish
-from relay.hosts.book import LeaseBook
-from relay.hosts.component import components
-from relay.hosts.lease import Lease
-from relay.hosts.process import Process, has_ended
-from relay.hosts.topology import Topology, digest_of, publishes
+from relay.hosts.rules.balance import in_line
+from relay.hosts.rules.beat import Beat, Heard, Wanted, Wish
+from relay.hosts.rules.book import LeaseBook
+from relay.hosts.rules.component import components
+from relay.hosts.rules.lease import Lease
+from relay.hosts.rules.process import Process, has_ended
+from relay.hosts.rules.topology import Topology, digest_of, publishes
 from relay.policy.takeover import left_behind
 
 MINE = Process("boot-1", "pid:[4026531836]", 4711, 100)

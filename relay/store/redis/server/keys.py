@@ -26,7 +26,7 @@ class KeyNames:
 
     @property
     def leases(self) -> str:
-        """The channel on which hosts hear that a lease was released."""
+        """The channel on which hosts hear that a lease changed its owner."""
         return f"{self.prefix}:leases"
 
     @property

@@ -1,7 +1,7 @@
 """Which platforms this host sends for: what it says to the store, and what it makes of the answers.
 
 The whole life of a lease, as one host decides it. Nothing here does I/O or reads a clock; ``now`` is the host's own
-boot-time clock. ``keeper.py`` carries the beats, the simulation in the tests carries thousands of them.
+boot-time clock. ``runner.py`` carries the beats, the simulation in the tests carries thousands of them.
 
 1. **Look.** A new process reads names, topology and leases, and says nothing (``joining.py``).
 2. **Agree.** It owns nothing unless the digest of its file is the one in the store (``topology.py``).
@@ -19,17 +19,17 @@ from typing import Any
 
 import msgspec
 
-from relay.hosts.balance import in_line, next_move
-from relay.hosts.beat import Beat, Heard, Heart, Wish
-from relay.hosts.book import LeaseBook
-from relay.hosts.component import Component
-from relay.hosts.flaps import Flaps
-from relay.hosts.joining import Joining
-from relay.hosts.neighbours import Neighbours
-from relay.hosts.process import Process, has_ended
-from relay.hosts.spans import MOVE_EVERY_S, RANK_S, RENEW_EVERY_S, REST_S, TAKE_AFTER_S
-from relay.hosts.stance import Closing, Opened, Part, Phase
-from relay.hosts.topology import Topology, publishes
+from relay.hosts.rules.balance import in_line, next_move
+from relay.hosts.rules.beat import Beat, Heard, Heart, Wish
+from relay.hosts.rules.book import LeaseBook
+from relay.hosts.rules.component import Component
+from relay.hosts.rules.flaps import Flaps
+from relay.hosts.rules.joining import Joining
+from relay.hosts.rules.neighbours import Neighbours
+from relay.hosts.rules.process import Process, has_ended
+from relay.hosts.rules.spans import MOVE_EVERY_S, RANK_S, RENEW_EVERY_S, REST_S, TAKE_AFTER_S
+from relay.hosts.rules.stance import Closing, Opened, Part, Phase
+from relay.hosts.rules.topology import Topology, publishes
 
 _AGAIN_S = 1.0  # after a beat without an answer
 _APART_S = 0.1  # between two beats, whatever there is to take
@@ -61,6 +61,7 @@ class Ownership:
         self._take_from = -inf  # nothing is taken before: another server answers now, which may know less
         self._moved_at = -inf  # when a lease was last seen to change its host
         self._due_at = -inf
+        self._soon = True  # something happened since the last beat was made: the next one does not wait
         self._sent_at = -inf
         self._starting = True
         self._publish_asked = False
@@ -125,7 +126,7 @@ class Ownership:
         """Return when the next beat is due; it may be over."""
         takes = (self._due_takes(part, now)[1] for part in self._parts.values())
         soonest = min(takes, default=inf)
-        return min(self._due_at, max(soonest, self._sent_at + _APART_S))
+        return -inf if self._soon else min(self._due_at, max(soonest, self._sent_at + _APART_S))
 
     def ends_at(self) -> float:
         """Return when ``tick`` must be called to cut off what is on the wire."""
@@ -150,7 +151,7 @@ class Ownership:
         self._parts = {key: part for key, part in self._parts.items() if part.phase is not Phase.AWAY} | {
             component: self._parts.get(component, Part(component)) for component in self._components
         }
-        self._due_at = -inf
+        self._soon = True
 
     def describe(self, *, spooled: int, live: dict[str, Any]) -> None:
         """Say what the next beats tell of this host, for people who ask another one."""
@@ -159,7 +160,7 @@ class Ownership:
     def beat(self, now: float) -> Beat:
         """Return what to say now. The next beat is due 3 s later, or 1 s later if this one goes unanswered."""
         self.tick(now)
-        self._sent_at, self._due_at = now, now + _AGAIN_S
+        self._sent_at, self._due_at, self._soon = now, now + _AGAIN_S, False
         self._refresh_heart(now)
         topology, others = self.topology, self._neighbours.others
         publish = self._joining.joined and publishes(
@@ -191,20 +192,20 @@ class Ownership:
         if self.agrees or (beat.publish and heard.topology.generation > beat.publish.generation):
             self._publish_asked = False  # ours is in force, or somebody else's came first
         if self._joining.joined and (not was_joined or self._publish_asked):
-            self._due_at = now
+            self._soon = True
         self._note_moves(heard, now)
         lost = self._book.heard(beat, heard, now)
         self._lose(lost, now)
         self._settle_parts(now)
         self._balance(now)
 
-    def closed(self, component: Component, now: float) -> None:
+    def closed(self, component: Component) -> None:
         """Take note that nothing of a closing component is on the wire any more."""
         part = self._parts[component]
         part.phase = Phase.AWAY
         if component not in self._components:
             del self._parts[component]
-        self._due_at = min(self._due_at, now)
+        self._soon = True
 
     def tick(self, now: float) -> None:
         """Close what may no longer be on the wire because no renewal was acknowledged for too long."""
@@ -212,9 +213,9 @@ class Ownership:
             if part.phase is Phase.OWNING and self._abort_at(part) <= now:
                 self._close(part, "expired", gives_up=False, abort=True)
 
-    def nudged(self, now: float) -> None:
+    def nudged(self) -> None:
         """Look at once: somebody says that a lease was released."""
-        self._due_at = min(self._due_at, now)
+        self._soon = True
 
     def hand_over(self, component: Component, now: float) -> str | None:
         """Give a component to the next in line, at an operator's word; return who that is, or None without another."""

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from relay.hosts.lease import Lease
-from relay.hosts.topology import Topology
+from relay.hosts.rules.lease import Lease
+from relay.hosts.rules.topology import Topology
 
 
 class Heart(msgspec.Struct, frozen=True, kw_only=True):

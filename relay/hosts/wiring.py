@@ -4,26 +4,26 @@ import asyncio
 import os
 import platform as machine
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from relay.admin.resources.host_routes import NoSuccessor
 from relay.config.schema.file import Config
 from relay.core.clock import boot_id, boottime_s, wall_s
 from relay.core.model import UNROUTED
-from relay.daemon.supervisor import Supervisor
 from relay.delivery.registry import Registry
-from relay.hosts.beat import Heart
-from relay.hosts.component import Component, components
 from relay.hosts.errands import Errands
-from relay.hosts.keeper import Keeper
 from relay.hosts.listing import hosts_page, live_elsewhere
-from relay.hosts.ownership import Ownership
-from relay.hosts.process import Process
 from relay.hosts.register import LeaseRegister
+from relay.hosts.rules.beat import Heart
+from relay.hosts.rules.component import Component, components
+from relay.hosts.rules.ownership import Ownership
+from relay.hosts.rules.process import Process
+from relay.hosts.rules.topology import digest_of
+from relay.hosts.runner import Keeper
 from relay.hosts.shared_control import SharedControl, carry_out
-from relay.hosts.topology import digest_of
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.hearing import Hearing
 from relay.telemetry.events import Events
@@ -33,6 +33,9 @@ from relay.views.hosts import HostPage
 from relay.views.moments import plain
 
 _RELEASE = "hosts.release"
+
+Watch = Callable[[str, Coroutine[Any, Any, None]], None]
+"""``watch(name, work)`` runs what must not end while the relay runs."""
 
 
 class HostWiring:
@@ -55,8 +58,11 @@ class HostWiring:
         """Until when this host may send for a platform, on the relay clock."""
         return float("-inf") if self._keeper is None else self._keeper.claim_until(platform)
 
-    async def start(self, registry: Registry, supervisor: Supervisor, stack: AsyncExitStack) -> SharedControl:
-        """Begin to look for platforms to own; return what operators may do on any host."""
+    async def start(self, registry: Registry, watch: Watch, stack: AsyncExitStack) -> SharedControl:
+        """Begin to look for platforms to own; return what operators may do on any host.
+
+        ``watch`` is given what must not end while the relay runs.
+        """
         store = self._store
         register = LeaseRegister(
             store.link,
@@ -84,7 +90,7 @@ class HostWiring:
         hearing.subscribe(store.keys.leases, keeper.nudged)
         listening = asyncio.create_task(hearing.run(), name="hearing")
         keeping = asyncio.create_task(keeper.run(), name="hosts")
-        supervisor.run("hosts", _both(keeping, listening))
+        watch("hosts", _both(keeping, listening))
 
         async def stop() -> None:
             for task in (keeping, listening):

@@ -11,10 +11,10 @@ from typing import Any, Final, Protocol
 
 from relay.core.clock import Clock
 from relay.core.errors import RelayError, StoreError
-from relay.hosts.beat import Beat, Heard
-from relay.hosts.component import Component
-from relay.hosts.ownership import Ownership
-from relay.hosts.stance import Closing, Opened
+from relay.hosts.rules.beat import Beat, Heard
+from relay.hosts.rules.component import Component
+from relay.hosts.rules.ownership import Ownership
+from relay.hosts.rules.stance import Closing, Opened
 from relay.policy.takeover import SEND_WITHIN_S
 
 _GRACE_S: Final = 10.0  # for requests under way when a component is handed over
@@ -125,8 +125,8 @@ class Keeper:
         self._awake.set()
 
     def nudged(self, _text: str) -> None:
-        """Look at the leases now: one was released, or a message may have been missed."""
-        self._ownership.nudged(self._boottime())
+        """Look at the leases now: one changed its owner, or a message may have been missed."""
+        self._ownership.nudged()
         self.wake()
 
     async def run(self) -> None:
@@ -226,5 +226,5 @@ class Keeper:
             cut_off = await self._senders.close(closing.component, _GRACE_S)
             self._store.disown(closing.component)
         self._events.platforms_closed(platforms=closing.component, reason=closing.reason, cut_off=cut_off)
-        self._ownership.closed(closing.component, self._boottime())
+        self._ownership.closed(closing.component)
         self.wake()

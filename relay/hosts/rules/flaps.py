@@ -4,7 +4,7 @@ Such a host reaches the store now and then only, or is frozen again and again. E
 of 16 s. A crash and a restart is no flap: the new process starts without any.
 """
 
-from relay.hosts.spans import FLAP_WINDOW_S, FLAPS, REST_S
+from relay.hosts.rules.spans import FLAP_WINDOW_S, FLAPS, REST_S
 
 
 class Flaps:

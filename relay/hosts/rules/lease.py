@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from relay.hosts.spans import ABORT_AFTER_S, CLAIM_FOR_S, TAKE_AFTER_S
+from relay.hosts.rules.spans import ABORT_AFTER_S, CLAIM_FOR_S, TAKE_AFTER_S
 
 
 class Lease(NamedTuple):

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from relay.hosts.beat import Beat, Heard, Wanted, Wish
-from relay.hosts.lease import Holding, Lease, Sighting
+from relay.hosts.rules.beat import Beat, Heard, Wanted, Wish
+from relay.hosts.rules.lease import Holding, Lease, Sighting
 
 _RENEWING = frozenset((Wanted.RENEW, Wanted.TAKE, Wanted.TAKE_FREE))
 

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from relay.hosts.component import Component
+from relay.hosts.rules.component import Component
 
 
 def in_line(component: Component, hosts: Iterable[str]) -> list[str]:

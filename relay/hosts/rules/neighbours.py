@@ -5,9 +5,9 @@ Nothing here is needed for safety. Two hosts that see this differently both ask 
 
 from collections.abc import Mapping, Sequence
 
-from relay.hosts.beat import Heart, Listed
-from relay.hosts.component import Component
-from relay.hosts.spans import LIVE_FOR_S, STEADY_S
+from relay.hosts.rules.beat import Heart, Listed
+from relay.hosts.rules.component import Component
+from relay.hosts.rules.spans import LIVE_FOR_S, STEADY_S
 
 
 class Neighbours:

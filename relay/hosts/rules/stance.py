@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from relay.hosts.component import Component
+from relay.hosts.rules.component import Component
 
 
 class Phase(Enum):

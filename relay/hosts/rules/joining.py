@@ -10,9 +10,9 @@ A new process therefore looks before it speaks:
 
 from collections.abc import Callable
 
-from relay.hosts.beat import Heart
-from relay.hosts.process import Process, has_ended
-from relay.hosts.spans import TAKE_AFTER_S
+from relay.hosts.rules.beat import Heart
+from relay.hosts.rules.process import Process, has_ended
+from relay.hosts.rules.spans import TAKE_AFTER_S
 
 
 class Joining:
