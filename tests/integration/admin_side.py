@@ -322,6 +322,7 @@ async def admin_side(
     api = AdminApi(
         AdminParts(
             ledger=store,
+            hosts=None,
             history=store.history,
             surveys=store.surveys,
             journal=store.journal,

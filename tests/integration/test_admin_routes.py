@@ -37,6 +37,8 @@ MAY = {
     "GET /v1/keys": EVERYBODY,
     "POST /v1/keys/rotate": OPERATORS,
     "POST /v1/keys/forget": ("privacy", "admin"),
+    "GET /v1/hosts": EVERYBODY,
+    "POST /v1/hosts/release": OPERATORS,
     "GET /v1/alerts": EVERYBODY,
     "POST /v1/alerts/{rule}/silence": OPERATORS,
     "POST /v1/alert-targets/{target}/test": OPERATORS,
