@@ -45,6 +45,7 @@ class Purpose(IntEnum):
     REPLAY = 2  # all of them were dead, and a person sent them again
     PROBE = 3  # it asked whether the platform is back
     READ_BACK = 4  # it asked what became of one callback
+    EXTERNAL = 5  # it was not the relay's: somebody else took the slot
 
 
 class Outcome(StrEnum):
@@ -354,6 +355,7 @@ class Quota:
     """One or more limits that hold together, private to a platform or shared by several.
 
     ``per_group``: each group has limits of its own. ``group``: only requests of this group count; None: all requests.
+    ``reserve``: of each rate, in their order, how many requests are kept for others than the relay; empty: none.
     """
 
     name: str
@@ -361,6 +363,7 @@ class Quota:
     burst: int | None = None
     per_group: bool = False
     group: str | None = None
+    reserve: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,3 +102,7 @@ class Turns(Generic[Party]):
     def waiting_for_answers(self) -> list[Party]:
         """Return who waits without a time: the next answer gives them one."""
         return [party for party, waiter in self._line.items() if waiter.until == math.inf]
+
+    def everybody(self) -> list[Party]:
+        """Return all who wait: the time that each was told may have come nearer."""
+        return list(self._line)

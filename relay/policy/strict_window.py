@@ -7,7 +7,7 @@ strict"). A token bucket cannot promise that: with a burst of N it lets nearly 2
 
 import math
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -52,7 +52,11 @@ class StrictWindow:
 
     def free_at(self, now: float) -> float:
         """Return ``now`` when a slot is free, else when the next one is; infinite when that depends on an answer."""
-        lacking = self.used(now) - self.limit + 1
+        return self.room_at(now, 1)
+
+    def room_at(self, now: float, count: int) -> float:
+        """Return the same for so many slots at once."""
+        lacking = self.used(now) - self.limit + count
         if lacking <= 0:
             return now
         index = self._head + lacking - 1
@@ -71,9 +75,27 @@ class StrictWindow:
     def release(self, token: int, at: float) -> None:
         """Start the way back of the slot ``token`` held: its answer was seen ``at``. Unknown tokens are ignored."""
         kind = self._open.pop(token, None)
-        if kind is None:
-            return
-        free_at = at + self.window_s
+        if kind is not None:
+            self._put_back(at + self.window_s, kind)
+
+    def lend(self, until: float, kind: int) -> None:
+        """Hold a slot for somebody whose request is answered by ``until`` at the latest: its way back starts then."""
+        self._put_back(until + self.window_s, kind)
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+
+    def take_back(self, until: float, kind: int) -> None:
+        """Give a lent slot back at once; nothing happens where it is free already."""
+        free_at = until + self.window_s
+        back = self._back
+        place = bisect_left(back, free_at, self._head)
+        while place < len(back) and back[place] == free_at:
+            if self._kinds[place] == kind:
+                del back[place], self._kinds[place]
+                self._counts[kind] -= 1
+                return
+            place += 1
+
+    def _put_back(self, free_at: float, kind: int) -> None:
         back = self._back
         if self._head == len(back) or back[-1] <= free_at:
             back.append(free_at)

@@ -31,6 +31,7 @@ from relay.core.model import (
 from relay.core.raw import Kept, Record
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
+from relay.store.lending import Lending
 from relay.store.sealing import Sealing
 from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
@@ -267,6 +268,11 @@ class Store(Inbox, Outbox, Ledger, Protocol):
     @property
     def journal(self) -> Journal:
         """What people did."""
+        ...
+
+    @property
+    def lending(self) -> Lending | None:
+        """Hands slots out to others; None where the backend does not yet."""
         ...
 
     @property

@@ -15,7 +15,8 @@ class SlotUses(Struct, frozen=True):
     replay: Annotated[int, told("requests with dead letters that a person sent again")] = 0
     probe: Annotated[int, told("requests that asked whether the platform is back")] = 0
     read_back: Annotated[int, told("requests that asked what became of a callback")] = 0
-    others: Annotated[int, told("requests of others under the same quota")] = 0
+    external: Annotated[int, told("slots that others than the relay took, or reported")] = 0
+    others: Annotated[int, told("requests of other platforms under the same quota")] = 0
 
 
 class QuotaUse(Struct, frozen=True):

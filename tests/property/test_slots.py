@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from relay.core.model import PlatformRules, Quota, Rate, StoreRules, WaitUntil
 from relay.policy.sharing import GRACE_S, MAX_PASSED
-from relay.store.slots import Sent, Slots
+from relay.store.quota_lines import Sent
+from relay.store.slots import Slots
 
 PLATFORMS = "abc"
 

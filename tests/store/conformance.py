@@ -1,7 +1,7 @@
 """The suite every backend passes: ``class TestMine(Conformance)`` beside a fixture ``harness`` (see ``harness.py``).
 
-Backends that outlive their process also take ``DurabilityConformance``. Those that queue receipts, which the shared
-store does not yet, take ``ReceiptingConformance`` and ``DurableReceiptingConformance``.
+Backends that outlive their process also take ``DurabilityConformance``. What the shared store does not do yet, the
+others take beside it: ``ReceiptingConformance``, ``LendingConformance``, and the durable forms of both.
 """
 
 from tests.store.accepting import AcceptingConformance
@@ -10,6 +10,7 @@ from tests.store.durability import DurabilityConformance as _Durability
 from tests.store.grouping import GroupingConformance
 from tests.store.journals import JournalConformance
 from tests.store.keeping import KeepingConformance
+from tests.store.lending import DurableLendingConformance, LendingConformance
 from tests.store.operating import OperatingConformance
 from tests.store.questioning import DurableQuestioningConformance, QuestioningConformance
 from tests.store.receipting import DurableReceiptingConformance, ReceiptingConformance
@@ -19,7 +20,14 @@ from tests.store.routing import RoutingConformance
 from tests.store.settling import SettlingConformance
 from tests.store.surveying import SurveyingConformance
 
-__all__ = ["Conformance", "DurabilityConformance", "DurableReceiptingConformance", "ReceiptingConformance"]
+__all__ = [
+    "Conformance",
+    "DurabilityConformance",
+    "DurableLendingConformance",
+    "DurableReceiptingConformance",
+    "LendingConformance",
+    "ReceiptingConformance",
+]
 
 
 class Conformance(

@@ -13,7 +13,9 @@ from tests.clocks import FakeClock
 from tests.store.conformance import (
     Conformance,
     DurabilityConformance,
+    DurableLendingConformance,
     DurableReceiptingConformance,
+    LendingConformance,
     ReceiptingConformance,
 )
 from tests.store.forgetting import ForgettingConformance
@@ -55,13 +57,25 @@ async def harness(tmp_path: Path) -> AsyncIterator[SqliteHarness]:
 
 
 class TestSqlite(
-    Conformance, DurabilityConformance, ReceiptingConformance, DurableReceiptingConformance, ForgettingConformance
+    Conformance,
+    DurabilityConformance,
+    ReceiptingConformance,
+    DurableReceiptingConformance,
+    LendingConformance,
+    DurableLendingConformance,
+    ForgettingConformance,
 ):
     pass
 
 
 class TestSealedSqlite(
-    Conformance, DurabilityConformance, ReceiptingConformance, DurableReceiptingConformance, ForgettingConformance
+    Conformance,
+    DurabilityConformance,
+    ReceiptingConformance,
+    DurableReceiptingConformance,
+    LendingConformance,
+    DurableLendingConformance,
+    ForgettingConformance,
 ):
     """The same with everything sealed."""
 

@@ -9,7 +9,7 @@ import copy
 import heapq
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from relay.core.clock import Clock
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreFull
@@ -34,16 +34,19 @@ from relay.core.raw import Kept, Record
 from relay.store.base import Reroute, Stepped, no_route
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
+from relay.store.lending import Lending
 from relay.store.memory.history import MemoryHistory
 from relay.store.memory.inbox import MemoryInbox
 from relay.store.memory.journal import MemoryJournal
 from relay.store.memory.ledger import Views
+from relay.store.memory.lending import MemoryLending
 from relay.store.memory.operations import MemoryOperations
 from relay.store.memory.outbox import Batches
 from relay.store.memory.receipts import MemoryReceipts
 from relay.store.memory.rows import Shelf
 from relay.store.memory.survey import MemorySurveys
 from relay.store.memory.trail import Trail
+from relay.store.quota_lines import Sent
 from relay.store.sealing import Sealing
 from relay.store.slots import Slots
 from relay.store.survey import Surveys
@@ -81,6 +84,8 @@ class MemoryStore:
         self._operations = MemoryOperations(self._shelf, self._batches, self._platform_rules, self._accepts.enqueue_all)
         self._receipts = MemoryReceipts(rules=lambda: self._rules, enqueue=self._accepts.enqueue)
         self._shelf.ended_or_held = self._receipts.note
+        self._lends = MemoryLending(self._slots, clock, changed=self._notify)
+        self.lending: Lending | None = self._lends
         self._trail = Trail()
         self.journal: Journal = MemoryJournal(self._trail, self._operations)
 
@@ -98,6 +103,10 @@ class MemoryStore:
         if self._operations.drain_released():
             for released in self._operation_watchers:
                 released()
+
+    def _sent(self, platforms: frozenset[str], since: float) -> Iterable[Sent]:
+        yield from self._batches.sent(platforms, since)
+        yield from self._lends.sent(since)
 
     # Inbox
 
@@ -163,7 +172,7 @@ class MemoryStore:
 
     async def set_quotas(self, platform: str, quotas: Sequence[Quota]) -> None:
         """Hold ``quotas`` on one platform beside the configured ones."""
-        self._slots.set_quotas(platform, quotas, self._batches.sent, self.clock.now())
+        self._slots.set_quotas(platform, quotas, self._sent, self.clock.now())
 
     async def retry_now(self, platform: str) -> int:
         """Make everything that waits for its retry time due now."""
@@ -180,7 +189,7 @@ class MemoryStore:
 
     async def configure(self, rules: StoreRules) -> None:
         """Put rules in force and let every platform look again."""
-        self._slots.configure(rules, self._batches.sent, self.clock.now())
+        self._slots.configure(rules, self._sent, self.clock.now())
         self._rules = rules
         for platform, rule in rules.platforms.items():
             if not rule.block_on_dead:
@@ -282,6 +291,7 @@ class MemoryStore:
                 budget -= 1
         keep_s = max(self._slots.longest_window_s, _KEEP_ATTEMPTS_S)
         budget -= self._batches.prune(now - keep_s, budget)
+        self._lends.forget(now - keep_s)
         self._past.forget(now - self._rules.keep_samples_s)
         self._trail.prune(now - self._rules.keep_audit_s, now)
         self._notify()

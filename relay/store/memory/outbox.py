@@ -13,8 +13,9 @@ from relay.core.ids import encode_id
 from relay.core.model import Batch, ClaimRequest, Item, Lane, Settlement, State, WaitUntil
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.memory.rows import Attempt, Frozen, Heads, Row, Shelf
+from relay.store.quota_lines import Sent
 from relay.store.rotation import Waiting, rotate
-from relay.store.slots import Sent, Slots
+from relay.store.slots import Slots
 
 
 class Batches:

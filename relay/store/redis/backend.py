@@ -29,6 +29,7 @@ from relay.core.raw import Kept, Record
 from relay.store.base import Reroute, Stepped, StoreEvents, no_route
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
+from relay.store.lending import Lending
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.read.history import RedisHistory
 from relay.store.redis.read.ledger import RedisReader
@@ -112,6 +113,7 @@ class RedisStore:
             changed=self._changed,
             released=self._released,
         )
+        self.lending: Lending | None = None
         self.journal: Journal = RedisJournal(self._trail, self._operations)
         self._upkeep = RedisUpkeep(
             link,

@@ -9,11 +9,12 @@ from typing import Any, Final
 from relay.core.clock import Clock
 from relay.core.errors import Fenced
 from relay.core.model import Quota, StoreRules
+from relay.store.quota_lines import Sent
 from relay.store.redis.server.fields import read_attempt
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
-from relay.store.slots import Sent, Slots
+from relay.store.slots import Slots
 
 _RECOVER_STEP: Final = 20
 _READ_STEP: Final = 1000

@@ -34,14 +34,17 @@ from relay.sealing.master_keys import KeySource
 from relay.store.base import Reroute, Stepped, StoreEvents, no_route
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
+from relay.store.lending import Lending
+from relay.store.quota_lines import Recorded
 from relay.store.sealing import Sealing
-from relay.store.slots import Recorded
 from relay.store.sqlite.file.boot import StoreIdentity, cut_off
 from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.keeping.key_changes import SqliteSealing
+from relay.store.sqlite.limits.lending import SqliteLending
+from relay.store.sqlite.limits.past_requests import past_requests
 from relay.store.sqlite.opening import open_all
 from relay.store.sqlite.read.journal_pages import SqliteJournal
 from relay.store.sqlite.read.ledger import SqliteReader
@@ -50,7 +53,6 @@ from relay.store.sqlite.read.survey_steps import SqliteSurveys
 from relay.store.sqlite.thread.writer import Writer, WriterHooks
 from relay.store.sqlite.wiring import Works
 from relay.store.sqlite.write.history import SqliteHistory
-from relay.store.sqlite.write.past_requests import past_requests
 from relay.store.sqlite.write.retries import bring_forward
 from relay.store.sqlite.write.rows import encode, encode_posts
 from relay.store.sqlite.write.settle import read_gates, save_gate
@@ -123,6 +125,7 @@ class SqliteStore:
             seals=works.seals, rows=works.seals_rows, source=keys, write=self._write, read=self._read
         )
         self.surveys: Surveys = SqliteSurveys(self._read)
+        self.lending: Lending | None = SqliteLending(self._slots, tag=identity.tag, write=self._write)
         self._writer = Writer(
             name=str(path),
             connect=self._connect,

@@ -13,6 +13,7 @@ from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.trail import prune_trail
 from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.sqlite.limits.lending import forget_lent
 from relay.store.sqlite.write.keys import promote
 from relay.store.sqlite.write.matches import Matches
 from relay.store.sqlite.write.settle import end
@@ -133,7 +134,9 @@ class Pruning:
                 budget -= self._delete_aged(transaction, state, now - keep_s, budget)
         self._delete_samples(transaction, now - rules.keep_samples_s)
         prune_trail(transaction.execute, now - rules.keep_audit_s, now)
-        more_batches = self._delete_batches(transaction, now - max(_KEEP_ATTEMPTS_S, self._slots.longest_window_s))
+        counted_since = now - max(_KEEP_ATTEMPTS_S, self._slots.longest_window_s)
+        forget_lent(transaction, counted_since)
+        more_batches = self._delete_batches(transaction, counted_since)
         return budget == 0 or more_batches
 
     def _delete_samples(self, transaction: Transaction, before: float) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from relay.store.slots import Sent
+from relay.store.quota_lines import Sent
 from relay.store.sqlite.file.boot import StoreIdentity
 from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.limits.lending import lent_slots
 
 _SENT = """
 SELECT json_group_array(json_array(a.id, p.name, grp, started_at, ended_at, coalesce(duration_s, 0.0),
@@ -19,7 +20,7 @@ WHERE p.name IN (SELECT value FROM json_each(?1)) AND (a.ended_at > ?2 OR a.ende
 def past_requests(
     transaction: Transaction, identity: StoreIdentity, platforms: frozenset[str], since: float
 ) -> Iterable[Sent]:
-    """Return the recorded attempts of ``platforms`` that were answered after ``since``, or not yet.
+    """Return the recorded attempts of ``platforms`` that were answered after ``since``, or not yet; and lent slots.
 
     When the clock could not be continued over a reboot, what was recorded before counts as answered at the start.
     """
@@ -35,3 +36,4 @@ def past_requests(
         if shifted and row.ended_at is not None and row.ended_at <= started_at:
             row = row._replace(ended_at=started_at)
         yield row
+    yield from lent_slots(transaction, since, started_at=started_at if shifted else None)

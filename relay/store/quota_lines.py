@@ -1,0 +1,271 @@
+"""One quota: its windows, burst, pace and turns, in one line or, where it is kept per group, in a line for each group.
+
+``store.slots`` holds all quotas and says which of them a request needs.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from relay.core.model import Purpose, Quota, Rate
+from relay.policy.pacing import AnswerTime, Burst, longest_pace_s
+from relay.policy.sharing import Turns
+from relay.policy.strict_window import StrictWindow
+from relay.views.moments import Instant
+from relay.views.queue import QuotaUse, SlotUses
+
+_SWEEP_FROM = 64  # idle groups are swept when they are this many, and again whenever their number has doubled
+# A window keeps one number per slot: which of the quota's platforms used it, and for which purpose.
+PURPOSES = len(Purpose)
+
+
+class Sent(NamedTuple):
+    """A recorded attempt: what a quota's log is rebuilt from. ``ended_at`` is None when no answer is recorded."""
+
+    attempt_id: int
+    platform: str
+    group: str
+    started_at: float
+    ended_at: float | None
+    answer_s: float
+    purpose: int = Purpose.FIRST
+    quota: str = ""  # of a slot that somebody took of this shared quota; ``platform`` is empty then
+
+
+Recorded = Callable[[frozenset[str], float], Iterable[Sent]]
+"""``sent(platforms, since)``: every recorded attempt of these platforms that has no end or ended after ``since``.
+
+Beside them every slot that others took and that counts from after ``since``, of whatever limit.
+"""
+
+
+class QuotaLine:
+    """One quota, or one group of a quota kept per group: its windows, burst, pace and turns."""
+
+    __slots__ = ("_all", "_answers", "_burst", "_last_at", "_own", "_quota", "_windows", "turns")
+
+    def __init__(self, quota: Quota) -> None:
+        self._quota = quota
+        self._windows = [StrictWindow(rate) for rate in quota.rates]
+        # What the relay's own requests may use at most, where some of a window is kept for others.
+        self._own = [StrictWindow(rate) for rate in own_rates(quota)]
+        self._all = [*self._windows, *self._own]
+        self._burst = Burst(quota.burst, quota.rates) if quota.burst and quota.rates else None
+        self._answers = AnswerTime()
+        self._last_at: float | None = None
+        self.turns: Turns[str] = Turns()  # platforms; among its groups a platform takes turns itself (store.rotation)
+
+    def resize(self, quota: Quota) -> None:
+        """Put new limits over the same windows in force."""
+        self._quota = quota
+        for window, rate in zip(self._windows, quota.rates, strict=True):
+            window.resize(rate.limit)
+        for window, rate in zip(self._own, own_rates(quota), strict=True):
+            window.resize(rate.limit)
+        if not quota.burst or not quota.rates:
+            self._burst = None
+        elif self._burst is None:
+            self._burst = Burst(quota.burst, quota.rates)
+        else:
+            self._burst.resize(quota.burst, quota.rates)
+
+    def restore(self, rows: list[Sent], now: float, places: Mapping[str, int]) -> None:
+        """Rebuild from attempts; those without an end are in flight in this process."""
+        kinds = [kind_of(row.purpose, row.platform, places) for row in rows]
+        for window in self._windows:
+            window.restore(((row.attempt_id, row.ended_at, kind) for row, kind in zip(rows, kinds, strict=True)), now)
+        own = [row for row in rows if row.purpose != Purpose.EXTERNAL]
+        for window in self._own:
+            window.restore(((row.attempt_id, row.ended_at, 0) for row in own), now)
+        for row in sorted(rows, key=lambda row: row.started_at):
+            if self._burst is not None:
+                self._burst.take(row.started_at)
+            if row.purpose != Purpose.EXTERNAL:
+                self._last_at = row.started_at
+                if row.ended_at is not None:
+                    self._answers.saw(row.answer_s)
+
+    def free_at(self, now: float) -> float:
+        """Return ``now`` when every window has a free slot and the burst allows it, else when they will."""
+        at = now if self._burst is None else self._burst.free_at(now)
+        for window in self._all:
+            at = max(at, window.free_at(now))
+        return at
+
+    def room_at(self, now: float, count: int) -> float:
+        """Return ``now`` when others may take ``count`` slots at once, else when they may; infinite where never."""
+        at = now
+        if self._burst is not None:
+            at = self._burst.free_at(now) if count == 1 else math.inf  # back to back they go one by one
+        for window in self._windows:
+            at = max(at, window.room_at(now, count))
+        return at
+
+    def spare(self, now: float) -> int:
+        """Return how many requests could go now, at least 1; with a burst they go one by one."""
+        if self._burst is not None or not self._windows:
+            return 1
+        return max(1, min(window.limit - window.used(now) for window in self._all))
+
+    def partial_at(self, now: float) -> float:
+        """Return when the pace lets a partial batch go: 0.0 before the first send."""
+        if self._last_at is None:
+            return 0.0
+        used = zip(self._quota.rates, (window.used(now) for window in self._windows), strict=True)
+        return self._last_at + longest_pace_s(used, self._answers.recent_s)
+
+    def take(self, attempt_id: int, now: float, kind: int) -> None:
+        """Hold a slot in every window."""
+        for window in self._windows:
+            window.take(attempt_id, kind)
+        for window in self._own:
+            window.take(attempt_id)
+        if self._burst is not None:
+            self._burst.take(now)
+        self._last_at = now
+
+    def lend(self, now: float, until: float, kind: int) -> None:
+        """Hold a slot in every window for somebody who was answered by ``until`` at the latest."""
+        for window in self._windows:
+            window.lend(until, kind)
+        if self._burst is not None:
+            self._burst.take(now)
+
+    def take_back(self, until: float, kind: int) -> None:
+        """Give a lent slot back."""
+        for window in self._windows:
+            window.take_back(until, kind)
+
+    def lend_again(self, at: float, kind: int) -> None:
+        """Let a lent slot that was taken back count from ``at``."""
+        for window in self._windows:
+            window.lend(at, kind)
+
+    def release(self, attempt_id: int, at: float, answer_s: float) -> None:
+        """Start the slot's way back in every window."""
+        for window in self._all:
+            window.release(attempt_id, at)
+        self._answers.saw(answer_s)
+
+    def name(self, attempt_id: int, kind: int) -> None:
+        """Let the slot be of another kind."""
+        for window in self._windows:
+            window.forget(attempt_id)
+            window.take(attempt_id, kind)
+
+    def forget(self, attempt_id: int) -> None:
+        """Give the slot back: nothing was sent."""
+        for window in self._all:
+            window.forget(attempt_id)
+
+    def idle(self, now: float) -> bool:
+        """Say whether dropping this line and starting a new one would make no difference."""
+        return (
+            not any(window.used(now) for window in self._windows)
+            and self.turns.stale(now)
+            and self.partial_at(now) <= now
+            and (self._burst is None or self._burst.free_at(now) <= now)
+        )
+
+    def usage(self, now: float, place: int) -> list[QuotaUse]:
+        """Return what each window holds, as the platform at ``place`` of the quota sees it."""
+        own = {window.window_s: window.free_at(now) for window in self._own}
+        return [
+            QuotaUse(
+                quota=self._quota.name,
+                window_s=window.window_s,
+                limit=window.limit,
+                used=window.used(now),
+                free_at=Instant(max(window.free_at(now), own.get(window.window_s, now))),
+                uses=_uses(window.kinds(now), place),
+            )
+            for window in self._windows
+        ]
+
+    def load(self, now: float) -> float:
+        """Return the used part of the fullest window."""
+        return max((window.used(now) / window.limit for window in self._windows), default=0.0)
+
+
+def own_rates(quota: Quota) -> list[Rate]:
+    """Return what is left to the relay's own requests, of each rate of which a part is kept for others."""
+    kept = zip(quota.rates, quota.reserve, strict=True) if quota.reserve else ()
+    return [Rate(rate.limit - reserve, rate.window_s) for rate, reserve in kept if reserve]
+
+
+def kind_of(purpose: int, platform: str, places: Mapping[str, int]) -> int:
+    """Return what a window keeps of a slot: which of the quota's platforms used it (the last place: none), for what."""
+    return places.get(platform, len(places)) * PURPOSES + purpose
+
+
+def _uses(kinds: Mapping[int, int], place: int) -> SlotUses:
+    """Return what the slots were used for; those of other platforms than the one at ``place`` count as others'."""
+    own = {purpose.name.lower(): kinds.get(place * PURPOSES + purpose, 0) for purpose in Purpose}
+    own["external"] = sum(count for kind, count in kinds.items() if kind % PURPOSES == Purpose.EXTERNAL)
+    return SlotUses(**own, others=sum(kinds.values()) - sum(own.values()))
+
+
+class QuotaSlots:
+    """One quota with the platforms that name it, and its line or lines."""
+
+    __slots__ = ("_lines", "_sweep_at", "members", "places", "quota")
+
+    def __init__(self, quota: Quota, members: frozenset[str]) -> None:
+        self.quota = quota
+        self.members = members
+        self.places = {platform: place for place, platform in enumerate(sorted(members))}
+        self._lines: dict[str, QuotaLine] = {}
+        self._sweep_at = _SWEEP_FROM
+
+    def fits(self, quota: Quota, members: frozenset[str]) -> bool:
+        """Say whether the log stays complete under ``quota``: same platforms, same windows, only limits differ."""
+        mine = [rate.window_s for rate in self.quota.rates]
+        return (
+            self.members == members
+            and (self.quota.per_group, self.quota.group) == (quota.per_group, quota.group)
+            and mine == [rate.window_s for rate in quota.rates]
+            and [rate.window_s for rate in own_rates(self.quota)] == [rate.window_s for rate in own_rates(quota)]
+        )
+
+    def counts(self, row: Sent) -> bool:
+        """Say whether a recorded request, or a slot that others took, counts here."""
+        return row.platform in self.members or (row.quota != "" and row.quota == self.quota.name)
+
+    def resize(self, quota: Quota) -> None:
+        """Put new limits in force."""
+        if quota != self.quota:
+            self.quota = quota
+            for line in self._lines.values():
+                line.resize(quota)
+
+    def holds(self, group: str | None) -> bool:
+        """Say whether requests of ``group`` count here; with None, whether those of all groups count together."""
+        if group is None:
+            return not self.quota.per_group and self.quota.group is None
+        return self.quota.group is None or self.quota.group == group
+
+    def restore(self, rows: list[Sent], now: float) -> None:
+        """Rebuild from attempts of the members, and from slots that others took."""
+        by_group: dict[str, list[Sent]] = {}
+        for row in rows:
+            if not self.holds(row.group):
+                continue
+            by_group.setdefault(row.group if self.quota.per_group else "", []).append(row)
+        for group, own in by_group.items():
+            self._lines[group] = line = QuotaLine(self.quota)
+            line.restore(own, now, self.places)
+
+    def line(self, group: str, now: float) -> QuotaLine:
+        """Return the line of ``group``; the only one unless the quota is kept per group."""
+        name = group if self.quota.per_group else ""
+        line = self._lines.get(name)
+        if line is None:
+            if len(self._lines) >= self._sweep_at:
+                self._lines = {key: kept for key, kept in self._lines.items() if not kept.idle(now)}
+                self._sweep_at = max(_SWEEP_FROM, 2 * len(self._lines))
+            line = self._lines[name] = QuotaLine(self.quota)
+        return line
+
+    def fullest(self, now: float) -> QuotaLine:
+        """Return the line that is nearest to its limit."""
+        return max(self._lines.values(), key=lambda line: line.load(now), default=QuotaLine(self.quota))
