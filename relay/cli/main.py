@@ -50,6 +50,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "resume": Subcommand("relay.cli.commands.control", "resume", "Go on sending to a platform."),
     "flush": Subcommand("relay.cli.commands.control", "flush", "Send what is pending without waiting for more."),
     "limit": Subcommand("relay.cli.commands.limit", "limit", "Show, set or forget a platform's limits."),
+    "hosts": Subcommand(
+        "relay.cli.commands.operate.hosts", "hosts", "Show the hosts that share the store; hand platforms over."
+    ),
     "alerts": Subcommand("relay.cli.commands.alerts", "alerts", "Show what fires, and what ended lately."),
     "alert": Subcommand("relay.cli.commands.alerts", "alert", "Silence an alert rule, or try a target."),
     "operations": Subcommand("relay.cli.commands.trace.journal", "operations", "List operations over many callbacks."),

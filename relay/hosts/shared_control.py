@@ -1,13 +1,15 @@
 """What operators may do to platforms, from any host: done here where the platform is ours, else asked of its owner."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from relay.core.clock import elapsed_s
 from relay.core.model import Rate
 from relay.core.raw import Record
 from relay.hosts.errands import Errands
+from relay.hosts.rules.spans import RENEW_EVERY_S
 from relay.views.live import LiveFacts
+from relay.views.moments import plain, read
 
 UNOWNED = LiveFacts(waits_for="owner")
 """Of a platform that no host sends for now."""
@@ -49,66 +51,74 @@ class SharedControl:
         local: LocalControl,
         errands: Errands,
         *,
-        owns: Callable[[str], bool],
+        runs: Callable[[str], bool],
         configured: Callable[[], Iterable[str]],
         elsewhere: Callable[[], Mapping[str, LiveFacts]],
     ) -> None:
         """``configured`` names the platforms in the file's order, ``elsewhere`` tells of those of other hosts."""
         self._local = local
         self._errands = errands
-        self._owns = owns
+        self._runs = runs
         self._configured = configured
         self._elsewhere = elsewhere
+        self._told: dict[str, tuple[float, LiveFacts]] = {}  # with the answer to an errand; newer than the last beat
 
     def views(self) -> Mapping[str, LiveFacts]:
         """Return what goes on at each configured platform, whoever sends for it."""
-        mine, others = self._local.views(), self._elsewhere()
-        return {name: mine.get(name) or others.get(name, UNOWNED) for name in self._configured()}
+        oldest = elapsed_s() - RENEW_EVERY_S
+        self._told = {name: told for name, told in self._told.items() if told[0] > oldest}
+        fresh = {name: facts for name, (_, facts) in self._told.items()}
+        found = {**self._elsewhere(), **fresh, **self._local.views()}
+        return {name: found.get(name, UNOWNED) for name in self._configured()}
 
     async def pause(self, name: str, reason: str, *, until: float | None, deed: Record) -> None:
         """See ``LocalControl``; so for the others."""
         if self._is_here(name):
-            return await self._local.pause(name, reason, until=until, deed=deed)
-        await self._errands.ask(name, "pause", reason=reason, until=until, deed=dict(deed))
-        return None
+            await self._local.pause(name, reason, until=until, deed=deed)
+        else:
+            await self._ask(name, "pause", reason=reason, until=until, deed=dict(deed))
 
     async def resume(self, name: str) -> int:
         """Return how many callbacks are due now by it."""
-        if self._is_here(name):
-            return await self._local.resume(name)
-        return int(await self._errands.ask(name, "resume"))
+        return await self._local.resume(name) if self._is_here(name) else int(await self._ask(name, "resume"))
 
     async def flush(self, name: str) -> None:
         """Send what is pending at once."""
-        if self._is_here(name):
-            return await self._local.flush(name)
-        await self._errands.ask(name, "flush")
-        return None
+        await (self._local.flush(name) if self._is_here(name) else self._ask(name, "flush"))
 
     async def limit(self, name: str, rates: Sequence[Rate], *, until: float | None, reason: str) -> None:
         """Put rates in force beside the configured ones."""
         if self._is_here(name):
-            return await self._local.limit(name, rates, until=until, reason=reason)
-        await self._errands.ask(
-            name, "limit", rates=[dataclasses.astuple(rate) for rate in rates], until=until, reason=reason
-        )
-        return None
+            await self._local.limit(name, rates, until=until, reason=reason)
+        else:
+            plainly = [(rate.limit, rate.window_s) for rate in rates]
+            await self._ask(name, "limit", rates=plainly, until=until, reason=reason)
 
     async def forget_limit(self, name: str) -> None:
         """Learn the platform's limits anew."""
-        if self._is_here(name):
-            return await self._local.forget_limit(name)
-        await self._errands.ask(name, "forget_limit")
-        return None
+        await (self._local.forget_limit(name) if self._is_here(name) else self._ask(name, "forget_limit"))
 
     def _is_here(self, name: str) -> bool:
         if name not in self._configured():
             raise KeyError(name)
-        return self._owns(name)
+        return self._runs(name)
+
+    async def _ask(self, name: str, verb: str, **words: Any) -> Any:
+        done = await self._errands.ask(name, verb, **words)
+        self._told[name] = elapsed_s(), read(LiveFacts, done["live"])
+        return done["value"]
 
 
 async def carry_out(local: LocalControl, name: str, verb: str, words: Mapping[str, Any]) -> Any:
-    """Do here what another host asked for. Raises ``KeyError`` for a platform that does not run here."""
+    """Do here what another host asked for; return its value and how things stand after it.
+
+    Raises ``KeyError`` for a platform that does not run here.
+    """
+    value = await _do(local, name, verb, words)
+    return {"value": value, "live": plain(local.views()[name])}
+
+
+async def _do(local: LocalControl, name: str, verb: str, words: Mapping[str, Any]) -> Any:
     match verb:
         case "pause":
             return await local.pause(name, words["reason"], until=words["until"], deed=words["deed"])

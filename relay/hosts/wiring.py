@@ -101,7 +101,7 @@ class HostWiring:
         return SharedControl(
             registry,
             errands,
-            owns=registry.runs,
+            runs=registry.runs,
             configured=lambda: list(self._config.platforms),
             elsewhere=lambda: live_elsewhere(keeper.heard, self._name),
         )

@@ -1,0 +1,83 @@
+"""``relay hosts``: the hosts that share the store, who sends for what, and handing platforms over."""
+
+from typing import Any
+
+import click
+from msgspec import UNSET
+
+from relay.cli.support import human
+from relay.cli.support.locate import locate, place_options
+from relay.cli.support.output import Row, output_option, print_rows
+from relay.core.clock import wall_s
+from relay.views.hosts import HandedOver, HostPage, HostView
+from relay.views.moments import plain
+
+_COLUMNS = ("host", "state", "heard", "spooled", "version", "platforms")
+_MOST_NAMES = 36  # of 80 columns
+
+
+@click.group(invoke_without_command=True)
+@place_options
+@output_option
+@click.pass_context
+def hosts(context: click.Context, config: str | None, admin: str | None, output: str) -> None:
+    """Show the hosts that share the store, and which platforms each sends for.
+
+    Every host accepts and shows everything; each platform is sent to by one of them. Without a shared store there is
+    one host, and this says so.
+
+    \b
+    relay hosts                   who is there, and who sends for what
+    relay hosts release           hand over all that this host sends for, before a restart of the machine
+    relay hosts release shop-a    hand over one platform, and those that share a quota with it
+    """
+    if context.invoked_subcommand is not None:
+        return
+    page = locate(config, admin=admin).admin_client().view(HostPage, "/v1/hosts")
+    if output != "table":
+        print_rows(plain(page.items), output=output, columns=_COLUMNS)
+        return
+    if page.reason is not UNSET:
+        click.echo(page.reason)
+        return
+    print_rows([_row(host, wall_s()) for host in page.items], output=output, columns=_COLUMNS, right=("spooled",))
+    for host in page.items:
+        if host.state == "mismatch":
+            click.echo(
+                f"{host.name} only accepts: its file ({host.digest}) is not the one in force ({page.digest}, published "
+                f"by {page.published_by}); make the files the same and run relay reload there"
+            )
+    if page.unowned:
+        click.echo(f"no host sends for {', '.join(page.unowned)} now; one does within 20 s if its file agrees")
+
+
+@hosts.command()
+@click.argument("platform", required=False)
+@click.option("--reason", default="", help="Why you do it. It is kept in the audit record.")
+@place_options
+@output_option
+def release(platform: str | None, reason: str, config: str | None, admin: str | None, output: str) -> None:
+    """Hand PLATFORM over to another host; without it, all that the host that is asked sends for.
+
+    What is on the wire is finished first. For 5 min the host does not take back what it released, unless no other
+    host would have it.
+    """
+    client = locate(config, admin=admin).admin_client()
+    body: dict[str, Any] = {key: value for key, value in (("platform", platform), ("reason", reason)) if value}
+    given = client.viewed(HandedOver, client.post("/v1/hosts/release", body))
+    rows: list[Row] = [{"platform": name, "to": host} for name, host in given.platforms.items()]
+    print_rows(rows, output=output, columns=("platform", "to"))
+
+
+def _row(host: HostView, now: float) -> Row:
+    names = ", ".join(host.platforms)
+    if len(names) > _MOST_NAMES:
+        names = f"{len(host.platforms)}: {names[: _MOST_NAMES - 5]}..."
+    return {
+        "host": host.name,
+        "state": host.state,
+        "heard": "" if host.heard_at is None else human.duration(max(0.0, now - host.heard_at)),
+        "spooled": host.spooled,
+        "version": host.version,
+        "platforms": names or "-",
+    }
