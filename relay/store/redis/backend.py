@@ -42,8 +42,9 @@ from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.inbox import RedisInbox
 from relay.store.redis.write.journal import RedisJournal
 from relay.store.redis.write.operations import RedisOperations
-from relay.store.redis.write.outbox import RedisOutbox, packed_gate
+from relay.store.redis.write.outbox import RedisOutbox
 from relay.store.redis.write.prune import RedisUpkeep
+from relay.store.redis.write.settlement import packed_gate
 from relay.store.redis.write.trail import RedisTrail
 from relay.store.sealing import Sealing
 from relay.store.survey import Surveys
@@ -101,6 +102,7 @@ class RedisStore:
         self._outbox = RedisOutbox(
             link, keys, self._tags, clock, self._owned, changed=self._changed, released=self._released
         )
+        self._owned.resume = self._outbox.resume
         self._operations = RedisOperations(
             link,
             keys,

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ class OwnedPlatforms:
         self.slots = Slots()
         self.rules = _NO_RULES
         self.last_number = 0
+        self.resume: Callable[[str], Awaitable[None]] = _nothing_to_resume
         self._link = link
         self._keys = keys
         self._clock = clock
@@ -71,6 +72,7 @@ class OwnedPlatforms:
         for platform in fences:
             number = await self._link.do("HGET", self._keys.of(platform, "m"), "number")
             self.last_number = max(self.last_number, int(number or 0))
+            await self.resume(platform)
             more = True
             while more:
                 call = self.call("recover", platform, repr(silent_s.get(platform, 0.0)), _RECOVER_STEP)
@@ -134,6 +136,10 @@ class OwnedPlatforms:
                     _sent_of(platform, int(number), blob) for number, blob in zip(part, found, strict=True) if blob
                 )
         return sent, late
+
+
+async def _nothing_to_resume(_platform: str) -> None:
+    """Resume nothing."""
 
 
 def _recorded(sent: Sequence[Sent], late: Sequence[Sent]) -> Callable[[frozenset[str], float], Iterable[Sent]]:

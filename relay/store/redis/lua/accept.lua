@@ -14,11 +14,11 @@ for index, post in ipairs(posts) do
       local earlier = found or mine[idem]
       if staging and call('HEXISTS', P .. 'rv', idem) == 1 then
         answer = {'B'}
-      elseif earlier and string.sub(earlier, 1, 20) ~= digest then
+      elseif earlier and string.sub(earlier, 1, 12) ~= digest then
         answer = {'C', place - 1}
       end
       if answer then break end
-      if found then known[place] = tonumber(string.sub(found, 21)) else mine[idem] = digest end
+      if found then known[place] = tonumber(string.sub(found, 13)) else mine[idem] = digest end
     end
   end
   if not answer then

@@ -10,7 +10,7 @@ local function add(new, body, given, coalesce)
   end
   local key, kh, event, lane, expires, idem, digest, ctype, trace, group, bytes, reason, post = unpack(new, 1, 13)
   local row = {key, kh, event, lane, lane, group, ctype, trace, idem, post, bytes, now, expires, now + expires, now, seq,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', false, 0, {}, 0, 0, new[14]}
+    0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', false, 0, {}, 0, 0, new[14]}
   rows[seq] = row
   zset('all', seq, seq)
   bodies[#bodies + 1] = seq
@@ -30,7 +30,7 @@ local function add(new, body, given, coalesce)
     local place = nil
     for _, older in ipairs(line_of(kh, 128)) do
       local old = row_of(older)
-      if old[@FROZEN] == 0 and old[@HELD] == 0 then
+      if frozen(older) == 0 and old[@HELD] == 0 then
         if not place then
           place = old
           row[@PLACE], row[@DUE] = old[@PLACE], old[@DUE]

@@ -1,71 +1,74 @@
--- ARGV: now, fence, attempt, number, group, 1 for a fresh batch, its seqs, 1 for a probe. 2: a question, an empty
--- batch. Any other batch is frozen already.
--- Records the attempt and answers the batch and its items; of an attempt that is recorded it answers the same again.
+-- ARGV: now, fence, attempt, number, group, kind, heads. Kind 1: a fresh batch of these heads, {lane, members of
+-- peek, seqs, KHs} in the order of packing, then what peek said of moves, and since when the oldest waits; 2: a question, an empty
+-- batch; 0: a frozen batch goes again. Records the attempt and answers the batch; of an attempt that is recorded it answers the same again. No
+-- row is read or changed: that costs microseconds for each, and the settle reads them anyway.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
-local attempt, number, group, fresh, empty = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6] == '1', ARGV[6] == '2'
-local recorded = call('HGET', P .. 'at', attempt)
+local attempt, number, group, kind = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local batch = batch_of(number)
-if recorded and not (batch and batch[@B_ATTEMPT] == attempt) then return redis.error_reply('GONE') end
-if not recorded then
-  if empty then
-    batch = freeze_batch(number, group, {}, number, 0, 1)
-  elseif fresh then
-    local wanted, seqs = unpack_(ARGV[7]), {}
-    load(wanted)
-    for _, seq in ipairs(wanted) do
-      local row = rows[seq]
-      if row and row[@STATE] == 0 and row[@HEAD] > 0 then
-        if row[@EXPAT] > now then
-          seqs[#seqs + 1] = seq
-        else
-          withdraw(row, seq)  -- it is left to expire and never sent
+if call('HEXISTS', P .. 'at', attempt) == 1 then
+  if not batch or batch[@B_ATTEMPT] ~= attempt then return redis.error_reply('GONE') end
+  return pack({batch[@B_ATTEMPTS], batch[@B_CREATED], batch[@B_ROOT], batch[@B_CONFIRM], batch[@B_SEQS]})
+end
+
+-- Mostly nothing has changed since peek and nothing is over its time. Only otherwise each head is looked at.
+local function looked_at(given, moved, any_late)
+  local lane, members, seqs, khs = unpack(given, 1, 4)
+  local due = moved and call('ZMSCORE', P .. 'h:' .. lane .. ':' .. group, unpack(members))
+  local ends = any_late and call('ZMSCORE', P .. 'x', unpack(seqs))
+  local kept = {lane, {}, {}, {}}
+  for place, seq in ipairs(seqs) do
+    if ends and ends[place] and tonumber(ends[place]) <= now then
+      withdraw(row_of(seq), seq)  -- it is left to expire and never sent
+    elseif (not due or due[place]) and (not ends or ends[place]) then
+      kept[2][#kept[2] + 1], kept[3][#kept[3] + 1], kept[4][#kept[4] + 1] = members[place], seq, khs[place]
+    end
+  end
+  return kept
+end
+
+local function freeze_heads()
+  local all, fields, busy = {}, {}, {}
+  local first_end = tonumber(call('ZRANGE', P .. 'x', 0, 0, 'WITHSCORES')[2] or math.huge)
+  local moved, any_late = (call('HGET', P .. 'm', 'moved') or '') ~= ARGV[8], first_end <= now
+  for _, given in ipairs(unpack_(ARGV[7])) do
+    if moved or any_late then given = looked_at(given, moved, any_late) end
+    local lane, members, seqs, khs = unpack(given, 1, 4)
+    if seqs[1] then
+      call('ZREM', P .. 'h:' .. lane .. ':' .. group, unpack(members))
+      for place, seq in ipairs(seqs) do
+        all[#all + 1] = seq
+        fields[#fields + 1] = seq
+        fields[#fields + 1] = number
+        if khs[place] ~= '' then
+          busy[#busy + 1] = khs[place]
+          busy[#busy + 1] = 1
         end
       end
     end
-    if not seqs[1] then
-      flush()
-      return false
-    end
-    batch = freeze_batch(number, group, seqs, number, 0, 0)
-  elseif not batch or batch[@B_STATE] == 1 then
-    return false
   end
-  load(batch[@B_SEQS])
-  batch[@B_ATTEMPTS], batch[@B_STATE], batch[@B_ATTEMPT] = batch[@B_ATTEMPTS] + 1, 1, attempt
-  zset(queue_of(batch), number, false)
-  zset('bw', number, false)
-end
-local items, replayed, sent_before = {}, 1, true
-for place, seq in ipairs(batch[@B_SEQS]) do
-  local row = row_of(seq)
-  local again = recorded and 1 or 0
-  items[place] = {seq, row[@KEY], row[@EVENT], row[@CTYPE], row[@ACC], row[@EXPAT], row[@ATTEMPTS] - again, row[@SPENT],
-    (recorded and row[@ATTEMPTS] == 1) and 0 or row[@FIRST], row[@MAYBE]}
-  if row[@LANE] ~= 3 then replayed = 0 end
-  if row[@ATTEMPTS] - again == 0 then sent_before = false end
-  if not recorded then
-    row[@ATTEMPTS] = row[@ATTEMPTS] + 1
-    if row[@FIRST] == 0 then row[@FIRST] = now end
-    row[@ATTS][#row[@ATTS] + 1] = attempt
-    touch(seq)
-  end
-end
-local purpose = 0
-if batch[@B_CONFIRM] == 1 then
-  purpose = 4
-elseif ARGV[8] == '1' then
-  purpose = 3
-elseif replayed == 1 then
-  purpose = 2
-elseif batch[@B_ATTEMPTS] > 1 or sent_before then
-  purpose = 1
-end
-if not recorded then
-  save_batch(number, batch)
-  call('HSET', P .. 'at', attempt, pack({number, batch[@B_ATTEMPTS], batch[@B_GROUP], now, false, 0, '', false, '', '', 0, #items, purpose}))
-  call('ZADD', P .. 'au', '+inf', attempt)
-  call('HINCRBY', P .. 'm', 'in_flight', #items)
-  call('HSET', P .. 'm', 'number', math.max(attempt, number, tonumber(call('HGET', P .. 'm', 'number') or 0)))
   flush()
+  if not all[1] then return nil end
+  each(fields, 4000, function(...) call('HSET', P .. 'fz', ...) end)
+  each(busy, 4000, function(...) call('HSET', P .. 'kb', ...) end)
+  if call('ZCARD', P .. 'lt') > 0 then each(all, 4000, function(...) call('ZREM', P .. 'lt', ...) end) end
+  call('ZADD', P .. 'bs', ARGV[9], number)
+  return {group, now, number, 0, 0, 0, now, 0, 0, 0, all}
 end
-return pack({batch[@B_ATTEMPTS], batch[@B_CREATED], batch[@B_ROOT], batch[@B_CONFIRM], replayed, items})
+
+if kind == '2' then
+  batch = {group, now, number, 0, 0, 0, now, math.huge, 1, 0, {}}
+elseif kind == '1' then
+  batch = freeze_heads()
+elseif batch and batch[@B_STATE] == 1 then
+  batch = nil
+end
+if not batch then return false end
+batch[@B_ATTEMPTS], batch[@B_STATE], batch[@B_ATTEMPT] = batch[@B_ATTEMPTS] + 1, 1, attempt
+call('ZREM', P .. queue_of(batch), number)
+call('ZREM', P .. 'bw', number)
+save_batch(number, batch)
+call('HSET', P .. 'at', attempt, pack({number, batch[@B_ATTEMPTS], group, now, false, 0, '', false, '', '', 0, #batch[@B_SEQS], 0}))
+call('ZADD', P .. 'au', '+inf', attempt)
+call('HINCRBY', P .. 'm', 'in_flight', #batch[@B_SEQS])
+call('HSET', P .. 'm', 'number', math.max(attempt, number, tonumber(call('HGET', P .. 'm', 'number') or 0)))
+return pack({batch[@B_ATTEMPTS], batch[@B_CREATED], batch[@B_ROOT], batch[@B_CONFIRM], batch[@B_SEQS]})

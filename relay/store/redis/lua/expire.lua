@@ -11,8 +11,8 @@ for _, seq in ipairs(late) do
     zset('x', seq, false)
   elseif row[@HELD] == 1 then
     zset('x', seq, math.huge)
-  elseif row[@FROZEN] > 0 then
-    local number = row[@FROZEN]
+  elseif frozen(seq) > 0 then
+    local number = frozen(seq)
     local batch = batch_of(number)
     if batch[@B_STATE] == 0 and batch[@B_EXPAT] <= now then
       drop_batch(number, batch)

@@ -1,4 +1,10 @@
 -- What a platform has, does and waits for.
 local m = call('HMGET', P .. 'm', 'accepted', 'in_flight', 'staged', 'error')
 local oldest = call('ZRANGE', P .. 'hs', 0, 0, 'WITHSCORES')[2] or ''
+local frozen_since = call('ZRANGE', P .. 'bs', 0, 0, 'WITHSCORES')[2]
+if frozen_since and (oldest == '' or tonumber(frozen_since) < tonumber(oldest)) then oldest = frozen_since end
+for lane = 0, 4 do
+  local first = call('ZRANGE', P .. 'h:' .. lane .. ':', 0, 0, 'WITHSCORES')[2]
+  if first and (oldest == '' or tonumber(first) < tonumber(oldest)) then oldest = first end
+end
 return {m[1] or '0', m[2] or '0', call('ZCARD', P .. 'x') + tonumber(m[3] or 0), call('ZCARD', P .. 'hd'), call('ZCARD', P .. 'dl'), oldest, m[4]}

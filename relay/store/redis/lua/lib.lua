@@ -4,8 +4,8 @@ local P, LEASE = KEYS[1], KEYS[2]
 local call, pack, unpack_ = redis.call, cmsgpack.pack, cmsgpack.unpack
 local floor, concat = math.floor, table.concat
 local now = tonumber(ARGV[1])
-local rows, dirty, sets, totals, busied, lanes, promoted = {}, {}, {}, {}, {}, {}, {}
-local freed = 0
+local rows, dirty, sets, totals, busied, lanes, promoted, frozen_in, thawed = {}, {}, {}, {}, {}, {}, {}, {}, {}
+local freed, moved = 0, 0
 local WORDS = {[1] = 'delivered', [2] = 'dead', [3] = 'expired', [4] = 'superseded'}
 
 local function fenced(token)
@@ -92,13 +92,21 @@ local function line_of(kh, most)
   return found
 end
 
-local function head_member(row, seq) return string.format('%.0f:%d', seq, row[@BYTES]) end
+-- The batch a row is frozen in, 0 without one. It stands in a hash of its own, so that a claim changes no row; what the attempt under way
+-- changes in a row is written when it is settled.
+local function frozen(seq)
+  if not frozen_in[seq] then frozen_in[seq] = tonumber(call('HGET', P .. 'fz', seq) or 0) end
+  return frozen_in[seq]
+end
+
+local function head_member(row, seq) return string.format('%.0f:%d:%s', seq, row[@BYTES], row[@KH]) end
 
 local function withdraw(row, seq)
   if row[@HEAD] > 0 then
     zset('h:' .. (row[@HEAD] - 1) .. ':' .. row[@GROUP], head_member(row, seq), false)
     row[@HEAD] = 0
     touch(seq)
+    moved = moved + 1
   end
 end
 
@@ -109,7 +117,8 @@ local function offer(row, seq, lane)
   row[@HEAD] = lane + 1
   touch(seq)
   zset('h:' .. lane .. ':' .. row[@GROUP], head_member(row, seq), row[@DUE])
-  zset('hs', seq, waiting_since(row))
+  -- Of a head without a group that was never sent, its place in the lane says since when it waits.
+  if row[@GROUP] ~= '' or row[@FIRST] > 0 then zset('hs', seq, waiting_since(row)) end
   if row[@GROUP] ~= '' then zset('g', row[@GROUP], 0) end
   freed = freed + 1
 end
@@ -156,6 +165,8 @@ local function write_lines()
   if sets['f'] then write_set('f', sets['f']) end
   flush_counts('kl', lanes)
   flush_counts('kb', busied)
+  each(thawed, 2000, function(...) call('HDEL', P .. 'fz', ...) end)
+  thawed = {}
 end
 
 local function write_totals()
@@ -180,6 +191,8 @@ local function flush()
   end
   dirty = {}
   each(saved, 2000, function(...) call('HSET', P .. 'r', ...) end)
+  if moved > 0 then call('HINCRBY', P .. 'm', 'moved', moved) end  -- what a claim was shown may be wrong now
+  moved = 0
   write_totals()
 end
 
@@ -192,15 +205,26 @@ local function enter(row, seq)  -- a pending row takes its place
   promoted[row[@KH]] = true
 end
 
-local function freeze(row, seq, number)
-  if row[@FROZEN] == 0 then
-    withdraw(row, seq)
-    if row[@KH] ~= '' then add_to(busied, row[@KH], 1) end
-  end
-  row[@FROZEN], row[@BATCH] = number, number
-  zset('lt', seq, false)
-  zset('hs', seq, waiting_since(row))
+local function freeze(row, seq, number)  -- a frozen row goes on into another batch
+  row[@BATCH] = number
+  call('HSET', P .. 'fz', seq, number)
+  frozen_in[seq] = number
   touch(seq)
+end
+
+local function attempted(row, seq, number, attempt_id, started_at)  -- what an attempt that is over changed in a row
+  row[@ATTEMPTS], row[@BATCH], row[@HEAD] = row[@ATTEMPTS] + 1, number, 0
+  if row[@FIRST] == 0 then row[@FIRST] = started_at end
+  row[@ATTS][#row[@ATTS] + 1] = attempt_id
+  frozen_in[seq] = number
+  touch(seq)
+end
+
+local function thaw(seq)
+  if frozen(seq) > 0 then
+    thawed[#thawed + 1] = seq
+    frozen_in[seq] = 0
+  end
 end
 
 local function leave(row, seq)
@@ -210,11 +234,12 @@ local function leave(row, seq)
   if row[@KH] ~= '' then
     zset('f', live_member(row, seq), false)
     lane_count(row, -1)
-    if row[@FROZEN] > 0 or row[@HELD] == 1 then add_to(busied, row[@KH], -1) end
+    if frozen(seq) > 0 or row[@HELD] == 1 then add_to(busied, row[@KH], -1) end
     promoted[row[@KH]] = true
   end
   if row[@HELD] == 1 then zset('hd', seq, false) end
-  row[@FROZEN], row[@HELD] = 0, 0
+  row[@HELD] = 0
+  thaw(seq)
   touch(seq)
 end
 
@@ -269,6 +294,10 @@ local function save_batch(number, batch) call('HSET', P .. 'bt', number, pack(ba
 local function queue_of(batch) return (batch[@B_PART] == 1 and 'rp:' or 'rs:') .. batch[@B_GROUP] end
 
 local function wait_again(number, batch, due)
+  batch[@B_EXPAT] = batch[@B_CONFIRM] == 1 and math.huge or 0  -- a read-back is asked whatever the time
+  for _, seq in ipairs(batch[@B_SEQS]) do
+    if row_of(seq)[@EXPAT] > batch[@B_EXPAT] then batch[@B_EXPAT] = rows[seq][@EXPAT] end
+  end
   batch[@B_STATE], batch[@B_ATTEMPT], batch[@B_DUE] = 0, 0, due
   save_batch(number, batch)
   zset(queue_of(batch), number, due)
@@ -281,17 +310,18 @@ local function drop_batch(number, batch)
   if batch[@B_ATTEMPTS] > 0 then call('HSET', P .. 'bm', number, pack(batch[@B_SEQS])) end  -- as long as an attempt is kept
   zset(queue_of(batch), number, false)
   zset('bw', number, false)
+  zset('bs', number, false)
 end
 
 local function freeze_batch(number, group, seqs, root, part, confirm)
-  local last = 0
+  local since = math.huge
   for _, seq in ipairs(seqs) do
     local row = row_of(seq)
     freeze(row, seq, number)
-    if row[@EXPAT] > last then last = row[@EXPAT] end
+    since = math.min(since, waiting_since(row))
   end
-  if confirm == 1 then last = math.huge end
-  return {group, now, root, 0, 0, 0, now, last, confirm, part, seqs}
+  zset('bs', number, since)
+  return {group, now, root, 0, 0, 0, now, 0, confirm, part, seqs}
 end
 
 local function let_go(number)  -- operations look again at what they left in this batch

@@ -19,16 +19,17 @@ end
 local function unfrozen(seq)
   if call('SISMEMBER', meant, seq) == 0 then return {} end
   local row = row_of(seq)
-  if not row or row[@FROZEN] == 0 or not ending then return {seq} end
-  local batch = batch_of(row[@FROZEN])
+  if not row or frozen(seq) == 0 or not ending then return {seq} end
+  local inside = frozen(seq)
+  local batch = batch_of(inside)
   if give_up(batch) then
-    drop_batch(row[@FROZEN], batch)
-    released = math.max(released, let_go(row[@FROZEN]))
+    drop_batch(inside, batch)
+    released = math.max(released, let_go(inside))
     return batch[@B_SEQS]
   end
-  call('HSET', waiting, seq, row[@FROZEN])
-  local others = call('HGET', P .. 'aw', row[@FROZEN]) or ''
-  call('HSET', P .. 'aw', row[@FROZEN], others .. number .. ' ')
+  call('HSET', waiting, seq, inside)
+  local others = call('HGET', P .. 'aw', inside) or ''
+  call('HSET', P .. 'aw', inside, others .. number .. ' ')
   return {}
 end
 

@@ -21,5 +21,5 @@ for _, queue in ipairs({'rp:', 'rs:'}) do
   end
 end
 local others = call('ZCARD', P .. 'g')
-answer[6], answer[7], answer[8], answer[9] = resend, resend_at, later, others
+answer[6], answer[7], answer[8], answer[9], answer[10] = resend, resend_at, later, others, call('HGET', P .. 'm', 'moved') or ''
 return answer

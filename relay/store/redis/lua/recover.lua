@@ -16,6 +16,7 @@ for _, attempt_id in ipairs(open) do
   call('HINCRBY', P .. 'm', 'in_flight', -#batch[@B_SEQS])
   load(batch[@B_SEQS])
   for _, seq in ipairs(batch[@B_SEQS]) do
+    attempted(rows[seq], seq, number, tonumber(attempt_id), attempt[@A_STARTED])
     rows[seq][@MAYBE] = 1
     zset('x', seq, rows[seq][@EXPAT])
     touch(seq)

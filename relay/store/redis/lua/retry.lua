@@ -6,7 +6,7 @@ for _, member in ipairs(late) do
   local seq = tonumber(member)
   local row = row_of(seq)
   zset('lt', seq, false)
-  if row[@STATE] == 0 and row[@FROZEN] == 0 and row[@HELD] == 0 and row[@EXPAT] > now then
+  if row[@STATE] == 0 and frozen(seq) == 0 and row[@HELD] == 0 and row[@EXPAT] > now then
     row[@DUE] = now
     touch(seq)
     if row[@HEAD] > 0 then offer(row, seq, row[@HEAD] - 1) end

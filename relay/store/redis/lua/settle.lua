@@ -1,6 +1,7 @@
--- ARGV: now, fence, attempt, batch, settlement. The settlement: ended_at, duration, outcome, status, reason, excerpt, ambiguous, code, accepted,
--- delivered, requeues, endings, held, ask, resend, split, blocks, numbers of new batches, gate. Answers freed and whether operations go on; false
--- for an attempt that is settled.
+-- ARGV: now, fence, attempt, batch, settlement, 1 for its last part. The settlement: ended_at, duration, outcome, status, reason, excerpt,
+-- ambiguous, code, accepted, delivered, requeues, endings, held, ask, resend, split, blocks, numbers of new batches, gate, purpose. A long one comes
+-- in parts, each with some of its rows. The last one ends the attempt; until then the whole lies in ``si``, for a restart to go on with.
+-- Answers freed and whether operations go on; false for an attempt that is settled.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
 local attempt_id, number = tonumber(ARGV[3]), tonumber(ARGV[4])
 local blob = call('HGET', P .. 'at', attempt_id)
@@ -8,45 +9,31 @@ local attempt = blob and unpack_(blob)
 if not attempt or attempt[@A_ENDED] then return false end
 local batch = batch_of(number)
 local ended_at, duration, outcome, status, reason, excerpt, ambiguous, code, accepted, delivered, requeues, endings, held, ask, resend, split,
-  blocks, numbers, gate = unpack(unpack_(ARGV[5]), 1, 19)
+  blocks, numbers, gate, purpose = unpack(unpack_(ARGV[5]), 1, 20)
 
-local named, members, many = {}, {}, 0
-for _, seq in ipairs(batch[@B_SEQS]) do members[seq] = true end
-local function name(seqs)
-  for _, seq in ipairs(seqs) do
-    if named[seq] or not members[seq] then many = math.huge end
-    named[seq] = true
-    many = many + 1
-  end
-end
-name(delivered)
-name(held)
-for _, part in ipairs(split) do name(part) end
-for _, again in ipairs(requeues) do name(again[1]) end
-for _, ending in ipairs(endings) do name(ending[1]) end
-if ask then name(ask[1]) end
-if resend then name(batch[@B_SEQS]) end
-if many ~= #batch[@B_SEQS] then return redis.error_reply('PARTS') end
 
-attempt[@A_ENDED], attempt[@A_DURATION], attempt[@A_OUTCOME], attempt[@A_STATUS] = ended_at, duration, outcome, status
-attempt[@A_REASON], attempt[@A_EXCERPT], attempt[@A_AMBIGUOUS] = reason, excerpt, ambiguous
-call('HSET', P .. 'at', attempt_id, pack(attempt))
-call('ZADD', P .. 'au', ended_at, attempt_id)
-if accepted == 0 then call('HSET', P .. 'm', 'error', pack({ended_at, outcome, status, reason, excerpt, number})) end
-call('HINCRBY', P .. 'm', 'in_flight', -#batch[@B_SEQS])
-load(batch[@B_SEQS])
-if ambiguous == 1 then
-  for _, seq in ipairs(batch[@B_SEQS]) do
-    rows[seq][@MAYBE] = 1
-    touch(seq)
+local function of_batch(seqs)  -- those that no earlier part of this settlement has settled
+  local mine = {}
+  load(seqs)
+  if not seqs[1] then return mine end
+  local inside = {}
+  each(seqs, 2000, function(...)
+    for _, found in ipairs(call('HMGET', P .. 'fz', ...)) do inside[#inside + 1] = tonumber(found or 0) end
+  end)
+  for place, seq in ipairs(seqs) do
+    if inside[place] == number and rows[seq] then
+      mine[#mine + 1] = seq
+      attempted(rows[seq], seq, number, attempt_id, attempt[@A_STARTED])
+      if ambiguous == 1 then rows[seq][@MAYBE] = 1 end
+    end
   end
+  return mine
 end
-forget_question(attempt_id, batch, ended_at)
-if not resend or not batch[@B_SEQS][1] then drop_batch(number, batch) end
-for _, seq in ipairs(delivered) do finish(rows[seq], seq, 1, reason, false) end
+
+for _, seq in ipairs(of_batch(delivered)) do finish(rows[seq], seq, 1, reason, false) end
 for _, ending in ipairs(endings) do
   local seqs, state, why, maybe, message, met = unpack(ending, 1, 6)
-  for _, seq in ipairs(seqs) do
+  for _, seq in ipairs(of_batch(seqs)) do
     local row = rows[seq]
     if maybe == 1 then row[@MAYBE] = 1 end
     if message ~= '' then row[@MESSAGE] = message end
@@ -56,7 +43,7 @@ for _, ending in ipairs(endings) do
 end
 for _, again in ipairs(requeues) do
   local seqs, due, charge, why, maybe, message = unpack(again, 1, 6)
-  for _, seq in ipairs(seqs) do
+  for _, seq in ipairs(of_batch(seqs)) do
     local row = rows[seq]
     row[@SPENT], row[@REASON] = row[@SPENT] + charge, why
     if maybe == 1 then row[@MAYBE] = 1 end
@@ -64,16 +51,32 @@ for _, again in ipairs(requeues) do
     requeue(row, seq, due, row[@LANE] == 1 and 2 or row[@LANE])
   end
 end
-for _, seq in ipairs(held) do
+for _, seq in ipairs(of_batch(held)) do
   local row = rows[seq]
-  row[@REASON], row[@CODE], row[@FROZEN], row[@HELD] = reason, code, 0, 1
+  thaw(seq)
+  row[@REASON], row[@CODE], row[@HELD] = reason, code, 1
   zset('hd', seq, seq)
   zset('hs', seq, false)
   touch(seq)
 end
+if ARGV[6] ~= '1' then  -- a part: the last one ends the attempt
+  flush()
+  return {freed, 0}
+end
+
+attempt[@A_ENDED], attempt[@A_DURATION], attempt[@A_OUTCOME], attempt[@A_STATUS] = ended_at, duration, outcome, status
+attempt[@A_REASON], attempt[@A_EXCERPT], attempt[@A_AMBIGUOUS] = reason, excerpt, ambiguous
+attempt[@A_PURPOSE] = purpose
+call('HSET', P .. 'at', attempt_id, pack(attempt))
+call('HDEL', P .. 'si', attempt_id)
+call('ZADD', P .. 'au', ended_at, attempt_id)
+if accepted == 0 then call('HSET', P .. 'm', 'error', pack({ended_at, outcome, status, reason, excerpt, number})) end
+call('HINCRBY', P .. 'm', 'in_flight', -#batch[@B_SEQS])
+forget_question(attempt_id, batch, ended_at)
+if not resend or not batch[@B_SEQS][1] then drop_batch(number, batch) end
 if resend then
   local due, charge, why = unpack(resend, 1, 3)
-  for _, seq in ipairs(batch[@B_SEQS]) do
+  for _, seq in ipairs(of_batch(batch[@B_SEQS])) do
     local row = rows[seq]
     row[@SPENT], row[@REASON] = row[@SPENT] + charge, why
     zset('x', seq, row[@EXPAT])
@@ -84,6 +87,7 @@ end
 local used = 0
 for _, part in ipairs(split) do
   used = used + 1
+  of_batch(part)
   local own = freeze_batch(numbers[used], batch[@B_GROUP], part, batch[@B_ROOT], 1, 0)
   for _, seq in ipairs(part) do zset('x', seq, rows[seq][@EXPAT]) end
   wait_again(numbers[used], own, now)
@@ -91,6 +95,7 @@ for _, part in ipairs(split) do
 end
 if ask then
   local seqs, due, why = unpack(ask, 1, 3)
+  of_batch(seqs)
   for _, seq in ipairs(seqs) do
     used = used + 1
     rows[seq][@REASON] = why

@@ -6,9 +6,9 @@ for place, new in ipairs(unpack_(ARGV[3])) do
     local other = call('HGET', P .. 'rv', idem)
     if other and other ~= bulk then return {'B'} end
     known = call('HGET', P .. 'dd', idem)
-    if known and string.sub(known, 1, 20) ~= new[7] then return {'C', place - 1} end
+    if known and string.sub(known, 1, 12) ~= new[7] then return {'C', place - 1} end
   end
-  answer[place] = known and tonumber(string.sub(known, 21)) or 0
+  answer[place] = known and tonumber(string.sub(known, 13)) or 0
   if not known then
     new[15] = ARGV[3 + place]
     fresh[#fresh + 1] = new

@@ -23,6 +23,7 @@ _STEP: Final = 300
 _WORDS: Final = ("accepted", "delivered", "dead", "expired", "superseded")
 _PRIORITIES: Final = {Lane.HIGH: "high", Lane.LOW: "low"}
 _UNDER_WAY: Final = BATCH.index("STATE")
+_ATTEMPT: Final = BATCH.index("ATTEMPT")
 _TOTALS: Final = platform_script("totals", flags=False)
 _FACTS: Final = platform_script("facts", flags=False)
 
@@ -99,9 +100,8 @@ class RedisReader:
 
     async def oldest(self) -> dict[str, float]:
         """Return since when each platform's oldest callback could have been sent, of those that have one."""
-        names = list(self._tags.names())
-        found = await self.many([("ZRANGE", self._keys.of(name, "hs"), 0, 0, "WITHSCORES") for name in names])
-        return {name: float(pair[1]) for name, pair in zip(names, found, strict=True) if pair}
+        found = await self.facts(())
+        return {name: float(facts.oldest_due_at) for name, facts in found.items() if facts.oldest_due_at is not None}
 
     async def callback(self, callback_id: str, *, payload: bool) -> CallbackView | None:
         """Return one callback with its attempts, newest last."""
@@ -116,15 +116,15 @@ class RedisReader:
         if packed is None:
             return None
         row = read_row(seq, packed)
+        await self._overlay(platform, [row])
         attempts = await self._attempts(platform, row.attempt_ids)
         body: Any = UNSET
         kept = await self._link.do("HEXISTS", self._keys.of(platform, "b"), seq)
         if payload:
             body = await self._link.do("HGET", self._keys.of(platform, "b"), seq)
-        (facts,) = await self._facts(platform, [row])
         tag = self._tags.known(platform)
         return CallbackView(
-            **structs.asdict(facts),
+            **structs.asdict(_facts_of(platform, tag, row)),
             attempt_count=row.attempts,
             attempts=[_attempt(attempt, tag) for attempt in attempts],
             superseded_by=UNSET if not row.superseded_by else await self._superseded_by(platform, row),
@@ -172,8 +172,10 @@ class RedisReader:
         last = page[limit - 1][0] if len(page) > limit else 0
         shown = [each for each in page if each[0] >= last]  # platforms may have given out the same number
         items: list[ListedCallback] = []
+        for platform in {platform for _, platform, _ in shown}:
+            await self._overlay(platform, [row for _, other, row in shown if other == platform])
         for _, platform, row in shown:
-            (facts,) = await self._facts(platform, [row])
+            facts = _facts_of(platform, self._tags.known(platform), row)
             items.append(ListedCallback(**structs.asdict(facts), attempts=row.attempts))
         return items, str(last) if len(page) > len(shown) else None
 
@@ -246,20 +248,27 @@ class RedisReader:
         found = await self._link.one(call)
         return [read_row(int(seq), blob) for seq, blob in zip(found[::2], found[1::2], strict=True) if blob]
 
-    async def _facts(self, platform: str, rows: Sequence[StoredRow]) -> list[CallbackFacts]:
-        """Return rows as what every view of them tells."""
-        frozen = [row.frozen for row in rows if row.frozen]
-        under_way: dict[int, bool] = {}
-        if frozen:
-            found = await self._link.do("HMGET", self._keys.of(platform, "bt"), *frozen)
-            under_way = {
-                number: bool(blob and unpack(blob)[_UNDER_WAY]) for number, blob in zip(frozen, found, strict=True)
-            }
-        tag = self._tags.known(platform)
-        return [_facts_of(platform, tag, row, in_flight=under_way.get(row.frozen, False)) for row in rows]
+    async def _overlay(self, platform: str, rows: Sequence[StoredRow]) -> None:
+        """Put what requests under way change into rows; the store writes it when they are settled."""
+        if not rows:
+            return
+        found = await self._link.do("HMGET", self._keys.of(platform, "fz"), *(row.seq for row in rows))
+        inside = {row.seq: int(number) for row, number in zip(rows, found, strict=True) if number is not None}
+        if not inside:
+            return
+        numbers = list(dict.fromkeys(inside.values()))
+        blobs = await self._link.do("HMGET", self._keys.of(platform, "bt"), *numbers)
+        batches = {number: unpack(blob) for number, blob in zip(numbers, blobs, strict=True) if blob}
+        for row in rows:
+            batch = batches.get(inside.get(row.seq, 0))
+            if batch is not None and batch[_UNDER_WAY]:
+                row.in_flight = True
+                row.batch = inside[row.seq]
+                row.attempts += 1
+                row.attempt_ids.append(batch[_ATTEMPT])
 
 
-def _facts_of(platform: str, tag: int, row: StoredRow, *, in_flight: bool) -> CallbackFacts:
+def _facts_of(platform: str, tag: int, row: StoredRow) -> CallbackFacts:
     return CallbackFacts(
         id=encode_id(row.seq, tag),
         platform=platform,
@@ -274,7 +283,7 @@ def _facts_of(platform: str, tag: int, row: StoredRow, *, in_flight: bool) -> Ca
         ended_at=moment(row.ended_at or None),
         spent=row.spent,
         held=row.held,
-        in_flight=in_flight,
+        in_flight=row.in_flight,
         maybe_applied=row.maybe_applied,
         reason=row.reason,
         code=row.code,

@@ -4,7 +4,6 @@ They are MessagePack arrays. A script writes ``row[@KEY]`` for the first place o
 in. A new field goes to the end: a row of an older version is shorter.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ import msgspec
 
 ROW: Final = (
     *("KEY", "KH", "EVENT", "LANE", "PRIO", "GROUP", "CTYPE", "TRACE", "IDEM", "POST", "BYTES", "ACC", "EXPS", "EXPAT"),
-    *("DUE", "PLACE", "STATE", "ENDED", "ATTEMPTS", "SPENT", "FIRST", "FROZEN", "BATCH", "HELD", "DROPPED", "MAYBE"),
+    *("DUE", "PLACE", "STATE", "ENDED", "ATTEMPTS", "SPENT", "FIRST", "BATCH", "HELD", "DROPPED", "MAYBE"),
     *("REASON", "MESSAGE", "CODE", "SUPER", "ATTS", "BLOCK", "HEAD", "REF"),
 )
 BATCH: Final = (
@@ -35,7 +34,7 @@ pack = msgspec.msgpack.Encoder().encode
 
 @dataclass(slots=True)
 class StoredRow:
-    """A callback as it lies in the store."""
+    """A callback as it lies in the store: without what a request under way will have changed."""
 
     seq: int
     key: str | None
@@ -55,7 +54,6 @@ class StoredRow:
     attempts: int
     spent: int
     first_sent_at: float
-    frozen: int
     batch: int
     held: bool
     dropped: bool
@@ -64,9 +62,10 @@ class StoredRow:
     message: str
     code: str | None
     superseded_by: int
-    attempt_ids: Sequence[int]
+    attempt_ids: list[int]
     head: bool
     reference: str | None
+    in_flight: bool = False
 
 
 def read_row(seq: int, packed: bytes) -> StoredRow:
@@ -74,7 +73,7 @@ def read_row(seq: int, packed: bytes) -> StoredRow:
     key, _, event, lane, priority, group, ctype, trace, _, _, size, accepted, expires_s, expires_at, *rest = unpack(
         packed
     )
-    due, _, state, ended, attempts, spent, first, frozen, batch, held, dropped, maybe, *told = rest
+    due, _, state, ended, attempts, spent, first, batch, held, dropped, maybe, *told = rest
     reason, message, code, newer, ids, _, head, reference = told
     return StoredRow(
         seq=seq,
@@ -95,7 +94,6 @@ def read_row(seq: int, packed: bytes) -> StoredRow:
         attempts=attempts,
         spent=spent,
         first_sent_at=float(first),
-        frozen=frozen,
         batch=batch,
         held=bool(held),
         dropped=bool(dropped),

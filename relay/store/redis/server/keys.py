@@ -36,5 +36,5 @@ class KeyNames:
 
 
 def short_hash(text: str) -> str:
-    """Return 20 characters that stand for a key of any length."""
-    return urlsafe_b64encode(hashlib.blake2b(text.encode(), digest_size=15).digest()).decode()
+    """Return 16 characters that stand for a key of any length."""
+    return urlsafe_b64encode(hashlib.blake2b(text.encode(), digest_size=12).digest()).decode()

@@ -11,19 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import msgspec
-
 from relay.core.clock import Clock
 from relay.core.errors import Fenced, StoreAway
 from relay.core.ids import encode_id
 from relay.core.model import Batch, ClaimRequest, Item, Lane, Purpose, Settlement, WaitUntil
-from relay.core.raw import Kept
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.redis.owned import OwnedPlatforms
-from relay.store.redis.server.fields import pack, unpack
+from relay.store.redis.server.fields import pack, read_row, unpack
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import ServerCall, ServerLink, ServerRefused
+from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.tags import PlatformTags
+from relay.store.redis.write.settlement import packed_settlement, settlement_parts
 from relay.store.rotation import Waiting, rotate
 
 _NOT_OWNED: Final = WaitUntil(math.inf, "owner")
@@ -35,19 +33,32 @@ _FIRST_GROUPS: Final = 8
 class _Due:
     """What one group has, as ``peek.lua`` shows it."""
 
-    lanes: list[list[tuple[int, int, float]]]  # seq, bytes, due of each
+    lanes: list[list[tuple[bytes, int, float]]]  # member, bytes, due of each
     resend: int
     resend_at: float
     next_at: float
     others: bool
+    moved: bytes
 
 
 @dataclass(slots=True)
 class _Plan(Batch):
     """What a claim will freeze: ``number`` 0 for fresh items, else the frozen batch that goes again."""
 
-    seqs: Sequence[int] = ()
+    heads: Sequence[tuple[int, list[bytes]]] = ()  # by lane, in the order of packing
     question: bool = False  # carries no callback
+    since: float = 0.0  # when the oldest of the heads was due
+    moved: bytes = b""  # what ``peek.lua`` said of heads that moved
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What a settle must know of an attempt under way."""
+
+    purpose: Purpose
+    seqs: frozenset[int]
+    group: str
+    started_at: float
 
 
 class _Unseen(Exception):
@@ -114,7 +125,7 @@ class RedisOutbox:
         self._claiming: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._served: dict[str, str] = {}
         self._lost: dict[str, _Plan] = {}  # claims whose answer did not come: asked for again before anything else
-        self._groups: dict[int, tuple[str, float]] = {}  # by attempt under way: group and start
+        self._open: dict[int, _Open] = {}  # by attempt under way
 
     async def claim(self, request: ClaimRequest) -> Batch | WaitUntil:
         """Take a slot and a batch, or say until when to wait."""
@@ -208,25 +219,30 @@ class RedisOutbox:
         if due_of.resend and retry_leads:
             return self._planned(request, due_of.resend, ())
         packer = Packer(request)
-        taken = [row for lane in due for row in _taken(packer, due_of.lanes[lane])]
+        packed = [(lane, _taken(packer, due_of.lanes[lane])) for lane in due]
         hasty = packer.full or request.probe or (bool(due_of.resend) and order[0] in due)
         if not hasty:
             pace_at = slots.partial_at(request.platform, group, now)
-            linger_at = min(at for _, _, at in taken) + request.linger_s if request.linger_s > 0 else 0.0
+            linger_at = (
+                min(at for _, rows in packed for _, _, at in rows) + request.linger_s if request.linger_s > 0 else 0.0
+            )
             at = max(pace_at, linger_at)
             if at > now:
                 if due_of.resend:
                     return self._planned(request, due_of.resend, ())
                 reason = "linger" if linger_at > pace_at else "pace"
                 return WaitUntil(min(at, due_of.resend_at), reason, packer.missing)
-        return self._planned(request, 0, [seq for seq, _, _ in taken])
+        plan = self._planned(request, 0, [(int(lane), [row[0] for row in rows]) for lane, rows in packed if rows])
+        plan.since = min(at for _, rows in packed for _, _, at in rows)
+        plan.moved = due_of.moved
+        return plan
 
-    def _planned(self, request: ClaimRequest, number: int, seqs: Sequence[int]) -> _Plan:
+    def _planned(self, request: ClaimRequest, number: int, heads: Sequence[tuple[int, list[bytes]]]) -> _Plan:
         """Take the slot now, before the claim is on its way."""
         attempt_id = self._owned.next_number()
         now = self._clock.now()
         self._owned.slots.take(request.platform, request.group or "", attempt_id, now)
-        plan = _Plan(number, "", 0, attempt_id, request.platform, request.group or "", [], now, 0, seqs=seqs)
+        plan = _Plan(number, "", 0, attempt_id, request.platform, request.group or "", [], now, 0, heads=heads)
         plan.probe = request.probe
         return plan
 
@@ -236,13 +252,14 @@ class RedisOutbox:
         call = self._owned.call("peek", request.platform)
         now = call.args[0]
         call = ServerCall(call.script, call.keys, (now, group, request.max_items))
-        *lanes, resend, resend_at, later, others = await self._link.one(call)
+        *lanes, resend, resend_at, later, others, moved = await self._link.one(call)
         return _Due(
             lanes=[_due_rows(lane) for lane in lanes],
             resend=resend,
             resend_at=float(resend_at) if resend_at else math.inf,
             next_at=min((float(at) for at in later if at), default=math.inf),
             others=bool(others),
+            moved=moved,
         )
 
     async def _more_groups(self, platform: str, waiting: "_WaitingGroups") -> None:
@@ -262,9 +279,13 @@ class RedisOutbox:
         platform, attempt_id = plan.platform, plan.attempt_id
         number = plan.number or attempt_id
         kind = 2 if plan.question else int(not plan.number)
-        facts = (attempt_id, number, plan.group, kind, pack(list(plan.seqs)), int(plan.probe))
+        heads = [_head_columns(lane, members) for lane, members in plan.heads]
+        facts = (attempt_id, number, plan.group, kind, pack(heads), plan.moved, repr(plan.since))
+        planned = [seq for _, _, seqs, _ in heads for seq in seqs]
         try:
-            claimed = await self._known(lambda: self._owned.call("claim", platform, *facts))
+            claimed, *content = await self._again(
+                lambda: [self._owned.call("claim", platform, *facts), *self._content(platform, planned)]
+            )
         except Fenced:
             self._owned.slots.forget(attempt_id)
             raise
@@ -274,12 +295,12 @@ class RedisOutbox:
         if claimed is None:
             self._owned.slots.forget(attempt_id)
             return None
-        attempt, created, root, confirm, replayed, items = unpack(claimed)
-        seqs = [item[0] for item in items]
-        command = ("HMGET", self._keys.of(platform, "b"), *seqs)
-        bodies = await self._again(lambda: ServerCall(None, (), command)) if seqs else []
+        attempt, created, root, confirm, seqs = unpack(claimed)
+        if seqs and not planned:
+            planned = seqs
+            content = await self._again(lambda: self._content(platform, seqs))
         tag = self._tags.known(platform)
-        self._groups[attempt_id] = plan.group, plan.created_at
+        items, replayed = _items(seqs, planned, content, tag)
         batch = Batch(
             number=number,
             id="b" + encode_id(number, tag),
@@ -287,85 +308,64 @@ class RedisOutbox:
             attempt_id=attempt_id,
             platform=platform,
             group=plan.group,
-            items=[_item(item, body, tag) for item, body in zip(items, bodies, strict=True)],
+            items=items,
             created_at=float(created),
             root=root,
             probe=plan.probe,
             confirm=bool(confirm),
-            replayed=bool(replayed),
+            replayed=replayed,
         )
+        self._open[attempt_id] = _Open(batch.purpose, frozenset(seqs), plan.group, plan.created_at)
         self._owned.slots.name(attempt_id, batch.purpose)
         return batch
 
-    async def _known(self, call: Callable[[], ServerCall]) -> Any:
-        """Run a claim until its answer is known; the script answers the same attempt the same again."""
-        return await self._again(call, durable=True)
+    def _content(self, platform: str, seqs: Sequence[int]) -> list[ServerCall]:
+        """Return what reads rows and payloads; a claim changes neither."""
+        if not seqs:
+            return []
+        return [ServerCall(None, (), ("HMGET", self._keys.of(platform, name), *seqs)) for name in ("r", "b")]
 
-    async def _again(self, call: Callable[[], ServerCall], *, durable: bool = False) -> Any:
+    async def _again(self, calls: Callable[[], list[ServerCall]]) -> list[Any]:
+        """Run calls until their answers are known; the claim script answers the same attempt the same again."""
         for left in reversed(range(_LOST_TRIES)):
             try:
-                return await self._link.one(call(), durable=durable)
+                answers = await self._link.run(calls(), durable=True)
             except StoreAway:
                 if not left:
                     raise
+                continue
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+            return answers
         raise AssertionError("unreachable")
 
     # Settling
 
     async def settle(self, settlement: Settlement) -> None:
-        """Commit what an attempt came to; a second call for it does nothing."""
-        result, platform = settlement.result, settlement.platform
+        """Commit what an attempt came to; a second call for it does nothing.
+
+        Raises ``ValueError``, changing nothing, when the parts do not name each item of the batch exactly once.
+        """
+        platform, attempt_id, result = settlement.platform, settlement.attempt_id, settlement.result
+        known = self._open.get(attempt_id)
+        if known is not None:
+            _check(settlement, known.seqs)
         rule = self._owned.rules.platforms.get(platform)
-        numbers = [self._owned.next_number() for _ in settlement.split]
-        ask = settlement.ask
-        numbers += [self._owned.next_number() for _ in (ask.seqs if ask is not None else ())]
-        resend = settlement.resend
-        parts = [
-            result.ended_at,
-            result.duration_s,
-            result.outcome.value,
-            result.status or False,
-            result.reason,
-            result.excerpt,
-            int(result.ambiguous),
-            False if result.code is None else result.code,
-            int(result.outcome.accepted),
-            list(settlement.delivered),
-            [
-                [list(each.seqs), each.due_at, int(each.charge), each.reason, int(each.maybe_applied), each.message]
-                for each in settlement.requeue
-            ],
-            [
-                [
-                    list(each.seqs),
-                    int(each.state),
-                    each.reason,
-                    int(each.maybe_applied),
-                    each.message,
-                    False if each.code is None else each.code,
-                ]
-                for each in settlement.endings
-            ],
-            list(settlement.held),
-            False if ask is None else [list(ask.seqs), ask.due_at, ask.reason],
-            False if resend is None else [resend.due_at, int(resend.charge), resend.reason],
-            [list(part) for part in settlement.split],
-            int(rule is not None and rule.block_on_dead),
-            numbers,
-            False if settlement.gate is None else packed_gate(settlement.gate),
-        ]
-        call = self._owned.call("settle", platform, settlement.attempt_id, settlement.batch, pack(parts))
+        asked = settlement.ask.seqs if settlement.ask is not None else ()
+        numbers = [self._owned.next_number() for _ in (*settlement.split, *asked)]
+        purpose = Purpose.FIRST if known is None else known.purpose
+        whole = packed_settlement(
+            settlement, blocks=rule is not None and rule.block_on_dead, numbers=numbers, purpose=purpose
+        )
         try:
-            answer = await self._link.one(call, durable=True)
+            answer = await self._carry_settlement(platform, attempt_id, settlement.batch, whole)
         except Fenced:
-            self._owned.slots.forget(settlement.attempt_id)
+            self._owned.slots.forget(attempt_id)
             raise
-        except ServerRefused as error:
-            if str(error).startswith("PARTS"):
-                raise ValueError(f"settlement of batch {settlement.batch} names not each of its items once") from error
-            raise
-        group, started_at = self._groups.pop(settlement.attempt_id, ("", result.ended_at))
-        self._owned.settled(platform, group, settlement.attempt_id, started_at, result.ended_at, result.duration_s)
+        self._open.pop(attempt_id, None)
+        group, started_at = ("", result.ended_at) if known is None else (known.group, known.started_at)
+        self._owned.settled(platform, group, attempt_id, started_at, result.ended_at, result.duration_s)
         if answer is None:
             return
         freed, released = answer
@@ -374,28 +374,65 @@ class RedisOutbox:
         if released:
             self._released()
 
+    async def _carry_settlement(
+        self, platform: str, attempt_id: int, batch: int, whole: Sequence[Any]
+    ) -> tuple[int, int] | None:
+        """Send a settlement, a long one in parts that take a few milliseconds each; None: it was settled before."""
+        parts = settlement_parts(whole)
+        calls = [
+            self._owned.call("settle", platform, attempt_id, batch, pack(part), int(place == len(parts)))
+            for place, part in enumerate(parts, 1)
+        ]
+        if len(parts) > 1:
+            calls.insert(0, self._owned.call("intend", platform, attempt_id, pack([batch, *whole])))
+        answers = await self._link.run(calls, durable=True)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        if answers[-1] is None:
+            return None
+        freed = sum(answer[0] for answer in answers[-len(parts) :])
+        return freed, answers[-1][1]
 
-def packed_gate(gate: Kept) -> list[Any]:
-    """Return a gate as the scripts keep it: itself, and each stop of a group that changed (False: over)."""
-    main = _json({name: value for name, value in gate.items() if name != "groups"})
-    stops = gate.get("groups", {}).items()
-    return [main, [[group, False if stop is None else _json(stop)] for group, stop in stops]]
+    async def resume(self, platform: str) -> None:
+        """Finish the settlements whose parts a crash of host or server cut off."""
+        found = await self._link.do("HGETALL", self._keys.of(platform, "si"))
+        pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+        for attempt_id, blob in list(pairs):
+            batch, *whole = unpack(blob)
+            await self._carry_settlement(platform, int(attempt_id), batch, whole)
 
 
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+def _check(settlement: Settlement, members: frozenset[int]) -> None:
+    """Raise ``ValueError`` unless each item of the batch is named once; a re-send names all."""
+    parts: list[Sequence[int]] = [settlement.delivered, settlement.held, *settlement.split]
+    parts += [again.seqs for again in settlement.requeue]
+    parts += [ending.seqs for ending in settlement.endings]
+    if settlement.ask is not None:
+        parts.append(settlement.ask.seqs)
+    if settlement.resend is not None:
+        parts.append(tuple(members))
+    named = sorted(seq for part in parts for seq in part)
+    if named != sorted(members):
+        raise ValueError(f"settlement of batch {settlement.batch} names {named}, the batch holds {sorted(members)}")
 
 
-def _due_rows(found: Sequence[bytes]) -> list[tuple[int, int, float]]:
-    rows: list[tuple[int, int, float]] = []
+def _head_columns(lane: int, members: Sequence[bytes]) -> tuple[int, list[str], list[int], list[str]]:
+    """Return the heads of a lane as the claim takes them: members, sequence numbers and hashes of keys."""
+    texts = [member.decode() for member in members]
+    parts = [text.split(":") for text in texts]
+    return lane, texts, [int(part[0]) for part in parts], [part[2] for part in parts]
+
+
+def _due_rows(found: Sequence[bytes]) -> list[tuple[bytes, int, float]]:
+    rows: list[tuple[bytes, int, float]] = []
     for member, due in zip(found[::2], found[1::2], strict=True):
-        seq, _, size = member.partition(b":")
-        rows.append((int(seq), int(size), float(due)))
+        rows.append((member, int(member.split(b":", 2)[1]), float(due)))
     return rows
 
 
-def _taken(packer: Packer, rows: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
-    taken: list[tuple[int, int, float]] = []
+def _taken(packer: Packer, rows: Sequence[tuple[bytes, int, float]]) -> list[tuple[bytes, int, float]]:
+    taken: list[tuple[bytes, int, float]] = []
     for row in rows:
         if packer.full or not packer.offer(row[1]):
             break
@@ -403,19 +440,30 @@ def _taken(packer: Packer, rows: Sequence[tuple[int, int, float]]) -> list[tuple
     return taken
 
 
-def _item(facts: Sequence[Any], body: bytes, tag: int) -> Item:
-    seq, key, event, content_type, accepted_at, expires_at, attempts, spent, first, maybe = facts
-    return Item(
-        seq=seq,
-        id=encode_id(seq, tag),
-        payload=body,
-        key=None if key is False else key,
-        event=None if event is False else event,
-        content_type=None if content_type is False else content_type,
-        accepted_at=float(accepted_at),
-        expires_at=float(expires_at),
-        attempts=attempts,
-        spent=spent,
-        first_sent_at=float(first),
-        maybe_applied=bool(maybe),
-    )
+def _items(seqs: Sequence[int], read: Sequence[int], content: Sequence[Any], tag: int) -> tuple[list[Item], bool]:
+    """Return a batch's items of the rows and payloads that were read, and whether a person sent all of them again."""
+    if not seqs:
+        return [], False
+    rows, bodies = (dict(zip(read, found, strict=True)) for found in content)
+    items: list[Item] = []
+    replayed = True
+    for seq in seqs:
+        row = read_row(seq, rows[seq])
+        replayed = replayed and row.lane == Lane.REPLAY
+        items.append(
+            Item(
+                seq=seq,
+                id=encode_id(seq, tag),
+                payload=bodies[seq],
+                key=row.key,
+                event=row.event,
+                content_type=row.content_type,
+                accepted_at=row.accepted_at,
+                expires_at=row.expires_at,
+                attempts=row.attempts,
+                spent=row.spent,
+                first_sent_at=row.first_sent_at,
+                maybe_applied=row.maybe_applied,
+            )
+        )
+    return items, replayed
