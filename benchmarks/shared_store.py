@@ -1,6 +1,6 @@
 """What the shared store costs its server: memory for each pending callback, and the time of scripts while many wait.
 
-    python -m benchmarks.shared_store 200000
+python -m benchmarks.shared_store 200000
 """
 
 import asyncio
@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from relay.config.reading.server_urls import parse_server_url
-from relay.core.model import AttemptResult, Batch, ClaimRequest, NewCallback, Outcome, PlatformRules, Settlement, StoreRules
+from relay.core.model import (
+    AttemptResult,
+    Batch,
+    ClaimRequest,
+    NewCallback,
+    Outcome,
+    PlatformRules,
+    Settlement,
+    StoreRules,
+)
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.opening import make_store, reach
 from relay.store.redis.server.link import Durable
