@@ -1,4 +1,4 @@
--- ARGV: now, fence, number of the operation, action, most, reorder, verdict, blocks. Applies the operation to its next matches here.
+-- ARGV: now, fence, number of the operation, action, most, reorder, verdict, blocks, and of resend: expiry, run, coalesce. Applies the operation to its next matches here.
 -- op: turns to come, opm: all that is meant still, opw: what waits for a batch, ops: what its batch let go since, opp: the progress, opf: skipped ids.
 -- Answers done, skipped, skipped seqs, waiting, left, what ended, freed and whether operations go on.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
@@ -39,15 +39,18 @@ local function stop(row, seq, state, reason, blocking)
   ended[what] = (ended[what] or 0) + 1
 end
 
+local function overtaken(row, seq)  -- a newer callback of its key was delivered
+  if row[@KH] == '' then return false end
+  local after = '(' .. row[@KH] .. 'D' .. struct.pack('>I8', seq)
+  return call('ZRANGEBYLEX', P .. 'f', after, '(' .. row[@KH] .. 'E', 'LIMIT', 0, 1)[1] ~= nil
+end
+
 local act = {}
 function act.retry(row, seq)
   local state = row[@STATE]
   if state ~= 2 and state ~= 3 then return 'state' end
   if row[@DROPPED] == 1 or call('HEXISTS', P .. 'b', seq) == 0 then return 'no_payload' end
-  if not reorder and row[@KH] ~= '' then
-    local newer = call('ZRANGEBYLEX', P .. 'f', '[' .. row[@KH] .. 'D' .. struct.pack('>I8', seq), '(' .. row[@KH] .. 'E', 'LIMIT', 0, 1)
-    if newer[1] then return 'overtaken' end
-  end
+  if not reorder and overtaken(row, seq) then return 'overtaken' end
   count(WORDS[state], -1)
   for _, name in ipairs({'dl', 'ex', 'e1'}) do zset(name, seq, false) end
   if row[@KH] ~= '' then zset('f', ended_member(row, seq), false) end
@@ -114,6 +117,27 @@ function act.resolve(row, seq)
   end
 end
 
+-- A new callback with the same payload, once for a run of reconcile; it stands for one that was not delivered.
+function act.resend(row, seq)
+  local state, body = row[@STATE], call('HGET', P .. 'b', seq)
+  if state == 0 or state == 4 then return 'state' end
+  if not body then return 'no_payload' end
+  if not reorder and overtaken(row, seq) then return 'overtaken' end
+  local idem = 'reconcile/' .. ARGV[10] .. '/' .. string.format('%.0f', seq)
+  if call('HEXISTS', P .. 'dd', idem) == 1 then return 'resent' end
+  call('HSET', P .. 'dd', idem, '')  -- written whole with the row, below
+  local expires = ARGV[9] == '' and row[@EXPS] or tonumber(ARGV[9])
+  local newer = add({row[@KEY], row[@KH], row[@EVENT], 3, expires, idem, '------------', row[@CTYPE], row[@TRACE], row[@GROUP], row[@BYTES],
+    false, '', row[@REF]}, body, nil, ARGV[11] == '1')
+  if state == 1 then return end
+  count(WORDS[state], -1)
+  count('superseded', 1)
+  for _, name in ipairs({'dl', 'ex', 'e1'}) do zset(name, seq, false) end
+  zset('e0', seq, now)
+  row[@STATE], row[@REASON], row[@SUPER], row[@ENDED] = 4, 'resent', newer, now
+  touch(seq)
+end
+
 for _ = 1, math.min(most, call('LLEN', settled) + call('LLEN', turns)) do
   local turn = call('LPOP', settled)
   local waited = turn and true or false
@@ -140,6 +164,7 @@ for _ = 1, math.min(most, call('LLEN', settled) + call('LLEN', turns)) do
     end
   end
 end
+write_added()
 flush()
 local endings = {}
 for what, many in pairs(ended) do endings[#endings + 1] = {tonumber(string.sub(what, 1, 1)), string.sub(what, 2), many} end

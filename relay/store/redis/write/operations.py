@@ -37,6 +37,7 @@ _MEANT: Final[Mapping[str, Callable[[StoredRow], bool]]] = {
     "expire": lambda row: row.state == _PENDING,
     "resolve": lambda row: row.held,
     "forget": lambda row: True,
+    "resend": lambda row: row.state in (int(State.DELIVERED), _DEAD, _EXPIRED),
 }
 _SETS: Final = {"retry": ("dl", "dr", "ex"), "resolve": ("hd",)}
 
@@ -211,6 +212,9 @@ class RedisOperations:
             int(options.reorder is True),
             verdict,
             int(rule is not None and rule.block_on_dead),
+            repr(options.expires_s) if options.expires_s else "",
+            options.run or "-",
+            int(rule is not None and rule.coalesce),
         )
         endings, freed, released = await self._link.one(call, durable=True)
         for state, reason, many in endings:
