@@ -18,6 +18,35 @@ RUN = """async () => {
 }"""
 
 
+REACHABLE = """() => [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
+    .filter(each => !each.disabled && each.checkVisibility({ visibilityProperty: true }))
+    .map((each, place) => each.dataset.reach = place).length"""
+
+
+def test_everything_is_reached_by_the_tab_key(page: Page, relay: Relay) -> None:
+    """On every page each link, button and field gets the focus in turn, and it shows."""
+    callback = relay.ask("GET", "/v1/callbacks?platform=shop-c&limit=1")["items"][0]["id"]
+    log_in(page, relay, "operator")
+    shown(page, "overview")
+    for name, path in {"callback": f"/ui/callbacks/{callback}", **PAGES, "platform": "/ui/platforms/shop-a"}.items():
+        page.goto(f"{relay.admin}{path}")
+        shown(page, name)
+        page.locator("body").evaluate("each => each.focus()")
+        wanted = page.evaluate(REACHABLE)
+        reached, outlined = set(), set()
+        for _ in range(wanted + 20):
+            page.keyboard.press("Tab")
+            place, outline = page.evaluate(
+                "[document.activeElement.dataset.reach, getComputedStyle(document.activeElement).outlineStyle]"
+            )
+            reached.add(place)
+            outlined |= {outline} if place else set()
+        missed = [place for place in range(wanted) if str(place) not in reached]
+        told = [page.locator(f"[data-reach='{place}']").evaluate("each => each.outerHTML") for place in missed]
+        assert (name, told) == (name, [])
+        assert "none" not in outlined, name
+
+
 def test_no_violation_on_any_page_in_either_theme(page: Page, relay: Relay) -> None:
     """The login, every page, and the dialog of a change."""
     callback = relay.ask("GET", "/v1/callbacks?platform=shop-c&limit=1")["items"][0]["id"]
