@@ -80,6 +80,10 @@ def test_markup_in_a_payload_is_only_text(page: Page, relay: Relay) -> None:
     expect(page.locator("main")).to_contain_text(HOSTILE)
     expect(page.locator("main")).to_contain_text("unknown carrier <b>x</b>")
     expect(page.locator("[data-attempt]").first).to_be_visible()
+    attempt = page.locator("[data-request]").first
+    attempt.locator("summary").click()
+    expect(attempt).to_contain_text("Idempotency-Key")
+    expect(attempt.locator('[data-action="copy-attempt"]')).to_be_visible()
     expect(page.locator("[data-payload]")).to_contain_text("<img")
     page.goto(f"{relay.admin}/ui/dead-letters")
     shown(page, "dead-letters")

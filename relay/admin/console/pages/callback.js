@@ -25,7 +25,9 @@ export async function show(box, { params: [id], shown, current }) {
   if (!may("reveal")) showPayload(path, payload); // this shows it masked; for a role that sees it whole it takes a click
   const [config, same] = await Promise.all([settings(found.platform), sameOrder(found)]);
   if (!current()) return;
-  fill(request, requestLines(found, config));
+  fill(request, requestLines(config, found.attempts.at(-1)));
+  found.attempts.forEach((each, place) => fill(box.querySelectorAll("[data-request]")[place],
+    h("summary", {}, t("request")), requestLines(config, each, "copy-attempt")));
   if (same) fill(order, same);
 }
 
@@ -77,7 +79,8 @@ function attempts(found) {
   const rows = found.attempts.map((each) => row(columns, [
     count(each.attempt), h("span", { class: "mono" }, each.batch), time(each.started_at),
     [h("b", {}, [each.status, each.outcome].filter(Boolean).join(" ") || t("under_way")),
-      h("small", {}, each.reason, each.ambiguous ? ` · ${t("maybe_applied")}` : ""), each.excerpt ? h("small", { class: "mono" }, each.excerpt) : null],
+      h("small", {}, each.reason, each.ambiguous ? ` · ${t("maybe_applied")}` : ""), each.excerpt ? h("small", { class: "mono" }, each.excerpt) : null,
+      h("details", { "data-request": each.batch })],
     each.duration_s === null ? "–" : duration(each.duration_s),
   ], { "data-attempt": each.attempt }));
   if (!rows.length) return card(t("attempts"), h("p", { class: "empty" }, t("no_attempts")));
@@ -92,16 +95,16 @@ async function settings(platform) {
   }
 }
 
-function requestLines(found, config) {
-  const last = found.attempts.at(-1);
-  const headers = { ...config.headers, ...(last ? { "Idempotency-Key": last.batch, "Relay-Attempt": last.attempt } : {}) };
+// The request of an attempt (of none: the one to come), with this callback as its body.
+function requestLines(config, attempt, action = "copy-curl") {
+  const headers = { ...config.headers, ...(attempt ? { "Idempotency-Key": attempt.batch, "Relay-Attempt": attempt.attempt } : {}) };
   const curl = () => {
     const quoted = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
     const body = document.querySelector("[data-payload]").textContent;
     return [`curl -X ${config.method || "POST"} ${quoted(config.url || "")}`,
       ...Object.entries(headers).map(([name, value]) => `-H ${quoted(`${name}: ${value}`)}`), `--data-raw ${quoted(body)}`].join(" \\\n  ");
   };
-  return [h("div", { class: "actions" }, button("copy-curl", t("copy_curl"), () => copy(curl()))),
+  return [h("div", { class: "actions" }, button(action, t("copy_curl"), () => copy(curl()))),
     pairs([["URL", h("code", {}, `${config.method || "POST"} ${config.url || "–"}`)],
       ...Object.entries(headers).map(([name, value]) => [name, h("code", {}, String(value))])])];
 }
