@@ -63,6 +63,8 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "keys": Subcommand(
         "relay.cli.commands.keeping.keys", "keys", "Make and rotate the keys that the store is sealed with."
     ),
+    "backup": Subcommand("relay.cli.commands.keeping.backup", "backup", "Copy the store while the daemon runs."),
+    "restore": Subcommand("relay.cli.commands.keeping.backup", "restore", "Put a backup in the place of the store."),
     "doctor": Subcommand("relay.cli.commands.doctor", "doctor", "Examine everything and recount the ledger from rows."),
     "completion": Subcommand("relay.cli.commands.host.completion", "completion", "Complete commands with the Tab key."),
     "service": Subcommand("relay.cli.commands.host.service", "service", "Print the systemd units."),

@@ -1,0 +1,82 @@
+"""``relay backup`` and ``relay restore``: a copy of the store, and the way back."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from relay.cli.support.config_file import load_config
+from relay.cli.support.human import size
+from relay.cli.support.locate import WHERE, found_file
+from relay.cli.support.output import output_option, print_record
+from relay.config.schema.file import Config
+from relay.core.clock import wall_s
+from relay.core.errors import RelayError
+from relay.core.model import window_text
+
+_config_option = click.option("-c", "--config", metavar="FILE", help=f"The configuration. Default: {WHERE}.")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_config_option
+@output_option
+def backup(file: Path, config: str | None, output: str) -> None:
+    """Copy the store to FILE, which must not exist, with the daemon up or down, and look the copy through.
+
+    The copy is one state of the store, sealed as the store is, mode 0600. Keep it apart from the key.
+    """
+    from relay.daemon.stores import key_source  # loads the store's library
+    from relay.store.sqlite.file.copying import back_up
+
+    loaded = _of_file(config)
+    facts = back_up(loaded.store_path, file, key_source(loaded))
+    if output != "table":
+        print_record({"file": str(file), **facts._asdict()}, output=output)
+        return
+    kind = "sealed" if facts.sealed else "not sealed: it holds payloads in plain"
+    click.echo(f"{file}: {size(facts.size_bytes)}, {facts.pending} pending, sound, {kind}")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_config_option
+@output_option
+def restore(file: Path, config: str | None, output: str) -> None:
+    """Put the backup FILE in the place of the store. Stop the daemon first.
+
+    What lay there is renamed and kept. What was pending in the backup is sent at the next start, also what the platform
+    has got since; what was accepted after the backup is not in it.
+    """
+    from relay.daemon.stores import key_source  # loads the store's library
+    from relay.store.sqlite.file.copying import restore as put_back
+
+    loaded = _of_file(config)
+    aside = datetime.fromtimestamp(wall_s(), UTC).strftime(".replaced-%Y%m%dT%H%M%S")
+    facts, former = put_back(file, loaded.store_path, key_source(loaded), aside=aside)
+    if output != "table":
+        record = {"file": str(loaded.store_path), "former": None if former is None else str(former)}
+        print_record({**record, **facts._asdict()}, output=output)
+        return
+    for line in _told(loaded, facts.pending, former):
+        click.echo(line)
+
+
+def _told(config: Config, pending: int, former: Path | None) -> Sequence[str]:
+    lines = [f"{config.store_path} is the backup now; {pending} pending callbacks are sent at the next start"]
+    lines.append("what the platforms got after the backup is sent again; what was accepted after it is not in it")
+    windows = [rate.window_s for quota in config.store_rules().quotas.values() for rate in quota.rates]
+    if windows:
+        longest = window_text(max(windows))
+        lines.append(f"requests made after the backup are not counted: start one window ({longest}) after the last one")
+    if former is not None:
+        lines.append(f"the former store is {former}; delete it when you need it no more")
+    return lines
+
+
+def _of_file(config: str | None) -> Config:
+    loaded = load_config(config or found_file())
+    if not loaded.store.url.startswith("sqlite:"):
+        raise RelayError(f"{loaded.store.url.partition(':')[0]}: back the server up with its own means")
+    return loaded

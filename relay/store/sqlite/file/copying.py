@@ -1,0 +1,125 @@
+"""Copies of a store's file: made while a daemon runs, looked through before they are believed, put back in its place.
+
+A copy is one state of the file, made by ``VACUUM INTO`` (https://www.sqlite.org/lang_vacuum.html): without free pages,
+without a write-ahead log, and sealed as the file is. The daemon goes on accepting meanwhile.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from relay.core.errors import StoreUnusable
+from relay.sealing.master_keys import DoesNotOpen, KeySource
+from relay.store.sqlite.file.connection import cannot_open, open_reader_connection
+from relay.store.sqlite.file.lock import FileLock
+from relay.store.sqlite.file.unlocking import seals_for_reading
+
+_SIDE_FILES = ("-wal", "-shm")
+_PENDING = "SELECT count(*) FROM callback WHERE state = 0"
+_LAST = "SELECT value FROM meta WHERE name = 'last_at'"
+
+
+class CopyFacts(NamedTuple):
+    """What a copy holds."""
+
+    pending: int  # callbacks that are sent, or sent again, when it is restored
+    last_at: float  # it is what the store was then, on the relay clock
+    size_bytes: int
+    sealed: bool
+
+
+def back_up(store: Path, target: Path, keys: KeySource | None) -> CopyFacts:
+    """Copy ``store`` to the new file ``target``, mode 0600; return what it holds, once all of it was looked through.
+
+    Raises ``StoreUnusable``: something lies there already, the copy cannot be made, or it is not sound. Then no file is
+    left.
+    """
+    connection = open_reader_connection(store, passing=True)
+    try:
+        try:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            raise StoreUnusable(f"{target} exists already; a backup takes the place of no file") from None
+        except OSError as error:
+            raise StoreUnusable(f"cannot make {target}: {error.strerror}") from error
+        try:
+            connection.execute("VACUUM INTO ?", (str(target),))
+            _synced(target)
+            return looked_through(target, keys)
+        except apsw.Error as error:
+            raise cannot_open(target, error) from error
+        except BaseException:  # whatever it was: undone, then raised on
+            target.unlink(missing_ok=True)
+            raise
+    finally:
+        connection.close()
+
+
+def looked_through(copy: Path, keys: KeySource | None) -> CopyFacts:
+    """Read all of a copy. Raises ``StoreUnusable`` where it is no store, damaged, or sealed with another key."""
+    connection = open_reader_connection(copy, passing=True)
+    try:
+        damage = [str(line) for (line,) in connection.execute("PRAGMA integrity_check(5)")]
+        if damage != ["ok"]:
+            raise StoreUnusable(f"{copy} is damaged: {'; '.join(damage)}")
+        sealed = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM data_key)").get)
+        if sealed and keys is not None:
+            seals_for_reading(connection, copy, keys)
+        pending: int = connection.execute(_PENDING).get
+        last_at: float = connection.execute(_LAST).get
+        return CopyFacts(pending, last_at, copy.stat().st_size, sealed)
+    except DoesNotOpen as error:
+        raise StoreUnusable(f"{copy}: {error}") from error
+    except apsw.Error as error:
+        raise cannot_open(copy, error) from error
+    finally:
+        connection.close()
+
+
+def restore(copy: Path, store: Path, keys: KeySource | None, *, aside: str) -> tuple[CopyFacts, Path | None]:
+    """Put ``copy`` in the place of ``store``, whose daemon must be down; what lay there is renamed with ``aside``.
+
+    Returns what the copy holds, and where the former file is now. Raises ``StoreLocked`` and ``StoreUnusable``; then
+    nothing was changed.
+    """
+    facts = looked_through(copy, keys)
+    lock = FileLock(store)
+    try:
+        former = lock.path.with_name(lock.path.name + aside)
+        coming = lock.path.with_name(lock.path.name + ".restoring")
+        try:
+            with open(os.open(coming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as made:
+                with copy.open("rb") as source:
+                    shutil.copyfileobj(source, made)
+                made.flush()
+                os.fsync(made.fileno())
+        except OSError as error:
+            coming.unlink(missing_ok=True)
+            raise StoreUnusable(f"cannot copy {copy}: {error.strerror}") from error
+        kept = lock.path.stat().st_size > 0
+        if kept:
+            os.rename(lock.path, former)
+        for ending in _SIDE_FILES:  # they belong to the former file: SQLite would mix them into the restored one
+            beside = lock.path.with_name(lock.path.name + ending)
+            if beside.exists() and kept:
+                os.rename(beside, former.with_name(former.name + ending))
+            else:
+                beside.unlink(missing_ok=True)
+        os.rename(coming, lock.path)
+        _synced(lock.path)
+        return facts, former if kept else None
+    finally:
+        lock.release()
+
+
+def _synced(file: Path) -> None:
+    """Sync a file and its name."""
+    for path in (file, file.parent):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

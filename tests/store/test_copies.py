@@ -1,0 +1,121 @@
+"""Backups: made while the store is used, looked through, and put back."""
+
+import os
+import stat
+from pathlib import Path
+
+import apsw
+import pytest
+from relay.core.errors import StoreLocked, StoreUnusable
+from relay.sealing.master_keys import GivenKeys, KeySource, MasterKey
+from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.file.copying import back_up, looked_through, restore
+from tests.clocks import FakeClock
+from tests.store.harness import balanced, claimed, deliver, note, payloads, post, rules, shown
+from tests.store.test_sealed_file import CANARIES, raw
+
+KEY = GivenKeys(b"k" * 32)
+
+
+async def opened(path: Path, clock: FakeClock, keys: KeySource | None = None) -> SqliteStore:
+    """Open and configure."""
+    store = await SqliteStore.open(path, clock=clock, keys=keys)
+    await store.configure(rules())
+    return store
+
+
+async def test_a_copy_of_a_store_in_use(tmp_path: Path) -> None:
+    """It holds one state of the store, is sound and private; the store goes on; back in its place it sends again."""
+    clock, path, copy = FakeClock(), tmp_path / "relay.db", tmp_path / "copy.db"
+    store = await opened(path, clock)
+    ids = (await post(store, note(b"1", key="a"), note(b"2"))).ids
+    facts = back_up(path, copy, None)
+    assert (facts.pending, facts.sealed) == (2, False)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    await deliver(store, await claimed(store), clock)
+    await post(store, note(b"3"))
+    with pytest.raises(StoreLocked):
+        restore(copy, path, None, aside=".old")
+    await store.close()
+    assert restore(copy, path, None, aside=".old") == (facts, tmp_path / "relay.db.old")
+    again = await opened(path, clock)
+    assert payloads(await claimed(again)) == [b"1", b"2"]
+    assert (await shown(again, ids[0])).key == "a"
+    assert (await balanced(again))["shop"].accepted == 2
+    await again.close()
+    former = await opened(tmp_path / "relay.db.old", clock)
+    assert (await balanced(former))["shop"].delivered == 2
+    await former.close()
+
+
+async def test_a_killed_store_keeps_its_log_when_it_is_put_aside(tmp_path: Path) -> None:
+    """A write-ahead log that was left over goes with the file it belongs to, and never into the restored one."""
+    clock, path, copy = FakeClock(), tmp_path / "relay.db", tmp_path / "copy.db"
+    store = await opened(path, clock)
+    await post(store, note(b"1"))
+    back_up(path, copy, None)
+    await post(store, note(b"2"))
+    image = tmp_path / "killed.db"
+    for ending in ("", "-wal"):
+        Path(f"{image}{ending}").write_bytes(Path(f"{path}{ending}").read_bytes())
+    await store.close()
+    restore(copy, image, None, aside=".old")
+    assert not Path(f"{image}-wal").exists()
+    assert looked_through(image, None).pending == 1
+    assert looked_through(Path(f"{image}.old"), None).pending == 2
+
+
+async def test_a_sealed_copy_is_sealed(tmp_path: Path) -> None:
+    """Nothing planted is found in a backup of a sealed store; without its key it is not put back."""
+    clock, path, copy = FakeClock(), tmp_path / "relay.db", tmp_path / "copy.db"
+    store = await opened(path, clock, KEY)
+    await post(store, *[note(canary, key=canary.decode()) for canary in CANARIES])
+    assert back_up(path, copy, KEY).sealed
+    await store.close()
+    assert [canary for canary in CANARIES if canary in copy.read_bytes()] == []
+    before = raw(path)
+    with pytest.raises(StoreUnusable, match=MasterKey(b"k" * 32).id):
+        restore(copy, path, GivenKeys(b"x" * 32), aside=".old")
+    assert raw(path) == before
+    restore(copy, path, KEY, aside=".old")
+    again = await opened(path, clock, KEY)
+    assert sorted(payloads(await claimed(again))) == sorted(CANARIES)
+    await again.close()
+
+
+async def test_no_file_is_overwritten_and_none_is_left(tmp_path: Path) -> None:
+    """An existing file, a directory that is not there: refused; what lies there stays."""
+    path = tmp_path / "relay.db"
+    store = await opened(path, FakeClock())
+    await store.close()
+    there = tmp_path / "there"
+    there.write_text("mine")
+    with pytest.raises(StoreUnusable, match="exists already"):
+        back_up(path, there, None)
+    assert there.read_text() == "mine"
+    with pytest.raises(StoreUnusable, match="No such file"):
+        back_up(path, tmp_path / "none" / "copy.db", None)
+    with pytest.raises(StoreUnusable, match="does not exist"):
+        back_up(tmp_path / "nothing.db", tmp_path / "copy.db", None)
+    assert [name for name in os.listdir(tmp_path) if name.startswith(("copy", "none"))] == []
+
+
+async def test_what_is_no_sound_copy_is_not_put_back(tmp_path: Path) -> None:
+    """A damaged copy, another program's database and a text: named, and the store stays as it is."""
+    clock, path, copy = FakeClock(), tmp_path / "relay.db", tmp_path / "copy.db"
+    store = await opened(path, clock)
+    await post(store, *[note(b"x" * 500, key=f"k{number}") for number in range(200)])
+    back_up(path, copy, None)
+    await store.close()
+    before = raw(path)
+    damaged = bytearray(copy.read_bytes())
+    damaged[8192:12288] = os.urandom(4096)
+    (tmp_path / "damaged.db").write_bytes(damaged)
+    (tmp_path / "text.db").write_text("hello " * 1000)
+    foreign = apsw.Connection(str(tmp_path / "foreign.db"))
+    foreign.execute("CREATE TABLE t (a)")
+    foreign.close()
+    for name in ("damaged.db", "text.db", "foreign.db"):
+        with pytest.raises(StoreUnusable):
+            restore(tmp_path / name, path, None, aside=".old")
+    assert raw(path) == before
