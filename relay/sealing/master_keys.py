@@ -72,6 +72,10 @@ class MasterKeys:
         """Their ids, that of the one in force first."""
         return [self.current.id, *(key for key in self._by_id if key != self.current.id)]
 
+    def followed_by(self, current: MasterKey) -> "MasterKeys":
+        """Return these keys as former ones of ``current``."""
+        return MasterKeys(current, self._by_id.values())
+
     def get(self, key_id: str) -> MasterKey | None:
         """Return the key with this id, or None."""
         return self._by_id.get(key_id)

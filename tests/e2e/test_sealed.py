@@ -152,6 +152,7 @@ async def test_canaries_are_found_nowhere(place: Place, shop: str) -> None:
         view = await asyncio.to_thread(place.shown, callback_id)
         assert view["key"] == ORDER
         assert WORDS in view["attempts"][0]["excerpt"]
+        assert "sealed" in await asyncio.to_thread(place.relay, "backup", "copy.db")
         await asyncio.to_thread(place.relay, "dead", "retry", "--key", ORDER, "--yes")
         connector = aiohttp.UnixConnector(str(place.directory / "admin"))
         async with aiohttp.ClientSession(connector=connector) as admin:

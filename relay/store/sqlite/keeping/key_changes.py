@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from relay.core.errors import NotSealed
 from relay.core.raw import Record
-from relay.sealing.master_keys import KeySource, MasterKeys
+from relay.sealing.master_keys import KeySource
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction
@@ -80,7 +80,7 @@ class SqliteSealing:
         masters, keep = codec.masters, None
         if self._source.renews:
             made, keep = await asyncio.to_thread(self._source.keys, None)
-            masters = MasterKeys(made.current, [codec.masters.current])
+            masters = codec.masters.followed_by(made.current)
         rotated: KeysRotated = await self._write(partial(self._rotate, Unlocked(masters, keep), deed))
         return rotated
 
