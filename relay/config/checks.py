@@ -1,16 +1,21 @@
 """What no single value shows: settings that contradict each other, unknown names, and things worth a warning."""
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from relay.config.alert_checks import alert_contradictions
 from relay.config.comparable import reconcile_contradictions
+from relay.config.listener_checks import (
+    is_local,
+    is_loopback,
+    listener_certificates,
+    listener_contradictions,
+    may_read,
+)
 from relay.config.problems import BadValue, nearest, quoted
 from relay.config.reading.invisible_characters import invisible_in
 from relay.config.reading.showing import hidden_texts, is_secret_key
@@ -28,7 +33,6 @@ from relay.core.model import UNROUTED
 from relay.wire.answers.results import OUTCOMES
 
 PLATFORMS: KeyPath = ("platforms",)
-_LOOPBACK = ("localhost", "::1")
 _IDS = ("user", "client_id", "key_id", "scope")
 
 
@@ -43,7 +47,7 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
         relies_on = [("ingest", "max_bulk"), ("ingest", "max_body")]
         yield _at(("ingest", "max_bulk"), "E051", text, relies_on=relies_on)
     yield from _server(config)
-    yield from _listeners(config)
+    yield from listener_contradictions(config)
     yield from _users(config)
     for name, quota in config.quotas.items():
         yield from _burst(("quotas", name), quota)
@@ -152,30 +156,24 @@ def _paths(config: Config) -> Iterator[PlacedProblem]:
 
 
 def certificates(config: Config, directory: Path, *, for_service: bool = False) -> Iterator[PlacedProblem]:
-    """Yield each certificate or key of ``connect`` that cannot be used; relative ones lie in ``directory``.
+    """Yield each certificate or key of ``connect`` and ``tls`` that cannot be used; relative ones lie in ``directory``.
 
     ``for_service``: a file this process may not read is the service's, and says nothing about the configuration.
     """
+    yield from listener_certificates(config, directory, for_service=for_service)
     owners: list[tuple[KeyPath, PlatformSection]] = [
         *((("platforms", name), platform) for name, platform in config.platforms.items()),
         *((("alerts", "targets", name), target.platform) for name, target in config.alerts.targets.items()),
     ]
     for owner, platform in owners:
         files = (platform.connect.ca, platform.connect.cert, platform.connect.key)
-        if for_service and any(not _may_read(directory / file) for file in files if file is not None):
+        if for_service and any(not may_read(directory / file) for file in files if file is not None):
             continue
         try:
             platform.connect.tls(directory)
         except BadValue as bad:
             what = f"{dotted(owner)}.{bad.message}"
             yield _at((*owner, "connect"), bad.code, what, "see that it is there and readable by the relay")
-
-
-def _may_read(file: Path) -> bool:
-    try:
-        return not file.exists() or os.access(file, os.R_OK)
-    except PermissionError:
-        return False
 
 
 def warnings(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
@@ -211,15 +209,15 @@ def warnings(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
                 f"admin.users[{index}]: who may post callbacks can also act as {quoted(user.name)}: one token for both"
             )
             yield _at(("admin", "users", index, "token"), "W012", what, "give ingest and admin a token each")
-    if not config.ingest.token:
+    if not (config.ingest.token or config.ingest.tokens):
         for index, address in enumerate(config.ingest.listen):
-            if not _is_local(address):
+            if not is_local(address):
                 text = f"anyone who reaches {address} can post callbacks"
                 yield _at(("ingest", "listen", index), "W006", text, "set ingest.token")
     for name, target in config.alerts.targets.items():
         parts = urlsplit(target.platform.url)
         lets_in = target.kind in ("dingtalk", "wecom", "feishu") or _sends_secret(target.platform)
-        if lets_in and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        if lets_in and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             where: KeyPath = ("alerts", "targets", name, "url")
             yield _at(where, "W004", f"{dotted(where)}: what lets us in travels unencrypted over http", "use https")
     limit_is_set = "max_body" in data.get("ingest", {})
@@ -233,7 +231,7 @@ def warnings(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
                 f"{dotted(path)} has credentials in it",
                 "put them into headers as a ${file:...} reference",
             )
-        elif parts.scheme == "http" and not _is_loopback(parts.hostname or "") and _sends_secret(platform):
+        elif parts.scheme == "http" and not is_loopback(parts.hostname or "") and _sends_secret(platform):
             yield _at(path, "W004", f"{dotted(path)}: its secrets travel unencrypted over http", "use https")
         if limit_is_set and platform.batch.max_bytes < config.ingest.max_body:
             text = f"platforms.{name}: payloads above batch.max_bytes are refused, though ingest.max_body allows them"
@@ -264,7 +262,7 @@ def _credentials(config: Config) -> Iterator[PlacedProblem]:
         if not isinstance(auth, OAuth2Auth):
             continue
         parts = urlsplit(auth.token_url)
-        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             where = (*path, "token_url")
             yield _at(where, "W004", f"{dotted(where)}: secrets and tokens travel unencrypted over http", "use https")
         if auth.grant == "refresh_token" and config.store.token_key is None:
@@ -334,35 +332,6 @@ def _server(config: Config) -> Iterator[PlacedProblem]:
     if server is not None and config.privacy.encrypt is not None:
         text = "privacy.encrypt seals a sqlite: store only; what lies on a server would not be sealed"
         yield _at(("privacy", "encrypt"), "E012", text, relies_on=[("privacy", "encrypt"), ("store", "url")])
-
-
-def _listeners(config: Config) -> Iterator[PlacedProblem]:
-    seen: dict[str, tuple[str, int]] = {}
-    for side, section in (("ingest", config.ingest), ("admin", config.admin)):
-        if not section.listen:
-            yield _at((side, "listen"), "E025", f"{side}.listen is an empty list", "name an address or leave it out")
-        for index, address in enumerate(section.listen):
-            path = (side, "listen", index)
-            first = seen.setdefault(address, (side, index))
-            if first != (side, index) and not address.endswith(":0"):
-                what = f"{side}.listen: the address {address} is already used by {first[0]}.listen"
-                yield _at(path, "E052", what, "give each listener its own port")
-            if side == "admin" and not config.admin.users and not _is_local(address):
-                what = f"admin.listen: {address} is not loopback, and without users anyone could pause and drop"
-                yield _at(path, "E054", what, "add admin.users, or listen on 127.0.0.1", relies_on=[("admin", "users")])
-
-
-def _is_local(address: str) -> bool:
-    return address.startswith("unix:") or _is_loopback(address.rpartition(":")[0].strip("[]"))
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() in _LOOPBACK:
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _sends_secret(platform: PlatformSection) -> bool:

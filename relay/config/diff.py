@@ -12,6 +12,7 @@ _RESTART = (
     ("host",),
     ("ingest", "listen"),
     ("admin", "listen"),
+    ("ingest", "unix"),
     ("store", "url"),
     ("store", "prefix"),
     ("store", "durability"),

@@ -10,6 +10,8 @@ from relay.ingest.fan_out import Routing, compile_route
 from relay.ingest.intake import IngestSettings
 from relay.ingest.posts import Directory, DropIn
 from relay.ingest.rows import PlatformIntake
+from relay.web.guard import PostToken
+from relay.web.sockets import SocketFile
 from relay.wire.envelopes.plain import Envelope
 from relay.wire.payload.extract import KeyPath
 from relay.wire.payload.target import Target, TemplateFields
@@ -100,6 +102,12 @@ def ingest_settings(config: Config, listen: str) -> IngestSettings:
     return IngestSettings(
         listen=listen,
         token=ingest.token,
+        file=SocketFile(ingest.unix.mode, ingest.unix.group),
+        tokens=tuple(
+            PostToken(each.token, None if each.platforms is None else frozenset(each.platforms))
+            for each in ingest.tokens
+        ),
+        tls=None if ingest.tls is None else ingest.tls.context(config.directory),
         hosts=ingest.hosts,
         origins=ingest.origins,
         max_body=ingest.max_body,

@@ -48,7 +48,8 @@ _MOST_VALIDATIONS = 4  # one under way; the others wait with their texts, of up 
 
 def admin_settings(config: Config, listen: str) -> AdminSettings:
     """Return the settings of the admin listener on ``listen``."""
-    return AdminSettings(listen=listen, hosts=config.admin.hosts, origins=config.admin.origins)
+    tls = None if config.admin.tls is None else config.admin.tls.context(config.directory)
+    return AdminSettings(listen=listen, hosts=config.admin.hosts, origins=config.admin.origins, tls=tls)
 
 
 def admin_users(config: Config) -> list[User]:

@@ -21,7 +21,16 @@ from relay.core.model import UNROUTED, AcceptedPosts, NewCallback, RoutedPost
 from relay.ingest.admission import Held
 from relay.ingest.intake import IngestSettings, Intake
 from relay.ingest.post_options import PostOptions, read_post_options
-from relay.ingest.posts import REASON, ROUTED_DEFAULTS, Directory, DropIn, PostDraft, drafts, on_line
+from relay.ingest.posts import (
+    REASON,
+    ROUTED_DEFAULTS,
+    Directory,
+    DropIn,
+    PostDraft,
+    check_granted,
+    drafts,
+    on_line,
+)
 from relay.ingest.pressure import SMALL_BYTES
 from relay.ingest.rows import (
     MAX_LINES,
@@ -87,7 +96,7 @@ class Handlers:
 
     def configure(self, settings: IngestSettings, directory: Directory) -> None:
         """Use these for all requests from now on."""
-        self._bearer = Bearer(settings.token)
+        self._bearer = Bearer(settings.token, settings.tokens)
         self._max_body = settings.max_body
         self._max_bulk = settings.max_bulk
         self._body_timeout_s = settings.body_timeout_s
@@ -105,7 +114,7 @@ class Handlers:
 
     async def accept(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         """``POST /v1/platforms/{platform}/callbacks``: one callback, or many as NDJSON."""
-        self._bearer.check(request)
+        check_granted(self._bearer.check(request), (values["platform"],))
         platform = self._directory.platforms.get(values["platform"])
         if platform is None:
             name = values["platform"]
@@ -132,8 +141,8 @@ class Handlers:
 
     async def accept_at(self, drop_in: DropIn, request: BaseRequest, _values: Mapping[str, str]) -> Response:
         """A drop-in path (``accept:``): any body is one callback, and the answer is the platform's own."""
-        self._bearer.check(request)
         platform = drop_in.platform
+        check_granted(self._bearer.check(request), (platform.name,))
         content_type = request.headers.get("Content-Type")
         options = read_post_options(request.headers, platform)
         held = self._admission.enter(declared_length(request), bulk=False, searches=platform.searches)
@@ -241,7 +250,7 @@ class Handlers:
 
     async def accept_routed(self, request: BaseRequest, _values: Mapping[str, str]) -> Response:
         """``POST /v1/callbacks``: the routes name the platforms; one commit for all of them."""
-        self._bearer.check(request)
+        granted = self._bearer.check(request)
         headers = request.headers
         content_type = headers.get("Content-Type")
         bulk = _is_bulk(content_type)
@@ -258,13 +267,16 @@ class Handlers:
                     options=options,
                     max_body=self._max_body,
                     enveloped=enveloped,
+                    granted=granted,
                 )
                 lines = Lines(parts, self._max_body)
                 return await self._route_many(lines, read, held, searches=directory.searches)
             body = b"".join(parts)
             draft = partial(directory.draft, body, options, content_type)
             beside = directory.searches and len(body) > SMALL_BYTES
-            return await self._route_one(await self._searching.run(draft, held, len(body)) if beside else draft(), held)
+            made = await self._searching.run(draft, held, len(body)) if beside else draft()
+            check_granted(granted, made.platforms)
+            return await self._route_one(made, held)
         finally:
             if not held.handed_over:
                 held.release()
@@ -337,9 +349,9 @@ class Handlers:
 
     async def show(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         """``GET /v1/callbacks/{id}``: state, times, attempts and why it waits, never the payload."""
-        self._bearer.check(request)
+        granted = self._bearer.check(request)
         found = await self._read_back(values["id"])
-        if found is None:
+        if found is None or (granted is not None and found.platform not in granted):
             raise Refusal(
                 "unknown_callback", "no callback has this id; one that ended is kept as long as `store.keep` says"
             )

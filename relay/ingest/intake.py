@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ssl import SSLContext
 
 from relay.ingest.admission import Admission
 from relay.ingest.search_thread import SearchThread
 from relay.store.base import Inbox
 from relay.web.decoding import PIECE_BYTES, Decoder
+from relay.web.guard import PostToken
 from relay.web.refusal import Refusal
+from relay.web.sockets import SocketFile
 from relay.wire.compress import BadEncoding, TooLarge, UnsupportedEncoding, decode_pieces
 
 # Memory for requests, unfinished uploads included: one of the largest bulk requests and its rows. An idle relay takes
@@ -22,11 +25,14 @@ class IngestSettings:
 
     listen: str = "127.0.0.1:8787"
     token: str | None = None
+    tokens: tuple[PostToken, ...] = ()
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     max_body: int = 1024 * 1024  # bytes of one payload
     max_bulk: int = 32 * 1024 * 1024  # bytes of one NDJSON request
     body_timeout_s: float = 30.0
+    tls: SSLContext | None = None
+    file: SocketFile = SocketFile()  # noqa: RUF009 - a value
 
 
 class Intake:

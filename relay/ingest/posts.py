@@ -5,7 +5,7 @@ was accepted under other routes, and only the store knows that. So it goes to th
 answer if it repeats nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from relay.core.model import UNROUTED, Lane, NewCallback, RoutedPost
@@ -33,6 +33,17 @@ class PostDraft(NamedTuple):
 
     post: RoutedPost
     refusal: Refusal | None
+
+    @property
+    def platforms(self) -> Iterator[str]:
+        """The platforms it is for; what no route takes is for none."""
+        return (row.platform for row in self.post.rows if row.platform != UNROUTED)
+
+
+def check_granted(granted: frozenset[str] | None, platforms: Iterable[str]) -> None:
+    """Raise 403 ``forbidden`` unless a token is for all ``platforms``; ``granted`` None: it is for every one."""
+    if granted is not None and not granted.issuperset(platforms):
+        raise Refusal("forbidden", "this token may not post to this platform (ingest.tokens)")
 
 
 class DropIn(NamedTuple):
@@ -133,8 +144,9 @@ def drafts(
     max_body: int,
     *,
     enveloped: bool,
+    granted: frozenset[str] | None = None,
 ) -> list[PostDraft]:
-    """Return a draft for each line that is not empty. Raises ``Refusal`` that names the line."""
+    """Return a draft for each line that is not empty, for ``granted`` platforms. Raises ``Refusal`` with the line."""
     found: list[PostDraft] = []
     for number, line in enumerate(turn.lines, turn.first):
         if not line or line.isspace():
@@ -148,6 +160,7 @@ def drafts(
             if len(payload) > max_body:
                 raise Refusal("too_large", f"its payload exceeds {max_body} bytes", limit=max_body)
             found.append(directory.draft(payload, own, None))
+            check_granted(granted, found[-1].platforms)
         except Refusal as refusal:
             raise on_line(number, refusal) from None
     return found

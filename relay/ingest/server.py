@@ -36,7 +36,7 @@ class IngestServer(WebServer):
         ``expiring`` is called after a commit with the seconds until the first of its callbacks expires.
         ``begin_span`` begins the span of a post, where posts are traced.
         """
-        super().__init__(name=LISTENER, listen=settings.listen, ping=ping, events=events)
+        super().__init__(name=LISTENER, listen=settings.listen, ping=ping, events=events, file=settings.file)
         self._handlers = Handlers(
             settings=settings,
             directory=directory,
@@ -54,4 +54,4 @@ class IngestServer(WebServer):
         self._handlers.configure(settings, directory)
         routes = Routes()
         self._handlers.add_to(routes)
-        self._serve(routes, hosts=settings.hosts, origins=settings.origins)
+        self._serve(routes, hosts=settings.hosts, origins=settings.origins, tls=settings.tls)

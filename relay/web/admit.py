@@ -9,6 +9,7 @@ import errno
 import resource
 import socket
 from collections.abc import Callable
+from ssl import SSLContext
 from typing import Protocol, cast
 
 # Connections taken in one turn: each costs 50 us.
@@ -16,6 +17,7 @@ _PER_TURN = 64
 # An idle connection takes 20 KB. This many are enough for the pools of a dozen order centers.
 _MOST_CONNECTIONS = 1000
 _SHARE_OF_DESCRIPTORS = 4  # the rest is for the other listener, for platforms and for the store
+_HANDSHAKE_S = 10.0  # who takes longer than that holds a place among the connections for nothing
 # How soon it tries again after no connection could be accepted.
 _PAUSE_S = 0.05
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -76,11 +78,14 @@ class Accepting:
         connections: Connections,
         connected: Callable[[], Connection],
         failed: Callable[[str, BaseException], None],
+        tls: Callable[[], SSLContext | None],
     ) -> None:
         """Start to accept connections.
 
-        ``connected`` makes the object that serves a connection; ``failed`` is called when none can be accepted.
+        ``connected`` makes the object that serves a connection; ``failed`` is called when none can be accepted;
+        ``tls`` returns the context for the next one, None for plain HTTP.
         """
+        self._tls = tls
         self._sock = sock
         self._connections = connections
         self._connected = connected
@@ -126,9 +131,15 @@ class Accepting:
     async def _start(self, taken: socket.socket) -> None:
         connection = self._connected()
         self._connections.used(connection)
+        context = self._tls()
         try:
-            await self._loop.connect_accepted_socket(lambda: cast(asyncio.BaseProtocol, connection), taken)
-        except OSError:  # it was gone before it was served
+            await self._loop.connect_accepted_socket(
+                lambda: cast(asyncio.BaseProtocol, connection),
+                taken,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else _HANDSHAKE_S,
+            )
+        except OSError:  # it was gone before it was served, or it speaks no TLS that is wanted here
             self._connections.closed(connection)
             taken.close()
 

@@ -8,6 +8,7 @@ another site asks. They are checked before anything else.
 from collections.abc import Iterable
 from hmac import compare_digest
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from aiohttp.web import BaseRequest
 
@@ -98,19 +99,33 @@ def _opens_page(request: BaseRequest) -> bool:
     )
 
 
+class PostToken(NamedTuple):
+    """A token, and the platforms it is for; None: all."""
+
+    token: str
+    platforms: frozenset[str] | None
+
+
 class Bearer:
-    """Checks one shared token; with no token everyone may pass."""
+    """Checks the tokens of a listener; with none everyone may pass."""
 
-    def __init__(self, token: str | None) -> None:
-        self._token = token.encode() if token else None
+    def __init__(self, token: str | None, tokens: Iterable[PostToken] = ()) -> None:
+        shared = [PostToken(token, None)] if token else []
+        self._tokens = [(each.token.encode(), each.platforms) for each in (*shared, *tokens)]
 
-    def check(self, request: BaseRequest) -> None:
-        """Raise ``Refusal`` (``unauthorized``) unless the request carries the token."""
-        if self._token is None:
-            return
+    def check(self, request: BaseRequest) -> frozenset[str] | None:
+        """Return the platforms that the request's token is for, None for all; raises 401 ``unauthorized``."""
+        if not self._tokens:
+            return None
         given = bearer_token(request)
-        if given is None or not compare_digest(given, self._token):
+        found = False
+        platforms: frozenset[str] | None = None
+        for token, its in self._tokens:  # all of them, so that the time taken tells nothing
+            if given is not None and compare_digest(given, token):
+                found, platforms = True, its
+        if not found:
             raise Refusal("unauthorized", "send `Authorization: Bearer` with the token of this listener")
+        return platforms
 
 
 def bearer_token(request: BaseRequest) -> bytes | None:

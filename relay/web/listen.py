@@ -5,6 +5,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any, cast
 
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
@@ -13,7 +14,7 @@ from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 from relay.web.admit import Accepting, Connections
 from relay.web.refusal import problem
 from relay.web.response import Response
-from relay.web.sockets import BACKLOG, address_text, bind
+from relay.web.sockets import BACKLOG, SocketFile, address_text, bind
 from relay.web.turns import ParserTurns, is_costly
 
 # After this long an idle connection, or one whose head is not complete, is closed. The pools of common HTTP clients
@@ -28,13 +29,27 @@ _MOST_LINE_BYTES = 8192
 _MOST_LINES = 128
 _TOO_MANY = "Too many headers received"  # aiohttp has no type of its own for it
 
+_ANY_FILE = SocketFile()
+Tls = Callable[[], SSLContext | None]
 Serve = Callable[[BaseRequest], Awaitable[Response | StreamResponse]]
+
+
+def _plain() -> None:
+    """Serve plain HTTP."""
 
 
 class Listener:
     """A listening socket being served; made by ``open_listener``."""
 
-    def __init__(self, *, serve: Serve, refused: Callable[[str], None], failed: Callable[[str, BaseException], None]):
+    def __init__(
+        self,
+        *,
+        serve: Serve,
+        refused: Callable[[str], None],
+        failed: Callable[[str, BaseException], None],
+        tls: Tls,
+    ) -> None:
+        self._tls = tls
         self.addresses: list[str] = []
         self._serve = serve
         self._failed = failed
@@ -57,7 +72,13 @@ class Listener:
             sock.listen(BACKLOG)
             self.addresses.append(address_text(sock.getsockname()))
             self._accepting.append(
-                Accepting(sock, connections=self._connections, connected=self._connected, failed=self._failed)
+                Accepting(
+                    sock,
+                    connections=self._connections,
+                    connected=self._connected,
+                    failed=self._failed,
+                    tls=self._tls,
+                )
             )
 
     def _connected(self) -> "_Connection":
@@ -123,18 +144,20 @@ async def open_listener(
     refused: Callable[[str], None],
     failed: Callable[[str, BaseException], None],
     inherited: Sequence[socket.socket] = (),
+    tls: Tls = _plain,
+    file: SocketFile = _ANY_FILE,
 ) -> Listener:
     """Listen on ``address`` (or on the sockets the service manager opened for it) and serve requests with ``serve``.
 
-    ``refused`` is called for malformed HTTP, ``failed`` for failures outside ``serve``. Raises ``RelayError`` that
-    names the address and says what to do.
+    ``refused`` is called for malformed HTTP, ``failed`` for failures outside ``serve``. ``tls()`` is the context for
+    the next connection, None for plain HTTP. Raises ``RelayError`` that names the address and says what to do.
     """
-    listener = Listener(serve=serve, refused=refused, failed=failed)
+    listener = Listener(serve=serve, refused=refused, failed=failed, tls=tls)
     if inherited:
         await listener.start(inherited, unlink=None)
     else:
         unix = address.startswith("unix:")
-        await listener.start(await bind(address), unlink=Path(address.removeprefix("unix:")) if unix else None)
+        await listener.start(await bind(address, file), unlink=Path(address.removeprefix("unix:")) if unix else None)
     return listener
 
 

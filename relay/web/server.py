@@ -2,12 +2,16 @@
 
 import socket
 from collections.abc import Sequence
+from ssl import SSLContext
 from typing import Protocol
 
 from relay.web.dispatch import Router, Routes
 from relay.web.guard import Guard
 from relay.web.health import Health, Ping
 from relay.web.listen import Listener, open_listener
+from relay.web.sockets import SocketFile
+
+_ANY_FILE = SocketFile()
 
 
 class ListenerEvents(Protocol):
@@ -25,12 +29,16 @@ class ListenerEvents(Protocol):
 class WebServer:
     """Listens on one address. ``name`` is also the ``FileDescriptorName=`` of its socket unit."""
 
-    def __init__(self, *, name: str, listen: str, ping: Ping, events: ListenerEvents) -> None:
+    def __init__(
+        self, *, name: str, listen: str, ping: Ping, events: ListenerEvents, file: SocketFile = _ANY_FILE
+    ) -> None:
+        self._file = file
         self.name = name
         self.listen = listen  # as configured at the start; another address needs a restart
         self.health = Health(ping=ping)
         self._events = events
         self._listener: Listener | None = None
+        self._tls: SSLContext | None = None
         self._router = Router(routes=Routes(), checks=(), refused=self._refused, failed=self._failed)
 
     @property
@@ -46,7 +54,13 @@ class WebServer:
     async def start(self, *, inherited: Sequence[socket.socket] = ()) -> None:
         """Listen; on the ``inherited`` sockets if there are any. Raises ``RelayError`` if it cannot."""
         self._listener = await open_listener(
-            self.listen, serve=self._router, refused=self._refused, failed=self._failed, inherited=inherited
+            self.listen,
+            serve=self._router,
+            refused=self._refused,
+            failed=self._failed,
+            inherited=inherited,
+            tls=lambda: self._tls,
+            file=self._file,
         )
 
     async def close(self, grace_s: float) -> int:
@@ -55,12 +69,19 @@ class WebServer:
         return 0 if self._listener is None else await self._listener.close(grace_s)
 
     def _serve(
-        self, routes: Routes, *, hosts: Sequence[str], origins: Sequence[str], same_origin: bool = False
+        self,
+        routes: Routes,
+        *,
+        hosts: Sequence[str],
+        origins: Sequence[str],
+        same_origin: bool = False,
+        tls: SSLContext | None = None,
     ) -> None:
         """Serve ``routes`` and the health paths from now on; the address stays until a restart.
 
-        ``same_origin``: pages that this listener serves may ask it too.
+        ``same_origin``: pages that this listener serves may ask it too. ``tls``: for connections made from now on.
         """
+        self._tls = None if self.listen.startswith("unix:") else tls  # a socket file's mode is its protection
         self.health.add_to(routes)
         self._router.checks = (Guard(listen=self.listen, hosts=hosts, origins=origins, same_origin=same_origin).check,)
         self._router.routes = routes

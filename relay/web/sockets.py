@@ -3,30 +3,41 @@
 import asyncio
 import errno
 import os
+import shutil
 import socket
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from relay.core.errors import ConfigUnusable, RelayError
 from relay.web.guard import split_port
 
 BACKLOG = 1024
-_UNIX_MODE = 0o660  # who may connect is decided by the file's group
+
+
+class SocketFile(NamedTuple):
+    """Who may connect to a socket file; ``group`` None: that of this process."""
+
+    mode: int = 0o660
+    group: str | None = None
+
+
+_ANY = SocketFile()
 Target = tuple[Any, ...]
 """A host's address and a port, with IPv6 also flow and scope."""
 
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # /etc/hosts has ::1 even if IPv6 is off
 
 
-async def bind(address: str) -> list[socket.socket]:
+async def bind(address: str, file: SocketFile = _ANY) -> list[socket.socket]:
     """Return sockets bound to ``address``: one for each address its host name has (``localhost`` often has two).
 
+    A unix socket gets the mode and group of ``file``.
     Addresses that this machine does not have are left out, unless no other remains. Raises ``RelayError`` that names
     the address and says what to do.
     """
     if address.startswith("unix:"):
-        return [_bind_unix(Path(address.removeprefix("unix:")))]
+        return [_bind_unix(Path(address.removeprefix("unix:")), file)]
     bound: list[socket.socket] = []
     missing: OSError | None = None
     try:
@@ -83,7 +94,7 @@ def address_text(name: Any) -> str:
     return f"unix:{os.fsdecode(name)}"
 
 
-def _bind_unix(path: Path) -> socket.socket:
+def _bind_unix(path: Path, file: SocketFile) -> socket.socket:
     try:
         if os.path.lexists(path):
             _remove_stale(path)
@@ -92,9 +103,17 @@ def _bind_unix(path: Path) -> socket.socket:
         raise _cannot(f"unix:{path}", error) from error
     try:
         sock.bind(str(path))
-        os.chmod(path, _UNIX_MODE)  # nobody can connect before listen(), so there is no moment with another mode
-    except OSError as error:
+        # Nobody can connect before listen(), so there is no moment with another mode or group.
+        if file.group is not None:
+            shutil.chown(path, group=file.group)
+        os.chmod(path, file.mode)
+    except (OSError, LookupError) as error:
         sock.close()
+        if isinstance(error, PermissionError) and file.group is not None:
+            what = f"the group {file.group} cannot be given to it: run the relay as a member of that group"
+            raise ConfigUnusable(f"cannot listen on unix:{path}: {what}") from error
+        if isinstance(error, LookupError):
+            raise ConfigUnusable(f"cannot listen on unix:{path}: there is no group {file.group}") from error
         raise _cannot(f"unix:{path}", error) from error
     sock.setblocking(False)
     return sock

@@ -22,6 +22,7 @@ from relay.store.sqlite.backend import SqliteStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
+from relay.web.guard import PostToken
 from relay.wire.payload.extract import KeyPath
 from tests.clocks import FakeClock
 
@@ -311,3 +312,28 @@ async def test_the_token_guards_both(relay: Relay) -> None:
     for path in ("/v1/callbacks", "/wx/notify"):
         assert (await relay.post(b"{}", path=path, Relay_Event="order.x"))[0] == 401
     assert (await relay.post(b"{}", Relay_Event="order.x", Authorization="Bearer t"))[0] == 202
+
+
+async def test_a_token_posts_to_its_platforms_alone(relay: Relay) -> None:
+    """One platform of a fan-out that it is not for, and nothing is accepted; nor does it see callbacks of others."""
+    settings = IngestSettings(
+        listen="127.0.0.1:0",
+        token="all-token",
+        tokens=(PostToken("raw-token", frozenset({"raw"})),),
+    )
+    relay.server.configure(settings=settings, directory=REJECTING._replace(drop_ins=DROP_INS))
+    mine, everyone = {"Authorization": "Bearer raw-token"}, {"Authorization": "Bearer all-token"}
+    for path in ("/v1/platforms/raw/callbacks", "/v1/platforms/wx/callbacks", "/v1/platforms/none/callbacks"):
+        status, told, _ = await relay.post(b'{"order_id": 1}', path=path, **mine)
+        assert (status, told.get("code", "")) == ((202, "") if "/raw/" in path else (403, "forbidden"))
+    body = b'{ "channel": "wechat", "order_id": 7 }'
+    before = await relay.accepted()
+    for content_type in ("application/json", "application/x-ndjson"):
+        status, told, _ = await relay.post(body, Relay_Event="order.paid", Content_Type=content_type, **mine)
+        assert (status, told["code"]) == (403, "forbidden")
+    assert await relay.accepted() == before
+    status, told, _ = await relay.post(body, Relay_Event="order.paid", **everyone)
+    assert status == 202
+    for name, headers, expected in (("raw", mine, 200), ("wx", mine, 404), ("wx", everyone, 200)):
+        async with relay.session.get(f"/v1/callbacks/{told['ids'][name]}", headers=headers) as response:
+            assert response.status == expected

@@ -320,7 +320,7 @@ def test_platform_mistakes(tmp_path: Path, settings: str, line: int, col: int, c
          [(3, 19, "E025"), (3, 30, "E025"), (3, 40, "E025")]),
         (MINIMAL + "ingest: {listen: []}\n", [(3, 18, "E025")]),
         (MINIMAL + "ingest: {listen: 127.0.0.1:8788}\nadmin: {listen: 127.0.0.1:8788}\n", [(4, 17, "E052")]),
-        (MINIMAL + "ingest: {listen: ['a:1', 'a:1'], token: t}\n", [(3, 26, "E052")]),
+        (MINIMAL + "ingest: {listen: ['a:1', 'a:1'], insecure: true}\n", [(3, 26, "E052")]),
         (MINIMAL + "admin: {listen: 0.0.0.0:80}\n", [(3, 17, "E054")]),
         (MINIMAL + "admin: {users: [{name: a, role: boss, token: ''}]}\n", [(3, 33, "E015"), (3, 46, "E031")]),
         (MINIMAL + "ingest: {max_body: 2MiB, max_bulk: 1MiB}\n", [(3, 36, "E051")]),
@@ -378,7 +378,7 @@ def test_warnings(tmp_path: Path) -> None:
     config = loaded(
         tmp_path,
         """version: 1
-ingest: {listen: 0.0.0.0:8787, max_body: 4MiB}
+ingest: {listen: 0.0.0.0:8787, max_body: 4MiB, insecure: true}
 quotas: {unused: {rate: 1/s}}
 platforms:
   a: {url: "https://u:p@a/", batch: {max_bytes: 8MiB}}

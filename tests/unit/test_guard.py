@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
-from relay.web.guard import Bearer, Guard
+from relay.web.guard import Bearer, Guard, PostToken
 from relay.web.refusal import Refusal
 
 TOKEN = "s3cret-token"
@@ -81,3 +81,13 @@ def test_an_origin_must_be_allowed() -> None:
     own = Guard(listen="127.0.0.1:8787", same_origin=True)
     assert code(own.check, Host="127.0.0.1:8787", Origin="http://127.0.0.1:8787") == ""
     assert code(own.check, Host="127.0.0.1:8787", Origin="http://evil.example") == "forbidden_origin"
+
+
+def test_a_token_is_for_its_platforms() -> None:
+    """The shared one for all, one of the list for those it names; whoever shows another is nobody."""
+    bearer = Bearer(TOKEN, [PostToken("erp-token", frozenset({"shop-a"})), PostToken("all-token", None)])
+    assert bearer.check(asked(Authorization=f"Bearer {TOKEN}")) is None
+    assert bearer.check(asked(Authorization="Bearer erp-token")) == {"shop-a"}
+    assert bearer.check(asked(Authorization="Bearer all-token")) is None
+    assert code(bearer.check, Authorization="Bearer erp") == "unauthorized"
+    assert code(bearer.check) == "unauthorized"

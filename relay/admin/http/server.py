@@ -1,6 +1,7 @@
 """The admin listener: serves the API's routes, and takes new settings at a reload."""
 
 from dataclasses import dataclass
+from ssl import SSLContext
 
 from relay.admin.http.api import AdminApi
 from relay.telemetry.events import Events
@@ -18,6 +19,7 @@ class AdminSettings:
     listen: str = "127.0.0.1:8788"
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    tls: SSLContext | None = None
 
 
 class AdminServer(WebServer):
@@ -32,4 +34,4 @@ class AdminServer(WebServer):
         """Put new settings in force for requests from now on; the listening address stays until a restart."""
         routes = Routes()
         self._api.add_to(routes)
-        self._serve(routes, hosts=settings.hosts, origins=settings.origins, same_origin=True)
+        self._serve(routes, hosts=settings.hosts, origins=settings.origins, same_origin=True, tls=settings.tls)

@@ -5,14 +5,18 @@ A command must start at once, and the import of aiohttp alone would take longer 
 
 import http.client
 import json
+import os
 import socket
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from relay.cli.main import EXIT_UNREACHABLE, ExitWith
 from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
+
+if TYPE_CHECKING:
+    import ssl
 
 TIMEOUT_S = 30.0
 _V = TypeVar("_V")
@@ -64,8 +68,13 @@ class Client:
         token: str | None = None,
         token_from: str = "RELAY_TOKEN",  # noqa: S107 - its name, not its value
         timeout_s: float | None = TIMEOUT_S,
+        shown: str | None = None,
     ) -> None:
-        self.address = address
+        """``shown``: file with the certificate that the listener shows; then it is spoken to over TLS."""
+        self.address = (
+            address if shown is None or "://" in address or address.startswith("unix:") else f"https://{address}"
+        )
+        self._shown = shown
         self._token = token
         self._token_from = token_from
         self._timeout_s = timeout_s
@@ -146,9 +155,26 @@ class Client:
             host, port = None, None
         if not host or parts.scheme not in ("http", "https"):
             raise Unreachable(f"{self.address} is no address; write host:port, unix:/path or http://host:port")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        # A listener on all addresses can be reached on this one.
-        return kind("127.0.0.1" if host == "0.0.0.0" else host, port, timeout=self._timeout_s)  # noqa: S104
+        if host == "0.0.0.0":  # noqa: S104 - a listener on all addresses can be reached on this one
+            host = "127.0.0.1"
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=self._timeout_s)
+        return http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=self._context())
+
+    def _context(self) -> "ssl.SSLContext":
+        """Return what trusts the listener's own certificate, or what this machine trusts where that is not known."""
+        import ssl  # takes longer to load than most commands take
+
+        try:
+            context = ssl.create_default_context(cafile=self._shown)
+            if self._shown is not None:  # this very certificate, by whatever name it is reached
+                context.check_hostname = False
+                context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            if mine := os.environ.get("RELAY_CLIENT_CERT"):
+                context.load_cert_chain(mine)
+        except OSError as error:
+            raise Unreachable(f"{self.address}: a certificate cannot be read: {error}") from error
+        return context
 
 
 def segment(text: str) -> str:

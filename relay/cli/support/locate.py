@@ -41,15 +41,23 @@ class Place:
     admin_token: str | None = field(default=None, repr=False)
     ingest_token: str | None = field(default=None, repr=False)
     keys: tuple[str, ...] = field(default=(), repr=False)  # what the store is sealed with, if this process may read it
+    admin_shown: str | None = None  # file with the certificate of the listener, where it speaks TLS
+    ingest_shown: str | None = None
     broken: RelayError | None = None  # why the file could not be read; then the addresses are the defaults
 
     def admin_client(self, *, waits: bool = False) -> Client:
         """Return a client of the admin listener; with ``waits`` it has no timeout."""
-        return Client(self.admin, token=self.admin_token, timeout_s=None if waits else TIMEOUT_S)
+        timeout_s = None if waits else TIMEOUT_S
+        return Client(self.admin, token=self.admin_token, timeout_s=timeout_s, shown=self.admin_shown)
 
     def ingest_client(self) -> Client:
         """Return a client of the ingest listener."""
-        return Client(self.ingest, token=self.ingest_token, token_from="RELAY_INGEST_TOKEN")  # noqa: S106 - its name
+        return Client(
+            self.ingest,
+            token=self.ingest_token,
+            token_from="RELAY_INGEST_TOKEN",  # noqa: S106 - its name
+            shown=self.ingest_shown,
+        )
 
 
 def place_options(command: _Command) -> _Command:
@@ -97,6 +105,8 @@ def locate(config: str | None, *, admin: str | None = None, ingest: str | None =
             or (None if ingest else _secret(posting, path))
         ),
         keys=_sealing_keys(data, path),
+        admin_shown=None if admin else _shown(data, "admin", path),
+        ingest_shown=None if ingest else _shown(data, "ingest", path),
         broken=broken,
     )
 
@@ -129,6 +139,12 @@ def _text(data: JsonObject, section: str, key: str, default: str) -> str:
     if isinstance(value, list) and value:
         value = value[0]
     return _ENV.sub(lambda match: os.environ.get(match[1], ""), value) if isinstance(value, str) else default
+
+
+def _shown(data: JsonObject, section: str, config: Path) -> str | None:
+    tls = _section(data, section).get("tls")
+    cert = tls.get("cert") if isinstance(tls, dict) else None
+    return str(config.resolve().parent / cert) if isinstance(cert, str) and cert else None
 
 
 def _users_token(users: Any, config: Path) -> str | None:

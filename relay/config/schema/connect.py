@@ -57,18 +57,19 @@ class Connect(Section):
         try:
             context = ssl.create_default_context(cafile=None if self.ca is None else str(directory / self.ca))
         except (OSError, ssl.SSLError) as error:
-            raise BadValue("E034", f"connect.ca: {directory / str(self.ca)}: {_why(error)}") from None
+            raise BadValue("E034", f"connect.ca: {directory / str(self.ca)}: {why_unusable(error)}") from None
         if self.cert is not None:
             key = None if self.key is None else str(directory / self.key)
             try:
                 # an encrypted key would ask for its password on the terminal: an empty one makes it an error
                 context.load_cert_chain(str(directory / self.cert), key, password="")
             except (OSError, ssl.SSLError) as error:
-                raise BadValue("E034", f"connect.cert: {directory / self.cert}: {_why(error)}") from None
+                raise BadValue("E034", f"connect.cert: {directory / self.cert}: {why_unusable(error)}") from None
         return context
 
 
-def _why(error: OSError) -> str:
+def why_unusable(error: OSError) -> str:
+    """Return why a PEM file cannot be used."""
     if isinstance(error, ssl.SSLError):
         return "not a PEM file that fits"
     return error.strerror or type(error).__name__

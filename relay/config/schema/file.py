@@ -18,6 +18,8 @@ from relay.config.schema.auth import AnyCredential, Credential, UseAuth
 from relay.config.schema.platform import PlatformDefaults, PlatformSection
 from relay.config.schema.protection.outbound import OutboundSettings
 from relay.config.schema.protection.privacy import Privacy
+from relay.config.schema.protection.tls import ListenerTls
+from relay.config.schema.protection.unix import UnixSocket
 from relay.config.schema.receipts import ReceiptsSettings
 from relay.config.schema.reconcile import ReconcileSettings
 from relay.config.schema.routes import RouteSettings
@@ -25,6 +27,7 @@ from relay.config.schema.telemetry import TelemetrySettings
 from relay.config.schema.values import (
     Listens,
     Name,
+    Names,
     OneOrMoreTexts,
     PositiveDuration,
     Rates,
@@ -44,6 +47,16 @@ from relay.core.model import Quota, StoreRules
 from relay.core.raw import JsonObject
 from relay.core.receipts import RECEIPTS
 
+_INSECURE = "Says that it is meant to listen beyond this machine without TLS, or without asking who comes."
+
+
+class PostTokenSection(Section):
+    """A token that lets somebody post, to some platforms."""
+
+    name: Name = required("Whose it is; stands in messages.")
+    token: Secret = required("Sent as `Authorization: Bearer <token>`; use a ${file:...} reference.")
+    platforms: Names | None = setting(None, "Where it may post. Not set: to all platforms.")
+
 
 class Ingest(Section):
     """Where the order center posts callbacks."""
@@ -54,8 +67,14 @@ class Ingest(Section):
     token: Secret | None = setting(
         None, "If set, posts need `Authorization: Bearer <token>`. Not needed on loopback with one user."
     )
+    tokens: Annotated[tuple[PostTokenSection, ...], BeforeValidator(only_list)] = setting(
+        [], "More tokens, each for some platforms: who has one may post there alone, and see what became of it."
+    )
+    unix: UnixSocket = setting({}, "Who may connect to the sockets at unix:/path of `listen`.")
     hosts: Texts = setting([], "Host names the relay is called by, besides loopback names and the address itself.")
     origins: Texts = setting([], "Web origins that may post from a browser; none by default.")
+    tls: ListenerTls | None = setting(None, "Serve over TLS. Not set: plain HTTP, for this machine alone.")
+    insecure: bool = setting(False, _INSECURE)
 
 
 class UserSection(Section):
@@ -81,6 +100,8 @@ class Admin(Section):
     )
     hosts: Texts = setting([], "Host names the console is called by, besides loopback names and the address itself.")
     origins: Texts = setting([], "Web origins that may call the API from a browser; none by default.")
+    tls: ListenerTls | None = setting(None, "Serve over TLS. Not set: plain HTTP, for this machine alone.")
+    insecure: bool = setting(False, _INSECURE)
 
 
 class Keep(Section):

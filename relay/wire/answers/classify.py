@@ -146,7 +146,7 @@ def _failed(failure: Failure) -> Verdict:
         ambiguous=failure.connected,
         reason=failure_reason(failure),
         wait_s=None,
-        excerpt=printable(failure.detail),
+        excerpt="" if failure.kind == "denied" else printable(failure.detail),  # its reason says it all
     )
 
 
