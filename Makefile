@@ -6,6 +6,7 @@
 # make bench   the table of docs/performance.md with this machine's figures
 # make console-bars   the console's times with 1,000,000 callbacks in the store (needs chromium, a few minutes)
 # make bench-limits   the score table of the limit estimator (modelled, virtual time)
+# make faults  the fault laboratory in its long form: 600 power cuts, 200 kills, 50 failing disks
 # make soak    the long form of the kill loop: 200 kills instead of 20
 # make receipts  every end of 10,000 callbacks has one receipt over 20 kills (some minutes)
 # make hosts   ownership in virtual time over 10,000 seeds instead of 100 (an hour on one processor)
@@ -25,7 +26,7 @@ STAMP = .venv/.installed
 XDIST = 3
 
 .PHONY: demo test attacks check mutants bench bench-limits console-bars soak hosts deb deb-test zipapp hashes format schema upgrade
-.PHONY: clean screenshots receipts
+.PHONY: clean screenshots faults receipts
 demo: $(STAMP)
 	@$(BIN)/relay demo
 
@@ -64,6 +65,10 @@ receipts: $(STAMP)
 
 hosts: $(STAMP)
 	@SEEDS=10000 $(BIN)/python -m pytest -n $(XDIST) --timeout 7200 tests/hosts
+
+faults: $(STAMP)
+	@tools/test-packages
+	@LAB=1 $(BIN)/python -m pytest -n $(XDIST) --timeout 3600 tests/faults/test_laboratory.py
 
 deb: $(STAMP) .venv/.packages
 	@for distribution in deb12 deb13; do $(BIN)/python -m tools.packages.build $$distribution || exit 1; done
