@@ -88,6 +88,7 @@ class HostWiring:
         hearing.subscribe(errands.asks, errands.heard_question)
         hearing.subscribe(errands.answers, errands.heard_answer)
         hearing.subscribe(store.keys.leases, keeper.nudged)
+        hearing.subscribe(store.keys.wake, store.heard)
         listening = asyncio.create_task(hearing.run(), name="hearing")
         keeping = asyncio.create_task(keeper.run(), name="hosts")
         watch("hosts", _both(keeping, listening))

@@ -6,11 +6,13 @@ the server to every other one.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
 from relay.core.clock import Clock
+from relay.core.errors import StoreFailed
 from relay.core.model import (
     Accepted,
     AcceptedPosts,
@@ -80,6 +82,7 @@ class RedisStore:
         self._watchers: list[Callable[[str, int], None]] = []
         self._operation_watchers: list[Callable[[], None]] = []
         self._closed = asyncio.Event()
+        self._telling: set[asyncio.Task[None]] = set()
         self._tags = PlatformTags(link, keys)
         self._owned = OwnedPlatforms(link, keys, clock, script=self._script, alone=alone)
         self._reader = RedisReader(link, keys, self._tags, clock)
@@ -95,7 +98,7 @@ class RedisStore:
             clock,
             script=self._script,
             coalesces=self._coalesces,
-            accepted=self._changed,
+            accepted=self._accepted,
             committed=self._committed,
             minute=self._past,
         )
@@ -124,6 +127,7 @@ class RedisStore:
             self._owned,
             self._inbox.bulks,
             names=self._mine,
+            all_names=self._tags.names,
             changed=self._changed,
             released=self._released,
         )
@@ -155,6 +159,26 @@ class RedisStore:
     def _changed(self, platform: str, count: int) -> None:
         for changed in self._watchers:
             changed(platform, count)
+
+    def _accepted(self, platform: str, count: int) -> None:
+        """Tell who sends for the platform: here, or on the host that owns it."""
+        if self._owned.owns(platform):
+            self._changed(platform, count)
+        else:
+            telling = asyncio.create_task(self._tell(f"{count} {platform}"))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+
+    async def _tell(self, text: str) -> None:
+        with suppress(StoreFailed):  # its owner has lost the server too, and looks when it hears it again
+            await self.link.publish(self.keys.wake, text)
+
+    def heard(self, text: str) -> None:
+        """Take what another host told of new work; an empty text says that something may have been missed."""
+        count, _, platform = text.partition(" ")
+        for name in (platform,) if platform else tuple(self._owned.owned()):
+            if self._owned.owns(name):
+                self._changed(name, int(count) if platform else 0)
 
     def _released(self) -> None:
         for released in self._operation_watchers:

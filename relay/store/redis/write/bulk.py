@@ -23,10 +23,11 @@ from relay.store.redis.server.link import ServerCall, ServerLink, ServerRefused
 from relay.store.redis.server.scripts import Script, script_of
 from relay.store.redis.write.packing import PackedRow, chunks
 
-_BUSY_TRIES: Final = 40
+_BUSY_TRIES: Final = 15
 _BUSY_S: Final = 0.05
 _STALE_S: Final = 5.0  # a bulk that is not decided so long after its last chunk was cut off
 _LOOK_S: Final = 0.2
+_SWEEP_S: Final = 1.0
 # Decides a bulk once. KEYS: commits, posts, post counts. ARGV: bulk, record, then key and value of each routed post.
 # Answers -1, or the place of a post that is known meanwhile; -2: the bulk was given up.
 _COMMIT: Final = script_of(
@@ -103,6 +104,7 @@ class Bulks:
         self._placed = placed
         self._cut_off: dict[str, list[str]] = {}
         self._finishing: asyncio.Task[None] | None = None
+        self._swept_at = 0.0
 
     def _call(self, name: str, platform: str, *args: Any) -> ServerCall:
         return ServerCall(self._script(name), self._keys.pair(platform), (repr(self._clock.now()), *args))
@@ -122,13 +124,13 @@ class Bulks:
             try:
                 return await self._once(bulk, parts, posts)
             except _KeyBusy:
-                await asyncio.sleep(_BUSY_S)
+                await self.wait_for_key([part.platform for part in parts])
             except StoreAway:
                 self._cut_off[bulk] = [part.platform for part in parts]
                 if self._finishing is None or self._finishing.done():
                     self._finishing = asyncio.create_task(self._finish())
                 raise
-        raise StoreAway("another host has been accepting the same idempotency key for two seconds; post again")
+        raise StoreAway("another host has been accepting the same idempotency key for a second; post again")
 
     async def accept_named(self, bulk: str, parts: Sequence[BulkPart]) -> dict[str, int]:
         """Accept all parts once, however often it is called under this name until ``forget``; without known keys.
@@ -153,6 +155,13 @@ class Bulks:
     async def forget(self, bulk: str) -> None:
         """Forget a bulk accepted by name."""
         await self._link.do("HDEL", self._keys.shared("commits"), bulk)
+
+    async def wait_for_key(self, platforms: Iterable[str]) -> None:
+        """Wait a moment for the bulk that holds a key, and take it back if the host that staged it is gone."""
+        await asyncio.sleep(_BUSY_S)
+        if self._clock.now() >= self._swept_at + _SWEEP_S:
+            self._swept_at = self._clock.now()
+            await self.sweep(platforms)
 
     async def _finish(self) -> None:
         """Finish or take back the bulks of this host whose fate an outage left open; their keys are free then."""

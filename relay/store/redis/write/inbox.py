@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from relay.core.clock import Clock, elapsed_s
-from relay.core.errors import IdempotencyConflict, NoTarget, RelayError
+from relay.core.errors import IdempotencyConflict, NoTarget, RelayError, StoreAway
 from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost
 from relay.store.redis.read.history import RedisHistory
 from relay.store.redis.server.fields import pack, unpack
@@ -27,6 +27,7 @@ from relay.store.redis.write.packing import (
 )
 
 _T = TypeVar("_T")
+_BUSY_TRIES: Final = 15
 _GROUPS: Final = 8  # scripts in one pipeline
 
 
@@ -37,10 +38,7 @@ class _SmallPost:
     bodies: list[bytes]
     bytes: int
     done: "asyncio.Future[Accepted]"
-
-
-class _Busy(Exception):
-    """A key of the post is held by a bulk under way."""
+    tries: int = 0
 
 
 class RedisInbox:
@@ -173,7 +171,13 @@ class RedisInbox:
 
     async def _again(self, post: _SmallPost) -> None:
         """Wait for the bulk that holds the post's key; it is decided within milliseconds, or swept."""
-        await asyncio.sleep(0.05)
+        post.tries += 1
+        try:
+            await self.bulks.wait_for_key((post.platform,))
+        except RelayError as error:
+            _fail(post.done, error)
+        if post.tries > _BUSY_TRIES:
+            _fail(post.done, StoreAway("another host has been accepting the same idempotency key; post again"))
         if not post.done.done():
             self._queue.append(post)
             if self._work is None or self._work.done():

@@ -44,16 +44,18 @@ class RedisUpkeep:
         bulks: Bulks,
         *,
         names: Callable[[], Iterable[str]],
+        all_names: Callable[[], Iterable[str]],
         changed: Callable[[str, int], None],
         released: Callable[[], None],
     ) -> None:
-        """``names()`` are the platforms this host looks after."""
+        """``names()`` are the platforms this host looks after, ``all_names()`` those of the store."""
         self._link = link
         self._keys = keys
         self._clock = clock
         self._owned = owned
         self._bulks = bulks
         self._names = names
+        self._all_names = all_names
         self._changed = changed
         self._released = released
         self._samples_at = -math.inf
@@ -108,7 +110,7 @@ class RedisUpkeep:
             await self._forget_minutes(samples)
         if now - self._swept_at >= _SWEEP_S:
             self._swept_at = now
-            await self._bulks.sweep(names)
+            await self._bulks.sweep(list(self._all_names()))
         return more
 
     async def _forget_minutes(self, first: int) -> None:
