@@ -21,14 +21,15 @@ export async function show(box, { params: [id], shown, current }) {
     sentence(found), actions(found, path, payload),
     h("div", { class: "grid" }, life(found), card(t("request"), request, payload)),
     attempts(found), order);
-  shown();
-  if (!may("reveal")) showPayload(path, payload); // this shows it masked; for a role that sees it whole it takes a click
-  const [config, same] = await Promise.all([settings(found.platform), sameOrder(found)]);
+  // This shows the payload masked; for a role that sees it whole it takes a click.
+  const masked = may("reveal") ? null : showPayload(path, payload);
+  const [config, same] = await Promise.all([settings(found.platform), sameOrder(found), masked]);
   if (!current()) return;
   fill(request, requestLines(config, found.attempts.at(-1)));
   found.attempts.forEach((each, place) => fill(box.querySelectorAll("[data-request]")[place],
     h("summary", {}, t("request")), requestLines(config, each, "copy-attempt")));
   if (same) fill(order, same);
+  shown();
 }
 
 function sentence(found) {
