@@ -71,7 +71,7 @@ class Outcome(StrEnum):
 
 
 class NewCallback(NamedTuple):
-    """One callback to accept. ``expires_s`` counts from acceptance."""
+    """One callback to accept. ``expires_s`` counts from acceptance, or from when it may go, where that is later."""
 
     platform: str
     payload: bytes
@@ -87,6 +87,7 @@ class NewCallback(NamedTuple):
     body_bytes: int | None = None
     dead_reason: str | None = None  # why it is accepted as a dead letter: it could never be delivered
     reference: str | None = None  # the order center's own text, which comes back in a receipt
+    delay_s: float = 0.0  # it must not go earlier than this after acceptance
 
 
 class Accepted(NamedTuple):
@@ -282,6 +283,13 @@ class Ended(NamedTuple):
     callbacks: int
 
 
+class Cancelled(NamedTuple):
+    """What the order center took back: all that it asked for, or nothing and why."""
+
+    ids: Sequence[str] = ()  # of what ended, in their order
+    why: str = ""  # unknown: there is no such callback; final: it has ended; in_flight: some of it is in a frozen batch
+
+
 class Expired(NamedTuple):
     """The result of one step of expiry."""
 
@@ -373,6 +381,8 @@ class PlatformRules:
     quotas: tuple[str, ...] = ()
     coalesce: bool = False
     block_on_dead: bool = False
+    quiet_s: float = 0.0  # with coalesce: a callback waits until its key was quiet for so long,
+    gather_s: float = 0.0  # at most so long from the first that it stands for
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from relay.core.model import (
     Accepted,
     AcceptedPosts,
     Batch,
+    Cancelled,
     ClaimRequest,
     Ended,
     Expired,
@@ -69,6 +70,17 @@ class Inbox(Protocol):
         callbacks is kept. Raises ``NoTarget`` for a post without rows that is no repeat (nothing accepted), else as
         ``accept``; an index is that of the post.
         """
+        ...
+
+    def cancel(self, callback_id: str) -> Awaitable[Cancelled]:
+        """End a pending callback that is in no frozen batch as superseded, with the reason ``cancelled``.
+
+        One that is held may have been applied; that is kept. Of one in a frozen batch nothing is done.
+        """
+        ...
+
+    def cancel_key(self, platform: str, key: str) -> Awaitable[Cancelled]:
+        """Do so with all that is pending of an ordering key; nothing is done when one of them is in a frozen batch."""
         ...
 
 

@@ -19,6 +19,7 @@ from tests.store.resending import ResendingConformance
 from tests.store.routing import RoutingConformance
 from tests.store.settling import SettlingConformance
 from tests.store.surveying import SurveyingConformance
+from tests.store.timing import TimingConformance
 
 __all__ = [
     "Conformance",
@@ -43,6 +44,7 @@ class Conformance(
     JournalConformance,
     QuestioningConformance,
     ResendingConformance,
+    TimingConformance,
 ):
     """What memory and every other backend promise alike."""
 

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from relay.core.clock import Clock
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreFull
+from relay.core.ids import decode_id
 from relay.core.model import (
     Accepted,
     AcceptedPosts,
     Batch,
+    Cancelled,
     ClaimRequest,
     Ended,
     Expired,
@@ -43,7 +45,7 @@ from relay.store.memory.lending import MemoryLending
 from relay.store.memory.operations import MemoryOperations
 from relay.store.memory.outbox import Batches
 from relay.store.memory.receipts import MemoryReceipts
-from relay.store.memory.rows import Shelf
+from relay.store.memory.rows import Row, Shelf
 from relay.store.memory.survey import MemorySurveys
 from relay.store.memory.trail import Trail
 from relay.store.quota_lines import Sent
@@ -129,6 +131,25 @@ class MemoryStore:
         except (IdempotencyConflict, NoTarget, StoreFull) as refusal:
             done.set_exception(refusal)
         return done
+
+    async def cancel(self, callback_id: str) -> Cancelled:
+        """End a pending callback that is in no frozen batch as superseded."""
+        row = self._shelf.rows.get(decode_id(callback_id, self._tag) or 0)
+        if row is None:
+            return Cancelled(why="unknown")
+        return self._cancelled([row]) if row.state is State.PENDING else Cancelled(why="final")
+
+    async def cancel_key(self, platform: str, key: str) -> Cancelled:
+        """Do so with all that is pending of an ordering key, or with nothing of it."""
+        return self._cancelled(self._shelf.pending_of(platform, key))
+
+    def _cancelled(self, rows: Sequence[Row]) -> Cancelled:
+        if any(row.frozen for row in rows):
+            return Cancelled(why="in_flight")
+        for row in rows:
+            self._shelf.finish(row, State.SUPERSEDED, "cancelled", self.clock.now())
+        self._notify()
+        return Cancelled([row.id for row in rows])
 
     # Outbox
 

@@ -149,28 +149,30 @@ class MemoryInbox:
             bytes=_size(new),
             accepted_at=now,
             expires_s=new.expires_s,
-            expires_at=now + new.expires_s,
-            due_at=now,
+            expires_at=now + new.delay_s + new.expires_s,
+            due_at=now + new.delay_s,
             place=seq,
         )
         if new.dead_reason is not None:
             self._shelf.add(row)
             self._shelf.finish(row, State.DEAD, new.dead_reason, now)
             return row
-        if new.key is not None and self._coalesces(new.platform):
+        rules = self._rules().platforms.get(new.platform)
+        if new.key is not None and rules is not None and rules.coalesce:
             older = self._shelf.behind(row)
             if older:
-                row.place, row.due_at = older[0].place, older[0].due_at
+                row.place = older[0].place
+                row.due_at = row.due_at if new.delay_s else min(now, older[0].due_at)
                 row.lane = min(row.lane, *(old.lane for old in older))
+            if rules.quiet_s:
+                row.gathered_since = min((old.gathered_since or old.accepted_at for old in older), default=now)
+                quiet_at = min(now + rules.quiet_s, row.gathered_since + rules.gather_s)
+                row.due_at = max(quiet_at, now + new.delay_s)
             for old in older:
                 old.superseded_by = row.id
                 self._shelf.finish(old, State.SUPERSEDED, "coalesced", now)
         self._shelf.add(row)
         return row
-
-    def _coalesces(self, platform: str) -> bool:
-        rules = self._rules().platforms.get(platform)
-        return rules is not None and rules.coalesce
 
     def remove_ended(self, ended_at: float, seq: int) -> None:
         """Remove a row that ended at that time, unless it was revived since."""

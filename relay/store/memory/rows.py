@@ -58,6 +58,7 @@ class Row:
     superseded_by: str | None = None
     post: str | None = None  # the idempotency key of the routed post it came with
     reference: str | None = None
+    gathered_since: float = 0.0  # since when newer ones of its key take each other's place; 0: they do not wait
     attempt_ids: list[int] = field(default_factory=list)
     stamp: int = 0  # which of its entries in a heap of heads is valid
 
@@ -206,11 +207,13 @@ class Shelf:
 
     def behind(self, row: Row) -> list[Row]:
         """Return the live rows of ``row``'s key that are neither frozen nor held, in order."""
-        line = self._keys.get((row.platform, row.key)) if row.key is not None else None
-        if line is None:
-            return []
-        found = (self.rows[seq] for _, seq in line.live)
+        found = [] if row.key is None else self.pending_of(row.platform, row.key)
         return [other for other in found if not other.frozen and not other.held]
+
+    def pending_of(self, platform: str, key: str) -> list[Row]:
+        """Return the pending rows of a key, in order."""
+        line = self._keys.get((platform, key))
+        return [] if line is None else [self.rows[seq] for _, seq in line.live]
 
     def overtaken(self, row: Row) -> bool:
         """Say whether a newer callback of the row's key was delivered."""
@@ -251,7 +254,7 @@ class Shelf:
         brought = 0
         for row in self.rows.values():
             waits = row.platform == platform and row.state is State.PENDING and not row.frozen and not row.held
-            if waits and row.due_at > now and row.expires_at > now:
+            if waits and row.first_sent_at and row.due_at > now and row.expires_at > now:
                 row.due_at = now
                 brought += 1
                 line = None if row.key is None else self._line(row)

@@ -13,10 +13,12 @@ import msgspec
 
 from relay.core.clock import Clock
 from relay.core.errors import StoreFailed
+from relay.core.ids import encode_id
 from relay.core.model import (
     Accepted,
     AcceptedPosts,
     Batch,
+    Cancelled,
     ClaimRequest,
     Expired,
     Filter,
@@ -37,8 +39,8 @@ from relay.store.redis.read.history import RedisHistory
 from relay.store.redis.read.ledger import RedisReader
 from relay.store.redis.read.survey import RedisSurveys
 from relay.store.redis.server.fields import pack
-from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import ServerLink
+from relay.store.redis.server.keys import KeyNames, short_hash
+from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script, platform_script
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.inbox import RedisInbox
@@ -97,7 +99,7 @@ class RedisStore:
             self._tags,
             clock,
             script=self._script,
-            coalesces=self._coalesces,
+            coalescing=self._coalescing,
             accepted=self._accepted,
             committed=self._committed,
             minute=self._past,
@@ -152,9 +154,12 @@ class RedisStore:
     def _mine(self) -> list[str]:
         return [name for name in self._tags.names() if self._owned.owns(name)]
 
-    def _coalesces(self, platform: str) -> bool:
+    def _coalescing(self, platform: str) -> str:
+        """Return how ``adding.lua`` is told of a platform's ``coalesce``."""
         rule = self._owned.rules.platforms.get(platform)
-        return rule is not None and rule.coalesce
+        if rule is None or not rule.coalesce:
+            return ""
+        return f"{rule.quiet_s!r} {rule.gather_s!r}" if rule.quiet_s else "1"
 
     def _changed(self, platform: str, count: int) -> None:
         for changed in self._watchers:
@@ -216,6 +221,29 @@ class RedisStore:
     def accept_posts(self, posts: Sequence[RoutedPost]) -> "asyncio.Future[AcceptedPosts]":
         """Queue the rows of routed posts durably, all or none."""
         return self._inbox.accept_posts(posts)
+
+    async def cancel(self, callback_id: str) -> Cancelled:
+        """End a pending callback that is in no frozen batch as superseded."""
+        found = self._tags.find(callback_id)
+        if found is None:
+            await self._tags.load()
+            found = self._tags.find(callback_id)
+        return Cancelled(why="unknown") if found is None else await self._cancel(found[0], found[1], "")
+
+    async def cancel_key(self, platform: str, key: str) -> Cancelled:
+        """Do so with all that is pending of an ordering key, or with nothing of it."""
+        if platform not in self._tags.names():
+            return Cancelled()
+        return await self._cancel(platform, "", short_hash(key))
+
+    async def _cancel(self, platform: str, seq: int | str, key_hash: str) -> Cancelled:
+        await self._past.keep_now()
+        call = ServerCall(self._script("cancel"), self.keys.pair(platform), (repr(self.clock.now()), seq, key_hash))
+        why, freed, *seqs = await self.link.one(call, durable=True)
+        if freed:
+            self._changed(platform, freed)
+        tag = self._tags.known(platform)
+        return Cancelled([encode_id(int(each), tag) for each in (seqs[0] if seqs else ())], why.decode())
 
     # Outbox
 

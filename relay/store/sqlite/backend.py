@@ -15,10 +15,12 @@ import msgspec
 
 from relay.core.clock import Clock
 from relay.core.errors import StoreFailed
+from relay.core.ids import decode_id
 from relay.core.model import (
     Accepted,
     AcceptedPosts,
     Batch,
+    Cancelled,
     ClaimRequest,
     Expired,
     Filter,
@@ -162,6 +164,15 @@ class SqliteStore:
         else:
             future.set_result(AcceptedPosts([], frozenset()))
         return future
+
+    async def cancel(self, callback_id: str) -> Cancelled:
+        """End a pending callback that is in no frozen batch as superseded."""
+        seq = decode_id(callback_id, self._identity.tag)
+        return await self._writer.call(lambda transaction: self._works.cancels.one(transaction, seq))
+
+    async def cancel_key(self, platform: str, key: str) -> Cancelled:
+        """Do so with all that is pending of an ordering key, or with nothing of it."""
+        return await self._writer.call(lambda transaction: self._works.cancels.of_key(transaction, platform, key))
 
     # Outbox
 

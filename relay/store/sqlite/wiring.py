@@ -5,6 +5,7 @@ from typing import Any
 
 from relay.core.model import PlatformRules, StoreRules
 from relay.store.slots import Slots
+from relay.store.sqlite.cancelling import Cancels
 from relay.store.sqlite.file.boot import StoreIdentity
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.space import Space
@@ -49,6 +50,7 @@ class Works:
         self.accepts = PostWriter(
             **named, rules=self.platform_rules, space=self.space, tag=tag, last_seq=identity.last_seq
         )
+        self.cancels = Cancels(names=self.names, tag=tag)
         self.receipts = Receipts(**named, accepts=self.accepts, tag=tag)
         self.operations = OperationWriter(
             **named,

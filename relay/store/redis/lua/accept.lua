@@ -1,6 +1,6 @@
 -- ARGV: now, coalesce, posts, payload of each row. A post is a list of rows, accepted all or none. Answers freed, and for each post its seqs (negative: known
 -- before), {'C', index} for another body under a known key, or {'B'} where a key is being staged elsewhere.
-local coalesce, posts = ARGV[2] == '1', unpack_(ARGV[3])
+local coalesce, posts = ARGV[2], unpack_(ARGV[3])
 local staging = call('HLEN', P .. 'rv') > 0
 local accepted, answers, body = {}, {}, 3
 

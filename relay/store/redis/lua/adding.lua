@@ -2,15 +2,16 @@
 local last = tonumber(call('HGET', P .. 'm', 'seq') or 0)
 local bodies, keys = {}, {}
 
+-- coalesce: '' for none, '1', or the seconds of quiet and the most of them: '5.0 30.0'.
 local function add(new, body, given, coalesce)
   local seq = given
   if not seq then
     last = math.max(last + 1, floor(now * 1e6))
     seq = last
   end
-  local key, kh, event, lane, expires, idem, digest, ctype, trace, group, bytes, reason, post = unpack(new, 1, 13)
-  local row = {key, kh, event, lane, lane, group, ctype, trace, idem, post, bytes, now, expires, now + expires, now, seq,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', false, 0, {}, 0, 0, new[14]}
+  local key, kh, event, lane, expires, idem, digest, ctype, trace, group, bytes, reason, post, ref, delay = unpack(new, 1, 15)
+  local row = {key, kh, event, lane, lane, group, ctype, trace, idem, post, bytes, now, expires, now + delay + expires, now + delay, seq,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', false, 0, {}, 0, 0, ref, 0}
   rows[seq] = row
   zset('all', seq, seq)
   bodies[#bodies + 1] = seq
@@ -25,20 +26,27 @@ local function add(new, body, given, coalesce)
     close(row, seq, 2, reason, false)
     return seq
   end
-  if coalesce and kh ~= '' then
+  if coalesce ~= '' and kh ~= '' then
     write_lines()
-    local place = nil
+    local place, since = nil, now
     for _, older in ipairs(line_of(kh, 128)) do
       local old = row_of(older)
       if frozen(older) == 0 and old[@HELD] == 0 then
         if not place then
           place = old
-          row[@PLACE], row[@DUE] = old[@PLACE], old[@DUE]
+          row[@PLACE], row[@DUE] = old[@PLACE], delay > 0 and row[@DUE] or math.min(now, old[@DUE])
         end
+        local first = old[@SINCE] or 0
+        since = math.min(since, first > 0 and first or old[@ACC])
         row[@LANE] = math.min(row[@LANE], old[@LANE])
         old[@SUPER] = seq
         finish(old, older, 4, 'coalesced', false)
       end
+    end
+    local quiet, most = string.match(coalesce, '^(%S+) (%S+)$')
+    if quiet then  -- it waits until its key was quiet, at most so long from the first that it stands for
+      row[@SINCE] = since
+      row[@DUE] = math.max(math.min(now + tonumber(quiet), since + tonumber(most)), now + delay)
     end
   end
   enter(row, seq)

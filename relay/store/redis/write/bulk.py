@@ -92,7 +92,7 @@ class Bulks:
         clock: Clock,
         *,
         script: Callable[[str], Script],
-        coalesces: Callable[[str], bool],
+        coalescing: Callable[[str], str],
         placed: Callable[[str, int], None],
     ) -> None:
         """``placed(platform, count)`` is told what became claimable."""
@@ -100,7 +100,7 @@ class Bulks:
         self._keys = keys
         self._clock = clock
         self._script = script
-        self._coalesces = coalesces
+        self._coalescing = coalescing
         self._placed = placed
         self._cut_off: dict[str, list[str]] = {}
         self._finishing: asyncio.Task[None] | None = None
@@ -251,7 +251,7 @@ class Bulks:
     async def _place(self, bulk: str, platform: str) -> None:
         """Move the chunks of an accepted bulk into the queue."""
         while True:
-            call = self._call("place", platform, bulk, int(self._coalesces(platform)))
+            call = self._call("place", platform, bulk, self._coalescing(platform))
             freed, more = await self._link.one(call)
             if freed:
                 self._placed(platform, freed)

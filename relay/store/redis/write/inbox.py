@@ -52,7 +52,7 @@ class RedisInbox:
         clock: Clock,
         *,
         script: Callable[[str], Script],
-        coalesces: Callable[[str], bool],
+        coalescing: Callable[[str], str],
         accepted: Callable[[str, int], None],
         committed: Callable[[float, int], None],
         minute: RedisHistory,
@@ -63,11 +63,11 @@ class RedisInbox:
         self._tags = tags
         self._clock = clock
         self._script = script
-        self._coalesces = coalesces
+        self._coalescing = coalescing
         self._accepted = accepted
         self._committed = committed
         self._minute = minute
-        self.bulks = Bulks(link, keys, clock, script=script, coalesces=coalesces, placed=accepted)
+        self.bulks = Bulks(link, keys, clock, script=script, coalescing=coalescing, placed=accepted)
         self._queue: deque[_SmallPost] = deque()
         self._work: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -136,7 +136,7 @@ class RedisInbox:
             platform = group[0].platform
             await self._tags.name(platform)
             bodies = [body for post in group for body in post.bodies]
-            args = (repr(self._clock.now()), int(self._coalesces(platform)), pack([post.rows for post in group]))
+            args = (repr(self._clock.now()), self._coalescing(platform), pack([post.rows for post in group]))
             calls.append(ServerCall(self._script("accept"), self._keys.pair(platform), (*args, *bodies)))
         minute = self._minute.due()
         if minute is not None:

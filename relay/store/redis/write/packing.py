@@ -44,6 +44,7 @@ def packed_row(new: NewCallback, *, digest: str | None = None, post: str = "") -
         False if new.dead_reason is None else new.dead_reason,
         post,
         False if new.reference is None else new.reference,
+        new.delay_s,
     ]
 
 

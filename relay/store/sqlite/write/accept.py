@@ -47,6 +47,16 @@ UPDATE callback SET
     WHERE p.seq IN ({_OLDER.format(row="callback")})), prio))
 WHERE seq BETWEEN ?1 AND ?2 AND platform = ?3 AND key IS NOT NULL AND live = 1
 """  # noqa: S608 - built from this file's constants
+_GATHER = f"""
+UPDATE callback SET gathered_since = coalesce((SELECT min(coalesce(p.gathered_since, p.accepted_at)) FROM callback AS p
+  WHERE p.seq IN ({_OLDER.format(row="callback")})), ?4)
+WHERE seq BETWEEN ?1 AND ?2 AND platform = ?3 AND key IS NOT NULL AND live = 1
+"""  # noqa: S608
+_WAIT_FOR_QUIET = """
+UPDATE callback SET due_at = min(?4, gathered_since + ?5)
+WHERE seq BETWEEN ?1 AND ?2 AND platform = ?3 AND key IS NOT NULL AND live = 1
+"""
+_DELAY = "UPDATE callback SET due_at = max(due_at, accepted_at + ?1), expires_at = expires_at + ?1 WHERE seq = ?2"
 _SUPERSEDE = """
 UPDATE callback SET state = 4, live = 0, head = 0, ended_at = ?4, reason = 'coalesced', superseded_by = (
   SELECT max(n.seq) FROM callback AS n WHERE n.seq BETWEEN ?1 AND ?2 AND n.key = callback.key AND n.live = 1)
@@ -228,8 +238,11 @@ class PostWriter:
             name = self._names.name(platform)
             transaction.count(platform, "accepted", count)
             transaction.wake(name, count)
-            if self._rules(name).coalesce:
-                self._coalesce(transaction, platform, rows.first, rows.next - 1)
+            rules = self._rules(name)
+            if rules.coalesce:
+                self._coalesce(transaction, platform, rows.first, rows.next - 1, rules)
+        if rows.delays:
+            transaction.connection.executemany(_DELAY, rows.delays)
         self.last_seq = rows.next - 1
         transaction.rows += len(rows.facts)
 
@@ -254,10 +267,16 @@ class PostWriter:
             end(transaction, platform, Ending(seqs, State.DEAD, reason), blocks=False)
 
     @staticmethod
-    def _coalesce(transaction: Transaction, platform: int, first: int, last: int) -> None:
-        """Let the newest of each key take the place of the older ones that are in no frozen batch."""
+    def _coalesce(transaction: Transaction, platform: int, first: int, last: int, rules: PlatformRules) -> None:
+        """Let the newest of each key take the place of the older ones that are in no frozen batch.
+
+        With ``quiet_s`` it waits for more of its key first.
+        """
         where = (first, last, platform)
         transaction.execute(_TAKE_PLACE, where)
+        if rules.quiet_s:
+            transaction.execute(_GATHER, (*where, transaction.now))
+            transaction.execute(_WAIT_FOR_QUIET, (*where, transaction.now + rules.quiet_s, rules.gather_s))
         transaction.execute(_SUPERSEDE, (*where, transaction.now))
         transaction.count(platform, "superseded", transaction.connection.changes())
         promote(transaction, list(range(first, last + 1)))
@@ -266,7 +285,7 @@ class PostWriter:
 class _Rows:
     """The rows of a group that will be inserted, in one sequence."""
 
-    __slots__ = ("bodies", "dead", "facts", "first", "next", "origins", "remembered")
+    __slots__ = ("bodies", "dead", "delays", "facts", "first", "next", "origins", "remembered")
 
     def __init__(self, first: int) -> None:
         self.first = first
@@ -276,6 +295,7 @@ class _Rows:
         self.remembered: list[tuple[int, int, bytes, str | None]] = []  # hash, seq, digest, targets
         self.dead: dict[int, str] = {}  # place in this group -> why it ends at once
         self.origins: list[tuple[int, str | None, str | None]] = []  # seq, idempotency key, reference
+        self.delays: list[tuple[float, int]] = []  # seconds, seq
 
     def take(self, post: Packed) -> int:
         """Add a whole post; return its first sequence number."""
@@ -284,6 +304,7 @@ class _Rows:
         self.origins += [(seq + index, *origin) for index, origin in post.origins.items()]
         if post.idempotency:
             self.remembered += [(idem, seq + at, digest, None) for at, (idem, digest) in post.idempotency.items()]
+        self.delays += [(delay_s, seq + index) for index, delay_s in post.delays.items()]
         self.facts += post.facts
         self.bodies += post.bodies
         self.next += len(post.bodies)
@@ -300,6 +321,8 @@ class _Rows:
                 self.dead[self.next - self.first] = post.dead[index]
             if index in post.origins:
                 self.origins.append((self.next, *post.origins[index]))
+            if index in post.delays:
+                self.delays.append((post.delays[index], self.next))
             self.facts.append(post.facts[index])
             self.bodies.append(post.bodies[index])
             self.next += 1
@@ -316,6 +339,8 @@ class _Rows:
                 self.dead[place] = reason
             if index in post.origins:
                 self.origins.append((self.first + place, *post.origins[index]))
+            if index in post.delays:
+                self.delays.append((post.delays[index], self.first + place))
         self.facts += post.facts[fan.first : last]
         self.bodies += post.bodies[fan.first : last]
         self.next += len(fan.platforms)

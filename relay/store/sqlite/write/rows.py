@@ -80,7 +80,7 @@ class Packed:
     ``framed``: the bodies will be sealed, so each holds its ordering key too, and the other facts do not.
     """
 
-    __slots__ = ("bodies", "bytes", "dead", "facts", "fans", "framed", "idempotency", "origins")
+    __slots__ = ("bodies", "bytes", "dead", "delays", "facts", "fans", "framed", "idempotency", "origins")
 
     def __init__(self, *, framed: bool) -> None:
         self.framed = framed
@@ -89,6 +89,7 @@ class Packed:
         self.facts: list[tuple[Any, ...]] = []  # Facts, as plain tuples: making them is half as dear
         self.idempotency: dict[int, tuple[int, bytes]] = {}  # -> hash, digest
         self.dead: dict[int, str] = {}  # row -> why it is dead from the start
+        self.delays: dict[int, float] = {}  # row -> seconds before which it must not go
         self.fans: list[Fan] | None = None
         self.bytes = 0
 
@@ -179,7 +180,7 @@ def pack(
     of: str | None = None
     number, prefix = 0, b""
     hashed: int | None
-    for platform, payload, key, event, lane, expires_s, own_key, kind, trace, group, sized, dead, reference in rows:
+    for platform, payload, key, event, lane, expires_s, own_key, kind, trace, group, sized, dead, told, delay_s in rows:
         if platform != of:
             of, number, prefix = platform, names.number(platform), names.key_prefix(platform)
         encoded = None if key is None else key.encode()
@@ -189,8 +190,10 @@ def pack(
             idem = names.idempotency_hash(prefix, own_key)
             packed.idempotency[len(bodies)] = (idem, names.body_digest(payload, key, event))
         told_key = own_key or post_key if names.keeps_keys else None
-        if reference is not None or told_key is not None:
-            packed.origins[len(bodies)] = (told_key, reference)
+        if told is not None or told_key is not None:
+            packed.origins[len(bodies)] = (told_key, told)
+        if delay_s:
+            packed.delays[len(bodies)] = delay_s
         if dead is not None:
             packed.dead[len(bodies)] = dead
         size = len(payload)
