@@ -3,7 +3,8 @@
 A callback lies in the store, accepted and durable. The pipeline takes it to its platform:
 
 1. **Gate.** May the platform be talked to? A pause, a wait it asked for, a backoff after failures or an open breaker
-   stops the whole platform (``policy/gate/platform.py``). Nothing is claimed meanwhile.
+   stops the whole platform (``policy/gate/platform.py``), and so do its sending hours (``policy/hours.py``). Nothing is
+   claimed meanwhile.
 2. **Claim.** ``Outbox.claim`` does three things in one commit. It takes a slot under every quota. It freezes the batch:
    its callbacks and its id. It records the attempt. Only then may a byte be sent; after a crash the same batch goes
    again under the same id. Or the answer is until when to wait: for a slot, for the pace, for more callbacks, for a
@@ -30,6 +31,7 @@ the first callback of a key. Retry times are columns in the store; nothing here 
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -56,6 +58,7 @@ from relay.wire.signing.draft import Draft
 
 _GATE_LAG_S = 30.0  # last_accepted_at alone is written this often at most
 _FAILED = frozenset((Outcome.RETRY, Outcome.DOWN))
+_CLOCK_LOOK_S = 60.0  # outside the sending hours the wall clock is looked at this often: it may be set
 _SETTLE_AGAIN_S = 0.5  # between tries to commit a settle while the store is down
 
 
@@ -94,6 +97,7 @@ class Pipeline:
             surroundings=surroundings,
         )
         self._clock = surroundings.clock
+        self._wall = surroundings.wall
         self._claim_until = surroundings.claim_until
         self._events = surroundings.events
         self._rng = surroundings.rng
@@ -149,6 +153,9 @@ class Pipeline:
                 continue
             if now >= self._claim_until(self.terms.platform):  # another host may own it soon, unless ours is renewed
                 await self._sleep(WaitUntil(now + _SETTLE_AGAIN_S, "owner"))
+                continue
+            if self.terms.hours is not None and (closed_s := self.terms.hours.closed_s(self._wall())):
+                await self._sleep(WaitUntil(now + closed_s, "hours"), at_most=now + _CLOCK_LOOK_S)
                 continue
             try:
                 claimed = await self._outbox.claim(self._claim_request())
@@ -263,7 +270,7 @@ class Pipeline:
             report_limit(self._events, self.terms.platform, news, enforced=self.learner.enforces)
         return True
 
-    async def _sleep(self, wait: WaitUntil) -> None:
+    async def _sleep(self, wait: WaitUntil, *, at_most: float = math.inf) -> None:
         self.wait_reason, self.waits_until = wait.reason, wait.at
         if wait.reason in ("limit", "share"):
             self.limited_since = self.limited_since if self._limited else self._clock.now()
@@ -272,7 +279,7 @@ class Pipeline:
             self._limited = False
         # while slots or the gate hold everything back, more callbacks change nothing
         missing = wait.missing or (1 if wait.reason in ("idle", "retry") else 0)
-        await self._wakeup.sleep(min(wait.at, self.learner.ends_at), missing=missing)
+        await self._wakeup.sleep(min(wait.at, self.learner.ends_at, at_most), missing=missing)
         self.wait_reason = ""
 
     def _gate_reason(self) -> str:

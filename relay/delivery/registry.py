@@ -270,6 +270,9 @@ def _view(pipeline: Pipeline, lasting: Lasting, now: float) -> LiveFacts:
         throttled_until=gate.stopped_until if stopped and gate.throttled else None,
         throttled_since=gate.since,
         throttle_reason=gate.stop_reason if stopped and gate.throttled else "",
+        hours=str(pipeline.terms.hours or ""),
+        opens_at=pipeline.waits_until if pipeline.wait_reason == "hours" else None,
+        gather_s=pipeline.terms.gather_s,
         stopped_groups=tuple(
             StoppedGroupView(
                 group=group, reason=stop.stop_reason, since=Instant(stop.since), until=Instant(stop.stopped_until)

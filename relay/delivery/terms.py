@@ -12,6 +12,7 @@ from relay.config.schema.platform import PlatformSection
 from relay.delivery.sender import Outbound
 from relay.limits.known import LearnTerms, Mode
 from relay.policy.gate.breaker import BreakerTerms
+from relay.policy.hours import SendingHours
 from relay.policy.settle.answer import Budget, ReadBack
 from relay.wire.answers.classify import Rule
 from relay.wire.answers.results import Results
@@ -55,6 +56,8 @@ class Terms:
     budget: Budget
     breaker: BreakerTerms | None
     grouped: bool = False  # its groups take turns
+    hours: SendingHours | None = None  # None: at any time
+    gather_s: float = 0.0  # the longest that one waits for newer ones of its key; 0.0: none does
     learn: LearnTerms = field(default_factory=LearnTerms)
     stated: PlatformSection | None = None
     rules: Sequence[Rule] = field(default=(), compare=False)  # made from ``stated``, as what follows
@@ -157,6 +160,8 @@ def compile_terms(name: str, platform: PlatformSection, credential: tuple[str, A
         budget=Budget(times=platform.retry.times, base_s=platform.retry.backoff.base, cap_s=platform.retry.backoff.cap),
         breaker=BreakerTerms(breaker.open_after, breaker.probe_every) if breaker else None,
         grouped=platform.group is not None,
+        hours=platform.send.hours if platform.send else None,
+        gather_s=platform.coalesce.max if platform.coalesce.quiet else 0.0,
         learn=LearnTerms(_MODES[platform.learn_limit], platform.learn_floor),
         rules=tuple(rule.compiled for rule in platform.classify),
         stated=platform,

@@ -6,7 +6,7 @@ Drop-in paths are not in it. They are the platforms' own (``accept:`` in the con
 from relay.core.raw import JsonObject
 from relay.ingest.rows import NDJSON
 from relay.views.callback_view import CallbackView
-from relay.views.post_answers import AcceptedLines, AcceptedView, RoutedLines, RoutedView
+from relay.views.post_answers import AcceptedLines, AcceptedView, CancelledView, RoutedLines, RoutedView, TakenBackView
 from relay.web.openapi import Answered, Described
 
 _LISTENER = ("ingest",)
@@ -16,6 +16,7 @@ _HEADERS = {
     "Relay-Event": "name of the event, such as order.shipped",
     "Relay-Priority": "high, normal or low",
     "Relay-Expires": "such as 30m: not delivered by then, it ends as expired",
+    "Relay-Not-Before": "30m, or a time with its zone: it is not sent earlier; its expiry counts from then",
     "Relay-Reference": "a text of yours of up to 200 bytes; it comes back in the receipt as `reference`",
     "Relay-Envelope": '1: each line of NDJSON is {"payload": ..., "key": ..., "event": ..., ...}',
     "Content-Encoding": "gzip or zstd: the body is decoded",
@@ -61,6 +62,23 @@ ROUTES = (
         summary="One callback with its attempts, without its payload",
         answers={200: Answered("Found", (CallbackView,))},
         problems=("unauthorized", "unknown_callback"),
+    ),
+    Described(
+        listeners=_LISTENER,
+        method="DELETE",
+        path="/v1/callbacks/{id}",
+        summary="Take a callback back that has not gone yet: it ends superseded, with the reason cancelled",
+        answers={200: Answered("Taken back", (CancelledView,))},
+        problems=("unauthorized", "unknown_callback", "final", "in_flight", "store_failed"),
+    ),
+    Described(
+        listeners=_LISTENER,
+        method="DELETE",
+        path="/v1/platforms/{platform}/callbacks",
+        summary="Take back all that is pending of one ordering key (`?key=991`), or nothing of it",
+        query=("key",),
+        answers={200: Answered("Taken back", (TakenBackView,))},
+        problems=("unauthorized", "unknown_platform", "invalid_request", "in_flight", "store_failed"),
     ),
     Described(
         listeners=_LISTENER,

@@ -43,6 +43,7 @@ from relay.ingest.rows import (
     one_row,
     plain_rows,
 )
+from relay.ingest.take_back import TakeBack
 from relay.ingest.traced import BeginSpan, traced
 from relay.telemetry.events import Events
 from relay.views.callback_view import CallbackView
@@ -88,6 +89,7 @@ class Handlers:
         self._admission = intake.admission
         self._decode = intake.decoder
         self._searching = intake.searching
+        self._take_back = TakeBack(intake.inbox)
         self._one_turn = asyncio.Lock()  # first come, first served
         self._describe = describe
         self._openapi = openapi
@@ -107,6 +109,7 @@ class Handlers:
         routes.add("POST", "/v1/platforms/{platform}/callbacks", traced(self.accept, self._begin_span))
         routes.add("POST", "/v1/callbacks", traced(self.accept_routed, self._begin_span))
         routes.add("GET", "/v1/callbacks/{id}", self.show)
+        self._take_back.add_to(routes, bearer=self._bearer, directory=self._directory)
         routes.add("GET", "/openapi.json", self.openapi)
         for drop_in in self._directory.drop_ins:
             for method in _DROP_IN_METHODS:

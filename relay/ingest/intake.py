@@ -45,6 +45,7 @@ class Intake:
         max_waiting_bytes: int = _MAX_WAITING_BYTES,
         max_uploading_bytes: int = _MAX_UPLOADING_BYTES,
     ) -> None:
+        self.inbox = inbox
         self.admission = Admission(inbox=inbox, max_bytes=max_waiting_bytes, max_uploading_bytes=max_uploading_bytes)
         self.decoder = Decoder(decode)
         self.searching = SearchThread()

@@ -3,13 +3,17 @@
 Pure: strings and bytes in, ``PostOptions`` or a ``Refusal`` out. A refusal never repeats anything of a payload (I15).
 """
 
+import math
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from relay.config.problems import BadValue
-from relay.config.reading.units import parse_duration
+from relay.config.reading.units import DURATION_PATTERN, parse_duration
+from relay.core.clock import wall_s
 from relay.core.model import Lane
 from relay.ingest.traced import TRACEPARENT
 from relay.web.refusal import Refusal
@@ -20,6 +24,8 @@ MAX_TEXT = 255
 MAX_KEY_BYTES = 1024
 MAX_REFERENCE_BYTES = 200
 _TRACEPARENT_CHARS = 55
+_LONGEST_DELAY_S = 366 * 86400.0
+_DURATION = re.compile(DURATION_PATTERN)
 _SURELY_FITS = MAX_KEY_BYTES // 4  # a character has at most 4 bytes (RFC 3629)
 
 
@@ -33,6 +39,7 @@ class PostOptions(NamedTuple):
     expires_s: float
     traceparent: str | None
     reference: str | None = None
+    delay_s: float = 0.0  # from now on; it must not go earlier
 
 
 class PostDefaults(Protocol):
@@ -60,6 +67,7 @@ def read_post_options(headers: Mapping[str, str], defaults: PostDefaults) -> Pos
         lane=defaults.lane if priority is None else _lane("Relay-Priority", priority),
         expires_s=defaults.expires_s if expires is None else _expires("Relay-Expires", expires),
         traceparent=_traceparent(TRACEPARENT.get() or headers.get("traceparent")),
+        delay_s=_delay_s(headers.get("Relay-Not-Before")),
         reference=_bounded("Relay-Reference", headers.get("Relay-Reference"), MAX_REFERENCE_BYTES),
     )
 
@@ -172,6 +180,27 @@ def _expires(name: str, value: str) -> float:
     if seconds <= 0:
         raise Refusal("invalid_header", f"{name} must be a duration such as 30m, longer than nothing", header=name)
     return seconds
+
+
+def _delay_s(value: str | None) -> float:
+    """Return in how many seconds a callback may go: ``30m`` from now, or at a time (ISO 8601, with its zone)."""
+    if value is None:
+        return 0.0
+    written = value.strip()
+    try:
+        if _DURATION.fullmatch(written):
+            seconds = parse_duration(written)
+        else:
+            moment = datetime.fromisoformat(written)
+            if moment.tzinfo is None:
+                raise ValueError("without a zone it would be another time on another machine")
+            seconds = moment.timestamp() - wall_s()
+    except (BadValue, ValueError, OverflowError):
+        seconds = math.inf
+    if seconds > _LONGEST_DELAY_S:
+        what = "a duration such as 30m, or a time with its zone such as 2026-11-30T08:00:00+08:00, within a year"
+        raise Refusal("invalid_header", f"Relay-Not-Before must be {what}", header="Relay-Not-Before")
+    return max(0.0, seconds)
 
 
 def _traceparent(value: str | None) -> str | None:

@@ -154,7 +154,7 @@ def drafts(
         try:
             if enveloped:
                 payload, repeat, key, event, lane, expires_s = open_envelope(line, number, options)
-                own = PostOptions(repeat, key, event, lane, expires_s, options.traceparent, options.reference)
+                own = options._replace(idempotency_key=repeat, key=key, event=event, lane=lane, expires_s=expires_s)
             else:
                 payload, own = line, options._replace(idempotency_key=repeat_key(options, number))
             if len(payload) > max_body:

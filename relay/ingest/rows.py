@@ -72,6 +72,7 @@ def one_row(body: bytes, platform: PlatformIntake, options: PostOptions, content
         size,
         dead_reason,
         options.reference,
+        options.delay_s,
     )
 
 
@@ -206,6 +207,7 @@ def plain_rows(turn: Turn, platform: PlatformIntake, options: PostOptions, max_b
     """Return the rows of lines that are payloads. Raises ``Refusal`` that names the line."""
     name, lane, expires_s, event = platform.name, options.lane, options.expires_s, options.event
     trace, request_key, header_key, told = options.traceparent, options.idempotency_key, options.key, options.reference
+    delay_s = options.delay_s
     longest = _longest(platform, max_body)
     measured = platform.measure is not None
     size: int | None = None
@@ -226,7 +228,8 @@ def plain_rows(turn: Turn, platform: PlatformIntake, options: PostOptions, max_b
         except Refusal as refusal:
             raise _on_line(refusal, number) from None
         repeat = None if request_key is None else f"{request_key}#{number}"
-        add(NewCallback(name, line, key, event, lane, expires_s, repeat, None, trace, group, size, dead_reason, told))
+        row = NewCallback(name, line, key, event, lane, expires_s, repeat, None, trace, group, size, dead_reason, told)
+        add(row._replace(delay_s=delay_s) if delay_s else row)
     return rows
 
 
@@ -306,6 +309,7 @@ def _envelope_row(
         size,
         dead_reason,
         options.reference,
+        options.delay_s,
     )
 
 

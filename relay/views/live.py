@@ -33,6 +33,9 @@ class LiveFacts(Struct, frozen=True, kw_only=True):
     throttled_until: float | None = None  # the platform asked to be left alone until then
     throttled_since: float | None = None
     throttle_reason: str = ""
+    hours: str = ""  # its sending hours, where it has some
+    opens_at: float | None = None  # when they begin, while they are over
+    gather_s: float = 0.0  # the longest that a callback waits for newer ones of its key; 0: none does
     stopped_groups: tuple[StoppedGroupView, ...] = ()
     limited_until: float | None = None  # its next slot, where it waits for one
     limited_since: float | None = None  # since when; where it waits for none, when its last slot was taken

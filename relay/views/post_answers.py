@@ -35,3 +35,18 @@ class RoutedLines(Struct, frozen=True):
     accepted: Annotated[int, told("callbacks that are new: a line that goes to two platforms counts as two")]
     duplicates: Annotated[int, told("callbacks that were accepted before")]
     ids: Annotated[list[dict[str, str]], told("for each line, in their order, its id at each platform")]
+
+
+class CancelledView(Struct, frozen=True):
+    """One callback that was taken back."""
+
+    id: Annotated[str, told("its id")]
+    state: Annotated[str, told("always superseded")] = "superseded"
+    reason: Annotated[str, told("always cancelled")] = "cancelled"
+
+
+class TakenBackView(Struct, frozen=True):
+    """All that was pending of an ordering key, taken back."""
+
+    cancelled: Annotated[int, told("how many callbacks; 0 where nothing of the key was pending")]
+    ids: Annotated[list[str], told("their ids, in the order of the key")]

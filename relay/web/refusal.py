@@ -43,6 +43,8 @@ KINDS = {
     "body_timeout": ProblemKind(408, "The body did not arrive in time"),
     "not_sealed": ProblemKind(409, "The store is not sealed"),
     "conflict": ProblemKind(409, "What was expected no longer holds"),
+    "final": ProblemKind(409, "The callback has ended"),
+    "in_flight": ProblemKind(409, "The callback may be on its way; nothing was done"),
     "count_mismatch": ProblemKind(409, "Another number of callbacks matches; nothing was done"),
     "too_large": ProblemKind(413, "The body is too large"),
     "target_too_long": ProblemKind(414, "The request target is too long"),

@@ -15,7 +15,8 @@ import aiohttp
 import pytest
 from backports import zstd
 from relay.core.errors import RelayError, StoreFailed, StoreFull
-from relay.core.model import Accepted, Filter, Lane, NewCallback
+from relay.core.model import Accepted, Cancelled, ClaimRequest, Filter, Lane, NewCallback
+from relay.ingest import post_options
 from relay.ingest.described import ROUTES
 from relay.ingest.fan_out import Routing
 from relay.ingest.intake import IngestSettings, Intake
@@ -60,6 +61,14 @@ class Inbox:
         accepted = await self.store.accept(rows)
         self.rows += [row for place, row in enumerate(rows) if place not in accepted.duplicates]
         return accepted
+
+    async def cancel(self, callback_id: str) -> Cancelled:
+        if self.error is not None:
+            raise self.error
+        return await self.store.cancel(callback_id)
+
+    async def cancel_key(self, platform: str, key: str) -> Cancelled:
+        return await self.store.cancel_key(platform, key)
 
 
 class Relay:
@@ -213,6 +222,53 @@ async def test_a_reference_is_kept_with_each_callback_of_a_post(relay: Relay):
     shown = await relay.store.callback(answer["id"])
     assert shown is not None
     assert shown.reference == word
+
+
+async def test_what_must_not_go_yet(relay: Relay, monkeypatch: pytest.MonkeyPatch):
+    """A duration, a time with its zone, or one that is past; the default life of the platform holds from then on."""
+    monkeypatch.setattr(post_options, "wall_s", lambda: 1_764_460_800.0)  # 2025-11-30T00:00:00Z
+    for given in ("30m", "2025-11-30T08:00:00+07:30", "2025-11-29T08:00:00Z"):
+        await relay.post(b'{"order_id": "1"}', Relay_Not_Before=given)
+    await relay.post(b"{}\n{}", Relay_Not_Before="90s", **NDJSON)
+    await relay.post(b'{"payload": {}}', Relay_Not_Before="90s", Relay_Envelope="1", **NDJSON)
+    assert [row.delay_s for row in relay.inbox.rows] == [1800.0, 1800.0, 0.0, 90.0, 90.0, 90.0]
+    shown = await relay.store.callback((await relay.post(Relay_Not_Before="1h"))[1]["id"])
+    assert shown is not None
+    assert shown.due_at == StillClock().now() + 3600
+
+
+async def test_callbacks_are_taken_back(relay: Relay):
+    """One by its id, a key at once; what has ended, is on its way or never was is refused and nothing is done."""
+    ids = [(await relay.post(b'{"order_id": "%d"}' % (n // 3)))[1]["id"] for n in range(6)]
+
+    async def delete(path: str) -> tuple[int, dict]:
+        async with relay.session.delete(path) as response:
+            return response.status, json.loads(await response.read())
+
+    assert await delete(f"/v1/callbacks/{ids[0]}") == (
+        200,
+        {"id": ids[0], "state": "superseded", "reason": "cancelled"},
+    )
+    assert [(status, told["code"]) for status, told in [await delete(f"/v1/callbacks/{ids[0]}")]] == [(409, "final")]
+    assert await delete(f"{POST}?key=0") == (200, {"cancelled": 2, "ids": ids[1:3]})
+    assert await delete(f"{POST}?key=0") == (200, {"cancelled": 0, "ids": []})
+    await relay.store.claim(ClaimRequest("shop-a", "", 10, 1 << 20, 2, 1, 0.0, 0))
+    for path, status, code in (
+        (f"/v1/callbacks/{ids[3]}", 409, "in_flight"),
+        (f"{POST}?key=1", 409, "in_flight"),
+        ("/v1/callbacks/nonsense", 404, "unknown_callback"),
+        ("/v1/platforms/shop-b/callbacks?key=1", 404, "unknown_platform"),
+        (POST, 400, "invalid_request"),
+        (f"{POST}?key=1&key=2", 400, "invalid_request"),
+        (f"{POST}?key=1&all=1", 400, "invalid_request"),
+        (f"{POST}?key=", 400, "invalid_header"),
+    ):
+        answered, told = await delete(path)
+        assert (answered, told["code"]) == (status, code), path
+    relay.inbox.error = StoreFailed("no disk")
+    assert (await delete(f"/v1/callbacks/{ids[4]}"))[1]["code"] == "store_failed"
+    found = [await relay.store.callback(each) for each in ids]
+    assert [each.state for each in found if each is not None] == ["superseded"] * 3 + ["pending"] * 3
 
 
 async def test_a_payload_without_its_group_is_a_dead_letter(relay: Relay):
@@ -437,6 +493,9 @@ BAD: dict[str, tuple[int, str, bytes, dict[str, str]]] = {
     "bad expiry": (400, "invalid_header", b"{}", {"Relay-Expires": "13812345678"}),
     "long idempotency key": (400, "invalid_header", b"{}", {"Idempotency-Key": "k" * 256}),
     "empty key": (400, "invalid_header", b"{}", {"Relay-Key": ""}),
+    "not before what": (400, "invalid_header", b"{}", {"Relay-Not-Before": "soon"}),
+    "not before where": (400, "invalid_header", b"{}", {"Relay-Not-Before": "2026-11-30T08:00:00"}),
+    "not before for ever": (400, "invalid_header", b"{}", {"Relay-Not-Before": "9999-11-30T08:00:00Z"}),
     "long reference": (400, "invalid_header", b"{}", {"Relay-Reference": "\N{CJK UNIFIED IDEOGRAPH-5355}" * 67}),
     "unprintable event": (400, "invalid_header", b"{}", {"Relay-Event": "a\tb"}),
     "envelope of one": (400, "invalid_header", b"{}", {"Relay-Envelope": "1"}),
@@ -479,7 +538,7 @@ async def test_paths_and_methods_that_are_not_served(relay: Relay):
         async with relay.session.request(method, path) as response:
             assert (response.status, (await response.json(content_type=None))["code"]) == (status, code)
             if status == 405:
-                assert response.headers["Allow"] == "OPTIONS, POST"
+                assert response.headers["Allow"] == "DELETE, OPTIONS, POST"
 
 
 async def test_a_payload_too_large_for_its_platform(relay: Relay):

@@ -62,7 +62,7 @@ def platform_view(
     state, reason, since, until = _state(queue, live, now)
     oldest_at = queue.oldest_due_at
     waiting = queue.pending - queue.held
-    stopped_s = (until or now) - now if state == "throttled" else 0.0
+    stopped_s = max(0.0, (live.opens_at or now) - now, (until or now) - now if state == "throttled" else 0.0)
     sends = state not in ("paused", "broken")
     batch_items = None if terms is None else terms.batch_items
     came = 0.0 if flow is None else flow.steady_in_per_s
@@ -165,6 +165,8 @@ def _state(queue: QueueFacts, live: LiveFacts, now: float) -> tuple[str, str, fl
     if (live.throttled_until or 0) > now:
         reason = live.throttle_reason or "the platform asked to wait"
         return "throttled", reason, live.throttled_since, live.throttled_until
+    if (live.opens_at or 0) > now:
+        return "ok", f"outside its sending hours, {live.hours}", None, live.opens_at
     waits = (live.limited_until or 0) > now
     # A group that has used up its own limit holds up itself; the platform only when there is nothing else to send.
     full = full_quota(queue.quotas, group=None if waits else "")

@@ -64,6 +64,8 @@ def waits_for(
     if live.paused:
         waiting = _because("paused", live.paused_until, live.pause_reason)
         return replace(waiting, removed=True) if live.removed else waiting
+    if (live.opens_at or 0) > now:
+        return _because("hours", live.opens_at, live.hours)
     if before is not None:
         return WaitingView(word="earlier callback of its key", behind=before)
     if live.broken:
@@ -76,6 +78,9 @@ def waits_for(
             waiting = _because("throttled", stop.until, stop.reason)
             return replace(waiting, group=stop.group) if stop.group else waiting
     if found.due_at > now:
+        if _never_sent(found):
+            gathers = live.gather_s > 0 and found.due_at <= found.accepted_at + live.gather_s
+            return WaitingView(word="quiet" if gathers else "not before", until=moment(found.due_at))
         return _because("retry", found.due_at, found.reason)
     unclear = _unclear_attempt(found)
     if unclear is not None and live.waits_for in _NOTHING_ELSE_DUE:
@@ -83,6 +88,13 @@ def waits_for(
         until = live.waits_until if live.waits_for == "retry" else None
         return _because("retry", until, unclear.reason)
     return _for_its_turn(found.group, live, list(quotas))
+
+
+def _never_sent(found: CallbackFacts) -> bool:
+    """Return whether no request carried it yet: then it waits for its own time, and not for that of a retry."""
+    return (isinstance(found, CallbackView) and not found.attempt_count) or (
+        isinstance(found, ListedCallback) and not found.attempts
+    )
 
 
 def _unclear_attempt(found: CallbackFacts) -> AttemptView | None:

@@ -20,7 +20,7 @@ def until_of(waiting: WaitingView) -> Instant | None:
     return waiting.until or (None if first is None else first.until)
 
 
-_FOR_MANY = ("limit", "share", "pace", "concurrency", "slot", "throttled", "breaker", "backoff")
+_FOR_MANY = ("hours", "limit", "share", "pace", "concurrency", "slot", "throttled", "breaker", "backoff")
 
 
 def is_for_many(waiting: WaitingView) -> bool:
@@ -145,6 +145,9 @@ _TOLD: dict[str, Callable[[WaitingView, str], str]] = {
     "backoff": _backoff,
     "throttled": _throttled,
     "retry": lambda waiting, platform: f"its last attempt failed{_because(waiting)} and it backs off",
+    "hours": lambda waiting, platform: f"{platform} is outside its sending hours{_because(waiting)}",
+    "not before": lambda waiting, platform: "it was posted with a time before which it must not go (Relay-Not-Before)",
+    "quiet": lambda waiting, platform: "it waits until nothing newer of its key comes for a while (coalesce.quiet)",
     "limit": _limit,
     "pace": _pace,
     "linger": lambda waiting, platform: "it waits for others to fill its batch (batch.linger)",

@@ -1,20 +1,17 @@
 """The schema of ``alerts``: who is told (targets), of what (rules), and when not (quiet)."""
 
-import re
-from datetime import time, timedelta, timezone, tzinfo
 from functools import cached_property
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from relay.config.problems import BadValue, quoted
+from relay.config.problems import BadValue
 from relay.config.reading.presets import preset
-from relay.config.reading.texts import parse_utc_offset
 from relay.config.schema.auth import Auth
 from relay.config.schema.connect import Connect
 from relay.config.schema.envelope import EnvelopeSetting
 from relay.config.schema.platform import PlatformSection
+from relay.config.schema.sending import ClockTime, Zone
 from relay.config.schema.values import (
     Duration,
     Headers,
@@ -48,29 +45,6 @@ def _off(value: Any) -> Any:
     return value
 
 
-def _clock_time(value: Any) -> time:
-    found = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", value) if isinstance(value, str) else None
-    if found is None:
-        raise BadValue("E031", f"{quoted(value)} is not a time of day", 'write "23:00"')
-    return time(int(found[1]), int(found[2]))
-
-
-def _zone(value: Any) -> tzinfo:
-    try:
-        if isinstance(value, str) and re.match(r"UTC$|Z$|[+-]\d", value):
-            return timezone(timedelta(seconds=parse_utc_offset(value)))
-        return ZoneInfo(value)
-    except (OSError, ValueError, KeyError, TypeError):
-        hint = "write a name such as Asia/Shanghai, or an offset such as +08:00"
-        raise BadValue("E031", f"{quoted(value)} is not a time zone this machine knows", hint) from None
-
-
-ClockTime = Annotated[
-    time,
-    PlainValidator(reading(_clock_time)),
-    WithJsonSchema({"type": "string", "pattern": r"^([01]?\d|2[0-3]):[0-5]\d$"}),
-]
-Zone = Annotated[tzinfo, PlainValidator(reading(_zone)), WithJsonSchema({"type": "string"})]
 Repeat = Annotated[PositiveDuration | None, BeforeValidator(reading(_off)), OrText("off")]
 Language = Literal["en", "zh-CN"]
 

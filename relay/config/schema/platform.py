@@ -13,6 +13,7 @@ from relay.config.schema.envelope import EnvelopeSetting
 from relay.config.schema.item_results import Confirm, ResultsSection
 from relay.config.schema.routes import DropInSettings
 from relay.config.schema.rules import RuleSection
+from relay.config.schema.sending import Coalesce, SendSection
 from relay.config.schema.sign import Sign
 from relay.config.schema.values import (
     BackoffRange,
@@ -159,9 +160,13 @@ class PlatformSettings(Section):
         "JMESPath into the payload for the group, such as shop_id: a batch holds one group, groups take turns, and a "
         "throttle stops one group. A payload without it is a dead letter. Not set: no groups.",
     )
-    coalesce: Literal["none", "latest"] = setting(
+    coalesce: Coalesce = setting(
         "none",
-        "latest: a newer callback of a key supersedes older ones not yet in a batch. For stock, not for payments.",
+        "latest: a newer callback of a key supersedes older ones not yet in a batch. For stock, not for payments. "
+        "{mode: latest, quiet: 5s, max: 30s} also waits until the key is quiet.",
+    )
+    send: SendSection | None = setting(
+        None, 'Hours of the day, {between: ["08:00", "22:00"], tz: Asia/Shanghai}; outside nothing goes. Not set: any.'
     )
     expires: PositiveDuration = setting(
         "24h", "A callback not delivered by then ends as expired; the Relay-Expires header wins."
@@ -235,5 +240,9 @@ class PlatformSection(PlatformSettings):
         """Return what the store must know of this platform, called ``name``."""
         private = (f"platform:{name}",) if self.rate else ()
         return PlatformRules(
-            quotas=(*private, *self.quotas), coalesce=self.coalesce == "latest", block_on_dead=self.on_dead == "block"
+            quotas=(*private, *self.quotas),
+            coalesce=self.coalesce.mode == "latest",
+            block_on_dead=self.on_dead == "block",
+            quiet_s=self.coalesce.quiet,
+            gather_s=self.coalesce.max if self.coalesce.quiet else 0.0,
         )

@@ -1,0 +1,98 @@
+"""The schema of when callbacks may go: times of day, and ``send`` and ``coalesce`` of a platform."""
+
+import re
+from datetime import time, timedelta, timezone, tzinfo
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, model_validator
+
+from relay.config.problems import BadValue, quoted
+from relay.config.reading.texts import parse_utc_offset
+from relay.config.schema.values import Duration, OrText, PositiveDuration, Section, reading, required, setting
+from relay.policy.hours import SendingHours
+
+
+def _clock_time(value: Any) -> time:
+    found = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", value) if isinstance(value, str) else None
+    if found is None:
+        raise BadValue("E031", f"{quoted(value)} is not a time of day", 'write "23:00"')
+    return time(int(found[1]), int(found[2]))
+
+
+def _zone(value: Any) -> tzinfo:
+    try:
+        if isinstance(value, str) and re.match(r"UTC$|Z$|[+-]\d", value):
+            return timezone(timedelta(seconds=parse_utc_offset(value)))
+        return ZoneInfo(value)
+    except (OSError, ValueError, KeyError, TypeError):
+        hint = "write a name such as Asia/Shanghai, or an offset such as +08:00"
+        raise BadValue("E031", f"{quoted(value)} is not a time zone this machine knows", hint) from None
+
+
+def _span(value: Any) -> tuple[time, time]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise BadValue("E031", f"{quoted(value)} are not two times of day", 'write ["08:00", "22:00"]')
+    opens, closes = (_clock_time(one) for one in value)
+    if opens == closes:
+        raise BadValue(
+            "E051", f"from {opens:%H:%M} to {closes:%H:%M} it never opens", "leave `send` out to send at any time"
+        )
+    return opens, closes
+
+
+def _coalesce_word(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value not in _MODES:
+        raise BadValue("E015", f"{quoted(value)} is not a choice", f"choices are {', '.join(_MODES)}")
+    return {"mode": value}
+
+
+_MODES = ("none", "latest")
+_CLOCK = r"^([01]?\d|2[0-3]):[0-5]\d$"
+ClockTime = Annotated[time, PlainValidator(reading(_clock_time)), WithJsonSchema({"type": "string", "pattern": _CLOCK})]
+Zone = Annotated[tzinfo, PlainValidator(reading(_zone)), WithJsonSchema({"type": "string"})]
+_Span = Annotated[
+    tuple[time, time],
+    PlainValidator(reading(_span)),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": _CLOCK}, "minItems": 2, "maxItems": 2}),
+]
+
+
+class SendSection(Section):
+    """At which hours callbacks may go; outside of them nothing is sent."""
+
+    between: _Span = required(
+        'Opening and closing time, such as ["08:00", "22:00"]; over midnight where it closes first.'
+    )
+    tz: Zone = setting("UTC", "The zone of these times: a name such as Asia/Shanghai, or an offset.")
+
+    @property
+    def hours(self) -> SendingHours:
+        """The hours as delivery keeps them."""
+        return SendingHours(*self.between, self.tz)
+
+
+class CoalesceSection(Section):
+    """Which of the callbacks of a key go, and how long the newest waits for a newer one."""
+
+    mode: Literal["none", "latest"] = required(
+        "latest: a newer callback of a key supersedes older ones not in a batch."
+    )
+    quiet: Duration = setting("0s", "Wait until nothing newer of the key came for this long. 0s does not wait.")
+    max: PositiveDuration = setting("30s", "But at most this long from the first that is superseded.")
+
+    @model_validator(mode="after")
+    @reading
+    def _waits_sensibly(self) -> "CoalesceSection":
+        """Refuse waits that cannot work."""
+        if self.quiet and self.mode == "none":
+            raise BadValue("E051", "quiet waits for newer ones to coalesce with", "write mode: latest", at=("quiet",))
+        if self.quiet and self.max <= self.quiet:
+            what = "max is not longer than quiet, so no newer callback could ever make it wait"
+            raise BadValue("E051", what, "raise max, or shorten quiet", at=("max",))
+        return self
+
+
+Coalesce = Annotated[CoalesceSection, BeforeValidator(reading(_coalesce_word)), OrText("(none|latest)")]

@@ -1,0 +1,66 @@
+"""The two routes by which the order center takes back what has not gone yet."""
+
+from collections.abc import Awaitable, Mapping
+
+from aiohttp.web import BaseRequest
+
+from relay.config.problems import nearest, quoted
+from relay.core.errors import StoreError
+from relay.core.model import Cancelled
+from relay.ingest.post_options import MAX_KEY_BYTES, text
+from relay.ingest.posts import Directory
+from relay.store.base import Inbox
+from relay.views.post_answers import CancelledView, TakenBackView
+from relay.web.dispatch import Routes
+from relay.web.guard import Bearer
+from relay.web.refusal import Refusal
+from relay.web.response import Response, json_answer
+
+_WHY = {
+    "final": "it has ended already; nothing was done",
+    "in_flight": "it is in a request that was recorded, so the platform may get it; nothing was done",
+    "unknown_callback": "there is no callback with this id, or it was removed",
+}
+_MOST_NAME = 64
+
+
+class TakeBack:
+    """``DELETE`` of one callback, or of all that is pending of an ordering key."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def add_to(self, routes: Routes, *, bearer: Bearer, directory: Directory) -> None:
+        """Serve both, for who has the token, and the platforms of ``directory``."""
+
+        async def one(request: BaseRequest, values: Mapping[str, str]) -> Response:
+            bearer.check(request)
+            await _checked(self._inbox.cancel(values["id"]))
+            return json_answer(CancelledView(id=values["id"]))
+
+        async def of_key(request: BaseRequest, values: Mapping[str, str]) -> Response:
+            bearer.check(request)
+            name = values["platform"]
+            if name not in directory.platforms:
+                hint = nearest(name[:_MOST_NAME], directory.platforms) or "name one under `platforms:`"
+                raise Refusal("unknown_platform", f"no platform {quoted(name)} is configured; {hint}")
+            given = request.query.getall("key", [])
+            if len(given) != 1 or set(request.query) != {"key"}:
+                raise Refusal("invalid_request", "say which ordering key, and nothing else: ?key=991", key="key")
+            key = text("key", given[0], MAX_KEY_BYTES) or ""
+            found = await _checked(self._inbox.cancel_key(name, key))
+            return json_answer(TakenBackView(len(found.ids), list(found.ids)))
+
+        routes.add("DELETE", "/v1/callbacks/{id}", one)
+        routes.add("DELETE", "/v1/platforms/{platform}/callbacks", of_key)
+
+
+async def _checked(asked: Awaitable[Cancelled]) -> Cancelled:
+    try:
+        found = await asked
+    except StoreError as error:
+        raise Refusal("store_failed", "it is not known whether it was taken back; ask again") from error
+    if found.why:
+        code = "unknown_callback" if found.why == "unknown" else found.why
+        raise Refusal(code, _WHY[code])
+    return found
