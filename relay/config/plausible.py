@@ -57,19 +57,30 @@ def implausible(config: Config) -> Iterator[PlacedProblem]:
             path: KeyPath = ("platforms", name, "timeout")
             what = f"{dotted(path)} is longer than expires: a callback expires while its first request is under way"
             yield PlacedProblem(path, BadValue("W013", what, "shorten it"))
+        if platform.send is not None and platform.send.hours.closed_a_day_s >= platform.expires:
+            path = ("platforms", name, "send", "between")
+            closed, expires = (f"{each / 3600:g}h" for each in (platform.send.hours.closed_a_day_s, platform.expires))
+            what = f"{dotted(path)}: closed for {closed} a day, but callbacks expire after {expires}"
+            yield PlacedProblem(path, BadValue("W013", what, "let them live longer, or they end at night"))
 
 
 def never_sent(config: Config) -> Iterator[PlacedProblem]:
     """Yield an error (E051) where every callback would expire before it may be sent."""
     for name, platform in config.platforms.items():
-        if platform.batch.linger >= platform.expires:
-            path: KeyPath = ("platforms", name, "batch", "linger")
-            linger, expires = seconds_text(platform.batch.linger), seconds_text(platform.expires)
-            what = f"{dotted(path)}: callbacks wait {linger} to be sent, but expire after {expires}"
-            relies_on = (path, ("platforms", name, "expires"))
-            yield PlacedProblem(
-                path, BadValue("E051", what, "shorten linger, or let them live longer"), relies_on=relies_on
-            )
+        gathers_s = platform.coalesce.max if platform.coalesce.quiet else 0.0
+        waits: list[tuple[str, str, float]] = [
+            ("batch", "linger", platform.batch.linger),
+            ("coalesce", "max", gathers_s),
+        ]
+        for section, key, wait_s in waits:
+            if wait_s >= platform.expires:
+                path: KeyPath = ("platforms", name, section, key)
+                waited, expires = seconds_text(wait_s), seconds_text(platform.expires)
+                what = f"{dotted(path)}: callbacks wait {waited} to be sent, but expire after {expires}"
+                relies_on = (path, ("platforms", name, "expires"))
+                yield PlacedProblem(
+                    path, BadValue("E051", what, f"shorten {key}, or let them live longer"), relies_on=relies_on
+                )
 
 
 def _outside(owner: Any, at: KeyPath, bounds: _Bounds) -> Iterator[PlacedProblem]:

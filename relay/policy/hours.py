@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
 
+_DAY_S = 86400.0
+
 
 @dataclass(frozen=True, slots=True)
 class SendingHours:
@@ -18,6 +20,12 @@ class SendingHours:
     def __str__(self) -> str:
         """Return them as people read them."""
         return f"{self.opens:%H:%M} to {self.closes:%H:%M} {self.zone}"
+
+    @property
+    def closed_a_day_s(self) -> float:
+        """How long it is closed between two days."""
+        between = timedelta(hours=self.opens.hour - self.closes.hour, minutes=self.opens.minute - self.closes.minute)
+        return between.total_seconds() % _DAY_S
 
     def closed_s(self, wall: float) -> float:
         """Return in how many seconds it opens, at ``wall`` (seconds since the epoch); 0.0 while it is open."""

@@ -107,7 +107,7 @@ async def test_every_end_has_one_receipt(other: tuple[OtherSide, str], tmp_path:
             await asyncio.sleep(rng.uniform(0.0, 0.5))  # the moment is the test's subject
             await daemon.signal(signal.SIGKILL)
             await daemon.start()
-            await until(ready, timeout_s=30, what="ready after a kill")
+            await until(ready, timeout_s=120, what=f"ready after a kill: {daemon.tail()}")
 
         async def post(platform: str, first: int, fates: list[str], **headers: str) -> None:
             lines = [

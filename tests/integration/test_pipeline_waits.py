@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from relay.core.clock import wall_s
 from relay.core.model import Rate
 from relay.delivery.sender import Request
+from relay.policy.hours import SendingHours
 from relay.views.live import LiveFacts
 from relay.wire.answers.answer import Answer, Failure, Headers
 from tests.integration.test_pipeline import OK, TERMS, Rig
@@ -149,3 +152,19 @@ async def test_a_throttle_is_shown_until_it_ends(rig: Rig) -> None:
     assert "429" in found.throttle_reason
     assert (found.broken, found.breaker_open, found.paused, found.allowed) == (False, False, False, 1)
     assert found.waits_until == found.throttled_until
+
+
+async def test_outside_its_hours_nothing_is_claimed(rig: Rig) -> None:
+    """Not even by a flush; it says until when and what its hours are, and a reload that opens it lets it go."""
+    opens = (datetime.fromtimestamp(wall_s(), UTC) + timedelta(hours=2)).time().replace(microsecond=0)
+    closes = (datetime.fromtimestamp(wall_s(), UTC) + timedelta(hours=3)).time().replace(microsecond=0)
+    hours = SendingHours(opens, closes, UTC)
+    await rig.start(replace(TERMS, hours=hours))
+    await rig.post(1, 2, keyed=False)
+    await rig.registry.flush("shop-a")
+    found = await view(rig, lambda found: found.waits_for == "hours")
+    assert found.hours == str(hours)
+    assert (found.opens_at or 0) - rig.clock.now() == pytest.approx(2 * HOUR_S, abs=30)
+    assert rig.platform.requests == []
+    await rig.registry.replace([TERMS], 1.0)
+    await rig.settled(2)

@@ -183,3 +183,25 @@ def test_an_unknown_limit_buries_nothing(over: str) -> None:
     assert found.repeats == 0
     assert found.rejects > 0
     assert found.peaks["60/min"] >= 60
+
+
+def test_sending_hours_hold_and_are_used() -> None:
+    """The run begins at midnight: nothing arrives before half past, and then at once what had gathered."""
+    record, ledger, _ = ran(scenario('send: {between: ["00:30", "01:00"], tz: UTC}', rate="1/s", minutes=20.0))
+    first = record.requests[0]
+    assert 1800.0 <= first.at_s < 1801.0
+    assert first.items == 100
+    assert ledger.totals.delivered == ledger.totals.accepted
+    assert record.end_s < 1830.0
+
+
+def test_a_quiet_key_saves_requests_and_waits_no_longer_than_the_most() -> None:
+    """Of ten keys that change every second or so each goes once in a while, the newest; without it, at every change."""
+    waits = "key: order_id, coalesce: {mode: latest, quiet: 3s, max: 20s}"
+    quiet, ledger, _ = ran(scenario(waits, rate="10/s", keys=10))
+    plain, _, _ = ran(scenario("key: order_id, coalesce: latest", rate="10/s", keys=10))
+    assert ledger.totals.delivered + ledger.totals.superseded == ledger.totals.accepted
+    assert ledger.totals.superseded > 0.5 * ledger.totals.accepted
+    assert len(quiet.requests) < len(plain.requests) / 2
+    assert 2.5 <= max(quiet.delays) <= 4.0
+    assert min(quiet.delays) < 1.0

@@ -28,7 +28,7 @@ def test_built_in_defaults(tmp_path: Path) -> None:
     assert (config.store.keep.delivered, config.store.keep.dead) == (7 * 86400.0, 90 * 86400.0)
     assert (a.method, a.concurrency, a.timeout, a.expires) == ("POST", 4, 10.0, 86400.0)
     assert (a.batch.max_items, a.batch.max_bytes, a.batch.linger) == (100, 2**21, 0.0)
-    assert (a.envelope.kind, a.compress, a.coalesce, a.on_dead) == ("array", "gzip", "none", "skip")
+    assert (a.envelope.kind, a.compress, a.coalesce.mode, a.on_dead) == ("array", "gzip", "none", "skip")
     assert (a.learn_limit, a.results, a.confirm) == (True, None, None)
     assert (a.retry.times, a.retry.backoff.base, a.retry.backoff.cap) == (3, 2.0, 600.0)
     assert a.breaker == BreakerSection(open_after=5, probe_every="30s")

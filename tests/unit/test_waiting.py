@@ -19,6 +19,11 @@ REASONS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {"paused": True, "pause_reason": "stock-taking"},
         {"for": "paused", "until": None, "reason": "stock-taking"},
     ),
+    (
+        {},
+        {"opens_at": NOW + 99, "hours": "08:00 to 22:00 UTC"},
+        {"for": "hours", "until": NOW + 99, "reason": "08:00 to 22:00 UTC"},
+    ),
     ({"before": BEFORE}, {}, {"for": "earlier callback of its key", "until": None, "behind": BEFORE}),
     (
         {},
@@ -35,10 +40,26 @@ REASONS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {"stopped_groups": [{"group": "s1", "until": NOW + 3, "reason": "429 s1"}]},
         {"for": "throttled", "until": NOW + 3, "reason": "429 s1", "group": "s1"},
     ),
-    ({"due_at": NOW + 4, "reason": "500"}, {}, {"for": "retry", "until": NOW + 4, "reason": "500"}),
+    ({"due_at": NOW + 4, "reason": "500", "attempt_count": 1}, {}, {"for": "retry", "until": NOW + 4, "reason": "500"}),
     ({}, {"waits_for": "linger", "waits_until": NOW + 1}, {"for": "linger", "until": NOW + 1}),
     ({}, {}, {"for": "slot", "until": None}),
 ]
+
+
+@pytest.mark.parametrize(
+    ("gather_s", "due_at", "attempts", "word"),
+    [
+        (0.0, NOW + 4, 0, "not before"),
+        (30.0, NOW + 4, 0, "quiet"),
+        (30.0, NOW + 400, 0, "not before"),  # later than any quiet: it was posted so
+        (30.0, NOW + 4, 1, "retry"),
+    ],
+)
+def test_a_time_that_is_not_a_retrys(gather_s: float, due_at: float, attempts: int, word: str) -> None:
+    """What was never sent waits for its own time, or until its key is quiet."""
+    found = facts.callback(due_at=due_at, attempt_count=attempts, accepted_at=NOW - 1)
+    waiting = waits_for(found, facts.live({"gather_s": gather_s}), NOW)
+    assert (waiting.word, waiting.until) == (word, due_at)
 
 
 def ask(found: dict[str, Any], live: dict[str, Any]) -> WaitingView:

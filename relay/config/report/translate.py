@@ -34,7 +34,7 @@ _ELSEWHERE = {
 _SWITCHES = {"on": True, "yes": True, "y": True, "off": False, "no": False, "n": False}
 _SWITCHED = {
     ("compress", True): "gzip", ("compress", False): "none", ("on_dead", True): "block", ("on_dead", False): "skip",
-    ("coalesce", True): "latest", ("coalesce", False): "none", ("learn_limit", True): "true",
+    ("learn_limit", True): "true",
     ("learn_limit", False): "false",
 }  # fmt: skip
 """What switching on or off means for keys that have words of their own for it."""

@@ -11,7 +11,6 @@ from relay.config.schema.auth import Auth
 from relay.config.schema.connect import Connect
 from relay.config.schema.envelope import EnvelopeSetting
 from relay.config.schema.platform import PlatformSection
-from relay.config.schema.sending import ClockTime, Zone
 from relay.config.schema.values import (
     Duration,
     Headers,
@@ -30,6 +29,7 @@ from relay.config.schema.values import (
     required,
     setting,
 )
+from relay.config.schema.when import ClockTime, Zone
 
 _ALERTS_PATH = "/api/v2/alerts"
 _NOBODY = "http://apprise.invalid/"  # apprise has its own addresses; a queue wants one

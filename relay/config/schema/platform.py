@@ -13,7 +13,6 @@ from relay.config.schema.envelope import EnvelopeSetting
 from relay.config.schema.item_results import Confirm, ResultsSection
 from relay.config.schema.routes import DropInSettings
 from relay.config.schema.rules import RuleSection
-from relay.config.schema.sending import Coalesce, SendSection
 from relay.config.schema.sign import Sign
 from relay.config.schema.values import (
     BackoffRange,
@@ -33,6 +32,7 @@ from relay.config.schema.values import (
     required,
     setting,
 )
+from relay.config.schema.when import Coalesce, SendSection
 from relay.core.model import PlatformRules, Quota
 from relay.wire.payload.target import METHODS
 

@@ -42,14 +42,17 @@ def _span(value: Any) -> tuple[time, time]:
 
 
 def _coalesce_word(value: Any) -> Any:
-    if not isinstance(value, str):
+    if not isinstance(value, str | bool):
         return value
     if value not in _MODES:
-        raise BadValue("E015", f"{quoted(value)} is not a choice", f"choices are {', '.join(_MODES)}")
+        meant = _SWITCHES.get(str(value).lower())
+        hint = f"did you mean {meant!r}?" if meant else f"choices are {', '.join(_MODES)}"
+        raise BadValue("E015", f"{quoted(value)} is not a choice", hint)
     return {"mode": value}
 
 
 _MODES = ("none", "latest")
+_SWITCHES = {"on": "latest", "yes": "latest", "true": "latest", "off": "none", "no": "none", "false": "none"}
 _CLOCK = r"^([01]?\d|2[0-3]):[0-5]\d$"
 ClockTime = Annotated[time, PlainValidator(reading(_clock_time)), WithJsonSchema({"type": "string", "pattern": _CLOCK})]
 Zone = Annotated[tzinfo, PlainValidator(reading(_zone)), WithJsonSchema({"type": "string"})]
