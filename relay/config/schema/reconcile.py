@@ -6,7 +6,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from relay.config.problems import BadValue, quoted
-from relay.config.schema.alerts import ClockTime
 from relay.config.schema.reconcile_source import ComparedSource
 from relay.config.schema.values import (
     Duration,
@@ -22,6 +21,7 @@ from relay.config.schema.values import (
     required,
     setting,
 )
+from relay.config.schema.when import ClockTime
 
 
 def _zone(name: str) -> str:
