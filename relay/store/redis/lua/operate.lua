@@ -128,7 +128,7 @@ function act.resend(row, seq)
   call('HSET', P .. 'dd', idem, '')  -- written whole with the row, below
   local expires = ARGV[9] == '' and row[@EXPS] or tonumber(ARGV[9])
   local newer = add({row[@KEY], row[@KH], row[@EVENT], 3, expires, idem, '------------', row[@CTYPE], row[@TRACE], row[@GROUP], row[@BYTES],
-    false, '', row[@REF]}, body, nil, ARGV[11] == '1')
+    false, '', row[@REF], 0}, body, nil, ARGV[11])
   if state == 1 then return end
   count(WORDS[state], -1)
   count('superseded', 1)

@@ -214,7 +214,7 @@ class RedisOperations:
             int(rule is not None and rule.block_on_dead),
             repr(options.expires_s) if options.expires_s else "",
             options.run or "-",
-            int(rule is not None and rule.coalesce),
+            "1" if rule is not None and rule.coalesce else "",
         )
         endings, freed, released = await self._link.one(call, durable=True)
         for state, reason, many in endings:
