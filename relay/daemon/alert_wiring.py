@@ -20,8 +20,11 @@ from relay.delivery.auth import Authoriser
 from relay.delivery.registry import Registry
 from relay.delivery.sender import Sender
 from relay.delivery.terms import Terms, compile_targets
+from relay.store.base import Store
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
+from relay.upkeep.head import HeadSender
+from relay.views.past.journal import AuditHead
 
 _KEEP_S = 600.0  # messages that came to an end; each is looked at every ten seconds
 
@@ -98,3 +101,12 @@ def _rules(config: Config) -> StoreRules:
         keep_delivered_s=_KEEP_S,
         keep_dead_s=_KEEP_S,
     )
+
+
+def head_sender(*, store: Store, desk: AlertDesk, target: Callable[[], str | None], events: Events) -> HeadSender:
+    """Return what sends the audit's head to an alert target, where ``target`` names one."""
+
+    async def send(target: str, head: AuditHead) -> None:
+        await desk.note(target, "audit-head", {"count": str(head.count), "hash": head.hash})
+
+    return HeadSender(store=store, target=target, send=send, clock=store.clock, wall=wall_s, events=events)

@@ -30,7 +30,7 @@ from relay.admin.reveals import RevealLimit
 from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
-from relay.daemon.alert_wiring import Alerting
+from relay.daemon.alert_wiring import Alerting, head_sender
 from relay.daemon.both_sides import DaemonReconciler
 from relay.daemon.inquiries import Questions
 from relay.daemon.intake import ingest_settings
@@ -59,12 +59,10 @@ from relay.telemetry.metrics import Metrics
 from relay.upkeep.background_sealing import BackgroundSealing
 from relay.upkeep.descriptors import Descriptors
 from relay.upkeep.expiry import Expiry
-from relay.upkeep.head import HeadSender
 from relay.upkeep.operations import OperationRunner
 from relay.upkeep.prune import Pruner
 from relay.upkeep.sampling import Sampling
 from relay.upkeep.watchdog import Watchdog
-from relay.views.past.journal import AuditHead
 from relay.web.inherited import inherited_sockets, shared_out
 from relay.web.response import encoded
 
@@ -147,7 +145,11 @@ class _Daemon:
         reveals = RevealLimit(journal=store.journal, clock=store.clock, rate=lambda: live.config.privacy.reveals)
         alerting = await self._start_alerts(store, registry, live, credentials, reveals)
         duties = self._start_duties(store, live)
-        self._start_head(store, live, alerting)
+        head = head_sender(
+            store=store, desk=alerting.desk, target=lambda: live.config.audit.head_to, events=self.events
+        )
+        live.reloaded.append(head.nudge)
+        self.supervisor.run("audit head", head.run())
         api = AdminApi(
             AdminParts(
                 ledger=store,
@@ -167,7 +169,9 @@ class _Daemon:
                 metrics=self.metrics,
                 terms=live.terms,
                 wall=wall_s,
-                operation_started=duties.operations.nudge,
+                operation_started=duties.operations.nudge
+                if hosts is None
+                else hosts.telling_others(duties.operations.nudge),
                 alerts=alerting.desk,
                 work_out=WhatIfProcess().work_out,
                 reconciler=self._make_reconciler(store, registry, live),
@@ -343,27 +347,6 @@ class _Daemon:
         supervisor.run("watchdog", watchdog.run())
         self.stack.push_async_callback(supervisor.cancel)
         return _Duties(operations, expiry, descriptors)
-
-    def _start_head(self, store: Store, live: LiveConfig, alerting: Alerting) -> None:
-        """Start what sends the audit's head elsewhere."""
-
-        async def send(target: str, head: AuditHead) -> None:
-            await alerting.desk.note(target, "audit-head", {"count": str(head.count), "hash": head.hash})
-
-        sender = HeadSender(
-            store=store,
-            target=lambda: live.config.audit.head_to,
-            send=send,
-            clock=store.clock,
-            wall=wall_s,
-            events=self.events,
-        )
-
-        async def look_again(_config: Config, _within_s: float) -> None:
-            sender.nudge()
-
-        live.followers.append(look_again)
-        self.supervisor.run("audit head", sender.run())
 
     def _make_servers(
         self, store: Store, live: LiveConfig, api: AdminApi, duties: "_Duties", begin_span: BeginSpan | None

@@ -77,6 +77,7 @@ class LiveConfig:
         self.ingest: list[IngestServer] = []
         self.rekeyed: Callable[[], None] = lambda: None  # wakes what seals in the background
         self.followers: list[Callable[[Config, float], Awaitable[None]]] = []  # told what is in force, and a grace
+        self.reloaded: list[Callable[[], None]] = []  # called when another configuration is in force
         self._store = store
         self._registry = registry
         self._access = access
@@ -214,6 +215,8 @@ class LiveConfig:
         self.config = wanted
         for follower in self.followers:
             await follower(wanted, _GRACE_S)
+        for tell in self.reloaded:
+            tell()
 
     def _effective(self) -> InForce:
         settings = effective(self.config)

@@ -12,6 +12,7 @@ from typing import Any
 from relay.admin.resources.host_routes import NoSuccessor
 from relay.config.schema.file import Config
 from relay.core.clock import boot_id, boottime_s, wall_s
+from relay.core.errors import StoreError
 from relay.core.model import UNROUTED
 from relay.delivery.registry import Registry
 from relay.hosts.errands import Errands
@@ -24,6 +25,7 @@ from relay.hosts.rules.process import Process
 from relay.hosts.rules.topology import digest_of
 from relay.hosts.runner import Keeper
 from relay.hosts.shared_control import SharedControl, carry_out
+from relay.hosts.waking import Waking
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.hearing import Hearing
 from relay.telemetry.events import Events
@@ -51,8 +53,10 @@ class HostWiring:
         self._ownership.configure(components_of(config), _digest(config), publish=False)
         self._figures = metrics.ownership = OwnershipFigures(self._lease_ages)
         self._events = events
+        self._operation_heard: Callable[[], None] = lambda: None
         self._keeper: Keeper | None = None
         self._registry: Registry | None = None
+        self._telling: set[asyncio.Task[None]] = set()
 
     def claim_until(self, platform: str) -> float:
         """Until when this host may send for a platform, on the relay clock."""
@@ -84,7 +88,17 @@ class HostWiring:
         )
         errands = Errands(self._name, store.link, prefix=store.keys.prefix, owns=self._serves, do=self._carry_out)
         self._errands = errands
+        waking = Waking(
+            store.link,
+            channel=store.keys.wake,
+            runs=registry.runs,
+            running=registry.views,
+            changed=registry.changed,
+        )
+        store.watch(waking.accepted)
         hearing = Hearing(store.link)
+        hearing.subscribe(waking.channel, waking.heard)
+        hearing.subscribe(store.keys.operations, lambda _text: self._operation_heard())
         hearing.subscribe(errands.asks, errands.heard_question)
         hearing.subscribe(errands.answers, errands.heard_answer)
         hearing.subscribe(store.keys.leases, keeper.nudged)
@@ -94,6 +108,7 @@ class HostWiring:
         watch("hosts", _both(keeping, listening))
 
         async def stop() -> None:
+            await waking.close()
             for task in (keeping, listening):
                 task.cancel()
             await asyncio.gather(keeping, listening, return_exceptions=True)
@@ -106,6 +121,24 @@ class HostWiring:
             configured=lambda: list(self._config.platforms),
             elsewhere=lambda: live_elsewhere(keeper.heard, self._name),
         )
+
+    def telling_others(self, started: Callable[[], None]) -> Callable[[], None]:
+        """Return what takes up an operation here, by ``started``, and on the other hosts; theirs are taken up here."""
+        self._operation_heard = started
+
+        def start() -> None:
+            started()
+            task = asyncio.create_task(self._tell_of_operation(), name="tell of an operation")
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+        return start
+
+    async def _tell_of_operation(self) -> None:
+        try:
+            await self._store.link.publish(self._store.keys.operations, self._name)
+        except StoreError:  # the others look when they have reached the store again
+            return
 
     async def leave(self, within_s: float) -> None:
         """Hand over what this host owns."""

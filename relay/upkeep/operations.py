@@ -3,6 +3,7 @@
 The store fixed the matches when the operation started. A step applies the operation to the next few of them in one
 commit. With a ``rate``, which counts callbacks, the steps are paced evenly. Each operation has a task of its own, so a
 slow one holds up no other. When all that is left is in frozen batches, it sleeps until the store has settled one.
+Where several hosts share the store, each works off the matches of the platforms that it sends for.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from relay.upkeep.reporting import report_ended
 from relay.views.operation_view import OperationView
 
 _STEP = 500  # callbacks per commit, which take the writer some milliseconds
+_ELSEWHERE_S = 2.0  # between two looks at what only a settle, or another host that shares the store, can bring on
 _TICK_S = 0.25  # between two steps of a paced operation, if its rate allows
 
 
@@ -87,13 +89,14 @@ class OperationRunner:
             while operation.finished_at is None:
                 if pacer is not None:
                     await pacer.acquire(step)
+                before = operation.worked_off
                 stepped = await persist(
                     lambda: self._ledger.step_operation(number, step, self._reroute), events=self._events
                 )
                 report_ended(self._events, stepped.ended)
                 operation = stepped.progress
-                if _waits(operation):
-                    await released.until(math.inf)
+                if _waits(operation) or operation.worked_off == before:
+                    await released.until(self._clock.now() + _ELSEWHERE_S)
             self._tell(number, operation)
         finally:
             del self._running[number]

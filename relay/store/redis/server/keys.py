@@ -30,6 +30,11 @@ class KeyNames:
         return f"{self.prefix}:leases"
 
     @property
+    def operations(self) -> str:
+        """The channel on which hosts hear that an operation was started."""
+        return f"{self.prefix}:operations"
+
+    @property
     def wake(self) -> str:
         """The channel on which hosts hear of new work."""
         return f"{self.prefix}:wake"
