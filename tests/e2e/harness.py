@@ -69,6 +69,12 @@ class Process:
         """Whether it has been started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int:
+        """Its process number."""
+        assert self._process is not None
+        return self._process.pid
+
     async def signal(self, number: signal.Signals) -> int | None:
         """Send a signal and wait for the end; return the exit code."""
         if self._process is None:
