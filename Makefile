@@ -9,7 +9,7 @@
 # make faults  the fault laboratory in its long form: 600 power cuts, 200 kills, 50 failing disks
 # make soak    the long form of the kill loop: 200 kills instead of 20
 # make receipts  every end of 10,000 callbacks has one receipt over 20 kills (some minutes)
-# make hosts   ownership in virtual time over 10,000 seeds instead of 100 (an hour on one processor)
+# make hosts   several hosts in the long form: 10,000 seeds in virtual time, 60 real kills of hosts and server (an hour)
 # make deb     Debian packages for Debian 12 and 13 into dist/ (tools/packages)
 # make deb-test  as root: install, start, upgrade, remove and purge them in bare roots that systemd boots (minutes)
 # make zipapp  one file with everything in it but Python, into dist/, for hosts where nothing may be installed
@@ -64,7 +64,7 @@ receipts: $(STAMP)
 	@CALLBACKS=10000 KILLS=20 $(BIN)/python -m pytest -x --timeout 3600 tests/e2e/test_receipts.py
 
 hosts: $(STAMP)
-	@SEEDS=10000 $(BIN)/python -m pytest -n $(XDIST) --timeout 7200 tests/hosts
+	@SEEDS=10000 HOST_KILLS=60 $(BIN)/python -m pytest -n $(XDIST) --timeout 7200 tests/hosts
 
 faults: $(STAMP)
 	@tools/test-packages

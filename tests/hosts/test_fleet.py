@@ -9,7 +9,7 @@ from relay.core.clock import boottime_s
 from tests.e2e.harness import until
 from tests.hosts.fleet import PLATFORMS, Fleet, fleet
 
-KILLS = int(os.environ.get("HOST_KILLS", "4"))
+KILLS = int(os.environ.get("HOST_KILLS", "3"))
 SEED = int(os.environ.get("SEED", "7"))
 WORKERS = 6
 
