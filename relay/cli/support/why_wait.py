@@ -128,6 +128,14 @@ def _breaker(waiting: WaitingView, platform: str) -> str:
     return f"{platform} is left alone{_because(waiting)} until one batch probes it"
 
 
+def _held(waiting: WaitingView, platform: str) -> str:
+    if waiting.reason == "sealed: does not open":
+        return (
+            "its sealed payload does not open (changed, moved, or another key), so it is held for a person and not sent"
+        )
+    return f"the answer was not recognised{_because(waiting)}, so it is held for a person"
+
+
 def _backoff(waiting: WaitingView, platform: str) -> str:
     if waiting.reason and waiting.reason.startswith("stopped: "):
         return f"{platform} stands still: {waiting.reason.removeprefix('stopped: ')}"
@@ -136,9 +144,7 @@ def _backoff(waiting: WaitingView, platform: str) -> str:
 
 _TOLD: dict[str, Callable[[WaitingView, str], str]] = {
     "answer": lambda waiting, platform: "a request with it is under way",
-    "confirmation": lambda waiting, platform: (
-        f"the answer was not recognised{_because(waiting)}, so it is held for a person"
-    ),
+    "confirmation": _held,
     "paused": _paused,
     "earlier callback of its key": _behind,
     "breaker": _breaker,

@@ -24,6 +24,7 @@ _EXCERPTS = """
 UPDATE attempt SET excerpt = NULL WHERE excerpt IS NOT NULL AND excerpt <> ''
   AND batch IN (SELECT value FROM carray(?)) RETURNING platform
 """
+_OLDEST = "SELECT min(?1, coalesce((SELECT min(seq) FROM callback), ?1), coalesce((SELECT min(number) FROM batch), ?1))"
 _DAYS = "DELETE FROM data_key WHERE platform <> ?1 AND day < ?2 AND (?3 IS NULL OR platform = ?3) RETURNING id"
 
 
@@ -81,6 +82,16 @@ class Forgets:
             transaction.execute(
                 "UPDATE operation SET filter = ?, sealed_key = NULL WHERE number = ?", (changed, number)
             )
+
+    def drop_unused_keys(self, transaction: Transaction) -> None:
+        """Delete the data keys of days of which nothing is kept any more; a day more stays, for rows near midnight."""
+        codec = self._seals.codec
+        if codec is None:
+            return
+        oldest = transaction.execute(_OLDEST, (transaction.now * 1e6,)).get
+        gone: list[Any] = transaction.execute(_DAYS, (NOBODY, int(oldest / 1e6 // DAY_S) - 1, None)).fetchall()
+        if gone:
+            transaction.on_commit.append(lambda: codec.drop(number for (number,) in gone))
 
     def finish(self, transaction: Transaction, wanted: Filter, platform: int | None) -> None:
         """Destroy the data keys of days that were meant as a whole, and wipe what deleting left."""
