@@ -116,9 +116,7 @@ def module(name: str, *arguments: str, cpu: int | None = None) -> Process:
 class Daemon:
     """``relay run`` on a store of its own in ``directory``; may be stopped and started again on the same store."""
 
-    def __init__(
-        self, directory: Path, platforms: dict[str, Any], *, cpu: int | None = None, **sections: Any
-    ) -> None:
+    def __init__(self, directory: Path, platforms: dict[str, Any], *, cpu: int | None = None, **sections: Any) -> None:
         """``sections`` are further ones of the configuration."""
         directory.mkdir(parents=True, exist_ok=True)
         ingest, admin = _free_ports(2)

@@ -1,6 +1,6 @@
 """What sealing costs: two relays, one of them sealed, posted to in turns. Prints figures, asserts nothing.
 
-    python -m benchmarks.sealing [--rounds 4] [--seconds 2]
+python -m benchmarks.sealing [--rounds 4] [--seconds 2]
 """
 
 import argparse
