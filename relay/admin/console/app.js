@@ -1,7 +1,7 @@
 // The frame around every page: header, navigation, which page an address means, login, language and theme.
 
 import { end, get, Problem } from "./api.js";
-import { button, currentSession, failed, say, setSession } from "./actions.js";
+import { button, currentSession, failed, may, say, setSession } from "./actions.js";
 import { fill, h, link, put } from "./dom.js";
 import * as live from "./live.js";
 import * as alerts from "./pages/alerts.js";
@@ -16,7 +16,8 @@ import * as overview from "./pages/overview.js";
 import * as platform from "./pages/platform.js";
 import { count, language, loadWords, otherLanguage, remember, t } from "./words.js";
 
-// [address, name in data-page, module, stands in the navigation]
+// [address, name in data-page, module, stands in the navigation]; the first two are for who sees totals alone
+const TOTALS_ALONE = 2;
 const PAGES = [
   [/^\/(?:ui\/?)?$/, "overview", overview, "/ui/"],
   [/^\/ui\/platforms\/([^/]+)$/, "platform", platform, null],
@@ -70,7 +71,7 @@ export function go(address) {
 function navigation(current) {
   const nav = document.querySelector("nav");
   nav.setAttribute("aria-label", t("navigation"));
-  fill(nav, PAGES.filter(([, , , href]) => href).map(([, name, , href]) =>
+  fill(nav, (may("view") ? PAGES : PAGES.slice(0, TOTALS_ALONE)).filter(([, , , href]) => href).map(([, name, , href]) =>
     h("a", { href, "aria-current": name === current ? "page" : null }, t(`page.${name}`),
       h("span", { class: "n", "data-nav": name }))));
   badges();
