@@ -190,6 +190,7 @@ def test_each_rule_finds_what_it_is_about() -> None:
         clock_step_s=-3600.0,
         tokens_lacking=("app",),
         certificates={("shop-a", "server"): 86400.0},
+        reveals_refused=("ann",),
     )
     found, blind = look(facts, RULES, [])
     assert blind == frozenset()

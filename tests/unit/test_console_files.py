@@ -10,6 +10,9 @@ SCRIPTS = sorted(FOLDER.rglob("*.js"))
 OURS = [path for path in SCRIPTS if "vendor" not in path.parts]
 MADE_OF_PARTS = (
     "state.",
+    "certificate.",
+    "figure.",
+    "use.",
     "action.",
     "ask.",
     "done.",
