@@ -33,6 +33,7 @@ class RelayFacts:
     refused_problems: int = 0  # of the last reload, if it was refused
     clock_step_s: float = 0.0  # how far the wall clock was set ahead of the relay's since that began
     tokens_lacking: tuple[str, ...] = ()
+    hosts_troubled: Mapping[str, str] = field(default_factory=dict)  # gone, mismatch; of a platform: unowned
     # Seconds left, by platform and whose: "server" or "client"
     certificates: Mapping[tuple[str, str], float] = field(default_factory=dict)
     reveals_refused: tuple[str, ...] = ()  # users who wanted to see more payloads than they may, lately

@@ -160,6 +160,11 @@ def _token(rule: LastingRule, facts: RelayFacts, _known: Collection[AlertKey]) -
         yield Trouble(AlertKey("token", name), {}, after_s=rule.after)
 
 
+def _hosts(rule: LastingRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    for about, what in facts.hosts_troubled.items():
+        yield Trouble(AlertKey("hosts", about, what), {"what": what}, after_s=rule.after)
+
+
 def _reveals(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
     for name in facts.reveals_refused:
         yield Trouble(AlertKey("reveals", name))
@@ -180,5 +185,6 @@ _RULES: dict[str, _Rule] = {
     "unaccounted": _unaccounted,
     "certificate": _certificate,
     "token": _token,
+    "hosts": _hosts,
     "reveals": _reveals,
 }

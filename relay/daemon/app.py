@@ -143,7 +143,7 @@ class _Daemon:
         if hosts is not None:
             live.followers.append(hosts.follow)
         reveals = RevealLimit(journal=store.journal, clock=store.clock, rate=lambda: live.config.privacy.reveals)
-        alerting = await self._start_alerts(store, registry, live, credentials, reveals)
+        alerting = await self._start_alerts(store, control, live, credentials, reveals, hosts)
         duties = self._start_duties(store, live)
         head = head_sender(
             store=store, desk=alerting.desk, target=lambda: live.config.audit.head_to, events=self.events
@@ -257,11 +257,9 @@ class _Daemon:
         """Return this host's part in sharing the store; None where the store is a file of its own."""
         if self.config.server is None:
             return None
-        from relay.hosts.wiring import HostWiring  # with it the server's client
-        from relay.store.redis.backend import RedisStore
+        from relay.daemon.shared_store import share  # with it the server's client
 
-        assert isinstance(store, RedisStore)
-        return HostWiring(self.config, store, version=self.version, events=self.events, metrics=self.metrics)
+        return share(self.config, store, version=self.version, events=self.events, metrics=self.metrics)
 
     async def _start_delivery(
         self, store: Store, credentials: Credentials, hosts: "HostWiring | None"
@@ -290,12 +288,20 @@ class _Daemon:
         return registry, control
 
     async def _start_alerts(
-        self, store: Store, registry: Registry, live: LiveConfig, credentials: Credentials, reveals: RevealLimit
+        self,
+        store: Store,
+        control: PlatformControl,
+        live: LiveConfig,
+        credentials: Credentials,
+        reveals: RevealLimit,
+        hosts: "HostWiring | None",
     ) -> Alerting:
         """Start what tells people when something is wrong."""
         observer = Observer(
             ledger=store,
-            live=registry.views,
+            live=control.views,
+            watches=(lambda _name: True) if hosts is None else hosts.watches,
+            hosts_troubled=dict if hosts is None else hosts.troubled,
             terms=live.terms,
             refused_problems=lambda: live.refused_problems,
             reveals_refused=reveals.refused,

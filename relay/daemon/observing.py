@@ -26,7 +26,10 @@ _CERTIFICATES_EVERY_S: Final = 3600.0
 
 
 class Observer:
-    """Reads store, delivery, configuration, disk and clocks. ``config()`` is the one in force."""
+    """Reads store, delivery, configuration, disk and clocks. ``config()`` is the one in force.
+
+    ``watches(platform)`` says whether this host tells of a platform: of several hosts only the one that sends for it.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,8 @@ class Observer:
         reveals_refused: Callable[[], tuple[str, ...]],
         config: Callable[[], Config],
         metrics: Metrics,
+        watches: Callable[[str], bool],
+        hosts_troubled: Callable[[], Mapping[str, str]],
     ) -> None:
         self._ledger = ledger
         self._live = live
@@ -46,6 +51,8 @@ class Observer:
         self._reveals_refused = reveals_refused
         self._config = config
         self._metrics = metrics
+        self._watches = watches
+        self._hosts_troubled = hosts_troubled
         self._began_s = elapsed_s()
         self._dead: Counter[tuple[str, str]] = Counter()
         self._used: deque[tuple[float, int]] = deque(maxlen=_GROWTH_LOOKS)
@@ -70,6 +77,7 @@ class Observer:
             clock_step_s=wall_shift_s(ledger.clock.now(), wall_s()),
             reveals_refused=self._reveals_refused(),
             tokens_lacking=tuple(sorted(self._metrics.tokens_lacking)),
+            hosts_troubled=self._hosts_troubled(),
             certificates=await self._certificates(config),
         )
 
@@ -79,6 +87,8 @@ class Observer:
         watched = elapsed_s() - self._began_s >= _MINUTE_S
         found = {}
         for name in dict.fromkeys((*live, *statuses)):
+            if not self._watches(name):
+                continue
             flow = self._metrics.flow(name)
             view = platform_view(
                 name,

@@ -114,13 +114,14 @@ class HostWiring:
             await asyncio.gather(keeping, listening, return_exceptions=True)
 
         stack.push_async_callback(stop)
-        return SharedControl(
+        self.control = SharedControl(
             registry,
             errands,
             runs=registry.runs,
             configured=lambda: list(self._config.platforms),
             elsewhere=lambda: live_elsewhere(keeper.heard, self._name),
         )
+        return self.control
 
     def telling_others(self, started: Callable[[], None]) -> Callable[[], None]:
         """Return what takes up an operation here, by ``started``, and on the other hosts; theirs are taken up here."""
@@ -151,6 +152,26 @@ class HostWiring:
         self._ownership.configure(components_of(config), _digest(config), publish=True)
         if self._keeper is not None:
             self._keeper.wake()
+
+    def watches(self, platform: str) -> bool:
+        """Say whether this host tells people of a platform: the one that sends for it, or the first if none does."""
+        if self._ownership.owns(platform):
+            return True
+        page = self.page()
+        return platform not in {name for host in page.items for name in host.platforms} and self._speaks(page)
+
+    def troubled(self) -> dict[str, str]:
+        """Return what is wrong with the hosts. Each tells of its own file; the first live one of all the rest."""
+        page = self.page()
+        found = {host.name: "mismatch" for host in page.items if host.name == self._name and host.state == "mismatch"}
+        if self._speaks(page):
+            found.update((host.name, "gone") for host in page.items if host.state == "gone")
+            found.update(dict.fromkeys(page.unowned or (), "unowned"))
+        return found
+
+    def _speaks(self, page: HostPage) -> bool:
+        live = [host.name for host in page.items if host.state != "gone"]
+        return not live or live[0] == self._name
 
     def page(self) -> HostPage:
         """Return all hosts."""

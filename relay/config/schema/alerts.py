@@ -305,6 +305,9 @@ class AlertRules(Section):
         "A client certificate ends soon.", "certificate"
     )
     token: Annotated[LastingRule | None, _Off, _OR_OFF] = _rule("There is no token to be had.", "token")
+    hosts: Annotated[LastingRule | None, _Off, _OR_OFF] = _rule(
+        "Of the hosts that share a store one is gone or has another file, or none sends for a platform.", "hosts"
+    )
     reveals: Annotated[OnceRule | None, _Off, _OR_OFF] = _rule("Somebody wants to see too many payloads.", "reveals")
 
     def by_name(self) -> dict[str, AlertRule]:
