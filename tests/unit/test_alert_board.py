@@ -190,7 +190,6 @@ def test_each_rule_finds_what_it_is_about() -> None:
         clock_step_s=-3600.0,
         tokens_lacking=("app",),
         hosts_troubled={"edge-2": "gone"},
-        reveals_refused=("ann",),
         certificates={("shop-a", "server"): 86400.0},
         reveals_refused=("ann",),
     )
