@@ -25,7 +25,6 @@ from relay.hosts.rules.process import Process
 from relay.hosts.rules.topology import digest_of
 from relay.hosts.runner import Keeper
 from relay.hosts.shared_control import SharedControl, carry_out
-from relay.hosts.waking import Waking
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.hearing import Hearing
 from relay.telemetry.events import Events
@@ -88,16 +87,7 @@ class HostWiring:
         )
         errands = Errands(self._name, store.link, prefix=store.keys.prefix, owns=self._serves, do=self._carry_out)
         self._errands = errands
-        waking = Waking(
-            store.link,
-            channel=store.keys.wake,
-            runs=registry.runs,
-            running=registry.views,
-            changed=registry.changed,
-        )
-        store.watch(waking.accepted)
         hearing = Hearing(store.link)
-        hearing.subscribe(waking.channel, waking.heard)
         hearing.subscribe(store.keys.operations, lambda _text: self._operation_heard())
         hearing.subscribe(errands.asks, errands.heard_question)
         hearing.subscribe(errands.answers, errands.heard_answer)
@@ -108,7 +98,6 @@ class HostWiring:
         watch("hosts", _both(keeping, listening))
 
         async def stop() -> None:
-            await waking.close()
             for task in (keeping, listening):
                 task.cancel()
             await asyncio.gather(keeping, listening, return_exceptions=True)
