@@ -41,7 +41,8 @@ _LIMIT = {
     "forget": {"type": "boolean", "description": "drop this limit and everything learned, and learn anew"},
     **_REASON,
 }
-_PAUSE = {"for": {"type": "string", "description": "such as 30m; without it until it is resumed"}, **_REASON}
+_GROUP = {"group": {"type": "string", "description": "only this group of the platform, such as one shop"}}
+_PAUSE = {"for": {"type": "string", "description": "such as 30m; without it until it is resumed"}, **_GROUP, **_REASON}
 _WHAT_IF = {
     "rate": _LIMIT["rate"],
     "burst": {"type": "integer"},
@@ -95,7 +96,7 @@ def platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             platforms.resume,
             "End a pause, or else every stop and an open breaker; what was refused is tried again at once",
             shows=PlatformView,
-            body=_REASON,
+            body={**_GROUP, **_REASON},
         ),
         AdminRoute(
             "POST",
@@ -104,7 +105,7 @@ def platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             platforms.flush,
             "Send what is pending without waiting for pace or linger; retry times and limits hold",
             shows=PlatformView,
-            body=_REASON,
+            body={**_GROUP, **_REASON},
         ),
         AdminRoute(
             "POST",
@@ -113,7 +114,7 @@ def platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             platforms.limit,
             "Put a limit in force in place of what was learned, or forget it and learn anew",
             shows=PlatformView,
-            body=_LIMIT,
+            body={**_LIMIT, **_GROUP},
         ),
         AdminRoute(
             "GET", "/v1/ledger", _STATS, platforms.ledger, "What was accepted and where all of it is", shows=LedgerView

@@ -42,7 +42,7 @@ def to_do(waiting: WaitingView, *, platform: str) -> str:
     if waiting.word == "paused":
         if waiting.removed:
             return f"put platforms.{platform} back into the file and: relay reload (or drop what waits for it)"
-        return f"relay resume {platform}"
+        return f"relay resume {platform}{f' --group {waiting.group}' if waiting.group else ''}"
     if is_storm(waiting):
         return f"mend the cause (URL, credentials, classify rules), then: relay resume {platform}, which probes at once"
     if waiting.word in ("breaker", "backoff", "throttled"):
@@ -89,7 +89,8 @@ def _pace(waiting: WaitingView, platform: str) -> str:
 def _paused(waiting: WaitingView, platform: str) -> str:
     if waiting.removed:
         return f"nothing sends it: {platform} is no longer in the configuration"
-    return f"an operator paused {platform}{_because(waiting)}"
+    what = f"group {waiting.group} of {platform}" if waiting.group else platform
+    return f"an operator paused {what}{_because(waiting)}"
 
 
 def _behind(waiting: WaitingView, platform: str) -> str:
