@@ -18,6 +18,7 @@ from relay.config.schema.alerts import (
     HeldRule,
     LastingRule,
     LateRule,
+    ReconcileRule,
     StoreFullRule,
 )
 
@@ -170,6 +171,23 @@ def _reveals(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) 
         yield Trouble(AlertKey("reveals", name))
 
 
+_TROUBLES = {
+    "": ("compared", "已对账"),
+    "failed": ("the run failed", "对账失败"),
+    "incomplete": ("a side was not read whole", "有一边未读完"),
+    "missed": ("the run did not happen", "对账未执行"),
+    "unrepaired": ("more than may be repaired unasked: none was", "超出自动修复上限, 均未修复"),
+}
+
+
+def _reconcile(rule: ReconcileRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    for name, last in facts.reconciled.items():
+        if last.trouble or last.differences > rule.above:
+            en, zh = _TROUBLES[last.trouble]
+            values: Values = {"differences": last.differences, "en": en, "zh": zh}
+            yield Trouble(AlertKey("reconcile", name, last.trouble), values)
+
+
 _RULES: dict[str, _Rule] = {
     "late": _late,
     "expiring": _expiring,
@@ -187,4 +205,5 @@ _RULES: dict[str, _Rule] = {
     "token": _token,
     "hosts": _hosts,
     "reveals": _reveals,
+    "reconcile": _reconcile,
 }

@@ -102,6 +102,11 @@ _EN: Final = {
         "What was seen stands in the audit, with the reasons given; the rest was refused.",
         "relay audit ls --who {about}",
     ),
+    "reconcile": Sentences(
+        "{about} and the order center differ in {differences} orders ({en})",
+        "What differs, since when and what to do stands in the report and under /ui/reconcile.",
+        "relay reconcile {about}",
+    ),
     "audit-head": Sentences(
         "The audit has {count} records; the newest is {hash}",
         "Keep this where nobody of this host can change it: it proves every record up to then.",
@@ -177,6 +182,11 @@ _ZH: Final = {
         "{about} 查看原始内容的次数超过 privacy.reveals 的上限",
         "已查看的内容及理由都记在审计中；其余请求已被拒绝。",
         "relay audit ls --who {about}",
+    ),
+    "reconcile": Sentences(
+        "{about} 与订单中心有 {differences} 单不一致（{zh}）",
+        "差异明细、首次出现时间与处理建议见对账报告和 /ui/reconcile。",
+        "relay reconcile {about}",
     ),
     "audit-head": Sentences(
         "审计共 {count} 条记录，最新一条为 {hash}",

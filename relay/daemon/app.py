@@ -143,8 +143,10 @@ class _Daemon:
         if hosts is not None:
             live.followers.append(hosts.follow)
         reveals = RevealLimit(journal=store.journal, clock=store.clock, rate=lambda: live.config.privacy.reveals)
-        alerting = await self._start_alerts(store, control, live, credentials, reveals, hosts)
+        reconciler = self._start_reconciler(store, registry, live)
+        alerting = await self._start_alerts(store, control, live, credentials, reveals, hosts, reconciler)
         duties = self._start_duties(store, live)
+        reconciler.operation_started = duties.operations.nudge
         head = head_sender(
             store=store, desk=alerting.desk, target=lambda: live.config.audit.head_to, events=self.events
         )
@@ -174,7 +176,7 @@ class _Daemon:
                 else hosts.telling_others(duties.operations.nudge),
                 alerts=alerting.desk,
                 work_out=WhatIfProcess().work_out,
-                reconciler=self._make_reconciler(store, registry, live),
+                reconciler=reconciler,
             )
         )
         servers = self._make_servers(store, live, api, duties, self._start_spans(store))
@@ -295,6 +297,7 @@ class _Daemon:
         credentials: Credentials,
         reveals: RevealLimit,
         hosts: "HostWiring | None",
+        reconciler: DaemonReconciler,
     ) -> Alerting:
         """Start what tells people when something is wrong."""
         observer = Observer(
@@ -305,6 +308,7 @@ class _Daemon:
             terms=live.terms,
             refused_problems=lambda: live.refused_problems,
             reveals_refused=reveals.refused,
+            reconciled=reconciler.facts,
             config=lambda: live.config,
             metrics=self.metrics,
         )
@@ -324,10 +328,14 @@ class _Daemon:
         self.supervisor.run("alerts", alerting.desk.run())
         return alerting
 
-    def _make_reconciler(self, store: Store, registry: Registry, live: LiveConfig) -> DaemonReconciler:
-        """Return what compares both sides, and asks platforms for commands that do."""
+    def _start_reconciler(self, store: Store, registry: Registry, live: LiveConfig) -> DaemonReconciler:
+        """Start what compares both sides nightly, and asks platforms for commands that do."""
         questions = Questions(config=lambda: live.config, find=registry.pipeline, ledger=store)
-        return DaemonReconciler(questions=questions)
+        reconciler = DaemonReconciler(
+            config=lambda: live.config, questions=questions, operations=store, events=self.events, metrics=self.metrics
+        )
+        self.supervisor.run("reconcile", reconciler.run())
+        return reconciler
 
     def _start_duties(self, store: Store, live: LiveConfig) -> "_Duties":
         """Start what runs beside delivery: operations, expiry, pruning, and the watch over descriptors and store."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from relay.admin.standing.backlog import DrainTerms, ledger_view, platform_view
-from relay.alerts.facts import PlatformFacts, RelayFacts
+from relay.alerts.facts import PlatformFacts, ReconcileFacts, RelayFacts
 from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s, wall_shift_s
 from relay.core.errors import StoreError
@@ -39,6 +39,7 @@ class Observer:
         terms: Callable[[], Mapping[str, DrainTerms]],
         refused_problems: Callable[[], int],
         reveals_refused: Callable[[], tuple[str, ...]],
+        reconciled: Callable[[], Mapping[str, ReconcileFacts]],
         config: Callable[[], Config],
         metrics: Metrics,
         watches: Callable[[str], bool],
@@ -49,6 +50,7 @@ class Observer:
         self._terms = terms
         self._refused_problems = refused_problems
         self._reveals_refused = reveals_refused
+        self._reconciled = reconciled
         self._config = config
         self._metrics = metrics
         self._watches = watches
@@ -76,6 +78,7 @@ class Observer:
             refused_problems=self._refused_problems(),
             clock_step_s=wall_shift_s(ledger.clock.now(), wall_s()),
             reveals_refused=self._reveals_refused(),
+            reconciled=self._reconciled(),
             tokens_lacking=tuple(sorted(self._metrics.tokens_lacking)),
             hosts_troubled=self._hosts_troubled(),
             certificates=await self._certificates(config),

@@ -41,7 +41,14 @@ NO_EXPORTS = Exports()
 
 
 def comparison(
-    config: Config, platform: str, *, run: str, window: Window, exports: Exports = NO_EXPORTS, folder: str
+    config: Config,
+    platform: str,
+    *,
+    run: str,
+    window: Window,
+    exports: Exports = NO_EXPORTS,
+    background: bool = False,
+    folder: str,
 ) -> Comparison:
     """Return what to compare. Raises ``RelayError`` where the platform has no section ``reconcile``."""
     settings = config.reconcile.get(platform)
@@ -78,6 +85,7 @@ def comparison(
             opened_with=_keys(config.privacy.encrypt),
         ),
         confirms=config.platforms[platform].confirm is not None,
+        background=background,
         folder=folder,
     )
 

@@ -226,6 +226,20 @@ class FakeReconciler:
             raise KeyError(platform)
         return {"outcome": "ok", "status": 200, "document": question}
 
+    async def start(self, platform: str) -> dict[str, Any]:
+        """Return a run under way."""
+        if platform != "shop-a":
+            raise KeyError(platform)
+        return {"run": "20261129T024000000Z", "platform": platform, "state": "running"}
+
+    async def listed(self, platform: str | None) -> list[dict[str, Any]]:
+        """Return no run."""
+        return []
+
+    async def one(self, name: str) -> dict[str, Any] | None:
+        """Return nothing: no run is kept."""
+        return None
+
 
 @dataclass
 class AdminSide:

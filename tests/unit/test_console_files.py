@@ -27,6 +27,9 @@ MADE_OF_PARTS = (
     "series.",
     "operation.",
     "reload.",
+    "kind.",
+    "proposal.",
+    "run.",
 )
 MOST_BYTES = 150_000
 

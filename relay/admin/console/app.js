@@ -13,6 +13,7 @@ import * as deadLetters from "./pages/dead_letters.js";
 import * as login from "./pages/login.js";
 import * as operations from "./pages/operations.js";
 import * as overview from "./pages/overview.js";
+import * as reconcile from "./pages/reconcile.js";
 import * as platform from "./pages/platform.js";
 import { count, language, loadWords, otherLanguage, remember, t } from "./words.js";
 
@@ -26,6 +27,7 @@ const PAGES = [
   [/^\/ui\/dead-letters$/, "dead-letters", deadLetters, "/ui/dead-letters"],
   [/^\/ui\/operations$/, "operations", operations, "/ui/operations"],
   [/^\/ui\/alerts$/, "alerts", alerts, "/ui/alerts"],
+  [/^\/ui\/reconcile$/, "reconcile", reconcile, "/ui/reconcile"],
   [/^\/ui\/config$/, "config", config, "/ui/config"],
   [/^\/ui\/audit$/, "audit", audit, "/ui/audit"],
 ];

@@ -167,7 +167,9 @@ class AdminApi:
                 )
             ),
             *route_tables.alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
-            *route_tables.reconcile_table(ReconcileRoutes(reconciler=parts.reconciler, audit=audit)),
+            *route_tables.reconcile_table(
+                ReconcileRoutes(reconciler=parts.reconciler, platforms=platforms, audit=audit, sight=sight)
+            ),
             *route_tables.journal_table(
                 JournalRoutes(journal=parts.journal, platforms=platforms, sight=sight, times=times)
             ),

@@ -27,6 +27,7 @@ from relay.views.past.journal import AuditHead, AuditPage, ChainPage
 from relay.views.past.survey import BreakdownView, GroupPage
 from relay.views.past.what_if import WhatIfView
 from relay.views.platform import PlatformPage, PlatformView
+from relay.views.reconciliation import RunPage, RunView, WholeRunView
 from relay.views.sealing_view import KeysRotated, KeysView
 
 _STATS, _VIEW, _OPERATE = Permission.STATS, Permission.VIEW, Permission.OPERATE
@@ -355,6 +356,32 @@ def what_if_table(what_if: WhatIfRoutes) -> tuple[AdminRoute, ...]:
 def reconcile_table(reconciliations: ReconcileRoutes) -> tuple[AdminRoute, ...]:
     """Return the routes about comparisons of both sides."""
     return (
+        AdminRoute(
+            "GET",
+            "/v1/reconciliations",
+            _VIEW,
+            reconciliations.list,
+            "Comparisons with the order center, newest first",
+            shows=RunPage,
+            query=("platform",),
+        ),
+        AdminRoute(
+            "GET",
+            "/v1/reconciliations/{run}",
+            _VIEW,
+            reconciliations.one,
+            "One comparison with its differences",
+            shows=WholeRunView,
+        ),
+        AdminRoute(
+            "POST",
+            "/v1/reconciliations",
+            _OPERATE,
+            reconciliations.start,
+            "Compare a platform with the order center now",
+            starts=RunView,
+            body={"platform": {"type": "string"}, **_REASON},
+        ),
         AdminRoute(
             "POST",
             "/v1/reconciliations/questions",

@@ -3,9 +3,15 @@
 from collections.abc import Awaitable
 from typing import Protocol
 
+from msgspec import convert, structs
+
 from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
+from relay.admin.resources.platform_routes import PlatformRoutes
+from relay.admin.standing.sight import Sight
+from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
+from relay.views.reconciliation import RunPage, RunView, WholeRunView
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
@@ -24,13 +30,62 @@ class Reconciler(Protocol):
         """Ask the platform under its limits. Raises ``KeyError`` for a platform that is not compared."""
         ...
 
+    def start(self, platform: str) -> Awaitable[JsonObject]:
+        """Start a run. Raises ``KeyError`` and, where one is under way, ``RelayError``."""
+        ...
+
+    def listed(self, platform: str | None) -> Awaitable[list[JsonObject]]:
+        """Return runs, newest first."""
+        ...
+
+    def one(self, name: str) -> Awaitable[JsonObject | None]:
+        """Return a run with its differences, or None."""
+        ...
+
 
 class ReconcileRoutes:
     """The routes about comparisons."""
 
-    def __init__(self, *, reconciler: Reconciler, audit: Audit) -> None:
+    def __init__(self, *, reconciler: Reconciler, platforms: PlatformRoutes, audit: Audit, sight: Sight) -> None:
         self._reconciler = reconciler
+        self._platforms = platforms
         self._audit = audit
+        self._sight = sight
+
+    async def list(self, call: Call) -> Response:
+        """GET /v1/reconciliations."""
+        platform = call.query.get("platform")
+        await self._platforms.check_known(platform)
+        runs = await self._reconciler.listed(platform)
+        return json_answer(RunPage([convert(each, RunView) for each in runs], None))
+
+    async def one(self, call: Call) -> Response:
+        """GET /v1/reconciliations/{run}."""
+        found = await self._reconciler.one(call.params["run"])
+        if found is None:
+            raise Refusal("not_found", f"no run '{call.params['run'][:40]}'")
+        view = convert(found, WholeRunView)
+        lens = self._sight.lens(call.who.view)
+        if not lens.shows_keys:
+            shown = [structs.replace(each, key=lens.key(each.key)) for each in view.differences]
+            view = structs.replace(view, differences=shown)
+        return json_answer(view)
+
+    async def start(self, call: Call) -> Response:
+        """POST /v1/reconciliations."""
+        body = object_body(call.body, allowed=("platform", "reason"))
+        platform = body.get("platform", "")
+        if not isinstance(platform, str):
+            raise Refusal("invalid_request", "'platform' must be a text", key="platform")
+        await self._audit.record(call.who, "reconcile", platform, reason=body.get("reason", ""))
+        try:
+            started = await self._reconciler.start(platform)
+        except KeyError:
+            raise _not_compared(platform) from None
+        except RelayError as error:
+            raise Refusal("conflict", str(error)) from error
+        view = convert(started, RunView)
+        return json_answer(view, status=202, headers={"Location": f"/v1/reconciliations/{view.run}"})
 
     async def ask(self, call: Call) -> Response:
         """POST /v1/reconciliations/questions."""
@@ -44,4 +99,8 @@ class ReconcileRoutes:
         try:
             return json_answer(await self._reconciler.ask(platform, body))
         except KeyError:
-            raise Refusal("unknown_platform", f"'{platform[:80]}' is not compared: reconcile has no such key") from None
+            raise _not_compared(platform) from None
+
+
+def _not_compared(platform: str) -> Refusal:
+    return Refusal("unknown_platform", f"'{platform[:80]}' is not compared: reconcile has no such key")
