@@ -32,7 +32,6 @@ from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
 from relay.daemon.alert_wiring import Alerting, head_sender
 from relay.daemon.both_sides import DaemonReconciler
-from relay.daemon.inquiries import Questions
 from relay.daemon.intake import ingest_settings
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
 from relay.daemon.observing import Observer
@@ -143,7 +142,10 @@ class _Daemon:
         if hosts is not None:
             live.followers.append(hosts.follow)
         reveals = RevealLimit(journal=store.journal, clock=store.clock, rate=lambda: live.config.privacy.reveals)
-        reconciler = self._start_reconciler(store, registry, live)
+        reconciler = DaemonReconciler(
+            config=lambda: live.config, find=registry.pipeline, store=store, events=self.events, metrics=self.metrics
+        )
+        self.supervisor.run("reconcile", reconciler.run())
         alerting = await self._start_alerts(store, control, live, credentials, reveals, hosts, reconciler)
         duties = self._start_duties(store, live)
         reconciler.operation_started = duties.operations.nudge
@@ -327,15 +329,6 @@ class _Daemon:
         live.followers.append(alerting.replace)
         self.supervisor.run("alerts", alerting.desk.run())
         return alerting
-
-    def _start_reconciler(self, store: Store, registry: Registry, live: LiveConfig) -> DaemonReconciler:
-        """Start what compares both sides nightly, and asks platforms for commands that do."""
-        questions = Questions(config=lambda: live.config, find=registry.pipeline, ledger=store)
-        reconciler = DaemonReconciler(
-            config=lambda: live.config, questions=questions, operations=store, events=self.events, metrics=self.metrics
-        )
-        self.supervisor.run("reconcile", reconciler.run())
-        return reconciler
 
     def _start_duties(self, store: Store, live: LiveConfig) -> "_Duties":
         """Start what runs beside delivery: operations, expiry, pruning, and the watch over descriptors and store."""

@@ -21,7 +21,8 @@ from relay.core.clock import wall_s
 from relay.core.errors import RelayError
 from relay.core.model import Filter
 from relay.core.raw import JsonObject, Record
-from relay.daemon.inquiries import Questions
+from relay.daemon.inquiries import Asked, Questions
+from relay.delivery.pipeline import Pipeline
 from relay.reconcile.conduct import Choice, WantedRun, run
 from relay.reconcile.job import PlatformReply, Question
 from relay.reconcile.preparing import Window
@@ -39,8 +40,8 @@ ITSELF: Final = Caller("reconcile", "relay", "-", frozenset())
 """Who does what a comparison does by itself, for audit records."""
 
 
-class Operations(Protocol):
-    """The part of a store that repairs need."""
+class ReconciledStore(Asked, Protocol):
+    """The part of a store that comparisons need."""
 
     def start_operation(
         self,
@@ -62,15 +63,15 @@ class DaemonReconciler:
         self,
         *,
         config: Callable[[], Config],
-        questions: Questions,
-        operations: Operations,
+        find: Callable[[str], Pipeline],
+        store: ReconciledStore,
         events: Events,
         metrics: Metrics,
         wall: Callable[[], float] = wall_s,
     ) -> None:
         self._config = config
-        self._questions = questions
-        self._operations = operations
+        self._questions = Questions(config=config, find=find, ledger=store)
+        self._operations = store
         self.operation_started: Callable[[], None] = _nobody  # wakes the side duty that runs operations
         self._wall = wall
         self._events = events

@@ -78,7 +78,7 @@ def comparison(
         order_center=side(settings.order_center, exports.order_center, columns.of_order_center(), maps.order_center),
         shown=side(settings.platform, exports.platform, columns.of_platform(), maps.platform),
         relay=RelaySide(
-            store=f"sqlite:{config.store_path}",
+            store=f"sqlite:{config.store_path}" if config.store.url.startswith("sqlite:") else config.store.url,
             key=relay.key,
             status=relay.status,
             status_map=maps.order_center if maps.relay is None else maps.relay,

@@ -19,7 +19,6 @@ from relay.core.clock import wall_s
 from relay.core.errors import RelayError
 from relay.core.model import Lane, NewCallback
 from relay.daemon.both_sides import DaemonReconciler, last_slot
-from relay.daemon.inquiries import Questions
 from relay.store.sqlite.backend import SqliteStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
@@ -59,8 +58,8 @@ class Night:
 
         self.reconciler = DaemonReconciler(
             config=lambda: self.config,
-            questions=Questions(config=lambda: self.config, find=nobody, ledger=store),
-            operations=store,
+            find=nobody,
+            store=store,
             events=Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=self.metrics),
             metrics=self.metrics,
             wall=lambda: self.now,
