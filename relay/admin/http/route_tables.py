@@ -24,10 +24,10 @@ from relay.views.ledger import LedgerView
 from relay.views.operation_view import MatchCount, OperationPage, OperationView
 from relay.views.past.history import SeriesView
 from relay.views.past.journal import AuditHead, AuditPage, ChainPage
+from relay.views.past.reconciliation import RunPage, RunView, WholeRunView
 from relay.views.past.survey import BreakdownView, GroupPage
 from relay.views.past.what_if import WhatIfView
 from relay.views.platform import PlatformPage, PlatformView
-from relay.views.reconciliation import RunPage, RunView, WholeRunView
 from relay.views.sealing_view import KeysRotated, KeysView
 
 _STATS, _VIEW, _OPERATE = Permission.STATS, Permission.VIEW, Permission.OPERATE

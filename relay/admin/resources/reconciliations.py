@@ -11,7 +11,7 @@ from relay.admin.resources.platform_routes import PlatformRoutes
 from relay.admin.standing.sight import Sight
 from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
-from relay.views.reconciliation import RunPage, RunView, WholeRunView
+from relay.views.past.reconciliation import RunPage, RunView, WholeRunView
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
