@@ -21,7 +21,7 @@ from relay.core.clock import wall_s
 from relay.core.errors import RelayError
 from relay.core.model import Filter
 from relay.core.raw import JsonObject, Record
-from relay.daemon.inquiries import Asked, Questions
+from relay.daemon.inquiries import CallbackPayloads, Questions
 from relay.delivery.pipeline import Pipeline
 from relay.reconcile.conduct import Choice, WantedRun, run
 from relay.reconcile.job import PlatformReply, Question
@@ -40,7 +40,7 @@ ITSELF: Final = Caller("reconcile", "relay", "-", frozenset())
 """Who does what a comparison does by itself, for audit records."""
 
 
-class ReconciledStore(Asked, Protocol):
+class ReconciledStore(CallbackPayloads, Protocol):
     """The part of a store that comparisons need."""
 
     def start_operation(

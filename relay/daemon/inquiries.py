@@ -28,7 +28,7 @@ PATIENCE_S = 900.0  # so long a question waits for a slot: a window of some minu
 _GRACE_S = 5.0
 
 
-class Asked(Protocol):
+class CallbackPayloads(Protocol):
     """The part of a store that questions need."""
 
     clock: Clock
@@ -41,7 +41,9 @@ class Asked(Protocol):
 class Questions:
     """Asks platforms for pages and single orders; keeps the budget of each over all its runs."""
 
-    def __init__(self, *, config: Callable[[], Config], find: Callable[[str], Pipeline], ledger: Asked) -> None:
+    def __init__(
+        self, *, config: Callable[[], Config], find: Callable[[str], Pipeline], ledger: CallbackPayloads
+    ) -> None:
         self._config = config
         self._find = find
         self._ledger = ledger
