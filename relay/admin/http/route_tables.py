@@ -13,7 +13,7 @@ from relay.admin.resources.journal_routes import AUDIT_KEYS, OPERATION_KEYS, Jou
 from relay.admin.resources.key_routes import KeyRoutes
 from relay.admin.resources.operations import ACTIONS, RESOLUTIONS, OperationRoutes
 from relay.admin.resources.platform_routes import PlatformRoutes
-from relay.admin.resources.reconciliations import QUESTION, ReconcileRoutes
+from relay.admin.resources.reconcile_routes import QUESTION, ReconcileRoutes
 from relay.admin.resources.reveal_routes import RevealRoutes
 from relay.admin.resources.what_if_routes import WhatIfRoutes
 from relay.views.alerts import AlertPage, DrillView, SilenceView
