@@ -10,6 +10,7 @@ import * as callback from "./pages/callback.js";
 import * as callbacks from "./pages/callbacks.js";
 import * as config from "./pages/config.js";
 import * as deadLetters from "./pages/dead_letters.js";
+import * as hosts from "./pages/hosts.js";
 import * as login from "./pages/login.js";
 import * as operations from "./pages/operations.js";
 import * as overview from "./pages/overview.js";
@@ -30,10 +31,12 @@ const PAGES = [
   [/^\/ui\/reconcile$/, "reconcile", reconcile, "/ui/reconcile"],
   [/^\/ui\/config$/, "config", config, "/ui/config"],
   [/^\/ui\/audit$/, "audit", audit, "/ui/audit"],
+  [/^\/ui\/hosts$/, "hosts", hosts, "/ui/hosts"],
 ];
 
 const main = document.querySelector("main");
 let leave = null; // ends what the page shown now has going
+let shared = false; // whether there are other hosts to show
 let turn = 0; // a page that is overtaken by the next click shows nothing
 
 async function show(focus = false) {
@@ -73,7 +76,7 @@ export function go(address) {
 function navigation(current) {
   const nav = document.querySelector("nav");
   nav.setAttribute("aria-label", t("navigation"));
-  fill(nav, (may("view") ? PAGES : PAGES.slice(0, TOTALS_ALONE)).filter(([, , , href]) => href).map(([, name, , href]) =>
+  fill(nav, (may("view") ? PAGES : PAGES.slice(0, TOTALS_ALONE)).filter(([, name, , href]) => href && (shared || name !== "hosts")).map(([, name, , href]) =>
     h("a", { href, "aria-current": name === current ? "page" : null }, t(`page.${name}`),
       h("span", { class: "n", "data-nav": name }))));
   badges();
@@ -139,6 +142,7 @@ async function begin() {
     return;
   }
   say("");
+  shared = may("view") && (await get("/v1/hosts").catch(() => ({ items: [] }))).items.length > 0;
   header();
   live.start();
   await show();
