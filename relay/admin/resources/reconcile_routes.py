@@ -11,6 +11,7 @@ from relay.admin.resources.platform_routes import PlatformRoutes
 from relay.admin.standing.sight import Sight
 from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
+from relay.privacy.masking import mask_text
 from relay.views.past.reconciliation import RunPage, RunView, WholeRunView
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
@@ -96,6 +97,9 @@ class ReconcileRoutes:
         platform = body.pop("platform", "")
         if ("page" in body) == ("order" in body):
             raise Refusal("invalid_request", "say either 'page' or 'order'", key="page")
+        # What a platform answers is its own data of orders, unmasked, so that it can be compared: a look at it.
+        about: dict[str, str | bool] = {"order": mask_text(body["order"])} if "order" in body else {"page": True}
+        await self._audit.record(call.who, "reconcile.ask", platform[:80], **about)
         try:
             return json_answer(await self._reconciler.ask(platform, body))
         except KeyError:
