@@ -98,8 +98,8 @@ class ReconcileRoutes:
         if ("page" in body) == ("order" in body):
             raise Refusal("invalid_request", "say either 'page' or 'order'", key="page")
         # What a platform answers is its own data of orders, unmasked, so that it can be compared: a look at it.
-        about: dict[str, str | bool] = {"order": mask_text(body["order"])} if "order" in body else {"page": True}
-        await self._audit.record(call.who, "reconcile.ask", platform[:80], **about)
+        order = mask_text(body["order"]) if "order" in body else None
+        await self._audit.record(call.who, "reconcile.ask", platform[:80], order=order)
         try:
             return json_answer(await self._reconciler.ask(platform, body))
         except KeyError:
