@@ -18,6 +18,7 @@ MADE_OF_PARTS = (
     "done.",
     "source.",
     "waits.",
+    "host.",
     "problem.",
     "platforms_",
     "page.",
