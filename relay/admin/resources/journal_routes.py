@@ -54,7 +54,7 @@ class JournalRoutes:
         query = dict(call.query)
         text, limit = query.pop("cursor", None), filters.page_size(query.pop("limit", None))
         wanted = self._wanted(query)
-        _known(query, "action", ACTIONS)
+        _known(query, "action", (*ACTIONS, "forget"))
         _known(query, "state", tuple(_STATES))
         platform = query.get("platform")
         await self._platforms.check_known(platform)

@@ -24,6 +24,7 @@ from relay.core.model import UNROUTED
 from relay.sealing.master_keys import KeysUnavailable
 from relay.views.ledger import NO_TOTALS, QueueTotals
 from relay.views.queue import StoreSize
+from relay.views.sealing_view import KeysView
 
 _OLD_WAL = (
     "{path} was put there after its -wal was written, as by restoring a backup, and the next start mixes both: if you "
@@ -111,11 +112,27 @@ def _store(config: Config, *, down: bool) -> Iterator[Diagnosis]:
         yield _room(reader.room(config.store.max_size))
         damage = reader.damage()
         yield Diagnosis("fail" if damage else "ok", "integrity", "; ".join(damage) or "every page and index is sound")
+        yield from _sealing(reader.keys(), config)
         totals, recount = reader.ledger_and_recount()
         yield from _ledger(totals, recount)
         yield from _stranded(totals, config)
     finally:
         reader.close()
+
+
+def _sealing(keys: KeysView, config: Config) -> Iterator[Diagnosis]:
+    """Tell what the store is sealed with; nothing where it is not and nobody asked for it."""
+    wanted = config.privacy.encrypt is not None
+    if keys.state == "off":
+        if wanted:
+            yield Diagnosis("warn", "sealed", "not yet: privacy.encrypt takes effect with the next start or reload")
+        return
+    in_force = next((key.id for key in keys.keys if key.in_force), "a key that is not read here")
+    told = f"with {in_force}, {keys.data_keys} data keys"
+    if keys.state == "sealing":
+        yield Diagnosis("warn", "sealed", f"{told}; {keys.to_seal} callbacks lie in plain still, and are being sealed")
+    else:
+        yield Diagnosis("ok", "sealed", told)
 
 
 def _room(room: StoreSize) -> Diagnosis:

@@ -16,7 +16,7 @@ from relay.views.operation_view import OperationPage, OperationView
 from relay.views.past.journal import AuditPage
 
 _LARGEST_PAGE = 1000
-_ACTIONS = ("retry", "drop", "expire", "resolve")
+_ACTIONS = ("retry", "drop", "expire", "resolve", "forget")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Page = TypeVar("_Page", AuditPage, OperationPage)
