@@ -33,6 +33,11 @@ class Readiness:
 
 def _told_of(size: StoreSize) -> list[str]:
     used, usable = size.used_bytes, size.usable_bytes
+    spooling = f"spooling: {size.spooled} callbacks wait on this host until the store is back" if size.spooled else ""
+    return [*filter(None, (spooling,)), *_room_of(size, used, usable)]
+
+
+def _room_of(size: StoreSize, used: int, usable: int) -> list[str]:
     if size.full:
         return [
             f"store_full: it uses {used} of the {usable} bytes that posts may use, so posts are refused; deliver "

@@ -10,10 +10,14 @@ from relay.telemetry.histogram import SHORT_S, Histogram
 
 
 class OwnershipFigures:
-    """Counts of this host, and its leases: ``leases`` tells of each platform how old ours is; None: it is not ours."""
+    """Counts of this host, and its leases: ``leases`` tells of each platform how old ours is; None: it is not ours.
 
-    def __init__(self, leases: Callable[[], Mapping[str, float | None]]) -> None:
+    ``spooled`` tells how many callbacks wait here because the store was away.
+    """
+
+    def __init__(self, leases: Callable[[], Mapping[str, float | None]], spooled: Callable[[], int]) -> None:
         self._leases = leases
+        self._spooled = spooled
         self.takeovers: Counter[str] = Counter()  # by reason
         self.fenced = 0
         self.mismatch = False
@@ -46,5 +50,10 @@ class OwnershipFigures:
         )
         yield GaugeMetricFamily(
             "relay_config_mismatch", "1 while this host's file is not the one in force.", value=int(self.mismatch)
+        )
+        yield GaugeMetricFamily(
+            "relay_spool_callbacks",
+            "Callbacks that wait on this host because the store was away.",
+            value=self._spooled(),
         )
         yield self._round_trip.collect()

@@ -62,3 +62,4 @@ class StoreSize(Struct, frozen=True):
     usable_bytes: int  # what posts may use of it; the rest is a reserve
     full: bool  # posts are refused
     disk_bytes: int = 0  # files of the store; 0 where only its pages were looked at
+    spooled: int = 0  # callbacks that wait on this host because the store's server was away

@@ -15,8 +15,6 @@ PAGES |= {
     "alerts": "/ui/alerts",
     "platform": "/ui/platforms/shop-c",
     "operations": "/ui/operations",
-    "hosts": "/ui/hosts",
-    "reconcile": "/ui/reconcile",
     "config": "/ui/config",
 }
 

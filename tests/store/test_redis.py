@@ -1,6 +1,5 @@
 """The shared store keeps the promises of every backend, on a real Valkey that is killed and started again."""
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
 
@@ -10,13 +9,12 @@ from relay.core.errors import Fenced
 from relay.core.model import StoreRules
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
-from relay.store.redis.server.hearing import Hearing
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerLink
 from tests.clocks import FakeClock
 from tests.store.conformance import Conformance, DurabilityConformance
 from tests.store.forgetting import ForgettingConformance
-from tests.store.harness import claimed, deliver, note, payloads, post, refused, request, rules, states, until
+from tests.store.harness import claimed, deliver, note, post, request, rules, states
 from tests.store.valkey import ValkeyServer
 
 
@@ -64,35 +62,6 @@ async def harness(server: ValkeyServer) -> AsyncIterator[RedisHarness]:
 
 class TestRedis(Conformance, DurabilityConformance, ForgettingConformance):
     pass
-
-
-async def test_a_host_hears_what_another_accepted(server: ValkeyServer) -> None:
-    """A post taken by a host that does not own its platform wakes the owner."""
-    prefix = f"t{secrets.token_hex(4)}"
-    clock = FakeClock()
-    links = (ServerLink.to(parse_server_url(server.url), Durable()) for _ in range(2))
-    hosts = [RedisStore(link, KeyNames(prefix), clock, alone=False) for link in links]
-    owner, other = hosts
-    hearing = Hearing(owner.link)
-    hearing.subscribe(owner.keys.wake, owner.heard)
-    heard: list[tuple[str, int]] = []
-    for host in hosts:
-        await host.begin()
-        await host.configure(rules())
-    await owner.link.do("HSET", owner.keys.of("shop", "lease"), "token", "1.a")
-    await owner.own({"shop": "1.a"}, silent_s={})
-    owner.watch(lambda platform, count: heard.append((platform, count)))
-    listening = asyncio.create_task(hearing.run())
-    await until(lambda: bool(heard))  # connected
-    heard.clear()
-    await post(other, note(b"1"))
-    await until(lambda: heard == [("shop", 1)])
-    assert payloads(await claimed(owner)) == [b"1"]
-    assert (await refused(other)).reason == "owner"
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
-    for host in hosts:
-        await host.close()
 
 
 async def test_whoever_lost_the_lease_changes_nothing(server: ValkeyServer) -> None:

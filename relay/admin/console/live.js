@@ -12,8 +12,7 @@ let running = false;
 let joined = null; // aborts what this tab has going
 let reading = false;
 
-// Without alerts: the role sees totals alone.
-const firing = (alerts) => (alerts ? alerts.items.filter((each) => each.status === "firing") : []);
+const firing = (alerts) => alerts.items.filter((each) => each.status === "firing");
 
 // What each event makes of the state before.
 const CHANGES = {

@@ -6,13 +6,9 @@ the server to every other one.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
-import msgspec
-
 from relay.core.clock import Clock
-from relay.core.errors import StoreFailed
 from relay.core.ids import encode_id
 from relay.core.model import (
     Accepted,
@@ -84,7 +80,6 @@ class RedisStore:
         self._watchers: list[Callable[[str, int], None]] = []
         self._operation_watchers: list[Callable[[], None]] = []
         self._closed = asyncio.Event()
-        self._telling: set[asyncio.Task[None]] = set()
         self._tags = PlatformTags(link, keys)
         self._owned = OwnedPlatforms(link, keys, clock, script=self._script, alone=alone)
         self._reader = RedisReader(link, keys, self._tags, clock)
@@ -100,7 +95,7 @@ class RedisStore:
             clock,
             script=self._script,
             coalescing=self._coalescing,
-            accepted=self._accepted,
+            accepted=self._changed,
             committed=self._committed,
             minute=self._past,
         )
@@ -143,10 +138,11 @@ class RedisStore:
 
     async def newest_time(self) -> float:
         """Return the newest time that any platform's numbers hold."""
-        await self._tags.load()
-        commands = [("HMGET", self.keys.of(name, "m"), "seq", "number") for name in self._tags.names()]
-        found = await self._reader.many(commands)
-        return max((int(number or 0) / 1e6 for pair in found for number in pair), default=0.0)
+        return await self._reader.newest_time()
+
+    def spooled(self) -> Mapping[str, int]:
+        """Return how many callbacks wait on this host because the store was away, by platform."""
+        return {}
 
     def _script(self, name: str) -> Script:
         return platform_script(name, flags=self._flags)
@@ -164,26 +160,6 @@ class RedisStore:
     def _changed(self, platform: str, count: int) -> None:
         for changed in self._watchers:
             changed(platform, count)
-
-    def _accepted(self, platform: str, count: int) -> None:
-        """Tell who sends for the platform: here, or on the host that owns it."""
-        if self._owned.owns(platform):
-            self._changed(platform, count)
-        else:
-            telling = asyncio.create_task(self._tell(f"{count} {platform}"))
-            self._telling.add(telling)
-            telling.add_done_callback(self._telling.discard)
-
-    async def _tell(self, text: str) -> None:
-        with suppress(StoreFailed):  # its owner has lost the server too, and looks when it hears it again
-            await self.link.publish(self.keys.wake, text)
-
-    def heard(self, text: str) -> None:
-        """Take what another host told of new work; an empty text says that something may have been missed."""
-        count, _, platform = text.partition(" ")
-        for name in (platform,) if platform else tuple(self._owned.owned()):
-            if self._owned.owns(name):
-                self._changed(name, int(count) if platform else 0)
 
     def _released(self) -> None:
         for released in self._operation_watchers:
@@ -262,17 +238,7 @@ class RedisStore:
 
     async def gates(self) -> Mapping[str, Kept]:
         """Return each platform's gate."""
-        names = list(self._tags.names())
-        answers = await self._reader.many([("HGETALL", self.keys.of(name, "gt")) for name in names])
-        gates: dict[str, Kept] = {}
-        for name, found in zip(names, answers, strict=True):
-            pairs = dict(found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True))
-            if b"" not in pairs:
-                continue
-            gate: Kept = msgspec.json.decode(pairs.pop(b""))
-            stops = {group[1:].decode(): msgspec.json.decode(stop) for group, stop in pairs.items()}
-            gates[name] = {**gate, "groups": stops} if stops else gate
-        return gates
+        return await self._reader.gates()
 
     async def set_gate(self, platform: str, gate: Kept, *, deed: Record | None = None) -> None:
         """Keep a platform's gate outside a settle; its audit record is written before it, in another slot."""

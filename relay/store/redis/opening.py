@@ -8,14 +8,32 @@ from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.examine import ServerFacts, examine, take_prefix
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerLink
+from relay.store.redis.spool.spool_file import SpoolFile
+from relay.store.redis.spool.spooling_store import SpoolingStore
 
 
 def make_store(
-    server: ServerUrl, *, prefix: str, durable: Durable, events: StoreEvents | None = None, alone: bool = True
+    server: ServerUrl,
+    *,
+    prefix: str,
+    durable: Durable,
+    events: StoreEvents | None = None,
+    alone: bool = True,
+    spool: SpoolFile | None = None,
 ) -> RedisStore:
     """Return the store on a server that has not been reached yet; ``reach`` makes it usable."""
     clock = RelayClock(wall_s() - boottime_s())
-    return RedisStore(ServerLink.to(server, durable), KeyNames(prefix), clock, events=events, alone=alone)
+    link = ServerLink.to(server, durable)
+    keys = KeyNames(prefix)
+    if spool is None:
+        return RedisStore(link, keys, clock, events=events, alone=alone)
+    store = SpoolingStore(link, keys, clock, spool, events=events, alone=alone)
+
+    async def again() -> None:
+        await reach(store)
+
+    store.reach = again
+    return store
 
 
 async def reach(store: RedisStore) -> ServerFacts:

@@ -3,15 +3,16 @@ local last = tonumber(call('HGET', P .. 'm', 'seq') or 0)
 local bodies, keys = {}, {}
 
 -- coalesce: '' for none, '1', or the seconds of quiet and the most of them: '5.0 30.0'.
-local function add(new, body, given, coalesce)
+local function add(new, body, given, coalesce, stands_for)
   local seq = given
   if not seq then
     last = math.max(last + 1, floor(now * 1e6))
     seq = last
   end
   local key, kh, event, lane, expires, idem, digest, ctype, trace, group, bytes, reason, post, ref, delay = unpack(new, 1, 15)
-  local row = {key, kh, event, lane, lane, group, ctype, trace, idem, post, bytes, now, expires, now + delay + expires, now + delay, seq,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', false, 0, {}, 0, 0, ref, 0}
+  local came = now - (new[17] or 0)  -- a post that waited in a spool came before
+  local row = {key, kh, event, lane, lane, group, ctype, trace, idem, post, bytes, came, expires, came + delay + expires, came + delay, seq,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', false, 0, {}, 0, 0, ref, 0, new[16] or ''}
   rows[seq] = row
   zset('all', seq, seq)
   bodies[#bodies + 1] = seq
@@ -22,6 +23,11 @@ local function add(new, body, given, coalesce)
   end
   if not given then count('accepted', 1) end
   count('bytes', bytes)
+  if stands_for then
+    row[@SUPER] = stands_for
+    close(row, seq, 4, 'repeated', false)
+    return seq
+  end
   if reason then
     close(row, seq, 2, reason, false)
     return seq

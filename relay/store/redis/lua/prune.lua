@@ -15,6 +15,8 @@ for place, set in ipairs({'e0', 'e1'}) do
       for _, name in ipairs({'all', 'dl', 'ex', 'dr'}) do zset(name, seq, false) end
       if row[@KH] ~= '' then zset('f', ended_member(row, seq), false) end
       if row[@IDEM] ~= '' then keys[#keys + 1] = row[@IDEM] end
+      if row[@ALIAS] ~= '' then call('HDEL', P .. 'al', row[@ALIAS]) end
+      if row[@STATE] == 4 then call('HDEL', P .. 'sup', seq) end
       if row[@POST] ~= '' then posts[#posts + 1] = row[@POST] end
       for _, attempt in ipairs(row[@ATTS]) do
         local blob = call('HGET', P .. 'at', attempt)

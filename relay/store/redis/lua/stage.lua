@@ -10,7 +10,7 @@ for place, new in ipairs(unpack_(ARGV[3])) do
   end
   answer[place] = known and tonumber(string.sub(known, 13)) or 0
   if not known then
-    new[16] = ARGV[3 + place]
+    new[20] = ARGV[3 + place]
     fresh[#fresh + 1] = new
     if idem ~= '' then
       reserved[#reserved + 1] = idem

@@ -4,11 +4,13 @@ import math
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
 
+import msgspec
 from msgspec import UNSET, structs
 
 from relay.core.clock import Clock
 from relay.core.ids import encode_id
 from relay.core.model import Filter, Lane, State
+from relay.core.raw import Kept
 from relay.store.redis.server.fields import BATCH, StoredAttempt, StoredRow, read_attempt, read_row, unpack
 from relay.store.redis.server.keys import KeyNames, short_hash
 from relay.store.redis.server.link import ServerCall, ServerLink
@@ -103,12 +105,35 @@ class RedisReader:
         found = await self.facts(())
         return {name: float(facts.oldest_due_at) for name, facts in found.items() if facts.oldest_due_at is not None}
 
+    async def gates(self) -> dict[str, Kept]:
+        """Return each platform's gate."""
+        names = list(self._tags.names())
+        answers = await self.many([("HGETALL", self._keys.of(name, "gt")) for name in names])
+        gates: dict[str, Kept] = {}
+        for name, found in zip(names, answers, strict=True):
+            pairs = dict(found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True))
+            if b"" not in pairs:
+                continue
+            gate: Kept = msgspec.json.decode(pairs.pop(b""))
+            stops = {group[1:].decode(): msgspec.json.decode(stop) for group, stop in pairs.items()}
+            gates[name] = {**gate, "groups": stops} if stops else gate
+        return gates
+
+    async def newest_time(self) -> float:
+        """Return the newest time that any platform's numbers hold."""
+        await self._tags.load()
+        commands = [("HMGET", self._keys.of(name, "m"), "seq", "number") for name in self._tags.names()]
+        found = await self.many(commands)
+        return max((int(number or 0) / 1e6 for pair in found for number in pair), default=0.0)
+
     async def callback(self, callback_id: str, *, payload: bool) -> CallbackView | None:
         """Return one callback with its attempts, newest last."""
         found = self._tags.find(callback_id)
         if found is None:
             await self._tags.load()
             found = self._tags.find(callback_id)
+        if found is None:
+            found = await self._by_alias(callback_id)
         if found is None:
             return None
         platform, seq = found
@@ -143,6 +168,12 @@ class RedisReader:
         under_way, ended = await self.many([("HGET", self._keys.of(platform, kept), number) for kept in ("bt", "bm")])
         seqs = unpack(ended) if ended else unpack(under_way)[BATCH.index("SEQS")] if under_way else []
         return [self._tags.id_of(platform, seq) for seq in seqs[:limit]]
+
+    async def _by_alias(self, callback_id: str) -> tuple[str, int] | None:
+        """Return where a callback lies that a host's spool gave this id."""
+        names = list(self._tags.names())
+        found = await self.many([("HGET", self._keys.of(name, "al"), callback_id) for name in names])
+        return next(((name, int(seq)) for name, seq in zip(names, found, strict=True) if seq is not None), None)
 
     async def _superseded_by(self, platform: str, row: StoredRow) -> str:
         """Return the id of what stands for a row: of its own platform, or where it was routed to."""
@@ -190,7 +221,7 @@ class RedisReader:
         self, platform: str, wanted: Filter, *, below: float = math.inf, sets: Sequence[str] | None = None
     ) -> AsyncIterator[StoredRow]:
         """Yield the rows of a platform that match, with a sequence number below ``below``: of each set newest first."""
-        ids = self._ids(platform, wanted)
+        ids = await self.seqs(platform, wanted)
         if ids is not None and not ids:
             return
         if ids is not None:
@@ -204,11 +235,17 @@ class RedisReader:
                 if matches(row, wanted, ids):
                     yield row
 
-    def _ids(self, platform: str, wanted: Filter) -> frozenset[int] | None:
+    async def seqs(self, platform: str, wanted: Filter) -> frozenset[int] | None:
+        """Return the sequence numbers on a platform of the ids that a filter names; None where it names none."""
         if not wanted.ids:
             return None
-        found = (self._tags.find(each) for each in wanted.ids)
-        return frozenset(place[1] for place in found if place is not None and place[0] == platform)
+        found = {each: self._tags.find(each) for each in wanted.ids}
+        seqs = [place[1] for place in found.values() if place is not None and place[0] == platform]
+        others = [each for each, place in found.items() if place is None]
+        if others:
+            aliases = await self._link.do("HMGET", self._keys.of(platform, "al"), *others)
+            seqs += [int(seq) for seq in aliases if seq is not None]
+        return frozenset(seqs)
 
     async def _by_ids(self, platform: str, ids: frozenset[int], below: float) -> AsyncIterator[StoredRow]:
         seqs = sorted((seq for seq in ids if seq < below), reverse=True)
@@ -270,7 +307,7 @@ class RedisReader:
 
 def _facts_of(platform: str, tag: int, row: StoredRow) -> CallbackFacts:
     return CallbackFacts(
-        id=encode_id(row.seq, tag),
+        id=row.public_id(tag),
         platform=platform,
         state=State(row.state).word,
         key=row.key,

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from relay.core.ids import encode_id
 from relay.core.model import Filter, State
 from relay.store.redis.read.ledger import RedisReader, matches
 from relay.store.redis.server.fields import StoredRow
@@ -48,10 +47,7 @@ class RedisSurveys:
             return GroupStep(groups=[], below=None)
         index = "hd" if held else "ex" if wanted.state == State.EXPIRED.word else "dr" if wanted.dropped else "dl"
         rows = await self._reader.part(platform, index, math.inf if below is None else float(below))
-        ids = None
-        if wanted.ids:
-            places = (self._tags.find(each) for each in wanted.ids)
-            ids = frozenset(place[1] for place in places if place is not None)
+        ids = await self._reader.seqs(platform, wanted)
         found: dict[tuple[str, str | None], GroupCounts] = {}
         tag = self._tags.known(platform)
         meant = replace(wanted, platform=platform)
@@ -65,7 +61,7 @@ class RedisSurveys:
                 count=1,
                 first_at=at,
                 last_at=at,
-                sample=encode_id(row.seq, tag),
+                sample=row.public_id(tag),
                 message=row.message,
             )
             known = found.setdefault((row.reason, row.code), group)

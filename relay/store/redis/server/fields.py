@@ -9,10 +9,12 @@ from typing import Any, Final
 
 import msgspec
 
+from relay.core.ids import encode_id
+
 ROW: Final = (
     *("KEY", "KH", "EVENT", "LANE", "PRIO", "GROUP", "CTYPE", "TRACE", "IDEM", "POST", "BYTES", "ACC", "EXPS", "EXPAT"),
     *("DUE", "PLACE", "STATE", "ENDED", "ATTEMPTS", "SPENT", "FIRST", "BATCH", "HELD", "DROPPED", "MAYBE"),
-    *("REASON", "MESSAGE", "CODE", "SUPER", "ATTS", "BLOCK", "HEAD", "REF", "SINCE"),
+    *("REASON", "MESSAGE", "CODE", "SUPER", "ATTS", "BLOCK", "HEAD", "REF", "SINCE", "ALIAS"),
 )
 BATCH: Final = (
     *("GROUP", "CREATED", "ROOT", "ATTEMPTS", "STATE", "ATTEMPT", "DUE", "EXPAT", "CONFIRM", "PART", "SEQS"),
@@ -65,7 +67,12 @@ class StoredRow:
     attempt_ids: list[int]
     head: bool
     reference: str | None
+    alias: str  # the id that a host's spool gave out; empty without one
     in_flight: bool = False
+
+    def public_id(self, tag: int) -> str:
+        """Return the id that was given out, on a platform with ``tag``."""
+        return self.alias or encode_id(self.seq, tag)
 
 
 def read_row(seq: int, packed: bytes) -> StoredRow:
@@ -74,7 +81,7 @@ def read_row(seq: int, packed: bytes) -> StoredRow:
         packed
     )
     due, _, state, ended, attempts, spent, first, batch, held, dropped, maybe, *told = rest
-    reason, message, code, newer, ids, _, head, reference, *_ = told
+    reason, message, code, newer, ids, _, head, reference, _, alias = told
     return StoredRow(
         seq=seq,
         key=_text(key),
@@ -105,6 +112,7 @@ def read_row(seq: int, packed: bytes) -> StoredRow:
         attempt_ids=list(ids),  # an empty table of Lua is packed as an empty array or map
         head=bool(head),
         reference=_text(reference),
+        alias=alias,
     )
 
 

@@ -453,7 +453,7 @@ def _items(seqs: Sequence[int], read: Sequence[int], content: Sequence[Any], tag
         items.append(
             Item(
                 seq=seq,
-                id=encode_id(seq, tag),
+                id=row.public_id(tag),
                 payload=bodies[seq],
                 key=row.key,
                 event=row.event,

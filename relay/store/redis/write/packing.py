@@ -45,6 +45,10 @@ def packed_row(new: NewCallback, *, digest: str | None = None, post: str = "") -
         post,
         False if new.reference is None else new.reference,
         new.delay_s,
+        "",  # the id a spool gave out
+        0,  # how long it waited there
+        False,  # the id of what it repeats
+        False,  # or whether that had another body
     ]
 
 

@@ -1,0 +1,1 @@
+"""Where posts wait on this host while the server is away."""

@@ -1,0 +1,135 @@
+"""The shared store on a host that keeps posts in a spool while the server is away, and shows them as pending."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from relay.core.clock import Clock, elapsed_s
+from relay.core.errors import StoreAway
+from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost, StoreRules
+from relay.store.base import StoreEvents
+from relay.store.redis.backend import RedisStore
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import ServerLink
+from relay.store.redis.spool.spool_file import SpoolFile
+from relay.store.redis.spool.spooling import Spooling
+from relay.views.callback_view import CallbackView
+from relay.views.ledger import NO_TOTALS, QueueTotals
+from relay.views.queue import StoreSize
+
+
+class SpoolingStore(RedisStore):
+    """A ``RedisStore`` whose posts need the server only sooner or later; all else needs it as before."""
+
+    def __init__(
+        self,
+        link: ServerLink,
+        keys: KeyNames,
+        clock: Clock,
+        file: SpoolFile,
+        *,
+        events: StoreEvents | None = None,
+        alone: bool = True,
+    ) -> None:
+        super().__init__(link, keys, clock, events=events, alone=alone)
+        self.reach: Callable[[], Awaitable[None]] = self._answers  # makes the store usable, where it is not yet
+        self._reached = False
+        self._away_at = 0.0
+        self._file = file
+        self._spool = Spooling(
+            self._inbox,
+            file,
+            link,
+            keys,
+            self._tags,
+            clock,
+            script=self._script,
+            coalescing=self._coalescing,
+            accepted=self._changed,
+            reach=self._again,
+            told=self._told_away,
+        )
+
+    async def _answers(self) -> None:
+        await self.link.do("PING")
+
+    async def _again(self) -> None:
+        """See that the server answers; one that was not there when this host started is examined first."""
+        if self._reached:
+            await self._answers()
+        else:
+            await self.reach()
+            await self.configure(self._owned.rules)
+
+    def _told_away(self, away: bool) -> None:
+        if self._events is None:
+            return
+        if away:
+            self._away_at = elapsed_s()
+            self._events.store_failed(error=StoreAway("the store is away; posts go to the spool"))
+        else:
+            self._events.store_recovered(seconds=elapsed_s() - self._away_at)
+
+    async def begin(self, *, flags: bool = True) -> None:
+        """Begin with the server there."""
+        await super().begin(flags=flags)
+        self._reached = True
+        if not self._spool.away:
+            self._spool.begin(away=False)
+
+    def begin_away(self) -> None:
+        """Begin without the server: posts go to the spool until it is reached."""
+        self._spool.begin(away=True)
+
+    def spooled(self) -> Mapping[str, int]:
+        """Return how many callbacks wait on this host because the store was away, by platform."""
+        return dict(self._file.waiting)
+
+    def accept(self, rows: Sequence[NewCallback]) -> "asyncio.Future[Accepted]":
+        """Queue ``rows`` durably, all or none, in the store or in the spool."""
+        return self._spool.accept(rows)
+
+    def accept_posts(self, posts: Sequence[RoutedPost]) -> "asyncio.Future[AcceptedPosts]":
+        """Queue the rows of routed posts durably, all or none, in the store or in the spool."""
+        return self._spool.accept_posts(posts)
+
+    async def configure(self, rules: StoreRules) -> None:
+        """Put rules in force, as soon as the server is reached."""
+        if self._reached:
+            await super().configure(rules)
+        else:
+            self._owned.rules = rules
+
+    async def totals(self) -> dict[str, QueueTotals]:
+        """Return the ledger, with what waits in the spool of this host as pending."""
+        found = await super().totals()
+        for name, many in self.spooled().items():
+            known = found.get(name, NO_TOTALS)
+            found[name] = replace(known, accepted=known.accepted + many, pending=known.pending + many)
+        return found
+
+    async def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:
+        """Return one callback, or None; one that waits in the spool is shown also while the server is away."""
+        return await self._spool.shown(callback_id) or await super().callback(callback_id, payload=payload)
+
+    async def ping(self) -> None:
+        """Commit something small; raises ``StoreFailed`` when neither the store nor the spool can."""
+        if not self._spool.away:
+            try:
+                return await super().ping()
+            except StoreAway:
+                self._spool.went_away()
+        return await self._file.check()
+
+    async def size(self) -> StoreSize:
+        """Return how much of the server's memory is used; while it is away, of the spool."""
+        if self._spool.away:
+            return self._spool.size()
+        return replace(await super().size(), spooled=sum(self._file.waiting.values()))
+
+    async def close(self) -> None:
+        """Finish what is queued, then close. Safe to call twice."""
+        if not self._closed.is_set():
+            await self._spool.close()
+        await super().close()

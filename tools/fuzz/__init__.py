@@ -1,1 +1,0 @@
-"""Both listeners asked what their OpenAPI document allows, and what not."""
