@@ -7,6 +7,7 @@
 # make console-bars   the console's times with 1,000,000 callbacks in the store (needs chromium, a few minutes)
 # make bench-limits   the score table of the limit estimator (modelled, virtual time)
 # make faults  the fault laboratory in its long form: 600 power cuts, 200 kills, 50 failing disks
+# make fuzz    both listeners asked from their OpenAPI document by schemathesis (EXAMPLES=100 for each route, minutes)
 # make soak    the long form of the kill loop: 200 kills instead of 20
 # make receipts  every end of 10,000 callbacks has one receipt over 20 kills (some minutes)
 # make hosts   several hosts in the long form: 10,000 seeds in virtual time, 60 real kills of hosts and server (an hour)
@@ -26,7 +27,7 @@ STAMP = .venv/.installed
 XDIST = 3
 
 .PHONY: demo test attacks check mutants bench bench-limits console-bars soak hosts deb deb-test zipapp hashes format schema upgrade
-.PHONY: clean screenshots faults receipts
+.PHONY: clean screenshots faults receipts fuzz
 demo: $(STAMP)
 	@$(BIN)/relay demo
 
@@ -57,6 +58,9 @@ console-bars: $(STAMP)
 bench-limits: $(STAMP)
 	@$(BIN)/python -m benchmarks.limits --peers
 
+fuzz: $(STAMP) .venv/.fuzz
+	@$(BIN)/python -m tools.fuzz
+
 soak: $(STAMP)
 	@KILLS=200 $(BIN)/python -m pytest -x --timeout 3600 tests/e2e/test_kill_loop.py
 
@@ -85,6 +89,10 @@ hashes: $(STAMP)
 .venv/.packages: $(STAMP)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[packages]'
 	@touch .venv/.packages
+
+.venv/.fuzz: $(STAMP)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@touch .venv/.fuzz
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .

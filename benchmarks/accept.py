@@ -20,7 +20,7 @@ request = function()
   return wrk.format(nil, nil, nil, '{"order_id":"o' .. string.format("%011d", number) .. rest)
 end
 """
-_CONNECTIONS = 64
+CONNECTIONS = 64
 _PLATFORM = {
     "p": {"url": "http://127.0.0.1:9/", "key": "order_id", "batch": {"max_items": 500}},
 }
@@ -56,7 +56,7 @@ def single(directory: Path, *, quick: bool) -> list[Figure]:
     )
     bare_us, relay_us = bare_cpu_s / (sum(bare_rates) * seconds) * 1e6, cpu_s / accepted * 1e6
     how = (
-        f"{tool} -c{_CONNECTIONS}, 400 B, {rounds} x {seconds:g} s each in turn: bare {_rates(bare_rates)}/s, "
+        f"{tool} -c{CONNECTIONS}, 400 B, {rounds} x {seconds:g} s each in turn: bare {_rates(bare_rates)}/s, "
         f"relay {_rates(relay_rates)}/s; CPU {bare_us:.0f} and {relay_us:.0f} us each; no errors; platform paused"
     )
     derived = f"derived: row 1 / {_AGAINST_BULLMQ}, which fastify + BullMQ did of the bare handler when it was measured"
@@ -94,13 +94,13 @@ def _rates(rates: list[float]) -> str:
 def _load(url: str, script: Path, *, seconds: float) -> float:
     """Return the answers per second. Raises ``BenchmarkFailed`` when one was an error or not a 2xx."""
     if shutil.which("wrk") is None:
-        options = ("--connections", str(_CONNECTIONS), "--seconds", str(seconds))
+        options = ("--connections", str(CONNECTIONS), "--seconds", str(seconds))
         with module("client", "closed", url, *options) as client:
             told = client.result(seconds + 30)
         if told["failed"]:
             raise BenchmarkFailed(f"{url}: {told}")
         return float(told["accepted"] / (told["ended_at"] - told["began_at"]))
-    command = ["wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{seconds:g}s", "-s", str(script), url]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "-s", str(script), url]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=True).stdout
     rate = re.search(r"Requests/sec: +([0-9.]+)", shown)
     if rate is None or "Non-2xx" in shown or "Socket errors" in shown:

@@ -116,7 +116,8 @@ def module(name: str, *arguments: str, cpu: int | None = None) -> Process:
 class Daemon:
     """``relay run`` on a store of its own in ``directory``; may be stopped and started again on the same store."""
 
-    def __init__(self, directory: Path, platforms: dict[str, Any], *, cpu: int | None = None) -> None:
+    def __init__(self, directory: Path, platforms: dict[str, Any], *, cpu: int | None = None, **sections: Any) -> None:
+        """``sections`` are further ones of the configuration."""
         directory.mkdir(parents=True, exist_ok=True)
         ingest, admin = _free_ports(2)
         self.ingest, self.admin = f"http://127.0.0.1:{ingest}", f"http://127.0.0.1:{admin}"
@@ -131,6 +132,7 @@ class Daemon:
                     "admin": {"listen": f"127.0.0.1:{admin}"},
                     "store": {"url": "sqlite:relay.db", "max_size": "16GiB"},
                     "platforms": platforms,
+                    **sections,
                 }
             )
         )

@@ -21,6 +21,14 @@ class PlatformFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ReconcileFacts:
+    """How a platform's last comparison stands; ``trouble`` is failed, incomplete, missed, unrepaired or empty."""
+
+    differences: int = 0  # `unsettled` aside
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RelayFacts:
     """The relay at one instant. What cannot be known now is None, and no rule about it changes its mind."""
 
@@ -33,6 +41,8 @@ class RelayFacts:
     refused_problems: int = 0  # of the last reload, if it was refused
     clock_step_s: float = 0.0  # how far the wall clock was set ahead of the relay's since that began
     tokens_lacking: tuple[str, ...] = ()
+    hosts_troubled: Mapping[str, str] = field(default_factory=dict)  # gone, mismatch; of a platform: unowned
     # Seconds left, by platform and whose: "server" or "client"
     certificates: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    reconciled: Mapping[str, ReconcileFacts] = field(default_factory=dict)  # by platform
     reveals_refused: tuple[str, ...] = ()  # users who wanted to see more payloads than they may, lately

@@ -18,6 +18,7 @@ from relay.config.schema.alerts import (
     HeldRule,
     LastingRule,
     LateRule,
+    ReconcileRule,
     StoreFullRule,
 )
 
@@ -160,9 +161,31 @@ def _token(rule: LastingRule, facts: RelayFacts, _known: Collection[AlertKey]) -
         yield Trouble(AlertKey("token", name), {}, after_s=rule.after)
 
 
+def _hosts(rule: LastingRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    for about, what in facts.hosts_troubled.items():
+        yield Trouble(AlertKey("hosts", about, what), {"what": what}, after_s=rule.after)
+
+
 def _reveals(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
     for name in facts.reveals_refused:
         yield Trouble(AlertKey("reveals", name))
+
+
+_TROUBLES = {
+    "": ("compared", "已对账"),
+    "failed": ("the run failed", "对账失败"),
+    "incomplete": ("a side was not read whole", "有一边未读完"),
+    "missed": ("the run did not happen", "对账未执行"),
+    "unrepaired": ("more than may be repaired unasked: none was", "超出自动修复上限, 均未修复"),
+}
+
+
+def _reconcile(rule: ReconcileRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    for name, last in facts.reconciled.items():
+        if last.trouble or last.differences > rule.above:
+            en, zh = _TROUBLES[last.trouble]
+            values: Values = {"differences": last.differences, "en": en, "zh": zh}
+            yield Trouble(AlertKey("reconcile", name, last.trouble), values)
 
 
 _RULES: dict[str, _Rule] = {
@@ -180,5 +203,7 @@ _RULES: dict[str, _Rule] = {
     "unaccounted": _unaccounted,
     "certificate": _certificate,
     "token": _token,
+    "hosts": _hosts,
     "reveals": _reveals,
+    "reconcile": _reconcile,
 }

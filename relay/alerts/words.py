@@ -66,6 +66,12 @@ _EN: Final = {
         "When it is full nothing can be accepted or settled.",
         "relay doctor",
     ),
+    "hosts": Sentences(
+        "Of the hosts that share the store: {about} is {what}",
+        "gone: others send for its platforms. mismatch: its file is not the one in force, so it only accepts. "
+        "unowned: no host sends for this platform.",
+        "relay hosts",
+    ),
     "reload-failed": Sentences(
         "The last reload was refused: problems in the configuration ({problems})",
         "The configuration before it is still in force; what was changed in the file does not hold.",
@@ -95,6 +101,11 @@ _EN: Final = {
         "{about} wanted to see more payloads than privacy.reveals allows",
         "What was seen stands in the audit, with the reasons given; the rest was refused.",
         "relay audit ls --who {about}",
+    ),
+    "reconcile": Sentences(
+        "{about} and the order center differ in {differences} orders ({en})",
+        "What differs, since when and what to do stands in the report and under /ui/reconcile.",
+        "relay reconcile {about}",
     ),
     "audit-head": Sentences(
         "The audit has {count} records; the newest is {hash}",
@@ -143,6 +154,11 @@ _ZH: Final = {
         "存储无法提交", "订单中心的每个请求都得到 503，也不再发送新的回调。已接收的都还在。", "relay doctor"
     ),
     "disk-full": Sentences("存储所在磁盘只剩 {free}", "写满后无法接收，也无法结算。", "relay doctor"),
+    "hosts": Sentences(
+        "共用存储的主机有问题：{about}（{what}）",
+        "gone：其平台由其他主机接管发送；mismatch：其配置与生效的不一致，只接收不发送；unowned：没有主机为该平台发送。",
+        "relay hosts",
+    ),
     "reload-failed": Sentences(
         "上一次重新加载被拒绝：配置有 {problems} 处问题",
         "仍在使用之前的配置；文件中的修改没有生效。",
@@ -166,6 +182,11 @@ _ZH: Final = {
         "{about} 查看原始内容的次数超过 privacy.reveals 的上限",
         "已查看的内容及理由都记在审计中；其余请求已被拒绝。",
         "relay audit ls --who {about}",
+    ),
+    "reconcile": Sentences(
+        "{about} 与订单中心有 {differences} 单不一致（{zh}）",
+        "差异明细、首次出现时间与处理建议见对账报告和 /ui/reconcile。",
+        "relay reconcile {about}",
     ),
     "audit-head": Sentences(
         "审计共 {count} 条记录，最新一条为 {hash}",

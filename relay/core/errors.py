@@ -92,3 +92,7 @@ class Unbuildable(RelayError):
     def __init__(self, reasons: Mapping[int, str]) -> None:
         super().__init__(f"{len(reasons)} callbacks cannot be put into a request")
         self.reasons = reasons
+
+
+class NoGroups(RelayError):
+    """An order is about a group, and the platform has none."""

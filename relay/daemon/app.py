@@ -32,7 +32,6 @@ from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
 from relay.daemon.alert_wiring import Alerting, head_sender
 from relay.daemon.both_sides import DaemonReconciler
-from relay.daemon.inquiries import Questions
 from relay.daemon.intake import ingest_settings
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
 from relay.daemon.observing import Observer
@@ -143,8 +142,13 @@ class _Daemon:
         if hosts is not None:
             live.followers.append(hosts.follow)
         reveals = RevealLimit(journal=store.journal, clock=store.clock, rate=lambda: live.config.privacy.reveals)
-        alerting = await self._start_alerts(store, registry, live, credentials, reveals)
+        reconciler = DaemonReconciler(
+            config=lambda: live.config, find=registry.pipeline, store=store, events=self.events, metrics=self.metrics
+        )
+        self.supervisor.run("reconcile", reconciler.run())
+        alerting = await self._start_alerts(store, control, live, credentials, reveals, hosts, reconciler)
         duties = self._start_duties(store, live)
+        reconciler.operation_started = duties.operations.nudge
         head = head_sender(
             store=store, desk=alerting.desk, target=lambda: live.config.audit.head_to, events=self.events
         )
@@ -174,7 +178,7 @@ class _Daemon:
                 else hosts.telling_others(duties.operations.nudge),
                 alerts=alerting.desk,
                 work_out=WhatIfProcess().work_out,
-                reconciler=self._make_reconciler(store, registry, live),
+                reconciler=reconciler,
             )
         )
         servers = self._make_servers(store, live, api, duties, self._start_spans(store))
@@ -257,11 +261,9 @@ class _Daemon:
         """Return this host's part in sharing the store; None where the store is a file of its own."""
         if self.config.server is None:
             return None
-        from relay.hosts.wiring import HostWiring  # with it the server's client
-        from relay.store.redis.backend import RedisStore
+        from relay.daemon.shared_store import share  # with it the server's client
 
-        assert isinstance(store, RedisStore)
-        return HostWiring(self.config, store, version=self.version, events=self.events, metrics=self.metrics)
+        return share(self.config, store, version=self.version, events=self.events, metrics=self.metrics)
 
     async def _start_delivery(
         self, store: Store, credentials: Credentials, hosts: "HostWiring | None"
@@ -290,15 +292,25 @@ class _Daemon:
         return registry, control
 
     async def _start_alerts(
-        self, store: Store, registry: Registry, live: LiveConfig, credentials: Credentials, reveals: RevealLimit
+        self,
+        store: Store,
+        control: PlatformControl,
+        live: LiveConfig,
+        credentials: Credentials,
+        reveals: RevealLimit,
+        hosts: "HostWiring | None",
+        reconciler: DaemonReconciler,
     ) -> Alerting:
         """Start what tells people when something is wrong."""
         observer = Observer(
             ledger=store,
-            live=registry.views,
+            live=control.views,
+            watches=(lambda _name: True) if hosts is None else hosts.watches,
+            hosts_troubled=dict if hosts is None else hosts.troubled,
             terms=live.terms,
             refused_problems=lambda: live.refused_problems,
             reveals_refused=reveals.refused,
+            reconciled=reconciler.facts,
             config=lambda: live.config,
             metrics=self.metrics,
         )
@@ -317,11 +329,6 @@ class _Daemon:
         live.followers.append(alerting.replace)
         self.supervisor.run("alerts", alerting.desk.run())
         return alerting
-
-    def _make_reconciler(self, store: Store, registry: Registry, live: LiveConfig) -> DaemonReconciler:
-        """Return what compares both sides, and asks platforms for commands that do."""
-        questions = Questions(config=lambda: live.config, find=registry.pipeline, ledger=store)
-        return DaemonReconciler(questions=questions)
 
     def _start_duties(self, store: Store, live: LiveConfig) -> "_Duties":
         """Start what runs beside delivery: operations, expiry, pruning, and the watch over descriptors and store."""

@@ -1,21 +1,326 @@
-"""The daemon's part in comparisons: it asks platforms for them, since it holds their limits, tokens and connections."""
+"""The daemon's part in comparisons: it runs them nightly and on demand, and asks platforms for commands that compare.
 
-from typing import cast
+One runs at a time. A run whose time passed while the daemon was down is made up once. What the runs found is read from
+their folders, so that what a command found counts as well.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import Final, Protocol, cast
+from zoneinfo import ZoneInfo
 
 import msgspec
 
-from relay.core.raw import JsonObject
-from relay.daemon.inquiries import Questions
-from relay.reconcile.job import Question
+from relay.admin.access import Caller
+from relay.admin.audit import deed
+from relay.alerts.facts import ReconcileFacts
+from relay.config.schema.file import Config
+from relay.core.clock import wall_s
+from relay.core.errors import RelayError
+from relay.core.model import Filter
+from relay.core.raw import JsonObject, Record
+from relay.daemon.inquiries import CallbackPayloads, Questions
+from relay.delivery.pipeline import Pipeline
+from relay.reconcile.conduct import Choice, WantedRun, run
+from relay.reconcile.job import PlatformReply, Question
+from relay.reconcile.preparing import Window
+from relay.reconcile.report.past import PastRuns
+from relay.reconcile.workspace import DIRECTORY, Workspace
+from relay.telemetry.events import Events
+from relay.telemetry.metrics import Metrics
+from relay.views.operation_view import OperationOptions, OperationView
+
+_LOOK_S: Final = 20.0
+_KEPT: Final = timedelta(days=90)
+_OVERDUE_S: Final = 3600.0  # so long after its time a run that has not begun did not happen
+_SEEN: Final = "scheduled"  # since when the daemon knows that a platform is to be compared
+ITSELF: Final = Caller("reconcile", "relay", "-", frozenset())
+"""Who does what a comparison does by itself, for audit records."""
+
+
+class ReconciledStore(CallbackPayloads, Protocol):
+    """The part of a store that comparisons need."""
+
+    def start_operation(
+        self,
+        action: str,
+        wanted: Filter,
+        *,
+        options: OperationOptions,
+        expect_count: int | None,
+        deed: Record | None = None,
+    ) -> Awaitable[OperationView]:
+        """Fix the matches and record the operation with its audit record."""
+        ...
 
 
 class DaemonReconciler:
-    """What operators and commands reach of comparisons."""
+    """Runs comparisons, and tells of them."""
 
-    def __init__(self, *, questions: Questions) -> None:
-        self._questions = questions
+    def __init__(
+        self,
+        *,
+        config: Callable[[], Config],
+        find: Callable[[str], Pipeline],
+        store: ReconciledStore,
+        events: Events,
+        metrics: Metrics,
+        wall: Callable[[], float] = wall_s,
+    ) -> None:
+        self._config = config
+        self._questions = Questions(config=config, find=find, ledger=store)
+        self._operations = store
+        self.operation_started: Callable[[], None] = _nobody  # wakes the side duty that runs operations
+        self._wall = wall
+        self._events = events
+        self._metrics = metrics
+        self.looked_at = 0.0  # wall time of the last look at what is due
+        self._under_way: dict[str, str] = {}  # by run: its platform
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._one = asyncio.Lock()
+        self._summaries: dict[str, tuple[str, JsonObject | None, JsonObject | None]] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is under way."""
+        return bool(self._under_way)
+
+    async def run(self) -> None:
+        """Compare each platform at its time, until cancelled."""
+        try:
+            while True:
+                now = self._wall()
+                for platform in await asyncio.to_thread(self._look):
+                    space = self._entered(platform)
+                    if space is not None:
+                        await self._compare(platform, space)
+                self.looked_at = now
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            for task in self._tasks:
+                task.cancel()
 
     async def ask(self, platform: str, question: JsonObject) -> JsonObject:
         """Ask the platform under its limits. Raises ``KeyError`` for a platform that is not compared."""
-        reply = await self._questions.answer(platform, msgspec.convert(question, Question))
-        return cast(JsonObject, msgspec.to_builtins(reply))
+        return cast(JsonObject, msgspec.to_builtins(await self._answer(platform, msgspec.convert(question, Question))))
+
+    async def start(self, platform: str) -> JsonObject:
+        """Start a run and return it. Raises ``KeyError`` and, where one is under way, ``RelayError``."""
+        self._config().reconcile[platform]  # raises
+        space = Workspace(self._state(), platform)
+        space.__enter__()
+        task = asyncio.create_task(self._compare(platform, space), name=f"reconcile {platform}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._under_way[space.run] = platform
+        return {"run": space.run, "platform": platform, "state": "running"}
+
+    async def listed(self, platform: str | None) -> list[JsonObject]:
+        """Return the runs, of one platform or of all, newest first, without their differences."""
+        running = [
+            {"run": name, "platform": of, "state": "running"}
+            for name, of in self._under_way.items()
+            if platform in (None, of)
+        ]
+        kept = await asyncio.to_thread(self._kept_runs, platform)
+        return sorted([*running, *kept], key=lambda each: str(each["run"]), reverse=True)[:100]
+
+    async def one(self, name: str) -> JsonObject | None:
+        """Return a run with its differences, or None."""
+        if name in self._under_way:
+            return {"run": name, "platform": self._under_way[name], "state": "running"}
+        return await asyncio.to_thread(self._kept_run, name)
+
+    def facts(self) -> Mapping[str, ReconcileFacts]:
+        """Return how the last run of each platform stands, as it was looked at last."""
+        found = {}
+        for platform in self._config().reconcile:
+            _, last, _ = self._summaries.get(platform, ("", None, None))
+            if self._missed(platform):
+                found[platform] = ReconcileFacts(trouble="missed")
+            elif last is not None:
+                found[platform] = ReconcileFacts(_differing(last), _trouble(last))
+        return found
+
+    async def _answer(self, platform: str, question: Question) -> PlatformReply:
+        return await self._questions.answer(platform, question)
+
+    def _entered(self, platform: str) -> Workspace | None:
+        space = Workspace(self._state(), platform)
+        try:
+            return space.__enter__()
+        except RelayError:
+            return None  # a command compares it now, which counts as well
+
+    async def _compare(self, platform: str, space: Workspace) -> None:
+        """Compare in a workspace that was entered, and leave it."""
+        self._under_way[space.run] = platform
+        try:
+            async with self._one:
+                await self._compared(platform, space)
+        finally:
+            self._under_way.pop(space.run, None)
+            space.__exit__(None, None, None)
+            await asyncio.to_thread(self._look)
+
+    async def _compared(self, platform: str, space: Workspace) -> None:
+        config, now = self._config(), self._wall()
+        settings = config.reconcile[platform]
+        window = Window(now - settings.span, now)
+        past = PastRuns(space.kept)
+
+        async def ask(question: Question) -> PlatformReply:
+            return await self._answer(platform, question)
+
+        try:
+            finished = await run(
+                WantedRun(config, platform, window, background=True),
+                space,
+                ask=ask,
+                now=now,
+                found=lambda _: None,
+                choice=self._choice(config, platform),
+            )
+        except RelayError as error:
+            self._events.reconciled(platform=platform, run=space.run, complete=False, differences=0, error=str(error))
+            past.keep_failure(_failure(platform, space.run, window, str(error)))
+            return
+        summary = finished.summary
+        self._events.reconciled(
+            platform=platform, run=space.run, complete=summary["complete"], differences=_differing(summary)
+        )
+        past.prune(f"{datetime.fromtimestamp(now, UTC) - _KEPT:%Y%m%dT%H%M%S}")
+
+    def _choice(self, config: Config, platform: str) -> Choice | None:
+        auto = config.reconcile[platform].repair.auto
+        if auto is None:
+            return None
+        expires_s = config.platforms[platform].expires
+
+        async def resend(run_name: str, callbacks: Sequence[str]) -> int:
+            reason = f"reconcile {run_name}"
+            started = await self._operations.start_operation(
+                "resend",
+                Filter(platform=platform, ids=tuple(callbacks)),
+                options=OperationOptions(who=ITSELF.name, reason=reason, run=run_name, expires_s=expires_s),
+                expect_count=None,
+                deed=deed(self._wall(), ITSELF, "operation.resend", platform, reason=reason),
+            )
+            self.operation_started()
+            return started.id
+
+        return Choice(auto.kinds, auto.max, resend, lambda count, summary: True, all_or_none=True)
+
+    # What lies on disk
+
+    def _state(self) -> Path:
+        return self._config().origin.state_directory
+
+    def _past(self, platform: str) -> PastRuns:
+        return PastRuns(self._state() / DIRECTORY / platform)
+
+    def _look(self) -> list[str]:
+        """Read what the last runs found; return the platforms that are due."""
+        due = []
+        for platform, settings in self._config().reconcile.items():
+            past = self._past(platform)
+            runs = past.runs()
+            last = runs[-1] if runs else ""
+            if last and self._summaries.get(platform, ("",))[0] != last:
+                whole = next((found for name in reversed(runs) if _complete(found := past.summary(name))), None)
+                self._summaries[platform] = (last, past.summary(last), whole)
+                self._measure(platform, whole)
+            if settings.at is not None and self._due_at(platform, settings.at, settings.tz) is not None:
+                due.append(platform)
+        return due
+
+    def _measure(self, platform: str, whole: JsonObject | None) -> None:
+        if whole is not None:
+            at = datetime.fromisoformat(str(whole["until"])).timestamp()
+            self._metrics.reconciled[platform] = (at, dict(whole["counts"]))
+
+    def _due_at(self, platform: str, at: time, tz: str) -> float | None:
+        """Return since when a run is due; None: it is not."""
+        now = self._wall()
+        slot = last_slot(now, at, ZoneInfo(tz))
+        last = self._summaries.get(platform, ("", None, None))[0]
+        begun = _began(last) if last else self._known_since(platform, now)
+        return slot if begun < slot else None
+
+    def _missed(self, platform: str) -> bool:
+        settings = self._config().reconcile[platform]
+        if settings.at is None or platform in self._under_way.values():
+            return False
+        due_at = self._due_at(platform, settings.at, settings.tz)
+        return due_at is not None and self._wall() - due_at > _OVERDUE_S
+
+    def _known_since(self, platform: str, now: float) -> float:
+        """Return since when it is known that the platform is to be compared: what was before was not missed."""
+        file = self._state() / DIRECTORY / platform / _SEEN
+        if not file.exists():
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.write_text(str(now))
+        return float(file.read_text())
+
+    def _kept_runs(self, platform: str | None) -> list[JsonObject]:
+        found = []
+        for name in self._config().reconcile if platform is None else (platform,):
+            past = self._past(name)
+            found += [_told(summary) for run_name in past.runs()[-100:] if (summary := past.summary(run_name))]
+        return found
+
+    def _kept_run(self, name: str) -> JsonObject | None:
+        if not (name.isascii() and name.isalnum()):
+            return None
+        for platform in self._config().reconcile:
+            whole = self._past(platform).whole(name)
+            if whole is not None:
+                return _told(whole)
+        return None
+
+
+def _nobody() -> None:
+    """Wake nobody: no side duty runs yet."""
+
+
+def last_slot(now: float, at: time, zone: ZoneInfo) -> float:
+    """Return the last time before ``now`` (seconds since 1970) at which it was ``at`` in ``zone``."""
+    day = datetime.fromtimestamp(now, zone).date()
+    slot = datetime.combine(day, at, zone).timestamp()
+    return slot if slot <= now else datetime.combine(day - timedelta(days=1), at, zone).timestamp()
+
+
+def _began(name: str) -> float:
+    return datetime.strptime(name[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC).timestamp()
+
+
+def _complete(summary: JsonObject | None) -> bool:
+    return summary is not None and bool(summary["complete"])
+
+
+def _differing(summary: JsonObject) -> int:
+    return sum(count for kind, count in summary["counts"].items() if kind != "unsettled")
+
+
+def _trouble(summary: JsonObject) -> str:
+    if "failed" in summary:
+        return "failed"
+    if not summary["complete"]:
+        return "incomplete"
+    return "unrepaired" if summary.get("repair", {}).get("refused") else ""
+
+
+def _told(summary: JsonObject) -> JsonObject:
+    return {**summary, "state": "failed" if "failed" in summary else "done"}
+
+
+def _failure(platform: str, name: str, window: Window, error: str) -> JsonObject:
+    since, until = (f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}.000Z" for at in window)
+    problem = {"side": "relay", "place": "run", "text": error}
+    return {
+        "run": name, "platform": platform, "since": since, "until": until, "complete": False,
+        "read": {"order_center": 0, "platform": 0}, "agree": 0, "counts": {}, "sides": {}, "problems": [problem],
+        "failed": error,
+    }  # fmt: skip

@@ -1,15 +1,16 @@
 """Answers what a comparison asks of a platform, with the platform's own terms; with or without a running daemon."""
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
 from relay.config.schema.file import Config
 from relay.config.schema.reconcile import ReconcileSettings
-from relay.core.clock import wall_s
+from relay.core.clock import Clock, wall_s
 from relay.core.errors import RelayError
 from relay.daemon.stores import open_store, open_tokens
 from relay.delivery.asking.inquirer import Inquirer
@@ -19,18 +20,30 @@ from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Outbound
 from relay.delivery.terms import Terms, compile_all
 from relay.reconcile.job import PlatformReply, Question
-from relay.store.base import Ledger
 from relay.telemetry.events import Events
+from relay.views.callback_view import CallbackView
 from relay.wire.payload.target import TemplateFields
 
 PATIENCE_S = 900.0  # so long a question waits for a slot: a window of some minutes opens meanwhile
 _GRACE_S = 5.0
 
 
+class CallbackPayloads(Protocol):
+    """The part of a store that questions need."""
+
+    clock: Clock
+
+    def callback(self, callback_id: str, *, payload: bool = False) -> Awaitable[CallbackView | None]:
+        """Return one callback, with ``payload`` also its bytes."""
+        ...
+
+
 class Questions:
     """Asks platforms for pages and single orders; keeps the budget of each over all its runs."""
 
-    def __init__(self, *, config: Callable[[], Config], find: Callable[[str], Pipeline], ledger: Ledger) -> None:
+    def __init__(
+        self, *, config: Callable[[], Config], find: Callable[[str], Pipeline], ledger: CallbackPayloads
+    ) -> None:
         self._config = config
         self._find = find
         self._ledger = ledger

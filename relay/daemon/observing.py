@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from relay.admin.standing.backlog import DrainTerms, ledger_view, platform_view
-from relay.alerts.facts import PlatformFacts, RelayFacts
+from relay.alerts.facts import PlatformFacts, ReconcileFacts, RelayFacts
 from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s, wall_shift_s
 from relay.core.errors import StoreError
@@ -26,7 +26,10 @@ _CERTIFICATES_EVERY_S: Final = 3600.0
 
 
 class Observer:
-    """Reads store, delivery, configuration, disk and clocks. ``config()`` is the one in force."""
+    """Reads store, delivery, configuration, disk and clocks. ``config()`` is the one in force.
+
+    ``watches(platform)`` says whether this host tells of a platform: of several hosts only the one that sends for it.
+    """
 
     def __init__(
         self,
@@ -36,16 +39,22 @@ class Observer:
         terms: Callable[[], Mapping[str, DrainTerms]],
         refused_problems: Callable[[], int],
         reveals_refused: Callable[[], tuple[str, ...]],
+        reconciled: Callable[[], Mapping[str, ReconcileFacts]],
         config: Callable[[], Config],
         metrics: Metrics,
+        watches: Callable[[str], bool],
+        hosts_troubled: Callable[[], Mapping[str, str]],
     ) -> None:
         self._ledger = ledger
         self._live = live
         self._terms = terms
         self._refused_problems = refused_problems
         self._reveals_refused = reveals_refused
+        self._reconciled = reconciled
         self._config = config
         self._metrics = metrics
+        self._watches = watches
+        self._hosts_troubled = hosts_troubled
         self._began_s = elapsed_s()
         self._dead: Counter[tuple[str, str]] = Counter()
         self._used: deque[tuple[float, int]] = deque(maxlen=_GROWTH_LOOKS)
@@ -69,7 +78,9 @@ class Observer:
             refused_problems=self._refused_problems(),
             clock_step_s=wall_shift_s(ledger.clock.now(), wall_s()),
             reveals_refused=self._reveals_refused(),
+            reconciled=self._reconciled(),
             tokens_lacking=tuple(sorted(self._metrics.tokens_lacking)),
+            hosts_troubled=self._hosts_troubled(),
             certificates=await self._certificates(config),
         )
 
@@ -79,6 +90,8 @@ class Observer:
         watched = elapsed_s() - self._began_s >= _MINUTE_S
         found = {}
         for name in dict.fromkeys((*live, *statuses)):
+            if not self._watches(name):
+                continue
             flow = self._metrics.flow(name)
             view = platform_view(
                 name,

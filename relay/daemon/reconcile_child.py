@@ -4,6 +4,7 @@ Where it must ask the platform it writes a line that asks, and reads the reply f
 platform's limits, tokens and connections. The last line is the summary.
 """
 
+import os
 import sys
 
 import msgspec
@@ -15,10 +16,14 @@ from relay.reconcile.job import Comparison, PlatformReply, Question, StoreKeys
 from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.sealing.vault import VaultTransit
 
+_NICE = 10
+
 
 def main() -> None:
     """Compare what the input asks for."""
     wanted = msgspec.json.decode(sys.stdin.buffer.readline(), type=Comparison)
+    if wanted.background:
+        os.nice(_NICE)
     reader = open_reader(wanted.relay.store, _key_source(wanted.relay.opened_with))
     now = wall_s()
     shift_s = wall_shift_s(reader.clock.now(), now)

@@ -5,12 +5,15 @@ import socket
 from relay.config.reading.server_urls import ServerUrl
 from relay.config.schema.file import Config
 from relay.core.errors import StoreAway
+from relay.hosts.wiring import HostWiring
+from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.opening import make_store, reach
 from relay.store.redis.server.link import Durable
 from relay.store.redis.spool.spool_file import SpoolFile
 from relay.store.redis.spool.spooling_store import SpoolingStore
 from relay.telemetry.events import Events
+from relay.telemetry.metrics import Metrics
 
 
 async def open_shared(config: Config, server: ServerUrl, events: Events | None, *, alone: bool = True) -> RedisStore:
@@ -26,3 +29,9 @@ async def open_shared(config: Config, server: ServerUrl, events: Events | None, 
         assert isinstance(store, SpoolingStore)
         store.begin_away()
     return store
+
+
+def share(config: Config, store: Store, *, version: str, events: Events, metrics: Metrics) -> HostWiring:
+    """Return this host's part in sharing ``store``, which ``open_shared`` opened."""
+    assert isinstance(store, RedisStore)
+    return HostWiring(config, store, version=version, events=events, metrics=metrics)

@@ -105,6 +105,7 @@ class Pipeline:
         self._turn = 0
         self._quotas: Sequence[Quota] | None = None  # learned ones in force; None: whatever a predecessor put there
         self._flush = False
+        self._flush_group: str | None = None
         self._under_way: dict[asyncio.Task[None], str] = {}  # with the group each is for
         self._gate_kept: Kept = gate.dump_own()
         self._broken: BaseException | None = None
@@ -121,6 +122,10 @@ class Pipeline:
         single = self.gate.single_file or self.learner.careful(self._clock.now())
         return 1 if single else self.concurrency.limit
 
+    @property
+    def _limits_end_at(self) -> float:
+        return min(self.learner.ends_at, self.gate.orders.limits_end_at)
+
     def changed(self, count: int) -> None:
         """Take note of ``count`` more callbacks to send, or of changed slots when 0."""
         if count:
@@ -128,9 +133,9 @@ class Pipeline:
         else:
             self._wakeup.wake()
 
-    def flush(self) -> None:
-        """Send the next batch without waiting for pace or linger; limits hold."""
-        self._flush = True
+    def flush(self, group: str | None = None) -> None:
+        """Send the next batch, of one group where it is named, without waiting for pace or linger; limits hold."""
+        self._flush, self._flush_group = True, group
         self._wakeup.wake()
 
     async def run(self) -> None:
@@ -142,7 +147,7 @@ class Pipeline:
                 raise broken
             now = self._clock.now()
             self.gate.lapse(now)
-            if (self.learner.changed or now >= self.learner.ends_at) and not await self._put_limits(now):
+            if (self.learner.changed or now >= self._limits_end_at) and not await self._put_limits(now):
                 continue
             if self.in_flight >= self.room:
                 await self._sleep(WaitUntil(float("inf"), "concurrency"))
@@ -167,7 +172,7 @@ class Pipeline:
                 await self._sleep(WaitUntil(self._clock.now() + _SETTLE_AGAIN_S, "store"))
                 continue
             if isinstance(claimed, WaitUntil):
-                self._flush = False
+                self._flush, self._flush_group = False, None
                 await self._sleep(claimed)
             else:
                 self._turn += 1
@@ -190,7 +195,7 @@ class Pipeline:
         """
         now = self._clock.now()
         self.gate.lapse(now)
-        if (self.learner.changed or now >= self.learner.ends_at) and not await self._put_limits(now):
+        if (self.learner.changed or now >= self._limits_end_at) and not await self._put_limits(now):
             return WaitUntil(now + _SETTLE_AGAIN_S, "store")
         if now >= self._claim_until(self.terms.platform):
             return WaitUntil(now + _SETTLE_AGAIN_S, "owner")
@@ -239,10 +244,10 @@ class Pipeline:
         terms, gate = self.terms, self.gate
         testing = gate.resuming and gate.suspicion.test
         turn = scattered(self._turn) if terms.grouped else self._turn
-        closed, resuming = gate.groups.closed(self._clock.now(), self._under_way.values())
+        closed, resuming = gate.closed(self._clock.now(), self._under_way.values())
         return ClaimRequest(
             platform=terms.platform,
-            group=None,
+            group=None if self._flush_group in closed else self._flush_group,
             max_items=terms.max_items,
             max_bytes=terms.max_bytes,
             frame_bytes=terms.envelope.frame_bytes,
@@ -256,7 +261,7 @@ class Pipeline:
 
     async def _put_limits(self, now: float) -> bool:
         """Put the limits that are known now in force; return whether the store took them."""
-        quotas = self.learner.quotas(now)
+        quotas = [*self.learner.quotas(now), *self.gate.orders.quotas(self.terms.platform, now)]
         try:
             if quotas != self._quotas:
                 await self._outbox.set_quotas(self.terms.platform, quotas)
@@ -279,7 +284,7 @@ class Pipeline:
             self._limited = False
         # while slots or the gate hold everything back, more callbacks change nothing
         missing = wait.missing or (1 if wait.reason in ("idle", "retry") else 0)
-        await self._wakeup.sleep(min(wait.at, self.learner.ends_at, at_most), missing=missing)
+        await self._wakeup.sleep(min(wait.at, self._limits_end_at, at_most), missing=missing)
         self.wait_reason = ""
 
     def _gate_reason(self) -> str:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from relay.core.clock import Clock
-from relay.core.errors import StoreError
+from relay.core.errors import NoGroups, StoreError
 from relay.core.model import Rate
 from relay.core.raw import Kept, Record
 from relay.delivery.auth import Authoriser
@@ -26,10 +26,11 @@ from relay.limits.known import OperatorLimit
 from relay.limits.learner import Learner
 from relay.limits.summary import summary
 from relay.policy.gate.breaker import Breaker
+from relay.policy.gate.orders import GroupLimit, GroupOrders
 from relay.policy.gate.platform import Gate, dump_pause
 from relay.store.base import Outbox
 from relay.telemetry.events import Events
-from relay.views.live import LiveFacts, StoppedGroupView
+from relay.views.live import LiveFacts, PausedGroupView, StoppedGroupView
 from relay.views.moments import Instant
 
 
@@ -150,6 +151,53 @@ class Registry:
         gate.pause(reason, at, until=ends)
         self.changed(name, 0)
 
+    async def pause_group(
+        self, name: str, group: str, reason: str, *, until: float | None, deed: Record | None = None
+    ) -> None:
+        """Claim nothing more for a group until resumed or ``until``; survives restarts. Raises KeyError, NoGroups."""
+        orders = self._orders(name)
+        orders.pause(group, reason, self._clock.now(), math.inf if until is None else until)
+        await self._order(name, orders, deed)
+
+    async def resume_group(self, name: str, group: str, *, deed: Record | None = None) -> None:
+        """End the pause of a group or, where there is none, its stop. Raises KeyError, NoGroups."""
+        orders = self._orders(name)
+        if orders.pauses.pop(group, None) is None:
+            self._running[name].pipeline.gate.groups.release(self._clock.now(), only=group)
+        await self._order(name, orders, deed)
+
+    async def limit_group(
+        self,
+        name: str,
+        group: str,
+        rates: Sequence[Rate],
+        *,
+        until: float | None,
+        reason: str,
+        deed: Record | None = None,
+    ) -> None:
+        """Hold a group under ``rates`` beside all other limits; without any, no longer. Raises KeyError, NoGroups."""
+        orders = self._orders(name)
+        orders.limits.pop(group, None)
+        if rates:
+            orders.limits[group] = GroupLimit(tuple(rates), math.inf if until is None else until, reason)
+        await self._order(name, orders, deed)
+
+    def _orders(self, name: str) -> GroupOrders:
+        """Return a copy of what operators said of a platform's groups. Raises KeyError, NoGroups."""
+        pipeline = self._running[name].pipeline
+        if not pipeline.terms.grouped:
+            raise NoGroups(f"{name} has no groups: its configuration has no `group`")
+        return GroupOrders.load(pipeline.gate.orders.dump())
+
+    async def _order(self, name: str, orders: GroupOrders, deed: Record | None) -> None:
+        """Put what operators say now on disk, then in force."""
+        pipeline = self._running[name].pipeline
+        await self._outbox.set_gate(name, {**pipeline.kept(), "orders": orders.dump()}, deed=deed)
+        pipeline.gate.orders = orders
+        pipeline.learner.changed = True  # its limits and these are put in force together
+        self.changed(name, 0)
+
     async def resume(self, name: str) -> int:
         """End a pause or, where there is none, every stop and an open breaker: the operator knows better.
 
@@ -188,9 +236,14 @@ class Registry:
             pipeline.learner.unkept = True
             raise
 
-    async def flush(self, name: str) -> None:
-        """Send the platform's next batch without waiting for pace or linger. Raises KeyError."""
-        self._running[name].pipeline.flush()
+    async def flush(self, name: str, group: str | None = None) -> None:
+        """Send the next batch of a platform or group without waiting for pace or linger.
+
+        Raises KeyError, and NoGroups.
+        """
+        if group is not None:
+            self._orders(name)  # it has groups
+        self._running[name].pipeline.flush(group)
 
     def _is_ours(self, name: str) -> bool:
         return self._claim_until(name) > -math.inf
@@ -270,6 +323,15 @@ def _view(pipeline: Pipeline, lasting: Lasting, now: float) -> LiveFacts:
         throttled_until=gate.stopped_until if stopped and gate.throttled else None,
         throttled_since=gate.since,
         throttle_reason=gate.stop_reason if stopped and gate.throttled else "",
+        paused_groups=tuple(
+            PausedGroupView(
+                group=group,
+                reason=pause.reason,
+                since=Instant(pause.since),
+                until=None if pause.until == math.inf else Instant(pause.until),
+            )
+            for group, pause in gate.orders.pauses.items()
+        ),
         hours=str(pipeline.terms.hours or ""),
         opens_at=pipeline.waits_until if pipeline.wait_reason == "hours" else None,
         gather_s=pipeline.terms.gather_s,

@@ -6,7 +6,7 @@ A question that nobody answers in time has perhaps been done: pausing, resuming 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from relay.core.errors import StoreError, StoreFailed
 
 _WITHIN_S: Final = 5.0  # longer than a hand-over takes, so that most questions outlive one
 _AGAIN_S: Final = 1.0  # a question that nobody took is asked again
+
+_M = TypeVar("_M")
 
 Do = Callable[[str, str, Mapping[str, Any]], Awaitable[Any]]
 """``do(platform, verb, words)``: carries out a question. Raises ``KeyError`` for a platform that is not there."""
@@ -86,9 +88,9 @@ class Errands:
 
     def heard_question(self, text: str) -> None:
         """Take a question from the channel ``asks``; a repeat of one that is being done changes nothing."""
-        if not text:
+        question = _read(text, Errand)
+        if question is None:
             return
-        question = msgspec.json.decode(text, type=Errand)
         if self._owns(question.platform) and question.number not in self._taken:
             task = asyncio.create_task(self._serve(question), name=f"errand {question.verb}")
             self._taken[question.number] = task
@@ -98,9 +100,9 @@ class Errands:
 
     def heard_answer(self, text: str) -> None:
         """Take an answer from the channel ``answers``."""
-        if not text:
+        answer = _read(text, ErrandDone)
+        if answer is None:
             return
-        answer = msgspec.json.decode(text, type=ErrandDone)
         waits = self._waiting.get(answer.number)
         if waits is not None and not waits.done():
             waits.set_result(answer)
@@ -117,3 +119,11 @@ class Errands:
             await self._publishing.publish(self.answers, msgspec.json.encode(answer).decode())
         except StoreError:  # the store tells of it, and who asked gives up in a moment
             return
+
+
+def _read(text: str, kind: type[_M]) -> _M | None:
+    """Return a message; None for an empty one, and for one of a host of another version that says it in another way."""
+    try:
+        return msgspec.json.decode(text, type=kind) if text else None
+    except msgspec.DecodeError:
+        return None

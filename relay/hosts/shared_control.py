@@ -30,8 +30,31 @@ class LocalControl(Protocol):
         """End a pause or every stop."""
         ...
 
-    async def flush(self, name: str) -> None:
+    async def flush(self, name: str, group: str | None = None) -> None:
         """Send without waiting for pace or linger."""
+        ...
+
+    async def pause_group(
+        self, name: str, group: str, reason: str, *, until: float | None, deed: Record | None = None
+    ) -> None:
+        """Send nothing more for a group."""
+        ...
+
+    async def resume_group(self, name: str, group: str, *, deed: Record | None = None) -> None:
+        """End the pause or the stop of a group."""
+        ...
+
+    async def limit_group(
+        self,
+        name: str,
+        group: str,
+        rates: Sequence[Rate],
+        *,
+        until: float | None,
+        reason: str,
+        deed: Record | None = None,
+    ) -> None:
+        """Put rates in force for a group; none takes them off."""
         ...
 
     async def limit(self, name: str, rates: Sequence[Rate], *, until: float | None, reason: str) -> None:
@@ -82,9 +105,34 @@ class SharedControl:
         """Return how many callbacks are due now by it."""
         return await self._local.resume(name) if self._is_here(name) else int(await self._ask(name, "resume"))
 
-    async def flush(self, name: str) -> None:
+    async def flush(self, name: str, group: str | None = None) -> None:
         """Send what is pending at once."""
-        await (self._local.flush(name) if self._is_here(name) else self._ask(name, "flush"))
+        await (self._local.flush(name, group) if self._is_here(name) else self._ask(name, "flush", group=group))
+
+    async def pause_group(self, name: str, group: str, reason: str, *, until: float | None, deed: Record) -> None:
+        """Send nothing more for a group."""
+        if self._is_here(name):
+            await self._local.pause_group(name, group, reason, until=until, deed=deed)
+        else:
+            await self._ask(name, "pause_group", group=group, reason=reason, until=until, deed=dict(deed))
+
+    async def resume_group(self, name: str, group: str, *, deed: Record) -> None:
+        """End the pause or the stop of a group."""
+        if self._is_here(name):
+            await self._local.resume_group(name, group, deed=deed)
+        else:
+            await self._ask(name, "resume_group", group=group, deed=dict(deed))
+
+    async def limit_group(
+        self, name: str, group: str, rates: Sequence[Rate], *, until: float | None, reason: str, deed: Record
+    ) -> None:
+        """Put rates in force for a group."""
+        if self._is_here(name):
+            await self._local.limit_group(name, group, rates, until=until, reason=reason, deed=deed)
+        else:
+            plainly = [(rate.limit, rate.window_s) for rate in rates]
+            words = {"rates": plainly, "until": until, "reason": reason, "deed": dict(deed)}
+            await self._ask(name, "limit_group", group=group, **words)
 
     async def limit(self, name: str, rates: Sequence[Rate], *, until: float | None, reason: str) -> None:
         """Put rates in force beside the configured ones."""
@@ -125,7 +173,16 @@ async def _do(local: LocalControl, name: str, verb: str, words: Mapping[str, Any
         case "resume":
             return await local.resume(name)
         case "flush":
-            return await local.flush(name)
+            return await local.flush(name, words.get("group"))
+        case "pause_group":
+            told = {"until": words["until"], "deed": words["deed"]}
+            return await local.pause_group(name, words["group"], words["reason"], **told)
+        case "resume_group":
+            return await local.resume_group(name, words["group"], deed=words["deed"])
+        case "limit_group":
+            rates = [Rate(limit, window_s) for limit, window_s in words["rates"]]
+            told = {"until": words["until"], "reason": words["reason"], "deed": words["deed"]}
+            return await local.limit_group(name, words["group"], rates, **told)
         case "limit":
             rates = [Rate(limit, window_s) for limit, window_s in words["rates"]]
             return await local.limit(name, rates, until=words["until"], reason=words["reason"])

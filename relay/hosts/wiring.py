@@ -25,7 +25,6 @@ from relay.hosts.rules.process import Process
 from relay.hosts.rules.topology import digest_of
 from relay.hosts.runner import Keeper
 from relay.hosts.shared_control import SharedControl, carry_out
-from relay.hosts.waking import Waking
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.hearing import Hearing
 from relay.telemetry.events import Events
@@ -88,16 +87,7 @@ class HostWiring:
         )
         errands = Errands(self._name, store.link, prefix=store.keys.prefix, owns=self._serves, do=self._carry_out)
         self._errands = errands
-        waking = Waking(
-            store.link,
-            channel=store.keys.wake,
-            runs=registry.runs,
-            running=registry.views,
-            changed=registry.changed,
-        )
-        store.watch(waking.accepted)
         hearing = Hearing(store.link)
-        hearing.subscribe(waking.channel, waking.heard)
         hearing.subscribe(store.keys.operations, lambda _text: self._operation_heard())
         hearing.subscribe(errands.asks, errands.heard_question)
         hearing.subscribe(errands.answers, errands.heard_answer)
@@ -107,19 +97,19 @@ class HostWiring:
         watch("hosts", _both(keeping, listening))
 
         async def stop() -> None:
-            await waking.close()
             for task in (keeping, listening):
                 task.cancel()
             await asyncio.gather(keeping, listening, return_exceptions=True)
 
         stack.push_async_callback(stop)
-        return SharedControl(
+        self.control = SharedControl(
             registry,
             errands,
             runs=registry.runs,
             configured=lambda: list(self._config.platforms),
             elsewhere=lambda: live_elsewhere(keeper.heard, self._name),
         )
+        return self.control
 
     def telling_others(self, started: Callable[[], None]) -> Callable[[], None]:
         """Return what takes up an operation here, by ``started``, and on the other hosts; theirs are taken up here."""
@@ -150,6 +140,26 @@ class HostWiring:
         self._ownership.configure(components_of(config), _digest(config), publish=True)
         if self._keeper is not None:
             self._keeper.wake()
+
+    def watches(self, platform: str) -> bool:
+        """Say whether this host tells people of a platform: the one that sends for it, or the first if none does."""
+        if self._ownership.owns(platform):
+            return True
+        page = self.page()
+        return platform not in {name for host in page.items for name in host.platforms} and self._speaks(page)
+
+    def troubled(self) -> dict[str, str]:
+        """Return what is wrong with the hosts. Each tells of its own file; the first live one of all the rest."""
+        page = self.page()
+        found = {host.name: "mismatch" for host in page.items if host.name == self._name and host.state == "mismatch"}
+        if self._speaks(page):
+            found.update((host.name, "gone") for host in page.items if host.state == "gone")
+            found.update(dict.fromkeys(page.unowned or (), "unowned"))
+        return found
+
+    def _speaks(self, page: HostPage) -> bool:
+        live = [host.name for host in page.items if host.state != "gone"]
+        return not live or live[0] == self._name
 
     def page(self) -> HostPage:
         """Return all hosts."""

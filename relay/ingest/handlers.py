@@ -89,7 +89,7 @@ class Handlers:
         self._admission = intake.admission
         self._decode = intake.decoder
         self._searching = intake.searching
-        self._take_back = TakeBack(intake.inbox)
+        self._take_back = TakeBack(intake.inbox, describe)
         self._one_turn = asyncio.Lock()  # first come, first served
         self._describe = describe
         self._openapi = openapi

@@ -7,11 +7,12 @@ from typing import NamedTuple
 from relay.config.schema.file import Config
 from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
+from relay.privacy.masking import HIDDEN, mask_as
 from relay.reconcile import repairing
 from relay.reconcile.launch import Ask, differences
 from relay.reconcile.preparing import NO_EXPORTS, Exports, Window, comparison
 from relay.reconcile.repairing import Repair, RepairsMade
-from relay.reconcile.report.folder import RunFolder
+from relay.reconcile.report.folder import Mask, RunFolder
 from relay.reconcile.report.past import PastRuns
 from relay.reconcile.workspace import Workspace
 
@@ -23,6 +24,7 @@ class WantedRun(NamedTuple):
     platform: str
     window: Window
     exports: Exports = NO_EXPORTS
+    background: bool = False
 
 
 class Choice(NamedTuple):
@@ -40,6 +42,17 @@ class Finished(NamedTuple):
 
     summary: JsonObject
     verified: list[JsonObject]
+
+
+def masked_by(config: Config, platform: str) -> Mask | None:
+    """Return how ``privacy.mask`` shows the order's number of a platform; None: as it is."""
+    settings = config.reconcile[platform].columns
+    names = {names.key for names in (settings.of_order_center(), settings.of_platform())}
+    paths = {tuple(name.split(".")) for name in names}
+    how = next((how for path, how in config.privacy.masks if path in paths or path[-1:] in paths), None)
+    if how is None:
+        return None
+    return (lambda _: HIDDEN) if how == "hide" else partial(mask_as, how=how)
 
 
 async def run(
@@ -61,9 +74,15 @@ async def run(
     past = PastRuns(space.kept)
     of, repaired = past.to_verify(verify)
     job = comparison(
-        wish.config, wish.platform, run=space.run, window=wish.window, exports=wish.exports, folder=space.folder
+        wish.config,
+        wish.platform,
+        run=space.run,
+        window=wish.window,
+        exports=wish.exports,
+        background=wish.background,
+        folder=space.folder,
     )
-    records = [*folders, *past.new_folder(space.run)]
+    records = [*folders, *past.new_folder(space.run, mask=masked_by(wish.config, wish.platform))]
     for record in records:
         record.begin()
     kinds: dict[str, str] = {}
@@ -95,7 +114,7 @@ async def run(
         if meant:
             made = await repairing.carry_out(meant, job, ask=ask, resend=partial(choice.resend, space.run), now=now)
         summary["repair"] = {name: getattr(made, name) for name in made.__struct_fields__}
-    trend = past.trend(wish.platform)
+    trend = past.trend()
     for record in records:
         record.end(summary, trend)
     space.give()

@@ -87,6 +87,7 @@ class Comparison(msgspec.Struct, frozen=True):
     shown: ComparedSide  # the platform's
     relay: RelaySide
     confirms: bool  # the platform can be asked about single orders
+    background: bool  # nobody waits for it: everything else that the machine has to do goes first
     folder: str  # private to this run, removed after it; holds ``SEEN`` and ``ROWS`` of the run before
 
 

@@ -41,7 +41,14 @@ NO_EXPORTS = Exports()
 
 
 def comparison(
-    config: Config, platform: str, *, run: str, window: Window, exports: Exports = NO_EXPORTS, folder: str
+    config: Config,
+    platform: str,
+    *,
+    run: str,
+    window: Window,
+    exports: Exports = NO_EXPORTS,
+    background: bool = False,
+    folder: str,
 ) -> Comparison:
     """Return what to compare. Raises ``RelayError`` where the platform has no section ``reconcile``."""
     settings = config.reconcile.get(platform)
@@ -71,13 +78,14 @@ def comparison(
         order_center=side(settings.order_center, exports.order_center, columns.of_order_center(), maps.order_center),
         shown=side(settings.platform, exports.platform, columns.of_platform(), maps.platform),
         relay=RelaySide(
-            store=f"sqlite:{config.store_path}",
+            store=f"sqlite:{config.store_path}" if config.store.url.startswith("sqlite:") else config.store.url,
             key=relay.key,
             status=relay.status,
             status_map=maps.order_center if maps.relay is None else maps.relay,
             opened_with=_keys(config.privacy.encrypt),
         ),
         confirms=config.platforms[platform].confirm is not None,
+        background=background,
         folder=folder,
     )
 

@@ -1,6 +1,7 @@
 """Writes what a side shows in one plain form for the engine, and notes what of it cannot be read."""
 
 import csv
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from relay.reconcile.sources.opening import opened
 from relay.reconcile.sources.record import SideUnread, SourceRows, text_of
 
 _MOST_TOLD = 1000  # problems of one side that are told one by one
+_JUST_NOW_S = 3600.0  # a window that ends so lately ends now
 _FUTURE_S = 86400.0  # a time so far ahead of ours comes from a clock that is off
 
 
@@ -93,7 +95,9 @@ def staged(
     records = opened(side, since=wanted.since, until=wanted.until, zone=zone, ask=ask)
     within = 0
     try:
-        within = _written(records, RowReader(side, wanted, now=now), name, wanted, found)
+        # What changes while it is read is no export of another date
+        last = wanted.until if wanted.until < now - _JUST_NOW_S else math.inf
+        within = _written(records, RowReader(side, wanted, now=now), name, (wanted.since, last), found)
     except SideUnread as unread:
         found.problems.append(SideProblem(name, unread.place, unread.text))
         found.usable = False
@@ -110,10 +114,10 @@ def staged(
     return found
 
 
-def _written(records: SourceRows, reader: RowReader, name: str, wanted: Comparison, found: StagedSide) -> int:
+def _written(records: SourceRows, reader: RowReader, name: str, window: tuple[float, float], found: StagedSide) -> int:
     """Write all rows; return how many of them changed within the window."""
     faults = within = 0
-    since, until, read = wanted.since, wanted.until, reader.read
+    (since, until), read = window, reader.read
     with open(found.file, "w", encoding="utf-8", newline="") as into:
         write = csv.writer(into).writerow
         for number, values, fault in records:

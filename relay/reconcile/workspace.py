@@ -76,6 +76,7 @@ class Workspace:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self._stack.close()
             raise RelayError(f"another comparison of {self._platform} is under way; one runs at a time") from None
 
 

@@ -222,6 +222,12 @@ class Events:
         """A round of the alerts raised: a bug; the next one tries again."""
         self._log.error("alerts_failed", **describe(error))
 
+    def reconciled(self, *, platform: str, run: str, complete: bool, differences: int, error: str = "") -> None:
+        """A comparison of both sides ended; with ``error`` it came to none. ``differences``: `unsettled` aside."""
+        tell = self._log.info if complete else self._log.warning
+        told = {"error": error} if error else {}
+        tell("reconciled", platform=platform, run=run, complete=complete, differences=differences, **told)
+
     def log_of(self, part: str) -> FilteringBoundLogger:
         """Return the log for a part with events of its own, which are not the platforms'; its lines name the part."""
         return self._log.bind(part=part)

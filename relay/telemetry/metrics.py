@@ -9,7 +9,7 @@ Labels come from the configuration or from the fixed sets below. Any other word 
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -90,6 +90,12 @@ def code_class(status: int | None) -> str:
     return f"{status // 100}xx" if status is not None and 100 <= status < 600 else "none"
 
 
+DIFFERENCES: Final = (
+    "missing", "unknown", "behind", "ahead", "conflict", "different", "duplicate", "stuck", "unsettled", "unreadable",
+)  # fmt: skip
+"""The kinds of difference, as ``reconcile`` names them."""
+
+
 class Metrics:
     """Everything a scrape shows."""
 
@@ -106,6 +112,8 @@ class Metrics:
         self.tokens_lacking: set[str] = set()  # credentials whose endpoint gave none when asked last
         # When certificates end, since the epoch: by platform, its own ("server") and the one it is shown ("client")
         self.certificates: dict[str, dict[str, float]] = {}
+        # By platform: when the last complete comparison ended, since the epoch, and its differences by kind
+        self.reconciled: dict[str, tuple[float, Mapping[str, int]]] = {}
         self.alerts_sent: Counter[tuple[str, str]] = Counter()
         self.alerts_firing: Callable[[], Mapping[str, int]] = dict  # by rule; the daemon says who knows
         self.sse_clients: Callable[[], int] = int  # who follows the events; the admin listener says
@@ -214,6 +222,7 @@ class Metrics:
         build.add_metric((self.version,), 1)
         yield build
         yield from self._certificate_ends()
+        yield from self._reconciliations()
         yield self.batch_items.collect()
         yield self.request_duration.collect()
         yield self.latency.collect()
@@ -285,6 +294,21 @@ class Metrics:
             for whose, at in found.items():
                 ends.add_metric((platform, whose), at)
         yield ends
+
+    def _reconciliations(self) -> Iterator[Metric]:
+        success = GaugeMetricFamily(
+            "relay_reconcile_last_success_timestamp_seconds",
+            "When the last complete comparison with the order center ended.",
+            labels=("platform",),
+        )
+        differences = GaugeMetricFamily(
+            "relay_reconcile_differences", "Orders that differed in it.", labels=("platform", "kind")
+        )
+        for platform, (at, counts) in self.reconciled.items():
+            success.add_metric((platform,), at)
+            for kind in DIFFERENCES:
+                differences.add_metric((platform, kind), counts.get(kind, 0))
+        yield from (success, differences)
 
     def _rates(self, statuses: Statuses) -> Iterator[Metric]:
         used = GaugeMetricFamily("relay_rate_used", "Slots taken in the window.", labels=("platform", "window"))

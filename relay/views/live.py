@@ -17,6 +17,15 @@ class StoppedGroupView(Struct, frozen=True, kw_only=True):
     until: Annotated[Instant, told("until when nothing is sent for it")]
 
 
+class PausedGroupView(Struct, frozen=True, kw_only=True):
+    """A group of a platform that an operator paused."""
+
+    group: Annotated[str, told("the group")]
+    reason: Annotated[str, told("why")] = ""
+    since: Annotated[Instant | None, told("since when")] = None
+    until: Annotated[Instant | None, told("when it goes on by itself; null: an operator resumes it")] = None
+
+
 class LiveFacts(Struct, frozen=True, kw_only=True):
     """What goes on at a platform now. Times are on the relay clock; None or 0 for none."""
 
@@ -36,6 +45,7 @@ class LiveFacts(Struct, frozen=True, kw_only=True):
     hours: str = ""  # its sending hours, where it has some
     opens_at: float | None = None  # when they begin, while they are over
     gather_s: float = 0.0  # the longest that a callback waits for newer ones of its key; 0: none does
+    paused_groups: tuple[PausedGroupView, ...] = ()
     stopped_groups: tuple[StoppedGroupView, ...] = ()
     limited_until: float | None = None  # its next slot, where it waits for one
     limited_since: float | None = None  # since when; where it waits for none, when its last slot was taken

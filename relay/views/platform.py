@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import UNSET, Struct, UnsetType
 
 from relay.views.limit_view import LimitView, QuotaView
-from relay.views.live import StoppedGroupView
+from relay.views.live import PausedGroupView, StoppedGroupView
 from relay.views.moments import Instant, told
 from relay.views.queue import ErrorView
 
@@ -34,6 +34,7 @@ class PlatformView(Struct, frozen=True, kw_only=True):
     reason: Annotated[str, told("why it is in this state")]
     since: Annotated[Instant | None, told("since when it is; null where nobody knows")]
     until: Annotated[Instant | None, told("when that ends or is tried next; null where nobody knows")]
+    paused_groups: Annotated[list[PausedGroupView], told("groups that an operator paused")]
     stopped_groups: Annotated[StoppedGroupsView, told("groups that are stopped on their own")]
     in_per_s: Annotated[float | None, told("callbacks accepted per second in the last minute")]
     out_per_s: Annotated[float | None, told("callbacks that ended per second in the last minute")]

@@ -53,7 +53,7 @@ KINDS = {
     "unfit_payload": ProblemKind(422, "The platform cannot be sent this payload"),
     "invalid_config": ProblemKind(422, "The configuration has problems; nothing was changed"),
     "too_many_tries": ProblemKind(429, "Too many wrong tokens came from this address", 60),
-    "too_many_reveals": ProblemKind(429, "You have seen as many payloads as you may"),
+    "too_many_reveals": ProblemKind(429, "You have seen as many payloads as you may", 3600),
     "head_too_large": ProblemKind(431, "The head of the request is too large"),
     "internal": ProblemKind(500, "The relay made a mistake"),
     "not_supported": ProblemKind(501, "This relay does not do that"),
@@ -112,7 +112,7 @@ def problem(
     }
     sent = dict(headers or {})
     if kind.retry_after_s is not None:
-        sent["Retry-After"] = str(kind.retry_after_s)
+        sent.setdefault("Retry-After", str(kind.retry_after_s))
     if kind.status == 401:
         sent["WWW-Authenticate"] = "Bearer"
     return Response(kind.status, encoded(members), content_type=CONTENT_TYPE, headers=sent, close=close)

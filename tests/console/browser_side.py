@@ -24,7 +24,8 @@ FLAGS = (
     "--disable-sync", "--no-first-run",
 )  # fmt: skip
 USERS = [
-    {"name": role, "role": role, "token": f"{role}-token-for-the-tests"} for role in ("viewer", "operator", "admin")
+    {"name": role, "role": role, "token": f"{role}-token-for-the-tests"}
+    for role in ("stats", "viewer", "operator", "admin")
 ]
 _PATIENCE_S = 20.0
 _BETWEEN = threading.Event()

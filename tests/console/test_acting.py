@@ -90,3 +90,36 @@ def test_a_rate_changed_in_the_file_is_reloaded_and_holds(page: Page, relay: Rel
     page.goto(f"{relay.admin}/ui/audit?action=config.reload")
     shown(page, "audit")
     expect(page.locator("main [data-audit]").first).to_contain_text("announced by mail")
+
+
+def test_a_payload_is_revealed_with_the_own_token_and_a_reason(page: Page, relay: Relay) -> None:
+    """Masked at first; another's token shows nothing and says why; the own one shows it as it came, on record."""
+    found = next(each for each in relay.ask("GET", "/v1/callbacks?platform=shop-b")["items"] if not each["event"])
+    log_in(page, relay, "admin", f"/ui/callbacks/{found['id']}")
+    shown(page, "callback")
+    payload = page.locator("[data-payload]")
+    expect(payload).to_contain_text("138****5678")
+    for token, seen in (("viewer-token-for-the-tests", "138****5678"), ("admin-token-for-the-tests", "13812345678")):
+        page.click('[data-action="reveal"]')
+        page.fill('dialog input[name="reason"]', "ticket 4711")
+        page.fill('dialog input[name="token"]', token)
+        page.click('dialog [data-action="confirm"]')
+        expect(page.locator("[data-result]")).not_to_be_empty()
+        expect(payload).to_contain_text(seen)
+    records = relay.ask("GET", "/v1/audit?who=admin&limit=2")["items"]
+    assert [(each["action"], each["reason"]) for each in records] == [
+        ("payload.reveal", "ticket 4711"),
+        ("payload.reveal_refused", "forbidden"),
+    ]
+
+
+def test_who_sees_totals_alone_has_no_way_to_callbacks(page: Page, relay: Relay) -> None:
+    """The overview with its figures, the platforms, and no link to a page that would be refused."""
+    log_in(page, relay, "stats", "/ui/")
+    shown(page, "overview")
+    expect(page.locator("nav a")).to_have_count(1)
+    expect(
+        page.locator("[data-row='shop-b'], [data-platform='shop-b'], a[href='/ui/platforms/shop-b']").first
+    ).to_be_visible()
+    page.goto(f"{relay.admin}/ui/callbacks")
+    expect(page.locator("main")).to_contain_text("stats")

@@ -15,6 +15,8 @@ PAGES |= {
     "alerts": "/ui/alerts",
     "platform": "/ui/platforms/shop-c",
     "operations": "/ui/operations",
+    "hosts": "/ui/hosts",
+    "reconcile": "/ui/reconcile",
     "config": "/ui/config",
 }
 

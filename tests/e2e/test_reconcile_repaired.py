@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from aiohttp import web
 from relay.core.clock import boottime_s, wall_s
@@ -109,6 +110,32 @@ async def post(running: Bench, keys: list[str]) -> None:
     (running.directory / "orders.csv").write_text("order_id,status,updated_at\n" + "".join(rows))
 
 
+async def run_by_api(running: Bench) -> None:
+    """Start a run as the console does, and find it in the list, by itself and in the metrics."""
+    async with running.http.post(f"{running.admin}/v1/reconciliations", json={"platform": PLATFORM}) as response:
+        assert response.status == 202
+        started = await response.json()
+        assert response.headers["Location"] == f"/v1/reconciliations/{started['run']}"
+
+    async def ended() -> bool:
+        found = await running.read(f"/v1/reconciliations/{started['run']}")
+        return bool(found["state"] == "done" and [each["key"] for each in found["differences"]] == ["never"])
+
+    await until(ended, timeout_s=20, what="the run")
+    listed = await running.read(f"/v1/reconciliations?platform={PLATFORM}")
+    assert listed["items"][0]["run"] == started["run"]
+    assert listed["items"][0]["counts"] == {"missing": 1}
+
+    async def measured() -> bool:
+        async with running.http.get(f"{running.admin}/metrics") as response:
+            return f'relay_reconcile_differences{{kind="missing",platform="{PLATFORM}"}} 1.0' in await response.text()
+
+    await until(measured, timeout_s=20, what="the metric")
+    async with running.http.post(f"{running.admin}/v1/reconciliations", json={"platform": "shop-b"}) as response:
+        assert response.status == 404
+
+
+@pytest.mark.timeout(180)  # ten commands, each a process
 async def test_found_repaired_and_clean(tmp_path: Path) -> None:
     """What the platform forgot and what died is sent once more under the limit, and shows in the next run."""
     shop = ForgetfulShop()
@@ -156,6 +183,7 @@ async def test_found_repaired_and_clean(tmp_path: Path) -> None:
 
             _, clean, err = await reconcile(tmp_path)
             assert {line["key"] for line in clean["differences"]} == {"never"}, err
+            await run_by_api(running)
             times = shop.arrivals
             assert max(sum(start <= at < start + 1.0 for at in times) for start in times) <= 5
 

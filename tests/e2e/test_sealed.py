@@ -7,21 +7,26 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import apsw
 import pytest
 import yaml
 from aiohttp import web
-from relay.sealing.master_keys import MasterKey
+from relay.core.model import Filter
+from relay.sealing.master_keys import GivenKeys, MasterKey
+from relay.store.sqlite.read.ledger import open_reader
 
 KEY, NEXT = bytes(range(32)), bytes(range(32, 64))
 PHONE, CARD, NAME, ADDRESS = "13812345678", "110101199003074512", "Zhang-Wei-Canary", "Canary-Road-77"
 ORDER, WORDS, TOKEN, SHOWN = "order-canary-4711", "words-canary-55", "token-canary-6b1d", "header-canary-83"
-CANARIES = [PHONE, CARD, NAME, ADDRESS, ORDER, WORDS, TOKEN, SHOWN]
+REFERENCE, REPEATED = "reference-canary-91", "idempotency-canary-37"
+CANARIES = [PHONE, CARD, NAME, ADDRESS, ORDER, WORDS, TOKEN, SHOWN, REFERENCE, REPEATED]
+HEADERS = {"Relay-Reference": REFERENCE, "Idempotency-Key": REPEATED, "Relay-Key": ORDER}
 PAYLOAD = {"order_id": ORDER, "phone": PHONE, "card": CARD, "receiver": {"name": NAME, "address": ADDRESS}}
 
 
@@ -92,23 +97,34 @@ class Place:
                 await process.wait()
         assert process.returncode == 0, self.log.read_text()
 
-    async def post(self, client: aiohttp.ClientSession, payload: dict[str, Any]) -> str:
+    async def post(
+        self, client: aiohttp.ClientSession, payload: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> str:
         """Post a callback; return its id."""
-        async with client.post("http://localhost/v1/platforms/shop/callbacks", json=payload) as answer:
+        url = "http://localhost/v1/platforms/shop/callbacks"
+        async with client.post(url, json=payload, headers=headers) as answer:
             assert answer.status == 202, await answer.text()
             callback_id: str = (await answer.json())["id"]
             return callback_id
 
-    def shown(self, callback_id: str) -> dict[str, Any]:
-        """Return what ``relay show`` tells."""
-        found: dict[str, Any] = json.loads(self.relay("show", callback_id, "-o", "json"))
-        return found
+    async def ask(self, path: str, *, method: str = "GET") -> Any:
+        """Return the JSON, or the text, that the admin listener answers."""
+        connector = aiohttp.UnixConnector(str(self.directory / "admin"))
+        url = f"http://localhost{path}"
+        async with aiohttp.ClientSession(connector=connector) as admin, admin.request(method, url) as answer:
+            return await (answer.json() if answer.content_type == "application/json" else answer.text())
 
-    async def ends(self, callback_id: str, state: str) -> None:
-        """Wait until a callback is in a state."""
+    async def until(self, path: str, wanted: Callable[[Any], bool]) -> Any:
+        """Ask until the answer is as wanted; return it."""
         async with asyncio.timeout(20):
-            while (await asyncio.to_thread(self.shown, callback_id))["state"] != state:
-                await asyncio.sleep(0.05)
+            while not wanted(answer := await self.ask(path)):
+                await asyncio.sleep(0.02)
+            return answer
+
+    async def ends(self, callback_id: str, state: str) -> dict[str, Any]:
+        """Wait until a callback is in a state; return it."""
+        found: dict[str, Any] = await self.until(f"/v1/callbacks/{callback_id}", lambda view: view["state"] == state)
+        return found
 
     def found(self) -> list[tuple[str, str]]:
         """Return which canaries stand in which file; the files of keys and secrets aside."""
@@ -146,28 +162,47 @@ async def test_canaries_are_found_nowhere(place: Place, shop: str) -> None:
     """Planted in payload, key, answer and header: not in database, WAL, log, metrics, problem or temporary file."""
     place.configure(shop, key=KEY)
     async with place.daemon() as client:
-        callback_id = await place.post(client, PAYLOAD)
-        await place.ends(callback_id, "dead")
+        callback_id = await place.post(client, PAYLOAD, HEADERS)
+        view = await place.ends(callback_id, "dead")
         assert place.found() == []
-        view = await asyncio.to_thread(place.shown, callback_id)
         assert view["key"] == ORDER
         assert WORDS in view["attempts"][0]["excerpt"]
         assert "sealed" in await asyncio.to_thread(place.relay, "backup", "copy.db")
         await asyncio.to_thread(place.relay, "dead", "retry", "--key", ORDER, "--yes")
-        connector = aiohttp.UnixConnector(str(place.directory / "admin"))
-        async with aiohttp.ClientSession(connector=connector) as admin:
-            async with admin.get("http://localhost/metrics") as answer:
-                metrics = await answer.text()
-            async with admin.get("http://localhost/v1/keys") as answer:
-                keys = await answer.json()
+        metrics, keys = await place.ask("/metrics"), await place.ask("/v1/keys")
         assert [canary for canary in CANARIES if canary in metrics] == []
         assert (keys["state"], keys["keys"][0]["id"]) == ("sealed", MasterKey(KEY).id)
         async with client.post("http://localhost/v1/platforms/nowhere/callbacks", json=PAYLOAD) as answer:
             problem = await answer.text()
         assert [canary for canary in CANARIES if canary in problem] == []
     assert place.found() == []
-    assert "daemon not reachable" in place.relay("ls")
-    assert ORDER in place.relay("ls", "--key", ORDER)
+    told = place.relay("ls", "--key", ORDER)
+    assert "daemon not reachable" in told
+    assert ORDER in told
+
+
+async def test_swapped_rows_are_never_sent(place: Place, shop: str) -> None:
+    """Two payloads are exchanged while the daemon is down: held, logged, counted and alerted; the third goes out."""
+    place.configure("http://127.0.0.1:9/", key=KEY)
+    async with place.daemon() as client:
+        ids = [await place.post(client, {"order_id": f"order-{number}"}) for number in range(3)]
+    with apsw.Connection(str(place.store)) as file:
+        (first, one), (second, two), _ = file.execute("SELECT seq, body FROM payload ORDER BY seq").fetchall()
+        file.executemany("UPDATE payload SET body = ? WHERE seq = ?", [(two, first), (one, second)])
+    file.close()
+    place.configure(shop, key=KEY)
+    async with place.daemon():
+        await place.ends(ids[2], "dead")  # this platform refuses what it gets
+        for callback_id in ids[:2]:
+            view = await place.ask(f"/v1/callbacks/{callback_id}")
+            assert (view["held"], view["reason"]) == (True, "sealed: does not open")
+            assert [attempt["outcome"] for attempt in view["attempts"] if attempt["outcome"] != "down"] == []
+        firing = await place.until("/v1/alerts", lambda told: any(one["rule"] == "held" for one in told["items"]))
+        assert "shop" in str(firing["items"])
+        assert 'relay_sealed_unopened_total{platform="shop"} 2.0' in await place.ask("/metrics")
+    told = [json.loads(line) for line in place.log.read_text().splitlines() if '"seal_broken"' in line]
+    assert {(line["level"], line["platform"]) for line in told} == {("error", "shop")}
+    assert sorted(one for line in told for one in line["callbacks"]) == sorted(ids[:2])
 
 
 async def test_a_life_with_keys(place: Place, shop: str) -> None:
@@ -176,32 +211,28 @@ async def test_a_life_with_keys(place: Place, shop: str) -> None:
     async with place.daemon() as client:
         await place.post(client, PAYLOAD)
         place.configure("http://127.0.0.1:9/", key=KEY)
-        await asyncio.to_thread(place.relay, "reload")
-        async with asyncio.timeout(20):
-            while "sealed:" not in await asyncio.to_thread(place.relay, "keys", "status"):
-                await asyncio.sleep(0.05)
+        assert (await place.ask("/v1/config/reload", method="POST"))["applied"]
+        await place.until("/v1/keys", lambda told: told["state"] == "sealed")
         assert place.found() == []
         place.configure("http://127.0.0.1:9/", key=None)
-        refused = await asyncio.to_thread(place.relay, "reload", code=1)
-        assert MasterKey(KEY).id in refused
+        assert MasterKey(KEY).id in str(await place.ask("/v1/config/reload", method="POST"))
         place.configure("http://127.0.0.1:9/", key=NEXT, previous=KEY)
-        await asyncio.to_thread(place.relay, "reload")
+        assert (await place.ask("/v1/config/reload", method="POST"))["applied"]
         told = await asyncio.to_thread(place.relay, "keys", "rotate")
         assert MasterKey(NEXT).id in told
     before = place.store.read_bytes()
     place.configure("http://127.0.0.1:9/", key=KEY)
     wrong = place.relay("run", code=1)
     assert MasterKey(NEXT).id in wrong
-    place.configure("http://127.0.0.1:9/", key=None)
-    assert MasterKey(NEXT).id in place.relay("run", code=1)
     assert place.store.read_bytes() == before
     place.configure("http://127.0.0.1:9/", key=NEXT)
     told = place.relay("keys", "forget", "--key", ORDER, "--reason", "asked for")
     assert "1 of 1 callbacks forgotten" in told
-    assert ORDER not in place.relay("ls")
-    assert '"dead": 1' in place.relay("status", "-o", "json")
-    records = place.store.read_bytes()
-    assert ORDER.encode() not in records
+    reader = open_reader(place.store, keys=GivenKeys(NEXT))
+    (item,), _ = reader.callbacks(Filter(), cursor=None, limit=5)
+    assert (item.state, item.reason, item.key) == ("dead", "forgotten", None)
+    reader.close()
+    assert place.found() == []
 
 
 async def test_forgetting_while_it_runs(place: Place) -> None:
@@ -214,11 +245,11 @@ async def test_forgetting_while_it_runs(place: Place) -> None:
             place.relay, "keys", "forget", "--key", ORDER, "--reason", "the buyer asked", "-o", "json"
         )
         assert json.loads(told)["state"] == "done"
-        view = await asyncio.to_thread(place.shown, callback_id)
+        view = await place.ask(f"/v1/callbacks/{callback_id}")
         assert (view["state"], view["reason"], view["key"]) == ("dead", "forgotten", None)
         assert view["payload_deleted"]
-        assert (await asyncio.to_thread(place.shown, other))["key"] == "another"
-        audit = await asyncio.to_thread(place.relay, "audit", "ls", "-o", "json")
+        assert (await place.ask(f"/v1/callbacks/{other}"))["key"] == "another"
+        audit = json.dumps(await place.ask("/v1/audit"))
         assert "keys.forget" in audit
         assert "the buyer asked" in audit
         assert "hash:" in audit

@@ -127,3 +127,11 @@ async def test_a_lost_message_is_asked_again_and_done_once(monkeypatch: pytest.M
         await control.forget_limit("shop-b")
 
     assert theirs.done == [("forget", "shop-b")]
+
+
+def test_a_message_that_cannot_be_read_is_passed_over() -> None:
+    """Empty after a reconnection, or of another version: nothing is done, and nothing ends."""
+    errands = Errands("edge-1", Channels(), prefix="relay", owns=lambda _name: True, do=carry_out)  # type: ignore[arg-type]
+    for text in ("", "3 shop-a", '{"number": 7}'):
+        errands.heard_question(text)
+        errands.heard_answer(text)

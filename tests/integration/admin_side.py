@@ -13,6 +13,7 @@ from relay.admin.http.server import AdminServer, AdminSettings
 from relay.admin.resources.configuration import ConfigAccess
 from relay.admin.reveals import RevealLimit
 from relay.admin.standing.backlog import DrainTerms
+from relay.core.errors import NoGroups
 from relay.core.model import (
     AttemptResult,
     Batch,
@@ -113,8 +114,25 @@ class FakeControl:
         self.facts[name] = {}
         return self.backing_off
 
-    async def flush(self, name: str) -> None:
-        self._ask("flush", name)
+    async def flush(self, name: str, group: str | None = None) -> None:
+        self._ask("flush", name, *([] if group is None else [group]))
+
+    async def pause_group(self, name: str, group: str, reason: str, *, until: float | None, deed: Record) -> None:
+        await self._order(deed, "pause_group", name, group, reason, *([] if until is None else [until]))
+
+    async def resume_group(self, name: str, group: str, *, deed: Record) -> None:
+        await self._order(deed, "resume_group", name, group)
+
+    async def limit_group(
+        self, name: str, group: str, rates: Sequence[Rate], *, until: float | None, reason: str, deed: Record
+    ) -> None:
+        await self._order(deed, "limit_group", name, group, *map(str, rates), str(until), reason)
+
+    async def _order(self, deed: Record, *asked: str) -> None:
+        if asked[1] == "shop-b":
+            raise NoGroups("shop-b has no groups: its configuration has no `group`")
+        await self.keep(deed)
+        self._ask(*asked)
 
     async def limit(self, name: str, rates: Sequence[Rate], *, until: float | None, reason: str) -> None:
         self._ask("limit", name, *map(str, rates), str(until), reason)
@@ -207,6 +225,20 @@ class FakeReconciler:
         if platform != "shop-a":
             raise KeyError(platform)
         return {"outcome": "ok", "status": 200, "document": question}
+
+    async def start(self, platform: str) -> dict[str, Any]:
+        """Return a run under way."""
+        if platform != "shop-a":
+            raise KeyError(platform)
+        return {"run": "20261129T024000000Z", "platform": platform, "state": "running"}
+
+    async def listed(self, platform: str | None) -> list[dict[str, Any]]:
+        """Return no run."""
+        return []
+
+    async def one(self, name: str) -> dict[str, Any] | None:
+        """Return nothing: no run is kept."""
+        return None
 
 
 @dataclass

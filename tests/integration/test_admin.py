@@ -161,6 +161,40 @@ async def test_pause_resume_and_flush_reach_delivery_and_are_audited(call: Calle
     }
 
 
+async def test_orders_about_one_group_reach_delivery_and_are_audited(call: Caller) -> None:
+    """Pause, resume, flush and limit, each with the group on record; a platform without groups says so."""
+    path = "/v1/platforms/shop-a"
+    group = {"group": "17"}
+    for order, body in (
+        ("pause", {"for": "30m", "reason": "moving", **group}),
+        ("resume", group),
+        ("flush", group),
+        ("limit", {"rate": "3/min", **group}),
+        ("limit", {"forget": True, **group}),
+    ):
+        status, view = await call("POST", f"{path}/{order}", json=body)
+        assert (status, view["state"]) == (200, "ok"), order
+    assert call.side.control.asked == [
+        ("pause_group", "shop-a", "17", "moving", START + 1800),
+        ("resume_group", "shop-a", "17"),
+        ("flush", "shop-a", "17"),
+        ("limit_group", "shop-a", "17", "3/min", "None", ""),
+        ("limit_group", "shop-a", "17", "None", ""),
+    ]
+    assert [each["details"]["group"] for each in call.side.records] == ["17"] * 5
+    for order, body, key in (
+        ("pause", {"group": 17}, "group"),
+        ("pause", {"group": "17", "key": "991"}, "key"),
+        ("flush", {"key": "991"}, "key"),
+        ("limit", {"rate": "3/min", "group": 17}, "group"),
+    ):
+        status, problem = await call("POST", f"{path}/{order}", json=body)
+        assert (status, problem["code"], problem["key"]) == (400, "invalid_request", key)
+    status, problem = await call("POST", "/v1/platforms/shop-b/pause", json=group)
+    assert (status, problem["code"]) == (400, "invalid_request")
+    assert "no groups" in problem["detail"]
+
+
 async def test_a_limit_is_set_for_a_while_and_audited(call: Caller) -> None:
     """The rates reach delivery with the time they end and the reason; the answer is the platform's new view."""
     body = {"rate": ["1000/day", "80/min"], "for": "2h", "reason": "their support said so"}
@@ -668,6 +702,8 @@ async def test_openapi_tells_every_route(call: Caller) -> None:
         ("POST", "/v1/platforms/{platform}/callbacks"),
         ("POST", "/v1/callbacks"),
         ("GET", "/v1/callbacks/{id}"),
+        ("DELETE", "/v1/callbacks/{id}"),
+        ("DELETE", "/v1/platforms/{platform}/callbacks"),
         ("GET", "/openapi.json"),
     }
     for method, path in told["admin"]:

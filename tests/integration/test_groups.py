@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from relay.core.clock import RelayClock, wall_s
+from relay.core.errors import NoGroups
 from relay.core.model import Filter, Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
 from relay.core.secret import NO_SECRET
 from relay.delivery.auth import FixedAuth
@@ -264,6 +265,72 @@ async def test_resume_tries_what_a_shop_refused(rig: Rig) -> None:
     assert await rig.registry.resume("mall") == 2
     await rig.delivered(2)
     assert rig.mall.items["b"] == [1, 2]
+
+
+async def test_a_shop_is_paused_by_an_operator(rig: Rig) -> None:
+    """It alone, also over a restart, until it is resumed or its time is over; a flush does not send it."""
+    await rig.start()
+    await rig.registry.pause_group("mall", "b", "moving", until=None)
+    await rig.post("b", 1, 2)
+    await rig.post("a", 1)
+    await rig.delivered(1)
+    await rig.registry.flush("mall", "b")
+    await rig.restart()
+    (paused,) = rig.view().paused_groups
+    assert (paused.group, paused.reason, paused.until) == ("b", "moving", None)
+    await rig.post("a", 2)
+    await rig.delivered(2)
+    assert rig.mall.items["b"] == []
+    await rig.registry.pause_group("mall", "b", "moving on", until=rig.store.clock.now() + 0.2)
+    assert rig.view().paused_groups[0].since == paused.since
+    await rig.delivered(4)
+    await rig.registry.pause_group("mall", "b", "", until=None)
+    await rig.post("b", 3)
+    await rig.registry.resume_group("mall", "b")
+    await rig.delivered(5)
+    assert rig.view().paused_groups == ()
+
+
+async def test_a_shop_has_a_limit_of_an_operator(rig: Rig) -> None:
+    """Beside all others, over a restart, until it is taken off; other shops are not held."""
+    await rig.start(replace(TERMS, max_items=1))
+    await rig.registry.limit_group("mall", "b", [Rate(2, 600.0)], until=None, reason="asked for")
+    await rig.post("b", *range(4))
+    await rig.post("a", *range(4))
+    await rig.delivered(6)
+    assert (len(rig.mall.items["a"]), len(rig.mall.items["b"])) == (4, 2)
+    await rig.restart(replace(TERMS, max_items=1))
+    await rig.post("a", 5)
+    await rig.delivered(7)
+    (quota,) = (await rig.store.platform_status())["mall"].quotas
+    assert (quota.quota, quota.used, quota.limit) == ("operator:mall/b", 2, 2)
+    await rig.registry.limit_group("mall", "b", [], until=None, reason="")
+    await rig.delivered(9)
+
+
+async def test_one_shop_is_flushed(rig: Rig) -> None:
+    """What it has goes without waiting for fuller batches; the others wait on."""
+    await rig.start(replace(TERMS, linger_s=3600.0))
+    await rig.post("a", 1)
+    await rig.post("b", 1)
+    async with asyncio.timeout(5):
+        while rig.view().waits_for != "linger":
+            await asyncio.sleep(0.001)
+    await rig.registry.flush("mall", "b")
+    await rig.delivered(1)
+    async with asyncio.timeout(5):
+        while rig.view().waits_for != "linger":
+            await asyncio.sleep(0.001)
+    assert (rig.mall.items["a"], rig.mall.items["b"]) == ([], [1])
+
+
+async def test_a_platform_without_groups_takes_no_such_order(rig: Rig) -> None:
+    """It would hold nothing."""
+    await rig.start(replace(TERMS, grouped=False))
+    with pytest.raises(NoGroups, match="mall has no groups"):
+        await rig.registry.pause_group("mall", "b", "", until=None)
+    with pytest.raises(NoGroups):
+        await rig.registry.flush("mall", "b")
 
 
 async def test_windows_per_shop_are_strict(rig: Rig) -> None:

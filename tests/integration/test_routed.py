@@ -337,3 +337,9 @@ async def test_a_token_posts_to_its_platforms_alone(relay: Relay) -> None:
     for name, headers, expected in (("raw", mine, 200), ("wx", mine, 404), ("wx", everyone, 200)):
         async with relay.session.get(f"/v1/callbacks/{told['ids'][name]}", headers=headers) as response:
             assert response.status == expected
+    for name, headers, expected in (("wx", mine, 404), ("raw", mine, 200), ("wx", everyone, 200)):
+        async with relay.session.delete(f"/v1/callbacks/{told['ids'][name]}", headers=headers) as response:
+            assert response.status == expected
+    for name, expected in (("wx", 403), ("raw", 200)):
+        async with relay.session.delete(f"/v1/platforms/{name}/callbacks?key=7", headers=mine) as response:
+            assert response.status == expected

@@ -19,8 +19,8 @@ ROLES = {
     "stats": {"stats"},
     "viewer": {"stats", "view"},
     "operator": {"stats", "view", "operate"},
-    "privacy": {"stats", "view", "reveal"},
-    "admin": {"stats", "view", "operate", "reveal"},
+    "privacy": {"stats", "view", "reveal", "forget"},
+    "admin": {"stats", "view", "operate", "reveal", "forget"},
 }
 LOGIN = (("post", "/v1/session"), ("delete", "/v1/session"))
 ORDERS = [

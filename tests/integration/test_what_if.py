@@ -4,6 +4,8 @@ import asyncio
 from typing import Any
 
 import aiohttp
+import pytest
+from relay.admin.resources import what_if_routes
 from relay.views.configuration import InForce
 from tests.integration.admin_side import USERS, AdminSide, admin_side
 
@@ -49,6 +51,19 @@ async def test_larger_batches_are_seen_to_drain_what_grows_now() -> None:
         assert any("take no time" in each for each in told["assumed"])
         assert side.config.reloads == []
         assert (await side.store.platform_status())["shop-a"].pending == 485
+
+
+async def test_of_a_flood_the_newest_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when all of it came in one minute."""
+    monkeypatch.setattr(what_if_routes, "_MOST", 40)
+    monkeypatch.setattr(what_if_routes, "_PAGE", 20)
+    async with admin_side(users=USERS) as side:
+        await _busy_minutes(side, 2)
+        status, told = await _try(side, {"rate": "80/min"})
+        assert (status, told["callbacks"], told["waiting"]) == (200, 40, 60)
+        monkeypatch.setattr(what_if_routes, "_MOST_WAITING", 59)
+        status, told = await _try(side, {"rate": "80/min"})
+        assert (status, told["code"], "relay simulate" in told["detail"]) == (503, "overloaded", True)
 
 
 async def test_what_cannot_be_tried_is_refused_by_name() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from relay.config.reading.server_urls import parse_server_url
 from relay.store.redis.server.hearing import Hearing
 from relay.store.redis.server.link import Durable, ServerLink
 from tests.store.valkey import ValkeyServer
@@ -12,7 +13,7 @@ async def test_messages_are_heard_again_after_a_restart_of_the_server(tmp_path: 
     """Each listener is told that something may have been missed, then hears what is published."""
     server = ValkeyServer(tmp_path)
     server.start()
-    link = ServerLink.to(server.url, Durable())
+    link = ServerLink.to(parse_server_url(server.url), Durable())
     told: asyncio.Queue[str] = asyncio.Queue()
     hearing = Hearing(link)
     hearing.subscribe("relay:leases", told.put_nowait)

@@ -298,3 +298,20 @@ async def test_forgetting_days_destroys_their_keys(store: SqliteStore, clock: Fa
     assert (await shown(store, new, payload=True)).payload == b"new"
     await post(store, note(b"more", key="c"))
     assert (await balanced(store))["shop"].pending == 2
+
+
+async def test_data_keys_go_with_the_last_of_their_day(path: Path, clock: FakeClock) -> None:
+    """Delivered callbacks and their batches are pruned; then the key of their day is deleted, the others stay."""
+    store = await SqliteStore.open(path, clock=clock, keys=GivenKeys(KEY))
+    await store.configure(rules(keep_delivered_s=86400.0))
+    await post(store, note(b"old"))
+    await deliver(store, await claimed(store), clock)
+    clock.advance(4 * 86400.0)
+    (new,) = (await post(store, note(b"new"))).ids
+    assert (await store.sealing.status()).data_keys == 3
+    while await store.prune():
+        pass
+    await store.prune()
+    assert (await store.sealing.status()).data_keys == 2
+    assert (await shown(store, new, payload=True)).payload == b"new"
+    await store.close()

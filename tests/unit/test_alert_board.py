@@ -189,7 +189,9 @@ def test_each_rule_finds_what_it_is_about() -> None:
         refused_problems=2,
         clock_step_s=-3600.0,
         tokens_lacking=("app",),
+        hosts_troubled={"edge-2": "gone"},
         certificates={("shop-a", "server"): 86400.0},
+        reveals_refused=("ann",),
     )
     found, blind = look(facts, RULES, [])
     assert blind == frozenset()

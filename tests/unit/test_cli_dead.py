@@ -17,6 +17,9 @@ class Daemon(Client):
         super().__init__("127.0.0.1:9")
         self.asked: list[dict[str, Any]] = []
 
+    def get(self, path: str, query: dict[str, Any] | None = None) -> Any:
+        assert path == "/livez"
+
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         assert path == "/v1/operations"
         self.asked.append(body)

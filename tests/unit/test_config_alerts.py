@@ -76,7 +76,6 @@ def test_secrets_of_targets_are_not_shown(tmp_path: Path) -> None:
         ("{quiet: {from: '25:00', to: '07:00'}}", "E031", 'write "23:00"'),
         ("{quiet: {from: '23:00', to: '07:00', tz: Asia/Peking}}", "E031", "write a name such as Asia/Shanghai"),
         ("{rules: {lates: {}}}", "E010", "did you mean 'late'?"),
-        ("{rules: {reconcile: {}}}", "E012", "remove it"),
         ("{rules: {late: {repeat: 60}}}", "E021", "60s"),
         ("{rules: {late: false}}", "E015", "write off"),
         ("{targets: {ops: {kind: dingtalkk, url: 'https://a/'}}}", "E015", "did you mean 'dingtalk'?"),

@@ -389,3 +389,21 @@ def test_any_typed_secret_loads_hidden(secret: str) -> None:
         told, known = str(invalid), frozenset({secret})
     assert len(secret) < 9 or secret not in told
     assert not secret or secret in known
+
+
+def test_sealing_keys_are_never_shown(tmp_path: Path) -> None:
+    """Keys typed in, former ones and a KMS's token are hidden; what a reference names is shown as written."""
+    key, former = "a" * 42 + "8=", "b" * 42 + "8="
+    typed = loads(
+        f"version: 1\nplatforms: {{a: {{url: https://a.example/}}}}\n"
+        f'privacy: {{encrypt: {{key: "{key}", previous: ["{former}"]}}}}\n',
+        path=tmp_path / "c.yaml",
+    )
+    kms = loads(
+        "version: 1\nplatforms: {a: {url: https://a.example/}}\nprivacy: {encrypt: {key: {kms: vault, "
+        "url: https://vault.example:8200, path: transit/relay, token: s.CanaryToken17}}}\n",
+        path=tmp_path / "c.yaml",
+    )
+    shown = as_yaml(effective(typed), origin=False) + as_yaml(effective(kms), origin=False)
+    assert [secret for secret in (key, former, "CanaryToken17") if secret in shown] == []
+    assert "transit/relay" in shown

@@ -10,11 +10,15 @@ SCRIPTS = sorted(FOLDER.rglob("*.js"))
 OURS = [path for path in SCRIPTS if "vendor" not in path.parts]
 MADE_OF_PARTS = (
     "state.",
+    "certificate.",
+    "figure.",
+    "use.",
     "action.",
     "ask.",
     "done.",
     "source.",
     "waits.",
+    "host.",
     "problem.",
     "platforms_",
     "page.",
@@ -24,6 +28,9 @@ MADE_OF_PARTS = (
     "series.",
     "operation.",
     "reload.",
+    "kind.",
+    "proposal.",
+    "run.",
 )
 MOST_BYTES = 150_000
 

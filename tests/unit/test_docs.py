@@ -144,3 +144,10 @@ def test_commands_parse(page: Path) -> None:
 def test_a_wrong_command_is_noticed(command: str) -> None:
     """No such subcommand, option or choice, an argument too many, an option without its value."""
     assert problem(command) is not None
+
+
+def test_the_threat_model_names_tests_that_there_are() -> None:
+    """Each attack names what shows that it is met."""
+    named = set(re.findall(r"`(tests/[\w/]+(?:\.py)?)`", (ROOT / "docs/threat-model.md").read_text("utf-8")))
+    assert len(named) > 20
+    assert [each for each in sorted(named) if not (ROOT / each).exists()] == []

@@ -41,6 +41,8 @@ class Seen:
             terms=dict,
             refused_problems=lambda: 2,
             reveals_refused=tuple,
+            watches=lambda name: name != "elsewhere",
+            hosts_troubled=lambda: {"edge-2": "gone"},
             config=lambda: config,
             metrics=self.metrics,
         )
@@ -138,3 +140,14 @@ async def test_a_client_certificate_has_its_time_left(tmp_path: Path, elapsed: l
     await seen.store.configure(StoreRules())
     left = (await seen.observer.observe()).certificates["a", "client"]
     assert left == pytest.approx(ends.timestamp() - observing.wall_s(), abs=5)
+
+
+async def test_of_several_hosts_each_tells_of_its_own_platforms(seen: Seen) -> None:
+    """A platform that another host sends for is left to that host; what is wrong with hosts is told."""
+    seen.live = {"a": LiveFacts(), "elsewhere": LiveFacts(paused=True)}
+
+    facts = await seen.observer.observe()
+
+    assert facts.platforms is not None
+    assert set(facts.platforms) == {"a"}
+    assert facts.hosts_troubled == {"edge-2": "gone"}

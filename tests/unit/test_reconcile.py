@@ -98,6 +98,7 @@ def compare(
         shown=shown,
         relay=RelaySide("", "order_id", "status", WORDS),
         confirms=confirms,
+        background=False,
         folder=str(folder),
     )
     *found, summary = compared(wanted, callbacks, now=now, shift_s=0.0, ask=ask)

@@ -1,7 +1,7 @@
 // The frame around every page: header, navigation, which page an address means, login, language and theme.
 
 import { end, get, Problem } from "./api.js";
-import { button, currentSession, failed, say, setSession } from "./actions.js";
+import { button, currentSession, failed, may, say, setSession } from "./actions.js";
 import { fill, h, link, put } from "./dom.js";
 import * as live from "./live.js";
 import * as alerts from "./pages/alerts.js";
@@ -10,13 +10,16 @@ import * as callback from "./pages/callback.js";
 import * as callbacks from "./pages/callbacks.js";
 import * as config from "./pages/config.js";
 import * as deadLetters from "./pages/dead_letters.js";
+import * as hosts from "./pages/hosts.js";
 import * as login from "./pages/login.js";
 import * as operations from "./pages/operations.js";
 import * as overview from "./pages/overview.js";
+import * as reconcile from "./pages/reconcile.js";
 import * as platform from "./pages/platform.js";
 import { count, language, loadWords, otherLanguage, remember, t } from "./words.js";
 
-// [address, name in data-page, module, stands in the navigation]
+// [address, name in data-page, module, stands in the navigation]; the first two are for who sees totals alone
+const TOTALS_ALONE = 2;
 const PAGES = [
   [/^\/(?:ui\/?)?$/, "overview", overview, "/ui/"],
   [/^\/ui\/platforms\/([^/]+)$/, "platform", platform, null],
@@ -25,12 +28,15 @@ const PAGES = [
   [/^\/ui\/dead-letters$/, "dead-letters", deadLetters, "/ui/dead-letters"],
   [/^\/ui\/operations$/, "operations", operations, "/ui/operations"],
   [/^\/ui\/alerts$/, "alerts", alerts, "/ui/alerts"],
+  [/^\/ui\/reconcile$/, "reconcile", reconcile, "/ui/reconcile"],
   [/^\/ui\/config$/, "config", config, "/ui/config"],
   [/^\/ui\/audit$/, "audit", audit, "/ui/audit"],
+  [/^\/ui\/hosts$/, "hosts", hosts, "/ui/hosts"],
 ];
 
 const main = document.querySelector("main");
 let leave = null; // ends what the page shown now has going
+let shared = false; // whether there are other hosts to show
 let turn = 0; // a page that is overtaken by the next click shows nothing
 
 async function show(focus = false) {
@@ -70,7 +76,7 @@ export function go(address) {
 function navigation(current) {
   const nav = document.querySelector("nav");
   nav.setAttribute("aria-label", t("navigation"));
-  fill(nav, PAGES.filter(([, , , href]) => href).map(([, name, , href]) =>
+  fill(nav, (may("view") ? PAGES : PAGES.slice(0, TOTALS_ALONE)).filter(([, name, , href]) => href && (shared || name !== "hosts")).map(([, name, , href]) =>
     h("a", { href, "aria-current": name === current ? "page" : null }, t(`page.${name}`),
       h("span", { class: "n", "data-nav": name }))));
   badges();
@@ -136,6 +142,7 @@ async function begin() {
     return;
   }
   say("");
+  shared = may("view") && (await get("/v1/hosts").catch(() => ({ items: [] }))).items.length > 0;
   header();
   live.start();
   await show();

@@ -12,7 +12,8 @@ let running = false;
 let joined = null; // aborts what this tab has going
 let reading = false;
 
-const firing = (alerts) => alerts.items.filter((each) => each.status === "firing");
+// Without alerts: the role sees totals alone.
+const firing = (alerts) => (alerts ? alerts.items.filter((each) => each.status === "firing") : []);
 
 // What each event makes of the state before.
 const CHANGES = {

@@ -27,7 +27,7 @@ from relay.admin.resources.journal_routes import JournalRoutes
 from relay.admin.resources.key_routes import KeyRoutes
 from relay.admin.resources.operations import OperationRoutes
 from relay.admin.resources.platform_routes import PlatformControl, PlatformRoutes
-from relay.admin.resources.reconciliations import Reconciler, ReconcileRoutes
+from relay.admin.resources.reconcile_routes import Reconciler, ReconcileRoutes
 from relay.admin.resources.reveal_routes import RevealRoutes
 from relay.admin.resources.what_if_routes import WhatIfRoutes
 from relay.admin.reveals import RevealLimit
@@ -167,7 +167,9 @@ class AdminApi:
                 )
             ),
             *route_tables.alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
-            *route_tables.reconcile_table(ReconcileRoutes(reconciler=parts.reconciler, audit=audit)),
+            *route_tables.reconcile_table(
+                ReconcileRoutes(reconciler=parts.reconciler, platforms=platforms, audit=audit, sight=sight)
+            ),
             *route_tables.journal_table(
                 JournalRoutes(journal=parts.journal, platforms=platforms, sight=sight, times=times)
             ),

@@ -13,7 +13,7 @@ from relay.admin.resources.journal_routes import AUDIT_KEYS, OPERATION_KEYS, Jou
 from relay.admin.resources.key_routes import KeyRoutes
 from relay.admin.resources.operations import ACTIONS, RESOLUTIONS, OperationRoutes
 from relay.admin.resources.platform_routes import PlatformRoutes
-from relay.admin.resources.reconciliations import QUESTION, ReconcileRoutes
+from relay.admin.resources.reconcile_routes import QUESTION, ReconcileRoutes
 from relay.admin.resources.reveal_routes import RevealRoutes
 from relay.admin.resources.what_if_routes import WhatIfRoutes
 from relay.views.alerts import AlertPage, DrillView, SilenceView
@@ -24,6 +24,7 @@ from relay.views.ledger import LedgerView
 from relay.views.operation_view import MatchCount, OperationPage, OperationView
 from relay.views.past.history import SeriesView
 from relay.views.past.journal import AuditHead, AuditPage, ChainPage
+from relay.views.past.reconciliation import RunPage, RunView, WholeRunView
 from relay.views.past.survey import BreakdownView, GroupPage
 from relay.views.past.what_if import WhatIfView
 from relay.views.platform import PlatformPage, PlatformView
@@ -41,7 +42,8 @@ _LIMIT = {
     "forget": {"type": "boolean", "description": "drop this limit and everything learned, and learn anew"},
     **_REASON,
 }
-_PAUSE = {"for": {"type": "string", "description": "such as 30m; without it until it is resumed"}, **_REASON}
+_GROUP = {"group": {"type": "string", "description": "only this group of the platform, such as one shop"}}
+_PAUSE = {"for": {"type": "string", "description": "such as 30m; without it until it is resumed"}, **_GROUP, **_REASON}
 _WHAT_IF = {
     "rate": _LIMIT["rate"],
     "burst": {"type": "integer"},
@@ -95,7 +97,7 @@ def platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             platforms.resume,
             "End a pause, or else every stop and an open breaker; what was refused is tried again at once",
             shows=PlatformView,
-            body=_REASON,
+            body={**_GROUP, **_REASON},
         ),
         AdminRoute(
             "POST",
@@ -104,7 +106,7 @@ def platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             platforms.flush,
             "Send what is pending without waiting for pace or linger; retry times and limits hold",
             shows=PlatformView,
-            body=_REASON,
+            body={**_GROUP, **_REASON},
         ),
         AdminRoute(
             "POST",
@@ -113,7 +115,7 @@ def platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             platforms.limit,
             "Put a limit in force in place of what was learned, or forget it and learn anew",
             shows=PlatformView,
-            body=_LIMIT,
+            body={**_LIMIT, **_GROUP},
         ),
         AdminRoute(
             "GET", "/v1/ledger", _STATS, platforms.ledger, "What was accepted and where all of it is", shows=LedgerView
@@ -354,6 +356,32 @@ def what_if_table(what_if: WhatIfRoutes) -> tuple[AdminRoute, ...]:
 def reconcile_table(reconciliations: ReconcileRoutes) -> tuple[AdminRoute, ...]:
     """Return the routes about comparisons of both sides."""
     return (
+        AdminRoute(
+            "GET",
+            "/v1/reconciliations",
+            _VIEW,
+            reconciliations.list,
+            "Comparisons with the order center, newest first",
+            shows=RunPage,
+            query=("platform",),
+        ),
+        AdminRoute(
+            "GET",
+            "/v1/reconciliations/{run}",
+            _VIEW,
+            reconciliations.one,
+            "One comparison with its differences",
+            shows=WholeRunView,
+        ),
+        AdminRoute(
+            "POST",
+            "/v1/reconciliations",
+            _OPERATE,
+            reconciliations.start,
+            "Compare a platform with the order center now",
+            starts=RunView,
+            body={"platform": {"type": "string"}, **_REASON},
+        ),
         AdminRoute(
             "POST",
             "/v1/reconciliations/questions",

@@ -14,10 +14,19 @@ from msgspec.structs import replace
 from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
 from relay.admin.filters import did_you_mean
+from relay.admin.resources.part_orders import (
+    PARTS,
+    GroupControl,
+    PlatformPart,
+    no_key,
+    read_part,
+    without_groups,
+)
 from relay.admin.standing.backlog import DrainTerms, ledger_view, platform_view
 from relay.admin.standing.limit_orders import LimitOrder, how_long_s, read_order
 from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes
+from relay.core.errors import NoGroups
 from relay.core.model import UNROUTED, Rate
 from relay.core.raw import Record
 from relay.telemetry.flow import Flow
@@ -32,7 +41,7 @@ from relay.web.response import Response
 _DAY_S: Final = 86400.0
 
 
-class PlatformControl(Protocol):
+class PlatformControl(GroupControl, Protocol):
     """What delivery tells and lets operators do."""
 
     def views(self) -> Mapping[str, LiveFacts]:
@@ -53,8 +62,8 @@ class PlatformControl(Protocol):
         """
         ...
 
-    async def flush(self, name: str) -> None:
-        """Send what is pending without waiting for pace or linger; retry times and limits still hold."""
+    async def flush(self, name: str, group: str | None = None) -> None:
+        """Send what is pending, of one group where it is named, at once; retry times and limits still hold."""
         ...
 
     async def limit(self, name: str, rates: Sequence[Rate], *, until: float | None, reason: str) -> None:
@@ -139,19 +148,29 @@ class PlatformRoutes:
     async def pause(self, call: Call) -> Response:
         """POST /v1/platforms/{platform}/pause."""
         name = await self._configured(call)
-        body = object_body(call.body, allowed=("for", "reason"))
+        body = object_body(call.body, allowed=("for", "reason", *PARTS))
+        part = read_part(body)
         for_s, reason = how_long_s(body.get("for")), body.get("reason", "")
         until = None if for_s is None else self._times.now() + for_s
         told = {} if until is None else {"until": instant_text(until, self._times.shift_s)}
-        deed = self._audit.deed(call.who, "platform.pause", name, reason=reason, **told)
+        deed = self._audit.deed(call.who, "platform.pause", name, reason=reason, **told, **_named(part))
         with self._still_configured(name):
-            await self._control.pause(name, reason, until=until, deed=deed)
+            if part is None:
+                await self._control.pause(name, reason, until=until, deed=deed)
+            else:
+                await self._control.pause_group(name, no_key(part, "pause"), reason, until=until, deed=deed)
         self._audit.tell(deed)
         return await self.one(call)
 
     async def resume(self, call: Call) -> Response:
         """POST /v1/platforms/{platform}/resume."""
-        name, reason = await self._change(call)
+        name, reason, part = await self._change(call)
+        if part is not None:
+            deed = self._audit.deed(call.who, "platform.resume", name, reason=reason, **_named(part))
+            with self._still_configured(name):
+                await self._control.resume_group(name, no_key(part, "resume"), deed=deed)
+            self._audit.tell(deed)
+            return await self.one(call)
         await self._audit.record(call.who, "platform.resume", name, reason=reason)
         with self._still_configured(name):
             brought = await self._control.resume(name)
@@ -159,10 +178,11 @@ class PlatformRoutes:
 
     async def flush(self, call: Call) -> Response:
         """POST /v1/platforms/{platform}/flush."""
-        name, reason = await self._change(call)
-        await self._audit.record(call.who, "platform.flush", name, reason=reason)
+        name, reason, part = await self._change(call)
+        group = None if part is None else no_key(part, "flush")
+        await self._audit.record(call.who, "platform.flush", name, reason=reason, **_named(part))
         with self._still_configured(name):
-            await self._control.flush(name)
+            await self._control.flush(name, group)
         return await self.one(call)
 
     async def limit(self, call: Call) -> Response:
@@ -178,10 +198,15 @@ class PlatformRoutes:
         """Answer 404 where a reload took the platform away meanwhile."""
         try:
             yield
+        except NoGroups as error:
+            raise without_groups(error) from error
         except KeyError as error:
             raise unknown_platform(name, self._control.views()) from error
 
     async def _limit(self, call: Call, name: str, order: LimitOrder) -> None:
+        if order.group is not None:
+            await self._limit_group(call, name, order, order.group)
+            return
         if not order.rates:
             await self._audit.record(call.who, "platform.forget_limit", name, reason=order.reason)
             await self._control.forget_limit(name)
@@ -196,6 +221,14 @@ class PlatformRoutes:
             until=instant_text(until, self._times.shift_s),
         )
         await self._control.limit(name, order.rates, until=until, reason=order.reason)
+
+    async def _limit_group(self, call: Call, name: str, order: LimitOrder, group: str) -> None:
+        until = None if order.for_s is None else self._times.now() + order.for_s
+        action = "platform.limit" if order.rates else "platform.forget_limit"
+        told = {} if not order.rates else {"rate": [str(rate) for rate in order.rates]}
+        deed = self._audit.deed(call.who, action, name, reason=order.reason, group=group, **told)
+        await self._control.limit_group(name, group, order.rates, until=until, reason=order.reason, deed=deed)
+        self._audit.tell(deed)
 
     async def check_known(self, name: str | None) -> None:
         """Raise 404 ``unknown_platform`` for a platform that was never configured here nor holds anything."""
@@ -259,9 +292,15 @@ class PlatformRoutes:
             raise Refusal("unknown_platform", detail)
         raise unknown_platform(name, live)
 
-    async def _change(self, call: Call) -> tuple[str, str]:
+    async def _change(self, call: Call) -> tuple[str, str, PlatformPart | None]:
         name = await self._configured(call)
-        return name, object_body(call.body, allowed=("reason",)).get("reason", "")
+        body = object_body(call.body, allowed=("reason", *PARTS))
+        return name, body.get("reason", ""), read_part(body)
+
+
+def _named(part: PlatformPart | None) -> dict[str, str]:
+    """Return what an audit record says of a part of a platform."""
+    return {} if part is None else {name: value for name, value in part._asdict().items() if value is not None}
 
 
 def _live(name: str, views: Mapping[str, LiveFacts]) -> LiveFacts:

@@ -21,6 +21,7 @@ from relay.web.response import Response
 
 _SPAN_S: Final = 3600.0
 _MOST: Final = 50_000  # callbacks: 15 s of a core for both runs; of a busier hour the end of it is taken
+_MOST_WAITING: Final = 200_000  # callbacks: 40 s of a core for both runs
 _PAGE: Final = 1000
 _CHANGES: Final = ("rate", "burst", "concurrency", "batch")
 # What of a platform's settings the model looks at. How it authorises and what its answers mean is left out.
@@ -87,6 +88,9 @@ class WhatIfRoutes:
         waiting = await self._waiting(name, start)
         if not arrivals and not waiting:
             raise Refusal("invalid_request", "nothing came in during the last hour, so there is nothing to try it on")
+        if waiting > _MOST_WAITING:
+            detail = f"{waiting:,} callbacks waited, too many to work out beside delivery; use relay simulate --replay"
+            raise Refusal("overloaded", detail)
         limits = _believed(limit)
         result = await self._work_out(
             WhatIfJob(
@@ -130,14 +134,14 @@ class WhatIfRoutes:
                 found.append((each.accepted_at, key))
             if cursor is None:
                 break
-            if len(found) >= _MOST:  # from the next whole minute on, of which all are there
-                start = (found[-1][0] // MINUTE_S + 1) * MINUTE_S
+            if len(found) >= _MOST:
+                start = found[-1][0]
                 break
         return start, [(at - start, key) for at, key in reversed(found) if at >= start]
 
     async def _waiting(self, name: str, start: float) -> int:
-        """Return how many callbacks waited at the start of the first minute that is kept from ``start`` on."""
-        first = (await self._history.minutes(name, start, self._times.now()))[0]
+        """Return how many callbacks waited at the start of the minute of ``start``, or of the next one that is kept."""
+        first = (await self._history.minutes(name, start // MINUTE_S * MINUTE_S, self._times.now()))[0]
         ended = first.delivered + first.dead + first.expired + first.superseded
         return max(0, first.pending - first.accepted + ended)
 

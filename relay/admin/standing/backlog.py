@@ -77,6 +77,7 @@ def platform_view(
         reason=reason,
         since=moment(since),
         until=moment(until),
+        paused_groups=list(live.paused_groups),
         stopped_groups=_stopped_groups(live),
         in_per_s=None if flow is None else flow.in_per_s,
         out_per_s=None if flow is None else flow.out_per_s,

@@ -10,6 +10,7 @@ from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration, parse_rate
 from relay.core.model import Rate
 from relay.core.quotas import CONFIGURED, quota_group, quota_shared, quota_source
+from relay.core.raw import JsonObject
 from relay.views.limit_view import QuotaView
 from relay.views.queue import QuotaUse
 from relay.web.refusal import Refusal
@@ -17,7 +18,7 @@ from relay.web.refusal import Refusal
 GROUPS_SHOWN = 10
 _LONGEST_S = 30 * 86400.0  # what should hold for longer belongs into the configuration, where it is reviewed
 _MOST_RATES = 4  # nobody announces more than a limit per second, minute, hour and day
-_KEYS = ("rate", "for", "forget", "reason")
+_KEYS = ("rate", "for", "forget", "reason", "group")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class LimitOrder:
     rates: tuple[Rate, ...]
     for_s: float | None
     reason: str
+    group: str | None = None  # None: for the whole platform
 
 
 def read_order(body: bytes) -> LimitOrder:
@@ -40,12 +42,19 @@ def read_order(body: bytes) -> LimitOrder:
         for key in ("rate", "for"):
             if key in given:
                 raise _refused(key, f"'{key}' and 'forget' contradict each other: send one of them")
-        return LimitOrder((), None, reason)
+        return LimitOrder((), None, reason, _group(given))
     if "rate" not in given:
         raise _refused(
             "rate", "'rate' is missing: a limit such as 80/min, a list of them, or \"forget\": true to learn anew"
         )
-    return LimitOrder(_rates(given["rate"]), how_long_s(given.get("for")), reason)
+    return LimitOrder(_rates(given["rate"]), how_long_s(given.get("for")), reason, _group(given))
+
+
+def _group(given: JsonObject) -> str | None:
+    group = given.get("group")
+    if group is not None and not isinstance(group, str):
+        raise _refused("group", '\'group\' must be a text: {"group": "17"}')
+    return group
 
 
 def _rates(given: Any) -> tuple[Rate, ...]:

@@ -64,6 +64,9 @@ def waits_for(
     if live.paused:
         waiting = _because("paused", live.paused_until, live.pause_reason)
         return replace(waiting, removed=True) if live.removed else waiting
+    for pause in live.paused_groups:
+        if pause.group == found.group:
+            return replace(_because("paused", pause.until, pause.reason), group=pause.group)
     if (live.opens_at or 0) > now:
         return _because("hours", live.opens_at, live.hours)
     if before is not None:

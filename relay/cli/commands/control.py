@@ -12,11 +12,13 @@ from relay.cli.support.output import output_option, print_record
 from relay.core.clock import wall_s
 
 _reason_option = click.option("--reason", default="", help="Why you do it. It is kept in the audit record.")
+_group_option = click.option("--group", help="Only this group of it, such as one shop (see `group:` of the platform).")
 
 
 @click.command()
 @click.argument("platform")
 @click.option("--for", "duration", metavar="TIME", help="How long, such as 30m. Default: until it is resumed.")
+@_group_option
 @_reason_option
 @place_options
 @output_option
@@ -30,6 +32,7 @@ def pause(duration: str | None, **given: Any) -> None:
 
 @click.command()
 @click.argument("platform")
+@_group_option
 @_reason_option
 @place_options
 @output_option
@@ -44,6 +47,7 @@ def resume(**given: Any) -> None:
 
 @click.command()
 @click.argument("platform")
+@_group_option
 @_reason_option
 @place_options
 @output_option
@@ -56,10 +60,20 @@ def flush(**given: Any) -> None:
 
 
 def _act(
-    action: str, body: dict[str, str], *, platform: str, reason: str, config: str | None, admin: str | None, output: str
+    action: str,
+    body: dict[str, str],
+    *,
+    platform: str,
+    group: str | None,
+    reason: str,
+    config: str | None,
+    admin: str | None,
+    output: str,
 ) -> None:
     client = locate(config, admin=admin).admin_client()
-    view = client.post(f"/v1/platforms/{segment(platform)}/{action}", body | ({"reason": reason} if reason else {}))
+    body |= {"reason": reason} if reason else {}
+    body |= {} if group is None else {"group": group}
+    view = client.post(f"/v1/platforms/{segment(platform)}/{action}", body)
     if output != "table":
         print_record(view, output=output)
     else:
@@ -67,7 +81,8 @@ def _act(
         brought = view.get("brought_forward", 0)
         again = f", {brought} of them need not wait for their retry time" if brought else ""
         ends = ""
-        if action == "pause" and view["until"] is not None:
+        if action == "pause" and group is None and view["until"] is not None:
             until = datetime.fromisoformat(view["until"]).timestamp()
             ends = f"; it resumes by itself at {human.moment(until, now=wall_s())}"
-        click.echo(f"{view['name']} {done}: {view['pending']} pending{again}, now {view['state']}{ends}")
+        part = "" if group is None else f"group {group} of "
+        click.echo(f"{part}{view['name']} {done}: {view['pending']} pending{again}, now {view['state']}{ends}")

@@ -23,6 +23,7 @@ _SHOWN = ("name", "state", "reason", "quotas", "learned_limit")
     "--for", "for_", metavar="TIME", help="With RATE: how long it holds, such as 2h. Default: until --forget."
 )
 @click.option("--forget", is_flag=True, help="Drop your limit and everything that was learned, and learn anew.")
+@click.option("--group", help="With RATE or --forget: for this group of the platform alone.")
 @click.option("--reason", default="", help="Why you do it. It is kept in the audit record.")
 @place_options
 @output_option
@@ -31,6 +32,7 @@ def limit(
     rates: tuple[str, ...],
     for_: str | None,
     forget: bool,
+    group: str | None,
     reason: str,
     config: str | None,
     admin: str | None,
@@ -54,7 +56,9 @@ def limit(
         raise click.UsageError("--reason belongs to a RATE or --forget; without them limits are only shown")
     client = locate(config, admin=admin).admin_client()
     path = f"/v1/platforms/{segment(platform)}"
-    said = {key: value for key, value in (("for", for_), ("reason", reason)) if value}
+    if group is not None and not (rates or forget):
+        raise click.UsageError("--group belongs to a RATE or --forget; without them all limits are shown")
+    said = {key: value for key, value in (("for", for_), ("reason", reason), ("group", group)) if value}
     if forget:
         view = client.viewed(PlatformView, client.post(f"{path}/limit", {"forget": True, **said}))
     elif rates:
@@ -66,6 +70,8 @@ def limit(
         print_record({key: shown[key] for key in _SHOWN}, output=output)
     elif forget:
         click.echo(f"{view.name}: forgotten; {_what_now(view)}")
+    elif rates and group is not None:
+        click.echo(f"{view.name}, group {group}: at most {' and '.join(rates)}, beside its other limits")
     elif rates:
         click.echo(f"{view.name}: {_set(view, now=wall_s())}")
     else:

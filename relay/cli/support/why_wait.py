@@ -42,7 +42,7 @@ def to_do(waiting: WaitingView, *, platform: str) -> str:
     if waiting.word == "paused":
         if waiting.removed:
             return f"put platforms.{platform} back into the file and: relay reload (or drop what waits for it)"
-        return f"relay resume {platform}"
+        return f"relay resume {platform}{f' --group {waiting.group}' if waiting.group else ''}"
     if is_storm(waiting):
         return f"mend the cause (URL, credentials, classify rules), then: relay resume {platform}, which probes at once"
     if waiting.word in ("breaker", "backoff", "throttled"):
@@ -89,7 +89,8 @@ def _pace(waiting: WaitingView, platform: str) -> str:
 def _paused(waiting: WaitingView, platform: str) -> str:
     if waiting.removed:
         return f"nothing sends it: {platform} is no longer in the configuration"
-    return f"an operator paused {platform}{_because(waiting)}"
+    what = f"group {waiting.group} of {platform}" if waiting.group else platform
+    return f"an operator paused {what}{_because(waiting)}"
 
 
 def _behind(waiting: WaitingView, platform: str) -> str:
@@ -128,6 +129,14 @@ def _breaker(waiting: WaitingView, platform: str) -> str:
     return f"{platform} is left alone{_because(waiting)} until one batch probes it"
 
 
+def _held(waiting: WaitingView, platform: str) -> str:
+    if waiting.reason == "sealed: does not open":
+        return (
+            "its sealed payload does not open (changed, moved, or another key), so it is held for a person and not sent"
+        )
+    return f"the answer was not recognised{_because(waiting)}, so it is held for a person"
+
+
 def _backoff(waiting: WaitingView, platform: str) -> str:
     if waiting.reason and waiting.reason.startswith("stopped: "):
         return f"{platform} stands still: {waiting.reason.removeprefix('stopped: ')}"
@@ -136,9 +145,7 @@ def _backoff(waiting: WaitingView, platform: str) -> str:
 
 _TOLD: dict[str, Callable[[WaitingView, str], str]] = {
     "answer": lambda waiting, platform: "a request with it is under way",
-    "confirmation": lambda waiting, platform: (
-        f"the answer was not recognised{_because(waiting)}, so it is held for a person"
-    ),
+    "confirmation": _held,
     "paused": _paused,
     "earlier callback of its key": _behind,
     "breaker": _breaker,

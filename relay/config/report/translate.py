@@ -16,7 +16,7 @@ from relay.core.receipts import RECEIPTS
 
 LATER: dict[str, frozenset[str]] = {
     "Privacy": frozenset({"mask", "views", "reveals"}),
-    "AlertRules": frozenset({"reconcile", "hosts"}),
+    "AlertRules": frozenset({"hosts"}),
 }
 """Keys the format has room for, by section, that this version does not act on."""
 

@@ -276,6 +276,13 @@ class CertificateRule(AlertRule):
     repeat: Repeat = setting("1d", _REPEAT)
 
 
+class ReconcileRule(AlertRule):
+    """Both sides differ, or were not compared."""
+
+    above: int = setting(0, "Differences of a platform, `unsettled` aside, that are nobody's worry.", ge=0)
+    repeat: Repeat = setting("1d", _REPEAT)
+
+
 def _rule(about: str, name: str) -> Any:
     return Field(default={}, validate_default=True, description=f"{about} off switches it off.", alias=name)
 
@@ -305,7 +312,13 @@ class AlertRules(Section):
         "A client certificate ends soon.", "certificate"
     )
     token: Annotated[LastingRule | None, _Off, _OR_OFF] = _rule("There is no token to be had.", "token")
+    hosts: Annotated[LastingRule | None, _Off, _OR_OFF] = _rule(
+        "Of the hosts that share a store one is gone or has another file, or none sends for a platform.", "hosts"
+    )
     reveals: Annotated[OnceRule | None, _Off, _OR_OFF] = _rule("Somebody wants to see too many payloads.", "reveals")
+    reconcile: Annotated[ReconcileRule | None, _Off, _OR_OFF] = _rule(
+        "A comparison found differences, failed, was incomplete or did not happen.", "reconcile"
+    )
 
     def by_name(self) -> dict[str, AlertRule]:
         """Return the rules that are on, by the names they have in the file."""

@@ -79,11 +79,12 @@ class GroupStops:
                 resuming[group] = stop.suspicion.test
         return closed, resuming
 
-    def release(self, now: float) -> None:
-        """End every stop now; the next request of each group still goes alone."""
+    def release(self, now: float, *, only: str | None = None) -> None:
+        """End every stop now, or that of one group; the next request of each group still goes alone."""
         for group, stop in self.in_force(now):
-            stop.stopped_until = now
-            self._changed.add(group)
+            if only in (None, group):
+                stop.stopped_until = now
+                self._changed.add(group)
 
     def _sweep(self, now: float, *, after_s: float) -> None:
         """Forget stops that are over: those in trouble ``after_s`` after their end, holds up to a minute after it."""

@@ -9,12 +9,14 @@ A gate stops the *platform*, never a callback: what waits behind it keeps its pl
 request goes alone (``resuming``), with other callbacks than the refused ones where there are any. When it is not
 refused, the others follow.
 
-Where a platform has groups (shops), a throttle stops only the group that drew it. Pause, failures and breaker are the
-platform's. ``Gate.of`` gives the gate as the batches of one group meet it.
+Where a platform has groups (shops), a throttle stops only the group that drew it, and an operator may pause single
+ones (``orders.py``). Failures and breaker are the platform's. ``Gate.of`` gives the gate as the batches of one group
+meet it.
 """
 
 import math
 import random
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from relay.core.model import Batch
@@ -22,6 +24,7 @@ from relay.core.raw import Kept
 from relay.policy.coding import Coding
 from relay.policy.gate.breaker import Breaker
 from relay.policy.gate.group_stops import GroupStops
+from relay.policy.gate.orders import GroupOrders
 from relay.policy.gate.stop import Stop, StopCause
 from relay.policy.gate.suspicion import Suspicion
 
@@ -38,6 +41,7 @@ class Gate(Stop):
     last_accepted_at: float = 0.0
     coding: Coding = field(default_factory=Coding)
     groups: GroupStops = field(init=False)
+    orders: GroupOrders = field(default_factory=GroupOrders)  # what operators said of single groups
 
     def __post_init__(self) -> None:
         """Begin with no group stopped."""
@@ -48,7 +52,8 @@ class Gate(Stop):
         self.paused, self.pause_reason, self.paused_at, self.paused_until = True, reason, at, until
 
     def lapse(self, now: float) -> None:
-        """End a pause whose time is over."""
+        """End the pauses whose time is over."""
+        self.orders.lapse(now)
         if self.paused and self.paused_until <= now:
             self.resume(now)
 
@@ -60,6 +65,13 @@ class Gate(Stop):
         self.stopped_until = min(self.stopped_until, now)
         self.groups.release(now)
         self.breaker.probe_soon(now)
+
+    def closed(self, now: float, under_way: Collection[str]) -> tuple[dict[str, float], dict[str, bool]]:
+        """Return which groups take no turn, as ``GroupStops.closed``: those that are paused neither."""
+        closed, resuming = self.groups.closed(now, under_way)
+        for group, pause in self.orders.pauses.items():
+            closed[group] = max(pause.until, closed.get(group, 0.0))
+        return closed, resuming
 
     def expect_wait(self, patience_s: float) -> None:
         """After a second refusal in a row wait at least about ``patience_s``: the known limit opens no sooner."""
@@ -122,6 +134,7 @@ class Gate(Stop):
             "plain": self.coding.plain,
             "compressed": self.coding.proven,
             "breaker": self.breaker.dump(),
+            **({"orders": orders} if (orders := self.orders.dump()) else {}),
         }
 
     def load(self, kept: Kept) -> None:
@@ -136,6 +149,7 @@ class Gate(Stop):
         self.coding = Coding(bool(kept.get("plain", False)), bool(kept.get("compressed", False)))
         self.breaker.load(kept.get("breaker", {}))
         self.groups.load(kept.get("groups", {}))
+        self.orders = GroupOrders.load(kept.get("orders", {}))
 
 
 def dump_pause(paused: bool, reason: str, at: float, until: float) -> Kept:

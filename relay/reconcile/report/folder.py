@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -17,13 +18,16 @@ _COLUMNS = (
     "run", "kind", "key", "why", "order_center_status", "order_center_at", "platform_status", "platform_at", "relay_id",
     "relay_state", "relay_at", "relay_reason", "proposal", "first_seen", "runs",
 )  # fmt: skip
+Mask = Callable[[str], str]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would work out (OWASP, CSV injection)
 
 
 class RunFolder:
     """One run's files. Each takes its name when it is whole."""
 
-    def __init__(self, path: Path, run: str) -> None:
+    def __init__(self, path: Path, run: str, *, mask: Mask | None = None) -> None:
+        """``mask`` shows an order's number as far as it may be seen; None: as it is."""
+        self._mask = mask
         self._path = path
         self._run = run
         self._stack = ExitStack()
@@ -40,6 +44,8 @@ class RunFolder:
 
     def add(self, line: JsonObject) -> None:
         """Write a difference."""
+        if self._mask is not None:
+            line = {**line, "key": self._mask(line["key"])}
         center, shown, sent = (line[side] or {} for side in ("order_center", "platform", "relay"))
         row = (
             *(self._run, line["kind"], line["key"], line["why"], center.get("status"), center.get("at")),

@@ -10,7 +10,7 @@ import msgspec
 from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
 from relay.reconcile.repairing import Repair
-from relay.reconcile.report.folder import SUMMARY, RunFolder
+from relay.reconcile.report.folder import SUMMARY, Mask, RunFolder
 
 _REPAIRS = "repairs.json"
 _VERIFIED = "verified.json"
@@ -23,9 +23,15 @@ class PastRuns:
     def __init__(self, kept: Path | None) -> None:
         self._kept = kept
 
-    def new_folder(self, run: str) -> Sequence[RunFolder]:
+    def new_folder(self, run: str, *, mask: Mask | None = None) -> Sequence[RunFolder]:
         """Return the folder of a new run, if it can be kept."""
-        return () if self._kept is None else (RunFolder(self._kept / run, run),)
+        return () if self._kept is None else (RunFolder(self._kept / run, run, mask=mask),)
+
+    def keep_failure(self, summary: JsonObject) -> None:
+        """Keep that a run failed."""
+        (folder,) = self.new_folder(summary["run"])
+        folder.begin()
+        folder.end(summary, self.trend())
 
     def runs(self) -> list[str]:
         """Return the runs that came to an end, oldest first."""
@@ -41,7 +47,7 @@ class PastRuns:
         found: JsonObject | None = self._read(run, "run.json")
         return found
 
-    def trend(self, platform: str) -> list[JsonObject]:
+    def trend(self) -> list[JsonObject]:
         """Return the summaries of the last runs, oldest first; with the one under way they are 30."""
         found = [self.summary(run) for run in self.runs()[-_TREND + 1 :]]
         return [summary for summary in found if summary is not None]

@@ -44,9 +44,16 @@ class Works:
         self.claims = Claims(**named, slots=self.slots, matches=matches, unopened=unopened, tag=tag)
         self.claims.last_number, self.claims.last_attempt = identity.last_number, identity.last_attempt
         self.settles = Settles(**named, slots=self.slots, claims=self.claims, matches=matches, tag=tag)
-        self.prunes = Pruning(names=self.names, matches=matches, slots=self.slots, rules=lambda: self.rules)
-        self.space = Space(self.prunes.make_room)
         self.seals_rows = SealsRows(self.seals)
+        forgets = Forgets(self.seals, self.seals_rows.wipe_after)
+        self.prunes = Pruning(
+            names=self.names,
+            matches=matches,
+            slots=self.slots,
+            rules=lambda: self.rules,
+            drop_unused_keys=forgets.drop_unused_keys,
+        )
+        self.space = Space(self.prunes.make_room)
         self.accepts = PostWriter(
             **named, rules=self.platform_rules, space=self.space, tag=tag, last_seq=identity.last_seq
         )
@@ -54,7 +61,7 @@ class Works:
         self.receipts = Receipts(**named, accepts=self.accepts, tag=tag)
         self.operations = OperationWriter(
             **named,
-            forgets=Forgets(self.seals, self.seals_rows.wipe_after),
+            forgets=forgets,
             matches=matches,
             settles=self.settles,
             reroutes=Reroutes(**named, accepts=self.accepts),

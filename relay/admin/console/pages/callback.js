@@ -1,7 +1,7 @@
 // One callback: the sentence why it waits, its life, each attempt as the request it was, and its order elsewhere.
 
-import { get } from "../api.js";
-import { button, copy, failed, may, operation } from "../actions.js";
+import { get, post } from "../api.js";
+import { ask, button, copy, failed, operation, say } from "../actions.js";
 import { card, fill, h, link, pairs, row, table } from "../dom.js";
 import { bytes, count, duration, t, time } from "../words.js";
 import { stateBadge, stateWord, waitingSentence } from "./standing.js";
@@ -21,9 +21,8 @@ export async function show(box, { params: [id], shown, current }) {
     sentence(found), actions(found, path, payload),
     h("div", { class: "grid" }, life(found), card(t("request"), request, payload)),
     attempts(found), order);
-  // This shows the payload masked; for a role that sees it whole it takes a click.
-  const masked = may("reveal") ? null : showPayload(path, payload);
-  const [config, same] = await Promise.all([settings(found.platform), sameOrder(found), masked]);
+  const seen = showPayload(path, payload); // as far as the user's view goes
+  const [config, same] = await Promise.all([settings(found.platform), sameOrder(found), seen]);
   if (!current()) return;
   fill(request, requestLines(config, found.attempts.at(-1)));
   found.attempts.forEach((each, place) => fill(box.querySelectorAll("[data-request]")[place],
@@ -52,16 +51,34 @@ function actions(found, path, payload) {
     button("drop", t("action.drop…"), () => operation("drop", filter), { needs: "operate", why: why("pending", "dead") }),
     button("resolve", t("action.resolve_delivered…"), () => operation("resolve", filter, { as: "delivered" }),
       { needs: "operate", why: found.held ? "" : t("not_held") }),
-    button("reveal", t("action.reveal…"), () => showPayload(path, payload), { needs: "reveal" }));
+    button("reveal", t("action.reveal…"), () => reveal(path, payload), { needs: "reveal", why: found.payload_deleted ? t("payload_deleted") : "" }));
+}
+
+// Asks for a reason and for the own token again; shows the payload as it came until the page is left.
+async function reveal(path, box) {
+  const given = await ask({ title: t("action.reveal"), text: t("ask.reveal"),
+    fields: [{ name: "token", label: t("own_token"), type: "password", required: true }] });
+  if (given === null) return;
+  try {
+    fillPayload(box, await post(`${path}/reveal`, { reason: given.reason, token: given.token }));
+    say(t("revealed"));
+  } catch (problem) {
+    failed(problem);
+  }
 }
 
 async function showPayload(path, box) {
   try {
-    const told = await get(path, { payload: 1 });
-    fill(box, typeof told.payload === "string" ? told.payload : JSON.stringify(told.payload, null, 2));
+    fillPayload(box, await get(path, { payload: 1 }));
   } catch (problem) {
     failed(problem);
   }
+}
+
+function fillPayload(box, told) {
+  const text = told.payload_form === "hidden" ? t("payload_hidden", { bytes: bytes(told.payload_bytes) })
+    : typeof told.payload === "string" ? told.payload : JSON.stringify(told.payload, null, 2);
+  fill(box, text);
 }
 
 function life(found) {

@@ -22,7 +22,7 @@ from relay.config.schema.reconcile_source import checked_file
 from relay.core.clock import wall_s
 from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
-from relay.reconcile.conduct import Choice, Finished, WantedRun, run
+from relay.reconcile.conduct import Choice, Finished, WantedRun, masked_by, run
 from relay.reconcile.preparing import Exports, Window
 from relay.reconcile.repairing import KINDS
 from relay.reconcile.report.folder import RunFolder
@@ -144,7 +144,11 @@ async def _run(wanted: _Wanted) -> Finished:
     if wanted.repairs is not None:  # whoever cannot repair need not compare first
         await asyncio.to_thread(wanted.place.admin_client().get, "/v1/ledger")
     with Workspace(config.origin.state_directory, wish.platform) as space:
-        folders = [RunFolder(Path(wanted.report), space.run)] if wanted.report is not None else []
+        folders = (
+            [RunFolder(Path(wanted.report), space.run, mask=masked_by(config, wish.platform))]
+            if wanted.report is not None
+            else []
+        )
         async with asking(config, wish.platform, wanted.place) as ask:
             finished = await run(
                 wish,

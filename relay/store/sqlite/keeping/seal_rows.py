@@ -37,6 +37,7 @@ class SealsRows:
     def __init__(self, seals: Seals) -> None:
         self._seals = seals
         self._attempt = self._origin = 0  # the last ones looked at
+        self._all_sealed = False
         # The write-ahead log may hold what must not be found any more; at the start, what a crash left in it
         self.wipe = seals.codec is not None
 
@@ -49,9 +50,13 @@ class SealsRows:
             return self._wiped(transaction)
         if self._callbacks(transaction, span) or self._origins(transaction) or self._excerpts(transaction):
             return True
-        self._small(transaction)
-        transaction.execute("DELETE FROM meta WHERE name LIKE 'sealing_%'")
-        self.wipe = True
+        if not self._all_sealed:
+            self._small(transaction)
+            transaction.on_commit.append(lambda: setattr(self, "_all_sealed", True))
+            self.wipe_after(transaction)
+            return True
+        if not self._wiped(transaction):  # only now is it told as sealed: no plain text is left anywhere
+            transaction.execute("DELETE FROM meta WHERE name LIKE 'sealing_%'")
         return True
 
     def _wiped(self, transaction: Transaction) -> bool:
@@ -66,12 +71,15 @@ class SealsRows:
         transaction.on_commit.append(lambda: self._empty_wal(transaction.connection))
 
     def _empty_wal(self, connection: apsw.Connection) -> None:
-        """Empty the write-ahead log. While somebody reads an older state it cannot be; the next step tries again."""
+        """Empty the write-ahead log. While somebody reads an older state it cannot be; the next step tries again.
+
+        A disk that fails here fails the next commit too, which deals with that.
+        """
         connection.set_busy_timeout(_BUSY_MS)
         try:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             self.wipe = False
-        except apsw.BusyError:
+        except apsw.Error:
             self.wipe = True
         finally:
             connection.set_busy_timeout(_USUAL_BUSY_MS)

@@ -61,11 +61,20 @@ _decode_seqs = msgspec.json.Decoder(list[int]).decode
 class Pruning:
     """Steps of upkeep; on the writer thread."""
 
-    def __init__(self, *, names: Names, matches: Matches, slots: Slots, rules: Callable[[], StoreRules]) -> None:
+    def __init__(
+        self,
+        *,
+        names: Names,
+        matches: Matches,
+        slots: Slots,
+        rules: Callable[[], StoreRules],
+        drop_unused_keys: Callable[[Transaction], None],
+    ) -> None:
         self._names = names
         self._matches = matches
         self._slots = slots
         self._rules = rules
+        self._drop_unused_keys = drop_unused_keys
         self._batch_cursor = 0
 
     def expire_step(self, transaction: Transaction) -> Expired:
@@ -137,6 +146,7 @@ class Pruning:
         counted_since = now - max(_KEEP_ATTEMPTS_S, self._slots.longest_window_s)
         forget_lent(transaction, counted_since)
         more_batches = self._delete_batches(transaction, counted_since)
+        self._drop_unused_keys(transaction)
         return budget == 0 or more_batches
 
     def _delete_samples(self, transaction: Transaction, before: float) -> None:

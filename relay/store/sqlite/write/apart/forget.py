@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from relay.core.model import Filter
-from relay.sealing.codec import DAY_S, NOBODY, Column
+from relay.sealing.codec import DAY_S, NOBODY, Codec, Column
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
 
@@ -24,6 +24,7 @@ _EXCERPTS = """
 UPDATE attempt SET excerpt = NULL WHERE excerpt IS NOT NULL AND excerpt <> ''
   AND batch IN (SELECT value FROM carray(?)) RETURNING platform
 """
+_OLDEST = "SELECT min(?1, coalesce((SELECT min(seq) FROM callback), ?1), coalesce((SELECT min(number) FROM batch), ?1))"
 _DAYS = "DELETE FROM data_key WHERE platform <> ?1 AND day < ?2 AND (?3 IS NULL OR platform = ?3) RETURNING id"
 
 
@@ -82,11 +83,24 @@ class Forgets:
                 "UPDATE operation SET filter = ?, sealed_key = NULL WHERE number = ?", (changed, number)
             )
 
+    def drop_unused_keys(self, transaction: Transaction) -> None:
+        """Delete the data keys of days of which nothing is kept any more; a day more stays, for rows near midnight."""
+        codec = self._seals.codec
+        if codec is None:
+            return
+        oldest = transaction.execute(_OLDEST, (transaction.now * 1e6,)).get
+        _drop_keys(transaction, codec, before_day=int(oldest / 1e6 // DAY_S) - 1, platform=None)
+
     def finish(self, transaction: Transaction, wanted: Filter, platform: int | None) -> None:
         """Destroy the data keys of days that were meant as a whole, and wipe what deleting left."""
         codec = self._seals.codec
         whole_days = Filter(platform=wanted.platform, until=wanted.until) == wanted
         if codec is not None and wanted.until is not None and whole_days:
-            gone: list[Any] = transaction.execute(_DAYS, (NOBODY, int(wanted.until // DAY_S), platform)).fetchall()
-            transaction.on_commit.append(lambda: codec.drop(number for (number,) in gone))
+            _drop_keys(transaction, codec, before_day=int(wanted.until // DAY_S), platform=platform)
         self._wipe(transaction)
+
+
+def _drop_keys(transaction: Transaction, codec: Codec, *, before_day: int, platform: int | None) -> None:
+    """Delete the data keys of days before ``before_day``, of one platform or of all."""
+    gone: list[Any] = transaction.execute(_DAYS, (NOBODY, before_day, platform)).fetchall()
+    transaction.on_commit.append(lambda: codec.drop(number for (number,) in gone))

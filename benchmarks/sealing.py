@@ -1,0 +1,60 @@
+"""What sealing costs: two relays, one of them sealed, posted to in turns. Prints figures, asserts nothing.
+
+python -m benchmarks.sealing [--rounds 4] [--seconds 2]
+"""
+
+import argparse
+import base64
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accept import CONNECTIONS
+from benchmarks.processes import Daemon, module
+
+_PLATFORM = {"p": {"url": "http://127.0.0.1:9/", "key": "order_id", "batch": {"max_items": 500}}}
+_KEY = base64.b64encode(bytes(range(32))).decode()
+
+
+def main() -> None:
+    """Measure NDJSON requests of 2,000 lines, and one callback per POST."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        sealed = {"privacy": {"encrypt": {"key": _KEY}}}
+        with Daemon(directory / "plain", _PLATFORM) as one, Daemon(directory / "sealed", _PLATFORM, **sealed) as other:
+            for relay in (one, other):
+                relay.order("p", "pause")
+            bulk = ("bulk", "--connections", "4", "--prepared", "32")
+            single = ("closed", "--connections", str(CONNECTIONS))
+            for what, (kind, *options) in (("NDJSON, 2,000 lines", bulk), ("one per POST", single)):
+                rates: dict[str, list[float]] = {"plain": [], "sealed": []}
+                cpus: dict[str, list[float]] = {"plain": [], "sealed": []}
+                for _ in range(given.rounds):
+                    for which, relay in (("plain", one), ("sealed", other)):
+                        rate, cpu_us = _load(relay, kind, (*options, "--seconds", str(given.seconds)), given.seconds)
+                        rates[which].append(rate)
+                        cpus[which].append(cpu_us)
+                _print(what, rates, "callbacks/s")
+                _print(what, cpus, "us of CPU each")
+
+
+def _load(relay: Daemon, kind: str, options: tuple[str, ...], seconds: float) -> tuple[float, float]:
+    before = relay.process.cpu_s()
+    with module("client", kind, relay.callbacks_url("p"), *options) as client:
+        told: dict[str, Any] = client.result(seconds + 60)
+    used = told["ended_at"] - told["began_at"]
+    return told["accepted"] / used, (relay.process.cpu_s() - before) / told["accepted"] * 1e6
+
+
+def _print(what: str, found: dict[str, list[float]], unit: str) -> None:
+    plain, sealed = (statistics.median(found[which]) for which in ("plain", "sealed"))
+    print(f"{what}: plain {plain:,.1f}, sealed {sealed:,.1f} {unit}: {sealed / plain:.3f}")
+
+
+if __name__ == "__main__":
+    main()

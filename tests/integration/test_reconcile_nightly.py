@@ -1,0 +1,202 @@
+"""The daemon compares by itself: at its time, once for what it missed, one at a time; what it found is told."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, time
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import structlog
+from relay.alerts.facts import ReconcileFacts, RelayFacts
+from relay.alerts.rules import look
+from relay.config.load import load
+from relay.config.schema.alerts import AlertSettings
+from relay.config.schema.file import Config
+from relay.core.clock import wall_s
+from relay.core.errors import RelayError
+from relay.core.model import Lane, NewCallback
+from relay.daemon.both_sides import DaemonReconciler, last_slot
+from relay.store.sqlite.backend import SqliteStore
+from relay.telemetry.events import Events
+from relay.telemetry.metrics import Metrics
+
+SECTION = """
+    at: "02:40"
+    tz: Asia/Shanghai
+    order_center: {file: orders.csv}
+    platform: {file: shown.csv}
+    columns: {key: order_id, status: status, at: updated_at}
+    order: [created, paid]
+    carry: 0
+    settle: 0s
+"""
+
+
+class Night:
+    """A reconciler with a clock of its own."""
+
+    def __init__(self, directory: Path, store: SqliteStore, extra: str) -> None:
+        self.directory = directory
+        self.store = store
+        self.now = wall_s()
+        (directory / "config.yaml").write_text(
+            "version: 1\nplatforms: {shop-a: {url: 'https://a.example/', expires: 2h}}\n"
+            f"reconcile:\n  shop-a:{SECTION}{extra}"
+        )
+        self.config: Config = load(directory / "config.yaml", environ={})
+        self.metrics = Metrics()
+        self.nudged = 0
+
+        def nudge() -> None:
+            self.nudged += 1
+
+        def nobody(name: str) -> Any:
+            raise AssertionError(f"files ask {name} nothing")
+
+        self.reconciler = DaemonReconciler(
+            config=lambda: self.config,
+            find=nobody,
+            store=store,
+            events=Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=self.metrics),
+            metrics=self.metrics,
+            wall=lambda: self.now,
+        )
+        self.reconciler.operation_started = nudge
+
+    def write(self, center: list[str], shown: list[str]) -> None:
+        """Write both exports: orders that are paid, changed three hours ago."""
+        for name, keys in (("orders.csv", center), ("shown.csv", shown)):
+            lines = ["order_id,status,updated_at", *(f"{key},paid,{self.stamp()}" for key in keys)]
+            (self.directory / name).write_text("\n".join(lines) + "\n")
+
+    def down_for_days(self, days: int) -> None:
+        """Let the daemon have known of the platform for so long, without a run."""
+        (self.directory / "reconcile" / "shop-a" / "scheduled").write_text(str(self.now - days * 86400))
+        self.now += 1
+
+    def stamp(self) -> str:
+        """Return a time three hours ago as exports write it."""
+        return f"{datetime.fromtimestamp(self.now - 3 * 3600, ZoneInfo('Asia/Shanghai')):%Y-%m-%d %H:%M:%S}"
+
+    async def round(self) -> list[dict[str, Any]]:
+        """Let the daemon look once, and return the runs there are then."""
+        task = asyncio.create_task(self.reconciler.run())
+        try:
+            async with asyncio.timeout(30):
+                while not self.idle:
+                    await asyncio.sleep(0.02)
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+        return await self.reconciler.listed("shop-a")
+
+    @property
+    def idle(self) -> bool:
+        """Whether it looked and nothing is under way."""
+        looked = self.reconciler.looked_at == self.now
+        return looked and not self.reconciler.busy
+
+
+@pytest.fixture
+async def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteStore]:
+    """A store file beside the configuration."""
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    opened = await SqliteStore.open(tmp_path / "relay.db")
+    yield opened
+    await opened.close()
+
+
+def test_the_time_of_day_is_that_of_its_zone() -> None:
+    """02:40 in Shanghai is 18:40 UTC of the day before; before it, the last one was yesterday's."""
+    shanghai = ZoneInfo("Asia/Shanghai")
+    noon = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
+    assert last_slot(noon.timestamp(), time(2, 40), shanghai) == datetime(2026, 11, 28, 18, 40, tzinfo=UTC).timestamp()
+    late = datetime(2026, 11, 29, 18, 39, 59, tzinfo=UTC)
+    assert last_slot(late.timestamp(), time(2, 40), shanghai) == datetime(2026, 11, 28, 18, 40, tzinfo=UTC).timestamp()
+
+
+async def test_a_missed_run_is_made_up_once(tmp_path: Path, store: SqliteStore) -> None:
+    """Nothing was missed before the daemon knew of it; a time that passed while it was down is made up once."""
+    night = Night(tmp_path, store, "")
+    night.write(["1"], ["1"])
+    assert await night.round() == []
+    night.down_for_days(3)
+
+    (made_up,) = await night.round()
+
+    assert (made_up["state"], made_up["agree"]) == ("done", 1)
+    night.now += 1
+    assert len(await night.round()) == 1
+    assert night.metrics.reconciled["shop-a"][1] == {}
+    assert b'relay_reconcile_differences{kind="missing",platform="shop-a"} 0.0' in night.metrics.render()
+
+
+async def test_a_run_that_fails_or_is_incomplete_is_told(tmp_path: Path, store: SqliteStore) -> None:
+    """An export that is not there is an incomplete run, and an alert; so is one that finds differences."""
+    night = Night(tmp_path, store, "")
+    assert night.reconciler.facts() == {}
+    await night.round()
+    night.down_for_days(1)
+
+    (run,) = await night.round()
+
+    assert not run["complete"]
+    assert night.reconciler.facts() == {"shop-a": ReconcileFacts(0, "incomplete")}
+    night.write(["1", "2"], ["1"])
+    await night.reconciler.start("shop-a")
+    night.now += 1
+    await night.round()
+    assert night.reconciler.facts() == {"shop-a": ReconcileFacts(1, "")}
+    rules = AlertSettings.model_validate({}).rules.by_name()
+    found, _ = look(RelayFacts(platforms={}, reconciled=night.reconciler.facts()), rules, [])
+    assert [(each.key.rule, each.values["differences"]) for each in found] == [("reconcile", 1)]
+
+
+async def test_one_at_a_time(tmp_path: Path, store: SqliteStore) -> None:
+    """A second run of the platform is refused while one is under way; it is shown as running."""
+    night = Night(tmp_path, store, "")
+    night.write(["1"], ["1"])
+    started = await night.reconciler.start("shop-a")
+    with pytest.raises(RelayError):
+        await night.reconciler.start("shop-a")
+    with pytest.raises(KeyError):
+        await night.reconciler.start("shop-b")
+    assert (await night.reconciler.listed(None))[0]["state"] == "running"
+    await night.round()
+    found = await night.reconciler.one(started["run"])
+    assert found is not None
+    assert (found["state"], found["differences"]) == ("done", [])
+    assert await night.reconciler.one("../../etc") is None
+
+
+async def dead(store: SqliteStore, *keys: str) -> None:
+    """Leave dead letters of orders."""
+    rows = [
+        NewCallback("shop-a", json.dumps({"order_id": key, "status": "paid"}).encode(), key, None, Lane.NORMAL, 9.0,
+                    None, None, None, "", dead_reason="exhausted")
+        for key in keys
+    ]  # fmt: skip
+    await store.accept(rows)
+
+
+@pytest.mark.parametrize(("most", "sent"), [(2, 2), (1, 0)])
+async def test_it_repairs_by_itself_within_bounds(tmp_path: Path, store: SqliteStore, most: int, sent: int) -> None:
+    """With more than ``max`` none is repaired, and the alert says so; else all are, with an audit record."""
+    night = Night(tmp_path, store, f"    repair: {{auto: {{kinds: [missing], max: {most}}}}}\n")
+    await dead(store, "a", "b")
+    night.write(["1", "a", "b"], ["1"])
+    await night.reconciler.start("shop-a")
+    (run,) = await night.round()
+
+    assert run["repair"]["sent"] == sent
+    assert bool(run["repair"]["refused"]) is (sent == 0)
+    assert night.reconciler.facts()["shop-a"].trouble == ("" if sent else "unrepaired")
+    operations = await store.open_operations()
+    assert len(operations) == (1 if sent else 0) == night.nudged
+    if sent:
+        stepped = await store.step_operation(operations[0], 10)
+        assert (stepped.progress.action, stepped.progress.done) == ("resend", 2)
+        assert stepped.progress.options.expires_s == 7200.0

@@ -1,0 +1,1 @@
+"""Both listeners asked what their OpenAPI document allows, and what not."""
