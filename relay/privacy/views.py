@@ -30,7 +30,8 @@ KEY: Final[Path] = ("key",)
 
 _SEGMENT = re.compile(r'"([^"]+)"|([^."\[\]\s]+)|\[(?:\*|\d*)\]')
 _BOUNDED_CHARS = 6  # shorter values are replaced as whole words alone: `paid` is no part of `prepaid`
-_LEAST_CHARS = 3  # of a value in ASCII; one in another script tells more: a Chinese name has two
+_LEAST_CHARS = 2  # of a value: a Chinese name has two
+_LEAST_DIGITS = 3  # fewer are counts and codes, and in every text
 _CUT_CHARS = 4
 
 
@@ -241,7 +242,7 @@ def _forms(values: Iterable[str]) -> list[_Form]:
     written: set[str] = set()
     for value in values:
         plain = value.strip()
-        if len(plain) >= (_LEAST_CHARS if plain.isascii() else 2):
+        if len(plain) >= (_LEAST_DIGITS if plain.isdigit() else _LEAST_CHARS):
             escaped = quote(plain, safe="")
             written |= {plain, json.dumps(plain)[1:-1], escaped, escaped.lower()}
     return [_Form(text) for text in sorted(written, key=len, reverse=True)]

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 import pytest
 from relay.admin.access import User
-from relay.core.model import AttemptResult, Batch, ClaimRequest, Ending, Outcome, Rate, Settlement, State
+from relay.core.model import AttemptResult, Batch, ClaimRequest, Ending, Filter, Outcome, Rate, Settlement, State
 from relay.privacy.views import Lenses, PathRule, Shade, View
 from relay.views.moments import plain
 from tests.integration.admin_side import START, USERS, AdminSide, admin_side
@@ -52,6 +52,7 @@ async def side() -> AsyncIterator[AdminSide]:
         seqs = [item.seq for item in batch.items]
         ending = Ending(seqs, State.DEAD, f"rejected {CANARIES[0]}", message=f"{CANARIES[0]} {CANARIES[1]}", code="77")
         await made.store.settle(Settlement(batch.number, batch.attempt_id, "shop-a", result, endings=[ending]))
+        await made.store.start_operation("retry", Filter(key="key-0"), expect_count=1)
         yield made
 
 
@@ -97,9 +98,15 @@ async def test_every_route_of_the_document_is_denied_unless_granted(side: AdminS
 async def test_no_route_shows_a_value_that_its_viewer_may_not_see(side: AdminSide) -> None:
     """Payloads, excerpts, messages and reasons, of the callback itself and of the others in its batch."""
     callback_id = (await _ids(side))[0]
-    seen = 0
+    seen, keyed = 0, set()
     gets = [path for path, methods in side.api.document["paths"].items() if "get" in methods]
-    variants = [*gets, "/v1/callbacks/{id}?payload=1", "/v1/callbacks?format=jsonl", "/v1/callbacks?format=csv"]
+    variants = [
+        *gets,
+        "/v1/operations/1",
+        "/v1/callbacks/{id}?payload=1",
+        "/v1/callbacks?format=jsonl",
+        "/v1/callbacks?format=csv",
+    ]
     for user in SEERS:
         for path in variants:
             asked = path.replace("{platform}", "shop-a").replace("{id}", callback_id)
@@ -113,6 +120,9 @@ async def test_no_route_shows_a_value_that_its_viewer_may_not_see(side: AdminSid
                 assert callback_id not in text, (path, text)
             if user.view == "keyless":
                 assert "key-0" not in text, (path, text)
+            elif "key-0" in text:
+                keyed.add(path)
+    assert {"/v1/operations", "/v1/operations/1", "/v1/events", "/v1/callbacks"} <= keyed
     assert seen >= 6  # the one who may see everything does: payload, lists, groups, exports, platform
 
 

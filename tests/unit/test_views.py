@@ -12,6 +12,7 @@ ORDER = {
     "receiver": {"name": "张三丰", "phone": "13812345678", "address": "浙江省杭州市西湖区文三路90号"},
     "items": [{"sku": "茶", "gift": True, "note": None}],
     "amount": 19.9,
+    "size": ["XL", 12],
 }
 PAYLOAD = msgspec.json.encode(ORDER)
 
@@ -35,6 +36,7 @@ def test_a_view_shows_what_it_names_and_keeps_the_shape() -> None:
         "receiver": {"name": "***", "phone": "138****5678", "address": "浙江省杭州市西湖区文三路90号"},
         "items": [{"sku": "茶", "gift": True, "note": None}],
         "amount": "***",
+        "size": ["***", "***"],
     }
 
 
@@ -108,6 +110,7 @@ def test_numbers_inside_a_text(text: str, shown: str) -> None:
         ("sum 19.9 is no 119.95", "sum *** is no 119.95"),
         ("cut off: 浙江省杭州市西湖", "cut off: ***"),
         ("retries used up", "retries used up"),
+        ("size XL of 12 is out", "size *** of 12 is out"),
     ],
 )
 def test_words_about_a_payload_hold_none_of_it(text: str, shown: str) -> None:
