@@ -39,6 +39,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
         "relay.cli.commands.trying.demo", "demo", "Show what the relay does, with a real kill, in half a minute."
     ),
     "send": Subcommand("relay.cli.commands.send", "send", "Post a callback to the relay."),
+    "run-limited": Subcommand(
+        "relay.cli.commands.run_limited", "run_limited", "Run a command that sends one request, under a limit."
+    ),
     "status": Subcommand("relay.cli.commands.status", "status", "Show every platform's state and the ledger."),
     "ls": Subcommand("relay.cli.commands.callbacks", "ls", "List callbacks."),
     "show": Subcommand("relay.cli.commands.callbacks", "show", "Show one callback with its attempts."),

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from relay.config.alert_checks import alert_contradictions
 from relay.config.comparable import reconcile_contradictions
+from relay.config.limit_checks import bursts, reserves
 from relay.config.listener_checks import (
     is_local,
     is_loopback,
@@ -50,13 +51,14 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
     yield from listener_contradictions(config)
     yield from _users(config)
     for name, quota in config.quotas.items():
-        yield from _burst(("quotas", name), quota)
+        yield from bursts(("quotas", name), quota)
+        yield from reserves(("quotas", name), quota, shared_store=not config.store.url.startswith("sqlite:"))
     for name, target in config.alerts.targets.items():
         if isinstance(target, PlatformSection):
             yield from _rules(("alerts", "targets", name), target)
             yield from _fields(("alerts", "targets", name), target)
     for name, platform in config.platforms.items():
-        yield from _burst(("platforms", name), platform)
+        yield from bursts(("platforms", name), platform)
         yield from _rules(("platforms", name), platform)
         yield from _fields(("platforms", name), platform)
         for index, wanted in enumerate(platform.quotas):
@@ -280,21 +282,6 @@ def _at(
     relies_on: Sequence[KeyPath] = (),
 ) -> PlacedProblem:
     return PlacedProblem(path, BadValue(code, message, hint), at_key, (path, *relies_on))
-
-
-def _burst(owner: KeyPath, section: Any) -> Iterator[PlacedProblem]:
-    """Check a burst: above the smallest limit it could never happen, without a rate it means nothing."""
-    if section.burst is None:
-        return
-    path = (*owner, "burst")
-    if not section.rate:
-        what = f"{dotted(path)} needs a rate beside it"
-        yield _at(path, "E051", what, "add rate: N/min", relies_on=[(*owner, "rate")])
-        return
-    tightest = min(section.rate, key=lambda rate: rate.limit)
-    if section.burst > tightest.limit:
-        what = f"{dotted(path)}: {section.burst} requests back to back exceed the rate {tightest}"
-        yield _at(path, "E051", what, f"write {tightest.limit} or less, or leave it out", relies_on=[(*owner, "rate")])
 
 
 def _rules(owner: KeyPath, platform: PlatformSection) -> Iterator[PlacedProblem]:

@@ -32,7 +32,7 @@ from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
 from relay.daemon.alert_wiring import Alerting, head_sender
 from relay.daemon.both_sides import DaemonReconciler
-from relay.daemon.intake import ingest_settings
+from relay.daemon.intake import ingest_settings, slot_desk
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
 from relay.daemon.observing import Observer
 from relay.daemon.readiness import Readiness
@@ -48,6 +48,8 @@ from relay.delivery.sender import HttpSender, Outbound, Sender
 from relay.delivery.terms import Terms, compile_all
 from relay.ingest.described import ROUTES
 from relay.ingest.intake import Intake
+from relay.ingest.lending.desk import SlotDesk
+from relay.ingest.lending.routes import QuotaRoutes
 from relay.ingest.server import IngestServer
 from relay.ingest.traced import BeginSpan
 from relay.privacy.views import Lenses
@@ -181,8 +183,11 @@ class _Daemon:
                 reconciler=reconciler,
             )
         )
-        servers = self._make_servers(store, live, api, duties, self._start_spans(store))
+        desk = slot_desk(store, registry, config=lambda: live.config)
+        servers = self._make_servers(store, live, api, duties, desk, self._start_spans(store))
         await self._listen(servers)
+        if desk is not None:
+            self.stack.callback(desk.close)
         self.supervisor.on_signal(signal.SIGHUP, live.reload_soon)
         return [address for server in reversed(servers) for address in server.addresses]
 
@@ -356,7 +361,13 @@ class _Daemon:
         return _Duties(operations, expiry, descriptors)
 
     def _make_servers(
-        self, store: Store, live: LiveConfig, api: AdminApi, duties: "_Duties", begin_span: BeginSpan | None
+        self,
+        store: Store,
+        live: LiveConfig,
+        api: AdminApi,
+        duties: "_Duties",
+        desk: SlotDesk | None,
+        begin_span: BeginSpan | None,
     ) -> list[AdminServer | IngestServer]:
         """Return the listeners, the admin side first; none of them listens yet."""
         config, events = self.config, self.events
@@ -367,6 +378,7 @@ class _Daemon:
         ]
         intake = Intake(inbox=store)
         self.stack.callback(intake.close)
+        quotas = QuotaRoutes(desk, decode=intake.decoder, clock=store.clock, wall=wall_s)
         live.ingest = [
             IngestServer(
                 settings=ingest_settings(config, listen),
@@ -378,6 +390,7 @@ class _Daemon:
                 events=events,
                 expiring=lambda seconds: duties.expiry.nudge(store.clock.now() + seconds),
                 begin_span=begin_span,
+                quotas=quotas,
             )
             for listen in config.ingest.listen
         ]

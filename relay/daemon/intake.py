@@ -1,15 +1,20 @@
 """Compiles the parts of the configuration that the ingest listener needs."""
 
 import json
+import random
 from collections.abc import Callable, Mapping
 
 from relay.config.schema.file import Config
 from relay.config.schema.platform import PlatformSection
 from relay.config.schema.routes import Reply
+from relay.delivery.asking.elsewhere import Elsewhere
+from relay.delivery.registry import Registry
 from relay.ingest.fan_out import Routing, compile_route
 from relay.ingest.intake import IngestSettings
+from relay.ingest.lending.desk import LimitDirectory, SlotDesk
 from relay.ingest.posts import Directory, DropIn
 from relay.ingest.rows import PlatformIntake
+from relay.store.base import Store
 from relay.web.guard import PostToken
 from relay.web.sockets import SocketFile
 from relay.wire.envelopes.plain import Envelope
@@ -94,6 +99,25 @@ def _measure(platform: PlatformSection, envelope: Envelope) -> Measure | None:
         return envelope.size(payload, key, event)
 
     return measure
+
+
+def limit_directory(config: Config) -> LimitDirectory:
+    """Return the limits that others may take slots of."""
+    under: dict[str, list[str]] = {name: [] for name in config.quotas}
+    for name, platform in config.platforms.items():
+        for quota in platform.quotas:
+            under[quota].append(name)
+    return LimitDirectory(under, frozenset(config.destinations))
+
+
+def slot_desk(store: Store, registry: Registry, *, config: Callable[[], Config]) -> SlotDesk | None:
+    """Return what hands out slots of the limits in force; None where the store cannot."""
+    if store.lending is None:
+        return None
+    elsewhere = Elsewhere(registry.pipeline, outbox=store, clock=store.clock, rng=random.Random())
+    desk = SlotDesk(store.lending, elsewhere, clock=store.clock, directory=lambda: limit_directory(config()))
+    store.watch(desk.changed)
+    return desk
 
 
 def ingest_settings(config: Config, listen: str) -> IngestSettings:

@@ -6,7 +6,17 @@ Drop-in paths are not in it. They are the platforms' own (``accept:`` in the con
 from relay.core.raw import JsonObject
 from relay.ingest.rows import NDJSON
 from relay.views.callback_view import CallbackView
-from relay.views.post_answers import AcceptedLines, AcceptedView, CancelledView, RoutedLines, RoutedView, TakenBackView
+from relay.views.post_answers import (
+    AcceptedLines,
+    AcceptedView,
+    CancelledView,
+    ReleasedSlots,
+    ReportedRequests,
+    RoutedLines,
+    RoutedView,
+    TakenBackView,
+    TakenSlots,
+)
 from relay.web.openapi import Answered, Described
 
 _LISTENER = ("ingest",)
@@ -33,6 +43,17 @@ _PROBLEMS = (
     *("body_timeout", "too_large", "unsupported_encoding", "unfit_payload", "idempotency_conflict"),
     *("store_full", "store_failed", "overloaded"),
 )
+
+_GROUP = {"type": "string", "description": "whose limits, where they are kept per group"}
+_QUOTA_PROBLEMS = (
+    *("invalid_json", "invalid_request", "unauthorized", "forbidden", "unknown_quota", "store_failed", "not_supported"),
+    *("forbidden_host", "forbidden_origin", "body_timeout", "too_large", "bad_encoding", "unsupported_encoding"),
+)
+
+
+def _json(**properties: JsonObject) -> dict[str, JsonObject]:
+    return {"application/json": {"type": "object", "properties": properties}}
+
 
 ROUTES = (
     Described(
@@ -79,6 +100,45 @@ ROUTES = (
         query=("key",),
         answers={200: Answered("Taken back", (TakenBackView,))},
         problems=("unauthorized", "unknown_platform", "invalid_request", "in_flight", "store_failed"),
+    ),
+    Described(
+        listeners=_LISTENER,
+        method="POST",
+        path="/v1/quotas/{quota}/take",
+        summary="Take slots of a shared quota, or of a platform's limits, for requests of your own",
+        body=_json(
+            n={"type": "integer", "minimum": 1, "description": "how many, all or none"},
+            wait={"type": "string", "description": "how long to wait for them: 2s; at most 60s"},
+            group=_GROUP,
+        ),
+        answers={200: Answered("Taken, on disk", (TakenSlots,))},
+        problems=(*_QUOTA_PROBLEMS, "no_slot", "never_fits", "stopping"),
+    ),
+    Described(
+        listeners=_LISTENER,
+        method="POST",
+        path="/v1/quotas/{quota}/release",
+        summary="Say that the answer was seen: the slots are free one window from now",
+        body=_json(
+            slots={"type": "array", "items": {"type": "string"}, "description": "as `take` named them"},
+            unused={"type": "boolean", "description": "nothing was sent: they are free at once"},
+        ),
+        answers={200: Answered("Given back", (ReleasedSlots,))},
+        problems=_QUOTA_PROBLEMS,
+    ),
+    Described(
+        listeners=_LISTENER,
+        method="POST",
+        path="/v1/quotas/{quota}/report",
+        summary="Count requests that were sent without slots",
+        body=_json(
+            n={"type": "integer", "minimum": 0, "description": "how many"},
+            refused={"type": "boolean", "description": "one was refused: the platform stops"},
+            wait={"type": "string", "description": "with refused: how long the platform asked to wait: 30s"},
+            group=_GROUP,
+        ),
+        answers={200: Answered("Counted, on disk", (ReportedRequests,))},
+        problems=_QUOTA_PROBLEMS,
     ),
     Described(
         listeners=_LISTENER,

@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 from relay.ingest.handlers import Describe, Handlers
 from relay.ingest.intake import IngestSettings, Intake
+from relay.ingest.lending.routes import QuotaRoutes
 from relay.ingest.posts import Directory
 from relay.ingest.traced import BeginSpan
 from relay.telemetry.events import Events
 from relay.web.dispatch import Routes
+from relay.web.guard import Bearer
 from relay.web.health import Ping
 from relay.web.server import WebServer
 
@@ -29,12 +31,13 @@ class IngestServer(WebServer):
         events: Events,
         expiring: Callable[[float], None],
         begin_span: BeginSpan | None = None,
+        quotas: QuotaRoutes | None = None,
     ) -> None:
         """Put it together.
 
         ``describe`` returns a callback without its payload. ``openapi`` is what ``/openapi.json`` answers.
         ``expiring`` is called after a commit with the seconds until the first of its callbacks expires.
-        ``begin_span`` begins the span of a post, where posts are traced.
+        ``begin_span`` begins the span of a post, where posts are traced. ``quotas`` hands out slots to others.
         """
         super().__init__(name=LISTENER, listen=settings.listen, ping=ping, events=events, file=settings.file)
         self._handlers = Handlers(
@@ -47,6 +50,7 @@ class IngestServer(WebServer):
             expiring=expiring,
             begin_span=begin_span,
         )
+        self._quotas = quotas
         self.configure(settings=settings, directory=directory)
 
     def configure(self, *, settings: IngestSettings, directory: Directory) -> None:
@@ -54,4 +58,6 @@ class IngestServer(WebServer):
         self._handlers.configure(settings, directory)
         routes = Routes()
         self._handlers.add_to(routes)
+        if self._quotas is not None:
+            self._quotas.add_to(routes, Bearer(settings.token, settings.tokens))
         self._serve(routes, hosts=settings.hosts, origins=settings.origins, tls=settings.tls)

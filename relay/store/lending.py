@@ -13,15 +13,14 @@ class Lending(Protocol):
     async def lend(self, wish: SlotWish) -> LentSlots | WaitUntil:
         """Hold so many slots and record them, all or none, in one commit; or say until when to wait.
 
-        The reason ``unknown`` says that there are no such limits. A wait is infinite where the limits never have so
-        many slots at once.
+        The reason ``unknown`` says that there are no such limits, ``never`` that they are smaller than what is wanted.
         """
         ...
 
-    async def give_back(self, ids: Sequence[str], *, unused: bool) -> list[LimitName]:
-        """Let the slots count from now, or with ``unused`` no more; return whose they were.
+    async def give_back(self, of: LimitName, ids: Sequence[str], *, unused: bool) -> list[LimitName]:
+        """Let the slots count from now, or with ``unused`` no more; return whose they were, with their groups.
 
-        What is no slot, or was given back before, is passed over.
+        What is no slot of this platform or quota, or was given back before, is passed over.
         """
         ...
 

@@ -92,8 +92,13 @@ class QuotaLine:
             at = max(at, window.free_at(now))
         return at
 
+    @property
+    def most(self) -> float:
+        """How many slots there are at the most at once."""
+        return min((window.limit for window in self._windows), default=math.inf)
+
     def room_at(self, now: float, count: int) -> float:
-        """Return ``now`` when others may take ``count`` slots at once, else when they may; infinite where never."""
+        """Return ``now`` when others may take ``count`` slots at once, else when they may."""
         at = now
         if self._burst is not None:
             at = self._burst.free_at(now) if count == 1 else math.inf  # back to back they go one by one

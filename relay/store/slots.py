@@ -6,6 +6,7 @@ store asks ``ready`` and calls ``take`` in the same step that records the attemp
 ``drain_wakes`` on to its watcher. Slots that others take of the same limits (``ready_for``, ``lend``) work alike.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from relay.core.lending import OTHERS, LimitName
@@ -115,11 +116,13 @@ class Slots:
         return _turn(lines, [line.free_at(now) for line in lines], platform, now)
 
     def ready_for(self, of: LimitName, count: int, now: float, *, waits: bool) -> WaitUntil | None:
-        """Return None when others may take ``count`` slots now, else until when they wait; infinite where never.
+        """Return None when others may take ``count`` slots now, else until when they wait and why (also ``never``).
 
         All who take slots are one party in line, in turn with the platforms; with ``waits`` they stand in it.
         """
         lines = [slots.line(of.group, now) for slots in self._lending(of)]
+        if any(count > line.most for line in lines):
+            return WaitUntil(math.inf, "never")
         at = max((line.room_at(now, count) for line in lines), default=now)
         if at == now:
             # What is kept for others is nobody's turn but theirs.

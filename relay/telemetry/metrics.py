@@ -315,7 +315,16 @@ class Metrics:
         limit = GaugeMetricFamily(
             "relay_rate_limit", "Requests allowed per window.", labels=("platform", "window", "kind")
         )
+        others = GaugeMetricFamily(
+            "relay_external_slots", "Slots that others than the relay took.", labels=("platform", "window")
+        )
         for platform, status in statuses.items():
+            taken_by_others: dict[str, int] = {}
+            for quota in status.quotas:
+                window = seconds_text(quota.window_s)
+                taken_by_others[window] = max(taken_by_others.get(window, 0), quota.uses.external)
+            for window, count in taken_by_others.items():
+                others.add_metric((platform, window), count)
             # A platform may have several quotas with the same window, such as its own and a shared one. A series may
             # appear only once: it is that of the quota with the fewest free slots, which is the one that holds.
             tightest: dict[tuple[str, str], tuple[int, int]] = {}
@@ -333,7 +342,7 @@ class Metrics:
                     windows[window] = found
             for window, (_, taken) in windows.items():
                 used.add_metric((platform, window), taken)
-        yield from (used, limit)
+        yield from (used, limit, others)
 
 
 def _limit_kind(quota: str) -> str:

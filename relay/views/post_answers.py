@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Struct
 
-from relay.views.moments import told
+from relay.views.moments import Instant, told
 
 
 class AcceptedView(Struct, frozen=True):
@@ -50,3 +50,22 @@ class TakenBackView(Struct, frozen=True):
 
     cancelled: Annotated[int, told("how many callbacks; 0 where nothing of the key was pending")]
     ids: Annotated[list[str], told("their ids, in the order of the key")]
+
+
+class TakenSlots(Struct, frozen=True):
+    """Slots that were taken for requests of others than the relay."""
+
+    slots: Annotated[list[str], told("their names, for the release; one for each request")]
+    send_by: Annotated[Instant, told("when the last request must have been sent")]
+
+
+class ReleasedSlots(Struct, frozen=True):
+    """Slots that were given back."""
+
+    released: Annotated[int, told("how many: what was given back before, or is no slot, is passed over")]
+
+
+class ReportedRequests(Struct, frozen=True):
+    """Requests that were sent without slots."""
+
+    counted: Annotated[int, told("how many count against the limits from now on")]

@@ -103,6 +103,8 @@ def notes(platforms: Sequence[PlatformView]) -> list[str]:
             found.append(_certificate(platform.name, platform.certificate, wall_s()))
         if late := _late(platform):
             found.append(late)
+        if others := limit_words.used_by_others(platform):
+            found.append(others)
         if limit := limit_words.note(platform, wall_s()):
             found.append(limit)
     return found

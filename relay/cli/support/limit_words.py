@@ -68,6 +68,14 @@ def to_adopt(name: str, learned: LimitView) -> str:
     return f"quotas: {{{quota}: {{rate: {rates}, per: group}}}}, and under platforms: {name}, quotas: [{quota}]"
 
 
+def used_by_others(platform: PlatformView) -> str:
+    """Return how much of which limit others than the relay use; empty where they use nothing."""
+    quota = max(platform.quotas, key=lambda quota: quota.uses.external / quota.limit, default=None)
+    if quota is None or not quota.uses.external:
+        return ""
+    return f"{platform.name}: others use {quota.uses.external} of {rate(quota)}"
+
+
 def note(platform: PlatformView, now: float) -> str:
     """Return the line below the table about a limit that no configuration has; empty without one."""
     learned, name = platform.learned_limit, platform.name

@@ -50,12 +50,13 @@ class Place:
         timeout_s = None if waits else TIMEOUT_S
         return Client(self.admin, token=self.admin_token, timeout_s=timeout_s, shown=self.admin_shown)
 
-    def ingest_client(self) -> Client:
+    def ingest_client(self, *, timeout_s: float = TIMEOUT_S) -> Client:
         """Return a client of the ingest listener."""
         return Client(
             self.ingest,
             token=self.ingest_token,
             token_from="RELAY_INGEST_TOKEN",  # noqa: S106 - its name
+            timeout_s=timeout_s,
             shown=self.ingest_shown,
         )
 

@@ -170,6 +170,21 @@ class QuotaSettings(Section):
     per: Literal["group"] | None = setting(
         None, "group: the limit holds for each group (such as a shop) by itself. Not set: for all together."
     )
+    reserve: Rates = setting(
+        [],
+        "Kept in every window for others, who take slots through the API: 5/s of 40/s. A window that it does not name "
+        "keeps the same share. Not set: nothing is kept, and they take turns with the relay.",
+    )
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """How many requests of each rate are kept for others; empty for none."""
+        if not self.reserve:
+            return ()
+        kept = {rate.window_s: rate.limit for rate in self.reserve}
+        limits = {rate.window_s: rate.limit for rate in self.rate}
+        share = max(limit / limits[window_s] for window_s, limit in kept.items())
+        return tuple(kept.get(rate.window_s, int(rate.limit * share)) for rate in self.rate)
 
 
 class Origin(NamedTuple):
@@ -311,7 +326,7 @@ class Config(Section):
     def quota(self, name: str) -> Quota:
         """Return the shared quota called ``name``."""
         settings = self.quotas[name]
-        return Quota(name, settings.rate, settings.burst, per_group=settings.per == "group")
+        return Quota(name, settings.rate, settings.burst, per_group=settings.per == "group", reserve=settings.kept)
 
     def store_rules(self) -> StoreRules:
         """Return what a store acts on: shared quotas, private ones as ``platform:NAME``, and how long to keep."""

@@ -42,13 +42,13 @@ class MemoryLending:
         self._changed()
         return LentSlots(ids, send_by)
 
-    async def give_back(self, ids: Sequence[str], *, unused: bool) -> list[LimitName]:
+    async def give_back(self, of: LimitName, ids: Sequence[str], *, unused: bool) -> list[LimitName]:
         """Let slots count from now, or no more."""
         now = self._clock.now()
         given: list[LimitName] = []
         for name in ids:
             lent = self._lent.get(name)
-            if lent is None or lent.done:
+            if lent is None or lent.done or lent.of[:2] != of[:2]:
                 continue
             given.append(lent.of)
             if unused:

@@ -6,7 +6,7 @@ import { count, duration, t, time } from "../words.js";
 import { windowText } from "./standing.js";
 
 const MOST_CELLS = 200; // a longer window shows shares
-const COLOURS = { first: 1, resend: 3, replay: 2, probe: 5, read_back: 5, others: 4 };
+const COLOURS = { first: 1, resend: 3, replay: 2, probe: 5, read_back: 5, external: 2, others: 4 };
 
 // How many cells each use gets. One that was there at all gets one at least.
 function cells(quota) {

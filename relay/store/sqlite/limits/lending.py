@@ -12,7 +12,7 @@ from relay.store.slots import Slots
 from relay.store.sqlite.file.transaction import Transaction
 
 _LEND = "INSERT INTO lent (platform, quota, grp, taken_at, counts_from, done) VALUES (?, ?, ?, ?, ?, ?)"
-_OPEN = "SELECT platform, quota, grp, counts_from FROM lent WHERE number = ? AND done = 0"
+_OPEN = "SELECT grp, counts_from FROM lent WHERE number = ? AND platform = ? AND quota = ? AND done = 0"
 _RECENT = "SELECT number, platform, quota, grp, taken_at, counts_from FROM lent WHERE counts_from > ?"
 _LETTER = "s"
 
@@ -33,10 +33,12 @@ class SqliteLending:
         found: LentSlots | WaitUntil = await self._write(lambda transaction: self._lend(transaction, wish))
         return found
 
-    async def give_back(self, ids: Sequence[str], *, unused: bool) -> list[LimitName]:
+    async def give_back(self, of: LimitName, ids: Sequence[str], *, unused: bool) -> list[LimitName]:
         """Let slots count from now, or no more."""
         numbers = [number for text in ids if (number := self._number(text)) is not None]
-        found: list[LimitName] = await self._write(lambda transaction: self._give_back(transaction, numbers, unused))
+        found: list[LimitName] = await self._write(
+            lambda transaction: self._give_back(transaction, of, numbers, unused)
+        )
         return found
 
     async def note_sent(self, of: LimitName, count: int) -> bool:
@@ -65,15 +67,17 @@ class SqliteLending:
         transaction.on_rollback.append(lambda: self._slots.take_back(of, counts_from, now))
         return _LETTER + encode_id(transaction.connection.last_insert_rowid(), self._tag)
 
-    def _give_back(self, transaction: Transaction, numbers: Sequence[int], unused: bool) -> list[LimitName]:
+    def _give_back(
+        self, transaction: Transaction, limit: LimitName, numbers: Sequence[int], unused: bool
+    ) -> list[LimitName]:
         now = transaction.now
         given: list[LimitName] = []
         for number in numbers:
-            row = transaction.execute(_OPEN, (number,)).fetchone()
+            row = transaction.execute(_OPEN, (number, limit.platform, limit.quota)).fetchone()
             if row is None:
                 continue
-            platform, quota, group, until = cast(tuple[str, str, str, float], row)
-            of = LimitName(platform, quota, group)
+            group, until = cast(tuple[str, float], row)
+            of = limit._replace(group=group)
             given.append(of)
             if unused:
                 transaction.execute("DELETE FROM lent WHERE number = ?", (number,))

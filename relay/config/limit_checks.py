@@ -1,0 +1,46 @@
+"""Limits that contradict each other."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from relay.config.problems import BadValue
+from relay.config.reading.yaml_source import KeyPath
+from relay.config.report.translate import PlacedProblem, dotted
+from relay.config.schema.file import QuotaSettings
+from relay.core.model import window_text
+
+
+def bursts(owner: KeyPath, section: Any) -> Iterator[PlacedProblem]:
+    """Check a burst: above the smallest limit it could never happen, without a rate it means nothing."""
+    if section.burst is None:
+        return
+    path = (*owner, "burst")
+    if not section.rate:
+        what = f"{dotted(path)} needs a rate beside it"
+        yield _at(path, "E051", what, "add rate: N/min", relies_on=[(*owner, "rate")])
+        return
+    tightest = min(section.rate, key=lambda rate: rate.limit)
+    if section.burst > tightest.limit:
+        what = f"{dotted(path)}: {section.burst} requests back to back exceed the rate {tightest}"
+        yield _at(path, "E051", what, f"write {tightest.limit} or less, or leave it out", relies_on=[(*owner, "rate")])
+
+
+def reserves(owner: KeyPath, quota: QuotaSettings, *, shared_store: bool) -> Iterator[PlacedProblem]:
+    """Check what is kept for others: a part of a window of the quota, and not all of it."""
+    path = (*owner, "reserve")
+    limits = {rate.window_s: rate.limit for rate in quota.rate}
+    for rate in quota.reserve:
+        if rate.window_s not in limits:
+            windows = " or ".join(f"N/{window_text(window_s)}" for window_s in limits)
+            what = f"{dotted(path)}: {rate} has no window of the quota"
+            yield _at(path, "E051", what, f"write {windows}", relies_on=[path, (*owner, "rate")])
+        elif rate.limit >= limits[rate.window_s]:
+            what = f"{dotted(path)}: {rate} leaves nothing of {limits[rate.window_s]} to the relay itself"
+            yield _at(path, "E051", what, "keep less for others", relies_on=[path, (*owner, "rate")])
+    if quota.reserve and shared_store:
+        what = f"{dotted(path)}: slots are not handed out with a shared store yet, so nobody could use what is kept"
+        yield _at(path, "E051", what, "use sqlite:PATH, or remove it", relies_on=[path])
+
+
+def _at(path: KeyPath, code: str, message: str, hint: str, *, relies_on: Sequence[KeyPath]) -> PlacedProblem:
+    return PlacedProblem(path, BadValue(code, message, hint), False, (path, *relies_on))

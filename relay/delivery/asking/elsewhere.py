@@ -1,0 +1,53 @@
+"""Requests that others than the relay send to a platform: what they learn counts as what the relay's own would."""
+
+import random
+from collections.abc import Callable
+from itertools import count
+from typing import Final
+
+from relay.core.clock import Clock
+from relay.core.model import Batch
+from relay.delivery.pipeline import Pipeline
+from relay.limits.evidence.history import Signal
+from relay.policy.gate.stop import StopCause
+from relay.store.base import Outbox
+
+REASON: Final = "a request of others was refused"
+
+
+class Elsewhere:
+    """Tells the pipelines of requests that are not theirs; ``find`` raises ``KeyError`` for one that does not run."""
+
+    def __init__(self, find: Callable[[str], Pipeline], *, outbox: Outbox, clock: Clock, rng: random.Random) -> None:
+        self._find = find
+        self._outbox = outbox
+        self._clock = clock
+        self._rng = rng
+        self._tokens = count(-1, -1)  # attempts have the numbers above 0
+
+    def stopped_until(self, platform: str, group: str) -> float:
+        """Return until when the platform, or the group, asked to be left alone; 0.0 where it did not."""
+        gate = self._find(platform).gate
+        stops = (gate, gate.groups.get(group)) if group else (gate,)
+        return max((stop.stopped_until for stop in stops if stop.throttled), default=0.0)
+
+    def accepted(self, platform: str, group: str, count: int) -> None:
+        """Let the learner know of requests that were let through."""
+        for _ in range(count):
+            self._tell(platform, group, Signal.ACCEPTED, None)
+
+    async def refused(self, platform: str, group: str, wait_s: float | None) -> None:
+        """Stop the platform, or the group, as if a request of the relay's own had been refused, and keep it."""
+        pipeline, now = self._find(platform), self._clock.now()
+        self._tell(platform, group, Signal.THROTTLED, wait_s)
+        gate = pipeline.gate
+        gate.expect_wait(pipeline.learner.patience_s(group))
+        asked = Batch(0, "", 1, 0, platform, group, [], now, 0)
+        gate.of(asked, scope="group").throttle(StopCause(now, now, REASON, wait_s), self._rng)
+        pipeline.changed(0)
+        await self._outbox.set_gate(platform, pipeline.kept())
+
+    def _tell(self, platform: str, group: str, kind: Signal, wait_s: float | None) -> None:
+        learner, now, token = self._find(platform).learner, self._clock.now(), next(self._tokens)
+        learner.sent(token, group, now)
+        learner.answered(token, group, kind=kind, sent_at=now, now=now, wait_s=wait_s, whole=not group)
