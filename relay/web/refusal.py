@@ -54,7 +54,7 @@ KINDS = {
     "never_fits": ProblemKind(422, "This never fits into the limit"),
     "unfit_payload": ProblemKind(422, "The platform cannot be sent this payload"),
     "invalid_config": ProblemKind(422, "The configuration has problems; nothing was changed"),
-    "no_slot": ProblemKind(429, "No slot of the limit came free in time"),
+    "no_slot": ProblemKind(429, "No slot of the limit came free in time", 1),
     "too_many_tries": ProblemKind(429, "Too many wrong tokens came from this address", 60),
     "too_many_reveals": ProblemKind(429, "You have seen as many payloads as you may", 3600),
     "head_too_large": ProblemKind(431, "The head of the request is too large"),
