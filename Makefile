@@ -27,7 +27,7 @@ STAMP = .venv/.installed
 XDIST = 3
 
 .PHONY: demo test attacks check mutants bench bench-limits console-bars soak hosts deb deb-test zipapp hashes format schema upgrade
-.PHONY: clean screenshots faults receipts fuzz
+.PHONY: clean screenshots faults receipts fuzz others
 demo: $(STAMP)
 	@$(BIN)/relay demo
 
@@ -66,6 +66,9 @@ soak: $(STAMP)
 
 receipts: $(STAMP)
 	@CALLBACKS=10000 KILLS=20 $(BIN)/python -m pytest -x --timeout 3600 tests/e2e/test_receipts.py
+
+others: $(STAMP)
+	@LIMIT=100/60 SECONDS=600 $(BIN)/python -m pytest -n 0 --timeout 3600 tests/e2e/test_others.py
 
 hosts: $(STAMP)
 	@SEEDS=10000 HOST_KILLS=60 $(BIN)/python -m pytest -n $(XDIST) --timeout 7200 tests/hosts

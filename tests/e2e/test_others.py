@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.e2e.harness import Bench, bench, order_callback, until
 
-LIMIT, WINDOW_S = (int(part) for part in os.environ.get("RELAY_OTHERS", "30/3").split("/"))
-RUN_S = float(os.environ.get("RELAY_OTHERS_FOR", "14"))
+LIMIT, WINDOW_S = (int(part) for part in os.environ.get("LIMIT", "30/3").split("/"))
+RUN_S = float(os.environ.get("SECONDS", "14"))
 
 OTHER = """
 import sys, time, urllib.request
