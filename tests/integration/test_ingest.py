@@ -14,12 +14,14 @@ from typing import Any
 import aiohttp
 import pytest
 from backports import zstd
+from relay.core.clock import wall_s
 from relay.core.errors import RelayError, StoreFailed, StoreFull
 from relay.core.model import Accepted, Cancelled, ClaimRequest, Filter, Lane, NewCallback
 from relay.ingest import post_options
 from relay.ingest.described import ROUTES
 from relay.ingest.fan_out import Routing
 from relay.ingest.intake import IngestSettings, Intake
+from relay.ingest.lending.routes import QuotaRoutes
 from relay.ingest.posts import Directory
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestServer
@@ -91,6 +93,7 @@ class Relay:
             describe=self.store.callback,
             openapi=b'{"openapi": "3.1.0"}',
             events=Events(log=make_logger(file=self.log, level="debug"), metrics=self.metrics),
+            quotas=QuotaRoutes(None, decode=self.intake.decoder, clock=self.store.clock, wall=wall_s),
         )
         self.session: aiohttp.ClientSession
 
