@@ -161,6 +161,7 @@ class _Daemon:
                 ledger=store,
                 history=store.history,
                 surveys=store.surveys,
+                held_keys=store.held_keys,
                 journal=store.journal,
                 sealing=store.sealing,
                 samples=sampling,

@@ -30,6 +30,7 @@ from relay.core.model import (
     WaitUntil,
 )
 from relay.core.raw import Kept, Record
+from relay.store.held_keys import HeldKeys
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
 from relay.store.lending import Lending
@@ -285,6 +286,11 @@ class Store(Inbox, Outbox, Ledger, Protocol):
     @property
     def lending(self) -> Lending | None:
         """Hands slots out to others; None where the backend does not yet."""
+        ...
+
+    @property
+    def held_keys(self) -> HeldKeys:
+        """Ordering keys that an operator holds back."""
         ...
 
     @property

@@ -61,6 +61,7 @@ class CallbackView(CallbackFacts, kw_only=True):
     superseded_by: Annotated[str | UnsetType, told("id of the callback that stands for it")] = UNSET
     payload_deleted: Annotated[bool, told("it was dropped: there is nothing left to send")]
     traceparent: Annotated[str | UnsetType, told("W3C trace context it came with")] = UNSET
+    key_held: Annotated[str | UnsetType, told("why an operator holds its ordering key back, while one does")] = UNSET
     reference: Annotated[str | UnsetType, told("the Relay-Reference it came with")] = UNSET
     waiting: Annotated[WaitingView | UnsetType, told("what it waits for, while it is pending")] = UNSET
     payload: Annotated[Any, told("asked for with payload=1: as far as the user's view goes")] = UNSET

@@ -43,6 +43,7 @@ class PlatformView(Struct, frozen=True, kw_only=True):
     requests_in_flight: Annotated[int, told("requests under way")]
     requests_allowed: Annotated[int | None, told("requests that may be under way at once")]
     held: Annotated[int, told("callbacks that wait for a person")]
+    keys_held: Annotated[int, told("ordering keys that an operator holds back")]
     oldest_due_seconds: Annotated[float | None, told("how long the oldest could have been sent, in seconds")]
     dead: Annotated[int, told("dead letters, dropped ones aside")]
     quotas: Annotated[list[QuotaView], told("windows that hold it; of groups' own limits the ten used most")]

@@ -48,6 +48,7 @@ class QueueFacts(Struct):
     pending: int = 0  # without a final state
     in_flight: int = 0  # of these, in a request under way
     held: int = 0  # of these, waiting for a person
+    keys_held: int = 0  # ordering keys that an operator holds back
     oldest_due_at: Instant | None = None  # since when the oldest that is neither held nor behind another could be sent
     dead: int = 0  # dead letters that were not dropped
     last_error: ErrorView | None = None

@@ -34,7 +34,7 @@ class WaitingView(Struct, frozen=True, kw_only=True, rename={"word": "for"}):
         str,
         told(
             "answer, confirmation, paused, earlier callback of its key, breaker, backoff, throttled, retry, limit, "
-            "hours, not before, quiet, "
+            "hours, not before, quiet, key paused, "
             "pace, linger, share, concurrency, store, owner, slot; offline: the daemon to run"
         ),
     ]

@@ -357,6 +357,7 @@ async def admin_side(
             hosts=None,
             history=store.history,
             surveys=store.surveys,
+            held_keys=store.held_keys,
             journal=store.journal,
             sealing=store.sealing,
             samples=sampling,

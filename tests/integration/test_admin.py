@@ -195,6 +195,24 @@ async def test_orders_about_one_group_reach_delivery_and_are_audited(call: Calle
     assert "no groups" in problem["detail"]
 
 
+async def test_one_order_is_held_and_released(call: Caller) -> None:
+    """Its callbacks say so and why; the others of the platform go on; the key is masked in the audit."""
+    (accepted,) = await call.side.accept(key="order-991")
+    path, key = "/v1/platforms/shop-a", {"key": "order-991"}
+    status, view = await call("POST", f"{path}/pause", json={**key, "reason": "the customer called"})
+    assert (status, view["state"], view["keys_held"]) == (200, "ok", 1)
+    _, shown = await call("GET", f"/v1/callbacks/{accepted}")
+    assert shown["key_held"] == "the customer called"
+    assert (shown["waiting"]["for"], shown["waiting"]["reason"]) == ("key paused", "the customer called")
+    status, problem = await call("POST", f"{path}/pause", json={**key, "for": "1h"})
+    assert (status, problem["key"]) == (400, "for")
+    status, view = await call("POST", f"{path}/resume", json=key)
+    assert (status, view["keys_held"]) == (200, 0)
+    assert [each["action"] for each in call.side.records] == ["platform.pause", "platform.resume"]
+    assert "991" not in str(call.side.records)
+    assert call.side.control.asked == []
+
+
 async def test_a_limit_is_set_for_a_while_and_audited(call: Caller) -> None:
     """The rates reach delivery with the time they end and the reason; the answer is the platform's new view."""
     body = {"rate": ["1000/day", "80/min"], "for": "2h", "reason": "their support said so"}

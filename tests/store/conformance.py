@@ -8,6 +8,7 @@ from tests.store.accepting import AcceptingConformance
 from tests.store.claiming import ClaimingConformance
 from tests.store.durability import DurabilityConformance as _Durability
 from tests.store.grouping import GroupingConformance
+from tests.store.holding import DurableHoldingConformance, HoldingConformance
 from tests.store.journals import JournalConformance
 from tests.store.keeping import KeepingConformance
 from tests.store.lending import DurableLendingConformance, LendingConformance
@@ -45,9 +46,12 @@ class Conformance(
     QuestioningConformance,
     ResendingConformance,
     TimingConformance,
+    HoldingConformance,
 ):
     """What memory and every other backend promise alike."""
 
 
-class DurabilityConformance(_Durability, DurableRememberingConformance, DurableQuestioningConformance):
+class DurabilityConformance(
+    _Durability, DurableRememberingConformance, DurableQuestioningConformance, DurableHoldingConformance
+):
     """What backends promise that outlive their process."""

@@ -38,6 +38,7 @@ from relay.admin.standing.times import WallTimes
 from relay.core.errors import StoreError
 from relay.privacy.views import Lenses
 from relay.store.base import Ledger
+from relay.store.held_keys import HeldKeys
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
 from relay.store.sealing import Sealing
@@ -62,6 +63,7 @@ class AdminParts:
     ledger: Ledger
     history: MinuteHistory
     surveys: Surveys
+    held_keys: HeldKeys
     journal: Journal
     sealing: Sealing
     samples: Samples
@@ -94,6 +96,7 @@ class AdminApi:
         platforms = PlatformRoutes(
             queues=ledger,
             control=control,
+            held_keys=parts.held_keys,
             audit=audit,
             sight=sight,
             times=times,

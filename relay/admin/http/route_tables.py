@@ -43,7 +43,13 @@ _LIMIT = {
     **_REASON,
 }
 _GROUP = {"group": {"type": "string", "description": "only this group of the platform, such as one shop"}}
-_PAUSE = {"for": {"type": "string", "description": "such as 30m; without it until it is resumed"}, **_GROUP, **_REASON}
+_KEY = {"key": {"type": "string", "description": "only this ordering key: one order, with all that still comes of it"}}
+_PAUSE = {
+    "for": {"type": "string", "description": "such as 30m; without it until it is resumed"},
+    **_GROUP,
+    **_KEY,
+    **_REASON,
+}
 _WHAT_IF = {
     "rate": _LIMIT["rate"],
     "burst": {"type": "integer"},
@@ -97,7 +103,7 @@ def platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             platforms.resume,
             "End a pause, or else every stop and an open breaker; what was refused is tried again at once",
             shows=PlatformView,
-            body={**_GROUP, **_REASON},
+            body={**_GROUP, **_KEY, **_REASON},
         ),
         AdminRoute(
             "POST",

@@ -7,7 +7,7 @@ What is pending comes from the store, what is going on (paused, breaker, cooldow
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
@@ -29,6 +29,7 @@ from relay.admin.standing.times import WallTimes
 from relay.core.errors import NoGroups
 from relay.core.model import UNROUTED, Rate
 from relay.core.raw import Record
+from relay.store.held_keys import HeldKeys
 from relay.telemetry.flow import Flow
 from relay.views.ledger import NO_TOTALS, LedgerView, QueueTotals
 from relay.views.live import NOTHING_KNOWN, REMOVED, LiveFacts
@@ -102,6 +103,7 @@ class PlatformRoutes:
         *,
         queues: Queues,
         control: PlatformControl,
+        held_keys: HeldKeys,
         audit: Audit,
         sight: Sight,
         times: WallTimes,
@@ -112,6 +114,7 @@ class PlatformRoutes:
         """Wire it. ``certificates``: when those of a platform end (since the epoch), by whose they are."""
         self._queues = queues
         self._control = control
+        self._held_keys = held_keys
         self._audit = audit
         self._sight = sight
         self._times = times
@@ -157,6 +160,10 @@ class PlatformRoutes:
         with self._still_configured(name):
             if part is None:
                 await self._control.pause(name, reason, until=until, deed=deed)
+            elif part.key is not None:
+                if for_s is not None:
+                    raise Refusal("invalid_request", "one key is held until it is resumed: leave 'for' out", key="for")
+                await self._held_keys.hold(name, part.key, reason, deed=deed)
             else:
                 await self._control.pause_group(name, no_key(part, "pause"), reason, until=until, deed=deed)
         self._audit.tell(deed)
@@ -168,7 +175,10 @@ class PlatformRoutes:
         if part is not None:
             deed = self._audit.deed(call.who, "platform.resume", name, reason=reason, **_named(part))
             with self._still_configured(name):
-                await self._control.resume_group(name, no_key(part, "resume"), deed=deed)
+                if part.key is not None:
+                    await self._held_keys.release(name, part.key, deed=deed)
+                else:
+                    await self._control.resume_group(name, no_key(part, "resume"), deed=deed)
             self._audit.tell(deed)
             return await self.one(call)
         await self._audit.record(call.who, "platform.resume", name, reason=reason)
@@ -298,9 +308,11 @@ class PlatformRoutes:
         return name, body.get("reason", ""), read_part(body)
 
 
-def _named(part: PlatformPart | None) -> dict[str, str]:
-    """Return what an audit record says of a part of a platform."""
-    return {} if part is None else {name: value for name, value in part._asdict().items() if value is not None}
+def _named(part: PlatformPart | None) -> dict[str, Any]:
+    """Return what an audit record says of a part of a platform; an ordering key is masked in it."""
+    if part is None:
+        return {}
+    return {"group": part.group} if part.group is not None else {"part": {"key": part.key}}
 
 
 def _live(name: str, views: Mapping[str, LiveFacts]) -> LiveFacts:

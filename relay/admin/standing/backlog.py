@@ -86,6 +86,7 @@ def platform_view(
         requests_in_flight=live.in_flight,
         requests_allowed=live.allowed,
         held=queue.held,
+        keys_held=queue.keys_held,
         oldest_due_seconds=oldest_s,
         dead=queue.dead,
         quotas=quota_views(queue.quotas),

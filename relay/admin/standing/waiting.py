@@ -67,6 +67,8 @@ def waits_for(
     for pause in live.paused_groups:
         if pause.group == found.group:
             return replace(_because("paused", pause.until, pause.reason), group=pause.group)
+    if isinstance(found, CallbackView) and found.key_held is not UNSET:
+        return _because("key paused", None, found.key_held)
     if (live.opens_at or 0) > now:
         return _because("hours", live.opens_at, live.hours)
     if before is not None:

@@ -13,12 +13,14 @@ from relay.core.clock import wall_s
 
 _reason_option = click.option("--reason", default="", help="Why you do it. It is kept in the audit record.")
 _group_option = click.option("--group", help="Only this group of it, such as one shop (see `group:` of the platform).")
+_key_option = click.option("--key", help="Only this ordering key: one order, with all that still comes of it.")
 
 
 @click.command()
 @click.argument("platform")
 @click.option("--for", "duration", metavar="TIME", help="How long, such as 30m. Default: until it is resumed.")
 @_group_option
+@_key_option
 @_reason_option
 @place_options
 @output_option
@@ -33,6 +35,7 @@ def pause(duration: str | None, **given: Any) -> None:
 @click.command()
 @click.argument("platform")
 @_group_option
+@_key_option
 @_reason_option
 @place_options
 @output_option
@@ -65,6 +68,7 @@ def _act(
     *,
     platform: str,
     group: str | None,
+    key: str | None = None,
     reason: str,
     config: str | None,
     admin: str | None,
@@ -72,7 +76,7 @@ def _act(
 ) -> None:
     client = locate(config, admin=admin).admin_client()
     body |= {"reason": reason} if reason else {}
-    body |= {} if group is None else {"group": group}
+    body |= {name: value for name, value in (("group", group), ("key", key)) if value is not None}
     view = client.post(f"/v1/platforms/{segment(platform)}/{action}", body)
     if output != "table":
         print_record(view, output=output)
@@ -81,8 +85,8 @@ def _act(
         brought = view.get("brought_forward", 0)
         again = f", {brought} of them need not wait for their retry time" if brought else ""
         ends = ""
-        if action == "pause" and group is None and view["until"] is not None:
+        if action == "pause" and group is None and key is None and view["until"] is not None:
             until = datetime.fromisoformat(view["until"]).timestamp()
             ends = f"; it resumes by itself at {human.moment(until, now=wall_s())}"
-        part = "" if group is None else f"group {group} of "
+        part = f"group {group} of " if group is not None else f"key {key} of " if key is not None else ""
         click.echo(f"{part}{view['name']} {done}: {view['pending']} pending{again}, now {view['state']}{ends}")

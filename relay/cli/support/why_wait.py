@@ -43,6 +43,8 @@ def to_do(waiting: WaitingView, *, platform: str) -> str:
         if waiting.removed:
             return f"put platforms.{platform} back into the file and: relay reload (or drop what waits for it)"
         return f"relay resume {platform}{f' --group {waiting.group}' if waiting.group else ''}"
+    if waiting.word == "key paused":
+        return f"relay resume {platform} --key KEY"
     if is_storm(waiting):
         return f"mend the cause (URL, credentials, classify rules), then: relay resume {platform}, which probes at once"
     if waiting.word in ("breaker", "backoff", "throttled"):
@@ -153,6 +155,7 @@ _TOLD: dict[str, Callable[[WaitingView, str], str]] = {
     "throttled": _throttled,
     "retry": lambda waiting, platform: f"its last attempt failed{_because(waiting)} and it backs off",
     "hours": lambda waiting, platform: f"{platform} is outside its sending hours{_because(waiting)}",
+    "key paused": lambda waiting, platform: f"an operator holds its ordering key back{_because(waiting)}",
     "not before": lambda waiting, platform: "it was posted with a time before which it must not go (Relay-Not-Before)",
     "quiet": lambda waiting, platform: "it waits until nothing newer of its key comes for a while (coalesce.quiet)",
     "limit": _limit,

@@ -34,9 +34,11 @@ from relay.core.model import (
 )
 from relay.core.raw import Kept, Record
 from relay.store.base import Reroute, Stepped, no_route
+from relay.store.held_keys import HeldKeys
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
 from relay.store.lending import Lending
+from relay.store.memory.held_keys import MemoryHeldKeys
 from relay.store.memory.history import MemoryHistory
 from relay.store.memory.inbox import MemoryInbox
 from relay.store.memory.journal import MemoryJournal
@@ -84,6 +86,7 @@ class MemoryStore:
         self._shelf.before_change = self._past.keep_totals
         self._views = Views(self._shelf, self._batches, self._slots)
         self._operations = MemoryOperations(self._shelf, self._batches, self._platform_rules, self._accepts.enqueue_all)
+        self.held_keys: HeldKeys = MemoryHeldKeys(self._shelf, self._did)
         self._receipts = MemoryReceipts(rules=lambda: self._rules, enqueue=self._accepts.enqueue)
         self._shelf.ended_or_held = self._receipts.note
         self._lends = MemoryLending(self._slots, clock, changed=self._notify)
@@ -93,6 +96,10 @@ class MemoryStore:
 
     def _platform_rules(self, platform: str) -> PlatformRules:
         return self._rules.platforms.get(platform) or PlatformRules()
+
+    def _did(self, deed: Record | None) -> None:
+        self._trail.append(deed, self.clock.now())
+        self._notify()
 
     def _notify(self) -> None:
         self._receipts.write(self.clock.now())

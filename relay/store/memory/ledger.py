@@ -9,7 +9,8 @@ from relay.core.ids import decode_id
 from relay.core.model import Filter, Lane, State
 from relay.store.memory.operations import matches
 from relay.store.memory.outbox import Batches
-from relay.store.memory.rows import Attempt, Row, Shelf
+from relay.store.memory.records import Attempt
+from relay.store.memory.rows import Row, Shelf
 from relay.store.slots import Slots
 from relay.views.callback_view import AttemptView, CallbackFacts, CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals
@@ -68,7 +69,8 @@ class Views:
 
     def _empty_status(self, platform: str, now: float) -> QueueFacts:
         accepted = self._shelf.totals.get(platform, {}).get("accepted", 0)
-        return QueueFacts(accepted=accepted, quotas=self._slots.usage(platform, now))
+        keys_held = sum(owner == platform for owner, _ in self._shelf.held_keys)
+        return QueueFacts(accepted=accepted, keys_held=keys_held, quotas=self._slots.usage(platform, now))
 
     def callback(self, callback_id: str, tag: int, *, payload: bool) -> CallbackView | None:
         """Return one callback with its attempts, newest last."""
@@ -83,6 +85,7 @@ class Views:
             payload_deleted=row.payload is None,
             traceparent=UNSET if row.traceparent is None else row.traceparent,
             reference=UNSET if row.reference is None else row.reference,
+            key_held=UNSET if row.key is None else self._shelf.held_keys.get((row.platform, row.key), UNSET),
             payload=row.payload if payload else UNSET,
         )
 

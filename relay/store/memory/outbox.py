@@ -12,7 +12,8 @@ from dataclasses import replace
 from relay.core.ids import encode_id
 from relay.core.model import Batch, ClaimRequest, Item, Lane, Settlement, State, WaitUntil
 from relay.policy.batching import Packer, lane_order, packing_order
-from relay.store.memory.rows import Attempt, Frozen, Heads, Row, Shelf
+from relay.store.memory.records import Attempt, Frozen
+from relay.store.memory.rows import Heads, Row, Shelf
 from relay.store.quota_lines import Sent
 from relay.store.rotation import Waiting, rotate
 from relay.store.slots import Slots

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from relay.core.model import AttemptResult, Lane, Purpose, State
+from relay.core.model import Lane, State
 
 _ALL_LANES = tuple(Lane)  # the simulator runs millions of rows: iterating the enum itself is ten times as slow
 _LANES = len(_ALL_LANES)
@@ -63,44 +63,11 @@ class Row:
     stamp: int = 0  # which of its entries in a heap of heads is valid
 
 
-@dataclass(slots=True)
-class Attempt:
-    """One recorded request."""
-
-    attempt_id: int
-    batch_id: str
-    number: int
-    platform: str
-    group: str
-    started_at: float
-    purpose: Purpose
-    rows: int  # kept rows that show it
-    result: AttemptResult | None = None
-
-
-@dataclass(slots=True)
-class Frozen:
-    """A batch under way or waiting for its re-send."""
-
-    number: int
-    id: str
-    platform: str
-    group: str
-    seqs: list[int]
-    created_at: float
-    root: int
-    due_at: float
-    expires_at: float  # of the item that expires last; a read-back still finds out what became of it
-    part: bool = False  # came from a split
-    confirm: bool = False  # a read-back
-    attempt: int = 0
-    attempt_id: int = 0  # of the attempt under way, else 0
-
-
 class _KeyLine:
-    __slots__ = ("blockers", "busy", "delivered", "head", "lane", "lanes", "live", "rows")
+    __slots__ = ("blockers", "busy", "delivered", "head", "held", "lane", "lanes", "live", "rows")
 
-    def __init__(self) -> None:
+    def __init__(self, *, held: bool) -> None:
+        self.held = held  # by an operator
         self.live: list[tuple[int, int]] = []  # (place, seq) of pending rows, in order
         self.lanes = [0] * _LANES  # how many of them are in each lane
         self.busy = 0  # frozen or held
@@ -163,6 +130,7 @@ class Shelf:
         self.expiries: list[tuple[float, int]] = []
         # Ended rows in the order they ended, for pruning: those kept short (delivered, superseded), those kept long.
         self.ended: tuple[deque[tuple[float, int]], deque[tuple[float, int]]] = (deque(), deque())
+        self.held_keys: dict[tuple[str, str], str] = {}  # held back by an operator, and why
         self._keys: dict[tuple[str, str], _KeyLine] = {}
         self._heads: dict[str, dict[str, Heads]] = {}
 
@@ -209,6 +177,13 @@ class Shelf:
         """Return the live rows of ``row``'s key that are neither frozen nor held, in order."""
         found = [] if row.key is None else self.pending_of(row.platform, row.key)
         return [other for other in found if not other.frozen and not other.held]
+
+    def look_again(self, platform: str, key: str) -> None:
+        """Find out anew whether a key has a head: it is held back from now on, or no longer."""
+        line = self._keys.get((platform, key))
+        if line is not None:
+            line.held = (platform, key) in self.held_keys
+            self._promote(platform, line)
 
     def pending_of(self, platform: str, key: str) -> list[Row]:
         """Return the pending rows of a key, in order."""
@@ -346,7 +321,8 @@ class Shelf:
         assert row.key is not None
         line = self._keys.get((row.platform, row.key))
         if line is None:
-            line = self._keys[row.platform, row.key] = _KeyLine()
+            place = (row.platform, row.key)
+            line = self._keys[place] = _KeyLine(held=place in self.held_keys)
         return line
 
     def _busy(self, row: Row, change: int) -> None:
@@ -384,7 +360,7 @@ class Shelf:
     def _promote(self, platform: str, line: _KeyLine) -> None:
         """Make the first live row of a key its head, in the best lane of the key."""
         head = None
-        if line.live and not line.busy and not line.blockers:
+        if line.live and not line.busy and not line.blockers and not line.held:
             head = self.rows[line.live[0][1]]
         lane = next((lane for lane in _ALL_LANES if line.lanes[lane]), Lane.LOW)
         if head is line.head and lane is line.lane:

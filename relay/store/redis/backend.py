@@ -27,6 +27,7 @@ from relay.core.model import (
 )
 from relay.core.raw import Kept, Record
 from relay.store.base import Reroute, Stepped, StoreEvents, no_route
+from relay.store.held_keys import HeldKeys
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
 from relay.store.lending import Lending
@@ -39,6 +40,7 @@ from relay.store.redis.server.keys import KeyNames, short_hash
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script, platform_script
 from relay.store.redis.server.tags import PlatformTags
+from relay.store.redis.write.held_keys import RedisHeldKeys
 from relay.store.redis.write.inbox import RedisInbox
 from relay.store.redis.write.journal import RedisJournal
 from relay.store.redis.write.operations import RedisOperations
@@ -88,6 +90,7 @@ class RedisStore:
         self.sealing: Sealing = Unsealed("a store on a server")
         self.surveys: Surveys = RedisSurveys(self._reader, self._tags)
         self._trail = RedisTrail(link, keys, clock)
+        self.held_keys: HeldKeys = RedisHeldKeys(link, self._owned, self._trail, changed=self._changed)
         self._inbox = RedisInbox(
             link,
             keys,

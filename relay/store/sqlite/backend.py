@@ -44,6 +44,7 @@ from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.held_keys import SqliteHeldKeys
 from relay.store.sqlite.keeping.key_changes import SqliteSealing
 from relay.store.sqlite.limits.lending import SqliteLending
 from relay.store.sqlite.limits.past_requests import past_requests
@@ -121,6 +122,7 @@ class SqliteStore:
         self._usage: dict[str, list[QuotaUse]] = {}  # of slots, per platform, as last seen
         history = SqliteHistory(names=self._names, last_minute=identity.last_minute, write=self._write, read=self._read)
         works.receipts.then = history.write_totals
+        self.held_keys = SqliteHeldKeys(write=self._write, names=self._names, accepts=works.accepts)
         self.history: MinuteHistory = history
         self.journal: Journal = SqliteJournal(self._read)
         self.sealing: Sealing = SqliteSealing(
@@ -237,6 +239,7 @@ class SqliteStore:
             self._space.max_bytes = rules.max_size_bytes
             self._works.rules = rules
             self._works.receipts.watch(transaction, rules.receipts)
+            self.held_keys.look(transaction)
 
         await self._writer.call(put)
 

@@ -7,4 +7,4 @@ for lane = 0, 4 do
   local first = call('ZRANGE', P .. 'h:' .. lane .. ':', 0, 0, 'WITHSCORES')[2]
   if first and (oldest == '' or tonumber(first) < tonumber(oldest)) then oldest = first end
 end
-return {m[1] or '0', m[2] or '0', call('ZCARD', P .. 'x') + tonumber(m[3] or 0), call('ZCARD', P .. 'hd'), call('ZCARD', P .. 'dl'), oldest, m[4]}
+return {m[1] or '0', m[2] or '0', call('ZCARD', P .. 'x') + tonumber(m[3] or 0), call('ZCARD', P .. 'hd'), call('ZCARD', P .. 'dl'), oldest, call('HLEN', P .. 'kp'), m[4]}

@@ -141,7 +141,7 @@ local function best_lane(row)
 end
 
 local function promote(kh)
-  if call('HEXISTS', P .. 'kb', kh) == 1 or call('HEXISTS', P .. 'kz', kh) == 1 then return end
+  if call('HEXISTS', P .. 'kb', kh) == 1 or call('HEXISTS', P .. 'kz', kh) == 1 or call('HEXISTS', P .. 'kp', kh) == 1 then return end
   local line = line_of(kh, 2)
   for place, seq in ipairs(line) do
     local row = row_of(seq)

@@ -87,11 +87,12 @@ class RedisReader:
         answers = await self._link.run([ServerCall(_FACTS, self._keys.pair(name), ("0",)) for name in names])
         found: dict[str, QueueFacts] = {}
         for name, answer in zip(names, answers, strict=True):
-            accepted, in_flight, pending, held, dead, oldest, error = answer
+            accepted, in_flight, pending, held, dead, oldest, keys_held, error = answer
             found[name] = QueueFacts(
                 accepted=int(accepted or 0),
                 pending=pending,
                 held=held,
+                keys_held=keys_held,
                 in_flight=int(in_flight or 0),
                 dead=dead,
                 oldest_due_at=None if not oldest else Instant(float(oldest)),
@@ -148,6 +149,9 @@ class RedisReader:
         if payload:
             body = await self._link.do("HGET", self._keys.of(platform, "b"), seq)
         tag = self._tags.known(platform)
+        held_back = None
+        if row.key is not None:
+            held_back = await self._link.do("HGET", self._keys.of(platform, "kp"), short_hash(row.key))
         return CallbackView(
             **structs.asdict(_facts_of(platform, tag, row)),
             attempt_count=row.attempts,
@@ -156,6 +160,7 @@ class RedisReader:
             payload_deleted=not kept,
             traceparent=UNSET if row.traceparent is None else row.traceparent,
             reference=UNSET if row.reference is None else row.reference,
+            key_held=UNSET if held_back is None else held_back[1:].decode(),
             payload=body,
         )
 

@@ -56,14 +56,16 @@ SELECT p.id, p.name, l.accepted, l.dead - l.pruned_dead, l.last_error,
   (SELECT count(*) FROM callback INDEXED BY callback_expiry WHERE platform = p.id AND state = 0),
   (SELECT count(*) FROM callback INDEXED BY callback_held WHERE platform = p.id AND held = 1),
   (SELECT coalesce(sum(items), 0) FROM batch INDEXED BY batch_sent WHERE platform = p.id AND state = 1),
-  (SELECT count(*) FROM callback INDEXED BY callback_dropped WHERE platform = p.id AND dropped = 1)
+  (SELECT count(*) FROM callback INDEXED BY callback_dropped WHERE platform = p.id AND dropped = 1),
+  (SELECT count(*) FROM key_hold AS h WHERE h.platform = p.id)
 FROM platform AS p JOIN ledger AS l ON l.platform = p.id
 """
 _COLUMNS = """seq, platform, state, key_text, event, priority, grp, accepted_at, due_at, expires_at, ended_at, attempts,
   spent, held, batch, maybe_applied, reason, code, message, bytes, trail, superseded_by, key IS NOT NULL"""
 _BODY = "SELECT body, sealed FROM payload WHERE seq = ?"
 _REST = """
-SELECT EXISTS (SELECT 1 FROM payload WHERE seq = ?1), traceparent, (SELECT reference FROM origin WHERE seq = ?1)
+SELECT EXISTS (SELECT 1 FROM payload WHERE seq = ?1), traceparent, (SELECT reference FROM origin WHERE seq = ?1),
+  (SELECT h.reason FROM key_hold AS h WHERE h.key = callback.key)
 FROM callback WHERE seq = ?1
 """
 _ATTEMPTS = """
@@ -163,12 +165,13 @@ class SqliteReader:
         found: dict[str, QueueFacts] = {}
         with self._connection:
             for row in list(self._connection.execute(_STATUS)):
-                number, name, accepted, dead, last_error, pending, held, in_flight, dropped = row
+                number, name, accepted, dead, last_error, pending, held, in_flight, dropped, keys_held = row
                 found[name] = QueueFacts(
                     accepted=accepted,
                     pending=pending,
                     in_flight=in_flight,
                     held=held,
+                    keys_held=keys_held,
                     oldest_due_at=moment(self._connection.execute(OLDEST_DUE, (number,)).get),
                     dead=dead - dropped,
                     last_error=self._last_error(number, last_error),
@@ -190,7 +193,7 @@ class SqliteReader:
             if facts.state != State.SUPERSEDED.word and row[14] is not None:
                 batches.append(row[14])
             attempts = self._connection.execute(_ATTEMPTS, (str(batches),))
-            kept, traceparent, reference = self._connection.execute(_REST, (seq,)).get
+            kept, traceparent, reference, held_back = self._connection.execute(_REST, (seq,)).get
             found = CallbackView(
                 **structs.asdict(facts),
                 attempt_count=row[11],
@@ -198,6 +201,7 @@ class SqliteReader:
                 superseded_by=UNSET if superseded_by is None else encode_id(superseded_by, self._tag),
                 payload_deleted=not kept,
                 traceparent=UNSET if traceparent is None else traceparent,
+                key_held=UNSET if held_back is None else held_back,
                 reference=UNSET if reference is None else self._seals.shown(Column.REFERENCE, row[1], seq, reference),
             )
             if payload:

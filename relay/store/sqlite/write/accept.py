@@ -28,6 +28,8 @@ _WAITING = """
 SELECT json_group_array(a.rowid - 1) FROM carray(?1) AS a WHERE a.value <> 0 AND EXISTS (
   SELECT 1 FROM callback AS e INDEXED BY callback_key WHERE e.key = a.value AND e.live = 1)
 """
+_HELD_BACK = "AND (EXISTS (SELECT 1 FROM key_hold AS h WHERE h.key = a.value) OR EXISTS ("
+_WAITING_OR_HELD = f"{_WAITING.replace('AND EXISTS (', _HELD_BACK)})"
 _decode_places = msgspec.json.Decoder(list[int]).decode
 _PLATFORM, _KEY = RowFacts._fields.index("platform"), RowFacts._fields.index("key")
 _NONE: frozenset[int] = frozenset()
@@ -91,6 +93,7 @@ class PostWriter:
         last_seq: int,
     ) -> None:
         self.last_seq = last_seq
+        self.looks_at_holds = False  # an operator holds some key back
         self._seals = seals
         self._names = names
         self._rules = rules
@@ -222,7 +225,8 @@ class PostWriter:
         keyed = any(keys)
         heads = bytearray(b"\1") * len(keys)
         if keyed:
-            for place in _decode_places(execute(_WAITING, (numbers(keys),)).get):
+            waiting = _WAITING_OR_HELD if self.looks_at_holds else _WAITING
+            for place in _decode_places(execute(waiting, (numbers(keys),)).get):
                 heads[place] = 0
             for place in _repeated(keys):
                 heads[place] = 0

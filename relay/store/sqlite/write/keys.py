@@ -1,6 +1,7 @@
 """What holds for the callbacks of one ordering key: one head, in the best lane of those behind it.
 
-The first live row of a key is its head, unless something of the key is in a frozen batch, held, or dead and blocking.
+The first live row of a key is its head, unless something of the key is in a frozen batch, held, or
+dead and blocking, or the key itself is held back by an operator.
 A row's ``prio`` is the best lane from it to the end of its key, so whoever becomes head already knows it. Set on
 insert it costs O(1) amortised: a better lane rewrites only the tail that is worse, and never the same row twice for
 the same lane.
@@ -18,7 +19,8 @@ UPDATE callback SET head = 1 WHERE head = 0 AND state = 0 AND seq IN (
   FROM (SELECT DISTINCT c.key FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value
         WHERE c.key IS NOT NULL) AS touched
   WHERE NOT EXISTS (SELECT 1 FROM callback AS b INDEXED BY callback_busy
-                    WHERE b.key = touched.key AND b.live = 1 AND (b.batch IS NOT NULL OR b.held = 1 OR b.state = 2)))
+                    WHERE b.key = touched.key AND b.live = 1 AND (b.batch IS NOT NULL OR b.held = 1 OR b.state = 2))
+    AND NOT EXISTS (SELECT 1 FROM key_hold AS h WHERE h.key = touched.key))
 """
 # ?1: seqs that entered their key again. Whoever was head behind them is none any more.
 _DEMOTE = """
