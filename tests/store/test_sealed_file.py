@@ -241,6 +241,21 @@ async def test_without_its_key_a_store_is_not_touched(path: Path, clock: FakeClo
     assert path.read_bytes() == before
 
 
+async def test_without_its_key_a_killed_store_is_not_touched(store: SqliteStore, path: Path, tmp_path: Path) -> None:
+    """The write-ahead log that a kill left is not copied into the database either."""
+    await post(store, note(b"{}", key="a"))
+    image = tmp_path / "image.db"
+    for ending in ("", "-wal"):
+        Path(f"{image}{ending}").write_bytes(Path(f"{path}{ending}").read_bytes())
+    before = [Path(f"{image}{ending}").read_bytes() for ending in ("", "-wal")]
+    with pytest.raises(StoreUnusable, match=MasterKey(KEY).id):
+        await SqliteStore.open(image, keys=GivenKeys(OTHER))
+    assert [Path(f"{image}{ending}").read_bytes() for ending in ("", "-wal")] == before
+    again = await SqliteStore.open(image, keys=GivenKeys(KEY))
+    assert (await again.totals())["shop"].pending == 1
+    await again.close()
+
+
 async def test_an_empty_store_needs_its_key_no_more(path: Path, clock: FakeClock) -> None:
     """Sealing can be switched off when no callback is left: then nothing sealed is lost."""
     await closed(path, clock, rows=0)
