@@ -49,7 +49,7 @@ def open_writer(path: Path, *, look: Callable[[apsw.Connection], object] | None 
         _refuse_foreign(connection, path)
         connection.set_busy_timeout(_BUSY_MS)
         if look is not None:
-            # Closing would copy the write-ahead log that a crash left into the database; all stays where ``look`` raises.
+            # Closing would copy back the write-ahead log that a crash left; all stays where ``look`` raises.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             look(connection)
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
