@@ -131,11 +131,19 @@ class Keeper:
 
     async def run(self) -> None:
         """Decide and carry out until cancelled. Raises ``RelayError`` when another process has this host's name."""
-        async with asyncio.TaskGroup() as jobs:
-            while True:
-                self._awake.clear()
-                self._step(jobs)
-                await self._sleep()
+        try:
+            async with asyncio.TaskGroup() as jobs:
+                while not self._ownership.name_taken:
+                    self._awake.clear()
+                    self._step(jobs)
+                    await self._sleep()
+                for opening in self._opening.values():
+                    opening.cancel()
+        finally:
+            self._left.set()
+        raise RelayError(
+            f"another relay is alive under the name {self._ownership.name}; give each host a name of its own (key host)"
+        )
 
     async def leave(self, within_s: float) -> None:
         """Hand over everything and say goodbye; gives up after ``within_s``."""
@@ -159,10 +167,6 @@ class Keeper:
                 self._opening[event.component] = jobs.create_task(self._open(event), name="take over")
             else:
                 jobs.create_task(self._close(event, self._opening.pop(event.component, None)), name="hand over")
-        if ownership.name_taken:
-            raise RelayError(
-                f"another relay is alive under the name {ownership.name}; give each host a name of its own (key host)"
-            )
 
     async def _sleep(self) -> None:
         ownership, now = self._ownership, self._boottime()
