@@ -9,7 +9,8 @@ from relay.hosts.wiring import HostWiring
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.opening import make_store, reach
-from relay.store.redis.server.link import Durable
+from relay.store.redis.server.examine import ServerFacts, examine
+from relay.store.redis.server.link import Durable, ServerLink
 from relay.store.redis.spool.spool_file import SpoolFile
 from relay.store.redis.spool.spooling_store import SpoolingStore
 from relay.telemetry.events import Events
@@ -35,3 +36,15 @@ def share(config: Config, store: Store, *, version: str, events: Events, metrics
     """Return this host's part in sharing ``store``, which ``open_shared`` opened."""
     assert isinstance(store, RedisStore)
     return HostWiring(config, store, version=version, events=events, metrics=metrics)
+
+
+async def examined(config: Config) -> ServerFacts:
+    """Return what the server of a configuration is like, and what is wrong with it. Raises ``StoreError``."""
+    assert config.server is not None
+    settings = config.store.durability
+    durable = Durable(settings.aof, settings.replicas, settings.timeout)
+    link = ServerLink.to(config.server, durable)
+    try:
+        return await examine(link, durable)
+    finally:
+        await link.close()

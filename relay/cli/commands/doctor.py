@@ -1,5 +1,6 @@
 """``relay doctor``: examines configuration, store and daemon, and recounts the ledger from rows."""
 
+import asyncio
 import os
 import shutil
 import stat
@@ -22,7 +23,8 @@ from relay.config.schema.file import Config
 from relay.core.errors import StoreError
 from relay.core.model import UNROUTED
 from relay.sealing.master_keys import KeysUnavailable
-from relay.views.ledger import NO_TOTALS, QueueTotals
+from relay.views.hosts import HostPage
+from relay.views.ledger import NO_TOTALS, LedgerView, QueueTotals
 from relay.views.queue import StoreSize
 from relay.views.sealing_view import KeysView
 
@@ -77,7 +79,13 @@ def _examine(file: str) -> Iterator[Diagnosis]:
         yield Diagnosis("ok", "secrets", unread)
     daemon = _daemon(file)
     yield daemon
-    yield from _store(config, down=daemon.detail.startswith("not reachable"))
+    down = daemon.detail.startswith("not reachable")
+    if config.server is None:
+        yield from _store(config, down=down)
+        return
+    yield from _server(config)
+    if not down:
+        yield from _hosts(file)
 
 
 def _daemon(file: str) -> Diagnosis:
@@ -91,6 +99,43 @@ def _daemon(file: str) -> Diagnosis:
     if told.get("status") == "degraded":
         return Diagnosis("warn", "daemon", f"ready at {place.admin}, but {'; '.join(told['reasons'])}")
     return Diagnosis("ok", "daemon", f"ready at {place.admin}")
+
+
+def _server(config: Config) -> Iterator[Diagnosis]:
+    """Say what is wrong with the server that holds the shared store."""
+    from relay.daemon.shared_store import examined  # loads the server's client
+    from relay.daemon.stores import shown_store
+
+    try:
+        facts = asyncio.run(examined(config))
+    except StoreError as error:
+        yield Diagnosis("fail", "store", str(error))
+        return
+    version = ".".join(map(str, facts.version))
+    for fault in facts.faults:
+        yield Diagnosis("fail" if fault.fatal else "warn", "store", fault.text)
+    if not facts.faults:
+        yield Diagnosis("ok", "store", f"{shown_store(config)}, version {version}: keeps what it answers")
+
+
+def _hosts(file: str) -> Iterator[Diagnosis]:
+    """Say how the hosts that share the store stand, and whether their ledger adds up."""
+    client = locate(file).admin_client()
+    try:
+        page = client.view(HostPage, "/v1/hosts")
+        total = client.view(LedgerView, "/v1/ledger").total
+    except (Refused, Unreachable) as error:
+        yield Diagnosis("warn", "hosts", f"not known: {error}")
+        return
+    for host in page.items:
+        told = f"{host.name}: {host.state}, sends for {count(len(host.platforms), 'platform')}"
+        if host.state == "mismatch":
+            told += f"; its file is not the one in force, published by {page.published_by}: relay reload there"
+        yield Diagnosis("ok" if host.state in ("owning", "accepting") else "warn", "hosts", told)
+    if page.unowned:
+        yield Diagnosis("warn", "hosts", f"no host sends for {', '.join(page.unowned)} now; one does within 20 s")
+    ends = f"{total.accepted} accepted, {total.pending} pending, {total.unaccounted} unaccounted for"
+    yield Diagnosis("fail" if total.unaccounted else "ok", "ledger", ends)
 
 
 def _store(config: Config, *, down: bool) -> Iterator[Diagnosis]:
