@@ -16,6 +16,7 @@
 # make zipapp  one file with everything in it but Python, into dist/, for hosts where nothing may be installed
 # make hashes  write the packages' pins anew, after constraints.txt was raised
 # make format  put code into its form, mend what ruff can mend
+# make docs    the documentation as a site in English and Chinese, into build/site (tools/site)
 # make screenshots  docs/img anew, out of the console (needs chromium) and the demo
 # make schema  write relay.schema.json anew
 # make upgrade newer versions of what we depend on, into constraints.txt
@@ -101,6 +102,14 @@ format: $(STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+.PHONY: docs
+docs: $(STAMP) .venv/.docs
+	@$(BIN)/python -m tools.site
+
+.venv/.docs: $(STAMP)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch .venv/.docs
+
 screenshots: $(STAMP)
 	@tools/test-packages
 	@$(BIN)/python -m tests.console.screenshots docs/img
@@ -117,7 +126,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 upgrade:
 	@tools/make-venv
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade -e '.[dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade -e '.[dev,docs,packages]'
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --exclude pip --exclude setuptools; } > .venv/constraints
 	@mv .venv/constraints constraints.txt && touch $(STAMP)
 

@@ -175,7 +175,7 @@ class Events:
     # --- store
 
     def store_committed(self, *, seconds: float, rows: int) -> None:
-        """A group of writes is durable."""
+        """A group of writes is durable. It is a line of the log when it took a second or longer."""
         self._metrics.store_commit.add(seconds)
         if seconds >= _SLOW_COMMIT_S:
             self._log.warning("store_slow", seconds=round(seconds, 3), rows=rows)
@@ -309,8 +309,12 @@ class Events:
         if self._metrics.ownership is not None:
             self._metrics.ownership.mismatch = mismatch
         tell = self._log.error if mismatch else self._log.info
-        name = "config_mismatch" if mismatch else "config_matches"
-        tell(name, digest=digest, in_force=in_force, published_by=published_by)
+        tell(
+            "config_mismatch" if mismatch else "config_matches",
+            digest=digest,
+            in_force=in_force,
+            published_by=published_by,
+        )
 
     def descriptors(self, *, used: int, most: int, low: bool, changed: bool) -> None:
         """``used`` of ``most`` file descriptors are in use.
