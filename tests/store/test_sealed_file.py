@@ -171,6 +171,17 @@ async def test_a_swapped_payload_is_held_and_never_sent(store: SqliteStore, path
     assert (await balanced(store))["shop"].pending == 3
 
 
+async def test_a_plain_payload_in_a_sealed_store_is_not_sent(store: SqliteStore, path: Path, told: Told) -> None:
+    """Somebody writes a payload of their own and says that it is not sealed: it is held as what does not open."""
+    (callback_id, other) = (await post(store, note(b"1", key="a"), note(b"2"))).ids
+    change(path, "UPDATE payload SET body = ?, sealed = 0 WHERE seq = (SELECT min(seq) FROM payload)", b'{"forged":1}')
+    assert isinstance(await store.claim(request()), WaitUntil)
+    assert payloads(await claimed(store)) == [b"2"]
+    assert (await shown(store, callback_id)).held
+    await until(lambda: told.broken == [("shop", [callback_id])])
+    assert (await shown(store, other)).in_flight
+
+
 async def test_one_that_breaks_while_its_batch_is_frozen_leaves_it(
     store: SqliteStore, path: Path, clock: FakeClock, told: Told
 ) -> None:

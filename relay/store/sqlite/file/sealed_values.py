@@ -27,6 +27,9 @@ class Seals:
     def __init__(self, codec: Codec | None, secret: bytes | None) -> None:
         """``secret`` is what hashes are keyed with; None where it is sealed and no key was given."""
         self.codec = codec
+        self.only_sealed = (
+            False  # all that was there in plain is sealed: a plain payload was put there by somebody else
+        )
         self._names = None if secret is None else Names(secret, {})
 
     def save(self, transaction: Transaction) -> None:
@@ -84,6 +87,8 @@ class Seals:
             found = self.codec.open_rows(Column.BODY, platform, rows, [bodies[place] for place in places])
         for place, text in zip(places, found, strict=True):
             payloads[place], texts[place] = (None, None) if text is None else unframed(text)
+        if self.only_sealed:
+            payloads = [payload if one else None for payload, one in zip(payloads, sealed, strict=True)]
         return payloads, texts
 
     def body(self, platform: int, seq: int, body: bytes, sealed: int) -> tuple[bytes | None, str | None]:

@@ -78,7 +78,9 @@ def unlock(connection: apsw.Connection, meta: dict[str, Any], found: Unlocked | 
         meta[_KEPT] = found.keep
     connection.executemany(SAVE, codec.fresh)
     codec.fresh.clear()
-    return secret, Seals(codec, secret)
+    seals = Seals(codec, secret)
+    seals.only_sealed = SPAN[0] not in meta
+    return secret, seals
 
 
 def _span(execute: Callable[..., Any], now_us: int) -> dict[str, int]:
@@ -94,12 +96,14 @@ def switch_on(transaction: Transaction, seals: Seals, found: Unlocked) -> None:
     codec = Codec(found.masters)
     secret = execute("SELECT value FROM meta WHERE name = 'secret'").get
     meta: dict[str, Any] = {"secret": codec.seal(Column.SECRET, NOBODY, 0.0, 0, secret)}
-    meta.update(_span(execute, int(transaction.now * 1e6)))
+    span = _span(execute, int(transaction.now * 1e6))
+    meta.update(span)
     _write(transaction, codec.fresh, meta, found.keep)
 
     def begin() -> None:
         codec.fresh.clear()
         seals.codec = codec
+        seals.only_sealed = not span
 
     transaction.on_commit.append(begin)
 

@@ -57,6 +57,7 @@ class SealsRows:
             return True
         if not self._wiped(transaction):  # only now is it told as sealed: no plain text is left anywhere
             transaction.execute("DELETE FROM meta WHERE name LIKE 'sealing_%'")
+            transaction.on_commit.append(lambda: setattr(self._seals, "only_sealed", True))
         return True
 
     def _wiped(self, transaction: Transaction) -> bool:

@@ -293,7 +293,7 @@ class Claims:
         sizes, *columns, sealed = zip(*_decode_facts(facts), strict=True)
         ends = list(accumulate(sizes))
         bodies: Sequence[bytes] = [joined[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-        if any(sealed):
+        if any(sealed) or self._seals.only_sealed:
             bodies, keys = self._seals.opened(platform, members, bodies, columns[0], sealed)
             columns[0] = tuple(keys)
         items = map(Item._make, zip(members, encode_ids(members, self._tag), bodies, *columns, strict=True))
