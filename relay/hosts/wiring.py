@@ -21,7 +21,7 @@ from relay.hosts.register import LeaseRegister
 from relay.hosts.rules.beat import Heart
 from relay.hosts.rules.component import Component, components
 from relay.hosts.rules.ownership import Ownership
-from relay.hosts.rules.process import Process
+from relay.hosts.rules.process import HIDDEN, Process
 from relay.hosts.rules.topology import digest_of
 from relay.hosts.runner import Keeper
 from relay.hosts.shared_control import SharedControl, carry_out
@@ -236,11 +236,20 @@ def _digest(config: Config) -> str:
 
 
 def process_started(number: int) -> int | None:
-    """Return when a process started, in clock ticks after the boot (proc(5), stat, field 22), or None without one."""
+    """Return when a process started, in clock ticks after the boot (proc(5), stat, field 22), or None without one.
+
+    A process of another user may be hidden (proc(5), hidepid; ProtectProc= of the unit): then ``HIDDEN``.
+    """
     try:
         stat = Path(f"/proc/{number}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
-        return None
+        try:
+            os.kill(number, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            return HIDDEN
+        return HIDDEN
     return int(stat.rpartition(")")[2].split()[19])
 
 

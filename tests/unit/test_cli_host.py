@@ -45,3 +45,12 @@ def test_the_units_are_those_of_the_repository() -> None:
         one = CliRunner().invoke(print_units, ["--only", name])
         assert (one.exit_code, one.output) == (0, wanted)
         assert f"# /etc/systemd/system/{name}\n{wanted}" in both.output
+
+
+def test_the_unit_of_a_host_that_shares_its_store_ends_a_frozen_process() -> None:
+    """With --shared the watchdog is shorter than a lease and kills; nothing else differs."""
+    plain = CliRunner().invoke(print_units, ["--only", "relay.service"]).output
+    shared = CliRunner().invoke(print_units, ["--only", "relay.service", "--shared"]).output
+
+    assert "WatchdogSec=6\nWatchdogSignal=SIGKILL\n" in shared
+    assert shared.replace("WatchdogSec=6\nWatchdogSignal=SIGKILL", "WatchdogSec=20") == plain

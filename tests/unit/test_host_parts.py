@@ -1,5 +1,8 @@
 """The parts of ownership by themselves: components, digest, rendezvous, the proof of an end, what a lease is worth."""
 
+import os
+from pathlib import Path
+
 import pytest
 from relay.core.model import PlatformRules, Quota, Rate, StoreRules
 from relay.hosts.rules.balance import in_line
@@ -7,8 +10,9 @@ from relay.hosts.rules.beat import Beat, Heard, Wanted, Wish
 from relay.hosts.rules.book import LeaseBook
 from relay.hosts.rules.component import components
 from relay.hosts.rules.lease import Lease
-from relay.hosts.rules.process import Process, has_ended
+from relay.hosts.rules.process import HIDDEN, Process, has_ended
 from relay.hosts.rules.topology import Topology, digest_of, publishes
+from relay.hosts.wiring import process_started
 from relay.policy.takeover import left_behind
 
 MINE = Process("boot-1", "pid:[4026531836]", 4711, 100)
@@ -73,6 +77,7 @@ def test_a_host_that_leaves_moves_only_what_it_had() -> None:
         (Process("boot-1", "pid:[4026531836]", 4000, 90), None, True),
         (Process("boot-1", "pid:[4026531836]", 4000, 90), 95, True),
         (Process("boot-1", "pid:[4026531836]", 4000, 90), 90, False),
+        (Process("boot-1", "pid:[4026531836]", 4000, 90), HIDDEN, False),
         (Process("boot-2", "pid:[4026531836]", 4000, 90), None, False),
         (Process("boot-1", "pid:[4026532000]", 4000, 90), None, False),
         (MINE, None, False),
@@ -130,3 +135,20 @@ def test_an_attempt_left_behind_holds_its_slot_until_it_can_no_longer_arrive() -
     """Claimed at 100 s with a timeout of 10 s: silent at 112 s, or at the take-over where that is later."""
     assert left_behind(claimed_at=100.0, timeout_s=10.0, taken_at=105.0) == (112.0, 112.0)
     assert left_behind(claimed_at=100.0, timeout_s=10.0, taken_at=130.0) == (130.0, 112.0)
+
+
+def test_a_process_is_looked_up_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own has its start; a number that is not given out has none; one that /proc hides is not taken for ended."""
+    mine = os.getpid()
+    started = process_started(mine)
+    assert started is not None
+    assert started > 0
+    assert process_started(2**22 + 1) is None
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    assert process_started(mine) == HIDDEN
+
+
+def hidden(*_arguments: object, **_words: object) -> str:
+    """Stand for a /proc that does not show a process."""
+    raise FileNotFoundError

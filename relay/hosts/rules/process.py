@@ -9,7 +9,9 @@ proof holds when all of this is so; otherwise the host waits like any other:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
+
+HIDDEN: Final = -1  # a process has the number, and when it started is not shown to us
 
 
 class Process(NamedTuple):
@@ -35,8 +37,9 @@ class Process(NamedTuple):
 def has_ended(former: Process | None, mine: Process, started: Callable[[int], int | None]) -> bool:
     """Say whether ``former`` has certainly ended.
 
-    ``started(number)`` returns when the process of that number started, as ``Process.started``, or None without one.
+    ``started(number)`` returns when the process of that number started, as ``Process.started``, or None without one;
+    ``HIDDEN`` where that is not shown: it may be the former one.
     """
     if former is None or (former.boot_id, former.namespace) != (mine.boot_id, mine.namespace):
         return False
-    return former != mine and started(former.number) != former.started
+    return former != mine and started(former.number) not in (former.started, HIDDEN)
