@@ -53,13 +53,16 @@ def compared(
         "sides": {name: {} for name in SIDES},
     }
     if center.usable and shown.usable:
-        unknown = ours.write(sent, str(folder / SENT), wanted.relay, order=wanted.order, shift_s=shift_s)
+        engine = Engine(wanted.folder)
+        engine.load(wanted, center, shown)
+        unknown = ours.write(
+            sent, str(folder / SENT), wanted.relay, order=wanted.order, shift_s=shift_s, only=engine.suspects()
+        )
         if unknown:
             text = f"{unknown} callbacks tell a status that status_map does not know; they explain nothing here"
             problems.append(SideProblem("relay", "the store", text))
         (folder / SEEN).touch()
-        engine = Engine(wanted.folder)
-        engine.load(wanted, center, shown)
+        engine.load_ours()
         engine.judge()
         problems += look_up(engine, wanted, now=now, ask=ask)
         _fill(summary, engine, center, shown)

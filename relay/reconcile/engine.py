@@ -10,6 +10,7 @@ from relay.reconcile.job import SEEN, SENT, SIDES, Comparison
 from relay.reconcile.staging import StagedSide
 
 _ROWS_AT_ONCE = 1000
+_MOST_SUSPECTS = 200_000  # keys kept at once: some 30 MB
 _PLAIN_NUMBER = r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,9})?"  # what DECIMAL(38,9) holds exactly; 007 is no number
 
 _KINDS = """
@@ -76,6 +77,10 @@ WHERE kind IS NOT NULL OR (a_n = 1 AND p_n = 1) GROUP BY kind"""
 _FOUND = """SELECT key, kind, why, a_status, a_at, p_status, p_at, place, last, first_seen, runs, carried
 FROM found WHERE kind IS NOT NULL
 ORDER BY kind, key"""
+_SUSPECTS = """
+SELECT coalesce(a.key, p.key) FROM order_center AS a FULL JOIN platform AS p ON a.key = p.key
+WHERE a.key IS NULL OR p.key IS NULL OR a.status <> p.status OR {also} IS NOT NULL LIMIT $most
+"""
 _ONE_SIDED = "SELECT key, last.id FROM found WHERE kind = $kind ORDER BY key"
 _SAME = """INSERT INTO platform SELECT * REPLACE (1 AS n, 0.0 AS moment) FROM order_center WHERE key IN (
 SELECT unnest($keys))"""
@@ -100,12 +105,22 @@ class Engine:
             self._db.execute(line)
 
     def load(self, wanted: Comparison, center: StagedSide, shown: StagedSide) -> None:
-        """Read what was staged of both sides, the relay's rows and what was seen in the last run."""
+        """Read what was staged of both sides."""
         self._wanted = wanted
         self._whole = {"platform_whole": shown.whole, "center_whole": center.whole}
         self._also = list(wanted.order_center.also)
         for name, side in zip(SIDES, (center, shown), strict=True):
             self._db.execute(f"CREATE TABLE {name} AS {self._rows_of(side.file)}")
+
+    def suspects(self) -> frozenset[str] | None:
+        """Return the orders that differ or stand on one side only; None: so many that all of the relay's are read."""
+        also = _also(self._also, self._wanted.tolerance)
+        keys = self._db.execute(_SUSPECTS.format(also=also), {"most": _MOST_SUSPECTS + 1}).fetchall()
+        return None if len(keys) > _MOST_SUSPECTS else frozenset(key for (key,) in keys)
+
+    def load_ours(self) -> None:
+        """Read the relay's rows and what was seen in the last run."""
+        wanted = self._wanted
         sent = ("seq BIGINT", "key", "status", "rank INTEGER", "id", "state", "moment DOUBLE", "reason")
         seen = ("key", "first_seen DOUBLE", "runs INTEGER", "carried INTEGER")
         for name, file, columns in (("sent", SENT, sent), ("seen", SEEN, seen)):

@@ -1,7 +1,7 @@
 """Writes what the relay itself got and sent, in the form the engine reads: a line per callback."""
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -15,8 +15,16 @@ from relay.store.sent import SentCallback
 Find = Callable[[bytes], tuple[Any, Any]]
 
 
-def write(rows: Iterable[SentCallback], file: str, side: RelaySide, *, order: Sequence[str], shift_s: float) -> int:
-    """Write ``rows`` to ``file`` and return how many tell a status that nobody knows.
+def write(
+    rows: Iterable[SentCallback],
+    file: str,
+    side: RelaySide,
+    *,
+    order: Sequence[str],
+    shift_s: float,
+    only: Collection[str] | None = None,
+) -> int:
+    """Write ``rows`` (with ``only``, of these orders) to ``file``; return how many tell a status that nobody knows.
 
     Order and status stand in the payload. Where it is deleted, or holds none, they are the callback's key and event.
     ``shift_s`` is added to the relay clock for the wall's.
@@ -34,7 +42,7 @@ def write(rows: Iterable[SentCallback], file: str, side: RelaySide, *, order: Se
             if word not in ranks and told not in side.status_map:
                 unknown += 1
                 continue
-            if name:
+            if name and (only is None or name in only):
                 standing = "held" if held and state == "pending" else state
                 writerow((seq, name, word, ranks.get(word, -1), callback_id, standing, at + shift_s, reason))
     return unknown

@@ -56,7 +56,7 @@ class RowReader:
         """Return a row; ``values`` are key, status, time and the further columns, none where ``fault`` says why."""
         if fault:
             return StagedRow("", "", -1, 0.0, fault, ())
-        key, word, moment, *also = [value.strip() if type(value) is str else text_of(value) for value in values]
+        key, word, moment, *also = [text_of(value) if type(value) is not str else value.strip() for value in values]
         if not key:
             return StagedRow("", word, -1, 0.0, f"no value in {self._side.key}", also)
         status, rank, fault = self._statuses.get(word) or self._status(word)

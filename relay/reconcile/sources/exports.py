@@ -6,7 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -89,24 +89,12 @@ def _decoder(columns: Sequence[str]) -> Callable[[str], Sequence[Any]]:
             return [find(value) for find in finders]
 
         return search
-    names = list(dict.fromkeys(columns))
-    own = {f"c{n}": name for n, name in enumerate(names)}
-    row = msgspec.defstruct("Row", [(field, msgspec.Raw, msgspec.Raw(b"")) for field in own], rename=own)
-    decode = msgspec.json.Decoder(row).decode
-    fields = [f"c{names.index(name)}" for name in columns]
-
-    def pick(line: str) -> Sequence[Any]:
-        found = decode(line)
-        return [_written(getattr(found, field)) for field in fields]
-
-    return pick
-
-
-def _written(raw: msgspec.Raw) -> str:
-    text = bytes(raw)
-    if text[:1] == b'"':
-        return text[1:-1].decode() if b"\\" not in text else msgspec.json.decode(text, type=str)
-    return "" if text == b"null" else text.decode()
+    own = {f"c{n}": name for n, name in enumerate(dict.fromkeys(columns))}
+    row = msgspec.defstruct("Row", [(field, Any, None) for field in own], rename=own)
+    decode = msgspec.json.Decoder(row, float_hook=str).decode
+    fields = {name: field for field, name in own.items()}
+    pick = attrgetter(*(fields[name] for name in columns))
+    return lambda line: pick(decode(line))
 
 
 def _opened(source: FileSource) -> io.TextIOBase:

@@ -54,4 +54,6 @@ def text_of(value: Any) -> str:
     """Return a value as the text that is compared; nothing is an empty text."""
     if isinstance(value, str):
         return value.strip()
+    if type(value) is int:
+        return str(value)
     return "" if value is None else json.dumps(value, ensure_ascii=False)
