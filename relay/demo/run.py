@@ -70,7 +70,7 @@ class Demo:
     """One run in ``directory``. ``run`` shows it on ``screen`` and returns the findings."""
 
     def __init__(self, directory: Path, *, screen: Screen) -> None:
-        self.ingest, self.admin = f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}"
+        self.ingest, self.admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         self.config = directory / "config.yaml"
         self.daemon_log = directory / "daemon.log"
         self._store = directory / "relay.db"
@@ -146,7 +146,7 @@ class Demo:
         with self.daemon_log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "relay", "run", "-c", str(self.config), stdin=asyncio.subprocess.DEVNULL,
-                stdout=log, stderr=log, env=_environment(),
+                stdout=log, stderr=log, env=environment(),
             )  # fmt: skip
         self._daemon = process
 
@@ -262,13 +262,14 @@ class Demo:
             await asyncio.sleep(_LOOK_S)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return our environment without the variables of a service manager: the demo's daemon is no service."""
     foreign = ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC")
     return {name: value for name, value in os.environ.items() if name not in foreign}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a loopback port nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

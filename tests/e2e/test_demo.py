@@ -12,7 +12,9 @@ import pytest
 @pytest.mark.timeout(120)
 async def test_the_demo_shows_its_claims_and_can_be_kept() -> None:
     """Once to its end and once with --keep, side by side: both mostly wait, each for the same half minute."""
-    await asyncio.gather(_shows_its_claims_and_succeeds(), _keeps_everything_running_until_ctrl_c())
+    await asyncio.gather(
+        _shows_its_claims_and_succeeds(), _keeps_everything_running_until_ctrl_c(), _finds_and_repairs_differences()
+    )
 
 
 async def _shows_its_claims_and_succeeds() -> None:
@@ -29,6 +31,19 @@ async def _shows_its_claims_and_succeeds() -> None:
     facts = {line[7:27].strip(): line[27:].split()[0] for line in text.splitlines() if line.startswith("  ok")}
     assert (facts["callbacks in"], facts["callbacks delivered"]) == ("3,000", "3,000")
     assert (facts["order violations"], facts["unaccounted"], facts["turned away"]) == ("0", "0", "0")
+
+
+async def _finds_and_repairs_differences() -> None:
+    """With --reconcile twenty planted differences are found, none is invented, and what can be repaired is."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay", "demo", "--reconcile"),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await asyncio.wait_for(process.communicate(), 110)
+    text = output.decode()
+    assert process.returncode == 0, text
+    facts = {line[7:27].strip(): line[27:].split()[0] for line in text.splitlines() if line.startswith("  ok")}
+    assert (facts["found"], facts["invented"], facts["repaired"]) == ("20", "0", "6")
 
 
 async def _keeps_everything_running_until_ctrl_c() -> None:

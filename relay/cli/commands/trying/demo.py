@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from relay.core.clock import elapsed_s
 from relay.demo.findings import Finding
+from relay.demo.reconcile import ReconcileDemo
 from relay.demo.run import LIMIT, ORDERS, Demo, DemoFailed
 from relay.standin.orders import STATUSES
 
@@ -79,23 +80,31 @@ class _Terminal(_Plain):
 
 
 @click.command()
+@click.option("--reconcile", is_flag=True, help="Show instead how differences with a platform are found and repaired.")
 @click.option("--keep", is_flag=True, help="Leave everything running afterwards and print the addresses, until Ctrl-C.")
-def demo(keep: bool) -> int:
+def demo(reconcile: bool, keep: bool) -> int:
     """Show the relay at work: 3,000 callbacks, a limit of 100 requests a minute, one kill -9.
 
-    Needs no configuration and touches nothing outside a temporary directory. Exits 1 if any claim fails.
+    With --reconcile it shows twenty differences of every kind, planted, found and repaired. Needs no configuration and
+    touches nothing outside a temporary directory. Exits 1 if any claim fails.
     """
     console = Console()
     screen = _Terminal(console) if console.is_terminal else _Plain()
     with tempfile.TemporaryDirectory(prefix="relay-demo-") as directory:
-        return uvloop.run(_show(Path(directory), screen, keep=keep))
+        return uvloop.run(_show(Path(directory), screen, reconcile=reconcile, keep=keep))
 
 
-async def _show(directory: Path, screen: _Plain, *, keep: bool) -> int:
+async def _show(directory: Path, screen: _Plain, *, reconcile: bool, keep: bool) -> int:
     started_at = elapsed_s()
-    total = ORDERS * len(STATUSES)
-    screen.title(f"relay demo: {total:,} callbacks, a platform that allows {LIMIT} requests a minute, and one kill -9")
-    show = Demo(directory, screen=screen)
+    show: Demo | ReconcileDemo
+    if reconcile:
+        screen.title("relay demo: twenty differences with a platform, planted, found and repaired")
+        show = ReconcileDemo(directory, screen=screen)
+    else:
+        total = ORDERS * len(STATUSES)
+        limit = f"a platform that allows {LIMIT} requests a minute"
+        screen.title(f"relay demo: {total:,} callbacks, {limit}, and one kill -9")
+        show = Demo(directory, screen=screen)
     try:
         try:
             found = await show.run()
@@ -118,7 +127,7 @@ async def _show(directory: Path, screen: _Plain, *, keep: bool) -> int:
         await show.close()
 
 
-async def _keep(show: Demo, screen: _Plain) -> None:
+async def _keep(show: Demo | ReconcileDemo, screen: _Plain) -> None:
     screen.title("Everything keeps running until Ctrl-C")
     for topic, text in _addresses(show):
         screen.say(topic, text)
@@ -128,7 +137,15 @@ async def _keep(show: Demo, screen: _Plain) -> None:
     await stopped.wait()
 
 
-def _addresses(show: Demo) -> Sequence[tuple[str, str]]:
+def _addresses(show: Demo | ReconcileDemo) -> Sequence[tuple[str, str]]:
+    if isinstance(show, ReconcileDemo):
+        return (
+            ("console", f"http://{show.admin}/ui/reconcile"),
+            ("runs", f"http://{show.admin}/v1/reconciliations"),
+            ("compare", f"relay reconcile shop-a -c {show.config}"),
+            ("config", str(show.config)),
+            ("log", str(show.daemon_log)),
+        )
     return (
         ("console", f"http://{show.admin}/"),
         ("ledger", f"http://{show.admin}/v1/ledger"),
@@ -140,7 +157,7 @@ def _addresses(show: Demo) -> Sequence[tuple[str, str]]:
     )
 
 
-def _tell_failure(show: Demo, reason: str) -> None:
+def _tell_failure(show: Demo | ReconcileDemo, reason: str) -> None:
     click.echo(f"\nrelay demo failed: {reason}", err=True)
     click.echo(f"The end of the daemon's log ({show.daemon_log}):", err=True)
     for line in show.log_tail():
