@@ -73,7 +73,7 @@ class OwnedPlatforms:
             number = await self._link.do("HGET", self._keys.of(platform, "m"), "number")
             self.last_number = max(self.last_number, int(number or 0))
             await self.resume(platform)
-            more = True
+            more = bool(await self._link.do("ZCOUNT", self._keys.of(platform, "au"), "+inf", "+inf"))
             while more:
                 call = self.call("recover", platform, repr(silent_s.get(platform, 0.0)), _RECOVER_STEP)
                 found, freed = await self._link.one(call, durable=True)

@@ -1,0 +1,198 @@
+"""Servers that are not fit to hold callbacks, or stop being it: each is refused in words, or does what is stated."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from relay.config.reading.server_urls import parse_server_url
+from relay.core.errors import StoreAway, StoreFull, StoreUnusable
+from relay.store.redis.backend import RedisStore
+from relay.store.redis.opening import make_store, reach
+from relay.store.redis.server.link import Durable, ServerCall
+from tests.store.harness import balanced, bury, claimed, deliver, note, operate, post, requeue, rules
+from tests.store.valkey import ValkeyServer
+
+Servers = Callable[..., ValkeyServer]
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    """Start servers with settings of their own; all end with the test."""
+    made: list[ValkeyServer] = []
+
+    def start(**settings: str) -> ValkeyServer:
+        made.append(ValkeyServer(tmp_path / f"server{len(made)}", **settings))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.kill()
+
+
+def store_on(url: str, *, durable: Durable = Durable(), prefix: str = "relay") -> RedisStore:  # noqa: B008 - immutable
+    """A store that has not reached its server yet."""
+    return make_store(parse_server_url(url), prefix=prefix, durable=durable)
+
+
+async def opened(url: str, **given: object) -> RedisStore:
+    """A store that is ready."""
+    store = store_on(url, **given)  # type: ignore[arg-type]
+    await reach(store)
+    await store.configure(rules())
+    return store
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"maxmemory-policy": "allkeys-lru"}, "set maxmemory-policy noeviction"),
+        ({"appendonly": "no"}, "set appendonly yes"),
+        ({"requirepass": "s3cret"}, "lets nobody in without its password"),
+    ],
+    ids=["eviction", "no aof", "password"],
+)
+async def test_what_could_lose_callbacks_is_refused(servers: Servers, settings: dict[str, str], said: str) -> None:
+    """A server that evicts, has no append-only file, or asks for a password: an error that says what to set."""
+    store = store_on(servers(**settings).url)
+    with pytest.raises(StoreUnusable, match=said):
+        await reach(store)
+    await store.close()
+
+
+async def test_the_password_stands_in_the_url(servers: Servers) -> None:
+    """With the right one the server is used; a wrong one is an error that does not show it."""
+    url = servers(requirepass="s3cret").url
+    store = await opened(url.replace("//", "//:s3cret@"))
+    await post(store, note(b"1"))
+    await store.close()
+    wrong = store_on(url.replace("//", "//:wr0ng@"))
+    with pytest.raises(StoreUnusable) as caught:
+        await reach(wrong)
+    assert "wr0ng" not in str(caught.value)
+    await wrong.close()
+
+
+async def test_without_aof_when_that_is_asked_for(servers: Servers) -> None:
+    """With ``durability: {aof: false}`` nothing is waited for; the fault is told and is no reason to refuse."""
+    store = store_on(servers(appendonly="no").url, durable=Durable(aof=False))
+    facts = await reach(store)
+    assert [fault.fatal for fault in facts.faults] == [False]
+    await store.configure(rules())
+    await post(store, note(b"1"))
+    await store.close()
+
+
+async def test_replicas_that_are_not_there(servers: Servers) -> None:
+    """The counts that WAITAOF answers are compared: a post that no replica has is not answered as accepted."""
+    store = await opened(servers().url, durable=Durable(replicas=1, timeout_s=0.1))
+    with pytest.raises(StoreAway, match="asks for 1 and 1"):
+        await post(store, note(b"1", idempotency_key="a"))
+    await store.close()
+
+
+async def test_a_replica_that_is_there_and_then_the_primary(servers: Servers) -> None:
+    """With its replica the post is accepted and lies there too; a server that turned replica takes no posts."""
+    primary = servers(**{"repl-diskless-sync-delay": "0"})
+    replica = servers(replicaof=f"127.0.0.1 {primary.port}")
+    store = await opened(primary.url, durable=Durable(replicas=1, timeout_s=5.0))
+    accepted = await post(store, note(b"1"))
+    await store.link.do("REPLICAOF", "127.0.0.1", str(replica.port))
+    with pytest.raises(StoreAway):
+        await post(store, note(b"2", idempotency_key="a"))
+    await store.close()
+    other = store_on(replica.url)
+    await other.link.do("REPLICAOF", "NO", "ONE")
+    await reach(other)
+    assert await other.callback(accepted.ids[0]) is not None
+    await other.close()
+
+
+async def test_keys_of_somebody_else(servers: Servers) -> None:
+    """A prefix under which others keep keys is refused, and nothing is written there; another prefix is taken."""
+    url = servers().url
+    stranger = store_on(url)
+    await stranger.link.do("SET", "relay:session:1", "theirs")
+    with pytest.raises(StoreUnusable, match=r"set another store\.prefix"):
+        await reach(stranger)
+    assert await stranger.link.do("DBSIZE") == 1
+    await stranger.close()
+    store = await opened(url, prefix="relay2")
+    await store.close()
+
+
+async def test_a_store_of_a_newer_version(servers: Servers) -> None:
+    """It is refused and stays as it is."""
+    url = servers().url
+    store = await opened(url)
+    await store.link.do("SET", store.keys.shared("schema"), "99")
+    await store.close()
+    older = store_on(url)
+    with pytest.raises(StoreUnusable, match="is of version 99"):
+        await reach(older)
+    await older.close()
+
+
+async def test_a_server_without_room(servers: Servers) -> None:
+    """At ``maxmemory`` posts are refused as full; claims, settles, operations and pruning go on and make room."""
+    server = servers()
+    store = await opened(server.url)
+    clock = store.clock
+    await post(store, *(note(b"%d" % n + b"x" * 2000) for n in range(50)))
+    info = await store.link.info("memory")
+    await store.link.do("CONFIG", "SET", "maxmemory", str(int(info["used_memory"])))
+    with pytest.raises(StoreFull, match="maxmemory"):
+        await post(store, note(b"y" * 2000))
+    with pytest.raises(StoreFull, match="maxmemory"):
+        await post(store, *(note(b"z" * 2000) for _ in range(300)))
+    assert (await store.size()).full
+    batch = await claimed(store)
+    await deliver(store, batch, clock)  # type: ignore[arg-type]
+    assert (await balanced(store))["shop"].delivered == 50
+    await store.configure(rules(keep_delivered_s=0.0))
+    while await store.prune():
+        pass
+    await store.link.do("CONFIG", "SET", "maxmemory", str(int(info["used_memory"]) + (1 << 20)))
+    await post(store, note(b"y" * 2000))
+    await store.close()
+
+
+async def test_two_scripts_never_take_long(servers: Servers) -> None:
+    """Bulks, claims of 500, settles, operations and expiry are cut so that no script holds the server up."""
+    server = servers(**{"slowlog-log-slower-than": "100000"})
+    store = await opened(server.url)
+    clock = store.clock
+    await post(store, *(note(b"x" * 300, key=f"k{n}", idempotency_key=f"i{n}") for n in range(2000)))
+    for end in (deliver, bury):
+        await end(store, await claimed(store, _whole()), clock)  # type: ignore[arg-type]
+    await requeue(store, await claimed(store, _whole()), clock, after_s=60)  # type: ignore[arg-type]
+    await operate(store, "retry")
+    slow = await store.link.do("SLOWLOG", "GET", "10")
+    assert [each[3][0] for each in slow] == []
+    await store.close()
+
+
+def _whole() -> "object":
+    from tests.store.harness import request
+
+    return request(max_items=500, max_bytes=1 << 30)
+
+
+async def test_a_lost_reply_is_not_sent_again(servers: Servers) -> None:
+    """The client sends a script once, whatever becomes of its answer; the claim finds its batch again."""
+    server = servers()
+    store = await opened(server.url)
+    accepted = await post(store, note(b"1"), note(b"2"))
+    asked = asyncio.create_task(store.claim(_whole()))  # type: ignore[arg-type]
+    while not store._outbox._claiming["shop"].locked():
+        await asyncio.sleep(0)
+    server.freeze()
+    await asyncio.sleep(0)
+    await asyncio.wait((asked,), timeout=0.2)
+    server.freeze(False)
+    batch = await asked
+    assert [item.id for item in batch.items] == accepted.ids  # type: ignore[union-attr]
+    count = await store.link.one(ServerCall(None, (), ("HLEN", store.keys.of("shop", "at"))))
+    assert count == 1
+    await store.close()
