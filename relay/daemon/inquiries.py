@@ -1,7 +1,7 @@
 """Answers what a comparison asks of a platform, with the platform's own terms; with or without a running daemon."""
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from relay.config.schema.file import Config
 from relay.config.schema.reconcile import ReconcileSettings
 from relay.core.clock import Clock, wall_s
 from relay.core.errors import RelayError
+from relay.core.raw import JsonObject
 from relay.daemon.stores import open_store, open_tokens
 from relay.delivery.asking.inquirer import Inquirer
 from relay.delivery.auth import Credentials
@@ -81,8 +82,20 @@ class Questions:
                 return TemplateFields(found.payload, question.order, found.event, found.id)
         columns = settings.columns
         names = {where.key for where in (columns.of_order_center(), columns.of_platform(), columns.of_relay())}
-        payload = msgspec.json.encode(dict.fromkeys(sorted(names), question.order))
+        payload = msgspec.json.encode(_nested(names, question.order))
         return TemplateFields(payload, question.order, None, "")
+
+
+def _nested(names: Iterable[str], value: str) -> JsonObject:
+    """Return an object that has ``value`` at each dotted name: ``order.id`` as ``{"order": {"id": ...}}``."""
+    made: JsonObject = {}
+    for name in names:
+        *parents, last = name.split(".")
+        at = made
+        for parent in parents:
+            at = at.setdefault(parent, {})
+        at[last] = value
+    return made
 
 
 def _check(url: str, settings: ReconcileSettings) -> None:

@@ -24,7 +24,21 @@ def with_defaults(data: RawSettings) -> tuple[RawSettings, dict[KeyPath, KeyPath
         name: _complete(own, defaults if isinstance(defaults, dict) else {}, ("platforms", name), places)
         for name, own in platforms.items()
     }
-    return {**data, "platforms": merged}, places
+    whole = {**data, "platforms": merged}
+    if isinstance(compared := data.get("reconcile"), dict):
+        whole["reconcile"] = {
+            name: _compared(own, merged.get(name), str(name), places) for name, own in compared.items()
+        }
+    return whole, places
+
+
+def _compared(own: Any, platform: Any, name: str, places: dict[KeyPath, KeyPath]) -> Any:
+    """Return a section ``reconcile.NAME`` over what the preset of its platform knows of the platform's orders."""
+    named = platform.get("preset") if isinstance(platform, dict) else None
+    if not isinstance(own, dict) or not isinstance(named, str) or named not in preset_names():
+        return own
+    known = preset(named).reconcile
+    return _merge(known, own, ("platforms", name, "preset"), ("reconcile", name), places)
 
 
 def _complete(own: Any, defaults: RawSettings, path: KeyPath, places: dict[KeyPath, KeyPath]) -> Any:
@@ -55,6 +69,8 @@ def _is_another_form(base: RawSettings, over: RawSettings, path: KeyPath) -> boo
 
     ``auth: {kind: bearer}`` takes no ``user`` from ``defaults.auth`` of kind ``basic``.
     """
+    if path[0] == "reconcile":
+        return path[-1] == "platform" and ("file" in over or "sql" in over)
     return path[-1] in _WITH_KIND and ("use" in over or over.get("kind", base.get("kind")) != base.get("kind"))
 
 

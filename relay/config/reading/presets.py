@@ -38,6 +38,7 @@ class Preset(NamedTuple):
     facts: tuple[RawSettings, ...]
     unknown: tuple[str, ...]
     text: str
+    reconcile: RawSettings  # where the platform shows its orders, for its section ``reconcile``; empty: not known
 
     def missing(self, platform: RawSettings) -> Iterator[Need]:
         """Yield what a platform that uses this preset, merged with it, has not supplied.
@@ -85,6 +86,7 @@ def preset(name: str) -> Preset:
         facts=tuple(data["facts"]),
         unknown=tuple(data["unknown"]),
         text=text,
+        reconcile=data.get("reconcile", {}),
     )
 
 

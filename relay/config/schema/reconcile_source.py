@@ -1,5 +1,6 @@
 """The schema of one side of ``reconcile``: a file it wrote, a query, or pages of a platform's answers."""
 
+import re
 from collections.abc import Mapping
 from string import Formatter
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from relay.config.schema.values import AnswerPath, Section, Text, reading, setti
 
 _FORMS = (".csv", ".jsonl", ".parquet")
 _PACKED = (".gz", ".zst")
+_PLACE = re.compile(r"\{[^{}]*\}")
 PLACES = ("since", "until", "page")
 """What may stand in braces in the URL of a paged request; ``since`` and ``until`` also with a form: ``{since:s}``."""
 FORMS = ("", "s", "ms", "local")
@@ -33,7 +35,8 @@ def checked_file(name: str) -> str:
 
 
 def _paged_url(value: Any) -> str:
-    url = parse_url(value)
+    parse_url(_PLACE.sub("0", value) if isinstance(value, str) else value)
+    url = str(value)
     try:
         places = [(name, form) for _, name, form, _ in Formatter().parse(url) if name is not None]
     except ValueError:
