@@ -99,8 +99,8 @@ class Chaos:
         world = self.world
         world.fault = Fault(skew=world.fault.skew, one_by_one=world.fault.one_by_one)
         world.reach_all()
-        self.failed_over_at = -100.0
         world.run(world.now + 10)  # who stops has stopped
+        world.run(self.failed_over_at + 21)
         self.start("edge-1")
         for name in list(world.hosts):
             world.reload(name, self.components, self.digest, publish=True)
