@@ -1,0 +1,93 @@
+"""Two real hosts over one Valkey, as operators see and use them: every host answers for all."""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+from tests.e2e.harness import until
+from tests.hosts.fleet import PLATFORMS, WINDOW_S, Fleet, fleet
+
+
+async def relay(run: Fleet, host: str, *words: str) -> str:
+    """Run a command against a host as an operator does; return what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "relay", *words, "--admin", run.admin[host], stdout=PIPE, stderr=PIPE
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+async def metrics(run: Fleet, host: str) -> dict[str, float]:
+    """Return the metrics of a host by name and labels."""
+    async with run.http.get(f"{run.admin[host]}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+
+
+@pytest.mark.timeout(300)
+async def test_every_host_answers_for_all(tmp_path: Path) -> None:
+    """Commands, pauses and operations work on the host that owns nothing; a change of the file rolls over both."""
+    async with fleet(tmp_path, hosts=2) as run:
+        first, second = run.names
+        await until(lambda: run.all_owned(first), timeout_s=40, what="owners")
+        owner = await run.owner("shop-a", first)
+        assert owner is not None
+        other = second if owner == first else first
+
+        async def both_are_known() -> bool:
+            return all([len((await run.page(name))["items"]) == 2 for name in run.names])
+
+        await until(both_are_known, timeout_s=20, what="both hosts know each other")
+        shown = json.loads(await relay(run, other, "hosts", "-o", "json"))
+        assert {name for host in shown for name in host["platforms"]} == set(PLATFORMS)
+        assert "shop-a" in next(host["platforms"] for host in shown if host["name"] == owner)
+        assert owner in await relay(run, owner, "hosts")
+        figures = {name: await metrics(run, name) for name in run.names}
+        assert figures[owner]['relay_owner{platform="shop-a"}'] == 1
+        assert figures[other]['relay_owner{platform="shop-a"}'] == 0
+        assert 0 <= figures[owner]['relay_lease_seconds{platform="shop-a"}'] < 9
+        both = [*figures[owner].items(), *figures[other].items()]
+        assert sum(value for name, value in both if name.startswith("relay_takeovers_total")) >= 4
+        assert figures[owner]["relay_fenced_total"] == figures[owner]["relay_config_mismatch"] == 0
+
+        assert "now paused" in await relay(run, other, "pause", "shop-a", "--reason", "try")
+        for turn in range(12):
+            await run.post(run.names[turn % 2], "shop-a", f"order-{turn}")
+        asked = {"action": "drop", "filter": {"platform": "shop-a"}, "expect_count": 12, "reason": "try"}
+        async with run.http.post(f"{run.admin[other]}/v1/operations", json=asked) as response:
+            number = (await response.json())["id"]
+
+        async def is_done() -> bool:
+            async with run.http.get(f"{run.admin[other]}/v1/operations/{number}") as response:
+                operation = await response.json()
+            return (operation["state"], operation["done"]) == ("done", 12)
+
+        await until(is_done, timeout_s=20, what="the operation, done by the owner")
+        assert "resumed" in await relay(run, other, "resume", "shop-a")
+        await run.drained(other, timeout_s=40)
+
+        for name in run.names:
+            run.write(name, rate=f"10/{WINDOW_S:g}s")
+        await relay(run, other, "reload")
+
+        async def moved() -> bool:
+            items = {host["name"]: host for host in (await run.page(other))["items"]}
+            return items[owner]["state"] == "mismatch" and items[other]["platforms"] == list(PLATFORMS)
+
+        await until(moved, timeout_s=40, what="the host whose file is in force owns all")
+        assert "only accepts: its file" in await relay(run, other, "hosts")
+        assert (await metrics(run, owner))["relay_config_mismatch"] == 1
+        await run.post(owner, "shop-b", "order-x")  # it accepts all the same
+        await relay(run, owner, "reload")
+
+        async def agrees() -> bool:
+            return all(host["state"] != "mismatch" for host in (await run.page(other))["items"])
+
+        await until(agrees, timeout_s=40, what="one file")
+        given = json.loads(await relay(run, owner, "hosts", "release", "shop-a", "-o", "json"))
+        assert given == [{"platform": "shop-a", "to": owner}, {"platform": "shop-b", "to": owner}]
+        await run.drained(owner, timeout_s=40)
