@@ -16,6 +16,7 @@ from relay.cli.support.table import wrapped
 from relay.core.clock import wall_s
 from relay.views.alerts import AlertView
 from relay.views.configuration import RefusedReloadView
+from relay.views.hosts import HostPage
 from relay.views.ledger import LedgerView, RoomView, TotalsView
 from relay.views.moments import plain
 from relay.views.platform import CertificateView, PlatformView
@@ -62,10 +63,11 @@ class _Read(NamedTuple):
     ledger: LedgerView
     refused_reload: RefusedReloadView | None
     alerts: list[AlertView]
+    hosts: HostPage
 
 
 def _read(source: Source) -> _Read:
-    return _Read(source.platforms(), source.ledger(), source.refused_reload(), source.firing())
+    return _Read(source.platforms(), source.ledger(), source.refused_reload(), source.firing(), source.hosts())
 
 
 def _show(found: _Read, output: str, *, clear: bool = False) -> None:
@@ -85,6 +87,14 @@ def _show(found: _Read, output: str, *, clear: bool = False) -> None:
     click.echo(store_line(found.ledger.store))
     if found.alerts:
         click.echo(alerts_line(found.alerts))
+    for host in found.hosts.items:
+        if host.state == "mismatch":
+            words = (
+                f"HOSTS   config_mismatch: {host.name} only accepts, in force is the file of {found.hosts.published_by}"
+            )
+            click.echo(words)
+        elif host.state == "gone":
+            click.echo(f"HOSTS   {host.name} is gone")
     if refused := found.refused_reload:
         click.echo(f"CONFIG  reload refused {human.moment(refused.at, now=wall_s())}: {refused.todo}")
 

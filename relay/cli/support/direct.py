@@ -23,6 +23,7 @@ from relay.core.model import Filter, State
 from relay.privacy.views import Lenses
 from relay.views.alerts import AlertView
 from relay.views.callback_view import CallbackPage, CallbackView, ListedCallback
+from relay.views.hosts import ALONE, HostPage
 from relay.views.ledger import LedgerView, QueueTotals
 from relay.views.live import NOTHING_KNOWN
 from relay.views.past.journal import AuditHead, ChainLink
@@ -155,6 +156,10 @@ class Direct:
 
     def refused_reload(self) -> None:
         """Return None: a daemon that does not run has no reload."""
+
+    def hosts(self) -> HostPage:
+        """Return none: a store that can be read here is of one host."""
+        return ALONE
 
     def firing(self) -> list[AlertView]:
         """Return none: a daemon that does not run looks for no alerts."""

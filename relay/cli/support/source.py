@@ -10,6 +10,7 @@ from relay.core.errors import RelayError
 from relay.views.alerts import AlertPage, AlertView
 from relay.views.callback_view import CallbackPage, CallbackView
 from relay.views.configuration import ConfigView, RefusedReloadView
+from relay.views.hosts import HostPage
 from relay.views.ledger import LedgerView
 from relay.views.past.journal import AuditHead, ChainLink, ChainPage
 from relay.views.past.survey import GroupPage
@@ -29,6 +30,10 @@ class Source(Protocol):
 
     def refused_reload(self) -> RefusedReloadView | None:
         """Return the last reload if it was refused."""
+        ...
+
+    def hosts(self) -> HostPage:
+        """Return the hosts that share the store."""
         ...
 
     def firing(self) -> list[AlertView]:
@@ -73,6 +78,10 @@ class Daemon:
     def refused_reload(self) -> RefusedReloadView | None:
         """Return the last reload if it was refused."""
         return self._client.view(ConfigView, "/v1/config").refused_reload
+
+    def hosts(self) -> HostPage:
+        """Return the hosts that share the store."""
+        return self._client.view(HostPage, "/v1/hosts")
 
     def firing(self) -> list[AlertView]:
         """Return the alerts that fire."""
