@@ -146,7 +146,7 @@ async def test_without_users_nobody_logs_in() -> None:
         browser = Browser(http, side)
         assert (await browser.ask("POST", "/v1/session", {"token": "x"}))[0] == 409
         assert (await browser.ask("GET", "/v1/session"))[1] == {
-            "name": "local", "role": "local", "may": ["stats", "view", "operate"], "login": False,
+            "name": "local", "role": "local", "may": ["stats", "view", "operate", "forget"], "login": False,
         }  # fmt: skip
 
 
