@@ -15,7 +15,7 @@ from relay.hosts.rules.beat import Beat, Heard
 from relay.hosts.rules.component import Component
 from relay.hosts.rules.ownership import Ownership
 from relay.hosts.rules.stance import Closing, Opened
-from relay.policy.takeover import SEND_WITHIN_S
+from relay.policy.takeover import silent_after_s
 
 _GRACE_S: Final = 10.0  # for requests under way when a component is handed over
 _AGAIN_S: Final = 0.5  # between two tries to rebuild slots while the store is away
@@ -37,7 +37,7 @@ class OwnedStore(Protocol):
     async def own(self, fences: Mapping[str, str], *, silent_s: Mapping[str, float]) -> None:
         """Rebuild the slots of platforms and change them under these fences from now on. Raises ``StoreError``.
 
-        ``silent_s``: how long after its claim a former owner's request may still arrive.
+        ``silent_s``: how long after its claim a former owner's request may still arrive; left out: not at all.
         """
         ...
 
@@ -207,8 +207,10 @@ class Keeper:
     async def _open(self, opened: Opened) -> None:
         """Rebuild the slots, then start the pipelines. A store that is away is asked again until the lease ends."""
         began_at = self._boottime()
-        timeouts = self._timeouts()
-        silent_s = {platform: SEND_WITHIN_S + timeouts.get(platform, 0.0) for platform in opened.component}
+        silent_s: dict[str, float] = {}
+        if opened.reason != "restart":  # of a process that has certainly ended nothing can arrive any more
+            timeouts = self._timeouts()
+            silent_s = {platform: silent_after_s(timeouts.get(platform, 0.0)) for platform in opened.component}
         while True:
             try:
                 await self._store.own(opened.fences, silent_s=silent_s)

@@ -80,6 +80,7 @@ async def test_every_host_answers_for_all(tmp_path: Path) -> None:
 
         await until(moved, timeout_s=40, what="the host whose file is in force owns all")
         assert "only accepts: its file" in await relay(run, other, "hosts")
+        assert f"config_mismatch: {owner} only accepts" in await relay(run, other, "status")
         assert (await metrics(run, owner))["relay_config_mismatch"] == 1
         await run.post(owner, "shop-b", "order-x")  # it accepts all the same
         await relay(run, owner, "reload")
