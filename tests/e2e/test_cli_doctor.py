@@ -86,3 +86,30 @@ def test_file_others_can_read(config: Path) -> None:
 
     assert (ended.returncode, found["store"]) == (1, "fail")
     assert "chmod 600" in ended.stdout
+
+
+def test_a_damaged_store_is_salvaged(config: Path) -> None:
+    """The damage is found; what is read takes its place; the damaged file and a report are kept; then all is sound."""
+    store = config.parent / "relay.db"
+    connection = apsw.Connection(str(store))
+    page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'payload'").get
+    connection.close()
+    with store.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 64)
+    assert "fail" in doctor(config)[1].values()
+
+    told = run(
+        [sys.executable, "-m", "relay", "doctor", "--salvage", "--yes", "-c", str(config)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert "salvaged  3 callbacks" in told
+    assert "dead      3 whose payload is gone" in told
+    (report,) = config.parent.glob("relay.db.damaged-*.report.json")
+    assert json.loads(report.read_text())["unsendable"] == 3
+    assert Path(json.loads(report.read_text())["former"]).stat().st_size > 0
+    assert doctor(config)[1]["integrity"] == "ok"
+    assert doctor(config)[1]["ledger shop-a"] == "ok"

@@ -46,12 +46,24 @@ class Diagnosis(NamedTuple):
 
 @click.command()
 @click.option("-c", "--config", "option", metavar="FILE", help=f"The configuration. Default: {WHERE}.")
+@click.option(
+    "--salvage",
+    is_flag=True,
+    help="Of a damaged store, with the daemon down: make a new one of what can be read, and report the rest.",
+)
+@click.option("--yes", is_flag=True, help="With --salvage: do not ask.")
 @output_option
-def doctor(option: str | None, output: str) -> int:
+def doctor(option: str | None, salvage: bool, yes: bool, output: str) -> int:
     """Examine configuration, store and daemon; recount the ledger from rows.
 
-    Reads the whole store; writes nothing. Works with the daemon up or down. Exit code 1 when something is wrong.
+    Reads the whole store; writes nothing, but for what --salvage asks for. Works with the daemon up or down. Exit code
+    1 when something is wrong.
     """
+    if salvage:
+        from relay.cli.commands.keeping.salvage import salvage_store
+
+        salvage_store(chosen_file(option), yes=yes, output=output)
+        return 0
     findings = list(_examine(chosen_file(option)))
     if output == "table":
         for finding in findings:
@@ -156,7 +168,11 @@ def _store(config: Config, *, down: bool) -> Iterator[Diagnosis]:
         yield _file(path)
         yield _room(reader.room(config.store.max_size))
         damage = reader.damage()
-        yield Diagnosis("fail" if damage else "ok", "integrity", "; ".join(damage) or "every page and index is sound")
+        if damage:
+            remedy = "with the daemon down: relay restore BACKUP, or relay doctor --salvage takes what can be read"
+            yield Diagnosis("fail", "integrity", f"{'; '.join(damage)}; {remedy}")
+            return
+        yield Diagnosis("ok", "integrity", "every page and index is sound")
         yield from _sealing(reader.keys(), config)
         totals, recount = reader.ledger_and_recount()
         yield from _ledger(totals, recount)

@@ -88,7 +88,6 @@ def restore(copy: Path, store: Path, keys: KeySource | None, *, aside: str) -> t
     facts = looked_through(copy, keys)
     lock = FileLock(store)
     try:
-        former = lock.path.with_name(lock.path.name + aside)
         coming = lock.path.with_name(lock.path.name + ".restoring")
         try:
             with open(os.open(coming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as made:
@@ -99,20 +98,26 @@ def restore(copy: Path, store: Path, keys: KeySource | None, *, aside: str) -> t
         except OSError as error:
             coming.unlink(missing_ok=True)
             raise StoreUnusable(f"cannot copy {copy}: {error.strerror}") from error
-        kept = lock.path.stat().st_size > 0
-        if kept:
-            os.rename(lock.path, former)
-        for ending in _SIDE_FILES:  # they belong to the former file: SQLite would mix them into the restored one
-            beside = lock.path.with_name(lock.path.name + ending)
-            if beside.exists() and kept:
-                os.rename(beside, former.with_name(former.name + ending))
-            else:
-                beside.unlink(missing_ok=True)
-        os.rename(coming, lock.path)
-        _synced(lock.path)
-        return facts, former if kept else None
+        return facts, put_in_place(coming, lock.path, aside=aside)
     finally:
         lock.release()
+
+
+def put_in_place(coming: Path, store: Path, *, aside: str) -> Path | None:
+    """Make ``coming`` the store, whose lock is held; return where the former file is now, None where it was empty."""
+    former = store.with_name(store.name + aside)
+    kept = store.stat().st_size > 0
+    if kept:
+        os.rename(store, former)
+    for ending in _SIDE_FILES:  # they belong to the former file: SQLite would mix them into the new one
+        beside = store.with_name(store.name + ending)
+        if beside.exists() and kept:
+            os.rename(beside, former.with_name(former.name + ending))
+        else:
+            beside.unlink(missing_ok=True)
+    os.rename(coming, store)
+    _synced(store)
+    return former if kept else None
 
 
 def _synced(file: Path) -> None:

@@ -137,7 +137,10 @@ class SqliteReader:
 
     def damage(self) -> list[str]:
         """Return what SQLite finds wrong with pages and indexes, at most 20 lines. Reads the whole file."""
-        found = [str(line) for (line,) in self._connection.execute("PRAGMA integrity_check(20)")]
+        try:
+            found = [str(line) for (line,) in self._connection.execute("PRAGMA integrity_check(20)")]
+        except apsw.CorruptError as error:  # so damaged that even the check does not come to its end
+            found = [str(error)]
         return [] if found == ["ok"] else found
 
     def recount(self) -> dict[str, QueueTotals]:

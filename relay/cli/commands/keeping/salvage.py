@@ -1,0 +1,66 @@
+"""``relay doctor --salvage``: a new store of what can be read of a damaged one, and a report of the rest."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from relay.cli.support.config_file import load_config
+from relay.cli.support.output import to_json
+from relay.core.clock import wall_s
+from relay.core.errors import RelayError
+from relay.core.model import window_text
+
+_MICROSECONDS = 1e6
+
+
+def salvage_store(file: str, *, yes: bool, output: str) -> None:
+    """Salvage the store of the configuration ``file`` and say what was lost; the report is kept beside the store."""
+    from relay.store.sqlite.file.salvage import salvage  # loads the store's library
+
+    loaded = load_config(file)
+    if not loaded.store.url.startswith("sqlite:"):
+        raise RelayError("store.url names a server; only a store in a file can be salvaged")
+    store = loaded.store_path
+    if not yes:
+        click.confirm(f"Put what can be read of {store} in its place, and keep the damaged file beside it?", abort=True)
+    told = salvage(store, aside=datetime.fromtimestamp(wall_s(), UTC).strftime(".damaged-%Y%m%dT%H%M%S"))
+    former = told.former or store
+    gaps = [
+        {"table": gap.table, "after": gap.after, "before": gap.before, **_between(gap.table, gap.after, gap.before)}
+        for gap in told.gaps
+    ]
+    report = {"rows": told.rows, "gaps": gaps, "lost": told.lost, "unsendable": told.unsendable, "former": str(former)}
+    written = Path(f"{former}.report.json")
+    written.write_text(to_json(report, indent=2) + "\n", encoding="utf-8")
+    written.chmod(0o600)
+    if output != "table":
+        click.echo(to_json(report, indent=2 if output == "json" else None))
+        return
+    click.echo(f"salvaged  {told.rows['callback']:,} callbacks of {store}; the damaged file is {former}")
+    for name, count in told.lost.items():
+        click.echo(f"lost      {count:,} callbacks of {name}: the order center has to post them again")
+    if told.unsendable:
+        click.echo(f"dead      {told.unsendable:,} whose payload is gone (relay dead ls): post them again")
+    for gap in gaps:
+        if "accepted_after" in gap:
+            click.echo(f"gap       accepted after {gap['accepted_after']} and before {gap['accepted_before']}")
+    windows = [rate.window_s for quota in loaded.store_rules().quotas.values() for rate in quota.rates]
+    if windows and any(gap["table"] == "attempt" for gap in gaps):
+        click.echo(
+            f"slots     some requests are not counted: start one window ({window_text(max(windows))}) after the last"
+        )
+    click.echo(f"report    {written}")
+
+
+def _between(table: str, after: int | None, before: int | None) -> dict[str, str]:
+    """Return when the callbacks of a gap were accepted."""
+    if table not in ("callback", "payload"):
+        return {}
+    return {"accepted_after": _moment(after), "accepted_before": _moment(before)}
+
+
+def _moment(number: int | None) -> str:
+    if number is None:
+        return "-"
+    return datetime.fromtimestamp(number / _MICROSECONDS, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
