@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from relay.config.reading.server_urls import parse_server_url
 from relay.hosts.register import LeaseRegister
@@ -116,3 +117,17 @@ async def test_a_beat_of_300_leases_is_one_command(link: ServerLink) -> None:
     stats = await link.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] == 1
     assert "cmdstat_waitaof" not in stats
+
+
+async def test_a_host_that_was_not_heard_for_a_day_is_forgotten(link: ServerLink) -> None:
+    """Until then it is listed with its age, so that people see that it is gone."""
+    register = LeaseRegister(link, KeyNames("relay"), host="edge-1", process="boot ns 1 0")
+    seconds, _ = await link.do("TIME")
+    for name, age_s in (("edge-2", 86_000), ("edge-3", 86_500)):
+        heart = msgspec.json.encode(Heart(name=name, process="p")).decode()
+        await link.do("HSET", "relay:{:hosts}:hosts", name, f"p\n{heart}\n{int(seconds) - age_s}")
+
+    heard = await register.say(Beat(0, None, "", False, None, ()))
+
+    assert {name: 85_000 < one.age_s < 86_400 for name, one in heard.hosts.items()} == {"edge-2": True}
+    assert await link.do("HKEYS", "relay:{:hosts}:hosts") == [b"edge-2"]

@@ -6,6 +6,7 @@
 --        'look' | 'beat' | 'leave', the heart (JSON),
 --        the generation to replace or '', the digest to put in force
 --
+-- A host that was not heard for a day is forgotten.
 -- A heart is written over one's own, over that of the process it replaces, or where there is none; never over another's.
 
 local name, process, replaces, saying, heart, generation, digest = unpack(ARGV, 1, 7)
@@ -29,6 +30,10 @@ local listed = {}
 local hosts = redis.call('HGETALL', KEYS[1])
 for place = 1, #hosts, 2 do
   local rest, at = string.match(hosts[place + 1], '^[^\n]*\n(.*)\n([^\n]*)$')
-  listed[#listed + 1] = {rest, string.format('%.3f', now - tonumber(at))}
+  if now - tonumber(at) > 86400 then
+    redis.call('HDEL', KEYS[1], hosts[place])
+  else
+    listed[#listed + 1] = {rest, string.format('%.3f', now - tonumber(at))}
+  end
 end
 return {topology[1] or '0', topology[2] or '', topology[3] or '', string.format('%.6f', now), listed}
