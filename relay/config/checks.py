@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from relay.config.alert_checks import alert_contradictions
 from relay.config.comparable import reconcile_contradictions
-from relay.config.limit_checks import bursts, reserves
+from relay.config.limit_checks import bursts, counted, named_limits, reserves
 from relay.config.listener_checks import (
     is_local,
     is_loopback,
@@ -52,13 +52,16 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
     yield from _users(config)
     for name, quota in config.quotas.items():
         yield from bursts(("quotas", name), quota)
-        yield from reserves(("quotas", name), quota, shared_store=not config.store.url.startswith("sqlite:"))
+        yield from named_limits(("quotas", name), quota)
+        yield from reserves(("quotas", name), quota, shared_store=config.server is not None)
+        yield from counted(("quotas", name), quota, shared_store=config.server is not None)
     for name, target in config.alerts.targets.items():
         if isinstance(target, PlatformSection):
             yield from _rules(("alerts", "targets", name), target)
             yield from _fields(("alerts", "targets", name), target)
     for name, platform in config.platforms.items():
         yield from bursts(("platforms", name), platform)
+        yield from counted(("platforms", name), platform, shared_store=config.server is not None)
         yield from _rules(("platforms", name), platform)
         yield from _fields(("platforms", name), platform)
         for index, wanted in enumerate(platform.quotas):

@@ -7,7 +7,8 @@ from relay.config.problems import BadValue
 from relay.config.reading.yaml_source import KeyPath
 from relay.config.report.translate import PlacedProblem, dotted
 from relay.config.schema.file import QuotaSettings
-from relay.core.model import window_text
+from relay.config.schema.limits import CountedLimits
+from relay.core.model import Rate, window_text
 
 
 def bursts(owner: KeyPath, section: Any) -> Iterator[PlacedProblem]:
@@ -28,7 +29,7 @@ def bursts(owner: KeyPath, section: Any) -> Iterator[PlacedProblem]:
 def reserves(owner: KeyPath, quota: QuotaSettings, *, shared_store: bool) -> Iterator[PlacedProblem]:
     """Check what is kept for others: a part of a window of the quota, and not all of it."""
     path = (*owner, "reserve")
-    limits = {rate.window_s: rate.limit for rate in quota.rate}
+    limits = {rate.window_s: rate.limit for rate in quota.rate if rate.plain}
     for rate in quota.reserve:
         if rate.window_s not in limits:
             windows = " or ".join(f"N/{window_text(window_s)}" for window_s in limits)
@@ -40,6 +41,32 @@ def reserves(owner: KeyPath, quota: QuotaSettings, *, shared_store: bool) -> Ite
     if quota.reserve and shared_store:
         what = f"{dotted(path)}: slots are not handed out with a shared store yet, so nobody could use what is kept"
         yield _at(path, "E051", what, "use sqlite:PATH, or remove it", relies_on=[path])
+
+
+def counted(owner: KeyPath, section: CountedLimits, *, shared_store: bool) -> Iterator[PlacedProblem]:
+    """Check limits of items, bytes and points, and calendar windows: each must let one callback go."""
+    points = section.points
+    if points is not None and isinstance(points.cost, int):
+        for rate in points.rate:
+            if points.cost > rate.limit:
+                path = (*owner, "points", "cost")
+                what = f"{dotted(path)}: {points.cost} points for each callback never fit into {rate}"
+                yield _at(path, "E051", what, "raise the rate", relies_on=[(*owner, "points")])
+    if not shared_store:
+        return
+    rates: Sequence[Rate] = getattr(section, "rate", ())
+    named = [key for key in ("items", "bytes", "points") if getattr(section, key)]
+    named += ["rate"] if any(rate.calendar is not None for rate in rates) else []
+    for key in named:
+        what = f"{dotted((*owner, key))}: only requests in any window are counted with a shared store yet"
+        yield _at((*owner, key), "E051", what, "use sqlite:PATH, or remove it", relies_on=[(*owner, key)])
+
+
+def named_limits(owner: KeyPath, quota: QuotaSettings) -> Iterator[PlacedProblem]:
+    """Check that a quota has a limit at all."""
+    if not quota.rate and not quota.counted:
+        what = f"{dotted(owner)} has no limit"
+        yield _at(owner, "E011", what, "add rate: 40/s, or items, bytes or points", relies_on=[(*owner, "rate")])
 
 
 def _at(path: KeyPath, code: str, message: str, hint: str, *, relies_on: Sequence[KeyPath]) -> PlacedProblem:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
+from relay.core.calendar import Calendar
 from relay.core.raw import Kept
 from relay.core.receipts import ReceiptRules
 
@@ -88,6 +89,7 @@ class NewCallback(NamedTuple):
     dead_reason: str | None = None  # why it is accepted as a dead letter: it could never be delivered
     reference: str | None = None  # the order center's own text, which comes back in a receipt
     delay_s: float = 0.0  # it must not go earlier than this after acceptance
+    points: int | None = None  # what it costs, where its platform counts points
 
 
 class Accepted(NamedTuple):
@@ -335,16 +337,36 @@ class Settlement:
     # its "groups" are the stops that changed, None for one that is over
 
 
+class Weight(NamedTuple):
+    """What one request counts in each kind of window."""
+
+    requests: int = 1
+    items: int = 0
+    bytes: int = 0  # of the body as it is sent; before the answer, at the most
+    points: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most ``limit`` requests in any ``window_s`` seconds."""
+    """At most ``limit`` requests in any ``window_s`` seconds; or so many items, bytes or points.
+
+    With ``calendar`` they are counted from the beginning of each period, which ``window_s`` is the longest length of.
+    """
 
     limit: int
     window_s: float
+    unit: str = "requests"  # a field of ``Weight``
+    calendar: Calendar | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it counts requests in any window."""
+        return self.unit == "requests" and self.calendar is None
 
     def __str__(self) -> str:
         """Return the rate as the configuration writes it."""
-        return f"{self.limit}/{window_text(self.window_s)}"
+        what = "" if self.unit == "requests" else f" {self.unit}"
+        return f"{self.limit}{what}/{self.calendar or window_text(self.window_s)}"
 
 
 def window_text(window_s: float) -> str:

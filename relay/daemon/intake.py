@@ -1,12 +1,14 @@
 """Compiles the parts of the configuration that the ingest listener needs."""
 
 import json
+import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from relay.config.schema.file import Config
+from relay.config.schema.file import Config, QuotaSettings
 from relay.config.schema.platform import PlatformSection
 from relay.config.schema.routes import Reply
+from relay.core.model import NewCallback
 from relay.delivery.asking.elsewhere import Elsewhere
 from relay.delivery.registry import Registry
 from relay.ingest.fan_out import Routing, compile_route
@@ -16,9 +18,10 @@ from relay.ingest.posts import Directory, DropIn
 from relay.ingest.rows import PlatformIntake
 from relay.store.base import Store
 from relay.web.guard import PostToken
+from relay.web.refusal import Refusal
 from relay.web.sockets import SocketFile
 from relay.wire.envelopes.plain import Envelope
-from relay.wire.payload.extract import KeyPath
+from relay.wire.payload.extract import InvalidJson, KeyPath
 from relay.wire.payload.target import Target, TemplateFields
 
 Measure = Callable[[bytes, str | None, str | None], int]
@@ -34,7 +37,10 @@ def directory(config: Config) -> Directory:
         ],
         otherwise=next((route.otherwise.to for route in config.routes if route.otherwise is not None), ()),
     )
-    platforms = {name: _intake(name, platform) for name, platform in config.destinations.items()}
+    platforms = {
+        name: _intake(name, platform, [config.quotas[quota] for quota in platform.quotas])
+        for name, platform in config.destinations.items()
+    }
     return Directory(routing, platforms, _drop_ins(config, platforms))
 
 
@@ -63,9 +69,10 @@ def _content_type(reply: Reply) -> str:
     return "application/json"
 
 
-def _intake(name: str, platform: PlatformSection) -> PlatformIntake:
+def _intake(name: str, platform: PlatformSection, shared: Sequence[QuotaSettings]) -> PlatformIntake:
     envelope = platform.envelope.compiled
     measure = _measure(platform, envelope)
+    weigh = _weigher(name, platform, shared)
     key = KeyPath(platform.key) if platform.key is not None else None
     group = KeyPath(platform.group) if platform.group is not None else None
     return PlatformIntake(
@@ -79,8 +86,51 @@ def _intake(name: str, platform: PlatformSection) -> PlatformIntake:
         key=key,
         group=group,
         group_path=platform.group or "",
-        searches=measure is not None or any(path is not None and path.searches for path in (key, group)),
+        weigh=weigh,
+        searches=measure is not None
+        or weigh is not None
+        or any(path is not None and path.searches for path in (key, group)),
     )
+
+
+def _weigher(
+    name: str, platform: PlatformSection, shared: Sequence[QuotaSettings]
+) -> Callable[[NewCallback], NewCallback] | None:
+    """Return what adds a callback's cost and refuses one that no window can hold; None where only requests count.
+
+    Of several limits of points the first cost counts: the platform's own before those of its quotas.
+    """
+    limits = [platform, *shared]
+    rates = [rate for section in limits for rate in section.counted]
+    most_bytes = min((rate.limit for rate in rates if rate.unit == "bytes"), default=None)
+    most_points = min((rate.limit for rate in rates if rate.unit == "points"), default=None)
+    if most_bytes is None and most_points is None:
+        return None
+    given = next((section.points.cost for section in limits if section.points is not None), 1)
+    path = KeyPath(given) if isinstance(given, str) else None
+    around = platform.envelope.compiled.frame_bytes + platform.envelope.compiled.item_bytes
+
+    def weigh(row: NewCallback) -> NewCallback:
+        size = (len(row.payload) if row.body_bytes is None else row.body_bytes) + around
+        if most_bytes is not None and size > most_bytes:
+            what = f"alone it is {size} bytes, and {name} takes {most_bytes} in a whole window (bytes)"
+            raise Refusal("never_fits", what, limit=most_bytes)
+        points = _points(path, row.payload) if path is not None else int(given)
+        if most_points is not None and points > most_points:
+            what = f"it costs {points} points, and {name} allows {most_points} in a whole window (points)"
+            raise Refusal("never_fits", what, limit=most_points)
+        return row if most_points is None else row._replace(points=points)
+
+    return weigh
+
+
+def _points(path: KeyPath, payload: bytes) -> int:
+    """Return what a payload costs; 1 where it does not say so with a number."""
+    try:
+        cost = float(path(payload) or 1)
+    except (InvalidJson, ValueError):
+        return 1
+    return math.ceil(cost) if 0 < cost < 2**53 else 1
 
 
 def _measure(platform: PlatformSection, envelope: Envelope) -> Measure | None:

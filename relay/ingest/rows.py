@@ -46,6 +46,8 @@ class PlatformIntake:
     key: Callable[[bytes], str | None] | None = None  # raises InvalidJson
     group: Callable[[bytes], str | None] | None = None  # raises InvalidJson
     group_path: str = ""  # where ``group`` looks, for messages
+    # Adds what the callback costs; raises ``Refusal`` where it alone is more than a window holds. None: not counted.
+    weigh: "Callable[[NewCallback], NewCallback] | None" = None
     searches: bool = False  # its key or group is searched in pure Python, which is slow in a large payload
 
 
@@ -58,7 +60,7 @@ def one_row(body: bytes, platform: PlatformIntake, options: PostOptions, content
         size = _measured(body, platform, key, options.event)
     except InvalidJson as error:
         raise Refusal("invalid_json", str(error)) from None
-    return NewCallback(
+    row = NewCallback(
         platform.name,
         body,
         key,
@@ -74,6 +76,7 @@ def one_row(body: bytes, platform: PlatformIntake, options: PostOptions, content
         options.reference,
         options.delay_s,
     )
+    return row if platform.weigh is None else platform.weigh(row)
 
 
 def _measured(payload: bytes, platform: PlatformIntake, key: str | None, event: str | None) -> int | None:
@@ -210,6 +213,7 @@ def plain_rows(turn: Turn, platform: PlatformIntake, options: PostOptions, max_b
     delay_s = options.delay_s
     longest = _longest(platform, max_body)
     measured = platform.measure is not None
+    weigh = platform.weigh
     size: int | None = None
     look = _reader(platform, header_key)
     rows: list[NewCallback] = []
@@ -229,6 +233,11 @@ def plain_rows(turn: Turn, platform: PlatformIntake, options: PostOptions, max_b
             raise _on_line(refusal, number) from None
         repeat = None if request_key is None else f"{request_key}#{number}"
         row = NewCallback(name, line, key, event, lane, expires_s, repeat, None, trace, group, size, dead_reason, told)
+        if weigh is not None:
+            try:
+                row = weigh(row)
+            except Refusal as refusal:
+                raise _on_line(refusal, number) from None
         add(row._replace(delay_s=delay_s) if delay_s else row)
     return rows
 
@@ -295,7 +304,7 @@ def _envelope_row(
         size = _measured(payload, platform, key, event)
     except InvalidJson as error:
         raise Refusal("invalid_json", str(error)) from None
-    return NewCallback(
+    row = NewCallback(
         platform.name,
         payload,
         key,
@@ -311,6 +320,7 @@ def _envelope_row(
         options.reference,
         options.delay_s,
     )
+    return row if platform.weigh is None else platform.weigh(row)
 
 
 def _check_fits(size: int, platform: PlatformIntake) -> None:

@@ -7,16 +7,18 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from relay.core.model import Purpose, Quota, Rate
+from relay.core.model import Purpose, Quota, Rate, Weight
 from relay.policy.pacing import AnswerTime, Burst, longest_pace_s
 from relay.policy.sharing import Turns
 from relay.policy.strict_window import StrictWindow
+from relay.policy.weighed_window import Held, WeighedWindow
 from relay.views.moments import Instant
 from relay.views.queue import QuotaUse, SlotUses
 
 _SWEEP_FROM = 64  # idle groups are swept when they are this many, and again whenever their number has doubled
 # A window keeps one number per slot: which of the quota's platforms used it, and for which purpose.
 PURPOSES = len(Purpose)
+_PATIENCE_S = 60.0  # of a longer window a batch is cut as early as of this one
 
 
 class Sent(NamedTuple):
@@ -30,6 +32,7 @@ class Sent(NamedTuple):
     answer_s: float
     purpose: int = Purpose.FIRST
     quota: str = ""  # of a slot that somebody took of this shared quota; ``platform`` is empty then
+    weight: Weight = Weight()
 
 
 Recorded = Callable[[frozenset[str], float], Iterable[Sent]]
@@ -42,15 +45,17 @@ Beside them every slot that others took and that counts from after ``since``, of
 class QuotaLine:
     """One quota, or one group of a quota kept per group: its windows, burst, pace and turns."""
 
-    __slots__ = ("_all", "_answers", "_burst", "_last_at", "_own", "_quota", "_windows", "turns")
+    __slots__ = ("_all", "_answers", "_burst", "_last_at", "_own", "_quota", "_weighed", "_windows", "turns")
 
-    def __init__(self, quota: Quota) -> None:
+    def __init__(self, quota: Quota, shift_s: Callable[[], float]) -> None:
         self._quota = quota
-        self._windows = [StrictWindow(rate) for rate in quota.rates]
+        self._windows = [StrictWindow(rate) for rate in quota.rates if rate.plain]
+        self._weighed = [WeighedWindow(rate, shift_s) for rate in quota.rates if not rate.plain]
         # What the relay's own requests may use at most, where some of a window is kept for others.
         self._own = [StrictWindow(rate) for rate in own_rates(quota)]
         self._all = [*self._windows, *self._own]
-        self._burst = Burst(quota.burst, quota.rates) if quota.burst and quota.rates else None
+        plain = [rate for rate in quota.rates if rate.plain]
+        self._burst = Burst(quota.burst, plain) if quota.burst and plain else None
         self._answers = AnswerTime()
         self._last_at: float | None = None
         self.turns: Turns[str] = Turns()  # platforms; among its groups a platform takes turns itself (store.rotation)
@@ -58,22 +63,33 @@ class QuotaLine:
     def resize(self, quota: Quota) -> None:
         """Put new limits over the same windows in force."""
         self._quota = quota
-        for window, rate in zip(self._windows, quota.rates, strict=True):
+        plain = [rate for rate in quota.rates if rate.plain]
+        for window, rate in zip(self._windows, plain, strict=True):
             window.resize(rate.limit)
+        for weighed, rate in zip(self._weighed, (rate for rate in quota.rates if not rate.plain), strict=True):
+            weighed.resize(rate.limit)
         for window, rate in zip(self._own, own_rates(quota), strict=True):
             window.resize(rate.limit)
-        if not quota.burst or not quota.rates:
+        if not quota.burst or not plain:
             self._burst = None
         elif self._burst is None:
-            self._burst = Burst(quota.burst, quota.rates)
+            self._burst = Burst(quota.burst, plain)
         else:
-            self._burst.resize(quota.burst, quota.rates)
+            self._burst.resize(quota.burst, plain)
 
     def restore(self, rows: list[Sent], now: float, places: Mapping[str, int]) -> None:
         """Rebuild from attempts; those without an end are in flight in this process."""
         kinds = [kind_of(row.purpose, row.platform, places) for row in rows]
         for window in self._windows:
             window.restore(((row.attempt_id, row.ended_at, kind) for row, kind in zip(rows, kinds, strict=True)), now)
+        for weighed in self._weighed:
+            weighed.restore(
+                (
+                    Held(row.attempt_id, row.ended_at, row.answer_s, kind, row.weight)
+                    for row, kind in zip(rows, kinds, strict=True)
+                ),
+                now,
+            )
         own = [row for row in rows if row.purpose != Purpose.EXTERNAL]
         for window in self._own:
             window.restore(((row.attempt_id, row.ended_at, 0) for row in own), now)
@@ -90,12 +106,39 @@ class QuotaLine:
         at = now if self._burst is None else self._burst.free_at(now)
         for window in self._all:
             at = max(at, window.free_at(now))
+        for weighed in self._weighed:
+            at = max(at, weighed.room_at(now, 1))
+        return at
+
+    def left(self, now: float) -> dict[str, int]:
+        """Return how much is free of each unit that is counted here."""
+        found: dict[str, int] = {}
+        for weighed in self._weighed:
+            found[weighed.unit] = min(weighed.left(now), found.get(weighed.unit, weighed.limit))
+        return found
+
+    def fits_at(self, weight: Weight, now: float) -> float:
+        """Return ``now`` when a request of this weight may go, else when it may."""
+        return max((weighed.room_at(now, weighed.weight(weight)) for weighed in self._weighed), default=now)
+
+    def cut_at(self, weight: Weight, now: float) -> float:
+        """Return from when on a batch is cut to what is left instead of waiting for all of ``weight``.
+
+        That is when as much as it weighs is free at the pace of the window: small rests gather meanwhile.
+        """
+        begin = now if self._last_at is None else self._last_at
+        at = 0.0
+        for weighed in self._weighed:
+            mine = weighed.weight(weight)
+            if weighed.unit != "requests" and mine > weighed.left(now):
+                at = max(at, begin + min(1.0, mine / weighed.limit) * min(weighed.window_s, _PATIENCE_S))
         return at
 
     @property
     def most(self) -> float:
         """How many slots there are at the most at once."""
-        return min((window.limit for window in self._windows), default=math.inf)
+        calendars = [weighed.limit for weighed in self._weighed if weighed.unit == "requests"]
+        return min((*(window.limit for window in self._windows), *calendars), default=math.inf)
 
     def room_at(self, now: float, count: int) -> float:
         """Return ``now`` when others may take ``count`` slots at once, else when they may."""
@@ -104,6 +147,8 @@ class QuotaLine:
             at = self._burst.free_at(now) if count == 1 else math.inf  # back to back they go one by one
         for window in self._windows:
             at = max(at, window.room_at(now, count))
+        for weighed in self._weighed:
+            at = max(at, weighed.room_at(now, count * weighed.weight(Weight())))
         return at
 
     def spare(self, now: float) -> int:
@@ -116,11 +161,14 @@ class QuotaLine:
         """Return when the pace lets a partial batch go: 0.0 before the first send."""
         if self._last_at is None:
             return 0.0
-        used = zip(self._quota.rates, (window.used(now) for window in self._windows), strict=True)
+        plain = (rate for rate in self._quota.rates if rate.plain)
+        used = zip(plain, (window.used(now) for window in self._windows), strict=True)
         return self._last_at + longest_pace_s(used, self._answers.recent_s)
 
-    def take(self, attempt_id: int, now: float, kind: int) -> None:
+    def take(self, attempt_id: int, now: float, kind: int, weight: Weight) -> None:
         """Hold a slot in every window."""
+        for weighed in self._weighed:
+            weighed.take(attempt_id, kind, weight)
         for window in self._windows:
             window.take(attempt_id, kind)
         for window in self._own:
@@ -133,6 +181,8 @@ class QuotaLine:
         """Hold a slot in every window for somebody who was answered by ``until`` at the latest."""
         for window in self._windows:
             window.lend(until, kind)
+        for weighed in self._weighed:
+            weighed.lend(until, kind)
         if self._burst is not None:
             self._burst.take(now)
 
@@ -140,14 +190,20 @@ class QuotaLine:
         """Give a lent slot back."""
         for window in self._windows:
             window.take_back(until, kind)
+        for weighed in self._weighed:
+            weighed.take_back(until, kind)
 
     def lend_again(self, at: float, kind: int) -> None:
         """Let a lent slot that was taken back count from ``at``."""
         for window in self._windows:
             window.lend(at, kind)
+        for weighed in self._weighed:
+            weighed.lend(at, kind)
 
-    def release(self, attempt_id: int, at: float, answer_s: float) -> None:
-        """Start the slot's way back in every window."""
+    def release(self, attempt_id: int, at: float, answer_s: float, wire_bytes: int = 0) -> None:
+        """Start the slot's way back in every window; ``wire_bytes``: the body as it was sent, 0 where not known."""
+        for weighed in self._weighed:
+            weighed.release(attempt_id, at, answer_s, wire_bytes)
         for window in self._all:
             window.release(attempt_id, at)
         self._answers.saw(answer_s)
@@ -162,11 +218,14 @@ class QuotaLine:
         """Give the slot back: nothing was sent."""
         for window in self._all:
             window.forget(attempt_id)
+        for weighed in self._weighed:
+            weighed.forget(attempt_id)
 
     def idle(self, now: float) -> bool:
         """Say whether dropping this line and starting a new one would make no difference."""
         return (
             not any(window.used(now) for window in self._windows)
+            and not any(weighed.used(now) for weighed in self._weighed)
             and self.turns.stale(now)
             and self.partial_at(now) <= now
             and (self._burst is None or self._burst.free_at(now) <= now)
@@ -185,17 +244,31 @@ class QuotaLine:
                 uses=_uses(window.kinds(now), place),
             )
             for window in self._windows
+        ] + [
+            QuotaUse(
+                quota=self._quota.name,
+                window_s=weighed.window_s,
+                limit=weighed.limit,
+                used=weighed.used(now),
+                free_at=Instant(weighed.room_at(now, 1)),
+                uses=_uses(weighed.kinds(now), place),
+                unit=weighed.unit,
+                calendar=weighed.calendar_text,
+            )
+            for weighed in self._weighed
         ]
 
     def load(self, now: float) -> float:
         """Return the used part of the fullest window."""
-        return max((window.used(now) / window.limit for window in self._windows), default=0.0)
+        parts = [window.used(now) / window.limit for window in self._windows]
+        parts += [weighed.used(now) / weighed.limit for weighed in self._weighed]
+        return max(parts, default=0.0)
 
 
 def own_rates(quota: Quota) -> list[Rate]:
     """Return what is left to the relay's own requests, of each rate of which a part is kept for others."""
     kept = zip(quota.rates, quota.reserve, strict=True) if quota.reserve else ()
-    return [Rate(rate.limit - reserve, rate.window_s) for rate, reserve in kept if reserve]
+    return [Rate(rate.limit - reserve, rate.window_s) for rate, reserve in kept if reserve and rate.plain]
 
 
 def kind_of(purpose: int, platform: str, places: Mapping[str, int]) -> int:
@@ -213,10 +286,11 @@ def _uses(kinds: Mapping[int, int], place: int) -> SlotUses:
 class QuotaSlots:
     """One quota with the platforms that name it, and its line or lines."""
 
-    __slots__ = ("_lines", "_sweep_at", "members", "places", "quota")
+    __slots__ = ("_lines", "_shift_s", "_sweep_at", "members", "places", "quota")
 
-    def __init__(self, quota: Quota, members: frozenset[str]) -> None:
+    def __init__(self, quota: Quota, members: frozenset[str], shift_s: Callable[[], float]) -> None:
         self.quota = quota
+        self._shift_s = shift_s
         self.members = members
         self.places = {platform: place for place, platform in enumerate(sorted(members))}
         self._lines: dict[str, QuotaLine] = {}
@@ -224,11 +298,11 @@ class QuotaSlots:
 
     def fits(self, quota: Quota, members: frozenset[str]) -> bool:
         """Say whether the log stays complete under ``quota``: same platforms, same windows, only limits differ."""
-        mine = [rate.window_s for rate in self.quota.rates]
+        mine = [(rate.window_s, rate.unit, rate.calendar) for rate in self.quota.rates]
         return (
             self.members == members
             and (self.quota.per_group, self.quota.group) == (quota.per_group, quota.group)
-            and mine == [rate.window_s for rate in quota.rates]
+            and mine == [(rate.window_s, rate.unit, rate.calendar) for rate in quota.rates]
             and [rate.window_s for rate in own_rates(self.quota)] == [rate.window_s for rate in own_rates(quota)]
         )
 
@@ -257,7 +331,7 @@ class QuotaSlots:
                 continue
             by_group.setdefault(row.group if self.quota.per_group else "", []).append(row)
         for group, own in by_group.items():
-            self._lines[group] = line = QuotaLine(self.quota)
+            self._lines[group] = line = QuotaLine(self.quota, self._shift_s)
             line.restore(own, now, self.places)
 
     def line(self, group: str, now: float) -> QuotaLine:
@@ -268,9 +342,9 @@ class QuotaSlots:
             if len(self._lines) >= self._sweep_at:
                 self._lines = {key: kept for key, kept in self._lines.items() if not kept.idle(now)}
                 self._sweep_at = max(_SWEEP_FROM, 2 * len(self._lines))
-            line = self._lines[name] = QuotaLine(self.quota)
+            line = self._lines[name] = QuotaLine(self.quota, self._shift_s)
         return line
 
     def fullest(self, now: float) -> QuotaLine:
         """Return the line that is nearest to its limit."""
-        return max(self._lines.values(), key=lambda line: line.load(now), default=QuotaLine(self.quota))
+        return max(self._lines.values(), key=lambda line: line.load(now), default=QuotaLine(self.quota, self._shift_s))

@@ -7,18 +7,23 @@ store asks ``ready`` and calls ``take`` in the same step that records the attemp
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from relay.core.lending import OTHERS, LimitName
-from relay.core.model import PlatformRules, Purpose, Quota, StoreRules, WaitUntil
+from relay.core.model import PlatformRules, Purpose, Quota, StoreRules, WaitUntil, Weight
 from relay.store.quota_lines import QuotaLine, QuotaSlots, Recorded, Sent, kind_of
 from relay.views.queue import QuotaUse
+
+_ALONE = Weight()
 
 
 class Slots:
     """The slots of every quota in force. Times are seconds on the relay clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, shift_s: Callable[[], float] = lambda: 0.0) -> None:
+        """``shift_s``: how far wall time is ahead of the relay clock, for windows that begin at a fixed time."""
+        self._shift_s = shift_s
+        self.weighing: frozenset[str] = frozenset()  # platforms of which more is counted than requests
         self._quotas: dict[str, QuotaSlots] = {}
         self._named: dict[str, tuple[QuotaSlots, ...]] = {}
         self._configured: Mapping[str, PlatformRules] = {}
@@ -50,6 +55,11 @@ class Slots:
             quotas.update((name, self._quotas[name]) for name in names)
         self._quotas, self._configured = quotas, rules.platforms
         self._named = {platform: self._of(platform) for platform in rules.platforms}
+        self.weighing = frozenset(
+            platform
+            for platform, named in self._named.items()
+            if any(rate.unit != "requests" for slots in named for rate in slots.quota.rates)
+        )
 
     def set_quotas(self, platform: str, quotas: Sequence[Quota], sent: Recorded, now: float) -> None:
         """Hold ``quotas`` on one platform beside the configured ones, in place of those set before; as ``configure``.
@@ -81,7 +91,7 @@ class Slots:
                 old.resize(quota)
                 quotas[quota.name] = old
             else:
-                quotas[quota.name] = fresh = QuotaSlots(quota, members)
+                quotas[quota.name] = fresh = QuotaSlots(quota, members, self._shift_s)
                 rebuilt.append(fresh)
         self._rebuild(rebuilt, sent, now)
         return quotas
@@ -167,12 +177,36 @@ class Slots:
         """Return from when on the pace lets a partial batch go (SPEC 6, "When to send"); of any group when None."""
         return max((line.partial_at(now) for line in self._lines(platform, group, now)), default=0.0)
 
-    def take(self, platform: str, group: str, attempt_id: int, now: float, purpose: Purpose = Purpose.FIRST) -> None:
+    def left(self, platform: str, group: str | None, now: float) -> dict[str, int]:
+        """Return how much is free of each unit but requests that is counted."""
+        found: dict[str, int] = {}
+        for line in self._lines(platform, group, now):
+            for unit, count in line.left(now).items():
+                found[unit] = min(count, found.get(unit, count))
+        return found
+
+    def fits_at(self, platform: str, group: str | None, weight: Weight, now: float) -> float:
+        """Return ``now`` when a request of this weight may go, else when it may."""
+        return max((line.fits_at(weight, now) for line in self._lines(platform, group, now)), default=now)
+
+    def cut_at(self, platform: str, group: str | None, weight: Weight, now: float) -> float:
+        """Return from when on a batch is cut to what is left, instead of waiting for all of ``weight``."""
+        return max((line.cut_at(weight, now) for line in self._lines(platform, group, now)), default=now)
+
+    def take(
+        self,
+        platform: str,
+        group: str,
+        attempt_id: int,
+        now: float,
+        purpose: Purpose = Purpose.FIRST,
+        weight: Weight = _ALONE,
+    ) -> None:
         """Hold a slot of each of the platform's quotas for an attempt that is about to be sent."""
-        self._open[attempt_id] = Sent(attempt_id, platform, group, now, None, 0.0, purpose)
+        self._open[attempt_id] = Sent(attempt_id, platform, group, now, None, 0.0, purpose, weight=weight)
         for slots in self._holding(platform, group):
             line = slots.line(group, now)
-            line.take(attempt_id, now, kind_of(purpose, platform, slots.places))
+            line.take(attempt_id, now, kind_of(purpose, platform, slots.places), weight)
             self._wakes.update(line.turns.served(platform))
 
     def name(self, attempt_id: int, purpose: Purpose) -> None:
@@ -184,7 +218,7 @@ class Slots:
                 kind = kind_of(purpose, row.platform, slots.places)
                 slots.line(row.group, row.started_at).name(attempt_id, kind)
 
-    def release(self, attempt_id: int, at: float, answer_s: float) -> None:
+    def release(self, attempt_id: int, at: float, answer_s: float, wire_bytes: int = 0) -> None:
         """Start the way back of an attempt's slots: its answer or failure was seen ``at``, ``answer_s`` after the
         send. Attempts that are not under way in this process are ignored.
         """
@@ -192,7 +226,7 @@ class Slots:
         if row is None:
             return
         for line in self._lines(row.platform, row.group, at):
-            line.release(attempt_id, at, answer_s)
+            line.release(attempt_id, at, answer_s, wire_bytes)
             self._wakes.update(line.turns.waiting_for_answers())
 
     def forget(self, attempt_id: int) -> None:

@@ -23,7 +23,7 @@ from relay.telemetry.ownership_figures import OwnershipFigures
 from relay.views.ledger import QueueTotals
 from relay.views.live import NOTHING_KNOWN, LiveFacts
 from relay.views.past.history import RequestCounts
-from relay.views.queue import QueueFacts, StoreSize
+from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -321,7 +321,7 @@ class Metrics:
         for platform, status in statuses.items():
             taken_by_others: dict[str, int] = {}
             for quota in status.quotas:
-                window = seconds_text(quota.window_s)
+                window = _window_label(quota)
                 taken_by_others[window] = max(taken_by_others.get(window, 0), quota.uses.external)
             for window, count in taken_by_others.items():
                 others.add_metric((platform, window), count)
@@ -329,7 +329,7 @@ class Metrics:
             # appear only once: it is that of the quota with the fewest free slots, which is the one that holds.
             tightest: dict[tuple[str, str], tuple[int, int]] = {}
             for quota in status.quotas:
-                at = (seconds_text(quota.window_s), _limit_kind(quota.quota))
+                at = (_window_label(quota), _limit_kind(quota.quota))
                 found = (quota.limit, min(quota.used, quota.limit))
                 held = tightest.get(at)
                 if held is None or found[0] - found[1] < held[0] - held[1]:
@@ -373,3 +373,9 @@ def _store(size: StoreSize) -> Iterator[Metric]:
         value=size.max_bytes,
     )
     yield GaugeMetricFamily("relay_store_full", "1 while posts are refused as store_full.", value=size.full)
+
+
+def _window_label(quota: QuotaUse) -> str:
+    """Return the label of a window: ``60s``, ``60s items``, ``day@+08:00``."""
+    window = quota.calendar or seconds_text(quota.window_s)
+    return window if quota.unit == "requests" else f"{window} {quota.unit}"

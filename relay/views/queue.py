@@ -28,6 +28,8 @@ class QuotaUse(Struct, frozen=True):
     used: Annotated[int, told("slots taken now")]
     free_at: Annotated[Instant | None, told("when the next slot is free")] = None
     uses: Annotated[SlotUses, told("what the slots were used for")] = SlotUses()
+    unit: Annotated[str, told("what the window counts: requests, items, bytes, points")] = "requests"
+    calendar: Annotated[str, told("the period, where it begins at a fixed time: day@+08:00")] = ""
 
 
 class ErrorView(Struct, frozen=True):

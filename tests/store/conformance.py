@@ -1,7 +1,8 @@
 """The suite every backend passes: ``class TestMine(Conformance)`` beside a fixture ``harness`` (see ``harness.py``).
 
 Backends that outlive their process also take ``DurabilityConformance``. What the shared store does not do yet, the
-others take beside it: ``ReceiptingConformance``, ``LendingConformance``, and the durable forms of both.
+others take beside it: ``ReceiptingConformance``, ``LendingConformance``, ``WeighingConformance``, and the durable forms
+of these.
 """
 
 from tests.store.accepting import AcceptingConformance
@@ -21,14 +22,17 @@ from tests.store.routing import RoutingConformance
 from tests.store.settling import SettlingConformance
 from tests.store.surveying import SurveyingConformance
 from tests.store.timing import TimingConformance
+from tests.store.weighing import DurableWeighingConformance, WeighingConformance
 
 __all__ = [
     "Conformance",
     "DurabilityConformance",
     "DurableLendingConformance",
     "DurableReceiptingConformance",
+    "DurableWeighingConformance",
     "LendingConformance",
     "ReceiptingConformance",
+    "WeighingConformance",
 ]
 
 

@@ -15,8 +15,10 @@ from tests.store.conformance import (
     DurabilityConformance,
     DurableLendingConformance,
     DurableReceiptingConformance,
+    DurableWeighingConformance,
     LendingConformance,
     ReceiptingConformance,
+    WeighingConformance,
 )
 from tests.store.forgetting import ForgettingConformance
 
@@ -63,6 +65,8 @@ class TestSqlite(
     DurableReceiptingConformance,
     LendingConformance,
     DurableLendingConformance,
+    WeighingConformance,
+    DurableWeighingConformance,
     ForgettingConformance,
 ):
     pass
@@ -75,6 +79,8 @@ class TestSealedSqlite(
     DurableReceiptingConformance,
     LendingConformance,
     DurableLendingConformance,
+    WeighingConformance,
+    DurableWeighingConformance,
     ForgettingConformance,
 ):
     """The same with everything sealed."""

@@ -112,6 +112,8 @@ def quota_views(quotas: Iterable[QuotaUse]) -> list[QuotaView]:
             sent=quota.used,
             source=quota_source(quota.quota),
             group=quota_group(quota.quota),
+            unit=quota.unit,
+            calendar=quota.calendar,
         )
         (groups if view.group else whole).append(view)
     fullest = nlargest(GROUPS_SHOWN, groups, key=lambda quota: quota.used / quota.limit)

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from relay.admin.standing.limit_orders import full_quota
-from relay.core.model import Filter, Rate, State
+from relay.core.model import Filter, State, window_text
 from relay.core.quotas import quota_group, quota_source
 from relay.views.callback_view import AttemptView, CallbackFacts, CallbackView, ListedCallback
 from relay.views.limit_view import LimitView
@@ -130,7 +130,9 @@ def _for_its_turn(group: str, live: LiveFacts, quotas: Sequence[QuotaUse]) -> Wa
 
 def _limit(quota: QuotaUse, learned: LimitView | None) -> HoldingLimitView:
     """Return a window as the reason of a wait, with how sure it is where that is known."""
-    rate, source = str(Rate(quota.limit, quota.window_s)), quota_source(quota.quota)
+    counted = "" if quota.unit == "requests" else f" {quota.unit}"
+    rate = f"{quota.limit}{counted}/{quota.calendar or window_text(quota.window_s)}"
+    source = quota_source(quota.quota)
     if learned is not None and not (
         source == learned.source == "learned" and quota_group(quota.quota) == learned.group
     ):

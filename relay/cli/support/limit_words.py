@@ -11,7 +11,12 @@ _NEW_S = 86400.0  # a day, so that every shift sees it
 
 def rate(quota: QuotaUse) -> str:
     """Return a quota's window as the configuration writes it: ``100/min``."""
-    return f"{quota.limit}/{human.window(quota.window_s)}"
+    return f"{quota.limit}{counted(quota)}/{quota.calendar or human.window(quota.window_s)}"
+
+
+def counted(quota: QuotaUse) -> str:
+    """Return what a window counts, where it is not requests: `` items``."""
+    return "" if quota.unit == "requests" else f" {quota.unit}"
 
 
 def sure(confidence: float | None) -> str:
@@ -40,7 +45,7 @@ def fullest(platform: PlatformView) -> str:
     if not quotas:
         return "-"
     quota = max(quotas, key=lambda quota: quota.used / quota.limit)
-    return f"{quota.used}/{quota.limit} {human.window(quota.window_s)}"
+    return f"{quota.used}/{quota.limit}{counted(quota)} {quota.calendar or human.window(quota.window_s)}"
 
 
 def believed(learned: LimitView | UnderneathView) -> str:

@@ -15,6 +15,7 @@ from relay.config.reading.server_urls import ServerUrl, parse_server_url
 from relay.config.reading.yaml_source import KeyPath, Mark
 from relay.config.schema.alerts import AlertSettings
 from relay.config.schema.auth import AnyCredential, Credential, UseAuth
+from relay.config.schema.limits import CountedLimits, WindowRates
 from relay.config.schema.platform import PlatformDefaults, PlatformSection
 from relay.config.schema.protection.outbound import OutboundSettings
 from relay.config.schema.protection.privacy import Privacy
@@ -160,10 +161,10 @@ class AuditSettings(Section):
     )
 
 
-class QuotaSettings(Section):
+class QuotaSettings(CountedLimits):
     """A request limit that several platforms share."""
 
-    rate: Rates = required("Requests allowed: 40/s, or a list such as [40/s, 100000/day] that must all hold.")
+    rate: WindowRates = setting([], "Requests allowed: 40/s, or a list such as [40/s, 100000/day] that must all hold.")
     burst: Annotated[int, Field(ge=1)] | None = setting(
         None, "Requests at most back to back, then the pace window/N. Not set: as many as the rate has free."
     )
@@ -182,9 +183,9 @@ class QuotaSettings(Section):
         if not self.reserve:
             return ()
         kept = {rate.window_s: rate.limit for rate in self.reserve}
-        limits = {rate.window_s: rate.limit for rate in self.rate}
+        limits = {rate.window_s: rate.limit for rate in self.rate if rate.plain}
         share = max(limit / limits[window_s] for window_s, limit in kept.items())
-        return tuple(kept.get(rate.window_s, int(rate.limit * share)) for rate in self.rate)
+        return tuple(kept.get(rate.window_s, int(rate.limit * share)) if rate.plain else 0 for rate in self.rate)
 
 
 class Origin(NamedTuple):
@@ -326,7 +327,9 @@ class Config(Section):
     def quota(self, name: str) -> Quota:
         """Return the shared quota called ``name``."""
         settings = self.quotas[name]
-        return Quota(name, settings.rate, settings.burst, per_group=settings.per == "group", reserve=settings.kept)
+        counted = settings.counted
+        kept = (*settings.kept, *(0 for _ in counted)) if settings.reserve else ()
+        return Quota(name, (*settings.rate, *counted), settings.burst, per_group=settings.per == "group", reserve=kept)
 
     def store_rules(self) -> StoreRules:
         """Return what a store acts on: shared quotas, private ones as ``platform:NAME``, and how long to keep."""

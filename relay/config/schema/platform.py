@@ -11,6 +11,7 @@ from relay.config.schema.auth import Auth
 from relay.config.schema.connect import Connect
 from relay.config.schema.envelope import EnvelopeSetting
 from relay.config.schema.item_results import Confirm, ResultsSection
+from relay.config.schema.limits import CountedLimits, WindowRates
 from relay.config.schema.routes import DropInSettings
 from relay.config.schema.rules import RuleSection
 from relay.config.schema.sign import Sign
@@ -22,7 +23,6 @@ from relay.config.schema.values import (
     Names,
     OrText,
     PositiveDuration,
-    Rates,
     RateText,
     Section,
     Size,
@@ -107,7 +107,7 @@ class BreakerSection(Section):
     probe_every: PositiveDuration = setting("30s", "While open, one real batch is tried this often.")
 
 
-class PlatformSettings(Section):
+class PlatformSettings(CountedLimits):
     """Every key of a platform but its URL; `defaults` takes the same ones."""
 
     preset: PresetName | None = setting(
@@ -122,10 +122,11 @@ class PlatformSettings(Section):
         {},
         "Extra request headers, such as Authorization with a ${file:...} reference; a Content-Type replaces ours.",
     )
-    rate: Rates = setting(
+    rate: WindowRates = setting(
         [],
         "Requests allowed: 100/min, or a list such as [10/s, 100/min] that must all hold. Strict: never more arrive in "
-        "any window. Units s, min, h, day, or a duration. Not set: no limit but the ones learned.",
+        "any window. Units s, min, h, day, or a duration; 100000/day@+08:00 counts from midnight there (also hour, "
+        "month). Not set: no limit but the ones learned.",
     )
     burst: Annotated[int, Field(ge=1)] | None = setting(
         None, "Requests at most back to back, then the pace window/N. Not set: as many as the rate has free."
@@ -234,11 +235,12 @@ class PlatformSection(PlatformSettings):
 
     def private_quota(self, name: str) -> Quota | None:
         """Return the quota that only this platform, called ``name``, counts against."""
-        return Quota(f"platform:{name}", self.rate, self.burst) if self.rate else None
+        limits = (*self.rate, *self.counted)
+        return Quota(f"platform:{name}", limits, self.burst) if limits else None
 
     def rules(self, name: str) -> PlatformRules:
         """Return what the store must know of this platform, called ``name``."""
-        private = (f"platform:{name}",) if self.rate else ()
+        private = (f"platform:{name}",) if self.rate or self.counted else ()
         return PlatformRules(
             quotas=(*private, *self.quotas),
             coalesce=self.coalesce.mode == "latest",

@@ -68,12 +68,13 @@ def reading(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return read
 
 
-def _parsed(parse: Callable[[Any], Any], pattern: str, *examples: str) -> tuple[PlainValidator, WithJsonSchema]:
+def parsed(parse: Callable[[Any], Any], pattern: str, *examples: str) -> tuple[PlainValidator, WithJsonSchema]:
+    """Return what reads a text with ``parse``, and tells an editor its pattern."""
     schema = {"type": "string", "pattern": f"^(?:{pattern}|{_REFERENCE})$", "examples": list(examples)}
     return PlainValidator(reading(parse)), WithJsonSchema(schema)
 
 
-class _OneOrMany:
+class OneOrMany:
     """In JSON Schema: the item itself or a list of it."""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -117,21 +118,21 @@ def above_zero(seconds: float) -> float:
     return seconds
 
 
-Duration = Annotated[float, *_parsed(units.parse_duration, units.DURATION_PATTERN, "500ms", "10s", "24h")]
+Duration = Annotated[float, *parsed(units.parse_duration, units.DURATION_PATTERN, "500ms", "10s", "24h")]
 PositiveDuration = Annotated[
-    float, *_parsed(lambda v: above_zero(units.parse_duration(v)), units.DURATION_PATTERN, "500ms", "10s", "24h")
+    float, *parsed(lambda v: above_zero(units.parse_duration(v)), units.DURATION_PATTERN, "500ms", "10s", "24h")
 ]
-Size = Annotated[int, *_parsed(lambda v: above_zero(units.parse_size(v)), units.SIZE_PATTERN, "64KiB", "2MiB")]
-Share = Annotated[float, *_parsed(units.parse_share, units.SHARE_PATTERN, "50%")]
-RateText = Annotated[Rate, *_parsed(units.parse_rate, units.RATE_PATTERN, "10/s", "100/min")]
-Rates = Annotated[tuple[RateText, ...], BeforeValidator(as_tuple), _OneOrMany()]
-BackoffRange = Annotated[Backoff, *_parsed(units.parse_backoff, units.RANGE_PATTERN, "2s..10m")]
+Size = Annotated[int, *parsed(lambda v: above_zero(units.parse_size(v)), units.SIZE_PATTERN, "64KiB", "2MiB")]
+Share = Annotated[float, *parsed(units.parse_share, units.SHARE_PATTERN, "50%")]
+RateText = Annotated[Rate, *parsed(units.parse_rate, units.RATE_PATTERN, "10/s", "100/min")]
+Rates = Annotated[tuple[RateText, ...], BeforeValidator(as_tuple), OneOrMany()]
+BackoffRange = Annotated[Backoff, *parsed(units.parse_backoff, units.RANGE_PATTERN, "2s..10m")]
 Name = Annotated[str, PlainValidator(reading(texts.parse_name)), WithJsonSchema({"type": "string"})]
-JmesPath = Annotated[str, *_parsed(texts.parse_jmespath, r"[\s\S]+", "order_id", "order.id")]
-AnswerPath = Annotated[JsonPath, *_parsed(texts.parse_answer_path, r"[\s\S]+", "errcode", "error.code")]
-Regex = Annotated[Pattern, *_parsed(texts.parse_regex, r"[\s\S]*")]
-Url = Annotated[str, *_parsed(texts.parse_url, r"https?://[^\s#]+", "https://api.shop-a.example/callbacks")]
-PlainUrl = Annotated[str, *_parsed(texts.parse_plain_url, r"https?://[^\s#{}]+", "https://api.shop-a.example/token")]
+JmesPath = Annotated[str, *parsed(texts.parse_jmespath, r"[\s\S]+", "order_id", "order.id")]
+AnswerPath = Annotated[JsonPath, *parsed(texts.parse_answer_path, r"[\s\S]+", "errcode", "error.code")]
+Regex = Annotated[Pattern, *parsed(texts.parse_regex, r"[\s\S]*")]
+Url = Annotated[str, *parsed(texts.parse_url, r"https?://[^\s#]+", "https://api.shop-a.example/callbacks")]
+PlainUrl = Annotated[str, *parsed(texts.parse_plain_url, r"https?://[^\s#{}]+", "https://api.shop-a.example/token")]
 Headers = Annotated[
     dict[
         Annotated[str, AfterValidator(reading(texts.parse_sent_name))],
@@ -140,20 +141,20 @@ Headers = Annotated[
     AfterValidator(reading(texts.each_once)),
 ]
 Listen = Annotated[
-    str, *_parsed(texts.parse_listen, r"unix:/.+|.+:\d{1,5}", "127.0.0.1:8787", "unix:/run/relay/relay.sock")
+    str, *parsed(texts.parse_listen, r"unix:/.+|.+:\d{1,5}", "127.0.0.1:8787", "unix:/run/relay/relay.sock")
 ]
-Listens = Annotated[tuple[Listen, ...], BeforeValidator(as_tuple), _OneOrMany()]
+Listens = Annotated[tuple[Listen, ...], BeforeValidator(as_tuple), OneOrMany()]
 StoreUrl = Annotated[
-    str, *_parsed(texts.parse_store_url, r"sqlite:[^:]+|redis(s|\+sentinel|\+cluster)?://.+", "sqlite:relay.db")
+    str, *parsed(texts.parse_store_url, r"sqlite:[^:]+|redis(s|\+sentinel|\+cluster)?://.+", "sqlite:relay.db")
 ]
-StorePrefix = Annotated[str, *_parsed(texts.parse_store_prefix, r"[A-Za-z0-9_.-]+", "relay")]
-UtcOffset = Annotated[float, *_parsed(texts.parse_utc_offset, r"UTC|Z|[+-]\d\d:\d\d", "+08:00")]
+StorePrefix = Annotated[str, *parsed(texts.parse_store_prefix, r"[A-Za-z0-9_.-]+", "relay")]
+UtcOffset = Annotated[float, *parsed(texts.parse_utc_offset, r"UTC|Z|[+-]\d\d:\d\d", "+08:00")]
 Text = Annotated[str, PlainValidator(reading(texts.parse_text)), WithJsonSchema({"type": "string", "minLength": 1})]
 HeaderName = Annotated[str, PlainValidator(reading(texts.parse_header_name)), WithJsonSchema({"type": "string"})]
-SecretText = Annotated[str, *_parsed(texts.parse_secret_text, r"[\s\S]+", "${file:secret}")]
-SecretTexts = Annotated[tuple[SecretText, ...], BeforeValidator(as_tuple), _OneOrMany()]
-Secret = Annotated[str, *_parsed(texts.parse_secret, r"[!-~]+", "${file:token}")]
-TokenKey = Annotated[bytes, *_parsed(texts.parse_token_key, r"[0-9A-Fa-f]{64}|[0-9A-Za-z+/]{43}=", "${file:token_key}")]
+SecretText = Annotated[str, *parsed(texts.parse_secret_text, r"[\s\S]+", "${file:secret}")]
+SecretTexts = Annotated[tuple[SecretText, ...], BeforeValidator(as_tuple), OneOrMany()]
+Secret = Annotated[str, *parsed(texts.parse_secret, r"[!-~]+", "${file:token}")]
+TokenKey = Annotated[bytes, *parsed(texts.parse_token_key, r"[0-9A-Fa-f]{64}|[0-9A-Za-z+/]{43}=", "${file:token_key}")]
 Names = Annotated[tuple[Name, ...], BeforeValidator(only_list)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(only_list)]
-OneOrMoreTexts = Annotated[tuple[str, ...], BeforeValidator(as_tuple), _OneOrMany()]
+OneOrMoreTexts = Annotated[tuple[str, ...], BeforeValidator(as_tuple), OneOrMany()]

@@ -146,6 +146,7 @@ class MemoryInbox:
             idempotency_key=new.idempotency_key,
             post=post,
             reference=new.reference,
+            points=1 if new.points is None else new.points,
             bytes=_size(new),
             accepted_at=now,
             expires_s=new.expires_s,

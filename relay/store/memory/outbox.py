@@ -10,13 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from relay.core.ids import encode_id
-from relay.core.model import Batch, ClaimRequest, Item, Lane, Settlement, State, WaitUntil
+from relay.core.model import Batch, ClaimRequest, Item, Lane, Settlement, State, WaitUntil, Weight
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.memory.records import Attempt, Frozen
 from relay.store.memory.rows import Heads, Row, Shelf
 from relay.store.quota_lines import Sent
 from relay.store.rotation import Waiting, rotate
 from relay.store.slots import Slots
+from relay.store.weighing import Chosen, ItemWeight, choose, weigh, weigh_again
+
+_ALONE = Weight()
 
 
 class Batches:
@@ -91,16 +94,31 @@ class Batches:
             return wait
         retry_leads = not due or (not request.probe and order.index(Lane.RETRY) <= order.index(due[0]))
         if resend is not None and retry_leads:
-            return self._send(resend, now, probe=request.probe)
+            return self._again(resend, request, now)
         hasty = request.probe or (resend is not None and order[0] in due)
         fresh = self._pack(request, group, heads, due, now, hasty=hasty)
         if isinstance(fresh, Frozen):
-            return self._send(fresh, now, probe=request.probe)
+            weight = weigh(request, self._weights(fresh.seqs)) if request.platform in self._slots.weighing else _ALONE
+            return self._send(fresh, now, probe=request.probe, weight=weight)
         if resend is not None:
-            return self._send(resend, now, probe=request.probe)
+            return self._again(resend, request, now)
         if fresh is None:
             return self._nothing_due(heads, resend_at, now)
         return WaitUntil(min(fresh.at, resend_at), fresh.reason, fresh.missing)
+
+    def _again(self, batch: Frozen, request: ClaimRequest, now: float) -> Batch | WaitUntil:
+        """Send a frozen batch as it is, or wait for room for it."""
+        weight = _ALONE
+        if request.platform in self._slots.weighing and not batch.confirm:
+            found = weigh_again(self._slots, request, self._weights(batch.seqs), now)
+            if isinstance(found, WaitUntil):
+                return found
+            weight = found
+        return self._send(batch, now, probe=request.probe, weight=weight)
+
+    def _weights(self, seqs: Sequence[int]) -> list[ItemWeight]:
+        rows = (self._shelf.rows[seq] for seq in seqs)
+        return [ItemWeight(row.bytes, row.points) for row in rows]
 
     def _resend(self, platform: str, group: str, now: float) -> tuple[Frozen | None, float]:
         """Return the frozen batch to send next (parts of a split first) when one is due, and when the first is."""
@@ -143,7 +161,16 @@ class Batches:
                 for row, lane in taken:
                     heads.push(row, lane)
                 return WaitUntil(at, "linger" if linger_at > pace_at else "pace", packer.missing)
-        return self._freeze(request.platform, group, [row.seq for row, _ in taken], now)
+        seqs = [row.seq for row, _ in taken]
+        if request.platform in self._slots.weighing:
+            chosen = choose(self._slots, request, self._weights(seqs), now)
+            count = chosen.taken if isinstance(chosen, Chosen) else 0
+            for row, lane in taken[count:]:
+                heads.push(row, lane)
+            if isinstance(chosen, WaitUntil):
+                return chosen
+            seqs = seqs[:count]
+        return self._freeze(request.platform, group, seqs, now)
 
     def _freeze(
         self, platform: str, group: str, seqs: Sequence[int], now: float, root: int | None = None, *, ask: bool = False
@@ -171,7 +198,7 @@ class Batches:
             self._shelf.freeze(row, number)
         return batch
 
-    def _send(self, batch: Frozen, now: float, *, probe: bool = False) -> Batch:
+    def _send(self, batch: Frozen, now: float, *, probe: bool = False, weight: Weight = _ALONE) -> Batch:
         """Record one more attempt of a batch and take its slot."""
         self._attempt_id = attempt_id = self._attempt_id + 1
         batch.attempt += 1
@@ -190,9 +217,9 @@ class Batches:
             confirm=batch.confirm and bool(batch.seqs),
             replayed=all(self._shelf.rows[seq].lane is Lane.REPLAY for seq in batch.seqs),
         )
-        self._slots.take(sent.platform, sent.group, attempt_id, now, sent.purpose)
+        self._slots.take(sent.platform, sent.group, attempt_id, now, sent.purpose, weight)
         self.attempts[attempt_id] = Attempt(
-            attempt_id, sent.id, sent.attempt, sent.platform, sent.group, now, sent.purpose, len(batch.seqs)
+            attempt_id, sent.id, sent.attempt, sent.platform, sent.group, now, sent.purpose, len(batch.seqs), weight
         )
         return sent
 
@@ -237,7 +264,12 @@ class Batches:
         batch = self._frozen[settlement.batch]
         _check(settlement, batch)
         attempt.result = settlement.result
-        self._slots.release(settlement.attempt_id, settlement.result.ended_at, settlement.result.duration_s)
+        self._slots.release(
+            settlement.attempt_id,
+            settlement.result.ended_at,
+            settlement.result.duration_s,
+            settlement.result.wire_bytes,
+        )
         batch.attempt_id = 0
         if not batch.seqs:
             self._loose.append(settlement.attempt_id)
@@ -353,6 +385,7 @@ class Batches:
                 ended_at=None if result is None else result.ended_at,
                 answer_s=0.0 if result is None else result.duration_s,
                 purpose=attempt.purpose,
+                weight=attempt.weighed,
             )
 
     def forget(self, row: Row) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from relay.core.model import AttemptResult, Purpose
+from relay.core.model import AttemptResult, Purpose, Weight
 
 
 @dataclass(slots=True)
@@ -17,7 +17,14 @@ class Attempt:
     started_at: float
     purpose: Purpose
     rows: int  # kept rows that show it
+    weight: Weight  # when it was made
     result: AttemptResult | None = None
+
+    @property
+    def weighed(self) -> Weight:
+        """What it weighs, with the bytes that were found to be sent."""
+        sent = 0 if self.result is None else self.result.wire_bytes
+        return self.weight._replace(bytes=sent) if sent else self.weight
 
 
 @dataclass(slots=True)

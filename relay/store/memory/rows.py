@@ -58,6 +58,7 @@ class Row:
     superseded_by: str | None = None
     post: str | None = None  # the idempotency key of the routed post it came with
     reference: str | None = None
+    points: int = 1
     gathered_since: float = 0.0  # since when newer ones of its key take each other's place; 0: they do not wait
     attempt_ids: list[int] = field(default_factory=list)
     stamp: int = 0  # which of its entries in a heap of heads is valid

@@ -1,8 +1,10 @@
 """What works inside the store's transactions, put together: each part on those it uses."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from relay.core.clock import Clock, RelayClock, wall_s, wall_shift_s
 from relay.core.model import PlatformRules, StoreRules
 from relay.store.slots import Slots
 from relay.store.sqlite.cancelling import Cancels
@@ -23,6 +25,11 @@ from relay.store.sqlite.write.settle import Settles
 _NO_RULES = PlatformRules()
 
 
+def _shift_s(clock: Clock) -> float:
+    """Return how far wall time is ahead of the relay clock; a clock that was given from outside shows wall time."""
+    return wall_shift_s(clock.now(), wall_s()) if isinstance(clock, RelayClock) else 0.0
+
+
 class Works:
     """The parts of one store; on the writing thread."""
 
@@ -37,7 +44,7 @@ class Works:
         self.rules = StoreRules()
         self.seals = identity.seals
         self.names = Names(identity.secret, identity.platforms)
-        self.slots = Slots()
+        self.slots = Slots(partial(_shift_s, identity.clock))
         named: dict[str, Any] = {"names": self.names, "seals": self.seals}
         tag = identity.tag
         matches = Matches(released=released)

@@ -16,7 +16,7 @@ export function fullest(platform) {
   return whole.sort((a, b) => b.used / b.limit - a.used / a.limit)[0] || null;
 }
 
-export const windowText = (quota) => `${count(quota.limit)}/${windowLength(quota.window_s)}`;
+export const windowText = (quota) => `${count(quota.limit)}${quota.unit === "requests" ? "" : ` ${quota.unit}`}/${quota.calendar || windowLength(quota.window_s)}`;
 
 function windowLength(seconds) {
   const named = { 1: "s", 60: "min", 3600: "h", 86400: "d" }[seconds];

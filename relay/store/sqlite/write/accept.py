@@ -247,6 +247,8 @@ class PostWriter:
                 self._coalesce(transaction, platform, rows.first, rows.next - 1, rules)
         if rows.delays:
             transaction.connection.executemany(_DELAY, rows.delays)
+        if rows.points:
+            transaction.connection.executemany("INSERT INTO cost VALUES (?, ?)", rows.points)
         self.last_seq = rows.next - 1
         transaction.rows += len(rows.facts)
 
@@ -289,7 +291,7 @@ class PostWriter:
 class _Rows:
     """The rows of a group that will be inserted, in one sequence."""
 
-    __slots__ = ("bodies", "dead", "delays", "facts", "first", "next", "origins", "remembered")
+    __slots__ = ("bodies", "dead", "delays", "facts", "first", "next", "origins", "points", "remembered")
 
     def __init__(self, first: int) -> None:
         self.first = first
@@ -300,6 +302,7 @@ class _Rows:
         self.dead: dict[int, str] = {}  # place in this group -> why it ends at once
         self.origins: list[tuple[int, str | None, str | None]] = []  # seq, idempotency key, reference
         self.delays: list[tuple[float, int]] = []  # seconds, seq
+        self.points: list[tuple[int, int]] = []  # seq, points
 
     def take(self, post: Packed) -> int:
         """Add a whole post; return its first sequence number."""
@@ -309,6 +312,7 @@ class _Rows:
         if post.idempotency:
             self.remembered += [(idem, seq + at, digest, None) for at, (idem, digest) in post.idempotency.items()]
         self.delays += [(delay_s, seq + index) for index, delay_s in post.delays.items()]
+        self.points += [(seq + index, points) for index, points in post.points.items()]
         self.facts += post.facts
         self.bodies += post.bodies
         self.next += len(post.bodies)
@@ -327,6 +331,8 @@ class _Rows:
                 self.origins.append((self.next, *post.origins[index]))
             if index in post.delays:
                 self.delays.append((post.delays[index], self.next))
+            if index in post.points:
+                self.points.append((self.next, post.points[index]))
             self.facts.append(post.facts[index])
             self.bodies.append(post.bodies[index])
             self.next += 1
@@ -345,6 +351,8 @@ class _Rows:
                 self.origins.append((self.first + place, *post.origins[index]))
             if index in post.delays:
                 self.delays.append((post.delays[index], self.first + place))
+            if index in post.points:
+                self.points.append((self.first + place, post.points[index]))
         self.facts += post.facts[fan.first : last]
         self.bodies += post.bodies[fan.first : last]
         self.next += len(fan.platforms)

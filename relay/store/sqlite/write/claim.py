@@ -14,16 +14,18 @@ from typing import Any
 import msgspec
 
 from relay.core.ids import encode_id, encode_ids
-from relay.core.model import Batch, ClaimRequest, Item, Lane, WaitUntil
+from relay.core.model import Batch, ClaimRequest, Item, Lane, WaitUntil, Weight
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.rotation import rotate
 from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.sqlite.limits.weights import record_weight, weights_of
 from relay.store.sqlite.write.apart.unopened import hold, take_out
 from relay.store.sqlite.write.groups import waiting_groups
 from relay.store.sqlite.write.matches import Matches
+from relay.store.weighing import choose, weigh_again
 
 _LANE_DUE = """(SELECT group_concat(seq || ',' || bytes) FROM (
   SELECT seq, bytes FROM callback INDEXED BY callback_ready
@@ -68,6 +70,9 @@ VALUES (?1, ?2, '', 2, ?3, 1, ?3, ?1, 0, ?3, x'', 0)
 _Facts = tuple[int, str | None, str | None, str | None, float, float, int, int, float, bool, int]
 _decode_facts = msgspec.json.Decoder(list[_Facts]).decode
 _decode_due = msgspec.json.Decoder(list[int]).decode
+
+
+_QUESTION = Weight()
 
 
 class Claims:
@@ -218,6 +223,12 @@ class Claims:
         self, transaction: Transaction, platform: int, seqs: list[int], request: ClaimRequest
     ) -> Batch | WaitUntil:
         now = transaction.now
+        weight = Weight()
+        if request.platform in self._slots.weighing:
+            chosen = choose(self._slots, request, weights_of(transaction, seqs), now)
+            if isinstance(chosen, WaitUntil):
+                return chosen
+            seqs, weight = seqs[: chosen.taken], chosen.weight
         number = self.number_batch(now)
         members = array("q", seqs)
         items, waiting_since, replayed = self._items(transaction, platform, members)
@@ -240,12 +251,18 @@ class Claims:
             probe=request.probe,
             replayed=replayed,
         )
-        return self._record(transaction, platform, batch)
+        return self._record(transaction, platform, batch, weight)
 
     def _resend(self, transaction: Transaction, number: int, request: ClaimRequest) -> Batch | WaitUntil:
         platform, attempts, created_at, root, packed, confirm = transaction.execute(
             "SELECT platform, attempts, created_at, root, members, confirm FROM batch WHERE number = ?", (number,)
         ).get
+        weight = Weight()
+        if request.platform in self._slots.weighing and not confirm:
+            found = weigh_again(self._slots, request, weights_of(transaction, array("q", packed)), transaction.now)
+            if isinstance(found, WaitUntil):
+                return found
+            weight = found
         items, _, replayed = self._items(transaction, platform, array("q", packed))
         if broken := _unopened(items):
             take_out(transaction, number, broken, number=self.number_batch)
@@ -266,13 +283,13 @@ class Claims:
             confirm=bool(confirm),
             replayed=replayed,
         )
-        return self._record(transaction, platform, batch)
+        return self._record(transaction, platform, batch, weight)
 
     def _next_attempt(self) -> int:
         self.last_attempt += 1
         return self.last_attempt
 
-    def _record(self, transaction: Transaction, platform: int, batch: Batch) -> Batch:
+    def _record(self, transaction: Transaction, platform: int, batch: Batch, weight: Weight = _QUESTION) -> Batch:
         """Record the attempt, take its slot, and return the batch as it goes out; ``platform`` is its number."""
         now, attempt_id = transaction.now, batch.attempt_id
         if batch.items:
@@ -281,7 +298,9 @@ class Claims:
             "INSERT INTO attempt (id, platform, grp, batch, n, started_at, purpose) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (attempt_id, platform, batch.group, batch.number, batch.attempt, now, batch.purpose),
         )
-        self._slots.take(batch.platform, batch.group, attempt_id, now, batch.purpose)
+        if weight.items:
+            record_weight(transaction, attempt_id, weight)
+        self._slots.take(batch.platform, batch.group, attempt_id, now, batch.purpose, weight)
         transaction.on_rollback.append(lambda: self._slots.forget(attempt_id))
         transaction.on_commit.append(lambda: self.under_way.add(attempt_id))
         transaction.rows += len(batch.items)

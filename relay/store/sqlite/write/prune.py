@@ -187,6 +187,7 @@ class Pruning:
             _FORGET,
             (numbers(seqs),),
         )
+        execute("DELETE FROM cost WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))
         execute("DELETE FROM origin WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))
         execute("DELETE FROM payload WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))
         execute("DELETE FROM callback WHERE seq IN (SELECT value FROM carray(?))", (numbers(seqs),))
@@ -219,6 +220,11 @@ class Pruning:
             kept = set(_decode_seqs(recent))
             gone = [number for number in gone if number not in kept]
         if gone:
+            execute(
+                "DELETE FROM weight WHERE attempt IN "
+                "(SELECT id FROM attempt WHERE batch IN (SELECT value FROM carray(?)))",
+                (numbers(gone),),
+            )
             execute("DELETE FROM attempt WHERE batch IN (SELECT value FROM carray(?))", (numbers(gone),))
             execute("DELETE FROM batch WHERE number IN (SELECT value FROM carray(?))", (numbers(gone),))
         more = len(found) == 50

@@ -80,7 +80,7 @@ class Packed:
     ``framed``: the bodies will be sealed, so each holds its ordering key too, and the other facts do not.
     """
 
-    __slots__ = ("bodies", "bytes", "dead", "delays", "facts", "fans", "framed", "idempotency", "origins")
+    __slots__ = ("bodies", "bytes", "dead", "delays", "facts", "fans", "framed", "idempotency", "origins", "points")
 
     def __init__(self, *, framed: bool) -> None:
         self.framed = framed
@@ -90,6 +90,7 @@ class Packed:
         self.idempotency: dict[int, tuple[int, bytes]] = {}  # -> hash, digest
         self.dead: dict[int, str] = {}  # row -> why it is dead from the start
         self.delays: dict[int, float] = {}  # row -> seconds before which it must not go
+        self.points: dict[int, int] = {}  # row -> what it costs
         self.fans: list[Fan] | None = None
         self.bytes = 0
 
@@ -180,7 +181,23 @@ def pack(
     of: str | None = None
     number, prefix = 0, b""
     hashed: int | None
-    for platform, payload, key, event, lane, expires_s, own_key, kind, trace, group, sized, dead, told, delay_s in rows:
+    for (
+        platform,
+        payload,
+        key,
+        event,
+        lane,
+        expires_s,
+        own_key,
+        kind,
+        trace,
+        group,
+        sized,
+        dead,
+        told,
+        delay_s,
+        points,
+    ) in rows:
         if platform != of:
             of, number, prefix = platform, names.number(platform), names.key_prefix(platform)
         encoded = None if key is None else key.encode()
@@ -194,6 +211,8 @@ def pack(
             packed.origins[len(bodies)] = (told_key, told)
         if delay_s:
             packed.delays[len(bodies)] = delay_s
+        if points is not None:
+            packed.points[len(bodies)] = points
         if dead is not None:
             packed.dead[len(bodies)] = dead
         size = len(payload)

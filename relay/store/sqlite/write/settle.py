@@ -84,7 +84,7 @@ class Settles:
 
         def release() -> None:
             self._claims.under_way.discard(attempt_id)
-            self._slots.release(attempt_id, result.ended_at, result.duration_s)
+            self._slots.release(attempt_id, result.ended_at, result.duration_s, result.wire_bytes)
 
         found = transaction.execute(
             _OPEN_ATTEMPT,
