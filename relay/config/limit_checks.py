@@ -6,8 +6,8 @@ from typing import Any
 from relay.config.problems import BadValue
 from relay.config.reading.yaml_source import KeyPath
 from relay.config.report.translate import PlacedProblem, dotted
+from relay.config.schema.allowed.counted import CountedLimits
 from relay.config.schema.file import QuotaSettings
-from relay.config.schema.limits import CountedLimits
 from relay.core.model import Rate, window_text
 
 
@@ -16,10 +16,12 @@ def bursts(owner: KeyPath, section: Any) -> Iterator[PlacedProblem]:
     if section.burst is None:
         return
     path = (*owner, "burst")
-    if not section.rate:
+    if not section.rate and not (isinstance(section, QuotaSettings) and not section.counted):
         what = f"{dotted(path)} needs a rate beside it"
         yield _at(path, "E051", what, "add rate: N/min", relies_on=[(*owner, "rate")])
         return
+    if not section.rate:
+        return  # a quota without any limit, which is said already
     tightest = min(section.rate, key=lambda rate: rate.limit)
     if section.burst > tightest.limit:
         what = f"{dotted(path)}: {section.burst} requests back to back exceed the rate {tightest}"

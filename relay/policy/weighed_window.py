@@ -16,7 +16,7 @@ from typing import NamedTuple
 from relay.core.model import Rate, Weight
 
 
-class Held(NamedTuple):
+class HeldWeight(NamedTuple):
     """What a request holds: when its answer was seen (None: under way), after how long, its kind and weight."""
 
     token: int
@@ -125,7 +125,7 @@ class WeighedWindow:
         """Put another limit over the same window in force; what was sent under the old one keeps counting."""
         self.limit = limit
 
-    def restore(self, entries: Iterable[Held], now: float) -> None:
+    def restore(self, entries: Iterable[HeldWeight], now: float) -> None:
         """Replace the log by ``entries``."""
         self._open, self._back, self._counts, self._sum = {}, [], {}, 0
         for entry in entries:

@@ -11,7 +11,7 @@ from relay.core.model import Purpose, Quota, Rate, Weight
 from relay.policy.pacing import AnswerTime, Burst, longest_pace_s
 from relay.policy.sharing import Turns
 from relay.policy.strict_window import StrictWindow
-from relay.policy.weighed_window import Held, WeighedWindow
+from relay.policy.weighed_window import HeldWeight, WeighedWindow
 from relay.views.moments import Instant
 from relay.views.queue import QuotaUse, SlotUses
 
@@ -85,7 +85,7 @@ class QuotaLine:
         for weighed in self._weighed:
             weighed.restore(
                 (
-                    Held(row.attempt_id, row.ended_at, row.answer_s, kind, row.weight)
+                    HeldWeight(row.attempt_id, row.ended_at, row.answer_s, kind, row.weight)
                     for row, kind in zip(rows, kinds, strict=True)
                 ),
                 now,

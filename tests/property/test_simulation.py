@@ -205,3 +205,13 @@ def test_a_quiet_key_saves_requests_and_waits_no_longer_than_the_most() -> None:
     assert len(quiet.requests) < len(plain.requests) / 2
     assert 2.5 <= max(quiet.delays) <= 4.0
     assert min(quiet.delays) < 1.0
+
+
+def test_items_are_used_and_never_exceeded() -> None:
+    """``items: 600/min`` under backlog: never more in any minute, and at least 97 % are used."""
+    platform = "items: 600/min, batch: {max_items: 50}, concurrency: 8"
+    record, ledger, _ = ran(scenario(platform, rate="660/min", minutes=8.0, bursts=("1500@0s",)))
+    arrived = [(request.at_s, len(items)) for request, items in zip(record.requests, record.contents, strict=True)]
+    assert ledger.totals.pending == 0
+    assert sum(count for at, count in arrived if 60.0 <= at < 480.0) >= 0.97 * 600 * 7
+    assert max(sum(count for at, count in arrived if end - 60.0 < at <= end) for end, _ in arrived) <= 600

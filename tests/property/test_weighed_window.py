@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from relay.core.calendar import Calendar
 from relay.core.model import Rate, Weight
-from relay.policy.weighed_window import Held, WeighedWindow
+from relay.policy.weighed_window import HeldWeight, WeighedWindow
 
 TICK = 1 / 64
 DAY = Calendar("day", 8 * 3600)
@@ -35,14 +35,14 @@ class Sender:
         self.window = WeighedWindow(rate, lambda: 0.0)
         self.arrivals: list[tuple[float, int]] = []  # when, weight
         self.open: dict[int, tuple[float, float, float]] = {}  # token -> sent, arrives, answered
-        self.kept: list[Held] = []
+        self.kept: list[HeldWeight] = []
 
     def advance(self, seconds: float) -> None:
         until = self.now + seconds
         for token, (sent_at, _, at) in sorted(self.open.items(), key=lambda entry: entry[1][2]):
             if at <= until:
                 del self.open[token]
-                self.kept.append(Held(token, at, at - sent_at, 0, Weight(items=self.arrivals[token][1])))
+                self.kept.append(HeldWeight(token, at, at - sent_at, 0, Weight(items=self.arrivals[token][1])))
                 self.window.release(token, at, at - sent_at)
         self.now = until
 
@@ -59,7 +59,7 @@ class Sender:
 
     def rebuild(self) -> None:
         """Begin with a new window, as a reload does."""
-        under_way = [Held(token, None, 0.0, 0, Weight(items=self.arrivals[token][1])) for token in self.open]
+        under_way = [HeldWeight(token, None, 0.0, 0, Weight(items=self.arrivals[token][1])) for token in self.open]
         used = self.window.used(self.now)
         self.window = WeighedWindow(self.rate, lambda: 0.0)
         self.window.restore([*self.kept, *under_way], self.now)
@@ -71,7 +71,7 @@ class Sender:
             if arrives_at > self.now:
                 self.arrivals[token] = (math.inf, 0)
             del self.open[token]
-            self.kept.append(Held(token, self.now, self.now - sent_at, 0, Weight(items=self.arrivals[token][1])))
+            self.kept.append(HeldWeight(token, self.now, self.now - sent_at, 0, Weight(items=self.arrivals[token][1])))
         self.window = WeighedWindow(self.rate, lambda: 0.0)
         self.window.restore(self.kept, self.now)
 

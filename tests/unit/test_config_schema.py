@@ -309,7 +309,7 @@ def test_platform_mistakes(tmp_path: Path, settings: str, line: int, col: int, c
         ("version: 1\nplatforms: {a: {url: ftp://a/}, b: {url: a.b/c}, c: {url: 'http://'}, d: {url: 'http://a/#x'}}\n",
          [(2, 22, "E024"), (2, 42, "E024"), (2, 59, "E024"), (2, 80, "E024")]),
         (MINIMAL + "reconcile: []\nplatfroms: {}\n", [(3, 12, "E013"), (4, 1, "E010")]),
-        (MINIMAL + "quotas: {q: {burst: 3}, r: {rate: 1/s, per: shop}}\n", [(3, 10, "E011"), (3, 45, "E015")]),
+        (MINIMAL + "quotas: {q: {burst: 3}, r: {rate: 1/s, per: shop}}\n", [(3, 13, "E011"), (3, 45, "E015")]),
         (MINIMAL + "quotas: {'learned:a': {rate: 1/s}}\n", [(3, 10, "E026")]),
         (MINIMAL + "store: {url: redis+cluster://h}\n", [(3, 14, "E012")]),
         (MINIMAL + "store: {url: redis://h/x}\n", [(3, 14, "E031")]),

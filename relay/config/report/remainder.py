@@ -33,9 +33,8 @@ def remainder(data: RawSettings, failed: set[KeyPath]) -> Config | None:
         _take_away(data, path, failed)
     data["version"] = 1
     data.setdefault("platforms", {})
-    for name, key, filler in (("platforms", "url", "http://unknown.invalid/"), ("quotas", "rate", "1/s")):
-        for section in data.get(name, {}).values():
-            section.setdefault(key, filler)
+    for section in data["platforms"].values():
+        section.setdefault("url", "http://unknown.invalid/")
     for _ in range(3):  # what is taken away may leave something incomplete, and that something else
         try:
             return Config.model_validate(data)

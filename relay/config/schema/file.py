@@ -14,8 +14,8 @@ from relay.config.reading.known_secrets import target_owner
 from relay.config.reading.server_urls import ServerUrl, parse_server_url
 from relay.config.reading.yaml_source import KeyPath, Mark
 from relay.config.schema.alerts import AlertSettings
+from relay.config.schema.allowed.counted import CountedLimits, WindowRates
 from relay.config.schema.auth import AnyCredential, Credential, UseAuth
-from relay.config.schema.limits import CountedLimits, WindowRates
 from relay.config.schema.platform import PlatformDefaults, PlatformSection
 from relay.config.schema.protection.outbound import OutboundSettings
 from relay.config.schema.protection.privacy import Privacy

@@ -7,11 +7,11 @@ from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, mod
 
 from relay.config.problems import BadValue, quoted
 from relay.config.reading.presets import parse_preset
+from relay.config.schema.allowed.counted import CountedLimits, WindowRates
 from relay.config.schema.auth import Auth
 from relay.config.schema.connect import Connect
 from relay.config.schema.envelope import EnvelopeSetting
 from relay.config.schema.item_results import Confirm, ResultsSection
-from relay.config.schema.limits import CountedLimits, WindowRates
 from relay.config.schema.routes import DropInSettings
 from relay.config.schema.rules import RuleSection
 from relay.config.schema.sign import Sign

@@ -1,0 +1,1 @@
+"""What may be sent: limits of requests, callbacks, bytes and points."""
