@@ -722,6 +722,9 @@ async def test_openapi_tells_every_route(call: Caller) -> None:
         ("GET", "/v1/callbacks/{id}"),
         ("DELETE", "/v1/callbacks/{id}"),
         ("DELETE", "/v1/platforms/{platform}/callbacks"),
+        ("POST", "/v1/quotas/{quota}/take"),
+        ("POST", "/v1/quotas/{quota}/release"),
+        ("POST", "/v1/quotas/{quota}/report"),
         ("GET", "/openapi.json"),
     }
     for method, path in told["admin"]:
@@ -731,9 +734,9 @@ async def test_openapi_tells_every_route(call: Caller) -> None:
 
 
 async def test_openapi_has_a_schema_for_every_answer(call: Caller) -> None:
-    """But the events and the metrics, which are text, and the document itself."""
+    """But the events and the metrics, which are text, a platform's own words, and the document itself."""
     untold = [each.path for each in call.side.api.endpoints if each.shows is None and each.starts is None]
-    assert untold == ["/v1/events", "/metrics", "/openapi.json"]
+    assert untold == ["/v1/reconciliations/questions", "/v1/events", "/metrics", "/openapi.json"]
 
 
 async def test_openapi_tells_the_keys_of_answers(call: Caller) -> None:

@@ -30,10 +30,15 @@ async def test_options_reach_the_store(body: dict[str, Any], options: dict[str, 
         start = side.store.start_operation
 
         async def noted(
-            action: str, wanted: Filter, *, options: OperationOptions = PLAIN, expect_count: int | None
+            action: str,
+            wanted: Filter,
+            *,
+            options: OperationOptions = PLAIN,
+            expect_count: int | None,
+            **more: Any,
         ) -> OperationView:
             told.append((action, wanted, options, expect_count))
-            return await start(action, wanted, options=options, expect_count=expect_count)
+            return await start(action, wanted, options=options, expect_count=expect_count, **more)
 
         side.store.start_operation = noted  # type: ignore[method-assign]
         asked = {**body, "filter": {"platform": "shop-a", "key": "k"}, "expect_count": 0, "reason": "sale"}
