@@ -31,11 +31,11 @@ from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
 from relay.daemon.alert_wiring import Alerting, head_sender
-from relay.daemon.both_sides import DaemonReconciler
 from relay.daemon.intake import ingest_settings, slot_desk
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
 from relay.daemon.observing import Observer
 from relay.daemon.readiness import Readiness
+from relay.daemon.reconciling.both_sides import DaemonReconciler
 from relay.daemon.restarts import Restarts
 from relay.daemon.stores import open_store, open_tokens, shown_store
 from relay.daemon.supervisor import Supervisor

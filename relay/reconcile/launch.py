@@ -12,7 +12,7 @@ import msgspec
 from relay.core.errors import RelayError
 from relay.reconcile.job import Comparison, PlatformReply, Question
 
-_MODULE: Final = "relay.daemon.reconcile_child"
+_MODULE: Final = "relay.daemon.reconciling.reconcile_child"
 _SHOWN_CHARACTERS = 500  # of what the process says when it fails
 _LONGEST_LINE = 16 * 2**20
 

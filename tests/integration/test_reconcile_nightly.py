@@ -17,8 +17,8 @@ from relay.config.schema.alerts import AlertSettings
 from relay.config.schema.file import Config
 from relay.core.clock import wall_s
 from relay.core.errors import RelayError
-from relay.core.model import Lane, NewCallback
-from relay.daemon.both_sides import DaemonReconciler, last_slot
+from relay.core.model import Filter, Lane, NewCallback
+from relay.daemon.reconciling.both_sides import DaemonReconciler, last_slot
 from relay.store.sqlite.backend import SqliteStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
@@ -38,13 +38,13 @@ SECTION = """
 class Night:
     """A reconciler with a clock of its own."""
 
-    def __init__(self, directory: Path, store: SqliteStore, extra: str) -> None:
+    def __init__(self, directory: Path, store: SqliteStore, extra: str, top: str = "") -> None:
         self.directory = directory
         self.store = store
         self.now = wall_s()
         (directory / "config.yaml").write_text(
             "version: 1\nplatforms: {shop-a: {url: 'https://a.example/', expires: 2h}}\n"
-            f"reconcile:\n  shop-a:{SECTION}{extra}"
+            f"reconcile:\n  shop-a:{SECTION}{extra}{top}"
         )
         self.config: Config = load(directory / "config.yaml", environ={})
         self.metrics = Metrics()
@@ -200,3 +200,22 @@ async def test_it_repairs_by_itself_within_bounds(tmp_path: Path, store: SqliteS
         stepped = await store.step_operation(operations[0], 10)
         assert (stepped.progress.action, stepped.progress.done) == ("resend", 2)
         assert stepped.progress.options.expires_s == 7200.0
+
+
+async def test_the_order_center_is_told_what_it_never_posted(tmp_path: Path, store: SqliteStore) -> None:
+    """With `receipts` each order that the relay never got is told to it, once however often it is found."""
+    night = Night(tmp_path, store, "", "receipts: {url: 'http://127.0.0.1:9/receipts'}\n")
+    await store.configure(night.config.store_rules())
+    night.write(["1", "never"], ["1"])
+    for _ in range(2):
+        await night.reconciler.start("shop-a")
+        night.now += 1
+        await night.round()
+
+    told, _ = await store.callbacks(Filter(platform="_receipts"), cursor=None, limit=10)
+
+    assert [each.key for each in told] == ["never"]
+    view = await store.callback(told[0].id, payload=True)
+    assert view is not None
+    receipt = json.loads(view.payload)
+    assert (receipt["platform"], receipt["key"], receipt["state"]) == ("shop-a", "never", "not_posted")

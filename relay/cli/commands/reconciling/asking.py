@@ -41,7 +41,7 @@ def _through_daemon(client: Client, platform: str, question: Question) -> Platfo
 
 @asynccontextmanager
 async def _alone(config: Config, platform: str) -> AsyncIterator[Ask]:
-    from relay.daemon.inquiries import questions_alone  # loads the store and the HTTP client
+    from relay.daemon.reconciling.inquiries import questions_alone  # loads the store and the HTTP client
     from relay.telemetry.events import Events
     from relay.telemetry.logging import make_logger
     from relay.telemetry.metrics import Metrics

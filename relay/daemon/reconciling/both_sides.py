@@ -19,9 +19,10 @@ from relay.alerts.facts import ReconcileFacts
 from relay.config.schema.file import Config
 from relay.core.clock import wall_s
 from relay.core.errors import RelayError
-from relay.core.model import Filter
+from relay.core.model import Accepted, Filter, NewCallback
 from relay.core.raw import JsonObject, Record
-from relay.daemon.inquiries import CallbackPayloads, Questions
+from relay.daemon.reconciling.inquiries import CallbackPayloads, Questions
+from relay.daemon.reconciling.unposted import Unposted
 from relay.delivery.pipeline import Pipeline
 from relay.reconcile.conduct import Choice, WantedRun, run
 from relay.reconcile.job import PlatformReply, Question
@@ -42,6 +43,10 @@ ITSELF: Final = Caller("reconcile", "relay", "-", frozenset())
 
 class ReconciledStore(CallbackPayloads, Protocol):
     """The part of a store that comparisons need."""
+
+    def accept(self, rows: Sequence[NewCallback]) -> Awaitable[Accepted]:
+        """Queue rows durably; one whose idempotency key is known is not queued again."""
+        ...
 
     def start_operation(
         self,
@@ -71,7 +76,7 @@ class DaemonReconciler:
     ) -> None:
         self._config = config
         self._questions = Questions(config=config, find=find, ledger=store)
-        self._operations = store
+        self._store = store
         self.operation_started: Callable[[], None] = _nobody  # wakes the side duty that runs operations
         self._wall = wall
         self._events = events
@@ -161,15 +166,17 @@ class DaemonReconciler:
             async with self._one:
                 await self._compared(platform, space)
         finally:
-            self._under_way.pop(space.run, None)
             space.__exit__(None, None, None)
             await asyncio.to_thread(self._look)
+            self._under_way.pop(space.run, None)
 
     async def _compared(self, platform: str, space: Workspace) -> None:
         config, now = self._config(), self._wall()
         settings = config.reconcile[platform]
         window = Window(now - settings.span, now)
         past = PastRuns(space.kept)
+
+        unposted = Unposted(platform)
 
         async def ask(question: Question) -> PlatformReply:
             return await self._answer(platform, question)
@@ -180,7 +187,7 @@ class DaemonReconciler:
                 space,
                 ask=ask,
                 now=now,
-                found=lambda _: None,
+                found=unposted.note,
                 choice=self._choice(config, platform),
             )
         except RelayError as error:
@@ -188,6 +195,9 @@ class DaemonReconciler:
             past.keep_failure(_failure(platform, space.run, window, str(error)))
             return
         summary = finished.summary
+        if summary["complete"] and config.receipts is not None:
+            for rows in unposted.receipts(config.receipts.in_store):
+                await self._store.accept(rows)
         self._events.reconciled(
             platform=platform, run=space.run, complete=summary["complete"], differences=_differing(summary)
         )
@@ -201,7 +211,7 @@ class DaemonReconciler:
 
         async def resend(run_name: str, callbacks: Sequence[str]) -> int:
             reason = f"reconcile {run_name}"
-            started = await self._operations.start_operation(
+            started = await self._store.start_operation(
                 "resend",
                 Filter(platform=platform, ids=tuple(callbacks)),
                 options=OperationOptions(who=ITSELF.name, reason=reason, run=run_name, expires_s=expires_s),

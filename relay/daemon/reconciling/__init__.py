@@ -1,0 +1,1 @@
+"""The daemon's part in comparisons: running them, and asking platforms for them."""
