@@ -11,6 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from relay.telemetry.metrics import Metrics
+from relay.telemetry.ownership_figures import OwnershipFigures
 from relay.views.ledger import QueueTotals
 from relay.views.live import LiveFacts
 from relay.views.queue import QueueFacts, QuotaUse, StoreSize
@@ -43,6 +44,8 @@ def known() -> dict[str, set[str]]:
     metrics.alerts_firing = lambda: {"late": 1}
     metrics.reload_successful = 1
     metrics.descriptors = (1, 2)
+    metrics.ownership = OwnershipFigures(lambda: {"a": 1.0}, lambda: 0)
+    metrics.ownership.takeovers["free"] += 1
     metrics.expires_s = {"a": 60.0}
     metrics.snapshot(
         totals={"a": QueueTotals(accepted=1, pending=1)},
@@ -129,6 +132,8 @@ FIRES: dict[str, list[str]] = {
     "ReloadFailed": ["relay_config_last_reload_successful 0x90"],
     "DescriptorsLow": ["relay_process_open_fds 91x90", "relay_process_max_fds 100x90"],
     "TokenFailures": ['relay_token_failures_total{credential="app"} 0+1x90'],
+    "ConfigMismatch": ["relay_config_mismatch 1x90"],
+    "NoOwner": ['relay_owner{platform="a",instance="x"} 0x90', 'relay_owner{platform="a",instance="y"} 0x90'],
     "Certificate": ['relay_certificate_ends_timestamp_seconds{platform="a",whose="server"} 1209600x90'],
     "Broken": ['relay_breaker_open{platform="a"} 1x90'],
     "Paused": ['relay_paused{platform="a"} 1x90', 'relay_pending{platform="a"} 3x90'],
@@ -165,6 +170,9 @@ QUIET = [
     'relay_dead_letters_total{platform="a",reason="reject"} 4x90',
     'relay_dead_letters_total{platform="a",reason="dropped"} 0+1x90',
     'relay_held{platform="a"} 0x90',
+    "relay_config_mismatch 0x90",
+    'relay_owner{platform="a",instance="x"} 0x90',
+    'relay_owner{platform="a",instance="y"} 1x90',
     'relay_certificate_ends_timestamp_seconds{platform="a",whose="server"} 1300000x90',
 ]
 """A relay that has had its troubles and has none now."""
