@@ -111,11 +111,18 @@ async def test_what_is_no_sound_copy_is_not_put_back(tmp_path: Path) -> None:
     damaged = bytearray(copy.read_bytes())
     damaged[8192:12288] = os.urandom(4096)
     (tmp_path / "damaged.db").write_bytes(damaged)
+    (tmp_path / "mixed.db").write_bytes(copy.read_bytes())
+    mixed = apsw.Connection(str(tmp_path / "mixed.db"))  # two indexes share their pages: every row can be read still
+    mixed.execute(
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema "
+        "WHERE name = 'callback_key') WHERE name = 'callback_shelf_key'"
+    )
+    mixed.close()
     (tmp_path / "text.db").write_text("hello " * 1000)
     foreign = apsw.Connection(str(tmp_path / "foreign.db"))
     foreign.execute("CREATE TABLE t (a)")
     foreign.close()
-    for name in ("damaged.db", "text.db", "foreign.db"):
+    for name in ("damaged.db", "mixed.db", "text.db", "foreign.db"):
         with pytest.raises(StoreUnusable):
             restore(tmp_path / name, path, None, aside=".old")
     assert raw(path) == before

@@ -322,6 +322,9 @@ async def test_forgetting_days_destroys_their_keys(store: SqliteStore, clock: Fa
     await operate(store, "forget", Filter(until=clock.now() - 86400.0))
     assert (await store.sealing.status()).data_keys == 2
     assert (await shown(store, new, payload=True)).payload == b"new"
+    await store.sealing.use(GivenKeys(OTHER, [KEY]))
+    assert (await store.sealing.rotate()).data_keys == 2  # a rotation does not bring them back
+    assert (await store.sealing.status()).data_keys == 2
     await post(store, note(b"more", key="c"))
     assert (await balanced(store))["shop"].pending == 2
 
