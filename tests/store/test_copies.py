@@ -112,10 +112,12 @@ async def test_what_is_no_sound_copy_is_not_put_back(tmp_path: Path) -> None:
     damaged[8192:12288] = os.urandom(4096)
     (tmp_path / "damaged.db").write_bytes(damaged)
     (tmp_path / "mixed.db").write_bytes(copy.read_bytes())
-    mixed = apsw.Connection(str(tmp_path / "mixed.db"))  # an index holds other rows than it says: all can be read still
+    mixed = apsw.Connection(
+        str(tmp_path / "mixed.db")
+    )  # an index lacks the rows it says it holds: all can be read still
     mixed.execute(
-        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'state = 0', 'state = 1') "
-        "WHERE name = 'callback_expiry'"
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'IN (2, 3)', 'IN (0, 3)') "
+        "WHERE name = 'callback_shelf'"
     )
     mixed.close()
     (tmp_path / "text.db").write_text("hello " * 1000)
