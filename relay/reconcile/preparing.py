@@ -22,6 +22,8 @@ from relay.reconcile.job import (
     StoreKeys,
 )
 
+_SQLITE = "sqlite:///"
+
 
 class Window(NamedTuple):
     """Orders that changed in it are compared; seconds since 1970."""
@@ -99,11 +101,19 @@ def _keys(encrypt: Encrypt | None) -> StoreKeys:
     return StoreKeys([key, *encrypt.previous])
 
 
+def _database(sql: str, directory: Path) -> str:
+    """Return a database's URL; a relative SQLite file lies beside the configuration, as every other file does."""
+    file = sql.removeprefix(_SQLITE)
+    if file == sql or not file or file.startswith(("/", ":", "?")):
+        return sql
+    return f"{_SQLITE}{directory / file}"
+
+
 def _source(given: ComparedSource, directory: Path, day: str) -> Source:
     if given.file is not None:
         return FileSource(str(directory / given.file.replace("{date}", day)), given.encoding)
     if given.sql is not None:
-        return SqlSource(given.sql, given.query or "")
+        return SqlSource(_database(given.sql, directory), given.query or "")
     following = given.next
     return PagedSource(
         url=given.url or "",

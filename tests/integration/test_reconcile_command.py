@@ -9,6 +9,8 @@ from relay.cli.main import run
 from relay.config.load import load
 from relay.core.clock import wall_s
 from relay.core.model import AttemptResult, Batch, ClaimRequest, Lane, NewCallback, Outcome, Settlement
+from relay.reconcile.job import SqlSource
+from relay.reconcile.preparing import Window, comparison
 from relay.store.sqlite.backend import SqliteStore
 from tests.unit.config_files import loaded, problems
 
@@ -152,6 +154,16 @@ def test_wrong_usage(tmp_path: Path, kept: tuple[str, str]) -> None:
 def test_a_section_that_cannot_work_is_refused(tmp_path: Path, old: str, new: str, code: str) -> None:
     """Sources of later steps, unknown forms, platforms, statuses, columns and zones."""
     assert [problem.code for problem in problems(tmp_path, CONFIG.replace(old, new))] == [code]
+
+
+def test_a_database_lies_beside_the_configuration(tmp_path: Path) -> None:
+    """A relative SQLite file starts at the configuration; others are left as they are."""
+    sides = "{sql: 'sqlite:///orders.db', query: select 1}", "{sql: 'postgresql+psycopg://h/d', query: select 1}"
+    for given, wanted in zip(sides, (f"sqlite:///{tmp_path}/orders.db", "postgresql+psycopg://h/d"), strict=True):
+        config = loaded(tmp_path, CONFIG.replace('{file: "orders-{date}.csv"}', given))
+        job = comparison(config, "shop-a", run="r", window=Window(0.0, 1.0), folder="f")
+        assert isinstance(job.order_center.source, SqlSource)
+        assert job.order_center.source.sql == wanted
 
 
 def test_columns_may_differ(tmp_path: Path) -> None:

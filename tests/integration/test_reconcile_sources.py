@@ -99,6 +99,7 @@ def test_a_query_that_fails_is_named(tmp_path: Path) -> None:
         ("SELECT nonsense", source.sql, "nonsense"),
         ("DELETE FROM orders", source.sql, "readonly"),
         ("SELECT 1", "oracle+nothing://h/d", "not known"),
+        ("SELECT 1", f"sqlite:///{tmp_path}/gone.db", "no database gone.db"),
     ):
         found, summary = compare(tmp_path, side(SqlSource(sql, query)), shown)
 

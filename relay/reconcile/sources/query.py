@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -40,6 +41,8 @@ class QueryRecords:
         row = 0
         try:
             engine = sqlalchemy.create_engine(self._source.sql)
+            if engine.dialect.name == "sqlite" and engine.url.database and not Path(engine.url.database).is_file():
+                raise SideUnread(self.name, f"there is no database {Path(engine.url.database).name}")
             try:
                 with engine.connect() as connection:
                     for setting in self._settings(engine.dialect.name):
