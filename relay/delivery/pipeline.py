@@ -134,7 +134,10 @@ class Pipeline:
             self._wakeup.wake()
 
     def flush(self, group: str | None = None) -> None:
-        """Send the next batch, of one group where it is named, without waiting for pace or linger; limits hold."""
+        """Send what is queued, of one group where it is named, without waiting for pace or linger; limits hold.
+
+        It is over once nothing is left to claim: what arrives while it waits for a free slot goes with it.
+        """
         self._flush, self._flush_group = True, group
         self._wakeup.wake()
 

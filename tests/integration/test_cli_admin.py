@@ -502,6 +502,20 @@ async def test_status_names_stopped_groups(side: AdminSide) -> None:
     assert lines[4].startswith("shop-b: group shop-5 is stopped until 2026-09-21 22:13:25 +08:00 (")
 
 
+async def test_status_names_what_an_operator_holds_back(side: AdminSide) -> None:
+    """Groups that are paused and orders that are held back: the platform runs, so its line alone would not show it."""
+    paused = [{"group": str(n), "reason": "moving"} for n in (17, 18, 19, 20)]
+    side.control.facts["shop-a"] = {"paused_groups": paused[:1]}
+    side.control.facts["shop-b"] = {"paused_groups": paused}
+    for key in ("991", "992"):
+        await side.store.held_keys.hold("shop-b", key, "wrong address")
+
+    lines = (await relay("status", "--admin", side.url)).out.splitlines()
+
+    assert lines[3] == "shop-a: group 17 paused by an operator"
+    assert lines[4] == "shop-b: groups 17, 18, 19 and 1 more paused by an operator; 2 ordering keys held back"
+
+
 async def test_limits_are_shown_with_their_origin(side: AdminSide) -> None:
     """Each window with where it comes from, and why the learned one is believed, with the line to adopt."""
     side.control.facts["shop-a"] = {"learned_limit": _learned(since_s=720)}
@@ -831,8 +845,9 @@ async def test_send_posts_what_the_order_center_would() -> None:
     await site.start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
+        later = ("--not-before", "30m", "--reference", "PO 77")
         one = await relay(
-            "send", "shop-a", "--ingest", url, "--key", "订单-7", "--event", "order.paid", stdin=b'{"n": 1}'
+            "send", "shop-a", "--ingest", url, "--key", "订单-7", "--event", "order.paid", *later, stdin=b'{"n": 1}'
         )
         many = await relay("send", "shop-a", "-", "--ndjson", "--ingest", url, stdin=b"{}\n{}\n", RELAY_TOKEN="t")
     finally:
@@ -847,4 +862,5 @@ async def test_send_posts_what_the_order_center_would() -> None:
         "order.paid",
         "application/json",
     )
+    assert (headers["Relay-Not-Before"], headers["Relay-Reference"]) == ("30m", "PO 77")
     assert seen[1][1]["Authorization"] == "Bearer t"

@@ -56,6 +56,7 @@ async def test_flush_sends_what_lingers_once(rig: Rig) -> None:
     await rig.registry.flush("shop-a")
 
     assert (await rig.settled(2)).delivered == 2
+    await view(rig, lambda found: found.waits_for == "idle")  # it is over once nothing is left to claim
     await rig.post(3, keyed=False)
     await view(rig, lambda found: found.waits_for == "linger")
     assert rig.platform.batches == [[1, 2]]

@@ -28,6 +28,7 @@ _PIECE = 1 << 18
     "--expires", metavar="DURATION", help="Not delivered after this time, it expires: 30m. Default: the platform's."
 )
 @click.option("--idempotency-key", help="Several posts with the same one and the same body are accepted as one.")
+@click.option("--not-before", metavar="WHEN", help="Do not send it earlier: 30m, or 2026-11-30T08:00:00+08:00.")
 @click.option("--reference", help="A text of yours that comes back in the receipt.")
 @click.option(
     "--ndjson", is_flag=True, help="FILE holds many callbacks, one JSON value per line. All are accepted, or none."
@@ -79,6 +80,7 @@ def _headers(payload: bytes, *, ndjson: bool, content_type: str | None, **given:
         "expires": "Relay-Expires",
         "idempotency_key": "Idempotency-Key",
         "reference": "Relay-Reference",
+        "not_before": "Relay-Not-Before",
     }
     headers = {"Content-Type": content_type or ("application/x-ndjson" if ndjson else _kind(payload))}
     for name, header in names.items():

@@ -107,6 +107,8 @@ def notes(platforms: Sequence[PlatformView]) -> list[str]:
             found.append(_why(platform, wall_s()))
         if stopped := _stopped(platform):
             found.append(stopped)
+        if held_back := _held_back(platform):
+            found.append(held_back)
         if platform.held:
             found.append(f"{platform.name}: {platform.held} held until an operator resolves them")
         if platform.certificate and platform.certificate.days_left < _SOON_DAYS:
@@ -146,6 +148,18 @@ def _late(platform: PlatformView) -> str:
         f"{platform.name}: all sent in about {human.duration(drained_s)}, but callbacks expire after "
         f"{human.duration(expires_s)}: raise batch.max_items, rate or expires, or drop what nobody needs"
     )
+
+
+def _held_back(platform: PlatformView) -> str:
+    """Return which groups an operator paused, and how many single orders are held back; else an empty text."""
+    groups = [each.group for each in platform.paused_groups]
+    parts = []
+    if groups:
+        more = f" and {len(groups) - 3} more" if len(groups) > 3 else ""
+        parts.append(f"group{'s' if len(groups) > 1 else ''} {', '.join(groups[:3])}{more} paused by an operator")
+    if platform.keys_held:
+        parts.append(f"{platform.keys_held} ordering key{'s' if platform.keys_held > 1 else ''} held back")
+    return printable(f"{platform.name}: {'; '.join(parts)}") if parts else ""
 
 
 def _stopped(platform: PlatformView) -> str:
