@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import click
@@ -46,26 +47,28 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if ":" not in link and not (page.parent / link).exists()] == []
 
 
-FENCED = re.compile(r"^```[^\n]*\n.*?^```$", re.M | re.S)
-"""A block of code with its fences."""
+FENCED = re.compile(r"^( *)```[^\n]*\n.*?^\1```$", re.M | re.S)
+"""A block of code with its fences, which may stand below an item of a list."""
+CHINESE = [path for path in PAGES if path.name.endswith(".zh-CN.md")]
 
 
-@pytest.mark.parametrize("name", ["README", "docs/clients"])
-def test_both_languages_show_the_same(name: str) -> None:
+@pytest.mark.parametrize("chinese", CHINESE, ids=named_by)
+def test_both_languages_show_the_same(chinese: Path) -> None:
     """A page and its Chinese counterpart have the same headings in number and rank, and lead to each other.
 
     The Chinese page has every block of code of the English one, word for word and in this order. It may have more.
     """
-    english, chinese = ((ROOT / f"{name}{end}").read_text("utf-8") for end in (".md", ".zh-CN.md"))
-    left = iter(FENCED.findall(chinese))
-    ranks = [re.findall(r"^#+(?= )", FENCED.sub("", page), re.M) for page in (english, chinese)]
+    english = chinese.with_name(chinese.name.replace(".zh-CN.md", ".md"))
+    texts = [page.read_text("utf-8") for page in (english, chinese)]
+    shown, left = ([block[0] for block in FENCED.finditer(text)] for text in texts)
+    ranks = [re.findall(r"^#+(?= )", FENCED.sub("", text), re.M) for text in texts]
 
-    missing = [block for block in FENCED.findall(english) if block not in left]
-    assert missing == [], f"copy them to {name}.zh-CN.md, and say in Chinese what changed"
+    following = iter(left)
+    missing = [block for block in shown if block not in following]
+    assert missing == [], f"copy them to {chinese.name}, and say in Chinese what changed"
     assert ranks[0] == ranks[1]
-    file = Path(name).name
-    assert f"{file}.zh-CN.md" in LINK.findall(english)
-    assert f"{file}.md" in LINK.findall(chinese)
+    assert chinese.name in LINK.findall(texts[0])
+    assert english.name in LINK.findall(texts[1])
 
 
 def test_chinese_alone_is_enough() -> None:
@@ -110,9 +113,13 @@ def shown_commands(text: str) -> Iterator[str]:
         yield from (found[1] for code in INLINE.findall(line) if (found := SHOWN.fullmatch(code)))
 
 
+_ENDS = frozenset(("&", "|", "||", "&&", ">"))
+"""What ends a command in a line of the shell."""
+
+
 def problem(command: str) -> str | None:
     """Return what would be refused of ``command``, None if nothing: subcommand, option, choice, argument too many."""
-    words = [word for word in shlex.split(command, comments=True)[1:] if word != "&"]
+    words = list(takewhile(lambda word: word not in _ENDS, shlex.split(command, comments=True)[1:]))
     found: click.Command = relay
     context = click.Context(found, info_name="relay")
     try:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools.site.links import dead_links, slug
-from tools.site.pages import LANGUAGES, lay_out, pages, with_wide_lists
+from tools.site.links import dead_links
+from tools.site.pages import LANGUAGES, lay_out, pages, slug, with_wide_lists
 from tools.site.reference import PAGES, api, telemetry, write_reference
 from tools.site.reference.words import Words
 

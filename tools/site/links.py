@@ -1,18 +1,8 @@
 """Links of the laid-out pages that lead nowhere: no such page, no such file, no such heading."""
 
-import re
 from pathlib import Path
 
-from tools.site.pages import LINK, prose_and_code
-
-_HEADING = re.compile(r"^#{1,6} +(.*?) *#*$", re.M)
-_NO_WORD = re.compile(r"[^\w\- ]")
-
-
-def slug(heading: str) -> str:
-    """Return a heading's anchor as GitHub and our settings of Zensical make it: ``The `store` `` is ``the-store``."""
-    plain = LINK.sub(r"\2", heading).replace("`", "").strip().lower()
-    return _NO_WORD.sub("", plain).replace(" ", "-")
+from tools.site.pages import LINK, anchors_of, prose_and_code
 
 
 def dead_links(site: Path) -> list[str]:
@@ -21,7 +11,7 @@ def dead_links(site: Path) -> list[str]:
         page: "".join(part for is_prose, part in prose_and_code(page.read_text("utf-8")) if is_prose)
         for page in sorted(site.rglob("*.md"))
     }
-    anchors = {page.resolve(): set(map(slug, _HEADING.findall(text))) for page, text in prose.items()}
+    anchors = {page.resolve(): set(anchors_of(page)) for page in prose}
     found = []
     for page, text in prose.items():
         for _, _, link in LINK.findall(text):

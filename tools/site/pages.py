@@ -21,6 +21,20 @@ _FENCE = re.compile(r"\s*```")
 _MARKER = re.compile(r"(\*|-|\d+\.) ")
 _WIDE = r"[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f“”‘’—…]"
 _WITHIN_CHINESE = re.compile(rf"({_WIDE})\n *(?={_WIDE})")
+_HEADING = re.compile(r"^#{1,6} +(.*?) *#*$", re.M)
+_NO_WORD = re.compile(r"[^\w\- ]")
+
+
+def slug(heading: str) -> str:
+    """Return a heading's anchor as GitHub and our settings of Zensical make it: ``The `store` `` is ``the-store``."""
+    plain = LINK.sub(r"\2", heading).replace("`", "").strip().lower()
+    return _NO_WORD.sub("", plain).replace(" ", "-")
+
+
+def anchors_of(page: Path) -> list[str]:
+    """Return the anchors of a page's headings in their order."""
+    prose = "".join(part for is_prose, part in prose_and_code(page.read_text(encoding="utf-8")) if is_prose)
+    return [slug(heading) for heading in _HEADING.findall(prose)]
 
 
 def pages() -> dict[str, Path]:
@@ -79,10 +93,17 @@ class _Page:
             other = language != self._language and (language == "zh-CN" or (self._by_file[file] == self._name))
             if other and not english_only:
                 return f"{image}[{text}]({self._other_site(language, page)})"
-            return f"{image}[{text}]({self._from_here(page)}{mark}{anchor})"
+            return f"{image}[{text}]({self._from_here(page)}{mark}{self._anchor(anchor, file)})"
         if not file.is_file() or file.suffix == ".md":
             return text  # a folder, or a page that is for readers of the source
         return f"{image}[{text}]({self._from_here(self._copied(file))}{mark}{anchor})"
+
+    def _anchor(self, anchor: str, english: Path) -> str:
+        """Return the anchor of the same heading in the language of the site: a Chinese page has Chinese ones."""
+        chinese = chinese_of(english)
+        if self._language == "en" or not anchor or not chinese.exists() or anchor not in anchors_of(english):
+            return anchor
+        return anchors_of(chinese)[anchors_of(english).index(anchor)]
 
     def _from_here(self, name: str) -> str:
         return posixpath.relpath(name, posixpath.dirname(self._name) or ".")
