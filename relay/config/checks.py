@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from relay.config.alert_checks import alert_contradictions
 from relay.config.comparable import reconcile_contradictions
-from relay.config.limit_checks import bursts, counted, named_limits, reserves
+from relay.config.limit_checks import bursts, counted, named_limits, reserves, shares
 from relay.config.listener_checks import (
     is_local,
     is_loopback,
@@ -62,6 +62,7 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
     for name, platform in config.platforms.items():
         yield from bursts(("platforms", name), platform)
         yield from counted(("platforms", name), platform, shared_store=config.server is not None)
+        yield from shares(("platforms", name), platform)
         yield from _rules(("platforms", name), platform)
         yield from _fields(("platforms", name), platform)
         for index, wanted in enumerate(platform.quotas):

@@ -8,6 +8,7 @@ from relay.config.reading.yaml_source import KeyPath
 from relay.config.report.translate import PlacedProblem, dotted
 from relay.config.schema.allowed.counted import CountedLimits
 from relay.config.schema.file import QuotaSettings
+from relay.config.schema.platform import PlatformSection
 from relay.core.model import Rate, window_text
 
 
@@ -62,6 +63,18 @@ def counted(owner: KeyPath, section: CountedLimits, *, shared_store: bool) -> It
     for key in named:
         what = f"{dotted((*owner, key))}: only requests in any window are counted with a shared store yet"
         yield _at((*owner, key), "E051", what, "use sqlite:PATH, or remove it", relies_on=[(*owner, key)])
+
+
+def shares(owner: KeyPath, platform: PlatformSection) -> Iterator[PlacedProblem]:
+    """Check shares: of groups there must be some, and of a quota others must be there to share it with."""
+    if platform.group_share and platform.group is None:
+        path = (*owner, "group_share")
+        what = f"{dotted(path)}: there are no groups to share between"
+        yield _at(path, "E051", what, "add group: FIELD, or remove it", relies_on=[(*owner, "group")])
+    if platform.share != 1 and not platform.quotas:
+        path = (*owner, "share")
+        what = f"{dotted(path)}: it shares no quota with anybody"
+        yield _at(path, "E051", what, "add quotas: [NAME], or remove it", relies_on=[(*owner, "quotas")])
 
 
 def named_limits(owner: KeyPath, quota: QuotaSettings) -> Iterator[PlacedProblem]:

@@ -405,6 +405,8 @@ class PlatformRules:
     block_on_dead: bool = False
     quiet_s: float = 0.0  # with coalesce: a callback waits until its key was quiet for so long,
     gather_s: float = 0.0  # at most so long from the first that it stands for
+    share: int = 1  # of a shared quota: so many of its requests for one of another platform
+    group_share: Mapping[str, int] = field(default_factory=dict)  # the same among its groups, where it is not 1
 
 
 @dataclass(frozen=True, slots=True)

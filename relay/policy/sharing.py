@@ -3,13 +3,16 @@
 1. Of those that wait, the one whose last send lies furthest back goes first.
 2. Free slots are left to those ahead. Where there are more than they need, others may pass: with 3 free slots and 2
    parties ahead, a third one goes. Nobody is passed more than ``MAX_PASSED`` times, so each keeps a share.
-3. A party that is offered a slot and does not take it within ``GRACE_S`` leaves the line: it is paused, gone, or has
+3. A party with a share of 3 goes three times before its turn is over (``policy.credits``).
+4. A party that is offered a slot and does not take it within ``GRACE_S`` leaves the line: it is paused, gone, or has
    nothing left to send.
 """
 
 import math
 from collections.abc import Hashable
 from typing import Generic, TypeVar
+
+from relay.policy.credits import Credits
 
 Party = TypeVar("Party", bound=Hashable)
 
@@ -31,9 +34,11 @@ class _Waiter:
 class Turns(Generic[Party]):
     """The line in front of one shared quota."""
 
-    __slots__ = ("_line", "_sends", "_sent")
+    __slots__ = ("_credits", "_line", "_sends", "_sent")
 
-    def __init__(self) -> None:
+    def __init__(self, given: "Credits[Party] | None" = None) -> None:
+        """``given`` says who goes more than once in a turn; None: nobody."""
+        self._credits = given
         self._line: dict[Party, _Waiter] = {}
         self._sent: dict[Party, int] = {}  # each party's last send, counted; the oldest first
         self._sends = 0
@@ -79,9 +84,10 @@ class Turns(Generic[Party]):
     def served(self, party: Party) -> list[Party]:
         """Note that ``party`` sends; return who waits for another's turn to pass, as they may ask again now."""
         self._line.pop(party, None)
-        self._sent.pop(party, None)
-        self._sends += 1
-        self._sent[party] = self._sends
+        if self._credits is None or self._credits.turn_is_over(party):
+            self._sent.pop(party, None)
+            self._sends += 1
+            self._sent[party] = self._sends
         if len(self._sent) > _REMEMBERED:
             del self._sent[next(iter(self._sent))]
         for waiter in self._line.values():

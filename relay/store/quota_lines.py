@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from relay.core.model import Purpose, Quota, Rate, Weight
+from relay.policy.credits import Credits
 from relay.policy.pacing import AnswerTime, Burst, longest_pace_s
 from relay.policy.sharing import Turns
 from relay.policy.strict_window import StrictWindow
@@ -47,7 +48,7 @@ class QuotaLine:
 
     __slots__ = ("_all", "_answers", "_burst", "_last_at", "_own", "_quota", "_weighed", "_windows", "turns")
 
-    def __init__(self, quota: Quota, shift_s: Callable[[], float]) -> None:
+    def __init__(self, quota: Quota, shift_s: Callable[[], float], shares: Mapping[str, int]) -> None:
         self._quota = quota
         self._windows = [StrictWindow(rate) for rate in quota.rates if rate.plain]
         self._weighed = [WeighedWindow(rate, shift_s) for rate in quota.rates if not rate.plain]
@@ -58,7 +59,8 @@ class QuotaLine:
         self._burst = Burst(quota.burst, plain) if quota.burst and plain else None
         self._answers = AnswerTime()
         self._last_at: float | None = None
-        self.turns: Turns[str] = Turns()  # platforms; among its groups a platform takes turns itself (store.rotation)
+        # Turns of platforms; among its groups a platform takes turns itself (store.rotation).
+        self.turns: Turns[str] = Turns(Credits(shares) if shares else None)
 
     def resize(self, quota: Quota) -> None:
         """Put new limits over the same windows in force."""
@@ -286,21 +288,26 @@ def _uses(kinds: Mapping[int, int], place: int) -> SlotUses:
 class QuotaSlots:
     """One quota with the platforms that name it, and its line or lines."""
 
-    __slots__ = ("_lines", "_shift_s", "_sweep_at", "members", "places", "quota")
+    __slots__ = ("_lines", "_shift_s", "_sweep_at", "members", "places", "quota", "shares")
 
-    def __init__(self, quota: Quota, members: frozenset[str], shift_s: Callable[[], float]) -> None:
+    def __init__(
+        self, quota: Quota, members: frozenset[str], shift_s: Callable[[], float], shares: Mapping[str, int]
+    ) -> None:
+        """``shares``: of the members that may go more than once in a turn."""
         self.quota = quota
+        self.shares = shares
         self._shift_s = shift_s
         self.members = members
         self.places = {platform: place for place, platform in enumerate(sorted(members))}
         self._lines: dict[str, QuotaLine] = {}
         self._sweep_at = _SWEEP_FROM
 
-    def fits(self, quota: Quota, members: frozenset[str]) -> bool:
-        """Say whether the log stays complete under ``quota``: same platforms, same windows, only limits differ."""
+    def fits(self, quota: Quota, members: frozenset[str], shares: Mapping[str, int]) -> bool:
+        """Say whether the log stays good under ``quota``: same platforms, shares and windows, only limits differ."""
         mine = [(rate.window_s, rate.unit, rate.calendar) for rate in self.quota.rates]
         return (
             self.members == members
+            and self.shares == shares
             and (self.quota.per_group, self.quota.group) == (quota.per_group, quota.group)
             and mine == [(rate.window_s, rate.unit, rate.calendar) for rate in quota.rates]
             and [rate.window_s for rate in own_rates(self.quota)] == [rate.window_s for rate in own_rates(quota)]
@@ -331,7 +338,7 @@ class QuotaSlots:
                 continue
             by_group.setdefault(row.group if self.quota.per_group else "", []).append(row)
         for group, own in by_group.items():
-            self._lines[group] = line = QuotaLine(self.quota, self._shift_s)
+            self._lines[group] = line = QuotaLine(self.quota, self._shift_s, self.shares)
             line.restore(own, now, self.places)
 
     def line(self, group: str, now: float) -> QuotaLine:
@@ -342,9 +349,13 @@ class QuotaSlots:
             if len(self._lines) >= self._sweep_at:
                 self._lines = {key: kept for key, kept in self._lines.items() if not kept.idle(now)}
                 self._sweep_at = max(_SWEEP_FROM, 2 * len(self._lines))
-            line = self._lines[name] = QuotaLine(self.quota, self._shift_s)
+            line = self._lines[name] = QuotaLine(self.quota, self._shift_s, self.shares)
         return line
 
     def fullest(self, now: float) -> QuotaLine:
         """Return the line that is nearest to its limit."""
-        return max(self._lines.values(), key=lambda line: line.load(now), default=QuotaLine(self.quota, self._shift_s))
+        return max(
+            self._lines.values(),
+            key=lambda line: line.load(now),
+            default=QuotaLine(self.quota, self._shift_s, self.shares),
+        )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from relay.core.lending import OTHERS, LimitName
 from relay.core.model import PlatformRules, Purpose, Quota, StoreRules, WaitUntil, Weight
+from relay.policy.credits import Credits
 from relay.store.quota_lines import QuotaLine, QuotaSlots, Recorded, Sent, kind_of
 from relay.views.queue import QuotaUse
 
@@ -23,6 +24,8 @@ class Slots:
     def __init__(self, shift_s: Callable[[], float] = lambda: 0.0) -> None:
         """``shift_s``: how far wall time is ahead of the relay clock, for windows that begin at a fixed time."""
         self._shift_s = shift_s
+        self._shares: dict[str, int] = {}
+        self._group_credits: dict[str, Credits[str]] = {}
         self.weighing: frozenset[str] = frozenset()  # platforms of which more is counted than requests
         self._quotas: dict[str, QuotaSlots] = {}
         self._named: dict[str, tuple[QuotaSlots, ...]] = {}
@@ -49,6 +52,10 @@ class Slots:
                 members.setdefault(name, set()).add(platform)
         # One that no platform names is there for others.
         wanted = [(quota, frozenset(members.get(name, ()))) for name, quota in rules.quotas.items()]
+        self._shares = {name: rule.share for name, rule in rules.platforms.items() if rule.share != 1}
+        self._group_credits = {
+            name: Credits(rule.group_share) for name, rule in rules.platforms.items() if rule.group_share
+        }
         quotas = self._fitted(wanted, sent, now)
         self._beside = {platform: names for platform, names in self._beside.items() if platform in rules.platforms}
         for names in self._beside.values():
@@ -87,11 +94,12 @@ class Slots:
         rebuilt: list[QuotaSlots] = []
         for quota, members in wanted:
             old = self._quotas.get(quota.name)
-            if old is not None and old.fits(quota, members):
+            shares = {name: self._shares[name] for name in members if name in self._shares}
+            if old is not None and old.fits(quota, members, shares):
                 old.resize(quota)
                 quotas[quota.name] = old
             else:
-                quotas[quota.name] = fresh = QuotaSlots(quota, members, self._shift_s)
+                quotas[quota.name] = fresh = QuotaSlots(quota, members, self._shift_s, shares)
                 rebuilt.append(fresh)
         self._rebuild(rebuilt, sent, now)
         return quotas
@@ -176,6 +184,11 @@ class Slots:
     def partial_at(self, platform: str, group: str | None, now: float) -> float:
         """Return from when on the pace lets a partial batch go (SPEC 6, "When to send"); of any group when None."""
         return max((line.partial_at(now) for line in self._lines(platform, group, now)), default=0.0)
+
+    def group_turn_is_over(self, platform: str, group: str) -> bool:
+        """Count that a group goes; say whether the next one is first now."""
+        given = self._group_credits.get(platform)
+        return given is None or given.turn_is_over(group)
 
     def left(self, platform: str, group: str | None, now: float) -> dict[str, int]:
         """Return how much is free of each unit but requests that is counted."""

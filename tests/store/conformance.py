@@ -20,6 +20,7 @@ from tests.store.remembering import DurableRememberingConformance, RememberingCo
 from tests.store.resending import ResendingConformance
 from tests.store.routing import RoutingConformance
 from tests.store.settling import SettlingConformance
+from tests.store.sharing import SharingConformance
 from tests.store.surveying import SurveyingConformance
 from tests.store.timing import TimingConformance
 from tests.store.weighing import DurableWeighingConformance, WeighingConformance
@@ -51,6 +52,7 @@ class Conformance(
     ResendingConformance,
     TimingConformance,
     HoldingConformance,
+    SharingConformance,
 ):
     """What memory and every other backend promise alike."""
 

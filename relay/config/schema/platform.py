@@ -132,6 +132,12 @@ class PlatformSettings(CountedLimits):
         None, "Requests at most back to back, then the pace window/N. Not set: as many as the rate has free."
     )
     quotas: Names = setting([], "Names of shared quotas (top-level `quotas`) this platform also counts against.")
+    share: int = setting(
+        1, "Of a shared quota: so many requests go for one of a platform with share 1, while both wait.", ge=1, le=100
+    )
+    group_share: dict[str, Annotated[int, Field(ge=1, le=100)]] = setting(
+        {}, 'The same among the groups of this platform: {"17": 3}. A group that is not named has 1.'
+    )
     concurrency: int = setting(
         4,
         "Requests in flight at most; fewer while answers come slower for it, and one at first after a stop. 1 keeps "
@@ -247,4 +253,6 @@ class PlatformSection(PlatformSettings):
             block_on_dead=self.on_dead == "block",
             quiet_s=self.coalesce.quiet,
             gather_s=self.coalesce.max if self.coalesce.quiet else 0.0,
+            share=self.share,
+            group_share=self.group_share,
         )

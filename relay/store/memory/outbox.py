@@ -55,7 +55,7 @@ class Batches:
         claimed = rotate(
             request, now, groups=groups, slots=self._slots, claim=lambda own: self._claim(own, own.group or "", now)
         )
-        if isinstance(claimed, Batch):
+        if isinstance(claimed, Batch) and self._slots.group_turn_is_over(request.platform, claimed.group):
             self._served[request.platform] = claimed.group
         return claimed
 

@@ -194,7 +194,8 @@ class RedisOutbox:
                     seen[unseen.group] = await self._peek(request, unseen.group)
                 continue
             if isinstance(plan, _Plan):
-                self._served[request.platform] = plan.group
+                if self._owned.slots.group_turn_is_over(request.platform, plan.group):
+                    self._served[request.platform] = plan.group
                 return plan
             assert isinstance(plan, WaitUntil)
             return plan

@@ -123,7 +123,7 @@ class Claims:
             slots=self._slots,
             claim=lambda own: self._claim_turn(transaction, platform, own),
         )
-        if isinstance(claimed, Batch):
+        if isinstance(claimed, Batch) and self._slots.group_turn_is_over(request.platform, claimed.group):
             self._served[platform] = claimed.group
         return claimed
 
