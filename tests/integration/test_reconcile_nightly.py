@@ -219,3 +219,19 @@ async def test_the_order_center_is_told_what_it_never_posted(tmp_path: Path, sto
     assert view is not None
     receipt = json.loads(view.payload)
     assert (receipt["platform"], receipt["key"], receipt["state"]) == ("shop-a", "never", "not_posted")
+
+
+async def test_a_run_that_is_incomplete_repairs_nothing(tmp_path: Path, store: SqliteStore) -> None:
+    """An order is behind and its callback dead, but a line of the platform names no order: nothing is sent."""
+    night = Night(tmp_path, store, "    repair: {auto: {kinds: [behind], max: 5}}\n")
+    await dead(store, "a")
+    night.write(["1", "a"], ["1", "a"])
+    shown = (tmp_path / "shown.csv").read_text()
+    (tmp_path / "shown.csv").write_text(shown.replace("a,paid", "a,created") + f",paid,{night.stamp()}\n")
+
+    await night.reconciler.start("shop-a")
+    (run,) = await night.round()
+
+    assert (run["complete"], run["counts"]["behind"]) == (False, 1)
+    assert run["repair"]["refused"]
+    assert await store.open_operations() == []
