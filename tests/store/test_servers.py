@@ -9,9 +9,9 @@ from relay.config.reading.server_urls import parse_server_url
 from relay.core.errors import StoreAway, StoreFull, StoreUnusable
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.opening import make_store, reach
-from relay.store.redis.server.link import Durable, ServerCall
+from relay.store.redis.server.link import Durable, ServerCall, ServerLink
 from tests.store.harness import balanced, bury, claimed, deliver, note, operate, post, requeue, rules
-from tests.store.valkey import ValkeyServer
+from tests.store.valkey import Sentinel, ValkeyServer
 
 Servers = Callable[..., ValkeyServer]
 
@@ -196,3 +196,37 @@ async def test_a_lost_reply_is_not_sent_again(servers: Servers) -> None:
     count = await store.link.one(ServerCall(None, (), ("HLEN", store.keys.of("shop", "at"))))
     assert count == 1
     await store.close()
+
+
+@pytest.mark.timeout(60)
+async def test_a_failover_loses_nothing_that_was_answered(servers: Servers, tmp_path: Path) -> None:
+    """With sentinels and ``replicas: 1``: the replica has every accepted post when the primary ends, and takes more."""
+    primary = servers(**{"repl-diskless-sync-delay": "0"})
+    replica = servers(replicaof=f"127.0.0.1 {primary.port}")
+    sentinel = Sentinel(tmp_path / "sentinel", primary)
+    sentinel.start()
+    try:
+        url = f"redis+sentinel://127.0.0.1:{sentinel.port}/main"
+        store = await opened(url, durable=Durable(replicas=1, timeout_s=5.0))
+        accepted = await post(store, *(note(b"%d" % n, idempotency_key=f"i{n}") for n in range(20)))
+        assert store.link.primary_id == f"127.0.0.1:{primary.port}"
+        while str((await store.link.info("replication"))["connected_slaves"]) != "1":
+            await asyncio.sleep(0.05)
+        asked = ServerLink.to(parse_server_url(sentinel.url), Durable())
+        while not await asked.do("SENTINEL", "REPLICAS", "main"):
+            await asyncio.sleep(0.05)
+        await asked.close()
+        primary.kill()
+        store.link.durable = store.link.durable._replace(replicas=0)  # none is left
+        while True:
+            try:
+                again = await post(store, note(b"0", idempotency_key="i0"), note(b"more", idempotency_key="more"))
+                break
+            except StoreAway:
+                await asyncio.sleep(0.1)
+        assert store.link.primary_id == f"127.0.0.1:{replica.port}"
+        assert (again.ids[0], again.duplicates) == (accepted.ids[0], {0})
+        assert (await balanced(store))["shop"].pending == 21
+        await store.close()
+    finally:
+        sentinel.kill()

@@ -47,6 +47,14 @@ async def _reached(store: SpoolingStore) -> None:
     await reach(store)
 
 
+async def gone(store: SpoolingStore) -> None:
+    """Wait until the store has seen that its server is away; it answers from the spool then."""
+    async with asyncio.timeout(10):
+        while not store._spool.away:
+            await store.ping()
+            await asyncio.sleep(0.05)
+
+
 async def drained(store: SpoolingStore) -> None:
     """Wait until nothing waits here."""
     async with asyncio.timeout(10):
@@ -78,7 +86,7 @@ async def test_posts_wait_and_drain_in_order(server: ValkeyServer, host: Host) -
     store = host.store
     await post(store, note(b"0", key="k"))
     server.kill()
-    await store.ping()  # the spool does
+    await gone(store)
     first = await post(store, note(b"1", key="k", idempotency_key="a"), note(b"x", platform="mall"))
     again = await post(store, note(b"1", key="k", idempotency_key="a"))
     assert (again.ids, again.duplicates) == (first.ids[:1], {0})
@@ -107,7 +115,7 @@ async def test_what_was_accepted_elsewhere_is_not_sent_twice(server: ValkeyServe
     """A key that another host accepted meanwhile: the spooled one ends superseded by it; with another body, dead."""
     store = host.store
     server.kill()
-    await store.ping()  # the spool does
+    await gone(store)
     mine = await post(store, note(b"1", idempotency_key="a"), note(b"2", idempotency_key="b"))
     route = await store.accept_posts([routed("shop", "mall", payload=b"3", idempotency_key="r")])
     server.start()
@@ -131,7 +139,7 @@ async def test_each_comes_in_once(server: ValkeyServer, host: Host) -> None:
     """A crash between the store's commit and the spool's brings the same post again: it is known."""
     store = host.store
     server.kill()
-    await store.ping()  # the spool does
+    await gone(store)
     await post(store, note(b"1"))
     await store.accept_posts([routed("shop", payload=b"2", idempotency_key="r")])
     kept = [await store._file.first()]

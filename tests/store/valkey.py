@@ -24,6 +24,7 @@ class ValkeyServer:
 
     def __init__(self, directory: Path, **settings: str) -> None:
         self.port = free_port()
+        self._words: tuple[str, ...] = ()
         self._directory = directory
         self._settings = {"appendonly": "yes", "appendfsync": "always", "save": "", **settings}
         self._process: subprocess.Popen[bytes] | None = None
@@ -37,7 +38,17 @@ class ValkeyServer:
         """Start it and wait until it answers."""
         self._directory.mkdir(parents=True, exist_ok=True)
         given = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
-        command = [str(PROGRAM), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory), *given]
+        command = [
+            str(PROGRAM),
+            *self._words,
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self._directory),
+            *given,
+        ]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         for _ in range(1000):
@@ -71,3 +82,18 @@ class ValkeyServer:
         """Kill it and start it again on its files."""
         self.kill()
         self.start()
+
+
+class Sentinel(ValkeyServer):
+    """One sentinel that watches a primary called ``main`` and decides alone."""
+
+    def __init__(self, directory: Path, primary: ValkeyServer) -> None:
+        super().__init__(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        file = directory / "sentinel.conf"
+        file.write_text(
+            f"sentinel monitor main 127.0.0.1 {primary.port} 1\n"
+            "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n"
+        )
+        self._words = (str(file), "--sentinel")
+        self._settings = {}

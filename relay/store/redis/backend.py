@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from relay.core.clock import Clock
+from relay.core.clock import Clock, elapsed_s
 from relay.core.ids import encode_id
 from relay.core.model import (
     Accepted,
@@ -57,6 +57,7 @@ from relay.views.operation_view import PLAIN, OperationOptions, OperationView
 from relay.views.queue import QueueFacts, StoreSize
 
 _STEP: Final = 200
+_FRESH_S: Final = 1.0
 
 
 class RedisStore:
@@ -359,9 +360,10 @@ class RedisStore:
         await self._trail.append(record)
 
     async def ping(self) -> None:
-        """Commit something small; raises ``StoreFailed`` when the store cannot."""
+        """Commit something small, unless the server has just answered; raises ``StoreFailed`` when the store cannot."""
         await self._past.keep_now()
-        await self._reader.many([("PING",)])
+        if elapsed_s() - self.link.answered_at > _FRESH_S:
+            await self._reader.many([("PING",)])
 
     async def size(self) -> StoreSize:
         """Return how much of the server's memory is used, against ``store.max_size`` and its own bound."""

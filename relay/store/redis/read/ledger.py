@@ -14,7 +14,7 @@ from relay.core.raw import Kept
 from relay.store.redis.server.fields import BATCH, StoredAttempt, StoredRow, read_attempt, read_row, unpack
 from relay.store.redis.server.keys import KeyNames, short_hash
 from relay.store.redis.server.link import ServerCall, ServerLink
-from relay.store.redis.server.scripts import platform_script
+from relay.store.redis.server.scripts import Script, platform_script
 from relay.store.redis.server.tags import PlatformTags
 from relay.views.callback_view import AttemptView, CallbackFacts, CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals
@@ -26,6 +26,7 @@ _WORDS: Final = ("accepted", "delivered", "dead", "expired", "superseded")
 _PRIORITIES: Final = {Lane.HIGH: "high", Lane.LOW: "low"}
 _UNDER_WAY: Final = BATCH.index("STATE")
 _ATTEMPT: Final = BATCH.index("ATTEMPT")
+_TOGETHER: Final = 50  # platforms in one script
 _TOTALS: Final = platform_script("totals", flags=False)
 _FACTS: Final = platform_script("facts", flags=False)
 
@@ -69,11 +70,18 @@ class RedisReader:
                 raise answer
         return answers
 
+    async def _of_all(self, script: Script, names: Sequence[str]) -> list[Any]:
+        """Ask one script about many platforms: an idle host sends few commands, however many there are."""
+        answers: list[Any] = []
+        for first in range(0, len(names), _TOGETHER):
+            keys = [key for name in names[first : first + _TOGETHER] for key in self._keys.pair(name)]
+            answers += await self._link.one(ServerCall(script, keys, ("0",)))
+        return answers
+
     async def totals(self) -> dict[str, QueueTotals]:
         """Return each platform's totals with what is pending, each platform's of one instant."""
         names = list(self._tags.names())
-        scripts = [ServerCall(_TOTALS, self._keys.pair(name), ("0",)) for name in names]
-        answers = await self._link.run(scripts) if scripts else []
+        answers = await self._of_all(_TOTALS, names)
         found: dict[str, QueueTotals] = {}
         for name, answer in zip(names, answers, strict=True):
             *totals, pending = (int(each or 0) for each in answer)
@@ -84,7 +92,7 @@ class RedisReader:
     async def facts(self, configured: Iterable[str]) -> dict[str, QueueFacts]:
         """Return what each platform has, does and waits for, without its slots."""
         names = list(dict.fromkeys((*configured, *self._tags.names())))
-        answers = await self._link.run([ServerCall(_FACTS, self._keys.pair(name), ("0",)) for name in names])
+        answers = await self._of_all(_FACTS, names)
         found: dict[str, QueueFacts] = {}
         for name, answer in zip(names, answers, strict=True):
             accepted, in_flight, pending, held, dead, oldest, keys_held, error = answer

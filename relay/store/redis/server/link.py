@@ -1,6 +1,7 @@
 """The connection to the server: pipelines of scripts, never sent twice by the client, with counted durability."""
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +22,7 @@ from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import TimeoutError as TookTooLong
 
 from relay.config.reading.server_urls import ServerUrl
+from relay.core.clock import elapsed_s
 from relay.core.errors import Fenced, StoreAway, StoreFailed, StoreFull, StoreUnusable
 from relay.store.redis.server.scripts import Script
 
@@ -73,6 +75,7 @@ class ServerLink:
         self._pool = pool
         self._client = client.Redis(connection_pool=pool)
         self.durable = durable
+        self.answered_at = -math.inf  # when the server last answered well (``elapsed_s``)
 
     @classmethod
     def to(cls, server: ServerUrl, durable: Durable) -> "ServerLink":
@@ -128,6 +131,7 @@ class ServerLink:
         for answer in answers:
             if _means_away(answer):
                 raise await self._lost(answer)
+        self.answered_at = elapsed_s()
         if durable:
             self._check(answers[len(calls) :])
         return [_mapped(answer) for answer in answers[: len(calls)]]
@@ -182,6 +186,7 @@ class ServerLink:
 
     async def _lost(self, error: Any) -> StoreAway:
         """Drop every connection: after a failover those left would still lead to the old primary."""
+        self.answered_at = -math.inf
         await self._client.connection_pool.disconnect(inuse_connections=False)
         return StoreAway(f"the store cannot be reached: {error or type(error).__name__}")
 
