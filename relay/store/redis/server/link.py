@@ -210,6 +210,7 @@ class ServerLink:
         """Close every connection."""
         await self._client.aclose()
         await self._client.connection_pool.disconnect()
+        await asyncio.sleep(0)  # lets those go that a cancelled call gave up
 
 
 def _info(text: bytes) -> dict[str, Any]:
