@@ -13,6 +13,9 @@ from relay.store.redis.server.link import Durable, ServerCall, ServerLink
 from tests.store.harness import balanced, bury, claimed, deliver, note, operate, post, requeue, rules
 from tests.store.valkey import Sentinel, ValkeyServer
 
+# The client library leaves a connection that its server refused to be closed when it is collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 Servers = Callable[..., ValkeyServer]
 
 
