@@ -144,6 +144,7 @@ async def test_each_comes_in_once(server: ValkeyServer, host: Host) -> None:
     await store.accept_posts([routed("shop", payload=b"2", idempotency_key="r")])
     kept = [await store._file.first()]
     await store._spool.close()
+    await store.link.close()
     server.start()
     await host.start()
     await drained(host.store)
