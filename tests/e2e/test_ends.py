@@ -45,7 +45,10 @@ def ended(directory: Path, text: str | None, *options: str, **environ: str) -> t
         ("version: 1\ningest: {listen: 'here'}\n" + GOOD, "E025"),
         ("version: 1\nadmin: {listen: '127.0.0.1:99999'}\n" + GOOD, "E025"),
         ("version: 1\nplatforms: {shop-a: {url: https://127.0.0.1:9/, connect: {ca: none.pem}}}\n", "E034"),
-        ("version: 1\nstore: {url: 'redis://127.0.0.1/0'}\n" + GOOD, "E012"),
+        (
+            f"version: 1\nstore: {{url: 'redis://127.0.0.1/0'}}\nprivacy: {{encrypt: {{key: {'A' * 43}=}}}}\n{GOOD}",
+            "E012",
+        ),
     ],
 )
 def test_configuration_that_cannot_be_used(tmp_path: Path, text: str | None, said: str) -> None:
