@@ -41,6 +41,7 @@ class Seen:
             terms=dict,
             refused_problems=lambda: 2,
             reveals_refused=tuple,
+            reconciled=dict,
             watches=lambda name: name != "elsewhere",
             hosts_troubled=lambda: {"edge-2": "gone"},
             config=lambda: config,
