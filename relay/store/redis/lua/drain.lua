@@ -13,6 +13,11 @@ for place, new in ipairs(unpack_(ARGV[3])) do
     if maybe and not conflict and (known or first) then
       seq = known and string.sub(known, 13) or string.format('%.0f', first)
       call('HSET', P .. 'al', alias, seq)
+      local row = row_of(tonumber(seq))
+      if row and row[@ALIAS] == '' then  -- nobody was told another id
+        row[@ALIAS] = alias
+        touch(tonumber(seq))
+      end
     end
   end
   if not seq then
