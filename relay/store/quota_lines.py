@@ -46,7 +46,7 @@ Beside them every slot that others took and that counts from after ``since``, of
 class QuotaLine:
     """One quota, or one group of a quota kept per group: its windows, burst, pace and turns."""
 
-    __slots__ = ("_all", "_answers", "_burst", "_last_at", "_own", "_quota", "_weighed", "_windows", "turns")
+    __slots__ = ("_all", "_answers", "_burst", "_last_at", "_own", "_plain", "_quota", "_weighed", "_windows", "turns")
 
     def __init__(self, quota: Quota, shift_s: Callable[[], float], shares: Mapping[str, int]) -> None:
         self._quota = quota
@@ -55,7 +55,7 @@ class QuotaLine:
         # What the relay's own requests may use at most, where some of a window is kept for others.
         self._own = [StrictWindow(rate) for rate in own_rates(quota)]
         self._all = [*self._windows, *self._own]
-        plain = [rate for rate in quota.rates if rate.plain]
+        plain = self._plain = [rate for rate in quota.rates if rate.plain]
         self._burst = Burst(quota.burst, plain) if quota.burst and plain else None
         self._answers = AnswerTime()
         self._last_at: float | None = None
@@ -65,7 +65,7 @@ class QuotaLine:
     def resize(self, quota: Quota) -> None:
         """Put new limits over the same windows in force."""
         self._quota = quota
-        plain = [rate for rate in quota.rates if rate.plain]
+        plain = self._plain = [rate for rate in quota.rates if rate.plain]
         for window, rate in zip(self._windows, plain, strict=True):
             window.resize(rate.limit)
         for weighed, rate in zip(self._weighed, (rate for rate in quota.rates if not rate.plain), strict=True):
@@ -163,8 +163,7 @@ class QuotaLine:
         """Return when the pace lets a partial batch go: 0.0 before the first send."""
         if self._last_at is None:
             return 0.0
-        plain = (rate for rate in self._quota.rates if rate.plain)
-        used = zip(plain, (window.used(now) for window in self._windows), strict=True)
+        used = zip(self._plain, [window.used(now) for window in self._windows], strict=True)
         return self._last_at + longest_pace_s(used, self._answers.recent_s)
 
     def take(self, attempt_id: int, now: float, kind: int, weight: Weight) -> None:
