@@ -151,3 +151,16 @@ def test_a_process_is_looked_up_without_being_shown(monkeypatch: pytest.MonkeyPa
 def hidden(*_arguments: object, **_words: object) -> str:
     """Stand for a /proc that does not show a process."""
     raise FileNotFoundError
+
+
+def test_a_lease_whose_release_was_asked_for_is_good_for_nothing() -> None:
+    """The answer may be lost although the store let it go; only a later renewal that is acknowledged makes it ours."""
+    book = LeaseBook(lambda: "id")
+    book.heard(beat(0.0, book.look("shop-a")), heard(Lease()), 0.0)
+    book.heard(beat(1.0, book.take("shop-a")), heard(Lease(1, "id")), 1.0)
+
+    book.release("shop-a", "")
+    assert book.holdings["shop-a"].claim_until == float("-inf")
+
+    book.heard(beat(2.0, book.renew("shop-a")), heard(Lease(1, "id", 1)), 2.0)
+    assert book.holdings["shop-a"].claim_until == 11.0

@@ -26,7 +26,8 @@ class LeaseBook:
         return Wish(platform, Wanted.RENEW, self._identities[platform])
 
     def release(self, platform: str, successor: str) -> Wish:
-        """Give up a lease that is ours."""
+        """Give up a lease that is ours. From now on it is good for nothing, whether or not the answer arrives."""
+        self.holdings[platform] = self.holdings[platform]._replace(sent_at=float("-inf"))
         return Wish(platform, Wanted.RELEASE, self._identities[platform], successor=successor)
 
     def take(self, platform: str) -> Wish:
