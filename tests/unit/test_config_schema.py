@@ -304,6 +304,7 @@ def test_platform_mistakes(tmp_path: Path, settings: str, line: int, col: int, c
         ("version: 1\nplatforms: {a: 5}\n", [(2, 16, "E013")]),
         ("version: 1\nplatforms: {_a: {url: https://a/}}\n", [(2, 13, "E026")]),
         ("version: 1\nplatforms: {a b: {url: https://a/}}\n", [(2, 13, "E026")]),
+        ("version: 1\nplatforms: {ｓｈｏｐ: {url: https://a/}}\n", [(2, 13, "E026")]),
         ("version: 1\nplatforms: {'learned:a': {url: https://a/}}\n", [(2, 13, "E026")]),
         ("version: 1\nplatforms: {a: {rate: 1/s}}\n", [(2, 13, "E011")]),
         ("version: 1\nplatforms: {a: {url: ftp://a/}, b: {url: a.b/c}, c: {url: 'http://'}, d: {url: 'http://a/#x'}}\n",
@@ -371,6 +372,11 @@ OPEN = MINIMAL.removesuffix("}}\n")
 def test_a_bad_entry_hides_no_other(tmp_path: Path, text: str, expected: list[tuple[int, int, str]]) -> None:
     """What contradicts something else is told beside what cannot be read, and nothing is said that only follows."""
     assert codes(tmp_path, text) == expected
+
+
+def test_a_name_may_be_chinese(tmp_path: Path) -> None:
+    """Letters are those of any script."""
+    assert list(loaded(tmp_path, "version: 1\nplatforms: {淘宝-2: {url: https://a/}}\n").platforms) == ["淘宝-2"]
 
 
 def test_warnings(tmp_path: Path) -> None:

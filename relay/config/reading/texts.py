@@ -7,6 +7,7 @@ import base64
 import ipaddress
 import re
 from typing import Any
+from unicodedata import normalize
 from urllib.parse import urlsplit
 
 import jmespath
@@ -40,10 +41,14 @@ KEY_BYTES = 32
 
 
 def parse_name(value: Any) -> str:
-    """Return a platform's, quota's or user's name: it stands in URLs and metrics."""
+    """Return a platform's, quota's or user's name: it stands in URLs and metrics.
+
+    Letters are those of any script, such as ``淘宝``. A second form of a letter is refused: full-width ``ｓｈｏｐ``.
+    """
     if not isinstance(value, str):
         raise BadValue("E026", f"{quoted(value)} cannot be a name", "put it in quotes")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) or len(value) > MAX_NAME:
+    usable = re.fullmatch(r"[^\W_][\w.-]*", value) and normalize("NFKC", value) == value
+    if not usable or len(value) > MAX_NAME:
         why = "names start with a letter or digit" if value[:1] in "_-." else "only letters, digits, - _ . are allowed"
         raise BadValue("E026", f"{quoted(value)} cannot be a name", f"{why}, at most {MAX_NAME} characters")
     return value
