@@ -1,17 +1,23 @@
-"""The way of the READMEs from nothing to the first delivered callback and dead letter, word for word."""
+"""What the READMEs, the tutorial and the how-tos tell a reader to type, word for word.
+
+Their Chinese pages show the same blocks (tests/unit/test_docs.py), so only the English ones are run.
+"""
 
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(?:sh|yaml)\n(.*?)^```$", re.M | re.S)
+STEP = re.compile(r"^( *)```(sh|yaml)\n(.*?)^\1```$", re.M | re.S)
+"""A block of a page that is run from top to bottom, perhaps below an item of a list: its indentation, kind and text."""
 # In a network of its own, because the addresses are as written. When the script ends, so does all it started.
-ALONE = ["timeout", "80", "unshare", "--net", "--pid", "--fork", "--kill-child", "bash", "-euc"]
+ALONE = ["timeout", "240", "unshare", "--net", "--pid", "--fork", "--kill-child", "bash", "-euc"]
 
 SETTING = """
 ip link set lo up
@@ -36,6 +42,11 @@ until_shown 'my-shop *delivered *992'
 {poison}
 until_shown 'my-shop *dead *993'
 relay dead ls
+"""
+
+HELPERS = """
+export PATH="$PWD/.venv/bin:$PATH"
+settled() { until [ -z "$(relay ls --state pending -o jsonl)" ]; do sleep 0.2; done; }
 """
 
 
@@ -65,7 +76,7 @@ def _shown(directory: Path, script: str) -> str:
 
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(280),
     pytest.mark.skipif(not _networks(), reason="needs a network namespace: run it as root"),
 ]
 
@@ -92,3 +103,51 @@ def test_a_platform_of_ones_own_in_chinese(tmp_path: Path) -> None:
 
     assert "shop.yaml: ok" in shown
     assert re.search(r"my-shop *dead *993 .* rejected: 400 Bad Request", shown)
+
+
+SHOWN = {
+    "tutorial.md": ["shop.yaml: ok, 1 platform", "202 Accepted", "500 accepted", "rejected: 400", "rate .* -> 1/3s"],
+    "how-to/connect-a-platform.md": ["wechat-shipping", "shop-wx +delivered +42"],
+    "how-to/find-a-limit.md": ["200 accepted", "learned +nothing so far"],
+    "how-to/read-a-dead-letter.md": ["400 Bad Request - ", "1 of 1 retried|1 of 1", "1 of 1 dropped"],
+    "how-to/several-hosts.md": ["hosts.yaml: ok, 1 platform"],
+    "how-to/rotate-keys.md": ["data keys are wrapped with", "former, wraps 0 data keys"],
+    "how-to/reconcile.md": ["behind +7 +not_posted", "missing +8 +not_posted"],
+    "how-to/alert-a-robot.md": ["ops took the drill"],
+}
+"""The pages that are run from top to bottom, and what must then have been shown."""
+
+
+def _steps(page: str) -> str:
+    """Return a page as a script. YAML becomes the file that its first line names; where nothing runs, it is checked.
+
+    What keeps a terminal runs beside, and the relay must be ready before the next block. After a block that only sends,
+    all that can be sent is waited for.
+    """
+    steps = [HELPERS]
+    for indent, kind, block in STEP.findall((ROOT / "docs" / page).read_text("utf-8")):
+        text = textwrap.dedent(block) if indent else block
+        if kind == "yaml":
+            name = text.partition("\n")[0].removeprefix("# ")
+            steps.append(f"cat > {name} <<'END'\n{text}END")
+        elif "relay run" in text:
+            steps.append(f"( {text} ) &\nanswers http://127.0.0.1:8787/readyz")
+        else:
+            waits = any(word in text.splitlines()[-1] for word in ("relay send", "relay dead retry"))
+            steps += [text, "settled"] if waits else [text]
+    return "\n".join(steps if any("relay run" in step for step in steps) else [*steps, f"relay config check {name}"])
+
+
+@pytest.mark.parametrize("page", SHOWN)
+def test_a_page_from_top_to_bottom(tmp_path: Path, page: str) -> None:
+    """Every block of commands and of YAML does what the page says."""
+    shown = _shown(tmp_path, _steps(page))
+
+    assert [text for text in SHOWN[page] if not re.search(text, shown)] == [], shown
+
+
+def test_all_how_tos_are_run() -> None:
+    """None is left out."""
+    pages = {f"how-to/{path.name}" for path in (ROOT / "docs/how-to").glob("*.md") if ".zh-CN" not in path.name}
+
+    assert pages == set(SHOWN) - {"tutorial.md"}
