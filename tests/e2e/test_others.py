@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.harness import Bench, bench, order_callback, until
 
 LIMIT, WINDOW_S = (int(part) for part in os.environ.get("LIMIT", "30/3").split("/"))
-RUN_S = float(os.environ.get("SECONDS", "14"))
+RUN_S = float(os.environ.get("SECONDS", "9"))
 
 OTHER = """
 import sys, time, urllib.request
