@@ -195,7 +195,7 @@ def test_what_waits_for_a_removed_platform_is_shown_paused(daemon: Daemon) -> No
         True,
     )
     assert told == {"for": "paused", "until": None, "reason": "it is no longer in the configuration", "removed": True}
-    assert b"shop-a is no longer in the configuration" in explained.stdout
+    assert "shop-a is no longer in the configuration" in " ".join(explained.stdout.decode().split())
     assert b"put platforms.shop-a back" in explained.stdout
     resumed = daemon.get("/v1/platforms/shop-a/resume", post=True)
     assert resumed["detail"] == "platform 'shop-a' is no longer in the configuration; put it back and reload"

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from relay.alerts.board import Board, Notice, Silence
-from relay.alerts.facts import PlatformFacts, RelayFacts
+from relay.alerts.facts import PlatformFacts, ReconcileFacts, RelayFacts
 from relay.alerts.quiet import is_quiet
 from relay.alerts.rules import AlertKey, Trouble, look
 from relay.config.schema.alerts import AlertRules, QuietHours
@@ -192,6 +192,7 @@ def test_each_rule_finds_what_it_is_about() -> None:
         hosts_troubled={"edge-2": "gone"},
         certificates={("shop-a", "server"): 86400.0},
         reveals_refused=("ann",),
+        reconciled={"shop-a": ReconcileFacts(differences=3)},
     )
     found, blind = look(facts, RULES, [])
     assert blind == frozenset()

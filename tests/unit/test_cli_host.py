@@ -31,7 +31,7 @@ def test_commands_are_completed() -> None:
         )
         return ran.stdout.split()
 
-    assert set(asked("relay res")) == {"plain,resume", "plain,resolve"}
+    assert set(asked("relay res")) == {"plain,resume", "plain,resolve", "plain,restore"}
     assert "plain,--for" in asked("relay pause --f")
 
 
