@@ -52,6 +52,9 @@ reconcile:
 """
 
 
+_SETTLED_S = 2.5  # what was delivered within `settle` is unsettled
+
+
 class Planted(NamedTuple):
     """One order that differs, and how it must be found."""
 
@@ -163,6 +166,7 @@ class ReconcileDemo:
             say("relay", f"http://{self.ingest}: the real daemon; console http://{self.admin}/ui/reconcile")
             await self._post_all()
             say("posted", f"{ORDERS} orders that go well, and what is needed for {len(PLANTED)} that do not")
+            await asyncio.sleep(_SETTLED_S)
             self._export()
             say("compare", f"relay reconcile shop-a -c {self.config}")
             found = await self._reconcile()
@@ -173,7 +177,7 @@ class ReconcileDemo:
             say("", f"{made['repair']['sent']} callbacks are sent once more, at most {LIMIT} requests a second")
             await self._until(self._settled, "the repairs to be delivered")
             say("verify", f"relay reconcile shop-a --verify {made['run']}")
-            await asyncio.sleep(2.5)  # settle: what was delivered within 2 s is unsettled
+            await asyncio.sleep(_SETTLED_S)
             checked = await self._reconcile("--verify", made["run"])
             again = await self._reconcile()
         return self._judged(found, made, checked, again)

@@ -104,7 +104,6 @@ async def test_each_deed_is_done_by_the_owner() -> None:
 
 async def test_what_went_wrong_there_is_said_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the owner's store, a platform that is not there, and one that nobody owns are told apart."""
-    monkeypatch.setattr(module, "_WITHIN_S", 0.05)
     channels = Channels()
     control, _ = host(channels, "edge-1", Pipelines()), host(channels, "edge-2", Pipelines("shop-b"))
 
@@ -112,6 +111,7 @@ async def test_what_went_wrong_there_is_said_here(monkeypatch: pytest.MonkeyPatc
         await control.flush("shop-b")
     with pytest.raises(KeyError):
         await control.flush("shop-x")
+    monkeypatch.setattr(module, "_WITHIN_S", 0.05)
     with pytest.raises(StoreFailed, match="no host owns shop-c"):
         await control.flush("shop-c")
 

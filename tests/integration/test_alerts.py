@@ -281,6 +281,7 @@ async def test_alerts_leave_while_the_store_fails(tmp_path: Path, robots: Robots
         terms=dict,
         refused_problems=lambda: 0,
         reveals_refused=tuple,
+        reconciled=dict,
         watches=lambda _name: True,
         hosts_troubled=dict,
         config=lambda: config,

@@ -438,9 +438,9 @@ async def test_a_platform_is_paused_for_a_time(side: AdminSide) -> None:
     explained = await relay("explain", ids[0], "--admin", side.url)
     wrong = await relay("pause", "shop-a", "--for", "soon", "--admin", side.url)
 
-    assert re.search(r"now paused; it resumes by itself at \S+ \+08:00 \(in (30m|29m\d\ds)\)\n", paused.out)
-    assert re.search(r"shop-a paused: .*; resumes by itself at \S+ \+08:00 \(in (30m|29m\d\ds)\)\n", status.out)
-    assert re.search(r"until +\S+ \+08:00 \(in (30m|29m\d\ds)\)", explained.out)
+    assert re.search(r"now paused; it resumes by itself at (\S+ )?\S+ \+08:00 \(in (30m|29m\d\ds)\)\n", paused.out)
+    assert re.search(r"shop-a paused: .*; resumes by itself at (\S+ )?\S+ \+08:00 \(in (30m|29m\d\ds)\)\n", status.out)
+    assert re.search(r"until +(\S+ )?\S+ \+08:00 \(in (30m|29m\d\ds)\)", explained.out)
     assert (wrong.code, "'for'" in wrong.err) == (1, True)
 
 
