@@ -48,7 +48,7 @@ class Pipelines:
             raise KeyError(name)
         return 7
 
-    async def flush(self, name: str) -> None:
+    async def flush(self, name: str, group: str | None = None) -> None:
         raise StoreError("the store is full")
 
     async def limit(self, name: str, rates: Sequence[Rate], *, until: float | None, reason: str) -> None:
