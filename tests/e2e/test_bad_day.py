@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from subprocess import Popen, run
 from typing import Any
@@ -157,9 +158,9 @@ def test_disk_takes_nothing(relay: Relay) -> None:
     relay.until(lambda: relay.call("/readyz")[0] == 200)
     assert relay.post(60_000) == 202
     relay.end()
-    assert [line["event"] for line in relay.logged() if line["event"].startswith("store_")] == [
-        "store_failed", "store_recovered",
-    ]  # fmt: skip
+    told = [line["event"] for line in relay.logged() if line["event"].startswith("store_")]
+    # A slow machine tries more than once before there is room; each try that fails is told.
+    assert [event for event, _ in groupby(told)] == ["store_failed", "store_recovered"]
 
 
 def test_start_that_fails_is_one_line(relay: Relay) -> None:

@@ -59,7 +59,7 @@ def _events(trace: Path, below: str) -> Iterator[Event]:
                 continue
             pid, rest = match["pid"], match["rest"]
             if rest.endswith("<unfinished ...>"):
-                begun[pid] = rest.removesuffix("<unfinished ...>")
+                begun[pid] = rest.removesuffix("<unfinished ...>").rstrip()
                 continue
             if rest.startswith("<... "):
                 rest = begun.pop(pid, "") + rest.partition("resumed>")[2]
