@@ -2,8 +2,11 @@
 
 from typing import Protocol
 
+import msgspec
+
+from relay.views.moments import Instant
 from relay.views.operation_view import OperationPage
-from relay.views.past.journal import AuditHead, AuditPage, ChainLink, JournalFilter
+from relay.views.past.journal import AuditHead, AuditPage, AuditRecord, ChainLink, JournalFilter
 
 
 class Journal(Protocol):
@@ -24,3 +27,19 @@ class Journal(Protocol):
     async def operations(self, wanted: JournalFilter, *, cursor: str | None, limit: int) -> OperationPage:
         """Return one page of operations, and the cursor of the next page or None."""
         ...
+
+
+def shown_record(number: int, at: float, text: str) -> AuditRecord:
+    """Return an audit record of what is kept of it: its number, its time and the JSON text that was hashed."""
+    kept = msgspec.json.decode(text)
+    return AuditRecord(
+        id=number,
+        at=Instant(at),
+        who=kept["who"],
+        role=kept["role"],
+        origin=kept["from"],
+        action=kept["action"],
+        target=kept["target"],
+        reason=kept["reason"],
+        details=kept["details"],
+    )

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from relay.privacy.chain import Link
+from relay.store.journal import shown_record
 from relay.store.memory.operations import MemoryOperations
 from relay.store.memory.trail import Trail
-from relay.views.moments import Instant, moment
-from relay.views.operation_view import OperationPage, OperationView
-from relay.views.past.journal import AuditHead, AuditPage, AuditRecord, ChainLink, JournalFilter
+from relay.views.moments import moment
+from relay.views.operation_view import OperationPage
+from relay.views.past.journal import AuditHead, AuditPage, ChainLink, JournalFilter
 
 
 class MemoryJournal:
@@ -23,16 +23,8 @@ class MemoryJournal:
 
     async def audits(self, wanted: JournalFilter, *, cursor: str | None, limit: int) -> AuditPage:
         """Return one page of audit records, and the cursor of the next page or None."""
-
-        def fits(record: AuditRecord) -> bool:
-            return (
-                wanted.who in (None, record.who)
-                and wanted.action in (None, record.action)
-                and wanted.target in (None, record.target)
-                and _between(wanted, record.at)
-            )
-
-        return AuditPage(*_page([_record(*each) for each in self._trail.links], fits, cursor, limit))
+        records = [shown_record(link.n, at, link.text) for link, at in self._trail.links]
+        return AuditPage(*_page(records, wanted.fits_record, cursor, limit))
 
     async def chain(self, *, after: int, limit: int) -> list[ChainLink]:
         """Return up to ``limit`` audit records behind number ``after``, oldest first, as they are chained."""
@@ -45,27 +37,7 @@ class MemoryJournal:
 
     async def operations(self, wanted: JournalFilter, *, cursor: str | None, limit: int) -> OperationPage:
         """Return one page of operations, and the cursor of the next page or None."""
-
-        def fits(operation: OperationView) -> bool:
-            return (
-                wanted.who in (None, operation.options.who)
-                and wanted.action in (None, operation.action)
-                and wanted.platform in (None, operation.filter.platform)
-                and wanted.running in (None, operation.state == "running")
-                and _between(wanted, operation.started_at)
-            )
-
-        return OperationPage(*_page(self._operations.every(), fits, cursor, limit))
-
-
-def _record(link: Link, at: float) -> AuditRecord:
-    kept = msgspec.json.decode(link.text)
-    rest = {name: value for name, value in kept.items() if name not in ("at", "from")}
-    return AuditRecord(id=link.n, at=Instant(at), origin=kept["from"], **rest)
-
-
-def _between(wanted: JournalFilter, at: float) -> bool:
-    return (wanted.since is None or at >= wanted.since) and (wanted.until is None or at < wanted.until)
+        return OperationPage(*_page(self._operations.every(), wanted.fits_operation, cursor, limit))
 
 
 def _page(

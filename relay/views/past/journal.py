@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from msgspec import Struct, field
 
 from relay.views.moments import Instant, told
+from relay.views.operation_view import OperationView
 
 
 class JournalFilter(Struct, frozen=True, kw_only=True):
@@ -17,6 +18,28 @@ class JournalFilter(Struct, frozen=True, kw_only=True):
     running: bool | None = None  # of an operation
     since: float | None = None
     until: float | None = None
+
+    def fits_record(self, record: "AuditRecord") -> bool:
+        """Say whether an audit record is selected."""
+        return (
+            self.who in (None, record.who)
+            and self.action in (None, record.action)
+            and self.target in (None, record.target)
+            and self._covers(record.at)
+        )
+
+    def fits_operation(self, operation: OperationView) -> bool:
+        """Say whether an operation is selected."""
+        return (
+            self.who in (None, operation.options.who)
+            and self.action in (None, operation.action)
+            and self.platform in (None, operation.filter.platform)
+            and self.running in (None, operation.state == "running")
+            and self._covers(operation.started_at)
+        )
+
+    def _covers(self, at: float) -> bool:
+        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
 
 class AuditRecord(Struct, frozen=True, kw_only=True):

@@ -5,11 +5,12 @@ from typing import Any
 import apsw
 import msgspec
 
+from relay.store.journal import shown_record
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.read.operations import COLUMNS, shown
-from relay.views.moments import Instant, moment
+from relay.views.moments import moment
 from relay.views.operation_view import OperationPage
-from relay.views.past.journal import AuditHead, AuditPage, AuditRecord, ChainLink, JournalFilter
+from relay.views.past.journal import AuditHead, AuditPage, ChainLink, JournalFilter
 
 _TOP = (1 << 63) - 1
 _SCAN_ROWS = 50_000  # a page looks at no more: some 50 ms
@@ -26,7 +27,6 @@ SELECT {COLUMNS} FROM operation WHERE number < ?1 AND number >= ?2
   AND (?7 IS NULL OR started_at < ?7) AND (?9 IS NULL OR (finished_at IS NULL) = ?9)
 ORDER BY number DESC LIMIT ?8
 """  # noqa: S608 - built from constants
-_decode = msgspec.json.decode
 
 
 class JournalReader:
@@ -40,7 +40,7 @@ class JournalReader:
         """Return one page of audit records."""
         asked = (wanted.who, wanted.action, wanted.target, wanted.since, wanted.until)
         rows, after = self._page("SELECT max(id) FROM audit", _AUDITS, asked, (), cursor, limit)
-        return AuditPage([_record(*row) for row in rows], after)
+        return AuditPage([shown_record(*row) for row in rows], after)
 
     def chain(self, after: int, limit: int) -> list[ChainLink]:
         """Return the audit records behind number ``after``, oldest first; what is no JSON any more comes as text."""
@@ -75,23 +75,8 @@ class JournalReader:
         return rows, str(floor) if floor > 1 else None
 
 
-def _record(number: int, at: float, text: str) -> AuditRecord:
-    kept = _decode(text)
-    return AuditRecord(
-        id=number,
-        at=Instant(at),
-        who=kept["who"],
-        role=kept["role"],
-        origin=kept["from"],
-        action=kept["action"],
-        target=kept["target"],
-        reason=kept["reason"],
-        details=kept["details"],
-    )
-
-
 def _whole(text: str) -> Any:
     try:
-        return _decode(text)
+        return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return text
