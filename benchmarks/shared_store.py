@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from relay.config.reading.server_urls import parse_server_url
-from relay.core.model import (
-    AttemptResult,
-    Batch,
-    ClaimRequest,
-    NewCallback,
-    Outcome,
-    PlatformRules,
-    Settlement,
-    StoreRules,
-)
+from relay.core.model import Batch, ClaimRequest, NewCallback, Outcome, PlatformRules, StoreRules
+from relay.core.settlement import AttemptResult, Settlement
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.opening import make_store, reach
 from relay.store.redis.server.link import Durable

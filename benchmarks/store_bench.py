@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from relay.core.model import AttemptResult, Batch, ClaimRequest, NewCallback, Outcome, Settlement, StoreRules, WaitUntil
+from relay.core.model import Batch, ClaimRequest, NewCallback, Outcome, StoreRules, WaitUntil
+from relay.core.settlement import AttemptResult, Settlement
 from relay.store.sqlite.backend import SqliteStore
 
 _BODY = b'{"order_id": "1234567890", "status": "shipped", "items": "' + b"x" * 340 + b'"}'

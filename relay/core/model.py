@@ -1,4 +1,4 @@
-"""The words of SPEC 2 as types: callbacks, batches, attempts, settlements and their states.
+"""The words of SPEC 2 as types: callbacks, their states, batches, answers and limits.
 
 Plain data; nothing here does I/O. Times are seconds on the relay clock (``core.clock``), sizes are bytes.
 """
@@ -9,7 +9,6 @@ from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from relay.core.calendar import Calendar
-from relay.core.raw import Kept
 from relay.core.receipts import ReceiptRules
 
 
@@ -236,46 +235,6 @@ class Verdict:
     code: str | None = None  # that the rule met, which the reason holds too: 10060004 of errcode=10060004
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
-    """What is kept of an attempt."""
-
-    outcome: Outcome
-    ended_at: float  # when the answer or failure was seen; the slot is free one window later
-    duration_s: float
-    status: int | None = None
-    reason: str = ""
-    excerpt: str = ""  # the start of the answer, for people
-    ambiguous: bool = False
-    raw_bytes: int = 0
-    wire_bytes: int = 0
-    code: str | None = None  # that the rule met; kept with callbacks that are held for it
-
-
-@dataclass(frozen=True, slots=True)
-class Requeue:
-    """Items that return to their places in the queue; they may be regrouped."""
-
-    seqs: Sequence[int]
-    due_at: float
-    charge: bool  # spends one re-send of each item's budget
-    reason: str
-    maybe_applied: bool = False
-    message: str = ""  # the platform's own words, kept with the callbacks for people
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """Items that will not be tried again without a person."""
-
-    seqs: Sequence[int]
-    state: State  # DEAD or EXPIRED
-    reason: str
-    maybe_applied: bool = False
-    message: str = ""  # the platform's own words, kept with the callbacks for people
-    code: str | None = None  # that the rule met
-
-
 class Ended(NamedTuple):
     """Callbacks of one platform that ended without an answer, together and for one reason."""
 
@@ -298,43 +257,6 @@ class Expired(NamedTuple):
     ended: Sequence[Ended]
     more: bool  # the step was full: more callbacks may be due
     next_at: float  # when the next one is due; infinite if there is none
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Items that need a read-back: each becomes a frozen batch of its own with ``confirm`` set."""
-
-    seqs: Sequence[int]
-    due_at: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Resend:
-    """The same batch goes again: same membership, same id."""
-
-    due_at: float
-    charge: bool
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """Everything that one answer changes, in one commit. Each item of the batch is in exactly one part."""
-
-    batch: int
-    attempt_id: int
-    platform: str
-    result: AttemptResult
-    delivered: Sequence[int] = ()
-    requeue: Sequence[Requeue] = ()
-    endings: Sequence[Ending] = ()
-    held: Sequence[int] = ()
-    ask: Ask | None = None
-    resend: Resend | None = None
-    split: Sequence[Sequence[int]] = ()  # each part becomes a frozen batch of its own, due at once
-    gate: Kept | None = None  # the platform's gate as it now stands (policy.gate), to survive a restart;
-    # its "groups" are the stops that changed, None for one that is over
 
 
 class Weight(NamedTuple):

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from relay.core.clock import Clock, wall_shift_s
-from relay.core.model import AttemptResult, Batch, Outcome, Verdict
+from relay.core.model import Batch, Outcome, Verdict
 from relay.core.secret import Secret
+from relay.core.settlement import AttemptResult
 from relay.delivery.auth import Authoriser, NoToken
 from relay.delivery.beside import BUILT_BYTES, READ_BYTES, beside
 from relay.delivery.outgoing import prepare, read, unauthorised, without_secrets

@@ -36,8 +36,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from relay.core.errors import Fenced, StoreError
-from relay.core.model import AttemptResult, Batch, ClaimRequest, Lane, Outcome, Quota, Settlement, WaitUntil
+from relay.core.model import Batch, ClaimRequest, Lane, Outcome, Quota, WaitUntil
 from relay.core.raw import Kept
+from relay.core.settlement import AttemptResult, Settlement
 from relay.delivery.auth import Authoriser
 from relay.delivery.courier import Asked, Courier, Surroundings
 from relay.delivery.outgoing import asks_back

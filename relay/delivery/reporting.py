@@ -1,6 +1,7 @@
 """What a pipeline reports of its platform: each settled attempt, and each limit that was found out."""
 
-from relay.core.model import Batch, Outcome, Settlement, State
+from relay.core.model import Batch, Outcome, State
+from relay.core.settlement import Settlement
 from relay.limits.estimator import yaml_line
 from relay.limits.known import News
 from relay.policy.gate.platform import Gate

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from relay.config.schema.file import Config
-from relay.core.model import Batch, ClaimRequest, Expired, Lane, NewCallback, Settlement, StoreRules, WaitUntil
+from relay.core.model import Batch, ClaimRequest, Expired, Lane, NewCallback, StoreRules, WaitUntil
 from relay.core.secret import NO_SECRET
+from relay.core.settlement import Settlement
 from relay.delivery.auth import FixedAuth
 from relay.delivery.registry import Registry
 from relay.delivery.terms import compile_terms

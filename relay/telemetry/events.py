@@ -12,7 +12,8 @@ from typing import NamedTuple
 from structlog.typing import FilteringBoundLogger
 
 from relay.core.clock import elapsed_s
-from relay.core.model import AttemptResult, Batch
+from relay.core.model import Batch
+from relay.core.settlement import AttemptResult
 from relay.telemetry.failure import describe
 from relay.telemetry.metrics import Metrics, code_class, reason_label
 

@@ -39,7 +39,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from relay.core.clock import Clock, wall_s
 from relay.core.errors import StoreError
-from relay.core.model import AttemptResult, Batch
+from relay.core.model import Batch
+from relay.core.settlement import AttemptResult
 from relay.telemetry.events import Events
 
 ReadContexts = Callable[[Sequence[int]], Awaitable[list[str]]]

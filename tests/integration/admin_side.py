@@ -15,10 +15,8 @@ from relay.admin.reveals import RevealLimit
 from relay.admin.standing.backlog import DrainTerms
 from relay.core.errors import NoGroups
 from relay.core.model import (
-    AttemptResult,
     Batch,
     ClaimRequest,
-    Ending,
     Filter,
     Lane,
     NewCallback,
@@ -26,11 +24,11 @@ from relay.core.model import (
     PlatformRules,
     Quota,
     Rate,
-    Settlement,
     State,
     StoreRules,
 )
 from relay.core.raw import Record
+from relay.core.settlement import AttemptResult, Ending, Settlement
 from relay.daemon.what_if_process import WhatIfProcess
 from relay.ingest.described import ROUTES
 from relay.privacy.views import Lenses

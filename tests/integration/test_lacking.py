@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 from peer_side import Peer, platform, post
-from relay.core.model import AttemptResult, Batch, Item, Outcome
+from relay.core.model import Batch, Item, Outcome
+from relay.core.settlement import AttemptResult
 from relay.delivery.outgoing import unauthorised
 from relay.delivery.sender import HttpSender
 from relay.delivery.tokens import NoToken

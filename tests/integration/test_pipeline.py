@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from relay.core.clock import RelayClock, wall_s
 from relay.core.errors import StoreFailed
-from relay.core.model import Batch, Filter, Lane, NewCallback, PlatformRules, Quota, Rate, Settlement, StoreRules
+from relay.core.model import Batch, Filter, Lane, NewCallback, PlatformRules, Quota, Rate, StoreRules
 from relay.core.secret import NO_SECRET
+from relay.core.settlement import Settlement
 from relay.delivery.auth import FixedAuth
 from relay.delivery.courier import unending
 from relay.delivery.lasting import ALIKE

@@ -8,7 +8,8 @@ import pytest
 from relay.cli.main import run
 from relay.config.load import load
 from relay.core.clock import wall_s
-from relay.core.model import AttemptResult, Batch, ClaimRequest, Lane, NewCallback, Outcome, Settlement
+from relay.core.model import Batch, ClaimRequest, Lane, NewCallback, Outcome
+from relay.core.settlement import AttemptResult, Settlement
 from relay.reconcile.job import SqlSource
 from relay.reconcile.preparing import Window, comparison
 from relay.store.sqlite.backend import SqliteStore

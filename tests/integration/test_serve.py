@@ -16,7 +16,8 @@ import structlog
 from relay.config.load import load
 from relay.core.clock import boottime_s
 from relay.core.errors import RelayError, StoreFailed
-from relay.core.model import AttemptResult, Batch, ClaimRequest, Lane, NewCallback, Outcome, Settlement
+from relay.core.model import Batch, ClaimRequest, Lane, NewCallback, Outcome
+from relay.core.settlement import AttemptResult, Settlement
 from relay.daemon import app
 from relay.daemon.restarts import Restarts
 from relay.daemon.stores import open_store

@@ -10,7 +10,8 @@ import aiohttp
 import msgspec
 import pytest
 from relay.admin.access import User
-from relay.core.model import AttemptResult, Batch, ClaimRequest, Ending, Filter, Outcome, Rate, Settlement, State
+from relay.core.model import Batch, ClaimRequest, Filter, Outcome, Rate, State
+from relay.core.settlement import AttemptResult, Ending, Settlement
 from relay.privacy.views import Lenses, PathRule, Shade, View
 from relay.views.moments import plain
 from tests.integration.admin_side import START, USERS, AdminSide, admin_side

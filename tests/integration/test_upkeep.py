@@ -9,20 +9,8 @@ from typing import Any
 import pytest
 import structlog
 from relay.core.errors import StoreEnded, StoreFailed
-from relay.core.model import (
-    AttemptResult,
-    Batch,
-    ClaimRequest,
-    Ended,
-    Expired,
-    Filter,
-    Lane,
-    NewCallback,
-    Outcome,
-    Requeue,
-    Settlement,
-    State,
-)
+from relay.core.model import Batch, ClaimRequest, Ended, Expired, Filter, Lane, NewCallback, Outcome, State
+from relay.core.settlement import AttemptResult, Requeue, Settlement
 from relay.store.base import no_route
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events

@@ -6,21 +6,8 @@ from collections import defaultdict
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from relay.core.model import (
-    Batch,
-    Ending,
-    Filter,
-    Lane,
-    Outcome,
-    PlatformRules,
-    Quota,
-    Rate,
-    Requeue,
-    Resend,
-    State,
-    StoreRules,
-    WaitUntil,
-)
+from relay.core.model import Batch, Filter, Lane, Outcome, PlatformRules, Quota, Rate, State, StoreRules, WaitUntil
+from relay.core.settlement import Ending, Requeue, Resend
 from relay.store.memory.backend import MemoryStore
 from relay.views.ledger import NO_TOTALS
 from relay.views.operation_view import PLAIN, OperationOptions

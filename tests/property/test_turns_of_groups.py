@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from relay.core.model import Batch, Lane, Outcome, PlatformRules, Quota, Rate, Requeue, Resend, StoreRules, WaitUntil
+from relay.core.model import Batch, Lane, Outcome, PlatformRules, Quota, Rate, StoreRules, WaitUntil
+from relay.core.settlement import Requeue, Resend
 from relay.policy.batching import lane_order, scattered
 from relay.store.base import Store
 from relay.store.memory.backend import MemoryStore

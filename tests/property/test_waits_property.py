@@ -6,7 +6,8 @@ from email.utils import format_datetime
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from relay.core.model import AttemptResult, Batch, Item, Outcome
+from relay.core.model import Batch, Item, Outcome
+from relay.core.settlement import AttemptResult
 from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate
 from relay.policy.settle.answer import Attempted, Budget, decide

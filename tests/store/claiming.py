@@ -1,6 +1,7 @@
 """Conformance: when a platform may send, and what goes into a batch."""
 
-from relay.core.model import Lane, Quota, Rate, Requeue, Resend, WaitUntil
+from relay.core.model import Lane, Quota, Rate, WaitUntil
+from relay.core.settlement import Requeue, Resend
 from relay.policy.batching import lane_order
 from relay.policy.sharing import GRACE_S
 from relay.store.base import Store

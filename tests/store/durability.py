@@ -1,6 +1,7 @@
 """Conformance: what outlives the process. For backends whose harness can ``reopen``."""
 
-from relay.core.model import Ask, Filter, Outcome, Rate, WaitUntil
+from relay.core.model import Filter, Outcome, Rate, WaitUntil
+from relay.core.settlement import Ask
 from relay.views.operation_view import OperationOptions
 from tests.store.harness import (
     RestartHarness,

@@ -1,6 +1,7 @@
 """Forgetting: what a callback holds of a person is destroyed, and everything else adds up as before."""
 
-from relay.core.model import AttemptResult, Ending, Filter, Outcome, Settlement, State
+from relay.core.model import Filter, Outcome, State
+from relay.core.settlement import AttemptResult, Ending, Settlement
 from tests.store.harness import (
     Harness,
     balanced,

@@ -3,7 +3,8 @@
 from collections import Counter
 from dataclasses import replace
 
-from relay.core.model import Batch, ClaimRequest, Lane, Outcome, Rate, Requeue, Resend, WaitUntil
+from relay.core.model import Batch, ClaimRequest, Lane, Outcome, Rate, WaitUntil
+from relay.core.settlement import Requeue, Resend
 from relay.policy.batching import lane_order
 from tests.store.harness import (
     NEVER,

@@ -8,10 +8,8 @@ from typing import Any, Protocol
 from relay.core.model import (
     UNROUTED,
     Accepted,
-    AttemptResult,
     Batch,
     ClaimRequest,
-    Ending,
     Filter,
     Lane,
     NewCallback,
@@ -19,14 +17,12 @@ from relay.core.model import (
     PlatformRules,
     Quota,
     Rate,
-    Requeue,
-    Resend,
     RoutedPost,
-    Settlement,
     State,
     StoreRules,
     WaitUntil,
 )
+from relay.core.settlement import AttemptResult, Ending, Requeue, Resend, Settlement
 from relay.store.base import Reroute, Store, no_route
 from relay.views.callback_view import CallbackView
 from relay.views.ledger import QueueTotals

@@ -1,6 +1,7 @@
 """Conformance: expiry, pruning and upkeep."""
 
-from relay.core.model import Ask, Ended, Outcome, Quota, Rate, State
+from relay.core.model import Ended, Outcome, Quota, Rate, State
+from relay.core.settlement import Ask
 from tests.store.harness import (
     Harness,
     balanced,

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 from relay.core.errors import CountMismatch
-from relay.core.model import Ask, Ended, Filter, Lane, Outcome, Requeue, State
+from relay.core.model import Ended, Filter, Lane, Outcome, State
+from relay.core.settlement import Ask, Requeue
 from relay.policy.batching import lane_order
 from relay.views.moments import Instant
 from relay.views.operation_view import FilterView, OperationOptions, OperationView

@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-from relay.core.model import Ending, Filter, Outcome, State, StoreRules
+from relay.core.model import Filter, Outcome, State, StoreRules
 from relay.core.receipts import OCCASIONS, RECEIPTS, ReceiptRules
+from relay.core.settlement import Ending
 from relay.store.base import Store
 from tests.store.harness import (
     Harness,

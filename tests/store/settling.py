@@ -4,7 +4,8 @@ import math
 
 import pytest
 from msgspec.structs import replace
-from relay.core.model import Ask, Ending, Lane, Outcome, Rate, Requeue, Resend, State
+from relay.core.model import Lane, Outcome, Rate, State
+from relay.core.settlement import Ask, Ending, Requeue, Resend
 from relay.policy.batching import lane_order
 from relay.views.ledger import QueueTotals
 from relay.views.moments import Instant

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from relay.core.model import Ending, Filter, Outcome, State
+from relay.core.model import Filter, Outcome, State
+from relay.core.settlement import Ending
 from relay.store.base import Store
 from relay.store.survey import Kind
 from relay.views.past.survey import ChannelCounts, GroupCounts

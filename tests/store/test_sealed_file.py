@@ -7,7 +7,8 @@ from typing import Any
 import apsw
 import pytest
 from relay.core.errors import StoreUnusable
-from relay.core.model import AttemptResult, Ending, Filter, Outcome, Requeue, Settlement, State, WaitUntil
+from relay.core.model import Filter, Outcome, State, WaitUntil
+from relay.core.settlement import AttemptResult, Ending, Requeue, Settlement
 from relay.sealing.master_keys import GivenKeys, MasterKey
 from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.sealed_values import UNREADABLE

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from relay.core.errors import NotSealed, StoreUnusable
-from relay.core.model import AttemptResult, Ending, Filter, NewCallback, Outcome, Settlement, State
+from relay.core.model import Filter, NewCallback, Outcome, State
+from relay.core.settlement import AttemptResult, Ending, Settlement
 from relay.sealing.master_keys import GivenKeys, KeySource, MasterKey
 from relay.store.sqlite.backend import SqliteStore
 from relay.views.callback_view import CallbackView

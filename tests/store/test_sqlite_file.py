@@ -815,7 +815,8 @@ async def test_clock_continues(path: Path) -> None:
 
 _CHILD = """
 import asyncio, os, sys
-from relay.core.model import AttemptResult, Batch, NewCallback, Outcome, Settlement, StoreRules, ClaimRequest
+from relay.core.model import Batch, NewCallback, Outcome, StoreRules, ClaimRequest
+from relay.core.settlement import AttemptResult, Settlement
 from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.transaction import numbers
 

@@ -3,7 +3,8 @@
 import random
 
 import pytest
-from relay.core.model import AttemptResult, Batch, Item, Outcome, Settlement, Verdict
+from relay.core.model import Batch, Item, Outcome, Verdict
+from relay.core.settlement import AttemptResult, Settlement
 from relay.policy.gate import group_stops
 from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate

@@ -6,7 +6,8 @@ from email.utils import format_datetime
 from itertools import pairwise
 
 import pytest
-from relay.core.model import AttemptResult, Batch, Item, ItemVerdict, Outcome, Settlement, Verdict
+from relay.core.model import Batch, Item, ItemVerdict, Outcome, Verdict
+from relay.core.settlement import AttemptResult, Settlement
 from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate
 from relay.policy.gate.stop import NOTHING_LEFT

@@ -4,7 +4,8 @@ import random
 from dataclasses import replace
 
 import pytest
-from relay.core.model import AttemptResult, Batch, Item, ItemVerdict, Outcome, Resend, Settlement, State, Verdict
+from relay.core.model import Batch, Item, ItemVerdict, Outcome, State, Verdict
+from relay.core.settlement import AttemptResult, Resend, Settlement
 from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate
 from relay.policy.settle.answer import Attempted, Budget, ReadBack, decide

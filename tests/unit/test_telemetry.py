@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from relay.core.errors import StoreFailed
-from relay.core.model import AttemptResult, Batch, Item, Outcome
+from relay.core.model import Batch, Item, Outcome
+from relay.core.settlement import AttemptResult
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
 from relay.telemetry.histogram import LATENCY_S, Series

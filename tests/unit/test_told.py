@@ -5,17 +5,8 @@ from typing import Any
 
 import pytest
 import structlog
-from relay.core.model import (
-    AttemptResult,
-    Batch,
-    Ending,
-    Item,
-    Outcome,
-    Requeue,
-    Resend,
-    Settlement,
-    State,
-)
+from relay.core.model import Batch, Item, Outcome, State
+from relay.core.settlement import AttemptResult, Ending, Requeue, Resend, Settlement
 from relay.delivery.reporting import report_settled
 from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate

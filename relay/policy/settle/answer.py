@@ -8,7 +8,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from relay.core.model import Ask, Ending, Item, Outcome, Requeue, Settlement, State
+from relay.core.model import Item, Outcome, State
+from relay.core.settlement import Ask, Ending, Requeue, Settlement
 from relay.policy.gate.platform import Gate
 from relay.policy.settle.attempted import Attempted, Budget, ReadBack, Settling
 from relay.policy.settle.per_item import ask_or_hold, settle_items

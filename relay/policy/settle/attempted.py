@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from relay.core.model import AttemptResult, Batch, Item, Resend, Settlement, Verdict
+from relay.core.model import Batch, Item, Verdict
+from relay.core.settlement import AttemptResult, Resend, Settlement
 from relay.policy.backoff import backoff_s
 from relay.policy.gate.platform import GroupGate
 from relay.policy.gate.stop import StopCause

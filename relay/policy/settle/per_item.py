@@ -7,7 +7,8 @@ accepted something proves that the platform works, one that accepted nothing cou
 from collections.abc import Sequence
 from dataclasses import replace
 
-from relay.core.model import Ask, Ending, Item, ItemVerdict, Outcome, Requeue, Settlement, State
+from relay.core.model import Item, ItemVerdict, Outcome, State
+from relay.core.settlement import Ask, Ending, Requeue, Settlement
 from relay.policy.backoff import jittered_s
 from relay.policy.settle.attempted import Settling
 

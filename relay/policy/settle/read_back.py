@@ -6,7 +6,8 @@ about it, the item waits for a person.
 
 from dataclasses import replace
 
-from relay.core.model import Ending, ItemVerdict, Outcome, Requeue, Settlement, State
+from relay.core.model import ItemVerdict, Outcome, State
+from relay.core.settlement import Ending, Requeue, Settlement
 from relay.policy.settle.attempted import Settling
 from relay.policy.settle.per_item import retried
 

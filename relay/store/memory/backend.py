@@ -27,12 +27,12 @@ from relay.core.model import (
     PlatformRules,
     Quota,
     RoutedPost,
-    Settlement,
     State,
     StoreRules,
     WaitUntil,
 )
 from relay.core.raw import Kept, Record
+from relay.core.settlement import Settlement
 from relay.store.base import Reroute, Stepped, no_route
 from relay.store.held_keys import HeldKeys
 from relay.store.history import MinuteHistory

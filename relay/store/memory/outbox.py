@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from relay.core.ids import encode_id
-from relay.core.model import Batch, ClaimRequest, Item, Lane, Settlement, State, WaitUntil, Weight
+from relay.core.model import Batch, ClaimRequest, Item, Lane, State, WaitUntil, Weight
+from relay.core.settlement import Settlement
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.memory.records import Attempt, Frozen
 from relay.store.memory.rows import Heads, Row, Shelf

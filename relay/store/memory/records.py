@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from relay.core.model import AttemptResult, Purpose, Weight
+from relay.core.model import Purpose, Weight
+from relay.core.settlement import AttemptResult
 
 
 @dataclass(slots=True)

@@ -21,11 +21,11 @@ from relay.core.model import (
     NewCallback,
     Quota,
     RoutedPost,
-    Settlement,
     StoreRules,
     WaitUntil,
 )
 from relay.core.raw import Kept, Record
+from relay.core.settlement import Settlement
 from relay.store.base import Reroute, Stepped, StoreEvents, no_route
 from relay.store.held_keys import HeldKeys
 from relay.store.history import MinuteHistory

@@ -27,11 +27,11 @@ from relay.core.model import (
     NewCallback,
     Quota,
     RoutedPost,
-    Settlement,
     StoreRules,
     WaitUntil,
 )
 from relay.core.raw import Kept, Record
+from relay.core.settlement import Settlement
 from relay.sealing.master_keys import KeySource
 from relay.store.base import Reroute, Stepped, StoreEvents, no_route
 from relay.store.history import MinuteHistory

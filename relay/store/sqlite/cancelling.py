@@ -3,7 +3,8 @@
 import msgspec
 
 from relay.core.ids import encode_ids
-from relay.core.model import Cancelled, Ending, State
+from relay.core.model import Cancelled, State
+from relay.core.settlement import Ending
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.write.keys import promote

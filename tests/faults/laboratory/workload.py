@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 from relay.core.errors import StoreError
-from relay.core.model import AttemptResult, Batch, Ending, Outcome, Requeue, Settlement, State
+from relay.core.model import Batch, Outcome, State
+from relay.core.settlement import AttemptResult, Ending, Requeue, Settlement
 from relay.store.sqlite.backend import SqliteStore
 from tests.store.harness import note, request, rules
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 from relay.core.clock import Clock
 from relay.core.errors import Fenced, StoreAway
 from relay.core.ids import encode_id
-from relay.core.model import Batch, ClaimRequest, Item, Lane, Purpose, Settlement, WaitUntil
+from relay.core.model import Batch, ClaimRequest, Item, Lane, Purpose, WaitUntil
+from relay.core.settlement import Settlement
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.server.fields import pack, read_row, unpack

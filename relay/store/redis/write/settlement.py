@@ -5,8 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
-from relay.core.model import Purpose, Settlement
+from relay.core.model import Purpose
 from relay.core.raw import Kept
+from relay.core.settlement import Settlement
 
 _PART: Final = 100
 _DELIVERED, _REQUEUES, _ENDINGS, _HELD = 9, 10, 11, 12  # places in a packed settlement

@@ -9,7 +9,8 @@ import msgspec
 
 from relay.core.errors import IdempotencyConflict, NoTarget, RelayError, StoreFull
 from relay.core.ids import encode_id, encode_ids
-from relay.core.model import Accepted, AcceptedPosts, Ending, PlatformRules, State
+from relay.core.model import Accepted, AcceptedPosts, PlatformRules, State
+from relay.core.settlement import Ending
 from relay.sealing.codec import Column
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals

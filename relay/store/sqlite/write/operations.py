@@ -9,8 +9,9 @@ import msgspec
 
 from relay.core.errors import CountMismatch, StoreError
 from relay.core.ids import encode_id
-from relay.core.model import UNROUTED, Ended, Ending, Filter, PlatformRules, State
+from relay.core.model import UNROUTED, Ended, Filter, PlatformRules, State
 from relay.core.raw import Record
+from relay.core.settlement import Ending
 from relay.sealing.codec import NOBODY, Column
 from relay.store.base import Reroute, Stepped
 from relay.store.sqlite.file.names import Names

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from relay.core.model import Ended, Ending, Expired, State, StoreRules
+from relay.core.model import Ended, Expired, State, StoreRules
+from relay.core.settlement import Ending
 from relay.store.history import MINUTE_S
 from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names

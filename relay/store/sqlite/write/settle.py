@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import msgspec
 
 from relay.core.ids import encode_id
-from relay.core.model import Ending, Requeue, Settlement, State
+from relay.core.model import State
 from relay.core.raw import Kept
+from relay.core.settlement import Ending, Requeue, Settlement
 from relay.sealing.codec import NOBODY, Column
 from relay.store.slots import Slots
 from relay.store.sqlite.file.names import Names
