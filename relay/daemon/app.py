@@ -57,12 +57,11 @@ from relay.store.base import Store
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
 from relay.telemetry.metrics import Metrics
-from relay.upkeep.background_sealing import BackgroundSealing
 from relay.upkeep.descriptors import Descriptors
 from relay.upkeep.expiry import Expiry
 from relay.upkeep.operations import OperationRunner
-from relay.upkeep.prune import Pruner
 from relay.upkeep.sampling import Sampling
+from relay.upkeep.stepwise import Stepwise
 from relay.upkeep.watchdog import Watchdog
 from relay.web.inherited import inherited_sockets, shared_out
 from relay.web.response import encoded
@@ -344,10 +343,10 @@ class _Daemon:
         supervisor.run("operations", operations.run())
         expiry = Expiry(ledger=store, clock=store.clock, events=events)
         supervisor.run("expiry", expiry.run())
-        sealing = BackgroundSealing(sealing=store.sealing, clock=store.clock, events=events)
+        sealing = Stepwise(store.sealing.step, clock=store.clock, events=events)
         supervisor.run("sealing", sealing.run())
         live.rekeyed = sealing.nudge
-        supervisor.run("pruner", Pruner(ledger=store, clock=store.clock, events=events).run())
+        supervisor.run("pruner", Stepwise(store.prune, clock=store.clock, events=events).run())
         descriptors = Descriptors(events=events, clock=store.clock)
         supervisor.run("descriptors", descriptors.run())
         watchdog = Watchdog(

@@ -18,7 +18,7 @@ from relay.telemetry.metrics import Metrics
 from relay.upkeep import alarm
 from relay.upkeep.expiry import Expiry
 from relay.upkeep.operations import OperationRunner
-from relay.upkeep.prune import Pruner
+from relay.upkeep.stepwise import Stepwise
 from relay.upkeep.watchdog import Watchdog
 from relay.views.operation_view import OperationOptions
 
@@ -237,7 +237,7 @@ async def test_pruning_goes_on_in_steps_and_then_rests(events: Events) -> None:
             return self.left > 0
 
     store = Store()
-    pruner = Pruner(ledger=store, clock=LoopClock(), events=events)
+    pruner = Stepwise(store.prune, clock=LoopClock(), events=events)
     async with running(pruner):
         await until(lambda: _true(store.left == 0))
         await asyncio.sleep(0.05)
