@@ -1,0 +1,39 @@
+"""Slots that are given back, or told of, after a reload has taken their platform away."""
+
+import asyncio
+import math
+import random
+
+from relay.core.lending import LentSlots, LimitName
+from relay.core.model import WaitUntil
+from relay.delivery.asking.elsewhere import Elsewhere
+from relay.ingest.lending.desk import LimitDirectory, SlotDesk
+from relay.store.base import StoreRules
+from tests.integration.test_pipeline import Rig
+
+SHOP = LimitName("shop-a", "", "")
+
+
+async def test_slots_of_a_platform_that_is_gone() -> None:
+    """A release counts them, a report of a refusal stops nobody, and who waits is told that the platform is gone."""
+    rig = Rig()
+    await rig.start()
+    lending = rig.store.lending
+    assert lending is not None
+    elsewhere = Elsewhere(rig.registry.pipeline, outbox=rig.store, clock=rig.clock, rng=random.Random(7))
+    known = LimitDirectory({"shared": ["shop-a"]}, frozenset(("shop-a",)))
+    desk = SlotDesk(lending, elsewhere, clock=rig.clock, directory=lambda: known)
+    taken = await desk.take(SHOP, 1, 0.0, gone=lambda: False)
+    assert isinstance(taken, LentSlots)
+
+    await rig.registry.replace([], 1.0)  # the reload is under way: the directory still knows the platform
+    assert await desk.release(SHOP, taken.ids, unused=False) == 1
+    await desk.report(SHOP, 2, refused=True, wait_s=30.0)
+    await desk.report(LimitName("", "shared", ""), 1, refused=True, wait_s=None)
+    await rig.store.configure(StoreRules(quotas={}, platforms={}))
+    async with asyncio.timeout(5):
+        found = await desk.take(SHOP, 1, math.inf, gone=lambda: False)
+
+    assert isinstance(found, WaitUntil)
+    assert found.reason == "unknown"
+    await rig.registry.stop(1.0)
