@@ -1,6 +1,7 @@
 """One run from its start to what is kept of it: compared, repaired where that is wanted, verified, written down."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
@@ -83,40 +84,41 @@ async def run(
         folder=space.folder,
     )
     records = [*folders, *past.new_folder(space.run, mask=masked_by(wish.config, wish.platform))]
-    for record in records:
-        record.begin()
     kinds: dict[str, str] = {}
     watched = {repair.key for repair in repaired}
     repairs: list[Repair] = []
     summary: JsonObject = {}
-    async for line in differences(job, ask):
-        if "counts" in line:
-            summary = line
-            continue
-        found(line)
-        for record in records:
-            record.add(line)
-        if line["key"] in watched:
-            kinds[line["key"]] = line["kind"]
-        if choice is not None and (repair := repairing.repair_of(line)) is not None:
-            repairs.append(repair)
     results: list[JsonObject] = []
-    if summary["complete"]:
-        space.hand_on()
-        if of is not None:
-            results = repairing.verified(repaired, kinds)
-            summary["verified"] = {"of": of, "counts": repairing.counted(results)}
-            past.keep_verified(of, summary["run"], results)
-    if choice is not None:
-        meant, refused = _meant(wish, choice, repairs, summary)
-        past.keep_repairs(space.run, meant)
-        made = RepairsMade(len(repairs), refused=refused)
-        if meant:
-            made = await repairing.carry_out(meant, job, ask=ask, resend=partial(choice.resend, space.run), now=now)
-        summary["repair"] = {name: getattr(made, name) for name in made.__struct_fields__}
-    trend = past.trend()
-    for record in records:
-        record.end(summary, trend)
+    with ExitStack() as opened:
+        for record in records:
+            opened.enter_context(record)
+        async for line in differences(job, ask):
+            if "counts" in line:
+                summary = line
+                continue
+            found(line)
+            for record in records:
+                record.add(line)
+            if line["key"] in watched:
+                kinds[line["key"]] = line["kind"]
+            if choice is not None and (repair := repairing.repair_of(line)) is not None:
+                repairs.append(repair)
+        if summary["complete"]:
+            space.hand_on()
+            if of is not None:
+                results = repairing.verified(repaired, kinds)
+                summary["verified"] = {"of": of, "counts": repairing.counted(results)}
+                past.keep_verified(of, summary["run"], results)
+        if choice is not None:
+            meant, refused = _meant(wish, choice, repairs, summary)
+            past.keep_repairs(space.run, meant)
+            made = RepairsMade(len(repairs), refused=refused)
+            if meant:
+                made = await repairing.carry_out(meant, job, ask=ask, resend=partial(choice.resend, space.run), now=now)
+            summary["repair"] = {name: getattr(made, name) for name in made.__struct_fields__}
+        trend = past.trend()
+        for record in records:
+            record.end(summary, trend)
     space.give()
     return Finished(summary, results)
 

@@ -117,6 +117,17 @@ def test_a_missing_file_is_a_failure(tmp_path: Path, kept: tuple[str, str], capf
     assert "missing" not in shown.out
 
 
+def test_without_a_store_one_sentence_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Exit 1 and the store's path; no traceback of the process that compares, and no half a run is kept."""
+    (tmp_path / "config.yaml").write_text(CONFIG, "utf-8")
+    exports(tmp_path, [("a", "paid")], [])
+
+    assert reconcile(tmp_path) == 1
+
+    assert capfd.readouterr().err == f"relay: the comparison failed: {tmp_path / 'relay.db'} does not exist\n"
+    assert [file.name for file in (tmp_path / "reconcile" / "shop-a").iterdir()] == ["lock"]
+
+
 def test_the_store_is_not_changed_and_the_folder_is_gone(tmp_path: Path, kept: tuple[str, str]) -> None:
     """The store's file is the same after the command, and nothing of the private folder is left."""
     exports(tmp_path, [("a", "paid")], [("a", "paid")])

@@ -10,6 +10,7 @@ import sys
 import msgspec
 
 from relay.core.clock import wall_s, wall_shift_s
+from relay.core.errors import RelayError
 from relay.daemon.stores import open_reader
 from relay.reconcile.compare import compared
 from relay.reconcile.job import Comparison, PlatformReply, Question, StoreKeys
@@ -20,7 +21,7 @@ _NICE = 10
 
 
 def main() -> None:
-    """Compare what the input asks for."""
+    """Compare what the input asks for. Raises ``StoreUnusable``, ``KeysUnavailable`` and ``PermissionError``."""
     wanted = msgspec.json.decode(sys.stdin.buffer.readline(), type=Comparison)
     if wanted.background:
         os.nice(_NICE)
@@ -47,4 +48,7 @@ def _ask(question: Question) -> PlatformReply:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (RelayError, PermissionError) as error:
+        sys.exit(f"{error}")  # who started this shows it

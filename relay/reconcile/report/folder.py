@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import msgspec
 
@@ -13,6 +13,7 @@ from relay.core.raw import JsonObject
 from relay.reconcile.report.html_report import page
 
 SUMMARY = "summary.json"
+_FILES = ("differences.csv", "run.json", "report.html", SUMMARY)
 _SHOWN = 500  # of each kind, on the page
 _COLUMNS = (
     "run", "kind", "key", "why", "order_center_status", "order_center_at", "platform_status", "platform_at", "relay_id",
@@ -23,7 +24,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would work out
 
 
 class RunFolder:
-    """One run's files. Each takes its name when it is whole."""
+    """One run's files; a context manager. Each takes its name when it is whole; a run that fails leaves none."""
 
     def __init__(self, path: Path, run: str, *, mask: Mask | None = None) -> None:
         """``mask`` shows an order's number as far as it may be seen; None: as it is."""
@@ -31,16 +32,26 @@ class RunFolder:
         self._path = path
         self._run = run
         self._stack = ExitStack()
+        self._made = not path.exists()
         self._shown: dict[str, list[JsonObject]] = {}
         self._first = True
 
-    def begin(self) -> None:
+    def __enter__(self) -> Self:
         """Open the files."""
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._csv = csv.writer(self._open("differences.csv", newline=""))
         self._csv.writerow(_COLUMNS)
         self._json = self._open("run.json")
         self._json.write('{"differences":[')
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Delete what did not come to its end."""
+        self._stack.close()
+        for name in _FILES:
+            (self._path / f"{name}.new").unlink(missing_ok=True)
+        if self._made and not any(self._path.iterdir()):
+            self._path.rmdir()
 
     def add(self, line: JsonObject) -> None:
         """Write a difference."""
@@ -66,7 +77,7 @@ class RunFolder:
         self._stack.close()
         (self._path / f"{SUMMARY}.new").write_text(rest, "utf-8")
         (self._path / "report.html.new").write_text(page(summary, self._shown, trend), "utf-8")
-        for name in ("differences.csv", "run.json", "report.html", SUMMARY):
+        for name in _FILES:
             os.replace(self._path / f"{name}.new", self._path / name)
 
     def _open(self, name: str, **how: Any) -> IO[str]:

@@ -30,8 +30,8 @@ class PastRuns:
     def keep_failure(self, summary: JsonObject) -> None:
         """Keep that a run failed."""
         (folder,) = self.new_folder(summary["run"])
-        folder.begin()
-        folder.end(summary, self.trend())
+        with folder:
+            folder.end(summary, self.trend())
 
     def runs(self) -> list[str]:
         """Return the runs that came to an end, oldest first."""
