@@ -17,9 +17,9 @@ import json
 import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
 _BEYOND_WAIT_S = 30.0  # an answer may come so long after the wait that was asked for
@@ -48,11 +48,22 @@ class NoSlotFree(RequestFailed):
     """No slot came free in the time; ``retry_after_s`` says when it may be worth to ask again."""
 
 
-class _Call(NamedTuple):
+_Said = TypeVar("_Said")
+
+
+class _Call(NamedTuple, Generic[_Said]):
     path: str
     body: bytes
     headers: dict[str, str]
     within_s: float
+    tries: int
+    read: Callable[[Mapping[str, Any]], _Said]  # what the caller gets of a good answer
+
+    def again_s(self, error: RequestFailed, tried: int) -> float:
+        """Return how long to wait before it is made again; raises the error where that does not help."""
+        if tried >= self.tries or 0 < error.status < 500:
+            raise error
+        return min(error.retry_after_s or 0.2 * 2.0**tried, _MOST_PAUSE_S)
 
 
 class _Answer(NamedTuple):
@@ -62,7 +73,7 @@ class _Answer(NamedTuple):
 
 
 class _Protocol:
-    """Requests to make and answers to read; how they travel is the subclass's."""
+    """What is asked and how its answer is read; how both travel is the subclass's."""
 
     def __init__(self, url: str = "http://127.0.0.1:8787", *, token: str | None = None, tries: int = 5) -> None:
         """``url`` is the ingest listener, ``token`` that of ``ingest.token``; a post is tried so many times."""
@@ -84,30 +95,49 @@ class _Protocol:
         event: str | None,
         idempotency_key: str | None,
         headers: Mapping[str, str] | None,
-    ) -> _Call:
+    ) -> _Call[str]:
         body = payload if isinstance(payload, bytes) else json.dumps(payload, ensure_ascii=False).encode()
         given = {"Idempotency-Key": idempotency_key or str(uuid.uuid4()), "Relay-Key": key, "Relay-Event": event}
         sent = {name: value for name, value in given.items() if value is not None}
         if not isinstance(payload, bytes):
             sent["Content-Type"] = "application/json"
         path = f"/v1/platforms/{quote(platform, safe='')}/callbacks"
-        return self._call(path, body, {**sent, **(headers or {})}, 0.0)
+        return self._call(path, body, {**sent, **(headers or {})}, lambda said: str(said["id"]), tries=self._tries)
 
-    def _quota(self, quota: str, verb: str, order: Mapping[str, Any], *, wait_s: float = 0.0) -> _Call:
+    def _take(self, quota: str, count: int, wait_s: float, group: str) -> _Call[SlotsInHand]:
+        def read(said: Mapping[str, Any]) -> SlotsInHand:
+            return SlotsInHand(quota, list(said["slots"]), str(said["send_by"]))
+
+        return self._quota(quota, "take", read, wait_s=wait_s, n=count, wait=_milliseconds(wait_s), group=group or None)
+
+    def _release(self, slots: SlotsInHand, unused: bool) -> _Call[None]:
+        return self._quota(slots.quota, "release", lambda _: None, slots=slots.ids, unused=unused)
+
+    def _report(self, quota: str, count: int, refused: bool, wait_s: float | None, group: str) -> _Call[None]:
+        wait = None if wait_s is None else _milliseconds(wait_s)
+        return self._quota(quota, "report", lambda _: None, n=count, refused=refused, wait=wait, group=group or None)
+
+    def _quota(
+        self, quota: str, verb: str, read: Callable[[Mapping[str, Any]], _Said], *, wait_s: float = 0.0, **order: Any
+    ) -> _Call[_Said]:
         body = json.dumps({name: value for name, value in order.items() if value is not None}).encode()
         headers = {"Content-Type": "application/json"}
-        return self._call(f"/v1/quotas/{quote(quota, safe='')}/{verb}", body, headers, wait_s)
+        return self._call(f"/v1/quotas/{quote(quota, safe='')}/{verb}", body, headers, read, wait_s=wait_s)
 
-    def _call(self, path: str, body: bytes, headers: dict[str, str], wait_s: float) -> _Call:
+    def _call(
+        self,
+        path: str,
+        body: bytes,
+        headers: dict[str, str],
+        read: Callable[[Mapping[str, Any]], _Said],
+        *,
+        wait_s: float = 0.0,
+        tries: int = 1,
+    ) -> _Call[_Said]:
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        return _Call(path, body, {name: _header(name, text) for name, text in headers.items()}, wait_s + _BEYOND_WAIT_S)
-
-    def _again_s(self, error: RequestFailed, tried: int) -> float:
-        """Return how long a post waits before it is tried again; raises the error where that does not help."""
-        if tried >= self._tries or 0 < error.status < 500:
-            raise error
-        return min(error.retry_after_s or 0.2 * 2.0**tried, _MOST_PAUSE_S)
+        sent = {name: _header(name, text) for name, text in headers.items()}
+        return _Call(path, body, sent, wait_s + _BEYOND_WAIT_S, tries, read)
 
 
 def _header(name: str, text: str) -> str:
@@ -133,17 +163,8 @@ def _read(answer: _Answer) -> dict[str, Any]:
     raise kind(answer.status, code, detail, float(after) if after.isdigit() else None)
 
 
-def _slots(quota: str, said: Mapping[str, Any]) -> SlotsInHand:
-    return SlotsInHand(quota, list(said["slots"]), str(said["send_by"]))
-
-
-def _taking(count: int, wait_s: float, group: str) -> dict[str, Any]:
-    return {"n": count, "wait": f"{int(wait_s * 1000)}ms", "group": group or None}
-
-
-def _reporting(count: int, refused: bool, wait_s: float | None, group: str) -> dict[str, Any]:
-    wait = None if wait_s is None else f"{int(wait_s * 1000)}ms"
-    return {"n": count, "refused": refused, "wait": wait, "group": group or None}
+def _milliseconds(seconds: float) -> str:
+    return f"{int(seconds * 1000)}ms"
 
 
 class RelayClient(_Protocol):
@@ -161,28 +182,21 @@ class RelayClient(_Protocol):
     ) -> str:
         """Post one callback and return its id once it is on disk. ``payload``: bytes as they are, or made JSON."""
         call = self._post(platform, payload, key=key, event=event, idempotency_key=idempotency_key, headers=headers)
-        tried = 0
-        while True:
-            try:
-                return str(_read(self._send(call))["id"])
-            except RequestFailed as error:
-                tried += 1
-                time.sleep(self._again_s(error, tried))
+        return self._answered(call)
 
     def take(self, quota: str, count: int = 1, *, wait_s: float = 0.0, group: str = "") -> SlotsInHand:
         """Take slots, waiting up to ``wait_s`` (60 s at most) for them. Raises ``NoSlotFree``."""
-        call = self._quota(quota, "take", _taking(count, wait_s, group), wait_s=wait_s)
-        return _slots(quota, _read(self._send(call)))
+        return self._answered(self._take(quota, count, wait_s, group))
 
     def release(self, slots: SlotsInHand, *, unused: bool = False) -> None:
         """Say that the answers were seen; ``unused``: nothing was sent."""
-        _read(self._send(self._quota(slots.quota, "release", {"slots": slots.ids, "unused": unused})))
+        self._answered(self._release(slots, unused))
 
     def report(
         self, quota: str, count: int = 1, *, refused: bool = False, wait_s: float | None = None, group: str = ""
     ) -> None:
         """Count requests that were sent without slots; ``refused``: the platform stops, for ``wait_s`` if given."""
-        _read(self._send(self._quota(quota, "report", _reporting(count, refused, wait_s, group))))
+        self._answered(self._report(quota, count, refused, wait_s, group))
 
     @contextmanager
     def slot(self, quota: str, *, wait_s: float = 60.0, group: str = "") -> Iterator[SlotsInHand]:
@@ -193,7 +207,16 @@ class RelayClient(_Protocol):
         finally:
             self.release(taken)
 
-    def _send(self, call: _Call) -> _Answer:
+    def _answered(self, call: _Call[_Said]) -> _Said:
+        tried = 0
+        while True:
+            try:
+                return call.read(_read(self._send(call)))
+            except RequestFailed as error:
+                tried += 1
+                time.sleep(call.again_s(error, tried))
+
+    def _send(self, call: _Call[Any]) -> _Answer:
         kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=call.within_s)
         try:
@@ -222,28 +245,21 @@ class AsyncRelayClient(_Protocol):
     ) -> str:
         """Post one callback and return its id once it is on disk."""
         call = self._post(platform, payload, key=key, event=event, idempotency_key=idempotency_key, headers=headers)
-        tried = 0
-        while True:
-            try:
-                return str(_read(await self._send(call))["id"])
-            except RequestFailed as error:
-                tried += 1
-                await asyncio.sleep(self._again_s(error, tried))
+        return await self._answered(call)
 
     async def take(self, quota: str, count: int = 1, *, wait_s: float = 0.0, group: str = "") -> SlotsInHand:
         """Take slots, waiting up to ``wait_s`` (60 s at most) for them. Raises ``NoSlotFree``."""
-        call = self._quota(quota, "take", _taking(count, wait_s, group), wait_s=wait_s)
-        return _slots(quota, _read(await self._send(call)))
+        return await self._answered(self._take(quota, count, wait_s, group))
 
     async def release(self, slots: SlotsInHand, *, unused: bool = False) -> None:
         """Say that the answers were seen; ``unused``: nothing was sent."""
-        _read(await self._send(self._quota(slots.quota, "release", {"slots": slots.ids, "unused": unused})))
+        await self._answered(self._release(slots, unused))
 
     async def report(
         self, quota: str, count: int = 1, *, refused: bool = False, wait_s: float | None = None, group: str = ""
     ) -> None:
         """Count requests that were sent without slots; ``refused``: the platform stops, for ``wait_s`` if given."""
-        _read(await self._send(self._quota(quota, "report", _reporting(count, refused, wait_s, group))))
+        await self._answered(self._report(quota, count, refused, wait_s, group))
 
     @asynccontextmanager
     async def slot(self, quota: str, *, wait_s: float = 60.0, group: str = "") -> AsyncIterator[SlotsInHand]:
@@ -254,7 +270,16 @@ class AsyncRelayClient(_Protocol):
         finally:
             await self.release(taken)
 
-    async def _send(self, call: _Call) -> _Answer:
+    async def _answered(self, call: _Call[_Said]) -> _Said:
+        tried = 0
+        while True:
+            try:
+                return call.read(_read(await self._send(call)))
+            except RequestFailed as error:
+                tried += 1
+                await asyncio.sleep(call.again_s(error, tried))
+
+    async def _send(self, call: _Call[Any]) -> _Answer:
         head = {
             **call.headers,
             "Host": f"{self._host}:{self._port}",
