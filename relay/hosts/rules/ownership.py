@@ -6,7 +6,7 @@ boot-time clock. ``runner.py`` carries the beats, the simulation in the tests ca
 1. **Look.** A new process reads names, topology and leases, and says nothing (``joining.py``).
 2. **Agree.** It owns nothing unless the digest of its file is the one in the store (``topology.py``).
 3. **Take.** A free lease goes to the first in line (``balance.py``), the next waits a second longer. A lease that was
-   seen unchanged for 16 s is taken the same way. The leases of a component are taken in name order.
+   seen unchanged for 16 s is taken the same way (``taking.py``). The leases of a component are taken in name order.
 4. **Own.** With all leases of a component in hand it is opened: slots are rebuilt, batches are claimed. Each beat
    renews. Claims end 9 s after the sending of the last acknowledged beat, requests at 13 s.
 5. **Close.** A hand-over stops the claims, waits for what is on the wire, and only then releases. A lease that went to
@@ -26,9 +26,10 @@ from relay.hosts.rules.component import Component
 from relay.hosts.rules.flaps import Flaps
 from relay.hosts.rules.joining import Joining
 from relay.hosts.rules.neighbours import Neighbours
-from relay.hosts.rules.process import Process, has_ended
-from relay.hosts.rules.spans import MOVE_EVERY_S, RANK_S, RENEW_EVERY_S, REST_S, TAKE_AFTER_S
+from relay.hosts.rules.process import Process
+from relay.hosts.rules.spans import MOVE_EVERY_S, RENEW_EVERY_S, REST_S
 from relay.hosts.rules.stance import Closing, Opened, Part, Phase
+from relay.hosts.rules.taking import Taking
 from relay.hosts.rules.topology import Topology, publishes
 
 _AGAIN_S = 1.0  # after a beat without an answer
@@ -47,9 +48,8 @@ class Ownership:
         started: Callable[[int], int | None],
     ) -> None:
         self._heart = heart
-        self._process = process
-        self._started = started
         self._book = LeaseBook(new_identity)
+        self._taking = Taking(heart.name, self._book, process, started)
         self._joining = Joining(process, started)
         self._neighbours = Neighbours(heart.name)
         self._flaps = Flaps()
@@ -57,8 +57,6 @@ class Ownership:
         self._components: Sequence[Component] = ()
         self._declined_until: dict[str, float] = {}
         self._taken_as: dict[str, str] = {}  # by platform: why we took its lease; emptied when its component opens
-        self._primary = ""
-        self._take_from = -inf  # nothing is taken before: another server answers now, which may know less
         self._moved_at = -inf  # when a lease was last seen to change its host
         self._due_at = -inf
         self._soon = True  # something happened since the last beat was made: the next one does not wait
@@ -179,7 +177,7 @@ class Ownership:
         """Take in the answer to ``beat``."""
         self.tick(now)
         self._due_at = beat.sent_at + RENEW_EVERY_S
-        self._meet_primary(heard.primary, now)
+        self._taking.meet_primary(heard.primary, now)
         entry = heard.hosts.get(self._heart.name)
         was_joined = self._joining.joined
         self._joining.heard(None if entry is None else entry.heart, now)
@@ -257,18 +255,6 @@ class Ownership:
         )
         self._neighbours.update(self._heart)
 
-    def _meet_primary(self, primary: str, now: float) -> None:
-        """After a failover: take nothing until whoever owned by a change that was lost is silent.
-
-        What lapsed here meanwhile may have been somebody else's in between, so it is not ours any more.
-        """
-        if self._primary and primary != self._primary:
-            self._take_from = now + TAKE_AFTER_S
-            for platform, holding in list(self._book.holdings.items()):
-                if holding.abort_at <= now:
-                    self._book.drop(platform)
-        self._primary = primary
-
     def _note_moves(self, heard: Heard, now: float) -> None:
         for platform, lease in heard.leases.items():
             before = self._book.sightings.get(platform)
@@ -282,7 +268,7 @@ class Ownership:
         for platform in sorted(configured | book.holdings.keys()):
             part = self._part_of(platform)
             if platform in takes:
-                self._taken_as[platform] = self._why(platform)
+                self._taken_as[platform] = self._taking.why(platform)
                 yield book.take(platform)
             elif platform not in book.holdings:
                 yield book.look(platform)
@@ -302,54 +288,15 @@ class Ownership:
             return False
         if self._heart.name not in self._willing(part.component):
             return False
-        for earlier in part.component:
-            if earlier == platform:
-                return True
-            seen = self._book.sightings.get(earlier)
-            if earlier not in self._book.holdings and seen and not seen.lease.free and now < seen.ends_at:
-                return False
-        return True
+        return not self._taking.blocked_before(part.component, platform, now)
 
     def _due_takes(self, part: Part, now: float) -> tuple[list[str], float]:
         """Return the leases of a component to take now, and when the next one can be taken."""
-        takes: list[str] = []
         blocked = not self._joining.joined or self._joining.taken or self._heart.leaving or not self.agrees
         if blocked or part.phase is not Phase.AWAY or part.gives_up or part.component not in self._components:
-            return takes, inf
+            return [], inf
         line = self._willing(part.component)
-        if self._heart.name not in line:
-            return takes, inf
-        for platform in part.component:
-            if platform in self._book.holdings:
-                continue
-            seen = self._book.sightings.get(platform)
-            if seen is None:
-                return takes, inf
-            at = self._take_at(platform, line)
-            if at > now:
-                return takes, at
-            takes.append(platform)
-        return takes, now if takes else inf
-
-    def _take_at(self, platform: str, line: Sequence[str]) -> float:
-        lease, since = seen = self._book.sightings[platform]
-        me = self._heart.name
-        if self._is_of_our_past(platform):
-            return max(since, self._take_from)
-        if lease.free and lease.successor in line:
-            line = [lease.successor, *(name for name in line if name != lease.successor)]
-        return max((since if lease.free else seen.ends_at) + line.index(me) * RANK_S, self._take_from)
-
-    def _is_of_our_past(self, platform: str) -> bool:
-        lease = self._book.sightings[platform].lease
-        former = Process.parse(lease.process)
-        return lease.host == self._heart.name and not lease.free and has_ended(former, self._process, self._started)
-
-    def _why(self, platform: str) -> str:
-        lease = self._book.sightings[platform].lease
-        if lease.free:
-            return "handover" if lease.successor else "free"
-        return "restart" if self._is_of_our_past(platform) else "expired"
+        return self._taking.due(part.component, line, now) if self._heart.name in line else ([], inf)
 
     def _lose(self, lost: set[str], now: float) -> None:
         """Close at once what was taken from us; a host to which this happens again and again rests."""
