@@ -20,7 +20,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from relay.admin.access import Access
 from relay.admin.http.api import AdminApi, AdminParts
@@ -37,6 +37,7 @@ from relay.daemon.observing import Observer
 from relay.daemon.readiness import Readiness
 from relay.daemon.reconciling.both_sides import DaemonReconciler
 from relay.daemon.restarts import Restarts
+from relay.daemon.side_duties import SideDuties, start_duties
 from relay.daemon.stores import open_store, open_tokens, shown_store
 from relay.daemon.supervisor import Supervisor
 from relay.daemon.systemd import Notifier
@@ -57,12 +58,7 @@ from relay.store.base import Store
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
 from relay.telemetry.metrics import Metrics
-from relay.upkeep.descriptors import Descriptors
-from relay.upkeep.expiry import Expiry
-from relay.upkeep.operations import OperationRunner
 from relay.upkeep.sampling import Sampling
-from relay.upkeep.stepwise import Stepwise
-from relay.upkeep.watchdog import Watchdog
 from relay.web.inherited import inherited_sockets, shared_out
 from relay.web.response import encoded
 
@@ -72,7 +68,6 @@ if TYPE_CHECKING:
 _GOODBYE_S = 3.0  # for the last beat to a shared store, after the requests under way
 _GRACE_S = 10.0  # for requests under way, in and out; the unit's TimeoutStopSec is longer
 _TOKEN_CONNECTIONS = 64  # each credential has one request at a time, so one that hangs does not hold up others
-_WATCHDOG_S = 5.0  # between two checks of loop and store, without systemd
 
 
 async def serve(config: Config, *, version: str, events: Events, metrics: Metrics, restarts: Restarts) -> int:
@@ -148,7 +143,8 @@ class _Daemon:
         )
         self.supervisor.run("reconcile", reconciler.run())
         alerting = await self._start_alerts(store, control, live, credentials, reveals, hosts, reconciler)
-        duties = self._start_duties(store, live)
+        duties = start_duties(store, live, events=self.events, supervisor=self.supervisor, notifier=self.notifier)
+        self.stack.push_async_callback(self.supervisor.cancel)
         reconciler.operation_started = duties.operations.nudge
         head = head_sender(
             store=store, desk=alerting.desk, target=lambda: live.config.audit.head_to, events=self.events
@@ -335,37 +331,12 @@ class _Daemon:
         self.supervisor.run("alerts", alerting.desk.run())
         return alerting
 
-    def _start_duties(self, store: Store, live: LiveConfig) -> "_Duties":
-        """Start what runs beside delivery: operations, expiry, pruning, and the watch over descriptors and store."""
-        events, supervisor, notifier = self.events, self.supervisor, self.notifier
-        operations = OperationRunner(ledger=store, clock=store.clock, events=events, reroute=live.reroute)
-        store.watch_operations(operations.released)
-        supervisor.run("operations", operations.run())
-        expiry = Expiry(ledger=store, clock=store.clock, events=events)
-        supervisor.run("expiry", expiry.run())
-        sealing = Stepwise(store.sealing.step, clock=store.clock, events=events)
-        supervisor.run("sealing", sealing.run())
-        live.rekeyed = sealing.nudge
-        supervisor.run("pruner", Stepwise(store.prune, clock=store.clock, events=events).run())
-        descriptors = Descriptors(events=events, clock=store.clock)
-        supervisor.run("descriptors", descriptors.run())
-        watchdog = Watchdog(
-            ping=store.ping,
-            alive=notifier.alive,
-            events=events,
-            clock=store.clock,
-            interval_s=notifier.watchdog_s / 2 if notifier.watchdog_s else _WATCHDOG_S,
-        )
-        supervisor.run("watchdog", watchdog.run())
-        self.stack.push_async_callback(supervisor.cancel)
-        return _Duties(operations, expiry, descriptors)
-
     def _make_servers(
         self,
         store: Store,
         live: LiveConfig,
         api: AdminApi,
-        duties: "_Duties",
+        duties: SideDuties,
         desk: SlotDesk | None,
         begin_span: BeginSpan | None,
     ) -> list[AdminServer | IngestServer]:
@@ -403,11 +374,3 @@ class _Daemon:
         for server, share in zip(servers, shares, strict=True):
             await server.start(inherited=share)
             self.stack.push_async_callback(server.close, _GRACE_S)
-
-
-class _Duties(NamedTuple):
-    """The side duties that a request may wake, or that tell how the process is."""
-
-    operations: OperationRunner
-    expiry: Expiry
-    descriptors: Descriptors
