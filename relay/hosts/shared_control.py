@@ -1,8 +1,9 @@
 """What operators may do to platforms, from any host: done here where the platform is ours, else asked of its owner."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
+from relay.admin.resources.platform_routes import PlatformControl
 from relay.core.clock import elapsed_s
 from relay.core.model import Rate
 from relay.core.raw import Record
@@ -15,70 +16,22 @@ UNOWNED = LiveFacts(waits_for="owner")
 """Of a platform that no host sends for now."""
 
 
-class LocalControl(Protocol):
-    """What this host's pipelines tell and do; each raises ``KeyError`` for a platform that does not run here."""
-
-    def views(self) -> Mapping[str, LiveFacts]:
-        """Return what goes on at the platforms that run here."""
-        ...
-
-    async def pause(self, name: str, reason: str, *, until: float | None, deed: Record | None = None) -> None:
-        """Send nothing more until resumed."""
-        ...
-
-    async def resume(self, name: str) -> int:
-        """End a pause or every stop."""
-        ...
-
-    async def flush(self, name: str, group: str | None = None) -> None:
-        """Send without waiting for pace or linger."""
-        ...
-
-    async def pause_group(
-        self, name: str, group: str, reason: str, *, until: float | None, deed: Record | None = None
-    ) -> None:
-        """Send nothing more for a group."""
-        ...
-
-    async def resume_group(self, name: str, group: str, *, deed: Record | None = None) -> None:
-        """End the pause or the stop of a group."""
-        ...
-
-    async def limit_group(
-        self,
-        name: str,
-        group: str,
-        rates: Sequence[Rate],
-        *,
-        until: float | None,
-        reason: str,
-        deed: Record | None = None,
-    ) -> None:
-        """Put rates in force for a group; none takes them off."""
-        ...
-
-    async def limit(self, name: str, rates: Sequence[Rate], *, until: float | None, reason: str) -> None:
-        """Put rates in force."""
-        ...
-
-    async def forget_limit(self, name: str) -> None:
-        """Learn anew."""
-        ...
-
-
 class SharedControl:
     """The control that the admin API uses where several hosts share the store."""
 
     def __init__(
         self,
-        local: LocalControl,
+        local: PlatformControl,
         errands: Errands,
         *,
         runs: Callable[[str], bool],
         configured: Callable[[], Iterable[str]],
         elsewhere: Callable[[], Mapping[str, LiveFacts]],
     ) -> None:
-        """``configured`` names the platforms in the file's order, ``elsewhere`` tells of those of other hosts."""
+        """``local`` raises ``KeyError`` for a platform that does not run here.
+
+        ``configured`` names the platforms in the file's order, ``elsewhere`` tells of those of other hosts.
+        """
         self._local = local
         self._errands = errands
         self._runs = runs
@@ -95,7 +48,7 @@ class SharedControl:
         return {name: found.get(name, UNOWNED) for name in self._configured()}
 
     async def pause(self, name: str, reason: str, *, until: float | None, deed: Record) -> None:
-        """See ``LocalControl``; so for the others."""
+        """See ``PlatformControl``; so for the others."""
         if self._is_here(name):
             await self._local.pause(name, reason, until=until, deed=deed)
         else:
@@ -157,7 +110,7 @@ class SharedControl:
         return done["value"]
 
 
-async def carry_out(local: LocalControl, name: str, verb: str, words: Mapping[str, Any]) -> Any:
+async def carry_out(local: PlatformControl, name: str, verb: str, words: Mapping[str, Any]) -> Any:
     """Do here what another host asked for; return its value and how things stand after it.
 
     Raises ``KeyError`` for a platform that does not run here.
@@ -166,7 +119,7 @@ async def carry_out(local: LocalControl, name: str, verb: str, words: Mapping[st
     return {"value": value, "live": plain(local.views()[name])}
 
 
-async def _do(local: LocalControl, name: str, verb: str, words: Mapping[str, Any]) -> Any:
+async def _do(local: PlatformControl, name: str, verb: str, words: Mapping[str, Any]) -> Any:
     match verb:
         case "pause":
             return await local.pause(name, words["reason"], until=words["until"], deed=words["deed"])
