@@ -15,7 +15,6 @@ from typing import TypeVar
 import msgspec
 from aiohttp.web import BaseRequest
 
-from relay.config.problems import nearest, quoted
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreError
 from relay.core.model import UNROUTED, AcceptedPosts, NewCallback, RoutedPost
 from relay.ingest.admission import Held
@@ -55,7 +54,6 @@ from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
 _READ_S = 5.0
-_MOST_NAME = 64  # characters of an unknown name that are compared; no configured name is longer
 _SOON_S = 120.0  # expiry looks once a minute by itself; only a callback that expires sooner needs a nudge
 _EXPIRES_S = attrgetter("expires_s")
 _Read = TypeVar("_Read")
@@ -118,11 +116,7 @@ class Handlers:
     async def accept(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         """``POST /v1/platforms/{platform}/callbacks``: one callback, or many as NDJSON."""
         check_granted(self._bearer.check(request), (values["platform"],))
-        platform = self._directory.platforms.get(values["platform"])
-        if platform is None:
-            name = values["platform"]
-            hint = nearest(name[:_MOST_NAME], self._directory.platforms) or "name one under `platforms:`"
-            raise Refusal("unknown_platform", f"no platform {quoted(name)} is configured; {hint}")
+        platform = self._directory.platform(values["platform"])
         headers = request.headers
         content_type = headers.get("Content-Type")
         bulk = _is_bulk(content_type)

@@ -26,7 +26,6 @@ MAX_REFERENCE_BYTES = 200
 _TRACEPARENT_CHARS = 55
 _LONGEST_DELAY_S = 366 * 86400.0
 _DURATION = re.compile(DURATION_PATTERN)
-_SURELY_FITS = MAX_KEY_BYTES // 4  # a character has at most 4 bytes (RFC 3629)
 
 
 class PostOptions(NamedTuple):
@@ -154,13 +153,13 @@ def text(name: str, value: str | None, longest: int = MAX_TEXT) -> str | None:
     raise Refusal("invalid_header", f"{name} must be 1 to {longest} printable characters", header=name)
 
 
-def key_fits(key: str) -> bool:
-    """Return whether an ordering key is at most ``MAX_KEY_BYTES`` long."""
-    return len(key) <= _SURELY_FITS or len(key.encode("utf-8", "surrogatepass")) <= MAX_KEY_BYTES
+def fits(value: str, most_bytes: int) -> bool:
+    """Return whether a text has at most so many bytes as UTF-8, in which a character has at most 4 (RFC 3629)."""
+    return len(value) * 4 <= most_bytes or len(value.encode("utf-8", "surrogatepass")) <= most_bytes
 
 
 def _bounded(name: str, value: str | None, most_bytes: int) -> str | None:
-    if value is not None and len(value) * 4 > most_bytes < len(value.encode("utf-8", "surrogatepass")):
+    if value is not None and not fits(value, most_bytes):
         raise Refusal("invalid_header", f"{name} must be 1 to {most_bytes} bytes", header=name)
     return text(name, value, most_bytes)
 

@@ -8,6 +8,7 @@ answer if it repeats nothing.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from relay.config.problems import nearest, quoted
 from relay.core.model import UNROUTED, Lane, NewCallback, RoutedPost
 from relay.ingest.fan_out import Route, Routing
 from relay.ingest.post_options import PostOptions, open_envelope, repeat_key, text
@@ -16,6 +17,7 @@ from relay.web.refusal import Refusal
 
 REASON = "unrouted"
 """Why a callback of the platform ``UNROUTED`` is dead."""
+_MOST_NAME = 64  # characters of an unknown name that are compared; no configured name is longer
 
 
 class RoutedDefaults(NamedTuple):
@@ -67,6 +69,14 @@ class Directory(NamedTuple):
     def searches(self) -> bool:
         """Whether routing a post may need a search in pure Python, which is slow, and not only a JSON decoder."""
         return self.routing.searches or any(platform.searches for platform in self.platforms.values())
+
+    def platform(self, name: str) -> PlatformIntake:
+        """Return the platform called so. Raises ``Refusal`` (404 ``unknown_platform``)."""
+        found = self.platforms.get(name)
+        if found is None:
+            hint = nearest(name[:_MOST_NAME], self.platforms) or "name one under `platforms:`"
+            raise Refusal("unknown_platform", f"no platform {quoted(name)} is configured; {hint}")
+        return found
 
     def draft(self, payload: bytes, options: PostOptions, content_type: str | None) -> PostDraft:
         """Route one post. Raises ``Refusal`` if no platform takes it and it has no idempotency key."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from relay.core.errors import Unfit
 from relay.core.model import Lane, NewCallback
-from relay.ingest.post_options import MAX_KEY_BYTES, PostOptions, key_fits, open_envelope, text
+from relay.ingest.post_options import MAX_KEY_BYTES, PostOptions, fits, open_envelope, text
 from relay.web.refusal import Refusal
 from relay.wire.payload.extract import InvalidJson, check_json
 
@@ -127,7 +127,7 @@ def look_inside(payload: bytes, platform: PlatformIntake, key: str | None) -> _I
 
 def fitting(key: str | None, platform: str) -> str | None:
     """Return a key out of a payload. Raises ``Refusal`` for one longer than ``Relay-Key`` may be."""
-    if key is not None and not key_fits(key):
+    if key is not None and not fits(key, MAX_KEY_BYTES):
         raise Refusal("unfit_payload", f"the key that {platform} takes from it is longer than {MAX_KEY_BYTES} bytes")
     return key
 

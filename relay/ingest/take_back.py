@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp.web import BaseRequest
 
-from relay.config.problems import nearest, quoted
 from relay.core.errors import StoreError
 from relay.core.model import Cancelled
 from relay.ingest.post_options import MAX_KEY_BYTES, text
@@ -23,7 +22,6 @@ _WHY = {
     "in_flight": "it is in a request that was recorded, so the platform may get it; nothing was done",
     "unknown_callback": "there is no callback with this id, or it was removed",
 }
-_MOST_NAME = 64
 
 
 class TakeBack:
@@ -47,9 +45,7 @@ class TakeBack:
         async def of_key(request: BaseRequest, values: Mapping[str, str]) -> Response:
             name = values["platform"]
             check_granted(bearer.check(request), (name,))
-            if name not in directory.platforms:
-                hint = nearest(name[:_MOST_NAME], directory.platforms) or "name one under `platforms:`"
-                raise Refusal("unknown_platform", f"no platform {quoted(name)} is configured; {hint}")
+            directory.platform(name)
             given = request.query.getall("key", [])
             if len(given) != 1 or set(request.query) != {"key"}:
                 raise Refusal("invalid_request", "say which ordering key, and nothing else: ?key=991", key="key")
