@@ -18,7 +18,7 @@ from relay.core.clock import boottime_s
 from relay.core.errors import RelayError, StoreFailed
 from relay.core.model import Batch, ClaimRequest, Lane, NewCallback, Outcome
 from relay.core.settlement import AttemptResult, Settlement
-from relay.daemon import app
+from relay.daemon import app, side_duties
 from relay.daemon.restarts import Restarts
 from relay.daemon.stores import open_store
 from relay.daemon.systemd import Notifier
@@ -247,7 +247,7 @@ async def test_the_watchdog_speaks_twice_in_the_time_allowed(
             intervals.append(given["interval_s"])
             super().__init__(**given)
 
-    monkeypatch.setattr(app, "Watchdog", Noted)
+    monkeypatch.setattr(side_duties, "Watchdog", Noted)
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(tmp_path / "notify"))
     manager.setblocking(False)
