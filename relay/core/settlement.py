@@ -3,9 +3,10 @@
 Plain data, with times and sizes as in ``core.model``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from relay.core.ids import encode_id
 from relay.core.model import Outcome, State
 from relay.core.raw import Kept
 
@@ -85,3 +86,17 @@ class Settlement:
     split: Sequence[Sequence[int]] = ()  # each part becomes a frozen batch of its own, due at once
     gate: Kept | None = None  # the platform's gate as it now stands (policy.gate), to survive a restart;
     # its "groups" are the stops that changed, None for one that is over
+
+    def check(self, members: Collection[int], *, tag: int) -> None:
+        """Raise ``ValueError`` unless the parts name each member of the batch exactly once; a re-send names all."""
+        parts: list[Collection[int]] = [self.delivered, self.held, *self.split]
+        parts += [again.seqs for again in self.requeue]
+        parts += [ending.seqs for ending in self.endings]
+        if self.ask is not None:
+            parts.append(self.ask.seqs)
+        if self.resend is not None:
+            parts.append(members)
+        named = sorted(seq for part in parts for seq in part)
+        if named != sorted(members):
+            batch_id = "b" + encode_id(self.batch, tag)
+            raise ValueError(f"settlement of batch {batch_id} names {named}, the batch holds {sorted(members)}")

@@ -263,7 +263,7 @@ class Batches:
         if attempt is None or attempt.result is not None:
             return False
         batch = self._frozen[settlement.batch]
-        _check(settlement, batch)
+        settlement.check(batch.seqs, tag=self._tag)
         attempt.result = settlement.result
         self._slots.release(
             settlement.attempt_id,
@@ -407,17 +407,3 @@ class Batches:
             del self.attempts[self._loose.popleft()]
             deleted += 1
         return deleted
-
-
-def _check(settlement: Settlement, batch: Frozen) -> None:
-    """Raise ``ValueError`` unless each item of the batch is named once; a re-send names all."""
-    parts: list[Sequence[int]] = [settlement.delivered, settlement.held, *settlement.split]
-    parts += [again.seqs for again in settlement.requeue]
-    parts += [ending.seqs for ending in settlement.endings]
-    if settlement.ask is not None:
-        parts.append(settlement.ask.seqs)
-    if settlement.resend is not None:
-        parts.append(batch.seqs)
-    named = sorted(seq for part in parts for seq in part)
-    if named != sorted(batch.seqs):
-        raise ValueError(f"settlement of batch {batch.id} names {named}, the batch holds {sorted(batch.seqs)}")

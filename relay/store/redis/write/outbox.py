@@ -291,8 +291,8 @@ class RedisOutbox:
         except Fenced:
             self._owned.slots.forget(attempt_id)
             raise
-        except BaseException:
-            self._lost[platform] = plan  # it may be recorded; its slot stays taken
+        except BaseException:  # cancelled too: it may be recorded, so its slot stays taken and it is asked for again
+            self._lost[platform] = plan
             raise
         if claimed is None:
             self._owned.slots.forget(attempt_id)
@@ -352,7 +352,7 @@ class RedisOutbox:
         platform, attempt_id, result = settlement.platform, settlement.attempt_id, settlement.result
         known = self._open.get(attempt_id)
         if known is not None:
-            _check(settlement, known.seqs)
+            settlement.check(known.seqs, tag=self._tags.known(platform))
         rule = self._owned.rules.platforms.get(platform)
         asked = settlement.ask.seqs if settlement.ask is not None else ()
         numbers = [self._owned.next_number() for _ in (*settlement.split, *asked)]
@@ -403,20 +403,6 @@ class RedisOutbox:
         for attempt_id, blob in list(pairs):
             batch, *whole = unpack(blob)
             await self._carry_settlement(platform, int(attempt_id), batch, whole)
-
-
-def _check(settlement: Settlement, members: frozenset[int]) -> None:
-    """Raise ``ValueError`` unless each item of the batch is named once; a re-send names all."""
-    parts: list[Sequence[int]] = [settlement.delivered, settlement.held, *settlement.split]
-    parts += [again.seqs for again in settlement.requeue]
-    parts += [ending.seqs for ending in settlement.endings]
-    if settlement.ask is not None:
-        parts.append(settlement.ask.seqs)
-    if settlement.resend is not None:
-        parts.append(tuple(members))
-    named = sorted(seq for part in parts for seq in part)
-    if named != sorted(members):
-        raise ValueError(f"settlement of batch {settlement.batch} names {named}, the batch holds {sorted(members)}")
 
 
 def _head_columns(lane: int, members: Sequence[bytes]) -> tuple[int, list[str], list[int], list[str]]:

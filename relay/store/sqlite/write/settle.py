@@ -97,7 +97,7 @@ class Settles:
             return
         _, platform, group, root, packed, awaited = found
         members = array("q", packed)
-        _check(settlement, members, "b" + encode_id(settlement.batch, self._tag))
+        settlement.check(members, tag=self._tag)
         self._record(transaction, settlement, platform)
         if result.ambiguous and members:
             transaction.execute(
@@ -271,16 +271,3 @@ def _requeue(transaction: Transaction, again: Requeue, *, message: str) -> None:
                 message,
             ),
         )
-
-
-def _check(settlement: Settlement, members: "array[int]", batch_id: str) -> None:
-    parts: list[Sequence[int]] = [settlement.delivered, settlement.held, *settlement.split]
-    parts += [again.seqs for again in settlement.requeue]
-    parts += [ending.seqs for ending in settlement.endings]
-    if settlement.ask is not None:
-        parts.append(settlement.ask.seqs)
-    if settlement.resend is not None:
-        parts.append(members)
-    named = sorted(seq for part in parts for seq in part)
-    if named != sorted(members):
-        raise ValueError(f"settlement of batch {batch_id} names {named}, the batch holds {sorted(members)}")
