@@ -1,4 +1,4 @@
-"""Turns among the groups of a platform: which group's batch goes next, shared by the SQLite and the memory store.
+"""Turns among the groups of a platform: which group's batch goes next, shared by all stores.
 
 Each group that waits gets one batch per round, however much another has queued; a group that is stopped, or whose
 slots are taken, is passed over and holds nobody up. Inside its turn a group packs by lanes as a platform without

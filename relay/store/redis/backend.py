@@ -46,7 +46,7 @@ from relay.store.redis.write.journal import RedisJournal
 from relay.store.redis.write.operations import RedisOperations
 from relay.store.redis.write.outbox import RedisOutbox
 from relay.store.redis.write.prune import RedisUpkeep
-from relay.store.redis.write.settlement import packed_gate
+from relay.store.redis.write.settlement import RedisSettlements, packed_gate
 from relay.store.redis.write.trail import RedisTrail
 from relay.store.sealing import Sealing
 from relay.store.survey import Surveys
@@ -103,10 +103,17 @@ class RedisStore:
             committed=self._committed,
             minute=self._past,
         )
-        self._outbox = RedisOutbox(
-            link, keys, self._tags, clock, self._owned, changed=self._changed, released=self._released
+        self._outbox = RedisOutbox(link, keys, self._tags, clock, self._owned, changed=self._changed)
+        self._settlements = RedisSettlements(
+            link,
+            keys,
+            self._tags,
+            self._owned,
+            attempts=self._outbox.open,
+            changed=self._changed,
+            released=self._released,
         )
-        self._owned.resume = self._outbox.resume
+        self._owned.resume = self._settlements.resume
         self._operations = RedisOperations(
             link,
             keys,
@@ -238,7 +245,7 @@ class RedisStore:
     async def settle(self, settlement: Settlement) -> None:
         """Carry out what an answer decided, once per attempt."""
         await self._past.keep_now()
-        await self._outbox.settle(settlement)
+        await self._settlements.settle(settlement)
 
     async def gates(self) -> Mapping[str, Kept]:
         """Return each platform's gate."""
@@ -267,7 +274,7 @@ class RedisStore:
         return brought
 
     def watch(self, changed: Callable[[str, int], None]) -> None:
-        """ServerCall ``changed`` after each change that gives a platform something to do."""
+        """Call ``changed`` after each change that gives a platform something to do."""
         self._watchers.append(changed)
 
     # Ledger
@@ -343,7 +350,7 @@ class RedisStore:
         return await self._operations.open()
 
     def watch_operations(self, released: Callable[[], None]) -> None:
-        """ServerCall ``released`` after each change that lets an operation go on which waited for a batch."""
+        """Call ``released`` after each change that lets an operation go on which waited for a batch."""
         self._operation_watchers.append(released)
 
     async def expire(self) -> Expired:

@@ -1,4 +1,4 @@
-"""What a host knows of each platform: its tag in ids, its fence if this host owns it."""
+"""The tag of each platform, which stands in the ids of its callbacks."""
 
 import secrets
 from collections.abc import Mapping

@@ -7,7 +7,7 @@ the attempt by its id and answers it again.
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,19 +15,18 @@ from relay.core.clock import Clock
 from relay.core.errors import Fenced, StoreAway
 from relay.core.ids import encode_id
 from relay.core.model import Batch, ClaimRequest, Item, Lane, Purpose, WaitUntil
-from relay.core.settlement import Settlement
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.server.fields import pack, read_row, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.tags import PlatformTags
-from relay.store.redis.write.settlement import packed_settlement, settlement_parts
+from relay.store.redis.write.groups import Unseen, WaitingGroups
+from relay.store.redis.write.settlement import OpenAttempt
 from relay.store.rotation import Waiting, rotate
 
 _NOT_OWNED: Final = WaitUntil(math.inf, "owner")
 _LOST_TRIES: Final = 3
-_FIRST_GROUPS: Final = 8
 
 
 @dataclass(slots=True)
@@ -52,57 +51,8 @@ class _Plan(Batch):
     moved: bytes = b""  # what ``peek.lua`` said of heads that moved
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """What a settle must know of an attempt under way."""
-
-    purpose: Purpose
-    seqs: frozenset[int]
-    group: str
-    started_at: float
-
-
-class _Unseen(Exception):
-    """A group must be peeked at first; with None, more groups must be read."""
-
-    def __init__(self, group: str | None) -> None:
-        super().__init__(group)
-        self.group = group
-
-
-class _WaitingGroups:
-    """The groups of a platform that have something, read in growing parts: mostly one of the first goes."""
-
-    def __init__(self, served: str) -> None:
-        self.found: list[Waiting] = []
-        self.complete = False
-        self.after = served or "-"  # "-": from the group "" on
-        self.step = _FIRST_GROUPS
-        self._served = served
-        self._wrapped = not served
-
-    def take(self, part: Sequence[Waiting], last: str | None) -> None:
-        """Take the next part; ``last`` is the last group looked at, None behind the end."""
-        if self._wrapped and self._served:
-            part = [waiting for waiting in part if waiting.group <= self._served]
-            self.complete = last is not None and last >= self._served
-        self.found += part
-        self.step *= 8
-        if last is not None:
-            self.after = last or "-"
-        if last is None or last == "":
-            self.complete = self.complete or self._wrapped
-            self._wrapped, self.after = True, "-"
-
-    def draw(self) -> Iterator[Waiting]:
-        """Yield what was read; raises ``_Unseen`` where more must be read."""
-        yield from self.found
-        if not self.complete:
-            raise _Unseen(None)
-
-
 class RedisOutbox:
-    """Claims and settles for the platforms this host owns."""
+    """Claims for the platforms this host owns."""
 
     def __init__(
         self,
@@ -113,20 +63,18 @@ class RedisOutbox:
         owned: OwnedPlatforms,
         *,
         changed: Callable[[str, int], None],
-        released: Callable[[], None],
     ) -> None:
-        """``changed(platform, count)`` is told what became claimable; ``released`` that operations may go on."""
+        """``changed(platform, count)`` is told what became claimable."""
         self._link = link
         self._keys = keys
         self._tags = tags
         self._clock = clock
         self._owned = owned
         self._changed = changed
-        self._released = released
         self._claiming: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._served: dict[str, str] = {}
         self._lost: dict[str, _Plan] = {}  # claims whose answer did not come: asked for again before anything else
-        self._open: dict[int, _Open] = {}  # by attempt under way
+        self.open: dict[int, OpenAttempt] = {}  # by attempt under way
 
     async def claim(self, request: ClaimRequest) -> Batch | WaitUntil:
         """Take a slot and a batch, or say until when to wait."""
@@ -173,7 +121,7 @@ class RedisOutbox:
             if request.group is not None or not seen[group].others:
                 return self._decide(replace(request, group=group), seen)
             self._served[request.platform] = ""
-        waiting = _WaitingGroups(self._served[request.platform])
+        waiting = WaitingGroups(self._served[request.platform])
         await self._more_groups(request.platform, waiting)
         if waiting.complete and all(group.group == "" for group in waiting.found):
             del self._served[request.platform]
@@ -188,7 +136,7 @@ class RedisOutbox:
                     slots=self._owned.slots,
                     claim=lambda own: self._decide(own, seen),
                 )
-            except _Unseen as unseen:
+            except Unseen as unseen:
                 if unseen.group is None:
                     await self._more_groups(request.platform, waiting)
                 else:
@@ -206,7 +154,7 @@ class RedisOutbox:
         group = request.group or ""
         due_of = seen.get(group)
         if due_of is None:
-            raise _Unseen(group)
+            raise Unseen(group)
         now = self._clock.now()
         slots = self._owned.slots
         order = lane_order(request.turn)
@@ -264,7 +212,7 @@ class RedisOutbox:
             moved=moved,
         )
 
-    async def _more_groups(self, platform: str, waiting: "_WaitingGroups") -> None:
+    async def _more_groups(self, platform: str, waiting: "WaitingGroups") -> None:
         """Read the next groups that have something, round to the one served last."""
         while not waiting.complete:
             before = len(waiting.found)
@@ -317,7 +265,7 @@ class RedisOutbox:
             confirm=bool(confirm),
             replayed=replayed,
         )
-        self._open[attempt_id] = _Open(batch.purpose, frozenset(seqs), plan.group, plan.created_at)
+        self.open[attempt_id] = OpenAttempt(batch.purpose, frozenset(seqs), plan.group, plan.created_at)
         self._owned.slots.name(attempt_id, batch.purpose)
         return batch
 
@@ -341,68 +289,6 @@ class RedisOutbox:
                     raise answer
             return answers
         raise AssertionError("unreachable")
-
-    # Settling
-
-    async def settle(self, settlement: Settlement) -> None:
-        """Commit what an attempt came to; a second call for it does nothing.
-
-        Raises ``ValueError``, changing nothing, when the parts do not name each item of the batch exactly once.
-        """
-        platform, attempt_id, result = settlement.platform, settlement.attempt_id, settlement.result
-        known = self._open.get(attempt_id)
-        if known is not None:
-            settlement.check(known.seqs, tag=self._tags.known(platform))
-        rule = self._owned.rules.platforms.get(platform)
-        asked = settlement.ask.seqs if settlement.ask is not None else ()
-        numbers = [self._owned.next_number() for _ in (*settlement.split, *asked)]
-        purpose = Purpose.FIRST if known is None else known.purpose
-        whole = packed_settlement(
-            settlement, blocks=rule is not None and rule.block_on_dead, numbers=numbers, purpose=purpose
-        )
-        try:
-            answer = await self._carry_settlement(platform, attempt_id, settlement.batch, whole)
-        except Fenced:
-            self._owned.slots.forget(attempt_id)
-            raise
-        self._open.pop(attempt_id, None)
-        group, started_at = ("", result.ended_at) if known is None else (known.group, known.started_at)
-        self._owned.settled(platform, group, attempt_id, started_at, result.ended_at, result.duration_s)
-        if answer is None:
-            return
-        freed, released = answer
-        self._changed(platform, freed)
-        self._wake()
-        if released:
-            self._released()
-
-    async def _carry_settlement(
-        self, platform: str, attempt_id: int, batch: int, whole: Sequence[Any]
-    ) -> tuple[int, int] | None:
-        """Send a settlement, a long one in parts that take a few milliseconds each; None: it was settled before."""
-        parts = settlement_parts(whole)
-        calls = [
-            self._owned.call("settle", platform, attempt_id, batch, pack(part), int(place == len(parts)))
-            for place, part in enumerate(parts, 1)
-        ]
-        if len(parts) > 1:
-            calls.insert(0, self._owned.call("intend", platform, attempt_id, pack([batch, *whole])))
-        answers = await self._link.run(calls, durable=True)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        if answers[-1] is None:
-            return None
-        freed = sum(answer[0] for answer in answers[-len(parts) :])
-        return freed, answers[-1][1]
-
-    async def resume(self, platform: str) -> None:
-        """Finish the settlements whose parts a crash of host or server cut off."""
-        found = await self._link.do("HGETALL", self._keys.of(platform, "si"))
-        pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
-        for attempt_id, blob in list(pairs):
-            batch, *whole = unpack(blob)
-            await self._carry_settlement(platform, int(attempt_id), batch, whole)
 
 
 def _head_columns(lane: int, members: Sequence[bytes]) -> tuple[int, list[str], list[int], list[str]]:

@@ -1,13 +1,20 @@
-"""Settlements as ``settle.lua`` reads them, and long ones cut into parts of a few milliseconds each."""
+"""Carries out what answers decided: settlements for ``settle.lua``, long ones in parts of a few milliseconds each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from relay.core.errors import Fenced
 from relay.core.model import Purpose
 from relay.core.raw import Kept
 from relay.core.settlement import Settlement
+from relay.store.redis.owned import OwnedPlatforms
+from relay.store.redis.server.fields import pack, unpack
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import ServerLink
+from relay.store.redis.server.tags import PlatformTags
 
 _PART: Final = 100
 _DELIVERED, _REQUEUES, _ENDINGS, _HELD = 9, 10, 11, 12  # places in a packed settlement
@@ -96,3 +103,101 @@ def packed_gate(gate: Kept) -> list[Any]:
 
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAttempt:
+    """What a settle must know of an attempt under way."""
+
+    purpose: Purpose
+    seqs: frozenset[int]
+    group: str
+    started_at: float
+
+
+class RedisSettlements:
+    """Settles for the platforms this host owns."""
+
+    def __init__(
+        self,
+        link: ServerLink,
+        keys: KeyNames,
+        tags: PlatformTags,
+        owned: OwnedPlatforms,
+        *,
+        attempts: dict[int, OpenAttempt],
+        changed: Callable[[str, int], None],
+        released: Callable[[], None],
+    ) -> None:
+        """``attempts`` are those under way, by their id; one that is settled is taken out.
+
+        ``changed(platform, count)`` is told what became claimable; ``released`` that operations may go on.
+        """
+        self._link = link
+        self._keys = keys
+        self._tags = tags
+        self._owned = owned
+        self._open = attempts
+        self._changed = changed
+        self._released = released
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Commit what an attempt came to; a second call for it does nothing.
+
+        Raises ``ValueError``, changing nothing, when the parts do not name each item of the batch exactly once.
+        """
+        platform, attempt_id, result = settlement.platform, settlement.attempt_id, settlement.result
+        known = self._open.get(attempt_id)
+        if known is not None:
+            settlement.check(known.seqs, tag=self._tags.known(platform))
+        rule = self._owned.rules.platforms.get(platform)
+        asked = settlement.ask.seqs if settlement.ask is not None else ()
+        numbers = [self._owned.next_number() for _ in (*settlement.split, *asked)]
+        purpose = Purpose.FIRST if known is None else known.purpose
+        whole = packed_settlement(
+            settlement, blocks=rule is not None and rule.block_on_dead, numbers=numbers, purpose=purpose
+        )
+        try:
+            answer = await self._carry_settlement(platform, attempt_id, settlement.batch, whole)
+        except Fenced:
+            self._owned.slots.forget(attempt_id)
+            raise
+        self._open.pop(attempt_id, None)
+        group, started_at = ("", result.ended_at) if known is None else (known.group, known.started_at)
+        self._owned.settled(platform, group, attempt_id, started_at, result.ended_at, result.duration_s)
+        if answer is None:
+            return
+        freed, released = answer
+        self._changed(platform, freed)
+        for woken in self._owned.slots.drain_wakes():
+            self._changed(woken, 0)
+        if released:
+            self._released()
+
+    async def _carry_settlement(
+        self, platform: str, attempt_id: int, batch: int, whole: Sequence[Any]
+    ) -> tuple[int, int] | None:
+        """Send a settlement, a long one in parts that take a few milliseconds each; None: it was settled before."""
+        parts = settlement_parts(whole)
+        calls = [
+            self._owned.call("settle", platform, attempt_id, batch, pack(part), int(place == len(parts)))
+            for place, part in enumerate(parts, 1)
+        ]
+        if len(parts) > 1:
+            calls.insert(0, self._owned.call("intend", platform, attempt_id, pack([batch, *whole])))
+        answers = await self._link.run(calls, durable=True)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        if answers[-1] is None:
+            return None
+        freed = sum(answer[0] for answer in answers[-len(parts) :])
+        return freed, answers[-1][1]
+
+    async def resume(self, platform: str) -> None:
+        """Finish the settlements whose parts a crash of host or server cut off."""
+        found = await self._link.do("HGETALL", self._keys.of(platform, "si"))
+        pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+        for attempt_id, blob in list(pairs):
+            batch, *whole = unpack(blob)
+            await self._carry_settlement(platform, int(attempt_id), batch, whole)
