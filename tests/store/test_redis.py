@@ -1,12 +1,13 @@
 """The shared store keeps the promises of every backend, on a real Valkey that is killed and started again."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from relay.config.reading.server_urls import parse_server_url
-from relay.core.errors import Fenced
-from relay.core.model import StoreRules
+from relay.core.errors import Fenced, StoreAway
+from relay.core.model import Rate, StoreRules, WaitUntil
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.keys import KeyNames
@@ -14,7 +15,7 @@ from relay.store.redis.server.link import Durable, ServerLink
 from tests.clocks import FakeClock
 from tests.store.conformance import Conformance, DurabilityConformance
 from tests.store.forgetting import ForgettingConformance
-from tests.store.harness import claimed, deliver, note, post, request, rules, states
+from tests.store.harness import claimed, deliver, note, post, refused, request, rules, states
 from tests.store.valkey import ValkeyServer
 
 
@@ -81,6 +82,7 @@ async def test_whoever_lost_the_lease_changes_nothing(server: ValkeyServer) -> N
         await claimed(store)
     with pytest.raises(Fenced):
         await deliver(store, batch, clock)
+    assert store._outbox.open == {}
     with pytest.raises(Fenced):
         await store.retry_now("shop")
     with pytest.raises(Fenced):
@@ -89,4 +91,55 @@ async def test_whoever_lost_the_lease_changes_nothing(server: ValkeyServer) -> N
     assert (await store.expire()).ended == []
     assert await store.prune() is False
     assert await states(store, accepted.ids) == ["pending", "pending"]
+    await store.close()
+
+
+async def test_reading_attempts_that_fails_keeps_nothing(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the server is away while slots are rebuilt, what is settled later is not gathered for it for ever."""
+    store = RedisStore(
+        ServerLink.to(parse_server_url(server.url), Durable()), KeyNames(f"t{secrets.token_hex(4)}"), FakeClock()
+    )
+    await store.begin()
+    await store.configure(rules())
+
+    async def away(*_: object) -> None:
+        raise StoreAway("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.link, "do", away)
+        with pytest.raises(StoreAway):
+            await store.configure(rules())
+    assert store._owned._late is None
+    await store.close()
+
+
+async def test_leases_change_while_slots_are_rebuilt(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One platform is lost while attempts are read, another taken over: what that one has sent before still counts."""
+    link = ServerLink.to(parse_server_url(server.url), Durable())
+    store = RedisStore(link, KeyNames(f"t{secrets.token_hex(4)}"), (clock := FakeClock()), alone=False)
+    await store.begin()
+    limited = rules("shop", "mall", "yard", rate=Rate(1, 60.0))
+    await store.configure(limited)
+    for name in ("shop", "mall", "yard"):
+        await link.do("HSET", store.keys.of(name, "lease"), "token", "1.a")
+    await store.own(dict.fromkeys(("shop", "mall", "yard"), "1.a"), silent_s={})
+    await post(store, note(platform="mall"), note(platform="mall"))
+    await deliver(store, await claimed(store, request("mall", max_items=1)), clock)
+    store.disown(["mall"])
+    ask, taken = link.do, list[asyncio.Task[None]]()
+
+    async def changes(*parts: object) -> object:
+        if parts[0] == "ZRANGEBYSCORE" and not taken:
+            store.disown(["yard"])
+            taken.append(asyncio.create_task(store.own({"mall": "1.a"}, silent_s={}, handed_over=True)))
+            await asyncio.sleep(0)
+        return await ask(*parts)
+
+    monkeypatch.setattr(link, "do", changes)
+    await store.configure(limited)
+    await asyncio.gather(*taken)
+    assert store.owned() == {"shop", "mall"}
+    wait = await refused(store, request("mall"))
+    assert isinstance(wait, WaitUntil)
+    assert wait.reason == "limit"
     await store.close()

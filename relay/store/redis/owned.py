@@ -2,14 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from relay.core.clock import Clock
 from relay.core.errors import Fenced
 from relay.core.model import Quota, StoreRules
-from relay.store.quota_lines import Sent
+from relay.store.quota_lines import Recorded, Sent
 from relay.store.redis.server.fields import read_attempt
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
@@ -38,9 +38,8 @@ class OwnedPlatforms:
         self._clock = clock
         self._script = script
         self._fences: dict[str, str] = {}
-        self._beside: dict[str, Sequence[Quota]] = {}
         self._changing = asyncio.Lock()
-        self._reading: list[list[Sent]] = []  # what is settled while attempts are read
+        self._late: list[Sent] | None = None  # what is settled while attempts are read
 
     def owned(self) -> frozenset[str]:
         """Return the platforms this host owns."""
@@ -86,45 +85,44 @@ class OwnedPlatforms:
         """Forget fences and slots at once."""
         for platform in platforms:
             self._fences.pop(platform, None)
-            self._beside.pop(platform, None)
-        self.slots.configure(self._mine(self.rules), lambda _platforms, _since: (), self._clock.now())
+        self.slots.configure(_only(self.rules, self._fences), lambda _platforms, _since: (), self._clock.now())
 
     async def configure(self, rules: StoreRules) -> None:
         """Put rules in force for the platforms this host owns; slots are rebuilt from recorded attempts."""
         async with self._changing:
-            quotas = rules.quotas.values()
-            longest_s = max((rate.window_s for quota in quotas for rate in quota.rates), default=0.0)
-            sent, late = await self._sent(self._fences, longest_s)
+            names = frozenset(self._fences)
+            recorded = await self._attempts(names, rules.quotas.values())
             self.rules = rules
-            self.slots.configure(self._mine(rules), _recorded(sent, late), self._clock.now())
-            self._reading.remove(late)
+            # One that was taken over meanwhile has its attempts read by ``own``.
+            self.slots.configure(_only(rules, names & self._fences.keys()), recorded, self._clock.now())
 
     async def set_quotas(self, platform: str, quotas: Sequence[Quota]) -> None:
         """Hold ``quotas`` on one platform beside the configured ones."""
         if platform not in self._fences:
             return
         async with self._changing:
-            longest_s = max((rate.window_s for quota in quotas for rate in quota.rates), default=0.0)
-            sent, late = await self._sent((platform,), longest_s)
-            self.slots.set_quotas(platform, quotas, _recorded(sent, late), self._clock.now())
-            self._reading.remove(late)
+            recorded = await self._attempts((platform,), quotas)
+            self.slots.set_quotas(platform, quotas, recorded, self._clock.now())
 
     def settled(
         self, platform: str, group: str, attempt_id: int, started_at: float, at: float, answer_s: float
     ) -> None:
         """Start the way back of an attempt's slots."""
         self.slots.release(attempt_id, at, answer_s)
-        for late in self._reading:
-            late.append(Sent(attempt_id, platform, group, started_at, at, answer_s))
+        if self._late is not None:
+            self._late.append(Sent(attempt_id, platform, group, started_at, at, answer_s))
 
-    def _mine(self, rules: StoreRules) -> StoreRules:
-        mine = {name: rule for name, rule in rules.platforms.items() if name in self._fences}
-        return replace(rules, platforms=mine)
+    async def _attempts(self, platforms: Iterable[str], quotas: Iterable[Quota]) -> Recorded:
+        """Read the recorded attempts that quotas still count, with those that are settled while they are read."""
+        longest_s = max((rate.window_s for quota in quotas for rate in quota.rates), default=0.0)
+        self._late = late = list[Sent]()
+        try:
+            return _recorded(await self._sent(platforms, longest_s), late)
+        finally:
+            self._late = None
 
-    async def _sent(self, platforms: Iterable[str], longest_s: float) -> tuple[list[Sent], list[Sent]]:
-        """Return recorded attempts of the last ``longest_s``, and the list that settles meanwhile are put into."""
-        late: list[Sent] = []
-        self._reading.append(late)
+    async def _sent(self, platforms: Iterable[str], longest_s: float) -> list[Sent]:
+        """Return recorded attempts of the last ``longest_s``."""
         since = self._clock.now() - longest_s
         sent: list[Sent] = []
         for platform in platforms:
@@ -135,14 +133,18 @@ class OwnedPlatforms:
                 sent += (
                     _sent_of(platform, int(number), blob) for number, blob in zip(part, found, strict=True) if blob
                 )
-        return sent, late
+        return sent
+
+
+def _only(rules: StoreRules, names: Container[str]) -> StoreRules:
+    return replace(rules, platforms={name: rule for name, rule in rules.platforms.items() if name in names})
 
 
 async def _nothing_to_resume(_platform: str) -> None:
     """Resume nothing."""
 
 
-def _recorded(sent: Sequence[Sent], late: Sequence[Sent]) -> Callable[[frozenset[str], float], Iterable[Sent]]:
+def _recorded(sent: Sequence[Sent], late: Sequence[Sent]) -> Recorded:
     newest = {each.attempt_id: each for each in (*sent, *late)}
 
     def recorded(platforms: frozenset[str], since: float) -> Iterable[Sent]:

@@ -161,6 +161,7 @@ class RedisSettlements:
             answer = await self._carry_settlement(platform, attempt_id, settlement.batch, whole)
         except Fenced:
             self._owned.slots.forget(attempt_id)
+            self._open.pop(attempt_id, None)
             raise
         self._open.pop(attempt_id, None)
         group, started_at = ("", result.ended_at) if known is None else (known.group, known.started_at)
