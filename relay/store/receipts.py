@@ -27,6 +27,11 @@ class Receipt(Struct, frozen=True, kw_only=True):
     maybe_applied: bool  # the platform may have it although it was not seen to
     reference: str | UnsetType = UNSET  # the post's Relay-Reference
 
+    @property
+    def posted(self) -> list[str | None]:
+        """What of it came with the callback; the rest are the relay's own words, and names that everybody sees."""
+        return [self.key, self.idempotency_key, self.traceparent, None if self.reference is UNSET else self.reference]
+
 
 def receipt_row(receipt: Receipt, rules: ReceiptRules) -> NewCallback:
     """Return the row of a receipt: those of one ordering key are delivered in order, over all platforms."""

@@ -7,11 +7,14 @@ the payloads of a batch are looked up where such a text is shown to somebody who
 from collections.abc import Awaitable, Iterable
 from typing import Final, Protocol, TypeVar
 
+import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from relay.core.receipts import RECEIPTS
 from relay.privacy.masking import PayloadView
 from relay.privacy.views import Lens, Lenses
+from relay.store.receipts import Receipt
 from relay.views.callback_view import CallbackFacts, CallbackView, ListedCallback
 from relay.views.operation_view import OperationView
 from relay.views.past.survey import FailureGroup
@@ -156,9 +159,34 @@ class Sight:
         return shown
 
     async def _sent(self, about: str) -> list[bytes]:
-        """Return the payloads of a batch, or of a callback."""
+        """Return what a batch, or a callback, brought that is not the relay's own.
+
+        A receipt has the relay's words, such as its reason ``200 OK``. They may repeat what its callback brought, so
+        that is returned in their place; or the whole receipt, where the callback is gone or too many are asked about.
+        """
+        sent, told_of = [], set()
+        for each in await self._carried(about):
+            if not isinstance(each.payload, bytes):
+                continue
+            if each.platform != RECEIPTS:
+                sent.append(each.payload)
+                continue
+            receipt = msgspec.json.decode(each.payload, type=Receipt)
+            origin = await self._payloads.callback(receipt.id, payload=True)
+            if origin is None or not isinstance(origin.payload, bytes) or len(sent) >= _MOST_MEMBERS:
+                sent.append(each.payload)
+                continue
+            sent.append(msgspec.json.encode(receipt.posted))
+            place = origin.batch or origin.id
+            if place not in told_of:
+                told_of.add(place)
+                sent += [one.payload for one in await self._carried(place) if isinstance(one.payload, bytes)]
+        return sent
+
+    async def _carried(self, about: str) -> list[CallbackView]:
+        """Return the callbacks of a batch, or the one, with their payloads."""
         if not about:
             return []
         members = await self._payloads.batch_members(about, limit=_MOST_MEMBERS) if about.startswith("b") else [about]
         found = [await self._payloads.callback(member, payload=True) for member in members]
-        return [each.payload for each in found if each is not None and isinstance(each.payload, bytes)]
+        return [each for each in found if each is not None]

@@ -1,0 +1,60 @@
+"""What those who may not see payloads see of receipts: the relay's own words, and nothing that a buyer brought."""
+
+import pytest
+from relay.admin.standing.sight import Sight
+from relay.core.model import Ending, Filter, Outcome, State
+from relay.core.receipts import RECEIPTS
+from relay.privacy.views import Lenses
+from relay.store.memory.backend import MemoryStore
+from tests.clocks import FakeClock
+from tests.store.harness import claimed, note, operate, post, request, seqs, settlement
+from tests.store.receipting import told
+
+BUYER = '{"order_id": "991-tea", "phone": "13812345678", "name": "张三丰"}'.encode()
+ROW = note(BUYER, key="991-tea", idempotency_key="once-4711")._replace(reference="line 7")
+
+
+@pytest.fixture
+async def store() -> MemoryStore:
+    """A store in which a receipt tells of every end."""
+    made = MemoryStore(clock=FakeClock())
+    await made.configure(told("shop"))
+    return made
+
+
+async def _refused(store: MemoryStore, clock: FakeClock, reason: str) -> None:
+    """Accept an order and let the shop refuse it."""
+    await post(store, ROW)
+    batch = await claimed(store)
+    await store.settle(settlement(batch, clock, Outcome.REJECT, endings=[Ending(seqs(batch), State.DEAD, reason)]))
+
+
+async def _seen(store: MemoryStore, clock: FakeClock, answered: str) -> str:
+    """Let the order center answer the receipt; return the reason that a viewer without a view sees of it."""
+    batch = await claimed(store, request(platform=RECEIPTS))
+    await store.settle(settlement(batch, clock, delivered=seqs(batch), reason=answered))
+    found, _ = await store.callbacks(Filter(platform=RECEIPTS), cursor=None, limit=9)
+    (shown,) = await Sight(store, Lenses((), {})).listed(None, found)
+    return shown.reason
+
+
+async def test_the_relays_own_words_in_a_receipt_are_no_secret(store: MemoryStore) -> None:
+    """A receipt that says ``200 OK`` of its callback and is answered with 200 OK shows this reason."""
+    clock = FakeClock()
+    await _refused(store, clock, "200 OK")
+    assert await _seen(store, clock, "200 OK") == "200 OK"
+
+
+async def test_what_a_buyer_brought_is_masked_in_the_answer_to_a_receipt(store: MemoryStore) -> None:
+    """Also what the reason in the receipt repeats of the payload, and what was posted beside it."""
+    clock = FakeClock()
+    await _refused(store, clock, "code=张三丰")
+    assert await _seen(store, clock, "no 991-tea of 张三丰, once-4711, line 7") == "no *** of ***, ***, ***"
+
+
+async def test_all_words_of_a_receipt_are_masked_where_its_callback_has_no_payload_any_more(store: MemoryStore) -> None:
+    """What they repeat of it cannot be told any more."""
+    clock = FakeClock()
+    await _refused(store, clock, "code=张三丰")
+    await operate(store, "drop", Filter(platform="shop", state="dead"))
+    assert await _seen(store, clock, "you said: code=张三丰") == "you said: ***"
