@@ -30,6 +30,7 @@ from relay.admin.reveals import RevealLimit
 from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
+from relay.core.plural import count
 from relay.daemon.alert_wiring import Alerting, head_sender
 from relay.daemon.intake import ingest_settings, slot_desk
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
@@ -89,7 +90,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
         daemon = _Daemon(config, version, events, metrics, notifier, supervisor, stack)
         listeners = await daemon.start()
         events.ready(listeners=listeners, seconds=elapsed_s() - began_s)
-        notifier.ready(f"{len(config.destinations)} platforms, listening on {', '.join(listeners)}")
+        notifier.ready(f"{count(len(config.destinations), 'platform')}, listening on {', '.join(listeners)}")
 
         fault = await supervisor.wait()
         events.stopping(reason=supervisor.reason)

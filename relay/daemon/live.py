@@ -26,6 +26,7 @@ from relay.config.schema.file import Config
 from relay.core.clock import monotonic_s
 from relay.core.errors import StoreUnusable
 from relay.core.model import NewCallback
+from relay.core.plural import count
 from relay.daemon.intake import directory, ingest_settings
 from relay.daemon.reload_history import ReloadHistory
 from relay.daemon.stores import key_source
@@ -181,7 +182,7 @@ class LiveConfig:
             await self._swap(wanted)
             outcome = "configuration reloaded"
         finally:  # systemd waits for the end of each reload, also of a failed one
-            self._notifier.ready(f"{len(self.config.destinations)} platforms, {outcome}")
+            self._notifier.ready(f"{count(len(self.config.destinations), 'platform')}, {outcome}")
         self._history.applied(by=by, changes=told)
         self._events.config_loaded(ok=True, file=file, problems=[str(warning) for warning in wanted.warnings])
         return msgspec.structs.replace(view, applied=True, problems=[])

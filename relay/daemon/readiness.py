@@ -2,6 +2,7 @@
 
 import asyncio
 
+from relay.core.plural import count
 from relay.store.base import Store
 from relay.upkeep.descriptors import Descriptors
 from relay.views.queue import StoreSize
@@ -33,7 +34,9 @@ class Readiness:
 
 def _told_of(size: StoreSize) -> list[str]:
     used, usable = size.used_bytes, size.usable_bytes
-    spooling = f"spooling: {size.spooled} callbacks wait on this host until the store is back" if size.spooled else ""
+    spooling = (
+        f"spooling: {count(size.spooled, 'callback')} on this host until the store is back" if size.spooled else ""
+    )
     return [*filter(None, (spooling,)), *_room_of(size, used, usable)]
 
 

@@ -101,7 +101,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 def test_systemd_is_told_the_truth(daemon: Daemon) -> None:
     """READY with a status when it accepts, WATCHDOG while it works, STOPPING at SIGTERM; exit 0 and a telling log."""
     daemon.start()
-    assert "1 platforms, listening on" in daemon.wait_for("READY=1")
+    assert "1 platform, listening on" in daemon.wait_for("READY=1")
     assert daemon.get("/v1/ledger")["total"]["unaccounted"] == 0
     daemon.wait_for("WATCHDOG=1")
     daemon.wait_for("WATCHDOG=1")

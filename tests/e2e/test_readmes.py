@@ -111,7 +111,7 @@ SHOWN = {
     "how-to/find-a-limit.md": ["200 accepted", "learned +nothing so far"],
     "how-to/read-a-dead-letter.md": ["400 Bad Request - ", "1 of 1 retried|1 of 1", "1 of 1 dropped"],
     "how-to/several-hosts.md": ["hosts.yaml: ok, 1 platform"],
-    "how-to/rotate-keys.md": ["data keys are wrapped with", "former, wraps 0 data keys"],
+    "how-to/rotate-keys.md": [" wrapped with ", "former, wraps 0 data keys"],
     "how-to/reconcile.md": ["behind +7 +not_posted", "missing +8 +not_posted"],
     "how-to/alert-a-robot.md": ["ops took the drill"],
 }

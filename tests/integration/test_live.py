@@ -78,7 +78,7 @@ async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, d
 
     assert str(live.config.platforms["shop-a"].rate[0]) == "100/min"
     assert metrics.reload_successful == successful
-    assert told.words == ([] if dry_run else ["reloading", "1 platforms, reload failed"])
+    assert told.words == ([] if dry_run else ["reloading", "1 platform, reload failed"])
     assert [line["event"] for line in lines] == ([] if dry_run else ["config_refused"])
     assert live.for_operators.refused() == (
         None if dry_run else RefusedReloadView(Instant(FakeClock().now()), 1, "relay reload")
@@ -232,7 +232,7 @@ async def test_everything_of_the_file_is_put_in_force(reloading: Reloading) -> N
     assert list(reloading.live.terms()) == ["shop-b"]
     status = await reloading.store.platform_status()
     assert [quota.limit for quota in status["shop-b"].quotas] == [7]
-    assert reloading.told.words == ["reloading", "1 platforms, configuration reloaded"]
+    assert reloading.told.words == ["reloading", "1 platform, configuration reloaded"]
     assert (await reloading.live.reload(True, False, "ops")).changes == []
     rerouted = reloading.live.reroute(row)
     assert not isinstance(rerouted, str)

@@ -4,7 +4,7 @@ import click
 
 from relay.cli.main import EXIT_DIFFERENT, EXIT_FAILED
 from relay.cli.support import human
-from relay.cli.support.config_file import chosen_file, config_file, count, examined, load_config, unread_text
+from relay.cli.support.config_file import chosen_file, config_file, examined, load_config, unread_text
 from relay.cli.support.locate import WHERE, locate, place_options
 from relay.cli.support.output import Row, document_option, output_option, print_record, print_rows, printable, to_json
 from relay.config.diff import Change, Difference, difference, difference_as_shown
@@ -14,6 +14,7 @@ from relay.config.report.json_schema import json_schema, json_schema_text
 from relay.config.report.translate import dotted
 from relay.config.schema.file import Config
 from relay.core.clock import wall_s
+from relay.core.plural import count
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -12,7 +12,7 @@ import click
 from msgspec import structs
 
 from relay.cli.support.client import Refused, Unreachable
-from relay.cli.support.config_file import chosen_file, count, unread_text
+from relay.cli.support.config_file import chosen_file, unread_text
 from relay.cli.support.human import size
 from relay.cli.support.locate import WHERE, locate
 from relay.cli.support.output import output_option, to_json
@@ -22,6 +22,7 @@ from relay.config.problems import ConfigInvalid
 from relay.config.schema.file import Config
 from relay.core.errors import StoreError
 from relay.core.model import UNROUTED
+from relay.core.plural import count
 from relay.sealing.master_keys import KeysUnavailable
 from relay.views.hosts import HostPage
 from relay.views.ledger import NO_TOTALS, LedgerView, QueueTotals
@@ -189,9 +190,9 @@ def _sealing(keys: KeysView, config: Config) -> Iterator[Diagnosis]:
             yield Diagnosis("warn", "sealed", "not yet: privacy.encrypt takes effect with the next start or reload")
         return
     in_force = next((key.id for key in keys.keys if key.in_force), "a key that is not read here")
-    told = f"with {in_force}, {keys.data_keys} data keys"
+    told = f"with {in_force}, {count(keys.data_keys, 'data key')}"
     if keys.state == "sealing":
-        yield Diagnosis("warn", "sealed", f"{told}; {keys.to_seal} callbacks lie in plain still, and are being sealed")
+        yield Diagnosis("warn", "sealed", f"{told}; in plain still: {count(keys.to_seal, 'callback')}, being sealed")
     else:
         yield Diagnosis("ok", "sealed", told)
 

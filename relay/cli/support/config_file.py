@@ -11,6 +11,7 @@ from relay.cli.words.meanings import known_codes
 from relay.config.load import load
 from relay.config.problems import ConfigInvalid, Problem
 from relay.config.schema.file import Config
+from relay.core.plural import count
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -63,8 +64,3 @@ def examined(file: str) -> tuple[Sequence[Problem], bool]:
 def unread_text(config: Config) -> str:
     """Return which secrets this user may not read, which only the service can check; else an empty text."""
     return f"not read here, the service has them: {', '.join(config.unread)}" if config.unread else ""
-
-
-def count(number: int, noun: str) -> str:
-    """Return ``1 problem`` or ``n problems``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

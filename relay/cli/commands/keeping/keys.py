@@ -13,6 +13,7 @@ from relay.cli.support.config_file import load_config
 from relay.cli.support.locate import Place, found_file, locate, place_options
 from relay.cli.support.output import output_option, print_record
 from relay.core.clock import elapsed_s
+from relay.core.plural import count
 from relay.core.raw import JsonObject
 from relay.sealing.master_keys import new_key
 from relay.views.moments import plain
@@ -71,12 +72,12 @@ def _read(place: Place) -> KeysView:
 def _told(found: KeysView) -> list[str]:
     if found.state == "off":
         return ["the store is not sealed: set privacy.encrypt.key (relay keys new prints one)"]
-    lines = [f"{found.state}: {found.data_keys} data keys"]
+    lines = [f"{found.state}: {count(found.data_keys, 'data key')}"]
     if found.state == "sealing":
-        lines[0] += f", {found.to_seal} callbacks still to be sealed, {found.sealed} done"
+        lines[0] += f", {count(found.to_seal, 'callback')} still to be sealed, {found.sealed} done"
     for key in found.keys:
         role = "in force" if key.in_force else "former"
-        wraps = f"wraps {key.data_keys} data keys"
+        wraps = f"wraps {count(key.data_keys, 'data key')}"
         may_go = "" if key.in_force or key.data_keys else ": may be taken out of privacy.encrypt.previous"
         lines.append(f"{key.id}  {role}, {wraps}{may_go}")
     return lines
@@ -103,7 +104,7 @@ def rotate(reason: str, config: str | None, admin: str | None, output: str) -> N
     if output != "table":
         print_record(plain(done), output=output)
     else:
-        click.echo(f"{done.data_keys} data keys are wrapped with {done.key} now")
+        click.echo(f"{count(done.data_keys, 'data key')} wrapped with {done.key} now")
 
 
 @keys.command()
