@@ -2,8 +2,9 @@
 
 import pytest
 from relay.admin.standing.sight import Sight
-from relay.core.model import Ending, Filter, Outcome, State
+from relay.core.model import Filter, Outcome, State
 from relay.core.receipts import RECEIPTS
+from relay.core.settlement import Ending
 from relay.privacy.views import Lenses
 from relay.store.memory.backend import MemoryStore
 from tests.clocks import FakeClock

@@ -13,10 +13,13 @@ from aiohttp.web import BaseRequest
 from relay.admin.access import Access, Caller, Permission
 from relay.admin.audit import Audit
 from relay.admin.call import Call
-from relay.admin.http import login, route_tables
+from relay.admin.http import login
 from relay.admin.http.console_page import ConsoleFiles
 from relay.admin.http.endpoint import AdminRoute
 from relay.admin.http.event_client import EventStream
+from relay.admin.http.tables.callbacks import callbacks_table, operations_table, reconcile_table
+from relay.admin.http.tables.delivery import history_table, hosts_table, platforms_table, what_if_table
+from relay.admin.http.tables.service import alerts_table, configuration_table, journal_table, keys_table
 from relay.admin.resources.alerts import Alarms, AlertRoutes
 from relay.admin.resources.callbacks import CallbackRoutes
 from relay.admin.resources.configuration import ConfigAccess, ConfigRoutes, setting
@@ -134,8 +137,8 @@ class AdminApi:
         self._feeds: dict[tuple[str | None, bool], Feed] = {}  # by view, and whether callbacks are told of
         parts.metrics.sse_clients = lambda: self.watchers
         self.endpoints = (
-            *route_tables.platforms_table(platforms),
-            *route_tables.what_if_table(
+            *platforms_table(platforms),
+            *what_if_table(
                 WhatIfRoutes(
                     listing=ledger,
                     history=parts.history,
@@ -146,7 +149,7 @@ class AdminApi:
                     work_out=parts.work_out,
                 )
             ),
-            *route_tables.history_table(
+            *history_table(
                 HistoryRoutes(
                     history=parts.history,
                     surveys=parts.surveys,
@@ -156,10 +159,10 @@ class AdminApi:
                     times=times,
                 )
             ),
-            *route_tables.hosts_table(HostRoutes(hosts=parts.hosts, audit=audit, times=times)),
-            *route_tables.callbacks_table(callbacks, reveals),
-            *route_tables.operations_table(operations),
-            *route_tables.keys_table(
+            *hosts_table(HostRoutes(hosts=parts.hosts, audit=audit, times=times)),
+            *callbacks_table(callbacks, reveals),
+            *operations_table(operations),
+            *keys_table(
                 KeyRoutes(
                     sealing=parts.sealing,
                     operations=ledger,
@@ -169,14 +172,12 @@ class AdminApi:
                     started=parts.operation_started,
                 )
             ),
-            *route_tables.alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
-            *route_tables.reconcile_table(
+            *alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
+            *reconcile_table(
                 ReconcileRoutes(reconciler=parts.reconciler, platforms=platforms, audit=audit, sight=sight)
             ),
-            *route_tables.journal_table(
-                JournalRoutes(journal=parts.journal, platforms=platforms, sight=sight, times=times)
-            ),
-            *route_tables.configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
+            *journal_table(JournalRoutes(journal=parts.journal, platforms=platforms, sight=sight, times=times)),
+            *configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
             AdminRoute("GET", "/v1/session", _STATS, self._login.show, "Who asks, and what is granted", shows=WhoView),
             AdminRoute("GET", "/v1/events", _STATS, self._events, "Server-sent events: all that stands, then changes"),
             AdminRoute("GET", "/metrics", _STATS, self._scrape, "Prometheus metrics"),

@@ -4,11 +4,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
+from typing import Final
 
 from aiohttp.web import BaseRequest
 
 from relay.admin.access import Caller, Permission
-from relay.admin.call import Call
+from relay.admin.call import MOST_REASON, Call
 from relay.admin.filters import InvalidFilter, did_you_mean
 from relay.core.errors import StoreFailed, StoreFull
 from relay.core.raw import JsonObject
@@ -20,6 +21,11 @@ from relay.web.response import Response
 
 Admit = Callable[[BaseRequest, Permission, str], Awaitable[Caller]]
 """Returns who asks, if the permission is granted, or raises 401 or 403; the text is the path, for the audit record."""
+
+REASON: Final[JsonObject] = {
+    "reason": {"type": "string", "maxLength": MOST_REASON, "description": "why, for the audit record"}
+}
+"""The part of a body's JSON Schema that most changes take."""
 
 _MAX_BODY_BYTES = 4 * 2**20  # a configuration of some thousand platforms
 _BODY_TIMEOUT_S = 10.0
