@@ -9,7 +9,6 @@ import json
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +18,13 @@ from aiohttp import web
 
 from relay.core.clock import elapsed_s, wall_s
 from relay.core.raw import JsonObject
+from relay.demo.daemon import DemoDaemon, DemoFailed, environment, until
 from relay.demo.findings import Finding
-from relay.demo.run import DemoFailed, Screen, environment, free_port
+from relay.demo.run import Screen
 
 ORDERS = 200
 LIMIT = 20  # requests a second
 _HOUR_S = 3600.0
-_START_S, _END_S, _LOOK_S = 20.0, 60.0, 0.05
 
 _CONFIG = """\
 version: 1
@@ -143,39 +142,36 @@ class ReconcileDemo:
     """One run in ``directory``. ``run`` shows it on ``screen`` and returns the findings."""
 
     def __init__(self, directory: Path, *, screen: Screen) -> None:
-        self.ingest, self.admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-        self.config = directory / "config.yaml"
-        self.daemon_log = directory / "daemon.log"
+        self.daemon = DemoDaemon(directory)
         self.shop = _Shop()
         self._directory = directory
         self._screen = screen
-        self._daemon: asyncio.subprocess.Process | None = None
 
     async def run(self) -> list[Finding]:
         """Run all steps. Raises ``DemoFailed`` if a step does not succeed."""
         say = self._screen.say
         await self.shop.start()
-        text = _CONFIG.format(
-            ingest=self.ingest, admin=self.admin, store=self._directory / "relay.db", target=self.shop.url, limit=LIMIT
-        )
-        self.config.write_text(text, encoding="utf-8")
+        self.daemon.configure(_CONFIG, target=self.shop.url, limit=LIMIT)
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as http:
             self._http = http
             say("platform", f"{self.shop.url}: a shop that forgets, refuses and mumbles now and then")
-            await self._start_daemon()
-            say("relay", f"http://{self.ingest}: the real daemon; console http://{self.admin}/ui/reconcile")
+            await self.daemon.start(http)
+            say(
+                "relay",
+                f"http://{self.daemon.ingest}: the real daemon; console http://{self.daemon.admin}/ui/reconcile",
+            )
             await self._post_all()
             say("posted", f"{ORDERS} orders that go well, and what is needed for {len(PLANTED)} that do not")
             await asyncio.sleep(_SETTLED_S)
             self._export()
-            say("compare", f"relay reconcile shop-a -c {self.config}")
+            say("compare", f"relay reconcile shop-a -c {self.daemon.config}")
             found = await self._reconcile()
             for line in found["differences"]:
                 say("", f"{line['kind']:<11} {line['why'] or '-':<12} {line['key']:<11} -> {line['proposal']}")
             say("repair", "relay reconcile shop-a --repair --yes")
             made = await self._reconcile("--repair", "--yes")
             say("", f"{made['repair']['sent']} callbacks are sent once more, at most {LIMIT} requests a second")
-            await self._until(self._settled, "the repairs to be delivered")
+            await until(self._settled, "the repairs to be delivered")
             say("verify", f"relay reconcile shop-a --verify {made['run']}")
             await asyncio.sleep(_SETTLED_S)
             checked = await self._reconcile("--verify", made["run"])
@@ -184,48 +180,22 @@ class ReconcileDemo:
 
     async def close(self) -> None:
         """End daemon and shop."""
-        if self._daemon is not None and self._daemon.returncode is None:
-            self._daemon.terminate()
-            await self._daemon.wait()
+        await self.daemon.close()
         await self.shop.close()
-
-    def log_tail(self, lines: int = 30) -> list[str]:
-        """Return the end of the daemon's log."""
-        if not self.daemon_log.exists():
-            return []
-        return self.daemon_log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
-
-    async def _start_daemon(self) -> None:
-        with self.daemon_log.open("ab") as log:
-            self._daemon = process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "relay", "run", "-c", str(self.config)),
-                stdin=DEVNULL, stdout=log, stderr=log, env=environment(),
-            )  # fmt: skip
-
-        async def ready() -> bool:
-            if process.returncode is not None:
-                raise DemoFailed(f"the daemon ended with exit code {process.returncode} before it was ready")
-            try:
-                async with self._http.get(f"http://{self.ingest}/readyz") as response:
-                    return response.status == 200
-            except (aiohttp.ClientError, OSError):
-                return False  # not listening yet
-
-        await self._until(ready, "the daemon to be ready", within_s=_START_S)
 
     async def _post_all(self) -> None:
         """Post everything, let one callback expire while the platform is paused, and wait for the rest."""
         good = [(f"order-{n:03}", "paid") for n in range(ORDERS)]
         steps = [(each.key, status) for each in PLANTED for status in each.posted]
         await self._post([*good, *steps])
-        await self._until(self._settled, "the callbacks to be delivered")
+        await until(self._settled, "the callbacks to be delivered")
         await self._act("pause")
         await self._post([("late", "paid")], {"Relay-Expires": "1s"})
 
         async def expired() -> bool:
-            return (await self._ledger())["expired"] == 1
+            return (await self.daemon.ledger(self._http))["expired"] == 1
 
-        await self._until(expired, "a callback to expire")
+        await until(expired, "a callback to expire")
         await self._act("resume")
         shown, at = self.shop.orders, wall_s() - 2 * _HOUR_S
         shown["fast"]["status"] = "signed"
@@ -234,14 +204,14 @@ class ReconcileDemo:
 
     async def _post(self, orders: list[tuple[str, str]], headers: dict[str, str] | None = None) -> None:
         rows = [json.dumps({"order_id": key, "status": status, "amount": "10.00"}) for key, status in orders]
-        url = f"http://{self.ingest}/v1/platforms/shop-a/callbacks"
+        url = f"http://{self.daemon.ingest}/v1/platforms/shop-a/callbacks"
         sent = {"Content-Type": "application/x-ndjson", **(headers or {})}
         async with self._http.post(url, data="\n".join(rows), headers=sent) as response:
             if response.status != 202:
                 raise DemoFailed(f"a post was answered {response.status}: {await response.text()}")
 
     async def _act(self, deed: str) -> None:
-        async with self._http.post(f"http://{self.admin}/v1/platforms/shop-a/{deed}") as response:
+        async with self._http.post(f"http://{self.daemon.admin}/v1/platforms/shop-a/{deed}") as response:
             response.raise_for_status()
 
     def _export(self) -> None:
@@ -256,8 +226,9 @@ class ReconcileDemo:
         (self._directory / "orders.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
 
     async def _reconcile(self, *options: str) -> JsonObject:
+        command = ("reconcile", "shop-a", "-c", str(self.daemon.config), "-o", "json", *options)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "relay", "reconcile", "shop-a", "-c", str(self.config), "-o", "json", *options),
+            *(sys.executable, "-m", "relay", *command),
             stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment(),
         )  # fmt: skip
         out, err = await process.communicate()
@@ -266,22 +237,9 @@ class ReconcileDemo:
         answer: JsonObject = json.loads(out)
         return answer
 
-    async def _ledger(self) -> dict[str, int]:
-        async with self._http.get(f"http://{self.admin}/v1/ledger") as response:
-            answer = await response.json()
-        total: dict[str, int] = answer["total"]
-        return total
-
     async def _settled(self) -> bool:
         """Whether all that can be delivered is: two orders are held, and one waits behind one of them."""
-        return (await self._ledger())["pending"] == 3
-
-    async def _until(self, condition: Callable[[], Awaitable[bool]], what: str, *, within_s: float = _END_S) -> None:
-        deadline = elapsed_s() + within_s
-        while not await condition():
-            if elapsed_s() > deadline:
-                raise DemoFailed(f"waited {within_s:g} s in vain for {what}")
-            await asyncio.sleep(_LOOK_S)
+        return (await self.daemon.ledger(self._http))["pending"] == 3
 
     def _judged(self, found: JsonObject, made: JsonObject, checked: JsonObject, again: JsonObject) -> list[Finding]:
         wanted = {(each.key, each.kind, each.why) for each in PLANTED}

@@ -14,12 +14,6 @@ from relay.config.schema.file import Config
 from relay.config.schema.values import kind_or_use
 from relay.core.receipts import RECEIPTS
 
-LATER: dict[str, frozenset[str]] = {
-    "Privacy": frozenset({"mask", "views", "reveals"}),
-    "AlertRules": frozenset({"hosts"}),
-}
-"""Keys the format has room for, by section, that this version does not act on."""
-
 _OF_RECEIPTS: KeyPath = ("platforms", RECEIPTS)
 _ELSEWHERE = {
     "rate_limit": "rate", "limit": "rate", "ratelimit": "rate", "attempts": "retry.times",
@@ -125,11 +119,9 @@ def _shape(error: ErrorDetails, where: str) -> tuple[str, str, str]:
 
 def _no_form(path: KeyPath, value: Any) -> BadValue:
     """Say which forms a mapping with a ``kind`` has."""
-    section = section_at(path[:-1])
+    keys = _keys_at(path[:-1])
     # a free name, as below credentials, lies one level deeper than the annotation
-    owner = (
-        section.fields[path[-1]] if section else (found.fields[path[-2]] if (found := section_at(path[:-2])) else None)
-    )
+    owner = keys[path[-1]] if keys else (above[path[-2]] if (above := _keys_at(path[:-2])) else None)
     forms = forms_in(owner)
     kinds = ", ".join(form for form in forms if form != "use")
     other = " or {use: NAME}" if "use" in forms else ""
@@ -148,8 +140,8 @@ def _no_choice(loc: KeyPath, path: KeyPath, value: Any) -> BadValue:
     named = tuple(loc)
     while isinstance(named[-1], int):  # an entry of a list of choices
         named = named[:-1]
-    section = section_at(named[:-1])
-    choices = [str(choice) for choice in _literals(section.fields[named[-1]])] if section else []
+    keys = _keys_at(named[:-1])
+    choices = [str(choice) for choice in _literals(keys[named[-1]])] if keys else []
     on = value if isinstance(value, bool) else _SWITCHES.get(str(value).lower())
     if on is not None and (meant := _SWITCHED.get((str(path[-1]), on))):
         return BadValue("E015", f"{dotted(path)}: {quoted(value)} is not a choice", f"did you mean {meant!r}?")
@@ -162,49 +154,39 @@ def _no_choice(loc: KeyPath, path: KeyPath, value: Any) -> BadValue:
 def _unknown_key(loc: KeyPath, path: KeyPath) -> PlacedProblem:
     key, owner = str(path[-1]), dotted(path[:-1])
     inside = f" in {owner}" if owner else ""
-    section = section_at(loc[:-1])
-    if section is not None and any(key in LATER.get(name, ()) for name in section.names):
-        what = f"the key {quoted(key)}{inside} is not supported by this version yet"
-        return PlacedProblem(path, BadValue("E012", what, "remove it"), at_key=True)
-    meant = _meant(key, section) if section is not None else None
+    keys = _keys_at(loc[:-1])
+    meant = _meant(key, keys) if keys else None
     hint = f"did you mean {meant!r}?" if meant else ""
     if wide := wide_in(key):
         hint = f"{wide[0]} stands in it where YAML wants {wide[1]}"
         return PlacedProblem(path, BadValue("E010", f"unknown key {quoted(key)}{inside}", hint), at_key=True)
-    if section is not None and not meant and len(section.fields) <= 8:
-        hint = f"keys are {', '.join(section.fields)}"
+    if keys and not meant and len(keys) <= 8:
+        hint = f"keys are {', '.join(keys)}"
     bad = BadValue("E010", f"unknown key {quoted(key)}{inside}", hint)
     return PlacedProblem(path, bad, at_key=True, meant=(*path[:-1], *meant.split(".")) if meant else ())
 
 
-def _meant(key: str, section: "SectionInfo") -> str | None:
+def _meant(key: str, keys: dict[Any, Any]) -> str | None:
     """Guess the key meant: another system's word for it, a slip of the pen, or a key of a mapping within."""
-    for name, annotation in section.fields.items():
+    for name, annotation in keys.items():
         inner = model_in(annotation)
         if inner is not None and key in _fields(inner) and get_origin(annotation) not in (dict, tuple):
             return f"{name}.{key}"
-    words = {name: name for name in section.fields}
-    words |= {word: meant for word, meant in _ELSEWHERE.items() if meant.partition(".")[0] in section.fields}
+    words = {name: name for name in keys}
+    words |= {word: meant for word, meant in _ELSEWHERE.items() if meant.partition(".")[0] in keys}
     close = get_close_matches(key.lower().replace("-", "_"), words, 1, 0.65)
     return words[close[0]] if close else None
 
 
-class SectionInfo(NamedTuple):
-    """A mapping of the schema: the names of its types, and its keys with their annotations."""
-
-    names: tuple[str, ...]
-    fields: dict[Any, Any]
-
-
-def section_at(path: KeyPath) -> SectionInfo | None:
-    """Return the schema's section that lies at ``path``, or None where free names or values lie.
+def _keys_at(path: KeyPath) -> dict[Any, Any] | None:
+    """Return the keys, with their annotations, of the section at ``path``; None where free names or values lie.
 
     Where a mapping has several forms, ``path`` says which as pydantic does: by a part of its own behind the key.
     """
     model: type[BaseModel] | None = Config
     for step in _walk(path):
         model = step.model
-    return SectionInfo(tuple(base.__name__ for base in model.__mro__), _fields(model)) if model else None
+    return _fields(model) if model else None
 
 
 class _Step(NamedTuple):

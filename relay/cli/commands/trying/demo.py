@@ -13,9 +13,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
 from relay.core.clock import elapsed_s
+from relay.demo.daemon import DemoDaemon, DemoFailed
 from relay.demo.findings import Finding
 from relay.demo.reconcile import ReconcileDemo
-from relay.demo.run import LIMIT, ORDERS, Demo, DemoFailed
+from relay.demo.run import LIMIT, ORDERS, Demo
 from relay.standin.orders import STATUSES
 
 _PLAIN_STEP = 500  # callbacks between two lines, where no bar can be drawn
@@ -110,7 +111,7 @@ async def _show(directory: Path, screen: _Plain, *, reconcile: bool, keep: bool)
             found = await show.run()
         except DemoFailed as error:
             screen.close()
-            _tell_failure(show, str(error))
+            _tell_failure(show.daemon, str(error))
             return 1
         screen.close()
         screen.title(f"Measured in {elapsed_s() - started_at:.1f} s")
@@ -118,7 +119,7 @@ async def _show(directory: Path, screen: _Plain, *, reconcile: bool, keep: bool)
             screen.finding(finding)
         failed = [finding.name for finding in found if not finding.holds]
         if failed:
-            _tell_failure(show, f"not as promised: {', '.join(failed)}")
+            _tell_failure(show.daemon, f"not as promised: {', '.join(failed)}")
         if keep:
             await _keep(show, screen)
         return 1 if failed else 0
@@ -138,27 +139,28 @@ async def _keep(show: Demo | ReconcileDemo, screen: _Plain) -> None:
 
 
 def _addresses(show: Demo | ReconcileDemo) -> Sequence[tuple[str, str]]:
+    daemon = show.daemon
     if isinstance(show, ReconcileDemo):
         return (
-            ("console", f"http://{show.admin}/ui/reconcile"),
-            ("runs", f"http://{show.admin}/v1/reconciliations"),
-            ("compare", f"relay reconcile shop-a -c {show.config}"),
-            ("config", str(show.config)),
-            ("log", str(show.daemon_log)),
+            ("console", f"http://{daemon.admin}/ui/reconcile"),
+            ("runs", f"http://{daemon.admin}/v1/reconciliations"),
+            ("compare", f"relay reconcile shop-a -c {daemon.config}"),
+            ("config", str(daemon.config)),
+            ("log", str(daemon.log)),
         )
     return (
-        ("console", f"http://{show.admin}/"),
-        ("ledger", f"http://{show.admin}/v1/ledger"),
-        ("post", f'curl -d \'{{"order_id": "A1"}}\' http://{show.ingest}/v1/platforms/shop-a/callbacks'),
+        ("console", f"http://{daemon.admin}/"),
+        ("ledger", f"http://{daemon.admin}/v1/ledger"),
+        ("post", f'curl -d \'{{"order_id": "A1"}}\' http://{daemon.ingest}/v1/platforms/shop-a/callbacks'),
         ("platform", f"{show.platform.control_url}/stats"),
         ("outage", f'curl -d \'{{"outage": "503"}}\' {show.platform.control_url}/settings'),
-        ("config", str(show.config)),
-        ("log", str(show.daemon_log)),
+        ("config", str(daemon.config)),
+        ("log", str(daemon.log)),
     )
 
 
-def _tell_failure(show: Demo | ReconcileDemo, reason: str) -> None:
+def _tell_failure(daemon: DemoDaemon, reason: str) -> None:
     click.echo(f"\nrelay demo failed: {reason}", err=True)
-    click.echo(f"The end of the daemon's log ({show.daemon_log}):", err=True)
-    for line in show.log_tail():
+    click.echo(f"The end of the daemon's log ({daemon.log}):", err=True)
+    for line in daemon.log_tail():
         click.echo(f"  {line}", err=True)
