@@ -10,6 +10,7 @@ from typing import Any
 import click
 import uvloop
 
+from relay.cli.commands.trying.platform_options import latency_option, limit_option, over_option
 from relay.standin.platform import Platform
 from relay.standin.settings import BadSetting, Settings
 
@@ -24,26 +25,9 @@ from relay.standin.settings import BadSetting, Settings
     metavar="ADDRESS",
     help="A second address for settings and figures, reachable while connections are refused.",
 )
-@click.option(
-    "--limit",
-    multiple=True,
-    metavar="[KIND:]RATE",
-    help="At most so many requests: 100/min. KIND says how they are counted: sliding (default), sliding+refused, "
-    "fixed, bucket. Repeatable: all hold.",
-)
-@click.option(
-    "--over",
-    default=None,
-    metavar="ANSWER",
-    help="Above the limit: 429, 429+retry-after, 408, refuse (closes the port, so for every path), reset, "
-    "200+errcode. [default: 429]",
-)
-@click.option(
-    "--latency",
-    default=None,
-    metavar="TIME[..TIME]",
-    help="Hold every answer back: 200ms, or 0s..2s for a time between the two.",
-)
+@limit_option
+@over_option()
+@latency_option()
 @click.option(
     "--fault",
     multiple=True,

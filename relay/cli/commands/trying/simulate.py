@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from relay.cli.commands.trying.platform_options import latency_option, limit_option, over_option
 from relay.cli.commands.trying.simulation_report import SimulatedRun, print_runs, runs_as_dict, svg_of
 from relay.cli.support.config_file import chosen_file, load_config
 from relay.cli.support.human import duration
@@ -46,19 +47,9 @@ _PAGE = 10_000
     help="Take the accept times from a CSV or from a relay's store.",
 )
 @click.option("--keys", default=10_000, show_default=True, help="How many different ordering keys; 0 for none.")
-@click.option(
-    "--limit",
-    multiple=True,
-    metavar="[KIND:]RATE",
-    help="The platform's own limit: 80/min. KIND says how it counts: sliding (default), sliding+refused, fixed, "
-    "bucket. Repeatable: all hold.",
-)
-@click.option(
-    "--over", default="429", show_default=True, metavar="ANSWER", help="The platform's answer above its limit."
-)
-@click.option(
-    "--latency", default="50ms..200ms", show_default=True, metavar="TIME[..TIME]", help="The platform's answer time."
-)
+@limit_option
+@over_option("429")
+@latency_option("50ms..200ms")
 @click.option(
     "--failures",
     multiple=True,
