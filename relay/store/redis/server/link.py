@@ -207,9 +207,10 @@ class ServerLink:
         await self.do("PUBLISH", channel, text)
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self._client.aclose()
-        await self._client.connection_pool.disconnect()
+        """Close every connection, to sentinels too."""
+        sentinels = self._pool.sentinel_manager.sentinels if isinstance(self._pool, SentinelConnectionPool) else ()
+        for each in (self._client, *sentinels):
+            await each.connection_pool.disconnect()
         await asyncio.sleep(0)  # lets those go that a cancelled call gave up
 
 
