@@ -76,7 +76,7 @@ async def test_the_platform_sees_its_limit_in_all(tmp_path: Path) -> None:
             for other in others:
                 await other.start()
             for n in range(4):
-                await asyncio.sleep(RUN_S / 5)
+                await asyncio.sleep(RUN_S / 5)  # the moment is the test's subject
                 await others[n % 2].kill()
                 await others[n % 2].start()
             await run.kill()

@@ -59,18 +59,22 @@ async def test_another_host_takes_over_and_a_frozen_one_does_no_harm(tmp_path: P
         other = second if owner == first else first
         stop = asyncio.Event()
         load = [asyncio.create_task(run.load(worker, 20, stop, 0.05)) for worker in range(2)]
-        await asyncio.sleep(1)
+
+        async def under_way() -> bool:
+            return bool(run.delivered("shop-a"))
+
+        await until(under_way, timeout_s=40, what="load on shop-a")
         run.names.remove(owner)  # nothing more is posted to it
         run.freeze(owner, frozen=True)
         began = boottime_s()
 
-        async def taken_over() -> bool:
-            return await run.owner("shop-a", other) == other
+        async def given_way(asked: str) -> bool:
+            return await run.owner("shop-a", asked) == other
 
-        await until(taken_over, timeout_s=40, what="take-over")
+        await until(lambda: given_way(other), timeout_s=40, what="take-over")
         took_s = boottime_s() - began
         run.freeze(owner, frozen=False)
-        await asyncio.sleep(2)
+        await until(lambda: given_way(owner), timeout_s=40, what="the frozen host sees it")
         stop.set()
         await asyncio.wait_for(asyncio.gather(*load), 60)
         total = await run.drained(other, timeout_s=60)

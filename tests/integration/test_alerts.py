@@ -25,7 +25,7 @@ from relay.config.load import loads
 from relay.config.schema.file import Config
 from relay.core.clock import boottime_s, wall_s
 from relay.core.errors import StoreFailed
-from relay.core.model import Rate, StoreRules
+from relay.core.model import ClaimRequest, Rate, StoreRules, WaitUntil
 from relay.daemon.alert_wiring import Alerting
 from relay.daemon.observing import Observer
 from relay.delivery.auth import Credentials
@@ -357,8 +357,10 @@ async def test_a_robot_gets_no_more_than_its_limit(tmp_path: Path, robots: Robot
         for number in range(30):
             await mailbox.post("wecom", [b'{"n": %d}' % number], [])
         await run.until(lambda: run.sent("wecom", "ok") == 18)
-        await asyncio.sleep(0.1)
-        assert len(robots.said["wecom"]) == 18
+        wait = await mailbox._queue.claim(ClaimRequest("wecom", None, 1, 1 << 20, 2, 1, 0.0, 0, True))
+        assert isinstance(wait, WaitUntil)
+        assert wait.reason == "limit"
+        assert (len(robots.said["wecom"]), mailbox.waiting()) == (18, {"wecom": 12})
 
 
 async def test_another_configuration_tells_its_own_targets(tmp_path: Path, robots: Robots) -> None:
