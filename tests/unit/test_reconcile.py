@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from relay.reconcile.compare import compared
@@ -161,7 +162,6 @@ def test_every_kind_and_why_is_found_and_nothing_else(tmp_path: Path, name: str)
     """A planted set with all of them: found exactly, in each form, and the rows of either side add up."""
     center = written(tmp_path, name, [row for rows, *_ in PLANTED.values() for row in rows])
     if name.endswith(".zst"):
-        zstd = pytest.importorskip("backports.zstd")
         center.write_bytes(zstd.compress(center.read_bytes()))
     shown = written(tmp_path, "shown.jsonl", [row for _, rows, *_ in PLANTED.values() for row in rows])
     callbacks = [callback for _, _, rows, _ in PLANTED.values() for callback in rows]
