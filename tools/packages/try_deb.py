@@ -131,9 +131,9 @@ def try_package(distribution: str) -> None:
     root.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "-a", bare_root(suite), root], check=True)
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    shutil.copy(first, root / "root/first.deb")
-    shutil.copy(second, root / "root/second.deb")
-    _in_root(root, "apt-get update -qq; apt-get install -y -qq --no-install-recommends /root/first.deb")
+    shutil.copy(first, root / "opt/first.deb")
+    shutil.copy(second, root / "opt/second.deb")
+    _in_root(root, "apt-get update -qq; apt-get install -y -qq --no-install-recommends /opt/first.deb")
     with booted(root) as inside:
         _installed_and_started(inside)
         _upgraded(inside)
@@ -158,7 +158,7 @@ def _upgraded(inside: Container) -> None:
         'for i in $(seq 50); do echo "{\\"order_id\\": \\"$i\\"}"; done | relay send shop-a --ndjson', quiet=True
     )
     before = inside.run("systemctl show -p MainPID relay")
-    inside.run("dpkg -i /root/second.deb")
+    inside.run("dpkg -i /opt/second.deb")
     if inside.run("systemctl show -p MainPID relay") == before:
         raise Wrong("the service was not restarted by the upgrade")
     inside.wait("relay status", "50 pending")
@@ -171,7 +171,7 @@ def _removed(inside: Container) -> None:
     inside.run("systemctl is-active relay", fails=True)
     inside.run(f"ls -l {_STORE} /etc/relay/config.yaml")
     inside.run("ls /opt/callback-relay /usr/bin/relay", fails=True)
-    inside.run("dpkg -i /root/second.deb && systemctl start relay")
+    inside.run("dpkg -i /opt/second.deb && systemctl start relay")
     inside.wait("relay status", "51 delivered")
     inside.run("dpkg --purge callback-relay")
     inside.run("ls -d /var/lib/relay /var/lib/private/relay /etc/relay /opt/callback-relay", fails=True)
