@@ -8,6 +8,7 @@ a user of its own, alone sees the state directory, and has its credentials only 
 import os
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -158,14 +159,20 @@ def unit_host(scratch: Path) -> Iterator[UnitHost]:
 
 
 def _reachable(scratch: Path) -> Iterator[str]:
-    """Yield what lets others reach an interpreter or a checkout under root's home."""
-    hidden = [path for path in (sys.base_prefix, sys.prefix, str(REPOSITORY)) if path.startswith("/root/")]
+    """Yield what lets others reach an interpreter or a checkout that lies where they may not go, as in a home."""
+    needed = dict.fromkeys([Path(sys.base_prefix), Path(sys.prefix), REPOSITORY])
+    hidden = {path: closed for path in needed if (closed := _closed(path)) is not None}
     for number, path in enumerate(hidden):
         yield f"mkdir {scratch}/kept/{number}; mount --bind {path} {scratch}/kept/{number}"
-    if hidden:
-        yield "mount -t tmpfs -o mode=755 tmpfs /root"
+    for closed in dict.fromkeys(hidden.values()):
+        yield f"mount -t tmpfs -o mode=755 tmpfs {closed}"
     for number, path in enumerate(hidden):
         yield f"mkdir -p {path}; mount --bind {scratch}/kept/{number} {path}"
+
+
+def _closed(path: Path) -> Path | None:
+    """Return the first directory on the way to ``path`` that others may not enter."""
+    return next((above for above in reversed(path.parents) if not above.stat().st_mode & stat.S_IXOTH), None)
 
 
 def _clean() -> dict[str, str]:
