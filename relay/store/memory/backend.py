@@ -114,7 +114,7 @@ class MemoryStore:
                 released()
 
     def _sent(self, platforms: frozenset[str], since: float) -> Iterable[Sent]:
-        yield from self._batches.sent(platforms, since)
+        yield from self._batches.kept.sent(platforms, since)
         yield from self._lends.sent(since)
 
     # Inbox
@@ -318,7 +318,7 @@ class MemoryStore:
                 self._accepts.remove_ended(*ended.popleft())
                 budget -= 1
         keep_s = max(self._slots.longest_window_s, _KEEP_ATTEMPTS_S)
-        budget -= self._batches.prune(now - keep_s, budget)
+        budget -= self._batches.kept.prune(now - keep_s, budget)
         self._lends.forget(now - keep_s)
         self._past.forget(now - self._rules.keep_samples_s)
         self._trail.prune(now - self._rules.keep_audit_s, now)

@@ -185,4 +185,4 @@ class MemoryInbox:
             self._posts.pop((row.platform, row.idempotency_key), None)
         if row.post is not None and not any(seq in self._shelf.rows for seq in self._routed[row.post][1].values()):
             del self._routed[row.post]
-        self._batches.forget(row)
+        self._batches.kept.forget(row)

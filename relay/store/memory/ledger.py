@@ -25,7 +25,7 @@ class Views:
 
     def __init__(self, shelf: Shelf, batches: Batches, slots: Slots) -> None:
         self._shelf = shelf
-        self._attempts = batches.attempts
+        self._attempts = batches.kept.attempts
         self._batches = batches
         self._slots = slots
 

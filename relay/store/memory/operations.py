@@ -297,7 +297,7 @@ class MemoryOperations:
             self._shelf.discard_payload(row)
             self._shelf.unblock(row)
         row.forgotten, row.message = True, ""
-        self._batches.forget_excerpts(row.attempt_ids)
+        self._batches.kept.forget_excerpts(row.attempt_ids)
         return None
 
     def _expire(self, row: Row, options: OperationOptions, now: float) -> str | None:

@@ -1,11 +1,10 @@
-"""Batches and attempts of the memory store: claiming, re-sending, settling.
+"""Batches of the memory store: claiming, re-sending, settling.
 
 A claim looks for work first and for a slot second, so that a platform with nothing to send never stands in line at a
 shared quota.
 """
 
 import math
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -13,9 +12,8 @@ from relay.core.ids import encode_id
 from relay.core.model import Batch, ClaimRequest, Item, Lane, State, WaitUntil, Weight
 from relay.core.settlement import Settlement
 from relay.policy.batching import Packer, lane_order, packing_order
-from relay.store.memory.records import Attempt, Frozen
+from relay.store.memory.records import Attempt, Frozen, KeptAttempts
 from relay.store.memory.rows import Heads, Row, Shelf
-from relay.store.quota_lines import Sent
 from relay.store.rotation import Waiting, rotate
 from relay.store.slots import Slots
 from relay.store.weighing import Chosen, ItemWeight, choose, weigh, weigh_again
@@ -24,10 +22,10 @@ _ALONE = Weight()
 
 
 class Batches:
-    """Frozen batches and recorded attempts over a shelf and the slots."""
+    """Frozen batches over a shelf and the slots, and the attempts recorded of them."""
 
     def __init__(self, shelf: Shelf, slots: Slots, *, tag: int) -> None:
-        self.attempts: dict[int, Attempt] = {}
+        self.kept = KeptAttempts()
         self._shelf = shelf
         self._slots = slots
         self._tag = tag
@@ -36,7 +34,6 @@ class Batches:
         self._frozen: dict[int, Frozen] = {}
         self._of: dict[str, dict[int, Frozen]] = {}
         self._served: dict[str, str] = {}  # the group served last
-        self._loose: deque[int] = deque()  # attempts that no kept row shows, oldest first
 
     def in_flight(self, row: Row) -> bool:
         """Say whether a row is in a batch under way."""
@@ -219,7 +216,7 @@ class Batches:
             replayed=all(self._shelf.rows[seq].lane is Lane.REPLAY for seq in batch.seqs),
         )
         self._slots.take(sent.platform, sent.group, attempt_id, now, sent.purpose, weight)
-        self.attempts[attempt_id] = Attempt(
+        self.kept.attempts[attempt_id] = Attempt(
             attempt_id, sent.id, sent.attempt, sent.platform, sent.group, now, sent.purpose, len(batch.seqs), weight
         )
         return sent
@@ -247,19 +244,12 @@ class Batches:
         row.attempt_ids.append(attempt_id)
         return item
 
-    def forget_excerpts(self, attempt_ids: Sequence[int]) -> None:
-        """Destroy what answers said."""
-        for attempt_id in attempt_ids:
-            attempt = self.attempts.get(attempt_id)
-            if attempt is not None and attempt.result is not None:
-                attempt.result = replace(attempt.result, excerpt="")
-
     def settle(self, settlement: Settlement, now: float, *, blocks: bool) -> bool:
         """Carry out what an answer decided; return False when that was done before.
 
         Raises ``ValueError``, changing nothing, when the parts do not name each item of the batch exactly once.
         """
-        attempt = self.attempts.get(settlement.attempt_id)
+        attempt = self.kept.attempts.get(settlement.attempt_id)
         if attempt is None or attempt.result is not None:
             return False
         batch = self._frozen[settlement.batch]
@@ -273,7 +263,7 @@ class Batches:
         )
         batch.attempt_id = 0
         if not batch.seqs:
-            self._loose.append(settlement.attempt_id)
+            self.kept.let_go(settlement.attempt_id)
         if settlement.result.ambiguous:
             for seq in batch.seqs:
                 self._shelf.rows[seq].maybe_applied = True
@@ -371,39 +361,3 @@ class Batches:
                 asked.due_at = settlement.ask.due_at
             shelf.freed[batch.platform] = shelf.freed.get(batch.platform, 0) + len(settlement.ask.seqs)
         shelf.freed.setdefault(batch.platform, 0)
-
-    def sent(self, platforms: frozenset[str], since: float) -> Iterable[Sent]:
-        """Return the attempts that ``Slots`` rebuilds a quota from."""
-        for attempt in self.attempts.values():
-            result = attempt.result
-            if attempt.platform not in platforms or (result is not None and result.ended_at <= since):
-                continue
-            yield Sent(
-                attempt_id=attempt.attempt_id,
-                platform=attempt.platform,
-                group=attempt.group,
-                started_at=attempt.started_at,
-                ended_at=None if result is None else result.ended_at,
-                answer_s=0.0 if result is None else result.duration_s,
-                purpose=attempt.purpose,
-                weight=attempt.weighed,
-            )
-
-    def forget(self, row: Row) -> None:
-        """Let go of a deleted row's attempts."""
-        for attempt_id in row.attempt_ids:
-            attempt = self.attempts[attempt_id]
-            attempt.rows -= 1
-            if not attempt.rows:
-                self._loose.append(attempt_id)
-
-    def prune(self, before: float, limit: int) -> int:
-        """Delete up to ``limit`` attempts that ended by ``before`` and that no row shows; return how many."""
-        deleted = 0
-        while deleted < limit and self._loose:
-            result = self.attempts[self._loose[0]].result
-            if result is None or result.ended_at > before:
-                break
-            del self.attempts[self._loose.popleft()]
-            deleted += 1
-        return deleted
