@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from relay.core.model import Filter
 from relay.store.redis.opening import reach
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerLink
-from relay.store.redis.spool.spool_file import SpoolFile
+from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost
 from relay.store.redis.spool.spooling_store import SpoolingStore
 from tests.clocks import FakeClock
 from tests.store.harness import balanced, claimed, deliver, note, payloads, post, request, routed, rules, shown, states
@@ -210,3 +211,48 @@ async def test_a_spool_belongs_to_its_host(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(StoreUnusable, match="set host: edge-1"):
         SpoolFile(path, host="edge-2", max_bytes=1)
+
+
+def _kept(*names: str, digest: str = "d") -> SpoolPost:
+    """A post of one row for each name, which it is known by."""
+    return SpoolPost([("shop", [name], b"") for name in names], [(name, digest, n) for n, name in enumerate(names)])
+
+
+async def test_a_repeat_is_answered_with_its_own_id(tmp_path: Path) -> None:
+    """Also when its first came among rows of which some were known: the id is not its neighbour's."""
+    file = SpoolFile(tmp_path / "spool.db", host="edge-1", max_bytes=1 << 20)
+    ((first,),) = await file.add([_kept("a")], 1.0)
+    (found,) = await file.add([_kept("a", "b", "c")], 1.0)
+    assert found[0] == (first[0], True)
+    for place, name in enumerate("abc"):
+        assert await file.add([_kept(name)], 1.0) == [[(found[place][0], True)]]
+    await file.close()
+
+
+async def test_a_conflict_names_the_routed_post(tmp_path: Path) -> None:
+    """The index is that of the post, however many rows those before it have."""
+    file = SpoolFile(tmp_path / "spool.db", host="edge-1", max_bytes=1 << 20)
+    row = ("shop", ["row"], b"")
+    await file.add([SpoolPost([row], [("/k", "d", -1)], "k", "d")], 1.0)
+    with pytest.raises(IdempotencyConflict) as conflict:
+        await file.add([SpoolPost([row, row], []), SpoolPost([row], [("/k", "other", -1)], "k", "other")], 1.0)
+    assert conflict.value.index == 1
+    await file.close()
+
+
+async def test_room_is_counted_while_posts_come_and_go(tmp_path: Path) -> None:
+    """A post that is kept while another one leaves counts: the spool does not outgrow its bound bit by bit."""
+    file = SpoolFile(tmp_path / "spool.db", host="edge-1", max_bytes=1 << 20)
+    await file.add([_kept("a")], 1.0)
+    size = file.used_bytes
+    entry = await file.first()
+    assert entry is not None
+    held = threading.Event()
+    file._thread.submit(held.wait)
+    both = [asyncio.create_task(file.remove(entry)), asyncio.create_task(file.add([_kept("b")], 1.0))]
+    await asyncio.sleep(0)
+    held.set()
+    file._thread.submit(lambda: None).result()  # both are done in the thread before the loop hears of either
+    await asyncio.gather(*both)
+    assert (file.used_bytes, file.waiting) == (size, {"shop": 1})
+    await file.close()

@@ -104,7 +104,7 @@ class SpoolFile:
     async def add(self, posts: Sequence[SpoolPost], now: float) -> list[list[tuple[str, bool]]]:
         """Keep posts, all or none; return for each row its id, and whether it was known.
 
-        Raises ``StoreFull`` and ``IdempotencyConflict``, whose index is that of the row in all posts together.
+        Raises ``StoreFull`` and ``IdempotencyConflict``, whose index is that of the row, or of the routed post.
         """
         return await self._run(lambda: self._add(posts, now))
 
@@ -114,17 +114,17 @@ class SpoolFile:
         added: Counter[str] = Counter()
         size = 0
         with self._connection:
-            index = 0
-            for post in posts:
+            for index, post in enumerate(posts):
                 known = self._known(post, index)
-                index += len(post.rows)
                 whole = known.get(-1)
                 if whole is not None:
                     answers.append([(callback_id, True) for callback_id in whole])
                     continue
                 ids = [known[place][0] if place in known else self._next_id(now) for place in range(len(post.rows))]
                 answers.append([(each, place in known) for place, each in enumerate(ids)])
-                rows = [(ids[place], *row) for place, row in enumerate(post.rows) if place not in known]
+                fresh = [place for place in range(len(post.rows)) if place not in known]
+                rows = [(ids[place], *post.rows[place]) for place in fresh]
+                kept_at = {-1: -1} | {place: at for at, place in enumerate(fresh)}
                 if not rows:
                     continue
                 packed = pack([post.key, post.digest, rows])
@@ -133,7 +133,7 @@ class SpoolFile:
                 number = self._connection.last_insert_rowid()
                 for name, digest, place in post.names:
                     if place not in known:
-                        execute("INSERT INTO known VALUES (?, ?, ?, ?)", (name, digest, number, place))
+                        execute("INSERT INTO known VALUES (?, ?, ?, ?)", (name, digest, number, kept_at[place]))
                 added.update(row[1] for row in rows)
             if self.used_bytes + size > self.max_bytes:
                 raise StoreFull(
@@ -156,9 +156,9 @@ class SpoolFile:
             if row is None:
                 continue
             if row[0] != digest:
-                raise IdempotencyConflict(index + max(place, 0))
+                raise IdempotencyConflict(index if place < 0 else place)
             ids = [each[0] for each in unpack(row[2])[2]]
-            found[place] = ids if place < 0 else [ids[min(row[1], len(ids) - 1)]]
+            found[place] = ids if place < 0 else [ids[row[1]]]
         return found
 
     def _next_id(self, now: float) -> str:
@@ -205,16 +205,17 @@ class SpoolFile:
     async def remove(self, entry: SpoolEntry) -> None:
         """Forget a post that lies in the store now."""
 
-        def delete() -> int:
+        def delete() -> None:
             with self._connection:
                 size = self._connection.execute("SELECT bytes FROM entry WHERE n = ?", (entry.n,)).get
                 self._connection.execute("DELETE FROM known WHERE n = ?", (entry.n,))
                 self._connection.execute("DELETE FROM entry WHERE n = ?", (entry.n,))
-            return int(size or 0)
+            # Counted in the thread, as what is added is: between two steps of the loop much may come.
+            self.used_bytes -= int(size or 0)
+            self.waiting.subtract(row.platform for row in entry.rows)
+            self.waiting += Counter()  # drops platforms without any
 
-        self.used_bytes -= await self._run(delete)
-        self.waiting.subtract(row.platform for row in entry.rows)
-        self.waiting += Counter()  # drops platforms without any
+        await self._run(delete)
 
     async def close(self) -> None:
         """Close the file."""
