@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from relay.standin.ports import free_port
 
 _ROOT = Path(__file__).resolve().parent.parent
 _START_S = 60.0
@@ -119,7 +120,7 @@ class Daemon:
     def __init__(self, directory: Path, platforms: dict[str, Any], *, cpu: int | None = None, **sections: Any) -> None:
         """``sections`` are further ones of the configuration."""
         directory.mkdir(parents=True, exist_ok=True)
-        ingest, admin = _free_ports(2)
+        ingest, admin = free_port(), free_port()
         self.ingest, self.admin = f"http://127.0.0.1:{ingest}", f"http://127.0.0.1:{admin}"
         self._directory = directory
         self._cpu = cpu
@@ -180,11 +181,3 @@ class Daemon:
         if total["unaccounted"]:
             raise BenchmarkFailed(f"the ledger does not add up: {total}")
         return total
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable
@@ -13,6 +12,7 @@ import aiohttp
 from relay.core.clock import elapsed_s
 from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
+from relay.standin.ports import free_port
 
 _START_S, _STOP_S, _END_S = 20.0, 10.0, 60.0
 _LOOK_S = 0.05
@@ -26,7 +26,7 @@ class DemoDaemon:
     """A daemon whose configuration, store and log lie in ``directory``; it may be started again after it ended."""
 
     def __init__(self, directory: Path) -> None:
-        self.ingest, self.admin = f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}"
+        self.ingest, self.admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         self.config = directory / "config.yaml"
         self.store = directory / "relay.db"
         self.log = directory / "daemon.log"
@@ -101,11 +101,3 @@ def environment() -> dict[str, str]:
     """Return our environment without the variables of a service manager: the demo's daemon is no service."""
     foreign = ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC")
     return {name: value for name, value in os.environ.items() if name not in foreign}
-
-
-def _free_port() -> int:
-    """Return a loopback port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

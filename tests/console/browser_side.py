@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from relay.core.clock import boottime_s
-from tests.e2e.harness import free_port
+from relay.standin.ports import free_port
 from tests.installed import installed
 
 FLAGS = (

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -19,20 +18,13 @@ import yaml
 from relay.core.clock import boottime_s
 from relay.core.model import Rate
 from relay.standin.bodies import digest
+from relay.standin.ports import free_port
 from tests.e2e.checker import Evidence, Posted
 
 PLATFORM = "shop"
 PlatformOf = dict[str, Any] | Callable[[str], dict[str, Any]]
 """The platform's settings, or what makes them from the base URL of the stand-in."""
 _POLL_S = 0.02
-
-
-def free_port() -> int:
-    """Return a loopback port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def until(condition: Callable[[], Awaitable[bool]], *, timeout_s: float, what: str) -> None:

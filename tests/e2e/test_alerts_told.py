@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 import yaml
 from aiohttp import web
-from tests.e2e.harness import Process, free_port, until
+from relay.standin.ports import free_port
+from tests.e2e.harness import Process, until
 
 pytestmark = pytest.mark.timeout(120)
 

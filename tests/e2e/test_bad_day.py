@@ -17,7 +17,7 @@ from typing import Any
 import apsw
 import pytest
 from relay.core.clock import elapsed_s
-from tests.e2e.harness import free_port
+from relay.standin.ports import free_port
 
 pytestmark = pytest.mark.timeout(120)
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.e2e.harness import free_port
+from relay.standin.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 GOOD = 'version: 1\nplatforms: {a: {url: https://a.example/, headers: {Authorization: "Bearer ${env:TOKEN}"}}}\n'

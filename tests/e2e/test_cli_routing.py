@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from relay.cli.main import run
-from tests.e2e.harness import free_port
+from relay.standin.ports import free_port
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import apsw
 import pytest
+from relay.standin.ports import free_port
 from relay.store.sqlite.backend import SqliteStore
 
 pytestmark = pytest.mark.timeout(60)
@@ -27,14 +28,6 @@ platforms:
     url: http://127.0.0.1:9/
     rate: {rate}
 """
-
-
-def free_port() -> int:
-    """Return a loopback port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Daemon:

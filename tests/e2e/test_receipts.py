@@ -15,7 +15,8 @@ import apsw
 import pytest
 import yaml
 from aiohttp import web
-from tests.e2e.harness import Process, free_port, until
+from relay.standin.ports import free_port
+from tests.e2e.harness import Process, until
 
 FINAL = {1: "delivered", 2: "dead", 3: "expired", 4: "superseded"}
 FATES = ("ok", "ok", "bad", "odd")

@@ -13,7 +13,8 @@ import yaml
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from tests.e2e.harness import Process, free_port, until
+from relay.standin.ports import free_port
+from tests.e2e.harness import Process, until
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -12,7 +12,8 @@ from signal import SIGKILL
 from typing import Any
 
 from relay.core.clock import elapsed_s
-from tests.e2e.harness import Process, free_port, until
+from relay.standin.ports import free_port
+from tests.e2e.harness import Process, until
 
 _SPIN_S = 0.004
 _SPIN_EVERY_S = 0.05

@@ -16,7 +16,8 @@ import aiohttp
 import yaml
 from aiohttp import web
 from relay.core.clock import boottime_s
-from tests.e2e.harness import Process, free_port, until
+from relay.standin.ports import free_port
+from tests.e2e.harness import Process, until
 from tests.store.valkey import ValkeyServer
 
 PLATFORMS = ("shop-a", "shop-b", "shop-c", "shop-d", "shop-e")

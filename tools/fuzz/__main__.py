@@ -6,13 +6,14 @@ does not tell. A failure prints the request as a curl command and the seed that 
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from pathlib import Path
+
+from relay.standin.ports import free_port
 
 _BIN = Path(sys.executable).parent
 _TOKEN = "token-for-the-fuzzing"  # noqa: S105 - of a daemon that lives a minute
@@ -25,7 +26,7 @@ _LOOKS = 300
 def main() -> int:
     """Return 0 when nothing was found."""
     with tempfile.TemporaryDirectory() as directory:
-        ingest, admin = _free_port(), _free_port()
+        ingest, admin = free_port(), free_port()
         file = Path(directory) / "config.yaml"
         file.write_text(_configuration(ingest, admin), encoding="utf-8")
         with (Path(directory) / "log").open("wb") as log:
@@ -89,12 +90,6 @@ def _post(port: int) -> str:
     )
     with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
         return str(json.load(answer)["id"])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":
