@@ -432,13 +432,20 @@ class Told:
         self.facts.append("recovered")
 
 
+async def works_again(store: SqliteStore, disk: _FaultyVfs) -> None:
+    """Let the disk work; the store finds out by itself and wakes its platforms."""
+    woken: list[str] = []
+    store.watch(lambda platform, count: woken.append(platform))
+    disk.failing = False
+    await until(lambda: "shop" in woken)
+
+
 async def test_failed_fsync(path: Path, disk: _FaultyVfs) -> None:
     """When fsync fails nothing is acknowledged until a probe commits; then the store goes on and says so."""
     told = Told()
     store = await SqliteStore.open(path, events=told)
     await store.configure(rules())
     kept = await post(store, note(b"kept", idempotency_key="kept"))
-    woken: list[str] = []
     disk.failing = True
     with pytest.raises(StoreFailed, match="cannot commit"):
         await post(store, note(b"unknown", idempotency_key="unknown"))
@@ -446,9 +453,7 @@ async def test_failed_fsync(path: Path, disk: _FaultyVfs) -> None:
     assert isinstance(refusal.exception(), StoreFailed)
     with pytest.raises(StoreFailed):
         await store.ping()
-    store.watch(lambda platform, count: woken.append(platform))
-    disk.failing = False
-    await until(lambda: woken == ["shop"])
+    await works_again(store, disk)
     again = await post(store, note(b"unknown", idempotency_key="unknown"))
     assert await states(store, [*kept.ids, *again.ids]) == ["pending", "pending"]
     assert (await balanced(store))["shop"].accepted == 2
@@ -466,10 +471,7 @@ async def test_claim_lost_in_a_failed_commit(path: Path, disk: _FaultyVfs) -> No
     disk.failing = True
     with pytest.raises(StoreFailed):
         await store.claim(request(max_items=1))
-    woken: list[str] = []
-    store.watch(lambda platform, count: woken.append(platform))
-    disk.failing = False
-    await until(lambda: bool(woken))
+    await works_again(store, disk)
     assert payloads(await claimed(store, request(max_items=1))) == [b"1"]
     await store.close()
 
@@ -484,10 +486,7 @@ async def test_settle_repeated_after_a_failed_commit(path: Path, disk: _FaultyVf
     disk.failing = True
     with pytest.raises(StoreFailed):
         await deliver(store, batch, clock)
-    woken: list[str] = []
-    store.watch(lambda platform, count: woken.append(platform))
-    disk.failing = False
-    await until(lambda: bool(woken))
+    await works_again(store, disk)
     await deliver(store, batch, clock)
     assert await states(store, accepted.ids) == ["delivered"]
     assert (await balanced(store))["shop"].delivered == 1
@@ -504,10 +503,7 @@ async def test_receipts_go_on_after_a_disk_that_failed(path: Path, disk: _Faulty
     disk.failing = True
     with pytest.raises(StoreFailed):
         await bury(store, batch, clock)
-    woken: list[str] = []
-    store.watch(lambda platform, count: woken.append(platform))
-    disk.failing = False
-    await until(lambda: bool(woken))
+    await works_again(store, disk)
     assert await receipts(store) == []
     await bury(store, batch, clock)
     assert [each["id"] for each in await receipts(store)] == accepted.ids
