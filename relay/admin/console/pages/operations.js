@@ -13,8 +13,9 @@ export async function show(box, { ends, shown, current }) {
   ends.push(() => clearTimeout(timer));
   const update = async () => {
     if (!document.hidden) fillList(list, (await get("/v1/operations")).items);
-    if (current()) timer = setTimeout(() => update().catch(() => { timer = setTimeout(update, EVERY_MS); }), EVERY_MS);
+    again();
   };
+  const again = () => { if (current()) timer = setTimeout(() => update().catch(again), EVERY_MS); }; // it is tried again
   await update();
   shown();
 }
