@@ -43,6 +43,14 @@ class ConfigView(InForce, frozen=True, kw_only=True):
     refused_reload: Annotated[RefusedReloadView | None, told("the last reload if it was refused, else null")]
 
 
+class ConfigVersion(Struct, frozen=True, kw_only=True):
+    """Which configuration is in force, and whether the file on disk was refused."""
+
+    file: Annotated[str, told("the file it was read from")]
+    version: Annotated[str, told("another one when any setting differs")]
+    refused_reload: Annotated[RefusedReloadView | None, told("the last reload if it was refused, else null")]
+
+
 class ValidationView(Struct, frozen=True):
     """What is wrong with a configuration."""
 

@@ -11,6 +11,7 @@ from relay.admin.standing.feed import Topic, changed_ledger, changed_operations,
 from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes
 from relay.store.journal import Journal
+from relay.views.configuration import ConfigVersion
 from relay.views.past.journal import JournalFilter
 from relay.web.response import encoded
 
@@ -69,8 +70,4 @@ class EventTopics:
         """Tell when another configuration is in force (another ``version``) or a reload was refused; not all of it."""
         now, refused = self._config.effective(), self._config.refused()
         version = hashlib.blake2s(encoded([now.config, now.origins]), digest_size=8).hexdigest()
-        return {
-            "file": now.file,
-            "version": version,
-            "refused_reload": None if refused is None else self._times.told(refused),
-        }
+        return self._times.told(ConfigVersion(file=now.file, version=version, refused_reload=refused))
