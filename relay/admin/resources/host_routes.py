@@ -50,10 +50,10 @@ class HostRoutes:
             raise Refusal("invalid_request", "platform is a name", key="platform")
         if self._hosts is None:
             raise Refusal("conflict", str(ALONE.reason))
-        await self._audit.record(call.who, "hosts.release", platform or "", reason=body.get("reason", ""))
+        await self._audit.record(call.who, "hosts.release", (platform or "")[:80], reason=body.get("reason", ""))
         try:
             return self._times.answer(HandedOver(platforms=await self._hosts.release(platform)))
         except KeyError:
-            raise Refusal("unknown_platform", f"there is no platform {platform}") from None
+            raise Refusal("unknown_platform", f"no platform '{str(platform)[:80]}'") from None
         except NoSuccessor as nobody:
             raise Refusal("conflict", str(nobody)) from None

@@ -78,7 +78,7 @@ class ReconcileRoutes:
         platform = body.get("platform", "")
         if not isinstance(platform, str):
             raise Refusal("invalid_request", "'platform' must be a text", key="platform")
-        await self._audit.record(call.who, "reconcile", platform, reason=body.get("reason", ""))
+        await self._audit.record(call.who, "reconcile", platform[:80], reason=body.get("reason", ""))
         try:
             started = await self._reconciler.start(platform)
         except KeyError:
