@@ -13,8 +13,10 @@ record that is left and the hash before it, so the rest can still be checked.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
+
+from relay.core.raw import Record
 
 ORIGIN: Final = "0" * 64
 """The hash before the first record."""
@@ -54,7 +56,7 @@ class ChainState(NamedTuple):
     fault: BrokenLink | None
 
 
-def record_text(record: Mapping[str, Any]) -> str:
+def record_text(record: Record) -> str:
     """Return a record as the text that is hashed. What UTF-8 has no form for becomes a question mark."""
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode("utf-8", "replace").decode()
@@ -65,7 +67,7 @@ def following(before: str, text: str) -> str:
     return hashlib.sha256((before + text).encode()).hexdigest()
 
 
-def start_record(first: int, before: str, *, at: str | None) -> dict[str, Any]:
+def start_record(first: int, before: str, *, at: str | None) -> Record:
     """Return the record of a new start: the records before ``first`` are deleted, the last of them had ``before``."""
     return {
         **BY_ITSELF,
@@ -77,7 +79,7 @@ def start_record(first: int, before: str, *, at: str | None) -> dict[str, Any]:
     }
 
 
-def former_record(count: int, *, at: str | None) -> dict[str, Any]:
+def former_record(count: int, *, at: str | None) -> Record:
     """Return the record that says that the ``count`` records before it were written before there was a chain."""
     return {
         **BY_ITSELF,

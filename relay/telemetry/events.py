@@ -6,13 +6,14 @@ is a warning. All methods are called on the event loop, except ``store_committed
 call.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
 from relay.core.clock import elapsed_s
 from relay.core.model import Batch
+from relay.core.raw import JsonObject
 from relay.core.settlement import AttemptResult
 from relay.telemetry.failure import describe
 from relay.telemetry.metrics import Metrics, code_class, reason_label
@@ -279,9 +280,7 @@ class Events:
             "operation", number=number, action=action, state=state, matched=matched, done=done, skipped=skipped
         )
 
-    def audit(
-        self, *, who: str, origin: str, action: str, target: str, reason: str, details: Mapping[str, object]
-    ) -> None:
+    def audit(self, *, who: str, origin: str, action: str, target: str, reason: str, details: JsonObject) -> None:
         """A person changed or saw something; the store has the same record. ``details`` depend on the action."""
         self._log.info("audit", who=who, origin=origin, action=action, target=target, reason=reason, **details)
 

@@ -1,6 +1,6 @@
 """The routes about alerts: what fires and fired, silences, and drills."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
@@ -9,6 +9,7 @@ from relay.admin.standing.times import WallTimes
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration
 from relay.config.schema.alerts import RULE_NAMES
+from relay.core.raw import JsonObject
 from relay.views.alerts import AlertPage, DrillView, SilenceView
 from relay.views.moments import Instant, instant_text
 from relay.web.refusal import Refusal
@@ -69,7 +70,7 @@ class AlertRoutes:
         return self._times.answer(await self._alarms.drill(name))
 
 
-def _for_s(body: dict[str, Any]) -> float:
+def _for_s(body: JsonObject) -> float:
     try:
         for_s = parse_duration(body.get("for"))
     except BadValue as error:

@@ -7,7 +7,7 @@ What is pending comes from the store, what is going on (paused, breaker, cooldow
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from msgspec.structs import replace
 
@@ -28,7 +28,7 @@ from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes
 from relay.core.errors import NoGroups
 from relay.core.model import UNROUTED, Rate
-from relay.core.raw import Record
+from relay.core.raw import JsonObject, Record
 from relay.store.held_keys import HeldKeys
 from relay.telemetry.flow import Flow
 from relay.views.ledger import NO_TOTALS, LedgerView, QueueTotals
@@ -308,7 +308,7 @@ class PlatformRoutes:
         return name, body.get("reason", ""), read_part(body)
 
 
-def _named(part: PlatformPart | None) -> dict[str, Any]:
+def _named(part: PlatformPart | None) -> JsonObject:
     """Return what an audit record says of a part of a platform; an ordering key is masked in it."""
     if part is None:
         return {}

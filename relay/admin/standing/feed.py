@@ -6,12 +6,13 @@ twentieth of a core however large the backlog.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from relay.core.clock import elapsed_s
 from relay.core.errors import StoreError
+from relay.core.raw import JsonObject
 from relay.web.response import encoded
 
 EVERY_S: Final = 0.5
@@ -54,7 +55,7 @@ class Feed:
         self._topics = tuple(topics)
         self._failed = failed
         self._watchers: set[Watcher] = set()
-        self._stands: dict[str, Any] = {}
+        self._stands: JsonObject = {}
         self._looking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -126,21 +127,21 @@ def event(name: str, data: Any) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), encoded(data))
 
 
-def changed_platforms(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[Any]:
+def changed_platforms(before: JsonObject, now: JsonObject) -> Iterable[Any]:
     """Tell the platforms that changed, and those that are gone."""
     known = {each["name"]: each for each in before["items"]}
     items = [each for each in now["items"] if known.pop(each["name"], None) != each]
     yield {"items": items, "gone": [name for name in known if name not in {each["name"] for each in now["items"]}]}
 
 
-def changed_ledger(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[Any]:
+def changed_ledger(before: JsonObject, now: JsonObject) -> Iterable[Any]:
     """Tell the totals, and of the platforms those that changed."""
     known = before["platforms"]
     platforms = {name: each for name, each in now["platforms"].items() if known.get(name) != each}
     yield {**now, "platforms": platforms}
 
 
-def changed_operations(before: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
+def changed_operations(before: Iterable[JsonObject], now: Iterable[JsonObject]) -> Iterable[Any]:
     """Tell each operation that changed in an event of its own."""
     known = {each["id"]: each for each in before}
     return [each for each in now if known.get(each["id"]) != each]

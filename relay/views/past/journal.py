@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import Struct, field
 
+from relay.core.raw import JsonObject
 from relay.views.moments import Instant, told
 from relay.views.operation_view import OperationView
 
@@ -53,7 +54,7 @@ class AuditRecord(Struct, frozen=True, kw_only=True):
     action: Annotated[str, told("what was asked for: platform.pause, operation.retry, config.reload, ...")]
     target: Annotated[str, told("platform, callback id, or * for more than one platform")]
     reason: Annotated[str, told("why, as the user said")]
-    details: Annotated[dict[str, Any], told("what else was asked: a filter, a rate")]
+    details: Annotated[JsonObject, told("what else was asked: a filter, a rate")]
 
 
 class AuditPage(Struct, frozen=True):
