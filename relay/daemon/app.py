@@ -140,7 +140,7 @@ class _Daemon:
             live.followers.append(hosts.follow)
         reveals = RevealLimit(journal=store.journal, clock=store.clock, rate=lambda: live.config.privacy.reveals)
         reconciler = DaemonReconciler(
-            config=lambda: live.config, find=registry.pipeline, store=store, events=self.events, metrics=self.metrics
+            config=lambda: live.config, find=registry.find, store=store, events=self.events, metrics=self.metrics
         )
         self.supervisor.run("reconcile", reconciler.run())
         alerting = await self._start_alerts(store, control, live, credentials, reveals, hosts, reconciler)

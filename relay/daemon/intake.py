@@ -164,7 +164,7 @@ def slot_desk(store: Store, registry: Registry, *, config: Callable[[], Config])
     """Return what hands out slots of the limits in force; None where the store cannot."""
     if store.lending is None:
         return None
-    elsewhere = Elsewhere(registry.pipeline, outbox=store, clock=store.clock, rng=random.Random())
+    elsewhere = Elsewhere(registry.find, outbox=store, clock=store.clock, rng=random.Random())
     desk = SlotDesk(store.lending, elsewhere, clock=store.clock, directory=lambda: limit_directory(config()))
     store.watch(desk.changed)
     return desk

@@ -248,9 +248,13 @@ class Registry:
     def _is_ours(self, name: str) -> bool:
         return self._claim_until(name) > -math.inf
 
-    def pipeline(self, name: str) -> Pipeline:
-        """Return the platform's pipeline, for questions beside its deliveries. Raises KeyError."""
-        return self._running[name].pipeline
+    def find(self, name: str) -> Pipeline | None:
+        """Return the platform's pipeline, for requests beside its deliveries; None while none runs here.
+
+        That is so of a platform that a reload took away and, for seconds, of one whose terms it replaces.
+        """
+        running = self._running.get(name)
+        return None if running is None else running.pipeline
 
     def make(self, terms: Terms, kept: Kept, *, learner: Learner | None = None) -> tuple[Pipeline, Sender]:
         """Return a pipeline that does not run yet, with the gate it was kept with, and its connections."""

@@ -68,7 +68,7 @@ class DaemonReconciler:
         self,
         *,
         config: Callable[[], Config],
-        find: Callable[[str], Pipeline],
+        find: Callable[[str], Pipeline | None],
         store: ReconciledStore,
         events: Events,
         metrics: Metrics,

@@ -43,7 +43,7 @@ class Questions:
     """Asks platforms for pages and single orders; keeps the budget of each over all its runs."""
 
     def __init__(
-        self, *, config: Callable[[], Config], find: Callable[[str], Pipeline], ledger: CallbackPayloads
+        self, *, config: Callable[[], Config], find: Callable[[str], Pipeline | None], ledger: CallbackPayloads
     ) -> None:
         self._config = config
         self._find = find

@@ -20,9 +20,11 @@ REASON: Final = "a request of others was refused"
 
 
 class Elsewhere:
-    """Tells the pipelines of requests that are not theirs; ``find`` raises ``KeyError`` for one that does not run."""
+    """Tells the pipelines of requests that are not theirs; ``find`` returns None for one that does not run."""
 
-    def __init__(self, find: Callable[[str], Pipeline], *, outbox: Outbox, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self, find: Callable[[str], Pipeline | None], *, outbox: Outbox, clock: Clock, rng: random.Random
+    ) -> None:
         self._find = find
         self._outbox = outbox
         self._clock = clock
@@ -31,7 +33,7 @@ class Elsewhere:
 
     def stopped_until(self, platform: str, group: str) -> float:
         """Return until when the platform, or the group, asked to be left alone; 0.0 where it did not."""
-        pipeline = self._running(platform)
+        pipeline = self._find(platform)
         if pipeline is None:
             return 0.0
         gate = pipeline.gate
@@ -40,7 +42,7 @@ class Elsewhere:
 
     def accepted(self, platform: str, group: str, count: int) -> None:
         """Let the learner know of requests that were let through."""
-        pipeline = self._running(platform)
+        pipeline = self._find(platform)
         if pipeline is None:
             return
         for _ in range(count):
@@ -48,7 +50,7 @@ class Elsewhere:
 
     async def refused(self, platform: str, group: str, wait_s: float | None) -> None:
         """Stop the platform, or the group, as if a request of the relay's own had been refused, and keep it."""
-        pipeline, now = self._running(platform), self._clock.now()
+        pipeline, now = self._find(platform), self._clock.now()
         if pipeline is None:
             return
         self._tell(pipeline.learner, group, Signal.THROTTLED, wait_s)
@@ -58,12 +60,6 @@ class Elsewhere:
         gate.of(asked, scope="group").throttle(StopCause(now, now, REASON, wait_s), self._rng)
         pipeline.changed(0)
         await self._outbox.set_gate(platform, pipeline.kept())
-
-    def _running(self, platform: str) -> Pipeline | None:
-        try:
-            return self._find(platform)
-        except KeyError:
-            return None
 
     def _tell(self, learner: Learner, group: str, kind: Signal, wait_s: float | None) -> None:
         now, token = self._clock.now(), next(self._tokens)

@@ -48,9 +48,9 @@ class NoSlot(RelayError):
 
 
 class Inquirer:
-    """Asks the platform whose pipeline ``find`` returns; a reload may put another one in its place."""
+    """Asks the platform whose pipeline ``find`` returns; a reload may put another one in its place, after seconds."""
 
-    def __init__(self, find: Callable[[], Pipeline], *, clock: Clock, budget: Rate | None) -> None:
+    def __init__(self, find: Callable[[], Pipeline | None], *, clock: Clock, budget: Rate | None) -> None:
         self._find = find
         self._clock = clock
         self._window = None if budget is None else StrictWindow(budget)
@@ -59,7 +59,7 @@ class Inquirer:
 
     async def page(self, url: str, *, within_s: float) -> ToldOfOrders:
         """Return what stands at ``url``. Raises ``NoSlot`` when no request could go within the time."""
-        terms = self._find().terms
+        terms = (await self._pipeline(self._clock.now() + within_s)).terms
         headers = {name: value for name, value in terms.headers.items() if name.lower() != CONTENT_TYPE.lower()}
 
         def draft(request_id: str) -> Draft:
@@ -70,7 +70,7 @@ class Inquirer:
 
     async def order(self, fields: TemplateFields, *, within_s: float) -> ToldOfOrders:
         """Return what ``confirm`` answers about an order. Raises ``NoSlot`` as ``page`` does."""
-        asking = self._find().terms.asking
+        asking = (await self._pipeline(self._clock.now() + within_s)).terms.asking
         if asking is None:
             return ToldOfOrders()
         try:
@@ -112,8 +112,8 @@ class Inquirer:
         """Wait for a slot and ask."""
         gives_up_at = self._clock.now() + within_s
         while True:
-            now, pipeline = self._clock.now(), self._find()
-            wait = self._own_turn(pipeline, now)
+            pipeline = await self._pipeline(gives_up_at)
+            wait = self._own_turn(pipeline, self._clock.now())
             if wait is None:
                 number = next(self._numbers)
                 if self._window is not None:
@@ -136,6 +136,14 @@ class Inquirer:
             if now >= gives_up_at:
                 raise NoSlot(f"no request could go to {pipeline.terms.platform} for {within_s:g} s: {wait.reason}")
             await asyncio.sleep(max(0.01, min(wait.at - now, _LOOK_S, gives_up_at - now)))
+
+    async def _pipeline(self, gives_up_at: float) -> Pipeline:
+        """Wait until the platform has a pipeline. Raises ``NoSlot`` when it has none in time."""
+        while (pipeline := self._find()) is None:
+            if self._clock.now() >= gives_up_at:
+                raise NoSlot("no request could go: the relay sends nothing to this platform now")
+            await asyncio.sleep(_LOOK_S)
+        return pipeline
 
     def _own_turn(self, pipeline: Pipeline, now: float) -> WaitUntil | None:
         if self._window is not None and (free_at := self._window.free_at(now)) > now:

@@ -1,17 +1,29 @@
-"""Slots that are given back, or told of, after a reload has taken their platform away."""
+"""Slots that are given back, and questions that are asked, after a reload has taken their platform away."""
 
 import asyncio
 import math
 import random
 
+import pytest
 from relay.core.lending import LentSlots, LimitName
 from relay.core.model import WaitUntil
 from relay.delivery.asking.elsewhere import Elsewhere
+from relay.delivery.asking.inquirer import Inquirer, NoSlot
+from relay.delivery.sender import Request
 from relay.ingest.lending.desk import LimitDirectory, SlotDesk
 from relay.store.base import StoreRules
-from tests.integration.test_pipeline import Rig
+from relay.wire.answers.answer import Answer, Failure, Headers
+from tests.integration.test_pipeline import TERMS, Platform, Rig
 
 SHOP = LimitName("shop-a", "", "")
+
+
+class Shop(Platform):
+    """Shows its orders: none."""
+
+    async def send(self, request: Request) -> Answer | Failure:
+        """Answer any request."""
+        return Answer(200, Headers(), b"[]")
 
 
 async def test_slots_of_a_platform_that_is_gone() -> None:
@@ -20,7 +32,7 @@ async def test_slots_of_a_platform_that_is_gone() -> None:
     await rig.start()
     lending = rig.store.lending
     assert lending is not None
-    elsewhere = Elsewhere(rig.registry.pipeline, outbox=rig.store, clock=rig.clock, rng=random.Random(7))
+    elsewhere = Elsewhere(rig.registry.find, outbox=rig.store, clock=rig.clock, rng=random.Random(7))
     known = LimitDirectory({"shared": ["shop-a"]}, frozenset(("shop-a",)))
     desk = SlotDesk(lending, elsewhere, clock=rig.clock, directory=lambda: known)
     taken = await desk.take(SHOP, 1, 0.0, gone=lambda: False)
@@ -36,4 +48,21 @@ async def test_slots_of_a_platform_that_is_gone() -> None:
 
     assert isinstance(found, WaitUntil)
     assert found.reason == "unknown"
+    await rig.registry.stop(1.0)
+
+
+async def test_a_question_waits_for_its_platform_to_come_back() -> None:
+    """While a reload replaces the platform nobody can be asked; a question waits for that as it waits for a slot."""
+    rig = Rig()
+    rig.platform = Shop()
+    await rig.start()
+    inquirer = Inquirer(lambda: rig.registry.find("shop-a"), clock=rig.clock, budget=None)
+    await rig.registry.replace([], 1.0)
+    with pytest.raises(NoSlot):
+        await inquirer.page("https://a.example/orders", within_s=0.0)
+    waiting = asyncio.create_task(inquirer.page("https://a.example/orders", within_s=30.0))
+    await asyncio.sleep(0)
+    await rig.registry.replace([TERMS], 1.0)
+
+    assert (await waiting).outcome == "ok"
     await rig.registry.stop(1.0)
