@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from relay.config.load import load
 from relay.config.schema.alerts import AlertSettings
 from relay.config.schema.file import Config
 from relay.core.clock import wall_s
-from relay.core.errors import RelayError
-from relay.core.model import Filter, Lane, NewCallback
+from relay.core.errors import RelayError, StoreFull
+from relay.core.model import Accepted, Filter, Lane, NewCallback
 from relay.daemon.reconciling.both_sides import DaemonReconciler, last_slot
 from relay.store.sqlite.backend import SqliteStore
 from relay.telemetry.events import Events
@@ -47,6 +47,7 @@ class Night:
             f"reconcile:\n  shop-a:{SECTION}{extra}{top}"
         )
         self.config: Config = load(directory / "config.yaml", environ={})
+        self.later: Config | None = None  # in force once the daemon has looked which platforms are due
         self.metrics = Metrics()
         self.nudged = 0
 
@@ -57,7 +58,7 @@ class Night:
             raise AssertionError(f"files ask {name} nothing")
 
         self.reconciler = DaemonReconciler(
-            config=lambda: self.config,
+            config=self.in_force,
             find=nobody,
             store=store,
             events=Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=self.metrics),
@@ -65,6 +66,12 @@ class Night:
             wall=lambda: self.now,
         )
         self.reconciler.operation_started = nudge
+
+    def in_force(self) -> Config:
+        """Return the configuration; from the second time on the later one."""
+        found = self.config
+        self.config = self.later or found
+        return found
 
     def write(self, center: list[str], shown: list[str]) -> None:
         """Write both exports: orders that are paid, changed three hours ago."""
@@ -235,3 +242,38 @@ async def test_a_run_that_is_incomplete_repairs_nothing(tmp_path: Path, store: S
     assert (run["complete"], run["counts"]["behind"]) == (False, 1)
     assert run["repair"]["refused"]
     assert await store.open_operations() == []
+
+
+async def test_a_platform_that_a_reload_takes_away_meanwhile(tmp_path: Path, store: SqliteStore) -> None:
+    """It was due, and is in the file no more when its turn comes: it is not compared, and the daemon goes on."""
+    night = Night(tmp_path, store, "")
+    night.write(["1"], ["1"])
+    await night.round()
+    night.down_for_days(1)
+    (tmp_path / "config.yaml").write_text("version: 1\nplatforms: {shop-a: {url: 'https://a.example/', expires: 2h}}\n")
+    night.later = load(tmp_path / "config.yaml", environ={})
+
+    assert await night.round() == []
+
+
+async def test_a_store_that_is_full_for_a_moment(
+    tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the order center is to be told waits until the store takes it."""
+    night = Night(tmp_path, store, "", "receipts: {url: 'http://127.0.0.1:9/receipts'}\n")
+    await store.configure(night.config.store_rules())
+    night.write(["1", "never"], ["1"])
+    await night.round()
+    night.down_for_days(1)
+    full, accept = [StoreFull("no room")], store.accept
+
+    async def accept_later(rows: Sequence[NewCallback]) -> Accepted:
+        if full:
+            raise full.pop()
+        return await accept(rows)
+
+    monkeypatch.setattr(store, "accept", accept_later)
+    await night.round()
+
+    told, _ = await store.callbacks(Filter(platform="_receipts"), cursor=None, limit=10)
+    assert [each.key for each in told] == ["never"]

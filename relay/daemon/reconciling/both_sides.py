@@ -7,6 +7,7 @@ their folders, so that what a command found counts as well.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, cast
 from zoneinfo import ZoneInfo
@@ -31,6 +32,7 @@ from relay.reconcile.report.past import PastRuns
 from relay.reconcile.workspace import DIRECTORY, Workspace
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
+from relay.upkeep.alarm import persist
 from relay.views.operation_view import OperationOptions, OperationView
 
 _LOOK_S: Final = 20.0
@@ -172,14 +174,19 @@ class DaemonReconciler:
 
     async def _compared(self, platform: str, space: Workspace) -> None:
         config, now = self._config(), self._wall()
-        settings = config.reconcile[platform]
+        settings = config.reconcile.get(platform)
+        if settings is None:
+            return  # a reload took it away while another platform was compared
         window = Window(now - settings.span, now)
         past = PastRuns(space.kept)
 
         unposted = Unposted(platform)
 
         async def ask(question: Question) -> PlatformReply:
-            return await self._answer(platform, question)
+            try:
+                return await self._answer(platform, question)
+            except KeyError:
+                raise RelayError(f"{platform} is no longer compared: the configuration was changed") from None
 
         try:
             finished = await run(
@@ -197,7 +204,7 @@ class DaemonReconciler:
         summary = finished.summary
         if summary["complete"] and config.receipts is not None:
             for rows in unposted.receipts(config.receipts.in_store):
-                await self._store.accept(rows)
+                await persist(partial(self._store.accept, rows), events=self._events)
         self._events.reconciled(
             platform=platform, run=space.run, complete=summary["complete"], differences=_differing(summary)
         )
