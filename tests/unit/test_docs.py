@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+from relay.admin.resources.operations import ACTIONS
 from relay.cli.main import relay
 
 ROOT = Path(__file__).parents[2]
@@ -153,8 +154,31 @@ def test_a_wrong_command_is_noticed(command: str) -> None:
     assert problem(command) is not None
 
 
-def test_the_threat_model_names_tests_that_there_are() -> None:
-    """Each attack names what shows that it is met."""
-    named = set(re.findall(r"`(tests/[\w/]+(?:\.py)?)`", (ROOT / "docs/threat-model.md").read_text("utf-8")))
-    assert len(named) > 20
-    assert [each for each in sorted(named) if not (ROOT / each).exists()] == []
+@pytest.mark.parametrize(("page", "fewest"), [("threat-model.md", 20), ("guarantees.md", 7)])
+def test_a_page_of_promises_names_tests_that_there_are(page: str, fewest: int) -> None:
+    """What is said to show that an attack is met, or that a promise holds, is a file or a test function."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    files = set(re.findall(r"`(tests/[\w/]+(?:\.py)?)`", text))
+    functions = set(re.findall(r"`(test_\w+)`", text))
+    tests = "".join(path.read_text("utf-8") for path in SOURCES if path.is_relative_to(ROOT / "tests"))
+
+    assert len(files) >= fewest
+    assert [each for each in sorted(files) if not (ROOT / each).exists()] == []
+    assert [each for each in sorted(functions) if f"def {each}(" not in tests] == []
+
+
+def test_every_action_of_the_audit_is_explained() -> None:
+    """The table of docs/privacy.md has each action that the sources write, and no other."""
+    areas = "alert|audit|config|hosts|keys|login|operation|payload|platform|reconcile"
+    written = {f"operation.{action}" for action in ACTIONS}
+    for folder in ("admin", "daemon", "privacy", "upkeep"):
+        for path in (ROOT / "relay" / folder).glob("**/*.py"):
+            written |= set(re.findall(rf"(?:, |= )\"((?:{areas})\.[a-z_]+)\"", path.read_text("utf-8")))
+    told: set[str] = set()
+    area = ""
+    for row in re.findall(r"^\| (`(?:\w+\.[a-z_]+)`[^|]*) \|", (ROOT / "docs/privacy.md").read_text("utf-8"), re.M):
+        for word in INLINE.findall(row):
+            area = word.partition(".")[0] or area
+            told.add(f"{area}.{word.partition('.')[2]}")
+
+    assert told == written
