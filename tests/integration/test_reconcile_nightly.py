@@ -61,7 +61,7 @@ class Night:
             config=self.in_force,
             find=nobody,
             store=store,
-            events=Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=self.metrics),
+            events=Events(log=structlog.get_logger(), metrics=self.metrics),
             metrics=self.metrics,
             wall=lambda: self.now,
         )
@@ -277,3 +277,23 @@ async def test_a_store_that_is_full_for_a_moment(
 
     told, _ = await store.callbacks(Filter(platform="_receipts"), cursor=None, limit=10)
     assert [each.key for each in told] == ["never"]
+
+
+async def test_a_disk_that_takes_nothing(tmp_path: Path, store: SqliteStore) -> None:
+    """Where no folder can be made the log says so; the daemon goes on, and compares when there is room again."""
+    with structlog.testing.capture_logs() as lines:
+        night = Night(tmp_path, store, "")
+        night.write(["1"], ["1"])
+        (tmp_path / "reconcile").write_text("in the way")
+        assert await night.round() == []
+        assert night.reconciler.facts() == {}
+        with pytest.raises(OSError, match="reconcile"):
+            await night.reconciler.start("shop-a")
+    (told,) = [line for line in lines if line["event"] == "reconciled"]
+    assert (told["platform"], told["complete"]) == ("shop-a", False)
+
+    (tmp_path / "reconcile").unlink()
+    night.now += 1
+    await night.round()
+    night.down_for_days(1)
+    assert len(await night.round()) == 1
