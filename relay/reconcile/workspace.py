@@ -7,6 +7,7 @@ import tempfile
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from relay.core.clock import wall_s
 from relay.core.errors import RelayError
@@ -33,15 +34,17 @@ class Workspace:
 
     def __enter__(self) -> "Workspace":
         """Take the lock, make the folder (0700: it holds orders in plain text) and put what is handed on into it."""
-        if self.kept is not None:
-            _make(self._state, self.kept)
-            self._lock(self.kept / "lock")
-        parent = None if self.kept is None else self._state
-        self.folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="reconcile-", dir=parent))
-        self.run = self._new_run()
-        for name in _HANDED_ON:
-            if self.kept is not None and (self.kept / name).exists():
-                shutil.copyfile(self.kept / name, Path(self.folder) / name)
+        with ExitStack() as entered:
+            if self.kept is not None:
+                _make(self._state, self.kept)
+                entered.enter_context(self._locked(self.kept / "lock"))
+            parent = None if self.kept is None else self._state
+            self.folder = entered.enter_context(tempfile.TemporaryDirectory(prefix="reconcile-", dir=parent))
+            self.run = self._new_run()
+            for name in _HANDED_ON:
+                if self.kept is not None and (self.kept / name).exists():
+                    shutil.copyfile(self.kept / name, Path(self.folder) / name)
+            self._stack = entered.pop_all()  # where anything failed, nothing is left behind
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,13 +74,14 @@ class Workspace:
             if self.kept is None or not (self.kept / run).exists():
                 return run
 
-    def _lock(self, file: Path) -> None:
-        lock = self._stack.enter_context(file.open("a"))
+    def _locked(self, file: Path) -> IO[str]:
+        lock = file.open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._stack.close()
+        except BlockingIOError:
+            lock.close()
             raise RelayError(f"another comparison of {self._platform} is under way; one runs at a time") from None
+        return lock
 
 
 def _make(state: Path, kept: Path) -> None:

@@ -88,6 +88,7 @@ class DaemonReconciler:
         self._tasks: set[asyncio.Task[None]] = set()
         self._one = asyncio.Lock()
         self._summaries: dict[str, tuple[str, JsonObject | None, JsonObject | None]] = {}
+        self._no_folder: dict[str, str] = {}  # by platform: why its folder cannot be used
 
     @property
     def busy(self) -> bool:
@@ -145,7 +146,9 @@ class DaemonReconciler:
         found = {}
         for platform in self._config().reconcile:
             _, last, _ = self._summaries.get(platform, ("", None, None))
-            if self._missed(platform):
+            if platform in self._no_folder:
+                found[platform] = ReconcileFacts(trouble="failed")
+            elif self._missed(platform):
                 found[platform] = ReconcileFacts(trouble="missed")
             elif last is not None:
                 found[platform] = ReconcileFacts(_differing(last), _trouble(last))
@@ -160,6 +163,9 @@ class DaemonReconciler:
             return space.__enter__()
         except RelayError:
             return None  # a command compares it now, which counts as well
+        except OSError as error:
+            self._cannot_keep(platform, error)
+            return None
 
     async def _compare(self, platform: str, space: Workspace) -> None:
         """Compare in a workspace that was entered, and leave it."""
@@ -197,6 +203,9 @@ class DaemonReconciler:
                 found=unposted.note,
                 choice=self._choice(config, platform),
             )
+        except OSError as error:
+            self._cannot_keep(platform, error)
+            return
         except RelayError as error:
             self._events.reconciled(platform=platform, run=space.run, complete=False, differences=0, error=str(error))
             past.keep_failure(_failure(platform, space.run, window, str(error)))
@@ -239,19 +248,34 @@ class DaemonReconciler:
         return PastRuns(self._state() / DIRECTORY / platform)
 
     def _look(self) -> list[str]:
-        """Read what the last runs found; return the platforms that are due."""
+        """Read what the last runs found; return the platforms that are due. One whose folder is unusable is not."""
         due = []
         for platform, settings in self._config().reconcile.items():
-            past = self._past(platform)
-            runs = past.runs()
-            last = runs[-1] if runs else ""
-            if last and self._summaries.get(platform, ("",))[0] != last:
-                whole = next((found for name in reversed(runs) if _complete(found := past.summary(name))), None)
-                self._summaries[platform] = (last, past.summary(last), whole)
-                self._measure(platform, whole)
-            if settings.at is not None and self._due_at(platform, settings.at, settings.tz) is not None:
-                due.append(platform)
+            try:
+                self._read(platform)
+                if settings.at is not None and self._due_at(platform, settings.at, settings.tz) is not None:
+                    due.append(platform)
+            except OSError as error:
+                self._cannot_keep(platform, error)
+            else:
+                self._no_folder.pop(platform, None)
         return due
+
+    def _read(self, platform: str) -> None:
+        past = self._past(platform)
+        runs = past.runs()
+        last = runs[-1] if runs else ""
+        if last and self._summaries.get(platform, ("",))[0] != last:
+            whole = next((found for name in reversed(runs) if _complete(found := past.summary(name))), None)
+            self._summaries[platform] = (last, past.summary(last), whole)
+            self._measure(platform, whole)
+
+    def _cannot_keep(self, platform: str, error: OSError) -> None:
+        """Tell once that a platform's folder cannot be read or written: the next look tries it again."""
+        why = f"{error.filename or self._state()}: {error.strerror or error}"
+        if self._no_folder.get(platform) != why:
+            self._no_folder[platform] = why
+            self._events.reconciled(platform=platform, run="", complete=False, differences=0, error=why)
 
     def _measure(self, platform: str, whole: JsonObject | None) -> None:
         if whole is not None:
