@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from relay.core.clock import Clock, elapsed_s
-from relay.core.ids import encode_id
 from relay.core.model import (
     Accepted,
     AcceptedPosts,
@@ -211,10 +210,7 @@ class RedisStore:
 
     async def cancel(self, callback_id: str) -> Cancelled:
         """End a pending callback that is in no frozen batch as superseded."""
-        found = self._tags.find(callback_id)
-        if found is None:
-            await self._tags.load()
-            found = self._tags.find(callback_id)
+        found = await self._reader.find(callback_id)
         return Cancelled(why="unknown") if found is None else await self._cancel(found[0], found[1], "")
 
     async def cancel_key(self, platform: str, key: str) -> Cancelled:
@@ -229,8 +225,7 @@ class RedisStore:
         why, freed, *seqs = await self.link.one(call, durable=True)
         if freed:
             self._changed(platform, freed)
-        tag = self._tags.known(platform)
-        return Cancelled([encode_id(int(each), tag) for each in (seqs[0] if seqs else ())], why.decode())
+        return Cancelled([self._tags.told(platform, each) for each in (seqs[0] if seqs else ())], why.decode())
 
     # Outbox
 

@@ -1,5 +1,5 @@
 -- ARGV: now, coalesce, posts, payload of each row. A post is a list of rows, accepted all or none. Answers freed, and for each post its seqs (negative: known
--- before), {'C', index} for another body under a known key, or {'B'} where a key is being staged elsewhere.
+-- before, or the id where a spool gave it), {'C', index} for another body under a known key, or {'B'} where a key is being staged elsewhere.
 local coalesce, posts = ARGV[2], unpack_(ARGV[3])
 local staging = call('HLEN', P .. 'rv') > 0
 local accepted, answers, body = {}, {}, 3
@@ -27,7 +27,8 @@ for index, post in ipairs(posts) do
     for place, new in ipairs(post) do
       local idem = new[6]
       if known[place] then
-        answer[place] = -known[place]
+        local id = told(known[place])
+        answer[place] = type(id) == 'number' and -id or id
       elseif seqs[idem] then
         answer[place] = -seqs[idem]
       else

@@ -1,4 +1,4 @@
--- ARGV: now, seq ('' for a key), KH. Ends what is in no frozen batch, all or nothing. Answers why not ('' when it did), freed, and the seqs.
+-- ARGV: now, seq ('' for a key), KH. Ends what is in no frozen batch, all or nothing. Answers why not ('' when it did), freed, and the seqs or spools' ids.
 local found = {}
 if ARGV[2] ~= '' then
   local row = row_of(tonumber(ARGV[2]))
@@ -15,7 +15,7 @@ end
 local answer = {}
 for place, seq in ipairs(found) do
   finish(row_of(seq), seq, 4, 'cancelled', false)
-  answer[place] = string.format('%.0f', seq)
+  answer[place] = told(seq)
 end
 flush()
 return {'', freed, answer}

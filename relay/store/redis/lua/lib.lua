@@ -37,6 +37,11 @@ local function row_of(seq)
   return rows[seq]
 end
 
+local function told(seq)  -- what its poster was told: the id that a spool gave out, or the seq, which the id follows from
+  local row = row_of(seq)
+  return row and row[@ALIAS] ~= '' and row[@ALIAS] or seq
+end
+
 local function touch(seq) dirty[seq] = true end
 
 local function zset(key, member, score)  -- the last word counts: a score, or false to take it out

@@ -1,6 +1,10 @@
--- ARGV: now, bulk, rows, payload of each. Puts a chunk of a bulk aside, invisible. Answers per row 0, or the seq that is known under its key; {'C', index}; {'B'}.
+-- ARGV: now, bulk, whether chunks went before, rows, payload of each. Puts a chunk of a bulk aside, invisible. Answers per row 0, or of what is known
+-- under its key the seq, or the id where a spool gave it; {'C', index}; {'B'}.
 local bulk, fresh, answer, reserved = ARGV[2], {}, {}, {}
-for place, new in ipairs(unpack_(ARGV[3])) do
+if call('HEXISTS', P .. 'stc', bulk) == 1 or (ARGV[3] == '1' and call('HEXISTS', P .. 'stg', bulk) == 0) then
+  return redis.error_reply('GONE')  -- the chunks before were taken back meanwhile
+end
+for place, new in ipairs(unpack_(ARGV[4])) do
   local idem, known = new[6], false
   if idem ~= '' then
     local other = call('HGET', P .. 'rv', idem)
@@ -8,9 +12,9 @@ for place, new in ipairs(unpack_(ARGV[3])) do
     known = call('HGET', P .. 'dd', idem)
     if known and string.sub(known, 1, 12) ~= new[7] then return {'C', place - 1} end
   end
-  answer[place] = known and tonumber(string.sub(known, 13)) or 0
+  answer[place] = known and told(tonumber(string.sub(known, 13))) or 0
   if not known then
-    new[20] = ARGV[3 + place]
+    new[20] = ARGV[4 + place]
     fresh[#fresh + 1] = new
     if idem ~= '' then
       reserved[#reserved + 1] = idem

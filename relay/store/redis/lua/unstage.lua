@@ -1,5 +1,7 @@
--- ARGV: now, bulk. Takes the next chunk of a bulk back that was never accepted. Answers whether there is more.
+-- ARGV: now, bulk. Takes the next chunk of a bulk back that was never accepted. Answers whether there is more; -1: it has been accepted.
 local bulk = ARGV[2]
+local made = call('HGET', P .. 'stc', bulk)
+if made and unpack_(made)[5] == 1 then return -1 end
 call('HSET', P .. 'stc', bulk, pack({0, 0, 0, 0, 2}))  -- from here on it cannot be flipped
 local chunk = call('LPOP', P .. 'st:' .. bulk)
 if not chunk then

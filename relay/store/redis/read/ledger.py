@@ -137,12 +137,7 @@ class RedisReader:
 
     async def callback(self, callback_id: str, *, payload: bool) -> CallbackView | None:
         """Return one callback with its attempts, newest last."""
-        found = self._tags.find(callback_id)
-        if found is None:
-            await self._tags.load()
-            found = self._tags.find(callback_id)
-        if found is None:
-            found = await self._by_alias(callback_id)
+        found = await self.find(callback_id)
         if found is None:
             return None
         platform, seq = found
@@ -182,16 +177,27 @@ class RedisReader:
         seqs = unpack(ended) if ended else unpack(under_way)[BATCH.index("SEQS")] if under_way else []
         return [self._tags.id_of(platform, seq) for seq in seqs[:limit]]
 
-    async def _by_alias(self, callback_id: str) -> tuple[str, int] | None:
-        """Return where a callback lies that a host's spool gave this id."""
+    async def find(self, callback_id: str) -> tuple[str, int] | None:
+        """Return the platform and the sequence number of an id; of one that a host's spool gave out too."""
+        found = self._tags.find(callback_id)
+        if found is None:
+            await self._tags.load()
+            found = self._tags.find(callback_id)
+        if found is not None:
+            return found
         names = list(self._tags.names())
-        found = await self.many([("HGET", self._keys.of(name, "al"), callback_id) for name in names])
-        return next(((name, int(seq)) for name, seq in zip(names, found, strict=True) if seq is not None), None)
+        aliases = await self.many([("HGET", self._keys.of(name, "al"), callback_id) for name in names])
+        return next(((name, int(seq)) for name, seq in zip(names, aliases, strict=True) if seq is not None), None)
 
     async def _superseded_by(self, platform: str, row: StoredRow) -> str:
         """Return the id of what stands for a row: of its own platform, or where it was routed to."""
         elsewhere = await self._link.do("HGET", self._keys.of(platform, "sup"), row.seq)
-        return elsewhere.decode() if elsewhere else self._tags.id_of(platform, row.superseded_by)
+        if elsewhere:
+            told: str = elsewhere.decode()
+            return told
+        newer = await self.by_seq(platform, [row.superseded_by])
+        alias = newer[0].alias if newer else ""
+        return alias or self._tags.id_of(platform, row.superseded_by)
 
     async def _attempts(self, platform: str, ids: Sequence[int]) -> list[StoredAttempt]:
         if not ids:

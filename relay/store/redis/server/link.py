@@ -118,12 +118,7 @@ class ServerLink:
                 answers = await self._pipeline(calls, waits)
                 missing = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
                 if missing:
-                    for text in {calls[place].script.text for place in missing if calls[place].script}:  # type: ignore[union-attr]
-                        await self._client.script_load(text)
-                    again = await self._pipeline([calls[place] for place in missing], waits)
-                    for place, answer in zip(missing, again[: len(missing)], strict=True):
-                        answers[place] = answer
-                    answers[len(calls) :] = again[len(missing) :]
+                    await self._load_and_run(calls, missing, waits, answers)
         except _AWAY as error:
             raise await self._lost(error) from error
         except ResponseError as error:
@@ -135,6 +130,21 @@ class ServerLink:
         if durable:
             self._check(answers[len(calls) :])
         return [_mapped(answer) for answer in answers[: len(calls)]]
+
+    async def _load_and_run(
+        self, calls: Sequence[ServerCall], missing: Sequence[int], waits: Sequence[Sequence[Any]], answers: list[Any]
+    ) -> None:
+        """Run those calls again whose script the server did not know, and put their answers in place."""
+        for text in {calls[place].script.text for place in missing if calls[place].script}:  # type: ignore[union-attr]
+            await self._client.script_load(text)
+        try:
+            again = await self._pipeline([calls[place] for place in missing], waits)
+        except StoreAway as away:
+            away.sent = True  # the others have run
+            raise
+        for place, answer in zip(missing, again[: len(missing)], strict=True):
+            answers[place] = answer
+        answers[len(calls) :] = again[len(missing) :]
 
     async def one(self, call: ServerCall, *, within_s: float = WITHIN_S, durable: bool = False) -> Any:
         """Run one call; raises its error."""

@@ -58,6 +58,10 @@ class PlatformTags:
         """Return a callback's public id."""
         return encode_id(seq, self._tags[platform])
 
+    def told(self, platform: str, first: int | bytes) -> str:
+        """Return the id of what is known: scripts answer its number, or the id that a spool gave out."""
+        return first.decode() if isinstance(first, bytes) else self.id_of(platform, abs(first))
+
     def find(self, callback_id: str) -> tuple[str, int] | None:
         """Return the platform and sequence number in an id, or None."""
         for name, tag in self._tags.items():

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from relay.core.clock import Clock, elapsed_s
 from relay.core.errors import StoreAway
-from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost, StoreRules
+from relay.core.model import Accepted, AcceptedPosts, Cancelled, NewCallback, RoutedPost, StoreRules
 from relay.store.base import StoreEvents
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.keys import KeyNames
@@ -112,6 +112,12 @@ class SpoolingStore(RedisStore):
     async def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:
         """Return one callback, or None; one that waits in the spool is shown also while the server is away."""
         return await self._spool.shown(callback_id) or await super().callback(callback_id, payload=payload)
+
+    async def cancel(self, callback_id: str) -> Cancelled:
+        """End a pending callback; one that waits in the spool can be taken back when the store is there."""
+        if await self._spool.shown(callback_id) is not None:
+            raise StoreAway("it waits in the spool until the store is back", sent=False)
+        return await super().cancel(callback_id)
 
     async def ping(self) -> None:
         """Commit something small; raises ``StoreFailed`` when neither the store nor the spool can."""

@@ -73,7 +73,7 @@ class BulkPart:
     rows: list[PackedRow] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
-    known: dict[int, int] = field(default_factory=dict)  # place in the request: sequence number of the first
+    known: dict[int, int | bytes] = field(default_factory=dict)  # place in the request: number or id of the first
 
     def add(self, row: PackedRow, body: bytes, place: int) -> None:
         """Add one row."""
@@ -126,9 +126,7 @@ class Bulks:
             except _KeyBusy:
                 await self.wait_for_key([part.platform for part in parts])
             except StoreAway:
-                self._cut_off[bulk] = [part.platform for part in parts]
-                if self._finishing is None or self._finishing.done():
-                    self._finishing = asyncio.create_task(self._finish())
+                self._finish_later(bulk, [part.platform for part in parts])
                 raise
         raise StoreAway("another host has been accepting the same idempotency key for a second; post again")
 
@@ -163,8 +161,13 @@ class Bulks:
             self._swept_at = self._clock.now()
             await self.sweep(platforms)
 
+    def _finish_later(self, bulk: str, platforms: list[str]) -> None:
+        self._cut_off[bulk] = platforms
+        if self._finishing is None or self._finishing.done():
+            self._finishing = asyncio.create_task(self._finish())
+
     async def _finish(self) -> None:
-        """Finish or take back the bulks of this host whose fate an outage left open; their keys are free then."""
+        """Finish the bulks of this host that an outage cut off, or take them back; their keys are free then."""
         while self._cut_off:
             await asyncio.sleep(_LOOK_S)
             with suppress(StoreFailed):
@@ -192,13 +195,18 @@ class Bulks:
             await self._unstage(bulk, [part.platform for part in parts])
             raise
         platforms = [platform for platform, many in counts.items() if many]
-        if len(platforms) > 1 or posts is not None:
-            firsts = await self._flip(bulk, platforms, counts, visible=False)
+        several = len(platforms) > 1 or posts is not None
+        firsts = await self._flip(bulk, platforms, counts, visible=not several)
+        if several:
             await self._decide(bulk, firsts, list(posts(firsts)) if posts else [])
-        firsts = await self._flip(bulk, platforms, counts, visible=True)
-        await asyncio.gather(*(self._place(bulk, platform) for platform in counts))
-        if len(platforms) > 1 or posts is not None:
-            await self.forget(bulk)
+        try:
+            if several:
+                await self._flip(bulk, platforms, counts, visible=True)
+            await asyncio.gather(*(self._place(bulk, platform) for platform in counts))
+            if several:
+                await self.forget(bulk)
+        except StoreFailed:  # it is decided: the bulk is accepted, and takes its place when the server is there
+            self._finish_later(bulk, list(counts))
         return {platform: list(range(first, first + counts[platform])) for platform, first in firsts.items()}
 
     async def _stage(self, bulk: str, part: BulkPart) -> int:
@@ -206,7 +214,8 @@ class Bulks:
         fresh = 0
         for span in chunks([len(body) for body in part.bodies]):
             rows, bodies = pack(part.rows[span.start : span.stop]), part.bodies[span.start : span.stop]
-            answer = await self._link.one(self._call("stage", part.platform, bulk, rows, *bodies))
+            call = self._call("stage", part.platform, bulk, int(span.start > 0), rows, *bodies)
+            answer = await self._in_time(call)
             if answer[0] == b"B":
                 raise _KeyBusy
             if answer[0] == b"C":
@@ -218,10 +227,15 @@ class Bulks:
                     fresh += 1
         return fresh
 
-    async def _unstage(self, bulk: str, platforms: Iterable[str]) -> None:
+    async def _unstage(self, bulk: str, platforms: Iterable[str]) -> bool:
+        """Take back what is staged; return False where a flip that was sent before came after all."""
         for platform in platforms:
-            while await self._link.one(self._call("unstage", platform, bulk)):
-                pass
+            left = 1
+            while left == 1:
+                left = await self._link.one(self._call("unstage", platform, bulk))
+            if left < 0:
+                return False
+        return True
 
     async def _flip(
         self, bulk: str, platforms: Sequence[str], counts: Mapping[str, int], *, visible: bool
@@ -230,13 +244,16 @@ class Bulks:
         firsts: dict[str, int] = {}
         for platform in platforms:
             call = self._call("flip", platform, bulk, counts[platform], int(visible))
-            try:
-                firsts[platform] = await self._link.one(call, durable=True)
-            except ServerRefused as error:
-                if not str(error).startswith("GONE"):
-                    raise
-                raise StoreAway("the bulk took too long and was given up; post again") from error
+            firsts[platform] = await self._in_time(call, durable=True)
         return firsts
+
+    async def _in_time(self, call: ServerCall, *, durable: bool = False) -> Any:
+        try:
+            return await self._link.one(call, durable=durable)
+        except ServerRefused as error:
+            if not str(error).startswith("GONE"):
+                raise
+            raise StoreAway("the bulk took too long and was given up; post again") from error
 
     async def _decide(self, bulk: str, firsts: Mapping[str, int], posts: Sequence[tuple[str, bytes, int]]) -> None:
         """Write the one record that decides a bulk over several platforms."""
@@ -277,7 +294,8 @@ class Bulks:
         if facts is None or facts[4] != 1:
             call = ServerCall(_ABORT, (self._keys.shared("commits"),), (bulk,))
             if await self._link.one(call, durable=True) == b"aborted":
-                await self._unstage(bulk, (platform,))
-                return
-            await self._flip(bulk, (platform,), {platform: facts[1] if facts else 0}, visible=True)
+                if await self._unstage(bulk, (platform,)):
+                    return
+            elif await self._link.do("HEXISTS", self._keys.of(platform, "stg"), bulk):
+                await self._flip(bulk, (platform,), {platform: facts[1] if facts else 0}, visible=True)
         await self._place(bulk, platform)

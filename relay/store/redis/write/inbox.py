@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -10,7 +10,7 @@ from relay.core.clock import Clock, elapsed_s
 from relay.core.errors import IdempotencyConflict, NoTarget, RelayError, StoreAway
 from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost
 from relay.store.redis.read.history import RedisHistory
-from relay.store.redis.server.fields import pack, unpack
+from relay.store.redis.server.fields import pack, read_row, unpack
 from relay.store.redis.server.keys import KeyNames, short_hash
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
@@ -165,8 +165,8 @@ class RedisInbox:
         elif numbers[0] == b"B":
             self._start(self._again(post))
         elif not post.done.done():
-            ids = [self._tags.id_of(post.platform, abs(seq)) for seq in numbers]
-            again = frozenset(place for place, seq in enumerate(numbers) if seq < 0)
+            ids = [self._tags.told(post.platform, seq) for seq in numbers]
+            again = frozenset(place for place, seq in enumerate(numbers) if isinstance(seq, bytes) or seq < 0)
             post.done.set_result(Accepted(ids, again))
 
     async def _again(self, post: _SmallPost) -> None:
@@ -212,7 +212,7 @@ class RedisInbox:
             for place in part.places:
                 if place in part.known:
                     duplicates.add(place)
-                ids[place] = self._tags.id_of(part.platform, part.known.get(place) or next(fresh))
+                ids[place] = self._tags.told(part.platform, part.known.get(place) or next(fresh))
         for place, first in repeats.items():
             ids[place] = ids[first]
         return Accepted(ids, frozenset(duplicates))
@@ -269,7 +269,7 @@ class RedisInbox:
                     made[key] = own
             else:
                 assert key is not None
-                own = made.get(key) or {name: self._tags.id_of(name, seq) for name, seq in kept[key][1].items()}
+                own = made.get(key) or await self._told(kept[key][1])
             ids.append(own)
         return AcceptedPosts(ids, frozenset(range(len(posts))) - frozenset(fresh))
 
@@ -296,6 +296,15 @@ class RedisInbox:
         found = await self._link.do("HMGET", self._keys.shared("posts"), *keys)
         values = zip(keys, found, strict=True)
         return {key: (value[:DIGEST].decode(), unpack(value[DIGEST:])) for key, value in values if value is not None}
+
+    async def _told(self, numbers: Mapping[str, int]) -> dict[str, str]:
+        """Return the ids that were given out for the rows of a routed post, by platform."""
+        asked = [ServerCall(None, (), ("HGET", self._keys.of(name, "r"), seq)) for name, seq in numbers.items()]
+        told: dict[str, str] = {}
+        for (name, seq), packed in zip(numbers.items(), await self._link.run(asked), strict=True):
+            alias = read_row(seq, packed).alias if packed else ""
+            told[name] = alias or self._tags.id_of(name, seq)
+        return told
 
     async def close(self) -> None:
         """Finish what is queued."""

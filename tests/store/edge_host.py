@@ -1,0 +1,58 @@
+"""A host with a spool on a real server, for tests of what is accepted while the server comes and goes."""
+
+import asyncio
+from pathlib import Path
+
+from relay.config.reading.server_urls import parse_server_url
+from relay.core.errors import StoreAway
+from relay.store.redis.opening import reach
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import Durable, ServerLink
+from relay.store.redis.spool.spool_file import SpoolFile
+from relay.store.redis.spool.spooling_store import SpoolingStore
+from tests.clocks import FakeClock
+from tests.store.harness import rules
+from tests.store.valkey import ValkeyServer
+
+
+class Host:
+    """One host with a spool of its own, on a server that tests end and start."""
+
+    def __init__(self, server: ValkeyServer, directory: Path, prefix: str, *, name: str = "edge-1") -> None:
+        self.clock = FakeClock()
+        self._server = server
+        self._path = directory / f"{name}.db"
+        self._prefix = prefix
+        self._name = name
+        self.store: SpoolingStore
+
+    async def start(self, *, max_bytes: int = 1 << 20, alone: bool = True) -> SpoolingStore:
+        file = SpoolFile(self._path, host=self._name, max_bytes=max_bytes)
+        link = ServerLink.to(parse_server_url(self._server.url), Durable())
+        self.store = store = SpoolingStore(link, KeyNames(self._prefix), self.clock, file, alone=alone)
+        store.reach = lambda: _reached(store)
+        try:
+            await reach(store)
+        except StoreAway:
+            store.begin_away()
+        await store.configure(rules("shop", "mall"))
+        return store
+
+
+async def _reached(store: SpoolingStore) -> None:
+    await reach(store)
+
+
+async def gone(store: SpoolingStore) -> None:
+    """Wait until the store has seen that its server is away; it answers from the spool then."""
+    async with asyncio.timeout(10):
+        while not store._spool.away:
+            await store.ping()
+            await asyncio.sleep(0.05)
+
+
+async def drained(store: SpoolingStore) -> None:
+    """Wait until nothing waits here."""
+    async with asyncio.timeout(10):
+        while store.spooled():
+            await asyncio.sleep(0.01)
