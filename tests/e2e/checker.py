@@ -19,7 +19,10 @@ LAG_S = 1.0  # a request sent just before a kill is seen by a busy platform so m
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """One callback as the poster saw it. ``status`` is None when no answer came; ``post`` groups one request."""
+    """One callback as the poster saw it. ``status`` is None when no answer came; ``post`` groups one request.
+
+    ``repeats``: how often it was posted again because no clear answer came.
+    """
 
     n: int
     post: int
@@ -28,6 +31,7 @@ class Posted:
     digest: str
     status: int | None
     id: str | None = None
+    repeats: int = 0
 
     @property
     def accepted(self) -> bool:
@@ -81,7 +85,11 @@ def no_loss(run: Evidence) -> list[str]:
 
 
 def unknown_is_whole(run: Evidence) -> list[str]:
-    """I2: a post without a clear answer is wholly there or not at all, and nothing else was taken."""
+    """I2: a post without a clear answer is wholly there or not at all, and nothing else was taken.
+
+    Where an answer was lost and the repeat came to a spool, it finds the first when it drains and is superseded by it:
+    the ledger counts both, and the poster knows the second alone.
+    """
     arrived = _arrived(run)
     posts = defaultdict(list)
     for posted in run.posted:
@@ -95,7 +103,9 @@ def unknown_is_whole(run: Evidence) -> list[str]:
         present += there
         if there not in (0, len(items)):
             found.append(f"post {number} got no clear answer and {there} of its {len(items)} callbacks are there")
-    taken = len({posted.id for posted in run.posted if posted.accepted}) + present
+    repeated = {row["id"] for row in run.stored if (row["state"], row.get("reason")) == ("superseded", "repeated")}
+    firsts = sum(posted.repeats > 0 and posted.id in repeated for posted in run.posted)
+    taken = len({posted.id for posted in run.posted if posted.accepted}) + present + firsts
     total = run.ledgers[-1]["total"]["accepted"] if run.ledgers else taken
     if total != taken:
         found.append(f"the ledger counts {total} accepted; the poster knows of {taken}")

@@ -165,14 +165,16 @@ class Bench:
         elif rows[0][0] is not None:
             headers["Relay-Key"] = rows[0][0]
         body = b"\n".join(payload for _, payload in rows)
+        repeats = 0
         while True:
             status, answer = await self._post_once(body, headers)
             if status == 202 or not retry or (status is not None and status < 500):
                 break
+            repeats += 1
             await asyncio.sleep(_POLL_S)
         ids = [None] * len(rows) if answer is None else answer.get("ids") or [answer["id"]]
         noted = [
-            Posted(number, post, key, name, digest(payload), status, callback_id)
+            Posted(number, post, key, name, digest(payload), status, callback_id, repeats)
             for number, (key, payload), callback_id in zip(numbers, rows, ids, strict=True)
         ]
         self.posted += noted

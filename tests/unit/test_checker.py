@@ -1,6 +1,7 @@
 """The checker of the end-to-end tests: a clean run passes, and each kind of bad log is found by its own check."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,6 +69,23 @@ def tear_a_post(run: Run) -> None:
 def count_too_many(run: Run) -> None:
     """Count a callback nobody posted."""
     run.ledgers[-1]["total"] |= {"accepted": 5, "delivered": 5}
+
+
+def repeat_in_the_spool(run: Run, *, repeats: int) -> None:
+    """Supersede a callback by its first, of which the poster was told nothing."""
+    run.posted[3] = replace(run.posted[3], id="id-e", repeats=repeats)
+    run.stored.append({"id": "id-e", "state": "superseded", "reason": "repeated"})
+    run.ledgers[-1]["total"] |= {"accepted": 5, "superseded": 1}
+
+
+def test_a_repeat_may_count_beside_the_first_whose_answer_was_lost() -> None:
+    """It is superseded by that first one; where nothing was repeated there is no such excuse."""
+    run = Run()
+    repeat_in_the_spool(run, repeats=1)
+    assert check(run.evidence()) == {}
+    run = Run()
+    repeat_in_the_spool(run, repeats=0)
+    assert list(check(run.evidence())) == ["I2 unknown is allowed"]
 
 
 def invent(run: Run) -> None:
