@@ -80,11 +80,6 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
                 yield _at(path, "E051", f"{dotted(path)}: the quota {quoted(wanted)} is named twice")
     yield from _routes(config)
     yield from _paths(config)
-    if config.receipts is not None and not config.store.url.startswith("sqlite:"):
-        yield _at(
-            ("receipts",), "E051", "receipts are not queued in a shared store yet", "use sqlite:PATH, or remove them",
-            at_key=True, relies_on=[("receipts",), ("store", "url")],
-        )  # fmt: skip
     yield from alert_contradictions(config)
     yield from view_contradictions(config)
     if config.telemetry.otlp is not None and find_spec("opentelemetry") is None:

@@ -1,7 +1,7 @@
 """The suite every backend passes: ``class TestMine(Conformance)`` beside a fixture ``harness`` (see ``harness.py``).
 
 Backends that outlive their process also take ``DurabilityConformance``. What the shared store does not do yet, the
-others take beside it: ``ReceiptingConformance``, ``LendingConformance``, ``WeighingConformance``, and the durable forms
+others take beside it: ``LendingConformance``, ``WeighingConformance``, and the durable forms
 of these.
 """
 
@@ -29,10 +29,8 @@ __all__ = [
     "Conformance",
     "DurabilityConformance",
     "DurableLendingConformance",
-    "DurableReceiptingConformance",
     "DurableWeighingConformance",
     "LendingConformance",
-    "ReceiptingConformance",
     "WeighingConformance",
 ]
 
@@ -53,11 +51,16 @@ class Conformance(
     TimingConformance,
     HoldingConformance,
     SharingConformance,
+    ReceiptingConformance,
 ):
     """What memory and every other backend promise alike."""
 
 
 class DurabilityConformance(
-    _Durability, DurableRememberingConformance, DurableQuestioningConformance, DurableHoldingConformance
+    _Durability,
+    DurableRememberingConformance,
+    DurableQuestioningConformance,
+    DurableHoldingConformance,
+    DurableReceiptingConformance,
 ):
     """What backends promise that outlive their process."""

@@ -13,7 +13,10 @@ from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerLink
 from tests.clocks import FakeClock
-from tests.store.conformance import Conformance, DurabilityConformance
+from tests.store.conformance import (
+    Conformance,
+    DurabilityConformance,
+)
 from tests.store.forgetting import ForgettingConformance
 from tests.store.harness import claimed, deliver, note, post, refused, request, rules, states
 from tests.store.valkey import ValkeyServer

@@ -14,10 +14,8 @@ from tests.store.conformance import (
     Conformance,
     DurabilityConformance,
     DurableLendingConformance,
-    DurableReceiptingConformance,
     DurableWeighingConformance,
     LendingConformance,
-    ReceiptingConformance,
     WeighingConformance,
 )
 from tests.store.forgetting import ForgettingConformance
@@ -61,8 +59,6 @@ async def harness(tmp_path: Path) -> AsyncIterator[SqliteHarness]:
 class TestSqlite(
     Conformance,
     DurabilityConformance,
-    ReceiptingConformance,
-    DurableReceiptingConformance,
     LendingConformance,
     DurableLendingConformance,
     WeighingConformance,
@@ -75,8 +71,6 @@ class TestSqlite(
 class TestSealedSqlite(
     Conformance,
     DurabilityConformance,
-    ReceiptingConformance,
-    DurableReceiptingConformance,
     LendingConformance,
     DurableLendingConformance,
     WeighingConformance,

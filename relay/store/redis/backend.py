@@ -35,16 +35,18 @@ from relay.store.redis.read.history import RedisHistory
 from relay.store.redis.read.ledger import RedisReader
 from relay.store.redis.read.survey import RedisSurveys
 from relay.store.redis.server.fields import pack
-from relay.store.redis.server.keys import KeyNames, short_hash
-from relay.store.redis.server.link import ServerCall, ServerLink
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import ServerLink
 from relay.store.redis.server.scripts import Script, platform_script
 from relay.store.redis.server.tags import PlatformTags
+from relay.store.redis.write.cancelling import RedisCancelling
 from relay.store.redis.write.held_keys import RedisHeldKeys
 from relay.store.redis.write.inbox import RedisInbox
 from relay.store.redis.write.journal import RedisJournal
 from relay.store.redis.write.operations import RedisOperations
 from relay.store.redis.write.outbox import RedisOutbox
 from relay.store.redis.write.prune import RedisUpkeep
+from relay.store.redis.write.receipts import RedisReceipts
 from relay.store.redis.write.settlement import RedisSettlements, packed_gate
 from relay.store.redis.write.trail import RedisTrail
 from relay.store.sealing import Sealing
@@ -55,7 +57,6 @@ from relay.views.ledger import QueueTotals
 from relay.views.operation_view import PLAIN, OperationOptions, OperationView
 from relay.views.queue import QueueFacts, StoreSize
 
-_STEP: Final = 200
 _FRESH_S: Final = 1.0
 
 
@@ -91,6 +92,26 @@ class RedisStore:
         self.surveys: Surveys = RedisSurveys(self._reader, self._tags)
         self._trail = RedisTrail(link, keys, clock)
         self.held_keys: HeldKeys = RedisHeldKeys(link, self._owned, self._trail, changed=self._changed)
+        self._receipts = RedisReceipts(
+            link,
+            keys,
+            self._tags,
+            clock,
+            script=self._script,
+            rules=lambda: self._owned.rules.receipts,
+            accepted=self._changed,
+        )
+        noted = self._receipts.tell
+        self._cancelling = RedisCancelling(
+            link,
+            keys,
+            self._tags,
+            clock,
+            script=self._script,
+            find=self._reader.find,
+            changed=self._changed,
+            noted=noted,
+        )
         self._inbox = RedisInbox(
             link,
             keys,
@@ -100,6 +121,7 @@ class RedisStore:
             coalescing=self._coalescing,
             accepted=self._changed,
             committed=self._committed,
+            receipts=self._receipts,
             minute=self._past,
         )
         self._outbox = RedisOutbox(link, keys, self._tags, clock, self._owned, changed=self._changed)
@@ -111,6 +133,7 @@ class RedisStore:
             attempts=self._outbox.open,
             changed=self._changed,
             released=self._released,
+            noted=noted,
         )
         self._owned.resume = self._settlements.resume
         self._operations = RedisOperations(
@@ -124,6 +147,7 @@ class RedisStore:
             self._trail,
             changed=self._changed,
             released=self._released,
+            receipts=self._receipts,
         )
         self.lending: Lending | None = None
         self.journal: Journal = RedisJournal(self._trail, self._operations)
@@ -137,6 +161,7 @@ class RedisStore:
             all_names=self._tags.names,
             changed=self._changed,
             released=self._released,
+            noted=noted,
         )
 
     async def begin(self, *, flags: bool = True) -> None:
@@ -188,6 +213,7 @@ class RedisStore:
         if await self._owned.own(fences, silent_s={} if handed_over else silent_s):
             self._released()
         for platform in fences:
+            await self._receipts.tell(platform)
             self._changed(platform, 0)
 
     def disown(self, platforms: Iterable[str]) -> None:
@@ -210,22 +236,13 @@ class RedisStore:
 
     async def cancel(self, callback_id: str) -> Cancelled:
         """End a pending callback that is in no frozen batch as superseded."""
-        found = await self._reader.find(callback_id)
-        return Cancelled(why="unknown") if found is None else await self._cancel(found[0], found[1], "")
+        await self._past.keep_now()
+        return await self._cancelling.cancel(callback_id)
 
     async def cancel_key(self, platform: str, key: str) -> Cancelled:
         """Do so with all that is pending of an ordering key, or with nothing of it."""
-        if platform not in self._tags.names():
-            return Cancelled()
-        return await self._cancel(platform, "", short_hash(key))
-
-    async def _cancel(self, platform: str, seq: int | str, key_hash: str) -> Cancelled:
         await self._past.keep_now()
-        call = ServerCall(self._script("cancel"), self.keys.pair(platform), (repr(self.clock.now()), seq, key_hash))
-        why, freed, *seqs = await self.link.one(call, durable=True)
-        if freed:
-            self._changed(platform, freed)
-        return Cancelled([self._tags.told(platform, each) for each in (seqs[0] if seqs else ())], why.decode())
+        return await self._cancelling.cancel_key(platform, key)
 
     # Outbox
 
@@ -258,15 +275,7 @@ class RedisStore:
 
     async def retry_now(self, platform: str) -> int:
         """Make everything that waits for its retry time due now."""
-        if platform not in self._tags.names() or not self._owned.owns(platform):
-            return 0
-        brought, more = 0, 1
-        while more:
-            many, more, freed = await self.link.one(self._owned.call("retry", platform, _STEP), durable=True)
-            brought += many
-            if freed:
-                self._changed(platform, freed)
-        return brought
+        return await self._upkeep.retry_now(platform) if platform in self._tags.names() else 0
 
     def watch(self, changed: Callable[[str, int], None]) -> None:
         """Call ``changed`` after each change that gives a platform something to do."""
@@ -285,10 +294,8 @@ class RedisStore:
                 self._released()
         await self._owned.configure(rules)
         for platform, rule in rules.platforms.items():
-            more = not rule.block_on_dead and self._owned.owns(platform)
-            while more:
-                more, freed = await self.link.one(self._owned.call("unblock", platform, _STEP))
-                self._changed(platform, freed)
+            if not rule.block_on_dead:
+                await self._upkeep.unblock(platform)
             self._changed(platform, 0)
 
     async def totals(self) -> dict[str, QueueTotals]:

@@ -2,18 +2,20 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from relay.core.clock import Clock
 from relay.core.errors import Fenced
-from relay.core.model import Quota, StoreRules
+from relay.core.model import UNROUTED, Quota, StoreRules
+from relay.core.receipts import RECEIPTS
 from relay.store.quota_lines import Recorded, Sent
 from relay.store.redis.server.fields import read_attempt
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
+from relay.store.redis.write.receipts import occasions
 from relay.store.slots import Slots
 
 _RECOVER_STEP: Final = 20
@@ -39,6 +41,7 @@ class OwnedPlatforms:
         self._script = script
         self._fences: dict[str, str] = {}
         self._changing = asyncio.Lock()
+        self._told: dict[str, str] = {}
         self._late: list[Sent] | None = None  # what is settled while attempts are read
 
     def owned(self) -> frozenset[str]:
@@ -67,6 +70,8 @@ class OwnedPlatforms:
         Returns whether operations may go on that waited for such an attempt.
         """
         self._fences.update(fences)
+        for platform in fences:
+            self._told.pop(platform, None)  # another owner may have said otherwise
         released = False
         for platform in fences:
             number = await self._link.do("HGET", self._keys.of(platform, "m"), "number")
@@ -85,6 +90,7 @@ class OwnedPlatforms:
         """Forget fences and slots at once."""
         for platform in platforms:
             self._fences.pop(platform, None)
+            self._told.pop(platform, None)
         self.slots.configure(_only(self.rules, self._fences), lambda _platforms, _since: (), self._clock.now())
 
     async def configure(self, rules: StoreRules) -> None:
@@ -93,8 +99,21 @@ class OwnedPlatforms:
             names = frozenset(self._fences)
             recorded = await self._attempts(names, rules.quotas.values())
             self.rules = rules
+            await self._say_what_is_told(names)
             # One that was taken over meanwhile has its attempts read by ``own``.
             self.slots.configure(_only(rules, names & self._fences.keys()), recorded, self._clock.now())
+
+    async def _say_what_is_told(self, owned: Collection[str]) -> None:
+        """Tell the scripts what receipts are wanted of; where no host has been the owner yet, whoever comes first."""
+        wanted = occasions(self.rules.receipts)
+        names = dict.fromkeys((*self.rules.platforms, UNROUTED, *owned))
+        new = [
+            name for name in names if self._told.get(name) != wanted and name != RECEIPTS and (wanted or name in owned)
+        ]
+        calls = [("HSET" if name in owned else "HSETNX", self._keys.of(name, "m"), "tell", wanted) for name in new]
+        if calls:
+            await self._link.run([ServerCall(None, (), call) for call in calls], durable=True)
+            self._told.update(dict.fromkeys(new, wanted))
 
     async def set_quotas(self, platform: str, quotas: Sequence[Quota]) -> None:
         """Hold ``quotas`` on one platform beside the configured ones."""

@@ -1,5 +1,6 @@
--- ARGV: now, coalesce, posts, payload of each row. A post is a list of rows, accepted all or none. Answers freed, and for each post its seqs (negative: known
--- before, or the id where a spool gave it), {'C', index} for another body under a known key, or {'B'} where a key is being staged elsewhere.
+-- ARGV: now, coalesce, posts, payload of each row. A post is a list of rows, accepted all or none. Answers freed, for each post its seqs (negative: known
+-- before, or the id where a spool gave it), {'C', index} for another body under a known key, or {'B'} where a key is being staged elsewhere; and how
+-- many receipts are due.
 local coalesce, posts = ARGV[2], unpack_(ARGV[3])
 local staging = call('HLEN', P .. 'rv') > 0
 local accepted, answers, body = {}, {}, 3
@@ -44,4 +45,4 @@ for index, post in ipairs(posts) do
 end
 write_added()
 flush()
-return {freed, answers}
+return {freed, answers, noted}

@@ -50,4 +50,4 @@ for place, new in ipairs(given) do
 end
 write_added()
 flush()
-return {freed, seqs}
+return {freed, seqs, noted}

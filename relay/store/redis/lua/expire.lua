@@ -1,4 +1,5 @@
--- ARGV: now, fence, most. Ends up to so many callbacks that are over their time. Answers how many ended, whether more are due, when the next is.
+-- ARGV: now, fence, most. Ends up to so many callbacks that are over their time. Answers how many ended, whether more are due, when the next is,
+-- freed, whether operations go on, and how many receipts are due.
 -- What is frozen or held is set aside (score inf) until it is put back; a batch that waits with nothing left in time ends whole.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
 local most = tonumber(ARGV[3])
@@ -32,4 +33,4 @@ for _, seq in ipairs(late) do
 end
 flush()
 local coming = call('ZRANGEBYSCORE', P .. 'x', '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or 'inf'
-return {ended, #late == most and 1 or 0, coming, freed, released}
+return {ended, #late == most and 1 or 0, coming, freed, released, call('ZCARD', P .. 'rc')}

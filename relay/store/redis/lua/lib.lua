@@ -5,7 +5,7 @@ local call, pack, unpack_ = redis.call, cmsgpack.pack, cmsgpack.unpack
 local floor, concat = math.floor, table.concat
 local now = tonumber(ARGV[1])
 local rows, dirty, sets, totals, busied, lanes, promoted, frozen_in, thawed = {}, {}, {}, {}, {}, {}, {}, {}, {}
-local freed, moved = 0, 0
+local freed, moved, noted, due_notes, tell = 0, 0, 0, {}, nil
 local WORDS = {[1] = 'delivered', [2] = 'dead', [3] = 'expired', [4] = 'superseded'}
 
 local function fenced(token)
@@ -182,8 +182,33 @@ local function write_totals()
   end
 end
 
+-- Receipts: what ended, or is held from now on, is noted in ``rc`` by number; a host queues the receipts from there. ``tell`` says which are wanted.
+local function note_end(row, seq, word)
+  if not tell then tell = call('HGET', P .. 'm', 'tell') or '' end
+  if string.find(tell, word, 1, true) then
+    due_notes[#due_notes + 1] = {seq, word, row[@ENDED], row[@REASON], row[@CODE], row[@ATTEMPTS], row[@MAYBE]}
+  end
+end
+
+local function write_notes()
+  local many = #due_notes
+  if many == 0 then return end
+  local last = call('HINCRBY', P .. 'm', 'noted', many)
+  for place, note in ipairs(due_notes) do
+    local row = rows[note[1]]
+    if note[3] == 0 then note[3] = now end
+    for _, field in ipairs({row[@KEY], row[@EVENT], row[@TRACE], row[@REF] or false, row[@IKEY] or false, row[@ALIAS] or ''}) do
+      note[#note + 1] = field
+    end
+    local number = last - many + place
+    call('ZADD', P .. 'rc', number, pack({number, note}))
+  end
+  noted, due_notes = noted + many, {}
+end
+
 local function flush()
   write_lines()
+  write_notes()
   for kh in pairs(promoted) do promote(kh) end
   promoted = {}
   for key, set in pairs(sets) do write_set(key, set) end
@@ -262,6 +287,7 @@ local function close(row, seq, state, reason, blocks)
     end
   end
   touch(seq)
+  note_end(row, seq, tostring(state))
   count(WORDS[state], 1)
 end
 

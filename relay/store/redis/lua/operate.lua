@@ -1,6 +1,6 @@
 -- ARGV: now, fence, number of the operation, action, most, reorder, verdict, blocks, and of resend: expiry, run, coalesce. Applies the operation to its next matches here.
 -- op: turns to come, opm: all that is meant still, opw: what waits for a batch, ops: what its batch let go since, opp: the progress, opf: skipped ids.
--- Answers done, skipped, skipped seqs, waiting, left, what ended, freed and whether operations go on.
+-- Answers what ended, freed, whether operations go on, and how many receipts are due.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
 local number, action, most, reorder, verdict, blocks = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7], ARGV[8] == '1'
 local turns, meant, waiting, settled, progress, failed = P .. 'op:' .. number, P .. 'opm:' .. number, P .. 'opw:' .. number,
@@ -136,6 +136,7 @@ function act.resend(row, seq)
   zset('e0', seq, now)
   row[@STATE], row[@REASON], row[@SUPER], row[@ENDED] = 4, 'resent', newer, now
   touch(seq)
+  note_end(row, seq, '4')
 end
 
 for _ = 1, math.min(most, call('LLEN', settled) + call('LLEN', turns)) do
@@ -168,4 +169,4 @@ write_added()
 flush()
 local endings = {}
 for what, many in pairs(ended) do endings[#endings + 1] = {tonumber(string.sub(what, 1, 1)), string.sub(what, 2), many} end
-return {endings, freed, released}
+return {endings, freed, released, noted}

@@ -1,7 +1,7 @@
 -- ARGV: now, fence, attempt, batch, settlement, 1 for its last part. The settlement: ended_at, duration, outcome, status, reason, excerpt,
 -- ambiguous, code, accepted, delivered, requeues, endings, held, ask, resend, split, blocks, numbers of new batches, gate, purpose. A long one comes
 -- in parts, each with some of its rows. The last one ends the attempt; until then the whole lies in ``si``, for a restart to go on with.
--- Answers freed and whether operations go on; false for an attempt that is settled.
+-- Answers freed, whether operations go on, and how many receipts are due; false for an attempt that is settled.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
 local attempt_id, number = tonumber(ARGV[3]), tonumber(ARGV[4])
 local blob = call('HGET', P .. 'at', attempt_id)
@@ -58,10 +58,11 @@ for _, seq in ipairs(of_batch(held)) do
   zset('hd', seq, seq)
   zset('hs', seq, false)
   touch(seq)
+  note_end(row, seq, 'h')
 end
 if ARGV[6] ~= '1' then  -- a part: the last one ends the attempt
   flush()
-  return {freed, 0}
+  return {freed, 0, noted}
 end
 
 attempt[@A_ENDED], attempt[@A_DURATION], attempt[@A_OUTCOME], attempt[@A_STATUS] = ended_at, duration, outcome, status
@@ -111,4 +112,4 @@ if gate then
 end
 local released = let_go(number)
 flush()
-return {freed, released}
+return {freed, released, noted}

@@ -14,7 +14,7 @@ from relay.core.ids import encode_id
 ROW: Final = (
     *("KEY", "KH", "EVENT", "LANE", "PRIO", "GROUP", "CTYPE", "TRACE", "IDEM", "POST", "BYTES", "ACC", "EXPS", "EXPAT"),
     *("DUE", "PLACE", "STATE", "ENDED", "ATTEMPTS", "SPENT", "FIRST", "BATCH", "HELD", "DROPPED", "MAYBE"),
-    *("REASON", "MESSAGE", "CODE", "SUPER", "ATTS", "BLOCK", "HEAD", "REF", "SINCE", "ALIAS"),
+    *("REASON", "MESSAGE", "CODE", "SUPER", "ATTS", "BLOCK", "HEAD", "REF", "SINCE", "ALIAS", "IKEY"),
 )
 BATCH: Final = (
     *("GROUP", "CREATED", "ROOT", "ATTEMPTS", "STATE", "ATTEMPT", "DUE", "EXPAT", "CONFIRM", "PART", "SEQS"),
@@ -81,7 +81,7 @@ def read_row(seq: int, packed: bytes) -> StoredRow:
         packed
     )
     due, _, state, ended, attempts, spent, first, batch, held, dropped, maybe, *told = rest
-    reason, message, code, newer, ids, _, head, reference, _, alias = told
+    reason, message, code, newer, ids, _, head, reference, _, alias, *_ = told
     return StoredRow(
         seq=seq,
         key=_text(key),

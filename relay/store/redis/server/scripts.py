@@ -12,7 +12,7 @@ from typing import NamedTuple
 from relay.store.redis.server.fields import PLACES
 
 _NAME = re.compile(r"@([A-Z_]+)")
-_ADDING = frozenset(("accept", "place", "operate", "drain"))
+_ADDING = frozenset(("accept", "place", "operate", "drain", "tell"))
 _WHEN_FULL = "#!lua flags=allow-oom\n"  # what settles and prunes must run when the server has no room left
 _TAKES_ROOM = frozenset(("accept", "stage", "drain"))
 

@@ -20,7 +20,8 @@ from relay.store.redis.server.scripts import Script
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.spool.spool_file import SpoolEntry, SpoolFile, SpoolPost, SpoolRow
 from relay.store.redis.write.inbox import RedisInbox
-from relay.store.redis.write.packing import CHUNK_ROWS, DIGEST, digest_of, packed_row
+from relay.store.redis.write.packing import CHUNK_ROWS, DIGEST, PackedRow, digest_of, packed_row
+from relay.store.redis.write.receipts import RedisReceipts
 from relay.views.callback_view import CallbackView
 from relay.views.moments import Instant
 from relay.views.queue import StoreSize
@@ -46,6 +47,7 @@ class Spooling:
         script: Callable[[str], Script],
         coalescing: Callable[[str], str],
         accepted: Callable[[str, int], None],
+        receipts: RedisReceipts,
         reach: Callable[[], Awaitable[None]],
         told: Callable[[bool], None],
     ) -> None:
@@ -59,6 +61,7 @@ class Spooling:
         self._script = script
         self._coalescing = coalescing
         self._accepted = accepted
+        self._receipts = receipts
         self._reach = reach
         self._told = told
         self.away = False
@@ -126,7 +129,7 @@ class Spooling:
             else:
                 names.append((name, digest, place))
         kept = [
-            (row.platform, packed_row(row, digest=digest), row.payload)
+            (row.platform, self._packed(row, row.idempotency_key, digest=digest), row.payload)
             for row, digest in zip(rows, digests, strict=True)
         ]
         if repeats:
@@ -136,6 +139,9 @@ class Spooling:
         self._start()
         ids = [callback_id for callback_id, _ in answer]
         return Accepted(ids, frozenset(place for place, (_, known) in enumerate(answer) if known))
+
+    def _packed(self, row: NewCallback, idempotency_key: str | None, **more: Any) -> PackedRow:
+        return packed_row(row, idempotency_key=self._receipts.kept_key(idempotency_key), **more)
 
     async def _without_repeats(self, rows: Sequence[NewCallback], repeats: dict[int, int], *, maybe: bool) -> Accepted:
         once = [place for place in range(len(rows)) if place not in repeats]
@@ -166,7 +172,7 @@ class Spooling:
             key = "" if post.idempotency_key is None else short_hash(post.idempotency_key)
             digest = digest_of(post) if key else ""
             rows = [row._replace(dead_reason=post.dead_reason or row.dead_reason) for row in post.rows]
-            packed = [(row.platform, packed_row(row, post=key), row.payload) for row in rows]
+            packed = [(row.platform, self._packed(row, post.idempotency_key, post=key), row.payload) for row in rows]
             _note(packed, maybe=maybe)
             kept.append(SpoolPost(packed, [(f"/{key}", digest, -1)] if key else [], key, digest))
         answers = await self.file.add(kept, self._clock.now())
@@ -272,7 +278,9 @@ class Spooling:
             return await self._send(platform, rows)
         if freed:
             self._accepted(platform, freed)
-        return list(found[0])
+        seqs, noted = found
+        await self._receipts.tell(platform, noted)
+        return list(seqs)
 
     async def _kept_elsewhere(self, entry: SpoolEntry) -> tuple[dict[str, int], bool]:
         """Return the numbers of a routed post that was accepted under this key meanwhile; whether its body differs."""

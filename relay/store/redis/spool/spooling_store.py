@@ -47,6 +47,7 @@ class SpoolingStore(RedisStore):
             script=self._script,
             coalescing=self._coalescing,
             accepted=self._changed,
+            receipts=self._receipts,
             reach=self._again,
             told=self._told_away,
         )

@@ -10,7 +10,7 @@ A crash before 3 leaves nothing but staged chunks, which ``sweep`` takes back; a
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -94,14 +94,16 @@ class Bulks:
         script: Callable[[str], Script],
         coalescing: Callable[[str], str],
         placed: Callable[[str, int], None],
+        noted: Callable[[str, int], Awaitable[None]],
     ) -> None:
-        """``placed(platform, count)`` is told what became claimable."""
+        """``placed(platform, count)`` is told what became claimable, ``noted`` how many receipts are due."""
         self._link = link
         self._keys = keys
         self._clock = clock
         self._script = script
         self._coalescing = coalescing
         self._placed = placed
+        self._noted = noted
         self._cut_off: dict[str, list[str]] = {}
         self._finishing: asyncio.Task[None] | None = None
         self._swept_at = 0.0
@@ -269,9 +271,10 @@ class Bulks:
         """Move the chunks of an accepted bulk into the queue."""
         while True:
             call = self._call("place", platform, bulk, self._coalescing(platform))
-            freed, more = await self._link.one(call)
+            freed, more, noted = await self._link.one(call)
             if freed:
                 self._placed(platform, freed)
+            await self._noted(platform, noted)
             if not more:
                 return
 

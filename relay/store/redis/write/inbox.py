@@ -25,6 +25,7 @@ from relay.store.redis.write.packing import (
     fits_one_script,
     packed_row,
 )
+from relay.store.redis.write.receipts import RedisReceipts
 
 _T = TypeVar("_T")
 _BUSY_TRIES: Final = 15
@@ -55,6 +56,7 @@ class RedisInbox:
         coalescing: Callable[[str], str],
         accepted: Callable[[str, int], None],
         committed: Callable[[float, int], None],
+        receipts: RedisReceipts,
         minute: RedisHistory,
     ) -> None:
         """``accepted(platform, count)`` is told what became claimable, ``committed(seconds, rows)`` each pipeline."""
@@ -66,8 +68,11 @@ class RedisInbox:
         self._coalescing = coalescing
         self._accepted = accepted
         self._committed = committed
+        self._receipts = receipts
         self._minute = minute
-        self.bulks = Bulks(link, keys, clock, script=script, coalescing=coalescing, placed=accepted)
+        self.bulks = Bulks(
+            link, keys, clock, script=script, coalescing=coalescing, placed=accepted, noted=receipts.tell
+        )
         self._queue: deque[_SmallPost] = deque()
         self._work: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -98,7 +103,7 @@ class RedisInbox:
     def _post(self, rows: Sequence[NewCallback]) -> "asyncio.Future[Accepted]":
         done: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         bodies = [row.payload for row in rows]
-        packed = [packed_row(row) for row in rows]
+        packed = [packed_row(row, idempotency_key=self._receipts.kept_key(row.idempotency_key)) for row in rows]
         self._queue.append(_SmallPost(rows[0].platform, packed, bodies, sum(map(len, bodies)), done))
         if self._work is None or self._work.done():
             self._work = self._start(self._drain())
@@ -151,7 +156,8 @@ class RedisInbox:
                 for post in group:
                     _fail(post.done, answer)
                 continue
-            freed, found = answer
+            freed, found, noted = answer
+            await self._receipts.tell(group[0].platform, noted)
             for post, numbers in zip(group, found, strict=True):
                 rows += len(post.rows)
                 self._answer(post, numbers)
@@ -201,7 +207,8 @@ class RedisInbox:
                     repeats[index] = known[1]
                     continue
             part = parts.setdefault(row.platform, BulkPart(row.platform))
-            part.add(packed_row(row, digest=digest), row.payload, index)
+            told = self._receipts.kept_key(row.idempotency_key)
+            part.add(packed_row(row, digest=digest, idempotency_key=told), row.payload, index)
         for platform in parts:
             await self._tags.name(platform)
         numbers = await self.bulks.accept(list(parts.values()))
@@ -273,9 +280,8 @@ class RedisInbox:
             ids.append(own)
         return AcceptedPosts(ids, frozenset(range(len(posts))) - frozenset(fresh))
 
-    @staticmethod
     def _parts(
-        posts: Sequence[RoutedPost], keys: Sequence[str | None], fresh: Sequence[int]
+        self, posts: Sequence[RoutedPost], keys: Sequence[str | None], fresh: Sequence[int]
     ) -> tuple[dict[str, BulkPart], dict[int, dict[str, int]]]:
         """Return what goes to each platform, and of each new post the places of its rows there."""
         parts: dict[str, BulkPart] = {}
@@ -287,7 +293,8 @@ class RedisInbox:
                 part = parts.setdefault(row.platform, BulkPart(row.platform))
                 placed[index][row.platform] = len(part.rows)
                 whole = row._replace(dead_reason=post.dead_reason or row.dead_reason)
-                part.add(packed_row(whole, post=keys[index] or ""), row.payload, index)
+                told = self._receipts.kept_key(post.idempotency_key)
+                part.add(packed_row(whole, post=keys[index] or "", idempotency_key=told), row.payload, index)
         return parts, placed
 
     async def _kept_posts(self, keys: Sequence[str]) -> dict[str, tuple[str, dict[str, int]]]:

@@ -21,6 +21,7 @@ from relay.store.redis.server.link import ServerLink
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.bulk import BulkPart, Bulks
 from relay.store.redis.write.packing import packed_row
+from relay.store.redis.write.receipts import RedisReceipts
 from relay.store.redis.write.trail import RedisTrail
 from relay.store.unsealed import plain_mark
 from relay.views.moments import Instant, moment
@@ -74,6 +75,7 @@ class RedisOperations:
         *,
         changed: Callable[[str, int], None],
         released: Callable[[], None],
+        receipts: RedisReceipts,
     ) -> None:
         self._link = link
         self._keys = keys
@@ -85,6 +87,7 @@ class RedisOperations:
         self._trail = trail
         self._changed = changed
         self._released = released
+        self._receipts = receipts
 
     async def start(
         self,
@@ -216,13 +219,14 @@ class RedisOperations:
             options.run or "-",
             "1" if rule is not None and rule.coalesce else "",
         )
-        endings, freed, released = await self._link.one(call, durable=True)
+        endings, freed, released, noted = await self._link.one(call, durable=True)
         for state, reason, many in endings:
             ended[platform, state, reason.decode()] += many
         if freed:
             self._changed(platform, freed)
         if released:
             self._released()
+        await self._receipts.tell(platform, noted)
         return min(most, waiting)
 
     # Routing again
@@ -272,7 +276,8 @@ class RedisOperations:
             return "store_full"
         first = found[0].platform
         newer = self._tags.id_of(first, firsts[first])
-        await self._link.one(self._owned.call("supersede", UNROUTED, seq, newer), durable=True)
+        noted = await self._link.one(self._owned.call("supersede", UNROUTED, seq, newer), durable=True)
+        await self._receipts.tell(UNROUTED, noted)
         await self._bulks.forget(f"op{number}.{seq}")
         ended.update((new.platform, _DEAD, new.dead_reason) for new in found if new.dead_reason is not None)
         return None

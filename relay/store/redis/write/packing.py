@@ -24,10 +24,12 @@ def digest_of(row: NewCallback | RoutedPost) -> str:
     return urlsafe_b64encode(digest.digest()).decode()
 
 
-def packed_row(new: NewCallback, *, digest: str | None = None, post: str = "") -> PackedRow:
+def packed_row(
+    new: NewCallback, *, digest: str | None = None, post: str = "", idempotency_key: str | None = None
+) -> PackedRow:
     """Return a row as ``adding.lua`` reads it, without its payload, which is no text.
 
-    ``post`` is the hash of its routed post's idempotency key.
+    ``post`` is the hash of its routed post's idempotency key; ``idempotency_key`` is kept as it is, for its receipts.
     """
     return [
         False if new.key is None else new.key,
@@ -49,6 +51,7 @@ def packed_row(new: NewCallback, *, digest: str | None = None, post: str = "") -
         0,  # how long it waited there
         False,  # the id of what it repeats
         False,  # or whether that had another body
+        False if idempotency_key is None else idempotency_key,
     ]
 
 

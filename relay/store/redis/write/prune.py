@@ -1,7 +1,7 @@
 """Steps of upkeep for the platforms this host owns: what is over its time ends, what need not be kept goes."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 from relay.core.clock import Clock
@@ -47,6 +47,7 @@ class RedisUpkeep:
         all_names: Callable[[], Iterable[str]],
         changed: Callable[[str, int], None],
         released: Callable[[], None],
+        noted: Callable[[str, int], Awaitable[None]],
     ) -> None:
         """``names()`` are the platforms this host looks after, ``all_names()`` those of the store."""
         self._link = link
@@ -58,6 +59,7 @@ class RedisUpkeep:
         self._all_names = all_names
         self._changed = changed
         self._released = released
+        self._noted = noted
         self._samples_at = -math.inf
         self._swept_at = -math.inf
 
@@ -72,16 +74,34 @@ class RedisUpkeep:
                 continue
             if isinstance(answer, Exception):
                 raise answer
-            many, full, coming, freed, released = answer
+            many, full, coming, freed, released, noted = answer
             if many:
                 ended.append(Ended(name, State.EXPIRED, "expired", many))
             if freed:
                 self._changed(name, freed)
             if released:
                 self._released()
+            await self._noted(name, noted)
             more = more or bool(full)
             next_at = min(next_at, float(coming))
         return Expired(ended, more, next_at)
+
+    async def retry_now(self, platform: str) -> int:
+        """Make everything that waits for its retry time due now; return how many callbacks that is."""
+        brought, more = 0, self._owned.owns(platform)
+        while more:
+            many, more, freed = await self._link.one(self._owned.call("retry", platform, _STEP), durable=True)
+            brought += many
+            if freed:
+                self._changed(platform, freed)
+        return brought
+
+    async def unblock(self, platform: str) -> None:
+        """Let the keys of a platform go on past their dead callbacks."""
+        more = self._owned.owns(platform)
+        while more:
+            more, freed = await self._link.one(self._owned.call("unblock", platform, _STEP))
+            self._changed(platform, freed)
 
     async def prune(self) -> bool:
         """Delete one step of what need not be kept; return whether there may be more."""

@@ -1,6 +1,6 @@
 """Carries out what answers decided: settlements for ``settle.lua``, long ones in parts of a few milliseconds each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -128,10 +128,12 @@ class RedisSettlements:
         attempts: dict[int, OpenAttempt],
         changed: Callable[[str, int], None],
         released: Callable[[], None],
+        noted: Callable[[str, int], Awaitable[None]],
     ) -> None:
         """``attempts`` are those under way, by their id; one that is settled is taken out.
 
-        ``changed(platform, count)`` is told what became claimable; ``released`` that operations may go on.
+        ``changed(platform, count)`` is told what became claimable; ``released`` that operations may go on;
+        ``noted(platform, count)`` how many receipts are due.
         """
         self._link = link
         self._keys = keys
@@ -140,6 +142,7 @@ class RedisSettlements:
         self._open = attempts
         self._changed = changed
         self._released = released
+        self._noted = noted
 
     async def settle(self, settlement: Settlement) -> None:
         """Commit what an attempt came to; a second call for it does nothing.
@@ -168,16 +171,17 @@ class RedisSettlements:
         self._owned.settled(platform, group, attempt_id, started_at, result.ended_at, result.duration_s)
         if answer is None:
             return
-        freed, released = answer
+        freed, released, noted = answer
         self._changed(platform, freed)
         for woken in self._owned.slots.drain_wakes():
             self._changed(woken, 0)
         if released:
             self._released()
+        await self._noted(platform, noted)
 
     async def _carry_settlement(
         self, platform: str, attempt_id: int, batch: int, whole: Sequence[Any]
-    ) -> tuple[int, int] | None:
+    ) -> tuple[int, int, int] | None:
         """Send a settlement, a long one in parts that take a few milliseconds each; None: it was settled before."""
         parts = settlement_parts(whole)
         calls = [
@@ -192,8 +196,8 @@ class RedisSettlements:
                 raise answer
         if answers[-1] is None:
             return None
-        freed = sum(answer[0] for answer in answers[-len(parts) :])
-        return freed, answers[-1][1]
+        done = answers[-len(parts) :]
+        return sum(answer[0] for answer in done), done[-1][1], sum(answer[2] for answer in done)
 
     async def resume(self, platform: str) -> None:
         """Finish the settlements whose parts a crash of host or server cut off."""
