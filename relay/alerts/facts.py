@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from relay.views.past.objective import ObjectiveView
+
 
 @dataclass(frozen=True, slots=True)
 class PlatformFacts:
@@ -17,6 +19,7 @@ class PlatformFacts:
     drain_s: float | None = 0.0  # None: unknown; infinite: it grows
     expires_s: float | None = None
     died: Mapping[str, int] = field(default_factory=dict)  # since the snapshot before, by a fixed word for the reason
+    objective: ObjectiveView | None = None
     adopt: str = ""  # the line that states a limit which is enforced and not configured
 
 

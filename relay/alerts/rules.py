@@ -18,9 +18,11 @@ from relay.config.schema.alerts import (
     HeldRule,
     LastingRule,
     LateRule,
+    ObjectiveRule,
     ReconcileRule,
     StoreFullRule,
 )
+from relay.views.past.objective import percent
 
 Values = Mapping[str, int | float | str]
 
@@ -54,7 +56,7 @@ def look(
     blind |= {"disk-full"} if facts.disk_free_bytes is None else set()
     blind |= {"unaccounted"} if facts.unaccounted is None else set()
     if facts.platforms is None:
-        blind |= {"late", "expiring", "dead-letters", "held", "broken", "limit-learned"}
+        blind |= {"late", "expiring", "objective", "dead-letters", "held", "broken", "limit-learned"}
     found = [
         trouble
         for name, rule in rules.items()
@@ -87,6 +89,24 @@ def _expiring(rule: LastingRule, facts: RelayFacts, _known: Collection[AlertKey]
         if oldest_s > expires_s / 2 or drains_late or grows:
             values: Values = {"pending": platform.pending, "expires_s": expires_s, "age_s": oldest_s}
             yield Trouble(AlertKey("expiring", name), values, after_s=rule.after)
+
+
+def _objective(rule: ObjectiveRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    """Find platforms where more of the last hour's callbacks were late than twice what may be.
+
+    With an objective of 99 % that is more than 2 of 100.
+    """
+    for name, platform in (facts.platforms or {}).items():
+        kept = platform.objective
+        if kept is None or (kept.burns is not None and kept.burns < rule.burns) or kept.ratio_1h == 1.0:
+            continue
+        values: Values = {
+            "within_s": kept.within_seconds,
+            "ratio": percent(kept.ratio_1h),
+            "share": percent(kept.share),
+            "remaining": percent(kept.remaining_24h),
+        }
+        yield Trouble(AlertKey("objective", name), values)
 
 
 def _dead_letters(rule: DeadLettersRule, facts: RelayFacts, known: Collection[AlertKey]) -> Iterator[Trouble]:
@@ -191,6 +211,7 @@ def _reconcile(rule: ReconcileRule, facts: RelayFacts, _known: Collection[AlertK
 _RULES: dict[str, _Rule] = {
     "late": _late,
     "expiring": _expiring,
+    "objective": _objective,
     "dead-letters": _dead_letters,
     "held": _held,
     "broken": _broken,

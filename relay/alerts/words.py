@@ -31,6 +31,11 @@ _EN: Final = {
         "At this pace some of them expire before they are delivered, and their orders keep an old state.",
         "relay limit {about}",
     ),
+    "objective": Sentences(
+        "{about} is late more often than it may be: {ratio} of the last hour within {within}, and {share} is wanted",
+        "Orders show an old state for longer than was promised; {remaining} is left of what may be late in 24 h.",
+        "relay status",
+    ),
     "dead-letters": Sentences(
         "{about} has {size} more dead letters of one kind: {group}",
         "These orders keep an old state at {about} until a person retries or drops them; {dead} lie there in all.",
@@ -128,6 +133,11 @@ _ZH: Final = {
         "{about} 来不及投递完：{pending} 条在等待，最早的已等 {age}，有效期 {expires}",
         "按现在的速度，部分回调会在送达前过期，对应订单将停留在旧状态。",
         "relay limit {about}",
+    ),
+    "objective": Sentences(
+        "{about} 未达目标：最近 1 小时有 {ratio} 在 {within} 内送达，目标为 {share}",
+        "订单显示旧状态的时间超过了承诺；24 小时内允许的超时余量还剩 {remaining}。",
+        "relay status",
     ),
     "dead-letters": Sentences(
         "{about} 新增 {size} 条同类死信：{group}",

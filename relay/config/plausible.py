@@ -7,6 +7,7 @@ from relay.config.problems import BadValue
 from relay.config.reading.yaml_source import KeyPath
 from relay.config.report.translate import PlacedProblem, dotted
 from relay.config.schema.file import Config
+from relay.config.schema.platform import PlatformSection
 from relay.core.model import seconds_text
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0
@@ -65,22 +66,42 @@ def implausible(config: Config) -> Iterator[PlacedProblem]:
 
 
 def never_sent(config: Config) -> Iterator[PlacedProblem]:
-    """Yield an error (E051) where every callback would expire before it may be sent."""
+    """Yield an error (E051) where every callback would expire, or be late, before it may be sent."""
     for name, platform in config.platforms.items():
         gathers_s = platform.coalesce.max if platform.coalesce.quiet else 0.0
-        waits: list[tuple[str, str, float]] = [
+        owner: KeyPath = ("platforms", name)
+        lived: list[tuple[str, str, float]] = [
             ("batch", "linger", platform.batch.linger),
             ("coalesce", "max", gathers_s),
         ]
-        for section, key, wait_s in waits:
+        expires = seconds_text(platform.expires)
+        for section, key, wait_s in lived:
             if wait_s >= platform.expires:
-                path: KeyPath = ("platforms", name, section, key)
-                waited, expires = seconds_text(wait_s), seconds_text(platform.expires)
-                what = f"{dotted(path)}: callbacks wait {waited} to be sent, but expire after {expires}"
-                relies_on = (path, ("platforms", name, "expires"))
-                yield PlacedProblem(
-                    path, BadValue("E051", what, f"shorten {key}, or let them live longer"), relies_on=relies_on
-                )
+                path: KeyPath = (*owner, section, key)
+                what = f"{dotted(path)}: callbacks wait {seconds_text(wait_s)} to be sent, but expire after {expires}"
+                yield _clash(path, (*owner, "expires"), what, f"shorten {key}, or let them live longer")
+        if platform.objective is not None:
+            yield from _never_in_time(owner, platform, platform.objective.within)
+
+
+def _never_in_time(owner: KeyPath, platform: PlatformSection, within_s: float) -> Iterator[PlacedProblem]:
+    """Yield what makes every callback late, or none ever."""
+    within: KeyPath = (*owner, "objective", "within")
+    if within_s >= platform.expires:
+        expires = seconds_text(platform.expires)
+        what = f"{dotted(within)}: callbacks expire after {expires}, before they could be late"
+        yield _clash(within, (*owner, "expires"), what, "shorten within, or let them live longer")
+    waits = (("batch", "linger", platform.batch.linger), ("coalesce", "quiet", platform.coalesce.quiet))
+    for section, key, wait_s in waits:
+        if wait_s >= within_s:
+            path: KeyPath = (*owner, section, key)
+            waited, late = seconds_text(wait_s), seconds_text(within_s)
+            what = f"{dotted(path)}: callbacks wait {waited} to be sent, but are late after {late}"
+            yield _clash(path, within, what, f"shorten {key}, or raise objective.within")
+
+
+def _clash(path: KeyPath, other: KeyPath, what: str, hint: str) -> PlacedProblem:
+    return PlacedProblem(path, BadValue("E051", what, hint), relies_on=(path, other))
 
 
 def _outside(owner: Any, at: KeyPath, bounds: _Bounds) -> Iterator[PlacedProblem]:

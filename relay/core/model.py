@@ -140,6 +140,7 @@ class Item(NamedTuple):
     spent: int  # re-sends charged to its budget
     first_sent_at: float  # within its present budget; 0.0: this is its first request
     maybe_applied: bool  # an earlier ambiguous attempt may have been applied
+    not_before: float = 0.0  # it must not have gone earlier; 0.0: it might at once, or a person sent it again
 
 
 @dataclass(slots=True)

@@ -54,11 +54,13 @@ from relay.ingest.lending.desk import SlotDesk
 from relay.ingest.lending.routes import QuotaRoutes
 from relay.ingest.server import IngestServer
 from relay.ingest.traced import BeginSpan
+from relay.policy.objective import Objective
 from relay.privacy.views import Lenses
 from relay.store.base import Store
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
 from relay.telemetry.metrics import Metrics
+from relay.upkeep.in_time import Objectives
 from relay.upkeep.sampling import Sampling
 from relay.web.inherited import inherited_sockets, shared_out
 from relay.web.response import encoded
@@ -121,7 +123,8 @@ class _Daemon:
     async def start(self) -> list[str]:
         """Start everything in the order a callback needs it. Return the addresses that are listened on."""
         store = await self._open_store()
-        sampling = self._start_sampling(store)
+        objectives = Objectives(wanted=self._objectives, history=store.history)
+        sampling = self._start_sampling(store, objectives)
         credentials = self._open_credentials(store)
         hosts = self._share(store)
         registry, control = await self._start_delivery(store, credentials, hosts)
@@ -143,7 +146,7 @@ class _Daemon:
             config=lambda: live.config, find=registry.find, store=store, events=self.events, metrics=self.metrics
         )
         self.supervisor.run("reconcile", reconciler.run())
-        alerting = await self._start_alerts(store, control, live, credentials, reveals, hosts, reconciler)
+        alerting = await self._start_alerts(store, control, live, credentials, reveals, hosts, reconciler, objectives)
         duties = start_duties(store, live, events=self.events, supervisor=self.supervisor, notifier=self.notifier)
         self.stack.push_async_callback(self.supervisor.cancel)
         reconciler.operation_started = duties.operations.nudge
@@ -171,6 +174,7 @@ class _Daemon:
                 events=self.events,
                 metrics=self.metrics,
                 terms=live.terms,
+                objective=objectives.standing,
                 wall=wall_s,
                 operation_started=duties.operations.nudge
                 if hosts is None
@@ -215,10 +219,19 @@ class _Daemon:
         self.supervisor.run("spans", spans.run())
         return spans.accept
 
-    def _start_sampling(self, store: Store) -> Sampling:
+    def _objectives(self) -> dict[str, Objective]:
+        """Return the objectives of the configuration in force, by platform."""
+        platforms = self._in_force.platforms.items()
+        return {name: kept for name, platform in platforms if (kept := platform.kept_objective) is not None}
+
+    def _start_sampling(self, store: Store, objectives: Objectives) -> Sampling:
         """Start the samples of the history. The last one is kept when everything else has ended."""
         sampling = Sampling(
-            history=store.history, counted=self.metrics.request_counts, clock=store.clock, events=self.events
+            history=store.history,
+            counted=self.metrics.request_counts,
+            objectives=objectives,
+            clock=store.clock,
+            events=self.events,
         )
         self.stack.push_async_callback(sampling.close)
         self.supervisor.run("sampling", sampling.run())
@@ -228,10 +241,13 @@ class _Daemon:
     def _agent(self) -> str:
         return f"callback-relay/{self.version}"
 
+    @property
+    def _in_force(self) -> Config:
+        return self.config if self.live is None else self.live.config
+
     def _why_denied(self, address: str) -> str | None:
         """Say why a token endpoint may not be at an address, by the configuration in force."""
-        config = self.config if self.live is None else self.live.config
-        return config.outbound.compiled().why_denied(address)
+        return self._in_force.outbound.compiled().why_denied(address)
 
     def _open_sender(self, terms: Terms) -> Sender:
         return HttpSender(concurrency=terms.concurrency, user_agent=self._agent, outbound=terms.outbound)
@@ -302,6 +318,7 @@ class _Daemon:
         reveals: RevealLimit,
         hosts: "HostWiring | None",
         reconciler: DaemonReconciler,
+        objectives: Objectives,
     ) -> Alerting:
         """Start what tells people when something is wrong."""
         observer = Observer(
@@ -314,6 +331,7 @@ class _Daemon:
             reveals_refused=reveals.refused,
             reconciled=reconciler.facts,
             config=lambda: live.config,
+            objective=objectives.standing,
             metrics=self.metrics,
         )
         alerting = Alerting(

@@ -16,6 +16,7 @@ from relay.core.errors import StoreError
 from relay.store.base import Ledger
 from relay.telemetry.metrics import Metrics
 from relay.views.live import NOTHING_KNOWN, LiveFacts
+from relay.views.past.objective import ObjectiveView
 from relay.views.queue import QueueFacts, StoreSize
 
 _T = TypeVar("_T")
@@ -41,6 +42,7 @@ class Observer:
         reveals_refused: Callable[[], tuple[str, ...]],
         reconciled: Callable[[], Mapping[str, ReconcileFacts]],
         config: Callable[[], Config],
+        objective: Callable[[str], ObjectiveView | None],
         metrics: Metrics,
         watches: Callable[[str], bool],
         hosts_troubled: Callable[[], Mapping[str, str]],
@@ -52,6 +54,7 @@ class Observer:
         self._reveals_refused = reveals_refused
         self._reconciled = reconciled
         self._config = config
+        self._objective = objective
         self._metrics = metrics
         self._watches = watches
         self._hosts_troubled = hosts_troubled
@@ -113,6 +116,7 @@ class Observer:
                 drain_s=math.inf if view.growing else view.drain_eta_seconds,
                 expires_s=view.expires_seconds,
                 died=died.get(name, {}),
+                objective=self._objective(name),
                 adopt=limit.yaml if limit is not None and unstated else "",
             )
         return found

@@ -320,7 +320,15 @@ class Pipeline:
         await self._settle(settlement)
         if not result.outcome.accepted:
             self.last_error = result.reason
-        report_settled(self._events, batch, settlement, gate=self.gate, was_open=was_open, was_plain=was_plain)
+        report_settled(
+            self._events,
+            batch,
+            settlement,
+            gate=self.gate,
+            was_open=was_open,
+            was_plain=was_plain,
+            objective=self.terms.objective,
+        )
 
     def _pace_up(self, result: AttemptResult, *, alone: bool) -> None:
         """Learn from how long the answer took how many requests may be under way; after a stop begin with one."""

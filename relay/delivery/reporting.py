@@ -5,11 +5,19 @@ from relay.core.settlement import Settlement
 from relay.limits.estimator import yaml_line
 from relay.limits.known import News
 from relay.policy.gate.platform import Gate
+from relay.policy.objective import Objective
 from relay.telemetry.events import Events, LimitReport
 
 
 def report_settled(
-    events: Events, batch: Batch, settlement: Settlement, *, gate: Gate, was_open: bool, was_plain: bool
+    events: Events,
+    batch: Batch,
+    settlement: Settlement,
+    *,
+    gate: Gate,
+    was_open: bool,
+    was_plain: bool,
+    objective: Objective | None,
 ) -> None:
     """Report what came of an attempt, once it is committed; ``was_open`` is the breaker before it."""
     platform, result = batch.platform, settlement.result
@@ -17,8 +25,12 @@ def report_settled(
         events.attempt(batch, result)
     if settlement.delivered:
         ended_at, good = result.ended_at, set(settlement.delivered)
-        latencies = [ended_at - item.accepted_at for item in batch.items if item.seq in good]
-        events.delivered(platform=platform, latencies=latencies)
+        delivered = [item for item in batch.items if item.seq in good]
+        events.delivered(
+            platform=platform,
+            latencies=[ended_at - item.accepted_at for item in delivered],
+            late=0 if objective is None else objective.late(delivered, ended_at),
+        )
     if settlement.resend is not None or settlement.requeue:
         again = sum(len(part.seqs) for part in settlement.requeue) or len(batch.items)
         events.retried(platform=platform, count=again, reason=result.outcome)

@@ -13,6 +13,7 @@ from relay.delivery.sender import Outbound
 from relay.limits.known import LearnTerms, Mode
 from relay.policy.gate.breaker import BreakerTerms
 from relay.policy.hours import SendingHours
+from relay.policy.objective import Objective
 from relay.policy.settle.answer import Budget, ReadBack
 from relay.wire.answers.classify import Rule
 from relay.wire.answers.results import Results
@@ -57,6 +58,7 @@ class Terms:
     breaker: BreakerTerms | None
     grouped: bool = False  # its groups take turns
     hours: SendingHours | None = None  # None: at any time
+    objective: Objective | None = None  # None: nobody said how late callbacks may be
     gather_s: float = 0.0  # the longest that one waits for newer ones of its key; 0.0: none does
     learn: LearnTerms = field(default_factory=LearnTerms)
     stated: PlatformSection | None = None
@@ -161,6 +163,7 @@ def compile_terms(name: str, platform: PlatformSection, credential: tuple[str, A
         breaker=BreakerTerms(breaker.open_after, breaker.probe_every) if breaker else None,
         grouped=platform.group is not None,
         hours=platform.send.hours if platform.send else None,
+        objective=platform.kept_objective,
         gather_s=platform.coalesce.max if platform.coalesce.quiet else 0.0,
         learn=LearnTerms(_MODES[platform.learn_limit], platform.learn_floor),
         rules=tuple(rule.compiled for rule in platform.classify),

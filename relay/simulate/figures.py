@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 from msgspec import structs
 
-from relay.core.model import Rate
+from relay.core.model import Rate, seconds_text
 from relay.core.raw import JsonObject
 from relay.delivery.terms import compile_terms
+from relay.policy.objective import Kept
 from relay.simulate.model import Outage
 from relay.simulate.record import Found, Level, Record
 from relay.simulate.run import FinalLedger, Scenario
+from relay.views.past.objective import percent
 
 _MINUTE_S = 60.0
 
@@ -58,6 +60,8 @@ class RunFigures:
     slots_used: float | None
     slots_of: str
     found: Sequence[Found]
+    in_time: float | None  # the part within the platform's objective; None: it has none
+    objective: str  # such as 99 % within 90s
 
     def as_dict(self) -> JsonObject:
         """Return the figures for JSON, rounded to milliseconds and thousandths."""
@@ -109,6 +113,9 @@ def figures(scenario: Scenario, record: Record, ended: FinalLedger) -> RunFigure
     rejects = sum(request.limited for request in record.requests)
     carried = sum(request.items for request in record.requests)
     totals = ended.totals
+    objective = scenario.config.platforms[scenario.platform].kept_objective
+    lost = totals.dead + totals.expired
+    kept = Kept(ended=totals.delivered + lost + totals.pending, late=record.late + lost + totals.pending)
     return RunFigures(
         ran_s=record.end_s,
         **structs.asdict(totals),
@@ -132,6 +139,8 @@ def figures(scenario: Scenario, record: Record, ended: FinalLedger) -> RunFigure
         slots_used=None if tightest is None else slots_used(record, levels, tightest, scenario.outages, max_items),
         slots_of="" if tightest is None else str(tightest),
         found=record.found,
+        in_time=None if objective is None else kept.ratio,
+        objective="" if objective is None else f"{percent(objective.share)} within {seconds_text(objective.within_s)}",
     )
 
 

@@ -47,6 +47,7 @@ class Record:
         self.requests: list[Arrived] = []
         self.delays = array("d")  # seconds from acceptance to the first request that was applied
         self.found: list[Found] = []
+        self.late = 0  # delivered later than the platform's objective allows
         self.repeats = 0  # callbacks that the platform applied again
         self.ends: Counter[str] = Counter()  # callbacks that were given up, by reason
         self._at = array("d")

@@ -7,7 +7,7 @@ with the memory store. Only these are modelled: time, the platform (``model.py``
 import asyncio
 import io
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -198,6 +198,10 @@ class _Witness:
         """Record a limit that the relay learned."""
         self._record.found.append(Found(self._loop.time(), source, rates, enforced, confidence))
 
+    def delivered_late(self, count: int) -> None:
+        """Record callbacks that the platform's objective counts as late."""
+        self._record.late += count
+
     def fail(self, error: BaseException) -> None:
         """End the run with ``error``."""
         self.failure = error
@@ -210,6 +214,11 @@ class _SimulatedEvents(Events):
     def __init__(self, witness: _Witness) -> None:
         super().__init__(log=make_logger(file=io.BytesIO(), level="error"), metrics=Metrics())
         self._witness = witness
+
+    def delivered(self, *, platform: str, latencies: Sequence[float], late: int) -> None:
+        """Callbacks were delivered."""
+        super().delivered(platform=platform, latencies=latencies, late=late)
+        self._witness.delivered_late(late)
 
     def limit_learned(self, limit: LimitReport) -> None:
         """A limit was learned."""

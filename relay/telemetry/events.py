@@ -98,10 +98,15 @@ class Events:
             reason=result.reason,
         )
 
-    def delivered(self, *, platform: str, latencies: Sequence[float]) -> None:
-        """Callbacks were delivered; ``latencies`` are seconds from acceptance, one for each."""
+    def delivered(self, *, platform: str, latencies: Sequence[float], late: int) -> None:
+        """Callbacks were delivered; ``latencies`` are seconds from acceptance, one for each.
+
+        ``late`` of them were later than the platform's objective allows.
+        """
         self._metrics.latency.of(platform).add_many(latencies)
         self._metrics.flows.went_out(platform, len(latencies), elapsed_s())
+        if late:
+            self._metrics.late[platform] += late
 
     def retried(self, *, platform: str, count: int, reason: str) -> None:
         """``count`` callbacks will be sent again."""

@@ -19,10 +19,12 @@ from relay.core.model import Outcome, seconds_text
 from relay.core.quotas import CONFIGURED, quota_source
 from relay.telemetry.flow import Flow, Flows
 from relay.telemetry.histogram import ITEMS, LATENCY_S, REQUEST_S, SHORT_S, Histogram
+from relay.telemetry.objective_figures import objective_figures
 from relay.telemetry.ownership_figures import OwnershipFigures
 from relay.views.ledger import QueueTotals
 from relay.views.live import NOTHING_KNOWN, LiveFacts
 from relay.views.past.history import RequestCounts
+from relay.views.past.objective import ObjectiveView
 from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -105,6 +107,7 @@ class Metrics:
         self.batch_bytes: Counter[tuple[str, str]] = Counter()
         self.retries: Counter[tuple[str, str]] = Counter()
         self.dead: Counter[tuple[str, str]] = Counter()
+        self.late: Counter[str] = Counter()  # delivered later than the platform's objective allows
         self.unopened: Counter[tuple[str, ...]] = Counter()
         self.refused: Counter[tuple[str, str]] = Counter()
         self.limits_learned: Counter[str] = Counter()
@@ -123,6 +126,7 @@ class Metrics:
         self.reload_successful: int | None = None
         self.descriptors: tuple[int, int] | None = None  # in use, and the limit
         self.expires_s: Mapping[str, float] = {}  # by platform: ``expires`` of the configuration in force
+        self.objectives: Mapping[str, ObjectiveView] = {}  # how far they are kept, by platform
         self.batch_items = Histogram("relay_batch_items", "Callbacks per request.", ITEMS, label="platform")
         self.request_duration = Histogram(
             "relay_request_duration_seconds", "First byte sent to answer seen.", REQUEST_S, label="platform"
@@ -170,6 +174,7 @@ class Metrics:
                 failed=failed,
                 raw_bytes=self.batch_bytes[platform, "raw"],
                 wire_bytes=self.batch_bytes[platform, "wire"],
+                late=self.late[platform],
             )
             for platform, (requests, refused, failed) in made.items()
         }
@@ -196,6 +201,7 @@ class Metrics:
         for platform, after_s in self.expires_s.items():
             expires.add_metric((platform,), after_s)
         yield expires
+        yield from objective_figures(self.objectives)
         yield _counter(
             "relay_requests_total", "Requests to platforms.", ("platform", "outcome", "code_class"), self.requests
         )

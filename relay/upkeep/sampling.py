@@ -17,6 +17,7 @@ from relay.core.errors import StoreError, StoreFailed
 from relay.store.history import MINUTE_S, MinuteHistory
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
+from relay.upkeep.in_time import Objectives
 from relay.views.past.history import MinuteCounts, QueueLevel, RequestCounts, Sampled, change, side_by_side, summed
 
 TICK_S: Final = 5
@@ -29,8 +30,17 @@ Counts = Mapping[str, RequestCounts]
 class Sampling:
     """Takes the samples, and shows those that are only in memory."""
 
-    def __init__(self, *, history: MinuteHistory, counted: Callable[[], Counts], clock: Clock, events: Events) -> None:
+    def __init__(
+        self,
+        *,
+        history: MinuteHistory,
+        counted: Callable[[], Counts],
+        objectives: Objectives,
+        clock: Clock,
+        events: Events,
+    ) -> None:
         """Wire it. ``counted()``: requests and bytes per platform since the process began."""
+        self._objectives = objectives
         self._history = history
         self._counted = counted
         self._clock = clock
@@ -59,6 +69,7 @@ class Sampling:
             spans = {name: self._span(name, began, levels, counted, now) for name in (*levels, *counted)}
             self._levels, self._at_tick = levels, counted
             self._ticks.append((began, spans))
+            await self._objectives.tick(now, levels, counted=counted, unsaved=self.unsaved)
 
     async def close(self) -> None:
         """Give the store what the running minute has counted so far, so that a restart loses none of it."""

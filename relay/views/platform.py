@@ -7,6 +7,7 @@ from msgspec import UNSET, Struct, UnsetType
 from relay.views.limit_view import LimitView, QuotaView
 from relay.views.live import PausedGroupView, StoppedGroupView
 from relay.views.moments import Instant, told
+from relay.views.past.objective import ObjectiveView
 from relay.views.queue import ErrorView
 
 
@@ -55,6 +56,9 @@ class PlatformView(Struct, frozen=True, kw_only=True):
     last_error: Annotated[ErrorView | str | None, told("the last failure: in words, or the attempt that had it")]
     certificate: Annotated[
         CertificateView | None, told("the TLS certificate that ends first; null: none was seen since the start")
+    ] = None
+    objective: Annotated[
+        ObjectiveView | None, told("how far its objective is kept; null: it has none, or was not looked at yet")
     ] = None
     brought_forward: Annotated[
         int | UnsetType, told("answer to resume: callbacks that need not wait for their retry time")

@@ -31,11 +31,13 @@ from relay.core.raw import Record
 from relay.core.settlement import AttemptResult, Ending, Settlement
 from relay.daemon.what_if_process import WhatIfProcess
 from relay.ingest.described import ROUTES
+from relay.policy.objective import Objective
 from relay.privacy.views import Lenses
 from relay.store.base import no_route
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
+from relay.upkeep.in_time import Objectives
 from relay.upkeep.operations import OperationRunner
 from relay.upkeep.sampling import Sampling
 from relay.views.alerts import AlertPage, AlertView, DrillView, LastSent, TargetView
@@ -346,7 +348,11 @@ async def admin_side(
     control, config, alarms, reconciler = FakeControl(), FakeConfig(), FakeAlarms(), FakeReconciler()
     control.keep = lambda deed: store.audit(deed)
     operations = OperationRunner(ledger=store, clock=clock, events=events, reroute=no_route)
-    sampling = Sampling(history=store.history, counted=metrics.request_counts, clock=clock, events=events)
+    wanted = {"shop-a": Objective(within_s=90.0, share=0.99)}
+    objectives = Objectives(wanted=lambda: wanted, history=store.history)
+    sampling = Sampling(
+        history=store.history, counted=metrics.request_counts, objectives=objectives, clock=clock, events=events
+    )
     access, who = config.access(), Access(users)
     limit = RevealLimit(journal=store.journal, clock=clock, rate=lambda: reveals)
     api = AdminApi(
@@ -367,6 +373,7 @@ async def admin_side(
             config=access if reloads else replace(access, reload=None),
             events=events,
             metrics=metrics,
+            objective=objectives.standing,
             terms=lambda: {"shop-a": DrainTerms(10, 86400.0)},
             wall=lambda: clock.now() + control.wall_ahead_s,
             alerts=alarms,

@@ -345,6 +345,25 @@ async def test_metrics_tell_when_callbacks_expire(call: Caller) -> None:
     assert 'relay_expires_seconds{platform="shop-a"} 86400.0' in text
 
 
+async def test_how_far_an_objective_is_kept(call: Caller) -> None:
+    """The platform says it over an hour and a day, with what is left of what may be late; a metric says it too."""
+    await call.side.accept(3)
+    await call.side.reject()
+    await call.side.sampling.tick(0)
+
+    _, found = await call("GET", "/v1/platforms/shop-a")
+    _, text = await call("GET", "/metrics")
+
+    assert found["objective"] == {
+        "within_seconds": 90, "share": 0.99, "ratio_1h": 0, "ratio_24h": 0, "remaining_1h": 0, "remaining_24h": 0,
+        "burns": 100, "overdue": 0,
+    }  # fmt: skip
+    assert 'relay_objective_ratio{platform="shop-a"} 0.0' in text
+    assert 'relay_objective_target_ratio{platform="shop-a"} 0.99' in text
+    _, other = await call("GET", "/v1/platforms/shop-b")
+    assert other["objective"] is None
+
+
 async def test_a_callback_names_the_limit_it_waits_for(call: Caller) -> None:
     """Which limit, from where, how sure that is, and when its next slot is free."""
     call.side.control.facts["shop-a"] = {"learned_limit": LEARNED, "waits_for": "limit", "waits_until": START + 60}

@@ -284,6 +284,7 @@ async def test_alerts_leave_while_the_store_fails(tmp_path: Path, robots: Robots
         reconciled=dict,
         watches=lambda _name: True,
         hosts_troubled=dict,
+        objective=lambda _name: None,
         config=lambda: config,
         metrics=Metrics(),
     )

@@ -62,7 +62,7 @@ class RememberingConformance:
         """Requests and bytes are added to the minute they are given for; a minute that is not kept takes none."""
         store, clock = await harness.open(rules("shop", "other")), harness.clock
         await post(store, note())
-        counts = RequestCounts(requests=3, refused=1, failed=1, raw_bytes=100, wire_bytes=50)
+        counts = RequestCounts(requests=3, refused=1, failed=1, raw_bytes=100, wire_bytes=50, late=4)
         minute = int(clock.now() // 60)
         for due in (4.0, 2.5):
             given = {"shop": MinuteCounts(counts=counts, oldest_due_s=due)}
@@ -70,7 +70,7 @@ class RememberingConformance:
             await store.history.keep_minute(minute - 1, given)
         (mine,) = await store.history.minutes("shop", clock.now(), clock.now())
         assert mine.oldest_due_s == 2.5
-        assert mine.counts == RequestCounts(requests=6, refused=2, failed=2, raw_bytes=200, wire_bytes=100)
+        assert mine.counts == RequestCounts(requests=6, refused=2, failed=2, raw_bytes=200, wire_bytes=100, late=8)
         (all_of_them,) = await store.history.minutes(None, clock.now(), clock.now())
         assert (all_of_them.counts.requests, all_of_them.oldest_due_s, all_of_them.accepted) == (12, 2.5, 1)
         (other,) = await store.history.minutes("other", clock.now(), clock.now())

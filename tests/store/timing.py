@@ -53,6 +53,25 @@ class TimingConformance:
         assert payloads(await claimed(store)) == [b"1"]
         await balanced(store)
 
+    async def test_a_batch_says_what_must_not_have_gone_before(self, harness: Harness) -> None:
+        """One that was held back says since when it may go, over re-sends too; others and replayed ones do not."""
+        store, clock = await harness.open(rules()), harness.clock
+        await post(store, later(b"1", 60.0), note(b"2", expires_s=5.0))
+        may_go = clock.now() + 60
+        (at_once,) = (await claimed(store)).items
+        assert at_once.not_before == 0.0
+        clock.advance(70)
+        batch = await claimed(store)
+        assert batch.items[0].not_before == pytest.approx(may_go)
+        await resend(store, batch, clock)
+        clock.advance(60)
+        batch = await claimed(store)
+        assert batch.items[0].not_before == pytest.approx(may_go)
+        await bury(store, batch, clock)
+        clock.advance(60)
+        await operate(store, "retry")
+        assert (await claimed(store)).items[0].not_before == 0.0
+
     async def test_it_expires_after_its_time(self, harness: Harness) -> None:
         """Not delivered within its life from then on, it ends."""
         store, clock = await harness.open(rules()), harness.clock

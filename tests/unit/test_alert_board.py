@@ -9,7 +9,10 @@ from relay.alerts.board import Board, Notice, Silence
 from relay.alerts.facts import PlatformFacts, ReconcileFacts, RelayFacts
 from relay.alerts.quiet import is_quiet
 from relay.alerts.rules import AlertKey, Trouble, look
+from relay.alerts.words import sentences
 from relay.config.schema.alerts import AlertRules, QuietHours
+from relay.policy.objective import Kept
+from relay.views.past.objective import ObjectiveView
 
 NOW = 1_790_000_000.0
 RULES = AlertRules.model_validate({}).by_name()
@@ -174,6 +177,16 @@ ILL = PlatformFacts(
     expires_s=86400.0,
     died={"exhausted": 4},
     adopt="rate: 100/min",
+    objective=ObjectiveView(
+        within_seconds=90.0,
+        share=0.99,
+        ratio_1h=0.5,
+        ratio_24h=0.9,
+        remaining_1h=0.0,
+        remaining_24h=0.0,
+        burns=50.0,
+        overdue=7,
+    ),
 )
 
 
@@ -230,6 +243,22 @@ def test_a_backlog_that_outlives_its_callbacks(drain_s: float | None, oldest_s: 
     platform = PlatformFacts(oldest_due_s=oldest_s, out_per_s=1.0, drain_s=drain_s, expires_s=86400.0)
     found, _ = look(RelayFacts(platforms={"a": platform}), RULES, [])
     assert [trouble.key.rule for trouble in found] == ["expiring"] * expires
+
+
+@pytest.mark.parametrize(("late", "fires"), [(0, False), (199, False), (200, True), (5000, True)])
+def test_an_objective_that_burns_twice_as_fast_as_it_may(late: int, fires: bool) -> None:
+    """With 99 % of 10,000 in time 100 may be late: from 200 on it is told, in both languages."""
+    kept = Kept(ended=10_000, late=late)
+    view = ObjectiveView(
+        within_seconds=90.0, share=0.99, ratio_1h=kept.ratio, ratio_24h=1.0, remaining_1h=0.0, remaining_24h=0.4,
+        burns=kept.burns(0.99), overdue=0,
+    )  # fmt: skip
+    found, _ = look(RelayFacts(platforms={"a": PlatformFacts(objective=view), "b": PlatformFacts()}), RULES, [])
+    assert [trouble.key for trouble in found] == [AlertKey("objective", "a")] * fires
+    for trouble in found:
+        said = sentences("objective", "a", trouble.values, 1, "en")
+        assert "of the last hour within 1m30s, and 99 % is wanted" in said.summary
+        assert "40 %" in sentences("objective", "a", trouble.values, 1, "zh-CN").meaning
 
 
 def test_a_store_that_does_not_answer_blinds_the_rules_about_it_alone() -> None:

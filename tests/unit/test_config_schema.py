@@ -618,3 +618,27 @@ platforms:
       - {header: X-Busy, regex: y, as: throttled, wait: {header: X-Wait}}
 """
     assert compile_all(loaded(tmp_path, text)) == compile_all(loaded(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        ("{within: 90s}", []),
+        ("{within: 90s, share: 99.5%}", []),
+        ("{within: 90s, share: 0%}", [(2, 74, "E016")]),
+        ("{within: 90s, share: 101%}", [(2, 74, "E016")]),
+        ("{within: 25h}, expires: 48h", [(2, 62, "E016")]),
+        ("{share: 99%}", [(2, 42, "E011")]),
+        ("{within: 24h}", [(2, 62, "E051")]),  # it expires before it can be late
+        ("{within: 5s}, batch: {linger: 5s}", [(2, 83, "E051")]),
+        ("{within: 5s}, coalesce: {mode: latest, quiet: 5s}", [(2, 99, "E051")]),
+        ("{within: 5s}, coalesce: {mode: latest, quiet: 4s}", []),
+    ],
+)
+def test_an_objective_that_can_be_kept(tmp_path: Path, objective: str, expected: list[tuple[int, int, str]]) -> None:
+    """A share above 0 %, a time within a day, and nothing that is late before it may be sent."""
+    text = f"{OPEN}, objective: {objective}}}}}\n"
+    if not expected:
+        assert loaded(tmp_path, text).platforms["a"].objective is not None
+    else:
+        assert codes(tmp_path, text) == expected

@@ -120,7 +120,7 @@ def test_events_are_counted() -> None:
     metrics = Metrics()
     events = Events(log=make_logger(file=io.BytesIO()), metrics=metrics)
     events.accepted(platform="a", count=50, duplicates=3)
-    events.delivered(platform="a", latencies=[0.1] * 20)
+    events.delivered(platform="a", latencies=[0.1] * 20, late=0)
     found = metrics.flow("a")
     assert elapsed_s() > 0
     assert found.in_per_s == pytest.approx(2.5 * found.out_per_s)

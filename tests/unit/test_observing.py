@@ -43,6 +43,7 @@ class Seen:
             reveals_refused=tuple,
             reconciled=dict,
             watches=lambda name: name != "elsewhere",
+            objective=lambda _name: None,
             hosts_troubled=lambda: {"edge-2": "gone"},
             config=lambda: config,
             metrics=self.metrics,

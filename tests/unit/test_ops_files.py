@@ -14,6 +14,7 @@ from relay.telemetry.metrics import Metrics
 from relay.telemetry.ownership_figures import OwnershipFigures
 from relay.views.ledger import QueueTotals
 from relay.views.live import LiveFacts
+from relay.views.past.objective import ObjectiveView
 from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 from tests.installed import installed
 from tests.unit.test_docs import problem
@@ -47,6 +48,18 @@ def known() -> dict[str, set[str]]:
     metrics.ownership = OwnershipFigures(lambda: {"a": 1.0}, lambda: 0)
     metrics.ownership.takeovers["free"] += 1
     metrics.expires_s = {"a": 60.0}
+    metrics.objectives = {
+        "a": ObjectiveView(
+            within_seconds=90.0,
+            share=0.99,
+            ratio_1h=0.97,
+            ratio_24h=1.0,
+            remaining_1h=0.0,
+            remaining_24h=1.0,
+            burns=3.0,
+            overdue=0,
+        )
+    }
     metrics.snapshot(
         totals={"a": QueueTotals(accepted=1, pending=1)},
         statuses={"a": QueueFacts(pending=1, quotas=[QuotaUse("a", window_s=60.0, limit=100, used=10)])},
@@ -126,6 +139,7 @@ FIRES: dict[str, list[str]] = {
     "StoreFailed": ['relay_refused_total{listener="ingest",code="store_failed"} 0+5x90'],
     "StoreRefuses": ["relay_store_full 1x90"],
     "StoreFull": ["relay_store_used_bytes 81x90", "relay_store_max_bytes 100x90"],
+    "Objective": ['relay_objective_ratio{platform="a"} 0.97x90', 'relay_objective_target_ratio{platform="a"} 0.99x90'],
     "Unaccounted": ["relay_unaccounted -1x90"],
     "PostsRefused": ['relay_refused_total{listener="ingest",code="overloaded"} 0+5x90'],
     "Restarts": ["relay_process_start_time_seconds 0x80 100 200 300x10"],
@@ -157,6 +171,8 @@ QUIET = [
     "relay_store_used_bytes 79x90",
     "relay_store_max_bytes 100x90",
     "relay_unaccounted 0x90",
+    'relay_objective_ratio{platform="a"} 0.985x90',
+    'relay_objective_target_ratio{platform="a"} 0.99x90',
     "relay_process_start_time_seconds 100x80 200x10",
     'relay_refused_total{listener="ingest",code="overloaded"} 7x90',
     "relay_config_last_reload_successful 1x90",

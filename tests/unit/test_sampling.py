@@ -8,6 +8,7 @@ from relay.simulate.virtual import VirtualClock, VirtualLoop
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
+from relay.upkeep.in_time import Objectives
 from relay.upkeep.sampling import Sampling
 
 _BEGAN = 1_790_000_040.0  # a whole minute
@@ -22,7 +23,10 @@ def test_each_minute_is_given_once() -> None:
         clock, metrics = VirtualClock(loop, _BEGAN), Metrics()
         store = MemoryStore(clock=clock)
         events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=metrics)
-        sampling = Sampling(history=store.history, counted=metrics.request_counts, clock=clock, events=events)
+        objectives = Objectives(wanted=dict, history=store.history)
+        sampling = Sampling(
+            history=store.history, counted=metrics.request_counts, objectives=objectives, clock=clock, events=events
+        )
         running = asyncio.create_task(sampling.run())
         for _ in range(40):  # two requests a minute
             await asyncio.sleep(15)

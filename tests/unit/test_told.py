@@ -10,6 +10,7 @@ from relay.core.settlement import AttemptResult, Ending, Requeue, Resend, Settle
 from relay.delivery.reporting import report_settled
 from relay.policy.gate.breaker import Breaker, BreakerTerms
 from relay.policy.gate.platform import Gate
+from relay.policy.objective import Objective
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 from relay.views.ledger import QueueTotals
@@ -35,7 +36,15 @@ class Teller:
         batch = Batch(7, "b7", 1, 9, "shop", "", items, NOW, 7)
         result = AttemptResult(outcome, NOW, 0.25, status=200, reason="said so", raw_bytes=300, wire_bytes=100)
         settlement = Settlement(7, 9, "shop", result, **parts)
-        report_settled(self.events, batch, settlement, gate=self.gate, was_open=was_open, was_plain=False)
+        report_settled(
+            self.events,
+            batch,
+            settlement,
+            gate=self.gate,
+            was_open=was_open,
+            was_plain=False,
+            objective=Objective(within_s=1.0, share=0.99),
+        )
 
     def told(self, event: str) -> list[dict[str, Any]]:
         """Return the lines of an event."""

@@ -30,6 +30,8 @@ export const many = (key, n) => t(n === 1 && has(`${key}.one`) ? `${key}.one` : 
 
 export const count = (n) => (n === null || n === undefined ? "–" : new Intl.NumberFormat(language()).format(n));
 export const rate = (n) => (n === null || n === undefined ? "–" : t("per_s", { n: n === 0 ? "0" : n.toFixed(n < 10 ? 1 : 0) }));
+// A part of 1 in percent, never more than it is: 0.99996 is 99.9 %.
+export const share = (part) => `${Math.floor(part * 1000 + 1e-6) / 10} %`;
 export const bytes = (n) => {
   const step = n >= 1e9 ? [1e9, "GB"] : n >= 1e6 ? [1e6, "MB"] : n >= 1e3 ? [1e3, "kB"] : [1, "B"];
   return `${(n / step[0]).toFixed(step[0] === 1 ? 0 : 1)} ${step[1]}`;

@@ -48,6 +48,7 @@ from relay.store.sealing import Sealing
 from relay.store.survey import Surveys
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import CONTENT_TYPE, Metrics
+from relay.views.past.objective import ObjectiveView
 from relay.views.past.what_if import WhatIfJob, WhatIfResult
 from relay.views.who import WhoView
 from relay.web.dispatch import Routes
@@ -78,6 +79,7 @@ class AdminParts:
     config: ConfigAccess
     events: Events
     metrics: Metrics
+    objective: Callable[[str], ObjectiveView | None]  # how far a platform keeps its own
     terms: Callable[[], Mapping[str, DrainTerms]]  # what each platform's configuration says now
     wall: Callable[[], float]  # the wall clock, in seconds since the epoch: people read its times
     alerts: Alarms
@@ -106,6 +108,7 @@ class AdminApi:
             terms=parts.terms,
             flow=parts.metrics.flow,
             certificates=parts.metrics.certificates,
+            objective=parts.objective,
         )
         callbacks = CallbackRoutes(
             callbacks=ledger,
@@ -203,6 +206,7 @@ class AdminApi:
     async def _scrape(self, call: Call) -> Response:
         ledger, metrics = self._parts.ledger, self._parts.metrics
         live = self._parts.control.views()
+        metrics.objectives = {name: found for name in self._parts.terms() if (found := self._parts.objective(name))}
         metrics.expires_s = {name: terms.expires_s for name, terms in self._parts.terms().items()}
         try:
             totals, statuses = await ledger.totals(), await ledger.platform_status()

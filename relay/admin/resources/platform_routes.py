@@ -34,6 +34,7 @@ from relay.telemetry.flow import Flow
 from relay.views.ledger import NO_TOTALS, LedgerView, QueueTotals
 from relay.views.live import NOTHING_KNOWN, REMOVED, LiveFacts
 from relay.views.moments import Instant, instant_text
+from relay.views.past.objective import ObjectiveView
 from relay.views.platform import CertificateView, PlatformPage, PlatformView
 from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 from relay.web.refusal import Refusal
@@ -110,6 +111,7 @@ class PlatformRoutes:
         terms: Callable[[], Mapping[str, DrainTerms]],
         flow: Callable[[str], Flow],
         certificates: Mapping[str, Mapping[str, float]],
+        objective: Callable[[str], ObjectiveView | None],
     ) -> None:
         """Wire it. ``certificates``: when those of a platform end (since the epoch), by whose they are."""
         self._queues = queues
@@ -121,6 +123,7 @@ class PlatformRoutes:
         self._terms = terms
         self._flow = flow
         self._certificates = certificates
+        self._objective = objective
 
     async def list(self, call: Call) -> Response:
         """GET /v1/platforms."""
@@ -276,6 +279,7 @@ class PlatformRoutes:
             flow=self._flow(name),
             now=self._times.now(),
             certificate=self._certificate(name),
+            objective=self._objective(name),
         )
 
     def _certificate(self, name: str) -> CertificateView | None:

@@ -18,6 +18,7 @@ from relay.telemetry.flow import Flow
 from relay.views.ledger import LedgerView, QueueTotals, RoomView, TotalsView
 from relay.views.live import LiveFacts
 from relay.views.moments import moment
+from relay.views.past.objective import ObjectiveView
 from relay.views.platform import CertificateView, PlatformView, StoppedGroupsView
 from relay.views.queue import QueueFacts, QuotaUse, StoreSize
 
@@ -56,6 +57,7 @@ def platform_view(
     flow: Flow | None,
     now: float,
     certificate: CertificateView | None = None,
+    objective: ObjectiveView | None = None,
 ) -> PlatformView:
     """Return all there is to say about one platform; times are on the relay clock. ``flow`` None: nobody knows it."""
     whole = [quota for quota in queue.quotas if not quota_group(quota.quota)]
@@ -97,6 +99,7 @@ def platform_view(
         expires_seconds=None if terms is None else terms.expires_s,
         last_error=live.last_error or queue.last_error,
         certificate=certificate,
+        objective=objective,
     )
 
 

@@ -19,6 +19,7 @@ from relay.views.configuration import RefusedReloadView
 from relay.views.hosts import HostPage
 from relay.views.ledger import LedgerView, RoomView, TotalsView
 from relay.views.moments import plain
+from relay.views.past.objective import ObjectiveView, percent
 from relay.views.platform import CertificateView, PlatformView
 
 _COLUMNS = ("platform", "state", "in/s", "out/s", "pending", "oldest", "held", "dead", "used", "drained")
@@ -115,6 +116,8 @@ def notes(platforms: Sequence[PlatformView]) -> list[str]:
             found.append(_certificate(platform.name, platform.certificate, wall_s()))
         if late := _late(platform):
             found.append(late)
+        if platform.objective:
+            found.append(_objective(platform.name, platform.objective))
         if others := limit_words.used_by_others(platform):
             found.append(others)
         if limit := limit_words.note(platform, wall_s()):
@@ -148,6 +151,16 @@ def _late(platform: PlatformView) -> str:
         f"{platform.name}: all sent in about {human.duration(drained_s)}, but callbacks expire after "
         f"{human.duration(expires_s)}: raise batch.max_items, rate or expires, or drop what nobody needs"
     )
+
+
+def _objective(name: str, kept: ObjectiveView) -> str:
+    """Return what part was in time and what is left of what may be late, over an hour and a day."""
+    told = (
+        f"{name}: within {human.duration(kept.within_seconds)} {percent(kept.ratio_1h)} in 1h, "
+        f"{percent(kept.ratio_24h)} in 24h; objective {percent(kept.share)}, left of what may be late: "
+        f"{percent(kept.remaining_1h)} and {percent(kept.remaining_24h)}"
+    )
+    return told if not kept.overdue else f"{told}; {kept.overdue} wait and are late already"
 
 
 def _held_back(platform: PlatformView) -> str:

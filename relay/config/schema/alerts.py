@@ -232,6 +232,13 @@ class ExpiringRule(LastingRule):
     repeat: Repeat = setting("4h", _REPEAT)
 
 
+class ObjectiveRule(AlertRule):
+    """More callbacks of the last hour were late than the platform's `objective` allows."""
+
+    burns: float = setting(2.0, "How many times as many as may be.", gt=0, le=1000, strict=False)
+    repeat: Repeat = setting("4h", _REPEAT)
+
+
 class OnceRule(AlertRule):
     """Something to know once."""
 
@@ -296,6 +303,9 @@ class AlertRules(Section):
 
     late: Annotated[LateRule | None, _Off, _OR_OFF] = _rule("The oldest callback waits while nothing goes.", "late")
     expiring: Annotated[ExpiringRule | None, _Off, _OR_OFF] = _rule("A backlog outlives its callbacks.", "expiring")
+    objective: Annotated[ObjectiveRule | None, _Off, _OR_OFF] = _rule(
+        "Twice as many callbacks are late as the platform's objective allows.", "objective"
+    )
     dead_letters: Annotated[DeadLettersRule | None, _Off, _OR_OFF] = _rule("Callbacks were given up.", "dead-letters")
     held: Annotated[HeldRule | None, _Off, _OR_OFF] = _rule("Callbacks wait for a person.", "held")
     broken: Annotated[LastingRule | None, _Off, _OR_OFF] = _rule("A platform is down.", "broken")

@@ -32,8 +32,9 @@ from relay.config.schema.values import (
     required,
     setting,
 )
-from relay.config.schema.when import Coalesce, SendSection
+from relay.config.schema.when import Coalesce, ObjectiveSection, SendSection
 from relay.core.model import PlatformRules, Quota
+from relay.policy.objective import Objective
 from relay.wire.payload.target import METHODS
 
 
@@ -175,6 +176,11 @@ class PlatformSettings(CountedLimits):
     send: SendSection | None = setting(
         None, 'Hours of the day, {between: ["08:00", "22:00"], tz: Asia/Shanghai}; outside nothing goes. Not set: any.'
     )
+    objective: ObjectiveSection | None = setting(
+        None,
+        "How late callbacks may be: {within: 90s, share: 99%}. It is watched and told of; nothing is sent otherwise "
+        "for it. Not set: nobody said.",
+    )
     expires: PositiveDuration = setting(
         "24h", "A callback not delivered by then ends as expired; the Relay-Expires header wins."
     )
@@ -216,6 +222,13 @@ class PlatformSettings(CountedLimits):
     sign: Sign | None = setting(
         None, "How requests are signed, anew for each attempt: kind standard-webhooks, hmac, sorted or rfc9421."
     )
+
+    @property
+    def kept_objective(self) -> Objective | None:
+        """The objective as it is counted: hours in which nothing may be sent do not count."""
+        if self.objective is None:
+            return None
+        return Objective(self.objective.within, self.objective.share, self.send.hours if self.send else None)
 
     @model_validator(mode="after")
     def _single_goes_alone(self) -> "PlatformSettings":

@@ -1,4 +1,4 @@
-"""The schema of when callbacks may go: times of day, and ``send`` and ``coalesce`` of a platform."""
+"""The schema of when callbacks go: times of day, and ``send``, ``objective`` and ``coalesce`` of a platform."""
 
 import re
 from datetime import time, timedelta, timezone, tzinfo
@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, model_validator
 
 from relay.config.problems import BadValue, quoted
+from relay.config.reading import units
 from relay.config.reading.texts import parse_utc_offset
-from relay.config.schema.values import Duration, OrText, PositiveDuration, Section, reading, required, setting
+from relay.config.schema.values import Duration, OrText, PositiveDuration, Section, parsed, reading, required, setting
 from relay.policy.hours import SendingHours
 
 
@@ -51,6 +52,7 @@ def _coalesce_word(value: Any) -> Any:
     return {"mode": value}
 
 
+_DAY_S = 86400.0
 _MODES = ("none", "latest")
 _SWITCHES = {"on": "latest", "yes": "latest", "true": "latest", "off": "none", "no": "none", "false": "none"}
 _CLOCK = r"^([01]?\d|2[0-3]):[0-5]\d$"
@@ -75,6 +77,32 @@ class SendSection(Section):
     def hours(self) -> SendingHours:
         """The hours as delivery keeps them."""
         return SendingHours(*self.between, self.tz)
+
+
+def _wanted_share(value: Any) -> float:
+    share = units.parse_share(value)
+    if share <= 0.0:
+        raise BadValue("E016", "a share of 0% promises nothing", "write 99%, or leave `objective` out")
+    return share
+
+
+class ObjectiveSection(Section):
+    """How late callbacks may be."""
+
+    within: PositiveDuration = required("From acceptance, or from Relay-Not-Before, to delivery: 90s.")
+    share: Annotated[float, *parsed(_wanted_share, units.SHARE_PATTERN, "99%")] = setting(
+        "99%", "So many callbacks must be delivered within it; those that die or expire count as late."
+    )
+
+    @model_validator(mode="after")
+    @reading
+    def _within_a_day(self) -> "ObjectiveSection":
+        """Refuse a time that no history reaches."""
+        if self.within > _DAY_S:
+            raise BadValue(
+                "E016", "within is longer than 24 hours, over which it is counted", "shorten it", at=("within",)
+            )
+        return self
 
 
 class CoalesceSection(Section):

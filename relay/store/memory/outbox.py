@@ -12,6 +12,7 @@ from relay.core.ids import encode_id
 from relay.core.model import Batch, ClaimRequest, Item, Lane, State, WaitUntil, Weight
 from relay.core.settlement import Settlement
 from relay.policy.batching import Packer, lane_order, packing_order
+from relay.policy.objective import not_before
 from relay.store.memory.records import Attempt, Frozen, KeptAttempts
 from relay.store.memory.rows import Heads, Row, Shelf
 from relay.store.rotation import Waiting, rotate
@@ -238,6 +239,12 @@ class Batches:
             spent=row.spent,
             first_sent_at=row.first_sent_at,
             maybe_applied=row.maybe_applied,
+            not_before=not_before(
+                row.lane,
+                accepted_at=row.accepted_at,
+                expires_at=row.expires_at,
+                expires_s=row.expires_s,
+            ),
         )
         row.attempts += 1
         row.first_sent_at = row.first_sent_at or now

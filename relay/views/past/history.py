@@ -31,13 +31,14 @@ class QueueLevel(Struct, frozen=True, kw_only=True):
 
 
 class RequestCounts(Struct, frozen=True, kw_only=True):
-    """Requests to a platform and their bytes; counted in memory."""
+    """Requests to a platform, their bytes and the callbacks they delivered late; counted in memory."""
 
     requests: int = 0
     refused: int = 0  # the platform answered no: throttled, not let in, rejected
     failed: int = 0  # no answer, a server error, or an answer nobody knows
     raw_bytes: int = 0
     wire_bytes: int = 0
+    late: int = 0  # delivered later than the platform's objective allows
 
     def less(self, before: "RequestCounts") -> "RequestCounts":
         """Return what was counted since ``before``."""
@@ -47,6 +48,7 @@ class RequestCounts(Struct, frozen=True, kw_only=True):
             failed=self.failed - before.failed,
             raw_bytes=self.raw_bytes - before.raw_bytes,
             wire_bytes=self.wire_bytes - before.wire_bytes,
+            late=self.late - before.late,
         )
 
 
@@ -133,4 +135,5 @@ def summed(counts: Iterable[RequestCounts]) -> RequestCounts:
         failed=sum(each.failed for each in found),
         raw_bytes=sum(each.raw_bytes for each in found),
         wire_bytes=sum(each.wire_bytes for each in found),
+        late=sum(each.late for each in found),
     )

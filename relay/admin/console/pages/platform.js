@@ -5,7 +5,7 @@ import { button, change } from "../actions.js";
 import { card, fill, h, link, pairs, put } from "../dom.js";
 import { charts } from "../charts.js";
 import { watch } from "../live.js";
-import { count, duration, rate, t, time } from "../words.js";
+import { count, duration, rate, share, t, time } from "../words.js";
 import { limitCard, quotaCard } from "./limit_view.js";
 import { whatIf } from "./what_if.js";
 import { drainText, stateClass, stateWord } from "./standing.js";
@@ -69,8 +69,19 @@ function numbers(platform) {
     [t("column.drain"), drainText(platform)],
     [t("requests_under_way"), `${count(platform.requests_in_flight)} / ${count(platform.requests_allowed)}`],
     platform.since ? [t("since"), time(platform.since)] : null,
+    ...objective(platform.objective),
     platform.certificate ? certificate(platform.certificate) : null,
   ]));
+}
+
+function objective(kept) {
+  if (!kept) return [];
+  const value = h("span", { "data-field": "objective", "data-value": kept.ratio_1h },
+    t("objective_in_time", { hour: share(kept.ratio_1h), day: share(kept.ratio_24h) }));
+  const late = kept.burns === null ? kept.ratio_1h < 1 : kept.burns >= 1;
+  return [[t("objective", { within: duration(kept.within_seconds), share: share(kept.share) }), late ? h("b", { class: "state bad" }, value) : value],
+    [t("objective_left"), t("objective_in_time", { hour: share(kept.remaining_1h), day: share(kept.remaining_24h) })],
+    kept.overdue ? [t("objective_overdue"), count(kept.overdue)] : null];
 }
 
 function certificate({ whose, ends_at: endsAt, days_left: days }) {

@@ -14,6 +14,7 @@ from relay.simulate import plot
 from relay.simulate.figures import RunFigures, assumptions, series
 from relay.simulate.record import Found, Record
 from relay.simulate.run import Scenario
+from relay.views.past.objective import percent
 
 _HEADING = "modelled, not measured"
 
@@ -73,6 +74,8 @@ def _rows(found: RunFigures) -> dict[str, str]:
         f"{name} {_delay(value)}"
         for name, value in (("p50", found.p50_s), ("p90", found.p90_s), ("p99", found.p99_s), ("max", found.max_s))
     )
+    if found.in_time is not None:
+        rows["in time"] = f"{percent(found.in_time)}, objective {found.objective}"
     rows["backlog peak"] = f"{found.backlog_peak:,} at {duration(found.backlog_peak_at_s)}"
     for number, drained in enumerate(found.drained, 1):
         name = "drained" if len(found.drained) == 1 else f"drained ({number})"

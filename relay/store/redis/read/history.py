@@ -18,7 +18,7 @@ from relay.store.redis.server.keys import KeyNames
 from relay.views.past.history import MinuteCounts, QueueLevel, RequestCounts, Sampled, change, summed
 
 _WORDS: Final = ("accepted", "delivered", "dead", "expired", "superseded")
-_COUNTS: Final = ("requests", "refused", "failed", "raw_bytes", "wire_bytes")
+_COUNTS: Final = ("requests", "refused", "failed", "raw_bytes", "wire_bytes", "late")
 
 
 class RedisHistory:
@@ -121,7 +121,8 @@ class RedisHistory:
 
 
 def _counts(packed: bytes) -> RequestCounts:
-    return RequestCounts(**dict(zip(_COUNTS, unpack(packed), strict=False)))
+    *counts, _ = unpack(packed)  # the last is when the oldest was due; the newest words may be missing
+    return RequestCounts(**dict(zip(_COUNTS, counts, strict=False)))
 
 
 def _together(levels: Sequence[QueueLevel]) -> QueueLevel:

@@ -16,6 +16,7 @@ from relay.core.errors import Fenced, StoreAway
 from relay.core.ids import encode_id
 from relay.core.model import Batch, ClaimRequest, Item, Lane, Purpose, WaitUntil
 from relay.policy.batching import Packer, lane_order, packing_order
+from relay.policy.objective import not_before
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.server.fields import pack, read_row, unpack
 from relay.store.redis.server.keys import KeyNames
@@ -338,6 +339,12 @@ def _items(seqs: Sequence[int], read: Sequence[int], content: Sequence[Any], tag
                 spent=row.spent,
                 first_sent_at=row.first_sent_at,
                 maybe_applied=row.maybe_applied,
+                not_before=not_before(
+                    Lane(row.lane),
+                    accepted_at=row.accepted_at,
+                    expires_at=row.expires_at,
+                    expires_s=row.expires_s,
+                ),
             )
         )
     return items, replayed

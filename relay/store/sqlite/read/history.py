@@ -14,7 +14,7 @@ FROM platform AS p JOIN ledger AS l ON l.platform = p.id WHERE l.accepted > 0
 """
 _MINUTES = """
 SELECT minute, accepted, delivered, dead, expired, superseded, requests, refused, failed, raw_bytes, wire_bytes,
-  oldest_due_s FROM sample WHERE platform = ?1 AND minute BETWEEN ?2 AND ?3 ORDER BY minute
+  late, oldest_due_s FROM sample WHERE platform = ?1 AND minute BETWEEN ?2 AND ?3 ORDER BY minute
 """
 _NOW = """
 SELECT coalesce(sum(accepted), 0), coalesce(sum(delivered), 0), coalesce(sum(dead), 0), coalesce(sum(expired), 0),
@@ -92,9 +92,9 @@ def _level(totals: Sequence[int] | None) -> QueueLevel:
     return QueueLevel(accepted=accepted, delivered=delivered, dead=dead, expired=expired, superseded=superseded)
 
 
-def _counted(span: Sampled, row: tuple[int, int, int, int, int, float | None]) -> Sampled:
-    requests, refused, failed, raw_bytes, wire_bytes, oldest_due_s = row
+def _counted(span: Sampled, row: tuple[int, int, int, int, int, int, float | None]) -> Sampled:
+    requests, refused, failed, raw_bytes, wire_bytes, late, oldest_due_s = row
     counts = RequestCounts(
-        requests=requests, refused=refused, failed=failed, raw_bytes=raw_bytes, wire_bytes=wire_bytes
+        requests=requests, refused=refused, failed=failed, raw_bytes=raw_bytes, wire_bytes=wire_bytes, late=late
     )
     return replace(span, oldest_due_s=oldest_due_s, counts=counts)

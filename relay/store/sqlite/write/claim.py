@@ -53,7 +53,9 @@ _OLDEST = "SELECT min(due_at) FROM callback WHERE seq IN (SELECT value FROM carr
 _ITEMS = """
 SELECT json_group_array(json_array(octet_length(p.body), c.key_text, c.event, c.content_type, c.accepted_at,
     c.expires_at, c.attempts, c.spent, c.first_sent_at,
-    json(iif(c.maybe_applied, 'true', 'false')), p.sealed)),
+    json(iif(c.maybe_applied, 'true', 'false')),
+    iif(c.lane <> 3 AND c.expires_at - c.expires_s > c.accepted_at + 0.001, c.expires_at - c.expires_s, 0.0),
+    p.sealed)),
   CAST(group_concat(p.body, '') AS BLOB), min(min(c.due_at, c.expires_at - c.expires_s)), min(c.lane = 3)
 FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value CROSS JOIN payload AS p ON p.seq = c.seq
 """
@@ -67,7 +69,7 @@ INSERT INTO batch
   (number, platform, grp, state, due_at, attempts, created_at, root, items, expires_at, members, confirm)
 VALUES (?1, ?2, '', 2, ?3, 1, ?3, ?1, 0, ?3, x'', 0)
 """
-_Facts = tuple[int, str | None, str | None, str | None, float, float, int, int, float, bool, int]
+_Facts = tuple[int, str | None, str | None, str | None, float, float, int, int, float, bool, float, int]
 _decode_facts = msgspec.json.Decoder(list[_Facts]).decode
 _decode_due = msgspec.json.Decoder(list[int]).decode
 

@@ -18,10 +18,10 @@ SELECT 0, ?1, coalesce(sum(accepted), 0), coalesce(sum(delivered), 0), coalesce(
 """
 # Without the row of all platforms the minute is not kept: then a row made here would have no totals of its own.
 _ADD = """
-INSERT INTO sample (platform, minute, requests, refused, failed, raw_bytes, wire_bytes, oldest_due_s)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM sample WHERE platform = 0 AND minute = ?2)
+INSERT INTO sample (platform, minute, requests, refused, failed, raw_bytes, wire_bytes, late, oldest_due_s)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE EXISTS (SELECT 1 FROM sample WHERE platform = 0 AND minute = ?2)
 ON CONFLICT DO UPDATE SET requests = requests + ?3, refused = refused + ?4, failed = failed + ?5,
-  raw_bytes = raw_bytes + ?6, wire_bytes = wire_bytes + ?7, oldest_due_s = ?8
+  raw_bytes = raw_bytes + ?6, wire_bytes = wire_bytes + ?7, late = late + ?8, oldest_due_s = ?9
 """
 _EVERYBODY = 0
 
@@ -82,4 +82,4 @@ class SqliteHistory:
 def _row(number: int, minute: int, each: MinuteCounts) -> tuple[float, ...]:
     counts = each.counts
     sizes = (counts.raw_bytes, counts.wire_bytes)
-    return (number, minute, counts.requests, counts.refused, counts.failed, *sizes, each.oldest_due_s)
+    return (number, minute, counts.requests, counts.refused, counts.failed, *sizes, counts.late, each.oldest_due_s)
