@@ -54,14 +54,14 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
         yield from bursts(("quotas", name), quota)
         yield from named_limits(("quotas", name), quota)
         yield from reserves(("quotas", name), quota, shared_store=config.server is not None)
-        yield from counted(("quotas", name), quota, shared_store=config.server is not None)
+        yield from counted(("quotas", name), quota)
     for name, target in config.alerts.targets.items():
         if isinstance(target, PlatformSection):
             yield from _rules(("alerts", "targets", name), target)
             yield from _fields(("alerts", "targets", name), target)
     for name, platform in config.platforms.items():
         yield from bursts(("platforms", name), platform)
-        yield from counted(("platforms", name), platform, shared_store=config.server is not None)
+        yield from counted(("platforms", name), platform)
         yield from shares(("platforms", name), platform)
         yield from _rules(("platforms", name), platform)
         yield from _fields(("platforms", name), platform)

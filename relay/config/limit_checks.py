@@ -9,7 +9,7 @@ from relay.config.report.translate import PlacedProblem, dotted
 from relay.config.schema.allowed.counted import CountedLimits
 from relay.config.schema.file import QuotaSettings
 from relay.config.schema.platform import PlatformSection
-from relay.core.model import Rate, window_text
+from relay.core.model import window_text
 
 
 def bursts(owner: KeyPath, section: Any) -> Iterator[PlacedProblem]:
@@ -46,7 +46,7 @@ def reserves(owner: KeyPath, quota: QuotaSettings, *, shared_store: bool) -> Ite
         yield _at(path, "E051", what, "use sqlite:PATH, or remove it", relies_on=[path])
 
 
-def counted(owner: KeyPath, section: CountedLimits, *, shared_store: bool) -> Iterator[PlacedProblem]:
+def counted(owner: KeyPath, section: CountedLimits) -> Iterator[PlacedProblem]:
     """Check limits of items, bytes and points, and calendar windows: each must let one callback go."""
     points = section.points
     if points is not None and isinstance(points.cost, int):
@@ -55,14 +55,6 @@ def counted(owner: KeyPath, section: CountedLimits, *, shared_store: bool) -> It
                 path = (*owner, "points", "cost")
                 what = f"{dotted(path)}: {points.cost} points for each callback never fit into {rate}"
                 yield _at(path, "E051", what, "raise the rate", relies_on=[(*owner, "points")])
-    if not shared_store:
-        return
-    rates: Sequence[Rate] = getattr(section, "rate", ())
-    named = [key for key in ("items", "bytes", "points") if getattr(section, key)]
-    named += ["rate"] if any(rate.calendar is not None for rate in rates) else []
-    for key in named:
-        what = f"{dotted((*owner, key))}: only requests in any window are counted with a shared store yet"
-        yield _at((*owner, key), "E051", what, "use sqlite:PATH, or remove it", relies_on=[(*owner, key)])
 
 
 def shares(owner: KeyPath, platform: PlatformSection) -> Iterator[PlacedProblem]:

@@ -1,8 +1,7 @@
 """The suite every backend passes: ``class TestMine(Conformance)`` beside a fixture ``harness`` (see ``harness.py``).
 
 Backends that outlive their process also take ``DurabilityConformance``. What the shared store does not do yet, the
-others take beside it: ``LendingConformance``, ``WeighingConformance``, and the durable forms
-of these.
+others take beside it: ``LendingConformance``, and its durable form.
 """
 
 from tests.store.accepting import AcceptingConformance
@@ -29,9 +28,7 @@ __all__ = [
     "Conformance",
     "DurabilityConformance",
     "DurableLendingConformance",
-    "DurableWeighingConformance",
     "LendingConformance",
-    "WeighingConformance",
 ]
 
 
@@ -52,6 +49,7 @@ class Conformance(
     HoldingConformance,
     SharingConformance,
     ReceiptingConformance,
+    WeighingConformance,
 ):
     """What memory and every other backend promise alike."""
 
@@ -62,5 +60,6 @@ class DurabilityConformance(
     DurableQuestioningConformance,
     DurableHoldingConformance,
     DurableReceiptingConformance,
+    DurableWeighingConformance,
 ):
     """What backends promise that outlive their process."""

@@ -14,9 +14,7 @@ from tests.store.conformance import (
     Conformance,
     DurabilityConformance,
     DurableLendingConformance,
-    DurableWeighingConformance,
     LendingConformance,
-    WeighingConformance,
 )
 from tests.store.forgetting import ForgettingConformance
 
@@ -61,8 +59,6 @@ class TestSqlite(
     DurabilityConformance,
     LendingConformance,
     DurableLendingConformance,
-    WeighingConformance,
-    DurableWeighingConformance,
     ForgettingConformance,
 ):
     pass
@@ -73,8 +69,6 @@ class TestSealedSqlite(
     DurabilityConformance,
     LendingConformance,
     DurableLendingConformance,
-    WeighingConformance,
-    DurableWeighingConformance,
     ForgettingConformance,
 ):
     """The same with everything sealed."""

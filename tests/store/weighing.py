@@ -5,7 +5,19 @@ from datetime import UTC, datetime
 
 from relay.core.calendar import Calendar
 from relay.core.model import PlatformRules, Quota, Rate, StoreRules
-from tests.store.harness import Harness, RestartHarness, claimed, deliver, note, post, refused, request, resend
+from tests.store.harness import (
+    Harness,
+    RestartHarness,
+    claimed,
+    deliver,
+    note,
+    post,
+    refused,
+    request,
+    resend,
+    seqs,
+    settlement,
+)
 
 _DAY = Calendar("day", 8 * 3600)
 _MIDNIGHT = datetime(2026, 11, 29, 16, tzinfo=UTC).timestamp()
@@ -90,3 +102,26 @@ class DurableWeighingConformance:
         assert [quota.used for quota in (await store.platform_status())["shop"].quotas] == before == [6, 12, 1]
         batch = await claimed(store, request(max_items=10, probe=True))
         assert len(batch.items) == 4
+
+    async def test_bytes_as_sent_count_over_a_crash(self, harness: RestartHarness) -> None:
+        """Once a body is answered its size on the wire counts, and still does after a kill."""
+        in_force = counting(Rate(100, 60.0, "bytes"))
+        store = await harness.open(in_force)
+        await post(store, note(b"x" * 40), note(b"y" * 40))
+        batch = await claimed(store)
+        sent = settlement(batch, harness.clock, delivered=seqs(batch))
+        await store.settle(replace(sent, result=replace(sent.result, wire_bytes=30)))
+        before = (await store.platform_status())["shop"].quotas[0].used
+        store = await harness.reopen(in_force)
+        assert before == (await store.platform_status())["shop"].quotas[0].used == 30
+
+    async def test_a_frozen_batch_weighs_the_same_after_a_crash(self, harness: RestartHarness) -> None:
+        """Points of callbacks are kept with them: what was cut off goes again when all of it fits."""
+        in_force = counting(Rate(10, 60.0, "points"))
+        store = await harness.open(in_force)
+        await post(store, *(note()._replace(points=points) for points in (3, 3)))
+        await resend(store, await claimed(store, request(probe=True)), harness.clock, after_s=0.0)
+        store = await harness.reopen(in_force)
+        assert (await refused(store)).at == harness.clock.now() + 60.0
+        harness.clock.advance(60.0)
+        assert len((await claimed(store)).items) == 2

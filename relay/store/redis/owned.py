@@ -123,13 +123,12 @@ class OwnedPlatforms:
             recorded = await self._attempts((platform,), quotas)
             self.slots.set_quotas(platform, quotas, recorded, self._clock.now())
 
-    def settled(
-        self, platform: str, group: str, attempt_id: int, started_at: float, at: float, answer_s: float
-    ) -> None:
-        """Start the way back of an attempt's slots."""
-        self.slots.release(attempt_id, at, answer_s)
+    def settled(self, sent: Sent, wire_bytes: int) -> None:
+        """Start the way back of an attempt's slots; ``wire_bytes``: its body as it was sent, 0 where not known."""
+        assert sent.ended_at is not None
+        self.slots.release(sent.attempt_id, sent.ended_at, sent.answer_s, wire_bytes)
         if self._late is not None:
-            self._late.append(Sent(attempt_id, platform, group, started_at, at, answer_s))
+            self._late.append(sent)
 
     async def _attempts(self, platforms: Iterable[str], quotas: Iterable[Quota]) -> Recorded:
         """Read the recorded attempts that quotas still count, with those that are settled while they are read."""
@@ -177,4 +176,5 @@ def _recorded(sent: Sequence[Sent], late: Sequence[Sent]) -> Recorded:
 def _sent_of(platform: str, attempt_id: int, packed: bytes) -> Sent:
     attempt = read_attempt(attempt_id, packed)
     ended_at = attempt.ended_at if attempt.ended_at is None or attempt.ended_at < math.inf else None
-    return Sent(attempt_id, platform, attempt.group, attempt.started_at, ended_at, attempt.duration_s, attempt.purpose)
+    facts = (attempt_id, platform, attempt.group, attempt.started_at, ended_at, attempt.duration_s, attempt.purpose)
+    return Sent(*facts, weight=attempt.weight)

@@ -12,7 +12,7 @@ local function add(new, body, given, coalesce, stands_for)
   local key, kh, event, lane, expires, idem, digest, ctype, trace, group, bytes, reason, post, ref, delay = unpack(new, 1, 15)
   local came = now - (new[17] or 0)  -- a post that waited in a spool came before
   local row = {key, kh, event, lane, lane, group, ctype, trace, idem, post, bytes, came, expires, came + delay + expires, came + delay, seq,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', false, 0, {}, 0, 0, ref, 0, new[16] or '', new[20] or false}
+    0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', false, 0, {}, 0, 0, ref, 0, new[16] or '', new[20] or false, new[21] or false}
   rows[seq] = row
   zset('all', seq, seq)
   bodies[#bodies + 1] = seq

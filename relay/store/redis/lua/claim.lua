@@ -1,5 +1,6 @@
 -- ARGV: now, fence, attempt, number, group, kind, heads. Kind 1: a fresh batch of these heads, {lane, members of
--- peek, seqs, KHs} in the order of packing, then what peek said of moves, and since when the oldest waits; 2: a question, an empty
+-- peek, seqs, KHs} in the order of packing, then what peek said of moves, since when the oldest waits, and of the
+-- weight bytes and points ('': a point each); 2: a question, an empty
 -- batch; 0: a frozen batch goes again. Records the attempt and answers the batch; of an attempt that is recorded it answers the same again. No
 -- row is read or changed: that costs microseconds for each, and the settle reads them anyway.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
@@ -67,7 +68,8 @@ batch[@B_ATTEMPTS], batch[@B_STATE], batch[@B_ATTEMPT] = batch[@B_ATTEMPTS] + 1,
 call('ZREM', P .. queue_of(batch), number)
 call('ZREM', P .. 'bw', number)
 save_batch(number, batch)
-call('HSET', P .. 'at', attempt, pack({number, batch[@B_ATTEMPTS], group, now, false, 0, '', false, '', '', 0, #batch[@B_SEQS], 0}))
+call('HSET', P .. 'at', attempt, pack({number, batch[@B_ATTEMPTS], group, now, false, 0, '', false, '', '', 0, #batch[@B_SEQS], 0,
+  #batch[@B_SEQS], tonumber(ARGV[10]), tonumber(ARGV[11]) or #batch[@B_SEQS]}))
 call('ZADD', P .. 'au', '+inf', attempt)
 call('HINCRBY', P .. 'm', 'in_flight', #batch[@B_SEQS])
 call('HSET', P .. 'm', 'number', math.max(attempt, number, tonumber(call('HGET', P .. 'm', 'number') or 0)))

@@ -104,7 +104,10 @@ local function frozen(seq)
   return frozen_in[seq]
 end
 
-local function head_member(row, seq) return string.format('%.0f:%d:%s', seq, row[@BYTES], row[@KH]) end
+local function head_member(row, seq)
+  local member = string.format('%.0f:%d:%s', seq, row[@BYTES], row[@KH])
+  return row[@POINTS] and string.format('%s:%d', member, row[@POINTS]) or member
+end
 
 local function withdraw(row, seq)
   if row[@HEAD] > 0 then

@@ -1,5 +1,5 @@
 -- ARGV: now, fence, attempt, batch, settlement, 1 for its last part. The settlement: ended_at, duration, outcome, status, reason, excerpt,
--- ambiguous, code, accepted, delivered, requeues, endings, held, ask, resend, split, blocks, numbers of new batches, gate, purpose. A long one comes
+-- ambiguous, code, accepted, delivered, requeues, endings, held, ask, resend, split, blocks, numbers of new batches, gate, purpose, bytes as sent (0: not known). A long one comes
 -- in parts, each with some of its rows. The last one ends the attempt; until then the whole lies in ``si``, for a restart to go on with.
 -- Answers freed, whether operations go on, and how many receipts are due; false for an attempt that is settled.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
@@ -9,7 +9,7 @@ local attempt = blob and unpack_(blob)
 if not attempt or attempt[@A_ENDED] then return false end
 local batch = batch_of(number)
 local ended_at, duration, outcome, status, reason, excerpt, ambiguous, code, accepted, delivered, requeues, endings, held, ask, resend, split,
-  blocks, numbers, gate, purpose = unpack(unpack_(ARGV[5]), 1, 20)
+  blocks, numbers, gate, purpose, wire = unpack(unpack_(ARGV[5]), 1, 21)
 
 
 local function of_batch(seqs)  -- those that no earlier part of this settlement has settled
@@ -68,6 +68,7 @@ end
 attempt[@A_ENDED], attempt[@A_DURATION], attempt[@A_OUTCOME], attempt[@A_STATUS] = ended_at, duration, outcome, status
 attempt[@A_REASON], attempt[@A_EXCERPT], attempt[@A_AMBIGUOUS] = reason, excerpt, ambiguous
 attempt[@A_PURPOSE] = purpose
+if (wire or 0) > 0 then attempt[@A_BYTES] = wire end
 call('HSET', P .. 'at', attempt_id, pack(attempt))
 call('HDEL', P .. 'si', attempt_id)
 call('ZADD', P .. 'au', ended_at, attempt_id)

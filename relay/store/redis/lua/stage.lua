@@ -14,7 +14,7 @@ for place, new in ipairs(unpack_(ARGV[4])) do
   end
   answer[place] = known and told(tonumber(string.sub(known, 13))) or 0
   if not known then
-    new[21] = ARGV[4 + place]
+    new[22] = ARGV[4 + place]
     fresh[#fresh + 1] = new
     if idem ~= '' then
       reserved[#reserved + 1] = idem

@@ -10,18 +10,19 @@ from typing import Any, Final
 import msgspec
 
 from relay.core.ids import encode_id
+from relay.core.model import Weight
 
 ROW: Final = (
     *("KEY", "KH", "EVENT", "LANE", "PRIO", "GROUP", "CTYPE", "TRACE", "IDEM", "POST", "BYTES", "ACC", "EXPS", "EXPAT"),
     *("DUE", "PLACE", "STATE", "ENDED", "ATTEMPTS", "SPENT", "FIRST", "BATCH", "HELD", "DROPPED", "MAYBE"),
-    *("REASON", "MESSAGE", "CODE", "SUPER", "ATTS", "BLOCK", "HEAD", "REF", "SINCE", "ALIAS", "IKEY"),
+    *("REASON", "MESSAGE", "CODE", "SUPER", "ATTS", "BLOCK", "HEAD", "REF", "SINCE", "ALIAS", "IKEY", "POINTS"),
 )
 BATCH: Final = (
     *("GROUP", "CREATED", "ROOT", "ATTEMPTS", "STATE", "ATTEMPT", "DUE", "EXPAT", "CONFIRM", "PART", "SEQS"),
 )
 ATTEMPT: Final = (
     *("BATCH", "N", "GROUP", "STARTED", "ENDED", "DURATION", "OUTCOME", "STATUS", "REASON", "EXCERPT", "AMBIGUOUS"),
-    *("ROWS", "PURPOSE"),
+    *("ROWS", "PURPOSE", "ITEMS", "BYTES", "POINTS"),
 )
 PLACES: Final = {
     **{name: place for place, name in enumerate(ROW, 1)},
@@ -137,13 +138,13 @@ class StoredAttempt:
     excerpt: str
     ambiguous: bool
     purpose: int
+    weight: Weight
 
 
 def read_attempt(attempt_id: int, packed: bytes) -> StoredAttempt:
     """Return an attempt."""
-    batch, number, group, started, ended, duration, outcome, status, reason, excerpt, ambiguous, _, purpose = unpack(
-        packed
-    )
+    batch, number, group, started, ended, duration, outcome, status, reason, excerpt, ambiguous, *rest = unpack(packed)
+    _, purpose, *weight = rest
     return StoredAttempt(
         attempt_id=attempt_id,
         batch=batch,
@@ -158,4 +159,5 @@ def read_attempt(attempt_id: int, packed: bytes) -> StoredAttempt:
         excerpt=excerpt,
         ambiguous=bool(ambiguous),
         purpose=purpose,
+        weight=Weight(1, *weight),
     )

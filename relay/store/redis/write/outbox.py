@@ -14,7 +14,7 @@ from typing import Any, Final
 from relay.core.clock import Clock
 from relay.core.errors import Fenced, StoreAway
 from relay.core.ids import encode_id
-from relay.core.model import Batch, ClaimRequest, Item, Lane, Purpose, WaitUntil
+from relay.core.model import Batch, ClaimRequest, Item, Lane, Purpose, WaitUntil, Weight
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.policy.objective import not_before
 from relay.store.redis.owned import OwnedPlatforms
@@ -24,8 +24,12 @@ from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.groups import Unseen, WaitingGroups
 from relay.store.redis.write.settlement import OpenAttempt
+from relay.store.redis.write.weights import frozen_weights, weight_of_head
 from relay.store.rotation import Waiting, rotate
+from relay.store.weighing import ItemWeight, choose, weigh_again
 
+_Row = tuple[bytes, int, float]  # member, bytes, due
+_ALONE: Final = Weight()
 _NOT_OWNED: Final = WaitUntil(math.inf, "owner")
 _LOST_TRIES: Final = 3
 
@@ -34,12 +38,13 @@ _LOST_TRIES: Final = 3
 class _Due:
     """What one group has, as ``peek.lua`` shows it."""
 
-    lanes: list[list[tuple[bytes, int, float]]]  # member, bytes, due of each
+    lanes: list[list[_Row]]
     resend: int
     resend_at: float
     next_at: float
     others: bool
     moved: bytes
+    frozen: Sequence[ItemWeight] = ()  # what the frozen batch weighs, where that counts
 
 
 @dataclass(slots=True)
@@ -50,6 +55,7 @@ class _Plan(Batch):
     question: bool = False  # carries no callback
     since: float = 0.0  # when the oldest of the heads was due
     moved: bytes = b""  # what ``peek.lua`` said of heads that moved
+    weight: Weight = _ALONE
 
 
 class RedisOutbox:
@@ -168,7 +174,7 @@ class RedisOutbox:
             return wait
         retry_leads = not due or (not request.probe and order.index(Lane.RETRY) <= order.index(due[0]))
         if due_of.resend and retry_leads:
-            return self._planned(request, due_of.resend, ())
+            return self._planned_again(request, due_of)
         packer = Packer(request)
         packed = [(lane, _taken(packer, due_of.lanes[lane])) for lane in due]
         hasty = packer.full or request.probe or (bool(due_of.resend) and order[0] in due)
@@ -180,21 +186,40 @@ class RedisOutbox:
             at = max(pace_at, linger_at)
             if at > now:
                 if due_of.resend:
-                    return self._planned(request, due_of.resend, ())
+                    return self._planned_again(request, due_of)
                 reason = "linger" if linger_at > pace_at else "pace"
                 return WaitUntil(min(at, due_of.resend_at), reason, packer.missing)
-        plan = self._planned(request, 0, [(int(lane), [row[0] for row in rows]) for lane, rows in packed if rows])
+        weight = _ALONE
+        if request.platform in slots.weighing:
+            chosen = choose(slots, request, [weight_of_head(row[0]) for _, rows in packed for row in rows], now)
+            if isinstance(chosen, WaitUntil):
+                return chosen
+            packed, weight = _cut(packed, chosen.taken), chosen.weight
+        heads = [(int(lane), [row[0] for row in rows]) for lane, rows in packed if rows]
+        plan = self._planned(request, 0, heads, weight)
         plan.since = min(at for _, rows in packed for _, _, at in rows)
         plan.moved = due_of.moved
         return plan
 
-    def _planned(self, request: ClaimRequest, number: int, heads: Sequence[tuple[int, list[bytes]]]) -> _Plan:
+    def _planned_again(self, request: ClaimRequest, due_of: _Due) -> "_Plan | WaitUntil":
+        """Plan to send a frozen batch again as it is, when there is room for all of it."""
+        weight = _ALONE
+        if due_of.frozen:
+            found = weigh_again(self._owned.slots, request, due_of.frozen, self._clock.now())
+            if isinstance(found, WaitUntil):
+                return found
+            weight = found
+        return self._planned(request, due_of.resend, (), weight)
+
+    def _planned(
+        self, request: ClaimRequest, number: int, heads: Sequence[tuple[int, list[bytes]]], weight: Weight
+    ) -> _Plan:
         """Take the slot now, before the claim is on its way."""
         attempt_id = self._owned.next_number()
         now = self._clock.now()
-        self._owned.slots.take(request.platform, request.group or "", attempt_id, now)
+        self._owned.slots.take(request.platform, request.group or "", attempt_id, now, weight=weight)
         plan = _Plan(number, "", 0, attempt_id, request.platform, request.group or "", [], now, 0, heads=heads)
-        plan.probe = request.probe
+        plan.probe, plan.weight = request.probe, weight
         return plan
 
     # Asking the server
@@ -204,6 +229,7 @@ class RedisOutbox:
         now = call.args[0]
         call = ServerCall(call.script, call.keys, (now, group, request.max_items))
         *lanes, resend, resend_at, later, others, moved = await self._link.one(call)
+        weighs = resend and request.platform in self._owned.slots.weighing
         return _Due(
             lanes=[_due_rows(lane) for lane in lanes],
             resend=resend,
@@ -211,6 +237,7 @@ class RedisOutbox:
             next_at=min((float(at) for at in later if at), default=math.inf),
             others=bool(others),
             moved=moved,
+            frozen=await frozen_weights(self._link, self._keys, request.platform, resend) if weighs else (),
         )
 
     async def _more_groups(self, platform: str, waiting: "WaitingGroups") -> None:
@@ -231,7 +258,8 @@ class RedisOutbox:
         number = plan.number or attempt_id
         kind = 2 if plan.question else int(not plan.number)
         heads = [_head_columns(lane, members) for lane, members in plan.heads]
-        facts = (attempt_id, number, plan.group, kind, pack(heads), plan.moved, repr(plan.since))
+        weighs = (plan.weight.bytes, plan.weight.points if plan.weight.items else "")
+        facts = (attempt_id, number, plan.group, kind, pack(heads), plan.moved, repr(plan.since), *weighs)
         planned = [seq for _, _, seqs, _ in heads for seq in seqs]
         try:
             claimed, *content = await self._again(
@@ -266,7 +294,8 @@ class RedisOutbox:
             confirm=bool(confirm),
             replayed=replayed,
         )
-        self.open[attempt_id] = OpenAttempt(batch.purpose, frozenset(seqs), plan.group, plan.created_at)
+        weight = plan.weight._replace(items=len(seqs))
+        self.open[attempt_id] = OpenAttempt(batch.purpose, frozenset(seqs), plan.group, plan.created_at, weight)
         self._owned.slots.name(attempt_id, batch.purpose)
         return batch
 
@@ -299,20 +328,29 @@ def _head_columns(lane: int, members: Sequence[bytes]) -> tuple[int, list[str], 
     return lane, texts, [int(part[0]) for part in parts], [part[2] for part in parts]
 
 
-def _due_rows(found: Sequence[bytes]) -> list[tuple[bytes, int, float]]:
-    rows: list[tuple[bytes, int, float]] = []
+def _due_rows(found: Sequence[bytes]) -> list[_Row]:
+    rows: list[_Row] = []
     for member, due in zip(found[::2], found[1::2], strict=True):
         rows.append((member, int(member.split(b":", 2)[1]), float(due)))
     return rows
 
 
-def _taken(packer: Packer, rows: Sequence[tuple[bytes, int, float]]) -> list[tuple[bytes, int, float]]:
-    taken: list[tuple[bytes, int, float]] = []
+def _taken(packer: Packer, rows: Sequence[_Row]) -> list[_Row]:
+    taken: list[_Row] = []
     for row in rows:
         if packer.full or not packer.offer(row[1]):
             break
         taken.append(row)
     return taken
+
+
+def _cut(packed: Sequence[tuple[Lane, list[_Row]]], count: int) -> list[tuple[Lane, list[_Row]]]:
+    """Return the first ``count`` of what was packed."""
+    kept: list[tuple[Lane, list[_Row]]] = []
+    for lane, rows in packed:
+        kept.append((lane, rows[:count]))
+        count -= len(kept[-1][1])
+    return kept
 
 
 def _items(seqs: Sequence[int], read: Sequence[int], content: Sequence[Any], tag: int) -> tuple[list[Item], bool]:

@@ -52,6 +52,7 @@ def packed_row(
         False,  # the id of what it repeats
         False,  # or whether that had another body
         False if idempotency_key is None else idempotency_key,
+        False if new.points is None else new.points,
     ]
 
 

@@ -7,9 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from relay.core.errors import Fenced
-from relay.core.model import Purpose
+from relay.core.model import Purpose, Weight
 from relay.core.raw import Kept
 from relay.core.settlement import Settlement
+from relay.store.quota_lines import Sent
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
@@ -57,6 +58,7 @@ def packed_settlement(settlement: Settlement, *, blocks: bool, numbers: Sequence
         list(numbers),
         False if settlement.gate is None else packed_gate(settlement.gate),
         int(purpose),
+        result.wire_bytes,
     ]
 
 
@@ -113,6 +115,7 @@ class OpenAttempt:
     seqs: frozenset[int]
     group: str
     started_at: float
+    weight: Weight
 
 
 class RedisSettlements:
@@ -167,8 +170,10 @@ class RedisSettlements:
             self._open.pop(attempt_id, None)
             raise
         self._open.pop(attempt_id, None)
-        group, started_at = ("", result.ended_at) if known is None else (known.group, known.started_at)
-        self._owned.settled(platform, group, attempt_id, started_at, result.ended_at, result.duration_s)
+        if known is not None:
+            weight = known.weight._replace(bytes=result.wire_bytes or known.weight.bytes)
+            facts = (attempt_id, platform, known.group, known.started_at, result.ended_at, result.duration_s)
+            self._owned.settled(Sent(*facts, purpose, weight=weight), result.wire_bytes)
         if answer is None:
             return
         freed, released, noted = answer
