@@ -1,9 +1,15 @@
-"""The order of the suite: what is given most time begins first, so that no worker sits with it alone at the end.
+"""What holds for all tests: their order, what their asserts say, and no deadlines for those of hypothesis.
 
-And the asserts of everything below ``tests`` explain themselves, those of modules that tests only import too.
+What is given most time begins first, so that no worker sits with it alone at the end. The asserts of everything below
+``tests`` explain themselves, those of modules that tests only import too.
 """
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadlines, since the machine that runs the property tests may be busy.
+settings.register_profile("relay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("relay")
 
 pytest.register_assert_rewrite("tests", "admin_side", "token_side", "config_files")
 

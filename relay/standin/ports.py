@@ -8,8 +8,6 @@ _PORTS = range(20_000, 32_000)
 _BLOCK = 50
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
-_holders: list[socket.socket] = []
-"""The first port of each block that this process has; bound until the process ends."""
 _left: list[int] = []
 """What is left of the last block."""
 
@@ -32,7 +30,7 @@ def free_port() -> int:
                 return port
         holder = _first_of_a_block()
         first: int = holder.getsockname()[1]
-        _holders.append(holder)
+        holder.detach()  # it stays open and bound until the process ends
         _left.extend(range(first + 1, first + _BLOCK))
 
 

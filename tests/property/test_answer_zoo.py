@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 from backports import zstd
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from relay.core.model import Outcome
 from relay.delivery.sender import HttpSender, Request
@@ -164,7 +164,7 @@ def test_only_those_without_a_length_end_with_the_connection() -> None:
         assert framing.ended is (name not in ENDLESS), name
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(ZOO)), st.randoms(use_true_random=False))
 def test_cut_off_it_is_never_taken_for_whole(name: str, random: object) -> None:
     """An answer whose end is marked is not complete before it, whatever was there already."""
@@ -187,7 +187,7 @@ LINES = [
 BITS = [b"\r\n", b"\n", b" ", b":", b"a", b"0", b"f", b"\x00", b"\xff"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(LINES + BITS), max_size=40))
 def test_anything_is_read_or_refused(parts: list[bytes]) -> None:
     """Whatever comes, in whatever pieces: an answer, a part of one, or a refusal in our words; all as in one piece."""
@@ -239,7 +239,7 @@ async def test_served_from_sockets_each_takes_one_attempt() -> None:
     await sender.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(ZOO)), st.lists(st.integers(1, 400), max_size=6))
 def test_served_from_sockets_in_pieces(name: str, steps: list[int]) -> None:
     """Each through the sender, in several writes."""

@@ -46,7 +46,7 @@ def attempt(text: str) -> None:
         assert "\n" not in str(problem)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(place=st.lists(st.integers(0, 30), min_size=1, max_size=5), value=VALUES)
 def test_a_wrong_value_anywhere(place: list[int], value: Any) -> None:
     """Any value put in place of any part of the example is accepted or refused with a place."""
@@ -63,14 +63,14 @@ def test_a_wrong_value_anywhere(place: list[int], value: Any) -> None:
     attempt(yaml.safe_dump(data, allow_unicode=True))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(text=st.text(alphabet=st.sampled_from(list("ab:-[]{}&*!|>'\"%@`#,? \n\t0123$~<\x00é\ud7ff")), max_size=60))
 def test_any_text(text: str) -> None:
     """Any text at all is accepted or refused with a place."""
     attempt(text)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(start=st.integers(0, 3000), length=st.integers(0, 40), patch=st.text(alphabet=":-[]{}&*'\" \n#x", max_size=4))
 def test_a_damaged_example(start: int, length: int, patch: str) -> None:
     """The example with a piece torn out or overwritten is accepted or refused with a place."""

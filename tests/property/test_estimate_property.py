@@ -15,7 +15,7 @@ ANSWERS = st.tuples(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(ANSWERS, max_size=120), st.integers(1, 30))
 def test_any_history_gives_sane_rates(answers: list[tuple[Signal, float, float, float | None]], repeat: int) -> None:
     """Rates are positive and few, and the dump of any state loads into the same rates."""
@@ -37,7 +37,7 @@ def test_any_history_gives_sane_rates(answers: list[tuple[Signal, float, float, 
     assert [rate.window_s for rate in again.enforced()] == [rate.window_s for rate in estimate.rates]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 12_000), st.integers(1, 50))
 def test_evidence_stays_bounded(sends: int, refuse_every: int) -> None:
     """Neither accepted nor refused sends grow without end, and counts stay right within the stride."""

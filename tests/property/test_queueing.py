@@ -143,7 +143,7 @@ class Relay:
             assert progress.done + sum(progress.skipped.values()) == progress.matched
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32), st.integers(1, 120))
 def test_any_history(seed: int, steps: int) -> None:
     """First arrivals follow acceptance per key, one of a key is out at a time, bounds and totals hold, all ends."""

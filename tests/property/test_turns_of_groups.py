@@ -121,7 +121,7 @@ class Shops:
         assert sum(figures.pending for figures in (await balanced(self.store)).values()) == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32), st.integers(1, 120))
 def test_windows_hold_and_all_ends(seed: int, steps: int) -> None:
     """Whatever the history: each group within its window, all within theirs, and nothing waits for ever."""
@@ -162,7 +162,7 @@ async def test_stores_decide_alike(seed: int, tmp_path: Path) -> None:
 _REASONS = ("idle", "limit", "pace", "linger", "retry", "throttled", "share")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, 12), st.lists(st.integers(1, 60), min_size=2, max_size=12), st.integers(1, 3))
 def test_no_group_starves(limit: int, backlogs: list[int], concurrency: int) -> None:
     """While a group waits, every other gets one batch at the most between two of its own; no slot is wasted."""

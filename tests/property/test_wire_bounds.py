@@ -49,14 +49,14 @@ def refusal(payload: bytes) -> InvalidJson | None:
     return None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(VALUES, st.booleans(), st.sampled_from([None, 1, "\t"]))
 def test_whatever_json_writes_is_valid(value: object, ascii_only: bool, indent: int | str | None) -> None:
     """Every document of the standard encoder passes the check."""
     check_json(json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "replace"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=40) | st.text(alphabet='{}[]",:0123456789.eE+-\\u ntrfalse', max_size=30).map(str.encode))
 def test_check_agrees_with_the_standard_parser(payload: bytes) -> None:
     """Nothing that the standard parser refuses passes, and both ways to a key agree with the check."""
@@ -71,7 +71,7 @@ def test_check_agrees_with_the_standard_parser(payload: bytes) -> None:
     assert KeyPath("a")(payload) == KeyPath("a || a")(payload)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.text(max_size=5) | st.just("k"), VALUES, max_size=4), SCALARS)
 def test_fast_and_general_paths_agree(document: dict[str, object], key: object) -> None:
     """A plain name read in one pass gives what the full parse and search give."""
@@ -86,7 +86,7 @@ def test_fast_and_general_paths_agree(document: dict[str, object], key: object) 
     assert general == fast or key is False or key == ""  # false and "" are false to ||, so the right side is read
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.integers(0, 999),
     st.binary(max_size=60) | VALUES.map(lambda value: json.dumps({"code": value, "wait": value}).encode()),
@@ -107,7 +107,7 @@ def test_no_answer_is_raised_and_every_wait_is_bounded(
         assert verdict.reason
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 10_000), st.floats(0.001, 3600), st.floats(0.001, 86400), st.integers())
 def test_backoff_bounds(n: int, base_s: float, cap_s: float, seed: int) -> None:
     """The wait lies in [d/2, d] of the schedule for every n."""
@@ -115,7 +115,7 @@ def test_backoff_bounds(n: int, base_s: float, cap_s: float, seed: int) -> None:
     assert d / 2 <= backoff_s(n, base_s=base_s, cap_s=cap_s, rng=random.Random(seed)) <= d
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.binary(max_size=3000), max_size=5), st.sampled_from(["gzip", "zstd"]), st.integers(0, 6000))
 def test_decompress_gives_all_or_refuses(parts: list[bytes], codec: str, limit: int) -> None:
     """Joined members come back whole up to the limit and are refused above it; a start is always a start."""
@@ -133,7 +133,7 @@ def test_decompress_gives_all_or_refuses(parts: list[bytes], codec: str, limit: 
     decompress_start(body, codec, limit)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(VALUES, min_size=1, max_size=6), st.sampled_from(["array", "ndjson"]), st.booleans())
 def test_envelopes_hold_what_was_accepted(values: list[object], kind: str, pretty: bool) -> None:
     """The body parses back into the payloads and has exactly the length that claims count on."""
@@ -177,7 +177,7 @@ def composed(draw: st.DrawFn) -> dict[str, object]:
     return spec
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     composed(),
     st.lists(st.fixed_dictionaries({"a": VALUES}, optional={"b": VALUES}), min_size=1, max_size=4),

@@ -247,7 +247,7 @@ def test_gb18030_is_read(tmp_path: Path) -> None:
 STATUSES = st.sampled_from([None, *range(len(ORDER))])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(STATUSES, STATUSES), min_size=1, max_size=30))
 def test_what_is_found_is_what_two_dicts_say(tmp_path: Path, orders: list[tuple[int | None, int | None]]) -> None:
     """Any two settled sides: the kinds are those that comparing two dicts gives."""
