@@ -71,13 +71,22 @@ def test_a_check_says_each_code_in_chinese_once(tmp_path: Path, monkeypatch: pyt
     assert printed.count("E020  不是速率。") == 1
 
 
-def test_the_page_says_the_same() -> None:
-    """The rows of docs/config-errors.md are the words that the command says."""
-    page = (ROOT / "docs" / "config-errors.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("language", "name"), [("en", "config-errors.md"), ("zh-CN", "config-errors.zh-CN.md")])
+def test_the_page_says_the_same(language: str, name: str) -> None:
+    """The rows of docs/config-errors.md are the words that the command says; so it is in Chinese."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([EW]\d{3}) \| (.*?) (?<!\\)\| (.*) \|$", page, re.MULTILINE)
     plain = [tuple(cell.replace("\\|", "|") for cell in row) for row in rows]
-    said = [(view.code, view.meaning, view.todo) for view in known_codes().values() if view.group == "config"]
+    said = [(view.code, view.meaning, view.todo) for view in known_codes(language).values() if view.group == "config"]
     assert plain == said
+
+
+def test_no_code_is_told_twice() -> None:
+    """A code that stands twice in a file of words would be told as the last one, and only that."""
+    for name in ("meanings.json", "meanings.zh-CN.json"):
+        text = (ROOT / "relay/cli/words" / name).read_text(encoding="utf-8")
+        codes = re.findall(r'^    "([^"]+)": \[', text, re.MULTILINE)
+        assert len(codes) == len(set(codes)), name
 
 
 @pytest.mark.parametrize(

@@ -48,28 +48,71 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if ":" not in link and not (page.parent / link).exists()] == []
 
 
-FENCED = re.compile(r"^( *)```[^\n]*\n.*?^\1```$", re.M | re.S)
-"""A block of code with its fences, which may stand below an item of a list."""
+FENCED = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```$", re.M | re.S)
+"""A block of code with its fences, which may stand below an item of a list: its indentation, language and text."""
+COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.M)
+"""What the shell and YAML take for a comment."""
+SECTION = re.compile(r"^(#+) ", re.M)
+ITEM = re.compile(r"^ *(?:[*-]|\d+\.) ", re.M)
 CHINESE = [path for path in PAGES if path.name.endswith(".zh-CN.md")]
+
+
+def code_of(page: str) -> list[str]:
+    """Return a page's blocks of code in their order, without comments: those may be in the page's language."""
+    blocks = ((kind, text) for _, kind, text in FENCED.findall(page))
+    bare = (COMMENT.sub("", text) if kind in ("", "sh", "yaml") else text for kind, text in blocks)
+    return ["\n".join(line.rstrip() for line in text.splitlines()) for text in bare]
+
+
+def shape_of(page: str) -> list[tuple[str, int, int]]:
+    """Return of each section of a page, in order: the rank of its heading, its rows of tables, its items of lists."""
+    parts = SECTION.split(FENCED.sub("", page))[1:]
+    return [
+        (rank, len(re.findall(r"^\|", text, re.M)), len(ITEM.findall(text)))
+        for rank, text in zip(parts[::2], parts[1::2], strict=True)
+    ]
 
 
 @pytest.mark.parametrize("chinese", CHINESE, ids=named_by)
 def test_both_languages_show_the_same(chinese: Path) -> None:
-    """A page and its Chinese counterpart have the same headings in number and rank, and lead to each other.
+    """A page and its Chinese counterpart show the same, section by section, and lead to each other.
 
-    The Chinese page has every block of code of the English one, word for word and in this order. It may have more.
+    That is: the same headings, tables and lists by rank and length, and the same blocks of code but for their comments.
+    The Chinese README also explains the commands: it may have more.
     """
     english = chinese.with_name(chinese.name.replace(".zh-CN.md", ".md"))
     texts = [page.read_text("utf-8") for page in (english, chinese)]
-    shown, left = ([block[0] for block in FENCED.finditer(text)] for text in texts)
-    ranks = [re.findall(r"^#+(?= )", FENCED.sub("", text), re.M) for text in texts]
+    shown, left = map(code_of, texts)
+    shapes = [shape_of(text) for text in texts]
+    if english == ROOT / "README.md":
+        following = iter(left)
+        left = [block for block in shown if block in following]
+        shapes = [[(rank, 0, 0) for rank, *_ in shape] for shape in shapes]
 
-    following = iter(left)
-    missing = [block for block in shown if block not in following]
-    assert missing == [], f"copy them to {chinese.name}, and say in Chinese what changed"
-    assert ranks[0] == ranks[1]
+    assert left == shown, f"say in {chinese.name} what changed"
+    assert shapes[1] == shapes[0], f"say in {chinese.name} what changed"
     assert chinese.name in LINK.findall(texts[0])
     assert english.name in LINK.findall(texts[1])
+
+
+@pytest.mark.parametrize("chinese", CHINESE, ids=named_by)
+def test_chinese_leads_to_chinese(chinese: Path) -> None:
+    """No link of a Chinese page leads to the English side of a page that has a Chinese one, but for its own."""
+    links = {link.partition("#")[0] for link in LINK.findall(chinese.read_text("utf-8")) if ":" not in link}
+    pages = {link for link in links if link.endswith(".md") and not link.endswith(".zh-CN.md")}
+    pages.discard(chinese.name.replace(".zh-CN.md", ".md"))
+
+    assert [link for link in pages if (chinese.parent / link.replace(".md", ".zh-CN.md")).exists()] == []
+
+
+def test_a_page_that_lags_behind_is_noticed() -> None:
+    """A comment may be in another language; another command, heading, row or item may not."""
+    page = "# A\n```sh\nrun a  # one\n```\n| a |\n* b\n## C\n"
+
+    assert code_of(page) == code_of(page.replace("# one", "# 一")) != code_of(page.replace("run a", "run b"))
+    assert shape_of(page) == [("#", 1, 1), ("##", 0, 0)]
+    for lost in ("| a |\n", "* b\n", "## C\n"):
+        assert shape_of(page.replace(lost, "")) != shape_of(page)
 
 
 def test_chinese_alone_is_enough() -> None:
