@@ -95,6 +95,14 @@ def test_both_languages_show_the_same(chinese: Path) -> None:
     assert english.name in LINK.findall(texts[1])
 
 
+def test_every_page_is_there_in_chinese() -> None:
+    """The README and all of docs/; the changelog is English."""
+    pages = {path for path in PAGES if path == ROOT / "README.md" or path.is_relative_to(ROOT / "docs")}
+    english = {path for path in pages if path not in CHINESE}
+
+    assert [str(path) for path in english if path.with_name(path.stem + ".zh-CN.md") not in CHINESE] == []
+
+
 @pytest.mark.parametrize("chinese", CHINESE, ids=named_by)
 def test_chinese_leads_to_chinese(chinese: Path) -> None:
     """No link of a Chinese page leads to the English side of a page that has a Chinese one, but for its own."""

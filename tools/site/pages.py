@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LANGUAGES = ("en", "zh-CN")
 CHINESE = ".zh-CN.md"
-NOT_TRANSLATED = "> 这一页还没有中文版，下面是英文原文。\n\n"
+NOT_TRANSLATED = "> 这一页只有英文版。\n\n"
 
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 """A link or an image; the groups: ``!`` of an image, the text, where it goes."""
