@@ -53,7 +53,7 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
     for name, quota in config.quotas.items():
         yield from bursts(("quotas", name), quota)
         yield from named_limits(("quotas", name), quota)
-        yield from reserves(("quotas", name), quota, shared_store=config.server is not None)
+        yield from reserves(("quotas", name), quota)
         yield from counted(("quotas", name), quota)
     for name, target in config.alerts.targets.items():
         if isinstance(target, PlatformSection):

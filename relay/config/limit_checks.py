@@ -29,7 +29,7 @@ def bursts(owner: KeyPath, section: Any) -> Iterator[PlacedProblem]:
         yield _at(path, "E051", what, f"write {tightest.limit} or less, or leave it out", relies_on=[(*owner, "rate")])
 
 
-def reserves(owner: KeyPath, quota: QuotaSettings, *, shared_store: bool) -> Iterator[PlacedProblem]:
+def reserves(owner: KeyPath, quota: QuotaSettings) -> Iterator[PlacedProblem]:
     """Check what is kept for others: a part of a window of the quota, and not all of it."""
     path = (*owner, "reserve")
     limits = {rate.window_s: rate.limit for rate in quota.rate if rate.plain}
@@ -41,9 +41,6 @@ def reserves(owner: KeyPath, quota: QuotaSettings, *, shared_store: bool) -> Ite
         elif rate.limit >= limits[rate.window_s]:
             what = f"{dotted(path)}: {rate} leaves nothing of {limits[rate.window_s]} to the relay itself"
             yield _at(path, "E051", what, "keep less for others", relies_on=[path, (*owner, "rate")])
-    if quota.reserve and shared_store:
-        what = f"{dotted(path)}: slots are not handed out with a shared store yet, so nobody could use what is kept"
-        yield _at(path, "E051", what, "use sqlite:PATH, or remove it", relies_on=[path])
 
 
 def counted(owner: KeyPath, section: CountedLimits) -> Iterator[PlacedProblem]:

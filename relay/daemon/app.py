@@ -50,7 +50,7 @@ from relay.delivery.sender import HttpSender, Outbound, Sender
 from relay.delivery.terms import Terms, compile_all
 from relay.ingest.described import ROUTES
 from relay.ingest.intake import Intake
-from relay.ingest.lending.desk import SlotDesk
+from relay.ingest.lending.desk import LendingDesk
 from relay.ingest.lending.routes import QuotaRoutes
 from relay.ingest.server import IngestServer
 from relay.ingest.traced import BeginSpan
@@ -185,10 +185,10 @@ class _Daemon:
             )
         )
         desk = slot_desk(store, registry, config=lambda: live.config)
-        servers = self._make_servers(store, live, api, duties, desk, self._start_spans(store))
+        offered = desk if hosts is None else hosts.lending(desk)
+        servers = self._make_servers(store, live, api, duties, offered, self._start_spans(store))
         await self._listen(servers)
-        if desk is not None:
-            self.stack.callback(desk.close)
+        self.stack.callback(desk.close)
         self.supervisor.on_signal(signal.SIGHUP, live.reload_soon)
         return [address for server in reversed(servers) for address in server.addresses]
 
@@ -356,7 +356,7 @@ class _Daemon:
         live: LiveConfig,
         api: AdminApi,
         duties: SideDuties,
-        desk: SlotDesk | None,
+        desk: LendingDesk,
         begin_span: BeginSpan | None,
     ) -> list[AdminServer | IngestServer]:
         """Return the listeners, the admin side first; none of them listens yet."""

@@ -160,10 +160,8 @@ def limit_directory(config: Config) -> LimitDirectory:
     return LimitDirectory(under, frozenset(config.destinations))
 
 
-def slot_desk(store: Store, registry: Registry, *, config: Callable[[], Config]) -> SlotDesk | None:
-    """Return what hands out slots of the limits in force; None where the store cannot."""
-    if store.lending is None:
-        return None
+def slot_desk(store: Store, registry: Registry, *, config: Callable[[], Config]) -> SlotDesk:
+    """Return what hands out slots of the limits in force."""
     elsewhere = Elsewhere(registry.find, outbox=store, clock=store.clock, rng=random.Random())
     desk = SlotDesk(store.lending, elsewhere, clock=store.clock, directory=lambda: limit_directory(config()))
     store.watch(desk.changed)

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from relay.core.errors import StoreError, StoreFailed
+from relay.core.errors import Fenced, StoreError, StoreFailed
 
 _WITHIN_S: Final = 5.0  # longer than a hand-over takes, so that most questions outlive one
 _AGAIN_S: Final = 1.0  # a question that nobody took is asked again
@@ -61,13 +61,16 @@ class Errands:
         self._waiting: dict[str, asyncio.Future[ErrandDone]] = {}
         self._taken: dict[str, asyncio.Task[None]] = {}
 
-    async def ask(self, platform: str, verb: str, **words: Any) -> Any:
-        """Let the owner do it and return what that came to. Raises ``KeyError`` and ``StoreError``."""
+    async def ask(self, platform: str, verb: str, *, longer_s: float = 0.0, **words: Any) -> Any:
+        """Let the owner do it and return what that came to; ``longer_s`` is what it may take beside the usual time.
+
+        Raises ``KeyError`` and ``StoreError``.
+        """
         number = f"{self._host}.{next(self._numbers)}"
         question = msgspec.json.encode(Errand(number, platform, verb, words)).decode()
         self._waiting[number] = waits = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(_WITHIN_S):
+            async with asyncio.timeout(_WITHIN_S + longer_s):
                 answer = await self._asked(question, waits)
         except TimeoutError:
             raise StoreFailed(f"no host owns {platform} now; one does within 20 s, ask again then") from None
@@ -111,6 +114,9 @@ class Errands:
         try:
             value = await self._do(question.platform, question.verb, question.words)
             answer = ErrandDone(question.number, value)
+        except Fenced:  # handed over meanwhile, and nothing was done: the next owner hears the question again
+            self._taken.pop(question.number, None)
+            return
         except KeyError:
             answer = ErrandDone(question.number, unknown=True)
         except StoreError as error:

@@ -25,6 +25,8 @@ from relay.hosts.rules.process import HIDDEN, Process
 from relay.hosts.rules.topology import digest_of
 from relay.hosts.runner import Keeper
 from relay.hosts.shared_control import SharedControl, carry_out
+from relay.hosts.shared_desk import VERBS, SharedDesk, hand_out
+from relay.ingest.lending.desk import SlotDesk
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.hearing import Hearing
 from relay.telemetry.events import Events
@@ -55,6 +57,7 @@ class HostWiring:
         self._operation_heard: Callable[[], None] = lambda: None
         self._keeper: Keeper | None = None
         self._registry: Registry | None = None
+        self._desk: SlotDesk | None = None
         self._telling: set[asyncio.Task[None]] = set()
 
     def claim_until(self, platform: str) -> float:
@@ -110,6 +113,11 @@ class HostWiring:
             elsewhere=lambda: live_elsewhere(keeper.heard, self._name),
         )
         return self.control
+
+    def lending(self, desk: SlotDesk) -> SharedDesk:
+        """Return what hands out slots on any host; ``desk`` does so of the limits that are this host's."""
+        self._desk = desk
+        return SharedDesk(desk, self._errands, owns=self._ownership.owns, clock=self._store.clock)
 
     def telling_others(self, started: Callable[[], None]) -> Callable[[], None]:
         """Return what takes up an operation here, by ``started``, and on the other hosts; theirs are taken up here."""
@@ -194,7 +202,9 @@ class HostWiring:
         return given
 
     def _serves(self, name: str) -> bool:
-        return self._ownership.owns(name) and self._registry is not None and self._registry.runs(name)
+        if self._registry is None or not self._ownership.owns(name):
+            return False
+        return name == UNROUTED or self._registry.runs(name)
 
     async def _carry_out(self, name: str, verb: str, words: Mapping[str, object]) -> object:
         assert self._registry is not None
@@ -203,6 +213,8 @@ class HostWiring:
                 return self._hand_over([self._ownership.component_of(name)])
             except NoSuccessor:
                 return {}
+        if verb in VERBS and self._desk is not None:
+            return await hand_out(self._desk, verb, words)
         return await carry_out(self._registry, name, verb, words)
 
     def _describe(self) -> tuple[int, dict[str, object]]:

@@ -284,8 +284,8 @@ class Store(Inbox, Outbox, Ledger, Protocol):
         ...
 
     @property
-    def lending(self) -> Lending | None:
-        """Hands slots out to others; None where the backend does not yet."""
+    def lending(self) -> Lending:
+        """Hands slots out to others."""
         ...
 
     @property

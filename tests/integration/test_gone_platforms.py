@@ -31,7 +31,6 @@ async def test_slots_of_a_platform_that_is_gone() -> None:
     rig = Rig()
     await rig.start()
     lending = rig.store.lending
-    assert lending is not None
     elsewhere = Elsewhere(rig.registry.find, outbox=rig.store, clock=rig.clock, rng=random.Random(7))
     known = LimitDirectory({"shared": ["shop-a"]}, frozenset(("shop-a",)))
     desk = SlotDesk(lending, elsewhere, clock=rig.clock, directory=lambda: known)

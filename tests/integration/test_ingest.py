@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import io
 import json
+import random
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,10 +18,12 @@ from backports import zstd
 from relay.core.clock import wall_s
 from relay.core.errors import RelayError, StoreFailed, StoreFull
 from relay.core.model import Accepted, Cancelled, ClaimRequest, Filter, Lane, NewCallback
+from relay.delivery.asking.elsewhere import Elsewhere
 from relay.ingest import post_options
 from relay.ingest.described import ROUTES
 from relay.ingest.fan_out import Routing
 from relay.ingest.intake import IngestSettings, Intake
+from relay.ingest.lending.desk import LimitDirectory, SlotDesk
 from relay.ingest.lending.routes import QuotaRoutes
 from relay.ingest.posts import Directory
 from relay.ingest.rows import PlatformIntake
@@ -93,9 +96,14 @@ class Relay:
             describe=self.store.callback,
             openapi=b'{"openapi": "3.1.0"}',
             events=Events(log=make_logger(file=self.log, level="debug"), metrics=self.metrics),
-            quotas=QuotaRoutes(None, decode=self.intake.decoder, clock=self.store.clock, wall=wall_s),
+            quotas=QuotaRoutes(self._desk(), decode=self.intake.decoder, clock=self.store.clock, wall=wall_s),
         )
         self.session: aiohttp.ClientSession
+
+    def _desk(self) -> SlotDesk:
+        elsewhere = Elsewhere(lambda _name: None, outbox=self.store, clock=self.store.clock, rng=random.Random(0))
+        nothing = LimitDirectory({}, frozenset())
+        return SlotDesk(self.store.lending, elsewhere, clock=self.store.clock, directory=lambda: nothing)
 
     async def post(self, body: Any = b"{}", path: str = POST, **headers: str) -> tuple[int, dict, Any]:
         """Post and return status, JSON body and headers."""

@@ -1,7 +1,6 @@
 """The suite every backend passes: ``class TestMine(Conformance)`` beside a fixture ``harness`` (see ``harness.py``).
 
-Backends that outlive their process also take ``DurabilityConformance``. What the shared store does not do yet, the
-others take beside it: ``LendingConformance``, and its durable form.
+Backends that outlive their process also take ``DurabilityConformance``.
 """
 
 from tests.store.accepting import AcceptingConformance
@@ -27,8 +26,6 @@ from tests.store.weighing import DurableWeighingConformance, WeighingConformance
 __all__ = [
     "Conformance",
     "DurabilityConformance",
-    "DurableLendingConformance",
-    "LendingConformance",
 ]
 
 
@@ -50,6 +47,7 @@ class Conformance(
     SharingConformance,
     ReceiptingConformance,
     WeighingConformance,
+    LendingConformance,
 ):
     """What memory and every other backend promise alike."""
 
@@ -61,5 +59,6 @@ class DurabilityConformance(
     DurableHoldingConformance,
     DurableReceiptingConformance,
     DurableWeighingConformance,
+    DurableLendingConformance,
 ):
     """What backends promise that outlive their process."""

@@ -15,7 +15,6 @@ _SEND_S = 10.0
 
 def lending(store: Store) -> Lending:
     """Return what lends."""
-    assert store.lending is not None
     return store.lending
 
 

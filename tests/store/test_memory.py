@@ -10,7 +10,7 @@ from relay.store.base import Store
 from relay.store.memory.backend import MemoryStore
 from relay.views.ledger import QueueTotals
 from tests.clocks import FakeClock
-from tests.store.conformance import Conformance, LendingConformance, WeighingConformance
+from tests.store.conformance import Conformance, WeighingConformance
 from tests.store.forgetting import ForgettingConformance
 from tests.store.harness import claimed, deliver, note, post, rules, settlement
 
@@ -36,7 +36,7 @@ async def harness() -> AsyncIterator[MemoryHarness]:
         await store.close()
 
 
-class TestMemory(Conformance, ForgettingConformance, LendingConformance, WeighingConformance):
+class TestMemory(Conformance, ForgettingConformance, WeighingConformance):
     pass
 
 

@@ -1,21 +1,15 @@
 """Receipts of a store that hosts share: each is queued once, whoever queues it and whatever is cut off."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import pytest
-from relay.config.reading.server_urls import parse_server_url
 from relay.core.errors import StoreAway
-from relay.core.model import StoreRules
 from relay.core.receipts import RECEIPTS, ReceiptRules
-from relay.store.redis.backend import RedisStore
-from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Durable, ServerLink
-from tests.clocks import FakeClock
 from tests.store.harness import balanced, bury, claimed, deliver, note, post, request, rules
 from tests.store.receipting import receipts, states_told, told
+from tests.store.several import Hosts
 from tests.store.valkey import ValkeyServer
 
 
@@ -26,28 +20,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     made.start()
     yield made
     made.kill()
-
-
-class Hosts:
-    """Stores over one server under one prefix."""
-
-    def __init__(self, server: ValkeyServer) -> None:
-        self.clock = FakeClock()
-        self._server = server
-        self._prefix = f"t{secrets.token_hex(4)}"
-        self._opened: list[RedisStore] = []
-
-    async def open(self, in_force: StoreRules, *, alone: bool = True) -> RedisStore:
-        link = ServerLink.to(parse_server_url(self._server.url), Durable())
-        store = RedisStore(link, KeyNames(self._prefix), self.clock, alone=alone)
-        self._opened.append(store)
-        await store.begin()
-        await store.configure(in_force)
-        return store
-
-    async def close(self) -> None:
-        for store in self._opened:
-            await store.close()
 
 
 @pytest.fixture
@@ -111,8 +83,7 @@ async def test_the_owner_says_what_is_told(hosts: Hosts) -> None:
     second = await hosts.open(told(on=("dead",)), alone=False)
     (two,) = (await post(second, note(b"2"))).ids
     await second.cancel(two)
-    await second.link.do("HSET", second.keys.of("shop", "lease"), "token", "1.a")
-    await second.own({"shop": "1.a"}, silent_s={})
+    await hosts.take(second, "shop", token="1.a")
     (three,) = (await post(first, note(b"3"))).ids
     await first.cancel(three)
     assert [each for _, _, each in await states_told(first)] == [one, two]

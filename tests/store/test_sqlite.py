@@ -13,8 +13,6 @@ from tests.clocks import FakeClock
 from tests.store.conformance import (
     Conformance,
     DurabilityConformance,
-    DurableLendingConformance,
-    LendingConformance,
 )
 from tests.store.forgetting import ForgettingConformance
 
@@ -57,8 +55,6 @@ async def harness(tmp_path: Path) -> AsyncIterator[SqliteHarness]:
 class TestSqlite(
     Conformance,
     DurabilityConformance,
-    LendingConformance,
-    DurableLendingConformance,
     ForgettingConformance,
 ):
     pass
@@ -67,8 +63,6 @@ class TestSqlite(
 class TestSealedSqlite(
     Conformance,
     DurabilityConformance,
-    LendingConformance,
-    DurableLendingConformance,
     ForgettingConformance,
 ):
     """The same with everything sealed."""

@@ -22,7 +22,9 @@ class Topology(NamedTuple):
 
 
 def digest_of(rules: StoreRules, groups: Mapping[str, str | None]) -> str:
-    """Return the digest of platforms, quotas, groups and rates. ``groups`` holds each platform's group expression.
+    """Return the digest of platforms, quotas, groups and rates, with what each counts and keeps for others.
+
+    ``groups`` holds each platform's group expression.
 
     What may differ between two hosts without harm is not in it: addresses to listen on, secrets, retry times.
     """
@@ -34,8 +36,8 @@ def digest_of(rules: StoreRules, groups: Mapping[str, str | None]) -> str:
 
 
 def _described(quota: Quota) -> list[object]:
-    rates = sorted((rate.limit, rate.window_s) for rate in quota.rates)
-    return [rates, quota.burst, quota.per_group, quota.group]
+    rates = sorted((rate.limit, rate.window_s, rate.unit, str(rate.calendar or "")) for rate in quota.rates)
+    return [rates, quota.burst, quota.per_group, quota.group, list(quota.reserve)]
 
 
 def publishes(held: Topology, *, mine: str, asked: bool, starting: bool, others: Iterable[str]) -> bool:

@@ -56,6 +56,36 @@ class Deliveries(Protocol):
         ...
 
 
+class LendingDesk(Protocol):
+    """What the routes ask: ``SlotDesk``, or what asks that of another host. See there."""
+
+    def find(self, name: str, group: str) -> LimitName | None:
+        """Return the limits that ``name`` means; None for none."""
+        ...
+
+    def under(self, of: LimitName) -> Sequence[str]:
+        """Return the platforms whose requests such a slot counts against."""
+        ...
+
+    def names(self) -> list[str]:
+        """Return what may be named."""
+        ...
+
+    async def take(
+        self, of: LimitName, count: int, wait_s: float, *, gone: Callable[[], bool]
+    ) -> LentSlots | WaitUntil:
+        """Take so many slots, or say when it may be worth to ask again."""
+        ...
+
+    async def release(self, of: LimitName, ids: Sequence[str], *, unused: bool) -> int:
+        """Give slots back; return how many there were."""
+        ...
+
+    async def report(self, of: LimitName, count: int, *, refused: bool, wait_s: float | None) -> None:
+        """Count requests that were sent without slots."""
+        ...
+
+
 class SlotDesk:
     """Hands slots out and takes them back."""
 

@@ -11,7 +11,7 @@ from relay.core.clock import Clock, wall_shift_s
 from relay.core.errors import StoreError
 from relay.core.lending import LentSlots, LimitName
 from relay.core.model import WaitUntil
-from relay.ingest.lending.desk import SlotDesk
+from relay.ingest.lending.desk import LendingDesk
 from relay.ingest.lending.orders import ReleaseOrder, ReportOrder, TakeOrder, read_order
 from relay.ingest.posts import check_granted
 from relay.views.moments import Instant
@@ -30,9 +30,9 @@ _LONGEST_RETRY_S: Final = 3600.0
 
 
 class QuotaRoutes:
-    """The three routes. ``desk`` is None where the store cannot hand slots out."""
+    """The three routes."""
 
-    def __init__(self, desk: SlotDesk | None, *, decode: Decoder, clock: Clock, wall: Callable[[], float]) -> None:
+    def __init__(self, desk: LendingDesk, *, decode: Decoder, clock: Clock, wall: Callable[[], float]) -> None:
         self._desk = desk
         self._decode = decode
         self._clock = clock
@@ -55,8 +55,6 @@ class QuotaRoutes:
 
     async def _read(self, request: BaseRequest, bearer: Bearer) -> "_Asked":
         granted = bearer.check(request)
-        if self._desk is None:
-            raise Refusal("not_supported", "slots are not handed out with a store that hosts share (store.url) yet")
         parts = await read_body(request, limit=_BODY_BYTES, timeout_s=_BODY_S, decode=self._decode, reserve=Unbounded())
         return _Asked(self._desk, b"".join(parts), granted)
 
@@ -117,7 +115,7 @@ class QuotaRoutes:
 class _Asked(NamedTuple):
     """One of the three requests: who is asked, with what, and for which platforms its token is (None: all)."""
 
-    desk: SlotDesk
+    desk: LendingDesk
     body: bytes
     granted: frozenset[str] | None
 

@@ -90,7 +90,7 @@ class MemoryStore:
         self._receipts = MemoryReceipts(rules=lambda: self._rules, enqueue=self._accepts.enqueue)
         self._shelf.ended_or_held = self._receipts.note
         self._lends = MemoryLending(self._slots, clock, changed=self._notify)
-        self.lending: Lending | None = self._lends
+        self.lending: Lending = self._lends
         self._trail = Trail()
         self.journal: Journal = MemoryJournal(self._trail, self._operations)
 

@@ -43,6 +43,7 @@ from relay.store.redis.write.cancelling import RedisCancelling
 from relay.store.redis.write.held_keys import RedisHeldKeys
 from relay.store.redis.write.inbox import RedisInbox
 from relay.store.redis.write.journal import RedisJournal
+from relay.store.redis.write.lending import RedisLending
 from relay.store.redis.write.operations import RedisOperations
 from relay.store.redis.write.outbox import RedisOutbox
 from relay.store.redis.write.prune import RedisUpkeep
@@ -149,7 +150,7 @@ class RedisStore:
             released=self._released,
             receipts=self._receipts,
         )
-        self.lending: Lending | None = None
+        self.lending: Lending = RedisLending(link, self._tags, clock, self._owned, changed=self._changed)
         self.journal: Journal = RedisJournal(self._trail, self._operations)
         self._upkeep = RedisUpkeep(
             link,

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from relay.core.clock import Clock
 from relay.core.errors import Fenced
-from relay.core.model import UNROUTED, Quota, StoreRules
+from relay.core.model import UNROUTED, Purpose, Quota, StoreRules
 from relay.core.receipts import RECEIPTS
 from relay.store.quota_lines import Recorded, Sent
-from relay.store.redis.server.fields import read_attempt
+from relay.store.redis.server.fields import read_attempt, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
@@ -40,7 +40,7 @@ class OwnedPlatforms:
         self._clock = clock
         self._script = script
         self._fences: dict[str, str] = {}
-        self._changing = asyncio.Lock()
+        self.changing = asyncio.Lock()  # held while slots are rebuilt from what is recorded, or lent ones change
         self._told: dict[str, str] = {}
         self._late: list[Sent] | None = None  # what is settled while attempts are read
 
@@ -91,17 +91,17 @@ class OwnedPlatforms:
         for platform in platforms:
             self._fences.pop(platform, None)
             self._told.pop(platform, None)
-        self.slots.configure(_only(self.rules, self._fences), lambda _platforms, _since: (), self._clock.now())
+        self.slots.configure(self._only(self.rules, self._fences), lambda _platforms, _since: (), self._clock.now())
 
     async def configure(self, rules: StoreRules) -> None:
         """Put rules in force for the platforms this host owns; slots are rebuilt from recorded attempts."""
-        async with self._changing:
+        async with self.changing:
             names = frozenset(self._fences)
             recorded = await self._attempts(names, rules.quotas.values())
             self.rules = rules
             await self._say_what_is_told(names)
             # One that was taken over meanwhile has its attempts read by ``own``.
-            self.slots.configure(_only(rules, names & self._fences.keys()), recorded, self._clock.now())
+            self.slots.configure(self._only(rules, names & self._fences.keys()), recorded, self._clock.now())
 
     async def _say_what_is_told(self, owned: Collection[str]) -> None:
         """Tell the scripts what receipts are wanted of; where no host has been the owner yet, whoever comes first."""
@@ -115,11 +115,25 @@ class OwnedPlatforms:
             await self._link.run([ServerCall(None, (), call) for call in calls], durable=True)
             self._told.update(dict.fromkeys(new, wanted))
 
+    def _only(self, rules: StoreRules, names: Container[str]) -> StoreRules:
+        """Return the rules of the platforms in ``names``, with the quotas that this host answers for.
+
+        A quota without platforms goes with ``_unrouted``. Others are left out, so that they are rebuilt when their
+        platforms come.
+        """
+        members = {quota for rule in rules.platforms.values() for quota in rule.quotas}
+        platforms = {name: rule for name, rule in rules.platforms.items() if name in names}
+        mine = {quota for rule in platforms.values() for quota in rule.quotas}
+        if self._alone or UNROUTED in names:
+            mine |= rules.quotas.keys() - members
+        quotas = {name: quota for name, quota in rules.quotas.items() if name in mine}
+        return replace(rules, platforms=platforms, quotas=quotas)
+
     async def set_quotas(self, platform: str, quotas: Sequence[Quota]) -> None:
         """Hold ``quotas`` on one platform beside the configured ones."""
         if platform not in self._fences:
             return
-        async with self._changing:
+        async with self.changing:
             recorded = await self._attempts((platform,), quotas)
             self.slots.set_quotas(platform, quotas, recorded, self._clock.now())
 
@@ -135,13 +149,28 @@ class OwnedPlatforms:
         longest_s = max((rate.window_s for quota in quotas for rate in quota.rates), default=0.0)
         self._late = late = list[Sent]()
         try:
-            return _recorded(await self._sent(platforms, longest_s), late)
+            since = self._clock.now() - longest_s
+            return _recorded([*await self._sent(platforms, since), *await self._lent(since)], late)
         finally:
             self._late = None
 
-    async def _sent(self, platforms: Iterable[str], longest_s: float) -> list[Sent]:
-        """Return recorded attempts of the last ``longest_s``."""
-        since = self._clock.now() - longest_s
+    async def _lent(self, since: float) -> list[Sent]:
+        """Return the slots that others took and that count from after ``since``, wherever they are recorded."""
+        names = dict.fromkeys((UNROUTED, *self.rules.platforms, *self._fences))
+        calls = [("ZRANGEBYSCORE", self._keys.of(name, "lc"), f"({since!r}", "+inf") for name in names]
+        found = await self._link.run([ServerCall(None, (), call) for call in calls])
+        lent: list[Sent] = []
+        for name, numbers in zip(names, found, strict=True):
+            if isinstance(numbers, Exception):
+                raise numbers
+            for first in range(0, len(numbers), _READ_STEP):
+                part = numbers[first : first + _READ_STEP]
+                blobs = await self._link.do("HMGET", self._keys.of(name, "ln"), *part)
+                lent += (_lent_of(int(number), blob) for number, blob in zip(part, blobs, strict=True) if blob)
+        return lent
+
+    async def _sent(self, platforms: Iterable[str], since: float) -> list[Sent]:
+        """Return recorded attempts that have no end or ended after ``since``."""
         sent: list[Sent] = []
         for platform in platforms:
             ids = await self._link.do("ZRANGEBYSCORE", self._keys.of(platform, "au"), f"({since!r}", "+inf")
@@ -154,10 +183,6 @@ class OwnedPlatforms:
         return sent
 
 
-def _only(rules: StoreRules, names: Container[str]) -> StoreRules:
-    return replace(rules, platforms={name: rule for name, rule in rules.platforms.items() if name in names})
-
-
 async def _nothing_to_resume(_platform: str) -> None:
     """Resume nothing."""
 
@@ -167,10 +192,16 @@ def _recorded(sent: Sequence[Sent], late: Sequence[Sent]) -> Recorded:
 
     def recorded(platforms: frozenset[str], since: float) -> Iterable[Sent]:
         for each in newest.values():
-            if each.platform in platforms and (each.ended_at is None or each.ended_at > since):
+            mine = each.platform in platforms or each.purpose == Purpose.EXTERNAL
+            if mine and (each.ended_at is None or each.ended_at > since):
                 yield each
 
     return recorded
+
+
+def _lent_of(number: int, packed: bytes) -> Sent:
+    platform, quota, group, taken_at, counts_from, _ = unpack(packed)
+    return Sent(number, platform, group, float(taken_at), float(counts_from), 0.0, Purpose.EXTERNAL, quota)
 
 
 def _sent_of(platform: str, attempt_id: int, packed: bytes) -> Sent:

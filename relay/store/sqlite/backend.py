@@ -129,7 +129,7 @@ class SqliteStore:
             seals=works.seals, rows=works.seals_rows, source=keys, write=self._write, read=self._read
         )
         self.surveys: Surveys = SqliteSurveys(self._read)
-        self.lending: Lending | None = SqliteLending(self._slots, tag=identity.tag, write=self._write)
+        self.lending: Lending = SqliteLending(self._slots, tag=identity.tag, write=self._write)
         self._writer = Writer(
             name=str(path),
             connect=self._connect,

@@ -52,6 +52,14 @@ if left > 0 then
   end)
   left = left - #old
 end
+if left > 0 then  -- slots of others that count nowhere any more
+  local old = call('ZRANGEBYSCORE', P .. 'lc', '-inf', ARGV[5], 'LIMIT', 0, left)
+  each(old, 2000, function(...)
+    call('HDEL', P .. 'ln', ...)
+    call('ZREM', P .. 'lc', ...)
+  end)
+  left = left - #old
+end
 local first = tonumber(ARGV[6])
 if first > 0 then
   for _, set in ipairs({'min', 'mc'}) do

@@ -24,10 +24,12 @@ ATTEMPT: Final = (
     *("BATCH", "N", "GROUP", "STARTED", "ENDED", "DURATION", "OUTCOME", "STATUS", "REASON", "EXCERPT", "AMBIGUOUS"),
     *("ROWS", "PURPOSE", "ITEMS", "BYTES", "POINTS"),
 )
+LENT: Final = ("PLATFORM", "QUOTA", "GROUP", "TAKEN", "FROM", "DONE")
 PLACES: Final = {
     **{name: place for place, name in enumerate(ROW, 1)},
     **{f"B_{name}": place for place, name in enumerate(BATCH, 1)},
     **{f"A_{name}": place for place, name in enumerate(ATTEMPT, 1)},
+    **{f"L_{name}": place for place, name in enumerate(LENT, 1)},
 }
 """By name the place in its array, counted from 1 as Lua does."""
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from relay.core.clock import Clock
-from relay.core.errors import StoreFailed
+from relay.core.errors import StoreError
 from relay.core.ids import encode_id
 from relay.core.model import State
 from relay.core.receipts import HELD, OCCASIONS, RECEIPTS, ReceiptRules
@@ -80,7 +80,7 @@ class RedisReceipts:
         async with self._telling[platform]:
             if platform in self._due:  # else a call that began later has told all
                 self._due.discard(platform)
-                with suppress(StoreFailed):
+                with suppress(StoreError):
                     await self._queue(platform)
 
     async def _queue(self, platform: str) -> None:
