@@ -1,7 +1,6 @@
 """Compiles the parts of the configuration that the ingest listener needs."""
 
 import json
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 
@@ -21,7 +20,8 @@ from relay.web.guard import PostToken
 from relay.web.refusal import Refusal
 from relay.web.sockets import SocketFile
 from relay.wire.envelopes.plain import Envelope
-from relay.wire.payload.extract import InvalidJson, KeyPath
+from relay.wire.payload.cost import cost_reader
+from relay.wire.payload.extract import KeyPath
 from relay.wire.payload.target import Target, TemplateFields
 
 Measure = Callable[[bytes, str | None, str | None], int]
@@ -107,7 +107,7 @@ def _weigher(
     if most_bytes is None and most_points is None:
         return None
     given = next((section.points.cost for section in limits if section.points is not None), 1)
-    path = KeyPath(given) if isinstance(given, str) else None
+    cost = cost_reader(given)
     around = platform.envelope.compiled.frame_bytes + platform.envelope.compiled.item_bytes
 
     def weigh(row: NewCallback) -> NewCallback:
@@ -115,22 +115,13 @@ def _weigher(
         if most_bytes is not None and size > most_bytes:
             what = f"alone it is {size} bytes, and {name} takes {most_bytes} in a whole window (bytes)"
             raise Refusal("never_fits", what, limit=most_bytes)
-        points = _points(path, row.payload) if path is not None else int(given)
+        points = cost(row.payload)
         if most_points is not None and points > most_points:
             what = f"it costs {points} points, and {name} allows {most_points} in a whole window (points)"
             raise Refusal("never_fits", what, limit=most_points)
         return row if most_points is None else row._replace(points=points)
 
     return weigh
-
-
-def _points(path: KeyPath, payload: bytes) -> int:
-    """Return what a payload costs; 1 where it does not say so with a number."""
-    try:
-        cost = float(path(payload) or 1)
-    except (InvalidJson, ValueError):
-        return 1
-    return math.ceil(cost) if 0 < cost < 2**53 else 1
 
 
 def _measure(platform: PlatformSection, envelope: Envelope) -> Measure | None:

@@ -17,6 +17,7 @@ from relay.policy.objective import Kept
 from relay.simulate.model import Outage
 from relay.simulate.record import Found, Level, Record
 from relay.simulate.run import FinalLedger, Scenario
+from relay.standin.weighing import WeightLog
 from relay.views.past.objective import percent
 
 _MINUTE_S = 60.0
@@ -109,9 +110,9 @@ def figures(scenario: Scenario, record: Record, ended: FinalLedger) -> RunFigure
     peak = max(levels, key=lambda level: level.pending, default=Level(0.0, 0, 0))
     max_items = compile_terms(scenario.platform, scenario.config.platforms[scenario.platform]).max_items
     rates = allowances(scenario)
-    tightest = min(rates, key=lambda rate: rate.limit / rate.window_s, default=None)
+    used = _most_used(rates, record, levels, scenario.outages, max_items)
     rejects = sum(request.limited for request in record.requests)
-    carried = sum(request.items for request in record.requests)
+    carried = sum(request.weight.items for request in record.requests)
     totals = ended.totals
     objective = scenario.config.platforms[scenario.platform].kept_objective
     lost = totals.dead + totals.expired
@@ -132,12 +133,12 @@ def figures(scenario: Scenario, record: Record, ended: FinalLedger) -> RunFigure
         requests=len(record.requests),
         items_per_request=carried / max(1, len(record.requests)),
         answers=dict(Counter(request.answer for request in record.requests).most_common()),
-        peaks={str(rate): most_in_any(_times(record), rate.window_s) for rate in rates},
+        peaks={str(rate): peak_of(record, rate, scenario.traffic.start_at) for rate in rates},
         rejects=rejects,
         rejects_per_hour=rejects * 3600.0 / max(record.end_s, 1.0),
         repeats=record.repeats,
-        slots_used=None if tightest is None else slots_used(record, levels, tightest, scenario.outages, max_items),
-        slots_of="" if tightest is None else str(tightest),
+        slots_used=used.share,
+        slots_of=used.of,
         found=record.found,
         in_time=None if objective is None else kept.ratio,
         objective="" if objective is None else f"{percent(objective.share)} within {seconds_text(objective.within_s)}",
@@ -147,7 +148,9 @@ def figures(scenario: Scenario, record: Record, ended: FinalLedger) -> RunFigure
 def allowances(scenario: Scenario) -> list[Rate]:
     """Return every limit that holds, the configured ones first, each once."""
     configured = (rate for quota in scenario.rules.quotas.values() for rate in quota.rates)
-    return list(dict.fromkeys([*configured, *(rate for _, rate in scenario.settings.limit)]))
+    settings = scenario.settings
+    own = (*(rate for _, rate in settings.limit), *settings.items, *settings.bytes, *settings.points)
+    return list(dict.fromkeys([*configured, *own]))
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
@@ -165,6 +168,15 @@ def most_in_any(times: Sequence[float], window_s: float) -> int:
     return most
 
 
+def peak_of(record: Record, rate: Rate, start_at: float) -> int:
+    """Return the most that any window of ``rate`` held: requests, callbacks, bytes or points."""
+    if rate.plain:
+        return most_in_any(_times(record), rate.window_s)
+    log = WeightLog(rate)
+    arrived = sorted(record.requests, key=lambda request: request.at_s)
+    return max((log.add(start_at + request.at_s, request.weight) for request in arrived), default=0)
+
+
 def slots_used(
     record: Record, levels: Sequence[Level], rate: Rate, outages: Sequence[Outage], max_items: int
 ) -> float | None:
@@ -178,9 +190,30 @@ def slots_used(
     elapsed = _Elapsed(stretches)
     if elapsed.total_s < rate.window_s:
         return None
-    through = (request.at_s for request in record.requests if request.counted and not request.limited)
-    held_s = sum(elapsed.before(at_s + rate.window_s) - elapsed.before(at_s) for at_s in through)
+    through = (request for request in record.requests if request.counted and not request.limited)
+    held_s: float = sum(
+        getattr(each.weight, rate.unit) * (elapsed.before(each.at_s + rate.window_s) - elapsed.before(each.at_s))
+        for each in through
+    )
     return held_s / (rate.limit * elapsed.total_s)
+
+
+class _Used(NamedTuple):
+    """How much of which limit was used; None: it cannot be told."""
+
+    share: float | None
+    of: str
+
+
+def _most_used(
+    rates: Sequence[Rate], record: Record, levels: Sequence[Level], outages: Sequence[Outage], max_items: int
+) -> _Used:
+    """Return the limit that held the run back: the tightest of requests, or one of items, bytes or points."""
+    requests = [rate for rate in rates if rate.plain]
+    tightest = sorted(requests, key=lambda rate: rate.limit / rate.window_s)[:1]
+    weighed = [rate for rate in rates if not rate.plain and rate.calendar is None]
+    found = [_Used(slots_used(record, levels, rate, outages, max_items), str(rate)) for rate in (*tightest, *weighed)]
+    return max(found, key=lambda used: -1.0 if used.share is None else used.share, default=_Used(None, ""))
 
 
 def series(record: Record, columns: int, end_s: float) -> TimeSeries:

@@ -7,13 +7,13 @@ The way of a request: half of the latency passes; then an outage, the limits and
 import asyncio
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration
 from relay.core.clock import Clock
-from relay.core.model import Batch
+from relay.core.model import Batch, Weight
 from relay.delivery.sender import Request
 from relay.simulate.record import Arrived, Record
 from relay.standin.endpoint import Endpoint
@@ -50,8 +50,11 @@ class ModelledPlatform:
         started_at: float,
         rng: random.Random,
         members: Mapping[str, Batch],
+        cost: Callable[[bytes], int],
         record: Record,
     ) -> None:
+        """``cost``: the points of a callback as the relay counts them."""
+        self._cost = cost
         self._settings = settings
         self._outages = outages
         self._endpoint = Endpoint(settings)
@@ -68,9 +71,8 @@ class ModelledPlatform:
             await asyncio.sleep(request.timeout_s)
             return _HANG
         await asyncio.sleep(latency_s / 2)
-        answer, wait_s = self._arrive(
-            self._members[request.headers["Idempotency-Key"]], in_time=latency_s < request.timeout_s
-        )
+        batch = self._members[request.headers["Idempotency-Key"]]
+        answer, wait_s = self._arrive(batch, len(request.body), in_time=latency_s < request.timeout_s)
         if answer.act == "hang" or latency_s >= request.timeout_s:
             await asyncio.sleep(request.timeout_s - latency_s / 2)
             return _HANG
@@ -80,16 +82,19 @@ class ModelledPlatform:
     async def close(self) -> None:
         """Do nothing: there are no connections."""
 
-    def _arrive(self, batch: Batch, *, in_time: bool) -> tuple[Reaction, float]:
+    def _arrive(self, batch: Batch, wire_bytes: int, *, in_time: bool) -> tuple[Reaction, float]:
         """Decide about a request that arrives now, and record it."""
         now = self._clock.now()
         at_s = now - self._started_at
         outage = next((each.answer for each in self._outages if each.start_s <= at_s < each.end_s), None)
         refusal, wait_s = (outage, 0.0) if outage is not None else self._endpoint.admit(now)
+        if refusal is None:
+            wait_s = self._endpoint.weigh(now, [item.payload for item in batch.items], wire_bytes)
+            refusal = self._settings.over if wait_s > 0 else None
         answer = refusal or self._endpoint.roll(self._rng)
         arrived = Arrived(
             at_s=at_s,
-            items=len(batch.items),
+            weight=Weight(1, len(batch.items), wire_bytes, sum(self._cost(item.payload) for item in batch.items)),
             answer=answer.name,
             taken=answer.applied,
             limited=wait_s > 0,

@@ -4,7 +4,7 @@ from array import array
 from collections import Counter
 from typing import NamedTuple
 
-from relay.core.model import Batch
+from relay.core.model import Batch, Weight
 
 
 class Arrived(NamedTuple):
@@ -15,7 +15,7 @@ class Arrived(NamedTuple):
     """
 
     at_s: float
-    items: int
+    weight: Weight
     answer: str
     taken: bool
     limited: bool

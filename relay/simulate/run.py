@@ -7,7 +7,7 @@ with the memory store. Only these are modelled: time, the platform (``model.py``
 import asyncio
 import io
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -30,6 +30,7 @@ from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.expiry import Expiry
 from relay.views.ledger import NO_TOTALS, QueueTotals
+from relay.wire.payload.cost import cost_reader
 
 _ORDERS = 50  # made-up orders whose payloads are used again and again: only their sizes matter
 _PRUNE_EVERY_S = 30.0  # delivered callbacks go, so that memory holds the backlog and not the whole run
@@ -48,6 +49,13 @@ class Scenario:
     outages: tuple[Outage, ...]
     traffic: Traffic
     seed: int
+
+    @property
+    def cost(self) -> str | int:
+        """What a callback costs in points, to the relay; of several limits of points the first says it."""
+        own = self.config.platforms[self.platform]
+        limits = (own, *(self.config.quotas[name] for name in own.quotas))
+        return next((section.points.cost for section in limits if section.points is not None), 1)
 
     @property
     def rules(self) -> StoreRules:
@@ -87,6 +95,7 @@ async def _run(scenario: Scenario, record: Record) -> FinalLedger:
     store = MemoryStore(clock=clock)
     await store.configure(scenario.rules)
     witness = _Witness(store=store, platform=scenario.platform, record=record, loop=loop)
+    cost = cost_reader(scenario.cost)
     platform = ModelledPlatform(
         settings=scenario.settings,
         outages=scenario.outages,
@@ -94,6 +103,7 @@ async def _run(scenario: Scenario, record: Record) -> FinalLedger:
         started_at=started_at,
         rng=random.Random(f"{scenario.seed} platform"),
         members=witness.under_way,
+        cost=cost,
         record=record,
     )
     events = _SimulatedEvents(witness)
@@ -111,7 +121,7 @@ async def _run(scenario: Scenario, record: Record) -> FinalLedger:
     own = scenario.config.platforms[scenario.platform]
     await registry.start([compile_terms(scenario.platform, own)])
     duties = [asyncio.create_task(expiry.run()), asyncio.create_task(_prune(store))]
-    feed = _Feed(scenario, witness=witness, expiry=expiry, clock=clock, loop=loop, expires_s=own.expires)
+    feed = _Feed(scenario, witness=witness, expiry=expiry, clock=clock, loop=loop, expires_s=own.expires, cost=cost)
     feed.post()
     try:
         async with asyncio.timeout_at(scenario.traffic.for_s + own.expires + _LAST_LOOK_S):
@@ -241,7 +251,9 @@ class _Feed:
         clock: VirtualClock,
         loop: VirtualLoop,
         expires_s: float,
+        cost: Callable[[bytes], int],
     ) -> None:
+        self._cost = cost
         self._platform = scenario.platform
         self._incoming: Iterator[Incoming] = scenario.traffic.incoming(seed=scenario.seed)
         self._payloads = cycle(each.payload for life in order_callbacks(_ORDERS, seed=scenario.seed) for each in life)
@@ -275,9 +287,10 @@ class _Feed:
             self._witness.fail(error)
 
     def _row(self, key: str | None) -> NewCallback:
+        payload = next(self._payloads)
         return NewCallback(
             platform=self._platform,
-            payload=next(self._payloads),
+            payload=payload,
             key=key,
             event=None,
             lane=Lane.NORMAL,
@@ -286,4 +299,5 @@ class _Feed:
             content_type=None,
             traceparent=None,
             group="",
+            points=self._cost(payload),
         )

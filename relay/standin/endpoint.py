@@ -1,8 +1,10 @@
 """One path of the stand-in: its behaviour, its limits, its figures, and what it does with a request."""
 
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from relay.core.model import Rate, Weight
 from relay.standin.arrivals import PathTotals
 from relay.standin.bodies import MalformedBody, field_reader, split_items
 from relay.standin.personalities.exchange import Personality, PlatformAnswer, PlatformRequest
@@ -10,6 +12,7 @@ from relay.standin.personalities.registry import build_personality
 from relay.standin.reactions import MALFORMED, NO_ENCODING, OK, TOO_LARGE, TOO_MANY, Reaction
 from relay.standin.settings import Settings
 from relay.wire.compress import BadEncoding, TooLarge, UnsupportedEncoding, decompress
+from relay.wire.payload.cost import cost_reader
 
 _DEFAULT_WINDOWS_S = (1.0, 60.0)  # peaks worth knowing whatever the limits are
 MAX_BODY_BYTES = 256 * 2**20  # what a stand-in takes before it looks at any setting
@@ -30,6 +33,7 @@ class Endpoint:
         self.settings = settings
         self.figures = PathTotals(_DEFAULT_WINDOWS_S)
         self.limits = settings.limits()
+        self._weighing = settings.weighing()
         self.personality = _built(settings)
         self.apply(settings)
 
@@ -39,6 +43,9 @@ class Endpoint:
             self.limits = settings.limits()
         if settings.personality != self.settings.personality:
             self.personality = _built(settings)
+        if _weighed(settings) != _weighed(self.settings):
+            self._weighing = settings.weighing()
+        self._cost = cost_reader(settings.cost)
         self.figures.watch(rate.window_s for _, rate in settings.limit)
         self.settings = settings
         self.read_id = field_reader(settings.id_field) if settings.id_field else None
@@ -53,6 +60,16 @@ class Endpoint:
             return self.settings.outage, 0.0
         wait_s = self.limits.admit(now)
         return (self.settings.over, wait_s) if wait_s > 0 else (None, 0.0)
+
+    def weigh(self, now: float, callbacks: Sequence[bytes], wire_bytes: int) -> float:
+        """Count what a request carries; return 0.0, or how long it should wait where that is above a limit."""
+        points = sum(map(self._cost, callbacks)) if self.settings.points else 0
+        return self._weighing.admit(now, Weight(1, len(callbacks), wire_bytes, points))
+
+    @property
+    def most_weighed(self) -> dict[str, int]:
+        """The most that arrived in any window of the limits on what requests carry, by the rate as it is written."""
+        return self._weighing.most
 
     def examine(self, wire: bytes, *, coding: str, content_type: str) -> Examined:
         """Decode a body and take it apart, as far as it can be."""
@@ -107,6 +124,10 @@ class Endpoint:
         if self._is_poison is None or self.settings.poison.encode() not in body:
             return False
         return any(self._is_poison(item) is True for item in items)
+
+
+def _weighed(settings: Settings) -> tuple[tuple[Rate, ...], ...]:
+    return settings.items, settings.bytes, settings.points
 
 
 def _built(settings: Settings) -> Personality | None:

@@ -13,7 +13,7 @@ import math
 import random
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,6 +129,8 @@ class Platform:
         endpoints = {"*": self.everywhere, **self.paths}
         figures = {path: endpoint.figures.as_dict() for path, endpoint in endpoints.items()}
         for path, endpoint in endpoints.items():
+            if endpoint.most_weighed:
+                figures[path]["most"] = endpoint.most_weighed
             if endpoint.personality is not None:
                 figures[path]["personality"] = endpoint.personality.figures()
         return figures
@@ -144,7 +146,7 @@ class Platform:
         endpoint = self.endpoint(request.path)
         if endpoint.personality is not None and endpoint.hands_tokens_at(request.path):
             body = await _read(request)
-            token = endpoint.personality.token(_platform_request(request, body, body))
+            token = endpoint.personality.token(_platform_request(request, body, body, lambda callbacks: 0.0))
             return _response(token)  # neither recorded nor counted under a limit
         at = boottime_s()
         self._arrived += 1
@@ -165,8 +167,16 @@ class Platform:
                 coding=request.headers.get("Content-Encoding", ""),
                 content_type=request.headers.get("Content-Type", ""),
             )
-            reaction = reaction or examined.reaction or endpoint.roll(self._dice)
-            answer = endpoint.respond(_platform_request(request, wire, examined.body), reaction, wait_s)
+            reaction = reaction or examined.reaction
+
+            def weigh(callbacks: Sequence[bytes]) -> float:
+                return endpoint.weigh(boottime_s() + self._epoch_s, callbacks, len(wire))
+
+            if reaction is None and endpoint.personality is None:
+                wait_s = weigh(examined.items)
+                reaction = endpoint.settings.over if wait_s > 0 else None
+            reaction = reaction or endpoint.roll(self._dice)
+            answer = endpoint.respond(_platform_request(request, wire, examined.body, weigh), reaction, wait_s)
             delay_s = self._dice.uniform(*endpoint.settings.latency)
             self._record(arrived, reaction, examined, wire=wire, delay_s=delay_s, limited=wait_s > 0, answer=answer)
             if delay_s:
@@ -302,9 +312,11 @@ class _Arrived(NamedTuple):
     endpoint: Endpoint
 
 
-def _platform_request(request: web.BaseRequest, wire: bytes, body: bytes) -> PlatformRequest:
+def _platform_request(
+    request: web.BaseRequest, wire: bytes, body: bytes, weigh: Callable[[Sequence[bytes]], float]
+) -> PlatformRequest:
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return PlatformRequest(request.method, request.path, dict(request.query), headers, wire, body, wall_s())
+    return PlatformRequest(request.method, request.path, dict(request.query), headers, wire, body, wall_s(), weigh)
 
 
 def _response(answer: PlatformAnswer) -> web.Response:

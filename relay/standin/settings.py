@@ -6,7 +6,8 @@ from math import nan
 from typing import Any, cast, get_args
 
 from relay.config.problems import BadValue
-from relay.config.reading.units import parse_duration, parse_rate, parse_size
+from relay.config.reading.units import parse_duration, parse_size
+from relay.config.reading.windows import parse_bytes, parse_items, parse_points, parse_window
 from relay.core.errors import RelayError
 from relay.core.model import Rate
 from relay.core.raw import JsonObject
@@ -14,6 +15,8 @@ from relay.standin.bodies import Shape
 from relay.standin.personalities.registry import check_personality
 from relay.standin.reactions import TOO_MANY, Reaction, parse_answer
 from relay.standin.throttle import Limiters, build_limit
+from relay.standin.weighing import Weighing
+from relay.wire.payload.cost import cost_reader
 
 _ENCODINGS = ("gzip", "zstd")
 
@@ -35,6 +38,10 @@ class Settings:
     """The behaviour of one path."""
 
     limit: tuple[tuple[str, Rate], ...] = ()  # (kind, rate); all hold
+    items: tuple[Rate, ...] = ()  # of callbacks
+    bytes: tuple[Rate, ...] = ()  # of bodies as they come
+    points: tuple[Rate, ...] = ()
+    cost: str | int = 1  # points of a callback: a number, or a JMESPath into its payload
     over: Reaction = TOO_MANY  # the answer above the limit
     latency: tuple[float, float] = (0.0, 0.0)  # seconds that an answer is held back: least and most, drawn evenly
     fault: tuple[Fault, ...] = ()
@@ -52,6 +59,10 @@ class Settings:
     def limits(self) -> Limiters:
         """Build fresh limiters for this behaviour."""
         return Limiters([build_limit(kind, rate) for kind, rate in self.limit])
+
+    def weighing(self) -> Weighing:
+        """Build fresh limits on what requests carry."""
+        return Weighing([*self.items, *self.bytes, *self.points])
 
     def changed(self, words: JsonObject) -> "Settings":
         """Return these settings with some replaced, e.g. ``{"limit": ["100/min"], "outage": "503"}``.
@@ -75,10 +86,23 @@ class Settings:
 def _limits(words: Any) -> tuple[tuple[str, Rate], ...]:
     limits = []
     for word in _listed(words):
-        kind, colon, rate = str(word).rpartition(":")
-        limits.append((kind if colon else "sliding", parse_rate(rate)))
+        kind, colon, rate = str(word).partition(":")
+        kind, rate = (kind, rate) if colon and "/" not in kind else ("sliding", str(word))
+        limits.append((kind, parse_window(rate)))
         build_limit(*limits[-1])
     return tuple(limits)
+
+
+def _rates(parse: Callable[[object], Rate]) -> Callable[[Any], tuple[Rate, ...]]:
+    return lambda words: tuple(parse(str(word)) for word in _listed(words))
+
+
+def _cost(word: Any) -> str | int:
+    given: str | int = int(word) if str(word).isdigit() else str(word)
+    if given == 0:
+        raise ValueError("a callback costs more than 0")
+    cost_reader(given)
+    return given
 
 
 def _latency(word: Any) -> tuple[float, float]:
@@ -127,6 +151,10 @@ def _listed(words: Any) -> Sequence[Any]:
 
 _READERS: dict[str, Callable[[Any], Any]] = {
     "limit": _limits,
+    "items": _rates(parse_items),
+    "bytes": _rates(parse_bytes),
+    "points": _rates(parse_points),
+    "cost": _cost,
     "over": lambda word: parse_answer(str(word)),
     "latency": _latency,
     "fault": _faults,

@@ -58,25 +58,23 @@ class Sliding:
 
 
 class Fixed:
-    """At most N per calendar window: the counter starts anew at every multiple of the window."""
+    """At most N per fixed window: the counter starts anew at every multiple of it, or with the calendar's day."""
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate
-        self._window = -1
+        self._ends = 0.0
         self._used = 0
 
     def wait_s(self, now: float) -> float:
-        """Return the seconds until the next multiple of the window."""
-        window = int(now // self.rate.window_s)
-        if window != self._window or self._used < self.rate.limit:
-            return 0.0
-        return (window + 1) * self.rate.window_s - now
+        """Return the seconds until the next window begins."""
+        return 0.0 if now >= self._ends or self._used < self.rate.limit else self._ends - now
 
     def take(self, now: float) -> None:
         """Count an arrival in the window that holds ``now``."""
-        window = int(now // self.rate.window_s)
-        if window != self._window:
-            self._window, self._used = window, 0
+        if now >= self._ends:
+            window_s, calendar = self.rate.window_s, self.rate.calendar
+            self._ends = (now // window_s + 1) * window_s if calendar is None else calendar.end(now)
+            self._used = 0
         self._used += 1
 
     def refuse(self, now: float) -> None:
@@ -138,8 +136,12 @@ class Limiters:
 def build_limit(kind: str, rate: Rate) -> Limit:
     """Build the limit called ``kind``: ``sliding``, ``sliding+refused``, ``fixed`` or ``bucket``.
 
-    Raises ``ValueError`` naming the kinds there are.
+    A calendar window, as ``100000/day@+08:00``, is always fixed. Raises ``ValueError`` naming the kinds there are.
     """
+    if rate.calendar is not None and kind in ("sliding", "fixed"):
+        return Fixed(rate)
+    if rate.calendar is not None:
+        raise ValueError(f"{rate} begins at a fixed time: leave {kind!r} out")
     match kind:
         case "sliding":
             return Sliding(rate)

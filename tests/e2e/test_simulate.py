@@ -144,6 +144,7 @@ def test_replay_from_a_store(directory: Path, capsys: pytest.CaptureFixture[str]
         (["--rate", "1/s", "--platform", "shop-b"], "config.yaml has no platform 'shop-b'; it has shop-a"),
         (["--rate", "1/s", "--limit", "tight:5/s"], "no limit of kind 'tight'"),
         (["--rate", "1/s", "--limit", "5/s", "--over", "418ish"], "--over: '418ish' is nothing a platform can do"),
+        (["--rate", "1/s", "--items", "5/week"], "--items: "),
         (["--rate", "1/s", "--over", "408"], "--over 408 is the answer above a --limit"),
         (["--rate", "1/s", "--failures", "2"], "--failures: '500:2': a probability lies between 0 and 1"),
         (["--rate", "1/s", "--failures", "reset:x"], "--failures: 'reset:x': a probability lies between 0 and 1"),

@@ -120,6 +120,30 @@ async def test_above_the_limit_it_answers_as_told(
     assert platform.stats()["rejected"] == 1
 
 
+async def test_above_a_limit_on_what_requests_carry(start: Start, http: aiohttp.ClientSession) -> None:
+    """Callbacks, bytes as they come and points count; the figures say the most asked for; a change begins anew."""
+    platform = await start(items="9/min", bytes="1KiB/min", points="100/h", cost="order", over="429+retry-after")
+    assert [(await post(http, platform))[0] for _ in range(2)] == [200, 429]
+    (_, over) = arrivals(platform)
+    assert (over["limited"], over["applied"], over["answer"]) == (True, False, "429+retry-after")
+    figures = platform.stats()
+    assert (figures["rejected"], figures["callbacks"]) == (1, 5)
+    assert figures["most"] == {"9 items/min": 10, "1024 bytes/min": 2 * len(ARRAY), "100 points/h": 22}
+    platform.change({"items": "5/min"})
+    assert (await post(http, platform))[0] == 200
+
+
+async def test_a_personality_counts_what_requests_carry(start: Start, http: aiohttp.ClientSession) -> None:
+    """A shop that takes batches counts their entries, and answers above a limit in its own words."""
+    platform = await start(personality="woocommerce-batch", items="3/min")
+    body = json.dumps({"update": [{"id": n, "status": "completed"} for n in range(2)]}).encode()
+    login = aiohttp.encode_basic_auth("sandbox-app", "sandbox-secret")
+    assert [(await post(http, platform, body, Authorization=login))[0] for _ in range(2)] == [200, 429]
+    figures = platform.stats()
+    assert (figures["rejected"], figures["most"]) == (1, {"3 items/min": 4})
+    assert figures["personality"]["over"] == 1
+
+
 async def test_refused_above_the_limit_is_connection_refused_until_a_slot_is_free(
     start: Start, http: aiohttp.ClientSession
 ) -> None:

@@ -125,3 +125,24 @@ class DurableWeighingConformance:
         assert (await refused(store)).at == harness.clock.now() + 60.0
         harness.clock.advance(60.0)
         assert len((await claimed(store)).items) == 2
+
+    async def test_a_day_is_counted_over_midnight_and_over_kills(self, harness: RestartHarness) -> None:
+        """``5/day@+08:00``: before midnight five in all whatever is killed; after it five more, and no sooner."""
+        in_force = counting(Rate(5, 86400.0, calendar=_DAY))
+        store, clock = await harness.open(in_force), harness.clock
+        clock.advance(_MIDNIGHT - 100.0 - clock.now())
+        await post(store, *(note() for _ in range(12)))
+        for _ in range(3):
+            await deliver(store, await claimed(store, request(max_items=1)), clock)
+        store = await harness.reopen(in_force)
+        for _ in range(2):
+            await deliver(store, await claimed(store, request(max_items=1)), clock)
+        assert (await refused(store, request(max_items=1))).at == _MIDNIGHT
+        clock.advance(_MIDNIGHT - clock.now())
+        store = await harness.reopen(in_force)
+        for _ in range(3):
+            await deliver(store, await claimed(store, request(max_items=1)), clock)
+        store = await harness.reopen(in_force)
+        for _ in range(2):
+            await deliver(store, await claimed(store, request(max_items=1)), clock)
+        assert (await refused(store, request(max_items=1))).at == _MIDNIGHT + 86400.0

@@ -21,12 +21,17 @@ WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def asked(
-    body: Any = b"", *, now: float = NOW, path: str = "/", query: dict[str, str] | None = None, **headers: str
+    body: Any = b"",
+    *,
+    now: float = NOW,
+    path: str = "/",
+    query: dict[str, str] | None = None,
+    **headers: str,
 ) -> PlatformRequest:
     """Return a request; ``_`` in header names stands for ``-``."""
     raw = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return PlatformRequest("POST", path, query or {}, named, raw, raw, now)
+    return PlatformRequest("POST", path, query or {}, named, raw, raw, now, lambda callbacks: 0.0)
 
 
 def basic(user: str = "sandbox-app", password: str = "sandbox-secret") -> str:

@@ -1,8 +1,10 @@
 """The platform's side of a limit: what each kind lets through and when it opens again."""
 
 import pytest
-from relay.core.model import Rate
+from relay.core.calendar import Calendar
+from relay.core.model import Rate, Weight
 from relay.standin.throttle import Bucket, Fixed, Limiters, Sliding, build_limit
+from relay.standin.weighing import Weighing
 
 START = 1_800_000_000.0  # a multiple of 60, like every minute of the clock
 
@@ -67,3 +69,32 @@ def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
     """The message names what can be written instead."""
     with pytest.raises(ValueError, match=r"use sliding, .* fixed or bucket"):
         build_limit("leaky", Rate(1, 1.0))
+
+
+def test_a_calendar_day_begins_at_midnight_there() -> None:
+    """``2/day@+08:00`` counts from 16:00 UTC on, whatever the kind is called."""
+    midnight = START + 57600.0 - START % 86400.0
+    day = Rate(2, 86400.0, calendar=Calendar("day", 8 * 3600))
+    for kind in ("sliding", "fixed"):
+        limits = Limiters([build_limit(kind, day)])
+        assert passed(limits, [midnight - 9, midnight - 8, midnight - 7, midnight]) == [
+            midnight - 9, midnight - 8, midnight,
+        ]  # fmt: skip
+        assert limits.wait_s(midnight + 1) == 0.0
+
+
+def test_what_requests_carry_is_counted() -> None:
+    """Ten callbacks and 100 bytes in any 10 s; what is turned away counts in neither, but shows in the most asked."""
+    limits = Weighing(
+        [Rate(10, 10.0, "items"), Rate(100, 10.0, "bytes"), Rate(9, 3600.0, "points", Calendar("hour", 0))]
+    )
+    assert limits.admit(START, Weight(1, 6, 50)) == 0.0
+    assert limits.admit(START + 1, Weight(1, 5, 10)) == 9.0
+    assert limits.admit(START + 2, Weight(1, 4, 51)) == 8.0
+    assert limits.admit(START + 3, Weight(1, 4, 50)) == 0.0
+    assert limits.admit(START + 10, Weight(1, 6, 50)) == 0.0
+    assert limits.admit(START + 11, Weight(1, 11, 1)) == 10.0, "it never fits"
+    assert limits.most == {"10 items/10s": 25, "100 bytes/10s": 161, "9 points/hour@+00:00": 0}
+    assert limits.admit(START + 60, Weight(1, 1, 1, points=9)) == 0.0
+    assert limits.admit(START + 61, Weight(1, 1, 1, points=1)) == 3539.0
+    assert limits.admit(START + 3600, Weight(1, 1, 1, points=1)) == 0.0

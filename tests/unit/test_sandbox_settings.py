@@ -52,6 +52,11 @@ def test_null_takes_the_default_back() -> None:
         ({"latency": "2s..1s"}, "ends before it starts"),
         ({"accept": "br"}, "no content coding 'br'"),
         ({"shape": "tree"}, "no shape 'tree'"),
+        ({"limit": "bucket:5/day@+08:00"}, "limit: 5/day@.08:00 begins at a fixed time: leave 'bucket' out"),
+        ({"items": "6000"}, "items: .*6000"),
+        ({"bytes": "50/min"}, "bytes: .*50"),
+        ({"cost": "0"}, "cost: a callback costs more than 0"),
+        ({"cost": "a["}, "cost: "),
         ({"fault": "500:often"}, "fault: .*often"),
     ],
 )

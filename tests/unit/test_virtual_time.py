@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from relay.core.model import Rate
+from relay.core.model import Rate, Weight
 from relay.simulate.figures import TimeSeries, most_in_any, percentile, series, slots_used
 from relay.simulate.model import Outage, parse_outage
 from relay.simulate.plot import COLUMNS, Drawn, svg, terminal
@@ -117,7 +117,7 @@ def test_figures_count_as_they_say() -> None:
 
 
 def _request(at_s: float, *, limited: bool = False) -> Arrived:
-    return Arrived(at_s, 10, "429" if limited else "200", not limited, limited, True)
+    return Arrived(at_s, Weight(1, 10), "429" if limited else "200", not limited, limited, True)
 
 
 def test_slots_used_looks_at_the_backlog_only() -> None:

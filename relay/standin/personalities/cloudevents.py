@@ -57,8 +57,9 @@ class CloudEvents:
         refused = refuse_bearer(request, self.memory)
         if refused is not None:
             return PlatformAnswer(refused.status, refused.body, callbacks, headers=refused.headers, name=refused.name)
-        if self.memory.is_over():
-            return self.over(callbacks, self.memory.options.over_wait_s)
+        over_s = self.memory.over_s(request, callbacks)
+        if over_s is not None:
+            return self.over(callbacks, over_s)
         for index, event in enumerate(events):
             refused = self._look(index, event, callbacks)
             if refused is not None:

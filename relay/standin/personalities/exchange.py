@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl
@@ -23,6 +23,7 @@ class PlatformRequest:
     wire: bytes  # the body as it came
     body: bytes  # the body without its content coding
     now: float
+    weigh: Callable[[Sequence[bytes]], float]  # counts the callbacks it carries: 0.0, or the wait where above a limit
 
     def form(self) -> dict[str, str]:
         """Return the fields of a form body; a broken one has none."""

@@ -2,9 +2,10 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
-from relay.standin.personalities.exchange import Callback
+from relay.standin.personalities.exchange import Callback, PlatformRequest
 from relay.standin.personalities.options import Options
 
 Fate = Literal["taken", "refused", "later"]
@@ -56,16 +57,17 @@ class Memory:
         self._put_off: set[bytes] = set()
         self._requests = 0
 
-    def is_over(self) -> bool:
-        """Count a request that passed all checks; return whether it is one of those to be answered as above the limit.
+    def over_s(self, request: PlatformRequest, callbacks: Sequence[bytes]) -> float | None:
+        """Count a request that passed all checks; return None, or how long it should wait where it is above the limit.
 
-        With ``over_at=300`` and ``over_for=20`` these are requests 300 to 319.
+        With ``over_at=300`` and ``over_for=20`` these are requests 300 to 319, and those that carry too much.
         """
         self._requests += 1
         begin = self.options.over_at
         is_over = bool(begin) and begin <= self._requests < begin + self.options.over_for
-        self.counts["over"] += is_over
-        return is_over
+        wait_s = self.options.over_wait_s if is_over else request.weigh(callbacks)
+        self.counts["over"] += wait_s > 0 or is_over
+        return wait_s if wait_s > 0 or is_over else None
 
     def fate(self, callback: Callback) -> Fate:
         """Decide what becomes of a callback."""

@@ -43,8 +43,9 @@ class MixpanelImport:
         if request.basic() != f"{options.app_id}:{options.secret}":
             self.memory.counts["bad_signature"] += 1
             return _answer(401, "Unauthorized", "Invalid credentials", events)
-        if self.memory.is_over():
-            return self.over(events, options.over_wait_s)
+        over_s = self.memory.over_s(request, events)
+        if over_s is not None:
+            return self.over(events, over_s)
         if len(events) > _MOST_EVENTS:
             return _answer(
                 413, "Request Entity Too Large", f"request exceeds max limit of {_MOST_EVENTS} events", events

@@ -45,8 +45,9 @@ class StandardWebhooksReceiver:
         if fault:
             self.memory.counts["bad_signature"] += 1
             return PlatformAnswer(401, {"error": fault}, (request.body,), name=f"401 {fault}")
-        if self.memory.is_over():
-            return self.over((request.body,), self.memory.options.over_wait_s)
+        over_s = self.memory.over_s(request, (request.body,))
+        if over_s is not None:
+            return self.over((request.body,), over_s)
         match self.memory.fate(callback):
             case "refused":
                 return PlatformAnswer(422, {"error": "this order is not known here"}, (request.body,))

@@ -59,8 +59,9 @@ class TaobaoLogistics:
         refused = self._protocol_fault(sent, request.now)
         if refused is not None:
             return _error(*refused, callbacks=(raw,))
-        if self.memory.is_over():
-            return self.over((raw,), self.memory.options.over_wait_s)
+        over_s = self.memory.over_s(request, (raw,))
+        if over_s is not None:
+            return self.over((raw,), over_s)
         missing = next((name for name in _FIELDS if not sent.get(name)), None)
         if missing is not None:
             return _error(40, "Missing required arguments", f"isv.missing-parameter:{missing}", callbacks=(raw,))

@@ -47,8 +47,9 @@ class WechatShipping:
             if fault == "expired":
                 return _error(42001, "access_token expired", request.body)
             return _error(40001, "invalid credential, access_token is invalid or not latest", request.body)
-        if self.memory.is_over():
-            return self.over((request.body,), 0.0)
+        over_s = self.memory.over_s(request, (request.body,))
+        if over_s is not None:
+            return self.over((request.body,), over_s)
         document = request.json()
         order = document.get("order_key") if isinstance(document, dict) else None
         number = order.get("transaction_id") if isinstance(order, dict) else None

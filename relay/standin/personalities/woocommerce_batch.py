@@ -43,8 +43,9 @@ class WoocommerceBatch:
         if refused is not None:
             self.memory.counts["bad_signature"] += 1
             return _refusal(401, "woocommerce_rest_authentication_error", refused, callbacks)
-        if self.memory.is_over():
-            return self.over(callbacks, self.memory.options.over_wait_s)
+        over_s = self.memory.over_s(request, callbacks)
+        if over_s is not None:
+            return self.over(callbacks, over_s)
         if len(callbacks) > _MOST:
             what = f"Unable to accept more than {_MOST} items for this request."
             return _refusal(413, "woocommerce_rest_request_entity_too_large", what, callbacks)

@@ -12,7 +12,36 @@ limit_option: _Decorator = click.option(
     multiple=True,
     metavar="[KIND:]RATE",
     help="The platform's limit: at most so many requests, 100/min. KIND says how it counts: sliding (default), "
-    "sliding+refused, fixed, bucket. Repeatable: all hold.",
+    "sliding+refused, fixed, bucket. 100000/day@+08:00 counts from midnight there. Repeatable: all hold.",
+)
+
+
+def carried_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--items``, ``--bytes``, ``--points`` and ``--cost``: the platform's limits on what requests carry."""
+    for option in reversed(_CARRIED):
+        command = option(command)
+    return command
+
+
+_CARRIED: tuple[_Decorator, ...] = (
+    click.option(
+        "--items", multiple=True, metavar="RATE", help="The platform's limit of callbacks: 6000/min. Repeatable."
+    ),
+    click.option(
+        "--bytes",
+        multiple=True,
+        metavar="SIZE/TIME",
+        help="The platform's limit of bytes of bodies as they come, compressed: 50MiB/min. Repeatable.",
+    ),
+    click.option(
+        "--points", multiple=True, metavar="RATE", help="The platform's limit of points: 1000/min. Repeatable."
+    ),
+    click.option(
+        "--cost",
+        default=None,
+        metavar="NUMBER|PATH",
+        help="Points of a callback: a number, or a JMESPath into its payload. [default: 1]",
+    ),
 )
 
 

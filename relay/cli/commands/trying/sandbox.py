@@ -10,7 +10,7 @@ from typing import Any
 import click
 import uvloop
 
-from relay.cli.commands.trying.platform_options import latency_option, limit_option, over_option
+from relay.cli.commands.trying.platform_options import carried_options, latency_option, limit_option, over_option
 from relay.standin.platform import Platform
 from relay.standin.settings import BadSetting, Settings
 
@@ -26,6 +26,7 @@ from relay.standin.settings import BadSetting, Settings
     help="A second address for settings and figures, reachable while connections are refused.",
 )
 @limit_option
+@carried_options
 @over_option()
 @latency_option()
 @click.option(
@@ -152,7 +153,7 @@ def _summary(path: str, figures: Mapping[str, Any]) -> str:
         f"sandbox ended: {path}: {figures['requests']} requests, {figures['accepted']} accepted, "
         f"{figures['rejected']} above the limit; {figures['callbacks']} callbacks, {figures['distinct']} distinct, "
         f"{figures['duplicates']} duplicates; {figures['raw_bytes']} bytes, {figures['wire_bytes']} on the wire; "
-        f"peak {peaks}"
+        f"peak {peaks}" + "".join(f", {most} of {rate}" for rate, most in figures.get("most", {}).items())
     )
 
 

@@ -1,13 +1,14 @@
 """``relay simulate``: what a configuration would do with a load and a platform, in virtual time."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from relay.cli.commands.trying.platform_options import latency_option, limit_option, over_option
+from relay.cli.commands.trying.platform_options import carried_options, latency_option, limit_option, over_option
 from relay.cli.commands.trying.simulation_report import SimulatedRun, print_runs, runs_as_dict, svg_of
 from relay.cli.support.config_file import chosen_file, load_config
 from relay.cli.support.human import duration
@@ -48,6 +49,7 @@ _PAGE = 10_000
 )
 @click.option("--keys", default=10_000, show_default=True, help="How many different ordering keys; 0 for none.")
 @limit_option
+@carried_options
 @over_option("429")
 @latency_option("50ms..200ms")
 @click.option(
@@ -87,6 +89,7 @@ def simulate_command(
     seed: int,
     svg: Path | None,
     output: str,
+    **carried: Any,
 ) -> None:
     """Try a configuration on a modelled platform: delays, backlog, requests, and what a change would do to them.
 
@@ -99,7 +102,8 @@ def simulate_command(
         if name not in loaded.platforms:
             raise click.UsageError(f"{file} has no platform {name!r}; it has {', '.join(loaded.platforms)}")
     try:
-        settings = _settings(limit, over=over, latency=latency, failures=failures)
+        carried = {name: word for name, word in carried.items() if word}
+        settings = _settings(limit, over=over, latency=latency, failures=failures, carried=carried)
         outages = tuple(sorted(parse_outage(word) for word in outage))
         traffic = Traffic(
             for_s=parse_duration(for_),
@@ -120,7 +124,8 @@ def simulate_command(
     for file, loaded in zip(files, configs, strict=True):
         scenario = Scenario(loaded, name, settings, outages, traffic, seed)
         runs.append(_simulated(file, scenario))
-    stated = _stated(runs[0].scenario, limit=limit, over=over, latency=latency, failures=failures, outage=outage)
+    limits = [*limit, *map(str, (*settings.items, *settings.bytes, *settings.points))]
+    stated = _stated(runs[0].scenario, limit=limits, over=over, latency=latency, failures=failures, outage=outage)
     if output == "table":
         print_runs(runs, stated)
     else:
@@ -140,12 +145,18 @@ def _is_default(parameter: str) -> bool:
     return source is click.core.ParameterSource.DEFAULT
 
 
-def _settings(limit: Sequence[str], *, over: str, latency: str, failures: Sequence[str]) -> Settings:
-    """Read how the platform behaves. Raises ``BadSetting`` that names the option."""
-    if not limit and not _is_default("over"):
+def _settings(
+    limit: Sequence[str], *, over: str, latency: str, failures: Sequence[str], carried: Mapping[str, Any]
+) -> Settings:
+    """Read how the platform behaves. Raises ``BadSetting`` that names the option.
+
+    ``carried``: the options about what requests carry.
+    """
+    if not limit and not carried and not _is_default("over"):
         raise BadSetting(f"--over {over} is the answer above a --limit: give one, such as --limit 80/min")
     faults = [word if ":" in word else f"500:{word}" for word in failures]
-    given = {"limit": list(limit), "over": over, "latency": latency, "fault": faults}
+    given: dict[str, Any] = {"limit": list(limit), "over": over, "latency": latency, "fault": faults}
+    given |= {name: list(word) if isinstance(word, tuple) else word for name, word in carried.items()}
     settings = Settings()
     for name, word in given.items():
         try:
