@@ -4,6 +4,7 @@
 # make mutants plant faults one at a time and see whether the tests notice (tools/mutants)
 # make attacks everything hostile at once against a real daemon (under a minute; part of make test)
 # make bench   the table of docs/performance.md with this machine's figures
+# make bench-peers  the same with BullMQ, fastify and syslog-ng in the same turns; installs them where it can
 # make console-bars   the console's times with 1,000,000 callbacks in the store (needs chromium, a few minutes)
 # make bench-limits   the score table of the limit estimator (modelled, virtual time)
 # make faults  the fault laboratory in its long form: 600 power cuts, 200 kills, 50 failing disks
@@ -27,7 +28,7 @@ STAMP = .venv/.installed
 # Tests mostly wait, so two processors have room for a third worker.
 XDIST = 3
 
-.PHONY: demo test attacks check mutants bench bench-limits console-bars soak hosts deb deb-test zipapp hashes format schema upgrade
+.PHONY: demo test attacks check mutants bench bench-peers bench-limits console-bars soak hosts deb deb-test zipapp hashes format schema upgrade
 .PHONY: clean screenshots faults receipts fuzz others
 demo: $(STAMP)
 	@$(BIN)/relay demo
@@ -51,6 +52,10 @@ attacks: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
+
+bench-peers: $(STAMP)
+	@tools/bench-peers
+	@$(BIN)/python -m benchmarks --peers
 
 console-bars: $(STAMP)
 	@tools/test-packages

@@ -1,4 +1,4 @@
-"""What durable accept is compared with: a plain aiohttp application that reads the body and answers 202, with no store.
+"""What the relay is compared with: a plain aiohttp application that parses the JSON and answers 202, with no store.
 
 Run as a process of its own: ``python -m benchmarks.bare``. Prints its URL when it listens.
 """
@@ -13,7 +13,7 @@ _ANSWER = b'{"id":"b0000000000000001","platform":"p","state":"pending"}'
 
 
 async def _accept(request: web.Request) -> web.Response:
-    await request.read()
+    await request.json()
     return web.Response(status=202, body=_ANSWER, content_type="application/json")
 
 

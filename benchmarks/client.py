@@ -3,6 +3,7 @@
 * ``closed``: one callback per POST, every connection posts again as soon as it is answered (where `wrk` is missing).
 * ``bulk``: NDJSON posts, each connection as soon as it is answered. ``--prepared N`` builds N bodies before the clock
   starts and goes round them; without it each is built on the way, so that every callback has a key of its own.
+* ``lines``: the same lines over plain TCP, for peers that take no HTTP; nothing is answered.
 * ``paced``: one callback per POST at a steady rate, each stamped with the time it was sent.
 
 Sockets and bytes only, so that the client is not what is measured. Prints one JSON object.
@@ -125,6 +126,25 @@ async def bulk(
     return tally
 
 
+async def lines_over_tcp(url: str, *, connections: int, size: int, lines: int, total: int) -> Tally:
+    """Send ``total`` lines to ``tcp://HOST:PORT`` as fast as they are taken; they are made before the clock starts."""
+    parts = urlsplit(url)
+    bodies = [bulk_body(first, lines=lines, size=size) for first in range(0, total, lines)]
+    tally = Tally()
+
+    async def one(own: list[bytes]) -> None:
+        _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        for body in own:
+            writer.write(body)
+            await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    await asyncio.gather(*(one(bodies[number::connections]) for number in range(connections)))
+    tally.accepted = total
+    return tally
+
+
 async def paced(url: str, *, rate: float, total: int, size: int) -> Tally:
     """Post ``total`` callbacks, ``rate`` a second, on one connection."""
     tally = Tally()
@@ -137,7 +157,7 @@ async def paced(url: str, *, rate: float, total: int, size: int) -> Tally:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.client")
-    parser.add_argument("mode", choices=["closed", "bulk", "paced"])
+    parser.add_argument("mode", choices=["closed", "bulk", "lines", "paced"])
     parser.add_argument("url")
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=60.0)
@@ -164,6 +184,10 @@ async def _main(given: argparse.Namespace) -> None:
                 total=given.total,
                 prepared=given.prepared,
                 first=given.first,
+            )
+        case "lines":
+            work = lines_over_tcp(
+                given.url, connections=given.connections, size=given.size, lines=given.lines, total=given.total
             )
         case _:
             work = paced(given.url, rate=given.rate, total=given.total, size=given.size)

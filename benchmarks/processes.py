@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,7 +40,15 @@ def call(url: str, method: str = "GET", body: Any = None, timeout_s: float = 10.
 class Process:
     """One process of ours, ended when its block is left."""
 
-    def __init__(self, command: Sequence[str], *, cpu: int | None = None, stderr: Path | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cpu: int | None = None,
+        stderr: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """``environment`` is added to ours."""
         self.started_at = time.monotonic()
         self._log = stderr.open("ab") if stderr else None
         self.popen = subprocess.Popen(
@@ -48,7 +56,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=_ROOT,
-            env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            env={**os.environ, "PYTHONPATH": str(_ROOT), **(environment or {})},
             text=True,
         )
         if cpu is not None:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accept import CONNECTIONS
+from benchmarks.load import CONNECTIONS
 from benchmarks.processes import Daemon, module
 
 _PLATFORM = {"p": {"url": "http://127.0.0.1:9/", "key": "order_id", "batch": {"max_items": 500}}}
@@ -25,7 +25,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        sealed = {"privacy": {"encrypt": {"key": _KEY}}}
+        sealed: dict[str, Any] = {"privacy": {"encrypt": {"key": _KEY}}}
         with Daemon(directory / "plain", _PLATFORM) as one, Daemon(directory / "sealed", _PLATFORM, **sealed) as other:
             for relay in (one, other):
                 relay.order("p", "pause")

@@ -1,0 +1,1 @@
+"""What the relay is measured beside: fastify with BullMQ, and syslog-ng. ``make bench-peers`` installs them."""
