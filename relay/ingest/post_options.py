@@ -57,17 +57,20 @@ class PostDefaults(Protocol):
 
 def read_post_options(headers: Mapping[str, str], defaults: PostDefaults) -> PostOptions:
     """Read the ``Relay-*`` headers. Raises ``Refusal`` (``invalid_header``) that names the bad one."""
-    priority = headers.get("Relay-Priority")
-    expires = headers.get("Relay-Expires")
-    return PostOptions(
-        idempotency_key=text("Idempotency-Key", headers.get("Idempotency-Key"), MAX_TEXT),
-        key=_bounded("Relay-Key", headers.get("Relay-Key"), MAX_KEY_BYTES),
-        event=text("Relay-Event", headers.get("Relay-Event"), MAX_TEXT),
-        lane=defaults.lane if priority is None else _lane("Relay-Priority", priority),
-        expires_s=defaults.expires_s if expires is None else _expires("Relay-Expires", expires),
-        traceparent=_traceparent(TRACEPARENT.get() or headers.get("traceparent")),
-        delay_s=_delay_s(headers.get("Relay-Not-Before")),
-        reference=_bounded("Relay-Reference", headers.get("Relay-Reference"), MAX_REFERENCE_BYTES),
+    get = headers.get
+    idempotency_key, key, event = get("Idempotency-Key"), get("Relay-Key"), get("Relay-Event")
+    priority, expires = get("Relay-Priority"), get("Relay-Expires")
+    not_before, reference = get("Relay-Not-Before"), get("Relay-Reference")
+    trace = TRACEPARENT.get() or get("traceparent")
+    return PostOptions(  # most requests have one of these or none, so a call is made for those alone
+        None if idempotency_key is None else text("Idempotency-Key", idempotency_key, MAX_TEXT),
+        None if key is None else _bounded("Relay-Key", key, MAX_KEY_BYTES),
+        None if event is None else text("Relay-Event", event, MAX_TEXT),
+        defaults.lane if priority is None else _lane("Relay-Priority", priority),
+        defaults.expires_s if expires is None else _expires("Relay-Expires", expires),
+        None if trace is None else _traceparent(trace),
+        None if reference is None else _bounded("Relay-Reference", reference, MAX_REFERENCE_BYTES),
+        0.0 if not_before is None else _delay_s(not_before),
     )
 
 
@@ -181,10 +184,8 @@ def _expires(name: str, value: str) -> float:
     return seconds
 
 
-def _delay_s(value: str | None) -> float:
+def _delay_s(value: str) -> float:
     """Return in how many seconds a callback may go: ``30m`` from now, or at a time (ISO 8601, with its zone)."""
-    if value is None:
-        return 0.0
     written = value.strip()
     try:
         if _DURATION.fullmatch(written):
@@ -202,8 +203,8 @@ def _delay_s(value: str | None) -> float:
     return max(0.0, seconds)
 
 
-def _traceparent(value: str | None) -> str | None:
+def _traceparent(value: str) -> str | None:
     # W3C Trace Context section 3.2.2.5: what cannot be parsed is ignored. A broken tracer must not cost a callback.
-    if value is None or len(value) < _TRACEPARENT_CHARS or len(value) > MAX_TEXT or not value.isascii():
+    if len(value) < _TRACEPARENT_CHARS or len(value) > MAX_TEXT or not value.isascii():
         return None
     return value if value.isprintable() else None

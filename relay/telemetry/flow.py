@@ -30,11 +30,11 @@ class Flows:
 
     def came_in(self, platform: str, count: int, now: float) -> None:
         """Count accepted callbacks."""
-        self._in.setdefault(platform, _Minute()).add(count, int(now))
+        _of(self._in, platform).add(count, int(now))
 
     def went_out(self, platform: str, count: int, now: float) -> None:
         """Count delivered callbacks."""
-        self._out.setdefault(platform, _Minute()).add(count, int(now))
+        _of(self._out, platform).add(count, int(now))
 
     def of(self, platform: str, now: float) -> Flow:
         """Return a platform's rates."""
@@ -58,7 +58,8 @@ class _Minute:
         self._last = 0
 
     def add(self, count: int, second: int) -> None:
-        self._clear(second)
+        if second > self._last:
+            self._clear(second)
         self._counts[second % _MINUTE_S] += count
 
     def total(self, second: int) -> int:
@@ -76,3 +77,10 @@ class _Minute:
         for past in range(max(self._last + 1, second - _MINUTE_S + 1), second + 1):
             self._counts[past % _MINUTE_S] = 0
         self._last = max(self._last, second)
+
+
+def _of(minutes: dict[str, _Minute], platform: str) -> _Minute:
+    found = minutes.get(platform)
+    if found is None:
+        found = minutes[platform] = _Minute()
+    return found

@@ -45,13 +45,17 @@ class Guard:
     def check(self, request: BaseRequest) -> None:
         """Raise ``Refusal`` (``forbidden_host``, ``forbidden_origin``) for a request that must not be served."""
         headers = request.headers
-        host = authority(request)
-        if host not in self._good and not self._any_host:
-            self._check_host(host)
+        host = headers.get("Host")
+        if host not in self._good or request.raw_path[:1] != "/":  # else it was checked before, and is all there is
+            host = authority(request)
+            if host not in self._good and not self._any_host:
+                self._check_host(host)
         origin = headers.get("Origin")
         if origin is not None:
             self._check_origin(origin.lower(), host.lower())
-        elif headers.get("Sec-Fetch-Site", "none").lower() not in _OWN_SITES and not _opens_page(request):
+            return
+        site = headers.get("Sec-Fetch-Site")
+        if site is not None and site.lower() not in _OWN_SITES and not _opens_page(request):
             raise Refusal("forbidden_origin", "a page of another site asked a browser for this; open it by itself")
 
     def _check_host(self, host: str) -> None:

@@ -15,7 +15,7 @@ from relay.web.admit import Accepting, Connections
 from relay.web.refusal import problem
 from relay.web.response import Response
 from relay.web.sockets import BACKLOG, SocketFile, address_text, bind
-from relay.web.turns import ParserTurns, is_costly
+from relay.web.turns import LONG_BYTES, ParserTurns, is_costly
 
 # After this long an idle connection, or one whose head is not complete, is closed. The pools of common HTTP clients
 # close theirs earlier (after 60 s or less). So the client closes, and no request meets a connection that is closing.
@@ -179,7 +179,9 @@ class _Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came at once; or, if it takes long, in parts."""
-        if self._rest and data:
+        if len(data) <= LONG_BYTES and not self._rest:
+            RequestHandler.data_received(self, data)
+        elif self._rest and data:
             self._rest += data
         elif is_costly(data):
             self._pause_transport_reading()
@@ -199,6 +201,11 @@ class _Connection(RequestHandler):
         elif not self._reading_paused and not self._buffer_paused:
             self._resume_transport_reading()
         return bool(rest)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Go on where reading was paused. aiohttp asks for it after each read of a body, mostly without need."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def _resume_transport_reading(self) -> None:
         if not self._rest:

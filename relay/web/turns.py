@@ -10,7 +10,7 @@ from collections import deque
 from typing import Protocol
 
 _PART_BYTES = 1024  # at worst 170 chunks: 1 ms. A new connection waits for four turns until its request is answered
-_LONG_BYTES = 16 * 1024
+LONG_BYTES = 16 * 1024  # what is shorter is parsed at once
 _BYTES_PER_END = 64  # bytes per line end: no sane client sends shorter lines on average
 _SAMPLED = 17  # one byte of so many is looked at: 20 us for 256 KiB. A prime, which no regular pattern escapes
 
@@ -25,7 +25,7 @@ class Fed(Protocol):
 
 def is_costly(data: bytes) -> bool:
     """Return whether ``data`` consists of very short lines or chunks."""
-    return len(data) > _LONG_BYTES and data[::_SAMPLED].count(b"\r") * _SAMPLED * _BYTES_PER_END > len(data)
+    return len(data) > LONG_BYTES and data[::_SAMPLED].count(b"\r") * _SAMPLED * _BYTES_PER_END > len(data)
 
 
 class ParserTurns:
