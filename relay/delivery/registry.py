@@ -69,6 +69,7 @@ class Registry:
         self._terms: dict[str, Terms] = {}
         self._running: dict[str, _Running] = {}
         self._changing = asyncio.Lock()
+        self._to_open: set[str] = set()  # asked for, and not opened yet
 
     async def start(self, terms: Iterable[Terms]) -> None:
         """Start a pipeline per platform that this host may send for."""
@@ -77,9 +78,18 @@ class Registry:
 
     async def open(self, names: Iterable[str]) -> None:
         """Start the pipelines of platforms that have become ours, each with the gate it had when last settled."""
+        mine = frozenset(names)
+        self._to_open |= mine
         async with self._changing:
-            gates = await self._outbox.gates()
-            for name in names:
+            if not mine & self._to_open:
+                return  # opened with others that waited: gates are read once for many platforms
+            opening, self._to_open = self._to_open, set()
+            try:
+                gates = await self._outbox.gates()
+            except BaseException:
+                self._to_open |= opening
+                raise
+            for name in sorted(opening):
                 if name in self._terms and name not in self._running and self._is_ours(name):
                     self._run(self._terms[name], gates.get(name, {}))
 

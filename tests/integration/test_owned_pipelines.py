@@ -2,12 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
 import pytest
 from peer_side import Peer, platform, post
+from relay.core.errors import StoreAway
 from relay.core.model import Outcome
+from relay.core.raw import Kept
 from relay.delivery.sender import HttpSender, Request
 from relay.wire.answers.answer import Answer, Failure
 from relay.wire.answers.classify import classify
@@ -33,6 +35,26 @@ async def test_nothing_runs_for_a_platform_of_another_host(rig: Rig) -> None:
     await rig.registry.open(["shop-a"])
 
     assert (await rig.settled(2)).delivered == 2
+
+
+async def test_platforms_opened_together_read_the_gates_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that takes over hundreds asks for their gates once or twice; one asked for in vain is opened later."""
+    await rig.start()
+    rig.until = math.inf
+    read, times = rig.store.gates, list[int]()
+
+    async def counted() -> Mapping[str, Kept]:
+        times.append(1)
+        await asyncio.sleep(0)
+        if len(times) == 1:
+            raise StoreAway("gone")
+        return await read()
+
+    monkeypatch.setattr(rig.store, "gates", counted)
+    opened = await asyncio.gather(*(rig.registry.open(["shop-a"]) for _ in range(20)), return_exceptions=True)
+    assert [type(each) for each in opened] == [StoreAway, *[type(None)] * 19]
+    assert len(times) == 2
+    assert rig.registry.runs("shop-a")
 
 
 async def test_claims_stop_when_the_lease_runs_out_and_go_on_when_it_is_renewed(rig: Rig) -> None:

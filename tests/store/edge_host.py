@@ -1,6 +1,7 @@
 """A host with a spool on a real server, for tests of what is accepted while the server comes and goes."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 from relay.config.reading.server_urls import parse_server_url
@@ -45,6 +46,8 @@ async def _reached(store: SpoolingStore) -> None:
 
 async def gone(store: SpoolingStore) -> None:
     """Wait until the store has seen that its server is away; it answers from the spool then."""
+    with suppress(StoreAway):
+        await store.link.do("PING")
     async with asyncio.timeout(10):
         while not store._spool.away:
             await store.ping()

@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import pytest
 from relay.config.reading.server_urls import parse_server_url
@@ -11,7 +12,7 @@ from relay.core.model import Rate, StoreRules, WaitUntil
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Durable, ServerLink
+from relay.store.redis.server.link import Durable, ServerCall, ServerLink
 from tests.clocks import FakeClock
 from tests.store.conformance import (
     Conformance,
@@ -109,7 +110,7 @@ async def test_reading_attempts_that_fails_keeps_nothing(server: ValkeyServer, m
         raise StoreAway("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(store.link, "do", away)
+        patched.setattr(store.link, "run", away)
         with pytest.raises(StoreAway):
             await store.configure(rules())
     assert store._owned._late is None
@@ -129,20 +130,67 @@ async def test_leases_change_while_slots_are_rebuilt(server: ValkeyServer, monke
     await post(store, note(platform="mall"), note(platform="mall"))
     await deliver(store, await claimed(store, request("mall", max_items=1)), clock)
     store.disown(["mall"])
-    ask, taken = link.do, list[asyncio.Task[None]]()
+    ask, taken = link.run, list[asyncio.Task[None]]()
 
-    async def changes(*parts: object) -> object:
-        if parts[0] == "ZRANGEBYSCORE" and not taken:
+    async def changes(calls: Sequence[ServerCall], **given: Any) -> list[Any]:
+        if calls[0].args[0] == "ZRANGEBYSCORE" and not taken:
             store.disown(["yard"])
             taken.append(asyncio.create_task(store.own({"mall": "1.a"}, silent_s={}, handed_over=True)))
             await asyncio.sleep(0)
-        return await ask(*parts)
+        return await ask(calls, **given)
 
-    monkeypatch.setattr(link, "do", changes)
+    monkeypatch.setattr(link, "run", changes)
     await store.configure(limited)
     await asyncio.gather(*taken)
     assert store.owned() == {"shop", "mall"}
     wait = await refused(store, request("mall"))
     assert isinstance(wait, WaitUntil)
     assert wait.reason == "limit"
+    await store.close()
+
+
+async def test_many_platforms_are_taken_over_by_few_commands(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken one by one at the same time, the attempts of all are read once or twice, not once for each of them."""
+    link = ServerLink.to(parse_server_url(server.url), Durable())
+    store = RedisStore(link, KeyNames(f"t{secrets.token_hex(4)}"), FakeClock(), alone=False)
+    await store.begin()
+    names = [f"shop-{number}" for number in range(40)]
+    await store.configure(rules(*names, rate=Rate(1, 60.0)))
+    for name in names:
+        await link.do("HSET", store.keys.of(name, "lease"), "token", "1.a")
+    run, asked = link.run, list[ServerCall]()
+
+    async def counted(calls: Sequence[ServerCall], **given: Any) -> list[Any]:
+        asked.extend(call for call in calls if call.args[:1] == ("ZRANGEBYSCORE",))
+        return await run(calls, **given)
+
+    monkeypatch.setattr(link, "run", counted)
+    await asyncio.gather(*(store.own({name: "1.a"}, silent_s={}) for name in names))
+    assert store.owned() == set(names)
+    assert len(asked) <= 4 * len(names)
+    await store.close()
+
+
+async def test_idle_platforms_are_looked_at_by_one_script(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds that have nothing to do cost one command; those that have take more time, and so more scripts."""
+    link = ServerLink.to(parse_server_url(server.url), Durable())
+    store = RedisStore(link, KeyNames(f"t{secrets.token_hex(4)}"), FakeClock())
+    await store.begin()
+    names = [f"shop-{number}" for number in range(300)]
+    one, asked = link.one, list[ServerCall]()
+
+    async def counted(call: ServerCall, **given: Any) -> Any:
+        asked.append(call)
+        return await one(call, **given)
+
+    monkeypatch.setattr(link, "one", counted)
+    found = await store._standings.of(names)
+    assert (len(found), len(asked)) == (300, 1)
+    store._standings._had = set(names)
+    await store._standings.of(names)
+    assert len(asked) == 1 + 3
     await store.close()

@@ -33,10 +33,12 @@ from relay.store.lending import Lending
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.read.history import RedisHistory
 from relay.store.redis.read.ledger import RedisReader
+from relay.store.redis.read.standing import Standings
 from relay.store.redis.read.survey import RedisSurveys
 from relay.store.redis.server.fields import pack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
+from relay.store.redis.server.looks import Looks
 from relay.store.redis.server.scripts import Script, platform_script
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.cancelling import RedisCancelling
@@ -58,7 +60,7 @@ from relay.views.ledger import QueueTotals
 from relay.views.operation_view import PLAIN, OperationOptions, OperationView
 from relay.views.queue import QueueFacts, StoreSize
 
-_FRESH_S: Final = 1.0
+_FRESH_S: Final = 3.0  # a beat is answered every 3 s; a call that fails ends the freshness at once
 
 
 class RedisStore:
@@ -87,7 +89,9 @@ class RedisStore:
         self._tags = PlatformTags(link, keys)
         self._owned = OwnedPlatforms(link, keys, clock, script=self._script, alone=alone)
         self._reader = RedisReader(link, keys, self._tags, clock)
-        self._past = RedisHistory(self._reader, keys, clock)
+        looks = Looks(link, keys)
+        self._standings = Standings(looks, self._tags)
+        self._past = RedisHistory(self._reader, self._standings, keys, clock)
         self.history: MinuteHistory = self._past
         self.sealing: Sealing = Unsealed("a store on a server")
         self.surveys: Surveys = RedisSurveys(self._reader, self._tags)
@@ -158,6 +162,7 @@ class RedisStore:
             clock,
             self._owned,
             self._inbox.bulks,
+            looks,
             names=self._mine,
             all_names=self._tags.names,
             changed=self._changed,
@@ -301,12 +306,12 @@ class RedisStore:
 
     async def totals(self) -> dict[str, QueueTotals]:
         """Return the ledger."""
-        return await self._reader.totals()
+        return await self._standings.totals()
 
     async def platform_status(self) -> dict[str, QueueFacts]:
         """Return what each platform has, does and waits for."""
         configured = self._owned.rules.platforms
-        found = await self._reader.facts(configured)
+        found = {name: each.facts for name, each in (await self._standings.of(configured)).items()}
         shown = {name: facts for name, facts in found.items() if facts.accepted or name in configured}
         now = self.clock.now()
         for name, facts in shown.items():

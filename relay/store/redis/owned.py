@@ -20,6 +20,7 @@ from relay.store.slots import Slots
 
 _RECOVER_STEP: Final = 20
 _READ_STEP: Final = 1000
+_PIPELINE: Final = 100
 _NO_RULES: Final = StoreRules()
 
 
@@ -42,6 +43,7 @@ class OwnedPlatforms:
         self._fences: dict[str, str] = {}
         self.changing = asyncio.Lock()  # held while slots are rebuilt from what is recorded, or lent ones change
         self._told: dict[str, str] = {}
+        self._unbuilt: set[str] = set()  # taken over, and not in the slots yet
         self._late: list[Sent] | None = None  # what is settled while attempts are read
 
     def owned(self) -> frozenset[str]:
@@ -83,7 +85,10 @@ class OwnedPlatforms:
                 found, freed = await self._link.one(call, durable=True)
                 released = released or bool(freed)
                 more = found == _RECOVER_STEP
-        await self.configure(self.rules)
+        self._unbuilt |= fences.keys()
+        async with self.changing:
+            if self._unbuilt & fences.keys():  # else built with others that waited: slots are rebuilt once for many
+                await self._rebuild(self.rules)
         return released
 
     def disown(self, platforms: Iterable[str]) -> None:
@@ -96,12 +101,21 @@ class OwnedPlatforms:
     async def configure(self, rules: StoreRules) -> None:
         """Put rules in force for the platforms this host owns; slots are rebuilt from recorded attempts."""
         async with self.changing:
-            names = frozenset(self._fences)
+            await self._rebuild(rules)
+
+    async def _rebuild(self, rules: StoreRules) -> None:
+        names = frozenset(self._fences)
+        building = self._unbuilt & names
+        self._unbuilt -= building
+        try:
             recorded = await self._attempts(names, rules.quotas.values())
             self.rules = rules
             await self._say_what_is_told(names)
-            # One that was taken over meanwhile has its attempts read by ``own``.
-            self.slots.configure(self._only(rules, names & self._fences.keys()), recorded, self._clock.now())
+        except BaseException:
+            self._unbuilt |= building
+            raise
+        # One that was taken over meanwhile has its attempts read by ``own``.
+        self.slots.configure(self._only(rules, names & self._fences.keys()), recorded, self._clock.now())
 
     async def _say_what_is_told(self, owned: Collection[str]) -> None:
         """Tell the scripts what receipts are wanted of; where no host has been the owner yet, whoever comes first."""
@@ -157,30 +171,43 @@ class OwnedPlatforms:
     async def _lent(self, since: float) -> list[Sent]:
         """Return the slots that others took and that count from after ``since``, wherever they are recorded."""
         names = dict.fromkeys((UNROUTED, *self.rules.platforms, *self._fences))
-        calls = [("ZRANGEBYSCORE", self._keys.of(name, "lc"), f"({since!r}", "+inf") for name in names]
-        found = await self._link.run([ServerCall(None, (), call) for call in calls])
-        lent: list[Sent] = []
-        for name, numbers in zip(names, found, strict=True):
-            if isinstance(numbers, Exception):
-                raise numbers
-            for first in range(0, len(numbers), _READ_STEP):
-                part = numbers[first : first + _READ_STEP]
-                blobs = await self._link.do("HMGET", self._keys.of(name, "ln"), *part)
-                lent += (_lent_of(int(number), blob) for number, blob in zip(part, blobs, strict=True) if blob)
-        return lent
+        return [_lent_of(number, blob) for _, number, blob in await self._read(names, "lc", "ln", since)]
 
     async def _sent(self, platforms: Iterable[str], since: float) -> list[Sent]:
         """Return recorded attempts that have no end or ended after ``since``."""
-        sent: list[Sent] = []
-        for platform in platforms:
-            ids = await self._link.do("ZRANGEBYSCORE", self._keys.of(platform, "au"), f"({since!r}", "+inf")
-            for first in range(0, len(ids), _READ_STEP):
-                part = ids[first : first + _READ_STEP]
-                found = await self._link.do("HMGET", self._keys.of(platform, "at"), *part)
-                sent += (
-                    _sent_of(platform, int(number), blob) for number, blob in zip(part, found, strict=True) if blob
-                )
-        return sent
+        return [_sent_of(*found) for found in await self._read(platforms, "au", "at", since)]
+
+    async def _read(
+        self, platforms: Iterable[str], times: str, kept: str, since: float
+    ) -> list[tuple[str, int, bytes]]:
+        """Return what the hash ``kept`` of each platform holds of the numbers that ``times`` has after ``since``."""
+        names = list(platforms)
+        found = await self._all(
+            [("ZRANGEBYSCORE", self._keys.of(name, times), f"({since!r}", "+inf") for name in names]
+        )
+        parts = [
+            (name, ids[first : first + _READ_STEP])
+            for name, ids in zip(names, found, strict=True)
+            for first in range(0, len(ids), _READ_STEP)
+        ]
+        blobs = await self._all([("HMGET", self._keys.of(name, kept), *ids) for name, ids in parts])
+        return [
+            (name, int(number), blob)
+            for (name, ids), part in zip(parts, blobs, strict=True)
+            for number, blob in zip(ids, part, strict=True)
+            if blob
+        ]
+
+    async def _all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Run plain commands, a hundred in one pipeline."""
+        answers: list[Any] = []
+        for first in range(0, len(commands), _PIPELINE):
+            part = [ServerCall(None, (), each) for each in commands[first : first + _PIPELINE]]
+            answers += await self._link.run(part)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
 
 
 async def _nothing_to_resume(_platform: str) -> None:

@@ -79,6 +79,7 @@ local function keep_minute()  -- what the totals were before the first change of
     for place = 1, 5 do kept[place] = tonumber(kept[place] or 0) end
     call('HSET', P .. 'min', minute, pack(kept))
     call('HSET', P .. 'm', 'minute', minute)
+    call('HSETNX', P .. 'm', 'first_minute', minute)
   end
 end
 

@@ -62,10 +62,12 @@ if left > 0 then  -- slots of others that count nowhere any more
 end
 local first = tonumber(ARGV[6])
 if first > 0 then
+  local kept = math.huge
   for _, set in ipairs({'min', 'mc'}) do
     for _, minute in ipairs(call('HKEYS', P .. set)) do
-      if tonumber(minute) < first then call('HDEL', P .. set, minute) end
+      if tonumber(minute) < first then call('HDEL', P .. set, minute) else kept = math.min(kept, tonumber(minute)) end
     end
   end
+  if kept < math.huge then call('HSET', P .. 'm', 'first_minute', kept) else call('HDEL', P .. 'm', 'first_minute') end
 end
 return {tonumber(ARGV[7]) - left, posts, freed}

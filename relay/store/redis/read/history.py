@@ -13,8 +13,10 @@ from msgspec.structs import replace
 from relay.core.clock import Clock
 from relay.store.history import MINUTE_S
 from relay.store.redis.read.ledger import RedisReader
+from relay.store.redis.read.standing import Standings
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
+from relay.views.ledger import QueueTotals
 from relay.views.past.history import MinuteCounts, QueueLevel, RequestCounts, Sampled, change, summed
 
 _WORDS: Final = ("accepted", "delivered", "dead", "expired", "superseded")
@@ -24,8 +26,9 @@ _COUNTS: Final = ("requests", "refused", "failed", "raw_bytes", "wire_bytes", "l
 class RedisHistory:
     """Implements ``relay.store.history.MinuteHistory``."""
 
-    def __init__(self, reader: RedisReader, keys: KeyNames, clock: Clock) -> None:
+    def __init__(self, reader: RedisReader, standings: Standings, keys: KeyNames, clock: Clock) -> None:
         self._reader = reader
+        self._standings = standings
         self._keys = keys
         self._clock = clock
         self._last = 0
@@ -48,9 +51,12 @@ class RedisHistory:
 
     async def levels(self) -> Mapping[str, QueueLevel]:
         """Return the totals of each platform that accepted anything, and its oldest due callback."""
-        oldest = await self._reader.oldest()
-        found = await self._now()
-        return {name: replace(level, oldest_due_at=oldest.get(name)) for name, level in found.items()}
+        found = await self._standings.of()
+        return {
+            name: replace(_level(each.totals), oldest_due_at=each.facts.oldest_due_at)
+            for name, each in found.items()
+            if each.totals.accepted
+        }
 
     async def keep_minute(self, minute: int, counted: Mapping[str, MinuteCounts]) -> None:
         """Add what was counted per platform to a minute, if that minute is kept."""
@@ -116,8 +122,11 @@ class RedisHistory:
         )
 
     async def _now(self) -> dict[str, QueueLevel]:
-        found = await self._reader.totals()
-        return {name: QueueLevel(**{word: getattr(totals, word) for word in _WORDS}) for name, totals in found.items()}
+        return {name: _level(totals) for name, totals in (await self._standings.totals()).items()}
+
+
+def _level(totals: QueueTotals) -> QueueLevel:
+    return QueueLevel(**{word: getattr(totals, word) for word in _WORDS})
 
 
 def _counts(packed: bytes) -> RequestCounts:

@@ -1,7 +1,7 @@
-"""What the store shows: totals, queues, callbacks. Read from the server, on any host, in steps of a bounded size."""
+"""What the store shows of gates and callbacks. Read from the server, on any host, in steps of a bounded size."""
 
 import math
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -14,21 +14,15 @@ from relay.core.raw import Kept
 from relay.store.redis.server.fields import BATCH, StoredAttempt, StoredRow, read_attempt, read_row, unpack
 from relay.store.redis.server.keys import KeyNames, short_hash
 from relay.store.redis.server.link import ServerCall, ServerLink
-from relay.store.redis.server.scripts import Script, platform_script
+from relay.store.redis.server.scripts import platform_script
 from relay.store.redis.server.tags import PlatformTags
 from relay.views.callback_view import AttemptView, CallbackFacts, CallbackView, ListedCallback
-from relay.views.ledger import QueueTotals
 from relay.views.moments import Instant, moment
-from relay.views.queue import ErrorView, QueueFacts
 
 _STEP: Final = 300
-_WORDS: Final = ("accepted", "delivered", "dead", "expired", "superseded")
 _PRIORITIES: Final = {Lane.HIGH: "high", Lane.LOW: "low"}
 _UNDER_WAY: Final = BATCH.index("STATE")
 _ATTEMPT: Final = BATCH.index("ATTEMPT")
-_TOGETHER: Final = 50  # platforms in one script
-_TOTALS: Final = platform_script("totals", flags=False)
-_FACTS: Final = platform_script("facts", flags=False)
 
 
 def matches(row: StoredRow, wanted: Filter, ids: frozenset[int] | None) -> bool:
@@ -69,50 +63,6 @@ class RedisReader:
             if isinstance(answer, Exception):
                 raise answer
         return answers
-
-    async def _of_all(self, script: Script, names: Sequence[str]) -> list[Any]:
-        """Ask one script about many platforms: an idle host sends few commands, however many there are."""
-        answers: list[Any] = []
-        for first in range(0, len(names), _TOGETHER):
-            keys = [key for name in names[first : first + _TOGETHER] for key in self._keys.pair(name)]
-            answers += await self._link.one(ServerCall(script, keys, ("0",)))
-        return answers
-
-    async def totals(self) -> dict[str, QueueTotals]:
-        """Return each platform's totals with what is pending, each platform's of one instant."""
-        names = list(self._tags.names())
-        answers = await self._of_all(_TOTALS, names)
-        found: dict[str, QueueTotals] = {}
-        for name, answer in zip(names, answers, strict=True):
-            *totals, pending = (int(each or 0) for each in answer)
-            if totals[0]:
-                found[name] = QueueTotals(**dict(zip(_WORDS, totals, strict=True)), pending=pending)
-        return found
-
-    async def facts(self, configured: Iterable[str]) -> dict[str, QueueFacts]:
-        """Return what each platform has, does and waits for, without its slots."""
-        names = list(dict.fromkeys((*configured, *self._tags.names())))
-        answers = await self._of_all(_FACTS, names)
-        found: dict[str, QueueFacts] = {}
-        for name, answer in zip(names, answers, strict=True):
-            accepted, in_flight, pending, held, dead, oldest, keys_held, error = answer
-            found[name] = QueueFacts(
-                accepted=int(accepted or 0),
-                pending=pending,
-                held=held,
-                keys_held=keys_held,
-                in_flight=int(in_flight or 0),
-                dead=dead,
-                oldest_due_at=None if not oldest else Instant(float(oldest)),
-                last_error=_error(error, self._tags.known(name)),
-                quotas=[],
-            )
-        return found
-
-    async def oldest(self) -> dict[str, float]:
-        """Return since when each platform's oldest callback could have been sent, of those that have one."""
-        found = await self.facts(())
-        return {name: float(facts.oldest_due_at) for name, facts in found.items() if facts.oldest_due_at is not None}
 
     async def gates(self) -> dict[str, Kept]:
         """Return each platform's gate."""
@@ -361,20 +311,6 @@ def _attempt(attempt: StoredAttempt, tag: int) -> AttemptView:
         reason=attempt.reason,
         excerpt=attempt.excerpt,
         ambiguous=attempt.ambiguous,
-    )
-
-
-def _error(packed: bytes | None, tag: int) -> ErrorView | None:
-    if packed is None:
-        return None
-    at, outcome, status, reason, excerpt, *batch = unpack(packed)
-    return ErrorView(
-        at=Instant(float(at)),
-        outcome=outcome,
-        status=status or None,
-        reason=reason,
-        excerpt=excerpt,
-        batch="b" + encode_id(batch[0], tag) if batch else "",
     )
 
 

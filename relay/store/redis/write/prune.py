@@ -11,6 +11,7 @@ from relay.store.history import MINUTE_S
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
+from relay.store.redis.server.looks import Looks
 from relay.store.redis.server.scripts import script_of
 from relay.store.redis.write.bulk import Bulks
 
@@ -42,6 +43,7 @@ class RedisUpkeep:
         clock: Clock,
         owned: OwnedPlatforms,
         bulks: Bulks,
+        looks: Looks,
         *,
         names: Callable[[], Iterable[str]],
         all_names: Callable[[], Iterable[str]],
@@ -55,6 +57,7 @@ class RedisUpkeep:
         self._clock = clock
         self._owned = owned
         self._bulks = bulks
+        self._looks = looks
         self._names = names
         self._all_names = all_names
         self._changed = changed
@@ -65,9 +68,11 @@ class RedisUpkeep:
 
     async def expire(self) -> Expired:
         """End one step of the pending callbacks of each platform whose time is over."""
-        names = list(self._names())
+        now = self._clock.now()
+        first = {name: _time(found[0]) for name, found in (await self._looks.at(self._names(), "upkeep")).items()}
+        names = [name for name, at in first.items() if at <= now]
         ended: list[Ended] = []
-        more, next_at = False, math.inf
+        more, next_at = False, min((at for at in first.values() if at > now), default=math.inf)
         answers = await self._all(names, "expire", _STEP)
         for name, answer in zip(names, answers, strict=True):
             if isinstance(answer, Fenced):
@@ -111,8 +116,15 @@ class RedisUpkeep:
         if now - self._samples_at >= MINUTE_S:
             samples = max(1, math.ceil((now - rules.keep_samples_s) // MINUTE_S))
             self._samples_at = now
-        bounds = [repr(now - kept) for kept in (rules.keep_delivered_s, rules.keep_dead_s, keep_attempts_s)]
-        names = list(self._names())
+        before = [now - kept for kept in (rules.keep_delivered_s, rules.keep_dead_s, keep_attempts_s)]
+        overdue = (*before, before[-1], samples - 1)
+        found = await self._looks.at(self._all_names(), "upkeep")
+        names = [
+            name
+            for name in self._names()
+            if any(_time(at) <= bound for at, bound in zip(found[name][1:6], overdue, strict=True))
+        ]
+        bounds = [repr(each) for each in before]
         more = False
         for name, answer in zip(names, await self._all(names, "prune", *bounds, samples, _STEP), strict=True):
             if isinstance(answer, Fenced):
@@ -130,7 +142,7 @@ class RedisUpkeep:
             await self._forget_minutes(samples)
         if now - self._swept_at >= _SWEEP_S:
             self._swept_at = now
-            await self._bulks.sweep(list(self._all_names()))
+            await self._bulks.sweep([name for name, each in found.items() if each[6]])
         return more
 
     async def _forget_minutes(self, first: int) -> None:
@@ -140,3 +152,7 @@ class RedisUpkeep:
     async def _all(self, names: Sequence[str], script: str, *args: object) -> list[Any]:
         calls = [self._owned.call(script, name, *args) for name in names]
         return await self._link.run(calls) if calls else []
+
+
+def _time(found: bytes) -> float:
+    return float(found) if found else math.inf
