@@ -89,7 +89,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
     events.started(version=version, store=shown_store(config), platforms=len(config.destinations))
     async with AsyncExitStack() as stack:
         stack.enter_context(supervisor.watching_threads())
-        daemon = _Daemon(config, version, events, metrics, notifier, supervisor, stack)
+        daemon = RelayDaemon(config, version, events, metrics, notifier, supervisor, stack)
         listeners = await daemon.start()
         events.ready(listeners=listeners, seconds=elapsed_s() - began_s)
         notifier.ready(f"{count(len(config.destinations), 'platform')}, listening on {', '.join(listeners)}")
@@ -107,7 +107,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
 
 
 @dataclass(slots=True)
-class _Daemon:
+class RelayDaemon:
     """Builds the parts, each on those before it. What has been started is put on ``stack``, which stops it."""
 
     config: Config

@@ -7,13 +7,15 @@ held. Payloads must be unique, for a payload's digest is its name here.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from relay.core.model import Rate
 
 FINAL = ("delivered", "dead", "expired", "superseded")
 AMBIGUOUS = ("reset", "hang", "truncate", "408")  # besides 5xx: the relay cannot know whether it was applied
 
+EARLY_S = 0.001  # what rounding may do to a time
+ANSWER_S = 1.0  # I12
 LAG_S = 1.0  # a request sent just before a kill is seen by a busy platform so much later at the most
 
 
@@ -44,6 +46,15 @@ class Posted:
         return self.status is None or self.status >= 500
 
 
+class Asked(NamedTuple):
+    """One request to the relay as its client saw it. ``status`` None: no answer came."""
+
+    began_s: float
+    ended_s: float
+    status: int | None
+    replayed: bool = False
+
+
 @dataclass(slots=True)
 class Evidence:
     """Everything a run left behind, read after quiescence.
@@ -53,14 +64,23 @@ class Evidence:
     """
 
     posted: Sequence[Posted]
-    arrivals: Sequence[Mapping[str, Any]]
-    stored: Sequence[Mapping[str, Any]]
+    arrivals: Sequence[Mapping[str, Any]]  # ``failed`` are the items that the answer refused one by one
+    stored: Sequence[Mapping[str, Any]]  # with ``digest`` where the poster does not know the id
     ledgers: Sequence[Mapping[str, Any]]
     kills: Sequence[float] = ()
     rates: Sequence[Rate] = ()
     max_items: int = 100
     max_bytes: int = 2 * 2**20
     timeout_s: float = 10.0
+    # What only a simulation can see; None or empty: not looked at.
+    concurrency: int | None = None  # arrivals have ``sent`` and ``ended``
+    backoff_s: float | None = None  # the first wait before a re-send, of which at least half is kept
+    commit_s: float = 0.0  # the slowest commit: a request that is being recorded when an answer comes still goes
+    asked: Sequence[Asked] = ()
+    deaf: Sequence[tuple[float, float]] = ()  # while no write reached the disk
+    waiting: Sequence[str] | None = None  # what had not ended in time, though it waited for nobody
+    secrets: Sequence[bytes] = ()
+    texts: Mapping[str, bytes] = field(default_factory=dict)  # logs, metrics, files of a sealed store
     by_time: list[Mapping[str, Any]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,7 +110,7 @@ def unknown_is_whole(run: Evidence) -> list[str]:
     Where an answer was lost and the repeat came to a spool, it finds the first when it drains and is superseded by it:
     the ledger counts both, and the poster knows the second alone.
     """
-    arrived = _arrived(run)
+    arrived = _arrived(run) | {row["digest"] for row in run.stored if "digest" in row}
     posts = defaultdict(list)
     for posted in run.posted:
         posts[posted.post].append(posted)
@@ -125,13 +145,34 @@ def no_invention(run: Evidence) -> list[str]:
 
 def delivered_is_true(run: Evidence) -> list[str]:
     """I4: what is stored as delivered was in a request that the platform applied and answered with success."""
-    confirmed = {name for arrival in run.arrivals if arrival["answer"] == "200" for name in arrival["items"]}
+    confirmed = {name for arrival in run.arrivals if arrival["answer"] == "200" for name in _taken(arrival)}
     digests = {posted.id: posted.digest for posted in run.posted if posted.accepted}
     return [
         f"callback {row['id']} is delivered, but no success of the platform names it"
         for row in run.stored
         if row["state"] == "delivered" and row["id"] in digests and digests[row["id"]] not in confirmed
     ]
+
+
+def other_ends(run: Evidence) -> list[str]:
+    """I5: who died was refused or had its re-sends, who expired was late, who was superseded has a successor."""
+    digests = {posted.id: posted for posted in run.posted if posted.accepted}
+    against = [one for one in run.arrivals if one["answer"] != "200" or _ambiguous(one, run.timeout_s)]
+    bad = {name for arrival in against for name in arrival["items"]}
+    bad |= {name for arrival in run.arrivals for name in arrival.get("failed", ())}
+    last = {posted.key: posted.n for posted in run.posted if posted.accepted or posted.unknown}
+    found = []
+    for row in run.stored:
+        posted = digests.get(row["id"])
+        if posted is None or "reason" not in row:
+            continue
+        if row["state"] == "dead" and posted.digest not in bad:
+            found.append(f"callback {row['id']} is dead ({row['reason']}), but no answer was against it")
+        elif row["state"] == "expired" and row["ended_at"] < row["expires_at"] - EARLY_S:
+            found.append(f"callback {row['id']} expired {row['expires_at'] - row['ended_at']:.3f} s early")
+        elif row["state"] == "superseded" and last[posted.key] <= posted.n:
+            found.append(f"callback {row['id']} was superseded, but nothing came after it")
+    return found
 
 
 def order(run: Evidence) -> list[str]:
@@ -171,7 +212,7 @@ def bounded_repeats(run: Evidence) -> list[str]:
             seen[name].append(arrival)
     found = []
     for name, arrivals in seen.items():
-        applied = [arrival for arrival in arrivals if arrival["applied"]]
+        applied = [arrival for arrival in arrivals if arrival["applied"] and name not in arrival.get("failed", ())]
         if len(applied) < 2:
             continue
         excuses = sum(_ambiguous(arrival, run.timeout_s) for arrival in arrivals[:-1])
@@ -190,6 +231,23 @@ def rate(run: Evidence) -> list[str]:
         for start, last in zip(times, times[limit.limit :], strict=False)
         if last - start < limit.window_s
     ]
+
+
+def concurrency(run: Evidence) -> list[str]:
+    """I9: never more requests open than allowed. A crash closes all that are."""
+    if run.concurrency is None:
+        return []
+    changes = []
+    for arrival in run.arrivals:
+        ended = min([arrival["ended"], *(kill for kill in run.kills if kill > arrival["sent"])])
+        changes += [(arrival["sent"], 1), (ended, -1)]
+    opened = 0
+    found = []
+    for at, change in sorted(changes):
+        opened += change
+        if change > 0 and opened > run.concurrency:
+            found.append(f"{opened} requests were open at {at:.6f}, limit {run.concurrency}")
+    return found
 
 
 def batches(run: Evidence) -> list[str]:
@@ -211,6 +269,54 @@ def batches(run: Evidence) -> list[str]:
     return found
 
 
+def backoff(run: Evidence) -> list[str]:
+    """I11: a batch waits before it is sent again, and a wait that the platform asked for is kept."""
+    found = []
+    before: dict[str, Mapping[str, Any]] = {}
+    waits: list[tuple[float, float, int]] = []
+    for arrival in sorted((one for one in run.arrivals if "sent" in one), key=lambda one: one["sent"]):
+        sent = arrival["sent"]
+        found += [
+            f"request {arrival['n']} went {until - sent:.3f} s before the wait was over that request {by} was told"
+            for told, until, by in waits
+            if told + 2 * run.commit_s < sent < until - EARLY_S
+        ]
+        last = before.get(arrival["batch"])
+        if (
+            last is not None
+            and run.backoff_s is not None
+            and not any(last["sent"] <= kill <= sent for kill in run.kills)
+        ):
+            gap = sent - last["ended"]
+            if _ambiguous(last, run.timeout_s) and gap < run.backoff_s / 2 - EARLY_S:
+                found.append(f"batch {arrival['batch']} was sent again after {gap:.3f} s")
+        before[arrival["batch"]] = arrival
+        if "retry_after" in arrival and not any(sent <= kill <= arrival["ended"] + LAG_S for kill in run.kills):
+            waits.append((arrival["ended"], arrival["ended"] + arrival["retry_after"], arrival["n"]))
+    return found
+
+
+def honest_refusal(run: Evidence) -> list[str]:
+    """I12: while no write reaches the disk nothing new is answered 202, and every answer comes within a second."""
+    found = []
+    for start, end in run.deaf:
+        for asked in run.asked:
+            if asked.began_s < start or asked.ended_s > end or asked.status is None:
+                continue
+            if asked.status == 202 and not asked.replayed:
+                found.append(f"a post at {asked.began_s:.3f} s was answered 202 while no write reached the disk")
+            if asked.ended_s - asked.began_s > ANSWER_S:
+                found.append(
+                    f"a post at {asked.began_s:.3f} s was answered after {asked.ended_s - asked.began_s:.3f} s"
+                )
+    return found
+
+
+def liveness(run: Evidence) -> list[str]:
+    """I13: when all trouble is over, everything ends in time, except what waits for a person."""
+    return [f"{one} had not ended in time" for one in run.waiting or ()]
+
+
 def conservation(run: Evidence) -> list[str]:
     """I14: at every reading accepted is the sum of the states, and nothing is unaccounted for."""
     found = []
@@ -225,16 +331,29 @@ def conservation(run: Evidence) -> list[str]:
     return found
 
 
+def privacy(run: Evidence) -> list[str]:
+    """I15: no value of a payload and no secret stands in a log, a metric, an error or a sealed store."""
+    return [
+        f"{name} holds a secret" for name, text in run.texts.items() if any(secret in text for secret in run.secrets)
+    ]
+
+
 CHECKS = {
     "I1 no loss": no_loss,
     "I2 unknown is allowed": unknown_is_whole,
     "I3 no invention": no_invention,
     "I4 delivered is true": delivered_is_true,
+    "I5 other ends are justified": other_ends,
     "I6 order": order,
     "I7 bounded repeats": bounded_repeats,
     "I8 rate": rate,
+    "I9 concurrency": concurrency,
     "I10 batches": batches,
+    "I11 backoff": backoff,
+    "I12 honest refusal": honest_refusal,
+    "I13 liveness": liveness,
     "I14 conservation": conservation,
+    "I15 privacy": privacy,
 }
 
 
@@ -246,6 +365,10 @@ def check(run: Evidence) -> dict[str, list[str]]:
 def _arrived(run: Evidence) -> set[str]:
     names: Iterable[str] = (name for arrival in run.arrivals for name in arrival["items"])
     return set(names)
+
+
+def _taken(arrival: Mapping[str, Any]) -> list[str]:
+    return [name for name in arrival["items"] if name not in arrival.get("failed", ())]
 
 
 def _ambiguous(arrival: Mapping[str, Any], timeout_s: float) -> bool:

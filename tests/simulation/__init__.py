@@ -1,0 +1,1 @@
+"""Seeded simulation of the whole daemon in virtual time, on a disk and a network that fail (README.md)."""
