@@ -7,6 +7,7 @@
 # make bench-peers  the same with BullMQ, fastify and syslog-ng in the same turns; installs them where it can
 # make console-bars   the console's times with 1,000,000 callbacks in the store (needs chromium, a few minutes)
 # make bench-limits   the score table of the limit estimator (modelled, virtual time)
+# make hunt    the whole daemon in virtual time, seed after seed until Ctrl-C (HUNT="--seeds 1000" stops; tests/simulation)
 # make faults  the fault laboratory in its long form: 600 power cuts, 200 kills, 50 failing disks
 # make fuzz    both listeners asked from their OpenAPI document by schemathesis (EXAMPLES=100 for each route, minutes)
 # make soak    the long form of the kill loop: 200 kills instead of 20
@@ -29,7 +30,7 @@ STAMP = .venv/.installed
 XDIST = 3
 
 .PHONY: demo test attacks check mutants bench bench-peers bench-limits console-bars soak hosts deb deb-test zipapp hashes format schema upgrade
-.PHONY: clean screenshots faults receipts fuzz others
+.PHONY: clean screenshots faults hunt receipts fuzz others
 demo: $(STAMP)
 	@$(BIN)/relay demo
 
@@ -82,6 +83,9 @@ hosts: $(STAMP)
 faults: $(STAMP)
 	@tools/test-packages
 	@LAB=1 $(BIN)/python -m pytest -n $(XDIST) --timeout 3600 tests/faults/test_laboratory.py
+
+hunt: $(STAMP)
+	@$(BIN)/python -m tests.simulation $(HUNT)
 
 deb: $(STAMP) .venv/.packages
 	@for distribution in deb12 deb13; do $(BIN)/python -m tools.packages.build $$distribution || exit 1; done

@@ -1,7 +1,7 @@
 """A disk under SQLite that fails on request, and that forgets what was not synced when the power goes.
 
-SQLite's own layer for the operating system works on real files; ours stands in front of it. It sees every write, sync and
-truncation. Beside each file it keeps the *platter*: what a sync has made safe. What was written since is *pending*.
+SQLite's own layer for the operating system works on real files; ours stands in front of it and sees every write, sync
+and truncation. Beside each file it keeps the *platter*: what a sync has made safe. What was written since is *pending*.
 """
 
 import random
@@ -68,15 +68,16 @@ def _apply(content: bytearray, change: tuple[int, bytes]) -> None:
 class Disk:
     """The files below one directory, for one process at a time."""
 
+    forgets_syncs = False  # a disk that lies
+
     def __init__(self, directory: Path, rng: random.Random) -> None:
         self.directory = directory
         self.off = False  # the process is gone: nothing reaches the disk any more
         self.operations = 0  # writes and syncs so far
         self.crash_at: int | None = None  # at this operation the process ends in the middle of it
         self.crashed: Callable[[], None] = lambda: None  # told of that
-        self.faults: dict[Fault, float] = {}  # how likely each is, for as long as it stands here
+        self.faults: list[tuple[Fault, float]] = []  # with how likely each is, for as long as it stands here
         self.met = 0  # faults that hit something
-        self.forgets_syncs = False  # a disk that lies
         self._rng = rng
         self._files: dict[str, _File] = {}
 
@@ -114,7 +115,8 @@ class Disk:
             self.off = True
             self.crashed()
             return True
-        failed = self._rng.random() < self.faults.get(fault, 0.0)
+        likely = max((share for kind, share in self.faults if kind == fault), default=0.0)
+        failed = likely > 0 and self._rng.random() < likely
         self.met += failed
         return failed
 

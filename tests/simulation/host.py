@@ -1,4 +1,4 @@
-"""The daemon as ``relay run`` puts it together, without sockets: requests go to its router, deliveries to played platforms."""
+"""The daemon as ``relay run`` puts it together, without sockets: posts go to its router, deliveries to actors."""
 
 import io
 from collections.abc import Callable, Mapping

@@ -5,13 +5,13 @@ import asyncio
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from relay.core.clock import elapsed_s
 from relay.simulate.virtual import VirtualLoop
 from tests.simulation.judging import findings, summary, trace
 from tests.simulation.plan import plan
@@ -33,9 +33,9 @@ class Ran(NamedTuple):
 
 def run(seed: int) -> Ran:
     """Run one seed in this process."""
-    with tempfile.TemporaryDirectory(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None) as directory:
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            world = runner.run(_run(seed, Path(directory)))
+    place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=place) as directory, asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        world = runner.run(_run(seed, Path(directory)))
     return Ran(seed, findings(world), summary(world), trace(world))
 
 
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
         print(ran.summary, *ran.findings, sep="\n")
         return int(bool(ran.findings))
     failed = 0
-    began_s = told_s = time.monotonic()
+    began_s = told_s = elapsed_s()
     done = 0
     try:
         for done, (seed, found) in enumerate(_all(islice(count(asked.first), asked.seeds), asked.processes), 1):
@@ -75,12 +75,12 @@ def main(arguments: Sequence[str]) -> int:
                 failed += 1
                 print(f"seed {seed} fails: {found[0]}", *(["..."] if found[1:] else []))
                 print(f"  replay: .venv/bin/python -m tests.simulation --seed {seed}", flush=True)
-            if time.monotonic() - told_s >= _TELL_EVERY_S:
-                told_s = time.monotonic()
+            if elapsed_s() - told_s >= _TELL_EVERY_S:
+                told_s = elapsed_s()
                 print(f"{done} seeds, {done / (told_s - began_s):.1f} a second, {failed} failed", file=sys.stderr)
     except KeyboardInterrupt:
         pass  # how a hunt ends
-    took_s = time.monotonic() - began_s
+    took_s = elapsed_s() - began_s
     print(f"{done} seeds in {took_s:.0f} s, {done / took_s:.1f} a second, {failed} failed")
     return int(failed > 0)
 

@@ -1,4 +1,4 @@
-"""What a run is judged by: the checker of the end-to-end tests for each platform, and what only virtual time can see."""
+"""Judges a run: by the checker of the end-to-end tests for each platform, and by what stands in the logs."""
 
 import json
 from typing import Any
@@ -59,11 +59,12 @@ def findings(world: World) -> list[str]:
             found += [f"{name}: {what}: {sentence}" for sentence in sentences]
     if world.posting.gave_up:
         found.append(f"I12: {world.posting.gave_up} posts were never answered")
-    for name, text in world.texts.items():
-        if name.startswith("log"):
-            told = [json.loads(line) for line in text.splitlines()]
-            found += [f"the log tells of a bug: {line}" for line in told if line["event"] in _BUGS]
-    return found
+    logs = [text for name, text in world.texts.items() if name.startswith("log")]
+    told = [json.loads(line) for text in logs for line in text.splitlines()]
+    found += [f"the log tells of a bug: {line}" for line in told if line["event"] in _BUGS]
+    alerted = {line["about"] for line in told if line["event"] == "alert_fires" and line["rule"] == "held"}
+    held = {row.platform for row in world.stored if row.held}
+    return found + [f"{name}: nobody was told of what is held" for name in sorted(held - alerted)]
 
 
 def summary(world: World) -> str:
@@ -71,8 +72,8 @@ def summary(world: World) -> str:
     accepted = sum(posted.accepted for rows in world.posting.posted.values() for posted in rows)
     requests = sum(len(platform.arrivals) for platform in world.platforms.values())
     return (
-        f"{world.loop.time():.0f} s, {accepted} callbacks accepted, {requests} requests, {len(world.kills)} ends of the "
-        f"daemon, {world.machine.met} faults of the disk met"
+        f"{world.loop.time():.0f} s, {accepted} callbacks accepted, {requests} requests, {len(world.kills)} ends of "
+        f"the daemon, {world.machine.met} faults of the disk met"
     )
 
 

@@ -1,7 +1,7 @@
 """Runs the store's writing thread in step with the virtual loop: as a greenlet that is woken by timers.
 
-Its code is the store's own. It waits in ``get`` and comes back at the moment that ``delay_s`` says, which is how long the
-disk takes; until it waits again, nothing else moves. So a run is the same each time.
+Its code is the store's own. It waits in ``get`` and comes back at the moment that ``delay_s`` says, which is how long
+the disk takes; until it waits again, nothing else moves. So a run is the same each time.
 """
 
 import asyncio

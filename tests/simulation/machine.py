@@ -53,13 +53,13 @@ class Clocks:
         self._wall_ahead_s += seconds
 
     def reboot(self) -> None:
-        """Begin another boot, with a wall clock that is right or behind.
-
-        One that is years ahead at boot expires what waits and removes what has ended, as it must.
-        """
-        self._wall_ahead_s = min(self._wall_ahead_s, _WALL_S)
+        """Begin another boot."""
         self._boots += 1
         self._up_since_s = self._loop.time() - 10.0
+
+    def hold_back(self) -> None:
+        """Let the wall clock be right or behind: one that is years ahead at boot rightly expires what waits."""
+        self._wall_ahead_s = min(self._wall_ahead_s, _WALL_S)
 
     def boot_id(self) -> str:
         """Return the id of this boot."""
@@ -157,6 +157,7 @@ class Machine:
 
     def start(self) -> Process:
         """Return a new process; run its code with ``inside``."""
+        self.clocks.hold_back()
         return Process(self.disk)
 
     def inside(self, process: Process, work: Callable[[], Any]) -> Any:

@@ -19,7 +19,7 @@ KEK = base64.b64encode(b"simulated key of thirty-two byte").decode()
 class Trouble:
     """Something that is so from ``start_s`` for ``for_s``; ``about`` is a platform or the disk's kind of fault."""
 
-    kind: str  # platform, disk, slow, crash, power, write (a crash in the middle of one), step
+    kind: str  # see ``World._cause``; ``write`` is a crash in the middle of one, ``step`` one of the wall clock
     start_s: float
     for_s: float = 0.0
     about: str = ""
@@ -68,6 +68,8 @@ def plan(seed: int) -> Plan:
     if rng.random() < 0.3:
         much = rng.choice([3600.0, -3600.0, 315_576_000.0, -315_576_000.0])
         troubles.append(Trouble("step", rng.uniform(0, for_s), much=much))
+    if rng.random() < 0.2:
+        troubles.append(Trouble("pause", rng.uniform(0, for_s), rng.choice([1.0, 8.0]), rng.choice(PLATFORMS)))
     return Plan(
         seed=seed,
         variant=rng.randrange(VARIANTS),

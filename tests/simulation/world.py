@@ -23,7 +23,8 @@ from tests.simulation.posting import Posting
 
 _RESTART_S = 1.0  # systemd's RestartSec
 _READ_EVERY_S = 3.0
-_QUIET_S = 900.0  # after the last trouble everything has ended within so long
+_QUIET_S = 240.0  # after the last trouble everything has ended within so long
+_ALERT_S = 25.0  # what is held is told within so long
 _PAGE = 200
 
 
@@ -95,6 +96,8 @@ class World:
             if pending == 0 or (same and not self._waiting(await self._stored())):
                 break
             await asyncio.sleep(10.0 if same else 1.0)
+        if any(row.held for row in await self._stored()):
+            await asyncio.sleep(_ALERT_S)
         self.stored = await self._stored()
         self.waiting = self._waiting(self.stored)
         assert self._life is not None
@@ -195,9 +198,10 @@ class World:
             case "disk":
                 self._calm_s = max(self._calm_s, self.loop.time() + trouble.for_s + 5.0)
                 began_s = self.loop.time()
-                disk.faults[trouble.about] = trouble.much
+                fault: tuple[Any, float] = (trouble.about, trouble.much)
+                disk.faults.append(fault)
                 await asyncio.sleep(trouble.for_s)
-                disk.faults.pop(trouble.about, None)
+                disk.faults.remove(fault)
                 if trouble.much == 1.0 and machine.disk is disk:
                     self.deaf.append((began_s, self.loop.time()))
             case "slow":
@@ -208,12 +212,25 @@ class World:
                 machine.commit_s = usual
             case "step":
                 machine.clocks.step(trouble.much)
+            case "pause":
+                await self._told(trouble.about, "pause")
+                await asyncio.sleep(trouble.for_s)
+                await self._told(trouble.about, "resume")
             case "crash" | "power":
                 if self._process is not None:
                     self._crash(self._process, trouble.kind == "power")
             case _:
                 self._power_next = trouble.kind == "write-power"
                 disk.crash_at = disk.operations + int(trouble.much)
+
+    async def _told(self, platform: str, what: str) -> None:
+        """Let an operator pause or resume a platform, however often that takes."""
+        while True:
+            response = await self._ask("admin", "POST", f"/v1/platforms/{platform}/{what}", {}, b'{"reason":"played"}')
+            if response is not None and response.status < 500:
+                assert response.status == 200, response.body
+                return
+            await asyncio.sleep(1.0)
 
     # The order center and whoever reads
 

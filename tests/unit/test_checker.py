@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from relay.core.model import Rate
-from tests.e2e.checker import CHECKS, Evidence, Posted, check
+from tests.e2e.checker import CHECKS, Asked, Evidence, Posted, check
 
 CLEAN = {"accepted": 4, "delivered": 4, "dead": 0, "expired": 0, "superseded": 0, "pending": 0, "unaccounted": 0}
 
@@ -15,7 +15,7 @@ def arrival(n: int, at: float, items: str, **more: Any) -> dict[str, Any]:
     """Build a request of one-letter items."""
     return {
         "n": n, "at": at, "batch": f"b{n}", "items": list(items), "count": len(items), "raw": 100, "answer": "200",
-        "applied": True, "delay": 0.0,
+        "applied": True, "delay": 0.0, "sent": at, "ended": at + 0.1,
     } | more  # fmt: skip
 
 
@@ -32,12 +32,14 @@ class Run:
         self.ledgers: list[dict[str, Any]] = [{"total": dict(CLEAN), "platforms": {"shop": dict(CLEAN)}}]
         self.kills: list[float] = []
         self.rates = [Rate(2, 1.0)]
+        self.more: dict[str, Any] = {"concurrency": 1, "backoff_s": 1.0, "secrets": [b"138"], "texts": {"log": b"12"}}
 
     def evidence(self) -> Evidence:
         """Return what the checker reads."""
         return Evidence(
-            self.posted, self.arrivals, self.stored, self.ledgers, self.kills, self.rates, max_items=2, max_bytes=1000
-        )
+            self.posted, self.arrivals, self.stored, self.ledgers, self.kills, self.rates, max_items=2, max_bytes=1000,
+            **self.more,
+        )  # fmt: skip
 
 
 def test_a_clean_run_breaks_nothing() -> None:
@@ -106,6 +108,62 @@ def claim_delivery(run: Run) -> None:
 def claim_delivery_after_reset(run: Run) -> None:
     """Call delivered what drew no answer."""
     run.arrivals[1] |= {"answer": "apply-then-reset"}
+
+
+def claim_delivery_of_a_refused_item(run: Run) -> None:
+    """Call delivered what the answer refused by itself."""
+    run.arrivals[1]["failed"] = ["d"]
+
+
+def die_for_nothing(run: Run) -> None:
+    """End one as dead that no answer was against."""
+    run.stored[0] |= {"state": "dead", "reason": "rejected"}
+
+
+def expire_early(run: Run) -> None:
+    """End one as expired before its time."""
+    run.stored[0] |= {"state": "expired", "reason": "expired", "ended_at": 20.0, "expires_at": 21.0}
+
+
+def supersede_by_nothing(run: Run) -> None:
+    """End the last of a key as superseded."""
+    run.stored[3] |= {"state": "superseded", "reason": ""}
+
+
+def open_two_at_once(run: Run) -> None:
+    """Begin a request before the one before it has ended."""
+    run.arrivals[0]["ended"] = 11.05
+
+
+def send_again_at_once(run: Run) -> None:
+    """Send a batch again without a wait."""
+    run.arrivals[0] |= {"answer": "500", "applied": False}
+    run.arrivals.append(arrival(3, 10.2, "ab", batch="b1"))
+
+
+def ignore_a_wait(run: Run) -> None:
+    """Send before the wait is over that the platform asked for."""
+    run.arrivals[0] |= {"answer": "429+retry-after", "retry_after": 3}
+
+
+def accept_without_a_disk(run: Run) -> None:
+    """Answer 202 while nothing reaches the disk."""
+    run.more |= {"deaf": [(5.0, 9.0)], "asked": [Asked(6.0, 6.1, 202)]}
+
+
+def refuse_late(run: Run) -> None:
+    """Let a client wait while nothing reaches the disk."""
+    run.more |= {"deaf": [(5.0, 9.0)], "asked": [Asked(6.0, 7.1, 503)]}
+
+
+def never_end(run: Run) -> None:
+    """Leave one pending."""
+    run.more["waiting"] = ["id-a"]
+
+
+def tell_a_secret(run: Run) -> None:
+    """Log a phone number."""
+    run.more["texts"] = {"log": b"call 13800138000"}
 
 
 def overtake(run: Run) -> None:
@@ -178,6 +236,9 @@ def admit_unaccounted(run: Run) -> None:
         (invent, "I3"), (deliver_what_was_refused, "I3"), (claim_delivery, "I4"), (claim_delivery_after_reset, "I4"),
         (overtake, "I6"), (overtake_within_a_request, "I6"), (overtake_one_that_waits, "I6"), (repeat, "I7"),
         (repeat_more_than_excused, "I7"), (exceed_the_rate, "I8"), (overfill, "I10"), (outgrow, "I10"),
+        (claim_delivery_of_a_refused_item, "I4"), (die_for_nothing, "I5"), (expire_early, "I5"),
+        (supersede_by_nothing, "I5"), (open_two_at_once, "I9"), (send_again_at_once, "I11"), (ignore_a_wait, "I11"),
+        (accept_without_a_disk, "I12"), (refuse_late, "I12"), (never_end, "I13"), (tell_a_secret, "I15"),
         (regroup, "I10"), (unnamed, "I10"), (leak, "I14"), (admit_unaccounted, "I14"),
     ],
 )  # fmt: skip
@@ -221,4 +282,4 @@ def test_a_whole_post_without_an_answer_is_allowed_either_way() -> None:
 
 def test_every_check_names_its_invariant() -> None:
     """The list is the one the specification asks for."""
-    assert [name.split()[0] for name in CHECKS] == ["I1", "I2", "I3", "I4", "I6", "I7", "I8", "I10", "I14"]
+    assert [name.split()[0] for name in CHECKS] == [f"I{number}" for number in range(1, 16)]

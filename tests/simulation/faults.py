@@ -1,0 +1,57 @@
+"""Faults that somebody could make one day in the relay, planted to see that the simulation finds them."""
+
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+import relay.delivery.courier
+import relay.store.sqlite.backend
+import relay.store.sqlite.file.boot
+import relay.store.sqlite.file.connection
+import relay.wire.answers.hints
+from relay.core.model import Outcome, Verdict
+from tests.simulation.disk import Disk
+
+_PRAGMAS = tuple(
+    (name, 1 if name == "synchronous" else wanted)
+    for name, wanted in relay.store.sqlite.file.connection._WRITER_PRAGMAS
+)
+_read = relay.delivery.courier.read
+
+
+def _trusting(answer: Any, batch: Any, **settings: Any) -> Verdict:
+    """Take a connection that broke for a success."""
+    if getattr(answer, "kind", "") == "reset":
+        return Verdict(Outcome.OK, ambiguous=False, reason="")
+    return _read(answer, batch, **settings)
+
+
+FAULTS: dict[str, tuple[Callable[[], Any], str, int]] = {
+    "commits are not synced": (
+        lambda: patch.object(relay.store.sqlite.file.connection, "_WRITER_PRAGMAS", _PRAGMAS),
+        "I1",
+        2,
+    ),
+    "the disk lies about its syncs": (lambda: patch.object(Disk, "forgets_syncs", True), "I1", 2),
+    "a restart forgets what was sent in the window": (
+        lambda: patch.object(relay.store.sqlite.backend, "past_requests", lambda *_: ()),
+        "I8",
+        8,
+    ),
+    "a restart leaves what was under way where it is": (
+        lambda: patch.object(relay.store.sqlite.file.boot, "cut_off", lambda *_: None),
+        "I13",
+        3,
+    ),
+    "a broken connection counts as a success": (
+        lambda: patch.object(relay.delivery.courier, "read", _trusting),
+        "I4",
+        2,
+    ),
+    "nobody reads Retry-After": (
+        lambda: patch.object(relay.wire.answers.hints, "retry_after_s", lambda *_, **__: None),
+        "I11",
+        4,
+    ),
+}
+"""What is planted, the invariant that it breaks, and the first seed that shows it."""
