@@ -170,7 +170,7 @@ def other_ends(run: Evidence) -> list[str]:
             found.append(f"callback {row['id']} is dead ({row['reason']}), but no answer was against it")
         elif row["state"] == "expired" and row["ended_at"] < row["expires_at"] - EARLY_S:
             found.append(f"callback {row['id']} expired {row['expires_at'] - row['ended_at']:.3f} s early")
-        elif row["state"] == "superseded" and last[posted.key] <= posted.n:
+        elif row["state"] == "superseded" and row["reason"] != "repeated" and last[posted.key] <= posted.n:
             found.append(f"callback {row['id']} was superseded, but nothing came after it")
     return found
 
