@@ -266,6 +266,21 @@ def batches(run: Evidence) -> list[str]:
             found.append(f"request {arrival['n']} names no batch")
         elif members.setdefault(batch, arrival["items"]) != arrival["items"]:
             found.append(f"batch {batch} was sent again with other items in request {arrival['n']}")
+    return found + ([] if run.backoff_s is None else _regrouped(run))
+
+
+def _regrouped(run: Evidence) -> list[str]:
+    """Find what went again in another batch, though the platform may have applied it: it keeps its id."""
+    last: dict[str, Mapping[str, Any]] = {}
+    found = []
+    for arrival in run.by_time:
+        for name in arrival["items"]:
+            before = last.get(name)
+            if before is not None and before["batch"] != arrival["batch"] and _ambiguous(before, run.timeout_s):
+                found.append(
+                    f"item {name} may have been applied in {before['batch']} and went again in {arrival['batch']}"
+                )
+            last[name] = arrival
     return found
 
 
@@ -374,5 +389,7 @@ def _taken(arrival: Mapping[str, Any]) -> list[str]:
 def _ambiguous(arrival: Mapping[str, Any], timeout_s: float) -> bool:
     kind = str(arrival["answer"]).removeprefix("apply-then-")
     if arrival.get("delay", 0.0) >= timeout_s or kind in AMBIGUOUS:
+        return True
+    if arrival.get("unreadable"):
         return True
     return kind.startswith("5") and kind != "503+retry-after"

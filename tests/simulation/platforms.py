@@ -73,6 +73,8 @@ class PlayedPlatform:
         }
         if fate in _TAKEN and fate != "truncate":
             arrival["answer"] = "200"
+        if fate == "garbage" and self._tells_items:
+            arrival["unreadable"] = True
         if fate == "some" and self._tells_items:
             arrival["refused"] = {index: self._rng.choice(CODES) for index in range(len(payloads)) if self._fails()}
             arrival["failed"] = [arrival["items"][index] for index in arrival["refused"]]

@@ -214,6 +214,12 @@ def regroup(run: Run) -> None:
     run.arrivals[1]["batch"] = "b1"
 
 
+def regroup_what_may_be_applied(run: Run) -> None:
+    """Send what drew a 500 again under another id."""
+    run.arrivals[0] |= {"answer": "500", "applied": True}
+    run.arrivals.append(arrival(3, 13.0, "ab"))
+
+
 def unnamed(run: Run) -> None:
     """Send a batch without an id."""
     run.arrivals[1]["batch"] = None
@@ -239,7 +245,8 @@ def admit_unaccounted(run: Run) -> None:
         (claim_delivery_of_a_refused_item, "I4"), (die_for_nothing, "I5"), (expire_early, "I5"),
         (supersede_by_nothing, "I5"), (open_two_at_once, "I9"), (send_again_at_once, "I11"), (ignore_a_wait, "I11"),
         (accept_without_a_disk, "I12"), (refuse_late, "I12"), (never_end, "I13"), (tell_a_secret, "I15"),
-        (regroup, "I10"), (unnamed, "I10"), (leak, "I14"), (admit_unaccounted, "I14"),
+        (regroup, "I10"), (regroup_what_may_be_applied, "I10"), (unnamed, "I10"),
+        (leak, "I14"), (admit_unaccounted, "I14"),
     ],
 )  # fmt: skip
 def test_each_kind_of_bad_log_is_found(spoil: Callable[[Run], None], invariant: str) -> None:

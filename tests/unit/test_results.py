@@ -176,3 +176,4 @@ def test_a_path_that_does_not_fit_the_answer_cannot_be_read() -> None:
     assert outcomes(read(spec, {"failed": {"a": {"index": 1}}})) == "ok reject ok"
     found = read(spec, {"failed": 7})
     assert (found.outcome, found.reason) == (Outcome.CONFIRM, "results: cannot be read")
+    assert found.ambiguous, "as a whole it was a success: the platform may have applied it, so it goes again as it is"

@@ -84,7 +84,8 @@ class Results:
         except Unfit:
             if not accepted:
                 return whole
-            return replace(whole, outcome=Outcome.CONFIRM, reason="results: cannot be read", code=None)
+            # As a whole it was a success, so the platform may well have applied them all.
+            return replace(whole, outcome=Outcome.CONFIRM, ambiguous=True, reason="results: cannot be read", code=None)
         if not accepted and all(verdict.outcome.accepted for verdict in found.values()):
             return whole  # a refusal that names nobody
         if accepted and not found and not unmatched and not self.covers_all:
