@@ -19,6 +19,7 @@ from relay.core.clock import boottime_s
 from relay.core.model import Rate
 from relay.standin.bodies import digest
 from relay.standin.ports import free_port
+from tests import warm_start
 from tests.e2e.checker import Evidence, Posted
 
 PLATFORM = "shop"
@@ -45,21 +46,18 @@ class Process:
     def __init__(self, output: Path, *arguments: str) -> None:
         self.output = output
         self._arguments = arguments
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: warm_start.Warm | None = None
 
     async def start(self) -> None:
         """Start it; output is appended."""
         kept = {name: value for name, value in os.environ.items() if name not in ("STATE_DIRECTORY", "NOTIFY_SOCKET")}
         with self.output.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "relay", *self._arguments, stdout=output, stderr=output,
-                env=kept | {"PYTHONUNBUFFERED": "1"},
-            )  # fmt: skip
+            self._process = warm_start.start(*self._arguments, output=output, env=kept)
 
     @property
     def running(self) -> bool:
         """Whether it has been started and has not ended."""
-        return self._process is not None and self._process.returncode is None
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -71,8 +69,7 @@ class Process:
         """Send a signal and wait for the end; return the exit code."""
         if self._process is None:
             return None
-        if self._process.returncode is None:
-            self._process.send_signal(number)
+        self._process.send_signal(number)
         async with asyncio.timeout(20):
             return await self._process.wait()
 

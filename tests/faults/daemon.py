@@ -71,8 +71,7 @@ class Daemon:
     @property
     def peak_mb(self) -> float:
         """The most memory it ever had."""
-        assert self.process._process is not None
-        status = Path(f"/proc/{self.process._process.pid}/status").read_text()
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
     async def ready(self) -> bool:

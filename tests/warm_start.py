@@ -1,0 +1,136 @@
+"""Starts ``relay`` as a process of its own without the second of CPU that importing it takes.
+
+A mother process imports everything once. For each start it forks, and the child runs the command with arguments,
+directory, environment and output of its own: it has its own number, memory and signals, and ends by itself. Tests about
+the start itself, about Python's options or about what is imported run ``python -m relay`` instead.
+"""
+
+import asyncio
+import atexit
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+_IMPORTED = ("relay.cli.commands.run", "relay.cli.commands.trying.sandbox", "relay.daemon.app", "uvloop")
+_MESSAGE_BYTES = 1 << 20
+_DESCRIPTORS = 256  # more than the mother has
+
+
+class Warm:
+    """One ``relay`` that was started."""
+
+    def __init__(self, pid: int, ended: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._ended = ended  # a pipe: the mother writes how it ended
+
+    def poll(self) -> int | None:
+        """Return its exit code, below 0 for a signal; None while it runs."""
+        if self.returncode is None:
+            try:
+                told = os.read(self._ended, 16)
+            except BlockingIOError:
+                return None
+            os.close(self._ended)
+            self.returncode = int(told)
+        return self.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    async def wait(self) -> int:
+        """Wait for its end; return the exit code."""
+        while (code := self.poll()) is None:
+            loop = asyncio.get_running_loop()
+            told = loop.create_future()
+            loop.add_reader(self._ended, told.set_result, None)
+            try:
+                await told
+            finally:
+                loop.remove_reader(self._ended)
+        return code
+
+
+def start(*arguments: str, output: IO[bytes], env: Mapping[str, str], cwd: Path | None = None) -> Warm:
+    """Start ``relay`` with these arguments; standard output and error go to ``output``."""
+    channel = _channel()
+    ended, told = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd or Path.cwd())}
+    socket.send_fds(channel, [json.dumps(request).encode()], [output.fileno(), told])
+    os.close(told)
+    return Warm(int(channel.recv(_MESSAGE_BYTES)), ended)
+
+
+_channels: list[socket.socket] = []
+
+
+def _channel() -> socket.socket:
+    if not _channels:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+            mother = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=Path(__file__).parents[1])
+        _channels.append(ours)
+
+        def end() -> None:
+            ours.close()
+            mother.wait()
+
+        atexit.register(end)
+    return _channels[0]
+
+
+def _mother(channel: socket.socket) -> None:
+    """Serve until the tests have ended. Returns in each child too, which then is a process that runs ``relay``."""
+    looks = selectors.DefaultSelector()
+    looks.register(channel, selectors.EVENT_READ)
+    while True:
+        for key, _ in looks.select():
+            if key.fileobj is not channel:
+                pid, told = key.data
+                looks.unregister(key.fd)
+                os.close(key.fd)
+                os.write(told, str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
+                os.close(told)
+                continue
+            message, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 2)
+            if not message:
+                os._exit(0)
+            output, told = descriptors
+            pid = os.fork()
+            if not pid:
+                looks.close()
+                channel.close()
+                return _become(json.loads(message), output)
+            os.close(output)
+            looks.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, told))
+            channel.send(str(pid).encode())
+
+
+def _become(request: dict[str, Any], output: int) -> None:
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.closerange(3, _DESCRIPTORS)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    sys.argv = ["relay", *request["arguments"]]
+
+
+if __name__ == "__main__":
+    for module in _IMPORTED:
+        import_module(module)
+    _mother(socket.socket(fileno=int(sys.argv[1])))
+    import_module("relay.cli.main").main()
