@@ -34,7 +34,7 @@ _REFERENCE = r"[\s\S]*\$\{(?:file|env):[\s\S]*"  # an editor cannot check what a
 class Section(BaseModel):
     """A mapping of the file: frozen, strict about types, refusing unknown keys, and silent about its contents."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     def __repr__(self) -> str:
         """Return the type's name only: any value may hold a secret."""
