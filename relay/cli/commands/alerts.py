@@ -7,6 +7,7 @@ from relay.cli.support.client import segment
 from relay.cli.support.human import moment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record, print_rows, printable
+from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.views.alerts import AlertPage, AlertView, DrillView, SilenceView, TargetView
 
@@ -29,32 +30,35 @@ def alerts(config: str | None, admin: str | None, output: str) -> None:
         for line in _told(shown, now):
             click.echo(printable(line))
     firing = sum(shown.status == "firing" for shown in page.items)
-    click.echo(f"{firing} firing, {len(page.items) - firing} ended in the last 7 days")
+    words = "{firing} firing, {ended} ended in the last 7 days"
+    click.echo(say(words, firing=firing, ended=len(page.items) - firing))
     for target in page.targets:
         for line in _trouble(target):
             click.echo(printable(line))
     if not page.targets:
-        click.echo("nobody is told: there are no targets under alerts: in the configuration")
+        click.echo(say("nobody is told: there are no targets under alerts: in the configuration"))
 
 
 def _told(shown: AlertView, now: float) -> list[str]:
     about = f" {shown.platform}" if shown.platform else ""
     first = f"{shown.status} {shown.rule}{about}: {shown.summary}"
+    began = moment(shown.since, now=now)
     if shown.status != "firing":
-        return [first, f"  from {moment(shown.since, now=now)} to {moment(shown.until, now=now)}"]
+        return [first, say("  from {began} to {ended}", began=began, ended=moment(shown.until, now=now))]
     silence = shown.silenced_until
-    silenced = "" if silence is None else f"; silenced until {moment(silence, now=now)}"
-    since = f"  since {moment(shown.since, now=now)}{silenced}"
-    return [first, since, f"  {shown.meaning}", f"  next: {shown.todo}"]
+    silenced = "" if silence is None else say("; silenced until {when}", when=moment(silence, now=now))
+    since = say("  since {when}{silenced}", when=began, silenced=silenced)
+    return [first, since, f"  {shown.meaning}", say("  next: {todo}", todo=shown.todo)]
 
 
 def _trouble(target: TargetView) -> list[str]:
     name = f"{target.name} ({target.kind})"
     last, lines = target.last, []
     if last is not None and last.result != "ok":
-        lines.append(f"{name}: last message {last.result}: {last.reason}")
+        words = "{name}: last message {result}: {reason}"
+        lines.append(say(words, name=name, result=last.result, reason=last.reason))
     if target.waiting:
-        lines.append(f"{name}: {target.waiting} messages wait")
+        lines.append(say("{name}: {count} messages wait", name=name, count=target.waiting))
     return lines
 
 
@@ -78,7 +82,8 @@ def silence(rule: str, duration: str, reason: str, config: str | None, admin: st
         print_record(answer, output=output)
         return
     silenced = client.viewed(SilenceView, answer)
-    click.echo(f"{silenced.rule} is silent until {moment(silenced.until, now=wall_s())}")
+    words = "{rule} is silent until {when}"
+    click.echo(say(words, rule=silenced.rule, when=moment(silenced.until, now=wall_s())))
 
 
 @alert.command()
@@ -97,10 +102,11 @@ def test(target: str, reason: str, config: str | None, admin: str | None, output
     if output != "table":
         print_record(answer, output=output)
     elif drill.arrived:
-        click.echo(f"{drill.target} took the drill (status {drill.status})")
+        click.echo(say("{target} took the drill (status {status})", target=drill.target, status=drill.status))
     else:
-        status = "" if drill.status is None else f" (status {drill.status})"
-        click.echo(printable(f"{drill.target} did not take the drill{status}: {drill.reason}"), err=True)
+        status = "" if drill.status is None else say(" (status {status})", status=drill.status)
+        words = "{target} did not take the drill{status}: {reason}"
+        click.echo(printable(say(words, target=drill.target, status=status, reason=drill.reason)), err=True)
         if drill.answer:
-            click.echo(printable(f"  it answered: {drill.answer}"), err=True)
+            click.echo(printable(say("  it answered: {answer}", answer=drill.answer)), err=True)
     return 0 if drill.arrived else EXIT_FAILED

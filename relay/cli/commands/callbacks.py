@@ -10,6 +10,8 @@ from relay.cli.support import human, why_wait
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_record, print_rows, printable, to_json
 from relay.cli.support.source import Source, open_source
+from relay.cli.support.table import padded, width_of
+from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.core.raw import JsonObject
 from relay.views.callback_view import AttemptView, CallbackFacts, CallbackPage, CallbackView, ListedCallback
@@ -108,32 +110,34 @@ def show_page(found: CallbackPage, output: str) -> None:
         used = [name for name in _COLUMNS if name in _ALWAYS or any(row.get(name) for row in rows)]
         print_rows(rows, output=output, columns=used, right=("tries",))
         if found.next:
-            click.echo("there are more: raise --limit or narrow the filter", err=True)
+            click.echo(say("there are more: raise --limit or narrow the filter"), err=True)
 
 
 def details(found: CallbackView) -> str:
     """Return one callback as text."""
     now = wall_s()
-    shown = [("id", found.id)]
+    shown = [(say("id"), found.id)]
     for name in _FIELDS:
         value = getattr(found, name)
         if value in (None, ""):
             continue
         if name.endswith("_at"):
-            shown.append((name.removesuffix("_at"), human.moment(value, now=now)))
+            shown.append((say(name.removesuffix("_at")), human.moment(value, now=now)))
         else:
-            shown.append((name, state_of(found) if name == "state" else str(value)))
+            shown.append((say(name), state_of(found) if name == "state" else str(value)))
     if found.maybe_applied:
-        shown.append(("note", "the platform may have applied it: an earlier attempt ended without a clear answer"))
+        words = "the platform may have applied it: an earlier attempt ended without a clear answer"
+        shown.append((say("note"), say(words)))
     if waiting := found.waiting:
-        until = f", until {human.moment(waiting.until, now=now)}" if waiting.until else ""
-        shown.append(("waiting", f"{why_wait.sentence(waiting, platform=found.platform)}{until}"))
-    width = max(len(name) for name, _ in shown)
-    lines = [f"{name.ljust(width)}  {printable(value)}" for name, value in shown]
+        until = say(", until {when}", when=human.moment(waiting.until, now=now)) if waiting.until else ""
+        shown.append((say("waiting"), f"{why_wait.sentence(waiting, platform=found.platform)}{until}"))
+    width = max(width_of(name) for name, _ in shown)
+    lines = [f"{padded(name, width)}  {printable(value)}" for name, value in shown]
     for number, attempt in enumerate(found.attempts, 1):
-        lines.append(f"attempt {number}  {_attempt(attempt, now)}")
+        lines.append(say("attempt {number}  {told}", number=number, told=_attempt(attempt, now)))
     if found.payload_form:
-        lines.append(f"payload ({found.payload_form}, {found.payload_bytes} bytes)")
+        words = "payload ({form}, {bytes} bytes)"
+        lines.append(say(words, form=found.payload_form, bytes=found.payload_bytes))
         if found.payload is not None:
             lines.append(_payload_text(found))
     return "\n".join(lines)
@@ -159,11 +163,11 @@ def _rows(items: Sequence[ListedCallback]) -> list[Row]:
 
 def _attempt(attempt: AttemptView, now: float) -> str:
     parts = [human.moment(attempt.started_at, now=now)]
-    parts.append(attempt.outcome or "under way")
+    parts.append(attempt.outcome or say("under way"))
     if attempt.status:
         parts.append(str(attempt.status))
     if attempt.duration_s is not None:
-        parts.append(f"in {human.duration(attempt.duration_s)}")
+        parts.append(say("in {took}", took=human.duration(attempt.duration_s)))
     if attempt.reason:
         parts.append(f"- {attempt.reason}")
     if attempt.excerpt:

@@ -16,7 +16,8 @@ from relay.cli.support.config_file import chosen_file, unread_text
 from relay.cli.support.human import size
 from relay.cli.support.locate import WHERE, locate
 from relay.cli.support.output import output_option, to_json
-from relay.cli.support.table import coloured, wrapped
+from relay.cli.support.table import coloured, padded, wrapped
+from relay.cli.words.sentences import say
 from relay.config.load import load
 from relay.config.problems import ConfigInvalid
 from relay.config.schema.file import Config
@@ -68,7 +69,9 @@ def doctor(option: str | None, salvage: bool, yes: bool, output: str) -> int:
     findings = list(_examine(chosen_file(option)))
     if output == "table":
         for finding in findings:
-            first, *further = wrapped(f"{finding.state:<5} {finding.what:<14} {finding.detail}", indent=21)
+            word, space, name = finding.what.partition(" ")
+            what = padded(f"{say(word)}{space}{name}", 14)
+            first, *further = wrapped(f"{finding.state:<5} {what} {finding.detail}", indent=21)
             click.echo(coloured(finding.state, width=5) + first[5:])
             for line in further:
                 click.echo(line)
@@ -85,14 +88,16 @@ def _examine(file: str) -> Iterator[Diagnosis]:
         for problem in invalid.problems:
             yield Diagnosis("fail", "configuration", str(problem))
         return
-    yield Diagnosis("ok", "configuration", f"{file}: {count(len(config.destinations), 'platform')}")
+    number = len(config.destinations)
+    told = say("{file}: {platforms}", file=file, platforms=count(number, "platform"), n=number)
+    yield Diagnosis("ok", "configuration", told)
     for warning in config.warnings:
         yield Diagnosis("warn", "configuration", str(warning))
     if unread := unread_text(config):
         yield Diagnosis("ok", "secrets", unread)
     daemon = _daemon(file)
-    yield daemon
-    down = daemon.detail.startswith("not reachable")
+    yield daemon.told
+    down = daemon.down
     if config.server is None:
         yield from _store(config, down=down)
         return
@@ -101,17 +106,24 @@ def _examine(file: str) -> Iterator[Diagnosis]:
         yield from _hosts(file)
 
 
-def _daemon(file: str) -> Diagnosis:
-    place = locate(file)
+class _Reached(NamedTuple):
+    told: Diagnosis
+    down: bool
+
+
+def _daemon(file: str) -> _Reached:
+    address = locate(file).admin
     try:
-        told = place.admin_client().get("/readyz")
+        answer = locate(file).admin_client().get("/readyz")
     except Unreachable:
-        return Diagnosis("warn", "daemon", f"not reachable at {place.admin}; what follows is read from the file")
+        told = say("not reachable at {address}; what follows is read from the file", address=address)
+        return _Reached(Diagnosis("warn", "daemon", told), down=True)
     except Refused as refused:
-        return Diagnosis("fail", "daemon", f"not ready: {refused}")
-    if told.get("status") == "degraded":
-        return Diagnosis("warn", "daemon", f"ready at {place.admin}, but {'; '.join(told['reasons'])}")
-    return Diagnosis("ok", "daemon", f"ready at {place.admin}")
+        return _Reached(Diagnosis("fail", "daemon", say("not ready: {why}", why=refused)), down=False)
+    if answer.get("status") == "degraded":
+        told = say("ready at {address}, but {reasons}", address=address, reasons="; ".join(answer["reasons"]))
+        return _Reached(Diagnosis("warn", "daemon", told), down=False)
+    return _Reached(Diagnosis("ok", "daemon", say("ready at {address}", address=address)), down=False)
 
 
 def _server(config: Config) -> Iterator[Diagnosis]:
@@ -128,7 +140,8 @@ def _server(config: Config) -> Iterator[Diagnosis]:
     for fault in facts.faults:
         yield Diagnosis("fail" if fault.fatal else "warn", "store", fault.text)
     if not facts.faults:
-        yield Diagnosis("ok", "store", f"{shown_store(config)}, version {version}: keeps what it answers")
+        words = "{store}, version {version}: keeps what it answers"
+        yield Diagnosis("ok", "store", say(words, store=shown_store(config), version=version))
 
 
 def _hosts(file: str) -> Iterator[Diagnosis]:
@@ -138,16 +151,21 @@ def _hosts(file: str) -> Iterator[Diagnosis]:
         page = client.view(HostPage, "/v1/hosts")
         total = client.view(LedgerView, "/v1/ledger").total
     except (Refused, Unreachable) as error:
-        yield Diagnosis("warn", "hosts", f"not known: {error}")
+        yield Diagnosis("warn", "hosts", say("not known: {why}", why=error))
         return
     for host in page.items:
-        told = f"{host.name}: {host.state}, sends for {count(len(host.platforms), 'platform')}"
+        number = len(host.platforms)
+        words = "{name}: {state}, sends for {platforms}"
+        told = say(words, name=host.name, state=host.state, platforms=count(number, "platform"), n=number)
         if host.state == "mismatch":
-            told += f"; its file is not the one in force, published by {page.published_by}: relay reload there"
+            words = "; its file is not the one in force, published by {by}: relay reload there"
+            told += say(words, by=page.published_by)
         yield Diagnosis("ok" if host.state in ("owning", "accepting") else "warn", "hosts", told)
     if page.unowned:
-        yield Diagnosis("warn", "hosts", f"no host sends for {', '.join(page.unowned)} now; one does within 20 s")
-    ends = f"{total.accepted} accepted, {total.pending} pending, {total.unaccounted} unaccounted for"
+        told = say("no host sends for {names} now; one does within 20 s", names=", ".join(page.unowned))
+        yield Diagnosis("warn", "hosts", told)
+    words = "{accepted} accepted, {pending} pending, {unaccounted} unaccounted for"
+    ends = say(words, accepted=total.accepted, pending=total.pending, unaccounted=total.unaccounted)
     yield Diagnosis("fail" if total.unaccounted else "ok", "ledger", ends)
 
 
@@ -157,10 +175,11 @@ def _store(config: Config, *, down: bool) -> Iterator[Diagnosis]:
     path = config.store_path
     try:
         if down and lies_on_old_wal(f"sqlite:{path}"):
-            yield Diagnosis("warn", "restored", _OLD_WAL.format(path=path))
+            yield Diagnosis("warn", "restored", say(_OLD_WAL, path=path))
         reader = open_reader(f"sqlite:{path}", key_source(config))
     except PermissionError:
-        yield Diagnosis("warn", "store", f"{path} is for the service and root, so it was not examined: try sudo")
+        told = say("{path} is for the service and root, so it was not examined: try sudo", path=path)
+        yield Diagnosis("warn", "store", told)
         return
     except (StoreError, KeysUnavailable, OSError) as error:
         yield Diagnosis("fail", "store", str(error))
@@ -170,10 +189,12 @@ def _store(config: Config, *, down: bool) -> Iterator[Diagnosis]:
         yield _room(reader.room(config.store.max_size))
         damage = reader.damage()
         if damage:
-            remedy = "with the daemon down: relay restore BACKUP, or relay doctor --salvage takes what can be read"
-            yield Diagnosis("fail", "integrity", f"{'; '.join(damage)}; {remedy}")
+            words = (
+                "{damage}; with the daemon down: relay restore BACKUP, or relay doctor --salvage takes what can be read"
+            )
+            yield Diagnosis("fail", "integrity", say(words, damage="; ".join(damage)))
             return
-        yield Diagnosis("ok", "integrity", "every page and index is sound")
+        yield Diagnosis("ok", "integrity", say("every page and index is sound"))
         yield from _sealing(reader.keys(), config)
         totals, recount = reader.ledger_and_recount()
         yield from _ledger(totals, recount)
@@ -187,53 +208,68 @@ def _sealing(keys: KeysView, config: Config) -> Iterator[Diagnosis]:
     wanted = config.privacy.encrypt is not None
     if keys.state == "off":
         if wanted:
-            yield Diagnosis("warn", "sealed", "not yet: privacy.encrypt takes effect with the next start or reload")
+            told = say("not yet: privacy.encrypt takes effect with the next start or reload")
+            yield Diagnosis("warn", "sealed", told)
         return
-    in_force = next((key.id for key in keys.keys if key.in_force), "a key that is not read here")
-    told = f"with {in_force}, {count(keys.data_keys, 'data key')}"
+    in_force = next((key.id for key in keys.keys if key.in_force), say("a key that is not read here"))
+    told = say("with {key}, {data_keys}", key=in_force, data_keys=count(keys.data_keys, "data key"), n=keys.data_keys)
     if keys.state == "sealing":
-        yield Diagnosis("warn", "sealed", f"{told}; in plain still: {count(keys.to_seal, 'callback')}, being sealed")
+        left = count(keys.to_seal, "callback")
+        told += say("; in plain still: {callbacks}, being sealed", callbacks=left, n=keys.to_seal)
+        yield Diagnosis("warn", "sealed", told)
     else:
         yield Diagnosis("ok", "sealed", told)
 
 
 def _room(room: StoreSize) -> Diagnosis:
     used, usable = room.used_bytes, room.usable_bytes
-    told = f"{size(used)} used of {size(usable)} that posts may use ({used / usable:.0%})"
-    remedy = "deliver or drop dead letters, or raise store.max_size"
+    words = "{used} used of {usable} that posts may use ({part})"
+    told = say(words, used=size(used), usable=size(usable), part=f"{used / usable:.0%}")
+    remedy = say("deliver or drop dead letters, or raise store.max_size")
     if room.full:
-        return Diagnosis("fail", "room", f"{told}: full, posts are refused as store_full; {remedy}")
+        words = "{told}: full, posts are refused as store_full; {remedy}"
+        return Diagnosis("fail", "room", say(words, told=told, remedy=remedy))
     if used > usable * _NEARLY_FULL:
-        return Diagnosis("warn", "room", f"{told}: large posts may be refused as store_full already; {remedy}")
+        words = "{told}: large posts may be refused as store_full already; {remedy}"
+        return Diagnosis("warn", "room", say(words, told=told, remedy=remedy))
     return Diagnosis("ok", "room", told)
 
 
 def _file(path: Path) -> Diagnosis:
     about = path.stat()
     free = shutil.disk_usage(path.parent).free
-    told = f"{path}: {size(about.st_size)} on the disk, {size(free)} free there"
+    words = "{path}: {size} on the disk, {free} free there"
+    told = say(words, path=path, size=size(about.st_size), free=size(free))
     mode = stat.S_IMODE(about.st_mode)
     if mode & 0o077:
-        return Diagnosis("fail", "store", f"{told}; mode {mode:o} lets others read it: chmod 600 {path}")
+        told += say("; mode {mode} lets others read it: chmod 600 {path}", mode=f"{mode:o}", path=path)
+        return Diagnosis("fail", "store", told)
     if about.st_uid != os.geteuid() and os.geteuid() != 0:
-        return Diagnosis("warn", "store", f"{told}; it belongs to another user")
+        return Diagnosis("warn", "store", told + say("; it belongs to another user"))
     return Diagnosis("warn" if free < _LOW_DISK else "ok", "store", told)
 
 
 def _stranded(totals: Mapping[str, QueueTotals], config: Config) -> Iterator[Diagnosis]:
     for name, told in totals.items():
         if told.pending and name not in config.platforms and name != UNROUTED:
-            waiting = f"{told.pending} callbacks wait and it is no longer configured, so nothing sends them"
-            remedy = 'put it back and relay reload, or POST /v1/operations {"action": "drop", ...}'
-            yield Diagnosis("warn", f"platform {name}", f"{waiting}: {remedy}")
+            words = (
+                "{count} callbacks wait and it is no longer configured, so nothing sends them: put it back and relay "
+                'reload, or POST /v1/operations {{"action": "drop", ...}}'
+            )
+            yield Diagnosis("warn", f"platform {name}", say(words, count=told.pending))
 
 
 def _ledger(totals: Mapping[str, QueueTotals], recount: Mapping[str, QueueTotals]) -> Iterator[Diagnosis]:
     for name, told in totals.items():
         counts, found = structs.asdict(told), structs.asdict(recount.get(name, NO_TOTALS))
-        wrong = [f"{word} {count}, rows say {found[word]}" for word, count in counts.items() if count != found[word]]
+        wrong = [
+            say("{word} {count}, rows say {rows}", word=word, count=count, rows=found[word])
+            for word, count in counts.items()
+            if count != found[word]
+        ]
         if wrong:
             yield Diagnosis("fail", f"ledger {name}", "; ".join(wrong))
         else:
             ends = ", ".join(f"{count} {word}" for word, count in counts.items() if word != "accepted")
-            yield Diagnosis("ok", f"ledger {name}", f"{told.accepted} accepted = {ends}; recounted from rows")
+            words = "{accepted} accepted = {ends}; recounted from rows"
+            yield Diagnosis("ok", f"ledger {name}", say(words, accepted=told.accepted, ends=ends))

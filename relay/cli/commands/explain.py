@@ -13,6 +13,7 @@ from relay.cli.support.source import open_source
 from relay.cli.support.table import wrapped
 from relay.cli.words import meanings
 from relay.cli.words.language import spoken
+from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.core.errors import RelayError
 from relay.views.callback_view import AttemptView, CallbackView
@@ -69,7 +70,7 @@ def explain(
     asked. With --payload: say where a post would go. Sends nothing.
     """
     if (callback_id is None) == (payload is None):
-        raise click.UsageError("name a callback's ID or a code, or give --payload FILE to try one")
+        raise click.UsageError(say("name a callback's ID or a code, or give --payload FILE to try one"))
     if callback_id is not None and not _explain_code(callback_id, output):
         _explain_callback(callback_id, config, admin, output)
     elif payload is not None and not _explain_post(payload.read(), config, output, platform, **given):
@@ -81,14 +82,15 @@ def _explain_code(text: str, output: str) -> bool:
     known = meanings.known_codes(spoken())
     found = meanings.meaning_of(text, known)
     if found is None and meanings.is_no_id(text):
-        raise RelayError(f"no code '{text[:80]}'{meanings.nearest(text, known)}")
+        hint = meanings.nearest(text, known)
+        raise RelayError(say("no code '{code}'{hint}", code=text[:80], hint=hint))
     if found is None:
         return False
     if output != "table":
         print_record(plain(found), output=output)
     else:
         _say(f"{found.code}: {found.meaning}")
-        _say(f"to do  {found.todo}")
+        _say(say("to do  {todo}", todo=found.todo))
     return True
 
 
@@ -98,7 +100,8 @@ def _explain_post(payload: bytes, config: str | None, output: str, platform: str
 
     loaded = load_config(chosen_file(config))
     if platform is not None and platform not in loaded.platforms:
-        raise click.UsageError(f"there is no platform {platform!r}; known are {', '.join(loaded.platforms)}")
+        words = "there is no platform '{name}'; known are {names}"
+        raise click.UsageError(say(words, name=platform, names=", ".join(loaded.platforms)))
     names = {"event": "Relay-Event", "key": "Relay-Key", "content_type": "Content-Type"}
     headers = {header: value for name, header in names.items() if (value := given[name]) is not None}
     trial = Trial(loaded)
@@ -106,10 +109,10 @@ def _explain_post(payload: bytes, config: str | None, output: str, platform: str
     if output != "table":
         print_record(view, output=output)
     elif not view["accepted"]:
-        _say(f"refused with {view['code']}: {view['detail']}")
+        _say(say("refused with {code}: {detail}", code=view["code"], detail=view["detail"]))
     else:
         if view["route"] is not None:
-            _say(f"decided by {view['route']}")
+            _say(say("decided by {route}", route=view["route"]))
         for target in view["targets"]:
             for line in _target_lines(target):
                 click.echo(line)
@@ -118,22 +121,22 @@ def _explain_post(payload: bytes, config: str | None, output: str, platform: str
 
 
 def _target_lines(target: dict[str, Any]) -> list[str]:
-    lines = [("to", target["platform"]), ("key", target["key"] or "none: in no order")]
+    lines = [(say("to"), target["platform"]), (say("key"), target["key"] or say("none: in no order"))]
     if "note" in target:
-        lines.append(("note", target["note"]))
+        lines.append((say("note"), target["note"]))
     else:
         if target["group"]:
-            lines.append(("group", target["group"]))
-        one = target["max_items"] == 1
+            lines.append((say("group"), target["group"]))
+        words = "{envelope}, up to {count} a request; alone it takes {bytes} of {most} bytes"
+        if target["max_items"] == 1:
+            words = "{envelope}, one callback a request; alone it takes {bytes} of {most} bytes"
+        packed = {"envelope": target["envelope"], "count": target["max_items"]}
+        packed |= {"bytes": target["body_bytes"], "most": target["max_bytes"]}
         lines += [
-            ("request", f"{target['request']}, {target['content_type']}"),
-            (
-                "envelope",
-                f"{target['envelope']}, {'one callback' if one else 'up to ' + str(target['max_items'])} a request; "
-                f"alone it takes {target['body_bytes']} of {target['max_bytes']} bytes",
-            ),
-            ("limits", ", ".join(target["limits"]) or "none but what is learned"),
-            ("expires", f"{human.duration(target['expires_s'])} after it is accepted"),
+            (say("request"), f"{target['request']}, {target['content_type']}"),
+            (say("envelope"), say(words, **packed)),
+            (say("limits"), ", ".join(target["limits"]) or say("none but what is learned")),
+            (say("expires"), say("{span} after it is accepted", span=human.duration(target["expires_s"]))),
         ]
     return aligned(lines)
 
@@ -148,7 +151,8 @@ def _explain_callback(callback_id: str, config: str | None, admin: str | None, o
         return
     now = wall_s()
     held = " (held)" if found.held else ""
-    _say(f"{view.id}  {view.state}{held} for {view.platform}: {view.why}")
+    words = "{id}  {state} for {platform}: {why}"
+    _say(say(words, id=view.id, state=f"{view.state}{held}", platform=view.platform, why=view.why))
     facts = [
         ("until", human.moment(view.until, now=now) if view.until else ""),
         ("queue", _queue_text(view.waiting, platform)),
@@ -160,7 +164,7 @@ def _explain_callback(callback_id: str, config: str | None, admin: str | None, o
     ]
     for name, text in facts:
         if text:
-            _say(f"{name}  {text}")
+            _say(f"{say(name)}  {text}")
 
 
 def _say(text: str) -> None:
@@ -194,12 +198,12 @@ def _view(found: CallbackView, platform: PlatformView | None) -> _Explained:
 
 def _end(found: CallbackView) -> str:
     """Return what has become of it."""
-    why = _ENDS[found.state]
+    why = say(_ENDS[found.state])
     if found.superseded_by:
-        why = f"{found.superseded_by} stands for it"
+        why = say("{id} stands for it", id=found.superseded_by)
     elif found.payload_deleted:
-        why = "its payload was deleted, it cannot be sent again"
-    return f"{why} ({found.reason})" if found.reason else why
+        why = say("its payload was deleted, it cannot be sent again")
+    return why + say(" ({reason})", reason=found.reason) if found.reason else why
 
 
 def _again(found: CallbackView) -> str:
@@ -215,10 +219,10 @@ def _queue_text(waiting: WaitingView | None, platform: PlatformView | None) -> s
     if not waiting or not platform or platform.pending < 2 or not why_wait.is_for_many(waiting):
         return ""
     drained_s = platform.drain_eta_seconds
-    about = f", all sent in about {human.duration(drained_s)}" if drained_s else ""
+    about = say(", all sent in about {span}", span=human.duration(drained_s)) if drained_s else ""
     if drained_s is None and platform.drain_reason:
-        about = f"; when they are all sent nobody can say ({platform.drain_reason})"
-    return f"{platform.pending} are pending{about}"
+        about = say("; when they are all sent nobody can say ({reason})", reason=platform.drain_reason)
+    return say("{count} are pending{about}", count=platform.pending, about=about)
 
 
 def _limit_text(waiting: WaitingView | None, platform: PlatformView | None) -> str:
@@ -228,14 +232,14 @@ def _limit_text(waiting: WaitingView | None, platform: PlatformView | None) -> s
     if not limit or not learned or limit.source != learned.source or limit.source not in ("learned", "operator"):
         return ""
     why = learned.reason if limit.source == "operator" else learned.evidence.sentence
-    return f"{limit.rate} {limit.source}: {why}" if why else ""
+    return f"{limit.rate} {say(limit.source)}: {why}" if why else ""
 
 
 def _attempt_text(attempt: AttemptView, now: float) -> str:
     status, reason = str(attempt.status or ""), attempt.reason
     if reason.split(" ", 1)[0] == status:  # "429 Too Many Requests" has it already
         status = ""
-    told = (human.moment(attempt.started_at, now=now), attempt.outcome or "under way", status, reason)
+    told = (human.moment(attempt.started_at, now=now), attempt.outcome or say("under way"), status, reason)
     return " ".join(part for part in told if part)
 
 

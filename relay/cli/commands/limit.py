@@ -7,6 +7,7 @@ from relay.cli.support import human, limit_words
 from relay.cli.support.client import segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, aligned, output_option, print_record, print_rows
+from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.views.limit_view import EvidenceView, LimitView, QuotaView
 from relay.views.moments import plain
@@ -49,29 +50,30 @@ def limit(
     relay limit shop-a --forget          their contract changed: find out again
     """
     if forget and (rates or for_):
-        raise click.UsageError("--forget takes neither RATE nor --for: first forget, then set another one")
+        raise click.UsageError(say("--forget takes neither RATE nor --for: first forget, then set another one"))
     if for_ and not rates:
-        raise click.UsageError(f"--for {for_} needs a RATE, such as 80/min")
+        raise click.UsageError(say("--for {span} needs a RATE, such as 80/min", span=for_))
     if reason and not (rates or forget):
-        raise click.UsageError("--reason belongs to a RATE or --forget; without them limits are only shown")
+        raise click.UsageError(say("--reason belongs to a RATE or --forget; without them limits are only shown"))
     client = locate(config, admin=admin).admin_client()
     path = f"/v1/platforms/{segment(platform)}"
     if group is not None and not (rates or forget):
-        raise click.UsageError("--group belongs to a RATE or --forget; without them all limits are shown")
-    said = {key: value for key, value in (("for", for_), ("reason", reason), ("group", group)) if value}
+        raise click.UsageError(say("--group belongs to a RATE or --forget; without them all limits are shown"))
+    given = {key: value for key, value in (("for", for_), ("reason", reason), ("group", group)) if value}
     if forget:
-        view = client.viewed(PlatformView, client.post(f"{path}/limit", {"forget": True, **said}))
+        view = client.viewed(PlatformView, client.post(f"{path}/limit", {"forget": True, **given}))
     elif rates:
-        view = client.viewed(PlatformView, client.post(f"{path}/limit", {"rate": list(rates), **said}))
+        view = client.viewed(PlatformView, client.post(f"{path}/limit", {"rate": list(rates), **given}))
     else:
         view = client.view(PlatformView, path)
     if output != "table":
         shown = plain(view)
         print_record({key: shown[key] for key in _SHOWN}, output=output)
     elif forget:
-        click.echo(f"{view.name}: forgotten; {_what_now(view)}")
+        click.echo(say("{name}: forgotten; {what_now}", name=view.name, what_now=_what_now(view)))
     elif rates and group is not None:
-        click.echo(f"{view.name}, group {group}: at most {' and '.join(rates)}, beside its other limits")
+        words = "{name}, group {group}: at most {rates}, beside its other limits"
+        click.echo(say(words, name=view.name, group=group, rates=say(" and ").join(rates)))
     elif rates:
         click.echo(f"{view.name}: {_set(view, now=wall_s())}")
     else:
@@ -80,22 +82,25 @@ def limit(
 
 def _what_now(view: PlatformView) -> str:
     looks = view.learned_limit is not None and view.learned_limit.mode != "off"
-    after = "limits are learned anew" if looks else "none is learned (learn_limit: false)"
-    return f"{_beside(view)}, and {after}" if _beside(view) else after
+    after = say("limits are learned anew") if looks else say("none is learned (learn_limit: false)")
+    return say("{beside}, and {after}", beside=_beside(view), after=after) if _beside(view) else after
 
 
 def _beside(view: PlatformView) -> str:
     written = [limit_words.rate(quota) for quota in view.quotas if quota.source == "configured"]
-    return f"the configured {' and '.join(written)} {'hold' if len(written) > 1 else 'holds'}" if written else ""
+    words = "the configured {rates} hold" if len(written) > 1 else "the configured {rates} holds"
+    return say(words, rates=say(" and ").join(written)) if written else ""
 
 
 def _set(view: PlatformView, *, now: float) -> str:
     learned = view.learned_limit
     if learned is None:
-        return "your limit is gone already: it was forgotten meanwhile"
-    ends = f"until {human.moment(learned.until, now=now)}" if learned.until else "until it is forgotten"
-    beside = f"; {_beside(view)} too" if _beside(view) else ""
-    return f"at most {limit_words.believed(learned)} {ends}{beside}"
+        return say("your limit is gone already: it was forgotten meanwhile")
+    ends = say("until it is forgotten")
+    if learned.until:
+        ends = say("until {when}", when=human.moment(learned.until, now=now))
+    beside = say("; {beside} too", beside=_beside(view)) if _beside(view) else ""
+    return say("at most {rates} {ends}{beside}", rates=limit_words.believed(learned), ends=ends, beside=beside)
 
 
 def _show(view: PlatformView, *, now: float) -> None:
@@ -103,8 +108,8 @@ def _show(view: PlatformView, *, now: float) -> None:
         rows = [_row(quota, view.learned_limit, now) for quota in view.quotas]
         print_rows(rows, output="table", columns=_COLUMNS, right=("used",))
     else:
-        click.echo(f"no limit holds {view.name} now")
-    for line in aligned([(name, text) for name, text in _facts(view, now) if text]):
+        click.echo(say("no limit holds {name} now", name=view.name))
+    for line in aligned([(say(name), text) for name, text in _facts(view, now) if text]):
         click.echo(line)
 
 
@@ -115,15 +120,17 @@ def _row(quota: QuotaView, learned: LimitView | None, now: float) -> Row:
         "limit": limit_words.rate(quota),
         "from": told.strip(),
         "used": f"{quota.used}/{quota.limit}",
-        "next slot": "now" if not full else human.moment(quota.free_at, now=now) if quota.free_at else "-",
+        "next slot": say("now") if not full else human.moment(quota.free_at, now=now) if quota.free_at else "-",
     }
 
 
 def _facts(view: PlatformView, now: float) -> list[tuple[str, str]]:
     learned = view.learned_limit
     if learned is None:
-        why = "it is no longer in the configuration" if view.removed else "learn_limit is false"
-        return [("learned", f"nothing: {why}")]
+        nothing = say("nothing: learn_limit is false")
+        if view.removed:
+            nothing = say("nothing: it is no longer in the configuration")
+        return [("learned", nothing)]
     evidence = learned.evidence
     by_operator, sentence = learned.source == "operator", evidence.sentence
     adopted = limit_words.is_adopted(view, learned)
@@ -136,54 +143,64 @@ def _facts(view: PlatformView, now: float) -> list[tuple[str, str]]:
         ("after it", _after(learned) if by_operator else ""),
         ("evidence", sentence if by_operator else ""),
         ("counted", _counted(evidence)),
-        ("trying", f"{learned.trying}, one request at a time" if learned.trying else ""),
+        ("trying", say("{rate}, one request at a time", rate=learned.trying) if learned.trying else ""),
         ("next try", _next_try(next_try, now)),
-        ("groups", f"{learned.groups} with a limit of their own; this is the lowest" if learned.groups else ""),
+        ("groups", _groups(learned.groups)),
         # A declared limit holds without a line in the file. With groups it belongs to each group, not to the platform.
         ("adopt", _adopt(view.name, learned, adopted=adopted) if learned.source == "learned" else ""),
     ]
+
+
+def _groups(count: int) -> str:
+    return say("{count} with a limit of their own; this is the lowest", count=count) if count else ""
 
 
 def _after(learned: LimitView) -> str:
     """Return which limit holds after an operator's has ended."""
     after = learned.after
     if after is None or not after.rates:
-        return "no limit: none was learned or declared so far"
-    group = f" for group {learned.group}" if learned.group else ""
-    sure = f", {limit_words.sure(after.confidence)} sure" if after.source == "learned" else ""
-    enforced = "" if learned.mode == "enforce" else ", only observed"
-    return f"{limit_words.believed(after)}{group} ({after.source}{sure}{enforced})"
+        return say("no limit: none was learned or declared so far")
+    group = say(" for group {group}", group=learned.group) if learned.group else ""
+    sure = say(", {sure} sure", sure=limit_words.sure(after.confidence)) if after.source == "learned" else ""
+    enforced = "" if learned.mode == "enforce" else say(", only observed")
+    return f"{limit_words.believed(after)}{group} ({say(after.source)}{sure}{enforced})"
 
 
 def _next_try(at: float | None, now: float) -> str:
     if not at:
         return ""
     is_due = at <= now
-    return "a little more, as soon as it goes well again" if is_due else f"a little more {human.moment(at, now=now)}"
+    if is_due:
+        return say("a little more, as soon as it goes well again")
+    return say("a little more {when}", when=human.moment(at, now=now))
 
 
 def _adopt(name: str, learned: LimitView, *, adopted: bool) -> str:
-    return "done: the configuration holds it at least as tightly" if adopted else limit_words.to_adopt(name, learned)
+    if adopted:
+        return say("done: the configuration holds it at least as tightly")
+    return limit_words.to_adopt(name, learned)
 
 
 def _counted(evidence: EvidenceView) -> str:
     if evidence.accepted is UNSET:
         return ""
-    return f"{evidence.accepted} requests accepted, {evidence.refused} refused"
+    words = "{accepted} requests accepted, {refused} refused"
+    return say(words, accepted=evidence.accepted, refused=evidence.refused)
 
 
 def _belief(learned: LimitView, now: float) -> str:
     if not learned.rates:
-        return "nothing so far"
+        return say("nothing so far")
     parts = [limit_words.believed(learned)]
     if learned.group and learned.source != "operator":
-        parts[0] += f" for group {learned.group}"
+        parts[0] += say(" for group {group}", group=learned.group)
     if learned.source == "learned":
-        parts.append(f"{limit_words.sure(learned.confidence)} sure")
+        parts.append(say("{sure} sure", sure=limit_words.sure(learned.confidence)))
     if learned.since:
-        parts.append(f"since {human.moment(learned.since, now=now)}")
+        parts.append(say("since {when}", when=human.moment(learned.since, now=now)))
     if learned.source == "operator":
-        parts.append(f"until {human.moment(learned.until, now=now)}" if learned.until else "until forgotten")
+        until = say("until {when}", when=human.moment(learned.until, now=now)) if learned.until else ""
+        parts.append(until or say("until forgotten"))
     if not learned.enforced:
-        parts.append("only observed: not enforced")
-    return ", ".join(parts)
+        parts.append(say("only observed: not enforced"))
+    return say(", ").join(parts)

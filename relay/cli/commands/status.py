@@ -13,7 +13,9 @@ from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_rows, printable, to_json
 from relay.cli.support.source import Source, open_source
 from relay.cli.support.table import wrapped
+from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
+from relay.core.plural import count
 from relay.views.alerts import AlertView
 from relay.views.configuration import RefusedReloadView
 from relay.views.hosts import HostPage
@@ -90,14 +92,13 @@ def _show(found: _Read, output: str, *, clear: bool = False) -> None:
         click.echo(alerts_line(found.alerts))
     for host in found.hosts.items:
         if host.state == "mismatch":
-            words = (
-                f"HOSTS   config_mismatch: {host.name} only accepts, in force is the file of {found.hosts.published_by}"
-            )
-            click.echo(words)
+            words = "HOSTS   config_mismatch: {name} only accepts, in force is the file of {by}"
+            click.echo(say(words, name=host.name, by=found.hosts.published_by))
         elif host.state == "gone":
-            click.echo(f"HOSTS   {host.name} is gone")
+            click.echo(say("HOSTS   {name} is gone", name=host.name))
     if refused := found.refused_reload:
-        click.echo(f"CONFIG  reload refused {human.moment(refused.at, now=wall_s())}: {refused.todo}")
+        when = human.moment(refused.at, now=wall_s())
+        click.echo(say("CONFIG  reload refused {when}: {todo}", when=when, todo=refused.todo))
 
 
 def notes(platforms: Sequence[PlatformView]) -> list[str]:
@@ -111,7 +112,8 @@ def notes(platforms: Sequence[PlatformView]) -> list[str]:
         if held_back := _held_back(platform):
             found.append(held_back)
         if platform.held:
-            found.append(f"{platform.name}: {platform.held} held until an operator resolves them")
+            words = "{name}: {count} held until an operator resolves them"
+            found.append(say(words, name=platform.name, count=platform.held))
         if platform.certificate and platform.certificate.days_left < _SOON_DAYS:
             found.append(_certificate(platform.name, platform.certificate, wall_s()))
         if late := _late(platform):
@@ -125,21 +127,26 @@ def notes(platforms: Sequence[PlatformView]) -> list[str]:
     return found
 
 
+_UNTIL = {"broken": "; next try {when}", "paused": "; resumes by itself at {when}", "": "; until {when}"}
+
+
 def _why(platform: PlatformView, now: float) -> str:
     """Return the cause of a state first, then since when and until when."""
     told = f"{platform.name} {platform.state}: {printable(platform.reason)}"
     if platform.since:
-        told += f"; since {human.moment(platform.since, now=now)}"
+        told += say("; since {when}", when=human.moment(platform.since, now=now))
     if platform.until:
-        word = {"broken": "next try", "paused": "resumes by itself at"}.get(platform.state, "until")
-        told += f"; {word} {human.moment(platform.until, now=now)}"
+        word = _UNTIL[platform.state if platform.state in _UNTIL else ""]
+        told += say(word, when=human.moment(platform.until, now=now))
     return told
 
 
 def _certificate(name: str, certificate: CertificateView, now: float) -> str:
     """Return that a certificate ends soon, whose it is and when."""
-    end = "ends" if certificate.ends_at > now else "has ended"
-    return f"{name}: a TLS certificate ({certificate.whose}) {end} {human.moment(certificate.ends_at, now=now)}"
+    ends = {"name": name, "whose": certificate.whose, "when": human.moment(certificate.ends_at, now=now)}
+    if certificate.ends_at > now:
+        return say("{name}: a TLS certificate ({whose}) ends {when}", **ends)
+    return say("{name}: a TLS certificate ({whose}) has ended {when}", **ends)
 
 
 def _late(platform: PlatformView) -> str:
@@ -147,20 +154,29 @@ def _late(platform: PlatformView) -> str:
     drained_s, expires_s = platform.drain_eta_seconds, platform.expires_seconds
     if not drained_s or not expires_s or drained_s <= expires_s:
         return ""
-    return (
-        f"{platform.name}: all sent in about {human.duration(drained_s)}, but callbacks expire after "
-        f"{human.duration(expires_s)}: raise batch.max_items, rate or expires, or drop what nobody needs"
+    return say(
+        "{name}: all sent in about {drained}, but callbacks expire after {expires}: raise batch.max_items, rate or "
+        "expires, or drop what nobody needs",
+        name=platform.name,
+        drained=human.duration(drained_s),
+        expires=human.duration(expires_s),
     )
 
 
 def _objective(name: str, kept: ObjectiveView) -> str:
     """Return what part was in time and what is left of what may be late, over an hour and a day."""
-    told = (
-        f"{name}: within {human.duration(kept.within_seconds)} {percent(kept.ratio_1h)} in 1h, "
-        f"{percent(kept.ratio_24h)} in 24h; objective {percent(kept.share)}, left of what may be late: "
-        f"{percent(kept.remaining_1h)} and {percent(kept.remaining_24h)}"
+    told = say(
+        "{name}: within {within} {hour} in 1h, {day} in 24h; objective {share}, left of what may be late: {left_hour} "
+        "and {left_day}",
+        name=name,
+        within=human.duration(kept.within_seconds),
+        hour=percent(kept.ratio_1h),
+        day=percent(kept.ratio_24h),
+        share=percent(kept.share),
+        left_hour=percent(kept.remaining_1h),
+        left_day=percent(kept.remaining_24h),
     )
-    return told if not kept.overdue else f"{told}; {kept.overdue} wait and are late already"
+    return told if not kept.overdue else told + say("; {count} wait and are late already", count=kept.overdue)
 
 
 def _held_back(platform: PlatformView) -> str:
@@ -168,10 +184,13 @@ def _held_back(platform: PlatformView) -> str:
     groups = [each.group for each in platform.paused_groups]
     parts = []
     if groups:
-        more = f" and {len(groups) - 3} more" if len(groups) > 3 else ""
-        parts.append(f"group{'s' if len(groups) > 1 else ''} {', '.join(groups[:3])}{more} paused by an operator")
+        more = say(" and {count} more", count=len(groups) - 3) if len(groups) > 3 else ""
+        names = f"{', '.join(groups[:3])}{more}"
+        one = say("group {names} paused by an operator", names=names)
+        parts.append(one if len(groups) == 1 else say("groups {names} paused by an operator", names=names))
     if platform.keys_held:
-        parts.append(f"{platform.keys_held} ordering key{'s' if platform.keys_held > 1 else ''} held back")
+        held = count(platform.keys_held, "ordering key")
+        parts.append(say("{keys} held back", keys=held, n=platform.keys_held))
     return printable(f"{platform.name}: {'; '.join(parts)}") if parts else ""
 
 
@@ -181,36 +200,41 @@ def _stopped(platform: PlatformView) -> str:
     if not groups.count:
         return ""
     longest = groups.items[0]
-    who = f"group {longest.group} is stopped"
+    who = say("group {group} is stopped", group=longest.group)
     if groups.count > 1:
-        who = f"{groups.count} groups are stopped, longest {longest.group}"
+        who = say("{count} groups are stopped, longest {group}", count=groups.count, group=longest.group)
     until = human.moment(longest.until, now=wall_s())
-    return printable(f"{platform.name}: {who} until {until}: {longest.reason}")
+    words = "{name}: {who} until {when}: {reason}"
+    return printable(say(words, name=platform.name, who=who, when=until, reason=longest.reason))
 
 
 def ledger_line(total: TotalsView) -> str:
     """Return the ledger as a sum; without ``expired`` and ``superseded`` if these are 0."""
-    parts = [f"{total.delivered} delivered", f"{total.pending} pending", f"{total.dead} dead"]
+    ends = {"delivered": total.delivered, "pending": total.pending, "dead": total.dead}
     rare = {"expired": total.expired, "superseded": total.superseded}
-    parts += [f"{count} {end}" for end, count in rare.items() if count]
-    return f"LEDGER  {total.accepted} in = {' + '.join(parts)} + {total.unaccounted} unaccounted"
+    ends |= {end: count for end, count in rare.items() if count}
+    parts = " + ".join(f"{count} {end}" for end, count in ends.items())
+    words = "LEDGER  {accepted} in = {parts} + {unaccounted} unaccounted"
+    return say(words, accepted=total.accepted, parts=parts, unaccounted=total.unaccounted)
 
 
 def alerts_line(firing: Sequence[AlertView]) -> str:
     """Return how many alerts fire and the first of them; `relay alerts` tells what they mean."""
     shown = [f"{each.rule} {each.platform}" if each.platform else each.rule for each in firing[:_MOST_ALERTS]]
-    more = f" and {len(firing) - _MOST_ALERTS} more" if len(firing) > _MOST_ALERTS else ""
-    return printable(f"ALERTS  {len(firing)} firing (relay alerts): {', '.join(shown)}{more}")
+    more = say(" and {count} more", count=len(firing) - _MOST_ALERTS) if len(firing) > _MOST_ALERTS else ""
+    words = "ALERTS  {count} firing (relay alerts): {names}"
+    return printable(say(words, count=len(firing), names=f"{', '.join(shown)}{more}"))
 
 
 def store_line(store: RoomView) -> str:
     """Return how full the store is. If it is full, also what that means and what helps."""
     used, usable = store.used_bytes, store.usable_bytes
     if not usable:
-        return f"STORE   {human.size(used)}"
-    told = f"STORE   {human.size(used)} of {human.size(usable)} ({used / usable:.0%}) that posts may use"
+        return say("STORE   {used}", used=human.size(used))
+    words = "STORE   {used} of {usable} ({part}) that posts may use"
+    told = say(words, used=human.size(used), usable=human.size(usable), part=f"{used / usable:.0%}")
     if store.full:
-        told += "\n        full: posts get 503 store_full; deliver or drop dead letters, or raise store.max_size"
+        told += say("\n        full: posts get 503 store_full; deliver or drop dead letters, or raise store.max_size")
     return told
 
 
@@ -232,7 +256,7 @@ def _row(platform: PlatformView) -> Row:
 def _drained(platform: PlatformView) -> str:
     if platform.state == "paused":
         return "paused" if platform.until is None else human.clock(platform.until)
-    return "growing" if platform.growing else human.duration(platform.drain_eta_seconds)
+    return say("growing") if platform.growing else human.duration(platform.drain_eta_seconds)
 
 
 def _per_s(rate: float | None) -> str:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from relay.cli.main import EXIT_UNREACHABLE, ExitWith
+from relay.cli.words.language import spoken
+from relay.cli.words.sentences import say
 from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
 
@@ -35,7 +37,11 @@ class Refused(RelayError):
     """The daemon answered with a problem (RFC 9457): exit code 1."""
 
     def __init__(self, status: int, problem: JsonObject) -> None:
-        super().__init__(str(problem.get("detail") or problem.get("title") or f"HTTP status {status}"))
+        # A title that is not English is in the language that was asked for; details are English.
+        title, detail = str(problem.get("title", "")), str(problem.get("detail", ""))
+        if detail and not title.isascii() and not detail.startswith(title):
+            detail = f"{title}: {detail}"
+        super().__init__(detail or title or f"HTTP status {status}")
         self.status = status
         self.code = str(problem.get("code", ""))
         self.problem = problem
@@ -97,7 +103,8 @@ class Client:
         try:
             return read(kind, answer)
         except ValidationError as error:
-            detail = f"{self.address} answers in a way this version does not know ({error}); is it another version?"
+            words = "{address} answers in a way this version does not know ({error}); is it another version?"
+            detail = say(words, address=self.address, error=error)
             raise Refused(502, {"detail": detail}) from error
 
     def post(self, path: str, body: JsonObject | None = None) -> Any:
@@ -114,7 +121,7 @@ class Client:
         size: int | None = None,
     ) -> Any:
         """Send one request and return the JSON answer. A body in pieces needs its ``size`` in bytes."""
-        sent = {"Accept": "application/json", **(headers or {})}
+        sent = {"Accept": "application/json", "Accept-Language": spoken(), **(headers or {})}
         if size is not None:
             sent["Content-Length"] = str(size)
         if self._token:
@@ -126,22 +133,23 @@ class Client:
             status, content = response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             why = str(error) or type(error).__name__
-            raise Unreachable(f"daemon not reachable at {self.address}: {why}") from error
+            words = "daemon not reachable at {address}: {why}"
+            raise Unreachable(say(words, address=self.address, why=why)) from error
         finally:
             connection.close()
         try:
             answer = json.loads(content) if content else {}
         except ValueError:
-            answer = {"detail": f"{self.address} answered {status} without JSON; is it a relay?"}
+            words = "{address} answered {status} without JSON; is it a relay?"
+            answer = {"detail": say(words, address=self.address, status=status)}
             status = status if status >= 400 else 502
         if status >= 400:
             problem = answer if isinstance(answer, dict) else {}
             if status == 401:
-                what = "the token it was given is not known there" if self._token else "it wants a token"
-                problem = {
-                    **problem,
-                    "detail": f"{self.address} refused: {what}; put the right one into ${self._token_from}",
-                }
+                words = "{address} refused: it wants a token; put the right one into ${name}"
+                if self._token:
+                    words = "{address} refused: the token it got is not known there; put the right one into ${name}"
+                problem = {**problem, "detail": say(words, address=self.address, name=self._token_from)}
             raise Refused(status, problem)
         return answer
 
@@ -154,7 +162,8 @@ class Client:
         except ValueError:
             host, port = None, None
         if not host or parts.scheme not in ("http", "https"):
-            raise Unreachable(f"{self.address} is no address; write host:port, unix:/path or http://host:port")
+            words = "{address} is no address; write host:port, unix:/path or http://host:port"
+            raise Unreachable(say(words, address=self.address))
         if host == "0.0.0.0":  # noqa: S104 - a listener on all addresses can be reached on this one
             host = "127.0.0.1"
         if parts.scheme == "http":
@@ -173,7 +182,8 @@ class Client:
             if mine := os.environ.get("RELAY_CLIENT_CERT"):
                 context.load_cert_chain(mine)
         except OSError as error:
-            raise Unreachable(f"{self.address}: a certificate cannot be read: {error}") from error
+            words = "{address}: a certificate cannot be read: {error}"
+            raise Unreachable(say(words, address=self.address, error=error)) from error
         return context
 
 

@@ -4,6 +4,7 @@ import click
 
 from relay.cli.support import human
 from relay.cli.support.output import print_record, print_rows
+from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.views.moments import plain
 from relay.views.past.survey import GroupPage
@@ -35,4 +36,4 @@ def show_groups(found: GroupPage, output: str) -> None:
     used = [name for name in _COLUMNS if name != "code" or any(row["code"] for row in rows)]
     print_rows(rows, output=output, columns=used, right=("count",))
     if not found.complete:
-        click.echo("there are more than could be counted: narrow the filter", err=True)
+        click.echo(say("there are more than could be counted: narrow the filter"), err=True)

@@ -3,6 +3,7 @@
 from datetime import datetime
 from itertools import pairwise
 
+from relay.cli.words.sentences import say
 from relay.core.model import window_text
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
@@ -49,9 +50,9 @@ def distance(at: float, *, now: float) -> str:
     """Return ``3m ago``, ``in 18s`` or ``now``."""
     away_s = at - now
     if abs(away_s) < 1:
-        return "now"
+        return say("now")
     whole = duration(round(abs(away_s)))
-    return f"in {whole}" if away_s > 0 else f"{whole} ago"
+    return say("in {span}", span=whole) if away_s > 0 else say("{span} ago", span=whole)
 
 
 def size(count: float) -> str:

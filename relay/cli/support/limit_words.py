@@ -2,6 +2,7 @@
 
 from relay.cli.support import human
 from relay.cli.support.output import printable
+from relay.cli.words.sentences import say
 from relay.views.limit_view import LimitView, QuotaView, UnderneathView
 from relay.views.platform import PlatformView
 from relay.views.queue import QuotaUse
@@ -28,15 +29,17 @@ def origin(quota: QuotaView) -> str:
     """Return where a window's limit comes from: ``configured``, ``configured (quota wechat-app)``, ``learned``."""
     source, name = quota.source, quota.quota
     if quota.group:
-        return f"{source} (group {printable(quota.group)})"
-    return f"{source} (quota {name})" if source == "configured" and ":" not in name else source
+        return say("{source} (group {group})", source=say(source), group=printable(quota.group))
+    if source == "configured" and ":" not in name:
+        return say("{source} (quota {name})", source=say(source), name=name)
+    return say(source)
 
 
 def certainty(quota: QuotaView, learned: LimitView | None) -> str:
     """Return how sure a learned window is, or ``trying`` for a step beyond it; empty for any other window."""
     if not learned or not quota.source == learned.source == "learned" or quota.group != learned.group:
         return ""
-    return "trying" if rate(quota) == learned.trying else sure(learned.confidence)
+    return say("trying") if rate(quota) == learned.trying else sure(learned.confidence)
 
 
 def fullest(platform: PlatformView) -> str:
@@ -50,7 +53,7 @@ def fullest(platform: PlatformView) -> str:
 
 def believed(learned: LimitView | UnderneathView) -> str:
     """Return the learned rates: ``10/s and 100/min``."""
-    return " and ".join(each.text for each in learned.rates)
+    return say(" and ").join(each.text for each in learned.rates)
 
 
 def is_adopted(platform: PlatformView, learned: LimitView) -> bool:
@@ -65,12 +68,13 @@ def is_adopted(platform: PlatformView, learned: LimitView) -> bool:
 def to_adopt(name: str, learned: LimitView) -> str:
     """Return what to write into the configuration, and where. A limit of each group becomes a quota per group."""
     if not learned.yaml:
-        return "nothing: it is only the pace at which requests got through"
+        return say("nothing: it is only the pace at which requests got through")
     if not learned.group:
-        return f"{learned.yaml} (under platforms: {name}, then: relay reload)"
+        return say("{line} (under platforms: {name}, then: relay reload)", line=learned.yaml, name=name)
     rates = learned.yaml.removeprefix("rate: ")
     quota = f"{name}-groups"
-    return f"quotas: {{{quota}: {{rate: {rates}, per: group}}}}, and under platforms: {name}, quotas: [{quota}]"
+    shared = f"quotas: {{{quota}: {{rate: {rates}, per: group}}}}"
+    return say("{shared}, and under platforms: {name}, quotas: [{quota}]", shared=shared, name=name, quota=quota)
 
 
 def used_by_others(platform: PlatformView) -> str:
@@ -78,7 +82,8 @@ def used_by_others(platform: PlatformView) -> str:
     quota = max(platform.quotas, key=lambda quota: quota.uses.external / quota.limit, default=None)
     if quota is None or not quota.uses.external:
         return ""
-    return f"{platform.name}: others use {quota.uses.external} of {rate(quota)}"
+    words = "{name}: others use {count} of {rate}"
+    return say(words, name=platform.name, count=quota.uses.external, rate=rate(quota))
 
 
 def note(platform: PlatformView, now: float) -> str:
@@ -87,19 +92,22 @@ def note(platform: PlatformView, now: float) -> str:
     if learned is None or not learned.rates:
         return ""
     if learned.source == "operator":
-        until = f" until {human.moment(learned.until, now=now)}" if learned.until else ""
-        why = f": {printable(learned.reason)}" if learned.reason else ""
-        return f"{name}: an operator set {believed(learned)}{until}{why}"
+        until = say(" until {when}", when=human.moment(learned.until, now=now)) if learned.until else ""
+        why = say(": {reason}", reason=printable(learned.reason)) if learned.reason else ""
+        words = "{name}: an operator set {rates}{until}{why}"
+        return say(words, name=name, rates=believed(learned), until=until, why=why)
     if learned.source != "learned" or is_adopted(platform, learned):
         return ""
-    adopt = f'adopt "{learned.yaml}" (relay limit {name})'
+    adopt = say('adopt "{line}" (relay limit {name})', line=learned.yaml, name=name)
     if not learned.yaml:
-        adopt = f"why: relay limit {name}"
+        adopt = say("why: relay limit {name}", name=name)
     elif learned.group:  # the line for one platform would hold all groups together under the limit of one
-        adopt = f"of group {printable(learned.group)}; what to adopt: relay limit {name}"
+        words = "of group {group}; what to adopt: relay limit {name}"
+        adopt = say(words, group=printable(learned.group), name=name)
+    told = {"name": name, "rates": believed(learned), "sure": sure(learned.confidence), "adopt": adopt}
     if not learned.enforced:
-        return f"{name}: not enforced: {believed(learned)}, {sure(learned.confidence)} sure; {adopt}"
+        return say("{name}: not enforced: {rates}, {sure} sure; {adopt}", **told)
     since = learned.since or now
     when = f" {human.distance(since, now=now)}" if now - since <= _NEW_S else ""
-    trying = f", trying {learned.trying}" if learned.trying else ""
-    return f"{name}: {believed(learned)} learned{when}, {sure(learned.confidence)} sure{trying}; {adopt}"
+    trying = say(", trying {rate}", rate=learned.trying) if learned.trying else ""
+    return say("{name}: {rates} learned{when}, {sure} sure{trying}; {adopt}", **told, when=when, trying=trying)

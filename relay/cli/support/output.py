@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from relay.cli.support.table import print_table, wrapped
+from relay.cli.support.table import padded, print_table, width_of, wrapped
 from relay.core.unsafe import escaped
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -61,8 +61,8 @@ def print_record(record: Row, *, output: str) -> None:
 
 def aligned(facts: Sequence[tuple[str, str]]) -> list[str]:
     """Return a line for each fact, all texts in one column. On a terminal a long text wraps in that column."""
-    width = max((len(name) for name, _ in facts), default=0) + 2
-    return [line for name, text in facts for line in wrapped(f"{name.ljust(width)}{printable(text)}", indent=width)]
+    width = max((width_of(name) for name, _ in facts), default=0) + 2
+    return [line for name, text in facts for line in wrapped(f"{padded(name, width)}{printable(text)}", indent=width)]
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:

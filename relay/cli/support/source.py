@@ -6,6 +6,7 @@ import click
 
 from relay.cli.support.client import Client, Query, Unreachable, segment
 from relay.cli.support.locate import Place
+from relay.cli.words.sentences import say
 from relay.core.errors import RelayError
 from relay.views.alerts import AlertPage, AlertView
 from relay.views.callback_view import CallbackPage, CallbackView
@@ -119,7 +120,9 @@ def open_source(place: Place) -> Source:
         if place.store is None:
             raise
         if place.broken is not None:
-            raise RelayError(f"{error}; which store it has stands in a file that cannot be read") from error
+            raise RelayError(
+                say("{why}; which store it has stands in a file that cannot be read", why=error)
+            ) from error
         return _direct(place, place.store, error)
     return Daemon(client)
 
@@ -130,10 +133,13 @@ def _direct(place: Place, store: str, unreachable: Unreachable) -> Source:
     try:
         source = open_direct(store, platforms=place.platforms, max_size=place.store_size, keys=place.keys)
     except NoStore as error:
-        raise Unreachable(f"{unreachable}; and its store cannot be read: {error}") from error
+        raise Unreachable(say("{why}; and its store cannot be read: {error}", why=unreachable, error=error)) from error
     except PermissionError as error:
         path = store.removeprefix("sqlite:")
-        raise Unreachable(f"{unreachable}; {path} is for the service and root: try sudo") from error
+        raise Unreachable(
+            say("{why}; {path} is for the service and root: try sudo", why=unreachable, path=path)
+        ) from error
     name = store.rpartition("/")[2]
-    click.echo(f"daemon not reachable at {place.admin}; reading {name} directly", err=True)
+    words = "daemon not reachable at {address}; reading {name} directly"
+    click.echo(say(words, address=place.admin, name=name), err=True)
     return source

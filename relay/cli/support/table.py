@@ -5,6 +5,7 @@ because people look them up and copy them. The other columns become narrower; if
 """
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -13,9 +14,14 @@ from collections.abc import Sequence
 
 import click
 
+from relay.cli.words.sentences import say
+
 _FIRM = ("id", "platform", "name", "state", "code", "sample")
 _USUAL = 80  # columns, if the width is not known
 _NARROWEST = 9  # columns for text that wraps; a date in fewer cannot be read
+_WIDE = re.compile(r"[\u2e80-\u9fff\uff00-\uffef]")
+_PIECE = re.compile(r"[\u2e80-\u9fff][，。；：、）]*\s*|[^\s\u2e80-\u9fff]+\s*|\s+")
+"""What a line of Chinese may end with: one character and the stop behind it, or a word between spaces."""
 _STATES = {
     "ok": "green",
     "delivered": "green",
@@ -49,8 +55,18 @@ def wrapped(text: str, *, indent: int) -> list[str]:
     columns = terminal_columns()
     if columns is None or columns <= 2 * indent:
         return [text]
-    lines = textwrap.wrap(text, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
-    return lines or [text]
+    if not _WIDE.search(text):
+        lines = textwrap.wrap(
+            text, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+        )
+        return lines or [text]
+    lines = [""]
+    for piece in _PIECE.findall(text):
+        if width_of(lines[-1] + piece.rstrip()) > columns and lines[-1].strip():
+            lines[-1] = lines[-1].rstrip()
+            lines.append(" " * indent)
+        lines[-1] += piece if lines[-1].strip() else piece.lstrip()
+    return lines
 
 
 def print_table(cells: Sequence[Sequence[str]], columns: Sequence[str], right: Sequence[str]) -> None:
@@ -62,14 +78,23 @@ def print_table(cells: Sequence[Sequence[str]], columns: Sequence[str], right: S
         _print_wrapped(cells, columns, right, room)
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
     """Return how many columns a text takes: Chinese characters take two."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
+def padded(text: str, width: int) -> str:
+    """Return a text filled up with spaces to ``width`` columns."""
+    return text + " " * (width - width_of(text))
+
+
+def _heads(columns: Sequence[str]) -> list[str]:
+    return [say(column).upper() for column in columns]
+
+
 def _widths(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> list[int]:
-    lines = [[column.upper() for column in columns], *cells]
-    return [max(_width(line[index]) for line in lines) for index in range(len(columns))]
+    lines = [_heads(columns), *cells]
+    return [max(width_of(line[index]) for line in lines) for index in range(len(columns))]
 
 
 def _gap(widths: Sequence[int], room: int) -> int:
@@ -80,12 +105,12 @@ def _gap(widths: Sequence[int], room: int) -> int:
 def _print_plain(cells: Sequence[Sequence[str]], columns: Sequence[str], right: Sequence[str]) -> None:
     widths = _widths(cells, columns)
     gap = " " * _gap(widths, _USUAL)
-    for line in [[column.upper() for column in columns], *cells]:
-        padded = [
-            " " * (width - _width(text)) + text if column in right else text + " " * (width - _width(text))
+    for line in [_heads(columns), *cells]:
+        filled = [
+            " " * (width - width_of(text)) + text if column in right else padded(text, width)
             for text, width, column in zip(line, widths, columns, strict=True)
         ]
-        click.echo(gap.join(padded).rstrip())
+        click.echo(gap.join(filled).rstrip())
 
 
 def _print_wrapped(cells: Sequence[Sequence[str]], columns: Sequence[str], right: Sequence[str], room: int) -> None:
@@ -97,12 +122,12 @@ def _print_wrapped(cells: Sequence[Sequence[str]], columns: Sequence[str], right
     gap = _gap(widths, room)
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=gap == 1)
     needed = gap * (len(columns) - 1)
-    for column, width in zip(columns, widths, strict=True):
+    for column, head, width in zip(columns, _heads(columns), widths, strict=True):
         firm = column in _FIRM or column in right
         least = width if firm else min(width, _NARROWEST)
         needed += least
         table.add_column(
-            column.upper(),
+            head,
             justify="right" if column in right else "left",
             overflow="fold",
             no_wrap=firm,
