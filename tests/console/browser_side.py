@@ -16,7 +16,9 @@ from typing import Any
 import yaml
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from relay.core.clock import boottime_s
+from relay.core.model import Rate
 from relay.standin.ports import free_port
+from relay.standin.throttle import Limiters, Sliding
 from tests.installed import installed
 
 FLAGS = (
@@ -31,16 +33,31 @@ _PATIENCE_S = 20.0
 _BETWEEN = threading.Event()
 
 
+_ANSWERS = {
+    "/refuse": (422, b'{"message": "unknown carrier <b>x</b>"}'),
+    "/expired": (200, b'{"errcode": 40001}'),
+    "/busy": (429, b"{}"),
+}
+
+
 class _Platform(BaseHTTPRequestHandler):
-    """Answers by path: /ok takes everything, /refuse refuses it for good."""
+    """Answers by path: /ok takes everything, /refuse refuses it for good, /expired knows no token any more.
+
+    /limited takes ten requests in any second, and tells nobody.
+    """
 
     protocol_version = "HTTP/1.1"
+    limits = Limiters([Sliding(Rate(10, 1.0))])
+    one_at_a_time = threading.Lock()
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        refused = self.path.startswith("/refuse")
-        body = b'{"message": "unknown carrier <b>x</b>"}' if refused else b"{}"
-        self.send_response(422 if refused else 200)
+        asked = self.path
+        with self.one_at_a_time:
+            if asked == "/limited" and self.limits.admit(boottime_s()) > 0.0:
+                asked = "/busy"
+        status, body = _ANSWERS.get(asked, (200, b"{}"))
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -52,14 +69,14 @@ class _Platform(BaseHTTPRequestHandler):
 class Relay:
     """A running daemon."""
 
-    def __init__(self, directory: Path, platforms: Mapping[str, Any], *, users: bool) -> None:
+    def __init__(self, directory: Path, platforms: Mapping[str, Any], *, users: bool, store: Mapping[str, str]) -> None:
         self.admin, self.ingest = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
         self.file = directory / "config.yaml"
         self.config: dict[str, Any] = {
             "version": 1,
             "ingest": {"listen": self.ingest.removeprefix("http://")},
             "admin": {"listen": self.admin.removeprefix("http://"), **({"users": USERS} if users else {})},
-            "store": {"url": f"sqlite:{directory / 'relay.db'}"},
+            "store": {"url": f"sqlite:{directory / 'relay.db'}", **store},
             "platforms": dict(platforms),
         }
         self.write()
@@ -118,8 +135,8 @@ def until(holds: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def running(directory: Path, *, users: bool = True) -> Iterator[Relay]:
-    """Run a daemon with platforms that take, refuse and are down until the block ends."""
+def running(directory: Path, *, users: bool = True, **store: str) -> Iterator[Relay]:
+    """Run a daemon with platforms that take, refuse and are down until the block ends; ``store``: more of its keys."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Platform)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     target = f"http://127.0.0.1:{server.server_port}"
@@ -132,9 +149,16 @@ def running(directory: Path, *, users: bool = True) -> Iterator[Relay]:
             "shop-d": {"url": f"{target}/refuse"},
             "shop-e": {"url": f"{target}/ok"},
             "shop-h": {"url": f"{target}/ok", "classify": [{"path": "errcode", "in": [0], "as": "ok"}]},
+            "shop-l": {"url": f"{target}/limited", "batch": {"max_items": 1}, "retry": {"backoff": "200ms..1s"}},
+            "shop-t": {
+                "url": f"{target}/expired",
+                "classify": [{"path": "errcode", "in": [40001], "as": "auth"}],
+                "breaker": {"open_after": 1},
+            },
             "shop-f": {"url": f"{target}/refuse", "batch": {"max_items": 1}, "key": "order_id", "breaker": "off"},
         },
         users=users,
+        store=store,
     )
     with (directory / "daemon.log").open("wb") as log:
         daemon = subprocess.Popen(

@@ -1,9 +1,13 @@
 """The nights of docs/operations.md in the console: from the overview on each is read and acted on in two clicks."""
 
 from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from urllib.error import HTTPError
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
-from tests.console.browser_side import Relay, log_in, shown, until
+from tests.console.browser_side import Relay, log_in, running, shown, until
 
 
 @dataclass
@@ -33,7 +37,9 @@ def _overview(page: Page, relay: Relay) -> Clicks:
 
 
 def test_each_night_takes_two_clicks(page: Page, relay: Relay) -> None:
-    """A platform that is down, items that were rejected, answers that nobody knows, a reload that was refused."""
+    """Down, rejected, held, an expired token, a reload that was refused, a limit that nobody announced."""
+    relay.post_many("shop-l", [{"order_id": f"L-{number}"} for number in range(300)])
+    relay.post("shop-t", {"order_id": "T-1"})
     relay.post("shop-h", {"order_id": "H-1"})
     until(lambda: relay.ask("GET", "/v1/platforms/shop-h")["held"] > 0, "an answer that no rule knows")
     log_in(page, relay, "operator")
@@ -63,6 +69,16 @@ def test_each_night_takes_two_clicks(page: Page, relay: Relay) -> None:
     night.on(held.locator('[data-action="resolve"]').first)
     night.asked()
 
+    night = _overview(page, relay)
+    expired = page.locator('[data-platform="shop-t"]')
+    expect(expired.locator('[data-field="state"]')).to_have_text("broken")
+    expect(expired.locator('[data-field="reason"]')).to_contain_text("errcode=40001")
+    expect(expired.locator('[data-field="until"]')).not_to_be_empty()
+    night.on(expired.locator("a").first)
+    shown(page, "platform")
+    night.on(page.locator('[data-action="resume"]'))
+    night.asked()
+
     kept = relay.file.read_text(encoding="utf-8")
     relay.file.write_text(kept.replace("100/min", "100/mn"), encoding="utf-8")
     relay.text("/v1/config/reload", "POST", refused=True)
@@ -74,3 +90,33 @@ def test_each_night_takes_two_clicks(page: Page, relay: Relay) -> None:
     assert night.made <= 2
     relay.file.write_text(kept, encoding="utf-8")
     relay.text("/v1/config/reload", "POST")
+
+    night = _overview(page, relay)
+    until(lambda: relay.ask("GET", "/v1/platforms/shop-l")["learned_limit"]["source"] == "learned", "a limit is found")
+    learned = page.locator("main .note").filter(has_text="shop-l")
+    expect(learned.locator("code")).to_contain_text("rate: ")
+    night.on(learned.locator("a"))
+    shown(page, "platform")
+    expect(page.locator("[data-try]")).to_be_visible()
+    assert night.made == 1
+    relay.text("/v1/platforms/shop-l/pause", "POST")  # other tests read totals that stand still
+
+
+def _post_for_ever(relay: Relay) -> None:
+    """Post what dies at once, each when the one before is dead."""
+    for number in count():
+        relay.post("shop-f", {"order_id": f"F-{number}", "note": "x" * 200_000})
+        relay.until_total("dead", number + 1)
+
+
+def test_a_full_store_takes_two_clicks(page: Page, tmp_path: Path) -> None:
+    """The overview says so; a group of dead letters that nobody needs makes room."""
+    with running(tmp_path, users=False, max_size="1MiB") as relay:
+        with pytest.raises(HTTPError, match="503"):
+            _post_for_ever(relay)
+        night = _overview(page, relay)
+        expect(page.locator("main")).to_contain_text("The store is full: posts are refused until something ends.")
+        night.on(page.locator('nav a[href="/ui/dead-letters"]'))
+        group = page.locator("[data-group]").filter(has_text="shop-f").first
+        night.on(group.locator('[data-action="drop"]'))
+        night.asked()

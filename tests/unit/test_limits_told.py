@@ -86,6 +86,14 @@ def test_one_group_at_its_limit_does_not_hold_up_the_platform() -> None:
     assert (waits.state, waits.reason) == ("limited", "30 of 30 requests in 60s used (learned, group 17)")
 
 
+@pytest.mark.parametrize(("free_at", "drained"), [(NOW + 12, 12.6), (float("inf"), 0.6)])
+def test_a_used_up_window_drains_from_its_next_slot_on(free_at: float, drained: float) -> None:
+    """One callback waits 12 s for a slot of 100/min; when an answer decides that, the pace alone is known."""
+    queue = QueueFacts(pending=1, quotas=[quota("platform:shop-a", used=100, free_at=free_at)])
+    view = platform_view("shop-a", queue=queue, live=NOTHING_KNOWN, terms=DrainTerms(1, 86400.0), flow=None, now=NOW)
+    assert (view.state, view.drain_eta_seconds) == ("limited", drained)
+
+
 def test_the_limit_that_ends_last_is_named() -> None:
     """Of several full windows the one that gives its next slot last is what a callback waits for; no other group's."""
     configured = quota("platform:shop-a", used=10, limit=10, window_s=1.0, free_at=NOW + 0.4)

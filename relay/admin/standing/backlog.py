@@ -64,7 +64,8 @@ def platform_view(
     state, reason, since, until = _state(queue, live, now)
     oldest_at = queue.oldest_due_at
     waiting = queue.pending - queue.held
-    stopped_s = max(0.0, (live.opens_at or now) - now, (until or now) - now if state == "throttled" else 0.0)
+    waits = state in ("throttled", "limited") and until != math.inf  # when a slot is free may depend on an answer
+    stopped_s = max(0.0, (live.opens_at or now) - now, (until or now) - now if waits else 0.0)
     sends = state not in ("paused", "broken")
     batch_items = None if terms is None else terms.batch_items
     came = 0.0 if flow is None else flow.steady_in_per_s

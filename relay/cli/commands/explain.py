@@ -199,6 +199,8 @@ def _view(found: CallbackView, platform: PlatformView | None) -> _Explained:
 def _end(found: CallbackView) -> str:
     """Return what has become of it."""
     why = say(_ENDS[found.state])
+    if found.state == "superseded" and found.reason == "cancelled":
+        return say("the order center took it back (cancelled)")
     if found.superseded_by:
         why = say("{id} stands for it", id=found.superseded_by)
     elif found.payload_deleted:

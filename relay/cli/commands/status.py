@@ -166,7 +166,7 @@ def _late(platform: PlatformView) -> str:
 def _objective(name: str, kept: ObjectiveView) -> str:
     """Return what part was in time and what is left of what may be late, over an hour and a day."""
     told = say(
-        "{name}: within {within} {hour} in 1h, {day} in 24h; objective {share}, left of what may be late: {left_hour} "
+        "{name}: {hour} within {within} in 1h, {day} in 24h; {share} is wanted, left of what may be late: {left_hour} "
         "and {left_day}",
         name=name,
         within=human.duration(kept.within_seconds),

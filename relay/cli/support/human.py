@@ -30,7 +30,7 @@ def moment(at: float | None, *, now: float) -> str:
     """
     if at is None:
         return "-"
-    local, today = datetime.fromtimestamp(at).astimezone(), datetime.fromtimestamp(now).astimezone()
+    local, today = datetime.fromtimestamp(round(at)).astimezone(), datetime.fromtimestamp(now).astimezone()
     clock = local.strftime("%H:%M:%S" if local.date() == today.date() else "%Y-%m-%d %H:%M:%S")
     return f"{clock} {zone(local)} ({distance(at, now=now)})"
 
