@@ -16,6 +16,7 @@ from relay.web.refusal import Refusal
 from relay.wire.payload.extract import InvalidJson, check_json
 
 NDJSON = "application/x-ndjson"
+_SHORT_KEY = MAX_KEY_BYTES // 4  # characters: it fits, whatever they are
 _MAX_GROUP = 255  # characters: shop and account ids are short, so a longer one is the wrong field
 # Lines and bytes read before other requests get their turn: 1 to 2 ms.
 _LINES_PER_TURN = 500
@@ -248,7 +249,10 @@ def _reader(platform: PlatformIntake, header_key: str | None) -> Callable[[bytes
     if platform.group is None and extract is not None and header_key is None and not platform.searches:
 
         def take(line: bytes) -> _Inside:
-            return fitting(extract(line), platform.name), "", None
+            key = extract(line)
+            if key is not None and len(key) > _SHORT_KEY:
+                fitting(key, platform.name)
+            return key, "", None
 
         return take
     if platform.group is None and extract is None and platform.needs_json:
