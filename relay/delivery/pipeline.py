@@ -108,7 +108,7 @@ class Pipeline:
         self._flush = False
         self._flush_group: str | None = None
         self._under_way: dict[asyncio.Task[None], str] = {}  # with the group each is for
-        self._gate_kept: Kept = gate.dump_own()
+        self._gate_mark, self._accepted_kept_at = gate.mark(), gate.last_accepted_at
         self._broken: BaseException | None = None
         self._asking = 0  # requests without callbacks that are under way
 
@@ -351,13 +351,12 @@ class Pipeline:
 
     def _with_gate(self, settlement: Settlement) -> Settlement:
         """Carry the gate along when a restart would miss the change."""
-        gate, kept, groups = self.gate.dump_own(), self._gate_kept, self.gate.groups.take_changes()
-        fresh = gate["last_accepted_at"] - kept["last_accepted_at"] < _GATE_LAG_S
-        unchanged = {**gate, "last_accepted_at": 0} == {**kept, "last_accepted_at": 0}
-        if fresh and not groups and unchanged and not self.learner.unkept:
+        mark, accepted_at, groups = self.gate.mark(), self.gate.last_accepted_at, self.gate.groups.take_changes()
+        fresh = accepted_at - self._accepted_kept_at < _GATE_LAG_S
+        if fresh and not groups and mark == self._gate_mark and not self.learner.unkept:
             return settlement
-        self._gate_kept = gate
-        gate = {**gate, "learned": self.learner.dump()}
+        self._gate_mark, self._accepted_kept_at = mark, accepted_at
+        gate = {**self.gate.dump_own(), "learned": self.learner.dump()}
         return replace(settlement, gate={**gate, "groups": groups} if groups else gate)
 
     def _delivered(self, task: asyncio.Task[None]) -> None:

@@ -1,5 +1,6 @@
 """The gate of a platform with groups: a throttle stops its group, everything else the platform."""
 
+import copy
 import random
 
 import pytest
@@ -222,3 +223,38 @@ def test_patience_is_never_shorter_than_backoff() -> None:
     for _ in range(2):
         stop.throttle(StopCause(NOW, NOW, "408", None), rng)
     assert 2.0 <= stop.stopped_until - NOW <= 4.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_kept_answer_is_what_a_fresh_look_says(seed: int) -> None:
+    """Whatever is refused, accepted, released or left to time: claims hear of it, though nothing is looked at twice."""
+    its, rng, now = gate(), random.Random(seed), NOW
+    groups = ["a", "b", "c", "d"]
+    for seq in range(60):
+        step = rng.random()
+        group = rng.choice(groups)
+        if step < 0.4:
+            draw(its, Outcome.THROTTLED, group, seq, now=now, wait_s=rng.choice([None, 1.0, 60.0]))
+        elif step < 0.6:
+            draw(its, Outcome.OK, group, seq, now=now)
+        elif step < 0.65:
+            its.groups.release(now, only=rng.choice([None, group]))
+        else:
+            now += rng.choice([0.5, 5.0, 700.0])
+        under_way = tuple(rng.sample(groups, 2))
+        fresh = copy.deepcopy(its)
+        for each in groups:
+            fresh.groups.get(each)  # whoever takes a stop may change it, so all are looked at again
+        assert its.groups.closed(now, under_way) == fresh.groups.closed(now, under_way)
+
+
+def test_a_claim_looks_at_no_stop_while_nothing_changes() -> None:
+    """The same answer again until the first stop ends, however many there are."""
+    its = gate()
+    for number in range(300):
+        draw(its, Outcome.THROTTLED, f"g{number}", number, wait_s=60.0 + number)
+    first, _ = its.groups.closed(NOW, ())
+    assert len(first) == 300
+    assert its.groups.closed(NOW + 1, ())[0] is first
+    first_end = min(first.values())
+    assert set(first) - set(its.groups.closed(first_end, ())[0]) == {min(first, key=lambda group: first[group])}

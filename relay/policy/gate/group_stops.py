@@ -2,8 +2,12 @@
 
 A stop is kept while it is in force, until its end has been tried, and while an item is under suspicion. One that nobody
 comes back to is forgotten. So memory grows with the groups in trouble, not with all groups, and not with the callbacks.
+
+A claim asks which groups are closed. The answer is kept until a stop changes or its time comes: with 1,000 groups in
+trouble, looking at each of them would take 0.15 ms per claim.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -12,7 +16,7 @@ from relay.policy.gate.stop import Stop
 
 # With so many groups stopped at once it is the platform that is overloaded, and it is stopped as a whole.
 MOST_STOPPED = 1000
-# Every claim looks at all kept stops. A hold refused nobody yet, so fewer are kept: one group more just asks.
+# A hold refused nobody yet, so fewer of them are kept: one group more just asks.
 MOST_HELD = 200
 _DOUBTED_S = 60.0  # a hold is remembered so long after its end: a group that is asked again is asked by then
 
@@ -25,15 +29,28 @@ class GroupStops:
     cap_s: float
     _stops: dict[str, Stop] = field(default_factory=dict)
     _changed: set[str] = field(default_factory=set)
+    _closed: dict[str, float] = field(default_factory=dict)  # these two as ``closed`` returns them, ...
+    _resuming: dict[str, bool] = field(default_factory=dict)
+    _known_until: float = math.inf  # ... and until when they hold, if no stop changes
 
     def get(self, group: str) -> Stop:
-        """Return the group's stop, or a new one that counts only once it is ``kept``."""
-        return self._stops.get(group) or Stop(base_s=self.base_s, cap_s=self.cap_s)
+        """Return the group's stop, or a new one that counts only once it is ``kept``. The caller may change it."""
+        stop = self._stops.get(group)
+        if stop is None:
+            return Stop(base_s=self.base_s, cap_s=self.cap_s)
+        self._known_until = 0.0
+        return stop
+
+    def resumes(self, group: str) -> bool:
+        """Return whether the next request of a group is the first after its stop."""
+        stop = self._stops.get(group)
+        return stop is not None and stop.resuming
 
     def keep(self, group: str, stop: Stop) -> None:
         """Put a group's stop in force."""
         self._stops[group] = stop
         self._changed.add(group)
+        self._known_until = 0.0
 
     def hold(self, group: str, stop: Stop) -> bool:
         """Keep the hold of a group that has nothing left; return False when too many are kept already.
@@ -43,6 +60,7 @@ class GroupStops:
         if group not in self._stops and len(self._stops) >= MOST_HELD:
             return False
         self._stops[group] = stop
+        self._known_until = 0.0
         return True
 
     def ended(self, group: str) -> None:
@@ -65,19 +83,28 @@ class GroupStops:
         """Return which groups take no turn before a time, and which take one that tests the end of their stop.
 
         The test goes alone: with a request of the group ``under_way`` the group waits for its answer. The second
-        dict says of each group whether the refused callbacks go again rather than others (see ``suspicion``).
+        dict says of each group whether the refused callbacks go again rather than others (see ``suspicion``). Neither
+        is changed later, nor may the caller change it.
         """
+        if now >= self._known_until:
+            self._look(now)
+        tested = [group for group in under_way if group in self._resuming and group not in self._closed]
+        if tested:
+            return {**self._closed, **dict.fromkeys(tested, math.inf)}, self._resuming
+        return self._closed, self._resuming
+
+    def _look(self, now: float) -> None:
         self._sweep(now, after_s=self.cap_s)
-        closed: dict[str, float] = {}
-        resuming: dict[str, bool] = {}
+        self._closed, self._resuming, changes_at = {}, {}, math.inf
         for group, stop in self._stops.items():
             if stop.stopped_until > now:
-                closed[group] = stop.stopped_until
-            elif stop.resuming and group in under_way:
-                closed[group] = float("inf")
+                self._closed[group] = stop.stopped_until
+                changes_at = min(changes_at, stop.stopped_until)
+            else:
+                changes_at = min(changes_at, self._over_at(stop, self.cap_s))
             if stop.resuming:
-                resuming[group] = stop.suspicion.test
-        return closed, resuming
+                self._resuming[group] = stop.suspicion.test
+        self._known_until = changes_at
 
     def release(self, now: float, *, only: str | None = None) -> None:
         """End every stop now, or that of one group; the next request of each group still goes alone."""
@@ -85,6 +112,7 @@ class GroupStops:
             if only in (None, group):
                 stop.stopped_until = now
                 self._changed.add(group)
+                self._known_until = 0.0
 
     def _sweep(self, now: float, *, after_s: float) -> None:
         """Forget stops that are over: those in trouble ``after_s`` after their end, holds up to a minute after it."""
@@ -95,6 +123,7 @@ class GroupStops:
         }
         for group in past:
             del self._stops[group]
+            self._known_until = 0.0
         self._changed.update(group for group, stop in past.items() if stop.level)  # of others nothing is kept
 
     @staticmethod
@@ -116,6 +145,7 @@ class GroupStops:
 
     def load(self, kept: Mapping[str, Kept]) -> None:
         """Continue from ``dump``."""
+        self._known_until = 0.0
         for group, dumped in kept.items():
             stop = self._stops[group] = Stop(base_s=self.base_s, cap_s=self.cap_s)
             stop.load_stop(dumped)
