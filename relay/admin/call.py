@@ -17,12 +17,13 @@ MOST_REASON = 500  # characters; whoever has more to say writes it down elsewher
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who asks what. Each key of ``query`` was given once."""
+    """Who asks what. Each key of ``query`` was given once; ``languages`` is the header Accept-Language."""
 
     who: Caller
     params: Mapping[str, str]
     query: Mapping[str, str]
     body: bytes
+    languages: str = ""
 
 
 def object_body(body: bytes, *, allowed: tuple[str, ...]) -> JsonObject:

@@ -117,8 +117,8 @@ class AlertDesk:
         """Return how many alerts of each rule fire, 0 for the rules that are on and find nothing."""
         return dict.fromkeys(self._settings.rules.by_name(), 0) | self._board.firing(self._clock.now())
 
-    def page(self) -> AlertPage:
-        """Return what fires, the newest first, then what ended in the last week; and every target."""
+    def page(self, language: Language = "en") -> AlertPage:
+        """Return what fires, the newest first, then what ended in the last week, in words; and every target."""
         now = self._clock.now()
         firing = sorted((each for each in self._board.alerts if each.fires(now)), key=lambda each: -each.since)
         ended = sorted(
@@ -129,9 +129,9 @@ class AlertDesk:
             TargetView(name=name, kind=target.kind, waiting=waiting.get(name, 0), last=self._mailbox.last.get(name))
             for name, target in self._settings.targets.items()
         ]
-        return AlertPage([self._view(alert) for alert in (*firing, *ended)], targets)
+        return AlertPage([self._view(alert, language) for alert in (*firing, *ended)], targets)
 
-    def _view(self, alert: Alert) -> AlertView:
+    def _view(self, alert: Alert, language: Language) -> AlertView:
         silence = None if alert.until else self._board.silences.get(alert.rule)
         return AlertView(
             rule=alert.rule,
@@ -142,7 +142,7 @@ class AlertDesk:
             until=Instant(alert.until) if alert.until else None,
             told_at=Instant(alert.told_at) if alert.told_at else None,
             silenced_until=None if silence is None else Instant(silence.until),
-            **sentences(alert.rule, alert.about, alert.values, alert.size, "en")._asdict(),
+            **sentences(alert.rule, alert.about, alert.values, alert.size, language)._asdict(),
         )
 
     async def silence(self, rule: str, until: float, reason: str, by: str) -> None:

@@ -81,13 +81,13 @@ class Refusal(Exception):
 
     def answer(self, languages: str = "") -> Response:
         """Return the response for it, its title in Chinese where ``languages`` (Accept-Language) asks for that."""
-        if _wants_chinese(languages):
+        if wants_chinese(languages):
             title = _chinese_titles()[self.code]
             return problem(self.code, self.detail or title, close=self.close, title=title, **self.extra)
         return problem(self.code, self.detail, close=self.close, **self.extra)
 
 
-def _wants_chinese(languages: str) -> bool:
+def wants_chinese(languages: str) -> bool:
     """Tell whether the first language of an Accept-Language header is Chinese: ``zh-CN,zh;q=0.9,en;q=0.8``."""
     return languages.lstrip().lower().startswith("zh")
 

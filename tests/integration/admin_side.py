@@ -13,6 +13,7 @@ from relay.admin.http.server import AdminServer, AdminSettings
 from relay.admin.resources.configuration import ConfigAccess
 from relay.admin.reveals import RevealLimit
 from relay.admin.standing.backlog import DrainTerms
+from relay.config.schema.alerts import Language
 from relay.core.errors import NoGroups
 from relay.core.model import (
     Batch,
@@ -182,7 +183,7 @@ class FakeAlarms:
     def __init__(self) -> None:
         self.silences: list[tuple[str, float, str, str]] = []
 
-    def page(self) -> AlertPage:
+    def page(self, language: Language = "en") -> AlertPage:
         late, held = (
             AlertView(
                 rule=rule,
@@ -193,7 +194,7 @@ class FakeAlarms:
                 until=Instant(START - 300) if ended else None,
                 told_at=Instant(START - 590),
                 silenced_until=None,
-                summary=f"a is {rule}",
+                summary=f"a is {rule}" if language == "en" else f"a 的 {rule}",
                 meaning="it means",
                 todo="relay status",
             )

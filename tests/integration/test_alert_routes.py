@@ -80,6 +80,19 @@ async def test_the_commands_say_it_in_words(side: AdminSide) -> None:
     assert (silenced.code, silenced.out.startswith("late is silent until ")) == (0, True)
 
 
+async def test_a_chinese_locale_has_chinese_words(side: AdminSide) -> None:
+    """The daemon's words and the command's own; the command to run next, names and rules stay. So do refusals."""
+    shown = await relay("alerts", "--admin", side.url, LC_ALL="zh_CN.UTF-8", PYTHONUTF8="1")
+    refused = await relay("show", "1K0VE24A9Y000R9", "--admin", side.url, LC_ALL="zh_CN.UTF-8", PYTHONUTF8="1")
+
+    assert "firing late shop-a: a 的 late" in shown.out
+    assert "下一步：relay status" in shown.out
+    assert "1 条在响，1 条在最近 7 天里结束" in shown.out
+    assert refused.code == 1
+    assert refused.err.startswith("relay: 没有这个回调")
+    assert "1K0VE24A9Y000R9" in refused.err
+
+
 async def test_a_drill_that_does_not_arrive_exits_1_with_the_answer(side: AdminSide) -> None:
     """0 for one that was taken; else the reason and what was answered."""
     good = await relay("alert", "test", "ops", "--admin", side.url)

@@ -14,7 +14,7 @@ export class Problem extends Error {
 }
 
 async function ask(method, path, body) {
-  const options = { method, headers: {}, credentials: "same-origin" };
+  const options = { method, headers: { "Accept-Language": document.documentElement.lang }, credentials: "same-origin" };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
     options.headers["Content-Type"] = "application/json";

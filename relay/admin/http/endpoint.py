@@ -82,7 +82,8 @@ class AdminRoute:
             if request.method == "POST":
                 body = await whole_body(request)
             with store_problems():
-                return await self.serve(Call(who=who, params=values, query=query, body=body))
+                languages = request.headers.get("Accept-Language", "")
+                return await self.serve(Call(who=who, params=values, query=query, body=body, languages=languages))
 
         return handle
 

@@ -8,11 +8,11 @@ from relay.admin.filters import did_you_mean
 from relay.admin.standing.times import WallTimes
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration
-from relay.config.schema.alerts import RULE_NAMES
+from relay.config.schema.alerts import RULE_NAMES, Language
 from relay.core.raw import JsonObject
 from relay.views.alerts import AlertPage, DrillView, SilenceView
 from relay.views.moments import Instant, instant_text
-from relay.web.refusal import Refusal
+from relay.web.refusal import Refusal, wants_chinese
 from relay.web.response import Response
 
 _LONGEST_S = 30 * 86400.0
@@ -21,8 +21,8 @@ _LONGEST_S = 30 * 86400.0
 class Alarms(Protocol):
     """The part of the alerts that operators see and act on."""
 
-    def page(self) -> AlertPage:
-        """Return what fires and ended lately, and who is told."""
+    def page(self, language: Language = "en") -> AlertPage:
+        """Return what fires and ended lately, in words of a language, and who is told."""
         ...
 
     async def silence(self, rule: str, until: float, reason: str, by: str) -> None:
@@ -44,7 +44,7 @@ class AlertRoutes:
 
     async def list(self, call: Call) -> Response:
         """GET /v1/alerts: those that fire and those of the last 7 days, and how the targets do."""
-        return self._times.answer(self._alarms.page())
+        return self._times.answer(self._alarms.page("zh-CN" if wants_chinese(call.languages) else "en"))
 
     async def silence(self, call: Call) -> Response:
         """POST /v1/alerts/{rule}/silence: ``for`` how long, 0s ends a silence."""

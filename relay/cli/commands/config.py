@@ -4,9 +4,10 @@ import click
 
 from relay.cli.main import EXIT_DIFFERENT, EXIT_FAILED
 from relay.cli.support import human
-from relay.cli.support.config_file import chosen_file, config_file, examined, load_config, unread_text
+from relay.cli.support.config_file import chosen_file, config_file, examined, load_config, say_codes, unread_text
 from relay.cli.support.locate import WHERE, locate, place_options
 from relay.cli.support.output import Row, document_option, output_option, print_record, print_rows, printable, to_json
+from relay.cli.words.sentences import say
 from relay.config.diff import Change, Difference, difference, difference_as_shown
 from relay.config.effective import ShownSettings, as_scalar, as_tree, as_yaml, effective
 from relay.config.problems import ConfigInvalid
@@ -48,12 +49,16 @@ def check(option: str | None, argument: str | None, strict: bool, probe: bool, o
     loaded = load_config(file, err=False)
     for warning in loaded.warnings:
         click.echo(str(warning))
+    say_codes(loaded.warnings, err=False)
     if unread := unread_text(loaded):
         click.echo(unread)
     number = len(loaded.destinations)
     included = len(loaded.files) - 1
-    beside = f" and {count(included, 'included file')}" if included else ""
-    click.echo(f"{file}{beside}: ok, {count(number, 'platform')}")
+    beside = ""
+    if included:
+        beside = say(" and {files}", files=count(included, "included file"), n=included)
+    words = "{file}{beside}: ok, {platforms}"
+    click.echo(say(words, file=file, beside=beside, platforms=count(number, "platform"), n=number))
     if probe:
         _probe(loaded, output)
     if strict and loaded.warnings:
@@ -115,7 +120,7 @@ def test(cases: str, option: str | None, output: str) -> None:
         try:
             wrong = failures(case, trial.post(case.payload, case.headers, platform=case.platform))
         except KeyError:
-            wrong = [f"there is no platform {case.platform!r}"]
+            wrong = [say("there is no platform '{name}'", name=case.platform)]
         rows.append({"file": cases, "line": case.line, "name": case.name, "ok": not wrong, "problems": wrong})
     failed = sum(not row["ok"] for row in rows)
     if output != "table":
@@ -124,7 +129,7 @@ def test(cases: str, option: str | None, output: str) -> None:
         for row in rows:
             said = "; ".join([row["name"], *row["problems"]])
             click.echo(f"{'ok  ' if row['ok'] else 'FAIL'} {cases}:{row['line']}: {said}")
-        click.echo(f"{count(len(found), 'case')}, {failed} failed")
+        click.echo(say("{cases}, {failed} failed", cases=count(len(found), "case"), n=len(found), failed=failed))
     if failed or not found:
         raise click.exceptions.Exit(1)
 
@@ -150,12 +155,17 @@ def reloads(config: str | None, admin: str | None, output: str) -> None:
         print_rows(plain(found), output=output, columns=())
         return
     for one in found:
-        problems = f", {count(one.problems, 'problem')}: {one.todo}" if one.problems else ""
-        click.echo(printable(f"{human.moment(one.at, now=wall_s())} by {one.by}: {one.result}{problems}"))
+        problems = ""
+        if one.problems:
+            number = count(one.problems, "problem")
+            problems = say(", {problems}: {todo}", problems=number, n=one.problems, todo=one.todo)
+        words = "{when} by {by}: {result}{problems}"
+        when = human.moment(one.at, now=wall_s())
+        click.echo(printable(say(words, when=when, by=one.by, result=one.result, problems=problems)))
         for line in one.changes:
             click.echo(printable(f"  {line}"))
     if not found:
-        click.echo("no reload since the start")
+        click.echo(say("no reload since the start"))
 
 
 @config.command()
@@ -174,7 +184,7 @@ def diff(files: tuple[str, ...], option: str | None, admin: str | None, tells: b
     """
     named = [*([option] if option else []), *files]
     if len(named) > 2:
-        raise click.UsageError("name two files at most: OLD and NEW")
+        raise click.UsageError(say("name two files at most: OLD and NEW"))
     if len(named) == 2:
         found = difference(load_config(named[0]), load_config(named[1]))
     else:
@@ -212,11 +222,12 @@ def _print_difference(found: Difference) -> None:
         if not (one.path[0] == "platforms" and one.path[1] in (*found.added, *found.removed)):
             click.echo(_line(one))
     for path in found.hidden:
-        click.echo(f"~ {dotted(path)}  (a secret's value)")
+        click.echo(say("~ {path}  (a secret's value)", path=dotted(path)))
     if found.empty:
-        click.echo("no difference")
+        click.echo(say("no difference"))
     elif found.unchanged:
-        click.echo(f"{count(len(found.unchanged), 'platform')} not touched")
+        number = len(found.unchanged)
+        click.echo(say("{platforms} not touched", platforms=count(number, "platform"), n=number))
 
 
 def _in_force(file: str, admin: str | None) -> ShownSettings:
@@ -228,12 +239,13 @@ def _in_force(file: str, admin: str | None) -> ShownSettings:
     try:
         in_force = place.admin_client().view(ConfigView, "/v1/config").config
     except Unreachable as error:
-        raise Unreachable(f"{error}; two files are compared without it: relay config diff OLD NEW") from error
-    click.echo(f"compared with what the daemon at {place.admin} has in force", err=True)
+        words = "{why}; two files are compared without it: relay config diff OLD NEW"
+        raise Unreachable(say(words, why=error)) from error
+    click.echo(say("compared with what the daemon at {address} has in force", address=place.admin), err=True)
     return in_force
 
 
 def _line(change: Change) -> str:
-    note = "  (needs a restart)" if change.needs_restart else ""
-    old, new = ("not set" if value is None else as_scalar(value) for value in (change.old, change.new))
+    note = say("  (needs a restart)") if change.needs_restart else ""
+    old, new = (say("not set") if value is None else as_scalar(value) for value in (change.old, change.new))
     return f"{'!' if change.needs_restart else '~'} {dotted(change.path)}  {old} -> {new}{note}"

@@ -9,6 +9,7 @@ from relay.cli.support import human
 from relay.cli.support.client import segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record
+from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 
 _reason_option = click.option("--reason", default="", help="Why you do it. It is kept in the audit record.")
@@ -81,12 +82,23 @@ def _act(
     if output != "table":
         print_record(view, output=output)
     else:
-        done = {"pause": "paused", "resume": "resumed", "flush": "flushed"}[action]
         brought = view.get("brought_forward", 0)
-        again = f", {brought} of them need not wait for their retry time" if brought else ""
+        again = say(", {count} of them need not wait for their retry time", count=brought) if brought else ""
         ends = ""
         if action == "pause" and group is None and key is None and view["until"] is not None:
             until = datetime.fromisoformat(view["until"]).timestamp()
-            ends = f"; it resumes by itself at {human.moment(until, now=wall_s())}"
-        part = f"group {group} of " if group is not None else f"key {key} of " if key is not None else ""
-        click.echo(f"{part}{view['name']} {done}: {view['pending']} pending{again}, now {view['state']}{ends}")
+            ends = say("; it resumes by itself at {when}", when=human.moment(until, now=wall_s()))
+        what = view["name"]
+        if group is not None:
+            what = say("group {group} of {platform}", group=group, platform=what)
+        elif key is not None:
+            what = say("key {key} of {platform}", key=key, platform=what)
+        told = {"pending": view["pending"], "again": again, "state": view["state"], "ends": ends}
+        click.echo(say(_DONE[action], what=what, **told))
+
+
+_DONE = {
+    "pause": "{what} paused: {pending} pending{again}, now {state}{ends}",
+    "resume": "{what} resumed: {pending} pending{again}, now {state}{ends}",
+    "flush": "{what} flushed: {pending} pending{again}, now {state}{ends}",
+}

@@ -5,6 +5,8 @@ import click
 from relay.cli.support.client import Refused
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record, printable
+from relay.cli.words.sentences import say
+from relay.core.plural import count
 from relay.views.configuration import ReloadView
 from relay.views.moments import plain
 
@@ -38,5 +40,5 @@ def reload(
     lines = in_words(result)
     for line in lines:
         click.echo(printable(line))
-    count = len(lines)
-    click.echo(f"{count} change{'' if count == 1 else 's'}{'' if result.applied else '; nothing was done'}")
+    done = "" if result.applied else say("; nothing was done")
+    click.echo(say("{changes}{done}", changes=count(len(lines), "change"), n=len(lines), done=done))

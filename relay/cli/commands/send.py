@@ -13,6 +13,7 @@ from relay.cli.support.client import segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record
 from relay.cli.support.progress import Move, bar
+from relay.cli.words.sentences import say
 
 _LARGE = 1 << 20  # bytes; sending more takes long enough for a bar
 _PIECE = 1 << 18
@@ -44,13 +45,13 @@ def send(
 ) -> None:
     """Post the callback in FILE (or stdin) to PLATFORM and print its id once it is on disk."""
     if file.isatty():
-        click.echo("reading the payload from the terminal; end it with Ctrl-D", err=True)
+        click.echo(say("reading the payload from the terminal; end it with Ctrl-D"), err=True)
     payload = file.read()
     headers = _headers(payload, **given)
     client = locate(config, admin=admin, ingest=ingest).ingest_client()
     post = partial(client.send, "POST", f"/v1/platforms/{segment(platform)}/callbacks")
     if sys.stderr.isatty() and len(payload) > _LARGE:
-        with bar(f"sending to {platform}", len(payload)) as move:
+        with bar(say("sending to {platform}", platform=platform), len(payload)) as move:
             answer = post(_pieces(payload, move), headers, size=len(payload))
     else:
         answer = post(payload, headers, size=len(payload))
@@ -59,7 +60,8 @@ def send(
     elif "ids" in answer:
         for callback_id in answer["ids"]:
             click.echo(callback_id)
-        click.echo(f"{answer['accepted']} accepted, {answer['duplicates']} duplicates", err=True)
+        words = "{accepted} accepted, {duplicates} duplicates"
+        click.echo(say(words, accepted=answer["accepted"], duplicates=answer["duplicates"]), err=True)
     else:
         click.echo(answer["id"])
 
@@ -69,7 +71,7 @@ def _pieces(payload: bytes, move: Move) -> Iterator[bytes]:
     for start in range(0, len(payload), _PIECE):
         yield payload[start : start + _PIECE]
         sent = min(start + _PIECE, len(payload))
-        move(sent, f"{human.size(sent)} of {human.size(len(payload))}")
+        move(sent, say("{done} of {all}", done=human.size(sent), all=human.size(len(payload))))
 
 
 def _headers(payload: bytes, *, ndjson: bool, content_type: str | None, **given: str | None) -> dict[str, str]:
@@ -88,7 +90,8 @@ def _headers(payload: bytes, *, ndjson: bool, content_type: str | None, **given:
         if value is None:
             continue
         if not value.isprintable():
-            click.echo(f"--{name.replace('_', '-')} holds control characters, which no header can carry", err=True)
+            words = "--{option} holds control characters, which no header can carry"
+            click.echo(say(words, option=name.replace("_", "-")), err=True)
             sys.exit(2)
         # http.client encodes headers in Latin-1, and the relay reads them as UTF-8.
         headers[header] = value.encode().decode("latin-1")

@@ -9,6 +9,7 @@ from relay.cli.commands.callbacks import state_of
 from relay.cli.support.client import Client, Refused, Unreachable, segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, printable, to_json
+from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.views.callback_view import CallbackFacts, CallbackPage, CallbackView
 from relay.views.moments import Instant, instant_text, plain
@@ -71,7 +72,11 @@ class _Tap:
         """Yield what is new since the last look: callbacks accepted, oldest first, then changes."""
         page = self._page(_PAGE)
         if page.next:
-            yield {"at": instant_text(wall_s()), "what": "more", "reason": f"more than {_PAGE} at once: relay ls"}
+            yield {
+                "at": instant_text(wall_s()),
+                "what": "more",
+                "reason": say("more than {count} at once: relay ls", count=_PAGE),
+            }
         for item in reversed([each for each in page.items if each.id not in self._at_newest]):
             self._note(item)
             self._followed[item.id] = ("pending", "")

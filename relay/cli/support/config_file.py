@@ -8,6 +8,7 @@ import click
 from relay.cli.support.locate import WHERE, found_file
 from relay.cli.words.language import spoken
 from relay.cli.words.meanings import known_codes
+from relay.cli.words.sentences import say
 from relay.config.load import load
 from relay.config.problems import ConfigInvalid, Problem
 from relay.config.schema.file import Config
@@ -26,7 +27,7 @@ def config_file(command: _Command) -> _Command:
 def chosen_file(option: str | None, argument: str | None = None) -> str:
     """Return the file to use: named by option or argument, else the first of ``WHERE`` that exists."""
     if option and argument:
-        raise click.UsageError("name the file once: with -c or as an argument")
+        raise click.UsageError(say("name the file once: with -c or as an argument"))
     return option or argument or found_file()
 
 
@@ -40,14 +41,17 @@ def load_config(file: str, *, err: bool = True) -> Config:
     except ConfigInvalid as invalid:
         for problem in invalid.problems:
             click.echo(str(problem), err=err)
-        if spoken() != "en":
-            _say_codes(invalid.problems, err=err)
-        click.echo(f"{count(len(invalid.problems), 'problem')}. Nothing was opened, written or sent.", err=err)
+        say_codes(invalid.problems, err=err)
+        number = len(invalid.problems)
+        words = "{problems}. Nothing was opened, written or sent."
+        click.echo(say(words, problems=count(number, "problem"), n=number), err=err)
         raise click.exceptions.Exit(1) from None
 
 
-def _say_codes(problems: Sequence[Problem], *, err: bool) -> None:
-    """Say what each code among the problems means, in the user's language; the lines above name the places."""
+def say_codes(problems: Sequence[Problem], *, err: bool) -> None:
+    """Say what each code among the problems means, where the language is not English; the lines above name places."""
+    if spoken() == "en":
+        return
     known = known_codes(spoken())
     for code in dict.fromkeys(problem.code for problem in problems):
         click.echo(f"{code}  {known[code].meaning}{known[code].todo}", err=err)
@@ -63,4 +67,5 @@ def examined(file: str) -> tuple[Sequence[Problem], bool]:
 
 def unread_text(config: Config) -> str:
     """Return which secrets this user may not read, which only the service can check; else an empty text."""
-    return f"not read here, the service has them: {', '.join(config.unread)}" if config.unread else ""
+    words = "not read here, the service has them: {names}"
+    return say(words, names=", ".join(config.unread)) if config.unread else ""

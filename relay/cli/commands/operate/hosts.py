@@ -8,6 +8,7 @@ from msgspec import UNSET
 from relay.cli.support import human
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_rows
+from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.views.hosts import HandedOver, HostPage, HostView
 from relay.views.moments import plain
@@ -43,12 +44,14 @@ def hosts(context: click.Context, config: str | None, admin: str | None, output:
     print_rows([_row(host, wall_s()) for host in page.items], output=output, columns=_COLUMNS, right=("spooled",))
     for host in page.items:
         if host.state == "mismatch":
-            click.echo(
-                f"{host.name} only accepts: its file ({host.digest}) is not the one in force ({page.digest}, published "
-                f"by {page.published_by}); make the files the same and run relay reload there"
+            words = (
+                "{name} only accepts: its file ({digest}) is not the one in force ({force}, published by {by}); make "
+                "the files the same and run relay reload there"
             )
+            click.echo(say(words, name=host.name, digest=host.digest, force=page.digest, by=page.published_by))
     if page.unowned:
-        click.echo(f"no host sends for {', '.join(page.unowned)} now; one does within 20 s if its file agrees")
+        words = "no host sends for {names} now; one does within 20 s if its file agrees"
+        click.echo(say(words, names=", ".join(page.unowned)))
 
 
 @hosts.command()

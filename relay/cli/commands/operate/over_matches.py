@@ -16,6 +16,8 @@ from relay.cli.support.client import Client, Refused, segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_record
 from relay.cli.support.progress import Move, bar
+from relay.cli.words.sentences import say
+from relay.core.plural import count
 from relay.core.raw import JsonObject
 from relay.views.callback_view import CallbackView
 from relay.views.moments import plain
@@ -111,15 +113,17 @@ def operate(action: str, order: Order, manner: Manner) -> None:
     matched = client.viewed(MatchCount, client.post("/v1/operations", {**request, "dry_run": True})).matched
     if order.ids and matched < len(set(order.ids)):
         _refuse_missing(order)
-    which = f"{matched} {state} callback{'' if matched == 1 else 's'}"
+    which = say("{callbacks}", callbacks=count(matched, f"{state} callback"), n=matched, state=state)
     if manner.dry_run or not matched:
-        text = f"{which} would be taken; nothing was done" if matched else f"nothing to {action}: {which} match"
+        text = say("nothing to {action}: {which} match", action=action, which=which)
+        if matched:
+            text = say("{which} would be taken; nothing was done", which=which)
         counted: Row = {"action": action, "matched": matched, "dry_run": manner.dry_run}
         _report(counted, manner.output, text)
         return
-    as_what = f" as {order.verdict}" if order.verdict else ""
+    as_what = say(" as {verdict}", verdict=order.verdict) if order.verdict else ""
     if not manner.yes:
-        _ask(f"{action} {which}{as_what}?")
+        _ask(say("{action} {which}{as_what}?", action=action, which=which, as_what=as_what))
     operation = client.viewed(OperationView, client.post("/v1/operations", {**request, "expect_count": matched}))
     if not manner.no_wait:
         operation = _wait(client, operation)
@@ -146,16 +150,18 @@ def _refuse_missing(order: Order) -> NoReturn:
             continue
         word = "held" if found.held else found.state
         if word != state:
-            click.echo(f"relay: {number} is {word}, not {state}", err=True)
+            words = "relay: {id} is {word}, not {state}"
+            click.echo(say(words, id=number, word=word, state=state), err=True)
         elif filtered:
-            click.echo(f"relay: {number} is {state}; does the rest of the filter fit it?", err=True)
-    click.echo("relay: nothing was done", err=True)
+            words = "relay: {id} is {state}; does the rest of the filter fit it?"
+            click.echo(say(words, id=number, state=state), err=True)
+    click.echo(say("relay: nothing was done"), err=True)
     raise click.exceptions.Exit(EXIT_FAILED)
 
 
 def _ask(question: str) -> None:
     if not sys.stdin.isatty():
-        click.echo("nobody to ask: add --yes (or --dry-run to count only)", err=True)
+        click.echo(say("nobody to ask: add --yes (or --dry-run to count only)"), err=True)
         raise SystemExit(2)
     if not click.confirm(question, err=True):
         raise SystemExit(1)
@@ -168,28 +174,36 @@ def _wait(client: Client, operation: OperationView) -> OperationView:
         with contextlib.ExitStack() as shown:
             move: Move | None = None
             if sys.stderr.isatty():
-                move = shown.enter_context(bar(f"operation {operation.id}", operation.matched))
+                move = shown.enter_context(bar(say("operation {id}", id=operation.id), operation.matched))
             while operation.finished_at is None:
                 if move is not None:
-                    move(operation.worked_off, f"{operation.worked_off:,} of {operation.matched:,}")
+                    done = say("{done} of {all}", done=f"{operation.worked_off:,}", all=f"{operation.matched:,}")
+                    move(operation.worked_off, done)
                 time.sleep(delay_s)
                 delay_s = min(delay_s * 1.5, _SLOWEST_POLL_S)
                 operation = client.view(OperationView, f"/v1/operations/{operation.id}")
     except KeyboardInterrupt:
-        click.echo(f"operation {operation.id} goes on without this command", err=True)
+        click.echo(say("operation {id} goes on without this command", id=operation.id), err=True)
         raise SystemExit(1) from None
     return operation
 
 
 def result_text(operation: OperationView) -> str:
     """Return what became of the matches, with the number of those skipped for each reason."""
-    text = f"operation {operation.id}: {operation.done} of {operation.matched} {_PAST[operation.action]}"
+    text = say(_PAST[operation.action], id=operation.id, done=operation.done, all=operation.matched)
     if operation.finished_at is None:
-        return f"{text} so far"
-    return "".join([text, *(f"; {count} skipped: {_WHY.get(why, why)}" for why, count in operation.skipped.items())])
+        return text + say(" so far")
+    for why, number in operation.skipped.items():
+        text += say("; {count} skipped: {why}", count=number, why=say(_WHY[why]) if why in _WHY else why)
+    return text
 
 
-_PAST = {"retry": "pending again", "drop": "dropped", "resolve": "resolved", "resend": "sent again"}
+_PAST = {
+    "retry": "operation {id}: {done} of {all} pending again",
+    "drop": "operation {id}: {done} of {all} dropped",
+    "resolve": "operation {id}: {done} of {all} resolved",
+    "resend": "operation {id}: {done} of {all} sent again",
+}
 _WHY = {
     "overtaken": "a newer callback of the key was delivered meanwhile (--reorder sends them all the same)",
     "state": "changed state meanwhile",

@@ -7,6 +7,7 @@ import click
 
 from relay.cli.commands.callbacks import filter_options
 from relay.cli.commands.operate.over_matches import Manner, Order, acting, operate
+from relay.cli.words.sentences import say
 
 _VERDICTS = ("delivered", "retry", "dead")
 
@@ -43,5 +44,6 @@ def resolve(order: Order, manner: Manner) -> None:
     relay resolve --platform shop-a --as delivered --reason "seen in the seller console"
     """
     if not order.ids and all(value is None for value in order.filters.values()):
-        raise click.UsageError("say which: an ID, --platform, --key, --event, --code, --held-for, --since or --until")
+        words = "say which: an ID, --platform, --key, --event, --code, --held-for, --since or --until"
+        raise click.UsageError(say(words))
     operate("resolve", order, manner)
