@@ -312,9 +312,6 @@ def _fields(owner: KeyPath, platform: PlatformSection) -> Iterator[PlacedProblem
 
 def _server(config: Config) -> Iterator[PlacedProblem]:
     server = config.server
-    if server is not None and server.scheme == "redis+cluster":
-        text = "a redis+cluster: store is not supported by this version yet"
-        yield _at(("store", "url"), "E012", text, "use redis:// or redis+sentinel://", relies_on=[("store", "url")])
     if server is not None and config.privacy.encrypt is not None:
         text = "privacy.encrypt seals a sqlite: store only; what lies on a server would not be sealed"
         yield _at(("privacy", "encrypt"), "E012", text, relies_on=[("privacy", "encrypt"), ("store", "url")])

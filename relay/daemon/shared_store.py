@@ -9,8 +9,9 @@ from relay.hosts.wiring import HostWiring
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.opening import make_store, reach
+from relay.store.redis.server.cluster import link_to
 from relay.store.redis.server.examine import ServerFacts, examine
-from relay.store.redis.server.link import Durable, ServerLink
+from relay.store.redis.server.link import Durable
 from relay.store.redis.spool.spool_file import SpoolFile
 from relay.store.redis.spool.spooling_store import SpoolingStore
 from relay.telemetry.events import Events
@@ -43,7 +44,7 @@ async def examined(config: Config) -> ServerFacts:
     assert config.server is not None
     settings = config.store.durability
     durable = Durable(settings.aof, settings.replicas, settings.timeout)
-    link = ServerLink.to(config.server, durable)
+    link = link_to(config.server, durable)
     try:
         return await examine(link, durable)
     finally:

@@ -20,7 +20,7 @@ class ValkeyServer:
         self.port = free_port()
         self._words: tuple[str, ...] = ()
         self._directory = directory
-        self._settings = {"appendonly": "yes", "appendfsync": "always", "save": "", **settings}
+        self.settings = {"appendonly": "yes", "appendfsync": "always", "save": "", **settings}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -31,7 +31,7 @@ class ValkeyServer:
     def start(self) -> None:
         """Start it and wait until it answers."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        given = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
+        given = [word for name, value in self.settings.items() for word in (f"--{name}", value)]
         command = [
             str(PROGRAM),
             *self._words,
@@ -59,6 +59,12 @@ class ValkeyServer:
                 return asked.recv(64)[:5] in (b"+PONG", b"-NOAU")
         except OSError:
             return False
+
+    def ask(self, *words: str) -> bytes:
+        """Return what it answers to a command, as it comes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as asked:
+            asked.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words))
+            return asked.recv(65536)
 
     def kill(self) -> None:
         """End it as kill -9 does."""
@@ -90,4 +96,47 @@ class Sentinel(ValkeyServer):
             "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n"
         )
         self._words = (str(file), "--sentinel")
-        self._settings = {}
+        self.settings = {}
+
+
+class ValkeyCluster:
+    """Three primaries that share the slots; each can be killed and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.nodes = [
+            ValkeyServer(
+                directory / f"node-{number}",
+                **{"cluster-enabled": "yes", "cluster-port": str(free_port()), "cluster-node-timeout": "2000"},
+            )
+            for number in range(3)
+        ]
+
+    @property
+    def url(self) -> str:
+        """Two of the three are named; the third is found."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])
+
+    def start(self) -> None:
+        """Start the nodes, give them their slots, and wait until the cluster is whole."""
+        for node in self.nodes:
+            node.start()
+        first = self.nodes[0]
+        for number, node in enumerate(self.nodes):
+            node.ask("CLUSTER", "ADDSLOTSRANGE", str(16384 * number // 3), str(16384 * (number + 1) // 3 - 1))
+            if node is not first:
+                first.ask("CLUSTER", "MEET", "127.0.0.1", str(node.port), node.settings["cluster-port"])
+        self.whole()
+
+    def whole(self) -> None:
+        """Wait until every node sees all slots served."""
+        for _ in range(1000):
+            told = [node.ask("CLUSTER", "INFO") for node in self.nodes]
+            if all(b"cluster_state:ok" in each and b"cluster_known_nodes:3" in each for each in told):
+                return
+            time.sleep(0.02)
+        raise AssertionError(told)
+
+    def kill(self) -> None:
+        """End all nodes."""
+        for node in self.nodes:
+            node.kill()

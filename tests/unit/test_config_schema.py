@@ -312,7 +312,7 @@ def test_platform_mistakes(tmp_path: Path, settings: str, line: int, col: int, c
         (MINIMAL + "reconcile: []\nplatfroms: {}\n", [(3, 12, "E013"), (4, 1, "E010")]),
         (MINIMAL + "quotas: {q: {burst: 3}, r: {rate: 1/s, per: shop}}\n", [(3, 13, "E011"), (3, 45, "E015")]),
         (MINIMAL + "quotas: {'learned:a': {rate: 1/s}}\n", [(3, 10, "E026")]),
-        (MINIMAL + "store: {url: redis+cluster://h}\n", [(3, 14, "E012")]),
+        (MINIMAL + "store: {url: redis+cluster://h/1}\n", [(3, 14, "E031")]),
         (MINIMAL + "store: {url: redis://h/x}\n", [(3, 14, "E031")]),
         (MINIMAL + "store: {url: relay.db, max_size: 0MiB}\n", [(3, 14, "E031"), (3, 34, "E016")]),
         (MINIMAL + "ingest: {listen: 8787}\n", [(3, 18, "E025")]),

@@ -5,9 +5,10 @@ from relay.core.clock import RelayClock, boottime_s, wall_s
 from relay.core.errors import StoreUnusable
 from relay.store.base import StoreEvents
 from relay.store.redis.backend import RedisStore
+from relay.store.redis.server.cluster import link_to
 from relay.store.redis.server.examine import ServerFacts, examine, take_prefix
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Durable, ServerLink
+from relay.store.redis.server.link import Durable
 from relay.store.redis.spool.spool_file import SpoolFile
 from relay.store.redis.spool.spooling_store import SpoolingStore
 
@@ -23,7 +24,7 @@ def make_store(
 ) -> RedisStore:
     """Return the store on a server that has not been reached yet; ``reach`` makes it usable."""
     clock = RelayClock(wall_s() - boottime_s())
-    link = ServerLink.to(server, durable)
+    link = link_to(server, durable)
     keys = KeyNames(prefix)
     if spool is None:
         return RedisStore(link, keys, clock, events=events, alone=alone)

@@ -31,16 +31,20 @@ class ServerFacts(NamedTuple):
 
 
 async def examine(link: ServerLink, durable: Durable) -> ServerFacts:
-    """Ask a server for its version and settings. Raises ``StoreAway`` and ``StoreUnusable`` (it lets nobody in)."""
-    info = await link.info("server", "memory", "persistence", "replication")
-    version = _version(info)
-    fsync = await _setting(link, "appendfsync")
-    return ServerFacts(
-        version,
-        version >= _FLAGS_FROM,
-        version >= _WAITAOF_FROM,
-        list(_faults(info, version, fsync, durable)),
-    )
+    """Ask a server, or each primary of a cluster, for version and settings.
+
+    Raises ``StoreAway`` and ``StoreUnusable`` (it lets nobody in).
+    """
+    oldest: tuple[int, ...] = ()
+    found: list[ServerFault] = []
+    for node in await link.each():
+        info = await node.info("server", "memory", "persistence", "replication")
+        version = _version(info)
+        oldest = min(oldest or version, version)
+        faults = _faults(info, version, await _setting(node, "appendfsync"), durable)
+        where = f"of the node {node.primary_id}: " if link.cluster else ""
+        found += (fault._replace(text=where + fault.text) for fault in faults)
+    return ServerFacts(oldest, oldest >= _FLAGS_FROM, oldest >= _WAITAOF_FROM, found)
 
 
 def _faults(info: Mapping[str, Any], version: tuple[int, ...], fsync: str, durable: Durable) -> "list[ServerFault]":
@@ -97,11 +101,13 @@ async def take_prefix(link: ServerLink, keys: KeyNames) -> None:
                 f"the store under {keys.prefix}: is of version {int(found)}, this relay knows {SCHEMA}; upgrade it"
             )
         return
-    stranger = await _first_key(link, keys.prefix)
-    if stranger is not None:
-        raise StoreUnusable(
-            f"the key {stranger!r} begins with {keys.prefix}: and is no relay's; set another store.prefix or database"
-        )
+    for node in await link.each():
+        stranger = await _first_key(node, keys.prefix)
+        if stranger is not None:
+            raise StoreUnusable(
+                f"the key {stranger!r} begins with {keys.prefix}: and is no relay's; "
+                "set another store.prefix or database"
+            )
     await link.do("SET", schema, SCHEMA, "NX")
 
 

@@ -11,12 +11,15 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
+    ClusterDownError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import TimeoutError as TookTooLong
@@ -29,7 +32,15 @@ from relay.store.redis.server.scripts import Script
 WITHIN_S: Final = 2.0
 _CONNECT_S: Final = 0.5
 _MOST: Final = 64
-_AWAY: Final = (NotConnected, TookTooLong, ReadOnlyError, OSError, asyncio.TimeoutError)
+_AWAY: Final = (
+    NotConnected,
+    TookTooLong,
+    ReadOnlyError,
+    ClusterDownError,
+    TryAgainError,
+    OSError,
+    asyncio.TimeoutError,
+)
 _AWAY_WORDS: Final = (
     "LOADING",
     "MASTERDOWN",
@@ -47,6 +58,10 @@ BROKEN: Final = (RedisError, OSError)
 
 class ServerRefused(StoreFailed):
     """The server answered a call with an error; scripts begin theirs with a word of their own."""
+
+
+class Elsewhere(ServerRefused):
+    """Another node of the cluster has the slot; nothing was done."""
 
 
 class ServerCall(NamedTuple):
@@ -200,6 +215,10 @@ class ServerLink:
         await self._client.connection_pool.disconnect(inuse_connections=False)
         return StoreAway(f"the store cannot be reached: {error or type(error).__name__}")
 
+    async def each(self) -> "Sequence[ServerLink]":
+        """Return a link to each server that holds keys: this one; of a cluster its primaries."""
+        return [self]
+
     async def info(self, *sections: str) -> Mapping[str, Any]:
         """Return what the server says of itself."""
         found: dict[str, Any] = {}
@@ -242,6 +261,8 @@ def _mapped(answer: Any) -> Any:
     text = str(answer)
     if text.startswith("FENCED"):
         return Fenced("another host owns this platform now; nothing was changed")
+    if isinstance(answer, AskError):  # MOVED is one too
+        return Elsewhere(text)
     if isinstance(answer, OutOfMemoryError) or text.startswith("OOM") or "OOM command" in text:
         return StoreFull("the server is at its maxmemory; raise it, shorten store.keep, or drop dead letters")
     return ServerRefused(text)

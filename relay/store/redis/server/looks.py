@@ -20,8 +20,16 @@ class Looks:
 
     async def at(self, names: Iterable[str], script: str, *, busy: Container[str] = ()) -> dict[str, Any]:
         """Return what ``script`` answers for each platform; ``busy`` are those that take longer."""
-        found: dict[str, Any] = {}
         looking = platform_script(script, flags=False)
+        if self._link.cluster:  # a script there has the keys of one slot; those of a node share a pipeline
+            listed = list(names)
+            calls = [ServerCall(looking, self._keys.pair(name), ("0",)) for name in listed]
+            answers = await self._link.run(calls)
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+            return {name: answer[0] for name, answer in zip(listed, answers, strict=True)}
+        found: dict[str, Any] = {}
         for part in _parts(names, busy):
             keys = [key for name in part for key in self._keys.pair(name)]
             found |= zip(part, await self._link.one(ServerCall(looking, keys, ("0",))), strict=True)
