@@ -137,7 +137,8 @@ class StoreSettings(Section):
     url: StoreUrl = setting(
         "sqlite:relay.db",
         "sqlite:PATH; a relative path lies in $STATE_DIRECTORY, else beside the configuration file. Hosts share "
-        "a Valkey or Redis: redis://HOST:PORT/DB, rediss://, redis+sentinel://H1:PORT,H2:PORT/NAME.",
+        "a Valkey or Redis: redis://HOST:PORT/DB, rediss://, redis+sentinel://H1:PORT,H2:PORT/NAME, "
+        "redis+cluster://H1:PORT,H2:PORT.",
     )
     prefix: StorePrefix = setting("relay", "On a server: how the names of all its keys begin.")
     durability: Durability = setting({}, "On a server: what an accept and a claim wait for.")
