@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from relay.config.reading.server_urls import ServerUrl
 from relay.core.clock import elapsed_s
 from relay.core.errors import StoreAway, StoreUnusable
-from relay.store.redis.server.link import WITHIN_S, Durable, Elsewhere, ServerCall, ServerLink, ServerRefused
+from relay.store.redis.server.link import WITHIN_S, Durable, SlotMoved, ServerCall, ServerLink, ServerRefused
 
 Address = tuple[str, int]
 _WITHOUT_KEY: Final = frozenset(("CONFIG", "INFO", "PING", "PUBLISH", "SCAN", "TIME"))
@@ -57,7 +57,7 @@ class ClusterLink(ServerLink):
         places = list(range(len(calls)))
         for last in (False, True):
             await self._run(calls, places, answers, within_s, durable)
-            places = [place for place in places if isinstance(answers[place], Elsewhere)]
+            places = [place for place in places if isinstance(answers[place], SlotMoved)]
             if not places:
                 self.answered_at = elapsed_s()
                 return answers

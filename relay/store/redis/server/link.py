@@ -60,7 +60,7 @@ class ServerRefused(StoreFailed):
     """The server answered a call with an error; scripts begin theirs with a word of their own."""
 
 
-class Elsewhere(ServerRefused):
+class SlotMoved(ServerRefused):
     """Another node of the cluster has the slot; nothing was done."""
 
 
@@ -262,7 +262,7 @@ def _mapped(answer: Any) -> Any:
     if text.startswith("FENCED"):
         return Fenced("another host owns this platform now; nothing was changed")
     if isinstance(answer, AskError):  # MOVED is one too
-        return Elsewhere(text)
+        return SlotMoved(text)
     if isinstance(answer, OutOfMemoryError) or text.startswith("OOM") or "OOM command" in text:
         return StoreFull("the server is at its maxmemory; raise it, shorten store.keep, or drop dead letters")
     return ServerRefused(text)
