@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from relay.config.reading.server_urls import ServerUrl
 from relay.core.clock import elapsed_s
 from relay.core.errors import StoreAway, StoreUnusable
-from relay.store.redis.server.link import WITHIN_S, Durable, SlotMoved, ServerCall, ServerLink, ServerRefused
+from relay.store.redis.server.link import WITHIN_S, Durable, ServerCall, ServerLink, ServerRefused, SlotMoved
 
 Address = tuple[str, int]
 _WITHOUT_KEY: Final = frozenset(("CONFIG", "INFO", "PING", "PUBLISH", "SCAN", "TIME"))
