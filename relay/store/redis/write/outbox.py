@@ -20,7 +20,7 @@ from relay.policy.objective import not_before
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.server.fields import pack, read_row, unpack
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import ServerCall, ServerLink
+from relay.store.redis.server.link import ServerCall, ServerLink, ServerRefused
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.groups import Unseen, WaitingGroups
 from relay.store.redis.write.settlement import OpenAttempt
@@ -80,7 +80,8 @@ class RedisOutbox:
         self._changed = changed
         self._claiming: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._served: dict[str, str] = {}
-        self._lost: dict[str, _Plan] = {}  # claims whose answer did not come: asked for again before anything else
+        # Claims, and questions, whose answer did not come: asked for again before anything else.
+        self._lost: defaultdict[tuple[str, bool], list[_Plan]] = defaultdict(list)
         self.open: dict[int, OpenAttempt] = {}  # by attempt under way
 
     async def claim(self, request: ClaimRequest) -> Batch | WaitUntil:
@@ -90,7 +91,8 @@ class RedisOutbox:
             return _NOT_OWNED
         async with self._claiming[platform]:
             while True:
-                plan = self._lost.pop(platform, None) or await self._plan(request)
+                lost = self._lost[platform, False]
+                plan = lost.pop(0) if lost else await self._plan(request)
                 if not isinstance(plan, _Plan):
                     self._wake()
                     return plan
@@ -103,16 +105,23 @@ class RedisOutbox:
         """Take a slot for a request without callbacks and record its attempt."""
         if not self._owned.owns(platform):
             return _NOT_OWNED
+        batch: Batch | None = None
+        while batch is None:
+            lost = self._lost[platform, True]
+            plan = lost.pop(0) if lost else self._question(platform)
+            if isinstance(plan, WaitUntil):
+                return plan
+            batch = await self._carry_out(plan)
+        self._wake()
+        return batch
+
+    def _question(self, platform: str) -> "_Plan | WaitUntil":
         wait = self._owned.slots.ready(platform, "", self._clock.now())
         if wait is not None:
             return wait
         attempt_id, now = self._owned.next_number(), self._clock.now()
         self._owned.slots.take(platform, "", attempt_id, now, Purpose.READ_BACK)
-        plan = _Plan(attempt_id, "", 0, attempt_id, platform, "", [], now, attempt_id, question=True)
-        batch = await self._carry_out(plan)
-        assert batch is not None
-        self._wake()
-        return batch
+        return _Plan(attempt_id, "", 0, attempt_id, platform, "", [], now, attempt_id, question=True)
 
     def _wake(self) -> None:
         for platform in self._owned.slots.drain_wakes():
@@ -265,19 +274,21 @@ class RedisOutbox:
             claimed, *content = await self._again(
                 lambda: [self._owned.call("claim", platform, *facts), *self._content(platform, planned)]
             )
+            if claimed is None:
+                self._owned.slots.forget(attempt_id)
+                return None
+            attempt, created, root, confirm, seqs = unpack(claimed)
+            if seqs and not planned:
+                planned = seqs
+                content = await self._again(lambda: self._content(platform, seqs))
         except Fenced:
             self._owned.slots.forget(attempt_id)
             raise
-        except BaseException:  # cancelled too: it may be recorded, so its slot stays taken and it is asked for again
-            self._lost[platform] = plan
+        except BaseException as error:  # cancelled too
+            if isinstance(error, ServerRefused) and str(error).startswith("GONE"):
+                return None  # ended when the platform was taken over anew, and its slot rebuilt from what is recorded
+            self._lost[platform, plan.question].append(plan)  # it may be recorded: its slot stays taken
             raise
-        if claimed is None:
-            self._owned.slots.forget(attempt_id)
-            return None
-        attempt, created, root, confirm, seqs = unpack(claimed)
-        if seqs and not planned:
-            planned = seqs
-            content = await self._again(lambda: self._content(platform, seqs))
         tag = self._tags.known(platform)
         items, replayed = _items(seqs, planned, content, tag)
         batch = Batch(

@@ -1,0 +1,101 @@
+"""A claim whose answer is lost is found again, or given up: its callbacks never wait for nobody."""
+
+import secrets
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import pytest
+from relay.config.reading.server_urls import parse_server_url
+from relay.core.errors import StoreAway
+from relay.core.model import Batch
+from relay.store.redis.backend import RedisStore
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import Durable, ServerCall, ServerLink
+from tests.clocks import FakeClock
+from tests.store.harness import balanced, claimed, deliver, note, payloads, post, resend, rules
+from tests.store.valkey import ValkeyServer
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """One server for all tests here; each has a prefix of its own."""
+    made = ValkeyServer(tmp_path_factory.mktemp("valkey"))
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+async def store(server: ValkeyServer) -> AsyncIterator[RedisStore]:
+    """A host that owns the platform ``shop`` under a lease."""
+    link = ServerLink.to(parse_server_url(server.url), Durable())
+    made = RedisStore(link, KeyNames(f"t{secrets.token_hex(4)}"), FakeClock(), alone=False)
+    await made.begin()
+    await made.configure(rules())
+    await link.do("HSET", made.keys.of("shop", "lease"), "token", "1.a")
+    await made.own({"shop": "1.a"}, silent_s={})
+    yield made
+    await made.close()
+
+
+def _losing(monkeypatch: pytest.MonkeyPatch, store: RedisStore, command: str) -> None:
+    """Lose the answer of every pipeline that begins with a command, or with a script for the empty word."""
+    run = store.link.run
+
+    async def lost(calls: Sequence[ServerCall], **given: Any) -> list[Any]:
+        answers = await run(calls, **given)
+        if (calls[0].args[0] if calls[0].script is None else "") == command and given.get("durable"):
+            raise StoreAway("no answer")
+        return answers
+
+    monkeypatch.setattr(store.link, "run", lost)
+
+
+@pytest.mark.parametrize("command", ["", "HMGET"])
+async def test_a_batch_that_goes_again_is_found_again(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """The server is lost after it recorded the attempt, or before what the batch holds was read."""
+    clock = store.clock
+    assert isinstance(clock, FakeClock)
+    await post(store, note(b"1"), note(b"2"))
+    await resend(store, await claimed(store), clock, after_s=0.0)
+    with monkeypatch.context() as patched:
+        _losing(patched, store, command)
+        with pytest.raises(StoreAway):
+            await claimed(store)
+    batch = await claimed(store)
+    assert (payloads(batch), batch.attempt) == ([b"1", b"2"], 2)
+    await deliver(store, batch, clock)
+    assert (await balanced(store))["shop"].delivered == 2
+
+
+async def test_a_claim_that_a_take_over_ended_is_given_up(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease ended meanwhile and is ours again: the attempt is over, and its batch goes again as any other."""
+    clock = store.clock
+    assert isinstance(clock, FakeClock)
+    await post(store, note(b"1"))
+    with monkeypatch.context() as patched:
+        _losing(patched, store, "")
+        with pytest.raises(StoreAway):
+            await claimed(store)
+    store.disown(["shop"])
+    await store.own({"shop": "1.a"}, silent_s={})
+    batch = await claimed(store)
+    assert (payloads(batch), batch.attempt) == ([b"1"], 2)
+    await deliver(store, batch, clock)
+    assert (await store.platform_status())["shop"].in_flight == 0
+
+
+async def test_a_lost_question_is_no_batch_to_send(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found again by the next question, and no claim takes it for a batch."""
+    with monkeypatch.context() as patched:
+        _losing(patched, store, "")
+        with pytest.raises(StoreAway):
+            await store.reserve("shop")
+    await post(store, note(b"1"))
+    assert payloads(await claimed(store)) == [b"1"]
+    found = await store.reserve("shop")
+    assert isinstance(found, Batch)
+    assert not found.items
+    assert not store._outbox._lost["shop", True]
