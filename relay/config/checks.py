@@ -47,7 +47,6 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
         text = "ingest.max_bulk, a whole NDJSON request, is smaller than ingest.max_body, one payload of it"
         relies_on = [("ingest", "max_bulk"), ("ingest", "max_body")]
         yield _at(("ingest", "max_bulk"), "E051", text, relies_on=relies_on)
-    yield from _server(config)
     yield from listener_contradictions(config)
     yield from _users(config)
     for name, quota in config.quotas.items():
@@ -308,13 +307,6 @@ def _fields(owner: KeyPath, platform: PlatformSection) -> Iterator[PlacedProblem
         if "{" in text and not platform.envelope.goes_alone:
             what = f"{dotted((*owner, name))} uses fields of the callback, but a request holds several"
             yield _at((*owner, name), "E051", what, "write envelope: single", relies_on=[(*owner, "envelope")])
-
-
-def _server(config: Config) -> Iterator[PlacedProblem]:
-    server = config.server
-    if server is not None and config.privacy.encrypt is not None:
-        text = "privacy.encrypt seals a sqlite: store only; what lies on a server would not be sealed"
-        yield _at(("privacy", "encrypt"), "E012", text, relies_on=[("privacy", "encrypt"), ("store", "url")])
 
 
 def _sends_secret(platform: PlatformSection) -> bool:

@@ -6,6 +6,7 @@ from relay.config.reading.server_urls import ServerUrl
 from relay.config.schema.file import Config
 from relay.core.errors import StoreAway
 from relay.hosts.wiring import HostWiring
+from relay.sealing.master_keys import KeySource
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.opening import make_store, reach
@@ -18,13 +19,20 @@ from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 
 
-async def open_shared(config: Config, server: ServerUrl, events: Events | None, *, alone: bool = True) -> RedisStore:
-    """Open the store; while its server is away, posts go to the spool. Raises ``StoreUnusable``."""
+async def open_shared(
+    config: Config, server: ServerUrl, events: Events | None, *, alone: bool = True, source: KeySource | None = None
+) -> RedisStore:
+    """Open the store, sealed where ``source`` gives keys; while its server is away, posts go to the spool.
+
+    Raises ``StoreUnusable`` and ``KeysUnavailable``.
+    """
     settings = config.store.durability
     durable = Durable(settings.aof, settings.replicas, settings.timeout)
     host = config.host or socket.gethostname()
-    spool = SpoolFile(config.store_path, host=host, max_bytes=config.store.spool.max_size)
-    store = make_store(server, prefix=config.store.prefix, durable=durable, events=events, alone=alone, spool=spool)
+    spool = SpoolFile(config.store_path, host=host, max_bytes=config.store.spool.max_size, keys=source)
+    store = make_store(
+        server, prefix=config.store.prefix, durable=durable, events=events, alone=alone, spool=spool, source=source
+    )
     try:
         await reach(store)
     except StoreAway:

@@ -28,7 +28,7 @@ async def open_store(config: Config, events: Events | None) -> Store:
     if config.server is not None:
         from relay.daemon.shared_store import open_shared  # the server's client is loaded only where it is configured
 
-        return await open_shared(config, config.server, events, alone=False)
+        return await open_shared(config, config.server, events, alone=False, source=key_source(config))
     return await SqliteStore.open(config.store_path, events=events, keys=key_source(config))
 
 

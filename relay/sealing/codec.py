@@ -187,15 +187,27 @@ class Codec:
         day = 0 if platform == NOBODY else int(at // DAY_S)
         key = self._newest.get((platform, day))
         if key is None or key.left < count:
-            plain = os.urandom(KEY_BYTES)
-            master = self.masters.current
-            made = WrappedKey(self._last + 1, platform, day, master.id, b"")
-            made = made._replace(wrapped=master.wrap(plain, made.about))
-            key = _DataKey(made, plain)
-            self._add(key)
+            made = self.make(self._last + 1, platform, day)
+            self.take(made)
             self.fresh.append(made)
+            key = self._keys[made.id]
         key.left -= count
         return key
+
+    def make(self, number: int, platform: int, day: int) -> WrappedKey:
+        """Return a new data key; ``take`` puts it in use."""
+        master = self.masters.current
+        made = WrappedKey(number, platform, day, master.id, b"")
+        return made._replace(wrapped=master.wrap(os.urandom(KEY_BYTES), made.about))
+
+    def lacks(self, platform: int, at: float, count: int) -> bool:
+        """Say whether a new data key is needed to seal so many values of a platform with that of the time ``at``."""
+        key = self._newest.get((platform, 0 if platform == NOBODY else int(at // DAY_S)))
+        return key is None or key.left < count
+
+    def knows(self, sealed: Iterable[bytes]) -> bool:
+        """Say whether the data keys that these values name are here."""
+        return all(int.from_bytes(head, "little") in self._keys for head in {_head(value) for value in sealed})
 
     def seal_rows(
         self, column: Column, platform: int, at: float, rows: Sequence[int], texts: Sequence[bytes]

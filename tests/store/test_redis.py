@@ -9,6 +9,7 @@ import pytest
 from relay.config.reading.server_urls import parse_server_url
 from relay.core.errors import Fenced, StoreAway
 from relay.core.model import Rate, StoreRules, WaitUntil
+from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.keys import KeyNames
@@ -20,19 +21,25 @@ from tests.store.conformance import (
 )
 from tests.store.forgetting import ForgettingConformance
 from tests.store.harness import claimed, deliver, note, post, refused, request, rules, states
+from tests.store.receipting import DurableReceiptingConformance, ReceiptingConformance
+from tests.store.resending import ResendingConformance
 from tests.store.valkey import ValkeyServer
 
 
 class RedisHarness:
-    def __init__(self, server: ValkeyServer) -> None:
+    def __init__(self, server: ValkeyServer, keys: KeySource | None = None) -> None:
         self.clock = FakeClock()
+        self._keys = keys
         self._server = server
         self._prefix = f"t{secrets.token_hex(4)}"
         self._opened: list[RedisStore] = []
 
     async def open(self, in_force: StoreRules) -> Store:
         store = RedisStore(
-            ServerLink.to(parse_server_url(self._server.url), Durable()), KeyNames(self._prefix), self.clock
+            ServerLink.to(parse_server_url(self._server.url), Durable()),
+            KeyNames(self._prefix),
+            self.clock,
+            source=self._keys,
         )
         self._opened.append(store)
         await store.begin()
@@ -67,6 +74,17 @@ async def harness(server: ValkeyServer) -> AsyncIterator[RedisHarness]:
 
 class TestRedis(Conformance, DurabilityConformance, ForgettingConformance):
     pass
+
+
+class TestSealedRedis(ForgettingConformance, ReceiptingConformance, DurableReceiptingConformance, ResendingConformance):
+    """What sealing has a part in, with everything sealed."""
+
+    @pytest.fixture
+    async def harness(self, server: ValkeyServer) -> AsyncIterator[RedisHarness]:
+        """A sealed shared store on a clock that tests move."""
+        made = RedisHarness(server, GivenKeys(b"k" * 32))
+        yield made
+        await made.close()
 
 
 async def test_whoever_lost_the_lease_changes_nothing(server: ValkeyServer) -> None:

@@ -25,36 +25,19 @@ from relay.core.model import (
 )
 from relay.core.raw import Kept, Record
 from relay.core.settlement import Settlement
+from relay.sealing.master_keys import KeySource
 from relay.store.base import Reroute, Stepped, StoreEvents, no_route
 from relay.store.held_keys import HeldKeys
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
 from relay.store.lending import Lending
-from relay.store.redis.owned import OwnedPlatforms
-from relay.store.redis.read.history import RedisHistory
-from relay.store.redis.read.ledger import RedisReader
-from relay.store.redis.read.standing import Standings
-from relay.store.redis.read.survey import RedisSurveys
 from relay.store.redis.server.fields import pack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
-from relay.store.redis.server.looks import Looks
-from relay.store.redis.server.scripts import Script, platform_script
-from relay.store.redis.server.tags import PlatformTags
-from relay.store.redis.write.cancelling import RedisCancelling
-from relay.store.redis.write.held_keys import RedisHeldKeys
-from relay.store.redis.write.inbox import RedisInbox
-from relay.store.redis.write.journal import RedisJournal
-from relay.store.redis.write.lending import RedisLending
-from relay.store.redis.write.operations import RedisOperations
-from relay.store.redis.write.outbox import RedisOutbox
-from relay.store.redis.write.prune import RedisUpkeep
-from relay.store.redis.write.receipts import RedisReceipts
-from relay.store.redis.write.settlement import RedisSettlements, packed_gate
-from relay.store.redis.write.trail import RedisTrail
+from relay.store.redis.wiring import Listeners, RedisParts
+from relay.store.redis.write.settlement import packed_gate
 from relay.store.sealing import Sealing
 from relay.store.survey import Surveys
-from relay.store.unsealed import Unsealed
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals
 from relay.views.operation_view import PLAIN, OperationOptions, OperationView
@@ -75,105 +58,39 @@ class RedisStore:
         events: StoreEvents | None = None,
         alone: bool = True,
         flags: bool = True,
+        source: KeySource | None = None,
     ) -> None:
-        """``alone``: no other host uses the store. ``flags``: the server knows flags of scripts (7.0)."""
+        """``alone``: no other host uses the store. ``flags``: the server knows flags of scripts (7.0).
+
+        ``source``: where the keys come from that it is sealed with.
+        """
         self.clock = clock
         self.link = link
         self.keys = keys
         self._alone = alone
-        self._flags = flags
         self._events = events
         self._watchers: list[Callable[[str, int], None]] = []
         self._operation_watchers: list[Callable[[], None]] = []
         self._closed = asyncio.Event()
-        self._tags = PlatformTags(link, keys)
-        self._owned = OwnedPlatforms(link, keys, clock, script=self._script, alone=alone)
-        self._reader = RedisReader(link, keys, self._tags, clock)
-        looks = Looks(link, keys)
-        self._standings = Standings(looks, self._tags)
-        self._past = RedisHistory(self._reader, self._standings, keys, clock)
-        self.history: MinuteHistory = self._past
-        self.sealing: Sealing = Unsealed("a store on a server")
-        self.surveys: Surveys = RedisSurveys(self._reader, self._tags)
-        self._trail = RedisTrail(link, keys, clock)
-        self.held_keys: HeldKeys = RedisHeldKeys(link, self._owned, self._trail, changed=self._changed)
-        self._receipts = RedisReceipts(
-            link,
-            keys,
-            self._tags,
-            clock,
-            script=self._script,
-            rules=lambda: self._owned.rules.receipts,
-            accepted=self._changed,
-        )
-        noted = self._receipts.tell
-        self._cancelling = RedisCancelling(
-            link,
-            keys,
-            self._tags,
-            clock,
-            script=self._script,
-            find=self._reader.find,
-            changed=self._changed,
-            noted=noted,
-        )
-        self._inbox = RedisInbox(
-            link,
-            keys,
-            self._tags,
-            clock,
-            script=self._script,
-            coalescing=self._coalescing,
-            accepted=self._changed,
-            committed=self._committed,
-            receipts=self._receipts,
-            minute=self._past,
-        )
-        self._outbox = RedisOutbox(link, keys, self._tags, clock, self._owned, changed=self._changed)
-        self._settlements = RedisSettlements(
-            link,
-            keys,
-            self._tags,
-            self._owned,
-            attempts=self._outbox.open,
-            changed=self._changed,
-            released=self._released,
-            noted=noted,
-        )
-        self._owned.resume = self._settlements.resume
-        self._operations = RedisOperations(
-            link,
-            keys,
-            self._tags,
-            clock,
-            self._owned,
-            self._reader,
-            self._inbox.bulks,
-            self._trail,
-            changed=self._changed,
-            released=self._released,
-            receipts=self._receipts,
-        )
-        self.lending: Lending = RedisLending(link, self._tags, clock, self._owned, changed=self._changed)
-        self.journal: Journal = RedisJournal(self._trail, self._operations)
-        self._upkeep = RedisUpkeep(
-            link,
-            keys,
-            clock,
-            self._owned,
-            self._inbox.bulks,
-            looks,
-            names=self._mine,
-            all_names=self._tags.names,
-            changed=self._changed,
-            released=self._released,
-            noted=noted,
-        )
+        told = Listeners(self._changed, self._released, self._committed, self._unopened)
+        self._parts = parts = RedisParts(link, keys, clock, alone=alone, flags=flags, source=source, told=told)
+        self._tags, self._owned = parts.tags, parts.owned
+        self._reader, self._standings, self._past = parts.reader, parts.standings, parts.past
+        self._trail, self._receipts, self._cancelling = parts.trail, parts.receipts, parts.cancelling
+        self._inbox, self._outbox, self._settlements = parts.inbox, parts.outbox, parts.settlements
+        self._operations, self._upkeep = parts.operations, parts.upkeep
+        self.history: MinuteHistory = parts.past
+        self.sealing: Sealing = parts.sealing
+        self.surveys: Surveys = parts.surveys
+        self.held_keys: HeldKeys = parts.held_keys
+        self.lending: Lending = parts.lending
+        self.journal: Journal = parts.journal
 
     async def begin(self, *, flags: bool = True) -> None:
         """Read what platforms there are, and finish the bulks that a crash left; ``flags``: see the class."""
-        self._flags = flags
+        self._parts.flags = flags
         await self._tags.load()
+        await self._parts.data_keys.unlock()
         if self._alone:
             await self._inbox.bulks.sweep(self._tags.names(), stale_s=0.0)
 
@@ -185,19 +102,6 @@ class RedisStore:
         """Return how many callbacks wait on this host because the store was away, by platform."""
         return {}
 
-    def _script(self, name: str) -> Script:
-        return platform_script(name, flags=self._flags)
-
-    def _mine(self) -> list[str]:
-        return [name for name in self._tags.names() if self._owned.owns(name)]
-
-    def _coalescing(self, platform: str) -> str:
-        """Return how ``adding.lua`` is told of a platform's ``coalesce``."""
-        rule = self._owned.rules.platforms.get(platform)
-        if rule is None or not rule.coalesce:
-            return ""
-        return f"{rule.quiet_s!r} {rule.gather_s!r}" if rule.quiet_s else "1"
-
     def _changed(self, platform: str, count: int) -> None:
         for changed in self._watchers:
             changed(platform, count)
@@ -205,6 +109,10 @@ class RedisStore:
     def _released(self) -> None:
         for released in self._operation_watchers:
             released()
+
+    def _unopened(self, platform: str, ids: Sequence[str]) -> None:
+        if self._events is not None:
+            self._events.seal_broken(platform=platform, callbacks=ids)
 
     def _committed(self, seconds: float, rows: int) -> None:
         if self._events is not None:
@@ -368,6 +276,7 @@ class RedisStore:
     async def prune(self) -> bool:
         """Delete one step of what need not be kept; return whether there may be more."""
         await self._trail.prune(self.clock.now() - self._owned.rules.keep_audit_s)
+        await self._parts.drop_unused_keys()
         return await self._upkeep.prune()
 
     async def audit(self, record: Record) -> None:

@@ -3,6 +3,7 @@
 from relay.config.reading.server_urls import ServerUrl
 from relay.core.clock import RelayClock, boottime_s, wall_s
 from relay.core.errors import StoreUnusable
+from relay.sealing.master_keys import KeySource
 from relay.store.base import StoreEvents
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.cluster import link_to
@@ -21,14 +22,15 @@ def make_store(
     events: StoreEvents | None = None,
     alone: bool = True,
     spool: SpoolFile | None = None,
+    source: KeySource | None = None,
 ) -> RedisStore:
     """Return the store on a server that has not been reached yet; ``reach`` makes it usable."""
     clock = RelayClock(wall_s() - boottime_s())
     link = link_to(server, durable)
     keys = KeyNames(prefix)
     if spool is None:
-        return RedisStore(link, keys, clock, events=events, alone=alone)
-    store = SpoolingStore(link, keys, clock, spool, events=events, alone=alone)
+        return RedisStore(link, keys, clock, events=events, alone=alone, source=source)
+    store = SpoolingStore(link, keys, clock, spool, events=events, alone=alone, source=source)
 
     async def again() -> None:
         await reach(store)

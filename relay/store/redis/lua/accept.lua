@@ -2,6 +2,8 @@
 -- before, or the id where a spool gave it), {'C', index} for another body under a known key, or {'B'} where a key is being staged elsewhere; and how
 -- many receipts are due.
 local coalesce, posts = ARGV[2], unpack_(ARGV[3])
+local wrong = unfit(posts[1][1])
+if wrong then return wrong end
 local staging = call('HLEN', P .. 'rv') > 0
 local accepted, answers, body = {}, {}, 3
 

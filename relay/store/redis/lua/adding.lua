@@ -4,7 +4,7 @@ local bodies, keys = {}, {}
 
 -- coalesce: '' for none, '1', or the seconds of quiet and the most of them: '5.0 30.0'.
 local function add(new, body, given, coalesce, stands_for)
-  local seq = given
+  local seq = given or new[22]
   if not seq then
     last = math.max(last + 1, floor(now * 1e6))
     seq = last
@@ -12,7 +12,7 @@ local function add(new, body, given, coalesce, stands_for)
   local key, kh, event, lane, expires, idem, digest, ctype, trace, group, bytes, reason, post, ref, delay = unpack(new, 1, 15)
   local came = now - (new[17] or 0)  -- a post that waited in a spool came before
   local row = {key, kh, event, lane, lane, group, ctype, trace, idem, post, bytes, came, expires, came + delay + expires, came + delay, seq,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', false, 0, {}, 0, 0, ref, 0, new[16] or '', new[20] or false, new[21] or false}
+    0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', false, 0, {}, 0, 0, ref, 0, new[16] or '', new[20] or false, new[21] or false, new[22] and 1 or 0}
   rows[seq] = row
   zset('all', seq, seq)
   bodies[#bodies + 1] = seq

@@ -12,6 +12,13 @@ local function fenced(token)
   return (call('HGET', LEASE, 'token') or '') ~= token
 end
 
+-- A platform is sealed from its first callback on; a host without the keys puts nothing beside it.
+local function unfit(new)
+  local sealed = call('HEXISTS', P .. 'm', 'sealed') == 1
+  if new[22] and not sealed then call('HSET', P .. 'm', 'sealed', 1) end
+  return sealed and not new[22] and redis.error_reply('PLAIN the store is sealed: give this host the key too, as privacy.encrypt.key')
+end
+
 local function each(list, size, act)  -- Lua passes some thousand arguments at most
   for first = 1, #list, size do
     act(unpack(list, first, math.min(first + size - 1, #list)))

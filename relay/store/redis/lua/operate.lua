@@ -85,7 +85,7 @@ function act.forget(row, seq)
   end
   call('HDEL', P .. 'b', seq)
   count('bytes', -row[@BYTES])
-  row[@BYTES], row[@KEY], row[@MESSAGE], row[@REF] = 0, false, '', false
+  row[@BYTES], row[@KEY], row[@MESSAGE], row[@REF], row[@IKEY] = 0, false, '', false, false
   for _, id in ipairs(row[@ATTS]) do
     local blob = call('HGET', P .. 'at', id)
     local attempt = blob and unpack_(blob)

@@ -15,7 +15,7 @@ end
 now = facts[4]
 local reserved, given = {}, unpack_(chunk)
 for _, new in ipairs(given) do
-  add(new, new[22], facts[1] + facts[3], ARGV[3])
+  add(new, new[23], new[22] or facts[1] + facts[3], ARGV[3])
   facts[3] = facts[3] + 1
   if new[6] ~= '' then reserved[#reserved + 1] = new[6] end
 end

@@ -1,5 +1,5 @@
 -- ARGV: now, fence, attempt, batch, settlement, 1 for its last part. The settlement: ended_at, duration, outcome, status, reason, excerpt,
--- ambiguous, code, accepted, delivered, requeues, endings, held, ask, resend, split, blocks, numbers of new batches, gate, purpose, bytes as sent (0: not known). A long one comes
+-- ambiguous, code, accepted, delivered, requeues, endings, held, ask, resend, split, blocks, numbers of new batches, gate, purpose, bytes as sent (0: not known), the excerpt again for the last error. A long one comes
 -- in parts, each with some of its rows. The last one ends the attempt; until then the whole lies in ``si``, for a restart to go on with.
 -- Answers freed, whether operations go on, and how many receipts are due; false for an attempt that is settled.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
@@ -9,7 +9,7 @@ local attempt = blob and unpack_(blob)
 if not attempt or attempt[@A_ENDED] then return false end
 local batch = batch_of(number)
 local ended_at, duration, outcome, status, reason, excerpt, ambiguous, code, accepted, delivered, requeues, endings, held, ask, resend, split,
-  blocks, numbers, gate, purpose, wire = unpack(unpack_(ARGV[5]), 1, 21)
+  blocks, numbers, gate, purpose, wire, told_error = unpack(unpack_(ARGV[5]), 1, 22)
 
 
 local function of_batch(seqs)  -- those that no earlier part of this settlement has settled
@@ -72,7 +72,7 @@ if (wire or 0) > 0 then attempt[@A_BYTES] = wire end
 call('HSET', P .. 'at', attempt_id, pack(attempt))
 call('HDEL', P .. 'si', attempt_id)
 call('ZADD', P .. 'au', ended_at, attempt_id)
-if accepted == 0 then call('HSET', P .. 'm', 'error', pack({ended_at, outcome, status, reason, excerpt, number})) end
+if accepted == 0 then call('HSET', P .. 'm', 'error', pack({ended_at, outcome, status, reason, told_error or excerpt, number})) end
 call('HINCRBY', P .. 'm', 'in_flight', -#batch[@B_SEQS])
 forget_question(attempt_id, batch, ended_at)
 if not resend or not batch[@B_SEQS][1] then drop_batch(number, batch) end

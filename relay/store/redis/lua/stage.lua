@@ -4,7 +4,10 @@ local bulk, fresh, answer, reserved = ARGV[2], {}, {}, {}
 if call('HEXISTS', P .. 'stc', bulk) == 1 or (ARGV[3] == '1' and call('HEXISTS', P .. 'stg', bulk) == 0) then
   return redis.error_reply('GONE')  -- the chunks before were taken back meanwhile
 end
-for place, new in ipairs(unpack_(ARGV[4])) do
+local given = unpack_(ARGV[4])
+local wrong = unfit(given[1])
+if wrong then return wrong end
+for place, new in ipairs(given) do
   local idem, known = new[6], false
   if idem ~= '' then
     local other = call('HGET', P .. 'rv', idem)
@@ -14,7 +17,7 @@ for place, new in ipairs(unpack_(ARGV[4])) do
   end
   answer[place] = known and told(tonumber(string.sub(known, 13))) or 0
   if not known then
-    new[22] = ARGV[4 + place]
+    new[23] = ARGV[4 + place]
     fresh[#fresh + 1] = new
     if idem ~= '' then
       reserved[#reserved + 1] = idem

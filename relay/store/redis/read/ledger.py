@@ -11,8 +11,10 @@ from relay.core.clock import Clock
 from relay.core.ids import encode_id
 from relay.core.model import Filter, Lane, State
 from relay.core.raw import Kept
+from relay.sealing.codec import Column
+from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.fields import BATCH, StoredAttempt, StoredRow, read_attempt, read_row, unpack
-from relay.store.redis.server.keys import KeyNames, short_hash
+from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import platform_script
 from relay.store.redis.server.tags import PlatformTags
@@ -46,7 +48,8 @@ class RedisReader:
 
     step: Final = _STEP
 
-    def __init__(self, link: ServerLink, keys: KeyNames, tags: PlatformTags, clock: Clock) -> None:
+    def __init__(self, link: ServerLink, keys: KeyNames, tags: PlatformTags, clock: Clock, seals: RedisSeals) -> None:
+        self._seals = seals
         self._link = link
         self._keys = keys
         self._tags = tags
@@ -95,16 +98,18 @@ class RedisReader:
         if packed is None:
             return None
         row = read_row(seq, packed)
+        await self._seals.open_rows(platform, [row])
         await self._overlay(platform, [row])
         attempts = await self._attempts(platform, row.attempt_ids)
         body: Any = UNSET
         kept = await self._link.do("HEXISTS", self._keys.of(platform, "b"), seq)
         if payload:
-            body = await self._link.do("HGET", self._keys.of(platform, "b"), seq)
+            kept_body = await self._link.do("HGET", self._keys.of(platform, "b"), seq)
+            (body,) = await self._seals.open_bodies(platform, [row], [kept_body])
         tag = self._tags.known(platform)
         held_back = None
         if row.key is not None:
-            held_back = await self._link.do("HGET", self._keys.of(platform, "kp"), short_hash(row.key))
+            held_back = await self._link.do("HGET", self._keys.of(platform, "kp"), self._keys.short_hash(row.key))
         return CallbackView(
             **structs.asdict(_facts_of(platform, tag, row)),
             attempt_count=row.attempts,
@@ -153,7 +158,12 @@ class RedisReader:
         if not ids:
             return []
         found = await self._link.do("HMGET", self._keys.of(platform, "at"), *ids)
-        return [read_attempt(number, blob) for number, blob in zip(ids, found, strict=True) if blob]
+        attempts = [read_attempt(number, blob) for number, blob in zip(ids, found, strict=True) if blob]
+        if self._seals.on:
+            number = await self._seals.data_keys.number_of(platform)
+            for each in attempts:
+                each.excerpt = await self._seals.shown(Column.EXCERPT, number, each.attempt_id, each.excerpt)
+        return attempts
 
     async def callbacks(
         self, wanted: Filter, *, cursor: str | None, limit: int
@@ -227,7 +237,9 @@ class RedisReader:
         if not seqs:
             return []
         found = await self._link.do("HMGET", self._keys.of(platform, "r"), *seqs)
-        return [read_row(seq, blob) for seq, blob in zip(seqs, found, strict=True) if blob is not None]
+        rows = [read_row(seq, blob) for seq, blob in zip(seqs, found, strict=True) if blob is not None]
+        await self._seals.open_rows(platform, rows)
+        return rows
 
     async def _scan(self, platform: str, index: str, below: float) -> AsyncIterator[StoredRow]:
         while True:
@@ -243,7 +255,7 @@ class RedisReader:
         return await self._list("list", platform, index, below)
 
     async def _of_key(self, platform: str, key: str, below: float) -> AsyncIterator[StoredRow]:
-        found = await self._list("keyed", platform, short_hash(key), below)
+        found = await self._list("keyed", platform, self._keys.short_hash(key), below)
         for row in sorted({row.seq: row for row in found}.values(), key=lambda row: -row.seq):
             if row.seq < below:
                 yield row
@@ -252,7 +264,9 @@ class RedisReader:
         bound = "+inf" if below == math.inf else str(int(below))
         call = ServerCall(platform_script(script, flags=False), self._keys.pair(platform), ("0", index, bound, _STEP))
         found = await self._link.one(call)
-        return [read_row(int(seq), blob) for seq, blob in zip(found[::2], found[1::2], strict=True) if blob]
+        rows = [read_row(int(seq), blob) for seq, blob in zip(found[::2], found[1::2], strict=True) if blob]
+        await self._seals.open_rows(platform, rows)
+        return rows
 
     async def _overlay(self, platform: str, rows: Sequence[StoredRow]) -> None:
         """Put what requests under way change into rows; the store writes it when they are settled."""

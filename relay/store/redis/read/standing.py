@@ -3,7 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from relay.core.ids import encode_id
+from relay.sealing.codec import NOBODY, Column
+from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.fields import unpack
 from relay.store.redis.server.looks import Looks
 from relay.store.redis.server.tags import PlatformTags
@@ -22,7 +26,8 @@ class PlatformStanding(NamedTuple):
 class Standings:
     """Reads how platforms stand."""
 
-    def __init__(self, looks: Looks, tags: PlatformTags) -> None:
+    def __init__(self, looks: Looks, tags: PlatformTags, seals: RedisSeals) -> None:
+        self._seals = seals
         self._looks = looks
         self._tags = tags
         self._had: set[str] = set()  # what had something to do when last looked at
@@ -32,8 +37,19 @@ class Standings:
         names = list(dict.fromkeys((*configured, *self._tags.names())))
         answers = await self._looks.at(names, "standing", busy=self._had)
         found = {name: self._standing(name, answer) for name, answer in answers.items()}
+        if self._seals.on:
+            for name, each in found.items():
+                await self._open(name, each.facts)
         self._had = {name for name, each in found.items() if each.totals.pending}
         return found
+
+    async def _open(self, name: str, facts: QueueFacts) -> None:
+        error = facts.last_error
+        if error is not None:
+            number = await self._seals.data_keys.number_of(name)
+            facts.last_error = replace(
+                error, excerpt=await self._seals.shown(Column.LAST_ERROR, NOBODY, number, error.excerpt)
+            )
 
     async def totals(self) -> dict[str, QueueTotals]:
         """Return the totals of each platform that accepted anything, each platform's of one instant."""

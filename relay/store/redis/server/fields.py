@@ -15,7 +15,21 @@ from relay.core.model import Weight
 ROW: Final = (
     *("KEY", "KH", "EVENT", "LANE", "PRIO", "GROUP", "CTYPE", "TRACE", "IDEM", "POST", "BYTES", "ACC", "EXPS", "EXPAT"),
     *("DUE", "PLACE", "STATE", "ENDED", "ATTEMPTS", "SPENT", "FIRST", "BATCH", "HELD", "DROPPED", "MAYBE"),
-    *("REASON", "MESSAGE", "CODE", "SUPER", "ATTS", "BLOCK", "HEAD", "REF", "SINCE", "ALIAS", "IKEY", "POINTS"),
+    *(
+        "REASON",
+        "MESSAGE",
+        "CODE",
+        "SUPER",
+        "ATTS",
+        "BLOCK",
+        "HEAD",
+        "REF",
+        "SINCE",
+        "ALIAS",
+        "IKEY",
+        "POINTS",
+        "SEALED",
+    ),
 )
 BATCH: Final = (
     *("GROUP", "CREATED", "ROOT", "ATTEMPTS", "STATE", "ATTEMPT", "DUE", "EXPAT", "CONFIRM", "PART", "SEQS"),
@@ -71,6 +85,7 @@ class StoredRow:
     head: bool
     reference: str | None
     alias: str  # the id that a host's spool gave out; empty without one
+    sealed: bool  # its payload is; of texts it is seen by their type
     in_flight: bool = False
 
     def public_id(self, tag: int) -> str:
@@ -84,7 +99,7 @@ def read_row(seq: int, packed: bytes) -> StoredRow:
         packed
     )
     due, _, state, ended, attempts, spent, first, batch, held, dropped, maybe, *told = rest
-    reason, message, code, newer, ids, _, head, reference, _, alias, *_ = told
+    reason, message, code, newer, ids, _, head, reference, _, alias, *newer_fields = told
     return StoredRow(
         seq=seq,
         key=_text(key),
@@ -116,6 +131,7 @@ def read_row(seq: int, packed: bytes) -> StoredRow:
         head=bool(head),
         reference=_text(reference),
         alias=alias,
+        sealed=bool(newer_fields[2]) if len(newer_fields) > 2 else False,
     )
 
 

@@ -11,6 +11,7 @@ class KeyNames:
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
+        self.secret = b""  # what hashes are keyed with; empty while the store is not sealed
 
     def of(self, platform: str, suffix: str) -> str:
         """Return a key of a platform."""
@@ -23,6 +24,10 @@ class KeyNames:
     def shared(self, suffix: str) -> str:
         """Return a key that belongs to no platform."""
         return self.of(_SHARED, suffix)
+
+    def short_hash(self, text: str) -> str:
+        """Return 16 characters that stand for a key of any length."""
+        return urlsafe_b64encode(hashlib.blake2b(text.encode(), digest_size=12, key=self.secret).digest()).decode()
 
     @property
     def leases(self) -> str:
@@ -38,8 +43,3 @@ class KeyNames:
     def wake(self) -> str:
         """The channel on which hosts hear of new work."""
         return f"{self.prefix}:wake"
-
-
-def short_hash(text: str) -> str:
-    """Return 16 characters that stand for a key of any length."""
-    return urlsafe_b64encode(hashlib.blake2b(text.encode(), digest_size=12).digest()).decode()

@@ -15,7 +15,9 @@ import apsw
 
 from relay.core.errors import IdempotencyConflict, StoreFailed, StoreFull, StoreUnusable
 from relay.core.ids import TAG_BITS, decode_id, encode_id
+from relay.sealing.master_keys import KeySource
 from relay.store.redis.server.fields import pack, unpack
+from relay.store.redis.spool.spool_seal import SpoolSeal
 
 _T = TypeVar("_T")
 _APPLICATION_ID: Final = 0x52_4C_59_53  # "RLYS": no other program's database, and no store
@@ -24,6 +26,11 @@ CREATE TABLE entry (n INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, routed INTEGER
 CREATE TABLE known (name TEXT PRIMARY KEY, digest TEXT, n INTEGER, place INTEGER) STRICT, WITHOUT ROWID;
 CREATE TABLE about (one INTEGER PRIMARY KEY, host TEXT, tag INTEGER, last_seq INTEGER) STRICT;
 """
+
+
+_KNOWN: Final = "SELECT digest, place, n, packed, sealed FROM known JOIN entry USING (n) WHERE name = ?"
+_NEXT: Final = "SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'entry'"
+_INSERT: Final = "INSERT INTO entry (n, at, routed, packed, bytes, sealed) VALUES (?, ?, 0, ?, ?, ?)"
 
 
 class SpoolRow(NamedTuple):
@@ -57,8 +64,12 @@ class SpoolPost(NamedTuple):
 class SpoolFile:
     """The file of one host. Every method goes through its one thread."""
 
-    def __init__(self, path: Path, *, host: str, max_bytes: int) -> None:
-        """Open or create it. Raises ``StoreUnusable`` for a file of another host, or of another program."""
+    def __init__(self, path: Path, *, host: str, max_bytes: int, keys: KeySource | None = None) -> None:
+        """Open or create it; with ``keys`` it is sealed.
+
+        Raises ``StoreUnusable`` for a file of another host or program, or a key that is missing, and
+        ``KeysUnavailable``.
+        """
         self.path = path
         self.max_bytes = max_bytes
         self.used_bytes = 0
@@ -66,11 +77,11 @@ class SpoolFile:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"spool {path.name}")
         try:
             self._connection = apsw.Connection(str(path))
-            self._prepare(host)
+            self._prepare(host, keys)
         except (apsw.Error, OSError) as error:
             raise StoreUnusable(f"store.spool.path: {path} cannot be used: {error}") from error
 
-    def _prepare(self, host: str) -> None:
+    def _prepare(self, host: str, keys: KeySource | None) -> None:
         execute = self._connection.execute
         execute("PRAGMA locking_mode = EXCLUSIVE")  # one process
         execute("PRAGMA journal_mode = WAL")
@@ -89,9 +100,14 @@ class SpoolFile:
                 f"store.spool.path: {self.path} holds posts of the host {owner}, and this one is {host}; "
                 f"set host: {owner}, or name another file"
             )
-        for packed, size in execute("SELECT packed, bytes FROM entry"):
+        self.seal = SpoolSeal(self._connection, keys)
+        for number, packed, size, sealed in execute("SELECT n, packed, bytes, sealed FROM entry"):
             self.used_bytes += size
-            self.waiting.update(row[1] for row in unpack(packed)[2])
+            self.waiting.update(row[1] for row in unpack(self.seal.open(number, packed, sealed))[2])
+
+    async def use(self, source: KeySource) -> None:
+        """Take over the keys of another configuration; see ``SpoolSeal``."""
+        await self._run(lambda: self.seal.use(source))
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         try:
@@ -100,6 +116,10 @@ class SpoolFile:
             raise StoreFull(f"there is no room for the spool {self.path}: {error}") from error
         except apsw.Error as error:
             raise StoreFailed(f"the spool {self.path} cannot be written: {error}") from error
+
+    async def keep_secret(self, secret: bytes) -> None:
+        """Keep, sealed, what the store keys its hashes with."""
+        await self._run(lambda: self.seal.keep_secret(secret))
 
     async def add(self, posts: Sequence[SpoolPost], now: float) -> list[list[tuple[str, bool]]]:
         """Keep posts, all or none; return for each row its id, and whether it was known.
@@ -127,10 +147,10 @@ class SpoolFile:
                 kept_at = {-1: -1} | {place: at for at, place in enumerate(fresh)}
                 if not rows:
                     continue
-                packed = pack([post.key, post.digest, rows])
+                number = int(execute(_NEXT).get)
+                packed = self.seal.seal(number, pack([post.key, post.digest, rows]))
                 size += len(packed)
-                execute("INSERT INTO entry (at, routed, packed, bytes) VALUES (?, 0, ?, ?)", (now, packed, len(packed)))
-                number = self._connection.last_insert_rowid()
+                execute(_INSERT, (number, now, packed, len(packed), int(self.seal.on)))
                 for name, digest, place in post.names:
                     if place not in known:
                         execute("INSERT INTO known VALUES (?, ?, ?, ?)", (name, digest, number, kept_at[place]))
@@ -150,14 +170,14 @@ class SpoolFile:
         found: dict[int, list[str]] = {}
         for name, digest, place in post.names:
             row = self._connection.execute(
-                "SELECT k.digest, k.place, e.packed FROM known AS k JOIN entry AS e ON e.n = k.n WHERE name = ?",
+                _KNOWN,
                 (name,),
             ).get
             if row is None:
                 continue
             if row[0] != digest:
                 raise IdempotencyConflict(index if place < 0 else place)
-            ids = [each[0] for each in unpack(row[2])[2]]
+            ids = [each[0] for each in unpack(self.seal.open(*row[2:]))[2]]
             found[place] = ids if place < 0 else [ids[row[1]]]
         return found
 
@@ -182,10 +202,10 @@ class SpoolFile:
         """Return the oldest post."""
 
         def read() -> SpoolEntry | None:
-            row = self._connection.execute("SELECT n, at, packed FROM entry ORDER BY n LIMIT 1").get
+            row = self._connection.execute("SELECT n, at, packed, sealed FROM entry ORDER BY n LIMIT 1").get
             if row is None:
                 return None
-            key, digest, rows = unpack(row[2])
+            key, digest, rows = unpack(self.seal.open(row[0], *row[2:]))
             return SpoolEntry(row[0], row[1], key, digest, [SpoolRow(*each) for each in rows])
 
         return await self._run(read)
@@ -194,8 +214,8 @@ class SpoolFile:
         """Return a callback that waits, and since when."""
 
         def read() -> tuple[SpoolRow, float] | None:
-            for at, packed in self._connection.execute("SELECT at, packed FROM entry"):
-                for row in unpack(packed)[2]:
+            for number, at, packed, sealed in self._connection.execute("SELECT n, at, packed, sealed FROM entry"):
+                for row in unpack(self.seal.open(number, packed, sealed))[2]:
                     if row[0] == callback_id:
                         return SpoolRow(*row), at
             return None

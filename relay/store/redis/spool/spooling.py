@@ -13,8 +13,9 @@ from msgspec import UNSET
 from relay.core.clock import Clock
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreAway, StoreError, StoreFailed
 from relay.core.model import Accepted, AcceptedPosts, Lane, NewCallback, RoutedPost, State
+from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.fields import pack, unpack
-from relay.store.redis.server.keys import KeyNames, short_hash
+from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
 from relay.store.redis.server.tags import PlatformTags
@@ -48,6 +49,7 @@ class Spooling:
         coalescing: Callable[[str], str],
         accepted: Callable[[str, int], None],
         receipts: RedisReceipts,
+        seals: RedisSeals,
         reach: Callable[[], Awaitable[None]],
         told: Callable[[bool], None],
     ) -> None:
@@ -62,6 +64,8 @@ class Spooling:
         self._coalescing = coalescing
         self._accepted = accepted
         self._receipts = receipts
+        self._seals = seals
+        self.blind = False  # the store is sealed, and this host has never reached it: nothing can be kept for it
         self._reach = reach
         self._told = told
         self.away = False
@@ -113,14 +117,15 @@ class Spooling:
 
     async def _here(self, rows: Sequence[NewCallback], *, maybe: bool = False) -> Accepted:
         """Keep rows; ``maybe``: they were sent to the store before, and no answer came."""
-        digests = ["" if row.idempotency_key is None else digest_of(row) for row in rows]
+        self._see_that_it_can_be_kept()
+        digests = ["" if row.idempotency_key is None else digest_of(self._keys, row) for row in rows]
         names: list[tuple[str, str, int]] = []
         firsts: dict[str, int] = {}
         repeats: dict[int, int] = {}
         for place, (row, digest) in enumerate(zip(rows, digests, strict=True)):
             if row.idempotency_key is None:
                 continue
-            name = f"{row.platform}/{short_hash(row.idempotency_key)}"
+            name = f"{row.platform}/{self._keys.short_hash(row.idempotency_key)}"
             first = firsts.setdefault(name, place)
             if digests[first] != digest:
                 raise IdempotencyConflict(place)
@@ -140,8 +145,12 @@ class Spooling:
         ids = [callback_id for callback_id, _ in answer]
         return Accepted(ids, frozenset(place for place, (_, known) in enumerate(answer) if known))
 
+    def _see_that_it_can_be_kept(self) -> None:
+        if self.blind:
+            raise StoreAway("the store is sealed and away, and this host has not reached it yet", sent=False)
+
     def _packed(self, row: NewCallback, idempotency_key: str | None, **more: Any) -> PackedRow:
-        return packed_row(row, idempotency_key=self._receipts.kept_key(idempotency_key), **more)
+        return packed_row(self._keys, row, idempotency_key=self._receipts.kept_key(idempotency_key), **more)
 
     async def _without_repeats(self, rows: Sequence[NewCallback], repeats: dict[int, int], *, maybe: bool) -> Accepted:
         once = [place for place in range(len(rows)) if place not in repeats]
@@ -165,12 +174,13 @@ class Spooling:
                 maybe = away.sent
                 if maybe and any(post.idempotency_key is None for post in posts):
                     raise
+        self._see_that_it_can_be_kept()
         kept: list[SpoolPost] = []
         for index, post in enumerate(posts):
             if not post.rows:
                 raise NoTarget(index)
-            key = "" if post.idempotency_key is None else short_hash(post.idempotency_key)
-            digest = digest_of(post) if key else ""
+            key = "" if post.idempotency_key is None else self._keys.short_hash(post.idempotency_key)
+            digest = digest_of(self._keys, post) if key else ""
             rows = [row._replace(dead_reason=post.dead_reason or row.dead_reason) for row in post.rows]
             packed = [(row.platform, self._packed(row, post.idempotency_key, post=key), row.payload) for row in rows]
             _note(packed, maybe=maybe)
@@ -270,8 +280,10 @@ class Spooling:
             await self._link.do("HSETNX", self._keys.shared("postn"), entry.key, len(numbers))
 
     async def _send(self, platform: str, rows: Sequence[SpoolRow]) -> list[int]:
-        args = (repr(self._clock.now()), self._coalescing(platform), pack([row.packed for row in rows]))
-        call = ServerCall(self._script("drain"), self._keys.pair(platform), (*args, *(row.body for row in rows)))
+        packed, bodies = [row.packed for row in rows], [row.body for row in rows]
+        await self._seals.seal(platform, packed, bodies)
+        args = (repr(self._clock.now()), self._coalescing(platform), pack(packed))
+        call = ServerCall(self._script("drain"), self._keys.pair(platform), (*args, *bodies))
         freed, *found = await self._link.one(call, durable=True)
         if freed == b"B":
             await self._inbox.bulks.wait_for_key((platform,))

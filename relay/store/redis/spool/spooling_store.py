@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from relay.core.clock import Clock, elapsed_s
 from relay.core.errors import StoreAway
 from relay.core.model import Accepted, AcceptedPosts, Cancelled, NewCallback, RoutedPost, StoreRules
+from relay.sealing.master_keys import KeySource
 from relay.store.base import StoreEvents
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.keys import KeyNames
@@ -31,8 +32,10 @@ class SpoolingStore(RedisStore):
         *,
         events: StoreEvents | None = None,
         alone: bool = True,
+        source: KeySource | None = None,
     ) -> None:
-        super().__init__(link, keys, clock, events=events, alone=alone)
+        super().__init__(link, keys, clock, events=events, alone=alone, source=source)
+        self._parts.sealing.keys_changed = file.use
         self.reach: Callable[[], Awaitable[None]] = self._answers  # makes the store usable, where it is not yet
         self._reached = False
         self._away_at = 0.0
@@ -44,10 +47,11 @@ class SpoolingStore(RedisStore):
             keys,
             self._tags,
             clock,
-            script=self._script,
-            coalescing=self._coalescing,
+            script=self._parts.script,
+            coalescing=self._parts.coalescing,
             accepted=self._changed,
             receipts=self._receipts,
+            seals=self._parts.seals,
             reach=self._again,
             told=self._told_away,
         )
@@ -75,12 +79,17 @@ class SpoolingStore(RedisStore):
     async def begin(self, *, flags: bool = True) -> None:
         """Begin with the server there."""
         await super().begin(flags=flags)
+        await self._file.keep_secret(self.keys.secret)
+        self._spool.blind = False
         self._reached = True
         if not self._spool.away:
             self._spool.begin(away=False)
 
     def begin_away(self) -> None:
         """Begin without the server: posts go to the spool until it is reached."""
+        secret = self._file.seal.secret
+        self._spool.blind = self._file.seal.on and secret is None
+        self.keys.secret = secret or b""
         self._spool.begin(away=True)
 
     def spooled(self) -> Mapping[str, int]:

@@ -17,11 +17,12 @@ from typing import Any, Final
 
 from relay.core.clock import Clock
 from relay.core.errors import IdempotencyConflict, StoreAway, StoreFailed
+from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink, ServerRefused
 from relay.store.redis.server.scripts import Script, script_of
-from relay.store.redis.write.packing import PackedRow, chunks
+from relay.store.redis.write.packing import NUMBER, PackedRow, chunks
 
 _BUSY_TRIES: Final = 15
 _BUSY_S: Final = 0.05
@@ -81,6 +82,12 @@ class BulkPart:
         self.bodies.append(body)
         self.places.append(place)
 
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the rows that were not known, where they were sealed for them; else none."""
+        rows = (row for row, place in zip(self.rows, self.places, strict=True) if place not in self.known)
+        return [number for row in rows if isinstance(number := row[NUMBER], int) and number]
+
 
 class Bulks:
     """Accepts bulks and finishes those that a crash left."""
@@ -95,6 +102,7 @@ class Bulks:
         coalescing: Callable[[str], str],
         placed: Callable[[str, int], None],
         noted: Callable[[str, int], Awaitable[None]],
+        seals: RedisSeals,
     ) -> None:
         """``placed(platform, count)`` is told what became claimable, ``noted`` how many receipts are due."""
         self._link = link
@@ -104,6 +112,7 @@ class Bulks:
         self._coalescing = coalescing
         self._placed = placed
         self._noted = noted
+        self._seals = seals
         self._cut_off: dict[str, list[str]] = {}
         self._finishing: asyncio.Task[None] | None = None
         self._swept_at = 0.0
@@ -142,7 +151,7 @@ class Bulks:
         if record is None:
             await self._unstage(bulk, [part.platform for part in parts])
             counts = {part.platform: await self._stage(bulk, part) for part in parts}
-            firsts = await self._flip(bulk, list(counts), counts, visible=False)
+            firsts = await self._flip(bulk, list(counts), counts, visible=False, parts=parts)
             await self._decide(bulk, firsts, [])
         else:
             firsts = unpack(record)
@@ -198,7 +207,7 @@ class Bulks:
             raise
         platforms = [platform for platform, many in counts.items() if many]
         several = len(platforms) > 1 or posts is not None
-        firsts = await self._flip(bulk, platforms, counts, visible=not several)
+        firsts = await self._flip(bulk, platforms, counts, visible=not several, parts=parts)
         if several:
             await self._decide(bulk, firsts, list(posts(firsts)) if posts else [])
         try:
@@ -209,11 +218,13 @@ class Bulks:
                 await self.forget(bulk)
         except StoreFailed:  # it is decided: the bulk is accepted, and takes its place when the server is there
             self._finish_later(bulk, list(counts))
-        return {platform: list(range(first, first + counts[platform])) for platform, first in firsts.items()}
+        numbered = {part.platform: part.numbers for part in parts}
+        return {name: numbered[name] or list(range(first, first + counts[name])) for name, first in firsts.items()}
 
     async def _stage(self, bulk: str, part: BulkPart) -> int:
         """Put a part aside; return how many of its rows are new."""
         fresh = 0
+        await self._seals.seal(part.platform, part.rows, part.bodies)
         for span in chunks([len(body) for body in part.bodies]):
             rows, bodies = pack(part.rows[span.start : span.stop]), part.bodies[span.start : span.stop]
             call = self._call("stage", part.platform, bulk, int(span.start > 0), rows, *bodies)
@@ -240,12 +251,15 @@ class Bulks:
         return True
 
     async def _flip(
-        self, bulk: str, platforms: Sequence[str], counts: Mapping[str, int], *, visible: bool
-    ) -> dict[str, int]:
-        """Number a bulk at each platform; with ``visible`` it is accepted there."""
+        self, bulk: str, platforms: Sequence[str], counts: Mapping[str, int], *, visible: bool,
+        parts: Sequence[BulkPart] = (),
+    ) -> dict[str, int]:  # fmt: skip
+        """Number a bulk at each platform, unless its ``parts`` are; with ``visible`` it is accepted there."""
         firsts: dict[str, int] = {}
+        numbered = {part.platform: part.numbers for part in parts}
         for platform in platforms:
-            call = self._call("flip", platform, bulk, counts[platform], int(visible))
+            given = min(numbered.get(platform, ()), default="")
+            call = self._call("flip", platform, bulk, counts[platform], int(visible), given)
             firsts[platform] = await self._in_time(call, durable=True)
         return firsts
 

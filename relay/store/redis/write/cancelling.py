@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from relay.core.clock import Clock
 from relay.core.model import Cancelled
-from relay.store.redis.server.keys import KeyNames, short_hash
+from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
 from relay.store.redis.server.tags import PlatformTags
@@ -47,7 +47,7 @@ class RedisCancelling:
         """End all that is pending of an ordering key."""
         if platform not in self._tags.names():
             return Cancelled()
-        return await self._cancel(platform, "", short_hash(key))
+        return await self._cancel(platform, "", self._keys.short_hash(key))
 
     async def _cancel(self, platform: str, seq: int | str, key_hash: str) -> Cancelled:
         call = ServerCall(self._script("cancel"), self._keys.pair(platform), (repr(self._clock.now()), seq, key_hash))

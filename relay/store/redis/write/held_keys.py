@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from relay.core.raw import Record
 from relay.store.redis.owned import OwnedPlatforms
-from relay.store.redis.server.keys import short_hash
+from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
 from relay.store.redis.write.trail import RedisTrail
 
@@ -13,9 +13,16 @@ class RedisHeldKeys:
     """Implements ``relay.store.held_keys.HeldKeys``; the audit record is written before, in another slot."""
 
     def __init__(
-        self, link: ServerLink, owned: OwnedPlatforms, trail: RedisTrail, *, changed: Callable[[str, int], None]
+        self,
+        link: ServerLink,
+        keys: KeyNames,
+        owned: OwnedPlatforms,
+        trail: RedisTrail,
+        *,
+        changed: Callable[[str, int], None],
     ) -> None:
         self._link = link
+        self._keys = keys
         self._owned = owned
         self._trail = trail
         self._changed = changed
@@ -36,6 +43,6 @@ class RedisHeldKeys:
 
     async def _call(self, platform: str, key: str, marked: str) -> list[int]:
         found: list[int] = await self._link.one(
-            self._owned.call("hold", platform, short_hash(key), marked), durable=True
+            self._owned.call("hold", platform, self._keys.short_hash(key), marked), durable=True
         )
         return found

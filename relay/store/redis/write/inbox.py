@@ -10,8 +10,9 @@ from relay.core.clock import Clock, elapsed_s
 from relay.core.errors import IdempotencyConflict, NoTarget, RelayError, StoreAway
 from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost
 from relay.store.redis.read.history import RedisHistory
+from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.fields import pack, read_row, unpack
-from relay.store.redis.server.keys import KeyNames, short_hash
+from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
 from relay.store.redis.server.tags import PlatformTags
@@ -57,6 +58,7 @@ class RedisInbox:
         accepted: Callable[[str, int], None],
         committed: Callable[[float, int], None],
         receipts: RedisReceipts,
+        seals: RedisSeals,
         minute: RedisHistory,
     ) -> None:
         """``accepted(platform, count)`` is told what became claimable, ``committed(seconds, rows)`` each pipeline."""
@@ -69,9 +71,10 @@ class RedisInbox:
         self._accepted = accepted
         self._committed = committed
         self._receipts = receipts
+        self._seals = seals
         self._minute = minute
         self.bulks = Bulks(
-            link, keys, clock, script=script, coalescing=coalescing, placed=accepted, noted=receipts.tell
+            link, keys, clock, script=script, coalescing=coalescing, placed=accepted, noted=receipts.tell, seals=seals
         )
         self._queue: deque[_SmallPost] = deque()
         self._work: asyncio.Task[None] | None = None
@@ -103,7 +106,9 @@ class RedisInbox:
     def _post(self, rows: Sequence[NewCallback]) -> "asyncio.Future[Accepted]":
         done: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         bodies = [row.payload for row in rows]
-        packed = [packed_row(row, idempotency_key=self._receipts.kept_key(row.idempotency_key)) for row in rows]
+        packed = [
+            packed_row(self._keys, row, idempotency_key=self._receipts.kept_key(row.idempotency_key)) for row in rows
+        ]
         self._queue.append(_SmallPost(rows[0].platform, packed, bodies, sum(map(len, bodies)), done))
         if self._work is None or self._work.done():
             self._work = self._start(self._drain())
@@ -140,6 +145,8 @@ class RedisInbox:
         for group in groups:
             platform = group[0].platform
             await self._tags.name(platform)
+            for post in group if self._seals.on else ():
+                await self._seals.seal(platform, post.rows, post.bodies)
             bodies = [body for post in group for body in post.bodies]
             args = (repr(self._clock.now()), self._coalescing(platform), pack([post.rows for post in group]))
             calls.append(ServerCall(self._script("accept"), self._keys.pair(platform), (*args, *bodies)))
@@ -199,7 +206,7 @@ class RedisInbox:
         for index, row in enumerate(rows):
             digest = ""
             if row.idempotency_key is not None:
-                digest = digest_of(row)
+                digest = digest_of(self._keys, row)
                 known = firsts.setdefault((row.platform, row.idempotency_key), (digest, index))
                 if known[0] != digest:
                     raise IdempotencyConflict(index)
@@ -208,7 +215,7 @@ class RedisInbox:
                     continue
             part = parts.setdefault(row.platform, BulkPart(row.platform))
             told = self._receipts.kept_key(row.idempotency_key)
-            part.add(packed_row(row, digest=digest, idempotency_key=told), row.payload, index)
+            part.add(packed_row(self._keys, row, digest=digest, idempotency_key=told), row.payload, index)
         for platform in parts:
             await self._tags.name(platform)
         numbers = await self.bulks.accept(list(parts.values()))
@@ -234,13 +241,13 @@ class RedisInbox:
                 continue  # another host was quicker: now it is a repeat
 
     async def _posts_once(self, posts: Sequence[RoutedPost]) -> AcceptedPosts:
-        keys = [None if post.idempotency_key is None else short_hash(post.idempotency_key) for post in posts]
+        keys = [None if post.idempotency_key is None else self._keys.short_hash(post.idempotency_key) for post in posts]
         kept = await self._kept_posts([key for key in keys if key is not None])
         digests: dict[str, str] = {}
         fresh: list[int] = []
         for index, (post, key) in enumerate(zip(posts, keys, strict=True)):
             if key is not None:
-                digest = digest_of(post)
+                digest = digest_of(self._keys, post)
                 first = kept[key][0] if key in kept else digests.get(key)
                 if first is not None and first != digest:
                     raise IdempotencyConflict(index)
@@ -294,7 +301,9 @@ class RedisInbox:
                 placed[index][row.platform] = len(part.rows)
                 whole = row._replace(dead_reason=post.dead_reason or row.dead_reason)
                 told = self._receipts.kept_key(post.idempotency_key)
-                part.add(packed_row(whole, post=keys[index] or "", idempotency_key=told), row.payload, index)
+                part.add(
+                    packed_row(self._keys, whole, post=keys[index] or "", idempotency_key=told), row.payload, index
+                )
         return parts, placed
 
     async def _kept_posts(self, keys: Sequence[str]) -> dict[str, tuple[str, dict[str, int]]]:

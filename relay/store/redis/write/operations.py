@@ -1,20 +1,26 @@
 """What people do to many callbacks: matches are fixed at each platform and worked off there by its owner."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from relay.core.clock import Clock
 from relay.core.errors import CountMismatch, StoreError, StoreFull
 from relay.core.model import UNROUTED, Ended, Filter, NewCallback, State
 from relay.core.raw import Record
+from relay.sealing.codec import NOBODY, Column
 from relay.store.base import Reroute, Stepped
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.read.ledger import RedisReader
+from relay.store.redis.sealed.keeping import RedisSealing
+from relay.store.redis.sealed.resending import SealedResends
+from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.fields import StoredRow, read_row
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
@@ -23,7 +29,6 @@ from relay.store.redis.write.bulk import BulkPart, Bulks
 from relay.store.redis.write.packing import packed_row
 from relay.store.redis.write.receipts import RedisReceipts
 from relay.store.redis.write.trail import RedisTrail
-from relay.store.unsealed import plain_mark
 from relay.views.moments import Instant, moment
 from relay.views.operation_view import OperationOptions, OperationView, filter_view
 
@@ -76,6 +81,9 @@ class RedisOperations:
         changed: Callable[[str, int], None],
         released: Callable[[], None],
         receipts: RedisReceipts,
+        seals: RedisSeals,
+        sealing: RedisSealing,
+        resends: SealedResends,
     ) -> None:
         self._link = link
         self._keys = keys
@@ -88,6 +96,9 @@ class RedisOperations:
         self._changed = changed
         self._released = released
         self._receipts = receipts
+        self._seals = seals
+        self._sealing = sealing
+        self._resends = resends
 
     async def start(
         self,
@@ -127,12 +138,12 @@ class RedisOperations:
             started_at=now,
             finished_at=None if matched else now,
         )
-        await self._trail.append(deed, field=str(number), value=msgspec.json.encode(head))
+        await self._trail.append(deed, field=str(number), value=await self._packed(head))
         return await self._shown(head)
 
     async def _unmention(self, key: str) -> str:
         """Take an ordering key out of the filters of earlier operations; return what stands for it."""
-        mark = plain_mark(key)
+        mark = self._sealing.mark(key)
         for head in await self._heads():
             if head.wanted.get("key") == key:
                 head.wanted["key"] = mark
@@ -145,13 +156,27 @@ class RedisOperations:
         return sorted(found)
 
     async def _save(self, head: OperationHead) -> None:
-        command = ("HSET", self._keys.shared("ops"), head.number, msgspec.json.encode(head))
-        await self._reader.many([command])
+        await self._reader.many([("HSET", self._keys.shared("ops"), head.number, await self._packed(head))])
+
+    async def _packed(self, head: OperationHead) -> bytes:
+        """Return an operation as it is kept: the ordering key in its filter is sealed."""
+        wanted = head.wanted
+        if "key" in wanted:
+            key = await self._seals.own_text(Column.FILTER, NOBODY, head.number, wanted["key"])
+            wanted = {**wanted, "key": key}
+        return msgspec.json.encode(replace(head, wanted=wanted))
+
+    async def _opened(self, packed: bytes) -> OperationHead:
+        head = _read_head(packed)
+        if "key" in head.wanted:
+            key = await self._seals.shown(Column.FILTER, NOBODY, head.number, head.wanted["key"])
+            head.wanted["key"] = key
+        return head
 
     async def head(self, number: int) -> OperationHead | None:
         """Return what was asked, or None."""
         found = await self._link.do("HGET", self._keys.shared("ops"), number)
-        return None if found is None else _read_head(found)
+        return None if found is None else await self._opened(found)
 
     async def view(self, number: int) -> OperationView | None:
         """Return an operation's progress, or None."""
@@ -169,7 +194,7 @@ class RedisOperations:
 
     async def _heads(self) -> list[OperationHead]:
         found = await self._link.do("HVALS", self._keys.shared("ops"))
-        return [_read_head(each) for each in found]
+        return [await self._opened(each) for each in found]
 
     async def step(self, number: int, limit: int, reroute: Reroute) -> Stepped:
         """Apply an operation to its next ``limit`` matches here. Raises ``StoreError`` when there is none such."""
@@ -182,10 +207,19 @@ class RedisOperations:
             if left <= 0 or not self._owned.owns(platform):
                 continue
             if platform == UNROUTED and head.action == "retry":
-                left -= await self._reroute(head, left, reroute, ended)
+                left -= await self._one_by_one(
+                    head, platform, left, lambda seq: self._route_again(head.number, seq, reroute, ended)
+                )
+            elif head.action == "resend" and self._seals.on:
+                resend = partial(self._resend, head, platform)
+                left -= await self._one_by_one(head, platform, left, resend)
             else:
                 left -= await self._operate(head, platform, left, ended)
         if head.finished_at is None and not any(await self._left(head)):
+            if head.action == "forget":
+                wanted = _filter(head.wanted)
+                meant = None if wanted.platform is None else await self._seals.data_keys.number_of(wanted.platform)
+                await self._sealing.forget_days(wanted, meant)
             head.finished_at = self._clock.now()
             await self._save(head)
         told = [Ended(platform, State(state), reason, many) for (platform, state, reason), many in ended.items()]
@@ -231,18 +265,19 @@ class RedisOperations:
 
     # Routing again
 
-    async def _reroute(
-        self, head: OperationHead, most: int, reroute: Reroute, ended: Counter[tuple[str, int, str]]
+    async def _one_by_one(
+        self, head: OperationHead, platform: str, most: int, act: Callable[[int], Awaitable[str | None]]
     ) -> int:
+        """Apply an operation to its next matches, one after the other; ``act`` returns why one is skipped, or None."""
         turns, meant, progress, failed = (
-            self._keys.of(UNROUTED, f"{name}:{head.number}") for name in ("op", "opm", "opp", "opf")
+            self._keys.of(platform, f"{name}:{head.number}") for name in ("op", "opm", "opp", "opf")
         )
         for done in range(most):
             first = await self._link.do("LINDEX", turns, 0)
             if first is None:
                 return done
             seq = int(first)
-            skipped = await self._route_again(head.number, seq, reroute, ended)
+            skipped = await act(seq)
             commands: list[Sequence[Any]] = [("LPOP", turns), ("SREM", meant, seq)]
             if skipped is None:
                 commands.append(("HINCRBY", progress, "done", 1))
@@ -251,6 +286,12 @@ class RedisOperations:
             await self._reader.many(commands)
         return most
 
+    async def _resend(self, head: OperationHead, platform: str, seq: int) -> str | None:
+        skipped, noted = await self._resends.resend(head.number, platform, seq, head.options)
+        await self._receipts.tell(platform, noted)
+        self._changed(platform, 0)
+        return skipped
+
     async def _route_again(
         self, number: int, seq: int, reroute: Reroute, ended: Counter[tuple[str, int, str]]
     ) -> str | None:
@@ -258,6 +299,8 @@ class RedisOperations:
         if packed is None:
             return "gone"
         row = read_row(seq, packed)
+        await self._seals.open_rows(UNROUTED, [row])
+        (body,) = await self._seals.open_bodies(UNROUTED, [row], [body])
         if row.state not in (_DEAD, _EXPIRED):
             return "state"
         if body is None:
@@ -269,14 +312,14 @@ class RedisOperations:
         for place, new in enumerate(found):
             await self._tags.name(new.platform)
             part = parts.setdefault(new.platform, BulkPart(new.platform))
-            part.add(packed_row(new), new.payload, place)
+            part.add(packed_row(self._keys, new), new.payload, place)
         try:
             firsts = await self._bulks.accept_named(f"op{number}.{seq}", list(parts.values()))
         except StoreFull:
             return "store_full"
         first = found[0].platform
         newer = self._tags.id_of(first, firsts[first])
-        noted = await self._link.one(self._owned.call("supersede", UNROUTED, seq, newer), durable=True)
+        noted = await self._link.one(self._owned.call("supersede", UNROUTED, seq, newer, "rerouted", seq), durable=True)
         await self._receipts.tell(UNROUTED, noted)
         await self._bulks.forget(f"op{number}.{seq}")
         ended.update((new.platform, _DEAD, new.dead_reason) for new in found if new.dead_reason is not None)

@@ -7,7 +7,7 @@ the attempt by its id and answers it again.
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -18,17 +18,18 @@ from relay.core.model import Batch, ClaimRequest, Item, Lane, Purpose, WaitUntil
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.policy.objective import not_before
 from relay.store.redis.owned import OwnedPlatforms
+from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.fields import pack, read_row, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink, ServerRefused
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.groups import Unseen, WaitingGroups
+from relay.store.redis.write.queue_entries import DueRow, due_rows, first_rows, head_columns, rows_that_fit
 from relay.store.redis.write.settlement import OpenAttempt
 from relay.store.redis.write.weights import frozen_weights, weight_of_head
 from relay.store.rotation import Waiting, rotate
 from relay.store.weighing import ItemWeight, choose, weigh_again
 
-_Row = tuple[bytes, int, float]  # member, bytes, due
 _ALONE: Final = Weight()
 _NOT_OWNED: Final = WaitUntil(math.inf, "owner")
 _LOST_TRIES: Final = 3
@@ -38,7 +39,7 @@ _LOST_TRIES: Final = 3
 class _Due:
     """What one group has, as ``peek.lua`` shows it."""
 
-    lanes: list[list[_Row]]
+    lanes: list[list[DueRow]]
     resend: int
     resend_at: float
     next_at: float
@@ -58,6 +59,13 @@ class _Plan(Batch):
     weight: Weight = _ALONE
 
 
+SetAside = Callable[..., Awaitable[None]]
+
+
+async def _nothing_is_sealed(batch: Batch, broken: Sequence[int], *, fresh: bool) -> None:
+    raise AssertionError("set by who settles")
+
+
 class RedisOutbox:
     """Claims for the platforms this host owns."""
 
@@ -69,9 +77,15 @@ class RedisOutbox:
         clock: Clock,
         owned: OwnedPlatforms,
         *,
+        seals: RedisSeals,
         changed: Callable[[str, int], None],
     ) -> None:
-        """``changed(platform, count)`` is told what became claimable."""
+        """``changed(platform, count)`` is told what became claimable.
+
+        ``set_aside`` is set by who settles: it holds the callbacks of a claimed batch that do not open.
+        """
+        self.set_aside: SetAside = _nothing_is_sealed
+        self._seals = seals
         self._link = link
         self._keys = keys
         self._tags = tags
@@ -97,9 +111,14 @@ class RedisOutbox:
                     self._wake()
                     return plan
                 batch = await self._carry_out(plan)
-                if batch is not None:
-                    self._wake()
-                    return batch
+                if batch is None:
+                    continue
+                broken = [item.seq for item in batch.items if item.payload is None] if self._seals.on else []
+                if broken:
+                    await self.set_aside(batch, broken, fresh=not plan.number)
+                    return WaitUntil(self._clock.now(), "retry")
+                self._wake()
+                return batch
 
     async def reserve(self, platform: str) -> Batch | WaitUntil:
         """Take a slot for a request without callbacks and record its attempt."""
@@ -185,7 +204,7 @@ class RedisOutbox:
         if due_of.resend and retry_leads:
             return self._planned_again(request, due_of)
         packer = Packer(request)
-        packed = [(lane, _taken(packer, due_of.lanes[lane])) for lane in due]
+        packed = [(lane, rows_that_fit(packer, due_of.lanes[lane])) for lane in due]
         hasty = packer.full or request.probe or (bool(due_of.resend) and order[0] in due)
         if not hasty:
             pace_at = slots.partial_at(request.platform, group, now)
@@ -203,7 +222,7 @@ class RedisOutbox:
             chosen = choose(slots, request, [weight_of_head(row[0]) for _, rows in packed for row in rows], now)
             if isinstance(chosen, WaitUntil):
                 return chosen
-            packed, weight = _cut(packed, chosen.taken), chosen.weight
+            packed, weight = first_rows(packed, chosen.taken), chosen.weight
         heads = [(int(lane), [row[0] for row in rows]) for lane, rows in packed if rows]
         plan = self._planned(request, 0, heads, weight)
         plan.since = min(at for _, rows in packed for _, _, at in rows)
@@ -240,7 +259,7 @@ class RedisOutbox:
         *lanes, resend, resend_at, later, others, moved = await self._link.one(call)
         weighs = resend and request.platform in self._owned.slots.weighing
         return _Due(
-            lanes=[_due_rows(lane) for lane in lanes],
+            lanes=[due_rows(lane) for lane in lanes],
             resend=resend,
             resend_at=float(resend_at) if resend_at else math.inf,
             next_at=min((float(at) for at in later if at), default=math.inf),
@@ -266,7 +285,7 @@ class RedisOutbox:
         platform, attempt_id = plan.platform, plan.attempt_id
         number = plan.number or attempt_id
         kind = 2 if plan.question else int(not plan.number)
-        heads = [_head_columns(lane, members) for lane, members in plan.heads]
+        heads = [head_columns(lane, members) for lane, members in plan.heads]
         weighs = (plan.weight.bytes, plan.weight.points if plan.weight.items else "")
         facts = (attempt_id, number, plan.group, kind, pack(heads), plan.moved, repr(plan.since), *weighs)
         planned = [seq for _, _, seqs, _ in heads for seq in seqs]
@@ -290,7 +309,7 @@ class RedisOutbox:
             self._lost[platform, plan.question].append(plan)  # it may be recorded: its slot stays taken
             raise
         tag = self._tags.known(platform)
-        items, replayed = _items(seqs, planned, content, tag)
+        items, replayed = await self._items(platform, seqs, planned, content)
         batch = Batch(
             number=number,
             id="b" + encode_id(number, tag),
@@ -316,69 +335,25 @@ class RedisOutbox:
             return []
         return [ServerCall(None, (), ("HMGET", self._keys.of(platform, name), *seqs)) for name in ("r", "b")]
 
-    async def _again(self, calls: Callable[[], list[ServerCall]]) -> list[Any]:
-        """Run calls until their answers are known; the claim script answers the same attempt the same again."""
-        for left in reversed(range(_LOST_TRIES)):
-            try:
-                answers = await self._link.run(calls(), durable=True)
-            except StoreAway:
-                if not left:
-                    raise
-                continue
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
-            return answers
-        raise AssertionError("unreachable")
+    async def _items(
+        self, platform: str, seqs: Sequence[int], read: Sequence[int], content: Sequence[Any]
+    ) -> tuple[list[Item], bool]:
+        """Return a batch's items of the rows and payloads that were read, and whether a person sent all of them again.
 
-
-def _head_columns(lane: int, members: Sequence[bytes]) -> tuple[int, list[str], list[int], list[str]]:
-    """Return the heads of a lane as the claim takes them: members, sequence numbers and hashes of keys."""
-    texts = [member.decode() for member in members]
-    parts = [text.split(":") for text in texts]
-    return lane, texts, [int(part[0]) for part in parts], [part[2] for part in parts]
-
-
-def _due_rows(found: Sequence[bytes]) -> list[_Row]:
-    rows: list[_Row] = []
-    for member, due in zip(found[::2], found[1::2], strict=True):
-        rows.append((member, int(member.split(b":", 2)[1]), float(due)))
-    return rows
-
-
-def _taken(packer: Packer, rows: Sequence[_Row]) -> list[_Row]:
-    taken: list[_Row] = []
-    for row in rows:
-        if packer.full or not packer.offer(row[1]):
-            break
-        taken.append(row)
-    return taken
-
-
-def _cut(packed: Sequence[tuple[Lane, list[_Row]]], count: int) -> list[tuple[Lane, list[_Row]]]:
-    """Return the first ``count`` of what was packed."""
-    kept: list[tuple[Lane, list[_Row]]] = []
-    for lane, rows in packed:
-        kept.append((lane, rows[:count]))
-        count -= len(kept[-1][1])
-    return kept
-
-
-def _items(seqs: Sequence[int], read: Sequence[int], content: Sequence[Any], tag: int) -> tuple[list[Item], bool]:
-    """Return a batch's items of the rows and payloads that were read, and whether a person sent all of them again."""
-    if not seqs:
-        return [], False
-    rows, bodies = (dict(zip(read, found, strict=True)) for found in content)
-    items: list[Item] = []
-    replayed = True
-    for seq in seqs:
-        row = read_row(seq, rows[seq])
-        replayed = replayed and row.lane == Lane.REPLAY
-        items.append(
+        The payload of one that does not open is None.
+        """
+        if not seqs:
+            return [], False
+        found, bodies = (dict(zip(read, each, strict=True)) for each in content)
+        rows = [read_row(seq, found[seq]) for seq in seqs]
+        await self._seals.open_rows(platform, rows)
+        payloads = await self._seals.open_bodies(platform, rows, [bodies[seq] for seq in seqs])
+        tag = self._tags.known(platform)
+        items = [
             Item(
-                seq=seq,
+                seq=row.seq,
                 id=row.public_id(tag),
-                payload=bodies[seq],
+                payload=payload,
                 key=row.key,
                 event=row.event,
                 content_type=row.content_type,
@@ -395,5 +370,21 @@ def _items(seqs: Sequence[int], read: Sequence[int], content: Sequence[Any], tag
                     expires_s=row.expires_s,
                 ),
             )
-        )
-    return items, replayed
+            for row, payload in zip(rows, payloads, strict=True)
+        ]
+        return items, all(row.lane == Lane.REPLAY for row in rows)
+
+    async def _again(self, calls: Callable[[], list[ServerCall]]) -> list[Any]:
+        """Run calls until their answers are known; the claim script answers the same attempt the same again."""
+        for left in reversed(range(_LOST_TRIES)):
+            try:
+                answers = await self._link.run(calls(), durable=True)
+            except StoreAway:
+                if not left:
+                    raise
+                continue
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+            return answers
+        raise AssertionError("unreachable")

@@ -6,18 +6,19 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from relay.core.model import NewCallback, RoutedPost
-from relay.store.redis.server.keys import short_hash
+from relay.store.redis.server.keys import KeyNames
 
 CHUNK_ROWS: Final = 100  # a script over so many rows takes about two milliseconds
 CHUNK_BYTES: Final = 256 * 1024
 DIGEST: Final = 12
 
 PackedRow = list[object]
+KEY, REFERENCE, IDEMPOTENCY_KEY, NUMBER = 0, 13, 19, 21  # places in a packed row
 
 
-def digest_of(row: NewCallback | RoutedPost) -> str:
+def digest_of(keys: KeyNames, row: NewCallback | RoutedPost) -> str:
     """Return what makes two posts the same, in ``DIGEST`` characters: payload, key and event."""
-    digest = hashlib.blake2b(digest_size=9)
+    digest = hashlib.blake2b(digest_size=9, key=keys.secret)
     for part in (row.payload, (row.key or "").encode(), (row.event or "").encode()):
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
@@ -25,7 +26,7 @@ def digest_of(row: NewCallback | RoutedPost) -> str:
 
 
 def packed_row(
-    new: NewCallback, *, digest: str | None = None, post: str = "", idempotency_key: str | None = None
+    keys: KeyNames, new: NewCallback, *, digest: str | None = None, post: str = "", idempotency_key: str | None = None
 ) -> PackedRow:
     """Return a row as ``adding.lua`` reads it, without its payload, which is no text.
 
@@ -33,12 +34,12 @@ def packed_row(
     """
     return [
         False if new.key is None else new.key,
-        "" if new.key is None else short_hash(new.key),
+        "" if new.key is None else keys.short_hash(new.key),
         False if new.event is None else new.event,
         int(new.lane),
         new.expires_s,
-        "" if new.idempotency_key is None else short_hash(new.idempotency_key),
-        digest if digest is not None else ("" if new.idempotency_key is None else digest_of(new)),
+        "" if new.idempotency_key is None else keys.short_hash(new.idempotency_key),
+        digest if digest is not None else ("" if new.idempotency_key is None else digest_of(keys, new)),
         False if new.content_type is None else new.content_type,
         False if new.traceparent is None else new.traceparent,
         new.group,
@@ -53,6 +54,7 @@ def packed_row(
         False,  # or whether that had another body
         False if idempotency_key is None else idempotency_key,
         False if new.points is None else new.points,
+        False,  # the number it is sealed for
     ]
 
 

@@ -20,7 +20,9 @@ from relay.core.errors import StoreError
 from relay.core.ids import encode_id
 from relay.core.model import State
 from relay.core.receipts import HELD, OCCASIONS, RECEIPTS, ReceiptRules
+from relay.sealing.codec import Column
 from relay.store.receipts import Receipt, receipt_row, shift_s
+from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
@@ -51,6 +53,7 @@ class RedisReceipts:
         clock: Clock,
         *,
         script: Callable[[str], Script],
+        seals: RedisSeals,
         rules: Callable[[], ReceiptRules | None],
         accepted: Callable[[str, int], None],
     ) -> None:
@@ -60,6 +63,7 @@ class RedisReceipts:
         self._tags = tags
         self._clock = clock
         self._script = script
+        self._seals = seals
         self._rules = rules
         self._accepted = accepted
         self._telling: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -94,15 +98,29 @@ class RedisReceipts:
             await self._tags.name(RECEIPTS)
             tag, rules, now = await self._tags.name(platform), self._rules() or _LEFT_OVER, self._clock.now()
             ahead_s = shift_s(now)
-            rows = [receipt_row(_receipt(platform, tag, note, ahead_s), rules) for _, note in read]
+            number = await self._seals.data_keys.number_of(platform)
+            rows = [
+                receipt_row(_receipt(platform, tag, await self._opened(number, note), ahead_s), rules)
+                for _, note in read
+            ]
             numbers = [number for number, _ in read]
-            args = (repr(now), platform, pack(numbers), pack([packed_row(row) for row in rows]))
-            bodies = [row.payload for row in rows]
+            packed, bodies = [packed_row(self._keys, row) for row in rows], [row.payload for row in rows]
+            await self._seals.seal(RECEIPTS, packed, bodies)
+            args = (repr(now), platform, pack(numbers), pack(packed))
             call = ServerCall(self._script("tell"), self._keys.pair(RECEIPTS), (*args, *bodies))
             freed = await self._link.one(call, durable=True)
             await self._link.do("ZREMRANGEBYSCORE", notes, "-inf", numbers[-1])
             if freed:
                 self._accepted(RECEIPTS, freed)
+
+    async def _opened(self, number: int, note: list[Any]) -> list[Any]:
+        """Return a note with its texts as they were posted."""
+        seq, *words, key, event, trace, reference, idempotency_key, alias = note
+        shown, seq = self._seals.shown, int(seq)
+        key = await shown(Column.KEY, number, seq, key)
+        reference = await shown(Column.REFERENCE, number, seq, reference)
+        idempotency_key = await shown(Column.IDEMPOTENCY_KEY, number, seq, idempotency_key)
+        return [seq, *words, key, event, trace, reference, idempotency_key, alias]
 
 
 def _receipt(platform: str, tag: int, note: list[Any], ahead_s: float) -> Receipt:

@@ -6,19 +6,22 @@ from typing import Any, Final
 
 import msgspec
 
+from relay.core.clock import Clock
 from relay.core.errors import Fenced
-from relay.core.model import Purpose, Weight
+from relay.core.model import Batch, Outcome, Purpose, Weight
 from relay.core.raw import Kept
-from relay.core.settlement import Settlement
+from relay.core.settlement import AttemptResult, Requeue, Settlement
+from relay.sealing.codec import NOBODY, Column
 from relay.store.quota_lines import Sent
 from relay.store.redis.owned import OwnedPlatforms
+from relay.store.redis.sealed.row_seals import SEAL_BROKEN, RedisSeals
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
 from relay.store.redis.server.tags import PlatformTags
 
 _PART: Final = 100
-_DELIVERED, _REQUEUES, _ENDINGS, _HELD = 9, 10, 11, 12  # places in a packed settlement
+_EXCERPT, _DELIVERED, _REQUEUES, _ENDINGS, _HELD, _LAST_ERROR = 5, 9, 10, 11, 12, 21  # places in a packed settlement
 
 
 def packed_settlement(settlement: Settlement, *, blocks: bool, numbers: Sequence[int], purpose: Purpose) -> list[Any]:
@@ -59,6 +62,7 @@ def packed_settlement(settlement: Settlement, *, blocks: bool, numbers: Sequence
         False if settlement.gate is None else packed_gate(settlement.gate),
         int(purpose),
         result.wire_bytes,
+        result.excerpt,
     ]
 
 
@@ -132,6 +136,8 @@ class RedisSettlements:
         changed: Callable[[str, int], None],
         released: Callable[[], None],
         noted: Callable[[str, int], Awaitable[None]],
+        seals: RedisSeals,
+        clock: Clock,
     ) -> None:
         """``attempts`` are those under way, by their id; one that is settled is taken out.
 
@@ -146,6 +152,8 @@ class RedisSettlements:
         self._changed = changed
         self._released = released
         self._noted = noted
+        self._seals = seals
+        self._clock = clock
 
     async def settle(self, settlement: Settlement) -> None:
         """Commit what an attempt came to; a second call for it does nothing.
@@ -163,6 +171,7 @@ class RedisSettlements:
         whole = packed_settlement(
             settlement, blocks=rule is not None and rule.block_on_dead, numbers=numbers, purpose=purpose
         )
+        await self._seal(platform, attempt_id, whole)
         try:
             answer = await self._carry_settlement(platform, attempt_id, settlement.batch, whole)
         except Fenced:
@@ -183,6 +192,45 @@ class RedisSettlements:
         if released:
             self._released()
         await self._noted(platform, noted)
+
+    async def _seal(self, platform: str, attempt_id: int, whole: list[Any]) -> None:
+        """Seal the words in a packed settlement: the excerpt, and what is said about each callback for its row."""
+        seals = self._seals
+        if not seals.on:
+            return
+        excerpt = whole[_EXCERPT]
+        (whole[_EXCERPT],) = await seals.texts(Column.EXCERPT, platform, (attempt_id,), excerpt)
+        number = await seals.data_keys.number_of(platform)
+        whole[_LAST_ERROR] = await seals.own_text(Column.LAST_ERROR, NOBODY, number, excerpt)
+        for place, at in ((_REQUEUES, 5), (_ENDINGS, 4)):
+            apart: list[Any] = []
+            for each in whole[place]:
+                if not each[at]:
+                    apart.append(each)
+                    continue
+                sealed = await seals.texts(Column.MESSAGE, platform, each[0], each[at])
+                apart += [
+                    [[seq], *each[1:at], word, *each[at + 1 :]] for seq, word in zip(each[0], sealed, strict=True)
+                ]
+            whole[place] = apart
+
+    async def set_aside(self, batch: Batch, broken: Sequence[int], *, fresh: bool) -> None:
+        """Hold callbacks whose payloads do not open; the others of the batch, which was not sent, go on."""
+        now = self._clock.now()
+        rest = [item.seq for item in batch.items if item.seq not in broken]
+        result = AttemptResult(Outcome.UNSENT, now, 0.0, None, SEAL_BROKEN)
+        self._owned.slots.forget(batch.attempt_id)  # nothing was sent
+        await self.settle(
+            Settlement(
+                batch.number,
+                batch.attempt_id,
+                batch.platform,
+                result,
+                held=broken,
+                requeue=[Requeue(rest, now, False, "")] if fresh and rest else [],
+                split=[] if fresh or not rest else [rest],
+            )
+        )
 
     async def _carry_settlement(
         self, platform: str, attempt_id: int, batch: int, whole: Sequence[Any]

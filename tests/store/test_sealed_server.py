@@ -1,0 +1,295 @@
+"""A sealed shared store: nothing of a callback is readable on the server, and what was changed is not sent."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from relay.config.reading.server_urls import parse_server_url
+from relay.core.errors import StoreAway, StoreFailed, StoreUnusable
+from relay.core.model import Filter, Outcome, State
+from relay.core.receipts import RECEIPTS
+from relay.core.settlement import AttemptResult, Ending, Settlement
+from relay.sealing.master_keys import GivenKeys, KeySource
+from relay.store.redis.backend import RedisStore
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import Durable, ServerLink
+from relay.store.redis.spool.spool_file import SpoolFile
+from relay.store.redis.spool.spooling_store import SpoolingStore
+from tests.clocks import FakeClock
+from tests.store.harness import (
+    claimed,
+    deliver,
+    note,
+    operate,
+    payloads,
+    post,
+    refused,
+    resend,
+    routed,
+    rules,
+    seqs,
+    shown,
+    states,
+)
+from tests.store.receipting import told
+from tests.store.valkey import ValkeyServer
+
+_WORDS = (b"phone-13800138000", b"order-4711", b"line-of-li", b"once-4711", b"li-lives-here", b"the-answer-names-li")
+
+
+class Told:
+    """Notes which callbacks did not open."""
+
+    def __init__(self) -> None:
+        self.broken: list[str] = []
+
+    def store_committed(self, *, seconds: float, rows: int) -> None: ...
+
+    def store_failed(self, *, error: BaseException) -> None: ...
+
+    def store_recovered(self, *, seconds: float) -> None: ...
+
+    def seal_broken(self, *, platform: str, callbacks: Sequence[str]) -> None:
+        self.broken += callbacks
+
+
+class Sealed:
+    """Stores over one server under one prefix, sealed with a key."""
+
+    def __init__(self, server: ValkeyServer) -> None:
+        self.clock = FakeClock()
+        self.told = Told()
+        self.server = server
+        self.prefix = f"t{secrets.token_hex(4)}"
+        self._opened: list[RedisStore] = []
+
+    def link(self) -> ServerLink:
+        return ServerLink.to(parse_server_url(self.server.url), Durable())
+
+    async def open(self, source: KeySource | None, **more: object) -> RedisStore:
+        store = RedisStore(
+            self.link(),
+            KeyNames(self.prefix),
+            self.clock,
+            events=self.told,
+            source=source,
+            **more,  # type: ignore[arg-type]
+        )
+        self._opened.append(store)
+        await store.begin()
+        await store.configure(told("shop", "mall"))
+        return store
+
+    async def close(self) -> None:
+        for store in self._opened:
+            await store.close()
+
+
+ONE = GivenKeys(b"1" * 32)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """One server for all tests here; its append-only file is what an intruder has."""
+    made = ValkeyServer(tmp_path_factory.mktemp("valkey"))
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+async def sealed(server: ValkeyServer) -> AsyncIterator[Sealed]:
+    """Sealed stores on a clock that tests move."""
+    made = Sealed(server)
+    yield made
+    await made.close()
+
+
+def _files(directory: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in directory.rglob("*") if file.is_file())
+
+
+async def test_nothing_of_a_callback_is_readable(sealed: Sealed) -> None:
+    """Payload, key, reference, idempotency key, words and excerpts of an answer, the filter of an operation."""
+    store = await sealed.open(ONE)
+    row = note(_WORDS[0], key=_WORDS[1].decode(), idempotency_key=_WORDS[3].decode())._replace(
+        reference=_WORDS[2].decode()
+    )
+    (first, *_) = (await post(store, row, *(note(_WORDS[0], key=f"{_WORDS[1].decode()}-{n}") for n in range(120)))).ids
+    await store.accept_posts([routed("shop", "mall", payload=_WORDS[0], idempotency_key=_WORDS[3].decode())])
+    batch = await claimed(store)
+    result = AttemptResult(Outcome.REJECT, sealed.clock.now(), 0.0, 400, "status 400", excerpt=_WORDS[5].decode())
+    ending = Ending(seqs(batch), State.DEAD, "rejected", message=_WORDS[4].decode())
+    await store.settle(Settlement(batch.number, batch.attempt_id, "shop", result, endings=[ending]))
+    await operate(store, "retry", Filter(key=_WORDS[1].decode()))
+    view = await shown(store, first, payload=True)
+    assert (view.payload, view.key, view.reference) == (_WORDS[0], _WORDS[1].decode(), _WORDS[2].decode())
+    assert view.attempts[0].excerpt == _WORDS[5].decode()
+    assert (await store.platform_status())["shop"].last_error.excerpt == _WORDS[5].decode()  # type: ignore[union-attr]
+    dead, _ = await store.callbacks(Filter(state="dead", platform="shop"), cursor=None, limit=1)
+    assert dead[0].message == _WORDS[4].decode()
+    kept = _files(sealed.server._directory)
+    assert b"shop" in kept
+    assert [word for word in _WORDS if word in kept] == []
+    receipts, _ = await store.callbacks(Filter(platform=RECEIPTS, key=_WORDS[1].decode()), cursor=None, limit=9)
+    told_of = await shown(store, receipts[-1].id, payload=True)
+    assert isinstance(told_of.payload, bytes)
+    assert _WORDS[3] in told_of.payload
+
+
+async def test_a_swapped_payload_is_held_and_never_sent(sealed: Sealed) -> None:
+    """Two payloads are exchanged on the server: both are held, told of, and the others go; a plain one too."""
+    store = await sealed.open(ONE)
+    ids = (await post(store, *(note(b"%d" % n, key=f"k{n}") for n in range(4)))).ids
+    bodies = store.keys.of("shop", "b")
+    a, b, c, _ = (found[1] for callback in ids if (found := store._tags.find(callback)))
+    swapped = await store.link.do("HMGET", bodies, a, b)
+    await store.link.do("HSET", bodies, a, swapped[1], b, swapped[0], c, b"2")
+    assert (await refused(store)).reason == "retry"
+    assert payloads(await claimed(store)) == [b"3"]
+    assert sorted(sealed.told.broken) == sorted(ids[:3])
+    views = [await shown(store, each) for each in ids[:3]]
+    assert [(view.held, view.reason) for view in views] == [(True, "sealed: does not open")] * 3
+    await operate(store, "resolve", Filter(ids=(ids[0],)), verdict="dead")
+    assert await states(store, ids[:1]) == ["dead"]
+
+
+async def test_one_that_breaks_in_a_frozen_batch_leaves_it(sealed: Sealed) -> None:
+    """A batch waits for its re-send: the broken one is held, the others go again together, under their own batch."""
+    store = await sealed.open(ONE)
+    ids = (await post(store, note(b"1"), note(b"2"), note(b"3"))).ids
+    await resend(store, await claimed(store), sealed.clock, after_s=1.0)
+    found = store._tags.find(ids[1])
+    assert found is not None
+    await store.link.do("HSET", store.keys.of("shop", "b"), found[1], b"x" * 40)
+    sealed.clock.advance(1.0)
+    assert (await refused(store)).reason == "retry"
+    batch = await claimed(store)
+    assert payloads(batch) == [b"1", b"3"]
+    assert all(item.maybe_applied for item in batch.items)
+
+
+async def test_hosts_open_what_another_sealed(sealed: Sealed) -> None:
+    """Each host makes data keys of its own; the other reads them when it meets one."""
+    first, other = await sealed.open(ONE), await sealed.open(ONE)
+    (one,) = (await post(first, note(b"1", key="k"))).ids
+    (two,) = (await post(other, note(b"2", key="k"))).ids
+    assert [(await shown(host, each, payload=True)).payload for host in (first, other) for each in (one, two)] == [
+        b"1", b"2", b"1", b"2",
+    ]  # fmt: skip
+    assert len((await other.callbacks(Filter(key="k", platform="shop"), cursor=None, limit=9))[0]) == 2
+
+
+async def test_a_store_is_sealed_by_all_or_none(sealed: Sealed) -> None:
+    """Without its key, with another one, or half way through the life of a store no host opens it."""
+    plain = await sealed.open(None)
+    store = await sealed.open(ONE)
+    await post(store, note(b"1", key="k"))
+    with pytest.raises(StoreFailed, match="PLAIN"):
+        await post(plain, note(b"2"))
+    assert (await store.totals())["shop"].accepted == 1
+    for source in (None, GivenKeys(b"2" * 32)):
+        with pytest.raises(StoreUnusable, match="sealed with the key"):
+            await sealed.open(source)
+    sealed.prefix = f"{sealed.prefix}x"
+    await post(await sealed.open(None), note())
+    with pytest.raises(StoreUnusable, match=r"set another store\.prefix"):
+        await sealed.open(ONE)
+
+
+async def test_a_rotation(sealed: Sealed) -> None:
+    """The new key wraps all data keys; then the old one may go; no callback is touched."""
+    store = await sealed.open(ONE)
+    ids = (await post(store, note(b"1", key="k"))).ids
+    both = GivenKeys(b"2" * 32, [b"1" * 32])
+    await store.sealing.use(both)
+    with pytest.raises(StoreUnusable):
+        await store.sealing.use(GivenKeys(b"3" * 32))
+    done = await store.sealing.rotate()
+    view = await store.sealing.status()
+    assert [(each.in_force, each.data_keys) for each in view.keys] == [(True, done.data_keys), (False, 0)]
+    again = await sealed.open(GivenKeys(b"2" * 32))
+    assert (await shown(again, ids[0], payload=True)).payload == b"1"
+
+
+async def test_forgetting_days_destroys_their_keys(sealed: Sealed) -> None:
+    """The data keys of days that are forgotten as a whole are gone, and those of days with nothing left."""
+    store = await sealed.open(ONE)
+    await post(store, note(b"1", key="k"))
+    (copy,) = await store.link.do("HVALS", store.keys.of("shop", "b"))
+    sealed.clock.advance(3 * 86400.0)
+    new = (await post(store, note(b"2", key="k"))).ids
+    await operate(store, "forget", Filter(until=sealed.clock.now() - 86400.0))
+    codec = store._parts.data_keys.codec
+    assert codec is not None
+    assert not codec.knows([copy])
+    assert (await shown(store, new[0], payload=True)).payload == b"2"
+    await deliver(store, await claimed(store), sealed.clock)
+    assert (await store.sealing.status()).data_keys == 3  # the store's own, and today's of both platforms
+    for days in (100, 1):
+        sealed.clock.advance(days * 86400.0)
+        while await store.prune():
+            pass
+    assert (await store.sealing.status()).data_keys == 2
+
+
+async def test_a_resend_is_sealed_anew(sealed: Sealed) -> None:
+    """A comparison sends a callback again: the payload is bound to the new row, once for a run."""
+    store = await sealed.open(ONE)
+    ids = (await post(store, note(b"1", key="k"), note(b"2"))).ids
+    await deliver(store, await claimed(store), sealed.clock)
+    done = await operate(store, "resend", Filter(ids=tuple(ids)), run="r1")
+    assert (done.done, done.skipped) == (2, {})
+    again = await operate(store, "resend", Filter(ids=tuple(ids)), run="r1")
+    assert again.skipped == {"resent": 2}
+    assert sorted(payloads(await claimed(store))) == [b"1", b"2"]
+
+
+async def test_the_spool_is_sealed(sealed: Sealed, tmp_path: Path) -> None:
+    """Posts that wait on a host are unreadable there, and drain; also by a host that starts while the store is away."""
+    path, host_keys = tmp_path / "spool.db", ONE
+
+    async def spooling(*, there: bool) -> SpoolingStore:
+        file = SpoolFile(path, host="edge", max_bytes=1 << 20, keys=host_keys)
+        store = SpoolingStore(sealed.link(), KeyNames(sealed.prefix), sealed.clock, file, source=host_keys)
+        sealed._opened.append(store)
+        await store.configure(rules("shop"))
+        if there:
+            await store.begin()
+            await store.configure(rules("shop"))
+        else:
+            store.begin_away()
+        return store
+
+    store = await spooling(there=False)
+    with pytest.raises(StoreAway, match="has not reached it yet"):
+        await post(store, note(_WORDS[0]))
+    await store.close()
+    store = await spooling(there=True)
+    await store.close()
+    store = await spooling(there=False)
+    store._spool._reach = away  # type: ignore[assignment]
+    row = note(_WORDS[0], key=_WORDS[1].decode(), idempotency_key=_WORDS[3].decode())
+    (first,) = (await post(store, row)).ids
+    assert (await post(store, row)).ids == [first]
+    assert (await shown(store, first)).key == _WORDS[1].decode()
+    kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert [word for word in _WORDS if word in kept] == []
+    await store.close()
+    with pytest.raises(StoreUnusable, match="sealed with the key"):
+        SpoolFile(path, host="edge", max_bytes=1 << 20)
+    host_keys = GivenKeys(b"1" * 32)
+    store = await spooling(there=True)
+    async with asyncio.timeout(5):
+        while store.spooled():
+            await asyncio.sleep(0.01)
+    view = await shown(store, first, payload=True)
+    assert (view.payload, view.key) == (_WORDS[0], _WORDS[1].decode())
+    assert [word for word in _WORDS if word in _files(sealed.server._directory)] == []
+
+
+async def away(*_: object, **__: object) -> None:
+    """Stand in for a store that is away."""
+    raise StoreAway("away")
