@@ -132,7 +132,7 @@ async def test_a_drain_that_must_wait_does_nothing(host: Host) -> None:
     store = host.store
     bulks = store._inbox.bulks
     part = BulkPart("shop")
-    part.add(packed_row(note(b"held", idempotency_key="held")), b"held", 0)
+    part.add(packed_row(host.store.keys, note(b"held", idempotency_key="held")), b"held", 0)
     await bulks._stage("bulk", part)
     file = store._file
     store._spool.away = True
@@ -169,7 +169,7 @@ async def test_a_bulk_that_was_taken_back_does_not_go_on(host: Host) -> None:
     seen: list[str] = []
     part = BulkPart("shop")
     for n in range(150):
-        part.add(packed_row(note(b"%d" % n)), b"%d" % n, n)
+        part.add(packed_row(host.store.keys, note(b"%d" % n)), b"%d" % n, n)
     bulks._link.one = swept  # type: ignore[method-assign,assignment]
     with pytest.raises(StoreAway, match="given up"):
         await bulks._once("bulk", [part], None)
@@ -181,7 +181,7 @@ async def test_what_was_accepted_is_not_taken_back(host: Host) -> None:
     """The flip of a bulk arrives after somebody looked whether it had: it is finished then."""
     bulks = host.store._inbox.bulks
     part = BulkPart("shop")
-    part.add(packed_row(note(b"1")), b"1", 0)
+    part.add(packed_row(host.store.keys, note(b"1")), b"1", 0)
     await bulks._stage("bulk", part)
     look = bulks._link.do
 

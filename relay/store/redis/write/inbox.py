@@ -145,9 +145,8 @@ class RedisInbox:
         for group in groups:
             platform = group[0].platform
             await self._tags.name(platform)
-            for post in group if self._seals.on else ():
-                await self._seals.seal(platform, post.rows, post.bodies)
             bodies = [body for post in group for body in post.bodies]
+            await self._seal(group, bodies)
             args = (repr(self._clock.now()), self._coalescing(platform), pack([post.rows for post in group]))
             calls.append(ServerCall(self._script("accept"), self._keys.pair(platform), (*args, *bodies)))
         minute = self._minute.due()
@@ -171,6 +170,15 @@ class RedisInbox:
             if freed:
                 self._accepted(group[0].platform, freed)
         self._committed(elapsed_s() - started, rows)
+
+    async def _seal(self, group: Sequence[_SmallPost], bodies: list[bytes]) -> None:
+        """Seal the posts of a group and their ``bodies`` together: numbers are reserved once for all of it."""
+        if not self._seals.on:
+            return
+        await self._seals.seal(group[0].platform, [row for post in group for row in post.rows], bodies)
+        sealed = iter(bodies)
+        for post in group:  # one that must wait for a bulk comes again
+            post.bodies = [next(sealed) for _ in post.rows]
 
     def _answer(self, post: _SmallPost, numbers: Sequence[Any]) -> None:
         if numbers[0] == b"C":
