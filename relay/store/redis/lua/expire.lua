@@ -33,4 +33,4 @@ for _, seq in ipairs(late) do
 end
 flush()
 local coming = call('ZRANGEBYSCORE', P .. 'x', '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or 'inf'
-return {ended, #late == most and 1 or 0, coming, freed, released, call('ZCARD', P .. 'rc')}
+return {ended, #late == most and 1 or 0, coming, freed, released, noted}

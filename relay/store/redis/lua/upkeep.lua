@@ -1,5 +1,5 @@
 -- Of each platform in KEYS when its first callback expires, when the first of what ended ended (delivered and superseded; dead and expired; attempts that
--- no row shows; slots of others), the first minute kept, and how many bulks are on their way. Empty: there is none.
+-- no row shows; slots of others), the first minute kept, how many bulks are on their way, and how many receipts are due. Empty: there is none.
 local answers = {}
 for place = 1, #KEYS, 2 do
   P = KEYS[place]
@@ -7,6 +7,7 @@ for place = 1, #KEYS, 2 do
   for at, set in ipairs({'x', 'e0', 'e1', 'loose', 'lc'}) do answer[at] = call('ZRANGE', P .. set, 0, 0, 'WITHSCORES')[2] or '' end
   answer[6] = call('HGET', P .. 'm', 'first_minute') or (call('HLEN', P .. 'min') > 0 and '0' or '')
   answer[7] = call('HLEN', P .. 'stg')
+  answer[8] = call('ZCARD', P .. 'rc')
   answers[#answers + 1] = answer
 end
 return answers

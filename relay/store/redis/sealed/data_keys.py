@@ -65,7 +65,7 @@ class SharedDataKeys:
         if await self._any_callback():
             raise StoreUnusable(
                 "the store holds callbacks that are not sealed, and a shared store is sealed from its first callback "
-                "on: set another store.prefix, and copy what is pending with relay store copy"
+                "on: set another store.prefix"
             )
         await self._made(codec, NOBODY, 0)
         sealed = codec.seal(Column.SECRET, NOBODY, 0.0, 0, secrets.token_bytes(_SECRET_BYTES))

@@ -69,7 +69,10 @@ class RedisUpkeep:
     async def expire(self) -> Expired:
         """End one step of the pending callbacks of each platform whose time is over."""
         now = self._clock.now()
-        first = {name: _time(found[0]) for name, found in (await self._looks.at(self._names(), "upkeep")).items()}
+        looked = await self._looks.at(self._names(), "upkeep")
+        for name, found in looked.items():
+            await self._noted(name, found[7])  # what a crash left
+        first = {name: _time(found[0]) for name, found in looked.items()}
         names = [name for name, at in first.items() if at <= now]
         ended: list[Ended] = []
         more, next_at = False, min((at for at in first.values() if at > now), default=math.inf)
