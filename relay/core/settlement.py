@@ -5,6 +5,7 @@ Plain data, with times and sizes as in ``core.model``.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from relay.core.ids import encode_id
 from relay.core.model import Outcome, State
@@ -96,7 +97,7 @@ class Settlement:
             parts.append(self.ask.seqs)
         if self.resend is not None:
             parts.append(members)
-        named = sorted(seq for part in parts for seq in part)
+        named = sorted(chain.from_iterable(parts))
         if named != sorted(members):
             batch_id = "b" + encode_id(self.batch, tag)
             raise ValueError(f"settlement of batch {batch_id} names {named}, the batch holds {sorted(members)}")

@@ -80,6 +80,16 @@ class Packer:
         self.full = self.count >= self._max_items or grown >= self._max_bytes
         return True
 
+    def offer_all(self, sizes: Sequence[int]) -> bool:
+        """Take all items of ``sizes`` at once if none of them would be refused, else none."""
+        grown = self.bytes + sum(sizes) + len(sizes) * self._item_bytes
+        if self.full or grown > self._max_bytes or self.count + len(sizes) > self._max_items:
+            return False
+        self.count += len(sizes)
+        self.bytes = grown
+        self.full = self.count >= self._max_items or grown >= self._max_bytes
+        return True
+
     @property
     def missing(self) -> int:
         """How many more items would make the batch full by count; 0 when it is full."""

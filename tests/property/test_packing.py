@@ -27,6 +27,32 @@ def test_packing_bounds(max_items: int, max_bytes: int, frame: int, each: int, s
         assert packer.missing == max_items - len(taken)
 
 
+@given(
+    st.integers(1, 20),
+    st.integers(1, 500),
+    st.integers(0, 20),
+    st.lists(st.integers(1, 90)),
+    st.lists(st.integers(1, 90), min_size=1),
+)
+def test_taking_all_at_once_is_taking_each(
+    max_items: int, max_bytes: int, each: int, first: list[int], more: list[int]
+) -> None:
+    """All of a lane are taken at once exactly where each would be taken alone, with the same count, bytes and end."""
+    request = ClaimRequest("p", "", max_items, max_bytes, 2, each, 0.0, 0)
+    at_once, alone = Packer(request), Packer(request)
+    for packer in (at_once, alone):
+        for size in first:
+            packer.offer(size)
+    before = (at_once.count, at_once.bytes, at_once.full)
+    took_all = all(alone.offer(size) for size in more)
+    if at_once.offer_all(more):
+        assert took_all
+        assert (at_once.count, at_once.bytes, at_once.full) == (alone.count, alone.bytes, alone.full)
+    else:
+        assert not took_all or len(more) <= 1  # an item too large for any batch goes alone
+        assert (at_once.count, at_once.bytes, at_once.full) == before
+
+
 @given(st.integers(0, 10**9))
 def test_lanes_keep_a_share(turn: int) -> None:
     """In any ten batches each lane leads once at least; every order names every lane once."""

@@ -134,7 +134,7 @@ def test_pragmas_hold(path: Path) -> None:
         "auto_vacuum": 2,
         "foreign_keys": 0,
         "wal_autocheckpoint": 0,
-        "cache_size": -32 * 1024,
+        "cache_size": -16 * 1024,
     }
 
 

@@ -295,7 +295,7 @@ class Claims:
         """Record the attempt, take its slot, and return the batch as it goes out; ``platform`` is its number."""
         now, attempt_id = transaction.now, batch.attempt_id
         if batch.items:
-            transaction.execute(_FREEZE, (numbers(item.seq for item in batch.items), batch.number, now))
+            transaction.execute(_FREEZE, (numbers([item.seq for item in batch.items]), batch.number, now))
         transaction.execute(
             "INSERT INTO attempt (id, platform, grp, batch, n, started_at, purpose) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (attempt_id, platform, batch.group, batch.number, batch.attempt, now, batch.purpose),
@@ -330,8 +330,13 @@ def _pack(packer: Packer, lanes: Sequence[str]) -> list[int]:
     offer: Callable[[int], bool] = packer.offer
     seqs: list[int] = []
     for lane in lanes:
-        pairs = iter(_decode_due(f"[{lane}]"))
-        for seq, size in zip(pairs, pairs, strict=True):
+        found = _decode_due(f"[{lane}]")
+        if packer.offer_all(found[1::2]):  # mostly: a quarter of what asking one by one costs
+            seqs += found[::2]
+            if packer.full:
+                break
+            continue
+        for seq, size in zip(found[::2], found[1::2], strict=True):
             if not offer(size):
                 return seqs
             seqs.append(seq)
