@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -48,7 +49,15 @@ class Warm:
         if self.poll() is None:
             os.kill(self.pid, number)
 
-    async def wait(self) -> int:
+    def wait(self, timeout_s: float) -> int:
+        """Wait for its end; return the exit code. Blocks."""
+        if self.returncode is None:
+            select.select([self._ended], [], [], timeout_s)
+        code = self.poll()
+        assert code is not None, f"process {self.pid} has not ended within {timeout_s:g} s"
+        return code
+
+    async def end(self) -> int:
         """Wait for its end; return the exit code."""
         while (code := self.poll()) is None:
             loop = asyncio.get_running_loop()

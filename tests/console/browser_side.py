@@ -2,8 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
+import signal
 import threading
 import urllib.error
 import urllib.request
@@ -19,6 +18,7 @@ from relay.core.clock import boottime_s
 from relay.core.model import Rate
 from relay.standin.ports import free_port
 from relay.standin.throttle import Limiters, Sliding
+from tests import warm_start
 from tests.installed import installed
 
 FLAGS = (
@@ -161,10 +161,8 @@ def running(directory: Path, *, users: bool = True, **store: str) -> Iterator[Re
         store=store,
     )
     with (directory / "daemon.log").open("wb") as log:
-        daemon = subprocess.Popen(
-            [sys.executable, "-m", "relay", "run", "-c", str(relay.file)], stdout=log, stderr=log,
-            env={name: value for name, value in os.environ.items() if name not in ("STATE_DIRECTORY", "NOTIFY_SOCKET")},
-        )  # fmt: skip
+        env = {name: value for name, value in os.environ.items() if name not in ("STATE_DIRECTORY", "NOTIFY_SOCKET")}
+        daemon = warm_start.start("run", "-c", str(relay.file), output=log, env=env)
 
     def ready() -> bool:
         assert daemon.poll() is None, (directory / "daemon.log").read_text()
@@ -177,7 +175,7 @@ def running(directory: Path, *, users: bool = True, **store: str) -> Iterator[Re
         until(ready, "the daemon is ready")
         yield relay
     finally:
-        daemon.terminate()
+        daemon.send_signal(signal.SIGTERM)
         daemon.wait(20)
         server.shutdown()
         server.server_close()

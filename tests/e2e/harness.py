@@ -71,7 +71,7 @@ class Process:
             return None
         self._process.send_signal(number)
         async with asyncio.timeout(20):
-            return await self._process.wait()
+            return await self._process.end()
 
     def tail(self) -> str:
         """Return the end of its output, for failures."""

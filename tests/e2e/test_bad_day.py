@@ -18,6 +18,7 @@ import apsw
 import pytest
 from relay.core.clock import elapsed_s
 from relay.standin.ports import free_port
+from tests import warm_start
 
 pytestmark = pytest.mark.timeout(120)
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -37,16 +38,19 @@ class Relay:
             f"store: {{url: 'sqlite:{self.store}', max_size: {max_size}}}\n"
             "platforms:\n  shop: {url: 'http://127.0.0.1:9/', envelope: single}\n"
         )
-        self.process: Popen[bytes] | None = None
+        self.process: Popen[bytes] | warm_start.Warm | None = None
 
     def start(self, stderr: int | None = None, before: Callable[[], None] | None = None) -> None:
         """Start it and wait until it lives or has ended."""
         with self.log.open("ab") as log:
-            self.process = Popen(
-                [sys.executable, "-m", "relay", "run", "-c", str(self.file)],
-                stderr=log if stderr is None else stderr,
-                preexec_fn=before,
-            )
+            if stderr is None and before is None:
+                self.process = warm_start.start("run", "-c", str(self.file), output=log, env=os.environ)
+            else:
+                self.process = Popen(
+                    [sys.executable, "-m", "relay", "run", "-c", str(self.file)],
+                    stderr=log if stderr is None else stderr,
+                    preexec_fn=before,
+                )
         self.until(lambda: self.call("/livez", self.ingest)[0] == 200 or self.ended)
 
     @property

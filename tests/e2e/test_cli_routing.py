@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from relay.cli.main import run
 from relay.standin.ports import free_port
+from tests import warm_start
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -57,7 +58,7 @@ class Relay:
         self.file = directory / "config.yaml"
         self.ingest, self.admin = free_port(), free_port()
         self.write(ROUTES)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: warm_start.Warm | None = None
 
     def write(self, routes: str) -> None:
         """Write the configuration with these routes before its last one."""
@@ -75,9 +76,7 @@ class Relay:
     def start(self) -> None:
         """Start the daemon and wait until it accepts."""
         with (self.directory / "daemon.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "relay", "run", "-c", str(self.file)], stdout=log, stderr=log
-            )
+            self.process = warm_start.start("run", "-c", str(self.file), output=log, env=os.environ)
         self.until(lambda: self.get(self.ingest, "/readyz")["status"] == "ok")
 
     def get(self, port: int, path: str) -> Any:
@@ -112,7 +111,7 @@ def relay(tmp_path: Path) -> Iterator[Relay]:
     yield made
     if made.process is not None:
         made.process.send_signal(signal.SIGKILL)
-        made.process.wait()
+        made.process.wait(20)
 
 
 def test_cases_that_hold(relay: Relay) -> None:
