@@ -30,6 +30,7 @@ USERS = [
     for role in ("stats", "viewer", "operator", "admin")
 ]
 _PATIENCE_S = 20.0
+expect.set_options(timeout=_PATIENCE_S * 1000)
 _BETWEEN = threading.Event()
 
 
@@ -194,7 +195,7 @@ def chromium() -> Iterator[Browser]:
 
 def shown(page: Page, name: str) -> None:
     """Wait until the page ``name`` shows its data."""
-    expect(page.locator(f'main[data-page="{name}"]')).to_be_visible(timeout=_PATIENCE_S * 1000)
+    expect(page.locator(f'main[data-page="{name}"]')).to_be_visible()
 
 
 def log_in(page: Page, relay: Relay, role: str, path: str = "/ui/") -> None:
