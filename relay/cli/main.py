@@ -15,6 +15,7 @@ import click
 
 from relay.cli.support import streams
 from relay.cli.words.language import command_summaries, spoken
+from relay.cli.words.sentences import say
 from relay.core.errors import RelayError
 from relay.core.unsafe import escaped
 
@@ -107,8 +108,8 @@ class LazyGroup(click.Group):
         """Find the command; for an unknown one suggest the name probably meant."""
         if args and args[0] not in SUBCOMMANDS and not args[0].startswith("-"):
             close = get_close_matches(args[0], SUBCOMMANDS, 1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
+            hint = say(" Did you mean '{name}'?", name=close[0]) if close else ""
+            raise click.UsageError(say("No such command '{name}'.{hint}", name=args[0], hint=hint), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -165,7 +166,7 @@ def run(arguments: list[str] | None = None) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("relay: interrupted", err=True)
+        click.echo(say("relay: interrupted"), err=True)
         return EXIT_INTERRUPTED
     except ExitWith as error:
         click.echo(escaped(f"relay: {error}"), err=True)

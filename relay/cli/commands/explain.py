@@ -12,6 +12,7 @@ from relay.cli.support.output import aligned, output_option, print_record, print
 from relay.cli.support.source import open_source
 from relay.cli.support.table import wrapped
 from relay.cli.words import meanings
+from relay.cli.words.daemon_words import heard
 from relay.cli.words.language import spoken
 from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
@@ -223,7 +224,7 @@ def _queue_text(waiting: WaitingView | None, platform: PlatformView | None) -> s
     drained_s = platform.drain_eta_seconds
     about = say(", all sent in about {span}", span=human.duration(drained_s)) if drained_s else ""
     if drained_s is None and platform.drain_reason:
-        about = say("; when they are all sent nobody can say ({reason})", reason=platform.drain_reason)
+        about = say("; when they are all sent nobody can say ({reason})", reason=heard(platform.drain_reason))
     return say("{count} are pending{about}", count=platform.pending, about=about)
 
 
@@ -233,7 +234,7 @@ def _limit_text(waiting: WaitingView | None, platform: PlatformView | None) -> s
     learned = platform.learned_limit if platform else None
     if not limit or not learned or limit.source != learned.source or limit.source not in ("learned", "operator"):
         return ""
-    why = learned.reason if limit.source == "operator" else learned.evidence.sentence
+    why = learned.reason if limit.source == "operator" else heard(learned.evidence.sentence)
     return f"{limit.rate} {say(limit.source)}: {why}" if why else ""
 
 
@@ -249,4 +250,4 @@ def _platform_text(view: _Explained) -> str:
     """Return the state of its platform; empty if it no longer matters."""
     if view.state != "pending" or not view.platform_reason:
         return ""
-    return f"{view.platform_state}: {view.platform_reason}"
+    return f"{view.platform_state}: {heard(view.platform_reason)}"

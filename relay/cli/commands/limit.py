@@ -7,6 +7,7 @@ from relay.cli.support import human, limit_words
 from relay.cli.support.client import segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, aligned, output_option, print_record, print_rows
+from relay.cli.words.daemon_words import heard
 from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.views.limit_view import EvidenceView, LimitView, QuotaView
@@ -132,7 +133,7 @@ def _facts(view: PlatformView, now: float) -> list[tuple[str, str]]:
             nothing = say("nothing: it is no longer in the configuration")
         return [("learned", nothing)]
     evidence = learned.evidence
-    by_operator, sentence = learned.source == "operator", evidence.sentence
+    by_operator, sentence = learned.source == "operator", heard(evidence.sentence)
     adopted = limit_words.is_adopted(view, learned)
     tries = learned.enforced and not (learned.trying or by_operator or adopted)
     next_try = (evidence.next_try_at or None) if tries else None

@@ -3,6 +3,7 @@
 import click
 
 from relay.cli.support.output import Row, document_option, output_option, print_record, print_rows
+from relay.cli.words.sentences import say
 from relay.config.problems import BadValue
 from relay.config.reading.presets import Preset, preset, preset_names
 
@@ -16,7 +17,7 @@ def presets(ctx: click.Context, output: str) -> None:
         rows = [_row(preset(name)) for name in preset_names()]
         print_rows(rows, output=output, columns=("name", "title", "limit"))
         if output == "table":
-            click.echo("relay presets show NAME: settings, sources, and what you have to supply", err=True)
+            click.echo(say("relay presets show NAME: settings, sources, and what you have to supply"), err=True)
 
 
 @presets.command()

@@ -8,6 +8,7 @@ import click
 from relay.cli.main import ExitWith
 from relay.cli.support.client import Client, Refused, segment
 from relay.cli.support.locate import locate, place_options
+from relay.cli.words.sentences import say
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration
 from relay.core.clock import monotonic_s
@@ -46,7 +47,7 @@ def run_limited(
     try:
         wait_s = parse_duration(wait)
     except BadValue as bad:
-        raise click.UsageError(f"--wait: {bad.message}; write 30s or 5m") from None
+        raise click.UsageError(say("--wait: {why}; write 30s or 5m", why=bad.message)) from None
     client = locate(config, admin=admin, ingest=ingest).ingest_client(timeout_s=_LONGEST_S + _BEYOND_S)
     path = f"/v1/quotas/{segment(quota)}"
     slots = _take(client, path, wait_s, {} if group is None else {"group": group})
@@ -54,7 +55,8 @@ def run_limited(
         ended = subprocess.run(command, check=False).returncode  # noqa: S603 - it is what the user typed
     except OSError as error:
         client.post(f"{path}/release", {"slots": slots, "unused": True})
-        raise ExitWith(_NOT_FOUND, f"{command[0]} cannot be run: {error.strerror}") from None
+        words = "{command} cannot be run: {why}"
+        raise ExitWith(_NOT_FOUND, say(words, command=command[0], why=error.strerror)) from None
     except KeyboardInterrupt:
         client.post(f"{path}/release", {"slots": slots})
         raise

@@ -13,6 +13,7 @@ from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_rows, printable, to_json
 from relay.cli.support.source import Source, open_source
 from relay.cli.support.table import wrapped
+from relay.cli.words.daemon_words import heard
 from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.core.plural import count
@@ -132,7 +133,7 @@ _UNTIL = {"broken": "; next try {when}", "paused": "; resumes by itself at {when
 
 def _why(platform: PlatformView, now: float) -> str:
     """Return the cause of a state first, then since when and until when."""
-    told = f"{platform.name} {platform.state}: {printable(platform.reason)}"
+    told = f"{platform.name} {platform.state}: {printable(heard(platform.reason))}"
     if platform.since:
         told += say("; since {when}", when=human.moment(platform.since, now=now))
     if platform.until:
@@ -205,7 +206,7 @@ def _stopped(platform: PlatformView) -> str:
         who = say("{count} groups are stopped, longest {group}", count=groups.count, group=longest.group)
     until = human.moment(longest.until, now=wall_s())
     words = "{name}: {who} until {when}: {reason}"
-    return printable(say(words, name=platform.name, who=who, when=until, reason=longest.reason))
+    return printable(say(words, name=platform.name, who=who, when=until, reason=heard(longest.reason)))
 
 
 def ledger_line(total: TotalsView) -> str:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from relay.cli.support.client import TIMEOUT_S, Client
+from relay.cli.words.sentences import say
 from relay.config import service_unit
 from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
@@ -117,7 +118,8 @@ def _read(path: Path, *, named: bool) -> tuple[JsonObject, RelayError | None]:
     from relay.config.reading.include import read_whole  # loads PyYAML alone: pydantic would slow each command
 
     if not named and not os.access(path, os.R_OK):
-        click.echo(f"{path} is not yours to read; the default addresses are tried (or use sudo)", err=True)
+        words = "{path} is not yours to read; the default addresses are tried (or use sudo)"
+        click.echo(say(words, path=path), err=True)
         return {}, None
     try:
         return read_whole(path).data, None
@@ -126,7 +128,8 @@ def _read(path: Path, *, named: bool) -> tuple[JsonObject, RelayError | None]:
             raise
         # Broken in the middle of an edit. The daemon runs with what it read before, most likely at the default
         # addresses.
-        click.echo(f"{invalid.problems[0]}; the default addresses are tried (or use --admin)", err=True)
+        words = "{problem}; the default addresses are tried (or use --admin)"
+        click.echo(say(words, problem=invalid.problems[0]), err=True)
         return {}, invalid
 
 

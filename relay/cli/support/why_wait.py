@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from relay.cli.support import limit_words
+from relay.cli.words.daemon_words import heard
 from relay.cli.words.sentences import say
 from relay.policy.gate.stop import NOTHING_LEFT
 from relay.views.moments import Instant
@@ -70,7 +71,7 @@ def to_do(waiting: WaitingView, *, platform: str) -> str:
 
 
 def _because(waiting: WaitingView) -> str:
-    return say(" ({reason})", reason=waiting.reason) if waiting.reason else ""
+    return say(" ({reason})", reason=heard(waiting.reason)) if waiting.reason else ""
 
 
 def _limit_of(limit: HoldingLimitView) -> str:

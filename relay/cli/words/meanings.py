@@ -11,6 +11,8 @@ from importlib.resources import files
 
 from msgspec import Struct
 
+from relay.cli.words.sentences import say
+
 _CONFIG = re.compile(r"[EW]\d{3}", re.IGNORECASE)
 _NO_ID = re.compile(r"[_:\s-]")  # no callback's id holds one of these
 
@@ -54,4 +56,4 @@ def is_no_id(text: str) -> bool:
 def nearest(text: str, known: dict[str, MeaningView]) -> str:
     """Return a hint for an unknown code: `` (did you mean 'store_full'?)``, or nothing."""
     close = get_close_matches(text.lower(), [code for code in known if not _CONFIG.fullmatch(code)], 1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return say("; did you mean '{name}'?", name=close[0]) if close else ""

@@ -10,6 +10,7 @@ from relay.cli.support.config_file import load_config
 from relay.cli.support.human import size
 from relay.cli.support.locate import WHERE, found_file
 from relay.cli.support.output import output_option, print_record
+from relay.cli.words.sentences import say
 from relay.config.schema.file import Config
 from relay.core.clock import wall_s
 from relay.core.errors import RelayError
@@ -35,8 +36,10 @@ def backup(file: Path, config: str | None, output: str) -> None:
     if output != "table":
         print_record({"file": str(file), **facts._asdict()}, output=output)
         return
-    kind = "sealed" if facts.sealed else "not sealed: it holds payloads in plain"
-    click.echo(f"{file}: {size(facts.size_bytes)}, {facts.pending} pending, sound, {kind}")
+    words = "{file}: {size}, {pending} pending, sound, not sealed: it holds payloads in plain"
+    if facts.sealed:
+        words = "{file}: {size}, {pending} pending, sound, sealed"
+    click.echo(say(words, file=file, size=size(facts.size_bytes), pending=facts.pending))
 
 
 @click.command()
@@ -64,19 +67,22 @@ def restore(file: Path, config: str | None, output: str) -> None:
 
 
 def _told(config: Config, pending: int, former: Path | None) -> Sequence[str]:
-    lines = [f"{config.store_path} is the backup now; {pending} pending callbacks are sent at the next start"]
-    lines.append("what the platforms got after the backup is sent again; what was accepted after it is not in it")
+    words = "{path} is the backup now; {pending} pending callbacks are sent at the next start"
+    lines = [say(words, path=config.store_path, pending=pending)]
+    lines.append(say("what the platforms got after the backup is sent again; what was accepted after it is not in it"))
     windows = [rate.window_s for quota in config.store_rules().quotas.values() for rate in quota.rates]
     if windows:
         longest = window_text(max(windows))
-        lines.append(f"requests made after the backup are not counted: start one window ({longest}) after the last one")
+        words = "requests made after the backup are not counted: start one window ({longest}) after the last one"
+        lines.append(say(words, longest=longest))
     if former is not None:
-        lines.append(f"the former store is {former}; delete it when you need it no more")
+        lines.append(say("the former store is {former}; delete it when you need it no more", former=former))
     return lines
 
 
 def _of_file(config: str | None) -> Config:
     loaded = load_config(config or found_file())
     if not loaded.store.url.startswith("sqlite:"):
-        raise RelayError(f"{loaded.store.url.partition(':')[0]}: back the server up with its own means")
+        scheme = loaded.store.url.partition(":")[0]
+        raise RelayError(say("{scheme}: back the server up with its own means", scheme=scheme))
     return loaded

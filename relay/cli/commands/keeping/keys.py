@@ -12,6 +12,7 @@ from relay.cli.support.client import Unreachable
 from relay.cli.support.config_file import load_config
 from relay.cli.support.locate import Place, found_file, locate, place_options
 from relay.cli.support.output import output_option, print_record
+from relay.cli.words.sentences import say
 from relay.core.clock import elapsed_s
 from relay.core.plural import count
 from relay.core.raw import JsonObject
@@ -71,15 +72,18 @@ def _read(place: Place) -> KeysView:
 
 def _told(found: KeysView) -> list[str]:
     if found.state == "off":
-        return ["the store is not sealed: set privacy.encrypt.key (relay keys new prints one)"]
-    lines = [f"{found.state}: {count(found.data_keys, 'data key')}"]
+        return [say("the store is not sealed: set privacy.encrypt.key (relay keys new prints one)")]
+    held = count(found.data_keys, "data key")
+    lines = [say("{state}: {data_keys}", state=found.state, data_keys=held, n=found.data_keys)]
     if found.state == "sealing":
-        lines[0] += f", {count(found.to_seal, 'callback')} still to be sealed, {found.sealed} done"
+        words = ", {callbacks} still to be sealed, {done} done"
+        left = count(found.to_seal, "callback")
+        lines[0] += say(words, callbacks=left, n=found.to_seal, done=found.sealed)
     for key in found.keys:
-        role = "in force" if key.in_force else "former"
-        wraps = f"wraps {count(key.data_keys, 'data key')}"
-        may_go = "" if key.in_force or key.data_keys else ": may be taken out of privacy.encrypt.previous"
-        lines.append(f"{key.id}  {role}, {wraps}{may_go}")
+        words = "{key}  in force, wraps {data_keys}" if key.in_force else "{key}  former, wraps {data_keys}"
+        may_go = "" if key.in_force or key.data_keys else say(": may be taken out of privacy.encrypt.previous")
+        wraps = count(key.data_keys, "data key")
+        lines.append(say(words, key=key.id, data_keys=wraps, n=key.data_keys) + may_go)
     return lines
 
 
@@ -104,7 +108,8 @@ def rotate(reason: str, config: str | None, admin: str | None, output: str) -> N
     if output != "table":
         print_record(plain(done), output=output)
     else:
-        click.echo(f"{count(done.data_keys, 'data key')} wrapped with {done.key} now")
+        wrapped = count(done.data_keys, "data key")
+        click.echo(say("{data_keys} wrapped with {key} now", data_keys=wrapped, n=done.data_keys, key=done.key))
 
 
 @keys.command()
@@ -131,8 +136,8 @@ def forget(
     dead, reason `forgotten`; what is in a request under way follows after it.
     """
     if (key is None) == (before is None):
-        raise click.UsageError("say either --key or --before")
-    if sys.stdin.isatty() and not yes and not click.confirm("This cannot be undone. Destroy it?", err=True):
+        raise click.UsageError(say("say either --key or --before"))
+    if sys.stdin.isatty() and not yes and not click.confirm(say("This cannot be undone. Destroy it?"), err=True):
         raise SystemExit(1)
     asked: dict[str, Any] = {"key": key, "before": before, "platform": platform}
     given: JsonObject = {name: value for name, value in asked.items() if value is not None}
@@ -154,6 +159,8 @@ def forget(
     if output != "table":
         print_record(plain(done), output=output)
         return
-    click.echo(f"operation {done.id}: {done.done} of {done.matched} callbacks forgotten")
+    words = "operation {id}: {done} of {all} callbacks forgotten"
+    click.echo(say(words, id=done.id, done=done.done, all=done.matched))
     if done.finished_at is None:
-        click.echo(f"{done.waiting} are in a request under way or frozen for one, and follow after it", err=True)
+        words = "{count} are in a request under way or frozen for one, and follow after it"
+        click.echo(say(words, count=done.waiting), err=True)

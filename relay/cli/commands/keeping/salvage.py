@@ -7,6 +7,7 @@ import click
 
 from relay.cli.support.config_file import load_config
 from relay.cli.support.output import to_json
+from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.core.errors import RelayError
 from relay.core.model import window_text
@@ -20,10 +21,11 @@ def salvage_store(file: str, *, yes: bool, output: str) -> None:
 
     loaded = load_config(file)
     if not loaded.store.url.startswith("sqlite:"):
-        raise RelayError("store.url names a server; only a store in a file can be salvaged")
+        raise RelayError(say("store.url names a server; only a store in a file can be salvaged"))
     store = loaded.store_path
     if not yes:
-        click.confirm(f"Put what can be read of {store} in its place, and keep the damaged file beside it?", abort=True)
+        words = "Put what can be read of {store} in its place, and keep the damaged file beside it?"
+        click.confirm(say(words, store=store), abort=True)
     told = salvage(store, aside=datetime.fromtimestamp(wall_s(), UTC).strftime(".damaged-%Y%m%dT%H%M%S"))
     former = told.former or store
     gaps = [
@@ -37,20 +39,23 @@ def salvage_store(file: str, *, yes: bool, output: str) -> None:
     if output != "table":
         click.echo(to_json(report, indent=2 if output == "json" else None))
         return
-    click.echo(f"salvaged  {told.rows['callback']:,} callbacks of {store}; the damaged file is {former}")
+    words = "salvaged  {count} callbacks of {store}; the damaged file is {former}"
+    click.echo(say(words, count=f"{told.rows['callback']:,}", store=store, former=former))
     for name, count in told.lost.items():
-        click.echo(f"lost      {count:,} callbacks of {name}: the order center has to post them again")
+        words = "lost      {count} callbacks of {name}: the order center has to post them again"
+        click.echo(say(words, count=f"{count:,}", name=name))
     if told.unsendable:
-        click.echo(f"dead      {told.unsendable:,} whose payload is gone (relay dead ls): post them again")
+        words = "dead      {count} whose payload is gone (relay dead ls): post them again"
+        click.echo(say(words, count=f"{told.unsendable:,}"))
     for gap in gaps:
         if "accepted_after" in gap:
-            click.echo(f"gap       accepted after {gap['accepted_after']} and before {gap['accepted_before']}")
+            words = "gap       accepted after {after} and before {before}"
+            click.echo(say(words, after=gap["accepted_after"], before=gap["accepted_before"]))
     windows = [rate.window_s for quota in loaded.store_rules().quotas.values() for rate in quota.rates]
     if windows and any(gap["table"] == "attempt" for gap in gaps):
-        click.echo(
-            f"slots     some requests are not counted: start one window ({window_text(max(windows))}) after the last"
-        )
-    click.echo(f"report    {written}")
+        words = "slots     some requests are not counted: start one window ({longest}) after the last"
+        click.echo(say(words, longest=window_text(max(windows))))
+    click.echo(say("report    {file}", file=written))
 
 
 def _between(table: str, after: int | None, before: int | None) -> dict[str, str]:

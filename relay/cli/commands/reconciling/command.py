@@ -16,6 +16,7 @@ from relay.cli.support.client import Client
 from relay.cli.support.config_file import load_config
 from relay.cli.support.locate import WHERE, Place, found_file, locate
 from relay.cli.support.output import output_option
+from relay.cli.words.sentences import say
 from relay.config.problems import BadValue
 from relay.config.schema.file import Config
 from relay.config.schema.reconcile_source import checked_file
@@ -83,21 +84,22 @@ def reconcile(
     a side could not be read whole or the repair was refused.
     """
     if not repair and (kinds is not None or most is not None or yes):
-        raise click.UsageError("--kinds, --max and --yes go with --repair")
+        raise click.UsageError(say("--kinds, --max and --yes go with --repair"))
     if repair and verify is not None:
-        raise click.UsageError("--repair and --verify exclude each other")
+        raise click.UsageError(say("--repair and --verify exclude each other"))
     if verify is not None and not (verify.isascii() and verify.isalnum()):
-        raise click.UsageError(f"--verify {verify}: a run has a name such as 20261129T024000000Z")
+        raise click.UsageError(say("--verify {run}: a run has a name such as 20261129T024000000Z", run=verify))
     file = option or found_file()
     config = load_config(file)
     settings = config.reconcile.get(platform)
     if settings is None:
-        raise RelayError(f"the configuration has no reconcile.{platform}: docs/reconcile.md shows one")
+        words = "the configuration has no reconcile.{platform}: docs/reconcile.md shows one"
+        raise RelayError(say(words, platform=platform))
     now = wall_s()
     end = _time("--until", until, now) if until else now
     start = _time("--since", since, now) if since else end - settings.span
     if start >= end:
-        raise click.UsageError("--since must lie before --until")
+        raise click.UsageError(say("--since must lie before --until"))
     repairs = _Repairs(_kinds(kinds), most or _ALL, yes) if repair else None
     wish = WantedRun(config, platform, Window(start, end), Exports(_given(order_center), _given(shown)))
     finished = asyncio.run(_run(_Wanted(wish, locate(file), repairs, verify, report, output)))
@@ -126,7 +128,8 @@ def _time(option: str, text: str, now: float) -> float:
     try:
         return parse_time(text, now=now)
     except (BadValue, ValueError):
-        raise click.UsageError(f"{option} {text}: write ISO 8601 or an age such as 2d") from None
+        words = "{option} {text}: write ISO 8601 or an age such as 2d"
+        raise click.UsageError(say(words, option=option, text=text)) from None
 
 
 def _given(file: str | None) -> str | None:
@@ -184,8 +187,9 @@ def _choice(repairs: _Repairs, platform: str, place: Place) -> Choice:
         if repairs.yes:
             return True
         counted = ", ".join(f"{number} {kind}" for kind, number in summary["counts"].items())
-        click.echo(f"found {counted}; {count} of them can be repaired by sending callbacks again", err=True)
-        click.echo(f"type {count} to repair them: ", nl=False, err=True)
+        words = "found {counted}; {count} of them can be repaired by sending callbacks again"
+        click.echo(say(words, counted=counted, count=count), err=True)
+        click.echo(say("type {count} to repair them: ", count=count), nl=False, err=True)
         return sys.stdin.readline().strip() == str(count)
 
     return Choice(repairs.kinds, repairs.most, resend, confirm)

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from relay.cli.support.output import print_rows, printable, to_json
+from relay.cli.words.sentences import say
 from relay.core.raw import JsonObject
 
 _COLUMNS = ("kind", "key", "why", "order center", "platform", "relay", "proposal", "since")
@@ -41,18 +42,19 @@ class Printer:
             print_rows(map(_row, self._found), output="table", columns=_COLUMNS)
         _print_problems(summary)
         read = summary["read"]
-        counted = ", ".join(f"{count} {kind}" for kind, count in summary["counts"].items()) or "nothing differs"
-        click.echo(f"read {read['order_center']} and {read['platform']}: {summary['agree']} agree; {counted}")
-        click.echo(f"run {summary['run']}")
+        counted = ", ".join(f"{count} {kind}" for kind, count in summary["counts"].items()) or say("nothing differs")
+        sides = {"center": read["order_center"], "platform": read["platform"], "agree": summary["agree"]}
+        click.echo(say("read {center} and {platform}: {agree} agree; {counted}", **sides, counted=counted))
+        click.echo(say("run {run}", run=summary["run"]))
         if made := summary.get("repair"):
-            text = (
-                f"repaired: {made['sent']} sent again, {made['applied']} there by now, of {made['proposed']} proposed"
-            )
-            click.echo(f"not repaired: {made['refused']}" if made["refused"] else text)
+            words = "repaired: {sent} sent again, {applied} there by now, of {proposed} proposed"
+            done = say(words, sent=made["sent"], applied=made["applied"], proposed=made["proposed"])
+            click.echo(say("not repaired: {why}", why=made["refused"]) if made["refused"] else done)
         if checked := summary.get("verified"):
-            click.echo(f"of run {checked['of']}: {_counted(checked['counts'])}")
+            click.echo(say("of run {run}: {counts}", run=checked["of"], counts=_counted(checked["counts"])))
         if not summary["complete"]:
-            click.echo("incomplete: a side was not read whole, so nothing is called missing from it", err=True)
+            words = "incomplete: a side was not read whole, so nothing is called missing from it"
+            click.echo(say(words), err=True)
 
 
 def print_verified(summary: JsonObject, of: str, results: list[JsonObject], output: str) -> None:
@@ -62,7 +64,7 @@ def print_verified(summary: JsonObject, of: str, results: list[JsonObject], outp
         if results:
             print_rows(results, output="table", columns=("key", "result"))
         _print_problems(summary)
-        click.echo(f"of run {of}: {_counted(counts)}")
+        click.echo(say("of run {run}: {counts}", run=of, counts=_counted(counts)))
         return
     if output == "jsonl":
         for each in results:
@@ -73,7 +75,7 @@ def print_verified(summary: JsonObject, of: str, results: list[JsonObject], outp
 
 
 def _counted(counts: JsonObject) -> str:
-    return ", ".join(f"{count} {word}" for word, count in counts.items()) or "nothing was repaired"
+    return ", ".join(f"{count} {word}" for word, count in counts.items()) or say("nothing was repaired")
 
 
 def _print_problems(summary: JsonObject) -> None:

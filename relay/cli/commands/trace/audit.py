@@ -11,6 +11,7 @@ from relay.cli.commands.trace.journal import listed, page_of, show_list
 from relay.cli.support import human
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.source import Source, open_source
+from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.privacy.chain import Link, read_lines, record_text, verify
 from relay.views.past.journal import AuditPage
@@ -64,19 +65,21 @@ def verify_command(file: str | None, head: str | None, config: str | None, admin
         name = file
         verdict = verify(read_lines(Path(file).read_text("utf-8", "replace").split("\n")), head=head)
     else:
-        name, source = "the store", open_source(locate(config, admin=admin))
+        name, source = say("the store"), open_source(locate(config, admin=admin))
         newest = source.audit_head().hash  # before the records: what is written meanwhile only adds to them
         links = list(_links(source))
         verdict = verify(links, head=newest)
         if verdict.fault is None and head is not None:
             verdict = verify(links, head=head)
     if verdict.fault is not None:
-        click.echo(f"{name}: record {verdict.fault.n} {verdict.fault.what}", err=True)
+        words = "{name}: record {n} {what}"
+        click.echo(say(words, name=name, n=verdict.fault.n, what=verdict.fault.what), err=True)
         return 1
     if not verdict.last:
-        click.echo(f"{name}: there is no record")
+        click.echo(say("{name}: there is no record", name=name))
         return 0
-    click.echo(f"{name}: records {verdict.first} to {verdict.last} are whole; head {verdict.hash}")
+    words = "{name}: records {first} to {last} are whole; head {hash}"
+    click.echo(say(words, name=name, first=verdict.first, last=verdict.last, hash=verdict.hash))
     return 0
 
 

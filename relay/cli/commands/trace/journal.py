@@ -10,6 +10,7 @@ from relay.cli.support import human
 from relay.cli.support.client import Client, segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record, print_rows, to_json
+from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.views.moments import plain
 from relay.views.operation_view import OperationPage, OperationView
@@ -108,7 +109,7 @@ def show_list(
     else:
         print_rows(rows, output=output, columns=columns, right=right)
         if page.next:
-            click.echo("there are more: raise --limit or narrow the filter", err=True)
+            click.echo(say("there are more: raise --limit or narrow the filter"), err=True)
 
 
 def _facts(found: OperationView) -> dict[str, Any]:

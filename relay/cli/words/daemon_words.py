@@ -1,0 +1,37 @@
+"""What the daemon says in English, in the user's language: the evidence of a limit, why a platform stands as it does.
+
+The file beside this module holds ``{English: Chinese}`` with ``{names}`` for what differs. Reasons that are codes
+(``connection refused``) are not among them: people search and filter by those.
+"""
+
+import json
+import re
+from functools import cache
+from importlib.resources import files
+
+from relay.cli.words.language import spoken
+
+_NAME = re.compile(r"\\{(\w+)\\}")
+_PLURAL = re.compile(r"\b(time|request|minute|stretch)(e?s)\b")
+
+
+def heard(sentence: str) -> str:
+    """Return a sentence of the daemon in the language that is spoken; as it is where that is not known.
+
+    ``refused 1 time after 9 requests; ...`` is found as ``refused {n} times after {count} requests; ...``.
+    """
+    for pattern, chinese in _known() if spoken() == "zh-CN" else ():
+        if found := pattern.fullmatch(sentence):
+            return chinese.format(**found.groupdict())
+    return sentence
+
+
+@cache
+def _known() -> tuple[tuple[re.Pattern[str], str], ...]:
+    texts = json.loads((files(__package__) / "daemon_words.zh-CN.json").read_text(encoding="utf-8"))
+    return tuple((re.compile(_pattern(english)), chinese) for english, chinese in texts.items())
+
+
+def _pattern(english: str) -> str:
+    """Return what finds the sentence: each name is any text, and one of a thing may be told as ``1 time``."""
+    return _PLURAL.sub(r"\1(?:\2)?", _NAME.sub(r"(?P<\1>.+?)", re.escape(english)))
