@@ -10,7 +10,7 @@ from relay.cli.words.daemon_words import heard
 
 RELAY = Path(__file__).resolve().parents[2] / "relay"
 KNOWN: dict[str, str] = json.loads((RELAY / "cli" / "words" / "daemon_words.zh-CN.json").read_text(encoding="utf-8"))
-SPEAKING = ("admin/standing", "limits", "policy/gate")
+SPEAKING = ("admin/standing", "limits", "policy/gate", "views")
 
 
 @pytest.mark.parametrize(

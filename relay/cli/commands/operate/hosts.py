@@ -8,6 +8,7 @@ from msgspec import UNSET
 from relay.cli.support import human
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_rows
+from relay.cli.words.daemon_words import heard
 from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.views.hosts import HandedOver, HostPage, HostView
@@ -39,7 +40,7 @@ def hosts(context: click.Context, config: str | None, admin: str | None, output:
         print_rows(plain(page.items), output=output, columns=_COLUMNS)
         return
     if page.reason is not UNSET:
-        click.echo(page.reason)
+        click.echo(heard(page.reason))
         return
     print_rows([_row(host, wall_s()) for host in page.items], output=output, columns=_COLUMNS, right=("spooled",))
     for host in page.items:
