@@ -76,6 +76,7 @@ class Evidence:
     concurrency: int | None = None  # arrivals have ``sent`` and ``ended``
     backoff_s: float | None = None  # the first wait before a re-send, of which at least half is kept
     commit_s: float = 0.0  # the slowest commit: a request that is being recorded when an answer comes still goes
+    unconnected: Sequence[float] = ()  # when a request met no connection
     asked: Sequence[Asked] = ()
     deaf: Sequence[tuple[float, float]] = ()  # while no write reached the disk
     waiting: Sequence[str] | None = None  # what had not ended in time, though it waited for nobody
@@ -270,17 +271,19 @@ def batches(run: Evidence) -> list[str]:
 
 
 def _regrouped(run: Evidence) -> list[str]:
-    """Find what went again in another batch, though the platform may have applied it: it keeps its id."""
+    """Find what went again in another batch, though the platform may have applied it: it keeps its id.
+
+    A request in between that met no connection puts its callbacks back into the queue, where they may be regrouped.
+    """
     last: dict[str, Mapping[str, Any]] = {}
     found = []
     for arrival in run.by_time:
         for name in arrival["items"]:
-            before = last.get(name)
-            if before is not None and before["batch"] != arrival["batch"] and _ambiguous(before, run.timeout_s):
-                found.append(
-                    f"item {name} may have been applied in {before['batch']} and went again in {arrival['batch']}"
-                )
-            last[name] = arrival
+            before, last[name] = last.get(name), arrival
+            if before is None or before["batch"] == arrival["batch"] or not _ambiguous(before, run.timeout_s):
+                continue
+            if not any(before["at"] < at < arrival["at"] for at in run.unconnected):
+                found.append(f"item {name} may have been applied in {before['batch']}, and went in {arrival['batch']}")
     return found
 
 

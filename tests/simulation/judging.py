@@ -38,6 +38,7 @@ def evidence(world: World, name: str) -> Evidence:
         concurrency=section.concurrency,
         commit_s=world.commit_s,
         backoff_s=section.retry.backoff.base,
+        unconnected=platform.unconnected,
         asked=world.posting.asked,
         deaf=world.deaf,
         waiting=[row.id for row in world.waiting if row.platform == name],

@@ -46,7 +46,7 @@ class PlayedPlatform:
         self.name = name
         self.mood = Mood()
         self.arrivals: list[dict[str, Any]] = []
-        self.most_open = 0
+        self.unconnected: list[float] = []
         self._rng = rng
         self._tells_items = tells_items
 
@@ -93,21 +93,10 @@ class PlayedConnection:
     def __init__(self, platform: PlayedPlatform, alive: Callable[[], bool]) -> None:
         self._platform = platform
         self._alive = alive
-        self._open = 0
 
     async def send(self, request: Request) -> Answer | Failure:
         """Carry one request and its answer, as the platform's mood says."""
-        if not self._alive():
-            await asyncio.Event().wait()
-        platform = self._platform
-        self._open += 1
-        platform.most_open = max(platform.most_open, self._open)
-        try:
-            return await self._carried(request)
-        finally:
-            self._open -= 1
-
-    async def _carried(self, request: Request) -> Answer | Failure:
+        await self._pass(0.0)
         platform, rng = self._platform, self._platform._rng
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
@@ -115,6 +104,7 @@ class PlayedConnection:
         latency_s = rng.uniform(0.005, 0.15)
         await self._pass(latency_s / 2)
         if fate == "refuse":
+            platform.unconnected.append(loop.time())
             return Failure("refused", connected=False, detail="played")
         arrival = platform.note(request, fate, loop.time())
         arrival["sent"] = sent_at
