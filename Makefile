@@ -8,7 +8,7 @@
 # make console-bars   the console's times with 1,000,000 callbacks in the store (needs chromium, a few minutes)
 # make bench-limits   the score table of the limit estimator (modelled, virtual time)
 # make hunt    the whole daemon in virtual time, seed after seed until Ctrl-C (HUNT="--seeds 1000" stops; tests/simulation)
-# make faults  the fault laboratory in its long form: 600 power cuts, 200 kills, 50 failing disks
+# make faults  the fault laboratory in its long form: 600 power cuts, 200 kills, 60 failing disks, bad networks, floods
 # make fuzz    both listeners asked from their OpenAPI document by schemathesis (EXAMPLES=100 for each route, minutes)
 # make soak    the long form of the kill loop: 200 kills instead of 20
 # make receipts  every end of 10,000 callbacks has one receipt over 20 kills (some minutes)
@@ -82,7 +82,7 @@ hosts: $(STAMP)
 
 faults: $(STAMP)
 	@tools/test-packages
-	@LAB=1 $(BIN)/python -m pytest -n $(XDIST) --timeout 3600 tests/faults/test_laboratory.py
+	@LAB=1 $(BIN)/python -m pytest -n $(XDIST) --timeout 3600 tests/faults/test_laboratory.py tests/faults/test_conditions.py
 
 hunt: $(STAMP)
 	@$(BIN)/python -m tests.simulation $(HUNT)

@@ -65,13 +65,18 @@ class Process:
         assert self._process is not None
         return self._process.pid
 
+    async def ended(self) -> int:
+        """Wait for its end; return the exit code."""
+        assert self._process is not None
+        async with asyncio.timeout(20):
+            return await self._process.end()
+
     async def signal(self, number: signal.Signals) -> int | None:
         """Send a signal and wait for the end; return the exit code."""
         if self._process is None:
             return None
         self._process.send_signal(number)
-        async with asyncio.timeout(20):
-            return await self._process.end()
+        return await self.ended()
 
     def tail(self) -> str:
         """Return the end of its output, for failures."""

@@ -55,13 +55,13 @@ class Slowness:
 class Daemon:
     """One running relay. ``ingest`` and ``admin`` are ports."""
 
-    def __init__(self, directory: Path, platforms: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, platforms: dict[str, Any], *, store: str = "sqlite:relay.db") -> None:
         self.ingest, self.admin = free_port(), free_port()
         config = {
             "version": 1,
             "ingest": {"listen": f"127.0.0.1:{self.ingest}"},
             "admin": {"listen": f"127.0.0.1:{self.admin}"},
-            "store": {"url": "sqlite:relay.db"},
+            "store": {"url": store},
             "platforms": platforms,
         }
         file = directory / "config.yaml"

@@ -68,7 +68,7 @@ class Platform:
     def __init__(self, answer: Callable[[asyncio.StreamWriter], object]) -> None:
         self.seen = 0
         self.url = ""
-        self._answer = answer
+        self.answer = answer
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
@@ -77,7 +77,7 @@ class Platform:
                 head = await reader.readuntil(b"\r\n\r\n")
                 await reader.readexactly(int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]))
                 self.seen += 1
-                await self._answer(writer)  # type: ignore[misc]
+                await self.answer(writer)  # type: ignore[misc]
                 await writer.drain()
         writer.transport.abort()
 

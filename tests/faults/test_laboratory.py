@@ -20,6 +20,7 @@ _FAILURES = 10 if _LONG else 1
 _FAULTS = [
     "pwrite64:error=EIO:when={}",
     "pwrite64:error=ENOSPC:when={}..{}",
+    "pwrite64:error=EROFS:when={}..{}",
     "fdatasync:error=EIO:when={}",
     "fdatasync:error=ENOSPC:when={}..{}",
     "fsync:error=EIO:when={}",
