@@ -214,9 +214,9 @@ async def test_a_flood(tmp_path: Path) -> None:
 class _Cold(subprocess.Popen[bytes]):
     """A ``relay`` that begins with a Python of its own, which looks at PYTHONPATH."""
 
-    async def wait(self) -> int:  # type: ignore[override]
+    async def end(self) -> int:
         """Wait for its end; return the exit code."""
-        return await asyncio.to_thread(super().wait)
+        return await asyncio.to_thread(self.wait)
 
 
 def _start_cold(*arguments: str, output: IO[bytes], env: Mapping[str, str]) -> _Cold:
