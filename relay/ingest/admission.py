@@ -129,21 +129,22 @@ class Admission:
         self.pressure.line(declared, bulk, searches).check()
         return Held(self.room, self.pressure, bulk, searches)
 
-    def commit(self, rows: Sequence[NewCallback], held: Held) -> Awaitable[Accepted]:
-        """Return when ``rows`` are on disk. ``held`` is released when the store is done with them, not before.
+    def commit(self, rows: Sequence[NewCallback], held: Held) -> "asyncio.Future[Accepted]":
+        """Hand ``rows`` to the store; the future ends when they are on disk, or with a ``Refusal``.
 
-        A ``Refusal`` before the hand-over leaves ``held`` to the caller. The store's future is never cancelled: the
-        commit goes on when the client goes away or gets a 503. Nothing here keeps ``rows`` meanwhile, so that the
-        store can free what it has packed.
+        ``held`` is released when the store is done with them, not before. A ``Refusal`` before the hand-over is raised
+        at once, and leaves ``held`` to the caller. The store's future is never cancelled: the commit goes on when the
+        client goes away or gets a 503. Nothing here keeps ``rows`` meanwhile, so that the store can free what it has
+        packed.
         """
         return self._hand_over(partial(self._inbox.accept, rows), len(rows), held)
 
-    def commit_posts(self, posts: Sequence[RoutedPost], held: Held) -> Awaitable[AcceptedPosts]:
+    def commit_posts(self, posts: Sequence[RoutedPost], held: Held) -> "asyncio.Future[AcceptedPosts]":
         """Do for routed ``posts`` what ``commit`` does for rows."""
         count = sum(len(post.rows) for post in posts)
         return self._hand_over(partial(self._inbox.accept_posts, posts), count, held)
 
-    async def _hand_over(self, accept: Callable[[], Awaitable[_Result]], rows: int, held: Held) -> _Result:
+    def _hand_over(self, accept: Callable[[], Awaitable[_Result]], rows: int, held: Held) -> "asyncio.Future[_Result]":
         if self._waiting:
             if self._stalled():
                 raise _not_committing()
@@ -153,7 +154,6 @@ class Admission:
             stored = asyncio.ensure_future(accept())
         except StoreError as error:  # a store may know before it makes a future
             raise _refusal(error) from None
-        del accept  # it has the rows
         held.handed_over = True
         answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
         self._waiting[stored] = answer
@@ -161,10 +161,7 @@ class Admission:
         stored.add_done_callback(partial(self._done, held, rows))
         if self._timer is None:
             self._watch()
-        try:
-            return await answer
-        except StoreError as error:
-            raise _refusal(error) from None
+        return answer
 
     def _done(self, held: Held, rows: int, stored: asyncio.Future[Any]) -> None:
         answer = self._waiting.pop(stored)
@@ -177,7 +174,7 @@ class Admission:
         if error is None:
             answer.set_result(stored.result())
         else:
-            answer.set_exception(error)
+            answer.set_exception(_refusal(error) if isinstance(error, StoreError) else error)
 
     def _bound_s(self) -> float:
         return self._patience_s + self._waiting_rows / _SLOWEST_ROWS_S

@@ -7,7 +7,7 @@ the commit it can only end with a ``Refusal``: no 202 goes out without a commit.
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import TypeVar
@@ -19,6 +19,7 @@ from relay.core.errors import IdempotencyConflict, NoTarget, StoreError
 from relay.core.model import UNROUTED, AcceptedPosts, NewCallback, RoutedPost
 from relay.ingest.admission import Held
 from relay.ingest.intake import IngestSettings, Intake
+from relay.ingest.one_post import OnePost, conflict, dead_rows, replayed_header, report_dead
 from relay.ingest.post_options import PostOptions, read_post_options
 from relay.ingest.posts import (
     REASON,
@@ -47,14 +48,15 @@ from relay.ingest.traced import BeginSpan, traced
 from relay.telemetry.events import Events
 from relay.views.callback_view import CallbackView
 from relay.views.post_answers import AcceptedLines, RoutedLines, RoutedView
-from relay.web.body import declared_length, read_body
+from relay.web.body import body_too_large, declared_length, read_body
+from relay.web.connection.begun import Begun
+from relay.web.connection.remembered import Repeat
 from relay.web.dispatch import Routes
 from relay.web.guard import Bearer
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
 _READ_S = 5.0
-_SOON_S = 120.0  # expiry looks once a minute by itself; only a callback that expires sooner needs a nudge
 _EXPIRES_S = attrgetter("expires_s")
 _Read = TypeVar("_Read")
 _DROP_IN_METHODS = ("POST", "PUT", "PATCH")  # those that carry a body
@@ -90,6 +92,9 @@ class Handlers:
         self._take_back = TakeBack(intake.inbox, describe)
         self._one_turn = asyncio.Lock()  # first come, first served
         self._describe = describe
+        self._one_post = OnePost(
+            admission=intake.admission, read_back=self._read_back, events=events, expiring=expiring
+        )
         self._openapi = openapi
         self._events = events
         self._expiring = expiring
@@ -104,14 +109,18 @@ class Handlers:
 
     def add_to(self, routes: Routes) -> None:
         """Serve the paths of SPEC 3 and the drop-in paths of platforms."""
-        routes.add("POST", "/v1/platforms/{platform}/callbacks", traced(self.accept, self._begin_span))
+        at_once = self._begin_span is None  # a span holds in a task of its own
+        know = self.know if at_once else None
+        routes.add("POST", "/v1/platforms/{platform}/callbacks", traced(self.accept, self._begin_span), know)
         routes.add("POST", "/v1/callbacks", traced(self.accept_routed, self._begin_span))
         routes.add("GET", "/v1/callbacks/{id}", self.show)
         self._take_back.add_to(routes, bearer=self._bearer, directory=self._directory)
         routes.add("GET", "/openapi.json", self.openapi)
         for drop_in in self._directory.drop_ins:
+            accept = traced(partial(self.accept_at, drop_in), self._begin_span)
+            know_at = partial(self.know_at, drop_in) if at_once else None
             for method in _DROP_IN_METHODS:
-                routes.add(method, drop_in.path, traced(partial(self.accept_at, drop_in), self._begin_span))
+                routes.add(method, drop_in.path, accept, know_at)
 
     async def accept(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         """``POST /v1/platforms/{platform}/callbacks``: one callback, or many as NDJSON."""
@@ -126,7 +135,8 @@ class Handlers:
         try:
             parts = await self._read(request, held, bulk=bulk)
             if not bulk:
-                return await self._accept_one(await self._one_row(parts, platform, options, content_type, held), held)
+                row = await self._one_row(parts, platform, options, content_type, held)
+                return await self._one_post.commit(row, held)
             if enveloped:
                 read = partial(envelope_rows, platform=platform, options=options, max_body=self._max_body)
             else:
@@ -146,11 +156,55 @@ class Handlers:
         try:
             parts = await self._read(request, held, bulk=False)
             row = await self._one_row(parts, platform, options, content_type, held)
-            _, headers = await self._commit_one(row, held)
+            return await self._one_post.commit(row, held, drop_in)
         finally:
             if not held.handed_over:
                 held.release()
-        return Response(drop_in.status, drop_in.body, content_type=drop_in.content_type, headers=headers)
+
+    def know(self, request: BaseRequest, values: Mapping[str, str]) -> Repeat | None:
+        """Return what ``accept`` does with the posts of one callback that have the head of this request."""
+        check_granted(self._bearer.check(request), (values["platform"],))
+        platform = self._directory.platform(values["platform"])
+        if _is_bulk(request.headers.get("Content-Type")):
+            return None
+        _enveloped(request.headers.get("Relay-Envelope"), bulk=False)
+        return self._know(request, platform)
+
+    def know_at(self, drop_in: DropIn, request: BaseRequest, _values: Mapping[str, str]) -> Repeat | None:
+        """Return what ``accept_at`` does with posts that have the head of this request."""
+        check_granted(self._bearer.check(request), (drop_in.platform.name,))
+        return self._know(request, drop_in.platform, drop_in)
+
+    def _know(self, request: BaseRequest, platform: PlatformIntake, drop_in: DropIn | None = None) -> Repeat | None:
+        headers = request.headers
+        if "Content-Encoding" in headers or "Relay-Not-Before" in headers:
+            return None  # the first is decoded beside the loop, the second means another moment each time
+        options = read_post_options(headers, platform)._replace(idempotency_key=None)
+        return partial(self._repeat, platform, options, headers.get("Content-Type"), drop_in)
+
+    def _repeat(
+        self,
+        platform: PlatformIntake,
+        options: PostOptions,
+        content_type: str | None,
+        drop_in: DropIn | None,
+        body: bytes,
+        idempotency_key: str | None,
+    ) -> Begun | None:
+        size = len(body)
+        if platform.searches and size > SMALL_BYTES:
+            return None
+        if size > self._max_body:
+            raise body_too_large(self._max_body)
+        if idempotency_key is not None:
+            options = options._replace(idempotency_key=idempotency_key)
+        held = self._admission.enter(size, bulk=False, searches=platform.searches)
+        try:
+            held.complete(size)
+            return self._one_post.begin(one_row(body, platform, options, content_type), held, drop_in)
+        finally:
+            if not held.handed_over:
+                held.release()
 
     async def _read(self, request: BaseRequest, held: Held, *, bulk: bool) -> list[bytes]:
         return await read_body(
@@ -178,37 +232,6 @@ class Handlers:
             await asyncio.sleep(0)
         return found
 
-    async def _accept_one(self, row: NewCallback, held: Held) -> Response:
-        callback_id, headers = await self._commit_one(row, held)
-        state = (b"pending" if row.dead_reason is None else b"dead") if not headers else await self._state(callback_id)
-        body = b'{"id":"%b","platform":%b,"state":"%b"}' % (
-            callback_id.encode("ascii"),
-            msgspec.json.encode(row.platform),
-            state,
-        )
-        return Response(202, body, headers={"Location": f"/v1/callbacks/{callback_id}", **headers})
-
-    async def _state(self, callback_id: str) -> bytes:
-        """Return the state of a callback that was accepted earlier: it may have ended since."""
-        found = await self._read_back(callback_id)
-        if found is None:
-            raise Refusal("store_failed", "the callback ended and was removed at this moment; send it again")
-        return found.state.encode("ascii")
-
-    async def _commit_one(self, row: NewCallback, held: Held) -> tuple[str, dict[str, str]]:
-        """Commit a callback; return its id, and a header that says so if it was accepted earlier."""
-        try:
-            accepted = await self._admission.commit((row,), held)
-        except IdempotencyConflict:
-            raise _conflict() from None
-        if row.expires_s < _SOON_S:
-            self._expiring(row.expires_s)
-        replayed = len(accepted.duplicates)
-        self._events.accepted(platform=row.platform, count=1 - replayed, duplicates=replayed)
-        if row.dead_reason is not None:
-            self._report_dead(_dead((row,)), accepted.duplicates)
-        return accepted.ids[0], _replayed(replayed > 0)
-
     async def _accept_many(
         self, lines: Lines, read: Callable[[Turn], list[NewCallback]], platform: PlatformIntake, held: Held
     ) -> Response:
@@ -224,26 +247,20 @@ class Handlers:
             return Response(202, b'{"accepted":0,"duplicates":0,"ids":[]}')
         soonest_s = min(map(_EXPIRES_S, rows))
         # Only a missing group makes a row dead from the start.
-        dead = _dead(rows) if platform.group is not None else {}
+        dead = dead_rows(rows) if platform.group is not None else {}
         commit = self._admission.commit(rows, held)
         del rows  # the store frees them as it packs them
         try:
             accepted = await commit
-        except IdempotencyConflict as conflict:
-            raise _conflict(lines.number(conflict.index)) from None
+        except IdempotencyConflict as other:
+            raise conflict(lines.number(other.index)) from None
         self._expiring(soonest_s)
         duplicates = len(accepted.duplicates)
         count = len(accepted.ids) - duplicates
         self._events.accepted(platform=platform.name, count=count, duplicates=duplicates)
-        self._report_dead(dead, accepted.duplicates)
+        report_dead(self._events, dead, accepted.duplicates)
         body = msgspec.json.encode(AcceptedLines(count, duplicates, accepted.ids))
-        return Response(202, body, headers=_replayed(count == 0))
-
-    def _report_dead(self, dead: Mapping[int, tuple[str, str]], duplicates: Collection[int]) -> None:
-        """Emit an event for the rows that were dead from the start, for each platform and reason."""
-        counts = Counter(about for index, about in dead.items() if index not in duplicates)
-        for (platform, reason), count in counts.items():
-            self._events.dead(platform=platform, count=count, reason=reason)
+        return Response(202, body, headers=replayed_header(count == 0))
 
     async def accept_routed(self, request: BaseRequest, _values: Mapping[str, str]) -> Response:
         """``POST /v1/callbacks``: the routes name the platforms; one commit for all of them."""
@@ -282,13 +299,13 @@ class Handlers:
         try:
             accepted = await self._admission.commit_posts((draft.post,), held)
         except IdempotencyConflict:
-            raise _conflict() from None
+            raise conflict() from None
         except NoTarget:
             assert draft.refusal is not None
             raise draft.refusal from None
         self._report_routed((draft.post,), accepted)
         return Response(
-            202, msgspec.json.encode(RoutedView(accepted.ids[0])), headers=_replayed(len(accepted.duplicates) > 0)
+            202, msgspec.json.encode(RoutedView(accepted.ids[0])), headers=replayed_header(len(accepted.duplicates) > 0)
         )
 
     async def _route_many(
@@ -309,15 +326,15 @@ class Handlers:
         posts = [draft.post for draft in found]
         try:
             accepted = await self._admission.commit_posts(posts, held)
-        except IdempotencyConflict as conflict:
-            raise _conflict(lines.number(conflict.index)) from None
+        except IdempotencyConflict as other:
+            raise conflict(lines.number(other.index)) from None
         except NoTarget as nowhere:
             refusal = found[nowhere.index].refusal
             assert refusal is not None
             raise on_line(lines.number(nowhere.index), refusal) from None
         count, duplicates = self._report_routed(posts, accepted)
         body = msgspec.json.encode(RoutedLines(count, duplicates, accepted.ids))
-        return Response(202, body, headers=_replayed(count == 0 and duplicates > 0))
+        return Response(202, body, headers=replayed_header(count == 0 and duplicates > 0))
 
     def _report_routed(self, posts: Sequence[RoutedPost], accepted: AcceptedPosts) -> tuple[int, int]:
         """Emit events for what was accepted. Return how many callbacks are new, and how many were accepted earlier."""
@@ -328,7 +345,7 @@ class Handlers:
         for platform in fresh | repeated:
             self._events.accepted(platform=platform, count=fresh[platform], duplicates=repeated[platform])
         new = (post for index, post in enumerate(posts) if index not in accepted.duplicates)
-        self._report_dead(_dead([row for post in new for row in post.rows]), ())
+        report_dead(self._events, dead_rows([row for post in new for row in post.rows]), ())
         if fresh[UNROUTED]:
             self._events.dead(platform=UNROUTED, count=fresh[UNROUTED], reason=REASON)
         self._expiring(
@@ -364,22 +381,6 @@ class Handlers:
 
 def _is_bulk(content_type: str | None) -> bool:
     return content_type is not None and content_type.partition(";")[0].strip().lower() == NDJSON
-
-
-def _dead(rows: Sequence[NewCallback]) -> dict[int, tuple[str, str]]:
-    """Return platform and reason of the rows that are dead from the start, by their index."""
-    return {index: (row.platform, row.dead_reason) for index, row in enumerate(rows) if row.dead_reason is not None}
-
-
-def _replayed(wholly: bool) -> dict[str, str]:
-    return {"Idempotent-Replayed": "true"} if wholly else {}
-
-
-def _conflict(line: int | None = None) -> Refusal:
-    if line is None:
-        return Refusal("idempotency_conflict", "send another key, or the same body")
-    detail = f"line {line}: its key was used with another body; nothing was accepted"
-    return Refusal("idempotency_conflict", detail, line=line)
 
 
 def _enveloped(value: str | None, *, bulk: bool) -> bool:

@@ -87,15 +87,11 @@ async def read_body(
     bound = limit if coding is None else limit + _CODING_SLACK_BYTES
     content = request.content
     if content.is_eof():  # it came with the head, as small bodies do
-        body = _read_now(content)
-        if len(body) > bound:
-            raise _too_large(limit)
-        reserve.complete(len(body))
-        parts = [body]
+        parts = [_read_now(content, bound=bound, limit=limit, reserve=reserve)]
     else:
         declared = declared_length(request)
         if declared is not None and declared > bound:
-            raise _too_large(limit)
+            raise body_too_large(limit)
         expect = request.headers.get("Expect", "").lower()
         if expect == "100-continue" and request.version == HttpVersion11 and request.transport is not None:
             # RFC 9110 section 10.1.1; without it curl waits a second before it sends a large body.
@@ -120,11 +116,15 @@ def declared_length(request: BaseRequest) -> int | None:
     return None if declared is None else int(declared)
 
 
-def _read_now(content: StreamReader) -> bytes:
+def _read_now(content: StreamReader, *, bound: int, limit: int, reserve: Reserve) -> bytes:
     try:
-        return content.read_nowait()
+        body = content.read_nowait()
     except RequestPayloadError:
         raise Refusal("bad_request", "the body is not framed as its headers say") from None
+    if len(body) > bound:
+        raise body_too_large(limit)
+    reserve.complete(len(body))
+    return body
 
 
 async def _read_all(request: BaseRequest, *, bound: int, limit: int, timeout_s: float, reserve: Reserve) -> list[bytes]:
@@ -137,7 +137,7 @@ async def _read_all(request: BaseRequest, *, bound: int, limit: int, timeout_s: 
             while part := await content.readany():
                 size += len(part)
                 if size > bound:
-                    raise _too_large(limit)
+                    raise body_too_large(limit)
                 reserve.uploaded(len(part))
                 if parts and len(parts[-1]) + len(part) <= _PIECE_BYTES:
                     parts[-1] += part
@@ -152,5 +152,6 @@ async def _read_all(request: BaseRequest, *, bound: int, limit: int, timeout_s: 
     return parts
 
 
-def _too_large(limit: int) -> Refusal:
+def body_too_large(limit: int) -> Refusal:
+    """Return the refusal of a body of more than ``limit`` bytes."""
     return Refusal("too_large", f"the body exceeds {limit} bytes", limit=limit)

@@ -64,17 +64,21 @@ class Response:
             self.keep_alive = False
             return
         self._request = None
-        head = self._head
         # HTTP/1.0 would need its own keep-alive header; a client that old gets one answer per connection.
         # The unread rest of a body would be taken for the next request, so there must be none (RFC 9112 section 9.6).
-        unread = not request.content.is_eof()
-        if unread or not self.keep_alive or not request.keep_alive or request.version != HttpVersion11:
-            self.keep_alive = False
-            head += b"Connection: close\r\n"
-        body = b"" if request.method == "HEAD" or self.status == 204 else self.body
-        request.transport.write(b"%bDate: %b\r\n\r\n%b" % (head, _date(), body))
+        stays = request.content.is_eof() and request.keep_alive and request.version == HttpVersion11
+        request.transport.write(self.framed(stays=stays, bodiless=request.method == "HEAD"))
         # A client that sends and reads no answers must wait; else it would fill our memory.
         await request.writer.drain()
+
+    def framed(self, *, stays: bool, bodiless: bool = False) -> bytes:
+        """Return head and body as they are sent. Not ``stays``: the connection ends with this answer."""
+        head = self._head
+        if not stays or not self.keep_alive:
+            self.keep_alive = False
+            head += b"Connection: close\r\n"
+        body = b"" if bodiless or self.status == 204 else self.body
+        return b"%bDate: %b\r\n\r\n%b" % (head, _date(), body)
 
 
 class _Date:

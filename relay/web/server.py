@@ -56,6 +56,7 @@ class WebServer:
         self._listener = await open_listener(
             self.listen,
             serve=self._router,
+            short=self._router,
             refused=self._refused,
             failed=self._failed,
             inherited=inherited,
@@ -83,8 +84,8 @@ class WebServer:
         """
         self._tls = None if self.listen.startswith("unix:") else tls  # a socket file's mode is its protection
         self.health.add_to(routes)
-        self._router.checks = (Guard(listen=self.listen, hosts=hosts, origins=origins, same_origin=same_origin).check,)
-        self._router.routes = routes
+        guard = Guard(listen=self.listen, hosts=hosts, origins=origins, same_origin=same_origin)
+        self._router.replace(routes=routes, checks=(guard.check,))
 
     def _refused(self, code: str) -> None:
         self._events.refused(listener=self.name, code=code)

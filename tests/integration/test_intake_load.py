@@ -14,7 +14,8 @@ import pytest
 from backports import zstd
 from relay.core.model import Accepted, NewCallback
 from relay.ingest.rows import PlatformIntake
-from relay.web import admit, listen
+from relay.web import admit
+from relay.web.connection import protocol
 from relay.wire.payload.extract import KeyPath
 from tests.integration.test_ingest import NDJSON, PLATFORMS, POST, Relay, running, until
 
@@ -61,13 +62,13 @@ async def test_a_chunked_body_without_end_is_cut_off():
 async def test_tiny_chunks_are_parsed_in_turns(monkeypatch: pytest.MonkeyPatch):
     """A body of one-byte chunks arrives whole, and is parsed a few kilobytes in a turn."""
     parts: list[int] = []
-    feed = listen._Connection.feed
+    feed = protocol.HttpConnection.feed
 
     def watched(self: Any, most_bytes: int) -> bool:
         parts.append(most_bytes)
         return feed(self, most_bytes)
 
-    monkeypatch.setattr(listen._Connection, "feed", watched)
+    monkeypatch.setattr(protocol.HttpConnection, "feed", watched)
     async with running() as relay, AsyncExitStack() as stack:
         client = await Client.connect(relay, stack)
         body = b'{"order_id":1}\n' * 2000
