@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tools.site.links import dead_links
 from tools.site.pages import LANGUAGES, lay_out, pages, slug, with_wide_lists
-from tools.site.reference import PAGES, api, telemetry, write_reference
+from tools.site.reference import PAGES, api, configuration, telemetry, write_reference
 from tools.site.reference.words import Words
 
 SETTINGS = Path(__file__).parents[2] / "tools" / "site"
@@ -64,10 +64,12 @@ def test_a_dead_link_is_noticed(tmp_path: Path) -> None:
 
 
 def test_the_chinese_reference_says_what_the_code_says(tmp_path: Path) -> None:
-    """No translation is left of a text that changed, and metrics, events and routes have all of theirs."""
+    """No translation is left of a text that changed, and metrics, events, routes and settings have all of theirs."""
     words = write_reference("zh-CN", tmp_path)
     english = {
-        text for page in (telemetry.metrics_page, telemetry.events_page, api.page) for text in _untranslated(page)
+        text
+        for page in (telemetry.metrics_page, telemetry.events_page, api.page, configuration.page)
+        for text in _untranslated(page)
     }
 
     assert set(words.known) - words.used == set(), "take them out of tools/site/reference/words.zh-CN.json"
