@@ -8,13 +8,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import yaml
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from relay.core.clock import boottime_s
+from relay.core.clock import boottime_s, wall_s
 from relay.core.model import Rate
 from relay.standin.ports import free_port
 from relay.standin.throttle import Limiters, Sliding
@@ -79,7 +80,18 @@ class Relay:
             "admin": {"listen": self.admin.removeprefix("http://"), **({"users": USERS} if users else {})},
             "store": {"url": f"sqlite:{directory / 'relay.db'}", **store},
             "platforms": dict(platforms),
+            "reconcile": {
+                "shop-e": {
+                    "order_center": {"file": "center.csv"},
+                    "platform": {"file": "shown.csv"},
+                    "columns": {"key": "no", "status": "status", "at": "at"},
+                    "order": ["paid", "shipped"],
+                }
+            },
         }
+        at = datetime.fromtimestamp(wall_s() - 7200.0, UTC).isoformat()
+        (directory / "center.csv").write_text(f"no,status,at\nE-1,paid,{at}\nE-2,shipped,{at}\n")
+        (directory / "shown.csv").write_text(f"no,status,at\nE-2,paid,{at}\n")
         self.write()
 
     def write(self) -> None:

@@ -15,6 +15,7 @@ export async function show(box, { query, ends, shown, current }) {
   const found = h("div");
   fill(box, h("h1", {}, t("page.reconcile")), h("p", { class: "sub" }, t("reconcile_text")), act, list, found);
   let timer = 0;
+  let told = ""; // the run whose differences are shown
   ends.push(() => clearTimeout(timer));
   const compared = await platforms();
   fill(act, compared.map((platform) => button("reconcile", t("reconcile_now", { platform }), () => start(platform, again), { needs: "operate" })));
@@ -23,11 +24,12 @@ export async function show(box, { query, ends, shown, current }) {
     const { items } = await get("/v1/reconciliations");
     fillRuns(list, items, wanted);
     if (current() && items.some((each) => each.state === "running")) timer = setTimeout(() => again().catch(failed), EVERY_MS);
-    return items;
+    const run = wanted || (items.find((each) => each.state !== "running") || {}).run;
+    if (!run || run === told) return;
+    fillRun(found, await get(`/v1/reconciliations/${encodeURIComponent(run)}`));
+    told = run;
   };
-  const items = await again();
-  const run = wanted || (items.find((each) => each.state !== "running") || {}).run;
-  if (run) fillRun(found, await get(`/v1/reconciliations/${encodeURIComponent(run)}`));
+  await again();
   shown();
 }
 
