@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from relay.core.plural import count
 from relay.reconcile.job import ComparedSide, Comparison, PlatformReply, Question, SideProblem
 from relay.reconcile.sources.moments import Moments
 from relay.reconcile.sources.opening import opened
@@ -103,7 +104,8 @@ def staged(
         found.usable = False
     rows = found.rows + found.nameless
     if found.usable and last_rows is not None and rows < last_rows * wanted.fewest_rows:
-        text = f"has {rows} rows, under {wanted.fewest_rows:.0%} of the {last_rows:.0f} of the last run: is it whole?"
+        last_run = f"{wanted.fewest_rows:.0%} of the {last_rows:.0f} of the last run"
+        text = f"has {count(rows, 'row')}, under {last_run}: is it whole?"
         found.problems.append(SideProblem(name, records.name, text))
         found.usable = False
     if found.usable and not within:

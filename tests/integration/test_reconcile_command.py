@@ -124,7 +124,8 @@ def test_without_a_store_one_sentence_says_so(tmp_path: Path, capfd: pytest.Capt
 
     assert reconcile(tmp_path) == 1
 
-    assert capfd.readouterr().err == f"relay: the comparison failed: {tmp_path / 'relay.db'} does not exist\n"
+    missing = f"{tmp_path / 'relay.db'} does not exist; the first `relay run` makes it"
+    assert capfd.readouterr().err == f"relay: the comparison failed: {missing}\n"
     assert [file.name for file in (tmp_path / "reconcile" / "shop-a").iterdir()] == ["lock"]
 
 

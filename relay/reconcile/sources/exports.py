@@ -39,7 +39,8 @@ class FileRecords:
         except EOFError:
             raise SideUnread(self.place(self._line), "the file is cut off: its packing does not end") from None
         except UnicodeError as error:
-            why = f"from here on it is not {source.encoding}: {error.reason}"  # type: ignore[attr-defined]
+            reason = error.reason  # type: ignore[attr-defined]
+            why = f"from here on it is not {source.encoding} ({reason}); another one is named by `encoding`"
             raise SideUnread(self.place(self._line + 1), why) from None
         except OSError as error:
             raise SideUnread(self.place(self._line), f"cannot be read: {error.strerror or error}") from None

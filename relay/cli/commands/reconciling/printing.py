@@ -4,9 +4,13 @@ from typing import Any
 
 import click
 
+from relay.cli.support import human
 from relay.cli.support.output import print_rows, printable, to_json
+from relay.cli.support.table import wrapped
 from relay.cli.words.sentences import say
+from relay.core.clock import wall_s
 from relay.core.raw import JsonObject
+from relay.views.moments import Instant, read
 
 _COLUMNS = ("kind", "key", "why", "order center", "platform", "relay", "proposal", "since")
 
@@ -41,10 +45,14 @@ class Printer:
         if self._found:
             print_rows(map(_row, self._found), output="table", columns=_COLUMNS)
         _print_problems(summary)
-        read = summary["read"]
-        counted = ", ".join(f"{count} {kind}" for kind, count in summary["counts"].items()) or say("nothing differs")
-        sides = {"center": read["order_center"], "platform": read["platform"], "agree": summary["agree"]}
-        click.echo(say("read {center} and {platform}: {agree} agree; {counted}", **sides, counted=counted))
+        rows = summary["read"]
+        counted = ", ".join(f"{count} {kind}" for kind, count in summary["counts"].items())
+        if not counted:
+            counted = say("nothing differs") if summary["complete"] else say("nothing is said of the rest")
+        sides = {"center": rows["order_center"], "platform": rows["platform"], "agree": summary["agree"]}
+        text = say("read {center} and {platform}: {agree} agree; {counted}", **sides, counted=counted)
+        for part in wrapped(text, indent=2):
+            click.echo(part)
         click.echo(say("run {run}", run=summary["run"]))
         if made := summary.get("repair"):
             words = "repaired: {sent} sent again, {applied} there by now, of {proposed} proposed"
@@ -93,5 +101,5 @@ def _row(line: JsonObject) -> dict[str, Any]:
         "platform": shown and shown["status"],
         "relay": sent and f"{sent['state']} {sent['id']}",
         "proposal": line["proposal"],
-        "since": line["first_seen"] and line["first_seen"][:16],
+        "since": line["first_seen"] and human.distance(read(Instant, line["first_seen"]), now=wall_s()),
     }

@@ -80,7 +80,7 @@ def open_reader_connection(path: Path, *, passing: bool) -> apsw.Connection:
     Raises ``StoreUnusable``, and ``PermissionError`` where it is not for this user to read.
     """
     if not path.exists():
-        raise StoreUnusable(f"{path} does not exist")
+        raise StoreUnusable(f"{path} does not exist; the first `relay run` makes it")
     if not os.access(path, os.R_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     try:
