@@ -99,7 +99,11 @@ class Chaos:
         world = self.world
         world.fault = Fault(skew=world.fault.skew, one_by_one=world.fault.one_by_one)
         world.reach_all()
-        world.run(world.now + 10)  # who stops has stopped
+        world.run(world.now + 10)
+        until = world.now + 60
+        while any(host.leaving for host in world.hosts.values()):  # who stops has stopped
+            assert world.now < until, "a host that was asked to stop is still there"
+            world.run(world.now + 1)
         world.run(self.failed_over_at + 21)
         self.start("edge-1")
         for name in list(world.hosts):
@@ -130,6 +134,16 @@ def test_never_two_owners_that_send_and_one_in_time(block: int) -> None:
         except Exception as error:
             error.add_note(f"seed {seed}")
             raise
+
+
+def test_a_host_that_stops_late_is_started_again() -> None:
+    """In this seed the only host is still stopping when all trouble ends: the calm waits for its end."""
+    chaos = Chaos(6598)
+    chaos.run(150)
+    assert [host.leaving for host in chaos.world.hosts.values()] == [True]
+    chaos.calm()
+    chaos.world.run(chaos.world.now + 30)
+    settled(chaos)
 
 
 def quiet(*names: str, seed: int = 1) -> World:
