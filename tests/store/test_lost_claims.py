@@ -12,7 +12,7 @@ from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerCall, ServerLink
 from tests.clocks import FakeClock
-from tests.store.harness import balanced, claimed, deliver, note, payloads, post, resend, rules
+from tests.store.harness import balanced, claimed, deliver, note, payloads, post, refused, resend, rules
 from tests.store.valkey import ValkeyServer
 
 
@@ -85,6 +85,21 @@ async def test_a_claim_that_a_take_over_ended_is_given_up(store: RedisStore, mon
     assert (payloads(batch), batch.attempt) == ([b"1"], 2)
     await deliver(store, batch, clock)
     assert (await store.platform_status())["shop"].in_flight == 0
+
+
+async def test_a_former_owners_request_may_still_arrive(store: RedisStore) -> None:
+    """Whoever takes a platform over sends an open batch again only when the request of before can no longer come."""
+    clock = store.clock
+    assert isinstance(clock, FakeClock)
+    await post(store, note(b"1"))
+    began = clock.now()
+    await claimed(store)
+    clock.advance(5.0)
+    store.disown(["shop"])
+    await store.own({"shop": "1.a"}, silent_s={"shop": 12.0})
+    assert (await refused(store)).at == began + 12.0
+    clock.advance(7.0)
+    assert payloads(await claimed(store)) == [b"1"]
 
 
 async def test_a_lost_question_is_no_batch_to_send(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,9 @@ def stale(faults: list[Fault], root: Path = ROOT) -> list[str]:
             wrong.append(f"{fault.name}: relay/{fault.file} is gone")
             continue
         try:
-            compile(fault.planted(path.read_text(encoding="utf-8")), str(path), "exec")
+            planted = fault.planted(path.read_text(encoding="utf-8"))
+            if path.suffix == ".py":
+                compile(planted, str(path), "exec")
         except (ValueError, SyntaxError) as error:
             wrong.append(f"{fault.name}: {error}" if isinstance(error, SyntaxError) else str(error))
         wrong += [f"{fault.name}: there is no {test}" for test in fault.tests if not _exists(root, test)]
