@@ -126,7 +126,8 @@ class OwnedPlatforms:
         ]
         calls = [("HSET" if name in owned else "HSETNX", self._keys.of(name, "m"), "tell", wanted) for name in new]
         if calls:
-            await self._link.run([ServerCall(None, (), call) for call in calls], durable=True)
+            # That none are wanted needs not outlive a failover: a note too many is all that would come of it.
+            await self._link.run([ServerCall(None, (), call) for call in calls], durable=bool(wanted))
             self._told.update(dict.fromkeys(new, wanted))
 
     def _only(self, rules: StoreRules, names: Container[str]) -> StoreRules:
