@@ -309,7 +309,9 @@ def backoff(run: Evidence) -> list[str]:
             if _ambiguous(last, run.timeout_s) and gap < run.backoff_s / 2 - EARLY_S:
                 found.append(f"batch {arrival['batch']} was sent again after {gap:.3f} s")
         before[arrival["batch"]] = arrival
-        if "retry_after" in arrival and not any(sent <= kill <= arrival["ended"] + LAG_S for kill in run.kills):
+        if "retry_after" in arrival and not any(
+            sent <= kill <= arrival["ended"] + LAG_S + run.commit_s for kill in run.kills
+        ):
             waits.append((arrival["ended"], arrival["ended"] + arrival["retry_after"], arrival["n"]))
     return found
 

@@ -197,6 +197,7 @@ class World:
                 self.platforms[trouble.about].mood = Mood()
             case "disk":
                 self._calm_s = max(self._calm_s, self.loop.time() + trouble.for_s + 5.0)
+                self.commit_s = max(self.commit_s, trouble.for_s)
                 began_s = self.loop.time()
                 fault: tuple[Any, float] = (trouble.about, trouble.much)
                 disk.faults.append(fault)
