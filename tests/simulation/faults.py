@@ -51,7 +51,7 @@ FAULTS: dict[str, tuple[Callable[[], Any], str, int]] = {
     "nobody reads Retry-After": (
         lambda: patch.object(relay.wire.answers.hints, "retry_after_s", lambda *_, **__: None),
         "I11",
-        4,
+        23,
     ),
 }
 """What is planted, the invariant that it breaks, and the first seed that shows it."""
