@@ -13,6 +13,7 @@ class PlatformFacts:
     state: str = "ok"
     pending: int = 0
     held: int = 0
+    unopened: int = 0  # sealed ones that did not open since the start
     dead: int = 0
     oldest_due_s: float = 0.0
     out_per_s: float | None = 0.0  # delivered, over the last minute; None: not watched for so long

@@ -56,7 +56,7 @@ def look(
     blind |= {"disk-full"} if facts.disk_free_bytes is None else set()
     blind |= {"unaccounted"} if facts.unaccounted is None else set()
     if facts.platforms is None:
-        blind |= {"late", "expiring", "objective", "dead-letters", "held", "broken", "limit-learned"}
+        blind |= {"late", "expiring", "objective", "dead-letters", "held", "sealed", "broken", "limit-learned"}
     found = [
         trouble
         for name, rule in rules.items()
@@ -123,6 +123,13 @@ def _held(rule: HeldRule, facts: RelayFacts, _known: Collection[AlertKey]) -> It
     for name, platform in (facts.platforms or {}).items():
         if platform.held > rule.above:
             yield Trouble(AlertKey("held", name), {"held": platform.held})
+
+
+def _sealed(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    """Somebody changed the file, or it holds what another key sealed; until the platform holds nothing any more."""
+    for name, platform in (facts.platforms or {}).items():
+        if platform.unopened and platform.held:
+            yield Trouble(AlertKey("sealed", name), {"unopened": platform.unopened})
 
 
 def _broken(rule: LastingRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
@@ -214,6 +221,7 @@ _RULES: dict[str, _Rule] = {
     "objective": _objective,
     "dead-letters": _dead_letters,
     "held": _held,
+    "sealed": _sealed,
     "broken": _broken,
     "limit-learned": _limit_learned,
     "store-full": _store_full,

@@ -46,6 +46,11 @@ _EN: Final = {
         "Its answers could not be read, so these may or may not have been applied; later ones of the same orders wait.",
         "relay ls --platform {about}",
     ),
+    "sealed": Sentences(
+        "{unopened} sealed callbacks of {about} do not open",
+        "The file was changed, or another key sealed them. They are never sent; later ones of the same orders wait.",
+        "relay keys status",
+    ),
     "broken": Sentences(
         "{about} is down or refuses everything",
         "Nothing is lost: {pending} callbacks wait and go by themselves when it answers again.",
@@ -148,6 +153,11 @@ _ZH: Final = {
         "{about} 有 {held} 条回调等待人工确认",
         "平台的应答无法识别，可能已生效也可能没有；同一订单的后续回调也在等待。",
         "relay ls --platform {about}",
+    ),
+    "sealed": Sentences(
+        "{about} 有 {unopened} 条加密的回调无法打开",
+        "文件被改动过，或它们是用另一把密钥加密的。它们不会发出；同一订单之后的回调在等待。",
+        "relay keys status",
     ),
     "broken": Sentences(
         "{about} 不可用或拒绝一切请求",

@@ -110,6 +110,7 @@ class Observer:
                 state=view.state,
                 pending=view.pending,
                 held=view.held,
+                unopened=self._metrics.unopened[name,],
                 dead=view.dead,
                 oldest_due_s=view.oldest_due_seconds or 0.0,
                 out_per_s=flow.out_per_s if watched else None,

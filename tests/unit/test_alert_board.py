@@ -170,6 +170,7 @@ ILL = PlatformFacts(
     state="broken",
     pending=7,
     held=2,
+    unopened=1,
     dead=4,
     oldest_due_s=8700.0,
     out_per_s=0.0,

@@ -11,7 +11,8 @@ from relay.config.schema.alerts import RULE_NAMES, AlertSettings
 WALL = 1_790_000_000.0
 VALUES: dict[str, int | float | str] = {
     "age_s": 551.0, "pending": 12020, "state": "limited", "expires_s": 86400.0, "dead": 7, "group": "exhausted",
-    "held": 2, "adopt": "rate: 100/min", "percent": 81, "left_s": 7200.0, "free_bytes": 2**20, "problems": 2,
+    "held": 2, "unopened": 1, "adopt": "rate: 100/min",
+    "percent": 81, "left_s": 7200.0, "free_bytes": 2**20, "problems": 2,
     "step_s": 3600.0, "direction": "+", "unaccounted": 1, "what": "gone", "whose": "server", "differences": 3,
     "en": "compared", "zh": "已对账", "within_s": 90.0, "ratio": "97.3 %", "share": "99 %", "remaining": "40 %",
 }  # fmt: skip

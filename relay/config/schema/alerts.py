@@ -308,6 +308,7 @@ class AlertRules(Section):
     )
     dead_letters: Annotated[DeadLettersRule | None, _Off, _OR_OFF] = _rule("Callbacks were given up.", "dead-letters")
     held: Annotated[HeldRule | None, _Off, _OR_OFF] = _rule("Callbacks wait for a person.", "held")
+    sealed: Annotated[OnceRule | None, _Off, _OR_OFF] = _rule("Sealed payloads do not open.", "sealed")
     broken: Annotated[LastingRule | None, _Off, _OR_OFF] = _rule("A platform is down.", "broken")
     limit_learned: Annotated[OnceRule | None, _Off, _OR_OFF] = _rule(
         "A limit is enforced that no configuration states.", "limit-learned"
