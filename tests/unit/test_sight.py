@@ -8,7 +8,7 @@ from relay.core.settlement import Ending
 from relay.privacy.views import Lenses
 from relay.store.memory.backend import MemoryStore
 from tests.clocks import FakeClock
-from tests.store.harness import claimed, note, operate, post, request, seqs, settlement
+from tests.store.harness import claimed, note, operate, post, request, seqs, settlement, special
 from tests.store.receipting import told
 
 BUYER = '{"order_id": "991-tea", "phone": "13812345678", "name": "张三丰"}'.encode()
@@ -59,3 +59,14 @@ async def test_all_words_of_a_receipt_are_masked_where_its_callback_has_no_paylo
     await _refused(store, clock, "code=张三丰")
     await operate(store, "drop", Filter(platform="shop", state="dead"))
     assert await _seen(store, clock, "you said: code=张三丰") == "you said: ***"
+
+
+async def test_why_a_callback_was_superseded_is_no_secret() -> None:
+    """Its reason is the relay's own, also where a payload has the same word."""
+    store = MemoryStore(clock=FakeClock())
+    await store.configure(special(coalesce=True))
+    for number in range(2):
+        await post(store, note(b'{"size": "coal", "n": %d}' % number, key="991"))
+    found, _ = await store.callbacks(Filter(state="superseded"), cursor=None, limit=9)
+    (shown,) = await Sight(store, Lenses((), {})).listed(None, found)
+    assert shown.reason == "coalesced"

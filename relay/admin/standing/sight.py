@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from relay.core.model import State
 from relay.core.receipts import RECEIPTS
 from relay.privacy.masking import PayloadView
 from relay.privacy.views import Lens, Lenses
@@ -125,11 +126,12 @@ class Sight:
 
     async def _facts(self, lens: Lens, found: _Facts) -> _Facts:
         about = found.batch or found.id
+        own = found.state == State.SUPERSEDED.word  # then its reason is one of the relay's, whatever its payload holds
         return replace(
             found,
             key=None if found.key is None else lens.key(found.key),
             code=None if found.code is None else await self._text(lens, found.code, about),
-            reason=await self._text(lens, found.reason, about),
+            reason=found.reason if own else await self._text(lens, found.reason, about),
             message=await self._text(lens, found.message, about),
         )
 
