@@ -37,6 +37,7 @@ from relay.daemon.live import LiveConfig, admin_settings, admin_users
 from relay.daemon.observing import Observer
 from relay.daemon.readiness import Readiness
 from relay.daemon.reconciling.both_sides import DaemonReconciler
+from relay.daemon.reconciling.turns import EveryTurn
 from relay.daemon.restarts import Restarts
 from relay.daemon.side_duties import SideDuties, start_duties
 from relay.daemon.stores import open_store, open_tokens, shown_store
@@ -143,8 +144,9 @@ class RelayDaemon:
             live.followers.append(hosts.follow)
         reveals = RevealLimit(journal=store.journal, clock=store.clock, rate=lambda: live.config.privacy.reveals)
         reconciler = DaemonReconciler(
-            config=lambda: live.config, find=registry.find, store=store, events=self.events, metrics=self.metrics
-        )
+            config=lambda: live.config, find=registry.find, store=store, events=self.events, metrics=self.metrics,
+            turns=EveryTurn() if hosts is None else hosts.comparison_turns,
+        )  # fmt: skip
         self.supervisor.run("reconcile", reconciler.run())
         alerting = await self._start_alerts(store, control, live, credentials, reveals, hosts, reconciler, objectives)
         duties = start_duties(store, live, events=self.events, supervisor=self.supervisor, notifier=self.notifier)
@@ -181,7 +183,7 @@ class RelayDaemon:
                 else hosts.telling_others(duties.operations.nudge),
                 alerts=alerting.desk,
                 work_out=WhatIfProcess().work_out,
-                reconciler=reconciler,
+                reconciler=reconciler if hosts is None else hosts.comparing(reconciler),
             )
         )
         desk = slot_desk(store, registry, config=lambda: live.config)

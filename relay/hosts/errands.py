@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from relay.core.errors import Fenced, StoreError, StoreFailed
+from relay.core.errors import Fenced, RelayError, StoreError, StoreFailed
 
 _WITHIN_S: Final = 5.0  # longer than a hand-over takes, so that most questions outlive one
 _AGAIN_S: Final = 1.0  # a question that nobody took is asked again
@@ -119,7 +119,7 @@ class Errands:
             return
         except KeyError:
             answer = ErrandDone(question.number, unknown=True)
-        except StoreError as error:
+        except RelayError as error:
             answer = ErrandDone(question.number, error=str(error))
         try:
             await self._publishing.publish(self.answers, msgspec.json.encode(answer).decode())

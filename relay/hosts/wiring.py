@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.admin.resources.host_routes import NoSuccessor
+from relay.admin.resources.reconcile_routes import Reconciler
 from relay.config.schema.file import Config
 from relay.core.clock import boot_id, boottime_s, wall_s
 from relay.core.errors import StoreError
@@ -26,8 +27,10 @@ from relay.hosts.rules.topology import digest_of
 from relay.hosts.runner import Keeper
 from relay.hosts.shared_control import SharedControl, carry_out
 from relay.hosts.shared_desk import VERBS, SharedDesk, hand_out
+from relay.hosts.shared_reconciler import COMPARING, SharedReconciler, compare_here
 from relay.ingest.lending.desk import SlotDesk
 from relay.store.redis.backend import RedisStore
+from relay.store.redis.comparison_turns import SharedTurns
 from relay.store.redis.server.hearing import Hearing
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
@@ -58,6 +61,7 @@ class HostWiring:
         self._keeper: Keeper | None = None
         self._registry: Registry | None = None
         self._desk: SlotDesk | None = None
+        self._reconciler: Reconciler | None = None
         self._telling: set[asyncio.Task[None]] = set()
 
     def claim_until(self, platform: str) -> float:
@@ -113,6 +117,18 @@ class HostWiring:
             elsewhere=lambda: live_elsewhere(keeper.heard, self._name),
         )
         return self.control
+
+    @property
+    def comparison_turns(self) -> SharedTurns:
+        """Which of the hosts compares a platform."""
+        return self._store.comparison_turns
+
+    def comparing(self, local: Reconciler) -> SharedReconciler:
+        """Return what compares on any host; ``local`` compares the platforms that are this host's."""
+        self._reconciler = local
+        return SharedReconciler(
+            local, self._errands, owns=self._ownership.owns, compared=lambda: list(self._config.reconcile)
+        )
 
     def lending(self, desk: SlotDesk) -> SharedDesk:
         """Return what hands out slots on any host; ``desk`` does so of the limits that are this host's."""
@@ -213,6 +229,8 @@ class HostWiring:
                 return self._hand_over([self._ownership.component_of(name)])
             except NoSuccessor:
                 return {}
+        if verb in COMPARING and self._reconciler is not None:
+            return await compare_here(self._reconciler, name, verb, words)
         if verb in VERBS and self._desk is not None:
             return await hand_out(self._desk, verb, words)
         return await carry_out(self._registry, name, verb, words)

@@ -66,6 +66,7 @@ class RelaySide(msgspec.Struct, frozen=True):
     status: str
     status_map: Mapping[str, str]
     opened_with: StoreKeys = StoreKeys()
+    prefix: str = ""  # of a store on a server
 
 
 class Comparison(msgspec.Struct, frozen=True):

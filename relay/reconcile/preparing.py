@@ -85,6 +85,7 @@ def comparison(
             status=relay.status,
             status_map=maps.order_center if maps.relay is None else maps.relay,
             opened_with=_keys(config.privacy.encrypt),
+            prefix=config.store.prefix,
         ),
         confirms=config.platforms[platform].confirm is not None,
         background=background,

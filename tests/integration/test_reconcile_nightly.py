@@ -19,6 +19,7 @@ from relay.core.clock import wall_s
 from relay.core.errors import RelayError, StoreFull
 from relay.core.model import Accepted, Filter, Lane, NewCallback
 from relay.daemon.reconciling.both_sides import DaemonReconciler, last_slot
+from relay.daemon.reconciling.turns import EveryTurn
 from relay.store.sqlite.backend import SqliteStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
@@ -35,6 +36,26 @@ SECTION = """
 """
 
 
+class Taken(EveryTurn):
+    """Turns of several hosts: what is ``elsewhere`` is another host's, what is ``taken`` another host did."""
+
+    def __init__(self) -> None:
+        self.elsewhere = False
+        self.taken = False
+        self.asked = 0
+        self.ended: list[float] = []
+
+    def mine(self, platform: str) -> bool:
+        return not self.elsewhere
+
+    async def begin(self, platform: str, at: float) -> bool:
+        self.asked += 1
+        return not self.taken
+
+    async def done(self, platform: str, at: float) -> None:
+        self.ended.append(at)
+
+
 class Night:
     """A reconciler with a clock of its own."""
 
@@ -49,6 +70,7 @@ class Night:
         self.config: Config = load(directory / "config.yaml", environ={})
         self.later: Config | None = None  # in force once the daemon has looked which platforms are due
         self.metrics = Metrics()
+        self.turns = Taken()
         self.nudged = 0
 
         def nudge() -> None:
@@ -63,6 +85,7 @@ class Night:
             store=store,
             events=Events(log=structlog.get_logger(), metrics=self.metrics),
             metrics=self.metrics,
+            turns=self.turns,
             wall=lambda: self.now,
         )
         self.reconciler.operation_started = nudge
@@ -297,3 +320,25 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path, store: SqliteStore) -> 
     await night.round()
     night.down_for_days(1)
     assert len(await night.round()) == 1
+
+
+async def test_one_host_compares(tmp_path: Path, store: SqliteStore) -> None:
+    """What another host owns is not run; what another host did is asked for once, and was not missed."""
+    night = Night(tmp_path, store, "")
+    night.write(["1"], ["1"])
+    night.turns.elsewhere = True
+    await night.round()
+    night.down_for_days(2)
+    assert await night.round() == []
+    assert night.reconciler.facts() == {}
+    night.turns.elsewhere, night.turns.taken = False, True
+    night.now += 1
+    assert await night.round() == []
+    night.now += 1
+    assert await night.round() == []
+    assert night.turns.asked == 1
+    assert night.reconciler.facts() == {}
+    night.turns.taken = False
+    night.now += 86400
+    assert len(await night.round()) == 1
+    assert len(night.turns.ended) == 1

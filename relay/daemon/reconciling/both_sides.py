@@ -6,6 +6,7 @@ their folders, so that what a command found counts as well.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,11 @@ from relay.admin.audit import deed
 from relay.alerts.facts import ReconcileFacts
 from relay.config.schema.file import Config
 from relay.core.clock import wall_s
-from relay.core.errors import RelayError
+from relay.core.errors import RelayError, StoreError
 from relay.core.model import Accepted, Filter, NewCallback
 from relay.core.raw import JsonObject, Record
 from relay.daemon.reconciling.inquiries import CallbackPayloads, Questions
+from relay.daemon.reconciling.turns import ComparisonTurns
 from relay.daemon.reconciling.unposted import Unposted
 from relay.delivery.pipeline import Pipeline
 from relay.reconcile.conduct import Choice, WantedRun, run
@@ -74,8 +76,12 @@ class DaemonReconciler:
         store: ReconciledStore,
         events: Events,
         metrics: Metrics,
+        turns: ComparisonTurns,
         wall: Callable[[], float] = wall_s,
     ) -> None:
+        """``turns`` says which host compares what."""
+        self._turns = turns
+        self._elsewhere: dict[str, float] = {}  # by platform: the time whose comparison another host ran
         self._config = config
         self._questions = Questions(config=config, find=find, ledger=store)
         self._store = store
@@ -100,15 +106,30 @@ class DaemonReconciler:
         try:
             while True:
                 now = self._wall()
-                for platform in await asyncio.to_thread(self._look):
-                    space = self._entered(platform)
-                    if space is not None:
-                        await self._compare(platform, space)
+                for platform, at in await asyncio.to_thread(self._look):
+                    if await self._begins(platform, at):
+                        space = self._entered(platform)
+                        if space is not None:
+                            await self._compare(platform, space)
+                        with suppress(StoreError):  # else a next owner runs it again
+                            await self._turns.done(platform, at)
                 self.looked_at = now
                 await asyncio.sleep(_LOOK_S)
         finally:
             for task in self._tasks:
                 task.cancel()
+
+    async def _begins(self, platform: str, at: float) -> bool:
+        """Take the turn of a time, where it is this host's."""
+        if not self._turns.mine(platform) or self._elsewhere.get(platform) == at:
+            return False
+        try:
+            begun = await self._turns.begin(platform, at)
+        except StoreError:
+            return False  # the next look asks again
+        if not begun:
+            self._elsewhere[platform] = at
+        return begun
 
     async def ask(self, platform: str, question: JsonObject) -> JsonObject:
         """Ask the platform under its limits. Raises ``KeyError`` for a platform that is not compared."""
@@ -247,14 +268,17 @@ class DaemonReconciler:
     def _past(self, platform: str) -> PastRuns:
         return PastRuns(self._state() / DIRECTORY / platform)
 
-    def _look(self) -> list[str]:
-        """Read what the last runs found; return the platforms that are due. One whose folder is unusable is not."""
+    def _look(self) -> list[tuple[str, float]]:
+        """Read what the last runs found; return the platforms that are due, since when. One whose folder is unusable is
+        not.
+        """
         due = []
         for platform, settings in self._config().reconcile.items():
             try:
                 self._read(platform)
-                if settings.at is not None and self._due_at(platform, settings.at, settings.tz) is not None:
-                    due.append(platform)
+                at = None if settings.at is None else self._due_at(platform, settings.at, settings.tz)
+                if at is not None:
+                    due.append((platform, at))
             except OSError as error:
                 self._cannot_keep(platform, error)
             else:
@@ -292,10 +316,12 @@ class DaemonReconciler:
 
     def _missed(self, platform: str) -> bool:
         settings = self._config().reconcile[platform]
-        if settings.at is None or platform in self._under_way.values():
+        if settings.at is None or platform in self._under_way.values() or not self._turns.mine(platform):
             return False
         due_at = self._due_at(platform, settings.at, settings.tz)
-        return due_at is not None and self._wall() - due_at > _OVERDUE_S
+        if due_at is None or self._elsewhere.get(platform) == due_at:
+            return False
+        return self._wall() - due_at > _OVERDUE_S
 
     def _known_since(self, platform: str, now: float) -> float:
         """Return since when it is known that the platform is to be compared: what was before was not missed."""

@@ -6,6 +6,7 @@ platform's limits, tokens and connections. The last line is the summary.
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,9 +14,13 @@ from relay.core.clock import wall_s, wall_shift_s
 from relay.core.errors import RelayError
 from relay.daemon.stores import open_reader
 from relay.reconcile.compare import compared
-from relay.reconcile.job import Comparison, PlatformReply, Question, StoreKeys
+from relay.reconcile.job import Comparison, PlatformReply, Question, RelaySide, StoreKeys
 from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.sealing.vault import VaultTransit
+
+if TYPE_CHECKING:
+    from relay.daemon.reconciling.shared_rows import SharedRows
+    from relay.store.sqlite.read.ledger import SqliteReader
 
 _NICE = 10
 
@@ -25,7 +30,7 @@ def main() -> None:
     wanted = msgspec.json.decode(sys.stdin.buffer.readline(), type=Comparison)
     if wanted.background:
         os.nice(_NICE)
-    reader = open_reader(wanted.relay.store, _key_source(wanted.relay.opened_with))
+    reader = _open(wanted.relay)
     now = wall_s()
     shift_s = wall_shift_s(reader.clock.now(), now)
     try:
@@ -33,6 +38,15 @@ def main() -> None:
             sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
     finally:
         reader.close()
+
+
+def _open(relay: RelaySide) -> "SqliteReader | SharedRows":
+    keys = _key_source(relay.opened_with)
+    if relay.store.startswith("sqlite:"):
+        return open_reader(relay.store, keys)
+    from relay.daemon.reconciling.shared_rows import SharedRows  # the server's client is loaded only for it
+
+    return SharedRows(relay.store, prefix=relay.prefix, keys=keys)
 
 
 def _key_source(known: StoreKeys) -> KeySource | None:

@@ -5,7 +5,7 @@ the server to every other one.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from relay.core.clock import Clock, elapsed_s
@@ -31,12 +31,15 @@ from relay.store.held_keys import HeldKeys
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
 from relay.store.lending import Lending
+from relay.store.redis.comparison_turns import SharedTurns
+from relay.store.redis.read.sent_pages import sent_pages
 from relay.store.redis.server.fields import pack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
 from relay.store.redis.wiring import Listeners, RedisParts
 from relay.store.redis.write.settlement import packed_gate
 from relay.store.sealing import Sealing
+from relay.store.sent import SentCallback
 from relay.store.survey import Surveys
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals
@@ -85,6 +88,7 @@ class RedisStore:
         self.held_keys: HeldKeys = parts.held_keys
         self.lending: Lending = parts.lending
         self.journal: Journal = parts.journal
+        self.comparison_turns = SharedTurns(link, parts.owned)
 
     async def begin(self, *, flags: bool = True) -> None:
         """Read what platforms there are, and finish the bulks that a crash left; ``flags``: see the class."""
@@ -93,6 +97,10 @@ class RedisStore:
         await self._parts.data_keys.unlock()
         if self._alone:
             await self._inbox.bulks.sweep(self._tags.names(), stale_s=0.0)
+
+    def sent_pages(self, platform: str) -> AsyncIterator[list[SentCallback]]:
+        """Yield pages of the callbacks of a platform, oldest first."""
+        return sent_pages(self.link, self.keys, self._tags, self._parts.seals, platform)
 
     async def newest_time(self) -> float:
         """Return the newest time that any platform's numbers hold."""
