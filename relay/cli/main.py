@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from relay.cli.support import streams
+from relay.cli.words.help import in_language
 from relay.cli.words.language import command_summaries, spoken
 from relay.cli.words.sentences import say
 from relay.core.errors import RelayError
@@ -100,7 +101,7 @@ class LazyGroup(click.Group):
         if known is None:
             return None
         command: click.Command = getattr(import_module(known.module), known.attribute)
-        return command
+        return in_language(command, spoken())
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -159,7 +160,7 @@ class ExitWith(RelayError):
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
-        outcome: Any = relay.main(args=arguments, prog_name="relay", standalone_mode=False)
+        outcome: Any = in_language(relay, spoken()).main(args=arguments, prog_name="relay", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code

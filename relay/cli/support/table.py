@@ -20,7 +20,7 @@ _FIRM = ("id", "platform", "name", "state", "code", "sample")
 _USUAL = 80  # columns, if the width is not known
 _NARROWEST = 9  # columns for text that wraps; a date in fewer cannot be read
 _WIDE = re.compile(r"[\u2e80-\u9fff\uff00-\uffef]")
-_PIECE = re.compile(r"[\u2e80-\u9fff][，。；：、）]*\s*|[^\s\u2e80-\u9fff]+\s*|\s+")
+_PIECE = re.compile(r"[\u2e80-\u9fff][，。；：、）]*\s*|[^\s\u2e80-\u9fff]+[、。]*\s*|\s+")
 """What a line of Chinese may end with: one character and the stop behind it, or a word between spaces."""
 _STATES = {
     "ok": "green",
@@ -55,6 +55,14 @@ def wrapped(text: str, *, indent: int) -> list[str]:
     columns = terminal_columns()
     if columns is None or columns <= 2 * indent:
         return [text]
+    return filled(text, columns, indent=indent)
+
+
+def filled(text: str, columns: int, *, indent: int = 0) -> list[str]:
+    """Return the lines of a text of at most so many columns, all but the first indented.
+
+    Lines end between words; in Chinese between two characters, but not before a stop.
+    """
     if not _WIDE.search(text):
         lines = textwrap.wrap(
             text, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False

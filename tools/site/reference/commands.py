@@ -4,17 +4,16 @@ from collections.abc import Iterator
 
 import click
 from relay.cli.main import relay
-from relay.cli.words.language import command_summaries
+from relay.cli.words.help import in_language
 from tools.site.reference.words import Words, code, prose, table
 
 
 def page(words: Words) -> str:
     """Return the page: a section for each command and each of its subcommands."""
-    summaries = command_summaries() if words.language != "en" else {}
     parts: list[str] = []
-    for path, command, context in _all():
-        summary = summaries.get(path[0], "") if len(path) == 1 else ""
-        about = summary or "\n\n".join(prose(part) for part in (command.help or "").split("\n\n"))
+    for path, english, context in _all():
+        command = in_language(english, words.language)
+        about = "\n\n".join(prose(part) for part in (command.help or "").replace("\b", "").split("\n\n"))
         usage = " ".join(("relay", *path, *command.collect_usage_pieces(context)))
         parts.append(f"## relay {' '.join(path)}\n\n{about}\n\n```\n{usage}\n```\n\n")
         rows = [
