@@ -11,16 +11,18 @@ import msgspec
 
 from relay.store.sqlite.file.transaction import Transaction, numbers
 
-# ?1: seqs whose keys may have a new head. One index seek per key, however many wait behind it.
+# ?1: seqs whose keys may have a new head. One index seek per key, however many wait behind it; what may keep the key
+# waiting is asked of those alone that have somebody left.
 _PROMOTE = """
 UPDATE callback SET head = 1 WHERE head = 0 AND state = 0 AND seq IN (
-  SELECT (SELECT n.seq FROM callback AS n INDEXED BY callback_key
-          WHERE n.key = touched.key AND n.live = 1 ORDER BY n.seq LIMIT 1)
-  FROM (SELECT DISTINCT c.key FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value
-        WHERE c.key IS NOT NULL) AS touched
-  WHERE NOT EXISTS (SELECT 1 FROM callback AS b INDEXED BY callback_busy
-                    WHERE b.key = touched.key AND b.live = 1 AND (b.batch IS NOT NULL OR b.held = 1 OR b.state = 2))
-    AND NOT EXISTS (SELECT 1 FROM key_hold AS h WHERE h.key = touched.key))
+  SELECT first.seq FROM (
+    SELECT c.key, (SELECT n.seq FROM callback AS n INDEXED BY callback_key
+                   WHERE n.key = c.key AND n.live = 1 ORDER BY n.seq LIMIT 1) AS seq
+    FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value WHERE c.key IS NOT NULL) AS first
+  WHERE first.seq IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM callback AS b INDEXED BY callback_busy
+                    WHERE b.key = first.key AND b.live = 1 AND (b.batch IS NOT NULL OR b.held = 1 OR b.state = 2))
+    AND NOT EXISTS (SELECT 1 FROM key_hold AS h WHERE h.key = first.key))
 """
 # ?1: seqs that entered their key again. Whoever was head behind them is none any more.
 _DEMOTE = """
