@@ -5,8 +5,6 @@ import json
 import os
 import random
 import signal
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
@@ -207,12 +205,9 @@ class Bench:
 
     async def command(self, *words: str) -> str:
         """Run a command as an operator does and return what it prints."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "relay", *words, "--admin", self.admin, stdout=PIPE, stderr=PIPE
-        )
-        out, err = await process.communicate()
-        assert process.returncode == 0, err.decode()
-        return out.decode()
+        ran = await warm_start.run(*words, "--admin", self.admin, env=os.environ)
+        assert ran.code == 0, ran.err
+        return ran.out
 
     async def drained(self, *, timeout_s: float) -> None:
         """Wait until nothing is pending."""

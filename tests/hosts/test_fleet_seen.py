@@ -1,24 +1,20 @@
 """Two real hosts over one Valkey, as operators see and use them: every host answers for all."""
 
-import asyncio
 import json
-import sys
-from asyncio.subprocess import PIPE
+import os
 from pathlib import Path
 
 import pytest
+from tests import warm_start
 from tests.e2e.harness import until
 from tests.hosts.fleet import PLATFORMS, WINDOW_S, Fleet, fleet
 
 
 async def relay(run: Fleet, host: str, *words: str) -> str:
     """Run a command against a host as an operator does; return what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relay", *words, "--admin", run.admin[host], stdout=PIPE, stderr=PIPE
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
+    ran = await warm_start.run(*words, "--admin", run.admin[host], env=os.environ)
+    assert ran.code == 0, ran.err
+    return ran.out
 
 
 async def metrics(run: Fleet, host: str) -> dict[str, float]:

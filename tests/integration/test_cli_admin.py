@@ -7,7 +7,6 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,38 +20,16 @@ from relay.core.model import Lane, NewCallback, Rate
 from relay.store.sqlite.backend import SqliteStore
 from relay.views.configuration import ChangeView, PastReloadView, RefusedReloadView
 from relay.views.moments import Instant
+from tests import warm_start
+from tests.warm_start import Ran
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass
-class Ran:
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 async def relay(*arguments: str, stdin: bytes = b"", **env: str) -> Ran:
     """Run ``relay`` as a process."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "relay",
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-        env={**kept, "TZ": "Asia/Shanghai", **env},
-    )
-    out, err = await process.communicate(stdin)
-    return Ran(process.returncode or 0, out.decode(), err.decode())
+    return await warm_start.run(*arguments, stdin=stdin, env={**kept, "TZ": "Asia/Shanghai", **env}, cwd=ROOT)
 
 
 def _rate(limit: int, window_s: float, text: str) -> dict[str, Any]:
