@@ -4,12 +4,16 @@ What is given most time begins first, so that no worker sits with it alone at th
 ``tests`` explain themselves, those of modules that tests only import too.
 """
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 # No deadlines, since the machine that runs the property tests may be busy.
 settings.register_profile("relay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("relay")
+
+os.environ["LC_ALL"] = "C.UTF-8"  # commands speak English, whoever runs the tests
 
 pytest.register_assert_rewrite("tests", "admin_side", "token_side", "config_files")
 
