@@ -15,6 +15,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from relay.cli.support import human
+from relay.cli.words.sentences import say
 from relay.config.schema.auth import OAuth2Auth
 from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s
@@ -39,9 +40,11 @@ class Probed(NamedTuple):
 
     def line(self) -> str:
         """Return it as a line for people."""
-        who = f"platform {self.name}" if self.kind == "platform" else f"token endpoint of {self.name}"
-        told = ", ".join([*self.found, *([self.problem] if self.problem else [])])
-        return f"{'FAIL' if self.problem else 'ok  '} {who} at {self.address}: {told}"
+        told = say(", ").join([*self.found, *([self.problem] if self.problem else [])])
+        words = "{ok} platform {name} at {address}: {told}"
+        if self.kind == "token":
+            words = "{ok} token endpoint of {name} at {address}: {told}"
+        return say(words, ok="FAIL" if self.problem else "ok  ", name=self.name, address=self.address, told=told)
 
 
 async def probed(config: Config) -> list[Probed]:
@@ -60,7 +63,7 @@ async def _platform(terms: Terms) -> Probed:
     outbound = terms.outbound
     through = outbound.proxy is not None
     url = terms.url if outbound.proxy is None else outbound.proxy
-    found = ["through its proxy"] if through else []
+    found = [say("through its proxy")] if through else []
     problem = await _connected(url, found, outbound)
     return Probed("platform", terms.platform, _address(url), found, problem)
 
@@ -71,9 +74,9 @@ async def _token(name: str, auth: OAuth2Auth, *, destinations: Destinations, unr
     problem = await _connected(auth.token_url, found, outbound)
     if not problem:
         if auth.grant == "refresh_token":
-            found.append("no token fetched: its refresh token is the daemon's")
+            found.append(say("no token fetched: its refresh token is the daemon's"))
         elif unread:
-            found.append("no token fetched: a secret is only for the service to read")
+            found.append(say("no token fetched: a secret is only for the service to read"))
         else:
             problem = await _fetched(auth, found, outbound)
     shown = name.removeprefix("platform:")
@@ -90,9 +93,9 @@ async def _fetched(auth: OAuth2Auth, found: list[str], outbound: Outbound) -> st
         await sender.close()
     outcome = terms.reading.read(answer)
     if isinstance(outcome, Granted):
-        found.append(f"a token for {human.duration(outcome.lives_s)}")
+        found.append(say("a token for {span}", span=human.duration(outcome.lives_s)))
         return ""
-    return f"no token: {Redactor(terms.secrets).text(outcome.reason)}"
+    return say("no token: {why}", why=Redactor(terms.secrets).text(outcome.reason))
 
 
 async def _connected(url: str, found: list[str], outbound: Outbound) -> str:
@@ -118,7 +121,7 @@ async def _connected(url: str, found: list[str], outbound: Outbound) -> str:
                 server_hostname=host if context is not None else None,
                 local_addr=None if outbound.source is None else (outbound.source, 0),
             )
-            found.append(f"connected in {human.duration(elapsed_s() - began_s)}")
+            found.append(say("connected in {span}", span=human.duration(elapsed_s() - began_s)))
             secured: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
             writer.close()
             with suppress(OSError):  # it was reached; how the other side takes the goodbye does not matter
@@ -128,15 +131,16 @@ async def _connected(url: str, found: list[str], outbound: Outbound) -> str:
     if secured is not None:
         ends = ssl.cert_time_to_seconds(str((secured.getpeercert() or {})["notAfter"]))
         day = datetime.fromtimestamp(ends, UTC).date().isoformat()
-        found.append(f"{secured.version()}, certificate until {day} ({human.distance(ends, now=wall_s())})")
+        words = "{version}, certificate until {day} ({away})"
+        found.append(say(words, version=secured.version(), day=day, away=human.distance(ends, now=wall_s())))
     return ""
 
 
 _WHY: list[tuple[type[BaseException], Callable[[BaseException], str]]] = [
-    (socket.gaierror, lambda _: "its name is not resolved"),
+    (socket.gaierror, lambda _: say("its name is not resolved")),
     (ssl.SSLCertVerificationError, lambda error: f"TLS: {getattr(error, 'verify_message', '')}"),
     (ssl.SSLError, lambda error: f"TLS: {getattr(error, 'reason', None) or error}"),
-    (TimeoutError, lambda _: f"no answer within {_PATIENCE_S:g}s"),
+    (TimeoutError, lambda _: say("no answer within {span}", span=f"{_PATIENCE_S:g}s")),
     (ConnectionRefusedError, lambda _: "connection refused"),
 ]
 
