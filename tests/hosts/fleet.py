@@ -6,10 +6,11 @@ import os
 import random
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -85,7 +86,12 @@ class Sink:
 class Fleet:
     """The hosts, the store, the sink, and what was posted."""
 
-    def __init__(self, directory: Path, *, hosts: int, seed: int) -> None:
+    def __init__(
+        self, directory: Path, *, hosts: int, seed: int, more: Mapping[str, Any], of_each: Mapping[str, Any]
+    ) -> None:
+        """``more`` stands in every file beside the platforms, ``of_each`` in every platform."""
+        self._more = more
+        self._of_each = of_each
         self.rng = random.Random(seed)
         self.sink = Sink(random.Random(seed + 1))
         self.valkey = ValkeyServer(directory / "valkey")
@@ -111,6 +117,7 @@ class Fleet:
                 "timeout": "3s",
                 "batch": {"max_items": 40},
                 "retry": {"times": 50, "backoff": "50ms..500ms"},
+                **self._of_each,
                 **changes,
             }
             for each in PLATFORMS
@@ -123,6 +130,7 @@ class Fleet:
             "store": {"url": self.valkey.url},
             "quotas": {"shared": {"rate": f"{SHARED}/{WINDOW_S:g}s"}},
             "platforms": platforms,
+            **self._more,
         }
         file = self._directory / name / "config.yaml"
         file.parent.mkdir(exist_ok=True)
@@ -229,9 +237,16 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(directory: Path, *, hosts: int = 3, seed: int = 1) -> AsyncIterator[Fleet]:
+async def fleet(
+    directory: Path,
+    *,
+    hosts: int = 3,
+    seed: int = 1,
+    more: Mapping[str, Any] = MappingProxyType({}),
+    of_each: Mapping[str, Any] = MappingProxyType({}),
+) -> AsyncIterator[Fleet]:
     """Start the store, the sink and the hosts; end all of them whatever happens."""
-    made = Fleet(directory, hosts=hosts, seed=seed)
+    made = Fleet(directory, hosts=hosts, seed=seed, more=more, of_each=of_each)
     app = web.Application(client_max_size=1 << 26)
     app.router.add_post("/{platform}", made.sink.take)
     runner = web.AppRunner(app, access_log=None)
