@@ -1,8 +1,8 @@
 """Starts ``relay`` as a process of its own without the second of CPU that importing it takes.
 
 A mother process imports everything once. For each start it forks, and the child runs the command with arguments,
-directory, environment and output of its own: it has its own number, memory and signals, and ends by itself. Tests about
-the start itself, about Python's options or about what is imported run ``python -m relay`` instead.
+directory, environment and output of its own: it has its own number, memory and signals, and ends by itself. A warning
+is an error there. Tests about the start itself, Python's options or what is imported run ``python -m relay`` instead.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -87,25 +87,39 @@ class Ran(NamedTuple):
         return json.loads(self.out)
 
 
-def start(*arguments: str, output: IO[bytes], env: Mapping[str, str]) -> Warm:
+def start(*arguments: str, output: IO[bytes], env: Mapping[str, str], cwd: Path | None = None) -> Warm:
     """Start ``relay`` with these arguments; standard output and error go to ``output``."""
     with open(os.devnull, "rb") as nothing:
-        return _start(arguments, (nothing.fileno(), output.fileno(), output.fileno()), env=env, cwd=Path.cwd())
+        return _start(arguments, (nothing.fileno(), output.fileno(), output.fileno()), env=env, cwd=cwd or Path.cwd())
 
 
-async def run(*arguments: str, stdin: bytes = b"", env: Mapping[str, str], cwd: Path | None = None) -> Ran:
+async def run(*arguments: str, stdin: bytes = b"", env: Mapping[str, str] = os.environ, cwd: Path | None = None) -> Ran:
     """Run a command to its end."""
-    with ExitStack() as files:
-        streams = [files.enter_context(TemporaryFile()) for _ in range(3)]
-        streams[0].write(stdin)
-        streams[0].seek(0)
-        started = _start(arguments, [each.fileno() for each in streams], env=env, cwd=cwd or Path.cwd())
-        code = await started.end()
-        written = []
-        for stream in streams[1:]:
-            stream.seek(0)
-            written.append(stream.read().decode())
-    return Ran(code, *written)
+    with _files(stdin) as files:
+        started = _start(arguments, [each.fileno() for each in files], env=env, cwd=cwd or Path.cwd())
+        return _ran(await started.end(), files)
+
+
+def run_here(*arguments: str, stdin: bytes = b"", env: Mapping[str, str] = os.environ, cwd: Path | None = None) -> Ran:
+    """Run a command to its end, of a minute at most. Blocks."""
+    with _files(stdin) as files:
+        started = _start(arguments, [each.fileno() for each in files], env=env, cwd=cwd or Path.cwd())
+        return _ran(started.wait(60), files)
+
+
+@contextmanager
+def _files(stdin: bytes) -> Iterator[Sequence[IO[bytes]]]:
+    with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
+        given.write(stdin)
+        given.seek(0)
+        yield given, out, err
+
+
+def _ran(code: int, files: Sequence[IO[bytes]]) -> Ran:
+    for file in files:
+        file.seek(0)
+    _, out, err = (file.read().decode() for file in files)
+    return Ran(code, out, err)
 
 
 def _start(arguments: Sequence[str], streams: Sequence[int], *, env: Mapping[str, str], cwd: Path) -> Warm:
@@ -124,7 +138,7 @@ def _channel() -> socket.socket:
     if not _channels:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+            command = [sys.executable, "-W", "error", "-m", __name__, str(theirs.fileno())]
             mother = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=Path(__file__).parents[1])
         _channels.append(ours)
 

@@ -1,10 +1,7 @@
 """Alerts of a real daemon: told once that a platform is down, also over a kill -9; drills have exit codes."""
 
-import asyncio
 import json
 import signal
-import sys
-from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import pytest
 import yaml
 from aiohttp import web
 from relay.standin.ports import free_port
+from tests import warm_start
 from tests.e2e.harness import Process, until
 
 pytestmark = pytest.mark.timeout(120)
@@ -20,11 +18,8 @@ pytestmark = pytest.mark.timeout(120)
 
 async def command(*arguments: str) -> tuple[int, str]:
     """Run a command; return its exit code and all it said."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relay", *arguments, stdout=PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    said, _ = await process.communicate()
-    return process.returncode or 0, said.decode()
+    ran = await warm_start.run(*arguments)
+    return ran.code, ran.out + ran.err
 
 
 async def test_a_robot_is_told_once_also_over_a_kill(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
-from subprocess import Popen, run
+from subprocess import Popen
 from typing import Any
 
 import apsw
@@ -84,8 +84,8 @@ class Relay:
 
     def command(self, *words: str) -> tuple[int, str]:
         """Run a command; return its exit code and what it said."""
-        ran = run([sys.executable, "-m", "relay", *words, "-c", str(self.file)], capture_output=True, timeout=60)
-        return ran.returncode, (ran.stdout + ran.stderr).decode()
+        ran = warm_start.run_here(*words, "-c", str(self.file))
+        return ran.code, ran.out + ran.err
 
     def logged(self) -> list[dict[str, Any]]:
         """Return the lines of the log; all of them are in its format."""

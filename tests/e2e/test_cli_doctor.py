@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import sys
 from pathlib import Path
-from subprocess import CompletedProcess, run
 
 import apsw
 import pytest
 from relay.core.model import NewCallback, PlatformRules, StoreRules
 from relay.store.sqlite.backend import SqliteStore
+from tests import warm_start
 
 
 @pytest.fixture
@@ -32,15 +31,10 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-def doctor(config: Path) -> tuple[CompletedProcess[str], dict[str, str]]:
+def doctor(config: Path) -> tuple[warm_start.Ran, dict[str, str]]:
     """Run it; return also the state of each thing examined."""
-    ended = run(
-        [sys.executable, "-m", "relay", "doctor", "-c", str(config), "-o", "jsonl"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    found = [json.loads(line) for line in ended.stdout.splitlines()]
+    ended = warm_start.run_here("doctor", "-c", str(config), "-o", "jsonl")
+    found = [json.loads(line) for line in ended.out.splitlines()]
     return ended, {finding["what"]: finding["state"] for finding in found}
 
 
@@ -48,12 +42,12 @@ def test_sound_store(config: Path) -> None:
     """Everything is ok but the daemon, which does not run; exit 0."""
     ended, found = doctor(config)
 
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.code == 0, ended.out + ended.err
     assert found == {
         "configuration": "ok", "daemon": "warn", "store": "ok", "room": "ok", "integrity": "ok",
         "ledger shop-a": "ok",
     }  # fmt: skip
-    assert "3 accepted" in ended.stdout
+    assert "3 accepted" in ended.out
 
 
 def test_ledger_that_disagrees_with_its_rows(config: Path) -> None:
@@ -64,7 +58,7 @@ def test_ledger_that_disagrees_with_its_rows(config: Path) -> None:
 
     ended, found = doctor(config)
 
-    assert ended.returncode == 1
+    assert ended.code == 1
     assert found["ledger shop-a"] == "fail"
 
 
@@ -74,8 +68,8 @@ def test_callbacks_of_a_platform_that_is_gone(config: Path) -> None:
 
     ended, found = doctor(config)
 
-    assert (ended.returncode, found["platform shop-a"]) == (0, "warn")
-    assert "3 callbacks wait and it is no longer configured" in ended.stdout
+    assert (ended.code, found["platform shop-a"]) == (0, "warn")
+    assert "3 callbacks wait and it is no longer configured" in ended.out
 
 
 def test_file_others_can_read(config: Path) -> None:
@@ -84,8 +78,8 @@ def test_file_others_can_read(config: Path) -> None:
 
     ended, found = doctor(config)
 
-    assert (ended.returncode, found["store"]) == (1, "fail")
-    assert "chmod 600" in ended.stdout
+    assert (ended.code, found["store"]) == (1, "fail")
+    assert "chmod 600" in ended.out
 
 
 def test_a_damaged_store_is_salvaged(config: Path) -> None:
@@ -99,12 +93,8 @@ def test_a_damaged_store_is_salvaged(config: Path) -> None:
         file.write(b"\xff" * 64)
     assert "fail" in doctor(config)[1].values()
 
-    told = run(
-        [sys.executable, "-m", "relay", "doctor", "--salvage", "--yes", "-c", str(config)],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    code, told, _ = warm_start.run_here("doctor", "--salvage", "--yes", "-c", str(config))
+    assert code == 0
 
     assert "salvaged  3 callbacks" in told
     assert "dead      3 whose payload is gone" in told

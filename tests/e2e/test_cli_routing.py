@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -65,13 +63,10 @@ class Relay:
         text = CONFIG.format(ingest=self.ingest, admin=self.admin, routes=routes or "routes:\n")
         self.file.write_text(text)
 
-    def __call__(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str, stdin: str = "") -> warm_start.Ran:
         """Run a command."""
-        return subprocess.run(
-            [sys.executable, "-W", "error", "-m", "relay", *arguments],
-            env={**os.environ, "RELAY_CONFIG": str(self.file)},
-            input=stdin, capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
+        env = {**os.environ, "RELAY_CONFIG": str(self.file)}
+        return warm_start.run_here(*arguments, stdin=stdin.encode(), env=env)
 
     def start(self) -> None:
         """Start the daemon and wait until it accepts."""
@@ -119,8 +114,8 @@ def test_cases_that_hold(relay: Relay) -> None:
     (relay.directory / "cases.yaml").write_text(CASES)
     before = sorted(relay.directory.iterdir())
     done = relay("config", "test", str(relay.directory / "cases.yaml"))
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = [line.replace(f"{relay.directory}/", "") for line in done.stdout.splitlines()]
+    assert (done.code, done.err) == (0, "")
+    lines = [line.replace(f"{relay.directory}/", "") for line in done.out.splitlines()]
     assert lines == [
         'ok   cases.yaml:1: order.paid {"channel":"wx","order_id":7}',
         "ok   cases.yaml:2: stock is nobody's",
@@ -140,12 +135,12 @@ def test_cases_as_json(relay: Relay) -> None:
     cases.write_text("- {}\n")
     broken = relay("config", "test", str(cases), "-o", "json")
 
-    assert (done.returncode, lines.returncode, broken.returncode) == (1, 1, 1)
-    found = json.loads(done.stdout)
-    assert [json.loads(line) for line in lines.stdout.splitlines()] == found
+    assert (done.code, lines.code, broken.code) == (1, 1, 1)
+    found = json.loads(done.out)
+    assert [json.loads(line) for line in lines.out.splitlines()] == found
     assert [(one["file"], one["line"], one["ok"]) for one in found] == [(str(cases), 1, True), (str(cases), 2, False)]
     assert found[1]["problems"] == ["expected to: [wx], got [_unrouted] by otherwise"]
-    assert (broken.stdout, "E011" in broken.stderr) == ("", True)
+    assert (broken.out, "E011" in broken.err) == ("", True)
 
 
 def test_cases_that_fail(relay: Relay) -> None:
@@ -160,8 +155,8 @@ def test_cases_that_fail(relay: Relay) -> None:
         "- {payload: {}, platform: wx, expect: {refused: too_large}}\n"
     )
     done = relay("config", "test", str(cases))
-    assert done.returncode == 1
-    told = [line.partition("; ")[2] for line in done.stdout.splitlines()]
+    assert done.code == 1
+    told = [line.partition("; ")[2] for line in done.out.splitlines()]
     assert told == [
         "expected to: [wx], got [wx, audit] by routes[0]; "
         "expected key 8 for wx, got 7; expected key 8 for audit, got none",
@@ -171,7 +166,7 @@ def test_cases_that_fail(relay: Relay) -> None:
         "expected to be refused with too_large, got to: [wx]",
         "",
     ]  # fmt: skip
-    assert done.stdout.splitlines()[-1] == "5 cases, 5 failed"
+    assert done.out.splitlines()[-1] == "5 cases, 5 failed"
 
 
 def test_cases_that_cannot_be_read(relay: Relay) -> None:
@@ -179,8 +174,8 @@ def test_cases_that_cannot_be_read(relay: Relay) -> None:
     cases = relay.directory / "cases.yaml"
     cases.write_text("- {payload: {}, expct: {to: [a]}}\n- {event: 5, expect: {too: [a], to: 3}}\n- x\n")
     done = relay("config", "test", str(cases))
-    assert done.returncode == 1
-    assert [line.removeprefix(f"{cases}:") for line in done.stdout.splitlines()] == [
+    assert done.code == 1
+    assert [line.removeprefix(f"{cases}:") for line in done.out.splitlines()] == [
         "1:3: E011 the case expects nothing; add expect: {to: [shop-a]}",
         "1:17: E010 unknown key 'expct'; did you mean 'expect'?",
         "2:4: E013 `event` must be text, not 5",
@@ -190,14 +185,14 @@ def test_cases_that_cannot_be_read(relay: Relay) -> None:
         "3:3: E013 a case must be a mapping, not 'x'",
     ]
     missing = relay("config", "test", "nowhere.yaml")
-    assert (missing.returncode, "E001" in missing.stdout) == (1, True)
+    assert (missing.code, "E001" in missing.out) == (1, True)
 
 
 def test_explain_a_payload(relay: Relay) -> None:
     """Where it would go, with which key, envelope and limits; refused ones say why and exit 1."""
     done = relay("explain", "--payload", "-", "--event", "order.paid", stdin='{"channel":"wx","order_id":7}')
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
         "decided by routes[0]",
         "to        wx",
         "key       7",
@@ -213,9 +208,9 @@ def test_explain_a_payload(relay: Relay) -> None:
         "expires   1d after it is accepted",
     ]
     kept = relay("explain", "--payload", "-", "-o", "json", stdin="{}")
-    assert json.loads(kept.stdout)["targets"][0]["platform"] == "_unrouted"
+    assert json.loads(kept.out)["targets"][0]["platform"] == "_unrouted"
     refused = relay("explain", "--payload", "-", "--platform", "wx", stdin=f'"{"x" * 2000}"')
-    assert (refused.returncode, refused.stdout[:23]) == (1, "refused with too_large:")
+    assert (refused.code, refused.out[:23]) == (1, "refused with too_large:")
 
 
 def test_explain_needs_one_thing_to_explain(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,15 +235,15 @@ def test_routes_in_the_daemon(relay: Relay) -> None:
     assert (view["dead"], view["pending"]) == (3, 0)
 
     done = relay("dead", "retry", "--platform", "_unrouted", "--yes")
-    assert done.stdout == (
+    assert done.out == (
         "operation 1: 0 of 3 pending again; 3 skipped: still no route takes it (relay explain --payload says why)\n"
     )
     relay.write("routes:\n  - {match: {event: stock}, to: [wx, audit]}\n")
-    assert relay("reload").returncode == 0
+    assert relay("reload").code == 0
     # The routes have changed, the answer to the first post has not.
     assert relay.post(body, Relay_Event="order.paid", Idempotency_Key="1") == (202, told)
     done = relay("dead", "retry", "--platform", "_unrouted", "--yes")
-    assert (done.returncode, done.stdout) == (0, "operation 2: 3 of 3 pending again\n")
+    assert (done.code, done.out) == (0, "operation 2: 3 of 3 pending again\n")
 
     ledger = relay.get(relay.admin, "/v1/ledger")
     assert ledger["total"]["unaccounted"] == 0
@@ -268,28 +263,28 @@ def test_routes_in_the_daemon(relay: Relay) -> None:
     )
     assert b'relay_callbacks_total{platform="_unrouted",result="accepted"} 3.0' in _metrics(relay)
     explained = relay("explain", strays[0])
-    assert f"{found['superseded_by']} stands for it (rerouted)" in explained.stdout
-    assert relay("doctor", "-o", "json").returncode == 0
+    assert f"{found['superseded_by']} stands for it (rerouted)" in explained.out
+    assert relay("doctor", "-o", "json").code == 0
 
 
 def test_explain_a_callback(relay: Relay) -> None:
     """Why it waits and until when, what its platform does, and what an operator can do."""
     relay.start()
-    assert relay("pause", "audit", "--reason", "sale").returncode == 0
+    assert relay("pause", "audit", "--reason", "sale").code == 0
     _, told = relay.post(b'{"channel": "wx"}', Relay_Event="order.paid")
     paused = relay("explain", told["ids"]["audit"])
-    assert paused.returncode == 0
-    assert "pending for audit: an operator paused audit (sale)" in paused.stdout
-    assert "to do  relay resume audit" in paused.stdout
+    assert paused.code == 0
+    assert "pending for audit: an operator paused audit (sale)" in paused.out
+    assert "to do  relay resume audit" in paused.out
     relay.until(lambda: relay.get(relay.admin, f"/v1/callbacks/{told['ids']['wx']}")["attempts"] != [])
-    failing = json.loads(relay("explain", told["ids"]["wx"], "-o", "json").stdout)
+    failing = json.loads(relay("explain", told["ids"]["wx"], "-o", "json").out)
     assert (failing["state"], failing["last_attempt"]["outcome"]) == ("pending", "down")
     assert failing["until"] is not None
     stray = relay.post(b"{}", Relay_Event="x")[1]["ids"]["_unrouted"]
     dead = relay("explain", stray)
-    assert f"{stray}  dead for _unrouted: it will not be tried again without a person (unrouted)" in dead.stdout
-    assert f"to do  relay dead retry {stray}" in dead.stdout
-    assert relay("explain", "nonsense").returncode == 1
+    assert f"{stray}  dead for _unrouted: it will not be tried again without a person (unrouted)" in dead.out
+    assert f"to do  relay dead retry {stray}" in dead.out
+    assert relay("explain", "nonsense").code == 1
 
 
 def _metrics(relay: Relay) -> bytes:

@@ -1,13 +1,12 @@
 """Slots by the API of a real daemon: the three calls, the client of ``relay.client``, and ``relay run-limited``."""
 
 import asyncio
-import sys
-from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
 import pytest
 from relay.client import AsyncRelayClient, NoSlotFree, RelayClient, RequestFailed
+from tests import warm_start
 from tests.e2e.harness import Bench, bench
 
 PLATFORM = {"rate": "3/2s", "learn_limit": False}
@@ -21,11 +20,7 @@ async def ask(run: Bench, verb: str, quota: str = "shop", body: str = "{}") -> t
 
 async def command(run: Bench, *words: str) -> tuple[int | None, str, str]:
     """Run a command against the ingest listener and return its exit code and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relay", *words[:1], "--ingest", run.ingest, *words[1:]), stdout=PIPE, stderr=PIPE
-    )
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+    return await warm_start.run(*words[:1], "--ingest", run.ingest, *words[1:])
 
 
 async def test_the_three_calls(tmp_path: Path) -> None:

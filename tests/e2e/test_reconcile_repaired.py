@@ -1,9 +1,6 @@
 """``relay reconcile`` against a running relay: found, repaired under the limit, verified, clean the next time."""
 
-import asyncio
 import json
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +10,7 @@ import pytest
 import yaml
 from aiohttp import web
 from relay.core.clock import boottime_s, wall_s
+from tests import warm_start
 from tests.e2e.harness import Bench, bench, until
 
 PLATFORM = "shop-a"
@@ -65,13 +63,9 @@ async def serving(shop: ForgetfulShop) -> AsyncIterator[None]:
 
 async def reconcile(directory: Path, *options: str) -> tuple[int, dict[str, Any], str]:
     """Run the command; return exit code, JSON and what it said beside."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relay", "reconcile", PLATFORM, "-c", str(directory / "config.yaml"), "-o", "json"),
-        *options, stdin=PIPE, stdout=PIPE, stderr=PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate(b"1\n")
-    assert process.returncode is not None
-    return process.returncode, json.loads(out or b"{}"), err.decode()
+    words = ("reconcile", PLATFORM, "-c", str(directory / "config.yaml"), "-o", "json", *options)
+    code, out, err = await warm_start.run(*words, stdin=b"1\n")
+    return code, json.loads(out or "{}"), err
 
 
 def configured(directory: Path, shop: ForgetfulShop) -> None:

@@ -5,8 +5,6 @@ import base64
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from aiohttp import web
 from relay.core.model import Filter
 from relay.sealing.master_keys import GivenKeys, MasterKey
 from relay.store.sqlite.read.ledger import open_reader
+from tests import warm_start
 
 KEY, NEXT = bytes(range(32)), bytes(range(32, 64))
 PHONE, CARD, NAME, ADDRESS = "13812345678", "110101199003074512", "Zhang-Wei-Canary", "Canary-Road-77"
@@ -69,33 +68,27 @@ class Place:
 
     def relay(self, *words: str, code: int = 0) -> str:
         """Run a command there; return what it wrote."""
-        ran = subprocess.run(
-            [sys.executable, "-m", "relay", *words], cwd=self.directory, env=self.env, capture_output=True, text=True,
-            timeout=60, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert ran.returncode == code, (ran.stdout, ran.stderr)
-        return ran.stdout + ran.stderr
+        ran = warm_start.run_here(*words, env=self.env, cwd=self.directory)
+        assert ran.code == code, ran
+        return ran.out + ran.err
 
     @asynccontextmanager
     async def daemon(self) -> AsyncIterator[aiohttp.ClientSession]:
         """Run the daemon; yield a client of both listeners (``in`` and ``admin`` of the URL's host choose)."""
         with self.log.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "relay", "run", cwd=self.directory, env=self.env, stderr=log, stdout=log
-            )
+            process = warm_start.start("run", output=log, env=self.env, cwd=self.directory)
         try:
             async with asyncio.timeout(20):
                 while not (self.directory / "in").exists():
-                    assert process.returncode is None, self.log.read_text()
+                    assert process.poll() is None, self.log.read_text()
                     await asyncio.sleep(0.02)
             connector = aiohttp.UnixConnector(str(self.directory / "in"))
             async with aiohttp.ClientSession(connector=connector) as client:
                 yield client
         finally:
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-                await process.wait()
-        assert process.returncode == 0, self.log.read_text()
+            process.send_signal(signal.SIGTERM)
+            code = await process.end()
+        assert code == 0, self.log.read_text()
 
     async def post(
         self, client: aiohttp.ClientSession, payload: dict[str, Any], headers: dict[str, str] | None = None

@@ -1,10 +1,7 @@
 """``relay reconcile`` reads every kind of source, asks a platform under its limits, and a bad side accuses nobody."""
 
-import asyncio
 import json
 import sqlite3
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +12,7 @@ import yaml
 from aiohttp import web
 from relay.core.clock import boottime_s
 from relay.reconcile.job import ComparedSide, FileSource, PagedSource, PlatformReply, Question, SqlSource
+from tests import warm_start
 from tests.e2e.harness import bench
 from tests.integration.test_reconcile_command import keep, stamp
 from tests.unit.test_reconcile import NOW, OLD, WORDS, compare, found_in, written
@@ -275,13 +273,8 @@ def settings(url: str) -> dict[str, Any]:
 
 async def command(config: Path, *options: str) -> tuple[int, dict[str, Any], str]:
     """Run the command as a process; return exit code, output and what it said beside."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relay", "reconcile", "shop-a", "-c", str(config), "-o", "json", *options),
-        stdout=PIPE, stderr=PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, json.loads(out or b"{}"), err.decode()
+    code, out, err = await warm_start.run("reconcile", "shop-a", "-c", str(config), "-o", "json", *options)
+    return code, json.loads(out or "{}"), err
 
 
 ORDERS = [(f"o{n:02}", "paid") for n in range(20)]
