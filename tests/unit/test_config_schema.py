@@ -629,6 +629,7 @@ platforms:
         ("{within: 90s, share: 101%}", [(2, 74, "E016")]),
         ("{within: 25h}, expires: 48h", [(2, 62, "E016")]),
         ("{share: 99%}", [(2, 42, "E011")]),
+        ("{within: 90s, share: 99}", [(2, 74, "E016")]),
         ("{within: 24h}", [(2, 62, "E051")]),  # it expires before it can be late
         ("{within: 5s}, batch: {linger: 5s}", [(2, 83, "E051")]),
         ("{within: 5s}, coalesce: {mode: latest, quiet: 5s}", [(2, 99, "E051")]),

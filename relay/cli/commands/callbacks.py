@@ -10,7 +10,7 @@ from relay.cli.support import human, why_wait
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_record, print_rows, printable, to_json
 from relay.cli.support.source import Source, open_source
-from relay.cli.support.table import padded, width_of
+from relay.cli.support.table import padded, width_of, wrapped
 from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.core.raw import JsonObject
@@ -132,9 +132,11 @@ def details(found: CallbackView) -> str:
         until = say(", until {when}", when=human.moment(waiting.until, now=now)) if waiting.until else ""
         shown.append((say("waiting"), f"{why_wait.sentence(waiting, platform=found.platform)}{until}"))
     width = max(width_of(name) for name, _ in shown)
-    lines = [f"{padded(name, width)}  {printable(value)}" for name, value in shown]
+    lines: list[str] = []
+    for name, value in shown:
+        lines += wrapped(f"{padded(name, width)}  {printable(value)}", indent=width + 2)
     for number, attempt in enumerate(found.attempts, 1):
-        lines.append(say("attempt {number}  {told}", number=number, told=_attempt(attempt, now)))
+        lines += wrapped(say("attempt {number}  {told}", number=number, told=_attempt(attempt, now)), indent=11)
     if found.payload_form:
         words = "payload ({form}, {bytes} bytes)"
         lines.append(say(words, form=found.payload_form, bytes=found.payload_bytes))

@@ -10,6 +10,7 @@ from relay.cli.support.output import Row, aligned, output_option, print_record, 
 from relay.cli.words.daemon_words import heard
 from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
+from relay.core.plural import count
 from relay.views.limit_view import EvidenceView, LimitView, QuotaView
 from relay.views.moments import plain
 from relay.views.platform import PlatformView
@@ -185,8 +186,8 @@ def _adopt(name: str, learned: LimitView, *, adopted: bool) -> str:
 def _counted(evidence: EvidenceView) -> str:
     if evidence.accepted is UNSET:
         return ""
-    words = "{accepted} requests accepted, {refused} refused"
-    return say(words, accepted=evidence.accepted, refused=evidence.refused)
+    words = "{requests} accepted, {refused} refused"
+    return say(words, requests=count(evidence.accepted, "request"), n=evidence.accepted, refused=evidence.refused)
 
 
 def _belief(learned: LimitView, now: float) -> str:

@@ -132,7 +132,7 @@ class Client:
             response = connection.getresponse()
             status, content = response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
-            why = str(error) or type(error).__name__
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             words = "daemon not reachable at {address}: {why}"
             raise Unreachable(say(words, address=self.address, why=why)) from error
         finally:

@@ -124,7 +124,9 @@ def parse_backoff(value: object) -> Backoff:
 def parse_share(value: object) -> float:
     """Return ``50%`` as 0.5. Raises ``BadValue`` for anything but 0% to 100%."""
     if not isinstance(value, str) or re.fullmatch(SHARE_PATTERN, value) is None or float(value[:-1]) > 100:
-        raise BadValue("E016", f"{quoted(value)} is no share", "write a number from 0 to 100 with a percent sign: 50%")
+        percent = isinstance(value, int | float) and not isinstance(value, bool) and 1 < value <= 100
+        meant = f"did you mean {value}%?" if percent else "write a number from 0 to 100 with a percent sign: 50%"
+        raise BadValue("E016", f"{quoted(value)} is no share", meant)
     return float(value[:-1]) / 100
 
 

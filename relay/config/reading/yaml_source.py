@@ -234,19 +234,26 @@ def _syntax_problem(error: MarkedYAMLError, file: str, lines: list[str]) -> Prob
         return Problem(
             file, wide.line, wide.col, "E003", f"{wide.what} stands where YAML wants {wide.wanted}", wide.hint
         )
-    if "'\\t'" in what:
+    context = error.context or ""
+    if error.context_mark is not None and ("end of stream" in what or "stream end" in what):
+        line, col = error.context_mark.line + 1, error.context_mark.column + 1
+        opened = "a quote" if "quoted" in context else "a bracket or brace"
+        what, hint = f"{opened} opens here and is never closed", "close it where it ends"
+    elif "'\\t'" in what:
         what, hint = "a tab stands where YAML wants spaces", "indent with spaces"
     elif "mapping values are not allowed" in what:
         what, hint = "a second ': ' in one line", "quote the value, or check the indentation"
     elif "cannot start any token" in what:
         hint = "put the value in quotes"
-    elif "single document" in (error.context or ""):
+    elif "single document" in context:
         what, hint = "a second document starts here", "keep one document in the file"
     elif "undefined alias" in what:
         what = "a value starts with *, which names an anchor, and there is none of that name"  # not quoted: a secret?
         hint = "put the value in quotes if it is meant to start with *"
-    elif error.context:
-        what = f"{error.context}: {what}"
+    elif context:
+        what = f"{context}: {what}"
+        if error.context_mark is not None and error.context_mark.line + 1 < line:
+            hint = f"it begins in line {error.context_mark.line + 1}: is it closed?"
     return Problem(file, line, col, "E003", what, hint)
 
 
