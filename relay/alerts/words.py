@@ -130,12 +130,12 @@ _EN: Final = {
 }
 _ZH: Final = {
     "late": Sentences(
-        "{about} 延迟：最早的回调已到期 {age}，最近一分钟没有任何投递成功",
+        "{about} 延迟：最早的回调已到期 {age}，最近一分钟什么都没有送达",
         "{about} 的买家和店铺看到的是 {age} 之前的状态；{pending} 条回调在等待（状态：{state}）。",
         "relay status",
     ),
     "expiring": Sentences(
-        "{about} 来不及投递完：{pending} 条在等待，最早的已等 {age}，有效期 {expires}",
+        "{about} 来不及送完：{pending} 条在等待，最早的已等 {age}，有效期 {expires}",
         "按现在的速度，部分回调会在送达前过期，对应订单将停留在旧状态。",
         "relay limit {about}",
     ),
@@ -151,7 +151,7 @@ _ZH: Final = {
     ),
     "held": Sentences(
         "{about} 有 {held} 条回调等待人工确认",
-        "平台的应答无法识别，可能已生效也可能没有；同一订单的后续回调也在等待。",
+        "平台的回答无法识别，可能已生效也可能没有；同一订单的后续回调也在等待。",
         "relay ls --platform {about}",
     ),
     "sealed": Sentences(
@@ -161,11 +161,11 @@ _ZH: Final = {
     ),
     "broken": Sentences(
         "{about} 不可用或拒绝一切请求",
-        "没有丢失：{pending} 条回调在等待，平台恢复后自动投递。",
+        "没有丢失：{pending} 条回调在等待，平台恢复后自动送出。",
         "relay status",
     ),
     "limit-learned": Sentences(
-        "{about} 存在未公布的限流，已开始遵守",
+        "{about} 存在未公布的限额，已开始遵守",
         "发往它的回调需要排队。请向平台确认，或写入配置：{adopt}",
         "relay limit {about}",
     ),
@@ -180,17 +180,17 @@ _ZH: Final = {
         "relay hosts",
     ),
     "reload-failed": Sentences(
-        "上一次重新加载被拒绝：配置有 {problems} 处问题",
+        "最近一次重载被拒绝：配置有 {problems} 处问题",
         "仍在使用之前的配置；文件中的修改没有生效。",
         "relay config check",
     ),
     "clock-step": Sentences(
         "系统时钟被调整：偏移 {direction}{step}",
-        "限流与等待不受影响；签名、日志以及与其他机器对照的时间可能不准。",
+        "限额与等待不受影响；签名、日志以及与其他机器对照的时间可能不准。",
         "timedatectl",
     ),
     "unaccounted": Sentences(
-        "账目不平：有 {unaccounted} 条回调去向不明", "这不应该发生。请保留存储原样并重新清点。", "relay doctor"
+        "账目对不上：有 {unaccounted} 个回调无着落", "这不应该发生。请保留存储原样并重新清点。", "relay doctor"
     ),
     "certificate": Sentences(
         "{about} 的 TLS 证书（{whose}）将在 {left} 后到期",

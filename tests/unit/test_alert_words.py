@@ -42,7 +42,7 @@ def test_every_rule_has_words_in_every_language(rule: str, language: Any) -> Non
 def test_chinese_is_chinese() -> None:
     """An alert in zh-CN names the platform and says the rest in Chinese."""
     title, text = as_text([told(language="zh-CN")], "zh-CN", host="edge-1")
-    assert title == "[告警] shop-a 延迟：最早的回调已到期 9m11s，最近一分钟没有任何投递成功"
+    assert title == "[告警] shop-a 延迟：最早的回调已到期 9m11s，最近一分钟什么都没有送达"
     assert "→ relay status" in text
     assert "edge-1" in text
     assert as_text([told(status="resolved", language="zh-CN")], "zh-CN", host="")[0].startswith("[已恢复] ")
