@@ -53,6 +53,9 @@ def is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{about.st_dev}:{about.st_ino}"
 
 
+_EVENT_COLUMNS = 16  # of a terminal's 80: longer names of events are few
+
+
 def make_logger(
     *, file: BinaryIO, level: str = "info", colours: bool = False, priorities: bool = False
 ) -> FilteringBoundLogger:
@@ -62,11 +65,13 @@ def make_logger(
     The journal removes that and keeps it as the priority of the line (sd-daemon(3)), for ``journalctl -p warning``.
     """
     if colours:
-        console = structlog.dev.ConsoleRenderer(colors=True, sort_keys=False)
-        escape, renderers = ON_TERMINAL, [console, _encode]
+        console = structlog.dev.ConsoleRenderer(
+            colors=True, sort_keys=False, pad_event_to=_EVENT_COLUMNS, pad_level=False
+        )
+        escape, stamp, renderers = ON_TERMINAL, _time_of_day, [console, _encode]
     else:
-        escape, renderers = IN_JSON, [_prioritised if priorities else _json]
-    processors = [structlog.processors.add_log_level, _timestamp, withhold, _escaper(escape), *renderers]
+        escape, stamp, renderers = IN_JSON, _timestamp, [_prioritised if priorities else _json]
+    processors = [structlog.processors.add_log_level, stamp, withhold, _escaper(escape), *renderers]
     sink = LineSink(file)
     wrapped = structlog.wrap_logger(
         sink,
@@ -96,6 +101,12 @@ def _timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
     # The fields of every line come first, so that they stand in columns.
     first = {"timestamp": stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
     return {**first, "level": event.pop("level"), "event": event.pop("event"), **event}
+
+
+def _time_of_day(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Put the time first as a person at a terminal reads it: local, without the day."""
+    stamp = datetime.fromtimestamp(wall_s())
+    return {"timestamp": stamp.isoformat(timespec="milliseconds")[11:], **event}
 
 
 def _escaper(unsafe: re.Pattern[str]) -> Callable[[WrappedLogger, str, EventDict], EventDict]:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -216,6 +217,15 @@ def test_control_characters_are_escaped(colours: bool):
         assert told.text.count("\n") == 1
         assert "\x1b]0" not in told.text
     assert not set("\r\x07\x9b\u2028\u202e") & set(told.text)
+
+
+def test_a_terminal_shows_what_happened_early_in_the_line():
+    """The local time of day, the level and the event take 40 of its 80 columns; no day, no padding."""
+    told = Told(colours=True)
+    told.log.info("ready", seconds=0.3)
+    (line,) = re.sub(r"\x1b\[[0-9;]*m", "", told.text).splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} \[info\] ready +seconds=0\.3", line)
+    assert line.index("seconds") <= 40
 
 
 def test_a_log_that_cannot_be_written_stops_nothing():
