@@ -25,10 +25,7 @@ from tests.faults.daemon import Daemon, Slowness, call, daemon, p99
 from tests.faults.laboratory.proxy import KINDS, spoiling
 from tests.faults.platforms import good, serving
 
-pytestmark = [
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(os.environ.get("LAB") != "1", reason="minutes: only with make faults"),
-]
+pytestmark = pytest.mark.timeout(600)
 
 
 async def test_a_network_that_spoils_connections(tmp_path: Path) -> None:

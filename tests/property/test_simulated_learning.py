@@ -7,7 +7,7 @@ from relay.simulate.figures import RunFigures
 from tests.property.test_simulation import WholeRecord, ran, scenario
 
 SINGLES = "batch: {max_items: 1}, expires: 24h, retry: {times: 30, backoff: 2s..10m}"
-MINUTES = 40
+MINUTES = 25
 
 
 def later(record: WholeRecord, *, from_s: float, to_s: float, limited: bool) -> int:
@@ -18,7 +18,7 @@ def later(record: WholeRecord, *, from_s: float, to_s: float, limited: bool) -> 
 @pytest.mark.parametrize("over", ["429", "429+retry-after", "408", "refuse", "200+errcode"])
 @pytest.mark.parametrize("kind", ["sliding", "fixed"])
 def test_an_unannounced_limit_is_found_and_used(kind: str, over: str) -> None:
-    """100 a minute nobody announced, with a backlog: from the fifth minute on 95 % is used, 5 refusals an hour."""
+    """100 a minute nobody announced, with a backlog: from the tenth minute on 95 % is used, few are refused."""
     rules = "classify: [{status: 200, path: errcode, in: [45011], as: throttled}, "
     rules += "{status: 200, path: errcode, in: [0], as: ok}]"
     planned = scenario(f"{SINGLES}, {rules}", rate="2/s", minutes=MINUTES, limit=[f"{kind}:100/min"], over=over)
@@ -28,7 +28,7 @@ def test_an_unannounced_limit_is_found_and_used(kind: str, over: str) -> None:
     begin, end = 10 * 60.0, MINUTES * 60.0
     possible = 100 * (end - begin) / 60.125
     assert later(record, from_s=begin, to_s=end, limited=False) >= 0.95 * possible
-    assert later(record, from_s=begin, to_s=end, limited=True) <= 5
+    assert later(record, from_s=begin, to_s=end, limited=True) <= 2  # in a quarter of an hour
     assert found.repeats == 0
     assert found.dead == 0
 
