@@ -144,7 +144,7 @@ class Turn(NamedTuple):
 class Lines:
     """The lines of an NDJSON body, without line ends. Empty lines count, so that line numbers are right."""
 
-    __slots__ = ("_empty", "_lines", "count")
+    __slots__ = ("_empty", "_lines", "_returns", "count")
 
     def __init__(self, parts: list[bytes], max_body: int) -> None:
         """Take the body in pieces and empty ``parts`` meanwhile: the body is never in memory twice.
@@ -154,6 +154,7 @@ class Lines:
         """
         longest = max_body + _AROUND_BYTES
         lines = [b""]
+        self._returns = any(b"\r" in part for part in parts)  # mostly none: then no line is looked at for one
         parts.reverse()
         while parts:
             part = parts.pop()
@@ -184,7 +185,9 @@ class Lines:
         """
         lines = self._lines
         for start in range(0, len(lines), _LINES_PER_TURN):
-            part = [line[:-1] if line.endswith(b"\r") else line for line in lines[start : start + _LINES_PER_TURN]]
+            part = lines[start : start + _LINES_PER_TURN]
+            if self._returns:
+                part = [line[:-1] if line.endswith(b"\r") else line for line in part]
             lines[start : start + len(part)] = [b""] * len(part)
             self._empty += [number for number, line in enumerate(part, start + 1) if not line or line.isspace()]
             begin = size = 0
