@@ -120,6 +120,22 @@ async def test_a_wait_outlives_a_change_of_the_owner(hosts: Two, monkeypatch: py
     assert isinstance(await owner.shared.take(_SHOP, 1, 1.0, gone=_there), LentSlots)
 
 
+async def test_an_owner_that_lost_its_lease_answers_nothing(hosts: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was asked by another host: nothing was handed out, and whoever owns the limits when it is asked again does."""
+    monkeypatch.setattr("relay.hosts.errands._AGAIN_S", 0.01)
+    owner, other = hosts
+    lend, refusals = owner.lend, [Fenced("lost"), Fenced("lost")]
+
+    async def without_a_lease(wish: SlotWish) -> LentSlots | WaitUntil:
+        if refusals:
+            raise refusals.pop()
+        return await lend(wish)
+
+    monkeypatch.setattr(owner, "lend", without_a_lease)
+    assert isinstance(await other.shared.take(_SHOP, 1, 0.0, gone=_there), LentSlots)
+    assert refusals == []
+
+
 async def test_slots_for_nobody_are_given_back(hosts: Two) -> None:
     """Who asked is gone when the answer comes from the other host: its slots are free at once."""
     _, other = hosts

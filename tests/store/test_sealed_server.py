@@ -13,6 +13,7 @@ from relay.core.receipts import RECEIPTS
 from relay.core.settlement import AttemptResult, Ending, Settlement
 from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.store.redis.backend import RedisStore
+from relay.store.redis.server.fields import ROW, pack, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerLink
 from relay.store.redis.spool.spool_file import SpoolFile
@@ -140,18 +141,21 @@ async def test_nothing_of_a_callback_is_readable(sealed: Sealed) -> None:
 
 
 async def test_a_swapped_payload_is_held_and_never_sent(sealed: Sealed) -> None:
-    """Two payloads are exchanged on the server: both are held, told of, and the others go; a plain one too."""
+    """Two payloads are exchanged on the server: both are held, told of, and the other goes; so are plain ones."""
     store = await sealed.open(ONE)
-    ids = (await post(store, *(note(b"%d" % n, key=f"k{n}") for n in range(4)))).ids
-    bodies = store.keys.of("shop", "b")
-    a, b, c, _ = (found[1] for callback in ids if (found := store._tags.find(callback)))
+    ids = (await post(store, *(note(b"%d" % n, key=f"k{n}") for n in range(5)))).ids
+    bodies, rows = store.keys.of("shop", "b"), store.keys.of("shop", "r")
+    a, b, c, d, _ = (found[1] for callback in ids if (found := store._tags.find(callback)))
+    row = unpack(await store.link.do("HGET", rows, d))
+    row[ROW.index("SEALED")] = 0
+    await store.link.do("HSET", rows, d, pack(row))
     swapped = await store.link.do("HMGET", bodies, a, b)
-    await store.link.do("HSET", bodies, a, swapped[1], b, swapped[0], c, b"2")
+    await store.link.do("HSET", bodies, a, swapped[1], b, swapped[0], c, b"2", d, b"3")
     assert (await refused(store)).reason == "retry"
-    assert payloads(await claimed(store)) == [b"3"]
-    assert sorted(sealed.told.broken) == sorted(ids[:3])
-    views = [await shown(store, each) for each in ids[:3]]
-    assert [(view.held, view.reason) for view in views] == [(True, "sealed: does not open")] * 3
+    assert payloads(await claimed(store)) == [b"4"]
+    assert sorted(sealed.told.broken) == sorted(ids[:4])
+    views = [await shown(store, each) for each in ids[:4]]
+    assert [(view.held, view.reason) for view in views] == [(True, "sealed: does not open")] * 4
     await operate(store, "resolve", Filter(ids=(ids[0],)), verdict="dead")
     assert await states(store, ids[:1]) == ["dead"]
 
