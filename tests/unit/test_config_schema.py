@@ -643,3 +643,19 @@ def test_an_objective_that_can_be_kept(tmp_path: Path, objective: str, expected:
         assert loaded(tmp_path, text).platforms["a"].objective is not None
     else:
         assert codes(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("burns", "told"),
+    [
+        ("off", "E013 alerts.rules.objective.burns must be a number, not 'off'"),
+        ("'2'", "E013 alerts.rules.objective.burns must be a number, not '2'; write 2 without quotes"),
+        ("0", "E016 alerts.rules.objective.burns must be above 0, not 0"),
+        ("2000", "E016 alerts.rules.objective.burns must be at most 1000, not 2000"),
+    ],
+)
+def test_a_number_that_is_none_is_said_so(tmp_path: Path, burns: str, told: str) -> None:
+    """In words, with the bound as it is written."""
+    text = MINIMAL + f"alerts: {{rules: {{objective: {{burns: {burns}}}}}}}\n"
+    (problem,) = problems(tmp_path, text)
+    assert str(problem).partition(":3:37: ")[2] == told

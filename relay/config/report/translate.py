@@ -92,29 +92,38 @@ def _finding(error: ErrorDetails, path: KeyPath, at_key: bool) -> PlacedProblem:
 def _shape(error: ErrorDetails, where: str) -> tuple[str, str, str]:
     """Return code, message and hint of a wrong type or range."""
     kind, value = error["type"], error["input"]
-    bounds = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
+    bounds = {
+        "greater_than_equal": ("ge", "at least"),
+        "less_than_equal": ("le", "at most"),
+        "greater_than": ("gt", "above"),
+    }
     if kind in bounds:
         name, word = bounds[kind]
-        return "E016", f"{where} must be {word} {error['ctx'][name]}, not {quoted(value)}", ""
+        return "E016", f"{where} must be {word} {_number(error['ctx'][name])}, not {quoted(value)}", ""
     wanted, hint = {
         "model_type": ("a mapping of keys", ""),
         "dict_type": ("a mapping of names", "write `NAME:` and its keys below it"),
         "tuple_type": ("a list", "write [a, b]"),
         "string_type": ("text", "put it in quotes"),
         "int_type": ("a whole number", ""),
+        "float_type": ("a number", ""),
         "bool_type": ("true or false", ""),
     }.get(kind, (f"something else ({kind})", ""))
     if kind == "string_type" and isinstance(value, dict | list):
         hint = ""
     if kind in ("model_type", "dict_type", "tuple_type") and isinstance(value, str) and (wide := wide_in(value)):
         return "E013", f"{where} must be {wanted}, not {quoted(value)}", f"{wide[0]} stands where YAML wants {wide[1]}"
-    if kind == "int_type" and isinstance(value, str) and value.isdigit():
+    if kind in ("int_type", "float_type") and isinstance(value, str) and value.isdigit():
         hint = f"write {value} without quotes"
     if kind == "bool_type" and value in ("on", "yes", "off", "no"):
         hint = f"write {'true' if value in ('on', 'yes') else 'false'}; YAML 1.2 knows no other words"
     if kind == "tuple_type":
         hint = f"write [{value}]" if isinstance(value, str | int) else "start each entry with `- `"
     return "E013", f"{where} must be {wanted}, not {quoted(value)}", hint
+
+
+def _number(bound: float) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)
 
 
 def _no_form(path: KeyPath, value: Any) -> BadValue:

@@ -235,7 +235,7 @@ class ExpiringRule(LastingRule):
 class ObjectiveRule(AlertRule):
     """More callbacks of the last hour were late than the platform's `objective` allows."""
 
-    burns: float = setting(2.0, "How many times as many as may be.", gt=0, le=1000, strict=False)
+    burns: float = setting(2.0, "How many times as many as may be.", gt=0, le=1000)
     repeat: Repeat = setting("4h", _REPEAT)
 
 
