@@ -156,7 +156,7 @@ def running(directory: Path, *, users: bool = True, **store: str) -> Iterator[Re
     relay = Relay(
         directory,
         {
-            "shop-a": {"url": f"{target}/ok", "rate": "100/min"},
+            "shop-a": {"url": f"{target}/ok", "rate": "100/min", "objective": {"within": "1h", "share": "99%"}},
             "shop-b": {"url": f"{target}/refuse"},
             "shop-c": {"url": f"http://127.0.0.1:{free_port()}/down", "key": "order_id"},
             "shop-d": {"url": f"{target}/refuse"},

@@ -5,7 +5,7 @@ from tests.console.browser_side import Relay, log_in, shown, until
 
 
 def test_the_window_is_a_strip_of_slots_with_what_they_were_used_for(page: Page, relay: Relay) -> None:
-    """As many cells as slots; the numbers are those of the API, and add up to the limit."""
+    """As many cells as slots; the numbers are those of the API, and add up to the limit. What is in time is shown."""
     relay.post("shop-a", {"order_id": "A-strip"})
     until(lambda: relay.ask("GET", "/v1/platforms/shop-a")["quotas"][0]["uses"]["first"] > 0, "a request is sent")
     log_in(page, relay, "viewer", "/ui/platforms/shop-a")
@@ -16,6 +16,8 @@ def test_the_window_is_a_strip_of_slots_with_what_they_were_used_for(page: Page,
     expect(page.locator(".strip i.s1")).to_have_count(quota["sent"])
     expect(page.locator('[data-slots="first"]')).to_have_attribute("data-value", str(quota["sent"]))
     expect(page.locator('[data-slots="free"]')).to_contain_text(str(100 - quota["sent"]))
+    in_time = page.locator('[data-field="objective"]')
+    expect(in_time).to_have_text("100 % in 1 h, 100 % in 24 h", timeout=20_000)
 
 
 def test_a_change_is_tried_before_it_is_made(page: Page, relay: Relay) -> None:
