@@ -218,6 +218,32 @@ async def test_a_rotation(sealed: Sealed) -> None:
     assert (await shown(again, ids[0], payload=True)).payload == b"1"
 
 
+async def test_a_rotation_over_two_hosts(sealed: Sealed) -> None:
+    """Both have both keys, one rotates, both give the old one up: each opens what the other seals at every moment."""
+    first, other = await sealed.open(ONE), await sealed.open(ONE)
+    both, new = GivenKeys(b"2" * 32, [b"1" * 32]), GivenKeys(b"2" * 32)
+    ids = list((await post(first, note(b"0", key="k"))).ids)
+
+    async def all_open() -> None:
+        for host in (first, other):
+            ids.extend((await post(host, note(b"%d" % len(ids), key="k"))).ids)
+        for host in (first, other):
+            assert [(await shown(host, each, payload=True)).payload for each in ids] == [
+                b"%d" % number for number in range(len(ids))
+            ]
+
+    for host in (first, other):
+        await host.sealing.use(both)
+        await all_open()
+    await first.sealing.rotate()
+    sealed.clock.advance(86400.0)
+    await all_open()
+    for host in (first, other):
+        await host.sealing.use(new)
+        await all_open()
+    assert [key.data_keys for key in (await other.sealing.status()).keys] == [5]
+
+
 async def test_forgetting_days_destroys_their_keys(sealed: Sealed) -> None:
     """The data keys of days that are forgotten as a whole are gone, and those of days with nothing left."""
     store = await sealed.open(ONE)

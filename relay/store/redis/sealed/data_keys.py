@@ -136,9 +136,11 @@ class SharedDataKeys:
                 codec.take(wrapped)
 
     async def refresh(self, codec: Codec) -> None:
-        """Take over data keys as they are kept now: other hosts make some, and destroy some."""
-        kept = await self.kept()
-        codec.drop([key.id for key in codec.kept if key.id not in {each.id for each in kept}])
+        """Take over data keys as they are kept now: other hosts make some, wrap them anew, and destroy some."""
+        kept = {key.id: key for key in await self.kept()}
+        here = {key.id for key in codec.kept}
+        codec.drop(here - kept.keys())
+        codec.rewrapped(kept[number] for number in here & kept.keys())
         await self._take_missing(codec)
 
     async def uses(self) -> Counter[str]:

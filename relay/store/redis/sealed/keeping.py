@@ -79,7 +79,9 @@ class RedisSealing:
         if missing:
             raise StoreUnusable(f"the store {missing}")
         await self._data_keys.keep_for_source(keep)
+        await self._data_keys.refresh(codec)  # another host may have rotated
         codec.change(masters)
+        await self._data_keys.refresh(codec)
         self._data_keys.source = source
         await self.keys_changed(source)
 
