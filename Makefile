@@ -34,9 +34,10 @@ XDIST = 3
 demo: $(STAMP)
 	@$(BIN)/relay demo
 
+# What the tests start finds the relay compiled, also where the environment forbids it: else each start compiles it anew.
 test: $(STAMP)
 	@tools/test-packages
-	@$(BIN)/python -m pytest -n $(XDIST) --maxschedchunk 1
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(XDIST) --maxschedchunk 1
 
 check: $(STAMP)
 	@$(BIN)/ruff check .
