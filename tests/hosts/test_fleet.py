@@ -21,7 +21,8 @@ def check(run: Fleet, total: dict[str, int]) -> None:
     assert run.sink.out_of_order() == []
     assert run.sink.broken_windows() == []
     assert total["unaccounted"] == total["dead"] == total["expired"] == 0
-    assert total["delivered"] == total["accepted"] == sum(map(len, run.accepted.values()))
+    # What waited in a spool while another host accepted its repeat is superseded by that.
+    assert total["delivered"] == total["accepted"] - total["superseded"] == sum(map(len, run.accepted.values()))
 
 
 @pytest.mark.timeout(3600)
