@@ -1,6 +1,7 @@
 """The table "Answers" of docs/state-machine.md, row by row."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -52,6 +53,7 @@ def draw(
     started_at: float | None = None,
     renewed: bool = False,
     each: str = "",
+    each_waits_s: Sequence[float | None] = (),
     read_back: ReadBack = "never",
     asked: bool = False,
     attempt: int = 1,
@@ -61,6 +63,8 @@ def draw(
 ) -> Settlement:
     """What one answer to a batch of ``items`` changes; ``each`` names an outcome per item."""
     verdicts = [ItemVerdict(Outcome(word), "said", f"message {n}") for n, word in enumerate(each.split())]
+    if each_waits_s:
+        verdicts = [verdict._replace(wait_s=wait) for verdict, wait in zip(verdicts, each_waits_s, strict=True)]
     verdict = Verdict(outcome, ambiguous=ambiguous, reason="said", wait_s=wait_s, items=verdicts)
     batch = Batch(number, f"b{number}", attempt, number, "p", "", list(items), now, number if root is None else root)
     batch.replayed = replayed
@@ -98,6 +102,15 @@ def test_throttle_stops_the_platform_and_charges_nobody() -> None:
     assert NOW + 60 <= its.opens_at(NOW) <= NOW + 66
     assert back.due_at == its.opens_at(NOW)
     assert its.single_file
+
+
+def test_of_several_waits_of_throttled_items_the_longest_holds() -> None:
+    """Each item may name a wait of its own; the platform is left alone until all of them are over."""
+    its = gate()
+
+    draw(its, Outcome.OK, item(1), item(2), item(3), each="throttled ok throttled", each_waits_s=[20.0, None, 90.0])
+
+    assert NOW + 90 <= its.opens_at(NOW) <= NOW + 99
 
 
 def test_ambiguous_throttle_keeps_the_batch() -> None:
