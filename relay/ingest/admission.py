@@ -174,7 +174,7 @@ class Admission:
         if error is None:
             answer.set_result(stored.result())
         else:
-            answer.set_exception(_refusal(error) if isinstance(error, StoreError) else error)
+            _refuse(answer, _refusal(error) if isinstance(error, StoreError) else error)
 
     def _bound_s(self) -> float:
         return self._patience_s + self._waiting_rows / _SLOWEST_ROWS_S
@@ -190,11 +190,17 @@ class Admission:
         if self._stalled():
             for answer in self._waiting.values():
                 if not answer.done():
-                    answer.set_exception(_not_committing())
+                    _refuse(answer, _not_committing())
             return  # the next request starts the watch again, or is refused at once
         left_s = self._moved_at + self._bound_s() - elapsed_s()
         # Timers may fire a little early (uvloop: 1.25 ms); asking again right then would spin.
         self._timer = asyncio.get_running_loop().call_later(max(left_s, 0.0) + 0.002, self._watch)
+
+
+def _refuse(answer: asyncio.Future[Any], error: BaseException) -> None:
+    """End an answer by ``error``; that nobody asks for it is no fault: whoever waited may be gone."""
+    answer.set_exception(error)
+    answer.exception()
 
 
 def _refusal(error: StoreError) -> Refusal:

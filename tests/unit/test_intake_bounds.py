@@ -1,15 +1,17 @@
 """What bounds the intake, piece by piece: room in bytes, lines in time, turns in both, keys, searches, decoding."""
 
 import asyncio
+import gc
 import gzip
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import pytest
 from backports import zstd
-from relay.core.errors import Unfit
+from relay.core.errors import StoreFailed, Unfit
+from relay.core.model import Accepted, NewCallback
 from relay.ingest import pressure, room, search_thread
-from relay.ingest.admission import Held
+from relay.ingest.admission import Admission, Held
 from relay.ingest.post_options import read_post_options
 from relay.ingest.pressure import Line, Pressure, rows_of
 from relay.ingest.room import Room
@@ -25,6 +27,9 @@ KEYED = PlatformIntake(name="p", needs_json=True, expires_s=60.0, max_bytes=1 <<
 SEARCHED = PlatformIntake(
     name="p", needs_json=True, expires_s=60.0, max_bytes=1 << 21, key=KeyPath("items[?main].id | [0]"), searches=True
 )
+
+
+KEYED_NOT = PlatformIntake(name="p", needs_json=False, expires_s=60.0, max_bytes=1 << 21, key=None)
 
 
 class Clock:
@@ -332,3 +337,26 @@ async def test_no_piece_is_made_before_it_has_room():
         await decoder(body, "any", 100, Reserve())
     assert told.count("made") == 2
     decoder.close()
+
+
+async def test_nobody_is_missed_who_went_before_the_store_failed() -> None:
+    """An answer that nobody waits for any more ends by an error without a word in the log."""
+    loop = asyncio.get_running_loop()
+    given: list[asyncio.Future[Accepted]] = [loop.create_future()]
+
+    class Failing:
+        def accept(self, rows: Sequence[NewCallback]) -> "asyncio.Future[Accepted]":
+            return given[0]
+
+    lost: list[object] = []
+    loop.set_exception_handler(lambda _loop, context: lost.append(context))
+    admission = Admission(inbox=Failing(), max_bytes=1 << 20, max_uploading_bytes=1 << 20)  # type: ignore[arg-type]
+    held = admission.enter(2, bulk=False, searches=False)
+    held.complete(2)
+    answer = admission.commit([one_row(b"{}", KEYED_NOT, read_post_options({}, KEYED_NOT), None)], held)
+    given.pop().set_exception(StoreFailed("no room"))
+    await asyncio.sleep(0)
+    assert answer.done()
+    del answer
+    gc.collect()
+    assert lost == []
