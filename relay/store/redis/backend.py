@@ -134,8 +134,8 @@ class RedisStore:
             await self._tags.name(platform)
         if await self._owned.own(fences, silent_s={} if handed_over else silent_s):
             self._released()
+        await self._upkeep.tell_what_is_due(fences)
         for platform in fences:
-            await self._receipts.tell(platform)
             self._changed(platform, 0)
 
     def disown(self, platforms: Iterable[str]) -> None:

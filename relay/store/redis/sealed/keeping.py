@@ -8,7 +8,7 @@ from relay.core.clock import Clock
 from relay.core.errors import NotSealed, StoreUnusable
 from relay.core.model import Filter
 from relay.core.raw import Record
-from relay.sealing.codec import DAY_S, NOBODY
+from relay.sealing.codec import DAY_S, NOBODY, WrappedKey
 from relay.sealing.master_keys import KeySource
 from relay.store.redis.sealed.data_keys import SharedDataKeys, missing_keys
 from relay.store.redis.server.keys import KeyNames
@@ -109,7 +109,8 @@ class RedisSealing:
         whole_days = Filter(platform=wanted.platform, until=wanted.until) == wanted
         if codec is None or wanted.until is None or not whole_days:
             return
-        await self._drop(lambda platform: number in (None, platform), int(wanted.until // DAY_S))
+        day = int(wanted.until // DAY_S)
+        await self._drop(lambda key: key.day < day and number in (None, key.platform))
 
     async def drop_unused(self, platforms: Iterable[tuple[str, int]]) -> None:
         """Destroy data keys of days of which nothing is kept at these platforms any more; once in a while.
@@ -123,16 +124,15 @@ class RedisSealing:
         names = list(platforms)
         calls = [("ZRANGE", self._keys.of(name, kept), 0, 0) for name, _ in names for kept in ("all", "au")]
         found = await self._link.run([ServerCall(None, (), call) for call in calls]) if calls else []
+        first_days: dict[int, int] = {}
         for place, (_, number) in enumerate(names):
             oldest = [int(seqs[0]) for seqs in found[2 * place : 2 * place + 2] if isinstance(seqs, list) and seqs]
-            day = int(min((*oldest, now * 1e6)) / 1e6 // DAY_S) - 1
-            await self._drop(number.__eq__, day)
+            first_days[number] = int(min((*oldest, now * 1e6)) / 1e6 // DAY_S) - 1
+        await self._drop(lambda key: key.day < first_days.get(key.platform, key.day))
 
-    async def _drop(self, meant: Callable[[int], bool], before_day: int) -> None:
+    async def _drop(self, meant: Callable[[WrappedKey], bool]) -> None:
         kept = await self._data_keys.kept()
-        await self._data_keys.forget(
-            [key.id for key in kept if key.platform != NOBODY and key.day < before_day and meant(key.platform)]
-        )
+        await self._data_keys.forget([key.id for key in kept if key.platform != NOBODY and meant(key)])
 
 
 async def _nobody(_source: KeySource) -> None:

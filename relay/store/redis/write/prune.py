@@ -66,12 +66,17 @@ class RedisUpkeep:
         self._samples_at = -math.inf
         self._swept_at = -math.inf
 
+    async def tell_what_is_due(self, names: Iterable[str]) -> dict[str, Any]:
+        """Queue the receipts that a crash left at these platforms; return what the look at them found."""
+        looked = await self._looks.at(names, "upkeep")
+        for name, found in looked.items():
+            await self._noted(name, found[7])
+        return looked
+
     async def expire(self) -> Expired:
         """End one step of the pending callbacks of each platform whose time is over."""
         now = self._clock.now()
-        looked = await self._looks.at(self._names(), "upkeep")
-        for name, found in looked.items():
-            await self._noted(name, found[7])  # what a crash left
+        looked = await self.tell_what_is_due(self._names())
         first = {name: _time(found[0]) for name, found in looked.items()}
         names = [name for name, at in first.items() if at <= now]
         ended: list[Ended] = []
