@@ -62,11 +62,11 @@ async def test_all_words_of_a_receipt_are_masked_where_its_callback_has_no_paylo
 
 
 async def test_why_a_callback_was_superseded_is_no_secret() -> None:
-    """Its reason is the relay's own, also where a payload has the same word."""
+    """Its reason is the relay's own, also where it ends as a note in the payload begins."""
     store = MemoryStore(clock=FakeClock())
     await store.configure(special(coalesce=True))
     for number in range(2):
-        await post(store, note(b'{"size": "coal", "n": %d}' % number, key="991"))
+        await post(store, note(f'{{"note": "ed快递", "n": {number}}}'.encode(), key="991"))
     found, _ = await store.callbacks(Filter(state="superseded"), cursor=None, limit=9)
     (shown,) = await Sight(store, Lenses((), {})).listed(None, found)
     assert shown.reason == "coalesced"
