@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from aiohttp import web
 from relay.core.clock import boottime_s
 from relay.standin.ports import free_port
 from tests.e2e.harness import Process, until
+from tests.hosts.stores import SharedServer
 from tests.store.valkey import ValkeyServer
 
 PLATFORMS = ("shop-a", "shop-b", "shop-c", "shop-d", "shop-e")
@@ -87,15 +89,26 @@ class Fleet:
     """The hosts, the store, the sink, and what was posted."""
 
     def __init__(
-        self, directory: Path, *, hosts: int, seed: int, more: Mapping[str, Any], of_each: Mapping[str, Any]
+        self,
+        directory: Path,
+        *,
+        hosts: int,
+        seed: int,
+        more: Mapping[str, Any],
+        of_each: Mapping[str, Any],
+        store: SharedServer | None,
+        replicas: int,
     ) -> None:
         """``more`` stands in every file beside the platforms, ``of_each`` in every platform."""
         self._more = more
         self._of_each = of_each
         self.rng = random.Random(seed)
         self.sink = Sink(random.Random(seed + 1))
-        self.valkey = ValkeyServer(directory / "valkey")
-        self.names = [f"edge-{number}" for number in range(1, hosts + 1)]
+        self.valkey: SharedServer = store or ValkeyServer(directory / "valkey")
+        self._durability = {"replicas": replicas, "timeout": "2s"} if replicas else {}
+        self.tasks: list[asyncio.Task[None]] = []  # cancelled in the end, whatever happens
+        self.sticks = False  # each key is posted to one host: with spools, order holds per host
+        self.names = [f"host-{number}" for number in range(1, hosts + 1)]  # each of three belongs something
         self.ingest = {name: f"http://127.0.0.1:{free_port()}" for name in self.names}
         self.admin = {name: f"http://127.0.0.1:{free_port()}" for name in self.names}
         self.daemons: dict[str, Process] = {}
@@ -127,7 +140,7 @@ class Fleet:
             "host": name,
             "ingest": {"listen": self.ingest[name].removeprefix("http://")},
             "admin": {"listen": self.admin[name].removeprefix("http://")},
-            "store": {"url": self.valkey.url},
+            "store": {"url": self.valkey.url, "durability": self._durability},
             "quotas": {"shared": {"rate": f"{SHARED}/{WINDOW_S:g}s"}},
             "platforms": platforms,
             **self._more,
@@ -186,6 +199,8 @@ class Fleet:
 
     async def post(self, name: str, platform: str, key: str) -> None:
         """Post the next callback of a key, to one host and then to others, until one answers 202."""
+        if self.sticks:
+            name = self.names[zlib.crc32(key.encode()) % len(self.names)]
         self._number += 1
         self._turns[platform, key] += 1
         number = self._number
@@ -201,7 +216,7 @@ class Fleet:
                     assert response.status == 503, await response.text()
             except (aiohttp.ClientError, OSError, TimeoutError):
                 pass
-            name = self.rng.choice(self.names)
+            name = name if self.sticks else self.rng.choice(self.names)
             await asyncio.sleep(0.05)
 
     async def load(self, worker: int, keys: int, stop: asyncio.Event, pause_s: float) -> None:
@@ -221,7 +236,8 @@ class Fleet:
                 if response.status != 200:
                     return False
                 total.update((await response.json())["total"])
-            return bool(total["pending"] == 0)
+            spooled = sum(host["spooled"] for host in (await self.page(asked))["items"])
+            return bool(total["pending"] == 0 and not spooled)
 
         try:
             await until(is_empty, timeout_s=timeout_s, what="nothing pending")
@@ -242,11 +258,13 @@ async def fleet(
     *,
     hosts: int = 3,
     seed: int = 1,
+    store: SharedServer | None = None,
+    replicas: int = 0,
     more: Mapping[str, Any] = MappingProxyType({}),
     of_each: Mapping[str, Any] = MappingProxyType({}),
 ) -> AsyncIterator[Fleet]:
     """Start the store, the sink and the hosts; end all of them whatever happens."""
-    made = Fleet(directory, hosts=hosts, seed=seed, more=more, of_each=of_each)
+    made = Fleet(directory, hosts=hosts, seed=seed, more=more, of_each=of_each, store=store, replicas=replicas)
     app = web.Application(client_max_size=1 << 26)
     app.router.add_post("/{platform}", made.sink.take)
     runner = web.AppRunner(app, access_log=None)
@@ -255,11 +273,13 @@ async def fleet(
     await site.start()
     made.sink.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
-        made.valkey.start()
+        await asyncio.to_thread(made.valkey.start)
         await asyncio.gather(*(made.start(name) for name in made.names))
         await asyncio.gather(*(made.ready(name) for name in made.names))
         yield made
     finally:
+        for task in made.tasks:
+            task.cancel()
         for name, daemon in made.daemons.items():
             if daemon.running:
                 made.freeze(name, frozen=False)

@@ -11,7 +11,7 @@ from relay.core.errors import IdempotencyConflict, StoreAway, StoreFull, StoreUn
 from relay.core.model import Filter
 from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost
 from tests.store.edge_host import Host, drained, gone
-from tests.store.harness import balanced, claimed, deliver, note, payloads, post, request, routed, shown, states
+from tests.store.harness import balanced, claimed, deliver, note, payloads, post, request, routed, rules, shown, states
 from tests.store.valkey import ValkeyServer
 
 
@@ -123,6 +123,19 @@ async def test_a_host_starts_while_the_store_is_away(server: ValkeyServer, host:
         while (await store.totals())["shop"].pending != 1:
             await asyncio.sleep(0.01)
     assert payloads(await claimed(store)) == [b"1"]
+
+
+async def test_the_store_is_lost_while_a_host_starts(server: ValkeyServer, host: Host) -> None:
+    """The server answered, and is gone before the rules are in force: posts are taken, and it goes on when it is back."""
+    store = host.store
+    server.kill()
+    await store.configure(rules("shop", "yard"))
+    await post(store, note(b"1"), note(b"2", platform="yard"))
+    assert store.spooled() == {"shop": 1, "yard": 1}
+    server.start()
+    await drained(store)
+    assert payloads(await claimed(store, request("yard"))) == [b"2"]
+    await balanced(store)
 
 
 async def test_a_full_spool_refuses(server: ValkeyServer, host: Host) -> None:

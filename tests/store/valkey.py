@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from relay.standin.ports import free_port
@@ -60,6 +61,14 @@ class ValkeyServer:
         except OSError:
             return False
 
+    def until(self, met: Callable[[], bool]) -> None:
+        """Wait until something holds of it or of others."""
+        for _ in range(3000):
+            if met():
+                return
+            time.sleep(0.02)
+        raise AssertionError("it did not come to it within 60 s")
+
     def ask(self, *words: str) -> bytes:
         """Return what it answers to a command, as it comes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as asked:
@@ -87,13 +96,13 @@ class ValkeyServer:
 class Sentinel(ValkeyServer):
     """One sentinel that watches a primary called ``main`` and decides alone."""
 
-    def __init__(self, directory: Path, primary: ValkeyServer) -> None:
+    def __init__(self, directory: Path, primary: ValkeyServer, *, down_after_ms: int = 500) -> None:
         super().__init__(directory)
         directory.mkdir(parents=True, exist_ok=True)
         file = directory / "sentinel.conf"
         file.write_text(
             f"sentinel monitor main 127.0.0.1 {primary.port} 1\n"
-            "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n"
+            f"sentinel down-after-milliseconds main {down_after_ms}\nsentinel failover-timeout main 5000\n"
         )
         self._words = (str(file), "--sentinel")
         self.settings = {}

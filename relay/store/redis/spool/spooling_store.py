@@ -105,11 +105,14 @@ class SpoolingStore(RedisStore):
         return self._spool.accept_posts(posts)
 
     async def configure(self, rules: StoreRules) -> None:
-        """Put rules in force, as soon as the server is reached."""
+        """Put rules in force, as soon as the server is reached; one that is lost meanwhile is examined anew."""
+        self._owned.rules = rules
         if self._reached:
-            await super().configure(rules)
-        else:
-            self._owned.rules = rules
+            try:
+                await super().configure(rules)
+            except StoreAway:
+                self._reached = False
+                self._spool.went_away()
 
     async def totals(self) -> dict[str, QueueTotals]:
         """Return the ledger, with what waits in the spool of this host as pending."""

@@ -1,0 +1,92 @@
+"""The long form: 20,000 callbacks through three hosts, while hosts and the store they share are killed (make hosts)."""
+
+import asyncio
+import os
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+from relay.core.clock import boottime_s
+from tests.e2e.harness import until
+from tests.hosts.fleet import Fleet, fleet
+from tests.hosts.stores import BadNetwork, BehindSentinels, OneNodeAtATime, SharedServer
+from tests.hosts.test_fleet import SEED, check
+from tests.store.valkey import ValkeyServer
+
+CALLBACKS = int(os.environ.get("CALLBACKS", "0"))  # of each run; without it only that they are there is tried
+WORKERS, KEYS = 15, 20  # 300 keys
+_FROZEN_S = 30.0
+
+pytestmark = pytest.mark.skipif(not CALLBACKS, reason="the long form: make hosts")
+
+
+async def _store(kind: str, directory: Path) -> SharedServer:
+    if kind == "cluster":
+        return OneNodeAtATime(directory)
+    if kind == "sentinels":
+        return BehindSentinels(directory)
+    if kind == "bad-network":
+        behind = BadNetwork(directory, seed=SEED)
+        await behind.listen()
+        return behind
+    return ValkeyServer(directory)
+
+
+def _posted(run: Fleet) -> int:
+    return sum(map(len, run.accepted.values()))
+
+
+async def _each_owned(run: Fleet) -> bool:
+    return await run.all_owned(run.names[0]) and all(run.owned[name] for name in run.names)
+
+
+async def _trouble(run: Fleet, rng: random.Random) -> None:
+    """Let one thing go wrong: a host or the store is killed, or a host is frozen for 30 s."""
+    what = rng.random()
+    name = rng.choice(run.names)
+    if what < 0.6:
+        await run.kill(name)
+        await asyncio.sleep(rng.uniform(0, 3))
+        await run.start(name)
+    elif what < 0.9:
+        await asyncio.to_thread(run.valkey.restart)
+    else:
+        run.freeze(name, frozen=True)
+        await asyncio.sleep(_FROZEN_S)
+        run.freeze(name, frozen=False)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["server", "cluster", "sentinels", "bad-network"])
+async def test_no_promise_breaks(tmp_path: Path, kind: str) -> None:
+    """Nothing is lost, order holds, no window is exceeded, every host owned something."""
+    print(f"{kind}, seed {SEED}: repeat with SEED={SEED}")
+    rng = random.Random(f"{kind}{SEED}")
+    store = await _store(kind, tmp_path / "store")
+    async with fleet(tmp_path, seed=SEED, store=store, replicas=int(kind == "sentinels")) as run:
+        run.sticks = True
+        stop = asyncio.Event()
+        began = boottime_s()
+        load = [asyncio.create_task(run.load(worker, KEYS, stop, 0.05)) for worker in range(WORKERS)]
+        run.tasks += load
+        troubles = 0
+        while _posted(run) < CALLBACKS or troubles < 5:
+            await asyncio.sleep(rng.uniform(2, 6))  # the moment is the test's subject
+            await _trouble(run, rng)
+            troubles += 1
+            with suppress(aiohttp.ClientError, OSError, TimeoutError):
+                await run.page(rng.choice(run.names))  # notes who owns what
+        for name in run.names:
+            if not run.daemons[name].running:
+                await run.start(name)
+        await asyncio.gather(*(run.ready(name) for name in run.names))
+        stop.set()
+        await asyncio.wait_for(asyncio.gather(*load), 120)
+        total = await run.drained(run.names[1], timeout_s=300)
+        # Balance moves one platform in 5 s, to hosts that have been there for 30 s.
+        await until(lambda: _each_owned(run), timeout_s=120, what="each host owned something")
+        print(f"{total} after {troubles} troubles in {boottime_s() - began:.0f} s; owned: {dict(run.owned)}")
+        check(run, total)
+        assert _posted(run) >= CALLBACKS
