@@ -126,7 +126,7 @@ async def test_a_host_starts_while_the_store_is_away(server: ValkeyServer, host:
 
 
 async def test_the_store_is_lost_while_a_host_starts(server: ValkeyServer, host: Host) -> None:
-    """The server answered, and is gone before the rules are in force: posts are taken, and it goes on when it is back."""
+    """The server answered, and is gone before the rules are in force: posts are taken until it is back."""
     store = host.store
     server.kill()
     await store.configure(rules("shop", "yard"))
