@@ -115,7 +115,7 @@ class Routes:
             if method == "OPTIONS":
                 return _Served(partial(_options, methods_allowed)), {}
             raise Refusal("method_not_allowed", f"use {methods_allowed}", headers={"Allow": methods_allowed})
-        raise Refusal("not_found", "this path is not served by this listener")
+        raise Refusal("not_found", "this path is not served by this listener; GET /openapi.json lists those that are")
 
 
 async def _options(allowed: str, _request: BaseRequest, _values: Mapping[str, str]) -> Response:

@@ -50,8 +50,9 @@ def test_routes_find_by_path_and_method():
         routes.find("PUT", "/v1/callbacks/1")
     assert refusal.value.extra["headers"] == {"Allow": "GET, HEAD, OPTIONS, POST"}
     for path in ("/v1/callbacks", "/v1/callbacks/1/2", "//v1/callbacks/1"):
-        with pytest.raises(Refusal, match="not_found"):
+        with pytest.raises(Refusal, match="not_found") as refusal:
             routes.find("GET", path)
+        assert "/openapi.json" in refusal.value.detail
 
 
 def test_every_problem_can_be_answered():
