@@ -10,7 +10,7 @@ from relay.cli.words.daemon_words import heard
 
 RELAY = Path(__file__).resolve().parents[2] / "relay"
 KNOWN: dict[str, str] = json.loads((RELAY / "cli" / "words" / "daemon_words.zh-CN.json").read_text(encoding="utf-8"))
-SPEAKING = ("admin/standing", "limits", "policy/gate", "views")
+SPEAKING = ("admin/standing", "config", "limits", "policy/gate", "views")
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,9 @@ SPEAKING = ("admin/standing", "limits", "policy/gate", "views")
         ),
         ("outside its sending hours, 08:00-22:00 Asia/Shanghai", "不在发送时段 08:00-22:00 Asia/Shanghai"),
         ("connection refused", "connection refused"),
+        ("unknown key 'bach' in platforms.a", "platforms.a 里有不认识的键 'bach'"),
+        ("platforms.a.rate: '100' is not a rate", "platforms.a.rate: '100' 不是速率"),
+        ("routes must be a list, not 'a: b'", "routes 必须是列表，不能是 'a: b'"),
     ],
 )
 def test_the_daemon_is_heard_in_the_language_of_the_locale(

@@ -4,7 +4,15 @@ import click
 
 from relay.cli.main import EXIT_DIFFERENT, EXIT_FAILED
 from relay.cli.support import human
-from relay.cli.support.config_file import chosen_file, config_file, examined, load_config, say_codes, unread_text
+from relay.cli.support.config_file import (
+    chosen_file,
+    config_file,
+    examined,
+    load_config,
+    problem_text,
+    say_codes,
+    unread_text,
+)
 from relay.cli.support.locate import WHERE, locate, place_options
 from relay.cli.support.output import Row, document_option, output_option, print_record, print_rows, printable, to_json
 from relay.cli.words.sentences import say
@@ -48,7 +56,7 @@ def check(option: str | None, argument: str | None, strict: bool, probe: bool, o
         raise click.exceptions.Exit(EXIT_FAILED if not ok else EXIT_DIFFERENT if strict and found else 0)
     loaded = load_config(file, err=False)
     for warning in loaded.warnings:
-        click.echo(str(warning))
+        click.echo(problem_text(warning))
     say_codes(loaded.warnings, err=False)
     if unread := unread_text(loaded):
         click.echo(unread)

@@ -12,7 +12,7 @@ import click
 from msgspec import structs
 
 from relay.cli.support.client import Refused, Unreachable
-from relay.cli.support.config_file import chosen_file, unread_text
+from relay.cli.support.config_file import chosen_file, problem_text, unread_text
 from relay.cli.support.human import size
 from relay.cli.support.locate import WHERE, locate
 from relay.cli.support.output import output_option, to_json
@@ -86,13 +86,13 @@ def _examine(file: str) -> Iterator[Diagnosis]:
         config = load(file, for_service=True)
     except ConfigInvalid as invalid:
         for problem in invalid.problems:
-            yield Diagnosis("fail", "configuration", str(problem))
+            yield Diagnosis("fail", "configuration", problem_text(problem))
         return
     number = len(config.destinations)
     told = say("{file}: {platforms}", file=file, platforms=count(number, "platform"), n=number)
     yield Diagnosis("ok", "configuration", told)
     for warning in config.warnings:
-        yield Diagnosis("warn", "configuration", str(warning))
+        yield Diagnosis("warn", "configuration", problem_text(warning))
     if unread := unread_text(config):
         yield Diagnosis("ok", "secrets", unread)
     daemon = _daemon(file)

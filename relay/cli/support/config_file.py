@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from relay.cli.support.locate import WHERE, found_file
+from relay.cli.words.daemon_words import heard
 from relay.cli.words.language import spoken
 from relay.cli.words.meanings import known_codes
 from relay.cli.words.sentences import say
@@ -40,12 +41,17 @@ def load_config(file: str, *, err: bool = True) -> Config:
         return load(file, for_service=True)
     except ConfigInvalid as invalid:
         for problem in invalid.problems:
-            click.echo(str(problem), err=err)
+            click.echo(problem_text(problem), err=err)
         say_codes(invalid.problems, err=err)
         number = len(invalid.problems)
         words = "{problems}. Nothing was opened, written or sent."
         click.echo(say(words, problems=count(number, "problem"), n=number), err=err)
         raise click.exceptions.Exit(1) from None
+
+
+def problem_text(problem: Problem) -> str:
+    """Return a problem as a line, in the user's language as far as its words are known."""
+    return str(problem._replace(message=heard(problem.message), hint=heard(problem.hint)))
 
 
 def say_codes(problems: Sequence[Problem], *, err: bool) -> None:

@@ -1,4 +1,6 @@
-"""What the daemon says in English, in the user's language: the evidence of a limit, why a platform stands as it does.
+"""What others than the commands say in English, in the user's language.
+
+That is the evidence of a limit, why a platform stands as it does, and what is wrong with a configuration.
 
 The file beside this module holds ``{English: Chinese}`` with ``{names}`` for what differs. Reasons that are codes
 (``connection refused``) are not among them: people search and filter by those.
@@ -16,14 +18,16 @@ _PLURAL = re.compile(r"\b(time|request|minute|stretch)(e?s)\b")
 
 
 def heard(sentence: str) -> str:
-    """Return a sentence of the daemon in the language that is spoken; as it is where that is not known.
+    """Return a sentence in the language that is spoken; as it is where that is not known.
 
-    ``refused 1 time after 9 requests; ...`` is found as ``refused {n} times after {count} requests; ...``.
+    ``refused 1 time after 9 requests; ...`` is found as ``refused {n} times after {count} requests; ...``. What stands
+    before a colon and is one word, as a setting, stays before it.
     """
     for pattern, chinese in _known() if spoken() == "zh-CN" else ():
         if found := pattern.fullmatch(sentence):
-            return chinese.format(**found.groupdict())
-    return sentence
+            return chinese.format(**{name: heard(each) for name, each in found.groupdict().items()})
+    where, colon, rest = sentence.partition(": ")
+    return f"{where}: {heard(rest)}" if colon and " " not in where else sentence
 
 
 @cache
