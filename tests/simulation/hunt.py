@@ -2,12 +2,16 @@
 
 import argparse
 import asyncio
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import cache
 from itertools import count, islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,10 +37,21 @@ class Ran(NamedTuple):
 
 def run(seed: int) -> Ran:
     """Run one seed in this process."""
-    place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=place) as directory, asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        world = runner.run(_run(seed, Path(directory)))
-    return Ran(seed, findings(world), summary(world), trace(world))
+    directory = _place() / str(os.getpid())
+    try:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            world = runner.run(_run(seed, directory))
+        return Ran(seed, findings(world), summary(world), trace(world))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@cache
+def _place() -> Path:
+    """Return one place for all runs: a configuration that names it is compiled once in a process."""
+    place = Path(tempfile.mkdtemp(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
 
 
 async def _run(seed: int, directory: Path) -> World:
@@ -86,7 +101,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _all(seeds: Iterator[int], processes: int) -> Iterator[tuple[int, list[str]]]:
-    with ProcessPoolExecutor(processes) as pool:
+    _place()  # before the others are forked: who ends as they do removes nothing
+    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
         under_way: set[Future[tuple[int, list[str]]]] = set()
         try:
             while True:
