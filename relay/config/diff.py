@@ -11,6 +11,7 @@ from relay.config.schema.file import Config
 _RESTART = (
     ("host",),
     ("ingest", "listen"),
+    ("ingest", "processes"),
     ("admin", "listen"),
     ("ingest", "unix"),
     ("store", "url"),

@@ -27,6 +27,14 @@ def listener_contradictions(config: Config) -> Iterator[PlacedProblem]:
                 yield _at(path, "E052", what, "give each listener its own port")
             yield from _open_to_others(config, side, index, address)
     yield from _tokens(config)
+    others: list[tuple[KeyPath, object]] = [
+        (("ingest", "tls"), config.ingest.tls),
+        (("telemetry", "otlp"), config.telemetry.otlp),
+    ]
+    for other, there in others:
+        if config.ingest.processes and there is not None:
+            what = f"ingest.processes does not go with {other[0]}.{other[1]}"
+            yield _at(("ingest", "processes"), "E051", what, "leave one of them out", other)
 
 
 def listener_certificates(config: Config, directory: Path, *, for_service: bool) -> Iterator[PlacedProblem]:

@@ -13,11 +13,9 @@ If a step fails, all before it are undone, and one log line says why. The order 
 3. The side duties, the admin listener and the store end.
 """
 
-import os
 import platform
 import random
 import signal
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +30,7 @@ from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
 from relay.core.plural import count
 from relay.daemon.alert_wiring import Alerting, head_sender
+from relay.daemon.doors import GRACE_S, PATIENCE_S, listen, take_in_beside
 from relay.daemon.intake import ingest_settings, slot_desk
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
 from relay.daemon.observing import Observer
@@ -63,14 +62,12 @@ from relay.telemetry.failure import describe
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.in_time import Objectives
 from relay.upkeep.sampling import Sampling
-from relay.web.inherited import inherited_sockets, shared_out
 from relay.web.response import encoded
 
 if TYPE_CHECKING:
     from relay.hosts.wiring import HostWiring
 
 _GOODBYE_S = 3.0  # for the last beat to a shared store, after the requests under way
-_GRACE_S = 10.0  # for requests under way, in and out; the unit's TimeoutStopSec is longer
 _TOKEN_CONNECTIONS = 64  # each credential has one request at a time, so one that hangs does not hold up others
 
 
@@ -189,7 +186,16 @@ class RelayDaemon:
         desk = slot_desk(store, registry, config=lambda: live.config)
         offered = desk if hosts is None else hosts.lending(desk)
         servers = self._make_servers(store, live, api, duties, offered, self._start_spans(store))
-        await self._listen(servers)
+        await listen(servers, self.stack, patience_s=PATIENCE_S if self.config.ingest.processes else 0.0)
+        take_in_beside(
+            live,
+            store,
+            describe=api.describe,
+            expiring=live.ingest[0].expiring,
+            events=self.events,
+            supervisor=self.supervisor,
+            stack=self.stack,
+        )
         self.stack.callback(desk.close)
         self.supervisor.on_signal(signal.SIGHUP, live.reload_soon)
         return [address for server in reversed(servers) for address in server.addresses]
@@ -304,8 +310,8 @@ class RelayDaemon:
 
         async def stop_delivery() -> None:
             if hosts is not None:
-                await hosts.leave(_GRACE_S + _GOODBYE_S)
-            self.unfinished += await registry.stop(_GRACE_S)
+                await hosts.leave(GRACE_S + _GOODBYE_S)
+            self.unfinished += await registry.stop(GRACE_S)
 
         control = registry if hosts is None else await hosts.start(registry, self.supervisor.run, self.stack)
         self.stack.push_async_callback(stop_delivery)
@@ -347,7 +353,7 @@ class RelayDaemon:
             metrics=self.metrics,
         )
         await alerting.start()
-        self.stack.push_async_callback(alerting.stop, _GRACE_S)
+        self.stack.push_async_callback(alerting.stop, GRACE_S)
         live.followers.append(alerting.replace)
         self.supervisor.run("alerts", alerting.desk.run())
         return alerting
@@ -387,11 +393,3 @@ class RelayDaemon:
             for listen in config.ingest.listen
         ]
         return [*live.admin, *live.ingest]
-
-    async def _listen(self, servers: Sequence[AdminServer | IngestServer]) -> None:
-        """Open the addresses, on sockets that systemd passed where it did."""
-        sockets = inherited_sockets(os.environ, pid=os.getpid())
-        shares = await shared_out(sockets, [(server.name, server.listen) for server in servers])
-        for server, share in zip(servers, shares, strict=True):
-            await server.start(inherited=share)
-            self.stack.push_async_callback(server.close, _GRACE_S)

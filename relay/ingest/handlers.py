@@ -5,24 +5,20 @@ the commit it can only end with a ``Refusal``: no 202 goes out without a commit.
 """
 
 import asyncio
-import math
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
 from aiohttp.web import BaseRequest
 
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreError
-from relay.core.model import UNROUTED, AcceptedPosts, NewCallback, RoutedPost
+from relay.core.model import NewCallback
 from relay.ingest.admission import Held
 from relay.ingest.intake import IngestSettings, Intake
-from relay.ingest.one_post import OnePost, conflict, dead_rows, replayed_header, report_dead
+from relay.ingest.one_post import OnePost, StateOf, conflict, replayed_header
 from relay.ingest.post_options import PostOptions, read_post_options
 from relay.ingest.posts import (
-    REASON,
     ROUTED_DEFAULTS,
     Directory,
     DropIn,
@@ -44,8 +40,8 @@ from relay.ingest.rows import (
     plain_rows,
 )
 from relay.ingest.take_back import TakeBack
+from relay.ingest.told import IntakeEvents, RowsToReport, report_posts
 from relay.ingest.traced import BeginSpan, traced
-from relay.telemetry.events import Events
 from relay.views.callback_view import CallbackView
 from relay.views.post_answers import AcceptedLines, RoutedLines, RoutedView
 from relay.web.body import body_too_large, declared_length, read_body
@@ -57,7 +53,6 @@ from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
 _READ_S = 5.0
-_EXPIRES_S = attrgetter("expires_s")
 _Read = TypeVar("_Read")
 _DROP_IN_METHODS = ("POST", "PUT", "PATCH")  # those that carry a body
 
@@ -80,9 +75,10 @@ class Handlers:
         intake: Intake,
         describe: Describe,
         openapi: bytes,
-        events: Events,
+        events: IntakeEvents,
         expiring: Callable[[float], None],
         begin_span: BeginSpan | None = None,
+        state: StateOf | None = None,
     ) -> None:
         self._begin_span = begin_span
         self.configure(settings, directory)
@@ -93,7 +89,7 @@ class Handlers:
         self._one_turn = asyncio.Lock()  # first come, first served
         self._describe = describe
         self._one_post = OnePost(
-            admission=intake.admission, read_back=self._read_back, events=events, expiring=expiring
+            admission=intake.admission, state=self._state if state is None else state, events=events, expiring=expiring
         )
         self._openapi = openapi
         self._events = events
@@ -245,20 +241,16 @@ class Handlers:
             if platform.needs_json:
                 raise Refusal("invalid_json", "the body has no lines")
             return Response(202, b'{"accepted":0,"duplicates":0,"ids":[]}')
-        soonest_s = min(map(_EXPIRES_S, rows))
-        # Only a missing group makes a row dead from the start.
-        dead = dead_rows(rows) if platform.group is not None else {}
+        told = RowsToReport(rows)
         commit = self._admission.commit(rows, held)
         del rows  # the store frees them as it packs them
         try:
             accepted = await commit
         except IdempotencyConflict as other:
             raise conflict(lines.number(other.index)) from None
-        self._expiring(soonest_s)
+        told.report(accepted, self._events, self._expiring)
         duplicates = len(accepted.duplicates)
         count = len(accepted.ids) - duplicates
-        self._events.accepted(platform=platform.name, count=count, duplicates=duplicates)
-        report_dead(self._events, dead, accepted.duplicates)
         body = msgspec.json.encode(AcceptedLines(count, duplicates, accepted.ids))
         return Response(202, body, headers=replayed_header(count == 0))
 
@@ -303,7 +295,7 @@ class Handlers:
         except NoTarget:
             assert draft.refusal is not None
             raise draft.refusal from None
-        self._report_routed((draft.post,), accepted)
+        report_posts((draft.post,), accepted, self._events, self._expiring)
         return Response(
             202, msgspec.json.encode(RoutedView(accepted.ids[0])), headers=replayed_header(len(accepted.duplicates) > 0)
         )
@@ -332,29 +324,9 @@ class Handlers:
             refusal = found[nowhere.index].refusal
             assert refusal is not None
             raise on_line(lines.number(nowhere.index), refusal) from None
-        count, duplicates = self._report_routed(posts, accepted)
+        count, duplicates = report_posts(posts, accepted, self._events, self._expiring)
         body = msgspec.json.encode(RoutedLines(count, duplicates, accepted.ids))
         return Response(202, body, headers=replayed_header(count == 0 and duplicates > 0))
-
-    def _report_routed(self, posts: Sequence[RoutedPost], accepted: AcceptedPosts) -> tuple[int, int]:
-        """Emit events for what was accepted. Return how many callbacks are new, and how many were accepted earlier."""
-        fresh: Counter[str] = Counter()
-        repeated: Counter[str] = Counter()
-        for index, ids in enumerate(accepted.ids):
-            (repeated if index in accepted.duplicates else fresh).update(ids.keys())
-        for platform in fresh | repeated:
-            self._events.accepted(platform=platform, count=fresh[platform], duplicates=repeated[platform])
-        new = (post for index, post in enumerate(posts) if index not in accepted.duplicates)
-        report_dead(self._events, dead_rows([row for post in new for row in post.rows]), ())
-        if fresh[UNROUTED]:
-            self._events.dead(platform=UNROUTED, count=fresh[UNROUTED], reason=REASON)
-        self._expiring(
-            min(
-                (row.expires_s for post in posts if post.dead_reason is None for row in post.rows),
-                default=math.inf,
-            )
-        )
-        return fresh.total(), repeated.total()
 
     async def openapi(self, request: BaseRequest, _values: Mapping[str, str]) -> Response:
         """``GET /openapi.json``: the routes of both listeners."""
@@ -370,6 +342,10 @@ class Handlers:
                 "unknown_callback", "no callback has this id; one that ended is kept as long as `store.keep` says"
             )
         return json_answer(found)
+
+    async def _state(self, callback_id: str) -> str | None:
+        found = await self._read_back(callback_id)
+        return None if found is None else found.state
 
     async def _read_back(self, callback_id: str) -> CallbackView | None:
         try:

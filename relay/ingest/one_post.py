@@ -1,8 +1,7 @@
 """Posts of one callback: the commit, what is reported of it, and the answer. It works with a task and without one."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import msgspec
@@ -11,13 +10,15 @@ from relay.core.errors import IdempotencyConflict
 from relay.core.model import Accepted, NewCallback
 from relay.ingest.admission import Admission, Held
 from relay.ingest.posts import DropIn
-from relay.telemetry.events import Events
-from relay.views.callback_view import CallbackView
+from relay.ingest.told import IntakeEvents, dead_rows, report_dead
 from relay.web.connection.begun import Begun
 from relay.web.refusal import Refusal
 from relay.web.response import Response
 
 _SOON_S = 120.0  # expiry looks once a minute by itself; only a callback that expires sooner needs a nudge
+
+StateOf = Callable[[str], Awaitable[str | None]]
+"""Returns the state of a callback; None if there is none. Raises ``Refusal``."""
 
 
 class OnePost:
@@ -27,12 +28,12 @@ class OnePost:
         self,
         *,
         admission: Admission,
-        read_back: Callable[[str], Awaitable[CallbackView | None]],
-        events: Events,
+        state: StateOf,
+        events: IntakeEvents,
         expiring: Callable[[float], None],
     ) -> None:
         self._admission = admission
-        self._read_back = read_back
+        self._state = state
         self._events = events
         self._expiring = expiring
 
@@ -70,10 +71,10 @@ class OnePost:
 
     async def _answer_repeat(self, platform: str, callback_id: str) -> Response:
         """Answer a post of a callback that was accepted earlier: it may have ended since."""
-        found = await self._read_back(callback_id)
-        if found is None:
+        state = await self._state(callback_id)
+        if state is None:
             raise Refusal("store_failed", "the callback ended and was removed at this moment; send it again")
-        return _answer(platform, callback_id, found.state.encode("ascii"), replayed_header(True))
+        return _answer(platform, callback_id, state.encode("ascii"), replayed_header(True))
 
 
 def _answer(platform: str, callback_id: str, state: bytes, headers: Mapping[str, str] | None = None) -> Response:
@@ -83,18 +84,6 @@ def _answer(platform: str, callback_id: str, state: bytes, headers: Mapping[str,
         state,
     )
     return Response(202, body, headers={"Location": f"/v1/callbacks/{callback_id}", **(headers or {})})
-
-
-def dead_rows(rows: Sequence[NewCallback]) -> dict[int, tuple[str, str]]:
-    """Return platform and reason of the rows that are dead from the start, by their index."""
-    return {index: (row.platform, row.dead_reason) for index, row in enumerate(rows) if row.dead_reason is not None}
-
-
-def report_dead(events: Events, dead: Mapping[int, tuple[str, str]], duplicates: Collection[int]) -> None:
-    """Emit an event for the rows that were dead from the start, for each platform and reason."""
-    counts = Counter(about for index, about in dead.items() if index not in duplicates)
-    for (platform, reason), count in counts.items():
-        events.dead(platform=platform, count=count, reason=reason)
 
 
 def replayed_header(wholly: bool) -> dict[str, str]:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from relay.ingest.handlers import Describe, Handlers
 from relay.ingest.intake import IngestSettings, Intake
 from relay.ingest.lending.routes import QuotaRoutes
+from relay.ingest.one_post import StateOf
 from relay.ingest.posts import Directory
+from relay.ingest.told import IntakeEvents
 from relay.ingest.traced import BeginSpan
-from relay.telemetry.events import Events
 from relay.web.dispatch import Routes
 from relay.web.guard import Bearer
 from relay.web.health import Ping
@@ -28,16 +29,18 @@ class IngestServer(WebServer):
         ping: Ping,
         describe: Describe,
         openapi: bytes,
-        events: Events,
+        events: IntakeEvents,
         expiring: Callable[[float], None],
         begin_span: BeginSpan | None = None,
         quotas: QuotaRoutes | None = None,
+        state: StateOf | None = None,
     ) -> None:
         """Put it together.
 
         ``describe`` returns a callback without its payload. ``openapi`` is what ``/openapi.json`` answers.
         ``expiring`` is called after a commit with the seconds until the first of its callbacks expires.
         ``begin_span`` begins the span of a post, where posts are traced. ``quotas`` hands out slots to others.
+        ``state`` returns the state of a callback, where that is cheaper than what ``describe`` returns.
         """
         super().__init__(name=LISTENER, listen=settings.listen, ping=ping, events=events, file=settings.file)
         self._handlers = Handlers(
@@ -49,8 +52,10 @@ class IngestServer(WebServer):
             events=events,
             expiring=expiring,
             begin_span=begin_span,
+            state=state,
         )
         self._quotas = quotas
+        self.expiring = expiring
         self.configure(settings=settings, directory=directory)
 
     def configure(self, *, settings: IngestSettings, directory: Directory) -> None:

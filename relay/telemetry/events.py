@@ -70,6 +70,16 @@ class Events:
         self._metrics.refused[listener, "internal"] += 1
         self._log.error("handler_failed", listener=listener, route=route, **describe(error))
 
+    def acceptor_started(self, *, pid: int) -> None:
+        """A process takes posts in from now on (``ingest.processes``)."""
+        self._metrics.acceptors += 1
+        self._log.info("acceptor_started", pid=pid)
+
+    def acceptor_ended(self, *, pid: int, code: int, was_ready: bool, wait_s: float) -> None:
+        """Such a process ended with ``code`` (negative: by that signal); another is started in ``wait_s`` seconds."""
+        self._metrics.acceptors -= was_ready
+        self._log.error("acceptor_ended", pid=pid, code=code, wait_s=wait_s)
+
     # --- delivery
 
     def attempt(self, batch: Batch, result: AttemptResult) -> None:

@@ -35,6 +35,10 @@ class Connection(Protocol):
         """Close it now."""
         ...
 
+    def data_received(self, data: bytes) -> None:
+        """Take what was read."""
+        ...
+
 
 class Connections:
     """The open connections of a listener, the longest idle first."""
@@ -86,7 +90,7 @@ class Accepting:
         ``tls`` returns the context for the next one, None for plain HTTP.
         """
         self._tls = tls
-        self._sock = sock
+        self.sock = sock
         self._connections = connections
         self._connected = connected
         self._failed = failed
@@ -94,16 +98,36 @@ class Accepting:
         self._pause: asyncio.TimerHandle | None = None
         self._exhausted = False
         self._starting: set[asyncio.Task[None]] = set()
+        self._resting = False
         self._loop.add_reader(sock, self._ready)
+
+    def rest(self, resting: bool) -> None:
+        """Take no connections for now, because others take them from the same socket; or take them again."""
+        if resting == self._resting or self.sock.fileno() < 0:
+            return
+        self._resting = resting
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self.sock)
+        if not resting:
+            self._loop.add_reader(self.sock, self._ready)
+
+    def take(self, taken: socket.socket, data: bytes) -> None:
+        """Serve a connection that another process took, and of which it read ``data``; close it if there is no room."""
+        if not self._connections.make_room():
+            taken.close()
+            return
+        taken.setblocking(False)
+        self._begin(taken, data)
 
     def close(self) -> None:
         """Stop, and close the socket; safe to call twice."""
-        if self._sock.fileno() < 0:
+        if self.sock.fileno() < 0:
             return
         if self._pause is not None:
             self._pause.cancel()
-        self._loop.remove_reader(self._sock)
-        self._sock.close()
+        self._loop.remove_reader(self.sock)
+        self.sock.close()
 
     def _ready(self) -> None:
         for _ in range(_PER_TURN):
@@ -111,7 +135,7 @@ class Accepting:
                 self._wait()
                 return
             try:
-                taken, _ = self._sock.accept()
+                taken, _ = self.sock.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -124,11 +148,14 @@ class Accepting:
                 return
             self._exhausted = False
             taken.setblocking(False)
-            task = self._loop.create_task(self._start(taken))
-            self._starting.add(task)
-            task.add_done_callback(self._starting.discard)
+            self._begin(taken)
 
-    async def _start(self, taken: socket.socket) -> None:
+    def _begin(self, taken: socket.socket, data: bytes = b"") -> None:
+        task = self._loop.create_task(self._start(taken, data))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _start(self, taken: socket.socket, data: bytes) -> None:
         connection = self._connected()
         self._connections.used(connection)
         context = self._tls()
@@ -142,8 +169,11 @@ class Accepting:
         except OSError:  # it was gone before it was served, or it speaks no TLS that is wanted here
             self._connections.closed(connection)
             taken.close()
+            return
+        if data:
+            connection.data_received(data)
 
     def _wait(self) -> None:
         """Leave new connections in the kernel's queue for a moment."""
-        self._loop.remove_reader(self._sock)
-        self._pause = self._loop.call_later(_PAUSE_S, self._loop.add_reader, self._sock, self._ready)
+        self._loop.remove_reader(self.sock)
+        self._pause = self._loop.call_later(_PAUSE_S, self._loop.add_reader, self.sock, self._ready)

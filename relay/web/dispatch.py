@@ -159,6 +159,14 @@ class Router:
         self._checks = checks
         self._heads = KnownHeads()
 
+    def serves(self, method: str, target: str) -> bool:
+        """Return whether a route takes such requests."""
+        try:
+            self._routes.find(method, target)
+        except Refusal:
+            return False
+        return True
+
     def recall(self, rest: bytes) -> KnownHead | None:
         """Return what is known of a head."""
         return self._heads.get(rest)

@@ -12,6 +12,7 @@ from aiohttp.web import BaseRequest, Server, StreamResponse
 
 from relay.web.admit import Accepting, Connections
 from relay.web.connection.begun import Begun
+from relay.web.connection.movable import MovableConnection
 from relay.web.connection.protocol import HttpConnection
 from relay.web.connection.refused import MOST_LINE_BYTES, MOST_LINES, MOST_TARGET_BYTES, ProtocolLog
 from relay.web.connection.remembered import Cut, KnownHead
@@ -27,6 +28,8 @@ _LINGER_S = 3.0
 
 _ANY_FILE = SocketFile()
 Tls = Callable[[], SSLContext | None]
+Move = Callable[[HttpConnection, bytes], bool]
+"""Gives a connection between two requests to another process, with what was read; returns whether it did."""
 Serve = Callable[[BaseRequest], Awaitable[Response | StreamResponse]]
 
 
@@ -58,8 +61,10 @@ class Listener:
         refused: Callable[[str], None],
         failed: Callable[[str, BaseException], None],
         tls: Tls,
+        move: Move | None,
     ) -> None:
         self._tls = tls
+        self._move = move
         self.addresses: list[str] = []
         self._serve = serve
         self._short = short
@@ -93,7 +98,8 @@ class Listener:
             )
 
     def _connected(self) -> HttpConnection:
-        return HttpConnection(
+        made = HttpConnection if self._move is None else MovableConnection
+        return made(
             self._web,
             serving=self,
             turns=self._turns,
@@ -118,6 +124,24 @@ class Listener:
             return answer
         finally:
             self._one_less()
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """What it listens on."""
+        return [accepting.sock for accepting in self._accepting]
+
+    def rest(self, resting: bool) -> None:
+        """Take no connections for now, because other processes take them from the same sockets; or take them again."""
+        for accepting in self._accepting:
+            accepting.rest(resting)
+
+    def take(self, taken: socket.socket, data: bytes) -> None:
+        """Serve a connection that another process took, and of which it read ``data``."""
+        self._accepting[0].take(taken, data)
+
+    def move(self, connection: HttpConnection, data: bytes) -> bool:
+        """Give a connection away, with what was read of it; return whether that was done."""
+        return self._move is not None and self._move(connection, data)
 
     def recall(self, rest: bytes) -> KnownHead | None:
         """Return what is known of a head; a connection calls it, and what follows."""
@@ -190,15 +214,16 @@ async def open_listener(
     short: ShortWay | None = None,
     inherited: Sequence[socket.socket] = (),
     tls: Tls = _plain,
+    move: Move | None = None,
     file: SocketFile = _ANY_FILE,
 ) -> Listener:
     """Listen on ``address`` (or on the sockets the service manager opened for it) and serve requests with ``serve``.
 
     ``short`` begins those that need no task. ``refused`` is called for malformed HTTP, ``failed`` for failures
-    outside ``serve``. ``tls()`` is the context for the next connection, None for plain HTTP. Raises ``RelayError`` that
-    names the address and says what to do.
+    outside ``serve``. ``tls()`` is the context for the next connection, None for plain HTTP. ``move`` gives connections
+    away whose next request others serve. Raises ``RelayError`` that names the address and says what to do.
     """
-    listener = Listener(serve=serve, short=short, refused=refused, failed=failed, tls=tls)
+    listener = Listener(serve=serve, short=short, refused=refused, failed=failed, tls=tls, move=move)
     if inherited:
         await listener.start(inherited, unlink=None)
     else:

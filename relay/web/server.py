@@ -8,7 +8,7 @@ from typing import Protocol
 from relay.web.dispatch import Router, Routes
 from relay.web.guard import Guard
 from relay.web.health import Health, Ping
-from relay.web.listen import Listener, open_listener
+from relay.web.listen import Listener, Move, open_listener
 from relay.web.sockets import SocketFile
 
 _ANY_FILE = SocketFile()
@@ -51,8 +51,17 @@ class WebServer:
         """Where it listens, with the port it really got. A host name may have several addresses."""
         return self._listener.addresses if self._listener is not None else [self.listen]
 
-    async def start(self, *, inherited: Sequence[socket.socket] = ()) -> None:
-        """Listen; on the ``inherited`` sockets if there are any. Raises ``RelayError`` if it cannot."""
+    @property
+    def listener(self) -> Listener:
+        """What listens, once it was started."""
+        assert self._listener is not None
+        return self._listener
+
+    async def start(self, *, inherited: Sequence[socket.socket] = (), move: Move | None = None) -> None:
+        """Listen; on the ``inherited`` sockets if there are any. Raises ``RelayError`` if it cannot.
+
+        ``move`` gives away connections with requests that others serve.
+        """
         self._listener = await open_listener(
             self.listen,
             serve=self._router,
@@ -61,6 +70,7 @@ class WebServer:
             failed=self._failed,
             inherited=inherited,
             tls=lambda: self._tls,
+            move=move,
             file=self._file,
         )
 
@@ -86,6 +96,10 @@ class WebServer:
         self.health.add_to(routes)
         guard = Guard(listen=self.listen, hosts=hosts, origins=origins, same_origin=same_origin)
         self._router.replace(routes=routes, checks=(guard.check,))
+
+    def serves(self, method: str, target: str) -> bool:
+        """Return whether a route takes such requests."""
+        return self._router.serves(method, target)
 
     def _refused(self, code: str) -> None:
         self._events.refused(listener=self.name, code=code)

@@ -41,6 +41,10 @@ class Serving(Protocol):
         """Begin to answer a request with a known head. A response is the whole answer; None: aiohttp must serve it."""
         ...
 
+    def move(self, connection: "HttpConnection", data: bytes) -> bool:
+        """Give a connection away that is between two requests, with what was read; return whether that was done."""
+        ...
+
     def ended(self, response: Response) -> None:
         """What ``begin`` began has come to this response, which is about to be written."""
         ...
@@ -77,18 +81,17 @@ class HttpConnection(RequestHandler):
         if not data:
             super().data_received(data)  # aiohttp itself calls it so, when it goes on after a pause
         elif self._rest:
+            self._count(data)
             self._rest += data
         elif len(data) > LONG_BYTES and is_costly(data):
             self._pause_transport_reading()
-            self._left = _OPEN
+            self._count(data)
             self._rest = data
             self._turns.add(self)
         elif (sleeper := self._waiter) is None or sleeper.done() or self._left or self._paused or self._upgraded:
             self._parse(data)  # something is under way, or the client does not read its answers
-        elif self._tries:
-            self._receive(data, sleeper)
         else:
-            self._parse(data)
+            self._receive(data, sleeper)
 
     def feed(self, most_bytes: int) -> bool:
         """Parse the next part of what was kept; return whether more is left."""
@@ -111,17 +114,20 @@ class HttpConnection(RequestHandler):
         if not self._rest:
             super()._resume_transport_reading()
 
-    def _parse(self, data: bytes) -> None:
-        """Let aiohttp parse, and count how much is left of the request."""
+    def _count(self, data: bytes) -> None:
+        """Count how much is left of the request."""
         if self._left == 0:
             self._left = length_of(data)
         if self._left > 0:
             self._left = max(_OPEN, self._left - len(data))
+
+    def _parse(self, data: bytes) -> None:
+        self._count(data)
         super().data_received(data)
 
     def _receive(self, data: bytes, sleeper: "asyncio.Future[None]") -> None:
         """Take what came while nothing was under way."""
-        part = cut(data)
+        part = cut(data) if self._tries else None
         known = None if part is None else self._serving.recall(part.rest)
         if part is not None and known is not None and self._begin(known, part, sleeper):
             self._tries = _TRIES

@@ -1,0 +1,201 @@
+"""An acceptor: ``python -m relay.daemon.acceptors.child STREAM MOVING``, which are descriptors.
+
+It accepts connections on the daemon's sockets, beside other acceptors. It reads a post, checks guard, token and body,
+and turns it into rows. The daemon gets the rows over the stream, writes them, and says when they are on disk. Only then
+the post gets its 202. What is no post, or is a large one, is the daemon's: the client's connection moves there, with
+what was read of it. So every other route, every malformed request and every large body is served where it always was.
+
+It ends when the stream ends, which is when the daemon ends, whatever ended it. Only when that is sure it gets the
+sockets that are listened on, so that it never keeps them from the next daemon. Signals to the whole group (Ctrl-C, a
+stop by systemd) are not for it.
+"""
+
+import asyncio
+import ctypes
+import gc
+import os
+import pickle
+import re
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+
+import uvloop
+
+from relay.config.schema.file import Config
+from relay.daemon.acceptors.duplex import (
+    Done,
+    Duplex,
+    Failed,
+    Finish,
+    Follows,
+    FoundState,
+    FromDaemon,
+    Hello,
+    Moved,
+    ProblemTold,
+    Use,
+)
+from relay.daemon.acceptors.far_inbox import FarInbox
+from relay.daemon.intake import directory, ingest_settings
+from relay.ingest.intake import Intake
+from relay.ingest.server import IngestServer
+from relay.telemetry.failure import describe
+from relay.web.connection.protocol import HttpConnection
+
+# Larger bodies are the daemon's: here they would lie in memory in both processes, and in the stream.
+_MOST_BYTES = 4 * 1024 * 1024
+# Of all requests at once, as `ingest/intake.py` bounds them for the daemon.
+_MAX_WAITING_BYTES = 16 * 1024 * 1024
+_MAX_UPLOADING_BYTES = 8 * 1024 * 1024
+_LENGTH = re.compile(rb"\r\n(?i:content-length): ?([0-9]{1,8})\r\n")
+_POSTS = ("POST", "PUT", "PATCH")
+_MOST_ADDRESSES = 16  # of one listener: a name may have several
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class Acceptor:
+    """The parts of the process."""
+
+    def __init__(self, moving: socket.socket) -> None:
+        self._moving = moving
+        self._moved = 0
+        self._stream = Duplex(FromDaemon, self._received, lambda: os._exit(0))
+        self._inbox = FarInbox(self._stream)
+        self._intake = Intake(
+            inbox=self._inbox, max_waiting_bytes=_MAX_WAITING_BYTES, max_uploading_bytes=_MAX_UPLOADING_BYTES
+        )
+        self._events = FarEvents(self._stream)
+        self._servers: list[IngestServer] = []
+        self._work: set[asyncio.Task[None]] = set()
+
+    async def run(self, stream: socket.socket) -> None:
+        """Serve until the stream ends, and the process with it."""
+        await self._stream.open(stream)
+        self._stream.send(Hello())
+        await asyncio.Event().wait()
+
+    def _received(self, message: FromDaemon) -> None:
+        match message:
+            case Done() | Failed() | FoundState():
+                self._inbox.answered(message)
+            case Use(config=config):
+                self._begin(self._use(pickle.loads(config)))  # noqa: S301 -- from the daemon, over a socket pair
+            case Finish(grace_s=grace_s):
+                self._begin(self._stop(grace_s))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._work.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._work.discard(task)
+        if (error := task.exception()) is not None:
+            self._events.handler_failed(listener="", route="", error=error)
+            asyncio.get_running_loop().call_later(0.1, os._exit, 1)  # the daemon starts another, and tells of it
+
+    async def _use(self, config: Config) -> None:
+        """Serve posts by this configuration from now on."""
+        intakes = directory(config)
+        for server in self._servers:
+            server.configure(settings=ingest_settings(config, server.listen), directory=intakes)
+        if not self._servers:
+            for place, listen in enumerate(config.ingest.listen):
+                _, passed, _, _ = socket.recv_fds(
+                    self._moving, 1, _MOST_ADDRESSES
+                )  # they came before the configuration
+                server = IngestServer(
+                    settings=ingest_settings(config, listen),
+                    directory=intakes,
+                    intake=self._intake,
+                    ping=_unasked,
+                    describe=_unasked,
+                    openapi=b"",
+                    events=self._events,
+                    expiring=lambda _seconds: None,  # the daemon looks at the rows
+                    state=self._inbox.state,
+                )
+                await server.start(
+                    inherited=[socket.socket(fileno=each) for each in passed], move=partial(self._move, place, server)
+                )
+                self._servers.append(server)
+        self._stream.send(Follows())
+
+    def _move(self, place: int, server: IngestServer, connection: HttpConnection, data: bytes) -> bool:
+        """Give a connection to the daemon, unless its next request is a post that is served here."""
+        if is_ours(data, server):
+            return False
+        assert connection.transport is not None
+        client = connection.transport.get_extra_info("socket")
+        try:
+            socket.send_fds(self._moving, [self._moved.to_bytes(8, "big")], [client.fileno()])
+        except OSError:  # the daemon does not take any for now: a client that is cut off here tries again
+            connection.force_close()
+            return True
+        self._stream.send(Moved(self._moved, place, data))
+        self._moved += 1
+        connection.force_close()  # here; the socket lives on in the daemon
+        return True
+
+    async def _stop(self, grace_s: float) -> None:
+        await asyncio.gather(*(server.close(grace_s) for server in self._servers))
+        os._exit(0)
+
+
+def is_ours(data: bytes, server: IngestServer) -> bool:
+    """Return whether ``data`` is the begin of one post that an acceptor serves, with its whole head."""
+    end = data.find(b"\r\n\r\n")
+    length = None if end < 0 else _LENGTH.search(data, 0, end + 2)
+    if length is None or int(length[1]) > _MOST_BYTES or len(data) > end + 4 + int(length[1]):
+        return False
+    method, _, rest = data[:end].decode("latin-1").partition(" ")
+    return method in _POSTS and server.serves(method, rest.partition(" ")[0])
+
+
+class FarEvents:
+    """Tells the daemon of what it cannot see itself. What was accepted it counts where it writes."""
+
+    def __init__(self, stream: Duplex) -> None:
+        self._stream = stream
+
+    def accepted(self, *, platform: str, count: int, duplicates: int) -> None:
+        """Nothing: the daemon knows."""
+
+    def dead(self, *, platform: str, count: int, reason: str) -> None:
+        """Nothing: the daemon knows."""
+
+    def refused(self, *, listener: str, code: str) -> None:
+        """Tell of a problem."""
+        self._stream.send(ProblemTold(code))
+
+    def handler_failed(self, *, listener: str, route: str, error: BaseException) -> None:
+        """Tell of a bug."""
+        self._stream.send(
+            ProblemTold("internal", ", ".join(f"{name} {text}" for name, text in describe(error).items()))
+        )
+
+
+async def _unasked(*_: str) -> None:
+    """Answer what no post asks."""
+
+
+async def _serve(stream: int, moving: int) -> None:
+    await Acceptor(socket.socket(fileno=moving)).run(socket.socket(fileno=stream))
+
+
+def main() -> None:
+    """Run the process."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # also where the daemon cannot say that it ends
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    gc.set_threshold(20_000, 20, 20)  # as in `cli/commands/run.py`
+    gc.freeze()
+    uvloop.run(_serve(int(sys.argv[1]), int(sys.argv[2])))
+
+
+if __name__ == "__main__":
+    main()

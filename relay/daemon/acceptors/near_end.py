@@ -1,0 +1,183 @@
+"""The daemon's end of the stream to one acceptor: it writes what comes, counts it, and answers after the commit."""
+
+import asyncio
+import pickle
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+
+from relay.config.schema.file import Config
+from relay.core.errors import StoreError, StoreFailed
+from relay.core.model import Accepted, AcceptedPosts, RoutedPost
+from relay.daemon.acceptors.duplex import (
+    AskState,
+    Done,
+    Duplex,
+    Finish,
+    Follows,
+    FoundState,
+    FromAcceptor,
+    Hello,
+    Moved,
+    Posts,
+    ProblemTold,
+    Rows,
+    Use,
+)
+from relay.daemon.acceptors.far_inbox import failure
+from relay.ingest.server import LISTENER
+from relay.ingest.told import IntakeEvents, RowsToReport, report_posts
+from relay.store.base import Inbox
+
+_READ_S = 5.0
+
+
+class AcceptorFailed(Exception):
+    """What an acceptor says of a failure of its own."""
+
+
+class NearEnd:
+    """Serves one acceptor."""
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox,
+        state: Callable[[str], Awaitable[str | None]],
+        take: Callable[[int, socket.socket, bytes], None],
+        events: IntakeEvents,
+        expiring: Callable[[float], None],
+        ready: Callable[[], None],
+        config: Callable[[], Config],
+        listeners: Sequence[Sequence[socket.socket]],
+    ) -> None:
+        """Prepare to serve it.
+
+        ``take`` serves a connection that moves here, of the listener with that place. ``ready``: it takes posts.
+        ``config()`` is in force. ``listeners`` are the sockets that it accepts connections from.
+        """
+        self._inbox = inbox
+        self._state = state
+        self._take = take
+        self._events = events
+        self._expiring = expiring
+        self._ready = ready
+        self._config = config
+        self._listeners = listeners
+        self._stream = Duplex(FromAcceptor, self._received, self._ended)
+        self._moving: socket.socket
+        self._sockets: dict[int, socket.socket] = {}  # of connections that move here
+        self._moved: dict[int, Moved] = {}  # what was read of them
+        self._in_force: asyncio.Event = asyncio.Event()
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def open(self, stream: socket.socket, moving: socket.socket) -> None:
+        """Speak to the acceptor."""
+        moving.setblocking(False)
+        self._moving = moving
+        asyncio.get_running_loop().add_reader(moving, self._comes)
+        await self._stream.open(stream)
+
+    def send(self) -> None:
+        """Have it put the configuration in force there too."""
+        self._in_force.clear()
+        self._stream.send(Use(pickle.dumps(self._config())))
+
+    def _greeted(self) -> None:
+        for sockets in self._listeners:
+            socket.send_fds(self._moving, [b"x"], [sock.fileno() for sock in sockets])
+        self.send()
+
+    async def in_force(self) -> None:
+        """Wait until the configuration that was sent last is in force there."""
+        await self._in_force.wait()
+
+    def stop(self, grace_s: float) -> None:
+        """Have it finish what is under way, and end."""
+        self._stream.send(Finish(grace_s))
+
+    def close(self) -> None:
+        """End the stream; the acceptor ends with it."""
+        self._stream.close()
+
+    def _ended(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._moving)
+        self._moving.close()
+        for sock in self._sockets.values():
+            sock.close()
+
+    def _received(self, message: FromAcceptor) -> None:
+        match message:
+            case Hello():
+                self._greeted()
+            case Rows(number=number, rows=rows):
+                told = RowsToReport(rows)
+                self._accept(number, partial(self._inbox.accept, rows), partial(self._report, told))
+            case Posts(number=number, posts=posts):
+                self._accept(number, partial(self._inbox.accept_posts, posts), partial(self._report_posts, posts))
+            case AskState(number=number, callback_id=callback_id):
+                task = asyncio.ensure_future(self._answer_state(number, callback_id))
+                self._asking.add(task)
+                task.add_done_callback(self._asking.discard)
+            case Moved(number=number):
+                self._moved[number] = message
+                self._match(number)
+            case ProblemTold(code=code, error=""):
+                self._events.refused(listener=LISTENER, code=code)
+            case ProblemTold(error=error):
+                self._events.handler_failed(listener=LISTENER, route="POST", error=AcceptorFailed(error))
+            case Follows():
+                self._in_force.set()
+                self._ready()
+
+    def _accept(self, number: int, accept: Callable[[], Awaitable[Any]], report: Callable[[Any], None]) -> None:
+        try:
+            stored = asyncio.ensure_future(accept())
+        except StoreError as error:  # a store may know before it makes a future
+            self._stream.send(failure(number, error))
+            return
+        stored.add_done_callback(partial(self._stored, number, report))
+
+    def _stored(self, number: int, report: Callable[[Any], None], stored: "asyncio.Future[Any]") -> None:
+        error = StoreFailed("the store closed") if stored.cancelled() else stored.exception()
+        if error is not None:
+            self._stream.send(failure(number, error))
+            return
+        accepted = stored.result()
+        report(accepted)  # also where the acceptor has ended meanwhile: it is on disk
+        self._stream.send(Done(number, accepted.ids, sorted(accepted.duplicates)))
+
+    def _report(self, told: RowsToReport, accepted: Accepted) -> None:
+        told.report(accepted, self._events, self._expiring)
+
+    def _report_posts(self, posts: Sequence[RoutedPost], accepted: AcceptedPosts) -> None:
+        report_posts(posts, accepted, self._events, self._expiring)
+
+    async def _answer_state(self, number: int, callback_id: str) -> None:
+        try:
+            async with asyncio.timeout(_READ_S):
+                self._stream.send(FoundState(number, await self._state(callback_id)))
+        except (StoreError, TimeoutError):
+            self._stream.send(FoundState(number, None, failed=True))
+
+    def _comes(self) -> None:
+        """Take the sockets of connections that move here."""
+        while True:
+            try:
+                said, descriptors, _, _ = socket.recv_fds(self._moving, 8, 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                said = b""
+            if not said:  # the acceptor has ended; the stream says so too
+                asyncio.get_running_loop().remove_reader(self._moving)
+                return
+            for descriptor in descriptors:
+                self._sockets[int.from_bytes(said, "big")] = socket.socket(fileno=descriptor)
+            self._match(int.from_bytes(said, "big"))
+
+    def _match(self, number: int) -> None:
+        if number in self._sockets and number in self._moved:
+            moved = self._moved.pop(number)
+            self._take(moved.listener, self._sockets.pop(number), moved.data)

@@ -1,0 +1,365 @@
+"""Processes beside the daemon take posts in (`ingest.processes`): real processes and sockets, a store in memory."""
+
+import asyncio
+import gzip
+import io
+import json
+import os
+import signal
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from relay.config.load import load
+from relay.core.errors import IdempotencyConflict, NoTarget, StoreFailed, StoreFull
+from relay.core.model import Accepted, NewCallback
+from relay.daemon.acceptors.child import is_ours
+from relay.daemon.acceptors.duplex import Duplex, FromDaemon
+from relay.daemon.acceptors.far_inbox import FarInbox
+from relay.daemon.acceptors.near_end import NearEnd
+from relay.daemon.acceptors.processes import Acceptors
+from relay.daemon.intake import directory, ingest_settings
+from relay.ingest.intake import Intake
+from relay.ingest.server import IngestServer
+from relay.store.memory.backend import MemoryStore
+from relay.telemetry.events import Events
+from relay.telemetry.logging import make_logger
+from relay.telemetry.metrics import Metrics
+from tests.integration import test_ingest
+from tests.integration.test_ingest import StillClock, running
+
+POST = "/v1/platforms/shop/callbacks"
+NDJSON = {"Content-Type": "application/x-ndjson"}
+CONFIG = """
+version: 1
+ingest: {listen: "127.0.0.1:0", processes: 1%s}
+platforms:
+  shop: {url: "http://127.0.0.1:9/", key: order_id}
+  other: {url: "http://127.0.0.1:9/", group: shop_id, accept: {path: /drop/in, reply: {status: 200, body: "ok"}}}
+routes: [{match: {event: "paid"}, to: [shop, other]}]
+"""
+
+
+async def until(condition: Any, what: str) -> None:
+    """Wait for a condition: starting a process takes seconds on a busy machine."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)
+    assert condition(), what
+
+
+class Inbox(test_ingest.Inbox):
+    """One that also takes routed posts."""
+
+    async def accept_posts(self, posts: Any) -> Any:
+        return await self.store.accept_posts(posts)
+
+
+class Daemon:
+    """What of the daemon serves acceptors."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "config.yaml"
+        self.file.write_text(CONFIG % "")
+        self.config = load(self.file)
+        self.store = MemoryStore(clock=StillClock())
+        self.inbox = Inbox(self.store)
+        self.log = io.BytesIO()
+        self.metrics = Metrics()
+        self.events = Events(log=make_logger(file=self.log, level="debug"), metrics=self.metrics)
+        self.expiring: list[float] = []
+        self.intake = Intake(inbox=self.inbox)
+        self.server = IngestServer(
+            settings=ingest_settings(self.config, "127.0.0.1:0"),
+            directory=directory(self.config),
+            intake=self.intake,
+            ping=self.store.ping,
+            describe=self.store.callback,
+            openapi=b"{}",
+            events=self.events,
+            expiring=self.expiring.append,
+        )
+
+    async def start(self) -> None:
+        """Listen, and start an acceptor."""
+        await self.server.start()
+        self.acceptors = Acceptors(
+            config=self.config,
+            servers=[self.server],
+            inbox=self.inbox,
+            state=self.state,
+            events=self.events,
+            expiring=self.expiring.append,
+        )
+        self.running = asyncio.ensure_future(self.acceptors.run())
+
+    async def state(self, callback_id: str) -> str | None:
+        """Return the state of a callback."""
+        found = await self.store.callback(callback_id)
+        return None if found is None else found.state
+
+    async def reload(self, more: str) -> None:
+        """Put another configuration in force, as a reload does."""
+        self.file.write_text(CONFIG % more)
+        config = load(self.file)
+        self.server.configure(settings=ingest_settings(config, self.server.listen), directory=directory(config))
+        await self.acceptors.follow(config, 1.0)
+
+    @property
+    def pid(self) -> int:
+        """The process that takes posts in."""
+        [process] = self.acceptors._running.values()
+        return process.pid
+
+    async def stop(self) -> None:
+        """End everything."""
+        await self.acceptors.stop(2.0)
+        self.running.cancel()
+        await asyncio.gather(self.running, return_exceptions=True)
+        await self.server.close(1.0)
+        self.intake.close()
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[tuple[Daemon, aiohttp.ClientSession]]:
+    """A daemon whose acceptor takes posts."""
+    daemon = Daemon(folder)
+    await daemon.start()
+    async with aiohttp.ClientSession(f"http://{daemon.server.address}") as session:
+        try:
+            await until(lambda: daemon.metrics.acceptors == 1, "an acceptor takes posts")
+            yield daemon, session
+        finally:
+            await daemon.stop()
+
+
+async def ask(session: aiohttp.ClientSession, method: str, path: str, body: bytes = b"", **headers: str) -> Any:
+    """Return status and body, on a connection of its own."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()} | {"Connection": "close"}
+    async with session.request(method, path, data=io.BytesIO(body) if body else None, headers=named) as response:
+        raw = await response.read()
+        return response.status, json.loads(raw) if raw[:1] in b"{[" else raw
+
+
+async def test_posts_go_through_an_acceptor_and_all_else_through_the_daemon(tmp_path: Path):
+    """Requests get the answers they get without acceptors: on any connection, after a reload, when the disk hangs."""
+    async with served(tmp_path) as (daemon, session):  # one for all, as starting a process takes a second
+        await one_connection(daemon)
+        await each_kind(daemon, session)
+        await a_store_that_hangs(daemon, session)
+        await a_reload(daemon, session)
+
+
+async def each_kind(daemon: Daemon, session: aiohttp.ClientSession) -> None:
+    """What is accepted is stored and counted once."""
+    at_daemon = daemon.server.listener._connections
+    status, told = await ask(session, "POST", POST, b'{"order_id": 7}', Idempotency_Key="k", Relay_Expires="10s")
+    assert (status, told["state"]) == (202, "pending")
+    assert await ask(session, "POST", POST, b'{"order_id": 7}', Idempotency_Key="k", Relay_Expires="10s") == (
+        202,
+        told,
+    )
+    assert (await ask(session, "POST", POST, b"{}", Idempotency_Key="k"))[1]["code"] == "idempotency_conflict"
+    assert (await ask(session, "POST", POST, b"{"))[1]["code"] == "invalid_json"
+    assert (await ask(session, "POST", POST, b"{}\n{}\n", **NDJSON))[1]["accepted"] == 2
+    assert await ask(session, "PUT", "/drop/in", b'{"shop_id": 1}') == (200, b"ok")
+    assert set((await ask(session, "POST", "/v1/callbacks", b"{}", Relay_Event="paid"))[1]["ids"]) == {
+        "shop",
+        "other",
+    }
+    assert (await ask(session, "POST", "/v1/callbacks", b"{}"))[1]["code"] == "no_route"
+    zipped = gzip.compress(b'{"order_id": 8}')
+    assert (await ask(session, "POST", POST, zipped, Content_Encoding="gzip"))[0] == 202
+    assert not at_daemon._open
+    # What follows is the daemon's.
+    large = b'{"order_id": 9}\n' * 9 + (b" " * 99 + b"\n") * 50_000
+    assert (await ask(session, "POST", POST, large, **NDJSON))[1]["accepted"] == 9
+    assert (await ask(session, "GET", f"/v1/callbacks/{told['id']}"))[1]["state"] == "pending"
+    assert (await ask(session, "DELETE", f"/v1/callbacks/{told['id']}"))[0] == 200
+    assert (await ask(session, "GET", "/readyz"))[0] == 200
+    assert (await ask(session, "POST", "/v1/platforms/none/callbacks", b"{}"))[1]["code"] == "unknown_platform"
+    assert (await ask(session, "POST", "/none", b"{}"))[0] == 404
+    # A repeat tells how the callback stands, which only the daemon knows.
+    repeat = await ask(session, "POST", POST, b'{"order_id": 7}', Idempotency_Key="k", Relay_Expires="10s")
+    assert repeat[1]["state"] == "superseded"
+    totals = await daemon.store.totals()
+    assert {name: total.accepted for name, total in totals.items() if total.accepted} == {
+        "shop": 22,
+        "other": 2,
+    }
+    assert daemon.metrics.duplicates == Counter(shop=2)
+    assert sum(daemon.metrics.dead.values()) == 1  # of the platform with a group
+    assert 10.0 in daemon.expiring
+    assert daemon.metrics.refused["ingest", "invalid_json"] == 1
+    assert daemon.metrics.refused["ingest", "idempotency_conflict"] == 1
+
+
+async def one_connection(daemon: Daemon) -> None:
+    """A connection moves to the daemon with its first request that is no post. Pipelined ones are answered in order."""
+    host, port = daemon.server.address.rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    post = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}" % POST.encode()
+    question = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    async def answer() -> bytes:
+        async with asyncio.timeout(10):
+            head = await reader.readuntil(b"\r\n\r\n")
+            return head + await reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
+
+    for request, status in ((post, b"202"), (post, b"202"), (question, b"200"), (post, b"202"), (question, b"200")):
+        writer.write(request)
+        assert (await answer()).split()[1] == status
+    writer.write(post + question + post)
+    assert [(await answer()).split()[1] for _ in range(3)] == [b"202", b"200", b"202"]
+    writer.write(b"what is this\r\n\r\n")
+    assert (await answer()).split()[1] == b"400"
+    writer.close()
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(post)
+    writer.write(post)  # in a piece of its own, or of the same: it is served after the first
+    await asyncio.sleep(0)
+    writer.write(post + question)
+    assert [(await answer()).split()[1] for _ in range(4)] == [b"202", b"202", b"202", b"200"]
+    writer.close()
+    assert len(daemon.inbox.rows) == 8
+
+
+async def a_reload(daemon: Daemon, session: aiohttp.ClientSession) -> None:
+    """When a reload has ended, its token is asked for and its limits hold."""
+    assert (await ask(session, "POST", POST, b"{}"))[0] == 202
+    await daemon.reload(', token: "secret", max_body: 1KiB')
+    assert (await ask(session, "POST", POST, b"{}"))[0] == 401
+    asked = {"Authorization": "Bearer secret"}
+    assert (await ask(session, "POST", POST, b"{}", **asked))[0] == 202
+    assert (await ask(session, "POST", POST, b'{"a": "%b"}' % (b"x" * 2000), **asked))[0] == 413
+    assert b"secret" not in daemon.log.getvalue()
+
+
+async def test_an_acceptor_that_is_killed_costs_its_requests_and_nothing_else(tmp_path: Path):
+    """No post is answered 202 without being stored, the daemon serves meanwhile, and another acceptor takes over."""
+    async with served(tmp_path) as (daemon, session):
+        answered: list[str] = []
+        cut = 0
+        first, ends = daemon.pid, asyncio.Event()
+
+        async def poster() -> None:
+            nonlocal cut
+            while not ends.is_set():
+                try:
+                    async with session.post(POST, data=b'{"order_id": 1}') as response:
+                        answered.append((await response.json())["id"])
+                except (aiohttp.ClientError, OSError):
+                    cut += 1
+
+        posters = [asyncio.ensure_future(poster()) for _ in range(8)]
+        await until(lambda: len(answered) > 50, "posts are answered")
+        gate = daemon.inbox.gate = asyncio.Event()
+        waiting = len(answered)
+        await until(
+            lambda: len(daemon.inbox.rows) >= waiting and len(asyncio.all_tasks()) > 8, "posts wait for the disk"
+        )
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: cut >= 8, "clients are cut off")
+        assert len(answered) == waiting
+        daemon.inbox.gate = None
+        gate.set()
+        await until(lambda: len(answered) > waiting + 50, "posts are answered meanwhile")
+        await until(lambda: daemon.metrics.acceptors == 1 and daemon.pid != first, "another takes posts")
+        ends.set()
+        await asyncio.gather(*posters)
+        assert (await ask(session, "POST", POST, b"{}"))[0] == 202
+        stored = [await daemon.store.callback(each) for each in answered]
+        assert None not in stored
+        assert sum(total.accepted for total in (await daemon.store.totals()).values()) == len(daemon.inbox.rows)
+        flows = daemon.metrics.render().decode()
+        assert '"event":"acceptor_ended"' in daemon.log.getvalue().decode().replace(" ", "")
+        assert "relay_ingest_processes 1.0" in flows
+
+
+async def a_store_that_hangs(daemon: Daemon, session: aiohttp.ClientSession) -> None:
+    """Where nothing is committed, an acceptor answers 503, and recovers by itself."""
+    gate = daemon.inbox.gate = asyncio.Event()
+    status, told = await ask(session, "POST", POST, b"{}")
+    assert (status, told["code"]) == (503, "store_failed")
+    daemon.inbox.gate = None
+    gate.set()
+    assert (await ask(session, "POST", POST, b"{}"))[0] == 202
+    daemon.inbox.error = StoreFull("it is full")
+    assert (await ask(session, "POST", POST, b"{}"))[1]["code"] == "store_full"
+    daemon.inbox.error = None
+
+
+@pytest.mark.parametrize(
+    "error", [StoreFull("full"), StoreFailed("failed"), IdempotencyConflict(3), NoTarget(2), RuntimeError("a bug")]
+)
+async def test_errors_of_the_store_keep_their_kind_over_the_stream(error: Exception):
+    """What the store says reaches the acceptor as the same error; a bug of the store as a commit that failed."""
+    inbox = Inbox(MemoryStore(clock=StillClock()))
+    inbox.error = error
+    near_socket, far_socket = socket.socketpair()
+    moving, _its_moving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    far: FarInbox
+    stream = Duplex(FromDaemon, lambda message: far.answered(message), lambda: None)
+    far = FarInbox(stream)
+
+    async def state(_: str) -> str | None:
+        raise StoreFailed("it cannot be read")
+
+    near = NearEnd(
+        inbox=inbox,
+        state=state,
+        take=lambda *_: None,
+        events=Events(log=make_logger(file=io.BytesIO()), metrics=Metrics()),
+        expiring=lambda _: None,
+        ready=lambda: None,
+        config=lambda: None,  # type: ignore[arg-type, return-value]
+        listeners=[],
+    )
+    await near._stream.open(near_socket)
+    near._moving = moving
+    await stream.open(far_socket)
+    row = NewCallback("shop", b"{}", None, None, 1, 60.0, None, None, None, "")
+    with pytest.raises(StoreFailed if isinstance(error, RuntimeError) else type(error)) as raised:
+        await far.accept([row])
+    assert getattr(raised.value, "index", 0) == getattr(error, "index", 0)
+    with pytest.raises(StoreFailed):
+        await far.state("x")
+    inbox.error = None
+    assert isinstance(await far.accept([row, row]), Accepted)
+    assert inbox.rows == [row, row]
+    stream.close()
+    near.close()
+    _its_moving.close()
+    await asyncio.sleep(0)
+
+
+async def test_what_an_acceptor_serves():
+    """One whole head of a post with a length that is not large, and nothing behind it; all else is the daemon's."""
+    async with running() as relay:
+        head = b"POST /v1/platforms/shop-a/callbacks HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+        assert is_ours(head % 2 + b"{}", relay.server)
+        assert is_ours(head % 4_000_000 + b"{}", relay.server)
+        for other in (
+            (head % 2)[:-1],
+            head % 2 + b"{}G",
+            head % 5_000_000,
+            head.replace(b"POST", b"GET") % 0,
+            head.replace(b"Length: %d", b"Encoding: gzip"),
+            head.replace(b"/v1/platforms", b"/v2") % 2,
+            head.replace(b"POST", b"\r\nPOST") % 2,
+            b"",
+        ):
+            assert not is_ours(other, relay.server)
+
+
+def test_what_does_not_go_together_is_told(tmp_path: Path):
+    """TLS and spans are the daemon's alone: with them `ingest.processes` is refused."""
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG % "" + "telemetry: {otlp: http://127.0.0.1:4318}\n")
+    with pytest.raises(Exception, match=r"ingest.processes does not go with telemetry.otlp"):
+        load(file)
