@@ -159,8 +159,18 @@ async def test_a_server_without_room(servers: Servers) -> None:
 
 
 async def test_two_scripts_never_take_long(servers: Servers) -> None:
-    """Bulks, claims of 500, settles, operations and expiry are cut so that no script holds the server up."""
-    server = servers(**{"slowlog-log-slower-than": "100000"})
+    """Bulks, claims of 500, settles, operations and expiry are cut so that no script holds the server up.
+
+    On a busy machine a script may have to wait for a processor; one that is too long is so each time.
+    """
+    for left in (2, 1, 0):
+        slow = await _slow_scripts(servers(**{"slowlog-log-slower-than": "100000"}))
+        if not slow:
+            return
+        assert left, slow
+
+
+async def _slow_scripts(server: ValkeyServer) -> list[bytes]:
     store = await opened(server.url)
     clock = store.clock
     await post(store, *(note(b"x" * 300, key=f"k{n}", idempotency_key=f"i{n}") for n in range(2000)))
@@ -169,8 +179,8 @@ async def test_two_scripts_never_take_long(servers: Servers) -> None:
     await requeue(store, await claimed(store, _whole()), clock, after_s=60)  # type: ignore[arg-type]
     await operate(store, "retry")
     slow = await store.link.do("SLOWLOG", "GET", "10")
-    assert [each[3][0] for each in slow] == []
     await store.close()
+    return [each[3][0] for each in slow]
 
 
 def _whole() -> "object":
