@@ -50,6 +50,19 @@ async def test_slots_of_a_platform_that_is_gone() -> None:
     await rig.registry.stop(1.0)
 
 
+async def test_a_refusal_of_others_is_kept_over_a_restart() -> None:
+    """The stop that it begins lies in the store at once: who restarts in between leaves the platform alone too."""
+    rig = Rig()
+    await rig.start()
+    elsewhere = Elsewhere(rig.registry.find, outbox=rig.store, clock=rig.clock, rng=random.Random(7))
+    await elsewhere.refused("shop-a", "", 30.0)
+    kept = await rig.store.gates()
+
+    assert elsewhere.stopped_until("shop-a", "") >= rig.clock.now() + 30.0
+    assert kept["shop-a"] == rig.registry.find("shop-a").kept() != {}
+    await rig.registry.stop(1.0)
+
+
 async def test_a_question_waits_for_its_platform_to_come_back() -> None:
     """While a reload replaces the platform nobody can be asked; a question waits for that as it waits for a slot."""
     rig = Rig()

@@ -11,6 +11,7 @@ import pytest
 from aiohttp.web import BaseRequest
 from relay.cli.support.client import Client, Unreachable
 from relay.config.schema.protection.tls import ListenerTls
+from relay.web import admit
 from relay.web.listen import Listener, Tls, open_listener
 from relay.web.response import Response
 from tests.integration.test_connect import Made, certificate
@@ -117,3 +118,15 @@ async def test_commands_trust_the_certificate_of_the_configuration(
         assert await asyncio.to_thread(ask, "relay.pem") == "/v1/x"
         with pytest.raises(Unreachable):
             await asyncio.to_thread(ask, "ca.pem")
+
+
+async def test_who_does_not_finish_the_handshake_is_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that says nothing holds no place among the connections for long."""
+    monkeypatch.setattr(admit, "_HANDSHAKE_S", 0.2)
+    context = made(tmp_path, "relay")
+    async with listening(lambda: context) as (listener, _):
+        host, _, port = listener.addresses[0].rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+        writer.close()

@@ -1,7 +1,8 @@
 """What is counted part by part is added up, within its time, and ordered."""
 
 from relay.admin.standing.breakdown import breakdown
-from relay.views.past.survey import ChannelCounts, ChannelStep
+from relay.admin.standing.failure_groups import failure_groups
+from relay.views.past.survey import ChannelCounts, ChannelStep, GroupCounts, GroupStep
 
 
 async def _look(below: int | None) -> ChannelStep:
@@ -42,3 +43,19 @@ async def test_channels_without_end() -> None:
     assert len(found.items) == 1000
     assert found.others is not None
     assert (found.others.accepted, found.others.abnormal) == (500, 1.0)
+
+
+async def test_a_group_is_added_up_over_all_parts() -> None:
+    """The count of all parts, from the first to the last that was seen, with the newest as the sample."""
+
+    async def look(_platform: str, below: int | None) -> GroupStep:
+        at = 300 if below is None else below - 100
+        told = {"sample": f"c{at}", "message": f"m{at}"}
+        group = GroupCounts(reason="rejected", code="7", count=2, first_at=at - 5.0, last_at=float(at), **told)
+        return GroupStep(groups=[group], below=at if at > 100 else None)
+
+    found = await failure_groups(["shop-a", "shop-b"], look)
+    assert found.complete
+    assert [(each.platform, each.count, each.first_seen, each.last_seen, each.sample) for each in found.items] == [
+        ("shop-a", 6, 95.0, 300.0, "c300"), ("shop-b", 6, 95.0, 300.0, "c300"),
+    ]  # fmt: skip

@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import gzip
+import resource
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
@@ -16,6 +18,7 @@ from relay.ingest.post_options import read_post_options
 from relay.ingest.pressure import Line, Pressure, rows_of
 from relay.ingest.room import Room
 from relay.ingest.rows import MAX_LINES, Lines, PlatformIntake, Turn, envelope_rows, one_row, plain_rows
+from relay.web.admit import Connections
 from relay.web.body import Unbounded
 from relay.web.decoding import PIECE_BYTES, Decoder
 from relay.web.refusal import Refusal
@@ -57,6 +60,43 @@ def code_of(action: Callable[[], object]) -> str:
     return caught.value.code
 
 
+# --- connections
+
+
+@dataclass(eq=False)
+class Client:
+    """A connection as its listener sees it."""
+
+    idle: bool
+    closed: bool = False
+
+    def force_close(self) -> None:
+        self.closed = True
+
+
+def test_a_new_connection_takes_the_place_of_the_longest_idle():
+    """Never that of one in the middle of a request; where all are at work there is no place."""
+    connections = Connections()
+    connections.most = 3
+    working, idle, idle_since_now = Client(idle=False), Client(idle=True), Client(idle=True)
+    for client in (working, idle_since_now, idle, idle_since_now):
+        connections.used(client)
+    assert connections.make_room()
+    assert [client.closed for client in (working, idle, idle_since_now)] == [False, True, False]
+    idle_since_now.idle = False
+    connections.used(Client(idle=False))
+    assert not connections.make_room()
+    assert not working.closed
+
+
+def test_connections_leave_three_descriptors_in_four(monkeypatch: pytest.MonkeyPatch):
+    """The rest is for the other listener, for platforms and for the store."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (400, 400))
+    assert Connections().most == 100
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1_000_000, 1_000_000))
+    assert Connections().most == 1000
+
+
 # --- room
 
 
@@ -77,6 +117,18 @@ def test_the_upload_that_cost_the_most_makes_way(clock: Clock):
     assert (stalled.refusal.code, stalled.refusal.close) == ("overloaded", True)
     assert "disk" not in stalled.refusal.detail
     assert code_of(lambda: stalled.grow(1)) == "overloaded"
+
+
+def test_a_small_upload_that_stalls_costs_more_than_a_large_new_one(clock: Clock):
+    """Not the size decides: 100 bytes held for a minute go before 800 that came just now."""
+    rooms = Room(max_bytes=1000, max_uploading_bytes=1000)
+    ended: list[str] = []
+    rooms.upload(lambda: ended.append("stalled")).grow(100)
+    clock.now += 60.0
+    rooms.upload(lambda: ended.append("large")).grow(800)
+    clock.now += 1.0
+    rooms.upload(lambda: ended.append("fresh")).grow(150)
+    assert ended == ["stalled"]
 
 
 def test_many_slow_uploads_make_way_for_one_that_moves(clock: Clock):
