@@ -68,10 +68,11 @@ class BehindSentinels:
             server.kill()
 
     def restart(self) -> None:
-        """Kill the primary, wait until the replica has taken over, and let the former primary follow it."""
+        """Kill the primary, wait until the sentinel has switched, and let the former primary follow the new one."""
         primary, replica = self._servers
         primary.kill()
-        primary.until(lambda: b"role:master" in replica.ask("INFO", "replication"))
+        told = str(replica.port).encode()
+        primary.until(lambda: told in self._sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"))
         primary.settings["replicaof"] = f"127.0.0.1 {replica.port}"
         replica.settings.pop("replicaof", None)
         primary.start()
