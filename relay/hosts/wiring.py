@@ -96,6 +96,7 @@ class HostWiring:
         self._errands = errands
         hearing = Hearing(store.link)
         hearing.subscribe(store.keys.operations, lambda _text: self._operation_heard())
+        hearing.subscribe(store.keys.wake, store.heard)
         hearing.subscribe(errands.asks, errands.heard_question)
         hearing.subscribe(errands.answers, errands.heard_answer)
         hearing.subscribe(store.keys.leases, keeper.nudged)

@@ -36,6 +36,7 @@ from relay.store.redis.read.sent_pages import sent_pages
 from relay.store.redis.server.fields import pack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
+from relay.store.redis.server.waking import OwnersCall, told
 from relay.store.redis.wiring import Listeners, RedisParts
 from relay.store.redis.write.settlement import packed_gate
 from relay.store.sealing import Sealing
@@ -75,8 +76,9 @@ class RedisStore:
         self._watchers: list[Callable[[str, int], None]] = []
         self._operation_watchers: list[Callable[[], None]] = []
         self._closed = asyncio.Event()
-        told = Listeners(self._changed, self._released, self._committed, self._unopened)
-        self._parts = parts = RedisParts(link, keys, clock, alone=alone, flags=flags, source=source, told=told)
+        self._owners = OwnersCall(link, keys)
+        listeners = Listeners(self._changed, self._released, self._committed, self._unopened)
+        self._parts = parts = RedisParts(link, keys, clock, alone=alone, flags=flags, source=source, told=listeners)
         self._tags, self._owned = parts.tags, parts.owned
         self._reader, self._standings, self._past = parts.reader, parts.standings, parts.past
         self._trail, self._receipts, self._cancelling = parts.trail, parts.receipts, parts.cancelling
@@ -111,8 +113,17 @@ class RedisStore:
         return {}
 
     def _changed(self, platform: str, count: int) -> None:
+        if count and not self._owned.owns(platform):
+            self._owners.tell(platform, count)
         for changed in self._watchers:
             changed(platform, count)
+
+    def heard(self, text: str) -> None:
+        """Take what another host told of new work; an empty text says that something may have been missed."""
+        platform, count = told(text)
+        for name in (platform,) if platform else self._owned.owned():
+            if self._owned.owns(name):
+                self._changed(name, count)
 
     def _released(self) -> None:
         for released in self._operation_watchers:
@@ -231,6 +242,8 @@ class RedisStore:
         shown = {name: facts for name, facts in found.items() if facts.accepted or name in configured}
         now = self.clock.now()
         for name, facts in shown.items():
+            if facts.oldest_due_at is not None and facts.oldest_due_at <= now and self._owned.owns(name):
+                self._changed(name, 0)  # whoever accepted it may have ended before it could say so
             facts.quotas = self._owned.slots.usage(name, now)
         return shown
 
@@ -313,5 +326,6 @@ class RedisStore:
         """Finish what is queued, then close. Safe to call twice."""
         if not self._closed.is_set():
             await self._inbox.close()
+            await self._owners.close()
             self._closed.set()
             await self.link.close()
