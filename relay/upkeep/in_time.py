@@ -62,11 +62,10 @@ class Objectives:
         unsaved: Callable[[str], RequestCounts],
     ) -> None:
         """Take a reading of all platforms. ``unsaved``: what of ``counted`` the store has not been given yet."""
-        known, wanted = self._followed, self._wanted()
-        self._followed = {}
-        for name in wanted:
+        read: dict[str, _Followed] = {}
+        for name in self._wanted():
             level, late = levels.get(name, QueueLevel()), counted.get(name, _NONE).late
-            followed = known.get(name)
+            followed = self._followed.get(name)
             if followed is None or now // MINUTE_S > followed.read_at // MINUTE_S:
                 spans = await self._history.minutes(name, now - _DAY_S, now)
                 # What ends between the two readings is counted twice, or not, until the next minute.
@@ -83,7 +82,8 @@ class Objectives:
                 )
             followed.level, followed.late, followed.at = level, late, now
             followed.marks.append((now, level.accepted))
-            self._followed[name] = followed
+            read[name] = followed
+        self._followed = read  # at once: while a minute is read the standing before it is shown
 
     def standing(self, platform: str) -> ObjectiveView | None:
         """Return how far the platform's objective is kept; None: it has none, or was not looked at yet."""

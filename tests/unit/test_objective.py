@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Sequence
 from datetime import UTC, time
 
 import pytest
@@ -15,6 +16,7 @@ from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.in_time import Objectives
 from relay.upkeep.sampling import Sampling
+from relay.views.past.history import RequestCounts, Sampled
 from relay.views.past.objective import ObjectiveView, percent
 
 _BEGAN = 1_790_000_040.0  # a whole minute: 14:14 UTC
@@ -159,6 +161,38 @@ def test_what_waits_is_late_before_it_ends() -> None:
         found = await shop.standing()
         assert (found.overdue, found.ratio_1h) == (0, pytest.approx(5 / 15, abs=1e-6))
         await shop.stop()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(run())
+
+
+def test_while_a_minute_is_read_the_standing_before_it_is_shown() -> None:
+    """A store that takes its time leaves no moment in which a platform seems to have no objective."""
+
+    class Slow:
+        def __init__(self, store: MemoryStore) -> None:
+            self._store = store
+
+        async def minutes(self, platform: str | None, since: float, now: float) -> Sequence[Sampled]:
+            await asyncio.sleep(3)
+            return await self._store.history.minutes(platform, since, now)
+
+    async def run() -> None:
+        shop = Platform()
+        await shop.stop()
+        objectives = Objectives(wanted=lambda: {"shop": OBJECTIVE}, history=Slow(shop.store))  # type: ignore[arg-type]
+
+        async def tick() -> None:
+            levels = await shop.store.history.levels()
+            await objectives.tick(shop.clock.now(), levels, counted={}, unsaved=lambda _name: RequestCounts())
+
+        await tick()
+        assert objectives.standing("shop") is not None
+        await asyncio.sleep(60)
+        reading = asyncio.create_task(tick())
+        await asyncio.sleep(1)
+        assert objectives.standing("shop") is not None
+        await reading
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(run())
