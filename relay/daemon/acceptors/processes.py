@@ -25,6 +25,8 @@ _LONGEST_WAIT_S = 10.0
 _WELL_S = 60.0  # one that lived so long was well: the next is started soon
 _FOLLOW_S = 10.0  # reading a configuration takes tens of milliseconds; who takes longer is ended, and started anew
 _LATER_S = 2.0  # after the grace at a stop
+# As in the unit of the daemon: freed bodies go back to the system. In a flood it is 118 MB in place of 339.
+_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 _NOT_THEIRS = ("LISTEN_", "NOTIFY_", "WATCHDOG_")  # what systemd says to the daemon
 
 
@@ -140,7 +142,7 @@ class Acceptors:
             stdout=DEVNULL,
             stderr=DEVNULL,
             pass_fds=[stream.fileno(), moving.fileno()],
-            env={name: value for name, value in os.environ.items() if not name.startswith(_NOT_THEIRS)},
+            env=_MEMORY | {name: value for name, value in os.environ.items() if not name.startswith(_NOT_THEIRS)},
         )
 
     def _is_ready(self, near: NearEnd, process: Process) -> None:
