@@ -9,6 +9,7 @@ import pytest
 from relay.admin.access import Access, Permission, User
 from relay.admin.audit import Audit
 from relay.admin.filters import InvalidFilter, page_size, parse, parse_time
+from relay.admin.resources.part_orders import PlatformPart, read_part
 from relay.admin.standing.backlog import drain_eta_s, ledger_view
 from relay.admin.standing.times import WallTimes
 from relay.core.model import Filter
@@ -229,3 +230,12 @@ def test_a_stop_counts_to_the_drain_time() -> None:
     assert drain_eta_s(20_000, quotas, 100, stopped_s=79.0) == 139.0
     assert drain_eta_s(0, quotas, 100, stopped_s=79.0) == 0.0
     assert drain_eta_s(5, [], 100, stopped_s=79.0) is None
+
+
+def test_an_order_is_about_a_group_or_a_key() -> None:
+    """One of them names the part; both contradict each other, whatever they say."""
+    assert read_part({"group": "17", "reason": "x"}) == PlatformPart("17", None)
+    assert read_part({"key": "991"}) == PlatformPart(None, "991")
+    assert read_part({"reason": "x"}) is None
+    with pytest.raises(Refusal, match="contradict each other"):
+        read_part({"group": "17", "key": "991"})

@@ -11,6 +11,7 @@ from relay.hosts.rules.book import LeaseBook
 from relay.hosts.rules.component import components
 from relay.hosts.rules.lease import Lease
 from relay.hosts.rules.process import HIDDEN, Process, has_ended
+from relay.hosts.rules.taking import Taking
 from relay.hosts.rules.topology import Topology, digest_of, publishes
 from relay.hosts.wiring import process_started
 from relay.policy.takeover import silent_after_s
@@ -129,6 +130,20 @@ def test_a_lease_that_changed_in_any_way_is_watched_anew() -> None:
         book.heard(beat(at, book.look("shop-a")), heard(Lease(7, "other", renewed)), at)
 
     assert book.sightings["shop-a"].ends_at == 22.0
+
+
+def test_nothing_is_taken_soon_after_a_failover() -> None:
+    """The server that answers now may not know of the last owner, who may send for 16 s more: also free leases wait."""
+    book = LeaseBook(lambda: "id")
+    book.heard(beat(0.0, book.look("shop-a")), heard(Lease()), 0.0)
+    taking = Taking("edge-1", book, Process("boot", "pid:[1]", 1, 1), lambda _: None)
+    taking.meet_primary("server-1", 10.0)
+    assert taking.due(("shop-a",), ["edge-1"], 20.0) == (["shop-a"], 20.0)
+
+    taking.meet_primary("server-2", 20.0)
+
+    assert taking.due(("shop-a",), ["edge-1"], 35.9) == ([], 36.0)
+    assert taking.due(("shop-a",), ["edge-1"], 36.0) == (["shop-a"], 36.0)
 
 
 def test_a_former_owners_request_may_arrive_until_its_timeout_and_two_seconds_more() -> None:
