@@ -518,3 +518,14 @@ def test_few_steps_fail_in_an_hour() -> None:
 
     assert not prober.begin([learned], 52_000.0, lambda _: True, noisy=False)
     assert prober.begin([learned], 55_000.0, lambda _: True, noisy=False)
+
+
+def test_failures_of_long_ago_are_no_noise_of_today() -> None:
+    """Only the latest few thousand requests say how noisy a platform is: two failures among them, then none."""
+    noise = Noise(History())
+    noise.failed()
+    noise.failed()
+    assert noise.noisy
+    for _ in range(12_000):
+        noise.accepted()
+    assert not noise.noisy

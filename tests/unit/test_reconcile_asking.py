@@ -1,0 +1,54 @@
+"""What a comparison may ask a platform, and how it reads the times that come back."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from relay.config.load import loads
+from relay.daemon.reconciling.inquiries import Questions
+from relay.delivery.pipeline import Pipeline
+from relay.reconcile.job import Question
+from relay.reconcile.sources.moments import Moments
+from relay.store.memory.backend import MemoryStore
+from tests.clocks import FakeClock
+
+CONFIG = """
+version: 1
+platforms: {shop-a: {url: https://shop.example/callbacks}}
+reconcile:
+  shop-a:
+    order_center: {file: orders.csv}
+    platform: {url: "https://shop.example/orders?page={page}", items_at: orders, next: {page: 1}}
+    columns: {key: order_id, status: status, at: updated_at}
+    order: [created, paid]
+"""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "https://evil.example/orders?page=2",
+        "http://shop.example/orders?page=2",
+        "https://shop.example:8443/orders",
+        "https://shop.example@evil.example/orders",
+    ],
+)
+async def test_no_page_elsewhere_is_asked_for(page: str) -> None:
+    """A link that leads to another host, port or scheme would carry the platform's login there."""
+    config = loads(CONFIG, path="config.yaml")
+
+    def find(_: str) -> Pipeline:
+        raise AssertionError("it was asked")
+
+    questions = Questions(config=lambda: config, find=find, ledger=MemoryStore(clock=FakeClock()))
+    reply = await questions.answer("shop-a", Question(page=page))
+
+    assert (reply.outcome, reply.reason) == ("unsent", "the page is none of the configured platform's")
+
+
+def test_times_in_one_minute_are_read_alike() -> None:
+    """Whichever second of a minute comes first: the later ones, before and after it, are read exactly."""
+    read = Moments(ZoneInfo("Asia/Shanghai")).read
+    begin = datetime(2026, 11, 28, 18, 40, tzinfo=UTC).timestamp()
+    for second in (37, 12, 0, 59, 37):
+        assert read(f"2026-11-29 02:40:{second:02}") == begin + second
