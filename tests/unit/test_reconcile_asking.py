@@ -1,6 +1,7 @@
-"""What a comparison may ask a platform, and how it reads the times that come back."""
+"""What a comparison may ask a platform, how it reads the times that come back, and what it verifies later."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -8,6 +9,9 @@ from relay.config.load import loads
 from relay.daemon.reconciling.inquiries import Questions
 from relay.delivery.pipeline import Pipeline
 from relay.reconcile.job import Question
+from relay.reconcile.repairing import Repair
+from relay.reconcile.report.folder import SUMMARY
+from relay.reconcile.report.past import PastRuns
 from relay.reconcile.sources.moments import Moments
 from relay.store.memory.backend import MemoryStore
 from tests.clocks import FakeClock
@@ -52,3 +56,18 @@ def test_times_in_one_minute_are_read_alike() -> None:
     begin = datetime(2026, 11, 28, 18, 40, tzinfo=UTC).timestamp()
     for second in (37, 12, 0, 59, 37):
         assert read(f"2026-11-29 02:40:{second:02}") == begin + second
+
+
+def test_repairs_are_verified_once(tmp_path: Path) -> None:
+    """The next run verifies the last repairs, and the one after it has nothing to verify."""
+    past = PastRuns(tmp_path)
+    repairs = [Repair("991", "missing", "resend", "c1", "paid")]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / SUMMARY).write_text("{}")
+    past.keep_repairs("one", repairs)
+    assert past.to_verify(None) == ("one", repairs)
+
+    past.keep_verified("one", "two", [])
+
+    assert past.to_verify(None) == (None, [])
+    assert past.to_verify("one") == ("one", repairs)  # a person may ask again
