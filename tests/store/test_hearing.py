@@ -2,8 +2,10 @@
 
 import asyncio
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from relay.config.reading.server_urls import parse_server_url
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.hearing import Hearing
@@ -14,10 +16,17 @@ from tests.store.harness import claimed, note, payloads, post, refused, rules, u
 from tests.store.valkey import ValkeyServer
 
 
-async def test_messages_are_heard_again_after_a_restart_of_the_server(tmp_path: Path) -> None:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A server of the test alone."""
+    made = ValkeyServer(tmp_path)
+    made.start()
+    yield made
+    made.kill()
+
+
+async def test_messages_are_heard_again_after_a_restart_of_the_server(server: ValkeyServer) -> None:
     """Each listener is told that something may have been missed, then hears what is published."""
-    server = ValkeyServer(tmp_path)
-    server.start()
     link = ServerLink.to(parse_server_url(server.url), Durable())
     told: asyncio.Queue[str] = asyncio.Queue()
     hearing = Hearing(link)
@@ -36,13 +45,10 @@ async def test_messages_are_heard_again_after_a_restart_of_the_server(tmp_path: 
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
     await link.close()
-    server.kill()
 
 
-async def test_an_owner_hears_what_another_host_accepted(tmp_path: Path) -> None:
+async def test_an_owner_hears_what_another_host_accepted(server: ValkeyServer) -> None:
     """A post, a bulk and what a host that ended told nobody of: each wakes the owner of the platform."""
-    server = ValkeyServer(tmp_path)
-    server.start()
     prefix, clock = f"t{secrets.token_hex(4)}", FakeClock()
     links = [ServerLink.to(parse_server_url(server.url), Durable()) for _ in range(2)]
     owner, other = (RedisStore(link, KeyNames(prefix), clock, alone=False) for link in links)
@@ -74,4 +80,3 @@ async def test_an_owner_hears_what_another_host_accepted(tmp_path: Path) -> None
     await asyncio.gather(listening, return_exceptions=True)
     for host in (owner, other):
         await host.close()
-    server.kill()
