@@ -18,6 +18,7 @@ import pytest
 from relay.config.load import load
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreFailed, StoreFull
 from relay.core.model import Accepted, NewCallback
+from relay.daemon.acceptors import processes
 from relay.daemon.acceptors.child import is_ours
 from relay.daemon.acceptors.duplex import Duplex, FromDaemon
 from relay.daemon.acceptors.far_inbox import FarInbox
@@ -238,7 +239,12 @@ async def one_connection(daemon: Daemon) -> None:
 async def a_reload(daemon: Daemon, session: aiohttp.ClientSession) -> None:
     """When a reload has ended, its token is asked for and its limits hold."""
     assert (await ask(session, "POST", POST, b"{}"))[0] == 202
-    await daemon.reload(', token: "secret", max_body: 1KiB')
+    os.kill(daemon.pid, signal.SIGSTOP)  # it cannot follow yet
+    reloading = asyncio.ensure_future(daemon.reload(', token: "secret", max_body: 1KiB'))
+    await asyncio.wait((reloading,), timeout=0.1)
+    assert not reloading.done()
+    os.kill(daemon.pid, signal.SIGCONT)
+    await reloading
     assert (await ask(session, "POST", POST, b"{}"))[0] == 401
     asked = {"Authorization": "Bearer secret"}
     assert (await ask(session, "POST", POST, b"{}", **asked))[0] == 202
@@ -246,8 +252,11 @@ async def a_reload(daemon: Daemon, session: aiohttp.ClientSession) -> None:
     assert b"secret" not in daemon.log.getvalue()
 
 
-async def test_an_acceptor_that_is_killed_costs_its_requests_and_nothing_else(tmp_path: Path):
+async def test_an_acceptor_that_is_killed_costs_its_requests_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """No post is answered 202 without being stored, the daemon serves meanwhile, and another acceptor takes over."""
+    monkeypatch.setattr(processes, "_FIRST_WAIT_S", 0.5)  # the next is started after a second
     async with served(tmp_path) as (daemon, session):
         answered: list[str] = []
         unclear = 0
@@ -273,6 +282,8 @@ async def test_an_acceptor_that_is_killed_costs_its_requests_and_nothing_else(tm
         await until(lambda: daemon.inbox.waiting >= 8, "posts wait for the disk")
         os.kill(first, signal.SIGKILL)
         await until(lambda: unclear >= 8, "clients are cut off")
+        await until(lambda: daemon.metrics.acceptors == 0, "the daemon sees its end")
+        assert not daemon.server.listener._accepting[0]._resting
         waiting = len(answered)
         daemon.inbox.gate = None
         gate.set()
