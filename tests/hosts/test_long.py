@@ -19,8 +19,6 @@ CALLBACKS = int(os.environ.get("CALLBACKS", "0"))  # of each run; without it onl
 WORKERS, KEYS = 15, 20  # 300 keys
 _FROZEN_S = 30.0
 
-pytestmark = pytest.mark.skipif(not CALLBACKS, reason="the long form: make hosts")
-
 
 async def _store(kind: str, directory: Path) -> SharedServer:
     if kind == "cluster":
